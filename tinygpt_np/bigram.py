@@ -1,0 +1,38 @@
+"""The bigram baseline: the next character, guessed from the last one alone.
+
+A table of V×V numbers; row i holds the logits of what follows token i. Its best loss is the
+entropy of the next character given the last; whatever a GPT reaches below that, it owes to looking
+further back. Source: "Let's build GPT" 00:22:11.
+"""
+
+import sys
+
+import numpy as np
+
+from tinygpt_np import backend as backends
+from tinygpt_np.config import generator
+from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
+
+
+class Bigram(LanguageModel):
+    """The bigram model. params: `wte.weight` (V, V), drawn from N(0, 1) as in the lecture."""
+
+    def __init__(
+        self, vocab_size: int, seed: int = 1337, dtype: str = "float32", backend: str = "numpy"
+    ) -> None:
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size must be positive, not {vocab_size}")
+        # It reads texts of any length, and of each only the last token.
+        self.vocab_size, self.block_size = vocab_size, sys.maxsize
+        self.ops = backends.load(backend)
+        table = generator(seed, "init").standard_normal((vocab_size, vocab_size))  # (V, V)
+        self.params = {"wte.weight": table.astype(float_dtype(dtype))}  # (V, V)
+
+    def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
+        """tokens (B, T) -> logits (N, V), saved."""
+        table = self.params["wte.weight"]  # (V, V)
+        return self.ops.embedding.forward(tokens.reshape(-1), table)  # (N, V)
+
+    def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
+        """dlogits (N, V) -> the gradient of the table."""
+        return {"wte.weight": self.ops.embedding.backward(dlogits, saved)}  # (V, V)

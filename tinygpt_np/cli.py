@@ -1,0 +1,342 @@
+"""The front door: one subcommand per job, with flags made from the dataclasses below."""
+
+import contextlib
+import itertools
+import math
+import os
+import signal
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from tinygpt_np import data, lecture, sample, train
+from tinygpt_np.config import PRESETS, TrainConfig, expected_band
+from tinygpt_np.train import Metrics, Trainer
+
+DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
+# Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
+QUIET_INTERVAL = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig):
+    """Train a GPT on a text, from the start or from where a run stopped (--resume)."""
+
+    preset: Literal["cpu", "lecture-small", "lecture", "smoke"] = "cpu"
+    """Where the defaults below come from; every flag overrides its own."""
+    name: str | None = None
+    """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
+    resume: str | None = None
+    """Continue this run (a path, or a name under runs/) with its own settings.
+    --max-iters may be raised, and --data may say where the same text lies now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Write text with a trained model, character by character."""
+
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
+    prompt: str = ""
+    """The text to go on from."""
+    tokens: int = 500
+    """How many characters to write."""
+    endless: bool = False
+    """Write until Ctrl-C."""
+    temperature: float = 1.0
+    """Below 1 the likely gets likelier, above 1 the unlikely does; 0 is --greedy."""
+    top_k: int | None = None
+    """Draw from the K likeliest characters only."""
+    greedy: bool = False
+    """Always take the likeliest character."""
+    seed: int | None = None
+    """The same seed writes the same text."""
+    skip_unknown: bool = False
+    """Drop characters of the prompt that the model has never seen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lecture:
+    """Run a chapter of the lecture; without one, list them."""
+
+    chapter: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHAPTER")] = None
+    """Its number or its name, such as 4 or bigram."""
+    all: bool = False
+    """Run all chapters in order."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command `tinygpt`. Exits with 1 and a line of explanation when something is wrong."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(highlight=False)
+    try:
+        job = parse(argv)
+        if isinstance(job, Train):
+            run_train(job, console)
+        elif isinstance(job, Sample):
+            run_sample(job, console)
+        else:
+            run_lecture(job, console)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (as `head` does); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, RuntimeError, OSError) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"[bold red]tinygpt:[/bold red] {escape(message)}"
+    )
+    sys.exit(1)
+
+
+def parse(argv: list[str]) -> Train | Sample | Lecture:
+    """The job on the command line."""
+    jobs = {"train": train_defaults(argv), "sample": Sample(), "lecture": Lecture()}
+    kind = tyro.extras.subcommand_type_from_defaults(jobs, prefix_names=False)
+    return tyro.cli(
+        kind,
+        prog="tinygpt",
+        description=DESCRIPTION,
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def train_defaults(argv: list[str]) -> Train:
+    """The defaults of `tinygpt train`: those of --preset, or of the run that --resume names.
+
+    They must be known before the flags are read, so that --help shows them and flags override them.
+    """
+    resume, preset = flag(argv, "--resume"), flag(argv, "--preset")
+    if resume is not None:
+        return Train(**asdict(train.read_config(sample.find_run(resume))))
+    return Train(**asdict(PRESETS.get(preset or "cpu", PRESETS["cpu"])))
+
+
+def flag(argv: list[str], name: str) -> str | None:
+    """The value of a flag, `--name value` or `--name=value`."""
+    for i, argument in enumerate(argv):
+        if argument == name and i + 1 < len(argv):
+            return argv[i + 1]
+        if argument.startswith(f"{name}="):
+            return argument.removeprefix(f"{name}=")
+    return None
+
+
+def run_train(job: Train, console: Console) -> None:
+    config = TrainConfig(**{f.name: getattr(job, f.name) for f in fields(TrainConfig)})
+    trainer = start(job, config) if job.resume is None else resume(job.resume, job, config)
+    print_facts(console, introduction(trainer))
+    with interrupts() as interrupted:
+        finished = follow(trainer, console, interrupted)
+        if not finished:
+            trainer.save()
+    if not finished:
+        console.print(f"stopped before step {trainer.step}, and saved; go on with")
+        console.print(f"  tinygpt train --resume {escape(str(trainer.run))}", soft_wrap=True)
+        sys.exit(130)
+    print_facts(console, conclusion(trainer))
+    console.rule("sample")
+    write(sample.stream(trainer.model, trainer.tokenizer, "", 300, seed=config.seed))
+    console.rule()
+    files = ", ".join((train.CONFIG, train.METRICS, train.PICTURE, f"{train.CHECKPOINTS}/"))
+    written = ("written", f"{trainer.run}/ with {files}")
+    print_facts(console, [written, ("go on", f"tinygpt sample {trainer.run} --endless")])
+
+
+def start(job: Train, config: TrainConfig) -> Trainer:
+    corpus = data.load(config.data)
+    run = free_run(job.preset) if job.name is None else sample.RUNS / job.name
+    return Trainer.start(run, config, corpus)
+
+
+def free_run(preset: str) -> Path:
+    """runs/<preset>, or the first of runs/<preset>-2, -3 … that is not taken."""
+    names = itertools.chain([preset], (f"{preset}-{i}" for i in itertools.count(2)))
+    return next(run for run in (sample.RUNS / name for name in names) if not run.exists())
+
+
+def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
+    run = sample.find_run(name)
+    was = train.read_config(run)
+    if job.name is not None or job.preset != "cpu":
+        raise ValueError(f"--resume goes on in {run}; leave out --name and --preset")
+    for field in fields(TrainConfig):
+        old, new = getattr(was, field.name), getattr(config, field.name)
+        if old != new and field.name not in ("max_iters", "data"):
+            dashed = field.name.replace("_", "-")
+            raise ValueError(
+                f"--resume keeps the settings of {run}, where {dashed} is {old}; "
+                f"to train with --{dashed} {new}, start a new run"
+            )
+    trainer = Trainer.resume(run, config, data.load(config.data))
+    if trainer.step >= config.max_iters:
+        raise ValueError(
+            f"{run} is finished: it has all of its {trainer.step} steps; "
+            f"--max-iters with more than that goes on"
+        )
+    return trainer
+
+
+def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """What is about to happen, in numbers that can be checked against what then comes."""
+    config, vocab_size = trainer.config, trainer.tokenizer.vocab_size
+    size, params = len(trainer.corpus.text), sum(p.size for p in trainer.model.params.values())
+    memory = train.memory_estimate(trainer.model.config, config.tokens_per_step)
+    passes = config.max_iters * config.tokens_per_step / len(trainer.train_ids)
+    yield "data", f"{trainer.corpus.name}: {size:,} characters, {vocab_size} distinct"
+    yield "model", f"{params:,} parameters, {shape_of(config)}; about {memory / 1e6:.0f} MB"
+    yield (
+        "training",
+        f"{config.max_iters:,} steps of {config.tokens_per_step:,} tokens: "
+        f"{passes:.1f} passes over the text",
+    )
+    if trainer.step == 0:
+        yield (
+            "first loss",
+            f"about ln {vocab_size} = {math.log(vocab_size):.2f}, as for a blind guess",
+        )
+    else:
+        yield "resumed", f"at step {trainer.step:,}"
+    for warning in train.warnings(trainer):
+        yield "note", warning
+
+
+def shape_of(config: TrainConfig) -> str:
+    return (
+        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, "
+        f"block {config.block_size}"
+    )
+
+
+def conclusion(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """The validation loss, beside what this preset gave on this corpus when it was measured."""
+    loss = trainer.val_loss or float("nan")
+    yield "validation", f"{loss:.4f} nats per character, over the whole split"
+    band = expected_band(trainer.config)
+    if band is not None:
+        verdict = "within" if band[0] <= loss <= band[1] else "outside"
+        yield "", f"{verdict} the band expected here, {band[0]:.3f} to {band[1]:.3f}"
+
+
+def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, text in facts:
+        table.add_row(f"[bold]{name}[/bold]", Text(text, overflow="fold"))
+    console.print(table)
+
+
+def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> bool:
+    """Trains, and shows how it goes; False if it was interrupted."""
+    bar = Progress(
+        TextColumn("{task.fields[doing]}"),
+        BarColumn(None),
+        TextColumn("{task.completed}/{task.total}  {task.fields[status]}"),
+        console=console,
+        disable=not console.is_terminal,
+        expand=True,
+    )
+    val_loss, shown, speeds = trainer.val_loss, time.monotonic(), deque[float](maxlen=20)
+    with bar:
+        task = bar.add_task(
+            "",
+            total=trainer.config.max_iters,
+            completed=trainer.step,
+            doing="validating",
+            status="",
+        )
+        for metrics in trainer:
+            if metrics.tokens_per_second is not None:
+                speeds.append(metrics.tokens_per_second)
+            evaluated = metrics.val_loss is not None
+            val_loss = metrics.val_loss if evaluated else val_loss
+            status = describe(metrics, val_loss, statistics.median(speeds), trainer.seconds_left())
+            doing = "validating" if trainer.evaluation_is_due() else "training"
+            bar.update(task, completed=trainer.step, doing=doing, status=status)
+            if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
+                shown = time.monotonic()
+                console.print(f"step {metrics.step}  {status}", soft_wrap=True)
+            if interrupted() and metrics.loss is not None:
+                return False
+    return True
+
+
+def describe(metrics: Metrics, val_loss: float | None, speed: float, seconds_left: float) -> str:
+    loss = "" if metrics.loss is None else f"loss {metrics.loss:.3f}  "
+    val = "" if val_loss is None else f"val {val_loss:.3f}  "
+    left = str(timedelta(seconds=round(seconds_left)))
+    return f"{loss}{val}{speed:,.0f} tokens/s  {left} left"
+
+
+@contextlib.contextmanager
+def interrupts() -> Generator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a flag; a second one stops at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+        print("\nfinishing this step and saving; Ctrl-C again stops at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_sample(job: Sample, console: Console) -> None:
+    if job.greedy and job.temperature not in (0, 1):
+        raise ValueError(
+            "--greedy takes the likeliest character, so --temperature has no say in it"
+        )
+    model, tokenizer = sample.load(sample.find_run(job.run))
+    prompt = tokenizer.known(job.prompt) if job.skip_unknown else job.prompt
+    temperature = 0.0 if job.greedy else job.temperature
+    tokens = None if job.endless else job.tokens
+    stream = sample.stream(model, tokenizer, prompt, tokens, temperature, job.top_k, job.seed)
+    write(itertools.chain([prompt], stream))
+
+
+def write(stream: Iterable[str]) -> None:
+    """Writes text as it comes, as it is: no markup, no wrapping."""
+    for text in stream:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def run_lecture(job: Lecture, console: Console) -> None:
+    if job.all and job.chapter is not None:
+        raise ValueError(f"--all runs every chapter; leave out {job.chapter}, or leave out --all")
+    if job.all:
+        for chapter in lecture.chapters():
+            console.rule(f"[bold]{chapter.number}  {chapter.title}[/bold]  {chapter.timestamp}")
+            lecture.run(chapter)
+    elif job.chapter is not None:
+        lecture.run(lecture.find(job.chapter))
+    else:
+        table = Table("", "name", "starts at", "chapter", box=None, pad_edge=False)
+        for chapter in lecture.chapters():
+            table.add_row(str(chapter.number), chapter.name, chapter.timestamp, chapter.title)
+        console.print(table)
+        console.print("\ntinygpt lecture bigram runs one, tinygpt lecture --all runs them all.")

@@ -1,0 +1,165 @@
+"""What can be set, the presets, and the random generators. Field names are nanoGPT's."""
+
+import statistics
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The shape of a GPT, without its vocabulary."""
+
+    block_size: int = 64
+    """Longest context, in tokens (T)."""
+    n_layer: int = 4
+    """Number of blocks."""
+    n_head: int = 4
+    """Attention heads in each block (H); must divide n_embd."""
+    n_embd: int = 128
+    """Channels (C)."""
+    dropout: float = 0.0
+    """Share of values dropped while training, in [0, 1)."""
+    bias: bool = False
+    """Biases in the linear layers and layer norms."""
+    gelu: Literal["tanh", "exact"] = "tanh"
+    """Which GELU the feed-forward layers use."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "block_size", "n_layer", "n_head", "n_embd")
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                f"n_embd must be a multiple of n_head, "
+                f"but {self.n_embd} is not a multiple of {self.n_head}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        if self.gelu not in ("tanh", "exact"):
+            raise ValueError(f'gelu must be "tanh" or "exact", not {self.gelu!r}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig(Architecture):
+    """All that is needed to build a GPT."""
+
+    vocab_size: int
+    """Number of distinct tokens (V)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "vocab_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Architecture):
+    """A training run: architecture, data, optimizer, schedule. The defaults are preset `cpu`."""
+
+    data: str = "shakespeare"
+    """shakespeare (embedded), tinyshakespeare (downloaded once), or the path of a UTF-8 text."""
+    seed: int = 1337
+    """The one seed from which initialisation, batches and dropout each get a generator."""
+    backend: Literal["numpy"] = "numpy"
+    """Which implementation of the operations runs."""
+    batch_size: int = 12
+    """Chunks a step (B)."""
+    max_iters: int = 2000
+    """Training steps."""
+    learning_rate: float = 1e-3
+    """Highest learning rate, reached after the warm-up."""
+    min_lr: float = 1e-4
+    """Learning rate at lr_decay_iters and after."""
+    warmup_iters: int = 100
+    """Steps of linear warm-up."""
+    lr_decay_iters: int = 2000
+    """Step at which the cosine decay ends."""
+    weight_decay: float = 0.1
+    """AdamW's decay, on matrices only."""
+    beta1: float = 0.9
+    """AdamW's memory of the gradient."""
+    beta2: float = 0.99
+    """AdamW's memory of the squared gradient."""
+    grad_clip: float = 1.0
+    """Largest global norm of the gradients; 0 clips nothing."""
+    eval_interval: int = 250
+    """Steps between evaluations on the whole validation split, and between checkpoints."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "batch_size", "max_iters", "eval_interval", "learning_rate")
+        for name in ("seed", "min_lr", "warmup_iters", "lr_decay_iters"):
+            require(self, name, getattr(self, name) >= 0, "zero or more")
+        for name in ("weight_decay", "grad_clip"):
+            require(self, name, 0 <= getattr(self, name) < float("inf"), "finite, zero or more")
+        for name in ("beta1", "beta2"):
+            require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        require(self, "min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.batch_size * self.block_size
+
+    def gpt(self, vocab_size: int) -> GPTConfig:
+        """The architecture with its vocabulary."""
+        shape = {field.name: getattr(self, field.name) for field in fields(Architecture)}
+        return GPTConfig(vocab_size=vocab_size, **shape)
+
+
+def require(config: Any, name: str, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {wanted}, not {getattr(config, name)}")
+
+
+def require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        require(config, name, getattr(config, name) > 0, "positive")
+
+
+# cpu is nanoGPT's recipe for a CPU; lecture-small is the script published with the lecture, lecture
+# the scaled-up run at its end (both with a constant learning rate and PyTorch's AdamW defaults).
+PRESETS = {
+    "cpu": TrainConfig(),
+    "lecture-small": TrainConfig(
+        block_size=32, n_layer=4, n_head=4, n_embd=64, bias=True,
+        batch_size=16, max_iters=5000, learning_rate=1e-3, min_lr=1e-3,
+        warmup_iters=0, lr_decay_iters=5000, weight_decay=0.01, beta2=0.999, grad_clip=0.0,
+        eval_interval=500,
+    ),
+    "lecture": TrainConfig(
+        block_size=256, n_layer=6, n_head=6, n_embd=384, dropout=0.2, bias=True,
+        batch_size=64, max_iters=5000, learning_rate=3e-4, min_lr=3e-4,
+        warmup_iters=0, lr_decay_iters=5000, weight_decay=0.01, beta2=0.999, grad_clip=0.0,
+        eval_interval=500,
+    ),
+    "smoke": TrainConfig(
+        block_size=16, n_layer=2, n_head=2, n_embd=32,
+        batch_size=8, max_iters=200, learning_rate=1e-2, min_lr=1e-3,
+        warmup_iters=10, lr_decay_iters=200, eval_interval=100,
+    ),
+}  # fmt: skip
+
+
+# Whole-split validation loss at the end of a preset, on a corpus, with seeds 1 to 5.
+MEASURED: dict[tuple[str, str], tuple[float, ...]] = {}
+
+
+def expected_band(config: TrainConfig) -> tuple[float, float] | None:
+    """Where one more run of a preset will end: the 95 % prediction interval of the measured ones.
+
+    None if the configuration is no preset, or was not measured on this corpus.
+    """
+    for (preset, corpus), losses in MEASURED.items():
+        if replace(PRESETS[preset], data=corpus, seed=config.seed) == config:
+            # Student's t for 95 % and four degrees of freedom; one more run varies as they do.
+            margin = 2.776 * statistics.stdev(losses) * (1 + 1 / len(losses)) ** 0.5
+            return statistics.mean(losses) - margin, statistics.mean(losses) + margin
+    return None
+
+
+Purpose = Literal["init", "data", "dropout", "sampling"]
+PURPOSES: tuple[Purpose, ...] = ("init", "data", "dropout", "sampling")
+
+
+def generator(seed: int, purpose: Purpose) -> np.random.Generator:
+    """The random generator of one purpose. Drawing from one never moves another."""
+    return np.random.default_rng([seed, PURPOSES.index(purpose)])

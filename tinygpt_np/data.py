@@ -1,0 +1,152 @@
+"""The text: where it comes from, how it is split, how batches are cut from it."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinygpt_np.tokenizer import CharTokenizer
+
+TINYSHAKESPEARE_URL = (
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+)
+TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+TRAIN_SHARE = 0.9
+# Tokens a call of the model while evaluating. Fixed, so that the validation loss does not depend
+# on the batch size, not even in its last bit; small, so that evaluating takes little memory.
+EVAL_TOKENS = 2048
+
+
+class DataError(ValueError):
+    """A text cannot be had, or cannot be trained on."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text under a name."""
+
+    name: str
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def load(source: str) -> Corpus:
+    """The corpus called `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path."""
+    if source == "shakespeare":
+        return Corpus(source, read_text(embedded_file()))
+    if source == "tinyshakespeare":
+        return Corpus(source, read_text(tinyshakespeare_file()))
+    return Corpus(str(Path(source).resolve()), read_text(Path(source)))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, with line ends as \\n and without a byte order mark."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; --data takes one text file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}; --data takes shakespeare, tinyshakespeare, "
+            "or the path of a UTF-8 text"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
+            "convert it first, for example with iconv -t UTF-8"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    if not text:
+        raise DataError(f"{path} is empty; training needs text")
+    return text
+
+
+def embedded_file() -> Path:
+    """The embedded corpus: beside the package in a wheel, in data/ in a clone."""
+    package = Path(__file__).parent
+    installed = package / "shakespeare.txt"
+    return installed if installed.exists() else package.parent / "data" / "shakespeare.txt"
+
+
+def tinyshakespeare_file() -> Path:
+    """Karpathy's original in the user's cache, downloaded on first use."""
+    import pooch  # pyright: ignore[reportMissingTypeStubs]
+    import requests
+
+    path = Path(pooch.os_cache("tinygpt-np")) / "tinyshakespeare.txt"
+    remedy = (
+        f"put the file input.txt of karpathy/char-rnn, data/tinyshakespeare (1,115,394 bytes, "
+        f"SHA-256 {TINYSHAKESPEARE_SHA256}) at {path}"
+    )
+    if path.exists():
+        if hashlib.sha256(path.read_bytes()).hexdigest() != TINYSHAKESPEARE_SHA256:
+            raise DataError(
+                f"{path} has the wrong checksum; remove it to download it anew, or {remedy}"
+            )
+        return path
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(  # pyright: ignore[reportUnknownMemberType]
+            TINYSHAKESPEARE_URL, TINYSHAKESPEARE_SHA256, path.name, path.parent
+        )
+    except ValueError:
+        raise DataError(f"the download has the wrong checksum; {remedy}") from None
+    except (requests.RequestException, OSError) as error:
+        reason = type(error).__name__
+        raise DataError(f"tinyshakespeare cannot be downloaded ({reason}); {remedy}") from None
+    return path
+
+
+def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """ids (M,) -> the first 90 % to train on and the rest to validate on, as in the lecture.
+
+    Raises DataError unless each part has a block and the token after it.
+    """
+    cut = int(TRAIN_SHARE * len(ids))
+    train, val = ids[:cut], ids[cut:]
+    needed = block_size + 1
+    for name, part in (("training", train), ("validation", val)):
+        if len(part) < needed:
+            # The validation part is the smaller one, so it decides how much text is enough.
+            enough = int(np.ceil((needed + 1) / (1 - TRAIN_SHARE)))
+            raise DataError(
+                f"the text is too short: its {name} split has {len(part)} characters, but "
+                f"block_size={block_size} needs {needed}; {enough} characters in all are enough"
+            )
+    return train, val
+
+
+def random_batch(
+    ids: np.ndarray, batch_size: int, block_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Chunks from random places: tokens and the targets one further on, both (B, T)."""
+    starts = rng.integers(len(ids) - block_size, size=batch_size)  # (B,)
+    places = starts[:, None] + np.arange(block_size)  # (B, T)
+    return ids[places], ids[places + 1]
+
+
+def windows(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The whole split in order, each token after the first a target exactly once.
+
+    Yields tokens and targets (B, T) of windows that do not overlap; the last is shorter.
+    """
+    inputs, targets = ids[:-1], ids[1:]
+    whole = len(inputs) // block_size * block_size
+    per_call = max(EVAL_TOKENS // block_size, 1) * block_size
+    for start in range(0, whole, per_call):
+        part = slice(start, min(start + per_call, whole))
+        yield inputs[part].reshape(-1, block_size), targets[part].reshape(-1, block_size)
+    if whole < len(inputs):
+        yield inputs[None, whole:], targets[None, whole:]
+
+
+def unseen_in_training(train: np.ndarray, val: np.ndarray, tokenizer: CharTokenizer) -> str:
+    """The characters of the validation split that the training split does not have."""
+    return tokenizer.decode(np.setdiff1d(val, train))

@@ -1,0 +1,74 @@
+"""Sampling: one token after another, each fed back in."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tinygpt_np.config import generator
+from tinygpt_np.ops import softmax
+
+
+def generate(
+    next_logits: Callable[[np.ndarray], np.ndarray],
+    block_size: int,
+    tokens: np.ndarray,
+    max_new_tokens: int | None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Yields the tokens that follow, one for each text.
+
+    next_logits: (B, T) tokens -> (B, V) logits of the token after them.
+    block_size: how many of the latest tokens next_logits is given at most.
+    tokens: (T,) or (B, T) integers, T ≥ 1. Each item yielded has shape () or (B,).
+    max_new_tokens: how many; None goes on for ever.
+    temperature: logits are divided by it; 0 always takes the likeliest token.
+    top_k: only the k likeliest tokens (and those as likely as the k-th) are drawn; None draws all.
+    seed: the same seed gives the same tokens; None takes one from the system.
+    """
+    check_rules(tokens, max_new_tokens, temperature, top_k)
+    rng = np.random.default_rng() if seed is None else generator(seed, "sampling")
+    context = np.atleast_2d(tokens)  # (B, T)
+
+    def stream() -> Iterator[np.ndarray]:
+        nonlocal context
+        made = 0
+        while max_new_tokens is None or made < max_new_tokens:
+            context = context[:, -block_size:]  # (B, T)
+            drawn = draw(next_logits(context), temperature, top_k, rng)  # (B,)
+            context = np.concatenate([context, drawn[:, None]], axis=1)  # (B, T+1)
+            made += 1
+            yield drawn if tokens.ndim == 2 else drawn[0]
+
+    return stream()
+
+
+def draw(
+    logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """logits (B, V) -> one token a row, (B,)."""
+    if temperature == 0:
+        return logits.argmax(axis=-1)  # (B,)
+    scaled = logits.astype(np.float64) / temperature  # (B, V)
+    if top_k is not None and top_k < scaled.shape[-1]:
+        smallest = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]  # (B, 1)
+        scaled = np.where(scaled < smallest, -np.inf, scaled)  # (B, V)
+    probs, _ = softmax.forward(scaled)  # (B, V)
+    cumulative = probs.cumsum(axis=-1)  # (B, V)
+    # Scaled by the last sum, which rounding may leave below 1, so that no draw falls off the end.
+    threshold = rng.random((len(probs), 1)) * cumulative[:, -1:]  # (B, 1)
+    return (cumulative <= threshold).sum(axis=-1)  # (B,)
+
+
+def check_rules(
+    tokens: np.ndarray, max_new_tokens: int | None, temperature: float, top_k: int | None
+) -> None:
+    if tokens.ndim not in (1, 2) or tokens.shape[-1] == 0:
+        raise ValueError(f"tokens must be (T,) or (B, T) with T ≥ 1, not {tokens.shape}")
+    if max_new_tokens is not None and max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens must be zero or more, not {max_new_tokens}")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be finite and zero or more, not {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, not {top_k}")

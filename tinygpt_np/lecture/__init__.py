@@ -1,0 +1,48 @@
+"""The lecture's chapters, one short runnable file each, in order.
+
+A file is called chapter_<number>_<name>.py. The first line of its docstring is the time at which
+the chapter starts in "Let's build GPT: from scratch, in code, spelled out", and its title; `main()`
+prints what the lecture shows there.
+"""
+
+import ast
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """number, name (as typed on the command line), timestamp, title; and the module to import."""
+
+    number: int
+    name: str
+    timestamp: str
+    title: str
+    module: str
+
+
+def chapters() -> list[Chapter]:
+    """All chapters in order, without importing them."""
+    found: list[Chapter] = []
+    for path in sorted(Path(__file__).parent.glob("chapter_*.py")):
+        _, number, name = path.stem.split("_", 2)
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        timestamp, title = docstring.splitlines()[0].split(" ", 1)
+        module = f"{__name__}.{path.stem}"
+        found.append(Chapter(int(number), name.replace("_", "-"), timestamp, title, module))
+    return found
+
+
+def find(name: str) -> Chapter:
+    """The chapter of this name or number. Raises ValueError, which lists them all."""
+    for chapter in chapters():
+        if name in (chapter.name, str(chapter.number)):
+            return chapter
+    known = ", ".join(f"{chapter.number} {chapter.name}" for chapter in chapters())
+    raise ValueError(f"there is no chapter {name}; there are: {known}")
+
+
+def run(chapter: Chapter) -> None:
+    """Runs a chapter, which prints."""
+    importlib.import_module(chapter.module).main()

@@ -1,0 +1,213 @@
+"""The GPT: GPT-2's architecture, its forward, and its backward, which is the forward read upwards.
+
+Inside, every token is a row: x is (N, C) with N = B·T, so a linear layer is one matrix product;
+only attention needs to know which rows make up one text. The head is tied to the token embedding.
+Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tinygpt_np import backend as backends
+from tinygpt_np import checkpoint
+from tinygpt_np.config import GPTConfig, generator
+from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
+
+# The layers of a block, in the order of its forward and of what it saves.
+BLOCK_LAYERS = (
+    *("ln_1", "attn.c_attn", "attn", "attn.c_proj", "attn.dropout"),
+    *("ln_2", "mlp.c_fc", "mlp.gelu", "mlp.c_proj", "mlp.dropout"),
+)
+
+
+class GPT(LanguageModel):
+    """A character-level GPT.
+
+    config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
+    params: dict of all parameters by name; assign into it to load weights.
+    """
+
+    def __init__(
+        self, config: GPTConfig, seed: int = 1337, dtype: str = "float32", backend: str = "numpy"
+    ) -> None:
+        self.config = config
+        self.vocab_size, self.block_size = config.vocab_size, config.block_size
+        self.ops = backends.load(backend)
+        self.gelu: Any = self.ops.gelu if config.gelu == "tanh" else self.ops.gelu_exact
+        self.params = initial_params(config, seed, float_dtype(dtype))
+
+    def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
+        """tokens (B, T), dropout masks or None for no dropout -> logits (N, V), saved."""
+        ops, params, masks = self.ops, self.params, masks or {}
+        batch, time = tokens.shape
+        positions = np.tile(np.arange(time, dtype=np.int64), batch)  # (N,)
+        token_rows, wte = ops.embedding.forward(tokens.reshape(-1), params["wte.weight"])  # (N, C)
+        position_rows, wpe = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
+        embedded = token_rows + position_rows  # (N, C)
+        x, drop = ops.dropout.forward(embedded, masks.get("drop"))  # (N, C)
+        blocks: list[Saved] = []
+        for layer in range(self.config.n_layer):
+            x, block = self.block_forward(x, f"h.{layer}", batch, masks)  # (N, C)
+            blocks.append(block)
+        normed, ln_f = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (N, C)
+        logits, head = ops.linear.forward(normed, params["wte.weight"].T)  # (N, V)
+        return logits, (wte, wpe, drop, blocks, ln_f, head)
+
+    def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
+        """dlogits (N, V) -> the gradient of every parameter, by name."""
+        ops, grads = self.ops, Gradients()
+        wte, wpe, drop, blocks, ln_f, head = saved
+        dnormed, dhead, _ = ops.linear.backward(dlogits, head)  # (N, C)
+        dx = grads.keep("ln_f", ops.layer_norm.backward(dnormed, ln_f))  # (N, C)
+        for layer in reversed(range(self.config.n_layer)):
+            dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
+        dembedded = ops.dropout.backward(dx, drop)  # (N, C)
+        grads["wpe.weight"] = ops.embedding.backward(dembedded, wpe)  # (T, C)
+        dtokens = ops.embedding.backward(dembedded, wte)  # (V, C)
+        # The table is used twice, to read the tokens and to score the next; both paths count.
+        grads["wte.weight"] = dtokens + dhead.T  # (V, C)
+        return {name: grads[name] for name in self.params}
+
+    def block_forward(
+        self, x: np.ndarray, name: str, batch: int, masks: Tensors
+    ) -> tuple[np.ndarray, Saved]:
+        """x (N, C) -> x (N, C): attention, then feed-forward, each on a normed copy, each added."""
+        ops, n_head = self.ops, self.config.n_head
+        normed, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{name}.ln_1"))  # (N, C)
+        qkv, c_attn = ops.linear.forward(normed, *self.affine(f"{name}.attn.c_attn"))  # (N, 3C)
+        heads, attn = ops.attention.forward(qkv, batch, n_head, masks.get(f"{name}.attn"))  # (N, C)
+        mixed, c_proj = ops.linear.forward(heads, *self.affine(f"{name}.attn.c_proj"))  # (N, C)
+        kept, drop_1 = ops.dropout.forward(mixed, masks.get(f"{name}.attn.c_proj"))  # (N, C)
+        x = x + kept  # (N, C)
+        normed, ln_2 = ops.layer_norm.forward(x, *self.affine(f"{name}.ln_2"))  # (N, C)
+        hidden, c_fc = ops.linear.forward(normed, *self.affine(f"{name}.mlp.c_fc"))  # (N, 4C)
+        active, act = self.gelu.forward(hidden)  # (N, 4C)
+        thought, c_out = ops.linear.forward(active, *self.affine(f"{name}.mlp.c_proj"))  # (N, C)
+        kept, drop_2 = ops.dropout.forward(thought, masks.get(f"{name}.mlp.c_proj"))  # (N, C)
+        x = x + kept  # (N, C)
+        return x, (ln_1, c_attn, attn, c_proj, drop_1, ln_2, c_fc, act, c_out, drop_2)
+
+    def block_backward(
+        self, dx: np.ndarray, name: str, saved: Saved, grads: "Gradients"
+    ) -> np.ndarray:
+        """dx (N, C) after the block -> dx (N, C) before it; keeps the parameters' gradients."""
+        ops = self.ops
+        ln_1, c_attn, attn, c_proj, drop_1, ln_2, c_fc, act, c_out, drop_2 = saved
+        # x = x + kept: the gradient goes both ways unchanged, past the branch and into it.
+        dthought = ops.dropout.backward(dx, drop_2)  # (N, C)
+        dactive = grads.keep(f"{name}.mlp.c_proj", ops.linear.backward(dthought, c_out))  # (N, 4C)
+        dhidden = self.gelu.backward(dactive, act)  # (N, 4C)
+        dnormed = grads.keep(f"{name}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
+        dx = dx + grads.keep(f"{name}.ln_2", ops.layer_norm.backward(dnormed, ln_2))  # (N, C)
+        dmixed = ops.dropout.backward(dx, drop_1)  # (N, C)
+        dheads = grads.keep(f"{name}.attn.c_proj", ops.linear.backward(dmixed, c_proj))  # (N, C)
+        dqkv = ops.attention.backward(dheads, attn)  # (N, 3C)
+        dnormed = grads.keep(f"{name}.attn.c_attn", ops.linear.backward(dqkv, c_attn))  # (N, C)
+        dx = dx + grads.keep(f"{name}.ln_1", ops.layer_norm.backward(dnormed, ln_1))  # (N, C)
+        return dx
+
+    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The weight and the bias (or None) of a layer."""
+        return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
+
+    def first_not_finite(self, tokens: np.ndarray, masks: Tensors) -> str:
+        """Where the first value that is not finite stands, in the order of the forward."""
+        for name, param in self.params.items():
+            if not np.isfinite(param).all():
+                return f"the parameter {name}"
+        _, (_, _, _, blocks, ln_f, head) = self.forward(tokens, masks)
+        places = [
+            (f"h.{layer}.{name}", saved)
+            for layer, block in enumerate(blocks)
+            for name, saved in zip(BLOCK_LAYERS, block, strict=True)
+        ]
+        for name, saved in [*places, ("ln_f", ln_f), ("the head", head)]:
+            if not all_finite(saved):
+                return f"an activation of {name}"
+        return "a gradient"
+
+    def draw_masks(self, batch: int, time: int, rng: np.random.Generator) -> Tensors:
+        """Dropout masks in GPT-2's three places: embeddings, attention, what each branch adds."""
+        config, dtype = self.config, self.params["wte.weight"].dtype
+        if config.dropout == 0:
+            return {}
+        rows = (batch * time, config.n_embd)
+        shapes: dict[str, tuple[int, ...]] = {"drop": rows}
+        for layer in range(config.n_layer):
+            shapes[f"h.{layer}.attn"] = (batch, config.n_head, time, time)
+            shapes[f"h.{layer}.attn.c_proj"] = rows
+            shapes[f"h.{layer}.mlp.c_proj"] = rows
+        draw = self.ops.dropout.draw_mask
+        return {name: draw(shape, config.dropout, rng, dtype) for name, shape in shapes.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the folder `path` (which must not exist) with config.json, model.safetensors."""
+        checkpoint.save_model(Path(path), self.config, self.params)
+
+    @classmethod
+    def load(cls, path: str | Path, backend: str = "numpy") -> "GPT":
+        """The model that `save` or a training run wrote. Raises checkpoint.CheckpointError."""
+        config, params = checkpoint.load_model(Path(path))
+        model = cls(config, dtype=params["wte.weight"].dtype.name, backend=backend)
+        model.params = checkpoint.matching(params, model.params, Path(path) / checkpoint.MODEL)
+        return model
+
+
+class Gradients(Tensors):
+    """The gradients found so far, by the name of the parameter."""
+
+    def keep(
+        self, name: str, gradients: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+    ) -> np.ndarray:
+        """Takes (dx, dweight, dbias) of the layer called `name`, keeps two and returns dx."""
+        dx, dweight, dbias = gradients
+        self[f"{name}.weight"] = dweight
+        if dbias is not None:
+            self[f"{name}.bias"] = dbias
+        return dx
+
+
+def all_finite(saved: Any) -> bool:
+    """Whether every array in what a forward saved is finite."""
+    if isinstance(saved, tuple):
+        return all(all_finite(part) for part in cast(Saved, saved))
+    return not isinstance(saved, np.ndarray) or bool(np.isfinite(cast(np.ndarray, saved)).all())
+
+
+def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
+    """GPT-2's initialisation: weights N(0, 0.02²), biases 0, layer norm scales 1.
+
+    Each branch adds to x, 2·n_layer times in all; the last matrix of a branch starts smaller by
+    1/√(2·n_layer), so that x keeps its size however deep the model is.
+    """
+    rng = generator(seed, "init")
+    params: Tensors = {}
+    for name, shape in param_shapes(config).items():
+        if name.endswith(".bias"):
+            params[name] = np.zeros(shape, dtype)
+        elif ".ln_" in f".{name}":
+            params[name] = np.ones(shape, dtype)
+        else:
+            depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
+            params[name] = (rng.standard_normal(shape) * 0.02 / depth**0.5).astype(dtype)
+    return params
+
+
+def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape, in the order of the forward."""
+    C = config.n_embd
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config.vocab_size, C),
+        "wpe.weight": (config.block_size, C),
+    }
+    for h in (f"h.{layer}" for layer in range(config.n_layer)):
+        shapes |= {f"{h}.ln_1.weight": (C,), f"{h}.ln_1.bias": (C,)}
+        shapes |= {f"{h}.attn.c_attn.weight": (C, 3 * C), f"{h}.attn.c_attn.bias": (3 * C,)}
+        shapes |= {f"{h}.attn.c_proj.weight": (C, C), f"{h}.attn.c_proj.bias": (C,)}
+        shapes |= {f"{h}.ln_2.weight": (C,), f"{h}.ln_2.bias": (C,)}
+        shapes |= {f"{h}.mlp.c_fc.weight": (C, 4 * C), f"{h}.mlp.c_fc.bias": (4 * C,)}
+        shapes |= {f"{h}.mlp.c_proj.weight": (4 * C, C), f"{h}.mlp.c_proj.bias": (C,)}
+    shapes |= {"ln_f.weight": (C,), "ln_f.bias": (C,)}
+    return {n: s for n, s in shapes.items() if config.bias or not n.endswith(".bias")}

@@ -1,0 +1,91 @@
+"""Causal multi-head attention: every token gathers from the tokens before it what it looks for.
+
+    S = Q Kᵀ / √D,  S_ts = hidden for s > t,  P = softmax(S),  Y = P V      for each head and text
+
+with Q, K, V (B, H, T, D) cut out of qkv (N, 3C). Row t of P is how token t spreads its attention.
+Why 1/√D: a product of two D-vectors of unit variance has variance D; unscaled, the softmax would
+start nearly one-hot and hardly pass a gradient.
+
+Derivation, one head. Y = P V is a product, so dP = dY Vᵀ and dV = Pᵀ dY; the softmax is undone by
+its own backward; hidden places are constants, so their gradient is exactly 0; and S_ts = Σ_d
+Q_td K_sd/√D gives
+
+    ∂L/∂Q_td = Σ_s ∂L/∂S_ts K_sd / √D     dQ = dS K / √D
+    ∂L/∂K_sd = Σ_t ∂L/∂S_ts Q_td / √D     dK = dSᵀ Q / √D
+
+Common mistake: Qᵀ dS for dK. That is dKᵀ; it fits wherever T = D, and the loss still falls.
+Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1; the lecture's self-attention.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.ops import dropout, softmax
+
+# Finite, so that float32 and complex128 take it; exp of it is 0 beside any score of this world.
+HIDDEN = -1e30
+
+
+def split_heads(rows: np.ndarray, batch: int, n_head: int) -> np.ndarray:
+    """rows (N, C) -> heads (B, H, T, D)."""
+    return rows.reshape(batch, -1, n_head, rows.shape[-1] // n_head).swapaxes(1, 2)
+
+
+def merge_heads(heads: np.ndarray) -> np.ndarray:
+    """heads (B, H, T, D) -> rows (N, C); undoes split_heads."""
+    batch, n_head, time, head_size = heads.shape
+    return heads.swapaxes(1, 2).reshape(batch * time, n_head * head_size)
+
+
+def forward(
+    qkv: np.ndarray, batch: int, n_head: int, mask: np.ndarray | None = None
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """qkv (N, 3C) of `batch` texts, dropout mask (B, H, T, T) or None -> y (N, C), saved."""
+    q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)  # (N, C)
+    q = split_heads(q_rows, batch, n_head)  # (B, H, T, D)
+    k = split_heads(k_rows, batch, n_head)  # (B, H, T, D)
+    v = split_heads(v_rows, batch, n_head)  # (B, H, T, D)
+    scale = q.shape[-1] ** -0.5
+    visible = np.tri(q.shape[-2], dtype=bool)  # (T, T)
+    products = q @ k.mT  # (B, H, T, T)
+    scores = products * scale  # (B, H, T, T)
+    masked = np.where(visible, scores, HIDDEN)  # (B, H, T, T)
+    probs, saved_probs = softmax.forward(masked)  # (B, H, T, T)
+    kept, saved_kept = dropout.forward(probs, mask)  # (B, H, T, T)
+    heads = kept @ v  # (B, H, T, D)
+    y = merge_heads(heads)  # (N, C)
+    return y, (q, k, v, kept, saved_probs, saved_kept)
+
+
+def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+    """dy (N, C) -> dqkv (N, 3C)."""
+    q, k, v, kept, saved_probs, saved_kept = saved
+    batch, n_head, time, head_size = q.shape
+    scale = head_size**-0.5
+    visible = np.tri(time, dtype=bool)  # (T, T)
+    # y = merge_heads(heads)
+    dheads = split_heads(dy, batch, n_head)  # (B, H, T, D)
+    # heads = kept @ v
+    dkept = dheads @ v.mT  # (B, H, T, T)
+    dv = kept.mT @ dheads  # (B, H, T, D)
+    # kept, saved_kept = dropout.forward(probs, mask)
+    dprobs = dropout.backward(dkept, saved_kept)  # (B, H, T, T)
+    # probs, saved_probs = softmax.forward(masked)
+    dmasked = softmax.backward(dprobs, saved_probs)  # (B, H, T, T)
+    # masked = np.where(visible, scores, HIDDEN)
+    dscores = np.where(visible, dmasked, 0)  # (B, H, T, T)
+    # scores = products * scale
+    dproducts = dscores * scale  # (B, H, T, T)
+    # products = q @ k.mT
+    dq = dproducts @ k  # (B, H, T, D)
+    dk = dproducts.mT @ q  # (B, H, T, D)
+    # v = split_heads(v_rows, batch, n_head)
+    dv_rows = merge_heads(dv)  # (N, C)
+    # k = split_heads(k_rows, batch, n_head)
+    dk_rows = merge_heads(dk)  # (N, C)
+    # q = split_heads(q_rows, batch, n_head)
+    dq_rows = merge_heads(dq)  # (N, C)
+    # q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)
+    dqkv = np.concatenate([dq_rows, dk_rows, dv_rows], axis=-1)  # (N, 3C)
+    return dqkv

@@ -1,0 +1,60 @@
+"""Sampling from a trained model: which one, with what prompt, and the characters it makes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tinygpt_np import checkpoint, train
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.model import GPT
+from tinygpt_np.tokenizer import CharTokenizer
+
+RUNS = Path("runs")
+
+
+def find_run(name: str | None) -> Path:
+    """The folder of a run: a path, a name under runs/, or (None) the run that was saved last."""
+    runs = [path for path in RUNS.glob("*") if checkpoint.steps_in(path / train.CHECKPOINTS)]
+    if name is None:
+        if not runs:
+            raise CheckpointError(f"there is no run in {RUNS}/; tinygpt train makes one")
+        return max(runs, key=lambda run: train.last_checkpoint(run).stat().st_mtime)
+    for path in (Path(name), RUNS / name):
+        if path.is_dir():
+            return path
+    known = ", ".join(sorted(run.name for run in runs)) or "none yet"
+    raise CheckpointError(f"there is no run {name}; those in {RUNS}/ are: {known}")
+
+
+def load(run: Path) -> tuple[GPT, CharTokenizer]:
+    """The model and tokenizer in the newest checkpoint of a run, or in a checkpoint's folder."""
+    folder = run if (run / checkpoint.MODEL).exists() else train.last_checkpoint(run)
+    if (folder / checkpoint.STATE).exists():
+        checkpoint.load_state(folder)
+    path = folder / checkpoint.TOKENIZER
+    try:
+        tokenizer = CharTokenizer(checkpoint.read_json(path)["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} holds no vocabulary: {error}") from None
+    model = GPT.load(folder)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise CheckpointError(
+            f"{path} has {tokenizer.vocab_size} characters, "
+            f"but the model has {model.config.vocab_size}"
+        )
+    return model, tokenizer
+
+
+def stream(
+    model: GPT,
+    tokenizer: CharTokenizer,
+    prompt: str,
+    tokens: int | None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int | None = None,
+) -> Iterator[str]:
+    """The characters that follow the prompt, as they are made; an empty prompt is a new line."""
+    newline_or_first = "\n" if "\n" in tokenizer.vocabulary else tokenizer.vocabulary[0]
+    ids = tokenizer.encode(prompt or newline_or_first)
+    for token in model.generate(ids, tokens, temperature, top_k, seed):
+        yield tokenizer.vocabulary[int(token)]

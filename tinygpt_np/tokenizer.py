@@ -1,0 +1,75 @@
+"""Characters to integers and back ("Let's build GPT", 00:09:28)."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class UnknownCharacterError(ValueError):
+    """A text has a character that the vocabulary lacks."""
+
+
+class CharTokenizer:
+    """Token i is the i-th character of the vocabulary."""
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        if any(len(char) != 1 for char in vocabulary) or len(set(vocabulary)) != len(vocabulary):
+            raise ValueError("a vocabulary is a sequence of distinct single characters")
+        self.vocabulary = tuple(vocabulary)
+        self._ids = {char: i for i, char in enumerate(self.vocabulary)}
+
+    @classmethod
+    def from_text(cls, text: str) -> "CharTokenizer":
+        """The vocabulary is the text's distinct characters, sorted."""
+        return cls(sorted(set(text)))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary)
+
+    def encode(self, text: str) -> np.ndarray:
+        """text -> (T,) int64. Raises UnknownCharacterError, which names the first one."""
+        try:
+            return np.array([self._ids[char] for char in text], dtype=np.int64)
+        except KeyError:
+            raise UnknownCharacterError(self._describe_first_unknown(text)) from None
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """(T,) integers in [0, vocab_size) -> text."""
+        chars: list[str] = []
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"token ids lie in [0, {self.vocab_size}), but {i} was given")
+            chars.append(self.vocabulary[i])
+        return "".join(chars)
+
+    def known(self, text: str) -> str:
+        """The text without the characters that the vocabulary lacks."""
+        return "".join(char for char in text if char in self._ids)
+
+    def nearest(self, char: str, count: int = 3) -> list[str]:
+        """The characters of the vocabulary most like this one: by base letter, then code point."""
+
+        def distance(candidate: str) -> tuple[bool, bool, int]:
+            return (
+                base_letter(candidate) != base_letter(char),
+                candidate.isalpha() != char.isalpha(),
+                abs(ord(candidate) - ord(char)),
+            )
+
+        return sorted(self.vocabulary, key=distance)[:count]
+
+    def _describe_first_unknown(self, text: str) -> str:
+        position, char = next((i, c) for i, c in enumerate(text) if c not in self._ids)
+        around = text[max(0, position - 10) : position + 11]
+        nearest = ", ".join(repr(near) for near in self.nearest(char))
+        return (
+            f"character {char!r} (U+{ord(char):04X}) at position {position}, in {around!r}, is not "
+            f"in the vocabulary of {self.vocab_size} characters; the nearest are {nearest}"
+        )
+
+
+def base_letter(char: str) -> str:
+    """The letter without case or accents: É -> e."""
+    return unicodedata.normalize("NFKD", char)[0].casefold()
