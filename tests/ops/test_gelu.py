@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from tinygpt_np.ops import gelu, gelu_exact
+
+GRID = np.linspace(-8, 8, 801)
+
+
+def test_known_values() -> None:
+    # torch.nn.functional.gelu(x, approximate="tanh") in float64, PyTorch 2.13.
+    y, _ = gelu.forward(np.array([-2.0, -0.5, 0.0, 1.0, 3.0]))
+    expected = [
+        -0.04540230591222494,
+        -0.15428599017485606,
+        0.0,
+        0.8411919906082768,
+        2.996362607918227,
+    ]
+    assert y.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+def test_it_follows_the_exact_form_to_half_a_thousandth() -> None:
+    difference = np.abs(gelu.forward(GRID)[0] - gelu_exact.forward(GRID)[0]).max()
+    assert 1e-4 < difference < 5e-4
+
+
+def test_huge_values_pass_or_vanish_and_so_does_their_gradient() -> None:
+    x = np.array([1e4, -1e4], dtype=np.float32)
+    y, saved = gelu.forward(x)
+    assert y.tolist() == [1e4, 0]
+    assert gelu.backward(np.ones_like(x), saved).tolist() == [1, 0]
