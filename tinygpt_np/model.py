@@ -59,12 +59,12 @@ class GPT(LanguageModel):
         """dlogits (N, V) -> the gradient of every parameter, by name."""
         ops, grads = self.ops, Gradients()
         wte, wpe, drop, blocks, ln_f, head = saved
-        dnormed, dhead, _ = ops.linear.backward(dlogits, head)  # (N, C)
+        dnormed, dhead, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
         dx = grads.keep("ln_f", ops.layer_norm.backward(dnormed, ln_f))  # (N, C)
         for layer in reversed(range(self.config.n_layer)):
             dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
         dembedded = ops.dropout.backward(dx, drop)  # (N, C)
-        grads["wpe.weight"] = ops.embedding.backward(dembedded, wpe)  # (T, C)
+        grads["wpe.weight"] = ops.embedding.backward(dembedded, wpe)  # (block_size, C)
         dtokens = ops.embedding.backward(dembedded, wte)  # (V, C)
         # The table is used twice, to read the tokens and to score the next; both paths count.
         grads["wte.weight"] = dtokens + dhead.T  # (V, C)

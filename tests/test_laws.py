@@ -1,0 +1,260 @@
+"""The laws of the house: how ops/ and model.py are written, held by reading and by running them.
+
+1 mirror, 2 floors, 3 pairing, 4 steps and closed form, 5 gradient names, 6 reversal, 7 shapes,
+8 complex-safe, 9 fresh results, 10 one generator per purpose. 8 and 9 run in
+ops/test_every_operation.py, 4's agreement too; 10 in test_config.py and test_train.py.
+"""
+
+import ast
+import re
+
+import numpy as np
+import pytest
+from house import (
+    OPERATIONS,
+    PACKAGE,
+    TESTS,
+    Watch,
+    array_lines,
+    calls,
+    flowing,
+    forward_lines,
+    functions,
+    imports,
+    names_in,
+    quotes,
+    source,
+)
+from ops.cases import CASES, IDS_OF_CASES, Case
+
+import tinygpt_np as tg
+
+# From the ground up; what stands on one line may import each other, and everything above it.
+FLOORS = [
+    {"ops"},
+    {"config", "tokenizer", "data", "checkpoint", "backend", "generate"},
+    {"language_model", "model", "bigram", "optim"},
+    {"train", "sample"},
+    {"lecture"},
+    {"cli"},
+]
+
+every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+
+
+# 1. Mirror
+
+
+@every_operation
+def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
+    assert (TESTS / "ops" / f"test_{operation}.py").exists()
+
+
+def test_every_module_has_a_test_file_of_its_name() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules <= {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+
+
+def test_every_operation_is_exported() -> None:
+    assert sorted(tg.ops.__all__) == OPERATIONS
+
+
+# 2. Floors
+
+
+@every_operation
+def test_operations_import_numpy_and_each_other_only(operation: str) -> None:
+    allowed = ("numpy", "typing.Any", "typing", "tinygpt_np.ops")
+    for module in imports(PACKAGE / "ops" / f"{operation}.py"):
+        assert (
+            module == "tinygpt_np.ops"
+            or module.startswith("tinygpt_np.ops.")
+            or (module in allowed)
+        ), module
+
+
+def floor_of(room: str) -> int:
+    return next(i for i, floor in enumerate(FLOORS) if room in floor)
+
+
+def test_nothing_imports_upwards() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "tinygpt_np" and len(parts) > 1:
+                # What the package exports stands where it was defined.
+                exported = getattr(tg, parts[1], None)
+                below = getattr(exported, "__module__", module).split(".")[1]
+                assert floor_of(below) <= floor_of(room), f"{path.name} imports {module}"
+
+
+# 3. Pairing
+
+
+@every_operation
+def test_a_forward_is_a_straight_line_that_sets_each_name_once(operation: str) -> None:
+    text = source("ops", f"{operation}.py")
+    function = functions(text)["forward"]
+    taken = [argument.arg for argument in function.args.args]
+    for line in forward_lines(operation):
+        for name in line.sets:
+            assert name not in taken, f"{operation}: {name} is set twice"
+            taken.append(name)
+    assert isinstance(function.body[-1], ast.Return)
+
+
+@every_operation
+def test_a_forward_does_one_operation_a_statement(operation: str) -> None:
+    flows = flowing(operation)
+    for line in forward_lines(operation):
+        if set(line.sets) & flows:
+            assert line.operations == 1, f"{operation}: {line.operations} in: {line.text}"
+
+
+@every_operation
+def test_a_backward_quotes_the_forward_upwards(operation: str) -> None:
+    flows = flowing(operation)
+    expected = [line.text for line in forward_lines(operation) if set(line.sets) & flows]
+    assert [quote for quote, _ in quotes(operation)] == expected[::-1]
+
+
+@every_operation
+def test_below_each_quote_stand_the_gradients_of_what_the_line_reads(operation: str) -> None:
+    flows = flowing(operation)
+    lines = {line.text: line for line in forward_lines(operation)}
+    for quote, gradients in quotes(operation):
+        assert gradients == {f"d{name}" for name in lines[quote].reads & flows}, quote
+
+
+# 4. Steps, then closed form
+
+
+@pytest.mark.parametrize("operation", ["softmax", "cross_entropy", "layer_norm"])
+def test_a_shortened_formula_stands_below_its_steps(operation: str) -> None:
+    found = functions(source("ops", f"{operation}.py"))
+    assert found["forward"].lineno < found["backward_steps"].lineno < found["backward"].lineno
+
+
+# 5. Gradient names and 7. shapes, while running
+
+
+def watch(case: Case) -> Watch:
+    """A case's forward and backwards, watched."""
+    doutput = np.random.default_rng(0).standard_normal(case.forward().shape)
+
+    def job() -> None:
+        for backward in case.backwards():
+            case.gradients(backward, doutput)
+
+    return Watch("ops", f"{case.operation}.py").run(job)
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS_OF_CASES)
+def test_every_shape_comment_of_an_operation_is_true(case: Case) -> None:
+    assert watch(case).checked >= 2
+
+
+def test_every_shape_comment_of_the_model_is_true() -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12, bias=True)
+    tokens = np.random.default_rng(0).integers(0, 11, (2, 5))
+    model = tg.GPT(config)
+    assert Watch("model.py").run(lambda: model.loss_and_grads(tokens, tokens)).checked >= 50
+
+
+@pytest.mark.parametrize("case", CASES, ids=IDS_OF_CASES)
+def test_every_gradient_has_the_shape_of_its_name(case: Case) -> None:
+    arrays = watch(case).arrays
+    for function, found in arrays.items():
+        if function == "forward":
+            continue
+        gradients = {
+            n: g for n, g in found.items() if n.startswith("d") and n[1:] in arrays["forward"]
+        }
+        assert set(gradients) >= {f"d{name}" for name in case.differentiable}
+        for name, gradient in gradients.items():
+            assert gradient.shape == arrays["forward"][name[1:]].shape, f"{function}: {name}"
+
+
+@every_operation
+def test_a_name_with_d_in_a_backward_is_the_gradient_of_a_name(operation: str) -> None:
+    found = functions(source("ops", f"{operation}.py"))
+    forward = names_in(found["forward"]) | {arg.arg for arg in found["forward"].args.args}
+    for name in ("backward", "backward_steps"):
+        if name in found:
+            arguments = {arg.arg for arg in found[name].args.args}
+            stored = {
+                part.id
+                for part in ast.walk(found[name])
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+            for gradient in {n for n in stored | arguments if n.startswith("d")}:
+                assert gradient[1:] in forward, f"{operation}.{name}: {gradient} of what?"
+
+
+# 6. Reversal
+
+
+@pytest.mark.parametrize("prefix", ["", "block_"])
+def test_the_backward_of_the_model_is_its_forward_read_upwards(prefix: str) -> None:
+    found = functions(source("model.py"))
+    forward = calls(found[f"{prefix}forward"], "forward")
+    assert len(forward) >= 6
+    assert calls(found[f"{prefix}backward"], "backward") == forward[::-1]
+
+
+# 7. Shapes
+
+
+@pytest.mark.parametrize("path", [*(f"ops/{name}.py" for name in OPERATIONS), "model.py"])
+def test_every_line_of_array_code_ends_in_its_shape(path: str) -> None:
+    text = source(path)
+    lines = text.splitlines()
+    for value, number in array_lines(text):
+        assert re.search(r"# \([^()]*\)(, \([^()]*\))*$", lines[number - 1]), (
+            f"{path}:{number}: {value}"
+        )
+
+
+# 8. Complex-safe
+
+
+@every_operation
+def test_nothing_is_conjugated(operation: str) -> None:
+    # The complex step differentiates analytic functions, and a conjugate is not one.
+    assert "conj" not in source("ops", f"{operation}.py")
+
+
+# 10. One generator per purpose
+
+
+def test_generators_are_made_in_one_place() -> None:
+    # generate.py takes one from the system where no seed is given.
+    rooms = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if "default_rng" in path.read_text(encoding="utf-8")
+    }
+    assert {room for room in rooms if "lecture" not in room} == {"config.py", "generate.py"}
+
+
+# Size
+
+
+def test_the_thing_to_study_can_be_read_in_one_sitting() -> None:
+    files = [*(PACKAGE / "ops").glob("*.py"), PACKAGE / "model.py"]
+    assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files) < 900
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path.name
+
+
+def test_a_docstring_of_an_operation_is_at_most_25_lines() -> None:
+    for operation in OPERATIONS:
+        docstring = ast.get_docstring(ast.parse(source("ops", f"{operation}.py")))
+        assert docstring is not None
+        assert len(docstring.splitlines()) <= 25, operation
