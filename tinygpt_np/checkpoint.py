@@ -100,9 +100,11 @@ def matching(found: Tensors, expected: Mapping[str, np.ndarray], path: Path) -> 
     for name in expected:
         if name not in found:
             raise CheckpointError(f"{path} lacks the tensor {name} {expected[name].shape}")
-    for name, tensor in found.items():
+    for name in found:
         if name not in expected:
             raise CheckpointError(f"{path} has the tensor {name}, which this model does not have")
+    ordered = {name: found[name] for name in expected}
+    for name, tensor in ordered.items():
         wanted = (expected[name].shape, expected[name].dtype)
         if (tensor.shape, tensor.dtype) != wanted:
             raise CheckpointError(
@@ -111,7 +113,7 @@ def matching(found: Tensors, expected: Mapping[str, np.ndarray], path: Path) -> 
             )
         if not np.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} has values that are not finite")
-    return {name: found[name] for name in expected}
+    return ordered
 
 
 def to_json(value: Any) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import tyro
 from rich.console import Console
@@ -32,16 +32,21 @@ QUIET_INTERVAL = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(TrainConfig):
-    """Train a GPT on a text, from the start or from where a run stopped (--resume)."""
+class Which:
+    """Which run, and where its defaults come from."""
 
     preset: Literal["cpu", "lecture-small", "lecture", "smoke"] = "cpu"
     """Where the defaults below come from; every flag overrides its own."""
-    name: str | None = None
+    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
-    resume: str | None = None
+    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Continue this run (a path, or a name under runs/) with its own settings.
     --max-iters may be raised, and --data may say where the same text lies now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig, Which):
+    """Train a GPT on a text, from the start or from where a run stopped (--resume)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +63,11 @@ class Sample:
     """Write until Ctrl-C."""
     temperature: float = 1.0
     """Below 1 the likely gets likelier, above 1 the unlikely does; 0 is --greedy."""
-    top_k: int | None = None
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Draw from the K likeliest characters only."""
     greedy: bool = False
     """Always take the likeliest character."""
-    seed: int | None = None
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The same seed writes the same text."""
     skip_unknown: bool = False
     """Drop characters of the prompt that the model has never seen."""
@@ -109,7 +114,8 @@ def fail(message: str) -> NoReturn:
 def parse(argv: list[str]) -> Train | Sample | Lecture:
     """The job on the command line."""
     jobs = {"train": train_defaults(argv), "sample": Sample(), "lecture": Lecture()}
-    kind = tyro.extras.subcommand_type_from_defaults(jobs, prefix_names=False)
+    about = {name: (type(job).__doc__ or "").splitlines()[0] for name, job in jobs.items()}
+    kind = tyro.extras.subcommand_type_from_defaults(jobs, about, prefix_names=False)
     return tyro.cli(
         kind,
         prog="tinygpt",
@@ -127,7 +133,9 @@ def train_defaults(argv: list[str]) -> Train:
     resume, preset = flag(argv, "--resume"), flag(argv, "--preset")
     if resume is not None:
         return Train(**asdict(train.read_config(sample.find_run(resume))))
-    return Train(**asdict(PRESETS.get(preset or "cpu", PRESETS["cpu"])))
+    if preset not in PRESETS:  # None, or a word that the parser is going to refuse.
+        preset = "cpu"
+    return Train(**asdict(PRESETS[preset]), preset=cast(Any, preset))
 
 
 def flag(argv: list[str], name: str) -> str | None:

@@ -18,7 +18,7 @@ class Architecture:
     n_head: int = 4
     """Attention heads in each block (H); must divide n_embd."""
     n_embd: int = 128
-    """Channels (C)."""
+    """Width: the number of channels of each token (C)."""
     dropout: float = 0.0
     """Share of values dropped while training, in [0, 1)."""
     bias: bool = False

@@ -158,14 +158,11 @@ class Trainer:
 
     def seconds_left(self) -> float:
         """How long what is still to come will take, at the pace of what was last."""
-        config = self.config
-        evaluations = math.ceil(config.max_iters / config.eval_interval) - math.ceil(
-            self.step / config.eval_interval
-        )
-        steps = config.max_iters - self.step
-        return steps * statistics.median(self.step_seconds) + (
-            (evaluations + self.evaluation_is_due()) * self.evaluation_seconds
-        )
+        end, interval = self.config.max_iters, self.config.eval_interval
+        # One at each multiple of the interval from here on, and one at the end.
+        evaluations = end // interval - math.ceil(self.step / interval) + 1 + (end % interval > 0)
+        steps = (end - self.step) * statistics.median(self.step_seconds)
+        return steps + evaluations * self.evaluation_seconds
 
     def evaluate(self) -> float:
         """The mean loss in nats over the whole validation split, in order, without dropout."""
@@ -296,6 +293,7 @@ def memory_estimate(config: GPTConfig, rows: int) -> int:
 
 def draw_losses(run: Path) -> None:
     """Draws metrics.jsonl as loss.svg: the training loss, and the validation loss over it."""
+    import matplotlib
     from matplotlib.figure import Figure
 
     rows = [
@@ -314,5 +312,7 @@ def draw_losses(run: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     temporary = run / f"{checkpoint.TEMPORARY}{PICTURE}"
-    figure.savefig(temporary, format="svg")
+    as_text: dict[Any, Any] = {"svg.fonttype": "none"}
+    with matplotlib.rc_context(as_text):  # pyright: ignore[reportUnknownMemberType]
+        figure.savefig(temporary, format="svg")
     temporary.replace(run / PICTURE)

@@ -1,0 +1,335 @@
+"""The command line, as a person uses it: in its own process where signals or imports matter."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tinygpt_np import checkpoint, cli, train
+
+TEXT = "To be, or not to be: that is the question.\n" * 40
+TINY = [
+    *("--block-size", "8", "--n-layer", "1", "--n-head", "2", "--n-embd", "8"),
+    *("--batch-size", "2", "--eval-interval", "10", "--max-iters", "20"),
+]
+COMMAND = [sys.executable, "-c", "from tinygpt_np.cli import main; main()"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with a text in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return tmp_path
+
+
+def train_tiny(*flags: str) -> None:
+    cli.main(["train", "--data", "text.txt", *TINY, *flags])
+
+
+def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that must fail says; one paragraph, no traceback."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    assert stop.value.code not in (0, None)
+    message = capsys.readouterr().err
+    assert message.startswith("tinygpt: ")
+    assert "Traceback" not in message
+    return " ".join(message.split())
+
+
+def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    out = capsys.readouterr().out
+    for expected in (
+        r"text\.txt: 1,720 characters, 18 distinct",
+        r"parameters, 1 layers, 2 heads, 8 channels, block 8; about \d+ MB",
+        r"20 steps of 16 tokens: 0\.2 passes",
+        r"about ln 18 = 2\.89",
+        r"step 10 .*loss \d\.\d+  val \d\.\d+  [\d,]+ tokens/s  0:00:\d\d left",
+        r"validation  \d\.\d{4} nats per character, over the whole split",
+        r"written     runs/cpu/ with config.json, metrics.jsonl, loss.svg, checkpoints/",
+        r"tinygpt sample runs/cpu --endless",
+    ):
+        assert re.search(expected.replace("     ", " +"), out), expected
+
+
+def test_a_run_folder_holds_what_was_promised(folder: Path) -> None:
+    train_tiny("--name", "mine")
+    run = folder / "runs" / "mine"
+    names = {path.name for path in run.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "loss.svg", "checkpoints"}
+    assert json.loads((run / "config.json").read_text())["n_embd"] == 8
+
+
+def test_a_second_run_gets_a_folder_of_its_own(folder: Path) -> None:
+    train_tiny()
+    train_tiny()
+    assert {path.name for path in (folder / "runs").iterdir()} == {"cpu", "cpu-2"}
+
+
+def test_a_name_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny("--name", "mine")
+    capsys.readouterr()
+    message = error_of(capsys, "train", "--data", "text.txt", *TINY, "--name", "mine")
+    assert "runs/mine exists already, and nothing is overwritten" in message
+
+
+def test_flags_override_the_preset(folder: Path) -> None:
+    cli.main(["train", "--preset", "smoke", "--max-iters", "1", "--n_layer=1"])
+    config = train.read_config(folder / "runs" / "smoke")
+    assert (config.max_iters, config.n_layer, config.n_embd) == (1, 1, 32)
+
+
+def test_resuming_needs_no_other_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["train", "--resume", "cpu", "--max-iters", "25"])
+    assert re.search(r"resumed +at step 20", capsys.readouterr().out)
+    assert train.read_metrics(folder / "runs" / "cpu")[-1]["step"] == 25
+
+
+def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    capsys.readouterr()
+    message = error_of(capsys, "train", "--resume", "cpu", "--n-layer", "3")
+    assert "where n-layer is 1; to train with --n-layer 3, start a new run" in message
+
+
+def test_resuming_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    capsys.readouterr()
+    assert "runs/cpu is finished: it has all of its 20" in error_of(
+        capsys, "train", "--resume", "cpu"
+    )
+
+
+def test_resuming_on_another_text_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny()
+    (folder / "text.txt").write_text(TEXT[::-1], encoding="utf-8")
+    capsys.readouterr()
+    message = error_of(capsys, "train", "--resume", "cpu", "--max-iters", "30")
+    assert "another text" in message
+
+
+def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny()
+    weights = train.last_checkpoint(folder / "runs" / "cpu") / checkpoint.MODEL
+    damaged = bytearray(weights.read_bytes())
+    damaged[-5] ^= 1
+    weights.write_bytes(damaged)
+    capsys.readouterr()
+    message = error_of(capsys, "train", "--resume", "cpu", "--max-iters", "30")
+    assert "model.safetensors is damaged" in message
+    assert weights.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--data", "nowhere.txt"], "there is no file nowhere.txt"),
+        (["--data", "."], ". is a folder"),
+        (["--data", "text.txt", "--block-size", "999"], "the text is too short"),
+        (["--resume", "nothing"], "there is no run nothing"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(capsys, "train", *flags)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "train, sample, lecture"),
+        (["trian"], "trian"),
+        (["train", "--n-lyer", "3"], "--n-layer"),
+        (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
+        (["train", "--batch-size", "0"], "batch_size must be positive, not 0"),
+        (["train", "--dropout", "1.5"], "dropout must be in [0, 1), not 1.5"),
+        (["train", "--preset", "huge"], "lecture-small"),
+    ],
+)
+def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_done(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert "Traceback" not in message
+    assert not Path("runs").exists()
+
+
+def test_a_diverging_run_names_the_tensor(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--learning-rate", "1e30", "--warmup-iters", "0", "--grad-clip", "0"]
+    message = error_of(capsys, "train", "--data", "text.txt", *TINY, *flags)
+    assert "the first that is not finite is an activation of" in message
+
+
+def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["sample", "--prompt", "To be", "--tokens", "30", "--seed", "1"])
+    out = capsys.readouterr().out
+    assert out.startswith("To be")
+    assert len(out) == len("To be") + 30 + 1
+
+
+def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    texts: list[str] = []
+    for seed in ("1", "1", "2"):
+        capsys.readouterr()
+        cli.main(["sample", "cpu", "--seed", seed, "--tokens", "40"])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_greedy_needs_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    texts: list[str] = []
+    for flags in (["--greedy"], ["--temperature", "0"], ["--top-k", "1"]):
+        capsys.readouterr()
+        cli.main(["sample", "--tokens", "40", *flags])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    capsys.readouterr()
+    message = error_of(capsys, "sample", "--prompt", "To bé")
+    assert "character 'é' (U+00E9) at position 4" in message
+    assert "the nearest are 'e'" in message
+    cli.main(["sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1"])
+    assert capsys.readouterr().out.startswith("To b")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--temperature", "-1"], "temperature must be finite and zero or more, not -1.0"),
+        (["--top-k", "0"], "top_k must be 1 or more, not 0"),
+        (["--tokens", "-3"], "max_new_tokens must be zero or more, not -3"),
+        (["--greedy", "--temperature", "0.5"], "--greedy"),
+    ],
+)
+def test_bad_sampling_rules_are_refused(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    assert expected in error_of(capsys, "sample", *flags)
+
+
+def test_without_a_run_sampling_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tinygpt train makes one" in error_of(capsys, "sample")
+
+
+def test_the_lecture_lists_its_chapters(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["lecture"])
+    assert re.search(r"4 +bigram +00:22:11", capsys.readouterr().out)
+
+
+def test_an_unknown_chapter_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no chapter trigram; there are: 1 reading" in error_of(
+        capsys, "lecture", "trigram"
+    )
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "lecture"])
+def test_every_flag_has_a_line_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    # An entry lasts from its flag to the next one; "(default: ...)" is no help.
+    entries = re.split(r"\n\W*(?=--[a-z0-9])", capsys.readouterr().out)[1:]
+    assert entries
+    for entry in entries:
+        words = re.findall(r"[a-z]{2,}", entry.split("(default")[0])
+        assert len(words) > 3, entry
+
+
+# In processes of their own
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    """Until the run has recorded that many steps."""
+    deadline = time.monotonic() + 60
+    while len(train.read_metrics(run)) < steps:
+        assert time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.01)
+
+
+LONG = ["train", "--data", "text.txt", *TINY[:-2], "--max-iters", "3000", "--name", "long"]
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    return [(row["step"], row["loss"]) for row in train.read_metrics(run) if row["loss"]]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path) -> None:
+    process = start(*LONG)
+    wait_for_steps(folder / "runs" / "long", 15)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "finishing this step and saving" in err
+    assert "tinygpt train --resume runs/long" in out
+    stopped = int(re.search(r"stopped before step (\d+)", out).group(1))  # type: ignore[union-attr]
+    last = train.last_checkpoint(folder / "runs" / "long")
+    assert int(last.name) == stopped == len(losses(folder / "runs" / "long"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_after_kill_9_the_losses_are_those_of_a_run_never_stopped(folder: Path) -> None:
+    process = start(*LONG)
+    wait_for_steps(folder / "runs" / "long", 25)
+    process.kill()
+    process.communicate()
+    for run, flags in (("long", ["--resume", "long"]), ("whole", [*LONG[:-1], "whole"])):
+        process = start(*(["train", *flags] if run == "long" else flags))
+        wait_for_steps(folder / "runs" / run, 60)
+        process.kill()
+        process.communicate()
+    resumed, whole = losses(folder / "runs" / "long")[:60], losses(folder / "runs" / "whole")[:60]
+    assert resumed == whole
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    train_tiny()
+    process = start("sample", "--endless")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(20)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0

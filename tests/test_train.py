@@ -1,0 +1,253 @@
+"""A run: what it writes and refuses, and that after any stop it goes on as if there was none."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygpt_np import checkpoint, train
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.config import TrainConfig
+from tinygpt_np.data import Corpus
+from tinygpt_np.train import Metrics, NotFiniteError, Trainer
+
+TEXT = "".join(chr(97 + i * i % 13) + " .\n"[i % 3] for i in range(400))
+CORPUS = Corpus("letters", TEXT)
+CONFIG = TrainConfig(
+    block_size=8, n_layer=2, n_head=2, n_embd=12, dropout=0.25, bias=True,
+    batch_size=3, max_iters=10, warmup_iters=2, lr_decay_iters=10, eval_interval=4, seed=5,
+)  # fmt: skip
+
+
+def losses(rows: list[Metrics]) -> list[tuple[int, float | None, float | None]]:
+    return [(row.step, row.loss, row.val_loss) for row in rows]
+
+
+def written(run: Path) -> list[tuple[int, float | None, float | None]]:
+    return [(row["step"], row["loss"], row["val_loss"]) for row in train.read_metrics(run)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Metrics]]:
+    """A run that was never stopped."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    return run, list(Trainer.start(run, CONFIG, CORPUS))
+
+
+def stop_after(run: Path, steps: int) -> Trainer:
+    trainer = Trainer.start(run, CONFIG, CORPUS)
+    for _ in islice(trainer, steps):
+        pass
+    return trainer
+
+
+def test_every_step_is_recorded_and_the_last_line_is_the_end(
+    whole: tuple[Path, list[Metrics]],
+) -> None:
+    run, rows = whole
+    assert [row.step for row in rows] == list(range(11))
+    assert written(run) == losses(rows)
+    assert [row.step for row in rows if row.val_loss is not None] == [0, 4, 8, 10]
+    assert rows[-1].loss is None
+
+
+def test_a_line_of_metrics_holds_what_the_readme_says(whole: tuple[Path, list[Metrics]]) -> None:
+    first = train.read_metrics(whole[0])[0]
+    assert set(first) == {"step", "loss", "val_loss", "lr", "grad_norm", "tokens_per_second"}
+    assert first["lr"] == CONFIG.learning_rate / 3  # The first of two warm-up steps.
+    assert first["grad_norm"] > 0
+
+
+def test_the_last_two_checkpoints_are_kept(whole: tuple[Path, list[Metrics]]) -> None:
+    found = checkpoint.steps_in(whole[0] / train.CHECKPOINTS)
+    assert [path.name for path in found] == ["000008", "000010"]
+
+
+def test_the_picture_of_the_losses_is_an_svg(whole: tuple[Path, list[Metrics]]) -> None:
+    text = (whole[0] / train.PICTURE).read_text(encoding="utf-8")
+    assert "<svg" in text
+    assert ">validation</text>" in text
+
+
+def test_two_runs_with_one_seed_are_the_same_bit_for_bit(
+    whole: tuple[Path, list[Metrics]], tmp_path: Path
+) -> None:
+    again = list(Trainer.start(tmp_path / "again", CONFIG, CORPUS))
+    assert losses(again) == losses(whole[1])
+
+
+def test_another_seed_gives_another_run(whole: tuple[Path, list[Metrics]], tmp_path: Path) -> None:
+    other = next(iter(Trainer.start(tmp_path / "run", replace(CONFIG, seed=6), CORPUS)))
+    assert other.loss != whole[1][0].loss
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 7, 8])
+def test_a_run_stopped_after_any_step_and_saved_goes_on_bit_for_bit(
+    whole: tuple[Path, list[Metrics]], tmp_path: Path, steps: int
+) -> None:
+    stop_after(tmp_path / "run", steps).save()
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+    assert resumed.step == steps
+    rest = list(resumed)
+    assert losses(rest) == losses(whole[1])[steps:]
+    assert written(tmp_path / "run") == losses(whole[1])
+
+
+@pytest.mark.parametrize(("steps", "at"), [(3, 0), (7, 4), (9, 8)])
+def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(
+    whole: tuple[Path, list[Metrics]], tmp_path: Path, steps: int, at: int
+) -> None:
+    stop_after(tmp_path / "run", steps)  # Not saved: what was after the checkpoint is lost.
+    with (tmp_path / "run" / train.METRICS).open("a") as file:
+        file.write('{"step": 99, "lo')  # A line cut short.
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+    assert resumed.step == at
+    list(resumed)
+    assert written(tmp_path / "run") == losses(whole[1])
+    for ours, theirs in zip(
+        resumed.model.params.values(),
+        Trainer.resume(whole[0], CONFIG, CORPUS).model.params.values(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_stop_on_a_step_to_be_evaluated_goes_on_with_the_evaluation(tmp_path: Path) -> None:
+    stop_after(tmp_path / "run", 4).save()  # Step 4 is due for evaluation, and not yet evaluated.
+    first = next(iter(Trainer.resume(tmp_path / "run", CONFIG, CORPUS)))
+    assert first.step == 4
+    assert first.val_loss is not None
+
+
+def test_a_finished_run_goes_on_with_more_steps(
+    whole: tuple[Path, list[Metrics]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    list(Trainer.start(run, replace(CONFIG, max_iters=8), CORPUS))
+    list(Trainer.resume(run, CONFIG, CORPUS))
+    assert written(run) == losses(whole[1])
+
+
+def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
+    ids, total = trainer.val_ids, 0.0
+    for start in range(0, len(ids) - 1, 8):
+        window = ids[start : start + 9]
+        total += trainer.model.loss(window[None, :-1], window[None, 1:]) * (len(window) - 1)
+    assert trainer.evaluate() == pytest.approx(total / (len(ids) - 1), rel=1e-6)
+
+
+def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
+    one = Trainer.start(tmp_path / "one", CONFIG, CORPUS).evaluate()
+    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), CORPUS).evaluate()
+    assert one == other
+
+
+def test_dropout_does_not_move_the_batches(tmp_path: Path) -> None:
+    # One generator per purpose: with and without dropout, the same chunks are drawn.
+    runs = [Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), CORPUS) for p in (0, 0.5)]
+    for trainer in runs:
+        list(islice(trainer, 3))
+    states = [str(trainer.data_rng.bit_generator.state) for trainer in runs]
+    assert states[0] == states[1]
+    assert str(runs[1].dropout_rng.bit_generator.state) != str(
+        runs[0].dropout_rng.bit_generator.state
+    )
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(whole: tuple[Path, list[Metrics]]) -> None:
+    run = whole[0]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=f"{run.name} exists already.*--resume"):
+        Trainer.start(run, CONFIG, CORPUS)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_text_that_is_not_that_of_the_run_is_refused(
+    whole: tuple[Path, list[Metrics]],
+) -> None:
+    other = Corpus("other", TEXT[::-1])
+    with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
+        Trainer.resume(whole[0], CONFIG, other)
+
+
+def test_a_text_with_another_vocabulary_is_refused(whole: tuple[Path, list[Metrics]]) -> None:
+    other = Corpus("other", TEXT + "Z")
+    with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
+        Trainer.resume(whole[0], CONFIG, other)
+
+
+def test_another_architecture_is_refused_by_the_name_of_a_tensor(
+    whole: tuple[Path, list[Metrics]],
+) -> None:
+    with pytest.raises(CheckpointError, match=r"wte.weight should be \(\d+, 24\).* is \(\d+, 12\)"):
+        Trainer.resume(whole[0], replace(CONFIG, n_embd=24), CORPUS)
+
+
+@pytest.fixture
+def diverging(tmp_path: Path) -> Trainer:
+    config = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0)
+    return Trainer.start(tmp_path / "run", config, CORPUS)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_first_bad_tensor(
+    diverging: Trainer,
+) -> None:
+    with pytest.raises(NotFiniteError, match=r"at step 1 the loss is nan.* an activation of h\.0"):
+        list(diverging)
+
+
+def test_the_last_good_checkpoint_is_kept_and_named(diverging: Trainer) -> None:
+    with pytest.raises(NotFiniteError, match=r"last good checkpoint is .*checkpoints.000000"):
+        list(diverging)
+    _, params = checkpoint.load_model(train.last_checkpoint(diverging.run))
+    assert all(np.isfinite(param).all() for param in params.values())
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = stop_after(tmp_path / "run", 3)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_synced", full)
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        trainer.save()
+    monkeypatch.undo()
+    assert Trainer.resume(tmp_path / "run", CONFIG, CORPUS).step == 0
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"n_layers": 3}))
+    with pytest.raises(CheckpointError, match="is not a training run"):
+        train.read_config(tmp_path)
+
+
+def test_the_time_left_is_the_pace_times_what_is_left(tmp_path: Path) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
+    list(islice(trainer, 6))
+    trainer.step_seconds.clear()
+    trainer.step_seconds.extend([2.0, 3.0, 100.0])
+    trainer.evaluation_seconds = 10.0
+    # Steps 6 to 9, and the evaluations at 8 and at the end.
+    assert trainer.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
+
+
+def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
+    config = replace(CONFIG, max_iters=500, n_embd=24)
+    corpus = Corpus("odd", TEXT + "Q")
+    found = " / ".join(train.warnings(Trainer.start(tmp_path / "run", config, corpus)))
+    assert "the text is read 17 times" in found
+    assert "more parameters" in found
+    assert "'Q'" in found
+
+
+def test_a_good_fit_gives_no_warning(tmp_path: Path) -> None:
+    config = replace(CONFIG, n_layer=1, n_embd=2, max_iters=10)
+    corpus = Corpus("long", TEXT * 5)
+    assert list(train.warnings(Trainer.start(tmp_path / "run", config, corpus))) == []
