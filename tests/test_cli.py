@@ -323,6 +323,18 @@ def test_after_kill_9_the_losses_are_those_of_a_run_never_stopped(folder: Path) 
     assert resumed == whole
 
 
+def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
+    (folder / "text.txt").write_text("Où est-ce? Là-bas. " * 40, encoding="utf-8")
+    train_tiny()
+    process = subprocess.run(
+        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert process.stdout.decode("utf-8").startswith("Là")
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     train_tiny()
     process = start("sample", "--endless")

@@ -1,6 +1,7 @@
 """The front door: one subcommand per job, with flags made from the dataclasses below."""
 
 import contextlib
+import io
 import itertools
 import math
 import os
@@ -86,6 +87,9 @@ class Lecture:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `tinygpt`. Exits with 1 and a line of explanation when something is wrong."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # Whatever the system's, as all texts here are.
     console = Console(highlight=False)
     try:
         job = parse(argv)

@@ -6,6 +6,7 @@ runs/<name>/config.json        what was asked for (TrainConfig)
            /checkpoints/<step> the last two; see checkpoint.py
 """
 
+import io
 import json
 import math
 import os
@@ -311,8 +312,8 @@ def draw_losses(run: Path) -> None:
     axes.set(xlabel="step", ylabel="loss (nats per character)", title=run.name)
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = run / f"{checkpoint.TEMPORARY}{PICTURE}"
+    picture = io.BytesIO()
     as_text: dict[Any, Any] = {"svg.fonttype": "none"}
     with matplotlib.rc_context(as_text):  # pyright: ignore[reportUnknownMemberType]
-        figure.savefig(temporary, format="svg")
-    temporary.replace(run / PICTURE)
+        figure.savefig(picture, format="svg")
+    checkpoint.write_file(run / PICTURE, picture.getvalue())
