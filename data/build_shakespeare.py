@@ -286,9 +286,12 @@ def main() -> int:
             text = build(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch(Path(folder)))
         # Replacing by a finished file keeps the old one whole whatever fails on the way.
         partial = OUTPUT.with_suffix(".tmp")
-        partial.write_bytes(text.encode("ascii"))
-        partial.replace(OUTPUT)
-    except (BuildError, OSError) as error:
+        try:
+            partial.write_bytes(text.encode("ascii"))
+            partial.replace(OUTPUT)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (AssertionError, BuildError, OSError) as error:
         print(f"build_shakespeare: {error}", file=sys.stderr)
         return 1
     print(f"{OUTPUT.name}: {len(text)} characters, {len(set(text))} distinct")

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -23,6 +23,7 @@ from tinygpt_np.config import GPTConfig
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 TOKENIZER, OPTIMIZER, STATE = "tokenizer.json", "optimizer.safetensors", "state.json"
+CHECKSUMS = "sha256.json"
 TEMPORARY = ".writing-"
 KEPT = 2
 
@@ -45,7 +46,13 @@ def load_model(folder: Path) -> tuple[GPTConfig, Tensors]:
         config = GPTConfig(**found)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG} is not a GPT's configuration: {error}") from None
-    return config, read_safetensors(folder / MODEL)
+    params = read_safetensors(folder / MODEL)
+    for name, param in params.items():
+        if param.dtype.name not in ("float32", "float64"):
+            raise CheckpointError(
+                f"{folder / MODEL}: {name} should be float32 or float64, but is {param.dtype}"
+            )
+    return config, params
 
 
 def save_checkpoint(
@@ -63,10 +70,11 @@ def save_checkpoint(
         MODEL: to_safetensors(params),
         TOKENIZER: to_json({"type": "char", "vocabulary": vocabulary}),
         OPTIMIZER: to_safetensors(optimizer),
+        STATE: to_json({"step": step, **state}),
     }
     # The checksums tell a damaged file from a whole one even where its format still parses.
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    contents[STATE] = to_json({"step": step, **state, "sha256": checksums})
+    contents[CHECKSUMS] = to_json(checksums)
     folder = checkpoints / f"{step:06d}"
     write_folder(folder, contents)
     for old in steps_in(checkpoints)[:-KEPT]:
@@ -75,24 +83,24 @@ def save_checkpoint(
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """state.json of a checkpoint, after every file named in it was found to be whole."""
-    state = read_json(folder / STATE)
-    checksums = cast(dict[str, str], state.get("sha256") or {})
-    if set(checksums) != {CONFIG, MODEL, TOKENIZER, OPTIMIZER}:
-        raise CheckpointError(f"{folder / STATE} is not the state of a training run")
+    """state.json of a checkpoint, after all of its files were found to be whole."""
+    checksums = read_json(folder / CHECKSUMS)
+    if set(checksums) != {CONFIG, MODEL, TOKENIZER, OPTIMIZER, STATE}:
+        raise CheckpointError(f"{folder / CHECKSUMS} is not that of a training run")
     for name, expected in checksums.items():
         found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
         if found != expected:
             raise CheckpointError(
                 f"{folder / name} is damaged: its SHA-256 is {found[:12]}…, "
-                f"but {STATE} says {expected[:12]}…"
+                f"but {CHECKSUMS} says {str(expected)[:12]}…"
             )
-    return state
+    return read_json(folder / STATE)
 
 
 def steps_in(checkpoints: Path) -> list[Path]:
     """The checkpoint folders, oldest first."""
-    return sorted(p for p in checkpoints.glob("*") if p.name.isdecimal() and p.is_dir())
+    found = (p for p in checkpoints.glob("*") if p.name.isdecimal() and p.is_dir())
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def matching(found: Tensors, expected: Mapping[str, np.ndarray], path: Path) -> Tensors:
@@ -176,6 +184,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(temporary, content)
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CheckpointError(describe_write_error(path, {path.name: content}, error)) from None

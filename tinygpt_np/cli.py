@@ -281,6 +281,8 @@ def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) 
             val_loss = metrics.val_loss if evaluated else val_loss
             status = describe(metrics, val_loss, statistics.median(speeds), trainer.seconds_left())
             doing = "validating" if trainer.evaluation_is_due() else "training"
+            if metrics.loss is None:
+                doing = "trained"
             bar.update(task, completed=trainer.step, doing=doing, status=status)
             if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
                 shown = time.monotonic()
@@ -291,10 +293,11 @@ def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) 
 
 
 def describe(metrics: Metrics, val_loss: float | None, speed: float, seconds_left: float) -> str:
-    loss = "" if metrics.loss is None else f"loss {metrics.loss:.3f}  "
     val = "" if val_loss is None else f"val {val_loss:.3f}  "
+    if metrics.loss is None:
+        return f"{val}{speed:,.0f} tokens/s"
     left = str(timedelta(seconds=round(seconds_left)))
-    return f"{loss}{val}{speed:,.0f} tokens/s  {left} left"
+    return f"loss {metrics.loss:.3f}  {val}{speed:,.0f} tokens/s  {left} left"
 
 
 @contextlib.contextmanager

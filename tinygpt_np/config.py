@@ -1,5 +1,6 @@
 """What can be set, the presets, and the random generators. Field names are nanoGPT's."""
 
+import math
 import statistics
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -27,6 +28,7 @@ class Architecture:
     """Which GELU the feed-forward layers use."""
 
     def __post_init__(self) -> None:
+        require_types(self)
         require_positive(self, "block_size", "n_layer", "n_head", "n_embd")
         if self.n_embd % self.n_head:
             raise ValueError(
@@ -87,10 +89,15 @@ class TrainConfig(Architecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "batch_size", "max_iters", "eval_interval", "learning_rate")
-        for name in ("seed", "min_lr", "warmup_iters", "lr_decay_iters"):
+        for name in (
+            "seed",
+            "min_lr",
+            "warmup_iters",
+            "lr_decay_iters",
+            "weight_decay",
+            "grad_clip",
+        ):
             require(self, name, getattr(self, name) >= 0, "zero or more")
-        for name in ("weight_decay", "grad_clip"):
-            require(self, name, 0 <= getattr(self, name) < float("inf"), "finite, zero or more")
         for name in ("beta1", "beta2"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         require(self, "min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
@@ -105,9 +112,22 @@ class TrainConfig(Architecture):
         return GPTConfig(vocab_size=vocab_size, **shape)
 
 
+def require_types(config: Any) -> None:
+    """Whole numbers where whole numbers are meant, finite ones, and true or false."""
+    for field in fields(config):
+        value, wanted = getattr(config, field.name), field.type
+        if wanted is int:
+            require(config, field.name, type(value) is int, "a whole number")
+        elif wanted is float:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            require(config, field.name, number and math.isfinite(value), "a finite number")
+        elif wanted is bool:
+            require(config, field.name, isinstance(value, bool), "true or false")
+
+
 def require(config: Any, name: str, holds: bool, wanted: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {wanted}, not {getattr(config, name)}")
+        raise ValueError(f"{name} must be {wanted}, not {getattr(config, name)!r}")
 
 
 def require_positive(config: Any, *names: str) -> None:

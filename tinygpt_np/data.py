@@ -50,22 +50,24 @@ def read_text(path: Path) -> str:
     if path.is_dir():
         raise DataError(f"{path} is a folder; --data takes one text file")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(
             f"there is no file {path}; --data takes shakespeare, tinyshakespeare, "
             "or the path of a UTF-8 text"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}; "
-            "convert it first, for example with iconv -t UTF-8"
-        ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; "
+            "convert it first, for example with iconv -t UTF-8"
+        ) from None
     if not text:
         raise DataError(f"{path} is empty; training needs text")
-    return text
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def embedded_file() -> Path:
@@ -96,11 +98,11 @@ def tinyshakespeare_file() -> Path:
         pooch.retrieve(  # pyright: ignore[reportUnknownMemberType]
             TINYSHAKESPEARE_URL, TINYSHAKESPEARE_SHA256, path.name, path.parent
         )
-    except ValueError:
-        raise DataError(f"the download has the wrong checksum; {remedy}") from None
     except (requests.RequestException, OSError) as error:
         reason = type(error).__name__
         raise DataError(f"tinyshakespeare cannot be downloaded ({reason}); {remedy}") from None
+    except ValueError:
+        raise DataError(f"the download has the wrong checksum; {remedy}") from None
     return path
 
 
@@ -114,8 +116,8 @@ def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     needed = block_size + 1
     for name, part in (("training", train), ("validation", val)):
         if len(part) < needed:
-            # The validation part is the smaller one, so it decides how much text is enough.
-            enough = int(np.ceil((needed + 1) / (1 - TRAIN_SHARE)))
+            # The validation part, a tenth rounded up, is the smaller one and decides.
+            enough = 10 * block_size + 1
             raise DataError(
                 f"the text is too short: its {name} split has {len(part)} characters, but "
                 f"block_size={block_size} needs {needed}; {enough} characters in all are enough"

@@ -10,7 +10,7 @@ from tinygpt_np.ops import softmax
 
 def generate(
     next_logits: Callable[[np.ndarray], np.ndarray],
-    block_size: int,
+    memory: int,
     tokens: np.ndarray,
     max_new_tokens: int | None,
     temperature: float = 1.0,
@@ -20,7 +20,7 @@ def generate(
     """Yields the tokens that follow, one for each text.
 
     next_logits: (B, T) tokens -> (B, V) logits of the token after them.
-    block_size: how many of the latest tokens next_logits is given at most.
+    memory: how many of the latest tokens next_logits is given at most.
     tokens: (T,) or (B, T) integers, T ≥ 1. Each item yielded has shape () or (B,).
     max_new_tokens: how many; None goes on for ever.
     temperature: logits are divided by it; 0 always takes the likeliest token.
@@ -29,13 +29,13 @@ def generate(
     """
     check_rules(tokens, max_new_tokens, temperature, top_k)
     rng = np.random.default_rng() if seed is None else generator(seed, "sampling")
-    context = np.atleast_2d(tokens)  # (B, T)
+    context = np.atleast_2d(tokens).astype(np.int64)  # (B, T)
 
     def stream() -> Iterator[np.ndarray]:
         nonlocal context
         made = 0
         while max_new_tokens is None or made < max_new_tokens:
-            context = context[:, -block_size:]  # (B, T)
+            context = context[:, -memory:]  # (B, T)
             drawn = draw(next_logits(context), temperature, top_k, rng)  # (B,)
             context = np.concatenate([context, drawn[:, None]], axis=1)  # (B, T+1)
             made += 1
@@ -47,10 +47,14 @@ def generate(
 def draw(
     logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """logits (B, V) -> one token a row, (B,)."""
+    """logits (B, V) -> one token a row, (B,). Raises ValueError if one is inf or NaN."""
+    if not (logits < np.inf).all():
+        raise ValueError("the model's logits are not finite; its weights are damaged or too large")
     if temperature == 0:
         return logits.argmax(axis=-1)  # (B,)
-    scaled = logits.astype(np.float64) / temperature  # (B, V)
+    distance = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # (B, V)
+    with np.errstate(over="ignore"):  # Near temperature 0 all but the likeliest go to -inf.
+        scaled = distance / temperature  # (B, V)
     if top_k is not None and top_k < scaled.shape[-1]:
         smallest = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]  # (B, 1)
         scaled = np.where(scaled < smallest, -np.inf, scaled)  # (B, V)

@@ -17,12 +17,14 @@ class LanguageModel(ABC):
 
     params: dict of all parameters by name. ops: the module of operations.
     vocab_size: number of tokens (V). block_size: the longest text it takes (T).
+    memory: how many of the latest tokens the next one depends on.
     """
 
     params: Tensors
     ops: Any
     vocab_size: int
     block_size: int
+    memory: int
 
     @abstractmethod
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
@@ -67,13 +69,13 @@ class LanguageModel(ABC):
         seed: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Iterates over the tokens that follow `tokens` (T,) or (B, T); see generate.generate."""
-        self.check_tokens(np.atleast_2d(tokens)[:, -self.block_size :])
+        check_integers("tokens", tokens)
+        check_range("tokens", tokens, 0, self.vocab_size)
 
         def next_logits(context: np.ndarray) -> np.ndarray:
             return self.logits(context)[:, -1]  # (B, V)
 
-        block_size = self.block_size
-        return generate(next_logits, block_size, tokens, max_new_tokens, temperature, top_k, seed)
+        return generate(next_logits, self.memory, tokens, max_new_tokens, temperature, top_k, seed)
 
     def check_tokens(self, tokens: np.ndarray) -> None:
         """Raises unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""

@@ -34,6 +34,7 @@ class GPT(LanguageModel):
     ) -> None:
         self.config = config
         self.vocab_size, self.block_size = config.vocab_size, config.block_size
+        self.memory = config.block_size
         self.ops = backends.load(backend)
         self.gelu: Any = self.ops.gelu if config.gelu == "tanh" else self.ops.gelu_exact
         self.params = initial_params(config, seed, float_dtype(dtype))
@@ -150,7 +151,8 @@ class GPT(LanguageModel):
     def load(cls, path: str | Path, backend: str = "numpy") -> "GPT":
         """The model that `save` or a training run wrote. Raises checkpoint.CheckpointError."""
         config, params = checkpoint.load_model(Path(path))
-        model = cls(config, dtype=params["wte.weight"].dtype.name, backend=backend)
+        dtype = next((param.dtype.name for param in params.values()), "float32")
+        model = cls(config, dtype=dtype, backend=backend)
         model.params = checkpoint.matching(params, model.params, Path(path) / checkpoint.MODEL)
         return model
 

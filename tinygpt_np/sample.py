@@ -19,7 +19,7 @@ def find_run(name: str | None) -> Path:
             raise CheckpointError(f"there is no run in {RUNS}/; tinygpt train makes one")
         return max(runs, key=lambda run: train.last_checkpoint(run).stat().st_mtime)
     for path in (Path(name), RUNS / name):
-        if path.is_dir():
+        if (path / checkpoint.MODEL).exists() or (path / train.CHECKPOINTS).is_dir():
             return path
     known = ", ".join(sorted(run.name for run in runs)) or "none yet"
     raise CheckpointError(f"there is no run {name}; those in {RUNS}/ are: {known}")

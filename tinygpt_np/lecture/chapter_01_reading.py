@@ -15,3 +15,7 @@ def main() -> None:
     chars = sorted(set(text))
     print("\nall the characters that occur, in order:", repr("".join(chars)))
     print("vocabulary size:", len(chars))
+
+
+if __name__ == "__main__":
+    main()

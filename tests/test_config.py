@@ -1,0 +1,214 @@
+"""Settings, presets, and the generators that come from one seed."""
+
+import itertools
+import statistics
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np import GPTConfig, TrainConfig, config
+from tinygpt_np.config import PRESETS, PURPOSES, Architecture, Purpose, expected_band, generator
+
+NAN, INFINITE = float("nan"), float("inf")
+BAD_ARCHITECTURES: list[tuple[str, Any, str]] = [
+    ("block_size", 0, "positive"),
+    ("n_layer", -1, "positive"),
+    ("n_head", 0, "positive"),
+    ("n_embd", 0, "positive"),
+    ("dropout", 1.0, "in [0, 1)"),
+    ("dropout", -0.1, "in [0, 1)"),
+    ("dropout", NAN, "a finite number"),
+    ("gelu", "relu", '"tanh" or "exact"'),
+]
+BAD_RUNS: list[tuple[str, Any, str]] = [
+    ("batch_size", 0, "positive"),
+    ("max_iters", 0, "positive"),
+    ("eval_interval", -5, "positive"),
+    ("learning_rate", 0.0, "positive"),
+    ("learning_rate", NAN, "a finite number"),
+    ("learning_rate", INFINITE, "a finite number"),
+    ("bias", 1, "true or false"),
+    ("n_layer", 1.5, "a whole number"),
+    ("n_layer", True, "a whole number"),
+    ("seed", -1, "zero or more"),
+    ("min_lr", -1e-4, "zero or more"),
+    ("min_lr", 0.5, "at most learning_rate"),
+    ("warmup_iters", -1, "zero or more"),
+    ("lr_decay_iters", -1, "zero or more"),
+    ("weight_decay", -0.1, "zero or more"),
+    ("weight_decay", INFINITE, "a finite number"),
+    ("grad_clip", -1.0, "zero or more"),
+    ("grad_clip", NAN, "a finite number"),
+    ("beta1", 1.0, "in [0, 1)"),
+    ("beta2", -0.5, "in [0, 1)"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), BAD_ARCHITECTURES)
+def test_a_bad_architecture_names_the_field_its_value_and_what_is_wanted(
+    name: str, value: object, wanted: str
+) -> None:
+    changed: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"^{name} must be") as caught:
+        GPTConfig(vocab_size=7, **changed)
+    assert str(caught.value) == f"{name} must be {wanted}, not {value!r}"
+
+
+@pytest.mark.parametrize(("name", "value", "wanted"), BAD_ARCHITECTURES + BAD_RUNS)
+def test_a_bad_run_names_the_field_its_value_and_what_is_wanted(
+    name: str, value: object, wanted: str
+) -> None:
+    changed: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"^{name} must be") as caught:
+        TrainConfig(**changed)
+    assert str(caught.value) == f"{name} must be {wanted}, not {value!r}"
+
+
+@pytest.mark.parametrize("vocab_size", [0, -65])
+def test_an_empty_vocabulary_is_refused(vocab_size: int) -> None:
+    with pytest.raises(ValueError, match=f"vocab_size must be positive, not {vocab_size}"):
+        GPTConfig(vocab_size=vocab_size)
+
+
+def test_heads_must_divide_the_channels() -> None:
+    with pytest.raises(ValueError, match="n_embd must be a multiple of n_head, but 10 is not"):
+        GPTConfig(vocab_size=7, n_head=4, n_embd=10)
+
+
+def test_tokens_per_step_is_batch_times_block() -> None:
+    assert TrainConfig(batch_size=3, block_size=7).tokens_per_step == 21
+
+
+def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:
+    shape: dict[str, Any] = {
+        "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": 12,
+        "dropout": 0.25, "bias": True, "gelu": "exact",
+    }  # fmt: skip
+    assert set(shape) == {field.name for field in fields(Architecture)}
+    assert asdict(TrainConfig(**shape).gpt(7)) == {"vocab_size": 7, **shape}
+
+
+# Presets
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "cpu": {
+        "n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64, "batch_size": 12,
+        "max_iters": 2000, "lr_decay_iters": 2000, "dropout": 0.0, "learning_rate": 1e-3,
+        "min_lr": 1e-4, "warmup_iters": 100, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.1,
+        "grad_clip": 1.0, "bias": False,
+    },
+    "lecture-small": {
+        "n_layer": 4, "n_head": 4, "n_embd": 64, "block_size": 32, "batch_size": 16,
+        "max_iters": 5000, "dropout": 0.0, "learning_rate": 1e-3, "min_lr": 1e-3,
+        "warmup_iters": 0, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "grad_clip": 0.0,
+    },
+    "lecture": {
+        "n_layer": 6, "n_head": 6, "n_embd": 384, "block_size": 256, "batch_size": 64,
+        "max_iters": 5000, "dropout": 0.2, "learning_rate": 3e-4, "min_lr": 3e-4,
+        "warmup_iters": 0, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "grad_clip": 0.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_preset_is_the_published_recipe(name: str) -> None:
+    preset = asdict(PRESETS[name])
+    assert {field: preset[field] for field in RECIPES[name]} == RECIPES[name]
+
+
+def test_there_are_four_presets() -> None:
+    assert set(PRESETS) == {"cpu", "lecture-small", "lecture", "smoke"}
+
+
+def test_the_defaults_are_preset_cpu() -> None:
+    assert TrainConfig() == PRESETS["cpu"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_decays_its_learning_rate_to_its_last_step(name: str) -> None:
+    assert PRESETS[name].lr_decay_iters == PRESETS[name].max_iters
+
+
+# Generators
+
+steady = settings(deadline=None, derandomize=True)
+seeds, purposes = st.integers(0, 2**63), st.sampled_from(PURPOSES)
+
+
+def drawn(seed: int, purpose: Purpose) -> list[float]:
+    return generator(seed, purpose).random(4).tolist()
+
+
+@steady
+@given(seeds, purposes)
+def test_the_same_seed_and_purpose_draw_the_same(seed: int, purpose: Purpose) -> None:
+    assert drawn(seed, purpose) == drawn(seed, purpose)
+
+
+@steady
+@given(seeds)
+def test_purposes_and_seeds_side_by_side_all_draw_apart(seed: int) -> None:
+    pairs = list(itertools.product(range(seed, seed + 4), PURPOSES))
+    assert len({tuple(drawn(*pair)) for pair in pairs}) == len(pairs)
+
+
+@pytest.mark.parametrize("other", PURPOSES[1:])
+def test_drawing_from_one_generator_does_not_move_another(other: Purpose) -> None:
+    init, others = generator(3, "init"), generator(3, other)
+    others.random(10)
+    np.testing.assert_array_equal(init.random(4), generator(3, "init").random(4))
+
+
+def test_generators_leave_numpys_global_one_alone() -> None:
+    before = repr(np.random.get_state())  # noqa: NPY002
+    generator(3, "data").random(10)
+    assert repr(np.random.get_state()) == before  # noqa: NPY002
+
+
+# The expected band
+
+LOSSES = (1.90, 1.93, 1.89, 1.92, 1.91)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """The configuration of a preset that was measured on some corpus."""
+    monkeypatch.setattr(config, "MEASURED", {("smoke", "some corpus"): LOSSES})
+    return replace(PRESETS["smoke"], data="some corpus")
+
+
+def test_the_band_lies_around_the_measured_mean(measured: TrainConfig) -> None:
+    band = expected_band(measured)
+    assert band
+    assert statistics.mean(band) == pytest.approx(statistics.mean(LOSSES), rel=1e-15)
+
+
+def test_the_band_is_the_95_percent_prediction_interval_of_five_runs(
+    measured: TrainConfig,
+) -> None:
+    band = expected_band(measured)
+    assert band
+    # LOSSES has the standard deviation √(0.001 / 4); t(97.5 %, 4 degrees of freedom) = 2.776.
+    assert band[1] - band[0] == pytest.approx(2 * 2.776 * (0.001 / 4 * 6 / 5) ** 0.5, rel=1e-12)
+
+
+def test_the_band_does_not_depend_on_the_seed(measured: TrainConfig) -> None:
+    assert expected_band(measured) is not None
+    assert expected_band(replace(measured, seed=99)) == expected_band(measured)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"n_layer": 3}, {"max_iters": 100}, {"data": "shakespeare"}, {"beta2": 0.9}]
+)
+def test_a_configuration_that_was_not_measured_has_no_band(
+    measured: TrainConfig, changed: dict[str, Any]
+) -> None:
+    assert expected_band(replace(measured, **changed)) is None
+
+
+def test_the_default_run_was_measured_with_five_seeds() -> None:
+    assert len(config.MEASURED["cpu", "shakespeare"]) == 5

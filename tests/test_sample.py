@@ -1,0 +1,212 @@
+"""Sampling from a run: which run, which checkpoint, and the characters that come."""
+
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, sample, train
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.data import Corpus
+
+TEXT = "To be, or not to be:\nthat is the question.\n" * 5
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two steps."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    config = TrainConfig(
+        block_size=4, n_layer=1, n_head=2, n_embd=8, batch_size=3, max_iters=2, eval_interval=1
+    )
+    for _ in train.Trainer.start(run, config, Corpus("hamlet", TEXT)):
+        pass
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Path) -> Path:
+    """A copy of that run, runs/hamlet in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, Path("runs/hamlet")))
+
+
+def checkpoint_of(run: Path) -> Path:
+    return run / "checkpoints" / "000002"
+
+
+def saved_at(run: Path, seconds: int) -> None:
+    for folder in (run / "checkpoints").iterdir():
+        os.utime(folder, (seconds, seconds))
+
+
+# Which run
+
+
+def test_the_default_is_the_run_that_was_saved_last(run: Path) -> None:
+    saved_at(run, 1000)
+    for name, seconds in (("ado", 3000), ("lear", 2000)):
+        saved_at(Path(shutil.copytree(run, Path("runs") / name)), seconds)
+    assert sample.find_run(None) == Path("runs/ado")
+
+
+def test_a_folder_without_checkpoints_is_not_the_default(run: Path) -> None:
+    (run.parent / "empty" / "checkpoints").mkdir(parents=True)
+    assert sample.find_run(None) == run
+
+
+def test_without_any_run_the_default_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="there is no run in runs/; tinygpt train makes one"):
+        sample.find_run(None)
+
+
+def test_a_run_is_found_by_its_name(run: Path) -> None:
+    assert sample.find_run("hamlet") == run
+
+
+def test_a_run_is_found_by_its_path(run: Path) -> None:
+    elsewhere = shutil.copytree(run, "elsewhere")
+    assert sample.find_run(str(elsewhere)) == Path("elsewhere")
+
+
+def test_a_folder_that_is_no_run_does_not_hide_the_run_of_its_name(run: Path) -> None:
+    Path("hamlet").mkdir()
+    assert sample.find_run("hamlet") == run
+
+
+def test_an_unknown_run_lists_those_there_are(run: Path) -> None:
+    shutil.copytree(run, "runs/ado")
+    with pytest.raises(CheckpointError, match="no run othello; those in runs/ are: ado, hamlet"):
+        sample.find_run("othello")
+
+
+def test_an_unknown_run_where_there_are_none_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="no run othello; those in runs/ are: none yet"):
+        sample.find_run("othello")
+
+
+# Which checkpoint
+
+
+def test_a_run_is_loaded_from_its_newest_checkpoint(run: Path) -> None:
+    model, _ = sample.load(run)
+    tokens = np.array([[1, 5, 2]])
+    newest = GPT.load(checkpoint_of(run)).logits(tokens)
+    np.testing.assert_array_equal(model.logits(tokens), newest)
+    assert (GPT.load(run / "checkpoints" / "000001").logits(tokens) != newest).any()
+
+
+def test_a_checkpoint_is_loaded_by_its_own_folder(run: Path) -> None:
+    older = run / "checkpoints" / "000001"
+    model, _ = sample.load(older)
+    tokens = np.array([[1, 5, 2]])
+    np.testing.assert_array_equal(model.logits(tokens), GPT.load(older).logits(tokens))
+
+
+def test_the_tokenizer_is_the_one_of_the_text(run: Path) -> None:
+    assert sample.load(run)[1].vocabulary == CharTokenizer.from_text(TEXT).vocabulary
+
+
+def test_a_run_without_checkpoints_says_so(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(CheckpointError, match="runs/hamlet holds no checkpoint"):
+        sample.load(run)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_checkpoint_is_refused_and_its_file_named(run: Path, name: str) -> None:
+    path = checkpoint_of(run) / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        sample.load(run)
+
+
+def test_a_vocabulary_of_another_size_than_the_models_is_refused(tmp_path: Path, run: Path) -> None:
+    exported = tmp_path / "exported"
+    sample.load(run)[0].save(exported)
+    (exported / "tokenizer.json").write_text(json.dumps({"vocabulary": ["a", "b", "c"]}))
+    with pytest.raises(CheckpointError, match="has 3 characters, but the model has 18"):
+        sample.load(exported)
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"vocabulary": 5}', '{"vocabulary": [1, 2]}', '{"vocabulary": ["a", "a"]}']
+)
+def test_a_file_without_a_vocabulary_is_named(tmp_path: Path, run: Path, content: str) -> None:
+    exported = tmp_path / "exported"
+    sample.load(run)[0].save(exported)
+    (exported / "tokenizer.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json holds no vocabulary"):
+        sample.load(exported)
+
+
+# The characters
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    """A GPT that likes best to repeat the last character: its blocks add nothing."""
+    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=6))
+    for name, param in model.params.items():
+        model.params[name] = np.zeros_like(param)
+    model.params["wte.weight"] = np.eye(5, 6, dtype=np.float32)
+    model.params["ln_f.weight"] = np.ones(6, np.float32)
+    return model
+
+
+def repeated(model: GPT, vocabulary: str, prompt: str) -> str:
+    return "".join(sample.stream(model, CharTokenizer(vocabulary), prompt, 3, temperature=0))
+
+
+def test_stream_goes_on_from_the_prompt(model: GPT) -> None:
+    assert repeated(model, "ab\ncd", "bad") == "ddd"
+
+
+def test_an_empty_prompt_goes_on_from_a_new_line(model: GPT) -> None:
+    assert repeated(model, "ab\ncd", "") == "\n\n\n"
+
+
+def test_an_empty_prompt_without_newlines_goes_on_from_the_first_character(model: GPT) -> None:
+    assert repeated(model, "xabcd", "") == "xxx"
+
+
+def test_stream_yields_as_many_characters_as_asked_for(model: GPT) -> None:
+    made = list(sample.stream(model, CharTokenizer("abcde"), "bad", 9, seed=1))
+    assert [len(char) for char in made] == [1] * 9
+
+
+def test_stream_yields_what_the_model_draws(model: GPT) -> None:
+    tokenizer = CharTokenizer("abcde")
+    made = sample.stream(model, tokenizer, "bad", 20, temperature=9.0, seed=3)
+    ids = model.generate(tokenizer.encode("bad"), 20, temperature=9.0, seed=3)
+    assert "".join(made) == tokenizer.decode([int(token) for token in ids])
+
+
+def test_stream_draws_from_the_likeliest_only_if_asked_to(model: GPT) -> None:
+    made = sample.stream(model, CharTokenizer("abcde"), "bad", 20, temperature=9.0, top_k=1)
+    assert "".join(made) == "d" * 20
+
+
+def test_stream_without_a_number_of_tokens_does_not_end(model: GPT) -> None:
+    made = sample.stream(model, CharTokenizer("abcde"), "bad", None)
+    assert len(list(itertools.islice(made, 100))) == 100
+
+
+def test_an_unknown_character_in_the_prompt_is_named(model: GPT) -> None:
+    with pytest.raises(ValueError, match=r"'é' \(U\+00E9\) at position 1"):
+        repeated(model, "abcde", "bé")
+
+
+def test_a_loaded_run_writes_characters_of_its_text(run: Path) -> None:
+    assert set(sample.stream(*sample.load(run), "", 50)) <= set(TEXT)

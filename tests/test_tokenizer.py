@@ -1,0 +1,116 @@
+"""Characters to integers and back."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np.tokenizer import CharTokenizer, UnknownCharacterError
+
+steady = settings(deadline=None, derandomize=True)
+
+
+def message_for(tokenizer: CharTokenizer, text: str) -> str:
+    with pytest.raises(UnknownCharacterError) as caught:
+        tokenizer.encode(text)
+    return str(caught.value)
+
+
+@steady
+@given(st.text())
+def test_any_text_survives_the_round_trip(text: str) -> None:
+    tokenizer = CharTokenizer.from_text(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_vocabulary_is_sorted_and_distinct() -> None:
+    assert CharTokenizer.from_text("hii there\n").vocabulary == tuple("\n ehirt")
+
+
+def test_the_vocabulary_does_not_depend_on_the_order_of_the_text() -> None:
+    assert CharTokenizer.from_text("cab").vocabulary == CharTokenizer.from_text("bbca").vocabulary
+
+
+def test_a_token_is_the_place_of_its_character_in_the_vocabulary() -> None:
+    assert CharTokenizer("xaz").encode("zax").tolist() == [2, 1, 0]
+
+
+def test_tokens_are_int64() -> None:
+    assert CharTokenizer("ab").encode("ab").dtype == np.int64
+
+
+def test_an_empty_text_is_an_integer_array_of_length_zero() -> None:
+    tokens = CharTokenizer("ab").encode("")
+    assert (tokens.shape, tokens.dtype) == ((0,), np.int64)
+
+
+def test_vocab_size_counts_the_characters() -> None:
+    assert CharTokenizer("abc").vocab_size == 3
+
+
+def test_an_unknown_character_is_named_with_its_code_point() -> None:
+    assert "'é' (U+00E9)" in message_for(CharTokenizer("acefx"), "café")
+
+
+def test_an_unknown_character_is_named_with_its_position() -> None:
+    assert "at position 3," in message_for(CharTokenizer("acefx"), "café")
+
+
+def test_an_unknown_character_is_shown_in_its_surroundings() -> None:
+    tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz")
+    message = message_for(tokenizer, "abcdefghijklm€nopqrstuvwxyz")
+    assert "'defghijklm€nopqrstuvw'" in message
+
+
+def test_the_surroundings_at_the_start_begin_with_the_text() -> None:
+    message = message_for(CharTokenizer("abcdefghijkl"), "a€bcdefghijkl")
+    assert "'a€bcdefghijk'" in message
+
+
+def test_the_first_of_two_unknown_characters_is_named() -> None:
+    message = message_for(CharTokenizer("ab"), "aXbY")
+    assert message.startswith("character 'X'")
+
+
+def test_the_nearest_known_characters_are_named() -> None:
+    message = message_for(CharTokenizer("Eeghx!"), "é")
+    assert message.endswith("the nearest are 'e', 'E', 'x'")
+
+
+@pytest.mark.parametrize(
+    ("char", "nearest"),
+    [("é", "e"), ("É", "e"), ("Ö", "O"), ("ß", "z"), ("5", "9"), ("~", "9")],
+)
+def test_nearest_is_by_base_letter_then_kind_then_code_point(char: str, nearest: str) -> None:
+    assert CharTokenizer("9AEOez\u2019").nearest(char, 1) == [nearest]
+
+
+def test_nearest_gives_as_many_as_asked_for() -> None:
+    assert CharTokenizer("abcdefgh").nearest("c", 5) == ["c", "b", "d", "a", "e"]
+
+
+@pytest.mark.parametrize("token", [3, -1, -3, 17])
+def test_a_token_out_of_range_is_named(token: int) -> None:
+    with pytest.raises(ValueError, match=rf"\[0, 3\), but {token} was given"):
+        CharTokenizer("abc").decode([0, token])
+
+
+def test_decode_takes_any_iterable_of_integers() -> None:
+    assert CharTokenizer("abc").decode(iter([2, 0, 1])) == "cab"
+
+
+def test_known_drops_what_the_vocabulary_lacks_and_keeps_the_order() -> None:
+    assert CharTokenizer("abc").known("cXa€bc") == "cabc"
+
+
+@steady
+@given(st.text(), st.text())
+def test_what_known_leaves_can_be_encoded(vocabulary: str, text: str) -> None:
+    tokenizer = CharTokenizer.from_text(vocabulary)
+    assert len(tokenizer.encode(tokenizer.known(text))) == sum(c in vocabulary for c in text)
+
+
+@pytest.mark.parametrize("vocabulary", [["a", "b", "a"], ["a", "bc"], ["a", ""]])
+def test_a_vocabulary_must_be_distinct_single_characters(vocabulary: list[str]) -> None:
+    with pytest.raises(ValueError, match="distinct single characters"):
+        CharTokenizer(vocabulary)

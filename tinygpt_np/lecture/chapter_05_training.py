@@ -1,0 +1,60 @@
+"""00:34:53 Training the bigram model
+
+The lecture calls loss.backward() here. By hand it is two lines: every row of logits is pushed by
+"probability given minus deserved", and the pushes add up in the rows that the tokens had read.
+"""
+
+import numpy as np
+
+from tinygpt_np import Bigram, data
+from tinygpt_np.config import generator
+from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.optim import AdamW
+
+STEPS, BATCH_SIZE, BLOCK_SIZE, LEARNING_RATE = 4000, 32, 8, 1e-2
+
+
+def loss_and_gradient(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    """table (V, V), tokens x (N,), targets y (N,) -> loss, dtable (V, V)."""
+    tokens, targets = np.eye(len(table))[x], np.eye(len(table))[y]  # (N, V) one-hot
+    logits = tokens @ table  # (N, V) which is table[x]
+    exps = np.exp(logits - logits.max(axis=-1, keepdims=True))  # (N, V)
+    probs = exps / exps.sum(axis=-1, keepdims=True)  # (N, V)
+    loss = -np.log((probs * targets).sum(axis=-1)).mean()  # ()
+    # loss = mean of -ln p(target), p = softmax(logits)
+    dlogits = (probs - targets) / len(x)  # (N, V)
+    # logits = tokens @ table
+    dtable = tokens.T @ dlogits  # (V, V) a scatter: row x[n] receives dlogits[n]
+    return float(loss), dtable
+
+
+def main() -> None:
+    tokenizer, train, val = text_and_splits()
+    V, rng = tokenizer.vocab_size, generator(1337, "data")
+    model = Bigram(V, dtype="float64")
+    table = model.params["wte.weight"]  # (V, V) the very array that the optimizer changes
+    tokens, targets = data.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+    _, dtable = loss_and_gradient(table, tokens.reshape(-1), targets.reshape(-1))
+    by_library = model.loss_and_grads(tokens, targets)[1]["wte.weight"]  # (V, V)
+    print("dlogits = (probs - targets) / N, dtable = tokens.T @ dlogits")
+    print(f"largest difference from the library: {np.abs(dtable - by_library).max():.1e}\n")
+
+    optimizer, losses = AdamW(model.params, 0.9, 0.999, weight_decay=0.01), list[float]()
+    for _ in range(STEPS):
+        tokens, targets = data.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        loss, dtable = loss_and_gradient(table, tokens.reshape(-1), targets.reshape(-1))
+        optimizer.update(model.params, {"wte.weight": dtable}, LEARNING_RATE)
+        losses.append(loss)
+    eighths = " ".join(f"{part.mean():.3f}" for part in np.array_split(losses, 8))
+    print(f"{STEPS} steps, mean loss of each eighth: {eighths}")
+    counts = np.ones((V, V))  # (V, V) one for each pair, so that none is impossible
+    np.add.at(counts, (train[:-1], train[1:]), 1)
+    counted = -np.log(counts / counts.sum(axis=-1, keepdims=True))[val[:-1], val[1:]].mean()
+    print(f"validation loss after {model.loss(val[None, :-1], val[None, 1:]):.3f}")
+    print(f"counting the pairs of the training text {counted:.3f}: no table is much better\n")
+    written = model.generate(tokenizer.encode("\n"), 300, seed=1337)
+    print(tokenizer.decode(int(token) for token in written))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""01:37:49 Scaling up the model, dropout: the GPT
+
+All pieces together are `model.py`: embeddings, blocks, layer norms, and a head tied to the
+embeddings. Dropout comes last: while training, a random share of the values is set to zero, so that
+no part can rely on another.
+"""
+
+import numpy as np
+
+from tinygpt_np import GPT, GPTConfig, data, ops
+from tinygpt_np.config import PRESETS, generator
+from tinygpt_np.lecture.workbench import text_and_splits, whole_loss
+from tinygpt_np.model import param_shapes
+from tinygpt_np.optim import AdamW, clip, global_norm
+
+STEPS, B, T, LEARNING_RATE = 300, 16, 32, 1e-2
+
+
+def main() -> None:
+    tokenizer, train, val = text_and_splits()
+    V, rng, dropout_rng = tokenizer.vocab_size, generator(1337, "data"), generator(1337, "dropout")
+    x = np.ones(10_000)  # (N,)
+    y, saved = ops.dropout.forward(x, ops.dropout.draw_mask(x.shape, 0.2, dropout_rng, x.dtype))
+    dx = ops.dropout.backward(x, saved)  # (N,)
+    print("dropout 0.2 on ten thousand ones: " + " ".join(f"{v:.2f}" for v in y[:8]) + " ...")
+    print(f"  {np.mean(y == 0):.1%} are gone, the rest enlarged, the mean stays: {y.mean():.3f}")
+    print(f"  backward, dx = dy · mask; where y is 0, dx is 0: {np.array_equal(dx == 0, y == 0)}\n")
+
+    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=3, n_head=4, n_embd=64, dropout=0.1))
+    size, before = sum(param.size for param in model.params.values()), whole_loss(model, val)
+    optimizer, losses = AdamW(model.params, 0.9, 0.99, weight_decay=0.1), list[float]()
+    for step in range(STEPS):
+        tokens, targets = data.random_batch(train, B, T, rng)  # (B, T)
+        masks = model.draw_masks(B, T, dropout_rng)
+        loss, grads = model.loss_and_grads(tokens, targets, masks)
+        rate = LEARNING_RATE * min(1, (step + 1) / 30) * (1 - step / STEPS)
+        optimizer.update(model.params, clip(grads, global_norm(grads), 1.0), rate)
+        losses.append(loss)
+    quarters = " ".join(f"{part.mean():.3f}" for part in np.array_split(losses, 4))
+    print(f"GPT, 3 layers, 4 heads, 64 channels: {size:,} parameters in {len(model.params)} arrays")
+    print(f"  {STEPS} steps, mean loss of each quarter {quarters}")
+    print(f"  validation loss before {before:.3f}, after {whole_loss(model, val):.3f}")
+
+    tokens, targets = data.random_batch(val, B, T, rng)  # (B, T)
+    draws = [model.draw_masks(B, T, dropout_rng) for _ in range(3)]
+    dropped = [model.loss_and_grads(tokens, targets, masks)[0] for masks in draws]
+    print("  one batch under three draws of dropout", " ".join(f"{v:.3f}" for v in dropped), end="")
+    print(f"; without, as it samples, {model.loss(tokens, targets):.3f}\n")
+    print(tokenizer.decode(int(i) for i in model.generate(tokenizer.encode("\n"), 200, seed=1337)))
+
+    lecture = sum(map(np.prod, param_shapes(PRESETS["lecture"].gpt(V)).values()))
+    print("\ntinygpt train trains a real one; tinygpt train --preset lecture the one at the end")
+    print(f"of the lecture, {lecture:,} parameters, which takes far longer.")
+
+
+if __name__ == "__main__":
+    main()

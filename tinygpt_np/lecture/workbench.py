@@ -1,0 +1,92 @@
+"""What several chapters share: the text, a training loop, a gradient check, a heat map.
+
+From chapter 11 on every model is trained by this one recipe, so that the losses can be compared.
+"""
+
+from functools import cache
+
+import numpy as np
+
+from tinygpt_np import data, ops
+from tinygpt_np.config import generator
+from tinygpt_np.language_model import LanguageModel, Tensors
+from tinygpt_np.optim import AdamW
+from tinygpt_np.tokenizer import CharTokenizer
+
+BLOCK_SIZE, BATCH_SIZE, N_EMBD, N_HEAD = 16, 32, 32, 4
+STEPS, LEARNING_RATE = 1000, 1e-2
+Shapes = dict[str, tuple[int, ...]]
+SHADES, LIMITS = "·░▒▓█", (0.05, 0.15, 0.35, 0.6)
+LEGEND = "each row spreads 100 % over the columns: · <5 %  ░ <15 %  ▒ <35 %  ▓ <60 %  █ more"
+
+
+@cache
+def text_and_splits() -> tuple[CharTokenizer, np.ndarray, np.ndarray]:
+    """The tokenizer, and the ids (M,) of the training and of the validation split."""
+    text = data.load("shakespeare").text
+    tokenizer = CharTokenizer.from_text(text)
+    return tokenizer, *data.split(tokenizer.encode(text), BLOCK_SIZE)
+
+
+def initial(shapes: Shapes) -> Tensors:
+    """Biases 0, scales of layer norm 1, matrices spread as PyTorch's linear layers are."""
+    rng, params = generator(1337, "init"), Tensors()
+    for name, shape in shapes.items():
+        if len(shape) == 1:
+            params[name] = np.full(shape, 0 if name.endswith("bias") else 1, np.float32)
+        else:
+            spread = 0.3 if name in ("wte", "wpe") else (3 * shape[0]) ** -0.5
+            params[name] = (rng.standard_normal(shape) * spread).astype(np.float32)
+    return params
+
+
+def whole_loss(model: LanguageModel, ids: np.ndarray) -> float:
+    """The mean loss over a whole split (M,)."""
+    parts = list(data.windows(ids, BLOCK_SIZE))
+    losses = [model.loss(tokens, targets) for tokens, targets in parts]
+    return float(np.average(losses, weights=[targets.size for _, targets in parts]))
+
+
+def train(model: LanguageModel, title: str) -> None:
+    """Trains by the common recipe and prints the losses."""
+    _, train_ids, val_ids = text_and_splits()
+    optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.0)
+    rng, before, losses = generator(1337, "data"), whole_loss(model, val_ids), list[float]()
+    for step in range(STEPS):
+        tokens, targets = data.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        loss, grads = model.loss_and_grads(tokens, targets)
+        optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
+        losses.append(loss)
+    quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
+    size, after = sum(param.size for param in model.params.values()), whole_loss(model, val_ids)
+    print(f"{title}: {size:,} parameters, {STEPS} steps, mean loss of each quarter {quarters}")
+    print(f"  validation loss before {before:.3f}, after {after:.3f}")
+
+
+def check_gradient(model: LanguageModel) -> None:
+    """Prints how far the gradients by hand are from the complex step along random directions."""
+    rng, errors, original = np.random.default_rng(1), list[float](), model.params
+    tokens, targets = rng.integers(model.vocab_size, size=(2, 3, 5))  # (B, T)
+    model.params = params = {n: p + 0.1 * rng.normal(size=p.shape) for n, p in original.items()}
+    _, grads = model.loss_and_grads(tokens, targets)
+    for name, param in params.items():
+        direction = rng.standard_normal(param.shape)
+        model.params = {**params, name: param + 1e-30j * direction}
+        logits, _ = model.forward(tokens)  # (N, V)
+        loss = complex(ops.cross_entropy.forward(logits, targets.reshape(-1))[0])
+        error = loss.imag / 1e-30 - float(np.sum(grads[name] * direction))
+        errors.append(abs(error) / float(np.linalg.norm(grads[name])))
+    model.params = original
+    print(f"backward by hand against the complex step: {np.max(errors):.1e} (worst parameter)\n")
+
+
+def heat_maps(maps: dict[str, np.ndarray], text: str) -> str:
+    """Attention weights (T, T) side by side under their titles; blank is the hidden future."""
+    letters, lines = text.replace(" ", "_"), [""] * (len(text) + 2)
+    for title, probs in maps.items():
+        cells = np.searchsorted(LIMITS, probs, side="right")  # (T, T)
+        rows = ["".join(2 * SHADES[i] for i in cells[t, : t + 1]) for t in range(len(text))]
+        block = [f"  {title}", "  " + " ".join(letters)]
+        block += [f"{letter} {row}" for letter, row in zip(letters, rows, strict=True)]
+        lines = [f"{a}{b:<{2 * len(text) + 4}}" for a, b in zip(lines, block, strict=True)]
+    return "\n".join(line.rstrip() for line in [*lines, LEGEND])
