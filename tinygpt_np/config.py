@@ -153,8 +153,8 @@ PRESETS = {
     ),
     "smoke": TrainConfig(
         block_size=16, n_layer=2, n_head=2, n_embd=32,
-        batch_size=8, max_iters=200, learning_rate=1e-2, min_lr=1e-3,
-        warmup_iters=10, lr_decay_iters=200, eval_interval=100,
+        batch_size=16, max_iters=600, learning_rate=1e-2, min_lr=1e-3,
+        warmup_iters=10, lr_decay_iters=600, eval_interval=200,
     ),
 }  # fmt: skip
 

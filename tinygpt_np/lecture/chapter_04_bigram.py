@@ -31,7 +31,7 @@ def main() -> None:
     # E ln Σ exp(l) = ln V + ln E[exp l] less what the spread of the sum takes, (e - 1) / 2V.
     predicted = np.log(V) + 1 / 2 - (np.e - 1) / (2 * V)
     print(
-        "\nWhy higher? Random scores are firm opinions, and wrong: the mean of exp(l) is √e, not 1,"
+        "\nWhy higher? Random scores are firm opinions, and wrong: exp(l) is √e on average, not 1,"
     )
     print(f"so ln V + 1/2 is to be expected, or {predicted:.2f}, as V is finite.")
     print(f"  200 such tables: {np.mean(losses):.2f} on average, give or take {np.std(losses):.2f}")
