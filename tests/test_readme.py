@@ -1,0 +1,66 @@
+"""What the README shows is what there is."""
+
+import inspect
+import re
+import shlex
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tinygpt_np import cli, config, train
+from tinygpt_np.ops import softmax
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    command.split("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    for command in line.split("&&")
+    if command.strip().startswith("tinygpt")
+]
+
+
+def test_the_operation_at_the_top_stands_so_in_the_source() -> None:
+    functions = (softmax.forward, softmax.backward_steps, softmax.backward)
+    assert PYTHON_BLOCKS[0] == "\n\n".join(inspect.getsource(function) for function in functions)
+
+
+def test_the_example_runs_and_says_what_its_comments_say(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exec(compile(PYTHON_BLOCKS[1], "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    loss, vocab_size = re.findall(r"[\d.]+", lines[0])
+    assert abs(float(loss) - 2.89) < 0.1  # ln 18
+    assert int(vocab_size) == 18
+    assert lines[1] == "(32, 96)"
+
+
+def test_there_are_commands_to_try() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "read_config", lambda run: config.TrainConfig())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr("tinygpt_np.sample.find_run", Path)
+    name = shlex.split(command)[1]
+    assert type(cli.parse(shlex.split(command)[1:])).__name__.lower() == name
+
+
+def test_the_bands_are_the_measured_ones() -> None:
+    rows = re.findall(r"^\| `(\S+)` +\| `(\S+)` +\| ([\d. ]+) +\| (.*?) +\|$", README, re.MULTILINE)
+    found = {(preset, corpus): (losses, band) for preset, corpus, losses, band in rows}
+    assert set(found) == set(config.MEASURED)
+    for (preset, corpus), losses in config.MEASURED.items():
+        run = replace(config.PRESETS[preset], data=corpus)
+        band = config.expected_band(run)
+        assert band is not None
+        assert found[preset, corpus] == (
+            " ".join(f"{loss:.3f}" for loss in losses),
+            f"{band[0]:.3f} to {band[1]:.3f}",
+        )
+        assert band[0] < statistics.mean(losses) < band[1]
