@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygpt_np.lecture.workbench import text_and_splits
 
-SENTENCE = "hii there, good my lord"
+SENTENCE = "hii there, my lord"
 
 
 def gpt2() -> tuple[int, list[int], list[str]]:
@@ -39,7 +39,7 @@ def show(package: str, cut: Callable[[], tuple[int, list[int], list[str]]]) -> N
     except ImportError:
         print(f"{package:<15}not installed; pip install {package} shows it")
     except (OSError, ValueError) as error:
-        print(f"{package:<15}installed, but its vocabulary cannot be had: {type(error).__name__}")
+        print(f"{package:<15}its vocabulary cannot be downloaded: {type(error).__name__}")
 
 
 def main() -> None:

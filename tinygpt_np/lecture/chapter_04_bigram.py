@@ -26,15 +26,15 @@ def main() -> None:
     print(f"  ops.cross_entropy says           {ops.cross_entropy.forward(logits, y)[0]:.4f}")
     print(f"loss of a uniform guess, ln V      {np.log(V):.4f}  (V is {V}; the lecture's 65: 4.17)")
 
-    tables = rng.standard_normal((200, V, V))  # (200, V, V)
+    tables = (rng.standard_normal((V, V)) for _ in range(1000))  # (V, V)
     losses = [ops.cross_entropy.forward(each[x], y)[0] for each in tables]
     # E ln Σ exp(l) = ln V + ln E[exp l] less what the spread of the sum takes, (e - 1) / 2V.
     predicted = np.log(V) + 1 / 2 - (np.e - 1) / (2 * V)
     print(
-        "\nWhy higher? Random scores are firm opinions, and wrong: exp(l) is √e on average, not 1,"
+        "\nWhy higher? Random scores are firm opinions, and wrong: exp(l) is √e in the mean, not 1,"
     )
     print(f"so ln V + 1/2 is to be expected, or {predicted:.2f}, as V is finite.")
-    print(f"  200 such tables: {np.mean(losses):.2f} on average, give or take {np.std(losses):.2f}")
+    print(f"  1000 tables: {np.mean(losses):.2f} on average, give or take {np.std(losses):.2f}")
     small = ops.cross_entropy.forward(0.01 * logits, y)[0]  # ()
     print(f"  the same table x 0.01, no opinions left: {small:.2f}\n")
 

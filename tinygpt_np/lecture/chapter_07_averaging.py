@@ -1,4 +1,4 @@
-"""00:42:13 Version 1: averaging past context with for loops, the weakest form of aggregation
+"""00:42:13 Version 1: averaging past context with for loops
 
 Tokens that never talk can only be a bigram model. The simplest talk: each token takes the mean of
 itself and all before it, and of nothing after it, since that is what it has to predict.

@@ -1,4 +1,4 @@
-"""00:47:11 The trick in self-attention: matrix multiply as weighted aggregation
+"""00:47:11 The trick: matrix multiply as weighted aggregation
 
 Row t of a @ b is a sum of the rows of b, weighted by row t of a. So a matrix with zeros above the
 diagonal adds up the past, and one whose rows sum to 1 as well takes its mean.

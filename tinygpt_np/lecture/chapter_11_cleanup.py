@@ -1,4 +1,4 @@
-"""00:58:26 Minor code cleanup: embeddings of size n_embd, and a linear head
+"""00:58:26 Minor code cleanup: n_embd, and a linear head
 
 The table no longer holds logits. A token becomes C numbers, and a linear layer turns any C numbers
 into V logits; whatever thinks will stand between the two.
@@ -41,7 +41,6 @@ def main() -> None:
     model = Factored(V, C)
     workbench.check_gradient(model)
     workbench.train(model, "factored bigram")
-    print("\nStill a bigram model, so it ends near 2.5. Its table is wte @ head, (V, C) by (C, V):")
     print("\nStill a bigram model, so it ends near 2.5. Its table is wte @ head, (V, C) by (C, V),")
     print(f"of rank {C}: {V * C:,} + {C * V:,} numbers for the {V * V:,} of the full table.")
     print("The gain is not in the loss. It is the place between the two, where blocks will go.")

@@ -46,7 +46,7 @@ def main() -> None:
     saved = model.forward(workbench.text_and_splits()[0].encode(TEXT)[None])[1]
     # What it saved: ids, positions, (c_attn, (q, k, v, probs, ...), c_proj, block), y.
     maps = {f"head {h}": probs for h, probs in enumerate(saved[2][1][3][0])}  # (T, T)
-    print("\nEach head has found something else to look at:\n\n" + workbench.heat_maps(maps, TEXT))
+    print("\nwhat each head looks at:\n\n" + workbench.heat_maps(maps, TEXT))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tinygpt_np.lecture.workbench import text_and_splits, whole_loss
 from tinygpt_np.model import param_shapes
 from tinygpt_np.optim import AdamW, clip, global_norm
 
-STEPS, B, T, LEARNING_RATE = 300, 16, 32, 1e-2
+STEPS, B, T, LEARNING_RATE = 300, 16, 32, 4e-3
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     print(f"  {np.mean(y == 0):.1%} are gone, the rest enlarged, the mean stays: {y.mean():.3f}")
     print(f"  backward, dx = dy · mask; where y is 0, dx is 0: {np.array_equal(dx == 0, y == 0)}\n")
 
-    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=3, n_head=4, n_embd=64, dropout=0.1))
+    model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=4, n_embd=128, dropout=0.1))
     size, before = sum(param.size for param in model.params.values()), whole_loss(model, val)
     optimizer, losses = AdamW(model.params, 0.9, 0.99, weight_decay=0.1), list[float]()
     for step in range(STEPS):
@@ -37,8 +37,8 @@ def main() -> None:
         optimizer.update(model.params, clip(grads, global_norm(grads), 1.0), rate)
         losses.append(loss)
     quarters = " ".join(f"{part.mean():.3f}" for part in np.array_split(losses, 4))
-    print(f"GPT, 3 layers, 4 heads, 64 channels: {size:,} parameters in {len(model.params)} arrays")
-    print(f"  {STEPS} steps, mean loss of each quarter {quarters}")
+    print(f"GPT, 2 layers, 4 heads, 128 channels: {size:,} parameters")
+    print(f"  {STEPS} steps, loss by quarters {quarters}")
     print(f"  validation loss before {before:.3f}, after {whole_loss(model, val):.3f}")
 
     tokens, targets = data.random_batch(val, B, T, rng)  # (B, T)
@@ -49,8 +49,8 @@ def main() -> None:
     print(tokenizer.decode(int(i) for i in model.generate(tokenizer.encode("\n"), 200, seed=1337)))
 
     lecture = sum(map(np.prod, param_shapes(PRESETS["lecture"].gpt(V)).values()))
-    print("\ntinygpt train trains a real one; tinygpt train --preset lecture the one at the end")
-    print(f"of the lecture, {lecture:,} parameters, which takes far longer.")
+    print(f"\n{STEPS} steps are a beginning. tinygpt train goes on; tinygpt train --preset lecture")
+    print(f"trains the model at the lecture's end, {lecture:,} parameters, for hours.")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def train(model: LanguageModel, title: str) -> None:
         losses.append(loss)
     quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
     size, after = sum(param.size for param in model.params.values()), whole_loss(model, val_ids)
-    print(f"{title}: {size:,} parameters, {STEPS} steps, mean loss of each quarter {quarters}")
+    print(f"{title}: {size:,} parameters, {STEPS} steps, loss by quarters {quarters}")
     print(f"  validation loss before {before:.3f}, after {after:.3f}")
 
 

@@ -1,0 +1,271 @@
+"""The chapters: their list, what each prints, and the numbers by which they check themselves.
+
+Training is shortened here, but not where the claim about its end needs all of it.
+"""
+
+import importlib
+import io
+import re
+import sys
+import types
+from contextlib import redirect_stdout
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygpt_np import lecture
+from tinygpt_np.lecture import workbench
+
+CHAPTERS = lecture.chapters()
+OPTIONAL = ("tiktoken", "sentencepiece")
+# Steps: enough to run every line; enough for the chapters' claims about their losses to hold.
+SHORT, MIDDLING = 8, 400
+every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.name for c in CHAPTERS])
+
+
+@cache
+def printed(name: str, steps: int | None = SHORT) -> str:
+    """What a chapter prints, trained for so many steps; None leaves its own number."""
+    chapter = lecture.find(name)
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        for package in OPTIONAL:
+            patch.setitem(sys.modules, package, None)
+        for module in (workbench, importlib.import_module(chapter.module)):
+            if steps is not None and hasattr(module, "STEPS"):
+                patch.setattr(module, "STEPS", steps)
+        lecture.run(chapter)
+    return out.getvalue()
+
+
+def numbers(pattern: str, text: str) -> list[float]:
+    """The numbers that stand where the pattern has an @. There must be one at least."""
+    found = re.findall(pattern.replace("@", r"(-?[\d.,]+(?:e[+-]\d+)?)"), text)
+    assert found, f"{pattern!r} is not in\n{text}"
+    return [float(number.replace(",", "").rstrip(".")) for number in found]
+
+
+def number(pattern: str, text: str) -> float:
+    (found,) = numbers(pattern, text)
+    return found
+
+
+def test_the_chapters_are_numbered_from_1_to_18() -> None:
+    assert [chapter.number for chapter in CHAPTERS] == list(range(1, 19))
+
+
+def test_the_timestamps_increase() -> None:
+    stamps = [chapter.timestamp for chapter in CHAPTERS]
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", stamp) for stamp in stamps)
+    assert stamps == sorted(set(stamps))
+
+
+def test_the_names_are_distinct() -> None:
+    assert len({chapter.name for chapter in CHAPTERS}) == len(CHAPTERS)
+
+
+@every_chapter
+def test_a_chapter_is_found_by_name_and_by_number(chapter: lecture.Chapter) -> None:
+    assert lecture.find(chapter.name) == lecture.find(str(chapter.number)) == chapter
+
+
+def test_bigram_is_chapter_4() -> None:
+    assert lecture.find("bigram").number == 4
+
+
+def test_an_unknown_chapter_is_an_error_that_lists_them_all() -> None:
+    with pytest.raises(ValueError, match="trigram") as error:
+        lecture.find("trigram")
+    assert all(f"{chapter.number} {chapter.name}" in str(error.value) for chapter in CHAPTERS)
+
+
+@every_chapter
+def test_a_chapter_prints_finite_numbers(chapter: lecture.Chapter) -> None:
+    text = printed(chapter.name)
+    assert len(text.splitlines()) > 5
+    assert not re.search(r"\b(nan|inf)\b", text)
+
+
+@every_chapter
+def test_no_line_of_a_chapter_is_wider_than_100_columns(chapter: lecture.Chapter) -> None:
+    # Sampled text breaks its lines where it likes.
+    lines = [line for line in printed(chapter.name).splitlines() if re.search(r"\d|[░▒▓█]", line)]
+    assert max(map(len, lines)) <= 100
+
+
+@every_chapter
+def test_no_line_of_explanation_is_printed_twice(chapter: lecture.Chapter) -> None:
+    lines = [line for line in printed(chapter.name).splitlines() if line.count(" ") > 8]
+    prose = [line for line in lines if re.fullmatch(r"[A-Z][a-z].*[.,:]", line)]
+    starts = [line[:40] for line in prose]
+    assert len(starts) == len(set(starts))
+
+
+@pytest.mark.parametrize("name", [chapter.name for chapter in CHAPTERS[10:17]])
+def test_gradients_by_hand_equal_the_complex_step(name: str) -> None:
+    assert number("complex step: @ ", printed(name)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("training", "largest difference from the library: @"),
+        ("softmax", "largest difference from ops.softmax @"),
+        ("head", r"against ops.attention: +@"),
+        ("layer-norm", r"against ops.layer_norm: +@"),
+    ],
+)
+def test_gradients_by_hand_equal_the_library(name: str, pattern: str) -> None:
+    assert number(pattern, printed(name)) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["matmul", "softmax"])
+def test_the_versions_of_averaging_agree(name: str) -> None:
+    assert number("largest difference (?:over all 4 texts: )?@", printed(name)) < 1e-12
+
+
+def test_the_gradient_check_sees_a_wrong_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
+    model = module.Factored(workbench.text_and_splits()[0].vocab_size, workbench.N_EMBD)
+    right = model.backward
+
+    def wrong(dlogits: np.ndarray, saved: Any) -> dict[str, np.ndarray]:
+        grads = right(dlogits, saved)
+        return {**grads, "head": 1.0005 * grads["head"]}
+
+    model.backward = wrong
+    workbench.check_gradient(model)
+    assert number("complex step: @ ", capsys.readouterr().out) > 1e-6
+
+
+def test_the_gradient_check_leaves_the_model_as_it_was() -> None:
+    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
+    model = module.Factored(5, 3)
+    before = {name: param.copy() for name, param in model.params.items()}
+    with redirect_stdout(io.StringIO()):
+        workbench.check_gradient(model)
+    assert all(np.array_equal(model.params[name], before[name]) for name in before)
+
+
+def test_the_nine_tokens_hold_eight_examples() -> None:
+    assert len(re.findall(r"after '.*' +comes '.'", printed("batches"))) == 8
+
+
+def test_random_opinions_cost_half_a_nat() -> None:
+    text = printed("bigram")
+    uniform = number("uniform guess, ln V +@", text)
+    assert abs(uniform - np.log(63)) < 1e-4
+    assert abs(number("tables: @ on average", text) - uniform - 0.49) < 0.02
+    assert abs(number("no opinions left: @", text) - uniform) < 0.01
+
+
+def test_training_the_bigram_ends_near_two_and_a_half() -> None:
+    assert 2.45 < number("validation loss after @", printed("training", None)) < 2.55
+
+
+def test_no_bigram_beats_counting() -> None:
+    text = printed("training", None)
+    counted = number("counting the pairs of the training text @:", text)
+    assert counted < number("validation loss after @", text) < counted + 0.02
+
+
+def test_the_script_ends_near_two_and_a_half_on_both_splits() -> None:
+    last = re.findall("step .*", printed("script", None))[-1]
+    assert all(2.4 < loss < 2.55 for loss in numbers("loss @", last))
+
+
+def test_the_mean_of_the_past_does_not_look_ahead() -> None:
+    assert "rows 0 to 4 stay" in printed("averaging")
+
+
+def test_scaling_keeps_the_variance_of_the_products_at_one() -> None:
+    rows = [line.split() for line in re.findall(r"^ +(?:4|16|64)  .*", printed("head"), re.M)]
+    assert [int(row[0]) for row in rows] == [4, 16, 64]
+    for row in rows:
+        assert abs(float(row[1]) / int(row[0]) - 1) < 0.05
+        assert abs(float(row[2]) - 1) < 0.05
+
+
+def test_four_heads_do_better_than_one() -> None:
+    one, four = numbers("after @", printed("multi-head", MIDDLING))
+    assert four < one - 0.05
+
+
+def test_the_bend_of_the_feed_forward_layer_lowers_the_loss() -> None:
+    straight, bent = numbers("after @", printed("feed-forward", None))
+    assert bent < straight - 0.03
+
+
+def test_residual_connections_lower_the_loss() -> None:
+    bare, residual = numbers("after @", printed("residual", MIDDLING))
+    assert residual < bare - 0.2
+
+
+def test_without_residual_connections_the_gradient_dies_with_depth() -> None:
+    text = printed("residual")
+    bare, residual = (numbers("@", line) for line in re.findall(r"^  with.*", text, re.M))
+    assert bare[0] > 1e3 * bare[2] > 1e6 * bare[3]
+    assert min(residual) > max(residual) / 2
+
+
+def test_layer_norm_forgives_weights_that_start_too_large() -> None:
+    _, bare, normed = numbers("after @", printed("layer-norm", 60))
+    assert normed < 10 < 100 < bare
+
+
+def test_dropout_keeps_the_mean() -> None:
+    assert abs(number("the mean stays: @", printed("gpt")) - 1) < 0.02
+
+
+def test_a_heat_map_shades_what_a_token_sees_and_leaves_the_future_blank() -> None:
+    probs = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.02, 0.1, 0.2]])
+    lines = workbench.heat_maps({"head": probs}, "a b").splitlines()
+    assert lines[:5] == ["  head", "  a _ b", "a ██", "_ ▓▓▓▓", "b ··░░▒▒"]
+
+
+@pytest.mark.parametrize("package", OPTIONAL)
+def test_a_missing_tokenizer_is_one_line_that_says_how_to_get_it(package: str) -> None:
+    assert f"not installed; pip install {package} shows it" in printed("tokenization")
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, package: str, **members: Any) -> None:
+    """Installs a module that has these members only, and none of the other packages."""
+    for other in OPTIONAL:
+        monkeypatch.setitem(sys.modules, other, None)
+    module = types.ModuleType(package)
+    module.__dict__.update(members)
+    monkeypatch.setitem(sys.modules, package, module)
+
+
+def test_a_failed_download_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def get_encoding(_: str) -> None:
+        raise ConnectionError("no network,\nno vocabulary")
+
+    stub(monkeypatch, "tiktoken", get_encoding=get_encoding)
+    lecture.run(lecture.find("tokenization"))
+    (line,) = re.findall("^tiktoken.*", capsys.readouterr().out, re.M)
+    assert line.endswith("cannot be downloaded: ConnectionError")
+
+
+def test_an_installed_tokenizer_shows_its_pieces(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Words:
+        n_vocab = 50257
+        words: tuple[str, ...] = ("hii", "there,", "my", "lord")
+
+        def encode(self, text: str) -> list[int]:
+            return [self.words.index(word) for word in text.split()]
+
+        def decode(self, ids: list[int]) -> str:
+            return " ".join(self.words[i] for i in ids)
+
+    stub(monkeypatch, "tiktoken", get_encoding=lambda _: Words())  # pyright: ignore[reportUnknownLambdaType]
+    lecture.run(lecture.find("tokenization"))
+    text = capsys.readouterr().out
+    assert "4 of 50,257 tokens: [0, 1, 2, 3]" in text
+    assert "['hii', 'there,', 'my', 'lord']" in text
