@@ -136,31 +136,6 @@ def quotes(operation: str) -> list[tuple[str, set[str]]]:
     return found
 
 
-def array_lines(text: str) -> Iterator[tuple[str, int]]:
-    """Each statement of a forward or backward that makes an array, and its last line."""
-    for name, function in functions(text).items():
-        if not name.endswith(("forward", "backward", "backward_steps")):
-            continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Assign | ast.AugAssign):
-                value = ast.unparse(node.value)
-                plain = value in ("saved", "self.ops") or not makes_an_array(node.value)
-                if not plain:
-                    assert node.end_lineno is not None
-                    yield value, node.end_lineno
-
-
-def makes_an_array(node: ast.expr) -> bool:
-    """Array code calls, multiplies, or renames a gradient; the rest unpacks and counts."""
-    text = ast.unparse(node)
-    if isinstance(node, ast.Name):
-        return node.id.startswith("d")
-    scalars = ("max(", "self.", "Gradients()", "HIDDEN", "head_size **", "q.shape", "tokens.shape")
-    return isinstance(node, ast.BinOp | ast.Call | ast.IfExp | ast.UnaryOp | ast.Compare) and (
-        not text.startswith(scalars) or "forward(" in text or "backward(" in text
-    )
-
-
 def calls(function: ast.FunctionDef, kind: str) -> list[str]:
     """The operations that a method of the model calls, in the order of its lines."""
     found: list[tuple[int, str]] = []
@@ -175,15 +150,21 @@ def calls(function: ast.FunctionDef, kind: str) -> list[str]:
 
 
 class Watch:
-    """Follows the forwards and backwards of one file line by line while they run.
+    """Follows all functions of one file line by line while they run.
 
-    arrays: every array they made, by function and name. Each line's shape comment is held against
-    what the line made; a letter must mean the same size throughout.
+    arrays: every array they made, by function and name. Each assignment of an array must end in a
+    comment with its shape; it is held against the array, and a letter means one size throughout.
     """
 
     def __init__(self, *parts: str) -> None:
         self.file = str(PACKAGE.joinpath(*parts))
-        self.lines = source(*parts).splitlines()
+        text = source(*parts)
+        self.lines = text.splitlines()
+        self.assignments = {
+            node.lineno: node
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Assign | ast.AugAssign)
+        }
         self.arrays: dict[str, dict[str, np.ndarray]] = {}
         self.letters: dict[str, int] = {}
         self.checked = 0
@@ -198,8 +179,7 @@ class Watch:
         return self
 
     def enter(self, frame: FrameType, event: str, arg: Any) -> Any:
-        name = frame.f_code.co_name
-        if frame.f_code.co_filename != self.file or not re.search("forward|backward", name):
+        if frame.f_code.co_filename != self.file or frame.f_code.co_name.startswith("<"):
             return None
         last = frame.f_lineno
 
@@ -217,16 +197,23 @@ class Watch:
         for name, value in frame.f_locals.items():
             if isinstance(value, np.ndarray | np.floating):
                 known[name] = np.asarray(cast(Any, value))
-        text = self.lines[number - 1]
-        match = re.search(r"^\s*(\w+(?:, \w+)*)\s*\+?= .*# (\(.*\))$", text)
-        if match is None:
+        node = self.assignments.get(number)
+        if node is None:
             return
-        names, shapes = match.group(1).split(", "), re.findall(r"\(([^()]*)\)", match.group(2))
-        for name, shape in zip(names, itertools.cycle(shapes), strict=False):
-            value = frame.f_locals.get(name)
+        # What is unpacked from a tuple had its shape given where it was made.
+        if isinstance(node.value, ast.Name) and unpacks(node):
+            return
+        assert node.end_lineno is not None
+        line = self.lines[node.end_lineno - 1]
+        comment = re.search(r"# (\(.*\))$", line)
+        shapes = re.findall(r"\(([^()]*)\)", comment.group(1)) if comment else []
+        found = [(target, value_of(target, frame)) for target in targets_of(node)]
+        for (target, value), shape in zip(found, itertools.cycle(shapes or [None]), strict=False):
             # Beside an output stands what was saved for its backward, a tuple.
-            if isinstance(value, np.ndarray | np.floating):
-                self.hold(np.asarray(cast(Any, value)).shape, shape, f"{name} in {text.strip()}")
+            if isinstance(value, np.ndarray) or (isinstance(value, np.floating) and shape):
+                where = f"{ast.unparse(target)} in: {line.strip()}"
+                assert shape is not None, f"no shape for {where}"
+                self.hold(np.asarray(cast(Any, value)).shape, shape, where)
 
     def hold(self, shape: tuple[int, ...], comment: str, where: str) -> None:
         self.checked += 1
@@ -242,3 +229,25 @@ class Watch:
             if match.group(2):
                 times *= self.letters.setdefault(match.group(2), size // times)
             assert size == times, f"{where} is {shape}; the letters are {self.letters}"
+
+
+def unpacks(node: ast.Assign | ast.AugAssign) -> bool:
+    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
+
+
+def targets_of(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
+    """The names that a statement sets, one by one."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    nested = (t.elts if isinstance(t, ast.Tuple) else [t] for t in targets)
+    return [target for part in nested for target in part]
+
+
+def value_of(target: ast.expr, frame: FrameType) -> Any:
+    """What stands under a name, or under a name and a key, such as grads["wte.weight"]."""
+    match target:
+        case ast.Name(id=name):
+            return frame.f_locals.get(name)
+        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
+            return frame.f_locals[name].get(key)
+        case _:
+            return None

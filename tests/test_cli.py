@@ -8,16 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tinygpt_np import checkpoint, cli, train
+from tinygpt_np import checkpoint, cli, config, metrics, train
 
 TEXT = "To be, or not to be: that is the question.\n" * 40
 TINY = [
     *("--block-size", "8", "--n-layer", "1", "--n-head", "2", "--n-embd", "8"),
     *("--batch-size", "2", "--eval-interval", "10", "--max-iters", "20"),
 ]
+TINY_FIELDS: dict[str, Any] = {
+    flag.removeprefix("--").replace("-", "_"): int(value)
+    for flag, value in zip(TINY[::2], TINY[1::2], strict=True)
+}
 COMMAND = [sys.executable, "-c", "from tinygpt_np.cli import main; main()"]
 
 
@@ -61,11 +66,40 @@ def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixtu
         assert re.search(expected.replace("     ", " +"), out), expected
 
 
+@pytest.mark.parametrize(("measured", "verdict"), [(2.9, "within"), (2.0, "outside")])
+def test_the_end_says_whether_the_loss_was_to_be_expected(
+    measured: float,
+    verdict: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = (measured - 0.1, measured, measured + 0.1)
+    monkeypatch.setitem(config.PRESETS, "tiny", config.TrainConfig(**TINY_FIELDS))
+    monkeypatch.setattr(config, "MEASURED", {("tiny", str(Path("text.txt").resolve())): losses})
+    train_tiny()
+    assert f"{verdict} the band expected here" in capsys.readouterr().out
+
+
+def test_the_end_shows_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    sample = re.split("─{20,}.*\n", capsys.readouterr().out)[1]
+    assert len(sample) == 300 + 1
+    assert set(sample) <= set(TEXT)
+
+
+def test_a_bad_fit_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "text.txt").write_text(TEXT + "Q", encoding="utf-8")
+    train_tiny()
+    assert re.search(
+        r"note +characters that only the validation split has.*'Q'", capsys.readouterr().out
+    )
+
+
 def test_a_run_folder_holds_what_was_promised(folder: Path) -> None:
     train_tiny("--name", "mine")
     run = folder / "runs" / "mine"
     names = {path.name for path in run.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "loss.svg", "checkpoints"}
+    assert names == {"config.json", "metrics.jsonl", "loss.svg", "checkpoints", ".lock"}
     assert json.loads((run / "config.json").read_text())["n_embd"] == 8
 
 
@@ -84,8 +118,8 @@ def test_a_name_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_flags_override_the_preset(folder: Path) -> None:
     cli.main(["train", "--preset", "smoke", "--max-iters", "1", "--n_layer=1"])
-    config = train.read_config(folder / "runs" / "smoke")
-    assert (config.max_iters, config.n_layer, config.n_embd) == (1, 1, 32)
+    found = train.read_config(folder / "runs" / "smoke")
+    assert (found.max_iters, found.n_layer, found.n_embd) == (1, 1, 32)
 
 
 def test_resuming_needs_no_other_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +127,7 @@ def test_resuming_needs_no_other_flag(folder: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     cli.main(["train", "--resume", "cpu", "--max-iters", "25"])
     assert re.search(r"resumed +at step 20", capsys.readouterr().out)
-    assert train.read_metrics(folder / "runs" / "cpu")[-1]["step"] == 25
+    assert metrics.read(folder / "runs" / "cpu")[-1].step == 25
 
 
 def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +159,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train_tiny()
-    weights = train.last_checkpoint(folder / "runs" / "cpu") / checkpoint.MODEL
+    weights = train.last_checkpoint(folder / "runs" / "cpu")[0] / checkpoint.MODEL
     damaged = bytearray(weights.read_bytes())
     damaged[-5] ^= 1
     weights.write_bytes(damaged)
@@ -178,7 +212,7 @@ def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_do
 def test_a_diverging_run_names_the_tensor(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--learning-rate", "1e30", "--warmup-iters", "0", "--grad-clip", "0"]
     message = error_of(capsys, "train", "--data", "text.txt", *TINY, *flags)
-    assert "the first that is not finite is an activation of" in message
+    assert "The first tensor that is not finite is an activation of" in message
 
 
 def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
@@ -200,6 +234,15 @@ def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) 
         cli.main(["sample", "cpu", "--seed", seed, "--tokens", "40"])
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_prompt_that_looks_like_a_flag_of_another_command_is_a_prompt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["sample", "--prompt=--resume", "--skip-unknown", "--tokens", "1"])
+    assert len(capsys.readouterr().out) > 2
 
 
 def test_greedy_needs_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +325,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 def wait_for_steps(run: Path, steps: int) -> None:
     """Until the run has recorded that many steps."""
     deadline = time.monotonic() + 60
-    while len(train.read_metrics(run)) < steps:
+    while len(metrics.read(run)) < steps:
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.01)
 
@@ -291,20 +334,21 @@ LONG = ["train", "--data", "text.txt", *TINY[:-2], "--max-iters", "3000", "--nam
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
-    return [(row["step"], row["loss"]) for row in train.read_metrics(run) if row["loss"]]
+    return [(row.step, row.loss) for row in metrics.read(run) if row.loss]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
-def test_ctrl_c_saves_and_says_how_to_go_on(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(folder: Path, number: signal.Signals) -> None:
     process = start(*LONG)
     wait_for_steps(folder / "runs" / "long", 15)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "finishing this step and saving" in err
     assert "tinygpt train --resume runs/long" in out
     stopped = int(re.search(r"stopped before step (\d+)", out).group(1))  # type: ignore[union-attr]
-    last = train.last_checkpoint(folder / "runs" / "long")
+    last, _ = train.last_checkpoint(folder / "runs" / "long")
     assert int(last.name) == stopped == len(losses(folder / "runs" / "long"))
 
 

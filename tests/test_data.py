@@ -82,8 +82,13 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(b"a\r\nb\r\n", "a\nb\n"), (b"\xef\xbb\xbfab", "ab"), ("Ünö\n".encode(), "Ünö\n")],
-    ids=["Windows line ends", "byte order mark", "UTF-8"],
+    [
+        (b"a\r\nb\r\n", "a\nb\n"),
+        (b"a\rb\r", "a\nb\n"),
+        (b"\xef\xbb\xbfab", "ab"),
+        ("Ünö\n".encode(), "Ünö\n"),
+    ],
+    ids=["Windows line ends", "old Mac line ends", "byte order mark", "UTF-8"],
 )
 def test_a_path_gives_the_text_of_the_file(tmp_path: Path, content: bytes, text: str) -> None:
     assert data.load(text_file(tmp_path, content)).text == text

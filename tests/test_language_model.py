@@ -23,12 +23,17 @@ def changed(array: np.ndarray, place: tuple[int, int], value: int) -> np.ndarray
 
 
 def test_float_tokens_are_refused(model: GPT) -> None:
-    with pytest.raises(TypeError, match="tokens must be integers, not float64"):
+    with pytest.raises(TypeError, match="tokens must be an array of integers, not float64"):
         model.logits(TOKENS.astype(np.float64))
 
 
+def test_a_list_of_tokens_is_refused(model: GPT) -> None:
+    with pytest.raises(TypeError, match="tokens must be an array of integers, not list"):
+        model.logits([[1, 2]])  # pyright: ignore[reportArgumentType]
+
+
 def test_bool_tokens_are_refused(model: GPT) -> None:
-    with pytest.raises(TypeError, match="tokens must be integers, not bool"):
+    with pytest.raises(TypeError, match="tokens must be an array of integers, not bool"):
         model.logits(TOKENS.astype(np.bool_))
 
 
@@ -71,7 +76,7 @@ def test_a_target_out_of_range_is_named_with_its_place(model: GPT, value: int) -
 
 
 def test_float_targets_are_refused(model: GPT) -> None:
-    with pytest.raises(TypeError, match="targets must be integers, not float32"):
+    with pytest.raises(TypeError, match="targets must be an array of integers, not float32"):
         model.loss(TOKENS, TARGETS.astype(np.float32))
 
 

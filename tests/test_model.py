@@ -126,14 +126,14 @@ def test_parameters_gradients_and_logits_have_the_dtype_asked_for(dtype: str) ->
 
 
 def test_the_initialisation_is_that_of_gpt2() -> None:
-    config = tg.GPTConfig(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128, bias=True)
+    config = tg.GPTConfig(vocab_size=65, block_size=64, n_layer=3, n_head=4, n_embd=128, bias=True)
     for name, param in tg.GPT(config, dtype="float64").params.items():
         if name.endswith("bias"):
             assert (param == 0).all(), name
         elif "ln_" in name:
             assert (param == 1).all(), name
         else:
-            scale = 0.02 / 8**0.5 if name.endswith("c_proj.weight") else 0.02
+            scale = 0.02 / 6**0.5 if name.endswith("c_proj.weight") else 0.02
             # Five standard errors of a standard deviation and of a mean.
             assert param.std() == pytest.approx(scale, rel=5 / (2 * param.size) ** 0.5), name
             assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
@@ -190,15 +190,53 @@ def test_the_loss_without_masks_has_no_dropout() -> None:
 def test_the_first_parameter_that_is_not_finite_is_named(name: str, place: str) -> None:
     model, tokens, _ = generic(CONFIG)
     model.params[name][0, 1] = np.nan
-    assert model.first_not_finite(tokens, {}) == place
+    assert model.first_not_finite(tokens, {}, {}) == place
 
 
 def test_the_first_activation_that_is_not_finite_is_named() -> None:
     model, tokens, _ = generic(CONFIG)
     model.params["h.1.mlp.c_fc.weight"][:] = 1.7e308
     with np.errstate(all="ignore"):
-        place = model.first_not_finite(tokens, {})
+        place = model.first_not_finite(tokens, {}, {})
     assert place == "an activation of h.1.mlp.gelu"
+
+
+def test_logits_and_gradients_that_are_not_finite_are_named() -> None:
+    model, tokens, targets = generic(CONFIG)
+    _, grads = model.loss_and_grads(tokens, targets)
+    assert model.first_not_finite(tokens, {}, grads) == ""
+    grads["h.0.ln_2.bias"][0] = np.inf
+    grads["wte.weight"][0, 0] = np.nan
+    assert model.first_not_finite(tokens, {}, grads) == "the gradient of h.0.ln_2.bias"
+    model.params["ln_f.weight"][:] = 1e300
+    model.params["wte.weight"][:] *= 1e10
+    with np.errstate(all="ignore"):
+        assert model.first_not_finite(tokens, {}, grads) == "the logits"
+
+
+@pytest.mark.parametrize("layer", ["h.0.attn.c_proj", "h.1.attn.c_proj", "h.1.mlp.c_proj"])
+def test_a_branch_that_is_dropped_is_a_branch_that_adds_nothing(layer: str) -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {layer: np.zeros((15, 6))})
+    for kind in ("weight", "bias"):
+        model.params[f"{layer}.{kind}"] = np.zeros_like(model.params[f"{layer}.{kind}"])
+    silent, _ = model.forward(tokens)
+    np.testing.assert_array_equal(dropped, silent)
+
+
+def test_attention_that_is_dropped_gathers_nothing() -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {"h.1.attn": np.zeros((3, 2, 5, 5))})
+    layer = "h.1.attn.c_proj.weight"
+    model.params[layer] = np.zeros_like(model.params[layer])
+    silent, _ = model.forward(tokens)
+    np.testing.assert_allclose(dropped, silent, rtol=1e-12)
+
+
+def test_embeddings_that_are_dropped_leave_all_tokens_alike() -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {"drop": np.zeros((15, 6))})
+    np.testing.assert_allclose(dropped, np.tile(dropped[0], (15, 1)), rtol=1e-12)
 
 
 def test_the_names_of_a_blocks_layers_follow_what_it_saves() -> None:

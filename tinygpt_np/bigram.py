@@ -23,7 +23,7 @@ class Bigram(LanguageModel):
         if vocab_size < 1:
             raise ValueError(f"vocab_size must be positive, not {vocab_size}")
         # It reads texts of any length, and of each only the last token.
-        self.vocab_size, self.block_size, self.memory = vocab_size, sys.maxsize, 1
+        self.vocab_size, self.block_size, self.context_size = vocab_size, sys.maxsize, 1
         self.ops = backends.load(backend)
         table = generator(seed, "init").standard_normal((vocab_size, vocab_size))  # (V, V)
         self.params = {"wte.weight": table.astype(float_dtype(dtype))}  # (V, V)

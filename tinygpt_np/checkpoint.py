@@ -75,6 +75,8 @@ def save_checkpoint(
     # The checksums tell a damaged file from a whole one even where its format still parses.
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents[CHECKSUMS] = to_json(checksums)
+    for unfinished in checkpoints.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(unfinished)
     folder = checkpoints / f"{step:06d}"
     write_folder(folder, contents)
     for old in steps_in(checkpoints)[:-KEPT]:
@@ -125,7 +127,7 @@ def matching(found: Tensors, expected: Mapping[str, np.ndarray], path: Path) -> 
 
 
 def to_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def to_safetensors(tensors: Tensors) -> bytes:
@@ -163,8 +165,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     if folder.exists():
         raise CheckpointError(f"{folder} exists already, and nothing is overwritten")
     temporary = folder.parent / f"{TEMPORARY}{folder.name}"
+    make_folder(folder.parent)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for name, content in contents.items():
@@ -177,11 +179,23 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise CheckpointError(describe_write_error(folder, contents, error)) from None
 
 
+def make_folder(folder: Path) -> None:
+    """Creates a folder, and those above it, so that they last."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be created: {error.strerror}") from None
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file in one step: whoever reads it sees the old content or the new."""
     temporary = path.parent / f"{TEMPORARY}{path.name}"
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(temporary, content)
         temporary.replace(path)
         sync_folder(path.parent)

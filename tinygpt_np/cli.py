@@ -9,7 +9,6 @@ import signal
 import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
@@ -23,9 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np import data, lecture, sample, train
+from tinygpt_np import data, lecture, metrics, sample, train
 from tinygpt_np.config import PRESETS, TrainConfig, expected_band
-from tinygpt_np.train import Metrics, Trainer
+from tinygpt_np.metrics import Metrics
+from tinygpt_np.train import Trainer
 
 DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
 # Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # Whoever read our output has gone (as `head` does); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except MemoryError as error:
+        fail(f"there is not enough memory: {error}")
     except (ValueError, RuntimeError, OSError) as error:
         fail(str(error))
 
@@ -134,6 +136,8 @@ def train_defaults(argv: list[str]) -> Train:
 
     They must be known before the flags are read, so that --help shows them and flags override them.
     """
+    if argv[:1] != ["train"]:
+        return Train()
     resume, preset = flag(argv, "--resume"), flag(argv, "--preset")
     if resume is not None:
         return Train(**asdict(train.read_config(sample.find_run(resume))))
@@ -143,13 +147,14 @@ def train_defaults(argv: list[str]) -> Train:
 
 
 def flag(argv: list[str], name: str) -> str | None:
-    """The value of a flag, `--name value` or `--name=value`."""
-    for i, argument in enumerate(argv):
-        if argument == name and i + 1 < len(argv):
-            return argv[i + 1]
-        if argument.startswith(f"{name}="):
-            return argument.removeprefix(f"{name}=")
-    return None
+    """The value of a flag, `--name value` or `--name=value`; the last one counts."""
+    value = None
+    for argument, following in itertools.pairwise([*argv, ""]):
+        if argument == name:
+            value = following
+        elif argument.startswith(f"{name}="):
+            value = argument.removeprefix(f"{name}=")
+    return value
 
 
 def run_train(job: Train, console: Console) -> None:
@@ -157,18 +162,20 @@ def run_train(job: Train, console: Console) -> None:
     trainer = start(job, config) if job.resume is None else resume(job.resume, job, config)
     print_facts(console, introduction(trainer))
     with interrupts() as interrupted:
-        finished = follow(trainer, console, interrupted)
-        if not finished:
+        follow(trainer, console, interrupted)
+        val_loss = trainer.val_loss if trainer.step >= config.max_iters else None
+        if val_loss is None:
             trainer.save()
-    if not finished:
+            metrics.draw_losses(trainer.run)
+    if val_loss is None:
         console.print(f"stopped before step {trainer.step}, and saved; go on with")
         console.print(f"  tinygpt train --resume {escape(str(trainer.run))}", soft_wrap=True)
         sys.exit(130)
-    print_facts(console, conclusion(trainer))
+    print_facts(console, conclusion(trainer, val_loss))
     console.rule("sample")
     write(sample.stream(trainer.model, trainer.tokenizer, "", 300, seed=config.seed))
     console.rule()
-    files = ", ".join((train.CONFIG, train.METRICS, train.PICTURE, f"{train.CHECKPOINTS}/"))
+    files = ", ".join((train.CONFIG, metrics.METRICS, metrics.PICTURE, f"{train.CHECKPOINTS}/"))
     written = ("written", f"{trainer.run}/ with {files}")
     print_facts(console, [written, ("go on", f"tinygpt sample {trainer.run} --endless")])
 
@@ -198,13 +205,7 @@ def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
                 f"--resume keeps the settings of {run}, where {dashed} is {old}; "
                 f"to train with --{dashed} {new}, start a new run"
             )
-    trainer = Trainer.resume(run, config, data.load(config.data))
-    if trainer.step >= config.max_iters:
-        raise ValueError(
-            f"{run} is finished: it has all of its {trainer.step} steps; "
-            f"--max-iters with more than that goes on"
-        )
-    return trainer
+    return Trainer.resume(run, config, data.load(config.data))
 
 
 def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
@@ -238,9 +239,8 @@ def shape_of(config: TrainConfig) -> str:
     )
 
 
-def conclusion(trainer: Trainer) -> Iterator[tuple[str, str]]:
+def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
     """The validation loss, beside what this preset gave on this corpus when it was measured."""
-    loss = trainer.val_loss or float("nan")
     yield "validation", f"{loss:.4f} nats per character, over the whole split"
     config = trainer.config
     if trainer.corpus.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
@@ -258,8 +258,8 @@ def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> bool:
-    """Trains, and shows how it goes; False if it was interrupted."""
+def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
+    """Trains until the end or an interrupt, and shows how it goes."""
     bar = Progress(
         TextColumn("{task.fields[doing]}"),
         BarColumn(None),
@@ -268,39 +268,35 @@ def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) 
         disable=not console.is_terminal,
         expand=True,
     )
-    val_loss, shown, speeds = trainer.val_loss, time.monotonic(), deque[float](maxlen=20)
+    total, val_loss, shown = trainer.config.max_iters, trainer.val_loss, time.monotonic()
     with bar:
-        task = bar.add_task(
-            "",
-            total=trainer.config.max_iters,
-            completed=trainer.step,
-            doing="validating",
-            status="",
-        )
-        for metrics in trainer:
-            if metrics.tokens_per_second is not None:
-                speeds.append(metrics.tokens_per_second)
-            evaluated = metrics.val_loss is not None
-            val_loss = metrics.val_loss if evaluated else val_loss
-            status = describe(metrics, val_loss, statistics.median(speeds), trainer.seconds_left())
+        doing, done = "validating", trainer.step
+        task = bar.add_task("", total=total, completed=done, doing=doing, status="")
+        for row in trainer:
+            evaluated = row.val_loss is not None
+            val_loss = row.val_loss if evaluated else val_loss
+            status = describe(trainer, row, val_loss)
             doing = "validating" if trainer.evaluation_is_due() else "training"
-            if metrics.loss is None:
-                doing = "trained"
+            doing = "trained" if row.loss is None else doing
             bar.update(task, completed=trainer.step, doing=doing, status=status)
             if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
                 shown = time.monotonic()
-                console.print(f"step {metrics.step}  {status}", soft_wrap=True)
-            if interrupted() and metrics.loss is not None:
-                return False
-    return True
+                console.print(f"step {row.step}  {status}", soft_wrap=True)
+            if interrupted():
+                return
 
 
-def describe(metrics: Metrics, val_loss: float | None, speed: float, seconds_left: float) -> str:
-    val = "" if val_loss is None else f"val {val_loss:.3f}  "
-    if metrics.loss is None:
-        return f"{val}{speed:,.0f} tokens/s"
-    left = str(timedelta(seconds=round(seconds_left)))
-    return f"loss {metrics.loss:.3f}  {val}{speed:,.0f} tokens/s  {left} left"
+def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
+    """The losses, the pace, and the time left."""
+    parts = [] if row.loss is None else [f"loss {row.loss:.3f}"]
+    if val_loss is not None:
+        parts.append(f"val {val_loss:.3f}")
+    if trainer.step_seconds:
+        seconds = statistics.median(trainer.step_seconds)
+        parts.append(f"{trainer.config.tokens_per_step / seconds:,.0f} tokens/s")
+    if row.loss is not None:
+        parts.append(f"{timedelta(seconds=round(trainer.seconds_left()))} left")
+    return "  ".join(parts)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,6 @@ def embedded_file() -> Path:
 def tinyshakespeare_file() -> Path:
     """Karpathy's original in the user's cache, downloaded on first use."""
     import pooch  # pyright: ignore[reportMissingTypeStubs]
-    import requests
 
     path = Path(pooch.os_cache("tinygpt-np")) / "tinyshakespeare.txt"
     remedy = (
@@ -98,7 +97,7 @@ def tinyshakespeare_file() -> Path:
         pooch.retrieve(  # pyright: ignore[reportUnknownMemberType]
             TINYSHAKESPEARE_URL, TINYSHAKESPEARE_SHA256, path.name, path.parent
         )
-    except (requests.RequestException, OSError) as error:
+    except OSError as error:
         reason = type(error).__name__
         raise DataError(f"tinyshakespeare cannot be downloaded ({reason}); {remedy}") from None
     except ValueError:

@@ -10,7 +10,7 @@ from tinygpt_np.ops import softmax
 
 def generate(
     next_logits: Callable[[np.ndarray], np.ndarray],
-    memory: int,
+    context_size: int,
     tokens: np.ndarray,
     max_new_tokens: int | None,
     temperature: float = 1.0,
@@ -20,7 +20,7 @@ def generate(
     """Yields the tokens that follow, one for each text.
 
     next_logits: (B, T) tokens -> (B, V) logits of the token after them.
-    memory: how many of the latest tokens next_logits is given at most.
+    context_size: how many of the latest tokens next_logits is given at most.
     tokens: (T,) or (B, T) integers, T ≥ 1. Each item yielded has shape () or (B,).
     max_new_tokens: how many; None goes on for ever.
     temperature: logits are divided by it; 0 always takes the likeliest token.
@@ -35,7 +35,7 @@ def generate(
         nonlocal context
         made = 0
         while max_new_tokens is None or made < max_new_tokens:
-            context = context[:, -memory:]  # (B, T)
+            context = context[:, -context_size:]  # (B, T)
             drawn = draw(next_logits(context), temperature, top_k, rng)  # (B,)
             context = np.concatenate([context, drawn[:, None]], axis=1)  # (B, T+1)
             made += 1
@@ -47,7 +47,7 @@ def generate(
 def draw(
     logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """logits (B, V) -> one token a row, (B,). Raises ValueError if one is inf or NaN."""
+    """logits (B, V) -> one token a row, (B,). Raises ValueError if one is +inf or NaN."""
     if not (logits < np.inf).all():
         raise ValueError("the model's logits are not finite; its weights are damaged or too large")
     if temperature == 0:

@@ -17,14 +17,14 @@ class LanguageModel(ABC):
 
     params: dict of all parameters by name. ops: the module of operations.
     vocab_size: number of tokens (V). block_size: the longest text it takes (T).
-    memory: how many of the latest tokens the next one depends on.
+    context_size: how many of the latest tokens the next one depends on.
     """
 
     params: Tensors
     ops: Any
     vocab_size: int
     block_size: int
-    memory: int
+    context_size: int
 
     @abstractmethod
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
@@ -75,7 +75,8 @@ class LanguageModel(ABC):
         def next_logits(context: np.ndarray) -> np.ndarray:
             return self.logits(context)[:, -1]  # (B, V)
 
-        return generate(next_logits, self.memory, tokens, max_new_tokens, temperature, top_k, seed)
+        size = self.context_size
+        return generate(next_logits, size, tokens, max_new_tokens, temperature, top_k, seed)
 
     def check_tokens(self, tokens: np.ndarray) -> None:
         """Raises unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""
@@ -97,8 +98,9 @@ class LanguageModel(ABC):
 
 
 def check_integers(name: str, ids: np.ndarray) -> None:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise TypeError(f"{name} must be integers, not {ids.dtype}")
+    kind = getattr(ids, "dtype", type(ids).__name__)
+    if isinstance(kind, str) or not np.issubdtype(kind, np.integer):
+        raise TypeError(f"{name} must be an array of integers, not {kind}")
 
 
 def check_range(name: str, ids: np.ndarray, lowest: int, end: int) -> None:

@@ -34,7 +34,7 @@ class GPT(LanguageModel):
     ) -> None:
         self.config = config
         self.vocab_size, self.block_size = config.vocab_size, config.block_size
-        self.memory = config.block_size
+        self.context_size = config.block_size
         self.ops = backends.load(backend)
         self.gelu: Any = self.ops.gelu if config.gelu == "tanh" else self.ops.gelu_exact
         self.params = initial_params(config, seed, float_dtype(dtype))
@@ -43,8 +43,9 @@ class GPT(LanguageModel):
         """tokens (B, T), dropout masks or None for no dropout -> logits (N, V), saved."""
         ops, params, masks = self.ops, self.params, masks or {}
         batch, time = tokens.shape
+        ids = tokens.reshape(-1)  # (N,)
         positions = np.tile(np.arange(time, dtype=np.int64), batch)  # (N,)
-        token_rows, wte = ops.embedding.forward(tokens.reshape(-1), params["wte.weight"])  # (N, C)
+        token_rows, wte = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
         position_rows, wpe = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
         embedded = token_rows + position_rows  # (N, C)
         x, drop = ops.dropout.forward(embedded, masks.get("drop"))  # (N, C)
@@ -53,81 +54,90 @@ class GPT(LanguageModel):
             x, block = self.block_forward(x, f"h.{layer}", batch, masks)  # (N, C)
             blocks.append(block)
         normed, ln_f = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (N, C)
-        logits, head = ops.linear.forward(normed, params["wte.weight"].T)  # (N, V)
+        head_weight = params["wte.weight"].T  # (C, V)
+        logits, head = ops.linear.forward(normed, head_weight)  # (N, V)
         return logits, (wte, wpe, drop, blocks, ln_f, head)
 
     def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
         """dlogits (N, V) -> the gradient of every parameter, by name."""
         ops, grads = self.ops, Gradients()
         wte, wpe, drop, blocks, ln_f, head = saved
-        dnormed, dhead, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
+        dnormed, dhead_weight, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
         dx = grads.keep("ln_f", ops.layer_norm.backward(dnormed, ln_f))  # (N, C)
         for layer in reversed(range(self.config.n_layer)):
             dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
         dembedded = ops.dropout.backward(dx, drop)  # (N, C)
-        grads["wpe.weight"] = ops.embedding.backward(dembedded, wpe)  # (block_size, C)
-        dtokens = ops.embedding.backward(dembedded, wte)  # (V, C)
+        # embedded = token_rows + position_rows
+        dtoken_rows, dposition_rows = dembedded, dembedded  # (N, C)
+        # T is block_size here; places that no text reached get zero.
+        grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
         # The table is used twice, to read the tokens and to score the next; both paths count.
-        grads["wte.weight"] = dtokens + dhead.T  # (V, C)
+        grads["wte.weight"] = ops.embedding.backward(dtoken_rows, wte) + dhead_weight.T  # (V, C)
         return {name: grads[name] for name in self.params}
 
     def block_forward(
-        self, x: np.ndarray, name: str, batch: int, masks: Tensors
+        self, x: np.ndarray, h: str, batch: int, masks: Tensors
     ) -> tuple[np.ndarray, Saved]:
-        """x (N, C) -> x (N, C): attention, then feed-forward, each on a normed copy, each added."""
+        """x (N, C) -> y (N, C): attention (1), then feed-forward (2).
+
+        Each reads a normed copy of what flows past it, and is added to it. h: "h.0", "h.1", …
+        """
         ops, n_head = self.ops, self.config.n_head
-        normed, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{name}.ln_1"))  # (N, C)
-        qkv, c_attn = ops.linear.forward(normed, *self.affine(f"{name}.attn.c_attn"))  # (N, 3C)
-        heads, attn = ops.attention.forward(qkv, batch, n_head, masks.get(f"{name}.attn"))  # (N, C)
-        mixed, c_proj = ops.linear.forward(heads, *self.affine(f"{name}.attn.c_proj"))  # (N, C)
-        kept, drop_1 = ops.dropout.forward(mixed, masks.get(f"{name}.attn.c_proj"))  # (N, C)
-        x = x + kept  # (N, C)
-        normed, ln_2 = ops.layer_norm.forward(x, *self.affine(f"{name}.ln_2"))  # (N, C)
-        hidden, c_fc = ops.linear.forward(normed, *self.affine(f"{name}.mlp.c_fc"))  # (N, 4C)
-        active, act = self.gelu.forward(hidden)  # (N, 4C)
-        thought, c_out = ops.linear.forward(active, *self.affine(f"{name}.mlp.c_proj"))  # (N, C)
-        kept, drop_2 = ops.dropout.forward(thought, masks.get(f"{name}.mlp.c_proj"))  # (N, C)
-        x = x + kept  # (N, C)
-        return x, (ln_1, c_attn, attn, c_proj, drop_1, ln_2, c_fc, act, c_out, drop_2)
+        normed_1, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
+        qkv, c_attn = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, 3C)
+        heads, attn = ops.attention.forward(qkv, batch, n_head, masks.get(f"{h}.attn"))  # (N, C)
+        out_1, proj_1 = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (N, C)
+        kept_1, drop_1 = ops.dropout.forward(out_1, masks.get(f"{h}.attn.c_proj"))  # (N, C)
+        mid = x + kept_1  # (N, C)
+        normed_2, ln_2 = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (N, C)
+        hidden, c_fc = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (N, 4C)
+        activated, gelu = self.gelu.forward(hidden)  # (N, 4C)
+        out_2, proj_2 = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (N, C)
+        kept_2, drop_2 = ops.dropout.forward(out_2, masks.get(f"{h}.mlp.c_proj"))  # (N, C)
+        y = mid + kept_2  # (N, C)
+        return y, (ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2)
 
     def block_backward(
-        self, dx: np.ndarray, name: str, saved: Saved, grads: "Gradients"
+        self, dy: np.ndarray, h: str, saved: Saved, grads: "Gradients"
     ) -> np.ndarray:
-        """dx (N, C) after the block -> dx (N, C) before it; keeps the parameters' gradients."""
+        """dy (N, C) -> dx (N, C); keeps the gradients of the block's parameters in grads."""
         ops = self.ops
-        ln_1, c_attn, attn, c_proj, drop_1, ln_2, c_fc, act, c_out, drop_2 = saved
-        # x = x + kept: the gradient goes both ways unchanged, past the branch and into it.
-        dthought = ops.dropout.backward(dx, drop_2)  # (N, C)
-        dactive = grads.keep(f"{name}.mlp.c_proj", ops.linear.backward(dthought, c_out))  # (N, 4C)
-        dhidden = self.gelu.backward(dactive, act)  # (N, 4C)
-        dnormed = grads.keep(f"{name}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
-        dx = dx + grads.keep(f"{name}.ln_2", ops.layer_norm.backward(dnormed, ln_2))  # (N, C)
-        dmixed = ops.dropout.backward(dx, drop_1)  # (N, C)
-        dheads = grads.keep(f"{name}.attn.c_proj", ops.linear.backward(dmixed, c_proj))  # (N, C)
+        ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2 = saved
+        # y = mid + kept_2: a sum hands its gradient to both sides, past the branch and into it.
+        dmid, dkept_2 = dy, dy  # (N, C)
+        dout_2 = ops.dropout.backward(dkept_2, drop_2)  # (N, C)
+        dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, 4C)
+        dhidden = self.gelu.backward(dactivated, gelu)  # (N, 4C)
+        dnormed_2 = grads.keep(f"{h}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
+        dmid = dmid + grads.keep(f"{h}.ln_2", ops.layer_norm.backward(dnormed_2, ln_2))  # (N, C)
+        # mid = x + kept_1
+        dx, dkept_1 = dmid, dmid  # (N, C)
+        dout_1 = ops.dropout.backward(dkept_1, drop_1)  # (N, C)
+        dheads = grads.keep(f"{h}.attn.c_proj", ops.linear.backward(dout_1, proj_1))  # (N, C)
         dqkv = ops.attention.backward(dheads, attn)  # (N, 3C)
-        dnormed = grads.keep(f"{name}.attn.c_attn", ops.linear.backward(dqkv, c_attn))  # (N, C)
-        dx = dx + grads.keep(f"{name}.ln_1", ops.layer_norm.backward(dnormed, ln_1))  # (N, C)
+        dnormed_1 = grads.keep(f"{h}.attn.c_attn", ops.linear.backward(dqkv, c_attn))  # (N, C)
+        dx = dx + grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))  # (N, C)
         return dx
 
     def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """The weight and the bias (or None) of a layer."""
         return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
 
-    def first_not_finite(self, tokens: np.ndarray, masks: Tensors) -> str:
-        """Where the first value that is not finite stands, in the order of the forward."""
+    def first_not_finite(self, tokens: np.ndarray, masks: Tensors, grads: Tensors) -> str:
+        """The first tensor that is not finite, or "": parameters, forward, then gradients."""
         for name, param in self.params.items():
             if not np.isfinite(param).all():
                 return f"the parameter {name}"
-        _, (_, _, _, blocks, ln_f, head) = self.forward(tokens, masks)
+        logits, (_, _, _, blocks, ln_f, head) = self.forward(tokens, masks)
         places = [
-            (f"h.{layer}.{name}", saved)
+            (f"an activation of h.{layer}.{name}", saved)
             for layer, block in enumerate(blocks)
             for name, saved in zip(BLOCK_LAYERS, block, strict=True)
         ]
-        for name, saved in [*places, ("ln_f", ln_f), ("the head", head)]:
-            if not all_finite(saved):
-                return f"an activation of {name}"
-        return "a gradient"
+        places += [("an activation of ln_f", ln_f), ("an activation of the head", head)]
+        places += [("the logits", (logits,))]
+        places += [(f"the gradient of {name}", (grads[name],)) for name in reversed(list(grads))]
+        return next((place for place, saved in places if not all_finite(saved)), "")
 
     def draw_masks(self, batch: int, time: int, rng: np.random.Generator) -> Tensors:
         """Dropout masks in GPT-2's three places: embeddings, attention, what each branch adds."""

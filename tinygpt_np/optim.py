@@ -12,7 +12,9 @@ Tensors = dict[str, np.ndarray]
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, algorithm 2).
+    """Adam with decoupled weight decay (Loshchilov, Hutter 2019, algorithm 2), in PyTorch's form.
+
+    There the learning rate multiplies the decay too; in the paper only the schedule does.
 
     The decay acts on matrices only: biases and the scales of layer norm have nothing to gain from
     being pulled to zero. `first` and `second` are the running means of g and g², named and shaped

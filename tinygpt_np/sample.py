@@ -17,19 +17,24 @@ def find_run(name: str | None) -> Path:
     if name is None:
         if not runs:
             raise CheckpointError(f"there is no run in {RUNS}/; tinygpt train makes one")
-        return max(runs, key=lambda run: train.last_checkpoint(run).stat().st_mtime)
+        return max(runs, key=last_saved)
     for path in (Path(name), RUNS / name):
-        if (path / checkpoint.MODEL).exists() or (path / train.CHECKPOINTS).is_dir():
+        if (path / train.CONFIG).exists():
             return path
     known = ", ".join(sorted(run.name for run in runs)) or "none yet"
     raise CheckpointError(f"there is no run {name}; those in {RUNS}/ are: {known}")
 
 
+def last_saved(run: Path) -> float:
+    """When the newest checkpoint of a run was written, in seconds."""
+    return checkpoint.steps_in(run / train.CHECKPOINTS)[-1].stat().st_mtime
+
+
 def load(run: Path) -> tuple[GPT, CharTokenizer]:
     """The model and tokenizer in the newest checkpoint of a run, or in a checkpoint's folder."""
-    folder = run if (run / checkpoint.MODEL).exists() else train.last_checkpoint(run)
-    if (folder / checkpoint.STATE).exists():
-        checkpoint.load_state(folder)
+    folder = run
+    if not (run / checkpoint.MODEL).exists():
+        folder, _ = train.last_checkpoint(run)
     path = folder / checkpoint.TOKENIZER
     try:
         tokenizer = CharTokenizer(checkpoint.read_json(path)["vocabulary"])

@@ -1,52 +1,39 @@
 """Training: a run in a folder, that can be stopped at any moment and goes on as if it never was.
 
 runs/<name>/config.json        what was asked for (TrainConfig)
-           /metrics.jsonl      a line a step
+           /metrics.jsonl      a line a step; see metrics.py
            /loss.svg           the same as a picture
            /checkpoints/<step> the last two; see checkpoint.py
 """
 
-import io
-import json
+import contextlib
 import math
-import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from tinygpt_np import checkpoint, data
+from tinygpt_np import checkpoint, data, metrics
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT, param_shapes
 from tinygpt_np.optim import AdamW, clip, global_norm, learning_rate_at
 from tinygpt_np.tokenizer import CharTokenizer
 
-CONFIG, METRICS, PICTURE, CHECKPOINTS = "config.json", "metrics.jsonl", "loss.svg", "checkpoints"
-
+CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
 
 
 class NotFiniteError(RuntimeError):
-    """The loss or a gradient is infinite or not a number."""
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """A line of metrics.jsonl. The last line of a run has no training loss: no step was taken."""
-
-    step: int
-    loss: float | None
-    val_loss: float | None
-    lr: float | None
-    grad_norm: float | None
-    tokens_per_second: float | None
+    """A loss, a gradient or an activation is infinite or not a number."""
 
 
 class Trainer:
@@ -57,7 +44,9 @@ class Trainer:
 
     def __init__(self, run: Path, config: TrainConfig, corpus: data.Corpus) -> None:
         """Builds the state of step 0 in memory; start() and resume() are the ways in."""
-        self.run, self.config, self.corpus = run, config, corpus
+        self.run, self.corpus = run, corpus
+        # corpus.name is a path that holds from any working folder.
+        self.config = config = replace(config, data=corpus.name)
         self.tokenizer = CharTokenizer.from_text(corpus.text)
         ids = self.tokenizer.encode(corpus.text)
         self.train_ids, self.val_ids = data.split(ids, config.block_size)
@@ -67,50 +56,87 @@ class Trainer:
         self.dropout_rng = generator(config.seed, "dropout")
         self.step = 0
         self.val_loss: float | None = None
-        self.step_seconds = deque[float]([0.0], maxlen=50)
+        self.step_seconds = deque[float](maxlen=50)
         self.evaluation_seconds = 0.0
+        self.lock = FileLock(run / LOCK)
 
     @classmethod
     def start(cls, run: Path, config: TrainConfig, corpus: data.Corpus) -> "Trainer":
         """A new run in a folder that does not exist yet or is empty."""
-        if run.exists() and (not run.is_dir() or any(run.iterdir())):
-            raise CheckpointError(
-                f"{run} exists already, and nothing is overwritten: continue it with "
-                f"--resume {run}, or choose another --name"
-            )
-        # corpus.name is a path that holds from any working folder.
-        trainer = cls(run, replace(config, data=corpus.name), corpus)
-        trainer.write_config()
+        trainer = cls(run, config, corpus)
+        checkpoint.make_folder(run)
+        with trainer.locked():
+            if any(path.name != LOCK for path in run.iterdir()):
+                raise CheckpointError(
+                    f"{run} exists already, and nothing is overwritten: continue it with "
+                    f"--resume {run}, or choose another --name"
+                )
+            trainer.write_config()
         return trainer
 
     @classmethod
     def resume(cls, run: Path, config: TrainConfig, corpus: data.Corpus) -> "Trainer":
-        """A run as it was at its last checkpoint."""
-        trainer = cls(run, replace(config, data=corpus.name), corpus)
-        folder = last_checkpoint(run)
-        state = checkpoint.load_state(folder)
-        if state["data"]["sha256"] != corpus.sha256:
+        """A run as it was at its last checkpoint; at its start, if it has none yet."""
+        trainer = cls(run, config, corpus)
+        with trainer.locked():
+            if checkpoint.steps_in(run / CHECKPOINTS):
+                trainer.restore(*last_checkpoint(run))
+            if trainer.step >= config.max_iters and trainer.val_loss is not None:
+                raise ValueError(
+                    f"{run} is finished: it has all of its {trainer.step} steps; "
+                    f"--max-iters with more than that goes on"
+                )
+            metrics.keep_before(run, trainer.step)
+            trainer.write_config()
+        return trainer
+
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """Keeps other processes from training this run, until this object or its process ends.
+
+        Lets go at once if what is done under it fails.
+        """
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise CheckpointError(f"{self.run} is being trained by another process") from None
+        try:
+            yield
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def restore(self, folder: Path, state: dict[str, Any]) -> None:
+        """Takes over weights, optimizer, generators and step of a checkpoint."""
+        try:
+            name, sha256, step = state["data"]["name"], state["data"]["sha256"], state["step"]
+            val_loss, generators = state["val_loss"], state["generators"]
+        except (KeyError, TypeError):
+            path = folder / checkpoint.STATE
+            raise CheckpointError(f"{path} is not the state of a training run") from None
+        if sha256 != self.corpus.sha256:
             raise CheckpointError(
-                f"{run} was trained on {state['data']['name']} (SHA-256 "
-                f"{state['data']['sha256'][:12]}…), but {corpus.name} has another text (SHA-256 "
-                f"{corpus.sha256[:12]}…)"
+                f"{self.run} was trained on {name} (SHA-256 {sha256[:12]}…), but "
+                f"{self.corpus.name} has another text (SHA-256 {self.corpus.sha256[:12]}…)"
             )
         _, params = checkpoint.load_model(folder)
-        model = trainer.model
-        model.params = checkpoint.matching(params, model.params, folder / checkpoint.MODEL)
-        trainer.restore_optimizer(folder, state["step"])
-        trainer.data_rng.bit_generator.state = state["generators"]["data"]
-        trainer.dropout_rng.bit_generator.state = state["generators"]["dropout"]
-        trainer.step, trainer.val_loss = state["step"], state["val_loss"]
-        trainer.forget_later_metrics()
-        trainer.write_config()
-        return trainer
+        path = folder / checkpoint.MODEL
+        self.model.params = checkpoint.matching(params, self.model.params, path)
+        path = folder / checkpoint.OPTIMIZER
+        optimizer = checkpoint.read_safetensors(path)
+        optimizer = checkpoint.matching(optimizer, self.optimizer_tensors(), path)
+        for name in self.model.params:
+            self.optimizer.first[name] = optimizer[f"first.{name}"]
+            self.optimizer.second[name] = optimizer[f"second.{name}"]
+        self.optimizer.steps = step
+        self.data_rng.bit_generator.state = generators["data"]
+        self.dropout_rng.bit_generator.state = generators["dropout"]
+        self.step, self.val_loss = step, val_loss
 
     def write_config(self) -> None:
         checkpoint.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
 
     def __iter__(self) -> Iterator[Metrics]:
-        config = self.config
         while True:
             if self.evaluation_is_due():
                 if self.val_loss is None:
@@ -118,11 +144,8 @@ class Trainer:
                     self.val_loss = self.evaluate()
                     self.evaluation_seconds = time.perf_counter() - began
                 self.save()
-            if self.step >= config.max_iters:
-                last = Metrics(self.step, None, self.val_loss, None, None, None)
-                self.record(last)
-                draw_losses(self.run)
-                yield last
+            if self.step >= self.config.max_iters:
+                yield self.record(Metrics(self.step, None, self.val_loss, None, None, None))
                 return
             yield self.advance()
 
@@ -138,21 +161,25 @@ class Trainer:
         with np.errstate(all="ignore"):
             loss, grads = model.loss_and_grads(tokens, targets, masks)
             norm = global_norm(grads)
-            if not np.isfinite(loss) or not np.isfinite(norm):
-                raise NotFiniteError(
-                    f"at step {self.step} the loss is {loss} and the norm of the gradients {norm}; "
-                    f"the first that is not finite is {model.first_not_finite(tokens, masks)}. "
-                    f"The last good checkpoint is {last_checkpoint(self.run)}; "
-                    "a lower learning rate, a longer warm-up or gradient clipping may help"
-                )
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                self.stop(f"loss {loss}, norm of the gradients {norm}", tokens, masks, grads)
             learning_rate = learning_rate_at(self.step, config)
             self.optimizer.update(model.params, clip(grads, norm, config.grad_clip), learning_rate)
         self.step_seconds.append(time.perf_counter() - began)
         speed = config.tokens_per_step / self.step_seconds[-1]
-        metrics = Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed)
-        self.record(metrics)
+        row = self.record(Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed))
         self.step, self.val_loss = self.step + 1, None
-        return metrics
+        return row
+
+    def stop(self, what: str, tokens: np.ndarray, masks: Any, grads: Any) -> None:
+        """Raises NotFiniteError, which names the first tensor that is not finite."""
+        kept = checkpoint.steps_in(self.run / CHECKPOINTS)
+        raise NotFiniteError(
+            f"at step {self.step}: {what}. The first tensor that is not finite is "
+            f"{self.model.first_not_finite(tokens, masks, grads)}. "
+            f"The last good checkpoint is {kept[-1] if kept else 'none yet'}; "
+            "a lower learning rate, a longer warm-up or gradient clipping may help"
+        )
 
     def evaluation_is_due(self) -> bool:
         return self.step % self.config.eval_interval == 0 or self.step == self.config.max_iters
@@ -162,24 +189,31 @@ class Trainer:
         end, interval = self.config.max_iters, self.config.eval_interval
         # One at each multiple of the interval from here on, and one at the end.
         evaluations = end // interval - math.ceil(self.step / interval) + 1 + (end % interval > 0)
-        steps = (end - self.step) * statistics.median(self.step_seconds)
-        return steps + evaluations * self.evaluation_seconds
+        step_seconds = statistics.median(self.step_seconds) if self.step_seconds else 0.0
+        return (end - self.step) * step_seconds + evaluations * self.evaluation_seconds
 
     def evaluate(self) -> float:
-        """The mean loss in nats over the whole validation split, in order, without dropout."""
+        """The mean loss in nats over the whole validation split, in order, without dropout.
+
+        Raises NotFiniteError if it, or anything on the way to it in the first windows, is not
+        finite: what is saved after an evaluation is known to be good.
+        """
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
             for tokens, targets in data.windows(self.val_ids, self.config.block_size):
+                if count == 0 and self.model.first_not_finite(tokens, {}, {}):
+                    self.stop("weights that have grown too large", tokens, {}, {})
                 total += self.model.loss(tokens, targets) * targets.size
                 count += targets.size
+                if not math.isfinite(total):
+                    self.stop(f"validation loss {total}", tokens, {}, {})
         return total / count
 
-    def save(self) -> Path:
-        """Writes a checkpoint of this moment, and the picture of the losses so far."""
-        folder = self.run / CHECKPOINTS / f"{self.step:06d}"
-        if folder.exists():
-            return folder  # Of this very step, and a step has only one state.
-        self.sync_metrics()
+    def save(self) -> None:
+        """Writes a checkpoint of this moment."""
+        if (self.run / CHECKPOINTS / f"{self.step:06d}").exists():
+            return  # Of this very step, and a step has only one state.
+        metrics.sync(self.run)
         checkpoint.save_checkpoint(
             self.run / CHECKPOINTS,
             self.step,
@@ -196,46 +230,30 @@ class Trainer:
                 "data": {"name": self.corpus.name, "sha256": self.corpus.sha256},
             },
         )
-        draw_losses(self.run)
-        return folder
 
     def optimizer_tensors(self) -> dict[str, np.ndarray]:
         first = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
         second = {f"second.{name}": tensor for name, tensor in self.optimizer.second.items()}
         return first | second
 
-    def restore_optimizer(self, folder: Path, steps: int) -> None:
-        path = folder / checkpoint.OPTIMIZER
-        found = checkpoint.read_safetensors(path)
-        found = checkpoint.matching(found, self.optimizer_tensors(), path)
-        for name in self.model.params:
-            self.optimizer.first[name] = found[f"first.{name}"]
-            self.optimizer.second[name] = found[f"second.{name}"]
-        self.optimizer.steps = steps
-
-    def record(self, metrics: Metrics) -> None:
-        with (self.run / METRICS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(metrics)) + "\n")
-
-    def sync_metrics(self) -> None:
-        path = self.run / METRICS
-        if path.exists():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-
-    def forget_later_metrics(self) -> None:
-        """Drops the lines of steps that the last checkpoint does not have; they will come again."""
-        kept = [row for row in read_metrics(self.run) if row["step"] < self.step]
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        checkpoint.write_file(self.run / METRICS, text.encode())
+    def record(self, row: Metrics) -> Metrics:
+        """Writes a line, and draws the picture anew after an evaluation."""
+        metrics.record(self.run, row)
+        if row.val_loss is not None:
+            metrics.draw_losses(self.run)
+        return row
 
 
-def last_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run."""
+def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of a run, found to be whole, and its state."""
     found = checkpoint.steps_in(run / CHECKPOINTS)
     if not found:
         raise CheckpointError(f"{run} holds no checkpoint")
-    return found[-1]
+    try:
+        return found[-1], checkpoint.load_state(found[-1])
+    except CheckpointError as error:
+        way_out = f"; remove {found[-1]} to go on from {found[-2]}" if len(found) > 1 else ""
+        raise CheckpointError(f"{error}{way_out}") from None
 
 
 def read_config(run: Path) -> TrainConfig:
@@ -245,20 +263,6 @@ def read_config(run: Path) -> TrainConfig:
         return TrainConfig(**checkpoint.read_json(path))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{run} is not a training run: {error}") from None
-
-
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl. A last line cut short by a crash is left out."""
-    path = run / METRICS
-    if not path.exists():
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def warnings(trainer: Trainer) -> Iterator[str]:
@@ -283,37 +287,10 @@ def memory_estimate(config: GPTConfig, rows: int) -> int:
 
     Each parameter has its gradient and two running means. What a block saves for its backward are,
     per token, 20·C values (two layer norms, qkv, three arrays of 4·C) and two rows of attention per
-    head; the loss keeps two rows of V. Twice that for what lives only while a block runs, and
-    100 MB for Python, NumPy and matplotlib.
+    head; the loss keeps two rows of V. The backward needs about as much again; an evaluation, which
+    has none, may take more tokens at once. Python and its libraries take about 130 MB.
     """
-    params = sum(int(np.prod(shape)) for shape in param_shapes(config).values())
+    params = sum(math.prod(shape) for shape in param_shapes(config).values())
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
-    activations = rows * (config.n_layer * block + 2 * config.vocab_size)
-    return 100_000_000 + 4 * (4 * params + 2 * activations)
-
-
-def draw_losses(run: Path) -> None:
-    """Draws metrics.jsonl as loss.svg: the training loss, and the validation loss over it."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    rows = [
-        row for row in read_metrics(run) if row["loss"] is not None or row["val_loss"] is not None
-    ]
-    if not rows:
-        return
-    figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
-    axes: Any = figure.add_subplot()
-    for key, label, style in (("loss", "training", "-"), ("val_loss", "validation", "o-")):
-        points = [(row["step"], row[key]) for row in rows if row[key] is not None]
-        if points:
-            steps, losses = zip(*points, strict=True)
-            axes.plot(steps, losses, style, label=label, linewidth=1, markersize=4)
-    axes.set(xlabel="step", ylabel="loss (nats per character)", title=run.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    picture = io.BytesIO()
-    as_text: dict[Any, Any] = {"svg.fonttype": "none"}
-    with matplotlib.rc_context(as_text):  # pyright: ignore[reportUnknownMemberType]
-        figure.savefig(picture, format="svg")
-    checkpoint.write_file(run / PICTURE, picture.getvalue())
+    per_row = config.n_layer * block + 2 * config.vocab_size
+    return 130_000_000 + 4 * (4 * params + per_row * max(2 * rows, data.EVAL_TOKENS))

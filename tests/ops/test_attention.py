@@ -33,9 +33,9 @@ def test_split_heads_and_merge_heads_undo_each_other() -> None:
     np.testing.assert_array_equal(attention.merge_heads(heads), rows)
 
 
-@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize("scale", [1, 100, 1e6])
 def test_the_future_never_changes_the_past(scale: float) -> None:
-    # With 100, scores reach -1e4: a hidden score must be lower than any that is seen.
+    # With 1e6, scores reach -1e12: a hidden score must be lower than any that is seen.
     qkv = scale * QKV
     changed = qkv.reshape(B, T, 3 * C).copy()
     changed[:, 3:] = scale * rng.standard_normal((B, T - 3, 3 * C))

@@ -43,6 +43,12 @@ def test_with_nothing_to_count_loss_and_gradient_are_zero() -> None:
     assert (cross_entropy.backward_steps(1.0, saved) == 0).all()
 
 
+def test_a_float64_upstream_gradient_leaves_float32_as_it_is() -> None:
+    _, saved = cross_entropy.forward(LOGITS.astype(np.float32), TARGETS)
+    for backward in (cross_entropy.backward, cross_entropy.backward_steps):
+        assert backward(np.asarray(2.0), saved).dtype == np.float32
+
+
 def test_a_single_class_is_no_surprise() -> None:
     loss, _ = cross_entropy.forward(LOGITS[:, :1], np.zeros(N, dtype=np.int64))
     assert loss == 0

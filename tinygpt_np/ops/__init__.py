@@ -1,7 +1,7 @@
 """Every operation of the GPT in NumPy alone: its derivation, its forward, its backward.
 
 One file is one operation. `forward` returns `(output, saved)`; `backward(doutput, saved)` returns
-the gradient of each float argument, in the order of the arguments. Arrays keep the dtype they were
+the gradient of each differentiable argument, in their order. Arrays keep the dtype they were
 given: float32, float64, or complex128 (which makes the complex step an exact oracle of `backward`).
 Nothing here changes its input.
 

@@ -3,8 +3,8 @@
     S = Q Kᵀ / √D,  S_ts = hidden for s > t,  P = softmax(S),  Y = P V      for each head and text
 
 with Q, K, V (B, H, T, D) cut out of qkv (N, 3C). Row t of P is how token t spreads its attention.
-Why 1/√D: a product of two D-vectors of unit variance has variance D; unscaled, the softmax would
-start nearly one-hot and hardly pass a gradient.
+Why 1/√D: a product of two D-vectors of unit variance has variance D; unscaled, the softmax of
+such products is nearly one-hot and hardly passes a gradient.
 
 Derivation, one head. Y = P V is a product, so dP = dY Vᵀ and dV = Pᵀ dY; the softmax is undone by
 its own backward; hidden places are constants, so their gradient is exactly 0; and S_ts = Σ_d

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-IGNORED = -1
+IGNORE_INDEX = -1
 
 
 def forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -27,7 +27,7 @@ def forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, tuple[
 
     With every target at -1 there is nothing to average, and the loss is 0.
     """
-    counted = targets != IGNORED  # (N,)
+    counted = targets != IGNORE_INDEX  # (N,)
     count = max(int(counted.sum()), 1)
     columns = np.arange(logits.shape[-1], dtype=np.int64)  # (V,)
     chosen = columns == targets[:, None]  # (N, V)
@@ -48,7 +48,7 @@ def backward_steps(dloss: np.ndarray | float, saved: tuple[Any, ...]) -> np.ndar
     log_probs, total, chosen, _, count = saved
     exps = np.exp(log_probs) * total  # (N, V)
     # loss = summed / -count
-    dsummed = dloss / -count  # ()
+    dsummed = float(dloss) / -count  # ()
     # summed = picked.sum()
     dpicked = np.full_like(log_probs, dsummed)  # (N, V)
     # picked = log_probs * chosen
@@ -71,5 +71,5 @@ def backward(dloss: np.ndarray | float, saved: tuple[Any, ...]) -> np.ndarray:
     """dloss () -> dlogits (N, V), in closed form."""
     log_probs, _, chosen, counted, count = saved
     probs = np.exp(log_probs)  # (N, V)
-    dlogits = (probs - chosen) * counted[:, None] * (dloss / count)  # (N, V)
+    dlogits = (probs - chosen) * counted[:, None] * (float(dloss) / count)  # (N, V)
     return dlogits

@@ -10,7 +10,7 @@ NumPy has no erf. By definition erf(z) = 2/√π ∫₀ᶻ exp(-t²) dt, and wit
 over [0, 1] whatever z is, so Gauss's quadrature gives it as a short sum of exponentials, to
 rounding for |z| < 6; beyond, erf is ±1 in float64. A sum of exponentials also takes complex z.
 Common mistake: the tanh form one way and this one the other.
-Source: Hendrycks, Gimpel, "Gaussian Error Linear Units" (2016), eq. 1.
+Source: Hendrycks, Gimpel, "Gaussian Error Linear Units" (2016), section 2.
 """
 
 from typing import Any

@@ -21,7 +21,7 @@ import numpy as np
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (..., V) finite -> probs (..., V), saved. Each row of probs is positive and sums to 1."""
+    """x (..., V) -> probs (..., V), saved. Rows sum to 1; -inf beside a finite value gives 0."""
     largest = np.real(x).max(axis=-1, keepdims=True)  # (..., 1)
     shifted = x - largest  # (..., V)
     exps = np.exp(shifted)  # (..., V)

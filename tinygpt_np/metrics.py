@@ -1,0 +1,89 @@
+"""What is known of a run so far: a line of JSON for each step, and a picture of the losses."""
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tinygpt_np import checkpoint
+from tinygpt_np.checkpoint import CheckpointError
+
+METRICS, PICTURE = "metrics.jsonl", "loss.svg"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """A line of metrics.jsonl. The last line of a run has no training loss: no step was taken."""
+
+    step: int
+    loss: float | None
+    val_loss: float | None
+    lr: float | None
+    grad_norm: float | None
+    tokens_per_second: float | None
+
+
+def record(run: Path, metrics: Metrics) -> None:
+    """Adds a line."""
+    with (run / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
+
+
+def read(run: Path) -> list[Metrics]:
+    """All lines. A last line cut short by a crash is left out; any other damage is an error."""
+    path = run / METRICS
+    if not path.exists():
+        return []
+    rows: list[Metrics] = []
+    lines = checkpoint.read_bytes(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            row: dict[str, Any] = json.loads(line)
+            rows.append(Metrics(**{field.name: row[field.name] for field in fields(Metrics)}))
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines) and not line.endswith(b"\n"):
+                break
+            raise CheckpointError(
+                f"{path} is damaged: line {number} is no line of metrics"
+            ) from None
+    return rows
+
+
+def keep_before(run: Path, step: int) -> None:
+    """Drops the lines of a step and all after it; they will come again."""
+    kept = [asdict(row) for row in read(run) if row.step < step]
+    checkpoint.write_file(run / METRICS, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def sync(run: Path) -> None:
+    """Makes sure that the lines so far are on the disk."""
+    if (run / METRICS).exists():
+        with (run / METRICS).open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def draw_losses(run: Path) -> None:
+    """Draws loss.svg: the training loss of each step, and over it the validation loss."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = read(run)
+    if not rows:
+        return
+    figure: Any = Figure(figsize=(8, 4.5), layout="constrained")
+    axes: Any = figure.add_subplot()
+    training = [(row.step, row.loss) for row in rows if row.loss is not None]
+    validation = [(row.step, row.val_loss) for row in rows if row.val_loss is not None]
+    for points, label, style in ((training, "training", "-"), (validation, "validation", "o-")):
+        steps, losses = zip(*points, strict=True) if points else ((), ())
+        axes.plot(steps, losses, style, label=label, linewidth=1, markersize=4)
+    axes.set(xlabel="step", ylabel="loss (nats per character)", title=run.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    picture = io.BytesIO()
+    as_text: dict[Any, Any] = {"svg.fonttype": "none"}
+    with matplotlib.rc_context(as_text):  # pyright: ignore[reportUnknownMemberType]
+        figure.savefig(picture, format="svg")
+    checkpoint.write_file(run / PICTURE, picture.getvalue())
