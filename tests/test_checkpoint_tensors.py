@@ -13,10 +13,10 @@ from tinygpt_np.checkpoint import CheckpointError
 CONFIG = GPTConfig(vocab_size=5, block_size=3, n_layer=1, n_head=2, n_embd=4, bias=True)
 
 
-def params(seed: int = 1) -> dict[str, np.ndarray]:
+def params(seed: int = 1, dtype: str = "float32") -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (5, 4), "ln_f.bias": (4,)}
-    return {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+    return {n: rng.standard_normal(shape).astype(dtype) for n, shape in shapes.items()}
 
 
 def mismatch(found: dict[str, np.ndarray]) -> str:

@@ -176,6 +176,11 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
         (["--data", "."], ". is a folder"),
         (["--data", "text.txt", "--block-size", "999"], "the text is too short"),
         (["--resume", "nothing"], "there is no run nothing"),
+        (
+            ["--data", "text.txt", "--name", "../outside"],
+            "the name of a folder to be made in runs/",
+        ),
+        (["--data", "text.txt", "--name", ""], "the name of a folder to be made in runs/"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(
@@ -224,6 +229,16 @@ def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
     out = capsys.readouterr().out
     assert out.startswith("To be")
     assert len(out) == len("To be") + 30 + 1
+
+
+def test_nothing_is_written_before_a_prompt_is_found_to_be_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--prompt", "é"])
+    assert capsys.readouterr().out == ""
 
 
 def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ BAD_ARCHITECTURES: list[tuple[str, Any, str]] = [
     ("dropout", 1.0, "in [0, 1)"),
     ("dropout", -0.1, "in [0, 1)"),
     ("dropout", NAN, "a finite number"),
-    ("gelu", "relu", '"tanh" or "exact"'),
+    ("gelu", "relu", "one of tanh, exact"),
 ]
 BAD_RUNS: list[tuple[str, Any, str]] = [
     ("batch_size", 0, "positive"),
@@ -37,7 +37,7 @@ BAD_RUNS: list[tuple[str, Any, str]] = [
     ("seed", -1, "in [0, 2**32)"),
     ("seed", 2**32, "in [0, 2**32)"),
     ("min_lr", -1e-4, "zero or more"),
-    ("min_lr", 0.5, "at most learning_rate"),
+    ("min_lr", 0.5, "at most learning_rate = 0.001"),
     ("warmup_iters", -1, "zero or more"),
     ("lr_decay_iters", -1, "zero or more"),
     ("weight_decay", -0.1, "zero or more"),

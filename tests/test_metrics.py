@@ -69,6 +69,15 @@ def test_the_picture_has_both_losses_and_its_text_is_text(run: Path) -> None:
     assert ">loss (nats per character)</text>" in text
 
 
+@pytest.mark.parametrize("name", ["cash$_$", "第一"])
+def test_any_name_can_stand_over_the_picture(tmp_path: Path, name: str) -> None:
+    run = tmp_path / name
+    run.mkdir()
+    metrics.record(run, ROWS[0])
+    metrics.draw_losses(run)
+    assert f">{name}</text>" in (run / metrics.PICTURE).read_text(encoding="utf-8")
+
+
 def test_without_lines_there_is_no_picture(tmp_path: Path) -> None:
     metrics.draw_losses(tmp_path)
     assert list(tmp_path.iterdir()) == []

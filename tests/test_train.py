@@ -6,6 +6,7 @@ import tracemalloc
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,11 +181,32 @@ def test_a_text_with_another_vocabulary_is_refused(whole: tuple[Path, list[Metri
         Trainer.resume(whole[0], CONFIG, other)
 
 
-def test_another_architecture_is_refused_by_the_name_of_a_tensor(
-    whole: tuple[Path, list[Metrics]],
+@pytest.mark.parametrize(("field", "value"), [("n_embd", 24), ("learning_rate", 0.5)])
+def test_a_config_that_was_changed_since_is_refused(
+    whole: tuple[Path, list[Metrics]], field: str, value: Any
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"wte.weight should be \(\d+, 24\).* is \(\d+, 12\)"):
-        Trainer.resume(whole[0], replace(CONFIG, n_embd=24), CORPUS)
+    was = getattr(CONFIG, field)
+    message = f"trained with {field} = {was}, but its config.json now says {value}"
+    with pytest.raises(CheckpointError, match=message):
+        Trainer.resume(whole[0], replace(CONFIG, **{field: value}), CORPUS)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"n_layer": 2}', "nonsense"])
+def test_a_config_that_lacks_something_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / train.CONFIG).write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        train.read_config(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"n_layer": 10**9}, {"batch_size": 10**9}, {"n_embd": 10**21}])
+def test_a_run_that_needs_more_memory_than_there_is_is_refused_at_once(
+    tmp_path: Path, change: dict[str, int]
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"would take about [\d,]+ MB, and this machine has [\d,]+ MB"
+    ):
+        Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), CORPUS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_takes_the_steps_that_its_configuration_says(tmp_path: Path) -> None:

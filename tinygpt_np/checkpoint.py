@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors.numpy
@@ -93,8 +93,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
         if found != expected:
             raise CheckpointError(
-                f"{folder / name} is damaged: its SHA-256 is {found[:12]}…, "
-                f"but {CHECKSUMS} says {str(expected)[:12]}…"
+                f"{folder / name} is damaged: its SHA-256 is not the one in {CHECKSUMS}"
             )
     return read_json(folder / STATE)
 
@@ -146,9 +145,12 @@ def read_bytes(path: Path) -> bytes:
 def read_json(path: Path) -> dict[str, Any]:
     content = read_bytes(path)
     try:
-        return dict(json.loads(content))
-    except (ValueError, TypeError):
-        raise CheckpointError(f"{path} is damaged: it is not a JSON object") from None
+        found: Any = json.loads(content)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged: it is not a JSON object")
+    return cast(dict[str, Any], found)
 
 
 def read_safetensors(path: Path) -> Tensors:

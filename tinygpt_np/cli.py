@@ -30,6 +30,7 @@ from tinygpt_np.train import Trainer
 DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
 # Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
 QUIET_INTERVAL = 10.0
+A_LONG_TIME = 10**9  # seconds; no longer time left is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +55,23 @@ class Train(TrainConfig, Which):
 class Sample:
     """Write text with a trained model, character by character."""
 
-    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
     prompt: str = ""
     """The text to go on from."""
     tokens: int = 500
     """How many characters to write."""
-    endless: bool = False
+    endless: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write until Ctrl-C."""
     temperature: float = 1.0
     """Below 1 the likely gets likelier, above 1 the unlikely does; 0 is --greedy."""
     top_k: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Draw from the K likeliest characters only."""
-    greedy: bool = False
+    greedy: tyro.conf.FlagCreatePairsOff[bool] = False
     """Always take the likeliest character."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """The same seed writes the same text."""
-    skip_unknown: bool = False
+    skip_unknown: tyro.conf.FlagCreatePairsOff[bool] = False
     """Drop characters of the prompt that the model has never seen."""
 
 
@@ -78,9 +79,9 @@ class Sample:
 class Lecture:
     """Run a chapter of the lecture; without one, list them."""
 
-    chapter: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CHAPTER")] = None
+    chapter: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CHAPTER]")] = None
     """Its number or its name, such as 4 or bigram."""
-    all: bool = False
+    all: tyro.conf.FlagCreatePairsOff[bool] = False
     """Run all chapters in order."""
 
 
@@ -89,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     argv = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8")  # Whatever the system's, as all texts here are.
+            # Whatever the system's, as all texts here are; what is no text is shown escaped.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     console = Console(highlight=False)
     try:
         job = parse(argv)
@@ -122,13 +124,7 @@ def parse(argv: list[str]) -> Train | Sample | Lecture:
     jobs = {"train": train_defaults(argv), "sample": Sample(), "lecture": Lecture()}
     about = {name: (type(job).__doc__ or "").splitlines()[0] for name, job in jobs.items()}
     kind = tyro.extras.subcommand_type_from_defaults(jobs, about, prefix_names=False)
-    return tyro.cli(
-        kind,
-        prog="tinygpt",
-        description=DESCRIPTION,
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    return tyro.cli(kind, prog="tinygpt", description=DESCRIPTION, args=argv)
 
 
 def train_defaults(argv: list[str]) -> Train:
@@ -181,6 +177,8 @@ def run_train(job: Train, console: Console) -> None:
 
 
 def start(job: Train, config: TrainConfig) -> Trainer:
+    if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
+        raise ValueError(f"--name is the name of a folder to be made in runs/, not {job.name!r}")
     corpus = data.load(config.data)
     run = free_run(job.preset) if job.name is None else sample.RUNS / job.name
     return Trainer.start(run, config, corpus)
@@ -199,7 +197,7 @@ def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
         raise ValueError(f"--resume goes on in {run}; leave out --name and --preset")
     for field in fields(TrainConfig):
         old, new = getattr(was, field.name), getattr(config, field.name)
-        if old != new and field.name not in ("max_iters", "data"):
+        if old != new and field.name not in train.MAY_CHANGE:
             dashed = field.name.replace("_", "-")
             raise ValueError(
                 f"--resume keeps the settings of {run}, where {dashed} is {old}; "
@@ -295,7 +293,7 @@ def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
         seconds = statistics.median(trainer.step_seconds)
         parts.append(f"{trainer.config.tokens_per_step / seconds:,.0f} tokens/s")
     if row.loss is not None:
-        parts.append(f"{timedelta(seconds=round(trainer.seconds_left()))} left")
+        parts.append(f"{timedelta(seconds=min(round(trainer.seconds_left()), A_LONG_TIME))} left")
     return "  ".join(parts)
 
 
@@ -349,7 +347,10 @@ def run_lecture(job: Lecture, console: Console) -> None:
     elif job.chapter is not None:
         lecture.run(lecture.find(job.chapter))
     else:
-        table = Table("", "name", "starts at", "chapter", box=None, pad_edge=False)
+        table = Table("", box=None, pad_edge=False)
+        table.add_column("name", no_wrap=True)
+        table.add_column("starts at", no_wrap=True)
+        table.add_column("chapter")
         for chapter in lecture.chapters():
             table.add_row(str(chapter.number), chapter.name, chapter.timestamp, chapter.title)
         console.print(table)

@@ -3,7 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
@@ -37,8 +37,6 @@ class Architecture:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
-        if self.gelu not in ("tanh", "exact"):
-            raise ValueError(f'gelu must be "tanh" or "exact", not {self.gelu!r}')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +93,8 @@ class TrainConfig(Architecture):
             require(self, name, getattr(self, name) >= 0, "zero or more")
         for name in ("beta1", "beta2"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        require(self, "min_lr", self.min_lr <= self.learning_rate, "at most learning_rate")
+        highest = f"at most learning_rate = {self.learning_rate}"
+        require(self, "min_lr", self.min_lr <= self.learning_rate, highest)
 
     @property
     def tokens_per_step(self) -> int:
@@ -116,6 +115,11 @@ def require_types(config: Any) -> None:
         elif wanted is float:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             require(config, field.name, number and math.isfinite(value), "a finite number")
+        elif wanted is str:
+            require(config, field.name, isinstance(value, str), "a text")
+        elif get_origin(wanted) is Literal:
+            choices = get_args(wanted)
+            require(config, field.name, value in choices, f"one of {', '.join(choices)}")
         elif wanted is bool:
             require(config, field.name, isinstance(value, bool), "true or false")
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,14 @@ def draw_losses(run: Path) -> None:
     for points, label, style in ((training, "training", "-"), (validation, "validation", "o-")):
         steps, losses = zip(*points, strict=True) if points else ((), ())
         axes.plot(steps, losses, style, label=label, linewidth=1, markersize=4)
-    axes.set(xlabel="step", ylabel="loss (nats per character)", title=run.name)
+    axes.set(xlabel="step", ylabel="loss (nats per character)")
+    axes.set_title(run.name, parse_math=False)  # A $ in a name is a $.
     axes.grid(alpha=0.3)
     axes.legend()
     picture = io.BytesIO()
     as_text: dict[Any, Any] = {"svg.fonttype": "none"}
-    with matplotlib.rc_context(as_text):  # pyright: ignore[reportUnknownMemberType]
+    # The fonts here need not have every letter of a name: text stays text, for the viewer to draw.
+    with matplotlib.rc_context(as_text), warnings.catch_warnings():  # pyright: ignore[reportUnknownMemberType]
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(picture, format="svg")
     checkpoint.write_file(run / PICTURE, picture.getvalue())

@@ -35,6 +35,8 @@ def load(run: Path) -> tuple[GPT, CharTokenizer]:
     folder = run
     if not (run / checkpoint.MODEL).exists():
         folder, _ = train.last_checkpoint(run)
+    elif (run / checkpoint.STATE).exists() or (run / checkpoint.CHECKSUMS).exists():
+        checkpoint.load_state(run)
     path = folder / checkpoint.TOKENIZER
     try:
         tokenizer = CharTokenizer(checkpoint.read_json(path)["vocabulary"])
@@ -61,5 +63,5 @@ def stream(
     """The characters that follow the prompt, as they are made; an empty prompt is a new line."""
     newline_or_first = "\n" if "\n" in tokenizer.vocabulary else tokenizer.vocabulary[0]
     ids = tokenizer.encode(prompt or newline_or_first)
-    for token in model.generate(ids, tokens, temperature, top_k, seed):
-        yield tokenizer.vocabulary[int(token)]
+    made = model.generate(ids, tokens, temperature, top_k, seed)
+    return (tokenizer.vocabulary[int(token)] for token in made)

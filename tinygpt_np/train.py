@@ -8,11 +8,12 @@ runs/<name>/config.json        what was asked for (TrainConfig)
 
 import contextlib
 import math
+import os
 import statistics
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from tinygpt_np.tokenizer import CharTokenizer
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
+# What a run may take another value for when it is resumed: how long it is, and where its text lies.
+MAY_CHANGE = ("max_iters", "data")
 
 
 class NotFiniteError(RuntimeError):
@@ -50,6 +53,7 @@ class Trainer:
         self.tokenizer = CharTokenizer.from_text(corpus.text)
         ids = self.tokenizer.encode(corpus.text)
         self.train_ids, self.val_ids = data.split(ids, config.block_size)
+        check_memory(config.gpt(self.tokenizer.vocab_size), config.tokens_per_step)
         self.model = GPT(config.gpt(self.tokenizer.vocab_size), config.seed, backend=config.backend)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.data_rng = generator(config.seed, "data")
@@ -110,7 +114,7 @@ class Trainer:
         """Takes over weights, optimizer, generators and step of a checkpoint."""
         try:
             name, sha256, step = state["data"]["name"], state["data"]["sha256"], state["step"]
-            val_loss, generators = state["val_loss"], state["generators"]
+            val_loss, generators, config = state["val_loss"], state["generators"], state["config"]
         except (KeyError, TypeError):
             path = folder / checkpoint.STATE
             raise CheckpointError(f"{path} is not the state of a training run") from None
@@ -119,6 +123,12 @@ class Trainer:
                 f"{self.run} was trained on {name} (SHA-256 {sha256[:12]}…), but "
                 f"{self.corpus.name} has another text (SHA-256 {self.corpus.sha256[:12]}…)"
             )
+        for field, value in asdict(self.config).items():
+            if field not in MAY_CHANGE and config.get(field) != value:
+                raise CheckpointError(
+                    f"{self.run} was trained with {field} = {config.get(field)}, "
+                    f"but its {CONFIG} now says {value}"
+                )
         _, params = checkpoint.load_model(folder)
         path = folder / checkpoint.MODEL
         self.model.params = checkpoint.matching(params, self.model.params, path)
@@ -222,6 +232,7 @@ class Trainer:
             self.tokenizer.vocabulary,
             self.optimizer_tensors(),
             {
+                "config": asdict(self.config),
                 "val_loss": self.val_loss,
                 "generators": {
                     "data": self.data_rng.bit_generator.state,
@@ -258,9 +269,12 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
 
 def read_config(run: Path) -> TrainConfig:
     """The configuration that a run was started with."""
-    path = run / CONFIG
+    found = checkpoint.read_json(run / CONFIG)
+    missing = [field.name for field in fields(TrainConfig) if field.name not in found]
+    if missing:
+        raise CheckpointError(f"{run} is not a training run: {CONFIG} lacks {', '.join(missing)}")
     try:
-        return TrainConfig(**checkpoint.read_json(path))
+        return TrainConfig(**found)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{run} is not a training run: {error}") from None
 
@@ -290,7 +304,24 @@ def memory_estimate(config: GPTConfig, rows: int) -> int:
     head; the loss keeps two rows of V. The backward needs about as much again; an evaluation, which
     has none, may take more tokens at once. Python and its libraries take about 130 MB.
     """
-    params = sum(math.prod(shape) for shape in param_shapes(config).values())
+    one, two = (
+        sum(math.prod(shape) for shape in param_shapes(replace(config, n_layer=n)).values())
+        for n in (1, 2)
+    )
+    params = one + (config.n_layer - 1) * (two - one)
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
     per_row = config.n_layer * block + 2 * config.vocab_size
     return 130_000_000 + 4 * (4 * params + per_row * max(2 * rows, data.EVAL_TOKENS))
+
+
+def check_memory(config: GPTConfig, rows: int) -> None:
+    """Raises ValueError if training would need more than this machine has, as far as it tells."""
+    if not hasattr(os, "sysconf"):
+        return
+    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needs = memory_estimate(config, rows)
+    if needs > has:
+        raise ValueError(
+            f"training would take about {needs / 1e6:,.0f} MB, and this machine has "
+            f"{has / 1e6:,.0f} MB: choose a smaller model, batch_size or block_size"
+        )
