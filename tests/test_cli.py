@@ -5,25 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tiny import COMMAND, TEXT, TINY, TINY_FIELDS
 
 from tinygpt_np import checkpoint, cli, config, metrics, train
-
-TEXT = "To be, or not to be: that is the question.\n" * 40
-TINY = [
-    *("--block-size", "8", "--n-layer", "1", "--n-head", "2", "--n-embd", "8"),
-    *("--batch-size", "2", "--eval-interval", "10", "--max-iters", "20"),
-]
-TINY_FIELDS: dict[str, Any] = {
-    flag.removeprefix("--").replace("-", "_"): int(value)
-    for flag, value in zip(TINY[::2], TINY[1::2], strict=True)
-}
-COMMAND = [sys.executable, "-c", "from tinygpt_np.cli import main; main()"]
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def main() -> None:
 
     lecture = sum(map(np.prod, param_shapes(PRESETS["lecture"].gpt(V)).values()))
     print(f"\n{STEPS} steps are a beginning. tinygpt train goes on; tinygpt train --preset lecture")
-    print(f"trains the model at the lecture's end, {lecture:,} parameters, for hours.")
+    print(f"trains the model at the lecture's end, {lecture:,} parameters, for a day and more.")
 
 
 if __name__ == "__main__":
