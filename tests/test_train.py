@@ -130,6 +130,7 @@ def test_a_finished_run_goes_on_with_more_steps(
     list(Trainer.start(run, replace(CONFIG, max_iters=8), CORPUS))
     list(Trainer.resume(run, CONFIG, CORPUS))
     assert written(run) == losses(whole[1])
+    assert train.read_config(run).max_iters == CONFIG.max_iters
 
 
 def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
@@ -331,6 +332,15 @@ def test_what_is_called_the_last_good_checkpoint_is_good(tmp_path: Path) -> None
         list(Trainer.start(run, config, CORPUS))
     assert [folder.name for folder in checkpoint.steps_in(run / train.CHECKPOINTS)] == ["000000"]
     assert all(row.val_loss is None or row.val_loss < 10 for row in metrics.read(run))
+
+
+def test_a_finite_validation_loss_does_not_hide_what_overflows_on_the_way(tmp_path: Path) -> None:
+    # 1e20 squared is infinite in float32, so layer norm gives 0 and the loss is a blind guess's.
+    config = replace(CONFIG, learning_rate=1e20, warmup_iters=0, bias=False, eval_interval=1)
+    run = tmp_path / "run"
+    with pytest.raises(NotFiniteError, match=r"weights that have grown too large.*h\.0\.ln_1"):
+        list(Trainer.start(run, config, CORPUS))
+    assert [folder.name for folder in checkpoint.steps_in(run / train.CHECKPOINTS)] == ["000000"]
 
 
 def test_weights_ruined_by_the_last_step_are_not_saved(tmp_path: Path) -> None:
