@@ -4,6 +4,7 @@ runs/<name>/config.json        what was asked for (TrainConfig)
            /metrics.jsonl      a line a step; see metrics.py
            /loss.svg           the same as a picture
            /checkpoints/<step> the last two; see checkpoint.py
+           /.lock              held by the process that trains it
 """
 
 import contextlib
