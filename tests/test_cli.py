@@ -122,15 +122,13 @@ def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[s
     train_tiny()
     capsys.readouterr()
     message = error_of(capsys, "train", "--resume", "cpu", "--n-layer", "3")
-    assert "where n-layer is 1; to train with --n-layer 3, start a new run" in message
+    assert "trained with n_layer = 1, and keeps it; to train with 3, start a new run" in message
 
 
 def test_resuming_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     train_tiny()
     capsys.readouterr()
-    assert "runs/cpu is finished: it has all of its 20" in error_of(
-        capsys, "train", "--resume", "cpu"
-    )
+    assert "runs/cpu has taken its 20 steps" in error_of(capsys, "train", "--resume", "cpu")
 
 
 def test_resuming_on_another_text_is_refused(

@@ -25,9 +25,11 @@ def test_what_is_written_is_read_bit_for_bit(run: Path) -> None:
     assert metrics.read(run) == ROWS
 
 
-def test_every_line_is_an_object_of_json(run: Path) -> None:
-    lines = (run / metrics.METRICS).read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
+def test_every_line_is_an_object_of_json_with_the_keys_of_the_readme(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / metrics.METRICS).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    keys = ["step", "loss", "val_loss", "lr", "grad_norm", "tokens_per_second"]
+    assert all(list(row) == keys for row in rows)
 
 
 def test_a_number_that_json_does_not_have_is_not_written(run: Path) -> None:

@@ -86,10 +86,11 @@ class Trainer:
         with trainer.locked():
             if checkpoint.steps_in(run / CHECKPOINTS):
                 trainer.restore(*last_checkpoint(run))
-            if trainer.step >= config.max_iters and trainer.val_loss is not None:
+            evaluated = trainer.val_loss is not None
+            if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
                 raise ValueError(
-                    f"{run} is finished: it has all of its {trainer.step} steps; "
-                    f"--max-iters with more than that goes on"
+                    f"{run} has taken its {trainer.step} steps; "
+                    f"a larger --max-iters than {config.max_iters} goes on"
                 )
             metrics.keep_before(run, trainer.step)
             trainer.write_config()
@@ -127,8 +128,8 @@ class Trainer:
         for field, value in asdict(self.config).items():
             if field not in MAY_CHANGE and config.get(field) != value:
                 raise CheckpointError(
-                    f"{self.run} was trained with {field} = {config.get(field)}, "
-                    f"but its {CONFIG} now says {value}"
+                    f"{self.run} was trained with {field} = {config.get(field)}, and keeps it; "
+                    f"to train with {value}, start a new run"
                 )
         _, params = checkpoint.load_model(folder)
         path = folder / checkpoint.MODEL
