@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np.contract import INTEGERS, check_kind, check_range
 from tinygpt_np.generate import generate
 
 Tensors = dict[str, np.ndarray]
@@ -69,7 +70,7 @@ class LanguageModel(ABC):
         seed: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Iterates over the tokens that follow `tokens` (T,) or (B, T); see generate.generate."""
-        check_integers("tokens", tokens)
+        check_kind("tokens", tokens, INTEGERS)
         check_range("tokens", tokens, 0, self.vocab_size)
 
         def next_logits(context: np.ndarray) -> np.ndarray:
@@ -80,7 +81,7 @@ class LanguageModel(ABC):
 
     def check_tokens(self, tokens: np.ndarray) -> None:
         """Raises unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""
-        check_integers("tokens", tokens)
+        check_kind("tokens", tokens, INTEGERS)
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.block_size or not tokens.size:
             wanted = f"(B, T) with B ≥ 1 and 1 ≤ T ≤ block_size = {self.block_size}"
             raise ValueError(f"tokens must be {wanted}, not {tokens.shape}")
@@ -89,25 +90,12 @@ class LanguageModel(ABC):
     def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
         """Raises unless both fit the model and each other, and some target is to be counted."""
         self.check_tokens(tokens)
-        check_integers("targets", targets)
+        check_kind("targets", targets, INTEGERS)
         if targets.shape != tokens.shape:
             raise ValueError(f"targets must be {tokens.shape} like tokens, not {targets.shape}")
         check_range("targets", targets, -1, self.vocab_size)
         if (targets == -1).all():
             raise ValueError("every target is -1 (not counted), so there is no loss to average")
-
-
-def check_integers(name: str, ids: np.ndarray) -> None:
-    kind = getattr(ids, "dtype", type(ids).__name__)
-    if isinstance(kind, str) or not np.issubdtype(kind, np.integer):
-        raise TypeError(f"{name} must be an array of integers, not {kind}")
-
-
-def check_range(name: str, ids: np.ndarray, lowest: int, end: int) -> None:
-    wrong = (ids < lowest) | (ids >= end)
-    if wrong.any():
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"{name} must lie in [{lowest}, {end}), but {name}{place} = {ids[place]}")
 
 
 def float_dtype(name: str) -> np.dtype[Any]:

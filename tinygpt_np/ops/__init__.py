@@ -3,7 +3,8 @@
 One file is one operation. `forward` returns `(output, saved)`; `backward(doutput, saved)` returns
 the gradient of each differentiable argument, in their order. Arrays keep the dtype they were
 given: float32, float64, or complex128 (which makes the complex step an exact oracle of `backward`).
-Nothing here changes its input.
+Nothing here changes its input. The first line of a docstring says what a function takes; what does
+not fit it is refused, by contract.py, before the function runs.
 
 How to read a file. The forward is a straight line, one operation a statement. The backward walks
 the same lines upwards: each forward line is quoted in a comment, and below it stand the gradients
@@ -14,6 +15,7 @@ at the end of a line gives that shape, in these letters:
     N = B·T rows (one row a token)    K output channels of a linear layer
 """
 
+from tinygpt_np import contract
 from tinygpt_np.ops import (
     attention,
     cross_entropy,
@@ -37,3 +39,7 @@ __all__ = [
     "linear",
     "softmax",
 ]
+
+# Here, not in the files: they are mathematics and nothing else.
+for name in __all__:
+    contract.guard(globals()[name])

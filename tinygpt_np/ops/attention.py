@@ -28,7 +28,7 @@ HIDDEN = -1e30
 
 
 def split_heads(rows: np.ndarray, batch: int, n_head: int) -> np.ndarray:
-    """rows (N, C) -> heads (B, H, T, D)."""
+    """rows (N, C), batch B, n_head H -> heads (B, H, T, D)."""
     return rows.reshape(batch, -1, n_head, rows.shape[-1] // n_head).swapaxes(1, 2)
 
 
@@ -41,7 +41,10 @@ def merge_heads(heads: np.ndarray) -> np.ndarray:
 def forward(
     qkv: np.ndarray, batch: int, n_head: int, mask: np.ndarray | None = None
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """qkv (N, 3C) of `batch` texts, dropout mask (B, H, T, T) or None -> y (N, C), saved."""
+    """qkv (N, 3C), batch B, n_head H, mask (B, H, T, T) or None -> y (N, C), saved.
+
+    The rows are those of `batch` texts, one after another; the mask is one of dropout.
+    """
     q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)  # (N, C)
     q = split_heads(q_rows, batch, n_head)  # (B, H, T, D)
     k = split_heads(k_rows, batch, n_head)  # (B, H, T, D)

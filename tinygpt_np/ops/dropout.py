@@ -24,7 +24,7 @@ def draw_mask(
 
 
 def forward(x: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (...), mask of the same shape or None -> y (...), saved."""
+    """x (...), mask (...) or None -> y (...), saved."""
     y = x.copy() if mask is None else x * mask  # (...)
     return y, (mask,)
 
