@@ -179,7 +179,7 @@ def test_bad_input_is_one_clear_sentence(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "train, sample, lecture"),
+        ([], "train, sample, gradcheck, lecture"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),

@@ -33,6 +33,7 @@ FLOORS = [
     {"ops"},
     {"config", "tokenizer", "data", "checkpoint", "metrics", "backend", "generate"},
     {"language_model", "model", "bigram", "optim"},
+    {"gradcheck"},
     {"train", "sample"},
     {"lecture"},
     {"cli"},

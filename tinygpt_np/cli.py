@@ -24,6 +24,8 @@ from rich.text import Text
 
 from tinygpt_np import data, lecture, metrics, sample, train
 from tinygpt_np.config import PRESETS, TrainConfig, expected_band
+from tinygpt_np.gradcheck.command import run_mutants, run_suite
+from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.train import Trainer
 
@@ -85,6 +87,26 @@ class Lecture:
     """Run all chapters in order."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gradcheck:
+    """Hold every gradient written by hand against a numerical one; exit with 1 if one is wrong."""
+
+    names: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")
+    ] = ()
+    """An operation (softmax, attention, ...), block, bigram or gpt, in full; by default all."""
+    method: Method = "complex"
+    """The oracle: complex step, central differences, Richardson extrapolation, Taylor slope."""
+    seed: int = 0
+    """Of weights, inputs, upstream gradients and directions."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write what was found as JSON."""
+    mutants: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Check the checks: plant every bug in turn, and see who notices it."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """With --mutants: write the matrix of bugs and who noticed them as a page, too."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command `tinygpt`. Exits with 1 and a line of explanation when something is wrong."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
@@ -99,6 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_train(job, console)
         elif isinstance(job, Sample):
             run_sample(job, console)
+        elif isinstance(job, Gradcheck):
+            run_gradcheck(job, console)
         else:
             run_lecture(job, console)
     except KeyboardInterrupt:
@@ -119,9 +143,14 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def parse(argv: list[str]) -> Train | Sample | Lecture:
+def parse(argv: list[str]) -> Train | Sample | Gradcheck | Lecture:
     """The job on the command line."""
-    jobs = {"train": train_defaults(argv), "sample": Sample(), "lecture": Lecture()}
+    jobs = {
+        "train": train_defaults(argv),
+        "sample": Sample(),
+        "gradcheck": Gradcheck(),
+        "lecture": Lecture(),
+    }
     about = {name: (type(job).__doc__ or "").splitlines()[0] for name, job in jobs.items()}
     kind = tyro.extras.subcommand_type_from_defaults(jobs, about, prefix_names=False)
     return tyro.cli(kind, prog="tinygpt", description=DESCRIPTION, args=argv)
@@ -326,6 +355,19 @@ def write(stream: Iterable[str]) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     sys.stdout.write("\n")
+
+
+def run_gradcheck(job: Gradcheck, console: Console) -> None:
+    if job.mutants:
+        if job.method != "complex":
+            raise ValueError("--mutants tries every oracle, so --method has no say in it")
+        right = run_mutants(job.names, job.seed, job.json, job.html, console)
+    elif job.html is not None:
+        raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")
+    else:
+        right = run_suite(job.names, job.method, job.seed, job.json, console)
+    if not right:
+        sys.exit(1)
 
 
 def run_lecture(job: Lecture, console: Console) -> None:

@@ -182,8 +182,8 @@ def expected_band(config: TrainConfig) -> tuple[float, float] | None:
     return None
 
 
-Purpose = Literal["init", "data", "dropout", "sampling"]
-PURPOSES: tuple[Purpose, ...] = ("init", "data", "dropout", "sampling")
+Purpose = Literal["init", "data", "dropout", "sampling", "gradcheck"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:

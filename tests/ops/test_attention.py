@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,14 @@ rng = np.random.default_rng(10)
 B, T, H, D = 2, 5, 3, 4
 C = H * D
 QKV = rng.standard_normal((B * T, 3 * C))
+DY = rng.standard_normal((B * T, C))
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def averages(v: np.ndarray) -> np.ndarray:
+    """v (N, C) -> for each token the mean over itself and those before it (N, C)."""
+    sums = v.reshape(B, T, C).cumsum(axis=1)
+    return (sums / np.arange(1, T + 1)[:, None]).reshape(B * T, C)
 
 
 def by_loops(qkv: np.ndarray) -> np.ndarray:
@@ -55,8 +65,12 @@ def test_a_loss_on_the_past_gives_the_future_exactly_no_gradient() -> None:
 
 
 def test_a_single_token_attends_to_itself() -> None:
-    y, _ = attention.forward(QKV, B * T, H)
+    y, saved = attention.forward(QKV, B * T, H)
     np.testing.assert_array_equal(y, QKV[:, 2 * C :])
+    dq, dk, dv = np.split(attention.backward(DY, saved), 3, axis=-1)
+    np.testing.assert_array_equal(dv, DY)
+    assert (dq == 0).all()
+    assert (dk == 0).all()
 
 
 def test_permuting_the_texts_permutes_the_result() -> None:
@@ -69,5 +83,47 @@ def test_permuting_the_texts_permutes_the_result() -> None:
 def test_the_key_bias_has_no_gradient() -> None:
     # Adding one vector to all keys shifts every score of a row alike, and softmax does not notice.
     _, saved = attention.forward(QKV, B, H)
-    dqkv = attention.backward(rng.standard_normal((B * T, C)), saved)
-    np.testing.assert_allclose(dqkv[:, C : 2 * C].sum(axis=0), 0, atol=1e-14)
+    dqkv = attention.backward(DY, saved)
+    # Sums over the texts, queries and keys, of products of order one.
+    atol = B * T * T * np.finfo(np.float64).eps
+    np.testing.assert_allclose(dqkv[:, C : 2 * C].sum(axis=0), 0, atol=atol)
+
+
+@both_dtypes
+def test_huge_scores_choose_one_token_and_have_no_gradient(dtype: Any) -> None:
+    # Scores of ±1e4 and more: the exponential of the distance to the largest is 0.
+    qkv = np.array([2e2, 2e2, 1.0]).repeat(C) * QKV
+    y, saved = attention.forward(qkv.astype(dtype), B, H)
+    q, k, v = (attention.split_heads(rows, B, H) for rows in np.split(qkv, 3, axis=-1))
+    scores = np.where(np.tri(T, dtype=bool), q @ k.mT, -np.inf)  # (B, H, T, T)
+    chosen = np.take_along_axis(v, scores.argmax(axis=-1)[..., None], axis=-2)  # (B, H, T, D)
+    np.testing.assert_array_equal(y, attention.merge_heads(chosen).astype(dtype))
+    dq, dk, _ = np.split(attention.backward(DY.astype(dtype), saved), 3, axis=-1)
+    assert (dq == 0).all()
+    assert (dk == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 0), (np.float64, 0), (np.float32, 1e-40), (np.float64, 1e-310)]
+)
+def test_zero_and_denormal_queries_average_the_past(dtype: Any, size: float) -> None:
+    qkv = np.array([size, 1.0, 1.0]).repeat(C) * QKV
+    y, saved = attention.forward(qkv.astype(dtype), B, H)
+    # Each term of a mean of T rounds a few times: the value, its share, the product, the sums.
+    atol = (T + 3) * np.finfo(dtype).eps * np.abs(QKV).max()
+    np.testing.assert_allclose(y, averages(QKV[:, 2 * C :]), rtol=0, atol=atol)
+    dk = attention.backward(DY.astype(dtype), saved)[:, C : 2 * C]
+    # The gradient of the keys is made of queries, and as small as they are.
+    assert (np.abs(dk) <= 1000 * size).all()
+
+
+@both_dtypes
+def test_equal_tokens_find_what_each_of_them_has(dtype: Any) -> None:
+    qkv = np.tile(QKV[0], (B * T, 1)).astype(dtype)
+    y, saved = attention.forward(qkv, B, H)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(y, qkv[:, 2 * C :], rtol=T * eps)
+    dq = attention.backward(DY.astype(dtype), saved)[:, :C]
+    # Of equal keys none is to be preferred; what is left is the rounding of T·D products.
+    atol = T * D * eps * np.abs(QKV[0]).max() ** 2 * np.abs(DY).max()
+    np.testing.assert_allclose(dq, 0, atol=atol)

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,9 @@ rng = np.random.default_rng(4)
 N, V = 6, 11
 LOGITS = rng.standard_normal((N, V))
 TARGETS = np.array([4, -1, 0, 4, 10, -1])
+BACKWARDS = [cross_entropy.backward, cross_entropy.backward_steps]
+both_backwards = pytest.mark.parametrize("backward", BACKWARDS)
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def test_equal_logits_cost_the_logarithm_of_the_vocabulary() -> None:
@@ -21,19 +27,40 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
     assert loss == pytest.approx(expected, rel=1e-14)
 
 
-def test_ignored_rows_change_nothing() -> None:
-    counted = TARGETS >= 0
-    loss, saved = cross_entropy.forward(LOGITS, TARGETS)
-    alone, saved_alone = cross_entropy.forward(LOGITS[counted], TARGETS[counted])
+@both_backwards
+@pytest.mark.parametrize("targets", [TARGETS, np.array([-1, -1, -1, 7, -1, -1])])
+def test_ignored_rows_change_nothing(
+    backward: Callable[..., np.ndarray], targets: np.ndarray
+) -> None:
+    counted = targets >= 0
+    loss, saved = cross_entropy.forward(LOGITS, targets)
+    alone, saved_alone = cross_entropy.forward(LOGITS[counted], targets[counted])
     assert loss == alone
-    dlogits = cross_entropy.backward(1.0, saved)
-    np.testing.assert_array_equal(dlogits[counted], cross_entropy.backward(1.0, saved_alone))
+    dlogits = backward(1.0, saved)
+    np.testing.assert_array_equal(dlogits[counted], backward(1.0, saved_alone))
     assert (dlogits[~counted] == 0).all()
 
 
-def test_every_row_of_the_gradient_sums_to_zero() -> None:
+@both_backwards
+def test_every_row_of_the_gradient_sums_to_zero(backward: Callable[..., np.ndarray]) -> None:
     _, saved = cross_entropy.forward(LOGITS, TARGETS)
-    np.testing.assert_allclose(cross_entropy.backward(1.7, saved).sum(axis=-1), 0, atol=1e-16)
+    sums = backward(1.7, saved).sum(axis=-1)
+    # The probabilities of a row sum to 1 but for V roundings of their total, and as many as the
+    # largest log probability says of each; the sum here adds V more. Each is of 1.7/4 at most.
+    roundings = 2 * V + np.abs(saved[0]).max()
+    assert (np.abs(sums) <= roundings * np.finfo(np.float64).eps * 1.7 / 4).all()
+
+
+@both_dtypes
+def test_shifting_the_logits_of_a_row_changes_nothing(dtype: Any) -> None:
+    # Multiples of 1/1024 and whole numbers add up without rounding, so nothing at all may change.
+    logits = np.round(1024 * LOGITS) / 1024
+    shifted = logits + rng.integers(-1000, 1000, (N, 1))
+    loss, saved = cross_entropy.forward(logits.astype(dtype), TARGETS)
+    loss_after, saved_after = cross_entropy.forward(shifted.astype(dtype), TARGETS)
+    assert loss_after == loss
+    for backward in BACKWARDS:
+        np.testing.assert_array_equal(backward(1.7, saved_after), backward(1.7, saved))
 
 
 def test_with_nothing_to_count_loss_and_gradient_are_zero() -> None:
@@ -45,17 +72,48 @@ def test_with_nothing_to_count_loss_and_gradient_are_zero() -> None:
 
 def test_a_float64_upstream_gradient_leaves_float32_as_it_is() -> None:
     _, saved = cross_entropy.forward(LOGITS.astype(np.float32), TARGETS)
-    for backward in (cross_entropy.backward, cross_entropy.backward_steps):
+    for backward in BACKWARDS:
         assert backward(np.asarray(2.0), saved).dtype == np.float32
 
 
-def test_a_single_class_is_no_surprise() -> None:
-    loss, _ = cross_entropy.forward(LOGITS[:, :1], np.zeros(N, dtype=np.int64))
+@both_backwards
+@both_dtypes
+def test_a_single_class_is_no_surprise_and_has_no_gradient(
+    backward: Callable[..., np.ndarray], dtype: Any
+) -> None:
+    loss, saved = cross_entropy.forward(LOGITS[:, :1].astype(dtype), np.zeros(N, dtype=np.int64))
     assert loss == 0
+    assert (backward(1.0, saved) == 0).all()
 
 
-def test_huge_logits_cost_their_distance() -> None:
-    logits = np.array([[1e4, -1e4, 0.0]], dtype=np.float32)
+@both_backwards
+@both_dtypes
+def test_huge_logits_cost_their_distance(backward: Callable[..., np.ndarray], dtype: Any) -> None:
+    logits = np.array([[1e4, -1e4, 0.0]], dtype=dtype)
     loss, saved = cross_entropy.forward(logits, np.array([1]))
     assert loss == 2e4
-    assert cross_entropy.backward(1.0, saved).tolist() == [[1, -1, 0]]
+    assert backward(1.0, saved).tolist() == [[1, -1, 0]]
+
+
+@both_backwards
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e-40), (np.float64, 1e-310)])
+def test_denormal_logits_are_as_good_as_zeros(
+    backward: Callable[..., np.ndarray], dtype: Any, size: float
+) -> None:
+    zero, saved_zero = cross_entropy.forward(np.zeros((N, V), dtype), TARGETS)
+    loss, saved = cross_entropy.forward((size * LOGITS).astype(dtype), TARGETS)
+    assert loss == zero
+    np.testing.assert_array_equal(backward(1.7, saved), backward(1.7, saved_zero))
+
+
+@both_backwards
+@both_dtypes
+def test_a_row_that_is_repeated_shares_its_gradient(
+    backward: Callable[..., np.ndarray], dtype: Any
+) -> None:
+    row, target = LOGITS[:1].astype(dtype), TARGETS[:1]
+    loss, saved = cross_entropy.forward(row, target)
+    twice, saved_twice = cross_entropy.forward(row[[0, 0]], target[[0, 0]])
+    assert twice == loss
+    half = backward(1.0, saved) / 2
+    np.testing.assert_array_equal(backward(1.0, saved_twice), half[[0, 0]])

@@ -22,6 +22,10 @@ def test_a_mask_has_the_dtype_asked_for() -> None:
     assert dropout.draw_mask((3,), 0.5, rng, np.dtype(np.float32)).dtype == np.float32
 
 
+def test_with_p_zero_everything_passes_as_it_is() -> None:
+    assert (dropout.draw_mask((50, 40), 0, rng, np.dtype(np.float64)) == 1).all()
+
+
 def test_the_same_generator_state_draws_the_same_mask() -> None:
     one, other = (
         dropout.draw_mask((30, 20), 0.5, np.random.default_rng(5), np.dtype(np.float64))

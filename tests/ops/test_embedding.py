@@ -24,3 +24,9 @@ def test_rows_that_no_id_names_get_exactly_zero() -> None:
     _, saved = embedding.forward(IDS, WEIGHT)
     dweight = embedding.backward(DROWS, saved)
     assert (dweight[np.setdiff1d(np.arange(V), IDS)] == 0).all()
+
+
+def test_a_vocabulary_of_one_gathers_all_gradients() -> None:
+    rows, saved = embedding.forward(np.zeros(len(IDS), dtype=np.int64), WEIGHT[:1])
+    np.testing.assert_array_equal(rows, WEIGHT[[0] * len(IDS)])
+    np.testing.assert_array_equal(embedding.backward(DROWS, saved), [sum(DROWS)])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -24,8 +26,17 @@ def test_it_follows_the_exact_form_to_half_a_thousandth() -> None:
     assert 1e-4 < difference < 5e-4
 
 
-def test_huge_values_pass_or_vanish_and_so_does_their_gradient() -> None:
-    x = np.array([1e4, -1e4], dtype=np.float32)
+@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e4), (np.float64, 1e30)])
+def test_huge_values_pass_or_vanish_and_so_does_their_gradient(dtype: Any, huge: float) -> None:
+    x = np.array([huge, -huge], dtype=dtype)
     y, saved = gelu.forward(x)
-    assert y.tolist() == [1e4, 0]
+    assert y.tolist() == [huge, 0]
     assert gelu.backward(np.ones_like(x), saved).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
+def test_zero_and_denormal_values_are_halved(dtype: Any, tiny: float) -> None:
+    x = np.array([0, tiny, -tiny], dtype=dtype)
+    y, saved = gelu.forward(x)
+    np.testing.assert_array_equal(y, x / 2)
+    assert (gelu.backward(np.ones_like(x), saved) == 0.5).all()

@@ -7,7 +7,10 @@ import pytest
 from tinygpt_np.ops import softmax
 
 rng = np.random.default_rng(3)
-X, DPROBS = rng.standard_normal((2, 3, 4, 5))[0], rng.standard_normal((3, 4, 5))
+V = 5
+X, DPROBS = rng.standard_normal((3, 4, V)), rng.standard_normal((3, 4, V))
+BACKWARDS = [softmax.backward, softmax.backward_steps]
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def test_every_row_sums_to_one() -> None:
@@ -15,21 +18,69 @@ def test_every_row_sums_to_one() -> None:
     np.testing.assert_allclose(probs.sum(axis=-1), 1, rtol=1e-15)
 
 
-def test_shifting_a_row_leaves_its_probabilities_unchanged() -> None:
-    probs, _ = softmax.forward(X)
-    shifted, _ = softmax.forward(X + rng.standard_normal((3, 4, 1)))
-    np.testing.assert_allclose(shifted, probs, rtol=1e-14)
+@both_dtypes
+def test_shifting_a_row_changes_nothing(dtype: Any) -> None:
+    # Multiples of 1/1024 and whole numbers add up without rounding, so nothing at all may change.
+    x = np.round(1024 * X) / 1024
+    shifted = x + rng.integers(-1000, 1000, (3, 4, 1))
+    probs, saved = softmax.forward(x.astype(dtype))
+    probs_after, saved_after = softmax.forward(shifted.astype(dtype))
+    np.testing.assert_array_equal(probs_after, probs)
+    dprobs = DPROBS.astype(dtype)
+    for backward in BACKWARDS:
+        np.testing.assert_array_equal(backward(dprobs, saved_after), backward(dprobs, saved))
 
 
-@pytest.mark.parametrize("backward", [softmax.backward, softmax.backward_steps])
+@pytest.mark.parametrize("backward", BACKWARDS)
 def test_every_row_of_the_gradient_sums_to_zero(backward: Callable[..., np.ndarray]) -> None:
-    _, saved = softmax.forward(X)
-    np.testing.assert_allclose(backward(DPROBS, saved).sum(axis=-1), 0, atol=1e-15)
+    probs, saved = softmax.forward(X)
+    sums = backward(DPROBS, saved).sum(axis=-1)
+    # Four sums of V terms (the two of p and of p·dp, here and of `total`) and a few products, each
+    # of which rounds by eps/2 of the sum of p |dp|.
+    bound = (2 * V + 5) * np.finfo(np.float64).eps * (probs * np.abs(DPROBS)).sum(axis=-1)
+    assert (np.abs(sums) <= bound).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_huge_logits_neither_overflow_nor_warn(dtype: Any) -> None:
-    x: np.ndarray = np.array([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4]], dtype=dtype)
+@both_dtypes
+@pytest.mark.parametrize("backward", BACKWARDS)
+def test_huge_logits_take_all_or_share_it(backward: Callable[..., np.ndarray], dtype: Any) -> None:
+    x = np.array([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4]], dtype=dtype)
     probs, saved = softmax.forward(x)
     assert probs.tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
-    assert np.isfinite(softmax.backward(np.ones_like(x), saved)).all()
+    dprobs = np.array([[1, 2, 3], [1, 2, 3]], dtype=dtype)
+    assert backward(dprobs, saved).tolist() == [[0, 0, 0], [-0.25, 0.25, 0]]
+
+
+@both_dtypes
+@pytest.mark.parametrize("backward", BACKWARDS)
+def test_a_place_at_minus_infinity_gets_nothing(
+    backward: Callable[..., np.ndarray], dtype: Any
+) -> None:
+    x = X.astype(dtype)
+    x[..., 2] = -np.inf
+    probs, saved = softmax.forward(x)
+    dx = backward(DPROBS.astype(dtype), saved)
+    assert (probs[..., 2] == 0).all()
+    assert (dx[..., 2] == 0).all()
+    assert np.isfinite(dx).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [(np.float32, 0), (np.float64, 0), (np.float32, 1e-40), (np.float64, 1e-310)]
+)
+def test_equal_and_denormal_logits_share_evenly(dtype: Any, size: float) -> None:
+    probs, saved = softmax.forward((size * X).astype(dtype))
+    assert (probs == np.ones((), dtype) / V).all()
+    expected = (DPROBS - DPROBS.mean(axis=-1, keepdims=True)) / V
+    for backward in BACKWARDS:
+        dx = backward(DPROBS.astype(dtype), saved)
+        # The mean is a sum of V products, and each of them is below 3/V.
+        np.testing.assert_allclose(dx, expected, rtol=0, atol=4 * np.finfo(dtype).eps)
+
+
+@both_dtypes
+def test_a_single_class_is_certain_and_has_no_gradient(dtype: Any) -> None:
+    probs, saved = softmax.forward(X[..., :1].astype(dtype))
+    assert (probs == 1).all()
+    for backward in BACKWARDS:
+        assert (backward(DPROBS[..., :1].astype(dtype), saved) == 0).all()

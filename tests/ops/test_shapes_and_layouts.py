@@ -1,0 +1,166 @@
+"""Every operation in every backend, at any sizes, with arguments that lie in memory in any way.
+
+Hypothesis draws a call. One that fails it makes as simple as it can, and prints: two lines to be
+pasted into Python in the root of the repository.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from tinygpt_np import backend as backends
+from tinygpt_np.gradcheck.cases import VARIANTS, case, check_operation
+
+steady = settings(deadline=None, derandomize=True, max_examples=30)
+
+everywhere = pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        pytest.param(name, backend, id=f"{name}-{backend}")
+        for name in VARIANTS
+        for backend in backends.BACKENDS
+    ],
+)
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+def within(array: np.ndarray, step: int) -> np.ndarray:
+    """Every step-th element of a larger array, full of what would be noticed if it were read."""
+    poison: Any = np.nan if np.issubdtype(array.dtype, np.floating) else 1 << 40
+    larger = np.full([step * size + 2 for size in array.shape], poison, array.dtype)
+    view = larger[(..., *(slice(1, 1 + step * size, step) for size in array.shape))]
+    view[...] = array
+    return view
+
+
+def unaligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins at an odd address."""
+    raw = np.zeros(array.nbytes + 1, dtype=np.uint8)
+    copy = raw[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+# The simplest first: it is what Hypothesis leaves where the layout does not matter.
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "contiguous": lambda array: array.copy(),
+    "read-only": read_only,
+    "Fortran": lambda array: array.copy(order="F"),
+    "transposed": lambda array: array.mT.copy().mT if array.ndim > 1 else array.copy(),
+    "reversed": lambda array: np.flip(np.flip(array).copy()),
+    "slice": lambda array: within(array, 1),
+    "strided": lambda array: within(array, 2),
+    "unaligned": unaligned,
+}
+
+
+def check_layouts(
+    name: str,
+    layouts: dict[str, str],
+    *,
+    dtype: str = "float64",
+    backend: str = "numpy",
+    seed: int = 0,
+    sizes: dict[str, int] | None = None,
+) -> None:
+    """Asserts that output and gradients are those of contiguous arguments.
+
+    layouts: of arguments by name, and of the upstream gradient, "dout"; the rest is contiguous.
+    """
+    chosen = case(name, seed, sizes)
+    trial = chosen.trial(dtype=dtype, backend=backend)
+    module = getattr(backends.load(backend), chosen.operation)
+    names = [name for name in ("backward", "backward_steps") if hasattr(module, name)]
+    arrays = list(chosen.arrays)
+
+    def results(layouts: dict[str, str]) -> dict[str, np.ndarray]:
+        args = trial.args | {
+            n: LAYOUTS[layouts.get(n, "contiguous")](trial.args[n]) for n in arrays
+        }
+        doutput = LAYOUTS[layouts.get("dout", "contiguous")](trial.doutput)
+        found = {"the output": trial.forward(**args)[0]}
+        for backward in names:
+            gradients = trial.gradients(getattr(module, backward), args, doutput)
+            found |= {f"d{argument} of {backward}": each for argument, each in gradients.items()}
+        return found
+
+    expected = results({})
+    for what, found in results(layouts).items():
+        # Another layout may mean another order of summing at most 81 terms of order one; what
+        # is read from a wrong place is off by order one.
+        size = max(1.0, float(np.abs(expected[what]).max()))
+        atol = 100 * size * float(np.finfo(dtype).eps)
+        np.testing.assert_allclose(found, expected[what], rtol=0, atol=atol, err_msg=what)
+
+
+@st.composite
+def points(draw: st.DrawFn, name: str, backend: str) -> dict[str, Any]:
+    """What check_operation and check_layouts both take; sizes of 1 to 9, or to 4."""
+    # The other backends are made for float32.
+    dtypes = ("float64", "float32") if backend == "numpy" else ("float32",)
+    dtype, seed = draw(st.sampled_from(dtypes)), draw(st.integers(0, 1000))
+    letters = VARIANTS[name].letters
+    # Every element is probed, and four sizes make many.
+    sizes_of_one = range(1, 10) if len(letters) < 4 else range(1, 5)
+    sizes = {letter: draw(st.sampled_from(sizes_of_one)) for letter in letters}
+    # In half of the calls or so two agree: some bugs show only there.
+    one, other = draw(st.sampled_from([*itertools.combinations_with_replacement(letters, 2)]))
+    sizes[other] = sizes[one]
+    return {"dtype": dtype, "backend": backend, "seed": seed, "sizes": sizes}
+
+
+def layouts(name: str) -> st.SearchStrategy[dict[str, str]]:
+    """A layout for each array of a variant; a contiguous one is not mentioned."""
+    drawn = {argument: st.sampled_from(list(LAYOUTS)) for argument in (*case(name).arrays, "dout")}
+    return st.fixed_dictionaries(drawn).map(
+        lambda found: {a: layout for a, layout in found.items() if layout != "contiguous"}
+    )
+
+
+def written(check: Callable[..., Any], *args: Any, **keywords: Any) -> str:
+    """A call, as one writes it."""
+    parts = [*map(repr, args), *(f"{name}={value!r}" for name, value in keywords.items())]
+    return f"{check.__name__}({', '.join(parts)})"
+
+
+@everywhere
+@steady
+@given(st.data())
+def test_gradients_are_right_at_all_sizes(name: str, backend: str, data: st.DataObject) -> None:
+    point = data.draw(points(name, backend))
+    note(f"from {check_operation.__module__} import check_operation")
+    note(f"print(*{written(check_operation, name, **point)}, sep='\\n')")
+    reports = check_operation(name, **point)
+    if not all(report.ok for report in reports):
+        raise AssertionError("\n".join(["", *map(str, reports)]))
+
+
+@everywhere
+@steady
+@given(st.data())
+def test_output_and_gradients_do_not_depend_on_the_layout(
+    name: str, backend: str, data: st.DataObject
+) -> None:
+    found, point = data.draw(layouts(name)), data.draw(points(name, backend))
+    note(f"from {check_layouts.__module__} import check_layouts")
+    note(written(check_layouts, name, found, **point))
+    check_layouts(name, found, **point)
+
+
+def test_every_layout_holds_the_same_numbers_in_another_way() -> None:
+    array, ways = np.arange(12.0).reshape(2, 2, 3), set[tuple[Any, ...]]()
+    for change in LAYOUTS.values():
+        laid = change(array)
+        np.testing.assert_array_equal(laid, array)
+        ways.add((laid.strides, laid.flags.aligned, laid.flags.writeable))
+    assert len(ways) == len(LAYOUTS)

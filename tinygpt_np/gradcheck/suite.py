@@ -1,0 +1,149 @@
+"""What `tinygpt gradcheck` checks: every operation, a block, both models, at several points.
+
+A point is a set of weights. Generic values, of order one, hide nothing. At GPT-2's initialisation
+weights are small, scales 1 and biases 0, and after a little training they are as a user's are:
+there a gradient must be right too, and there rounding is of another size.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from tinygpt_np import backend as backends
+from tinygpt_np.bigram import Bigram
+from tinygpt_np.config import GPTConfig, generator
+from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
+from tinygpt_np.gradcheck.check import check, check_model
+from tinygpt_np.gradcheck.measure import Method
+from tinygpt_np.gradcheck.verdict import Report
+from tinygpt_np.language_model import LanguageModel, Saved, Tensors
+from tinygpt_np.model import GPT, Gradients
+from tinygpt_np.optim import AdamW
+
+CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
+BATCH, TIME = 4, 5
+TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
+Reports = Iterator[tuple[str, Report]]
+
+
+def batch(vocab_size: int, size: int, time: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (B, T) that repeat and leave the highest out; targets (B, T), one not counted."""
+    rng = generator(seed, "data")
+    tokens = rng.integers(0, vocab_size - 1, (size, time))
+    targets = rng.integers(0, vocab_size, (size, time))
+    if targets.size > 1:
+        tokens[0, -1], targets[-1, 0] = tokens[0, 0], -1
+    return tokens, targets
+
+
+def generic_gpt(config: GPTConfig = CONFIG, seed: int = 0, dtype: str = "float64") -> GPT:
+    """A GPT whose every parameter is of order one."""
+    model, rng = GPT(config, dtype=dtype), generator(seed, "init")
+    for name, param in model.params.items():
+        model.params[name] = rng.standard_normal(param.shape).astype(dtype)
+    return model
+
+
+def trained(model: LanguageModel, seed: int) -> LanguageModel:
+    """The model after a few steps on a text that repeats itself."""
+    optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.1)
+    text, rng = generator(seed, "data").integers(0, model.vocab_size, 20), generator(seed, "data")
+    for _ in range(TRAINING_STEPS):
+        starts = rng.integers(0, len(text), (4, 1))
+        window = text[(starts + np.arange(TIME + 1, dtype=np.int64)) % len(text)]  # (B, T+1)
+        _, grads = model.loss_and_grads(window[:, :-1], window[:, 1:])
+        optimizer.update(model.params, grads, LEARNING_RATE)
+    return model
+
+
+def operation(name: str, method: Method, seed: int) -> Reports:
+    """An operation in each backend: generic values in float64 and float32, and each size at 1."""
+    for variant in (v for v in VARIANTS if VARIANTS[v].operation == name):
+        for backend in backends.BACKENDS:
+            for dtype in ("float64", "float32") if backend == "numpy" else ("float32",):
+                point = f"{name}, generic values" + ("" if dtype == "float64" else f", {dtype}")
+                for report in check_operation(
+                    variant, method=method, dtype=dtype, backend=backend, seed=seed
+                ):
+                    yield point, report
+        for letter in VARIANTS[variant].letters:
+            one = {letter: 1}
+            for report in check_operation(variant, method=method, seed=seed, sizes=one):
+                yield f"{name}, sizes of 1", report
+
+
+def block(method: Method, seed: int) -> Reports:
+    """One transformer block: its input and every parameter, element by element."""
+    config = replace(CONFIG, n_layer=1, dropout=0.3)
+    for size, time, point in ((BATCH, TIME, "generic values"), (BATCH, 1, "T=1"), (1, TIME, "B=1")):
+        model = generic_gpt(config, seed)
+        params = {name: p for name, p in model.params.items() if name.startswith("h.0")}
+        masks = model.draw_masks(size, time, generator(seed, "dropout"))
+        x = generator(seed, "data").standard_normal((size * time, config.n_embd))  # (N, C)
+        title = f"block, {point}"
+        yield title, check_block(model, x, params, size, masks, method, seed, title)
+
+
+def check_block(
+    model: GPT, x: np.ndarray, params: Tensors, size: int, masks: Tensors, method: Method,
+    seed: int, title: str,
+) -> Report:  # fmt: skip
+    """The report of the first block of a model, with input x (N, C)."""
+    inside = GPT(model.config, dtype="float64")
+
+    def forward(x: np.ndarray, **params: np.ndarray) -> tuple[np.ndarray, Saved]:
+        inside.params = {**model.params, **params}
+        return inside.block_forward(x, "h.0", size, masks)
+
+    def backward(dy: np.ndarray, saved: Saved) -> Tensors:
+        grads = Gradients()
+        dx = inside.block_backward(dy, "h.0", saved, grads)
+        return {"x": dx, **grads}
+
+    return check(forward, backward, {"x": x, **params}, None, method, seed=seed, title=title)
+
+
+def bigram(method: Method, seed: int) -> Reports:
+    for point in ("generic values", "briefly trained"):
+        model: LanguageModel = Bigram(CONFIG.vocab_size, seed, "float64")
+        model = model if point == "generic values" else trained(model, seed)
+        tokens, targets = batch(CONFIG.vocab_size, BATCH, TIME, seed)
+        title = f"bigram, {point}"
+        yield title, check_model(model, tokens, targets, None, method, seed=seed, title=title)
+
+
+def gpt(method: Method, seed: int) -> Reports:
+    """The whole GPT: every element at generic values, random directions at the other points."""
+    dropout = replace(CONFIG, dropout=0.3)
+    exact = replace(CONFIG, gelu="exact", bias=False)
+    points: list[tuple[str, LanguageModel, int, int, int | None]] = [
+        ("generic values, every element", generic_gpt(dropout, seed), BATCH, TIME, None),
+        ("generic values, directions", generic_gpt(dropout, seed), BATCH, TIME, 4),
+        ("exact GELU, no bias", generic_gpt(exact, seed), BATCH, TIME, 4),
+        ("float32", generic_gpt(dropout, seed, "float32"), BATCH, TIME, 4),
+        ("T=1", generic_gpt(dropout, seed), BATCH, 1, 4),
+        ("B=1", generic_gpt(dropout, seed), 1, TIME, 4),
+        ("GPT-2's initialisation", GPT(CONFIG, seed, "float64"), BATCH, TIME, 4),
+        ("briefly trained", trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
+    ]
+    for point, model, size, time, directions in points:
+        assert isinstance(model, GPT)
+        tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
+        masks = model.draw_masks(size, time, generator(seed, "dropout"))
+        title = f"gpt, {point}"
+        yield (
+            title,
+            check_model(
+                model, tokens, targets, masks, method, directions=directions, seed=seed, title=title
+            ),
+        )
+
+
+MODELS: dict[str, Callable[[Method, int], Reports]] = {"block": block, "bigram": bigram, "gpt": gpt}
+NAMES = (*dict.fromkeys(variant.operation for variant in VARIANTS.values()), *MODELS)
+
+
+def run(name: str, method: Method, seed: int) -> Reports:
+    """The reports of one name, each under the heading that a summary gives it."""
+    return MODELS[name](method, seed) if name in MODELS else operation(name, method, seed)
