@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Any, cast
 
 import numpy as np
-from ops.cases import CASES
 
 import tinygpt_np as tg
+from tinygpt_np.gradcheck.cases import CASES
 
 PACKAGE = Path(tg.__file__).parent
 TESTS = Path(__file__).parent

@@ -23,9 +23,9 @@ from house import (
     quotes,
     source,
 )
-from ops.cases import CASES, IDS_OF_CASES, Case
 
 import tinygpt_np as tg
+from tinygpt_np.gradcheck.cases import CASES, Case
 
 # From the ground up; what stands on one line may import each other, and everything above it.
 FLOORS = [
@@ -152,7 +152,7 @@ def watch(case: Case) -> Watch:
     return Watch("ops", f"{case.operation}.py").run(job)
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS_OF_CASES)
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_shape_comment_of_an_operation_is_true(case: Case) -> None:
     assert watch(case).checked >= 2
 
@@ -178,7 +178,7 @@ def test_every_gradient_in_the_model_has_a_name_and_its_shape(prefix: str) -> No
         assert backward[name].shape == forward[name[1:]].shape, name
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS_OF_CASES)
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_gradient_has_the_shape_of_its_name(case: Case) -> None:
     arrays = watch(case).arrays
     for function, found in arrays.items():

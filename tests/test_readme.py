@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tinygpt_np import cli, config, train
+from tinygpt_np.gradcheck.jury import HABITS
+from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -31,12 +33,33 @@ def test_the_operation_at_the_top_stands_so_in_the_source() -> None:
 def test_the_example_runs_and_says_what_its_comments_say(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    exec(compile(PYTHON_BLOCKS[1], "README.md", "exec"), {})
+    code = next(block for block in PYTHON_BLOCKS if "model.generate(" in block)
+    exec(compile(code, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     loss, vocab_size = re.findall(r"[\d.]+", lines[0])
     assert abs(float(loss) - 2.89) < 0.1  # ln 18
     assert int(vocab_size) == 18
     assert lines[1] == "(32, 96)"
+
+
+def test_the_wrong_layer_norm_runs_and_prints_what_stands_below_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
+    exec(compile(code, "README.md", "exec"), {})
+    shown = README.split(code)[1].split("```")[2]
+    assert blurred(capsys.readouterr().out) == blurred(shown)
+
+
+def blurred(text: str) -> list[str]:
+    """The words of a text, without the figures that rounding makes, which no two machines share."""
+    return re.sub(r"\d\.\de-1\d|\d+×", "~", text).split()
+
+
+def test_the_shares_of_missed_bugs_are_of_the_habits_there_are() -> None:
+    table = README.split("| who looks | misses |")[1].split("\n\n")[0]
+    named = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *HABITS.values()]
 
 
 def test_there_are_commands_to_try() -> None:

@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ops.cases import CASES, IDS_OF_CASES, Case
-from oracles import central_differences, complex_step, relative_error
+from compare import relative_error
 
 import tinygpt_np as tg
+from tinygpt_np.gradcheck.cases import CASES, Case
+from tinygpt_np.gradcheck.measure import Method
 
-every_case = pytest.mark.parametrize("case", CASES, ids=IDS_OF_CASES)
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 every_backward = pytest.mark.parametrize(
-    ("case", "backward", "argument"),
+    ("case", "backward"),
     [
-        pytest.param(case, backward, argument, id=f"{case.name}-{backward.__name__}-{argument}")
+        pytest.param(case, backward, id=f"{case.name}-{backward.__name__}")
         for case in CASES
         for backward in case.backwards()
-        for argument in case.differentiable
     ],
 )
 
@@ -27,68 +27,62 @@ def upstream(case: Case, seed: int = 7) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(case.forward().shape)
 
 
-def as_dtype(case: Case, dtype: Any) -> dict[str, np.ndarray]:
-    """The float arrays among the arguments of a case, in another dtype."""
-    floats = {n: array for n, array in case.arrays.items() if array.dtype == np.float64}
-    return {name: array.astype(dtype) for name, array in floats.items()}
-
-
 def test_every_operation_has_a_case() -> None:
     assert {case.operation for case in CASES} == set(tg.ops.__all__)
 
 
 @every_backward
-@pytest.mark.parametrize(("oracle", "bound"), [(complex_step, 1e-12), (central_differences, 1e-7)])
+@pytest.mark.parametrize(("method", "bound"), [("complex", 1e-12), ("central", 1e-7)])
 def test_the_gradient_equals_the_numerical_one(
-    case: Case,
-    backward: Callable[..., Any],
-    argument: str,
-    oracle: Callable[..., np.ndarray],
-    bound: float,
+    case: Case, backward: Callable[..., Any], method: Method, bound: float
 ) -> None:
-    doutput = upstream(case)
-
-    def loss(value: np.ndarray) -> np.ndarray:
-        return np.sum(doutput * case.forward(**{argument: value}))
-
-    expected = oracle(loss, case.args[argument])
-    found = case.gradients(backward, doutput)[argument]
-    error = relative_error(found, expected)
-    assert error < bound, f"{case.name}: d{argument} is off by {error:.1e} of its norm"
+    report = case.trial(method).report(backward)
+    assert report.ok, report
+    assert [row.name for row in report.rows] == list(case.differentiable)
+    for row in report.rows:
+        assert row.verdict == "ok"
+        assert row.relative < bound, report
+        assert row.checked == case.arrays[row.name].size
 
 
 @every_backward
-def test_a_gradient_has_the_shape_and_dtype_of_its_argument(
-    case: Case, backward: Callable[..., Any], argument: str
+@pytest.mark.parametrize("method", ["richardson", "taylor"])
+def test_the_other_oracles_agree(case: Case, backward: Callable[..., Any], method: Method) -> None:
+    report = case.trial(method).report(backward)
+    assert report.ok, report
+
+
+@every_backward
+def test_in_float32_the_gradient_is_right_and_stays_float32(
+    case: Case, backward: Callable[..., Any]
 ) -> None:
-    args = as_dtype(case, np.float32)
-    doutput = upstream(case).astype(np.float32)
-    found = case.gradients(backward, doutput, **args)[argument]
-    assert (found.shape, found.dtype) == (args[argument].shape, np.float32)
+    # A report calls a gradient of another dtype wrong.
+    report = case.trial(dtype="float32").report(backward)
+    assert report.ok, report
 
 
 @every_case
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
 def test_the_forward_keeps_the_dtype(case: Case, dtype: Any) -> None:
-    assert case.forward(**as_dtype(case, dtype)).dtype == dtype
+    assert case.forward(**case.as_dtype(dtype)).dtype == dtype
 
 
 @every_case
 def test_the_forward_in_float32_is_the_one_in_float64_rounded(case: Case) -> None:
-    found = case.forward(**as_dtype(case, np.float32)).astype(np.float64)
+    found = case.forward(**case.as_dtype(np.float32)).astype(np.float64)
     # A few operations on sums of at most 20 terms of order one: 100 roundings are plenty.
     assert relative_error(found, case.forward()) < 100 * np.finfo(np.float32).eps
 
 
 @every_backward
 def test_the_backward_is_linear_in_the_upstream_gradient(
-    case: Case, backward: Callable[..., Any], argument: str
+    case: Case, backward: Callable[..., Any]
 ) -> None:
     one, other = upstream(case, 1), upstream(case, 2)
-    whole = case.gradients(backward, 2 * one - 3 * other)[argument]
-    parts = 2 * case.gradients(backward, one)[argument]
-    parts = parts - 3 * case.gradients(backward, other)[argument]
-    assert relative_error(whole, parts) < 1e-12
+    of_one, of_other = case.gradients(backward, one), case.gradients(backward, other)
+    for argument, whole in case.gradients(backward, 2 * one - 3 * other).items():
+        parts = 2 * of_one[argument] - 3 * of_other[argument]
+        assert relative_error(whole, parts) < 1e-12, argument
 
 
 @every_case

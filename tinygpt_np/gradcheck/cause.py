@@ -81,8 +81,8 @@ def partial_causes(
         sums = np.abs(expected.sum(axis=axis)).max()
         if sums <= near * scale < np.abs(found.sum(axis=axis)).max():
             yield (
-                f"a mean or sum is missing: the right gradient sums to zero along axis {axis}, "
-                "because forward does not notice a shift along it; this one does not"
+                "a mean or sum is missing: "
+                f"the right gradient sums to zero along axis {axis}, this one does not"
             )
             return
         if np.ptp(difference, axis=axis).max() <= near * scale:

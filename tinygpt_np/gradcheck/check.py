@@ -2,14 +2,16 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.measure import Measured, Method, Probes, Subject
-from tinygpt_np.gradcheck.trial import Arguments, Trial, measurements
-from tinygpt_np.gradcheck.verdict import Report, judge
+from tinygpt_np.gradcheck.arguments import Arguments, check_options
+from tinygpt_np.gradcheck.measure import CheckError, Measured, Method, Probes, Subject
+from tinygpt_np.gradcheck.trial import Trial, measurements, same_bits, shared
+from tinygpt_np.gradcheck.verdict import Report, Row, judge
 from tinygpt_np.language_model import LanguageModel, Tensors
 
 # A model of at most so many parameters is checked element by element.
@@ -110,6 +112,9 @@ class ModelTrial:
         seed: int,
         title: str,
     ) -> None:
+        check_options(method, directions, seed)
+        if not isinstance(model, LanguageModel):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CheckError(f"model must be a LanguageModel, not {type(model).__name__}")
         model.check_targets(tokens, targets)
         self.model, self.tokens, self.targets, self.masks = model, tokens, targets, masks
         self.seed, self.title = seed, title
@@ -134,16 +139,24 @@ class ModelTrial:
         model = model or self.model
         before = {name: param.copy() for name, param in model.params.items()}
         _, grads = model.loss_and_grads(self.tokens, self.targets, self.masks)
-        sizes = [n for param in before.values() for n in param.shape]
-        sizes += [self.tokens.size, *self.tokens.shape]
-        rows = [
-            judge(measured, grads.get(measured.name), before[measured.name].dtype, sizes)
-            for measured in self.measured
-        ]
+        rows: list[Row] = []
+        sizes = [n for param in before.values() for n in (*param.shape, param.size)]
+        sizes += [*self.tokens.shape, self.tokens.size]
+        manners = list(shared(grads, {**model.params, **(self.masks or {})}))
+        for name, param in model.params.items():
+            if not same_bits(param, before[name]):
+                manners.append((name, "loss_and_grads changes the parameter"))
+                param[...] = before[name]
+        for measured in self.measured:
+            name = measured.name
+            row = judge(measured, grads.get(name), before[name].dtype, sizes)
+            problems = (problem for whose, problem in manners if whose == name)
+            rows.append(replace(row, problems=(*row.problems, *problems)))
         for key in self.keys:
-            bias = grads.get(key.name.removesuffix(KEY))
-            part = None if bias is None else np.split(bias, 3)[1]
-            rows.append(judge(key, part, before[key.name.removesuffix(KEY)].dtype, sizes))
+            name = key.name.removesuffix(KEY)
+            fits = name in grads and np.shape(grads[name]) == before[name].shape
+            part = np.split(grads[name], 3)[1] if fits else None
+            rows.append(judge(key, part, before[name].dtype, sizes))
         note = (
             "a bias of the keys shifts all scores of a row alike, so its gradient is exactly zero"
         )

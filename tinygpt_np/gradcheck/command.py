@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -27,6 +28,7 @@ def run_suite(
             raise ValueError(f"what to check must be one of {', '.join(suite.NAMES)}, not {name}")
     found, start = Found(), time.monotonic()
     chosen = list(dict.fromkeys(names)) or list(suite.NAMES)
+    stopped = False
     try:
         with console.status("") as status:
             for number, name in enumerate(chosen, 1):
@@ -35,18 +37,23 @@ def run_suite(
                     found.append((heading, report))
                     status.update(f"checking {heading}, {number} of {len(chosen)}")
     except KeyboardInterrupt:
-        console.print("[bold]stopped; this is what was checked:[/bold]")
-        show(found, len(names) > 0, as_json, time.monotonic() - start, console)
-        raise
-    show(found, len(names) > 0, as_json, time.monotonic() - start, console)
+        stopped = True
+    show(found, len(names) > 0, as_json, stopped, time.monotonic() - start, console)
+    if stopped:
+        raise KeyboardInterrupt
     return all(report.ok for _, report in found)
 
 
-def show(found: Found, in_full: bool, as_json: bool, seconds: float, console: Console) -> None:
+def show(
+    found: Found, in_full: bool, as_json: bool, stopped: bool, seconds: float, console: Console
+) -> None:
     """What was found: every tensor, or a line for each heading and every tensor that is wrong."""
     reports, console = [report for _, report in found], wide(console)
+    wrong = sum(not report.ok for report in reports)
     if as_json:
-        whole = {"ok": all(report.ok for report in reports), "seconds": round(seconds, 3)}
+        # Of what was not checked, nobody knows whether it is right.
+        ok = False if wrong else None if stopped else True
+        whole = {"ok": ok, "complete": not stopped, "seconds": round(seconds, 3)}
         print(json.dumps({**whole, "reports": [report.to_dict() for report in reports]}))
         return
     if not in_full:
@@ -55,9 +62,11 @@ def show(found: Found, in_full: bool, as_json: bool, seconds: float, console: Co
         if in_full or not report.ok:
             console.print(draw(report, console.width))
             console.print()
-    tensors, wrong = sum(len(r.rows) for r in reports), sum(not r.ok for r in reports)
+    tensors = sum(len(report.rows) for report in reports)
     verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
     console.print(f"{tensors} gradients in {len(reports)} checks, {verdict}; {seconds:.1f} s")
+    if stopped:
+        console.print("[bold]stopped; the rest was not checked[/bold]")
 
 
 def by_heading(found: Found) -> list[Report]:
@@ -82,44 +91,66 @@ def run_mutants(
         if name not in mutants.ROOMS:
             known = ", ".join(reversed(mutants.ROOMS))
             raise ValueError(f"bugs are planted in one of {known}, not in {name}")
-    if page is not None and page.exists():
-        raise ValueError(f"{page} exists already; name a file to be made")
-    if page is not None and not page.parent.is_dir():
-        raise ValueError(f"{page} cannot be made, because there is no folder {page.parent}")
+    if page is not None:
+        claim(page)
     rooms = [room for room in mutants.ROOMS if not names or room in names]
     results, stopped, start = list[mutants.Result](), False, time.monotonic()
+    total = mutants.count(rooms)
     bar = Progress(
         TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal or as_json,
     )  # fmt: skip
-    with bar, contextlib.closing(mutants.run(rooms, seed)) as run:
+    with bar, contextlib.closing(mutants.run(rooms, seed)) as run, stopped_like_ctrl_c():
         try:
-            for result in bar.track(run, total=mutants.count(rooms), description=""):
+            for result in bar.track(run, total=total, description=""):
                 results.append(result)
         except KeyboardInterrupt:
             stopped = True
+        except Exception:
+            if page is not None:
+                page.unlink()
+            raise
     found = matrix.merged(results, rooms, complete=not stopped)
-    if page is not None:
-        page.write_text(found.page(), encoding="utf-8")
     if as_json:
         print(json.dumps(found.to_dict()))
     else:
-        show_matrix(found, time.monotonic() - start, page, console)
+        console = wide(console)
+        console.print(matrix.draw(found))
+        for error in found.errors:
+            console.print(f"[bold red]wrong:[/bold red] {escape(error)}")
+        console.print(f"\n{conclusion(found, total)}; {time.monotonic() - start:.0f} s")
+    if page is not None:
+        page.write_text(found.page(), encoding="utf-8")
+        if not as_json:
+            console.print(f"written  {escape(str(page))}")
     if stopped:
         raise KeyboardInterrupt
     return not found.errors
 
 
-def show_matrix(found: matrix.Matrix, seconds: float, page: Path | None, console: Console) -> None:
-    console = wide(console)
+def conclusion(found: matrix.Matrix, total: int) -> str:
+    if found.errors:
+        return "[bold red]wrong[/bold red]"
     if not found.complete:
-        console.print("[bold]stopped; this is what was tried:[/bold]")
-    console.print(matrix.draw(found))
-    for error in found.errors:
-        console.print(f"[bold red]wrong:[/bold red] {escape(error)}")
-    verdict = (
-        "[green]every bug was noticed[/green]" if not found.errors else "[bold red]wrong[/bold red]"
-    )
-    console.print(f"\n{verdict}; {seconds:.0f} s")
-    if page is not None:
-        console.print(f"written  {page}")
+        return f"[bold]stopped after {len(found.results)} of {total} mutants[/bold]"
+    return "[green]every bug was noticed[/green]"
+
+
+def claim(page: Path) -> None:
+    """Makes the file, empty: if it cannot be made, that turns out now and not after a minute."""
+    try:
+        page.open("x").close()
+    except FileExistsError:
+        raise ValueError(f"{page} exists already; name a file to be made") from None
+    except OSError as error:
+        raise ValueError(f"{page} cannot be made: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def stopped_like_ctrl_c() -> Generator[None]:
+    """Lets SIGTERM end the workers too, as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -27,9 +27,9 @@ Backward = Callable[..., Any]
 HABITS = {
     "loss": "the loss falls by half in training",
     "sum": "y.sum() as the loss, so that the upstream gradient is all ones",
-    "absolute": "an absolute tolerance of 1e-4, on a model as it is initialised",
-    "float32": "differences in float32, twice as loose as the right gradient needs",
-    "init": "weights as GPT-2 initialises them, all else as it should be",
+    "absolute": "an absolute tolerance of 1e-4, on a whole model as GPT-2 initialises it",
+    "float32": "differences in float32, at best: twice the tolerance the right gradient needs",
+    "init": "a whole model as GPT-2 initialises it, by the complex step",
 }
 ABSOLUTE, FLOAT32_STEP = 1e-4, 1e-2
 DROPOUT = replace(suite.CONFIG, dropout=0.3)

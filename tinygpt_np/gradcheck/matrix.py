@@ -66,7 +66,8 @@ class Matrix:
     def to_dict(self) -> dict[str, Any]:
         counts = {judge: self.noticed(judge) for judge in JUDGES}
         return {
-            "ok": not self.errors,
+            # Of what was not tried, nobody knows.
+            "ok": False if self.errors else True if self.complete else None,
             "complete": self.complete,
             "errors": self.errors,
             "judges": {
@@ -101,6 +102,8 @@ def where(result: Result) -> str:
 def percent(noticed: int, bugs: int) -> str:
     """The share that was missed, never rounded to nothing."""
     missed = bugs - noticed
+    if not bugs:
+        return "-"
     if not missed:
         return "0 %"
     share = 100 * missed / bugs

@@ -25,8 +25,8 @@ class Result:
     """What each judge said of a mutant.
 
     room, function, kind, line, before, after: the mutant. noticed: by judge. raised: what it raised
-    instead of a gradient, or "". problem: what the complex step has to say. reason: why it is
-    listed as changing nothing, or "".
+    instead of a gradient at generic values, or "". problem: what the complex step has to say.
+    reason: why it is listed as changing nothing, or "".
     """
 
     room: str
@@ -70,7 +70,9 @@ def try_out(site: Site, mutation: Mutation, seed: int) -> Result:
             try:
                 noticed[name] = judge()
             except Exception as error:  # A crash is noticed by whoever makes it happen.
-                noticed[name], raised = True, f"{type(error).__name__}: {error}"
+                noticed[name] = True
+                if name == "complex":
+                    raised = f"{type(error).__name__}: {error}"
         problem = f"raises {raised}" if raised else court.problem(mutant)
         if reason and not raised:
             noticed["complex"] |= court.notices_elsewhere(mutant)

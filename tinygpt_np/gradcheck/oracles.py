@@ -5,6 +5,7 @@ one. Three of them return the derivative, and by how much they may be wrong them
 the loss is in that, rounding of the backward is not. The fourth judges a derivative it is given.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -51,23 +52,26 @@ def richardson(curve: Curve) -> Estimate:
 
     A row of the table begins with the difference at its step; each entry beside it removes one
     more power of h², with the row above. Neighbours that differ little are nearly right: the
-    entry that differs least from its two is taken, and that difference is its error.
+    entry that differs least from its two is taken, and that difference is its error. Where forward
+    itself is rough, they may agree by chance; how rough it is shows at the smallest steps.
     Source: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)" (1982).
     """
-    h, shrink = 0.1, 2.0
-    best = Estimate(float("nan"), float("inf"))
-    above: list[float] = []
+    h, rows, found = 0.2, [list[float]()], list[tuple[Estimate, float]]()
     for _ in range(12):
+        h /= 2
         value, rounding = difference(curve, h)
         row = [value]
-        for order, left_above in enumerate(above, 1):
-            factor = shrink ** (2 * order)
+        for order, left_above in enumerate(rows[-1], 1):
+            factor = 4.0**order
             row.append((factor * row[-1] - left_above) / (factor - 1))
             error = max(abs(row[-1] - row[-2]), abs(row[-1] - left_above)) + rounding
-            if error < best.error:
-                best = Estimate(row[-1], error)
-        above, h = row, h / shrink
-    return best
+            found.append((Estimate(row[-1], error), h))
+        rows.append(row)
+    last = range(-4, 0)
+    roughness = float(np.max([abs(rows[i][1] - rows[i - 1][1]) * h / 2.0 ** (i + 1) for i in last]))
+    weighed = [Estimate(e.value, e.error + roughness / step) for e, step in found]
+    known = [estimate for estimate in weighed if not math.isnan(estimate.error)]
+    return min(known, key=lambda e: e.error, default=Estimate(math.nan, math.inf))
 
 
 def at(curve: Curve, t: float) -> float:

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from tinygpt_np.gradcheck.verdict import Report, Row
 
-WIDTH = 140
+# No line is so wide.
+WIDTH = 10_000
 ROOM_FOR_ALL = 105
 NAMES = ("tensor", "shape", "checked", "worst at")
 FIGURES = ("analytic", "numeric", "absolute", "relative", "bound", "headroom")
@@ -36,7 +37,8 @@ def draw(report: Report, width: int = WIDTH) -> Group:
     for row in report.rows:
         parts += [Text(f"{row.name}: {problem}", style="red") for problem in row.problems]
         if row.cause:
-            parts.append(Padding(Text(f"likely cause: {row.cause}"), (0, 0, 0, 4)))
+            cause = Text(f"likely cause: {row.cause}")
+            parts.append(Padding(cause, (0, 0, 0, 4), expand=False))
     parts += [Text(f"note: {note}") for note in report.notes]
     if not report.ok:
         parts.append(Text(f"seed={report.seed} reproduces it"))
@@ -53,17 +55,12 @@ def tensor_table(rows: Sequence[Row], width: int) -> Table:
         )
     table = table_of(names, figures)
     for row in rows:
-        cells = dict(
-            zip(
-                (*NAMES, *FIGURES),
-                (
-                    escape(row.name), shape_text(row.shape), checked(row), place(row),
-                    value(row.analytic), value(row.numeric), error(row.absolute), relative(row),
-                    error(row.bound), headroom(row),
-                ),
-                strict=True,
-            )
+        texts = (
+            escape(row.name), shape_text(row.shape), checked(row), place(row),
+            value(row.analytic), value(row.numeric), error(row.absolute), relative(row),
+            error(row.bound), headroom(row),
         )  # fmt: skip
+        cells: dict[str, str] = dict(zip((*NAMES, *FIGURES), texts, strict=True))
         table.add_row(*(cells[name] for name in (*names, *figures)), verdict_text(row))
     return table
 
@@ -112,13 +109,14 @@ def checked(row: Row) -> str:
 
 
 def place(row: Row) -> str:
-    if not row.index and row.shape:
+    if math.isnan(row.analytic):
         return "-"
     return str(list(row.index)) if row.by_element else f"dir. {row.index[0]}"
 
 
 def relative(row: Row) -> str:
-    return f"h^{row.relative:.2f}" if row.oracle == "Taylor slope" else error(row.relative)
+    is_slope = row.oracle == "Taylor slope" and not math.isnan(row.relative)
+    return f"h^{row.relative:.2f}" if is_slope else error(row.relative)
 
 
 def value(number: float) -> str:

@@ -4,8 +4,8 @@ A trial is made once and may judge many backwards (a right one, and every plante
 measures depends on the forward alone.
 """
 
+import contextlib
 import copy
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,18 +14,19 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.measure import (
-    METHODS,
-    CheckError,
-    Measured,
-    Method,
-    Probes,
-    Subject,
-    measure,
+from tinygpt_np.gradcheck.arguments import (
+    Arguments,
+    check_callable,
+    check_options,
+    differentiable,
+    named,
+    output_of,
+    promoted,
+    unchecked,
 )
+from tinygpt_np.gradcheck.measure import CheckError, Measured, Method, Probes, Subject, measure
 from tinygpt_np.gradcheck.verdict import Report, Row, judge
 
-Arguments = Sequence[Any] | Mapping[str, Any]
 Gradients = dict[str, Any]
 # The Taylor slope test looks along so many random directions.
 TAYLOR_DIRECTIONS = 3
@@ -57,20 +58,18 @@ class Trial:
         title: str | None = None,
         doutput: np.ndarray | None = None,
     ) -> None:
-        if method not in METHODS:
-            raise CheckError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        if directions is not None and directions < 1:
-            raise CheckError(f"directions must be positive, not {directions}")
+        check_options(method, directions, seed)
+        check_callable("forward", forward)
         self.forward, self.truth = forward, truth or forward
         self.method: Method = method
         self.directions, self.seed = directions, seed
         self.title = title or f"{forward.__module__}.{getattr(forward, '__qualname__', forward)}"
         self.keywords = isinstance(args, Mapping)
         self.args = named(forward, args)
-        self.replayed = False
+        self.wrt = differentiable(self.args, wrt)
+        self.unchecked = [] if wrt is not None else unchecked(self.args, self.wrt)
         self.rng = generator(seed, "gradcheck")
         self.out, self.plain = self.first_output()
-        self.wrt = differentiable(self.args, wrt)
         if doutput is None:
             # A scalar returned alone is the loss itself; d(loss)/d(loss) is 1.
             doutput = np.ones(()) if self.plain else self.rng.standard_normal(self.out.shape)
@@ -85,25 +84,12 @@ class Trial:
         """The output as an array, and whether forward returns it alone, without `saved`."""
         returned, again = (self.call(self.forward, self.args) for _ in range(2))
         plain = not isinstance(returned, tuple)
-        first, second = output_of(returned), output_of(again)
-        try:
-            out: np.ndarray = np.asarray(first)
-            floating = np.issubdtype(out.dtype, np.floating)
-        except (TypeError, ValueError):
-            out, floating = np.zeros(()), False
-        if not floating:
-            kind = getattr(first, "dtype", type(first).__name__)
-            raise CheckError(f"the output of forward must be floating, not {kind}")
+        out, second = output_of(returned), output_of(again)
         if plain and out.size != 1:
             raise CheckError(
                 f"a forward that returns no (out, saved) must return a scalar, not {out.shape}"
             )
-        if not np.isfinite(out).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
-            raise CheckError(
-                f"the output of forward must be finite, but at {place} it is {out[place]}"
-            )
-        if not np.array_equal(out, np.asarray(second)):
+        if not np.array_equal(out, second):
             raise CheckError(
                 "forward must give the same output each time; if it draws random numbers, pass it "
                 "its generator or its mask as an argument, and it is replayed"
@@ -130,20 +116,27 @@ class Trial:
 
     def report(self, backward: Callable[..., Any], title: str | None = None) -> Report:
         """Judges a backward."""
+        check_callable("backward", backward)
         return self.verdict(Run(self, backward), title)
 
     def verdict(self, run: "Run", title: str | None = None) -> Report:
         """Judges what a backward gave, here or in a trial of the same call by another method."""
-        sizes = [n for arg in (*self.args.values(), self.out) for n in np.shape(arg)]
+        sizes: list[int] = []
+        for arg in (*self.args.values(), self.out):
+            sizes += [*getattr(arg, "shape", ()), getattr(arg, "size", 1)]
         rows: list[Row] = []
         for measured in self.measured:
-            row = self.judge(measured, run.gradients, [*sizes, self.out.size])
+            row = self.judge(measured, run.gradients, sizes)
             problems = [*row.problems, *run.problems.get(measured.name, [])]
             for layout, found in run.layouts if not problems else ():
                 wrong = (found,) if isinstance(found, str) else self.judge(measured, found).problems
                 problems += [f"with {layout} inputs: {problem}" for problem in wrong]
             rows.append(replace(row, problems=tuple(problems)))
-        return Report(title or self.title, tuple(rows), self.seed, tuple(self.notes()))
+        zeros = ", ".join(row.name for row in rows if row.verdict == "zero")
+        notes = [*self.notes(), f"zero, as far as rounding lets one tell: {zeros}"]
+        return Report(
+            title or self.title, tuple(rows), self.seed, tuple(notes if zeros else notes[:-1])
+        )
 
     def judge(self, measured: Measured, found: Gradients, sizes: Sequence[int] = ()) -> Row:
         gradient, dtype = found.get(measured.name), self.args[measured.name].dtype
@@ -202,6 +195,8 @@ class Trial:
         skipped = sum(int(measured.kinks.sum()) for measured in self.measured)
         if skipped:
             yield f"skipped: {skipped} at a kink of forward, where there is no derivative"
+        if self.unchecked:
+            yield f"not checked, being no arrays of floats: {', '.join(self.unchecked)}"
 
 
 class Run:
@@ -220,15 +215,31 @@ class Run:
         first = trial.by_name(call())
         self.note_changes({**args, "dout": doutput}, "backward")
         self.gradients = {name: copy.deepcopy(gradient) for name, gradient in first.items()}
-        inputs = {**args, "dout": doutput, "out": out}
-        self.note_aliases(first, inputs)
-        second = trial.by_name(call())
-        for name, gradient in self.gradients.items():
-            if not same_bits(second.get(name), gradient):
-                self.note(name, "a second backward differs: the first changed what was saved")
-            elif not same_bits(first[name], gradient):
+        for name, problem in shared(first, {**args, "dout": doutput, "out": out}):
+            self.note(name, problem)
+        second = self.repeat(call, "a second backward", "the first changed what was saved")
+        if not trial.plain and not self.problems:
+            # Arguments of the same kind, which hardly any forward refuses.
+            others = {name: np.flip(trial.args[name]) for name in trial.wrt}
+            with contextlib.suppress(Exception):
+                trial.call(trial.forward, {**trial.args, **others})
+            self.repeat(call, "after another forward it", "that changed what was saved")
+        for name, gradient in first.items():
+            if not self.problems.get(name) and shares_memory(gradient, second.get(name)):
                 self.note(name, "a second backward overwrites the gradient of the first")
         self.layouts = list(trial.in_layouts(backward))
+
+    def repeat(self, call: Callable[[], Any], what: str, why: str) -> Gradients:
+        """Runs the backward once more, and notes where it is not as it was."""
+        try:
+            found = self.trial.by_name(call())
+        except Exception as error:
+            self.note("", f"{what} raises {describe(error)}: {why}")
+            return {}
+        for name, gradient in self.gradients.items():
+            if not same_bits(found.get(name), gradient):
+                self.note(name, f"{what} differs: {why}")
+        return found
 
     def note(self, name: str, problem: str) -> None:
         """Keeps a problem with the tensor it is of, or with the first one."""
@@ -243,16 +254,15 @@ class Run:
                 self.note(name, f"{culprit} changes its input {name}")
                 cast(np.ndarray, arg)[...] = before[name]
 
-    def note_aliases(self, gradients: Gradients, inputs: Mapping[str, Any]) -> None:
-        """Notes the gradients that are not memory of their own."""
-        others = dict(inputs)
-        for name, gradient in gradients.items():
-            for other, array in others.items():
-                if shares_memory(gradient, array):
-                    self.note(
-                        name, f"the gradient is no memory of its own: it shares that of {other}"
-                    )
-            others[f"the gradient of {name}"] = gradient
+
+def shared(gradients: Gradients, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The names of the gradients that are not memory of their own, each with whose it is."""
+    others = dict(inputs)
+    for name, gradient in gradients.items():
+        for other, array in others.items():
+            if shares_memory(gradient, array):
+                yield name, f"the gradient is no memory of its own: it shares that of {other}"
+        others[f"the gradient of {name}"] = gradient
 
 
 def measurements(
@@ -263,62 +273,6 @@ def measurements(
     for name, value in subject.values.items():
         drawn = None if count is None else rng.standard_normal((count, *value.shape))
         yield measure(subject, name, Probes(value.shape, drawn), method, rng)
-
-
-def named(forward: Callable[..., Any], args: Arguments) -> dict[str, Any]:
-    """The arguments by name; a function without a signature gets arg0, arg1, …"""
-    if isinstance(args, Mapping):
-        return dict(args)
-    if isinstance(args, np.ndarray):
-        raise CheckError("args must be a tuple or a dict of arguments, not an array: write (x,)")
-    try:
-        parameters = list(inspect.signature(forward).parameters)
-    except ValueError:
-        parameters = []
-    names = parameters[: len(args)]
-    names += [f"arg{i}" for i in range(len(names), len(args))]
-    return dict(zip(names, args, strict=True))
-
-
-def output_of(returned: Any) -> Any:
-    """The output among what a forward returned: of (out, saved), or alone."""
-    if not isinstance(returned, tuple):
-        return returned
-    parts = cast(tuple[Any, ...], returned)
-    if len(parts) != 2:
-        raise CheckError(f"forward must return (out, saved), not {len(parts)} values")
-    return parts[0]
-
-
-def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None) -> tuple[str, ...]:
-    """The names of the arguments to be checked: those asked for, or all arrays of floats."""
-    floats = [n for n, a in args.items() if np.issubdtype(getattr(a, "dtype", object), np.floating)]
-    names = tuple(floats) if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
-    if not names:
-        kinds = ", ".join(f"{name}: {kind_of(arg)}" for name, arg in args.items())
-        raise CheckError(f"one of the arguments must be an array of floats, not only {kinds}")
-    for name in names:
-        if name not in args:
-            raise CheckError(f"wrt must name arguments ({', '.join(args)}), not {name!r}")
-        arg = args[name]
-        if name not in floats or arg.dtype not in (np.float32, np.float64):
-            raise CheckError(f"{name} must be an array of float32 or float64, not {kind_of(arg)}")
-        if not arg.size:
-            raise CheckError(f"{name} must not be empty, but its shape is {arg.shape}")
-        if not np.isfinite(arg).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(arg))[0])
-            raise CheckError(f"{name} must be finite, but at {place} it is {arg[place]}")
-    return names
-
-
-def kind_of(arg: Any) -> str:
-    return str(getattr(arg, "dtype", type(arg).__name__))
-
-
-def promoted(arg: Any) -> Any:
-    """Arrays of floats as float64, everything else as it is."""
-    floating = np.issubdtype(getattr(arg, "dtype", object), np.floating)
-    return np.asarray(arg, dtype=np.float64) if floating else arg
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

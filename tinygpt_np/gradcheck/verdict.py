@@ -220,9 +220,9 @@ def judge_slopes(measured: Measured, found: np.ndarray, row: Row) -> Row:
     usable = np.flatnonzero(measured.usable)
     if not len(usable):
         return row
-    slopes = [measured.taylor[i].slope(float(found[i]), measured.floor) for i in usable]
-    middle = np.argsort(np.nan_to_num(slopes, nan=-np.inf))[len(slopes) // 2]
-    slope, chosen = slopes[middle], int(usable[middle])
+    slopes = np.array([measured.taylor[i].slope(float(found[i]), measured.floor) for i in usable])
+    middle = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))[len(slopes) // 2]
+    slope, chosen = float(slopes[middle]), int(usable[middle])
     taylor = measured.taylor[chosen]
     # The best guess at the derivative that the samples allow, for the reader's eye.
     last = np.flatnonzero(np.abs(taylor.changes) > 1e6 * taylor.rounding)

@@ -1,0 +1,12 @@
+"""How far one array is from another."""
+
+import numpy as np
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """‖found - expected‖ / ‖expected‖; infinite when a shape is wrong or a value is not finite."""
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return float("inf")
+    difference = float(np.linalg.norm(found - expected))
+    size = float(np.linalg.norm(expected))
+    return difference / size if size else (0.0 if difference == 0 else float("inf"))
