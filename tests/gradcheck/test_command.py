@@ -1,0 +1,195 @@
+"""tinygpt gradcheck, as a person uses it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygpt_np import cli, ops
+from tinygpt_np.gradcheck import command, mutants, suite
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    """The exit status of a command."""
+    try:
+        cli.main(["gradcheck", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def wrong_linear(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ops.linear.backward
+
+    def backward(dy: np.ndarray, saved: Any) -> Any:
+        dx, dweight, dbias = right(dy, saved)
+        return dx, 2 * dweight, dbias
+
+    monkeypatch.setattr(ops.linear, "backward", backward)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two names in place of all, so that everything takes no time."""
+    monkeypatch.setattr(suite, "NAMES", ("linear", "softmax"))
+
+
+@pytest.mark.usefixtures("few")
+def test_without_a_name_each_heading_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    out = capsys.readouterr().out
+    for heading in ("linear, generic values", "linear, sizes of 1", "softmax, generic values"):
+        assert re.search(rf"^{heading}  .* complex step .*× +ok", out, re.MULTILINE), heading
+    assert re.search(r"\d+ gradients in \d+ checks, every one right; \d+\.\d s", out)
+
+
+def test_a_name_is_shown_tensor_by_tensor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("linear") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"linear +every gradient is right", out)
+    for name, shape in (("x", "6×8"), ("weight", "8×7"), ("bias", "7")):
+        assert re.search(rf"^{name} +{shape} .* ok", out, re.MULTILINE), name
+
+
+@pytest.mark.usefixtures("few", "wrong_linear")
+def test_a_wrong_gradient_is_shown_in_full_and_the_status_is_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("--seed", "3") == 1
+    out = capsys.readouterr().out
+    assert re.search(r"weight: off by 1 of its norm", out)
+    assert "likely cause: too large by a factor of 2" in out
+    assert "seed=3 reproduces it" in out
+    assert re.search(r"checks, \d+ wrong", out)
+
+
+def test_json_has_every_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("linear", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["complete"]) == (True, True)
+    rows = found["reports"][0]["rows"]
+    assert [row["name"] for row in rows] == ["x", "weight", "bias"]
+    assert rows[0]["verdict"] == "ok"
+    assert rows[0]["relative"] < 1e-12
+
+
+@pytest.mark.usefixtures("wrong_linear")
+def test_json_of_a_wrong_gradient_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("linear", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+@pytest.mark.parametrize("method", ["central", "richardson", "taylor"])
+def test_each_oracle_can_be_chosen(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("linear", "--method", method, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["reports"][0]["rows"]
+    name = {"central": "central differences", "richardson": "Richardson", "taylor": "Taylor slope"}
+    assert {row["oracle"] for row in rows} == {name[method]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "what to check must be one of embedding, linear, .*gpt, not nonsense"),
+        (["nonsense", "--mutants"], "bugs are planted in one of .*gpt, not in nonsense"),
+        (["--mutants", "--method", "taylor"], "so --method has no say"),
+        (["--html", "page.html"], "it goes with --mutants"),
+        (["--mutants", "--html", "none/page.html"], "none/page.html cannot be made"),
+        (["--seed", "-1"], r"seed must be .*-1"),
+    ],
+)
+def test_bad_input_is_a_line_of_explanation(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 1
+    found = " ".join(capsys.readouterr().err.split())
+    assert found.startswith("tinygpt: ")
+    assert re.search(message, found), found
+
+
+def test_a_page_that_exists_is_not_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "page.html").write_text("mine")
+    assert run("--mutants", "--html", "page.html") == 1
+    assert "page.html exists already" in capsys.readouterr().err
+    assert (folder / "page.html").read_text() == "mine"
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the first report, and after the first mutant."""
+    whole, all_mutants = suite.run, mutants.run
+
+    def first_report(*arguments: Any) -> Any:
+        yield next(whole(*arguments))
+        raise KeyboardInterrupt
+
+    def first_mutant(*arguments: Any) -> Any:
+        yield next(results := all_mutants(*arguments))
+        results.close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.suite, "run", first_report)
+    monkeypatch.setattr(command.mutants, "run", first_mutant)
+
+
+@pytest.mark.usefixtures("few", "interrupted")
+def test_ctrl_c_shows_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 130
+    out = capsys.readouterr().out
+    assert "3 gradients in 1 checks, every one right" in out
+    assert out.rstrip().endswith("stopped; the rest was not checked")
+
+
+@pytest.mark.usefixtures("few", "interrupted")
+def test_json_after_ctrl_c_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json") == 130
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["complete"], len(found["reports"])) == (None, False, 1)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_mutants_after_ctrl_c_are_called_stopped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("embedding", "--mutants", "--html", "page.html") == 130
+    out = capsys.readouterr().out
+    assert "stopped after 1 of 8 mutants" in out
+    assert "every bug was noticed" not in out
+    assert "The run was stopped" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_mutants_are_tried_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("embedding", "--mutants", "--html", "page.html") == 0
+    out = capsys.readouterr().out
+    assert "8 mutants: 5 bugs" in out
+    assert "every bug was noticed" in out
+    assert "dweight[ids] += drows" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+def test_mutants_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("embedding", "--mutants", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], len(found["mutants"])) == (True, 8)
+
+
+def test_a_bug_that_nobody_saw_makes_the_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "tinygpt_np.gradcheck.matrix.EQUIVALENT", {("embedding", "a", "b", "c"): ""}
+    )
+    assert run("embedding", "--mutants") == 1
+    assert "wrong: embedding.a: b → c: listed as changing nothing, but" in capsys.readouterr().out

@@ -1,0 +1,112 @@
+"""What the command checks: everything there is, at every point."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tinygpt_np import GPT, ops
+from tinygpt_np.gradcheck import Report, suite
+from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
+
+
+@pytest.fixture(scope="module")
+def gpt() -> list[tuple[str, Report]]:
+    return list(suite.run("gpt", "complex", 0))
+
+
+def test_every_operation_has_its_name() -> None:
+    assert set(suite.NAMES) == {*ops.__all__, "block", "bigram", "gpt"}
+
+
+@pytest.mark.parametrize("name", [name for name in suite.NAMES if name != "gpt"])
+def test_everything_is_right(name: str) -> None:
+    for _, report in suite.run(name, "complex", 0):
+        assert report.ok, report
+
+
+def test_the_gpt_is_right_at_every_point(gpt: list[tuple[str, Report]]) -> None:
+    for _, report in gpt:
+        assert report.ok, report
+
+
+def test_the_gpt_has_a_verdict_of_its_own_at_each_point(gpt: list[tuple[str, Report]]) -> None:
+    headings = [heading for heading, _ in gpt]
+    assert len(set(headings)) == len(headings)
+    points = ("generic values", "initialisation", "briefly trained", "T=1", "B=1", "float32")
+    for point in points:
+        assert any(point in heading for heading in headings), point
+
+
+def test_at_generic_values_every_element_of_the_gpt_is_checked(
+    gpt: list[tuple[str, Report]],
+) -> None:
+    report = next(report for heading, report in gpt if "every element" in heading)
+    for row in report.rows:
+        assert row.checked == np.prod(row.shape), row.name
+
+
+def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]) -> None:
+    for heading, report in gpt:
+        config = suite.CONFIG if "no bias" not in heading else None
+        names = [row.name for row in report.rows if "[key]" not in row.name]
+        if config is not None:
+            assert names == list(GPT(config).params), heading
+
+
+def headings(name: str) -> Iterator[str]:
+    return (report.title for _, report in suite.run(name, "complex", 0))
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax"])
+def test_an_operation_is_checked_in_float32_and_at_each_size_of_1(name: str) -> None:
+    titles = list(headings(name))
+    assert any("float32" in title for title in titles)
+    for letter in VARIANTS[name].letters:
+        assert any(title.endswith(f"{letter}=1") for title in titles), letter
+
+
+def test_the_long_way_is_checked_too() -> None:
+    assert "softmax, in steps" in list(headings("softmax"))
+
+
+def test_another_seed_is_another_point() -> None:
+    one, same, other = (next(iter(suite.run("linear", "complex", s)))[1] for s in (1, 1, 2))
+    assert one == same
+    assert one.rows[0].numeric != other.rows[0].numeric
+
+
+def test_the_dimensions_of_the_model_all_differ() -> None:
+    config = suite.CONFIG
+    sizes = [
+        *(suite.BATCH, suite.TIME, config.n_head, config.n_embd // config.n_head, config.n_embd),
+        *(config.vocab_size, config.block_size, 4 * config.n_embd, suite.BATCH * suite.TIME),
+    ]
+    assert len(set(sizes)) == len(sizes)
+
+
+def test_the_sizes_of_the_operations_all_differ() -> None:
+    assert len(set(SIZES.values())) == len(SIZES)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tokens_repeat_and_leave_one_out_and_a_target_is_not_counted(seed: int) -> None:
+    tokens, targets = suite.batch(11, suite.BATCH, suite.TIME, seed)
+    assert len(np.unique(tokens)) < tokens.size
+    assert 10 not in tokens
+    assert (targets == -1).sum() == 1
+
+
+def test_generic_weights_are_of_order_one() -> None:
+    for name, param in suite.generic_gpt().params.items():
+        assert 0.1 < np.sqrt(np.mean(param**2)) < 3, name
+
+
+def test_a_brief_training_lowers_the_loss_on_what_it_saw() -> None:
+    model = GPT(suite.CONFIG, 0, "float64")
+    rng = np.random.default_rng([0, 1])  # The generator of the text, in suite.trained.
+    text = rng.integers(0, 11, 20)
+    window = np.resize(text, 6)[None]
+    before = model.loss(window[:, :-1], window[:, 1:])
+    suite.trained(model, 0)
+    assert model.loss(window[:, :-1], window[:, 1:]) < 0.7 * before
