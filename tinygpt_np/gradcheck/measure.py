@@ -77,12 +77,21 @@ class Subject:
         return replace(self, values=moved)
 
     @cached_property
+    def shakes(self) -> list["Subject"]:
+        """Some such subjects, always the same."""
+        rng = generator(0, "gradcheck")
+        return [self.shaken(rng) for _ in range(ROUNDING_SAMPLES)]
+
+    @cached_property
+    def whole(self) -> float:
+        """The loss."""
+        return complex(self.loss(self.values)).real
+
+    @cached_property
     def term_rounding(self) -> float:
         """How far rounding moves one term of the loss, in float64: measured, or its last bit."""
-        rng, whole = generator(0, "gradcheck"), complex(self.loss(self.values)).real
-        shaken = (self.shaken(rng) for _ in range(ROUNDING_SAMPLES))
-        moves = max(abs(complex(one.loss(one.values)).real - whole) for one in shaken)
-        return max(moves / self.terms**0.5, EPS * abs(whole) / self.terms)
+        moves = max(abs(shaken.whole - self.whole) for shaken in self.shakes)
+        return max(moves / self.terms**0.5, EPS * abs(self.whole) / self.terms)
 
 
 @dataclass(frozen=True)
@@ -177,10 +186,9 @@ def measure(
         estimates = [ORACLES[method](curve) for curve in curves]
         values = np.array([estimate.value for estimate in estimates])  # (P,)
         errors = np.array([estimate.error for estimate in estimates])  # (P,)
-    scale = abs(at(subject.curve(name, np.zeros(probes.shape)), 0.0))
     return Measured(
         name, probes, method, values, errors, kinks, floor, times,
-        max(TOLERANCE[method], tolerance), taylor, scale,
+        max(TOLERANCE[method], tolerance), taylor, abs(subject.whole),
     )  # fmt: skip
 
 
@@ -201,9 +209,9 @@ def one_rounding(
     numbers = [int(number) for number in rng.permutation(len(probes))[:ROUNDING_SAMPLES]]
     unmoved = [oracle(subject.curve(name, probes[number])) for number in numbers]
     largest = subject.term_rounding / order
-    for sample in range(ROUNDING_SAMPLES):
+    for sample, shaken in enumerate(subject.shakes):
         number, still = numbers[sample % len(numbers)], unmoved[sample % len(numbers)]
-        moved = oracle(subject.shaken(rng).curve(name, probes[number]))
+        moved = oracle(shaken.curve(name, probes[number]))
         # What the oracle itself may be off is not the gradient's.
         moves = abs(moved.value - still.value) - moved.error - still.error
         largest = max(largest, moves, EPS * abs(still.value))

@@ -57,7 +57,7 @@ def richardson(curve: Curve) -> Estimate:
     Source: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)" (1982).
     """
     h, rows, found = 0.2, [list[float]()], list[tuple[Estimate, float]]()
-    for _ in range(12):
+    for _ in range(16):
         h /= 2
         value, rounding = difference(curve, h)
         row = [value]
@@ -67,8 +67,7 @@ def richardson(curve: Curve) -> Estimate:
             error = max(abs(row[-1] - row[-2]), abs(row[-1] - left_above)) + rounding
             found.append((Estimate(row[-1], error), h))
         rows.append(row)
-    last = range(-4, 0)
-    roughness = float(np.max([abs(rows[i][1] - rows[i - 1][1]) * h / 2.0 ** (i + 1) for i in last]))
+    roughness = max(abs(rows[-1][1] - rows[-2][1]) * h, abs(rows[-2][1] - rows[-3][1]) * 2 * h)
     weighed = [Estimate(e.value, e.error + roughness / step) for e, step in found]
     known = [estimate for estimate in weighed if not math.isnan(estimate.error)]
     return min(known, key=lambda e: e.error, default=Estimate(math.nan, math.inf))
@@ -123,9 +122,12 @@ class Taylor:
             return float("nan")
         remainders = np.abs(self.changes - self.steps * derivative)
         # Ten bits above rounding, so that rounding bends the slope by a thousandth at most.
-        above = np.flatnonzero(remainders > 1024 * self.rounding + self.steps * slack)[-4:]
+        above = np.flatnonzero(remainders > 1024 * self.rounding + self.steps * slack)[-8:]
         if len(above) < 2:
             return float("inf")
-        # The median, because near a step where the h² and h³ of a right one cancel, others jump.
         slopes = np.diff(np.log2(remainders[above])) / np.diff(np.log2(self.steps[above]))
-        return float(np.median(slopes))
+        if above[-1] == len(self.steps) - 1:
+            # It never gets small: the derivative is wrong, or forward is rough.
+            return float(np.mean(slopes))
+        # The median, because near a step where the h² and h³ of a right one cancel, others jump.
+        return float(np.median(slopes[-3:]))
