@@ -108,16 +108,6 @@ def test_changing_the_future_never_changes_the_past(scale: float) -> None:
     assert (after[:, 3:] != before[:, 3:]).any()
 
 
-def test_gradients_of_two_halves_of_a_batch_average_to_the_whole() -> None:
-    model, tokens, _ = generic(CONFIG)
-    targets = np.roll(tokens, -1)
-    _, whole = model.loss_and_grads(tokens, targets)
-    parts = [model.loss_and_grads(tokens[i : i + 1], targets[i : i + 1])[1] for i in range(3)]
-    for name, grad in whole.items():
-        mean = sum(part[name] for part in parts) / 3
-        assert relative_error(np.asarray(mean), grad) < 1e-12, name
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_parameters_gradients_and_logits_have_the_dtype_asked_for(dtype: str) -> None:
     model = tg.GPT(replace(CONFIG, dropout=0.2), dtype=dtype)

@@ -20,6 +20,14 @@ def dsquare(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     return 2 * dy * x
 
 
+def scaled(dy: np.ndarray, scale: float) -> np.ndarray:
+    return dy * scale
+
+
+def first_of(dy: np.ndarray, n: np.ndarray) -> np.ndarray:
+    return dy * n[0]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -54,7 +62,7 @@ def test_a_bad_choice_of_arguments_is_named(wrt: Sequence[str], message: str) ->
         return x * n[0], n
 
     with pytest.raises(CheckError, match=message):
-        check(forward, lambda dy, n: dy * n[0], (X, IDS), wrt)
+        check(forward, first_of, (X, IDS), wrt)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_arguments_that_cannot_be_checked_are_noted() -> None:
     def forward(x: np.ndarray, p: dict[str, float], gain: float) -> tuple[np.ndarray, Any]:
         return x * gain * p["w"], gain * p["w"]
 
-    report = check(forward, lambda dy, scale: dy * scale, (X, {"w": 2.0}, 3.0))
+    report = check(forward, scaled, (X, {"w": 2.0}, 3.0))
     assert report.ok
     assert report.notes == ("not checked, being no arrays of floats: p (dict), gain (float)",)
 
@@ -124,7 +132,7 @@ def test_ids_none_and_numbers_of_heads_are_not_noted() -> None:
     def forward(x: np.ndarray, ids: np.ndarray, n: int, mask: None) -> tuple[np.ndarray, Any]:
         return x * n, n
 
-    assert check(forward, lambda dy, n: dy * n, (X, IDS, 2, None)).notes == ()
+    assert check(forward, scaled, (X, IDS, 2, None)).notes == ()
 
 
 def test_arguments_have_the_names_of_the_signature() -> None:
