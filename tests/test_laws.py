@@ -50,9 +50,11 @@ def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
     assert (TESTS / "ops" / f"test_{operation}.py").exists()
 
 
-def test_every_module_has_a_test_file_of_its_name() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
-    assert modules <= {path.stem.removeprefix("test_") for path in TESTS.glob("test_*.py")}
+@pytest.mark.parametrize("room", ["", "gradcheck"])
+def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
+    modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    tested = {path.stem.removeprefix("test_") for path in (TESTS / room).glob("test_*.py")}
+    assert modules <= tested
 
 
 def test_every_operation_is_exported() -> None:

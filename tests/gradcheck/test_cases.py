@@ -1,0 +1,182 @@
+"""The calls of the operations: generic values, and that the check of each sees what is wrong."""
+
+import math
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygpt_np import backend as backends
+from tinygpt_np import ops
+from tinygpt_np.gradcheck import CheckError
+from tinygpt_np.gradcheck.cases import CASES, SIZES, VARIANTS, Case, case, check_operation
+from tinygpt_np.gradcheck.measure import METHODS, Method
+
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+STEPS = {"softmax", "cross_entropy", "layer_norm"}
+
+
+def test_every_operation_has_a_variant() -> None:
+    assert {variant.operation for variant in VARIANTS.values()} == set(ops.__all__)
+
+
+def test_there_is_a_case_for_each_variant() -> None:
+    assert [chosen.name for chosen in CASES] == list(VARIANTS)
+
+
+@every_variant
+def test_the_same_seed_draws_the_same_and_another_seed_something_else(name: str) -> None:
+    one, same, other = (case(name, seed).arrays for seed in (1, 1, 2))
+    for argument in one:
+        np.testing.assert_array_equal(one[argument], same[argument])
+    assert any(not np.array_equal(one[argument], other[argument]) for argument in one)
+
+
+@every_variant
+def test_the_upstream_gradient_is_another_than_the_arguments(name: str) -> None:
+    # From one generator it would begin with the same numbers, and who mixes both up were right.
+    trial = case(name).trial()
+    drawn = {value for array in case(name).as_dtype("float64").values() for value in array.flat}
+    assert not drawn & set(trial.doutput.flat)
+
+
+@every_variant
+def test_values_are_of_order_one(name: str) -> None:
+    for array in case(name).as_dtype("float64").values():
+        assert 0.3 < math.sqrt(float(np.mean(array**2))) < 4
+
+
+@every_variant
+def test_a_variant_depends_on_the_sizes_that_it_names(name: str) -> None:
+    shapes = [array.shape for array in case(name).arrays.values()]
+    for letter in VARIANTS[name].letters:
+        larger = case(name, sizes={letter: SIZES[letter] + 20})
+        changed = [array.shape for array in larger.arrays.values()]
+        # The vocabulary of an embedding, and the heads, are in the shapes all the same.
+        assert changed != shapes, letter
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ids_repeat_and_leave_some_out_and_one_target_is_not_counted(seed: int) -> None:
+    ids, targets = case("embedding", seed).args["ids"], case("cross_entropy", seed).args["targets"]
+    assert len(set(ids)) < len(ids)
+    assert SIZES["V"] - 1 not in ids
+    assert (targets == -1).sum() == 1
+
+
+def test_a_mask_drops_some_and_keeps_some() -> None:
+    for name in ("dropout", "attention"):
+        assert set(case(name).args["mask"].flat) == {0.0, 1.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "message"),
+    [
+        ("gulu", {}, r"the operation must be one of embedding, linear, .*, not 'gulu'"),
+        ("linear", {"V": 2}, "the sizes of linear are N, C, K, not V"),
+        ("linear", {"N": 0}, "N must be positive, not 0"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(name: str, sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        case(name, 0, sizes)
+
+
+# The check of an operation
+
+
+@every_variant
+def test_a_report_for_each_way_to_write_the_backward(name: str) -> None:
+    reports = check_operation(name)
+    assert [report.title for report in reports] == (
+        [name, f"{name}, in steps"] if VARIANTS[name].operation in STEPS else [name]
+    )
+    for report in reports:
+        assert tuple(row.name for row in report.rows) == VARIANTS[name].differentiable
+        assert {row.verdict for row in report.rows} == {"ok"}
+        assert {row.oracle for row in report.rows} == {"complex step"}
+
+
+def test_the_title_names_what_is_unusual() -> None:
+    (report,) = check_operation("gelu", dtype="float32", sizes={"N": 1, "C": 4})
+    assert report.title == "gelu, N=1, C=4, float32"
+
+
+@every_variant
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_check_sees_what_is_wrong_in_each_gradient(
+    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousandth more, in one gradient after another."""
+    chosen = case(name)
+    right = chosen.module.backward
+    for number, argument in enumerate(chosen.differentiable):
+
+        def backward(doutput: Any, saved: Any, number: int = number) -> Any:
+            returned = right(doutput, saved)
+            if not isinstance(returned, tuple):
+                return returned * returned.dtype.type(1.002)
+            parts: list[Any] = list(returned)  # pyright: ignore[reportUnknownArgumentType]
+            parts[number] = parts[number] * parts[number].dtype.type(1.002)
+            return tuple(parts)
+
+        monkeypatch.setattr(chosen.module, "backward", backward)
+        report = check_operation(name, dtype=dtype)[0]
+        assert [row.name for row in report.rows if not row.ok] == [argument]
+
+
+def test_another_backend_is_held_against_the_truth_of_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Kernel(ModuleType):
+        @staticmethod
+        def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+            return 2 * np.tanh(x), x
+
+        @staticmethod
+        def backward(dy: np.ndarray, x: Any) -> np.ndarray:
+            return dy * 2 * (1 - np.tanh(x) ** 2)
+
+    kernels = ModuleType("kernels")
+    kernels.gelu = Kernel("gelu")  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(backends.BACKENDS, "kernels", kernels)
+    # Its backward is right for its own forward, which is no GELU.
+    (report,) = check_operation("gelu", dtype="float32", backend="kernels")
+    assert report.title == "gelu, float32, kernels"
+    assert not report.ok
+
+
+# Not so many elements, because there are many seeds.
+FEW = {"N": 3, "C": 4, "K": 2, "V": 5, "B": 2, "T": 2, "H": 2, "D": 2}
+
+
+def accused(name: str, method: Method, seeds: int) -> list[str]:
+    """The reports of an operation that call its gradients wrong; every second one in float32."""
+    found: list[str] = []
+    for seed in range(seeds):
+        sizes = {letter: FEW[letter] for letter in VARIANTS[name].letters}
+        dtype = ("float64", "float32")[seed % 2]
+        reports = check_operation(name, method=method, dtype=dtype, seed=seed, sizes=sizes)
+        found += [str(report) for report in reports if not report.ok]
+    return found
+
+
+@pytest.mark.parametrize("name", ["gelu", "softmax", "layer_norm-no-bias", "cross_entropy"])
+def test_the_complex_step_accuses_no_right_operation(name: str) -> None:
+    assert accused(name, "complex", 100) == []
+
+
+@every_variant
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "complex"])
+def test_no_oracle_accuses_a_right_operation(name: str, method: Method) -> None:
+    assert accused(name, method, 4) == []
+
+
+def test_a_case_can_be_called_by_hand() -> None:
+    chosen: Case = case("linear")
+    assert chosen.forward().shape == (SIZES["N"], SIZES["K"])
+    changed = chosen.forward(x=np.zeros_like(chosen.args["x"]))
+    np.testing.assert_array_equal(changed, np.tile(chosen.args["bias"], (SIZES["N"], 1)))
+    gradients = chosen.gradients(chosen.module.backward, np.ones(changed.shape))
+    assert list(gradients) == ["x", "weight", "bias"]

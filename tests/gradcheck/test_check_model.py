@@ -1,0 +1,187 @@
+"""Whole models: every parameter is checked, and what is planted in one of them is found there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinygpt_np as tg
+from tinygpt_np.gradcheck import CheckError, Report, check_model
+from tinygpt_np.gradcheck.check import DIRECTIONS, ELEMENTS, KEY, ModelTrial
+from tinygpt_np.gradcheck.measure import METHODS, Method
+from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
+from tinygpt_np.language_model import Tensors
+
+# A small one, because all its elements are looked at.
+SMALL = replace(CONFIG, vocab_size=5, block_size=3, n_layer=1, n_embd=4)
+BIAS = "h.0.attn.c_attn.bias"
+TOKENS, TARGETS = batch(SMALL.vocab_size, 2, 3, 0)
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def planted(change: Callable[[Tensors], Any], dtype: str = "float64") -> tg.GPT:
+    """A model whose backward changes its gradients."""
+    model = generic_gpt(SMALL, 0, dtype)
+    right = model.backward
+
+    def backward(dlogits: np.ndarray, saved: Any) -> Tensors:
+        grads = right(dlogits, saved)
+        change(grads)
+        return grads
+
+    model.backward = backward
+    return model
+
+
+def checked(model: tg.GPT, **options: Any) -> Report:
+    return check_model(model, TOKENS, TARGETS, **options)
+
+
+def wrong(report: Report) -> list[str]:
+    return [row.name for row in report.rows if not row.ok]
+
+
+def scale(name: str, factor: float) -> Callable[[Tensors], Any]:
+    return lambda grads: grads.update({name: np.asarray(grads[name] * factor)})
+
+
+@cache
+def trial(directions: int | None = None, dtype: str = "float64") -> ModelTrial:
+    model = generic_gpt(SMALL, 0, dtype)
+    return ModelTrial(model, TOKENS, TARGETS, None, "complex", directions, 0, "a model")
+
+
+def of(change: Callable[[Tensors], Any]) -> Report:
+    """The report of a model whose backward changes its gradients."""
+    return trial().report(planted(change))
+
+
+def test_every_parameter_is_checked_and_none_is_zero_but_the_bias_of_the_keys() -> None:
+    report, params = trial().report(), trial().model.params
+    assert [row.name for row in report.rows] == [*params, BIAS + KEY]
+    assert {row.name: row.verdict for row in report.rows} == (
+        dict.fromkeys(params, "ok") | {BIAS + KEY: "zero"}
+    )
+    assert all(row.checked == np.prod(row.shape) for row in report.rows)
+    assert report.notes == (
+        "a bias of the keys shifts all scores of a row alike, so its gradient is exactly zero",
+    )
+
+
+@every_method
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_right_model_is_right(method: Method, dtype: str) -> None:
+    assert checked(generic_gpt(SMALL, 1, dtype), method=method, directions=1).ok
+
+
+@pytest.mark.parametrize("name", generic_gpt(SMALL).params)
+def test_a_billionth_in_one_parameter_is_found_there(name: str) -> None:
+    assert wrong(of(scale(name, 1 + 1e-9))) == [name]
+
+
+@every_method
+def test_a_hundredth_in_one_parameter_is_found_by_every_method(method: Method) -> None:
+    report = checked(planted(scale("h.0.mlp.c_fc.weight", 1.01)), method=method, directions=3)
+    assert wrong(report) == ["h.0.mlp.c_fc.weight"]
+
+
+def test_a_gradient_for_the_bias_of_the_keys_is_wrong() -> None:
+    def leak(grads: Tensors) -> None:
+        grads[BIAS][SMALL.n_embd] += 1e-9
+
+    assert BIAS + KEY in wrong(of(leak))
+    assert "it should be zero" in str(of(leak))
+    assert BIAS + KEY in wrong(trial(directions=4).report(planted(leak)))
+
+
+def test_a_gradient_that_is_missing_is_wrong() -> None:
+    report = of(lambda grads: grads.pop(BIAS))
+    assert wrong(report) == [BIAS, BIAS + KEY]
+    assert all(row.problems == ("there is no gradient",) for row in report.rows if not row.ok)
+
+
+def test_a_gradient_of_another_shape_is_wrong() -> None:
+    report = of(lambda grads: grads.update({BIAS: grads[BIAS][:-1]}))
+    assert wrong(report) == [BIAS, BIAS + KEY]
+
+
+def test_a_gradient_of_another_dtype_is_wrong() -> None:
+    name = "wte.weight"
+    change: Callable[[Tensors], Any] = lambda grads: grads.update(  # noqa: E731
+        {name: grads[name].astype(np.float64)}
+    )
+    assert wrong(trial(1, "float32").report(planted(change, "float32"))) == [name]
+
+
+def test_a_gradient_in_the_memory_of_a_parameter_is_wrong() -> None:
+    model = planted(lambda grads: grads.update({"ln_f.bias": model.params["ln_f.bias"]}))
+    assert "it shares that of ln_f.bias" in str(trial(1).report(model))
+
+
+def test_two_gradients_in_one_memory_are_wrong() -> None:
+    report = of(lambda grads: grads.update({"ln_f.weight": grads["ln_f.bias"]}))
+    assert "it shares that of the gradient of ln_f" in str(report)
+
+
+def test_a_backward_that_changes_a_parameter_is_wrong_and_undone() -> None:
+    def change(_: Tensors) -> None:
+        model.params["ln_f.bias"] += 1
+
+    model = planted(change)
+    before = model.params["ln_f.bias"].copy()
+    report = trial(1).report(model)
+    assert wrong(report) == ["ln_f.bias"]
+    assert "ln_f.bias: loss_and_grads changes the parameter" in str(report)
+    np.testing.assert_array_equal(model.params["ln_f.bias"], before)
+
+
+def test_one_trial_judges_many_backwards() -> None:
+    models = (None, planted(scale("ln_f.bias", -1)), None)
+    assert [trial().report(model).ok for model in models] == [True, False, True]
+
+
+def test_a_large_model_is_checked_along_directions() -> None:
+    model = tg.Bigram(50, dtype="float64")
+    assert sum(p.size for p in model.params.values()) > ELEMENTS
+    tokens, targets = batch(50, 2, 3, 0)
+    (row,) = check_model(model, tokens, targets).rows
+    assert (row.checked, row.by_element) == (DIRECTIONS, False)
+
+
+def test_the_model_stays_as_it_was() -> None:
+    model = generic_gpt(SMALL)
+    before = {name: param.copy() for name, param in model.params.items()}
+    checked(model, directions=1)
+    assert all(np.array_equal(model.params[name], before[name]) for name in before)
+
+
+def test_the_same_seed_gives_the_same_report_and_another_another() -> None:
+    model = generic_gpt(SMALL)
+    one, same, other = (checked(model, seed=seed, directions=2).to_json() for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_the_title_is_the_name_of_the_model() -> None:
+    assert checked(generic_gpt(SMALL), directions=1).title == "GPT"
+    assert checked(generic_gpt(SMALL), directions=1, title="mine").title == "mine"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "guess"}, r"method must be one of .*, not 'guess'"),
+        ({"directions": 0}, r"directions must be .*positive.*, not 0"),
+    ],
+)
+def test_an_option_that_is_none_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        checked(generic_gpt(SMALL), **options)
+
+
+def test_targets_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="targets must be"):
+        check_model(generic_gpt(SMALL), TOKENS, TARGETS[:1])
