@@ -170,7 +170,7 @@ def test_the_complex_step_accuses_no_right_operation(name: str) -> None:
 @every_variant
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "complex"])
 def test_no_oracle_accuses_a_right_operation(name: str, method: Method) -> None:
-    assert accused(name, method, 4) == []
+    assert accused(name, method, 2) == []
 
 
 def test_a_case_can_be_called_by_hand() -> None:

@@ -277,7 +277,7 @@ def test_a_gradient_that_is_right_for_the_complex_step_alone_is_wrong() -> None:
 
 @every_method
 def test_a_forward_that_rounds_to_float32_inside_is_never_passed(method: Method) -> None:
-    for seed in range(20):
+    for seed in range(10):
         assert not judged(in_float32, dcube, method=method, seed=seed).ok
 
 
@@ -346,7 +346,7 @@ def test_assert_gradients_takes_the_same_options_as_check() -> None:
 def reports() -> list[Report]:
     """What right functions give, at many seeds, with points of their own."""
     found: list[Report] = []
-    for seed in range(100):
+    for seed in range(48):
         rng = np.random.default_rng(seed)
         dtype = ("float64", "float32")[seed % 2]
         x, scale = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 5), (5,)))
