@@ -1,0 +1,51 @@
+"""How many threads compute: one setting for the BLAS behind NumPy and for Numba."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Generator
+from typing import Any
+
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which may be fewer than the machine has."""
+    count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13
+    if count is os.cpu_count and hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return count() or 1
+
+
+@contextlib.contextmanager
+def limited(threads: int) -> Generator[None]:
+    """So many threads inside, and as many as before afterwards.
+
+    Numba's are set if it is imported by then, for the calling thread, and never to more than it
+    has, which is NUMBA_NUM_THREADS. Raises TypeError unless threads is an int, and ValueError
+    unless it is 1 or more.
+    """
+    check_threads(threads)
+    with threadpool_limits(threads, user_api="blas"), numba_limited(threads):
+        yield
+
+
+def check_threads(threads: int) -> None:
+    if not isinstance(threads, int) or isinstance(threads, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"threads must be a positive integer, not {type(threads).__name__}")
+    if threads < 1:
+        raise ValueError(f"threads must be a positive integer, not {threads}")
+
+
+@contextlib.contextmanager
+def numba_limited(threads: int) -> Generator[None]:
+    numba: Any = sys.modules.get("numba")
+    if numba is None:
+        yield
+        return
+    before = numba.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
