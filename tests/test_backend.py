@@ -1,12 +1,31 @@
 """Choosing the implementation by name."""
 
+import importlib
+import subprocess
+import sys
+
 import pytest
 
-from tinygpt_np import backend, ops
+from tinygpt_np import backend
 
 
-def test_numpy_is_ops() -> None:
-    assert backend.load("numpy") is ops
+@pytest.mark.parametrize(("name", "module"), backend.BACKENDS.items())
+def test_a_backend_is_the_module_it_is_named_for(name: str, module: str) -> None:
+    assert backend.load(name) is importlib.import_module(module)
+
+
+def test_numpy_is_ops_and_numba_is_kernels() -> None:
+    assert backend.BACKENDS == {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.kernels"}
+
+
+def test_numpy_brings_no_compiler_with_it() -> None:
+    code = (
+        "import sys; from tinygpt_np import backend\n"
+        "backend.load('numpy')\n"
+        "print('numba' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("name", sorted(backend.BACKENDS))

@@ -1,14 +1,21 @@
 """Chooses the implementation of the operations, once, by name."""
 
+import importlib
 from types import ModuleType
+from typing import Any
 
-from tinygpt_np import ops
-
-BACKENDS: dict[str, ModuleType] = {"numpy": ops}
+# The modules; kernels is imported only where it is asked for, for it brings a compiler with it.
+BACKENDS = {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.kernels"}
 
 
 def load(name: str) -> ModuleType:
     """The module that holds the operations. Raises ValueError for a name it does not know."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
-    return BACKENDS[name]
+    return importlib.import_module(BACKENDS[name])
+
+
+def truth_of(operations: Any) -> Any:
+    """What a module of operations is held against: ops/ for a backend, any other is its own."""
+    compiled = [module for name, module in BACKENDS.items() if name != "numpy"]
+    return load("numpy") if getattr(operations, "__name__", "") in compiled else operations
