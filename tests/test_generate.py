@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np import GPT, Bigram, GPTConfig
+from tinygpt_np.config import generator
 from tinygpt_np.generate import draw, generate
 
 V, BLOCK = 7, 4
@@ -25,7 +26,7 @@ def next_logits(context: np.ndarray) -> np.ndarray:
 
 def tokens_after(prompt: np.ndarray, count: int | None, **rules: Any) -> list[Any]:
     """The tokens that follow, as lists or numbers."""
-    stream = generate(next_logits, BLOCK, prompt, count, **rules)
+    stream = generate(next_logits, prompt, count, **rules)
     return [token.tolist() for token in itertools.islice(stream, 30)]
 
 
@@ -144,12 +145,12 @@ def test_without_a_seed_the_tokens_differ_from_time_to_time() -> None:
 
 
 def test_one_text_yields_single_tokens() -> None:
-    assert [token.shape for token in generate(next_logits, BLOCK, PROMPT, 3)] == [()] * 3
+    assert [token.shape for token in generate(next_logits, PROMPT, 3)] == [()] * 3
 
 
 def test_a_batch_of_texts_yields_a_token_for_each() -> None:
     prompts = np.array([[3, 0, 5], [1, 1, 6]])
-    assert [token.shape for token in generate(next_logits, BLOCK, prompts, 3)] == [(2,)] * 3
+    assert [token.shape for token in generate(next_logits, prompts, 3)] == [(2,)] * 3
 
 
 def test_each_text_of_a_batch_goes_on_from_its_own_prompt() -> None:
@@ -158,17 +159,16 @@ def test_each_text_of_a_batch_goes_on_from_its_own_prompt() -> None:
     assert [list(row) for row in rows] == alone
 
 
-@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, BLOCK + 3])
-def test_the_context_is_the_latest_tokens_and_never_longer_than_the_block(length: int) -> None:
-    contexts: list[list[int]] = []
+def test_the_model_is_given_the_prompt_and_then_each_token_drawn() -> None:
+    given: list[list[list[int]]] = []
 
-    def spy(context: np.ndarray) -> np.ndarray:
-        contexts.append(context[0].tolist())
-        return next_logits(context)
+    def spy(tokens: np.ndarray) -> np.ndarray:
+        given.append(tokens.tolist())
+        return next_logits(tokens)
 
-    prompt = np.arange(length) % V
-    text = [*prompt.tolist(), *(int(token) for token in generate(spy, BLOCK, prompt, 6, seed=1))]
-    assert contexts == [text[max(0, end - BLOCK) : end] for end in range(length, length + 6)]
+    prompts = np.array([[3, 0, 5], [1, 6, 2]])
+    drawn = [token.tolist() for token in generate(spy, prompts, 4, seed=1)]
+    assert given == [prompts.tolist(), *([[one], [other]] for one, other in drawn[:-1])]
 
 
 def test_zero_new_tokens_yield_nothing() -> None:
@@ -176,7 +176,7 @@ def test_zero_new_tokens_yield_nothing() -> None:
 
 
 def test_none_goes_on_without_end() -> None:
-    stream = generate(next_logits, BLOCK, PROMPT, None, seed=0)
+    stream = generate(next_logits, PROMPT, None, seed=0)
     assert len(list(itertools.islice(stream, 1000))) == 1000
 
 
@@ -198,13 +198,14 @@ def test_generate_leaves_the_prompt_as_it_was() -> None:
         ({"tokens": np.zeros((), int)}, r"tokens must be .* not \(\)"),
         ({"tokens": np.zeros(0, int)}, r"tokens must be .* not \(0,\)"),
         ({"tokens": np.zeros((2, 0), int)}, r"tokens must be .* not \(2, 0\)"),
+        ({"tokens": np.zeros((0, 2), int)}, r"tokens must be .* not \(0, 2\)"),
         ({"tokens": np.zeros((1, 2, 3), int)}, r"tokens must be .* not \(1, 2, 3\)"),
     ],
 )
 def test_a_bad_argument_is_refused_at_the_call(rules: dict[str, Any], message: str) -> None:
     arguments: dict[str, Any] = {"tokens": PROMPT, "max_new_tokens": 5, **rules}
     with pytest.raises(ValueError, match=message):
-        generate(next_logits, BLOCK, **arguments)
+        generate(next_logits, **arguments)
 
 
 # Through a model
@@ -225,6 +226,36 @@ def test_a_gpts_greedy_text_is_the_argmax_of_its_logits_also_past_the_window(mod
     for token in model.generate(PROMPT, 12, temperature=0):
         assert token == model.logits(np.array([text[-BLOCK:]]))[0, -1].argmax()
         text.append(int(token))
+
+
+def uncached(
+    model: GPT, prompts: np.ndarray, temperature: float, top_k: int | None, seed: int
+) -> np.ndarray:
+    """prompts (B, T) -> the 12 tokens that follow (B, 12), each from the whole window anew."""
+    rng, text = generator(seed, "sampling"), prompts
+    for _ in range(12):
+        drawn = draw(model.logits(text[:, -BLOCK:])[:, -1], temperature, top_k, rng)
+        text = np.concatenate([text, drawn[:, None]], axis=1)
+    return text[:, prompts.shape[1] :]
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (4.0, None), (6.0, 3), (0, None)])
+@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK + 2])
+def test_a_gpt_draws_the_tokens_it_would_draw_without_keeping_anything(
+    model: GPT, temperature: float, top_k: int | None, length: int
+) -> None:
+    prompts = np.random.default_rng(length).integers(0, V, (3, length))
+    found = list(model.generate(prompts, 12, temperature, top_k, seed=9))
+    expected = uncached(model, prompts, temperature, top_k, seed=9)
+    np.testing.assert_array_equal(np.stack(found, axis=1), expected)
+
+
+def test_a_gpt_generates_without_its_forward_of_whole_windows(
+    model: GPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(model.generate(PROMPT, 6, seed=2))
+    monkeypatch.setattr(model, "forward", Mock(side_effect=AssertionError))
+    assert list(model.generate(PROMPT, 6, seed=2)) == expected
 
 
 def test_a_model_refuses_bad_rules_at_the_call(model: GPT) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import GPT, Bigram, GPTConfig
+from tinygpt_np.language_model import LanguageModel
 
 V, T = 7, 4
 CONFIG = GPTConfig(vocab_size=V, block_size=T, n_layer=1, n_head=2, n_embd=6)
@@ -142,6 +143,21 @@ def test_generate_names_the_place_in_the_prompt_it_was_given(model: GPT) -> None
     prompt = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, V, 6]])  # Two longer than the block.
     with pytest.raises(ValueError, match=r"tokens\(1, 4\) = 7"):
         model.generate(prompt, 3)
+
+
+def test_a_model_with_no_decoder_of_its_own_reads_the_latest_tokens_anew(model: GPT) -> None:
+    text = np.random.default_rng(0).integers(0, V, (2, 9))
+    read = LanguageModel.decoder(model, 2)
+    read(text[:, :3])
+    for end in range(4, 10):
+        expected = model.logits(text[:, max(0, end - T) : end])[:, -1]
+        np.testing.assert_array_equal(read(text[:, end - 1 : end]), expected)
+
+
+def test_a_bigrams_decoder_gives_the_row_of_the_last_token() -> None:
+    bigram = Bigram(V)
+    found = bigram.decoder(2)(TOKENS)
+    np.testing.assert_array_equal(found, bigram.params["wte.weight"][TOKENS[:, -1]])
 
 
 def test_a_bigram_takes_texts_of_any_length() -> None:

@@ -6,6 +6,7 @@ further back. Source: "Let's build GPT" 00:22:11.
 """
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,8 +23,7 @@ class Bigram(LanguageModel):
     ) -> None:
         if vocab_size < 1:
             raise ValueError(f"vocab_size must be positive, not {vocab_size}")
-        # It reads texts of any length, and of each only the last token.
-        self.vocab_size, self.block_size, self.context_size = vocab_size, sys.maxsize, 1
+        self.vocab_size, self.block_size = vocab_size, sys.maxsize  # Texts of any length.
         self.ops = backends.load(backend)
         table = generator(seed, "init").standard_normal((vocab_size, vocab_size))  # (V, V)
         self.params = {"wte.weight": table.astype(float_dtype(dtype))}  # (V, V)
@@ -36,3 +36,7 @@ class Bigram(LanguageModel):
     def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
         """dlogits (N, V) -> the gradient of the table."""
         return {"wte.weight": self.ops.embedding.backward(dlogits, saved)}  # (V, V)
+
+    def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+        """(B, T) the next tokens of each text -> (B, V) logits after the last, all that counts."""
+        return lambda tokens: self.logits(tokens[:, -1:])[:, -1]

@@ -10,7 +10,6 @@ from tinygpt_np.ops import softmax
 
 def generate(
     next_logits: Callable[[np.ndarray], np.ndarray],
-    context_size: int,
     tokens: np.ndarray,
     max_new_tokens: int | None,
     temperature: float = 1.0,
@@ -19,9 +18,9 @@ def generate(
 ) -> Iterator[np.ndarray]:
     """Yields the tokens that follow, one for each text.
 
-    next_logits: (B, T) tokens -> (B, V) logits of the token after them.
-    context_size: how many of the latest tokens next_logits is given at most.
-    tokens: (T,) or (B, T) integers, T ≥ 1. Each item yielded has shape () or (B,).
+    next_logits: (B, T) the next tokens of each text -> (B, V) logits of the token after them. It is
+    given the prompt first, then each token drawn, (B, 1), and remembers what it needs of them.
+    tokens: (T,) or (B, T) integers, B and T ≥ 1. Each item yielded has shape () or (B,).
     max_new_tokens: how many; None goes on for ever.
     temperature: logits are divided by it; 0 always takes the likeliest token.
     top_k: only the k likeliest tokens (and those as likely as the k-th) are drawn; None draws all.
@@ -29,15 +28,13 @@ def generate(
     """
     check_rules(tokens, max_new_tokens, temperature, top_k)
     rng = np.random.default_rng() if seed is None else generator(seed, "sampling")
-    context = np.atleast_2d(tokens).astype(np.int64)  # (B, T)
+    prompt = np.atleast_2d(tokens).astype(np.int64)  # (B, T)
 
     def stream() -> Iterator[np.ndarray]:
-        nonlocal context
-        made = 0
+        fresh, made = prompt, 0
         while max_new_tokens is None or made < max_new_tokens:
-            context = context[:, -context_size:]  # (B, T)
-            drawn = draw(next_logits(context), temperature, top_k, rng)  # (B,)
-            context = np.concatenate([context, drawn[:, None]], axis=1)  # (B, T+1)
+            drawn = draw(next_logits(fresh), temperature, top_k, rng)  # (B,)
+            fresh = drawn[:, None]  # (B, 1)
             made += 1
             yield drawn if tokens.ndim == 2 else drawn[0]
 
@@ -68,8 +65,8 @@ def draw(
 def check_rules(
     tokens: np.ndarray, max_new_tokens: int | None, temperature: float, top_k: int | None
 ) -> None:
-    if tokens.ndim not in (1, 2) or tokens.shape[-1] == 0:
-        raise ValueError(f"tokens must be (T,) or (B, T) with T ≥ 1, not {tokens.shape}")
+    if tokens.ndim not in (1, 2) or not tokens.size:
+        raise ValueError(f"tokens must be (T,) or (B, T) with B and T ≥ 1, not {tokens.shape}")
     if max_new_tokens is not None and max_new_tokens < 0:
         raise ValueError(f"max_new_tokens must be zero or more, not {max_new_tokens}")
     if not 0 <= temperature < float("inf"):

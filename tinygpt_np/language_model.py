@@ -1,7 +1,7 @@
 """What every model here offers, given its own forward and backward: loss, gradients, sampling."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,12 @@ class LanguageModel(ABC):
 
     params: dict of all parameters by name. ops: the module of operations.
     vocab_size: number of tokens (V). block_size: the longest text it takes (T).
-    context_size: how many of the latest tokens the next one depends on.
     """
 
     params: Tensors
     ops: Any
     vocab_size: int
     block_size: int
-    context_size: int
 
     @abstractmethod
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
@@ -73,11 +71,22 @@ class LanguageModel(ABC):
         check_kind("tokens", tokens, INTEGERS)
         check_range("tokens", tokens, 0, self.vocab_size)
 
-        def next_logits(context: np.ndarray) -> np.ndarray:
-            return self.logits(context)[:, -1]  # (B, V)
+        batch = len(np.atleast_2d(tokens))
+        return generate(self.decoder(batch), tokens, max_new_tokens, temperature, top_k, seed)
 
-        size = self.context_size
-        return generate(next_logits, size, tokens, max_new_tokens, temperature, top_k, seed)
+    def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after.
+
+        Only the latest block_size tokens count. Here they are all read anew each time.
+        """
+        text = np.empty((batch, 0), np.int64)  # (B, T)
+
+        def read(tokens: np.ndarray) -> np.ndarray:
+            nonlocal text
+            text = np.concatenate([text, tokens], axis=1)[:, -self.block_size :]  # (B, T)
+            return self.logits(text)[:, -1]  # (B, V)
+
+        return read
 
     def check_tokens(self, tokens: np.ndarray) -> None:
         """Raises unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""

@@ -5,6 +5,9 @@ only attention needs to know which rows make up one text. The head is tied to th
 Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +16,7 @@ import numpy as np
 from tinygpt_np import backend as backends
 from tinygpt_np import checkpoint
 from tinygpt_np.config import GPTConfig, generator
+from tinygpt_np.decode import Decoder
 from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
 
 # The layers of a block, in the order of its forward and of what it saves.
@@ -26,6 +30,7 @@ class GPT(LanguageModel):
     """A character-level GPT.
 
     config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
+    backend: "numpy", or "numba" for the compiled operations, which are in float32 only.
     params: dict of all parameters by name; assign into it to load weights.
     """
 
@@ -34,9 +39,9 @@ class GPT(LanguageModel):
     ) -> None:
         self.config = config
         self.vocab_size, self.block_size = config.vocab_size, config.block_size
-        self.context_size = config.block_size
+        if backend == "numba" and dtype != "float32":
+            raise ValueError(f"the numba backend computes in float32 only, not in {dtype}")
         self.ops = backends.load(backend)
-        self.gelu: Any = self.ops.gelu if config.gelu == "tanh" else self.ops.gelu_exact
         self.params = initial_params(config, seed, float_dtype(dtype))
 
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
@@ -119,9 +124,18 @@ class GPT(LanguageModel):
         dx = dx + grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))  # (N, C)
         return dx
 
+    @property
+    def gelu(self) -> Any:
+        """The operation of the form of GELU that the configuration asks for."""
+        return self.ops.gelu if self.config.gelu == "tanh" else self.ops.gelu_exact
+
     def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """The weight and the bias (or None) of a layer."""
         return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
+
+    def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after."""
+        return Decoder(self, batch).read
 
     def first_not_finite(self, tokens: np.ndarray, masks: Tensors, grads: Tensors) -> str:
         """The first tensor that is not finite, or "": parameters, forward, then gradients."""
@@ -205,6 +219,15 @@ def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensor
             depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
             params[name] = (rng.standard_normal(shape) * 0.02 / depth**0.5).astype(dtype)
     return params
+
+
+def param_count(config: GPTConfig) -> int:
+    """How many numbers there are to learn, without making a list of all layers."""
+    one, two = (
+        sum(math.prod(shape) for shape in param_shapes(replace(config, n_layer=n)).values())
+        for n in (1, 2)
+    )
+    return one + (config.n_layer - 1) * (two - one)
 
 
 def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
