@@ -59,8 +59,12 @@ class TrainConfig(Architecture):
     """shakespeare (embedded), tinyshakespeare (downloaded once), or the path of a UTF-8 text."""
     seed: int = 1337
     """The one seed from which initialisation, batches and dropout each get a generator."""
-    backend: Literal["numpy"] = "numpy"
-    """Which implementation of the operations runs."""
+    backend: Literal["numba", "numpy"] = "numba"
+    """Which implementation runs: compiled by Numba, or NumPy alone."""
+    threads: int = 0
+    """Threads of the Numba backend; 0 takes one for each core. The result is the same on any."""
+    matmul: Literal["numba", "blas"] = "numba"
+    """Whose matrix products the Numba backend uses: its own, or those of NumPy's BLAS."""
     batch_size: int = 12
     """Chunks a step (B)."""
     max_iters: int = 2000
@@ -88,7 +92,14 @@ class TrainConfig(Architecture):
         super().__post_init__()
         require_positive(self, "batch_size", "max_iters", "eval_interval", "learning_rate")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
-        not_negative = ("min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "grad_clip")
+        not_negative = (
+            "threads",
+            "min_lr",
+            "warmup_iters",
+            "lr_decay_iters",
+            "weight_decay",
+            "grad_clip",
+        )
         for name in not_negative:
             require(self, name, getattr(self, name) >= 0, "zero or more")
         for name in ("beta1", "beta2"):
@@ -174,8 +185,10 @@ def expected_band(config: TrainConfig) -> tuple[float, float] | None:
 
     None if the configuration is no preset, or was not measured on this corpus.
     """
+    # What computes makes no difference but rounding, and the seed is one of those it varies with.
+    same = {name: getattr(config, name) for name in ("seed", "backend", "threads", "matmul")}
     for (preset, corpus), losses in MEASURED.items():
-        if replace(PRESETS[preset], data=corpus, seed=config.seed) == config:
+        if replace(PRESETS[preset], data=corpus, **same) == config:
             # Student's t for 95 % and four degrees of freedom; one more run varies as they do.
             margin = 2.776 * statistics.stdev(losses) * (1 + 1 / len(losses)) ** 0.5
             return statistics.mean(losses) - margin, statistics.mean(losses) + margin

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from tinygpt_np import checkpoint, train
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.model import GPT
@@ -30,7 +32,7 @@ def last_saved(run: Path) -> float:
     return checkpoint.steps_in(run / train.CHECKPOINTS)[-1].stat().st_mtime
 
 
-def load(run: Path) -> tuple[GPT, CharTokenizer]:
+def load(run: Path, backend: str = "numpy") -> tuple[GPT, CharTokenizer]:
     """The model and tokenizer in the newest checkpoint of a run, or in a checkpoint's folder."""
     folder = run
     if not (run / checkpoint.MODEL).exists():
@@ -42,13 +44,20 @@ def load(run: Path) -> tuple[GPT, CharTokenizer]:
         tokenizer = CharTokenizer(checkpoint.read_json(path)["vocabulary"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} holds no vocabulary: {error}") from None
-    model = GPT.load(folder)
+    model = GPT.load(folder, backend)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise CheckpointError(
             f"{path} has {tokenizer.vocab_size} characters, "
             f"but the model has {model.config.vocab_size}"
         )
     return model, tokenizer
+
+
+def warm_up(model: GPT) -> None:
+    """Compiles what sampling needs, if anything, before the first character is waited for."""
+    read_on = model.decoder(1)
+    for length in (min(2, model.block_size), 1):
+        read_on(np.zeros((1, length), np.int64))
 
 
 def stream(

@@ -21,19 +21,22 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tinygpt_np import checkpoint, data, metrics
+from tinygpt_np import checkpoint, data, engine, metrics
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.metrics import Metrics
-from tinygpt_np.model import GPT, param_shapes
-from tinygpt_np.optim import AdamW, clip, global_norm, learning_rate_at
+from tinygpt_np.model import GPT
+from tinygpt_np.optim import AdamW, learning_rate_at
 from tinygpt_np.tokenizer import CharTokenizer
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
-# What a run may take another value for when it is resumed: how long it is, and where its text lies.
-MAY_CHANGE = ("max_iters", "data")
+# What a run may take another value for when it is resumed: how long it is, where its text lies, and
+# how many threads compute it.
+MAY_CHANGE = ("max_iters", "data", "threads")
+# Settings that runs of the first version did not write down, as there was one value only.
+ADDED_LATER = ("threads", "matmul")
 
 
 class NotFiniteError(RuntimeError):
@@ -54,11 +57,13 @@ class Trainer:
         self.tokenizer = CharTokenizer.from_text(corpus.text)
         ids = self.tokenizer.encode(corpus.text)
         self.train_ids, self.val_ids = data.split(ids, config.block_size)
-        check_memory(config.gpt(self.tokenizer.vocab_size), config.tokens_per_step)
+        check_memory(config.gpt(self.tokenizer.vocab_size), config)
         self.model = GPT(config.gpt(self.tokenizer.vocab_size), config.seed, backend=config.backend)
+        self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.data_rng = generator(config.seed, "data")
         self.dropout_rng = generator(config.seed, "dropout")
+        self.warm = False
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
@@ -126,9 +131,10 @@ class Trainer:
                 f"{self.corpus.name} has another text (SHA-256 {self.corpus.sha256[:12]}…)"
             )
         for field, value in asdict(self.config).items():
-            if field not in MAY_CHANGE and config.get(field) != value:
+            before = config.get(field, value if field in ADDED_LATER else None)
+            if field not in MAY_CHANGE and before != value:
                 raise CheckpointError(
-                    f"{self.run} was trained with {field} = {config.get(field)}, and keeps it; "
+                    f"{self.run} was trained with {field} = {before}, and keeps it; "
                     f"to train with {value}, start a new run"
                 )
         _, params = checkpoint.load_model(folder)
@@ -148,7 +154,14 @@ class Trainer:
     def write_config(self) -> None:
         checkpoint.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
 
+    def warm_up(self) -> None:
+        """Compiles what training needs, so that it is not counted as training; once is enough."""
+        if not self.warm:
+            self.engine.warm_up()
+            self.warm = True
+
     def __iter__(self) -> Iterator[Metrics]:
+        self.warm_up()
         while True:
             if self.evaluation_is_due():
                 if self.val_loss is None:
@@ -163,20 +176,21 @@ class Trainer:
 
     def advance(self) -> Metrics:
         """One step: a batch, its loss and gradients, clipping, and AdamW."""
-        config, model = self.config, self.model
+        config, steps = self.config, self.engine
         began = time.perf_counter()
         tokens, targets = data.random_batch(
             self.train_ids, config.batch_size, config.block_size, self.data_rng
         )
-        masks = model.draw_masks(config.batch_size, config.block_size, self.dropout_rng)
+        noise = steps.draw(self.dropout_rng)
         # What overflows is found and named below; NumPy's own warnings would only repeat it.
         with np.errstate(all="ignore"):
-            loss, grads = model.loss_and_grads(tokens, targets, masks)
-            norm = global_norm(grads)
+            loss, grads = steps.loss_and_grads(tokens, targets, noise)
+            norm = steps.norm(grads)
             if not math.isfinite(loss) or not math.isfinite(norm):
+                masks = steps.masks(tokens.shape, noise)
                 self.stop(f"loss {loss}, norm of the gradients {norm}", tokens, masks, grads)
             learning_rate = learning_rate_at(self.step, config)
-            self.optimizer.update(model.params, clip(grads, norm, config.grad_clip), learning_rate)
+            steps.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
         self.step_seconds.append(time.perf_counter() - began)
         speed = config.tokens_per_step / self.step_seconds[-1]
         row = self.record(Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed))
@@ -215,7 +229,7 @@ class Trainer:
             for tokens, targets in data.windows(self.val_ids, self.config.block_size):
                 if count == 0 and self.model.first_not_finite(tokens, {}, {}):
                     self.stop("weights that have grown too large", tokens, {}, {})
-                total += self.model.loss(tokens, targets) * targets.size
+                total += self.engine.loss(tokens, targets) * targets.size
                 count += targets.size
                 if not math.isfinite(total):
                     self.stop(f"validation loss {total}", tokens, {}, {})
@@ -272,7 +286,8 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
 def read_config(run: Path) -> TrainConfig:
     """The configuration that a run was started with."""
     found = checkpoint.read_json(run / CONFIG)
-    missing = [field.name for field in fields(TrainConfig) if field.name not in found]
+    known = {*found, *ADDED_LATER}
+    missing = [field.name for field in fields(TrainConfig) if field.name not in known]
     if missing:
         raise CheckpointError(f"{run} is not a training run: {CONFIG} lacks {', '.join(missing)}")
     try:
@@ -298,30 +313,12 @@ def warnings(trainer: Trainer) -> Iterator[str]:
         yield f"characters that only the validation split has, and training never shows: {unseen!r}"
 
 
-def memory_estimate(config: GPTConfig, rows: int) -> int:
-    """About how many bytes training takes, with `rows` tokens a step, in float32.
-
-    Each parameter has its gradient and two running means. What a block saves for its backward are,
-    per token, 20·C values (two layer norms, qkv, three arrays of 4·C) and two rows of attention per
-    head; the loss keeps two rows of V. The backward needs about as much again; an evaluation, which
-    has none, may take more tokens at once. Python and its libraries take about 130 MB.
-    """
-    one, two = (
-        sum(math.prod(shape) for shape in param_shapes(replace(config, n_layer=n)).values())
-        for n in (1, 2)
-    )
-    params = one + (config.n_layer - 1) * (two - one)
-    block = 20 * config.n_embd + 2 * config.n_head * config.block_size
-    per_row = config.n_layer * block + 2 * config.vocab_size
-    return 130_000_000 + 4 * (4 * params + per_row * max(2 * rows, data.EVAL_TOKENS))
-
-
-def check_memory(config: GPTConfig, rows: int) -> None:
+def check_memory(config: GPTConfig, run: TrainConfig) -> None:
     """Raises ValueError if training would need more than this machine has, as far as it tells."""
     if not hasattr(os, "sysconf"):
         return
     has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    needs = memory_estimate(config, rows)
+    needs = engine.memory_estimate(config, run)
     if needs > has:
         raise ValueError(
             f"training would take about {needs / 1e6:,.0f} MB, and this machine has "

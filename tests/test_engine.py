@@ -1,0 +1,141 @@
+"""Both engines answer alike."""
+
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from compare import relative_error
+from tiny import TEXT
+
+from tinygpt_np import engine
+from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.data import Corpus
+from tinygpt_np.engine import NumPyEngine
+from tinygpt_np.model import GPT
+from tinygpt_np.optim import AdamW
+from tinygpt_np.train import Trainer
+
+RUN = TrainConfig(
+    block_size=6, n_layer=2, n_head=2, n_embd=10, batch_size=5, dropout=0.25, threads=2
+)
+CONFIG = RUN.gpt(vocab_size=13)
+Backend = Literal["numpy", "numba"]
+
+of_both = pytest.mark.parametrize("backend", ["numpy", "numba"])
+
+
+def generic(config: GPTConfig, backend: Backend) -> GPT:
+    model, rng = GPT(config, backend=backend), generator(3, "init")
+    for name, param in model.params.items():
+        model.params[name] = rng.standard_normal(param.shape, np.float32)
+    return model
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = generator(4, "data")
+    shape = (RUN.batch_size, RUN.block_size)
+    return rng.integers(0, CONFIG.vocab_size, shape), rng.integers(-1, CONFIG.vocab_size, shape)
+
+
+@of_both
+def test_the_gradients_are_those_of_the_model_with_the_same_masks(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    tokens, targets = batch()
+    noise = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    truth = GPT(CONFIG, dtype="float64")
+    truth.params = {name: param.astype("float64") for name, param in model.params.items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    expected_loss, expected = truth.loss_and_grads(tokens, targets, masks)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert grads.keys() == expected.keys()
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < 1e-5
+    steps.close()
+
+
+@of_both
+def test_noise_comes_from_the_generator_and_is_different_each_time(backend: Backend) -> None:
+    steps = engine.make(generic(CONFIG, backend), replace(RUN, backend=backend))
+    shape, rng = batch()[0].shape, generator(7, "dropout")
+    first, second = (steps.masks(shape, steps.draw(rng)) for _ in range(2))
+    again = steps.masks(shape, steps.draw(generator(7, "dropout")))
+    for name, mask in first.items():
+        np.testing.assert_array_equal(again[name], mask)
+        assert (second[name] != mask).any()
+    steps.close()
+
+
+@of_both
+def test_an_update_is_clipped_adamw(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    other = generic(CONFIG, "numpy")
+    reference = NumPyEngine(other, RUN.batch_size)
+    optimizers = [AdamW(each.params, 0.8, 0.9, 0.2) for each in (model, other)]
+    for seed in range(3):
+        rng = generator(seed, "init")
+        grads = {n: rng.standard_normal(p.shape, np.float32) for n, p in model.params.items()}
+        norm = steps.norm(grads)
+        assert norm == pytest.approx(reference.norm(grads), rel=1e-12)
+        steps.update(optimizers[0], grads, norm, 0.05, norm / 3)
+        reference.update(optimizers[1], grads, norm, 0.05, norm / 3)
+    for name, param in other.params.items():
+        assert relative_error(model.params[name], param) < 1e-6
+    steps.close()
+
+
+@of_both
+def test_the_loss_is_without_dropout_and_takes_any_shape(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    tokens, targets = batch()
+    for rows, time in ((5, 6), (2, 6), (1, 4)):
+        part = tokens[:rows, :time], targets[:rows, :time]
+        assert steps.loss(*part) == pytest.approx(model.loss(*part), rel=1e-6)
+    steps.close()
+
+
+def test_numpy_is_trained_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None in its place makes importing it an error.
+    monkeypatch.setitem(sys.modules, "tinygpt_np.parallel", None)
+    model = GPT(CONFIG)
+    assert isinstance(engine.make(model, replace(RUN, backend="numpy")), NumPyEngine)
+    with pytest.raises(ImportError):
+        engine.make(model, RUN)
+
+
+@pytest.mark.parametrize(("backend", "libraries"), [("numpy", 130e6), ("numba", 300e6)])
+def test_the_memory_announced_is_about_what_is_taken(
+    tmp_path: Path, backend: Backend, libraries: float
+) -> None:
+    run = TrainConfig(
+        n_embd=192, n_head=4, n_layer=4, block_size=64, batch_size=32, max_iters=2, threads=2,
+        backend=backend,
+    )  # fmt: skip
+    corpus = Corpus("long", TEXT * 60)
+    # Libraries, and what is compiled, are loaded by now.
+    list(Trainer.start(tmp_path / "first", replace(run, n_layer=1), corpus))
+    tracemalloc.start()
+    trainer = Trainer.start(tmp_path / "run", run, corpus)
+    announced = engine.memory_estimate(trainer.model.config, run)
+    list(trainer)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < (announced - libraries) / peak < 2
+
+
+def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
+    large = TrainConfig(n_embd=384, block_size=256, n_layer=6, n_head=6, batch_size=64)
+    needs = [
+        engine.memory_estimate(large.gpt(65), replace(large, threads=threads))
+        for threads in (1, 2, 3)
+    ]
+    assert needs[0] < needs[1] < needs[2]
+    numpy = engine.memory_estimate(large.gpt(65), replace(large, backend="numpy"))
+    assert numpy > 5 * needs[2]
