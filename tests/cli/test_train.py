@@ -1,41 +1,17 @@
-"""The command line, as a person uses it: in its own process where signals or imports matter."""
+"""tinygpt train, as a person uses it."""
 
 import json
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from tiny import COMMAND, TEXT, TINY, TINY_FIELDS
+from cli.running import error_of, start, train_tiny
+from tiny import TEXT, TINY, TINY_FIELDS
 
 from tinygpt_np import checkpoint, cli, config, metrics, train
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a text in it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    return tmp_path
-
-
-def train_tiny(*flags: str) -> None:
-    cli.main(["train", "--data", "text.txt", *TINY, *flags])
-
-
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command that must fail says; one paragraph, no traceback."""
-    with pytest.raises(SystemExit) as stop:
-        cli.main(list(arguments))
-    assert stop.value.code not in (0, None)
-    message = capsys.readouterr().err
-    assert message.startswith("tinygpt: ")
-    assert "Traceback" not in message
-    return " ".join(message.split())
 
 
 def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,151 +152,13 @@ def test_bad_input_is_one_clear_sentence(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "train, sample, gradcheck, lecture"),
-        (["trian"], "trian"),
-        (["train", "--n-lyer", "3"], "--n-layer"),
-        (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
-        (["train", "--batch-size", "0"], "batch_size must be positive, not 0"),
-        (["train", "--dropout", "1.5"], "dropout must be in [0, 1), not 1.5"),
-        (["train", "--preset", "huge"], "lecture-small"),
-    ],
-)
-def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_done(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert expected in message
-    assert "Traceback" not in message
-    assert not Path("runs").exists()
-
-
 def test_a_diverging_run_names_the_tensor(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--learning-rate", "1e30", "--warmup-iters", "0", "--grad-clip", "0"]
     message = error_of(capsys, "train", "--data", "text.txt", *TINY, *flags)
     assert "The first tensor that is not finite is an activation of" in message
 
 
-def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    cli.main(["sample", "--prompt", "To be", "--tokens", "30", "--seed", "1"])
-    out = capsys.readouterr().out
-    assert out.startswith("To be")
-    assert len(out) == len("To be") + 30 + 1
-
-
-def test_nothing_is_written_before_a_prompt_is_found_to_be_known(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        cli.main(["sample", "--prompt", "é"])
-    assert capsys.readouterr().out == ""
-
-
-def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    texts: list[str] = []
-    for seed in ("1", "1", "2"):
-        capsys.readouterr()
-        cli.main(["sample", "cpu", "--seed", seed, "--tokens", "40"])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] != texts[2]
-
-
-def test_a_prompt_that_looks_like_a_flag_of_another_command_is_a_prompt(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    cli.main(["sample", "--prompt=--resume", "--skip-unknown", "--tokens", "1"])
-    assert len(capsys.readouterr().out) > 2
-
-
-def test_greedy_needs_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    texts: list[str] = []
-    for flags in (["--greedy"], ["--temperature", "0"], ["--top-k", "1"]):
-        capsys.readouterr()
-        cli.main(["sample", "--tokens", "40", *flags])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] == texts[2]
-
-
-def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    capsys.readouterr()
-    message = error_of(capsys, "sample", "--prompt", "To bé")
-    assert "character 'é' (U+00E9) at position 4" in message
-    assert "the nearest are 'e'" in message
-    cli.main(["sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1"])
-    assert capsys.readouterr().out.startswith("To b")
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--temperature", "-1"], "temperature must be finite and zero or more, not -1.0"),
-        (["--top-k", "0"], "top_k must be 1 or more, not 0"),
-        (["--tokens", "-3"], "max_new_tokens must be zero or more, not -3"),
-        (["--greedy", "--temperature", "0.5"], "--greedy"),
-    ],
-)
-def test_bad_sampling_rules_are_refused(
-    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    assert expected in error_of(capsys, "sample", *flags)
-
-
-def test_without_a_run_sampling_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "tinygpt train makes one" in error_of(capsys, "sample")
-
-
-def test_the_lecture_lists_its_chapters(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["lecture"])
-    assert re.search(r"4 +bigram +00:22:11", capsys.readouterr().out)
-
-
-def test_an_unknown_chapter_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no chapter trigram; there are: 1 reading" in error_of(
-        capsys, "lecture", "trigram"
-    )
-
-
-@pytest.mark.parametrize("command", ["train", "sample", "lecture"])
-def test_every_flag_has_a_line_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        cli.main([command, "--help"])
-    # An entry lasts from its flag to the next one; "(default: ...)" is no help.
-    entries = re.split(r"\n\W*(?=--[a-z0-9])", capsys.readouterr().out)[1:]
-    assert entries
-    for entry in entries:
-        words = re.findall(r"[a-z]{2,}", entry.split("(default")[0])
-        assert len(words) > 3, entry
-
-
 # In processes of their own
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
 
 
 def wait_for_steps(run: Path, steps: int) -> None:
@@ -366,27 +204,3 @@ def test_after_kill_9_the_losses_are_those_of_a_run_never_stopped(folder: Path) 
         process.communicate()
     resumed, whole = losses(folder / "runs" / "long")[:60], losses(folder / "runs" / "whole")[:60]
     assert resumed == whole
-
-
-def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
-    (folder / "text.txt").write_text("Où est-ce? Là-bas. " * 40, encoding="utf-8")
-    train_tiny()
-    process = subprocess.run(
-        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1"],
-        capture_output=True,
-        check=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )
-    assert process.stdout.decode("utf-8").startswith("Là")
-
-
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    train_tiny()
-    process = start("sample", "--endless")
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.read(20)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(timeout=60) == 0

@@ -1,0 +1,99 @@
+"""tinygpt doctor, as a person uses it."""
+
+import re
+import sys
+from typing import Any
+
+import pytest
+from cli.running import error_of
+
+from tinygpt_np import backend, cli, doctor
+from tinygpt_np.doctor import Found
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
+    """What the self-test of a backend finds, to be filled; it compiles one kernel."""
+    found: list[Found] = []
+
+    def self_test(name: str, announce: Any) -> list[Found]:
+        announce("softmax.forward_rows")
+        return found
+
+    monkeypatch.setattr(backend, "BACKENDS", ["numpy", "compiled"])
+    monkeypatch.setattr(doctor, "self_test", self_test)
+    return found
+
+
+def test_the_machine_is_shown(found: list[Found], capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["doctor"])
+    names = re.findall(r"^([\w-]+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert {"processor", "vectors", "cores", "BLAS", "Numba", "NumPy", "Python", "cache"} <= {
+        *names
+    }
+
+
+def test_right_kernels_are_no_error(found: list[Found], capsys: pytest.CaptureFixture[str]) -> None:
+    found.append(Found("softmax", 1.25e-7))
+    cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert re.search(r"softmax +1\.2e-07 +ok", out)
+    assert "1 operations, every one right" in out
+
+
+def test_a_wrong_kernel_is_named_and_exits_with_1(
+    found: list[Found], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found += [Found("softmax", 1e-7), Found("gelu", 0.5), Found("linear", 1e-8)]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["doctor"])
+    assert stop.value.code == 1
+    out = capsys.readouterr().out
+    assert re.search(r"gelu +5\.0e-01 +wrong", out)
+    assert "3 operations, 1 wrong" in out
+
+
+def test_a_wrong_backend_is_not_made_good_by_a_right_one_after_it(
+    found: list[Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = iter([[Found("gelu", 0.5)], [Found("gelu", 0.0)]])
+    monkeypatch.setattr(backend, "BACKENDS", ["numpy", "first", "second"])
+    monkeypatch.setattr(doctor, "self_test", lambda name, announce: next(results))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    with pytest.raises(SystemExit):
+        cli.main(["doctor"])
+
+
+def test_what_stopped_an_operation_is_told(
+    found: list[Found], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found.append(Found("gelu", float("nan"), "LoweringError: no [bold] idea"))
+    with pytest.raises(SystemExit):
+        cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert "gelu: LoweringError: no [bold] idea" in out
+    assert "nan" not in out
+
+
+def test_what_is_compiled_is_told_where_the_output_is_no_terminal(
+    found: list[Found], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["doctor"])
+    assert "compiling softmax.forward_rows; this is done once only" in capsys.readouterr().out
+
+
+def test_without_a_compiled_backend_it_says_that_nothing_was_tested(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(backend, "BACKENDS", ["numpy"])
+    cli.main(["doctor"])
+    out = capsys.readouterr().out
+    assert "no compiled backend" in out
+    assert "right" not in out
+
+
+def test_a_compiler_that_cannot_be_imported_is_one_clear_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("tinygpt_np.doctor")
+    monkeypatch.setitem(sys.modules, "tinygpt_np.doctor", None)
+    assert "the compiler of the kernels cannot be imported" in error_of(capsys, "doctor")

@@ -1,0 +1,119 @@
+"""tinygpt sample, as a person uses it."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli.running import error_of, start, train_tiny
+from tiny import COMMAND
+
+from tinygpt_np import cli
+
+
+def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["sample", "--prompt", "To be", "--tokens", "30", "--seed", "1"])
+    out = capsys.readouterr().out
+    assert out.startswith("To be")
+    assert len(out) == len("To be") + 30 + 1
+
+
+def test_nothing_is_written_before_a_prompt_is_found_to_be_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["sample", "--prompt", "é"])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    texts: list[str] = []
+    for seed in ("1", "1", "2"):
+        capsys.readouterr()
+        cli.main(["sample", "cpu", "--seed", seed, "--tokens", "40"])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_prompt_that_looks_like_a_flag_of_another_command_is_a_prompt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["sample", "--prompt=--resume", "--skip-unknown", "--tokens", "1"])
+    assert len(capsys.readouterr().out) > 2
+
+
+def test_greedy_needs_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    texts: list[str] = []
+    for flags in (["--greedy"], ["--temperature", "0"], ["--top-k", "1"]):
+        capsys.readouterr()
+        cli.main(["sample", "--tokens", "40", *flags])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    capsys.readouterr()
+    message = error_of(capsys, "sample", "--prompt", "To bé")
+    assert "character 'é' (U+00E9) at position 4" in message
+    assert "the nearest are 'e'" in message
+    cli.main(["sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1"])
+    assert capsys.readouterr().out.startswith("To b")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--temperature", "-1"], "temperature must be finite and zero or more, not -1.0"),
+        (["--top-k", "0"], "top_k must be 1 or more, not 0"),
+        (["--tokens", "-3"], "max_new_tokens must be zero or more, not -3"),
+        (["--greedy", "--temperature", "0.5"], "--greedy"),
+    ],
+)
+def test_bad_sampling_rules_are_refused(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    assert expected in error_of(capsys, "sample", *flags)
+
+
+def test_without_a_run_sampling_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tinygpt train makes one" in error_of(capsys, "sample")
+
+
+# In processes of their own
+
+
+def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
+    (folder / "text.txt").write_text("Où est-ce? Là-bas. " * 40, encoding="utf-8")
+    train_tiny()
+    process = subprocess.run(
+        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert process.stdout.decode("utf-8").startswith("Là")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    train_tiny()
+    process = start("sample", "--endless")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.read(20)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0

@@ -1,0 +1,62 @@
+"""`tinygpt doctor`: what this machine is, and whether the compiled kernels are right on it."""
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from tinygpt_np.cli.output import print_facts
+
+if TYPE_CHECKING:
+    from tinygpt_np.doctor import Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Show the machine, and test every compiled kernel on it; exit with 1 if one is wrong."""
+
+
+def run_doctor(job: Doctor, console: Console) -> None:
+    try:
+        # Brings Numba, which starts slowly, and kernels that are compiled when they are imported.
+        with console.status("starting; what has to be compiled for it is compiled once only"):
+            from tinygpt_np import doctor
+    except ImportError as error:
+        raise RuntimeError(f"the compiler of the kernels cannot be imported: {error}") from None
+    print_facts(console, doctor.facts())
+    names = doctor.compiled_backends()
+    if not names:
+        console.print("\nno compiled backend: there is nothing but NumPy, and nothing to test")
+    right = True
+    for name in names:
+        console.print(f"\nself-test of {name} in float32, against NumPy in float64")
+        with console.status("testing") as status:
+
+            def announce(kernel: str, status: Status = status) -> None:
+                text = f"compiling {kernel}; this is done once only"
+                status.update(text) if console.is_terminal else console.print(text)
+
+            found = doctor.self_test(name, announce)
+        show(found, doctor.BOUND, console)
+        right = right and all(each.ok for each in found)
+    if not right:
+        sys.exit(1)
+
+
+def show(found: "list[Found]", bound: float, console: Console) -> None:
+    table = Table("operation", box=None, pad_edge=False)
+    table.add_column("largest error", justify="right")
+    table.add_column("verdict")
+    for each in found:
+        verdict = "[green]ok[/green]" if each.ok else "[bold red]wrong[/bold red]"
+        table.add_row(each.operation, "" if each.problem else f"{each.error:.1e}", verdict)
+    console.print(table)
+    for each in found:
+        if each.problem:
+            console.print(f"{each.operation}: {each.problem}", markup=False, soft_wrap=True)
+    wrong = sum(not each.ok for each in found)
+    verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
+    console.print(f"{len(found)} operations, {verdict}; up to {bound:.0e} is rounding")

@@ -1,0 +1,45 @@
+"""`tinygpt gradcheck`: the gradients held against numbers, or the checks against planted bugs."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from tinygpt_np.gradcheck.command import run_mutants, run_suite
+from tinygpt_np.gradcheck.measure import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradcheck:
+    """Hold every gradient written by hand against a numerical one; exit with 1 if one is wrong."""
+
+    names: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")
+    ] = ()
+    """An operation (softmax, ...), block, bigram, gpt or step, in full; by default all."""
+    method: Method = "complex"
+    """The oracle: complex step, central differences, Richardson extrapolation, Taylor slope."""
+    seed: int = 0
+    """Of weights, inputs, upstream gradients and directions."""
+    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write what was found as JSON."""
+    mutants: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Check the checks: plant every bug in turn, and see who notices it."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """With --mutants: write the matrix of bugs and who noticed them as a page, too."""
+
+
+def run_gradcheck(job: Gradcheck, console: Console) -> None:
+    if job.mutants:
+        if job.method != "complex":
+            raise ValueError("--mutants tries every oracle, so --method has no say in it")
+        right = run_mutants(job.names, job.seed, job.json, job.html, console)
+    elif job.html is not None:
+        raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")
+    else:
+        right = run_suite(job.names, job.method, job.seed, job.json, console)
+    if not right:
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""What more than one job prints."""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, text in facts:
+        table.add_row(f"[bold]{name}[/bold]", Text(text, overflow="fold"))
+    console.print(table)
+
+
+def write(stream: Iterable[str]) -> None:
+    """Writes text as it comes, as it is: no markup, no wrapping."""
+    for text in stream:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@contextlib.contextmanager
+def announced(backend: str, console: Console) -> Generator[None]:
+    """Shows which kernels are compiled inside: where they are not on disk yet, it takes a while."""
+    if backend != "numba":
+        yield
+        return
+    with console.status("starting the compiler") as status:
+        # Imported only here: it brings the compiler with it.
+        compiling: Any = importlib.import_module("tinygpt_np.compiling")
+        compiled: list[str] = []
+
+        def announce(kernel: str) -> None:
+            compiled.append(kernel)
+            status.update(f"compiling {kernel} ({len(compiled)}); this is done once only")
+            if not console.is_terminal and len(compiled) == 1:
+                console.print("compiling the kernels; this is done once only, and takes a while")
+
+        with compiling.watch(announce):
+            yield

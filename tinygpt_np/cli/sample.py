@@ -1,0 +1,54 @@
+"""`tinygpt sample`: a trained model writes."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from tinygpt_np import sample
+from tinygpt_np.cli.output import announced, write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Write text with a trained model, character by character."""
+
+    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
+    prompt: str = ""
+    """The text to go on from."""
+    tokens: int = 500
+    """How many characters to write."""
+    endless: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Write until Ctrl-C."""
+    temperature: float = 1.0
+    """Below 1 the likely gets likelier, above 1 the unlikely does; 0 is --greedy."""
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Draw from the K likeliest characters only."""
+    greedy: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Always take the likeliest character."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """The same seed writes the same text."""
+    backend: Literal["numba", "numpy"] = "numba"
+    """Which implementation runs: compiled by Numba, or NumPy alone."""
+    skip_unknown: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Drop characters of the prompt that the model has never seen."""
+
+
+def run_sample(job: Sample, console: Console) -> None:
+    if job.greedy and job.temperature not in (0, 1):
+        raise ValueError(
+            "--greedy takes the likeliest character, so --temperature has no say in it"
+        )
+    run = sample.find_run(job.run)
+    # What is compiled is said on the other stream: this one is for the text.
+    with announced(job.backend, Console(stderr=True, highlight=False)):
+        model, tokenizer = sample.load(run, job.backend)
+        sample.warm_up(model)
+    prompt = tokenizer.known(job.prompt) if job.skip_unknown else job.prompt
+    temperature = 0.0 if job.greedy else job.temperature
+    tokens = None if job.endless else job.tokens
+    stream = sample.stream(model, tokenizer, prompt, tokens, temperature, job.top_k, job.seed)
+    write(itertools.chain([prompt], stream))
