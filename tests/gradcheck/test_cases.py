@@ -1,6 +1,7 @@
 """The calls of the operations: generic values, and that the check of each sees what is wrong."""
 
 import math
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -140,7 +141,8 @@ def test_another_backend_is_held_against_the_truth_of_this_one(
 
     kernels = ModuleType("kernels")
     kernels.gelu = Kernel("gelu")  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(backends.BACKENDS, "kernels", kernels)
+    monkeypatch.setitem(backends.BACKENDS, "kernels", "other_kernels")
+    monkeypatch.setitem(sys.modules, "other_kernels", kernels)
     # Its backward is right for its own forward, which is no GELU.
     (report,) = check_operation("gelu", dtype="float32", backend="kernels")
     assert report.title == "gelu, float32, kernels"

@@ -16,7 +16,7 @@ def gpt() -> list[tuple[str, Report]]:
 
 
 def test_every_operation_has_its_name() -> None:
-    assert set(suite.NAMES) == {*ops.__all__, "block", "bigram", "gpt"}
+    assert set(suite.NAMES) == {*ops.__all__, "block", "bigram", "gpt", "step"}
 
 
 @pytest.mark.parametrize("name", [name for name in suite.NAMES if name != "gpt"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np import backend as backends
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.arguments import Arguments, check_options
 from tinygpt_np.gradcheck.measure import CheckError, Measured, Method, Probes, Subject
@@ -130,7 +131,7 @@ class ModelTrial:
     def loss(self, params: Tensors) -> Any:
         """The loss with other parameters, which may be complex."""
         model = copy.copy(self.model)
-        model.params = params
+        model.params, model.ops = params, backends.truth_of(model.ops)
         logits, _ = model.forward(self.tokens, self.masks)  # (N, V)
         return model.ops.cross_entropy.forward(logits, self.targets.reshape(-1))[0]
 

@@ -5,8 +5,10 @@ weights are small, scales 1 and biases 0, and after a little training they are a
 there a gradient must be right too, and there rounding is of another size.
 """
 
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from tinygpt_np.optim import AdamW
 
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 BATCH, TIME = 4, 5
+# So many texts of block_size tokens that they make up more than one micro-batch.
+STEP_TEXTS = 75
+COMPILED = [name for name in backends.BACKENDS if name != "numpy"]
 TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
 Reports = Iterator[tuple[str, Report]]
 
@@ -37,9 +42,11 @@ def batch(vocab_size: int, size: int, time: int, seed: int) -> tuple[np.ndarray,
     return tokens, targets
 
 
-def generic_gpt(config: GPTConfig = CONFIG, seed: int = 0, dtype: str = "float64") -> GPT:
+def generic_gpt(
+    config: GPTConfig = CONFIG, seed: int = 0, dtype: str = "float64", backend: str = "numpy"
+) -> GPT:
     """A GPT whose every parameter is of order one."""
-    model, rng = GPT(config, dtype=dtype), generator(seed, "init")
+    model, rng = GPT(config, dtype=dtype, backend=backend), generator(seed, "init")
     for name, param in model.params.items():
         model.params[name] = rng.standard_normal(param.shape).astype(dtype)
     return model
@@ -127,6 +134,10 @@ def gpt(method: Method, seed: int) -> Reports:
         ("GPT-2's initialisation", GPT(CONFIG, seed, "float64"), BATCH, TIME, 4),
         ("briefly trained", trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
     ]
+    points += [
+        (f"float32, {backend}", generic_gpt(dropout, seed, "float32", backend), BATCH, TIME, 4)
+        for backend in COMPILED
+    ]
     for point, model, size, time, directions in points:
         assert isinstance(model, GPT)
         tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
@@ -140,7 +151,43 @@ def gpt(method: Method, seed: int) -> Reports:
         )
 
 
-MODELS: dict[str, Callable[[Method, int], Reports]] = {"block": block, "bigram": bigram, "gpt": gpt}
+def step(method: Method, seed: int) -> Reports:
+    """The gradients that training with Numba uses, added up from micro-batches on two threads."""
+    model = generic_gpt(replace(CONFIG, dropout=0.3), seed, "float32", "numba")
+    tokens, targets = batch(CONFIG.vocab_size, STEP_TEXTS, CONFIG.block_size, seed)
+    # Imported only here: they bring a compiler with them.
+    parallel: Any = importlib.import_module("tinygpt_np.parallel")
+    with parallel.Engine(model, STEP_TEXTS, threads=2) as engine:
+        compiled = CompiledStep(model, engine, engine.draw(generator(seed, "dropout")))
+        masks = engine.masks(tokens.shape, compiled.noise)
+        title = "training step, float32, numba"
+        yield (
+            title,
+            check_model(
+                compiled, tokens, targets, masks, method, directions=4, seed=seed, title=title
+            ),
+        )
+
+
+class CompiledStep(GPT):
+    """A GPT whose gradients are those of an engine, with the dropout masks of its noise."""
+
+    def __init__(self, model: GPT, engine: Any, noise: Any) -> None:
+        vars(self).update(vars(model))
+        self.engine, self.noise = engine, noise
+
+    def loss_and_grads(
+        self, tokens: np.ndarray, targets: np.ndarray, masks: Tensors | None = None
+    ) -> tuple[float, Tensors]:
+        return self.engine.loss_and_grads(tokens, targets, self.noise)
+
+
+MODELS: dict[str, Callable[[Method, int], Reports]] = {
+    "block": block,
+    "bigram": bigram,
+    "gpt": gpt,
+    "step": step,
+}
 NAMES = (*dict.fromkeys(variant.operation for variant in VARIANTS.values()), *MODELS)
 
 
