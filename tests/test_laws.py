@@ -6,6 +6,7 @@ ops/test_every_operation.py, 4's agreement too; 10 in test_config.py and test_tr
 """
 
 import ast
+import inspect
 
 import numpy as np
 import pytest
@@ -29,12 +30,16 @@ from tinygpt_np.gradcheck.cases import CASES, Case
 
 # From the ground up; what stands on one line may import each other, and everything above it.
 FLOORS = [
-    {"contract"},
+    {"contract", "compiling"},
     {"ops"},
-    {"config", "tokenizer", "data", "checkpoint", "metrics", "backend", "generate"},
-    {"language_model", "model", "bigram", "optim"},
+    {"config", "tokenizer", "data", "checkpoint", "metrics", "generate", "threads"},
+    {"kernels", "optim"},
+    {"backend"},
+    {"language_model", "decode", "model", "bigram"},
+    {"products", "micro_batch", "parallel"},
+    {"engine"},
     {"gradcheck"},
-    {"train", "sample"},
+    {"train", "sample", "doctor"},
     {"lecture"},
     {"cli"},
 ]
@@ -50,15 +55,25 @@ def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
     assert (TESTS / "ops" / f"test_{operation}.py").exists()
 
 
-@pytest.mark.parametrize("room", ["", "gradcheck"])
+@pytest.mark.parametrize("room", ["", "gradcheck", "cli", "kernels"])
 def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
     modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    if room == "cli":
+        modules -= {"gradcheck"}  # Its flags are tried in gradcheck/test_command.py.
     tested = {path.stem.removeprefix("test_") for path in (TESTS / room).glob("test_*.py")}
     assert modules <= tested
 
 
 def test_every_operation_is_exported() -> None:
     assert sorted(tg.ops.__all__) == OPERATIONS
+
+
+@every_operation
+def test_every_operation_has_a_compiled_twin(operation: str) -> None:
+    twin, original = getattr(tg.kernels, operation), getattr(tg.ops, operation)
+    for name in ("forward", "backward"):
+        ours, theirs = getattr(twin, name), getattr(original, name)
+        assert inspect.signature(ours) == inspect.signature(theirs)
 
 
 # 2. Floors
@@ -91,6 +106,15 @@ def test_nothing_imports_upwards() -> None:
                 exported = getattr(tg, parts[1], None)
                 below = getattr(exported, "__module__", module).split(".")[1]
                 assert floor_of(below) <= floor_of(room), f"{path.name} imports {module}"
+
+
+def test_kernels_import_only_what_the_stamp_of_their_cache_covers() -> None:
+    # Of what they import from elsewhere a change would go unnoticed; see compiling.py.
+    covered = ("kernels", "ops", "optim", "compiling")
+    for path in (PACKAGE / "kernels").rglob("*.py"):
+        rooms = {m.split(".")[1] for m in imports(path) if m.startswith("tinygpt_np.")}
+        # What __init__.py imports is used in Python, not compiled in.
+        assert rooms <= {*covered} or path.name == "__init__.py", f"{path.name}: {rooms}"
 
 
 # 3. Pairing
