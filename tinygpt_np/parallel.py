@@ -181,8 +181,6 @@ class Engine:
 
     def workspace(self, thread: int, texts: int, time: int) -> MicroBatch:
         """A thread's buffers for this shape; those for another that it had are given up."""
-        while len(self.workspaces) <= thread:
-            self.workspaces.append({})
         mine = self.workspaces[thread]
         if (texts, time) not in mine:
             if len(mine) > 1:
@@ -205,7 +203,7 @@ class Engine:
 
         while len(self.workspaces) < count:
             self.workspaces.append({})
-        # The last share is this thread's own: one less to wake.
+        # The first share is this thread's own: one less to wake.
         others = [self.pool.submit(guarded, thread) for thread in range(1, count)]
         try:
             guarded(0)

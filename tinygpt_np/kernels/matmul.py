@@ -13,9 +13,10 @@ error is at most K·eps·Σ|a||b| (K the depth), as for any order.
 Tried on products of the presets, on cores shared with others; how much faster, medians of pairs:
 tiles of 6 x 64 instead of 14 x 32, 1.2; pages of 2 MiB (memory.py), 1.06 to 1.17; fetching the tile
 of C below ahead of its turn, 1.04; an A whose rows lie across memory turned round first instead of
-read there, 1.1 to 1.6. Without effect beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to
-768, STRIPE from 96 to 768 rows, arrays that begin at different places in a page. Slower: copying a
-number of A to all lanes within the multiply-add, 0.5 to 0.9 (the loads become the limit).
+read there, up to 1.5 where it is large; STRIPE of 192 rows instead of 96, 1.07. Without effect
+beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to 768, STRIPE beyond 192, arrays that
+begin at different places in a page. Slower: copying a number of A to all lanes within the
+multiply-add, 0.5 to 0.9 (the loads become the limit).
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), sec. 4-6.
 """
 
