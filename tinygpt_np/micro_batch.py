@@ -166,14 +166,14 @@ class MicroBatch:
     def block_forward(self, layer: Layer, y: np.ndarray, h: str, step: Step) -> None:
         """layer.x (N, C) -> y (N, C)."""
         params, config = step.params, self.config
-        room, stripes, _, panels = self.rooms
+        room, tiles, _, panels = self.rooms
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
         layer_norm.forward_rows(
             layer.x, *affine(params, f"{h}.ln_1"), layer.normed_1, layer.mean_1, layer.rstd_1
         )
         self.linear(layer.normed_1, f"{h}.attn.c_attn", step, layer.qkv)
         attention.forward_texts(
-            layer.qkv, config.n_head, mask, layer.heads, layer.log_total, room, stripes, panels
+            layer.qkv, config.n_head, mask, layer.heads, layer.log_total, room, tiles, panels
         )
         masks = layer.masks if self.dropping else [None, None]
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", step, masks[0], layer.mid)

@@ -132,15 +132,15 @@ def test_cores_write_all_they_should_whatever_was_in_memory(
     qkv, dy, mask = inputs(time, size, has_mask)
     kept = NO_MASK if mask is None else mask
     y, log_total, dqkv = poisoned(*dy.shape), poisoned(B, H, time), poisoned(*qkv.shape)
-    room, stripes, turned, panels = make_rooms(Arena(), time, size)
-    for memory in (room[PANEL:], stripes, turned, panels):
+    room, tiles, stripes, panels = make_rooms(Arena(), time, size)
+    for memory in (room[PANEL:], tiles, stripes, panels):
         memory[...] = np.nan
-    attention.forward_texts(qkv, H, kept, y, log_total, room, stripes, panels)
+    attention.forward_texts(qkv, H, kept, y, log_total, room, tiles, panels)
     expected, saved = attention.forward(qkv, B, H, mask)
     np.testing.assert_array_equal(y, expected)
-    for memory in (room[PANEL:], stripes, turned, panels):
+    for memory in (room[PANEL:], tiles, stripes, panels):
         memory[...] = np.nan
-    attention.backward_texts(dy, qkv, H, kept, y, log_total, dqkv, room, stripes, turned, panels)
+    attention.backward_texts(dy, qkv, H, kept, y, log_total, dqkv, room, tiles, stripes, panels)
     np.testing.assert_array_equal(dqkv, attention.backward(dy, saved))
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from kernels.twins import poisoned
 
-from tinygpt_np.compiling import kernel
+from tinygpt_np.compiling import exact, kernel
 from tinygpt_np.kernels import elementary
+from tinygpt_np.kernels.vectors import LANES, load_vector, store_vector
 
 kernel_exp, kernel_tanh, kernel_erf = elementary.exp, elementary.tanh, elementary.erf
 kernel_maximum = elementary.maximum
@@ -86,6 +87,22 @@ def test_exp_of_the_ends_of_the_line() -> None:
     found = run(exps, [-np.inf, -1e4, -0.0, 0, 88.7, 89, 1e4, np.inf])
     finite = np.exp(np.float64(np.float32(88.7)))
     np.testing.assert_allclose(found, [0, 0, 1, 1, finite, np.inf, np.inf, np.inf], rtol=1e-6)
+
+
+def test_exp_of_a_vector_is_that_of_its_numbers() -> None:
+    @exact
+    def by_vectors(x: Any, y: Any) -> None:
+        for place in range(0, 4 * x.size, 4 * LANES):
+            store_vector(y.ctypes.data + place, kernel_exp(load_vector(x.ctypes.data + place)))
+
+    @exact
+    def by_numbers(x: Any, y: Any) -> None:
+        for i in range(x.size):
+            y[i] = kernel_exp(x[i])
+
+    x = np.linspace(-100, 100, 1000 * LANES, dtype=np.float32)
+    x[:4] = [np.nan, np.inf, -np.inf, -0.0]
+    np.testing.assert_array_equal(run(by_vectors, x), run(by_numbers, x))
 
 
 @pytest.mark.parametrize("loop", [tanhs, erfs])

@@ -10,6 +10,7 @@ from kernels.twins import (
 
 from tinygpt_np import ops
 from tinygpt_np.kernels import gelu
+from tinygpt_np.kernels.vectors import LANES
 
 rng = np.random.default_rng(13)
 sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000])
@@ -99,3 +100,9 @@ def test_float64_is_refused() -> None:
     x = normal(3, 5)
     assert_refuses_float64(gelu.forward, "gelu.forward: x", x)
     assert_refuses_float64(gelu.backward, "gelu.backward: dy", x, gelu.forward(x)[1])
+
+
+def test_a_value_has_the_same_bits_at_any_place() -> None:
+    x, dy = np.full(3 * LANES - 1, 0.7, np.float32), np.full(3 * LANES - 1, 1.3, np.float32)
+    y, saved = gelu.forward(x)
+    assert len(set(y.tolist())) == len(set(gelu.backward(dy, saved).tolist())) == 1

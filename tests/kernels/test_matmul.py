@@ -12,6 +12,7 @@ from numba import njit
 from tinygpt_np.kernels.matmul import (
     DEPTH,
     FEW_ROWS,
+    GROUP,
     HALF,
     PACKED,
     PANEL,
@@ -47,6 +48,7 @@ SHAPES = [
     ),
     *((7, 11, columns) for columns in [*around(1, LANES, HALF, PANEL), 65, PANEL + HALF + 5]),
     (STRIPE, STRETCH, 5),
+    (STRIPE + 1, 19, GROUP + PANEL + 5),
     (STRIPE + 7, STRETCH + 9, 2 * PANEL + HALF + LANES + 5),
 ]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -1,22 +1,21 @@
-from collections.abc import Callable
+import operator
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from kernels.chains import chain, fma
+from kernels.chains import fma as rounded_once
 from kernels.twins import poisoned
 from numba import njit
 
+from tinygpt_np.kernels import vectors
 from tinygpt_np.kernels.vectors import (
-    FUSED,
     LANES,
-    ROWS,
-    VECTORS,
     copy_vector,
     load,
-    make_tile,
+    load_vector,
     store,
+    store_vector,
     tile_of_host,
     transpose_block,
 )
@@ -55,53 +54,6 @@ def test_the_tile_is_that_of_the_cpu(
     assert tile_of_host(machine, dict.fromkeys(features, True)) == tile
 
 
-def calling(tile: Any) -> Callable[..., None]:
-    @njit
-    def call(height: Any, addresses: Any, strides: Any, depth: Any) -> None:
-        a, b, start, c = addresses
-        a_stride, b_stride, start_stride, c_stride = strides
-        tile(height, a, a_stride, b, b_stride, start, start_stride, c, c_stride, depth)
-
-    return call
-
-
-# (vectors, rows, lanes, fused): this host's, and those of others.
-TILES = [(VECTORS, ROWS, LANES, FUSED), (2, 6, 8, FUSED), (1, 4, 4, False), (3, 2, 4, FUSED)]
-
-
-@pytest.mark.parametrize("kind", TILES, ids=str)
-def test_a_tile_is_the_product_at_every_height_and_depth(
-    kind: tuple[int, int, int, bool],
-) -> None:
-    count, rows, lanes, fused = kind
-    call, width = calling(make_tile(*kind)), count * lanes
-    for height in range(1, rows + 1):
-        for depth in (1, 2, 3, 4, 5, 8, 39):
-            # Each in a larger matrix of another width; C in one of numbers that must stay.
-            a, b = normal(height, depth + 3), normal(depth, width + 5)
-            start, c = normal(height, width + 7), np.full((rows + 1, width + 9), NUMBER)
-            matrices = (a[:, 2:], b[:, 1:], start[:, 4:], c[:, 6:])
-            addresses = tuple(m.ctypes.data for m in matrices)
-            call(height, addresses, tuple(m.strides[0] for m in matrices), depth)
-            expected = np.full_like(c, NUMBER)
-            factors = a[:, 2 : 2 + depth], b[:, 1 : 1 + width], start[:, 4 : 4 + width]
-            expected[:height, 6 : 6 + width] = chain(*factors, fused)
-            np.testing.assert_array_equal(c, expected)
-
-
-def test_a_tile_may_start_from_one_row_and_from_itself() -> None:
-    call, width = calling(make_tile(1, ROWS)), LANES
-    a, b, bias, c = normal(ROWS, 7), normal(7, width), normal(1, width), poisoned(ROWS, width)
-    strides = a.strides[0], b.strides[0]
-    addresses = a.ctypes.data, b.ctypes.data
-    call(ROWS, (*addresses, bias.ctypes.data, c.ctypes.data), (*strides, 0, c.strides[0]), 7)
-    once = chain(a, b, bias)
-    np.testing.assert_array_equal(c, once)
-    here = c.ctypes.data
-    call(ROWS, (*addresses, here, here), (*strides, c.strides[0], c.strides[0]), 7)
-    np.testing.assert_array_equal(c, chain(a, b, once))
-
-
 @pytest.mark.parametrize(
     ("a", "b", "c"),
     [
@@ -117,7 +69,7 @@ def test_a_tile_may_start_from_one_row_and_from_itself() -> None:
 )
 def test_the_reference_rounds_once(a: float, b: float, c: float) -> None:
     exact = Fraction(a) * Fraction(b) + Fraction(c)
-    found = fma(*(np.array([x], np.float32) for x in (a, b, c)))[0]
+    found = rounded_once(*(np.array([x], np.float32) for x in (a, b, c)))[0]
     others = (np.nextafter(found, np.float32(side)) for side in (-np.inf, np.inf))
     nearest = min(abs(Fraction(float(other)) - exact) for other in others)
     error = abs(Fraction(float(found)) - exact)
@@ -169,3 +121,117 @@ def test_load_and_store_reach_the_number_at_an_address_alone() -> None:
     assert moved(source[1:].ctypes.data, target[1:].ctypes.data) == 2
     np.testing.assert_array_equal(target, np.array([np.nan, 2, np.nan], np.float32))
     assert source.tolist() == [0, 1, 2]
+
+
+# Values that tell one operation from another: of both signs, a NaN, infinities, and zeros.
+A, B, C = (normal(LANES) for _ in range(3))
+A[:5], B[:5] = [np.nan, 1, np.inf, -np.inf, 0], [1, np.nan, 2, np.inf, -0.0]
+NUMBER_B = np.float32(-1.75)
+all_lanes, at_least, at_most = vectors.all_lanes, vectors.at_least, vectors.at_most
+first_lanes, fma, largest_of = vectors.first_lanes, vectors.fma, vectors.largest_of
+sum_of = vectors.sum_of
+
+
+def rounded_once_of_two(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return rounded_once(a, b, a)
+
+
+@njit
+def fma_of_two(a: Any, b: Any) -> Any:
+    return fma(a, b, a)
+
+
+operators: Any = operator
+# Each with what NumPy says of it.
+OPERATIONS: dict[str, tuple[Any, Any]] = {
+    "+": (operators.add, np.add),
+    "-": (operators.sub, np.subtract),
+    "*": (operators.mul, np.multiply),
+    "/": (operators.truediv, np.divide),
+    "at_least": (vectors.at_least, np.maximum),
+    "at_most": (vectors.at_most, np.minimum),
+    "fma": (fma_of_two, rounded_once_of_two),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_are_done_lane_by_lane_and_with_numbers(name: str) -> None:
+    ours, theirs = OPERATIONS[name]
+
+    @njit
+    def operation(a: Any, b: Any) -> Any:
+        return ours(a, b)
+
+    @njit
+    def call(a: Any, b: Any, number: Any, found: Any) -> None:
+        x, y, width = load_vector(a), load_vector(b), 4 * LANES
+        store_vector(found, operation(x, y))
+        store_vector(found + width, operation(x, number))
+        store_vector(found + 2 * width, operation(number, y))
+
+    found = poisoned(3, LANES)
+    call(A.ctypes.data, B.ctypes.data, NUMBER_B, found.ctypes.data)
+    same = np.full(LANES, NUMBER_B)
+    with np.errstate(all="ignore"):
+        expected = [theirs(A, B), theirs(A, same), theirs(same, B)]
+    if name.startswith("at_"):  # A bound that is NaN bounds nothing.
+        expected = [
+            np.where(np.isnan(b), a, e)
+            for a, b, e in zip((A, A, same), (B, same, B), expected, strict=True)
+        ]
+    np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+def test_numbers_alone_stay_numbers() -> None:
+    @njit
+    def call(a: Any, b: Any, c: Any) -> Any:
+        return fma(a, b, c), at_least(a, b), at_most(a, b)
+
+    assert call(*(np.float32(x) for x in (2, 3, 4))) == (10, 3, 2)
+
+
+def test_a_vector_is_stored_whole_and_nothing_beside_it() -> None:
+    @njit
+    def call(source: Any, number: Any, target: Any) -> None:
+        store_vector(target, load_vector(source))
+        store_vector(target + 4 * LANES, all_lanes(number))
+        store_vector(target + 8 * LANES, number)
+
+    source, target = numbered(LANES + 4), poisoned(3 * LANES + 2)
+    call(source[3:].ctypes.data, NUMBER, target[1:].ctypes.data)
+    np.testing.assert_array_equal(target[1 : LANES + 1], source[3 : 3 + LANES])
+    np.testing.assert_array_equal(target[LANES + 1 : -1], np.full(2 * LANES, NUMBER))
+    assert np.isnan(target[[0, -1]]).all()
+
+
+def halved(values: Any, operation: Any) -> Any:
+    while len(values) > 1:
+        values = operation(*np.split(values, 2))
+    return values[0]
+
+
+def test_lanes_are_brought_together_by_halves() -> None:
+    @njit
+    def call(a: Any) -> Any:
+        return sum_of(load_vector(a)), largest_of(load_vector(a))
+
+    for place in range(LANES):
+        # Of sizes so different that another order of the sum gives other bits.
+        values = normal(LANES) * np.float32(10) ** rng.integers(-4, 5, LANES).astype(np.float32)
+        values[place] = 1e6
+        assert call(values.ctypes.data) == (halved(values, np.add), np.float32(1e6))
+        values[place] = np.nan
+        assert np.isnan(call(values.ctypes.data)[0])
+    assert call(np.full(LANES, -np.inf, np.float32).ctypes.data)[1] == -np.inf
+
+
+@pytest.mark.parametrize("count", [-3, 0, 1, LANES // 2, LANES - 1, LANES, LANES + 5])
+def test_the_first_lanes_stay_and_the_others_are_the_rest(count: int) -> None:
+    @njit
+    def call(a: Any, b: Any, count: Any, found: Any) -> None:
+        store_vector(found, first_lanes(load_vector(a), count, load_vector(b)))
+
+    found = poisoned(LANES)
+    call(A.ctypes.data, C.ctypes.data, count, found.ctypes.data)
+    expected: Any = np.where(np.arange(LANES) < count, A, C)
+    np.testing.assert_array_equal(found, expected)

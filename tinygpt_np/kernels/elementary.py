@@ -1,4 +1,4 @@
-"""exp, tanh and erf of one float32, for use in the loops of kernels.
+"""exp, tanh and erf of one float32, for use in the loops of kernels; exp also of a Vector.
 
 Each is a straight line without a branch, so that a loop over it becomes vector instructions;
 Numba's own are calls, one element at a time, and many times slower. They are compiled as `exact`:
@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from tinygpt_np.compiling import exact
+from tinygpt_np.kernels.vectors import at_least, at_most, fma, power_of_two
 
 FLOAT = ir.FloatType()
 OF_TWO_FLOATS = ir.FunctionType(FLOAT, [FLOAT, FLOAT])
@@ -32,7 +33,6 @@ LN2_HIGH, LN2_LOW = np.float32(0.693147182), np.float32(-1.90465421e-9)
 # Beside 3·2²² the last bit of a float32 is worth 1, so adding it rounds to a whole number, which
 # stands in the low bits; 126 more make it the exponent of 2ⁿ⁻¹ (2ⁿ itself may be too large).
 SHIFT = np.float32(3 * 2**22 + 126)
-EXPONENT = np.uint32(23)
 Q0, Q1, Q2 = np.float32(0.499999981), np.float32(0.166665431), np.float32(0.0416672023)
 Q3, Q4 = np.float32(0.00836659581), np.float32(0.00138825072)
 
@@ -50,16 +50,6 @@ L3, L4, L5 = np.float32(0.0228830631), np.float32(-0.00321281024), np.float32(0.
 def instruction(function: Callable[..., Any]) -> Any:
     """An intrinsic of Numba, whose typing context the caller does not see."""
     return intrinsic(function)
-
-
-@instruction
-def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return types.float32(types.float32, types.float32, types.float32), generate
 
 
 @instruction
@@ -84,26 +74,6 @@ def copysign(typing: Any, size: Any, sign: Any) -> Any:
     return types.float32(types.float32, types.float32), generate
 
 
-@instruction
-def bits_of(typing: Any, x: Any) -> Any:
-    """The 32 bits of a float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.uint32(types.float32), generate
-
-
-@instruction
-def float_of(typing: Any, bits: Any) -> Any:
-    """The float32 with these 32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], FLOAT)
-
-    return types.float32(types.uint32), generate
-
-
 @exact
 def product(a: Any, b: Any) -> Any:
     """a·b, rounded before anything is added to it, where a difference of products must cancel."""
@@ -117,17 +87,13 @@ def parts_of_exp(x: Any) -> Any:
     n = shifted - SHIFT
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
     q = fma(fma(fma(fma(Q4, r, Q3), r, Q2), r, Q1), r, Q0)
-    half_scale = float_of(np.uint32(bits_of(shifted) << EXPONENT))
-    return fma(r * r, q, r), half_scale
+    return fma(r * r, q, r), power_of_two(shifted)
 
 
 @exact
 def exp(x: Any) -> Any:
     """exp(x) to 1.1 ulp; 0 below -86.98, where 2ⁿ⁻¹ is no normal number (it is under 2e-38)."""
-    # Comparisons this way round leave a NaN what it is.
-    x = EXP_LOW if x < EXP_LOW else x
-    x = EXP_HIGH if x > EXP_HIGH else x
-    p, half_scale = parts_of_exp(x)
+    p, half_scale = parts_of_exp(at_most(at_least(x, EXP_LOW), EXP_HIGH))
     return (TWO + TWO * p) * half_scale
 
 

@@ -1,9 +1,9 @@
 """Matrix product: C = start + A·B, with A read where it lies and B in packed panels.
 
 B is cut into panels of PANEL columns; in a panel the numbers lie in the order in which the register
-tile (vectors.py) reads them. Panels are made on the way, a block of DEPTH rows at a time (it stays
-in the cache nearest to the core while all of A passes by), or once beforehand, where many products
-have the same B. Rows of A are shared out evenly to tiles of up to ROWS rows.
+tile (tile.py) reads them. Panels are made on the way, or once beforehand where many products have
+the same B. STRIPE rows of A at a time, which stay in the second cache, go past all panels, DEPTH
+steps of the depth at a time. Rows are shared out evenly to tiles of up to ROWS rows.
 
 Each sum is one chain in the order of the depth, c = fma(a, b, c), wherever its tile lies: the bits
 do not depend on the sizes of blocks, on what was packed when, or on the number of threads. The
@@ -11,12 +11,19 @@ error is at most K·eps·Σ|a||b| (K the depth), as for any order.
 
 `start` is nothing (0 rows), a bias (1 row, added to all), or a matrix, which may be C itself.
 Tried on products of the presets, on cores shared with others; how much faster, medians of pairs:
-tiles of 6 x 64 instead of 14 x 32, 1.2; pages of 2 MiB (memory.py), 1.06 to 1.17; fetching the tile
-of C below ahead of its turn, 1.04; an A whose rows lie across memory turned round first instead of
-read there, up to 1.5 where it is large; STRIPE of 192 rows instead of 96, 1.07. Without effect
-beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to 768, STRIPE beyond 192, arrays that
-begin at different places in a page. Slower: copying a number of A to all lanes within the
-multiply-add, 0.5 to 0.9 (the loads become the limit).
+tiles of 6 x 64 instead of 14 x 32, 1.2; pages of 2 MiB (memory.py), 1.06 to 1.17. Asking for the
+tile of C below a row at a time instead of all of it at once, 1.05 to 1.10 (all at once was 1.04
+itself: its 24 lines from afar take every place in which the next steps could wait for theirs);
+also for a share of the panel behind this one with each tile, 1.03 to 1.08 more; the two together
+bring operands from afar to within a tenth of ones close by. An A across memory copied row by row
+and read by a tile for it, instead of turned round, 1.03 to 1.2. A stripe at a time past the panels,
+instead of all rows past each panel, 1.03 to 1.1 where there are 512 rows.
+Without effect beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to 768, STRIPE of 96 or 288,
+GROUP of 256 or 1024, two steps of the depth between two jumps or eight, a stride of panels known to
+the compiler, arrays that begin at different places in a page, asking for lines of this panel ahead.
+Slower: copying a number of A to all lanes within the multiply-add, 0.5 to 0.9 (the loads become the
+limit). What is left: the loop alone, with all it reads close by, makes 96 % of the peak on a quiet
+core, and 80 % beside a neighbour on the same core, with whom it shares the places to start from.
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), sec. 4-6.
 """
 
@@ -27,13 +34,13 @@ import numpy as np
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.linking import linked
 from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.tile import make_tile
 from tinygpt_np.kernels.vectors import (
     LANES,
     ROWS,
     VECTORS,
     copy_vector,
     load,
-    make_tile,
     store,
     transpose_block,
 )
@@ -41,18 +48,17 @@ from tinygpt_np.kernels.vectors import (
 # The forms of B: as it is (K, N), transposed (N, K), or in panels.
 PLAIN, TRANSPOSED, PACKED = 0, 1, 2
 PANEL = LANES * VECTORS
-DEPTH, STRETCH = 256, 512
+# At once: steps of the depth in a block, and in a stretch of blocks; columns packed; rows of A.
+DEPTH, STRETCH, GROUP, STRIPE = 256, 512, 8 * PANEL, 32 * ROWS
 # Up to so many rows of A a panel is read once or twice only, and packing it would cost more.
 FEW_ROWS = 2 * ROWS
 
-# Rows of a transposed A that are turned round at once.
-STRIPE = 32 * ROWS
-
 # A thread's own memory for what is packed on the way: zeros to start from, a tile at the edge of C,
-# a panel, and a stripe of A turned round; in numbers, as are the places where they begin.
+# panels, and a stripe of A, whose rows do not all begin on the same few lines of a cache; in
+# numbers, as are the places where they begin.
 EDGE, PANELS = PANEL, PANEL + ROWS * LANES
-STRIPES = PANELS + DEPTH * PANEL
-ROOM = STRIPES + STRIPE * STRETCH
+STRIPES = PANELS + STRETCH * GROUP
+ROOM = STRIPES + (STRIPE + LANES) * STRETCH
 
 HALF = LANES * max(VECTORS // 2, 1)
 wide, half, narrow = make_tile(VECTORS), make_tile(HALF // LANES), make_tile(1)
@@ -94,31 +100,50 @@ def copy_block(
 
 @linked
 def tile_product(
-    height: Any, a: Any, a_stride: Any, panel: Any, panel_stride: Any,
-    start: Any, start_stride: Any, c: Any, c_stride: Any, width: Any, depth: Any, room: Any,
+    height: Any, a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any,
+    start: Any, start_stride: Any, c: Any, c_stride: Any, width: Any, depth: Any, fetch: Any,
+    room: Any,
 ) -> None:  # fmt: skip
     """Up to ROWS rows of A times one panel, or some of its columns from a whole vector on.
 
     The last panel goes in two halves or vector by vector; an incomplete one goes through `room`.
+    fetch: what to ask for meanwhile, an address.
     """
     column = 0
     while column < width:
         b, count = panel + 4 * column, min(width - column, PANEL)
         s, s_stride, t, t_stride = start + 4 * column, start_stride, c + 4 * column, c_stride
         if count == PANEL:
-            wide(height, a, a_stride, b, panel_stride, s, s_stride, t, t_stride, depth)
+            wide(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
+                 fetch)  # fmt: skip
         elif count >= HALF:
             count = HALF
-            half(height, a, a_stride, b, panel_stride, s, s_stride, t, t_stride, depth)
+            half(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
+                 fetch)  # fmt: skip
         else:
             count = min(count, LANES)
             if count < LANES:
                 s, s_stride, t, t_stride = room + 4 * EDGE, 4 * LANES, room + 4 * EDGE, 4 * LANES
                 copy_block(start + 4 * column, start_stride, s, s_stride, height, count)
-            narrow(height, a, a_stride, b, panel_stride, s, s_stride, t, t_stride, depth)
+            narrow(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
+                   fetch)  # fmt: skip
             if count < LANES:
                 copy_block(t, t_stride, c + 4 * column, c_stride, height, count)
         column += count
+
+
+@exact
+def copy_rows(
+    source: Any, source_stride: Any, target: Any, target_stride: Any, rows: Any, columns: Any
+) -> None:
+    """copy_block for many columns: by vectors as far as they go."""
+    whole = columns // LANES * LANES
+    for row in range(rows):
+        here, there = source + row * source_stride, target + row * target_stride
+        for column in range(0, 4 * whole, 4 * LANES):
+            copy_vector(here + column, there + column)
+        for column in range(4 * whole, 4 * columns, 4):
+            store(there + column, load(here + column))
 
 
 @linked
@@ -146,13 +171,7 @@ def pack(b: Any, b_stride: Any, form: Any, width: Any, depth: Any, panel: Any) -
     if form == TRANSPOSED:
         transpose(b, b_stride, depth, width, panel, stride)
     else:
-        whole = width // LANES * LANES
-        for row in range(depth):
-            source, target = b + row * b_stride, panel + row * stride
-            for column in range(0, 4 * whole, 4 * LANES):
-                copy_vector(source + column, target + column)
-            for column in range(4 * whole, 4 * width, 4):
-                store(target + column, load(source + column))
+        copy_rows(b, b_stride, panel, stride, depth, width)
     for row in range(depth):
         for column in range(4 * width, stride, 4):
             store(panel + row * stride + column, np.float32(0))
@@ -160,43 +179,35 @@ def pack(b: Any, b_stride: Any, form: Any, width: Any, depth: Any, panel: Any) -
 
 @exact
 def panel_product(
-    a: Any, a_stride: Any, panel: Any, panel_stride: Any, start: Any, start_stride: Any,
-    c: Any, c_stride: Any, rows: Any, width: Any, depth: Any, room: Any,
+    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, start: Any,
+    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel."""
+    """Rows of A times one panel; fetches the one that lies behind it, a share with each tile."""
     tiles = (rows + ROWS - 1) // ROWS
+    size = panel_stride * depth
     for tile in range(tiles):
         row = rows * tile // tiles
         tile_product(
-            rows * (tile + 1) // tiles - row, a + row * a_stride, a_stride, panel, panel_stride,
-            start + row * start_stride, start_stride, c + row * c_stride, c_stride, width, depth,
-            room,
+            rows * (tile + 1) // tiles - row, a + row * (4 if across else a_stride), a_stride,
+            across, panel, panel_stride, start + row * start_stride, start_stride,
+            c + row * c_stride, c_stride, width, depth, panel + size + size * tile // tiles, room,
         )  # fmt: skip
 
 
 @exact
 def stretch_product(
-    a: Any, a_stride: Any, low: Any, high: Any, b: Any, b_stride: Any, form: Any, column: Any,
-    width: Any, depth: Any, few: Any, start: Any, start_stride: Any, c: Any, c_stride: Any,
-    rows: Any, room: Any,
+    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, start: Any,
+    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Rows of A, from low to high in the depth, times the panel of B that begins at a column."""
-    blocks = (high - low + DEPTH - 1) // DEPTH
+    """Rows of A times one panel, a block of the depth at a time."""
+    blocks = (depth + DEPTH - 1) // DEPTH
     for block in range(blocks):
-        k, end = low + (high - low) * block // blocks, low + (high - low) * (block + 1) // blocks
-        panel, panel_stride = room + 4 * PANELS, padded(width)
-        corner = at(b, b_stride, form, k, column)
-        if form == PACKED:
-            panel = b + 4 * column * depth + k * panel_stride
-        elif form == PLAIN and width == PANEL and few:
-            panel, panel_stride = corner, b_stride
-        else:
-            pack(corner, b_stride, form, width, end - k, panel)
-        if k > low:
+        k, end = depth * block // blocks, depth * (block + 1) // blocks
+        if k > 0:
             start, start_stride = c, c_stride
         panel_product(
-            a + 4 * (k - low), a_stride, panel, panel_stride, start, start_stride, c, c_stride,
-            rows, width, end - k, room,
+            a + k * (a_stride if across else 4), a_stride, across, panel + k * panel_stride,
+            panel_stride, start, start_stride, c, c_stride, rows, width, end - k, room,
         )  # fmt: skip
 
 
@@ -207,26 +218,45 @@ def product(
     rows: Any, columns: Any, depth: Any, room: Any,
 ) -> None:  # fmt: skip
     """matmul by addresses and strides in bytes; start_step is 4, or 0 where all start from zero."""
-    stripe = STRIPE if across else rows
+    in_place = form == PLAIN and rows <= FEW_ROWS
+    # Where all rows pass by at once, each panel is packed just before.
+    group = GROUP if rows > STRIPE else PANEL
     stretches = (depth + STRETCH - 1) // STRETCH
     for stretch in range(stretches):
         low, high = depth * stretch // stretches, depth * (stretch + 1) // stretches
         if low > 0:
             start, start_stride, start_step = c, c_stride, 4
-        for row in range(0, rows, stripe):
-            height = min(stripe, rows - row)
-            a_part, a_part_stride = a + row * a_stride + 4 * low, a_stride
-            if across:
-                a_part, a_part_stride = room + 4 * STRIPES, 4 * STRETCH
-                source = a + low * a_stride + 4 * row
-                transpose(source, a_stride, height, high - low, a_part, a_part_stride)
-            for column in range(0, columns, PANEL):
-                stretch_product(
-                    a_part, a_part_stride, low, high, b, b_stride, form, column,
-                    min(PANEL, columns - column), depth, rows <= FEW_ROWS,
-                    start + row * start_stride + column * start_step, start_stride,
-                    c + row * c_stride + 4 * column, c_stride, height, room,
-                )  # fmt: skip
+        for first in range(0, columns, group):
+            last = min(first + group, columns)
+            if form != PACKED:
+                for column in range(first, last, PANEL):
+                    width = min(PANEL, last - column)
+                    if not (in_place and width == PANEL):
+                        panel = room + 4 * (PANELS + (column - first) * (high - low))
+                        pack(at(b, b_stride, form, low, column), b_stride, form, width,
+                             high - low, panel)  # fmt: skip
+            for row in range(0, rows, STRIPE):
+                height = min(STRIPE, rows - row)
+                a_part, a_part_stride = a + row * a_stride + 4 * low, a_stride
+                if across:
+                    a_part, a_part_stride = room + 4 * STRIPES, 4 * (STRIPE + LANES)
+                    source = a + low * a_stride + 4 * row
+                    if first == 0 or rows > STRIPE:
+                        copy_rows(source, a_stride, a_part, a_part_stride, high - low, height)
+                for column in range(first, last, PANEL):
+                    width = min(PANEL, last - column)
+                    panel_stride = padded(width)
+                    panel = room + 4 * (PANELS + (column - first) * (high - low))
+                    if form == PACKED:
+                        panel = b + 4 * column * depth + low * panel_stride
+                    elif in_place and width == PANEL:
+                        panel, panel_stride = at(b, b_stride, form, low, column), b_stride
+                    stretch_product(
+                        a_part, a_part_stride, across, panel, panel_stride,
+                        start + row * start_stride + column * start_step, start_stride,
+                        c + row * c_stride + 4 * column, c_stride, height, width, high - low,
+                        room,
+                    )  # fmt: skip
 
 
 @exact

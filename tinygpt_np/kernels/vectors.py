@@ -1,24 +1,23 @@
-"""Vectors of the host's width, in memory addressed by number: what a matrix product is made of.
+"""Vectors of the host's width, and memory addressed by number: what kernels are made of.
 
-Numba vectorises loops, but does not keep a tile of sums in registers from step to step; here LLVM
-is told to, in its own language, through intrinsics. An address is an int64; strides are in bytes.
-
-The register tile is the heart. Of C = A·B it holds ROWS x (VECTORS·LANES) sums; at each step along
-the depth it loads VECTORS vectors of a row of B, and for each row one number of A, copied to all
-lanes, and does ROWS·VECTORS fused multiply-adds. More sums for each load means fewer instructions
-between them: with 32 registers, 6 x 4 sums take 1.4 instructions a multiply-add, 14 x 2 take 1.9
-and are a third slower wherever the core is shared (both reach the peak where it is not).
-Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
+Numba vectorises loops over arrays, but with vectors of half the width where it thinks better of it,
+and with the rest of a loop done number by number: for a row of 40 scores, half of the work. Here a
+Vector is a type: LANES float32, with + - * / and what is below, mixed freely with single numbers.
+Nothing is regrouped. An address is an int64; strides are in bytes.
 """
 
+import operator
 from collections.abc import Callable
 from typing import Any, cast
 
 from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
+from numba.core import typeconv
+from numba.core.typing import templates
 
 # Numba has no types to offer.
-intrinsic: Any = cast(Any, extending).intrinsic
+extend, templating, convert = cast(Any, extending), cast(Any, templates), cast(Any, typeconv)
+intrinsic: Any = extend.intrinsic
 
 
 def tile_of_host(machine: str, features: dict[str, bool]) -> tuple[int, int, int, bool]:
@@ -39,7 +38,6 @@ LANES, ROWS, VECTORS, FUSED = tile_of_host(
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
 BYTES = ir.IntType(8).as_pointer()
-Sums = list[list[Any]]
 
 
 class Emitter:
@@ -72,147 +70,63 @@ class Emitter:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
         return self.builder.shuffle_vector(a, b, mask)
 
-    def prefetch(self, pointer: Any) -> None:
-        """Asks for a line to be fetched into the nearest cache, to be written to."""
+    def prefetch(self, pointer: Any, to_write: bool = False) -> None:
+        """Asks for a line to be fetched: to be written to, into the nearest cache; else into the
+        second, which has room for it until it is needed."""
         name, number = "llvm.prefetch.p0", ir.IntType(32)
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
             module, ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]), name
         )
-        self.builder.call(function, [pointer, number(1), number(3), number(1)])
+        write, near = (1, 3) if to_write else (0, 2)
+        self.builder.call(function, [pointer, number(write), number(near), number(1)])
 
     def multiplied_and_added(self, a: Any, b: Any, c: Any) -> Any:
         if not self.fused:
             return self.builder.fadd(self.builder.fmul(a, b), c)
-        name = f"llvm.fma.v{self.lanes}f32"
+        return self.fma(a, b, c)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        name = "llvm.fma.f32" if a.type == FLOAT else f"llvm.fma.v{a.type.count}f32"
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
-            module, ir.FunctionType(self.vector, [self.vector] * 3), name
+            module, ir.FunctionType(a.type, [a.type] * 3), name
         )
         return self.builder.call(function, [a, b, c])
 
+    def larger(self, x: Any, bound: Any) -> Any:
+        """bound where x is below it, else x, a NaN too."""
+        return self.builder.select(self.builder.fcmp_ordered("<", x, bound), bound, x)
 
-def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = FUSED) -> Any:
-    """The intrinsic that makes a tile of C of up to `rows` rows and vectors·lanes columns."""
+    def smaller(self, x: Any, bound: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered(">", x, bound), bound, x)
 
-    @intrinsic
-    def tile(
-        context: Any,
-        height: Any,
-        a: Any,
-        a_stride: Any,
-        b: Any,
-        b_stride: Any,
-        start: Any,
-        start_stride: Any,
-        c: Any,
-        c_stride: Any,
-        depth: Any,
-    ) -> Any:
-        """C = start + A·B, `height` rows of it, each sum in the order of the depth."""
+    def power_of_two(self, exponent: Any) -> Any:
+        whole: Any = ir.IntType(32)
+        places = whole(23)
+        if exponent.type != FLOAT:
+            whole = ir.VectorType(whole, self.lanes)
+            places = ir.Constant(whole, [23] * self.lanes)
+        shifted = self.builder.shl(self.builder.bitcast(exponent, whole), places)
+        return self.builder.bitcast(shifted, exponent.type)
 
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            height, *places = args
-            done = builder.append_basic_block("tile.done")
-            impossible = builder.append_basic_block("tile.impossible")
-            switch = builder.switch(height, impossible)
-            builder.position_at_end(impossible)
-            builder.unreachable()
-            for each in range(1, rows + 1):
-                block = builder.append_basic_block(f"tile.{each}")
-                switch.add_case(INT(each), block)
-                builder.position_at_end(block)
-                emit = TileEmitter(builder, each, vectors, lanes, fused)
-                emit.tile(*places)
-                builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
+    def folded(self, vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
+        """The lanes brought together: the two halves, lane by lane, and so on."""
+        half = self.lanes // 2
+        while half:
+            upper = [half + lane if lane < half else lane for lane in range(self.lanes)]
+            vector = operation(vector, self.shuffled(vector, vector, upper))
+            half //= 2
+        return self.builder.extract_element(vector, ir.IntType(32)(0))
 
-        return types.void(*[types.int64] * 10), codegen
-
-    return tile
-
-
-class TileEmitter(Emitter):
-    """Writes a tile of a given height."""
-
-    # Steps along the depth between two jumps.
-    UNROLLED = 4
-    # Rows of A that share a pointer; one each would need more registers than there are.
-    SHARING = 4
-
-    def __init__(self, builder: Any, height: int, vectors: int, lanes: int, fused: bool) -> None:
-        super().__init__(builder, lanes, fused)
-        self.height, self.vectors = height, vectors
-
-    def tile(
-        self, a: Any, a_stride: Any, b: Any, b_stride: Any, start: Any, start_stride: Any,
-        c: Any, c_stride: Any, depth: Any,
-    ) -> None:  # fmt: skip
-        builder, width = self.builder, 4 * self.lanes
-        every = [(row, vector) for row in range(self.height) for vector in range(self.vectors)]
-        sums = [self.load(self.at(start, start_stride, r, v * width)) for r, v in every]
-        # The tile below is next; where C is large, it is far away.
-        for r, v in every:
-            self.prefetch(self.at(c, c_stride, self.height + r, v * width))
-        self.strides = [builder.mul(a_stride, INT(i)) for i in range(self.SHARING)]
-        self.b_stride = b_stride
-        sharing = range(0, self.height, self.SHARING)
-        pointers = [self.at(b), *(self.at(a, a_stride, row) for row in sharing)]
-        rest = builder.and_(depth, INT(self.UNROLLED - 1))
-        state = [*pointers, *sums]
-        state = self.loop(builder.sub(depth, rest), self.UNROLLED, state, len(pointers))
-        state = self.loop(rest, 1, state, len(pointers))
-        for (r, v), total in zip(every, state[len(pointers) :], strict=True):
-            self.store(total, self.at(c, c_stride, r, v * width))
-
-    def loop(self, count: Any, steps: int, state: list[Any], split: int) -> list[Any]:
-        """A loop over `count` (a multiple of steps) of the depth; the state before and after."""
-        builder = self.builder
-        before = builder.block
-        body, after = (builder.append_basic_block(f"tile.{name}") for name in ("loop", "after"))
-        builder.cbranch(builder.icmp_signed(">", count, INT(0)), body, after)
-        builder.position_at_end(body)
-        left = builder.phi(INT)
-        left.add_incoming(count, before)
-        inside = [builder.phi(value.type) for value in state]
-        for phi, value in zip(inside, state, strict=True):
-            phi.add_incoming(value, before)
-        pointers, sums = inside[:split], inside[split:]
-        for step in range(steps):
-            pointers, sums = self.step(pointers, sums, step, steps)
-        remaining = builder.sub(left, INT(steps))
-        left.add_incoming(remaining, body)
-        found = [*pointers, *sums]
-        for phi, value in zip(inside, found, strict=True):
-            phi.add_incoming(value, body)
-        builder.cbranch(builder.icmp_signed(">", remaining, INT(0)), body, after)
-        builder.position_at_end(after)
-        merged = [builder.phi(value.type) for value in state]
-        for phi, untouched, value in zip(merged, state, found, strict=True):
-            phi.add_incoming(untouched, before)
-            phi.add_incoming(value, body)
-        return merged
-
-    def step(
-        self, pointers: list[Any], sums: list[Any], step: int, steps: int
-    ) -> tuple[list[Any], list[Any]]:
-        """One step along the depth; A's pointers along memory move at the last of `steps`."""
-        builder, width = self.builder, 4 * self.lanes
-        b, *rows = pointers
-        vectors = [self.load(builder.gep(b, [INT(v * width)])) for v in range(self.vectors)]
-        found: list[Any] = []
-        for row in range(self.height):
-            shared, offset = divmod(row, self.SHARING)
-            place = builder.gep(rows[shared], [self.strides[offset]])
-            place = builder.gep(place, [INT(4 * step)])
-            number = self.copied_to_all_lanes(self.load(place, FLOAT))
-            for v, vector in enumerate(vectors):
-                before = sums[row * self.vectors + v]
-                found.append(self.multiplied_and_added(number, vector, before))
-        if step == steps - 1:
-            rows = [builder.gep(pointer, [INT(4 * steps)]) for pointer in rows]
-        return [builder.gep(b, [self.b_stride]), *rows], found
+    def first_lanes(self, vector: Any, count: Any, rest: Any) -> Any:
+        numbers = ir.VectorType(INT, self.lanes)
+        undefined: Any = ir.Constant(numbers, cast(Any, ir).Undefined)
+        counts = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        counts = self.builder.shuffle_vector(counts, undefined, zeros)
+        lanes = ir.Constant(numbers, list(range(self.lanes)))
+        return self.builder.select(self.builder.icmp_signed("<", lanes, counts), vector, rest)
 
 
 def typed(result: Any, arguments: int, emit: Callable[..., Any]) -> Any:
@@ -288,3 +202,147 @@ def transpose_block(
             emit.store(rows[row], emit.at(target, target_stride, row))
 
     return typed(types.void, 4, emit_transpose)
+
+
+class VectorType(types.Type):
+    """LANES float32. A single one stands for a vector of it."""
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        return convert.Conversion.safe if other == types.float32 else None
+
+
+Vector: Any = VectorType(name=f"float32 x {LANES}")
+
+
+@extend.register_model(VectorType)
+class VectorModel(extend.models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        base: Any = super()
+        base.__init__(manager, kind, ir.VectorType(FLOAT, LANES))
+
+
+@extend.lower_cast(types.float32, VectorType)
+def copied_to_all_lanes(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+    return Emitter(builder).copied_to_all_lanes(value)
+
+
+def arithmetic(operation: Callable[..., Any], instruction: str) -> None:
+    """Teaches Numba an operation on two vectors, or on one and a number."""
+
+    @templating.infer_global(operation)
+    class Typing(templating.AbstractTemplate):  # pyright: ignore[reportUnusedClass]
+        def generic(self, args: Any, kws: Any) -> Any:
+            if Vector in args and all(kind in (Vector, types.float32) for kind in args):
+                return templating.signature(Vector, Vector, Vector)
+            return None
+
+    @extend.lower_builtin(operation, VectorType, VectorType)
+    def lower(  # pyright: ignore[reportUnusedFunction]
+        context: Any, builder: Any, signature: Any, args: Any
+    ) -> Any:
+        return getattr(builder, instruction)(*args)
+
+
+operators: Any = operator
+arithmetic(operators.add, "fadd")
+arithmetic(operators.sub, "fsub")
+arithmetic(operators.mul, "fmul")
+arithmetic(operators.truediv, "fdiv")
+
+
+@intrinsic
+def load_vector(context: Any, address: Any) -> Any:
+    """The LANES float32 from an address on."""
+
+    def emit_load(emit: Emitter, address: Any) -> Any:
+        return emit.load(emit.at(address))
+
+    return typed(Vector, 1, emit_load)
+
+
+@intrinsic
+def store_vector(context: Any, address: Any, value: Any) -> Any:
+    """Writes a vector, or LANES times a float32, to an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit = Emitter(builder)
+        emit.store(args[1], emit.at(args[0]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, Vector), codegen
+
+
+@intrinsic
+def all_lanes(context: Any, number: Any) -> Any:
+    """A float32 in all lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return args[0]
+
+    return Vector(Vector), codegen
+
+
+def lanewise(emit: Callable[..., Any], *kinds: Any) -> Any:
+    """An intrinsic that does the same with single numbers and, lane by lane, with vectors."""
+    kind = Vector if Vector in kinds else types.float32
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return emit(Emitter(builder), *args)
+
+    return kind(*[kind] * len(kinds)), codegen
+
+
+@intrinsic
+def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a·b + c, rounded once."""
+    return lanewise(Emitter.fma, a, b, c)
+
+
+@intrinsic
+def at_least(context: Any, x: Any, low: Any) -> Any:
+    """The larger of the two; of x only, a NaN stays one."""
+    return lanewise(Emitter.larger, x, low)
+
+
+@intrinsic
+def at_most(context: Any, x: Any, high: Any) -> Any:
+    """The smaller of the two; of x only, a NaN stays one."""
+    return lanewise(Emitter.smaller, x, high)
+
+
+@intrinsic
+def power_of_two(context: Any, exponent: Any) -> Any:
+    """The float32 whose exponent, biased by 127, is what stands in another's lowest 8 bits."""
+    return lanewise(Emitter.power_of_two, exponent)
+
+
+@intrinsic
+def sum_of(context: Any, vector: Any) -> Any:
+    """The sum of a vector's lanes: of the two halves, lane by lane, and so on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return Emitter(builder).folded(args[0], builder.fadd)
+
+    return types.float32(Vector), codegen
+
+
+@intrinsic
+def largest_of(context: Any, vector: Any) -> Any:
+    """The largest of a vector's lanes; with a NaN among them, that or another of them."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit = Emitter(builder)
+        return emit.folded(args[0], emit.larger)
+
+    return types.float32(Vector), codegen
+
+
+@intrinsic
+def first_lanes(context: Any, vector: Any, count: Any, rest: Any) -> Any:
+    """The first `count` lanes of a vector, with `rest` in the others."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector, count, rest = args
+        return Emitter(builder).first_lanes(vector, count, rest)
+
+    return Vector(Vector, types.int64, Vector), codegen
