@@ -35,7 +35,7 @@ FLOORS = [
     {"config", "tokenizer", "data", "checkpoint", "metrics", "generate", "threads"},
     {"kernels", "optim"},
     {"backend"},
-    {"language_model", "decode", "model", "bigram"},
+    {"language_model", "decode", "decode_compiled", "model", "bigram"},
     {"products", "micro_batch", "parallel"},
     {"engine"},
     {"gradcheck"},

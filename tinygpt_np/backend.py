@@ -15,7 +15,12 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
+def is_compiled(operations: Any) -> bool:
+    """Whether a module of operations is a backend other than ops/."""
+    compiled = [module for name, module in BACKENDS.items() if name != "numpy"]
+    return getattr(operations, "__name__", "") in compiled
+
+
 def truth_of(operations: Any) -> Any:
     """What a module of operations is held against: ops/ for a backend, any other is its own."""
-    compiled = [module for name, module in BACKENDS.items() if name != "numpy"]
-    return load("numpy") if getattr(operations, "__name__", "") in compiled else operations
+    return load("numpy") if is_compiled(operations) else operations

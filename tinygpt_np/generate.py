@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.ops import softmax
 
 
 def generate(
@@ -55,10 +54,9 @@ def draw(
     if top_k is not None and top_k < scaled.shape[-1]:
         smallest = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]  # (B, 1)
         scaled = np.where(scaled < smallest, -np.inf, scaled)  # (B, V)
-    probs, _ = softmax.forward(scaled)  # (B, V)
-    cumulative = probs.cumsum(axis=-1)  # (B, V)
-    # Scaled by the last sum, which rounding may leave below 1, so that no draw falls off the end.
-    threshold = rng.random((len(probs), 1)) * cumulative[:, -1:]  # (B, 1)
+    # Softmax without its division: the last sum is the total, and draws are scaled by it instead.
+    cumulative = np.exp(scaled).cumsum(axis=-1)  # (B, V)
+    threshold = rng.random((len(scaled), 1)) * cumulative[:, -1:]  # (B, 1)
     return (cumulative <= threshold).sum(axis=-1)  # (B,)
 
 

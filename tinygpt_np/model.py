@@ -5,6 +5,7 @@ only attention needs to know which rows make up one text. The head is tied to th
 Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
 """
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -135,6 +136,10 @@ class GPT(LanguageModel):
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
         """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after."""
+        if backends.is_compiled(self.ops):
+            # Imported here, for it brings the compiler with it.
+            compiled = importlib.import_module("tinygpt_np.decode_compiled")
+            return compiled.CompiledDecoder(self, batch).read
         return Decoder(self, batch).read
 
     def first_not_finite(self, tokens: np.ndarray, masks: Tensors, grads: Tensors) -> str:
