@@ -30,7 +30,19 @@ def calling(tile: Any) -> Callable[..., None]:
         a, b, start, c = addresses
         a_stride, b_stride, start_stride, c_stride = strides
         tile(
-            height, a, a_stride, across, b, b_stride, start, start_stride, c, c_stride, depth, fetch
+            height,
+            a,
+            a_stride,
+            across,
+            b,
+            b_stride,
+            start,
+            start_stride,
+            c,
+            c_stride,
+            depth,
+            fetch,
+            64,
         )
 
     return call

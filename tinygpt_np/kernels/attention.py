@@ -92,7 +92,7 @@ def to_columns(
         width = (min(end - column, PANEL) + LANES - 1) // LANES * LANES
         tile_product(
             height, a, a_stride, False, panels + 4 * (column * depth + skipped), stride, room, 0,
-            c + 4 * (column + skipped), c_stride, width - skipped, depth, panels, room,
+            c + 4 * (column + skipped), c_stride, width - skipped, depth, panels, 0, room,
         )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def by_rows(
         stride = padded(width)
         tile_product(
             height, a + 4 * first, a_stride, False, panels + 4 * column * depth + first * stride,
-            stride, room, 0, c + 4 * column, c_stride, width, end - first, panels, room,
+            stride, room, 0, c + 4 * column, c_stride, width, end - first, panels, 0, room,
         )  # fmt: skip
 
 
@@ -290,7 +290,7 @@ def add_dq(
             start, start_stride = (room, 0) if origin == 0 else (c, stride)
             tile_product(
                 height, dscores + 4 * row, row_stride, True, panel, padded(width), start,
-                start_stride, c, stride, width, min(rank, row + height - origin), panel, room,
+                start_stride, c, stride, width, min(rank, row + height - origin), panel, 0, room,
             )  # fmt: skip
 
 

@@ -138,11 +138,12 @@ def read_block(
     matmul(heads[:rows], False, out_w[layer], PACKED, mid[:rows], mid[:rows], room)
     layer_norm.forward_rows(mid[:rows], norm[2], norm[3], normed[:rows], mean, rstd)
     matmul(normed[:rows], False, up_w[layer], PACKED, up_b[layer], hidden[:rows], room)
-    for n in range(rows):
-        if exact:
+    if exact:
+        # Row by row, for how a value comes out may depend on its place in what is given at once.
+        for n in range(rows):
             gelu_exact.forward_values(hidden[n], activated[n])
-        else:
-            gelu.forward_values(hidden[n], activated[n])
+    else:
+        gelu.forward_values(hidden[:rows].reshape(-1), activated[:rows].reshape(-1))
     add_bias(mid[:rows], down_b[layer, 0], x[:rows])
     matmul(activated[:rows], False, down_w[layer], PACKED, x[:rows], x[:rows], room)
 

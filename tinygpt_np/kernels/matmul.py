@@ -14,10 +14,11 @@ Tried on products of the presets, on cores shared with others; how much faster, 
 tiles of 6 x 64 instead of 14 x 32, 1.2; pages of 2 MiB (memory.py), 1.06 to 1.17. Asking for the
 tile of C below a row at a time instead of all of it at once, 1.05 to 1.10 (all at once was 1.04
 itself: its 24 lines from afar take every place in which the next steps could wait for theirs);
-also for a share of the panel behind this one with each tile, 1.03 to 1.08 more; the two together
-bring operands from afar to within a tenth of ones close by. An A across memory copied row by row
-and read by a tile for it, instead of turned round, 1.03 to 1.2. A stripe at a time past the panels,
-instead of all rows past each panel, 1.03 to 1.1 where there are 512 rows.
+also for a share of the next panel with each tile, 1.03 to 1.08 more (of one still to be packed, for
+the rows it is packed from, 1.0 to 1.08); together they bring operands from afar to within a tenth
+of ones close by. An A across memory copied row by row and read by a tile for it, instead of turned
+round, 1.03 to 1.2. A stripe at a time past the panels, instead of all rows past each panel, 1.03 to
+1.1 where there are 512 rows.
 Without effect beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to 768, STRIPE of 96 or 288,
 GROUP of 256 or 1024, two steps of the depth between two jumps or eight, a stride of panels known to
 the compiler, arrays that begin at different places in a page, asking for lines of this panel ahead.
@@ -33,7 +34,7 @@ import numpy as np
 
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.linking import linked
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.memory import LINE, Arena
 from tinygpt_np.kernels.tile import make_tile
 from tinygpt_np.kernels.vectors import (
     LANES,
@@ -102,12 +103,12 @@ def copy_block(
 def tile_product(
     height: Any, a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any,
     start: Any, start_stride: Any, c: Any, c_stride: Any, width: Any, depth: Any, fetch: Any,
-    room: Any,
+    fetch_stride: Any, room: Any,
 ) -> None:  # fmt: skip
     """Up to ROWS rows of A times one panel, or some of its columns from a whole vector on.
 
     The last panel goes in two halves or vector by vector; an incomplete one goes through `room`.
-    fetch: what to ask for meanwhile, an address.
+    fetch, fetch_stride: what to ask for meanwhile, see tile.py.
     """
     column = 0
     while column < width:
@@ -115,18 +116,18 @@ def tile_product(
         s, s_stride, t, t_stride = start + 4 * column, start_stride, c + 4 * column, c_stride
         if count == PANEL:
             wide(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                 fetch)  # fmt: skip
+                 fetch, fetch_stride)  # fmt: skip
         elif count >= HALF:
             count = HALF
             half(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                 fetch)  # fmt: skip
+                 fetch, fetch_stride)  # fmt: skip
         else:
             count = min(count, LANES)
             if count < LANES:
                 s, s_stride, t, t_stride = room + 4 * EDGE, 4 * LANES, room + 4 * EDGE, 4 * LANES
                 copy_block(start + 4 * column, start_stride, s, s_stride, height, count)
             narrow(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                   fetch)  # fmt: skip
+                   fetch, fetch_stride)  # fmt: skip
             if count < LANES:
                 copy_block(t, t_stride, c + 4 * column, c_stride, height, count)
         column += count
@@ -180,35 +181,71 @@ def pack(b: Any, b_stride: Any, form: Any, width: Any, depth: Any, panel: Any) -
 @exact
 def panel_product(
     a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, start: Any,
-    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any, room: Any,
+    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any,
+    next_rows: Any, next_lines: Any, fetch: Any, fetch_stride: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel; fetches the one that lies behind it, a share with each tile."""
+    """Rows of A times one panel; each tile fetches a share of what comes next.
+
+    That is, from `fetch` on, next_rows rows of next_lines lines.
+    """
     tiles = (rows + ROWS - 1) // ROWS
-    size = panel_stride * depth
     for tile in range(tiles):
-        row = rows * tile // tiles
+        row, line, rest = (
+            rows * tile // tiles,
+            tile * next_lines // tiles,
+            tile * next_lines % tiles,
+        )
         tile_product(
             rows * (tile + 1) // tiles - row, a + row * (4 if across else a_stride), a_stride,
             across, panel, panel_stride, start + row * start_stride, start_stride,
-            c + row * c_stride, c_stride, width, depth, panel + size + size * tile // tiles, room,
+            c + row * c_stride, c_stride, width, depth,
+            fetch + 4 * LINE * line + next_rows * rest // tiles * fetch_stride, fetch_stride, room,
         )  # fmt: skip
 
 
 @exact
 def stretch_product(
-    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, start: Any,
-    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any, room: Any,
+    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, source: Any,
+    source_stride: Any, form: Any, start: Any, start_stride: Any, c: Any, c_stride: Any, rows: Any,
+    width: Any, depth: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel, a block of the depth at a time."""
+    """Rows of A times one panel, a block of the depth at a time.
+
+    source: where the panel that comes next lies in B, for it to be packed; for form PACKED it is
+    there already, behind this one.
+    """
     blocks = (depth + DEPTH - 1) // DEPTH
     for block in range(blocks):
         k, end = depth * block // blocks, depth * (block + 1) // blocks
         if k > 0:
             start, start_stride = c, c_stride
+        here = panel + k * panel_stride
+        fetch, fetch_stride = panel + end * panel_stride, 4 * LINE
+        next_rows, next_lines = (end - k) * panel_stride // (4 * LINE), 1
+        if form == PLAIN:
+            fetch, fetch_stride = source + k * source_stride, source_stride
+            next_rows, next_lines = end - k, (PANEL + LINE - 1) // LINE
+        elif form == TRANSPOSED:
+            fetch, fetch_stride = source + 4 * k, source_stride
+            next_rows, next_lines = PANEL, (end - k + LINE - 1) // LINE
         panel_product(
-            a + k * (a_stride if across else 4), a_stride, across, panel + k * panel_stride,
-            panel_stride, start, start_stride, c, c_stride, rows, width, end - k, room,
+            a + k * (a_stride if across else 4), a_stride, across, here, panel_stride, start,
+            start_stride, c, c_stride, rows, width, end - k, next_rows, next_lines, fetch,
+            fetch_stride, room,
         )  # fmt: skip
+
+
+@exact
+def pack_group(
+    b: Any, b_stride: Any, form: Any, in_place: Any, low: Any, high: Any, first: Any, last: Any,
+    room: Any,
+) -> None:  # fmt: skip
+    """Packs rows low to high of the panels from column first to last, but what is read in place."""
+    for column in range(first, last, PANEL):
+        width = min(PANEL, last - column)
+        if not (in_place and width == PANEL):
+            panel = room + 4 * (PANELS + (column - first) * (high - low))
+            pack(at(b, b_stride, form, low, column), b_stride, form, width, high - low, panel)
 
 
 @linked
@@ -229,12 +266,7 @@ def product(
         for first in range(0, columns, group):
             last = min(first + group, columns)
             if form != PACKED:
-                for column in range(first, last, PANEL):
-                    width = min(PANEL, last - column)
-                    if not (in_place and width == PANEL):
-                        panel = room + 4 * (PANELS + (column - first) * (high - low))
-                        pack(at(b, b_stride, form, low, column), b_stride, form, width,
-                             high - low, panel)  # fmt: skip
+                pack_group(b, b_stride, form, in_place, low, high, first, last, room)
             for row in range(0, rows, STRIPE):
                 height = min(STRIPE, rows - row)
                 a_part, a_part_stride = a + row * a_stride + 4 * low, a_stride
@@ -253,6 +285,8 @@ def product(
                         panel, panel_stride = at(b, b_stride, form, low, column), b_stride
                     stretch_product(
                         a_part, a_part_stride, across, panel, panel_stride,
+                        at(b, b_stride, form, low, column + PANEL), b_stride,
+                        form if group == PANEL else PACKED,
                         start + row * start_stride + column * start_step, start_stride,
                         c + row * c_stride + 4 * column, c_stride, height, width, high - low,
                         room,

@@ -16,7 +16,6 @@ from typing import Any
 
 from numba import types
 
-from tinygpt_np.kernels.memory import LINE
 from tinygpt_np.kernels.vectors import FLOAT, FUSED, INT, LANES, ROWS, Emitter, intrinsic
 
 
@@ -38,12 +37,13 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
         c_stride: Any,
         depth: Any,
         fetch: Any,
+        fetch_stride: Any,
     ) -> Any:
         """C = start + A·B, `height` rows of it, each sum in the order of the depth.
 
         across: 0, or 1 where A lies across memory, so that a_stride leads from step to step.
         fetch: the address of what will be needed next, which need not be valid; every UNROLLED
-        steps one line from there on is asked for.
+        steps a line is asked for, and the next lies fetch_stride behind it.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -65,7 +65,7 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
             builder.position_at_end(done)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 12), codegen
+        return types.void(*[types.int64] * 13), codegen
 
     return tile
 
@@ -86,12 +86,13 @@ class TileEmitter(Emitter):
 
     def tile(
         self, a: Any, a_stride: Any, b: Any, b_stride: Any, start: Any, start_stride: Any,
-        c: Any, c_stride: Any, depth: Any, fetch: Any,
+        c: Any, c_stride: Any, depth: Any, fetch: Any, fetch_stride: Any,
     ) -> None:  # fmt: skip
         builder, width = self.builder, 4 * self.lanes
         every = [(row, vector) for row in range(self.height) for vector in range(self.vectors)]
         sums = [self.load(self.at(start, start_stride, r, v * width)) for r, v in every]
         self.a_stride, self.b_stride, self.c_stride = a_stride, b_stride, c_stride
+        self.fetch_stride = fetch_stride
         self.strides = [builder.mul(a_stride, INT(i)) for i in range(self.SHARING)]
         sharing = range(0, 1 if self.across else self.height, self.SHARING)
         # The tile below is next; where C is large, it is far away.
@@ -133,7 +134,7 @@ class TileEmitter(Emitter):
             below = builder.gep(below, [self.c_stride])
         if steps > 1:
             self.prefetch(fetch)
-            fetch = builder.gep(fetch, [INT(4 * LINE)])
+            fetch = builder.gep(fetch, [self.fetch_stride])
         for step in range(steps):
             pointers, sums = self.step(pointers, sums, step, steps)
         remaining = builder.sub(left, INT(steps))
