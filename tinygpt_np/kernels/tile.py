@@ -16,7 +16,7 @@ from typing import Any
 
 from numba import types
 
-from tinygpt_np.kernels.vectors import FLOAT, FUSED, INT, LANES, ROWS, Emitter, intrinsic
+from tinygpt_np.kernels.vectors import FLOAT, FUSED, INT, LANES, ROWS, VECTORS, Emitter, intrinsic
 
 
 def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = FUSED) -> Any:
@@ -42,8 +42,8 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
         """C = start + A·B, `height` rows of it, each sum in the order of the depth.
 
         across: 0, or 1 where A lies across memory, so that a_stride leads from step to step.
-        fetch: the address of what will be needed next, which need not be valid; every UNROLLED
-        steps a line is asked for, and the next lies fetch_stride behind it.
+        fetch: the address of what will be needed next, which need not be valid; every few steps a
+        line is asked for, and the next lies fetch_stride behind it.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -60,6 +60,8 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
                     switch.add_case(INT(each + rows * is_across), block)
                     builder.position_at_end(block)
                     emit = TileEmitter(builder, each, vectors, is_across, lanes, fused)
+                    # Others are at the edges of C only, and each takes time to compile.
+                    emit.whole = each == rows and vectors == VECTORS
                     emit.tile(a, a_stride, *places)
                     builder.branch(done)
             builder.position_at_end(done)
@@ -73,8 +75,8 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
 class TileEmitter(Emitter):
     """Writes a tile of a given height."""
 
-    # Steps along the depth between two jumps.
-    UNROLLED = 4
+    # Steps along the depth between two jumps: of a whole tile, and of one that is rare.
+    MANY, FEW = 4, 2
     # Rows of A along memory that share a pointer; one each would need too many registers.
     SHARING = 4
 
@@ -83,6 +85,7 @@ class TileEmitter(Emitter):
     ) -> None:
         super().__init__(builder, lanes, fused)
         self.height, self.vectors, self.across = height, vectors, across
+        self.whole = True
 
     def tile(
         self, a: Any, a_stride: Any, b: Any, b_stride: Any, start: Any, start_stride: Any,
@@ -100,12 +103,16 @@ class TileEmitter(Emitter):
         pointers = [below, self.at(fetch), self.at(b)]
         pointers += [self.at(a, a_stride, row) for row in sharing]
         self.split = len(pointers)
-        rest = builder.and_(depth, INT(self.UNROLLED - 1))
-        whole = builder.sub(depth, rest)
-        most = INT(self.UNROLLED * self.height)
-        first = builder.select(builder.icmp_signed("<", whole, most), whole, most)
-        state = self.loop(first, self.UNROLLED, [*pointers, *sums], fetching=True)
-        state = self.loop(builder.sub(whole, first), self.UNROLLED, state)
+        state = [*pointers, *sums]
+        steps = self.MANY if self.whole else self.FEW
+        rest = builder.and_(depth, INT(steps - 1))
+        many = builder.sub(depth, rest)
+        if self.whole:
+            most = INT(steps * self.height)
+            first = builder.select(builder.icmp_signed("<", many, most), many, most)
+            state = self.loop(first, steps, state, fetching=True)
+            many = builder.sub(many, first)
+        state = self.loop(many, steps, state)
         state = self.loop(rest, 1, state)
         for (r, v), total in zip(every, state[self.split :], strict=True):
             self.store(total, self.at(c, c_stride, r, v * width))
