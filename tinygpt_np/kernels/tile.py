@@ -59,9 +59,9 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
                     block = builder.append_basic_block(f"tile.{each}")
                     switch.add_case(INT(each + rows * is_across), block)
                     builder.position_at_end(block)
-                    emit = TileEmitter(builder, each, vectors, is_across, lanes, fused)
                     # Others are at the edges of C only, and each takes time to compile.
-                    emit.whole = each == rows and vectors == VECTORS
+                    whole = each == rows and vectors == VECTORS
+                    emit = TileEmitter(builder, each, vectors, is_across, whole, lanes, fused)
                     emit.tile(a, a_stride, *places)
                     builder.branch(done)
             builder.position_at_end(done)
@@ -73,7 +73,7 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
 
 
 class TileEmitter(Emitter):
-    """Writes a tile of a given height."""
+    """Writes a tile of a given height; whole: whether it is the one that most of C is made of."""
 
     # Steps along the depth between two jumps: of a whole tile, and of one that is rare.
     MANY, FEW = 4, 2
@@ -81,11 +81,11 @@ class TileEmitter(Emitter):
     SHARING = 4
 
     def __init__(
-        self, builder: Any, height: int, vectors: int, across: bool, lanes: int, fused: bool
-    ) -> None:
+        self, builder: Any, height: int, vectors: int, across: bool, whole: bool, lanes: int,
+        fused: bool,
+    ) -> None:  # fmt: skip
         super().__init__(builder, lanes, fused)
-        self.height, self.vectors, self.across = height, vectors, across
-        self.whole = True
+        self.height, self.vectors, self.across, self.whole = height, vectors, across, whole
 
     def tile(
         self, a: Any, a_stride: Any, b: Any, b_stride: Any, start: Any, start_stride: Any,
