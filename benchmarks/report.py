@@ -59,13 +59,18 @@ def numbers(turns: summary.Turns, flops: float, tokens: int, limit: float | None
     }
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """The table of one contest."""
+def preface(found: dict[str, Any], console: Console) -> bool:
+    """Says who was left out and whether it was stopped; tells if there is a round to show."""
     for reason in found["left_out"].values():
         console.print(f"[yellow]left out:[/yellow] {escape(reason)}")
     if found["stopped"]:
         console.print(f"[bold]stopped after {found['rounds']} whole rounds[/bold]")
-    if not found["rounds"]:
+    return bool(found["rounds"])
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """The table of one contest."""
+    if not preface(found, console):
         return
     sides = {name: side for name, side in found["sides"].items() if name != PEAK}
     ours = next(iter(sides))

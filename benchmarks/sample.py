@@ -122,11 +122,7 @@ def numbers(seconds: Sequence[float], recompute: Sequence[float], count: int) ->
 
 def show(found: dict[str, Any], console: Console) -> None:
     """The table, part by part."""
-    for reason in found["left_out"].values():
-        console.print(f"[yellow]left out:[/yellow] {escape(reason)}")
-    if found["stopped"]:
-        console.print(f"[bold]stopped after {found['rounds']} whole rounds[/bold]")
-    if not found["rounds"]:
+    if not report.preface(found, console):
         return
     title = f"{found['tokens']} tokens from one: {found['rounds']} rounds"
     table = Table(title=title, title_justify="left")
