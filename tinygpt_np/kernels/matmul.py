@@ -90,13 +90,17 @@ def padded(width: Any) -> Any:
 
 
 @exact
-def copy_block(
+def copy_rows(
     source: Any, source_stride: Any, target: Any, target_stride: Any, rows: Any, columns: Any
 ) -> None:
+    """Copies rows of numbers, by vectors as far as they go."""
+    whole = columns // LANES * LANES
     for row in range(rows):
-        for column in range(columns):
-            value = load(source + row * source_stride + 4 * column)
-            store(target + row * target_stride + 4 * column, value)
+        here, there = source + row * source_stride, target + row * target_stride
+        for column in range(0, 4 * whole, 4 * LANES):
+            copy_vector(here + column, there + column)
+        for column in range(4 * whole, 4 * columns, 4):
+            store(there + column, load(here + column))
 
 
 @linked
@@ -125,26 +129,12 @@ def tile_product(
             count = min(count, LANES)
             if count < LANES:
                 s, s_stride, t, t_stride = room + 4 * EDGE, 4 * LANES, room + 4 * EDGE, 4 * LANES
-                copy_block(start + 4 * column, start_stride, s, s_stride, height, count)
+                copy_rows(start + 4 * column, start_stride, s, s_stride, height, count)
             narrow(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
                    fetch, fetch_stride)  # fmt: skip
             if count < LANES:
-                copy_block(t, t_stride, c + 4 * column, c_stride, height, count)
+                copy_rows(t, t_stride, c + 4 * column, c_stride, height, count)
         column += count
-
-
-@exact
-def copy_rows(
-    source: Any, source_stride: Any, target: Any, target_stride: Any, rows: Any, columns: Any
-) -> None:
-    """copy_block for many columns: by vectors as far as they go."""
-    whole = columns // LANES * LANES
-    for row in range(rows):
-        here, there = source + row * source_stride, target + row * target_stride
-        for column in range(0, 4 * whole, 4 * LANES):
-            copy_vector(here + column, there + column)
-        for column in range(4 * whole, 4 * columns, 4):
-            store(there + column, load(here + column))
 
 
 @linked
