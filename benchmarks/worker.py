@@ -1,9 +1,9 @@
-"""A process that builds one side of a benchmark, warms it up, and works when it is told to.
+"""A process that works when it is told to.
 
-    python -m benchmarks.worker '{"build": "benchmarks.ours:train", "options": {…}, "warm_up": 1}'
+    python -m benchmarks.worker '{"serve": "module:Class", "options": {…}}'
 
-Lines of JSON. First it writes, unasked, how the warm-up went. Then for each {"steps": n} it reads,
-it takes n steps and writes the seconds of each and its peak memory. When its input ends, it ends.
+Lines of JSON. For each {"do": method, …} it reads, it calls that method of the class's one object
+with the other values, and writes what that returned. When its input ends, it ends.
 """
 
 import importlib
@@ -32,31 +32,47 @@ class Job(NamedTuple):
     agreement: Callable[[Any], list[float]]
 
 
-def timed(job: Job) -> tuple[float, Any]:
-    """The seconds of one step, and what it returned."""
-    arguments = job.draw()
-    began = time.perf_counter()
-    returned = job.step(*arguments)
-    return time.perf_counter() - began, returned
+class Steps:
+    """Repeats the steps of one job. build: "module:function" that makes it from the options."""
+
+    def __init__(self, build: str, options: dict[str, Any]) -> None:
+        self.build, self.options = build, options
+
+    def start(self, warm_up: float) -> dict[str, Any]:
+        """Builds the job and takes its first steps; what they took is none of the samples.
+
+        warm_up: how long they go on after the first, in which compilers work, in seconds.
+        """
+        began = time.perf_counter()
+        self.job: Job = named(self.build)(**self.options)
+        built = time.perf_counter() - began
+        seconds: list[float] = []
+        agreement: list[float] = []
+        while len(seconds) < WARM_UP_STEPS or sum(seconds[1:]) < warm_up:
+            last, returned = self.timed()
+            seconds.append(last)
+            if len(seconds) <= WARM_UP_STEPS:
+                agreement += self.job.agreement(returned)
+        report = {"flops": self.job.flops, "build_seconds": built, "agreement": agreement}
+        report |= {"first_step_seconds": seconds[0], "step_seconds": seconds[-1]}
+        return report | {"warm_up_seconds": time.perf_counter() - began}
+
+    def timed(self) -> tuple[float, Any]:
+        """The seconds of one step, and what it returned."""
+        arguments = self.job.draw()
+        began = time.perf_counter()
+        returned = self.job.step(*arguments)
+        return time.perf_counter() - began, returned
+
+    def turn(self, steps: int) -> dict[str, Any]:
+        """The seconds of each of so many steps, and the most memory so far."""
+        return {"seconds": [self.timed()[0] for _ in range(steps)], "memory": peak_memory()}
 
 
-def warm_up(build: Callable[[], Job], least: float) -> tuple[Job, dict[str, Any]]:
-    """Builds the job and takes its first steps; what they took is none of the samples.
-
-    least: how long they go on after the first, in which compilers work, in seconds.
-    """
-    began = time.perf_counter()
-    job = build()
-    report: dict[str, Any] = {"flops": job.flops, "build_seconds": time.perf_counter() - began}
-    seconds: list[float] = []
-    agreement: list[float] = []
-    while len(seconds) < WARM_UP_STEPS or sum(seconds[1:]) < least:
-        last, returned = timed(job)
-        seconds.append(last)
-        if len(seconds) <= WARM_UP_STEPS:
-            agreement += job.agreement(returned)
-    report |= {"first_step_seconds": seconds[0], "step_seconds": seconds[-1]}
-    return job, report | {"agreement": agreement, "warm_up_seconds": time.perf_counter() - began}
+def named(place: str) -> Any:
+    """What stands at "module:name"."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def peak_memory() -> int:
@@ -77,19 +93,12 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # Whatever a library prints must not be taken for an answer.
 
-    def answer(what: dict[str, Any]) -> None:
-        print(json.dumps(what), file=answers, flush=True)
-
     asked = json.loads(sys.argv[1])
-    module, _, function = asked["build"].partition(":")
-    job, report = warm_up(
-        lambda: getattr(importlib.import_module(module), function)(**asked["options"]),
-        asked["warm_up"],
-    )
-    answer(report)
+    server = named(asked["serve"])(**asked["options"])
     for line in sys.stdin:
-        seconds = [timed(job)[0] for _ in range(json.loads(line)["steps"])]
-        answer({"seconds": seconds, "memory": peak_memory()})
+        request = json.loads(line)
+        answer = getattr(server, request.pop("do"))(**request)
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":

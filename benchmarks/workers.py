@@ -33,18 +33,21 @@ class Side:
     warm_up: float = 1.0
 
 
-class Worker:
-    """A side at work in a process of its own. ready: how its warm-up went."""
+class Process:
+    """A worker's process. name: in errors. serve: the "module:Class" that answers."""
 
-    def __init__(self, side: Side, threads: int) -> None:
-        """Starts it, and returns when it has warmed up. Raises WorkerError."""
-        self.side = side
+    def __init__(self, name: str, serve: str, options: dict[str, Any], threads: int) -> None:
+        self.name = name
         # Closed with the worker.
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        asked = {"build": side.build, "options": side.options, "warm_up": side.warm_up}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.worker", json.dumps(asked)],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.worker",
+                json.dumps({"serve": serve, "options": options}),
+            ],
             env=os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, str(threads)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -53,26 +56,18 @@ class Worker:
             # Ctrl-C is for the parent, which then ends its workers itself.
             start_new_session=True,
         )
-        try:
-            self.ready = self.answer()
-        except BaseException:
-            self.close()
-            raise
 
-    def turn(self, steps: int) -> dict[str, Any]:
-        """Lets it take some steps: {"seconds": [of each], "memory": most bytes so far}."""
+    def ask(self, do: str, **values: Any) -> Any:
+        """What a method of the object there returns. Raises WorkerError if the process ends."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
-            print(json.dumps({"steps": steps}), file=self.process.stdin, flush=True)
+            print(json.dumps({"do": do, **values}), file=self.process.stdin, flush=True)
         except BrokenPipeError:
             self.process.wait()
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise WorkerError(f"{self.side.name} has stopped: {self.last_words()}")
+            raise WorkerError(f"{self.name} has stopped: {self.last_words()}")
         return json.loads(line)
 
     def last_words(self) -> str:
@@ -96,3 +91,22 @@ class Worker:
             self.process.wait()
         self.process.stdout.close()
         self.errors.close()
+
+
+class Worker(Process):
+    """A side at work in a process of its own. ready: how its warm-up went."""
+
+    def __init__(self, side: Side, threads: int) -> None:
+        """Starts it, and returns when it has warmed up. Raises WorkerError."""
+        options = {"build": side.build, "options": side.options}
+        super().__init__(side.name, "benchmarks.worker:Steps", options, threads)
+        self.side = side
+        try:
+            self.ready: dict[str, Any] = self.ask("start", warm_up=side.warm_up)
+        except BaseException:
+            self.close()
+            raise
+
+    def turn(self, steps: int) -> dict[str, Any]:
+        """Lets it take some steps: {"seconds": [of each], "memory": most bytes so far}."""
+        return self.ask("turn", steps=steps)
