@@ -1,0 +1,180 @@
+"""Where kernels are opened and take their turns: the inside of a worker of the kernel benchmark.
+
+One process holds all rungs of a ladder, so that they differ in nothing but themselves; each peer
+has a process of its own. `source` is the module whose rungs(operation) gives them.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import limits, tasks
+from benchmarks.compiles import Compiles
+from benchmarks.gate import TRIALS, Trial, Wrong
+from benchmarks.ladders import Call, Rung, Way
+from benchmarks.tasks import Task
+from tinygpt_np.threads import limited
+
+# A sample repeats a step until it has taken this long, for what a step of microseconds takes is
+# lost beside the reading of a clock; a turn goes on for so long, in seconds, or so many samples.
+SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
+
+
+@dataclass
+class Entrant:
+    """Somebody whose turn may come. repeat: steps of a sample."""
+
+    step: Callable[[], Any]
+    restore: Callable[[], None]
+    threads: int
+    repeat: int = 1
+
+
+class Bench:
+    """Answers the conductor, kernels.py. seed: of the inputs; the same for all processes."""
+
+    def __init__(self, source: str, seed: int, options: dict[str, Any]) -> None:
+        self.source: Any = importlib.import_module(source)
+        if hasattr(self.source, "set_up"):
+            self.source.set_up(**options)
+        self.seed = seed
+        self.pools: dict[int, ThreadPoolExecutor] = {}
+        self.entrants: dict[int, Entrant] = {}
+        self.compiles = Compiles()
+        self.threads, self.limit = 0, ExitStack()
+        self.compiled: dict[tuple[str, str, str], float] = {}
+
+    def about(self) -> dict[str, Any]:
+        """Versions of what runs here."""
+        return self.source.about() if hasattr(self.source, "about") else {}
+
+    def begin(self, operation: str, direction: str, shape: str) -> list[dict[str, Any]]:
+        """Forgets the task before. Gives the rungs that go in this direction, in their order."""
+        self.entrants.clear()
+        self.task: Task = tasks.task(operation, direction, shape)
+        self.rungs: list[Rung] = [
+            rung for rung in self.source.rungs(operation) if direction in rung.ways
+        ]
+        self.trials = [Trial(self.task, self.seed, number) for number in range(TRIALS)]
+        return [
+            {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
+             "reference": rung.reference, "able": self.task.flops <= rung.most}
+            for rung in self.rungs
+        ]  # fmt: skip
+
+    def open(self, name: str, threads: int) -> dict[str, Any]:
+        """Lets a rung through the gate; "key" is what its turns are asked for by.
+
+        Without a key, "wrong" says why. compile_seconds: None if nothing is compiled, 0 if it was
+        kept on disk. first_seconds: of the first step, without compiling.
+        """
+        (rung,) = (rung for rung in self.rungs if rung.name == name)
+        way = rung.ways[self.task.direction]
+        report: dict[str, Any] = {"wrong": None}
+        self.set_threads(threads)
+        try:
+            for number, trial in enumerate(self.trials):
+                call = trial.call(threads, self.pool(threads))
+                step, seconds = self.first(way, call, rung.name, report, number)
+                trial.check(call)
+        except Wrong as wrong:
+            return {"wrong": str(wrong)}
+        entrant = Entrant(step, self.restorer(call), threads, repeats(seconds))
+        return report | {"key": self.add(entrant), "step_seconds": seconds}
+
+    def first(
+        self, way: Way, call: Call, name: str, report: dict[str, Any], number: int
+    ) -> tuple[Callable[[], Any], float]:
+        """The step, taken once; of the first trial it is told what was compiled."""
+        before = self.compiles.seconds
+        step = way.prepare(call)
+        within = self.compiles.seconds
+        began = time.perf_counter()
+        returned = step()
+        seconds = time.perf_counter() - began
+        after = self.compiles.seconds
+        if way.collect is not None:
+            way.collect(call, returned)
+        if number == 0:
+            key = (self.task.operation, self.task.direction, name)
+            spent = self.compiled.setdefault(key, after - before)
+            report["compile_seconds"] = spent if way.compiled else None
+            report["first_seconds"] = seconds - (after - within)
+        return step, seconds
+
+    def restorer(self, call: Call) -> Callable[[], None]:
+        """Puts the inputs that a kernel changes back to what they were."""
+        pairs = [
+            (call.inputs[name], self.trials[-1].inputs[name]) for name in self.task.how.changed
+        ]
+
+        def restore() -> None:
+            for array, values in pairs:
+                array[...] = values
+
+        return restore
+
+    def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
+        """A limit of the machine as an entrant. "amount": FLOPs or bytes of a step."""
+        step, amount = limits.make(name, threads, size, self.pool(threads))
+        step()  # Compiles.
+        began = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - began
+        entrant = Entrant(step, lambda: None, threads, repeats(seconds))
+        return {"key": self.add(entrant), "amount": amount, "step_seconds": seconds}
+
+    def turn(self, key: int) -> list[float]:
+        """The seconds of a step, in each sample of a turn. The step before them is not timed."""
+        entrant = self.entrants[key]
+        seconds: list[float] = []
+        spent = 0.0
+        self.set_threads(entrant.threads)
+        if entrant.repeat > 1:
+            entrant.step()
+        while spent < TURN_SECONDS and len(seconds) < SAMPLES:
+            entrant.restore()
+            began = time.perf_counter()
+            for _ in range(entrant.repeat):
+                entrant.step()
+            took = time.perf_counter() - began
+            spent += took
+            seconds.append(took / entrant.repeat)
+        return seconds
+
+    def set_threads(self, threads: int) -> None:
+        """Those of BLAS and of Numba, if they are others: to find them takes a millisecond."""
+        if threads != self.threads:
+            self.limit.close()
+            self.limit.enter_context(limited(threads))
+            self.threads = threads
+
+    def asm(self, name: str) -> float | None:
+        """The share of packed vector instructions among a rung's arithmetic; see asm.py."""
+        from benchmarks import asm
+
+        (rung,) = (rung for rung in self.rungs if rung.name == name)
+        return asm.packed_share(rung.ways[self.task.direction].compiled)
+
+    def memory(self) -> int:
+        from benchmarks.worker import peak_memory
+
+        return peak_memory()
+
+    def pool(self, threads: int) -> ThreadPoolExecutor:
+        if threads not in self.pools:
+            self.pools[threads] = ThreadPoolExecutor(threads)
+        return self.pools[threads]
+
+    def add(self, entrant: Entrant) -> int:
+        key = len(self.entrants)
+        self.entrants[key] = entrant
+        return key
+
+
+def repeats(seconds: float) -> int:
+    return max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))

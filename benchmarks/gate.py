@@ -1,0 +1,67 @@
+"""The gate before the clock: what a kernel writes is held against float64, or it is not timed.
+
+It is called twice, with fresh random inputs and outliers among them. What it writes is NaN before,
+so that nothing that was left out can look right; what it only reads must stay as it was; and each
+number must be as near to the truth as rounding explains, place by place.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from benchmarks.ladders import Call
+from benchmarks.tasks import Task, Truth
+
+# Twice, or a kernel that returns what it returned last would pass.
+TRIALS = 2
+
+
+class Wrong(Exception):  # noqa: N818 - not an error of ours: a kernel is wrong.
+    """Says where a kernel is wrong."""
+
+
+class Trial:
+    """Inputs of a task and what must come of them."""
+
+    def __init__(self, task: Task, seed: int, number: int) -> None:
+        self.task = task
+        self.inputs = task.how.inputs(task.sizes, np.random.default_rng((seed, number)))
+        self.truth = task.how.truth(self.inputs)
+
+    def call(self, threads: int, pool: ThreadPoolExecutor) -> Call:
+        """A call of its own arrays, with nothing in its outputs yet."""
+        inputs = {name: array.copy() for name, array in self.inputs.items()}
+        outputs = {
+            name: np.full(shape, np.nan, np.float32)
+            for name, shape in self.task.how.outputs(self.task.sizes).items()
+        }
+        return Call(self.task.sizes, inputs, outputs, threads, pool)
+
+    def check(self, call: Call) -> None:
+        """Raises Wrong unless the call did what it should."""
+        for name, array in self.inputs.items():
+            if name not in self.task.how.changed and not same(array, call.inputs[name]):
+                raise Wrong(f"{name} is changed, and should only be read")
+        for name, truth in self.truth.items():
+            compare(name, call.arrays[name], truth)
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def compare(name: str, found: np.ndarray, truth: Truth) -> None:
+    """Raises Wrong at the worst place, unless |found - truth| <= bound everywhere. NaN is wrong."""
+    bound = np.broadcast_to(truth.bound, truth.values.shape)
+    error = np.abs(found.astype(np.float64) - truth.values)
+    if (error <= bound).all():
+        return
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = np.nan_to_num(error / bound, nan=np.inf)
+    worst = tuple(int(i) for i in np.unravel_index(np.argmax(excess), error.shape))
+    where = f"{name}[{', '.join(map(str, worst))}]"
+    count = int((~(error <= bound)).sum())
+    raise Wrong(
+        f"{where} is {found[worst]:.6g}, should be {truth.values[worst]:.6g} ± {bound[worst]:.1g}; "
+        f"{count} of {error.size} places are wrong"
+    )

@@ -1,0 +1,113 @@
+"""Softmax, from a loop in Python to what attention and the loss are made with.
+
+To be told: what each rung gained.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladders import Rung, by_rows, direct
+from benchmarks.tasks import plain
+from tinygpt_np.compiling import exact
+from tinygpt_np.kernels import softmax as trained
+from tinygpt_np.ops import softmax
+
+backward = plain(softmax.backward)
+
+
+def python_forward(x: np.ndarray, probs: np.ndarray) -> None:
+    for n, row in enumerate(x.tolist()):
+        largest = max(row)
+        exps = [math.exp(value - largest) for value in row]
+        total = sum(exps)
+        probs[n] = [value / total for value in exps]
+
+
+def python_backward(dprobs: np.ndarray, probs: np.ndarray, dx: np.ndarray) -> None:
+    for n, (upstream, row) in enumerate(zip(dprobs.tolist(), probs.tolist(), strict=True)):
+        mean = sum(a * b for a, b in zip(upstream, row, strict=True))
+        dx[n] = [p * (d - mean) for d, p in zip(upstream, row, strict=True)]
+
+
+def numpy_forward(x: np.ndarray, probs: np.ndarray) -> None:
+    probs[...] = softmax.forward(x)[0]
+
+
+def numpy_backward(dprobs: np.ndarray, probs: np.ndarray, dx: np.ndarray) -> None:
+    dx[...] = backward(dprobs, (probs, None))
+
+
+@exact
+def three_passes(x: Any, probs: Any) -> None:
+    for n in range(x.shape[0]):
+        largest = x[n, 0]
+        for v in range(x.shape[1]):
+            largest = max(largest, x[n, v])
+        total = np.float32(0)
+        for v in range(x.shape[1]):
+            probs[n, v] = math.exp(x[n, v] - largest)
+            total += probs[n, v]
+        for v in range(x.shape[1]):
+            probs[n, v] /= total
+
+
+@exact
+def two_passes_back(dprobs: Any, probs: Any, dx: Any) -> None:
+    for n in range(probs.shape[0]):
+        mean = np.float32(0)
+        for v in range(probs.shape[1]):
+            mean += dprobs[n, v] * probs[n, v]
+        for v in range(probs.shape[1]):
+            dx[n, v] = probs[n, v] * (dprobs[n, v] - mean)
+
+
+@exact
+def online(x: Any, probs: Any) -> None:
+    for n in range(x.shape[0]):
+        largest, total = x[n, 0], np.float32(1)
+        for v in range(1, x.shape[1]):
+            if x[n, v] > largest:
+                total = total * math.exp(largest - x[n, v]) + np.float32(1)
+                largest = x[n, v]
+            else:
+                total += math.exp(x[n, v] - largest)
+        for v in range(x.shape[1]):
+            probs[n, v] = math.exp(x[n, v] - largest) / total
+
+
+RUNGS = [
+    Rung(
+        "Python",
+        "Lists and loops, a number at a time.",
+        {"forward": direct(python_forward), "backward": direct(python_backward)},
+        most=2e7,
+    ),
+    Rung(
+        "NumPy",
+        "A pass over memory, and a new array, for each operation.",
+        {"forward": direct(numpy_forward), "backward": direct(numpy_backward)},
+    ),
+    Rung(
+        "three passes",
+        "The loops compiled, as they are written: the largest, the exponentials, the quotients.",
+        {"forward": direct(three_passes), "backward": direct(two_passes_back)},
+    ),
+    Rung(
+        "online",
+        "The largest and the total in one pass: the total is scaled when a larger one turns up.",
+        {"forward": direct(online)},
+    ),
+    Rung(
+        "vectors",
+        "exp as a polynomial without a branch and sums that may be regrouped: 16 at a time.",
+        {"forward": direct(trained.forward_rows), "backward": direct(trained.backward_rows)},
+    ),
+    Rung(
+        "parallel",
+        "The same kernel, rows shared out to threads.",
+        {"forward": by_rows(trained.forward_rows), "backward": by_rows(trained.backward_rows)},
+        threads="several",
+    ),
+]

@@ -1,0 +1,84 @@
+"""What bounds a kernel: multiply-adds a second, bytes a second, and what BLAS makes of them.
+
+The peak is a loop of nothing but independent vector FMAs (peak.py). Bandwidth is that of the triad
+a = b + s·c (McCalpin's STREAM), which reads two arrays and writes one, in a working set of any
+size: what fits a cache comes from that cache. Each thread has arrays of its own.
+"""
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from benchmarks import peak
+from tinygpt_np.compiling import exact
+from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.vectors import LANES, fma, load_vector, store_vector
+
+VECTOR = 4 * LANES
+FACTOR = np.float32(0.5)
+# A step takes about so many FLOPs or bytes of a thread, more than it takes to start one.
+FLOPS, BYTES = 2e8, 1 << 23
+# Rows and columns of the product that BLAS is given.
+BLAS = 1024
+
+
+@exact
+def triad(a: Any, b: Any, c: Any, times: Any) -> None:
+    """a = b + c/2, all flat and of whole vectors, so many times."""
+    target, first, second = a.ctypes.data, b.ctypes.data, c.ctypes.data
+    for _ in range(times):
+        for place in range(0, 4 * a.size, VECTOR):
+            found = fma(load_vector(second + place), FACTOR, load_vector(first + place))
+            store_vector(target + place, found)
+
+
+def make(
+    name: str, threads: int, size: int, pool: ThreadPoolExecutor
+) -> tuple[Callable[[], Any], float]:
+    """A step on so many threads, and its FLOPs ("peak", "BLAS") or bytes ("triad").
+
+    size: bytes of the triad's arrays, all threads' together.
+    """
+    return MAKERS[name](threads, size, pool)
+
+
+def make_peak(threads: int, _: int, pool: ThreadPoolExecutor) -> tuple[Callable[[], Any], float]:
+    each = 2 * peak.LANES * peak.ACCUMULATORS
+    rounds = round(FLOPS / each)
+    step = functools.partial(on_all, pool, [functools.partial(peak.multiply_add, rounds)] * threads)
+    return step, float(threads * rounds * each)
+
+
+def make_triad(
+    threads: int, size: int, pool: ThreadPoolExecutor
+) -> tuple[Callable[[], Any], float]:
+    count = max(size // threads // 12 // LANES, 1) * LANES
+    times = max(round(BYTES / (12 * count)), 1)
+    arena = Arena()
+    tasks: list[Callable[[], Any]] = []
+    for _ in range(threads):
+        arrays = [arena.zeros(count) for _ in range(3)]
+        for number, array in enumerate(arrays):
+            array[...] = number
+        tasks.append(functools.partial(triad, *arrays, times))
+    return functools.partial(on_all, pool, tasks), 12.0 * count * times * threads
+
+
+def make_blas(threads: int, _: int, pool: ThreadPoolExecutor) -> tuple[Callable[[], Any], float]:
+    """The threads are BLAS's own."""
+    a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
+    return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3
+
+
+def on_all(pool: ThreadPoolExecutor, tasks: list[Callable[[], Any]]) -> None:
+    mine, *others = tasks
+    running = [pool.submit(task) for task in others]
+    mine()
+    for each in running:
+        each.result()
+
+
+MAKERS = {"peak": make_peak, "triad": make_triad, "BLAS": make_blas}

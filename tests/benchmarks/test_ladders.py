@@ -1,0 +1,82 @@
+"""Every rung does its task, at sizes that nothing divides; and the last is what training uses."""
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from benchmarks import ladders, tasks
+from benchmarks.gate import TRIALS, Trial
+from benchmarks.ladders import Rung
+from benchmarks.tasks import Task
+
+# Large enough for every loop to go round, small enough for Python.
+SIZES = {"N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003}
+POOL = ThreadPoolExecutor(3)
+CASES = [
+    (operation, direction, rung, threads)
+    for operation in tasks.OPERATIONS
+    for direction in tasks.directions(operation)
+    for rung in ladders.rungs(operation)
+    for threads in ((1,) if rung.threads == "one" else (1, 3))
+    if direction in rung.ways
+]
+NAMES = [f"{operation}-{way}-{rung.name}-{threads}" for operation, way, rung, threads in CASES]
+every_rung = pytest.mark.parametrize(
+    ("operation", "direction", "rung", "threads"), CASES, ids=NAMES
+)
+
+
+@functools.cache
+def trials(operation: str, direction: str) -> list[Trial]:
+    found = tasks.module(operation)
+    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
+    task = Task(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
+    return [Trial(task, 0, number) for number in range(TRIALS)]
+
+
+def climb(rung: Rung, operation: str, direction: str, threads: int) -> None:
+    """Raises Wrong where a rung is."""
+    way = rung.ways[direction]
+    for trial in trials(operation, direction):
+        call = trial.call(threads, POOL)
+        returned = way.prepare(call)()
+        if way.collect is not None:
+            way.collect(call, returned)
+        trial.check(call)
+
+
+@every_rung
+def test_every_rung_is_right(operation: str, direction: str, rung: Rung, threads: int) -> None:
+    climb(rung, operation, direction, threads)
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_the_last_rung_is_the_kernel_of_training_itself(operation: str) -> None:
+    *_, last = [rung for rung in ladders.rungs(operation) if not rung.reference]
+    for way in last.ways.values():
+        rooms = {module_of(function) for function in way.compiled}
+        assert rooms == {f"tinygpt_np.kernels.{operation}"}
+
+
+def module_of(function: Any) -> str:
+    return function.py_func.__module__
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_the_last_rung_goes_in_every_direction(operation: str) -> None:
+    *_, last = [rung for rung in ladders.rungs(operation) if not rung.reference]
+    assert tuple(last.ways) == tasks.directions(operation)
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_rungs_have_names_of_their_own_and_ideas_that_are_sentences(operation: str) -> None:
+    rungs = ladders.rungs(operation)
+    assert len({rung.name for rung in rungs}) == len(rungs)
+    assert all(rung.idea.endswith(".") for rung in rungs)
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_every_shape_has_sizes(operation: str) -> None:
+    assert tuple(tasks.module(operation).SIZES) == tasks.SHAPES
