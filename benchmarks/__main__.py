@@ -5,15 +5,17 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from benchmarks import attention, machine, matmul, sample, train
+from benchmarks import attention, kernels, machine, matmul, sample, tasks, train
 from benchmarks.contest import check_json, run
+from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
 from benchmarks.workers import WorkerError
 from benchmarks.works import WORKS
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
+QUICK_SHAPES = ("cpu",)
 STOPPED = 130  # the exit code of what Ctrl-C ended
 
 
@@ -30,16 +32,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     try:
-        complete = measure(asked)
+        code = climb(asked) if asked.command == "kernels" else contest(asked)
     except (DisagreementError, WorkerError, OSError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except KeyboardInterrupt:
         sys.exit(STOPPED)
-    sys.exit(0 if complete else STOPPED)
+    sys.exit(code)
+
+
+def contest(asked: argparse.Namespace) -> int:
+    """Runs the contest that was asked for; returns the exit code."""
+    return 0 if measure(asked) else STOPPED
+
+
+def climb(asked: argparse.Namespace) -> int:
+    """Runs the ladders; returns the exit code."""
+    plan = Plan(
+        operations=asked.operations or tasks.OPERATIONS,
+        shapes=asked.shapes or (QUICK_SHAPES if asked.quick else tasks.SHAPES),
+        threads=sorted(set(asked.threads or (1, machine.cpus()))),
+        rounds=asked.rounds or (kernels.QUICK_ROUNDS if asked.quick else kernels.ROUNDS),
+        last_only=asked.rungs == "last",
+        asm=asked.asm,
+        peers=tuple(dict.fromkeys(asked.peers)),
+        llmc=None if asked.llmc is None else str(asked.llmc),
+    )
+    found = kernels.run(plan, asked.json or kernels.new_path())
+    return 0 if found["complete"] else STOPPED
 
 
 def measure(asked: argparse.Namespace) -> bool:
-    """Runs what was asked for; returns whether it came to its end."""
+    """Whether it came to its end."""
     if asked.command == "matmul":
         return matmul.run(matmul.SHAPES_OF, asked.rounds or matmul.ROUNDS, asked.json)
     pytorch = importlib.util.find_spec("torch") is not None
@@ -65,6 +88,7 @@ def measure(asked: argparse.Namespace) -> bool:
 def make_parser() -> Parser:
     parser = Parser(prog="python -m benchmarks", description="How fast it is, and against what.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_kernels(commands)
     step = commands.add_parser(
         "train", parents=[common(machine.cpus()), backend()], help="the training step"
     )
@@ -78,6 +102,41 @@ def make_parser() -> Parser:
     commands.add_parser("matmul", parents=[common(1)], help="the products of training, by NumPy's")
     commands.add_parser("sample", parents=[common(machine.cpus())], help="generating text")
     return parser
+
+
+def add_kernels(commands: Any) -> None:
+    climbing = commands.add_parser(
+        "kernels", help="ladders of kernels, from the first try to what training uses"
+    )
+    climbing.add_argument(
+        "operations", nargs="*", metavar="OPERATION", help=", ".join(tasks.OPERATIONS)
+    )
+    climbing.add_argument(
+        "--rungs", choices=["all", "last"], default="all", help="last: what training uses"
+    )
+    climbing.add_argument(
+        "--shapes", nargs="+", metavar="SHAPE", help=f"sizes: {', '.join(tasks.SHAPES)}"
+    )
+    climbing.add_argument(
+        "--threads", type=int, nargs="+", help="of what takes several; by default 1 and all"
+    )
+    climbing.add_argument("--rounds", type=int, help="turns of each; by default enough")
+    climbing.add_argument(
+        "--quick", action="store_true", help="a minute: fewer rounds, and the shape cpu"
+    )
+    climbing.add_argument(
+        "--asm", action="store_true", help="the share of packed vector instructions"
+    )
+    climbing.add_argument(
+        "--peers", nargs="+", default=[], choices=kernels.PEERS, help="who else does it"
+    )
+    climbing.add_argument(
+        "--llmc", type=Path, metavar="DIR", help="a checkout of llm.c, for the peer llmc"
+    )
+    climbing.add_argument("--json", type=Path, metavar="FILE", help="a new file for all samples")
+    climbing.add_argument(
+        "--compare", type=Path, metavar="OLD", help="a result of before: what is slower now?"
+    )
 
 
 def common(threads: int) -> Parser:
@@ -99,18 +158,44 @@ def backend() -> Parser:
 
 def check(asked: argparse.Namespace) -> None:
     """Raises ValueError if it cannot be done, before anything is measured."""
+    if asked.command == "kernels":
+        check_kernels(asked)
+        return
     for name in getattr(asked, "work", ()):
         if name not in WORKS:
             raise ValueError(f"--work must be of {', '.join(WORKS)}, not {name}")
-    if not 1 <= asked.threads <= machine.cpus():
-        have = machine.cpus()
-        raise ValueError(f"--threads must be from 1 to {have}, the CPUs here, not {asked.threads}")
+    check_threads(asked.threads)
     if asked.command == "matmul" and asked.threads != 1:
         raise ValueError(f"--threads must be 1, for a product is one thread's, not {asked.threads}")
+    check_rounds_and_json(asked)
+
+
+def check_threads(threads: int) -> None:
+    have = machine.cpus()
+    if not 1 <= threads <= have:
+        raise ValueError(f"--threads must be from 1 to {have}, the CPUs here, not {threads}")
+
+
+def check_rounds_and_json(asked: argparse.Namespace) -> None:
     if asked.rounds is not None and asked.rounds < 1:
         raise ValueError(f"--rounds must be at least 1, not {asked.rounds}")
     if asked.json is not None:
         check_json(asked.json)
+
+
+def check_kernels(asked: argparse.Namespace) -> None:
+    for name in asked.operations:
+        if name not in tasks.OPERATIONS:
+            known = ", ".join(tasks.OPERATIONS)
+            raise ValueError(f"an operation must be of {known}, not {name}")
+    for name in asked.shapes or ():
+        if name not in tasks.SHAPES:
+            raise ValueError(f"--shapes must be of {', '.join(tasks.SHAPES)}, not {name}")
+    for threads in asked.threads or ():
+        check_threads(threads)
+    if "llmc" in asked.peers and asked.llmc is None:
+        raise ValueError("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    check_rounds_and_json(asked)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks import limits, tasks
+from benchmarks import asm, limits, tasks
 from benchmarks.compiles import Compiles
 from benchmarks.gate import TRIALS, Trial, Wrong
 from benchmarks.ladders import Call, Rung, Way
@@ -34,6 +34,15 @@ class Entrant:
     repeat: int = 1
 
 
+class Tried(NamedTuple):
+    """A step that was taken once. compiling: seconds of that; seconds: the rest."""
+
+    step: Callable[[], Any]
+    call: Call
+    compiling: float
+    seconds: float
+
+
 class Bench:
     """Answers the conductor, kernels.py. seed: of the inputs; the same for all processes."""
 
@@ -52,59 +61,63 @@ class Bench:
         """Versions of what runs here."""
         return self.source.about() if hasattr(self.source, "about") else {}
 
-    def begin(self, operation: str, direction: str, shape: str) -> list[dict[str, Any]]:
-        """Forgets the task before. Gives the rungs that go in this direction, in their order."""
+    def begin(self, operation: str, direction: str, shape: str) -> dict[str, Any]:
+        """Forgets the task before. Gives what the next is, and the rungs that can do it."""
         self.entrants.clear()
         self.task: Task = tasks.task(operation, direction, shape)
         self.rungs: list[Rung] = [
             rung for rung in self.source.rungs(operation) if direction in rung.ways
         ]
         self.trials = [Trial(self.task, self.seed, number) for number in range(TRIALS)]
-        return [
+        about = {"sizes": self.task.sizes, "flops": self.task.flops, "bytes": self.task.bytes}
+        rungs = [
             {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
              "reference": rung.reference, "able": self.task.flops <= rung.most}
             for rung in self.rungs
         ]  # fmt: skip
+        return {"task": about, "rungs": rungs}
 
     def open(self, name: str, threads: int) -> dict[str, Any]:
         """Lets a rung through the gate; "key" is what its turns are asked for by.
 
-        Without a key, "wrong" says why. compile_seconds: None if nothing is compiled, 0 if it was
-        kept on disk. first_seconds: of the first step, without compiling.
+        Without a key, "wrong" says why. compile_seconds: of this rung's first opening here; None if
+        nothing is compiled, 0 if it was kept on disk. first_seconds: of its first step, without
+        compiling.
         """
         (rung,) = (rung for rung in self.rungs if rung.name == name)
         way = rung.ways[self.task.direction]
-        report: dict[str, Any] = {"wrong": None}
         self.set_threads(threads)
+        tried: list[Tried] = []
         try:
-            for number, trial in enumerate(self.trials):
-                call = trial.call(threads, self.pool(threads))
-                step, seconds = self.first(way, call, rung.name, report, number)
-                trial.check(call)
+            for trial in self.trials:
+                tried.append(self.attempt(way, trial.call(threads, self.pool(threads))))
+                trial.check(tried[-1].call)
         except Wrong as wrong:
             return {"wrong": str(wrong)}
-        entrant = Entrant(step, self.restorer(call), threads, repeats(seconds))
-        return report | {"key": self.add(entrant), "step_seconds": seconds}
+        first, last = tried[0], tried[-1]
+        key = (self.task.operation, self.task.direction, name)
+        compiling = self.compiled.setdefault(key, first.compiling)
+        entrant = Entrant(last.step, self.restorer(last.call), threads, repeats(last.seconds))
+        return {
+            "wrong": None,
+            "key": self.add(entrant),
+            "compile_seconds": compiling if way.compiled else None,
+            "first_seconds": first.seconds,
+            "step_seconds": last.seconds,
+        }
 
-    def first(
-        self, way: Way, call: Call, name: str, report: dict[str, Any], number: int
-    ) -> tuple[Callable[[], Any], float]:
-        """The step, taken once; of the first trial it is told what was compiled."""
+    def attempt(self, way: Way, call: Call) -> Tried:
+        """Prepares a step and takes it once."""
         before = self.compiles.seconds
         step = way.prepare(call)
-        within = self.compiles.seconds
+        prepared = self.compiles.seconds
         began = time.perf_counter()
         returned = step()
         seconds = time.perf_counter() - began
         after = self.compiles.seconds
         if way.collect is not None:
             way.collect(call, returned)
-        if number == 0:
-            key = (self.task.operation, self.task.direction, name)
-            spent = self.compiled.setdefault(key, after - before)
-            report["compile_seconds"] = spent if way.compiled else None
-            report["first_seconds"] = seconds - (after - within)
-        return step, seconds
+        return Tried(step, call, after - before, seconds - (after - prepared))
 
     def restorer(self, call: Call) -> Callable[[], None]:
         """Puts the inputs that a kernel changes back to what they were."""
@@ -153,17 +166,10 @@ class Bench:
             self.limit.enter_context(limited(threads))
             self.threads = threads
 
-    def asm(self, name: str) -> float | None:
+    def packed(self, name: str) -> float | None:
         """The share of packed vector instructions among a rung's arithmetic; see asm.py."""
-        from benchmarks import asm
-
         (rung,) = (rung for rung in self.rungs if rung.name == name)
         return asm.packed_share(rung.ways[self.task.direction].compiled)
-
-    def memory(self) -> int:
-        from benchmarks.worker import peak_memory
-
-        return peak_memory()
 
     def pool(self, threads: int) -> ThreadPoolExecutor:
         if threads not in self.pools:

@@ -7,27 +7,19 @@ flight a core waits; with more accumulators than registers it spills.
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import llvmlite.binding  # pyright: ignore[reportMissingTypeStubs]
 from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import njit, types
 from numba.extending import intrinsic
 
+from benchmarks import machine
 from benchmarks.worker import Job
 
 ROUNDS_OF_LOOP = 3_000_000
 
 
-def vector_shape() -> tuple[int, int]:
-    """Floats in a vector, and accumulators that fit the registers, of the CPU we run on."""
-    features: Any = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16, 24  # of 32 registers
-    if features.get("avx"):
-        return 8, 12  # of 16
-    return 4, 12
-
-
-LANES, ACCUMULATORS = vector_shape()
+# Floats in a vector, and accumulators that fit the registers: 24 of 32, or 12 of 16.
+LANES = machine.vector_bits() // 32
+ACCUMULATORS = 24 if LANES == 16 else 12
 
 
 def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -33,7 +33,9 @@ class Number:
     def __init__(self, ledger: Ledger, value: float) -> None:
         self.ledger, self.value = ledger, value
 
-    def spend(self, function: Callable[..., float], *others: Any) -> "Number":
+    def spend(
+        self, function: Callable[[float, float], float] | Callable[[float], float], *others: Any
+    ) -> "Number":
         self.ledger.flops += 1
         values = [other.value if isinstance(other, Number) else other for other in others]
         return Number(self.ledger, function(self.value, *values))
@@ -48,7 +50,7 @@ class Number:
         return self.spend(operator.mul, other)
 
     def __truediv__(self, other: Any) -> "Number":
-        return self.spend(operator.truediv, other)
+        return self.spend(lambda a, b: a / b, other)
 
     def larger(self, other: Any) -> "Number":
         return self.spend(max, other)

@@ -7,6 +7,7 @@ imported from tinygpt_np/kernels, not copied.
 
 import functools
 import importlib
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -106,3 +107,8 @@ def by_rows(function: Callable[..., Any], *whole: str) -> Way:
 
 def rungs(operation: str) -> list[Rung]:
     return importlib.import_module(f"benchmarks.ladders.{operation}").RUNGS
+
+
+def story(operation: str) -> str:
+    """What the ladder's file says of it."""
+    return inspect.getdoc(importlib.import_module(f"benchmarks.ladders.{operation}")) or ""

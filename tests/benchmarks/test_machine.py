@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +38,41 @@ def test_a_clone_with_changes_is_marked(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(subprocess, "run", git)
     assert machine.commit() == "abc+"
+
+
+@pytest.mark.parametrize(
+    ("features", "bits"),
+    [
+        ({"avx512f": True, "avx": True}, 512),
+        ({"avx512f": False, "avx": True}, 256),
+        ({"neon": True}, 128),
+    ],
+)
+def test_vectors_are_as_wide_as_the_cpu_s(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], bits: int
+) -> None:
+    monkeypatch.setattr(machine.llvmlite.binding, "get_host_cpu_features", lambda: features)
+    assert machine.vector_bits() == bits
+
+
+def cache(folder: Path, index: int, kind: str, level: str, size: str) -> None:
+    place = folder / f"index{index}"
+    place.mkdir()
+    for name, value in {"type": kind, "level": level, "size": size}.items():
+        (place / name).write_text(f"{value}\n")
+
+
+def test_caches_are_those_that_hold_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache(tmp_path, 0, "Data", "1", "48K")
+    cache(tmp_path, 1, "Instruction", "1", "32K")
+    cache(tmp_path, 2, "Unified", "2", "3M")
+    cache(tmp_path, 3, "Unified", "3", "all")
+    monkeypatch.setattr(machine, "CACHES", tmp_path)
+    assert machine.caches() == {"L1": 48 << 10, "L2": 3 << 20}
+
+
+def test_where_nothing_is_said_of_caches_the_usual_ones_are_assumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "CACHES", tmp_path / "none")
+    assert machine.caches() == machine.USUAL_CACHES

@@ -15,20 +15,5 @@ def test_the_loop_does_all_of_its_multiply_adds() -> None:
     assert peak.multiply_add(7) == pytest.approx(total, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("features", "shape"),
-    [
-        ({"avx512f": True, "avx": True}, (16, 24)),
-        ({"avx512f": False, "avx": True}, (8, 12)),
-        ({"neon": True}, (4, 12)),
-    ],
-)
-def test_vectors_are_as_wide_as_the_cpu_s(
-    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], shape: tuple[int, int]
-) -> None:
-    monkeypatch.setattr(peak.llvmlite.binding, "get_host_cpu_features", lambda: features)
-    assert peak.vector_shape() == shape
-
-
 def test_a_step_counts_the_flops_of_every_thread() -> None:
     assert peak.build(3).flops == 3 * peak.build(1).flops

@@ -1,0 +1,196 @@
+"""Ladders of kernels: each rung is checked, timed in turns with the others, and held against what
+the machine can do.
+"""
+
+import secrets
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import kernels_table, ladders, machine, summary, tasks
+from benchmarks.climb import Say, Team, climb
+from benchmarks.contest import Progress, machine_facts, write
+from benchmarks.rounds import DisagreementError
+from benchmarks.standing import stand
+from benchmarks.workers import ROOT, Process, WorkerError
+
+BENCH = "benchmarks.bench:Bench"
+PEERS = ("torch", "llmc", "numpy", "jax")
+RESULTS = ROOT / "benchmarks" / "results"
+ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for. llmc: the folder of a checkout of llm.c, where that is a peer."""
+
+    operations: Sequence[str]
+    shapes: Sequence[str]
+    threads: Sequence[int]
+    rounds: int
+    last_only: bool = False
+    asm: bool = False
+    peers: Sequence[str] = ()
+    llmc: str | None = None
+
+    @property
+    def tasks(self) -> list[tuple[str, str, str]]:
+        return [
+            (operation, direction, shape)
+            for operation in self.operations
+            for direction in tasks.directions(operation)
+            for shape in self.shapes
+        ]
+
+
+def run(plan: Plan, path: Path) -> dict[str, Any]:
+    """Measures it all, shows each task when it is done, and writes everything to `path`.
+
+    Returns what was written. "complete" is False after Ctrl-C, which keeps what was measured until
+    then, as an error does.
+    """
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    seed = secrets.randbits(32)
+    found: dict[str, Any] = {"benchmark": "kernels", "complete": False, "seed": seed}
+    found |= {"options": asdict(plan), "machine": machine_facts(errors)}
+    found |= {"stories": {name: ladders.story(name) for name in plan.operations}}
+    found |= {"left_out": {}, "limits": [], "tasks": []}
+    progress = Progress(errors)
+    try:
+        with team_of(plan, seed, found, progress) as team, progress.status:
+            measure_limits(team.ours, plan.threads, found, progress.say)
+            with console_free(progress):
+                kernels_table.show_limits(found, console)
+            found["complete"] = climb_all(team, plan, found, progress, console)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        found["load_after"] = machine.load()
+        if found["tasks"]:
+            path.parent.mkdir(exist_ok=True)
+            write(path, found)
+    if names := wrong(found):
+        raise DisagreementError(f"WRONG: {'; '.join(names)}")
+    return found
+
+
+def climb_all(
+    team: Team, plan: Plan, found: dict[str, Any], progress: Progress, console: Console
+) -> bool:
+    """Task after task; returns whether it came to the end."""
+    began = time.monotonic()
+    for number, task in enumerate(plan.tasks):
+        spent = time.monotonic() - began
+        left = minutes(spent / number * (len(plan.tasks) - number)) if number else "…"
+        where = f"{number + 1}/{len(plan.tasks)}, {left}: {' '.join(task)}"
+        climbed = climb(
+            team, task, plan.threads, plan.last_only, plan.rounds, plan.asm,
+            lambda what, where=where: progress.say(f"{where}, {what}"),
+        )  # fmt: skip
+        record = stand(climbed.record, found["machine"]["caches"])
+        found["left_out"] = team.left_out
+        found["tasks"].append(record)
+        with console_free(progress):
+            kernels_table.show(record, console)
+        if climbed.stopped:
+            return False
+    return True
+
+
+@contextmanager
+def console_free(progress: Progress) -> Generator[None]:
+    """Takes the line of progress away while a table is printed."""
+    progress.status.stop()
+    try:
+        yield
+    finally:
+        progress.status.start()
+
+
+def minutes(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+
+
+@contextmanager
+def team_of(plan: Plan, seed: int, found: dict[str, Any], progress: Progress) -> Generator[Team]:
+    """The processes, started and ended. A peer that does not start is left out, with its reason."""
+    options: dict[str, Any] = {"source": "benchmarks.ladders", "seed": seed, "options": {}}
+    team = Team(Process("ours", BENCH, options, max(plan.threads)))
+    try:
+        for name in plan.peers:
+            for threads in plan.threads:
+                progress.say(f"starting {name}")
+                start_peer(team, plan, name, threads, seed, found)
+        yield team
+    finally:
+        team.ours.close()
+        for process in team.peers.values():
+            process.close()
+
+
+def start_peer(
+    team: Team, plan: Plan, name: str, threads: int, seed: int, found: dict[str, Any]
+) -> None:
+    options: dict[str, Any] = {"threads": threads}
+    if name == "llmc":
+        options["folder"] = plan.llmc
+    source = f"benchmarks.peers.{name}_kernels"
+    process = Process(name, BENCH, {"source": source, "seed": seed, "options": options}, threads)
+    team.peers[name, threads] = process
+    try:
+        found.setdefault("peers", {})[name] = process.ask("about")
+    except WorkerError as error:
+        team.leave_out(name, str(error))
+
+
+def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any], say: Say) -> None:
+    """The peak, the bandwidth of each cache and of memory, and a product of BLAS."""
+    opened: list[tuple[dict[str, Any], int]] = []
+    for count in threads:
+        for about in working_sets(found["machine"]["caches"], count):
+            say(f"limits of the machine: {about['name']}, {count} threads")
+            report = ours.ask("open_limit", threads=count, name=about["name"], size=about["size"])
+            opened.append(({**about, "threads": count, "amount": report["amount"]}, report["key"]))
+            opened[-1][0]["seconds"] = []
+    for _ in range(LIMIT_ROUNDS):
+        for about, key in opened:
+            about["seconds"].append(ours.ask("turn", key=key))
+    for about, _ in opened:
+        rates = [about["amount"] / min(turn) for turn in about["seconds"]]
+        about["rate"] = asdict(summary.estimate(rates))
+    found["limits"] = [about for about, _ in opened]
+
+
+def working_sets(caches: dict[str, int], threads: int) -> list[dict[str, Any]]:
+    """The limits; of a triad half of each cache, of which all but the last are each thread's own,
+    and four times the last."""
+    *own, last = caches.items()
+    sizes = {name: room // 2 * threads for name, room in own}
+    sizes |= {last[0]: last[1] // 2, "memory": 4 * last[1]}
+    triads = [{"name": "triad", "size": size, "where": name} for name, size in sizes.items()]
+    return [
+        {"name": "peak", "size": 0, "where": None},
+        *triads,
+        {"name": "BLAS", "size": 0, "where": None},
+    ]
+
+
+def new_path() -> Path:
+    """Where results go unless told otherwise: a file named after the time."""
+    return RESULTS / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+
+
+def wrong(found: dict[str, Any]) -> list[str]:
+    """Who did not pass the gate, and where."""
+    return [
+        f"{row['by']} {row['rung']}, {task['operation']} {task['direction']} {task['shape']}"
+        for task in found["tasks"]
+        for row in task["rows"]
+        if row.get("wrong")
+    ]

@@ -1,0 +1,146 @@
+"""The kernel benchmark on the terminal."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from benchmarks.standing import FASTER, SAME, SLOWER
+
+SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]=[/dim]"}
+# From so many columns on there is room for what was paid once.
+WIDE = 100
+LEGEND = (
+    "gain: times as fast as the serial rung above; of a reference, its time by ours. ▲ ▼: beyond"
+    " what a rung gains over itself; =: not. of limit: how near the time is to the longer of two,"
+    " that of the FLOPs at the peak, that of the bytes at the bandwidth of where they lie."
+)
+
+
+def show_limits(found: dict[str, Any], console: Console) -> None:
+    table = Table(title="limits of this machine", title_justify="left", box=box.SIMPLE_HEAD)
+    names = ["limit"]
+    rows: dict[str, list[str]] = {}
+    for limit in found["limits"]:
+        unit, label = ("GFLOP/s", limit["name"])
+        if limit["where"]:
+            unit, label = "GB/s", f"triad, {limit['where']}"
+        rows.setdefault(f"{label}, {unit}", []).append(span(limit["rate"]))
+    names += [f"{count} thread{'s' * (count > 1)}" for count in found["options"]["threads"]]
+    for name in names:
+        table.add_column(name, justify="left" if name == "limit" else "right")
+    for label, cells in rows.items():
+        table.add_row(label, *cells)
+    console.print(table)
+    console.print(LEGEND, style="dim")
+
+
+def span(estimate: dict[str, float]) -> str:
+    """In units of 1e9."""
+    median, low, high = (estimate[name] / 1e9 for name in ("median", "low", "high"))
+    return f"{median:.0f} ({low:.0f} – {high:.0f})"
+
+
+def show(record: dict[str, Any], console: Console) -> None:
+    """A task's table: the rungs from the first on, then the references."""
+    wide = console.width >= WIDE
+    packed = any(row.get("packed") is not None for row in record["rows"])
+    table = Table(title=title(record), title_justify="left", box=box.SIMPLE_HEAD)
+    columns = ["rung", "ms", "gain", "GFLOP/s", "GB/s", "of limit"]
+    if wide:
+        columns[1:1] = ["compile s", "first ms"]
+    if packed:
+        columns.append("packed")
+    for name in columns:
+        table.add_column(name, justify="left" if name == "rung" else "right", no_wrap=True)
+    references = [row for row in record["rows"] if row["reference"]]
+    rungs = [row for row in record["rows"] if not row["reference"]]
+    for row in rungs:
+        table.add_row(*cells(row, columns))
+    if references:
+        table.add_section()
+    for row in references:
+        table.add_row(*cells(row, columns))
+    console.print()
+    console.print(table)
+    console.print(below(record))
+    for row in record["rows"]:
+        if row.get("wrong"):
+            console.print(f"[red]{escape(row['rung'])} is WRONG:[/red] {escape(row['wrong'])}")
+
+
+def title(record: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{letter} {size:,}" for letter, size in record["sizes"].items())
+    cost = f"{amount(record['flops'])}FLOP, {amount(record['bytes'])}B"
+    name = f"{record['operation']} {record['direction']}"
+    return f"[bold]{name}[/bold], {record['shape']}: {sizes}; {cost}; {record['rounds']} rounds"
+
+
+def amount(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} "
+
+
+def cells(row: dict[str, Any], columns: list[str]) -> list[str]:
+    several = f" ×{row['threads']}" if row["threads"] > 1 else ""
+    found = {"rung": f"{escape(row['rung'])}{several}", "ms": why_not(row)}
+    if row.get("compile_seconds") is not None:
+        kept = row["compile_seconds"] == 0
+        found["compile s"] = "[dim]kept[/dim]" if kept else f"{row['compile_seconds']:.2f}"
+    if row.get("first_seconds") is not None:
+        found["first ms"] = milliseconds(row["first_seconds"])
+    if "summary" in row:
+        what = row["summary"]
+        found |= {
+            "ms": milliseconds(what["median"]),
+            "GFLOP/s": f"{what['flops_per_second'] / 1e9:.2f}",
+            "GB/s": f"{what['bytes_per_second'] / 1e9:.2f}",
+        }
+        if "share" in what:
+            found["of limit"] = f"{what['share']['median']:.0%} {what['limit'][:3]}"
+        ratio = what.get("by_ours" if row["reference"] else "gain")
+        if ratio is not None:
+            found["gain"] = f"{gain(ratio)} {SIGNS[what['verdict']]}"
+    if row.get("packed") is not None:
+        found["packed"] = f"{row['packed']:.0%}"
+    return [found.get(column, "") for column in columns]
+
+
+def why_not(row: dict[str, Any]) -> str:
+    if row.get("wrong"):
+        return "[red]WRONG[/red]"
+    if row.get("offered") is False:
+        return "[dim]not offered[/dim]"
+    return "" if row["able"] else "[dim]too slow[/dim]"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.4g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
+
+
+def gain(ratio: dict[str, float]) -> str:
+    low, high = (number(ratio[name]) for name in ("low", "high"))
+    return f"{number(ratio['median'])} ({low}–{high})"
+
+
+def number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def below(record: dict[str, Any]) -> str:
+    """The limits beside the rungs, and the control."""
+    lines: list[str] = []
+    for threads, cache in record["cache"].items():
+        limits = {e["name"]: e["rate"] for e in record["limits"] if str(e["threads"]) == threads}
+        if all(limits.values()):
+            peak, bandwidth = (f"{limits[name] / 1e9:.0f}" for name in ("peak", "triad"))
+            several = "s" * (threads != "1")
+            lines.append(f"{threads} thread{several}: {peak} GFLOP/s, {bandwidth} GB/s ({cache})")
+    control = record["control"]
+    if control is not None and control.get("ratio"):
+        lines.append(f"A/A: {control['rung']} against itself {gain(control['ratio'])}")
+    return escape("; ".join(lines))

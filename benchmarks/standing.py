@@ -1,0 +1,121 @@
+"""What a climb came to: for each rung its speed, its gain, and how near it is to what bounds it.
+
+Ratios are taken within a round and their median is given with its interval (see summary.py). A rung
+is called faster or slower only where that interval leaves out 1 and the median is outside the
+interval of the control, a rung against itself.
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks import summary
+
+Rounds = Sequence[Sequence[float] | None]
+COMPUTE, MEMORY = "compute", "memory"
+FASTER, SLOWER, SAME = "faster", "slower", "same"
+
+
+def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
+    """Adds to a climb's record what follows from it, in place; returns it.
+
+    "cache": the smallest that holds a thread's share of the working set. Of each row "summary".
+    """
+    threads = {limit["threads"] for limit in record["limits"]}
+    record["cache"] = {str(each): cache_of(record["bytes"] / each, caches) for each in threads}
+    for limit in record["limits"]:
+        rates = [limit["amount"] / min(turn) for turn in limit["seconds"] if turn]
+        limit["rate"] = statistics.median(rates) if rates else None
+    control = record["control"]
+    if control is not None:
+        twin = find_twin(record, control)
+        control["ratio"] = compared(twin["seconds"], control["seconds"])
+    noise = control["ratio"] if control is not None else None
+    before: dict[str, Any] | None = None
+    for row in record["rows"]:
+        if not any(row.get("seconds", ())):
+            continue
+        row["summary"] = speed(record, row)
+        if row["reference"]:
+            if kernel := kernel_with(record, row["threads"]):
+                row["summary"]["by_ours"] = compared(row["seconds"], kernel["seconds"])
+                row["summary"]["verdict"] = verdict(row["summary"]["by_ours"], noise)
+        else:
+            if before is not None:
+                row["summary"]["gain"] = compared(before["seconds"], row["seconds"])
+                row["summary"]["verdict"] = verdict(row["summary"]["gain"], noise)
+            before = row if row["threads"] == 1 or before is None else before
+    return record
+
+
+def find_twin(record: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
+    """The row of whom the control is."""
+    same = ("rung", "by", "threads")
+    return next(row for row in record["rows"] if all(row[key] == control[key] for key in same))
+
+
+def kernel_with(record: dict[str, Any], threads: int) -> dict[str, Any] | None:
+    """The last rung that was measured with so many threads."""
+    rows = [
+        row
+        for row in record["rows"]
+        if not row["reference"] and row["threads"] == threads and any(row.get("seconds", ()))
+    ]
+    return rows[-1] if rows else None
+
+
+def compared(theirs: Rounds, ours: Rounds) -> dict[str, float] | None:
+    """Their seconds by ours in the rounds that both took part in; None if there is none."""
+    pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if a and b]
+    if not pairs:
+        return None
+    return asdict(summary.ratio([a for a, _ in pairs], [b for _, b in pairs]))
+
+
+def verdict(ratio: dict[str, float] | None, noise: dict[str, float] | None) -> str:
+    if ratio is None or noise is None:
+        return SAME
+    median, low, high = (ratio[name] for name in ("median", "low", "high"))
+    if low > 1 and median > noise["high"]:
+        return FASTER
+    if high < 1 and median < noise["low"]:
+        return SLOWER
+    return SAME
+
+
+def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """Seconds, rates, and the share of what bounds it: floor by seconds, round by round.
+
+    The floor is the longer of two times: of the FLOPs at the machine's peak, and of the bytes at
+    the bandwidth of their working set (Williams, Waterman, Patterson, "Roofline", 2009).
+    """
+    turns = [turn for turn in row["seconds"] if turn]
+    median = statistics.median(summary.of_rounds(turns))
+    found: dict[str, Any] = {
+        "median": median,
+        "min": min(min(turn) for turn in turns),
+        "max": max(max(turn) for turn in turns),
+        "flops_per_second": record["flops"] / median,
+        "bytes_per_second": record["bytes"] / median,
+    }
+    limits = {each["name"]: each for each in record["limits"] if each["threads"] == row["threads"]}
+    if not limits:
+        return found
+    peak, triad = limits["peak"], limits["triad"]
+    shares: list[float] = []
+    for turn, peaks, triads in zip(row["seconds"], peak["seconds"], triad["seconds"], strict=True):
+        if turn and peaks and triads:
+            computing = record["flops"] * min(peaks) / peak["amount"]
+            moving = record["bytes"] * min(triads) / triad["amount"]
+            shares.append(max(computing, moving) / statistics.median(turn))
+    computing = record["flops"] / peak["rate"]
+    moving = record["bytes"] / triad["rate"]
+    found["limit"] = COMPUTE if computing >= moving else MEMORY
+    found["share"] = asdict(summary.estimate(shares))
+    return found
+
+
+def cache_of(size: float, caches: dict[str, int]) -> str:
+    """The name of the smallest cache that holds so many bytes, or "memory"."""
+    return next((name for name, room in caches.items() if size <= room), "memory")
