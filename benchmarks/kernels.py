@@ -21,6 +21,8 @@ from benchmarks.standing import stand
 from benchmarks.workers import ROOT, Process, WorkerError
 
 BENCH = "benchmarks.bench:Bench"
+LADDERS = "benchmarks.ladders"
+OPTIONS: dict[str, Any] = {}
 PEERS = ("torch", "llmc", "numpy", "jax")
 RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
@@ -60,10 +62,11 @@ def run(plan: Plan, path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"benchmark": "kernels", "complete": False, "seed": seed}
     found |= {"options": asdict(plan), "machine": machine_facts(errors)}
     found |= {"stories": {name: ladders.story(name) for name in plan.operations}}
-    found |= {"left_out": {}, "limits": [], "tasks": []}
+    found |= {"peers": {}, "left_out": {}, "limits": [], "tasks": []}
     progress = Progress(errors)
     try:
         with team_of(plan, seed, found, progress) as team, progress.status:
+            found["left_out"] = team.left_out
             measure_limits(team.ours, plan.threads, found, progress.say)
             with console_free(progress):
                 kernels_table.show_limits(found, console)
@@ -94,7 +97,6 @@ def climb_all(
             lambda what, where=where: progress.say(f"{where}, {what}"),
         )  # fmt: skip
         record = stand(climbed.record, found["machine"]["caches"])
-        found["left_out"] = team.left_out
         found["tasks"].append(record)
         with console_free(progress):
             kernels_table.show(record, console)
@@ -120,13 +122,12 @@ def minutes(seconds: float) -> str:
 @contextmanager
 def team_of(plan: Plan, seed: int, found: dict[str, Any], progress: Progress) -> Generator[Team]:
     """The processes, started and ended. A peer that does not start is left out, with its reason."""
-    options: dict[str, Any] = {"source": "benchmarks.ladders", "seed": seed, "options": {}}
-    team = Team(Process("ours", BENCH, options, max(plan.threads)))
+    ours = {"source": LADDERS, "seed": seed, "options": OPTIONS}
+    team = Team(Process("ours", BENCH, ours, max(plan.threads)))
     try:
         for name in plan.peers:
-            for threads in plan.threads:
-                progress.say(f"starting {name}")
-                start_peer(team, plan, name, threads, seed, found)
+            progress.say(f"starting {name}")
+            start_peer(team, plan, name, seed, found)
         yield team
     finally:
         team.ours.close()
@@ -134,19 +135,28 @@ def team_of(plan: Plan, seed: int, found: dict[str, Any], progress: Progress) ->
             process.close()
 
 
-def start_peer(
-    team: Team, plan: Plan, name: str, threads: int, seed: int, found: dict[str, Any]
-) -> None:
-    options: dict[str, Any] = {"threads": threads}
-    if name == "llmc":
-        options["folder"] = plan.llmc
-    source = f"benchmarks.peers.{name}_kernels"
-    process = Process(name, BENCH, {"source": source, "seed": seed, "options": options}, threads)
-    team.peers[name, threads] = process
-    try:
-        found.setdefault("peers", {})[name] = process.ask("about")
-    except WorkerError as error:
-        team.leave_out(name, str(error))
+def start_peer(team: Team, plan: Plan, name: str, seed: int, found: dict[str, Any]) -> None:
+    """A process for each number of threads, for most libraries take theirs when they start."""
+    for threads in plan.threads:
+        about = {
+            "source": source_of(name),
+            "seed": seed,
+            "options": options_of(plan, name, threads),
+        }
+        team.peers[name, threads] = Process(name, BENCH, about, threads)
+        try:
+            found["peers"][name] = team.peers[name, threads].ask("about")
+        except WorkerError as error:
+            team.leave_out(name, str(error))
+            return
+
+
+def source_of(name: str) -> str:
+    return f"benchmarks.peers.{name}_kernels"
+
+
+def options_of(plan: Plan, name: str, threads: int) -> dict[str, Any]:
+    return {"threads": threads} | ({"folder": plan.llmc} if name == "llmc" else {})
 
 
 def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any], say: Say) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmarks.standing import FASTER, SAME, SLOWER
 
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]=[/dim]"}
-# From so many columns on there is room for what was paid once.
+# In a window that is narrower not every column has room; the page has them all.
 WIDE = 100
 LEGEND = (
     "gain: times as fast as the serial rung above; of a reference, its time by ours. ▲ ▼: beyond"
@@ -20,6 +20,7 @@ LEGEND = (
 
 
 def show_limits(found: dict[str, Any], console: Console) -> None:
+    """What bounds kernels here, who is not there, and how to read what comes."""
     table = Table(title="limits of this machine", title_justify="left", box=box.SIMPLE_HEAD)
     names = ["limit"]
     rows: dict[str, list[str]] = {}
@@ -34,6 +35,8 @@ def show_limits(found: dict[str, Any], console: Console) -> None:
     for label, cells in rows.items():
         table.add_row(label, *cells)
     console.print(table)
+    for reason in found["left_out"].values():
+        console.print(f"[yellow]left out:[/yellow] {escape(reason)}")
     console.print(LEGEND, style="dim")
 
 
@@ -45,14 +48,14 @@ def span(estimate: dict[str, float]) -> str:
 
 def show(record: dict[str, Any], console: Console) -> None:
     """A task's table: the rungs from the first on, then the references."""
-    wide = console.width >= WIDE
     packed = any(row.get("packed") is not None for row in record["rows"])
     table = Table(title=title(record), title_justify="left", box=box.SIMPLE_HEAD)
-    columns = ["rung", "ms", "gain", "GFLOP/s", "GB/s", "of limit"]
-    if wide:
-        columns[1:1] = ["compile s", "first ms"]
+    columns = ["rung", "compile s", "first ms", "ms", "gain", "GFLOP/s", "GB/s", "of limit"]
     if packed:
         columns.append("packed")
+    if console.width < WIDE:
+        left_out = {"compile s", "first ms", *(["GB/s"] if packed else [])}
+        columns = [name for name in columns if name not in left_out]
     for name in columns:
         table.add_column(name, justify="left" if name == "rung" else "right", no_wrap=True)
     references = [row for row in record["rows"] if row["reference"]]

@@ -1,0 +1,92 @@
+"""Where rungs are opened and take their turns."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import bench, tasks
+from benchmarks.bench import Bench
+from benchmarks.tasks import Task
+
+
+def made(*rungs: str, direction: str = "forward") -> Bench:
+    found = Bench("toy_ladder", 0, {"rungs": rungs})
+    found.begin("softmax", direction, "awkward")
+    return found
+
+
+def test_a_task_is_told_with_its_cost_and_who_can_do_it() -> None:
+    about = Bench("toy_ladder", 0, {"rungs": ["right", "unable"]}).begin(
+        "softmax", "forward", "awkward"
+    )
+    task = tasks.task("softmax", "forward", "awkward")
+    assert about["task"] == {"sizes": task.sizes, "flops": task.flops, "bytes": task.bytes}
+    assert [(rung["rung"], rung["able"]) for rung in about["rungs"]] == [
+        ("right", True),
+        ("unable", False),
+    ]
+
+
+def test_who_does_not_go_in_a_direction_is_not_among_them() -> None:
+    found = Bench("toy_ladder", 0, {"rungs": ["right"]})
+    assert found.begin("softmax", "backward", "awkward")["rungs"] == []
+
+
+def test_who_passes_the_gate_gets_a_key() -> None:
+    report = made("right").open("right", 1)
+    assert report["wrong"] is None
+    assert report["key"] == 0
+
+
+def test_who_does_not_gets_none_and_is_told_why() -> None:
+    report = made("wrong").open("wrong", 1)
+    assert "key" not in report
+    assert report["wrong"].startswith("probs[")
+
+
+def test_what_a_step_returns_is_collected_before_it_is_checked() -> None:
+    assert made("collected").open("collected", 1)["wrong"] is None
+
+
+def test_a_turn_is_of_samples_of_a_step() -> None:
+    found = made("right")
+    seconds = found.turn(found.open("right", 1)["key"])
+    assert 1 <= len(seconds) <= bench.SAMPLES
+    assert all(0 < each < 1 for each in seconds)
+
+
+def test_what_is_not_compiled_has_no_seconds_of_compiling() -> None:
+    assert made("right").open("right", 1)["compile_seconds"] is None
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(1e-6, 200), (1e-4, 2), (2e-4, 1), (0.5, 1)])
+def test_a_sample_repeats_short_steps(seconds: float, steps: int) -> None:
+    assert bench.repeats(seconds) == steps
+
+
+def test_what_a_kernel_changes_is_put_back_before_a_sample() -> None:
+    found = made()
+    how = tasks.module("softmax").DIRECTIONS["forward"]
+    changed = tasks.Direction(
+        how.inputs, how.outputs, how.truth, how.flops, how.bytes, changed=("x",)
+    )
+    found.task = Task("softmax", "forward", "awkward", found.task.sizes, changed)
+    call = found.trials[-1].call(1, found.pool(1))
+    call.inputs["x"].fill(0)
+    found.restorer(call)()
+    np.testing.assert_array_equal(call.inputs["x"], found.trials[-1].inputs["x"])
+
+
+def test_the_inputs_are_the_same_for_all_who_have_the_seed() -> None:
+    one, other = made("right"), made("right")
+    for a, b in zip(one.trials, other.trials, strict=True):
+        np.testing.assert_array_equal(a.inputs["x"], b.inputs["x"])
+
+
+@pytest.mark.parametrize("name", ["peak", "triad", "BLAS"])
+def test_a_limit_takes_turns_too(name: str) -> None:
+    found = made()
+    report: dict[str, Any] = found.open_limit(name, 2, 1 << 14)
+    assert report["amount"] > 0
+    assert found.turn(report["key"])

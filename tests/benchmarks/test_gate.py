@@ -1,0 +1,215 @@
+"""The gate lets nobody through who is wrong: not by little, not at an edge, not the second time."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from benchmarks import tasks
+from benchmarks.gate import TRIALS, Trial, Wrong, compare
+from benchmarks.ladders import Call
+from benchmarks.tasks import Arrays, Direction, Sizes, Task, Truth, outliers
+
+POOL = ThreadPoolExecutor(1)
+SIZES = {"N": 5, "V": 7}
+Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+
+
+def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    x, y = rng.standard_normal((2, sizes["N"], sizes["V"]), dtype=np.float32)
+    return {"x": outliers(x, rng, 10), "y": y}
+
+
+def truth(inputs: Arrays) -> dict[str, Truth]:
+    total = inputs["x"].astype(np.float64) + inputs["y"]
+    return {"z": Truth(total, 2.0**-24 * np.abs(total))}
+
+
+def cost(_: Sizes) -> int:
+    return 1
+
+
+ADDITION = Direction(inputs, lambda sizes: {"z": (sizes["N"], sizes["V"])}, truth, cost, cost)
+IN_PLACE = Direction(
+    inputs, lambda _: {}, lambda arrays: {"x": truth(arrays)["z"]}, cost, cost, changed=("x",)
+)
+
+
+def add(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = x + y
+
+
+def zeros(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = 0
+
+
+def double(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = 2 * (x + y)
+
+
+def nothing(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    pass
+
+
+class Last:
+    """Returns what it returned the first time."""
+
+    def __init__(self) -> None:
+        self.kept: np.ndarray | None = None
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+        self.kept = x + y if self.kept is None else self.kept
+        z[...] = self.kept
+
+
+def one_row_short(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[:-1] = x[:-1] + y[:-1]
+
+
+def one_column_short(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[:, :-1] = x[:, :-1] + y[:, :-1]
+
+
+def one_row_off(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = np.roll(x, 1, axis=0) + y
+
+
+def one_element_off(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = x + y
+    z[2, 3] = z[2, 4]
+
+
+def a_bit_off(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = (x + y) * np.float32(1 + 2.0**-22)
+
+
+def infinite(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = x + y
+    z[0, 0] = np.inf
+
+
+def spoils_an_input(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+    z[...] = x + y
+    y[-1, -1] = 0
+
+
+def pass_through(kernel: Kernel, how: Direction = ADDITION) -> None:
+    task = Task("addition", "forward", "tiny", SIZES, how)
+    for number in range(TRIALS):
+        trial = Trial(task, 0, number)
+        call = trial.call(1, POOL)
+        kernel(*call.arrays.values())
+        trial.check(call)
+
+
+def test_what_is_right_passes() -> None:
+    pass_through(add)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        zeros, double, nothing, Last(), one_row_short, one_column_short, one_row_off,
+        one_element_off, a_bit_off, infinite,
+    ],
+)  # fmt: skip
+def test_what_is_wrong_does_not(kernel: Kernel) -> None:
+    with pytest.raises(Wrong, match=r"^z\[\d, \d\] is .*, should be .* ± "):
+        pass_through(kernel)
+
+
+def test_whoever_returns_the_last_result_is_right_at_first() -> None:
+    last = Last()
+    trial = Trial(Task("addition", "forward", "tiny", SIZES, ADDITION), 0, 0)
+    call = trial.call(1, POOL)
+    last(*call.arrays.values())
+    trial.check(call)
+
+
+def test_an_input_that_is_changed_is_named() -> None:
+    with pytest.raises(Wrong, match=r"^y is changed, and should only be read$"):
+        pass_through(spoils_an_input)
+
+
+def test_an_input_may_be_changed_where_that_is_the_task() -> None:
+    def add_in_place(x: np.ndarray, y: np.ndarray) -> None:
+        x += y
+
+    pass_through(add_in_place, IN_PLACE)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_input_that_should_be_changed_and_is_not_is_wrong() -> None:
+    def leave(x: np.ndarray, y: np.ndarray) -> None:
+        pass
+
+    with pytest.raises(Wrong, match=r"^x\[\d, \d\] is "):
+        pass_through(leave, IN_PLACE)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_worst_place_is_named_and_the_wrong_ones_are_counted() -> None:
+    found = np.array([[1.0, 2.5, 3.0], [4.0, 5.0, 8.0]], np.float32)
+    values = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    bound = np.array([[1.0, 0.1, 1.0], [1.0, 1.0, 1.0]])
+    message = r"^z\[0, 1\] is 2.5, should be 2 ± 0.1; 2 of 6 places are wrong$"
+    with pytest.raises(Wrong, match=message):
+        compare("z", found, Truth(values, bound))
+
+
+def test_nan_is_the_worst_of_all() -> None:
+    found = np.array([9.0, np.nan], np.float32)
+    with pytest.raises(Wrong, match=r"^z\[1\] is nan"):
+        compare("z", found, Truth(np.zeros(2), 1.0))
+
+
+def test_trials_have_inputs_of_their_own_that_the_seed_decides() -> None:
+    task = Task("addition", "forward", "tiny", SIZES, ADDITION)
+    first, second, again = (Trial(task, 0, number).inputs["x"] for number in (0, 1, 0))
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, Trial(task, 1, 0).inputs["x"])
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+@pytest.mark.parametrize("value", [0.0, None])
+def test_nobody_passes_with_zeros_or_with_nothing(operation: str, value: float | None) -> None:
+    for direction in tasks.directions(operation):
+        trial = Trial(tasks.task(operation, direction, "awkward"), 0, 0)
+        call = trial.call(1, POOL)
+        if value is not None:
+            for name in trial.truth:
+                call.arrays[name].fill(value)
+        with pytest.raises(Wrong):
+            trial.check(call)
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_nobody_passes_whose_last_number_is_the_one_before_it(operation: str) -> None:
+    for direction in tasks.directions(operation):
+        trial = Trial(tasks.task(operation, direction, "awkward"), 0, 0)
+        for name in trial.truth:
+            call = exact(trial)
+            flat = call.arrays[name].reshape(-1)
+            flat[-1] = flat[-2]
+            with pytest.raises(Wrong):
+                trial.check(call)
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_the_truth_itself_passes_and_twice_it_does_not(operation: str) -> None:
+    for direction in tasks.directions(operation):
+        trial = Trial(tasks.task(operation, direction, "awkward"), 0, 0)
+        trial.check(exact(trial))
+        for name in trial.truth:
+            call = exact(trial)
+            call.arrays[name][...] *= 2
+            with pytest.raises(Wrong):
+                trial.check(call)
+
+
+def exact(trial: Trial) -> Call:
+    """A call whose arrays hold the truth, rounded."""
+    call = trial.call(1, POOL)
+    for name, truth in trial.truth.items():
+        call.arrays[name][...] = truth.values
+    return call

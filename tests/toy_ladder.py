@@ -1,0 +1,101 @@
+"""A ladder of softmax for the tests of the benchmarks' machinery; as a peer it says how it was set
+up, and may refuse to start or to go on."""
+
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladders import Call, Rung, Way, direct
+from tinygpt_np.ops import softmax
+
+OPTIONS: dict[str, Any] = {}
+
+
+def set_up(**options: Any) -> None:
+    OPTIONS.clear()
+    OPTIONS.update(options)
+    if options.get("absent"):
+        raise ImportError("toys are not installed: pip install toys")
+
+
+def about() -> dict[str, Any]:
+    return {"options": OPTIONS, "environment": os.environ.get("OMP_NUM_THREADS")}
+
+
+def right(x: np.ndarray, probs: np.ndarray) -> None:
+    probs[...] = softmax.forward(x)[0]
+
+
+def wrong(x: np.ndarray, probs: np.ndarray) -> None:
+    probs[...] = 0
+
+
+def collected() -> Way:
+    def prepare(call: Call) -> Any:
+        return lambda: softmax.forward(call.inputs["x"])[0]
+
+    def collect(call: Call, returned: Any) -> None:
+        call.outputs["probs"][...] = returned
+
+    return Way(prepare, collect=collect)
+
+
+def failing() -> Way:
+    """Fails in its fifth step."""
+
+    def prepare(call: Call) -> Any:
+        taken = 0
+
+        def step() -> None:
+            nonlocal taken
+            taken += 1
+            if taken == 5:
+                raise ArithmeticError("the toy is broken")
+            time.sleep(2e-3)
+            right(*call.arrays.values())
+
+        return step
+
+    return Way(prepare)
+
+
+def interrupting() -> Way:
+    """Presses its parent's Ctrl-C in its fifth step."""
+
+    def prepare(call: Call) -> Any:
+        taken = 0
+
+        def step() -> None:
+            nonlocal taken
+            taken += 1
+            if taken == 5:
+                os.kill(os.getppid(), signal.SIGINT)
+                time.sleep(60)
+            time.sleep(2e-3)
+            right(*call.arrays.values())
+
+        return step
+
+    return Way(prepare)
+
+
+RUNGS = {
+    "right": Rung("right", "As it should be.", {"forward": direct(right)}),
+    "wrong": Rung("wrong", "All zeros.", {"forward": direct(wrong)}),
+    "collected": Rung("collected", "Returns it.", {"forward": collected()}),
+    "shared": Rung("shared", "On threads.", {"forward": direct(right)}, threads="several"),
+    "unable": Rung("unable", "Takes for ever.", {"forward": direct(right)}, most=1),
+    "reference": Rung(
+        "reference", "For comparison.", {"forward": direct(right)}, threads="any", reference=True
+    ),
+    "failing": Rung("failing", "Breaks.", {"forward": failing()}, reference=True),
+    "interrupting": Rung("interrupting", "Stops.", {"forward": interrupting()}, reference=True),
+}
+
+
+def rungs(operation: str) -> list[Rung]:
+    """Those named in the option "rungs"; of softmax only."""
+    return [RUNGS[name] for name in OPTIONS.get("rungs", ())] if operation == "softmax" else []
