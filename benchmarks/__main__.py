@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import attention, kernels, machine, matmul, sample, tasks, train
+from benchmarks import attention, kernels, machine, sample, tasks, train
 from benchmarks.contest import check_json, run
 from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
@@ -26,7 +26,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser()
-    asked = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    asked = parser.parse_args(arguments or ["--help"])
     try:
         check(asked)
     except ValueError as error:
@@ -64,6 +65,9 @@ def climb(asked: argparse.Namespace) -> int:
 def measure(asked: argparse.Namespace) -> bool:
     """Whether it came to its end."""
     if asked.command == "matmul":
+        # Not imported above: it brings the kernels, which are compiled when there are none yet.
+        from benchmarks import matmul
+
         return matmul.run(matmul.SHAPES_OF, asked.rounds or matmul.ROUNDS, asked.json)
     pytorch = importlib.util.find_spec("torch") is not None
     if not pytorch:

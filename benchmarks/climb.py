@@ -17,6 +17,11 @@ PATIENCE, LEAST_TURNS = 1.5, 2
 Say = Callable[[str], None]
 
 
+def rounded(seconds: list[float]) -> list[float]:
+    """To four digits, which is more than a clock is good for."""
+    return [float(f"{value:.4g}") for value in seconds]
+
+
 @dataclass
 class Team:
     """ours: holds the ladder and the limits. peers: by name and threads. left_out: and why."""
@@ -48,7 +53,7 @@ class Entrant:
             return None
         found: list[float] = self.process.ask("turn", key=self.key)
         self.spent += sum(found)
-        return [float(f"{value:.4g}") for value in found]
+        return rounded(found)
 
     @property
     def record(self) -> dict[str, Any]:

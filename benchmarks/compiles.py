@@ -9,18 +9,32 @@ events: Any = cast(Any, event)
 
 
 class Compiles(events.Listener):
-    """Counts from when it is made. seconds: so far; what was loaded from disk is not among it."""
+    """Counts from when it is made. What was loaded from disk is not among it.
+
+    seconds: so far. by_module: the same, by the module of the function that was asked for; what
+    that one calls is compiled within its time.
+    """
 
     def __init__(self) -> None:
         self.seconds, self.depth, self.began = 0.0, 0, 0.0
+        self.by_module: dict[str, float] = {}
         events.register("numba:compile", self)
 
     def on_start(self, event: Any) -> None:
-        if self.depth == 0:  # A kernel that another one calls is compiled within its time.
+        if self.depth == 0:
             self.began = time.perf_counter()
         self.depth += 1
 
     def on_end(self, event: Any) -> None:
         self.depth -= 1
         if self.depth == 0:
-            self.seconds += time.perf_counter() - self.began
+            spent = time.perf_counter() - self.began
+            self.seconds += spent
+            name = module_of(event.data["dispatcher"])
+            self.by_module[name] = self.by_module.get(name, 0.0) + spent
+
+
+def module_of(compiled: Any) -> str:
+    """Where what Numba compiles is written: a function of `njit`, or an intrinsic."""
+    function = getattr(compiled, "py_func", None) or compiled._defn
+    return function.__module__

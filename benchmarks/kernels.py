@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import kernels_table, ladders, machine, summary, tasks
-from benchmarks.climb import Say, Team, climb
+from benchmarks.climb import Say, Team, climb, rounded
 from benchmarks.contest import Progress, machine_facts, write
 from benchmarks.rounds import DisagreementError
 from benchmarks.standing import stand
@@ -75,7 +75,7 @@ def run(plan: Plan, path: Path) -> dict[str, Any]:
         pass
     finally:
         found["load_after"] = machine.load()
-        if found["tasks"]:
+        if found["limits"]:
             path.parent.mkdir(exist_ok=True)
             write(path, found)
     if names := wrong(found):
@@ -170,7 +170,7 @@ def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any],
             opened[-1][0]["seconds"] = []
     for _ in range(LIMIT_ROUNDS):
         for about, key in opened:
-            about["seconds"].append(ours.ask("turn", key=key))
+            about["seconds"].append(rounded(ours.ask("turn", key=key)))
     for about, _ in opened:
         rates = [about["amount"] / min(turn) for turn in about["seconds"]]
         about["rate"] = asdict(summary.estimate(rates))

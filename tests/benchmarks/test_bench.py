@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_ladder import RUNGS
 
 from benchmarks import bench, tasks
 from benchmarks.bench import Bench
+from benchmarks.ladders import direct
 from benchmarks.tasks import Task
+from tinygpt_np.kernels import softmax
 
 
 def made(*rungs: str, direction: str = "forward") -> Bench:
@@ -58,6 +61,16 @@ def test_a_turn_is_of_samples_of_a_step() -> None:
 
 def test_what_is_not_compiled_has_no_seconds_of_compiling() -> None:
     assert made("right").open("right", 1)["compile_seconds"] is None
+
+
+def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_there() -> None:
+    found = made("right", "collected")
+    found.imported = {"tinygpt_np.kernels.softmax": 2.0, "tinygpt_np.kernels.gelu": 4.0}
+    way = direct(softmax.forward_rows)
+    one, other = RUNGS["right"], RUNGS["collected"]
+    assert found.compiling(one, way, 0.5) == 2.5
+    assert found.compiling(other, way, 0.25) == 0.25
+    assert found.compiling(one, way, 0.0) == 2.5
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(1e-6, 200), (1e-4, 2), (2e-4, 1), (0.5, 1)])

@@ -26,6 +26,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return calls
 
 
+def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves() == 0
+    assert "kernels" in capsys.readouterr().out
+
+
 def leaves(*arguments: str) -> Any:
     with pytest.raises(SystemExit) as left:
         command.main(arguments)
@@ -62,7 +67,6 @@ def leaves(*arguments: str) -> Any:
         (("kernels", "--peers", "llmc"), "--peers llmc needs --llmc DIR, a checkout of llm.c"),
         (("kernels", "--json", "nowhere/all.json"), "nowhere/all.json cannot be written"),
         (("trian",), "invalid choice: 'trian'"),
-        ((), "required: COMMAND"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(

@@ -2,14 +2,15 @@
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from benchmarks import ladders, tasks
+from benchmarks.compiles import module_of
 from benchmarks.gate import TRIALS, Trial
 from benchmarks.ladders import Rung
 from benchmarks.tasks import Task
+from benchmarks.workers import ROOT
 
 # Large enough for every loop to go round, small enough for Python.
 SIZES = {"N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003}
@@ -60,8 +61,13 @@ def test_the_last_rung_is_the_kernel_of_training_itself(operation: str) -> None:
         assert rooms == {f"tinygpt_np.kernels.{operation}"}
 
 
-def module_of(function: Any) -> str:
-    return function.py_func.__module__
+def test_ladders_tasks_and_kernels_have_the_same_names() -> None:
+    for room in ("benchmarks/ladders", "benchmarks/tasks", "tests/benchmarks/tasks"):
+        names = {path.stem.removeprefix("test_") for path in (ROOT / room).glob("*.py")}
+        assert names - {"__init__"} == set(tasks.OPERATIONS), room
+    assert {path.stem for path in (ROOT / "tinygpt_np/kernels").glob("*.py")} >= set(
+        tasks.OPERATIONS
+    )
 
 
 @pytest.mark.parametrize("operation", tasks.OPERATIONS)
