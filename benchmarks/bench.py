@@ -74,7 +74,9 @@ class Bench:
             if spent := seconds - before.get(module, 0.0):
                 self.imported[module] = spent
         self.trials = [Trial(self.task, self.seed, number) for number in range(TRIALS)]
+        call = self.trials[0].call(1, self.pool(1))
         about = {"sizes": self.task.sizes, "flops": self.task.flops, "bytes": self.task.bytes}
+        about["working_set"] = sum(array.nbytes for array in call.arrays.values())
         rungs = [
             {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
              "reference": rung.reference, "able": self.task.flops <= rung.most}

@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.workers import Process, WorkerError
 
 OURS = "ours"
-# A slow rung takes turns until it has spent so many seconds on a task, but at least two.
-PATIENCE, LEAST_TURNS = 1.5, 2
+# A slow rung takes turns until it has spent so many seconds on a task, but so many at least.
+PATIENCE, LEAST_TURNS = 1.5, 5
 
 Say = Callable[[str], None]
 
@@ -176,7 +176,7 @@ def open_limits(team: Team, found: Climb) -> None:
     """The peak and the bandwidth for the task's working set, for each number of threads."""
     for count in sorted({each.about["threads"] for each in found.entrants}):
         for name in ("peak", "triad"):
-            about = {"name": name, "threads": count, "size": found.about["bytes"]}
+            about = {"name": name, "threads": count, "size": found.about["working_set"]}
             limit = Entrant(team.ours, about)
             report = team.ours.ask("open_limit", **about)
             limit.key = report.pop("key")

@@ -13,8 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import kernels_table, ladders, machine, summary, tasks
-from benchmarks.climb import Say, Team, climb, rounded
+from benchmarks import kernels_table, ladders, machine, page, summary, tasks
+from benchmarks.climb import OURS, Say, Team, climb, rounded
 from benchmarks.contest import Progress, machine_facts, write
 from benchmarks.rounds import DisagreementError
 from benchmarks.standing import stand
@@ -76,11 +76,18 @@ def run(plan: Plan, path: Path) -> dict[str, Any]:
     finally:
         found["load_after"] = machine.load()
         if found["limits"]:
-            path.parent.mkdir(exist_ok=True)
-            write(path, found)
+            write_all(path, found, errors)
     if names := wrong(found):
         raise DisagreementError(f"WRONG: {'; '.join(names)}")
     return found
+
+
+def write_all(path: Path, found: dict[str, Any], errors: Console) -> None:
+    """The samples as JSON, and beside them the page to look at."""
+    path.parent.mkdir(exist_ok=True)
+    write(path, found)
+    page.write(found, path.with_suffix(".html"))
+    errors.print(f"written {path} and {path.with_suffix('.html').name}", soft_wrap=True)
 
 
 def climb_all(
@@ -197,10 +204,10 @@ def new_path() -> Path:
 
 
 def wrong(found: dict[str, Any]) -> list[str]:
-    """Who did not pass the gate, and where."""
+    """Which of our rungs did not pass the gate, and where. A peer that did not is only shown."""
     return [
-        f"{row['by']} {row['rung']}, {task['operation']} {task['direction']} {task['shape']}"
+        f"{row['rung']}, {task['operation']} {task['direction']} {task['shape']}"
         for task in found["tasks"]
         for row in task["rows"]
-        if row.get("wrong")
+        if row.get("wrong") and row["by"] == OURS
     ]

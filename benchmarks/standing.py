@@ -13,6 +13,8 @@ from typing import Any
 from benchmarks import summary
 
 Rounds = Sequence[Sequence[float] | None]
+# An interval that covers less, for there were few rounds, resolves nothing.
+LEAST_COVERAGE = 0.9
 COMPUTE, MEMORY = "compute", "memory"
 FASTER, SLOWER, SAME = "faster", "slower", "same"
 
@@ -23,7 +25,9 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
     "cache": the smallest that holds a thread's share of the working set. Of each row "summary".
     """
     threads = {limit["threads"] for limit in record["limits"]}
-    record["cache"] = {str(each): cache_of(record["bytes"] / each, caches) for each in threads}
+    record["cache"] = {
+        str(each): cache_of(record["working_set"] / each, caches) for each in threads
+    }
     for limit in record["limits"]:
         rates = [limit["amount"] / min(turn) for turn in limit["seconds"] if turn]
         limit["rate"] = statistics.median(rates) if rates else None
@@ -74,7 +78,7 @@ def compared(theirs: Rounds, ours: Rounds) -> dict[str, float] | None:
 
 
 def verdict(ratio: dict[str, float] | None, noise: dict[str, float] | None) -> str:
-    if ratio is None or noise is None:
+    if ratio is None or noise is None or ratio["coverage"] < LEAST_COVERAGE:
         return SAME
     median, low, high = (ratio[name] for name in ("median", "low", "high"))
     if low > 1 and median > noise["high"]:

@@ -16,7 +16,7 @@ Sizes = dict[str, int]
 # The sizes to choose from: those of a micro-batch of the works of that name (see works.py), and
 # some that no vector or tile divides.
 SHAPES = ("cpu", "lecture", "gpt2", "awkward")
-OPERATIONS = ("softmax",)
+OPERATIONS = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
 
 
 @dataclass(frozen=True)

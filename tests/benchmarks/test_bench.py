@@ -24,11 +24,22 @@ def test_a_task_is_told_with_its_cost_and_who_can_do_it() -> None:
         "softmax", "forward", "awkward"
     )
     task = tasks.task("softmax", "forward", "awkward")
-    assert about["task"] == {"sizes": task.sizes, "flops": task.flops, "bytes": task.bytes}
+    cost = {"sizes": task.sizes, "flops": task.flops, "bytes": task.bytes}
+    assert about["task"] == {**cost, "working_set": 4 * 2 * 101 * 67}
     assert [(rung["rung"], rung["able"]) for rung in about["rungs"]] == [
         ("right", True),
         ("unable", False),
     ]
+
+
+def test_an_array_that_is_changed_in_its_place_is_held_once(made_adamw: dict[str, Any]) -> None:
+    assert made_adamw["working_set"] == 4 * 4 * 10007
+    assert made_adamw["bytes"] == 4 * 7 * 10007
+
+
+@pytest.fixture
+def made_adamw() -> dict[str, Any]:
+    return Bench("toy_ladder", 0, {}).begin("adamw", "update", "awkward")["task"]
 
 
 def test_who_does_not_go_in_a_direction_is_not_among_them() -> None:

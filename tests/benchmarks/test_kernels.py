@@ -154,9 +154,21 @@ def test_who_is_wrong_is_named_at_the_end_when_all_is_written(
     monkeypatch.setattr(kernels, "LADDERS", "toy_ladder")
     monkeypatch.setattr(kernels, "OPTIONS", {"rungs": ["right", "wrong"]})
     path = tmp_path / "found.json"
-    with pytest.raises(DisagreementError, match=r"^WRONG: ours wrong, softmax forward awkward$"):
+    with pytest.raises(DisagreementError, match=r"^WRONG: wrong, softmax forward awkward$"):
         kernels.run(SMALL, path)
     assert len(written(path)["tasks"]) == 2
+    assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
+
+
+def test_a_peer_that_is_wrong_is_shown_and_no_failure_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "source_of", lambda _: "toy_ladder")
+    monkeypatch.setattr(kernels, "options_of", lambda *_: {"rungs": ["wrong"]})
+    found = kernels.run(
+        Plan(["softmax"], ["awkward"], [1], 2, peers=["torch"]), tmp_path / "a.json"
+    )
+    assert found["complete"]
     assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
 

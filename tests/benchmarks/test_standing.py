@@ -26,7 +26,7 @@ def record(*rows: dict[str, Any], control: dict[str, Any] | None = None) -> dict
     rounds = len(rows[0]["seconds"])
     limits = [limit("peak", 1000, [1.0] * rounds), limit("triad", 100, [1.0] * rounds)]
     return {
-        "flops": 600, "bytes": 100, "rows": list(rows), "limits": limits, "control": control,
+        "flops": 600, "bytes": 100, "working_set": 1500, "rows": list(rows), "limits": limits, "control": control,
         "rounds": rounds,
     }  # fmt: skip
 
@@ -96,6 +96,11 @@ def test_within_the_control_nothing_is_called_faster() -> None:
     assert found[1]["verdict"] == SAME
 
 
+def test_few_rounds_resolve_nothing() -> None:
+    slow, fast = row("slow", [4.0] * 4), row("fast", [2.0] * 4)
+    assert stood(slow, fast, control=fast)[1]["verdict"] == SAME
+
+
 def test_an_interval_with_1_in_it_says_nothing() -> None:
     mixed = row("mixed", [1.0, 4.1, 2.1, 1.0, 1.0, 2.1])
     assert stood(FAST, mixed, control=row("fast", [2.0] * 6))[1]["verdict"] == SAME
@@ -158,6 +163,12 @@ def test_the_rate_of_a_limit_is_that_of_its_best_samples() -> None:
 )
 def test_a_working_set_lies_in_the_smallest_cache_that_holds_it(size: int, cache: str) -> None:
     assert cache_of(size, CACHES) == cache
+
+
+def test_threads_share_the_working_set() -> None:
+    found = record(FAST)
+    found["limits"] += [limit("peak", 4000, [1.0] * 6, 2), limit("triad", 200, [1.0] * 6, 2)]
+    assert stand(found, CACHES)["cache"] == {"1": "L2", "2": "L1"}
 
 
 def test_without_a_round_there_is_nothing_to_say() -> None:

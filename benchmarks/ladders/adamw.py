@@ -1,0 +1,147 @@
+"""AdamW, from a loop in Python to what a step of training ends with.
+
+After each rung, what it gained over the one before, at cpu and at lecture.
+
+Python: a loop over lists.
+NumPy: the statements of optim.py on whole arrays, each with a new one or two (x200 at cpu).
+naive: a compiled loop for each statement. Of NumPy's temporaries two remain, but the numbers of the
+    recipe come as float64, and with them goes all that touches them (x0.9, x1.4).
+fused: one loop. What is in between stays in registers, and each array is read and written once
+    (x1.6, x1.9).
+vectors: the same loop with those numbers made float32 before it. Twice the lanes, no conversions,
+    and roots and quotients, the slowest of its arithmetic, in half the time or less (x4.3, x3.3).
+    What is left is memory: 28 bytes an element.
+parallel: the weights to two threads (x0.3 to x0.5, x0.9; x1.6 at gpt2, the only one long enough).
+
+Tried, in the time of vectors, at cpu and at lecture:
+
+- float64 numbers, but sums and products that may be regrouped: 2.9 and 2.5. So it is the type.
+- Every operation as written, without fastmath: 1.2 and 1.1.
+- Two loops, the means first and the weights then: 1.1 and 1.6, for the means are read twice.
+- Both corrections taken out of the loop, into the rate and ε: 0.9 to 1.1, and 0.9. Memory hides a
+  quotient, and the formula would no longer be the one that optim.py has.
+- NumPy in pieces of 8192, so that its temporaries stay in cache: 1.5 of the time of NumPy at cpu,
+  0.8 at lecture, 0.6 at gpt2.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladders import Call, Rung, Way
+from benchmarks.tasks.adamw import NUMBERS
+from tinygpt_np import optim
+from tinygpt_np.compiling import exact
+from tinygpt_np.kernels import adamw as trained
+
+
+def with_numbers(function: Callable[..., Any]) -> Way:
+    """A function of the arrays and the numbers of the recipe."""
+
+    def prepare(call: Call) -> Callable[[], Any]:
+        return functools.partial(function, *call.inputs.values(), *NUMBERS)
+
+    return Way(prepare, (function,) if hasattr(function, "py_func") else ())
+
+
+def python_update(
+    param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
+) -> None:
+    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
+    arrays = (param, grad, first, second)
+    for i, (w, g, m, v) in enumerate(zip(*(a.tolist() for a in arrays), strict=True)):
+        g *= scale
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
+        w *= 1 - learning_rate * weight_decay
+        w -= learning_rate / correction1 * m / (math.sqrt(v / correction2) + optim.EPSILON)
+        param[i], first[i], second[i] = w, m, v
+
+
+def numpy_update(
+    param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
+) -> None:
+    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
+    g = grad * scale
+    first += (1 - beta1) * (g - first)
+    second += (1 - beta2) * (g * g - second)
+    param *= 1 - learning_rate * weight_decay
+    denominator = np.sqrt(second / correction2) + optim.EPSILON
+    param -= learning_rate / correction1 * first / denominator
+
+
+@exact
+def loop_a_statement(
+    param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
+    weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
+) -> None:  # fmt: skip
+    g, denominator = np.empty_like(grad), np.empty_like(grad)
+    for i in range(param.size):
+        g[i] = grad[i] * scale
+    for i in range(param.size):
+        first[i] += (1 - beta1) * (g[i] - first[i])
+    for i in range(param.size):
+        second[i] += (1 - beta2) * (g[i] * g[i] - second[i])
+    for i in range(param.size):
+        param[i] *= 1 - learning_rate * weight_decay
+    for i in range(param.size):
+        denominator[i] = math.sqrt(second[i] / correction2) + optim.EPSILON
+    for i in range(param.size):
+        param[i] -= learning_rate / correction1 * first[i] / denominator[i]
+
+
+@exact
+def fused(
+    param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
+    weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
+) -> None:  # fmt: skip
+    for i in range(param.size):
+        g = grad[i] * scale
+        first[i] += (1 - beta1) * (g - first[i])
+        second[i] += (1 - beta2) * (g * g - second[i])
+        denominator = math.sqrt(second[i] / correction2) + optim.EPSILON
+        shrunk = param[i] * (1 - learning_rate * weight_decay)
+        param[i] = shrunk - learning_rate / correction1 * first[i] / denominator
+
+
+def prepare_parallel(call: Call) -> Callable[[], None]:
+    arrays = call.inputs.values()
+    tasks = [
+        functools.partial(trained.update, *(array[share] for array in arrays), *NUMBERS)
+        for share in call.shares(len(call.inputs["param"]))
+    ]
+    return functools.partial(call.run_all, tasks)
+
+
+RUNGS = [
+    Rung("Python", "A loop over lists.", {"update": with_numbers(python_update)}, most=8e6),
+    Rung(
+        "NumPy",
+        "A pass over memory, and a new array, for each operation.",
+        {"update": with_numbers(numpy_update)},
+    ),
+    Rung(
+        "naive",
+        "A compiled loop for each statement.",
+        {"update": with_numbers(loop_a_statement)},
+    ),
+    Rung(
+        "fused",
+        "One loop: each array is read once and written once.",
+        {"update": with_numbers(fused)},
+    ),
+    Rung(
+        "vectors",
+        "Numbers made float32 before the loop, which ran in float64: twice the lanes.",
+        {"update": with_numbers(trained.update)},
+    ),
+    Rung(
+        "parallel",
+        "The same kernel, the weights shared out to threads.",
+        {"update": Way(prepare_parallel, (trained.update,))},
+        threads="several",
+    ),
+]

@@ -1,0 +1,158 @@
+"""GELU, from a loop in Python to what the feed-forward is made with.
+
+After each rung, what it gained over the one before, at cpu and at lecture (forward; backward).
+
+Python: a loop over a list.
+NumPy: whole arrays (x60, x24; x160). Its backward is given the tanh that its forward saved; all
+    other rungs save nothing but x, and compute it again.
+naive: the loops compiled, an array for each step. Slower, for tanh is now a call for each number,
+    where NumPy has one for vectors (x0.5, x0.6; x0.25, x0.95).
+fused: one loop, no arrays in between. They were hardly the cost: the time is that of tanh
+    (x1.1, x1.1; x1.05, x1.1).
+vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough, a polynomial without a branch,
+    in vectors of full width (x50, x40; x33, x31). It is also more accurate far below 0, where
+    1 + tanh u keeps nothing but rounding.
+parallel: numbers to two threads. The work is done in less than 0.6 ms, which is hardly long enough
+    to share (x0.6, x0.8; x0.6, x1.3).
+
+Tried, in the time of vectors (forward; backward), at cpu and at lecture:
+
+- The sigmoid form with the C library's exp, one number at a time: 7 and 8; 6 and 9. So exp
+  instead of tanh gains 5, and the polynomial in vectors the rest.
+- The same formulas, but a loop over numbers that the compiler makes vectors of: 1.3 and 1.3; 1.4
+  and 1.3. It chooses vectors of half the width.
+- Such a loop with tanh itself as a polynomial, 1 + tanh as it was: 1.6 and 1.7; 1.5 and 1.3.
+- Regrouping (fastmath) in the fused loop: as slow as without, for tanh remains a call.
+- The gate saved by forward, so that backward needs no exp: 0.6 to 0.7 at cpu, where all is in
+  cache, 1.0 to 1.1 at lecture; and memory for it in every block, through the whole of a step.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ladders import Call, Rung, Way, by_rows, direct
+from benchmarks.tasks import plain
+from tinygpt_np.compiling import exact
+from tinygpt_np.kernels import gelu as trained
+from tinygpt_np.ops import gelu
+
+SCALE, CUBIC = np.float32(gelu.SQRT_2_OVER_PI), np.float32(gelu.CUBIC)
+HALF, ONE, THREE_CUBIC = np.float32(0.5), np.float32(1), np.float32(3 * gelu.CUBIC)
+forward, backward = plain(gelu.forward), plain(gelu.backward)
+
+
+def python_forward(x: np.ndarray, y: np.ndarray) -> None:
+    for i, value in enumerate(x.tolist()):
+        tanh = math.tanh(gelu.SQRT_2_OVER_PI * (value + gelu.CUBIC * value**3))
+        y[i] = value * (1 + tanh) / 2
+
+
+def python_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
+    for i, (upstream, value) in enumerate(zip(dy.tolist(), x.tolist(), strict=True)):
+        tanh = math.tanh(gelu.SQRT_2_OVER_PI * (value + gelu.CUBIC * value**3))
+        bend = gelu.SQRT_2_OVER_PI * (1 + 3 * gelu.CUBIC * value**2)
+        dx[i] = upstream * ((1 + tanh) / 2 + value * (1 - tanh**2) / 2 * bend)
+
+
+def numpy_forward(x: np.ndarray, y: np.ndarray) -> None:
+    y[...] = forward(x)[0]
+
+
+def prepare_numpy_backward(call: Call) -> Callable[[], None]:
+    dy, x = call.inputs.values()
+    return functools.partial(numpy_backward, dy, forward(x)[1], call.outputs["dx"])
+
+
+def numpy_backward(dy: np.ndarray, saved: tuple[Any, ...], dx: np.ndarray) -> None:
+    dx[...] = backward(dy, saved)
+
+
+@exact
+def loop_an_operation(x: Any, y: Any) -> None:
+    cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    for i in range(x.size):
+        cube[i] = x[i] * x[i] * x[i]
+    for i in range(x.size):
+        inner[i] = SCALE * (x[i] + CUBIC * cube[i])
+    for i in range(x.size):
+        tanh[i] = math.tanh(inner[i])
+    for i in range(x.size):
+        y[i] = HALF * x[i] * (ONE + tanh[i])
+
+
+@exact
+def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
+    cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    for i in range(x.size):
+        cube[i] = x[i] * x[i] * x[i]
+    for i in range(x.size):
+        inner[i] = SCALE * (x[i] + CUBIC * cube[i])
+    for i in range(x.size):
+        tanh[i] = math.tanh(inner[i])
+    bend = np.empty_like(x)
+    for i in range(x.size):
+        bend[i] = (ONE - tanh[i] * tanh[i]) * SCALE * (ONE + THREE_CUBIC * x[i] * x[i])
+    for i in range(x.size):
+        dx[i] = HALF * dy[i] * (ONE + tanh[i] + x[i] * bend[i])
+
+
+@exact
+def fused(x: Any, y: Any) -> None:
+    for i in range(x.size):
+        tanh = math.tanh(SCALE * (x[i] + CUBIC * x[i] * x[i] * x[i]))
+        y[i] = HALF * x[i] * (ONE + tanh)
+
+
+@exact
+def fused_back(dy: Any, x: Any, dx: Any) -> None:
+    for i in range(x.size):
+        square = x[i] * x[i]
+        tanh = math.tanh(SCALE * (x[i] + CUBIC * square * x[i]))
+        bend = (ONE - tanh * tanh) * SCALE * (ONE + THREE_CUBIC * square)
+        dx[i] = HALF * dy[i] * (ONE + tanh + x[i] * bend)
+
+
+RUNGS = [
+    Rung(
+        "Python",
+        "A loop over a list, with the tanh of Python's math.",
+        {"forward": direct(python_forward), "backward": direct(python_backward)},
+        most=1e7,
+    ),
+    Rung(
+        "NumPy",
+        "A pass over memory, and a new array, for each operation.",
+        {"forward": direct(numpy_forward), "backward": Way(prepare_numpy_backward)},
+    ),
+    Rung(
+        "naive",
+        "The loops compiled, but still one for each step, with arrays in between.",
+        {"forward": direct(loop_an_operation), "backward": direct(loop_an_operation_back)},
+    ),
+    Rung(
+        "fused",
+        "One loop that reads x and writes y, and keeps what is in between in registers.",
+        {"forward": direct(fused), "backward": direct(fused_back)},
+    ),
+    Rung(
+        "vectors",
+        "A sigmoid instead of tanh, its exp a polynomial without a branch: 16 at a time.",
+        {
+            "forward": direct(trained.forward_values),
+            "backward": direct(trained.backward_values),
+        },
+    ),
+    Rung(
+        "parallel",
+        "The same kernel, the numbers shared out to threads.",
+        {
+            "forward": by_rows(trained.forward_values),
+            "backward": by_rows(trained.backward_values),
+        },
+        threads="several",
+    ),
+]
