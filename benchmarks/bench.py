@@ -23,15 +23,21 @@ from tinygpt_np.threads import limited
 # lost beside the reading of a clock; a turn goes on for so long, in seconds, or so many samples.
 SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
 
+# Seconds between two looks at whether threads sleep, how many looks, and how many that find it.
+PAUSE, LOOKS, QUIET = 4e-3, 100, 2
+
 
 @dataclass
 class Entrant:
-    """Somebody whose turn may come. repeat: steps of a sample."""
+    """Somebody whose turn may come. repeat: steps of a sample. foreign: whether its threads are
+    those of a library.
+    """
 
     step: Callable[[], Any]
     restore: Callable[[], None]
     threads: int
-    repeat: int = 1
+    repeat: int
+    foreign: bool
 
 
 class Tried(NamedTuple):
@@ -103,7 +109,10 @@ class Bench:
             return {"wrong": str(wrong)}
         first, last = tried[0], tried[-1]
         compiling = self.compiling(rung, way, first.compiling)
-        entrant = Entrant(last.step, self.restorer(last.call), threads, repeats(last.seconds))
+        foreign = rung.threads == "any" and threads > 1
+        entrant = Entrant(
+            last.step, self.restorer(last.call), threads, repeats(last.seconds), foreign
+        )
         return {
             "wrong": None,
             "key": self.add(entrant),
@@ -156,7 +165,8 @@ class Bench:
         began = time.perf_counter()
         step()
         seconds = time.perf_counter() - began
-        entrant = Entrant(step, lambda: None, threads, repeats(seconds))
+        foreign = name == "BLAS" and threads > 1
+        entrant = Entrant(step, lambda: None, threads, repeats(seconds), foreign)
         return {"key": self.add(entrant), "amount": amount, "step_seconds": seconds}
 
     def turn(self, key: int) -> list[float]:
@@ -175,6 +185,8 @@ class Bench:
             took = time.perf_counter() - began
             spent += took
             seconds.append(took / entrant.repeat)
+        if entrant.foreign:
+            settle()
         return seconds
 
     def set_threads(self, threads: int) -> None:
@@ -198,6 +210,21 @@ class Bench:
         key = len(self.entrants)
         self.entrants[key] = entrant
         return key
+
+
+def settle() -> None:
+    """Waits for this process's threads to sleep.
+
+    Those of BLAS and of OpenMP go on looking for work for up to 50 ms, on the CPU of whoever is
+    next.
+    """
+    quiet = 0
+    for _ in range(LOOKS):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        quiet = quiet + 1 if time.process_time() - before < PAUSE / 8 else 0
+        if quiet == QUIET:
+            return
 
 
 def repeats(seconds: float) -> int:

@@ -54,14 +54,14 @@ def compare(name: str, found: np.ndarray, truth: Truth) -> None:
     """Raises Wrong at the worst place, unless |found - truth| <= bound everywhere. NaN is wrong."""
     bound = np.broadcast_to(truth.bound, truth.values.shape)
     error = np.abs(found.astype(np.float64) - truth.values)
-    if (error <= bound).all():
+    wrong = ~(error <= bound)
+    if not wrong.any():
         return
     with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.nan_to_num(error / bound, nan=np.inf)
+        excess = np.where(wrong, np.nan_to_num(error / bound, nan=np.inf), 0.0)
     worst = tuple(int(i) for i in np.unravel_index(np.argmax(excess), error.shape))
     where = f"{name}[{', '.join(map(str, worst))}]"
-    count = int((~(error <= bound)).sum())
     raise Wrong(
         f"{where} is {found[worst]:.6g}, should be {truth.values[worst]:.6g} ± {bound[worst]:.1g}; "
-        f"{count} of {error.size} places are wrong"
+        f"{wrong.sum()} of {error.size} places are wrong"
     )

@@ -50,7 +50,7 @@ def backward_truth(inputs: Arrays) -> dict[str, Truth]:
     probs, dprobs = (inputs[name].astype(np.float64) for name in ("probs", "dprobs"))
     dx = plain(softmax.backward)(dprobs, (probs, None))
     size = np.abs(dprobs) + (np.abs(dprobs) * probs).sum(axis=-1, keepdims=True)
-    return {"dx": Truth(dx, probs * size * gamma(probs.shape[-1] + 3) + TINY)}
+    return {"dx": Truth(dx, probs * size * gamma(probs.shape[-1] + 3) + TINY * (1 + size))}
 
 
 def forward_flops(sizes: Sizes) -> int:

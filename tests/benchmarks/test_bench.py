@@ -1,5 +1,6 @@
 """Where rungs are opened and take their turns."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_
     assert found.compiling(one, way, 0.5) == 2.5
     assert found.compiling(other, way, 0.25) == 0.25
     assert found.compiling(one, way, 0.0) == 2.5
+
+
+def test_a_turn_ends_when_the_threads_of_a_library_sleep() -> None:
+    found = made("right")
+    report = found.open_limit("BLAS", 2, 0)
+    found.turn(report["key"])
+    before = time.process_time()
+    time.sleep(0.02)
+    assert time.process_time() - before < 0.01
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(1e-6, 200), (1e-4, 2), (2e-4, 1), (0.5, 1)])

@@ -156,6 +156,12 @@ def test_the_worst_place_is_named_and_the_wrong_ones_are_counted() -> None:
         compare("z", found, Truth(values, bound))
 
 
+def test_a_place_that_is_exact_where_nothing_is_allowed_is_not_the_worst() -> None:
+    found = np.array([0.0, 3.0], np.float32)
+    with pytest.raises(Wrong, match=r"^z\[1\] is 3.*; 1 of 2 places are wrong$"):
+        compare("z", found, Truth(np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+
+
 def test_nan_is_the_worst_of_all() -> None:
     found = np.array([9.0, np.nan], np.float32)
     with pytest.raises(Wrong, match=r"^z\[1\] is nan"):

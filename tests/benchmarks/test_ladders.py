@@ -1,20 +1,13 @@
 """Every rung does its task, at sizes that nothing divides; and the last is what training uses."""
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
+from gated import pass_gate
 
 from benchmarks import ladders, tasks
 from benchmarks.compiles import module_of
-from benchmarks.gate import TRIALS, Trial
 from benchmarks.ladders import Rung
-from benchmarks.tasks import Task
 from benchmarks.workers import ROOT
 
-# Large enough for every loop to go round, small enough for Python.
-SIZES = {"N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003}
-POOL = ThreadPoolExecutor(3)
 CASES = [
     (operation, direction, rung, threads)
     for operation in tasks.OPERATIONS
@@ -29,28 +22,9 @@ every_rung = pytest.mark.parametrize(
 )
 
 
-@functools.cache
-def trials(operation: str, direction: str) -> list[Trial]:
-    found = tasks.module(operation)
-    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
-    task = Task(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
-    return [Trial(task, 0, number) for number in range(TRIALS)]
-
-
-def climb(rung: Rung, operation: str, direction: str, threads: int) -> None:
-    """Raises Wrong where a rung is."""
-    way = rung.ways[direction]
-    for trial in trials(operation, direction):
-        call = trial.call(threads, POOL)
-        returned = way.prepare(call)()
-        if way.collect is not None:
-            way.collect(call, returned)
-        trial.check(call)
-
-
 @every_rung
 def test_every_rung_is_right(operation: str, direction: str, rung: Rung, threads: int) -> None:
-    climb(rung, operation, direction, threads)
+    pass_gate(rung, operation, direction, threads)
 
 
 @pytest.mark.parametrize("operation", tasks.OPERATIONS)
