@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from benchmarks import attention, kernels, machine, sample, tasks, train
+from rich.console import Console
+
+from benchmarks import attention, compare, kernels, machine, sample, tasks, train
 from benchmarks.contest import check_json, run
 from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
@@ -48,6 +50,7 @@ def contest(asked: argparse.Namespace) -> int:
 
 def climb(asked: argparse.Namespace) -> int:
     """Runs the ladders; returns the exit code."""
+    before = None if asked.compare is None else compare.load(asked.compare)
     plan = Plan(
         operations=asked.operations or tasks.OPERATIONS,
         shapes=asked.shapes or (QUICK_SHAPES if asked.quick else tasks.SHAPES),
@@ -59,7 +62,11 @@ def climb(asked: argparse.Namespace) -> int:
         llmc=None if asked.llmc is None else str(asked.llmc),
     )
     found = kernels.run(plan, asked.json or kernels.new_path())
-    return 0 if found["complete"] else STOPPED
+    slower = False
+    if before is not None:
+        differences = compare.differences(before, found)
+        slower = compare.show(differences, Console(highlight=False))
+    return int(slower) if found["complete"] else STOPPED
 
 
 def measure(asked: argparse.Namespace) -> bool:
@@ -199,7 +206,11 @@ def check_kernels(asked: argparse.Namespace) -> None:
         check_threads(threads)
     if "llmc" in asked.peers and asked.llmc is None:
         raise ValueError("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    if asked.compare is not None:
+        compare.load(asked.compare)
     check_rounds_and_json(asked)
+    if asked.json is not None:
+        check_json(asked.json.with_suffix(".html"))
 
 
 if __name__ == "__main__":
