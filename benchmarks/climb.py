@@ -67,13 +67,13 @@ class Climb:
     about: dict[str, Any]
     entrants: list[Entrant] = field(default_factory=list[Entrant])
     limits: list[Entrant] = field(default_factory=list[Entrant])
-    control: Entrant | None = None
+    controls: list[Entrant] = field(default_factory=list[Entrant])
     stopped: bool = False
 
     @property
     def everyone(self) -> list[Entrant]:
-        twin = [self.control] if self.control is not None else []
-        return [each for each in (*self.entrants, *twin, *self.limits) if each.key is not None]
+        everyone = (*self.entrants, *self.controls, *self.limits)
+        return [each for each in everyone if each.key is not None]
 
     @property
     def record(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Climb:
             "rounds": rounds,
             "rows": [each.record for each in self.entrants],
             "limits": [each.record for each in self.limits],
-            "control": None if self.control is None else self.control.record,
+            "controls": [each.record for each in self.controls],
         }
 
 
@@ -128,12 +128,20 @@ def open_ours(
             found.entrants.append(entrant)
             if rung["able"]:
                 pass_gate(entrant, with_asm)
-    ranked = [each for each in found.entrants if each.key is not None]
-    if steps := [each for each in ranked if not each.about["reference"]]:
-        twin = Entrant(team.ours, {**steps[-1].about})
+    open_controls(team, found)
+
+
+def open_controls(team: Team, found: Climb) -> None:
+    """Of each number of threads the last rung again, with arrays of its own."""
+    last = {
+        each.about["threads"]: each
+        for each in found.entrants
+        if each.key is not None and not each.about["reference"]
+    }
+    for each in last.values():
+        twin = Entrant(team.ours, {**each.about})
         pass_gate(twin, False)
-        if twin.key is not None:
-            found.control = twin
+        found.controls.append(twin)
 
 
 def threads_of(rung: dict[str, Any], threads: Sequence[int]) -> list[int]:

@@ -110,10 +110,10 @@ def read(found: dict[str, Any]) -> dict[Any, Task]:
             paces = [seconds / limit["amount"] for seconds in rounds(limit)]
             if paces:
                 task.limits[limit["name"], limit["threads"]] = paces
-        control = record["control"]
-        if control is not None and (fastest := rounds(control)):
-            twin = control["rung"], control["by"], control["threads"]
-            task.control = abs(shift(task.rungs[twin], fastest))
+        for control in record["controls"]:
+            if fastest := rounds(control):
+                twin = control["rung"], control["by"], control["threads"]
+                task.control = max(task.control, abs(shift(task.rungs[twin], fastest)))
     return tasks
 
 

@@ -89,8 +89,7 @@ def amount(value: float) -> str:
 
 
 def cells(row: dict[str, Any], columns: list[str]) -> list[str]:
-    several = f" ×{row['threads']}" if row["threads"] > 1 else ""
-    found = {"rung": f"{escape(row['rung'])}{several}", "ms": why_not(row)}
+    found = {"rung": escape(with_threads(row)), "ms": why_not(row)}
     if row.get("compile_seconds") is not None:
         kept = row["compile_seconds"] == 0
         found["compile s"] = "[dim]kept[/dim]" if kept else f"{row['compile_seconds']:.2f}"
@@ -111,6 +110,11 @@ def cells(row: dict[str, Any], columns: list[str]) -> list[str]:
     if row.get("packed") is not None:
         found["packed"] = f"{row['packed']:.0%}"
     return [found.get(column, "") for column in columns]
+
+
+def with_threads(row: dict[str, Any]) -> str:
+    several = f" ×{row['threads']}" if row["threads"] > 1 else ""
+    return f"{row['rung']}{several}"
 
 
 def why_not(row: dict[str, Any]) -> str:
@@ -135,7 +139,7 @@ def number(value: float) -> str:
 
 
 def below(record: dict[str, Any]) -> str:
-    """The limits beside the rungs, and the control."""
+    """The limits beside the rungs, and the controls."""
     lines: list[str] = []
     for threads, cache in record["cache"].items():
         limits = {e["name"]: e["rate"] for e in record["limits"] if str(e["threads"]) == threads}
@@ -143,7 +147,9 @@ def below(record: dict[str, Any]) -> str:
             peak, bandwidth = (f"{limits[name] / 1e9:.0f}" for name in ("peak", "triad"))
             several = "s" * (threads != "1")
             lines.append(f"{threads} thread{several}: {peak} GFLOP/s, {bandwidth} GB/s ({cache})")
-    control = record["control"]
-    if control is not None and control.get("ratio"):
-        lines.append(f"A/A: {control['rung']} against itself {gain(control['ratio'])}")
+    lines += [
+        f"A/A: {with_threads(control)} against itself {gain(control['ratio'])}"
+        for control in record["controls"]
+        if control["ratio"]
+    ]
     return escape("; ".join(lines))

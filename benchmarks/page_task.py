@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import roofline
-from benchmarks.kernels_table import amount, gain, milliseconds, number
+from benchmarks.kernels_table import amount, gain, milliseconds, number, with_threads
 from benchmarks.roofline import GIGA, several
 from benchmarks.standing import FASTER, SAME, SLOWER
 
@@ -62,8 +62,11 @@ def view(task: dict[str, Any], key: str, roofs: roofline.Roofs, rounds: int) -> 
     sizes = ", ".join(f"{letter} {size:,}" for letter, size in task["sizes"].items())
     intensity = task["flops"] / task["bytes"]
     cost = f"{amount(task['flops'])}FLOP, {amount(task['bytes'])}B"
-    control = task["control"]
-    twin = control and control.get("ratio")
+    controls = [
+        f"{with_threads(control)} against itself {gain(control['ratio'])}"
+        for control in task["controls"]
+        if control["ratio"]
+    ]
     return {
         "operation": task["operation"],
         "direction": task["direction"],
@@ -79,7 +82,7 @@ def view(task: dict[str, Any], key: str, roofs: roofline.Roofs, rounds: int) -> 
             if group
         ],
         "limits": bounds_in_words(task),
-        "control": f"{control['rung']} against itself {gain(twin)}" if twin else None,
+        "controls": controls,
         "roofline": roofline.draw(key, intensity, points(task, rows), roofs) if measured else None,
     }
 

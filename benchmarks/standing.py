@@ -1,8 +1,8 @@
 """What a climb came to: for each rung its speed, its gain, and how near it is to what bounds it.
 
 Ratios are taken within a round and their median is given with its interval (see summary.py). A rung
-is called faster or slower only where that interval leaves out 1 and the median is outside the
-interval of the control, a rung against itself.
+is called faster or slower only where that interval leaves out 1 and the median is further from 1
+than the interval of the control goes, a rung against itself on as many threads.
 """
 
 import statistics
@@ -31,24 +31,25 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
     for limit in record["limits"]:
         rates = [limit["amount"] / min(turn) for turn in limit["seconds"] if turn]
         limit["rate"] = statistics.median(rates) if rates else None
-    control = record["control"]
-    if control is not None:
+    noise: dict[int, dict[str, float] | None] = {}
+    for control in record["controls"]:
         twin = find_twin(record, control)
-        control["ratio"] = compared(twin["seconds"], control["seconds"])
-    noise = control["ratio"] if control is not None else None
+        noise[control["threads"]] = compared(twin["seconds"], control["seconds"])
+        control["ratio"] = noise[control["threads"]]
     before: dict[str, Any] | None = None
     for row in record["rows"]:
         if not any(row.get("seconds", ())):
             continue
-        row["summary"] = speed(record, row)
+        found = row["summary"] = speed(record, row)
+        against = noise.get(row["threads"])
         if row["reference"]:
             if kernel := kernel_with(record, row["threads"]):
-                row["summary"]["by_ours"] = compared(row["seconds"], kernel["seconds"])
-                row["summary"]["verdict"] = verdict(row["summary"]["by_ours"], noise)
+                found["by_ours"] = compared(row["seconds"], kernel["seconds"])
+                found["verdict"] = verdict(found["by_ours"], against)
         else:
             if before is not None:
-                row["summary"]["gain"] = compared(before["seconds"], row["seconds"])
-                row["summary"]["verdict"] = verdict(row["summary"]["gain"], noise)
+                found["gain"] = compared(before["seconds"], row["seconds"])
+                found["verdict"] = verdict(found["gain"], against)
             before = row if row["threads"] == 1 or before is None else before
     return record
 
@@ -80,10 +81,10 @@ def compared(theirs: Rounds, ours: Rounds) -> dict[str, float] | None:
 def verdict(ratio: dict[str, float] | None, noise: dict[str, float] | None) -> str:
     if ratio is None or noise is None or ratio["coverage"] < LEAST_COVERAGE:
         return SAME
-    median, low, high = (ratio[name] for name in ("median", "low", "high"))
-    if low > 1 and median > noise["high"]:
+    beyond = max(noise["high"], 1 / noise["low"])
+    if ratio["low"] > 1 and ratio["median"] > beyond:
         return FASTER
-    if high < 1 and median < noise["low"]:
+    if ratio["high"] < 1 and ratio["median"] < 1 / beyond:
         return SLOWER
     return SAME
 

@@ -24,7 +24,8 @@ def limit(name: str, threads: int) -> dict[str, Any]:
 def record(**changes: Any) -> dict[str, Any]:
     task: dict[str, Any] = {
         "operation": "matmul", "direction": "forward", "shape": "cpu", "sizes": {"M": 1024},
-        "flops": 80, "bytes": 40, "working_set": 40, "rounds": 6, "control": entrant("shared", 2),
+        "flops": 80, "bytes": 40, "working_set": 40, "rounds": 6,
+        "controls": [entrant("tiles"), entrant("shared", 2)],
         "rows": [
             entrant("loops"),
             entrant("tiles", compile_seconds=0.25),
@@ -33,7 +34,10 @@ def record(**changes: Any) -> dict[str, Any]:
         ],
         "limits": [limit(name, count) for count in (1, 2) for name in ("peak", "triad")],
     }  # fmt: skip
-    return stand(copy.deepcopy({**task, **changes}), CACHES)
+    task |= changes
+    names = {row["rung"] for row in task["rows"]}
+    task["controls"] = [each for each in task["controls"] if each["rung"] in names]
+    return stand(copy.deepcopy(task), CACHES)
 
 
 def found(*tasks: dict[str, Any], **changes: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def task(operation: str, direction: str, shape: str) -> dict[str, Any]:
             row("parallel", 1e-3, 2), row("PyTorch", 1e-4, 2, "torch"),
         ],
         "limits": [limit(name, threads) for threads in (1, 2) for name in ("peak", "triad")],
-        "control": row("parallel", 1e-3, 2),
+        "controls": [row("parallel", 1e-3, 2)],
     }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def slowed(
     """The result with some rows and limits so many times as slow."""
     found = copy.deepcopy(found)
     for task in found["tasks"]:
-        for each in (*task["rows"], *task["limits"], task["control"]):
+        for each in (*task["rows"], *task["limits"], *task["controls"]):
             if chosen(task, each):
                 each["seconds"] = [[factor * value for value in turn] for turn in each["seconds"]]
     return found

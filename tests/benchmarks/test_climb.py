@@ -58,10 +58,10 @@ def test_what_needs_several_threads_is_left_out_where_there_is_one(team: Team) -
     assert ("shared", 1) not in names(run(team))
 
 
-def test_the_last_rung_climbs_against_itself(team: Team) -> None:
-    control = run(team, threads=(1, 2)).record["control"]
-    assert (control["rung"], control["threads"]) == ("shared", 2)
-    assert len(control["seconds"]) == 2
+def test_the_last_rung_of_each_number_of_threads_climbs_against_itself(team: Team) -> None:
+    controls = run(team, threads=(1, 2)).record["controls"]
+    assert [(each["rung"], each["threads"]) for each in controls] == [("right", 1), ("shared", 2)]
+    assert all(len(each["seconds"]) == 2 for each in controls)
 
 
 def test_the_limits_take_turns_in_every_round_for_each_number_of_threads(team: Team) -> None:

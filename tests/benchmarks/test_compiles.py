@@ -10,6 +10,7 @@ from benchmarks.compiles import Compiles, module_of
 from tinygpt_np.kernels import attention, softmax
 
 njit: Any = numba.njit
+events: Any = event
 
 
 def test_compiling_is_counted_once() -> None:
@@ -36,8 +37,8 @@ def test_what_is_compiled_within_another_is_counted_with_it() -> None:
     def outer(x: Any) -> Any:
         return inner(x) + 1
 
-    clock, alone = Compiles(), event.TimingListener()
-    with event.install_listener("numba:compile", alone):
+    clock, alone = Compiles(), events.TimingListener()
+    with events.install_listener("numba:compile", alone):
         outer(1.0)
     assert clock.seconds <= 1.01 * alone.duration
     assert clock.by_module == {__name__: clock.seconds}

@@ -168,6 +168,17 @@ def test_nan_is_the_worst_of_all() -> None:
         compare("z", found, Truth(np.zeros(2), 1.0))
 
 
+def test_every_array_begins_with_a_line_of_the_cache() -> None:
+    trial = Trial(tasks.task("cross_entropy", "loss and gradient", "awkward"), 0, 0)
+    for _ in range(20):
+        for name, array in trial.call(1, POOL).arrays.items():
+            assert array.ctypes.data % 64 == 0
+            expected = trial.inputs.get(name)
+            if expected is not None:
+                np.testing.assert_array_equal(array, expected)
+                assert array.dtype == expected.dtype
+
+
 def test_trials_have_inputs_of_their_own_that_the_seed_decides() -> None:
     task = Task("addition", "forward", "tiny", SIZES, ADDITION)
     first, second, again = (Trial(task, 0, number).inputs["x"] for number in (0, 1, 0))

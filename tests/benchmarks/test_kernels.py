@@ -31,6 +31,17 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.machine.caches", lambda: caches)
 
 
+def toys(_: str) -> str:
+    return "toy_ladder"
+
+
+def always(options: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    def options_of(*_: Any) -> dict[str, Any]:
+        return options
+
+    return options_of
+
+
 def written(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -80,7 +91,7 @@ def test_the_limits_are_measured_for_each_cache_and_number_of_threads(whole: Run
 def test_the_table_shows_every_rung(whole: Run) -> None:
     for rung in ("Python", "NumPy", "three passes", "online", "vectors", "parallel ×2"):
         assert re.search(rf"^ *{re.escape(rung)} +\d", whole.shown, re.MULTILINE), rung
-    assert "A/A: parallel against itself" in whole.shown
+    assert "A/A: parallel ×2 against itself" in " ".join(whole.shown.split())
 
 
 def test_every_run_has_inputs_of_its_own(whole: Run, tmp_path: Path) -> None:
@@ -90,8 +101,8 @@ def test_every_run_has_inputs_of_its_own(whole: Run, tmp_path: Path) -> None:
 def test_a_peer_that_does_not_start_is_named_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "source_of", lambda _: "toy_ladder")
-    monkeypatch.setattr(kernels, "options_of", lambda *_: {"absent": True})
+    monkeypatch.setattr(kernels, "source_of", toys)
+    monkeypatch.setattr(kernels, "options_of", always({"absent": True}))
     found = kernels.run(Plan(["softmax"], ["awkward"], [1], 2, peers=["jax"]), tmp_path / "a.json")
     reason = "toys are not installed: pip install toys"
     assert reason in found["left_out"]["jax"]
@@ -101,8 +112,8 @@ def test_a_peer_that_does_not_start_is_named_with_its_reason(
 def test_a_peer_climbs_beside_us_and_says_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "source_of", lambda _: "toy_ladder")
-    monkeypatch.setattr(kernels, "options_of", lambda *_: {"rungs": ["reference"]})
+    monkeypatch.setattr(kernels, "source_of", toys)
+    monkeypatch.setattr(kernels, "options_of", always({"rungs": ["reference"]}))
     found = kernels.run(
         Plan(["softmax"], ["awkward"], [1, 2], 2, peers=["torch"]), tmp_path / "a.json"
     )
@@ -114,7 +125,8 @@ def test_a_peer_climbs_beside_us_and_says_what_it_is(
 
 def stopping(after: int) -> Callable[..., Climb]:
     """A climb that is stopped by Ctrl-C in its last task."""
-    original, calls = kernels.climb, []
+    original = kernels.climb
+    calls: list[int] = []
 
     def climb(*arguments: Any) -> Climb:
         found = original(*arguments)
@@ -134,7 +146,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_error_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = kernels.climb, []
+    original = kernels.climb
+    calls: list[int] = []
 
     def climb(*arguments: Any) -> Climb:
         calls.append(1)
@@ -163,8 +176,8 @@ def test_who_is_wrong_is_named_at_the_end_when_all_is_written(
 def test_a_peer_that_is_wrong_is_shown_and_no_failure_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "source_of", lambda _: "toy_ladder")
-    monkeypatch.setattr(kernels, "options_of", lambda *_: {"rungs": ["wrong"]})
+    monkeypatch.setattr(kernels, "source_of", toys)
+    monkeypatch.setattr(kernels, "options_of", always({"rungs": ["wrong"]}))
     found = kernels.run(
         Plan(["softmax"], ["awkward"], [1], 2, peers=["torch"]), tmp_path / "a.json"
     )

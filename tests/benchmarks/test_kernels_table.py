@@ -29,7 +29,7 @@ def shown(*rows: dict[str, Any], width: int = 120, **more: Any) -> str:
         {"name": "peak", "threads": 1, "rate": 166e9},
         {"name": "triad", "threads": 1, "rate": 94e9},
     ]
-    record |= {"cache": {"1": "L2"}, "limits": limits, "control": None, "rows": list(rows)} | more
+    record |= {"cache": {"1": "L2"}, "limits": limits, "controls": [], "rows": list(rows)} | more
     console = Console(width=width, record=True, file=io.StringIO(), highlight=False)
     kernels_table.show(record, console)
     return console.export_text()
@@ -95,8 +95,8 @@ def test_references_stand_below_the_ladder() -> None:
 
 
 def test_the_limits_and_the_control_stand_below() -> None:
-    control = {"rung": "vectors", "ratio": {"median": 1.0, "low": 0.97, "high": 1.02}}
-    text = shown(measured(), control=control)
+    control = {"rung": "vectors", "threads": 1, "ratio": {"median": 1.0, "low": 0.97, "high": 1.02}}
+    text = shown(measured(), controls=[control])
     assert "1 thread: 166 GFLOP/s, 94 GB/s (L2)" in text
     assert "A/A: vectors against itself 1.00 (0.97–1.02)" in text
 

@@ -131,7 +131,7 @@ def test_with_several_threads_it_is_beyond_what_any_rung_gained_over_itself() ->
     assert verdicts(result(), new) == {
         **each_shape("vectors"), **each_shape("parallel ×2"),
     }  # fmt: skip
-    control = new["tasks"][-1]["control"]
+    control = new["tasks"][-1]["controls"][-1]
     control["seconds"] = [[1.5 * value for value in turn] for turn in control["seconds"]]
     assert verdicts(result(), new) == each_shape("vectors")
 

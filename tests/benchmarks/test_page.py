@@ -145,11 +145,12 @@ def test_an_empty_story_is_no_block() -> None:
 
 
 def test_the_page_says_that_there_is_no_control() -> None:
-    assert "No control: no verdicts." in shown(record(control=None))
+    assert "No control: no verdicts." in shown(record(controls=[]))
 
 
-def test_the_control_is_shown() -> None:
-    assert "A/A: shared against itself 1.00 (1.00–1.00)." in shown()
+def test_the_controls_are_shown() -> None:
+    twins = ("tiles against itself 1.00 (1.00–1.00)", "shared ×2 against itself 1.00 (1.00–1.00)")
+    assert f"A/A: {'; '.join(twins)}." in shown()
 
 
 def test_the_limits_beside_a_task_are_shown() -> None:
@@ -210,7 +211,7 @@ def test_without_a_round_there_is_a_table_and_no_roofline() -> None:
     rows = [entrant("loops", seconds=[]), entrant("shared", 2, seconds=[])]
     limits: list[dict[str, Any]] = [{**each, "seconds": []} for each in record()["limits"]]
     control = entrant("shared", 2, seconds=[])
-    text = shown(record(rows=rows, limits=limits, control=control, rounds=0))
+    text = shown(record(rows=rows, limits=limits, controls=[control], rounds=0))
     assert "stopped after 0 of 6 rounds" in text
     assert "The idea of loops. no turn" in text
     assert "Roofline" not in text
@@ -218,7 +219,7 @@ def test_without_a_round_there_is_a_table_and_no_roofline() -> None:
 
 def test_on_one_thread_there_is_one_column_of_limits() -> None:
     rows, limits = [entrant("loops"), entrant("tiles")], [limit("peak", 1), limit("triad", 1)]
-    text = shown(record(rows=rows, limits=limits, control=entrant("tiles")))
+    text = shown(record(rows=rows, limits=limits, controls=[entrant("tiles")]))
     assert "limit 1 thread peak, GFLOP/s" in text
 
 

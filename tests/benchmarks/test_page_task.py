@@ -27,7 +27,7 @@ def test_a_loss_is_slower() -> None:
 
 
 def test_without_a_control_nothing_is_resolved() -> None:
-    assert rows_of(record(control=None))["tiles"]["words"] == "not resolved"
+    assert rows_of(record(controls=[]))["tiles"]["words"] == "not resolved"
 
 
 def test_the_share_of_packed_instructions() -> None:

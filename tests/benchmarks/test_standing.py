@@ -1,5 +1,6 @@
 """What a climb came to: rates, gains, what is called faster, and what bounds it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,20 +22,20 @@ def limit(name: str, amount: float, seconds: list[float], threads: int = 1) -> d
     return {"name": name, "threads": threads, "amount": amount, "seconds": turns}
 
 
-def record(*rows: dict[str, Any], control: dict[str, Any] | None = None) -> dict[str, Any]:
+def record(*rows: dict[str, Any], controls: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """A task of 600 FLOPs and 100 bytes; the peak is 1000 FLOPs a second, memory's 100 bytes."""
     rounds = len(rows[0]["seconds"])
     limits = [limit("peak", 1000, [1.0] * rounds), limit("triad", 100, [1.0] * rounds)]
     return {
-        "flops": 600, "bytes": 100, "working_set": 1500, "rows": list(rows), "limits": limits, "control": control,
+        "flops": 600, "bytes": 100, "working_set": 1500, "rows": list(rows),
+        "limits": limits, "controls": [*controls],
         "rounds": rounds,
     }  # fmt: skip
 
 
-def stood(*rows: dict[str, Any], control: dict[str, Any] | None = None) -> list[dict[str, Any]]:
-    return [
-        each.get("summary", {}) for each in stand(record(*rows, control=control), CACHES)["rows"]
-    ]
+def stood(*rows: dict[str, Any], controls: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    found = stand(record(*rows, controls=controls), CACHES)
+    return [each.get("summary", {}) for each in found["rows"]]
 
 
 SLOW = row("slow", [4.0, 8.0, 4.0, 4.0, 4.0, 4.0])
@@ -78,12 +79,12 @@ def test_only_rounds_that_both_took_part_in_are_compared() -> None:
 
 
 def test_a_gain_beyond_the_control_is_called_faster() -> None:
-    assert stood(SLOW, FAST, control=TWIN)[1]["verdict"] == FASTER
+    assert stood(SLOW, FAST, controls=[TWIN])[1]["verdict"] == FASTER
 
 
 def test_a_loss_beyond_the_control_is_called_slower() -> None:
     assert (
-        stood(FAST, SLOW, control=row("fast", [2.0, 4.2, 2.1, 1.9, 2.0, 2.0]))[1]["verdict"]
+        stood(FAST, SLOW, controls=[row("fast", [2.0, 4.2, 2.1, 1.9, 2.0, 2.0])])[1]["verdict"]
         == SLOWER
     )
 
@@ -91,19 +92,19 @@ def test_a_loss_beyond_the_control_is_called_slower() -> None:
 def test_within_the_control_nothing_is_called_faster() -> None:
     better = row("better", [1.9, 3.8, 1.9, 1.9, 1.9, 1.9])
     control = row("better", [1.7, 3.4, 1.9, 2.1, 1.7, 2.1])
-    found = stood(FAST, better, control=control)
+    found = stood(FAST, better, controls=[control])
     assert found[1]["gain"]["low"] > 1
     assert found[1]["verdict"] == SAME
 
 
 def test_few_rounds_resolve_nothing() -> None:
     slow, fast = row("slow", [4.0] * 4), row("fast", [2.0] * 4)
-    assert stood(slow, fast, control=fast)[1]["verdict"] == SAME
+    assert stood(slow, fast, controls=[fast])[1]["verdict"] == SAME
 
 
 def test_an_interval_with_1_in_it_says_nothing() -> None:
     mixed = row("mixed", [1.0, 4.1, 2.1, 1.0, 1.0, 2.1])
-    assert stood(FAST, mixed, control=row("fast", [2.0] * 6))[1]["verdict"] == SAME
+    assert stood(FAST, mixed, controls=[row("fast", [2.0] * 6)])[1]["verdict"] == SAME
 
 
 def test_without_a_control_nothing_is_called_faster() -> None:
@@ -111,8 +112,22 @@ def test_without_a_control_nothing_is_called_faster() -> None:
 
 
 def test_the_control_is_held_against_the_row_it_repeats() -> None:
-    found = stand(record(SLOW, FAST, control=row("fast", [1.0, 2.0, 1.0, 1.0, 1.0, 1.0])), CACHES)
-    assert found["control"]["ratio"]["median"] == 2.0
+    twin = row("fast", [1.0, 2.0, 1.0, 1.0, 1.0, 1.0])
+    found = stand(record(SLOW, FAST, controls=[twin]), CACHES)
+    assert found["controls"][0]["ratio"]["median"] == 2.0
+
+
+def test_a_control_that_was_slower_than_itself_also_says_how_much_a_gain_may_be_chance() -> None:
+    better = row("better", [1.9, 3.8, 1.9, 1.9, 1.9, 1.9])
+    control = row("better", [2.4, 4.8, 2.4, 2.4, 2.4, 2.4])
+    assert stood(FAST, better, controls=[control])[1]["verdict"] == SAME
+
+
+def test_a_control_counts_for_as_many_threads_as_it_has() -> None:
+    two = row("parallel", [1.0] * 6, threads=2)
+    noisy = row("parallel", [0.2, 5.0, 1.0, 1.0, 5.0, 0.2], threads=2)
+    found = stood(SLOW, FAST, two, controls=[TWIN, noisy])
+    assert [each["verdict"] for each in found[1:]] == [FASTER, SAME]
 
 
 def test_a_reference_is_held_against_our_last_rung_on_as_many_threads() -> None:
