@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from benchmarks import asm, limits, tasks
+from benchmarks import tasks
 from benchmarks.compiles import Compiles, module_of
 from benchmarks.gate import TRIALS, Trial, Wrong
 from benchmarks.ladders import Call, Rung, Way
@@ -22,6 +22,9 @@ from tinygpt_np.threads import limited
 # A sample repeats a step until it has taken this long, for what a step of microseconds takes is
 # lost beside the reading of a clock; a turn goes on for so long, in seconds, or so many samples.
 SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
+# Before a turn on several threads they run for so long, untimed: a thread that slept is woken on
+# the CPU of whoever woke it, and Linux takes a while to move it to one that is free.
+SPREADING = 0.03
 
 # Seconds between two looks at whether threads sleep, how many looks, and how many that find it.
 PAUSE, LOOKS, QUIET = 4e-3, 100, 2
@@ -41,11 +44,10 @@ class Entrant:
 
 
 class Tried(NamedTuple):
-    """A step that was taken once. compiling: seconds of that; seconds: the rest."""
+    """A step that was taken once. seconds: of that, without compiling."""
 
     step: Callable[[], Any]
     call: Call
-    compiling: float
     seconds: float
 
 
@@ -62,7 +64,7 @@ class Bench:
         self.compiles = Compiles()
         self.threads, self.limit = 0, ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
-        self.imported: dict[str, float] = {}
+        self.claimed: dict[str, float] = {}
 
     def about(self) -> dict[str, Any]:
         """Versions of what runs here."""
@@ -72,13 +74,9 @@ class Bench:
         """Forgets the task before. Gives what the next is, and the rungs that can do it."""
         self.entrants.clear()
         self.task: Task = tasks.task(operation, direction, shape)
-        before = dict(self.compiles.by_module)
         self.rungs: list[Rung] = [
             rung for rung in self.source.rungs(operation) if direction in rung.ways
         ]
-        for module, seconds in self.compiles.by_module.items():
-            if spent := seconds - before.get(module, 0.0):
-                self.imported[module] = spent
         self.trials = [Trial(self.task, self.seed, number) for number in range(TRIALS)]
         call = self.trials[0].call(1, self.pool(1))
         about = {"sizes": self.task.sizes, "flops": self.task.flops, "bytes": self.task.bytes}
@@ -108,7 +106,7 @@ class Bench:
         except Wrong as wrong:
             return {"wrong": str(wrong)}
         first, last = tried[0], tried[-1]
-        compiling = self.compiling(rung, way, first.compiling)
+        compiling = self.compiling(rung, way)
         foreign = rung.threads == "any" and threads > 1
         entrant = Entrant(
             last.step, self.restorer(last.call), threads, repeats(last.seconds), foreign
@@ -121,30 +119,31 @@ class Bench:
             "step_seconds": last.seconds,
         }
 
-    def compiling(self, rung: Rung, way: Way, seconds: float) -> float:
+    def compiling(self, rung: Rung, way: Way) -> float:
         """What compiling a rung took, the first time it was opened here.
 
-        Some kernels are compiled when their file is imported; whoever is opened first of those that
-        are written there bears it.
+        That of a module which nobody bore before: some kernels are compiled when their file is
+        imported, and the first rung that is written there bears them.
         """
         key = (self.task.operation, self.task.direction, rung.name)
         if key not in self.compiled:
             modules = {module_of(function) for function in way.compiled}
-            self.compiled[key] = seconds + sum(self.imported.pop(each, 0.0) for each in modules)
+            spent = {each: self.compiles.by_module.get(each, 0.0) for each in modules}
+            self.compiled[key] = sum(spent[each] - self.claimed.get(each, 0.0) for each in modules)
+            self.claimed |= spent
         return self.compiled[key]
 
     def attempt(self, way: Way, call: Call) -> Tried:
         """Prepares a step and takes it once."""
-        before = self.compiles.seconds
         step = way.prepare(call)
-        prepared = self.compiles.seconds
+        before = self.compiles.seconds
         began = time.perf_counter()
         returned = step()
         seconds = time.perf_counter() - began
-        after = self.compiles.seconds
+        compiling = self.compiles.seconds - before
         if way.collect is not None:
             way.collect(call, returned)
-        return Tried(step, call, after - before, seconds - (after - prepared))
+        return Tried(step, call, seconds - compiling)
 
     def restorer(self, call: Call) -> Callable[[], None]:
         """Puts the inputs that a kernel changes back to what they were."""
@@ -160,6 +159,9 @@ class Bench:
 
     def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
         """A limit of the machine as an entrant. "amount": FLOPs or bytes of a step."""
+        # Not imported above: it brings kernels, whose compiling is to be counted.
+        from benchmarks import limits
+
         step, amount = limits.make(name, threads, size, self.pool(threads))
         step()  # Compiles.
         began = time.perf_counter()
@@ -175,8 +177,7 @@ class Bench:
         seconds: list[float] = []
         spent = 0.0
         self.set_threads(entrant.threads)
-        if entrant.repeat > 1:
-            entrant.step()
+        warm_up(entrant)
         while spent < TURN_SECONDS and len(seconds) < SAMPLES:
             entrant.restore()
             began = time.perf_counter()
@@ -198,6 +199,8 @@ class Bench:
 
     def packed(self, name: str) -> float | None:
         """The share of packed vector instructions among a rung's arithmetic; see asm.py."""
+        from benchmarks import asm
+
         (rung,) = (rung for rung in self.rungs if rung.name == name)
         return asm.packed_share(rung.ways[self.task.direction].compiled)
 
@@ -210,6 +213,15 @@ class Bench:
         key = len(self.entrants)
         self.entrants[key] = entrant
         return key
+
+
+def warm_up(entrant: Entrant) -> None:
+    """Short steps are taken once, untimed; those on several threads until these have spread."""
+    began = time.perf_counter()
+    if entrant.repeat > 1 or entrant.threads > 1:
+        entrant.step()
+    while entrant.threads > 1 and time.perf_counter() - began < SPREADING:
+        entrant.step()
 
 
 def settle() -> None:

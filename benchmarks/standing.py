@@ -29,8 +29,8 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
         str(each): cache_of(record["working_set"] / each, caches) for each in threads
     }
     for limit in record["limits"]:
-        rates = [limit["amount"] / min(turn) for turn in limit["seconds"] if turn]
-        limit["rate"] = statistics.median(rates) if rates else None
+        best = min((min(turn) for turn in limit["seconds"] if turn), default=None)
+        limit["rate"] = limit["amount"] / best if best else None
     noise: dict[int, dict[str, float] | None] = {}
     for control in record["controls"]:
         twin = find_twin(record, control)
@@ -96,7 +96,8 @@ def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     the bandwidth of their working set (Williams, Waterman, Patterson, "Roofline", 2009).
     """
     turns = [turn for turn in row["seconds"] if turn]
-    median = statistics.median(summary.of_rounds(turns))
+    medians = summary.of_rounds(turns)
+    median = statistics.median(medians)
     found: dict[str, Any] = {
         "median": median,
         "min": min(min(turn) for turn in turns),
@@ -104,20 +105,16 @@ def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         "flops_per_second": record["flops"] / median,
         "bytes_per_second": record["bytes"] / median,
     }
-    limits = {each["name"]: each for each in record["limits"] if each["threads"] == row["threads"]}
-    if not limits:
-        return found
-    peak, triad = limits["peak"], limits["triad"]
-    shares: list[float] = []
-    for turn, peaks, triads in zip(row["seconds"], peak["seconds"], triad["seconds"], strict=True):
-        if turn and peaks and triads:
-            computing = record["flops"] * min(peaks) / peak["amount"]
-            moving = record["bytes"] * min(triads) / triad["amount"]
-            shares.append(max(computing, moving) / statistics.median(turn))
-    computing = record["flops"] / peak["rate"]
-    moving = record["bytes"] / triad["rate"]
-    found["limit"] = COMPUTE if computing >= moving else MEMORY
-    found["share"] = asdict(summary.estimate(shares))
+    rates = {
+        each["name"]: each["rate"]
+        for each in record["limits"]
+        if each["threads"] == row["threads"] and each["rate"]
+    }
+    if rates:
+        computing, moving = record["flops"] / rates["peak"], record["bytes"] / rates["triad"]
+        found["limit"] = COMPUTE if computing >= moving else MEMORY
+        floor = max(computing, moving)
+        found["share"] = asdict(summary.estimate([floor / seconds for seconds in medians]))
     return found
 
 

@@ -1,5 +1,7 @@
 """Where rungs are opened and take their turns."""
 
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -11,6 +13,7 @@ from benchmarks import bench, tasks
 from benchmarks.bench import Bench
 from benchmarks.ladders import direct
 from benchmarks.tasks import Task
+from benchmarks.workers import ROOT
 from tinygpt_np.kernels import softmax
 
 
@@ -77,12 +80,33 @@ def test_what_is_not_compiled_has_no_seconds_of_compiling() -> None:
 
 def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_there() -> None:
     found = made("right", "collected")
-    found.imported = {"tinygpt_np.kernels.softmax": 2.0, "tinygpt_np.kernels.gelu": 4.0}
+    home = "tinygpt_np.kernels.softmax"
+    found.compiles.by_module = {home: 2.5, "tinygpt_np.kernels.gelu": 4.0}
     way = direct(softmax.forward_rows)
     one, other = RUNGS["right"], RUNGS["collected"]
-    assert found.compiling(one, way, 0.5) == 2.5
-    assert found.compiling(other, way, 0.25) == 0.25
-    assert found.compiling(one, way, 0.0) == 2.5
+    assert found.compiling(one, way) == 2.5
+    found.compiles.by_module[home] = 2.75
+    assert found.compiling(other, way) == 0.25
+    assert found.compiling(one, way) == 2.5
+
+
+def test_the_worker_has_no_kernels_before_it_counts_what_compiling_them_takes() -> None:
+    code = "import sys, benchmarks.bench; print('tinygpt_np.kernels' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert said.stdout == "False\n"
+
+
+def test_several_threads_have_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "SPREADING", 0.02)
+    steps: list[float] = []
+    for threads in (1, 2):
+        steps.clear()
+        entrant = bench.Entrant(
+            lambda: steps.append(time.perf_counter()), lambda: None, threads, 1, False
+        )
+        bench.warm_up(entrant)
+        assert bool(steps) == (threads > 1)
+    assert steps[-1] - steps[0] > 0.019
 
 
 def test_a_turn_ends_when_the_threads_of_a_library_sleep() -> None:
