@@ -61,7 +61,7 @@ def climb(asked: argparse.Namespace) -> int:
         peers=tuple(dict.fromkeys(asked.peers)),
         llmc=None if asked.llmc is None else str(asked.llmc),
     )
-    found = kernels.run(plan, asked.json or kernels.new_path())
+    found = kernels.run(plan, asked.json or kernels.new_path(), before)
     slower = False
     if before is not None:
         differences = compare.differences(before, found)

@@ -6,14 +6,14 @@ import secrets
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import kernels_table, ladders, machine, page, summary, tasks
+from benchmarks import compare, kernels_table, ladders, machine, page, summary, tasks
 from benchmarks.climb import OURS, Say, Team, climb, rounded
 from benchmarks.contest import Progress, machine_facts, write
 from benchmarks.rounds import DisagreementError
@@ -51,18 +51,19 @@ class Plan:
         ]
 
 
-def run(plan: Plan, path: Path) -> dict[str, Any]:
+def run(plan: Plan, path: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:
     """Measures it all, shows each task when it is done, and writes everything to `path`.
 
-    Returns what was written. "complete" is False after Ctrl-C, which keeps what was measured until
-    then, as an error does.
+    before: the result of a run that this one is to be compared with; tasks in which a kernel seems
+    slower than there are measured again. Returns what was written. "complete" is False after
+    Ctrl-C, which keeps what was measured until then, as an error does.
     """
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     seed = secrets.randbits(32)
     found: dict[str, Any] = {"benchmark": "kernels", "complete": False, "seed": seed}
     found |= {"options": asdict(plan), "machine": machine_facts(errors)}
     found |= {"stories": {name: ladders.story(name) for name in plan.operations}}
-    found |= {"peers": {}, "left_out": {}, "limits": [], "tasks": []}
+    found |= {"peers": {}, "left_out": {}, "limits": [], "tasks": [], "again": []}
     progress = Progress(errors)
     try:
         with team_of(plan, seed, found, progress) as team, progress.status:
@@ -70,7 +71,10 @@ def run(plan: Plan, path: Path) -> dict[str, Any]:
             measure_limits(team.ours, plan.threads, found, progress.say)
             with console_free(progress):
                 kernels_table.show_limits(found, console)
-            found["complete"] = climb_all(team, plan, found, progress, console)
+            complete = climb_all(team, plan, plan.tasks, found, "tasks", progress, console)
+        if complete and before is not None:
+            complete = climb_again(plan, compare.suspects(before, found), found, progress, console)
+        found["complete"] = complete
     except KeyboardInterrupt:
         pass
     finally:
@@ -82,29 +86,44 @@ def run(plan: Plan, path: Path) -> dict[str, Any]:
     return found
 
 
+def climb_again(
+    plan: Plan, suspects: Sequence[tuple[str, str, str]], found: dict[str, Any],
+    progress: Progress, console: Console,
+) -> bool:  # fmt: skip
+    """The same tasks in a process of their own; returns whether it came to the end."""
+    if not suspects:
+        return True
+    alone = replace(plan, peers=())
+    console.print(f"\n[bold]{len(suspects)} tasks seem slower than before: once more[/bold]")
+    with team_of(alone, found["seed"], found, progress) as team, progress.status:
+        return climb_all(team, alone, suspects, found, "again", progress, console)
+
+
 def write_all(path: Path, found: dict[str, Any], errors: Console) -> None:
     """The samples as JSON, and beside them the page to look at."""
     path.parent.mkdir(exist_ok=True)
     write(path, found)
     page.write(found, path.with_suffix(".html"))
-    errors.print(f"written {path} and {path.with_suffix('.html').name}", soft_wrap=True)
+    stopped = "" if found["complete"] else "stopped; "
+    errors.print(f"{stopped}written {path} and {path.with_suffix('.html').name}", soft_wrap=True)
 
 
 def climb_all(
-    team: Team, plan: Plan, found: dict[str, Any], progress: Progress, console: Console
-) -> bool:
-    """Task after task; returns whether it came to the end."""
+    team: Team, plan: Plan, tasks: Sequence[tuple[str, str, str]], found: dict[str, Any], into: str,
+    progress: Progress, console: Console,
+) -> bool:  # fmt: skip
+    """Task after task, into a list of what was found; returns whether it came to the end."""
     began = time.monotonic()
-    for number, task in enumerate(plan.tasks):
+    for number, task in enumerate(tasks):
         spent = time.monotonic() - began
-        left = minutes(spent / number * (len(plan.tasks) - number)) if number else "…"
-        where = f"{number + 1}/{len(plan.tasks)}, {left}: {' '.join(task)}"
+        left = minutes(spent / number * (len(tasks) - number)) if number else "…"
+        where = f"{number + 1}/{len(tasks)}, {left}: {' '.join(task)}"
         climbed = climb(
             team, task, plan.threads, plan.last_only, plan.rounds, plan.asm,
             lambda what, where=where: progress.say(f"{where}, {what}"),
         )  # fmt: skip
         record = stand(climbed.record, found["machine"]["caches"])
-        found["tasks"].append(record)
+        found[into].append(record)
         with console_free(progress):
             kernels_table.show(record, console)
         if climbed.stopped:
@@ -207,7 +226,7 @@ def wrong(found: dict[str, Any]) -> list[str]:
     """Which of our rungs did not pass the gate, and where. A peer that did not is only shown."""
     return [
         f"{row['rung']}, {task['operation']} {task['direction']} {task['shape']}"
-        for task in found["tasks"]
+        for task in (*found["tasks"], *found["again"])
         for row in task["rows"]
         if row.get("wrong") and row["by"] == OURS
     ]

@@ -9,21 +9,22 @@ from rich.console import Console
 
 from benchmarks import compare, machine
 from benchmarks.compare import Difference
-from benchmarks.standing import SAME, SLOWER
+from benchmarks.standing import SAME
 
-KERNELS = ("naive", "vectors")
-SIZES = {"cpu": 8, "lecture": 32, "gpt2": 64}
+SIZES = {"cpu": 8, "lecture": 32}
+ROUNDS = 9
+Chosen = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 def row(name: str, seconds: float, threads: int = 1, by: str = "ours") -> dict[str, Any]:
-    compiled = name not in ("Python", "NumPy")
-    turns = [[1.2 * seconds, (1 + 0.002 * number) * seconds] for number in range(9)]
+    compiled = by == "ours" and name not in ("Python", "NumPy")
+    turns = [[(1 + 0.002 * number) * seconds] * 3 for number in range(ROUNDS)]
     about = {"rung": name, "by": by, "threads": threads, "seconds": turns}
     return {**about, "compile_seconds": 0.0 if compiled else None}
 
 
 def limit(name: str, threads: int) -> dict[str, Any]:
-    return {"name": name, "threads": threads, "amount": 1e9, "seconds": [[2e-3, 1e-3]] * 9}
+    return {"name": name, "threads": threads, "amount": 1e9, "seconds": [[1e-3]] * ROUNDS}
 
 
 def task(operation: str, direction: str, shape: str) -> dict[str, Any]:
@@ -32,10 +33,9 @@ def task(operation: str, direction: str, shape: str) -> dict[str, Any]:
         "sizes": {"N": SIZES[shape]},
         "rows": [
             row("Python", 1e-2), row("NumPy", 1e-3), row("naive", 5e-4), row("vectors", 2e-4),
-            row("parallel", 1e-3, 2), row("PyTorch", 1e-4, 2, "torch"),
+            row("parallel", 1e-3, 2), row("PyTorch", 1e-4, 1, "torch"),
         ],
         "limits": [limit(name, threads) for threads in (1, 2) for name in ("peak", "triad")],
-        "controls": [row("parallel", 1e-3, 2)],
     }  # fmt: skip
 
 
@@ -48,45 +48,41 @@ def result() -> dict[str, Any]:
         for direction in ("forward", "backward")
         for shape in SIZES
     ]
-    return {"benchmark": "kernels", "complete": True, "machine": here, "tasks": tasks}
+    about = {"benchmark": "kernels", "complete": True, "machine": here}
+    return {**about, "tasks": tasks, "again": []}
 
 
 def everything(_: dict[str, Any], __: dict[str, Any]) -> bool:
     return True
 
 
-def kernel(_: dict[str, Any], row: dict[str, Any]) -> bool:
+def kernels(_: dict[str, Any], row: dict[str, Any]) -> bool:
     return row.get("by") == "ours" and row["compile_seconds"] is not None
 
 
-def of_ours(name: str, *shapes: str) -> Callable[[dict[str, Any], dict[str, Any]], bool]:
-    """A rung's rows of softmax forward; of all shapes unless told."""
+def named(name: str, operation: str = "softmax") -> Chosen:
+    """The rows, or limits, of a name in the forward of an operation, at cpu."""
 
     def chosen(task: dict[str, Any], row: dict[str, Any]) -> bool:
-        operation, direction, shape = task["operation"], task["direction"], task["shape"]
-        there = (operation, direction) == ("softmax", "forward") and shape in (shapes or SIZES)
-        return there and row.get("rung") == name
+        place = task["operation"], task["direction"], task["shape"]
+        return place == (operation, "forward", "cpu") and name in (row.get("rung"), row.get("name"))
 
     return chosen
 
 
-def slowed(
-    found: dict[str, Any], factor: float, chosen: Callable[[dict[str, Any], dict[str, Any]], bool]
-) -> dict[str, Any]:
+def slowed(found: dict[str, Any], factor: float, chosen: Chosen) -> dict[str, Any]:
     """The result with some rows and limits so many times as slow."""
     found = copy.deepcopy(found)
-    for task in found["tasks"]:
-        for each in (*task["rows"], *task["limits"], *task["controls"]):
+    for task in (*found["tasks"], *found["again"]):
+        for each in (*task["rows"], *task["limits"]):
             if chosen(task, each):
                 each["seconds"] = [[factor * value for value in turn] for turn in each["seconds"]]
     return found
 
 
-def with_rounds(found: dict[str, Any], slow: int, factor: float) -> dict[str, Any]:
-    """The result with so many slower rounds of the vectors of softmax forward cpu."""
-    for number in range(slow):
-        found["tasks"][0]["rows"][3]["seconds"][number] = [factor * 2e-4]
-    return found
+def again(found: dict[str, Any]) -> dict[str, Any]:
+    """The result with its first task measured once more, as it was by others' results."""
+    return {**found, "again": [copy.deepcopy(found["tasks"][0])]}
 
 
 def verdicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
@@ -99,10 +95,6 @@ def shown(found: list[Difference]) -> tuple[bool, str]:
     file = io.StringIO()
     slower = compare.show(found, Console(file=file, width=200))
     return slower, file.getvalue()
-
-
-def each_shape(name: str, verdict: str = SLOWER) -> dict[str, str]:
-    return {f"softmax forward {shape} {name}": verdict for shape in SIZES}
 
 
 VECTORS = "softmax forward cpu vectors"

@@ -1,15 +1,18 @@
-"""Two results side by side: what is shown, what is refused, and how the command leaves."""
+"""Two results side by side: what is slower, what is shown, what is refused, how it ends."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kernel_results import (
-    KERNELS,
     VECTORS,
-    of_ours,
+    again,
+    everything,
+    kernels,
+    named,
     result,
     shown,
     slowed,
@@ -17,14 +20,100 @@ from kernel_results import (
 )
 
 from benchmarks import __main__ as command
-from benchmarks import compare, kernels, machine
+from benchmarks import compare, machine
+from benchmarks import kernels as benchmark
+from benchmarks.standing import FASTER, SLOWER
+
+
+def test_a_result_is_the_same_as_itself() -> None:
+    assert verdicts(result(), result()) == {}
+
+
+def test_a_kernel_that_takes_longer_is_found_and_nothing_else() -> None:
+    assert verdicts(result(), slowed(result(), 1.3, named("vectors"))) == {VECTORS: SLOWER}
+
+
+def test_a_kernel_that_takes_less_is_found_and_nothing_else() -> None:
+    assert verdicts(result(), slowed(result(), 0.7, named("vectors"))) == {VECTORS: FASTER}
+
+
+def test_less_than_the_margin_is_nothing() -> None:
+    assert verdicts(result(), slowed(result(), 1.09, named("vectors"))) == {}
+
+
+def test_a_change_of_all_kernels_is_seen() -> None:
+    found = verdicts(result(), slowed(result(), 1.3, kernels))
+    assert len(found) == 16
+    assert set(found.values()) == {SLOWER}
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_another_pace_of_the_machine_changes_no_kernel(factor: float) -> None:
+    assert verdicts(result(), slowed(result(), factor, everything)) == {}
+
+
+@pytest.mark.parametrize("name", ["Python", "NumPy", "PyTorch", "peak"])
+def test_what_is_no_kernel_of_ours_has_no_verdict(name: str) -> None:
+    assert verdicts(result(), slowed(result(), 3.0, named(name))) == {}
+
+
+def test_rows_with_several_threads_have_no_verdict() -> None:
+    assert verdicts(result(), slowed(result(), 3.0, named("parallel"))) == {}
+
+
+def test_a_limit_is_held_against_its_amount() -> None:
+    new = result()
+    for task in new["tasks"]:
+        for limit in task["limits"]:
+            limit["amount"] *= 2
+            limit["seconds"] = [[2 * value for value in turn] for turn in limit["seconds"]]
+    assert verdicts(result(), slowed(new, 1.3, named("vectors"))) == {VECTORS: SLOWER}
+
+
+def test_rows_that_differ_everywhere_hide_a_difference() -> None:
+    new, rng = result(), np.random.default_rng(0)
+    for task in new["tasks"]:
+        for row in (*task["limits"], *task["rows"]):
+            factor = float(np.exp(rng.uniform(-0.25, 0.25)))
+            row["seconds"] = [[factor * value for value in turn] for turn in row["seconds"]]
+    assert verdicts(result(), new) == {}
+
+
+def test_intervals_that_overlap_say_nothing() -> None:
+    old, new = result(), slowed(result(), 1.4, named("vectors"))
+    for number in range(2):  # The interval of nine leaves out one at either end.
+        old["tasks"][0]["rows"][3]["seconds"][number] = [3e-4] * 3
+    assert verdicts(old, new) == {}
+
+
+def test_few_rounds_say_nothing() -> None:
+    old, new = result(), slowed(result(), 2.0, named("vectors"))
+    for found in (old, new):
+        found["tasks"][0]["rows"][3]["seconds"][4:] = [None] * 5
+    assert verdicts(old, new) == {}
+
+
+def test_what_is_slower_again_is_slower() -> None:
+    new = slowed(again(result()), 1.3, named("vectors"))
+    assert verdicts(result(), new) == {VECTORS: SLOWER}
+
+
+def test_what_is_not_slower_again_is_not() -> None:
+    new = again(result())
+    new["tasks"] = slowed(result(), 1.3, named("vectors"))["tasks"]
+    assert verdicts(result(), new) == {}
+
+
+def test_only_tasks_with_a_slower_kernel_are_to_be_measured_again() -> None:
+    new = slowed(slowed(result(), 1.3, named("vectors")), 0.5, named("vectors", "gelu"))
+    assert compare.suspects(result(), new) == [("softmax", "forward", "cpu")]
 
 
 def test_rows_of_one_result_only_are_counted_and_named() -> None:
     old, new = result(), result()
     del old["tasks"][0]["rows"][3]
     new["tasks"][1]["rows"] = [
-        each for each in new["tasks"][1]["rows"] if each["rung"] not in KERNELS
+        each for each in new["tasks"][1]["rows"] if not kernels({}, each) or each["threads"] > 1
     ]
     slower, text = shown(compare.differences(old, new))
     assert not slower
@@ -33,32 +122,29 @@ def test_rows_of_one_result_only_are_counted_and_named() -> None:
 
 
 def test_other_sizes_are_another_row() -> None:
-    old, new = result(), slowed(result(), 1.3, of_ours("vectors"))
+    old, new = result(), slowed(result(), 1.3, named("vectors"))
     old["tasks"][0]["sizes"] = {"N": 9}
     assert VECTORS not in verdicts(old, new)
-    only = {each.name for each in compare.differences(old, new) if each.old is None}
-    assert VECTORS in only
+    assert VECTORS in {each.name for each in compare.differences(old, new) if each.old is None}
 
 
 def test_what_is_slower_is_shown_before_what_is_faster() -> None:
-    new = slowed(result(), 0.5, of_ours("naive"))
-    slower, text = shown(compare.differences(result(), slowed(new, 1.3, of_ours("vectors"))))
+    new = slowed(result(), 0.5, named("naive"))
+    slower, text = shown(compare.differences(result(), slowed(new, 1.3, named("vectors"))))
     assert slower
     assert text.index(VECTORS) < text.index("softmax forward cpu naive")
-    assert "×1.30" in text
-    assert (
-        "of 36 rows 3 are slower than before and 3 faster, which takes at the least ×1.15" in text
-    )
+    assert "1.30 (1.28–1.32)" in text
+    assert "of 24 rows 1 are slower than before and 1 faster" in text
 
 
 def test_what_is_only_faster_is_no_alarm() -> None:
-    assert not shown(compare.differences(result(), slowed(result(), 0.5, of_ours("naive"))))[0]
+    assert not shown(compare.differences(result(), slowed(result(), 0.5, named("naive"))))[0]
 
 
 def test_no_row_in_common_is_no_alarm() -> None:
     slower, text = shown(compare.differences(result(), {"tasks": []}))
     assert not slower
-    assert "36 rows were measured only before: " in text
+    assert "24 rows were measured only before: " in text
 
 
 @pytest.fixture
@@ -113,7 +199,7 @@ def leaves(monkeypatch: pytest.MonkeyPatch, old: Path, new: dict[str, Any] | Non
         assert new is not None
         return new
 
-    monkeypatch.setattr(kernels, "run", run)
+    monkeypatch.setattr(benchmark, "run", run)
     with pytest.raises(SystemExit) as left:
         command.main(["kernels", "--compare", str(old)])
     return left.value.code
@@ -133,12 +219,12 @@ def test_what_is_not_slower_leaves_with_0(monkeypatch: pytest.MonkeyPatch, old: 
 def test_a_slower_kernel_leaves_with_1(
     monkeypatch: pytest.MonkeyPatch, old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leaves(monkeypatch, old, slowed(result(), 1.3, of_ours("vectors"))) == 1
-    assert "3 are slower than before" in capsys.readouterr().out
+    assert leaves(monkeypatch, old, slowed(result(), 1.3, named("vectors"))) == 1
+    assert "1 are slower than before" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_leaves_with_the_code_of_ctrl_c(
     monkeypatch: pytest.MonkeyPatch, old: Path
 ) -> None:
-    new = {**slowed(result(), 1.3, of_ours("vectors")), "complete": False}
+    new = {**slowed(result(), 1.3, named("vectors")), "complete": False}
     assert leaves(monkeypatch, old, new) == 130

@@ -185,6 +185,27 @@ def test_a_peer_that_is_wrong_is_shown_and_no_failure_of_ours(
     assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
 
+def test_what_seems_slower_than_before_is_measured_again(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def suspects(old: Any, new: dict[str, Any]) -> list[tuple[str, str, str]]:
+        asked.extend([old, len(new["tasks"])])
+        return [("softmax", "backward", "awkward")]
+
+    monkeypatch.setattr("benchmarks.compare.suspects", suspects)
+    found = kernels.run(SMALL, tmp_path / "found.json", whole.found)
+    assert asked == [whole.found, 2]
+    assert found["complete"]
+    assert [each["direction"] for each in found["again"]] == ["backward"]
+    assert written(tmp_path / "found.json")["again"]
+
+
+def test_without_a_run_before_nothing_is_measured_again(whole: Run) -> None:
+    assert whole.found["again"] == []
+
+
 def test_results_go_to_a_folder_of_their_own_under_the_time() -> None:
     path = kernels.new_path()
     assert path.parent == kernels.RESULTS
