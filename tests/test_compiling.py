@@ -172,6 +172,15 @@ def test_versions_of_what_compiles_have_kernels_of_their_own(
     assert compiling.stamp.__wrapped__(house) != before
 
 
+def test_a_function_that_is_compiled_in_two_ways_is_kept_in_two(house: Path) -> None:
+    def doubled(x: Any) -> Any:
+        return x + x
+
+    for decorated in (exact(doubled), kernel(doubled)):
+        decorated(1.0)
+    assert len(kept_files(house)) == 2
+
+
 def test_damaged_files_are_compiled_anew(house: Path) -> None:
     start()
     for number, path in enumerate(kept_files(house)):

@@ -63,7 +63,8 @@ def kept(dispatcher: Any, function: Callable[..., Any]) -> Any:
     """The dispatcher, with a cache if its function has a source that can be looked after."""
     source = Path(function.__code__.co_filename)
     if source.is_file():
-        dispatcher._cache = Cache(function, cache_root() / stamp(source.parent))
+        folder = cache_root() / stamp(source.parent)
+        dispatcher._cache = Cache(function, folder, dispatcher.targetoptions)
     return dispatcher
 
 
@@ -104,8 +105,10 @@ class Cache:
     the same, and of one that is damaged nothing is believed.
     """
 
-    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
+    def __init__(self, function: Callable[..., Any], folder: Path, options: dict[str, Any]) -> None:
         self.function, self.folder = function, folder
+        # One function may be compiled in two ways.
+        self.liberties = sorted(options["fastmath"] or ())
         self.name = f"{Path(function.__code__.co_filename).stem}.{function.__name__}"
         with contextlib.suppress(OSError):  # Used now, so removed last.
             os.utime(folder)
@@ -116,7 +119,8 @@ class Cache:
 
     def path(self, signature: Any, target: Any) -> Path:
         """The file for a signature on this processor."""
-        key = repr((signature, target.codegen().magic_tuple(), identity(self.function)))
+        of = identity(self.function), self.liberties
+        key = repr((signature, target.codegen().magic_tuple(), of))
         return self.folder / f"{self.name}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, signature: Any, target: Any) -> Any:
