@@ -1,11 +1,13 @@
 """What the README shows is what there is."""
 
 import inspect
+import json
 import re
 import shlex
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +89,51 @@ def test_the_bands_are_the_measured_ones() -> None:
             f"{band[0]:.3f} to {band[1]:.3f}",
         )
         assert band[0] < statistics.mean(losses) < band[1]
+
+
+def result() -> dict[str, Any]:
+    """The benchmark's result that the README shows figures of."""
+    path = Path(__file__).parent.parent / "benchmarks" / "results" / "ice-lake.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_ladder_of_a_product_is_that_of_the_result_that_lies_there() -> None:
+    (task,) = (
+        task
+        for task in result()["tasks"]
+        if (task["operation"], task["direction"], task["shape"]) == ("matmul", "forward", "lecture")
+    )
+    table = README.split("| rung | idea | ms |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [row for row in task["rows"] if row["by"] == "ours" and not row["reference"]]
+    for line, row in zip(table, (row for row in rows if "summary" in row), strict=True):
+        name, idea, ms, gained, gflops, share = (cell.strip() for cell in line.split("|")[1:-1])
+        found = row["summary"]
+        assert name.split(" ×")[0] == row["rung"]
+        assert idea == row["idea"]
+        assert ms == f"{found['median'] * 1e3:.1f}"
+        assert gflops == f"{found['flops_per_second'] / 1e9:.1f}"
+        assert share == f"{found['share']['median']:.0%}"
+        if "gain" in found:
+            low, high = found["gain"]["low"], found["gain"]["high"]
+            assert gained == f"{found['gain']['median']:.2f} ({low:.2f}–{high:.2f})"
+
+
+@pytest.mark.parametrize(
+    ("peer", "threads", "said"),
+    [
+        ("torch", 1, r"PyTorch takes ([\d.]+) times as long as the kernels of training"),
+        ("jax", 1, r"JAX ([\d.]+) times, in the\s+geometric mean"),
+        ("torch", 2, r"On two threads PyTorch takes ([\d.]+) times as long"),
+    ],
+)
+def test_the_peers_take_as_long_as_in_the_result_that_lies_there(
+    peer: str, threads: int, said: str
+) -> None:
+    ratios = [
+        row["summary"]["by_ours"]["median"]
+        for task in result()["tasks"]
+        for row in task["rows"]
+        if row["by"] == peer and row["threads"] == threads
+    ]
+    (figure,) = re.findall(said, README)
+    assert figure == f"{statistics.geometric_mean(ratios):.2f}"

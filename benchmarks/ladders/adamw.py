@@ -3,15 +3,15 @@
 After each rung, what it gained over the one before, at cpu and at lecture.
 
 Python: a loop over lists.
-NumPy: the statements of optim.py on whole arrays, each with a new one or two (x200 at cpu).
+NumPy: the statements of optim.py on whole arrays, each with a new one or two (x260 at cpu).
 naive: a compiled loop for each statement. Of NumPy's temporaries two remain, but the numbers of the
-    recipe come as float64, and with them goes all that touches them (x0.9, x1.4).
+    recipe come as float64, and with them goes all that touches them (x1.0, x1.6).
 fused: one loop. What is in between stays in registers, and each array is read and written once
-    (x1.6, x1.9).
+    (x1.7, x2.1).
 vectors: the same loop with those numbers made float32 before it. Twice the lanes, no conversions,
-    and roots and quotients, the slowest of its arithmetic, in half the time or less (x4.3, x3.3).
+    and roots and quotients, the slowest of its arithmetic, in half the time or less (x4.1, x2.6).
     What is left is memory: 28 bytes an element.
-parallel: the weights to two threads (x0.3 to x0.5, x0.9; x1.6 at gpt2, the only one long enough).
+parallel: the weights to two threads (x0.17, x0.69; x1.1 at gpt2).
 
 Tried, in the time of vectors, at cpu and at lecture:
 

@@ -4,18 +4,18 @@ After each rung, what it gained over the one before, at cpu and at lecture (forw
 
 NumPy: whole matrices, half of them hidden, but the products are those of a BLAS.
 materialised: the same in loops, compiled as they stand. A score is one chain of D sums, each of
-    which waits for the one before (x0.32, x0.15; x0.28, x0.18).
-causal skip: what is hidden is half of the pairs (x2.1, x1.9; x2.1, x1.9).
+    which waits for the one before (x0.37, x0.15; x0.28, x0.20).
+causal skip: what is hidden is half of the pairs (x2.0, x2.0; x2.0, x1.9).
 vectors: sums that may be regrouped, so that a score is a few vectors, and an exp that is a
-    straight line of arithmetic (x2.8, x3.5; x1.9, x2.4).
+    straight line of arithmetic (x3.0, x3.8; x1.9, x2.4).
 online: nothing of T x T is kept, the idea of FlashAttention, which on its own saves no time here:
     the probabilities fit in the caches, exp is back to one number at a time, and a backward makes
-    the scores again (x0.77, x1.05; x0.84, x0.87).
+    the scores again (x0.66, x0.75; x0.77, x0.79).
 tiled: a number that was loaded is used many times. Of a few queries all scores are there at once,
-    products are register tiles over packed panels, and exp goes 16 at a time (x3.7, x6.1; x3.7,
-    x5.0). Scores again only a tile at a time, and none are kept.
+    products are register tiles over packed panels, and exp goes 16 at a time (x4.9, x5.9; x4.2,
+    x5.2). Scores again only a tile at a time, and none are kept.
 parallel: texts to two threads. Work of 0.1 ms is done before the other thread has woken, and of
-    three texts one thread has two (x0.7; x0.8); at lecture up to x1.7 and x1.9, if both are free.
+    three texts one thread has two (x0.4; x0.8); at lecture it came to x1.1 and x2.0.
 
 Tried, in the time of the rung beside it:
 

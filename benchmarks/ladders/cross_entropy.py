@@ -3,17 +3,17 @@
 After each rung, what it gained over the one before, at cpu, lecture and gpt2.
 
 Python: lists and loops.
-NumPy: the same in whole arrays, a dozen passes over memory (x23, x25; at gpt2 nobody waits for
+NumPy: the same in whole arrays, a dozen passes over memory (x26, x29; at gpt2 nobody waits for
     Python).
 two kernels: the loops of Python, compiled as they stand: probabilities and losses, then the
-    gradient. Fewer passes, but exp is a call for each number (x1.5, x1.4, x1.7).
+    gradient. Fewer passes, but exp is a call for each number (x1.6, x1.4, x1.4).
 fused: a row becomes its gradient in its own place, so there is no array of probabilities, and each
-    row is still in cache. Nearly all of the time is exp, so this alone is little (x1.07, x1.07,
-    x1.12).
+    row is still in cache. Nearly all of the time is exp, so this alone is little (x1.06, x1.07,
+    x1.18).
 vectors: an exp that is a straight line of arithmetic, a maximum without a branch, and sums that
-    may be regrouped, so that all loops become vector instructions (x4.0, x4.2, x5.5).
+    may be regrouped, so that all loops become vector instructions (x4.2, x4.4, x7.3).
 parallel: rows to two threads. Work of less than 0.1 ms is done before the other thread has woken
-    (x0.46, x0.68); at gpt2 it pays (x1.7).
+    (x0.21, x0.41); at gpt2 it pays (x1.6).
 
 Tried on top of vectors, in its time:
 

@@ -3,17 +3,17 @@
 After each rung, what it gained over the one before, at cpu and at lecture (forward; backward).
 
 Python: a loop over a list.
-NumPy: whole arrays (x60, x24; x160). Its backward is given the tanh that its forward saved; all
+NumPy: whole arrays (x121, x78; x122). Its backward is given the tanh that its forward saved; all
     other rungs save nothing but x, and compute it again.
 naive: the loops compiled, an array for each step. Slower, for tanh is now a call for each number,
-    where NumPy has one for vectors (x0.5, x0.6; x0.25, x0.95).
+    where NumPy has one for vectors (x0.12, x0.29; x0.28, x0.49).
 fused: one loop, no arrays in between. They were hardly the cost: the time is that of tanh
-    (x1.1, x1.1; x1.05, x1.1).
+    (x1.08, x1.03; x1.08, x1.10).
 vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough, a polynomial without a branch,
-    in vectors of full width (x50, x40; x33, x31). It is also more accurate far below 0, where
+    in vectors of full width (x37, x45; x33, x34). It is also more accurate far below 0, where
     1 + tanh u keeps nothing but rounding.
 parallel: numbers to two threads. The work is done in less than 0.6 ms, which is hardly long enough
-    to share (x0.6, x0.8; x0.6, x1.3).
+    to share (x0.45, x1.3; x0.43, x1.5).
 
 Tried, in the time of vectors (forward; backward), at cpu and at lecture:
 

@@ -4,16 +4,16 @@ All backwards are given the mean and 1/s of each row, as forward saves them. Aft
 it gained over the one before, at cpu and at lecture (forward; backward).
 
 Python: lists and loops.
-NumPy: whole arrays (x67, x57; x88, x92). Its backward is given x̂ as well.
+NumPy: whole arrays (x81, x76; x90, x88). Its backward is given x̂ as well.
 naive: the loops compiled, an array for each step. No more calls; but a sum goes number by number,
-    each waiting for the last, where NumPy has vectors (x1.3, x1.1; x1.7, x1.3).
+    each waiting for the last, where NumPy has vectors (x1.9, x1.3; x2.4, x1.6).
 fused: a row is read, summed and written while it is in the nearest cache, and x̂ is never stored
-    (x1.0, x1.3; x1.6, x1.4 to x2.5).
+    (x1.05, x1.4; x1.0, x1.4).
 vectors: the same loops; but sums may be regrouped, so there are many chains, of vectors
-    (x8.2, x8.7; x3.0, x3.0). Its backward adds to dx, dweight and dbias, as the residual stream
+    (x5.7, x6.7; x3.3, x3.0). Its backward adds to dx, dweight and dbias, as the residual stream
     wants it; what it takes to set them to zero before is timed with it.
 parallel: rows to two threads; each adds to a dweight and dbias of its own. The work takes from 7 to
-    180 µs, less than it takes to wake the other thread (x0.1, x0.5; x0.2, x0.7).
+    180 µs, less than it takes to wake the other thread (x0.04, x0.5; x0.09, x0.65).
 
 Tried, in the time of vectors:
 

@@ -3,19 +3,19 @@
 Gains over the rung before on one thread, as forward / dx / dweight, at lecture unless said:
 
 Python      lists; at cpu 0.07 GFLOP/s.
-loops       compiled: 33 at cpu. Numbers of B are a row apart from step to step, or of A, or each
-            sum waits for itself: no vectors.
-reordered   9 / 8 / 11: the innermost loop runs along memory. For dx it did so already; there its
+loops       compiled: 34 to 45 at cpu. Numbers of B are a row apart from step to step, or of A, or
+            each sum waits for itself: no vectors.
+reordered   9 / 8 / 13: the innermost loop runs along memory. For dx it did so already; there its
             sums may be regrouped.
-blocked     1.7 / 2.2 / 1.6; 0.9 to 1.1 at cpu, where B fits into the second cache as it is.
-packed      0.9 / 0.7 / 0.9, 0.5 to 0.7 at cpu: a step back, for copying costs and the loop is the
+blocked     1.5 / 1.8 / 1.6; 0.9 to 1.0 at cpu, where B fits into the second cache as it is.
+packed      1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu: a step back, for copying costs and the loop is the
             same. But B now lies the same way in all directions, for one loop to be made good.
-four by four  2.8 / 2.3 / 1.9: until here each multiply-add loaded two vectors and stored one, which
+four by four  2.7 / 2.6 / 2.3: until here each multiply-add loaded two vectors and stored one, which
             was the limit; now there are 16 to 8 loads and 4 stores.
-tile        2.3 / 2.7 / 3.0: sums in registers, and wider vectors than Numba chooses.
-trained     1.0 / 1.0 / 1.1, 1.0 at cpu, 1.2 at gpt2: blocks for the caches and asking ahead are
-            for matrices that are far away.
-parallel    1.5 / 1.7 on two threads; dweight, and cpu, still to be measured on idle cores. The
+tile        2.1 / 2.4 / 1.9: sums in registers, and wider vectors than Numba chooses.
+trained     1.0 / 1.0 / 1.1, 1.0 at cpu, 1.03 to 1.15 at gpt2: blocks for the caches and asking
+            ahead are for matrices that are far away.
+parallel    1.7 / 1.4 / 1.1 on two threads; 0.6 to 0.8 at cpu, where waking one takes longer. The
             same kernel on rows of C; each thread packs B for itself.
 
 Tried without gain, as ratios to the rung that does it otherwise: regrouped sums in "loops" 1.0

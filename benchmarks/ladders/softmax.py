@@ -3,17 +3,17 @@
 After each rung, what it gained over the one before, at cpu and at lecture (forward; backward).
 
 Python: lists and loops.
-NumPy: the same in whole arrays (x40, x40; x140, x80).
+NumPy: the same in whole arrays (x50, x45; x146, x124).
 three passes: the loops of Python, compiled as they stand. Fewer passes over memory, but exp is
-    now a call for each number, where NumPy has one for vectors (x0.85, x0.95; x1.8, x1.8).
+    now a call for each number, where NumPy has one for vectors (x0.83, x0.64; x2.0, x2.4).
 online: one pass less over x. But each number then waits for the one before, whose largest it must
-    be compared with, and exp is called for it twice (x0.6, x0.6). The trick pays where memory is
+    be compared with, and exp is called for it twice (x0.56, x0.57). The trick pays where memory is
     slow and exp is cheap; here a row stays in cache, and exp is nearly all of the time.
 vectors: back to three passes, with an exp that is a straight line of arithmetic, a maximum without
     a branch, and sums that may be regrouped, so that all three loops become vector instructions
-    (x10, x12; x3.9, x3.1).
+    (x13, x16; x4.0, x2.7).
 parallel: rows to two threads. Work of less than 0.1 ms is done before the other thread has woken
-    (x0.6; x0.3); at lecture it comes to x0.9 to x1.4.
+    (x0.17, x0.75; x0.13, x0.55); at gpt2 it pays (x1.7; x1.6).
 
 Tried on top of vectors, in its time:
 
