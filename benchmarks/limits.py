@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine, peak
+from benchmarks.ladders import run_all
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.memory import Arena
 from tinygpt_np.kernels.vectors import LANES, fma, load_vector, store_vector
@@ -50,7 +51,9 @@ def make(
 def make_peak(threads: int, _: int, pool: ThreadPoolExecutor) -> tuple[Callable[[], Any], float]:
     each = 2 * peak.LANES * peak.ACCUMULATORS
     rounds = round(FLOPS / each)
-    step = functools.partial(on_all, pool, [functools.partial(peak.multiply_add, rounds)] * threads)
+    step = functools.partial(
+        run_all, pool, [functools.partial(peak.multiply_add, rounds)] * threads
+    )
     return step, float(threads * rounds * each)
 
 
@@ -68,21 +71,13 @@ def make_triad(
         for number, array in enumerate(arrays):
             array[...] = number
         tasks.append(functools.partial(triad, *arrays, times))
-    return functools.partial(on_all, pool, tasks), float(moved * count * times * threads)
+    return functools.partial(run_all, pool, tasks), float(moved * count * times * threads)
 
 
 def make_blas(threads: int, _: int, pool: ThreadPoolExecutor) -> tuple[Callable[[], Any], float]:
     """The threads are BLAS's own."""
     a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
     return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3
-
-
-def on_all(pool: ThreadPoolExecutor, tasks: list[Callable[[], Any]]) -> None:
-    mine, *others = tasks
-    running = [pool.submit(task) for task in others]
-    mine()
-    for each in running:
-        each.result()
 
 
 MAKERS = {"peak": make_peak, "triad": make_triad, "BLAS": make_blas}

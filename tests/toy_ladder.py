@@ -4,6 +4,7 @@ up, and may refuse to start or to go on."""
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ def collected() -> Way:
     return Way(prepare, collect=collect)
 
 
-def failing() -> Way:
-    """Fails in its fifth step."""
+def in_its_fifth_step(act: Callable[[], None]) -> Way:
+    """Goes right until then."""
 
     def prepare(call: Call) -> Any:
         taken = 0
@@ -53,7 +54,7 @@ def failing() -> Way:
             nonlocal taken
             taken += 1
             if taken == 5:
-                raise ArithmeticError("the toy is broken")
+                act()
             time.sleep(2e-3)
             right(*call.arrays.values())
 
@@ -62,24 +63,14 @@ def failing() -> Way:
     return Way(prepare)
 
 
-def interrupting() -> Way:
-    """Presses its parent's Ctrl-C in its fifth step."""
+def fail() -> None:
+    raise ArithmeticError("the toy is broken")
 
-    def prepare(call: Call) -> Any:
-        taken = 0
 
-        def step() -> None:
-            nonlocal taken
-            taken += 1
-            if taken == 5:
-                os.kill(os.getppid(), signal.SIGINT)
-                time.sleep(60)
-            time.sleep(2e-3)
-            right(*call.arrays.values())
-
-        return step
-
-    return Way(prepare)
+def interrupt() -> None:
+    """Presses its parent's Ctrl-C."""
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(60)
 
 
 RUNGS = {
@@ -91,8 +82,10 @@ RUNGS = {
     "reference": Rung(
         "reference", "For comparison.", {"forward": direct(right)}, threads="any", reference=True
     ),
-    "failing": Rung("failing", "Breaks.", {"forward": failing()}, reference=True),
-    "interrupting": Rung("interrupting", "Stops.", {"forward": interrupting()}, reference=True),
+    "failing": Rung("failing", "Breaks.", {"forward": in_its_fifth_step(fail)}, reference=True),
+    "interrupting": Rung(
+        "interrupting", "Stops.", {"forward": in_its_fifth_step(interrupt)}, reference=True
+    ),
 }
 
 

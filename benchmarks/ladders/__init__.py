@@ -39,12 +39,16 @@ class Call:
         return [slice(low, high) for low, high in itertools.pairwise(ends) if low < high]
 
     def run_all(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        """Runs the first here and the others on threads of the pool, and waits for all."""
-        mine, *others = tasks
-        running = [self.pool.submit(task) for task in others]
-        mine()
-        for each in running:
-            each.result()
+        run_all(self.pool, tasks)
+
+
+def run_all(pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], Any]]) -> None:
+    """Runs the first here and the others on threads of the pool, and waits for all."""
+    mine, *others = tasks
+    running = [pool.submit(task) for task in others]
+    mine()
+    for each in running:
+        each.result()
 
 
 @dataclass(frozen=True)
