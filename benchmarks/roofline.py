@@ -168,29 +168,38 @@ def write_labels(
     beside = intensity * (across[1] / across[0]) ** ASIDE
     ordered = sorted(points, key=lambda point: point.flops_per_second)
     heights = [math.log10(point.flops_per_second / GIGA) for point in ordered]
-    for point, height, place in zip(ordered, heights, apart(heights, gap), strict=True):
+    for point, height, place in zip(ordered, heights, apart(heights, gap, top), strict=True):
         ends = ([intensity, beside], [10**height, 10**place])
         axes.plot(*ends, color=LINE, linewidth=0.8, zorder=2)
         write(axes, point.label, (beside, 10**place), ha="left", va="center", color=INK)
 
 
-def apart(heights: list[float], gap: float) -> list[float]:
+def apart(heights: list[float], gap: float, top: float) -> list[float]:
     """The heights, from the lowest on, moved so that each is `gap` above the one below.
 
-    Those that were too near to each other stay around where they were together.
+    Those that were too near to each other stay around where they were together, below the top.
     """
     groups: list[list[float]] = []
     for height in heights:
         groups.append([height])
-        while len(groups) > 1 and reach(groups[-2], gap)[1] + gap > reach(groups[-1], gap)[0]:
+        while len(groups) > 1:
+            (_, below), (above, _) = reach(groups[-2], gap, top), reach(groups[-1], gap, top)
+            if below + gap <= above:
+                break
             groups[-2:] = [groups[-2] + groups[-1]]
-    return [reach(group, gap)[0] + number * gap for group in groups for number in range(len(group))]
+    lowest = [reach(group, gap, top)[0] for group in groups]
+    return [
+        low + number * gap
+        for low, group in zip(lowest, groups, strict=True)
+        for number in range(len(group))
+    ]
 
 
-def reach(group: list[float], gap: float) -> tuple[float, float]:
+def reach(group: list[float], gap: float, top: float) -> tuple[float, float]:
     """Where the lowest and the highest of a group come to lie."""
-    centre, half = sum(group) / len(group), gap * (len(group) - 1) / 2
-    return centre - half, centre + half
+    height = gap * (len(group) - 1)
+    highest = min(sum(group) / len(group) + height / 2, top)
+    return highest - height, highest
 
 
 def write(

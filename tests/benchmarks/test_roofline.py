@@ -113,13 +113,18 @@ def test_it_is_drawn_without_roofs() -> None:
 
 
 def test_labels_that_would_hide_each_other_are_moved_apart() -> None:
-    places = roofline.apart([0.0, 0.01, 0.02, 0.13, 5.0], 0.1)
+    places = roofline.apart([0.0, 0.01, 0.02, 0.13, 5.0], 0.1, 6.0)
     assert all(b - a >= 0.1 - 1e-9 for a, b in itertools.pairwise(places))
 
 
 def test_labels_with_room_stay_beside_their_points() -> None:
-    assert roofline.apart([0.0, 1.0, 5.0], 0.1) == [0.0, 1.0, 5.0]
+    assert roofline.apart([0.0, 1.0, 5.0], 0.1, 6.0) == [0.0, 1.0, 5.0]
 
 
 def test_labels_move_up_as_much_as_down() -> None:
-    assert roofline.apart([1.0, 1.0], 0.1) == pytest.approx([0.95, 1.05])
+    assert roofline.apart([1.0, 1.0], 0.1, 6.0) == pytest.approx([0.95, 1.05])
+
+
+def test_labels_do_not_leave_the_picture_at_its_top() -> None:
+    places = roofline.apart([0.55, 0.8, 0.9, 0.9, 0.95], 0.1, 1.0)
+    assert places == pytest.approx([0.55, 0.7, 0.8, 0.9, 1.0])
