@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from benchmarks.works import WORKS
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
 QUICK_SHAPES = ("cpu",)
+FEW = 5  # rounds; of fewer no interval says enough
 STOPPED = 130  # the exit code of what Ctrl-C ended
 
 
@@ -27,6 +29,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    for stream in (sys.stdout, sys.stderr):  # A terminal without ▲ shows a ? instead of failing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     parser = make_parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     asked = parser.parse_args(arguments or ["--help"])
@@ -61,12 +66,12 @@ def climb(asked: argparse.Namespace) -> int:
         peers=tuple(dict.fromkeys(asked.peers)),
         llmc=None if asked.llmc is None else str(asked.llmc),
     )
-    found = kernels.run(plan, asked.json or kernels.new_path(), before)
-    slower = False
-    if before is not None:
-        differences = compare.differences(before, found)
-        slower = compare.show(differences, Console(highlight=False))
-    return int(slower) if found["complete"] else STOPPED
+    found = kernels.run(plan, asked.json, before)
+    if not found["complete"]:
+        return STOPPED
+    if before is None:
+        return 0
+    return int(compare.show(compare.differences(before, found), Console(highlight=False)))
 
 
 def measure(asked: argparse.Namespace) -> bool:
@@ -117,36 +122,65 @@ def make_parser() -> Parser:
 
 def add_kernels(commands: Any) -> None:
     climbing = commands.add_parser(
-        "kernels", help="ladders of kernels, from the first try to what training uses"
+        "kernels",
+        help="ladders of kernels, from the first try to what training uses",
+        description="Ladders of kernels, from loops in Python to what training uses. Each rung is "
+        "checked, then timed in turns with the others. Samples and a page are written to "
+        "benchmarks/results/.",
     )
     climbing.add_argument(
         "operations", nargs="*", metavar="OPERATION", help=", ".join(tasks.OPERATIONS)
     )
     climbing.add_argument(
-        "--rungs", choices=["all", "last"], default="all", help="last: what training uses"
+        "--rungs", choices=["all", "last"], default="all", help="last: only what training uses"
     )
     climbing.add_argument(
-        "--shapes", nargs="+", metavar="SHAPE", help=f"sizes: {', '.join(tasks.SHAPES)}"
+        "--shapes",
+        nargs="+",
+        metavar="SHAPE",
+        help="cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
+        "vector or tile divides; by default all, with --quick cpu",
     )
     climbing.add_argument(
-        "--threads", type=int, nargs="+", help="of what takes several; by default 1 and all"
+        "--threads",
+        type=int,
+        nargs="+",
+        help="for each of these, of what can use several; by default 1 and all CPUs",
     )
-    climbing.add_argument("--rounds", type=int, help="turns of each; by default enough")
+    climbing.add_argument(
+        "--rounds",
+        type=int,
+        help=f"turns of each; by default {kernels.ROUNDS}, with --quick {kernels.QUICK_ROUNDS}",
+    )
     climbing.add_argument(
         "--quick", action="store_true", help="a minute: fewer rounds, and the shape cpu"
     )
     climbing.add_argument(
-        "--asm", action="store_true", help="the share of packed vector instructions"
+        "--asm",
+        action="store_true",
+        help="also, of the arithmetic instructions, the share that works on vectors",
     )
     climbing.add_argument(
-        "--peers", nargs="+", default=[], choices=kernels.PEERS, help="who else does it"
+        "--peers",
+        nargs="+",
+        default=[],
+        choices=kernels.PEERS,
+        help="others to do the same tasks",
     )
     climbing.add_argument(
         "--llmc", type=Path, metavar="DIR", help="a checkout of llm.c, for the peer llmc"
     )
-    climbing.add_argument("--json", type=Path, metavar="FILE", help="a new file for all samples")
     climbing.add_argument(
-        "--compare", type=Path, metavar="OLD", help="a result of before: what is slower now?"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="a new .json file for all samples; the page beside it",
+    )
+    climbing.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD",
+        help="a result of before; exits with 1 if a kernel is slower now",
     )
 
 
@@ -206,11 +240,20 @@ def check_kernels(asked: argparse.Namespace) -> None:
         check_threads(threads)
     if "llmc" in asked.peers and asked.llmc is None:
         raise ValueError("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    if asked.llmc is not None and not (asked.llmc / "train_gpt2.c").is_file():
+        raise ValueError(f"--llmc must be a checkout of llm.c: {asked.llmc} has no train_gpt2.c")
+    if asked.json is not None and asked.json.suffix != ".json":
+        raise ValueError(f"--json must be a file that ends in .json, not {asked.json}")
     if asked.compare is not None:
-        compare.load(asked.compare)
+        if asked.rounds is not None and asked.rounds < FEW:
+            raise ValueError(f"--compare needs --rounds {FEW} at the least, not {asked.rounds}")
+        before = {task["operation"] for task in compare.load(asked.compare)["tasks"]}
+        if not before & set(asked.operations or tasks.OPERATIONS):
+            raise ValueError(f"{asked.compare} has none of the operations that are asked for")
+    if asked.json is None:
+        asked.json = kernels.new_path()
     check_rounds_and_json(asked)
-    if asked.json is not None:
-        check_json(asked.json.with_suffix(".html"))
+    check_json(asked.json.with_suffix(".html"))
 
 
 if __name__ == "__main__":

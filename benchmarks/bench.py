@@ -25,6 +25,8 @@ SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
 # Before a turn on several threads they run for so long, untimed: a thread that slept is woken on
 # the CPU of whoever woke it, and Linux takes a while to move it to one that is free.
 SPREADING = 0.03
+# A step of so many seconds brings all it needs into the caches itself.
+LONG = 0.05
 
 # Seconds between two looks at whether threads sleep, how many looks, and how many that find it.
 PAUSE, LOOKS, QUIET = 4e-3, 100, 2
@@ -32,15 +34,20 @@ PAUSE, LOOKS, QUIET = 4e-3, 100, 2
 
 @dataclass
 class Entrant:
-    """Somebody whose turn may come. repeat: steps of a sample. foreign: whether its threads are
-    those of a library.
+    """Somebody whose turn may come. seconds: of a step. foreign: whether its threads are those of a
+    library.
     """
 
     step: Callable[[], Any]
     restore: Callable[[], None]
     threads: int
-    repeat: int
+    seconds: float
     foreign: bool
+
+    @property
+    def repeat(self) -> int:
+        """Steps of a sample."""
+        return max(1, round(SAMPLE_SECONDS / max(self.seconds, 1e-7)))
 
 
 class Tried(NamedTuple):
@@ -100,17 +107,17 @@ class Bench:
         self.set_threads(threads)
         tried: list[Tried] = []
         try:
-            for trial in self.trials:
-                tried.append(self.attempt(way, trial.call(threads, self.pool(threads))))
-                trial.check(tried[-1].call)
+            tried.extend(self.attempt(way, trial, threads) for trial in self.trials)
+            # A step must do its work each time, or the clock would run for nothing.
+            self.take(way, self.trials[-1], tried[-1].call, tried[-1].step)
         except Wrong as wrong:
             return {"wrong": str(wrong)}
+        except Exception as error:
+            return {"wrong": f"{type(error).__name__}: {error}"}
         first, last = tried[0], tried[-1]
         compiling = self.compiling(rung, way)
         foreign = rung.threads == "any" and threads > 1
-        entrant = Entrant(
-            last.step, self.restorer(last.call), threads, repeats(last.seconds), foreign
-        )
+        entrant = Entrant(last.step, self.restorer(last.call), threads, last.seconds, foreign)
         return {
             "wrong": None,
             "key": self.add(entrant),
@@ -133,20 +140,29 @@ class Bench:
             self.claimed |= spent
         return self.compiled[key]
 
-    def attempt(self, way: Way, call: Call) -> Tried:
-        """Prepares a step and takes it once."""
+    def attempt(self, way: Way, trial: Trial, threads: int) -> Tried:
+        """Prepares a step and takes it once. Raises Wrong."""
+        call = trial.call(threads, self.pool(threads))
         step = way.prepare(call)
+        return Tried(step, call, self.take(way, trial, call, step))
+
+    def take(self, way: Way, trial: Trial, call: Call, step: Callable[[], Any]) -> float:
+        """The seconds of a step, without compiling. Raises Wrong unless it does what it should."""
+        trial.poison(call)
         before = self.compiles.seconds
         began = time.perf_counter()
         returned = step()
         seconds = time.perf_counter() - began
-        compiling = self.compiles.seconds - before
         if way.collect is not None:
             way.collect(call, returned)
-        return Tried(step, call, seconds - compiling)
+        trial.check(call)
+        return seconds - (self.compiles.seconds - before)
 
     def restorer(self, call: Call) -> Callable[[], None]:
-        """Puts the inputs that a kernel changes back to what they were."""
+        """Puts the inputs that a kernel changes back to what they were.
+
+        Of a sample, that is: short steps go on from what the one before them left.
+        """
         pairs = [
             (call.inputs[name], self.trials[-1].inputs[name]) for name in self.task.how.changed
         ]
@@ -168,11 +184,11 @@ class Bench:
         step()
         seconds = time.perf_counter() - began
         foreign = name == "BLAS" and threads > 1
-        entrant = Entrant(step, lambda: None, threads, repeats(seconds), foreign)
+        entrant = Entrant(step, lambda: None, threads, seconds, foreign)
         return {"key": self.add(entrant), "amount": amount, "step_seconds": seconds}
 
     def turn(self, key: int) -> list[float]:
-        """The seconds of a step, in each sample of a turn. The step before them is not timed."""
+        """The seconds of a step, in each sample of a turn."""
         entrant = self.entrants[key]
         seconds: list[float] = []
         spent = 0.0
@@ -216,9 +232,9 @@ class Bench:
 
 
 def warm_up(entrant: Entrant) -> None:
-    """Short steps are taken once, untimed; those on several threads until these have spread."""
+    """Takes a step, unless it is a long one; on several threads, until these have spread."""
     began = time.perf_counter()
-    if entrant.repeat > 1 or entrant.threads > 1:
+    if entrant.seconds < LONG:
         entrant.step()
     while entrant.threads > 1 and time.perf_counter() - began < SPREADING:
         entrant.step()
@@ -237,7 +253,3 @@ def settle() -> None:
         quiet = quiet + 1 if time.process_time() - before < PAUSE / 8 else 0
         if quiet == QUIET:
             return
-
-
-def repeats(seconds: float) -> int:
-    return max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))

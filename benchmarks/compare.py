@@ -228,6 +228,8 @@ def show(found: Sequence[Difference], console: Console) -> bool:
     console.print(
         f"of {len(both)} rows {len(slower)} are slower than before and {len(faster)} faster"
     )
+    if few := sum(each.times["coverage"] < LEAST_COVERAGE for each in both if each.times):
+        console.print(f"{few} have too few rounds to tell")
     for when, names in (
         ("now", [each.name for each in found if each.old is None]),
         ("before", [each.name for each in found if each.new is None]),

@@ -1,8 +1,9 @@
 """The gate before the clock: what a kernel writes is held against float64, or it is not timed.
 
-It is called twice, with fresh random inputs and outliers among them. What it writes is NaN before,
-so that nothing that was left out can look right; what it only reads must stay as it was; and each
-number must be as near to the truth as rounding explains, place by place.
+It is called with fresh random inputs and outliers among them, and again with others, and once more
+with these. What it writes is NaN before each call, so that nothing left out can look right; what it
+only reads, and what lies around its arrays, must stay as it was; and each number must be as near to
+the truth as rounding explains, place by place.
 """
 
 import math
@@ -16,7 +17,7 @@ from benchmarks.tasks import Task, Truth
 
 # Twice, or a kernel that returns what it returned last would pass.
 TRIALS = 2
-LINE = 64  # bytes
+LINE, GUARD = 64, 0xA5  # bytes of a line of the cache, and what stands in a guard
 
 
 class Wrong(Exception):  # noqa: N818 - not an error of ours: a kernel is wrong.
@@ -33,34 +34,56 @@ class Trial:
 
     def call(self, threads: int, pool: ThreadPoolExecutor) -> Call:
         """A call of its own arrays, with nothing in its outputs yet."""
-        inputs = {name: aligned(array.shape, array.dtype) for name, array in self.inputs.items()}
+        guarded: list[Guarded] = []
+
+        def room(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            guarded.append(Guarded(shape, np.dtype(dtype)))
+            return guarded[-1].array
+
+        inputs = {name: room(array.shape, array.dtype) for name, array in self.inputs.items()}
+        shapes = self.task.how.outputs(self.task.sizes)
+        outputs = {name: room(shape, np.float32) for name, shape in shapes.items()}
+        call = Call(self.task.sizes, inputs, outputs, threads, pool, guarded)
         for name, array in self.inputs.items():
             inputs[name][...] = array
-        shapes = self.task.how.outputs(self.task.sizes)
-        outputs = {name: aligned(shape, np.dtype(np.float32)) for name, shape in shapes.items()}
-        for array in outputs.values():
+        self.poison(call)
+        return call
+
+    def poison(self, call: Call) -> None:
+        """Puts NaN into the outputs, and what is changed back to what it was."""
+        for array in call.outputs.values():
             array.fill(np.nan)
-        return Call(self.task.sizes, inputs, outputs, threads, pool)
+        for name in self.task.how.changed:
+            call.inputs[name][...] = self.inputs[name]
 
     def check(self, call: Call) -> None:
         """Raises Wrong unless the call did what it should."""
         for name, array in self.inputs.items():
             if name not in self.task.how.changed and not same(array, call.inputs[name]):
                 raise Wrong(f"{name} is changed, and should only be read")
+        if not all(each.intact() for each in call.guarded):
+            raise Wrong("something is written before or behind an array")
         for name, truth in self.truth.items():
             compare(name, call.arrays[name], truth)
 
 
-def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array that begins with a line of the cache, as those of training do.
+class Guarded:
+    """An array between two guards, which begins with a line of the cache, as those of training do.
 
     Where it begins makes a kernel of microseconds up to a third slower in one process than in
     another.
     """
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + LINE, np.uint8)
-    start = -memory.ctypes.data % LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        size = math.prod(shape) * dtype.itemsize
+        self.memory = np.full(size + 3 * LINE, GUARD, np.uint8)
+        self.start = LINE + -self.memory.ctypes.data % LINE
+        self.end = self.start + size
+        self.array = self.memory[self.start : self.end].view(dtype).reshape(shape)
+
+    def intact(self) -> bool:
+        guards = self.memory[: self.start], self.memory[self.end :]
+        return all(bool((guard == GUARD).all()) for guard in guards)
 
 
 def same(a: np.ndarray, b: np.ndarray) -> bool:

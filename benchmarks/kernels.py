@@ -2,6 +2,7 @@
 the machine can do.
 """
 
+import contextlib
 import secrets
 import time
 from collections.abc import Generator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from benchmarks import compare, kernels_table, ladders, machine, page, summary, tasks
 from benchmarks.climb import OURS, Say, Team, climb, rounded
@@ -81,6 +83,8 @@ def run(plan: Plan, path: Path, before: dict[str, Any] | None = None) -> dict[st
         found["load_after"] = machine.load()
         if found["limits"]:
             write_all(path, found, errors)
+        else:
+            errors.print("stopped; nothing was measured yet")
     if names := wrong(found):
         raise DisagreementError(f"WRONG: {'; '.join(names)}")
     return found
@@ -101,9 +105,10 @@ def climb_again(
 
 def write_all(path: Path, found: dict[str, Any], errors: Console) -> None:
     """The samples as JSON, and beside them the page to look at."""
-    path.parent.mkdir(exist_ok=True)
     write(path, found)
     page.write(found, path.with_suffix(".html"))
+    for reason in found["left_out"].values():
+        errors.print(f"[yellow]left out:[/yellow] {escape(reason)}")
     stopped = "" if found["complete"] else "stopped; "
     errors.print(f"{stopped}written {path} and {path.with_suffix('.html').name}", soft_wrap=True)
 
@@ -123,9 +128,10 @@ def climb_all(
             lambda what, where=where: progress.say(f"{where}, {what}"),
         )  # fmt: skip
         record = stand(climbed.record, found["machine"]["caches"])
-        found[into].append(record)
-        with console_free(progress):
-            kernels_table.show(record, console)
+        if record["rounds"] or not climbed.stopped:
+            found[into].append(record)
+            with console_free(progress):
+                kernels_table.show(record, console)
         if climbed.stopped:
             return False
     return True
@@ -171,7 +177,8 @@ def start_peer(team: Team, plan: Plan, name: str, seed: int, found: dict[str, An
         }
         team.peers[name, threads] = Process(name, BENCH, about, threads)
         try:
-            found["peers"][name] = team.peers[name, threads].ask("about")
+            about = team.peers[name, threads].ask("about")
+            found["peers"][f"{name} ×{threads}"] = about
         except WorkerError as error:
             team.leave_out(name, str(error))
             return
@@ -190,7 +197,7 @@ def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any],
     opened: list[tuple[dict[str, Any], int]] = []
     for count in threads:
         for about in working_sets(found["machine"]["caches"], count):
-            say(f"limits of the machine: {about['name']}, {count} threads")
+            say(f"limits of the machine: {about['name']}, threads: {count}")
             report = ours.ask("open_limit", threads=count, name=about["name"], size=about["size"])
             opened.append(({**about, "threads": count, "amount": report["amount"]}, report["key"]))
             opened[-1][0]["seconds"] = []
@@ -219,6 +226,8 @@ def working_sets(caches: dict[str, int], threads: int) -> list[dict[str, Any]]:
 
 def new_path() -> Path:
     """Where results go unless told otherwise: a file named after the time."""
+    with contextlib.suppress(OSError):  # It is found out when the file is tried.
+        RESULTS.mkdir(exist_ok=True)
     return RESULTS / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
 
 

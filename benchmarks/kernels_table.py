@@ -9,14 +9,21 @@ from rich.table import Table
 
 from benchmarks.standing import FASTER, SAME, SLOWER
 
-SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]=[/dim]"}
-# In a window that is narrower not every column has room; the page has them all.
-WIDE = 100
+SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
+WIDTHS = {
+    "rung": 15, "compile s": 9, "first ms": 8, "ms": 8, "gain": 20, "GFLOP/s": 7, "GB/s": 6,
+    "of limit": 8, "packed": 6,
+}  # fmt: skip
+# What goes first where a window has no room; the page has it all.
+DISPENSABLE = ("first ms", "compile s", "GB/s", "packed", "GFLOP/s", "of limit")
 LEGEND = (
-    "gain: times as fast as the serial rung above; of a reference, its time by ours. ▲ ▼: beyond"
-    " what a rung gains over itself; =: not. of limit: how near the time is to the longer of two,"
-    " that of the FLOPs at the peak, that of the bytes at the bandwidth of where they lie."
+    "gain: times as fast as the serial rung above; of a reference, its time by that of our last"
+    " rung on as many threads. ▲ ▼: beyond what a rung gains over itself (A/A); ~: may be chance."
+    " of limit: how near the time is to the longer of two, that of the FLOPs at the peak (com) and"
+    " that of the bytes at the bandwidth of where they lie (mem). N rows, C channels, K outputs, V"
+    " vocabulary, B texts, T tokens, H heads, D their size, P numbers."
 )
+PACKED = "packed: of the arithmetic instructions, wherever they stand, those that work on vectors."
 
 
 def show_limits(found: dict[str, Any], console: Console) -> None:
@@ -38,6 +45,10 @@ def show_limits(found: dict[str, Any], console: Console) -> None:
     for reason in found["left_out"].values():
         console.print(f"[yellow]left out:[/yellow] {escape(reason)}")
     console.print(LEGEND, style="dim")
+    if console.width < sum(WIDTHS.values()) + 2 * len(WIDTHS):
+        console.print("A wider window shows more columns; the page has them all.", style="dim")
+    if found["options"]["asm"]:
+        console.print(PACKED, style="dim")
 
 
 def span(estimate: dict[str, float]) -> str:
@@ -53,9 +64,9 @@ def show(record: dict[str, Any], console: Console) -> None:
     columns = ["rung", "compile s", "first ms", "ms", "gain", "GFLOP/s", "GB/s", "of limit"]
     if packed:
         columns.append("packed")
-    if console.width < WIDE:
-        left_out = {"compile s", "first ms", *(["GB/s"] if packed else [])}
-        columns = [name for name in columns if name not in left_out]
+    for name in DISPENSABLE:
+        if sum(WIDTHS[column] + 2 for column in columns) > console.width and name in columns:
+            columns.remove(name)
     for name in columns:
         table.add_column(name, justify="left" if name == "rung" else "right", no_wrap=True)
     references = [row for row in record["rows"] if row["reference"]]
@@ -130,6 +141,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def gain(ratio: dict[str, float]) -> str:
+    if not ratio["coverage"]:  # One round has no interval.
+        return number(ratio["median"])
     low, high = (number(ratio[name]) for name in ("low", "high"))
     return f"{number(ratio['median'])} ({low}–{high})"
 

@@ -25,9 +25,7 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
     "cache": the smallest that holds a thread's share of the working set. Of each row "summary".
     """
     threads = {limit["threads"] for limit in record["limits"]}
-    record["cache"] = {
-        str(each): cache_of(record["working_set"] / each, caches) for each in threads
-    }
+    record["cache"] = {str(each): cache_of(record["working_set"], each, caches) for each in threads}
     for limit in record["limits"]:
         best = min((min(turn) for turn in limit["seconds"] if turn), default=None)
         limit["rate"] = limit["amount"] / best if best else None
@@ -118,6 +116,11 @@ def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def cache_of(size: float, caches: dict[str, int]) -> str:
-    """The name of the smallest cache that holds so many bytes, or "memory"."""
-    return next((name for name, room in caches.items() if size <= room), "memory")
+def cache_of(size: int, threads: int, caches: dict[str, int]) -> str:
+    """The name of the smallest caches that hold so many bytes, or "memory".
+
+    Each thread has its own, but the last, which all share.
+    """
+    *own, last = caches.items()
+    rooms = [*((name, room * threads) for name, room in own), last]
+    return next((name for name, room in rooms if size <= room), "memory")

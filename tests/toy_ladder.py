@@ -34,6 +34,28 @@ def wrong(x: np.ndarray, probs: np.ndarray) -> None:
     probs[...] = 0
 
 
+def in_prepare(call: Call) -> Callable[[], None]:
+    """All is done before the clock runs."""
+    right(*call.arrays.values())
+    return lambda: None
+
+
+def once(call: Call) -> Callable[[], None]:
+    """All is done in the first step."""
+    taken: list[int] = []
+
+    def step() -> None:
+        if not taken:
+            right(*call.arrays.values())
+        taken.append(1)
+
+    return step
+
+
+def raising(x: np.ndarray, probs: np.ndarray) -> None:
+    raise IndexError("out of the toy")
+
+
 def collected() -> Way:
     def prepare(call: Call) -> Any:
         return lambda: softmax.forward(call.inputs["x"])[0]
@@ -44,7 +66,7 @@ def collected() -> Way:
     return Way(prepare, collect=collect)
 
 
-def in_its_fifth_step(act: Callable[[], None]) -> Way:
+def in_its_twelfth_step(act: Callable[[], None]) -> Way:
     """Goes right until then."""
 
     def prepare(call: Call) -> Any:
@@ -53,7 +75,7 @@ def in_its_fifth_step(act: Callable[[], None]) -> Way:
         def step() -> None:
             nonlocal taken
             taken += 1
-            if taken == 5:
+            if taken == 12:
                 act()
             time.sleep(2e-3)
             right(*call.arrays.values())
@@ -76,15 +98,18 @@ def interrupt() -> None:
 RUNGS = {
     "right": Rung("right", "As it should be.", {"forward": direct(right)}),
     "wrong": Rung("wrong", "All zeros.", {"forward": direct(wrong)}),
+    "in prepare": Rung("in prepare", "Cheats.", {"forward": Way(in_prepare)}),
+    "once": Rung("once", "Cheats.", {"forward": Way(once)}),
+    "raising": Rung("raising", "Fails.", {"forward": direct(raising)}),
     "collected": Rung("collected", "Returns it.", {"forward": collected()}),
     "shared": Rung("shared", "On threads.", {"forward": direct(right)}, threads="several"),
     "unable": Rung("unable", "Takes for ever.", {"forward": direct(right)}, most=1),
     "reference": Rung(
         "reference", "For comparison.", {"forward": direct(right)}, threads="any", reference=True
     ),
-    "failing": Rung("failing", "Breaks.", {"forward": in_its_fifth_step(fail)}, reference=True),
+    "failing": Rung("failing", "Breaks.", {"forward": in_its_twelfth_step(fail)}, reference=True),
     "interrupting": Rung(
-        "interrupting", "Stops.", {"forward": in_its_fifth_step(interrupt)}, reference=True
+        "interrupting", "Stops.", {"forward": in_its_twelfth_step(interrupt)}, reference=True
     ),
 }
 

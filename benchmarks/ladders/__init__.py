@@ -1,8 +1,10 @@
 """Ladders of kernels: one file an operation, one idea a rung, the last what training uses.
 
 A file's docstring tells the story: each rung, what it gained, what was tried and did not help. Its
-RUNGS are the kernels, from what anyone would write first on. The last rung that is compiled is
-imported from tinygpt_np/kernels, not copied.
+RUNGS are the kernels, from what anyone would write first on. The last ones are imported from
+tinygpt_np/kernels, not copied: there stands how they work. What is compiled as `exact` does every
+operation as it is written; as `kernel`, sums may be regrouped and products fused with sums, without
+which no sum becomes vectors (tinygpt_np/compiling.py).
 """
 
 import ast
@@ -21,13 +23,17 @@ from benchmarks.tasks import Arrays, Sizes
 
 @dataclass(frozen=True)
 class Call:
-    """What a kernel is called with. threads: how many it may use; pool: of so many."""
+    """What a kernel is called with. threads: how many it may use; pool: of so many.
+
+    guarded: the memory of the arrays, with what lies around them (see gate.py).
+    """
 
     sizes: Sizes
     inputs: Arrays
     outputs: Arrays
     threads: int
     pool: ThreadPoolExecutor
+    guarded: Sequence[Any] = ()
 
     @property
     def arrays(self) -> Arrays:

@@ -11,19 +11,19 @@ blocked     1.5 / 1.8 / 1.6; 0.9 to 1.0 at cpu, where B fits into the second cac
 packed      1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu: a step back, for copying costs and the loop is the
             same. But B now lies the same way in all directions, for one loop to be made good.
 four by four  2.7 / 2.6 / 2.3: until here each multiply-add loaded two vectors and stored one, which
-            was the limit; now there are 16 to 8 loads and 4 stores.
+            was the limit; now 16 of them load eight and store four.
 tile        2.1 / 2.4 / 1.9: sums in registers, and wider vectors than Numba chooses.
 trained     1.0 / 1.0 / 1.1, 1.0 at cpu, 1.03 to 1.15 at gpt2: blocks for the caches and asking
             ahead are for matrices that are far away.
 parallel    1.7 / 1.4 / 1.1 on two threads; 0.6 to 0.8 at cpu, where waking one takes longer. The
             same kernel on rows of C; each thread packs B for itself.
 
-Tried without gain, as ratios to the rung that does it otherwise: regrouped sums in "loops" 1.0
-forward and for dweight (for dx they are "reordered"); "reordered" without fused multiply-adds 1.0;
-blocks as views of columns 0.15, for the compiler cannot know then that rows are contiguous; blocks
-of 128 x 512 to 128 x 1024 0.9 to 1.2, of 256 x 1024 0.8; a panel of 32 columns with its sums in a
-small array, in the hope of registers, 0.3 of "packed"; four steps of one row 0.5 and eight 0.5 of
-"four by four"; all of B packed before "trained" 1.0.
+Tried without gain, as speeds beside the rung that does it otherwise, so below 1 is slower:
+regrouped sums in "loops" 1.0 forward and for dweight (for dx they are "reordered"); "reordered"
+without fused multiply-adds 1.0; blocks as views of columns 0.15, for the compiler cannot know then
+that rows are contiguous; blocks of 128 x 512 to 128 x 1024 0.9 to 1.2, of 256 x 1024 0.8; a panel
+of 32 columns with its sums in a small array, in the hope of registers, 0.3 of "packed"; four steps
+of one row 0.5 and eight 0.5 of "four by four"; all of B packed before "trained" 1.0.
 """
 
 import functools

@@ -114,7 +114,7 @@ RUNGS = [
     ),
     Rung(
         "three passes",
-        "The loops compiled, as they are written: the largest, the exponentials, the quotients.",
+        "The loops of Python compiled, as they are written, a number at a time.",
         {"forward": direct(three_passes), "backward": direct(two_passes_back)},
     ),
     Rung(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
 from toy_ladder import RUNGS
 
 from benchmarks import bench, tasks
@@ -101,10 +102,7 @@ def test_several_threads_have_spread_before_they_are_timed(monkeypatch: pytest.M
     steps: list[float] = []
     for threads in (1, 2):
         steps.clear()
-        entrant = bench.Entrant(
-            lambda: steps.append(time.perf_counter()), lambda: None, threads, 1, False
-        )
-        bench.warm_up(entrant)
+        bench.warm_up(entrant(lambda: steps.append(time.perf_counter()), 1.0, threads))
         assert bool(steps) == (threads > 1)
     assert steps[-1] - steps[0] > 0.019
 
@@ -120,7 +118,76 @@ def test_a_turn_ends_when_the_threads_of_a_library_sleep() -> None:
 
 @pytest.mark.parametrize(("seconds", "steps"), [(1e-6, 200), (1e-4, 2), (2e-4, 1), (0.5, 1)])
 def test_a_sample_repeats_short_steps(seconds: float, steps: int) -> None:
-    assert bench.repeats(seconds) == steps
+    assert entrant(lambda: None, seconds=seconds).repeat == steps
+
+
+def entrant(step: Any, seconds: float = 1.0, threads: int = 1, foreign: bool = False) -> Any:
+    return bench.Entrant(step, lambda: None, threads, seconds, foreign)
+
+
+def test_a_sample_is_the_time_of_one_step() -> None:
+    found = made()
+    key = found.add(entrant(lambda: time.sleep(1e-4), seconds=5e-5))
+    assert found.entrants[key].repeat == 4
+    assert all(1e-4 <= each < 2.5e-4 for each in sorted(found.turn(key))[:3])
+
+
+def test_what_a_kernel_changes_is_put_back_before_each_sample() -> None:
+    found, values = made(), np.zeros(1)
+    seen: list[float] = []
+
+    def step() -> None:
+        seen.append(float(values[0]))
+        values[0] = 1.0
+        time.sleep(1e-3)
+
+    key = found.add(bench.Entrant(step, lambda: values.fill(0), 1, 1e-3, False))
+    found.turn(key)
+    assert len(seen) > 2
+    assert set(seen[1:]) == {0.0}
+
+
+def test_in_a_turn_libraries_have_the_threads_of_the_entrant() -> None:
+    found = made()
+    seen: list[int] = []
+
+    pools: Any = threadpool_info
+
+    def step() -> None:
+        seen.extend(each["num_threads"] for each in pools() if each["user_api"] == "blas")
+
+    for threads in (2, 1, 2):
+        seen.clear()
+        found.turn(found.add(entrant(step, threads=threads)))
+        assert set(seen) == {threads}
+
+
+@pytest.mark.parametrize(("foreign", "settled"), [(True, 1), (False, 0)])
+def test_only_after_the_threads_of_a_library_it_waits_for_them(
+    foreign: bool, settled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(bench, "settle", lambda: calls.append(1))
+    found = made()
+    found.turn(found.add(entrant(lambda: None, foreign=foreign)))
+    assert len(calls) == settled
+
+
+def test_what_takes_any_number_of_threads_has_those_of_a_library() -> None:
+    found = made("reference", "shared")
+    keys = [found.open(name, 2)["key"] for name in ("reference", "shared")]
+    assert [found.entrants[key].foreign for key in keys] == [True, False]
+
+
+@pytest.mark.parametrize("name", ["in prepare", "once"])
+def test_who_does_nothing_while_the_clock_runs_does_not_pass(name: str) -> None:
+    report = made(name).open(name, 1)
+    assert "key" not in report
+    assert report["wrong"].startswith("probs[")
+
+
+def test_who_raises_an_error_is_wrong() -> None:
+    assert made("raising").open("raising", 1) == {"wrong": "IndexError: out of the toy"}
 
 
 def test_what_a_kernel_changes_is_put_back_before_a_sample() -> None:

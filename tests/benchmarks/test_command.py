@@ -66,6 +66,14 @@ def leaves(*arguments: str) -> Any:
         (("kernels", "--peers", "torch", "tinygrad"), "invalid choice: 'tinygrad'"),
         (("kernels", "--peers", "llmc"), "--peers llmc needs --llmc DIR, a checkout of llm.c"),
         (("kernels", "--json", "nowhere/all.json"), "nowhere/all.json cannot be written"),
+        (
+            ("kernels", "--json", "all.html"),
+            "--json must be a file that ends in .json, not all.html",
+        ),
+        (
+            ("kernels", "--llmc", "nowhere"),
+            "--llmc must be a checkout of llm.c: nowhere has no train",
+        ),
         (("trian",), "invalid choice: 'trian'"),
     ],
 )

@@ -212,6 +212,16 @@ def test_a_result_that_cannot_be_compared_is_refused_before_anything_is_measured
     assert "none.json cannot be read" in capsys.readouterr().err
 
 
+def test_a_result_of_other_operations_is_refused_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "run", None)
+    with pytest.raises(SystemExit) as left:
+        command.main(["kernels", "adamw", "--compare", str(old)])
+    assert left.value.code == 2
+    assert "old.json has none of the operations that are asked for" in capsys.readouterr().err
+
+
 def test_what_is_not_slower_leaves_with_0(monkeypatch: pytest.MonkeyPatch, old: Path) -> None:
     assert leaves(monkeypatch, old, result()) == 0
 

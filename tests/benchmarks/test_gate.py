@@ -1,5 +1,6 @@
 """The gate lets nobody through who is wrong: not by little, not at an edge, not the second time."""
 
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -166,6 +167,17 @@ def test_nan_is_the_worst_of_all() -> None:
     found = np.array([9.0, np.nan], np.float32)
     with pytest.raises(Wrong, match=r"^z\[1\] is nan"):
         compare("z", found, Truth(np.zeros(2), 1.0))
+
+
+@pytest.mark.parametrize("place", [-1, 1])
+def test_who_writes_beside_an_array_does_not_pass(place: int) -> None:
+    def add_and_more(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
+        add(x, y, z)
+        beside = z.ctypes.data - 4 if place < 0 else z.ctypes.data + z.nbytes
+        ctypes.c_float.from_address(beside).value = 1.0
+
+    with pytest.raises(Wrong, match=r"^something is written before or behind an array$"):
+        pass_through(add_and_more)
 
 
 def test_every_array_begins_with_a_line_of_the_cache() -> None:

@@ -117,7 +117,7 @@ def test_a_peer_climbs_beside_us_and_says_what_it_is(
     found = kernels.run(
         Plan(["softmax"], ["awkward"], [1, 2], 2, peers=["torch"]), tmp_path / "a.json"
     )
-    assert found["peers"]["torch"]["environment"] == "2"
+    assert found["peers"]["torch ×2"]["environment"] == "2"
     rows = [row for row in found["tasks"][0]["rows"] if row["by"] == "torch"]
     assert [row["threads"] for row in rows] == [1, 2]
     assert all(row["summary"]["by_ours"] for row in rows)

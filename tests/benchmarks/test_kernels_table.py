@@ -58,6 +58,18 @@ def test_in_a_narrow_window_every_line_fits_and_what_was_paid_once_is_left_out()
     assert "…" not in text
 
 
+def test_the_narrower_the_window_the_fewer_the_columns_but_no_number_is_cut() -> None:
+    for width in (60, 70, 80, 95):
+        text = shown(measured(rung="three passes", threads=2, packed=0.5), width=width)
+        assert "…" not in text
+        assert "1.25" in text
+        assert "4.20 (2.80–123)" in text
+
+
+def test_one_round_has_no_interval() -> None:
+    assert kernels_table.gain({"median": 1.5, "low": 1.5, "high": 1.5, "coverage": 0.0}) == "1.50"
+
+
 def test_where_vectors_were_counted_their_share_has_a_column() -> None:
     assert "packed" not in shown(measured())
     assert line(shown(measured(packed=0.914)), "vectors").split()[-1] == "91%"
@@ -95,7 +107,11 @@ def test_references_stand_below_the_ladder() -> None:
 
 
 def test_the_limits_and_the_control_stand_below() -> None:
-    control = {"rung": "vectors", "threads": 1, "ratio": {"median": 1.0, "low": 0.97, "high": 1.02}}
+    control = {
+        "rung": "vectors",
+        "threads": 1,
+        "ratio": {"median": 1.0, "low": 0.97, "high": 1.02, "coverage": 0.96},
+    }
     text = shown(measured(), controls=[control])
     assert "1 thread: 166 GFLOP/s, 94 GB/s (L2)" in text
     assert "A/A: vectors against itself 1.00 (0.97–1.02)" in text
@@ -113,7 +129,11 @@ def test_the_limits_of_the_machine_have_a_column_for_each_number_of_threads() ->
         for name, where in (("peak", None), ("triad", "L2"))
     ]
     console = Console(width=80, record=True, file=io.StringIO())
-    found = {"limits": limits, "options": {"threads": [1, 2]}, "left_out": {"jax": "jax is gone"}}
+    found = {
+        "limits": limits,
+        "options": {"threads": [1, 2], "asm": True},
+        "left_out": {"jax": "jax is gone"},
+    }
     kernels_table.show_limits(found, console)
     text = console.export_text()
     assert line(text, "triad, L2, GB/s").count("94 (90 – 97)") == 2

@@ -174,10 +174,22 @@ def test_the_rate_of_a_limit_is_that_of_its_best_samples() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "cache"), [(1000, "L1"), (1001, "L2"), (10_000, "L2"), (10_001, "memory")]
+    ("size", "threads", "cache"),
+    [
+        (1000, 1, "L1"),
+        (1001, 1, "L2"),
+        (10_000, 1, "L2"),
+        (10_001, 1, "memory"),
+        (2000, 2, "L1"),
+        (2001, 2, "L2"),
+        (10_001, 2, "memory"),
+    ],
 )
-def test_a_working_set_lies_in_the_smallest_cache_that_holds_it(size: int, cache: str) -> None:
-    assert cache_of(size, CACHES) == cache
+def test_a_working_set_lies_in_the_smallest_caches_that_hold_it(
+    size: int, threads: int, cache: str
+) -> None:
+    """Each thread has a first cache of its own; the last is for all."""
+    assert cache_of(size, threads, CACHES) == cache
 
 
 def test_threads_share_the_working_set() -> None:
