@@ -183,7 +183,7 @@ def open_peers(
 def open_limits(team: Team, found: Climb) -> None:
     """The peak and the bandwidth for the task's working set, for each number of threads."""
     for count in sorted({each.about["threads"] for each in found.entrants}):
-        for name in ("peak", "triad"):
+        for name in ("peak", "triad", "update"):
             about = {"name": name, "threads": count, "size": found.about["working_set"]}
             limit = Entrant(team.ours, about)
             report = team.ours.ask("open_limit", **about)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.standing import FASTER, SAME, SLOWER
+from benchmarks.standing import FASTER, SAME, SLOWER, bandwidth
 
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
 WIDTHS = {
@@ -156,10 +156,10 @@ def below(record: dict[str, Any]) -> str:
     lines: list[str] = []
     for threads, cache in record["cache"].items():
         limits = {e["name"]: e["rate"] for e in record["limits"] if str(e["threads"]) == threads}
-        if all(limits.values()):
-            peak, bandwidth = (f"{limits[name] / 1e9:.0f}" for name in ("peak", "triad"))
+        if limits and all(limits.values()):
+            peak, moved = (f"{rate / 1e9:.0f}" for rate in (limits["peak"], bandwidth(limits)))
             several = "s" * (threads != "1")
-            lines.append(f"{threads} thread{several}: {peak} GFLOP/s, {bandwidth} GB/s ({cache})")
+            lines.append(f"{threads} thread{several}: {peak} GFLOP/s, {moved} GB/s ({cache})")
     lines += [
         f"A/A: {with_threads(control)} against itself {gain(control['ratio'])}"
         for control in record["controls"]

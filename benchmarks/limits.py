@@ -3,8 +3,8 @@
 The peak is a loop of nothing but independent vector FMAs (peak.py). Bandwidth is that of the triad
 a = b + s·c (McCalpin's STREAM), in a working set of any size: what fits a cache comes from that
 cache. Each thread has arrays of its own. A line that is written is fetched before, unless it is in
-the nearest cache; that is counted (STREAM does not), for a kernel that writes where it has read is
-spared it. One that writes elsewhere is not, and so it stays below.
+the nearest cache; that is counted (STREAM does not). A kernel that writes where it has read is
+spared it, as the update a = a + s·b is; a task is held against the faster of the two.
 """
 
 import functools
@@ -38,12 +38,22 @@ def triad(a: Any, b: Any, c: Any, times: Any) -> None:
             store_vector(target + place, found)
 
 
+@exact
+def update(a: Any, b: Any, times: Any) -> None:
+    """a += b/2, both flat and of whole vectors, so many times."""
+    target, source = a.ctypes.data, b.ctypes.data
+    for _ in range(times):
+        for place in range(0, 4 * a.size, VECTOR):
+            found = fma(load_vector(source + place), FACTOR, load_vector(target + place))
+            store_vector(target + place, found)
+
+
 def make(
     name: str, threads: int, size: int, pool: ThreadPoolExecutor
 ) -> tuple[Callable[[], Any], float]:
-    """A step on so many threads, and its FLOPs ("peak", "BLAS") or bytes ("triad").
+    """A step on so many threads, and its FLOPs ("peak", "BLAS") or bytes ("triad", "update").
 
-    size: bytes of the triad's arrays, all threads' together.
+    size: bytes of the arrays, all threads' together.
     """
     return MAKERS[name](threads, size, pool)
 
@@ -74,10 +84,23 @@ def make_triad(
     return functools.partial(run_all, pool, tasks), float(moved * count * times * threads)
 
 
+def make_update(
+    threads: int, size: int, pool: ThreadPoolExecutor
+) -> tuple[Callable[[], Any], float]:
+    count = max(size // threads // 8 // LANES, 1) * LANES
+    times = max(round(BYTES / (12 * count)), 1)
+    arena = Arena()
+    tasks: list[Callable[[], Any]] = []
+    for _ in range(threads):
+        arrays = [arena.zeros(count) for _ in range(2)]
+        tasks.append(functools.partial(update, *arrays, times))
+    return functools.partial(run_all, pool, tasks), 12.0 * count * times * threads
+
+
 def make_blas(threads: int, _: int, pool: ThreadPoolExecutor) -> tuple[Callable[[], Any], float]:
     """The threads are BLAS's own."""
     a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
     return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3
 
 
-MAKERS = {"peak": make_peak, "triad": make_triad, "BLAS": make_blas}
+MAKERS = {"peak": make_peak, "triad": make_triad, "update": make_update, "BLAS": make_blas}

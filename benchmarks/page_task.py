@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks import roofline
 from benchmarks.kernels_table import amount, gain, milliseconds, number, with_threads
 from benchmarks.roofline import GIGA, several
-from benchmarks.standing import FASTER, SAME, SLOWER
+from benchmarks.standing import FASTER, SAME, SLOWER, bandwidth
 
 COLUMNS = {
     "ms": "milliseconds: the median over rounds",
@@ -83,7 +83,9 @@ def view(task: dict[str, Any], key: str, roofs: roofline.Roofs, rounds: int) -> 
         ],
         "limits": bounds_in_words(task),
         "controls": controls,
-        "roofline": roofline.draw(key, intensity, points(task, rows), roofs) if measured else None,
+        "roofline": roofline.draw(key, intensity, points(task, rows), own_roofs(task, roofs))
+        if measured
+        else None,
     }
 
 
@@ -97,11 +99,20 @@ def points(task: dict[str, Any], rows: list[dict[str, Any]]) -> list[roofline.Po
     ]
 
 
+def own_roofs(task: dict[str, Any], roofs: roofline.Roofs) -> roofline.Roofs:
+    """Those of the machine, but where this task lies as they were beside it."""
+    peaks, bandwidths = {**roofs.peaks}, {key: {**each} for key, each in roofs.bandwidths.items()}
+    for threads, rates in rates_of(task).items():
+        peaks[threads] = rates["peak"]
+        bandwidths.setdefault(threads, {})[task["cache"][str(threads)]] = bandwidth(rates)
+    return roofline.Roofs(peaks, bandwidths)
+
+
 def bounds_of(task: dict[str, Any]) -> dict[int, float]:
     """The FLOP/s that the machine allows in this task, by threads."""
     found: dict[int, float] = {}
     for threads, rates in rates_of(task).items():
-        found[threads] = min(rates["peak"], rates["triad"] * task["flops"] / task["bytes"])
+        found[threads] = min(rates["peak"], bandwidth(rates) * task["flops"] / task["bytes"])
     return found
 
 
@@ -111,13 +122,13 @@ def rates_of(task: dict[str, Any]) -> dict[int, dict[str, float]]:
     for limit in task["limits"]:
         if limit["rate"]:
             found.setdefault(limit["threads"], {})[limit["name"]] = limit["rate"]
-    return {threads: rates for threads, rates in found.items() if len(rates) == 2}
+    return {threads: rates for threads, rates in found.items() if {"peak", "triad"} <= {*rates}}
 
 
 def bounds_in_words(task: dict[str, Any]) -> list[str]:
     return [
         f"{several(threads)}: {rates['peak'] / GIGA:.0f} GFLOP/s, "
-        f"{rates['triad'] / GIGA:.0f} GB/s ({task['cache'][str(threads)]})"
+        f"{bandwidth(rates) / GIGA:.0f} GB/s ({task['cache'][str(threads)]})"
         for threads, rates in rates_of(task).items()
     ]
 

@@ -109,11 +109,16 @@ def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
         if each["threads"] == row["threads"] and each["rate"]
     }
     if rates:
-        computing, moving = record["flops"] / rates["peak"], record["bytes"] / rates["triad"]
+        computing, moving = record["flops"] / rates["peak"], record["bytes"] / bandwidth(rates)
         found["limit"] = COMPUTE if computing >= moving else MEMORY
         floor = max(computing, moving)
         found["share"] = asdict(summary.estimate([floor / seconds for seconds in medians]))
     return found
+
+
+def bandwidth(rates: dict[str, float]) -> float:
+    """Bytes a second, by the faster of two ways to move them (see limits.py)."""
+    return max(rates["triad"], rates.get("update", 0.0))
 
 
 def cache_of(size: int, threads: int, caches: dict[str, int]) -> str:

@@ -67,7 +67,7 @@ def test_the_last_rung_of_each_number_of_threads_climbs_against_itself(team: Tea
 def test_the_limits_take_turns_in_every_round_for_each_number_of_threads(team: Team) -> None:
     limits = run(team, threads=(1, 2)).record["limits"]
     assert [(limit["name"], limit["threads"]) for limit in limits] == [
-        ("peak", 1), ("triad", 1), ("peak", 2), ("triad", 2),
+        ("peak", 1), ("triad", 1), ("update", 1), ("peak", 2), ("triad", 2), ("update", 2),
     ]  # fmt: skip
     assert all(len(limit["seconds"]) == 2 for limit in limits)
     assert {limit["size"] for limit in limits} == {4 * 2 * 101 * 67}

@@ -18,6 +18,27 @@ def test_the_triad_adds_half_of_one_array_to_another() -> None:
     np.testing.assert_array_equal(a, b + c / 2)
 
 
+def test_the_update_adds_half_of_one_array_to_the_other() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 4 * limits.LANES), dtype=np.float32)
+    expected = (a + b / 2) + b / 2
+    limits.update(a, b, 2)
+    np.testing.assert_array_equal(a, expected)
+
+
+def test_an_update_reads_two_arrays_and_writes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def count(a: np.ndarray, b: np.ndarray, times: int) -> None:
+        calls.append((2 * a.nbytes + b.nbytes, times))
+
+    monkeypatch.setattr(limits, "update", count)
+    step, amount = limits.make("update", 3, 200_000, POOL)
+    step()
+    assert len(calls) == 3
+    assert amount == sum(moved * times for moved, times in calls)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("size", [5000, 200_000])
 def test_a_triad_moves_its_arrays_as_often_as_it_goes_over_them_and_fetches_what_it_writes(

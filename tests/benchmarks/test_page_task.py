@@ -26,6 +26,12 @@ def test_a_loss_is_slower() -> None:
     assert rows_of(task)["loops"]["words"] == "▼ slower"
 
 
+def test_a_roofline_has_the_limits_that_were_measured_beside_the_task() -> None:
+    above = page_task.own_roofs(record(), Roofs({1: 5.0}, {1: {"L1": 3.0, "L2": 2.0}}))
+    assert above.peaks == {1: 10.0, 2: 10.0}
+    assert above.bandwidths == {1: {"L1": 10.0, "L2": 2.0}, 2: {"L1": 10.0}}
+
+
 def test_without_a_control_nothing_is_resolved() -> None:
     assert rows_of(record(controls=[]))["tiles"]["words"] == "not resolved"
 

@@ -153,6 +153,13 @@ def test_the_share_of_the_limit_is_taken_of_the_most_that_the_machine_did() -> N
     assert [summary["share"][name] for name in ("low", "median", "high")] == [0.25, 0.5, 0.5]
 
 
+def test_the_bandwidth_is_that_of_the_faster_way_to_move_bytes() -> None:
+    found = record(row("kernel", [2.0] * 3))
+    found["limits"].append(limit("update", 125, [1.0] * 3))
+    (summary,) = [each["summary"] for each in stand(found, CACHES)["rows"]]
+    assert summary["share"]["median"] == 0.4
+
+
 def test_where_computing_takes_longer_that_is_the_limit() -> None:
     found = record(row("kernel", [2.0] * 3))
     found["flops"] = 1500
