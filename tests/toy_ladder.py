@@ -100,6 +100,7 @@ RUNGS = {
     "wrong": Rung("wrong", "All zeros.", {"forward": direct(wrong)}),
     "in prepare": Rung("in prepare", "Cheats.", {"forward": Way(in_prepare)}),
     "once": Rung("once", "Cheats.", {"forward": Way(once)}),
+    "going on": Rung("going on", "Cannot be asked twice.", {"forward": Way(once, goes_on=True)}),
     "raising": Rung("raising", "Fails.", {"forward": direct(raising)}),
     "collected": Rung("collected", "Returns it.", {"forward": collected()}),
     "shared": Rung("shared", "On threads.", {"forward": direct(right)}, threads="several"),

@@ -64,12 +64,14 @@ class Way:
     prepare: makes the step that is timed. What it does itself is not timed: cutting arrays into
     shares, making memory to work in, or running its own forward, for a backward.
     collect: writes what the step returned to the outputs, untimed; None if the step did.
-    compiled: the Numba functions that do the work.
+    compiled: the Numba functions that do the work. goes_on: whether each step goes on from where
+    the one before has come to, in arrays of a library.
     """
 
     prepare: Callable[[Call], Callable[[], Any]]
     compiled: tuple[Any, ...] = ()
     collect: Callable[[Call, Any], None] | None = None
+    goes_on: bool = False
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ WAYS = {
         "forward": way(gelu, "x", "y"),
         "backward": way(gelu_backward, "dy x", "dx"),
     },
-    "adamw": {"update": Way(adamw_update, collect=writes("param first second"))},
+    "adamw": {"update": Way(adamw_update, collect=writes("param first second"), goes_on=True)},
 }  # fmt: skip
 
 

@@ -186,6 +186,10 @@ def test_who_does_nothing_while_the_clock_runs_does_not_pass(name: str) -> None:
     assert report["wrong"].startswith("probs[")
 
 
+def test_who_goes_on_from_step_to_step_is_not_asked_for_the_same_again() -> None:
+    assert made("going on").open("going on", 1)["wrong"] is None
+
+
 def test_who_raises_an_error_is_wrong() -> None:
     assert made("raising").open("raising", 1) == {"wrong": "IndexError: out of the toy"}
 
