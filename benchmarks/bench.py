@@ -27,7 +27,6 @@ SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
 SPREADING = 0.03
 # A step of so many seconds brings all it needs into the caches itself.
 LONG = 0.05
-
 # Seconds between two looks at whether threads sleep, how many looks, and how many that find it.
 PAUSE, LOOKS, QUIET = 4e-3, 100, 2
 

@@ -11,6 +11,8 @@ from typing import Any
 from benchmarks.workers import Process, WorkerError
 
 OURS = "ours"
+# What names a task.
+TASK = ("operation", "direction", "shape")
 # A slow rung takes turns until it has spent so many seconds on a task, but so many at least.
 PATIENCE, LEAST_TURNS = 1.5, 5
 
@@ -108,9 +110,6 @@ def climb(
     except KeyboardInterrupt:
         found.stopped = True
     return found
-
-
-TASK = ("operation", "direction", "shape")
 
 
 def open_ours(

@@ -78,13 +78,12 @@ def run(plan: Plan, path: Path, before: dict[str, Any] | None = None) -> dict[st
             complete = climb_again(plan, compare.suspects(before, found), found, progress, console)
         found["complete"] = complete
     except KeyboardInterrupt:
-        pass
+        if not found["limits"]:
+            errors.print("stopped; nothing was measured yet")
     finally:
         found["load_after"] = machine.load()
         if found["limits"]:
             write_all(path, found, errors)
-        else:
-            errors.print("stopped; nothing was measured yet")
     if names := wrong(found):
         raise DisagreementError(f"WRONG: {'; '.join(names)}")
     return found
@@ -170,15 +169,11 @@ def team_of(plan: Plan, seed: int, found: dict[str, Any], progress: Progress) ->
 def start_peer(team: Team, plan: Plan, name: str, seed: int, found: dict[str, Any]) -> None:
     """A process for each number of threads, for most libraries take theirs when they start."""
     for threads in plan.threads:
-        about = {
-            "source": source_of(name),
-            "seed": seed,
-            "options": options_of(plan, name, threads),
-        }
-        team.peers[name, threads] = Process(name, BENCH, about, threads)
+        options = options_of(plan, name, threads)
+        peer = {"source": source_of(name), "seed": seed, "options": options}
+        team.peers[name, threads] = Process(name, BENCH, peer, threads)
         try:
-            about = team.peers[name, threads].ask("about")
-            found["peers"][f"{name} ×{threads}"] = about
+            found["peers"][f"{name} ×{threads}"] = team.peers[name, threads].ask("about")
         except WorkerError as error:
             team.leave_out(name, str(error))
             return
@@ -211,8 +206,10 @@ def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any],
 
 
 def working_sets(caches: dict[str, int], threads: int) -> list[dict[str, Any]]:
-    """The limits; of a triad half of each cache, of which all but the last are each thread's own,
-    and four times the last."""
+    """The limits; the triad's fill half of each cache, and four times the last.
+
+    All caches but the last are each thread's own.
+    """
     *own, last = caches.items()
     sizes = {name: room // 2 * threads for name, room in own}
     sizes |= {last[0]: last[1] // 2, "memory": 4 * last[1]}

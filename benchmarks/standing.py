@@ -22,7 +22,7 @@ FASTER, SLOWER, SAME = "faster", "slower", "same"
 def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
     """Adds to a climb's record what follows from it, in place; returns it.
 
-    "cache": the smallest that holds a thread's share of the working set. Of each row "summary".
+    "cache": by threads, where their working set lies (see cache_of). Of each row "summary".
     """
     threads = {limit["threads"] for limit in record["limits"]}
     record["cache"] = {str(each): cache_of(record["working_set"], each, caches) for each in threads}
