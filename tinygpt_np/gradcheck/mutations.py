@@ -67,15 +67,16 @@ def mutations(source: str, name: str) -> list[Mutation]:
     tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     original = next(function for function in functions if function.name == name)
-    scope = Scope(source, tree, original)
+    scope, before = Scope(source, tree, original), ast.unparse(original)
     found: dict[str, Mutation] = {}
     for number, node in enumerate(ast.walk(original)):
         for kind, replacement in changes(node, scope):
             mutant = replaced(original, number, replacement)
-            text = ast.unparse(mutant)
-            if text != ast.unparse(original) and text not in found:
-                line, before, after = difference(original, mutant, node)
-                found[text] = Mutation(name, kind, line, before, after, mutant)
+            after = ast.unparse(mutant)
+            if after != before and after not in found:
+                line = getattr(node, "lineno", original.lineno)
+                old, new = difference(before.splitlines(), after.splitlines())
+                found[after] = Mutation(name, kind, line, old, new, mutant)
     return list(found.values())
 
 
@@ -323,6 +324,8 @@ def replaced(
     mutant = copy.deepcopy(function)
     target = next(itertools.islice(ast.walk(mutant), number, None))
     fresh = copy.deepcopy(replacement)
+    for node in fresh if isinstance(fresh, list) else [fresh]:
+        ast.copy_location(node, target)
 
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:
@@ -332,11 +335,8 @@ def replaced(
     return ast.fix_missing_locations(mutant)
 
 
-def difference(
-    original: ast.FunctionDef, mutant: ast.FunctionDef, node: ast.AST
-) -> tuple[int, str, str]:
-    """The line of a change, and the statements there, before and after."""
-    before, after = (ast.unparse(tree).splitlines() for tree in (original, mutant))
+def difference(before: list[str], after: list[str]) -> tuple[str, str]:
+    """The statements where two functions differ, before and after."""
     same_start = sum(1 for _ in itertools.takewhile(same, zip(before, after, strict=False)))
     doubled = len(after) > len(before)
     same_start -= doubled  # Of a line that was doubled, the first is shown as well.
@@ -347,8 +347,7 @@ def difference(
         before[same_start : len(before) - same_end],
         after[same_start : len(after) - same_end],
     )
-    line = getattr(node, "lineno", original.lineno)
-    return line, "; ".join(map(str.strip, old)), "; ".join(map(str.strip, new)) or "(nothing)"
+    return "; ".join(map(str.strip, old)), "; ".join(map(str.strip, new)) or "(nothing)"
 
 
 def same(pair: tuple[str, str]) -> bool:
