@@ -30,12 +30,15 @@ class Bigram(LanguageModel):
 
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
         """tokens (B, T) -> logits (N, V), saved."""
-        table = self.params["wte.weight"]  # (V, V)
-        return self.ops.embedding.forward(tokens.reshape(-1), table)  # (N, V)
+        ids, table = tokens.reshape(-1), self.params["wte.weight"]  # (N,), (V, V)
+        logits, saved = self.ops.embedding.forward(ids, table)  # (N, V)
+        return logits, saved
 
     def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
         """dlogits (N, V) -> the gradient of the table."""
-        return {"wte.weight": self.ops.embedding.backward(dlogits, saved)}  # (V, V)
+        # logits, saved = self.ops.embedding.forward(ids, table)
+        dtable = self.ops.embedding.backward(dlogits, saved)  # (V, V)
+        return {"wte.weight": dtable}
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
         """(B, T) the next tokens of each text -> (B, V) logits after the last, all that counts."""

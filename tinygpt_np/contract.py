@@ -170,12 +170,17 @@ def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Arr
     """The arguments that a docstring begins with, which must be those of these names."""
     line = (function.__doc__ or "").partition("\n")[0]
     takes, _, gives = line.partition(" -> ")
-    found = [re.fullmatch(ARGUMENT, part) for part in re.split(r", (?=\w+ [(A-Z])", takes)]
-    arguments = [argument(*match.groups()) for match in found if match]
-    if not gives or None in found or [each.name for each in arguments] != names:
+    arguments = parse(takes)
+    if not gives or arguments is None or [each.name for each in arguments] != names:
         wanted = f"{', '.join(names)} in a form like 'x (N, C), bias (C,) or None -> y (N, C)'"
         raise ValueError(f"{where}: the docstring must begin with {wanted}, not {line!r}")
     return arguments
+
+
+def parse(takes: str) -> list[Array | Count] | None:
+    """The arguments that stand in words before the arrow, or None if they are no such words."""
+    found = [re.fullmatch(ARGUMENT, part) for part in re.split(r", (?=\w+ [(A-Z])", takes)]
+    return None if None in found else [argument(*match.groups()) for match in found if match]
 
 
 def argument(
