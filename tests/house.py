@@ -14,6 +14,8 @@ import numpy as np
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import CASES
+from tinygpt_np.study.shapes import disagreement, is_stated
+from tinygpt_np.study.source import flowing_reads
 
 PACKAGE = Path(tg.__file__).parent
 TESTS = Path(__file__).parent
@@ -71,30 +73,7 @@ def read_line(text: str, node: ast.stmt) -> Line:
     assert len(node.targets) == 1
     sets = tuple(part.id for part in ast.walk(node.targets[0]) if isinstance(part, ast.Name))
     segment = " ".join((ast.get_source_segment(text, node) or "").split())
-    return Line(segment, sets, differentiable_reads(node.value), count_operations(node.value))
-
-
-def differentiable_reads(node: ast.expr) -> set[str]:
-    """The names whose values flow on: not those that are only compared, or asked for their shape.
-
-    np.real cuts too: what is taken from it is a constant (the largest logit, which cancels).
-    """
-    match node:
-        case (
-            ast.Attribute(attr="shape") | ast.Compare() | ast.Call(func=ast.Attribute(attr="real"))
-        ):
-            return set()
-        case ast.IfExp():
-            return differentiable_reads(node.body) | differentiable_reads(node.orelse)
-        case ast.Name():
-            return {node.id}
-        case _:
-            parts = (
-                differentiable_reads(p)
-                for p in ast.iter_child_nodes(node)
-                if isinstance(p, ast.expr)
-            )
-            return {name for part in parts for name in part}
+    return Line(segment, sets, flowing_reads(node.value), count_operations(node.value))
 
 
 def count_operations(node: ast.expr) -> int:
@@ -217,18 +196,9 @@ class Watch:
 
     def hold(self, shape: tuple[int, ...], comment: str, where: str) -> None:
         self.checked += 1
-        letters = [part.strip() for part in comment.split(",") if part.strip()]
-        sizes = list(shape)
-        if letters[:1] == ["..."]:
-            letters, sizes = letters[1:], sizes[len(sizes) - len(letters) + 1 :]
-        assert len(letters) == len(sizes), f"{where} is {shape}"
-        for letter, size in zip(letters, sizes, strict=True):
-            match = re.fullmatch(r"(\d*)([A-Z]?)", letter)
-            assert match, f"{letter} is no shape, in {where}"
-            times = int(match.group(1) or 1)
-            if match.group(2):
-                times *= self.letters.setdefault(match.group(2), size // times)
-            assert size == times, f"{where} is {shape}; the letters are {self.letters}"
+        assert is_stated(f"({comment})"), f"({comment}) is no shape, in {where}"
+        wrong = disagreement(f"({comment})", shape, self.letters)
+        assert not wrong, f"{where} is {shape}; the letters are {self.letters}"
 
 
 def unpacks(node: ast.Assign | ast.AugAssign) -> bool:

@@ -1,0 +1,72 @@
+"""What each planted bug reddens: the mutants of the gradient checks, proven line by line."""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinygpt_np.gradcheck.equivalents import EQUIVALENT
+from tinygpt_np.gradcheck.mutations import Mutation
+from tinygpt_np.gradcheck.sites import Site, sites
+from tinygpt_np.study import targets
+from tinygpt_np.study.proof import Line, Proof
+from tinygpt_np.study.prover import prove
+from tinygpt_np.study.source import Statement
+from tinygpt_np.study.truth import Truth
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mutant and its proof, at the first call of the operation that shows it.
+
+    reason: why it changes no gradient, or "".
+    """
+
+    mutation: Mutation
+    proof: Proof
+    reason: str
+
+    @property
+    def blamed(self) -> Line | None:
+        """The first line that is wrong."""
+        return self.proof.first_wrong
+
+    @property
+    def is_blamed_rightly(self) -> bool:
+        """Whether that sets the name with the mistake, or one that is verified together with it."""
+        line, names = self.blamed, self.mistaken
+        if line is None:
+            return bool(self.reason)
+        if line.step is None:
+            return self.mutation.line in (line.line, 0)
+        return bool(names & {*line.step.statement.sets, *line.fused})
+
+    @property
+    def mistaken(self) -> set[str]:
+        """The names that the mutated statement sets."""
+        try:
+            tree = ast.parse(self.mutation.before)
+        except SyntaxError:
+            return set()
+        return {name for node in tree.body for name in Statement(node, "", "").sets}
+
+
+def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
+    """Every bug planted in the backwards of an operation."""
+    truths = [Truth(targets.operation(name, seed)) for name in targets.variants(operation)]
+    for site in (site for site in sites() if site.room == operation):
+        for mutation in site.mutations():
+            yield planted(site, mutation, truths)
+
+
+def planted(site: Site, mutation: Mutation, truths: list[Truth]) -> Bug:
+    """One bug, at the first of the calls that shows it."""
+    reason = EQUIVALENT.get((site.room, site.function, mutation.before, mutation.after), "")
+    mutant = site.compiled(mutation)
+    proofs: list[Proof] = []
+    for truth in truths:
+        original = next(b for b in truth.target.backwards if b.name == site.function)
+        function = original.changed(mutation.tree)
+        proofs.append(prove(truth, function, mutant))
+        if not proofs[-1].ok:
+            return Bug(mutation, proofs[-1], reason)
+    return Bug(mutation, proofs[0], reason)
