@@ -39,6 +39,7 @@ FLOORS = [
     {"products", "micro_batch", "parallel"},
     {"engine"},
     {"gradcheck"},
+    {"study"},
     {"train", "sample", "doctor"},
     {"lecture"},
     {"cli"},
@@ -55,11 +56,11 @@ def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
     assert (TESTS / "ops" / f"test_{operation}.py").exists()
 
 
-@pytest.mark.parametrize("room", ["", "gradcheck", "cli", "kernels"])
+@pytest.mark.parametrize("room", ["", "gradcheck", "study", "cli", "kernels"])
 def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
     modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
     if room == "cli":
-        modules -= {"gradcheck"}  # Its flags are tried in gradcheck/test_command.py.
+        modules -= {"gradcheck", "study"}  # Their flags are tried in their test_command.py.
     tested = {path.stem.removeprefix("test_") for path in (TESTS / room).glob("test_*.py")}
     assert modules <= tested
 

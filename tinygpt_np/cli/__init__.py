@@ -14,6 +14,7 @@ from tinygpt_np.cli.doctor import Doctor, run_doctor
 from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
 from tinygpt_np.cli.lecture import Lecture, run_lecture
 from tinygpt_np.cli.sample import Sample, run_sample
+from tinygpt_np.cli.study import Study, run_study
 from tinygpt_np.cli.train import Train, run_train, train_defaults
 
 DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
@@ -21,6 +22,7 @@ RUN: dict[type, Callable[[Any, Console], None]] = {
     Train: run_train,
     Sample: run_sample,
     Gradcheck: run_gradcheck,
+    Study: run_study,
     Lecture: run_lecture,
     Doctor: run_doctor,
 }
@@ -61,6 +63,7 @@ def parse(argv: list[str]) -> Any:
         "train": train_defaults(argv),
         "sample": Sample(),
         "gradcheck": Gradcheck(),
+        "study": Study(),
         "lecture": Lecture(),
         "doctor": Doctor(),
     }

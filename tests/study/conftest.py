@@ -1,0 +1,79 @@
+"""The pages of a study in a real browser: from disk, and from the program."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinygpt_np.study import book, bugs, targets
+from tinygpt_np.study.page import Json
+from tinygpt_np.study.page import page as page_of
+from tinygpt_np.study.serve import Server
+from tinygpt_np.study.sheet import Sheet, study
+
+CHROMIUM = Path("/usr/bin/chromium")
+HERE = ("file://", "http://127.0.0.1:", "data:,")
+
+
+@pytest.fixture(scope="session")
+def sheets() -> dict[str, Sheet]:
+    return {name: study(targets.named(name)) for name in ("softmax", "embedding", "block")}
+
+
+@pytest.fixture(scope="session")
+def pages(sheets: dict[str, Sheet]) -> list[Json]:
+    planted = {name: list(bugs.bugs(name)) for name in ("softmax", "embedding")}
+    return [page_of(sheet, planted.get(name, [])) for name, sheet in sheets.items()]
+
+
+@pytest.fixture(scope="session")
+def folder(pages: list[Json], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "pages"
+    book.write(path, pages)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(pages: list[Json], sheets: dict[str, Sheet]) -> Iterator[str]:
+    with Server(0, sheets.__getitem__) as server:
+        server.files = book.files(pages)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.address
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A page that must not complain, nor ask for anything from elsewhere."""
+    context = browser.new_context(**getattr(request, "param", {}))
+    context.set_default_timeout(5000)
+    page, complaints = context.new_page(), list[str]()
+
+    def look_at(request: Any) -> None:
+        if not request.url.startswith(HERE):
+            complaints.append(request.url)
+
+    def note(message: Any) -> None:
+        complaints.append(getattr(message, "text", None) or str(message))
+
+    page.on("request", look_at)
+    page.on("console", note)
+    page.on("pageerror", note)
+    yield page
+    context.close()
+    assert complaints == []

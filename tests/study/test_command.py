@@ -1,0 +1,168 @@
+"""tinygpt study, as a person uses it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cli.running import error_of
+from own_layer import FORWARD, RIGHT, WRONG, written
+from tiny import COMMAND
+
+from tinygpt_np import cli
+from tinygpt_np.study import book, targets
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "180")
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    cli.main(["study", *arguments])
+    return capsys.readouterr().out
+
+
+def test_without_a_target_there_is_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys)
+    assert all(name in out for name in targets.NAMES)
+    assert "tinygpt study mylayer.py:forward,backward" in out
+
+
+def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "linear")
+    assert "dx = dproduct @ weight.T" in out
+    assert "7 verdicts, every one right" in out
+
+
+def test_a_line_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "rule: matrix product" in said(capsys, "linear", "--line", "41")
+
+
+def test_the_seed_is_that_of_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "linear") != said(capsys, "linear", "--seed", "5")
+    assert "seed=5" in said(capsys, "linear", "--seed", "5")
+
+
+def test_all_are_shown_a_line_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
+    out = said(capsys, "--all")
+    assert out.count("every one right") == 2
+
+
+def test_a_right_layer_of_ones_own_is_no_error(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "every one right" in said(capsys, written(folder, FORWARD + RIGHT))
+
+
+def test_a_wrong_one_exits_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", written(folder, FORWARD + WRONG)])
+    assert stop.value.code == 1
+    assert "likely cause: a mean or sum is missing" in capsys.readouterr().out
+
+
+def test_its_arguments_may_be_described(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (FORWARD + RIGHT).replace('"""x (N, C), weight (C,), bias (C,) -> y (N, C)"""', "")
+    described = "x (N, C), weight (C,), bias (C,)"
+    assert "every one right" in said(capsys, written(folder, text), "--args", described)
+
+
+def test_pages_are_written_to_a_new_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = said(capsys, "linear", "--html", "pages")
+    assert out.split() == ["written", "pages/linear.html"]
+    assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
+
+
+def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", written(folder, FORWARD + WRONG), "--html", "pages"])
+    assert stop.value.code == 1
+    assert len(list((folder / "pages").glob("*.html"))) == 2
+
+
+def test_pages_never_overwrite_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pages").mkdir()
+    (folder / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
+    message = error_of(capsys, "study", "linear", "--html", "pages")
+    assert "pages is not empty" in message
+    assert [path.name for path in (folder / "pages").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr("tinygpt_np.study.command.pages", None)
+    assert "cannot be made" in error_of(capsys, "study", "linear", "--html", "file/pages")
+
+
+def test_work_that_is_stopped_leaves_no_empty_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*anything: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(book, "write", stop)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["study", "linear", "--html", "pages"])
+    assert stopped.value.code == 130
+    assert not (folder / "pages").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("nothing",), "what to study must be one of attention, "),
+        (("linear", "--all"), "--all studies everything; leave out linear"),
+        (("--line", "3"), "--line opens a line of one target in the terminal"),
+        (("linear", "--line", "3"), "ops/linear.py has no line 3 to open; there are: 23, 27"),
+        (("linear", "--line", "27", "--html", "x"), "--line opens a line of one target"),
+        (("linear", "--html", "x", "--serve"), "--html writes pages and --serve serves them"),
+        (("--args", "x (N,)"), "--args goes with FILE.py:forward,backward"),
+        (("linear", "--args", "x (N,)"), "linear has its own arguments"),
+        (("layer.py",), "given as FILE.py:forward,backward, not layer.py"),
+        (("layer.py:a,b",), "there is no file layer.py"),
+        (("linear", "--seed", "-1"), "seed must be"),
+        (("linear", "--serve", "--port", "99999"), "port 99999 of 127.0.0.1"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_of(capsys, "study", *flags)
+
+
+def test_pages_are_served_until_ctrl_c() -> None:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    arguments = ["study", "linear", "--serve", "--port", "0"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
+    ) as served:
+        assert served.stdout is not None
+        address = served.stdout.readline().split()[1]
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert b"dproduct" in page.read()
+        time.sleep(0.2)
+        served.send_signal(signal.SIGINT)
+        rest = served.stdout.read()
+    assert "stopped" in rest
+    assert served.returncode == 0
+
+
+def test_a_study_needs_no_compiler() -> None:
+    code = "from tinygpt_np import cli; cli.main(['study', 'linear']); import sys; "
+    code += "assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

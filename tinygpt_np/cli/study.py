@@ -1,0 +1,65 @@
+"""`tinygpt study`: every backward line beside its forward line, with its proof."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Show each backward line beside its forward line, with its proof; exit with 1 if wrong."""
+
+    target: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TARGET]")] = None
+    """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without one, the list."""
+    line: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Open the line of this number: its rule, what flows through it, the numbers of its verdict."""
+    args: Annotated[str | None, tyro.conf.arg(metavar="'x (N, C), …'")] = None
+    """For a file of your own whose docstring does not say it: the arguments of its forward."""
+    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Everything there is to study here."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write pages into a new folder, which open from disk."""
+    serve: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Serve the pages on this machine, where lines that you type are checked, until Ctrl-C."""
+    port: int = 8000
+    """With --serve: the port on 127.0.0.1; 0 takes a free one."""
+    seed: int = 0
+    """Of the inputs and of the upstream gradient."""
+
+
+def run_study(job: Study, console: Console) -> None:
+    # Imported here, because other jobs can do without it.
+    from tinygpt_np.study import command, targets
+
+    if job.all and job.target is not None:
+        raise ValueError(f"--all studies everything; leave out {job.target}, or leave out --all")
+    if job.html is not None and job.serve:
+        raise ValueError("--html writes pages and --serve serves them; leave out one of the two")
+    if job.line is not None and (job.target is None or job.html is not None or job.serve):
+        raise ValueError("--line opens a line of one target in the terminal")
+    if job.args is not None and job.target is None:
+        raise ValueError("--args goes with FILE.py:forward,backward")
+    everything = job.target is None
+    if job.html is not None or job.serve:
+        names = targets.NAMES if job.target is None else (job.target,)
+        chosen = [command.find(name, job.args, job.seed) for name in names]
+        if job.serve:
+            command.serve(chosen, job.port, job.args, console)
+            return
+        assert job.html is not None
+        right = command.write(chosen, job.html, job.args, console)
+    elif job.all:
+        right = command.show_all(job.seed, console)
+    elif everything:
+        command.list_targets(console)
+        return
+    else:
+        assert job.target is not None
+        target = command.find(job.target, job.args, job.seed)
+        right = command.show(target, job.line, console)
+    if not right:
+        sys.exit(1)
