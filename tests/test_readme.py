@@ -1,5 +1,6 @@
 """What the README shows is what there is."""
 
+import contextlib
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ from tinygpt_np.ops import softmax
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLAIN_BLOCKS = [block[1:] for block in README.split("```")[1::2] if block.startswith("\n")]
 COMMANDS = [
     command.split("#")[0].strip()
     for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
@@ -54,9 +56,44 @@ def test_the_wrong_layer_norm_runs_and_prints_what_stands_below_it(
     assert blurred(capsys.readouterr().out) == blurred(shown)
 
 
+def studied(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> str:
+    """What tinygpt study says in a terminal as wide as that of the README."""
+    monkeypatch.setenv("COLUMNS", "132")
+    with contextlib.suppress(SystemExit):
+        cli.main(["study", *arguments])
+    return capsys.readouterr().out
+
+
+def test_the_study_of_softmax_prints_what_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = next(block for block in PLAIN_BLOCKS if "forward ↓" in block)
+    assert blurred(studied(capsys, monkeypatch, "softmax")) == blurred(shown)
+
+
+def test_the_study_of_the_wrong_layer_norm_prints_what_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
+    text = code.replace("import tinygpt_np as tg\n", "").split("\nrng =")[0].rstrip() + "\n"
+    (tmp_path / "layer_norm.py").write_text(text, encoding="utf-8")
+    target = f"{tmp_path / 'layer_norm.py'}:forward,backward"
+    described = "x (N, C), weight (C,), bias (C,)"
+    out = studied(capsys, monkeypatch, target, "--args", described)
+    shown = next(block for block in PLAIN_BLOCKS if ".py, line" in block)
+    assert blurred(out[out.index("layer_norm.py, line") :]) == blurred(shown)
+
+
+def test_the_picture_lies_where_it_is_shown() -> None:
+    (path,) = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert (Path(__file__).parent.parent / path).is_file()
+
+
 def blurred(text: str) -> list[str]:
     """The words of a text, without the figures that rounding makes, which no two machines share."""
-    return re.sub(r"\d\.\de-1\d|\d+×", "~", text).split()
+    return re.sub(r"\d\.\de-1\d|\d+×|1[4-6] digits", "~", text).split()
 
 
 def test_the_shares_of_missed_bugs_are_of_the_habits_there_are() -> None:

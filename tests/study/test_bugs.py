@@ -1,11 +1,12 @@
 """Every planted bug is found, and the line to blame is the one with the mistake."""
 
 import ast
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from house import OPERATIONS
+from house import OPERATIONS, TESTS
 
 from tinygpt_np.gradcheck.equivalents import EQUIVALENT
 from tinygpt_np.gradcheck.mutations import Mutation
@@ -181,3 +182,13 @@ def test_one_mistake_makes_one_wrong_line(visible: list[Bug]) -> None:
         if len(wrong := [line.text for line in bug.proof.lines if line.status == "wrong"]) > 1
     ]
     assert several == []
+
+
+def test_the_readme_counts_them_so(visible: list[Bug]) -> None:
+    readme = (TESTS.parent / "README.md").read_text(encoding="utf-8")
+    told = re.search(
+        r"Of (\d+) bugs planted in the operations.*? mistake in (\d+);", readme, re.DOTALL
+    )
+    assert told is not None
+    right = [bug for bug in visible if bug.blamed and sets_the_variable(bug, bug.blamed)]
+    assert [int(count) for count in told.groups()] == [len(visible), len(right)]

@@ -201,10 +201,14 @@ def closed_form(sheet: Sheet) -> Iterator[RenderableType]:
 
 
 def summary(sheet: Sheet) -> Text:
-    wrong = sum(line.status in ("wrong", "inherited") for p in sheet.proofs for line in p.lines)
+    statuses = [line.status for proof in sheet.proofs for line in proof.lines]
+    wrong, later = statuses.count("wrong"), statuses.count("inherited")
     text = Text(f"{len(sheet.judged)} verdicts, ")
     if sheet.ok:
         text.append("every one right", style="green")
     else:
         text.append(f"{wrong} {'line' if wrong == 1 else 'lines'} wrong", style="bold red")
-    return text.append(f"; worst relative error {error(sheet.worst)}; seed={sheet.target.seed}")
+        text.append(f", {later} more because of that" if later else "")
+    return text.append(
+        f"; worst relative error {error(sheet.worst)}; seed={sheet.target.seed}", style="not bold"
+    )
