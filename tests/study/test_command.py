@@ -8,9 +8,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.running import error_of
-from own_layer import FORWARD, RIGHT, WRONG, written
+from own_layer import FORWARD, RIGHT, WRONG, WRONG_LINE, written
 from tiny import COMMAND
 
 from tinygpt_np import cli
@@ -39,7 +40,7 @@ def test_without_a_target_there_is_a_list(capsys: pytest.CaptureFixture[str]) ->
 def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     out = said(capsys, "linear")
     assert "dx = dproduct @ weight.T" in out
-    assert "7 verdicts, every one right" in out
+    assert "4 verdicts, every one right" in out
 
 
 def test_a_line_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +92,27 @@ def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> Non
         cli.main(["study", written(folder, FORWARD + WRONG), "--html", "pages"])
     assert stop.value.code == 1
     assert len(list((folder / "pages").glob("*.html"))) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dx = dxhat * np.nan", "dx = dxhat / 0", "dx = dxhat.sum(axis=0)", "dx = None",
+        "dx = dxhat @ dxhat", "dxhat = dxhat * 1e300 * 1e300; dx = dxhat",
+    ],
+)  # fmt: skip
+def test_a_page_can_be_written_however_wrong_it_is(folder: Path, line: str) -> None:
+    text = FORWARD + WRONG.replace(WRONG_LINE, line)
+    with pytest.raises(SystemExit) as stop, np.errstate(all="ignore"):
+        cli.main(["study", written(folder, text), "--html", "pages"])
+    assert stop.value.code == 1
+    assert len(list((folder / "pages").glob("*.html"))) == 2
+
+
+def test_the_other_ways_to_call_an_operation_are_studied_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "linear-no-bias: 3 verdicts, every one right" in said(capsys, "linear")
 
 
 def test_pages_never_overwrite_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

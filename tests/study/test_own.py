@@ -162,3 +162,73 @@ def test_the_seed_chooses_the_arguments(tmp_path: Path) -> None:
     first, again, other = own(text, seed=1), own(text, seed=1), own(text, seed=2)
     assert np.array_equal(first.args["x"], again.args["x"])
     assert not np.array_equal(first.args["x"], other.args["x"])
+
+
+def test_a_decorated_backward_is_judged_as_it_runs(tmp_path: Path) -> None:
+    decorator = "def doubled(f):\n    return lambda dy, saved: 2 * f(dy, saved)\n"
+    text = SCALE.format(more="").replace("def backward", f"{decorator}\n@doubled\ndef backward")
+    sheet = study(own(written(tmp_path, text), "x (N, C)"))
+    assert not sheet.ok
+    first = sheet.proofs[0].first_wrong
+    assert first is not None
+    assert "as it runs it returns another one than these lines" in first.says
+
+
+def test_a_backward_that_is_set_again_is_judged_as_it_runs(tmp_path: Path) -> None:
+    text = SCALE.format(more="") + "\nbackward = lambda dy, saved: dy\n"
+    assert not study(own(written(tmp_path, text), "x (N, C)")).ok
+
+
+def test_a_forward_that_is_decorated_is_refused(tmp_path: Path) -> None:
+    decorator = "def shifted(f):\n    return lambda x: (f(x)[0] + 1, ())\n"
+    text = SCALE.format(more="").replace("def forward", f"{decorator}\n@shifted\ndef forward")
+    target = own(written(tmp_path, text), "x (N, C)")
+    with pytest.raises(StudyError, match="as it runs gives another output than its lines"):
+        study(target)
+
+
+def test_a_backward_may_have_arguments_of_its_own_with_defaults(tmp_path: Path) -> None:
+    text = SCALE.format(more="").replace("(dy, saved)", "(dy, saved, scale=3, *, more=0)")
+    text = text.replace("dx = dy * 3", "dx = dy * scale + more")
+    assert study(own(written(tmp_path, text), "x (N, C)")).ok
+
+
+def test_a_returned_gradient_that_would_have_to_broadcast_is_wrong(tmp_path: Path) -> None:
+    # The classic: what was summed in forward is not spread out again.
+    text = SCALE.format(more="").replace("y = x * 3", "y = 3 * x.sum(axis=-1, keepdims=True)")
+    (proof,) = study(own(written(tmp_path, text), "x (N, C)")).proofs
+    assert proof.first_wrong is not None
+    assert "has the shape (6, 1), and x has (6, 8)" in proof.first_wrong.says
+
+
+def test_a_number_in_the_place_of_a_gradient_is_wrong(tmp_path: Path) -> None:
+    text = SCALE.format(more="").replace("y = x * 3", "y = 3 * x.sum()")
+    text = text.replace("dx = dy * 3\n    return dx", "return float(dy) * 3")
+    assert not study(own(written(tmp_path, text), "x (N, C)")).ok
+
+
+def test_what_is_no_gradient_and_spoils_nothing_is_odd_and_counted(tmp_path: Path) -> None:
+    text = SCALE.format(more="").replace("y = x * 3", "z = x * 1\n    y = z * 3")
+    text = text.replace("dx = dy * 3", "dz = dy * 6\n    dx = dz / 2")
+    sheet = study(own(written(tmp_path, text), "x (N, C)"))
+    assert sheet.ok
+    assert [(g.name, g.status) for g in sheet.judged] == [("dz", "odd"), ("dx", "right")]
+
+
+def test_a_generator_is_replayed(tmp_path: Path) -> None:
+    text = """
+import numpy as np
+
+
+def forward(x, rng=np.random.default_rng(3)):
+    mask = (rng.random(x.shape) > 0.3) / 0.7
+    y = x * mask
+    return y, (mask,)
+
+
+def backward(dy, saved):
+    (mask,) = saved
+    dx = dy * mask
+    return dx
+"""
+    assert study(own(written(tmp_path, text), "x (N, C)")).ok

@@ -112,6 +112,17 @@ def test_what_is_no_such_line_is_refused_with_the_reason(text: str) -> None:
     assert found.says
 
 
+def test_what_keeps_something_is_not_for_a_typed_line_to_call() -> None:
+    found = ask("block", "block_backward:114", "grads.keep(7, (dy, dy, dy))")
+    assert found.status == "refused"
+
+
+@pytest.mark.parametrize("text", ["(dheads, (dheads, 1))", "[dheads, 1]", "None", "dheads.shape"])
+def test_what_is_no_array_is_refused(text: str) -> None:
+    found = ask("attention", "backward:73", text)
+    assert (found.status, found.says[:23]) == ("refused", "a gradient is an array,")
+
+
 def test_functions_that_the_backward_does_not_call_are_not_there() -> None:
     assert ask("attention", "backward:73", "dkept = softmax.forward(dheads)").status == "refused"
 

@@ -161,11 +161,11 @@ FAULTS: Mapping[str, tuple[tuple[str, str], str, str]] = {
         "returned for dw: dw: there is no gradient",
     ),
     "changes what it is given": (
-        ("dz = dy.copy()", "dz = dy"), "dz += db * a", "backward changes its input dout",
+        ("dz = dy.copy()", "dz = dy"), "dz += db * a", "changes in place what it was given",
     ),
     "changes what was saved": (
         ("    return dx, dw", "    x *= 2\n    return dx, dw"), "x *= 2",
-        "backward changes its input x",
+        "changes in place what it was given",
     ),
     "changes what was saved before it is used": (
         ("    # z = x @ w", "    w *= 2\n    # z = x @ w"), "w *= 2",
@@ -193,8 +193,16 @@ def test_a_fault_names_the_line_of_the_file() -> None:
 def test_a_backward_that_raises_is_proven_up_to_that_line() -> None:
     found = edited_proof(("da = db * z", "da = db @ z"))
     texts = [line.text for line in found.lines]
-    assert texts == ["x, w, z, a = saved", "db = dy.copy()", "dz = dy.copy()", "da = db @ z"]
-    assert [line.status for line in found.lines] == ["", "right", "right", "wrong"]
+    assert texts[:4] == ["x, w, z, a = saved", "db = dy.copy()", "dz = dy.copy()", "da = db @ z"]
+    assert [line.status for line in found.lines[:4]] == ["", "right", "right", "wrong"]
+
+
+def test_the_lines_after_it_are_there_and_not_reached() -> None:
+    found = edited_proof(("da = db * z", "da = db @ z"))
+    assert [line.text for line in found.lines[4:]] == [
+        "dz += db * a", "dz += da * (1 - a * a)", "dx = dz @ w.T", "dw = x.T @ dz", "return dx, dw"
+    ]  # fmt: skip
+    assert {line.status for line in found.lines[4:]} == {"unreached"}
 
 
 @pytest.mark.parametrize(("line", "returned"), [("dx = dy", "dx"), ("dk = dy.sum(axis=0)", "dy")])
@@ -306,7 +314,10 @@ def test_a_fault_in_a_block_is_found_at_its_line(old: str, new: str, line: str) 
     assert blamed(found)[0].startswith(line), told(found)
 
 
-def test_a_study_without_functions_does_not_look_at_manners() -> None:
+def test_what_changes_its_input_is_found_in_a_study_without_functions_too() -> None:
     assert sheet(FORWARD + BACKWARD).target.functions != ()
     true = truth(FORWARD + edited(BACKWARD, ("dz = dy.copy()", "dz = dy")))
-    assert prove(true, true.target.backwards[0]).ok
+    found = prove(true, true.target.backwards[0])
+    assert found.first_wrong is not None
+    assert found.first_wrong.text == "dz += db * a"
+    assert "changes in place what it was given" in found.first_wrong.says

@@ -34,7 +34,8 @@ def fac(k):
 
 
 def rule(line: str) -> Rule | None:
-    return rule_of(function(f"def forward(x):\n    {line}\n    return y").statements[0])
+    statement = function(f"def forward(x):\n    {line}\n    return y").statements[0]
+    return rule_of(statement, "np.real" in line)
 
 
 # Which rule
@@ -62,7 +63,7 @@ def rule(line: str) -> Rule | None:
         ("y = a[ids]", rules.LOOKUP),
         ("y = np.real(a)", rules.CONSTANT),
         ("y = np.real(a).max(axis=-1)", rules.CONSTANT),
-        ("y = a.max()", rules.CONSTANT),
+        ("y = a.max()", rules.LARGEST),
         ("y = a", rules.SAME),
         ("y = a.copy()", rules.SAME),
         ("y = a.T", rules.PLACES),
@@ -238,15 +239,31 @@ def test_what_is_treated_as_a_constant_has_no_gradient(name: str) -> None:
     true = operation(name).truth
     (value,) = (value for value in true.trace.values() if value.name == "largest")
     statement = true.trace.steps[value.step].statement
-    assert rule_of(statement) == rules.CONSTANT
+    assert rule_of(statement, True) == rules.CONSTANT
     np.testing.assert_allclose(gradient_of(true, value), 0, atol=1e-14)
+
+
+def test_of_a_maximum_only_the_largest_has_a_gradient() -> None:
+    true = truth("def forward(x):\n    y = x.max(axis=0)\n    return y, 0", {"x": A})
+    expected = np.where(A.max(axis=0) == A, true.doutput, 0)
+    np.testing.assert_allclose(gradient_of(true, Value("x", -1)), expected, atol=1e-14)
+    assert rule("y = x.max(axis=0)") == rules.LARGEST
+
+
+def test_a_line_that_does_two_things_has_no_rule() -> None:
+    assert rule("y = np.exp(x).sum(axis=-1)") is None
+
+
+def test_a_line_through_which_a_gradient_flows_is_no_constant() -> None:
+    (statement,) = function("def forward(x):\n    y = np.real(x)\n    return y").statements
+    assert rule_of(statement, False) is None
 
 
 def test_every_rule_is_held_against_a_figure_here() -> None:
     shown = [rule(f"y = {line}") for line, _ in LINES]
     known = {each.name for each in (*CALLS.values(), *METHODS.values())}
     known |= {each.name for each in vars(rules).values() if isinstance(each, Rule)}
-    apart = {"other places", "lookup", "constant"}
+    apart = {"other places", "lookup", "constant", "largest"}
     assert known == {each.name for each in shown if each} | apart
 
 

@@ -127,6 +127,19 @@ def test_a_long_question_is_refused_unread(server: Server) -> None:
     assert predict(server, {**QUESTION, "text": "x" * LARGEST})[0] == 413
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "٣"])
+def test_a_length_that_is_none_is_refused(server: Server, length: str) -> None:
+    with socket.create_connection((HOST, server.server_port), timeout=10) as connection:
+        host, kind = f"Host: {HOST}:{server.server_port}", "Content-Type: application/json"
+        lines = ["POST /predict HTTP/1.1", host, kind, f"Content-Length: {length}", "", ""]
+        connection.sendall("\r\n".join(lines).encode())
+        assert b" 413 " in connection.recv(200)
+
+
+def test_what_is_refused_has_the_policy_too(server: Server) -> None:
+    assert "default-src 'none'" in ask(server, "PUT", "/")[1]["Content-Security-Policy"]
+
+
 def test_a_question_without_a_length_is_refused(server: Server) -> None:
     with socket.create_connection((HOST, server.server_port), timeout=10) as connection:
         host = f"Host: {HOST}:{server.server_port}"

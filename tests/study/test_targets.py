@@ -5,7 +5,9 @@ from house import OPERATIONS, source
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.cases import CASES, VARIANTS
 from tinygpt_np.study import targets
-from tinygpt_np.study.source import StudyError
+from tinygpt_np.study.prover import prove
+from tinygpt_np.study.source import StudyError, find
+from tinygpt_np.study.truth import Truth
 
 
 def test_every_operation_and_both_models_have_a_name() -> None:
@@ -82,3 +84,24 @@ def test_the_parameters_of_a_block_are_those_of_the_first() -> None:
     assert len(block.params) == 12
     assert block.wrt == ("x",)
     assert whole.wrt == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("block", "dropout.backward(dkept_1, drop_1)", "dropout.backward(dkept_1, drop_2)"),
+        ("block", "dout_2 = ops.dropout.backward(dkept_2, drop_2)", "dout_2 = dkept_2"),
+        ("gpt", "dembedded = ops.dropout.backward(dx, drop)", "dembedded = dx"),
+        ("block", "dmid = dmid + grads", "dmid += grads"),
+    ],
+)
+def test_a_mistake_in_the_model_is_found(name: str, right: str, wrong: str) -> None:
+    # That dropout counts, and that what comes in is not changed, falling loss does not show.
+    target = targets.named(name)
+    text = "\n".join(target.backwards[0].lines)
+    assert text.count(right) == 1
+    method = "GPT.block_backward" if name == "block" else "GPT.backward"
+    changed = find(text.replace(right, wrong), method, target.where)
+    first = prove(Truth(target), changed).first_wrong
+    assert first is not None
+    assert wrong.split(" = ")[0].split("(")[0].split(" +=")[0] in first.text

@@ -249,3 +249,14 @@ def test_a_forward_that_raises_is_refused_by_file_and_line(
         trace(f"def forward(x):\n    a = 1\n    {line}\n    return y, 0", {"x": X})
     if "in 5" not in line:
         assert f"line {number}:" in str(raised.value)
+
+
+@pytest.mark.parametrize("rounds", [3, 40])
+def test_a_loop_over_an_iterator_goes_through_it_once(rounds: int) -> None:
+    text = (
+        f"def forward(x):\n    rounds = iter(range({rounds}))\n    y = x\n"
+        "    for t in rounds:\n        y = y * 0.9\n    return y, 0"
+    )
+    found = trace(text, {"x": X})
+    np.testing.assert_allclose(found.returned[0], X * 0.9**rounds)
+    np.testing.assert_allclose(found.rest(Value("x", -1))(2 * X), 2 * X * 0.9**rounds)

@@ -70,7 +70,7 @@ def right_side(text: str) -> int:
 def colors() -> str:
     """The style sheet of the classes, for light and for dark."""
     light, dark = ("\n".join(rules(style)) for style in (LIGHT, DARK))
-    return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
 
 
 def rules(style: str) -> list[str]:

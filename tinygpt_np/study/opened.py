@@ -79,7 +79,7 @@ def opened(
 
 def derivation(sheet: Sheet, row: Row | None) -> Iterator[RenderableType]:
     """The rule of a line; where there is none, the derivation of the whole."""
-    rule = rule_of(row.step.statement) if row and row.step else None
+    rule = rule_of(row.step.statement, sheet.is_constant(row)) if row and row.step else None
     if rule is not None:
         yield Text()
         yield from in_words(rule)

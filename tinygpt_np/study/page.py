@@ -1,34 +1,36 @@
 """What a page shows of a sheet, in types that JSON knows: the contract with page.html.jinja."""
 
-import math
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
-
-import numpy as np
 
 from tinygpt_np.gradcheck.mutations import KINDS
-from tinygpt_np.gradcheck.verdict import Row as Figures
 from tinygpt_np.study.bugs import Bug
-from tinygpt_np.study.chart import chart
 from tinygpt_np.study.code import Keys, code
 from tinygpt_np.study.notation import blocks, inline, mathml
 from tinygpt_np.study.predict import can_be_asked
-from tinygpt_np.study.proof import Gradient, Line, Proof
+from tinygpt_np.study.proof import Line, Proof
 from tinygpt_np.study.rules import rule_of
 from tinygpt_np.study.sheet import Row, Sheet
 from tinygpt_np.study.trace import Value
+from tinygpt_np.study.values import (
+    Json,
+    constants,
+    key,
+    line_id,
+    number,
+    of_constant,
+    of_param,
+    of_value,
+    shown,
+    verdict,
+)
 
-Json = dict[str, Any]
-# Of a larger array a page has its norm and shape, and no heat map.
-SHOWN = 2000
 NOT_RIGHT = ("wrong", "inherited", "odd")
 
 
 def page(sheet: Sheet, planted: list[Bug]) -> Json:
     """All that a page of a target needs; the docstring of each part below says what it holds."""
     target, proofs = sheet.target, sheet.proofs
-    gradients = [g for proof in proofs for g in proof.gradients if g.status != "begun"]
+    judged = sheet.judged
     summary, rest = derivation(target.docstring)
     steps = back_lines(sheet, proofs[0])
     return {
@@ -38,9 +40,12 @@ def page(sheet: Sheet, planted: list[Bug]) -> Json:
         "where": target.where,
         "seed": target.seed,
         "ok": sheet.ok,
-        "right": sum(g.status == "right" for g in gradients),
-        "all": len(gradients),
-        "worst": max((proof.worst for proof in proofs), default=0.0),
+        "right": sum(gradient.status == "right" for gradient in judged),
+        "all": len(judged),
+        "worst": number(sheet.worst),
+        "odd": sum(gradient.status == "odd" for gradient in judged),
+        "stops": stops(sheet),
+        "others": [{"title": each.target.title, "says": says(each)} for each in sheet.others],
         "functions": [target.forward.name, *(proof.function.name for proof in proofs)],
         "summary": summary,
         "derivation": rest,
@@ -55,6 +60,18 @@ def page(sheet: Sheet, planted: list[Bug]) -> Json:
 
 
 # What is known of it all
+
+
+def stops(sheet: Sheet) -> int | None:
+    """The line at which a backward raises, or None."""
+    raised = (p for p in sheet.proofs if p.undone.raised)
+    return next((p.first_wrong.line for p in raised if p.first_wrong), None)
+
+
+def says(sheet: Sheet) -> str:
+    """What is wrong first, with its line; or ""."""
+    lines = [proof.first_wrong for proof in sheet.proofs if proof.first_wrong]
+    return f"line {lines[0].line}: {lines[0].says}" if lines else ""
 
 
 def derivation(docstring: str) -> tuple[str, list[Json]]:
@@ -72,21 +89,6 @@ def derivation(docstring: str) -> tuple[str, list[Json]]:
     return "", found
 
 
-def key(value: Value) -> str:
-    """What a value is called on the page: its name, and the step that sets it."""
-    return value.name if value.step < 0 else f"{value.name}@{value.step}"
-
-
-def constants(sheet: Sheet) -> list[Value]:
-    """The values that can be shown but through which no gradient flows."""
-    trace, flowing = sheet.truth.trace, sheet.truth.flowing
-    return [v for v in trace.values() if v not in flowing and array(trace.held(v)) is not None]
-
-
-def shown(sheet: Sheet) -> set[Value]:
-    return {*sheet.values, *constants(sheet)}
-
-
 # The lines
 
 
@@ -94,7 +96,8 @@ def row(sheet: Sheet, row: Row, backward: dict[int, Json]) -> Json:
     """line; html: the code; shape: "(N, C)" or ""; round: of a loop, "layer = 0" or "".
 
     sets: the keys of the values it sets through which a gradient flows; reads: the names it reads;
-    constant: whether it is a line through which no gradient flows; rule: of the line, or None;
+    constant: whether it is a line through which no gradient flows; fused: with what the values that
+    it sets are verified, where they have no gradient of their own; rule: of the line, or None;
     backward: the lines beside it, the one that runs last first.
     """
     step, is_head = row.step, row is sheet.rows[0]
@@ -109,7 +112,8 @@ def row(sheet: Sheet, row: Row, backward: dict[int, Json]) -> Json:
         "sets": [key(value) for value in values],
         "reads": [] if is_head else sorted(mentions(sheet, row)),
         "constant": step is not None and not values,
-        "rule": rule(row),
+        "fused": list(dict.fromkeys(name for v in values for name in sheet.fused(v))),
+        "rule": rule(sheet, row),
         "backward": [backward[id(line)] for line in row.backward],
     }
 
@@ -134,9 +138,10 @@ def forward_keys(sheet: Sheet, row: Row) -> tuple[Keys, Keys]:
     return {name: key_of(Value(name, at)) for name in sets}, reads
 
 
-def rule(row: Row) -> Json | None:
+def rule(sheet: Sheet, row: Row) -> Json | None:
     """name; formulas: as MathML; why: HTML; operation: whose page has the derivation, or ""."""
-    found = rule_of(row.step.statement) if row.step is not None else None
+    constant = sheet.is_constant(row)
+    found = rule_of(row.step.statement, constant) if row.step is not None else None
     if found is None:
         return None
     formulas = [mathml(formula, True) for formula in found.formulas]
@@ -186,7 +191,6 @@ def back_line(sheet: Sheet, proof: Proof, line: Line, sets: Keys, reads: Keys) -
     """
     function = proof.function
     statement = line.step.statement if line.step else function.statement(function.returned)
-    gradients = [verdict(sheet, gradient) for gradient in line.gradients]
     return {
         "id": line_id(proof, line),
         "function": function.name,
@@ -198,15 +202,10 @@ def back_line(sheet: Sheet, proof: Proof, line: Line, sets: Keys, reads: Keys) -
         "says": line.says,
         "cause": line.cause,
         "reads": sorted(statement.mentions),
-        "gradients": gradients if line.step is not None or not proof.ok else [],
+        "gradients": [verdict(sheet, gradient) for gradient in proof.told(line)],
         "fused": list(line.fused),
         "predict": can_be_asked(proof, line),
     }
-
-
-def line_id(proof: Proof, line: Line) -> str:
-    round_ = f":{line.step.index}" if line.step is not None and line.step.bindings else ""
-    return f"{proof.function.name}:{line.line}{round_}"
 
 
 def closed(sheet: Sheet) -> Json | None:
@@ -225,127 +224,6 @@ def closed(sheet: Sheet) -> Json | None:
         "agreement": sheet.agreement,
         "together": [v.name for v in sheet.values if v.name not in own],
     }
-
-
-# The verdicts
-
-
-def verdict(sheet: Sheet, gradient: Gradient) -> Json:
-    """name; value: the key of what it is the gradient of, or "" for a parameter; status; digits;
-    part: whether it is one part of several; way: the forward line by way of which it comes, or "";
-    relative, bound, …: the figures.
-    """
-    pair = gradient.pair
-    steps = sheet.truth.trace.steps
-    return {
-        "name": gradient.name,
-        "value": "" if pair is None else key(pair.value),
-        "status": gradient.status,
-        "digits": gradient.digits,
-        "part": gradient.is_part,
-        "way": steps[pair.use].statement.text if pair and pair.use is not None else "",
-        **figures(gradient.row),
-    }
-
-
-def figures(row: Figures) -> Json:
-    """The numbers behind a verdict; what is not finite is None."""
-    found = {
-        "zero": row.is_zero, "oracle": row.oracle, "checked": row.checked, "skipped": row.skipped,
-        "index": list(row.index), "analytic": row.analytic, "numeric": row.numeric,
-        "absolute": row.absolute, "relative": row.relative, "bound": row.bound,
-        "headroom": row.headroom, "problems": list(row.problems), "cause": row.cause,
-    }  # fmt: skip
-    return {name: number(each) if isinstance(each, float) else each for name, each in found.items()}
-
-
-# The values
-
-
-def of_value(sheet: Sheet, value: Value) -> Json:
-    """name; line: where it is set; uses: the rows that read it; constant: whether no gradient flows
-    through it; given: whether its gradient is the upstream one; fused: with what it is verified, if
-    it has no gradient of its own; value, gradient, expected, difference: arrays (see array), None
-    where there is none; verdicts: each with the id of its line; chart: see chart.py.
-    """
-    trace, expected = sheet.truth.trace, sheet.truth.total(value)
-    found = sheet.found(value)
-    drawn = chart(expected, sheet.target.seed)
-    return of_constant(sheet, value) | {
-        "constant": False,
-        "uses": [step + 1 for step in trace.uses(value)],
-        "given": found is sheet.truth.doutput,
-        "fused": list(sheet.fused(value)),
-        "gradient": array(found),
-        "expected": array(expected.gradient),
-        "difference": difference(found, expected.gradient),
-        "verdicts": [
-            {**verdict(sheet, gradient), "id": line_id(proof, line)}
-            for proof, line, gradient in sheet.gradients(value)
-            if line.step is not None and gradient.status != "begun"
-        ],
-        "chart": None if drawn is None else rounded(asdict(drawn)),
-    }
-
-
-def of_constant(sheet: Sheet, value: Value) -> Json:
-    """The same of a value through which no gradient flows."""
-    trace, head = sheet.truth.trace, sheet.target.forward.node.lineno
-    return {
-        **empty(value.name),
-        "line": head if value.step < 0 else trace.steps[value.step].statement.line,
-        "constant": True,
-        "value": array(trace.held(value)),
-    }
-
-
-def of_param(sheet: Sheet, name: str) -> Json:
-    """The same of a parameter of a model; line 0."""
-    found = [
-        (proof, line, gradient)
-        for proof in sheet.proofs
-        for line in proof.lines
-        for gradient in line.gradients
-        if gradient.name == name
-    ][:1]
-    expected, gradient = sheet.truth.param(name), found[0][2].found if found else None
-    return {
-        **empty(name),
-        "value": array(sheet.target.params[name]),
-        "gradient": array(gradient),
-        "expected": array(expected.gradient),
-        "difference": difference(gradient, expected.gradient),
-        "verdicts": [{**verdict(sheet, g), "id": line_id(p, line)} for p, line, g in found],
-    }
-
-
-def empty(name: str) -> Json:
-    return {
-        "name": name, "line": 0, "uses": [], "constant": False, "given": False, "fused": [],
-        "value": None, "gradient": None, "expected": None, "difference": None, "verdicts": [],
-        "chart": None,
-    }  # fmt: skip
-
-
-def array(value: Any) -> Json | None:
-    """shape, norm, and the numbers in one flat list, None where it is long."""
-    if not isinstance(value, np.ndarray | np.generic | float):
-        return None
-    numbers = np.asarray(value, float)
-    flat = [number(float(f"{x:.4g}")) for x in numbers.reshape(-1)]
-    return {
-        "shape": list(numbers.shape),
-        "norm": number(float(np.linalg.norm(numbers))),
-        "numbers": flat if numbers.size <= SHOWN else None,
-    }
-
-
-def difference(found: Any, expected: np.ndarray | None) -> Json | None:
-    """How far two arrays lie apart, taken before they are rounded for the page."""
-    if expected is None or np.shape(found) != expected.shape:
-        return None
-    with np.errstate(invalid="ignore"):
-        return array(np.subtract(found, expected))
 
 
 # The planted bugs
@@ -378,11 +256,3 @@ def bug(bug: Bug) -> Json:
         "cause": blamed.cause if blamed else "",
         "blamed": "" if is_whole or blamed is None else line_id(proof, blamed),
     }
-
-
-def number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def rounded(lists: dict[str, list[float]]) -> Json:
-    return {name: [number(float(f"{x:.3g}")) for x in each] for name, each in lists.items()}

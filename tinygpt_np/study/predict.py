@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinygpt_np.study.proof import Line, Proof, fits, judged
+from tinygpt_np.study.proof import Line, Proof, is_number, judged
 from tinygpt_np.study.sheet import Sheet
 from tinygpt_np.study.trace import Names
 from tinygpt_np.study.typed import Typed, evaluate
 from tinygpt_np.study.typed_values import Refused
+
+OPERATIONS = "tinygpt_np.ops"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def calls(proof: Proof, line: Line) -> dict[str, Callable[..., Any]]:
                 continue
             for attribute in attributes:
                 held = getattr(held, attribute, None)
-            if callable(held):
+            # Those here are pure and known; what others do to memory and to names, who can say.
+            if callable(held) and getattr(held, "__module__", "").startswith(OPERATIONS):
                 found[text] = held
     return found
 
@@ -96,14 +99,15 @@ def reply(proof: Proof, line: Line, typed: Typed) -> Answer:
     (gradient,) = line.gradients
     assert gradient.pair is not None
     assert line.step is not None
+    if not is_number(typed.value):
+        return Answer("refused", f"a gradient is an array, not a {type(typed.value).__name__}")
     if typed.name not in ("", gradient.name):
         return Answer("wrong", f"this line is to set {gradient.name}, not {typed.name}")
     earlier = proof.undone.names[line.step.index].get(gradient.name) is not None
     adds = typed.adds or (not typed.name and gradient.expected is not gradient.whole)
     expected = gradient.expected if adds or not earlier else gradient.whole
     shape, wanted = np.shape(typed.value), np.shape(expected.value)
-    value = np.broadcast_to(typed.value, wanted) if adds and fits(shape, wanted) else typed.value
-    verdict = judged(gradient.name, gradient.pair, value, expected)
+    verdict = judged(gradient.name, gradient.pair, typed.value, expected, is_added=adds)
     if verdict.status == "wrong":
         says = verdict.row.problems[0]
         if not adds and earlier and judged("", None, typed.value, gradient.expected).row.ok:

@@ -16,8 +16,9 @@ from tinygpt_np.study.undo import Undone
 
 # right: a gradient, proven. wrong: not the gradient, and this line is to blame. inherited: not the
 # gradient, since what came in is none. begun: completed by a later line. odd: not what forward or
-# the comment says, but no gradient suffers. "": nothing to prove on this line.
-Status = Literal["right", "wrong", "inherited", "begun", "odd", ""]
+# the comment says, but no gradient suffers. unreached: an earlier line raised. "": nothing to prove
+# on this line.
+Status = Literal["right", "wrong", "inherited", "begun", "odd", "unreached", ""]
 SAME = 1e-12
 
 
@@ -84,11 +85,23 @@ class Proof:
     def gradients(self) -> list[Gradient]:
         return [gradient for line in self.lines for gradient in line.gradients]
 
+    def told(self, line: Line) -> list[Gradient]:
+        """The verdicts that a line has to tell: a return those that no line before it told."""
+        if line.step is not None:
+            return [*line.gradients]
+        before = {g.name for other in self.lines if other.step is not None for g in other.gradients}
+        return [g for g in line.gradients if g.name not in before or g.status == "wrong"]
+
+    @property
+    def judged(self) -> list[Gradient]:
+        """Every verdict that is told."""
+        told = [gradient for line in self.lines for gradient in self.told(line)]
+        return [gradient for gradient in told if gradient.status != "begun"]
+
     @property
     def worst(self) -> float:
         """The largest relative error of a gradient."""
-        judged = [g for g in self.gradients if g.status != "begun"]
-        rows = [g.row for g in judged if not g.row.is_zero]
+        rows = [g.row for g in self.judged if g.status != "odd" and not g.row.is_zero]
         return max((row.relative for row in rows), default=0.0)
 
 
@@ -99,16 +112,18 @@ def digits(row: Row) -> int:
     return min(16, int(-math.log10(max(row.relative, 1e-17))))
 
 
-def judged(name: str, pair: Pair | None, found: Any, expected: Expected) -> Gradient:
-    """The verdict on what was found for a gradient."""
+def judged(
+    name: str, pair: Pair | None, found: Any, expected: Expected, *, is_added: bool = False
+) -> Gradient:
+    """The verdict on what was found for a gradient; what is added to one may broadcast."""
     shape = np.shape(expected.value)
     if isinstance(found, float | int):
-        found = np.float64(found)
+        found = np.asarray(found, np.result_type(expected.value))
     row = expected.judge(found)
-    if not row.ok and np.shape(found) != shape and fits(np.shape(found), shape):
-        # Right once it is broadcast: its own shape is an oddity, which oddities() names.
+    if np.shape(found) != shape and fits(np.shape(found), shape):
         broadcast = expected.judge(np.broadcast_to(found, shape))
-        row = broadcast if broadcast.ok else row
+        # Where it is right once it broadcasts, its own shape is an oddity, which prover.py names.
+        row = broadcast if broadcast.ok or is_added else row
     return Gradient(name, pair, "right" if row.ok else "wrong", row, found, expected, expected)
 
 

@@ -5,6 +5,7 @@ what it held there; that it does not is held against it only if a gradient is wr
 for what is wrong, blame.py tells.
 """
 
+import ast
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tinygpt_np.study.proof import Gradient, Line, Proof, alike, best, judged, p
 from tinygpt_np.study.shapes import Letters, disagreement
 from tinygpt_np.study.source import Function
 from tinygpt_np.study.target import Target
-from tinygpt_np.study.trace import Value
+from tinygpt_np.study.trace import Names, Value, compiled
 from tinygpt_np.study.truth import Expected, Truth
 from tinygpt_np.study.undo import Undone, gradients_kept, undo
 
@@ -34,20 +35,23 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
         if is_right_in_the_end(lines):
             lines = [excused(line) for line in lines]
     lines = blame(truth, prover.undone, lines)
+    if all(line.status != "wrong" for line in lines):
+        note_spoiling(lines, prover.undone)
     if callable_ is not None and all(line.status != "wrong" for line in lines):
-        note_manners(lines, truth, callable_, prover.undone)
-    return Proof(function, tuple(lines), prover.undone)
+        note_manners(lines, truth, callable_)
+    return Proof(function, (*lines, *unreached(prover)), prover.undone)
 
 
 class Prover:
     def __init__(self, truth: Truth, function: Function) -> None:
         self.truth, self.function = truth, function
         target, (upstream, saved) = truth.target, upstream_and_saved(function)
+        defaults = defaults_of(function, target.module)
         # Copies, because a wrong backward may change what it is given.
         given = {upstream: truth.doutput.copy(), saved: copy.deepcopy(truth.saved)}
         # It may divide by zero, too; what comes of it is judged below.
         with np.errstate(all="ignore"):
-            self.undone = undo(function, target.module, {**given, **target.given()})
+            self.undone = undo(function, target.module, {**defaults, **given, **target.given()})
         steps = [moment.step for moment in self.undone.moments]
         self.undoes = undone_steps(truth.trace, function, steps)
         self.pairs = pair(truth.trace, truth.flowing, steps, self.undoes)
@@ -98,7 +102,7 @@ class Prover:
                 yield replace(total, status="begun")
                 continue
             if before is not None and name in moment.added:
-                part = judged(name, pair, moment.added[name], expected)
+                part = judged(name, pair, moment.added[name], expected, is_added=True)
                 # The part tells best what is wrong with it; that nothing is, makes no whole right.
                 total = total if part.status == "right" and total.status == "wrong" else part
             is_part = pair.use is not None and len(self.truth.trace.uses(pair.value)) > 1
@@ -220,10 +224,14 @@ class Prover:
 
     def returned_for(self, name: str, gradient: Any) -> Gradient:
         """The verdict on what is returned for an argument, or for a parameter."""
-        if name in self.truth.target.params:
-            return judged(name, None, gradient, self.truth.param(name))
-        value = Value(name, -1)
-        return judged(f"d{name}", Pair(value, None), gradient, self.truth.total(value))
+        value = None if name in self.truth.target.params else Value(name, -1)
+        expected = self.truth.param(name) if value is None else self.truth.total(value)
+        # What is returned is the result: its shape counts, and nothing broadcasts.
+        row = expected.judge(gradient)
+        status = "right" if row.ok else "wrong"
+        if value is None:
+            return Gradient(name, None, status, row, gradient, expected, expected)
+        return Gradient(f"d{name}", Pair(value, None), status, row, gradient, expected, expected)
 
     def note_missing_parts(self, lines: list[Line]) -> None:
         """Marks the gradients that lack the part that comes by way of a line."""
@@ -244,6 +252,21 @@ class Prover:
                     break
 
 
+def unreached(prover: Prover) -> Iterator[Line]:
+    """The lines that did not run, because one before them raised."""
+    function, moments = prover.function, prover.undone.moments
+    if not prover.undone.raised:
+        return
+    last = moments[-1].step.statement.node
+    for statement in function.statements:
+        if statement.line > (last.end_lineno or last.lineno):
+            step = replace(moments[-1].step, statement=statement, bindings={})
+            text, shape = statement.text, statement.shape
+            yield Line(step, statement.line, text, shape, None, (), {}, "unreached")
+    node = function.returned
+    yield Line(None, node.lineno, function.text(node), "", None, (), {}, "unreached")
+
+
 def is_right_in_the_end(lines: list[Line]) -> bool:
     """Whether all gradients that are returned, or kept for a parameter, are right."""
     results = [g for line in lines for g in line.gradients if line.step is None or g.pair is None]
@@ -254,28 +277,40 @@ def excused(line: Line) -> Line:
     """A wrong line that no result suffers from is odd: what it sets is no gradient, or unused."""
     if line.status != "wrong":
         return line
-    gradients = tuple(g for g in line.gradients if g.status != "wrong")
-    return replace(line, status="odd", gradients=gradients)
+    gradients = (replace(g, status="odd") if g.status == "wrong" else g for g in line.gradients)
+    return replace(line, status="odd", gradients=tuple(gradients))
 
 
-def note_manners(
-    lines: list[Line], truth: Truth, callable_: Callable[..., Any], undone: Undone
-) -> None:
-    """Marks a backward that changes what it is given, or returns memory that is not its own."""
+def note_spoiling(lines: list[Line], undone: Undone) -> None:
+    """Marks a line that changes in place what the backward was given."""
+    spoiling = next((i for i, moment in enumerate(undone.moments) if moment.spoils), None)
+    if spoiling is not None:
+        says = "backward changes in place what it was given: its input, or what forward saved"
+        lines[spoiling] = replace(lines[spoiling], status="wrong", says=says)
+
+
+def note_manners(lines: list[Line], truth: Truth, callable_: Callable[..., Any]) -> None:
+    """Marks a backward that returns memory that is not its own, or another gradient than its lines.
+
+    It runs as it stands in the module here, in one go: decorated, or set again further down.
+    """
     target = truth.target
     trial = Trial(
         target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
     )
     try:
-        problems = Run(trial, callable_).problems
+        ran = Run(trial, callable_)
+        problems, gradients = dict(ran.problems), ran.gradients
     except Exception as error:
-        problems = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}
-    spoiling = next((i for i, moment in enumerate(undone.moments) if moment.spoils), None)
+        problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}
+    for name, gradient in gradients.items():
+        row = truth.total(Value(name, -1)).judge(gradient)
+        if not row.ok and name not in problems:
+            as_it_runs = "as it runs it returns another one than these lines; is it decorated?"
+            problems[name] = [f"d{name}: {row.problems[0]}: {as_it_runs}"]
     for name, found in problems.items():
         setting = [i for i, line in enumerate(lines) if f"d{name}" in line.values]
-        at = setting[-1] if setting else -1
-        if spoiling is not None and "change" in found[0]:
-            at = spoiling
+        at = setting[-1] if setting and "as it runs" not in found[0] else -1
         if lines[at].status != "wrong":
             lines[at] = replace(lines[at], status="wrong", says=found[0])
 
@@ -284,6 +319,19 @@ def upstream_and_saved(function: Function) -> tuple[str, str]:
     """The first two arguments of a backward; those of a model have others before `saved`."""
     names = [name for name in function.arguments if name != "self"]
     return names[0], "saved" if "saved" in names else names[1]
+
+
+def defaults_of(function: Function, module: Names) -> Names:
+    """What the arguments of a backward are that nobody gives."""
+    args = function.node.args
+    named = [*args.posonlyargs, *args.args]
+    found = dict(zip([arg.arg for arg in reversed(named)], reversed(args.defaults), strict=False))
+    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
+        found |= {arg.arg: default} if default is not None else {}
+    return {
+        name: eval(compiled(ast.Expression(default), "eval"), dict(module))
+        for name, default in found.items()
+    }
 
 
 def by_name(target: Target, returned: Any) -> dict[str, Any]:

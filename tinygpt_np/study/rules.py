@@ -72,6 +72,10 @@ CONSTANT = Rule(
     "constant", ("dx = 0",),
     "Nothing differentiable flows through here: what it sets is treated as a constant.",
 )  # fmt: skip
+LARGEST = Rule(
+    "largest", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
+    "Only the largest moves y.",
+)  # fmt: skip
 SAME = Rule("copy", ("y = x", "dx = dy"), "The same numbers, so the same gradient.")
 PLACES = Rule(
     "other places", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
@@ -92,17 +96,21 @@ CALLS = {
     "error_function": Rule("error function", ("y = erf(x)", "dx = dy ∘ 2/√π exp(-x²)")),
 }
 METHODS = {
-    "sum": TOTAL, "mean": MEAN, "max": CONSTANT, "copy": SAME, "reshape": PLACES,
+    "sum": TOTAL, "mean": MEAN, "max": LARGEST, "copy": SAME, "reshape": PLACES,
     "swapaxes": PLACES, "transpose": PLACES,
 }  # fmt: skip
 
 
-def rule_of(statement: Statement) -> Rule | None:
-    """The rule for what a line of a forward does, or None where none is known."""
+def rule_of(statement: Statement, is_constant: bool = False) -> Rule | None:
+    """The rule for what a line of a forward does, or None where none is known.
+
+    is_constant: whether no gradient flows through it.
+    """
     node = statement.node
-    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-        return of_expression(node.value)
-    return None
+    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+        return None
+    rule = of_expression(node.value)
+    return rule if is_constant or rule is not CONSTANT else None
 
 
 def of_expression(node: ast.expr) -> Rule | None:
@@ -116,11 +124,14 @@ def of_expression(node: ast.expr) -> Rule | None:
             return of_operator(operator, ast.unparse(left), right)
         case ast.Call(func=ast.Attribute(value=owner, attr="forward")):
             return own_rule(ast.unparse(owner))
+        case ast.Call(func=ast.Attribute(attr="block_forward")):
+            return own_rule("block")
         case ast.Call(func=ast.Attribute(value=owner, attr=method)):
             if ast.unparse(node.func) in CALLS:
                 return CALLS[ast.unparse(node.func)]
-            if isinstance(owner, ast.Call):
-                return of_expression(owner)  # np.real(x).max(): the constant it begins with.
+            if isinstance(owner, ast.Call):  # Two things in one line: a rule if both have it.
+                inner = of_expression(owner)
+                return inner if inner in (CONSTANT, METHODS.get(method)) else None
             return METHODS.get(method)
         case ast.Call(func=ast.Name(id=name)):
             return CALLS.get(name)

@@ -5,6 +5,7 @@ has open could send requests here too, so the Host, the Origin and the kind of c
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -27,7 +28,8 @@ KINDS = {
 # Nothing from elsewhere, and no page of ours inside another one.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+    "connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'"
 )
 
 
@@ -85,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(HTTPStatus.FORBIDDEN)
         elif self.path != "/predict":
             self.refuse(HTTPStatus.NOT_FOUND)
-        elif not length.isdecimal() or not int(length) <= LARGEST:
+        elif not re.fullmatch(r"\d{1,6}", length) or int(length) > LARGEST:
             self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         else:
             self.predict(self.rfile.read(int(length)))
@@ -105,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         hosts = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         origins = {None, *(f"http://{host}" for host in hosts)}
         return self.headers.get("Host") in hosts and self.headers.get("Origin") in origins
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the server of the standard library refuses by itself, in the same way."""
+        self.refuse(HTTPStatus(code))
 
     def refuse(self, status: HTTPStatus) -> None:
         self.reply(status, "text/plain; charset=utf-8", status.phrase.encode())

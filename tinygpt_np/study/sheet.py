@@ -35,10 +35,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A target with the proof of each of its backwards."""
+    """A target with the proof of each of its backwards. others: the sheets of its other calls."""
 
     truth: Truth
     proofs: tuple[Proof, ...]
+    others: tuple["Sheet", ...] = ()
 
     @property
     def target(self) -> Target:
@@ -46,12 +47,11 @@ class Sheet:
 
     @property
     def ok(self) -> bool:
-        return all(proof.ok for proof in self.proofs)
+        return all(proof.ok for proof in self.proofs) and all(other.ok for other in self.others)
 
     @property
     def judged(self) -> list[Gradient]:
-        """Every verdict."""
-        return [g for proof in self.proofs for g in proof.gradients if g.status != "begun"]
+        return [gradient for proof in self.proofs for gradient in proof.judged]
 
     @property
     def worst(self) -> float:
@@ -109,14 +109,16 @@ class Sheet:
 
     @cached_property
     def agreement(self) -> float | None:
-        """How far backward_steps and backward lie apart, as a share of the gradient; or None."""
+        """How far backward_steps and backward lie apart, as a share of the gradient; None where
+        there are no two, or no two gradients of one shape.
+        """
         if len(self.proofs) < 2:
             return None
         shares = [0.0]
         for name in self.target.wrt:
             steps, closed = (returned(proof, name) for proof in self.proofs)
             if steps is None or closed is None or np.shape(steps) != np.shape(closed):
-                return float("inf")
+                return None
             size = float(np.linalg.norm(steps))
             shares.append(float(np.linalg.norm(steps - closed)) / (size or 1.0))
         return max(shares)
@@ -134,7 +136,8 @@ def study(target: Target) -> Sheet:
     functions: tuple[Callable[..., Any] | None, ...] = target.functions[1:]
     functions = functions or (None,) * len(target.backwards)
     pairs = zip(target.backwards, functions, strict=True)
-    return Sheet(truth, tuple(prove(truth, function, callable_) for function, callable_ in pairs))
+    proofs = tuple(prove(truth, function, callable_) for function, callable_ in pairs)
+    return Sheet(truth, proofs, tuple(study(other) for other in target.others))
 
 
 def rows(forward: Function, steps: list[Step], proof: Proof) -> list[Row]:

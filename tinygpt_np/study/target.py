@@ -22,6 +22,7 @@ class Target:
     name; with_params: the args with other params. given: the arguments of a backward besides the
     upstream gradient and what was saved, made anew for each run. seed: of the upstream gradient.
     functions: forward and the backwards as they run, where their manners are to be looked at.
+    others: the other ways to call it, as without a bias.
     """
 
     name: str
@@ -39,3 +40,4 @@ class Target:
     with_params: Callable[[Tensors], Names] | None = None
     given: Callable[[], Names] = dict
     functions: tuple[Callable[..., Any], ...] = ()
+    others: tuple["Target", ...] = ()

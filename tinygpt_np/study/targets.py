@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,8 @@ from tinygpt_np.study.trace import Names
 
 MODELS = ("block", "gpt", "bigram")
 NAMES = (*ops.__all__, *MODELS)
+# With dropout, so that its masks count.
+CONFIG = replace(suite.CONFIG, dropout=0.3)
 BLOCK = """A transformer block: attention, then feed-forward.
 
 Each reads a normed copy of what flows past it, and is added to it: x is a stream that the layers
@@ -28,7 +31,8 @@ write to, and its gradient flows back along it undisturbed.
 def named(name: str, seed: int = 0) -> Target:
     """The target of a name. Raises StudyError, which lists them."""
     if name in ops.__all__:
-        return operation(variants(name)[0], seed)
+        first, *others = (operation(variant, seed) for variant in variants(name))
+        return replace(first, others=tuple(others))
     if name in MODELS:
         return {"block": block, "gpt": gpt, "bigram": bigram_model}[name](seed)
     raise StudyError(
@@ -57,7 +61,7 @@ def operation(variant: str, seed: int = 0) -> Target:
     backwards = [n for n in ("backward_steps", "backward") if hasattr(module, n)]
     forward = find(text, "forward", where)
     return Target(
-        chosen.operation, chosen.operation, "operation", where, module.__doc__ or "",
+        chosen.operation, variant, "operation", where, module.__doc__ or "",
         forward, tuple(find(text, name, where) for name in backwards), dict(vars(module)),
         {**dict.fromkeys(forward.arguments), **chosen.args}, chosen.differentiable, seed,
         functions=(module.forward, *(getattr(module, name) for name in backwards)),
@@ -71,11 +75,12 @@ def source_of(module: ModuleType) -> str:
 
 def block(seed: int = 0) -> Target:
     """One transformer block: its input, and its parameters."""
-    gpt = suite.generic_gpt(suite.CONFIG, seed)
+    gpt = suite.generic_gpt(CONFIG, seed)
     shape = (suite.BATCH * suite.TIME, gpt.config.n_embd)
     x = generator(seed, "data").standard_normal(shape)  # (N, C)
     params = {name: param for name, param in gpt.params.items() if name.startswith("h.0.")}
-    args: Names = {"self": gpt, "x": x, "h": "h.0", "batch": suite.BATCH, "masks": {}}
+    masks = gpt.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
+    args: Names = {"self": gpt, "x": x, "h": "h.0", "batch": suite.BATCH, "masks": masks}
     return of_model(
         "block", "transformer block", BLOCK, "block_", args, ("x",), params, seed,
         lambda: {"self": gpt, "h": "h.0", "grads": Gradients()},
@@ -84,9 +89,10 @@ def block(seed: int = 0) -> Target:
 
 def gpt(seed: int = 0) -> Target:
     """The whole GPT."""
-    whole = suite.generic_gpt(suite.CONFIG, seed)
+    whole = suite.generic_gpt(CONFIG, seed)
     tokens, _ = suite.batch(whole.vocab_size, suite.BATCH, suite.TIME, seed)
-    args: Names = {"self": whole, "tokens": tokens, "masks": {}}
+    masks = whole.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
+    args: Names = {"self": whole, "tokens": tokens, "masks": masks}
     about = model.__doc__ or ""
     return of_model("gpt", "GPT", about, "", args, (), whole.params, seed, lambda: {"self": whole})
 

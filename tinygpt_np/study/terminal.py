@@ -14,7 +14,10 @@ from tinygpt_np.gradcheck.report import error, shape_text
 from tinygpt_np.study.proof import Gradient, Line, Proof
 from tinygpt_np.study.sheet import Row, Sheet
 
-SIGNS = {"right": "✓", "wrong": "✗", "inherited": "✗", "odd": "!", "begun": "…", "": ""}
+SIGNS = {
+    "right": "✓", "wrong": "✗", "inherited": "✗", "odd": "!", "begun": "…", "unreached": "–",
+    "": "",
+}  # fmt: skip
 COLORS = {"right": "green", "wrong": "bold red", "inherited": "yellow", "odd": "yellow"}
 # Narrower, and the backward stands below the forward instead of beside it.
 ROOM_FOR_BOTH = 120
@@ -31,7 +34,7 @@ def draw(sheet: Sheet, width: int) -> Group:
     parts += problems(proof)
     if len(sheet.proofs) > 1:
         parts += [Text(), *closed_form(sheet)]
-    parts += [Text(), summary(sheet)]
+    parts += [Text(), summary(sheet), *other_calls(sheet)]
     if target.kind != "own":
         parts.append(Text(f"tinygpt study {target.name} --line N opens a line", style="dim"))
     return Group(*parts)
@@ -112,7 +115,7 @@ Cells = tuple[str, RenderableType, str, str, str, RenderableType]
 def backward_cells(sheet: Sheet, line: Line) -> Iterator[Cells]:
     """Line number, line, shape, norms and verdict; a row for each gradient that a line sets."""
     number, text = str(line.line), code(line.text, line.step and line.step.round)
-    gradients = [g for g in line.gradients if line.step is not None or not sheet.ok]
+    gradients = next(p.told(line) for p in sheet.proofs if any(line is each for each in p.lines))
     if not gradients:
         yield number, text, line.shape, "", "", verdict_of(line, None)
     for gradient in gradients:
@@ -145,7 +148,7 @@ def verdict_of(line: Line, gradient: Gradient | None) -> Text:
         status = "right"
     words = {
         "right": digits(gradient), "wrong": "wrong", "inherited": line.says,
-        "odd": "odd", "begun": "begun", "": "",
+        "odd": "odd", "begun": "begun", "unreached": "not reached", "": "",
     }  # fmt: skip
     return Text(f"{SIGNS[status]} {words[status]}".strip(), style=COLORS.get(status, "dim"))
 
@@ -201,14 +204,24 @@ def closed_form(sheet: Sheet) -> Iterator[RenderableType]:
 
 
 def summary(sheet: Sheet) -> Text:
-    statuses = [line.status for proof in sheet.proofs for line in proof.lines]
-    wrong, later = statuses.count("wrong"), statuses.count("inherited")
-    text = Text(f"{len(sheet.judged)} verdicts, ")
-    if sheet.ok:
-        text.append("every one right", style="green")
-    else:
+    lines = [line.status for proof in sheet.proofs for line in proof.lines]
+    odd = sum(gradient.status == "odd" for gradient in sheet.judged)
+    count = len(sheet.judged)
+    text = Text(f"{count} {'verdict' if count == 1 else 'verdicts'}, ")
+    if "wrong" in lines:
+        wrong, later = lines.count("wrong"), lines.count("inherited")
         text.append(f"{wrong} {'line' if wrong == 1 else 'lines'} wrong", style="bold red")
         text.append(f", {later} more because of that" if later else "")
-    return text.append(
-        f"; worst relative error {error(sheet.worst)}; seed={sheet.target.seed}", style="not bold"
-    )
+    elif odd:
+        text.append(f"{odd} odd, though no result suffers", style="yellow")
+    else:
+        text.append("every one right", style="green")
+    return text.append(f"; worst relative error {error(sheet.worst)}; seed={sheet.target.seed}")
+
+
+def other_calls(sheet: Sheet) -> Iterator[Text]:
+    """How the other ways to call an operation came out, such as without a bias."""
+    for other in sheet.others:
+        yield Text(f"{other.target.title}: ").append(summary(other))
+        for proof in other.proofs:
+            yield from problems(proof)

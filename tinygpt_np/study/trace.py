@@ -16,8 +16,11 @@ import numpy as np
 from tinygpt_np.study.source import Function, Statement, StudyError
 
 Names = dict[str, Any]
+CHANGEABLE = (np.ndarray, list, dict, set, np.random.Generator)
 # A longer loop is one step.
 ROUNDS = 16
+# What it goes through is kept under a name that no source can have.
+ITEMS = "what the loop goes through"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Step:
     @property
     def round(self) -> str:
         """Which round of a loop it is, in words."""
-        return ", ".join(f"{name} = {value}" for name, value in self.bindings.items())
+        bindings = {name: value for name, value in self.bindings.items() if name != ITEMS}
+        return ", ".join(f"{name} = {value}" for name, value in bindings.items())
 
     def run(self, names: Names) -> None:
         names.update(self.bindings)
@@ -73,7 +77,9 @@ class Trace:
 
     @cached_property
     def changes_in_place(self) -> bool:
-        return any(statement.changes for statement in self.function.statements)
+        """Whether a run leaves anything it is given otherwise than it was."""
+        draws = any(isinstance(arg, np.random.Generator) for arg in self.args.values())
+        return draws or any(statement.changes for statement in self.function.statements)
 
     def fresh(self, names: Names) -> Names:
         """The names for a run of their own: what it changes in place is not changed here."""
@@ -82,7 +88,7 @@ class Trace:
         memo: dict[int, Any] = {}
         return {
             name: copy.deepcopy(cast(Any, value), memo)
-            if isinstance(value, np.ndarray | list | dict | set) and name != "__builtins__"
+            if isinstance(value, CHANGEABLE) and name != "__builtins__"
             else value
             for name, value in names.items()
         }
@@ -161,28 +167,36 @@ def unrolled(function: Function, names: Names) -> Iterator[Step]:
     """The steps of a function, one after another; `names` is what is known when it gets there."""
     index = 0
     for statement in function.statements:
-        rounds: list[Names] = [{}]
-        inside = [statement]
-        if isinstance(statement.node, ast.For) and (items := items_of(statement.node, names)):
-            target = cast(ast.Name, statement.node.target).id
-            rounds = [{target: item} for item in items]
-            inside = [function.statement(node) for node in statement.node.body]
-        codes = [compiled(ast.Module([each.node], []), "exec") for each in inside]
+        rounds, inside = [Names()], [statement]
+        if isinstance(statement.node, ast.For) and can_be_unrolled(statement.node):
+            loop = statement.node
+            # Once only: an iterator has nothing left the second time.
+            items = list(eval(compiled(ast.Expression(loop.iter), "eval"), names))
+            if 0 < len(items) <= ROUNDS:
+                rounds = [{cast(ast.Name, loop.target).id: item} for item in items]
+                inside = [function.statement(node) for node in loop.body]
+            else:
+                through = ast.For(loop.target, ast.Name(ITEMS, ast.Load()), loop.body, [])
+                node = ast.copy_location(through, loop)
+                yield Step(index, statement, {ITEMS: items}, compiled(module_of(node), "exec"))
+                index += 1
+                continue
+        codes = [compiled(module_of(each.node), "exec") for each in inside]
         for bindings in rounds:
             for each, code in zip(inside, codes, strict=True):
                 yield Step(index, each, bindings, code)
                 index += 1
 
 
-def items_of(loop: ast.For, names: Names) -> list[Any]:
-    """What a loop goes through, if it is to be taken apart into rounds; else nothing."""
+def can_be_unrolled(loop: ast.For) -> bool:
+    """Whether a loop is made of plain statements, one after another."""
     plain = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)
-    if loop.orelse or not isinstance(loop.target, ast.Name):
-        return []
-    if not all(isinstance(node, plain) for node in loop.body):
-        return []
-    items = list(eval(compiled(ast.Expression(loop.iter), "eval"), names))
-    return items if len(items) <= ROUNDS else []
+    is_plain = all(isinstance(node, plain) for node in loop.body)
+    return is_plain and not loop.orelse and isinstance(loop.target, ast.Name)
+
+
+def module_of(node: ast.stmt) -> ast.Module:
+    return ast.Module([node], [])
 
 
 def compiled(tree: ast.Module | ast.Expression, mode: str) -> CodeType:

@@ -83,12 +83,23 @@ class Truth:
             raise StudyError(f"{line}: forward must return (out, saved), out an array of floats")
         self.saved: Any = returned[1]
         self.out = np.asarray(self.trace.output(returned))
+        if target.functions:
+            self.check_that_it_runs_so()
         # As everywhere in the checks: random, so that nothing cancels that should not.
         rng = generator(target.seed, "gradcheck")
         self.doutput = np.asarray(rng.standard_normal(self.out.shape), dtype=self.out.dtype)
         self.total = cache(self._total)
         self.use = cache(self._use)
         self.param = cache(self._param)
+
+    def check_that_it_runs_so(self) -> None:
+        """Raises unless forward, as it runs in one go, gives what its lines give."""
+        runs: Any = self.target.functions[0](**self.trace.fresh(self.target.args))
+        out = self.trace.output(runs)
+        if not np.array_equal(np.asarray(out), self.out, equal_nan=True):
+            where, name = self.target.forward.where, self.target.forward.name
+            as_it_runs = "as it runs gives another output than its lines, one after another"
+            raise StudyError(f"{where}: {name} {as_it_runs}; is it decorated, or set again?")
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ if (choice) {
   document.getElementById("next-bug").addEventListener("click", () => move(1));
   document.addEventListener("mode", ({ detail: mode }) => {
     clear();
+    document.documentElement.style.removeProperty("--covered");
     if (mode === "break") show();
   });
 }
@@ -49,7 +50,9 @@ function show() {
   const changed = document.getElementById(bug.id);
   if (changed) strike(changed, bug);
   // On a phone the choice does not stay in sight, and would be scrolled away under the finger.
-  const stays = getComputedStyle(document.getElementById("about-break")).position === "sticky";
+  const head = document.getElementById("about-break");
+  const stays = getComputedStyle(head).position === "sticky";
+  document.documentElement.style.setProperty("--covered", stays ? `${head.offsetHeight + 12}px` : "1rem");
   if (stays) document.getElementById(bug.blamed || bug.id)?.scrollIntoView({ block: "nearest" });
 }
 
@@ -59,7 +62,7 @@ const numberOf = (line) => Number(line.id.split(":")[1]);
 function told(bug) {
   const said = bug.reason
     ? make("p", { class: "says shown" }, `= changes nothing: ${bug.reason}`)
-    : make("p", { class: "says wrong" }, `✗ ${bug.says}`,
+    : make("p", { class: "says wrong" }, `✗ ${bug.blamed && bug.blamed !== bug.id ? `line ${bug.blamed.split(":")[1]}: ` : ""}${bug.says}`,
       ...(bug.cause ? [make("br"), `Likely cause: ${bug.cause}`] : []));
   const place = bug.id ? make("a", { href: `#${bug.id}` }, `line ${bug.id.split(":")[1]}`) : "";
   const parts = [make("p", {}, make("b", {}, bug.kind), `: ${bug.what} `, place)];
@@ -79,19 +82,24 @@ function strike(line, bug) {
 
 /** The status of a line under the bug, as a sign and a word. */
 function mark(line, bug, unreached) {
-  const red = bug.red[line.id];
+  const red = bug.red[line.id], isChanged = line.id === bug.id;
   const hasGradient = line.dataset.status === "right";
   const [name, words] = unreached ? ["unreached", "– not reached"]
     : !bug.id ? ["unreached", "– replaced"]
-    : line.id === bug.blamed ? ["wrong blamed", "✗ wrong, the first"]
+    : isChanged && bug.after === "(nothing)" ? ["inherited", "– left out"]
+    : line.id === bug.blamed ? ["wrong blamed", isElsewhere(bug) ? "✗ wrong, with what was changed" : "✗ wrong, the first"]
     : red?.status === "wrong" ? ["wrong", "✗ wrong"]
     : red?.status === "inherited" ? ["inherited", `! ${red.says || "because of it"}`]
     : red?.status === "odd" ? ["inherited", `! ${red.says}`]
+    : isChanged && !bug.reason ? ["inherited", "! changed"]
     : hasGradient ? ["right", "✓ still right"] : [null, ""];
   if (!name) return;
   line.dataset.broken = name.split(" ")[0];
   line.append(make("span", { class: `badge broken ${name}` }, words));
 }
+
+/** Whether the first wrong line is another than the one that was changed. */
+const isElsewhere = (bug) => bug.blamed !== bug.id && bug.after !== "(nothing)";
 
 function clear() {
   for (const added of document.querySelectorAll(".broken, .line > .changed")) added.remove();

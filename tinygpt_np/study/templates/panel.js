@@ -19,6 +19,7 @@ function openPanel(value, from) {
   close.addEventListener("click", closePanel);
   panel.replaceChildren(
     make("header", {}, make("h2", { id: "panel-title" }, make("code", {}, value.name)), close),
+    value.line ? make("p", { class: "quiet" }, `of line ${value.line}${value.round && `, ${value.round}`}`) : "",
     ...parts(value).filter(Boolean),
   );
   panel.hidden = false;
@@ -50,7 +51,7 @@ function standing(value) {
   if (value.given)
     return make("p", {}, "Its gradient is given: it comes in from what reads this output. Here it is drawn at random, so that nothing cancels by chance.");
   if (value.fused.length)
-    return make("p", {}, "No line sets its gradient by itself. It is verified together with ",
+    return make("p", {}, "No line sets its gradient by itself. It is checked together with ",
       make("code", {}, value.fused.join(", ")), ".");
   return null;
 }
@@ -59,7 +60,7 @@ function numbers(value) {
   const scale = largestOf(value.gradient, value.expected);
   return heatmaps([
     { title: "value", array: value.value },
-    { title: "gradient by hand", array: value.gradient, scale },
+    { title: value.given ? "gradient, given" : "gradient by hand", array: value.gradient, scale },
     { title: "measured", array: value.given ? null : value.expected, scale },
     { title: "difference", array: value.given ? null : value.difference },
   ]);
@@ -111,7 +112,7 @@ function verdict(found) {
   const rows = [
     [`by hand at [${found.index.join(", ")}]`, String(found.analytic)],
     ["measured there", String(found.numeric)],
-    found.zero ? ["largest error", short(found.absolute)] : ["relative error", short(found.relative)],
+    found.zero ? ["largest error", short(found.absolute)] : ["error, as a share of the norm", short(found.relative)],
     ["largest that passes", short(found.bound)],
     right ? ["headroom", found.headroom === null ? "no error at all" : `${short(found.headroom, 2)} times`] : null,
     ["oracle", `${found.oracle}, ${found.checked} places`],

@@ -23,7 +23,7 @@ function ask(line) {
   const place = document.getElementById(line.id), id = `guess-${line.id}`;
   const [, left = ""] = line.text.match(/^([\w\s,.[\]"']+?\+?=)(?!=)/) ?? [];
   const input = make("input", {
-    id, autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "…",
+    id, maxlength: 300, autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: "…",
   });
   const says = make("output", { class: "says", for: id });
   const form = make("form", { class: "guess", novalidate: "" },
@@ -34,7 +34,10 @@ function ask(line) {
     make("button", { type: "button", class: "show" }, "Show me"), says);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    if (served && input.value.trim()) check(line, whole(left, input.value.trim()), says);
+    if (served && !input.value.trim()) {
+      says.className = "says odd";
+      says.textContent = "! write a line first";
+    } else if (served) check(line, whole(left, input.value.trim()), says);
   });
   form.querySelector(".show").addEventListener("click", () => {
     settle(line, "shown", "shown");
@@ -61,7 +64,8 @@ async function check(line, text, says) {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ target: study.name, id: line.id, text }),
     });
-    answer = await response.json();
+    answer = response.ok ? await response.json()
+      : { status: "refused", says: "The program could not read this line." };
   } catch {
     answer = { status: "refused", says: "The program that checks lines does not answer; is it still running?" };
   }
@@ -91,7 +95,11 @@ function goToNext(after = null) {
   const open = [...asked.values()].filter(({ state }) => state === "open");
   const from = after ? lines.indexOf(after) : -1;
   const next = open.find(({ line }) => lines.indexOf(line) > from) ?? open[0];
-  if (!next) return document.getElementById("progress").scrollIntoView({ block: "center" });
+  if (!next) {
+    const progress = document.getElementById("progress");
+    progress.scrollIntoView({ block: "center" });
+    return progress.focus({ preventScroll: true });
+  }
   next.form.scrollIntoView({ block: "center" });
   (next.form.querySelector("input") ?? next.form.querySelector(".show")).focus({ preventScroll: true });
 }

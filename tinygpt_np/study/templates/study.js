@@ -44,15 +44,20 @@ function baseOf(name) {
   return name.startsWith("d") && flowing.has(base) ? base : name;
 }
 
-function light(name) {
+/** Lights a name and its gradient; of a name that is set again, only what is the same value. */
+function light(pointed) {
+  const name = pointed.dataset.name, value = pointed.dataset.value;
   const base = baseOf(name), gradient = flowing.has(base) ? "d" + base : null;
   for (const span of document.querySelectorAll("main [data-name]")) {
-    span.classList.toggle("lit", span.dataset.name === base);
-    span.classList.toggle("lit-gradient", span.dataset.name === gradient);
+    const other = span.dataset.value, isSame = !value || !other || value === other;
+    span.classList.toggle("lit", isSame && span.dataset.name === base);
+    span.classList.toggle("lit-gradient", isSame && span.dataset.name === gradient);
   }
   for (const line of document.querySelectorAll("main [data-reads]")) {
     const reads = line.dataset.reads.split(" ");
-    line.classList.toggle("reads", reads.includes(base) || reads.includes(gradient));
+    // Of the names that the line reads, not of those that it sets.
+    const isRead = reads.includes(base) || reads.includes(gradient);
+    line.classList.toggle("reads", isRead && line.querySelector(".lit, .lit-gradient") !== null);
   }
 }
 
@@ -64,7 +69,7 @@ function darken() {
 /** What is pointed at counts; else the name that has the focus. */
 function relight(pointed) {
   const name = pointed ?? document.activeElement?.closest?.("[data-name]");
-  if (name) light(name.dataset.name);
+  if (name) light(name);
   else darken();
 }
 
