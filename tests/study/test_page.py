@@ -198,3 +198,27 @@ def test_a_bug_that_raises_stops_the_backward() -> None:
     assert raising
     assert all(bug["stopped"] for bug in raising)
     assert not all(bug["stopped"] for bug in found)
+
+
+def test_a_backward_that_raises_says_at_which_line_it_stops() -> None:
+    target = targets.named("softmax")
+    text = "\n".join(target.backwards[0].lines)
+    text = text.replace("dexps = dprobs / total", "dexps = dprobs * 2")
+    text = text.replace("dshifted = dexps * exps", "dshifted = dexps @ exps")
+    changed = find(text, "backward_steps", target.where)
+    shown = page(study(replace(target, backwards=(changed,), functions=())), [])
+    assert shown["stops"] == 43
+    lines = {line["text"]: line["status"] for row in shown["rows"] for line in row["backward"]}
+    assert lines["dexps = dprobs * 2"] == "wrong"
+    assert lines["dx = dshifted"] == lines["return dx"] == "unreached"
+
+
+def test_what_cannot_be_compared_has_no_figure() -> None:
+    target = targets.named("softmax")
+    text = "\n".join(target.backwards[1].lines)
+    changed = find(text.replace("dx = probs * (", "dx = 0 * (", 1), "backward", target.where)
+    wrong = find(text.replace("return dx", "return dx[0]"), "backward", target.where)
+    for closed in (changed, wrong):
+        backwards = (target.backwards[0], closed)
+        shown = page(study(replace(target, backwards=backwards, functions=())), [])
+        json.dumps(shown, allow_nan=False)

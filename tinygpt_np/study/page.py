@@ -64,8 +64,8 @@ def page(sheet: Sheet, planted: list[Bug]) -> Json:
 
 def stops(sheet: Sheet) -> int | None:
     """The line at which a backward raises, or None."""
-    raised = (p for p in sheet.proofs if p.undone.raised)
-    return next((p.first_wrong.line for p in raised if p.first_wrong), None)
+    raised = (proof.undone.moments[-1] for proof in sheet.proofs if proof.undone.raised)
+    return next((moment.step.statement.line for moment in raised), None)
 
 
 def says(sheet: Sheet) -> str:

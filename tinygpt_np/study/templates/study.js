@@ -123,7 +123,7 @@ function focusName(name) {
 // Modes
 
 const modes = document.getElementById("modes");
-modes.hidden = false;
+modes.hidden = modes.elements.mode.length === undefined;  // Reading is all that it has.
 document.querySelector(".needs-script").hidden = false;
 
 modes.addEventListener("change", () => {
