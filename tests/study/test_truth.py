@@ -206,3 +206,16 @@ def test_a_line_alone_is_right_given_what_came_in_however_wrong_that_is() -> Non
 def test_a_forward_must_return_an_output_and_what_it_saved(returned: str) -> None:
     with pytest.raises(StudyError, match=r"^own.py, line 3: forward must return \(out, saved\)"):
         truth(f"def forward(x):\n    y = x\n    return {returned}", {"x": X})
+
+
+def test_a_forward_that_takes_long_is_looked_at_along_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patient = truth(FORWARD)
+    assert patient.total(Value("x", -1)).measured.probes.directions is None
+    monkeypatch.setattr("tinygpt_np.study.truth.PATIENCE", 0.0)
+    hasty = truth(FORWARD)
+    assert len(hasty.total(Value("x", -1)).measured.probes) == DIRECTIONS
+    gradient = gradient_of(patient, Value("x", -1))
+    assert hasty.total(Value("x", -1)).judge(gradient).ok
+    assert not hasty.total(Value("x", -1)).judge(gradient * 1.001).ok

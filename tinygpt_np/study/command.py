@@ -36,7 +36,8 @@ def find(name: str, described: str | None, seed: int) -> Target:
 
 def show(target: Target, line: int | None, console: Console) -> bool:
     """Shows a target, or one line of it; returns whether every gradient is right."""
-    sheet = study(target)
+    with console.status(f"studying {escape(target.name)}"):
+        sheet = study(target)
     console = wide(console)
     console.print(draw(sheet, console.width) if line is None else open_line(sheet, line, console))
     return sheet.ok

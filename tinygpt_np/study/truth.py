@@ -6,6 +6,7 @@ Where v is read by several lines, v is moved for one of them only, and the rest 
 """
 
 import ast
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +25,10 @@ from tinygpt_np.study.source import StudyError
 from tinygpt_np.study.target import Target, Tensors
 from tinygpt_np.study.trace import Trace, Value
 
-# A larger tensor is looked at along some random directions.
+# A larger tensor, or one of a forward that takes long, is looked at along some random directions.
 ELEMENTS, DIRECTIONS = 2000, 4
+# Seconds for one tensor, and how often forward runs where differences must do for the complex step.
+PATIENCE, RUNS_OF_DIFFERENCES = 3.0, 32
 TINY, SMALL = 1e-40, 1e-6
 # How near one line alone must come to be called right, as a share of its size.
 NEAR = 1e-9
@@ -114,13 +117,26 @@ class Truth:
         Moved by an imaginary part, they have one too; what np.real cut off has none. Where forward
         cannot take complex numbers, wholly or in a line, what moves by a real part is read instead.
         """
+        found = self.moved_by_imaginary or set[Value]()
+        return found | (self.read() & self.moved(SMALL) if self.target.wrt else set())
+
+    @cached_property
+    def moved_by_imaginary(self) -> set[Value] | None:
+        """Those that get an imaginary part; None where forward takes no complex numbers."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                found = self.moved(1j * TINY)
+                return self.moved(1j * TINY)
         except (TypeError, ValueError, np.exceptions.ComplexWarning):
-            found = set[Value]()
-        return found | (self.read() & self.moved(SMALL) if self.target.wrt else set())
+            return None
+
+    @cached_property
+    def most_elements(self) -> int:
+        """How many elements a tensor may have for each to be looked at in the time there is."""
+        start = time.perf_counter()
+        self.trace.finish({**self.target.module, **self.trace.fresh(self.target.args)}, 0)
+        runs = 1 if self.moved_by_imaginary is not None else RUNS_OF_DIFFERENCES
+        return min(ELEMENTS, int(PATIENCE / (runs * (time.perf_counter() - start))))
 
     def moved(self, by: complex) -> set[Value]:
         """The values that are others once the arguments are, by so much in a random direction."""
@@ -210,7 +226,7 @@ class Truth:
         trial = Trial(
             forward, {name: np.asarray(value)}, (name,),
             seed=self.target.seed, title=name,
-            directions=None if np.size(value) <= ELEMENTS else DIRECTIONS,
+            directions=None if np.size(value) <= self.most_elements else DIRECTIONS,
             doutput=self.doutput,
         )  # fmt: skip
         return Expected(trial, trial.measured[0], self.sizes)
