@@ -6,14 +6,15 @@ That line is the contract. It names every argument in order, then an arrow and t
     ids (N,) integers in [0, V)    an array of integers in that range; `or -1` admits -1 too
     batch B                        a positive integer that divides N; n_head H divides C
 
-A letter is a size, 1 or more, and `...` is any axes; each is the same wherever it stands. `or None`
-admits None. What a forward saves remembers whose it is and the shape of the output, and a backward
-takes only that, with a gradient of that shape.
+A letter is a size, 1 or more, a number is itself, and `...` is any axes; each is the same wherever
+it stands. `or None` admits None. What a forward saves remembers whose it is and the shape of the
+output, and a backward takes only that, with a gradient of that shape.
 """
 
 import functools
 import inspect
 import re
+import string
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,10 +30,12 @@ ARRAYS: Any = (np.ndarray, np.generic)
 FLOATS = ("fdD", "an array of float32, float64 or complex128")
 REAL_NUMBER = ("fd", "a float or an array of float32 or float64")
 INTEGERS = (np.typecodes["AllInteger"], "an array of integers")
+LETTERS = string.ascii_uppercase
 # What a number of parts divides, and the size of a part: N = B·T, C = H·D.
 PARTS = {"B": ("N", "T"), "H": ("C", "D")}
 
-SHAPE = r"\((?:\.\.\.|(?:\.\.\., )?\d*[A-Z](?:, \d*[A-Z])*,?|)\)"
+SIZE = r"(?:\d*[A-Z]|\d+)"
+SHAPE = rf"\((?:\.\.\.|(?:\.\.\., )?{SIZE}(?:, {SIZE})*,?|)\)"
 ARGUMENT = rf"(\w+) (?:([BH])|({SHAPE})(?: integers in \[0, ([A-Z])\)( or -1)?)?( or None)?)"
 
 # Of each letter its size, and the argument that gave it.
@@ -80,6 +83,10 @@ class Array:
                 return False
         for axis, (times, letter) in enumerate(self.axes, before):
             size = shape[axis]
+            if not letter:  # A number stands for itself.
+                if size != times:
+                    return False
+                continue
             if letter not in sizes:
                 sizes[letter] = (size // times, self.name)
             if size != times * sizes[letter][0] or size == 0:
@@ -188,7 +195,8 @@ def argument(
 ) -> Array | Count:
     if count:
         return Count(name, count)
-    axes = tuple((int(times or 1), letter) for times, letter in re.findall(r"(\d*)([A-Z])", shape))
+    sizes = re.findall(SIZE, shape.replace("...", ""))
+    axes = tuple((int(size.rstrip(LETTERS) or 1), size.lstrip("0123456789")) for size in sizes)
     return Array(name, shape, axes, "..." in shape, end or "", -1 if low else 0, bool(none))
 
 

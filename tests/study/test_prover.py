@@ -150,15 +150,15 @@ FAULTS: Mapping[str, tuple[tuple[str, str], str, str]] = {
     "nothing": (("return dx, dw", "return None"), "return None", "2 in all, not 0"),
     "another order": (
         ("return dx, dw", "return dw, dx"), "return dw, dx",
-        "returned for dx: dx: the shape must be (4, 5), not (5, 3)",
+        "returned: dx: the shape must be (4, 5), not (5, 3)",
     ),
     "None": (
         ("return dx, dw", "return dx, None"), "return dx, None",
-        "returned for dw: dw: there is no gradient",
+        "returned: dw: there is no gradient",
     ),
     "a dict without one": (
         ("return dx, dw", "return {'x': dx}"), "return {'x': dx}",
-        "returned for dw: dw: there is no gradient",
+        "returned: dw: there is no gradient",
     ),
     "changes what it is given": (
         ("dz = dy.copy()", "dz = dy"), "dz += db * a", "changes in place what it was given",

@@ -10,26 +10,82 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.study.proof import Line, fits
-from tinygpt_np.study.target import Tensors
+from tinygpt_np.study.target import Target, Tensors, by_name
 from tinygpt_np.study.trace import Value
-from tinygpt_np.study.truth import Truth
+from tinygpt_np.study.truth import Expected, Truth
 from tinygpt_np.study.undo import Undone
 
 
 def blame(truth: Truth, undone: Undone, lines: list[Line]) -> list[Line]:
     """The lines, with those that are wrong only because of earlier ones marked as such."""
     lines = [*lines]
+
+    def has_wrong_behind(index: int) -> bool:
+        return any(lines[i].status == "wrong" for i in undone.ancestors(index))
+
     for index, line in enumerate(lines):
         if line.status == "wrong":
-            for source in undone.ancestors(index):
-                if lines[source].status == "odd":  # It is what made it wrong.
-                    lines[source] = replace(lines[source], status="wrong")
+            odd = [i for i in undone.ancestors(index) if lines[i].status == "odd"]
+            for i in odd:
+                if not has_wrong_behind(i) and spoils(truth, undone, i):
+                    lines[i] = replace(lines[i], status="wrong")
+    suspect(undone, lines)
     for index, line in enumerate(lines):
         culprits = [i for i in causes(undone, lines, index) if lines[i].status == "wrong"]
         if line.status == "wrong" and culprits and is_innocent(truth, undone, lines, index):
             names = dict.fromkeys(name for i in culprits for name in undone.sets(i))
             lines[index] = replace(line, status="inherited", says=f"because of {', '.join(names)}")
     return lines
+
+
+def spoils(truth: Truth, undone: Undone, index: int) -> bool:
+    """Whether it is what an odd line sets that makes the results wrong.
+
+    Values that are not as in forward are put right, and the rest run again: are the results right
+    then? Of other oddities, as of a shape, or of names that forward has not, who knows what would
+    be right.
+    """
+    there = {v.name: truth.trace.held(v) for v in truth.trace.values()}
+    moment = undone.moments[index]
+    put_right = {n: there[n] for n, v in moment.values.items() if n in there and v is not there[n]}
+    if not put_right or not {*moment.values} <= {*there}:
+        return True
+    returned = undone.again(index + 1, put_right)
+    found = None if returned is None else results(truth.target, returned)
+    if found is None:
+        return False
+    return all(expected_of(truth, name).judge(each).ok for name, each in found.items())
+
+
+def results(target: Target, returned: Any) -> dict[str, Any] | None:
+    try:
+        return by_name(target, returned)
+    except ValueError:
+        return None
+
+
+def expected_of(truth: Truth, name: str) -> Expected:
+    """What should be returned for an argument, or a parameter."""
+    is_param = name in truth.target.params
+    return truth.param(name) if is_param else truth.total(Value(name, -1))
+
+
+def suspect(undone: Undone, lines: list[Line]) -> None:
+    """Marks the line that several wrong ones go back to, where it has no truth of its own.
+
+    As a dz that no name of the forward stands for: everything made of it is wrong, and it is not.
+    """
+    every = [i for i, line in enumerate(lines) if line.status == "wrong" and line.step]
+    wrong = [i for i in every if not {*every} & {*undone.ancestors(i)}]
+    fused = [
+        {i for i in undone.ancestors(w) if {*undone.sets(i)} & {*lines[w].fused}} for w in wrong
+    ]
+    shared = set[int].intersection(*fused) if len(wrong) > 1 else set[int]()
+    if shared:
+        at = max(shared)
+        names = ", ".join(dict.fromkeys(n for w in wrong for n in undone.sets(w)))
+        says = f"most likely here: all that is made of it is wrong ({names})"
+        lines[at] = replace(lines[at], status="wrong", says=says)
 
 
 def causes(undone: Undone, lines: list[Line], index: int) -> list[int]:
@@ -49,7 +105,7 @@ def is_innocent(truth: Truth, undone: Undone, lines: list[Line], index: int) -> 
     moment = undone.moments[index]
     # What the rest of a sum is like does not matter to what is added to it.
     known = {*incoming, *moment.added} if incoming else set[str]()
-    wrong = [i for i in undone.sources(index) if lines[i].status in ("wrong", "inherited")]
+    wrong = [i for i in undone.sources(index) if lines[i].status in ("wrong", "inherited", "odd")]
     if incoming is None or any(not set(undone.sets(i)) & known for i in wrong):
         # A wrong value came in, not only a wrong gradient; what is right then, who can say.
         return True

@@ -4,9 +4,11 @@ They are called with random arrays, so their shapes must be known: from the firs
 docstring, as in ops/, or from --args, in the same words.
 """
 
+import ast
 import importlib.util
 import inspect
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ from tinygpt_np.config import generator
 from tinygpt_np.contract import Array, Count, parse
 from tinygpt_np.gradcheck.arguments import differentiable
 from tinygpt_np.gradcheck.cases import SIZES
-from tinygpt_np.study.source import StudyError, find
+from tinygpt_np.study.source import Function, StudyError, find
 from tinygpt_np.study.target import Target
 from tinygpt_np.study.trace import Names
 
@@ -31,20 +33,32 @@ def own(text: str, described: str | None = None, seed: int = 0) -> Target:
     """The target that FILE.py:forward,backward names. described: its arguments, as of --args."""
     path, names = taken_apart(text)
     module = imported(path)
-    source = path.read_text(encoding="utf-8")
     where = path.name
+    with tokenize.open(path) as file:  # In the encoding that the file says it has.
+        source = file.read()
     forward, *backwards = (find(source, name, where) for name in names)
     for backward in backwards:
         if len(backward.arguments) < 2:
             place = f"{where}: {backward.name}"
             raise StudyError(f"{place} must take the gradient of the output, and what was saved")
     args = arguments(getattr(module, forward.name), where, described, seed)
-    wrt = differentiable(args, None)
+    wrt = with_gradients(differentiable(args, None), backwards[-1])
     return Target(
         text, path.stem, "own", where, module.__doc__ or "", forward, tuple(backwards),
         dict(vars(module)), args, wrt, seed,
         functions=tuple(getattr(module, name) for name in names),
     )  # fmt: skip
+
+
+def with_gradients(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
+    """Of the arrays of floats those that have a gradient: all, or those whose d… are returned."""
+    value = backward.returned.value
+    parts = value.elts if isinstance(value, ast.Tuple) else [value]
+    named = {part.id.removeprefix("d") for part in parts if isinstance(part, ast.Name)}
+    if len(parts) < len(floats) and len(named) == len(parts) and named <= {*floats}:
+        # A mask, for one, has none.
+        return tuple(name for name in floats if name in named)
+    return floats
 
 
 def taken_apart(text: str) -> tuple[Path, list[str]]:
@@ -86,7 +100,8 @@ def arguments(function: Any, where: str, described: str | None, seed: int) -> Na
         raise StudyError(
             f"{where}: the arguments of {function.__name__} ({', '.join(names)}) must be described "
             f"in the first line of its docstring, or by --args, in a form like "
-            f"'x (N, C), weight (C, K), ids (N,) integers in [0, V)'; {given}"
+            f"'x (N, C), weight (C, 3), ids (N,) integers in [0, V)', with capital letters or "
+            f"numbers for sizes; {given}"
         )
     drawn = dict(draw(found, seed))
     defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
@@ -107,9 +122,9 @@ def draw(described: list[Array | Count], seed: int) -> Iterator[tuple[str, Any]]
             yield each.name, sizes[each.letter]
             continue
         for letter in [letter for _, letter in each.axes] + list(each.end):
-            if letter not in sizes:
+            if letter and letter not in sizes:
                 sizes[letter] = next(others)
-        shape = tuple(times * sizes[letter] for times, letter in each.axes)
+        shape = tuple(times * (sizes[letter] if letter else 1) for times, letter in each.axes)
         shape = ANY_AXES + shape if each.any_before else shape
         if each.end:
             yield each.name, rng.integers(max(each.lowest, 0), sizes[each.end], shape)

@@ -7,7 +7,7 @@ for what is wrong, blame.py tells.
 
 import ast
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from tinygpt_np.study.pairing import Pair, pair, undone_steps
 from tinygpt_np.study.proof import Gradient, Line, Proof, alike, best, judged, problem
 from tinygpt_np.study.shapes import Letters, disagreement
 from tinygpt_np.study.source import Function
-from tinygpt_np.study.target import Target
+from tinygpt_np.study.target import by_name
 from tinygpt_np.study.trace import Names, Value, compiled
 from tinygpt_np.study.truth import Expected, Truth
 from tinygpt_np.study.undo import Undone, gradients_kept, undo
@@ -219,8 +219,8 @@ class Prover:
         wrong = next((g for g in gradients if g.status == "wrong"), None)
         if wrong is None:
             return line
-        says, cause = problem(wrong)
-        return replace(line, status="wrong", says=f"returned for {wrong.name}: {says}", cause=cause)
+        says = "; ".join(problem(g)[0] for g in gradients if g.status == "wrong")
+        return replace(line, status="wrong", says=f"returned: {says}", cause=wrong.row.cause)
 
     def returned_for(self, name: str, gradient: Any) -> Gradient:
         """The verdict on what is returned for an argument, or for a parameter."""
@@ -254,15 +254,12 @@ class Prover:
 
 def unreached(prover: Prover) -> Iterator[Line]:
     """The lines that did not run, because one before them raised."""
-    function, moments = prover.function, prover.undone.moments
-    if not prover.undone.raised:
+    function, undone = prover.function, prover.undone
+    if not undone.raised:
         return
-    last = moments[-1].step.statement.node
-    for statement in function.statements:
-        if statement.line > (last.end_lineno or last.lineno):
-            step = replace(moments[-1].step, statement=statement, bindings={})
-            text, shape = statement.text, statement.shape
-            yield Line(step, statement.line, text, shape, None, (), {}, "unreached")
+    for step in undone.steps[len(undone.moments) :]:
+        each = step.statement
+        yield Line(step, each.line, each.text, each.shape, None, (), {}, "unreached")
     node = function.returned
     yield Line(None, node.lineno, function.text(node), "", None, (), {}, "unreached")
 
@@ -332,21 +329,3 @@ def defaults_of(function: Function, module: Names) -> Names:
         name: eval(compiled(ast.Expression(default), "eval"), dict(module))
         for name, default in found.items()
     }
-
-
-def by_name(target: Target, returned: Any) -> dict[str, Any]:
-    """The gradients that a backward returned, by the name of the argument or parameter."""
-    wanted = [*target.wrt, *target.params]
-    if isinstance(returned, Mapping):
-        found = cast(Mapping[str, Any], returned)
-        return {name: found.get(name) for name in wanted}
-    parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
-    if target.kind == "model":  # A block keeps the gradients of its parameters elsewhere.
-        return dict(zip(target.wrt, parts, strict=True))
-    if len(parts) != len(wanted):
-        # An argument that was None has None for a gradient.
-        parts = [part for part in parts if part is not None]
-    if len(parts) != len(wanted):
-        each = f"a gradient for each of {', '.join(wanted)}"
-        raise ValueError(f"{each} is to be returned, {len(wanted)} in all, not {len(parts)}")
-    return dict(zip(wanted, parts, strict=True))

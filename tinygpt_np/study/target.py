@@ -1,8 +1,8 @@
 """What can be studied: a forward, its backwards, and a call of them at generic values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -41,3 +41,24 @@ class Target:
     given: Callable[[], Names] = dict
     functions: tuple[Callable[..., Any], ...] = ()
     others: tuple["Target", ...] = ()
+
+
+def by_name(target: Target, returned: Any) -> dict[str, Any]:
+    """The gradients that a backward returned, by the name of the argument or parameter."""
+    wanted = [*target.wrt, *target.params]
+    if isinstance(returned, Mapping):
+        found = cast(Mapping[str, Any], returned)
+        keys = {name: name if name in found else f"d{name}" for name in wanted}
+        if not {*keys.values()} & {*found}:
+            raise ValueError(f"the keys must be {', '.join(wanted)}, not {', '.join(found)}")
+        return {name: found.get(key) for name, key in keys.items()}
+    parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
+    if target.kind == "model":  # A block keeps the gradients of its parameters elsewhere.
+        return dict(zip(target.wrt, parts, strict=True))
+    if len(parts) != len(wanted):
+        # An argument that was None has None for a gradient.
+        parts = [part for part in parts if part is not None]
+    if len(parts) != len(wanted):
+        each = f"a gradient for each of {', '.join(wanted)}"
+        raise ValueError(f"{each} is to be returned, {len(wanted)} in all, not {len(parts)}")
+    return dict(zip(wanted, parts, strict=True))

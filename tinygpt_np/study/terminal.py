@@ -34,7 +34,7 @@ def draw(sheet: Sheet, width: int) -> Group:
     parts += problems(proof)
     if len(sheet.proofs) > 1:
         parts += [Text(), *closed_form(sheet)]
-    parts += [Text(), summary(sheet), *other_calls(sheet)]
+    parts += [Text(), summary(sheet), *other_calls(sheet), *remarks(sheet)]
     if target.kind != "own":
         parts.append(Text(f"tinygpt study {target.name} --line N opens a line", style="dim"))
     return Group(*parts)
@@ -120,16 +120,20 @@ def backward_cells(sheet: Sheet, line: Line) -> Iterator[Cells]:
         yield number, text, line.shape, "", "", verdict_of(line, None)
     for gradient in gradients:
         name = "" if gradient.name in line.text and len(gradients) == 1 else gradient.name
-        shape = (
-            line.shape
-            if gradient is gradients[0] and line.shape
-            else shape_text(np.shape(gradient.expected.value))
-        )
+        shape = shape_of(line if gradient is gradients[0] else None, gradient)
         yield (
             number, text if number else Text(f"  {name}", style="dim"), shape,
             norm(gradient.expected.value), norm(gradient.found), verdict_of(line, gradient),
         )  # fmt: skip
         number = ""
+
+
+def shape_of(line: Line | None, gradient: Gradient) -> str:
+    """The shape of a gradient: in letters, if the line states it; as it is, if that is wrong."""
+    wanted, found = np.shape(gradient.expected.value), np.shape(gradient.found)
+    if gradient.status == "wrong" and found != wanted:
+        return shape_text(found)
+    return line.shape if line and line.shape else shape_text(wanted)
 
 
 def norm(array: Any) -> str:
@@ -146,6 +150,8 @@ def verdict_of(line: Line, gradient: Gradient | None) -> Text:
     )
     if gradient is not None and gradient.status == "right":
         status = "right"
+    if line.step is None and status == "inherited":  # It stands on the line that set it.
+        return Text("✗ as above", style="yellow")
     words = {
         "right": digits(gradient), "wrong": "wrong", "inherited": line.says,
         "odd": "odd", "begun": "begun", "unreached": "not reached", "": "",
@@ -173,7 +179,8 @@ def problems(proof: Proof) -> Iterator[Text]:
             if line.fused:
                 yield Text(f"  verified together with it: {', '.join(line.fused)}")
         elif line.status == "odd":
-            yield Text(f"\nline {line.line}: {line.says}; no gradient suffers", style="yellow")
+            suffers = "; no result suffers" if proof.ok else ""
+            yield Text(f"\nline {line.line}: {line.says}{suffers}", style="yellow")
     blamed = {n for line in proof.lines if line.status == "wrong" for n in wrong_names(line)}
     later = [n for line in proof.lines if line.status == "inherited" for n in wrong_names(line)]
     others = [name for name in dict.fromkeys(later) if name not in blamed]
@@ -225,3 +232,19 @@ def other_calls(sheet: Sheet) -> Iterator[Text]:
         yield Text(f"{other.target.title}: ").append(summary(other))
         for proof in other.proofs:
             yield from problems(proof)
+
+
+def remarks(sheet: Sheet) -> Iterator[Text]:
+    """What would make more of it, where functions are the user's own."""
+    if any(gradient.row.oracle == "Richardson" for gradient in sheet.judged):
+        yield Text(
+            "measured by differences, for forward does not take complex numbers; np.abs does that, "
+            "and an np.zeros(…) without dtype=x.dtype",
+            style="dim",
+        )
+    lines = [line for proof in sheet.proofs for line in proof.lines if line.step is not None]
+    if not any(line.gradients for line in lines):
+        yield Text(
+            "no line sets a d<name> of a name of forward, so only what is returned is judged",
+            style="dim",
+        )

@@ -63,13 +63,14 @@ class Trace:
         assert value is not None
         self.returned_code = compiled(ast.Expression(value), "eval")
         try:
-            for step in unrolled(function, names):
-                self.steps.append(step)
-                self.before.append(self.fresh(names))
-                line = step.statement.line
-                step.run(names)
-            line = function.returned.lineno
-            self.returned: Any = eval(self.returned_code, names)
+            with np.errstate(all="ignore"):  # What is not finite is told by whoever reads it.
+                for step in unrolled(function, names):
+                    self.steps.append(step)
+                    self.before.append(self.fresh(names))
+                    line = step.statement.line
+                    step.run(names)
+                line = function.returned.lineno
+                self.returned: Any = eval(self.returned_code, names)
         except Exception as error:
             raised = f"{function.name} raises {type(error).__name__}: {error}"
             raise StudyError(f"{function.where}, line {line}: {raised}") from None

@@ -86,6 +86,9 @@ class Truth:
             raise StudyError(f"{line}: forward must return (out, saved), out an array of floats")
         self.saved: Any = returned[1]
         self.out = np.asarray(self.trace.output(returned))
+        if not np.isfinite(self.out).all():
+            where = f"{target.forward.where}: the output of {target.forward.name} is not finite"
+            raise StudyError(f"{where}; what it is given is random, of order one, of either sign")
         if target.functions:
             self.check_that_it_runs_so()
         # As everywhere in the checks: random, so that nothing cancels that should not.

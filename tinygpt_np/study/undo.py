@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygpt_np.study.source import Function, Statement
 from tinygpt_np.study.target import Tensors
-from tinygpt_np.study.trace import Names, Step, compiled, unrolled
+from tinygpt_np.study.trace import Names, Step, compiled, module_of, unrolled
 
 # What a step adds to a gradient is kept under a name that no source can have.
 ADDED = "what is added"
@@ -34,13 +34,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class Undone:
-    """A backward that was run. names: what was known before each moment, and at the end.
-    last: the names that the return reads. returned: what it returned; error: what that raised.
+    """A backward that was run. names: what was known before each moment, and at the end. steps: all
+    that there are to run; result: the expression that it returns. last: the names that the return
+    reads. returned: what it returned; error: what that raised.
     """
 
     moments: tuple[Moment, ...]
     names: tuple[Names, ...]
     last: frozenset[str]
+    steps: tuple[Step, ...]
+    result: ast.expr
     returned: Any
     error: str = ""
 
@@ -48,6 +51,12 @@ class Undone:
     def raised(self) -> bool:
         """Whether it did not get as far as its return."""
         return bool(self.moments) and bool(self.moments[-1].error)
+
+    def again(self, start: int, changed: Names) -> Any:
+        """What would be returned, had some names held something else before a moment; or None."""
+        names = {**kept(self.names[start], self.names[start]), **changed}
+        names |= {n: copy.copy(cast(Names, v)) for n, v in names.items() if isinstance(v, dict)}
+        return rerun(self.steps[start:], names, self.result)
 
     def sets(self, index: int) -> tuple[str, ...]:
         return self.moments[index].step.statement.sets
@@ -75,6 +84,26 @@ class Undone:
         return sorted(found)
 
 
+def left(function: Function, moments: Sequence[Moment]) -> Iterator[Step]:
+    """The steps that did not run, where one raised."""
+    if moments and moments[-1].error:
+        last = moments[-1].step.statement.node
+        for each in function.statements:
+            if each.line > (last.end_lineno or last.lineno):
+                yield Step(len(moments), each, {}, compiled(module_of(each.node), "exec"))
+
+
+def rerun(steps: Sequence[Step], names: Names, returned: ast.expr) -> Any:
+    """What is returned once some steps have run; None where one raises."""
+    try:
+        with np.errstate(all="ignore"):
+            for step in steps:
+                step.run(names)
+            return eval(compiled(ast.Expression(returned), "eval"), names)
+    except Exception:
+        return None
+
+
 def undo(function: Function, module: Names, args: Names) -> Undone:
     """Runs a backward up to its end, or to the step that raises."""
     names = {**module, **args}
@@ -82,9 +111,12 @@ def undo(function: Function, module: Names, args: Names) -> Undone:
     given = [*arrays_in([value for value in args.values() if not isinstance(value, dict)])]
 
     def undone(returned: Any = None, error: str = "") -> Undone:
-        after = (*before, names)
+        after, value = (*before, names), function.returned.value
+        assert value is not None
         last = function.statement(function.returned).mentions
-        return Undone(tuple(seen(moments, after, last)), after, last, returned, error)
+        ran = tuple(seen(moments, after, last))
+        steps = (*(moment.step for moment in moments), *left(function, moments))
+        return Undone(ran, after, last, steps, value, returned, error)
 
     for step in unrolled(function, names):
         before.append(kept(names, names))

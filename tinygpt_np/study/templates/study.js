@@ -123,7 +123,8 @@ function focusName(name) {
 // Modes
 
 const modes = document.getElementById("modes");
-modes.hidden = modes.elements.mode.length === undefined;  // Reading is all that it has.
+// One of it alone is no choice.
+modes.hidden = modes.elements.mode.length === undefined;
 document.querySelector(".needs-script").hidden = false;
 
 modes.addEventListener("change", () => {
