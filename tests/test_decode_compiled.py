@@ -19,7 +19,8 @@ from tinygpt_np.kernels.matmul import PANEL
 
 B, V, BLOCK = 3, 11, 9
 CONFIG = GPTConfig(vocab_size=V, block_size=BLOCK, n_layer=3, n_head=2, n_embd=10, bias=True)
-TEXT = np.random.default_rng(5).integers(0, V, (7, 4 * PANEL))
+# Long enough for three windows and more where a panel is narrow, as without AVX-512.
+TEXT = np.random.default_rng(5).integers(0, V, (7, 5 * PANEL))
 # Besides CONFIG: a block of one token, of fewer than are left, around a panel's width; heads of
 # prime size, and wider than a panel; a width of whole vectors.
 CONFIGS = {
