@@ -232,3 +232,91 @@ def backward(dy, saved):
     return dx
 """
     assert study(own(written(tmp_path, text), "x (N, C)")).ok
+
+
+INLINE = """
+import numpy as np
+
+
+def forward(x, w):
+    p = np.tanh(x @ w)
+    return p, (x, w, p)
+
+
+def backward(dp, saved):
+    x, w, p = saved
+    dz = dp * (1 {sign} p * p)
+    dw = x.T @ dz
+    dx = dz @ w.T
+    return {returned}
+"""
+SHAPES = "x (N, C), w (C, K)"
+
+
+def inline(folder: Path, sign: str = "-", returned: str = "dx, dw") -> str:
+    return written(folder, INLINE.format(sign=sign, returned=returned))
+
+
+def test_what_several_wrong_gradients_are_made_of_is_blamed_for_them(tmp_path: Path) -> None:
+    # Nothing in forward is called z, so dz has no truth of its own.
+    assert study(own(inline(tmp_path), SHAPES)).ok
+    (proof,) = study(own(inline(tmp_path, sign="+"), SHAPES)).proofs
+    (wrong,) = [line for line in proof.lines if line.status == "wrong"]
+    assert wrong.text == "dz = dp * (1 + p * p)"
+    assert wrong.says == "most likely here: all that is made of it is wrong (dw, dx)"
+
+
+@pytest.mark.parametrize("returned", ['{"x": dx, "w": dw}', '{"dx": dx, "dw": dw}'])
+def test_a_dict_may_be_by_the_names_or_by_their_gradients(tmp_path: Path, returned: str) -> None:
+    assert study(own(inline(tmp_path, returned=returned), SHAPES)).ok
+
+
+def test_other_keys_are_told(tmp_path: Path) -> None:
+    (proof,) = study(own(inline(tmp_path, returned='{"a": dx, "b": dw}'), SHAPES)).proofs
+    assert proof.first_wrong is not None
+    assert proof.first_wrong.says == "the keys must be x, w, not a, b"
+
+
+def test_a_helper_of_the_same_name_as_in_forward_is_not_to_blame(tmp_path: Path) -> None:
+    text = """
+import numpy as np
+
+
+def forward(x):
+    part = x * x
+    y = np.sin(part)
+    return y, x
+
+
+def backward(dy, saved):
+    x = saved
+    part = np.cos(x * x)
+    dx = dy * part
+    return dx
+"""
+    (proof,) = study(own(written(tmp_path, text), "x (N, C)")).proofs
+    assert [line.text for line in proof.lines if line.status == "wrong"] == ["dx = dy * part"]
+
+
+def test_what_is_not_returned_has_no_gradient(tmp_path: Path) -> None:
+    text = SCALE.format(more=", mask").replace("* 3", "* mask").replace("()", "mask")
+    text = text.replace("dx = dy", "mask = saved\n    dx = dy")
+    target = own(written(tmp_path, text), "x (N, C), mask (N, C)")
+    assert target.wrt == ("x",)
+    assert study(target).ok
+
+
+def test_sizes_may_be_numbers(tmp_path: Path) -> None:
+    args = own(written(tmp_path, SCALE.format(more="")), "x (N, 3, C)").args
+    assert args["x"].shape[1] == 3
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    text = "\ufeff" + FORWARD + RIGHT
+    assert study(own(written(tmp_path, text))).ok
+
+
+def test_an_output_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    text = "import numpy as np\n" + SCALE.format(more="").replace("x * 3", "np.log(x)")
+    with pytest.raises(StudyError, match=r"output of forward is not finite; .* of either sign"):
+        study(own(written(tmp_path, text), "x (N, C)"))

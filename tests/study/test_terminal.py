@@ -119,3 +119,28 @@ def test_in_a_narrow_terminal_the_backward_stands_below() -> None:
     assert text.index("exps = np.exp(shifted)") < text.index("dshifted = dexps * exps")
     assert "exps = np.exp(shifted)" in line_of(text, "27")
     assert "dshifted" not in line_of(text, "27 ")
+
+
+def test_that_differences_had_to_do_is_remarked(tmp_path: Path) -> None:
+    text = FORWARD.replace("xhat * weight + bias", "np.abs(xhat) * weight + bias") + WRONG
+    text = text.replace(
+        "std = np.sqrt(", "out = np.zeros(x.shape)\n    out[...] = x\n    std = np.sqrt("
+    )
+    text = text.replace("xhat = centered / std", "xhat = (out - mean) / std", 1)
+    assert "measured by differences" in shown(study(own(written(tmp_path, text))))
+
+
+def test_that_no_line_could_be_paired_is_remarked(tmp_path: Path) -> None:
+    text = """
+def forward(x):
+    y = x * 3
+    return y, ()
+
+
+def backward(gradient, saved):
+    result = gradient * 3
+    return result
+"""
+    sheet = study(own(written(tmp_path, text), "x (N, C)"))
+    assert sheet.ok
+    assert "no line sets a d<name>" in shown(sheet)

@@ -296,7 +296,7 @@ def note_manners(lines: list[Line], truth: Truth, callable_: Callable[..., Any])
         target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
     )
     try:
-        ran = Run(trial, callable_)
+        ran = Run(trial, lambda dout, saved: by_name(target, callable_(dout, saved)))
         problems, gradients = dict(ran.problems), ran.gradients
     except Exception as error:
         problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}
