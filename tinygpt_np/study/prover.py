@@ -295,8 +295,12 @@ def note_manners(lines: list[Line], truth: Truth, callable_: Callable[..., Any])
     trial = Trial(
         target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
     )
+
+    def by_their_names(doutput: np.ndarray, saved: Any) -> dict[str, Any]:
+        return by_name(target, callable_(doutput, saved))
+
     try:
-        ran = Run(trial, lambda dout, saved: by_name(target, callable_(dout, saved)))
+        ran = Run(trial, by_their_names)
         problems, gradients = dict(ran.problems), ran.gradients
     except Exception as error:
         problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}
