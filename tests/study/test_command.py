@@ -1,21 +1,15 @@
 """tinygpt study, as a person uses it."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cli.running import error_of
-from own_layer import FORWARD, RIGHT, WRONG, WRONG_LINE, written
-from tiny import COMMAND
+from own_layer import FORWARD, RIGHT, WRONG, written
 
 from tinygpt_np import cli
-from tinygpt_np.study import book, targets
+from tinygpt_np.study import targets
 
 
 @pytest.fixture(autouse=True)
@@ -79,69 +73,10 @@ def test_its_arguments_may_be_described(folder: Path, capsys: pytest.CaptureFixt
     assert "every one right" in said(capsys, written(folder, text), "--args", described)
 
 
-def test_pages_are_written_to_a_new_folder(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = said(capsys, "linear", "--html", "pages")
-    assert out.split() == ["written", "pages/linear.html"]
-    assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
-
-
-def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["study", written(folder, FORWARD + WRONG), "--html", "pages"])
-    assert stop.value.code == 1
-    assert len(list((folder / "pages").glob("*.html"))) == 2
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "dx = dxhat * np.nan", "dx = dxhat / 0", "dx = dxhat.sum(axis=0)", "dx = None",
-        "dx = dxhat @ dxhat", "dxhat = dxhat * 1e300 * 1e300; dx = dxhat",
-    ],
-)  # fmt: skip
-def test_a_page_can_be_written_however_wrong_it_is(folder: Path, line: str) -> None:
-    text = FORWARD + WRONG.replace(WRONG_LINE, line)
-    with pytest.raises(SystemExit) as stop, np.errstate(all="ignore"):
-        cli.main(["study", written(folder, text), "--html", "pages"])
-    assert stop.value.code == 1
-    assert len(list((folder / "pages").glob("*.html"))) == 2
-
-
 def test_the_other_ways_to_call_an_operation_are_studied_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert "linear-no-bias: 3 verdicts, every one right" in said(capsys, "linear")
-
-
-def test_pages_never_overwrite_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "pages").mkdir()
-    (folder / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
-    message = error_of(capsys, "study", "linear", "--html", "pages")
-    assert "pages is not empty" in message
-    assert [path.name for path in (folder / "pages").iterdir()] == ["notes.txt"]
-
-
-def test_a_folder_that_cannot_be_made_is_told_before_the_work(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "file").write_text("", encoding="utf-8")
-    monkeypatch.setattr("tinygpt_np.study.command.pages", None)
-    assert "cannot be made" in error_of(capsys, "study", "linear", "--html", "file/pages")
-
-
-def test_work_that_is_stopped_leaves_no_empty_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*anything: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(book, "write", stop)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["study", "linear", "--html", "pages"])
-    assert stopped.value.code == 130
-    assert not (folder / "pages").exists()
 
 
 @pytest.mark.parametrize(
@@ -165,23 +100,6 @@ def test_bad_input_is_one_clear_sentence(
     flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert message in error_of(capsys, "study", *flags)
-
-
-def test_pages_are_served_until_ctrl_c() -> None:
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    arguments = ["study", "linear", "--serve", "--port", "0"]
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
-    ) as served:
-        assert served.stdout is not None
-        address = served.stdout.readline().split()[1]
-        with urllib.request.urlopen(address, timeout=20) as page:
-            assert b"dproduct" in page.read()
-        time.sleep(0.2)
-        served.send_signal(signal.SIGINT)
-        rest = served.stdout.read()
-    assert "stopped" in rest
-    assert served.returncode == 0
 
 
 def test_a_study_needs_no_compiler() -> None:

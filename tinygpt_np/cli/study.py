@@ -47,11 +47,14 @@ def run_study(job: Study, console: Console) -> None:
     if job.html is not None or job.serve:
         names = targets.NAMES if job.target is None else (job.target,)
         chosen = [command.find(name, job.args, job.seed) for name in names]
+        # They bring what only pages need.
+        from tinygpt_np.study import publish
+
         if job.serve:
-            command.serve(chosen, job.port, job.args, console)
+            publish.serve(chosen, job.port, job.args, console)
             return
         assert job.html is not None
-        right = command.write(chosen, job.html, job.args, console)
+        right = publish.write(chosen, job.html, job.args, console)
     elif job.all:
         right = command.show_all(job.seed, console)
     elif everything:
