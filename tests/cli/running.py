@@ -12,6 +12,12 @@ def train_tiny(*flags: str) -> None:
     cli.main(["train", "--data", "text.txt", *TINY, *flags])
 
 
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that must succeed says."""
+    cli.main(list(arguments))
+    return capsys.readouterr().out
+
+
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What a command that must fail says; one paragraph, no traceback."""
     with pytest.raises(SystemExit) as stop:

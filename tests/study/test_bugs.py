@@ -3,7 +3,6 @@
 import ast
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from house import OPERATIONS, TESTS
@@ -122,19 +121,6 @@ def test_where_another_line_is_blamed_the_one_with_the_mistake_has_no_verdict_or
             if line.line == bug.mutation.line and line.text == bug.mutation.after:
                 accused = bug.blamed.line == line.line
                 assert accused or line.status in ("", "right", "begun"), bug.mutation
-
-
-def test_a_bug_says_itself_whether_it_is_blamed_rightly(every: list[Bug]) -> None:
-    for bug in every:
-        rightly = bug.blamed is None or is_verified_with_the_variable(bug, bug.blamed)
-        assert bug.is_blamed_rightly == rightly, bug.mutation
-
-
-def test_a_bug_that_is_blamed_on_another_variable_says_so(visible: list[Bug]) -> None:
-    for bug in visible:
-        assert bug.blamed is not None
-        elsewhere = replace(bug.mutation, before="nobody = dy", line=1)
-        assert not replace(bug, mutation=elsewhere).is_blamed_rightly
 
 
 def test_in_backwards_that_go_line_for_line_the_line_is_blamed(visible: list[Bug]) -> None:

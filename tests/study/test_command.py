@@ -5,78 +5,69 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.running import error_of
+from cli.running import error_of, said
 from own_layer import FORWARD, RIGHT, WRONG, written
 
 from tinygpt_np import cli
 from tinygpt_np.study import targets
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "180")
-    return tmp_path
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    cli.main(["study", *arguments])
-    return capsys.readouterr().out
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def test_without_a_target_there_is_a_list(capsys: pytest.CaptureFixture[str]) -> None:
-    out = said(capsys)
+    out = said(capsys, "study")
     assert all(name in out for name in targets.NAMES)
     assert "tinygpt study mylayer.py:forward,backward" in out
 
 
 def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    out = said(capsys, "linear")
+    out = said(capsys, "study", "linear")
     assert "dx = dproduct @ weight.T" in out
     assert "4 verdicts, every one right" in out
 
 
 def test_a_line_is_opened(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "rule: matrix product" in said(capsys, "linear", "--line", "41")
+    assert "rule: matrix product" in said(capsys, "study", "linear", "--line", "41")
 
 
 def test_the_seed_is_that_of_the_values(capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "linear") != said(capsys, "linear", "--seed", "5")
-    assert "seed=5" in said(capsys, "linear", "--seed", "5")
+    assert said(capsys, "study", "linear") != said(capsys, "study", "linear", "--seed", "5")
+    assert "seed=5" in said(capsys, "study", "linear", "--seed", "5")
 
 
 def test_all_are_shown_a_line_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
-    out = said(capsys, "--all")
+    out = said(capsys, "study", "--all")
     assert out.count("every one right") == 2
 
 
 def test_a_right_layer_of_ones_own_is_no_error(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "every one right" in said(capsys, written(folder, FORWARD + RIGHT))
+    assert "every one right" in said(capsys, "study", written(workplace, FORWARD + RIGHT))
 
 
-def test_a_wrong_one_exits_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_one_exits_with_1(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["study", written(folder, FORWARD + WRONG)])
+        cli.main(["study", written(workplace, FORWARD + WRONG)])
     assert stop.value.code == 1
     assert "likely cause: a mean or sum is missing" in capsys.readouterr().out
 
 
-def test_its_arguments_may_be_described(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_arguments_may_be_described(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = (FORWARD + RIGHT).replace('"""x (N, C), weight (C,), bias (C,) -> y (N, C)"""', "")
     described = "x (N, C), weight (C,), bias (C,)"
-    assert "every one right" in said(capsys, written(folder, text), "--args", described)
+    assert "every one right" in said(capsys, "study", written(workplace, text), "--args", described)
 
 
 def test_the_other_ways_to_call_an_operation_are_studied_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert "linear-no-bias: 3 verdicts, every one right" in said(capsys, "linear")
+    assert "linear-no-bias: 3 verdicts, every one right" in said(capsys, "study", "linear")
 
 
 @pytest.mark.parametrize(

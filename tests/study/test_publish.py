@@ -9,40 +9,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.running import error_of
+from cli.running import error_of, said
 from own_layer import FORWARD, WRONG, WRONG_LINE, written
 from tiny import COMMAND
 
 from tinygpt_np import cli
 from tinygpt_np.study import book, publish, targets
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, and a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "180")
-    return tmp_path
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    cli.main(["study", *arguments])
-    return capsys.readouterr().out
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def test_pages_are_written_to_a_new_folder(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = said(capsys, "linear", "--html", "pages")
+    out = said(capsys, "study", "linear", "--html", "pages")
     assert out.split() == ["written", "pages/linear.html"]
-    assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
+    assert "dproduct" in (workplace / "pages" / "linear.html").read_text(encoding="utf-8")
 
 
-def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> None:
+def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(workplace: Path) -> None:
     with pytest.raises(SystemExit) as stop:
-        cli.main(["study", written(folder, FORWARD + WRONG), "--html", "pages"])
+        cli.main(["study", written(workplace, FORWARD + WRONG), "--html", "pages"])
     assert stop.value.code == 1
-    assert len(list((folder / "pages").glob("*.html"))) == 2
+    assert len(list((workplace / "pages").glob("*.html"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -52,32 +41,34 @@ def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> Non
         "dx = dxhat @ dxhat", "dxhat = dxhat * 1e300 * 1e300; dx = dxhat",
     ],
 )  # fmt: skip
-def test_a_page_can_be_written_however_wrong_it_is(folder: Path, line: str) -> None:
+def test_a_page_can_be_written_however_wrong_it_is(workplace: Path, line: str) -> None:
     text = FORWARD + WRONG.replace(WRONG_LINE, line)
     with pytest.raises(SystemExit) as stop, np.errstate(all="ignore"):
-        cli.main(["study", written(folder, text), "--html", "pages"])
+        cli.main(["study", written(workplace, text), "--html", "pages"])
     assert stop.value.code == 1
-    assert len(list((folder / "pages").glob("*.html"))) == 2
+    assert len(list((workplace / "pages").glob("*.html"))) == 2
 
 
-def test_pages_never_overwrite_anything(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "pages").mkdir()
-    (folder / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
+def test_pages_never_overwrite_anything(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "pages").mkdir()
+    (workplace / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
     message = error_of(capsys, "study", "linear", "--html", "pages")
     assert "pages is not empty" in message
-    assert [path.name for path in (folder / "pages").iterdir()] == ["notes.txt"]
+    assert [path.name for path in (workplace / "pages").iterdir()] == ["notes.txt"]
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "file").write_text("", encoding="utf-8")
+    (workplace / "file").write_text("", encoding="utf-8")
     monkeypatch.setattr("tinygpt_np.study.publish.pages", None)
     assert "cannot be made" in error_of(capsys, "study", "linear", "--html", "file/pages")
 
 
 def test_work_that_is_stopped_leaves_no_empty_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*anything: object) -> None:
         raise KeyboardInterrupt
@@ -86,7 +77,7 @@ def test_work_that_is_stopped_leaves_no_empty_folder(
     with pytest.raises(SystemExit) as stopped:
         cli.main(["study", "linear", "--html", "pages"])
     assert stopped.value.code == 130
-    assert not (folder / "pages").exists()
+    assert not (workplace / "pages").exists()
 
 
 def test_pages_are_served_until_ctrl_c() -> None:
@@ -107,11 +98,14 @@ def test_pages_are_served_until_ctrl_c() -> None:
 
 
 def test_several_pages_are_worked_out_in_processes_and_stand_in_order(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
-    assert said(capsys, "--all", "--html", "pages").split() == ["written", "pages/index.html"]
-    index = (folder / "pages" / "index.html").read_text(encoding="utf-8")
+    assert said(capsys, "study", "--all", "--html", "pages").split() == [
+        "written",
+        "pages/index.html",
+    ]
+    index = (workplace / "pages" / "index.html").read_text(encoding="utf-8")
     assert index.index("linear.html") < index.index("bigram.html")
 
 

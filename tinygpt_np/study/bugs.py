@@ -1,6 +1,5 @@
 """What each planted bug reddens: the mutants of the gradient checks, proven line by line."""
 
-import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ from tinygpt_np.gradcheck.sites import Site, sites
 from tinygpt_np.study import targets
 from tinygpt_np.study.proof import Line, Proof
 from tinygpt_np.study.prover import prove
-from tinygpt_np.study.source import Statement
 from tinygpt_np.study.truth import Truth
 
 
@@ -29,25 +27,6 @@ class Bug:
     def blamed(self) -> Line | None:
         """The first line that is wrong."""
         return self.proof.first_wrong
-
-    @property
-    def is_blamed_rightly(self) -> bool:
-        """Whether that sets the name with the mistake, or one that is verified together with it."""
-        line, names = self.blamed, self.mistaken
-        if line is None:
-            return bool(self.reason)
-        if line.step is None:
-            return self.mutation.line in (line.line, 0)
-        return bool(names & {*line.step.statement.sets, *line.fused})
-
-    @property
-    def mistaken(self) -> set[str]:
-        """The names that the mutated statement sets."""
-        try:
-            tree = ast.parse(self.mutation.before)
-        except SyntaxError:
-            return set()
-        return {name for node in tree.body for name in Statement(node, "", "").sets}
 
 
 def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
