@@ -213,6 +213,7 @@ def test_what_is_no_gradient_and_spoils_nothing_is_odd_and_counted(tmp_path: Pat
     sheet = study(own(written(tmp_path, text), "x (N, C)"))
     assert sheet.ok
     assert [(g.name, g.status) for g in sheet.judged] == [("dz", "odd"), ("dx", "right")]
+    assert sheet.worst < 1e-12  # Of what is odd, and is no result, the error is none.
 
 
 def test_a_generator_is_replayed(tmp_path: Path) -> None:

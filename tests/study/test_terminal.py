@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from rich.console import Console
 from tinygpt_np import ops
 from tinygpt_np.study import targets
 from tinygpt_np.study.own import own
+from tinygpt_np.study.page import page
 from tinygpt_np.study.sheet import Sheet, study
+from tinygpt_np.study.source import find
 from tinygpt_np.study.terminal import draw
 
 
@@ -144,3 +147,24 @@ def backward(gradient, saved):
     sheet = study(own(written(tmp_path, text), "x (N, C)"))
     assert sheet.ok
     assert "no line sets a d<name>" in shown(sheet)
+
+
+def test_a_gradient_of_the_wrong_shape_is_shown_with_the_shape_it_has(tmp_path: Path) -> None:
+    wrong = WRONG.replace("dx = dxhat / std", "dx = dxhat.sum(axis=0)")
+    line = line_of(shown(study(own(written(tmp_path, FORWARD + wrong)))), "dx = dxhat.sum(axis=0)")
+    assert re.search(r"dx = dxhat.sum\(axis=0\) +8 ", line)
+
+
+def test_what_is_wrong_in_another_call_of_the_operation_is_told() -> None:
+    target, other = targets.operation("dropout"), targets.operation("dropout-no-mask")
+    text = "\n".join(other.backwards[0].lines).replace("dx = dy.copy() if", "dx = 2 * dy if")
+    other = replace(other, backwards=(find(text, "backward", other.where),), functions=())
+    found = study(replace(target, others=(other,)))
+    assert not found.ok
+    assert found.proofs[0].ok
+    told = shown(found).split("dropout-no-mask: ")[1]
+    assert "1 line wrong" in told
+    assert "dx: off by 1 of its norm" in told
+    assert page(found, [])["others"] == [
+        {"title": "dropout-no-mask", "says": "line 36: dx: off by 1 of its norm"}
+    ]
