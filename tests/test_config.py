@@ -112,6 +112,19 @@ RECIPES: dict[str, dict[str, Any]] = {
         "max_iters": 5000, "dropout": 0.2, "learning_rate": 3e-4, "min_lr": 3e-4,
         "warmup_iters": 0, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.01, "grad_clip": 0.0,
     },
+    "gpt2-124m": {
+        "n_layer": 12, "n_head": 12, "n_embd": 768, "block_size": 1024, "batch_size": 12,
+        "gradient_accumulation_steps": 40, "max_iters": 600000, "lr_decay_iters": 600000,
+        "learning_rate": 6e-4, "min_lr": 6e-5, "warmup_iters": 2000, "beta1": 0.9, "beta2": 0.95,
+        "weight_decay": 0.1, "grad_clip": 1.0, "dropout": 0.0, "bias": False, "tokenizer": "gpt2",
+        "eval_interval": 1000,
+    },
+    "finetune-shakespeare": {
+        "block_size": 1024, "batch_size": 1, "gradient_accumulation_steps": 32, "max_iters": 20,
+        "learning_rate": 3e-5, "min_lr": 3e-5, "warmup_iters": 0, "eval_interval": 5,
+        "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1, "grad_clip": 1.0, "dropout": 0.0,
+        "tokenizer": "gpt2",
+    },
 }  # fmt: skip
 
 
@@ -121,8 +134,8 @@ def test_a_preset_is_the_published_recipe(name: str) -> None:
     assert {field: preset[field] for field in RECIPES[name]} == RECIPES[name]
 
 
-def test_there_are_four_presets() -> None:
-    assert set(PRESETS) == {"cpu", "lecture-small", "lecture", "smoke"}
+def test_the_presets_are_these() -> None:
+    assert set(PRESETS) == {*RECIPES, "smoke"}
 
 
 def test_the_defaults_are_preset_cpu() -> None:

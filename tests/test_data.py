@@ -13,7 +13,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygpt_np import CharTokenizer, data
+from tinygpt_np import data
 from tinygpt_np.data import DataError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -123,19 +123,19 @@ def test_one_fewer_than_the_error_calls_enough_is_too_short(block_size: int) -> 
 def characters_called_enough(block_size: int) -> int:
     with pytest.raises(DataError, match="too short") as caught:
         data.split(np.zeros(5), block_size)
-    found = re.search(r"(\d+) characters in all are enough", str(caught.value))
+    found = re.search(r"(\d+) tokens in all are enough", str(caught.value))
     assert found
     return int(found[1])
 
 
 def test_too_short_a_text_says_which_split_is_how_short() -> None:
-    with pytest.raises(DataError, match="its validation split has 3 characters") as caught:
+    with pytest.raises(DataError, match="its validation split has 3 tokens") as caught:
         data.split(np.zeros(30), block_size=7)
     assert "block_size=7 needs 8" in str(caught.value)
 
 
 def test_a_text_too_short_to_train_on_names_the_training_split() -> None:
-    with pytest.raises(DataError, match="its training split has 0 characters"):
+    with pytest.raises(DataError, match="its training split has 0 tokens"):
         data.split(np.zeros(1), block_size=1)
 
 
@@ -199,12 +199,6 @@ def test_windows_are_as_long_as_the_block_but_for_the_last(length: int, block: i
 def test_windows_come_in_calls_of_bounded_size(length: int, block: int) -> None:
     sizes = [tokens.size for tokens, _ in data.windows(np.arange(length), block)]
     assert max(sizes) <= max(data.EVAL_TOKENS, block)
-
-
-def test_unseen_characters_are_those_that_only_the_validation_split_has() -> None:
-    tokenizer = CharTokenizer("abcxyz")
-    train, val = tokenizer.encode("abca"), tokenizer.encode("zaxzb")
-    assert data.unseen_in_training(train, val, tokenizer) == "xz"
 
 
 # The embedded corpus

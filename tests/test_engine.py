@@ -11,7 +11,7 @@ import pytest
 from compare import relative_error
 from tiny import TEXT
 
-from tinygpt_np import engine
+from tinygpt_np import dataset, engine
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.data import Corpus
 from tinygpt_np.engine import NumPyEngine
@@ -120,11 +120,11 @@ def test_the_memory_announced_is_about_what_is_taken(
         n_embd=192, n_head=4, n_layer=4, block_size=64, batch_size=32, max_iters=2, threads=2,
         backend=backend,
     )  # fmt: skip
-    corpus = Corpus("long", TEXT * 60)
+    found = dataset.from_corpus(Corpus("long", TEXT * 60))
     # Libraries, and what is compiled, are loaded by now.
-    list(Trainer.start(tmp_path / "first", replace(run, n_layer=1), corpus))
+    list(Trainer.start(tmp_path / "first", replace(run, n_layer=1), found))
     tracemalloc.start()
-    trainer = Trainer.start(tmp_path / "run", run, corpus)
+    trainer = Trainer.start(tmp_path / "run", run, found)
     announced = engine.memory_estimate(trainer.model.config, run)
     list(trainer)
     _, peak = tracemalloc.get_traced_memory()

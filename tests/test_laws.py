@@ -32,7 +32,17 @@ from tinygpt_np.gradcheck.cases import CASES, Case
 FLOORS = [
     {"contract", "compiling"},
     {"ops"},
-    {"config", "tokenizer", "data", "checkpoint", "metrics", "generate", "threads"},
+    {
+        "config",
+        "tokenizers",
+        "data",
+        "dataset",
+        "checkpoint",
+        "pretrained",
+        "metrics",
+        "generate",
+        "threads",
+    },
     {"kernels", "optim"},
     {"backend"},
     {"language_model", "decode", "decode_compiled", "model", "bigram"},
@@ -40,7 +50,7 @@ FLOORS = [
     {"engine"},
     {"gradcheck"},
     {"study"},
-    {"train", "sample", "doctor"},
+    {"train", "sample", "prepare", "doctor"},
     {"lecture"},
     {"cli"},
 ]
@@ -56,7 +66,7 @@ def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
     assert (TESTS / "ops" / f"test_{operation}.py").exists()
 
 
-@pytest.mark.parametrize("room", ["", "gradcheck", "study", "cli", "kernels"])
+@pytest.mark.parametrize("room", ["", "gradcheck", "study", "cli", "kernels", "tokenizers"])
 def test_every_module_has_a_test_file_of_its_name(room: str) -> None:
     modules = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
     if room == "cli":

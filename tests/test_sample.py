@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, sample, train
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, dataset, sample, train
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.data import Corpus
+from tinygpt_np.tokenizers import TokenizerError
 
 TEXT = "To be, or not to be:\nthat is the question.\n" * 5
 
@@ -23,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(
         block_size=4, n_layer=1, n_head=2, n_embd=8, batch_size=3, max_iters=2, eval_interval=1
     )
-    for _ in train.Trainer.start(run, config, Corpus("hamlet", TEXT)):
+    for _ in train.Trainer.start(run, config, dataset.from_corpus(Corpus("hamlet", TEXT))):
         pass
     return run
 
@@ -137,18 +138,19 @@ def test_a_vocabulary_of_another_size_than_the_models_is_refused(tmp_path: Path,
     exported = tmp_path / "exported"
     sample.load(run)[0].save(exported)
     (exported / "tokenizer.json").write_text(json.dumps({"vocabulary": ["a", "b", "c"]}))
-    with pytest.raises(CheckpointError, match="has 3 characters, but the model has 18"):
+    with pytest.raises(CheckpointError, match="has 3 tokens, but the model has 18"):
         sample.load(exported)
 
 
 @pytest.mark.parametrize(
-    "content", ["{}", '{"vocabulary": 5}', '{"vocabulary": [1, 2]}', '{"vocabulary": ["a", "a"]}']
+    "content",
+    ['{"type": "char"}', '{"vocabulary": 5}', '{"vocabulary": [1, 2]}', '{"vocabulary": "aa"}'],
 )
 def test_a_file_without_a_vocabulary_is_named(tmp_path: Path, run: Path, content: str) -> None:
     exported = tmp_path / "exported"
     sample.load(run)[0].save(exported)
     (exported / "tokenizer.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json holds no vocabulary"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json holds no vocabulary"):
         sample.load(exported)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from compare import relative_error
 
-from tinygpt_np import checkpoint, data, metrics, train
+from tinygpt_np import checkpoint, data, dataset, metrics, train
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import TrainConfig, generator
 from tinygpt_np.data import Corpus
@@ -22,7 +22,7 @@ from tinygpt_np.optim import AdamW, clip, global_norm, learning_rate_at
 from tinygpt_np.train import NotFiniteError, Trainer
 
 TEXT = "".join(chr(97 + i * i % 13) + " .\n"[i % 3] for i in range(400))
-CORPUS = Corpus("letters", TEXT)
+DATA = dataset.from_corpus(Corpus("letters", TEXT))
 CONFIG = TrainConfig(
     block_size=8, n_layer=2, n_head=2, n_embd=12, dropout=0.25, bias=True,
     batch_size=3, max_iters=10, warmup_iters=2, lr_decay_iters=10, eval_interval=4, seed=5,
@@ -41,11 +41,11 @@ def written(run: Path) -> list[tuple[int, float | None, float | None]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Metrics]]:
     """A run that was never stopped."""
     run = tmp_path_factory.mktemp("runs") / "whole"
-    return run, list(Trainer.start(run, CONFIG, CORPUS))
+    return run, list(Trainer.start(run, CONFIG, DATA))
 
 
 def stop_after(run: Path, steps: int) -> Trainer:
-    trainer = Trainer.start(run, CONFIG, CORPUS)
+    trainer = Trainer.start(run, CONFIG, DATA)
     for _ in islice(trainer, steps):
         pass
     return trainer
@@ -76,12 +76,12 @@ def test_the_picture_shows_the_whole_run(whole: tuple[Path, list[Metrics]]) -> N
 def test_two_runs_with_one_seed_are_the_same_bit_for_bit(
     whole: tuple[Path, list[Metrics]], tmp_path: Path
 ) -> None:
-    again = list(Trainer.start(tmp_path / "again", CONFIG, CORPUS))
+    again = list(Trainer.start(tmp_path / "again", CONFIG, DATA))
     assert losses(again) == losses(whole[1])
 
 
 def test_another_seed_gives_another_run(whole: tuple[Path, list[Metrics]], tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", replace(CONFIG, seed=6), CORPUS)
+    trainer = Trainer.start(tmp_path / "run", replace(CONFIG, seed=6), DATA)
     assert next(iter(trainer)).loss != whole[1][0].loss
 
 
@@ -90,7 +90,7 @@ def test_a_run_stopped_after_any_step_and_saved_goes_on_bit_for_bit(
     whole: tuple[Path, list[Metrics]], tmp_path: Path, steps: int
 ) -> None:
     stop_after(tmp_path / "run", steps).save()
-    resumed = Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
     assert resumed.step == steps
     rest = list(resumed)
     assert losses(rest) == losses(whole[1])[steps:]
@@ -104,7 +104,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(
     stop_after(tmp_path / "run", steps)  # Not saved: what was after the checkpoint is lost.
     with (tmp_path / "run" / metrics.METRICS).open("a") as file:
         file.write('{"step": 99, "lo')  # A line cut short.
-    resumed = Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
     assert resumed.step == at
     list(resumed)
     assert written(tmp_path / "run") == losses(whole[1])
@@ -115,7 +115,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(
 
 def test_a_stop_on_a_step_to_be_evaluated_goes_on_with_the_evaluation(tmp_path: Path) -> None:
     stop_after(tmp_path / "run", 4).save()  # Step 4 is due for evaluation, and not yet evaluated.
-    first = next(iter(Trainer.resume(tmp_path / "run", CONFIG, CORPUS)))
+    first = next(iter(Trainer.resume(tmp_path / "run", CONFIG, DATA)))
     assert first.step == 4
     assert first.val_loss is not None
 
@@ -124,15 +124,15 @@ def test_a_finished_run_goes_on_with_more_steps(
     whole: tuple[Path, list[Metrics]], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    list(Trainer.start(run, replace(CONFIG, max_iters=8), CORPUS))
-    list(Trainer.resume(run, CONFIG, CORPUS))
+    list(Trainer.start(run, replace(CONFIG, max_iters=8), DATA))
+    list(Trainer.resume(run, CONFIG, DATA))
     assert written(run) == losses(whole[1])
     assert train.read_config(run).max_iters == CONFIG.max_iters
 
 
 def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
-    ids, total = trainer.val_ids, 0.0
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    ids, total = trainer.dataset.val, 0.0
     for start in range(0, len(ids) - 1, 8):
         window = ids[start : start + 9]
         total += trainer.model.loss(window[None, :-1], window[None, 1:]) * (len(window) - 1)
@@ -140,14 +140,14 @@ def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) ->
 
 
 def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
-    one = Trainer.start(tmp_path / "one", CONFIG, CORPUS).evaluate()
-    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), CORPUS).evaluate()
+    one = Trainer.start(tmp_path / "one", CONFIG, DATA).evaluate()
+    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), DATA).evaluate()
     assert one == other
 
 
 def test_dropout_does_not_move_the_batches(tmp_path: Path) -> None:
     # One generator per purpose: with and without dropout, the same chunks are drawn.
-    runs = [Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), CORPUS) for p in (0, 0.5)]
+    runs = [Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), DATA) for p in (0, 0.5)]
     for trainer in runs:
         list(islice(trainer, 3))
     states = [str(trainer.data_rng.bit_generator.state) for trainer in runs]
@@ -161,7 +161,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(whole: tuple[Path, list[Metrics
     run = whole[0]
     before = contents(run)
     with pytest.raises(CheckpointError, match=f"{run.name} exists already.*--resume"):
-        Trainer.start(run, CONFIG, CORPUS)
+        Trainer.start(run, CONFIG, DATA)
     assert contents(run) == before
 
 
@@ -170,7 +170,7 @@ def test_a_text_that_is_not_that_of_the_run_is_refused(
     whole: tuple[Path, list[Metrics]], text: str
 ) -> None:
     with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
-        Trainer.resume(whole[0], CONFIG, Corpus("other", text))
+        Trainer.resume(whole[0], CONFIG, dataset.from_corpus(Corpus("other", text)))
 
 
 @pytest.mark.parametrize(("field", "value"), [("n_embd", 24), ("learning_rate", 0.5)])
@@ -180,7 +180,7 @@ def test_a_config_that_was_changed_since_is_refused(
     was = getattr(CONFIG, field)
     message = f"trained with {field} = {was}, and keeps it; to train with {value}, start"
     with pytest.raises(CheckpointError, match=message):
-        Trainer.resume(whole[0], replace(CONFIG, **{field: value}), CORPUS)
+        Trainer.resume(whole[0], replace(CONFIG, **{field: value}), DATA)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"n_layer": 2}', "nonsense"])
@@ -197,7 +197,7 @@ def test_a_run_that_needs_more_memory_than_there_is_is_refused_at_once(
     with pytest.raises(
         ValueError, match=r"would take about [\d,]+ MB, and this machine has [\d,]+ MB"
     ):
-        Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), CORPUS)
+        Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), DATA)
     assert not (tmp_path / "run").exists()
 
 
@@ -208,11 +208,11 @@ def test_a_run_takes_the_steps_that_its_configuration_says(
     config = replace(CONFIG, learning_rate=0.05, grad_clip=0.3, weight_decay=0.2, beta1=0.8)
     # Without biases: the gradient of a key's is nothing but rounding, and Adam enlarges it.
     config = replace(config, backend=backend, bias=backend == "numpy")
-    trainer = Trainer.start(tmp_path / "run", config, CORPUS)
+    trainer = Trainer.start(tmp_path / "run", config, DATA)
     rows = list(trainer)[:-1]
-    ids = trainer.tokenizer.encode(TEXT)
+    ids = trainer.dataset.tokenizer.encode(TEXT)
     ids = ids[: int(0.9 * len(ids))]
-    model = GPT(config.gpt(trainer.tokenizer.vocab_size), config.seed)
+    model = GPT(config.gpt(trainer.dataset.tokenizer.vocab_size), config.seed)
     optimizer = AdamW(model.params, config.beta1, config.beta2, config.weight_decay)
     data_rng, dropout_rng = (generator(config.seed, purpose) for purpose in ("data", "dropout"))
     norms: list[float] = []
@@ -246,7 +246,7 @@ def test_a_finished_run_is_refused_and_left_as_it_is(
     with pytest.raises(
         ValueError, match=f"whole has taken its 10 steps; a larger --max-iters than {max_iters}"
     ):
-        Trainer.resume(whole[0], replace(CONFIG, max_iters=max_iters), CORPUS)
+        Trainer.resume(whole[0], replace(CONFIG, max_iters=max_iters), DATA)
     assert contents(whole[0]) == before
 
 
@@ -254,7 +254,7 @@ def test_a_run_is_not_cut_shorter_than_it_is(tmp_path: Path) -> None:
     stop_after(tmp_path / "run", 7).save()
     before = contents(tmp_path / "run")
     with pytest.raises(ValueError, match="run has taken its 7 steps"):
-        Trainer.resume(tmp_path / "run", replace(CONFIG, max_iters=5), CORPUS)
+        Trainer.resume(tmp_path / "run", replace(CONFIG, max_iters=5), DATA)
     assert contents(tmp_path / "run") == before
 
 
@@ -262,24 +262,24 @@ def test_a_run_stopped_before_its_last_evaluation_goes_on_to_it(
     whole: tuple[Path, list[Metrics]], tmp_path: Path
 ) -> None:
     stop_after(tmp_path / "run", 10).save()
-    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, CORPUS))) == losses(whole[1])[-1:]
+    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == losses(whole[1])[-1:]
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(
     whole: tuple[Path, list[Metrics]], tmp_path: Path
 ) -> None:
-    Trainer.start(tmp_path / "run", CONFIG, CORPUS)
-    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, CORPUS))) == losses(whole[1])
+    Trainer.start(tmp_path / "run", CONFIG, DATA)
+    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == losses(whole[1])
 
 
 def test_a_run_is_trained_by_one_at_a_time(tmp_path: Path) -> None:
     trainer = stop_after(tmp_path / "run", 1)
     with pytest.raises(CheckpointError, match="run is being trained by another process"):
-        Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+        Trainer.resume(tmp_path / "run", CONFIG, DATA)
     with pytest.raises(CheckpointError, match="run is being trained by another process"):
-        Trainer.start(tmp_path / "run", CONFIG, CORPUS)
+        Trainer.start(tmp_path / "run", CONFIG, DATA)
     trainer.lock.release()
-    Trainer.resume(tmp_path / "run", CONFIG, CORPUS)
+    Trainer.resume(tmp_path / "run", CONFIG, DATA)
 
 
 def test_a_damaged_checkpoint_tells_the_way_to_the_one_before(
@@ -289,21 +289,20 @@ def test_a_damaged_checkpoint_tells_the_way_to_the_one_before(
     shutil.copytree(whole[0], run)
     (run / train.CHECKPOINTS / "000010" / "model.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"remove .*000010 to go on from .*000008"):
-        Trainer.resume(run, CONFIG, CORPUS)
+        Trainer.resume(run, CONFIG, DATA)
     shutil.rmtree(run / train.CHECKPOINTS / "000010")
-    assert Trainer.resume(run, CONFIG, CORPUS).step == 8
+    assert Trainer.resume(run, CONFIG, DATA).step == 8
 
 
 def test_a_state_that_lacks_something_is_named(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
     with pytest.raises(CheckpointError, match=r"state\.json is not the state of a training run"):
-        trainer.restore(tmp_path, {"step": 3})
+        train.check_same_run(tmp_path / "run", CONFIG, DATA, tmp_path, {"step": 3})
 
 
 def test_an_optimizer_that_does_not_fit_is_named(
     whole: tuple[Path, list[Metrics]], tmp_path: Path
 ) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
     folder, state = train.last_checkpoint(whole[0])
     del trainer.optimizer.first["wte.weight"]
     with pytest.raises(CheckpointError, match=r"optimizer.safetensors has the tensor first\.wte"):
@@ -313,7 +312,7 @@ def test_an_optimizer_that_does_not_fit_is_named(
 @pytest.fixture
 def diverging(tmp_path: Path) -> Trainer:
     config = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0)
-    return Trainer.start(tmp_path / "run", config, CORPUS)
+    return Trainer.start(tmp_path / "run", config, DATA)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_first_bad_tensor(
@@ -329,7 +328,7 @@ def test_what_is_called_the_last_good_checkpoint_is_good(tmp_path: Path) -> None
     config = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0, eval_interval=1)
     run = tmp_path / "run"
     with pytest.raises(NotFiniteError, match=r"last good checkpoint is .*checkpoints.000000"):
-        list(Trainer.start(run, config, CORPUS))
+        list(Trainer.start(run, config, DATA))
     assert [folder.name for folder in checkpoint.steps_in(run / train.CHECKPOINTS)] == ["000000"]
     assert all(row.val_loss is None or row.val_loss < 10 for row in metrics.read(run))
 
@@ -339,7 +338,7 @@ def test_a_finite_validation_loss_does_not_hide_what_overflows_on_the_way(tmp_pa
     config = replace(CONFIG, learning_rate=1e20, warmup_iters=0, bias=False, eval_interval=1)
     run = tmp_path / "run"
     with pytest.raises(NotFiniteError, match=r"weights that have grown too large.*h\.0\.ln_1"):
-        list(Trainer.start(run, config, CORPUS))
+        list(Trainer.start(run, config, DATA))
     assert [folder.name for folder in checkpoint.steps_in(run / train.CHECKPOINTS)] == ["000000"]
 
 
@@ -348,7 +347,7 @@ def test_weights_ruined_by_the_last_step_are_not_saved(tmp_path: Path) -> None:
         CONFIG, learning_rate=1e38, warmup_iters=0, grad_clip=0.0, lr_decay_iters=9, max_iters=1
     )
     with pytest.raises(NotFiniteError, match="at step 1"):
-        list(Trainer.start(tmp_path / "run", config, CORPUS))
+        list(Trainer.start(tmp_path / "run", config, DATA))
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
@@ -364,7 +363,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
         trainer.save()
     monkeypatch.undo()
     trainer.lock.release()
-    assert Trainer.resume(tmp_path / "run", CONFIG, CORPUS).step == 0
+    assert Trainer.resume(tmp_path / "run", CONFIG, DATA).step == 0
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
@@ -374,7 +373,7 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
 
 
 def test_the_time_left_is_the_pace_times_what_is_left(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, CORPUS)
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
     list(islice(trainer, 6))
     trainer.step_seconds.clear()
     trainer.step_seconds.extend([2.0, 3.0, 100.0])
@@ -385,7 +384,7 @@ def test_the_time_left_is_the_pace_times_what_is_left(tmp_path: Path) -> None:
 
 def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
     config = replace(CONFIG, max_iters=500, n_embd=24)
-    corpus = Corpus("odd", TEXT + "Q")
+    corpus = dataset.from_corpus(Corpus("odd", TEXT + "Q"))
     found = " / ".join(train.warnings(Trainer.start(tmp_path / "run", config, corpus)))
     assert "the text is read 17 times" in found
     assert "more parameters" in found
@@ -394,5 +393,5 @@ def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
 
 def test_a_good_fit_gives_no_warning(tmp_path: Path) -> None:
     config = replace(CONFIG, n_layer=1, n_embd=2, max_iters=10)
-    corpus = Corpus("long", TEXT * 5)
+    corpus = dataset.from_corpus(Corpus("long", TEXT * 5))
     assert list(train.warnings(Trainer.start(tmp_path / "run", config, corpus))) == []

@@ -11,9 +11,12 @@ from tinygpt_np import gradcheck, ops
 from tinygpt_np.bigram import Bigram
 from tinygpt_np.config import GPTConfig, TrainConfig
 from tinygpt_np.model import GPT
-from tinygpt_np.tokenizer import CharTokenizer
+from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
 
-__all__ = ["GPT", "Bigram", "CharTokenizer", "GPTConfig", "TrainConfig", "gradcheck", "ops"]
+__all__ = [
+    "GPT", "Bigram", "CharTokenizer", "GPT2Tokenizer", "GPTConfig", "SentencePieceTokenizer",
+    "TrainConfig", "gradcheck", "ops",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> ModuleType:

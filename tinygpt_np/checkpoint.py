@@ -1,7 +1,7 @@
 """Files that survive: weights in safetensors, the rest in JSON, every folder whole or not there.
 
 A model is a folder with config.json and model.safetensors. A training checkpoint is such a folder
-with the vocabulary, the optimizer, and the state of the run added. A folder is written under a
+with the tokenizer, the optimizer, and the state of the run added. A folder is written under a
 temporary name, synced to disk, and renamed, so a crash at any moment leaves the last one intact.
 """
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from tinygpt_np.config import GPTConfig
 
 CONFIG, MODEL = "config.json", "model.safetensors"
-TOKENIZER, OPTIMIZER, STATE = "tokenizer.json", "optimizer.safetensors", "state.json"
+OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 CHECKSUMS = "sha256.json"
 TEMPORARY = ".writing-"
 KEPT = 2
@@ -60,15 +60,15 @@ def save_checkpoint(
     step: int,
     config: GPTConfig,
     params: Tensors,
-    vocabulary: tuple[str, ...],
+    tokenizer: Mapping[str, bytes],
     optimizer: Tensors,
     state: dict[str, Any],
 ) -> Path:
-    """Writes checkpoints/<step> and removes all but the last two."""
+    """Writes checkpoints/<step> and removes all but the last two. tokenizer: its files."""
     contents = {
         CONFIG: to_json(asdict(config)),
         MODEL: to_safetensors(params),
-        TOKENIZER: to_json({"type": "char", "vocabulary": vocabulary}),
+        **tokenizer,
         OPTIMIZER: to_safetensors(optimizer),
         STATE: to_json({"step": step, **state}),
     }
@@ -87,7 +87,9 @@ def save_checkpoint(
 def load_state(folder: Path) -> dict[str, Any]:
     """state.json of a checkpoint, after all of its files were found to be whole."""
     checksums = read_json(folder / CHECKSUMS)
-    if set(checksums) != {CONFIG, MODEL, TOKENIZER, OPTIMIZER, STATE}:
+    # Beside these lie the files of the tokenizer, whichever it is.
+    present = {path.name for path in folder.iterdir()} - {CHECKSUMS}
+    if not {CONFIG, MODEL, OPTIMIZER, STATE} | present <= set(checksums):
         raise CheckpointError(f"{folder / CHECKSUMS} is not that of a training run")
     for name, expected in checksums.items():
         found = hashlib.sha256(read_bytes(folder / name)).hexdigest()
@@ -104,20 +106,23 @@ def steps_in(checkpoints: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name))
 
 
-def matching(found: Tensors, expected: Mapping[str, np.ndarray], path: Path) -> Tensors:
-    """The found tensors in the expected order. Raises unless names, shapes and dtypes agree."""
-    for name in expected:
+def matching(
+    found: Tensors, shapes: Mapping[str, tuple[int, ...]], dtype: str, path: Path
+) -> Tensors:
+    """The found tensors in the order of the shapes. Raises unless names, shapes and dtype agree."""
+    for name, shape in shapes.items():
         if name not in found:
-            raise CheckpointError(f"{path} lacks the tensor {name} {expected[name].shape}")
-    for name in found:
-        if name not in expected:
-            raise CheckpointError(f"{path} has the tensor {name}, which this model does not have")
-    ordered = {name: found[name] for name in expected}
-    for name, tensor in ordered.items():
-        wanted = (expected[name].shape, expected[name].dtype)
-        if (tensor.shape, tensor.dtype) != wanted:
+            raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
+    for name, tensor in found.items():
+        if name not in shapes:
             raise CheckpointError(
-                f"{path}: {name} should be {wanted[0]} {wanted[1]}, "
+                f"{path} has the tensor {name} {tensor.shape}, which this model does not have"
+            )
+    ordered = {name: found[name] for name in shapes}
+    for name, tensor in ordered.items():
+        if tensor.shape != shapes[name] or tensor.dtype != dtype:
+            raise CheckpointError(
+                f"{path}: {name} should be {shapes[name]} {dtype}, "
                 f"but is {tensor.shape} {tensor.dtype}"
             )
         if not np.isfinite(tensor).all():

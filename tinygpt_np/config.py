@@ -56,7 +56,18 @@ class TrainConfig(Architecture):
     """A training run: architecture, data, optimizer, schedule. The defaults are preset `cpu`."""
 
     data: str = "shakespeare"
-    """shakespeare (embedded), tinyshakespeare (downloaded once), or the path of a UTF-8 text."""
+    """shakespeare (embedded), tinyshakespeare (downloaded once), the path of a UTF-8 text, or a
+    folder with train.bin and val.bin, as tinygpt prepare and nanoGPT write them."""
+    tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
+    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    tokenizer_path: str = ""
+    """The files of that tokenizer: a folder with vocab.bpe and encoder.json (or vocab.json and
+    merges.txt), or a .model. Without it, gpt2 is taken from tiktoken's cache, and SentencePiece is
+    trained on the text."""
+    init_from: str = "scratch"
+    """scratch, or a model to go on from: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder of a
+    GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
+    cuts its positions."""
     seed: int = 1337
     """The one seed from which initialisation, batches and dropout each get a generator."""
     backend: Literal["numba", "numpy"] = "numba"
@@ -65,8 +76,12 @@ class TrainConfig(Architecture):
     """Threads of the Numba backend; 0 takes one for each core. The result is the same on any."""
     matmul: Literal["numba", "blas"] = "numba"
     """Whose matrix products the Numba backend uses: its own, or those of NumPy's BLAS."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """What is computed in; float64 in NumPy only."""
     batch_size: int = 12
-    """Chunks a step (B)."""
+    """Chunks a batch (B)."""
+    gradient_accumulation_steps: int = 1
+    """Batches a step, of whose gradients it takes the mean; they need no more memory than one."""
     max_iters: int = 2000
     """Training steps."""
     learning_rate: float = 1e-3
@@ -90,7 +105,8 @@ class TrainConfig(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "batch_size", "max_iters", "eval_interval", "learning_rate")
+        require_positive(self, "batch_size", "gradient_accumulation_steps", "max_iters")
+        require_positive(self, "eval_interval", "learning_rate")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
         not_negative = (
             "threads",
@@ -106,10 +122,16 @@ class TrainConfig(Architecture):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         highest = f"at most learning_rate = {self.learning_rate}"
         require(self, "min_lr", self.min_lr <= self.learning_rate, highest)
+        in_numpy = self.dtype == "float32" or self.backend == "numpy"
+        require(self, "dtype", in_numpy, "float32 with the numba backend")
+
+    @property
+    def chunks_per_step(self) -> int:
+        return self.gradient_accumulation_steps * self.batch_size
 
     @property
     def tokens_per_step(self) -> int:
-        return self.batch_size * self.block_size
+        return self.chunks_per_step * self.block_size
 
     def gpt(self, vocab_size: int) -> GPTConfig:
         """The architecture with its vocabulary."""
@@ -147,6 +169,8 @@ def require_positive(config: Any, *names: str) -> None:
 
 # cpu is nanoGPT's recipe for a CPU; lecture-small is the script published with the lecture, lecture
 # the scaled-up run at its end (both with a constant learning rate and PyTorch's AdamW defaults).
+# gpt2-124m and finetune-shakespeare are nanoGPT's train_gpt2 and finetune_shakespeare; the latter
+# from the smallest of the GPT-2s, where nanoGPT takes the largest, of 1.6 billion parameters.
 PRESETS = {
     "cpu": TrainConfig(),
     "lecture-small": TrainConfig(
@@ -165,6 +189,16 @@ PRESETS = {
         block_size=16, n_layer=2, n_head=2, n_embd=32,
         batch_size=16, max_iters=600, learning_rate=1e-2, min_lr=1e-3,
         warmup_iters=10, lr_decay_iters=600, eval_interval=200,
+    ),
+    "gpt2-124m": TrainConfig(
+        tokenizer="gpt2", block_size=1024, n_layer=12, n_head=12, n_embd=768,
+        batch_size=12, gradient_accumulation_steps=40, max_iters=600_000, learning_rate=6e-4,
+        min_lr=6e-5, warmup_iters=2000, lr_decay_iters=600_000, beta2=0.95, eval_interval=1000,
+    ),
+    "finetune-shakespeare": TrainConfig(
+        tokenizer="gpt2", init_from="gpt2", block_size=1024, n_layer=12, n_head=12, n_embd=768,
+        bias=True, batch_size=1, gradient_accumulation_steps=32, max_iters=20, learning_rate=3e-5,
+        min_lr=3e-5, warmup_iters=0, lr_decay_iters=20, beta2=0.95, eval_interval=5,
     ),
 }  # fmt: skip
 
@@ -186,7 +220,9 @@ def expected_band(config: TrainConfig) -> tuple[float, float] | None:
     None if the configuration is no preset, or was not measured on this corpus.
     """
     # What computes makes no difference but rounding, and the seed is one of those it varies with.
-    same = {name: getattr(config, name) for name in ("seed", "backend", "threads", "matmul")}
+    same = {
+        name: getattr(config, name) for name in ("seed", "backend", "threads", "matmul", "dtype")
+    }
     for (preset, corpus), losses in MEASURED.items():
         if replace(PRESETS[preset], data=corpus, **same) == config:
             # Student's t for 95 % and four degrees of freedom; one more run varies as they do.

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygpt_np.tokenizer import CharTokenizer
-
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+NAMED = ("shakespeare", "tinyshakespeare")
 TRAIN_SHARE = 0.9
 # Tokens a call of the model while evaluating. Fixed, so that the validation loss does not depend
 # on the batch size, not even in its last bit; small, so that evaluating takes little memory.
@@ -112,42 +111,43 @@ def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     cut = int(TRAIN_SHARE * len(ids))
     train, val = ids[:cut], ids[cut:]
+    check_lengths(train, val, block_size)
+    return train, val
+
+
+def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
+    """Raises DataError unless each split has a block and the token after it."""
     needed = block_size + 1
     for name, part in (("training", train), ("validation", val)):
         if len(part) < needed:
-            # The validation part, a tenth rounded up, is the smaller one and decides.
+            # The validation split, a tenth rounded up, is the smaller one and decides.
             enough = 10 * block_size + 1
             raise DataError(
-                f"the text is too short: its {name} split has {len(part)} characters, but "
-                f"block_size={block_size} needs {needed}; {enough} characters in all are enough"
+                f"the text is too short: its {name} split has {len(part)} tokens, but "
+                f"block_size={block_size} needs {needed}; {enough} tokens in all are enough"
             )
-    return train, val
 
 
 def random_batch(
     ids: np.ndarray, batch_size: int, block_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chunks from random places: tokens and the targets one further on, both (B, T)."""
+    """Chunks from random places: tokens and the targets one further on, both (B, T) int64."""
     starts = rng.integers(len(ids) - block_size, size=batch_size)  # (B,)
     places = starts[:, None] + np.arange(block_size)  # (B, T)
-    return ids[places], ids[places + 1]
+    return ids[places].astype(np.int64), ids[places + 1].astype(np.int64)
 
 
 def windows(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The whole split in order, each token after the first a target exactly once.
 
-    Yields tokens and targets (B, T) of windows that do not overlap; the last is shorter.
+    Yields tokens and targets (B, T) int64 of windows that do not overlap; the last is shorter.
     """
-    inputs, targets = ids[:-1], ids[1:]
-    whole = len(inputs) // block_size * block_size
+    count = len(ids) - 1
+    whole = count // block_size * block_size
     per_call = max(EVAL_TOKENS // block_size, 1) * block_size
     for start in range(0, whole, per_call):
-        part = slice(start, min(start + per_call, whole))
-        yield inputs[part].reshape(-1, block_size), targets[part].reshape(-1, block_size)
-    if whole < len(inputs):
-        yield inputs[None, whole:], targets[None, whole:]
-
-
-def unseen_in_training(train: np.ndarray, val: np.ndarray, tokenizer: CharTokenizer) -> str:
-    """The characters of the validation split that the training split does not have."""
-    return tokenizer.decode(np.setdiff1d(val, train))
+        part = ids[start : min(start + per_call, whole) + 1].astype(np.int64)
+        yield part[:-1].reshape(-1, block_size), part[1:].reshape(-1, block_size)
+    if whole < count:
+        part = ids[whole:].astype(np.int64)
+        yield part[None, :-1], part[None, 1:]

@@ -57,27 +57,47 @@ class Engine(Protocol):
 
 
 class NumPyEngine:
-    """The model itself, as it stands in model.py and optim.py."""
+    """The model itself, as it stands in model.py and optim.py; batch_size texts at a time.
 
-    def __init__(self, model: GPT, batch_size: int) -> None:
-        self.model, self.batch_size = model, batch_size
+    batches: of which so many make up a step.
+    """
+
+    def __init__(self, model: GPT, batch_size: int, batches: int = 1) -> None:
+        self.model, self.batch_size, self.batches = model, batch_size, batches
 
     def warm_up(self) -> None:
         pass
 
-    def draw(self, rng: np.random.Generator) -> Tensors:
-        return self.model.draw_masks(self.batch_size, self.model.block_size, rng)
+    def draw(self, rng: np.random.Generator) -> list[Tensors]:
+        """The masks of each batch."""
+        size, time = self.batch_size, self.model.block_size
+        return [self.model.draw_masks(size, time, rng) for _ in range(self.batches)]
 
-    def masks(self, shape: tuple[int, ...], noise: Tensors) -> Tensors:
-        return noise
+    def masks(self, shape: tuple[int, ...], noise: list[Tensors]) -> Tensors:
+        return {name: np.concatenate([masks[name] for masks in noise]) for name in noise[0]}
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         return self.model.loss(tokens, targets)
 
     def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, noise: Tensors | None = None
+        self, tokens: np.ndarray, targets: np.ndarray, noise: list[Tensors] | None = None
     ) -> tuple[float, Tensors]:
-        return self.model.loss_and_grads(tokens, targets, noise)
+        self.model.check_targets(tokens, targets)
+        counted = int((targets != -1).sum())
+        loss, grads = 0.0, dict[str, np.ndarray]()
+        for number, start in enumerate(range(0, len(tokens), self.batch_size)):
+            part = slice(start, start + self.batch_size)
+            # Each batch has a mean of its own; its share of the whole is that of its targets.
+            share = int((targets[part] != -1).sum()) / counted
+            if share == 0:
+                continue
+            masks = noise[number] if noise else None
+            part_loss, part_grads = self.model.loss_and_grads(tokens[part], targets[part], masks)
+            loss += share * part_loss
+            for name, grad in part_grads.items():
+                weighted = grad if share == 1 else grad * share
+                grads[name] = grads[name] + weighted if name in grads else weighted
+        return loss, grads
 
     def norm(self, grads: Tensors) -> float:
         return global_norm(grads)
@@ -94,10 +114,10 @@ class NumPyEngine:
 def make(model: GPT, config: TrainConfig) -> Engine:
     """The engine of the configuration's backend."""
     if config.backend == "numpy":
-        return NumPyEngine(model, config.batch_size)
+        return NumPyEngine(model, config.batch_size, config.gradient_accumulation_steps)
     # Imported only here: it brings a compiler with it.
     parallel: Any = importlib.import_module("tinygpt_np.parallel")
-    return parallel.Engine(model, config.batch_size, config.threads or None, config.matmul)
+    return parallel.Engine(model, config.chunks_per_step, config.threads or None, config.matmul)
 
 
 def memory_estimate(config: GPTConfig, run: TrainConfig) -> int:
@@ -111,8 +131,11 @@ def memory_estimate(config: GPTConfig, run: TrainConfig) -> int:
     """
     if run.backend == "numba":
         parallel: Any = importlib.import_module("tinygpt_np.parallel")
-        return parallel.memory_estimate(config, run.batch_size, run.threads)
+        return parallel.memory_estimate(config, run.chunks_per_step, run.threads)
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
     per_row = config.n_layer * block + 2 * config.vocab_size
-    rows = max(2 * run.tokens_per_step, EVAL_TOKENS)
-    return 130_000_000 + 4 * (4 * param_count(config) + per_row * rows)
+    rows = max(2 * run.batch_size * run.block_size, EVAL_TOKENS)
+    # Of several batches a step, the sum of their gradients stands beside those of the next.
+    copies = 4 + (run.gradient_accumulation_steps > 1)
+    numbers = copies * param_count(config) + per_row * rows
+    return 130_000_000 + np.dtype(run.dtype).itemsize * numbers

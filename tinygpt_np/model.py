@@ -5,6 +5,7 @@ only attention needs to know which rows make up one text. The head is tied to th
 Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
 """
 
+import copy
 import importlib
 import math
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np import backend as backends
-from tinygpt_np import checkpoint
+from tinygpt_np import checkpoint, pretrained
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.decode import Decoder
 from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
@@ -32,18 +33,25 @@ class GPT(LanguageModel):
 
     config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
     backend: "numpy", or "numba" for the compiled operations, which are in float32 only.
-    params: dict of all parameters by name; assign into it to load weights.
+    params: dict of all parameters by name; assign into it to load weights. Given as an argument,
+    they are taken as they are, and nothing is drawn.
     """
 
     def __init__(
-        self, config: GPTConfig, seed: int = 1337, dtype: str = "float32", backend: str = "numpy"
+        self,
+        config: GPTConfig,
+        seed: int = 1337,
+        dtype: str = "float32",
+        backend: str = "numpy",
+        params: Tensors | None = None,
     ) -> None:
         self.config = config
         self.vocab_size, self.block_size = config.vocab_size, config.block_size
         if backend == "numba" and dtype != "float32":
             raise ValueError(f"the numba backend computes in float32 only, not in {dtype}")
         self.ops = backends.load(backend)
-        self.params = initial_params(config, seed, float_dtype(dtype))
+        initial = float_dtype(dtype)
+        self.params = initial_params(config, seed, initial) if params is None else params
 
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
         """tokens (B, T), dropout masks or None for no dropout -> logits (N, V), saved."""
@@ -181,8 +189,42 @@ class GPT(LanguageModel):
         """The model that `save` or a training run wrote. Raises checkpoint.CheckpointError."""
         config, params = checkpoint.load_model(Path(path))
         dtype = next((param.dtype.name for param in params.values()), "float32")
-        model = cls(config, dtype=dtype, backend=backend)
-        model.params = checkpoint.matching(params, model.params, Path(path) / checkpoint.MODEL)
+        where = Path(path) / checkpoint.MODEL
+        params = checkpoint.matching(params, param_shapes(config), dtype, where)
+        return cls(config, dtype=dtype, backend=backend, params=params)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, backend: str = "numpy", dtype: str = "float32"
+    ) -> "GPT":
+        """A GPT-2: the folder of a Hugging Face checkpoint, or gpt2, gpt2-medium, -large, -xl.
+
+        Its weights are mapped from the file; see pretrained.py. Dropout is 0. Raises
+        checkpoint.CheckpointError, which names what was expected and what was found.
+        """
+        config, params = pretrained.load(
+            pretrained.folder(name), float_dtype(dtype).name, param_shapes
+        )
+        return cls(config, dtype=dtype, backend=backend, params=params)
+
+    def save_pretrained(self, path: str | Path, tokenizer: Any = None) -> None:
+        """Writes the folder `path` (which must not exist), which transformers loads as a GPT-2.
+
+        tokenizer: its files go along.
+        """
+        beside = {} if tokenizer is None else tokenizer.files()
+        pretrained.save(Path(path), self.config, self.params, beside)
+
+    def cropped(self, block_size: int) -> "GPT":
+        """The same model for shorter texts: of its positions, only the first block_size.
+
+        Its parameters are this model's own. Raises ValueError if it is no shorter block.
+        """
+        if not 1 <= block_size <= self.block_size:
+            raise ValueError(f"block_size must be in [1, {self.block_size}], not {block_size}")
+        model = copy.copy(self)
+        model.config, model.block_size = replace(self.config, block_size=block_size), block_size
+        model.params = self.params | {"wpe.weight": self.params["wpe.weight"][:block_size]}
         return model
 
 

@@ -1,16 +1,19 @@
-"""Sampling from a trained model: which one, with what prompt, and the characters it makes."""
+"""Sampling from a trained model: which one, with what prompt, and the text it makes."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from tinygpt_np import checkpoint, train
+from tinygpt_np import checkpoint, pretrained, tokenizers, train
 from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.generate import generate
 from tinygpt_np.model import GPT
-from tinygpt_np.tokenizer import CharTokenizer
+from tinygpt_np.tokenizers import GPT2Tokenizer, Tokenizer
 
 RUNS = Path("runs")
+# nanoGPT rounds the size of a vocabulary up to a multiple of this.
+PADDING = 64
 
 
 def find_run(name: str | None) -> Path:
@@ -32,25 +35,51 @@ def last_saved(run: Path) -> float:
     return checkpoint.steps_in(run / train.CHECKPOINTS)[-1].stat().st_mtime
 
 
-def load(run: Path, backend: str = "numpy") -> tuple[GPT, CharTokenizer]:
+def load_any(
+    name: str | None, backend: str = "numpy", dtype: str = "float32"
+) -> tuple[GPT, Tokenizer]:
+    """A model and its tokenizer: of a GPT-2 (its name, or the folder of its checkpoint), or a run.
+
+    name: see pretrained.folder and find_run. Raises CheckpointError.
+    """
+    if name is None or not (name in pretrained.NAMES or pretrained.is_gpt2(Path(name))):
+        model, tokenizer = load(find_run(name), backend)
+        if any(param.dtype != dtype for param in model.params.values()):
+            model.params = {n: param.astype(dtype) for n, param in model.params.items()}
+        return model, tokenizer
+    folder = pretrained.folder(name)
+    model = GPT.from_pretrained(folder, backend, dtype)
+    tokenizer = (
+        tokenizers.load(folder) if tokenizers.lies_in(folder) else GPT2Tokenizer.from_cache()
+    )
+    check_vocabulary(folder, model, tokenizer)
+    return model, tokenizer
+
+
+def load(run: Path, backend: str = "numpy") -> tuple[GPT, Tokenizer]:
     """The model and tokenizer in the newest checkpoint of a run, or in a checkpoint's folder."""
     folder = run
     if not (run / checkpoint.MODEL).exists():
         folder, _ = train.last_checkpoint(run)
     elif (run / checkpoint.STATE).exists() or (run / checkpoint.CHECKSUMS).exists():
         checkpoint.load_state(run)
-    path = folder / checkpoint.TOKENIZER
-    try:
-        tokenizer = CharTokenizer(checkpoint.read_json(path)["vocabulary"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} holds no vocabulary: {error}") from None
-    model = GPT.load(folder, backend)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise CheckpointError(
-            f"{path} has {tokenizer.vocab_size} characters, "
-            f"but the model has {model.config.vocab_size}"
-        )
+    tokenizer, model = tokenizers.load(folder), GPT.load(folder, backend)
+    check_vocabulary(folder, model, tokenizer)
     return model, tokenizer
+
+
+def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
+    """Raises CheckpointError unless the model knows every token, and no more than are padding.
+
+    nanoGPT rounds GPT-2's 50257 tokens up to 50304, for speed.
+    """
+    padded = -(-tokenizer.vocab_size // PADDING) * PADDING
+    sizes = (tokenizer.vocab_size, padded if tokenizer.kind == "gpt2" else tokenizer.vocab_size)
+    if model.vocab_size not in sizes:
+        raise CheckpointError(
+            f"the tokenizer ({tokenizer.kind}) in {folder} has {tokenizer.vocab_size} tokens, "
+            f"but the model has {model.vocab_size}"
+        )
 
 
 def warm_up(model: GPT) -> None:
@@ -62,15 +91,20 @@ def warm_up(model: GPT) -> None:
 
 def stream(
     model: GPT,
-    tokenizer: CharTokenizer,
+    tokenizer: Tokenizer,
     prompt: str,
     tokens: int | None,
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int | None = None,
 ) -> Iterator[str]:
-    """The characters that follow the prompt, as they are made; an empty prompt is a new line."""
-    newline_or_first = "\n" if "\n" in tokenizer.vocabulary else tokenizer.vocabulary[0]
-    ids = tokenizer.encode(prompt or newline_or_first)
-    made = model.generate(ids, tokens, temperature, top_k, seed)
-    return (tokenizer.vocabulary[int(token)] for token in made)
+    """The text that follows the prompt, as it is made; an empty prompt is tokenizer.start()."""
+    ids = tokenizer.encode(prompt) if prompt else tokenizer.start()
+    read_on = model.decoder(1)
+
+    def next_logits(fresh: np.ndarray) -> np.ndarray:
+        # What pads the vocabulary is no token.
+        return read_on(fresh)[:, : tokenizer.vocab_size]
+
+    made = generate(next_logits, ids, tokens, temperature, top_k, seed)
+    return tokenizer.stream(int(token) for token in made)

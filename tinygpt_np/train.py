@@ -14,7 +14,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,23 @@ from filelock import FileLock, Timeout
 from tinygpt_np import checkpoint, data, engine, metrics
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.dataset import Dataset
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
 from tinygpt_np.optim import AdamW, learning_rate_at
-from tinygpt_np.tokenizer import CharTokenizer
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
-# What a run may take another value for when it is resumed: how long it is, where its text lies, and
+SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
+# What a run may take another value for when it is resumed: how long it is, where its data lies, and
 # how many threads compute it.
 MAY_CHANGE = ("max_iters", "data", "threads")
-# Settings that runs of the first version did not write down, as there was one value only.
-ADDED_LATER = ("threads", "matmul")
+# Settings that older runs did not write down, as there was only one value: what is now the default.
+ADDED_LATER = (
+    *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
+    "gradient_accumulation_steps",
+)
 
 
 class NotFiniteError(RuntimeError):
@@ -49,16 +53,21 @@ class Trainer:
     Between two steps its state is whole: stop iterating, call save(), and resume() goes on there.
     """
 
-    def __init__(self, run: Path, config: TrainConfig, corpus: data.Corpus) -> None:
-        """Builds the state of step 0 in memory; start() and resume() are the ways in."""
-        self.run, self.corpus = run, corpus
-        # corpus.name is a path that holds from any working folder.
-        self.config = config = replace(config, data=corpus.name)
-        self.tokenizer = CharTokenizer.from_text(corpus.text)
-        ids = self.tokenizer.encode(corpus.text)
-        self.train_ids, self.val_ids = data.split(ids, config.block_size)
-        check_memory(config.gpt(self.tokenizer.vocab_size), config)
-        self.model = GPT(config.gpt(self.tokenizer.vocab_size), config.seed, backend=config.backend)
+    def __init__(
+        self, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+    ) -> None:
+        """Builds the state of step 0 in memory; start() and resume() are the ways in.
+
+        model: to go on from; without it, a new one.
+        """
+        self.run, self.dataset = run, dataset
+        # dataset.name is a path that holds from any working folder.
+        self.config = config = replace(config, data=dataset.name, tokenizer=dataset.tokenizer.kind)
+        vocab_size = model.vocab_size if model else dataset.tokenizer.vocab_size
+        check_memory(config.gpt(vocab_size), config)
+        self.model = model or GPT(
+            config.gpt(vocab_size), config.seed, dtype=config.dtype, backend=config.backend
+        )
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.data_rng = generator(config.seed, "data")
@@ -71,9 +80,11 @@ class Trainer:
         self.lock = FileLock(run / LOCK)
 
     @classmethod
-    def start(cls, run: Path, config: TrainConfig, corpus: data.Corpus) -> "Trainer":
+    def start(
+        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+    ) -> "Trainer":
         """A new run in a folder that does not exist yet or is empty."""
-        trainer = cls(run, config, corpus)
+        trainer = cls(run, config, dataset, model)
         checkpoint.make_folder(run)
         with trainer.locked():
             if any(path.name != LOCK for path in run.iterdir()):
@@ -85,12 +96,12 @@ class Trainer:
         return trainer
 
     @classmethod
-    def resume(cls, run: Path, config: TrainConfig, corpus: data.Corpus) -> "Trainer":
+    def resume(
+        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+    ) -> "Trainer":
         """A run as it was at its last checkpoint; at its start, if it has none yet."""
-        trainer = cls(run, config, corpus)
+        trainer = cls.at_last_checkpoint(run, config, dataset, model)
         with trainer.locked():
-            if checkpoint.steps_in(run / CHECKPOINTS):
-                trainer.restore(*last_checkpoint(run))
             evaluated = trainer.val_loss is not None
             if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
                 raise ValueError(
@@ -99,6 +110,19 @@ class Trainer:
                 )
             metrics.keep_before(run, trainer.step)
             trainer.write_config()
+        return trainer
+
+    @classmethod
+    def at_last_checkpoint(
+        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+    ) -> "Trainer":
+        """The state of a run, in memory; nothing in its folder is changed."""
+        if not checkpoint.steps_in(run / CHECKPOINTS):
+            return cls(run, config, dataset, model)
+        folder, state = last_checkpoint(run)
+        check_same_run(run, config, dataset, folder, state)
+        trainer = cls(run, config, dataset, GPT.load(folder, config.backend))
+        trainer.restore(folder, state)
         return trainer
 
     @contextlib.contextmanager
@@ -118,38 +142,18 @@ class Trainer:
             raise
 
     def restore(self, folder: Path, state: dict[str, Any]) -> None:
-        """Takes over weights, optimizer, generators and step of a checkpoint."""
-        try:
-            name, sha256, step = state["data"]["name"], state["data"]["sha256"], state["step"]
-            val_loss, generators, config = state["val_loss"], state["generators"], state["config"]
-        except (KeyError, TypeError):
-            path = folder / checkpoint.STATE
-            raise CheckpointError(f"{path} is not the state of a training run") from None
-        if sha256 != self.corpus.sha256:
-            raise CheckpointError(
-                f"{self.run} was trained on {name} (SHA-256 {sha256[:12]}…), but "
-                f"{self.corpus.name} has another text (SHA-256 {self.corpus.sha256[:12]}…)"
-            )
-        for field, value in asdict(self.config).items():
-            before = config.get(field, value if field in ADDED_LATER else None)
-            if field not in MAY_CHANGE and before != value:
-                raise CheckpointError(
-                    f"{self.run} was trained with {field} = {before}, and keeps it; "
-                    f"to train with {value}, start a new run"
-                )
-        _, params = checkpoint.load_model(folder)
-        path = folder / checkpoint.MODEL
-        self.model.params = checkpoint.matching(params, self.model.params, path)
+        """Takes over optimizer, generators and step of the checkpoint that the model is of."""
         path = folder / checkpoint.OPTIMIZER
         optimizer = checkpoint.read_safetensors(path)
-        optimizer = checkpoint.matching(optimizer, self.optimizer_tensors(), path)
+        shapes = {name: tensor.shape for name, tensor in self.optimizer_tensors().items()}
+        optimizer = checkpoint.matching(optimizer, shapes, self.config.dtype, path)
         for name in self.model.params:
             self.optimizer.first[name] = optimizer[f"first.{name}"]
             self.optimizer.second[name] = optimizer[f"second.{name}"]
-        self.optimizer.steps = step
-        self.data_rng.bit_generator.state = generators["data"]
-        self.dropout_rng.bit_generator.state = generators["dropout"]
-        self.step, self.val_loss = step, val_loss
+        self.step, self.val_loss = state["step"], state["val_loss"]
+        self.optimizer.steps = self.step
+        self.data_rng.bit_generator.state = state["generators"]["data"]
+        self.dropout_rng.bit_generator.state = state["generators"]["dropout"]
 
     def write_config(self) -> None:
         checkpoint.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
@@ -179,7 +183,7 @@ class Trainer:
         config, steps = self.config, self.engine
         began = time.perf_counter()
         tokens, targets = data.random_batch(
-            self.train_ids, config.batch_size, config.block_size, self.data_rng
+            self.dataset.train, config.chunks_per_step, config.block_size, self.data_rng
         )
         noise = steps.draw(self.dropout_rng)
         # What overflows is found and named below; NumPy's own warnings would only repeat it.
@@ -218,15 +222,16 @@ class Trainer:
         step_seconds = statistics.median(self.step_seconds) if self.step_seconds else 0.0
         return (end - self.step) * step_seconds + evaluations * self.evaluation_seconds
 
-    def evaluate(self) -> float:
-        """The mean loss in nats over the whole validation split, in order, without dropout.
+    def evaluate(self, split: np.ndarray | None = None) -> float:
+        """The mean loss in nats over a whole split, in order, without dropout.
 
-        Raises NotFiniteError if it, or anything on the way to it in the first windows, is not
+        split: (M,) tokens; None for the validation split. Raises NotFiniteError if it, or anything on the way to it in the first windows, is not
         finite: what is saved after an evaluation is known to be good.
         """
+        split = self.dataset.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
-            for tokens, targets in data.windows(self.val_ids, self.config.block_size):
+            for tokens, targets in data.windows(split, self.config.block_size):
                 if count == 0 and self.model.first_not_finite(tokens, {}, {}):
                     self.stop("weights that have grown too large", tokens, {}, {})
                 total += self.engine.loss(tokens, targets) * targets.size
@@ -245,7 +250,7 @@ class Trainer:
             self.step,
             self.model.config,
             self.model.params,
-            self.tokenizer.vocabulary,
+            self.dataset.tokenizer.files(),
             self.optimizer_tensors(),
             {
                 "config": asdict(self.config),
@@ -254,7 +259,7 @@ class Trainer:
                     "data": self.data_rng.bit_generator.state,
                     "dropout": self.dropout_rng.bit_generator.state,
                 },
-                "data": {"name": self.corpus.name, "sha256": self.corpus.sha256},
+                "data": {"name": self.dataset.name, "sha256": self.dataset.sha256},
             },
         )
 
@@ -269,6 +274,33 @@ class Trainer:
         if row.val_loss is not None:
             metrics.draw_losses(self.run)
         return row
+
+
+def check_same_run(
+    run: Path, config: TrainConfig, dataset: Dataset, folder: Path, state: dict[str, Any]
+) -> None:
+    """Raises CheckpointError unless a checkpoint is of this configuration and of this data."""
+    try:
+        name, sha256, before = state["data"]["name"], state["data"]["sha256"], state["config"]
+        _ = state["step"], state["val_loss"]
+        _ = state["generators"]["data"], state["generators"]["dropout"]
+    except (KeyError, TypeError):
+        path = folder / checkpoint.STATE
+        raise CheckpointError(f"{path} is not the state of a training run") from None
+    if sha256 != dataset.sha256:
+        raise CheckpointError(
+            f"{run} was trained on {name} (SHA-256 {sha256[:12]}…), but "
+            f"{dataset.name} has another text (SHA-256 {dataset.sha256[:12]}…)"
+        )
+    for field in fields(TrainConfig):
+        asked = getattr(config, field.name)
+        default = field.default if field.name in ADDED_LATER else MISSING
+        was = before.get(field.name, default)
+        if field.name not in MAY_CHANGE and was != asked:
+            raise CheckpointError(
+                f"{run} was trained with {field.name} = {was}, and keeps it; "
+                f"to train with {asked}, start a new run"
+            )
 
 
 def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
@@ -296,19 +328,25 @@ def read_config(run: Path) -> TrainConfig:
         raise CheckpointError(f"{run} is not a training run: {error}") from None
 
 
+def shape_kept(config: GPTConfig) -> dict[str, Any]:
+    """What a run takes over from a model that it goes on from; dropout is the run's own."""
+    return {name: getattr(config, name) for name in SHAPE}
+
+
 def warnings(trainer: Trainer) -> Iterator[str]:
     """Where the data fits the model badly."""
-    config, characters = trainer.config, len(trainer.train_ids)
+    config, tokens = trainer.config, len(trainer.dataset.train)
     params = sum(param.size for param in trainer.model.params.values())
-    passes = config.max_iters * config.tokens_per_step / characters
+    passes = config.max_iters * config.tokens_per_step / tokens
     if passes > MANY_PASSES:
         yield (
             f"the text is read {passes:.0f} times: the model may learn it by heart, "
             "and the validation loss rise again"
         )
-    if params > characters:
-        yield f"there are more parameters ({params:,}) than characters to learn from"
-    unseen = data.unseen_in_training(trainer.train_ids, trainer.val_ids, trainer.tokenizer)
+    if params > tokens:
+        what = "characters" if config.tokenizer == "char" else "tokens"
+        yield f"there are more parameters ({params:,}) than {what} to learn from"
+    unseen = trainer.dataset.unseen()
     if unseen:
         yield f"characters that only the validation split has, and training never shows: {unseen!r}"
 

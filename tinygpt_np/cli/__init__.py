@@ -13,6 +13,8 @@ from rich.markup import escape
 from tinygpt_np.cli.doctor import Doctor, run_doctor
 from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
 from tinygpt_np.cli.lecture import Lecture, run_lecture
+from tinygpt_np.cli.nanogpt import translate
+from tinygpt_np.cli.prepare import Prepare, run_prepare
 from tinygpt_np.cli.sample import Sample, run_sample
 from tinygpt_np.cli.study import Study, run_study
 from tinygpt_np.cli.train import Train, run_train, train_defaults
@@ -21,6 +23,7 @@ DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
 RUN: dict[type, Callable[[Any, Console], None]] = {
     Train: run_train,
     Sample: run_sample,
+    Prepare: run_prepare,
     Gradcheck: run_gradcheck,
     Study: run_study,
     Lecture: run_lecture,
@@ -37,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     console = Console(highlight=False)
     try:
+        notes: list[str] = []
+        if argv[:1] == ["train"]:
+            argv, notes = translate(argv, train_defaults(argv))
         job = parse(argv)
+        for note in notes:
+            console.print(f"[bold]note[/bold]  {escape(note)}", soft_wrap=True)
         RUN[type(job)](job, console)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -62,6 +70,7 @@ def parse(argv: list[str]) -> Any:
     jobs = {
         "train": train_defaults(argv),
         "sample": Sample(),
+        "prepare": Prepare(),
         "gradcheck": Gradcheck(),
         "study": Study(),
         "lecture": Lecture(),

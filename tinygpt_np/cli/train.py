@@ -18,10 +18,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tinygpt_np import data, engine, metrics, sample, train
+from tinygpt_np import (
+    checkpoint,
+    data,
+    dataset,
+    engine,
+    metrics,
+    sample,
+    tokenizers,
+    train,
+)
+from tinygpt_np.cli.nanogpt import value_of
 from tinygpt_np.cli.output import announced, print_facts, write
 from tinygpt_np.config import PRESETS, TrainConfig, expected_band
+from tinygpt_np.dataset import Dataset
 from tinygpt_np.metrics import Metrics
+from tinygpt_np.model import GPT
 from tinygpt_np.train import Trainer
 
 # Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
@@ -33,13 +45,17 @@ A_LONG_TIME = 10**9  # seconds; no longer time left is shown
 class Which:
     """Which run, and where its defaults come from."""
 
-    preset: Literal["cpu", "lecture-small", "lecture", "smoke"] = "cpu"
+    preset: Literal[
+        "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
+    ] = "cpu"
     """Where the defaults below come from; every flag overrides its own."""
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
     """Continue this run (a path, or a name under runs/) with its own settings.
-    --max-iters may be raised, --data may say where the same text lies now, --threads is free."""
+    --max-iters may be raised, --data may say where the same data lies now, --threads is free."""
+    eval_only: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Only say the loss, of a model (--init-from) or of a run (--resume); nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,23 +70,12 @@ def train_defaults(argv: list[str]) -> Train:
     """
     if argv[:1] != ["train"]:
         return Train()
-    resume, preset = flag(argv, "--resume"), flag(argv, "--preset")
+    resume, preset = value_of(argv, "resume"), value_of(argv, "preset")
     if resume is not None:
         return Train(**asdict(train.read_config(sample.find_run(resume))))
     if preset not in PRESETS:  # None, or a word that the parser is going to refuse.
         preset = "cpu"
     return Train(**asdict(PRESETS[preset]), preset=cast(Any, preset))
-
-
-def flag(argv: list[str], name: str) -> str | None:
-    """The value of a flag, `--name value` or `--name=value`; the last one counts."""
-    value = None
-    for argument, following in itertools.pairwise([*argv, ""]):
-        if argument == name:
-            value = following
-        elif argument.startswith(f"{name}="):
-            value = argument.removeprefix(f"{name}=")
-    return value
 
 
 def run_train(job: Train, console: Console) -> None:
@@ -79,6 +84,9 @@ def run_train(job: Train, console: Console) -> None:
         trainer = start(job, config) if job.resume is None else resume(job.resume, job, config)
         print_facts(console, introduction(trainer))
         trainer.warm_up()
+    if job.eval_only:
+        print_facts(console, evaluation(trainer))
+        return
     with interrupts() as interrupted:
         follow(trainer, console, interrupted)
         val_loss = trainer.val_loss if trainer.step >= config.max_iters else None
@@ -91,7 +99,7 @@ def run_train(job: Train, console: Console) -> None:
         sys.exit(130)
     print_facts(console, conclusion(trainer, val_loss))
     console.rule("sample")
-    write(sample.stream(trainer.model, trainer.tokenizer, "", 300, seed=config.seed))
+    write(sample.stream(trainer.model, trainer.dataset.tokenizer, "", 300, seed=config.seed))
     console.rule()
     files = ", ".join((train.CONFIG, metrics.METRICS, metrics.PICTURE, f"{train.CHECKPOINTS}/"))
     written = ("written", f"{trainer.run}/ with {files}")
@@ -101,9 +109,21 @@ def run_train(job: Train, console: Console) -> None:
 def start(job: Train, config: TrainConfig) -> Trainer:
     if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
         raise ValueError(f"--name is the name of a folder to be made in runs/, not {job.name!r}")
-    corpus = data.load(config.data)
+    config, found, model = beginning(config)
     run = free_run(job.preset) if job.name is None else sample.RUNS / job.name
-    return Trainer.start(run, config, corpus)
+    make = Trainer if job.eval_only else Trainer.start
+    return make(run, config, found, model)
+
+
+def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
+    """What a run starts from: its configuration, its data, and the model of --init-from, if any."""
+    if config.init_from == "scratch":
+        return config, dataset.load(config), None
+    model, tokenizer = sample.load_any(config.init_from, config.backend, config.dtype)
+    if model.block_size > config.block_size:
+        model = model.cropped(config.block_size)
+    config = replace(config, **train.shape_kept(model.config))
+    return config, dataset.load(config, tokenizer), model
 
 
 def free_run(preset: str) -> Path:
@@ -116,29 +136,35 @@ def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
     run = sample.find_run(name)
     if job.name is not None or job.preset != "cpu":
         raise ValueError(f"--resume goes on in {run}; leave out --name and --preset")
-    return Trainer.resume(run, config, data.load(config.data))
+    go_on = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
+    saved = checkpoint.steps_in(run / train.CHECKPOINTS)
+    if not saved:
+        return go_on(run, *beginning(config))
+    return go_on(run, config, dataset.load(config, tokenizers.load(saved[-1])))
 
 
 def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """What is about to happen, in numbers that can be checked against what then comes."""
-    config, vocab_size = trainer.config, trainer.tokenizer.vocab_size
-    size, params = len(trainer.corpus.text), sum(p.size for p in trainer.model.params.values())
-    memory = engine.memory_estimate(trainer.model.config, config)
-    passes = config.max_iters * config.tokens_per_step / len(trainer.train_ids)
-    yield "data", f"{trainer.corpus.name}: {size:,} characters, {vocab_size} distinct"
+    config, model = trainer.config, trainer.model
+    params = sum(p.size for p in model.params.values())
+    memory = engine.memory_estimate(model.config, config)
+    passes = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
+    yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{params:,} parameters, {shape_of(config)}; about {memory / 1e6:.0f} MB"
     yield (
         "training",
         f"{config.max_iters:,} steps of {config.tokens_per_step:,} tokens: "
         f"{passes:.1f} passes over the text",
     )
-    if trainer.step == 0:
+    if trainer.step > 0:
+        yield "resumed", f"at step {trainer.step:,}"
+    elif config.init_from != "scratch":
+        yield "from", config.init_from
+    else:
         yield (
             "first loss",
-            f"about ln {vocab_size} = {math.log(vocab_size):.2f}, as for a blind guess",
+            f"about ln {model.vocab_size} = {math.log(model.vocab_size):.2f}, as for a blind guess",
         )
-    else:
-        yield "resumed", f"at step {trainer.step:,}"
     for warning in train.warnings(trainer):
         yield "note", warning
 
@@ -152,14 +178,33 @@ def shape_of(config: TrainConfig) -> str:
 
 def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
     """The validation loss, beside what this preset gave on this corpus when it was measured."""
-    yield "validation", f"{loss:.4f} nats per character, over the whole split"
+    yield "validation", f"{in_words(trainer, loss)}, over the whole split"
     config = trainer.config
-    if trainer.corpus.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
+    if trainer.dataset.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
         config = replace(config, data="tinyshakespeare")
     band = expected_band(config)
     if band is not None:
         verdict = "within" if band[0] <= loss <= band[1] else "outside"
         yield "", f"{verdict} the band expected here, {band[0]:.3f} to {band[1]:.3f}"
+
+
+def evaluation(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """The loss on both splits; of training's as many tokens as validation has, its first ones."""
+    val = trainer.dataset.val
+    first = trainer.dataset.train[: len(val)]
+    yield "validation", f"{in_words(trainer, trainer.evaluate())}, over the whole split"
+    yield (
+        "training",
+        f"{trainer.evaluate(first):.4f} nats, over the first {len(first):,} tokens of its split",
+    )
+
+
+def in_words(trainer: Trainer, loss: float) -> str:
+    """A validation loss, such that tokenizers can be compared."""
+    if trainer.config.tokenizer == "char":
+        return f"{loss:.4f} nats per character"
+    bits = trainer.dataset.bits_per_character(loss)
+    return f"{loss:.4f} nats per token, {bits:.4f} bits per character"
 
 
 def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from tinygpt_np import Bigram, data
 from tinygpt_np.config import generator
 from tinygpt_np.optim import AdamW
-from tinygpt_np.tokenizer import CharTokenizer
+from tinygpt_np.tokenizers import CharTokenizer
 
 BATCH_SIZE, BLOCK_SIZE, SEED = 32, 8, 1337
 STEPS, LEARNING_RATE, EVAL_INTERVAL, EVAL_ITERS = 3000, 1e-2, 500, 200

@@ -11,7 +11,7 @@ from tinygpt_np import data, gradcheck
 from tinygpt_np.config import generator
 from tinygpt_np.language_model import LanguageModel, Tensors
 from tinygpt_np.optim import AdamW
-from tinygpt_np.tokenizer import CharTokenizer
+from tinygpt_np.tokenizers import CharTokenizer
 
 BLOCK_SIZE, BATCH_SIZE, N_EMBD, N_HEAD = 16, 32, 32, 4
 STEPS, LEARNING_RATE = 1000, 1e-2

@@ -1,7 +1,8 @@
 """Characters to integers and back ("Let's build GPT", 00:09:28)."""
 
+import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +13,8 @@ class UnknownCharacterError(ValueError):
 
 class CharTokenizer:
     """Token i is the i-th character of the vocabulary."""
+
+    kind = "char"
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         if any(len(char) != 1 for char in vocabulary) or len(set(vocabulary)) != len(vocabulary):
@@ -43,6 +46,22 @@ class CharTokenizer:
                 raise ValueError(f"token ids lie in [0, {self.vocab_size}), but {i} was given")
             chars.append(self.vocabulary[i])
         return "".join(chars)
+
+    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Their characters as they come."""
+        return (self.decode([token]) for token in tokens)
+
+    def start(self) -> np.ndarray:
+        """A new line; the first character where the vocabulary has none."""
+        return np.array([self._ids.get("\n", 0)])
+
+    def files(self) -> dict[str, bytes]:
+        description = {"type": self.kind, "vocabulary": self.vocabulary}
+        return {
+            "tokenizer.json": (
+                json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+            ).encode()
+        }
 
     def known(self, text: str) -> str:
         """The text without the characters that the vocabulary lacks."""

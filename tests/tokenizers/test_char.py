@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygpt_np.tokenizer import CharTokenizer, UnknownCharacterError
+from tinygpt_np.tokenizers.char import CharTokenizer, UnknownCharacterError
 
 steady = settings(deadline=None, derandomize=True)
 

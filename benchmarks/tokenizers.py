@@ -1,0 +1,148 @@
+"""Tokenizers: what characters, byte pairs and pieces come to in the same training time.
+
+Three GPTs of as many parameters, embeddings included, train on the same text for the same seconds,
+in turns, so that what else the machine does meets all alike. Each validates on the whole split. A
+loss per token cannot be compared, for tokens are of different lengths; in bits per character it
+can. The learning rate falls with the share of the time that is gone.
+"""
+
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.contest import Progress, machine_facts, write
+from tinygpt_np import data, dataset, engine, tokenizers
+from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.dataset import Dataset
+from tinygpt_np.model import GPT, param_count
+from tinygpt_np.optim import AdamW, learning_rate_at
+
+KINDS = ("char", "sentencepiece", "gpt2")
+PARAMS = 3_500_000
+CONFIG = TrainConfig(block_size=128, batch_size=12, warmup_iters=50, lr_decay_iters=1000)
+# Seconds of training, and of one turn; seeds, one after another.
+SECONDS, TURN, ROUNDS = 60.0, 10.0, 3
+
+
+class Contestant:
+    """One tokenizer, and the GPT that is trained on its tokens."""
+
+    def __init__(self, found: Dataset, seed: int, threads: int) -> None:
+        self.found, self.tokens = found, 0
+        self.config = replace(CONFIG, seed=seed, threads=threads, tokenizer=found.tokenizer.kind)
+        self.model = GPT(fitting(found.tokenizer.vocab_size), seed, backend="numba")
+        self.engine = engine.make(self.model, self.config)
+        config = self.config
+        self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
+        self.rng = generator(seed, "data")
+        self.seconds = 0.0
+        self.engine.warm_up()
+
+    def train(self, until: float, of: float) -> None:
+        """Takes steps until so many seconds are used, of so many in all."""
+        config = self.config
+        while self.seconds < until:
+            began = time.perf_counter()
+            batch = data.random_batch(
+                self.found.train, config.batch_size, config.block_size, self.rng
+            )
+            _, grads = self.engine.loss_and_grads(*batch)
+            rate = learning_rate_at(int(self.seconds / of * config.lr_decay_iters), config)
+            norm = self.engine.norm(grads)
+            self.engine.update(self.optimizer, grads, norm, rate, config.grad_clip)
+            self.tokens += batch[0].size
+            self.seconds += time.perf_counter() - began
+
+    def bits(self) -> float:
+        """Bits per character over the whole validation split."""
+        total, count = 0.0, 0
+        for tokens, targets in data.windows(self.found.val, self.config.block_size):
+            total += self.engine.loss(tokens, targets) * targets.size
+            count += targets.size
+        return self.found.bits_per_character(total / count)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tokenizer came to, seed by seed in bits."""
+
+    vocab_size: int
+    n_embd: int
+    params: int
+    characters_per_token: float
+    tokens: list[int]
+    bits: list[float]
+
+
+def fitting(vocab_size: int) -> GPTConfig:
+    """Of all widths that four heads divide, the one with nearest to PARAMS parameters."""
+    widths = [replace(CONFIG, n_embd=4 * n).gpt(vocab_size) for n in range(1, 200)]
+    return min(widths, key=lambda config: abs(param_count(config) - PARAMS))
+
+
+def run(
+    source: str, gpt2_files: str, seconds: float, rounds: int, threads: int, path: Path | None
+) -> None:
+    """Trains, shows, and writes it to `path`. gpt2_files: see tokenizers.make."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    facts, progress = machine_facts(errors), Progress(errors)
+    corpus = data.load(source)
+    found: dict[str, Result] = {}
+    with progress.status:
+        for kind in KINDS:
+            tokenizer = tokenizers.make(kind, gpt2_files if kind == "gpt2" else "", corpus.text)
+            tokens = dataset.from_corpus(corpus, tokenizer)
+            config = fitting(tokenizer.vocab_size)
+            ratio = len(corpus.text) / (len(tokens.train) + len(tokens.val))
+            size = (tokenizer.vocab_size, config.n_embd, param_count(config), ratio)
+            found[kind] = Result(*size, [], [])
+        for seed in range(1, rounds + 1):
+            for kind, contestant in race(corpus, gpt2_files, seconds, seed, threads, progress):
+                found[kind].bits.append(contestant.bits())
+                found[kind].tokens.append(contestant.tokens)
+    show(found, seconds, console)
+    about = {"benchmark": "tokenizers", "corpus": corpus.name, "seconds": seconds}
+    results: dict[str, Any] = {kind: vars(result) for kind, result in found.items()}
+    write(path, {**about, "threads": threads, "machine": facts, "results": results})
+
+
+def race(
+    corpus: data.Corpus, gpt2_files: str, seconds: float, seed: int, threads: int,
+    progress: Progress,
+) -> list[tuple[Literal["char", "gpt2", "sentencepiece"], Contestant]]:  # fmt: skip
+    """All of them, trained in turns."""
+    contestants: list[tuple[Any, Contestant]] = []
+    for kind in KINDS:
+        tokenizer = tokenizers.make(kind, gpt2_files if kind == "gpt2" else "", corpus.text)
+        contestants.append(
+            (kind, Contestant(dataset.from_corpus(corpus, tokenizer), seed, threads))
+        )
+    until = 0.0
+    while until < seconds:
+        until = min(until + TURN, seconds)
+        for kind, contestant in contestants:
+            progress.say(f"seed {seed}: {kind}, {until:.0f} of {seconds:.0f} seconds")
+            contestant.train(until, seconds)
+    return cast(Any, contestants)
+
+
+def show(found: dict[str, Result], seconds: float, console: Console) -> None:
+    table = Table(title=f"{seconds:.0f} seconds of training each", title_justify="left")
+    for label in ("tokens", "vocabulary", "width", "parameters", "characters a token"):
+        table.add_column(label, justify="right" if table.columns else "left")
+    table.add_column("characters read", justify="right")
+    table.add_column("bits per character", justify="right")
+    for kind, result in found.items():
+        read = statistics.median(result.tokens) * result.characters_per_token
+        bits = statistics.median(result.bits)
+        table.add_row(
+            kind, f"{result.vocab_size:,}", str(result.n_embd), f"{result.params:,}",
+            f"{result.characters_per_token:.2f}", f"{read / 1e6:.1f} million",
+            f"{bits:.3f} ({min(result.bits):.3f} to {max(result.bits):.3f})",
+        )  # fmt: skip
+    console.print(table)

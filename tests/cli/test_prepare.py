@@ -1,0 +1,53 @@
+"""tinygpt prepare, as a person uses it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from cli.running import error_of
+from tiny import TINY
+
+from tinygpt_np import cli, train
+
+
+def test_texts_are_prepared_and_trained_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["prepare", "--tokenizer", "char", "--data", "text.txt", "text.txt", "--out", "two"])
+    out = capsys.readouterr().out
+    for expected in (
+        r"text +3,440 characters",
+        r"training +3,096 tokens",
+        r"validation +344 tokens",
+        r"tokenizer +char, a vocabulary of 18",
+        r"tinygpt train --data two",
+    ):
+        assert re.search(expected, out), expected
+    cli.main(["train", "--data", "two", *TINY])
+    assert re.search(r"data +.*two: 3,440 tokens", capsys.readouterr().out)
+    assert train.read_config(folder / "runs" / "cpu").data == str(folder / "two")
+    cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
+
+
+def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
+    cli.main(["prepare", "--tokenizer", "char", "--data", "text.txt", "--out", "tokens"])
+    for name, source in (("a", "text.txt"), ("b", "tokens")):
+        cli.main(["train", "--data", source, "--name", name, *TINY])
+    first, second = (train.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
+    weights = "model.safetensors"
+    assert (first / weights).read_bytes() == (second / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "--out must name the folder to be made"),
+        (["--out", "."], ". exists already, and nothing is overwritten"),
+        (["--out", "x", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(capsys, "prepare", "--tokenizer", "char", *flags)
+    assert not Path("x").exists()

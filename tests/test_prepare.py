@@ -1,0 +1,154 @@
+"""Texts to files of tokens: the same tokens as of the whole text, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import TEXT
+
+from tinygpt_np import dataset, prepare, tokenizers
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.config import TrainConfig
+from tinygpt_np.data import Corpus, DataError
+
+steady = settings(deadline=None, derandomize=True)
+
+
+def nothing(done: int, total: int) -> None:
+    pass
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "PIECE", 7)
+    monkeypatch.setattr(prepare, "LONGEST", 20)
+
+
+def test_the_tokens_are_those_of_the_texts_as_one(tmp_path: Path, small_pieces: None) -> None:
+    paths = [write(tmp_path / "a.txt", TEXT[:700]), write(tmp_path / "b.txt", TEXT[700:])]
+    told: list[tuple[int, int]] = []
+    meta = prepare.prepare(
+        paths, "char", "", tmp_path / "out", lambda done, total: told.append((done, total))
+    )
+    expected = dataset.from_corpus(Corpus("text", TEXT))
+    found = dataset.load(TrainConfig(block_size=8, data=str(tmp_path / "out")))
+    np.testing.assert_array_equal(found.train, expected.train)
+    np.testing.assert_array_equal(found.val, expected.val)
+    assert meta == json.loads((tmp_path / "out" / "meta.json").read_text()) == {
+        "tokenizer": "char", "vocab_size": 18, "dtype": "uint16", "characters": 1720,
+        "train_tokens": 1548, "val_tokens": 172,
+    }  # fmt: skip
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (1720, 1720)
+    assert len(told) > 100
+
+
+def test_a_file_of_tokens_is_nanogpts(tmp_path: Path) -> None:
+    prepare.prepare([write(tmp_path / "a", "ba" * 50)], "char", "", tmp_path / "out", nothing)
+    assert (tmp_path / "out" / "val.bin").read_bytes() == b"\1\0\0\0" * 5
+
+
+@steady
+@given(st.text(" \n\taé’!'\u3000\x1c", min_size=1), st.integers(0, 60), st.integers(1, 9))
+def test_pieces_end_before_white_space_or_at_the_cut(text: str, cut: int, size: int) -> None:
+    given = (text[start : start + size] for start in range(0, len(text), size))
+    pieces = list(prepare.whole_words(given, cut))
+    assert "".join(pieces) == text
+    assert all(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    assert not 0 < cut < len(text) or cut in ends
+    for end in ends[:-1]:
+        assert end == cut or (text[end] in " \n" and not text[end - 1].isspace())
+
+
+def test_text_without_white_space_is_cut_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "LONGEST", 20)
+    pieces = list(prepare.whole_words(iter(["x" * 9] * 7), 0))
+    assert "".join(pieces) == "x" * 63
+    assert max(map(len, pieces)) < 30
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
+def test_pieces_have_the_tokens_of_the_whole(
+    kind: str, tmp_path: Path, small_pieces: None, gpt2_files: Path
+) -> None:
+    text = "Where's  the 12 o'clock\r\ntrain?\n\n\tÜber  allem 🙂🙂 ,, !!  \n it's   \n" * 40
+    meta = prepare.prepare(
+        [write(tmp_path / "a.txt", text)],
+        kind, str(gpt2_files) if kind == "gpt2" else str(pieces_of(text, tmp_path)),
+        tmp_path / "out", nothing,
+    )  # fmt: skip
+    text = text.replace("\r\n", "\n")
+    found = dataset.load(TrainConfig(block_size=8, data=str(tmp_path / "out")))
+    cut = int(0.9 * len(text))
+    np.testing.assert_array_equal(found.train, found.tokenizer.encode(text[:cut]))
+    np.testing.assert_array_equal(found.val, found.tokenizer.encode(text[cut:]))
+    assert meta["train_tokens"] == len(found.train)
+    assert found.tokenizer.kind == kind
+
+
+def pieces_of(text: str, folder: Path) -> Path:
+    trained = tokenizers.SentencePieceTokenizer.train(text, 320)
+    return write(folder / "x.model", trained.files()["tokenizer.model"])
+
+
+def test_sentencepiece_is_trained_on_the_text_where_no_model_is_given(tmp_path: Path) -> None:
+    text = " ".join(f"{number} {number * 7919 % 1009}" for number in range(9000))
+    meta = prepare.prepare(
+        [write(tmp_path / "a", text)], "sentencepiece", "", tmp_path / "out", nothing
+    )
+    assert meta["vocab_size"] == 1024
+    assert tokenizers.load(tmp_path / "out").decode(
+        np.fromfile(tmp_path / "out" / "val.bin", "<u2")
+    ) == text[int(0.9 * len(text)) :]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "there is no file"), (b"", "there is no text"), (b"abc\xff", "not UTF-8")],
+)
+def test_a_text_that_cannot_be_read_is_refused_and_nothing_is_left(
+    tmp_path: Path, content: bytes | None, expected: str
+) -> None:
+    if content is not None:
+        write(tmp_path / "a.txt", content)
+    with pytest.raises(DataError, match=expected):
+        prepare.prepare([tmp_path / "a.txt"], "char", "", tmp_path / "out", nothing)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.txt"}
+
+
+def test_a_folder_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder"):
+        prepare.prepare([tmp_path], "char", "", tmp_path / "out", nothing)
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
+        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", nothing)
+
+
+def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> None:
+    text = "".join(map(chr, (*range(0x100, 0xD800), *range(0x10000, 0x13000))))
+    with pytest.raises(DataError, match="a vocabulary of up to 65,536; that of char has 67,328"):
+        prepare.prepare([write(tmp_path / "a", text)], "char", "", tmp_path / "out", nothing)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_stop_on_the_way_leaves_nothing(
+    tmp_path: Path, error: BaseException, small_pieces: None
+) -> None:
+    def stop(done: int, total: int) -> None:
+        raise error
+
+    with pytest.raises((KeyboardInterrupt, CheckpointError)):
+        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,61 @@
+"""`tinygpt prepare`: texts to the files of tokens that training maps into memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tinygpt_np import prepare
+from tinygpt_np.cli.output import print_facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    """Turn texts of any size into train.bin and val.bin, which training maps into memory."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE…")] = ("shakespeare",)
+    """UTF-8 texts, taken as one in this order; or shakespeare, tinyshakespeare."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    """The folder to be made; it must not exist. tinygpt train --data DIR trains on it."""
+    tokenizer: Literal["char", "gpt2", "sentencepiece"] = "gpt2"
+    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    """The files of that tokenizer, as for tinygpt train."""
+
+
+def run_prepare(job: Prepare, console: Console) -> None:
+    if not job.out:
+        raise ValueError("--out must name the folder to be made, for example --out data/my-corpus")
+    out = Path(job.out)
+    bar = Progress(
+        TextColumn("encoding"),
+        BarColumn(None),
+        TextColumn("{task.completed:,}/{task.total:,} characters"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        expand=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        meta = prepare.prepare(
+            prepare.paths_of(job.data), job.tokenizer, job.tokenizer_path, out, report
+        )
+    print_facts(
+        console,
+        [
+            ("text", f"{meta['characters']:,} characters"),
+            ("training", f"{meta['train_tokens']:,} tokens"),
+            ("validation", f"{meta['val_tokens']:,} tokens"),
+            ("tokenizer", f"{meta['tokenizer']}, a vocabulary of {meta['vocab_size']:,}"),
+        ],
+    )
+    console.print(f"train on it with  tinygpt train --data {escape(job.out)}", soft_wrap=True)

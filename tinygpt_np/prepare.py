@@ -1,0 +1,176 @@
+"""Texts to files of tokens, as nanoGPT keeps them: train.bin and val.bin, see dataset.py.
+
+The texts are read twice: to count their characters, and to encode them. Both times a piece after
+the other, so that memory does not grow with them. Pieces end before white space that follows
+something else, where no token of GPT-2 or of our SentencePiece models crosses over: the tokens are
+those of the whole text.
+"""
+
+import io
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.data import DataError
+from tinygpt_np.dataset import META, TOKEN, TRAIN, VAL
+from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
+
+# Characters read at once, and how many may go by without white space before a cut is made anyway.
+PIECE, LONGEST = 1 << 20, 1 << 22
+# SentencePiece is trained on no more than so many characters.
+SAMPLE = 1 << 24
+
+# Is told how many characters of how many are done.
+Report = Callable[[int, int], None]
+
+
+def prepare(
+    paths: Sequence[Path], kind: str, tokenizer_path: str, out: Path, report: Report
+) -> dict[str, object]:
+    """Writes the folder `out`, which must not exist, and returns what its meta.json says.
+
+    paths: UTF-8 texts, taken as one, in this order. kind, tokenizer_path: of tokenizers.make.
+    Whatever stops it, `out` is whole or not there.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists already, and nothing is overwritten")
+    characters, seen = survey(paths)
+    if characters == 0:
+        raise DataError(f"{', '.join(map(str, paths))}: there is no text in it to be trained on")
+    tokenizer = choose(paths, kind, tokenizer_path, seen)
+    if tokenizer.vocab_size > np.iinfo(TOKEN).max + 1:
+        raise DataError(
+            f"a token has 16 bits in these files, for a vocabulary of up to "
+            f"{np.iinfo(TOKEN).max + 1:,}; that of {kind} has {tokenizer.vocab_size:,}"
+        )
+    checkpoint.make_folder(out.parent)
+    temporary = out.parent / f"{checkpoint.TEMPORARY}{out.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        counts = encode_into(temporary, paths, tokenizer, characters, report)
+        meta: dict[str, object] = {
+            "tokenizer": tokenizer.kind,
+            "vocab_size": tokenizer.vocab_size,
+            "dtype": "uint16",
+            "characters": characters,
+            "train_tokens": counts[TRAIN],
+            "val_tokens": counts[VAL],
+        }
+        contents = {META: checkpoint.to_json(meta), **tokenizer.files()}
+        for name, content in contents.items():
+            checkpoint.write_synced(temporary / name, content)
+        checkpoint.sync_folder(temporary)
+        temporary.rename(out)
+        checkpoint.sync_folder(out.parent)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error.strerror}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return meta
+
+
+def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
+    """How many characters there are, and which."""
+    count, seen = 0, set[str]()
+    for piece in pieces(paths):
+        count += len(piece)
+        seen.update(piece)
+    return count, seen
+
+
+def choose(paths: Sequence[Path], kind: str, tokenizer_path: str, seen: set[str]) -> Tokenizer:
+    if kind == "char":
+        return CharTokenizer(sorted(seen))
+    sample = io.StringIO()
+    if kind == "sentencepiece" and not tokenizer_path:
+        for piece in pieces(paths):
+            sample.write(piece)
+            if sample.tell() >= SAMPLE:
+                break
+    return tokenizers.make(kind, tokenizer_path, sample.getvalue())
+
+
+def encode_into(
+    folder: Path, paths: Sequence[Path], tokenizer: Tokenizer, characters: int, report: Report
+) -> dict[str, int]:
+    """Writes train.bin and val.bin; how many tokens each has."""
+    cut, done = int(data.TRAIN_SHARE * characters), 0
+    counts = {TRAIN: 0, VAL: 0}
+    with (folder / TRAIN).open("wb") as train, (folder / VAL).open("wb") as val:
+        for piece in whole_words(pieces(paths), cut):
+            name, file = (TRAIN, train) if done < cut else (VAL, val)
+            counts[name] += write(file, tokenizer.encode(piece))
+            done += len(piece)
+            report(done, characters)
+    return counts
+
+
+def write(file: BinaryIO, tokens: np.ndarray) -> int:
+    file.write(tokens.astype(TOKEN).tobytes())
+    return len(tokens)
+
+
+def whole_words(texts: Iterator[str], cut: int) -> Iterator[str]:
+    """The same text in pieces that end before white space, and one at `cut` characters."""
+    rest, done = "", 0
+    for text in texts:
+        rest += text
+        while True:
+            if done < cut <= done + len(rest):
+                end = cut - done
+            else:
+                end = last_gap(rest)
+            if end == 0 and len(rest) >= LONGEST:
+                end = len(rest)
+            if end == 0:
+                break
+            yield rest[:end]
+            rest, done = rest[end:], done + end
+    if rest:
+        yield rest
+
+
+def last_gap(text: str) -> int:
+    """The last place before a space or a new line that follows no white space; 0 if there is none.
+
+    Just these two: of other characters it is not the same to all whether they are white space.
+    """
+    for place in range(len(text) - 1, 0, -1):
+        if text[place] in " \n" and not text[place - 1].isspace():
+            return place
+    return 0
+
+
+def pieces(paths: Sequence[Path]) -> Iterator[str]:
+    """The texts of all files, a piece after the other, with line ends as data.read_text has them.
+
+    Raises DataError for a file that is not there, or is not UTF-8.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; --data takes text files")
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                while piece := file.read(PIECE):
+                    yield piece
+        except FileNotFoundError:
+            raise DataError(f"there is no file {path}; --data takes UTF-8 texts") from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} is not UTF-8 ({error.reason}); convert it first, for example with "
+                "iconv -t UTF-8"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def paths_of(sources: Sequence[str]) -> list[Path]:
+    """The files that --data names: paths, shakespeare or tinyshakespeare."""
+    named = {"shakespeare": data.embedded_file, "tinyshakespeare": data.tinyshakespeare_file}
+    return [named[source]() if source in named else Path(source) for source in sources]

@@ -1,0 +1,63 @@
+"""Tokens that are bytes of UTF-8: one of them may be half a character, or several."""
+
+import codecs
+import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class TokenizerError(ValueError):
+    """A tokenizer cannot be had, or cannot take a text."""
+
+
+class ByteLevel:
+    """Decoding, given the bytes that each token stands for."""
+
+    def __init__(self, tokens: Sequence[bytes]) -> None:
+        self.tokens = tokens
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.tokens)
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        """(T,) integers in [0, vocab_size) -> text; what is no UTF-8 becomes U+FFFD."""
+        return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
+
+    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Their text as they come, in whole characters: what is half one waits for the rest."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for token in tokens:
+            if text := decoder.decode(self.bytes_of(token)):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+    def bytes_of(self, token: int) -> bytes:
+        if not 0 <= token < len(self.tokens):
+            raise ValueError(f"token ids lie in [0, {len(self.tokens)}), but {token} was given")
+        return self.tokens[token]
+
+
+def checked(text: str) -> str:
+    """The text itself. Raises TokenizerError if it is none: half a pair of surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"the character U+{ord(text[error.start]):04X} at position {error.start} is half of a "
+            "pair, and cannot be written as UTF-8"
+        ) from None
+    return text
+
+
+def optional(package: str) -> Any:
+    """A package of the extra `tokenizers`. Raises TokenizerError, which says how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise TokenizerError(
+            f"this tokenizer needs the package {package}: pip install 'tinygpt-np[tokenizers]'"
+        ) from None
