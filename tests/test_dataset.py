@@ -150,13 +150,13 @@ def test_tokens_that_are_not_of_the_text_beside_them_are_refused(tmp_path: Path)
 
 def test_tokens_of_no_known_tokenizer_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "tokens", np.arange(90), np.arange(20))
-    with pytest.raises(DataError, match="no meta.json .* add --tokenizer gpt2"):
+    with pytest.raises(DataError, match=r"no meta\.json .* add --tokenizer gpt2"):
         dataset.load(replace(CONFIG, data=str(folder)))
 
 
 def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) -> None:
     folder = str(prepared(tmp_path / "tokens"))
-    with pytest.raises(DataError, match="of tokenizer char, .* and --tokenizer is gpt2"):
+    with pytest.raises(DataError, match=r"of tokenizer char, .* and --tokenizer is gpt2"):
         dataset.load(replace(CONFIG, data=folder, tokenizer="gpt2"))
     with pytest.raises(DataError, match="tokenizer char with a vocabulary of 18, but the model"):
         dataset.load(replace(CONFIG, data=folder), CharTokenizer("abc"))

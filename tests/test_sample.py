@@ -115,7 +115,7 @@ def test_a_checkpoint_is_loaded_by_its_own_folder(run: Path) -> None:
 
 
 def test_the_tokenizer_is_the_one_of_the_text(run: Path) -> None:
-    assert sample.load(run)[1].vocabulary == CharTokenizer.from_text(TEXT).vocabulary
+    assert sample.load(run)[1].files() == CharTokenizer.from_text(TEXT).files()
 
 
 def test_a_run_without_checkpoints_says_so(run: Path) -> None:

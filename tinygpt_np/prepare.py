@@ -122,10 +122,7 @@ def whole_words(texts: Iterator[str], cut: int) -> Iterator[str]:
     for text in texts:
         rest += text
         while True:
-            if done < cut <= done + len(rest):
-                end = cut - done
-            else:
-                end = last_gap(rest)
+            end = cut - done if done < cut <= done + len(rest) else last_gap(rest)
             if end == 0 and len(rest) >= LONGEST:
                 end = len(rest)
             if end == 0:

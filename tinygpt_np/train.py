@@ -225,15 +225,16 @@ class Trainer:
     def evaluate(self, split: np.ndarray | None = None) -> float:
         """The mean loss in nats over a whole split, in order, without dropout.
 
-        split: (M,) tokens; None for the validation split. Raises NotFiniteError if it, or anything on the way to it in the first windows, is not
-        finite: what is saved after an evaluation is known to be good.
+        split: (M,) tokens; None for the validation split. Raises NotFiniteError if it, or anything
+        on the way to it in the first window, is not finite: what is saved after an evaluation is
+        known to be good.
         """
         split = self.dataset.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
             for tokens, targets in data.windows(split, self.config.block_size):
-                if count == 0 and self.model.first_not_finite(tokens, {}, {}):
-                    self.stop("weights that have grown too large", tokens, {}, {})
+                if count == 0 and self.model.first_not_finite(tokens[:1], {}, {}):
+                    self.stop("weights that have grown too large", tokens[:1], {}, {})
                 total += self.engine.loss(tokens, targets) * targets.size
                 count += targets.size
                 if not math.isfinite(total):

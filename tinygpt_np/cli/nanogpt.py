@@ -1,7 +1,8 @@
 """The flags of nanoGPT's train.py, so that its recipes can be typed in unchanged.
 
 Most are ours: an underscore is as good as a hyphen, and `--flag=value` as `--flag value`. What is
-said in another way there is put into our words here. What has no meaning here is left out, and said.
+said in another way there is put into our words here; what has no meaning here is left out, and that
+is said.
 """
 
 from tinygpt_np.config import TrainConfig
@@ -59,7 +60,7 @@ def translate(argv: list[str], defaults: TrainConfig) -> tuple[list[str], list[s
 
 
 def value_of(argv: list[str], name: str) -> str | None:
-    """The value of a flag, `--name value` or `--name=value`, in either spelling; the last counts."""
+    """The value of a flag, `--name value` or `--name=value`, in either spelling; the last one."""
     value = None
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         flag, equals, given = argument.partition("=")
