@@ -141,3 +141,62 @@ def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
     assert needs[0] < needs[1] < needs[2]
     numpy = engine.memory_estimate(large.gpt(65), replace(large, backend="numpy"))
     assert numpy > 5 * needs[2]
+
+
+@of_both
+def test_accumulated_batches_have_the_gradients_of_one_large_batch(backend: Backend) -> None:
+    # As nanoGPT takes the mean of the losses of gradient_accumulation_steps batches.
+    run = replace(RUN, backend=backend, batch_size=2, gradient_accumulation_steps=3)
+    model = generic(CONFIG, backend)
+    if backend == "numpy":  # In float64, where rounding leaves no room for anything else.
+        model.params = {name: param.astype("float64") for name, param in model.params.items()}
+    steps = engine.make(model, run)
+    rng = generator(4, "data")
+    tokens, targets = (rng.integers(0, CONFIG.vocab_size, (6, RUN.block_size)) for _ in range(2))
+    noise = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    truth = GPT(CONFIG, dtype="float64")
+    truth.params = {name: param.astype("float64") for name, param in model.params.items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    parts = [slice(start, start + 2) for start in (0, 2, 4)]
+    expected: dict[str, np.ndarray] = {}
+    losses: list[float] = []
+    for number, part in enumerate(parts):
+        rows = slice(number * 2 * RUN.block_size, (number + 1) * 2 * RUN.block_size)
+        own = {n: m[part] if n.endswith(".attn") else m[rows] for n, m in masks.items()}
+        part_loss, part_grads = truth.loss_and_grads(tokens[part], targets[part], own)
+        losses.append(part_loss)
+        for name, grad in part_grads.items():
+            expected[name] = expected.get(name, 0) + grad / 3
+    bound = 1e-12 if backend == "numpy" else 1e-5
+    assert loss == pytest.approx(sum(losses) / 3, rel=bound)
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < bound
+    steps.close()
+
+
+def test_numpy_accumulates_in_the_memory_of_one_batch() -> None:
+    run = TrainConfig(n_embd=64, n_head=4, n_layer=2, block_size=32, batch_size=8, backend="numpy")
+    config = run.gpt(vocab_size=13)
+    peaks: list[int] = []
+    for batches in (1, 4):
+        steps = engine.make(GPT(config), replace(run, gradient_accumulation_steps=batches))
+        tokens = generator(4, "data").integers(0, 13, (8 * batches, 32))
+        tracemalloc.start()
+        steps.loss_and_grads(tokens, tokens)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    grads = sum(param.nbytes for param in GPT(config).params.values())
+    assert peaks[1] < peaks[0] + 3 * grads
+
+
+def test_of_targets_that_are_not_counted_each_batch_has_its_share() -> None:
+    model = GPT(CONFIG, dtype="float64")
+    tokens = generator(4, "data").integers(0, CONFIG.vocab_size, (6, RUN.block_size))
+    targets = np.full_like(tokens, -1)
+    targets[0], targets[5, :2] = tokens[0], 3  # None at all in the second batch.
+    expected_loss, expected = model.loss_and_grads(tokens, targets)
+    loss, grads = NumPyEngine(model, batch_size=2, batches=3).loss_and_grads(tokens, targets)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < 1e-12

@@ -1,0 +1,112 @@
+"""tinygpt train from a model, and --eval-only."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.running import error_of, said, train_tiny
+from tiny import TEXT, TINY
+
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli, train
+
+TOKENIZER = CharTokenizer.from_text(TEXT)
+SHAPE = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
+
+
+@pytest.fixture
+def checkpoint_folder(folder: Path) -> Path:
+    """A GPT-2 of another shape than the tiny runs have, with characters."""
+    GPT(SHAPE, seed=4).save_pretrained(folder / "gpt", TOKENIZER)
+    return folder / "gpt"
+
+
+def loss_in(out: str, split: str) -> float:
+    found = re.search(rf"{split} +(\d+\.\d+) nats", out)
+    assert found, out
+    return float(found[1])
+
+
+def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
+    folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", "text.txt", *TINY, "--init_from=gpt", "--max-iters", "1", "--name", "on"]
+    out = said(capsys, "train", *flags, "--learning-rate", "1e-9", "--min-lr", "0")
+    assert re.search(r"from +gpt", out)
+    assert "2 layers, 2 heads, 8 channels, block 8" in out  # block_size is as asked: cut.
+    config = train.read_config(folder / "runs" / "on")
+    assert (config.n_layer, config.block_size, config.bias) == (2, 8, True)
+    model = GPT.load(train.last_checkpoint(folder / "runs" / "on")[0])
+    for name, param in GPT(SHAPE, seed=4).cropped(8).params.items():
+        np.testing.assert_allclose(model.params[name], param, atol=1e-7)
+    out = said(capsys, "train", "--resume", "on", "--max-iters", "2")
+    assert re.search(r"resumed +at step 1", out)
+
+
+def test_the_files_of_the_model_are_not_changed_by_training_on_from_it(
+    checkpoint_folder: Path,
+) -> None:
+    before = (checkpoint_folder / "model.safetensors").read_bytes()
+    cli.main(["train", "--data", "text.txt", *TINY, "--init-from", "gpt"])
+    assert (checkpoint_folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_goes_on_from_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny("--name", "first")
+    val_loss = loss_in(capsys.readouterr().out, "validation")
+    out = said(capsys, "train", "--data", "text.txt", *TINY, "--init-from", "first", "--eval-only")
+    assert loss_in(out, "validation") == val_loss
+
+
+def test_eval_only_says_both_losses_and_writes_nothing(
+    folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt", "--eval_only=True"]
+    out = said(capsys, "train", *flags)
+    model = GPT(SHAPE, seed=4).cropped(8)
+    for split, text in (("validation", TEXT[1548:]), ("training", TEXT[:172])):
+        ids = TOKENIZER.encode(text)
+        total = sum(
+            model.loss(ids[None, start : start + 8][:, : len(ids) - 1 - start],
+                       ids[None, start + 1 : start + 9])
+            * min(8, len(ids) - 1 - start)
+            for start in range(0, len(ids) - 1, 8)
+        )  # fmt: skip
+        assert loss_in(out, split) == pytest.approx(total / (len(ids) - 1), abs=1e-4)
+    assert not (folder / "runs").exists()
+
+
+def test_eval_only_of_a_run_says_its_loss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    val_loss = loss_in(capsys.readouterr().out, "validation")
+    files = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
+    assert (
+        loss_in(said(capsys, "train", "--resume", "cpu", "--eval-only"), "validation") == val_loss
+    )
+    assert {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")} == files
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--init-from", "nowhere"], "there is no run nowhere"),
+        (["--dtype", "float64"], "dtype must be float32 with the numba backend, not 'float64'"),
+        (["--tokenizer-path", "text.txt"], "characters need no files, but text.txt was given"),
+        (["--tokenizer", "gpt2", "--tokenizer-path", "."], ". is no tokenizer of GPT-2's"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--data", "text.txt", *TINY, *flags])
+    assert expected in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not Path("runs").exists()
+
+
+def test_text_that_the_model_has_no_characters_for_is_refused(
+    folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "other.txt").write_text(TEXT + "Q" * 200, encoding="utf-8")
+    flags = ["--data", "other.txt", *TINY, "--init-from", "gpt"]
+    assert "character 'Q' (U+0051)" in error_of(capsys, "train", *flags)

@@ -1,0 +1,75 @@
+"""A run in batches that are accumulated, in float64, from a model that is there already."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_train import CONFIG, DATA
+
+from tinygpt_np import checkpoint, train
+from tinygpt_np.metrics import Metrics
+from tinygpt_np.model import GPT
+from tinygpt_np.train import Trainer
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Metrics]]:
+    """A run that was never stopped."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    return run, list(Trainer.start(run, CONFIG, DATA))
+
+
+def test_a_step_of_accumulated_batches_reads_as_many_chunks(tmp_path: Path) -> None:
+    config = replace(CONFIG, dropout=0.0, max_iters=3)
+    accumulated = replace(config, batch_size=1, gradient_accumulation_steps=3)
+    assert accumulated.tokens_per_step == config.tokens_per_step
+    ours, theirs = (
+        [row.loss for row in Trainer.start(tmp_path / name, each, DATA)][:-1]
+        for name, each in (("accumulated", accumulated), ("whole", config))
+    )
+    assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_a_run_in_float64_stays_in_float64(tmp_path: Path) -> None:
+    config = replace(CONFIG, backend="numpy", dtype="float64", max_iters=2)
+    trainer = Trainer.start(tmp_path / "run", config, DATA)
+    list(trainer)
+    trainer.lock.release()
+    found = checkpoint.load_model(train.last_checkpoint(tmp_path / "run")[0])[1]
+    assert {tensor.dtype.name for tensor in found.values()} == {"float64"}
+    list(Trainer.resume(tmp_path / "run", replace(config, max_iters=3), DATA))
+
+
+def test_a_model_that_is_given_is_gone_on_from(tmp_path: Path) -> None:
+    model = GPT(CONFIG.gpt(DATA.tokenizer.vocab_size), seed=99, backend="numba")
+    before = {name: param.copy() for name, param in model.params.items()}
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA, model)
+    for name, param in trainer.model.params.items():
+        np.testing.assert_array_equal(param, before[name])
+    stopped = [row.loss for row in islice(trainer, 6)]
+    trainer.save()
+    trainer.lock.release()
+    rest = [row.loss for row in Trainer.resume(tmp_path / "run", CONFIG, DATA)]
+    again = GPT(CONFIG.gpt(DATA.tokenizer.vocab_size), seed=99, backend="numba")
+    whole = [row.loss for row in Trainer.start(tmp_path / "whole", CONFIG, DATA, again)]
+    assert stopped + rest == whole
+
+
+def test_the_loss_of_a_run_is_said_without_touching_its_folder(
+    whole: tuple[Path, list[Metrics]],
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")}
+    trainer = Trainer.at_last_checkpoint(whole[0], CONFIG, DATA)
+    assert trainer.evaluate() == whole[1][-1].val_loss
+    assert {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")} == before
+
+
+def test_an_older_run_that_lacks_new_settings_had_what_is_now_the_default(tmp_path: Path) -> None:
+    found = train.asdict(CONFIG)
+    for name in train.ADDED_LATER:
+        del found[name]
+    (tmp_path / train.CONFIG).write_text(json.dumps(found))
+    assert train.read_config(tmp_path) == CONFIG
