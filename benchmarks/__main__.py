@@ -10,12 +10,14 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import attention, compare, kernels, machine, sample, tasks, train
+from benchmarks import attention, compare, kernels, machine, sample, tasks, tokenizers, train
 from benchmarks.contest import check_json, run
 from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
 from benchmarks.workers import WorkerError
 from benchmarks.works import WORKS
+from tinygpt_np.data import DataError
+from tinygpt_np.tokenizers import TokenizerError
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
 QUICK_SHAPES = ("cpu",)
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     try:
         code = climb(asked) if asked.command == "kernels" else contest(asked)
-    except (DisagreementError, WorkerError, OSError) as error:
+    except (DisagreementError, WorkerError, OSError, TokenizerError, DataError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except KeyboardInterrupt:
         sys.exit(STOPPED)
@@ -81,6 +83,10 @@ def measure(asked: argparse.Namespace) -> bool:
         from benchmarks import matmul
 
         return matmul.run(matmul.SHAPES_OF, asked.rounds or matmul.ROUNDS, asked.json)
+    if asked.command == "tokenizers":
+        rounds = asked.rounds or tokenizers.ROUNDS
+        tokenizers.run(asked.data, asked.gpt2, asked.seconds, rounds, asked.threads, asked.json)
+        return True
     pytorch = importlib.util.find_spec("torch") is not None
     if not pytorch:
         print(NO_PYTORCH, file=sys.stderr)
@@ -117,6 +123,16 @@ def make_parser() -> Parser:
     )
     commands.add_parser("matmul", parents=[common(1)], help="the products of training, by NumPy's")
     commands.add_parser("sample", parents=[common(machine.cpus())], help="generating text")
+    compared = commands.add_parser(
+        "tokenizers",
+        parents=[common(machine.cpus())],
+        help="characters, pieces and byte pairs, in bits per character",
+    )
+    compared.add_argument("--data", default="shakespeare", help="as tinygpt train takes it")
+    compared.add_argument("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
+    compared.add_argument(
+        "--seconds", type=float, default=tokenizers.SECONDS, help="of training, of each"
+    )
     return parser
 
 
@@ -210,6 +226,8 @@ def check(asked: argparse.Namespace) -> None:
         if name not in WORKS:
             raise ValueError(f"--work must be of {', '.join(WORKS)}, not {name}")
     check_threads(asked.threads)
+    if asked.command == "tokenizers" and not asked.seconds > 0:
+        raise ValueError(f"--seconds must be more than 0, not {asked.seconds}")
     if asked.command == "matmul" and asked.threads != 1:
         raise ValueError(f"--threads must be 1, for a product is one thread's, not {asked.threads}")
     check_rounds_and_json(asked)

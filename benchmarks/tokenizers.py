@@ -8,9 +8,9 @@ can. The learning rate falls with the share of the time that is gone.
 
 import statistics
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks.contest import Progress, machine_facts, write
 from tinygpt_np import data, dataset, engine, tokenizers
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.data import Corpus
 from tinygpt_np.dataset import Dataset
 from tinygpt_np.model import GPT, param_count
 from tinygpt_np.optim import AdamW, learning_rate_at
@@ -69,7 +70,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Result:
-    """What a tokenizer came to, seed by seed in bits."""
+    """What a tokenizer came to; seed by seed the tokens that were read, and bits per character."""
 
     vocab_size: int
     n_embd: int
@@ -80,69 +81,70 @@ class Result:
 
 
 def fitting(vocab_size: int) -> GPTConfig:
-    """Of all widths that four heads divide, the one with nearest to PARAMS parameters."""
-    widths = [replace(CONFIG, n_embd=4 * n).gpt(vocab_size) for n in range(1, 200)]
-    return min(widths, key=lambda config: abs(param_count(config) - PARAMS))
+    """Of all widths that the heads divide, the one with nearest to PARAMS parameters."""
+    widths = range(CONFIG.n_head, 200 * CONFIG.n_head, CONFIG.n_head)
+    configs = [replace(CONFIG, n_embd=width).gpt(vocab_size) for width in widths]
+    return min(configs, key=lambda config: abs(param_count(config) - PARAMS))
+
+
+def contenders(corpus: Corpus, gpt2_files: str) -> dict[str, Dataset]:
+    """The text in the tokens of each. gpt2_files: see tokenizers.make."""
+    paths = dict.fromkeys(KINDS, "") | {"gpt2": gpt2_files}
+    return {
+        kind: dataset.from_corpus(corpus, tokenizers.make(kind, path, corpus.text))
+        for kind, path in paths.items()
+    }
 
 
 def run(
     source: str, gpt2_files: str, seconds: float, rounds: int, threads: int, path: Path | None
 ) -> None:
-    """Trains, shows, and writes it to `path`. gpt2_files: see tokenizers.make."""
+    """Trains, shows, and writes it to `path`."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     facts, progress = machine_facts(errors), Progress(errors)
     corpus = data.load(source)
-    found: dict[str, Result] = {}
+    found = contenders(corpus, gpt2_files)
+    results: dict[str, Result] = {}
+    for kind, tokens in found.items():
+        config = fitting(tokens.tokenizer.vocab_size)
+        ratio = len(corpus.text) / (len(tokens.train) + len(tokens.val))
+        results[kind] = Result(config.vocab_size, config.n_embd, param_count(config), ratio, [], [])
     with progress.status:
-        for kind in KINDS:
-            tokenizer = tokenizers.make(kind, gpt2_files if kind == "gpt2" else "", corpus.text)
-            tokens = dataset.from_corpus(corpus, tokenizer)
-            config = fitting(tokenizer.vocab_size)
-            ratio = len(corpus.text) / (len(tokens.train) + len(tokens.val))
-            size = (tokenizer.vocab_size, config.n_embd, param_count(config), ratio)
-            found[kind] = Result(*size, [], [])
         for seed in range(1, rounds + 1):
-            for kind, contestant in race(corpus, gpt2_files, seconds, seed, threads, progress):
-                found[kind].bits.append(contestant.bits())
-                found[kind].tokens.append(contestant.tokens)
-    show(found, seconds, console)
+            racing = {kind: Contestant(each, seed, threads) for kind, each in found.items()}
+            race(racing, seconds, lambda what, seed=seed: progress.say(f"seed {seed}: {what}"))
+            for kind, contestant in racing.items():
+                results[kind].bits.append(contestant.bits())
+                results[kind].tokens.append(contestant.tokens)
+    show(results, seconds, console)
     about = {"benchmark": "tokenizers", "corpus": corpus.name, "seconds": seconds}
-    results: dict[str, Any] = {kind: vars(result) for kind, result in found.items()}
-    write(path, {**about, "threads": threads, "machine": facts, "results": results})
+    about |= {"threads": threads, "machine": facts}
+    write(path, {**about, "results": {kind: asdict(each) for kind, each in results.items()}})
 
 
-def race(
-    corpus: data.Corpus, gpt2_files: str, seconds: float, seed: int, threads: int,
-    progress: Progress,
-) -> list[tuple[Literal["char", "gpt2", "sentencepiece"], Contestant]]:  # fmt: skip
-    """All of them, trained in turns."""
-    contestants: list[tuple[Any, Contestant]] = []
-    for kind in KINDS:
-        tokenizer = tokenizers.make(kind, gpt2_files if kind == "gpt2" else "", corpus.text)
-        contestants.append(
-            (kind, Contestant(dataset.from_corpus(corpus, tokenizer), seed, threads))
-        )
+def race(racing: Mapping[str, Contestant], seconds: float, say: Callable[[str], None]) -> None:
+    """Trains each for so many seconds, a turn of each after another."""
     until = 0.0
     while until < seconds:
         until = min(until + TURN, seconds)
-        for kind, contestant in contestants:
-            progress.say(f"seed {seed}: {kind}, {until:.0f} of {seconds:.0f} seconds")
+        for kind, contestant in racing.items():
+            say(f"{kind}, {until:.0f} of {seconds:.0f} seconds")
             contestant.train(until, seconds)
-    return cast(Any, contestants)
 
 
-def show(found: dict[str, Result], seconds: float, console: Console) -> None:
-    table = Table(title=f"{seconds:.0f} seconds of training each", title_justify="left")
-    for label in ("tokens", "vocabulary", "width", "parameters", "characters a token"):
-        table.add_column(label, justify="right" if table.columns else "left")
-    table.add_column("characters read", justify="right")
+def show(results: Mapping[str, Result], seconds: float, console: Console) -> None:
+    title = f"{seconds:.0f} seconds of training each; medians, and from the lowest to the highest"
+    table = Table(title=title, title_justify="left")
+    table.add_column("tokens")
+    for label in ("vocabulary", "width", "parameters", "characters a token", "characters read"):
+        table.add_column(label, justify="right")
     table.add_column("bits per character", justify="right")
-    for kind, result in found.items():
-        read = statistics.median(result.tokens) * result.characters_per_token
-        bits = statistics.median(result.bits)
+    for kind, result in results.items():
+        read, bits = statistics.median(result.tokens), statistics.median(result.bits)
         table.add_row(
             kind, f"{result.vocab_size:,}", str(result.n_embd), f"{result.params:,}",
-            f"{result.characters_per_token:.2f}", f"{read / 1e6:.1f} million",
+            f"{result.characters_per_token:.2f}",
+            f"{read * result.characters_per_token / 1e6:.1f} million",
             f"{bits:.3f} ({min(result.bits):.3f} to {max(result.bits):.3f})",
         )  # fmt: skip
     console.print(table)

@@ -1,0 +1,84 @@
+"""The race of tokenizers: as many parameters, as many seconds, and bits that can be compared."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from tiny import TEXT
+
+from benchmarks import tokenizers
+from benchmarks.tokenizers import Contestant, Result
+from tinygpt_np import dataset
+from tinygpt_np.data import Corpus
+from tinygpt_np.model import param_count
+
+SMALL = replace(tokenizers.CONFIG, block_size=8, batch_size=2, n_layer=1)
+DATA = dataset.from_corpus(Corpus("text", TEXT))
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "CONFIG", SMALL)
+    monkeypatch.setattr(tokenizers, "PARAMS", 20_000)
+
+
+@pytest.mark.parametrize("vocab_size", [18, 1024, 2000])
+def test_models_of_any_vocabulary_have_nearly_as_many_parameters(vocab_size: int) -> None:
+    config = tokenizers.fitting(vocab_size)
+    step = param_count(replace(config, n_embd=config.n_embd + 4)) - param_count(config)
+    assert abs(param_count(config) - 20_000) <= step
+    assert config.vocab_size == vocab_size
+
+
+def test_all_train_for_the_same_seconds_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizers, "TURN", 0.05)
+    racing = {name: Contestant(DATA, 1, 1) for name in "ab"}
+    said: list[str] = []
+    tokenizers.race(racing, 0.12, said.append)
+    assert [what[0] for what in said] == ["a", "b"] * 3
+    for contestant in racing.values():
+        assert contestant.seconds >= 0.12
+        assert contestant.tokens % 16 == 0
+        assert contestant.tokens > 0
+        assert contestant.bits() < math.log2(18)  # It has learned something.
+
+
+def test_bits_are_those_of_the_whole_validation_split() -> None:
+    contestant = Contestant(DATA, 1, 1)
+    ids = np.asarray(DATA.val)
+    losses = [
+        contestant.model.loss(ids[None, start:end], ids[None, start + 1 : end + 1]) * (end - start)
+        for start, end in ((s, min(s + 8, len(ids) - 1)) for s in range(0, len(ids) - 1, 8))
+    ]
+    expected = sum(losses) / (len(ids) - 1) / math.log(2)
+    assert contestant.bits() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_run_is_shown_and_written(
+    tmp_path: Path, gpt2_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.txt").write_text(" ".join(map(str, range(9000))), encoding="utf-8")
+    path = tmp_path / "found.json"
+    tokenizers.run(str(tmp_path / "text.txt"), str(gpt2_files), 0.1, 2, 1, path)
+    found = json.loads(path.read_text())
+    assert list(found["results"]) == ["char", "sentencepiece", "gpt2"]
+    out = capsys.readouterr().out
+    for kind, result in found["results"].items():
+        assert len(result["bits"]) == len(result["tokens"]) == 2
+        assert kind in out
+    assert [r["vocab_size"] for r in found["results"].values()] == [11, 1024, 50257]
+
+
+def test_the_table_has_medians_and_what_was_read() -> None:
+    console = Console(width=160, record=True)
+    result = Result(11, 24, 20_123, 2.5, [1_000_000, 2_000_000, 9_000_000], [2.0, 1.5, 1.75])
+    tokenizers.show({"char": result}, 60.0, console)
+    (row,) = (line for line in console.export_text().splitlines() if "char " in line)
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert cells == [
+        "char", "11", "24", "20,123", "2.50", "5.0 million", "1.750 (1.500 to 2.000)",
+    ]  # fmt: skip
