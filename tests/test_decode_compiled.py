@@ -5,6 +5,7 @@ import itertools
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,18 @@ CONFIGS = {
     "wide": replace(CONFIG, n_head=1, n_embd=PANEL + 3),
 }
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+@pytest.fixture(params=[False, True], ids=["small", "large"])
+def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Weights that are packed; or read where they lie, a text's rows by several threads."""
+    if request.param:
+        monkeypatch.setattr(decode_compiled, "LARGE", 0)
+        monkeypatch.setattr(decode_compiled, "ROWS_APART", 2)
+    return request.param
+
+
+in_both = pytest.mark.usefixtures("large")
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +106,7 @@ def read_through(decoder: CompiledDecoder, text: np.ndarray, lengths: list[int])
     return np.stack([decoder.read(text[:, a:b]) for a, b in itertools.pairwise(ends)])
 
 
+@in_both
 @every_config
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -107,6 +121,7 @@ def test_every_step_gives_the_logits_of_the_whole_window(
         assert relative_error(ours, true) < 1e-5, f"after {end} tokens"
 
 
+@in_both
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("lengths", [
     [4, 1, 1], [BLOCK, 1, 1, 1], [BLOCK + 1, 1, 1, 1], [3 * BLOCK, 1, 1, 1, 1, 1],
@@ -123,6 +138,7 @@ def test_tokens_may_come_several_at_once(lengths: list[int], threads: int) -> No
         assert relative_error(logits, true[end - 1]) < 1e-5, f"after {end} tokens"
 
 
+@in_both
 @every_config
 def test_the_bits_depend_neither_on_threads_nor_on_what_comes_together(config: GPTConfig) -> None:
     model, text, M = generic(config), texts(config), config.block_size
@@ -137,6 +153,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_what_comes_together(config: G
     np.testing.assert_array_equal(at_once, expected[2 * M - 1])
 
 
+@in_both
 def test_more_texts_than_go_together_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_compiled, "ROWS_AT_ONCE", 1)
     model, text = generic(replace(CONFIG, block_size=3)), texts(CONFIG, 7)
@@ -145,6 +162,7 @@ def test_more_texts_than_go_together_are_read_in_parts(monkeypatch: pytest.Monke
         assert relative_error(ours, true) < 1e-5
 
 
+@in_both
 @pytest.mark.parametrize("threads", [1, 3])
 def test_two_decoders_of_one_model_do_not_disturb_each_other(threads: int) -> None:
     model, text = generic(), texts(CONFIG)
@@ -163,6 +181,7 @@ def test_logits_are_the_callers_own() -> None:
     np.testing.assert_array_equal(first, before)
 
 
+@in_both
 @pytest.mark.parametrize("temperature", [0.0, 0.3])
 def test_both_backends_write_the_same_text(temperature: float) -> None:
     config = replace(CONFIG, vocab_size=71)
@@ -193,7 +212,68 @@ def test_the_plan_is_one_that_can_be_kept(batch: int, threads: int) -> None:
             assert windows == 2 or windows * batch * block_size <= decode_compiled.MOST_ROWS
 
 
+def test_a_large_model_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_compiled, "LARGE", 0)
+    monkeypatch.setattr(decode_compiled, "panels", None)
+    model, text = generic(), texts(CONFIG)
+    CompiledDecoder(model, B).read(text[:, :5])
+    # Trained in place, or assigned anew: a decoder that is made later knows.
+    before = CompiledDecoder(model, B).read(text[:, :5])
+    model.params["h.1.mlp.c_fc.weight"][3] += 1
+    after = CompiledDecoder(model, B).read(text[:, :5])
+    assert relative_error(after, truth(model, text[:, :5])[-1]) < 1e-5
+    assert relative_error(after, before) > 1e-3
+
+
+@pytest.mark.parametrize("offset", [4, 20])
+def test_weights_may_lie_anywhere_and_be_a_files(
+    tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_compiled, "LARGE", 0)
+    model, text = generic(), texts(CONFIG)
+    expected = CompiledDecoder(model, B).read(text[:, :7])
+    for name, param in model.params.items():
+        path = tmp_path / name
+        path.write_bytes(b"x" * offset + param.tobytes())
+        model.params[name] = np.memmap(path, np.float32, "c", offset, param.shape)
+    np.testing.assert_array_equal(CompiledDecoder(model, B).read(text[:, :7]), expected)
+
+
+def test_a_large_model_in_the_right_order_has_the_bits_of_a_small_one_but_for_the_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, text = generic(), texts(CONFIG)
+    caches: list[np.ndarray] = []
+    for least in (1 << 25, 0):
+        monkeypatch.setattr(decode_compiled, "LARGE", least)
+        decoder = CompiledDecoder(model, B, 1)
+        decoder.read(text[:, :1])
+        decoder.read(text[:, 1:4])
+        caches.append(np.nan_to_num(np.concatenate([c.reshape(-1) for c in decoder.reader.cache])))
+    np.testing.assert_array_equal(*caches)
+
+
 # What goes wrong
+
+
+def test_an_error_in_one_of_the_threads_that_share_a_text_comes_out_and_stops_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode_compiled, "LARGE", 0)
+    monkeypatch.setattr(decode_compiled, "ROWS_APART", 2)
+    read_on, errors = decoding.read_on, [MemoryError("no room")]
+
+    def failing(*args: Any) -> None:
+        if threading.current_thread() is not threading.main_thread() and errors:
+            raise errors.pop()
+        read_on(*args)
+
+    monkeypatch.setattr(decoding, "read_on", failing)
+    model, text = generic(), texts(CONFIG)[:, :BLOCK]
+    decoder = CompiledDecoder(model, B, 2)
+    with pytest.raises(MemoryError, match="no room"):
+        decoder.read(text)
+    assert relative_error(CompiledDecoder(model, B, 2).read(text), truth(model, text)[-1]) < 1e-5
 
 
 def test_parameters_in_float64_are_refused() -> None:
@@ -221,6 +301,7 @@ def test_no_tokens_are_refused() -> None:
         CompiledDecoder(generic(), B).read(np.zeros((B, 0), np.int64))
 
 
+@in_both
 def test_parameters_may_lie_in_memory_in_any_way() -> None:
     model, text = generic(), texts(CONFIG)
     expected = CompiledDecoder(model, B).read(text[:, :5])

@@ -5,9 +5,11 @@ except its last few stand there before its last tokens are drawn. So other threa
 windows to come, while this one reads the last rows of the window whose logits are asked for.
 """
 
+import itertools
 import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,19 @@ import numpy as np
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.kernels import decoding, matmul
 from tinygpt_np.kernels.arrays import floats
-from tinygpt_np.kernels.matmul import PLAIN, TRANSPOSED
+from tinygpt_np.kernels.matmul import PACKED, PLAIN, TRANSPOSED
 from tinygpt_np.kernels.memory import Arena, workspace
-from tinygpt_np.model import GPT, param_shapes
+from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.threads import check_threads, usable_cores
 
 # Of the rows of all windows that are read ahead there are at most so many, or those of two windows.
 MOST_ROWS = 4096
 # Rows that go through the blocks together, if not those of one text are more.
 ROWS_AT_ONCE = 128
+# From so many parameters on weights are read where they lie: more than stays near the cores.
+LARGE = 1 << 25
+# Of a long text each thread reads at least so many rows.
+ROWS_APART = 64
 
 Tensors = dict[str, np.ndarray]
 
@@ -36,7 +42,7 @@ class CompiledDecoder:
     read all but the last `left` rows; each window has its part of the cache, in turn.
     threads: how many, None for one on each core. One alone reads nothing ahead: whole windows, when
     they are asked for. The bits are the same.
-    The model's parameters are packed once, and must not change afterwards.
+    The model's parameters must not change as long as this decoder is used.
     """
 
     def __init__(self, model: GPT, batch: int, threads: int | None = None) -> None:
@@ -44,15 +50,15 @@ class CompiledDecoder:
         check_threads(threads)
         self.room = model.block_size
         self.windows, self.left = plan(batch, self.room, threads)
-        self.reader = Reader(model, batch, self.windows)
         self.text = np.empty((batch, 0), np.int64)
         self.begun: deque[Future[Any]] = deque()
         self.turn = 0
         self.pool: ThreadPoolExecutor | None = None
-        if self.left < self.room:
+        if threads > 1:
             self.pool = ThreadPoolExecutor(threads - 1)
             # Nobody will ask for what a decoder that is gone has begun.
             weakref.finalize(self, self.pool.shutdown, wait=False, cancel_futures=True)
+        self.reader = Reader(model, batch, self.windows, threads)
 
     def read(self, tokens: np.ndarray) -> np.ndarray:
         """tokens (B, T) integers, the next of each text -> logits (B, V) of the token after."""
@@ -62,7 +68,7 @@ class CompiledDecoder:
         text = np.concatenate([self.text, tokens], axis=1)  # (B, ·)
         self.text = text[:, -self.room :]
         if text.shape[1] <= self.room:
-            return self.reader.read(tokens, kept, 0)
+            return self.reader.read_together(tokens, kept, self.pool)
         start = 0
         if self.begun and tokens.shape[1] == 1:
             self.turn = (self.turn + 1) % self.windows
@@ -76,7 +82,7 @@ class CompiledDecoder:
 
     def look_ahead(self) -> None:
         """Has windows begun as far as there is room, the last where the one just read was."""
-        if self.pool is None:
+        if self.pool is None or self.left == self.room:
             return
         for ahead in range(len(self.begun) + 1, self.windows + 1):
             tokens = self.text[:, ahead : ahead + self.room - self.left]
@@ -90,13 +96,18 @@ class CompiledDecoder:
 
 
 class Reader:
-    """Packed weights and the cache of several windows of a batch; what calls the kernel."""
+    """The weights and the cache of several windows of a batch; what calls the kernels.
 
-    def __init__(self, model: GPT, batch: int, windows: int) -> None:
-        config, params = model.config, checked(model)
-        self.batch, self.exact = batch, config.gelu == "exact"
-        self.tables = params["wte.weight"], params["wpe.weight"]
-        self.weights, self.final = packed(config, params)
+    Weights of a small model are packed, once; those of a large one are read where they lie.
+    """
+
+    def __init__(self, model: GPT, batch: int, windows: int, threads: int) -> None:
+        config, self.params = model.config, checked(model)
+        self.batch, self.exact, self.threads = batch, config.gelu == "exact", threads
+        self.tables = self.params["wte.weight"], self.params["wpe.weight"]
+        self.large = param_count(config) >= LARGE
+        layout = in_place if self.large else packed
+        self.weights, self.final, self.kept = layout(config, self.params)
         head_size = config.n_embd // config.n_head
         self.cache = decoding.make_cache(
             config.n_layer, windows * batch, config.n_head, config.block_size, head_size
@@ -105,14 +116,71 @@ class Reader:
 
     def read(self, tokens: np.ndarray, start: int, window: int, asked: bool = True) -> np.ndarray:
         """tokens (B, n), from place `start` of a window on -> logits (B, V), or (0, V) unasked."""
-        vocab_size = len(self.tables[0])
-        logits = np.empty((self.batch if asked else 0, vocab_size), np.float32)
+        logits = self.logits(self.batch if asked else 0)
         decoding.read_texts(
             np.ascontiguousarray(tokens, np.int64), start, self.tables, self.weights, self.final,
-            self.exact, self.cache, window * self.batch, logits,
-            workspace.get(decoding.make_buffers, *self.sizes),
+            self.exact, self.cache, window * self.batch, logits, self.buffers(),
         )  # fmt: skip
         return logits
+
+    def read_together(
+        self, tokens: np.ndarray, start: int, pool: ThreadPoolExecutor | None
+    ) -> np.ndarray:
+        """The same of window 0, with the rows of long texts shared out to the threads of a pool."""
+        count = tokens.shape[1]
+        parts = min(self.threads, count // ROWS_APART) if self.large else 1
+        if pool is None or parts < 2:
+            return self.read(tokens, start, 0)
+        ends = [count * part // parts for part in range(parts + 1)]
+        logits = self.logits(self.batch)
+        for text in range(self.batch):
+            row, barrier = np.ascontiguousarray(tokens[text : text + 1], np.int64), Barrier(parts)
+            shares = [
+                (row[:, a:b], start + a, text, logits[text : text + 1 if b == count else text])
+                for a, b in itertools.pairwise(ends)
+            ]
+            others = [pool.submit(self.read_share, barrier, *share) for share in shares[:-1]]
+            try:
+                self.read_share(barrier, *shares[-1])
+            except BrokenBarrierError:
+                pass  # Another has given up, and says why below.
+            finally:
+                wait(others)
+            for other in others:
+                if not isinstance(other.exception(), BrokenBarrierError):
+                    other.result()
+        return logits
+
+    def read_share(
+        self, barrier: Barrier, tokens: np.ndarray, start: int, text: int, logits: np.ndarray
+    ) -> None:
+        """Reads some rows (1, n) of a text, in step with those that read the others."""
+        buffers, capacity, n_layer = self.buffers(), len(self.tables[1]), len(self.cache[0])
+        count = tokens.shape[1]
+        try:
+            decoding.embed(tokens, start, self.tables, buffers)
+            for layer in range(n_layer):
+                wanted = count if layer < n_layer - 1 else len(logits)
+                decoding.read_keys(
+                    1, count, start, capacity, self.weights, layer, self.cache, text, buffers
+                )
+                barrier.wait()
+                decoding.read_on(
+                    1, count, start, wanted, capacity, self.weights, layer, self.exact, self.cache,
+                    text, buffers,
+                )  # fmt: skip
+            if len(logits):
+                decoding.score(self.final, logits, buffers)
+        except BaseException:
+            barrier.abort()
+            raise
+
+    def logits(self, rows: int) -> np.ndarray:
+        return np.empty((rows, len(self.tables[0])), np.float32)
+
+    def buffers(self) -> Any:
+        """This thread's own."""
+        return workspace.get(decoding.make_buffers, *self.sizes)
 
 
 def plan(batch: int, block_size: int, threads: int) -> tuple[int, int]:
@@ -139,32 +207,82 @@ def checked(model: GPT) -> Tensors:
     return params
 
 
-def packed(config: GPTConfig, params: Tensors) -> tuple[tuple[np.ndarray, ...], ...]:
-    """What kernels/decoding.py takes as weights and as final."""
-    C, arena = config.n_embd, Arena()
-    blocks = [f"h.{layer}" for layer in range(config.n_layer)]
+def in_place(config: GPTConfig, params: Tensors) -> tuple[Any, Any, Any]:
+    """What kernels/decoding.py takes as weights and as final, and what they are addresses of.
 
-    def weights(name: str, columns: slice = slice(None)) -> np.ndarray:
+    Matrices stay where they are; of q and of k with v there is one, side by side.
+    """
+    C = config.n_embd
+    addresses = [
+        [params[f"{h}.{name}.weight"].ctypes.data + offset for name, offset in matrices(C)]
+        for h in layers(config)
+    ]
+    strides = [params[f"h.0.{name}.weight"].strides[0] for name, _ in matrices(C)]
+    head = params["wte.weight"]
+    weights = stacked(config, params, addresses, strides, PLAIN)
+    return weights, (final_norm(params), head.ctypes.data, 4 * C, PLAIN), params
+
+
+def packed(config: GPTConfig, params: Tensors) -> tuple[Any, Any, Any]:
+    """The same, with matrices in panels."""
+    C, arena = config.n_embd, Arena()
+
+    def found(name: str, part: slice = slice(None)) -> np.ndarray:
         """(L, 1, ·), in panels."""
-        return panels([params[f"{h}.{name}.weight"][:, columns] for h in blocks], PLAIN, arena)
+        weights = [params[f"{h}.{name}.weight"][:, part] for h in layers(config)]
+        return panels(weights, PLAIN, arena)
+
+    five = [found("attn.c_attn", slice(0, C)), found("attn.c_attn", slice(C, None))]
+    five += [found(name) for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+    addresses = [[each[layer].ctypes.data for each in five] for layer in range(config.n_layer)]
+    head = panels([params["wte.weight"]], TRANSPOSED, arena)
+    weights = stacked(config, params, addresses, [0] * 5, PACKED)
+    return weights, (final_norm(params), head.ctypes.data, 0, PACKED), (five, head)
+
+
+def matrices(width: int) -> list[tuple[str, int]]:
+    """The five matrices of a block, and how many bytes into its row each begins."""
+    return [
+        *(("attn.c_attn", 0), ("attn.c_attn", 4 * width)),
+        *(("attn.c_proj", 0), ("mlp.c_fc", 0), ("mlp.c_proj", 0)),
+    ]
+
+
+def layers(config: GPTConfig) -> list[str]:
+    return [f"h.{layer}" for layer in range(config.n_layer)]
+
+
+def stacked(
+    config: GPTConfig, params: Tensors, addresses: list[list[int]], strides: list[int], form: int
+) -> tuple[Any, ...]:
+    """What kernels/decoding.py takes as weights."""
+    C = config.n_embd
 
     def biases(name: str, columns: slice = slice(None)) -> np.ndarray:
         """(L, 1, K); zeros where the model has none."""
-        width = param_shapes(config)[f"h.0.{name}.weight"][1]
-        none = np.zeros(width, np.float32)
-        found = np.stack([params.get(f"{h}.{name}.bias", none) for h in blocks])  # (L, ·)
+        none = np.zeros(param_shapes(config)[f"h.0.{name}.weight"][1], np.float32)
+        found = np.stack([params.get(f"{h}.{name}.bias", none) for h in layers(config)])  # (L, ·)
         return found[:, None, columns].copy()
 
-    def norm(name: str) -> list[np.ndarray]:
-        return [params[f"{name}.weight"], params.get(f"{name}.bias", np.zeros(C, np.float32))]
+    norms = np.stack(
+        [norm(params, f"{h}.ln_1") + norm(params, f"{h}.ln_2") for h in layers(config)]
+    )
+    return (
+        norms, np.array(addresses, np.int64), np.array(strides, np.int64), form,
+        biases("attn.c_attn", slice(0, C)), biases("attn.c_attn", slice(C, None)),
+        biases("attn.c_proj"), biases("mlp.c_fc"), biases("mlp.c_proj"),
+    )  # fmt: skip
 
-    norms = np.stack([norm(f"{h}.ln_1") + norm(f"{h}.ln_2") for h in blocks])  # (L, 4, C)
-    q, kv = slice(0, C), slice(C, None)
-    products = [("attn.c_attn", q), ("attn.c_attn", kv)]
-    products += [(name, slice(None)) for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
-    both = [part(*product) for product in products for part in (weights, biases)]
-    head = panels([params["wte.weight"]], TRANSPOSED, arena)[0]  # (1, ·)
-    return (norms, *both), (np.stack(norm("ln_f")), head)
+
+def norm(params: Tensors, name: str) -> list[np.ndarray]:
+    """Scale and bias of a layer norm, (C,) each; zeros where it has no bias."""
+    weight = params[f"{name}.weight"]
+    return [weight, params.get(f"{name}.bias", np.zeros_like(weight))]
+
+
+def final_norm(params: Tensors) -> np.ndarray:
+    """(2, C)."""
+    return np.stack(norm(params, "ln_f"))
 
 
 def panels(matrices: list[np.ndarray], form: int, arena: Arena) -> np.ndarray:

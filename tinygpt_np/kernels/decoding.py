@@ -6,7 +6,10 @@ one, and by any thread.
 
 Keys and values are kept as the products take them, so that nothing is packed again for a token: of
 a text and a head the keys (D, M) and the values (M, D), both in panels. A new place is a column of
-the keys' panels, and a row of the values'.
+the keys' panels, and a row of the values'. So are the weights of a small model; those of a large
+one are read where they lie, for a packed copy would take as much memory again, and as long to make
+as many tokens. A long text is read by several threads, some of its rows each: between read_keys and
+read_on, which a thread calls for its rows, all wait for each other.
 Source: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 3.3.
 """
 
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.compiling import kernel
-from tinygpt_np.kernels import gelu, gelu_exact, layer_norm
+from tinygpt_np.kernels import few_rows, gelu, gelu_exact, layer_norm
 from tinygpt_np.kernels.attention import attend, make_tiles
 from tinygpt_np.kernels.linear import add_bias
 from tinygpt_np.kernels.matmul import (
@@ -23,13 +26,14 @@ from tinygpt_np.kernels.matmul import (
     PANEL,
     PLAIN,
     make_room,
-    matmul,
     pack,
     packed_size,
     padded,
+    product,
     transpose,
 )
 from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.vectors import load
 
 
 def make_cache(
@@ -58,36 +62,83 @@ def read_texts(
 ) -> None:  # fmt: skip
     """tokens (B, n) of the places from start on -> logits (B, V) of the token after the last.
 
-    tables: of tokens (V, C) and of places (M, C). weights: of all blocks, see read_block. final:
-    norm (2, C) and head, packed. cache: what stands before start in the first text is number
+    tables: of tokens (V, C) and of places (M, C). weights: of all blocks, see read_keys. final:
+    norm (2, C) and head, see score. cache: what stands before start in the first text is number
     `first` there. If logits is (0, V), keys and values are kept and nothing else is asked for.
     buffers: of make_buffers; as many texts go together as fit in them.
     """
     texts, count = tokens.shape
-    wte, wpe = tables
-    norm, head = final
-    x, _, normed, _, _, _, _, mean, rstd, _, room = buffers
     n_layer, asked = cache[0].shape[0], min(logits.shape[0], 1)
-    nothing = room[:0].reshape((0, 1))
-    together = max(x.shape[0] // count, 1)
+    capacity, together = tables[1].shape[0], max(buffers[0].shape[0] // count, 1)
     for low in range(0, texts, together):
         high = min(low + together, texts)
-        embed(tokens[low:high], start, wte, wpe, x)
+        embed(tokens[low:high], start, tables, buffers)
         for layer in range(n_layer):
             wanted = asked if layer == n_layer - 1 else count
-            read_block(
-                high - low, count, start, wanted, wpe.shape[0], weights, layer, exact, cache,
-                first + low, buffers,
+            place = first + low
+            read_keys(high - low, count, start, capacity, weights, layer, cache, place, buffers)
+            read_on(
+                high - low, count, start, wanted, capacity, weights, layer, exact, cache, place,
+                buffers,
             )  # fmt: skip
         if asked:
-            y, into = normed[: high - low], logits[low:high]
-            layer_norm.forward_rows(x[: high - low], norm[0], norm[1], y, mean, rstd)
-            matmul(y, False, head, PACKED, nothing, into, room)
+            score(final, logits[low:high], buffers)
 
 
 @kernel
-def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
+def score(final: Any, logits: Any, buffers: Any) -> None:
+    """The first rows of x -> logits (B, V).
+
+    final: norm (2, C); the head's address, its stride, and whether it is packed or, (V, C), as it
+    is: the table of tokens.
+    """
+    norm, head, stride, form = final
+    x, _, normed, _, _, _, _, mean, rstd, _, room = buffers
+    rows, columns = logits.shape
+    depth, y = normed.shape[1], normed[:rows]
+    layer_norm.forward_rows(x[:rows], norm[0], norm[1], y, mean, rstd)
+    if form == PACKED:
+        multiply(y, head, stride, form, room[:0].reshape((0, 1)), logits, room)
+    else:
+        few_rows.product_transposed(
+            y.ctypes.data, 4 * depth, head, stride, logits.ctypes.data, 4 * columns, rows, columns,
+            depth,
+        )  # fmt: skip
+
+
+@kernel
+def multiply(a: Any, b: Any, stride: Any, form: Any, start: Any, c: Any, room: Any) -> None:
+    """c (M, N) = start + a (M, K) · b, as matmul.matmul; b is an address, its stride in bytes.
+
+    A matrix that is not packed is read in order where rows are few.
+    """
+    rows, columns = c.shape
+    depth = a.shape[1]
+    origin, start_stride, step = start.ctypes.data, 4 * start.shape[1], 4
+    if start.shape[0] == 0:
+        origin, start_stride, step = room.ctypes.data, 0, 0
+    elif start.shape[0] == 1:
+        start_stride = 0
+    if form == PLAIN and rows <= few_rows.MOST:
+        if origin != c.ctypes.data:
+            for row in range(rows):
+                for column in range(columns):
+                    c[row, column] = load(origin + row * start_stride + step * column)
+        few_rows.product(
+            a.ctypes.data, 4 * depth, b, stride, c.ctypes.data, 4 * columns, rows, columns, depth
+        )
+        return
+    product(
+        a.ctypes.data, 4 * depth, False, b, stride, form, origin, start_stride, step,
+        c.ctypes.data, 4 * columns, rows, columns, depth, room.ctypes.data,
+    )  # fmt: skip
+
+
+@kernel
+def embed(tokens: Any, start: Any, tables: Any, buffers: Any) -> None:
     """Writes wte[token] + wpe[place] to the first rows of x, text by text. tokens (B, n)."""
+    wte, wpe = tables
+    x = buffers[0]
     texts, count = tokens.shape
     for text in range(texts):
         for i in range(count):
@@ -97,34 +148,47 @@ def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
 
 
 @kernel
-def read_block(
+def read_keys(
+    texts: Any, count: Any, start: Any, capacity: Any, weights: Any, layer: Any, cache: Any,
+    first: Any, buffers: Any,
+) -> None:  # fmt: skip
+    """Norms the first texts·count rows of x, and keeps their keys and values in the cache.
+
+    weights: of all layers the norms (L, 4, C); the addresses (L, 5) of five matrices, q, k with v,
+    and those of the three products after attention, their strides (5,) in bytes, and whether they
+    are packed or as they are; and the biases, (L, 1, ·) each. capacity: places in the cache.
+    """
+    norms, addresses, strides, form, _, kv_b, _, _, _ = weights
+    x, _, normed, _, kv, _, _, mean, rstd, _, room = buffers
+    norm, rows = norms[layer], texts * count
+    layer_norm.forward_rows(x[:rows], norm[0], norm[1], normed[:rows], mean, rstd)
+    multiply(normed[:rows], addresses[layer, 1], strides[1], form, kv_b[layer], kv[:rows], room)
+    for text in range(texts):
+        latest = kv[text * count : (text + 1) * count]
+        keep(latest, start, capacity, cache[0][layer, first + text], cache[1][layer, first + text])
+
+
+@kernel
+def read_on(
     texts: Any, count: Any, start: Any, wanted: Any, capacity: Any, weights: Any, layer: Any,
     exact: Any, cache: Any, first: Any, buffers: Any,
 ) -> None:  # fmt: skip
-    """Of x the first texts·count rows go in, and the last `wanted` of each text come out.
+    """After read_keys: of x the first texts·count rows go in, the last `wanted` of each come out.
 
-    wanted: count, 1, or 0. weights: of all layers the norms (L, 4, C), then packed weights and
-    biases, (L, 1, ·) each: of q, of k and v, and of the three products after attention.
-    exact: the form of GELU. capacity: places in the cache.
+    wanted: count, 1, or 0. exact: the form of GELU.
     """
-    norms, q_w, q_b, kv_w, kv_b, out_w, out_b, up_w, up_b, down_w, down_b = weights
-    x, mid, normed, q, kv, hidden, activated, mean, rstd, tiles, room = buffers
-    keys, values, norm = cache[0][layer], cache[1][layer], norms[layer]
-    rows, n_head, width = texts * count, keys.shape[1], x.shape[1]
-    size = width // n_head
-    layer_norm.forward_rows(x[:rows], norm[0], norm[1], normed[:rows], mean, rstd)
-    matmul(normed[:rows], False, kv_w[layer], PACKED, kv_b[layer], kv[:rows], room)
-    for text in range(texts):
-        latest = kv[text * count : (text + 1) * count]
-        keep(latest, start, capacity, keys[first + text], values[first + text])
+    norms, addresses, strides, form, q_b, _, out_b, up_b, down_b = weights
+    x, mid, normed, q, _, hidden, activated, mean, rstd, tiles, room = buffers
     if wanted == 0:
         return
     if wanted < count:
         gather_last(texts, count, x)
         gather_last(texts, count, normed)
-    rows = texts * wanted
-    matmul(normed[:rows], False, q_w[layer], PACKED, q_b[layer], q[:rows], room)
-    heads, stride = normed, 4 * width
+    keys, values, norm = cache[0][layer], cache[1][layer], norms[layer]
+    rows, n_head, width = texts * wanted, keys.shape[1], x.shape[1]
+    size, stride, at = width // n_head, 4 * width, addresses[layer]
+    multiply(normed[:rows], at[0], strides[0], form, q_b[layer], q[:rows], room)
+    heads = normed
     for text in range(texts):
         for head in range(n_head):
             corner = text * wanted * stride + 4 * head * size
@@ -135,9 +199,9 @@ def read_block(
                 4 * tiles.shape[1], room.ctypes.data,
             )  # fmt: skip
     add_bias(x[:rows], out_b[layer, 0], mid[:rows])
-    matmul(heads[:rows], False, out_w[layer], PACKED, mid[:rows], mid[:rows], room)
+    multiply(heads[:rows], at[2], strides[2], form, mid[:rows], mid[:rows], room)
     layer_norm.forward_rows(mid[:rows], norm[2], norm[3], normed[:rows], mean, rstd)
-    matmul(normed[:rows], False, up_w[layer], PACKED, up_b[layer], hidden[:rows], room)
+    multiply(normed[:rows], at[3], strides[3], form, up_b[layer], hidden[:rows], room)
     if exact:
         # Row by row, for how a value comes out may depend on its place in what is given at once.
         for n in range(rows):
@@ -145,7 +209,7 @@ def read_block(
     else:
         gelu.forward_values(hidden[:rows].reshape(-1), activated[:rows].reshape(-1))
     add_bias(mid[:rows], down_b[layer, 0], x[:rows])
-    matmul(activated[:rows], False, down_w[layer], PACKED, x[:rows], x[:rows], room)
+    multiply(activated[:rows], at[4], strides[4], form, x[:rows], x[:rows], room)
 
 
 @kernel
