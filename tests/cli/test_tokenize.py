@@ -91,7 +91,11 @@ def test_a_tokenizer_that_changes_the_text_is_found_out(
     lines = ["the [end] of it all", "to be or not to be"]
     with Path("theirs.model").open("wb") as file:  # Their defaults normalise.
         library.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=file, vocab_size=24, minloglevel=2
+            sentence_iterator=iter(lines),
+            model_writer=file,
+            vocab_size=24,
+            minloglevel=2,
+            hard_vocab_limit=False,
         )
     flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "theirs.model")
     out = said(capsys, "tokenize", "to [ｅnd]", *flags)
