@@ -13,7 +13,7 @@ from tinygpt_np import cli
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "train, sample, prepare, gradcheck, study, lecture"),
+        ([], "train, sample, tokenize, prepare, gradcheck, study, lecture"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),

@@ -7,9 +7,9 @@ import importlib
 import io
 import re
 import sys
-import types
 from contextlib import redirect_stdout
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ import pytest
 
 from tinygpt_np import lecture
 from tinygpt_np.lecture import workbench
+from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
 
 CHAPTERS = lecture.chapters()
-OPTIONAL = ("tiktoken", "sentencepiece")
+OPTIONAL = ("tiktoken", "tiktoken.load", "sentencepiece")
 # Steps: enough to run every line; enough for the chapters' claims about their losses to hold.
 SHORT, MIDDLING = 8, 400
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.name for c in CHAPTERS])
@@ -225,47 +226,36 @@ def test_a_heat_map_shades_what_a_token_sees_and_leaves_the_future_blank() -> No
     assert lines[:5] == ["  head", "  a _ b", "a ██", "_ ▓▓▓▓", "b ··░░▒▒"]
 
 
-@pytest.mark.parametrize("package", OPTIONAL)
+@pytest.mark.parametrize("package", ["tiktoken", "sentencepiece"])
 def test_a_missing_tokenizer_is_one_line_that_says_how_to_get_it(package: str) -> None:
-    assert f"not installed; pip install {package} shows it" in printed("tokenization")
-
-
-def stub(monkeypatch: pytest.MonkeyPatch, package: str, **members: Any) -> None:
-    """Installs a module that has these members only, and none of the other packages."""
-    for other in OPTIONAL:
-        monkeypatch.setitem(sys.modules, other, None)
-    module = types.ModuleType(package)
-    module.__dict__.update(members)
-    monkeypatch.setitem(sys.modules, package, module)
+    message = f"this tokenizer needs {package}: pip install 'tinygpt-np[tokenizers]'"
+    assert message in printed("tokenization")
 
 
 def test_a_failed_download_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def get_encoding(_: str) -> None:
-        raise ConnectionError("no network,\nno vocabulary")
+    def fail() -> None:
+        raise TokenizerError("no network,\nno vocabulary")
 
-    stub(monkeypatch, "tiktoken", get_encoding=get_encoding)
+    monkeypatch.setattr(GPT2Tokenizer, "from_cache", fail)
     lecture.run(lecture.find("tokenization"))
-    (line,) = re.findall("^tiktoken.*", capsys.readouterr().out, re.M)
-    assert line.endswith("cannot be downloaded: ConnectionError")
+    (line,) = re.findall("^gpt2 .*", capsys.readouterr().out, re.M)
+    assert "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more" in line
+    assert len(line) <= 100
 
 
-def test_an_installed_tokenizer_shows_its_pieces(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_three_tokenizers_cut_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpt2_files: Path
 ) -> None:
-    class Words:
-        n_vocab = 50257
-        words: tuple[str, ...] = ("hii", "there,", "my", "lord")
-
-        def encode(self, text: str) -> list[int]:
-            return [self.words.index(word) for word in text.split()]
-
-        def decode(self, ids: list[int]) -> str:
-            return " ".join(self.words[i] for i in ids)
-
-    stub(monkeypatch, "tiktoken", get_encoding=lambda _: Words())  # pyright: ignore[reportUnknownLambdaType]
+    pytest.importorskip("tiktoken")
+    pytest.importorskip("sentencepiece")
+    made = GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
+    monkeypatch.setattr(GPT2Tokenizer, "from_cache", lambda: made)
     lecture.run(lecture.find("tokenization"))
     text = capsys.readouterr().out
-    assert "4 of 50,257 tokens: [0, 1, 2, 3]" in text
-    assert "['hii', 'there,', 'my', 'lord']" in text
+    assert text.count("  and back     'hii there, my lord'\n") == 3
+    assert "6 of 50,257 tokens:" in text
+    assert "h|ii| there|,| my| lord\n" in text
+    assert "18 of 63 tokens:" in text
+    assert " of 1,024 tokens:" in text

@@ -17,12 +17,14 @@ from tinygpt_np.cli.nanogpt import translate
 from tinygpt_np.cli.prepare import Prepare, run_prepare
 from tinygpt_np.cli.sample import Sample, run_sample
 from tinygpt_np.cli.study import Study, run_study
+from tinygpt_np.cli.tokenize import Tokenize, run_tokenize
 from tinygpt_np.cli.train import Train, run_train, train_defaults
 
 DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
 RUN: dict[type, Callable[[Any, Console], None]] = {
     Train: run_train,
     Sample: run_sample,
+    Tokenize: run_tokenize,
     Prepare: run_prepare,
     Gradcheck: run_gradcheck,
     Study: run_study,
@@ -70,6 +72,7 @@ def parse(argv: list[str]) -> Any:
     jobs = {
         "train": train_defaults(argv),
         "sample": Sample(),
+        "tokenize": Tokenize(),
         "prepare": Prepare(),
         "gradcheck": Gradcheck(),
         "study": Study(),

@@ -1,56 +1,50 @@
 """00:09:28 Tokenization, train/val split
 
 Text becomes integers. Here a token is a character; larger pieces make shorter texts, at the price
-of a larger vocabulary. tiktoken and SentencePiece, which cut so, are shown where installed.
+of a larger vocabulary. GPT-2's byte pairs and SentencePiece's pieces are such.
 """
 
-import io
 from collections.abc import Callable
-from importlib import import_module
 
 import numpy as np
 
 from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.tokenizers import (
+    GPT2Tokenizer,
+    MissingPackageError,
+    SentencePieceTokenizer,
+    Tokenizer,
+    TokenizerError,
+)
 
 SENTENCE = "hii there, my lord"
 
 
-def gpt2() -> tuple[int, list[int], list[str]]:
-    """The sentence in GPT-2's vocabulary, by tiktoken: vocabulary size, ids, pieces."""
-    model = import_module("tiktoken").get_encoding("gpt2")
-    ids: list[int] = model.encode(SENTENCE)
-    return model.n_vocab, ids, [model.decode([i]) for i in ids]
-
-
-def learned(text: str) -> tuple[int, list[int], list[str]]:
-    """The sentence in a vocabulary that SentencePiece learns from the text: the same three."""
-    library, file = import_module("sentencepiece"), io.BytesIO()
-    learn, lines = library.SentencePieceTrainer.train, iter(text.splitlines())
-    learn(sentence_iterator=lines, model_writer=file, vocab_size=500, minloglevel=2)
-    model = library.SentencePieceProcessor(model_proto=file.getvalue())
-    return model.vocab_size(), model.encode(SENTENCE), model.encode(SENTENCE, out_type=str)
-
-
-def show(package: str, cut: Callable[[], tuple[int, list[int], list[str]]]) -> None:
-    """Prints the sentence as `cut` cuts it, or a line that says why it cannot."""
+def show(name: str, make: Callable[[], Tokenizer]) -> None:
+    """Prints the sentence as a tokenizer cuts it, or a line that says why it cannot."""
     try:
-        size, ids, pieces = cut()
-        print(f"{package:<15}{len(ids)} of {size:,} tokens: {ids}\n{'':15}{pieces}")
-    except ImportError:
-        print(f"{package:<15}not installed; pip install {package} shows it")
-    except (OSError, ValueError) as error:
-        print(f"{package:<15}its vocabulary cannot be downloaded: {type(error).__name__}")
+        tokenizer = make()
+    except MissingPackageError as error:
+        print(f"{name:<15}{error}")
+        return
+    except TokenizerError:
+        print(f"{name:<15}cannot be downloaded; tinygpt tokenize hii --tokenizer {name} says more")
+        return
+    ids = tokenizer.encode(SENTENCE)  # (T,)
+    pieces = list(tokenizer.stream(ids.tolist()))
+    print(f"{name:<15}{len(ids)} of {tokenizer.vocab_size:,} tokens:")
+    print(f"{'':15}{ids.tolist()}")
+    print(f"{'':15}{'|'.join(pieces)}")
+    print(f"{'  and back':<15}{tokenizer.decode(ids)!r}")
 
 
 def main() -> None:
     tokenizer, train, val = text_and_splits()
-    ids = tokenizer.encode(SENTENCE)  # (T,)
+    text = tokenizer.decode(train)
     print(f"one sentence, three ways to cut it: {SENTENCE!r}\n")
-    print(f"characters     {len(ids)} of {tokenizer.vocab_size} tokens:")
-    print(f"               {ids.tolist()}")
-    print(f"  and back     {tokenizer.decode(ids)!r}")
-    show("tiktoken", gpt2)
-    show("sentencepiece", lambda: learned(tokenizer.decode(train[:200_000])))
+    show("char", lambda: tokenizer)
+    show("gpt2", GPT2Tokenizer.from_cache)
+    show("sentencepiece", lambda: SentencePieceTokenizer.train(text))
 
     print(f"\nthe whole text becomes {len(train) + len(val):,} integers, and starts")
     print(np.array2string(train[:60], max_line_width=100))

@@ -5,7 +5,7 @@ In a model's folder lie the files of its tokenizer:
     char           tokenizer.json, {"type": "char", "vocabulary": […]}
     gpt2           vocab.json and merges.txt, as Hugging Face has them; or encoder.json and
                    vocab.bpe, as OpenAI published them; or Hugging Face's own tokenizer.json
-    sentencepiece  tokenizer.model
+    sentencepiece  tokenizer.model, or whatever the only .model there is called
 """
 
 import json
@@ -15,22 +15,20 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from tinygpt_np.tokenizers.byte_level import TokenizerError
-from tinygpt_np.tokenizers.char import CharTokenizer
+from tinygpt_np.tokenizers.byte_level import MissingPackageError, TokenizerError, read
+from tinygpt_np.tokenizers.char import CharTokenizer, UnknownCharacterError
 from tinygpt_np.tokenizers.gpt2 import GPT2Tokenizer
 from tinygpt_np.tokenizers.sentencepiece import SentencePieceTokenizer
 
 __all__ = [
-    "CharTokenizer", "GPT2Tokenizer", "SentencePieceTokenizer", "Tokenizer", "TokenizerError",
-    "lies_in", "load", "make",
+    "CharTokenizer", "GPT2Tokenizer", "MissingPackageError", "SentencePieceTokenizer", "Tokenizer",
+    "TokenizerError", "UnknownCharacterError", "lies_in", "load", "make",
 ]  # fmt: skip
 
 # What a description of our own, or Hugging Face's, is called; and a model of SentencePiece's.
 DESCRIPTION, MODEL = "tokenizer.json", "tokenizer.model"
 # Of GPT-2's two files, which names they go by together.
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
-# Pieces that are trained where nobody says how many.
-PIECES = 1024
 
 
 class Tokenizer(Protocol):
@@ -45,7 +43,7 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
 
     def encode(self, text: str) -> np.ndarray:
-        """text -> (T,) int64."""
+        """text -> (T,) int64. Raises ValueError for a text that it cannot write."""
         ...
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
@@ -54,6 +52,10 @@ class Tokenizer(Protocol):
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
         """Their text as they come, in whole characters: what is half one waits for the rest."""
+        ...
+
+    def bytes_of(self, token: int) -> bytes:
+        """The UTF-8 that a token stands for: half a character, or several."""
         ...
 
     def start(self) -> np.ndarray:
@@ -78,76 +80,102 @@ def make(kind: str, path: str, text: str) -> Tokenizer:
     if kind == "gpt2":
         return gpt2_at(Path(path)) if path else GPT2Tokenizer.from_cache()
     if kind == "sentencepiece":
-        if path:
-            return SentencePieceTokenizer.from_file(sentencepiece_file(Path(path)))
-        return SentencePieceTokenizer.train(text, PIECES)
+        return sentencepiece_at(Path(path)) if path else SentencePieceTokenizer.train(text)
     raise TokenizerError(f"a tokenizer is one of char, gpt2, sentencepiece, not {kind!r}")
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer whose files lie in a folder. Raises TokenizerError, which names what is wrong."""
-    for vocabulary, merges in PAIRS:
-        if (folder / vocabulary).exists() and (folder / merges).exists():
-            return GPT2Tokenizer.from_files(folder / vocabulary, folder / merges)
-    if (folder / MODEL).exists():
-        return SentencePieceTokenizer.from_file(folder / MODEL)
+    """The tokenizer whose files lie in a folder. Raises TokenizerError, naming what is wrong."""
+    pair, models = pair_in(folder), models_in(folder)
     path = folder / DESCRIPTION
-    if not path.exists():
-        pairs = " and ".join(f"{first} with {second}" for first, second in PAIRS)
-        raise TokenizerError(
-            f"no tokenizer lies in {folder}: neither {DESCRIPTION} nor {MODEL} nor {pairs}"
-        )
-    return described(path)
+    description = read_description(path) if path.exists() else {}
+    if is_of_characters(description):
+        if pair or models:
+            other = (*pair, *models)[0].name
+            raise TokenizerError(f"{folder} has two tokenizers: {DESCRIPTION} and {other}")
+        return of_characters(path, description)
+    if models:
+        if pair or len(models) > 1:
+            raise TokenizerError(
+                f"{folder} has two tokenizers: {models[0].name} and {(*pair, models[-1])[0].name}"
+            )
+        return SentencePieceTokenizer.from_file(models[0])
+    if description:  # Where Hugging Face writes the pair, too, it says the same.
+        return GPT2Tokenizer.from_hugging_face(path, description)
+    if pair:
+        return GPT2Tokenizer.from_files(*pair)
+    pairs = " and ".join(f"{first} with {second}" for first, second in PAIRS)
+    raise TokenizerError(
+        f"no tokenizer lies in {folder}: neither {DESCRIPTION} nor {MODEL} nor {pairs}"
+    )
 
 
 def lies_in(folder: Path) -> bool:
     """Whether there is a tokenizer for load() to read."""
-    if (folder / DESCRIPTION).exists() or (folder / MODEL).exists():
-        return True
-    return any((folder / a).exists() and (folder / b).exists() for a, b in PAIRS)
+    return (folder / DESCRIPTION).exists() or bool(pair_in(folder) or models_in(folder))
 
 
-def described(path: Path) -> Tokenizer:
+def pair_in(folder: Path) -> tuple[Path, ...]:
+    """The two files of GPT-2's, the vocabulary first, if both are there."""
+    for names in PAIRS:
+        files = tuple(folder / name for name in names)
+        if all(file.exists() for file in files):
+            return files
+    return ()
+
+
+def models_in(folder: Path) -> list[Path]:
+    """SentencePiece's: the one with our name for it, else all there are."""
+    ours = folder / MODEL
+    return [ours] if ours.exists() else sorted(folder.glob("*.model"))
+
+
+def read_description(path: Path) -> dict[str, Any]:
     """What a tokenizer.json says: ours, of characters, or Hugging Face's, of byte pairs."""
+    content = read(path)
     try:
-        found: Any = json.loads(path.read_bytes())
+        found: Any = json.loads(content)
     except ValueError:
         raise TokenizerError(f"{path} is damaged: it is not JSON") from None
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
-    if not isinstance(found, dict):
-        raise TokenizerError(f"{path} is no tokenizer: it is not a JSON object")
-    entries = cast(dict[str, Any], found)
-    if entries.get("type") == "char" or "vocabulary" in entries:
-        try:
-            return CharTokenizer(entries["vocabulary"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError(f"{path} holds no vocabulary: {error}") from None
-    return GPT2Tokenizer.from_hugging_face(path, entries)
+    if not isinstance(found, dict) or not found:
+        raise TokenizerError(f"{path} is no tokenizer: it is not a JSON object with entries")
+    return cast(dict[str, Any], found)
+
+
+def is_of_characters(description: dict[str, Any]) -> bool:
+    return description.get("type") == "char" or "vocabulary" in description
+
+
+def of_characters(path: Path, description: dict[str, Any]) -> CharTokenizer:
+    try:
+        return CharTokenizer(description["vocabulary"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TokenizerError(f"{path} holds no vocabulary: {error}") from None
 
 
 def gpt2_at(path: Path) -> GPT2Tokenizer:
-    """GPT-2's tokenizer from a folder, or from one of two files with the other beside it."""
-    folder = path if path.is_dir() else path.parent
-    for vocabulary, merges in PAIRS:
-        if path.is_dir() or path.name in (vocabulary, merges):
-            files = folder / vocabulary, folder / merges
-            if all(file.is_file() for file in files):
-                return GPT2Tokenizer.from_files(*files)
-    if (folder / DESCRIPTION).is_file() and (path.is_dir() or path.name == DESCRIPTION):
-        found = described(folder / DESCRIPTION)
+    """GPT-2's tokenizer from a folder, or from one of its files with the other beside it."""
+    if path.is_dir() and lies_in(path):
+        found = load(path)
         if isinstance(found, GPT2Tokenizer):
             return found
+    for names in PAIRS:
+        if path.name in names and not path.is_dir():
+            vocabulary, merges = (path.parent / name for name in names)
+            return GPT2Tokenizer.from_files(vocabulary, merges)
+    if path.name == DESCRIPTION:
+        return GPT2Tokenizer.from_hugging_face(path, read_description(path))
     raise TokenizerError(
         f"{path} is no tokenizer of GPT-2's: expected a folder with vocab.bpe and encoder.json, "
         "with vocab.json and merges.txt, or with a tokenizer.json of Hugging Face's"
     )
 
 
-def sentencepiece_file(path: Path) -> Path:
+def sentencepiece_at(path: Path) -> SentencePieceTokenizer:
     """A .model, given by itself or by its folder."""
-    if path.is_dir() and (path / MODEL).is_file():
-        return path / MODEL
-    if not path.is_file():
-        raise TokenizerError(f"{path} is no file of SentencePiece's; expected a .model")
-    return path
+    if path.is_dir():
+        found = load(path)
+        if isinstance(found, SentencePieceTokenizer):
+            return found
+        raise TokenizerError(f"{path} has a tokenizer of another kind, {found.kind}")
+    return SentencePieceTokenizer.from_file(path)

@@ -3,6 +3,7 @@
 import codecs
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,10 @@ import numpy as np
 
 class TokenizerError(ValueError):
     """A tokenizer cannot be had, or cannot take a text."""
+
+
+class MissingPackageError(TokenizerError):
+    """A tokenizer needs a package that is not installed."""
 
 
 class ByteLevel:
@@ -27,7 +32,10 @@ class ByteLevel:
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Their text as they come, in whole characters: what is half one waits for the rest."""
+        """Their text as they come, in whole characters: what is half one waits for the rest.
+
+        What never becomes whole is U+FFFD.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for token in tokens:
             if text := decoder.decode(self.bytes_of(token)):
@@ -36,6 +44,7 @@ class ByteLevel:
             yield text
 
     def bytes_of(self, token: int) -> bytes:
+        """The UTF-8 that a token stands for: half a character, or several. Raises ValueError."""
         if not 0 <= token < len(self.tokens):
             raise ValueError(f"token ids lie in [0, {len(self.tokens)}), but {token} was given")
         return self.tokens[token]
@@ -58,6 +67,13 @@ def optional(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError:
-        raise TokenizerError(
-            f"this tokenizer needs the package {package}: pip install 'tinygpt-np[tokenizers]'"
+        raise MissingPackageError(
+            f"this tokenizer needs {package.split('.')[0]}: pip install 'tinygpt-np[tokenizers]'"
         ) from None
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None

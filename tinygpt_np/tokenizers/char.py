@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+FILE = "tokenizer.json"
+
 
 class UnknownCharacterError(ValueError):
     """A text has a character that the vocabulary lacks."""
@@ -51,17 +53,19 @@ class CharTokenizer:
         """Their characters as they come."""
         return (self.decode([token]) for token in tokens)
 
+    def bytes_of(self, token: int) -> bytes:
+        """Its character in UTF-8."""
+        return self.decode([token]).encode()
+
     def start(self) -> np.ndarray:
         """A new line; the first character where the vocabulary has none."""
         return np.array([self._ids.get("\n", 0)])
 
     def files(self) -> dict[str, bytes]:
+        """tokenizer.json."""
         description = {"type": self.kind, "vocabulary": self.vocabulary}
-        return {
-            "tokenizer.json": (
-                json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-            ).encode()
-        }
+        content = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        return {FILE: content.encode()}
 
     def known(self, text: str) -> str:
         """The text without the characters that the vocabulary lacks."""

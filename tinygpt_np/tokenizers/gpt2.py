@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.tokenizers.byte_level import ByteLevel, TokenizerError, checked, optional
+from tinygpt_np.tokenizers.byte_level import ByteLevel, TokenizerError, checked, optional, read
 
 END_OF_TEXT = "<|endoftext|>"
 # How GPT-2 cuts a text into words: contractions, letters, digits, the rest, white space.
@@ -52,7 +52,8 @@ class GPT2Tokenizer(ByteLevel):
         self.vocabulary, self.merges = vocabulary, merges
         ranks = ranks_of(vocabulary, merges, name)
         special = {token: i for token, i in vocabulary.items() if i >= len(ranks)}
-        super().__init__([*ranks, *(token.encode() for token in sorted(special, key=special.get))])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        last = sorted(special, key=special.__getitem__)
+        super().__init__([*ranks, *(checked(token).encode() for token in last)])
         self.encoding: Any = tiktoken.Encoding(
             name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special
         )
@@ -68,12 +69,12 @@ class GPT2Tokenizer(ByteLevel):
     ) -> "GPT2Tokenizer":
         try:
             found: Any = json.loads(vocabulary)
-            lines = merges.decode().split("\n")
+            lines = merges.decode().splitlines()
         except ValueError as error:
             raise TokenizerError(
                 f"{vocabulary_name} and {merges_name} are damaged, or no tokenizer: {error}"
             ) from None
-        if lines[0].startswith("#version"):
+        if lines and lines[0].startswith("#version"):
             del lines[0]
         pairs = [line.split(" ") for line in lines if line]
         return cls(found, checked_pairs(pairs, merges_name), vocabulary_name)
@@ -82,11 +83,16 @@ class GPT2Tokenizer(ByteLevel):
     def from_hugging_face(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
         """Of what stands in a tokenizer.json."""
         model: Any = description.get("model")
+        cutting: Any = description.get("pre_tokenizer")
         if not isinstance(model, dict) or cast(Any, model).get("type", "BPE") != "BPE":
             raise TokenizerError(f"{path} is no tokenizer of characters or byte pairs")
         vocabulary, merges = (cast(Any, model).get(name) for name in ("vocab", "merges"))
         if not isinstance(vocabulary, dict) or not isinstance(merges, list):
             raise TokenizerError(f"{path} should have the vocab and the merges of a BPE model")
+        if description.get("normalizer") is not None or not cuts_as_gpt2(cutting):
+            raise TokenizerError(
+                f"{path} cuts texts into words in another way than GPT-2: {cutting!r:.200}"
+            )
         pairs = [m.split(" ") if isinstance(m, str) else m for m in cast(list[Any], merges)]
         added = description.get("added_tokens", [])
         try:
@@ -156,21 +162,24 @@ def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[
     return {b"".join(BYTES[char] for char in token): numbers[token] for token in ordered}
 
 
+def cuts_as_gpt2(pre_tokenizer: Any) -> bool:
+    """Whether Hugging Face's description of how words are cut is that of PATTERN."""
+    if not isinstance(pre_tokenizer, dict):
+        return False
+    found = cast(dict[str, Any], pre_tokenizer)
+    asked = (found.get("type"), found.get("add_prefix_space"), found.get("use_regex", True))
+    return asked == ("ByteLevel", False, True)
+
+
 def checked_pairs(pairs: list[Any], name: str) -> list[tuple[str, str]]:
     """Merges as pairs of tokens. Raises TokenizerError, which names the first that is none."""
     known = set(CHARACTERS)
     for number, pair in enumerate(pairs, start=1):
-        if len(pair) != 2 or not all(isinstance(part, str) and part in known for part in pair):
+        parts = cast(list[Any], pair) if isinstance(pair, list) else []
+        if len(parts) != 2 or not all(isinstance(part, str) and part in known for part in parts):
             raise TokenizerError(
                 f"{name}: merge {number} should be of two tokens that stand above it, "
                 f"but is {pair!r}"
             )
-        known.add(pair[0] + pair[1])
+        known.add(parts[0] + parts[1])
     return [(first, second) for first, second in pairs]
-
-
-def read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None

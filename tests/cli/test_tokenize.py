@@ -1,0 +1,138 @@
+"""tinygpt tokenize, as a person uses it."""
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from byte_pairs import write
+from cli.running import error_of, said
+
+from tinygpt_np.tokenizers import SentencePieceTokenizer
+from tinygpt_np.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
+
+LEARN = ("tokenize", "--train", "sentencepiece", "--vocab-size", "300", "--data", "text.txt")
+
+
+def rows(out: str) -> list[list[str]]:
+    """The lines of the table: id, piece, bytes."""
+    table = out.split(" of ")[0].splitlines()[1:-1]
+    return [line.split(maxsplit=2) for line in table]
+
+
+def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("abc.txt").write_text("ab é\n", encoding="utf-8")
+    out = said(capsys, "tokenize", "é b\n", "--data", "abc.txt")
+    shown = [[cell.strip() for cell in row] for row in rows(out)]
+    assert shown == [["4", "é", "c3 a9"], ["1", "·", "20"], ["3", "b", "62"], ["0", "\\n", "0a"]]
+    assert "4 of 5 tokens (char) for 4 characters, 1.00 characters a token" in out
+
+
+def test_pieces_of_gpt2_are_shown_from_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tiktoken")
+    write(tmp_path)
+    flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
+    out = said(capsys, "tokenize", "hii there[b]", *flags)
+    assert [row[1] for row in rows(out)] == ["hii", "·there", "[", "b", "]"]
+    assert "5 of 264 tokens (gpt2) for 12 characters, 2.40 characters a token" in out
+
+
+def test_gpt2_comes_from_the_cache_without_a_path(
+    gpt2_files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("tiktoken")
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    for name, _ in (ENCODER, MERGES):
+        shutil.copy(
+            gpt2_files / name, tmp_path / hashlib.sha1((SOURCE + name).encode()).hexdigest()
+        )
+    out = said(capsys, "tokenize", "hii there", "--tokenizer", "gpt2")
+    assert [row[:2] for row in rows(out)] == [["71", "h"], ["4178", "ii"], ["612", "·there"]]
+
+
+def test_bytes_that_are_no_character_and_control_characters_are_shown_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tiktoken")
+    write(tmp_path)
+    flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
+    out = said(capsys, "tokenize", "é\x1b\t\r", *flags)
+    assert [row[1] for row in rows(out)] == ["\\xc3", "\\xa9", "\\x1b", "\\t", "\\r"]
+
+
+def test_no_tokens_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0 of 63 tokens (char) for 0 characters\n" in said(capsys, "tokenize", "")
+
+
+def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sentencepiece")
+    text = "to be or not to be that is the question whether tis nobler in the mind\n" * 9
+    Path("text.txt").write_text(text, encoding="utf-8")
+    out = said(capsys, *LEARN, "--out", "mine.model")
+    learned = SentencePieceTokenizer.from_file(Path("mine.model"))
+    assert learned.files() == SentencePieceTokenizer.train(text, 300).files()
+    assert f"{len(learned.encode(text)):,} of 300 pieces" in out
+    assert "tinygpt train --tokenizer sentencepiece --tokenizer-path mine.model" in out
+    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "mine.model")
+    out = said(capsys, "tokenize", "or the", *flags)
+    assert [int(row[0]) for row in rows(out)] == learned.encode("or the").tolist()
+
+
+def test_a_tokenizer_that_changes_the_text_is_found_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    library: Any = pytest.importorskip("sentencepiece")
+    lines = ["the [end] of it all", "to be or not to be"]
+    with Path("theirs.model").open("wb") as file:  # Their defaults normalise.
+        library.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=file,
+            vocab_size=24,
+            minloglevel=2,
+            hard_vocab_limit=False,
+        )
+    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "theirs.model")
+    out = said(capsys, "tokenize", "to [ｅnd]", *flags)
+    assert "this tokenizer changes texts; back comes 'to [end]'" in out
+    assert "changes" not in said(capsys, "tokenize", "to [end]", *flags)
+
+
+def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.model").write_text("precious")
+    message = error_of(capsys, *LEARN, "--out", "mine.model")
+    assert "mine.model exists already, and nothing is overwritten" in message
+    assert Path("mine.model").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], "give a text, or --train sentencepiece"),
+        (["hii", "--out", "x.model"], "--out is where --train writes"),
+        ([*LEARN[1:]], "--out must name the file to be written"),
+        (["hii", *LEARN[1:], "--out", "x.model"], "leave out the text"),
+        (["caf€"], "character '€' (U+20AC) at position 3"),
+        (["hii", "--tokenizer-path", "x.model"], "need no files, but x.model was given"),
+        (["hii", "--tokenizer", "gpt2", "--tokenizer-path", "x"], "x is no tokenizer of GPT-2's"),
+        (["hii", "--tokenizer", "sentencepiece", "--tokenizer-path", "x"], "x cannot be read"),
+        (["hii", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_sentence(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(capsys, "tokenize", *flags)
+    assert not Path("x.model").exists()
+
+
+def test_too_few_pieces_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sentencepiece")
+    message = error_of(capsys, *LEARN[:3], "--vocab-size", "5", "--out", "x.model")
+    assert "5 pieces are too few for this text; it needs at least" in message
+    assert not Path("x.model").exists()

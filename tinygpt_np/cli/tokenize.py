@@ -1,0 +1,102 @@
+"""`tinygpt tokenize`: a text as the tokens it becomes, or a vocabulary learned from one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np.cli.output import print_facts
+from tinygpt_np.tokenizers import SentencePieceTokenizer, Tokenizer
+
+# How white space is shown, which would not be seen otherwise.
+VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenize:
+    """Show a text as the tokens it becomes, or learn a vocabulary from one (--train)."""
+
+    text: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT]")] = None
+    """What is to become tokens."""
+    tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
+    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    """The files of that tokenizer, as for tinygpt train."""
+    data: str = "shakespeare"
+    """The text whose characters or pieces are the vocabulary: shakespeare, tinyshakespeare, or the
+    path of a UTF-8 text."""
+    train: Annotated[Literal["sentencepiece"] | None, tyro.conf.arg(metavar="sentencepiece")] = None
+    """Learn a vocabulary from --data and write it to --out."""
+    vocab_size: int = 1024
+    """With --train: how many pieces it has."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="NAME.model")] = None
+    """With --train: the file to be written; it must not exist."""
+
+
+def run_tokenize(job: Tokenize, console: Console) -> None:
+    if job.train is not None:
+        learn(job, console)
+        return
+    if job.out is not None:
+        raise ValueError("--out is where --train writes; add --train sentencepiece")
+    if job.text is None:
+        raise ValueError("there is nothing to do: give a text, or --train sentencepiece")
+    corpus = "" if job.tokenizer_path or job.tokenizer == "gpt2" else data.load(job.data).text
+    show(job.text, tokenizers.make(job.tokenizer, job.tokenizer_path, corpus), console)
+
+
+def learn(job: Tokenize, console: Console) -> None:
+    if job.text is not None:
+        raise ValueError("--train learns from --data; leave out the text")
+    if job.out is None:
+        raise ValueError("--out must name the file to be written, for example --out my.model")
+    if job.out.exists():
+        raise ValueError(f"{job.out} exists already, and nothing is overwritten")
+    corpus = data.load(job.data)
+    tokenizer = SentencePieceTokenizer.train(corpus.text, job.vocab_size)
+    checkpoint.write_file(job.out, tokenizer.model)
+    count = len(tokenizer.encode(corpus.text))
+    print_facts(
+        console,
+        [
+            ("text", f"{corpus.name}: {len(corpus.text):,} characters"),
+            ("tokens", f"{count:,} of {tokenizer.vocab_size:,} pieces"),
+            ("", f"{len(corpus.text) / count:.2f} characters a token"),
+            ("written", str(job.out)),
+        ],
+    )
+    flags = f"--tokenizer sentencepiece --tokenizer-path {job.out}"
+    console.print(f"train with it:  tinygpt train {escape(flags)}", soft_wrap=True)
+
+
+def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
+    """A line a token, then how many there are."""
+    ids: list[int] = tokenizer.encode(text).tolist()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", justify="right")
+    table.add_column("piece", overflow="fold")
+    table.add_column("bytes", overflow="fold")
+    for token in ids:
+        content = tokenizer.bytes_of(token)
+        table.add_row(str(token), Text(visible(content)), content.hex(" "))
+    console.print(table)
+    ratio = f", {len(text) / len(ids):.2f} characters a token" if ids else ""
+    console.print(
+        f"{len(ids)} of {tokenizer.vocab_size:,} tokens ({tokenizer.kind}) "
+        f"for {len(text)} characters{ratio}"
+    )
+    back = tokenizer.decode(ids)
+    if back != text:
+        console.print(f"this tokenizer changes texts; back comes {escape(repr(back))}")
+
+
+def visible(content: bytes) -> str:
+    """A token's text, where white space can be seen; bytes that are no whole character as such."""
+    text = content.decode("utf-8", errors="backslashreplace").translate(VISIBLE)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
