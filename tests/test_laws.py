@@ -46,7 +46,7 @@ FLOORS = [
     {"kernels", "optim"},
     {"backend"},
     {"language_model", "decode", "decode_compiled", "model", "bigram"},
-    {"products", "micro_batch", "parallel"},
+    {"team", "products", "micro_batch", "parallel"},
     {"engine"},
     {"gradcheck"},
     {"study"},

@@ -22,13 +22,16 @@ from tinygpt_np.kernels import (
     layer_norm,
     linear,
 )
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.products import HEAD, NOTHING, Products
+from tinygpt_np.team import ALONE, Team
 
 Tensors = dict[str, np.ndarray]
 NO_BIAS = np.zeros(0, np.float32)
 # Each place of a dropout mask takes its bits from a key of its own, this far from the next.
 KEY_STEP = 0x9E3779B97F4A7C15
+# Numbers that go together where they are shared out: whole vectors, however a compiler unrolls them.
+STRETCH = 1 << 12
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: another thread had one.
@@ -73,7 +76,7 @@ class Step:
 
     grads: what they add to. dembedded (B·T, C): the gradient of what the embedding gave, of which
     each writes its own rows. scale: 1 / number of targets that count. key: of the dropout masks, or
-    None for no dropout.
+    None for no dropout. team: who shares out what is done in a micro-batch.
     """
 
     params: Tensors
@@ -83,6 +86,7 @@ class Step:
     turns: Turns
     scale: float
     key: int | None
+    team: Team = ALONE
 
 
 class Layer:
@@ -142,7 +146,12 @@ class MicroBatch:
         """
         self.forward(tokens, step, first)
         # Logits to dlogits in one go: the loss itself is not needed in between.
-        cross_entropy.loss_and_dlogits(self.logits, targets, np.float32(step.scale), self.losses)
+        logits, losses, scale = self.logits, self.losses, np.float32(step.scale)
+
+        def loss_of(rows: slice) -> None:
+            cross_entropy.loss_and_dlogits(logits[rows], targets[rows], scale, losses[rows])
+
+        step.team.over(len(logits), 1, loss_of)
         self.backward(step, number, slice(first * self.time, first * self.time + len(tokens)))
         return float(self.losses.sum())
 
@@ -161,34 +170,42 @@ class MicroBatch:
             self.block_forward(layer, y, f"h.{number}", step)
         weight, bias = affine(params, "ln_f")
         layer_norm.forward_rows(self.x, weight, bias, self.normed, self.mean, self.rstd)
-        step.products.forward(self.normed, HEAD, NOTHING, self.logits, self.room)
+        step.products.forward(self.normed, HEAD, NOTHING, self.logits, self.room, step.team)
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str, step: Step) -> None:
         """layer.x (N, C) -> y (N, C)."""
         params, config = step.params, self.config
-        room, tiles, _, panels = self.rooms
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
         layer_norm.forward_rows(
             layer.x, *affine(params, f"{h}.ln_1"), layer.normed_1, layer.mean_1, layer.rstd_1
         )
         self.linear(layer.normed_1, f"{h}.attn.c_attn", step, layer.qkv)
-        attention.forward_texts(
-            layer.qkv, config.n_head, mask, layer.heads, layer.log_total, room, tiles, panels
-        )
+
+        def attend(heads: slice) -> None:
+            room, tiles, _, panels = self.rooms_of(step.team)
+            attention.forward_texts(
+                layer.qkv, config.n_head, mask, layer.heads, layer.log_total, heads.start,
+                heads.stop, room, tiles, panels,
+            )  # fmt: skip
+
+        step.team.over(self.texts * config.n_head, 1, attend)
         masks = layer.masks if self.dropping else [None, None]
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", step, masks[0], layer.mid)
         layer_norm.forward_rows(
             layer.mid, *affine(params, f"{h}.ln_2"), layer.normed_2, layer.mean_2, layer.rstd_2
         )
         self.linear(layer.normed_2, f"{h}.mlp.c_fc", step, layer.hidden)
-        self.gelu.forward_values(flat(layer.hidden), flat(layer.activated))
+        hidden, activated = flat(layer.hidden), flat(layer.activated)
+        step.team.over(
+            len(hidden), STRETCH, lambda at: self.gelu.forward_values(hidden[at], activated[at])
+        )
         self.residual(layer.mid, layer.activated, f"{h}.mlp.c_proj", step, masks[1], y)
 
     def linear(self, x: np.ndarray, name: str, step: Step, y: np.ndarray) -> None:
         """y (N, K) = x (N, C) · weight + bias; the product starts from the bias."""
         bias = step.params.get(f"{name}.bias")
         start = NOTHING if bias is None else bias[None]
-        step.products.forward(x, f"{name}.weight", start, y, self.room)
+        step.products.forward(x, f"{name}.weight", start, y, self.room, step.team)
 
     def residual(
         self, x: np.ndarray, branch: np.ndarray, name: str, step: Step,
@@ -203,7 +220,7 @@ class MicroBatch:
         if bias is not None:
             linear.add_bias(x, bias, y)
             start = y
-        step.products.forward(branch, f"{name}.weight", start, y, self.room)
+        step.products.forward(branch, f"{name}.weight", start, y, self.room, step.team)
 
     def backward(self, step: Step, number: int, rows: slice) -> None:
         """self.logits holds dlogits; adds to the gradients of all but the embedding."""
@@ -213,7 +230,7 @@ class MicroBatch:
             self.gradient(dlogits, self.normed, "wte.weight", step, number)
 
         def head_input() -> None:
-            step.products.backward(dlogits, HEAD, self.dnormed, self.room)
+            step.products.backward(dlogits, HEAD, self.dnormed, self.room, step.team)
 
         in_turn(number, head_gradient, head_input)
         dx.fill(0)
@@ -231,7 +248,12 @@ class MicroBatch:
         config, dx, dhidden = self.config, self.dx, self.dhidden
         dout_2 = self.dropped(layer.masks[1]) if self.dropping else dx  # (N, C)
         self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", dhidden, step, number)
-        self.gelu.backward_values(flat(dhidden), flat(layer.hidden), flat(dhidden))
+        dvalues, values = flat(dhidden), flat(layer.hidden)
+        step.team.over(
+            len(values),
+            STRETCH,
+            lambda at: self.gelu.backward_values(dvalues[at], values[at], dvalues[at]),
+        )
         self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", self.dnormed, step, number)
         # Adds to dx, past which the branch went.
         self.layer_norm(
@@ -240,10 +262,14 @@ class MicroBatch:
         dout_1 = self.dropped(layer.masks[0]) if self.dropping else dx  # (N, C)
         self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", self.dnormed, step, number)
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
-        attention.backward_texts(
-            self.dnormed, layer.qkv, config.n_head, mask, layer.heads,
-            layer.log_total, self.dqkv, *self.rooms,
-        )  # fmt: skip
+
+        def attend_backward(heads: slice) -> None:
+            attention.backward_texts(
+                self.dnormed, layer.qkv, config.n_head, mask, layer.heads, layer.log_total,
+                self.dqkv, heads.start, heads.stop, *self.rooms_of(step.team),
+            )  # fmt: skip
+
+        step.team.over(self.texts * config.n_head, 1, attend_backward)
         self.linear_backward(
             self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed, step, number
         )
@@ -260,7 +286,7 @@ class MicroBatch:
             self.gradient(x, dy, f"{name}.weight", step, number)
 
         def backward() -> None:
-            step.products.backward(dy, f"{name}.weight", dx, self.room)
+            step.products.backward(dy, f"{name}.weight", dx, self.room, step.team)
 
         in_turn(number, gradient, backward)
 
@@ -270,7 +296,7 @@ class MicroBatch:
         dbias = step.grads.get(name.replace(".weight", ".bias"))
         step.turns.wait(name, number)
         start = NOTHING if number == 0 else dweight
-        step.products.gradient(x, dy, start, dweight, self.room)
+        step.products.gradient(x, dy, start, dweight, self.room, step.team)
         if dbias is not None:
             if number == 0:
                 dbias.fill(0)
@@ -290,6 +316,13 @@ class MicroBatch:
             dbias.fill(0)
         layer_norm.backward_rows(dy, x, weight, mean, rstd, self.dx, dweight, dbias)
         step.turns.done(name, number)
+
+    def rooms_of(self, team: Team) -> tuple[np.ndarray, ...]:
+        """Memory for attention on this thread: this micro-batch's, unless it is shared out."""
+        if team.count == 1:
+            return self.rooms
+        size = self.config.n_embd // self.config.n_head
+        return workspace.get(attention.make_rooms, self.time, size)
 
     def dropped(self, mask: np.ndarray) -> np.ndarray:
         """self.dx · mask."""

@@ -3,7 +3,8 @@
 A batch is split into micro-batches by the configuration alone, never by the number of threads. A
 thread takes the next one that nobody has taken and runs it forward and backward, with kernels that
 know nothing of threads, so that its activations stay in the cache of its core. Gradients are added
-in the order of the micro-batches (see micro_batch.Turns).
+in the order of the micro-batches (see micro_batch.Turns). Of a batch that is one micro-batch, as a
+single text is, all threads share out each operation (see team.py).
 """
 
 import contextlib
@@ -24,6 +25,7 @@ from tinygpt_np.kernels.memory import Arena
 from tinygpt_np.micro_batch import MicroBatch, Step, Stopped, Tensors, Turns, draw_masks
 from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.optim import AdamW
+from tinygpt_np.team import ALONE, Team
 from tinygpt_np.threads import check_threads, limited, usable_cores
 
 # A micro-batch has at most about so many rows: with more, its activations are too far from the
@@ -145,8 +147,17 @@ class Engine:
             self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
         scale = 1 / int((targets != -1).sum())
         return Step(
-            self.params, self.grads, self.dembedded, self.products, self.turns, scale, noise
-        )
+            self.params, self.grads, self.dembedded, self.products, self.turns, scale, noise,
+            self.team(targets.shape),
+        )  # fmt: skip
+
+    def team(self, shape: tuple[int, ...]) -> Team:
+        """Who shares out a micro-batch: all threads, if it is the only one; else each has its own.
+
+        BLAS has all to itself, see products.py.
+        """
+        alone = len(micro_batches(*shape)) > 1 or self.matmul == "blas" or self.threads == 1
+        return ALONE if alone else Team(self.threads, self.share)
 
     def prepare(self) -> None:
         """Takes over parameters that were assigned anew, and packs the weights."""

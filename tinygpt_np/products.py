@@ -11,7 +11,8 @@ import numpy as np
 
 from tinygpt_np.kernels import matmul
 from tinygpt_np.kernels.matmul import PACKED, PANEL, PLAIN, TRANSPOSED
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.memory import Arena, workspace
+from tinygpt_np.team import ALONE, Team
 
 HEAD, TOKENS = "head", "wte.weight"
 # From so many uses a step on, packing a weight once is worth the memory that its panels take.
@@ -28,7 +29,7 @@ class Products(Protocol):
     """Of matrices by the names of their parameters. All arrays are float32, C-contiguous.
 
     start is what a product is added to: (0, 1) nothing, (1, K) a bias, or a matrix, also the result
-    itself. room is of kernels.matmul.make_room, one for each thread.
+    itself. room is of kernels.matmul.make_room, one for each thread. team: who shares the work.
     """
 
     def prepare(self) -> list[Callable[[], None]]:
@@ -36,18 +37,21 @@ class Products(Protocol):
         ...
 
     def forward(
-        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray
-    ) -> None:
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         """y (N, K) = start + x (N, C) · weight (C, K)."""
         ...
 
-    def backward(self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray) -> None:
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray, team: Team = ALONE
+    ) -> None:
         """dx (N, C) = dy (N, K) · weightᵀ."""
         ...
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        room: np.ndarray,
+        room: np.ndarray, team: Team = ALONE,
     ) -> None:  # fmt: skip
         """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
         ...
@@ -84,24 +88,50 @@ class NumbaProducts:
         return [functools.partial(matmul.pack_columns, *each) for each in self.packings]
 
     def forward(
-        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray
-    ) -> None:
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         matrix, form = self.operands[0][name]
-        matmul.matmul(x, False, matrix, form, start, y, room)
+        multiply(x, False, matrix, form, start, y, room, team)
 
-    def backward(self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray) -> None:
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray, team: Team = ALONE
+    ) -> None:
         matrix, form = self.operands[1][name]
-        matmul.matmul(dy, False, matrix, form, NOTHING, dx, room)
+        multiply(dy, False, matrix, form, NOTHING, dx, room, team)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        room: np.ndarray,
+        room: np.ndarray, team: Team = ALONE,
     ) -> None:  # fmt: skip
-        matmul.matmul(x, True, dy, PLAIN, start, dweight, room)
+        multiply(x, True, dy, PLAIN, start, dweight, room, team)
+
+
+def multiply(
+    a: np.ndarray, across: bool, b: np.ndarray, form: int, start: np.ndarray, c: np.ndarray,
+    room: np.ndarray, team: Team,
+) -> None:  # fmt: skip
+    """matmul.matmul, its result cut along its longer side: what both then pack twice is less."""
+    if team.count == 1:
+        matmul.matmul(a, across, b, form, start, c, room)
+        return
+    rows, columns = c.shape
+
+    def part(top: int, bottom: int, left: int, right: int) -> None:
+        own = workspace.get(matmul.make_room)
+        matmul.part_of_matmul(a, across, b, form, start, c, top, bottom, left, right, own)
+
+    if rows > columns:
+        team.over(rows, PANEL, lambda cut: part(cut.start, cut.stop, 0, columns))
+    else:
+        team.over(columns, PANEL, lambda cut: part(0, rows, cut.start, cut.stop))
 
 
 class BlasProducts:
-    """NumPy's, for comparison; its threads must be set to one by whoever runs it."""
+    """NumPy's, for comparison; its threads must be set to one by whoever runs it.
+
+    Nothing is shared out: what it adds up in which order depends on the shape of a matrix.
+    """
 
     def __init__(self, params: Tensors) -> None:
         self.weights = dict(matrices(params)) | {HEAD: params[TOKENS].T}
@@ -110,16 +140,19 @@ class BlasProducts:
         return []
 
     def forward(
-        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray
-    ) -> None:
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, room: np.ndarray,
+        team: Team = ALONE,
+    ) -> None:  # fmt: skip
         add_product(x, self.weights[name], start, y)
 
-    def backward(self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray) -> None:
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, room: np.ndarray, team: Team = ALONE
+    ) -> None:
         np.matmul(dy, self.weights[name].T, out=dx)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        room: np.ndarray,
+        room: np.ndarray, team: Team = ALONE,
     ) -> None:  # fmt: skip
         add_product(x.T, dy, start, dweight)
 

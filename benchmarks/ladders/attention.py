@@ -235,8 +235,9 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
             Arena(), call.sizes["T"], call.sizes["D"]
         )
         forward = functools.partial(
-            trained.forward_texts, qkv, H, NO_MASK, y, log_total, room, tiles, panels
-        )
+            trained.forward_texts, qkv, H, NO_MASK, y, log_total, 0, len(log_total) * H, room,
+            tiles, panels,
+        )  # fmt: skip
         if direction == "forward":
             tasks.append(forward)
             continue
@@ -244,7 +245,7 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
         tasks.append(
             functools.partial(
                 trained.backward_texts, arrays["dy"], qkv, H, NO_MASK, y, log_total,
-                arrays["dqkv"], *rooms,
+                arrays["dqkv"], 0, len(log_total) * H, *rooms,
             )
         )  # fmt: skip
     return functools.partial(call.run_all, tasks)

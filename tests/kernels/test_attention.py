@@ -135,12 +135,28 @@ def test_cores_write_all_they_should_whatever_was_in_memory(
     room, tiles, stripes, panels = make_rooms(Arena(), time, size)
     for memory in (room[PANEL:], tiles, stripes, panels):
         memory[...] = np.nan
-    attention.forward_texts(qkv, H, kept, y, log_total, room, tiles, panels)
+    attention.forward_texts(
+        qkv, H, kept, y, log_total, 0, log_total.shape[0] * H, room, tiles, panels
+    )
     expected, saved = attention.forward(qkv, B, H, mask)
     np.testing.assert_array_equal(y, expected)
     for memory in (room[PANEL:], tiles, stripes, panels):
         memory[...] = np.nan
-    attention.backward_texts(dy, qkv, H, kept, y, log_total, dqkv, room, tiles, stripes, panels)
+    attention.backward_texts(
+        dy,
+        qkv,
+        H,
+        kept,
+        y,
+        log_total,
+        dqkv,
+        0,
+        log_total.shape[0] * H,
+        room,
+        tiles,
+        stripes,
+        panels,
+    )
     np.testing.assert_array_equal(dqkv, attention.backward(dy, saved))
 
 

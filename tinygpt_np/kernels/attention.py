@@ -254,24 +254,26 @@ def forward_head(
 
 @kernel
 def forward_texts(
-    qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, room: Any, tiles: Any, panels: Any
-) -> None:
-    """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), log_total (B, H, T)."""
-    batch, _, time = log_total.shape
-    width = y.shape[1]
+    qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, first: Any, end: Any, room: Any,
+    tiles: Any, panels: Any,
+) -> None:  # fmt: skip
+    """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), log_total (B, H, T).
+
+    Of the B·H heads of all texts, those from `first` to `end`.
+    """
+    time, width = log_total.shape[2], y.shape[1]
     size = width // n_head
     stride = 12 * width
-    for text in range(batch):
-        for head in range(n_head):
-            number = text * n_head + head
-            q = qkv.ctypes.data + text * time * stride + 4 * head * size
-            forward_head(
-                q, q + 4 * width, q + 8 * width, stride, time, size,
-                mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
-                y.ctypes.data + 4 * (text * time * width + head * size), 4 * width,
-                log_total.ctypes.data + 4 * number * time, room.ctypes.data,
-                tiles.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
-            )  # fmt: skip
+    for number in range(first, end):
+        text, head = number // n_head, number % n_head
+        q = qkv.ctypes.data + text * time * stride + 4 * head * size
+        forward_head(
+            q, q + 4 * width, q + 8 * width, stride, time, size,
+            mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
+            y.ctypes.data + 4 * (text * time * width + head * size), 4 * width,
+            log_total.ctypes.data + 4 * number * time, room.ctypes.data,
+            tiles.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
+        )  # fmt: skip
 
 
 @exact
@@ -348,25 +350,23 @@ def backward_head(
 
 @kernel
 def backward_texts(
-    dy: Any, qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, dqkv: Any,
-    room: Any, tiles: Any, stripes: Any, panels: Any,
+    dy: Any, qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, dqkv: Any, first: Any,
+    end: Any, room: Any, tiles: Any, stripes: Any, panels: Any,
 ) -> None:  # fmt: skip
-    """dy (N, C) and what the forward was given and gave -> dqkv (N, 3C)."""
-    batch, _, time = log_total.shape
-    width = y.shape[1]
+    """dy (N, C) and what the forward was given and gave -> dqkv (N, 3C), of heads first to end."""
+    time, width = log_total.shape[2], y.shape[1]
     size = width // n_head
-    for text in range(batch):
-        for head in range(n_head):
-            number = text * n_head + head
-            rows = 4 * (text * time * width + head * size)
-            place = 12 * text * time * width + 4 * head * size
-            backward_head(
-                dy.ctypes.data + rows, y.ctypes.data + rows, qkv.ctypes.data + place,
-                dqkv.ctypes.data + place, 4 * width, time, size,
-                mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
-                log_total.ctypes.data + 4 * number * time, room.ctypes.data, tiles.ctypes.data,
-                stripes.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
-            )  # fmt: skip
+    for number in range(first, end):
+        text, head = number // n_head, number % n_head
+        rows = 4 * (text * time * width + head * size)
+        place = 12 * text * time * width + 4 * head * size
+        backward_head(
+            dy.ctypes.data + rows, y.ctypes.data + rows, qkv.ctypes.data + place,
+            dqkv.ctypes.data + place, 4 * width, time, size,
+            mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
+            log_total.ctypes.data + 4 * number * time, room.ctypes.data, tiles.ctypes.data,
+            stripes.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
+        )  # fmt: skip
 
 
 def forward(
@@ -379,7 +379,7 @@ def forward(
     room, tiles, _, panels = workspace.get(make_rooms, time, width // n_head)
     y = np.empty((len(qkv), width), np.float32)  # (N, C)
     log_total = np.empty((batch, n_head, time), np.float32)  # (B, H, T)
-    forward_texts(qkv, n_head, kept, y, log_total, room, tiles, panels)
+    forward_texts(qkv, n_head, kept, y, log_total, 0, batch * n_head, room, tiles, panels)
     # y is the caller's, who may write into it.
     return y, (qkv, n_head, kept, y.copy(), log_total)
 
@@ -390,5 +390,6 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     dy = floats(dy, "attention.backward: dy")  # (N, C)
     dqkv = np.empty_like(qkv)  # (N, 3C)
     rooms = workspace.get(make_rooms, log_total.shape[2], y.shape[1] // n_head)
-    backward_texts(dy, qkv, n_head, mask, y, log_total, dqkv, *rooms)
+    heads = log_total.shape[0] * n_head
+    backward_texts(dy, qkv, n_head, mask, y, log_total, dqkv, 0, heads, *rooms)
     return dqkv

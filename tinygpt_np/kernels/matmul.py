@@ -290,15 +290,29 @@ def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, room: Any
     b is (K, N), (N, K) if form is TRANSPOSED, or what pack_matrix made of it, as (1, size).
     All are C-contiguous float32; room is of make_room. c may be start, but no other.
     """
+    part_of_matmul(a, across, b, form, start, c, 0, c.shape[0], 0, c.shape[1], room)
+
+
+@exact
+def part_of_matmul(
+    a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, top: Any, bottom: Any, left: Any,
+    right: Any, room: Any,
+) -> None:  # fmt: skip
+    """Of c only rows top to bottom and columns left to right; left is a multiple of PANEL."""
     depth = a.shape[0] if across else a.shape[1]
+    a_stride, b_stride, c_stride = 4 * a.shape[1], 4 * b.shape[1], 4 * c.shape[1]
     origin, stride, step = start.ctypes.data, 4 * start.shape[1], 4
     if start.shape[0] == 0:
         origin, stride, step = room.ctypes.data, 0, 0
     elif start.shape[0] == 1:
         stride = 0
+    corner = at(b.ctypes.data, b_stride, form, 0, left)
+    if form == PACKED:
+        corner = b.ctypes.data + 4 * left * depth
     product(
-        a.ctypes.data, 4 * a.shape[1], across, b.ctypes.data, 4 * b.shape[1], form,
-        origin, stride, step, c.ctypes.data, 4 * c.shape[1], c.shape[0], c.shape[1], depth,
+        a.ctypes.data + top * (4 if across else a_stride), a_stride, across, corner, b_stride, form,
+        origin + top * stride + left * step, stride, step,
+        c.ctypes.data + top * c_stride + 4 * left, c_stride, bottom - top, right - left, depth,
         room.ctypes.data,
     )  # fmt: skip
 
