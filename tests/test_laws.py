@@ -50,7 +50,7 @@ FLOORS = [
     {"engine"},
     {"gradcheck"},
     {"study"},
-    {"train", "sample", "prepare", "doctor"},
+    {"train", "sample", "prepare", "convert", "doctor"},
     {"lecture"},
     {"cli"},
 ]

@@ -30,7 +30,7 @@ Tensors = dict[str, np.ndarray]
 NO_BIAS = np.zeros(0, np.float32)
 # Each place of a dropout mask takes its bits from a key of its own, this far from the next.
 KEY_STEP = 0x9E3779B97F4A7C15
-# Numbers that go together where they are shared out: whole vectors, however a compiler unrolls them.
+# Where numbers are shared out, so many go together: whole vectors, however they are unrolled.
 STRETCH = 1 << 12
 
 

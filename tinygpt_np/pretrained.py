@@ -79,7 +79,7 @@ def remedy(name: Any) -> str:
 
 
 def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
-    """The configuration and the parameters in a folder, mapped from its file where dtype is its own.
+    """Configuration and parameters in a folder, mapped from its file where dtype is its own.
 
     shapes: of all parameters, by a configuration. Raises CheckpointError, which names what was
     expected and what was found.
@@ -90,8 +90,8 @@ def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
     path = place / MODEL
     if not path.exists() and (place / PICKLE).exists() and not (place / SHARDS).exists():
         raise CheckpointError(
-            f"{place} has its weights in {PICKLE}, a pickle, which is never read here; save them as "
-            f"{MODEL}, as save_pretrained of transformers does"
+            f"{place} has its weights in {PICKLE}, a pickle, which is never read here; save them "
+            f"as {MODEL}, as save_pretrained of transformers does"
         )
     found: Tensors = {}
     for file in shards(place):
@@ -147,7 +147,7 @@ def read_config(path: Path) -> GPTConfig:
 
 
 def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Each tensor in a file of safetensors, mapped into memory: writing to it leaves the file be."""
+    """Each tensor in a file of safetensors, mapped: writing to it leaves the file as it is."""
     try:
         # The library holds the header against the file: lengths, offsets, that they do not overlap.
         with safetensors.safe_open(path, framework="numpy"):

@@ -14,6 +14,7 @@ from tinygpt_np.tokenizers import GPT2Tokenizer, Tokenizer
 RUNS = Path("runs")
 # nanoGPT rounds the size of a vocabulary up to a multiple of this.
 PADDING = 64
+GPT2_TOKENS = 50257
 
 
 def find_run(name: str | None) -> Path:
@@ -49,11 +50,16 @@ def load_any(
         return model, tokenizer
     folder = pretrained.folder(name)
     model = GPT.from_pretrained(folder, backend, dtype)
-    tokenizer = (
-        tokenizers.load(folder) if tokenizers.lies_in(folder) else GPT2Tokenizer.from_cache()
-    )
+    tokenizer = tokenizer_of(folder, model)
     check_vocabulary(folder, model, tokenizer)
     return model, tokenizer
+
+
+def tokenizer_of(folder: Path, model: GPT) -> Tokenizer:
+    """What lies beside a checkpoint; where nothing does, GPT-2's own, if it has as many tokens."""
+    if tokenizers.lies_in(folder) or model.vocab_size < GPT2_TOKENS:
+        return tokenizers.load(folder)
+    return GPT2Tokenizer.from_cache()
 
 
 def load(run: Path, backend: str = "numpy") -> tuple[GPT, Tokenizer]:

@@ -4,6 +4,7 @@ What is cut has no sum across the cut, so its bits do not depend on how many sha
 rows or columns of the result, attention by heads, the rest by ranges of numbers or rows.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Team:
             return
         units = -(-total // unit)
         ends = [min(units * part // self.count * unit, total) for part in range(self.count + 1)]
-        parts = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if a < b]
+        parts = [slice(a, b) for a, b in itertools.pairwise(ends) if a < b]
         self.share([lambda part=part: do(part) for part in parts])
 
 

@@ -13,7 +13,7 @@ from tinygpt_np import cli
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "train, sample, tokenize, prepare, gradcheck, study, lecture"),
+        ([], "train, sample, convert, tokenize, prepare, gradcheck, study, lecture"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
@@ -34,7 +34,9 @@ def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_do
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "prepare", "gradcheck", "lecture"])
+@pytest.mark.parametrize(
+    "command", ["train", "sample", "convert", "tokenize", "prepare", "gradcheck", "lecture"]
+)
 def test_every_flag_has_a_line_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

@@ -1,4 +1,4 @@
-"""Products of a few rows: right within rounding, the bits of matmul.py, and no number more written."""
+"""Products of a few rows: right within rounding, the bits of matmul.py, nothing else written."""
 
 import numpy as np
 import pytest

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from tinygpt_np.cli.convert import Convert, run_convert
 from tinygpt_np.cli.doctor import Doctor, run_doctor
 from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
 from tinygpt_np.cli.lecture import Lecture, run_lecture
@@ -24,6 +25,7 @@ DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
 RUN: dict[type, Callable[[Any, Console], None]] = {
     Train: run_train,
     Sample: run_sample,
+    Convert: run_convert,
     Tokenize: run_tokenize,
     Prepare: run_prepare,
     Gradcheck: run_gradcheck,
@@ -72,6 +74,7 @@ def parse(argv: list[str]) -> Any:
     jobs = {
         "train": train_defaults(argv),
         "sample": Sample(),
+        "convert": Convert(),
         "tokenize": Tokenize(),
         "prepare": Prepare(),
         "gradcheck": Gradcheck(),

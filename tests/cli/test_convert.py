@@ -1,0 +1,68 @@
+"""tinygpt convert, and tinygpt sample --model, as a person uses them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from cli.running import error_of, said, train_tiny
+from tiny import TEXT
+
+from tinygpt_np import GPT, CharTokenizer, GPTConfig
+
+
+def test_a_run_is_converted_and_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny("--name", "mine")
+    capsys.readouterr()
+    out = said(capsys, "convert", "mine", "gpt")
+    assert re.search(r"model +\d[\d,]+ parameters, 1 layers, 2 heads, 8 channels, block 8", out)
+    assert "config.json, model.safetensors, tokenizer.json" in out
+    assert "tinygpt sample --model gpt" in out
+    flags = ["--prompt", "To be", "--tokens", "30", "--seed", "5"]
+    ours = said(capsys, "sample", "mine", *flags)
+    assert said(capsys, "sample", "--model", "gpt", *flags) == ours
+    assert ours.startswith("To be")
+    assert len(ours) == len("To be") + 30 + 1
+
+
+def test_sampling_from_gpt2s_tokens_prints_whole_characters(
+    folder: Path, gpt2_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GPTConfig(vocab_size=50304, block_size=16, n_layer=1, n_head=2, n_embd=8, bias=True)
+    model = GPT(config)
+    # nanoGPT's vocabulary is padded, here with what would be likeliest: it is never drawn.
+    model.params["wte.weight"][50257:] = 10 * model.params["wte.weight"][0]
+    model.save_pretrained(folder / "gpt")
+    for name in ("encoder.json", "vocab.bpe"):
+        (folder / "gpt" / name).write_bytes((gpt2_files / name).read_bytes())
+    out = said(capsys, "sample", "--model", "gpt", "--prompt", "naïve 🙂", "--tokens", "60")
+    assert out.startswith("naïve 🙂")
+    out.encode()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["convert"], "convert takes two: SOURCE, and OUT"),
+        (["convert", "nothing", "out"], "there is no run nothing"),
+        (["convert", "text.txt", "out"], "text.txt is"),
+        (["sample", "--model", "nowhere"], "there is no run nowhere"),
+        (["sample", "a", "--model", "b"], "a run, a, and --model b: give one of them"),
+        (["sample", "--model", "plain"], "no tokenizer lies in plain"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    folder: Path, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GPTConfig(vocab_size=18, block_size=8, n_layer=1, n_head=2, n_embd=8)
+    GPT(config).save_pretrained(folder / "plain")
+    assert expected in error_of(capsys, *flags)
+    assert not Path("out").exists()
+
+
+def test_a_tokenizer_of_another_size_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GPTConfig(vocab_size=17, block_size=8, n_layer=1, n_head=2, n_embd=8)
+    GPT(config).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
+    message = error_of(capsys, "sample", "--model", "gpt")
+    assert "the tokenizer (char) in gpt has 18 tokens, but the model has 17" in message

@@ -1,0 +1,189 @@
+"""nanoGPT's checkpoints and our runs, as folders of GPT-2's kind."""
+
+import pickle
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import relative_error
+from tiny import TEXT
+
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, dataset, sample, train
+from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.convert import convert
+from tinygpt_np.data import Corpus
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch: Any = pytest.importorskip("torch", reason="needs the extra bench")
+
+VOCABULARY = 18  # Of TEXT.
+CONFIG = GPTConfig(
+    vocab_size=VOCABULARY, block_size=9, n_layer=2, n_head=3, n_embd=12, bias=True, gelu="exact"
+)
+every_bias = pytest.mark.parametrize("bias", [True, False])
+
+
+def generic(config: GPTConfig) -> GPT:
+    model, rng = GPT(config), np.random.default_rng(1)
+    for name, param in model.params.items():
+        model.params[name] = rng.standard_normal(param.shape).astype(np.float32)
+    return model
+
+
+def nanogpt(model: GPT, prefix: str = "") -> dict[str, Any]:
+    """The contents of a ckpt.pt that holds this model: linear layers (out, in), the head apart."""
+    tensors: dict[str, Any] = {}
+    for name, param in model.params.items():
+        turned = param.T if ".c_" in name and param.ndim == 2 else param
+        tensors[f"{prefix}transformer.{name}"] = torch.from_numpy(turned.copy())
+    for layer in range(model.config.n_layer):
+        mask = torch.ones(model.block_size, model.block_size).tril()[None, None]
+        tensors[f"{prefix}transformer.h.{layer}.attn.bias"] = mask
+    tensors[f"{prefix}lm_head.weight"] = tensors[f"{prefix}transformer.wte.weight"]
+    names = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
+    return {
+        "model": tensors,
+        "optimizer": {"state": {}, "param_groups": []},
+        "model_args": {name: getattr(model.config, name) for name in names},
+        "iter_num": 7,
+        "best_val_loss": torch.tensor(1.5),
+        "config": {"dataset": "shakespeare_char"},
+    }
+
+
+@every_bias
+@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+def test_a_checkpoint_of_nanogpts_computes_what_it_computed(
+    tmp_path: Path, bias: bool, prefix: str
+) -> None:
+    model = generic(replace(CONFIG, bias=bias))
+    torch.save(nanogpt(model, prefix), tmp_path / "ckpt.pt")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
+    found, tokenizer = sample.load_any(str(tmp_path / "out"))
+    assert found.config == CONFIG  # A GPT-2 has biases; without, they are zeros.
+    tokens = np.random.default_rng(2).integers(0, VOCABULARY, (2, 9))
+    assert relative_error(found.logits(tokens), model.logits(tokens)) < 1e-6
+    for name, param in model.params.items():
+        np.testing.assert_array_equal(found.params[name], param, err_msg=name)
+    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
+
+
+def test_weights_in_half_precision_are_widened(tmp_path: Path) -> None:
+    model = generic(CONFIG)
+    contents = nanogpt(model)
+    contents["model"] = {n: t.to(torch.bfloat16) for n, t in contents["model"].items()}
+    torch.save(contents, tmp_path / "ckpt.pt")
+    found = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    for name, param in model.params.items():
+        np.testing.assert_allclose(found.params[name], param, rtol=2**-8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    config = TrainConfig(block_size=8, n_layer=1, n_head=2, n_embd=8, batch_size=2, max_iters=3)
+    list(train.Trainer.start(run, config, dataset.from_corpus(Corpus("text", TEXT))))
+    return run
+
+
+def test_a_run_becomes_a_folder_that_writes_the_same_text(tmp_path: Path, run: Path) -> None:
+    convert(str(run), tmp_path / "out", None)
+    made = ["".join(sample.stream(*loaded, "be", 40, seed=3))
+            for loaded in (sample.load(run), sample.load_any(str(tmp_path / "out")))]  # fmt: skip
+    assert made[0] == made[1]
+
+
+# What is refused
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("touched"),)
+
+
+def test_a_pickle_that_would_run_something_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(nanogpt(generic(CONFIG)) | {"config": Evil()}, tmp_path / "ckpt.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
+    for name in ("ckpt.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match="is no checkpoint of tensors alone") as caught:
+            convert(name, tmp_path / "out", None)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "touched").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    contents = nanogpt(generic(CONFIG))
+    tensors, name = contents["model"], "transformer.h.1.mlp.c_fc.weight"
+    if "tensor" in changes:
+        tensors[name] = changes["tensor"]
+        if changes["tensor"] is None:
+            del tensors[name]
+    contents["model_args"] |= changes.get("model_args", {})
+    return {n: value for n, value in contents.items() if n != changes.get("without")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"without": "model"}, "should have nanoGPT's model and model_args"),
+        ({"without": "model_args"}, "should have nanoGPT's model and model_args"),
+        ({"tensor": None}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
+        ({"tensor": 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor, but is int"),
+        ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\) float32, but is \(13, 48\)"),
+        ({"tensor": torch.full((48, 12), torch.nan)}, "has values that are not finite"),
+        ({"model_args": {"n_head": 5}}, "model_args is not that of a GPT: n_embd must be"),
+        ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
+    ],
+)
+def test_what_is_no_checkpoint_of_nanogpts_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    torch.save(changed(**changes), tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=expected):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "whole.pt")
+    content = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "ckpt.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="is no checkpoint of tensors alone"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+def test_another_text_than_the_models_is_refused(tmp_path: Path) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "ckpt.pt")
+    (tmp_path / "text.txt").write_text("abc" * 99, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="has 3 characters, but the model was trained on 18"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
+
+
+def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(ValueError, match=r"--text is for a ckpt\.pt"):
+        convert(str(run), tmp_path / "out", "shakespeare")
+
+
+def test_nothing_is_overwritten(tmp_path: Path, run: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
+        convert(str(run), tmp_path / "out", None)
+
+
+def test_without_pytorch_it_is_said_that_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(CheckpointError, match="is read by PyTorch: pip install torch"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)

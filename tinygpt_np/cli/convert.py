@@ -1,0 +1,45 @@
+"""`tinygpt convert`: checkpoints to the folders that GPT-2's world reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from tinygpt_np import convert
+from tinygpt_np.cli.output import print_facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Turn nanoGPT's ckpt.pt, or a run, into a folder that transformers loads as a GPT-2."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = ""
+    """A ckpt.pt (read by PyTorch, which must be installed), a run, or a saved model."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = ""
+    """The folder to be made; it must not exist."""
+    text: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """Of a ckpt.pt of characters, the text that it was trained on, for the vocabulary."""
+
+
+def run_convert(job: Convert, console: Console) -> None:
+    if not job.source or not job.out:
+        raise ValueError("convert takes two: SOURCE, and OUT, the folder to be made")
+    model = convert.convert(job.source, Path(job.out), job.text)
+    config = model.config
+    params = sum(param.size for param in model.params.values())
+    files = ", ".join(sorted(path.name for path in Path(job.out).iterdir()))
+    print_facts(
+        console,
+        [
+            (
+                "model",
+                f"{params:,} parameters, {config.n_layer} layers, {config.n_head} heads, "
+                f"{config.n_embd} channels, block {config.block_size}",
+            ),
+            ("written", f"{job.out}/ with {files}"),
+        ],
+    )
+    console.print(f"it writes with  tinygpt sample --model {escape(job.out)}", soft_wrap=True)
