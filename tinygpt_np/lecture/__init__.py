@@ -1,8 +1,8 @@
 """The lecture's chapters, one short runnable file each, in order.
 
 A file is called chapter_<number>_<name>.py. The first line of its docstring is the time at which
-the chapter starts in "Let's build GPT: from scratch, in code, spelled out", and its title; `main()`
-prints what the lecture shows there.
+the chapter starts in "Let's build GPT: from scratch, in code, spelled out" (or `afterwards`, for
+what is not in it), and its title; `main()` prints what the lecture shows there.
 """
 
 import ast

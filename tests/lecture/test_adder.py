@@ -1,0 +1,107 @@
+"""The adder: what it is given, what counts, and that it learns to add."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygpt_np import GPT, engine
+from tinygpt_np.lecture import chapter_19_adder as adder
+
+SUMS = adder.all_sums()
+
+
+def test_all_sums_are_there_once_with_the_answer_backwards() -> None:
+    assert SUMS.shape == (10_000, 7)
+    pairs: set[tuple[int, int]] = set()
+    for digits in SUMS.tolist():
+        a, b = 10 * digits[0] + digits[1], 10 * digits[2] + digits[3]
+        assert int("".join(map(str, reversed(digits[4:])))) == a + b
+        pairs.add((a, b))
+    assert pairs == {(a, b) for a in range(100) for b in range(100)}
+
+
+def test_mingpts_example_is_written_as_there() -> None:
+    (digits,) = (d for d in SUMS.tolist() if d[:4] == [8, 5, 5, 0])
+    assert "".join(map(str, digits)) == "8550531"
+
+
+def test_only_the_digits_of_the_answer_are_targets() -> None:
+    tokens, targets = adder.example(SUMS[[8550, 9999]])
+    assert tokens.tolist() == [[8, 5, 5, 0, 5, 3], [9, 9, 9, 9, 8, 9]]
+    assert targets.tolist() == [[-1, -1, -1, 5, 3, 1], [-1, -1, -1, 8, 9, 1]]
+    assert (SUMS >= 0).all()  # The sums themselves are left as they are.
+
+
+class Table:
+    """Answers by heart, with the sums of some first numbers wrong in one digit."""
+
+    def __init__(self, wrong: int, place: int) -> None:
+        self.wrong, self.place = wrong, place
+
+    def generate(self, tokens: np.ndarray, count: int, temperature: float) -> Iterator[np.ndarray]:
+        assert (count, temperature) == (3, 0)
+        places = tokens @ (1000, 100, 10, 1)
+        digits = SUMS[places, 4:].copy()
+        digits[places // 100 < self.wrong, self.place] += 1
+        return iter(digits.T)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_sum_with_a_digit_wrong_is_not_right(place: int) -> None:
+    model: Any = Table(30, place)
+    found = adder.right(model, SUMS)
+    assert found.tolist() == [False] * 3000 + [True] * 7000
+
+
+def test_a_number_is_read_backwards() -> None:
+    assert adder.number(np.array([5, 3, 1])) == 135
+    assert adder.in_words(SUMS[8550]) == "85 + 50 = 135"
+
+
+def test_in_training_it_sees_none_of_those_held_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[tuple[set[int], set[int]]] = []
+
+    def learn(model: GPT, train: np.ndarray, held_out: np.ndarray) -> None:
+        weights = (1000, 100, 10, 1)
+        seen.append(
+            (set((train[:, :4] @ weights).tolist()), set((held_out[:, :4] @ weights).tolist()))
+        )
+
+    monkeypatch.setattr(adder, "learn", learn)
+    adder.main()
+    ((train, held_out),) = seen
+    assert not train & held_out
+    assert train | held_out == set(range(10_000))
+    assert len(held_out) == 500
+
+
+def test_ctrl_c_says_what_was_learned_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = engine.make
+
+    def stopped(*args: Any) -> Any:
+        found = make(*args)
+        monkeypatch.setattr(found, "update", interrupt)
+        return found
+
+    def interrupt(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "make", stopped)
+    adder.main()
+    out = capsys.readouterr().out
+    assert "stopped; what it has learned so far:" in out
+    assert "of 500 sums that it never saw" in out
+
+
+def test_it_learns_to_add(capsys: pytest.CaptureFixture[str]) -> None:
+    adder.main()
+    out = capsys.readouterr().out
+    share = out.split("are right: ")[1].split("%")[0]
+    assert float(share) >= 99.0
+    assert "  targets -1 -1 -1  5  3  1" in out

@@ -1,0 +1,110 @@
+"""afterwards The adder: sums learned from examples
+
+Not in the lecture, but in minGPT (projects/adder): the same GPT learns to add. A sum is a text of
+seven digits, two for each number and three for the answer, 85 + 50 = 135 as 8550531. The answer is
+written backwards, ones first: then each digit follows from digits and a carry that stand there.
+
+What stands before the answer cannot be foretold, and is not asked for: its targets are -1, which
+the loss leaves out.
+"""
+
+import time
+
+import numpy as np
+
+from tinygpt_np import GPT, engine
+from tinygpt_np.config import TrainConfig, generator
+from tinygpt_np.optim import AdamW
+
+STEPS, HELD_OUT, SEED = 3000, 500, 1337
+GIVEN, ANSWER = 4, 3
+CONFIG = TrainConfig(
+    block_size=GIVEN + ANSWER - 1, n_layer=2, n_head=4, n_embd=64, bias=True, batch_size=128,
+    learning_rate=3e-3, seed=SEED,
+)  # fmt: skip
+
+
+def main() -> None:
+    sums = all_sums()  # (M, 7)
+    order = generator(SEED, "data").permutation(len(sums))  # (M,)
+    held_out, train = sums[order[:HELD_OUT]], sums[order[HELD_OUT:]]  # (·, 7) each
+    tokens, targets = example(sums[85 * 100 + 50][None])  # (1, 6)
+    print("85 + 50 = 135 is the text", "".join(map(str, sums[85 * 100 + 50])))
+    print("  tokens  " + " ".join(f"{token:2d}" for token in tokens[0]))
+    print("  targets " + " ".join(f"{target:2d}" for target in targets[0]))
+    print("A target of -1 is not counted: the loss is that of the answer's digits alone.\n")
+
+    model = GPT(CONFIG.gpt(vocab_size=10), SEED, backend=CONFIG.backend)
+    size = sum(param.size for param in model.params.values())
+    print(f"{size:,} parameters, {len(train):,} sums to learn from, {HELD_OUT} held out")
+    before = right(model, held_out)
+    print(f"  before training  {before.mean():7.1%} of these right")
+    try:
+        learn(model, train, held_out)
+    except KeyboardInterrupt:
+        print("stopped; what it has learned so far:")
+    known = right(model, held_out)
+    print(f"\nof {HELD_OUT} sums that it never saw, {known.sum()} are right: {known.mean():.1%}")
+    for given, made in zip(held_out, answers(model, held_out), strict=True):
+        if (given[GIVEN:] != made).any():
+            print(f"  {in_words(given)}, but it says {number(made)}")
+    print("The answer is read backwards: a carry goes from the ones to the tens, as by hand.")
+    for given in held_out[:5]:
+        print(f"  {in_words(given)}")
+
+
+def all_sums() -> np.ndarray:
+    """All sums of two numbers below 100, as digits (10000, 7); the answer backwards."""
+    a, b = np.divmod(np.arange(100 * 100), 100)  # (M,)
+    total = a + b  # (M,)
+    digits = (a // 10, a % 10, b // 10, b % 10, total % 10, total // 10 % 10, total // 100)
+    return np.stack(digits, axis=1)  # (M, 7)
+
+
+def example(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """sums (B, 7) -> tokens and targets (B, 6); -1 where the target is not of the answer."""
+    tokens, targets = sums[:, :-1], sums[:, 1:].copy()  # (B, 6)
+    targets[:, : GIVEN - 1] = -1
+    return tokens, targets
+
+
+def learn(model: GPT, train: np.ndarray, held_out: np.ndarray) -> None:
+    """Trains in place, and prints ten times how far it has come."""
+    rng, steps = generator(SEED, "data"), engine.make(model, CONFIG)
+    optimizer = AdamW(model.params, CONFIG.beta1, CONFIG.beta2, CONFIG.weight_decay)
+    steps.warm_up()
+    began = time.perf_counter()
+    for step in range(STEPS):
+        tokens, targets = example(train[rng.integers(len(train), size=CONFIG.batch_size)])
+        loss, grads = steps.loss_and_grads(tokens, targets)
+        rate = CONFIG.learning_rate * min(1, (step + 1) / 50) * (1 - step / STEPS)
+        steps.update(optimizer, grads, steps.norm(grads), rate, CONFIG.grad_clip)
+        if (step + 1) % max(STEPS // 10, 1) == 0:
+            left = (time.perf_counter() - began) / (step + 1) * (STEPS - step - 1)
+            share = right(model, held_out).mean()
+            print(f"  step {step + 1:5d}  loss {loss:.4f}  {share:7.1%} right  {left:3.0f} s left")
+    steps.close()
+
+
+def answers(model: GPT, sums: np.ndarray) -> np.ndarray:
+    """sums (B, 7), of which the two numbers are read -> the answers' likeliest digits (B, 3)."""
+    made = model.generate(sums[:, :GIVEN], ANSWER, temperature=0)
+    return np.stack(list(made), axis=1)  # (B, 3)
+
+
+def right(model: GPT, sums: np.ndarray) -> np.ndarray:
+    """sums (B, 7) -> (B,) whether all digits of the answer are right."""
+    return (answers(model, sums) == sums[:, GIVEN:]).all(axis=1)  # (B,)
+
+
+def number(backwards: np.ndarray) -> int:
+    return sum(int(digit) * 10**place for place, digit in enumerate(backwards))
+
+
+def in_words(digits: np.ndarray) -> str:
+    a, b = (10 * int(digits[i]) + int(digits[i + 1]) for i in (0, 2))
+    return f"{a:2d} + {b:2d} = {number(digits[GIVEN:])}"
+
+
+if __name__ == "__main__":
+    main()
