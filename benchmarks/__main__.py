@@ -10,7 +10,17 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import attention, compare, kernels, machine, sample, tasks, tokenizers, train
+from benchmarks import (
+    attention,
+    compare,
+    kernels,
+    machine,
+    pretrained,
+    sample,
+    tasks,
+    tokenizers,
+    train,
+)
 from benchmarks.contest import check_json, run
 from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
@@ -20,6 +30,7 @@ from tinygpt_np.data import DataError
 from tinygpt_np.tokenizers import TokenizerError
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
+NO_TRANSFORMERS = "transformers is not installed: pip install '.[bench]'"
 QUICK_SHAPES = ("cpu",)
 FEW = 5  # rounds; of fewer no interval says enough
 STOPPED = 130  # the exit code of what Ctrl-C ended
@@ -87,6 +98,11 @@ def measure(asked: argparse.Namespace) -> bool:
         rounds = asked.rounds or tokenizers.ROUNDS
         tokenizers.run(asked.data, asked.gpt2, asked.seconds, rounds, asked.threads, asked.json)
         return True
+    if asked.command == "pretrained":
+        peer = importlib.util.find_spec("transformers") is not None
+        if not peer:
+            print(NO_TRANSFORMERS, file=sys.stderr)
+        return pretrained.measure(asked.threads, asked.rounds, peer, asked.json)
     pytorch = importlib.util.find_spec("torch") is not None
     if not pytorch:
         print(NO_PYTORCH, file=sys.stderr)
@@ -123,6 +139,9 @@ def make_parser() -> Parser:
     )
     commands.add_parser("matmul", parents=[common(1)], help="the products of training, by NumPy's")
     commands.add_parser("sample", parents=[common(machine.cpus())], help="generating text")
+    commands.add_parser(
+        "pretrained", parents=[common(machine.cpus())], help="writing from a GPT-2 checkpoint"
+    )
     compared = commands.add_parser(
         "tokenizers",
         parents=[common(machine.cpus())],

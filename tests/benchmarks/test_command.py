@@ -40,7 +40,10 @@ def leaves(*arguments: str) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("train", "--work", "cpu", "gpt5"), "--work must be of cpu, gpt-384, lecture, gpt2, not"),
+        (
+            ("train", "--work", "cpu", "gpt5"),
+            "--work must be of cpu, gpt-384, lecture, gpt2, gpt2-256, not",
+        ),
         (("train", "--threads", "0"), "--threads must be from 1 to "),
         (("attention", "--threads", "100000"), "--threads must be from 1 to "),
         (("matmul", "--threads", "2"), "--threads must be 1, for a product is one thread's, not 2"),
