@@ -69,7 +69,7 @@ def prompt_of(count: int) -> np.ndarray:
 
 
 def flops(prompt: int, count: int) -> float:
-    """Of the products with weights: the blocks for each token that is read, the head for each made."""
+    """Of the products with weights: blocks for each token read, the head for each one made."""
     C = CONFIG.n_embd
     read = prompt + count - 1
     return 2.0 * (read * CONFIG.n_layer * 12 * C * C + count * CONFIG.vocab_size * C)
@@ -81,10 +81,10 @@ def read(values: Any, total: Any) -> None:
     place, end, step = values.ctypes.data, values.ctypes.data + 4 * values.size, 4 * LANES
     a = b = c = d = all_lanes(np.float32(0))
     while place < end:
-        a += load_vector(place)
-        b += load_vector(place + step)
-        c += load_vector(place + 2 * step)
-        d += load_vector(place + 3 * step)
+        a = a + load_vector(place)
+        b = b + load_vector(place + step)
+        c = c + load_vector(place + 2 * step)
+        d = d + load_vector(place + 3 * step)
         place += 4 * step
     store_vector(total.ctypes.data, (a + b) + (c + d))
 

@@ -115,14 +115,14 @@ def no_module(_: str) -> None:
 def test_all_works_run_by_default_on_all_cpus(asked: list[Any]) -> None:
     leaves("train")
     contests, threads, options, path = asked
-    assert [each.name for each in contests] == ["cpu", "gpt-384", "lecture", "gpt2"]
+    assert [each.name for each in contests] == ["cpu", "gpt-384", "lecture", "gpt2", "gpt2-256"]
     assert (threads, path) == (machine.cpus(), None)
     assert options == {"backend": "numba", "matmul": "numba"}
 
 
 def test_rounds_that_are_asked_for_are_those_of_every_work(asked: list[Any]) -> None:
     leaves("train", "--rounds", "4")
-    assert [each.rounds for each in asked[0]] == [4, 4, 4, 4]
+    assert [each.rounds for each in asked[0]] == [4, 4, 4, 4, 4]
 
 
 def test_what_was_stopped_leaves_with_the_code_of_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:

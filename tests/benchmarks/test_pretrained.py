@@ -1,4 +1,4 @@
-"""Writing from a GPT-2 checkpoint: the same text on both sides, and all weights read for the bound."""
+"""Writing from a GPT-2 checkpoint: the same text on both sides; the bound reads all weights."""
 
 from dataclasses import replace
 from pathlib import Path

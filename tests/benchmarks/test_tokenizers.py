@@ -59,9 +59,13 @@ def test_bits_are_those_of_the_whole_validation_split() -> None:
 
 
 def test_the_run_is_shown_and_written(
-    tmp_path: Path, gpt2_files: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    gpt2_files: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "text.txt").write_text(" ".join(map(str, range(9000))), encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "160")
     path = tmp_path / "found.json"
     tokenizers.run(str(tmp_path / "text.txt"), str(gpt2_files), 0.1, 2, 1, path)
     found = json.loads(path.read_text())
