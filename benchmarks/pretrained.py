@@ -38,7 +38,7 @@ def contests(folder: Path, threads: int, rounds: int | None, peer: bool) -> list
         options = {"folder": str(folder), "prompt": prompt, "count": count, "threads": threads}
         sides = [Side("ours", "benchmarks.pretrained:generate", options)]
         if peer:
-            sides.append(Side("transformers", "benchmarks.peers.transformers:generate", options))
+            sides.append(Side("transformers", "benchmarks.peers.hugging_face:generate", options))
         if count > 1:
             sides.append(Side(BOUND, "benchmarks.pretrained:read_weights", options))
         found.append(Contest(name, dict(options), sides, rounds or ROUNDS, count))
@@ -60,7 +60,10 @@ def generate(folder: str, prompt: int, count: int, threads: int) -> Job:
     def step() -> list[int]:
         return [int(token) for token in model.generate(given, count, temperature=0)]
 
-    return Job(flops(prompt, count), lambda: (), step, lambda made: [float(t) for t in made])
+    def agreement(made: list[int]) -> list[float]:
+        return [float(token) for token in made]
+
+    return Job(flops(prompt, count), lambda: (), step, agreement)
 
 
 def prompt_of(count: int) -> np.ndarray:
@@ -105,4 +108,7 @@ def read_weights(folder: str, prompt: int, count: int, threads: int) -> Job:
             for done in [pool.submit(task) for task in tasks]:
                 done.result()
 
-    return Job(0.0, lambda: (), step, lambda _: [])
+    def agreement(_: None) -> list[float]:
+        return []
+
+    return Job(0.0, lambda: (), step, agreement)

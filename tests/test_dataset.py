@@ -33,6 +33,9 @@ class Pairs:
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
         return (self.decode([token]) for token in tokens)
 
+    def bytes_of(self, token: int) -> bytes:
+        return self.decode([token]).encode()
+
     def start(self) -> np.ndarray:
         return np.zeros(1, np.int64)
 

@@ -250,7 +250,7 @@ def test_a_large_model_in_the_right_order_has_the_bits_of_a_small_one_but_for_th
         decoder.read(text[:, :1])
         decoder.read(text[:, 1:4])
         caches.append(np.nan_to_num(np.concatenate([c.reshape(-1) for c in decoder.reader.cache])))
-    np.testing.assert_array_equal(*caches)
+    np.testing.assert_array_equal(caches[0], caches[1])
 
 
 # What goes wrong

@@ -15,6 +15,7 @@ from compare import relative_error
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, pretrained
 from tinygpt_np.checkpoint import CheckpointError
 
+LIBRARY: Any = safetensors.numpy  # Its types are of a NumPy that is less exact.
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12, bias=True)
 TEXT = np.random.default_rng(2).integers(0, 11, (2, 5))
 
@@ -33,12 +34,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:
-    return safetensors.numpy.load_file(folder / "model.safetensors")
+    return LIBRARY.load_file(folder / "model.safetensors")
 
 
 def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     (folder / "model.safetensors").unlink()  # Never into a file that a test has mapped.
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    LIBRARY.save_file(tensors, folder / "model.safetensors")
 
 
 def change_config(folder: Path, **changes: Any) -> None:
@@ -166,7 +167,7 @@ def test_a_checkpoint_in_several_files_is_read(folder: Path) -> None:
     index: dict[str, str] = {}
     for number, part in enumerate((tensors[:9], tensors[9:])):
         name = f"model-{number}.safetensors"
-        safetensors.numpy.save_file(dict(part), folder / name)
+        LIBRARY.save_file(dict(part), folder / name)
         index |= {tensor: name for tensor, _ in part}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     assert_same(GPT.from_pretrained(folder), generic())

@@ -20,6 +20,7 @@ from tinygpt_np import checkpoint, pretrained
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.decode import Decoder
 from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
+from tinygpt_np.tokenizers import Tokenizer
 
 # The layers of a block, in the order of its forward and of what it saves.
 BLOCK_LAYERS = (
@@ -207,12 +208,12 @@ class GPT(LanguageModel):
         )
         return cls(config, dtype=dtype, backend=backend, params=params)
 
-    def save_pretrained(self, path: str | Path, tokenizer: Any = None) -> None:
+    def save_pretrained(self, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
         """Writes the folder `path` (which must not exist), which transformers loads as a GPT-2.
 
         tokenizer: its files go along.
         """
-        beside = {} if tokenizer is None else tokenizer.files()
+        beside = tokenizer.files() if tokenizer else {}
         pretrained.save(Path(path), self.config, self.params, beside)
 
     def cropped(self, block_size: int) -> "GPT":

@@ -42,7 +42,7 @@ class Table:
 
     def generate(self, tokens: np.ndarray, count: int, temperature: float) -> Iterator[np.ndarray]:
         assert (count, temperature) == (3, 0)
-        places = tokens @ (1000, 100, 10, 1)
+        places = tokens @ np.array([1000, 100, 10, 1])  # (B,)
         digits = SUMS[places, 4:].copy()
         digits[places // 100 < self.wrong, self.place] += 1
         return iter(digits.T)
