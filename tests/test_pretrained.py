@@ -330,29 +330,39 @@ def test_numba_has_no_float64(folder: Path) -> None:
 
 
 class Hub:
-    """huggingface_hub, as far as it is used."""
+    """huggingface_hub, as far as it is used. folder: its cache. online: whether there is a network,
+    from which that folder would come."""
 
     class errors:  # noqa: N801
         class HfHubHTTPError(OSError):
             pass
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, cached: bool, online: bool) -> None:
+        self.folder, self.cached, self.online = folder, cached, online
 
-    def hf_hub_download(self, repository: str, name: str) -> str:
+    def hf_hub_download(self, repository: str, name: str, local_files_only: bool) -> str:
         assert repository == "openai-community/gpt2-medium"
-        if self.folder is None:
+        if local_files_only and not self.cached:
+            raise FileNotFoundError(name)
+        if not local_files_only and not self.online:
             raise ConnectionError("no network")
         return str(self.folder / name)
 
 
-def test_a_name_goes_through_the_hubs_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(folder))  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(("cached", "online"), [(True, False), (False, True)])
+def test_a_name_goes_through_the_hubs_cache(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cached: bool, online: bool
+) -> None:
+    hub: Any = Hub(folder, cached, online)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert_same(GPT.from_pretrained("gpt2-medium"), generic())
 
 
-def test_without_network_it_is_said_what_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(None))  # pyright: ignore[reportArgumentType]
+def test_without_network_it_is_said_what_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub: Any = Hub(tmp_path, cached=False, online=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     with pytest.raises(CheckpointError) as caught:
         GPT.from_pretrained("gpt2-medium")
     message = str(caught.value)

@@ -62,11 +62,23 @@ def folder(name: str | Path) -> Path:
         raise CheckpointError(
             f"{name} is fetched by huggingface_hub: pip install 'tinygpt-np[hf]'; {remedy(name)}"
         ) from None
+
+    def paths(cached: bool) -> list[str]:
+        repository = f"openai-community/{name}"
+        files = NEEDED + BESIDE
+        return [hub.hf_hub_download(repository, n, local_files_only=cached) for n in files]
+
     try:
-        found = [hub.hf_hub_download(f"openai-community/{name}", n) for n in NEEDED + BESIDE]
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-        reason = type(error).__name__
-        raise CheckpointError(f"{name} cannot be downloaded ({reason}); {remedy(name)}") from None
+        # What is there already is not asked for over the network, where there may be none.
+        found = paths(cached=True)
+    except (OSError, ValueError):
+        try:
+            found = paths(cached=False)
+        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+            reason = type(error).__name__
+            raise CheckpointError(
+                f"{name} cannot be downloaded ({reason}); {remedy(name)}"
+            ) from None
     return Path(found[0]).parent
 
 
