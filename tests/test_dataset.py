@@ -191,7 +191,10 @@ def test_a_folder_that_lacks_something_is_refused(
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 @pytest.mark.parametrize("place", [0, -1])
-def test_other_tokens_at_an_end_are_another_folder(tmp_path: Path, name: str, place: int) -> None:
+def test_other_tokens_at_an_end_are_another_folder(
+    tmp_path: Path, name: str, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ENDS", 4)
     folder = prepared(tmp_path / "tokens")
     before = dataset.load(replace(CONFIG, data=str(folder))).sha256
     tokens = np.fromfile(folder / name, "<u2")
