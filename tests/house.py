@@ -26,6 +26,13 @@ def source(*parts: str) -> str:
     return PACKAGE.joinpath(*parts).read_text(encoding="utf-8")
 
 
+def line_of(begin: str, *parts: str) -> int:
+    """The number of the only line of a source that begins so, from 1 on."""
+    lines = source(*parts).splitlines()
+    (found,) = (n for n, line in enumerate(lines, 1) if line.strip().startswith(begin))
+    return found
+
+
 def functions(text: str) -> dict[str, ast.FunctionDef]:
     """All functions and methods in a source, by name."""
     found = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))

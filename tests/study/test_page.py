@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from house import line_of
 
 from tinygpt_np.study import bugs, targets
 from tinygpt_np.study.page import page
@@ -12,6 +13,8 @@ from tinygpt_np.study.predict import can_be_asked
 from tinygpt_np.study.sheet import Sheet, study
 from tinygpt_np.study.source import find
 
+# In the loop over the layers.
+ROUND = line_of("x, block = self.block_forward", "model.py")
 Json = dict[str, Any]
 
 
@@ -98,7 +101,7 @@ def test_a_name_stands_for_its_value_on_the_backward_side(softmax: Json) -> None
 
 
 def test_a_name_that_is_set_again_is_another_value(gpt: Json) -> None:
-    first, second = (r for r in gpt["rows"] if r["line"] == 60)
+    first, second = (r for r in gpt["rows"] if r["line"] == ROUND)
     assert first["sets"] != second["sets"]
     assert f'data-name="x" data-value="{first["sets"][0]}"' in second["html"]
 
@@ -109,7 +112,7 @@ def test_each_line_has_an_id_of_its_own(gpt: Json) -> None:
 
 
 def test_each_round_of_a_loop_is_named(gpt: Json) -> None:
-    rounds = [row["round"] for row in gpt["rows"] if row["line"] == 60]
+    rounds = [row["round"] for row in gpt["rows"] if row["line"] == ROUND]
     assert rounds == ["layer = 0", "layer = 1"]
 
 
