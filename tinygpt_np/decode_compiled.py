@@ -3,6 +3,10 @@
 Past block_size nothing that was kept of a window is true of the next. But all rows of a window
 except its last few stand there before its last tokens are drawn. So other threads read those of the
 windows to come, while this one reads the last rows of the window whose logits are asked for.
+
+Of a large model nothing is copied: weights are read where they lie, so that a text begins at once,
+and a long prompt is shared out to all threads. A single token is left to one: it reads four fifths
+of what all of them could, and waiting for each other for every product would cost the rest.
 """
 
 import itertools

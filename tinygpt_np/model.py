@@ -30,7 +30,7 @@ BLOCK_LAYERS = (
 
 
 class GPT(LanguageModel):
-    """A character-level GPT.
+    """A GPT of GPT-2's kind.
 
     config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
     backend: "numpy", or "numba" for the compiled operations, which are in float32 only.

@@ -37,20 +37,25 @@ def last_saved(run: Path) -> float:
 
 
 def load_any(
-    name: str | None, backend: str = "numpy", dtype: str = "float32"
+    name: str | None, backend: str = "numpy", dtype: str = "float32", tokenizer_path: str = ""
 ) -> tuple[GPT, Tokenizer]:
     """A model and its tokenizer: of a GPT-2 (its name, or the folder of its checkpoint), or a run.
 
-    name: see pretrained.folder and find_run. Raises CheckpointError.
+    name: see pretrained.folder and find_run. tokenizer_path: where its tokenizer lies, if that is
+    not beside a GPT-2. Raises CheckpointError.
     """
     if name is None or not (name in pretrained.NAMES or pretrained.is_gpt2(Path(name))):
+        if tokenizer_path:
+            raise CheckpointError(f"a run has its own tokenizer; leave out {tokenizer_path}")
         model, tokenizer = load(find_run(name), backend)
         if any(param.dtype != dtype for param in model.params.values()):
             model.params = {n: param.astype(dtype) for n, param in model.params.items()}
         return model, tokenizer
     folder = pretrained.folder(name)
     model = GPT.from_pretrained(folder, backend, dtype)
-    tokenizer = tokenizer_of(folder, model)
+    tokenizer = (
+        tokenizers.at(Path(tokenizer_path)) if tokenizer_path else tokenizer_of(folder, model)
+    )
     check_vocabulary(folder, model, tokenizer)
     return model, tokenizer
 

@@ -1,7 +1,10 @@
 """A team: threads that share out the work inside one micro-batch, where there is only one.
 
 What is cut has no sum across the cut, so its bits do not depend on how many share it: products by
-rows or columns of the result, attention by heads, the rest by ranges of numbers or rows.
+rows or columns of the result, attention by heads, the rest by ranges of numbers or rows. What is
+small stays with one thread: norms, biases, the sums of their gradients.
+Measured on a step of GPT-2 124M on one text of 256 tokens, two cores: one alone 2000 ms, shared out
+1170, at 71 % of both cores' peak.
 """
 
 import itertools

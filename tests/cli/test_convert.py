@@ -40,6 +40,24 @@ def test_sampling_from_gpt2s_tokens_prints_whole_characters(
     out.encode()
 
 
+def test_a_tokenizer_may_lie_elsewhere(
+    folder: Path, gpt2_files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = GPTConfig(vocab_size=50257, block_size=16, n_layer=1, n_head=2, n_embd=8, bias=True)
+    GPT(config).save_pretrained(folder / "gpt")
+    files = ["--tokenizer-path", str(gpt2_files)]
+    out = said(capsys, "sample", "--model", "gpt", *files, "--prompt", "hii", "--tokens", "3")
+    assert out.startswith("hii")
+    out = said(
+        capsys, "train", "--data", "text.txt", "--init-from", "gpt", "--eval-only", *files,
+        "--block-size", "16",
+    )  # fmt: skip
+    assert "bits per character, over the whole split" in " ".join(out.split())
+    train_tiny("--name", "mine")
+    capsys.readouterr()
+    assert "a run has its own tokenizer" in error_of(capsys, "sample", "mine", *files)
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

@@ -298,3 +298,22 @@ def test_a_description_that_is_none_is_named(tmp_path: Path, content: str, expec
     path.write_text(content, encoding="latin-1")
     with pytest.raises(TokenizerError, match=f"^{path} {expected}"):
         tokenizers.load(tmp_path)
+
+
+# By the place of its files
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
+def test_a_tokenizer_is_found_by_its_folder_or_by_a_file(tmp_path: Path, kind: str) -> None:
+    put(tmp_path, EVERY[kind])
+    file = {"gpt2": "merges.txt", "sentencepiece": "tokenizer.model"}[kind]
+    for place in (tmp_path, tmp_path / file):
+        assert tokenizers.at(place).files() == EVERY[kind].files()
+
+
+def test_a_place_where_nothing_lies_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="no tokenizer lies in"):
+        tokenizers.at(tmp_path)
+    for name in ("nothing", "nothing.model"):
+        with pytest.raises(TokenizerError, match=name):
+            tokenizers.at(tmp_path / name)

@@ -21,6 +21,8 @@ class Sample:
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """In place of a run: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder of a GPT-2 checkpoint
     as Hugging Face keeps it."""
+    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    """With --model: the files of its tokenizer, if they do not lie beside it."""
     prompt: str = ""
     """The text to go on from."""
     tokens: int = 500
@@ -48,7 +50,9 @@ def run_sample(job: Sample, console: Console) -> None:
         raise ValueError(f"a run, {job.run}, and --model {job.model}: give one of them")
     # What is compiled is said on the other stream: this one is for the text.
     with announced(job.backend, Console(stderr=True, highlight=False)):
-        model, tokenizer = sample.load_any(job.model or job.run, job.backend)
+        model, tokenizer = sample.load_any(
+            job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
+        )
         sample.warm_up(model)
     prompt = job.prompt
     if job.skip_unknown and isinstance(tokenizer, CharTokenizer):

@@ -119,7 +119,9 @@ def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
     """What a run starts from: its configuration, its data, and the model of --init-from, if any."""
     if config.init_from == "scratch":
         return config, dataset.load(config), None
-    model, tokenizer = sample.load_any(config.init_from, config.backend, config.dtype)
+    model, tokenizer = sample.load_any(
+        config.init_from, config.backend, config.dtype, config.tokenizer_path
+    )
     if model.block_size > config.block_size:
         model = model.cropped(config.block_size)
     config = replace(config, **train.shape_kept(model.config))

@@ -8,6 +8,9 @@ the matrix are read from end to end, side by side, and added to the sums, which 
 A sum is one chain in the order of the depth, as in matmul.py, and has the same bits. Of a matrix
 that lies transposed each row gives a sum by itself: LANES·CHAINS of them, brought together at the
 end, in an order that is always the same.
+Measured on a token of GPT-2 124M, whose weights are 498 MB, on a core that reads 26 GB/s: the tiles
+on weights as they lie 53 ms, on packed ones 22 (and 700 to pack them), this 22 from a mapped file
+and 21 from pages of 2 MiB.
 """
 
 from typing import Any

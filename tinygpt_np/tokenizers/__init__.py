@@ -22,7 +22,7 @@ from tinygpt_np.tokenizers.sentencepiece import SentencePieceTokenizer
 
 __all__ = [
     "CharTokenizer", "GPT2Tokenizer", "MissingPackageError", "SentencePieceTokenizer", "Tokenizer",
-    "TokenizerError", "UnknownCharacterError", "lies_in", "load", "make",
+    "TokenizerError", "UnknownCharacterError", "at", "lies_in", "load", "make",
 ]  # fmt: skip
 
 # What a description of our own, or Hugging Face's, is called; and a model of SentencePiece's.
@@ -108,6 +108,13 @@ def load(folder: Path) -> Tokenizer:
     raise TokenizerError(
         f"no tokenizer lies in {folder}: neither {DESCRIPTION} nor {MODEL} nor {pairs}"
     )
+
+
+def at(path: Path) -> Tokenizer:
+    """The tokenizer in a folder, of a .model, or of one of GPT-2's files."""
+    if path.is_dir():
+        return load(path)
+    return sentencepiece_at(path) if path.suffix == ".model" else gpt2_at(path)
 
 
 def lies_in(folder: Path) -> bool:
