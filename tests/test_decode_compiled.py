@@ -40,13 +40,14 @@ CONFIGS = {
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-@pytest.fixture(params=[False, True], ids=["small", "large"])
-def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Weights that are packed; or read where they lie, a text's rows by several threads."""
-    if request.param:
+@pytest.fixture(params=["small", "large", "long"])
+def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are packed; or read where they lie, shared out by columns or by rows."""
+    if request.param != "small":
         monkeypatch.setattr(decode_compiled, "LARGE", 0)
+    if request.param == "long":
         monkeypatch.setattr(decode_compiled, "ROWS_APART", 2)
-    return request.param
+        monkeypatch.setattr(decode_compiled, "FEW", 0)
 
 
 in_both = pytest.mark.usefixtures("large")
@@ -256,19 +257,21 @@ def test_a_large_model_in_the_right_order_has_the_bits_of_a_small_one_but_for_th
 # What goes wrong
 
 
+@pytest.mark.parametrize(("few", "kernel"), [(32, "read_few"), (0, "read_on")])
 def test_an_error_in_one_of_the_threads_that_share_a_text_comes_out_and_stops_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    few: int, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode_compiled, "LARGE", 0)
     monkeypatch.setattr(decode_compiled, "ROWS_APART", 2)
-    read_on, errors = decoding.read_on, [MemoryError("no room")]
+    monkeypatch.setattr(decode_compiled, "FEW", few)
+    before, errors = getattr(decoding, kernel), [MemoryError("no room")]
 
     def failing(*args: Any) -> None:
         if threading.current_thread() is not threading.main_thread() and errors:
             raise errors.pop()
-        read_on(*args)
+        before(*args)
 
-    monkeypatch.setattr(decoding, "read_on", failing)
+    monkeypatch.setattr(decoding, kernel, failing)
     model, text = generic(), texts(CONFIG)[:, :BLOCK]
     decoder = CompiledDecoder(model, B, 2)
     with pytest.raises(MemoryError, match="no room"):

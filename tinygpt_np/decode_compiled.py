@@ -5,8 +5,8 @@ except its last few stand there before its last tokens are drawn. So other threa
 windows to come, while this one reads the last rows of the window whose logits are asked for.
 
 Of a large model nothing is copied: weights are read where they lie, so that a text begins at once,
-and a long prompt is shared out to all threads. A single token is left to one: it reads four fifths
-of what all of them could, and waiting for each other for every product would cost the rest.
+and all threads share out a long prompt, and each token: one core alone does not read from memory as
+fast as all do.
 """
 
 import itertools
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import GPTConfig
-from tinygpt_np.kernels import decoding, matmul
+from tinygpt_np.kernels import decoding, few_rows, matmul
 from tinygpt_np.kernels.arrays import floats
+from tinygpt_np.kernels.barrier import GIVEN_UP
 from tinygpt_np.kernels.matmul import PACKED, PLAIN, TRANSPOSED
 from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.model import GPT, param_count, param_shapes
@@ -32,8 +33,10 @@ MOST_ROWS = 4096
 ROWS_AT_ONCE = 128
 # From so many parameters on weights are read where they lie: more than stays near the cores.
 LARGE = 1 << 25
+# Up to so many rows each thread reads a part of every matrix.
+FEW = few_rows.MOST
 # Of a long text each thread reads at least so many rows.
-ROWS_APART = 64
+ROWS_APART = 32
 
 Tensors = dict[str, np.ndarray]
 
@@ -117,6 +120,9 @@ class Reader:
             config.n_layer, windows * batch, config.n_head, config.block_size, head_size
         )
         self.sizes = max(ROWS_AT_ONCE, config.block_size), config.n_embd, config.block_size
+        # What threads share while they read a few tokens: where they wait, and what all read.
+        self.counter = np.zeros(1, np.int64)
+        self.shared = decoding.make_buffers(Arena(), max(FEW, 1), config.n_embd, 1)
 
     def read(self, tokens: np.ndarray, start: int, window: int, asked: bool = True) -> np.ndarray:
         """tokens (B, n), from place `start` of a window on -> logits (B, V), or (0, V) unasked."""
@@ -132,6 +138,9 @@ class Reader:
     ) -> np.ndarray:
         """The same of window 0, with the rows of long texts shared out to the threads of a pool."""
         count = tokens.shape[1]
+        few = self.batch * count <= min(FEW, self.sizes[0])
+        if pool is not None and self.large and few:
+            return self.read_few(tokens, start, pool)
         parts = min(self.threads, count // ROWS_APART) if self.large else 1
         if pool is None or parts < 2:
             return self.read(tokens, start, 0)
@@ -153,6 +162,30 @@ class Reader:
             for other in others:
                 if not isinstance(other.exception(), BrokenBarrierError):
                     other.result()
+        return logits
+
+    def read_few(self, tokens: np.ndarray, start: int, pool: ThreadPoolExecutor) -> np.ndarray:
+        """The same of a few tokens (B, n), each product shared out to all threads."""
+        logits, ids = self.logits(self.batch), np.ascontiguousarray(tokens, np.int64)
+        self.counter[0] = 0
+
+        def read(thread: int) -> None:
+            try:
+                decoding.read_few(
+                    thread, self.threads, self.counter, ids, start, self.tables, self.weights,
+                    self.final, self.exact, self.cache, logits, self.shared, self.buffers(),
+                )  # fmt: skip
+            except BaseException:
+                self.counter[0] = GIVEN_UP
+                raise
+
+        others = [pool.submit(read, thread) for thread in range(1, self.threads)]
+        try:
+            read(0)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
         return logits
 
     def read_share(

@@ -50,7 +50,7 @@ def keep_in_pieces(kv: np.ndarray, capacity: int, pieces: int) -> tuple[np.ndarr
     keys, values = poisoned_cache(capacity, kv.shape[1] // (2 * H))
     count = min(pieces, len(kv))
     for start, end in itertools.pairwise(len(kv) * part // count for part in range(count + 1)):
-        decoding.keep(kv[start:end], start, capacity, keys, values)
+        decoding.keep(kv[start:end], start, capacity, keys, values, 0, len(keys))
     return keys, values
 
 

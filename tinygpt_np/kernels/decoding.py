@@ -9,7 +9,8 @@ a text and a head the keys (D, M) and the values (M, D), both in panels. A new p
 the keys' panels, and a row of the values'. So are the weights of a small model; those of a large
 one are read where they lie, for a packed copy would take as much memory again, and as long to make
 as many tokens. A long text is read by several threads, some of its rows each: between read_keys and
-read_on, which a thread calls for its rows, all wait for each other.
+read_on, which a thread calls for its rows, all wait for each other. So are a few
+tokens, of which each thread reads a part of every matrix (read_few).
 Source: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 3.3.
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from tinygpt_np.compiling import kernel
 from tinygpt_np.kernels import few_rows, gelu, gelu_exact, layer_norm
 from tinygpt_np.kernels.attention import attend, make_tiles
+from tinygpt_np.kernels.barrier import wait_for_all
 from tinygpt_np.kernels.linear import add_bias
 from tinygpt_np.kernels.matmul import (
     PACKED,
@@ -34,6 +36,9 @@ from tinygpt_np.kernels.matmul import (
 )
 from tinygpt_np.kernels.memory import Arena
 from tinygpt_np.kernels.vectors import load
+
+# Columns that go to a thread together.
+UNIT = 64
 
 
 def make_cache(
@@ -165,7 +170,8 @@ def read_keys(
     multiply(normed[:rows], addresses[layer, 1], strides[1], form, kv_b[layer], kv[:rows], room)
     for text in range(texts):
         latest = kv[text * count : (text + 1) * count]
-        keep(latest, start, capacity, cache[0][layer, first + text], cache[1][layer, first + text])
+        keys, values = cache[0][layer, first + text], cache[1][layer, first + text]
+        keep(latest, start, capacity, keys, values, 0, keys.shape[0])
 
 
 @kernel
@@ -213,6 +219,106 @@ def read_on(
 
 
 @kernel
+def read_few(
+    thread: Any, threads: Any, counter: Any, tokens: Any, start: Any, tables: Any, weights: Any,
+    final: Any, exact: Any, cache: Any, logits: Any, shared: Any, own: Any,
+) -> None:  # fmt: skip
+    """A few tokens (B, n) of the places from start on -> logits (B, V), shared by all threads.
+
+    As read_texts, of weights as they are; each thread calls it, and does its heads, its columns of
+    each product, its tokens of the vocabulary. counter: where they wait for each other. shared: of
+    make_buffers, for what all read; own: each thread's own.
+    """
+    norms, addresses, strides, _, q_b, kv_b, out_b, up_b, down_b = weights
+    x, mid, heads, _, _, _, activated, _, _, _, _ = shared
+    last, _, normed, q, kv, hidden, _, mean, rstd, tiles, room = own
+    texts, count = tokens.shape
+    rows, width, n_head, capacity = texts * count, x.shape[1], cache[0].shape[2], len(tables[1])
+    x, mid, heads, activated = x[:rows], mid[:rows], heads[:rows], activated[:rows]
+    normed, q, kv, hidden = normed[:rows], q[:rows], kv[:rows], hidden[:rows]
+    size, stride, meet = width // n_head, 4 * width, counter.ctypes.data
+    first, end = n_head * thread // threads, n_head * (thread + 1) // threads
+    low, high = first * size, end * size
+    left, right = share(width, thread, threads)
+    top, bottom = share(4 * width, thread, threads)
+    if thread == 0:
+        embed(tokens, start, tables, shared)
+    wait_for_all(meet, threads)
+    for layer in range(norms.shape[0]):
+        norm, at = norms[layer], addresses[layer]
+        layer_norm.forward_rows(x, norm[0], norm[1], normed, mean, rstd)
+        columns_of(normed, at[0], strides[0], q_b[layer], q, low, high)
+        columns_of(normed, at[1], strides[1], kv_b[layer], kv, low, high)
+        columns_of(normed, at[1], strides[1], kv_b[layer], kv, width + low, width + high)
+        for text in range(texts):
+            keys, values = cache[0][layer, text], cache[1][layer, text]
+            latest = kv[text * count : (text + 1) * count]
+            keep(latest, start, capacity, keys, values, first, end)
+            for head in range(first, end):
+                corner = text * count * stride + 4 * head * size
+                attend(
+                    q.ctypes.data + corner, stride, count, start, keys[head].ctypes.data,
+                    values[head].ctypes.data, capacity, size, 0, heads.ctypes.data + corner,
+                    stride, 0, tiles.ctypes.data, 4 * tiles.shape[1], room.ctypes.data,
+                )  # fmt: skip
+        wait_for_all(meet, threads)
+        add_columns(x, out_b[layer, 0], mid, left, right)
+        columns_of(heads, at[2], strides[2], mid, mid, left, right)
+        wait_for_all(meet, threads)
+        layer_norm.forward_rows(mid, norm[2], norm[3], normed, mean, rstd)
+        columns_of(normed, at[3], strides[3], up_b[layer], hidden, top, bottom)
+        for row in range(rows):
+            if exact:
+                gelu_exact.forward_values(hidden[row, top:bottom], activated[row, top:bottom])
+            else:
+                gelu.forward_values(hidden[row, top:bottom], activated[row, top:bottom])
+        wait_for_all(meet, threads)
+        add_columns(mid, down_b[layer, 0], x, left, right)
+        columns_of(activated, at[4], strides[4], x, x, left, right)
+        wait_for_all(meet, threads)
+    norm, head, head_stride, _ = final
+    for text in range(texts):
+        for column in range(width):
+            last[text, column] = x[(text + 1) * count - 1, column]
+    layer_norm.forward_rows(last[:texts], norm[0], norm[1], normed[:texts], mean, rstd)
+    left, right = share(logits.shape[1], thread, threads)
+    few_rows.product_transposed(
+        normed.ctypes.data, stride, head + left * head_stride, head_stride,
+        logits.ctypes.data + 4 * left, 4 * logits.shape[1], texts, right - left, width,
+    )  # fmt: skip
+
+
+@kernel
+def share(total: Any, thread: Any, threads: Any) -> Any:
+    """From where to where a thread's columns go: whole UNITs, however compilers unroll them."""
+    units = (total + UNIT - 1) // UNIT
+    first, end = units * thread // threads * UNIT, units * (thread + 1) // threads * UNIT
+    return min(first, total), min(end, total)
+
+
+@kernel
+def columns_of(a: Any, b: Any, stride: Any, start: Any, c: Any, left: Any, right: Any) -> None:
+    """Columns left to right of c (M, N) = start + a·b; start is c itself or a bias (1, N)."""
+    rows, depth, columns = a.shape[0], a.shape[1], c.shape[1]
+    if start.ctypes.data != c.ctypes.data:
+        for row in range(rows):
+            for column in range(left, right):
+                c[row, column] = start[0, column]
+    few_rows.product(
+        a.ctypes.data, 4 * depth, b + 4 * left, stride, c.ctypes.data + 4 * left, 4 * columns,
+        rows, right - left, depth,
+    )  # fmt: skip
+
+
+@kernel
+def add_columns(x: Any, bias: Any, y: Any, left: Any, right: Any) -> None:
+    """Columns left to right of y (M, N) = x + bias (N,)."""
+    for row in range(x.shape[0]):
+        for column in range(left, right):
+            y[row, column] = x[row, column] + bias[column]
+
+
+@kernel
 def gather_last(texts: Any, count: Any, x: Any) -> None:
     """Moves the last of every `count` rows of x to its beginning."""
     for text in range(texts):
@@ -221,11 +327,14 @@ def gather_last(texts: Any, count: Any, x: Any) -> None:
 
 
 @kernel
-def keep(kv: Any, start: Any, capacity: Any, keys: Any, values: Any) -> None:
-    """Puts kv (n, 2C), of the places from start on, into one text's keys and values (H, ·)."""
+def keep(kv: Any, start: Any, capacity: Any, keys: Any, values: Any, first: Any, end: Any) -> None:
+    """Puts kv (n, 2C), of the places from start on, into one text's keys and values (H, ·).
+
+    Of the heads from `first` to `end`.
+    """
     count, stride, width = kv.shape[0], 4 * kv.shape[1], kv.shape[1] // 2
     size = width // keys.shape[0]
-    for head in range(keys.shape[0]):
+    for head in range(first, end):
         k = kv.ctypes.data + 4 * head * size
         v = k + 4 * width
         for column in range(start // PANEL * PANEL, start + count, PANEL):

@@ -32,9 +32,11 @@ from tinygpt_np.kernels.vectors import (
 
 # Up to so many rows; with more, a tile uses what it has loaded more often. Without a fused
 # multiply-add, which matmul.py then does without, the bits would be others.
-MOST = 8 if FUSED else 0
+MOST = 32 if FUSED else 0
 DEPTH, CHAINS = 8, 4
+# Bytes of a vector, and of a row that go together.
 STEP = 4 * LANES
+CHUNK = 2048
 
 
 @exact
@@ -46,21 +48,26 @@ def product(
     whole = 4 * (columns // LANES * LANES)
     for first in range(0, depth // DEPTH * DEPTH, DEPTH):
         w = b + first * b_stride
+        for chunk in range(0, whole, CHUNK):
+            # Of so much all rows take their share while it lies in the nearest cache.
+            end = min(chunk + CHUNK, whole)
+            for row in range(rows):
+                x, y = a + row * a_stride + 4 * first, c + row * c_stride
+                x0, x1, x2, x3 = load(x), load(x + 4), load(x + 8), load(x + 12)
+                x4, x5, x6, x7 = load(x + 16), load(x + 20), load(x + 24), load(x + 28)
+                for at in range(chunk, end, STEP):
+                    here = w + at
+                    total = fma(x0, load_vector(here), load_vector(y + at))
+                    total = fma(x1, load_vector(here + b_stride), total)
+                    total = fma(x2, load_vector(here + 2 * b_stride), total)
+                    total = fma(x3, load_vector(here + 3 * b_stride), total)
+                    total = fma(x4, load_vector(here + 4 * b_stride), total)
+                    total = fma(x5, load_vector(here + 5 * b_stride), total)
+                    total = fma(x6, load_vector(here + 6 * b_stride), total)
+                    total = fma(x7, load_vector(here + 7 * b_stride), total)
+                    store_vector(y + at, total)
         for row in range(rows):
             x, y = a + row * a_stride + 4 * first, c + row * c_stride
-            x0, x1, x2, x3 = load(x), load(x + 4), load(x + 8), load(x + 12)
-            x4, x5, x6, x7 = load(x + 16), load(x + 20), load(x + 24), load(x + 28)
-            for at in range(0, whole, STEP):
-                here = w + at
-                total = fma(x0, load_vector(here), load_vector(y + at))
-                total = fma(x1, load_vector(here + b_stride), total)
-                total = fma(x2, load_vector(here + 2 * b_stride), total)
-                total = fma(x3, load_vector(here + 3 * b_stride), total)
-                total = fma(x4, load_vector(here + 4 * b_stride), total)
-                total = fma(x5, load_vector(here + 5 * b_stride), total)
-                total = fma(x6, load_vector(here + 6 * b_stride), total)
-                total = fma(x7, load_vector(here + 7 * b_stride), total)
-                store_vector(y + at, total)
             for at in range(whole, 4 * columns, 4):
                 for k in range(DEPTH):
                     value = fma(load(x + 4 * k), load(w + k * b_stride + at), load(y + at))
