@@ -27,10 +27,12 @@ def rounds(thread: int, threads: int, counter: np.ndarray, values: np.ndarray) -
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_what_was_written_before_is_there_after(threads: int) -> None:
     counter, values = np.zeros(1, np.int64), np.zeros((500, threads), np.int64)
+
+    def run(thread: int) -> int:
+        return rounds(thread, threads, counter, values)
+
     with ThreadPoolExecutor(threads) as pool:
-        late = list(
-            pool.map(lambda thread: rounds(thread, threads, counter, values), range(threads))
-        )
+        late = list(pool.map(run, range(threads)))
     assert late == [0] * threads
     assert counter[0] == (499 * threads if threads > 1 else 0)
 
