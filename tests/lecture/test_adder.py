@@ -65,11 +65,12 @@ def test_in_training_it_sees_none_of_those_held_out(
 ) -> None:
     seen: list[tuple[set[int], set[int]]] = []
 
-    def learn(model: GPT, train: np.ndarray, held_out: np.ndarray) -> None:
+    def learn(model: GPT, train: np.ndarray, held_out: np.ndarray, rng: object) -> int:
         weights = (1000, 100, 10, 1)
         seen.append(
             (set((train[:, :4] @ weights).tolist()), set((held_out[:, :4] @ weights).tolist()))
         )
+        return adder.STEPS
 
     monkeypatch.setattr(adder, "learn", learn)
     adder.main()
@@ -82,11 +83,12 @@ def test_in_training_it_sees_none_of_those_held_out(
 def test_ctrl_c_says_what_was_learned_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make = engine.make
+    make, closed = engine.make, list[Any]()
 
     def stopped(*args: Any) -> Any:
         found = make(*args)
         monkeypatch.setattr(found, "update", interrupt)
+        monkeypatch.setattr(found, "close", lambda: closed.append(found))
         return found
 
     def interrupt(*args: Any) -> None:
@@ -95,7 +97,8 @@ def test_ctrl_c_says_what_was_learned_so_far(
     monkeypatch.setattr(engine, "make", stopped)
     adder.main()
     out = capsys.readouterr().out
-    assert "stopped; what it has learned so far:" in out
+    assert "stopped after 0 steps of 3000; what it has learned so far:" in out
+    assert len(closed) == 1
     assert "of 500 sums that it never saw" in out
 
 

@@ -8,6 +8,7 @@ What stands before the answer cannot be foretold, and is not asked for: its targ
 the loss leaves out.
 """
 
+import contextlib
 import time
 
 import numpy as np
@@ -26,7 +27,8 @@ CONFIG = TrainConfig(
 
 def main() -> None:
     sums = all_sums()  # (M, 7)
-    order = generator(SEED, "data").permutation(len(sums))  # (M,)
+    rng = generator(SEED, "data")
+    order = rng.permutation(len(sums))  # (M,)
     held_out, train = sums[order[:HELD_OUT]], sums[order[HELD_OUT:]]  # (·, 7) each
     tokens, targets = example(sums[85 * 100 + 50][None])  # (1, 6)
     print("85 + 50 = 135 is the text", "".join(map(str, sums[85 * 100 + 50])))
@@ -39,10 +41,9 @@ def main() -> None:
     print(f"{size:,} parameters, {len(train):,} sums to learn from, {HELD_OUT} held out")
     before = right(model, held_out)
     print(f"  before training  {before.mean():7.1%} of these right")
-    try:
-        learn(model, train, held_out)
-    except KeyboardInterrupt:
-        print("stopped; what it has learned so far:")
+    taken = learn(model, train, held_out, rng)
+    if taken < STEPS:
+        print(f"stopped after {taken} steps of {STEPS}; what it has learned so far:")
     known = right(model, held_out)
     print(f"\nof {HELD_OUT} sums that it never saw, {known.sum()} are right: {known.mean():.1%}")
     for given, made in zip(held_out, answers(model, held_out), strict=True):
@@ -68,22 +69,25 @@ def example(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return tokens, targets
 
 
-def learn(model: GPT, train: np.ndarray, held_out: np.ndarray) -> None:
-    """Trains in place, and prints ten times how far it has come."""
-    rng, steps = generator(SEED, "data"), engine.make(model, CONFIG)
+def learn(model: GPT, train: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) -> int:
+    """Trains in place, and prints ten times how far it has come; how many steps until Ctrl-C."""
     optimizer = AdamW(model.params, CONFIG.beta1, CONFIG.beta2, CONFIG.weight_decay)
-    steps.warm_up()
-    began = time.perf_counter()
-    for step in range(STEPS):
-        tokens, targets = example(train[rng.integers(len(train), size=CONFIG.batch_size)])
-        loss, grads = steps.loss_and_grads(tokens, targets)
-        rate = CONFIG.learning_rate * min(1, (step + 1) / 50) * (1 - step / STEPS)
-        steps.update(optimizer, grads, steps.norm(grads), rate, CONFIG.grad_clip)
-        if (step + 1) % max(STEPS // 10, 1) == 0:
-            left = (time.perf_counter() - began) / (step + 1) * (STEPS - step - 1)
-            share = right(model, held_out).mean()
-            print(f"  step {step + 1:5d}  loss {loss:.4f}  {share:7.1%} right  {left:3.0f} s left")
-    steps.close()
+    began, step = time.perf_counter(), 0
+    with contextlib.closing(engine.make(model, CONFIG)) as steps:
+        steps.warm_up()
+        with contextlib.suppress(KeyboardInterrupt):
+            for step in range(STEPS):
+                tokens, targets = example(train[rng.integers(len(train), size=CONFIG.batch_size)])
+                loss, grads = steps.loss_and_grads(tokens, targets)
+                rate = CONFIG.learning_rate * min(1, (step + 1) / 50) * (1 - step / STEPS)
+                steps.update(optimizer, grads, steps.norm(grads), rate, CONFIG.grad_clip)
+                if (step + 1) % max(STEPS // 10, 1) == 0:
+                    left = (time.perf_counter() - began) / (step + 1) * (STEPS - step - 1)
+                    share = right(model, held_out).mean()
+                    done = f"  step {step + 1:5d}  loss {loss:.4f}  {share:7.1%} right"
+                    print(f"{done}  {left:3.0f} s left")
+            return STEPS
+    return step
 
 
 def answers(model: GPT, sums: np.ndarray) -> np.ndarray:
