@@ -154,7 +154,9 @@ def test_numbers_that_begin_inside_a_word_are_read(folder: Path) -> None:
 def test_older_files_without_prefix_with_masks_and_with_the_head_are_read(folder: Path) -> None:
     tensors = {n.removeprefix("transformer."): t for n, t in tensors_of(folder).items()}
     for layer in range(2):
-        tensors[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 7, 7), np.float32))
+        tensors[f"h.{layer}.attn.bias"] = np.tril(
+            np.ones((1, 1, 7, 7), (np.float32, np.bool_)[layer])
+        )
         tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, np.float32)
     tensors["lm_head.weight"] = tensors["wte.weight"].copy()
     write_tensors(folder, tensors)

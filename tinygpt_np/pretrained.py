@@ -175,6 +175,8 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     for name, entry in header.items():
         if name == "__metadata__":
             continue
+        if name.endswith(".attn.bias") and len(entry["shape"]) == 4:
+            continue  # A mask, of whatever dtype.
         if entry["dtype"] not in DTYPES:
             known = ", ".join(DTYPES)
             raise CheckpointError(
