@@ -23,7 +23,7 @@ def params(seed: int = 1, dtype: str = "float32") -> dict[str, np.ndarray]:
 
 def mismatch(found: dict[str, np.ndarray]) -> str:
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.matching(found, SHAPES, "float32", Path("a/model.safetensors"))
+        checkpoint.matching(found, SHAPES.items(), "float32", Path("a/model.safetensors"))
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ def test_of_several_wrong_tensors_the_models_first_is_named() -> None:
 
 def test_matching_tensors_come_in_the_expected_order() -> None:
     found = dict(reversed(params().items()))
-    assert list(checkpoint.matching(found, SHAPES, "float32", Path("x"))) == list(params())
+    assert list(checkpoint.matching(found, SHAPES.items(), "float32", Path("x"))) == list(params())
 
 
 @pytest.mark.parametrize("name", ["wte.weight", "h.0.attn.c_attn.bias", "ln_f.weight"])

@@ -1,6 +1,7 @@
 """nanoGPT's checkpoints and our runs, as folders of GPT-2's kind."""
 
 import pickle
+import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -28,10 +29,10 @@ CONFIG = GPTConfig(
 every_bias = pytest.mark.parametrize("bias", [True, False])
 
 
-def generic(config: GPTConfig) -> GPT:
-    model, rng = GPT(config), np.random.default_rng(1)
+def generic(config: GPTConfig, dtype: str = "float32") -> GPT:
+    model, rng = GPT(config, dtype=dtype), np.random.default_rng(1)
     for name, param in model.params.items():
-        model.params[name] = rng.standard_normal(param.shape).astype(np.float32)
+        model.params[name] = rng.standard_normal(param.shape).astype(dtype)
     return model
 
 
@@ -79,7 +80,7 @@ def test_weights_in_half_precision_are_widened(tmp_path: Path) -> None:
     contents = nanogpt(model)
     contents["model"] = {n: t.to(torch.bfloat16) for n, t in contents["model"].items()}
     torch.save(contents, tmp_path / "ckpt.pt")
-    found = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    found, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
     for name, param in model.params.items():
         np.testing.assert_allclose(found.params[name], param, rtol=2**-8)
 
@@ -99,7 +100,55 @@ def test_a_run_becomes_a_folder_that_writes_the_same_text(tmp_path: Path, run: P
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_saved_model_is_taken_as_it_is(tmp_path: Path, dtype: str) -> None:
+    model = generic(CONFIG, dtype)
+    model.save(tmp_path / "saved")
+    _, tokenizer = convert(str(tmp_path / "saved"), tmp_path / "out", None)
+    assert tokenizer is None
+    found = GPT.from_pretrained(tmp_path / "out", dtype=dtype)
+    for name, param in model.params.items():
+        np.testing.assert_array_equal(found.params[name], param, err_msg=name)
+
+
+def test_a_saved_model_takes_the_text_that_it_was_trained_on(tmp_path: Path) -> None:
+    generic(CONFIG).save(tmp_path / "saved")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    convert(str(tmp_path / "saved"), tmp_path / "out", str(tmp_path / "text.txt"))
+    _, tokenizer = sample.load_any(str(tmp_path / "out"))
+    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
+
+
+def test_a_folder_of_gpt2s_kind_is_written_anew(tmp_path: Path) -> None:
+    generic(CONFIG).save_pretrained(tmp_path / "gpt", CharTokenizer.from_text(TEXT))
+    convert(str(tmp_path / "gpt"), tmp_path / "out", None)
+    for path in (tmp_path / "gpt").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "ckpt.pt")
+    before = (tmp_path / "ckpt.pt").read_bytes()
+    model, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    for param in model.params.values():
+        param += 1
+    assert (tmp_path / "ckpt.pt").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path: Path, run: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for path in (tmp_path / "run" / train.CHECKPOINTS).glob("*/model.safetensors"):
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 64
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged"):
+        convert(str(tmp_path / "run"), tmp_path / "out", None)
+
+
 # What is refused
+
+
+REFUSED = "(damaged, or holds more than|no checkpoint of PyTorch's: expected a zip file)"
 
 
 class Evil:
@@ -112,10 +161,13 @@ def test_a_pickle_that_would_run_something_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(nanogpt(generic(CONFIG)) | {"config": Evil()}, tmp_path / "ckpt.pt")
+    torch.save({"model": torch.nn.Linear(2, 3)}, tmp_path / "module.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
-    for name in ("ckpt.pt", "plain.pt"):
-        with pytest.raises(CheckpointError, match="is no checkpoint of tensors alone") as caught:
+    for name in ("ckpt.pt", "module.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match=f"{name} is {REFUSED}") as caught:
             convert(name, tmp_path / "out", None)
+        # PyTorch advises to open it all the same.
+        assert "weights_only" not in str(caught.value)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "touched").exists()
     assert not (tmp_path / "out").exists()
@@ -128,6 +180,9 @@ def changed(**changes: Any) -> dict[str, Any]:
         tensors[name] = changes["tensor"]
         if changes["tensor"] is None:
             del tensors[name]
+    if "twice" in changes:
+        tensors[f"_orig_mod.{name}"] = tensors[name]
+    contents["model"] = changes.get("model", tensors)
     contents["model_args"] |= changes.get("model_args", {})
     return {n: value for n, value in contents.items() if n != changes.get("without")}
 
@@ -136,13 +191,24 @@ def changed(**changes: Any) -> dict[str, Any]:
     ("changes", "expected"),
     [
         ({"without": "model"}, "should have nanoGPT's model and model_args"),
+        ({"model": 5}, "should have nanoGPT's model and model_args"),
         ({"without": "model_args"}, "should have nanoGPT's model and model_args"),
         ({"tensor": None}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
-        ({"tensor": 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor, but is int"),
+        ({"tensor": 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
+        ({"tensor": torch.zeros(48, 12).int()}, "a tensor of floats, but is torch.int32"),
+        ({"tensor": torch.zeros(48, 12).to_sparse()}, "a tensor of floats, but is .*sparse_coo"),
+        ({"tensor": torch.zeros(48, 12, device="meta")}, "a tensor of floats, but is .* on meta"),
+        # So little of a file claims so much.
+        (
+            {"tensor": torch.zeros(1, 1).expand(10**6, 10**6)},
+            r"should be \(12, 48\) float32, but is \(1000000, 1000000\)",
+        ),
+        ({"twice": True}, r"transformer\.h\.1\.mlp\.c_fc\.weight is there twice"),
         ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\) float32, but is \(13, 48\)"),
         ({"tensor": torch.full((48, 12), torch.nan)}, "has values that are not finite"),
         ({"model_args": {"n_head": 5}}, "model_args is not that of a GPT: n_embd must be"),
         ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
+        ({"model_args": {"n_layer": 10**12}}, r"lacks the tensor h\.2\.ln_1\.weight"),
     ],
 )
 def test_what_is_no_checkpoint_of_nanogpts_is_refused_by_name(
@@ -158,7 +224,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(nanogpt(generic(CONFIG)), tmp_path / "whole.pt")
     content = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "ckpt.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="is no checkpoint of tensors alone"):
+    with pytest.raises(CheckpointError, match="is no checkpoint of PyTorch's: expected a zip file"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
 
 
@@ -170,7 +236,7 @@ def test_another_text_than_the_models_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ValueError, match=r"--text is for a ckpt\.pt"):
+    with pytest.raises(ValueError, match=r"--text is for a model without a tokenizer; .*/run has"):
         convert(str(run), tmp_path / "out", "shakespeare")
 
 

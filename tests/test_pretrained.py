@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,12 +150,13 @@ def test_numbers_that_begin_inside_a_word_are_read(folder: Path) -> None:
     assert all(param.flags.aligned for param in found.params.values())
 
 
-def test_older_files_without_prefix_with_masks_and_with_the_head_are_read(folder: Path) -> None:
+@pytest.mark.parametrize("mask", ["float32", "uint8", "bool"])
+def test_older_files_without_prefix_with_masks_and_with_the_head_are_read(
+    folder: Path, mask: str
+) -> None:
     tensors = {n.removeprefix("transformer."): t for n, t in tensors_of(folder).items()}
     for layer in range(2):
-        tensors[f"h.{layer}.attn.bias"] = np.tril(
-            np.ones((1, 1, 7, 7), (np.float32, np.bool_)[layer])
-        )
+        tensors[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 7, 7), mask))
         tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, np.float32)
     tensors["lm_head.weight"] = tensors["wte.weight"].copy()
     write_tensors(folder, tensors)
@@ -199,6 +199,7 @@ def test_a_block_that_is_not_shorter_is_refused(block_size: int) -> None:
     [
         ({"model_type": "llama"}, "model_type should be gpt2, but is llama"),
         ({"activation_function": "relu"}, "activation_function should be one of .*, but is relu"),
+        ({"activation_function": ["gelu"]}, r"activation_function should be .*, but is \['gelu'\]"),
         ({"n_inner": 13}, "n_inner should be 4·n_embd = 48, but is 13"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon should be 1e-05, but is 1e-06"),
         ({"scale_attn_weights": False}, "scale_attn_weights should be True, but is False"),
@@ -211,6 +212,7 @@ def test_a_block_that_is_not_shorter_is_refused(block_size: int) -> None:
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
         ({"n_layer": "two"}, "n_layer must be a whole number, not 'two'"),
         ({"n_layer": 3}, r"lacks the tensor h\.2\.ln_1\.weight \(12,\)"),
+        ({"n_layer": 10**12}, r"lacks the tensor h\.2\.ln_1\.weight"),
         ({"n_layer": 1}, r"has the tensor h\.1\..*, which this model does not have"),
         ({"vocab_size": 12}, r"wte\.weight should be \(12, 12\) float32, but is \(11, 12\)"),
     ],
@@ -253,6 +255,10 @@ def not_finite(tensors: dict[str, Any]) -> None:
     tensors["transformer.h.1.ln_2.bias"][3] = np.nan
 
 
+def too_large(tensors: dict[str, Any]) -> None:
+    tensors["transformer.h.0.ln_1.bias"] = np.full(12, 1e300)
+
+
 def of_integers(tensors: dict[str, Any]) -> None:
     tensors["transformer.ln_f.bias"] = np.zeros(12, np.int32)
 
@@ -273,6 +279,7 @@ def both_names(tensors: dict[str, Any]) -> None:
         (misshapen, r"ln_f\.weight should be \(12,\) float32, but is \(13,\) float32"),
         (turned, r"c_attn\.weight should be \(12, 36\) float32, but is \(36, 12\)"),
         (not_finite, r"h\.1\.ln_2\.bias has values that are not finite"),
+        (too_large, r"h\.0\.ln_1\.bias has values that are not finite"),
         (of_integers, r"ln_f\.bias should be one of F64, F32, F16, BF16, but is I32"),
         (another_head, r"lm_head\.weight should be wte\.weight, as in every GPT-2"),
         (both_names, r"tensors both with transformer\. before their names and without"),
@@ -317,6 +324,32 @@ def test_a_folder_that_is_none_or_holds_nothing_is_refused(tmp_path: Path) -> No
         GPT.from_pretrained(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 10**5, ""])
+def test_a_config_that_is_no_object_is_refused(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json is damaged: it is not a JSON object"):
+        GPT.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "should have a weight_map of tensors to files"),
+        ([1], "should have a weight_map of tensors to files"),
+        ({"wte.weight": "../model.safetensors"}, "should name files beside it, not '../model"),
+        ({"wte.weight": "gone.safetensors"}, r"there is no file .*gone\.safetensors"),
+        ({"wte.weight": "part.safetensors"}, r"index\.json lacks the tensor wpe\.weight \(7, 12\)"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_refused(folder: Path, files: Any, expected: str) -> None:
+    part = {"wte.weight": tensors_of(folder)["transformer.wte.weight"]}
+    (folder / "model.safetensors").unlink()
+    LIBRARY.save_file(part, folder / "part.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(CheckpointError, match=expected):
+        GPT.from_pretrained(folder)
+
+
 def test_a_folder_without_weights_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"there is no file .*model\.safetensors"):
@@ -326,57 +359,6 @@ def test_a_folder_without_weights_is_refused(folder: Path) -> None:
 def test_numba_has_no_float64(folder: Path) -> None:
     with pytest.raises(ValueError, match="float32 only"):
         GPT.from_pretrained(folder, backend="numba", dtype="float64")
-
-
-# By name
-
-
-class Hub:
-    """huggingface_hub, as far as it is used. folder: its cache. online: whether there is a network,
-    from which that folder would come."""
-
-    class errors:  # noqa: N801
-        class HfHubHTTPError(OSError):
-            pass
-
-    def __init__(self, folder: Path, cached: bool, online: bool) -> None:
-        self.folder, self.cached, self.online = folder, cached, online
-
-    def hf_hub_download(self, repository: str, name: str, local_files_only: bool) -> str:
-        assert repository == "openai-community/gpt2-medium"
-        if local_files_only and not self.cached:
-            raise FileNotFoundError(name)
-        if not local_files_only and not self.online:
-            raise ConnectionError("no network")
-        return str(self.folder / name)
-
-
-@pytest.mark.parametrize(("cached", "online"), [(True, False), (False, True)])
-def test_a_name_goes_through_the_hubs_cache(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, cached: bool, online: bool
-) -> None:
-    hub: Any = Hub(folder, cached, online)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert_same(GPT.from_pretrained("gpt2-medium"), generic())
-
-
-def test_without_network_it_is_said_what_to_put_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub: Any = Hub(tmp_path, cached=False, online=False)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    with pytest.raises(CheckpointError) as caught:
-        GPT.from_pretrained("gpt2-medium")
-    message = str(caught.value)
-    assert "gpt2-medium cannot be downloaded (ConnectionError)" in message
-    assert "put config.json, model.safetensors, vocab.json, merges.txt" in message
-    assert "of huggingface.co/openai-community/gpt2-medium into a folder" in message
-
-
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(CheckpointError, match=r"pip install 'tinygpt-np\[hf\]'"):
-        GPT.from_pretrained("gpt2")
 
 
 def test_a_folder_is_known_by_its_config(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -107,12 +107,18 @@ def steps_in(checkpoints: Path) -> list[Path]:
 
 
 def matching(
-    found: Tensors, shapes: Mapping[str, tuple[int, ...]], dtype: str, path: Path
+    found: Tensors, expected: Iterable[tuple[str, tuple[int, ...]]], dtype: str, path: Path
 ) -> Tensors:
-    """The found tensors in the order of the shapes. Raises unless names, shapes and dtype agree."""
-    for name, shape in shapes.items():
+    """The found tensors in the order of those expected, each a name and its shape.
+
+    Raises unless names, shapes and dtype agree. The first that is missing ends it, however many
+    layers a configuration claims.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in expected:
         if name not in found:
             raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
+        shapes[name] = shape
     for name, tensor in found.items():
         if name not in shapes:
             raise CheckpointError(
@@ -151,7 +157,7 @@ def read_json(path: Path) -> dict[str, Any]:
     content = read_bytes(path)
     try:
         found: Any = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is damaged: it is not a JSON object")

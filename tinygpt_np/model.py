@@ -8,7 +8,7 @@ Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
 import copy
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -191,7 +191,7 @@ class GPT(LanguageModel):
         config, params = checkpoint.load_model(Path(path))
         dtype = next((param.dtype.name for param in params.values()), "float32")
         where = Path(path) / checkpoint.MODEL
-        params = checkpoint.matching(params, param_shapes(config), dtype, where)
+        params = checkpoint.matching(params, each_param(config), dtype, where)
         return cls(config, dtype=dtype, backend=backend, params=params)
 
     @classmethod
@@ -204,7 +204,7 @@ class GPT(LanguageModel):
         checkpoint.CheckpointError, which names what was expected and what was found.
         """
         config, params = pretrained.load(
-            pretrained.folder(name), float_dtype(dtype).name, param_shapes
+            pretrained.folder(name), float_dtype(dtype).name, each_param
         )
         return cls(config, dtype=dtype, backend=backend, params=params)
 
@@ -280,17 +280,28 @@ def param_count(config: GPTConfig) -> int:
 
 def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Every parameter's name and shape, in the order of the forward."""
+    return dict(each_param(config))
+
+
+def each_param(config: GPTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The same one by one: of a configuration from elsewhere, that claims any number of layers."""
     C = config.n_embd
-    shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (config.vocab_size, C),
-        "wpe.weight": (config.block_size, C),
-    }
+    yield "wte.weight", (config.vocab_size, C)
+    yield "wpe.weight", (config.block_size, C)
     for h in (f"h.{layer}" for layer in range(config.n_layer)):
-        shapes |= {f"{h}.ln_1.weight": (C,), f"{h}.ln_1.bias": (C,)}
-        shapes |= {f"{h}.attn.c_attn.weight": (C, 3 * C), f"{h}.attn.c_attn.bias": (3 * C,)}
-        shapes |= {f"{h}.attn.c_proj.weight": (C, C), f"{h}.attn.c_proj.bias": (C,)}
-        shapes |= {f"{h}.ln_2.weight": (C,), f"{h}.ln_2.bias": (C,)}
-        shapes |= {f"{h}.mlp.c_fc.weight": (C, 4 * C), f"{h}.mlp.c_fc.bias": (4 * C,)}
-        shapes |= {f"{h}.mlp.c_proj.weight": (4 * C, C), f"{h}.mlp.c_proj.bias": (C,)}
-    shapes |= {"ln_f.weight": (C,), "ln_f.bias": (C,)}
-    return {n: s for n, s in shapes.items() if config.bias or not n.endswith(".bias")}
+        yield from affine_shapes(f"{h}.ln_1", (C,), config.bias)
+        yield from affine_shapes(f"{h}.attn.c_attn", (C, 3 * C), config.bias)
+        yield from affine_shapes(f"{h}.attn.c_proj", (C, C), config.bias)
+        yield from affine_shapes(f"{h}.ln_2", (C,), config.bias)
+        yield from affine_shapes(f"{h}.mlp.c_fc", (C, 4 * C), config.bias)
+        yield from affine_shapes(f"{h}.mlp.c_proj", (4 * C, C), config.bias)
+    yield from affine_shapes("ln_f", (C,), config.bias)
+
+
+def affine_shapes(
+    name: str, shape: tuple[int, ...], bias: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """A layer's weight, and its bias, if there is one: as long as what it is added to is wide."""
+    yield f"{name}.weight", shape
+    if bias:
+        yield f"{name}.bias", shape[-1:]

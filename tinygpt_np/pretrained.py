@@ -4,11 +4,14 @@ Our parameters have their names and layout, so a file is only mapped into memory
 is read when it is used, and what training changes is changed in memory, never in the file.
 """
 
+import contextlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import safetensors
@@ -20,7 +23,7 @@ from tinygpt_np.checkpoint import CONFIG, MODEL, CheckpointError, Tensors
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.ops import layer_norm
 
-Shapes = Callable[[GPTConfig], Mapping[str, tuple[int, ...]]]
+Shapes = Callable[[GPTConfig], Iterable[tuple[str, tuple[int, ...]]]]
 
 NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 # Of these names on huggingface.co, what is fetched: the model, and the tokenizer beside it.
@@ -62,24 +65,34 @@ def folder(name: str | Path) -> Path:
         raise CheckpointError(
             f"{name} is fetched by huggingface_hub: pip install 'tinygpt-np[hf]'; {remedy(name)}"
         ) from None
-
-    def paths(cached: bool) -> list[str]:
-        repository = f"openai-community/{name}"
-        files = NEEDED + BESIDE
-        return [hub.hf_hub_download(repository, n, local_files_only=cached) for n in files]
-
-    try:
-        # What is there already is not asked for over the network, where there may be none.
-        found = paths(cached=True)
-    except (OSError, ValueError):
+    # What is there already is not asked for over the network, where there may be none; without it
+    # the model alone will do.
+    reasons: list[str] = []
+    for files, cached in ((NEEDED + BESIDE, True), (NEEDED + BESIDE, False), (NEEDED, True)):
         try:
-            found = paths(cached=False)
-        except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
-            reason = type(error).__name__
-            raise CheckpointError(
-                f"{name} cannot be downloaded ({reason}); {remedy(name)}"
-            ) from None
-    return Path(found[0]).parent
+            with quiet():
+                found = [
+                    hub.hf_hub_download(f"openai-community/{name}", file, local_files_only=cached)
+                    for file in files
+                ]
+            return Path(found[0]).parent
+        except Exception as error:  # A broken connection has errors of yet another package.
+            reasons.append(type(error).__name__)
+    raise CheckpointError(f"{name} cannot be downloaded ({reasons[1]}); {remedy(name)}")
+
+
+@contextlib.contextmanager
+def quiet() -> Generator[None]:
+    """Without what huggingface_hub says of each attempt, and of accounts; its progress is shown."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def remedy(name: Any) -> str:
@@ -100,13 +113,15 @@ def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
         raise CheckpointError(f"{place} has no {CONFIG}, and is no checkpoint")
     config = read_config(place / CONFIG)
     path = place / MODEL
-    if not path.exists() and (place / PICKLE).exists() and not (place / SHARDS).exists():
+    if not path.exists() and (place / SHARDS).exists():
+        path = place / SHARDS
+    elif not path.exists() and (place / PICKLE).exists():
         raise CheckpointError(
             f"{place} has its weights in {PICKLE}, a pickle, which is never read here; save them "
             f"as {MODEL}, as save_pretrained of transformers does"
         )
     found: Tensors = {}
-    for file in shards(place):
+    for file in shards(path) if path.name == SHARDS else [path]:
         for name, tensor in mapped(file):
             if name in found:
                 raise CheckpointError(f"{file}: {name} is there twice")
@@ -115,15 +130,16 @@ def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
     return config, checkpoint.matching(params, shapes(config), dtype, path)
 
 
-def shards(place: Path) -> list[Path]:
-    """The files that the weights are in: one, or those that an index names."""
-    if (place / MODEL).exists() or not (place / SHARDS).exists():
-        return [place / MODEL]
-    index = checkpoint.read_json(place / SHARDS).get("weight_map")
-    if not isinstance(index, dict):
-        raise CheckpointError(f"{place / SHARDS} should have a weight_map of tensors to files")
-    names = {str(name) for name in index.values()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return [place / Path(name).name for name in sorted(names)]
+def shards(index: Path) -> list[Path]:
+    """The files that an index says the weights are in; they lie beside it."""
+    files: Any = checkpoint.read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise CheckpointError(f"{index} should have a weight_map of tensors to files")
+    names = sorted({str(name) for name in cast(dict[str, Any], files).values()})
+    for name in names:
+        if Path(name).name != name:
+            raise CheckpointError(f"{index} should name files beside it, not {name!r}")
+    return [index.parent / name for name in names]
 
 
 def read_config(path: Path) -> GPTConfig:
@@ -134,8 +150,8 @@ def read_config(path: Path) -> GPTConfig:
     for name, expected in FIXED.items():
         if found.get(name, expected) != expected:
             raise CheckpointError(f"{path}: {name} should be {expected}, but is {found[name]}")
-    activation = found.get("activation_function", "gelu_new")
-    if activation not in GELU:
+    activation: Any = found.get("activation_function", "gelu_new")
+    if not isinstance(activation, str) or activation not in GELU:
         known = ", ".join(GELU)
         raise CheckpointError(
             f"{path}: activation_function should be one of {known}, but is {activation}"
@@ -144,7 +160,7 @@ def read_config(path: Path) -> GPTConfig:
         config = GPTConfig(
             vocab_size=found["vocab_size"], block_size=found["n_positions"],
             n_layer=found["n_layer"], n_head=found["n_head"], n_embd=found["n_embd"],
-            dropout=0.0, bias=True, gelu=GELU[activation],  # pyright: ignore[reportArgumentType]
+            dropout=0.0, bias=True, gelu=cast(Any, GELU[activation]),
         )  # fmt: skip
     except KeyError as error:
         raise CheckpointError(f"{path} lacks {error.args[0]}") from None
@@ -159,7 +175,10 @@ def read_config(path: Path) -> GPTConfig:
 
 
 def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Each tensor in a file of safetensors, mapped: writing to it leaves the file as it is."""
+    """Each tensor in a file of safetensors, mapped: writing to it leaves the file as it is.
+
+    Masks are passed over: many files have them, of any dtype.
+    """
     try:
         # The library holds the header against the file: lengths, offsets, that they do not overlap.
         with safetensors.safe_open(path, framework="numpy"):
@@ -173,10 +192,8 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         header: dict[str, Any] = json.loads(file.read(length))
     content = np.memmap(path, np.uint8, mode="c")
     for name, entry in header.items():
-        if name == "__metadata__":
+        if name == "__metadata__" or is_mask(name, entry["shape"]):
             continue
-        if name.endswith(".attn.bias") and len(entry["shape"]) == 4:
-            continue  # A mask, of whatever dtype.
         if entry["dtype"] not in DTYPES:
             known = ", ".join(DTYPES)
             raise CheckpointError(
@@ -192,17 +209,18 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield name, values
 
 
+def is_mask(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor is no parameter, but that which hides what is to come, and how."""
+    return name.endswith(".attn.masked_bias") or (name.endswith(".attn.bias") and len(shape) == 4)
+
+
 def ours(found: Tensors, path: Path) -> Tensors:
-    """Tensors by our names: without the prefix, the masks, and the head, which is the table."""
+    """Tensors by our names: without the prefix, and without the head, which is the table."""
     params = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
     if len(params) < len(found):
         raise CheckpointError(
             f"{path} has tensors both with {PREFIX} before their names and without"
         )
-    for name, tensor in list(params.items()):
-        mask = name.endswith(".attn.bias") and tensor.ndim == 4
-        if mask or name.endswith(".attn.masked_bias"):
-            del params[name]
     head = params.pop(HEAD, None)
     if head is not None and not np.array_equal(head, params.setdefault(TABLE, head)):
         raise CheckpointError(
@@ -213,7 +231,10 @@ def ours(found: Tensors, path: Path) -> Tensors:
 
 
 def astype(tensor: np.ndarray, dtype: str) -> np.ndarray:
-    return tensor if tensor.dtype == dtype else tensor.astype(dtype)
+    if tensor.dtype == dtype:
+        return tensor
+    with np.errstate(over="ignore"):  # What is too large is no longer finite, which is refused.
+        return tensor.astype(dtype)
 
 
 def save(place: Path, config: GPTConfig, params: Tensors, beside: dict[str, bytes]) -> None:

@@ -69,14 +69,23 @@ def tokenizer_of(folder: Path, model: GPT) -> Tokenizer:
 
 def load(run: Path, backend: str = "numpy") -> tuple[GPT, Tokenizer]:
     """The model and tokenizer in the newest checkpoint of a run, or in a checkpoint's folder."""
-    folder = run
-    if not (run / checkpoint.MODEL).exists():
-        folder, _ = train.last_checkpoint(run)
-    elif (run / checkpoint.STATE).exists() or (run / checkpoint.CHECKSUMS).exists():
-        checkpoint.load_state(run)
+    folder = whole(run)
     tokenizer, model = tokenizers.load(folder), GPT.load(folder, backend)
     check_vocabulary(folder, model, tokenizer)
     return model, tokenizer
+
+
+def whole(run: Path) -> Path:
+    """The newest checkpoint of a run, or the folder of a checkpoint or a model: what is undamaged.
+
+    Raises CheckpointError.
+    """
+    if not (run / checkpoint.MODEL).exists():
+        folder, _ = train.last_checkpoint(run)
+        return folder
+    if (run / checkpoint.STATE).exists() or (run / checkpoint.CHECKSUMS).exists():
+        checkpoint.load_state(run)
+    return run
 
 
 def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:

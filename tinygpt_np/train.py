@@ -145,7 +145,7 @@ class Trainer:
         """Takes over optimizer, generators and step of the checkpoint that the model is of."""
         path = folder / checkpoint.OPTIMIZER
         optimizer = checkpoint.read_safetensors(path)
-        shapes = {name: tensor.shape for name, tensor in self.optimizer_tensors().items()}
+        shapes = ((name, tensor.shape) for name, tensor in self.optimizer_tensors().items())
         optimizer = checkpoint.matching(optimizer, shapes, self.config.dtype, path)
         for name in self.model.params:
             self.optimizer.first[name] = optimizer[f"first.{name}"]

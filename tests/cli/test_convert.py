@@ -24,6 +24,18 @@ def test_a_run_is_converted_and_writes(folder: Path, capsys: pytest.CaptureFixtu
     assert len(ours) == len("To be") + 30 + 1
 
 
+def test_without_a_tokenizer_it_is_said_how_to_get_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    GPT(GPTConfig(vocab_size=18, block_size=8, n_layer=1, n_head=2, n_embd=8)).save(folder / "own")
+    out = said(capsys, "convert", "own", "bare")
+    assert "it has no tokenizer; a model of characters gets one from the text" in out
+    assert "tinygpt sample" not in out
+    out = said(capsys, "convert", "own", "gpt", "--text", "text.txt")
+    assert "tinygpt sample --model gpt" in out
+    assert said(capsys, "sample", "--model", "gpt", "--prompt", "be", "--tokens", "3")
+
+
 def test_sampling_from_gpt2s_tokens_prints_whole_characters(
     folder: Path, gpt2_files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +75,7 @@ def test_a_tokenizer_may_lie_elsewhere(
     [
         (["convert"], "convert takes two: SOURCE, and OUT"),
         (["convert", "nothing", "out"], "there is no run nothing"),
-        (["convert", "text.txt", "out"], "text.txt is"),
+        (["convert", "text.txt", "out"], "text.txt is no checkpoint of PyTorch's"),
         (["sample", "--model", "nowhere"], "there is no run nowhere"),
         (["sample", "a", "--model", "b"], "a run, a, and --model b: give one of them"),
         (["sample", "--model", "plain"], "no tokenizer lies in plain"),
