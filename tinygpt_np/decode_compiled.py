@@ -122,7 +122,7 @@ class Reader:
         self.sizes = max(ROWS_AT_ONCE, config.block_size), config.n_embd, config.block_size
         # What threads share while they read a few tokens: where they wait, and what all read.
         self.counter = np.zeros(1, np.int64)
-        self.shared = decoding.make_buffers(Arena(), max(FEW, 1), config.n_embd, 1)
+        self.shared = decoding.make_buffers(Arena(), few_rows.MOST, config.n_embd, 1)
 
     def read(self, tokens: np.ndarray, start: int, window: int, asked: bool = True) -> np.ndarray:
         """tokens (B, n), from place `start` of a window on -> logits (B, V), or (0, V) unasked."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def in_turn(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+def one_by_one(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """Does one task after another; their results."""
     return [task() for task in tasks]
 
@@ -23,7 +23,7 @@ class Team:
     """count: how many threads there are. share: does all tasks, and returns when they are done."""
 
     count: int = 1
-    share: Callable[[Sequence[Callable[[], Any]]], Any] = in_turn
+    share: Callable[[Sequence[Callable[[], Any]]], Any] = one_by_one
 
     def over(self, total: int, unit: int, do: Callable[[slice], Any]) -> None:
         """Does all of `total`, in one part for each thread; parts begin at multiples of a unit."""

@@ -50,7 +50,6 @@ def test_a_product_is_added_within_rounding_and_nothing_else_is_written(
     assert np.isnan(whole[:, -3:]).all()
 
 
-@pytest.mark.skipif(few_rows.MOST == 0, reason="needs a fused multiply-add")
 @every_size
 def test_the_bits_are_those_of_matmul(rows: int, depth: int, columns: int) -> None:
     a, b, c = operands(rows, depth, columns)

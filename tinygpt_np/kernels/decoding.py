@@ -27,6 +27,7 @@ from tinygpt_np.kernels.matmul import (
     PACKED,
     PANEL,
     PLAIN,
+    beginning,
     make_room,
     pack,
     packed_size,
@@ -119,11 +120,7 @@ def multiply(a: Any, b: Any, stride: Any, form: Any, start: Any, c: Any, room: A
     """
     rows, columns = c.shape
     depth = a.shape[1]
-    origin, start_stride, step = start.ctypes.data, 4 * start.shape[1], 4
-    if start.shape[0] == 0:
-        origin, start_stride, step = room.ctypes.data, 0, 0
-    elif start.shape[0] == 1:
-        start_stride = 0
+    origin, start_stride, step = beginning(start, room)
     if form == PLAIN and rows <= few_rows.MOST:
         if origin != c.ctypes.data:
             for row in range(rows):

@@ -19,20 +19,18 @@ import numpy as np
 
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.vectors import (
-    FUSED,
     LANES,
     all_lanes,
-    fma,
     load,
     load_vector,
+    multiply_add,
     store,
     store_vector,
     sum_of,
 )
 
-# Up to so many rows; with more, a tile uses what it has loaded more often. Without a fused
-# multiply-add, which matmul.py then does without, the bits would be others.
-MOST = 32 if FUSED else 0
+# Up to so many rows; with more, a tile uses what it has loaded more often.
+MOST = 32
 DEPTH, CHAINS = 8, 4
 # Bytes of a vector, and of a row that go together.
 STEP = 4 * LANES
@@ -57,29 +55,29 @@ def product(
                 x4, x5, x6, x7 = load(x + 16), load(x + 20), load(x + 24), load(x + 28)
                 for at in range(chunk, end, STEP):
                     here = w + at
-                    total = fma(x0, load_vector(here), load_vector(y + at))
-                    total = fma(x1, load_vector(here + b_stride), total)
-                    total = fma(x2, load_vector(here + 2 * b_stride), total)
-                    total = fma(x3, load_vector(here + 3 * b_stride), total)
-                    total = fma(x4, load_vector(here + 4 * b_stride), total)
-                    total = fma(x5, load_vector(here + 5 * b_stride), total)
-                    total = fma(x6, load_vector(here + 6 * b_stride), total)
-                    total = fma(x7, load_vector(here + 7 * b_stride), total)
+                    total = multiply_add(x0, load_vector(here), load_vector(y + at))
+                    total = multiply_add(x1, load_vector(here + b_stride), total)
+                    total = multiply_add(x2, load_vector(here + 2 * b_stride), total)
+                    total = multiply_add(x3, load_vector(here + 3 * b_stride), total)
+                    total = multiply_add(x4, load_vector(here + 4 * b_stride), total)
+                    total = multiply_add(x5, load_vector(here + 5 * b_stride), total)
+                    total = multiply_add(x6, load_vector(here + 6 * b_stride), total)
+                    total = multiply_add(x7, load_vector(here + 7 * b_stride), total)
                     store_vector(y + at, total)
         for row in range(rows):
             x, y = a + row * a_stride + 4 * first, c + row * c_stride
             for at in range(whole, 4 * columns, 4):
                 for k in range(DEPTH):
-                    value = fma(load(x + 4 * k), load(w + k * b_stride + at), load(y + at))
+                    value = multiply_add(load(x + 4 * k), load(w + k * b_stride + at), load(y + at))
                     store(y + at, value)
     for k in range(depth // DEPTH * DEPTH, depth):
         w = b + k * b_stride
         for row in range(rows):
             x, y = load(a + row * a_stride + 4 * k), c + row * c_stride
             for at in range(0, whole, STEP):
-                store_vector(y + at, fma(x, load_vector(w + at), load_vector(y + at)))
+                store_vector(y + at, multiply_add(x, load_vector(w + at), load_vector(y + at)))
             for at in range(whole, 4 * columns, 4):
-                store(y + at, fma(x, load(w + at), load(y + at)))
+                store(y + at, multiply_add(x, load(w + at), load(y + at)))
 
 
 @exact
@@ -95,11 +93,15 @@ def product_transposed(
             x = a + row * a_stride
             t0 = t1 = t2 = t3 = all_lanes(np.float32(0))
             for at in range(0, 4 * whole, CHAINS * STEP):
-                t0 = fma(load_vector(x + at), load_vector(w + at), t0)
-                t1 = fma(load_vector(x + at + STEP), load_vector(w + at + STEP), t1)
-                t2 = fma(load_vector(x + at + 2 * STEP), load_vector(w + at + 2 * STEP), t2)
-                t3 = fma(load_vector(x + at + 3 * STEP), load_vector(w + at + 3 * STEP), t3)
+                t0 = multiply_add(load_vector(x + at), load_vector(w + at), t0)
+                t1 = multiply_add(load_vector(x + at + STEP), load_vector(w + at + STEP), t1)
+                t2 = multiply_add(
+                    load_vector(x + at + 2 * STEP), load_vector(w + at + 2 * STEP), t2
+                )
+                t3 = multiply_add(
+                    load_vector(x + at + 3 * STEP), load_vector(w + at + 3 * STEP), t3
+                )
             total = sum_of((t0 + t1) + (t2 + t3))
             for at in range(4 * whole, 4 * depth, 4):
-                total = fma(load(x + at), load(w + at), total)
+                total = multiply_add(load(x + at), load(w + at), total)
             store(c + row * c_stride + 4 * column, total)

@@ -294,6 +294,16 @@ def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, room: Any
 
 
 @exact
+def beginning(start: Any, room: Any) -> Any:
+    """The address of what a product is added to, its stride, and its step from column to column."""
+    if start.shape[0] == 0:
+        return room.ctypes.data, 0, 0
+    if start.shape[0] == 1:
+        return start.ctypes.data, 0, 4
+    return start.ctypes.data, 4 * start.shape[1], 4
+
+
+@exact
 def part_of_matmul(
     a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, top: Any, bottom: Any, left: Any,
     right: Any, room: Any,
@@ -301,11 +311,7 @@ def part_of_matmul(
     """Of c only rows top to bottom and columns left to right; left is a multiple of PANEL."""
     depth = a.shape[0] if across else a.shape[1]
     a_stride, b_stride, c_stride = 4 * a.shape[1], 4 * b.shape[1], 4 * c.shape[1]
-    origin, stride, step = start.ctypes.data, 4 * start.shape[1], 4
-    if start.shape[0] == 0:
-        origin, stride, step = room.ctypes.data, 0, 0
-    elif start.shape[0] == 1:
-        stride = 0
+    origin, stride, step = beginning(start, room)
     corner = at(b.ctypes.data, b_stride, form, 0, left)
     if form == PACKED:
         corner = b.ctypes.data + 4 * left * depth

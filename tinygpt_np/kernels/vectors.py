@@ -299,6 +299,12 @@ def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a·b + c, rounded once where the processor does so by itself: as the tiles of products do."""
+    return lanewise(Emitter.multiplied_and_added, a, b, c)
+
+
+@intrinsic
 def at_least(context: Any, x: Any, low: Any) -> Any:
     """The larger of the two; of x only, a NaN stays one."""
     return lanewise(Emitter.larger, x, low)
