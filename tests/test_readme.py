@@ -175,3 +175,20 @@ def test_the_peers_take_as_long_as_in_the_result_that_lies_there(
     ]
     (figure,) = re.findall(said, README)
     assert figure == f"{statistics.geometric_mean(ratios):.2f}"
+
+
+def test_the_table_of_tokenizers_is_that_of_the_result_that_lies_there() -> None:
+    path = Path(__file__).parent.parent / "benchmarks" / "results" / "tokenizers.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    table = README.split("| tokens | vocabulary | width |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(table) == len(found["results"])
+    for line, (kind, result) in zip(table, found["results"].items(), strict=True):
+        bits, ratio = result["bits"], result["characters_per_token"]
+        read = statistics.median(result["tokens"]) * ratio / 1e6
+        assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+            kind, f"{result['vocab_size']:,}", str(result["n_embd"]), f"{ratio:.2f}",
+            f"{read:.1f} million",
+            f"{statistics.median(bits):.3f} ({min(bits):.3f} to {max(bits):.3f})",
+        ]  # fmt: skip
+        assert abs(result["params"] - 3.5e6) < 0.1e6
+    assert (found["seconds"], found["corpus"], len(bits)) == (60, "shakespeare", 3)
