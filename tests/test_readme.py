@@ -191,4 +191,5 @@ def test_the_table_of_tokenizers_is_that_of_the_result_that_lies_there() -> None
             f"{statistics.median(bits):.3f} ({min(bits):.3f} to {max(bits):.3f})",
         ]  # fmt: skip
         assert abs(result["params"] - 3.5e6) < 0.1e6
-    assert (found["seconds"], found["corpus"], len(bits)) == (60, "shakespeare", 3)
+        assert len(bits) == 3
+    assert (found["seconds"], found["corpus"]) == (60, "shakespeare")
