@@ -73,3 +73,12 @@ def test_an_older_run_that_lacks_new_settings_had_what_is_now_the_default(tmp_pa
         del found[name]
     (tmp_path / train.CONFIG).write_text(json.dumps(found))
     assert train.read_config(tmp_path) == CONFIG
+
+
+def test_a_model_of_another_shape_than_the_run_is_refused(tmp_path: Path) -> None:
+    config = CONFIG.gpt(DATA.tokenizer.vocab_size)
+    for change in ({"n_layer": 3}, {"dropout": 0.0}, {"block_size": 7}):
+        model = GPT(replace(config, **change))
+        with pytest.raises(ValueError, match="the model is GPTConfig"):
+            Trainer.start(tmp_path / "run", CONFIG, DATA, model)
+    assert not (tmp_path / "run").exists()

@@ -68,6 +68,10 @@ class Trainer:
         self.model = model or GPT(
             config.gpt(vocab_size), config.seed, dtype=config.dtype, backend=config.backend
         )
+        if self.model.config != config.gpt(vocab_size):
+            raise ValueError(
+                f"the model is {self.model.config}, but the run {config.gpt(vocab_size)}"
+            )
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.data_rng = generator(config.seed, "data")

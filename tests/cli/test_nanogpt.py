@@ -45,6 +45,7 @@ def test_a_recipe_runs_as_it_stands_and_says_what_has_no_meaning(
         (["--bias=True"], ["--bias"]),
         (["--bias=False"], ["--no-bias"]),
         (["--eval_only=True"], ["--eval-only"]),
+        (["--eval_only=False"], []),
         (["--dataset=shakespeare_char"], ["--data", "tinyshakespeare"]),
         (["--dataset=shakespeare"], ["--data", "tinyshakespeare", "--tokenizer", "gpt2"]),
         (["--dataset=openwebtext"], ["--data", "data/openwebtext"]),

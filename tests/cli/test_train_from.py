@@ -9,6 +9,7 @@ from cli.running import error_of, said, train_tiny
 from tiny import TEXT, TINY
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli, train
+from tinygpt_np.metrics import Metrics
 
 TOKENIZER = CharTokenizer.from_text(TEXT)
 SHAPE = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
@@ -41,6 +42,25 @@ def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
         np.testing.assert_allclose(model.params[name], param, atol=1e-7)
     out = said(capsys, "train", "--resume", "on", "--max-iters", "2")
     assert re.search(r"resumed +at step 1", out)
+
+
+def test_a_run_from_a_model_has_its_own_dropout(
+    folder: Path, checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    advance = train.Trainer.advance
+
+    def watched(trainer: train.Trainer) -> Metrics:
+        masks = trainer.engine.masks((2, 8), trainer.engine.draw(np.random.default_rng(1)))
+        seen.append(float((masks["drop"] == 0).mean()))
+        return advance(trainer)
+
+    monkeypatch.setattr(train.Trainer, "advance", watched)
+    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt", "--name", "on"]
+    cli.main(["train", *flags, "--max-iters", "1", "--dropout", "0.5"])
+    assert 0.3 < seen[0] < 0.7
+    cli.main(["train", "--resume", "on", "--max-iters", "2"])
+    assert 0.3 < seen[1] < 0.7
 
 
 def test_the_files_of_the_model_are_not_changed_by_training_on_from_it(

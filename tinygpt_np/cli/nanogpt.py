@@ -7,8 +7,11 @@ is said.
 
 from tinygpt_np.config import TrainConfig
 
-# Switches that nanoGPT wants a True or a False for.
-SWITCHES = ("bias", "eval_only")
+# Switches that nanoGPT wants a True or a False for, and what these are here.
+SWITCHES = {
+    "bias": {"True": ["--bias"], "False": ["--no-bias"]},
+    "eval_only": {"True": ["--eval-only"], "False": []},
+}
 # Datasets of nanoGPT's that are the same text.
 DATASETS = {
     "shakespeare_char": ["--data", "tinyshakespeare"],
@@ -35,8 +38,8 @@ def translate(argv: list[str], defaults: TrainConfig) -> tuple[list[str], list[s
     for argument in argv:
         name, equals, value = argument.partition("=")
         name = name.removeprefix("--").replace("-", "_") if name.startswith("--") else ""
-        if name in SWITCHES and value in ("True", "False"):
-            found.append(f"--{'' if value == 'True' else 'no-'}{name.replace('_', '-')}")
+        if value in SWITCHES.get(name, {}):
+            found += SWITCHES[name][value]
         elif not equals:
             found.append(argument)
         elif name in WITHOUT_MEANING:

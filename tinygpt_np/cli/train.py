@@ -125,6 +125,7 @@ def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
     if model.block_size > config.block_size:
         model = model.cropped(config.block_size)
     config = replace(config, **train.shape_kept(model.config))
+    model.config = config.gpt(model.vocab_size)  # With this run's dropout.
     return config, dataset.load(config, tokenizer), model
 
 
