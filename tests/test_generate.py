@@ -1,21 +1,24 @@
 """Sampling: which token is drawn, from what context, and what is refused."""
 
 import itertools
+import math
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np import GPT, Bigram, GPTConfig
 from tinygpt_np.config import generator
-from tinygpt_np.generate import draw, generate
+from tinygpt_np.generate import draw, generate, weights
 
 V, BLOCK = 7, 4
 TABLE = np.random.default_rng(11).standard_normal((V, V))
 PROMPT = np.array([3, 0, 5])
+SEED_5 = [int(digit) for digit in "502201560131134660460136313134"]
+SEED_5_TOP_4 = [int(digit) for digit in "513210660131134660251135222245"]
 steady = settings(deadline=None, derandomize=True)
 
 
@@ -95,6 +98,85 @@ def test_top_k_leaves_the_odds_between_the_k_as_they_were() -> None:
     drawn = draw(np.tile(TABLE[2], (20_000, 1)), 1.0, 3, np.random.default_rng(4))
     # Chi-square with 2 degrees of freedom is above 13.82 once in a thousand times.
     assert chi_square(np.searchsorted(likeliest, drawn), exps / exps.sum()) < 13.82
+
+
+# top_p
+
+
+def kept(row: np.ndarray, top_p: float, temperature: float = 1.0, top_k: int | None = None) -> Any:
+    """The tokens of one row that may be drawn."""
+    return set(np.flatnonzero(weights(row[None], temperature, top_k, top_p)).tolist())
+
+
+def nucleus(probs: list[float], top_p: float) -> set[int]:
+    """The definition: a token is kept if all likelier tokens together are below top_p."""
+    mass = [math.fsum(q for q in probs if q > p) for p in probs]
+    assume(all(abs(each - top_p) > 1e-9 for each in mass))
+    return {token for token, each in enumerate(mass) if each < top_p}
+
+
+@steady
+@given(
+    st.lists(st.integers(-4, 4), min_size=1, max_size=9),  # Few values, so that many are equal.
+    st.floats(1e-6, 1 - 1e-6),
+    st.sampled_from([0.3, 1.0, 2.5]),
+)
+def test_top_p_keeps_what_its_definition_keeps(
+    logits: list[int], top_p: float, temperature: float
+) -> None:
+    exps = [math.exp(logit / temperature) for logit in logits]
+    probs = [each / math.fsum(exps) for each in exps]
+    row = np.array(logits, np.float32)
+    assert kept(row, top_p, temperature) == nucleus(probs, top_p)
+
+
+@pytest.mark.parametrize(
+    ("top_p", "expected"),
+    [(1e-9, {1}), (0.5, {1}), (0.51, {0, 1, 3}), (0.76, {0, 1, 3}), (1.0, {0, 1, 2, 3})],
+)
+def test_top_p_reached_exactly_is_enough_and_equally_likely_tokens_stay_together(
+    top_p: float, expected: set[int]
+) -> None:
+    # Probabilities 1/4, 1/2, tiny, 1/4: the sums are exact.
+    row = np.array([math.log(0.5), 0, -60, math.log(0.5)])
+    assert kept(row, top_p) == expected
+
+
+def test_top_p_counts_the_probabilities_after_temperature_and_top_k() -> None:
+    row = np.log([0.4, 0.3, 0.2, 0.1])
+    assert kept(row, 0.65) == {0, 1}
+    assert kept(row, 0.65, temperature=10.0) == {0, 1, 2}  # All near 1/4.
+    assert kept(row, 0.65, top_k=3) == {0, 1}  # 4/9 and 3/9.
+    assert kept(row, 0.42, top_k=3) == {0}
+    assert kept(row, 0.42) == {0, 1}
+    assert kept(row, 0.999, top_k=2) == {0, 1}
+
+
+def test_top_p_is_applied_to_each_row_of_a_batch() -> None:
+    rows = np.log([[0.6, 0.3, 0.1], [0.1, 0.3, 0.6], [1 / 3, 1 / 3, 1 / 3]])
+    found = weights(rows, 1.0, None, 0.5) > 0
+    np.testing.assert_array_equal(found, [[True, False, False], [False, False, True], [True] * 3])
+    drawn = draw(np.repeat(rows, 300, axis=0), 1.0, None, np.random.default_rng(0), 0.5)
+    assert [set(part.tolist()) for part in np.split(drawn, 3)] == [{0}, {2}, {0, 1, 2}]
+
+
+def test_top_p_leaves_the_odds_between_those_it_keeps_as_they_were() -> None:
+    likeliest = np.sort(np.argsort(-TABLE[2])[:3])
+    exps = np.exp(TABLE[2])
+    top_p = float(np.sort(exps)[::-1][:3].sum() / exps.sum()) - 1e-6
+    drawn = draw(np.tile(TABLE[2], (20_000, 1)), 1.0, None, np.random.default_rng(4), top_p)
+    expected = exps[likeliest] / exps[likeliest].sum()
+    # Chi-square with 2 degrees of freedom is above 13.82 once in a thousand times.
+    assert chi_square(np.searchsorted(likeliest, drawn), expected) < 13.82
+
+
+def test_top_p_1_draws_as_without_it() -> None:
+    assert tokens_after(PROMPT, 30, seed=5, top_p=1.0) == tokens_after(PROMPT, 30, seed=5)
+
+
+def test_the_text_of_a_seed_does_not_change_from_version_to_version() -> None:
+    assert tokens_after(PROMPT, 30, seed=5) == SEED_5
+    assert tokens_after(PROMPT, 30, seed=5, temperature=2.0, top_k=4) == SEED_5_TOP_4
 
 
 @pytest.mark.parametrize(("point", "token"), [(0.0, 1), (1 - 2**-53, 3)])
@@ -195,6 +277,9 @@ def test_generate_leaves_the_prompt_as_it_was() -> None:
         ({"temperature": np.nan}, "temperature must be finite and zero or more, not nan"),
         ({"top_k": 0}, "top_k must be 1 or more, not 0"),
         ({"top_k": -2}, "top_k must be 1 or more, not -2"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1, not 0.0"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, not 1.5"),
+        ({"top_p": np.nan}, "top_p must be above 0 and at most 1, not nan"),
         ({"tokens": np.zeros((), int)}, r"tokens must be .* not \(\)"),
         ({"tokens": np.zeros(0, int)}, r"tokens must be .* not \(0,\)"),
         ({"tokens": np.zeros((2, 0), int)}, r"tokens must be .* not \(2, 0\)"),

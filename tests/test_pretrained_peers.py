@@ -11,6 +11,7 @@ import pytest
 from compare import relative_error
 
 from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.generate import weights
 from tinygpt_np.parallel import Engine
 
 with warnings.catch_warnings():
@@ -140,6 +141,27 @@ def test_fifty_greedy_tokens_are_the_same(tmp_path: Path, backend: str, activati
     made = [int(token) for token in ours.generate(prompt, 50, temperature=0)]
     assert made == their_text(model, prompt, 50)
     assert len(set(made)) > 5  # No rut in which anything would agree.
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 50, 0.9), (0.7, 7, 0.5), (1.6, 100, 0.99)]
+)
+def test_tokens_are_drawn_with_the_same_probabilities(
+    temperature: float, top_k: int, top_p: float
+) -> None:
+    logits = np.random.default_rng(8).standard_normal((5, 101))
+    scores: Any = torch.from_numpy(logits)
+    for warper in (
+        transformers.TemperatureLogitsWarper(temperature),
+        transformers.TopKLogitsWarper(top_k),
+        transformers.TopPLogitsWarper(top_p),
+    ):
+        scores = warper(None, scores)
+    ours = weights(logits, temperature, top_k, top_p)
+    expected = torch.softmax(scores, dim=-1).numpy()
+    np.testing.assert_allclose(ours / ours.sum(axis=-1, keepdims=True), expected, rtol=1e-12)
+    assert (expected > 0).any(axis=-1).all()
+    assert not (expected > 0).all()
 
 
 @every_size

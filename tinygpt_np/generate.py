@@ -14,25 +14,46 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yields the tokens that follow, one for each text.
+    """Yield the tokens that follow a prompt, one per sequence and step.
 
-    next_logits: (B, T) the next tokens of each text -> (B, V) logits of the token after them. It is
-    given the prompt first, then each token drawn, (B, 1), and remembers what it needs of them.
-    tokens: (T,) or (B, T) integers, B and T ≥ 1. Each item yielded has shape () or (B,).
-    max_new_tokens: how many; None goes on for ever.
-    temperature: logits are divided by it; 0 always takes the likeliest token.
-    top_k: only the k likeliest tokens (and those as likely as the k-th) are drawn; None draws all.
-    seed: the same seed gives the same tokens; None takes one from the system.
+    The three rules are applied in the order temperature, top_k, top_p, as in transformers.
+
+    Parameters
+    ----------
+    next_logits : callable
+        ``next_logits(tokens (B, T)) -> logits (B, V)`` of the token after the last. It is given the
+        prompt first, then each drawn token, ``(B, 1)``, and remembers what it needs of them.
+    tokens : ndarray of int
+        The prompt, ``(T,)`` or ``(B, T)``, with B and T ≥ 1.
+    max_new_tokens : int or None
+        How many tokens to draw; None never stops.
+    temperature : float
+        The logits are divided by it; 0 always takes the likeliest token.
+    top_k : int, optional
+        Draw only from the k likeliest tokens and those as likely as the k-th.
+    seed : int, optional
+        The same seed gives the same tokens; None takes one from the system.
+    top_p : float, optional
+        Nucleus sampling, in (0, 1]: draw only from the smallest set of likeliest tokens whose
+        probabilities sum to at least top_p, and those as likely as the least likely of the set. In
+        other words, a token is kept if all likelier tokens together have a probability below
+        top_p. The probabilities are those after temperature and top_k.
+
+    Yields
+    ------
+    ndarray of int
+        ``()`` for a prompt ``(T,)``, ``(B,)`` for a prompt ``(B, T)``.
     """
-    check_rules(tokens, max_new_tokens, temperature, top_k)
+    check_rules(tokens, max_new_tokens, temperature, top_k, top_p)
     rng = np.random.default_rng() if seed is None else generator(seed, "sampling")
     prompt = np.atleast_2d(tokens).astype(np.int64)  # (B, T)
 
     def stream() -> Iterator[np.ndarray]:
         fresh, made = prompt, 0
         while max_new_tokens is None or made < max_new_tokens:
-            drawn = draw(next_logits(fresh), temperature, top_k, rng)  # (B,)
+            drawn = draw(next_logits(fresh), temperature, top_k, rng, top_p)  # (B,)
             fresh = drawn[:, None]  # (B, 1)
             made += 1
             yield drawn if tokens.ndim == 2 else drawn[0]
@@ -41,28 +62,58 @@ def generate(
 
 
 def draw(
-    logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator
+    logits: np.ndarray,
+    temperature: float,
+    top_k: int | None,
+    rng: np.random.Generator,
+    top_p: float | None = None,
 ) -> np.ndarray:
-    """logits (B, V) -> one token a row, (B,). Raises ValueError if one is +inf or NaN."""
+    """Draw one token per row, logits (B, V) -> (B,).
+
+    Raises ValueError if a logit is +inf or NaN.
+    """
     if not (logits < np.inf).all():
         raise ValueError("the model's logits are not finite; its weights are damaged or too large")
     if temperature == 0:
         return logits.argmax(axis=-1)  # (B,)
+    cumulative = weights(logits, temperature, top_k, top_p).cumsum(axis=-1)  # (B, V)
+    # The last sum is the total: the draw is scaled by it, instead of dividing every weight.
+    threshold = rng.random((len(logits), 1)) * cumulative[:, -1:]  # (B, 1)
+    return (cumulative <= threshold).sum(axis=-1)  # (B,)
+
+
+def weights(
+    logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None
+) -> np.ndarray:
+    """Return numbers proportional to the probabilities of drawing each token, (B, V) -> (B, V)."""
     distance = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # (B, V)
     with np.errstate(over="ignore"):  # Near temperature 0 all but the likeliest go to -inf.
         scaled = distance / temperature  # (B, V)
     if top_k is not None and top_k < scaled.shape[-1]:
         smallest = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]  # (B, 1)
         scaled = np.where(scaled < smallest, -np.inf, scaled)  # (B, V)
-    # Softmax without its division: the last sum is the total, and draws are scaled by it instead.
-    cumulative = np.exp(scaled).cumsum(axis=-1)  # (B, V)
-    threshold = rng.random((len(scaled), 1)) * cumulative[:, -1:]  # (B, 1)
-    return (cumulative <= threshold).sum(axis=-1)  # (B,)
+    if top_p is not None and top_p < 1:
+        scaled = np.where(scaled < nucleus_edge(scaled, top_p), -np.inf, scaled)  # (B, V)
+    return np.exp(scaled)  # (B, V)
+
+
+def nucleus_edge(scaled: np.ndarray, top_p: float) -> np.ndarray:
+    """Return the lowest logit that top_p keeps in each row, (B, V) -> (B, 1)."""
+    descending = np.sort(scaled, axis=-1)[:, ::-1]  # (B, V)
+    cumulative = np.exp(descending).cumsum(axis=-1)  # (B, V)
+    enough = cumulative >= top_p * cumulative[:, -1:]  # (B, V)
+    last = enough.argmax(axis=-1)[:, None]  # (B, 1)
+    return np.take_along_axis(descending, last, axis=-1)  # (B, 1)
 
 
 def check_rules(
-    tokens: np.ndarray, max_new_tokens: int | None, temperature: float, top_k: int | None
+    tokens: np.ndarray,
+    max_new_tokens: int | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
 ) -> None:
+    """Raise ValueError for a prompt or a rule that cannot be used."""
     if tokens.ndim not in (1, 2) or not tokens.size:
         raise ValueError(f"tokens must be (T,) or (B, T) with B and T ≥ 1, not {tokens.shape}")
     if max_new_tokens is not None and max_new_tokens < 0:
@@ -71,3 +122,5 @@ def check_rules(
         raise ValueError(f"temperature must be finite and zero or more, not {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be 1 or more, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")

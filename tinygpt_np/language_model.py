@@ -66,13 +66,16 @@ class LanguageModel(ABC):
         temperature: float = 1.0,
         top_k: int | None = None,
         seed: int | None = None,
+        top_p: float | None = None,
     ) -> Iterator[np.ndarray]:
-        """Iterates over the tokens that follow `tokens` (T,) or (B, T); see generate.generate."""
+        """Iterate over the tokens that follow `tokens` (T,) or (B, T); see generate.generate."""
         check_kind("tokens", tokens, INTEGERS)
         check_range("tokens", tokens, 0, self.vocab_size)
 
         batch = len(np.atleast_2d(tokens))
-        return generate(self.decoder(batch), tokens, max_new_tokens, temperature, top_k, seed)
+        return generate(
+            self.decoder(batch), tokens, max_new_tokens, temperature, top_k, seed, top_p
+        )
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
         """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after.

@@ -102,6 +102,21 @@ def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
         )
 
 
+def read_prompt(path: Path) -> str:
+    """Return the text of a UTF-8 file, with line ends as \\n and without a byte order mark.
+
+    Raises ValueError if it is not a regular file or not UTF-8.
+    """
+    if not path.is_file():
+        raise ValueError(f"a prompt is read from a text file, and {path} is not one")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        ) from None
+
+
 def warm_up(model: GPT) -> None:
     """Compiles what sampling needs, if anything, before the first character is waited for."""
     read_on = model.decoder(1)
@@ -117,8 +132,12 @@ def stream(
     temperature: float = 1.0,
     top_k: int | None = None,
     seed: int | None = None,
+    top_p: float | None = None,
 ) -> Iterator[str]:
-    """The text that follows the prompt, as it is made; an empty prompt is tokenizer.start()."""
+    """Yield the text that follows the prompt, as it is made.
+
+    An empty prompt is tokenizer.start(); the rules are those of generate.generate.
+    """
     ids = tokenizer.encode(prompt) if prompt else tokenizer.start()
     read_on = model.decoder(1)
 
@@ -126,5 +145,5 @@ def stream(
         # What pads the vocabulary is no token.
         return read_on(fresh)[:, : tokenizer.vocab_size]
 
-    made = generate(next_logits, ids, tokens, temperature, top_k, seed)
+    made = generate(next_logits, ids, tokens, temperature, top_k, seed, top_p)
     return tokenizer.stream(int(token) for token in made)

@@ -1,12 +1,13 @@
 """nanoGPT's own words on the command line."""
 
+import re
 from pathlib import Path
 
 import pytest
 from cli.running import error_of
 
 from tinygpt_np import cli, train
-from tinygpt_np.cli.nanogpt import translate, value_of
+from tinygpt_np.cli.nanogpt import translate_sample, translate_train, value_of
 from tinygpt_np.config import TrainConfig
 
 # As it stands in nanoGPT's README, for a CPU; only shorter.
@@ -33,7 +34,7 @@ def test_a_recipe_runs_as_it_stands_and_says_what_has_no_meaning(
     found = train.read_config(folder / "runs" / "out-shakespeare")
     assert (found.block_size, found.batch_size, found.n_layer, found.n_head) == (8, 2, 1, 2)
     assert (found.n_embd, found.max_iters, found.lr_decay_iters, found.bias) == (8, 3, 3, True)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     for flag in ("--compile=False", "--eval_iters=20", "--log_interval=1"):
         assert f"{flag} has no meaning here" in out
     assert "--device" not in out
@@ -58,12 +59,15 @@ def test_a_recipe_runs_as_it_stands_and_says_what_has_no_meaning(
         (["--init_from=gpt2-xl"], ["--init_from=gpt2-xl"]),
         (["--n_layer=4", "--bias"], ["--n_layer=4", "--bias"]),
         (["--gradient_accumulation_steps=5"], ["--gradient_accumulation_steps=5"]),
+        (["--bias", "True", "--bias", "False"], ["--bias", "--no-bias"]),
+        (["--device", "cpu", "--out_dir", "a"], ["--name", "a"]),
+        (["--bias", "--device", "cpu"], ["--bias"]),
     ],
 )
 def test_what_is_said_otherwise_there_is_put_into_our_words(
     theirs: list[str], ours: list[str]
 ) -> None:
-    assert translate(theirs, TrainConfig()) == (ours, [])
+    assert translate_train(theirs, TrainConfig()) == (ours, [])
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,60 @@ def test_what_cannot_be_had_here_is_said(
 ) -> None:
     assert expected in error_of(capsys, "train", "--data", "text.txt", *RECIPE[2:], flag)
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (["--start=ROMEO:"], ["--prompt=ROMEO:"]),
+        (["--start", "ROMEO:"], ["--prompt=ROMEO:"]),
+        (["--start=--x=1"], ["--prompt=--x=1"]),
+        (["--start=FILE:prompt.txt"], ["--prompt-file=prompt.txt"]),
+        (["--start", "FILE:a b.txt"], ["--prompt-file=a b.txt"]),
+        (["--num_samples=5", "--max_new_tokens=9"], ["--num_samples=5", "--tokens=9"]),
+        (["--max-new-tokens", "9"], ["--tokens=9"]),
+        (["--seed=1", "--out_dir=out"], ["out", "--seed=1"]),
+        (["--init_from=resume", "--out_dir", "out"], ["out"]),
+        (["--init_from=gpt2-xl"], ["--model=gpt2-xl"]),
+        (["--device=cpu", "--dtype=float32"], []),
+        (["mine", "--prompt", "--", "x"], ["mine", "--prompt", "--", "x"]),
+        (["--top_k=200", "--temperature=0.8"], ["--top_k=200", "--temperature=0.8"]),
+    ],
+)
+def test_the_flags_of_its_sample_script_are_put_into_our_words(
+    theirs: list[str], ours: list[str]
+) -> None:
+    assert translate_sample(["sample", *theirs]) == (["sample", *ours], [])
+
+
+def test_flags_of_its_sample_script_without_a_meaning_are_named() -> None:
+    flags = ["--compile=True", "--dtype", "bfloat16", "--init_from=gpt2", "--out_dir=out"]
+    found, notes = translate_sample(["sample", *flags])
+    assert found == ["sample", "--model=gpt2"]
+    assert [note.split(" has no meaning")[0] for note in notes] == [
+        "--compile=True", "--dtype=bfloat16", "--out_dir=out",
+    ]  # fmt: skip
+
+
+def test_its_sample_command_runs_as_it_stands(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["train", "--data", "text.txt", *RECIPE, "--out_dir=out-char"])
+    capsys.readouterr()
+    (folder / "prompt.txt").write_text("that is", encoding="utf-8")
+    flags = ["--out_dir=out-char", "--device=cpu", "--compile=False", "--num_samples=2"]
+    cli.main(["sample", *flags, "--max_new_tokens=5", "--start=FILE:prompt.txt", "--seed=1337"])
+    found = capsys.readouterr()
+    first, separator, second = re.split("(\n-+\n)", found.out)
+    assert separator == "\n---------------\n"
+    assert len(first) == len(second.rstrip("\n")) == len("that is") + 5
+    assert first.startswith("that is")
+    assert "--compile=False has no meaning here" in found.err
+
+
+def test_its_sample_script_has_no_device_but_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "sample", "--device=cuda:0")
+    assert "--device=cuda:0: there is no device here but the cpu" in message
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,59 @@ def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[
         (["--top-k", "0"], "top_k must be 1 or more, not 0"),
         (["--tokens", "-3"], "max_new_tokens must be zero or more, not -3"),
         (["--greedy", "--temperature", "0.5"], "--greedy"),
+        (["--top-p", "0"], "top_p must be above 0 and at most 1, not 0.0"),
+        (["--num-samples", "0"], "--num-samples must be 1 or more, not 0"),
+        (["--endless", "--num-samples", "2"], "--endless never ends its first text"),
+        (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
+        (["--prompt-file", "nowhere.txt"], "nowhere.txt is not one"),
+        (["--prompt-file", "."], "and . is not one"),
+        (["--prompt-file", "latin.txt"], "latin.txt is not UTF-8: byte 0xe9 at offset 4"),
     ],
 )
 def test_bad_sampling_rules_are_refused(
-    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
     train_tiny()
     capsys.readouterr()
     assert expected in error_of(capsys, "sample", *flags)
+
+
+def test_a_prompt_is_read_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "prompt.txt").write_bytes(b"\xef\xbb\xbfTo be,\r\nor not")
+    train_tiny()
+    capsys.readouterr()
+    cli.main(["sample", "--prompt-file", "prompt.txt", "--tokens", "3", "--seed", "1"])
+    from_file = capsys.readouterr().out
+    cli.main(["sample", "--prompt", "To be,\nor not", "--tokens", "3", "--seed", "1"])
+    assert capsys.readouterr().out == from_file
+    assert from_file.startswith("To be,\nor not")
+
+
+def test_several_samples_are_those_of_the_seeds_that_follow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny()
+    capsys.readouterr()
+    flags = ["--tokens", "20", "--top-p", "0.9"]
+    cli.main(["sample", *flags, "--num-samples", "3", "--seed", "4"])
+    together = capsys.readouterr().out
+    alone: list[str] = []
+    for seed in ("4", "5", "6"):
+        cli.main(["sample", *flags, "--seed", seed])
+        alone.append(capsys.readouterr().out)
+    assert together == "---------------\n".join(alone)
+    assert len(set(alone)) == 3
+
+
+def test_a_small_top_p_is_greedy(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny()
+    texts: list[str] = []
+    for flags in (["--greedy"], ["--top-p", "1e-6", "--temperature", "3"]):
+        capsys.readouterr()
+        cli.main(["sample", "--tokens", "40", *flags])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
 
 
 def test_without_a_run_sampling_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:

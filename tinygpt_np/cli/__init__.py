@@ -14,7 +14,7 @@ from tinygpt_np.cli.convert import Convert, run_convert
 from tinygpt_np.cli.doctor import Doctor, run_doctor
 from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
 from tinygpt_np.cli.lecture import Lecture, run_lecture
-from tinygpt_np.cli.nanogpt import translate
+from tinygpt_np.cli.nanogpt import translate_sample, translate_train
 from tinygpt_np.cli.prepare import Prepare, run_prepare
 from tinygpt_np.cli.sample import Sample, run_sample
 from tinygpt_np.cli.study import Study, run_study
@@ -46,10 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         notes: list[str] = []
         if argv[:1] == ["train"]:
-            argv, notes = translate(argv, train_defaults(argv))
+            argv, notes = translate_train(argv, train_defaults(argv))
+        elif argv[:1] == ["sample"]:
+            argv, notes = translate_sample(argv)
         job = parse(argv)
+        # Notes do not go to standard output, which is for the text that sample writes.
+        errors = Console(stderr=True, highlight=False, soft_wrap=True)
         for note in notes:
-            console.print(f"[bold]note[/bold]  {escape(note)}", soft_wrap=True)
+            errors.print(f"[bold]note[/bold]  {escape(note)}")
         RUN[type(job)](job, console)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,7 +1,8 @@
-"""`tinygpt sample`: a trained model writes."""
+"""`tinygpt sample`: write text with a trained model."""
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -11,6 +12,9 @@ from tinygpt_np import sample
 from tinygpt_np.cli.output import announced, write
 from tinygpt_np.tokenizers import CharTokenizer
 
+# What nanoGPT prints between two samples.
+SEPARATOR = "-" * 15
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -19,20 +23,28 @@ class Sample:
     run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
     """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """In place of a run: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or a folder of a GPT-2 checkpoint
-    as Hugging Face keeps it."""
+    """Instead of a run: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or the folder of a GPT-2
+    checkpoint in Hugging Face's format."""
     tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
-    """With --model: the files of its tokenizer, if they do not lie beside it."""
+    """With --model: the tokenizer's files, if they are not in the model's folder."""
     prompt: str = ""
-    """The text to go on from."""
+    """The text to continue."""
+    prompt_file: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Read the prompt from a UTF-8 text file."""
     tokens: int = 500
-    """How many tokens to write; most models here write characters, GPT-2 about four at once."""
+    """Number of tokens to write: characters for most models here, about four characters each for
+    GPT-2."""
+    num_samples: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Write N texts, with a line of dashes between them. With --seed S, their seeds are S, S + 1,
+    and so on."""
     endless: tyro.conf.FlagCreatePairsOff[bool] = False
     """Write until Ctrl-C."""
     temperature: float = 1.0
-    """Below 1 the likely gets likelier, above 1 the unlikely does; 0 is --greedy."""
+    """Below 1 favours likely tokens, above 1 unlikely ones; 0 is the same as --greedy."""
     top_k: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Draw from the K likeliest tokens only."""
+    """Draw only from the K likeliest tokens."""
+    top_p: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
+    """Draw only from the likeliest tokens whose probabilities sum to P, applied after --top-k."""
     greedy: tyro.conf.FlagCreatePairsOff[bool] = False
     """Always take the likeliest token."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -44,20 +56,38 @@ class Sample:
 
 
 def run_sample(job: Sample, console: Console) -> None:
-    if job.greedy and job.temperature not in (0, 1):
-        raise ValueError("--greedy takes the likeliest token, so --temperature has no say in it")
-    if job.run is not None and job.model is not None:
-        raise ValueError(f"a run, {job.run}, and --model {job.model}: give one of them")
-    # What is compiled is said on the other stream: this one is for the text.
+    """Print the prompt and the text that follows it, once for each sample."""
+    check(job)
+    prompt = job.prompt if job.prompt_file is None else sample.read_prompt(job.prompt_file)
+    # Compiler messages go to the other stream: this one is for the text.
     with announced(job.backend, Console(stderr=True, highlight=False)):
         model, tokenizer = sample.load_any(
             job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
         )
         sample.warm_up(model)
-    prompt = job.prompt
     if job.skip_unknown and isinstance(tokenizer, CharTokenizer):
         prompt = tokenizer.known(prompt)
     temperature = 0.0 if job.greedy else job.temperature
     tokens = None if job.endless else job.tokens
-    stream = sample.stream(model, tokenizer, prompt, tokens, temperature, job.top_k, job.seed)
-    write(itertools.chain([prompt], stream))
+    for number in range(job.num_samples):
+        seed = None if job.seed is None else job.seed + number
+        stream = sample.stream(
+            model, tokenizer, prompt, tokens, temperature, job.top_k, seed, job.top_p
+        )
+        if number > 0:
+            write([SEPARATOR])
+        write(itertools.chain([prompt], stream))
+
+
+def check(job: Sample) -> None:
+    """Raise ValueError for flags that contradict each other."""
+    if job.greedy and job.temperature not in (0, 1):
+        raise ValueError("--greedy always takes the likeliest token; leave out --temperature")
+    if job.run is not None and job.model is not None:
+        raise ValueError(f"a run, {job.run}, and --model {job.model}: give one of them")
+    if job.prompt and job.prompt_file is not None:
+        raise ValueError("--prompt and --prompt-file both give a prompt; leave out one of them")
+    if job.num_samples < 1:
+        raise ValueError(f"--num-samples must be 1 or more, not {job.num_samples}")
+    if job.endless and job.num_samples > 1:
+        raise ValueError("--endless never ends its first text; leave out --num-samples")
