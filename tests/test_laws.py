@@ -34,6 +34,7 @@ FLOORS = [
     {"ops"},
     {
         "config",
+        "texts",
         "tokenizers",
         "data",
         "dataset",

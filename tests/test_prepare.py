@@ -1,7 +1,9 @@
 """Texts to files of tokens: the same tokens as of the whole text, whole or not at all."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TEXT
 
-from tinygpt_np import dataset, prepare, tokenizers
+from tinygpt_np import dataset, prepare, texts, tokenizers
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.data import Corpus, DataError
@@ -28,7 +30,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "PIECE", 7)
+    monkeypatch.setattr(texts, "BLOCK", 7)
     monkeypatch.setattr(prepare, "LONGEST", 20)
 
 
@@ -123,6 +125,32 @@ def test_a_text_that_cannot_be_read_is_refused_and_nothing_is_left(
     with pytest.raises(DataError, match=expected):
         prepare.prepare([tmp_path / "a.txt"], "char", "", tmp_path / "out", nothing)
     assert {path.name for path in tmp_path.iterdir()} <= {"a.txt"}
+
+
+@pytest.mark.parametrize("change", [TEXT[:100], "", None], ids=["longer", "shorter", "gone"])
+def test_a_text_that_changes_between_the_two_readings_is_refused(
+    tmp_path: Path, change: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, choose = write(tmp_path / "a.txt", TEXT[:900]), prepare.choose
+
+    def choose_and_change(*arguments: Any) -> tokenizers.Tokenizer:
+        if change is None:
+            path.unlink()
+        else:
+            write(path, TEXT[: 900 + len(change)] if change else TEXT[:899])
+        return choose(*arguments)
+
+    monkeypatch.setattr(prepare, "choose", choose_and_change)
+    with pytest.raises(DataError, match=r"changed while it was read: it had 900 char|there is no"):
+        prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+    assert {name.name for name in tmp_path.iterdir()} <= {"a.txt"}
+
+
+def test_a_pipe_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DataError, match="is a pipe; expected a regular file"):
+        prepare.prepare([tmp_path / "fifo"], "char", "", tmp_path / "out", nothing)
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
 
 
 def test_a_folder_is_no_text(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from tinygpt_np.texts import DataError, read_text
 
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -17,10 +20,6 @@ TRAIN_SHARE = 0.9
 # Tokens a call of the model while evaluating. Fixed, so that the validation loss does not depend
 # on the batch size, not even in its last bit; small, so that evaluating takes little memory.
 EVAL_TOKENS = 2048
-
-
-class DataError(ValueError):
-    """A text cannot be had, or cannot be trained on."""
 
 
 @dataclass(frozen=True)
@@ -36,37 +35,18 @@ class Corpus:
 
 
 def load(source: str) -> Corpus:
-    """The corpus called `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path."""
+    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path."""
     if source == "shakespeare":
         return Corpus(source, read_text(embedded_file()))
     if source == "tinyshakespeare":
         return Corpus(source, read_text(tinyshakespeare_file()))
-    return Corpus(str(Path(source).resolve()), read_text(Path(source)))
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, with line ends as \\n and without a byte order mark."""
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; --data takes one text file")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    path = Path(source)
+    if not os.path.lexists(path):
         raise DataError(
-            f"there is no file {path}; --data takes shakespeare, tinyshakespeare, "
-            "or the path of a UTF-8 text"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        text = content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}; "
-            "convert it first, for example with iconv -t UTF-8"
-        ) from None
-    if not text:
-        raise DataError(f"{path} is empty; training needs text")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+            f"there is no file {path}; expected shakespeare, tinyshakespeare, or the path of a "
+            "UTF-8 text"
+        )
+    return Corpus(str(path.resolve()), read_text(path))
 
 
 def embedded_file() -> Path:

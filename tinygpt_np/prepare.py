@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np import checkpoint, data, texts, tokenizers
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.data import DataError
 from tinygpt_np.dataset import META, TOKEN, TRAIN, VAL
 from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
 
-# Characters read at once, and how many may go by without white space before a cut is made anyway.
-PIECE, LONGEST = 1 << 20, 1 << 22
+# Characters that may go by without white space before a cut is made anyway.
+LONGEST = 1 << 22
 # SentencePiece is trained on no more than so many characters.
 SAMPLE = 1 << 24
 
@@ -99,7 +99,10 @@ def choose(paths: Sequence[Path], kind: str, tokenizer_path: str, seen: set[str]
 def encode_into(
     folder: Path, paths: Sequence[Path], tokenizer: Tokenizer, characters: int, report: Report
 ) -> dict[str, int]:
-    """Writes train.bin and val.bin; how many tokens each has."""
+    """Write train.bin and val.bin, and return how many tokens each has.
+
+    Raises DataError if the texts have another number of characters than `survey` counted.
+    """
     cut, done = int(data.TRAIN_SHARE * characters), 0
     counts = {TRAIN: 0, VAL: 0}
     with (folder / TRAIN).open("wb") as train, (folder / VAL).open("wb") as val:
@@ -108,6 +111,11 @@ def encode_into(
             counts[name] += write(file, tokenizer.encode(piece))
             done += len(piece)
             report(done, characters)
+    if done != characters:
+        raise DataError(
+            f"{', '.join(map(str, paths))} changed while it was read: it had {characters:,} "
+            f"characters, and then {done:,}; nothing was written"
+        )
     return counts
 
 
@@ -116,11 +124,11 @@ def write(file: BinaryIO, tokens: np.ndarray) -> int:
     return len(tokens)
 
 
-def whole_words(texts: Iterator[str], cut: int) -> Iterator[str]:
+def whole_words(pieces: Iterator[str], cut: int) -> Iterator[str]:
     """The same text in pieces that end before white space, and one at `cut` characters."""
     rest, done = "", 0
-    for text in texts:
-        rest += text
+    for piece in pieces:
+        rest += piece
         while True:
             end = cut - done if done < cut <= done + len(rest) else last_gap(rest)
             if end == 0 and len(rest) >= LONGEST:
@@ -145,26 +153,9 @@ def last_gap(text: str) -> int:
 
 
 def pieces(paths: Sequence[Path]) -> Iterator[str]:
-    """The texts of all files, a piece after the other, with line ends as data.read_text has them.
-
-    Raises DataError for a file that is not there, or is not UTF-8.
-    """
+    """Yield the texts of all files, piece by piece. Raises DataError; see texts.pieces."""
     for path in paths:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; --data takes text files")
-        try:
-            with path.open(encoding="utf-8-sig") as file:
-                while piece := file.read(PIECE):
-                    yield piece
-        except FileNotFoundError:
-            raise DataError(f"there is no file {path}; --data takes UTF-8 texts") from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path} is not UTF-8 ({error.reason}); convert it first, for example with "
-                "iconv -t UTF-8"
-            ) from None
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        yield from texts.pieces(path)
 
 
 def paths_of(sources: Sequence[str]) -> list[Path]:

@@ -1,11 +1,13 @@
 """tinygpt prepare, as a person uses it."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from cli.running import error_of
-from tiny import TINY
+from tiny import COMMAND, TINY
 
 from tinygpt_np import cli, train
 
@@ -36,6 +38,36 @@ def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
     first, second = (train.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
     weights = "model.safetensors"
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prepare", "--tokenizer", "char", "--out", "x", "--data"),
+        ("train", *TINY, "--data"),
+        ("tokenize", "hii", "--data"),
+        ("tokenize", "--train", "sentencepiece", "--out", "x", "--data"),
+    ],
+    ids=["prepare", "train", "tokenize", "tokenize --train"],
+)
+@pytest.mark.parametrize("source", ["fifo", "/dev/stdin"])
+def test_a_pipe_is_refused_by_every_command_that_reads_a_text(
+    command: tuple[str, ...], source: str, folder: Path
+) -> None:
+    os.mkfifo("fifo")
+    found = subprocess.run(
+        [*COMMAND, *command, source], input="text", capture_output=True, text=True, timeout=60
+    )
+    assert found.returncode == 1
+    assert f"{source} is a pipe; expected a regular file: save the text first" in found.stderr
+    assert {path.name for path in folder.iterdir()} == {"fifo", "text.txt"}
+
+
+def test_a_regular_file_as_standard_input_is_read(folder: Path) -> None:
+    with (folder / "text.txt").open() as text:
+        flags = ("--tokenizer", "char", "--data", "/dev/stdin", "--out", "x")
+        subprocess.run([*COMMAND, "prepare", *flags], stdin=text, timeout=60, check=True)
+    assert (folder / "x" / "train.bin").stat().st_size == 2 * 1548
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""Reading texts from files: UTF-8 in regular files, and what to do about anything else."""
+
+import codecs
+import io
+import math
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+# Bytes of a file that are read at once.
+BLOCK = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
+# Peak memory while a text is read and encoded, in bytes for each byte of the file; measured with
+# characters as tokens (GPT-2's take 14).
+MEMORY_PER_BYTE = 17
+# First bytes of files that are not UTF-8 texts, what they are, and the command that converts them.
+# UTF-32 comes before UTF-16, whose mark is the beginning of its own.
+SIGNATURES = (
+    (b"\xff\xfe\0\0", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    (b"\x1f\x8b", "a gzip file", "gunzip -c"),
+    (b"PK\x03\x04", "a zip file", "unzip -p"),
+    (b"BZh", "a bzip2 file", "bunzip2 -c"),
+    (b"\xfd7zXZ\0", "an xz file", "xz -dc"),
+)
+
+
+class DataError(ValueError):
+    """A text cannot be read, or cannot be trained on."""
+
+
+def read_text(path: Path, keep_mark: bool = False) -> str:
+    """Return the whole text of a file, as `pieces` reads it.
+
+    Raises DataError also if the file is empty, or if training on it would not fit into memory.
+    """
+    size, has = file_size(path), memory()
+    if size * MEMORY_PER_BYTE > has:
+        raise DataError(
+            f"{path} has {size / 1e9:,.1f} GB; training on it as a text would take about "
+            f"{size * MEMORY_PER_BYTE / 1e9:,.0f} GB of memory, and there are {has / 1e9:,.1f} GB: "
+            "turn it into a folder of tokens with tinygpt prepare, which reads a text in small "
+            "pieces, and train on that folder"
+        )
+    text = "".join(pieces(path, keep_mark))
+    if not text:
+        raise DataError(f"{path} is empty; expected a text")
+    return text
+
+
+def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
+    """Yield the text of a UTF-8 file piece by piece, with line ends as \\n.
+
+    A byte order mark at the start is left out, unless keep_mark is true. Raises DataError, which
+    says what to do, for anything but a regular file and for any other encoding.
+    """
+    file_size(path)
+    # A character or a \r\n may be split between two blocks; the decoder keeps the first part.
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    begins, ascii_only, head = True, True, b""
+    try:
+        with path.open("rb") as file:
+            while True:
+                block = file.read(BLOCK)
+                head = head or block
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    offset = file.tell() - len(error.object) + error.start
+                    ascii_only = ascii_only and error.object[: error.start].isascii()
+                    raise not_utf8(path, head, offset, error, ascii_only) from None
+                if begins and has_zeros(head):
+                    raise DataError(
+                        f"{path} is not a text: every second byte is 0, as in UTF-16 without a "
+                        "byte order mark or in a file of tokens; "
+                        + advice(path, "iconv -f UTF-16LE -t UTF-8")
+                        + ", or give the folder of train.bin and val.bin"
+                    )
+                if begins and text:
+                    text = text if keep_mark else text.removeprefix(BYTE_ORDER_MARK)
+                    begins = False
+                ascii_only = ascii_only and text.isascii()
+                if text:
+                    yield text
+                if not block:
+                    return
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a regular file in bytes.
+
+    Raises DataError for anything else before it is opened: opening a FIFO waits for a writer, a
+    device may have no end, and a pipe can be read only once.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # A NUL character in the path.
+        raise DataError(f"{str(path)!r} is not a path: {error}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{path} is a folder; expected a file")
+    if not stat.S_ISREG(found.st_mode):
+        kind = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise DataError(
+            f"{path} is {kind.get(stat.S_IFMT(found.st_mode), 'a device')}; expected a regular "
+            "file: save the text first, for example with  cat > text.txt"
+        )
+    return found.st_size
+
+
+def memory() -> float:
+    """Return the memory of this machine in bytes; infinity if the system does not tell."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def not_utf8(
+    path: Path, head: bytes, offset: int, error: UnicodeDecodeError, ascii_before: bool
+) -> DataError:
+    """Return the error for a file that is not UTF-8: what it looks like and how to convert it.
+
+    head: the first bytes of the file. offset: of the first byte that cannot be decoded.
+    ascii_before: whether all the text before it is ASCII, which says nothing about the encoding.
+    """
+    byte = error.object[error.start]
+    place = f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}"
+    for signature, kind, command in SIGNATURES:
+        if head.startswith(signature):
+            return DataError(f"{place}; it looks like {kind}; {advice(path, command)}")
+    if not ascii_before or error.reason == "unexpected end of data":
+        what = "the file may be cut off" if "end of data" in error.reason else "it is damaged there"
+        return DataError(f"{place}; {what}; {advice(path, 'iconv -c -f UTF-8 -t UTF-8')}")
+    # Windows-1252 has quotation marks and dashes where Latin-1 has control characters.
+    encoding = "WINDOWS-1252" if byte < 0xA0 else "LATIN1"
+    return DataError(
+        f"{place}; if it is {encoding}: {advice(path, f'iconv -f {encoding} -t UTF-8')}"
+    )
+
+
+def advice(path: Path, command: str) -> str:
+    """Return a shell command that writes the text of a file as UTF-8 into another file."""
+    name = path.name.removesuffix(path.suffix)
+    source, target = shlex.quote(str(path)), shlex.quote(f"{name}-utf8.txt")
+    return f"convert it with  {command} {source} > {target}"
+
+
+def has_zeros(head: bytes) -> bool:
+    """Return whether every second byte is 0: ASCII in UTF-16, or small integers of 16 bits."""
+    return len(head) >= 8 and not (any(head[1::2]) and any(head[::2]))
