@@ -244,7 +244,7 @@ def test_a_finished_run_is_refused_and_left_as_it_is(
 ) -> None:
     before = contents(whole[0])
     with pytest.raises(
-        ValueError, match=f"whole has taken its 10 steps; a larger --max-iters than {max_iters}"
+        ValueError, match=r"whole has already taken 10 steps; .* give a --max-iters above 10"
     ):
         Trainer.resume(whole[0], replace(CONFIG, max_iters=max_iters), DATA)
     assert contents(whole[0]) == before
@@ -253,7 +253,7 @@ def test_a_finished_run_is_refused_and_left_as_it_is(
 def test_a_run_is_not_cut_shorter_than_it_is(tmp_path: Path) -> None:
     stop_after(tmp_path / "run", 7).save()
     before = contents(tmp_path / "run")
-    with pytest.raises(ValueError, match="run has taken its 7 steps"):
+    with pytest.raises(ValueError, match=r"run has already taken 7 steps; .* --max-iters above 7"):
         Trainer.resume(tmp_path / "run", replace(CONFIG, max_iters=5), DATA)
     assert contents(tmp_path / "run") == before
 
@@ -380,18 +380,3 @@ def test_the_time_left_is_the_pace_times_what_is_left(tmp_path: Path) -> None:
     trainer.evaluation_seconds = 10.0
     # Steps 6 to 9, and the evaluations at 8 and at the end.
     assert trainer.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
-
-
-def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
-    config = replace(CONFIG, max_iters=500, n_embd=24)
-    corpus = dataset.from_corpus(Corpus("odd", TEXT + "Q"))
-    found = " / ".join(train.warnings(Trainer.start(tmp_path / "run", config, corpus)))
-    assert "the text is read 17 times" in found
-    assert "more parameters" in found
-    assert "'Q'" in found
-
-
-def test_a_good_fit_gives_no_warning(tmp_path: Path) -> None:
-    config = replace(CONFIG, n_layer=1, n_embd=2, max_iters=10)
-    corpus = dataset.from_corpus(Corpus("long", TEXT * 5))
-    assert list(train.warnings(Trainer.start(tmp_path / "run", config, corpus))) == []

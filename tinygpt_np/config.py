@@ -91,7 +91,7 @@ class TrainConfig(Architecture):
     warmup_iters: int = 100
     """Steps of linear warm-up."""
     lr_decay_iters: int = 2000
-    """Step at which the cosine decay ends."""
+    """Step at which the cosine decay ends; on the command line, --max-iters alone sets it too."""
     weight_decay: float = 0.1
     """AdamW's decay, on matrices only."""
     beta1: float = 0.9

@@ -45,10 +45,12 @@ class Dataset:
     about: str
 
     def bits_per_character(self, loss: float) -> float:
-        """A validation loss, nats per token, in bits for each character that val has.
+        """Convert a validation loss from nats per token to bits per character.
 
         The first token is given, and the text that it stands for is not counted.
         """
+        if self.tokenizer.kind == "char":
+            return loss / math.log(2)
         characters = length(self.tokenizer, self.val) - length(self.tokenizer, self.val[:1])
         return loss * (len(self.val) - 1) / math.log(2) / characters
 

@@ -109,8 +109,8 @@ class Trainer:
             evaluated = trainer.val_loss is not None
             if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
                 raise ValueError(
-                    f"{run} has taken its {trainer.step} steps; "
-                    f"a larger --max-iters than {config.max_iters} goes on"
+                    f"{run} has already taken {trainer.step} steps; "
+                    f"to train further, give a --max-iters above {trainer.step}"
                 )
             metrics.keep_before(run, trainer.step)
             trainer.write_config()
@@ -339,21 +339,32 @@ def shape_kept(config: GPTConfig) -> dict[str, Any]:
 
 
 def warnings(trainer: Trainer) -> Iterator[str]:
-    """Where the data fits the model badly."""
+    """Yield what a user should know before training: data or a schedule that fits badly."""
     config, tokens = trainer.config, len(trainer.dataset.train)
     params = sum(param.size for param in trainer.model.params.values())
     passes = config.max_iters * config.tokens_per_step / tokens
     if passes > MANY_PASSES:
         yield (
-            f"the text is read {passes:.0f} times: the model may learn it by heart, "
-            "and the validation loss rise again"
+            f"the text is read {passes:.0f} times: the model may memorise it, "
+            "and the validation loss may rise again"
         )
     if params > tokens:
         what = "characters" if config.tokenizer == "char" else "tokens"
-        yield f"there are more parameters ({params:,}) than {what} to learn from"
+        yield f"there are more parameters ({params:,}) than training {what} ({tokens:,})"
+    decays = config.min_lr < config.learning_rate
+    if decays and config.max_iters < config.lr_decay_iters:
+        yield (
+            f"training ends at step {config.max_iters:,}, before the learning rate has decayed to "
+            f"min_lr at lr_decay_iters = {config.lr_decay_iters:,}"
+        )
+    if decays and config.max_iters > config.lr_decay_iters:
+        yield (
+            f"the learning rate has decayed to min_lr at lr_decay_iters = "
+            f"{config.lr_decay_iters:,} and stays there until step {config.max_iters:,}"
+        )
     unseen = trainer.dataset.unseen()
     if unseen:
-        yield f"characters that only the validation split has, and training never shows: {unseen!r}"
+        yield f"characters that occur only in the validation split, never in training: {unseen!r}"
 
 
 def check_memory(config: GPTConfig, run: TrainConfig) -> None:

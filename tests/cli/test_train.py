@@ -1,5 +1,6 @@
 """tinygpt train, as a person uses it."""
 
+import itertools
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import pytest
 from cli.running import error_of, start, train_tiny
 from tiny import TEXT, TINY, TINY_FIELDS
 
-from tinygpt_np import checkpoint, cli, config, metrics, train
+from tinygpt_np import checkpoint, cli, config, dataset, metrics, train
 
 
 def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,7 +24,7 @@ def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixtu
         r"20 steps of 16 tokens: 0\.2 passes",
         r"about ln 18 = 2\.89",
         r"step 10 .*loss \d\.\d+  val \d\.\d+  [\d,]+ tokens/s  0:00:\d\d left",
-        r"validation  \d\.\d{4} nats per character, over the whole split",
+        r"validation  \d\.\d{4} nats per character, \d\.\d{4} bits per character, over the whole",
         r"written     runs/cpu/ with config.json, metrics.jsonl, loss.svg, checkpoints/",
         r"tinygpt sample runs/cpu --endless",
     ):
@@ -38,10 +39,12 @@ def test_the_end_says_whether_the_loss_was_to_be_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     losses = (measured - 0.1, measured, measured + 0.1)
-    monkeypatch.setitem(config.PRESETS, "tiny", config.TrainConfig(**TINY_FIELDS))
+    monkeypatch.setitem(
+        config.PRESETS, "tiny", config.TrainConfig(**TINY_FIELDS, lr_decay_iters=20)
+    )
     monkeypatch.setattr(config, "MEASURED", {("tiny", str(Path("text.txt").resolve())): losses})
     train_tiny()
-    assert f"{verdict} the band expected here" in capsys.readouterr().out
+    assert f"{verdict} the expected band" in capsys.readouterr().out
 
 
 def test_the_end_shows_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +58,7 @@ def test_a_bad_fit_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     (folder / "text.txt").write_text(TEXT + "Q", encoding="utf-8")
     train_tiny()
     assert re.search(
-        r"note +characters that only the validation split has.*'Q'", capsys.readouterr().out
+        r"note +characters that occur only in the validation split.*'Q'", capsys.readouterr().out
     )
 
 
@@ -86,12 +89,83 @@ def test_flags_override_the_preset(folder: Path) -> None:
     assert (found.max_iters, found.n_layer, found.n_embd) == (1, 1, 32)
 
 
-def test_resuming_needs_no_other_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_needs_no_other_flag_and_says_how_many_steps_are_left(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train_tiny()
     capsys.readouterr()
     cli.main(["train", "--resume", "cpu", "--max-iters", "25"])
-    assert re.search(r"resumed +at step 20", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert re.search(r"resumed +at step 20 *\n", out)
+    assert re.search(r"training +5 more steps of 16 tokens, to step 25: 0\.3 passes .* in all", out)
     assert metrics.read(folder / "runs" / "cpu")[-1].step == 25
+
+
+def test_a_run_that_lacks_only_its_last_evaluation_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = dataset.load(config.TrainConfig(data="text.txt"))
+    trainer = train.Trainer.start(
+        folder / "runs" / "mine", config.TrainConfig(data="text.txt", **TINY_FIELDS), found
+    )
+    for _ in itertools.islice(trainer, 20):
+        pass
+    trainer.save()
+    trainer.lock.release()
+    cli.main(["train", "--resume", "mine"])
+    assert re.search(r"training +no steps left, only the last evaluation", capsys.readouterr().out)
+
+
+def decay(run: str) -> tuple[int, int]:
+    found = train.read_config(Path("runs") / run)
+    return found.max_iters, found.lr_decay_iters
+
+
+def test_max_iters_alone_moves_the_end_of_the_decay(capsys: pytest.CaptureFixture[str]) -> None:
+    # A preset with an end of decay of its own, and the defaults; each in either spelling.
+    cli.main(["train", "--preset", "smoke", "--data", "text.txt", "--max-iters", "3"])
+    assert decay("smoke") == (3, 3)
+    train_tiny("--name", "other", "--max_iters=4")
+    assert decay("other") == (4, 4)
+    assert "lr_decay_iters" not in capsys.readouterr().out
+
+
+def test_an_end_of_the_decay_that_is_given_is_kept_with_a_note(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny("--name", "mine", "--max-iters", "4", "--lr_decay_iters=2000")
+    assert decay("mine") == (4, 2000)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "note training ends at step 4, before the learning rate has decayed" in out
+
+
+def test_a_resumed_run_keeps_its_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    train_tiny("--name", "mine")
+    capsys.readouterr()
+    cli.main(["train", "--resume", "mine", "--max-iters", "25"])
+    assert decay("mine") == (25, 20)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "decayed to min_lr at lr_decay_iters = 20 and stays there until step 25" in out
+
+
+def test_max_iters_that_is_no_number_is_refused_by_its_own_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for value in ("many", "-5"):
+        with pytest.raises(SystemExit):
+            cli.main(["train", "--data", "text.txt", f"--max-iters={value}"])
+        message = capsys.readouterr().err
+        assert re.search("max.iters", message)
+        assert "decay" not in message
+
+
+def test_help_shows_the_end_of_the_decay_that_goes_with_max_iters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--max-iters", "77", "--help"])
+    text = capsys.readouterr().out
+    assert "(default: 77)" in " ".join(text[text.index("--lr-decay-iters") :].split())[:200]
 
 
 def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,7 +178,9 @@ def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[s
 def test_resuming_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     train_tiny()
     capsys.readouterr()
-    assert "runs/cpu has taken its 20 steps" in error_of(capsys, "train", "--resume", "cpu")
+    assert "runs/cpu has already taken 20 steps; to train further" in error_of(
+        capsys, "train", "--resume", "cpu"
+    )
 
 
 def test_resuming_on_another_text_is_refused(

@@ -1,5 +1,6 @@
 """tinygpt train from a model, and --eval-only."""
 
+import math
 import re
 from pathlib import Path
 
@@ -94,11 +95,29 @@ def test_eval_only_says_both_losses_and_writes_nothing(
         )  # fmt: skip
         assert loss_in(out, split) == pytest.approx(total / (len(ids) - 1), abs=1e-4)
     assert not (folder / "runs").exists()
+    assert re.search(r"from +gpt *\nevaluation +nothing is trained or written *\n", out)
+    assert "steps" not in out
+    assert "first loss" not in out
+    assert re.search(r"block 8 *\n", out)  # Without the memory that training would take.
+
+
+def test_a_character_models_loss_is_also_given_in_bits(
+    folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt"]
+    for more in (["--eval-only"], []):
+        out = " ".join(said(capsys, "train", *flags, *more).split())
+        found = re.search(r"validation (\S+) nats per character, (\S+) bits per character", out)
+        assert found, out
+        assert float(found[2]) == pytest.approx(float(found[1]) / math.log(2), abs=2e-4)
 
 
 def test_eval_only_of_a_run_says_its_loss(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_tiny()
     val_loss = loss_in(capsys.readouterr().out, "validation")
+    out = said(capsys, "train", "--resume", "cpu", "--eval-only")
+    assert re.search(r"from +runs/cpu, at step 20 *\n", out)
+    assert "steps" not in out
     files = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
     assert (
         loss_in(said(capsys, "train", "--resume", "cpu", "--eval-only"), "validation") == val_loss

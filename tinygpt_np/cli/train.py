@@ -52,10 +52,11 @@ class Which:
     name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
     resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
-    """Continue this run (a path, or a name under runs/) with its own settings.
-    --max-iters may be raised, --data may say where the same data lies now, --threads is free."""
+    """Continue this run (a path, or a name under runs/) with its own settings and learning-rate
+    schedule. --max-iters may be raised, --data may say where the same data is now, --threads is
+    free."""
     eval_only: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Only say the loss, of a model (--init-from) or of a run (--resume); nothing is written."""
+    """Only print the loss of a model (--init-from) or of a run (--resume); nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +65,11 @@ class Train(TrainConfig, Which):
 
 
 def train_defaults(argv: list[str]) -> Train:
-    """The defaults of `tinygpt train`: those of --preset, or of the run that --resume names.
+    """Return the defaults of `tinygpt train`: those of --preset, or of the run to --resume.
 
     They must be known before the flags are read, so that --help shows them and flags override them.
+    A new run whose --max-iters is given decays its learning rate until then, unless
+    --lr-decay-iters says otherwise; a resumed one keeps the schedule that it was started with.
     """
     if argv[:1] != ["train"]:
         return Train()
@@ -75,14 +78,17 @@ def train_defaults(argv: list[str]) -> Train:
         return Train(**asdict(train.read_config(sample.find_run(resume))))
     if preset not in PRESETS:  # None, or a word that the parser is going to refuse.
         preset = "cpu"
-    return Train(**asdict(PRESETS[preset]), preset=cast(Any, preset))
+    settings = asdict(PRESETS[preset])
+    with contextlib.suppress(TypeError, ValueError):  # Not given, or refused by the parser later.
+        settings["lr_decay_iters"] = max(int(cast(Any, value_of(argv, "max_iters"))), 0)
+    return Train(**settings, preset=cast(Any, preset))
 
 
 def run_train(job: Train, console: Console) -> None:
     config = TrainConfig(**{f.name: getattr(job, f.name) for f in fields(TrainConfig)})
     with announced(config.backend, console):
         trainer = start(job, config) if job.resume is None else resume(job.resume, job, config)
-        print_facts(console, introduction(trainer))
+        print_facts(console, to_evaluate(trainer) if job.eval_only else introduction(trainer))
         trainer.warm_up()
     if job.eval_only:
         print_facts(console, evaluation(trainer))
@@ -94,7 +100,7 @@ def run_train(job: Train, console: Console) -> None:
             trainer.save()
             metrics.draw_losses(trainer.run)
     if val_loss is None:
-        console.print(f"stopped before step {trainer.step}, and saved; go on with")
+        console.print(f"stopped before step {trainer.step} and saved; continue with")
         console.print(f"  tinygpt train --resume {escape(str(trainer.run))}", soft_wrap=True)
         sys.exit(130)
     print_facts(console, conclusion(trainer, val_loss))
@@ -103,7 +109,7 @@ def run_train(job: Train, console: Console) -> None:
     console.rule()
     files = ", ".join((train.CONFIG, metrics.METRICS, metrics.PICTURE, f"{train.CHECKPOINTS}/"))
     written = ("written", f"{trainer.run}/ with {files}")
-    print_facts(console, [written, ("go on", f"tinygpt sample {trainer.run} --endless")])
+    print_facts(console, [written, ("next", f"tinygpt sample {trainer.run} --endless")])
 
 
 def start(job: Train, config: TrainConfig) -> Trainer:
@@ -138,7 +144,7 @@ def free_run(preset: str) -> Path:
 def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
     run = sample.find_run(name)
     if job.name is not None or job.preset != "cpu":
-        raise ValueError(f"--resume goes on in {run}; leave out --name and --preset")
+        raise ValueError(f"--resume continues {run}; leave out --name and --preset")
     go_on = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
     saved = checkpoint.steps_in(run / train.CHECKPOINTS)
     if not saved:
@@ -147,29 +153,56 @@ def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
 
 
 def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
-    """What is about to happen, in numbers that can be checked against what then comes."""
+    """Yield what training is about to do, in numbers that can be compared with what follows."""
     config, model = trainer.config, trainer.model
-    params = sum(p.size for p in model.params.values())
     memory = engine.memory_estimate(model.config, config)
     passes = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
-    yield "model", f"{params:,} parameters, {shape_of(config)}; about {memory / 1e6:.0f} MB"
-    yield (
-        "training",
-        f"{config.max_iters:,} steps of {config.tokens_per_step:,} tokens: "
-        f"{passes:.1f} passes over the text",
-    )
-    if trainer.step > 0:
-        yield "resumed", f"at step {trainer.step:,}"
-    elif config.init_from != "scratch":
-        yield "from", config.init_from
+    yield "model", f"{model_in_words(trainer)}; about {memory / 1e6:.0f} MB"
+    per_step = f"{config.tokens_per_step:,} tokens"
+    if trainer.step == 0:
+        steps = f"{config.max_iters:,} steps of {per_step}: {passes:.1f} passes over the text"
+        yield "training", steps
     else:
+        left = config.max_iters - trainer.step
+        steps = f"{left:,} more steps of {per_step}, to step {config.max_iters:,}"
+        yield "resumed", f"at step {trainer.step:,}"
+        yield (
+            "training",
+            f"{steps}: {passes:.1f} passes over the text in all"
+            if left
+            else "no steps left, only the last evaluation",
+        )
+    if config.init_from != "scratch":
+        yield "from", config.init_from
+    elif trainer.step == 0:
         yield (
             "first loss",
-            f"about ln {model.vocab_size} = {math.log(model.vocab_size):.2f}, as for a blind guess",
+            f"about ln {model.vocab_size} = {math.log(model.vocab_size):.2f}, "
+            "that of a uniform guess",
         )
     for warning in train.warnings(trainer):
         yield "note", warning
+
+
+def to_evaluate(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """Yield what --eval-only is about to evaluate."""
+    if trainer.step > 0:
+        weights = f"{trainer.run}, at step {trainer.step:,}"
+    elif trainer.config.init_from != "scratch":
+        weights = trainer.config.init_from
+    else:
+        weights = "scratch: new random weights, not trained"
+    yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
+    yield "model", model_in_words(trainer)
+    yield "from", weights
+    yield "evaluation", "nothing is trained or written"
+
+
+def model_in_words(trainer: Trainer) -> str:
+    """Return the size and shape of a model."""
+    params = sum(param.size for param in trainer.model.params.values())
+    return f"{params:,} parameters, {shape_of(trainer.config)}"
 
 
 def shape_of(config: TrainConfig) -> str:
@@ -180,7 +213,7 @@ def shape_of(config: TrainConfig) -> str:
 
 
 def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
-    """The validation loss, beside what this preset gave on this corpus when it was measured."""
+    """Yield the validation loss, and whether it is what this preset gave when it was measured."""
     yield "validation", f"{in_words(trainer, loss)}, over the whole split"
     config = trainer.config
     if trainer.dataset.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
@@ -188,26 +221,31 @@ def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
     band = expected_band(config)
     if band is not None:
         verdict = "within" if band[0] <= loss <= band[1] else "outside"
-        yield "", f"{verdict} the band expected here, {band[0]:.3f} to {band[1]:.3f}"
+        yield "", f"{verdict} the expected band, {band[0]:.3f} to {band[1]:.3f}"
 
 
 def evaluation(trainer: Trainer) -> Iterator[tuple[str, str]]:
-    """The loss on both splits; of training's as many tokens as validation has, its first ones."""
+    """Yield the loss on both splits, of training on as many tokens as validation has."""
     val = trainer.dataset.val
     first = trainer.dataset.train[: len(val)]
     yield "validation", f"{in_words(trainer, trainer.evaluate())}, over the whole split"
     yield (
         "training",
-        f"{trainer.evaluate(first):.4f} nats, over the first {len(first):,} tokens of its split",
+        f"{in_nats(trainer, trainer.evaluate(first))}, over the first {len(first):,} tokens of the "
+        "training split",
     )
 
 
 def in_words(trainer: Trainer, loss: float) -> str:
-    """A validation loss, such that tokenizers can be compared."""
-    if trainer.config.tokenizer == "char":
-        return f"{loss:.4f} nats per character"
+    """Return a validation loss in two units; bits per character compare between tokenizers."""
     bits = trainer.dataset.bits_per_character(loss)
-    return f"{loss:.4f} nats per token, {bits:.4f} bits per character"
+    return f"{in_nats(trainer, loss)}, {bits:.4f} bits per character"
+
+
+def in_nats(trainer: Trainer, loss: float) -> str:
+    """Return a loss in nats per character or per token."""
+    token = "character" if trainer.config.tokenizer == "char" else "token"
+    return f"{loss:.4f} nats per {token}"
 
 
 def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
@@ -260,7 +298,9 @@ def interrupts() -> Generator[Callable[[], bool]]:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
-        print("\nfinishing this step and saving; Ctrl-C again stops at once", file=sys.stderr)
+        print(
+            "\nfinishing this step and saving; press Ctrl-C again to stop at once", file=sys.stderr
+        )
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
