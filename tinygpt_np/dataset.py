@@ -10,13 +10,14 @@ the lower byte first. They are mapped into memory, not read: a corpus may be lar
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np import checkpoint, data, texts, tokenizers
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.data import Corpus, DataError
 from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
@@ -25,6 +26,12 @@ TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
 # What nanoGPT's shakespeare_char keeps beside its tokens.
 TEXT = "input.txt"
 TOKEN = np.dtype("<u2")
+# Tokens that are read at once where a whole file is checked.
+PART = 1 << 20
+# llm.c writes the same tokens after a header, which begins with this number.
+LLMC_MAGIC, LLMC_HEADER = (20240520).to_bytes(4, "little"), 1024
+# No vocabulary has as many tokens; in a file of uint16, four bytes are more almost everywhere.
+HIGHEST = 1 << 20
 # Of a folder of tokens, what is hashed: its sizes, and so many bytes at each end of each file.
 ENDS = 1 << 20
 
@@ -95,9 +102,15 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
 
 
 def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) -> Dataset:
-    """A folder of train.bin and val.bin, with meta.json or without."""
+    """Return the tokens of a folder with train.bin and val.bin, with or without meta.json.
+
+    tokenizer: the one of a model that is trained on. Raises DataError, naming the file, unless all
+    tokens are in the vocabulary and the files are what meta.json says.
+    """
     train, val = (mapped(folder / name) for name in (TRAIN, VAL))
     theirs = tokenizer_of(folder, config, train, val)
+    for name in (TRAIN, VAL):
+        check_tokens(folder / name, theirs)
     if tokenizer is not None and (tokenizer.kind, tokenizer.vocab_size) != (
         theirs.kind,
         theirs.vocab_size,
@@ -115,7 +128,7 @@ def describe(tokenizer: Tokenizer) -> str:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """The tokens of a file, (M,) uint16, mapped into memory."""
+    """Return the tokens of a file, (M,) uint16, mapped into memory."""
     if not path.is_file():
         raise DataError(
             f"there is no file {path}; a folder given to --data holds {TRAIN} and {VAL}, "
@@ -126,41 +139,121 @@ def mapped(path: Path) -> np.ndarray:
         raise DataError(
             f"{path} should hold tokens of {TOKEN.itemsize} bytes each, but has {size:,} bytes"
         )
+    with path.open("rb") as file:
+        if file.read(len(LLMC_MAGIC)) == LLMC_MAGIC:
+            raise DataError(
+                f"{path} has the header of llm.c, of {LLMC_HEADER:,} bytes; "
+                + rewrite(path, "<u2", LLMC_HEADER)
+            )
     return np.memmap(path, TOKEN, mode="r")
+
+
+def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
+    """Raise DataError unless all tokens of a file are in the vocabulary."""
+    position = 0
+    for part in parts(path, TOKEN):
+        if part.max() >= tokenizer.vocab_size:
+            first = int(np.argmax(part >= tokenizer.vocab_size))
+            raise DataError(
+                f"{path} has the token {part[first]} at position {position + first:,}, but the "
+                f"vocabulary of tokenizer {tokenizer.kind} has {tokenizer.vocab_size:,} tokens; "
+                f"{appearance(path, tokenizer.vocab_size)}"
+            )
+        position += len(part)
+
+
+def check_meta(
+    folder: Path, meta: dict[str, Any], tokenizer: Tokenizer, counts: dict[str, int]
+) -> None:
+    """Raise DataError unless a folder holds what its meta.json says. counts: tokens in each file.
+
+    Entries that meta.json lacks are not compared.
+    """
+    for name, value in (("dtype", "uint16"), ("vocab_size", tokenizer.vocab_size)):
+        if meta.get(name, value) != value:
+            raise DataError(f"{folder / META} should say {name} {value!r}, but says {meta[name]!r}")
+    for file, count in counts.items():
+        said = meta.get(f"{Path(file).stem}_tokens", count)
+        if said != count:
+            looks = appearance(folder / file, tokenizer.vocab_size)
+            raise DataError(f"{folder / file} has {count} tokens, but {META} says {said}; {looks}")
+
+
+def appearance(path: Path, vocab_size: int) -> str:
+    """Return what a file of tokens looks like, if not like little-endian uint16, and what to do."""
+    if below(path, "<u4", HIGHEST):
+        return f"it looks like uint32; {rewrite(path, '<u4')}"
+    if below(path, ">u2", vocab_size):
+        return f"it looks like big-endian uint16; {rewrite(path, '>u2')}"
+    return "it is damaged, or of another tokenizer"
+
+
+def below(path: Path, dtype: str, limit: int) -> bool:
+    """Return whether a file holds whole numbers of this dtype, all of them below a limit."""
+    whole = path.stat().st_size % np.dtype(dtype).itemsize == 0
+    return whole and all(part.max() < limit for part in parts(path, dtype))
+
+
+def rewrite(path: Path, dtype: str, offset: int = 0) -> str:
+    """Return advice on rewriting a file of tokens as little-endian uint16."""
+    new = f"{path.stem}-uint16.bin"
+    return (
+        "rewrite it with NumPy:  "
+        f"np.fromfile({str(path)!r}, {dtype!r}, offset={offset}).astype('<u2').tofile({new!r})"
+    )
+
+
+def parts(path: Path, dtype: Any) -> Iterator[np.ndarray]:
+    """Yield the numbers in a file, part by part, so that memory does not grow with it."""
+    with path.open("rb") as file:
+        while len(part := np.fromfile(file, dtype, PART)):
+            yield part
 
 
 def tokenizer_of(
     folder: Path, config: TrainConfig, train: np.ndarray, val: np.ndarray
 ) -> Tokenizer:
-    """What the tokens in a folder are of: as meta.json says, or as the configuration does."""
+    """Return the tokenizer of a folder's tokens, as meta.json, --tokenizer or input.txt tells it.
+
+    Raises DataError unless the tokens are what these say they are.
+    """
     asked = config.tokenizer
     if (folder / META).exists():
-        kind: Any = checkpoint.read_json(folder / META).get("tokenizer")
-        found = tokenizers.load(folder)
+        meta, found = checkpoint.read_json(folder / META), tokenizers.load(folder)
+        kind: Any = meta.get("tokenizer")
         if kind != found.kind or asked not in ("char", found.kind):
             raise DataError(
-                f"the tokens in {folder} are of tokenizer {kind}, beside them lie the files of "
+                f"the tokens in {folder} are of tokenizer {kind}, its tokenizer files are of "
                 f"{found.kind}, and --tokenizer is {asked}; all three must be the same"
             )
+        check_meta(folder, meta, found, {TRAIN: len(train), VAL: len(val)})
         return found
     if asked == "gpt2" or config.tokenizer_path:
-        return tokenizers.make(asked, config.tokenizer_path, "")
+        found = tokenizers.make(asked, config.tokenizer_path, "")
+        for path in (folder / TRAIN, folder / VAL):
+            # Small numbers of 32 bits are a valid uint16 file, in which every second token is 0.
+            if below(path, "<u4", found.vocab_size):
+                looks = appearance(path, found.vocab_size)
+                raise DataError(f"{path} should hold uint16, but {looks}")
+        return found
     if not (folder / TEXT).exists():
         raise DataError(
-            f"{folder} has no {META} that says what its tokens are: add --tokenizer gpt2, or make "
-            "the folder with tinygpt prepare"
+            f"{folder} has no {META} that says what its tokens are: add --tokenizer gpt2, or put "
+            f"the {TEXT} of nanoGPT's characters into it (a meta.pkl is a pickle, which is never "
+            "read), or make the folder with tinygpt prepare"
         )
-    # nanoGPT's character-level folders: their vocabulary is a pickle, and is not read.
-    text = data.read_text(folder / TEXT)
-    found = CharTokenizer.from_text(text)
-    first = min(len(train), 1000)
-    same = len(train) + len(val) == len(text)
-    if not same or (found.encode(text[:first]) != train[:first]).any():
-        raise DataError(
-            f"the tokens in {folder} are not the characters of {TEXT} beside them; "
-            "make the folder anew with tinygpt prepare"
-        )
-    return found
+    # nanoGPT's folders of characters. It keeps a byte order mark as a character.
+    text = texts.read_text(folder / TEXT, keep_mark=True)
+    for characters in (text, text.removeprefix(texts.BYTE_ORDER_MARK)):
+        found = CharTokenizer.from_text(characters)
+        first, rest = np.split(found.encode(characters), [len(train)])
+        if np.array_equal(first, train) and np.array_equal(rest, val):
+            return found
+    wrong = folder / (VAL if np.array_equal(first, train) else TRAIN)
+    raise DataError(
+        f"{wrong} does not hold the characters of the {TEXT} in its folder; "
+        f"{appearance(wrong, found.vocab_size)}"
+    )
 
 
 def fingerprint(folder: Path) -> str:
