@@ -49,13 +49,22 @@ pickle_of: Callable[[Any], bytes] = cast(Any, serialize).dumps
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compiles a function on its first call, without the GIL, and keeps it on disk."""
-    return kept(njit(nogil=True, fastmath=FASTMATH, error_model="numpy")(function), function)
+    """Compile a function on its first call, without the GIL, and keep it on disk.
+
+    Sums may be regrouped, and how they are depends on the code around them. A kernel that another
+    calls is therefore always inlined: a copy that is called by name would be one of several with
+    the same name, and which of them the linker takes depends on what was loaded first.
+    """
+    options = {"nogil": True, "fastmath": FASTMATH, "forceinline": True}
+    return kept(njit(**options, error_model="numpy")(function), function)
 
 
 def exact(function: Callable[..., Any]) -> Any:
-    """Like kernel, but every operation is done as written: for sums that must not be regrouped."""
-    # Said, for a callee that says nothing takes over what its caller may regroup.
+    """Like kernel, but every operation is done as written, so that all copies give the same bits.
+
+    Use it for sums that must not be regrouped, and for a function too large to be always inlined.
+    """
+    # Without fastmath=False a callee takes over the fastmath flags of its caller.
     return kept(njit(nogil=True, fastmath=False, error_model="numpy")(function), function)
 
 

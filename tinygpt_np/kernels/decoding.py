@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiling import kernel
+from tinygpt_np.compiling import exact
 from tinygpt_np.kernels import few_rows, gelu, gelu_exact, layer_norm
 from tinygpt_np.kernels.attention import attend, make_tiles
 from tinygpt_np.kernels.barrier import wait_for_all
@@ -61,7 +61,7 @@ def make_buffers(arena: Arena, rows: int, width: int, capacity: int) -> tuple[np
     return x, mid, normed, q, kv, hidden, activated, mean, rstd, tiles, make_room(arena)
 
 
-@kernel
+@exact
 def read_texts(
     tokens: Any, start: Any, tables: Any, weights: Any, final: Any, exact: Any, cache: Any,
     first: Any, logits: Any, buffers: Any,
@@ -91,7 +91,7 @@ def read_texts(
             score(final, logits[low:high], buffers)
 
 
-@kernel
+@exact
 def score(final: Any, logits: Any, buffers: Any) -> None:
     """The first rows of x -> logits (B, V).
 
@@ -112,7 +112,7 @@ def score(final: Any, logits: Any, buffers: Any) -> None:
         )  # fmt: skip
 
 
-@kernel
+@exact
 def multiply(a: Any, b: Any, stride: Any, form: Any, start: Any, c: Any, room: Any) -> None:
     """c (M, N) = start + a (M, K) · b, as matmul.matmul; b is an address, its stride in bytes.
 
@@ -136,7 +136,7 @@ def multiply(a: Any, b: Any, stride: Any, form: Any, start: Any, c: Any, room: A
     )  # fmt: skip
 
 
-@kernel
+@exact
 def embed(tokens: Any, start: Any, tables: Any, buffers: Any) -> None:
     """Writes wte[token] + wpe[place] to the first rows of x, text by text. tokens (B, n)."""
     wte, wpe = tables
@@ -149,7 +149,7 @@ def embed(tokens: Any, start: Any, tables: Any, buffers: Any) -> None:
                 x[n, c] = wte[v, c] + wpe[t, c]
 
 
-@kernel
+@exact
 def read_keys(
     texts: Any, count: Any, start: Any, capacity: Any, weights: Any, layer: Any, cache: Any,
     first: Any, buffers: Any,
@@ -171,7 +171,7 @@ def read_keys(
         keep(latest, start, capacity, keys, values, 0, keys.shape[0])
 
 
-@kernel
+@exact
 def read_on(
     texts: Any, count: Any, start: Any, wanted: Any, capacity: Any, weights: Any, layer: Any,
     exact: Any, cache: Any, first: Any, buffers: Any,
@@ -215,7 +215,7 @@ def read_on(
     multiply(activated[:rows], at[4], strides[4], form, x[:rows], x[:rows], room)
 
 
-@kernel
+@exact
 def read_few(
     thread: Any, threads: Any, counter: Any, tokens: Any, start: Any, tables: Any, weights: Any,
     final: Any, exact: Any, cache: Any, logits: Any, shared: Any, own: Any,
@@ -285,7 +285,7 @@ def read_few(
     )  # fmt: skip
 
 
-@kernel
+@exact
 def share(total: Any, thread: Any, threads: Any) -> Any:
     """From where to where a thread's columns go: whole UNITs, however compilers unroll them."""
     units = (total + UNIT - 1) // UNIT
@@ -293,7 +293,7 @@ def share(total: Any, thread: Any, threads: Any) -> Any:
     return min(first, total), min(end, total)
 
 
-@kernel
+@exact
 def columns_of(a: Any, b: Any, stride: Any, start: Any, c: Any, left: Any, right: Any) -> None:
     """Columns left to right of c (M, N) = start + a·b; start is c itself or a bias (1, N)."""
     rows, depth, columns = a.shape[0], a.shape[1], c.shape[1]
@@ -307,7 +307,7 @@ def columns_of(a: Any, b: Any, stride: Any, start: Any, c: Any, left: Any, right
     )  # fmt: skip
 
 
-@kernel
+@exact
 def add_columns(x: Any, bias: Any, y: Any, left: Any, right: Any) -> None:
     """Columns left to right of y (M, N) = x + bias (N,)."""
     for row in range(x.shape[0]):
@@ -315,7 +315,7 @@ def add_columns(x: Any, bias: Any, y: Any, left: Any, right: Any) -> None:
             y[row, column] = x[row, column] + bias[column]
 
 
-@kernel
+@exact
 def gather_last(texts: Any, count: Any, x: Any) -> None:
     """Moves the last of every `count` rows of x to its beginning."""
     for text in range(texts):
@@ -323,7 +323,7 @@ def gather_last(texts: Any, count: Any, x: Any) -> None:
             x[text, c] = x[(text + 1) * count - 1, c]
 
 
-@kernel
+@exact
 def keep(kv: Any, start: Any, capacity: Any, keys: Any, values: Any, first: Any, end: Any) -> None:
     """Puts kv (n, 2C), of the places from start on, into one text's keys and values (H, ·).
 
