@@ -44,8 +44,10 @@ def names_in(node: ast.AST) -> set[str]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports, wherever in it."""
+    """The modules that a file imports, wherever in it; or that it names in a string, to import."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and re.fullmatch(r"tinygpt_np(\.\w+)+", str(node.value)):
+            yield str(node.value)
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

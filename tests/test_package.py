@@ -2,14 +2,33 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
 
 import tinygpt_np as tg
 
 
-def test_importing_it_brings_neither_pictures_nor_terminal_nor_compiler() -> None:
-    heavy = ("matplotlib", "rich", "numba", "tyro", "pooch")
-    code = f"import sys, tinygpt_np; print([m for m in {heavy} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_importing_it_imports_nothing_that_takes_long() -> None:
+    code = "import sys, tinygpt_np; print(*(m for m in sys.modules if m.startswith('tinygpt_np.')))"
+    out = subprocess.run(
+        [sys.executable, "-c", code + "; print('numpy' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert out.stdout == "\nFalse\n"
+
+
+def test_a_model_is_had_without_pictures_terminal_or_compiler() -> None:
+    heavy = ("matplotlib", "rich", "numba", "pooch", "jinja2", "tinygpt_np.gradcheck")
+    code = (
+        f"import sys, tinygpt_np; tinygpt_np.GPT; print([m for m in {heavy} if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert out.stdout.strip() == "[]"
 
 
@@ -21,4 +40,27 @@ def test_importing_it_prints_nothing() -> None:
 
 
 def test_what_it_offers_is_there() -> None:
-    assert all(hasattr(tg, name) for name in tg.__all__)
+    assert all(getattr(tg, name) is not None for name in dir(tg))
+    assert {*tg.__all__} == {*dir(tg)} - {"kernels", "__version__"}
+
+
+def test_dir_shows_the_public_names_only() -> None:
+    assert {"importlib", "Any", "TYPE_CHECKING", "MODULES"}.isdisjoint(dir(tg))
+    assert all(name[0] != "_" for name in dir(tg) if name != "__version__")
+
+
+def test_a_name_that_it_does_not_have_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'tinygpt_np' has no attribute 'nosuch'"):
+        tg.nosuch  # type: ignore[attr-defined] # noqa: B018
+
+
+def test_its_version_is_that_of_the_distribution() -> None:
+    assert tg.__version__ == version("tinygpt-np")
+
+
+def test_importing_everything_leaves_the_compiler_out() -> None:
+    code = "import sys; from tinygpt_np import *; print('numba' in sys.modules, GPT.__name__)"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert out.stdout == "False GPT\n"

@@ -111,7 +111,8 @@ def test_every_command_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(train, "read_config", lambda run: config.TrainConfig())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     monkeypatch.setattr("tinygpt_np.sample.find_run", Path)
     name = shlex.split(command)[1]
-    assert type(cli.parse(shlex.split(command)[1:])).__name__.lower() == name
+    job, _ = cli.parse(shlex.split(command)[1:])
+    assert type(job).__name__.lower() == name
 
 
 def test_the_bands_are_the_measured_ones() -> None:

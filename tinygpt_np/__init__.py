@@ -5,22 +5,48 @@ them, `gradcheck` proves their gradients, and yours; the README maps the rest.
 """
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from tinygpt_np import gradcheck, ops
-from tinygpt_np.bigram import Bigram
-from tinygpt_np.config import GPTConfig, TrainConfig
-from tinygpt_np.model import GPT
-from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
+if TYPE_CHECKING:
+    from tinygpt_np import gradcheck, ops
+    from tinygpt_np import kernels as kernels
+    from tinygpt_np.bigram import Bigram
+    from tinygpt_np.config import GPTConfig, TrainConfig
+    from tinygpt_np.model import GPT
+    from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
 
+__version__ = "0.1.0"
 __all__ = [
     "GPT", "Bigram", "CharTokenizer", "GPT2Tokenizer", "GPTConfig", "SentencePieceTokenizer",
     "TrainConfig", "gradcheck", "ops",
 ]  # fmt: skip
 
+# Where the public names are defined. A module is imported when a name of it is first used: NumPy
+# takes a tenth of a second, and the compiler behind kernels one (so `import *` leaves them out).
+MODULES = {
+    "GPT": "tinygpt_np.model",
+    "Bigram": "tinygpt_np.bigram",
+    "CharTokenizer": "tinygpt_np.tokenizers",
+    "GPT2Tokenizer": "tinygpt_np.tokenizers",
+    "GPTConfig": "tinygpt_np.config",
+    "SentencePieceTokenizer": "tinygpt_np.tokenizers",
+    "TrainConfig": "tinygpt_np.config",
+    "gradcheck": "tinygpt_np.gradcheck",
+    "kernels": "tinygpt_np.kernels",
+    "ops": "tinygpt_np.ops",
+}
 
-def __getattr__(name: str) -> ModuleType:
-    """tinygpt_np.kernels, imported when it is asked for: it brings a compiler with it."""
-    if name == "kernels":
-        return importlib.import_module("tinygpt_np.kernels")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*MODULES, "__version__"]
+
+
+if not TYPE_CHECKING:  # A type checker reads the imports above, and finds misspelt names.
+
+    def __getattr__(name: str) -> Any:
+        if name not in MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(MODULES[name])
+        found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+        globals()[name] = found
+        return found

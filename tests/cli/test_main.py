@@ -1,13 +1,18 @@
 """What holds for every command: how it is found, refused and explained."""
 
+import dataclasses
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 import pytest
 
+import tinygpt_np as tg
 from tinygpt_np import cli
+from tinygpt_np.cli import flags
 
 
 @pytest.mark.parametrize(
@@ -17,9 +22,12 @@ from tinygpt_np import cli
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
-        (["train", "--batch-size", "0"], "batch_size must be positive, not 0"),
-        (["train", "--dropout", "1.5"], "dropout must be in [0, 1), not 1.5"),
-        (["train", "--preset", "huge"], "lecture-small"),
+        (["train", "--batch-size", "0"], "--batch-size must be positive, not 0"),
+        (["train", "--dropout", "1.5"], "--dropout must be in [0, 1), not 1.5"),
+        (["train", "--preset", "huge"], "--preset must be one of cpu, lecture-small, lecture"),
+        (["train", "--min-lr", "1"], "--min-lr must be at most --learning-rate = 0.001, not 1.0"),
+        (["sample", "--tokens", "-3"], "--tokens must be zero or more, not -3"),
+        (["sample", "--tokens"], "--tokens needs a value (see tinygpt sample --help)"),
     ],
 )
 def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_done(
@@ -34,26 +42,148 @@ def test_a_command_or_value_that_does_not_exist_is_refused_before_anything_is_do
     assert not Path("runs").exists()
 
 
+COMMAND_NAMES = pytest.mark.parametrize("command", cli.COMMANDS)
+
+
+def job_of(command: str) -> Any:
+    """The dataclass of a command, with its defaults."""
+    return getattr(importlib.import_module(f"tinygpt_np.cli.{command}"), command.capitalize())()
+
+
+def flags_of(*kinds: Any) -> list[tuple[str, str]]:
+    """Every command with each of its flags whose values are of one of these types, or of any."""
+    found: list[tuple[str, str]] = []
+    for command in cli.COMMANDS:
+        job = job_of(command)
+        hints = get_type_hints(cast(Any, type(job)), include_extras=True)
+        for field in dataclasses.fields(job):
+            kind, hint = flags.without_none(hints[field.name]), hints[field.name]
+            positional = any(getattr(m, "positional", False) for m in get_args(hint)[1:])
+            if not positional and (not kinds or kind in kinds or get_origin(kind) in kinds):
+                found.append((command, flags.flag_of(field.name)))
+    return found
+
+
+def refused(capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> str:
+    """The one sentence with which a command line is refused."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, *arguments])
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    message = captured.err.removesuffix("\n")
+    assert message.startswith("tinygpt: ")
+    assert message.endswith(f" (see tinygpt {command} --help)")
+    for internal in ("\n", "Traceback", "Error parsing", "<class", "NoneType", "literal", "│"):
+        assert internal not in message
+    return message
+
+
+WRONG = {
+    int: ["abc", "", "1.5", "1e3", "-1", "None", "9" * 5000],
+    float: ["abc", "", "nan", "inf", "-inf", "-1", "None", "1,5"],
+    Literal: ["nosuch", "", "None"],
+    Path: [""],
+}
+
+
 @pytest.mark.parametrize(
-    "command", ["train", "sample", "convert", "tokenize", "prepare", "gradcheck", "lecture"]
+    ("command", "flag", "values"),
+    [(*which, values) for kind, values in WRONG.items() for which in flags_of(kind)],
 )
+def test_a_malformed_value_is_refused_by_the_name_of_its_flag(
+    command: str, flag: str, values: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, value in enumerate(values):
+        arguments = [f"{flag}={value}"] if number % 2 else [flag, value]
+        message = refused(capsys, command, *arguments)
+        assert message.startswith(f"tinygpt: {flag} must be ")
+        assert len(message) < 250
+
+
+@pytest.mark.parametrize(("command", "flag"), flags_of(int, float, Literal, Path, str, tuple))
+def test_a_flag_without_its_value_is_refused_by_its_name(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, command, flag).startswith(f"tinygpt: {flag} needs a value")
+
+
+@pytest.mark.parametrize(("command", "flag"), flags_of(bool))
+def test_a_switch_with_a_value_is_refused_by_its_name(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = refused(capsys, command, f"{flag}=maybe")
+    assert message.startswith(f"tinygpt: {flag} takes no value, but 'maybe' was given")
+
+
+@COMMAND_NAMES
+def test_what_is_no_flag_is_refused_by_its_name(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, command, "--no-such=3").startswith("tinygpt: there is no flag --no-such")
+
+
+@COMMAND_NAMES
+def test_help_lists_every_command_with_what_it_does(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    about = (type(job_of(command)).__doc__ or "").splitlines()[0]
+    assert [line.split() for line in lines].count([command, *about.split()]) == 1
+
+
+@COMMAND_NAMES
 def test_every_flag_has_a_line_of_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
     # An entry lasts from its flag to the next one; "(default: ...)" is no help.
-    entries = re.split(r"\n\W*(?=--[a-z0-9])", capsys.readouterr().out)[1:]
-    assert entries
+    entries = re.split(r"\n  (?=--)", out)[2:]
+    shown = [re.split(r"[\s,]", entry)[0] for entry in entries]
+    assert shown == [flag for name, flag in flags_of() if name == command]
     for entry in entries:
         words = re.findall(r"[a-z]{2,}", entry.split("(default")[0])
         assert len(words) > 3, entry
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["doctor", "--help"]])
-def test_help_starts_without_the_compiler(arguments: list[str]) -> None:
-    code = (
-        "import sys; from tinygpt_np import cli\n"
-        f"try: cli.main({arguments})\n"
-        "finally: print('numba' in sys.modules)"
+def modules_after(code: str) -> set[str]:
+    """The modules that are imported when a program has run."""
+    out = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.splitlines()[-1] == "False"
+    return {*out.stdout.splitlines()[-1].split()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unneeded"),
+    [
+        (["--help"], "numpy numba matplotlib jinja2 rich.progress tinygpt_np.cli.train"),
+        (["--version"], "numpy numba matplotlib jinja2 rich.progress tinygpt_np.cli.train"),
+        (["doctor", "--help"], "numba matplotlib jinja2 tinygpt_np.cli.train"),
+        (["train", "--help"], "numba matplotlib jinja2 tinygpt_np.gradcheck tinygpt_np.cli.study"),
+        (["sample", "--help"], "numba matplotlib jinja2 rich.progress tinygpt_np.gradcheck"),
+    ],
+)
+def test_help_imports_only_what_it_needs(arguments: list[str], unneeded: str) -> None:
+    code = f"from tinygpt_np import cli\ntry: cli.main({arguments})\nexcept SystemExit: pass"
+    found = modules_after(code)
+    assert "tinygpt_np.cli" in found
+    assert not found & {*unneeded.split()}
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["doctor", "--help"]])
+def test_the_package_runs_as_a_module(arguments: list[str]) -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "tinygpt_np", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert out.stdout.startswith((f"tinygpt-np {tg.__version__}\n", "usage: tinygpt doctor"))

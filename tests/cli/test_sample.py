@@ -74,12 +74,12 @@ def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--temperature", "-1"], "temperature must be finite and zero or more, not -1.0"),
-        (["--top-k", "0"], "top_k must be 1 or more, not 0"),
-        (["--tokens", "-3"], "max_new_tokens must be zero or more, not -3"),
+        (["--temperature", "-1"], "--temperature must be zero or more, not -1.0"),
+        (["--top-k", "0"], "--top-k must be positive, not 0"),
+        (["--tokens", "-3"], "--tokens must be zero or more, not -3"),
         (["--greedy", "--temperature", "0.5"], "--greedy"),
-        (["--top-p", "0"], "top_p must be above 0 and at most 1, not 0.0"),
-        (["--num-samples", "0"], "--num-samples must be 1 or more, not 0"),
+        (["--top-p", "0"], "--top-p must be in (0, 1], not 0.0"),
+        (["--num-samples", "0"], "--num-samples must be positive, not 0"),
         (["--endless", "--num-samples", "2"], "--endless never ends its first text"),
         (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
         (["--prompt-file", "nowhere.txt"], "nowhere.txt is not one"),

@@ -83,8 +83,8 @@ def test_the_other_ways_to_call_an_operation_are_studied_too(
         (("linear", "--args", "x (N,)"), "linear has its own arguments"),
         (("layer.py",), "given as FILE.py:forward,backward, not layer.py"),
         (("layer.py:a,b",), "there is no file layer.py"),
-        (("linear", "--seed", "-1"), "seed must be"),
-        (("linear", "--serve", "--port", "99999"), "port 99999 of 127.0.0.1"),
+        (("linear", "--seed", "-1"), "--seed must be in [0, 2**32), not -1"),
+        (("linear", "--serve", "--port", "99999"), "--port must be in [0, 65535], not 99999"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(

@@ -1,42 +1,44 @@
-"""The front door: one subcommand per job, with flags made from the dataclasses of its file."""
+"""The command `tinygpt`: one subcommand per job, with flags made from the dataclass of its file."""
 
+import ast
+import difflib
+import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from tinygpt_np.cli.convert import Convert, run_convert
-from tinygpt_np.cli.doctor import Doctor, run_doctor
-from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
-from tinygpt_np.cli.lecture import Lecture, run_lecture
-from tinygpt_np.cli.nanogpt import translate_sample, translate_train
-from tinygpt_np.cli.prepare import Prepare, run_prepare
-from tinygpt_np.cli.sample import Sample, run_sample
-from tinygpt_np.cli.study import Study, run_study
-from tinygpt_np.cli.tokenize import Tokenize, run_tokenize
-from tinygpt_np.cli.train import Train, run_train, train_defaults
+from tinygpt_np import __version__
+from tinygpt_np.cli import flags
+from tinygpt_np.cli.flags import UsageError
 
-DESCRIPTION = "A GPT whose every gradient is written by hand in NumPy."
-RUN: dict[type, Callable[[Any, Console], None]] = {
-    Train: run_train,
-    Sample: run_sample,
-    Convert: run_convert,
-    Tokenize: run_tokenize,
-    Prepare: run_prepare,
-    Gradcheck: run_gradcheck,
-    Study: run_study,
-    Lecture: run_lecture,
-    Doctor: run_doctor,
-}
+ABOUT = "A GPT whose every gradient is written by hand in NumPy."
+# `train` is in cli/train.py: the dataclass Train and the function run_train. Only the file of the
+# command that is run is imported.
+COMMANDS = (
+    "train",
+    "sample",
+    "convert",
+    "tokenize",
+    "prepare",
+    "gradcheck",
+    "study",
+    "lecture",
+    "doctor",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command `tinygpt`. Exits with 1 and a line of explanation when something is wrong."""
+    """Run the command `tinygpt`.
+
+    Exits with 2 if the command line is wrong and with 1 if anything else is; both are explained in
+    a sentence on stderr.
+    """
     argv = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -44,48 +46,80 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     console = Console(highlight=False)
     try:
-        notes: list[str] = []
-        if argv[:1] == ["train"]:
-            argv, notes = translate_train(argv, train_defaults(argv))
-        elif argv[:1] == ["sample"]:
-            argv, notes = translate_sample(argv)
-        job = parse(argv)
-        # Notes do not go to standard output, which is for the text that sample writes.
-        errors = Console(stderr=True, highlight=False, soft_wrap=True)
-        for note in notes:
-            errors.print(f"[bold]note[/bold]  {escape(note)}")
-        RUN[type(job)](job, console)
+        run(argv, console)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone (as `head` does); there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except UsageError as error:
+        fail(str(error), 2)
     except MemoryError as error:
         fail(f"there is not enough memory: {error}")
     except (ValueError, RuntimeError, OSError) as error:
         fail(str(error))
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print why the command fails, and exit with a code."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(
         f"[bold red]tinygpt:[/bold red] {escape(message)}"
     )
-    sys.exit(1)
+    sys.exit(code)
 
 
-def parse(argv: list[str]) -> Any:
-    """The job on the command line."""
-    jobs = {
-        "train": train_defaults(argv),
-        "sample": Sample(),
-        "convert": Convert(),
-        "tokenize": Tokenize(),
-        "prepare": Prepare(),
-        "gradcheck": Gradcheck(),
-        "study": Study(),
-        "lecture": Lecture(),
-        "doctor": Doctor(),
-    }
-    about = {name: (type(job).__doc__ or "").splitlines()[0] for name, job in jobs.items()}
-    kind = tyro.extras.subcommand_type_from_defaults(jobs, about, prefix_names=False)
-    return tyro.cli(kind, prog="tinygpt", description=DESCRIPTION, args=argv)
+def run(argv: list[str], console: Console) -> None:
+    """Run the subcommand on the command line. Raises UsageError if there is none."""
+    name = argv[0] if argv else ""
+    if name in ("--help", "-h"):
+        print_help(console)
+    elif name == "--version":
+        console.print(f"tinygpt-np {__version__}")
+    elif name in COMMANDS:
+        job, notes = parse(argv)
+        # Notes do not go to standard output, which is for the text that sample writes.
+        errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        for note in notes:
+            errors.print(f"[bold]note[/bold]  {escape(note)}")
+        getattr(module_of(name), f"run_{name}")(job, console)
+    else:
+        close = difflib.get_close_matches(name, COMMANDS, 1)
+        guess = f"; do you mean {close[0]}?" if close else f": there are {', '.join(COMMANDS)}"
+        problem = f"there is no command {name}" if name else "no command is given"
+        raise UsageError(problem + guess, "tinygpt")
+
+
+def module_of(name: str) -> Any:
+    """Import the file of a command."""
+    return importlib.import_module(f"tinygpt_np.cli.{name}")
+
+
+def parse(argv: list[str]) -> tuple[Any, list[str]]:
+    """Return the job on the command line, and notes on flags that have no meaning here."""
+    name, module = argv[0], module_of(argv[0])
+    defaults, notes = getattr(module, name.capitalize())(), list[str]()
+    if name == "train":
+        argv, notes = module_of("nanogpt").translate_train(argv, module.train_defaults(argv))
+        defaults = module.train_defaults(argv)
+    elif name == "sample":
+        argv, notes = module_of("nanogpt").translate_sample(argv)
+    return flags.parse(defaults, f"tinygpt {name}", argv[1:]), notes
+
+
+def print_help(console: Console) -> None:
+    """List the commands."""
+    console.print(f"usage: tinygpt COMMAND [flags]\n\n{ABOUT}\n", markup=False)
+    for name in COMMANDS:
+        console.print(f"  {name:10} {summary(name)}", markup=False, soft_wrap=True)
+    console.print(
+        "\ntinygpt COMMAND --help lists its flags; tinygpt --version prints the version.",
+        soft_wrap=True,
+    )
+
+
+def summary(name: str) -> str:
+    """Return what a command does, from its file, without importing it."""
+    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    kinds = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    job = next(kind for kind in kinds if kind.name == name.capitalize())
+    return (ast.get_docstring(job) or "").partition("\n")[0]

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from tinygpt_np import convert, sample
+from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 
 
@@ -16,11 +16,11 @@ from tinygpt_np.cli.output import print_facts
 class Convert:
     """Turn nanoGPT's ckpt.pt, or a run, into a folder that transformers loads as a GPT-2."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")] = ""
+    source: Annotated[str, Argument("SOURCE", positional=True)] = ""
     """A ckpt.pt (read by PyTorch, which must be installed), a run, or a saved model."""
-    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = ""
+    out: Annotated[str, Argument("OUT", positional=True)] = ""
     """The folder to be made; it must not exist."""
-    text: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    text: Annotated[str | None, Argument("FILE")] = None
     """Where no tokenizer lies beside a model of characters, as with every ckpt.pt, the text that it
     was trained on, for the vocabulary."""
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 
+from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.config import require
 from tinygpt_np.gradcheck.command import run_mutants, run_suite
 from tinygpt_np.gradcheck.measure import Method
 
@@ -16,20 +17,21 @@ from tinygpt_np.gradcheck.measure import Method
 class Gradcheck:
     """Hold every gradient written by hand against a numerical one; exit with 1 if one is wrong."""
 
-    names: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")
-    ] = ()
+    names: Annotated[tuple[str, ...], Argument("NAME", positional=True)] = ()
     """An operation (softmax, ...), block, bigram, gpt or step, in full; by default all."""
     method: Method = "complex"
     """The oracle: complex step, central differences, Richardson extrapolation, Taylor slope."""
     seed: int = 0
     """Of weights, inputs, upstream gradients and directions."""
-    json: tyro.conf.FlagCreatePairsOff[bool] = False
+    json: Switch = False
     """Write what was found as JSON."""
-    mutants: tyro.conf.FlagCreatePairsOff[bool] = False
+    mutants: Switch = False
     """Check the checks: plant every bug in turn, and see who notices it."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    html: Annotated[Path | None, Argument("FILE")] = None
     """With --mutants: write the matrix of bugs and who noticed them as a page, too."""
+
+    def __post_init__(self) -> None:
+        require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
 
 
 def run_gradcheck(job: Gradcheck, console: Console) -> None:

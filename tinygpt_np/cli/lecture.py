@@ -3,20 +3,20 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from tinygpt_np import lecture
+from tinygpt_np.cli.flags import Argument, Switch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lecture:
     """Run a chapter of the lecture; without one, list them."""
 
-    chapter: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[CHAPTER]")] = None
+    chapter: Annotated[str | None, Argument("CHAPTER", positional=True)] = None
     """Its number or its name, such as 4 or bigram."""
-    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    all: Switch = False
     """Run all chapters in order."""
 
 

@@ -149,7 +149,7 @@ def parts(argument: str) -> tuple[str, str, str]:
 def value_of(argv: list[str], name: str) -> str | None:
     """Return the last value of a flag, given as `--name value` or `--name=value`, or None."""
     value = None
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip(argv, [*argv[1:], None], strict=True):
         found, equals, given = parts(argument)
         if found == name:
             value = given if equals else following

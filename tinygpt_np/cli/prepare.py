@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np import prepare
+from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 
 
@@ -17,13 +17,13 @@ from tinygpt_np.cli.output import print_facts
 class Prepare:
     """Turn texts of any size into train.bin and val.bin, which training maps into memory."""
 
-    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FILE…")] = ("shakespeare",)
+    data: Annotated[tuple[str, ...], Argument("FILE…")] = ("shakespeare",)
     """UTF-8 texts, taken as one in this order; or shakespeare, tinyshakespeare."""
-    out: Annotated[str, tyro.conf.arg(metavar="DIR")] = ""
+    out: Annotated[str, Argument("DIR")] = ""
     """The folder to be made; it must not exist. tinygpt train --data DIR trains on it."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "gpt2"
     """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
-    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
 
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
 
 from tinygpt_np import sample
+from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.output import announced, write
+from tinygpt_np.config import require
 from tinygpt_np.tokenizers import CharTokenizer
 
 # What nanoGPT prints between two samples.
@@ -20,39 +21,47 @@ SEPARATOR = "-" * 15
 class Sample:
     """Write text with a trained model, token by token."""
 
-    run: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")] = None
+    run: Annotated[str | None, Argument("RUN", positional=True)] = None
     """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    model: Annotated[str | None, Argument("MODEL")] = None
     """Instead of a run: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or the folder of a GPT-2
     checkpoint in Hugging Face's format."""
-    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """With --model: the tokenizer's files, if they are not in the model's folder."""
     prompt: str = ""
     """The text to continue."""
-    prompt_file: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    prompt_file: Annotated[Path | None, Argument("PATH")] = None
     """Read the prompt from a UTF-8 text file."""
     tokens: int = 500
     """Number of tokens to write: characters for most models here, about four characters each for
     GPT-2."""
-    num_samples: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    num_samples: Annotated[int, Argument("N")] = 1
     """Write N texts, with a line of dashes between them. With --seed S, their seeds are S, S + 1,
     and so on."""
-    endless: tyro.conf.FlagCreatePairsOff[bool] = False
+    endless: Switch = False
     """Write until Ctrl-C."""
     temperature: float = 1.0
     """Below 1 favours likely tokens, above 1 unlikely ones; 0 is the same as --greedy."""
-    top_k: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    top_k: Annotated[int | None, Argument("K")] = None
     """Draw only from the K likeliest tokens."""
-    top_p: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
+    top_p: Annotated[float | None, Argument("P")] = None
     """Draw only from the likeliest tokens whose probabilities sum to P, applied after --top-k."""
-    greedy: tyro.conf.FlagCreatePairsOff[bool] = False
+    greedy: Switch = False
     """Always take the likeliest token."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    seed: Annotated[int | None, Argument("INT")] = None
     """The same seed writes the same text."""
     backend: Literal["numba", "numpy"] = "numba"
     """Which implementation runs: compiled by Numba, or NumPy alone."""
-    skip_unknown: tyro.conf.FlagCreatePairsOff[bool] = False
+    skip_unknown: Switch = False
     """Drop characters of the prompt that the model has never seen."""
+
+    def __post_init__(self) -> None:
+        require(self, "tokens", self.tokens >= 0, "zero or more")
+        require(self, "num_samples", self.num_samples > 0, "positive")
+        require(self, "temperature", self.temperature >= 0, "zero or more")
+        require(self, "top_k", self.top_k is None or self.top_k > 0, "positive")
+        require(self, "top_p", self.top_p is None or 0 < self.top_p <= 1, "in (0, 1]")
+        require(self, "seed", self.seed is None or 0 <= self.seed < 2**32, "in [0, 2**32)")
 
 
 def run_sample(job: Sample, console: Console) -> None:
@@ -87,7 +96,5 @@ def check(job: Sample) -> None:
         raise ValueError(f"a run, {job.run}, and --model {job.model}: give one of them")
     if job.prompt and job.prompt_file is not None:
         raise ValueError("--prompt and --prompt-file both give a prompt; leave out one of them")
-    if job.num_samples < 1:
-        raise ValueError(f"--num-samples must be 1 or more, not {job.num_samples}")
     if job.endless and job.num_samples > 1:
         raise ValueError("--endless never ends its first text; leave out --num-samples")

@@ -5,30 +5,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
+
+from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.config import require
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Show each backward line beside its forward line, with its proof; exit with 1 if wrong."""
 
-    target: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TARGET]")] = None
+    target: Annotated[str | None, Argument("TARGET", positional=True)] = None
     """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without one, the list."""
-    line: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    line: Annotated[int | None, Argument("N")] = None
     """Open the line of this number: its rule, what flows through it, the numbers of its verdict."""
-    args: Annotated[str | None, tyro.conf.arg(metavar="'x (N, C), …'")] = None
+    args: Annotated[str | None, Argument("'x (N, C), …'")] = None
     """For a file of your own whose docstring does not say it: the arguments of its forward."""
-    all: tyro.conf.FlagCreatePairsOff[bool] = False
+    all: Switch = False
     """Everything there is to study here."""
-    html: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    html: Annotated[Path | None, Argument("DIR")] = None
     """Write pages into a new folder, which open from disk."""
-    serve: tyro.conf.FlagCreatePairsOff[bool] = False
+    serve: Switch = False
     """Serve the pages on this machine, where lines that you type are checked, until Ctrl-C."""
     port: int = 8000
     """With --serve: the port on 127.0.0.1; 0 takes a free one."""
     seed: int = 0
     """Of the inputs and of the upstream gradient."""
+
+    def __post_init__(self) -> None:
+        require(self, "line", self.line is None or self.line > 0, "positive")
+        require(self, "port", 0 <= self.port < 2**16, "in [0, 65535]")
+        require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
 
 
 def run_study(job: Study, console: Console) -> None:

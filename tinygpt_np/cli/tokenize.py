@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
+from tinygpt_np.config import require
 from tinygpt_np.tokenizers import SentencePieceTokenizer, Tokenizer
 
 # How white space is shown, which would not be seen otherwise.
@@ -22,21 +23,24 @@ VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 class Tokenize:
     """Show a text as the tokens it becomes, or learn a vocabulary from one (--train)."""
 
-    text: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TEXT]")] = None
+    text: Annotated[str | None, Argument("TEXT", positional=True)] = None
     """What is to become tokens."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
     """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
-    tokenizer_path: Annotated[str, tyro.conf.arg(metavar="PATH")] = ""
+    tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     data: str = "shakespeare"
     """The text whose characters or pieces are the vocabulary: shakespeare, tinyshakespeare, or the
     path of a UTF-8 text."""
-    train: Annotated[Literal["sentencepiece"] | None, tyro.conf.arg(metavar="sentencepiece")] = None
+    train: Annotated[Literal["sentencepiece"] | None, Argument("sentencepiece")] = None
     """Learn a vocabulary from --data and write it to --out."""
     vocab_size: int = 1024
     """With --train: how many pieces it has."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="NAME.model")] = None
+    out: Annotated[Path | None, Argument("NAME.model")] = None
     """With --train: the file to be written; it must not exist."""
+
+    def __post_init__(self) -> None:
+        require(self, "vocab_size", self.vocab_size > 0, "positive")
 
 
 def run_tokenize(job: Tokenize, console: Console) -> None:

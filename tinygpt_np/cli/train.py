@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
@@ -28,6 +27,7 @@ from tinygpt_np import (
     tokenizers,
     train,
 )
+from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.nanogpt import value_of
 from tinygpt_np.cli.output import announced, print_facts, write
 from tinygpt_np.config import PRESETS, TrainConfig, expected_band
@@ -49,13 +49,13 @@ class Which:
         "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
     ] = "cpu"
     """Where the defaults below come from; every flag overrides its own."""
-    name: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    name: Annotated[str | None, Argument("NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
-    resume: Annotated[str | None, tyro.conf.arg(metavar="RUN")] = None
+    resume: Annotated[str | None, Argument("RUN")] = None
     """Continue this run (a path, or a name under runs/) with its own settings and learning-rate
     schedule. --max-iters may be raised, --data may say where the same data is now, --threads is
     free."""
-    eval_only: tyro.conf.FlagCreatePairsOff[bool] = False
+    eval_only: Switch = False
     """Only print the loss of a model (--init-from) or of a run (--resume); nothing is written."""
 
 
