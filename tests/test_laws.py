@@ -43,6 +43,7 @@ FLOORS = [
         "metrics",
         "generate",
         "threads",
+        "waiting",
     },
     {"kernels", "optim"},
     {"backend"},

@@ -1,9 +1,5 @@
-"""One micro-batch: its buffers, its masks, and the turns that micro-batches take."""
+"""One micro-batch: its buffers and its masks."""
 
-import functools
-import threading
-import time
-from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +12,6 @@ from variants import (
     DROPPING,
     GRADIENT,
     LOSS,
-    STUCK,
     TIME,
     every_variant,
     exact,
@@ -25,7 +20,8 @@ from variants import (
 
 import tinygpt_np as tg
 from tinygpt_np import products
-from tinygpt_np.micro_batch import MicroBatch, Step, Stopped, Turns, draw_masks
+from tinygpt_np.micro_batch import MicroBatch, Step, draw_masks
+from tinygpt_np.waiting import Turns
 
 TEXTS = 3
 KEY = 0xFEDCBA9876543210
@@ -159,83 +155,3 @@ def test_no_two_places_and_no_two_keys_share_a_mask() -> None:
         for mask in draw_masks(DROPPING, BATCH, TIME, key).values()
     ]
     assert len(set(rows)) == len(rows) == 4 * 7
-
-
-def finish(turns: Turns, *jobs: Callable[[], None]) -> bool:
-    """Runs each on a thread of its own; whether all came to their end."""
-    threads = [threading.Thread(target=job, daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
-    end = time.monotonic() + STUCK
-    for thread in threads:
-        thread.join(max(end - time.monotonic(), 0))
-    finished = not any(thread.is_alive() for thread in threads)
-    turns.stop()
-    return finished
-
-
-@pytest.mark.parametrize("order", [range(12), range(11, -1, -1), np.argsort(np.sin(range(12)))])
-def test_turns_come_in_the_order_of_the_numbers(order: Iterable[int]) -> None:
-    turns, came = Turns(), list[int]()
-
-    def take_turn(number: int) -> None:
-        turns.wait("a", number)
-        came.append(number)
-        turns.done("a", number)
-
-    assert finish(turns, *(functools.partial(take_turn, number) for number in order))
-    assert came == list(range(12))
-
-
-def test_each_gradient_has_its_own_turns() -> None:
-    turns = Turns()
-    turns.done("a", 0)
-    assert finish(turns, lambda: turns.wait("a", 1), lambda: turns.wait("b", 0))
-
-
-@pytest.mark.parametrize("waiting", [1, 5])
-def test_stopping_wakes_all_who_wait(waiting: int) -> None:
-    turns, woken = Turns(), list[int]()
-    begun = threading.Barrier(waiting + 1)
-
-    def wait(number: int) -> None:
-        begun.wait(STUCK)
-        with pytest.raises(Stopped):
-            turns.wait("a", number)
-        woken.append(number)
-
-    def stop() -> None:
-        begun.wait(STUCK)
-        time.sleep(0.05)  # Until they sleep.
-        turns.stop()
-
-    assert finish(turns, stop, *(functools.partial(wait, n) for n in range(1, waiting + 1)))
-    assert sorted(woken) == list(range(1, waiting + 1))
-
-
-def test_whoever_waits_after_a_stop_is_stopped_too() -> None:
-    turns, stopped = Turns(), list[bool]()
-    turns.stop()
-
-    def wait() -> None:
-        with pytest.raises(Stopped):
-            turns.wait("a", 3)
-        stopped.append(True)
-
-    assert finish(turns, wait)
-    assert stopped
-
-
-def test_after_a_restart_turns_begin_with_the_first() -> None:
-    turns, came = Turns(), list[int]()
-    turns.done("a", 0)
-    turns.stop()
-    turns.restart()
-
-    def take_turn(number: int) -> None:
-        turns.wait("a", number)
-        came.append(number)
-        turns.done("a", number)
-
-    assert finish(turns, lambda: take_turn(1), lambda: take_turn(0))
-    assert came == [0, 1]

@@ -9,11 +9,11 @@ and all threads share out a long prompt, and each token: one core alone does not
 fast as all do.
 """
 
+import functools
 import itertools
 import weakref
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from tinygpt_np.kernels.matmul import PACKED, PLAIN, TRANSPOSED
 from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.threads import check_threads, usable_cores
+from tinygpt_np.waiting import Barrier, StuckError, run_together, stuck
 
 # Of the rows of all windows that are read ahead there are at most so many, or those of two windows.
 MOST_ROWS = 4096
@@ -152,16 +153,8 @@ class Reader:
                 (row[:, a:b], start + a, text, logits[text : text + 1 if b == count else text])
                 for a, b in itertools.pairwise(ends)
             ]
-            others = [pool.submit(self.read_share, barrier, *share) for share in shares[:-1]]
-            try:
-                self.read_share(barrier, *shares[-1])
-            except BrokenBarrierError:
-                pass  # Another has given up, and says why below.
-            finally:
-                wait(others)
-            for other in others:
-                if not isinstance(other.exception(), BrokenBarrierError):
-                    other.result()
+            jobs = [functools.partial(self.read_share, barrier, *share) for share in shares[::-1]]
+            run_together(pool, jobs, barrier.stop)
         return logits
 
     def read_few(self, tokens: np.ndarray, start: int, pool: ThreadPoolExecutor) -> np.ndarray:
@@ -170,22 +163,18 @@ class Reader:
         self.counter[0] = 0
 
         def read(thread: int) -> None:
-            try:
-                decoding.read_few(
-                    thread, self.threads, self.counter, ids, start, self.tables, self.weights,
-                    self.final, self.exact, self.cache, logits, self.shared, self.buffers(),
-                )  # fmt: skip
-            except BaseException:
-                self.counter[0] = GIVEN_UP
-                raise
+            decoding.read_few(
+                thread, self.threads, self.counter, ids, start, self.tables, self.weights,
+                self.final, self.exact, self.cache, logits, self.shared, self.buffers(),
+            )  # fmt: skip
 
-        others = [pool.submit(read, thread) for thread in range(1, self.threads)]
-        try:
-            read(0)
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+        def give_up() -> None:
+            self.counter[0] = GIVEN_UP
+
+        jobs = [functools.partial(read, thread) for thread in range(self.threads)]
+        run_together(pool, jobs, give_up)
+        if self.counter[0] >= GIVEN_UP:
+            raise StuckError(stuck(f"all of {self.threads} threads"))
         return logits
 
     def read_share(
@@ -194,23 +183,19 @@ class Reader:
         """Reads some rows (1, n) of a text, in step with those that read the others."""
         buffers, capacity, n_layer = self.buffers(), len(self.tables[1]), len(self.cache[0])
         count = tokens.shape[1]
-        try:
-            decoding.embed(tokens, start, self.tables, buffers)
-            for layer in range(n_layer):
-                wanted = count if layer < n_layer - 1 else len(logits)
-                decoding.read_keys(
-                    1, count, start, capacity, self.weights, layer, self.cache, text, buffers
-                )
-                barrier.wait()
-                decoding.read_on(
-                    1, count, start, wanted, capacity, self.weights, layer, self.exact, self.cache,
-                    text, buffers,
-                )  # fmt: skip
-            if len(logits):
-                decoding.score(self.final, logits, buffers)
-        except BaseException:
-            barrier.abort()
-            raise
+        decoding.embed(tokens, start, self.tables, buffers)
+        for layer in range(n_layer):
+            wanted = count if layer < n_layer - 1 else len(logits)
+            decoding.read_keys(
+                1, count, start, capacity, self.weights, layer, self.cache, text, buffers
+            )
+            barrier.wait()
+            decoding.read_on(
+                1, count, start, wanted, capacity, self.weights, layer, self.exact, self.cache,
+                text, buffers,
+            )  # fmt: skip
+        if len(logits):
+            decoding.score(self.final, logits, buffers)
 
     def logits(self, rows: int) -> np.ndarray:
         return np.empty((rows, len(self.tables[0])), np.float32)

@@ -1,11 +1,11 @@
 """One micro-batch through the compiled GPT: what model.py does, in buffers that are made once.
 
 The calls are those of model.py, in its order; what is fused is said at the line. Gradients are
-added to those of the micro-batches before it, always in the order of their numbers (see Turns), so
-the sums have the same bits whoever computes them, and nothing but the gradient itself is kept.
+added to those of the micro-batches before it, always in the order of their numbers (see
+waiting.Turns), so the sums have the same bits whoever computes them, and nothing but the gradient
+itself is kept.
 """
 
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from tinygpt_np.kernels import (
 from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.products import HEAD, NOTHING, Products
 from tinygpt_np.team import ALONE, Team
+from tinygpt_np.waiting import Turns
 
 Tensors = dict[str, np.ndarray]
 NO_BIAS = np.zeros(0, np.float32)
@@ -32,42 +33,6 @@ NO_BIAS = np.zeros(0, np.float32)
 KEY_STEP = 0x9E3779B97F4A7C15
 # Where numbers are shared out, so many go together: whole vectors, however they are unrolled.
 STRETCH = 1 << 12
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: another thread had one.
-    """What a thread is told that waits for one that will not come."""
-
-
-class Turns:
-    """Lets micro-batches add to a gradient one after another, in the order of their numbers."""
-
-    def __init__(self) -> None:
-        self.condition = threading.Condition()
-        self.next: dict[str, int] = {}
-        self.stopped = False
-
-    def restart(self) -> None:
-        self.next.clear()
-        self.stopped = False
-
-    def wait(self, name: str, number: int) -> None:
-        """Returns when all with a lower number have added to this gradient."""
-        if self.next.get(name, 0) == number:
-            return
-        with self.condition:
-            self.condition.wait_for(lambda: self.stopped or self.next.get(name, 0) == number)
-        if self.stopped:
-            raise Stopped
-
-    def done(self, name: str, number: int) -> None:
-        with self.condition:
-            self.next[name] = number + 1
-            self.condition.notify_all()
-
-    def stop(self) -> None:
-        with self.condition:
-            self.stopped = True
-            self.condition.notify_all()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 A batch is split into micro-batches by the configuration alone, never by the number of threads. A
 thread takes the next one that nobody has taken and runs it forward and backward, with kernels that
 know nothing of threads, so that its activations stay in the cache of its core. Gradients are added
-in the order of the micro-batches (see micro_batch.Turns). Of a batch that is one micro-batch, as a
+in the order of the micro-batches (see waiting.Turns). Of a batch that is one micro-batch, as a
 single text is, all threads share out each operation (see team.py).
 """
 
@@ -13,7 +13,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,12 @@ from tinygpt_np import products
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.kernels import adamw, embedding
 from tinygpt_np.kernels.memory import Arena
-from tinygpt_np.micro_batch import MicroBatch, Step, Stopped, Tensors, Turns, draw_masks
+from tinygpt_np.micro_batch import MicroBatch, Step, Tensors, draw_masks
 from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.optim import AdamW
 from tinygpt_np.team import ALONE, Team
 from tinygpt_np.threads import check_threads, limited, usable_cores
+from tinygpt_np.waiting import Turns, run_together
 
 # A micro-batch has at most about so many rows: with more, its activations are too far from the
 # core. Of a smaller batch there are several still, for as many cores, but none with fewer rows than
@@ -200,29 +201,12 @@ class Engine:
         return mine[texts, time]
 
     def on_threads(self, work: Callable[[int], None], most: int) -> None:
-        """Runs work(thread) on as many threads as there is work for; raises what one raised."""
+        """Run work(thread) on at most so many threads; raise the first error of them."""
         count = min(self.threads, most)
-
-        def guarded(thread: int) -> None:
-            try:
-                work(thread)
-            except Stopped:
-                pass
-            except BaseException:
-                self.turns.stop()
-                raise
-
         while len(self.workspaces) < count:
             self.workspaces.append({})
-        # The first share is this thread's own: one less to wake.
-        others = [self.pool.submit(guarded, thread) for thread in range(1, count)]
-        try:
-            guarded(0)
-        finally:
-            # All are done before one's error comes out.
-            wait(others)
-            for other in others:
-                other.result()
+        jobs = [functools.partial(work, thread) for thread in range(count)]
+        run_together(self.pool, jobs, self.turns.stop)
 
     def share(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         """Does all tasks, in any order, on all threads; their results in order."""

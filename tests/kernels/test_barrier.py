@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np.compiling import exact
-from tinygpt_np.kernels.barrier import GIVEN_UP, wait_for_all
+from tinygpt_np.kernels.barrier import GIVEN_UP, PATIENCE, wait_for_all
 
 
 @exact
@@ -56,3 +56,14 @@ def test_who_gives_up_lets_the_others_go() -> None:
     counter[0] = GIVEN_UP
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+@exact
+def impatient(threads: int, counter: np.ndarray) -> None:
+    wait_for_all(counter.ctypes.data, threads, 3 * PATIENCE)
+
+
+def test_a_thread_gives_up_when_another_never_comes() -> None:
+    counter = np.zeros(1, np.int64)
+    impatient(2, counter)
+    assert counter[0] == GIVEN_UP

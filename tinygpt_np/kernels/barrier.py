@@ -14,10 +14,13 @@ from numba import types
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.vectors import INT, intrinsic
 
-# Whoever gives up sets the number to this, and nobody waits any more.
+# A thread that fails sets the number to this, which releases all that wait, now and later.
 GIVEN_UP = 1 << 62
 # Looks before a thread lets another have its core.
 PATIENCE = 1 << 12
+# Looks after which a thread gives up: minutes. Unlike a time, looks are not used up while the
+# process is suspended.
+MOST_LOOKS = 1 << 37
 
 
 @intrinsic
@@ -43,6 +46,18 @@ def look(context: Any, address: Any) -> Any:
 
 
 @intrinsic
+def give_up(context: Any, address: Any) -> Any:
+    """Set the int64 at an address to GIVEN_UP."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], INT.as_pointer())
+        builder.store_atomic(INT(GIVEN_UP), pointer, "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def yield_core(context: Any) -> Any:
     """Lets another thread run, where the system knows how to."""
 
@@ -60,8 +75,12 @@ def yield_core(context: Any) -> Any:
 
 
 @exact
-def wait_for_all(counter: Any, threads: Any) -> None:
-    """Returns when as many threads as there are have called it as often as this one."""
+def wait_for_all(counter: Any, threads: Any, most_looks: Any = MOST_LOOKS) -> None:
+    """Return when as many threads as there are have called this as often as this one.
+
+    Also returns, in all threads, after one has set the counter to GIVEN_UP, and after most_looks
+    looks, when it is set here: the caller checks the counter at the end.
+    """
     if threads == 1:
         return
     before = count_in(counter)
@@ -71,4 +90,7 @@ def wait_for_all(counter: Any, threads: Any) -> None:
     while look(counter) < target:
         looks += 1
         if looks % PATIENCE == 0:
+            if looks >= most_looks:
+                give_up(counter)
+                return
             yield_core()
