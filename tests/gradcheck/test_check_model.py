@@ -61,9 +61,9 @@ def of(change: Callable[[Tensors], Any]) -> Report:
 
 def test_every_parameter_is_checked_and_none_is_zero_but_the_bias_of_the_keys() -> None:
     report, params = trial().report(), trial().model.params
-    assert [row.name for row in report.rows] == [*params, BIAS + KEY]
+    assert [row.name for row in report.rows] == [*params, BIAS + KEY, "loss"]
     assert {row.name: row.verdict for row in report.rows} == (
-        dict.fromkeys(params, "ok") | {BIAS + KEY: "zero"}
+        dict.fromkeys([*params, "loss"], "ok") | {BIAS + KEY: "zero"}
     )
     assert all(row.checked == np.prod(row.shape) for row in report.rows)
     assert report.notes == (
@@ -148,7 +148,7 @@ def test_a_large_model_is_checked_along_directions() -> None:
     model = tg.Bigram(50, dtype="float64")
     assert sum(p.size for p in model.params.values()) > ELEMENTS
     tokens, targets = batch(50, 2, 3, 0)
-    (row,) = check_model(model, tokens, targets).rows
+    row, _ = check_model(model, tokens, targets).rows
     assert (row.checked, row.by_element) == (DIRECTIONS, False)
 
 
@@ -187,3 +187,113 @@ def test_an_option_that_is_none_is_refused(options: dict[str, Any], message: str
 def test_targets_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="targets must be"):
         check_model(generic_gpt(SMALL), TOKENS, TARGETS[:1])
+
+
+# Calls: the loss that is returned, and what is kept from one call to the next.
+
+
+class Keeping(tg.GPT):
+    """A model whose loss_and_grads is replaced; it has the one before at hand."""
+
+    def __init__(self, change: Callable[[float, Tensors], tuple[float, Tensors]]) -> None:
+        vars(self).update(vars(generic_gpt(SMALL)))
+        self.change = change
+
+    def loss_and_grads(
+        self, tokens: np.ndarray, targets: np.ndarray, masks: Tensors | None = None
+    ) -> tuple[float, Tensors]:
+        return self.change(*super().loss_and_grads(tokens, targets, masks))
+
+
+def lines_of(report: Report, name: str) -> str:
+    """What a report says of one tensor below its table."""
+    row = next(row for row in report.rows if row.name == name)
+    return "\n".join((*row.problems, row.cause))
+
+
+def test_a_wrong_loss_beside_right_gradients_is_wrong() -> None:
+    report = trial(1).report(Keeping(lambda loss, grads: (loss * TOKENS.size, grads)))
+    assert wrong(report) == ["loss"]
+    assert "too large by a factor of 6" in lines_of(report, "loss")
+
+
+def test_a_billionth_in_the_loss_is_found() -> None:
+    report = trial(1).report(Keeping(lambda loss, grads: (loss * (1 + 1e-9), grads)))
+    assert wrong(report) == ["loss"]
+
+
+@pytest.mark.parametrize("loss", [None, np.nan, np.ones(2)])
+def test_a_loss_that_is_no_finite_number_is_wrong(loss: Any) -> None:
+    assert wrong(trial(1).report(Keeping(lambda _, grads: (loss, grads)))) == ["loss"]
+
+
+def test_gradients_that_are_not_zeroed_between_calls_are_wrong_and_called_so() -> None:
+    sums = {name: np.zeros_like(param) for name, param in generic_gpt(SMALL).params.items()}
+
+    def add(loss: float, grads: Tensors) -> tuple[float, Tensors]:
+        for name in sums:
+            sums[name] += grads[name]
+        return loss, sums
+
+    report = trial().report(Keeping(add))
+    assert {row.name for row in report.rows if row.ok} == {"loss", BIAS + KEY}
+    assert "it is not set to zero between calls" in lines_of(report, "wte.weight")
+
+
+def test_weights_that_are_kept_from_before_an_update_are_wrong_and_called_so() -> None:
+    class Packed(tg.GPT):
+        """Reads one weight as it was at the first call."""
+
+        def __init__(self) -> None:
+            vars(self).update(vars(generic_gpt(SMALL)))
+            self.packed: np.ndarray | None = None
+
+        def loss_and_grads(
+            self, tokens: np.ndarray, targets: np.ndarray, masks: Tensors | None = None
+        ) -> tuple[float, Tensors]:
+            name, right = "h.0.mlp.c_fc.weight", self.params
+            if self.packed is None:
+                self.packed = right[name].copy()
+            self.params = {**right, name: self.packed}
+            try:
+                return super().loss_and_grads(tokens, targets, masks)
+            finally:
+                self.params = right
+
+    report = trial().report(Packed())
+    assert {"h.0.mlp.c_fc.weight", "loss"} <= set(wrong(report))
+    assert "such as weights packed before an update" in lines_of(report, "loss")
+
+
+def test_a_gradient_that_is_right_once_and_wrong_the_second_time_is_wrong() -> None:
+    calls: list[float] = []
+
+    def tire(loss: float, grads: Tensors) -> tuple[float, Tensors]:
+        calls.append(loss)
+        return loss, grads | {"ln_f.bias": grads["ln_f.bias"] * (2 if len(calls) == 3 else 1)}
+
+    report = trial(1).report(Keeping(tire))
+    assert wrong(report) == ["ln_f.bias"]
+    assert "in a second call: off by" in lines_of(report, "ln_f.bias")
+
+
+def test_an_error_of_every_call_is_not_blamed_on_what_is_kept() -> None:
+    report = of(scale("wte.weight", 2))
+    assert "counted twice" in lines_of(report, "wte.weight")
+
+
+def test_the_parameters_have_the_same_bits_after_a_check() -> None:
+    model = generic_gpt(SMALL, 3, "float32")
+    before = {name: param.copy() for name, param in model.params.items()}
+    arrays = dict(model.params)
+    checked(model, directions=1)
+    for name, param in model.params.items():
+        assert param is arrays[name]
+        np.testing.assert_array_equal(param, before[name])
+
+
+def test_parameters_that_cannot_be_written_to_are_checked_where_they_are() -> None:
+    model = generic_gpt(SMALL)
+    for param in model.params.values():
+        param.setflags(write=False)
+    assert checked(model, directions=1).ok

@@ -51,7 +51,7 @@ def test_without_a_name_each_heading_has_a_line(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     for heading in ("linear, generic values", "linear, sizes of 1", "softmax, generic values"):
         assert re.search(rf"^{heading}  .* complex step .*× +ok", out, re.MULTILINE), heading
-    assert re.search(r"\d+ gradients in \d+ checks, every one right; \d+\.\d s", out)
+    assert re.search(r"\d+ results in \d+ checks, every one right; \d+\.\d s", out)
 
 
 def test_a_name_is_shown_tensor_by_tensor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +148,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_shows_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 130
     out = capsys.readouterr().out
-    assert "3 gradients in 1 checks, every one right" in out
+    assert "3 results in 1 checks, every one right" in out
     assert out.rstrip().endswith("stopped; the rest was not checked")
 
 

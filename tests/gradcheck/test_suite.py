@@ -1,13 +1,17 @@
 """What the command checks: everything there is, at every point."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, ops
+from tinygpt_np import GPT, backend, kernels, ops
 from tinygpt_np.gradcheck import Report, suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
+from tinygpt_np.gradcheck.compiled_step import distinct_masks
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,43 @@ def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]
         config = suite.CONFIG if "no bias" not in heading else None
         names = [row.name for row in report.rows if "[key]" not in row.name]
         if config is not None:
-            assert names == list(GPT(config).params), heading
+            masks = ["dropout masks"] if "dropout masks" in names else []
+            assert names == [*GPT(config).params, "loss", *masks], heading
+
+
+@pytest.mark.parametrize("backend", [name for name in backend.BACKENDS if name != "numpy"])
+def test_the_gpt_is_checked_in_each_compiled_backend(
+    backend: str, gpt: list[tuple[str, Report]]
+) -> None:
+    assert f"gpt, float32, {backend}" in [heading for heading, _ in gpt]
+
+
+def test_the_compiled_gpt_is_what_the_compiled_point_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = kernels.layer_norm.backward
+
+    def backward(dy: np.ndarray, saved: Any) -> Any:
+        dx, dweight, dbias = right(dy, saved)
+        return dx, 2 * dweight, dbias
+
+    monkeypatch.setattr(kernels.layer_norm, "backward", backward)
+    wrong = [heading for heading, report in suite.run("gpt", "complex", 0) if not report.ok]
+    assert wrong == ["gpt, float32, numba"]
+
+
+def test_masks_drawn_once_for_all_places_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(shape: tuple[int, ...], p: float, _: Any, dtype: Any) -> np.ndarray:
+        return ops.dropout.draw_mask(shape, p, np.random.default_rng(0), dtype)
+
+    model = suite.generic_gpt(replace(suite.CONFIG, dropout=0.3))
+    monkeypatch.setattr(model, "ops", SimpleNamespace(dropout=SimpleNamespace(draw_mask=draw)))
+    masks = model.draw_masks(4, 5, np.random.default_rng(0))
+    assert not distinct_masks(masks, {}).ok
+
+
+def test_masks_of_one_number_may_agree() -> None:
+    assert distinct_masks({"a": np.ones((1, 1)), "b": np.ones((1, 1))}, {}).ok
 
 
 def headings(name: str) -> Iterator[str]:

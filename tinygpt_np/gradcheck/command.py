@@ -62,9 +62,9 @@ def show(
         if in_full or not report.ok:
             console.print(draw(report, console.width))
             console.print()
-    tensors = sum(len(report.rows) for report in reports)
+    results = sum(len(report.rows) for report in reports)
     verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
-    console.print(f"{tensors} gradients in {len(reports)} checks, {verdict}; {seconds:.1f} s")
+    console.print(f"{results} results in {len(reports)} checks, {verdict}; {seconds:.1f} s")
     if stopped:
         console.print("[bold]stopped; the rest was not checked[/bold]")
 

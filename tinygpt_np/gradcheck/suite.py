@@ -5,10 +5,8 @@ weights are small, scales 1 and biases 0, and after a little training they are a
 there a gradient must be right too, and there rounding is of another size.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,8 @@ from tinygpt_np import backend as backends
 from tinygpt_np.bigram import Bigram
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
-from tinygpt_np.gradcheck.check import check, check_model
+from tinygpt_np.gradcheck.check import ModelTrial, check, check_model
+from tinygpt_np.gradcheck.compiled_step import ReferenceTrial, check_step, distinct_masks
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.verdict import Report
 from tinygpt_np.language_model import LanguageModel, Saved, Tensors
@@ -25,8 +24,15 @@ from tinygpt_np.optim import AdamW
 
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 BATCH, TIME = 4, 5
-# So many texts of block_size tokens that they make up more than one micro-batch.
+# So many texts of block_size tokens that they make up several micro-batches, for which weights are
+# packed.
 STEP_TEXTS = 75
+# Of its matrices some are wider than what is packed at once; none ends with a panel or a vector.
+WIDE = replace(CONFIG, vocab_size=83, block_size=257, n_layer=1, n_embd=134)
+# Texts and tokens: several micro-batches, and a single long text, which the threads share.
+WIDE_BATCHES = {"wide": (8, 65), "one text": (1, WIDE.block_size)}
+# Larger weights would make attention choose a single token.
+WIDE_SCALE = 0.2
 COMPILED = [name for name in backends.BACKENDS if name != "numpy"]
 TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
 Reports = Iterator[tuple[str, Report]]
@@ -43,12 +49,16 @@ def batch(vocab_size: int, size: int, time: int, seed: int) -> tuple[np.ndarray,
 
 
 def generic_gpt(
-    config: GPTConfig = CONFIG, seed: int = 0, dtype: str = "float64", backend: str = "numpy"
+    config: GPTConfig = CONFIG,
+    seed: int = 0,
+    dtype: str = "float64",
+    backend: str = "numpy",
+    scale: float = 1.0,
 ) -> GPT:
-    """A GPT whose every parameter is of order one."""
+    """Return a GPT whose every parameter is normal, with this standard deviation."""
     model, rng = GPT(config, dtype=dtype, backend=backend), generator(seed, "init")
     for name, param in model.params.items():
-        model.params[name] = rng.standard_normal(param.shape).astype(dtype)
+        model.params[name] = (scale * rng.standard_normal(param.shape)).astype(dtype)
     return model
 
 
@@ -141,45 +151,40 @@ def gpt(method: Method, seed: int) -> Reports:
     for point, model, size, time, directions in points:
         assert isinstance(model, GPT)
         tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
-        masks = model.draw_masks(size, time, generator(seed, "dropout"))
+        rng = generator(seed, "dropout")
+        masks = model.draw_masks(size, time, rng)
         title = f"gpt, {point}"
-        yield (
-            title,
-            check_model(
-                model, tokens, targets, masks, method, directions=directions, seed=seed, title=title
-            ),
+        report = check_model(
+            model, tokens, targets, masks, method, directions=directions, seed=seed, title=title
         )
+        if masks:
+            row = distinct_masks(masks, model.draw_masks(size, time, rng))
+            report = replace(report, rows=(*report.rows, row))
+        yield title, report
 
 
 def step(method: Method, seed: int) -> Reports:
-    """The gradients that training with Numba uses, added up from micro-batches on two threads."""
-    model = generic_gpt(replace(CONFIG, dropout=0.3), seed, "float32", "numba")
-    tokens, targets = batch(CONFIG.vocab_size, STEP_TEXTS, CONFIG.block_size, seed)
-    # Imported only here: they bring a compiler with them.
-    parallel: Any = importlib.import_module("tinygpt_np.parallel")
-    with parallel.Engine(model, STEP_TEXTS, threads=2) as engine:
-        compiled = CompiledStep(model, engine, engine.draw(generator(seed, "dropout")))
-        masks = engine.masks(tokens.shape, compiled.noise)
-        title = "training step, float32, numba"
-        yield (
-            title,
-            check_model(
-                compiled, tokens, targets, masks, method, directions=4, seed=seed, title=title
-            ),
-        )
+    """The compiled training step on two threads.
+
+    A small model against the oracle. Then a wider one, whose matrices are packed in several parts
+    and end within a panel, against the gradients of NumPy: in micro-batches, one on each thread,
+    and on a single text, whose work the threads share.
+    """
+    shape = (STEP_TEXTS, CONFIG.block_size)
+    yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelTrial, method, seed)
+    for point, shape in WIDE_BATCHES.items():
+        title = f"training step, {point}, float32, numba"
+        yield step_at(title, WIDE, WIDE_SCALE, shape, ReferenceTrial, method, seed)
 
 
-class CompiledStep(GPT):
-    """A GPT whose gradients are those of an engine, with the dropout masks of its noise."""
-
-    def __init__(self, model: GPT, engine: Any, noise: Any) -> None:
-        vars(self).update(vars(model))
-        self.engine, self.noise = engine, noise
-
-    def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, masks: Tensors | None = None
-    ) -> tuple[float, Tensors]:
-        return self.engine.loss_and_grads(tokens, targets, self.noise)
+def step_at(
+    title: str, config: GPTConfig, scale: float, shape: tuple[int, int], trial: type[ModelTrial],
+    method: Method, seed: int,
+) -> tuple[str, Report]:  # fmt: skip
+    """Return the report of one training step with dropout, on a batch of this shape (B, T)."""
+    model = generic_gpt(replace(config, dropout=0.3), seed, "float32", "numba", scale)
+    tokens, targets = batch(config.vocab_size, *shape, seed)
+    return title, check_step(model, tokens, targets, trial, method, seed, title)
 
 
 MODELS: dict[str, Callable[[Method, int], Reports]] = {

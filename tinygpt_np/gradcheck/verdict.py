@@ -151,8 +151,11 @@ def unmeasured_problems(measured: Measured) -> Iterator[str]:
         yield "nothing could be checked"
 
 
-def unfit(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
-    """What is wrong with a gradient before any of its values is compared, or None."""
+def unfit(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> str | None:
+    """Return what is wrong with a gradient before any of its values is compared, or None.
+
+    dtype: None for any.
+    """
     if gradient is None:
         return "there is no gradient"
     if not isinstance(gradient, np.ndarray | np.floating):
@@ -161,7 +164,7 @@ def unfit(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | 
     if gradient.shape != shape:
         hint = "; it looks transposed" if gradient.shape == shape[::-1] else ""
         return f"the shape must be {shape}, not {gradient.shape}{hint}"
-    if gradient.dtype != dtype:
+    if dtype is not None and gradient.dtype != dtype:
         return f"the dtype must be {dtype}, not {gradient.dtype}"
     if not np.isfinite(gradient).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(gradient))[0])

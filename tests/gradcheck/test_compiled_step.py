@@ -1,0 +1,147 @@
+"""The compiled training step under check: what is planted in it is found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinygpt_np import micro_batch, parallel, products
+from tinygpt_np.gradcheck import Report, compiled_step, suite
+from tinygpt_np.gradcheck.compiled_step import ReferenceTrial
+from tinygpt_np.kernels import attention, matmul
+from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.kernels.vectors import LANES
+from tinygpt_np.team import Team
+
+Patch = pytest.MonkeyPatch
+
+
+def report_of(point: str = "wide") -> Report:
+    shape = suite.WIDE_BATCHES[point]
+    return suite.step_at(
+        "a step", suite.WIDE, suite.WIDE_SCALE, shape, ReferenceTrial, "complex", 0
+    )[1]
+
+
+def wrong(report: Report) -> list[str]:
+    return [row.name for row in report.rows if not row.ok]
+
+
+def said(report: Report, name: str) -> str:
+    row = next(row for row in report.rows if row.name == name)
+    return "\n".join((*row.problems, row.cause))
+
+
+@pytest.mark.parametrize("point", suite.WIDE_BATCHES)
+def test_the_step_is_right(point: str) -> None:
+    report = report_of(point)
+    assert report.ok, report
+    assert [row.name for row in report.rows][-3:] == ["loss", "dropout masks", "threads"]
+
+
+def test_gradients_that_are_not_zeroed_between_steps_are_noticed(monkeypatch: Patch) -> None:
+    right = products.NumbaProducts.gradient
+
+    def add(self: Any, x: Any, dy: Any, start: Any, dweight: Any, *rest: Any) -> None:
+        right(self, x, dy, dweight, dweight, *rest)
+
+    monkeypatch.setattr(products.NumbaProducts, "gradient", add)
+    report = report_of()
+    assert "it is not set to zero between calls" in said(report, "h.0.mlp.c_fc.weight")
+    assert "h.0.mlp.c_fc.bias" not in wrong(report)
+
+
+def test_panels_that_are_not_repacked_after_an_update_are_noticed(monkeypatch: Patch) -> None:
+    right = products.NumbaProducts.prepare
+
+    def once(self: Any) -> list[Callable[[], None]]:
+        tasks = right(self)
+        self.packings = []
+        return tasks
+
+    monkeypatch.setattr(products.NumbaProducts, "prepare", once)
+    report = report_of()
+    assert "such as weights packed before an update" in said(report, "h.0.mlp.c_fc.weight")
+
+
+def test_the_last_columns_of_a_matrix_that_are_not_packed_are_noticed(monkeypatch: Patch) -> None:
+    right = matmul.pack_columns
+
+    def cut(matrix: Any, form: Any, depth: int, first: int, end: int, panels: Any) -> None:
+        columns = matrix.shape[0] if form == matmul.TRANSPOSED else matrix.shape[1]
+        last = first > 0 and end == columns
+        right(
+            matrix, form, depth, first, end // matmul.PANEL * matmul.PANEL if last else end, panels
+        )
+
+    monkeypatch.setattr(products.matmul, "pack_columns", cut)
+    assert "h.0.mlp.c_fc.weight" in wrong(report_of())
+
+
+@pytest.fixture
+def patient(monkeypatch: Patch) -> None:
+    """As many repetitions as a race needs to show on a machine whose cores are taken."""
+    monkeypatch.setattr(compiled_step, "REPETITIONS", 1000)
+
+
+@pytest.mark.usefixtures("patient")
+def test_attention_scratch_shared_by_threads_is_noticed(monkeypatch: Patch) -> None:
+    make, shared = attention.make_rooms, dict[tuple[int, ...], Any]()
+
+    def make_once(arena: Arena, *sizes: int) -> Any:
+        return shared.setdefault(sizes, make(arena, *sizes))
+
+    monkeypatch.setattr(micro_batch.attention, "make_rooms", make_once)
+    assert "do threads share memory?" in said(report_of(), "threads")
+
+
+@pytest.mark.usefixtures("patient")
+def test_attention_scratch_shared_in_a_team_is_noticed(monkeypatch: Patch) -> None:
+    def rooms_of(self: micro_batch.MicroBatch, _: Team) -> tuple[np.ndarray, ...]:
+        return self.rooms
+
+    monkeypatch.setattr(micro_batch.MicroBatch, "rooms_of", rooms_of)
+    assert "do threads share memory?" in said(report_of("one text"), "threads")
+
+
+def test_one_dropout_mask_for_all_places_is_noticed(monkeypatch: Patch) -> None:
+    def same_everywhere(key: int, _: int) -> np.uint64:
+        return np.uint64(key)
+
+    monkeypatch.setattr(micro_batch, "place_key", same_everywhere)
+    problems = said(report_of(), "dropout masks")
+    assert "drop and h.0.attn.c_proj have the same mask" in problems
+    assert "drop and h.0.attn have the same mask" in problems
+
+
+def test_one_dropout_mask_for_all_steps_is_noticed(monkeypatch: Patch) -> None:
+    def same_always(_: int, place: int) -> np.uint64:
+        return np.uint64(place)
+
+    monkeypatch.setattr(micro_batch, "place_key", same_always)
+    assert said(report_of(), "dropout masks").startswith("drop and drop of the next step have")
+
+
+def test_a_loss_that_is_not_averaged_is_noticed(monkeypatch: Patch) -> None:
+    right = parallel.Engine.loss_and_grads
+
+    def total(self: Any, tokens: np.ndarray, *rest: Any) -> Any:
+        loss, grads = right(self, tokens, *rest)
+        return loss * tokens.size, grads
+
+    monkeypatch.setattr(parallel.Engine, "loss_and_grads", total)
+    assert wrong(report_of()) == ["loss"]
+
+
+def test_the_batches_reach_packed_weights_and_a_team() -> None:
+    shapes = (suite.STEP_TEXTS, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
+    for shape in shapes:
+        assert parallel.micro_batch_count(*shape) >= products.PACK_FROM
+    assert parallel.micro_batch_count(*suite.WIDE_BATCHES["one text"]) == 1
+
+
+def test_the_widest_matrix_is_packed_in_parts_and_ends_within_a_vector() -> None:
+    columns = 4 * suite.WIDE.n_embd
+    assert columns > products.AT_ONCE
+    assert columns % LANES
