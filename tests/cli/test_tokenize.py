@@ -120,7 +120,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         (["caf€"], "character '€' (U+20AC) at position 3"),
         (["hii", "--tokenizer-path", "x.model"], "need no files, but x.model was given"),
         (["hii", "--tokenizer", "gpt2", "--tokenizer-path", "x"], "x is no tokenizer of GPT-2's"),
-        (["hii", "--tokenizer", "sentencepiece", "--tokenizer-path", "x"], "x cannot be read"),
+        (["hii", "--tokenizer", "sentencepiece", "--tokenizer-path", "x"], "there is no file x"),
         (["hii", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
     ],
 )

@@ -1,5 +1,7 @@
 """Tokens that are bytes: no character is written before all of it is there."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from tinygpt_np.tokenizers.byte_level import (
     checked,
     optional,
     read,
+    read_json,
+    read_text,
 )
 
 steady = settings(deadline=None, derandomize=True)
@@ -81,7 +85,33 @@ def test_a_missing_package_is_named_with_what_installs_it(module: str) -> None:
         optional(module)
 
 
-@pytest.mark.parametrize(("name", "reason"), [("x", "No such file"), ("", "Is a directory")])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(TokenizerError, match=f"{tmp_path / name} cannot be read: {reason}"):
-        read(tmp_path / name)
+@pytest.mark.parametrize("use", [read, read_text, read_json])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x", "there is no file"), ("", "is a folder"), ("fifo", "is a pipe")]
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, reason: str, use: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(TokenizerError, match=reason) as caught:
+        use(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b"[", "is damaged: it is not JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
+        (b"[1]", "is damaged: it is not a JSON object"),
+        ('{"é": 1}'.encode("latin-1"), "is not UTF-8: byte 0xe9 at offset 2; .* iconv -f LATIN1"),
+        ('{"a": 1}'.encode("utf-16"), "is not UTF-8: .* iconv -f UTF-16"),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_named(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(TokenizerError, match=rf"x\.json {expected}"):
+        read_json(tmp_path / "x.json")

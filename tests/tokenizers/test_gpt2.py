@@ -217,7 +217,7 @@ def changed(**changes: int | None) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("tokens", "expected"),
     [
-        (["h", "i"], "should be a JSON object of tokens and their numbers"),
+        (["h", "i"], "is damaged: it is not a JSON object"),
         ({"h": "1"}, "should be a JSON object of tokens and their numbers"),
         ({"h": True}, "should be a JSON object of tokens and their numbers"),
         ({}, "lacks the token 'Ā'"),
@@ -254,11 +254,46 @@ def test_merges_of_what_is_no_token_are_refused(tmp_path: Path, merges: str, exp
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize("kept", range(len(PAIRS)))
+def test_missing_merges_are_noticed_whatever_their_number(tmp_path: Path, kept: int) -> None:
+    lines = [" ".join(pair) for pair in PAIRS[:kept]]
+    paths = write(tmp_path, merges="\n".join(["#version: 0.2", *lines]))
+    first = "".join(PAIRS[kept])
+    expected = rf"is cut off, .* no merge makes the token '{first}' \({256 + kept}\)"
+    with pytest.raises(TokenizerError, match=rf"merges\.txt {expected}"):
+        GPT2Tokenizer.from_files(*paths)
+    description = hugging_face()
+    description["model"]["merges"] = lines
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json {expected}"):
+        GPT2Tokenizer.from_hugging_face(tmp_path / "tokenizer.json", description)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])
+def test_gpt2s_own_merges_cut_off_anywhere_are_noticed(
+    tmp_path: Path, gpt2_files: Path, share: float
+) -> None:
+    merges = (gpt2_files / "vocab.bpe").read_bytes()
+    (tmp_path / "vocab.bpe").write_bytes(merges[: int(share * len(merges))])
+    shutil.copy(gpt2_files / "encoder.json", tmp_path)
+    with pytest.raises(TokenizerError, match=r"vocab\.bpe is cut off|vocab\.bpe: merge|lacks the"):
+        GPT2Tokenizer.from_files(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
+
+
+def test_an_empty_file_of_merges_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match=r"merges\.txt is empty"):
+        GPT2Tokenizer.from_files(*write(tmp_path, merges=""))
+
+
+def test_bytes_alone_are_a_vocabulary(tmp_path: Path) -> None:
+    paths = write(tmp_path, vocabulary([]), merges="#version: 0.2\n")
+    assert GPT2Tokenizer.from_files(*paths).encode("hi").tolist() == [104, 105]
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_damaged_file_is_named(tmp_path: Path, place: int) -> None:
     paths = write(tmp_path)
     paths[place].write_bytes(paths[place].read_bytes()[:-9] + b"\xff")
-    with pytest.raises(TokenizerError, match=f"{paths[place]}.* damaged"):
+    with pytest.raises(TokenizerError, match=f"{paths[place]} is not UTF-8"):
         GPT2Tokenizer.from_files(*paths)
 
 
@@ -266,7 +301,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, place: int) -> None:
 def test_a_missing_file_is_named(tmp_path: Path, place: int) -> None:
     paths = write(tmp_path)
     paths[place].unlink()
-    with pytest.raises(TokenizerError, match=f"{paths[place]} cannot be read: No such file"):
+    with pytest.raises(TokenizerError, match=f"there is no file {paths[place]}"):
         GPT2Tokenizer.from_files(*paths)
 
 
@@ -298,6 +333,29 @@ def test_its_merges_may_be_strings() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [("dropout", 0.1), ("continuing_subword_prefix", "##"), ("end_of_word_suffix", "</w>")],
+)
+def test_a_model_that_merges_otherwise_is_refused(name: str, value: object) -> None:
+    description = hugging_face()
+    description["model"][name] = value
+    with pytest.raises(TokenizerError, match=rf"x has {name} = .*, which is not supported"):
+        GPT2Tokenizer.from_hugging_face(Path("x"), description)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"type": "ByteLevel", "trim_offsets": False},
+        {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}]},
+    ],
+)
+def test_a_post_processor_that_adds_nothing_is_accepted(after: object) -> None:
+    found = GPT2Tokenizer.from_hugging_face(Path("x"), hugging_face(post_processor=after))
+    assert found.files() == small().files()
+
+
+@pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"model": None}, "is no tokenizer of characters or byte pairs"),
@@ -323,7 +381,16 @@ def test_its_merges_may_be_strings() -> None:
             },
             "cuts texts into words in another way than GPT-2",
         ),
-        ({"normalizer": {"type": "NFC"}}, "cuts texts into words in another way than GPT-2"),
+        ({"normalizer": {"type": "NFC"}}, "has a normalizer, which is not supported"),
+        (
+            {"post_processor": {"type": "TemplateProcessing", "single": [{"x": "A"}, {"y": "B"}]}},
+            "has a post_processor that adds tokens to every text, which is not supported",
+        ),
+        (
+            {"post_processor": {"type": "RobertaProcessing"}},
+            "has a post_processor that adds tokens to every text, which is not supported",
+        ),
+        ({"post_processor": 5}, "has a post_processor that adds tokens"),
     ],
 )
 def test_another_description_is_refused(changes: dict[str, Any], expected: str) -> None:

@@ -174,10 +174,10 @@ def test_a_folder_of_another_kind_is_refused(
     [
         ("gpt2", "", "is no tokenizer of GPT-2's"),
         ("gpt2", "nowhere", "is no tokenizer of GPT-2's"),
-        ("gpt2", "vocab.json", "cannot be read"),
-        ("gpt2", "tokenizer.json", "cannot be read"),
+        ("gpt2", "vocab.json", "there is no file"),
+        ("gpt2", "tokenizer.json", "there is no file"),
         ("sentencepiece", "", "no tokenizer lies in"),
-        ("sentencepiece", "x.model", "cannot be read"),
+        ("sentencepiece", "x.model", "there is no file"),
     ],
 )
 def test_a_path_where_nothing_lies_is_named(
@@ -207,7 +207,7 @@ def test_a_tokenizer_of_the_first_runs_is_read(tmp_path: Path) -> None:
 def hugging_face(folder: Path) -> None:
     words = {k: v for k, v in vocabulary().items() if v < 263}
     description: dict[str, Any] = {
-        "added_tokens": [{"id": 263, "content": "<|endoftext|>"}],
+        "added_tokens": [{"id": 263, "content": "<|endoftext|>", "special": True}],
         "normalizer": None,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
         "model": {"type": "BPE", "vocab": words, "merges": [" ".join(pair) for pair in PAIRS]},
@@ -283,10 +283,10 @@ def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", "is damaged: it is not JSON"),
-        ("\xff", "is damaged: it is not JSON"),
-        ("[1]", "is no tokenizer: it is not a JSON object with entries"),
-        ("{}", "is no tokenizer: it is not a JSON object with entries"),
+        ("", "is empty"),
+        ("\xff", "is not UTF-8"),
+        ("[1]", "is damaged: it is not a JSON object"),
+        ("{}", "is no tokenizer: it is a JSON object without entries"),
         ('{"type": "char"}', "holds no vocabulary"),
         ('{"type": "char", "vocabulary": 5}', "holds no vocabulary"),
         ('{"type": "char", "vocabulary": ["a", "a"]}', "holds no vocabulary"),

@@ -4,18 +4,22 @@ In a model's folder lie the files of its tokenizer:
 
     char           tokenizer.json, {"type": "char", "vocabulary": […]}
     gpt2           vocab.json and merges.txt, as Hugging Face has them; or encoder.json and
-                   vocab.bpe, as OpenAI published them; or Hugging Face's own tokenizer.json
+                   vocab.bpe, as OpenAI published them; or Hugging Face's own tokenizer.json;
+                   tokens added to these are in tokenizer_config.json or added_tokens.json
     sentencepiece  tokenizer.model, or whatever the only .model there is called
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
-from tinygpt_np.tokenizers.byte_level import MissingPackageError, TokenizerError, read
+from tinygpt_np.tokenizers.byte_level import (
+    MissingPackageError,
+    TokenizerError,
+    read_json,
+)
 from tinygpt_np.tokenizers.char import CharTokenizer, UnknownCharacterError
 from tinygpt_np.tokenizers.gpt2 import GPT2Tokenizer
 from tinygpt_np.tokenizers.sentencepiece import SentencePieceTokenizer
@@ -138,15 +142,11 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """What a tokenizer.json says: ours, of characters, or Hugging Face's, of byte pairs."""
-    content = read(path)
-    try:
-        found: Any = json.loads(content)
-    except ValueError:
-        raise TokenizerError(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(found, dict) or not found:
-        raise TokenizerError(f"{path} is no tokenizer: it is not a JSON object with entries")
-    return cast(dict[str, Any], found)
+    """Return what a tokenizer.json says: ours, of characters, or Hugging Face's, of byte pairs."""
+    found = read_json(path)
+    if not found:
+        raise TokenizerError(f"{path} is no tokenizer: it is a JSON object without entries")
+    return found
 
 
 def is_of_characters(description: dict[str, Any]) -> bool:

@@ -2,11 +2,14 @@
 
 import codecs
 import importlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+
+from tinygpt_np import texts
 
 
 class TokenizerError(ValueError):
@@ -73,7 +76,31 @@ def optional(package: str) -> Any:
 
 
 def read(path: Path) -> bytes:
+    """Return the bytes of a regular file. Raises TokenizerError for anything else."""
     try:
+        texts.file_size(path)
         return path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+    except texts.DataError as error:
+        raise TokenizerError(str(error)) from None
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a tokenizer's file; see texts.read_text. Raises TokenizerError."""
+    try:
+        return texts.read_text(path)
+    except texts.DataError as error:
+        raise TokenizerError(str(error)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a tokenizer's file. Raises TokenizerError."""
+    content = read_text(path)
+    try:
+        found: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        raise TokenizerError(f"{path} is damaged: it is not JSON") from None
+    if not isinstance(found, dict):
+        raise TokenizerError(f"{path} is damaged: it is not a JSON object")
+    return cast(dict[str, Any], found)

@@ -7,14 +7,31 @@ Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2
 """
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.tokenizers.byte_level import ByteLevel, TokenizerError, checked, optional, read
+from tinygpt_np.tokenizers.added import (
+    END_OF_TEXT,
+    AddedToken,
+    check_config,
+    from_entries,
+    in_folder,
+    patterns,
+    to_files,
+)
+from tinygpt_np.tokenizers.byte_level import (
+    ByteLevel,
+    TokenizerError,
+    checked,
+    optional,
+    read_json,
+    read_text,
+)
 
-END_OF_TEXT = "<|endoftext|>"
 # How GPT-2 cuts a text into words: contractions, letters, digits, the rest, white space.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
@@ -35,72 +52,72 @@ BYTES = {char: bytes([byte]) for byte, char in enumerate(CHARACTERS)}
 
 
 class GPT2Tokenizer(ByteLevel):
-    """vocabulary: each token as it is written in the files, with its number, from 0 on without a
-    gap: first the 256 bytes, then what the merges make, in their order, then special ones.
+    """GPT-2's byte pairs, and the tokens that were added to them.
 
-    merges: pairs of tokens. name: of where they come from, for errors.
-    Special tokens are decoded, and never made by encode: a text that has <|endoftext|> in it is
-    just a text.
+    vocabulary: each token as it is written in the files, with its number, from 0 on without a
+    gap: first the 256 bytes, then what the merges make, in their order, then added ones.
+    merges: pairs of tokens. added: see added.py; of the tokens that no merge makes, all others are
+    special. name, merges_name: where the vocabulary and the merges come from, for errors.
     """
 
     kind = "gpt2"
 
     def __init__(
-        self, vocabulary: dict[str, int], merges: list[tuple[str, str]], name: str
+        self,
+        vocabulary: dict[str, int],
+        merges: list[tuple[str, str]],
+        name: str,
+        added: Sequence[AddedToken] = (),
+        merges_name: str | None = None,
     ) -> None:
         tiktoken = optional("tiktoken")
-        self.vocabulary, self.merges = vocabulary, merges
+        self.vocabulary, self.merges, self.added = vocabulary, merges, tuple(added)
         ranks = ranks_of(vocabulary, merges, name)
-        special = {token: i for token, i in vocabulary.items() if i >= len(ranks)}
-        last = sorted(special, key=special.__getitem__)
+        last = sorted(vocabulary, key=vocabulary.__getitem__)[len(ranks) :]
+        check_left_over(last, vocabulary, self.added, merges_name or name)
         super().__init__([*ranks, *(checked(token).encode() for token in last)])
+        self.patterns = patterns(self.added)
         self.encoding: Any = tiktoken.Encoding(
-            name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special
+            name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
         )
+
+    @property
+    def end_of_text(self) -> int | None:
+        """The token between two texts, if the vocabulary has it."""
+        return self.vocabulary.get(END_OF_TEXT)
 
     @classmethod
     def from_files(cls, vocabulary: Path, merges: Path) -> "GPT2Tokenizer":
-        """Of encoder.json and vocab.bpe, or vocab.json and merges.txt."""
-        return cls.from_bytes(read(vocabulary), read(merges), str(vocabulary), str(merges))
+        """Return the tokenizer of encoder.json and vocab.bpe, or vocab.json and merges.txt.
 
-    @classmethod
-    def from_bytes(
-        cls, vocabulary: bytes, merges: bytes, vocabulary_name: str, merges_name: str
-    ) -> "GPT2Tokenizer":
-        try:
-            found: Any = json.loads(vocabulary)
-            lines = merges.decode().splitlines()
-        except ValueError as error:
-            raise TokenizerError(
-                f"{vocabulary_name} and {merges_name} are damaged, or no tokenizer: {error}"
-            ) from None
-        if lines and lines[0].startswith("#version"):
-            del lines[0]
-        pairs = [line.split(" ") for line in lines if line]
-        return cls(found, checked_pairs(pairs, merges_name), vocabulary_name)
+        The files in their folder that add tokens are read, too.
+        """
+        check_config(vocabulary.parent)
+        found = read_json(vocabulary)
+        added = in_folder(vocabulary.parent, found)
+        pairs = merges_in(read_text(merges), str(merges))
+        whole = {**found, **{token.content: token.id for token in added}}
+        return cls(whole, pairs, str(vocabulary), added, str(merges))
 
     @classmethod
     def from_hugging_face(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
-        """Of what stands in a tokenizer.json."""
+        """Return the tokenizer that a tokenizer.json describes.
+
+        Raises TokenizerError for anything that would encode a text otherwise than GPT-2.
+        """
         model: Any = description.get("model")
-        cutting: Any = description.get("pre_tokenizer")
         if not isinstance(model, dict) or cast(Any, model).get("type", "BPE") != "BPE":
             raise TokenizerError(f"{path} is no tokenizer of characters or byte pairs")
-        vocabulary, merges = (cast(Any, model).get(name) for name in ("vocab", "merges"))
+        parts = cast(dict[str, Any], model)
+        vocabulary, merges = parts.get("vocab"), parts.get("merges")
         if not isinstance(vocabulary, dict) or not isinstance(merges, list):
             raise TokenizerError(f"{path} should have the vocab and the merges of a BPE model")
-        if description.get("normalizer") is not None or not cuts_as_gpt2(cutting):
-            raise TokenizerError(
-                f"{path} cuts texts into words in another way than GPT-2: {cutting!r:.200}"
-            )
+        check_description(path, description, parts)
+        check_config(path.parent)
         pairs = [m.split(" ") if isinstance(m, str) else m for m in cast(list[Any], merges)]
-        added = description.get("added_tokens", [])
-        try:
-            special = {str(token["content"]): int(token["id"]) for token in added}
-        except (TypeError, KeyError, ValueError):
-            raise TokenizerError(f"{path}: added_tokens should have a content and an id") from None
-        whole = {**cast(dict[str, int], vocabulary), **special}
-        return cls(whole, checked_pairs(pairs, str(path)), str(path))
+        added = from_entries(description.get("added_tokens", []), str(path))
+        whole = {**cast(dict[str, int], vocabulary), **{token.content: token.id for token in added}}
+        return cls(whole, checked_pairs(pairs, str(path)), str(path), added)
 
     @classmethod
     def from_cache(cls) -> "GPT2Tokenizer":
@@ -114,11 +131,24 @@ class GPT2Tokenizer(ByteLevel):
                 f"({type(error).__name__}): put {SOURCE}{ENCODER[0]} and {SOURCE}{MERGES[0]} into "
                 "a folder, and name it with --tokenizer-path"
             ) from None
-        return cls.from_bytes(vocabulary, merges, ENCODER[0], MERGES[0])
+        # The checksums say that these are the published files.
+        return cls(json.loads(vocabulary), merges_in(merges.decode(), MERGES[0]), ENCODER[0])
 
     def encode(self, text: str) -> np.ndarray:
         """text -> (T,) int64. Raises TokenizerError for what is no UTF-8."""
-        return np.array(self.encoding.encode_ordinary(checked(text)), dtype=np.int64)
+        return np.array(self.ids(checked(text), self.patterns), dtype=np.int64)
+
+    def ids(self, text: str, patterns: Sequence[re.Pattern[str]]) -> list[int]:
+        """Return the tokens of a text. patterns: find added tokens, one pattern after another."""
+        if not patterns:
+            return self.encoding.encode_ordinary(text)
+        ids: list[int] = []
+        end = 0
+        for found in patterns[0].finditer(text):
+            ids += self.ids(text[end : found.start()], patterns[1:])
+            ids.append(self.vocabulary[found[0]])
+            end = found.end()
+        return ids + self.ids(text[end:], patterns[1:])
 
     def start(self) -> np.ndarray:
         """The end of the text before, as GPT-2 was trained; a new line where there is no such."""
@@ -126,14 +156,18 @@ class GPT2Tokenizer(ByteLevel):
         return np.array([self.vocabulary.get(END_OF_TEXT, newline)])
 
     def files(self) -> dict[str, bytes]:
-        """vocab.json and merges.txt, as Hugging Face reads them."""
+        """Return vocab.json, merges.txt and a file of added tokens, as transformers reads them."""
         lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges), ""]
         vocabulary = json.dumps(self.vocabulary, ensure_ascii=False)
-        return {"vocab.json": vocabulary.encode(), "merges.txt": "\n".join(lines).encode()}
+        return {
+            "vocab.json": vocabulary.encode(),
+            "merges.txt": "\n".join(lines).encode(),
+            **to_files(self.added),
+        }
 
 
 def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
-    """The bytes of all tokens but special ones, with their numbers, in order.
+    """Return the bytes of all tokens but added ones, with their numbers, in order.
 
     Raises TokenizerError unless the vocabulary is what the merges make.
     """
@@ -162,13 +196,74 @@ def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[
     return {b"".join(BYTES[char] for char in token): numbers[token] for token in ordered}
 
 
+def check_left_over(
+    tokens: Sequence[str], numbers: dict[str, int], added: Sequence[AddedToken], merges_name: str
+) -> None:
+    """Raise TokenizerError if merges are missing. tokens: those that no merge makes.
+
+    Every token that was learned is two earlier ones merged. <|endoftext|> and its like are not.
+    """
+    known = {END_OF_TEXT, *(token.content for token in added)}
+    for token in tokens:
+        halves = ((token[:place], token[place:]) for place in range(1, len(token)))
+        if token not in known and any(
+            all(numbers.get(half, len(numbers)) < numbers[token] for half in pair)
+            for pair in halves
+        ):
+            raise TokenizerError(
+                f"{merges_name} is cut off, or of another vocabulary: no merge makes the token "
+                f"{token!r} ({numbers[token]}), the first of {len(tokens)} that are left over"
+            )
+
+
+def check_description(path: Path, description: dict[str, Any], model: dict[str, Any]) -> None:
+    """Raise TokenizerError if a tokenizer.json changes, cuts or merges a text as GPT-2 does not."""
+    cutting: Any = description.get("pre_tokenizer")
+    if not cuts_as_gpt2(cutting):
+        raise TokenizerError(
+            f"{path} cuts texts into words in another way than GPT-2: {cutting!r:.200}"
+        )
+    if description.get("normalizer") is not None:
+        raise TokenizerError(
+            f"{path} has a normalizer, which is not supported: {description['normalizer']!r:.200}"
+        )
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            raise TokenizerError(f"{path} has {name} = {model[name]!r}, which is not supported")
+    after: Any = description.get("post_processor")
+    if after is not None and not adds_nothing(after):
+        raise TokenizerError(
+            f"{path} has a post_processor that adds tokens to every text, which is not supported: "
+            f"{after!r:.200}"
+        )
+
+
 def cuts_as_gpt2(pre_tokenizer: Any) -> bool:
-    """Whether Hugging Face's description of how words are cut is that of PATTERN."""
+    """Return whether Hugging Face's description of how words are cut is that of PATTERN."""
     if not isinstance(pre_tokenizer, dict):
         return False
     found = cast(dict[str, Any], pre_tokenizer)
     asked = (found.get("type"), found.get("add_prefix_space"), found.get("use_regex", True))
     return asked == ("ByteLevel", False, True)
+
+
+def adds_nothing(post_processor: Any) -> bool:
+    """Return whether a post_processor leaves a single text as it is."""
+    if not isinstance(post_processor, dict):
+        return False
+    found = cast(dict[str, Any], post_processor)
+    if found.get("type") == "TemplateProcessing":
+        single: Any = found.get("single")
+        return isinstance(single, list) and len(cast(list[Any], single)) == 1
+    return found.get("type") == "ByteLevel"
+
+
+def merges_in(text: str, name: str) -> list[tuple[str, str]]:
+    """Return the pairs in the text of a merges.txt or vocab.bpe."""
+    lines = text.split("\n")
+    if lines[0].startswith("#version"):
+        del lines[0]
+    return checked_pairs([line.split(" ") for line in lines if line], name)
 
 
 def checked_pairs(pairs: list[Any], name: str) -> list[tuple[str, str]]:
