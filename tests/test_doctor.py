@@ -1,5 +1,6 @@
 """The self-test finds what is wrong, and the facts are those of the machine."""
 
+import math
 import os
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tinygpt_np import backend, doctor, ops, threads
+from tinygpt_np import backend, doctor, machine, ops, threads
 
 
 def with_changed(operation: str, **functions: Callable[..., Any]) -> ModuleType:
@@ -140,9 +141,28 @@ def test_the_width_of_vectors_is_that_of_the_widest(features: dict[str, bool], b
 def test_facts_count_cores_and_threads() -> None:
     with threads.limited(1):
         facts = dict(doctor.facts())
-    assert facts["cores"] == f"{threads.usable_cores()} usable of {os.cpu_count()}"
+    assert facts["cores"] == f"{machine.usable_cores()} usable of {os.cpu_count()}"
     assert facts["Numba"].endswith("threads: 1")
     assert facts["NumPy"] == np.__version__
+
+
+def test_facts_say_the_limits_of_a_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 2e9)
+    monkeypatch.setattr(machine, "available_memory", lambda: 1.5e9)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    facts = dict(doctor.facts())
+    assert facts["cores"].startswith("1 usable of ")
+    assert facts["cores"].endswith(", limited to the time of 0.5 by a control group")
+    assert facts["memory"] == "1,500 MB available, limited to 2,000 MB by a control group"
+
+
+def test_facts_without_limits_say_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cpu_quota", "memory_limit", "available_memory"):
+        monkeypatch.setattr(machine, name, lambda *root: math.inf)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    facts = dict(doctor.facts())
+    assert "limited" not in facts["cores"]
+    assert facts["memory"] == "unknown"
 
 
 def test_a_cache_that_cannot_be_written_is_said(

@@ -42,6 +42,7 @@ FLOORS = [
         "pretrained",
         "metrics",
         "generate",
+        "machine",
         "threads",
         "waiting",
     },

@@ -147,7 +147,7 @@ def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
     path = tmp_path / "large.txt"
     with path.open("wb") as file:
         file.truncate(10**10)  # A sparse file, which takes no space.
-    monkeypatch.setattr(texts, "memory", lambda: 8e9)
+    monkeypatch.setattr(texts, "available_memory", lambda: 8e9)
     monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
     with pytest.raises(
         DataError, match=r"large\.txt has 10\.0 GB; .* about 170 GB .* 8\.0 GB"
@@ -159,7 +159,7 @@ def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
 def test_a_text_that_fits_into_memory_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(texts, "memory", lambda: 4 * texts.MEMORY_PER_BYTE)
+    monkeypatch.setattr(texts, "available_memory", lambda: 4 * texts.MEMORY_PER_BYTE)
     assert data.load(text_file(tmp_path, b"text")).text == "text"
     with pytest.raises(DataError, match="tinygpt prepare"):
         data.load(text_file(tmp_path, b"texts"))

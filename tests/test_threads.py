@@ -1,6 +1,5 @@
 """One setting for the threads of BLAS and Numba, put back afterwards."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,26 +77,3 @@ def test_less_than_one_thread_is_refused(number: int) -> None:
 def test_what_is_no_integer_is_refused(number: Any) -> None:
     with pytest.raises(TypeError, match="a positive integer, not"), threads.limited(number):
         pass
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be taken away here")
-def test_cores_taken_away_are_not_usable() -> None:
-    code = (
-        "import os; from tinygpt_np import threads\n"
-        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "print(threads.usable_cores())"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "1"
-
-
-def test_without_affinity_every_core_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("sched_getaffinity", "process_cpu_count"):
-        monkeypatch.delattr(os, name, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert threads.usable_cores() == 7
-
-
-def test_from_python_3_13_on_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "process_cpu_count", lambda: 5, raising=False)
-    assert threads.usable_cores() == 5

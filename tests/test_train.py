@@ -195,7 +195,7 @@ def test_a_run_that_needs_more_memory_than_there_is_is_refused_at_once(
     tmp_path: Path, change: dict[str, int]
 ) -> None:
     with pytest.raises(
-        ValueError, match=r"would take about [\d,]+ MB, and this machine has [\d,]+ MB"
+        ValueError, match=r"would take about [\d,]+ MB, and this process can have [\d,]+ MB"
     ):
         Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), DATA)
     assert not (tmp_path / "run").exists()

@@ -24,8 +24,9 @@ from tinygpt_np.kernels.arrays import floats
 from tinygpt_np.kernels.barrier import GIVEN_UP
 from tinygpt_np.kernels.matmul import PACKED, PLAIN, TRANSPOSED
 from tinygpt_np.kernels.memory import Arena, workspace
+from tinygpt_np.machine import usable_cores
 from tinygpt_np.model import GPT, param_count, param_shapes
-from tinygpt_np.threads import check_threads, usable_cores
+from tinygpt_np.threads import check_threads
 from tinygpt_np.waiting import Barrier, StuckError, run_together, stuck
 
 # Of the rows of all windows that are read ahead there are at most so many, or those of two windows.

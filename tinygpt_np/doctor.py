@@ -22,10 +22,9 @@ import numpy as np
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 
 from tinygpt_np import backend as backends
-from tinygpt_np import compiling, ops
+from tinygpt_np import compiling, machine, ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.cases import VARIANTS, Case, case
-from tinygpt_np.threads import usable_cores
 
 # Of a tensor's norm. A right kernel is off by a few times the rounding of float32, 6e-8.
 BOUND = 1e-5
@@ -106,7 +105,8 @@ def facts() -> Iterator[tuple[str, str]]:
     name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
     yield "processor", f"{processor()} ({name})"
     yield "vectors", f"{vector_bits(features)} bits"
-    yield "cores", f"{usable_cores()} usable of {os.cpu_count()}"
+    yield "cores", cores()
+    yield "memory", memory()
     yield from (("BLAS", library) for library in blas())
     yield "Numba", f"{version('numba')}, threads: {cast(Any, numba).get_num_threads()}"
     yield "llvmlite", version("llvmlite")
@@ -117,6 +117,20 @@ def facts() -> Iterator[tuple[str, str]]:
     use = f"{cache.kernels} kernels, {cache.bytes / 1e6:.1f} MB"
     yield "cache", use if cache.writable else f"{use}, and CANNOT BE WRITTEN"
     yield "", str(cache.folder)
+
+
+def cores() -> str:
+    """Return how many cores are used, and the CPU quota if there is one."""
+    quota = machine.cpu_quota()
+    limit = "" if quota == math.inf else f", limited to the time of {quota:g} by a control group"
+    return f"{machine.usable_cores()} usable of {os.cpu_count()}{limit}"
+
+
+def memory() -> str:
+    """Return how much memory there is, and the limit of the control group if there is one."""
+    available, most = machine.available_memory(), machine.memory_limit()
+    limit = "" if most == math.inf else f", limited to {most / 1e6:,.0f} MB by a control group"
+    return "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available{limit}"
 
 
 def processor() -> str:

@@ -22,11 +22,12 @@ from tinygpt_np import products
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.kernels import adamw, embedding
 from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.machine import usable_cores
 from tinygpt_np.micro_batch import MicroBatch, Step, Tensors, draw_masks
 from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.optim import AdamW
 from tinygpt_np.team import ALONE, Team
-from tinygpt_np.threads import check_threads, limited, usable_cores
+from tinygpt_np.threads import check_threads, limited
 from tinygpt_np.waiting import Turns, run_together
 
 # A micro-batch has at most about so many rows: with more, its activations are too far from the

@@ -2,12 +2,12 @@
 
 import codecs
 import io
-import math
-import os
 import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from tinygpt_np.machine import available_memory
 
 # Bytes of a file that are read at once.
 BLOCK = 1 << 20
@@ -38,7 +38,7 @@ def read_text(path: Path, keep_mark: bool = False) -> str:
 
     Raises DataError also if the file is empty, or if training on it would not fit into memory.
     """
-    size, has = file_size(path), memory()
+    size, has = file_size(path), available_memory()
     if size * MEMORY_PER_BYTE > has:
         raise DataError(
             f"{path} has {size / 1e9:,.1f} GB; training on it as a text would take about "
@@ -115,13 +115,6 @@ def file_size(path: Path) -> int:
             "file: save the text first, for example with  cat > text.txt"
         )
     return found.st_size
-
-
-def memory() -> float:
-    """Return the memory of this machine in bytes; infinity if the system does not tell."""
-    if not hasattr(os, "sysconf"):
-        return math.inf
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def not_utf8(

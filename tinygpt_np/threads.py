@@ -1,20 +1,11 @@
 """How many threads compute: one setting for the BLAS behind NumPy and for Numba."""
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
-
-
-def usable_cores() -> int:
-    """The cores this process may run on, which may be fewer than the machine has."""
-    count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13
-    if count is os.cpu_count and hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return count() or 1
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ runs/<name>/config.json        what was asked for (TrainConfig)
 
 import contextlib
 import math
-import os
 import statistics
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tinygpt_np import checkpoint, data, engine, metrics
+from tinygpt_np import checkpoint, data, engine, machine, metrics
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.dataset import Dataset
@@ -368,13 +367,15 @@ def warnings(trainer: Trainer) -> Iterator[str]:
 
 
 def check_memory(config: GPTConfig, run: TrainConfig) -> None:
-    """Raises ValueError if training would need more than this machine has, as far as it tells."""
-    if not hasattr(os, "sysconf"):
-        return
-    has = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Raise ValueError if training needs more memory than this process can have, if that is known.
+
+    Without this check the system would end the process in the middle of the training, in silence.
+    """
+    has, limit = machine.available_memory(), machine.memory_limit()
     needs = engine.memory_estimate(config, run)
     if needs > has:
+        of = "" if limit == math.inf else f" of the {limit / 1e6:,.0f} MB of its control group"
         raise ValueError(
-            f"training would take about {needs / 1e6:,.0f} MB, and this machine has "
-            f"{has / 1e6:,.0f} MB: choose a smaller model, batch_size or block_size"
+            f"training would take about {needs / 1e6:,.0f} MB, and this process can have "
+            f"{has / 1e6:,.0f} MB{of}: choose a smaller model, batch_size or block_size"
         )

@@ -1,0 +1,114 @@
+"""Facts about the machine: how many cores and how much memory this process may use.
+
+A container or a service manager limits both with control groups (cgroups), which nest: each group
+on the path from the process's own group to the root may have a limit, and the smallest holds. Read
+are version 2 (one tree of groups) and version 1 (one tree for each controller). All functions take
+the folder that stands for /, so that tests can give them files of their own.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path("/")
+GROUPS = "sys/fs/cgroup"
+# From here on a limit means that there is none. Version 1 writes the largest multiple of a page.
+UNLIMITED = 2**62
+# Page cache in memory.stat, which the kernel gives up before a group runs out of memory; shared
+# memory is not counted there. Version 1 has its numbers with those of the groups inside as total_.
+CACHE = ("inactive_file", "active_file")
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """Return the number of cores this process may use: its affinity, limited by the CPU quota."""
+    count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13
+    if count is os.cpu_count and hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = count() or 1
+    quota = cpu_quota(root)
+    return cores if quota >= cores else math.ceil(quota)
+
+
+def cpu_quota(root: Path = ROOT) -> float:
+    """Return how many cores' worth of time the control groups allow; infinity without a limit."""
+    quotas = [math.inf]
+    for folder in groups("cpu", root):
+        if (folder / "cpu.max").exists():
+            limit, _, period = read(folder / "cpu.max").partition(" ")
+        else:
+            limit, period = read(folder / "cpu.cfs_quota_us"), read(folder / "cpu.cfs_period_us")
+        if limit.isdecimal() and period.isdecimal() and int(period) > 0:
+            quotas.append(int(limit) / int(period))
+    return min(quotas)
+
+
+def available_memory(root: Path = ROOT) -> float:
+    """Return how many bytes this process can still take; infinity if the system does not say."""
+    left = [limit - used for limit, used in memory_limits(root)]
+    return max(min([memory_of_machine(root), *left]), 0)
+
+
+def memory_limit(root: Path = ROOT) -> float:
+    """Return the smallest memory limit of the control groups in bytes; infinity without one."""
+    return min((limit for limit, _ in memory_limits(root)), default=math.inf)
+
+
+def memory_of_machine(root: Path = ROOT) -> float:
+    """Return the bytes that can be had without swapping, or else all the machine has."""
+    for line in read(root / "proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.removesuffix("kB")) * 1024
+    if hasattr(os, "sysconf"):
+        with contextlib.suppress(ValueError, OSError):  # Not every system knows the names.
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return math.inf
+
+
+def memory_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
+    """Yield each group's limit in bytes and how much of it is used, page cache not counted."""
+    for folder in groups("memory", root):
+        version = 2 if (folder / "memory.current").exists() else 1
+        names = ("max", "current") if version == 2 else ("limit_in_bytes", "usage_in_bytes")
+        limit, used = (read(folder / f"memory.{name}") for name in names)
+        if limit.isdecimal() and used.isdecimal() and int(limit) < UNLIMITED:
+            prefix = "" if version == 2 else "total_"
+            lines = (line.split() for line in read(folder / "memory.stat").splitlines())
+            cache = {f"{prefix}{name}" for name in CACHE}
+            reclaimable = sum(int(value) for name, value in lines if name in cache)
+            yield int(limit), max(int(used) - reclaimable, 0)
+
+
+def groups(controller: str, root: Path) -> Iterator[Path]:
+    """Yield the folders of this process's group and of those around it, for one controller.
+
+    In a container the path in /proc may be that of the host; the container's own group is then
+    what is mounted.
+    """
+    for line in read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            mounts = [root / GROUPS]
+        elif controller in controllers.split(","):
+            mounts = [root / GROUPS / controller, root / GROUPS / controllers]
+        else:
+            continue
+        mount = next((each for each in mounts if each.is_dir()), None)
+        if mount is not None:
+            inside = mount / os.path.normpath(path).lstrip("/")
+            for folder in (inside, *inside.parents):
+                if folder.is_dir():
+                    yield folder
+                if folder == mount:
+                    break
+
+
+def read(path: Path) -> str:
+    """Return what is in a file, stripped, or nothing if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
