@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from byte_pairs import small
 from tiny import TEXT
 
 from tinygpt_np import checkpoint, data, dataset, tokenizers
@@ -97,6 +98,38 @@ def test_bits_per_character_are_those_of_all_characters_but_the_given_ones() -> 
 def test_of_characters_a_loss_in_bits_is_the_loss_in_nats_by_ln_2() -> None:
     found = dataset.from_corpus(Corpus("text", TEXT))
     assert found.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
+
+
+def test_the_end_of_a_document_is_no_character() -> None:
+    pytest.importorskip("tiktoken")
+    tokenizer = small()
+    end = tokenizer.start()
+    ids = np.concatenate([tokenizer.encode("hii there"), end, tokenizer.encode("hi"), end])
+    assert dataset.length(tokenizer, ids) == len("hii therehi")
+    found = dataset.Dataset("x", ids, ids, tokenizer, "", "")
+    # hii is given; of the text, " there" and "hi" are predicted, in 4 tokens.
+    assert found.bits_per_character(1.5) == pytest.approx(1.5 * 4 / 8 / math.log(2), rel=1e-12)
+
+
+def test_pieces_are_learned_as_many_as_asked(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    config = replace(
+        CONFIG, data=str(tmp_path / "text.txt"), tokenizer="sentencepiece", vocab_size=300
+    )
+    assert dataset.load(config).tokenizer.vocab_size == 300
+
+
+@pytest.mark.parametrize("change", ["folder", "model"])
+def test_a_number_of_pieces_is_refused_where_the_vocabulary_is_given(
+    tmp_path: Path, change: str
+) -> None:
+    folder = str(prepared(tmp_path / "tokens"))
+    config = replace(CONFIG, tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
+    if change == "folder":
+        config = replace(config, data=folder, init_from="scratch")
+    with pytest.raises(DataError, match=r"vocab_size = 300 .* has its own vocabulary"):
+        dataset.load(config, TOKENIZER)
 
 
 def test_unseen_characters_are_those_that_only_the_validation_split_has() -> None:

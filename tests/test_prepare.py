@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import byte_pairs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +101,105 @@ def test_pieces_have_the_tokens_of_the_whole(
 def pieces_of(text: str, folder: Path) -> Path:
     trained = tokenizers.SentencePieceTokenizer.train(text, 320)
     return write(folder / "x.model", trained.files()["tokenizer.model"])
+
+
+def documents(folder: Path, *texts: str) -> list[Path]:
+    return [write(folder / f"{i}.txt", text) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
+    tmp_path: Path, small_pieces: None, empty: bool
+) -> None:
+    pytest.importorskip("tiktoken")
+    byte_pairs.write(tmp_path)
+    texts = ["hi", "i there " * 30, "the", "re hii", "" if empty else "hi"]
+    meta = prepare.prepare(
+        documents(tmp_path, *texts), "gpt2", str(tmp_path), tmp_path / "out", nothing,
+        separate_documents=True,
+    )  # fmt: skip
+    found = dataset.load(TrainConfig(block_size=2, data=str(tmp_path / "out")))
+    encode, end = found.tokenizer.encode, [263]
+    cut = int(0.9 * sum(map(len, texts))) - len(texts[0])
+    train = [*encode(texts[0]), *end, *encode(texts[1][:cut])]
+    val = [*encode(texts[1][cut:]), *end]
+    for text in texts[2:]:
+        val += [*encode(text), *end]
+    assert found.train.tolist() == train
+    assert found.val.tolist() == val
+    assert (meta["train_tokens"], meta["val_tokens"]) == (len(train), len(val))
+
+
+def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path) -> None:
+    pytest.importorskip("tiktoken")
+    byte_pairs.write(tmp_path)
+    prepare.prepare(
+        documents(tmp_path, "a" * 9, "b"), "gpt2", str(tmp_path), tmp_path / "out", nothing,
+        separate_documents=True,
+    )  # fmt: skip
+    tokens = [
+        np.fromfile(tmp_path / "out" / name, "<u2").tolist() for name in ("train.bin", "val.bin")
+    ]
+    assert tokens == [[ord("a")] * 9 + [263], [ord("b"), 263]]
+
+
+def test_without_being_asked_texts_are_not_separated(tmp_path: Path) -> None:
+    pytest.importorskip("tiktoken")
+    byte_pairs.write(tmp_path)
+    paths = documents(tmp_path, "hi", "i there <|endoftext|>", "hi" * 20)
+    prepare.prepare(paths, "gpt2", str(tmp_path), tmp_path / "out", nothing)
+    tokens = np.fromfile(tmp_path / "out" / "train.bin", "<u2")
+    assert tokens[:2].tolist() == [262, 261]  # hii, there
+    assert 263 not in tokens
+
+
+@pytest.mark.parametrize("kind", ["char", "sentencepiece", "gpt2"])
+def test_documents_are_separated_only_where_there_is_a_token_for_it(
+    tmp_path: Path, kind: str
+) -> None:
+    path = ""
+    if kind == "gpt2":
+        pytest.importorskip("tiktoken")
+        numbers = {token: i for token, i in byte_pairs.vocabulary().items() if i < 263}
+        byte_pairs.write(tmp_path, numbers)
+        path = str(tmp_path)
+    if kind == "sentencepiece":
+        pytest.importorskip("sentencepiece")
+        path = str(pieces_of(TEXT, tmp_path))
+    with pytest.raises(DataError, match=rf"endoftext.*; tokenizer {kind} does not have it"):
+        prepare.prepare(
+            documents(tmp_path, TEXT), kind, path, tmp_path / "out", nothing,
+            separate_documents=True,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tiktoken")
+    byte_pairs.write(tmp_path)
+    added = {"one word": 264}
+    write(tmp_path / "added_tokens.json", json.dumps(added))
+    with pytest.raises(DataError, match="the added token 'one word' has white space in it"):
+        prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
+    write(tmp_path / "added_tokens.json", json.dumps({" words": 264}))
+    prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
+
+
+def test_characters_take_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="characters need no files"):
+        prepare.prepare(documents(tmp_path, TEXT), "char", "x", tmp_path / "out", nothing)
+
+
+def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
+    pytest.importorskip("sentencepiece")
+    meta = prepare.prepare(
+        documents(tmp_path, TEXT), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=300
+    )
+    assert meta["vocab_size"] == 300
+    with pytest.raises(ValueError, match="vocab_size = 300 is the number of pieces"):
+        prepare.prepare(
+            documents(tmp_path, TEXT), "char", "", tmp_path / "two", nothing, vocab_size=300
+        )
 
 
 def test_sentencepiece_is_trained_on_the_text_where_no_model_is_given(tmp_path: Path) -> None:

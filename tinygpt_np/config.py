@@ -7,6 +7,9 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
+# Pieces that SentencePiece learns from a text by default.
+PIECES = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -64,6 +67,8 @@ class TrainConfig(Architecture):
     """The files of that tokenizer: a folder with vocab.bpe and encoder.json (or vocab.json and
     merges.txt), or a .model. Without it, gpt2 is taken from tiktoken's cache, and SentencePiece is
     trained on the text."""
+    vocab_size: int = PIECES
+    """Number of pieces that SentencePiece learns from the text."""
     init_from: str = "scratch"
     """scratch, or a model to go on from: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder of a
     GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
@@ -106,7 +111,7 @@ class TrainConfig(Architecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "batch_size", "gradient_accumulation_steps", "max_iters")
-        require_positive(self, "eval_interval", "learning_rate")
+        require_positive(self, "eval_interval", "learning_rate", "vocab_size")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
         not_negative = (
             "threads",

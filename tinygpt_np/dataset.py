@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np import checkpoint, data, texts, tokenizers
-from tinygpt_np.config import TrainConfig
+from tinygpt_np.config import PIECES, TrainConfig
 from tinygpt_np.data import Corpus, DataError
-from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
+from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 
 TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
 # What nanoGPT's shakespeare_char keeps beside its tokens.
@@ -69,7 +69,9 @@ class Dataset:
 
 
 def length(tokenizer: Tokenizer, tokens: np.ndarray) -> int:
-    """How many characters tokens (M,) stand for."""
+    """Return how many characters of a text tokens (M,) stand for; the end of a text is none."""
+    if isinstance(tokenizer, GPT2Tokenizer) and tokenizer.end_of_text is not None:
+        tokens = tokens[tokens != tokenizer.end_of_text]
     return sum(len(piece) for piece in tokenizer.stream(int(token) for token in tokens))
 
 
@@ -79,12 +81,20 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
     Raises DataError unless each split has a block and the token after it.
     """
     folder = Path(config.data)
-    if config.data not in data.NAMED and folder.is_dir():
+    is_folder = config.data not in data.NAMED and folder.is_dir()
+    if config.vocab_size != PIECES and (is_folder or config.init_from != "scratch"):
+        raise DataError(
+            f"vocab_size = {config.vocab_size} is the number of pieces that SentencePiece learns "
+            f"from a text; {config.data if is_folder else config.init_from} has its own vocabulary"
+        )
+    if is_folder:
         found = from_folder(folder.resolve(), config, tokenizer)
     else:
         corpus = data.load(config.data)
         if tokenizer is None:
-            tokenizer = tokenizers.make(config.tokenizer, config.tokenizer_path, corpus.text)
+            tokenizer = tokenizers.make(
+                config.tokenizer, config.tokenizer_path, corpus.text, config.vocab_size
+            )
         found = from_corpus(corpus, tokenizer)
     data.check_lengths(found.train, found.val, config.block_size)
     return found

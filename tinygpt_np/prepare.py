@@ -16,9 +16,11 @@ import numpy as np
 
 from tinygpt_np import checkpoint, data, texts, tokenizers
 from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.config import PIECES
 from tinygpt_np.data import DataError
 from tinygpt_np.dataset import META, TOKEN, TRAIN, VAL
-from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
+from tinygpt_np.tokenizers import GPT2Tokenizer, Tokenizer
+from tinygpt_np.tokenizers.added import END_OF_TEXT
 
 # Characters that may go by without white space before a cut is made anyway.
 LONGEST = 1 << 22
@@ -30,19 +32,28 @@ Report = Callable[[int, int], None]
 
 
 def prepare(
-    paths: Sequence[Path], kind: str, tokenizer_path: str, out: Path, report: Report
+    paths: Sequence[Path],
+    kind: str,
+    tokenizer_path: str,
+    out: Path,
+    report: Report,
+    *,
+    separate_documents: bool = False,
+    vocab_size: int = PIECES,
 ) -> dict[str, object]:
-    """Writes the folder `out`, which must not exist, and returns what its meta.json says.
+    """Write the folder `out`, which must not exist, and return what its meta.json says.
 
-    paths: UTF-8 texts, taken as one, in this order. kind, tokenizer_path: of tokenizers.make.
-    Whatever stops it, `out` is whole or not there.
+    paths: UTF-8 texts, taken as one, in this order. kind, tokenizer_path, vocab_size: see
+    tokenizers.make. separate_documents: whether each file is a document of its own, with GPT-2's
+    <|endoftext|> after it. If it is stopped or fails, `out` is not there.
     """
     if out.exists():
         raise CheckpointError(f"{out} exists already, and nothing is overwritten")
     characters, seen = survey(paths)
     if characters == 0:
         raise DataError(f"{', '.join(map(str, paths))}: there is no text in it to be trained on")
-    tokenizer = choose(paths, kind, tokenizer_path, seen)
+    tokenizer = choose(paths, kind, tokenizer_path, vocab_size, seen)
+    end = end_of_text(tokenizer) if separate_documents else None
     if tokenizer.vocab_size > np.iinfo(TOKEN).max + 1:
         raise DataError(
             f"a token has 16 bits in these files, for a vocabulary of up to "
@@ -53,7 +64,7 @@ def prepare(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        counts = encode_into(temporary, paths, tokenizer, characters, report)
+        counts = encode_into(temporary, paths, tokenizer, end, characters, report)
         meta: dict[str, object] = {
             "tokenizer": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,
@@ -76,7 +87,7 @@ def prepare(
 
 
 def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
-    """How many characters there are, and which."""
+    """Return how many characters there are, and which."""
     count, seen = 0, set[str]()
     for piece in pieces(paths):
         count += len(piece)
@@ -84,33 +95,64 @@ def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
     return count, seen
 
 
-def choose(paths: Sequence[Path], kind: str, tokenizer_path: str, seen: set[str]) -> Tokenizer:
+def choose(
+    paths: Sequence[Path], kind: str, tokenizer_path: str, vocab_size: int, seen: set[str]
+) -> Tokenizer:
+    """Return the tokenizer that was asked for, learned from the texts if need be."""
     if kind == "char":
-        return CharTokenizer(sorted(seen))
+        return tokenizers.make(kind, tokenizer_path, "".join(seen), vocab_size)
     sample = io.StringIO()
     if kind == "sentencepiece" and not tokenizer_path:
         for piece in pieces(paths):
             sample.write(piece)
             if sample.tell() >= SAMPLE:
                 break
-    return tokenizers.make(kind, tokenizer_path, sample.getvalue())
+    tokenizer = tokenizers.make(kind, tokenizer_path, sample.getvalue(), vocab_size)
+    for token in tokenizer.added if isinstance(tokenizer, GPT2Tokenizer) else ():
+        if not token.special and last_gap(token.content):
+            raise DataError(
+                f"the added token {token.content!r} has white space in it, where long texts are "
+                "cut into pieces; prepare does not support that"
+            )
+    return tokenizer
+
+
+def end_of_text(tokenizer: Tokenizer) -> int:
+    """Return the token that is put between documents. Raises DataError if there is none."""
+    end = tokenizer.end_of_text if isinstance(tokenizer, GPT2Tokenizer) else None
+    if end is None:
+        raise DataError(
+            f"documents are separated by {END_OF_TEXT}, which is a token of gpt2; tokenizer "
+            f"{tokenizer.kind} does not have it"
+        )
+    return end
 
 
 def encode_into(
-    folder: Path, paths: Sequence[Path], tokenizer: Tokenizer, characters: int, report: Report
+    folder: Path,
+    paths: Sequence[Path],
+    tokenizer: Tokenizer,
+    end: int | None,
+    characters: int,
+    report: Report,
 ) -> dict[str, int]:
     """Write train.bin and val.bin, and return how many tokens each has.
 
-    Raises DataError if the texts have another number of characters than `survey` counted.
+    end: the token to put after each file, if any. Raises DataError if the texts have another number
+    of characters than `survey` counted.
     """
     cut, done = int(data.TRAIN_SHARE * characters), 0
     counts = {TRAIN: 0, VAL: 0}
     with (folder / TRAIN).open("wb") as train, (folder / VAL).open("wb") as val:
-        for piece in whole_words(pieces(paths), cut):
-            name, file = (TRAIN, train) if done < cut else (VAL, val)
-            counts[name] += write(file, tokenizer.encode(piece))
-            done += len(piece)
-            report(done, characters)
+        for document in [paths] if end is None else [[path] for path in paths]:
+            for piece in whole_words(pieces(document), cut - done):
+                name, file = (TRAIN, train) if done < cut else (VAL, val)
+                counts[name] += write(file, tokenizer.encode(piece))
+                done += len(piece)
+                report(done, characters)
+            if end is not None:  # After each document, as nanoGPT does.
+                name, file = (TRAIN, train) if done <= cut else (VAL, val)
+                counts[name] += write(file, np.array([end]))
     if done != characters:
         raise DataError(
             f"{', '.join(map(str, paths))} changed while it was read: it had {characters:,} "

@@ -37,7 +37,7 @@ SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
 MAY_CHANGE = ("max_iters", "data", "threads")
 # Settings that older runs did not write down, as there was only one value: what is now the default.
 ADDED_LATER = (
-    *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
+    *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "vocab_size", "init_from"),
     "gradient_accumulation_steps",
 )
 

@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import byte_pairs
+import numpy as np
 import pytest
 from cli.running import error_of
 from tiny import COMMAND, TINY
@@ -38,6 +40,36 @@ def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
     first, second = (train.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
     weights = "model.safetensors"
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
+
+
+def test_documents_are_separated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tiktoken")
+    byte_pairs.write(folder)
+    flags = ("--tokenizer", "gpt2", "--tokenizer-path", ".", "--data", "text.txt", "text.txt")
+    cli.main(["prepare", *flags, "--separate-documents", "--out", "two"])
+    tokens = np.concatenate([np.fromfile(f"two/{name}.bin", "<u2") for name in ("train", "val")])
+    assert (tokens == 263).sum() == 2
+    assert tokens[-1] == 263
+    cli.main(["train", "--data", "two", *TINY])
+    assert re.search(r"bits per character", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_a_small_text_says_how_many_pieces_it_has(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sentencepiece")
+    rest = TINY if command == "train" else ["--out", "x"]
+    flags = [command, "--tokenizer", "sentencepiece", "--data", "text.txt", *rest]
+    message = error_of(capsys, *flags)
+    advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+), or char", message)
+    assert advised
+    cli.main([*flags, "--vocab-size", advised[1]])
+    if command == "train":
+        assert train.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
+        cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
+    else:
+        assert f"a vocabulary of {advised[1]}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

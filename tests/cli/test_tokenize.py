@@ -1,6 +1,7 @@
 """tinygpt tokenize, as a person uses it."""
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,20 @@ def test_a_tokenizer_that_changes_the_text_is_found_out(
     assert "changes" not in said(capsys, "tokenize", "to [end]", *flags)
 
 
+def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sentencepiece")
+    flags = ("tokenize", "to be", "--tokenizer", "sentencepiece", "--data", "text.txt")
+    message = error_of(capsys, *flags)
+    advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+)", message)
+    assert advised
+    assert f"of {advised[1]} tokens" in said(capsys, *flags, "--vocab-size", advised[1])
+
+
+def test_a_number_of_pieces_is_for_sentencepiece(capsys: pytest.CaptureFixture[str]) -> None:
+    message = error_of(capsys, "tokenize", "to be", "--vocab-size", "300")
+    assert "it needs --tokenizer sentencepiece without --tokenizer-path" in message
+
+
 def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.model").write_text("precious")
     message = error_of(capsys, *LEARN, "--out", "mine.model")
@@ -134,5 +149,5 @@ def test_what_cannot_be_done_is_one_clear_sentence(
 def test_too_few_pieces_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sentencepiece")
     message = error_of(capsys, *LEARN[:3], "--vocab-size", "5", "--out", "x.model")
-    assert "5 pieces are too few for this text; it needs at least" in message
+    assert "5 pieces are too few for this text; choose a vocab_size of at least" in message
     assert not Path("x.model").exists()

@@ -125,6 +125,16 @@ def test_without_a_path_pieces_are_learned_from_the_text() -> None:
     assert made.files() == SentencePieceTokenizer.train(text).files()
 
 
+def test_a_number_of_pieces_is_learned() -> None:
+    assert tokenizers.make("sentencepiece", "", TEXT, 285).vocab_size == 285
+
+
+@pytest.mark.parametrize(("kind", "path"), [("char", ""), ("gpt2", ""), ("sentencepiece", "x")])
+def test_a_number_of_pieces_is_refused_where_none_are_learned(kind: str, path: str) -> None:
+    with pytest.raises(TokenizerError, match="vocab_size = 285 is the number of pieces"):
+        tokenizers.make(kind, path, TEXT, 285)
+
+
 def test_without_a_path_gpt2_comes_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GPT2Tokenizer, "from_cache", small)
     assert tokenizers.make("gpt2", "", "").files() == small().files()

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np import prepare
-from tinygpt_np.cli.flags import Argument
+from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.output import print_facts
+from tinygpt_np.config import PIECES, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,14 @@ class Prepare:
     """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
+    vocab_size: int = PIECES
+    """Number of pieces that SentencePiece learns from the texts."""
+    separate_documents: Switch = False
+    """Each file is a document of its own, and GPT-2's <|endoftext|> is put after it, as nanoGPT
+    does. Without it, all files are one text."""
+
+    def __post_init__(self) -> None:
+        require(self, "vocab_size", self.vocab_size > 0, "positive")
 
 
 def run_prepare(job: Prepare, console: Console) -> None:
@@ -47,8 +56,9 @@ def run_prepare(job: Prepare, console: Console) -> None:
             bar.update(task, completed=done, total=total)
 
         meta = prepare.prepare(
-            prepare.paths_of(job.data), job.tokenizer, job.tokenizer_path, out, report
-        )
+            prepare.paths_of(job.data), job.tokenizer, job.tokenizer_path, out, report,
+            separate_documents=job.separate_documents, vocab_size=job.vocab_size,
+        )  # fmt: skip
     print_facts(
         console,
         [

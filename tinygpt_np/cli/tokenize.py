@@ -12,7 +12,7 @@ from rich.text import Text
 from tinygpt_np import checkpoint, data, tokenizers
 from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
-from tinygpt_np.config import require
+from tinygpt_np.config import PIECES, require
 from tinygpt_np.tokenizers import SentencePieceTokenizer, Tokenizer
 
 # How white space is shown, which would not be seen otherwise.
@@ -34,8 +34,8 @@ class Tokenize:
     path of a UTF-8 text."""
     train: Annotated[Literal["sentencepiece"] | None, Argument("sentencepiece")] = None
     """Learn a vocabulary from --data and write it to --out."""
-    vocab_size: int = 1024
-    """With --train: how many pieces it has."""
+    vocab_size: int = PIECES
+    """Number of pieces that SentencePiece learns from --data."""
     out: Annotated[Path | None, Argument("NAME.model")] = None
     """With --train: the file to be written; it must not exist."""
 
@@ -52,7 +52,8 @@ def run_tokenize(job: Tokenize, console: Console) -> None:
     if job.text is None:
         raise ValueError("there is nothing to do: give a text, or --train sentencepiece")
     corpus = "" if job.tokenizer_path or job.tokenizer == "gpt2" else data.load(job.data).text
-    show(job.text, tokenizers.make(job.tokenizer, job.tokenizer_path, corpus), console)
+    tokenizer = tokenizers.make(job.tokenizer, job.tokenizer_path, corpus, job.vocab_size)
+    show(job.text, tokenizer, console)
 
 
 def learn(job: Tokenize, console: Console) -> None:

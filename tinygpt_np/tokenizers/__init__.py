@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tinygpt_np.config import PIECES
 from tinygpt_np.tokenizers.byte_level import (
     MissingPackageError,
     TokenizerError,
@@ -71,12 +72,18 @@ class Tokenizer(Protocol):
         ...
 
 
-def make(kind: str, path: str, text: str) -> Tokenizer:
-    """A tokenizer by its kind. path: of its files, or "" for none; text: to make it from.
+def make(kind: str, path: str, text: str, vocab_size: int = PIECES) -> Tokenizer:
+    """Return a tokenizer of a kind. path: of its files, or "" for none; text: to make it from.
 
     char: the text's characters. gpt2: of a folder, or of one of its files; without a path, from
-    tiktoken's cache. sentencepiece: of a .model; without a path, trained on the text.
+    tiktoken's cache. sentencepiece: of a .model; without a path, vocab_size pieces that are learned
+    from the text.
     """
+    if vocab_size != PIECES and (kind != "sentencepiece" or path):
+        raise TokenizerError(
+            f"vocab_size = {vocab_size} is the number of pieces that SentencePiece learns from a "
+            "text; it needs --tokenizer sentencepiece without --tokenizer-path"
+        )
     if kind == "char":
         if path:
             raise TokenizerError(f"characters need no files, but {path} was given for them")
@@ -84,7 +91,9 @@ def make(kind: str, path: str, text: str) -> Tokenizer:
     if kind == "gpt2":
         return gpt2_at(Path(path)) if path else GPT2Tokenizer.from_cache()
     if kind == "sentencepiece":
-        return sentencepiece_at(Path(path)) if path else SentencePieceTokenizer.train(text)
+        if path:
+            return sentencepiece_at(Path(path))
+        return SentencePieceTokenizer.train(text, vocab_size)
     raise TokenizerError(f"a tokenizer is one of char, gpt2, sentencepiece, not {kind!r}")
 
 

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np.config import PIECES
 from tinygpt_np.tokenizers.byte_level import ByteLevel, TokenizerError, checked, optional, read
 
 FILE = "tokenizer.model"
-# Pieces that are learned where nobody says how many.
-PIECES = 1024
 # How a piece writes a space; and what stands for what no piece covers, in a model without bytes.
 SPACE, UNKNOWN = "\N{LOWER ONE EIGHTH BLOCK}", "\N{REPLACEMENT CHARACTER}"
 # What the library is shown to learn from: it would leave out a line with a character in it that it
@@ -54,7 +53,7 @@ class SentencePieceTokenizer(ByteLevel):
 
     @classmethod
     def train(cls, text: str, vocab_size: int = PIECES) -> "SentencePieceTokenizer":
-        """Learns vocab_size pieces from a text; the same text gives the same pieces.
+        """Learn vocab_size pieces from a text; the same text gives the same pieces.
 
         Raises TokenizerError, with the limit, if the text has too many characters for that many
         pieces, or too few words.
@@ -117,11 +116,17 @@ class SentencePieceTokenizer(ByteLevel):
 
 
 def why_not(error: str, vocab_size: int) -> str:
-    """The library's reason, in a sentence."""
+    """Return the library's reason in a sentence, and what to do."""
     few = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
     if few:
-        return f"{vocab_size} pieces are too few for this text; it needs at least {few[1]}"
+        return (
+            f"{vocab_size} pieces are too few for this text; choose a vocab_size of at least "
+            f"{few[1]}, as with --vocab-size {few[1]}"
+        )
     many = re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE)
     if many:
-        return f"{vocab_size} pieces are too many for this text; it has no more than {many[1]}"
+        return (
+            f"{vocab_size} pieces are too many for this text; choose a vocab_size of at most "
+            f"{many[1]}, as with --vocab-size {many[1]}, or characters as tokens"
+        )
     return f"SentencePiece cannot be trained on this text: {error.strip().splitlines()[-1]}"
