@@ -77,6 +77,18 @@ def test_one_text_gives_the_same_bits_on_any_number_of_threads(change: dict[str,
         assert_same_bits(found[1], expected[1])
 
 
+def test_thirty_steps_on_one_text_have_the_bits_of_one_thread() -> None:
+    # So large that two threads pack their operands at the same time.
+    config = GPTConfig(vocab_size=65, block_size=256, n_layer=1, n_head=6, n_embd=192)
+    model, tokens, targets = batch(config)
+    with Engine(model, 1, 1) as alone, Engine(model, 1, 2) as team:
+        loss, grads = alone.loss_and_grads(tokens, targets)
+        for _ in range(30):
+            found_loss, found = team.loss_and_grads(tokens, targets)
+            assert found_loss == loss
+            assert_same_bits(found, grads)
+
+
 def test_what_is_shared_out_has_the_gradients_of_the_truth() -> None:
     model, tokens, targets = batch(CONFIG)
     truth = GPT(CONFIG, dtype="float64")

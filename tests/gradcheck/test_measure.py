@@ -181,6 +181,7 @@ SMOOTH: dict[str, Callable[[Any], Any]] = {
     "rounding of a large loss": lambda t: 1e12 + np.sin(1 + t),
     "noise": lambda t: 1 + 1e-12 * math.sin(1e12 * float(t)),
     "a step": lambda t: float(t >= 0),
+    "a power above 1 of a distance": lambda t: abs(t) ** 1.2,
 }
 
 
@@ -192,6 +193,17 @@ def test_what_is_no_kink_is_not_taken_for_one(name: str) -> None:
 @pytest.mark.parametrize("jump", [1.0, 1e-3, -1.0])
 def test_a_corner_is_a_kink_however_flat(jump: float) -> None:
     assert has_kink(lambda t: 1 + 2 * t + 30 * t * t + jump * max(t, 0))
+
+
+def test_a_corner_is_a_kink_beside_curvature_that_moves_the_slope_by_a_tenth_of_it() -> None:
+    assert has_kink(lambda t: max(t, 0) + 6e4 * t * t)
+
+
+@pytest.mark.parametrize(("jump", "is_kink"), [(2e-6, True), (5e-7, False)])
+def test_a_corner_is_a_kink_from_some_fifty_roundings_of_the_loss_on(
+    jump: float, is_kink: bool
+) -> None:
+    assert has_kink(lambda t: 1 + jump * max(t, 0)) == is_kink
 
 
 # What cannot be told

@@ -374,6 +374,17 @@ def test_random_numbers_that_are_not_replayed_are_refused() -> None:
         Trial(dropout, (X,))
 
 
+def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
+    calls: list[int] = []
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        calls.append(1)
+        return x * (1 + 1e-15 * len(calls)), x
+
+    with pytest.raises(CheckError, match="the same output each time"):
+        Trial(forward, (X,))
+
+
 def test_a_plain_function_of_many_numbers_is_refused() -> None:
     message = r"returns no \(out, saved\) must return a scalar, not \(4, 6\)"
     with pytest.raises(CheckError, match=message):

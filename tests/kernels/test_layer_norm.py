@@ -96,6 +96,14 @@ def test_backward_is_the_truth_but_for_rounding(width: int, has_bias: bool) -> N
         assert_within(dbias, dbias_start + terms[2], gamma(N) * size)
 
 
+def test_a_row_of_one_number_has_no_gradient_not_even_of_rounding() -> None:
+    # dxhat and its mean are the same product, so they must be rounded alike to cancel.
+    dx, (dy, x) = np.zeros((64, 1), np.float32), normal(2, 64, 1)
+    mean, rstd = x[:, 0].copy(), np.full(64, 300, np.float32)
+    layer_norm.backward_rows(dy, x, normal(1), mean, rstd, dx, normal(1), normal(1))
+    assert not dx.any()
+
+
 @biased
 def test_the_twin_gives_what_its_cores_give(has_bias: bool) -> None:
     x, dy, weight = normal(N, 19), normal(N, 19), normal(19)

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from study_own import BACKWARD, FORWARD, W, X, edited_proof, proof, truth
+from study_own import BACKWARD, FORWARD, W, X, blamed, edited_proof, proof, truth
 
 from tinygpt_np.study.pairing import Pair
 from tinygpt_np.study.proof import Gradient, alike, best, digits, fits, judged, problem
@@ -129,6 +129,20 @@ def test_of_a_wrong_proof_the_first_wrong_line_is_named() -> None:
     assert wrong.first_wrong is not None
     assert wrong.first_wrong.text == "dx = 2 * dz @ w.T"
     assert wrong.worst == pytest.approx(2)
+
+
+@pytest.mark.parametrize("factor", ["1.000001", "1.000000001"])
+def test_a_factor_off_by_a_millionth_or_a_billionth_is_wrong_on_its_line(factor: str) -> None:
+    wrong = edited_proof(("dx = dz @ w.T", f"dx = {factor} * dz @ w.T"))
+    assert blamed(wrong) == [f"dx = {factor} * dz @ w.T"]
+
+
+def test_a_factor_off_by_a_hundred_millionth_is_blamed_below_another_mistake() -> None:
+    # What came in is wrong, so the line alone is judged.
+    wrong = edited_proof(
+        ("dz += da * (", "dz += 2 * da * ("), ("dx = dz @ w.T", "dx = 1.00000001 * dz @ w.T")
+    )
+    assert blamed(wrong) == ["dz += 2 * da * (1 - a * a)", "dx = 1.00000001 * dz @ w.T"]
 
 
 def test_the_lines_of_a_proof_are_those_that_ran_and_the_return() -> None:
