@@ -1,7 +1,10 @@
 """tinygpt gradcheck, as a person uses it."""
 
+import itertools
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import cli, ops
-from tinygpt_np.gradcheck import command, mutants, suite
+from tinygpt_np.gradcheck import Report, Row, command, mutants, suite
 
 
 @pytest.fixture(autouse=True)
@@ -192,3 +195,51 @@ def test_a_bug_that_nobody_saw_makes_the_status_1(
     )
     assert run("embedding", "--mutants") == 1
     assert "wrong: embedding.a: b → c: listed as changing nothing, but" in capsys.readouterr().out
+
+
+# The verdict: of a report, of its table, of the command.
+
+RIGHT = Row(
+    "weight", (3,), "complex step", True, 3, 0, (1,), 1.0, 1.0, 1e-16, 1e-16, 1e-12, 1e4
+)  # fmt: skip
+ROWS = {
+    "right": RIGHT,
+    "zero": replace(RIGHT, is_zero=True, relative=math.nan),
+    "off": replace(RIGHT, relative=0.5, headroom=2e-12, problems=("off by 0.5 of its norm",)),
+    "ill-mannered": replace(RIGHT, headroom=math.inf, problems=("forward changes its input x",)),
+}
+
+
+@pytest.mark.parametrize("kinds", list(itertools.combinations_with_replacement(ROWS, 2)))
+@pytest.mark.parametrize("in_one_report", [True, False])
+@pytest.mark.parametrize("arguments", [(), ("linear",), ("linear", "--json")])
+def test_report_table_json_and_exit_status_agree(
+    kinds: tuple[str, ...],
+    in_one_report: bool,
+    arguments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = tuple(ROWS[kind] for kind in kinds)
+    reports = [Report("it", rows, 0)] if in_one_report else [Report("it", (r,), 0) for r in rows]
+    monkeypatch.setattr(suite, "NAMES", ("linear",))
+    monkeypatch.setattr(suite, "run", lambda *_: [("it", report) for report in reports])  # pyright: ignore
+    right = {"off", "ill-mannered"}.isdisjoint(kinds)
+    assert all(report.ok for report in reports) == right
+    status, out = run(*arguments), capsys.readouterr().out
+    assert status == (0 if right else 1)
+    if "--json" in arguments:
+        found = json.loads(out)
+        assert found["ok"] == right == all(each["ok"] for each in found["reports"])
+        verdicts = [row["verdict"] for each in found["reports"] for row in each["rows"]]
+        assert ("wrong" not in verdicts) == right
+        return
+    table, conclusion = out.splitlines()[:-1], out.splitlines()[-1]
+    assert ("every one right" in conclusion) == right == ("wrong" not in conclusion)
+    assert any(line.rstrip().endswith(" wrong") for line in table) != right
+    assert any(line.rstrip().endswith("WRONG") for line in table) != right
+
+
+def test_a_report_without_rows_is_not_right() -> None:
+    assert not Report("nothing", (), 0).ok
+    assert str(Report("nothing", (), 0)).startswith("nothing  WRONG")
