@@ -236,6 +236,42 @@ def test_the_truth_itself_passes_and_twice_it_does_not(operation: str) -> None:
                 trial.check(call)
 
 
+# About how many roundings of the value itself are allowed in the middle place: a bound that grows
+# hides errors.
+ROUNDINGS = {
+    "matmul forward y": 600,
+    "matmul dx dx": 3500,
+    "matmul dweight dweight": 600,
+    "softmax forward probs": 80,
+    "softmax backward dx": 150,
+    "attention forward y": 1700,
+    "attention backward dqkv": 8500,
+    "cross_entropy loss and gradient logits": 110,
+    "cross_entropy loss and gradient losses": 20,
+    "layer_norm forward y": 130,
+    "layer_norm backward dx": 450,
+    "layer_norm backward dweight": 35000,
+    "layer_norm backward dbias": 800,
+    "gelu forward y": 9,
+    "gelu backward dx": 23,
+    "adamw update param": 14,
+    "adamw update first": 8,
+    "adamw update second": 7,
+}
+
+
+@pytest.mark.parametrize("operation", tasks.OPERATIONS)
+def test_a_bound_is_no_larger_than_the_roundings_it_counts(operation: str) -> None:
+    for direction in tasks.directions(operation):
+        trial = Trial(tasks.task(operation, direction, "awkward"), 0, 0)
+        for name, truth in trial.truth.items():
+            sizes = np.abs(truth.values)
+            bound = np.broadcast_to(truth.bound, sizes.shape)[sizes > 0]
+            roundings = float(np.median(bound / sizes[sizes > 0])) / 2.0**-24
+            known = ROUNDINGS[f"{operation} {direction} {name}"]
+            assert known / 2 < roundings < 2 * known, name
+
+
 def exact(trial: Trial) -> Call:
     """A call whose arrays hold the truth, rounded."""
     call = trial.call(1, POOL)
