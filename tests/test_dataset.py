@@ -88,6 +88,17 @@ def test_the_splits_are_of_the_same_text_whatever_the_tokenizer() -> None:
     assert found.about == "140 characters, 70 tokens"
 
 
+def test_a_text_is_cut_before_it_is_encoded_not_after() -> None:
+    pytest.importorskip("tiktoken")
+    text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
+    found = dataset.from_corpus(Corpus("x", text), small())
+    assert (len(found.train), len(found.val)) == (90, 30)
+    # A word that the cut divides is encoded as two.
+    found = dataset.from_corpus(Corpus("x", "x" * 88 + "hii" + "y" * 9), small())
+    assert found.tokenizer.decode(found.train) == "x" * 88 + "hi"
+    assert found.tokenizer.decode(found.val) == "i" + "y" * 9
+
+
 def test_bits_per_character_are_those_of_all_characters_but_the_given_ones() -> None:
     found = dataset.from_corpus(Corpus("letters", "abcdefg" * 20), Pairs())
     # Of 14 characters in 7 tokens, 12 in 6 are predicted: 1.5 nats each.

@@ -1,5 +1,7 @@
 """Characters to integers and back."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,14 @@ def test_a_token_out_of_range_is_named(token: int) -> None:
 
 def test_decode_takes_any_iterable_of_integers() -> None:
     assert CharTokenizer("abc").decode(iter([2, 0, 1])) == "cab"
+
+
+@pytest.mark.parametrize("char", ["a", "\x7f", "é", "ÿ", "Ā", "€", "\ud7ff", "🙂"])
+def test_the_bytes_of_a_token_and_its_file_are_utf8(char: str) -> None:
+    tokenizer = CharTokenizer(["\n", char])
+    assert tokenizer.bytes_of(1) == char.encode("utf-8")
+    (content,) = tokenizer.files().values()
+    assert json.loads(content.decode("utf-8")) == {"type": "char", "vocabulary": ["\n", char]}
 
 
 def test_known_drops_what_the_vocabulary_lacks_and_keeps_the_order() -> None:
