@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, GPTConfig, checkpoint
+from tinygpt_np import GPT, GPTConfig, TrainConfig, checkpoint, files
 from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np.config import generator
 
 CONFIG = GPTConfig(vocab_size=5, block_size=3, n_layer=1, n_head=2, n_embd=4, bias=True)
+RUN = TrainConfig(
+    block_size=3, n_layer=1, n_head=2, n_embd=4, bias=True, max_iters=2_000_000, seed=7
+)
 TOKENIZER = {"tokenizer.json": '{"vocabulary": ["é"]}'.encode()}
 FILES = [
     *("config.json", "model.safetensors", "optimizer.safetensors", "tokenizer.json"),
@@ -27,13 +31,24 @@ def params(seed: int = 1, dtype: str = "float32") -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def save(checkpoints: Path, step: int) -> Path:
+def state_at(step: int, val_loss: float | None = 1.5) -> checkpoint.State:
+    generators = {
+        purpose: generator(RUN.seed, purpose).bit_generator.state
+        for purpose in checkpoint.GENERATORS
+    }
+    return checkpoint.State(step, val_loss, RUN, generators, "letters", "0" * 64)
+
+
+def save(
+    checkpoints: Path, step: int, val_loss: float | None = 1.5, keep_best: bool = False
+) -> Path:
     """A small checkpoint whose weights are those of params(step)."""
     optimizer = {f"first.{name}": tensor for name, tensor in params(step + 1).items()}
-    state = {"val_loss": 1.5, "generators": {"data": {"state": 2**127 + 1}}}
-    return checkpoint.save_checkpoint(
-        checkpoints, step, CONFIG, params(step), TOKENIZER, optimizer, state
+    folder = checkpoint.save_checkpoint(
+        checkpoints, CONFIG, params(step), TOKENIZER, optimizer, state_at(step, val_loss)
     )
+    checkpoint.prune(checkpoints, keep_best)
+    return folder
 
 
 def load(folder: Path) -> dict[str, np.ndarray]:
@@ -96,9 +111,7 @@ def test_a_checkpoint_has_its_six_files_and_is_named_after_its_step(tmp_path: Pa
 
 
 def test_the_state_comes_back_with_its_step(tmp_path: Path) -> None:
-    state = checkpoint.load_state(save(tmp_path, 7))
-    assert (state["step"], state["val_loss"]) == (7, 1.5)
-    assert state["generators"] == {"data": {"state": 2**127 + 1}}
+    assert checkpoint.load_state(save(tmp_path, 7)) == state_at(7)
 
 
 def test_the_files_of_the_tokenizer_lie_there_as_they_are(tmp_path: Path) -> None:
@@ -121,7 +134,7 @@ def test_older_checkpoints_go_only_after_the_new_one_is_there(
 ) -> None:
     for step in (1, 2):
         save(tmp_path, step)
-    monkeypatch.setattr(checkpoint, "write_folder", failing(OSError(errno.EIO, "gone")))
+    monkeypatch.setattr(files, "write_folder", failing(OSError(errno.EIO, "gone")))
     with pytest.raises(OSError, match="gone"):
         save(tmp_path, 3)
     assert steps(tmp_path) == [1, 2]
@@ -129,7 +142,7 @@ def test_older_checkpoints_go_only_after_the_new_one_is_there(
 
 def test_what_a_crash_left_unfinished_is_cleared_away(tmp_path: Path) -> None:
     for step in (1, 2):
-        stale = tmp_path / f"{checkpoint.TEMPORARY}{step:06d}"
+        stale = tmp_path / f"{files.TEMPORARY}{step:06d}"
         stale.mkdir()
         (stale / "junk").write_text("half")
     folder = save(tmp_path, 2)
@@ -141,8 +154,8 @@ def test_new_folders_and_their_contents_are_synced_from_the_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(checkpoint, "sync_folder", synced.append)
-    checkpoint.write_file(tmp_path / "runs" / "mine" / "file", b"content")
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.write_file(tmp_path / "runs" / "mine" / "file", b"content")
     assert synced == [tmp_path, tmp_path / "runs", tmp_path / "runs" / "mine"]
 
 
@@ -250,10 +263,10 @@ def test_what_a_crash_left_is_no_obstacle_to_the_next_write(
 def test_a_file_that_cannot_be_written_keeps_its_old_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint.write_file(tmp_path / "config.json", b"old")
+    files.write_file(tmp_path / "config.json", b"old")
     monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(CheckpointError, match="the disk is full"):
-        checkpoint.write_file(tmp_path / "config.json", b"new")
+        files.write_file(tmp_path / "config.json", b"new")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("config.json", b"old")]
 
 
@@ -296,7 +309,7 @@ def test_a_truncated_weights_file_is_named(tmp_path: Path, size: int) -> None:
         GPT.load(tmp_path / "model")
 
 
-FOREIGN = ["[1, 2]", '"text"', "null", "17", "{}", "[]", '{"model_type": "gpt2"}', "\xff", ""]
+FOREIGN = ["[1, 2]", '"text"', "null", "17", "{}", "[]", '{"n_layers": 2}', "\xff", ""]
 
 
 @pytest.mark.parametrize("content", FOREIGN)

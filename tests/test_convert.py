@@ -4,6 +4,7 @@ import pickle
 import shutil
 import sys
 import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from compare import relative_error
 from tiny import TEXT
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, dataset, sample, train
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, dataset, runs, sample, train
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.convert import convert
 from tinygpt_np.data import Corpus
+from tinygpt_np.model import param_shapes
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -57,8 +59,17 @@ def nanogpt(model: GPT, prefix: str = "") -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    """The text that the models here were trained on."""
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return str(tmp_path / "text.txt")
+
+
 @every_bias
-@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
+)
 def test_a_checkpoint_of_nanogpts_computes_what_it_computed(
     tmp_path: Path, bias: bool, prefix: str
 ) -> None:
@@ -66,7 +77,7 @@ def test_a_checkpoint_of_nanogpts_computes_what_it_computed(
     torch.save(nanogpt(model, prefix), tmp_path / "ckpt.pt")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
-    found, tokenizer = sample.load_any(str(tmp_path / "out"))
+    found, tokenizer = runs.load(str(tmp_path / "out"))
     assert found.config == CONFIG  # A GPT-2 has biases; without, they are zeros.
     tokens = np.random.default_rng(2).integers(0, VOCABULARY, (2, 9))
     assert relative_error(found.logits(tokens), model.logits(tokens)) < 1e-6
@@ -75,12 +86,12 @@ def test_a_checkpoint_of_nanogpts_computes_what_it_computed(
     assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
 
 
-def test_weights_in_half_precision_are_widened(tmp_path: Path) -> None:
+def test_weights_in_half_precision_are_widened(tmp_path: Path, text: str) -> None:
     model = generic(CONFIG)
     contents = nanogpt(model)
     contents["model"] = {n: t.to(torch.bfloat16) for n, t in contents["model"].items()}
     torch.save(contents, tmp_path / "ckpt.pt")
-    found, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    found, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
     for name, param in model.params.items():
         np.testing.assert_allclose(found.params[name], param, rtol=2**-8)
 
@@ -96,16 +107,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_becomes_a_folder_that_writes_the_same_text(tmp_path: Path, run: Path) -> None:
     convert(str(run), tmp_path / "out", None)
     made = ["".join(sample.stream(*loaded, "be", 40, seed=3))
-            for loaded in (sample.load(run), sample.load_any(str(tmp_path / "out")))]  # fmt: skip
+            for loaded in (runs.load(run), runs.load(str(tmp_path / "out")))]  # fmt: skip
     assert made[0] == made[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_saved_model_is_taken_as_it_is(tmp_path: Path, dtype: str) -> None:
+def test_a_saved_model_is_taken_as_it_is(tmp_path: Path, text: str, dtype: str) -> None:
     model = generic(CONFIG, dtype)
     model.save(tmp_path / "saved")
-    _, tokenizer = convert(str(tmp_path / "saved"), tmp_path / "out", None)
-    assert tokenizer is None
+    convert(str(tmp_path / "saved"), tmp_path / "out", text)
     found = GPT.from_pretrained(tmp_path / "out", dtype=dtype)
     for name, param in model.params.items():
         np.testing.assert_array_equal(found.params[name], param, err_msg=name)
@@ -115,7 +125,7 @@ def test_a_saved_model_takes_the_text_that_it_was_trained_on(tmp_path: Path) -> 
     generic(CONFIG).save(tmp_path / "saved")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     convert(str(tmp_path / "saved"), tmp_path / "out", str(tmp_path / "text.txt"))
-    _, tokenizer = sample.load_any(str(tmp_path / "out"))
+    _, tokenizer = runs.load(str(tmp_path / "out"))
     assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
 
 
@@ -126,10 +136,10 @@ def test_a_folder_of_gpt2s_kind_is_written_anew(tmp_path: Path) -> None:
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
+def test_the_source_stays_as_it_was(tmp_path: Path, text: str) -> None:
     torch.save(nanogpt(generic(CONFIG)), tmp_path / "ckpt.pt")
     before = (tmp_path / "ckpt.pt").read_bytes()
-    model, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+    model, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
     for param in model.params.values():
         param += 1
     assert (tmp_path / "ckpt.pt").read_bytes() == before
@@ -137,7 +147,7 @@ def test_the_source_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path: Path, run: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
-    for path in (tmp_path / "run" / train.CHECKPOINTS).glob("*/model.safetensors"):
+    for path in (tmp_path / "run" / runs.CHECKPOINTS).glob("*/model.safetensors"):
         content = bytearray(path.read_bytes())
         content[-3] ^= 64
         path.write_bytes(content)
@@ -201,10 +211,10 @@ def changed(**changes: Any) -> dict[str, Any]:
         # So little of a file claims so much.
         (
             {"tensor": torch.zeros(1, 1).expand(10**6, 10**6)},
-            r"should be \(12, 48\) float32, but is \(1000000, 1000000\)",
+            r"should be \(12, 48\), but is \(1000000, 1000000\)",
         ),
-        ({"twice": True}, r"transformer\.h\.1\.mlp\.c_fc\.weight is there twice"),
-        ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\) float32, but is \(13, 48\)"),
+        ({"twice": True}, r"h\.1\.mlp\.c_fc\.weight is there twice"),
+        ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\), but is \(13, 48\)"),
         ({"tensor": torch.full((48, 12), torch.nan)}, "has values that are not finite"),
         ({"model_args": {"n_head": 5}}, "model_args is not that of a GPT: n_embd must be"),
         ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
@@ -236,7 +246,7 @@ def test_another_text_than_the_models_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(ValueError, match=r"--text is for a model without a tokenizer; .*/run has"):
+    with pytest.raises(ValueError, match=r"a model without a tokenizer; .*/run has its own"):
         convert(str(run), tmp_path / "out", "shakespeare")
 
 
@@ -253,3 +263,83 @@ def test_without_pytorch_it_is_said_that_it_is_needed(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(CheckpointError, match="is read by PyTorch: pip install torch"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_model_args_of_early_2023_have_neither_bias_nor_dropout(
+    tmp_path: Path, text: str, bias: bool
+) -> None:
+    model = generic(replace(CONFIG, bias=bias))
+    contents = nanogpt(model)
+    del contents["model_args"]["bias"], contents["model_args"]["dropout"]
+    torch.save(contents, tmp_path / "ckpt.pt")
+    found, _ = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
+    tokens = np.random.default_rng(2).integers(0, VOCABULARY, (2, 9))
+    assert relative_error(found.logits(tokens), model.logits(tokens)) < 1e-6
+    assert found.config.bias == bias
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_read(
+    tmp_path: Path, dtype: Any
+) -> None:
+    # Each of its shapes agrees with model_args, and none of its values is there: 40 TB.
+    width = 10**6
+    shapes = param_shapes(replace(CONFIG, n_embd=width, n_head=1, n_layer=1))
+    value = torch.zeros(1, dtype=dtype)
+    model = {
+        f"transformer.{name}": value.expand(shape[::-1] if ".c_" in name else shape)
+        for name, shape in shapes.items()
+    }
+    args = {"n_layer": 1, "n_head": 1, "n_embd": width, "block_size": 9, "vocab_size": VOCABULARY}
+    torch.save({"model": model, "model_args": args}, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"claims tensors of [\d,]+ bytes in all, but has"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "wte.weight"])
+def test_an_expanded_table_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    contents = nanogpt(generic(CONFIG))
+    contents["model"][f"{'transformer.' * (name != 'lm_head.weight')}{name}"] = torch.zeros(
+        1, 1, dtype=torch.float16
+    ).expand(10**7, 10**7)
+    torch.save(contents, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=rf"{name} should be \(18, 12\), but is \(10000000"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+def test_a_compressed_zip_is_refused(tmp_path: Path) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "ckpt.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is compressed"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+def test_a_model_without_a_tokenizer_is_converted_only_with_one(
+    tmp_path: Path, text: str, run: Path
+) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"18 tokens, but no tokenizer.*add --text FILE"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    folder = runs.last_checkpoint(run)[0]
+    ways = ({"text": text}, {"tokenizer_path": str(folder)})
+    for number, way in enumerate(ways):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / f"out-{number}", **way)
+        # What was converted can be sampled, and converted again.
+        convert(str(tmp_path / f"out-{number}"), tmp_path / f"again-{number}")
+        _, tokenizer = runs.load(tmp_path / f"again-{number}")
+        assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
+
+
+def test_a_ckpt_with_gpt2s_tokens_needs_no_tokenizer(tmp_path: Path) -> None:
+    config = GPTConfig(vocab_size=50304, block_size=4, n_layer=1, n_head=1, n_embd=2, bias=True)
+    torch.save(nanogpt(GPT(config)), tmp_path / "ckpt.pt")
+    for source, out in (("ckpt.pt", "out"), ("out", "again")):
+        model, tokenizer = convert(str(tmp_path / source), tmp_path / out)
+        assert (model.vocab_size, tokenizer) == (50304, None)

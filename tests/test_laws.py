@@ -30,7 +30,7 @@ from tinygpt_np.gradcheck.cases import CASES, Case
 
 # From the ground up; what stands on one line may import each other, and everything above it.
 FLOORS = [
-    {"contract", "compiling"},
+    {"contract", "compiling", "files"},
     {"ops"},
     {
         "config",
@@ -53,6 +53,7 @@ FLOORS = [
     {"engine"},
     {"gradcheck"},
     {"study"},
+    {"runs"},
     {"train", "sample", "prepare", "convert", "doctor"},
     {"lecture"},
     {"cli", "__main__"},

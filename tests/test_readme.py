@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.standing import FASTER, SAME, SLOWER
-from tinygpt_np import cli, config, train
+from tinygpt_np import cli, config, runs
 from tinygpt_np.gradcheck.jury import HABITS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
@@ -108,8 +108,8 @@ def test_there_are_commands_to_try() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "read_config", lambda run: config.TrainConfig())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    monkeypatch.setattr("tinygpt_np.sample.find_run", Path)
+    monkeypatch.setattr(runs, "read_config", lambda run: config.TrainConfig())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr("tinygpt_np.runs.find_run", Path)
     name = shlex.split(command)[1]
     job, _ = cli.parse(shlex.split(command)[1:])
     assert type(job).__name__.lower() == name

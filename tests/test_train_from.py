@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_train import CONFIG, DATA
 
-from tinygpt_np import checkpoint, train
+from tinygpt_np import checkpoint, runs, train
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
 from tinygpt_np.train import Trainer
@@ -38,7 +38,7 @@ def test_a_run_in_float64_stays_in_float64(tmp_path: Path) -> None:
     trainer = Trainer.start(tmp_path / "run", config, DATA)
     list(trainer)
     trainer.lock.release()
-    found = checkpoint.load_model(train.last_checkpoint(tmp_path / "run")[0])[1]
+    found = checkpoint.load_model(runs.last_checkpoint(tmp_path / "run")[0])[1]
     assert {tensor.dtype.name for tensor in found.values()} == {"float64"}
     list(Trainer.resume(tmp_path / "run", replace(config, max_iters=3), DATA))
 
@@ -69,10 +69,10 @@ def test_the_loss_of_a_run_is_said_without_touching_its_folder(
 
 def test_an_older_run_that_lacks_new_settings_had_what_is_now_the_default(tmp_path: Path) -> None:
     found = train.asdict(CONFIG)
-    for name in train.ADDED_LATER:
+    for name in checkpoint.ADDED_LATER:
         del found[name]
-    (tmp_path / train.CONFIG).write_text(json.dumps(found))
-    assert train.read_config(tmp_path) == CONFIG
+    (tmp_path / runs.CONFIG).write_text(json.dumps(found))
+    assert runs.read_config(tmp_path) == CONFIG
 
 
 def test_a_model_of_another_shape_than_the_run_is_refused(tmp_path: Path) -> None:

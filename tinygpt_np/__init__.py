@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from tinygpt_np.bigram import Bigram
     from tinygpt_np.config import GPTConfig, TrainConfig
     from tinygpt_np.model import GPT
+    from tinygpt_np.runs import load
     from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
 
 __version__ = "0.1.0"
 __all__ = [
     "GPT", "Bigram", "CharTokenizer", "GPT2Tokenizer", "GPTConfig", "SentencePieceTokenizer",
-    "TrainConfig", "gradcheck", "ops",
+    "TrainConfig", "gradcheck", "load", "ops",
 ]  # fmt: skip
 
 # Where the public names are defined. A module is imported when a name of it is first used: NumPy
@@ -33,6 +34,7 @@ MODULES = {
     "TrainConfig": "tinygpt_np.config",
     "gradcheck": "tinygpt_np.gradcheck",
     "kernels": "tinygpt_np.kernels",
+    "load": "tinygpt_np.runs",
     "ops": "tinygpt_np.ops",
 }
 

@@ -107,6 +107,8 @@ class TrainConfig(Architecture):
     """Largest global norm of the gradients; 0 clips nothing."""
     eval_interval: int = 250
     """Steps between evaluations on the whole validation split, and between checkpoints."""
+    keep_best: bool = True
+    """Keep the checkpoint with the lowest validation loss too, as checkpoints/best."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,7 +154,9 @@ def require_types(config: Any) -> None:
             require(config, field.name, type(value) is int, "a whole number")
         elif wanted is float:
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(config, field.name, number and math.isfinite(value), "a finite number")
+            # Whole numbers of any size are finite, and too large for math.isfinite.
+            finite = number and (isinstance(value, int) or math.isfinite(value))
+            require(config, field.name, finite and abs(value) < 1e300, "a finite number")
         elif wanted is str:
             require(config, field.name, isinstance(value, str), "a text")
         elif get_origin(wanted) is Literal:
@@ -225,9 +229,8 @@ def expected_band(config: TrainConfig) -> tuple[float, float] | None:
     None if the configuration is no preset, or was not measured on this corpus.
     """
     # What computes makes no difference but rounding, and the seed is one of those it varies with.
-    same = {
-        name: getattr(config, name) for name in ("seed", "backend", "threads", "matmul", "dtype")
-    }
+    free = ("seed", "backend", "threads", "matmul", "dtype", "keep_best")
+    same = {name: getattr(config, name) for name in free}
     for (preset, corpus), losses in MEASURED.items():
         if replace(PRESETS[preset], data=corpus, **same) == config:
             # Student's t for 95 % and four degrees of freedom; one more run varies as they do.

@@ -1,89 +1,113 @@
-"""Checkpoints from elsewhere, and runs of our own, to the folders that GPT-2's world reads.
+"""Convert nanoGPT's checkpoints, and runs, to folders that GPT-2's ecosystem reads.
 
 nanoGPT keeps a checkpoint as a pickle of tensors, `ckpt.pt`. It is read by PyTorch, which must be
 installed, and which takes nothing out of it but tensors and plain values (weights_only).
 """
 
-import contextlib
 import importlib
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np import checkpoint, data, pretrained, sample, tokenizers
-from tinygpt_np.checkpoint import CheckpointError, Tensors
+from tinygpt_np import checkpoint, data, files, pretrained, runs, tokenizers
+from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.model import GPT, each_param
 from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
 
-# What torch.compile puts before each name.
-COMPILED = "_orig_mod."
+# What training on several devices and torch.compile put before each name, in any order.
+WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
 
 
-def convert(source: str, out: Path, text: str | None) -> tuple[GPT, Tokenizer | None]:
-    """Writes the folder `out`, which must not exist, from a ckpt.pt, a run or a saved model.
+def convert(
+    source: str, out: Path, text: str | None = None, tokenizer_path: str = ""
+) -> tuple[GPT, Tokenizer | None]:
+    """Write the folder `out`, which must not exist, from a ckpt.pt, a run or another model.
 
-    text: where characters are the tokens and no tokenizer lies beside the model, as with every
-    ckpt.pt, the text that it was trained on (see data.load). Returns what was written.
+    Parameters
+    ----------
+    source : str
+        A ckpt.pt, or a model as runs.find finds it.
+    out : Path
+        The new folder.
+    text : str, optional
+        For a model of characters without a tokenizer, as in every ckpt.pt: the text that it was
+        trained on (see data.load), for the vocabulary.
+    tokenizer_path : str
+        For another model without a tokenizer: the files of its tokenizer.
+
+    Returns
+    -------
+    tuple of GPT and Tokenizer or None
+        What was written. Only a model with as many tokens as GPT-2 may have no tokenizer.
+
+    Raises
+    ------
+    CheckpointError
+        If the source is no such model, or its tokenizer is missing or does not fit.
     """
-    if out.exists():
-        raise CheckpointError(f"{out} exists already, and nothing is overwritten")
+    files.refuse_existing(out)
     if Path(source).is_file():
         model, tokenizer = from_nanogpt(Path(source)), None
     else:
-        model, tokenizer = from_folder(source)
-    if text is not None:
-        if tokenizer is not None:
-            raise ValueError(f"--text is for a model without a tokenizer; {source} has its own")
-        tokenizer = characters(text, model.vocab_size)
+        model, tokenizer = runs.read(runs.find(source))
+    if tokenizer is None:
+        tokenizer = tokenizer_for(model, source, text, tokenizer_path)
+    elif text is not None or tokenizer_path:
+        raise ValueError(
+            f"--text and --tokenizer-path are for a model without a tokenizer; {source} has its own"
+        )
     model.save_pretrained(out, tokenizer)
     return model, tokenizer
 
 
-def from_folder(source: str) -> tuple[GPT, Tokenizer | None]:
-    """A run, a saved model or a GPT-2 (see pretrained.folder), and its tokenizer, if it has one."""
-    if source in pretrained.NAMES or pretrained.is_gpt2(Path(source)):
-        folder = pretrained.folder(source)
-        model = GPT.from_pretrained(folder)
-    else:
-        folder = sample.whole(sample.find_run(source))
-        model = GPT.load(folder)
-    if not tokenizers.lies_in(folder):
-        return model, None
-    tokenizer = tokenizers.load(folder)
-    sample.check_vocabulary(folder, model, tokenizer)
-    return model, tokenizer
+def tokenizer_for(
+    model: GPT, source: str, text: str | None, tokenizer_path: str
+) -> Tokenizer | None:
+    """Return the tokenizer that a text or its files make; None for GPT-2's, which is known."""
+    if text is not None:
+        return characters(text, model.vocab_size)
+    if tokenizer_path:
+        tokenizer = tokenizers.at(Path(tokenizer_path))
+        runs.check_vocabulary(Path(source), model, tokenizer)
+        return tokenizer
+    if model.vocab_size < runs.GPT2_TOKENS:
+        raise CheckpointError(
+            f"{source} has a model of {model.vocab_size} tokens, but no tokenizer, and could not "
+            "be sampled: add --text FILE, the text that a model of characters was trained on, or "
+            "--tokenizer-path PATH, the files of its tokenizer"
+        )
+    return None
 
 
 def from_nanogpt(path: Path) -> GPT:
-    """The model in a ckpt.pt of nanoGPT's. Raises CheckpointError for anything else."""
+    """Return the model in a ckpt.pt of nanoGPT. Raise CheckpointError for anything else."""
     contents = read(path)
-    config = config_of(contents["model_args"], path)
-    tensors = Tensors()
-    for name, tensor in contents["model"].items():
-        if not pretrained.is_mask(str(name), getattr(tensor, "shape", ())):
-            plain = str(name).removeprefix(COMPILED)
-            if plain in tensors:
-                raise CheckpointError(f"{path}: {plain} is there twice")
-            tensors[plain] = array(tensor, plain, path)
-    params = pretrained.ours(tensors, path)
-    params = checkpoint.matching(params, each_param(config), "float32", path)
-    # Only now, that all are known to be of the size they should be, is any of them copied.
+    tensors = named(contents["model"], path)
+    config = config_of(contents["model_args"], tensors, path)
+    head = tensors.pop(pretrained.HEAD, None)
+    check_sizes(tensors, head, config, path)
+    # Only now, when their sizes are known, are they converted, and copied if need be.
+    arrays = {name: array(tensor, name) for name, tensor in tensors.items()}
+    if head is not None:
+        arrays[pretrained.HEAD] = array(head, pretrained.HEAD)
+    params = checkpoint.matching(pretrained.ours(arrays, path), each_param(config), "float32", path)
     return GPT(config, params={n: np.ascontiguousarray(param) for n, param in params.items()})
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
-    """The model and model_args in a ckpt.pt; of its tensors, what is used is read when it is."""
+    """Return the model and model_args in a ckpt.pt; its tensors are mapped, not read."""
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
         raise CheckpointError(
             f"{path} is read by PyTorch: pip install torch, which is needed for this alone"
         ) from None
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is no checkpoint of PyTorch's: expected a zip file")
+    check_zip(path)
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # Whatever a damaged or malicious pickle makes of it.
@@ -100,30 +124,98 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     return cast(dict[str, dict[str, Any]], parts)
 
 
-def config_of(found: Any, path: Path) -> GPTConfig:
-    """nanoGPT's model_args as our configuration; its GELU is the exact one."""
+def check_zip(path: Path) -> None:
+    """Raise CheckpointError unless a file is a zip of uncompressed files, as PyTorch writes it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            plain = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise CheckpointError(
+            f"{path} is no checkpoint of PyTorch's: expected a zip file"
+        ) from None
+    if not plain:
+        raise CheckpointError(f"{path} is compressed, which PyTorch's checkpoints are not")
+
+
+def named(tensors: dict[Any, Any], path: Path) -> dict[str, Any]:
+    """Return the tensors by their names in a GPT-2, without masks."""
+    found: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        plain = WRAPPERS.sub("", str(name), count=1).removeprefix(pretrained.PREFIX)
+        if pretrained.is_mask(plain, getattr(tensor, "shape", ())):
+            continue
+        if plain in found:
+            raise CheckpointError(f"{path}: {plain} is there twice")
+        check_tensor(tensor, plain, path)
+        found[plain] = tensor
+    return found
+
+
+def check_tensor(tensor: Any, name: str, path: Path) -> None:
+    """Raise CheckpointError unless it is a tensor whose values are there, and are floats."""
+    try:
+        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
+        good = tensor.is_floating_point() and kind.endswith("torch.strided, on cpu")
+    except AttributeError:
+        kind, good = type(tensor).__name__, False
+    if not good:
+        raise CheckpointError(f"{path}: {name} should be a tensor of floats, but is {kind}")
+
+
+def check_sizes(tensors: Mapping[str, Any], head: Any, config: GPTConfig, path: Path) -> None:
+    """Raise CheckpointError unless all tensors are as large as the configuration says, and no
+    larger together than the file: expanded ones (of stride 0) may claim any size.
+    """
+    found = {name: shape_of(tensor, name) for name, tensor in tensors.items()}
+    shapes = checkpoint.expected_shapes(found, each_param(config), path)
+    table = pretrained.TABLE
+    checked = [(name, found[name], shape) for name, shape in shapes.items()]
+    if head is not None:
+        checked.append((pretrained.HEAD, tuple(head.shape), shapes[table]))
+    for name, shape, expected in checked:
+        if shape != expected:
+            raise CheckpointError(f"{path}: {name} should be {expected}, but is {shape}")
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    has = path.stat().st_size
+    if needed > has:
+        raise CheckpointError(
+            f"{path} claims tensors of {needed:,} bytes in all, but has only {has:,} bytes"
+        )
+
+
+def shape_of(tensor: Any, name: str) -> tuple[int, ...]:
+    """Return a tensor's shape here: a linear layer is (out, in) in PyTorch, and (in, out) here."""
+    shape = tuple(tensor.shape)
+    return shape[::-1] if is_turned(name, shape) else shape
+
+
+def array(tensor: Any, name: str) -> np.ndarray:
+    """Return a tensor as an array of float32, in our layout."""
+    found: np.ndarray = tensor.detach().float().numpy()
+    return found.T if is_turned(name, found.shape) else found
+
+
+def is_turned(name: str, shape: tuple[int, ...]) -> bool:
+    return ".c_" in name and len(shape) == 2
+
+
+def config_of(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -> GPTConfig:
+    """Return nanoGPT's model_args as our configuration; its GELU is the exact one.
+
+    Early in 2023 there was no `bias` in it, and before that no `dropout`.
+    """
+    values: dict[str, Any] = {"bias": "ln_f.bias" in tensors, "dropout": 0.0, **found}
     names = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
     try:
-        return GPTConfig(**{name: found[name] for name in names}, gelu="exact")
+        return GPTConfig(**{name: values[name] for name in names}, gelu="exact")
     except KeyError as error:
         raise CheckpointError(f"{path}: model_args lacks {error.args[0]}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: model_args is not that of a GPT: {error}") from None
 
 
-def array(tensor: Any, name: str, path: Path) -> np.ndarray:
-    """A tensor as it lies; a linear layer there is (out, in), here (in, out)."""
-    kind, found = type(tensor).__name__, None
-    with contextlib.suppress(AttributeError, TypeError):  # Sparse ones, and those without values.
-        kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
-        found = tensor.detach().float().numpy() if tensor.is_floating_point() else None
-    if found is None:
-        raise CheckpointError(f"{path}: {name} should be a tensor of floats, but is {kind}")
-    return found.T if ".c_" in name and found.ndim == 2 else found
-
-
 def characters(text: str, vocab_size: int) -> CharTokenizer:
-    """nanoGPT's characters: those of the text, sorted; what it keeps them in is a pickle."""
+    """Return nanoGPT's characters: those of the text, sorted; it keeps them in a pickle."""
     corpus = data.load(text)
     found = CharTokenizer.from_text(corpus.text)
     if found.vocab_size != vocab_size:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from tinygpt_np import checkpoint
+from tinygpt_np import checkpoint, files
 from tinygpt_np.checkpoint import CheckpointError
 
 METRICS, PICTURE = "metrics.jsonl", "loss.svg"
@@ -55,7 +55,7 @@ def read(run: Path) -> list[Metrics]:
 def keep_before(run: Path, step: int) -> None:
     """Drops the lines of a step and all after it; they will come again."""
     kept = [asdict(row) for row in read(run) if row.step < step]
-    checkpoint.write_file(run / METRICS, "".join(json.dumps(row) + "\n" for row in kept).encode())
+    files.write_file(run / METRICS, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def sync(run: Path) -> None:
@@ -90,4 +90,4 @@ def draw_losses(run: Path) -> None:
     with matplotlib.rc_context(as_text), warnings.catch_warnings():  # pyright: ignore[reportUnknownMemberType]
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(picture, format="svg")
-    checkpoint.write_file(run / PICTURE, picture.getvalue())
+    files.write_file(run / PICTURE, picture.getvalue())

@@ -187,8 +187,8 @@ class GPT(LanguageModel):
 
     @classmethod
     def load(cls, path: str | Path, backend: str = "numpy") -> "GPT":
-        """The model that `save` or a training run wrote. Raises checkpoint.CheckpointError."""
-        config, params = checkpoint.load_model(Path(path))
+        """Return the model in a folder of `save` or in a checkpoint; tinygpt_np.load takes runs."""
+        config, params = pretrained.load_saved(Path(path))
         dtype = next((param.dtype.name for param in params.values()), "float32")
         where = Path(path) / checkpoint.MODEL
         params = checkpoint.matching(params, each_param(config), dtype, where)

@@ -7,15 +7,13 @@ those of the whole text.
 """
 
 import io
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from tinygpt_np import checkpoint, data, texts, tokenizers
-from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np import checkpoint, data, files, texts, tokenizers
 from tinygpt_np.config import PIECES
 from tinygpt_np.data import DataError
 from tinygpt_np.dataset import META, TOKEN, TRAIN, VAL
@@ -47,8 +45,7 @@ def prepare(
     tokenizers.make. separate_documents: whether each file is a document of its own, with GPT-2's
     <|endoftext|> after it. If it is stopped or fails, `out` is not there.
     """
-    if out.exists():
-        raise CheckpointError(f"{out} exists already, and nothing is overwritten")
+    files.refuse_existing(out)
     characters, seen = survey(paths)
     if characters == 0:
         raise DataError(f"{', '.join(map(str, paths))}: there is no text in it to be trained on")
@@ -59,11 +56,7 @@ def prepare(
             f"a token has 16 bits in these files, for a vocabulary of up to "
             f"{np.iinfo(TOKEN).max + 1:,}; that of {kind} has {tokenizer.vocab_size:,}"
         )
-    checkpoint.make_folder(out.parent)
-    temporary = out.parent / f"{checkpoint.TEMPORARY}{out.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with files.new_folder(out) as temporary:
         counts = encode_into(temporary, paths, tokenizer, end, characters, report)
         meta: dict[str, object] = {
             "tokenizer": tokenizer.kind,
@@ -75,14 +68,7 @@ def prepare(
         }
         contents = {META: checkpoint.to_json(meta), **tokenizer.files()}
         for name, content in contents.items():
-            checkpoint.write_synced(temporary / name, content)
-        checkpoint.sync_folder(temporary)
-        temporary.rename(out)
-        checkpoint.sync_folder(out.parent)
-    except OSError as error:
-        raise CheckpointError(f"{out} cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / name).write_bytes(content)
     return meta
 
 

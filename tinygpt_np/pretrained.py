@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from tinygpt_np import checkpoint
+from tinygpt_np import checkpoint, files
 from tinygpt_np.checkpoint import CONFIG, MODEL, CheckpointError, Tensors
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.ops import layer_norm
@@ -49,6 +49,28 @@ def is_gpt2(folder: Path) -> bool:
     return (folder / CONFIG).exists() and "model_type" in checkpoint.read_json(folder / CONFIG)
 
 
+def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
+    """Return the configuration and parameters in a folder of GPT.save, or in a checkpoint.
+
+    Raise CheckpointError, which says what to call, for a model that GPT.load does not read.
+    """
+    if (folder / "checkpoints").is_dir() and not (folder / MODEL).exists():
+        raise CheckpointError(
+            f"{folder} is a training run: tinygpt_np.load({str(folder)!r}) returns its model and "
+            "its tokenizer"
+        )
+    if str(folder) in NAMES or is_gpt2(folder):
+        raise CheckpointError(
+            f"{folder} is a GPT-2 as Hugging Face keeps it: "
+            f"GPT.from_pretrained({str(folder)!r}) returns the model"
+        )
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no folder {folder}; tinygpt_np.load takes the names of runs and models"
+        )
+    return checkpoint.load_model(folder)
+
+
 def folder(name: str | Path) -> Path:
     """Where a checkpoint lies: a folder as it is; one of NAMES in the cache of huggingface_hub.
 
@@ -68,12 +90,12 @@ def folder(name: str | Path) -> Path:
     # What is there already is not asked for over the network, where there may be none; without it
     # the model alone will do.
     reasons: list[str] = []
-    for files, cached in ((NEEDED + BESIDE, True), (NEEDED + BESIDE, False), (NEEDED, True)):
+    for wanted, cached in ((NEEDED + BESIDE, True), (NEEDED + BESIDE, False), (NEEDED, True)):
         try:
             with quiet():
                 found = [
                     hub.hf_hub_download(f"openai-community/{name}", file, local_files_only=cached)
-                    for file in files
+                    for file in wanted
                 ]
             return Path(found[0]).parent
         except Exception as error:  # A broken connection has errors of yet another package.
@@ -249,7 +271,7 @@ def save(place: Path, config: GPTConfig, params: Tensors, beside: dict[str, byte
         MODEL: safetensors.numpy.save(tensors, {"format": "pt"}),
         **beside,
     }
-    checkpoint.write_folder(place, contents)
+    files.write_folder(place, contents)
 
 
 def zero_biases(params: Tensors) -> Tensors:

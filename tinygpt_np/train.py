@@ -1,45 +1,37 @@
 """Training: a run in a folder, that can be stopped at any moment and goes on as if it never was.
 
-runs/<name>/config.json        what was asked for (TrainConfig)
-           /metrics.jsonl      a line a step; see metrics.py
-           /loss.svg           the same as a picture
-           /checkpoints/<step> the last two; see checkpoint.py
-           /.lock              held by the process that trains it
+The files of a run are listed in runs.py.
 """
 
 import contextlib
+import itertools
 import math
 import statistics
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tinygpt_np import checkpoint, data, engine, machine, metrics
-from tinygpt_np.checkpoint import CheckpointError
+from tinygpt_np import checkpoint, data, engine, files, machine, metrics, runs
+from tinygpt_np.checkpoint import GENERATORS, CheckpointError, State
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.dataset import Dataset
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
 from tinygpt_np.optim import AdamW, learning_rate_at
+from tinygpt_np.runs import CHECKPOINTS, CONFIG, LOCK, last_checkpoint
 
-CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
 SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
-# What a run may take another value for when it is resumed: how long it is, where its data lies, and
-# how many threads compute it.
-MAY_CHANGE = ("max_iters", "data", "threads")
-# Settings that older runs did not write down, as there was only one value: what is now the default.
-ADDED_LATER = (
-    *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "vocab_size", "init_from"),
-    "gradient_accumulation_steps",
-)
+# What a run may take another value for when it is resumed: how long it is, where its data is, how
+# many threads compute it, and which checkpoints are kept.
+MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
 
 
 class NotFiniteError(RuntimeError):
@@ -73,28 +65,42 @@ class Trainer:
             )
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
-        self.data_rng = generator(config.seed, "data")
-        self.dropout_rng = generator(config.seed, "dropout")
+        self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
         self.warm = False
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
         self.evaluation_seconds = 0.0
         self.lock = FileLock(run / LOCK)
+        self.notes: list[str] = []
+        self.notes_shown = 0
 
     @classmethod
     def start(
-        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+        cls,
+        run: Path,
+        config: TrainConfig,
+        dataset: Dataset,
+        model: GPT | None = None,
+        numbered: bool = False,
     ) -> "Trainer":
-        """A new run in a folder that does not exist yet or is empty."""
+        """Start a new run in a folder that does not exist yet or is empty.
+
+        numbered: if the folder is taken, use the first of <run>-2, <run>-3 … that is not.
+        """
         trainer = cls(run, config, dataset, model)
-        checkpoint.make_folder(run)
+        if numbered:
+            numbers = (run.with_name(f"{run.name}-{number}") for number in itertools.count(2))
+            trainer.run = next(path for path in itertools.chain([run], numbers) if claim(path))
+        files.make_folder(trainer.run)
+        trainer.lock = FileLock(trainer.run / LOCK)
         with trainer.locked():
-            if any(path.name != LOCK for path in run.iterdir()):
+            if runs.is_started(trainer.run):
                 raise CheckpointError(
                     f"{run} exists already, and nothing is overwritten: continue it with "
                     f"--resume {run}, or choose another --name"
                 )
+            files.clean(trainer.run)
             trainer.write_config()
         return trainer
 
@@ -111,6 +117,7 @@ class Trainer:
                     f"{run} has already taken {trainer.step} steps; "
                     f"to train further, give a --max-iters above {trainer.step}"
                 )
+            files.clean(run)
             metrics.keep_before(run, trainer.step)
             trainer.write_config()
         return trainer
@@ -123,7 +130,7 @@ class Trainer:
         if not checkpoint.steps_in(run / CHECKPOINTS):
             return cls(run, config, dataset, model)
         folder, state = last_checkpoint(run)
-        check_same_run(run, config, dataset, folder, state)
+        check_same_run(run, config, dataset, state)
         trainer = cls(run, config, dataset, GPT.load(folder, config.backend))
         trainer.restore(folder, state)
         return trainer
@@ -144,22 +151,17 @@ class Trainer:
             self.lock.release()
             raise
 
-    def restore(self, folder: Path, state: dict[str, Any]) -> None:
-        """Takes over optimizer, generators and step of the checkpoint that the model is of."""
-        path = folder / checkpoint.OPTIMIZER
-        optimizer = checkpoint.read_safetensors(path)
-        shapes = ((name, tensor.shape) for name, tensor in self.optimizer_tensors().items())
-        optimizer = checkpoint.matching(optimizer, shapes, self.config.dtype, path)
-        for name in self.model.params:
-            self.optimizer.first[name] = optimizer[f"first.{name}"]
-            self.optimizer.second[name] = optimizer[f"second.{name}"]
-        self.step, self.val_loss = state["step"], state["val_loss"]
+    def restore(self, folder: Path, state: State) -> None:
+        """Take over the optimizer, the generators and the step of a checkpoint of this model."""
+        first, second = checkpoint.load_optimizer(folder, self.model.params)
+        self.optimizer.first, self.optimizer.second = first, second
+        self.step, self.val_loss = state.step, state.val_loss
         self.optimizer.steps = self.step
-        self.data_rng.bit_generator.state = state["generators"]["data"]
-        self.dropout_rng.bit_generator.state = state["generators"]["dropout"]
+        for purpose in GENERATORS:
+            self.generators[purpose].bit_generator.state = state.generators[purpose]
 
     def write_config(self) -> None:
-        checkpoint.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
+        files.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
 
     def warm_up(self) -> None:
         """Compiles what training needs, so that it is not counted as training; once is enough."""
@@ -186,9 +188,9 @@ class Trainer:
         config, steps = self.config, self.engine
         began = time.perf_counter()
         tokens, targets = data.random_batch(
-            self.dataset.train, config.chunks_per_step, config.block_size, self.data_rng
+            self.dataset.train, config.chunks_per_step, config.block_size, self.generators["data"]
         )
-        noise = steps.draw(self.dropout_rng)
+        noise = steps.draw(self.generators["dropout"])
         # What overflows is found and named below; NumPy's own warnings would only repeat it.
         with np.errstate(all="ignore"):
             loss, grads = steps.loss_and_grads(tokens, targets, noise)
@@ -245,27 +247,48 @@ class Trainer:
         return total / count
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment."""
-        if (self.run / CHECKPOINTS / f"{self.step:06d}").exists():
+        """Write a checkpoint of this moment, and remove those that are no longer kept."""
+        checkpoints = self.run / CHECKPOINTS
+        if (checkpoints / f"{self.step:06d}").exists():
             return  # Of this very step, and a step has only one state.
         metrics.sync(self.run)
+        states = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         checkpoint.save_checkpoint(
-            self.run / CHECKPOINTS,
-            self.step,
+            checkpoints,
             self.model.config,
             self.model.params,
             self.dataset.tokenizer.files(),
             self.optimizer_tensors(),
-            {
-                "config": asdict(self.config),
-                "val_loss": self.val_loss,
-                "generators": {
-                    "data": self.data_rng.bit_generator.state,
-                    "dropout": self.dropout_rng.bit_generator.state,
-                },
-                "data": {"name": self.dataset.name, "sha256": self.dataset.sha256},
-            },
+            State(
+                self.step,
+                self.val_loss,
+                self.config,
+                states,
+                self.dataset.name,
+                self.dataset.sha256,
+            ),
         )
+        try:
+            checkpoint.prune(checkpoints, self.config.keep_best)
+        except OSError as error:
+            self.note(f"{checkpoints / checkpoint.BEST} cannot be written: {error.strerror}")
+
+    def draw(self) -> None:
+        """Draw the losses. Training goes on without the picture if that fails."""
+        try:
+            metrics.draw_losses(self.run)
+        except Exception as error:  # Whatever a drawing library makes of it.
+            self.note(f"{metrics.PICTURE} was not drawn: {type(error).__name__}: {error}")
+
+    def note(self, note: str) -> None:
+        """Keep a note to be shown with the progress; each is shown once."""
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def new_notes(self) -> list[str]:
+        """Return the notes since the last call."""
+        new, self.notes_shown = self.notes[self.notes_shown :], len(self.notes)
+        return new
 
     def optimizer_tensors(self) -> dict[str, np.ndarray]:
         first = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
@@ -273,63 +296,37 @@ class Trainer:
         return first | second
 
     def record(self, row: Metrics) -> Metrics:
-        """Writes a line, and draws the picture anew after an evaluation."""
+        """Write a line of metrics, and draw the picture anew after an evaluation."""
         metrics.record(self.run, row)
         if row.val_loss is not None:
-            metrics.draw_losses(self.run)
+            self.draw()
         return row
 
 
-def check_same_run(
-    run: Path, config: TrainConfig, dataset: Dataset, folder: Path, state: dict[str, Any]
-) -> None:
-    """Raises CheckpointError unless a checkpoint is of this configuration and of this data."""
+def claim(folder: Path) -> bool:
+    """Create a folder, and return whether it was not there."""
+    files.make_folder(folder.parent)
     try:
-        name, sha256, before = state["data"]["name"], state["data"]["sha256"], state["config"]
-        _ = state["step"], state["val_loss"]
-        _ = state["generators"]["data"], state["generators"]["dropout"]
-    except (KeyError, TypeError):
-        path = folder / checkpoint.STATE
-        raise CheckpointError(f"{path} is not the state of a training run") from None
-    if sha256 != dataset.sha256:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: State) -> None:
+    """Raise CheckpointError unless a checkpoint is of this configuration and of this data."""
+    if state.data_sha256 != dataset.sha256:
         raise CheckpointError(
-            f"{run} was trained on {name} (SHA-256 {sha256[:12]}…), but "
+            f"{run} was trained on {state.data_name} (SHA-256 {state.data_sha256[:12]}…), but "
             f"{dataset.name} has another text (SHA-256 {dataset.sha256[:12]}…)"
         )
     for field in fields(TrainConfig):
-        asked = getattr(config, field.name)
-        default = field.default if field.name in ADDED_LATER else MISSING
-        was = before.get(field.name, default)
+        was, asked = getattr(state.config, field.name), getattr(config, field.name)
         if field.name not in MAY_CHANGE and was != asked:
             raise CheckpointError(
                 f"{run} was trained with {field.name} = {was}, and keeps it; "
                 f"to train with {asked}, start a new run"
             )
-
-
-def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of a run, found to be whole, and its state."""
-    found = checkpoint.steps_in(run / CHECKPOINTS)
-    if not found:
-        raise CheckpointError(f"{run} holds no checkpoint")
-    try:
-        return found[-1], checkpoint.load_state(found[-1])
-    except CheckpointError as error:
-        way_out = f"; remove {found[-1]} to go on from {found[-2]}" if len(found) > 1 else ""
-        raise CheckpointError(f"{error}{way_out}") from None
-
-
-def read_config(run: Path) -> TrainConfig:
-    """The configuration that a run was started with."""
-    found = checkpoint.read_json(run / CONFIG)
-    known = {*found, *ADDED_LATER}
-    missing = [field.name for field in fields(TrainConfig) if field.name not in known]
-    if missing:
-        raise CheckpointError(f"{run} is not a training run: {CONFIG} lacks {', '.join(missing)}")
-    try:
-        return TrainConfig(**found)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{run} is not a training run: {error}") from None
 
 
 def shape_kept(config: GPTConfig) -> dict[str, Any]:

@@ -28,9 +28,10 @@ def test_without_a_tokenizer_it_is_said_how_to_get_one(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     GPT(GPTConfig(vocab_size=18, block_size=8, n_layer=1, n_head=2, n_embd=8)).save(folder / "own")
-    out = said(capsys, "convert", "own", "bare")
-    assert "it has no tokenizer; a model of characters gets one from the text" in out
-    assert "tinygpt sample" not in out
+    message = error_of(capsys, "convert", "own", "bare")
+    assert "own has a model of 18 tokens, but no tokenizer, and could not be sampled" in message
+    assert "add --text FILE" in message
+    assert not Path("bare").exists()
     out = said(capsys, "convert", "own", "gpt", "--text", "text.txt")
     assert "tinygpt sample --model gpt" in out
     assert said(capsys, "sample", "--model", "gpt", "--prompt", "be", "--tokens", "3")
@@ -74,11 +75,11 @@ def test_a_tokenizer_may_lie_elsewhere(
     ("flags", "expected"),
     [
         (["convert"], "convert takes two: SOURCE, and OUT"),
-        (["convert", "nothing", "out"], "there is no run nothing"),
+        (["convert", "nothing", "out"], "there is no model nothing"),
         (["convert", "text.txt", "out"], "text.txt is no checkpoint of PyTorch's"),
-        (["sample", "--model", "nowhere"], "there is no run nowhere"),
+        (["sample", "--model", "nowhere"], "there is no model nowhere"),
         (["sample", "a", "--model", "b"], "a run, a, and --model b: give one of them"),
-        (["sample", "--model", "plain"], "no tokenizer lies in plain"),
+        (["sample", "--model", "plain"], "plain has a model of 18 tokens, but no tokenizer"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(
@@ -96,4 +97,4 @@ def test_a_tokenizer_of_another_size_is_refused(
     config = GPTConfig(vocab_size=17, block_size=8, n_layer=1, n_head=2, n_embd=8)
     GPT(config).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
     message = error_of(capsys, "sample", "--model", "gpt")
-    assert "the tokenizer (char) in gpt has 18 tokens, but the model has 17" in message
+    assert "the tokenizer (char) of gpt has 18 tokens, but the model has 17" in message

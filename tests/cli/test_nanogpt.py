@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cli.running import error_of
 
-from tinygpt_np import cli, train
+from tinygpt_np import cli, runs
 from tinygpt_np.cli.nanogpt import translate_sample, translate_train, value_of
 from tinygpt_np.config import TrainConfig
 
@@ -31,7 +31,7 @@ def test_a_recipe_runs_as_it_stands_and_says_what_has_no_meaning(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["train", "--data", "text.txt", *RECIPE, "--bias=True", "--out_dir=out-shakespeare"])
-    found = train.read_config(folder / "runs" / "out-shakespeare")
+    found = runs.read_config(folder / "runs" / "out-shakespeare")
     assert (found.block_size, found.batch_size, found.n_layer, found.n_head) == (8, 2, 1, 2)
     assert (found.n_embd, found.max_iters, found.lr_decay_iters, found.bias) == (8, 3, 3, True)
     out = capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from cli.running import error_of
 from tiny import COMMAND, TINY
 
-from tinygpt_np import cli, train
+from tinygpt_np import cli, runs
 
 
 def test_texts_are_prepared_and_trained_on(
@@ -29,7 +29,7 @@ def test_texts_are_prepared_and_trained_on(
         assert re.search(expected, out), expected
     cli.main(["train", "--data", "two", *TINY])
     assert re.search(r"data +.*two: 3,440 tokens", capsys.readouterr().out)
-    assert train.read_config(folder / "runs" / "cpu").data == str(folder / "two")
+    assert runs.read_config(folder / "runs" / "cpu").data == str(folder / "two")
     cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
 
 
@@ -37,7 +37,7 @@ def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
     cli.main(["prepare", "--tokenizer", "char", "--data", "text.txt", "--out", "tokens"])
     for name, source in (("a", "text.txt"), ("b", "tokens")):
         cli.main(["train", "--data", source, "--name", name, *TINY])
-    first, second = (train.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
+    first, second = (runs.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
     weights = "model.safetensors"
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
 
@@ -66,7 +66,7 @@ def test_a_small_text_says_how_many_pieces_it_has(
     assert advised
     cli.main([*flags, "--vocab-size", advised[1]])
     if command == "train":
-        assert train.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
+        assert runs.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
         cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
     else:
         assert f"a vocabulary of {advised[1]}" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 from cli.running import error_of, start, train_tiny
 from tiny import TEXT, TINY, TINY_FIELDS
 
-from tinygpt_np import checkpoint, cli, config, dataset, metrics, train
+from tinygpt_np import checkpoint, cli, config, dataset, metrics, runs, train
 
 
 def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_a_name_that_is_taken_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_flags_override_the_preset(folder: Path) -> None:
     cli.main(["train", "--preset", "smoke", "--max-iters", "1", "--n_layer=1"])
-    found = train.read_config(folder / "runs" / "smoke")
+    found = runs.read_config(folder / "runs" / "smoke")
     assert (found.max_iters, found.n_layer, found.n_embd) == (1, 1, 32)
 
 
@@ -117,7 +117,7 @@ def test_a_run_that_lacks_only_its_last_evaluation_says_so(
 
 
 def decay(run: str) -> tuple[int, int]:
-    found = train.read_config(Path("runs") / run)
+    found = runs.read_config(Path("runs") / run)
     return found.max_iters, found.lr_decay_iters
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train_tiny()
-    weights = train.last_checkpoint(folder / "runs" / "cpu")[0] / checkpoint.MODEL
+    weights = runs.last_checkpoint(folder / "runs" / "cpu")[0] / checkpoint.MODEL
     damaged = bytearray(weights.read_bytes())
     damaged[-5] ^= 1
     weights.write_bytes(damaged)
@@ -263,7 +263,7 @@ def test_a_signal_saves_and_says_how_to_go_on(folder: Path, number: signal.Signa
     assert "finishing this step and saving" in err
     assert "tinygpt train --resume runs/long" in out
     stopped = int(re.search(r"stopped before step (\d+)", out).group(1))  # type: ignore[union-attr]
-    last, _ = train.last_checkpoint(folder / "runs" / "long")
+    last, _ = runs.last_checkpoint(folder / "runs" / "long")
     assert int(last.name) == stopped == len(losses(folder / "runs" / "long"))
 
 

@@ -9,7 +9,7 @@ import pytest
 from cli.running import error_of, said, train_tiny
 from tiny import TEXT, TINY
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli, train
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli, runs, train
 from tinygpt_np.metrics import Metrics
 
 TOKENIZER = CharTokenizer.from_text(TEXT)
@@ -36,9 +36,9 @@ def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
     out = said(capsys, "train", *flags, "--learning-rate", "1e-9", "--min-lr", "0")
     assert re.search(r"from +gpt", out)
     assert "2 layers, 2 heads, 8 channels, block 8" in out  # block_size is as asked: cut.
-    config = train.read_config(folder / "runs" / "on")
+    config = runs.read_config(folder / "runs" / "on")
     assert (config.n_layer, config.block_size, config.bias) == (2, 8, True)
-    model = GPT.load(train.last_checkpoint(folder / "runs" / "on")[0])
+    model = GPT.load(runs.last_checkpoint(folder / "runs" / "on")[0])
     for name, param in GPT(SHAPE, seed=4).cropped(8).params.items():
         np.testing.assert_allclose(model.params[name], param, atol=1e-7)
     out = said(capsys, "train", "--resume", "on", "--max-iters", "2")
@@ -128,7 +128,7 @@ def test_eval_only_of_a_run_says_its_loss(folder: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--init-from", "nowhere"], "there is no run nowhere"),
+        (["--init-from", "nowhere"], "there is no model nowhere"),
         (["--dtype", "float64"], "dtype must be float32 with the numba backend, not 'float64'"),
         (["--tokenizer-path", "text.txt"], "characters need no files, but text.txt was given"),
         (["--tokenizer", "gpt2", "--tokenizer-path", "."], ". is no tokenizer of GPT-2's"),

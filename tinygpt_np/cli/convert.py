@@ -7,7 +7,7 @@ from typing import Annotated
 from rich.console import Console
 from rich.markup import escape
 
-from tinygpt_np import convert, sample
+from tinygpt_np import convert
 from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 
@@ -21,14 +21,16 @@ class Convert:
     out: Annotated[str, Argument("OUT", positional=True)] = ""
     """The folder to be made; it must not exist."""
     text: Annotated[str | None, Argument("FILE")] = None
-    """Where no tokenizer lies beside a model of characters, as with every ckpt.pt, the text that it
-    was trained on, for the vocabulary."""
+    """For a model of characters without a tokenizer, as in every ckpt.pt: the text that it was
+    trained on, for the vocabulary."""
+    tokenizer_path: Annotated[str, Argument("PATH")] = ""
+    """For another model without a tokenizer: the files of its tokenizer."""
 
 
 def run_convert(job: Convert, console: Console) -> None:
     if not job.source or not job.out:
         raise ValueError("convert takes two: SOURCE, and OUT, the folder to be made")
-    model, tokenizer = convert.convert(job.source, Path(job.out), job.text)
+    model, _ = convert.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
     config = model.config
     params = sum(param.size for param in model.params.values())
     files = ", ".join(sorted(path.name for path in Path(job.out).iterdir()))
@@ -43,11 +45,4 @@ def run_convert(job: Convert, console: Console) -> None:
             ("written", f"{job.out}/ with {files}"),
         ],
     )
-    if tokenizer is None and model.vocab_size < sample.GPT2_TOKENS:
-        console.print(
-            "it has no tokenizer; a model of characters gets one from the text that it was trained "
-            "on, given as --text FILE",
-            soft_wrap=True,
-        )
-        return
     console.print(f"it writes with  tinygpt sample --model {escape(job.out)}", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from rich.console import Console
 
-from tinygpt_np import sample
+from tinygpt_np import runs, sample
 from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.output import announced, write
 from tinygpt_np.config import require
@@ -70,7 +70,7 @@ def run_sample(job: Sample, console: Console) -> None:
     prompt = job.prompt if job.prompt_file is None else sample.read_prompt(job.prompt_file)
     # Compiler messages go to the other stream: this one is for the text.
     with announced(job.backend, Console(stderr=True, highlight=False)):
-        model, tokenizer = sample.load_any(
+        model, tokenizer = runs.load(
             job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
         )
         sample.warm_up(model)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np import checkpoint, data, tokenizers
+from tinygpt_np import data, files, tokenizers
 from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, require
@@ -65,7 +65,7 @@ def learn(job: Tokenize, console: Console) -> None:
         raise ValueError(f"{job.out} exists already, and nothing is overwritten")
     corpus = data.load(job.data)
     tokenizer = SentencePieceTokenizer.train(corpus.text, job.vocab_size)
-    checkpoint.write_file(job.out, tokenizer.model)
+    files.create_file(job.out, tokenizer.model)
     count = len(tokenizer.encode(corpus.text))
     print_facts(
         console,

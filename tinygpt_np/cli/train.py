@@ -1,7 +1,6 @@
 """`tinygpt train`: from the start or from where a run stopped, with its progress shown."""
 
 import contextlib
-import itertools
 import math
 import signal
 import statistics
@@ -23,6 +22,7 @@ from tinygpt_np import (
     dataset,
     engine,
     metrics,
+    runs,
     sample,
     tokenizers,
     train,
@@ -75,7 +75,7 @@ def train_defaults(argv: list[str]) -> Train:
         return Train()
     resume, preset = value_of(argv, "resume"), value_of(argv, "preset")
     if resume is not None:
-        return Train(**asdict(train.read_config(sample.find_run(resume))))
+        return Train(**asdict(runs.read_config(runs.find_run(resume))))
     if preset not in PRESETS:  # None, or a word that the parser is going to refuse.
         preset = "cpu"
     settings = asdict(PRESETS[preset])
@@ -94,20 +94,31 @@ def run_train(job: Train, console: Console) -> None:
         print_facts(console, evaluation(trainer))
         return
     with interrupts() as interrupted:
-        follow(trainer, console, interrupted)
+        try:
+            follow(trainer, console, interrupted)
+        except OSError:
+            trainer.save()  # The terminal has gone, or the disk is full.
+            raise
         val_loss = trainer.val_loss if trainer.step >= config.max_iters else None
         if val_loss is None:
             trainer.save()
-            metrics.draw_losses(trainer.run)
+            trainer.draw()
+            show_notes(trainer, console)
     if val_loss is None:
         console.print(f"stopped before step {trainer.step} and saved; continue with")
         console.print(f"  tinygpt train --resume {escape(str(trainer.run))}", soft_wrap=True)
         sys.exit(130)
     print_facts(console, conclusion(trainer, val_loss))
     console.rule("sample")
-    write(sample.stream(trainer.model, trainer.dataset.tokenizer, "", 300, seed=config.seed))
+    try:
+        write(sample.stream(trainer.model, trainer.dataset.tokenizer, "", 300, seed=config.seed))
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # The run is complete and saved.
+        trainer.note(f"no sample was written: {type(error).__name__}: {error}")
+        show_notes(trainer, console)
     console.rule()
-    files = ", ".join((train.CONFIG, metrics.METRICS, metrics.PICTURE, f"{train.CHECKPOINTS}/"))
+    files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PICTURE, f"{runs.CHECKPOINTS}/"))
     written = ("written", f"{trainer.run}/ with {files}")
     print_facts(console, [written, ("next", f"tinygpt sample {trainer.run} --endless")])
 
@@ -116,16 +127,17 @@ def start(job: Train, config: TrainConfig) -> Trainer:
     if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
         raise ValueError(f"--name is the name of a folder to be made in runs/, not {job.name!r}")
     config, found, model = beginning(config)
-    run = free_run(job.preset) if job.name is None else sample.RUNS / job.name
-    make = Trainer if job.eval_only else Trainer.start
-    return make(run, config, found, model)
+    run = runs.RUNS / (job.name or job.preset)
+    if job.eval_only:
+        return Trainer(run, config, found, model)
+    return Trainer.start(run, config, found, model, numbered=job.name is None)
 
 
 def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
     """What a run starts from: its configuration, its data, and the model of --init-from, if any."""
     if config.init_from == "scratch":
         return config, dataset.load(config), None
-    model, tokenizer = sample.load_any(
+    model, tokenizer = runs.load(
         config.init_from, config.backend, config.dtype, config.tokenizer_path
     )
     if model.block_size > config.block_size:
@@ -135,18 +147,12 @@ def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
     return config, dataset.load(config, tokenizer), model
 
 
-def free_run(preset: str) -> Path:
-    """runs/<preset>, or the first of runs/<preset>-2, -3 … that is not taken."""
-    names = itertools.chain([preset], (f"{preset}-{i}" for i in itertools.count(2)))
-    return next(run for run in (sample.RUNS / name for name in names) if not run.exists())
-
-
 def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
-    run = sample.find_run(name)
+    run = runs.find_run(name)
     if job.name is not None or job.preset != "cpu":
         raise ValueError(f"--resume continues {run}; leave out --name and --preset")
     go_on = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
-    saved = checkpoint.steps_in(run / train.CHECKPOINTS)
+    saved = checkpoint.steps_in(run / runs.CHECKPOINTS)
     if not saved:
         return go_on(run, *beginning(config))
     return go_on(run, config, dataset.load(config, tokenizers.load(saved[-1])))
@@ -269,11 +275,18 @@ def follow(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) 
             doing = "validating" if trainer.evaluation_is_due() else "training"
             doing = "trained" if row.loss is None else doing
             bar.update(task, completed=trainer.step, doing=doing, status=status)
+            show_notes(trainer, console)
             if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
                 shown = time.monotonic()
                 console.print(f"step {row.step}  {status}", soft_wrap=True)
             if interrupted():
                 return
+
+
+def show_notes(trainer: Trainer, console: Console) -> None:
+    """Print the notes of a training that have not been shown yet."""
+    for note in trainer.new_notes():
+        console.print(f"[bold]note[/bold]  {escape(note)}", soft_wrap=True)
 
 
 def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
@@ -291,18 +304,27 @@ def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
 
 @contextlib.contextmanager
 def interrupts() -> Generator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag; a second one stops at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a flag; a second one stops at once.
+
+    SIGHUP comes when the terminal is closed; under nohup it is ignored, and stays so.
+    """
     seen: list[int] = []
 
     def note(number: int, frame: object) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)
-        print(
-            "\nfinishing this step and saving; press Ctrl-C again to stop at once", file=sys.stderr
-        )
+        with contextlib.suppress(OSError):  # There may be no terminal any more.
+            print(
+                "\nfinishing this step and saving; press Ctrl-C again to stop at once",
+                file=sys.stderr,
+            )
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield lambda: bool(seen)
     finally:
