@@ -10,21 +10,6 @@ from tinygpt_np.model import GPT
 from tinygpt_np.tokenizers import Tokenizer
 
 
-def read_prompt(path: Path) -> str:
-    """Return the text of a UTF-8 file, with line ends as \\n and without a byte order mark.
-
-    Raises ValueError if it is not a regular file or not UTF-8.
-    """
-    if not path.is_file():
-        raise ValueError(f"a prompt is read from a text file, and {path} is not one")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from None
-
-
 def warm_up(model: GPT) -> None:
     """Compiles what sampling needs, if anything, before the first character is waited for."""
     read_on = model.decoder(1)

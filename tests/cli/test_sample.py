@@ -82,15 +82,17 @@ def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[
         (["--num-samples", "0"], "--num-samples must be positive, not 0"),
         (["--endless", "--num-samples", "2"], "--endless never ends its first text"),
         (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
-        (["--prompt-file", "nowhere.txt"], "nowhere.txt is not one"),
-        (["--prompt-file", "."], "and . is not one"),
-        (["--prompt-file", "latin.txt"], "latin.txt is not UTF-8: byte 0xe9 at offset 4"),
+        (["--prompt-file", "nowhere.txt"], "there is no file nowhere.txt"),
+        (["--prompt-file", "."], ". is a folder; expected a file"),
+        (["--prompt-file", "fifo"], "fifo is a pipe; expected a regular file"),
+        (["--prompt-file", "latin.txt"], "iconv -f LATIN1 -t UTF-8 latin.txt"),
     ],
 )
 def test_bad_sampling_rules_are_refused(
     folder: Path, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
+    os.mkfifo(folder / "fifo")
     train_tiny()
     capsys.readouterr()
     assert expected in error_of(capsys, "sample", *flags)

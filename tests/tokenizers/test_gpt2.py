@@ -128,7 +128,7 @@ def test_transformers_reads_our_files_and_gives_the_same_tokens(
 
 # Tokens of the embedded corpus as it is, in capitals and in small letters, by transformers 5.24:
 # their number, and the SHA-256 of them in 16 bits each.
-CORPUS = {
+CORPUS: dict[Callable[[str], str], tuple[int, str]] = {
     str: (362_472, "db840c0261847b9eabe5bbd7c98044c7581fc41fe6ff0edce4169df327539c9d"),
     str.upper: (486_055, "5d365bc6c6e5873a0ddec29cd5f353589a4a77a361056d45ecc8a02b9e526ef6"),
     str.lower: (357_561, "709a14091ced24b9ad62f708d0f3b2ab4614088168ec77a59b9b71aeb08860f0"),

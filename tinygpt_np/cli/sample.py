@@ -11,6 +11,7 @@ from tinygpt_np import runs, sample
 from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.output import announced, write
 from tinygpt_np.config import require
+from tinygpt_np.texts import read_text
 from tinygpt_np.tokenizers import CharTokenizer
 
 # What nanoGPT prints between two samples.
@@ -67,7 +68,7 @@ class Sample:
 def run_sample(job: Sample, console: Console) -> None:
     """Print the prompt and the text that follows it, once for each sample."""
     check(job)
-    prompt = job.prompt if job.prompt_file is None else sample.read_prompt(job.prompt_file)
+    prompt = job.prompt if job.prompt_file is None else read_text(job.prompt_file)
     # Compiler messages go to the other stream: this one is for the text.
     with announced(job.backend, Console(stderr=True, highlight=False)):
         model, tokenizer = runs.load(
