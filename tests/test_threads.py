@@ -73,6 +73,15 @@ def test_less_than_one_thread_is_refused(number: int) -> None:
         pass
 
 
+@pytest.mark.parametrize("number", [threads.MOST_THREADS + 1, 10**8])
+def test_more_threads_than_any_machine_has_are_refused(number: int) -> None:
+    with (
+        pytest.raises(ValueError, match=f"threads must be at most 1024, not {number}"),
+        threads.limited(number),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("number", [1.0, True, "2", None, np.float32(1)])
 def test_what_is_no_integer_is_refused(number: Any) -> None:
     with pytest.raises(TypeError, match="a positive integer, not"), threads.limited(number):

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
+from tinygpt_np.machine import MOST_THREADS
+
 # Pieces that SentencePiece learns from a text by default.
 PIECES = 1024
 
@@ -116,7 +118,6 @@ class TrainConfig(Architecture):
         require_positive(self, "eval_interval", "learning_rate", "vocab_size")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
         not_negative = (
-            "threads",
             "min_lr",
             "warmup_iters",
             "lr_decay_iters",
@@ -125,6 +126,7 @@ class TrainConfig(Architecture):
         )
         for name in not_negative:
             require(self, name, getattr(self, name) >= 0, "zero or more")
+        require(self, "threads", 0 <= self.threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]")
         for name in ("beta1", "beta2"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         highest = f"at most learning_rate = {self.learning_rate}"

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path("/")
+# More threads than any machine has cores; starting millions of them takes for ever.
+MOST_THREADS = 1024
 GROUPS = "sys/fs/cgroup"
 # From here on a limit means that there is none. Version 1 writes the largest multiple of a page.
 UNLIMITED = 2**62

@@ -1,7 +1,6 @@
 """Sampling from a trained model: the text that follows a prompt."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 

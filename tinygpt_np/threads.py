@@ -7,6 +7,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
+from tinygpt_np.machine import MOST_THREADS
+
 
 @contextlib.contextmanager
 def limited(threads: int) -> Generator[None]:
@@ -26,6 +28,8 @@ def check_threads(threads: int) -> None:
         raise TypeError(f"threads must be a positive integer, not {type(threads).__name__}")
     if threads < 1:
         raise ValueError(f"threads must be a positive integer, not {threads}")
+    if threads > MOST_THREADS:
+        raise ValueError(f"threads must be at most {MOST_THREADS}, not {threads}")
 
 
 @contextlib.contextmanager

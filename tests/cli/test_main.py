@@ -26,6 +26,7 @@ from tinygpt_np.cli import flags
         (["train", "--dropout", "1.5"], "--dropout must be in [0, 1), not 1.5"),
         (["train", "--preset", "huge"], "--preset must be one of cpu, lecture-small, lecture"),
         (["train", "--min-lr", "1"], "--min-lr must be at most --learning-rate = 0.001, not 1.0"),
+        (["train", "--threads", "100000000"], "--threads must be in [0, 1024], not 100000000"),
         (["sample", "--tokens", "-3"], "--tokens must be zero or more, not -3"),
         (["sample", "--tokens"], "--tokens needs a value (see tinygpt sample --help)"),
     ],

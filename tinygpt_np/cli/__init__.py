@@ -7,13 +7,14 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 
-from tinygpt_np import __version__
+from tinygpt_np import __version__, numba_settings
 from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import UsageError
 
@@ -103,7 +104,14 @@ def parse(argv: list[str]) -> tuple[Any, list[str]]:
         defaults = module.train_defaults(argv)
     elif name == "sample":
         argv, notes = module_of("nanogpt").translate_sample(argv)
-    return flags.parse(defaults, f"tinygpt {name}", argv[1:]), notes
+    setting = numba_settings.compiler_is_off()
+    resumes = name == "train" and module_of("nanogpt").value_of(argv, "resume") is not None
+    if setting and getattr(defaults, "backend", "") == "numba" and not resumes:
+        defaults = replace(defaults, backend="numpy")
+    job = flags.parse(defaults, f"tinygpt {name}", argv[1:])
+    if setting and getattr(job, "backend", "") == "numpy":
+        notes.append(f"{setting} turns Numba's compiler off, so NumPy computes")
+    return job, notes
 
 
 def print_help(console: Console) -> None:

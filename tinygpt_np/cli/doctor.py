@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from tinygpt_np import numba_settings
 from tinygpt_np.cli.output import print_facts
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Doctor:
 
 
 def run_doctor(job: Doctor, console: Console) -> None:
+    numba_settings.check_values()
     try:
         # Brings Numba, which starts slowly, and kernels that are compiled when they are imported.
         with console.status("starting; what has to be compiled for it is compiled once only"):
@@ -28,7 +30,10 @@ def run_doctor(job: Doctor, console: Console) -> None:
         raise RuntimeError(f"the compiler of the kernels cannot be imported: {error}") from None
     print_facts(console, doctor.facts())
     names = doctor.compiled_backends()
-    if not names:
+    if setting := numba_settings.compiler_is_off():
+        console.print(f"\n{setting} turns Numba's compiler off; no compiled kernel can be tested")
+        names = []
+    elif not names:
         console.print("\nno compiled backend: there is nothing but NumPy, and nothing to test")
     right = True
     for name in names:

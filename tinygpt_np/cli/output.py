@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tinygpt_np import numba_settings
+
 
 def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
@@ -32,6 +34,7 @@ def announced(backend: str, console: Console) -> Generator[None]:
     if backend != "numba":
         yield
         return
+    numba_settings.check()
     with console.status("starting the compiler") as status:
         # Imported only here: it brings the compiler with it.
         compiling: Any = importlib.import_module("tinygpt_np.compiling")

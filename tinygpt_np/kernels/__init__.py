@@ -5,8 +5,11 @@ training calls), and `forward` and `backward` around them, which take and return
 ops/ do. The mathematics stands there; here stands what makes it fast.
 """
 
-from tinygpt_np import contract
-from tinygpt_np.kernels import (
+from tinygpt_np import contract, numba_settings
+
+numba_settings.check()  # Before Numba is imported, which does not name a wrong setting.
+
+from tinygpt_np.kernels import (  # noqa: E402
     attention,
     cross_entropy,
     dropout,
