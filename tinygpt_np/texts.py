@@ -130,8 +130,10 @@ def not_utf8(
     for signature, kind, command in SIGNATURES:
         if head.startswith(signature):
             return DataError(f"{place}; it looks like {kind}; {advice(path, command)}")
-    if not ascii_before or error.reason == "unexpected end of data":
-        what = "the file may be cut off" if "end of data" in error.reason else "it is damaged there"
+    ends = error.reason == "unexpected end of data"
+    # One byte at the end of ASCII is rather a letter of another encoding than half a character.
+    if not ascii_before or (ends and len(error.object) - error.start > 1):
+        what = "the file may be cut off" if ends else "it is damaged there"
         return DataError(f"{place}; {what}; {advice(path, 'iconv -c -f UTF-8 -t UTF-8')}")
     # Windows-1252 has quotation marks and dashes where Latin-1 has control characters.
     encoding = "WINDOWS-1252" if byte < 0xA0 else "LATIN1"
