@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from processes import LIMIT
 
 from tinygpt_np import backend
 
@@ -24,7 +25,9 @@ def test_numpy_brings_no_compiler_with_it() -> None:
         "backend.load('numpy')\n"
         "print('numba' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT
+    )
     assert out.stdout.strip() == "False"
 
 

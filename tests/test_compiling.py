@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import processes
 import pytest
 from numba.core import config
 
@@ -81,17 +82,12 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def process() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "always", "-c", START],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return processes.start([sys.executable, "-W", "always", "-c", START])
 
 
 def outcome(started: subprocess.Popen[str]) -> tuple[str, str, str]:
     """What a start printed: the results, what was compiled, and the warnings."""
-    out, err = started.communicate(timeout=120)
+    out, err = started.communicate(timeout=processes.LIMIT)
     assert started.returncode == 0, err
     results, compiled = out.splitlines()
     return results, compiled, err

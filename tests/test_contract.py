@@ -3,8 +3,6 @@
 import copy
 import inspect
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from house import OPERATIONS
+from processes import printed
 
 import tinygpt_np as tg
 from tinygpt_np import contract
@@ -393,6 +392,4 @@ def test_a_docstring_that_is_no_contract_is_refused(docstring: str | None) -> No
 
 def test_without_docstrings_the_operations_still_run() -> None:
     code = "import numpy as np, tinygpt_np as tg; print(tg.ops.softmax.forward(np.zeros(4))[0][0])"
-    command = [sys.executable, "-OO", "-c", code]
-    out = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert out.stdout == "0.25\n"
+    assert printed(code, "-OO") == "0.25\n"

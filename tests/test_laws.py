@@ -7,6 +7,7 @@ ops/test_every_operation.py, 4's agreement too; 10 in test_config.py and test_tr
 
 import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +318,33 @@ def test_a_docstring_of_an_operation_is_at_most_25_lines() -> None:
         docstring = ast.get_docstring(ast.parse(source("ops", f"{operation}.py")))
         assert docstring is not None
         assert len(docstring.splitlines()) <= 25, operation
+
+
+# Tests
+
+
+def waits_without_a_limit(path: Path) -> list[str]:
+    """Return the calls in a file that wait for a process or a thread, however long it takes."""
+    found: list[str] = []
+    for call in calls_in(path):
+        if not isinstance(call.func, ast.Attribute):
+            continue
+        called, method = ast.unparse(call.func), call.func.attr
+        limited = any(keyword.arg == "timeout" for keyword in call.keywords)
+        if (
+            called in ("subprocess.run", "subprocess.check_output", "subprocess.check_call")
+            or method in ("communicate", "urlopen")
+            or (method in ("wait", "join", "result") and not call.args)
+        ) and not limited:
+            found.append(f"{path.name}:{call.lineno} {called}")
+    return found
+
+
+def calls_in(path: Path) -> list[ast.Call]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_tests_wait_for_processes_and_threads_with_a_limit() -> None:
+    found = [wait for path in TESTS.rglob("*.py") for wait in waits_without_a_limit(path)]
+    assert found == []

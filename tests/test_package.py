@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from processes import printed
 
 import tinygpt_np as tg
 
@@ -33,10 +34,7 @@ def test_a_model_is_had_without_pictures_terminal_or_compiler() -> None:
 
 
 def test_importing_it_prints_nothing() -> None:
-    out = subprocess.run(
-        [sys.executable, "-c", "import tinygpt_np"], capture_output=True, text=True, check=True
-    )
-    assert out.stdout + out.stderr == ""
+    assert printed("import tinygpt_np") == ""
 
 
 def test_what_it_offers_is_there() -> None:

@@ -1,7 +1,5 @@
 """One setting for the threads of BLAS and Numba, put back afterwards."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,6 +8,7 @@ import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 from numba.core import config
+from processes import printed
 
 from tinygpt_np import threads
 
@@ -60,8 +59,7 @@ def test_limiting_does_not_import_numba() -> None:
         "import sys; from tinygpt_np import threads\n"
         "with threads.limited(1): print('numba' in sys.modules)"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "False"
+    assert printed(code).strip() == "False"
 
 
 @pytest.mark.parametrize("number", [0, -2])

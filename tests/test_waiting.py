@@ -126,9 +126,9 @@ def test_none_passes_a_barrier_before_all_have_come() -> None:
     def walk(thread: int) -> None:
         for number in range(1, 50):
             came[thread] = number
-            barrier.wait()
+            barrier.meet()
             late.extend(other for other in came if other < number)
-            barrier.wait()
+            barrier.meet()
 
     assert finish(barrier, *(functools.partial(walk, thread) for thread in range(3)))
     assert late == []
@@ -140,7 +140,7 @@ def test_stopping_a_barrier_wakes_all_who_wait_and_who_come_later() -> None:
 
     def walk(thread: int) -> None:
         with pytest.raises(Stopped):
-            barrier.wait()
+            barrier.meet()
         stopped.append(thread)
 
     def stop() -> None:
@@ -156,7 +156,7 @@ def test_stopping_a_barrier_wakes_all_who_wait_and_who_come_later() -> None:
 def test_a_barrier_to_which_one_never_comes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "INTERVAL", 0.01)
     with pytest.raises(StuckError, match="for all of 2 threads"):
-        Barrier(2).wait()
+        Barrier(2).meet()
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_the_error_of_one_job_releases_the_others_and_is_raised(
     failing: int, pool: ThreadPoolExecutor
 ) -> None:
     barrier = Barrier(3)
-    jobs: list[Callable[[], object]] = [barrier.wait] * 3
+    jobs: list[Callable[[], object]] = [barrier.meet] * 3
     jobs[failing] = fail
     with pytest.raises(ArithmeticError, match="a kernel broke"):
         run_together(pool, jobs, barrier.stop)
@@ -187,7 +187,7 @@ def test_an_interrupt_while_the_others_work_releases_them(pool: ThreadPoolExecut
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_together(pool, [interrupt, barrier.wait], barrier.stop)
+        run_together(pool, [interrupt, barrier.meet], barrier.stop)
 
 
 def test_jobs_that_have_begun_are_released_when_another_cannot_be_started(
@@ -203,7 +203,7 @@ def test_jobs_that_have_begun_are_released_when_another_cannot_be_started(
 
     monkeypatch.setattr(pool, "submit", submit_once)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        run_together(pool, [barrier.wait] * 3, barrier.stop)
+        run_together(pool, [barrier.meet] * 3, barrier.stop)
     assert begun[0].done()
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import processes
 import pytest
 from compare import relative_error
 
@@ -23,7 +24,7 @@ MOST_ROWS = 20
 # At these weights float32 errs by up to 1.4e-6 in a gradient (NumPy too) and 2e-7 in the loss.
 GRADIENT, LOSS = 5e-6, 1e-6
 # Seconds after which a call counts as stuck.
-STUCK = 20.0
+STUCK = processes.LIMIT
 Tensors = dict[str, np.ndarray]
 every_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 

@@ -190,7 +190,7 @@ class Reader:
             decoding.read_keys(
                 1, count, start, capacity, self.weights, layer, self.cache, text, buffers
             )
-            barrier.wait()
+            barrier.meet()
             decoding.read_on(
                 1, count, start, wanted, capacity, self.weights, layer, self.exact, self.cache,
                 text, buffers,

@@ -90,7 +90,7 @@ class Barrier:
         self.condition = threading.Condition()
         self.threads, self.came, self.stopped = threads, 0, False
 
-    def wait(self) -> None:
+    def meet(self) -> None:
         """Return when as many threads as there are have called this as often as this one.
 
         Raises Stopped after stop(), and StuckError if one of them never comes.

@@ -1,12 +1,11 @@
 """Where rungs are opened and take their turns."""
 
-import subprocess
-import sys
 import time
 from typing import Any
 
 import numpy as np
 import pytest
+from processes import printed
 from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
 from toy_ladder import RUNGS
 
@@ -93,8 +92,7 @@ def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_
 
 def test_the_worker_has_no_kernels_before_it_counts_what_compiling_them_takes() -> None:
     code = "import sys, benchmarks.bench; print('tinygpt_np.kernels' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert said.stdout == "False\n"
+    assert printed(code, cwd=ROOT) == "False\n"
 
 
 def test_several_threads_have_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:

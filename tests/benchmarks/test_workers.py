@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import LIMIT
 from toys import side
 
 from benchmarks.worker import WARM_UP_STEPS
@@ -52,7 +53,7 @@ def test_a_worker_that_fails_in_a_turn_says_why() -> None:
 def test_a_worker_that_is_killed_between_turns_is_named() -> None:
     worker = Worker(side("a"), threads=1)
     worker.process.kill()
-    worker.process.wait()
+    worker.process.wait(LIMIT)
     try:
         with pytest.raises(WorkerError, match="a has stopped: killed by signal 9"):
             worker.turn(1)

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import processes
 import pytest
 from tiny import COMMAND, TINY
 
@@ -30,10 +31,5 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
+    """Start a command in a process of its own."""
+    return processes.start([*COMMAND, *arguments])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli.running import error_of, start, train_tiny
+from processes import LIMIT
 from tiny import COMMAND
 
 from tinygpt_np import cli
@@ -149,6 +150,7 @@ def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
         [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1"],
         capture_output=True,
         check=True,
+        timeout=LIMIT,
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )
     assert process.stdout.decode("utf-8").startswith("Là")
@@ -163,4 +165,4 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(LIMIT) == 0

@@ -8,9 +8,11 @@ import signal
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from cli.running import error_of, start, train_tiny
-from tiny import TEXT, TINY, TINY_FIELDS
+from processes import LIMIT
+from tiny import COMMAND, TEXT, TINY, TINY_FIELDS
 
 from tinygpt_np import checkpoint, cli, config, dataset, metrics, runs, train
 
@@ -239,7 +241,7 @@ def test_a_diverging_run_names_the_tensor(capsys: pytest.CaptureFixture[str]) ->
 
 def wait_for_steps(run: Path, steps: int) -> None:
     """Until the run has recorded that many steps."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT
     while len(metrics.read(run)) < steps:
         assert time.monotonic() < deadline, "the run does not get on"
         time.sleep(0.01)
@@ -258,7 +260,7 @@ def test_a_signal_saves_and_says_how_to_go_on(folder: Path, number: signal.Signa
     process = start(*LONG)
     wait_for_steps(folder / "runs" / "long", 15)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "finishing this step and saving" in err
     assert "tinygpt train --resume runs/long" in out
@@ -268,15 +270,29 @@ def test_a_signal_saves_and_says_how_to_go_on(folder: Path, number: signal.Signa
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_in_the_background_ctrl_c_is_left_to_the_foreground_and_sigterm_saves(folder: Path) -> None:
+    """A shell starts background jobs with SIGINT ignored."""
+    process = processes.start(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, *LONG])
+    wait_for_steps(folder / "runs" / "long", 5)
+    process.send_signal(signal.SIGINT)
+    wait_for_steps(folder / "runs" / "long", len(losses(folder / "runs" / "long")) + 10)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert "tinygpt train --resume runs/long" in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 def test_after_kill_9_the_losses_are_those_of_a_run_never_stopped(folder: Path) -> None:
     process = start(*LONG)
     wait_for_steps(folder / "runs" / "long", 25)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=LIMIT)
     for run, flags in (("long", ["--resume", "long"]), ("whole", [*LONG[:-1], "whole"])):
         process = start(*(["train", *flags] if run == "long" else flags))
         wait_for_steps(folder / "runs" / run, 60)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=LIMIT)
     resumed, whole = losses(folder / "runs" / "long")[:60], losses(folder / "runs" / "whole")[:60]
     assert resumed == whole

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from processes import LIMIT
 
 from tinygpt_np.compiling import exact
 from tinygpt_np.kernels.barrier import GIVEN_UP, PATIENCE, wait_for_all
@@ -44,7 +45,7 @@ def test_one_waits_for_the_other() -> None:
         time.sleep(0.05)
         assert not first.done()
         assert rounds(1, 2, counter, values) == 0
-        assert first.result() == 0
+        assert first.result(LIMIT) == 0
 
 
 def test_who_gives_up_lets_the_others_go() -> None:
@@ -54,7 +55,7 @@ def test_who_gives_up_lets_the_others_go() -> None:
     time.sleep(0.05)
     assert thread.is_alive()
     counter[0] = GIVEN_UP
-    thread.join(timeout=10)
+    thread.join(LIMIT)
     assert not thread.is_alive()
 
 

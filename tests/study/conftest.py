@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import LIMIT
 
 from tinygpt_np.study import book, bugs, targets
 from tinygpt_np.study.page import Json
@@ -43,7 +44,7 @@ def server(pages: list[Json], sheets: dict[str, Sheet]) -> Iterator[str]:
         thread.start()
         yield server.address
         server.shutdown()
-        thread.join()
+        thread.join(LIMIT)
 
 
 @pytest.fixture(scope="session")

@@ -2,15 +2,15 @@
 
 import os
 import signal
-import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from cli.running import error_of, said
 from own_layer import FORWARD, WRONG, WRONG_LINE, written
+from processes import LIMIT
 from tiny import COMMAND
 
 from tinygpt_np import cli
@@ -83,16 +83,13 @@ def test_work_that_is_stopped_leaves_no_empty_folder(
 def test_pages_are_served_until_ctrl_c() -> None:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     arguments = ["study", "linear", "--serve", "--port", "0"]
-    with subprocess.Popen(
-        [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
-    ) as served:
-        assert served.stdout is not None
-        address = served.stdout.readline().split()[1]
-        with urllib.request.urlopen(address, timeout=20) as page:
-            assert b"dproduct" in page.read()
-        time.sleep(0.2)
-        served.send_signal(signal.SIGINT)
-        rest = served.stdout.read()
+    served = processes.start([*COMMAND, *arguments], env=environment)
+    assert served.stdout is not None
+    address = served.stdout.readline().split()[1]
+    with urllib.request.urlopen(address, timeout=LIMIT) as page:
+        assert b"dproduct" in page.read()
+    served.send_signal(signal.SIGINT)
+    rest, _ = served.communicate(timeout=LIMIT)
     assert "stopped" in rest
     assert served.returncode == 0
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from processes import LIMIT
 
 from tinygpt_np.study import targets
 from tinygpt_np.study.serve import HOST, LARGEST, Server
@@ -27,7 +28,7 @@ def server() -> Iterator[Server]:
         thread.start()
         yield server
         server.shutdown()
-        thread.join()
+        thread.join(LIMIT)
 
 
 def ask(

@@ -306,7 +306,8 @@ def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
 def interrupts() -> Generator[Callable[[], bool]]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a flag; a second one stops at once.
 
-    SIGHUP comes when the terminal is closed; under nohup it is ignored, and stays so.
+    SIGHUP comes when the terminal is closed. A signal that is ignored stays so: nohup ignores
+    SIGHUP, and a shell starts background jobs with SIGINT ignored.
     """
     seen: list[int] = []
 
@@ -320,11 +321,10 @@ def interrupts() -> Generator[Callable[[], bool]]:
                 file=sys.stderr,
             )
 
-    numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        numbers.append(hangup)
-    before = {number: signal.signal(number, note) for number in numbers}
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: bool(seen)
     finally:

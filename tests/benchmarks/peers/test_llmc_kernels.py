@@ -8,6 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from processes import LIMIT
 
 from benchmarks import tasks
 from benchmarks.peers import llmc_kernels
@@ -167,7 +168,8 @@ def compiler() -> bool:
     """Whether there is a cc that knows OpenMP."""
     command = ["cc", "-fopenmp", "-x", "c", "-c", "/dev/null", "-o", "/dev/null"]
     try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, capture_output=True, check=False, timeout=LIMIT)
+        return done.returncode == 0
     except FileNotFoundError:
         return False
 
