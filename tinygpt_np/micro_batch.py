@@ -68,7 +68,7 @@ class Layer:
         self.mid, self.normed_2 = zeros(N, C), zeros(N, C)
         self.hidden, self.activated = zeros(N, 4 * C), zeros(N, 4 * C)
         self.mean_1, self.rstd_1, self.mean_2, self.rstd_2 = zeros(4, N)
-        self.log_total = zeros(texts, config.n_head, time)
+        self.stats = zeros(texts, config.n_head, time, 2)
         self.attention_mask = attention.NO_MASK
         self.masks: list[np.ndarray] = []
         if config.dropout:
@@ -149,7 +149,7 @@ class MicroBatch:
         def attend(heads: slice) -> None:
             room, tiles, _, panels = self.rooms_of(step.team)
             attention.forward_texts(
-                layer.qkv, config.n_head, mask, layer.heads, layer.log_total, heads.start,
+                layer.qkv, config.n_head, mask, layer.heads, layer.stats, heads.start,
                 heads.stop, room, tiles, panels,
             )  # fmt: skip
 
@@ -230,8 +230,8 @@ class MicroBatch:
 
         def attend_backward(heads: slice) -> None:
             attention.backward_texts(
-                self.dnormed, layer.qkv, config.n_head, mask, layer.heads, layer.log_total,
-                self.dqkv, heads.start, heads.stop, *self.rooms_of(step.team),
+                self.dnormed, layer.qkv, config.n_head, mask, layer.stats, self.dqkv,
+                heads.start, heads.stop, *self.rooms_of(step.team),
             )  # fmt: skip
 
         step.team.over(self.texts * config.n_head, 1, attend_backward)

@@ -226,28 +226,27 @@ def online_backward(call: Call) -> Callable[[], Any]:
 
 def tiled(call: Call, direction: str) -> Callable[[], Any]:
     """Texts are shared out to threads, each with memory of its own, as training does it."""
-    H, totals, tasks = call.sizes["H"], make(call, "BHT"), list[Callable[[], Any]]()
-    for texts in call.shares(call.sizes["B"]):
+    sizes, tasks = call.sizes, list[Callable[[], Any]]()
+    B, H, T, D = (sizes[name] for name in "BHTD")
+    every = np.empty((B, H, T, 2), np.float32)
+    for texts in call.shares(B):
         arrays = {name: rows(array[texts]) for name, array in call.arrays.items()}
-        qkv, log_total = arrays["qkv"], totals[texts]
+        qkv, stats = arrays["qkv"], every[texts]
         y = arrays["y"] if direction == "forward" else np.empty_like(arrays["dy"])
-        rooms = room, tiles, _, panels = trained.make_rooms(
-            Arena(), call.sizes["T"], call.sizes["D"]
-        )
+        rooms = room, tiles, _, panels = trained.make_rooms(Arena(), T, D)
         forward = functools.partial(
-            trained.forward_texts, qkv, H, NO_MASK, y, log_total, 0, len(log_total) * H, room,
-            tiles, panels,
+            trained.forward_texts, qkv, H, NO_MASK, y, stats, 0, len(stats) * H, room, tiles,
+            panels,
         )  # fmt: skip
         if direction == "forward":
             tasks.append(forward)
             continue
         forward()
-        tasks.append(
-            functools.partial(
-                trained.backward_texts, arrays["dy"], qkv, H, NO_MASK, y, log_total,
-                arrays["dqkv"], 0, len(log_total) * H, *rooms,
-            )
+        backward = functools.partial(
+            trained.backward_texts, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0,
+            len(stats) * H, *rooms,
         )  # fmt: skip
+        tasks.append(backward)
     return functools.partial(call.run_all, tasks)
 
 

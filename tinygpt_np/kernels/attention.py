@@ -2,13 +2,14 @@
 
 Forward, for a tile of ROWS queries: their scores with every key that one of them sees; the softmax
 of each row (all of it is there, so its maximum needs no second thoughts); and the sum over the
-values. What stays is, per query, the logarithm of its softmax's total: probs = exp(score - total)
-give the probabilities again when the backward needs them.
+values. What stays is, per query, the largest score and one over the total of the exps, by which
+the backward makes the same probabilities again, to the last bit.
 
-Backward, for a tile of keys, transposed: scores and dprobs with every query that sees them, so that
-dv and dk are whole products. dscores of a stripe of keys stay until dq can be added up, over all
-of the stripe at once. `delta` is Σ_d dy·y of a query, which is what Σ_s dprobs·probs comes to (see
-softmax.py).
+Backward, for a tile of queries: scores, probs and dprobs with every key, so that dq is a whole
+product. probs and dscores of a stripe of queries stay until dk and dv can be added up, over
+all of the stripe at once. The mean that the softmax's backward subtracts is Σ_s dprobs·probs of
+these very numbers (see softmax.py): Σ_d dy·y, which is the same but for rounding, would not cancel
+where one probability is 1 and its dscore 0.
 Source: Dao et al., "FlashAttention" (2022), algorithms 1 and 4.
 """
 
@@ -31,7 +32,6 @@ from tinygpt_np.kernels.matmul import (
     packed_size,
     padded,
     tile_product,
-    transpose,
 )
 from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.kernels.vectors import (
@@ -49,7 +49,7 @@ from tinygpt_np.kernels.vectors import (
     sum_of,
 )
 
-# Keys of a stripe: whole tiles, and whole vectors.
+# Queries of a stripe: whole tiles, and whole vectors.
 RANK = 2 * ROWS * LANES
 NO_MASK = np.zeros((0, 0, 0, 0), dtype=np.float32)
 VECTOR = 4 * LANES
@@ -57,7 +57,7 @@ ZERO, ONE, MINUS_INFINITY = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
 def make_tiles(arena: Arena, time: int) -> np.ndarray:
-    """Memory for a tile of scores of up to `time` keys, and two rows beside it."""
+    """Return memory for a tile of scores of up to `time` keys, and two further rows."""
     row = time + -time % LANES
     # So that its rows do not all fall on the same few lines of the nearest cache.
     return arena.zeros(ROWS + 2, row + LANES * (row // LANES % 2 == 0))
@@ -68,7 +68,7 @@ def make_rooms(arena: Arena, time: int, head_size: int) -> tuple[np.ndarray, ...
     tiles = make_tiles(arena, time)
     stripes = arena.zeros(2, RANK, tiles.shape[1])
     size = max(packed_size(head_size, time), packed_size(time, head_size))
-    return make_room(arena), tiles, stripes, arena.zeros(4, size)
+    return make_room(arena), tiles, stripes, arena.zeros(3, size)
 
 
 @exact
@@ -112,11 +112,17 @@ def by_rows(
 
 
 @exact
+def hide(values: Any, visible: Any, end: Any, hidden: Any) -> None:
+    """Set the values from `visible` to `end`, in whole vectors, to `hidden`."""
+    for block in range(visible // LANES * LANES, end, LANES):
+        place = values + 4 * block
+        store_vector(place, first_lanes(load_vector(place), visible - block, hidden))
+
+
+@exact
 def largest_seen(scores: Any, visible: Any, end: Any) -> Any:
     """The largest of the first `visible` scores; those from there to `end` become -inf."""
-    for block in range(visible // LANES * LANES, end, LANES):
-        place = scores + 4 * block
-        store_vector(place, first_lanes(load_vector(place), visible - block, MINUS_INFINITY))
+    hide(scores, visible, end, MINUS_INFINITY)
     largest = load_vector(scores)
     for place in range(scores + VECTOR, scores + 4 * visible, VECTOR):
         largest = at_least(load_vector(place), largest)
@@ -154,58 +160,47 @@ def scale_row(values: Any, count: Any, factor: Any) -> None:
 
 
 @exact
-def product_sum(a: Any, b: Any, count: Any) -> Any:
-    """Σ a·b, `count` of each, at addresses."""
-    whole = 4 * (count // LANES * LANES)
-    totals, rest = all_lanes(ZERO), ZERO
-    for place in range(0, whole, VECTOR):
-        totals = fma(load_vector(a + place), load_vector(b + place), totals)
-    for place in range(whole, 4 * count, 4):
-        rest += load(a + place) * load(b + place)
-    return sum_of(totals) + rest
+def recompute_probs(
+    scores: Any, dprobs: Any, stats: Any, scale: Any, visible: Any, end: Any
+) -> Any:  # fmt: skip
+    """Turn the scores of one query into its probabilities, in place; return Σ dprobs·probs.
 
-
-@exact
-def undo_softmax(
-    probs: Any, dscores: Any, share: Any, scale: Any, log_total: Any, delta: Any, first: Any,
-    key: Any, time: Any,
-) -> None:  # fmt: skip
-    """Of one key: scores become probabilities (what dropout kept of them), dprobs dscores.
-
-    share: what dropout keeps, or 0. Before the first query that sees the key stands 0, back to that
-    of the tile's first key.
+    Both become 0 from `visible` to `end`.
     """
-    begin = first // LANES * LANES
-    for place in range(4 * begin, 4 * time, VECTOR):
-        prob = exp(load_vector(probs + place) * scale - load_vector(log_total + place))
-        dprob = load_vector(dscores + place)
-        used = prob
-        if share:
-            used = prob * load_vector(share + place)
-            dprob = dprob * load_vector(share + place)
-        store_vector(probs + place, used)
-        dscore = prob * (dprob - load_vector(delta + place)) * scale
-        store_vector(dscores + place, dscore)
-    for block in range(begin, key, LANES):
-        hide(probs + 4 * block, key - block)
-        hide(dscores + 4 * block, key - block)
+    largest, inverse = load(stats), load(stats + 4)
+    total, whole = all_lanes(ZERO), visible // LANES * LANES
+    for place in range(0, 4 * whole, VECTOR):
+        prob = exp((load_vector(scores + place) - largest) * scale) * inverse
+        store_vector(scores + place, prob)
+        total = fma(prob, load_vector(dprobs + place), total)
+    for block in range(whole, end, LANES):
+        place, count = 4 * block, visible - block
+        prob = exp((load_vector(scores + place) - largest) * scale) * inverse
+        prob = first_lanes(prob, count, ZERO)
+        dprob = first_lanes(load_vector(dprobs + place), count, ZERO)
+        store_vector(scores + place, prob)
+        store_vector(dprobs + place, dprob)
+        total = fma(prob, dprob, total)
+    return sum_of(total)
 
 
 @exact
-def hide(place: Any, count: Any) -> None:
-    """The first `count` lanes become 0."""
-    store_vector(place, first_lanes(ZERO, count, load_vector(place)))
+def undo_softmax(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> None:
+    """Turn dprobs of one query into dscores, in place."""
+    for place in range(0, 4 * end, VECTOR):
+        dscore = load_vector(probs + place) * (load_vector(dprobs + place) - mean) * scale
+        store_vector(dprobs + place, dscore)
 
 
 @linked
 def attend(
     q: Any, q_stride: Any, rows: Any, start: Any, keys: Any, values: Any, time: Any, size: Any,
-    kept: Any, y: Any, y_stride: Any, log_total: Any, tiles: Any, row_stride: Any, room: Any,
+    kept: Any, y: Any, y_stride: Any, stats: Any, tiles: Any, row_stride: Any, room: Any,
 ) -> None:  # fmt: skip
-    """Rows of queries of one head, at places from `start` on, look at all keys up to their own.
+    """Attend from rows of queries of one head, at places from `start` on, to all keys up to theirs.
 
     q, y (rows, D); keys (D, T) and values (T, D) packed, for T = time; kept: of (rows, T) what
-    dropout keeps, or 0. log_total (rows,) is written unless it is 0.
+    dropout keeps, or 0. stats (rows, 2) is written unless it is 0.
     """
     scale = np.float32(1 / math.sqrt(size))
     inverses = tiles + ROWS * row_stride
@@ -225,8 +220,9 @@ def attend(
             place, largest = tiles + i * row_stride, load(largests + 4 * i)
             total = exponentials(place, end, largest, scale)
             store(inverses + 4 * i, ONE / total)
-            if log_total:
-                store(log_total + 4 * (row + i), largest * scale + np.float32(math.log(total)))
+            if stats:
+                store(stats + 8 * (row + i), largest)
+                store(stats + 8 * (row + i) + 4, ONE / total)
             if kept:
                 multiply(place, kept + 4 * (row + i) * time, start + row + i + 1)
         by_rows(
@@ -240,28 +236,28 @@ def attend(
 @linked
 def forward_head(
     q: Any, k: Any, v: Any, stride: Any, time: Any, size: Any, kept: Any, y: Any, y_stride: Any,
-    log_total: Any, room: Any, tiles: Any, row_stride: Any, panels: Any, panels_stride: Any,
+    stats: Any, room: Any, tiles: Any, row_stride: Any, panels: Any, panels_stride: Any,
 ) -> None:  # fmt: skip
     """One head of one text, by addresses; kept is 0 without dropout."""
     keys, values = panels, panels + panels_stride
     pack_all(k, stride, TRANSPOSED, size, time, keys)
     pack_all(v, stride, PLAIN, time, size, values)
     attend(
-        q, stride, time, 0, keys, values, time, size, kept, y, y_stride, log_total, tiles,
-        row_stride, room,
+        q, stride, time, 0, keys, values, time, size, kept, y, y_stride, stats, tiles, row_stride,
+        room,
     )  # fmt: skip
 
 
 @kernel
 def forward_texts(
-    qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, first: Any, end: Any, room: Any,
+    qkv: Any, n_head: Any, mask: Any, y: Any, stats: Any, first: Any, end: Any, room: Any,
     tiles: Any, panels: Any,
 ) -> None:  # fmt: skip
-    """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), log_total (B, H, T).
+    """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), stats (B, H, T, 2).
 
     Of the B·H heads of all texts, those from `first` to `end`.
     """
-    time, width = log_total.shape[2], y.shape[1]
+    time, width = stats.shape[2], y.shape[1]
     size = width // n_head
     stride = 12 * width
     for number in range(first, end):
@@ -271,100 +267,97 @@ def forward_texts(
             q, q + 4 * width, q + 8 * width, stride, time, size,
             mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
             y.ctypes.data + 4 * (text * time * width + head * size), 4 * width,
-            log_total.ctypes.data + 4 * number * time, room.ctypes.data,
-            tiles.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
+            stats.ctypes.data + 8 * number * time, room.ctypes.data, tiles.ctypes.data,
+            4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
         )  # fmt: skip
 
 
 @exact
-def add_dq(
-    dscores: Any, row_stride: Any, origin: Any, rank: Any, time: Any, k: Any, dq: Any,
-    stride: Any, size: Any, room: Any,
+def add_stripe(
+    stripe: Any, row_stride: Any, origin: Any, rank: Any, b: Any, b_stride: Any, size: Any, c: Any,
+    c_stride: Any, room: Any,
 ) -> None:  # fmt: skip
-    """dq of the queries from origin on, by the keys of one stripe; the first stripe begins it."""
+    """Add stripeᵀ·B to C, for the keys that a stripe of queries sees; B is (T, D), C (T, D).
+
+    Keys that only this stripe and later ones see begin at zero.
+    """
     for column in range(0, size, PANEL):
         width = min(PANEL, size - column)
-        panel = room + 4 * PANELS
-        pack(k + origin * stride + 4 * column, stride, PLAIN, width, rank, panel)
-        for row in range(origin, time, ROWS):
-            height = min(ROWS, time - row)
-            c = dq + row * stride + 4 * column
-            start, start_stride = (room, 0) if origin == 0 else (c, stride)
+        panel, panel_stride = room + 4 * PANELS, padded(width)
+        pack(b + origin * b_stride + 4 * column, b_stride, PLAIN, width, rank, panel)
+        for key in range(0, origin + rank, ROWS):
+            height, skipped = min(ROWS, origin + rank - key), max(key - origin, 0)
+            there = c + key * c_stride + 4 * column
+            start, start_stride = (room, 0) if key >= origin else (there, c_stride)
             tile_product(
-                height, dscores + 4 * row, row_stride, True, panel, padded(width), start,
-                start_stride, c, stride, width, min(rank, row + height - origin), panel, 0, room,
+                height, stripe + skipped * row_stride + 4 * key, row_stride, True,
+                panel + skipped * panel_stride, panel_stride, start, start_stride, there, c_stride,
+                width, rank - skipped, panel, 0, room,
             )  # fmt: skip
 
 
 @linked
 def backward_head(
-    dy: Any, y: Any, q: Any, dq: Any, y_stride: Any, time: Any, size: Any, kept: Any,
-    log_total: Any, room: Any, tiles: Any, stripes: Any, row_stride: Any, panels: Any,
-    panels_stride: Any,
+    dy: Any, q: Any, dq: Any, y_stride: Any, time: Any, size: Any, kept: Any, stats: Any, room: Any,
+    tiles: Any, stripes: Any, row_stride: Any, panels: Any, panels_stride: Any,
 ) -> None:  # fmt: skip
     """One head of one text, by addresses; kept is 0 without dropout."""
     scale, stride = np.float32(1 / math.sqrt(size)), 3 * y_stride
     k, v, dk, dv = q + y_stride, q + 2 * y_stride, dq + y_stride, dq + 2 * y_stride
-    probs, dscores, turned = tiles, stripes, stripes + RANK * row_stride
-    totals, delta = tiles + ROWS * row_stride, tiles + (ROWS + 1) * row_stride
-    queries_t, dy_t = panels, panels + panels_stride
-    queries, dys = panels + 2 * panels_stride, panels + 3 * panels_stride
-    pack_all(q, stride, TRANSPOSED, size, time, queries_t)
-    pack_all(dy, y_stride, TRANSPOSED, size, time, dy_t)
-    pack_all(q, stride, PLAIN, time, size, queries)
-    pack_all(dy, y_stride, PLAIN, time, size, dys)
-    for i in range(time):
-        store(delta + 4 * i, product_sum(dy + i * y_stride, y + i * y_stride, size))
-        store(totals + 4 * i, load(log_total + 4 * i))
+    probs, dscores, means = stripes, stripes + RANK * row_stride, tiles
+    keys_t, values_t, keys = panels, panels + panels_stride, panels + 2 * panels_stride
+    pack_all(k, stride, TRANSPOSED, size, time, keys_t)
+    pack_all(v, stride, TRANSPOSED, size, time, values_t)
+    pack_all(k, stride, PLAIN, time, size, keys)
     for origin in range(0, time, RANK):
         rank = min(RANK, time - origin)
-        if kept:
-            transpose(kept + 4 * origin, 4 * time, rank, time, turned, row_stride)
         for row in range(0, rank, ROWS):
-            height, key = min(ROWS, rank - row), origin + row
-            here = dscores + row * row_stride
+            height, query = min(ROWS, rank - row), origin + row
+            p, ds, end = probs + row * row_stride, dscores + row * row_stride, query + height
             to_columns(
-                height, k + key * stride, stride, queries_t, key, time, size, time, probs,
+                height, q + query * stride, stride, keys_t, 0, end, size, time, p, row_stride,
+                room,
+            )  # fmt: skip
+            to_columns(
+                height, dy + query * y_stride, y_stride, values_t, 0, end, size, time, ds,
                 row_stride, room,
             )  # fmt: skip
-            to_columns(
-                height, v + key * stride, stride, dy_t, key, time, size, time, here, row_stride,
-                room,
-            )  # fmt: skip
+            # Row by row in each of the two, so that one row need not wait for another's end.
             for i in range(height):
-                share = turned + (row + i) * row_stride if kept else 0
-                undo_softmax(
-                    probs + i * row_stride, here + i * row_stride, share, scale, totals, delta,
-                    key, key + i, time,
-                )  # fmt: skip
+                here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
+                if kept:
+                    multiply(there, kept + 4 * (query + i) * time, visible)
+                mean = recompute_probs(here, there, stats + 8 * (query + i), scale, visible, end)
+                store(means + 4 * i, mean)
+            for i in range(height):
+                here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
+                undo_softmax(here, there, load(means + 4 * i), scale, end)
+                if kept:
+                    multiply(here, kept + 4 * (query + i) * time, visible)
             by_rows(
-                height, probs, row_stride, dys, key, time, time, size, dv + key * stride, stride,
+                height, ds, row_stride, keys, 0, end, time, size, dq + query * stride, stride,
                 room,
             )  # fmt: skip
-            by_rows(
-                height, here, row_stride, queries, key, time, time, size, dk + key * stride,
-                stride, room,
-            )  # fmt: skip
-        add_dq(dscores, row_stride, origin, rank, time, k, dq, stride, size, room)
+        add_stripe(probs, row_stride, origin, rank, dy, y_stride, size, dv, stride, room)
+        add_stripe(dscores, row_stride, origin, rank, q, stride, size, dk, stride, room)
 
 
 @kernel
 def backward_texts(
-    dy: Any, qkv: Any, n_head: Any, mask: Any, y: Any, log_total: Any, dqkv: Any, first: Any,
-    end: Any, room: Any, tiles: Any, stripes: Any, panels: Any,
+    dy: Any, qkv: Any, n_head: Any, mask: Any, stats: Any, dqkv: Any, first: Any, end: Any,
+    room: Any, tiles: Any, stripes: Any, panels: Any,
 ) -> None:  # fmt: skip
-    """dy (N, C) and what the forward was given and gave -> dqkv (N, 3C), of heads first to end."""
-    time, width = log_total.shape[2], y.shape[1]
+    """dy (N, C), what the forward was given, and its stats -> dqkv (N, 3C); heads first to end."""
+    time, width = stats.shape[2], dy.shape[1]
     size = width // n_head
     for number in range(first, end):
         text, head = number // n_head, number % n_head
         rows = 4 * (text * time * width + head * size)
         place = 12 * text * time * width + 4 * head * size
         backward_head(
-            dy.ctypes.data + rows, y.ctypes.data + rows, qkv.ctypes.data + place,
-            dqkv.ctypes.data + place, 4 * width, time, size,
-            mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
-            log_total.ctypes.data + 4 * number * time, room.ctypes.data, tiles.ctypes.data,
+            dy.ctypes.data + rows, qkv.ctypes.data + place, dqkv.ctypes.data + place, 4 * width,
+            time, size, mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
+            stats.ctypes.data + 8 * number * time, room.ctypes.data, tiles.ctypes.data,
             stripes.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
         )  # fmt: skip
 
@@ -378,18 +371,16 @@ def forward(
     kept = NO_MASK if mask is None else floats(mask, "attention.forward: mask")  # (B, H, T, T)
     room, tiles, _, panels = workspace.get(make_rooms, time, width // n_head)
     y = np.empty((len(qkv), width), np.float32)  # (N, C)
-    log_total = np.empty((batch, n_head, time), np.float32)  # (B, H, T)
-    forward_texts(qkv, n_head, kept, y, log_total, 0, batch * n_head, room, tiles, panels)
-    # y is the caller's, who may write into it.
-    return y, (qkv, n_head, kept, y.copy(), log_total)
+    stats = np.empty((batch, n_head, time, 2), np.float32)  # (B, H, T, 2)
+    forward_texts(qkv, n_head, kept, y, stats, 0, batch * n_head, room, tiles, panels)
+    return y, (qkv, n_head, kept, stats)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     """dy (N, C) -> dqkv (N, 3C)."""
-    qkv, n_head, mask, y, log_total = saved
+    qkv, n_head, mask, stats = saved
     dy = floats(dy, "attention.backward: dy")  # (N, C)
     dqkv = np.empty_like(qkv)  # (N, 3C)
-    rooms = workspace.get(make_rooms, log_total.shape[2], y.shape[1] // n_head)
-    heads = log_total.shape[0] * n_head
-    backward_texts(dy, qkv, n_head, mask, y, log_total, dqkv, 0, heads, *rooms)
+    rooms = workspace.get(make_rooms, stats.shape[2], dy.shape[1] // n_head)
+    backward_texts(dy, qkv, n_head, mask, stats, dqkv, 0, len(stats) * n_head, *rooms)
     return dqkv
