@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np import lecture
+from tinygpt_np import lecture, ops
+from tinygpt_np.config import PRESETS
 from tinygpt_np.lecture import workbench
 from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
 
@@ -160,7 +161,57 @@ def test_random_opinions_cost_half_a_nat() -> None:
     uniform = number("uniform guess, ln V +@", text)
     assert abs(uniform - np.log(63)) < 1e-4
     assert abs(number("tables: @ on average", text) - uniform - 0.49) < 0.02
-    assert abs(number("no opinions left: @", text) - uniform) < 0.01
+    assert abs(number("without preferences: @", text) - uniform) < 0.01
+
+
+def test_the_untrained_bigram_stands_next_to_the_videos() -> None:
+    text = printed("bigram")
+    assert number(r"p\(target\) +[\d.]+ +@", text) == 4.8786
+    assert number(r"ln V +[\d.]+ +@", text) == pytest.approx(np.log(65), abs=1e-4)
+    # What tables of the video's vocabulary have on this batch: so much above, in their deviations.
+    rng = np.random.default_rng(0)
+    targets, x = rng.integers(65, size=32), rng.integers(65, size=32)
+    losses = [
+        ops.cross_entropy.forward(rng.standard_normal((65, 65))[x], targets)[0] for _ in range(1000)
+    ]
+    expected = (4.8786 - np.mean(losses)) / np.std(losses)
+    assert abs(number(r"and [+]@ \(video\) standard deviations", text) - expected) < 0.4
+
+
+# What the video shows there: losses as it says them, and numbers of its notebook.
+VIDEO = {
+    "reading": ["1,115,394", "65"],
+    "tokenization": ["46 47 47 1 58 46 43 56 43", "71 4178 612", "1,003,854", "111,540"],
+    "batches": ["[18, 47, 56, 57, 58, 1, 15, 47, 58]", "[24, 43, 58, 5, 57, 1, 46, 43]"],
+    "bigram": ["4.8786", "4.1744"],
+    "training": ["about 2.5"],
+    "script": ["4.7305", "4.7241", "2.4738", "2.4911"],
+    "averaging": ["0.1808 -0.0700"],
+    "trick": [" 4.67  5.33]"],
+    "head": ["17.47 and 1.09", "2.40"],
+    "multi-head": ["2.28"],
+    "feed-forward": ["2.24"],
+    "residual": ["2.08"],
+    "layer-norm": ["2.06"],
+    "gpt": ["1.48"],
+}
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_a_chapter_names_the_numbers_of_the_video(name: str) -> None:
+    chapter = lecture.find(name)
+    text = " ".join([*chapter.about, printed(name)])
+    for part in VIDEO[name]:
+        assert part in text.split("video", 1)[1], part
+
+
+def test_the_big_run_takes_as_long_as_the_readme_says() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    seconds = number("steps of about @ s each", printed("gpt"))
+    hours = number("so about @ hours", printed("gpt"))
+    assert f"takes about {seconds:.0f} seconds" in readme
+    assert hours == round(PRESETS["lecture"].max_iters * seconds / 3600) == 10
+    assert "makes some ten\nhours for all" in readme
 
 
 def test_training_the_bigram_ends_near_two_and_a_half() -> None:

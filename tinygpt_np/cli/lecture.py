@@ -1,13 +1,16 @@
-"""`tinygpt lecture`: the chapters, listed or run."""
+"""`tinygpt lecture`: list or run the chapters of the lecture."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tinygpt_np import lecture
 from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.cli.output import print_facts
+from tinygpt_np.lecture import Chapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +24,14 @@ class Lecture:
 
 
 def run_lecture(job: Lecture, console: Console) -> None:
+    """List the chapters, or run one or all of them."""
     if job.all and job.chapter is not None:
         raise ValueError(f"--all runs every chapter; leave out {job.chapter}, or leave out --all")
     if job.all:
         for chapter in lecture.chapters():
-            console.rule(f"[bold]{chapter.number}  {chapter.title}[/bold]  {chapter.timestamp}")
-            lecture.run(chapter)
+            run(chapter, console)
     elif job.chapter is not None:
-        lecture.run(lecture.find(job.chapter))
+        run(lecture.find(job.chapter), console)
     else:
         table = Table("", box=None, pad_edge=False)
         table.add_column("name", no_wrap=True)
@@ -37,4 +40,18 @@ def run_lecture(job: Lecture, console: Console) -> None:
         for chapter in lecture.chapters():
             table.add_row(str(chapter.number), chapter.name, chapter.timestamp, chapter.title)
         console.print(table)
-        console.print("\ntinygpt lecture bigram runs one, tinygpt lecture --all runs them all.")
+        console.print(
+            "\ntinygpt lecture bigram runs one chapter, tinygpt lecture --all all of them."
+        )
+
+
+def run(chapter: Chapter, console: Console) -> None:
+    """Print what a chapter is about and where its source is, and run it."""
+    video = chapter.timestamp if chapter.timestamp[0].isdigit() else "not in it"
+    console.rule(f"[bold]{chapter.number}  {chapter.title}[/bold]")
+    print_facts(console, [("video", video), ("source", str(chapter.path))])
+    for paragraph in chapter.about:
+        console.print()
+        console.print(Text(paragraph))
+    console.print()
+    lecture.run(chapter)

@@ -2,7 +2,8 @@
 
 A file is called chapter_<number>_<name>.py. The first line of its docstring is the time at which
 the chapter starts in "Let's build GPT: from scratch, in code, spelled out" (or `afterwards`, for
-what is not in it), and its title; `main()` prints what the lecture shows there.
+what is not in it), and its title; the rest is its explanation. `main()` prints what the lecture
+shows there, and beside its own numbers those of the video.
 """
 
 import ast
@@ -13,29 +14,37 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Chapter:
-    """number, name (as typed on the command line), timestamp, title; and the module to import."""
+    """A chapter, without its code.
+
+    name: as typed on the command line. timestamp: where it starts in the video. about: its
+    explanation, one string per paragraph. path: its source. module: what to import.
+    """
 
     number: int
     name: str
     timestamp: str
     title: str
+    about: tuple[str, ...]
+    path: Path
     module: str
 
 
 def chapters() -> list[Chapter]:
-    """All chapters in order, without importing them."""
+    """Return all chapters in order, without importing them."""
     found: list[Chapter] = []
     for path in sorted(Path(__file__).parent.glob("chapter_*.py")):
         _, number, name = path.stem.split("_", 2)
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        timestamp, title = docstring.splitlines()[0].split(" ", 1)
-        module = f"{__name__}.{path.stem}"
-        found.append(Chapter(int(number), name.replace("_", "-"), timestamp, title, module))
+        first, *rest = docstring.split("\n\n")
+        timestamp, title = first.split(" ", 1)
+        about = tuple(" ".join(paragraph.split()) for paragraph in rest)
+        name, module = name.replace("_", "-"), f"{__name__}.{path.stem}"
+        found.append(Chapter(int(number), name, timestamp, title, about, path, module))
     return found
 
 
 def find(name: str) -> Chapter:
-    """The chapter of this name or number. Raises ValueError, which lists them all."""
+    """Return the chapter of this name or number. Raises ValueError, which lists them all."""
     for chapter in chapters():
         if name in (chapter.name, str(chapter.number)):
             return chapter
@@ -44,5 +53,5 @@ def find(name: str) -> Chapter:
 
 
 def run(chapter: Chapter) -> None:
-    """Runs a chapter, which prints."""
+    """Run a chapter, which prints."""
     importlib.import_module(chapter.module).main()

@@ -1,6 +1,6 @@
 """00:07:52 Reading and exploring the data
 
-What a language model of characters sees: one long string, and the set of characters in it.
+A character-level language model sees one long string and the set of characters in it.
 """
 
 from tinygpt_np import data
@@ -15,6 +15,10 @@ def main() -> None:
     chars = sorted(set(text))
     print("\nall the characters that occur, in order:", repr("".join(chars)))
     print("vocabulary size:", len(chars))
+    print(
+        "\nin the video: 1,115,394 characters, vocabulary size 65; that text is tiny Shakespeare,"
+    )
+    print("this one is nine plays from other editions, without its '$' and '3'")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """00:09:28 Tokenization, train/val split
 
-Text becomes integers. Here a token is a character; larger pieces make shorter texts, at the price
-of a larger vocabulary. GPT-2's byte pairs and SentencePiece's pieces are such.
+Text becomes integers. Here a token is a character. Larger tokens, such as GPT-2's byte pairs or
+SentencePiece's pieces, make shorter sequences at the price of a larger vocabulary.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SENTENCE = "hii there, my lord"
 
 
 def show(name: str, make: Callable[[], Tokenizer]) -> None:
-    """Prints the sentence as a tokenizer cuts it, or a line that says why it cannot."""
+    """Print the sentence as a tokenizer splits it, or a line that says why it cannot."""
     try:
         tokenizer = make()
     except MissingPackageError as error:
@@ -41,15 +41,25 @@ def show(name: str, make: Callable[[], Tokenizer]) -> None:
 def main() -> None:
     tokenizer, train, val = text_and_splits()
     text = tokenizer.decode(train)
-    print(f"one sentence, three ways to cut it: {SENTENCE!r}\n")
+    print(f"one sentence, split in three ways: {SENTENCE!r}\n")
     show("char", lambda: tokenizer)
     show("gpt2", GPT2Tokenizer.from_cache)
     show("sentencepiece", lambda: SentencePieceTokenizer.train(text))
 
+    print(
+        "\nin the video: 'hii there' is 46 47 47 1 58 46 43 56 43 in its 65 characters, which start"
+    )
+    print(
+        "with '\\n', ' ', '!', '$'; without '$' and '3' the ids are lower. For GPT-2: 71 4178 612"
+    )
+
     print(f"\nthe whole text becomes {len(train) + len(val):,} integers, and starts")
     print(np.array2string(train[:60], max_line_width=100))
-    print(f"\nthe first 90 % is to train on ({len(train):,}), the rest to validate ({len(val):,}).")
-    print("It is cut by position: validation is a part of the text never seen.")
+    print(
+        f"\nthe first 90 % is for training ({len(train):,}), the rest for validation ({len(val):,})"
+    )
+    print("in the video: 1,003,854 and 111,540, of a shorter text")
+    print("It is split by position: the validation part is text that training never sees.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """00:14:27 Data loader: batches of chunks of data
 
-A chunk of nine tokens holds eight examples, one for each length of context. So the model learns to
-go on from one character as well as from eight.
+A chunk of nine tokens holds eight examples, one for each context length. So the model learns to
+continue from one character as well as from eight.
 """
 
 from tinygpt_np import data
@@ -21,6 +21,8 @@ def main() -> None:
         context, target = tokenizer.decode(x[: t + 1]), tokenizer.decode([int(y[t])])
         print(f"  after {context!r:<12} comes {target!r}    {x[: t + 1].tolist()} -> {y[t]}")
 
+    print("\nin the video: [18, 47, 56, 57, 58, 1, 15, 47, 58], that is 'First Cit'")
+
     rng = generator(1337, "data")
     tokens, targets = data.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
     print(f"\na batch: {BATCH_SIZE} chunks from random places, stacked for one pass")
@@ -28,7 +30,9 @@ def main() -> None:
     print(f"targets {targets.shape}, the same text one further on\n{targets}\n\nas text:")
     for row, target_row in zip(tokens, targets, strict=True):
         print(f"  {tokenizer.decode(row)!r:<14} -> {tokenizer.decode(target_row)!r}")
-    print(f"\n{BATCH_SIZE} x {BLOCK_SIZE} = {targets.size} examples in one batch")
+    print(f"\n{BATCH_SIZE} x {BLOCK_SIZE} = {targets.size} examples in one batch, as in the video")
+    print("in the video: the first row is [24, 43, 58, 5, 57, 1, 46, 43], \"Let's he\"; PyTorch's")
+    print("generator draws other places, and its text is another")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """00:34:53 Training the bigram model
 
-The lecture calls loss.backward() here. By hand it is two lines: every row of logits is pushed by
-"probability given minus deserved", and the pushes add up in the rows that the tokens had read.
+The lecture calls loss.backward() here. By hand it is two lines: the gradient of each row of logits
+is its probabilities minus the one-hot target, and these gradients add up in the rows of the table
+that the tokens have read.
 """
 
 import numpy as np
@@ -51,7 +52,8 @@ def main() -> None:
     np.add.at(counts, (train[:-1], train[1:]), 1)
     counted = -np.log(counts / counts.sum(axis=-1, keepdims=True))[val[:-1], val[1:]].mean()
     print(f"validation loss after {model.loss(val[None, :-1], val[None, 1:]):.3f}")
-    print(f"counting the pairs of the training text {counted:.3f}: no table is much better\n")
+    print(f"counting the pairs of the training text {counted:.3f}: no table is much better")
+    print("in the video: about 2.5, the loss of the last batch alone\n")
     written = model.generate(tokenizer.encode("\n"), 300, seed=1337)
     print(tokenizer.decode(int(token) for token in written))
 

@@ -1,7 +1,8 @@
 """00:42:13 Version 1: averaging past context with for loops
 
-Tokens that never talk can only be a bigram model. The simplest talk: each token takes the mean of
-itself and all before it, and of nothing after it, since that is what it has to predict.
+Without communication between tokens there is only a bigram model. The simplest communication: each
+token takes the mean of itself and all tokens before it, and of none after it, since those are what
+it has to predict.
 """
 
 import numpy as np
@@ -22,12 +23,13 @@ def main() -> None:
         row, mean = x[0, t], mean_so_far[0, t]
         print(f"  {t}   {row[0]:7.4f} {row[1]:7.4f}    {mean[0]:7.4f} {mean[1]:7.4f}")
 
-    print("\nRow 0 has only itself. Row 1 is halfway between the first two.")
+    print("\nin the video: x starts with 0.1808 -0.0700, drawn by PyTorch; the rule is the same.")
+    print("Row 0 has only itself. Row 1 is the midpoint of the first two.")
     changed = x[0].copy()  # (T, C)
     changed[5:] = 100
     same = [np.array_equal(changed[: t + 1].mean(axis=0), mean_so_far[0, t]) for t in range(T)]
     print(f"Change rows 5 to 7, and rows 0 to {sum(same) - 1} stay as they were: no look ahead.")
-    print(f"What it costs: {B * T} turns of a Python loop. Chapter 9 needs none.")
+    print(f"It costs {B * T} iterations of a Python loop. Chapter 9 needs none.")
 
 
 if __name__ == "__main__":

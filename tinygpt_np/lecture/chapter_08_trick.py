@@ -1,14 +1,15 @@
 """00:47:11 The trick: matrix multiply as weighted aggregation
 
-Row t of a @ b is a sum of the rows of b, weighted by row t of a. So a matrix with zeros above the
-diagonal adds up the past, and one whose rows sum to 1 as well takes its mean.
+Row t of a @ b is the sum of the rows of b, weighted by row t of a. So a matrix with zeros above the
+diagonal sums the past, and if its rows also sum to 1, it averages the past. The numbers are the
+video's.
 """
 
 import numpy as np
 
 
 def show(title: str, a: np.ndarray, b: np.ndarray) -> None:
-    """Prints a @ b = c, row beside row."""
+    """Print a @ b = c, row by row."""
     print(title)
     for t, (a_row, b_row, c_row) in enumerate(zip(a, b, a @ b, strict=True)):
         cells = [" ".join(f"{value:5.2f}" for value in row) for row in (a_row, b_row, c_row)]
@@ -18,7 +19,7 @@ def show(title: str, a: np.ndarray, b: np.ndarray) -> None:
 
 
 def main() -> None:
-    b = np.random.default_rng(42).integers(10, size=(3, 2)).astype(float)  # (T, C)
+    b = np.array([[2.0, 7.0], [6.0, 4.0], [6.0, 5.0]])  # (T, C) as in the video
     lower = np.tri(3)  # (T, T)
     mean = lower / lower.sum(axis=1, keepdims=True)  # (T, T)
     show("ones up to the diagonal: row t is the sum of rows 0 to t", lower, b)
@@ -26,7 +27,10 @@ def main() -> None:
 
     dc = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])  # (T, C) of a loss that reads row 1 of c
     show("backward, db = a.T @ dc: a loss that reads row 1 of c moves rows 0 and 1", mean.T, dc)
-    print("What t took from s, s hears from t; row 2 lies in the future and hears nothing.")
+    print(
+        "Each row passes its gradient back to the rows that it averaged; row 2 is in the future of"
+    )
+    print("row 1 and gets none.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """00:51:54 Version 2: using matrix multiply
 
-One (T, T) matrix of weights serves every text: (T, T) @ (B, T, C) is B products at once.
+One (T, T) matrix of weights serves every sequence of the batch: (T, T) @ (B, T, C) is B products at
+once.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ def main() -> None:
     weights = lower / lower.sum(axis=1, keepdims=True)  # (T, T)
     by_product = weights @ x  # (B, T, C)
 
-    print(f"weights {weights.shape} @ x {x.shape} -> {by_product.shape}; of the first text:\n")
+    print(f"weights {weights.shape} @ x {x.shape} -> {by_product.shape}; the first text:\n")
     print("  weights, each row sums to 1                        version 2         version 1, loops")
     for t in range(T):
         row = " ".join(f"{value:.3f}" if value else "    ." for value in weights[t])
@@ -28,7 +29,7 @@ def main() -> None:
         ]
         print(f"  {row}    {pair[0]}   {pair[1]}")
     difference = np.abs(by_product - by_loops).max()
-    print(f"\nlargest difference over all {B} texts: {difference:.1e} (rounding, nothing else)")
+    print(f"\nlargest difference over all {B} texts: {difference:.1e} (rounding only)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """00:54:42 Version 3: adding softmax
 
-The same mean a third time: scores of zero, the future at minus infinity, softmax along each row.
-The long way pays off, because scores need not stay zero: they may depend on the tokens.
+The same mean a third time: scores of zero, minus infinity for the future, softmax along each row.
+This form is useful because scores need not stay zero: they may depend on the tokens.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """00:58:26 Minor code cleanup: n_embd, and a linear head
 
-The table no longer holds logits. A token becomes C numbers, and a linear layer turns any C numbers
-into V logits; whatever thinks will stand between the two.
+The table no longer holds logits. A token becomes C numbers, and a linear layer turns C numbers into
+V logits. Attention and feed-forward layers will go between the two.
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ def main() -> None:
     workbench.train(model, "factored bigram")
     print("\nStill a bigram model, so it ends near 2.5. Its table is wte @ head, (V, C) by (C, V),")
     print(f"of rank {C}: {V * C:,} + {C * V:,} numbers for the {V * V:,} of the full table.")
-    print("The gain is not in the loss. It is the place between the two, where blocks will go.")
+    print("The gain is not a lower loss, but the place between the two, where blocks will go.")
 
 
 if __name__ == "__main__":

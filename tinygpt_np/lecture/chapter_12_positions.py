@@ -1,8 +1,8 @@
 """01:00:18 Positional encoding
 
-Attention will see a set of tokens without order, so the order must be in the tokens: to each one's
-embedding that of its place is added, learned here and in GPT-2, or made of sines and cosines as in
-"Attention Is All You Need" (3.5).
+Attention sees a set of tokens without order, so the order must be in the tokens: the embedding of
+its position is added to each token's embedding. It is learned here and in GPT-2, and made of sines
+and cosines in "Attention Is All You Need" (3.5).
 """
 
 from collections.abc import Callable
@@ -63,15 +63,17 @@ def main() -> None:
     for t in (0, 1, 2, 8, 15):
         print(f"  position {t:2}  " + " ".join(f"{waves[t, c]:6.3f}" for c in (0, 1, 8, 9, 30, 31)))
     model = Positioned({}, lambda params, x, batch: (x, ()), lambda dy, saved: (dy, {}))
-    print("\nHow alike are two places? The product of their rows, at distance 0, 1, ... 7:")
+    print(
+        "\nHow similar are two positions? The dot product of their rows, at distance 0, 1, ... 7:"
+    )
     wpe = model.params["wpe"]  # (T, C)
     for name, table, s in (("sines", waves, 0), ("sines", waves, 5), ("learned", wpe, 0)):
         row = " ".join(f"{value:6.2f}" for value in table[s : s + 8] @ table[s])
         print(f"  {name:<7}  from position {s}: {row}")
-    print("The sines know distance, wherever one stands; a learned table must find it out.\n")
+    print("Sines encode distance, the same at every position; a learned table must learn it.\n")
     workbench.check_gradient(model)
     workbench.train(model, "with learned positions")
-    print("\nNo better than without: knowing one's place is no use before one can look at others.")
+    print("\nNo better than without: a position is of no use before a token can look at others.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """01:21:59 Multi-headed self-attention
 
-Four narrow heads in place of a wide one: a token can look for four things at once, and not a
-parameter more is needed. The heads' outputs are laid side by side, and a linear layer mixes them.
+Four narrow heads instead of a wide one: a token can look for four things at once, with the same
+number of parameters. The heads' outputs are concatenated, and a linear layer mixes them.
 """
 
 from functools import partial
@@ -43,10 +43,11 @@ def main() -> None:
     single = Positioned(ATTENTION, partial(gather, n_head=1), gather_backward)
     workbench.train(single, f"1 head of {N_EMBD} channels")
     workbench.train(model, f"{N_HEAD} heads of {N_EMBD // N_HEAD} channels")
+    workbench.in_the_video(2.28)
     saved = model.forward(workbench.text_and_splits()[0].encode(TEXT)[None])[1]
     # What it saved: ids, positions, (c_attn, (q, k, v, probs, ...), c_proj, block), y.
     maps = {f"head {h}": probs for h, probs in enumerate(saved[2][1][3][0])}  # (T, T)
-    print("\nwhat each head looks at:\n\n" + workbench.heat_maps(maps, TEXT))
+    print("\nwhat each head attends to:\n\n" + workbench.heat_maps(maps, TEXT))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """01:24:25 Feed-forward layers of a transformer block
 
-Attention gathers; then each token needs time to think about what it has found, alone. Two linear
-layers with a bend between them; without it they would be one. (The lecture bends with ReLU, GPT-2
-with GELU.)
+Attention gathers; then each token processes alone what it has gathered, with two linear layers and
+a nonlinearity between them. Without it, the two layers would be one. (The lecture uses ReLU, GPT-2
+uses GELU.)
 """
 
 from functools import partial
@@ -53,9 +53,10 @@ def main() -> None:
     model = Positioned(ATTENTION | MLP, body, body_backward)
     workbench.check_gradient(model)
     straight = Positioned(ATTENTION | MLP, partial(body, bend=False), body_backward)
-    workbench.train(straight, "without the bend")
+    workbench.train(straight, "without GELU")
     workbench.train(model, "with GELU")
-    print("\nThe same parameters, trained alike: the bend alone makes the difference.")
+    workbench.in_the_video(2.24, "with ReLU")
+    print("\nThe same parameters, trained alike: the nonlinearity alone makes the difference.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """01:26:48 Residual connections
 
-Blocks are stacked, and the deeper the stack, the less gradient comes through. So a branch is added
-to what flows past it instead of replacing it: x = x + branch(x). A sum hands its gradient to both
-sides unchanged, and from the loss to the embeddings runs a road without obstacles.
+Blocks are stacked, and the deeper the stack, the less gradient arrives at its start. So a branch is
+added to its input instead of replacing it: x = x + branch(x). A sum passes its gradient on to both
+sides unchanged, so the gradient of the loss reaches the embeddings directly.
 """
 
 from functools import partial
@@ -63,7 +63,9 @@ def main() -> None:
     workbench.check_gradient(deep())
     workbench.train(deep(residual=False), f"{N_LAYER} blocks")
     workbench.train(deep(), "the same, residual")
-    print("\nBare, two blocks do worse than chapter 15's single one. Added up, they do better.")
+    workbench.in_the_video(2.08, "with three blocks")
+    print("\nWithout residual connections, two blocks do worse than the single one of chapter 15;")
+    print("with them, two blocks do better.")
 
 
 if __name__ == "__main__":

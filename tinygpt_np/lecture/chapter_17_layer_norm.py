@@ -1,7 +1,8 @@
 """01:32:51 Layer norm
 
-The stream grows with every branch added to it. Layer norm brings a token's row to mean 0 and
-variance 1 before a branch reads it (so the lecture and GPT-2; the paper of 2017 norms after).
+The residual stream grows with every branch added to it. Layer norm scales a token's row to mean 0
+and variance 1 before a branch reads it, as in the lecture and GPT-2; the paper of 2017 normalises
+after the branch.
 """
 
 import numpy as np
@@ -70,12 +71,15 @@ def main() -> None:
     workbench.check_gradient(model)
     large = [{n: p * (5 if p.ndim == 2 else 1) for n, p in m.params.items()} for m in (bare, model)]
     workbench.train(model, "layer norm")
-    print("At two blocks that is hardly better than chapter 16. Now let all weights start five")
-    print("times too large:\n")
+    workbench.in_the_video(2.06, "with three blocks")
+    print(
+        "With two blocks, that is hardly better than chapter 16. Now all weights start five times"
+    )
+    print("too large:\n")
     bare.params, model.params = large
     workbench.train(bare, "residual only")
     workbench.train(model, "layer norm")
-    print("\nWhat is normed does not care how large it was: that is what lets a stack grow deep.")
+    print("\nA layer norm removes the scale of its input: that makes deep stacks trainable.")
 
 
 if __name__ == "__main__":

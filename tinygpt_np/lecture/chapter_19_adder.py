@@ -1,11 +1,12 @@
 """afterwards The adder: sums learned from examples
 
-Not in the lecture, but in minGPT (projects/adder): the same GPT learns to add. A sum is a text of
-seven digits, two for each number and three for the answer, 85 + 50 = 135 as 8550531. The answer is
-written backwards, ones first: then each digit follows from digits and a carry that stand there.
+The same GPT learns to add. This is not in the lecture, but in minGPT (projects/adder). A sum is a
+sequence of seven digits, two for each number and three for the answer: 85 + 50 = 135 is 8550531.
+The answer is written backwards, ones first, so that each of its digits follows from digits that are
+already there.
 
-What stands before the answer cannot be foretold, and is not asked for: its targets are -1, which
-the loss leaves out.
+The digits before the answer cannot be predicted and are not to be learned: their targets are -1,
+which the loss does not count.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ def main() -> None:
     print("85 + 50 = 135 is the text", "".join(map(str, sums[85 * 100 + 50])))
     print("  tokens  " + " ".join(f"{token:2d}" for token in tokens[0]))
     print("  targets " + " ".join(f"{target:2d}" for target in targets[0]))
-    print("A target of -1 is not counted: the loss is that of the answer's digits alone.\n")
+    print("A target of -1 is not counted: the loss is that of the answer's digits only.\n")
 
     model = GPT(CONFIG.gpt(vocab_size=10), SEED, backend=CONFIG.backend)
     size = sum(param.size for param in model.params.values())
@@ -49,7 +50,7 @@ def main() -> None:
     for given, made in zip(held_out, answers(model, held_out), strict=True):
         if (given[GIVEN:] != made).any():
             print(f"  {in_words(given)}, but it says {number(made)}")
-    print("The answer is read backwards: a carry goes from the ones to the tens, as by hand.")
+    print("The answer is read backwards: the carry goes from the ones to the tens, as on paper.")
     for given in held_out[:5]:
         print(f"  {in_words(given)}")
 

@@ -1,6 +1,6 @@
-"""What several chapters share: the text, a training loop, a gradient check, a heat map.
+"""Shared by several chapters: the text, a training loop, a gradient check, a heat map.
 
-From chapter 11 on every model is trained by this one recipe, so that the losses can be compared.
+From chapter 11 on, every model is trained with this one recipe, so that the losses can be compared.
 """
 
 from functools import cache
@@ -22,14 +22,14 @@ LEGEND = "each row spreads 100 % over the columns: · <5 %  ░ <15 %  ▒ <35 %
 
 @cache
 def text_and_splits() -> tuple[CharTokenizer, np.ndarray, np.ndarray]:
-    """The tokenizer, and the ids (M,) of the training and of the validation split."""
+    """Return the tokenizer, and the ids (M,) of the training and of the validation split."""
     text = data.load("shakespeare").text
     tokenizer = CharTokenizer.from_text(text)
     return tokenizer, *data.split(tokenizer.encode(text), BLOCK_SIZE)
 
 
 def initial(shapes: Shapes) -> Tensors:
-    """Biases 0, scales of layer norm 1, matrices spread as PyTorch's linear layers are."""
+    """Return biases of 0, layer-norm scales of 1, and matrices as PyTorch's linear layers have."""
     rng, params = generator(1337, "init"), Tensors()
     for name, shape in shapes.items():
         if len(shape) == 1:
@@ -41,14 +41,14 @@ def initial(shapes: Shapes) -> Tensors:
 
 
 def whole_loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """The mean loss over a whole split (M,)."""
+    """Return the mean loss over a whole split (M,)."""
     parts = list(data.windows(ids, BLOCK_SIZE))
     losses = [model.loss(tokens, targets) for tokens, targets in parts]
     return float(np.average(losses, weights=[targets.size for _, targets in parts]))
 
 
 def train(model: LanguageModel, title: str) -> None:
-    """Trains by the common recipe and prints the losses."""
+    """Train with the common recipe and print the losses."""
     _, train_ids, val_ids = text_and_splits()
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.0)
     rng, before, losses = generator(1337, "data"), whole_loss(model, val_ids), list[float]()
@@ -63,8 +63,17 @@ def train(model: LanguageModel, title: str) -> None:
     print(f"  validation loss before {before:.3f}, after {after:.3f}")
 
 
+def in_the_video(loss: float, how: str = "") -> None:
+    """Print the video's validation loss for the same model, and why it is not the one here."""
+    with_what = f" {how}," if how else ""
+    print(
+        f"in the video: {loss:.2f},{with_what} on tiny Shakespeare, with contexts of 8 characters"
+    )
+    print(f"  instead of {BLOCK_SIZE}, and 5,000 smaller steps instead of {STEPS:,}")
+
+
 def check_gradient(model: LanguageModel) -> None:
-    """Prints how far the gradients by hand are from the complex step along random directions."""
+    """Print how far the gradients by hand are from the complex step along random directions."""
     rng, original = np.random.default_rng(1), model.params
     tokens, targets = rng.integers(model.vocab_size, size=(2, 3, 5))  # (B, T)
     model.params = {n: p + 0.1 * rng.normal(size=p.shape) for n, p in original.items()}
@@ -75,7 +84,7 @@ def check_gradient(model: LanguageModel) -> None:
 
 
 def heat_maps(maps: dict[str, np.ndarray], text: str) -> str:
-    """Attention weights (T, T) side by side under their titles; blank is the hidden future."""
+    """Draw attention weights (T, T) side by side under their titles; the masked future is blank."""
     letters, lines = text.replace(" ", "_"), [""] * (len(text) + 2)
     for title, probs in maps.items():
         cells = np.searchsorted(LIMITS, probs, side="right")  # (T, T)
