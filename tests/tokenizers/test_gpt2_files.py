@@ -2,12 +2,14 @@
 
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from byte_pairs import PAIRS, small, vocabulary, write
 
 from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
+from tinygpt_np.tokenizers.gpt2 import check_learned, merges_in
 
 pytest.importorskip("tiktoken")
 
@@ -121,6 +123,46 @@ def test_missing_merges_are_noticed_whatever_their_number(tmp_path: Path, kept: 
     description["model"]["merges"] = lines
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json {expected}"):
         GPT2Tokenizer.from_hugging_face(tmp_path / "tokenizer.json", description)
+
+
+@pytest.mark.parametrize(
+    ("pair", "parts"), [(("a", "bc"), "['ab', 'c']"), (("c", "cc"), "['cc', 'c']")]
+)
+def test_a_merge_that_is_never_applied_is_refused(pair: tuple[str, str], parts: str) -> None:
+    pairs = [("a", "b"), ("b", "c"), ("c", "c"), pair]
+    with pytest.raises(TokenizerError, match=r"merge 4, .* is never applied") as caught:
+        GPT2Tokenizer(vocabulary(pairs), pairs, "x")
+    assert parts in str(caught.value)
+
+
+def test_whatever_merges_are_accepted_are_applied_as_hugging_face_applies_them() -> None:
+    library: Any = pytest.importorskip("tokenizers")
+    random, accepted = Random(0), 0
+    for _ in range(60):
+        tokens, pairs = list("abc"), list[tuple[str, str]]()
+        while len(pairs) < 6:
+            pair = random.choice(tokens), random.choice(tokens)
+            if "".join(pair) not in tokens:
+                tokens.append("".join(pair))
+                pairs.append(pair)
+        numbers = vocabulary(pairs)
+        theirs = library.Tokenizer(library.models.BPE(vocab=numbers, merges=pairs))
+        try:
+            ours = GPT2Tokenizer(numbers, pairs, "x")
+        except TokenizerError:
+            continue
+        accepted += 1
+        for _ in range(40):
+            text = "".join(random.choices("abc", k=random.randint(1, 14)))
+            assert ours.encode(text).tolist() == theirs.encode(text).ids, (pairs, text)
+    assert accepted > 20
+
+
+def test_gpt2s_own_merges_are_all_applied(gpt2_files: Path) -> None:
+    # The check itself is left out for them, because it takes a second.
+    merges = merges_in((gpt2_files / "vocab.bpe").read_text(encoding="utf-8"), "vocab.bpe")
+    assert len(merges) == 50_000
+    check_learned(merges, "vocab.bpe")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])

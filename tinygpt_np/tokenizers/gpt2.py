@@ -6,9 +6,11 @@ as a character: itself where it can be printed, else one from U+0100 on.
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.2.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,6 +77,8 @@ class GPT2Tokenizer(ByteLevel):
         ranks = ranks_of(vocabulary, merges, name)
         last = sorted(vocabulary, key=vocabulary.__getitem__)[len(ranks) :]
         check_left_over(last, vocabulary, self.added, merges_name or name)
+        if hashlib.sha256(merges_file(merges)).hexdigest() != MERGES[1]:  # Saves a second.
+            check_learned(merges, merges_name or name)
         super().__init__([*ranks, *(checked(token).encode() for token in last)])
         self.patterns = patterns(self.added)
         self.encoding: Any = tiktoken.Encoding(
@@ -157,11 +161,10 @@ class GPT2Tokenizer(ByteLevel):
 
     def files(self) -> dict[str, bytes]:
         """Return vocab.json, merges.txt and a file of added tokens, as transformers reads them."""
-        lines = ["#version: 0.2", *(" ".join(pair) for pair in self.merges), ""]
         vocabulary = json.dumps(self.vocabulary, ensure_ascii=False)
         return {
             "vocab.json": vocabulary.encode(),
-            "merges.txt": "\n".join(lines).encode(),
+            "merges.txt": merges_file(self.merges),
             **to_files(self.added),
         }
 
@@ -214,6 +217,33 @@ def check_left_over(
                 f"{merges_name} is cut off, or of another vocabulary: no merge makes the token "
                 f"{token!r} ({numbers[token]}), the first of {len(tokens)} that are left over"
             )
+
+
+def check_learned(merges: Sequence[tuple[str, str]], name: str) -> None:
+    """Raise TokenizerError unless each merge is applied to the bytes of the token that it makes.
+
+    Merges that were learned from texts are. tiktoken knows only the tokens, not the pairs; it then
+    encodes as the merges say.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for number, pair in enumerate(merges):
+        parts = list("".join(pair))
+        while len(parts) > 1:
+            rank, place = min((ranks.get(p, number), i) for i, p in enumerate(pairwise(parts)))
+            if rank == number:
+                break
+            parts[place : place + 2] = ["".join(parts[place : place + 2])]
+        if tuple(parts) != pair:
+            raise TokenizerError(
+                f"{name}: merge {number + 1}, {pair}, is never applied, because those before it "
+                f"make {parts} of its characters; merges that were learned are not like this"
+            )
+        ranks[pair] = number
+
+
+def merges_file(merges: Sequence[tuple[str, str]]) -> bytes:
+    """Return the content of merges.txt."""
+    return "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges), ""]).encode()
 
 
 def check_description(path: Path, description: dict[str, Any], model: dict[str, Any]) -> None:
