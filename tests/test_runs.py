@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, CharTokenizer, TrainConfig, dataset, runs, sample, train
+import tinygpt_np as tg
+from tinygpt_np import (
+    GPT,
+    CharTokenizer,
+    GPTConfig,
+    TrainConfig,
+    checkpoint,
+    dataset,
+    runs,
+    sample,
+    train,
+)
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.data import Corpus
 from tinygpt_np.tokenizers import TokenizerError
@@ -155,3 +166,116 @@ def test_a_file_without_a_vocabulary_is_named(tmp_path: Path, run: Path, content
 
 def test_a_loaded_run_writes_characters_of_its_text(run: Path) -> None:
     assert set(sample.stream(*runs.load(run), "", 50)) <= set(TEXT)
+
+
+# Any model
+
+
+@pytest.mark.parametrize(
+    "name", ["hamlet", "runs/hamlet", Path("runs/hamlet"), None, "runs/hamlet/checkpoints/000002"]
+)
+def test_load_takes_a_run_by_name_or_path_and_a_checkpoint(run: Path, name: str | Path) -> None:
+    model, tokenizer = tg.load(name)
+    newest = GPT.load(checkpoint_of(run))
+    for key, param in newest.params.items():
+        np.testing.assert_array_equal(model.params[key], param)
+    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
+
+
+def test_load_takes_the_best_checkpoint_of_a_run_by_its_name(run: Path) -> None:
+    state = checkpoint.load_state(run / "checkpoints" / "best")
+    model, _ = tg.load("hamlet/checkpoints/best")
+    best = GPT.load(run / "checkpoints" / f"{state.step:06d}")
+    assert (model.params["wte.weight"] == best.params["wte.weight"]).all()
+
+
+@pytest.mark.parametrize(("dtype", "backend"), [("float64", "numpy"), ("float32", "numba")])
+def test_load_takes_the_folder_of_a_gpt2_and_a_saved_model(
+    tmp_path: Path, run: Path, dtype: str, backend: str
+) -> None:
+    ours, tokenizer = tg.load(run)
+    ours.save_pretrained(tmp_path / "gpt2", tokenizer)
+    ours.save(tmp_path / "saved")
+    shutil.copy(checkpoint_of(run) / "tokenizer.json", tmp_path / "saved")
+    for name in ("gpt2", "saved"):
+        model, theirs = tg.load(tmp_path / name, backend, dtype)
+        assert theirs.files() == tokenizer.files()
+        assert {param.dtype.name for param in model.params.values()} == {dtype}
+        np.testing.assert_array_equal(model.params["wte.weight"], ours.params["wte.weight"])
+
+
+def test_load_names_what_it_takes(run: Path) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
+        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/, which has: hamlet",
+    ):
+        tg.load("othello")
+
+
+def test_a_model_without_a_tokenizer_is_loaded_with_the_files_of_one(
+    tmp_path: Path, run: Path
+) -> None:
+    tg.load(run)[0].save(tmp_path / "saved")
+    with pytest.raises(CheckpointError, match=r"18 tokens, but no tokenizer: --tokenizer-path"):
+        tg.load(tmp_path / "saved")
+    _, tokenizer = tg.load(tmp_path / "saved", tokenizer_path=str(checkpoint_of(run)))
+    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
+    with pytest.raises(CheckpointError, match="a run has its own tokenizer"):
+        tg.load(run, tokenizer_path=str(checkpoint_of(run)))
+
+
+def test_gpt_load_says_what_to_call_for_what_it_does_not_read(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"tinygpt_np\.load\('runs/hamlet'\)"):
+        GPT.load(run)
+    tg.load(run)[0].save_pretrained(tmp_path / "gpt")
+    for name in (tmp_path / "gpt", "gpt2"):
+        with pytest.raises(CheckpointError, match=rf"GPT\.from_pretrained\('{name}'\)"):
+            GPT.load(name)
+    with pytest.raises(CheckpointError, match="there is no folder nosuch"):
+        GPT.load("nosuch")
+
+
+def test_a_checkpoint_pruned_while_it_is_read_gives_way_to_the_newest(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, pruned = GPT.load, list[Path]()
+
+    def prune_first(path: Path, backend: str = "numpy") -> GPT:
+        if not pruned:
+            pruned.append(path)
+            shutil.rmtree(path)
+        return load(path, backend)
+
+    monkeypatch.setattr(GPT, "load", prune_first)
+    model, _ = tg.load(run)
+    assert pruned == [checkpoint_of(run)]
+    older = load(run / "checkpoints" / "000001").params["wte.weight"]
+    assert (model.params["wte.weight"] == older).all()
+
+
+# Padded vocabularies
+
+
+def padded_model(tmp_path: Path, tokens: int) -> Path:
+    """A saved model of the characters of TEXT, whose padding is likeliest by far."""
+    config = GPTConfig(vocab_size=tokens, block_size=4, n_layer=1, n_head=2, n_embd=6, bias=True)
+    model, tokenizer = GPT(config), CharTokenizer.from_text(TEXT)
+    model.params["ln_f.weight"][:], model.params["ln_f.bias"][:] = 0, 1
+    model.params["wte.weight"][tokenizer.vocab_size :] = 5
+    model.save_pretrained(tmp_path / "padded", tokenizer)
+    return tmp_path / "padded"
+
+
+@pytest.mark.parametrize("tokens", [18, 24, 32, 64, 128])
+def test_padding_to_any_usual_multiple_is_accepted_and_never_drawn(
+    tmp_path: Path, tokens: int
+) -> None:
+    made = "".join(sample.stream(*tg.load(padded_model(tmp_path, tokens)), "be", 50, seed=1))
+    assert set(made) <= set(TEXT)
+
+
+@pytest.mark.parametrize("tokens", [17, 19, 20, 40, 72, 192])
+def test_more_tokens_than_padding_explains_are_refused(tmp_path: Path, tokens: int) -> None:
+    with pytest.raises(CheckpointError, match=f"has 18 tokens, but the model has {tokens}"):
+        tg.load(padded_model(tmp_path, tokens))

@@ -18,7 +18,7 @@ from tinygpt_np.cli import flags
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "train, sample, convert, tokenize, prepare, gradcheck, study, lecture"),
+        ([], "train, sample, runs, convert, tokenize, prepare, gradcheck, study, lecture"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),

@@ -24,6 +24,7 @@ ABOUT = "A GPT whose every gradient is written by hand in NumPy."
 COMMANDS = (
     "train",
     "sample",
+    "runs",
     "convert",
     "tokenize",
     "prepare",

@@ -1,0 +1,78 @@
+"""`tinygpt runs`: a table of the runs there are, or the settings in which some differ."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tinygpt_np import runs
+from tinygpt_np.cli.flags import Argument
+from tinygpt_np.runs import Summary
+
+COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "written")
+UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs in runs/, or compare the settings of some."""
+
+    compare: Annotated[tuple[str, ...], Argument("RUN", positional=True)] = ()
+    """Show only these runs, and the settings in which they differ."""
+
+
+def run_runs(job: Runs, console: Console) -> None:
+    """Print a table, and what could not be read below it."""
+    if job.compare:
+        found = [runs.summary(runs.find_run(name)) for name in job.compare]
+        problems: list[str] = []
+    else:
+        found, problems = runs.summaries()
+        if not found and not problems:
+            raise ValueError(f"there is no run in {runs.RUNS}/; tinygpt train makes one")
+    show(COLUMNS, [row_of(each) for each in found], console)
+    if len(job.compare) > 1:
+        differences = runs.differences([each.config for each in found])
+        console.print()
+        if differences:
+            rows = [[name, *map(str, values)] for name, values in differences.items()]
+            show(("setting", *(each.name for each in found)), rows, console)
+        else:
+            console.print("their settings are the same")
+    for problem in problems:
+        console.print(Text(f"note  {problem}"), soft_wrap=True)
+
+
+def row_of(found: Summary) -> list[str]:
+    """Return the cells of a run."""
+    config = found.config
+    return [
+        found.name,
+        "" if found.params is None else f"{found.params:,}",
+        Path(config.data).name,
+        f"{found.steps:,} of {config.max_iters:,}",
+        *("" if loss is None else f"{loss:.4f}" for loss in (found.val_loss, found.best_loss)),
+        age_in_words(found.age),
+    ]
+
+
+def age_in_words(seconds: float) -> str:
+    """Return how long ago something was, in its largest unit."""
+    for unit, size in UNITS:
+        count = int(seconds // size)
+        if count > 0:
+            return f"{count} {unit}{'s' * (count > 1)} ago"
+    return "now"
+
+
+def show(columns: tuple[str, ...], rows: list[list[Any]], console: Console) -> None:
+    """Print a table. Columns of numbers, all but the first, are aligned to the right."""
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
