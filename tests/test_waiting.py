@@ -1,6 +1,9 @@
 """Threads that wait for each other: turns, a barrier, and what happens when one never comes."""
 
 import functools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -205,6 +208,49 @@ def test_jobs_that_have_begun_are_released_when_another_cannot_be_started(
     with pytest.raises(RuntimeError, match="can't start new thread"):
         run_together(pool, [barrier.meet] * 3, barrier.stop)
     assert begun[0].done()
+
+
+# Trains and samples with two threads and with one, before and after a fork, and compares the bits.
+FORKING = """
+import os, signal
+import numpy as np
+from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.decode_compiled import CompiledDecoder
+from tinygpt_np.parallel import Engine
+
+model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=1, n_head=2, n_embd=8))
+tokens = np.arange(64 * 16).reshape(64, 16) % 11
+engines = [Engine(model, 64, threads) for threads in (2, 1)]
+decoders = [CompiledDecoder(model, 1, threads) for threads in (2, 1)]
+
+def check():
+    two, one = (engine.loss_and_grads(tokens, tokens) for engine in engines)
+    assert two[0] == one[0] and all((two[1][name] == one[1][name]).all() for name in one[1])
+    for i in range(24):
+        two, one = (decoder.read(tokens[:1, i % 16 :][:, :1]) for decoder in decoders)
+        assert (two == one).all(), i
+    assert decoders[0].begun
+
+check()
+if not os.fork():
+    signal.alarm(60)
+    check()
+    os._exit(0)
+_, status = os.wait()
+assert status == 0, status
+check()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_bug_in_the_turns_ends_a_step_with_an_error_and_not_with_a_deadlock(

@@ -27,7 +27,7 @@ from tinygpt_np.kernels.memory import Arena, workspace
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.threads import check_threads
-from tinygpt_np.waiting import Barrier, StuckError, run_together, stuck
+from tinygpt_np.waiting import Barrier, Pool, StuckError, run_together, stuck
 
 # Of the rows of all windows that are read ahead there are at most so many, or those of two windows.
 MOST_ROWS = 4096
@@ -62,9 +62,9 @@ class CompiledDecoder:
         self.text = np.empty((batch, 0), np.int64)
         self.begun: deque[Future[Any]] = deque()
         self.turn = 0
-        self.pool: ThreadPoolExecutor | None = None
+        self.pool: Pool | None = None
         if threads > 1:
-            self.pool = ThreadPoolExecutor(threads - 1)
+            self.pool = Pool(threads - 1)
             # Nobody will ask for what a decoder that is gone has begun.
             weakref.finalize(self, self.pool.shutdown, wait=False, cancel_futures=True)
         self.reader = Reader(model, batch, self.windows, threads)
@@ -73,6 +73,8 @@ class CompiledDecoder:
         """tokens (B, T) integers, the next of each text -> logits (B, V) of the token after."""
         if tokens.shape[1] == 0:
             raise ValueError(f"tokens must be (B, T) with T ≥ 1, not {tokens.shape}")
+        if self.pool is not None and self.pool.renew():
+            self.begun.clear()  # Begun by threads of the parent process.
         kept = self.text.shape[1]
         text = np.concatenate([self.text, tokens], axis=1)  # (B, ·)
         self.text = text[:, -self.room :]

@@ -43,7 +43,7 @@ def read(run: Path) -> list[Metrics]:
         try:
             row: dict[str, Any] = json.loads(line)
             rows.append(Metrics(**{field.name: row[field.name] for field in fields(Metrics)}))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             raise CheckpointError(

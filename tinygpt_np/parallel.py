@@ -13,7 +13,6 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from tinygpt_np.model import GPT, param_count, param_shapes
 from tinygpt_np.optim import AdamW
 from tinygpt_np.team import ALONE, Team
 from tinygpt_np.threads import check_threads, limited
-from tinygpt_np.waiting import Turns, run_together
+from tinygpt_np.waiting import Pool, Turns, run_together
 
 # A micro-batch has at most about so many rows: with more, its activations are too far from the
 # core. Of a smaller batch there are several still, for as many cores, but none with fewer rows than
@@ -79,7 +78,7 @@ class Engine:
         self.turns = Turns()
         self.workspaces: list[dict[tuple[int, int], MicroBatch]] = []
         check_threads(self.threads)
-        self.pool = ThreadPoolExecutor(self.threads)
+        self.pool = Pool(self.threads)
 
     def __enter__(self) -> "Engine":
         return self

@@ -6,9 +6,11 @@ minutes. The time is counted in intervals, so that a process that was suspended 
 hour has used up one interval and not all of them.
 """
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 # How long a thread waits for another, in seconds, and how often.
 INTERVAL, INTERVALS = 60.0, 10
@@ -112,6 +114,29 @@ class Barrier:
         with self.condition:
             self.stopped = True
             self.condition.notify_all()
+
+
+class Pool(ThreadPoolExecutor):
+    """A thread pool that starts new threads in a forked process.
+
+    A fork copies the pool without its threads, and a task given to the copy would never be done.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.threads, self.process = threads, os.getpid()
+
+    def renew(self) -> bool:
+        """Forget the threads of the parent process. Return whether there were any to forget."""
+        forked = self.process != os.getpid()
+        if forked:
+            self.__init__(self.threads)
+        return forked
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have a thread of this process call a function."""
+        self.renew()
+        return super().submit(fn, *args, **kwargs)
 
 
 def run_together(

@@ -2,13 +2,16 @@
 
 import dataclasses
 import importlib
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
+from unittest.mock import Mock
 
 import pytest
+from cli.running import error_of
 
 import tinygpt_np as tg
 from tinygpt_np import cli
@@ -176,6 +179,52 @@ def test_help_imports_only_what_it_needs(arguments: list[str], unneeded: str) ->
     found = modules_after(code)
     assert "tinygpt_np.cli" in found
     assert not found & {*unneeded.split()}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [("tokenize hii", 0), ("lecture", 0), ("--help", 0), ("trian", 2)]
+)
+def test_a_command_runs_without_its_standard_streams(
+    closed: str, arguments: str, code: int
+) -> None:
+    found = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m tinygpt_np {arguments} {closed}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == code
+    assert "Traceback" not in found.stderr
+    assert ("there is no command" in found.stderr) == (code == 2 and "2>" not in closed)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
+def test_without_streams_no_file_takes_the_number_of_one() -> None:
+    code = (
+        "import os; from tinygpt_np import cli; cli.main(['--version'])\n"
+        "assert os.open(os.devnull, os.O_RDONLY) > 2"
+    )
+    command = ["sh", "-c", f'exec {sys.executable} -c "{code}" <&- >&- 2>&-']
+    assert subprocess.run(command, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError("Unable to allocate 9.0 TiB"), "Unable to allocate 9.0 TiB"),
+        (MemoryError(), "one allocation needed more"),
+    ],
+)
+def test_too_little_memory_says_for_what_and_how_much_there_is(
+    error: MemoryError, said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(cli, "available_memory", lambda: 123e6)
+    monkeypatch.setattr(cli, "parse", Mock(side_effect=error))
+    expected = "there is not enough memory for tinygpt train, which can have 123 MB more: "
+    assert error_of(capsys, "train") == f"tinygpt: {expected}{said}"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["doctor", "--help"]])

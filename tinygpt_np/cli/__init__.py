@@ -17,6 +17,7 @@ from rich.markup import escape
 from tinygpt_np import __version__, numba_settings
 from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import UsageError
+from tinygpt_np.machine import available_memory
 
 ABOUT = "A GPT whose every gradient is written by hand in NumPy."
 # `train` is in cli/train.py: the dataclass Train and the function run_train. Only the file of the
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     a sentence on stderr.
     """
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Whatever the system's, as all texts here are; what is no text is shown escaped.
@@ -57,9 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         fail(str(error), 2)
     except MemoryError as error:
-        fail(f"there is not enough memory: {error}")
+        fail(
+            f"there is not enough memory for tinygpt {' '.join(argv[:1])}, which can have "
+            f"{available_memory() / 1e6:,.0f} MB more: {str(error) or 'one allocation needed more'}"
+        )
     except (ValueError, RuntimeError, OSError) as error:
         fail(str(error))
+
+
+def open_streams() -> None:
+    """Open the standard streams that the process was started without, as by `>&-`.
+
+    Output is then thrown away. A file opened later would otherwise take the number of a stream, and
+    libraries that print to it would write into that file.
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        os.close(number)
+        sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
