@@ -368,6 +368,18 @@ def test_a_folder_that_lacks_something_is_refused(
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
+def test_more_tokens_between_the_same_ends_are_another_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ENDS", 4)
+    folder = prepared(tmp_path / "tokens")
+    before = dataset.fingerprint(folder)
+    tokens = np.fromfile(folder / name, "<u2")
+    np.concatenate([tokens[:20], tokens[10:]]).tofile(folder / name)
+    assert dataset.fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 @pytest.mark.parametrize("place", [0, -1])
 def test_other_tokens_at_an_end_are_another_folder(
     tmp_path: Path, name: str, place: int, monkeypatch: pytest.MonkeyPatch

@@ -74,9 +74,12 @@ LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
         (b"plain \xe2\x82", "the file may be cut off", "iconv -c -f UTF-8 -t UTF-8"),
     ],
 )
+@pytest.mark.parametrize("block", [8, 1 << 20])
 def test_a_file_in_another_encoding_comes_with_a_command_that_makes_it_utf8(
-    tmp_path: Path, content: bytes, kind: str, command: str
-) -> None:
+    tmp_path: Path, content: bytes, kind: str, command: str, block: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(texts, "BLOCK", block)
     folder = tmp_path / "my folder; rm"
     folder.mkdir()
     path = text_file(folder, content)
@@ -129,6 +132,8 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.Monke
         ):
             with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
                 data.load(path)
+            with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
+                next(texts.pieces(Path(path)))
 
 
 def test_a_pipe_given_as_a_file_is_refused(tmp_path: Path) -> None:
