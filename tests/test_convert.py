@@ -3,7 +3,6 @@
 import pickle
 import shutil
 import sys
-import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import relative_error
+from extras import needs
 from tiny import TEXT
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, dataset, runs, sample, train
@@ -20,9 +20,7 @@ from tinygpt_np.convert import convert
 from tinygpt_np.data import Corpus
 from tinygpt_np.model import param_shapes
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch: Any = pytest.importorskip("torch", reason="needs the extra bench")
+torch: Any = needs("torch")
 
 VOCABULARY = 18  # Of TEXT.
 CONFIG = GPTConfig(

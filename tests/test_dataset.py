@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from byte_pairs import small
+from extras import needs
 from tiny import TEXT
 
 from tinygpt_np import checkpoint, data, dataset, tokenizers
@@ -89,7 +90,7 @@ def test_the_splits_are_of_the_same_text_whatever_the_tokenizer() -> None:
 
 
 def test_a_text_is_cut_before_it_is_encoded_not_after() -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
     found = dataset.from_corpus(Corpus("x", text), small())
     assert (len(found.train), len(found.val)) == (90, 30)
@@ -112,7 +113,7 @@ def test_of_characters_a_loss_in_bits_is_the_loss_in_nats_by_ln_2() -> None:
 
 
 def test_the_end_of_a_document_is_no_character() -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     tokenizer = small()
     end = tokenizer.start()
     ids = np.concatenate([tokenizer.encode("hii there"), end, tokenizer.encode("hi"), end])
@@ -123,7 +124,7 @@ def test_the_end_of_a_document_is_no_character() -> None:
 
 
 def test_pieces_are_learned_as_many_as_asked(tmp_path: Path) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     config = replace(
         CONFIG, data=str(tmp_path / "text.txt"), tokenizer="sentencepiece", vocab_size=300

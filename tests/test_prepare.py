@@ -8,6 +8,7 @@ from typing import Any
 import byte_pairs
 import numpy as np
 import pytest
+from extras import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import TEXT
@@ -111,7 +112,7 @@ def documents(folder: Path, *texts: str) -> list[Path]:
 def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
     tmp_path: Path, small_pieces: None, empty: bool
 ) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     byte_pairs.write(tmp_path)
     texts = ["hi", "i there " * 30, "the", "re hii", "" if empty else "hi"]
     meta = prepare.prepare(
@@ -131,7 +132,7 @@ def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
 
 
 def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     byte_pairs.write(tmp_path)
     prepare.prepare(
         documents(tmp_path, "a" * 9, "b"), "gpt2", str(tmp_path), tmp_path / "out", nothing,
@@ -144,7 +145,7 @@ def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path)
 
 
 def test_without_being_asked_texts_are_not_separated(tmp_path: Path) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     byte_pairs.write(tmp_path)
     paths = documents(tmp_path, "hi", "i there <|endoftext|>", "hi" * 20)
     prepare.prepare(paths, "gpt2", str(tmp_path), tmp_path / "out", nothing)
@@ -159,12 +160,12 @@ def test_documents_are_separated_only_where_there_is_a_token_for_it(
 ) -> None:
     path = ""
     if kind == "gpt2":
-        pytest.importorskip("tiktoken")
+        needs("tiktoken")
         numbers = {token: i for token, i in byte_pairs.vocabulary().items() if i < 263}
         byte_pairs.write(tmp_path, numbers)
         path = str(tmp_path)
     if kind == "sentencepiece":
-        pytest.importorskip("sentencepiece")
+        needs("sentencepiece")
         path = str(pieces_of(TEXT, tmp_path))
     with pytest.raises(DataError, match=rf"endoftext.*; tokenizer {kind} does not have it"):
         prepare.prepare(
@@ -175,7 +176,7 @@ def test_documents_are_separated_only_where_there_is_a_token_for_it(
 
 
 def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     byte_pairs.write(tmp_path)
     added = {"one word": 264}
     write(tmp_path / "added_tokens.json", json.dumps(added))
@@ -191,7 +192,7 @@ def test_characters_take_no_files(tmp_path: Path) -> None:
 
 
 def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     meta = prepare.prepare(
         documents(tmp_path, TEXT), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=300
     )

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from compare import relative_error
+from extras import needs
 
 from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.generate import weights
 from tinygpt_np.parallel import Engine
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    torch: Any = pytest.importorskip("torch", reason="needs the extra bench")
-    transformers: Any = pytest.importorskip("transformers", reason="needs the extra bench")
+torch: Any = needs("torch")
+transformers: Any = needs("transformers")
 
 # Layers, heads, width, positions, vocabulary, activation: no two alike.
 SIZES = {

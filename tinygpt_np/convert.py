@@ -101,13 +101,13 @@ def from_nanogpt(path: Path) -> GPT:
 
 def read(path: Path) -> dict[str, dict[str, Any]]:
     """Return the model and model_args in a ckpt.pt; its tensors are mapped, not read."""
+    check_zip(path)
     try:
         torch: Any = importlib.import_module("torch")
     except ImportError:
         raise CheckpointError(
             f"{path} is read by PyTorch: pip install torch, which is needed for this alone"
         ) from None
-    check_zip(path)
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # Whatever a damaged or malicious pickle makes of it.

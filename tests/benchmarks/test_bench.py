@@ -1,7 +1,10 @@
 """Where rungs are opened and take their turns."""
 
+import itertools
 import time
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -96,13 +99,13 @@ def test_the_worker_has_no_kernels_before_it_counts_what_compiling_them_takes() 
 
 
 def test_several_threads_have_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "SPREADING", 0.02)
-    steps: list[float] = []
-    for threads in (1, 2):
-        steps.clear()
-        bench.warm_up(entrant(lambda: steps.append(time.perf_counter()), 1.0, threads))
-        assert bool(steps) == (threads > 1)
-    assert steps[-1] - steps[0] > 0.019
+    clock = itertools.count()  # Each look takes 1/64 s.
+    monkeypatch.setattr(bench, "SPREADING", 0.25)
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(clock) / 64))
+    for threads, expected in ((1, 0), (2, 15)):
+        step = Mock()
+        bench.warm_up(entrant(step, 1.0, threads))
+        assert step.call_count == expected
 
 
 def test_a_turn_ends_when_the_threads_of_a_library_sleep() -> None:
@@ -123,11 +126,16 @@ def entrant(step: Any, seconds: float = 1.0, threads: int = 1, foreign: bool = F
     return bench.Entrant(step, lambda: None, threads, seconds, foreign)
 
 
-def test_a_sample_is_the_time_of_one_step() -> None:
-    found = made()
-    key = found.add(entrant(lambda: time.sleep(1e-4), seconds=5e-5))
+def test_a_sample_is_the_time_of_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, seconds = made(), [0.0]
+
+    def step() -> None:
+        seconds[0] += 1e-4
+
+    key = found.add(entrant(step, seconds=5e-5))
     assert found.entrants[key].repeat == 4
-    assert all(1e-4 <= each < 2.5e-4 for each in sorted(found.turn(key))[:3])
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
+    assert found.turn(key)[:3] == pytest.approx([1e-4] * 3)
 
 
 def test_what_a_kernel_changes_is_put_back_before_each_sample() -> None:

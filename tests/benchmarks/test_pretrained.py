@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 
 from benchmarks import pretrained
 from benchmarks.contest import Contest
@@ -40,7 +41,7 @@ def contests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Contest]:
 
 
 def test_sides_write_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("transformers", reason="needs the extra bench")
+    needs("transformers")
     for contest in contests(tmp_path, monkeypatch):
         made: list[list[float]] = []
         for side in contest.sides[:2]:

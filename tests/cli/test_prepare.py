@@ -9,6 +9,7 @@ import byte_pairs
 import numpy as np
 import pytest
 from cli.running import error_of
+from extras import needs
 from tiny import COMMAND, TINY
 
 from tinygpt_np import cli, runs
@@ -43,7 +44,7 @@ def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
 
 
 def test_documents_are_separated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     byte_pairs.write(folder)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", ".", "--data", "text.txt", "text.txt")
     cli.main(["prepare", *flags, "--separate-documents", "--out", "two"])
@@ -58,7 +59,7 @@ def test_documents_are_separated(folder: Path, capsys: pytest.CaptureFixture[str
 def test_a_small_text_says_how_many_pieces_it_has(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     rest = TINY if command == "train" else ["--out", "x"]
     flags = [command, "--tokenizer", "sentencepiece", "--data", "text.txt", *rest]
     message = error_of(capsys, *flags)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from byte_pairs import write
 from cli.running import error_of, said
+from extras import needs
 
 from tinygpt_np.tokenizers import SentencePieceTokenizer
 from tinygpt_np.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
@@ -33,7 +34,7 @@ def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFix
 def test_pieces_of_gpt2_are_shown_from_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
     out = said(capsys, "tokenize", "hii there[b]", *flags)
@@ -47,7 +48,7 @@ def test_gpt2_comes_from_the_cache_without_a_path(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     for name, _ in (ENCODER, MERGES):
         shutil.copy(
@@ -60,7 +61,7 @@ def test_gpt2_comes_from_the_cache_without_a_path(
 def test_bytes_that_are_no_character_and_control_characters_are_shown_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tiktoken")
+    needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
     out = said(capsys, "tokenize", "é\x1b\t\r", *flags)
@@ -72,7 +73,7 @@ def test_no_tokens_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     text = "to be or not to be that is the question whether tis nobler in the mind\n" * 9
     Path("text.txt").write_text(text, encoding="utf-8")
     out = said(capsys, *LEARN, "--out", "mine.model")
@@ -88,7 +89,7 @@ def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[s
 def test_a_tokenizer_that_changes_the_text_is_found_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    library: Any = pytest.importorskip("sentencepiece")
+    library: Any = needs("sentencepiece")
     lines = ["the [end] of it all", "to be or not to be"]
     with Path("theirs.model").open("wb") as file:  # Their defaults normalise.
         library.SentencePieceTrainer.train(
@@ -105,7 +106,7 @@ def test_a_tokenizer_that_changes_the_text_is_found_out(
 
 
 def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     flags = ("tokenize", "to be", "--tokenizer", "sentencepiece", "--data", "text.txt")
     message = error_of(capsys, *flags)
     advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+)", message)
@@ -147,7 +148,7 @@ def test_what_cannot_be_done_is_one_clear_sentence(
 
 
 def test_too_few_pieces_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("sentencepiece")
+    needs("sentencepiece")
     message = error_of(capsys, *LEARN[:3], "--vocab-size", "5", "--out", "x.model")
     assert "5 pieces are too few for this text; choose a vocab_size of at least" in message
     assert not Path("x.model").exists()

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 
 from tinygpt_np import lecture, ops
 from tinygpt_np.config import PRESETS
@@ -300,8 +301,8 @@ def test_a_failed_download_is_one_line(
 def test_three_tokenizers_cut_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpt2_files: Path
 ) -> None:
-    pytest.importorskip("tiktoken")
-    pytest.importorskip("sentencepiece")
+    needs("tiktoken")
+    needs("sentencepiece")
     made = GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
     monkeypatch.setattr(GPT2Tokenizer, "from_cache", lambda: made)
     lecture.run(lecture.find("tokenization"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from extras import needs
 from processes import LIMIT
 
 from tinygpt_np.study import book, bugs, targets
@@ -49,7 +50,7 @@ def server(pages: list[Json], sheets: dict[str, Sheet]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    sync_api = needs("playwright.sync_api")
     if not CHROMIUM.exists():
         pytest.skip(f"there is no browser at {CHROMIUM}")
     with sync_api.sync_playwright() as playwright:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from byte_pairs import PAIRS, small, vocabulary, write
+from extras import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from tinygpt_np import tokenizers
 from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
 from tinygpt_np.tokenizers.added import AddedToken, from_entries, in_folder, patterns, to_files
 
-pytest.importorskip("tiktoken")
+needs("tiktoken")
 steady = settings(deadline=None, derandomize=True, max_examples=200)
 WORDS = ("hello", "hello there", "<sep>", "€")
 # Numbers after those of the small tokenizer, whose <|endoftext|> is 263.
@@ -99,7 +100,7 @@ def test_ordinary_added_tokens_are_found_in_texts_and_special_ones_are_just_text
 
 @pytest.mark.parametrize("normalized", [(True, True, True), (False, True, False)])
 def test_transformers_finds_the_same_tokens(tmp_path: Path, normalized: tuple[bool, ...]) -> None:
-    transformers: Any = pytest.importorskip("transformers")
+    transformers: Any = needs("transformers")
     words = ("hello", "lo th", "<sep>")
     entries = [entry(PAD)] + [
         entry(AddedToken(word, 265 + i, False, last))

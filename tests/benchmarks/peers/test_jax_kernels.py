@@ -4,11 +4,12 @@ import importlib
 from typing import Any
 
 import pytest
+from extras import needs
 from gated import CASES, pass_gate
 
 from benchmarks.workers import Process
 
-pytest.importorskip("jax", reason="JAX is here only if somebody installed it")
+needs("jax")
 jax_kernels: Any = importlib.import_module("benchmarks.peers.jax_kernels")
 
 

