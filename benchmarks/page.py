@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import roofline
+from benchmarks import ladders, roofline
 from benchmarks.kernels_table import number
 from benchmarks.page_task import COLUMNS, view
 from benchmarks.roofline import GIGA, several
@@ -45,6 +45,7 @@ def render(found: dict[str, Any]) -> str:
         counts=sorted({limit["threads"] for limit in found["limits"]}),
         operations=operations,
         shapes=shapes,
+        stories_measured_on=ladders.STORIES_MEASURED_ON,
         stories={name: list(blocks(found["stories"].get(name, ""))) for name in operations},
         tasks=tasks,
         columns=columns(found["tasks"]),

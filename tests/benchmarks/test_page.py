@@ -1,6 +1,7 @@
 """The page of the kernel benchmark."""
 
 import functools
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,25 @@ def test_limits_are_shown_with_their_interval() -> None:
     assert "triad, L1, GB/s 10.0 9.00–11.0" in shown()
 
 
-def test_a_story_is_told() -> None:
-    assert "The story." in shown()
+def test_a_story_is_told_and_its_gains_are_said_to_be_of_another_run() -> None:
+    text = shown()
+    before, after = text.split("The story.")
+    assert before.rstrip().endswith(
+        "from benchmarks/ladders/matmul.py. Their gains were measured on an Intel Xeon at 2.80 GHz "
+        "(Ice Lake, AVX-512) with two cores, on 2026-11-23, not in this run; the gains of this run "
+        "are in the tables below."
+    )
+    assert "4.00 4.00–4.00" in after  # One of them, which the story does not know.
+
+
+def test_without_a_story_no_run_is_named_that_it_would_be_of() -> None:
+    assert "not in this run" not in shown(stories={})
+
+
+def test_the_page_that_lies_there_is_that_of_the_result_beside_it() -> None:
+    results = Path(page.__file__).parent / "results"
+    result = json.loads((results / "ice-lake.json").read_text(encoding="utf-8"))
+    assert (results / "ice-lake.html").read_text(encoding="utf-8") == page.render(result)
 
 
 @pytest.mark.parametrize(
