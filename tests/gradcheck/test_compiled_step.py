@@ -79,6 +79,12 @@ def test_the_last_columns_of_a_matrix_that_are_not_packed_are_noticed(monkeypatc
     assert "h.0.mlp.c_fc.weight" in wrong(report_of())
 
 
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: Patch) -> None:
+    """One repetition, where no race is to show."""
+    monkeypatch.setattr(compiled_step, "REPETITIONS", 1)
+
+
 @pytest.fixture
 def patient(monkeypatch: Patch) -> None:
     """As many repetitions as a race needs to show on a machine whose cores are taken."""

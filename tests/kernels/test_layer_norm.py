@@ -96,11 +96,13 @@ def test_backward_is_the_truth_but_for_rounding(width: int, has_bias: bool) -> N
         assert_within(dbias, dbias_start + terms[2], gamma(N) * size)
 
 
-def test_a_row_of_one_number_has_no_gradient_not_even_of_rounding() -> None:
-    # dxhat and its mean are the same product, so they must be rounded alike to cancel.
-    dx, (dy, x) = np.zeros((64, 1), np.float32), normal(2, 64, 1)
-    mean, rstd = x[:, 0].copy(), np.full(64, 300, np.float32)
-    layer_norm.backward_rows(dy, x, normal(1), mean, rstd, dx, normal(1), normal(1))
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_gradient_that_is_the_same_along_a_row_cancels_to_the_last_bit(width: int) -> None:
+    # dxhat and its mean only cancel if the products of both are rounded alike.
+    dx, mean, rstd = np.zeros((64, width), np.float32), normal(64), np.full(64, 300, np.float32)
+    x, dy = (np.repeat(each[:, None], width, axis=1) for each in (mean, normal(64)))
+    weight, dweight, dbias = np.full(width, 0.7, np.float32), normal(width), normal(width)
+    layer_norm.backward_rows(dy, x, weight, mean, rstd, dx, dweight, dbias)
     assert not dx.any()
 
 

@@ -21,7 +21,7 @@ from tinygpt_np.model import GPT
 
 DIRECTIONS = 2
 # So often is a step repeated on two threads; a race shows in some of the repetitions only.
-REPETITIONS = 20
+REPETITIONS = 40
 # Two dropout masks drawn independently never agree in so many values; shorter ones may.
 COMPARED = 64
 
