@@ -156,7 +156,7 @@ def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
     monkeypatch.setattr(texts, "available_memory", lambda: 8e9)
     monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
     with pytest.raises(
-        DataError, match=r"large\.txt has 10\.0 GB; .* about 170 GB .* 8\.0 GB"
+        DataError, match=r"large\.txt has 10\.0 GB; .* about 170\.0 GB .* 8\.0 GB are available"
     ) as e:
         data.load(str(path))
     assert "tinygpt prepare" in str(e.value)
@@ -167,8 +167,11 @@ def test_a_text_that_fits_into_memory_is_read(
 ) -> None:
     monkeypatch.setattr(texts, "available_memory", lambda: 4 * texts.MEMORY_PER_BYTE)
     assert data.load(text_file(tmp_path, b"text")).text == "text"
-    with pytest.raises(DataError, match="tinygpt prepare"):
-        data.load(text_file(tmp_path, b"texts"))
+    text = b"to be " * 10**5
+    with pytest.raises(
+        DataError, match=r"has 0\.6 MB; .* 10\.2 MB of memory, and 0\.0 MB are avail"
+    ):
+        data.load(text_file(tmp_path, text))
 
 
 def test_the_memory_that_a_text_takes_is_not_underestimated() -> None:

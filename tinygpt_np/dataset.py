@@ -1,11 +1,12 @@
 """What a GPT is trained on: the tokens of two splits, and the tokenizer that they come from.
 
-A text is split first and encoded then, each part by itself, as nanoGPT does; so the splits are of
-the same text whatever the tokenizer, and a loss in bits per character can be compared.
+A text is split before it is encoded, as in nanoGPT, so the splits are the same text for every
+tokenizer, and losses in bits per character can be compared.
 
-A folder of tokens is nanoGPT's: train.bin and val.bin, each token an unsigned integer of 16 bits,
-the lower byte first. They are mapped into memory, not read: a corpus may be larger than it.
-`tinygpt prepare` adds meta.json and the tokenizer's files; nanoGPT's own folders do not have them.
+A folder of tokens has nanoGPT's format: train.bin and val.bin, each token an unsigned integer of 16
+bits, the lower byte first. All of them are checked once, piece by piece; then the files are mapped
+into memory, which may be smaller than they are. `tinygpt prepare` adds meta.json and the
+tokenizer's files, which nanoGPT's own folders do not have.
 """
 
 import hashlib

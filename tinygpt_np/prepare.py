@@ -1,9 +1,9 @@
 """Texts to files of tokens, as nanoGPT keeps them: train.bin and val.bin, see dataset.py.
 
-The texts are read twice: to count their characters, and to encode them. Both times a piece after
-the other, so that memory does not grow with them. Pieces end before white space that follows
-something else, where no token of GPT-2 or of our SentencePiece models crosses over: the tokens are
-those of the whole text.
+The texts are read twice, to count their characters and to encode them, in pieces, so that memory
+does not grow with them. Pieces end before white space that follows something else; no token of
+GPT-2 or of our SentencePiece models extends over such a place, so the tokens are those of the
+whole text.
 """
 
 import io

@@ -41,8 +41,8 @@ def read_text(path: Path, keep_mark: bool = False) -> str:
     size, has = file_size(path), available_memory()
     if size * MEMORY_PER_BYTE > has:
         raise DataError(
-            f"{path} has {size / 1e9:,.1f} GB; training on it as a text would take about "
-            f"{size * MEMORY_PER_BYTE / 1e9:,.0f} GB of memory, and there are {has / 1e9:,.1f} GB: "
+            f"{path} has {in_words(size)}; training on it as a text would take about "
+            f"{in_words(size * MEMORY_PER_BYTE)} of memory, and {in_words(has)} are available: "
             "turn it into a folder of tokens with tinygpt prepare, which reads a text in small "
             "pieces, and train on that folder"
         )
@@ -115,6 +115,11 @@ def file_size(path: Path) -> int:
             "file: save the text first, for example with  cat > text.txt"
         )
     return found.st_size
+
+
+def in_words(size: float) -> str:
+    """Return a number of bytes in words."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def not_utf8(

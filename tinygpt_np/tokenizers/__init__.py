@@ -1,6 +1,6 @@
 """Text to integers and back, in three ways: characters, GPT-2's byte pairs, SentencePiece's pieces.
 
-In a model's folder lie the files of its tokenizer:
+A model's folder has the files of its tokenizer:
 
     char           tokenizer.json, {"type": "char", "vocabulary": […]}
     gpt2           vocab.json and merges.txt, as Hugging Face has them; or encoder.json and
