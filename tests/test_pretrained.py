@@ -84,7 +84,7 @@ def test_dropout_is_written_and_not_taken_over(tmp_path: Path) -> None:
 def test_the_files_of_a_tokenizer_go_along(tmp_path: Path) -> None:
     tokenizer = CharTokenizer("abcdefghijk")
     generic().save_pretrained(tmp_path / "gpt", tokenizer)
-    for name, content in tokenizer.files().items():
+    for name, content in tokenizer.files_for_transformers().items():
         assert (tmp_path / "gpt" / name).read_bytes() == content
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np import backend as backends
-from tinygpt_np import checkpoint, pretrained
+from tinygpt_np import checkpoint, pretrained, tokenizers
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.decode import Decoder
 from tinygpt_np.language_model import LanguageModel, Saved, Tensors, float_dtype
@@ -213,7 +213,7 @@ class GPT(LanguageModel):
 
         tokenizer: its files go along.
         """
-        beside = tokenizer.files() if tokenizer else {}
+        beside = tokenizers.exported(tokenizer) if tokenizer else {}
         pretrained.save(Path(path), self.config, self.params, beside)
 
     def cropped(self, block_size: int) -> "GPT":

@@ -1,12 +1,14 @@
 """Characters to integers and back."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygpt_np import GPT, GPTConfig, tokenizers
 from tinygpt_np.tokenizers.char import CharTokenizer, UnknownCharacterError
 
 steady = settings(deadline=None, derandomize=True)
@@ -124,3 +126,52 @@ def test_what_known_leaves_can_be_encoded(vocabulary: str, text: str) -> None:
 def test_a_vocabulary_must_be_distinct_single_characters(vocabulary: list[str]) -> None:
     with pytest.raises(ValueError, match="distinct single characters"):
         CharTokenizer(vocabulary)
+
+
+ODD = 'To be, or\n\tnot – é🙂\u0301\u200d Ġ$#\r\\"\u2028'
+
+
+def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: Path) -> None:
+    tokenizer = CharTokenizer.from_text(ODD)
+    for name, content in tokenizer.files_for_transformers().items():
+        (tmp_path / name).write_bytes(content)
+    for found in (tokenizers.load(tmp_path), tokenizers.at(tmp_path / "tokenizer.json")):
+        assert isinstance(found, CharTokenizer)
+        assert found.vocabulary == tokenizer.vocabulary
+
+
+def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs the extra bench")
+    tokenizer = CharTokenizer.from_text(ODD)
+    config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=4, n_layer=1, n_head=1, n_embd=2)
+    GPT(config).save_pretrained(tmp_path / "gpt", tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "gpt")
+    for text in (ODD, ODD[::-1], "  \n\n be", ""):
+        ids = tokenizer.encode(text).tolist()
+        assert theirs(text)["input_ids"] == ids
+        assert theirs.decode(ids) == text
+    assert len(theirs) == tokenizer.vocab_size
+    with pytest.raises(Exception, match=r"Missing \[UNK\] token"):
+        theirs("Ω")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": None},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "bc": 1}}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 2}}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": None}}},
+        {"model": {"type": "WordLevel", "vocab": ["a"]}},
+        {"model": {"type": "WordLevel"}},
+    ],
+)
+def test_words_that_are_no_single_characters_are_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    files = CharTokenizer("ab").files_for_transformers()
+    description = json.loads(files["tokenizer.json"]) | change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    with pytest.raises(tokenizers.TokenizerError, match=r"tokenizer\.json holds no vocabulary"):
+        tokenizers.load(tmp_path)

@@ -2,7 +2,8 @@
 
 A model's folder has the files of its tokenizer:
 
-    char           tokenizer.json, {"type": "char", "vocabulary": […]}
+    char           tokenizer.json, {"type": "char", "vocabulary": […]}; or, for transformers, a
+                   tokenizer.json of Hugging Face's whose words are single characters
     gpt2           vocab.json and merges.txt, as Hugging Face has them; or encoder.json and
                    vocab.bpe, as OpenAI published them; or Hugging Face's own tokenizer.json;
                    tokens added to these are in tokenizer_config.json or added_tokens.json
@@ -21,13 +22,17 @@ from tinygpt_np.tokenizers.byte_level import (
     TokenizerError,
     read_json,
 )
-from tinygpt_np.tokenizers.char import CharTokenizer, UnknownCharacterError
+from tinygpt_np.tokenizers.char import (
+    CharTokenizer,
+    UnknownCharacterError,
+    is_for_transformers,
+)
 from tinygpt_np.tokenizers.gpt2 import GPT2Tokenizer
 from tinygpt_np.tokenizers.sentencepiece import SentencePieceTokenizer
 
 __all__ = [
     "CharTokenizer", "GPT2Tokenizer", "MissingPackageError", "SentencePieceTokenizer", "Tokenizer",
-    "TokenizerError", "UnknownCharacterError", "at", "lies_in", "load", "make",
+    "TokenizerError", "UnknownCharacterError", "at", "exported", "lies_in", "load", "make",
 ]  # fmt: skip
 
 # What a description of our own, or Hugging Face's, is called; and a model of SentencePiece's.
@@ -127,7 +132,15 @@ def at(path: Path) -> Tokenizer:
     """The tokenizer in a folder, of a .model, or of one of GPT-2's files."""
     if path.is_dir():
         return load(path)
+    if path.name == DESCRIPTION and is_of_characters(description := read_description(path)):
+        return of_characters(path, description)
     return sentencepiece_at(path) if path.suffix == ".model" else gpt2_at(path)
+
+
+def exported(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Return the files of a tokenizer for a folder that transformers loads."""
+    is_char = isinstance(tokenizer, CharTokenizer)
+    return tokenizer.files_for_transformers() if is_char else tokenizer.files()
 
 
 def lies_in(folder: Path) -> bool:
@@ -159,12 +172,13 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def is_of_characters(description: dict[str, Any]) -> bool:
-    return description.get("type") == "char" or "vocabulary" in description
+    ours = description.get("type") == "char" or "vocabulary" in description
+    return ours or is_for_transformers(description)
 
 
 def of_characters(path: Path, description: dict[str, Any]) -> CharTokenizer:
     try:
-        return CharTokenizer(description["vocabulary"])
+        return CharTokenizer.from_description(description)
     except (KeyError, TypeError, ValueError) as error:
         raise TokenizerError(f"{path} holds no vocabulary: {error}") from None
 

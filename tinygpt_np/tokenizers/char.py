@@ -3,10 +3,18 @@
 import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 
-FILE = "tokenizer.json"
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+# How a text is cut into characters, in the words of Hugging Face's tokenizers.
+SINGLE_CHARACTERS = {
+    "type": "Split",
+    "pattern": {"Regex": "[\\s\\S]"},
+    "behavior": "Isolated",
+    "invert": False,
+}
 
 
 class UnknownCharacterError(ValueError):
@@ -67,6 +75,46 @@ class CharTokenizer:
         content = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         return {FILE: content.encode()}
 
+    def files_for_transformers(self) -> dict[str, bytes]:
+        """Return tokenizer.json and tokenizer_config.json for AutoTokenizer of transformers.
+
+        Each character is a word, and a character that the vocabulary lacks is an error there too.
+        """
+        description: dict[str, Any] = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [],
+            "normalizer": None,
+            "pre_tokenizer": SINGLE_CHARACTERS,
+            "post_processor": None,
+            "decoder": {"type": "Fuse"},
+            "model": {"type": "WordLevel", "vocab": self._ids, "unk_token": "<unk>"},
+        }
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+        }
+        contents = {FILE: description, CONFIG: config}
+        return {
+            name: (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+            for name, content in contents.items()
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "CharTokenizer":
+        """Return the tokenizer of a tokenizer.json in either form. Raise ValueError for others."""
+        if not is_for_transformers(description):
+            return cls(description["vocabulary"])
+        ids: Any = description["model"]["vocab"]
+        if description.get("pre_tokenizer") != SINGLE_CHARACTERS or not isinstance(ids, dict):
+            raise ValueError("its words are not single characters")
+        numbers = cast(dict[str, Any], ids)
+        tokenizer = cls(sorted(numbers, key=numbers.__getitem__))
+        if [*map(numbers.get, tokenizer.vocabulary)] != [*range(len(numbers))]:
+            raise ValueError("its characters are not numbered from 0 on")
+        return tokenizer
+
     def known(self, text: str) -> str:
         """The text without the characters that the vocabulary lacks."""
         return "".join(char for char in text if char in self._ids)
@@ -96,3 +144,9 @@ class CharTokenizer:
 def base_letter(char: str) -> str:
     """The letter without case or accents: É -> e."""
     return unicodedata.normalize("NFKD", char)[0].casefold()
+
+
+def is_for_transformers(description: dict[str, Any]) -> bool:
+    """Return whether a tokenizer.json is of words, as files_for_transformers writes it."""
+    model: Any = description.get("model")
+    return isinstance(model, dict) and cast(dict[str, Any], model).get("type") == "WordLevel"
