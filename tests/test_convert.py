@@ -243,6 +243,18 @@ def test_another_text_than_the_models_is_refused(tmp_path: Path) -> None:
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
 
 
+@pytest.mark.parametrize("characters", [VOCABULARY, VOCABULARY + 1])
+def test_a_byte_order_mark_is_a_character_if_the_model_has_one_more(
+    tmp_path: Path, characters: int
+) -> None:
+    torch.save(nanogpt(generic(replace(CONFIG, vocab_size=characters))), tmp_path / "ckpt.pt")
+    (tmp_path / "text.txt").write_text("\ufeff" + TEXT, encoding="utf-8")
+    _, tokenizer = convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
+    assert isinstance(tokenizer, CharTokenizer)
+    assert tokenizer.vocab_size == characters
+    assert ("\ufeff" in tokenizer.vocabulary) == (characters > VOCABULARY)
+
+
 def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
     with pytest.raises(ValueError, match=r"a model without a tokenizer; .*/run has its own"):
         convert(str(run), tmp_path / "out", "shakespeare")

@@ -17,6 +17,7 @@ from tinygpt_np import checkpoint, data, files, pretrained, runs, tokenizers
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.model import GPT, each_param
+from tinygpt_np.texts import BYTE_ORDER_MARK
 from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
 
 # What training on several devices and torch.compile put before each name, in any order.
@@ -215,12 +216,16 @@ def config_of(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -> 
 
 
 def characters(text: str, vocab_size: int) -> CharTokenizer:
-    """Return nanoGPT's characters: those of the text, sorted; it keeps them in a pickle."""
-    corpus = data.load(text)
-    found = CharTokenizer.from_text(corpus.text)
-    if found.vocab_size != vocab_size:
-        raise CheckpointError(
-            f"{corpus.name} has {found.vocab_size} characters, but the model was trained on "
-            f"{vocab_size}: it is another text"
-        )
-    return found
+    """Return nanoGPT's characters: those of the text, sorted; it keeps them in a pickle.
+
+    A byte order mark is one of them, if the file was prepared by nanoGPT.
+    """
+    corpus = data.load(text, keep_mark=True)
+    plain = CharTokenizer.from_text(corpus.text.removeprefix(BYTE_ORDER_MARK))
+    for found in (plain, CharTokenizer.from_text(corpus.text)):
+        if found.vocab_size == vocab_size:
+            return found
+    raise CheckpointError(
+        f"{corpus.name} has {plain.vocab_size} characters, but the model was trained on "
+        f"{vocab_size}: it is another text"
+    )

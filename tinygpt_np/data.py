@@ -34,8 +34,11 @@ class Corpus:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def load(source: str) -> Corpus:
-    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path."""
+def load(source: str, keep_mark: bool = False) -> Corpus:
+    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path.
+
+    keep_mark: whether a byte order mark at the start of a file is a character of the text.
+    """
     if source == "shakespeare":
         return Corpus(source, read_text(embedded_file()))
     if source == "tinyshakespeare":
@@ -46,7 +49,7 @@ def load(source: str) -> Corpus:
             f"there is no file {path}; expected shakespeare, tinyshakespeare, or the path of a "
             "UTF-8 text"
         )
-    return Corpus(str(path.resolve()), read_text(path))
+    return Corpus(str(path.resolve()), read_text(path, keep_mark))
 
 
 def embedded_file() -> Path:

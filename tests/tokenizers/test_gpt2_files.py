@@ -137,7 +137,7 @@ def test_a_merge_that_is_never_applied_is_refused(pair: tuple[str, str], parts: 
 
 
 def test_whatever_merges_are_accepted_are_applied_as_hugging_face_applies_them() -> None:
-    library: Any = pytest.importorskip("tokenizers")
+    library: Any = needs("tokenizers")
     random, accepted = Random(0), 0
     for _ in range(60):
         tokens, pairs = list("abc"), list[tuple[str, str]]()
