@@ -82,6 +82,23 @@ def test_a_zero_gradient_moves_nothing() -> None:
         np.testing.assert_array_equal(params[name], before)
 
 
+def test_both_means_decay_where_the_gradient_is_zero() -> None:
+    params = tensors(0)
+    optimizer = AdamW(params, BETA1, BETA2, 0.0)
+    optimizer.update(params, tensors(1), 0.01)
+    first = {name: mean.copy() for name, mean in optimizer.first.items()}
+    second = {name: mean.copy() for name, mean in optimizer.second.items()}
+    grads = tensors(2)
+    for grad in grads.values():
+        grad.reshape(-1)[::2] = 0  # As in the rows of tokens that a batch does not have.
+    optimizer.update(params, grads, 0.01)
+    for name, grad in grads.items():
+        zero = grad == 0
+        np.testing.assert_allclose(optimizer.first[name][zero], BETA1 * first[name][zero], 1e-12)
+        np.testing.assert_allclose(optimizer.second[name][zero], BETA2 * second[name][zero], 1e-12)
+        assert (second[name][zero] > 0).all()
+
+
 def test_parameters_are_changed_in_place() -> None:
     params = tensors(0)
     before = dict(params)

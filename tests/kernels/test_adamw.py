@@ -62,6 +62,17 @@ def test_an_update_is_the_truth_but_for_rounding(
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 16, 33, 1000, 100_003])
+def test_both_means_decay_where_the_gradient_is_zero(size: int) -> None:
+    param, grad, first, second = normal(size), normal(size), normal(size), normal(size) ** 2
+    grad[::2] = 0  # As in the rows of tokens that a batch does not have.
+    before = first.copy(), second.copy()
+    adamw.update(param, grad, first, second, 1.0, RATE, DECAY, BETA1, BETA2, 0.5, 0.5)
+    np.testing.assert_allclose(first[::2], BETA1 * before[0][::2], rtol=1e-6)
+    np.testing.assert_allclose(second[::2], BETA2 * before[1][::2], rtol=1e-6)
+    assert (second[::2] != before[1][::2]).all()
+
+
+@sizes
 def test_the_sum_of_squares_is_that_of_float64(size: int) -> None:
     grad = normal(size)
     truth = math.fsum(float(g) ** 2 for g in grad)
