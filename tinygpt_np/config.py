@@ -26,7 +26,7 @@ class Architecture:
     n_embd: int = 128
     """Width: the number of channels of each token (C)."""
     dropout: float = 0.0
-    """Share of values dropped while training, in [0, 1)."""
+    """Share of values dropped during training, in [0, 1)."""
     bias: bool = False
     """Biases in the linear layers and layer norms."""
     gelu: Literal["tanh", "exact"] = "tanh"
@@ -64,7 +64,7 @@ class TrainConfig(Architecture):
     """shakespeare (embedded), tinyshakespeare (downloaded once), the path of a UTF-8 text, or a
     folder with train.bin and val.bin, as tinygpt prepare and nanoGPT write them."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
-    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: str = ""
     """The files of that tokenizer: a folder with vocab.bpe and encoder.json (or vocab.json and
     merges.txt), or a .model. Without it, gpt2 is taken from tiktoken's cache, and SentencePiece is
@@ -72,23 +72,23 @@ class TrainConfig(Architecture):
     vocab_size: int = PIECES
     """Number of pieces that SentencePiece learns from the text."""
     init_from: str = "scratch"
-    """scratch, or a model to go on from: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder of a
+    """scratch, or a model to continue from: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder of a
     GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
     cuts its positions."""
     seed: int = 1337
-    """The one seed from which initialisation, batches and dropout each get a generator."""
+    """Seed of the random generators of initialisation, batches and dropout."""
     backend: Literal["numba", "numpy"] = "numba"
     """Which implementation runs: compiled by Numba, or NumPy alone."""
     threads: int = 0
-    """Threads of the Numba backend; 0 takes one for each core. The result is the same on any."""
+    """Threads of the Numba backend; 0 takes one per core. The result is the same."""
     matmul: Literal["numba", "blas"] = "numba"
-    """Whose matrix products the Numba backend uses: its own, or those of NumPy's BLAS."""
+    """Matrix products of the Numba backend: its own, or those of NumPy's BLAS."""
     dtype: Literal["float32", "float64"] = "float32"
-    """What is computed in; float64 in NumPy only."""
+    """Floating-point type; float64 needs --backend numpy."""
     batch_size: int = 12
-    """Chunks a batch (B)."""
+    """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
-    """Batches a step, of whose gradients it takes the mean; they need no more memory than one."""
+    """Batches per step, whose gradients are averaged; they need no more memory than one."""
     max_iters: int = 2000
     """Training steps."""
     learning_rate: float = 1e-3
@@ -100,13 +100,13 @@ class TrainConfig(Architecture):
     lr_decay_iters: int = 2000
     """Step at which the cosine decay ends; on the command line, --max-iters alone sets it too."""
     weight_decay: float = 0.1
-    """AdamW's decay, on matrices only."""
+    """AdamW's weight decay, of matrices only."""
     beta1: float = 0.9
-    """AdamW's memory of the gradient."""
+    """AdamW's decay rate for the mean of the gradient."""
     beta2: float = 0.99
-    """AdamW's memory of the squared gradient."""
+    """AdamW's decay rate for the mean of the squared gradient."""
     grad_clip: float = 1.0
-    """Largest global norm of the gradients; 0 clips nothing."""
+    """Largest global norm of the gradients; 0 turns clipping off."""
     eval_interval: int = 250
     """Steps between evaluations on the whole validation split, and between checkpoints."""
     keep_best: bool = True

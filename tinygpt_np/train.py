@@ -324,7 +324,7 @@ def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: Stat
         was, asked = getattr(state.config, field.name), getattr(config, field.name)
         if field.name not in MAY_CHANGE and was != asked:
             raise CheckpointError(
-                f"{run} was trained with {field.name} = {was}, and keeps it; "
+                f"{run} was trained with {field.name} = {was}, which cannot be changed; "
                 f"to train with {asked}, start a new run"
             )
 

@@ -74,11 +74,11 @@ def test_a_tokenizer_may_lie_elsewhere(
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["convert"], "convert takes two: SOURCE, and OUT"),
+        (["convert"], "convert takes two arguments: SOURCE, and OUT"),
         (["convert", "nothing", "out"], "there is no model nothing"),
         (["convert", "text.txt", "out"], "text.txt is no checkpoint of PyTorch's"),
         (["sample", "--model", "nowhere"], "there is no model nowhere"),
-        (["sample", "a", "--model", "b"], "a run, a, and --model b: give one of them"),
+        (["sample", "a", "--model", "b"], "leave out the run a, or leave out --model b"),
         (["sample", "--model", "plain"], "plain has a model of 18 tokens, but no tokenizer"),
     ],
 )

@@ -78,7 +78,7 @@ def test_what_is_compiled_is_told_where_the_output_is_no_terminal(
     found: list[Found], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["doctor"])
-    assert "compiling softmax.forward_rows; this is done once only" in capsys.readouterr().out
+    assert "compiling softmax.forward_rows; this happens only once" in capsys.readouterr().out
 
 
 def test_without_a_compiled_backend_it_says_that_nothing_was_tested(

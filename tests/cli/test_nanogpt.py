@@ -73,8 +73,8 @@ def test_what_is_said_otherwise_there_is_put_into_our_words(
 @pytest.mark.parametrize(
     ("flag", "expected"),
     [
-        ("--device=cuda", "--device=cuda: there is no device here but the cpu"),
-        ("--init_from=resume", "--init_from=resume is --resume RUN here"),
+        ("--device=cuda", "--device=cuda: only --device=cpu is supported"),
+        ("--init_from=resume", "--init_from=resume: use --resume RUN instead"),
     ],
 )
 def test_what_cannot_be_had_here_is_said(
@@ -135,7 +135,7 @@ def test_its_sample_command_runs_as_it_stands(
 
 def test_its_sample_script_has_no_device_but_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     message = error_of(capsys, "sample", "--device=cuda:0")
-    assert "--device=cuda:0: there is no device here but the cpu" in message
+    assert "--device=cuda:0: only --device=cpu is supported" in message
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_regular_file_as_standard_input_is_read(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        ([], "--out must name the folder to be made"),
+        ([], "--out must name the folder to create"),
         (["--out", "."], ". exists already, and nothing is overwritten"),
         (["--out", "x", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
     ],

@@ -101,7 +101,7 @@ def test_a_tokenizer_that_changes_the_text_is_found_out(
         )
     flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "theirs.model")
     out = said(capsys, "tokenize", "to [ｅnd]", *flags)
-    assert "this tokenizer changes texts; back comes 'to [end]'" in out
+    assert "this tokenizer changes the text; decoding gives 'to [end]'" in out
     assert "changes" not in said(capsys, "tokenize", "to [end]", *flags)
 
 
@@ -131,7 +131,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "give a text, or --train sentencepiece"),
         (["hii", "--out", "x.model"], "--out is where --train writes"),
-        ([*LEARN[1:]], "--out must name the file to be written"),
+        ([*LEARN[1:]], "--out must name the file to write"),
         (["hii", *LEARN[1:], "--out", "x.model"], "leave out the text"),
         (["caf€"], "character '€' (U+20AC) at position 3"),
         (["hii", "--tokenizer-path", "x.model"], "need no files, but x.model was given"),

@@ -23,7 +23,7 @@ def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixtu
     for expected in (
         r"text\.txt: 1,720 characters, 18 distinct",
         r"parameters, 1 layers, 2 heads, 8 channels, block 8; about \d+ MB",
-        r"20 steps of 16 tokens: 0\.2 passes",
+        r"20 steps of 16 tokens: 0\.2 passes over",
         r"about ln 18 = 2\.89",
         r"step 10 .*loss \d\.\d+  val \d\.\d+  [\d,]+ tokens/s  0:00:\d\d left",
         r"validation  \d\.\d{4} nats per character, \d\.\d{4} bits per character, over the whole",
@@ -103,6 +103,14 @@ def test_resuming_needs_no_other_flag_and_says_how_many_steps_are_left(
     assert metrics.read(folder / "runs" / "cpu")[-1].step == 25
 
 
+def test_little_of_a_text_is_not_said_to_be_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "text.txt").write_text(TEXT * 2, encoding="utf-8")
+    train_tiny("--max-iters", "2")
+    assert "2 steps of 16 tokens: less than 0.1 passes over the text" in capsys.readouterr().out
+
+
 def test_a_run_that_lacks_only_its_last_evaluation_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +182,10 @@ def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[s
     train_tiny()
     capsys.readouterr()
     message = error_of(capsys, "train", "--resume", "cpu", "--n-layer", "3")
-    assert "trained with n_layer = 1, and keeps it; to train with 3, start a new run" in message
+    assert (
+        "trained with n_layer = 1, which cannot be changed; to train with 3, start a new run"
+        in message
+    )
 
 
 def test_resuming_a_finished_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,9 +229,9 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
         (["--resume", "nothing"], "there is no run nothing"),
         (
             ["--data", "text.txt", "--name", "../outside"],
-            "the name of a folder to be made in runs/",
+            "the name of a new folder in runs/",
         ),
-        (["--data", "text.txt", "--name", ""], "the name of a folder to be made in runs/"),
+        (["--data", "text.txt", "--name", ""], "the name of a new folder in runs/"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(

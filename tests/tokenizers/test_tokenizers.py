@@ -187,7 +187,7 @@ def test_a_folder_of_another_kind_is_refused(
         ("gpt2", "nowhere", "is no tokenizer of GPT-2's"),
         ("gpt2", "vocab.json", "there is no file"),
         ("gpt2", "tokenizer.json", "there is no file"),
-        ("sentencepiece", "", "no tokenizer lies in"),
+        ("sentencepiece", "", "there is no tokenizer in"),
         ("sentencepiece", "x.model", "there is no file"),
     ],
 )
@@ -287,7 +287,7 @@ def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
     put(tmp_path, EVERY["gpt2"])
     (tmp_path / name).unlink()
     assert not tokenizers.lies_in(tmp_path)
-    with pytest.raises(TokenizerError, match=r"no tokenizer lies in .*vocab\.json with merges"):
+    with pytest.raises(TokenizerError, match=r"there is no tokenizer in .*vocab\.json with merges"):
         tokenizers.load(tmp_path)
 
 
@@ -323,7 +323,7 @@ def test_a_tokenizer_is_found_by_its_folder_or_by_a_file(tmp_path: Path, kind: s
 
 
 def test_a_place_where_nothing_lies_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="no tokenizer lies in"):
+    with pytest.raises(TokenizerError, match="there is no tokenizer in"):
         tokenizers.at(tmp_path)
     for name in ("nothing", "nothing.model"):
         with pytest.raises(TokenizerError, match=name):

@@ -19,7 +19,7 @@ class Convert:
     source: Annotated[str, Argument("SOURCE", positional=True)] = ""
     """A ckpt.pt (read by PyTorch, which must be installed), a run, or a saved model."""
     out: Annotated[str, Argument("OUT", positional=True)] = ""
-    """The folder to be made; it must not exist."""
+    """The folder to create; it must not exist."""
     text: Annotated[str | None, Argument("FILE")] = None
     """For a model of characters without a tokenizer, as in every ckpt.pt: the text that it was
     trained on, for the vocabulary."""
@@ -29,7 +29,7 @@ class Convert:
 
 def run_convert(job: Convert, console: Console) -> None:
     if not job.source or not job.out:
-        raise ValueError("convert takes two: SOURCE, and OUT, the folder to be made")
+        raise ValueError("convert takes two arguments: SOURCE, and OUT, the folder to create")
     model, _ = convert.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
     config = model.config
     params = sum(param.size for param in model.params.values())
@@ -45,4 +45,4 @@ def run_convert(job: Convert, console: Console) -> None:
             ("written", f"{job.out}/ with {files}"),
         ],
     )
-    console.print(f"it writes with  tinygpt sample --model {escape(job.out)}", soft_wrap=True)
+    console.print(f"sample from it:  tinygpt sample --model {escape(job.out)}", soft_wrap=True)

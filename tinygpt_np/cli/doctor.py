@@ -24,7 +24,7 @@ def run_doctor(job: Doctor, console: Console) -> None:
     numba_settings.check_values()
     try:
         # Brings Numba, which starts slowly, and kernels that are compiled when they are imported.
-        with console.status("starting; what has to be compiled for it is compiled once only"):
+        with console.status("starting; kernels are compiled only once"):
             from tinygpt_np import doctor
     except ImportError as error:
         raise RuntimeError(f"the compiler of the kernels cannot be imported: {error}") from None
@@ -34,14 +34,16 @@ def run_doctor(job: Doctor, console: Console) -> None:
         console.print(f"\n{setting} turns Numba's compiler off; no compiled kernel can be tested")
         names = []
     elif not names:
-        console.print("\nno compiled backend: there is nothing but NumPy, and nothing to test")
+        console.print(
+            "\nno compiled backend: only NumPy is available, and there is nothing to test"
+        )
     right = True
     for name in names:
         console.print(f"\nself-test of {name} in float32, against NumPy in float64")
         with console.status("testing") as status:
 
             def announce(kernel: str, status: Status = status) -> None:
-                text = f"compiling {kernel}; this is done once only"
+                text = f"compiling {kernel}; this happens only once"
                 status.update(text) if console.is_terminal else console.print(text)
 
             found = doctor.self_test(name, announce)
@@ -64,4 +66,4 @@ def show(found: "list[Found]", bound: float, console: Console) -> None:
             console.print(f"{each.operation}: {each.problem}", markup=False, soft_wrap=True)
     wrong = sum(not each.ok for each in found)
     verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
-    console.print(f"{len(found)} operations, {verdict}; up to {bound:.0e} is rounding")
+    console.print(f"{len(found)} operations, {verdict}; errors up to {bound:.0e} are rounding")

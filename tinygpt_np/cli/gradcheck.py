@@ -15,7 +15,7 @@ from tinygpt_np.gradcheck.measure import Method
 
 @dataclass(frozen=True, kw_only=True)
 class Gradcheck:
-    """Hold every gradient written by hand against a numerical one; exit with 1 if one is wrong."""
+    """Check every hand-written gradient against a numerical one; exit with 1 if one is wrong."""
 
     names: Annotated[tuple[str, ...], Argument("NAME", positional=True)] = ()
     """An operation (softmax, ...), block, bigram, gpt or step, in full; by default all."""
@@ -37,7 +37,7 @@ class Gradcheck:
 def run_gradcheck(job: Gradcheck, console: Console) -> None:
     if job.mutants:
         if job.method != "complex":
-            raise ValueError("--mutants tries every oracle, so --method has no say in it")
+            raise ValueError("--mutants tries every oracle; leave out --method")
         right = run_mutants(job.names, job.seed, job.json, job.html, console)
     elif job.html is not None:
         raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")

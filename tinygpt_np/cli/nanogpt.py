@@ -81,7 +81,7 @@ def translate_train(argv: list[str], defaults: TrainConfig) -> tuple[list[str], 
                 rate = value_of(argv, "learning_rate") or str(defaults.learning_rate)
                 found += ["--min-lr", rate, "--warmup-iters", "0"]
         elif (name, value) == ("init_from", "resume"):
-            raise ValueError(f"{argument} is --resume RUN here, with RUN a folder in runs/")
+            raise ValueError(f"{argument}: use --resume RUN instead, with RUN a folder in runs/")
         else:
             found.append(argument)
     return found, notes
@@ -123,7 +123,7 @@ def translate_sample(argv: list[str]) -> tuple[list[str], list[str]]:
 def check_device(argument: str, value: str) -> None:
     """Raise ValueError for any device but the CPU."""
     if value != "cpu":
-        raise ValueError(f"{argument}: there is no device here but the cpu")
+        raise ValueError(f"{argument}: only --device=cpu is supported")
 
 
 def joined(argv: list[str], names: Container[str]) -> list[str]:

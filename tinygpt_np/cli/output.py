@@ -21,7 +21,7 @@ def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def write(stream: Iterable[str]) -> None:
-    """Writes text as it comes, as it is: no markup, no wrapping."""
+    """Write text as it comes, without markup or wrapping."""
     for text in stream:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -30,7 +30,7 @@ def write(stream: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def announced(backend: str, console: Console) -> Generator[None]:
-    """Shows which kernels are compiled inside: where they are not on disk yet, it takes a while."""
+    """Show which kernels are compiled inside; those that are not on disk yet take a while."""
     if backend != "numba":
         yield
         return
@@ -42,9 +42,9 @@ def announced(backend: str, console: Console) -> Generator[None]:
 
         def announce(kernel: str) -> None:
             compiled.append(kernel)
-            status.update(f"compiling {kernel} ({len(compiled)}); this is done once only")
+            status.update(f"compiling {kernel} ({len(compiled)}); this happens only once")
             if not console.is_terminal and len(compiled) == 1:
-                console.print("compiling the kernels; this is done once only, and takes a while")
+                console.print("compiling the kernels; this happens only once and takes a while")
 
         with compiling.watch(announce):
             yield

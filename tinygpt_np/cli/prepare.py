@@ -18,12 +18,12 @@ from tinygpt_np.config import PIECES, require
 class Prepare:
     """Turn texts of any size into train.bin and val.bin, which training maps into memory."""
 
-    data: Annotated[tuple[str, ...], Argument("FILE…")] = ("shakespeare",)
-    """UTF-8 texts, taken as one in this order; or shakespeare, tinyshakespeare."""
+    data: Annotated[tuple[str, ...], Argument("FILE")] = ("shakespeare",)
+    """UTF-8 text files, joined in this order, or shakespeare, tinyshakespeare."""
     out: Annotated[str, Argument("DIR")] = ""
-    """The folder to be made; it must not exist. tinygpt train --data DIR trains on it."""
+    """The folder to create; it must not exist. tinygpt train --data DIR trains on it."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "gpt2"
-    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     vocab_size: int = PIECES
@@ -38,7 +38,7 @@ class Prepare:
 
 def run_prepare(job: Prepare, console: Console) -> None:
     if not job.out:
-        raise ValueError("--out must name the folder to be made, for example --out data/my-corpus")
+        raise ValueError("--out must name the folder to create, for example --out data/my-corpus")
     out = Path(job.out)
     bar = Progress(
         TextColumn("encoding"),
@@ -68,4 +68,4 @@ def run_prepare(job: Prepare, console: Console) -> None:
             ("tokenizer", f"{meta['tokenizer']}, a vocabulary of {meta['vocab_size']:,}"),
         ],
     )
-    console.print(f"train on it with  tinygpt train --data {escape(job.out)}", soft_wrap=True)
+    console.print(f"train on it:  tinygpt train --data {escape(job.out)}", soft_wrap=True)

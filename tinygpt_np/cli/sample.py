@@ -94,7 +94,7 @@ def check(job: Sample) -> None:
     if job.greedy and job.temperature not in (0, 1):
         raise ValueError("--greedy always takes the likeliest token; leave out --temperature")
     if job.run is not None and job.model is not None:
-        raise ValueError(f"a run, {job.run}, and --model {job.model}: give one of them")
+        raise ValueError(f"leave out the run {job.run}, or leave out --model {job.model}")
     if job.prompt and job.prompt_file is not None:
         raise ValueError("--prompt and --prompt-file both give a prompt; leave out one of them")
     if job.endless and job.num_samples > 1:

@@ -21,12 +21,12 @@ VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize:
-    """Show a text as the tokens it becomes, or learn a vocabulary from one (--train)."""
+    """Show the tokens of a text, or learn a vocabulary from one (--train)."""
 
     text: Annotated[str | None, Argument("TEXT", positional=True)] = None
-    """What is to become tokens."""
+    """The text to split into tokens."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
-    """What tokens are: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     data: str = "shakespeare"
@@ -37,7 +37,7 @@ class Tokenize:
     vocab_size: int = PIECES
     """Number of pieces that SentencePiece learns from --data."""
     out: Annotated[Path | None, Argument("NAME.model")] = None
-    """With --train: the file to be written; it must not exist."""
+    """With --train: the file to write; it must not exist."""
 
     def __post_init__(self) -> None:
         require(self, "vocab_size", self.vocab_size > 0, "positive")
@@ -60,7 +60,7 @@ def learn(job: Tokenize, console: Console) -> None:
     if job.text is not None:
         raise ValueError("--train learns from --data; leave out the text")
     if job.out is None:
-        raise ValueError("--out must name the file to be written, for example --out my.model")
+        raise ValueError("--out must name the file to write, for example --out my.model")
     if job.out.exists():
         raise ValueError(f"{job.out} exists already, and nothing is overwritten")
     corpus = data.load(job.data)
@@ -98,7 +98,7 @@ def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
     )
     back = tokenizer.decode(ids)
     if back != text:
-        console.print(f"this tokenizer changes texts; back comes {escape(repr(back))}")
+        console.print(f"this tokenizer changes the text; decoding gives {escape(repr(back))}")
 
 
 def visible(content: bytes) -> str:

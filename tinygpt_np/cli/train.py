@@ -48,7 +48,7 @@ class Which:
     preset: Literal[
         "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
     ] = "cpu"
-    """Where the defaults below come from; every flag overrides its own."""
+    """Where the defaults below come from; flags override them."""
     name: Annotated[str | None, Argument("NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
     resume: Annotated[str | None, Argument("RUN")] = None
@@ -125,7 +125,7 @@ def run_train(job: Train, console: Console) -> None:
 
 def start(job: Train, config: TrainConfig) -> Trainer:
     if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
-        raise ValueError(f"--name is the name of a folder to be made in runs/, not {job.name!r}")
+        raise ValueError(f"--name must be the name of a new folder in runs/, not {job.name!r}")
     config, found, model = beginning(config)
     run = runs.RUNS / (job.name or job.preset)
     if job.eval_only:
@@ -162,12 +162,13 @@ def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
     """Yield what training is about to do, in numbers that can be compared with what follows."""
     config, model = trainer.config, trainer.model
     memory = engine.memory_estimate(model.config, config)
-    passes = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
+    share = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
+    passes = f"{share:.1f} passes" if share >= 0.1 else "less than 0.1 passes"
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{model_in_words(trainer)}; about {memory / 1e6:.0f} MB"
     per_step = f"{config.tokens_per_step:,} tokens"
     if trainer.step == 0:
-        steps = f"{config.max_iters:,} steps of {per_step}: {passes:.1f} passes over the text"
+        steps = f"{config.max_iters:,} steps of {per_step}: {passes} over the text"
         yield "training", steps
     else:
         left = config.max_iters - trainer.step
@@ -175,7 +176,7 @@ def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
         yield "resumed", f"at step {trainer.step:,}"
         yield (
             "training",
-            f"{steps}: {passes:.1f} passes over the text in all"
+            f"{steps}: {passes} over the text in all"
             if left
             else "no steps left, only the last evaluation",
         )

@@ -124,7 +124,7 @@ def load(folder: Path) -> Tokenizer:
         return GPT2Tokenizer.from_files(*pair)
     pairs = " and ".join(f"{first} with {second}" for first, second in PAIRS)
     raise TokenizerError(
-        f"no tokenizer lies in {folder}: neither {DESCRIPTION} nor {MODEL} nor {pairs}"
+        f"there is no tokenizer in {folder}: neither {DESCRIPTION} nor {MODEL} nor {pairs}"
     )
 
 
