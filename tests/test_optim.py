@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tinygpt_np import TrainConfig
-from tinygpt_np.optim import AdamW, clip, global_norm, learning_rate_at
+from tinygpt_np.optim import AdamW, clip, global_norm, learning_rate_at, overflowing_square
 
 BETA1, BETA2, DECAY = 0.8, 0.95, 0.3
 RATES = [0.05, 0.11, 0.02, 0.07]
@@ -174,6 +174,25 @@ def test_clipped_gradients_stay_float32() -> None:
 
 
 # The learning rate
+
+
+@pytest.mark.parametrize("largest", [0.0, 1.0, 1e30])
+def test_a_gradient_is_named_whose_square_is_infinite_after_clipping(largest: float) -> None:
+    grads = tensors(1, "float32")
+    limit = math.sqrt(np.finfo(np.float32).max)
+    for factor, overflows in ((0.999, False), (1.001, True)):
+        grads["ln_f.weight"][2] = limit * factor
+        with np.errstate(over="ignore"):
+            assert np.isinf(np.square(grads["ln_f.weight"])).any() == overflows
+        found = overflowing_square(grads, global_norm(grads), largest)
+        clipped = 0 < largest < limit
+        assert found == ("ln_f.weight" if overflows and not clipped else "")
+
+
+def test_a_large_norm_of_gradients_with_finite_squares_names_nothing() -> None:
+    grads = {"w": np.full((2, 3), 1e19, np.float32)}
+    assert global_norm(grads) > math.sqrt(np.finfo(np.float32).max)
+    assert overflowing_square(grads, global_norm(grads), 0.0) == ""
 
 
 def nanogpts_learning_rate(step: int, config: TrainConfig) -> float:

@@ -313,9 +313,32 @@ def diverging(tmp_path: Path) -> Trainer:
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_first_bad_tensor(
     diverging: Trainer,
 ) -> None:
-    message = r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.ln_1"
+    message = r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.attn"
     with pytest.raises(NotFiniteError, match=message):
         list(diverging)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("grad_clip", [0.0, 1.0])
+def test_a_gradient_too_large_for_adamw_stops_training_unless_it_is_clipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any, grad_clip: float
+) -> None:
+    config = replace(CONFIG, backend=backend, grad_clip=grad_clip, max_iters=1)
+    trainer = Trainer.start(tmp_path / "run", config, DATA)
+    computed, before = trainer.engine.loss_and_grads, trainer.model.params["ln_f.bias"].copy()
+
+    def large(*args: Any) -> Any:
+        loss, grads = computed(*args)
+        grads["ln_f.bias"][3] = 1e20
+        return loss, grads
+
+    monkeypatch.setattr(trainer.engine, "loss_and_grads", large)
+    if grad_clip == 0:
+        with pytest.raises(NotFiniteError, match=r"the square of the gradient of ln_f\.bias"):
+            list(trainer)
+    else:
+        list(trainer)
+    assert (trainer.model.params["ln_f.bias"] != before)[3] == (grad_clip > 0)
 
 
 def test_what_is_called_the_last_good_checkpoint_is_good(tmp_path: Path) -> None:
@@ -329,10 +352,10 @@ def test_what_is_called_the_last_good_checkpoint_is_good(tmp_path: Path) -> None
 
 
 def test_a_finite_validation_loss_does_not_hide_what_overflows_on_the_way(tmp_path: Path) -> None:
-    # 1e20 squared is infinite in float32, so layer norm gives 0 and the loss is a blind guess's.
+    # 1e20 squared is infinite in float32, and so are the scores of attention.
     config = replace(CONFIG, learning_rate=1e20, warmup_iters=0, bias=False, eval_interval=1)
     run = tmp_path / "run"
-    with pytest.raises(NotFiniteError, match=r"weights that have grown too large.*h\.0\.ln_1"):
+    with pytest.raises(NotFiniteError, match=r"weights that have grown too large.*h\.0\.attn"):
         list(Trainer.start(run, config, DATA))
     assert [folder.name for folder in checkpoint.steps_in(run / runs.CHECKPOINTS)] == ["000000"]
 

@@ -18,7 +18,7 @@ class AdamW:
 
     The decay acts on matrices only: biases and the scales of layer norm have nothing to gain from
     being pulled to zero. `first` and `second` are the running means of g and g², named and shaped
-    like the parameters.
+    like the parameters. The square of every gradient must be finite (see overflowing_square).
     """
 
     def __init__(self, params: Tensors, beta1: float, beta2: float, weight_decay: float) -> None:
@@ -46,6 +46,20 @@ class AdamW:
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:
     """The norm of all gradients seen as one vector, summed in float64."""
     return math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
+
+
+def overflowing_square(grads: Mapping[str, np.ndarray], norm: float, largest: float) -> str:
+    """Return the first gradient whose square is infinite after clipping to `largest`, or "".
+
+    AdamW's mean of such squares would stay infinite, and the parameter would never move again.
+    """
+    scale = largest / norm if 0 < largest < norm else 1.0
+    for name, grad in grads.items():
+        limit = math.sqrt(np.finfo(grad.dtype).max)
+        # No element is larger than the norm, so one comparison is usually enough.
+        if norm * scale > limit and float(np.abs(grad).max()) * scale > limit:
+            return name
+    return ""
 
 
 def clip(grads: Tensors, norm: float, largest: float) -> Tensors:

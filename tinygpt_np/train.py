@@ -23,7 +23,7 @@ from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.dataset import Dataset
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
-from tinygpt_np.optim import AdamW, learning_rate_at
+from tinygpt_np.optim import AdamW, learning_rate_at, overflowing_square
 from tinygpt_np.runs import CHECKPOINTS, CONFIG, LOCK, last_checkpoint
 
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
@@ -195,9 +195,12 @@ class Trainer:
         with np.errstate(all="ignore"):
             loss, grads = steps.loss_and_grads(tokens, targets, noise)
             norm = steps.norm(grads)
+            what = f"loss {loss}, norm of the gradients {norm}"
             if not math.isfinite(loss) or not math.isfinite(norm):
                 masks = steps.masks(tokens.shape, noise)
-                self.stop(f"loss {loss}, norm of the gradients {norm}", tokens, masks, grads)
+                self.stop(what, self.model.first_not_finite(tokens, masks, grads))
+            if name := overflowing_square(grads, norm, config.grad_clip):
+                self.stop(what, f"the square of the gradient of {name}, which AdamW averages")
             learning_rate = learning_rate_at(self.step, config)
             steps.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
         self.step_seconds.append(time.perf_counter() - began)
@@ -206,12 +209,12 @@ class Trainer:
         self.step, self.val_loss = self.step + 1, None
         return row
 
-    def stop(self, what: str, tokens: np.ndarray, masks: Any, grads: Any) -> None:
-        """Raises NotFiniteError, which names the first tensor that is not finite."""
+    def stop(self, what: str, place: str) -> None:
+        """Raise NotFiniteError, with the first tensor that is not finite as the place."""
         kept = checkpoint.steps_in(self.run / CHECKPOINTS)
         raise NotFiniteError(
             f"at step {self.step}: {what}. The first tensor that is not finite is "
-            f"{self.model.first_not_finite(tokens, masks, grads)}. "
+            f"{place}. "
             f"The last good checkpoint is {kept[-1] if kept else 'none yet'}; "
             "a lower learning rate, a longer warm-up or gradient clipping may help"
         )
@@ -238,12 +241,13 @@ class Trainer:
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
             for tokens, targets in data.windows(split, self.config.block_size):
-                if count == 0 and self.model.first_not_finite(tokens[:1], {}, {}):
-                    self.stop("weights that have grown too large", tokens[:1], {}, {})
+                if count == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
+                    self.stop("weights that have grown too large", place)
                 total += self.engine.loss(tokens, targets) * targets.size
                 count += targets.size
                 if not math.isfinite(total):
-                    self.stop(f"validation loss {total}", tokens, {}, {})
+                    place = self.model.first_not_finite(tokens, {}, {})
+                    self.stop(f"validation loss {total}", place)
         return total / count
 
     def save(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from tinygpt_np.compiling import exact, kernel
 from tinygpt_np.kernels import elementary
 from tinygpt_np.kernels.arrays import floats
-from tinygpt_np.kernels.vectors import LANES, fma, load_vector, store_vector
+from tinygpt_np.kernels.vectors import LANES, at_most, fma, load_vector, store_vector
 from tinygpt_np.ops import gelu
 
 exp = elementary.exp
@@ -19,6 +19,8 @@ exp = elementary.exp
 LINEAR = np.float32(-2 * gelu.SQRT_2_OVER_PI)
 CUBIC = np.float32(-2 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
 ONE, MINUS_THREE_CUBIC = np.float32(1), np.float32(6 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
+# From |x| = 100 on the gate is 0 or 1 whatever x² is; an infinite x² times a slope of 0 is NaN.
+LARGEST_SQUARE = np.float32(1e4)
 VECTOR = 4 * LANES
 
 
@@ -31,7 +33,7 @@ def value(x: Any) -> Any:
 @exact
 def slope(x: Any) -> Any:
     """GELU'(x)."""
-    square = x * x
+    square = at_most(x * x, LARGEST_SQUARE)
     gate = ONE / (ONE + exp(x * fma(CUBIC, square, LINEAR)))
     return fma(gate * (ONE - gate) * x, fma(MINUS_THREE_CUBIC, square, -LINEAR), gate)
 

@@ -5,13 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiling import kernel
+from tinygpt_np.compiling import exact, kernel
 from tinygpt_np.kernels.arrays import floats
 from tinygpt_np.kernels.elementary import product
 from tinygpt_np.ops import layer_norm
 
 EPSILON = np.float32(layer_norm.EPSILON)
+LARGEST = np.finfo(np.float32).max
 ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@exact
+def mean_and_rstd(x: Any, n: Any) -> Any:
+    """The mean and 1/s of row n, by float64: for numbers whose squares float32 does not hold."""
+    size, total, square = x.shape[1], 0.0, 0.0
+    for c in range(size):
+        total += x[n, c]
+    mu = total / size
+    for c in range(size):
+        square += (x[n, c] - mu) ** 2
+    return np.float32(mu), np.float32(1 / math.sqrt(square / size + layer_norm.EPSILON))
 
 
 @kernel
@@ -22,13 +35,16 @@ def forward_rows(x: Any, weight: Any, bias: Any, y: Any, mean: Any, rstd: Any) -
         total = ZERO
         for c in range(x.shape[1]):
             total += x[n, c]
-        mean[n] = mu = total / size
+        mu = total / size
         # A second pass: mean(x²) - mean(x)² would lose everything where the mean is large.
         square = ZERO
         for c in range(x.shape[1]):
             centered = x[n, c] - mu
             square += centered * centered
-        rstd[n] = scale = ONE / math.sqrt(square / size + EPSILON)
+        scale = ONE / math.sqrt(square / size + EPSILON)
+        if not square <= LARGEST:
+            mu, scale = mean_and_rstd(x, n)
+        mean[n], rstd[n] = mu, scale
         if bias.size:
             for c in range(x.shape[1]):
                 y[n, c] = (x[n, c] - mu) * scale * weight[c] + bias[c]

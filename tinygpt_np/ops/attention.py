@@ -23,8 +23,8 @@ import numpy as np
 
 from tinygpt_np.ops import dropout, softmax
 
-# Finite, so that float32 and complex128 take it; exp of it is 0 beside any score of this world.
-HIDDEN = -1e30
+# Finite in float32 and for complex numbers, and below any other score.
+HIDDEN = -3e38
 
 
 def split_heads(rows: np.ndarray, batch: int, n_head: int) -> np.ndarray:
