@@ -15,7 +15,7 @@ from tinygpt_np import dataset, engine
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.data import Corpus
 from tinygpt_np.engine import NumPyEngine
-from tinygpt_np.model import GPT
+from tinygpt_np.model import GPT, param_count
 from tinygpt_np.optim import AdamW, clip, global_norm
 from tinygpt_np.train import Trainer
 
@@ -141,6 +141,23 @@ def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
     assert needs[0] < needs[1] < needs[2]
     numpy = engine.memory_estimate(large.gpt(65), replace(large, backend="numpy"))
     assert numpy > 5 * needs[2]
+
+
+def test_compiled_a_large_model_needs_its_parameters_gradients_and_two_running_means() -> None:
+    run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, batch_size=1)
+    config = run.gpt(50257)
+    needed = engine.memory_estimate(config, run)
+    assert 4 * 4 * param_count(config) < needed < 2 * 4 * 4 * param_count(config)
+
+
+def test_in_numpy_several_batches_a_step_need_one_more_copy_of_the_gradients() -> None:
+    run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, backend="numpy")
+    config = run.gpt(65)
+    one, two = (
+        engine.memory_estimate(config, replace(run, gradient_accumulation_steps=steps))
+        for steps in (1, 2)
+    )
+    assert two - one == 4 * param_count(config)
 
 
 @of_both

@@ -11,7 +11,7 @@ from compare import relative_error
 import tinygpt_np as tg
 from tinygpt_np.checkpoint import read_safetensors
 from tinygpt_np.gradcheck.measure import Method
-from tinygpt_np.model import BLOCK_LAYERS
+from tinygpt_np.model import BLOCK_LAYERS, param_count
 
 CONFIG = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 VARIANTS = {
@@ -265,3 +265,10 @@ def test_saving_over_a_model_is_refused(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     with pytest.raises(ValueError, match="exists already"):
         model.save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("n_layer", [1, 2, 5])
+def test_the_count_of_parameters_is_that_of_the_model(n_layer: int) -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=n_layer, n_head=2, n_embd=6)
+    model = tg.GPT(config)
+    assert param_count(config) == sum(param.size for param in model.params.values())

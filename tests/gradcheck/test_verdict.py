@@ -47,6 +47,8 @@ def test_a_small_error_all_over_is_seen_in_the_norm() -> None:
     assert row(EXPECTED * (1 + 9e-13)).ok
     found = row(EXPECTED * (1 + 1e-11))
     assert found.problems == ("off by 1e-11 of its norm",)
+    barely = row(EXPECTED * (1 + 1.5e-12), replace(MEASURED, floor=0.0))
+    assert barely.problems == ("off by 1.5e-12 of its norm",)
     assert found.relative == pytest.approx(1e-11, rel=1e-3)
 
 

@@ -90,6 +90,19 @@ def test_an_odd_line_is_wrong_once_a_gradient_suffers_from_it() -> None:
     assert blamed(found) == ["a = 0 * a"]
 
 
+def test_an_odd_line_that_sets_a_name_forward_has_not_is_wrong_once_a_gradient_suffers() -> None:
+    found = edited_proof(
+        ("x, w, z, a = saved", "x, w, a, k = saved"), ("da = db * z", "da = db * k")
+    )
+    assert blamed(found) == ["x, w, a, k = saved"], told(found)
+
+
+def test_an_odd_line_without_which_the_results_are_no_better_is_not_wrong() -> None:
+    odd = ("    # z = x @ w", "    w = w + 0 * dz.sum() + 1e-9\n    # z = x @ w")
+    found = edited_proof(broken("dz, third"), odd)
+    assert blamed(found) == [broken("dz, third")[1]], told(found)
+
+
 def test_a_gradient_of_the_wrong_shape_passes_on_no_guilt() -> None:
     found = edited_proof(("da = db * z", "da = (db * z)[:1]"))
     assert blamed(found) == ["da = (db * z)[:1]"], told(found)

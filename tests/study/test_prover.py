@@ -321,3 +321,18 @@ def test_what_changes_its_input_is_found_in_a_study_without_functions_too() -> N
     assert found.first_wrong is not None
     assert found.first_wrong.text == "dz += db * a"
     assert "changes in place what it was given" in found.first_wrong.says
+
+
+def test_a_gradient_completed_just_before_a_line_that_raises_has_its_verdict() -> None:
+    text = """
+def backward(dy, saved):
+    x, w, z, a = saved
+    dz = dy.copy()
+    da = dy * z
+    dz += dy * a
+    dz += 2 * da * (1 - a * a)
+    dx = dz @ w
+    return dx, x.T @ dz
+"""
+    stopped = proof(FORWARD + text)
+    assert blamed(stopped) == ["dz += 2 * da * (1 - a * a)"], told(stopped)

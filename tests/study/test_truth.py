@@ -6,7 +6,7 @@ from study_own import ARGS, FORWARD, W, X, edited, gradient_of, operation, truth
 
 from tinygpt_np.study.source import StudyError
 from tinygpt_np.study.trace import Value
-from tinygpt_np.study.truth import DIRECTIONS, ELEMENTS
+from tinygpt_np.study.truth import DIRECTIONS, ELEMENTS, differ
 
 Z = X @ W
 A = np.tanh(Z)
@@ -219,3 +219,11 @@ def test_a_forward_that_takes_long_is_looked_at_along_directions(
     gradient = gradient_of(patient, Value("x", -1))
     assert hasty.total(Value("x", -1)).judge(gradient).ok
     assert not hasty.total(Value("x", -1)).judge(gradient * 1.001).ok
+
+
+def test_only_arrays_and_numbers_of_numpy_are_said_to_differ() -> None:
+    assert differ(X, X + 1)
+    assert differ(np.float64(1), np.float64(2))
+    assert not differ(X, X.copy())
+    assert not differ(1.0, 2.0)
+    assert not differ("a", "b")
