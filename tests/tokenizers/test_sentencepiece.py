@@ -115,6 +115,13 @@ def test_without_a_number_so_many_pieces_are_learned() -> None:
     assert SentencePieceTokenizer.train(data.load("shakespeare").text[:90_000]).vocab_size == PIECES
 
 
+@pytest.mark.parametrize("char", ["é", "ÿ", "漢", "🙂"])
+def test_every_character_of_the_text_is_a_piece_however_rare(char: str) -> None:
+    tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + char, 275)
+    (token,) = tokenizer.encode(char).tolist()
+    assert tokenizer.bytes_of(token) == char.encode("utf-8")
+
+
 # What is learned from
 
 
