@@ -201,9 +201,10 @@ def test_a_command_runs_without_its_standard_streams(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
-def test_without_streams_no_file_takes_the_number_of_one() -> None:
+def test_without_streams_text_is_thrown_away_and_no_file_takes_the_number_of_one() -> None:
     code = (
-        "import os; from tinygpt_np import cli; cli.main(['--version'])\n"
+        "import os; from tinygpt_np import cli; from tinygpt_np.cli.output import write\n"
+        "cli.main(['--version']); write(['sampled text'])\n"
         "assert os.open(os.devnull, os.O_RDONLY) > 2"
     )
     command = ["sh", "-c", f'exec {sys.executable} -c "{code}" <&- >&- 2>&-']
