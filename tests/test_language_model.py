@@ -173,3 +173,19 @@ def test_a_dtype_other_than_float32_and_float64_is_refused(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_logits_have_the_dtype_of_the_model(dtype: str) -> None:
     assert GPT(CONFIG, dtype=dtype).logits(TOKENS).dtype == dtype
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_model_says_its_size(backend: str) -> None:
+    gpt = GPT(CONFIG, backend=backend)
+    expected = "1 layer, 2 heads, 6 channels, block 4, vocabulary 7, float32"
+    assert repr(gpt) == f"<GPT: 504 parameters, {expected}, {backend}>"
+    bigram = Bigram(1234, dtype="float64", backend=backend)
+    size = "1,522,756 parameters, vocabulary 1,234, float64"
+    assert repr(bigram) == f"<Bigram: {size}, {backend}>"
+
+
+def test_a_model_with_operations_of_its_own_says_so(model: GPT) -> None:
+    other = Bigram(2)
+    other.ops = None
+    assert repr(other).endswith("other operations>")

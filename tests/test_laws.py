@@ -31,7 +31,7 @@ from tinygpt_np.gradcheck.cases import CASES, Case
 
 # From the ground up; what stands on one line may import each other, and everything above it.
 FLOORS = [
-    {"contract", "compiling", "files", "numba_settings"},
+    {"contract", "compiling", "files", "numba_settings", "words"},
     {"ops"},
     {
         "config",

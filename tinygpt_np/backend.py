@@ -15,10 +15,15 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(BACKENDS[name])
 
 
+def name_of(operations: Any) -> str:
+    """Return the name of the backend that a module of operations is, or that it is none."""
+    module = getattr(operations, "__name__", "")
+    return next((name for name in BACKENDS if BACKENDS[name] == module), "other operations")
+
+
 def is_compiled(operations: Any) -> bool:
-    """Whether a module of operations is a backend other than ops/."""
-    compiled = [module for name, module in BACKENDS.items() if name != "numpy"]
-    return getattr(operations, "__name__", "") in compiled
+    """Return whether a module of operations is a backend other than ops/."""
+    return name_of(operations) not in ("numpy", "other operations")
 
 
 def truth_of(operations: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 
 from tinygpt_np.machine import MOST_THREADS
+from tinygpt_np.words import counted
 
 # Pieces that SentencePiece learns from a text by default.
 PIECES = 1024
@@ -42,6 +43,11 @@ class Architecture:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+
+    def in_words(self) -> str:
+        """Return the shape, such as 1 layer, 2 heads, 8 channels, block 8."""
+        counts = ((self.n_layer, "layer"), (self.n_head, "head"), (self.n_embd, "channel"))
+        return f"{', '.join(counted(*each) for each in counts)}, block {self.block_size}"
 
 
 @dataclass(frozen=True, kw_only=True)

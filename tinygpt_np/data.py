@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt_np.texts import DataError, read_text
+from tinygpt_np.words import counted
 
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -106,7 +107,7 @@ def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
             # The validation split, a tenth rounded up, is the smaller one and decides.
             enough = 10 * block_size + 1
             raise DataError(
-                f"the text is too short: its {name} split has {len(part)} tokens, but "
+                f"the text is too short: its {name} split has {counted(len(part), 'token')}, but "
                 f"block_size={block_size} needs {needed}; {enough} tokens in all are enough"
             )
 

@@ -25,6 +25,7 @@ from tinygpt_np import backend as backends
 from tinygpt_np import compiling, machine, ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.cases import VARIANTS, Case, case
+from tinygpt_np.words import counted
 
 # Of a tensor's norm. A right kernel is off by a few times the rounding of float32, 6e-8.
 BOUND = 1e-5
@@ -114,7 +115,7 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     yield "tinygpt-np", version("tinygpt-np")
     cache = compiling.cache_state()
-    use = f"{cache.kernels} kernels, {cache.bytes / 1e6:.1f} MB"
+    use = f"{counted(cache.kernels, 'kernel')}, {cache.bytes / 1e6:.1f} MB"
     yield "cache", use if cache.writable else f"{use}, and CANNOT BE WRITTEN"
     yield "", str(cache.folder)
 

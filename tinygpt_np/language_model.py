@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np import backend as backends
 from tinygpt_np.contract import INTEGERS, check_kind, check_range
 from tinygpt_np.generate import generate
+from tinygpt_np.words import counted
 
 Tensors = dict[str, np.ndarray]
 Saved = tuple[Any, ...]
@@ -24,6 +26,16 @@ class LanguageModel(ABC):
     ops: Any
     vocab_size: int
     block_size: int
+
+    def __repr__(self) -> str:
+        """Return its size, dtype and backend, such as <Bigram: 25 parameters, vocabulary 5, …>."""
+        params = self.params.values()
+        dtypes = sorted({str(param.dtype) for param in params})
+        size = counted(sum(param.size for param in params), "parameter")
+        config: Any = getattr(self, "config", None)  # A bigram has none.
+        shape = [config.in_words()] if config else []
+        parts = [size, *shape, f"vocabulary {self.vocab_size:,}", *dtypes]
+        return f"<{type(self).__name__}: {', '.join(parts)}, {backends.name_of(self.ops)}>"
 
     @abstractmethod
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:

@@ -25,6 +25,7 @@ from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
 from tinygpt_np.optim import AdamW, learning_rate_at, overflowing_square
 from tinygpt_np.runs import CHECKPOINTS, CONFIG, LOCK, last_checkpoint
+from tinygpt_np.words import counted
 
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
@@ -114,7 +115,7 @@ class Trainer:
             evaluated = trainer.val_loss is not None
             if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
                 raise ValueError(
-                    f"{run} has already taken {trainer.step} steps; "
+                    f"{run} has already taken {counted(trainer.step, 'step')}; "
                     f"to train further, give a --max-iters above {trainer.step}"
                 )
             files.clean(run)

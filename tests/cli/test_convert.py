@@ -14,7 +14,7 @@ def test_a_run_is_converted_and_writes(folder: Path, capsys: pytest.CaptureFixtu
     train_tiny("--name", "mine")
     capsys.readouterr()
     out = said(capsys, "convert", "mine", "gpt")
-    assert re.search(r"model +\d[\d,]+ parameters, 1 layers, 2 heads, 8 channels, block 8", out)
+    assert re.search(r"model +\d[\d,]+ parameters, 1 layer, 2 heads, 8 channels, block 8", out)
     assert "config.json, model.safetensors, tokenizer.json" in out
     assert "tinygpt sample --model gpt" in out
     flags = ["--prompt", "To be", "--tokens", "30", "--seed", "5"]

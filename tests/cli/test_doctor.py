@@ -38,7 +38,7 @@ def test_right_kernels_are_no_error(found: list[Found], capsys: pytest.CaptureFi
     cli.main(["doctor"])
     out = capsys.readouterr().out
     assert re.search(r"softmax +1\.2e-07 +ok", out)
-    assert "1 operations, every one right" in out
+    assert "1 operation, every one right" in out
 
 
 def test_a_wrong_kernel_is_named_and_exits_with_1(

@@ -28,7 +28,7 @@ def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFix
     out = said(capsys, "tokenize", "é b\n", "--data", "abc.txt")
     shown = [[cell.strip() for cell in row] for row in rows(out)]
     assert shown == [["4", "é", "c3 a9"], ["1", "·", "20"], ["3", "b", "62"], ["0", "\\n", "0a"]]
-    assert "4 of 5 tokens (char) for 4 characters, 1.00 characters a token" in out
+    assert "4 tokens for 4 characters, 1.00 characters a token; the vocabulary (char) has 5" in out
 
 
 def test_pieces_of_gpt2_are_shown_from_files(
@@ -39,7 +39,9 @@ def test_pieces_of_gpt2_are_shown_from_files(
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
     out = said(capsys, "tokenize", "hii there[b]", *flags)
     assert [row[1] for row in rows(out)] == ["hii", "·there", "[", "b", "]"]
-    assert "5 of 264 tokens (gpt2) for 12 characters, 2.40 characters a token" in out
+    assert (
+        "5 tokens for 12 characters, 2.40 characters a token; the vocabulary (gpt2) has 264" in out
+    )
 
 
 def test_gpt2_comes_from_the_cache_without_a_path(
@@ -69,7 +71,9 @@ def test_bytes_that_are_no_character_and_control_characters_are_shown_escaped(
 
 
 def test_no_tokens_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "0 of 63 tokens (char) for 0 characters\n" in said(capsys, "tokenize", "")
+    assert "0 tokens for 0 characters; the vocabulary (char) has 63\n" in said(
+        capsys, "tokenize", ""
+    )
 
 
 def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +115,7 @@ def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFix
     message = error_of(capsys, *flags)
     advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+)", message)
     assert advised
-    assert f"of {advised[1]} tokens" in said(capsys, *flags, "--vocab-size", advised[1])
+    assert f"(sentencepiece) has {advised[1]}" in said(capsys, *flags, "--vocab-size", advised[1])
 
 
 def test_a_number_of_pieces_is_for_sentencepiece(capsys: pytest.CaptureFixture[str]) -> None:

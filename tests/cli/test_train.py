@@ -22,7 +22,7 @@ def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     for expected in (
         r"text\.txt: 1,720 characters, 18 distinct",
-        r"parameters, 1 layers, 2 heads, 8 channels, block 8; about \d+ MB",
+        r"parameters, 1 layer, 2 heads, 8 channels, block 8; about \d+ MB",
         r"20 steps of 16 tokens: 0\.2 passes over",
         r"about ln 18 = 2\.89",
         r"step 10 .*loss \d\.\d+  val \d\.\d+  [\d,]+ tokens/s  0:00:\d\d left",

@@ -151,7 +151,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_shows_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 130
     out = capsys.readouterr().out
-    assert "3 results in 1 checks, every one right" in out
+    assert "3 results in 1 check, every one right" in out
     assert out.rstrip().endswith("stopped; the rest was not checked")
 
 

@@ -33,7 +33,7 @@ def test_a_wide_array_is_cut_where_the_room_ends() -> None:
 
 
 def test_of_a_long_array_the_rest_is_counted() -> None:
-    assert f"… {50 - ROWS} rows more" in lines(np.ones((50, 2)))
+    assert f"… {50 - ROWS} more rows" in lines(np.ones((50, 2)))
 
 
 def test_the_largest_number_is_told() -> None:

@@ -39,8 +39,7 @@ def run_convert(job: Convert, console: Console) -> None:
         [
             (
                 "model",
-                f"{params:,} parameters, {config.n_layer} layers, {config.n_head} heads, "
-                f"{config.n_embd} channels, block {config.block_size}",
+                f"{params:,} parameters, {config.in_words()}",
             ),
             ("written", f"{job.out}/ with {files}"),
         ],

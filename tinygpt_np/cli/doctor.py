@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tinygpt_np import numba_settings
 from tinygpt_np.cli.output import print_facts
+from tinygpt_np.words import counted
 
 if TYPE_CHECKING:
     from tinygpt_np.doctor import Found
@@ -66,4 +67,6 @@ def show(found: "list[Found]", bound: float, console: Console) -> None:
             console.print(f"{each.operation}: {each.problem}", markup=False, soft_wrap=True)
     wrong = sum(not each.ok for each in found)
     verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
-    console.print(f"{len(found)} operations, {verdict}; errors up to {bound:.0e} are rounding")
+    console.print(
+        f"{counted(len(found), 'operation')}, {verdict}; errors up to {bound:.0e} are rounding"
+    )

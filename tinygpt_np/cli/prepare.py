@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +12,7 @@ from tinygpt_np import prepare
 from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, require
+from tinygpt_np.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,16 +56,16 @@ def run_prepare(job: Prepare, console: Console) -> None:
         def report(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        meta = prepare.prepare(
+        meta: dict[str, Any] = prepare.prepare(
             prepare.paths_of(job.data), job.tokenizer, job.tokenizer_path, out, report,
             separate_documents=job.separate_documents, vocab_size=job.vocab_size,
         )  # fmt: skip
     print_facts(
         console,
         [
-            ("text", f"{meta['characters']:,} characters"),
-            ("training", f"{meta['train_tokens']:,} tokens"),
-            ("validation", f"{meta['val_tokens']:,} tokens"),
+            ("text", counted(meta["characters"], "character")),
+            ("training", counted(meta["train_tokens"], "token")),
+            ("validation", counted(meta["val_tokens"], "token")),
             ("tokenizer", f"{meta['tokenizer']}, a vocabulary of {meta['vocab_size']:,}"),
         ],
     )

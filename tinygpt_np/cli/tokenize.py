@@ -14,6 +14,7 @@ from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, require
 from tinygpt_np.tokenizers import SentencePieceTokenizer, Tokenizer
+from tinygpt_np.words import counted
 
 # How white space is shown, which would not be seen otherwise.
 VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
@@ -93,8 +94,8 @@ def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
     console.print(table)
     ratio = f", {len(text) / len(ids):.2f} characters a token" if ids else ""
     console.print(
-        f"{len(ids)} of {tokenizer.vocab_size:,} tokens ({tokenizer.kind}) "
-        f"for {len(text)} characters{ratio}"
+        f"{counted(len(ids), 'token')} for {counted(len(text), 'character')}{ratio}; "
+        f"the vocabulary ({tokenizer.kind}) has {tokenizer.vocab_size:,}"
     )
     back = tokenizer.decode(ids)
     if back != text:

@@ -35,6 +35,7 @@ from tinygpt_np.dataset import Dataset
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT
 from tinygpt_np.train import Trainer
+from tinygpt_np.words import counted
 
 # Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
 QUIET_INTERVAL = 10.0
@@ -166,13 +167,13 @@ def introduction(trainer: Trainer) -> Iterator[tuple[str, str]]:
     passes = f"{share:.1f} passes" if share >= 0.1 else "less than 0.1 passes"
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{model_in_words(trainer)}; about {memory / 1e6:.0f} MB"
-    per_step = f"{config.tokens_per_step:,} tokens"
+    per_step = counted(config.tokens_per_step, "token")
     if trainer.step == 0:
-        steps = f"{config.max_iters:,} steps of {per_step}: {passes} over the text"
+        steps = f"{counted(config.max_iters, 'step')} of {per_step}: {passes} over the text"
         yield "training", steps
     else:
         left = config.max_iters - trainer.step
-        steps = f"{left:,} more steps of {per_step}, to step {config.max_iters:,}"
+        steps = f"{counted(left, 'more step')} of {per_step}, to step {config.max_iters:,}"
         yield "resumed", f"at step {trainer.step:,}"
         yield (
             "training",
@@ -209,14 +210,7 @@ def to_evaluate(trainer: Trainer) -> Iterator[tuple[str, str]]:
 def model_in_words(trainer: Trainer) -> str:
     """Return the size and shape of a model."""
     params = sum(param.size for param in trainer.model.params.values())
-    return f"{params:,} parameters, {shape_of(trainer.config)}"
-
-
-def shape_of(config: TrainConfig) -> str:
-    return (
-        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, "
-        f"block {config.block_size}"
-    )
+    return f"{params:,} parameters, {trainer.config.in_words()}"
 
 
 def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:

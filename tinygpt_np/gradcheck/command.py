@@ -15,6 +15,7 @@ from tinygpt_np.gradcheck import matrix, mutants, suite
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.report import draw, summary_table, wide
 from tinygpt_np.gradcheck.verdict import Report
+from tinygpt_np.words import counted
 
 Found = list[tuple[str, Report]]
 
@@ -64,7 +65,8 @@ def show(
             console.print()
     results = sum(len(report.rows) for report in reports)
     verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
-    console.print(f"{results} results in {len(reports)} checks, {verdict}; {seconds:.1f} s")
+    done = f"{counted(results, 'result')} in {counted(len(reports), 'check')}"
+    console.print(f"{done}, {verdict}; {seconds:.1f} s")
     if stopped:
         console.print("[bold]stopped; the rest was not checked[/bold]")
 

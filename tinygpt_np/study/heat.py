@@ -4,6 +4,8 @@ import numpy as np
 from rich.style import Style
 from rich.text import Text
 
+from tinygpt_np.words import counted
+
 # Blue below zero and red above; the minus is for eyes and terminals without colours.
 SHADES = ("·", "░", "▒", "▓", "█")
 ROWS = 32
@@ -20,7 +22,7 @@ def picture(array: np.ndarray, width: int) -> Text:
             text.append(*cell(float(number), largest))
         text.append(" …\n" if rows.shape[1] > columns else "\n")
     if len(rows) > ROWS:
-        text.append(f"… {len(rows) - ROWS} rows more\n")
+        text.append(f"… {counted(len(rows) - ROWS, 'more row')}\n")
     return text.append(f"minus and blue below 0, red above; full at ±{largest:.3g}", style="dim")
 
 

@@ -12,6 +12,7 @@ from tinygpt_np.study.sheet import Sheet
 from tinygpt_np.study.trace import Names
 from tinygpt_np.study.typed import Typed, evaluate
 from tinygpt_np.study.typed_values import Refused
+from tinygpt_np.words import counted
 
 OPERATIONS = "tinygpt_np.ops"
 
@@ -116,4 +117,4 @@ def reply(proof: Proof, line: Line, typed: Typed) -> Answer:
     if shape != wanted and not adds:
         says = f"the right numbers, but the shape must be {wanted}, not {shape}"
         return Answer("wrong", says)
-    return Answer("right", f"{verdict.digits} digits are right", digits=verdict.digits)
+    return Answer("right", f"right to {counted(verdict.digits, 'digit')}", digits=verdict.digits)

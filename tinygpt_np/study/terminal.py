@@ -13,6 +13,7 @@ from rich.text import Text
 from tinygpt_np.gradcheck.report import error, shape_text
 from tinygpt_np.study.proof import Gradient, Line, Proof
 from tinygpt_np.study.sheet import Row, Sheet
+from tinygpt_np.words import counted
 
 SIGNS = {
     "right": "✓", "wrong": "✗", "inherited": "✗", "odd": "!", "begun": "…", "unreached": "–",
@@ -165,7 +166,7 @@ def digits(gradient: Gradient | None) -> str:
     if gradient.row.is_zero:
         return "zero"
     part = ", a part" if gradient.is_part else ""
-    return f"{gradient.digits} digits{part}"
+    return f"{counted(gradient.digits, 'digit')}{part}"
 
 
 def problems(proof: Proof) -> Iterator[Text]:
