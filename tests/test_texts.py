@@ -93,7 +93,15 @@ def test_a_file_in_another_encoding_comes_with_a_command_that_makes_it_utf8(
         return  # Not every machine has bunzip2 and xz.
     subprocess.run(advised[1], shell=True, cwd=tmp_path, timeout=60, check=False)
     text = texts.read_text(tmp_path / "text-utf8.txt")
-    assert text in (LINE, LINE + "\ufffd", "Où est l'été?\n", "Olé", "it’s été\n", "plain", "plain ")
+    assert text in (
+        LINE,
+        LINE + "\ufffd",
+        "Où est l'été?\n",
+        "Olé",
+        "it’s été\n",
+        "plain",
+        "plain ",
+    )
 
 
 def test_a_text_may_have_nul_characters(tmp_path: Path) -> None:

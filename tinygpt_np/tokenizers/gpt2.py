@@ -58,8 +58,8 @@ class GPT2Tokenizer(ByteLevel):
 
     vocabulary: each token as it is written in the files, with its number, from 0 on without a
     gap: first the 256 bytes, then what the merges make, in their order, then added ones.
-    merges: pairs of tokens. added: see added.py; of the tokens that no merge makes, all others are
-    special. name, merges_name: where the vocabulary and the merges come from, for errors.
+    merges: pairs of tokens. added: see added.py; other tokens that no merge makes are special.
+    name, merges_name: where the vocabulary and the merges come from, for errors.
     """
 
     kind = "gpt2"
@@ -87,7 +87,7 @@ class GPT2Tokenizer(ByteLevel):
 
     @property
     def end_of_text(self) -> int | None:
-        """The token between two texts, if the vocabulary has it."""
+        """Return the token between two texts, or None if the vocabulary has none."""
         return self.vocabulary.get(END_OF_TEXT)
 
     @classmethod
