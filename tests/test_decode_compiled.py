@@ -183,16 +183,21 @@ def test_logits_are_the_callers_own() -> None:
 
 
 @in_both
-@pytest.mark.parametrize("temperature", [0.0, 0.3])
-def test_both_backends_write_the_same_text(temperature: float) -> None:
-    config = replace(CONFIG, vocab_size=71)
-    ours, true = (
-        list(
-            generic(config, backend).generate(np.array([[3], [1]]), 4 * BLOCK, temperature, seed=1)
-        )
-        for backend in ("numba", "numpy")
-    )
-    np.testing.assert_array_equal(ours, true)
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0, None, None), (0.3, None, None), (2, 50, 0.8)]
+)
+def test_both_backends_write_the_same_text(
+    temperature: float, top_k: int | None, top_p: float | None
+) -> None:
+    config, prompts = replace(CONFIG, vocab_size=71), np.array([[3], [1]])
+
+    def written(backend: str, **rules: Any) -> np.ndarray:
+        made = generic(config, backend).generate(prompts, 4 * BLOCK, temperature, seed=1, **rules)
+        return np.array(list(made))
+
+    true = written("numpy", top_k=top_k, top_p=top_p)
+    np.testing.assert_array_equal(written("numba", top_k=top_k, top_p=top_p), true)
+    assert np.array_equal(written("numpy"), true) == (top_p is None)
 
 
 def test_each_backend_has_its_decoder() -> None:

@@ -81,6 +81,7 @@ def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[
         (["--greedy", "--temperature", "0.5"], "--greedy"),
         (["--top-p", "0"], "--top-p must be in (0, 1], not 0.0"),
         (["--num-samples", "0"], "--num-samples must be positive, not 0"),
+        (["--seed", str(2**32 - 1), "--num-samples", "2"], "the last sample would have seed 42949"),
         (["--endless", "--num-samples", "2"], "--endless never ends its first text"),
         (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
         (["--prompt-file", "nowhere.txt"], "there is no file nowhere.txt"),

@@ -99,3 +99,6 @@ def check(job: Sample) -> None:
         raise ValueError("--prompt and --prompt-file both give a prompt; leave out one of them")
     if job.endless and job.num_samples > 1:
         raise ValueError("--endless never ends its first text; leave out --num-samples")
+    if job.seed is not None and job.seed + job.num_samples > 2**32:
+        last = job.seed + job.num_samples - 1
+        raise ValueError(f"the last sample would have seed {last}; seeds must be below 2**32")
