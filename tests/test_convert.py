@@ -269,7 +269,7 @@ def test_nothing_is_overwritten(tmp_path: Path, run: Path) -> None:
 def test_without_pytorch_it_is_said_that_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "ckpt.pt").write_bytes(b"x")
+    torch.save({}, tmp_path / "ckpt.pt")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(CheckpointError, match="is read by PyTorch: pip install torch"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
@@ -316,6 +316,31 @@ def test_an_expanded_table_is_refused_before_it_is_read(tmp_path: Path, name: st
     torch.save(contents, tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError, match=rf"{name} should be \(18, 12\), but is \(10000000"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
+
+
+def test_a_bit_that_was_changed_in_a_weight_is_noticed(tmp_path: Path, text: str) -> None:
+    model = generic(CONFIG)
+    torch.save(nanogpt(model), tmp_path / "ckpt.pt")
+    content = bytearray((tmp_path / "ckpt.pt").read_bytes())
+    content[content.index(model.params["wte.weight"].tobytes()) + 5] ^= 1
+    (tmp_path / "ckpt.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged: the checksum of .*/data/0 in"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
+
+
+@pytest.mark.parametrize("content", [b"", b"1234"])
+def test_a_tensor_whose_file_in_the_zip_is_too_short_is_noticed(
+    tmp_path: Path, text: str, content: bytes
+) -> None:
+    torch.save(nanogpt(generic(CONFIG)), tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "ckpt.pt", "w") as short,
+    ):
+        for name in whole.namelist():
+            short.writestr(name, content if name.endswith("/data/3") else whole.read(name))
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
 
 
 def test_a_compressed_zip_is_refused(tmp_path: Path) -> None:

@@ -148,6 +148,11 @@ def test_unseen_characters_are_those_that_only_the_validation_split_has() -> Non
     assert dataset.from_corpus(Corpus("odd", "ab" * 45 + "azxbababab")).unseen() == "xz"
 
 
+def test_a_text_with_characters_that_the_model_does_not_know_is_named() -> None:
+    with pytest.raises(DataError, match=r"^odd is not a text for this model: character 'é'"):
+        dataset.from_corpus(Corpus("odd", TEXT + "é"), CharTokenizer.from_text(TEXT))
+
+
 def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT[:80], encoding="utf-8")
     with pytest.raises(DataError, match="its validation split has 8 tokens"):

@@ -4,10 +4,12 @@ nanoGPT keeps a checkpoint as a pickle of tensors, `ckpt.pt`. It is read by PyTo
 installed, and which takes nothing out of it but tensors and plain values (weights_only).
 """
 
+import contextlib
 import importlib
 import re
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,6 +120,7 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
             f"{path} is damaged, or holds more than tensors and plain values, and is not opened "
             f"({reason})"
         ) from None
+    check_records(found, path)
     contents = cast(dict[str, Any], found if isinstance(found, dict) else {})
     parts = {name: contents.get(name) for name in ("model", "model_args")}
     if not all(isinstance(part, dict) for part in parts.values()):
@@ -126,16 +129,48 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_zip(path: Path) -> None:
-    """Raise CheckpointError unless a file is a zip of uncompressed files, as PyTorch writes it."""
+    """Raise CheckpointError unless a file is a zip of uncompressed files, as PyTorch writes it.
+
+    Their checksums are compared, because PyTorch does not, and a changed weight is still a weight.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             plain = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            damaged = archive.testzip() if plain else None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
         raise CheckpointError(
             f"{path} is no checkpoint of PyTorch's: expected a zip file"
         ) from None
     if not plain:
         raise CheckpointError(f"{path} is compressed, which PyTorch's checkpoints are not")
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it is wrong")
+
+
+def check_records(contents: Any, path: Path) -> None:
+    """Raise CheckpointError unless the zip has a file of the right size for every storage.
+
+    PyTorch maps a storage by where its file begins, and would read on into the next one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        sizes = Counter(entry.file_size for entry in archive.infolist())
+    found = {storage.data_ptr(): storage.nbytes() for storage in storages(contents)}
+    for size in Counter(found.values()) - sizes:
+        raise CheckpointError(
+            f"{path} is damaged: no file in it has the {size:,} bytes of a tensor"
+        )
+
+
+def storages(contents: Any) -> Iterator[Any]:
+    """Yield the memory of all tensors in a checkpoint that are in memory."""
+    if isinstance(contents, dict | list | tuple):
+        found = cast(Any, contents)
+        parts: Iterable[Any] = found.values() if isinstance(contents, dict) else found
+        for part in parts:
+            yield from storages(part)
+    elif getattr(contents, "device", None) is not None and contents.device.type == "cpu":
+        with contextlib.suppress(NotImplementedError):  # A sparse tensor has none.
+            yield contents.untyped_storage()
 
 
 def named(tensors: dict[Any, Any], path: Path) -> dict[str, Any]:
@@ -158,7 +193,7 @@ def check_tensor(tensor: Any, name: str, path: Path) -> None:
         kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
         good = tensor.is_floating_point() and kind.endswith("torch.strided, on cpu")
     except AttributeError:
-        kind, good = type(tensor).__name__, False
+        kind, good = "None" if tensor is None else type(tensor).__name__, False
     if not good:
         raise CheckpointError(f"{path}: {name} should be a tensor of floats, but is {kind}")
 

@@ -21,7 +21,12 @@ import numpy as np
 from tinygpt_np import checkpoint, data, texts, tokenizers
 from tinygpt_np.config import PIECES, TrainConfig
 from tinygpt_np.data import Corpus, DataError
-from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
+from tinygpt_np.tokenizers import (
+    CharTokenizer,
+    GPT2Tokenizer,
+    Tokenizer,
+    UnknownCharacterError,
+)
 
 TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
 # What nanoGPT's shakespeare_char keeps beside its tokens.
@@ -105,7 +110,10 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
     """A text in memory, split as in the lecture. Without a tokenizer, tokens are characters."""
     tokenizer = tokenizer or CharTokenizer.from_text(corpus.text)
     cut = int(data.TRAIN_SHARE * len(corpus.text))
-    train, val = tokenizer.encode(corpus.text[:cut]), tokenizer.encode(corpus.text[cut:])
+    try:
+        train, val = tokenizer.encode(corpus.text[:cut]), tokenizer.encode(corpus.text[cut:])
+    except UnknownCharacterError as error:
+        raise DataError(f"{corpus.name} is not a text for this model: {error}") from None
     about = f"{len(corpus.text):,} characters, {len(set(corpus.text))} distinct"
     if tokenizer.kind != "char":
         about = f"{len(corpus.text):,} characters, {len(train) + len(val):,} tokens"

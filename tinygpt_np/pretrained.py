@@ -159,7 +159,7 @@ def shards(index: Path) -> list[Path]:
         raise CheckpointError(f"{index} should have a weight_map of tensors to files")
     names = sorted({str(name) for name in cast(dict[str, Any], files).values()})
     for name in names:
-        if Path(name).name != name:
+        if Path(name).name != name or not name.isprintable():
             raise CheckpointError(f"{index} should name files beside it, not {name!r}")
     return [index.parent / name for name in names]
 

@@ -84,6 +84,8 @@ def test_the_command_line_sets_the_fields(argv: list[str], expected: Job) -> Non
         (["--out"], "--out needs a value"),
         (["--files", "--fast"], "--files needs a value"),
         (["--fast=1"], "--fast takes no value, but '1' was given"),
+        (["--out=--"], "--out needs a value other than --"),
+        (["--out", "--"], "--out needs a value other than --"),
         (["--no-fast"], "there is no flag --no-fast"),
         (["from", "to", "and", "more"], "unexpected: and more"),
         (["--kind", "c"], "--kind must be one of a, b, not 'c'"),

@@ -127,6 +127,12 @@ def test_what_is_no_flag_is_refused_by_its_name(
     assert refused(capsys, command, "--no-such=3").startswith("tinygpt: there is no flag --no-such")
 
 
+def test_a_message_has_no_characters_that_a_terminal_takes_for_commands(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert r"there is no model \x1b[31mmine" in error_of(capsys, "sample", "\x1b[31mmine")
+
+
 @COMMAND_NAMES
 def test_help_lists_every_command_with_what_it_does(
     command: str, capsys: pytest.CaptureFixture[str]

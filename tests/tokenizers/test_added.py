@@ -175,6 +175,23 @@ def test_added_tokens_json_is_read(tmp_path: Path) -> None:
     assert tokenizer.encode("hello<sep>").tolist() == [265, 264]
 
 
+@pytest.mark.parametrize("number", [3, 270, -1])
+def test_an_added_token_whose_number_does_not_fit_is_refused_with_both_files(
+    tmp_path: Path, number: int
+) -> None:
+    with pytest.raises(
+        TokenizerError, match=r"vocab\.json and added_tokens\.json: tokens should be"
+    ):
+        beside(tmp_path, {"added_tokens.json": {"<sep>": number}})
+
+
+def test_an_added_token_that_is_no_text_is_refused_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(
+        TokenizerError, match=r"added_tokens\.json: the token '\\ud800': .*half of a"
+    ):
+        beside(tmp_path, {"added_tokens.json": {"\ud800": 264}})
+
+
 @pytest.mark.parametrize("name", ["special_tokens_map.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(
     "special",

@@ -44,7 +44,12 @@ def test_its_merges_may_be_strings() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("dropout", 0.1), ("continuing_subword_prefix", "##"), ("end_of_word_suffix", "</w>")],
+    [
+        ("dropout", 0.1),
+        ("continuing_subword_prefix", "##"),
+        ("end_of_word_suffix", "</w>"),
+        ("ignore_merges", True),
+    ],
 )
 def test_a_model_that_merges_otherwise_is_refused(name: str, value: object) -> None:
     description = hugging_face()

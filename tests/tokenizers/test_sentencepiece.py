@@ -183,6 +183,11 @@ def test_a_number_of_pieces_is_positive(vocab_size: int) -> None:
         SentencePieceTokenizer.train(TEXT, vocab_size)
 
 
+def test_a_number_of_pieces_that_the_library_cannot_read_is_refused() -> None:
+    with pytest.raises(TokenizerError, match=r"vocab_size must be below 2\*\*31, not 2147483648"):
+        SentencePieceTokenizer.train(TEXT, 2**31)
+
+
 # Files
 
 

@@ -84,6 +84,8 @@ def open_streams() -> None:
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print why the command fails, and exit with a code."""
+    # A name in it may have characters that a terminal takes for commands.
+    message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     Console(stderr=True, highlight=False, soft_wrap=True).print(
         f"[bold red]tinygpt:[/bold red] {escape(message)}"
     )

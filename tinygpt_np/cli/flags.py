@@ -216,9 +216,12 @@ def arranged(parser: Parser, argv: list[str]) -> list[str]:
             following = next(rest, None)
             if following is None or split(following)[0] in parser.flags:
                 raise UsageError(f"{name} needs a value", parser.prog)
+            value = following
             flags.append(f"{name}={following}")
         else:
             flags.append(f"{name}{equals}{value}")
+        if action and value == "--":  # argparse drops it.
+            raise UsageError(f"{name} needs a value other than --", parser.prog)
         several = action.nargs == "+" and not equals if action else several
     return [*flags, "--", *positional] if positional else flags
 

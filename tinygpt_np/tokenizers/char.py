@@ -105,7 +105,10 @@ class CharTokenizer:
     def from_description(cls, description: dict[str, Any]) -> "CharTokenizer":
         """Return the tokenizer of a tokenizer.json in either form. Raise ValueError for others."""
         if not is_for_transformers(description):
-            return cls(description["vocabulary"])
+            vocabulary: Any = description.get("vocabulary")
+            if not isinstance(vocabulary, list) or not vocabulary:
+                raise ValueError("it is not a list of characters")
+            return cls(cast(list[str], vocabulary))
         ids: Any = description["model"]["vocab"]
         if description.get("pre_tokenizer") != SINGLE_CHARACTERS or not isinstance(ids, dict):
             raise ValueError("its words are not single characters")

@@ -17,7 +17,9 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.tokenizers.added import (
+    CONFIG,
     END_OF_TEXT,
+    OLDER,
     AddedToken,
     check_config,
     from_entries,
@@ -79,7 +81,7 @@ class GPT2Tokenizer(ByteLevel):
         check_left_over(last, vocabulary, self.added, merges_name or name)
         if hashlib.sha256(merges_file(merges)).hexdigest() != MERGES[1]:  # Saves a second.
             check_learned(merges, merges_name or name)
-        super().__init__([*ranks, *(checked(token).encode() for token in last)])
+        super().__init__([*ranks, *(encoded(token, name) for token in last)])
         self.patterns = patterns(self.added)
         self.encoding: Any = tiktoken.Encoding(
             name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
@@ -101,7 +103,10 @@ class GPT2Tokenizer(ByteLevel):
         added = in_folder(vocabulary.parent, found)
         pairs = merges_in(read_text(merges), str(merges))
         whole = {**found, **{token.content: token.id for token in added}}
-        return cls(whole, pairs, str(vocabulary), added, str(merges))
+        # A number that is there twice, or left out, may be of either file.
+        beside = [name for name in (CONFIG, OLDER) if (vocabulary.parent / name).exists()]
+        name = " and ".join([str(vocabulary), *beside]) if added else str(vocabulary)
+        return cls(whole, pairs, name, added, str(merges))
 
     @classmethod
     def from_hugging_face(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
@@ -167,6 +172,14 @@ class GPT2Tokenizer(ByteLevel):
             "merges.txt": merges_file(self.merges),
             **to_files(self.added),
         }
+
+
+def encoded(token: str, name: str) -> bytes:
+    """Return the UTF-8 of an added token. name: of its file, for errors."""
+    try:
+        return checked(token).encode()
+    except TokenizerError as error:
+        raise TokenizerError(f"{name}: the token {token!r}: {error}") from None
 
 
 def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
@@ -257,7 +270,7 @@ def check_description(path: Path, description: dict[str, Any], model: dict[str, 
         raise TokenizerError(
             f"{path} has a normalizer, which is not supported: {description['normalizer']!r:.200}"
         )
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
         if model.get(name):
             raise TokenizerError(f"{path} has {name} = {model[name]!r}, which is not supported")
     after: Any = description.get("post_processor")

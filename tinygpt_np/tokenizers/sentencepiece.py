@@ -61,6 +61,8 @@ class SentencePieceTokenizer(ByteLevel):
         library, written = optional("sentencepiece"), io.BytesIO()
         if vocab_size < 1:
             raise TokenizerError(f"vocab_size must be positive, not {vocab_size}")
+        if vocab_size >= 2**31:
+            raise TokenizerError(f"vocab_size must be below 2**31, not {vocab_size}")
         lines = [found[0] for found in LINE.finditer(checked(text))]
         if not lines:
             raise TokenizerError("there is no text that pieces could be learned from")
