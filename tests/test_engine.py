@@ -160,6 +160,15 @@ def test_in_numpy_several_batches_a_step_need_one_more_copy_of_the_gradients() -
     assert two - one == 4 * param_count(config)
 
 
+def test_in_numpy_each_head_keeps_two_rows_of_attention_for_each_token() -> None:
+    run = TrainConfig(n_embd=64, block_size=512, n_layer=3, batch_size=20, backend="numpy")
+    few, many = (
+        engine.memory_estimate(replace(run, n_head=heads).gpt(65), run) for heads in (2, 8)
+    )
+    # A backward needs as much again.
+    assert many - few == 4 * (2 * 20 * 512) * 3 * 2 * 6 * 512
+
+
 @of_both
 def test_accumulated_batches_have_the_gradients_of_one_large_batch(backend: Backend) -> None:
     # As nanoGPT takes the mean of the losses of gradient_accumulation_steps batches.

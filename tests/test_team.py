@@ -11,7 +11,7 @@ from variants import assert_same_bits, copied, generic
 
 from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.kernels import attention, cross_entropy, gelu, matmul
-from tinygpt_np.parallel import Engine
+from tinygpt_np.parallel import Engine, micro_batch_count
 from tinygpt_np.team import ALONE, Team
 
 # One text, and more rows, columns and numbers than one thread is given at once.
@@ -152,3 +152,13 @@ def test_an_error_in_one_of_the_threads_comes_out(monkeypatch: pytest.MonkeyPatc
             with pytest.raises(MemoryError, match="no room"):
                 engine.loss_and_grads(tokens, targets)
         assert_same_bits(engine.loss_and_grads(tokens, targets)[1], expected)
+
+
+@pytest.mark.parametrize(
+    ("texts", "time", "count"),
+    [(64, 256, 32), (12, 64, 4), (8, 65, 4), (2, 128, 2), (1, 1024, 1), (4, 31, 1), (3, 1024, 3)],
+)
+def test_the_split_of_a_batch_stays_what_it_is_because_it_decides_the_bits_of_a_training(
+    texts: int, time: int, count: int
+) -> None:
+    assert micro_batch_count(texts, time) == count

@@ -176,6 +176,12 @@ def test_something_else_altogether_has_no_name() -> None:
             assert cause(other) == ""
 
 
+def test_an_error_larger_than_the_gradient_is_no_missing_term() -> None:
+    found = noise(3)
+    assert float(np.vdot(found, EXPECTED)) > 0
+    assert cause(found) == ""
+
+
 def test_small_errors_beside_one_large_element_are_not_the_same_along_an_axis() -> None:
     expected = EXPECTED.copy()
     expected[0, 0] = 1e3

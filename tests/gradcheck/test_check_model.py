@@ -277,6 +277,18 @@ def test_a_gradient_that_is_right_once_and_wrong_the_second_time_is_wrong() -> N
     assert "in a second call: off by" in lines_of(report, "ln_f.bias")
 
 
+def test_gradients_that_grow_from_call_to_call_are_blamed_on_what_is_kept() -> None:
+    calls: list[float] = []
+
+    def grow(loss: float, grads: Tensors) -> tuple[float, Tensors]:
+        calls.append(loss)
+        factor = 2 if len(calls) == 3 else 1
+        return loss, {name: grad * factor for name, grad in grads.items()}
+
+    report = trial().report(Keeping(grow))
+    assert "something is kept from one call to the next" in lines_of(report, "wte.weight")
+
+
 def test_an_error_of_every_call_is_not_blamed_on_what_is_kept() -> None:
     report = of(scale("wte.weight", 2))
     assert "counted twice" in lines_of(report, "wte.weight")

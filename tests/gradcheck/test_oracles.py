@@ -17,6 +17,7 @@ from tinygpt_np.gradcheck.oracles import (
     difference,
     richardson,
 )
+from tinygpt_np.gradcheck.verdict import SLOPE_BOUND
 
 Function = Callable[[Any], Any]
 # Functions with their derivatives.
@@ -160,3 +161,28 @@ def test_the_slope_is_taken_where_forward_is_defined() -> None:
 
 def test_without_a_step_that_forward_takes_there_is_no_slope() -> None:
     assert math.isnan(Taylor.sample(lambda t: np.sqrt(0.0 * t - t)).slope(0.0))
+
+
+def test_the_error_of_a_central_difference_is_no_less_than_its_first_lost_term() -> None:
+    # The derivative is 0, and all of the difference is h² times the third one over 6.
+    found = central_difference(lambda t: 1e3 * t**3)
+    assert 0 < found.value <= found.error * (1 + 1e-9)
+
+
+def test_richardson_counts_the_roughness_at_one_of_its_last_steps() -> None:
+    last = 0.2 / 2**16
+
+    def curve(t: float) -> float:
+        return t + (1e-6 if t == 2 * last else 0.0)
+
+    # The last but one difference is off by s = 1e-6 / 4h, its extrapolation by 4/3 s, and the one
+    # at 0.05, where the smallest error is, by as much of the loss.
+    roughness = 4 / 3 * 1e-6 / (4 * last) * 2 * last
+    assert richardson(curve).error == pytest.approx(roughness / 0.05, rel=0.02)
+
+
+def test_a_wrong_derivative_whose_remainder_jumps_is_not_called_right() -> None:
+    def curve(t: float) -> float:
+        return t * (1 - 0.5 * (-1) ** round(math.log2(t))) if t else 0.0
+
+    assert Taylor.sample(curve).slope(0.0) < SLOPE_BOUND

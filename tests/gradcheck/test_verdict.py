@@ -52,6 +52,12 @@ def test_a_small_error_all_over_is_seen_in_the_norm() -> None:
     assert found.relative == pytest.approx(1e-11, rel=1e-3)
 
 
+def test_the_bound_is_the_tolerance_and_what_is_uncertain_beside_the_norm() -> None:
+    rough = replace(MEASURED, floor=1e-11)
+    uncertain = 1e-11 * 6**0.5 / float(np.linalg.norm(EXPECTED))
+    assert row(EXPECTED, rough).bound == pytest.approx(1e-12 + uncertain, rel=1e-9, abs=0)
+
+
 def test_a_small_element_among_large_ones_is_held_to_what_rounding_explains() -> None:
     # 4e-12 is less than a tolerance of the norm, which is 100, but four billionths of the element.
     found = row(at((1, 1), 4e-12))
