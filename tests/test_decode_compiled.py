@@ -197,7 +197,7 @@ def test_both_backends_write_the_same_text(
 
     true = written("numpy", top_k=top_k, top_p=top_p)
     np.testing.assert_array_equal(written("numba", top_k=top_k, top_p=top_p), true)
-    assert np.array_equal(written("numpy"), true) == (top_p is None)
+    assert np.array_equal(written("numpy", top_k=top_k), true) == (top_p is None)
 
 
 def test_each_backend_has_its_decoder() -> None:
