@@ -8,7 +8,7 @@ from tinygpt_np import optim
 from tinygpt_np.kernels import adamw
 
 rng = np.random.default_rng(18)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000])
+sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
 RATE, DECAY, BETA1, BETA2 = 3e-3, 0.1, 0.9, 0.99
 
 

@@ -22,7 +22,7 @@ B, H = 2, 3
 # (T, D): around vectors, panels and stripes, and over several of them.
 SHAPES = [
     (1, 16), (2, 1), (3, 3), (15, 33), (16, 16), (17, 64), (37, 80), (63, 65), (64, 32), (65, 3),
-    (RANK - 1, 32), (RANK, 16), (RANK + 1, 33), (95, 1), (97, 64), (130, 80), (200, 65),
+    (RANK - 1, 32), (RANK, 16), (RANK + 1, 33), (95, 1), (97, 64), (130, 80), (200, 65), (20, 133),
 ]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 dropped = pytest.mark.parametrize("has_mask", [True, False])
@@ -46,23 +46,25 @@ def inputs(time: int, size: int, has_mask: bool, scale: float = 1) -> tuple[Any,
     return qkv, normal(B * time, width), kept if has_mask else None
 
 
-def heads_of(rows: np.ndarray) -> np.ndarray:
-    return plain(ops.attention.split_heads)(rows, B, H)
+def heads_of(rows: np.ndarray, batch: int = B, n_head: int = H) -> np.ndarray:
+    return plain(ops.attention.split_heads)(rows, batch, n_head)
 
 
 class Bounds:
     """How far float32 may be off, from the sizes of all that is added and multiplied."""
 
-    def __init__(self, qkv: np.ndarray, mask: np.ndarray | None) -> None:
-        self.q, self.k, self.v = (heads_of(part) for part in np.split(np.abs(qkv), 3, axis=1))
-        q, k, _ = (heads_of(part) for part in np.split(qkv, 3, axis=1))
+    def __init__(
+        self, qkv: np.ndarray, mask: np.ndarray | None, batch: int = B, n_head: int = H
+    ) -> None:
+        self.shape = batch, n_head
+        parts = [heads_of(part, *self.shape) for part in np.split(qkv, 3, axis=1)]
+        (q, k, _), (self.q, self.k, self.v) = parts, (np.abs(part) for part in parts)
         time, size = q.shape[2:]
         self.time, self.size, self.scale = time, size, size**-0.5
         visible = np.tri(time, dtype=bool)
         scores = np.where(visible, q @ k.mT * self.scale, 0)
-        probs = np.where(visible, np.exp(scores - np.where(visible, scores, -np.inf).max(
-            axis=-1, keepdims=True
-        )), 0)  # fmt: skip
+        seen = np.where(visible, scores, -np.inf)
+        probs = np.exp(seen - seen.max(axis=-1, keepdims=True))
         self.probs = probs / probs.sum(axis=-1, keepdims=True)
         self.mask = np.ones_like(probs) if mask is None else mask
         # An exp's argument: a score, of D roundings, less the largest, by the scale.
@@ -81,7 +83,7 @@ class Bounds:
         return (off * self.mask) @ self.v + TINY
 
     def dqkv(self, dy: np.ndarray) -> np.ndarray:
-        dout = heads_of(np.abs(dy))
+        dout = heads_of(np.abs(dy), *self.shape)
         probs = self.probs + self.probs_off
         # dprobs, of D roundings and the mask; and their mean, of T more.
         dprobs = self.mask * (dout @ self.v.mT)
@@ -122,6 +124,35 @@ def test_backward_is_the_truth_but_for_rounding(
     x, d = wide(qkv, dy)
     truth = plain(ops.attention.backward)(d, plain(ops.attention.forward)(x, B, H, mask)[1])
     assert_within(dqkv, truth, Bounds(x, mask).dqkv(d))
+
+
+@dropped
+def test_a_text_of_more_than_1024_tokens_is_the_truth_but_for_rounding(has_mask: bool) -> None:
+    time, size = 1029, 5
+    qkv, dy = normal(time, 3 * size), normal(time, size)
+    mask = np.float32(1.5) * (rng.random((1, 1, time, time)) < 2 / 3) if has_mask else None
+    y, saved = attention.forward(qkv, 1, 1, mask)
+    x, d = wide(qkv, dy)
+    truth, saved64 = plain(ops.attention.forward)(x, 1, 1, mask)
+    bounds = Bounds(x, mask, 1, 1)
+    assert_within(y, truth, bounds.y()[0, 0])
+    dqkv = plain(ops.attention.backward)(d, saved64)
+    assert_within(attention.backward(dy, saved), dqkv, bounds.dqkv(d))
+
+
+@dropped
+def test_scores_far_below_zero_are_the_truth_but_for_rounding(has_mask: bool) -> None:
+    # exp of each score is 0, and only that of its distance to the largest is not.
+    qkv, dy, mask = inputs(19, 16, has_mask)
+    width = dy.shape[1]
+    qkv[:, :width] += np.float32(10)
+    qkv[:, width : 2 * width] -= np.float32(30)
+    x, d = wide(qkv, dy)
+    y, saved = attention.forward(qkv, B, H, mask)
+    truth, saved64 = plain(ops.attention.forward)(x, B, H, mask)
+    assert_within(y, truth, Bounds(x, mask).y().swapaxes(1, 2).reshape(y.shape))
+    dqkv = plain(ops.attention.backward)(d, saved64)
+    assert_within(attention.backward(dy, saved), dqkv, Bounds(x, mask).dqkv(d))
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (17, 33), (RANK + 5, 80)], ids=str)

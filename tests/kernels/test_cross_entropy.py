@@ -15,7 +15,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import cross_entropy
 
 rng = np.random.default_rng(15)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 65, 127, 513])
+sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 65, 127, 513, 4099, 33001])
 spreads = pytest.mark.parametrize("spread", [1, 30])
 N = 5
 SCALE = 0.37
@@ -28,7 +28,7 @@ def normal(*shape: int) -> np.ndarray:
 def case(size: int, spread: float = 1) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, V), and targets (N,) of which one is ignored."""
     targets = rng.integers(0, size, N)
-    targets[2] = -1
+    targets[2], targets[3] = -1, size - 1
     return normal(N, size) * np.float32(spread), targets
 
 
@@ -117,6 +117,37 @@ def test_the_twin_is_the_truth_but_for_rounding(size: int, spread: float) -> Non
     truth = plain(ops.cross_entropy.backward)(SCALE, saved64)
     bound = (SCALE / 4) * (probs_bound(logits, probs) + gamma(4) * (probs + np.abs(4 * truth)))
     assert_within(dlogits, truth, bound + gamma(4) * np.abs(truth) + TINY)
+
+
+@pytest.mark.parametrize("rows", [520, 65541])
+def test_many_rows_are_the_truth_but_for_rounding(rows: int) -> None:
+    logits, targets = normal(rows, 3), rng.integers(-1, 3, rows)
+    expected, saved = ops.cross_entropy.forward(logits.astype(np.float64), targets)
+    probs, counted = np.exp(saved[0]), targets != -1
+    dlogits, losses = logits.copy(), np.full(rows, np.nan)
+    cross_entropy.loss_and_dlogits(dlogits, targets, SCALE, losses)
+    assert (losses[~counted] == 0).all()
+    bound = loss_bound(logits, probs).max()
+    assert_within(losses.sum() / counted.sum(), np.asarray(expected), bound)
+    push = ops.cross_entropy.backward(1.0, saved) * counted.sum()
+    bound = SCALE * (probs_bound(logits, probs) + 2 * U * probs + 2 * U * np.abs(push) + U)
+    assert_within(dlogits, SCALE * push, bound * 1.01 + TINY)
+
+
+@sizes
+def test_logits_far_below_zero_are_the_truth_but_for_rounding(size: int) -> None:
+    # exp of each is 0, and only that of its distance to the largest is not.
+    logits, targets = case(size)
+    logits -= np.float32(1000)
+    expected_losses, probs, push = truths(logits, targets)
+    losses, fused = np.full(N, np.nan), np.full(N, np.nan)
+    cross_entropy.forward_rows(logits, targets, poisoned(N, size), losses)
+    dlogits = logits.copy()
+    cross_entropy.loss_and_dlogits(dlogits, targets, SCALE, fused)
+    for found in (losses, fused):
+        assert_within(found, expected_losses, loss_bound(logits, probs))
+    bound = SCALE * (probs_bound(logits, probs) + 2 * U * probs + 2 * U * np.abs(push) + U)
+    assert_within(dlogits, SCALE * push, bound * 1.01 + TINY)
 
 
 def test_huge_logits_are_certain_or_share_it() -> None:

@@ -14,7 +14,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import dropout
 
 rng = np.random.default_rng(17)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000])
+sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
 KEY = np.uint64(0x0123456789ABCDEF)
 MANY = 200_000
 HALF_FULL = 2**32 - 77

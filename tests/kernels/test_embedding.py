@@ -14,7 +14,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import embedding
 
 rng = np.random.default_rng(16)
-sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127])
+sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127, 769])
 N, V, TIME = 24, 11, 6
 
 
@@ -40,6 +40,20 @@ def test_backward_is_the_truth_but_for_rounding(width: int) -> None:
     dweight = embedding.backward(drows, embedding.forward(ids, normal(V, width))[1])
     # At most N terms are added to a row.
     assert_within(dweight, truth, gamma(N) * size)
+
+
+def test_ids_and_rows_may_be_more_than_a_number_of_16_bits() -> None:
+    ids, weight, drows = rng.integers(0, 70_001, 65_541), normal(70_001, 3), normal(65_541, 3)
+    ids[:4] = 32_767, 32_768, 65_536, 70_000
+    rows, saved = embedding.forward(ids, weight)
+    np.testing.assert_array_equal(rows, weight[ids])
+    _, saved64 = ops.embedding.forward(ids, weight.astype(np.float64))
+    truth = ops.embedding.backward(drows.astype(np.float64), saved64)
+    size = ops.embedding.backward(np.abs(drows).astype(np.float64), saved64)
+    assert_within(embedding.backward(drows, saved), truth, gamma(np.bincount(ids).max()) * size)
+    x, places = poisoned(*drows.shape), normal(1030, 3)
+    embedding.embed(ids, 1030, weight, places, x)
+    np.testing.assert_array_equal(x, weight[ids] + places[np.arange(len(ids)) % 1030])
 
 
 def test_rows_are_added_to_what_is_there_in_the_order_of_n() -> None:

@@ -11,7 +11,8 @@ EPS = float(np.finfo(np.float32).eps)
 DEPTHS, COLUMNS = (1, 7, 8, 9, 64, 77, 131), (1, 15, 16, 17, 50, 64, 83)
 every_size = pytest.mark.parametrize(
     ("rows", "depth", "columns"),
-    [(rows, depth, columns) for rows in (1, 3) for depth in DEPTHS for columns in COLUMNS],
+    [(rows, depth, columns) for rows in (1, 3) for depth in DEPTHS for columns in COLUMNS]
+    + [(2, 4099, 3), (2, 5, 33_001)],
 )
 
 

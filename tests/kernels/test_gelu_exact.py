@@ -12,7 +12,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import gelu_exact
 
 rng = np.random.default_rng(14)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000])
+sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
 
 
 def normal(*shape: int) -> np.ndarray:

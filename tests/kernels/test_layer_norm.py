@@ -13,7 +13,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import layer_norm
 
 rng = np.random.default_rng(12)
-sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127, 384])
+sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127, 384, 769, 4099])
 biased = pytest.mark.parametrize("has_bias", [True, False])
 N = 6
 
@@ -58,6 +58,23 @@ def test_forward_is_the_truth_but_for_rounding(width: int, has_bias: bool, offse
     shift = bias if has_bias else np.zeros(width, np.float32)
     truth, _ = ops.layer_norm.forward(*wide(x, weight, shift))
     assert_within(y, truth, forward_bound(*wide(x, weight, shift)))
+
+
+@pytest.mark.parametrize("rows", [520, 65541])
+def test_many_rows_are_the_truth_but_for_rounding(rows: int) -> None:
+    (x, dy), (weight, bias) = (normal(2, rows, 3), normal(2, 3))
+    y, saved = layer_norm.forward(x, weight, bias)
+    truth, saved64 = ops.layer_norm.forward(*wide(x, weight, bias))
+    assert_within(y, truth, forward_bound(*wide(x, weight, bias)))
+    _, dweight, dbias = layer_norm.backward(dy, saved)
+    _, expected, expected_dbias = ops.layer_norm.backward(dy.astype(np.float64), saved64)
+    # A sum of N terms, of which each is off as y is.
+    (xhat,) = wide(saved64[0])
+    off = forward_bound(*wide(x, np.ones(3, np.float32), np.zeros(3, np.float32)))
+    bound = (np.abs(dy) * (off + gamma(rows) * (np.abs(xhat) + off))).sum(axis=0)
+    assert_within(dweight, expected, bound)
+    assert dbias is not None
+    assert_within(dbias, expected_dbias, gamma(rows) * np.abs(dy).sum(axis=0))
 
 
 def test_the_variance_of_a_row_far_from_zero_is_not_lost() -> None:

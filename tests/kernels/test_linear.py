@@ -16,7 +16,11 @@ from tinygpt_np.kernels.vectors import FUSED
 
 rng = np.random.default_rng(23)
 # (N, C, K)
-SHAPES = [(1, 1, 1), (2, 3, 5), (13, 65, 17), (7, 16, 64), (97, 33, 65), (200, 193, 130)]
+SHAPES = [
+    (1, 1, 1), (2, 3, 5), (13, 65, 17), (7, 16, 64), (97, 33, 65), (200, 193, 130),
+    # As large as GPT-2: a head of a vocabulary, rows, widths, and depths past those of a block.
+    (7, 5, 33001), (65541, 2, 3), (523, 5, 7), (3, 771, 20), (5, 4099, 3), (5, 3, 4099),
+]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 biased = pytest.mark.parametrize("has_bias", [True, False])
 tied = pytest.mark.parametrize("is_tied", [True, False])

@@ -13,7 +13,7 @@ from tinygpt_np import ops
 from tinygpt_np.kernels import softmax
 
 rng = np.random.default_rng(11)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 65, 127, 513])
+sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 65, 127, 513, 4099, 33001])
 N = 5
 
 
@@ -51,6 +51,22 @@ def test_backward_is_the_truth_but_for_rounding(size: int) -> None:
     softmax.backward_rows(dprobs, probs, dx)
     assert_within(dx, truth, bound + TINY)
     np.testing.assert_array_equal(softmax.backward(dprobs, saved), dx)
+
+
+@pytest.mark.parametrize("rows", [520, 65541])
+def test_many_rows_are_the_truth_but_for_rounding(rows: int) -> None:
+    x = normal(rows, 3)
+    probs, _ = softmax.forward(x)
+    truth, _ = ops.softmax.forward(x.astype(np.float64))
+    assert_within(probs, truth, forward_bound(x, truth))
+
+
+@sizes
+def test_rows_far_below_zero_are_the_truth_but_for_rounding(size: int) -> None:
+    # exp of each number is 0, and only that of its distance to the largest is not.
+    x = normal(N, size) - np.float32(1000)
+    truth, _ = ops.softmax.forward(x.astype(np.float64))
+    assert_within(softmax.forward(x)[0], truth, forward_bound(x, truth))
 
 
 def test_huge_logits_take_all_or_share_it() -> None:
