@@ -220,6 +220,28 @@ def test_what_is_no_file_is_not_read(folder: Path, kind: str) -> None:
     assert "optimizer.safetensors should be a file, but is a folder, pipe or device" in message
 
 
+@pytest.mark.parametrize("step", [-1, True, 5, 10**9, 1.5, "4", None, [4]])
+def test_a_step_out_of_range_is_refused_whatever_the_folder_is_called(
+    folder: Path, step: object
+) -> None:
+    path = folder / checkpoint.STATE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"step": step}))
+    seal(folder)
+    best = folder.rename(folder.parent / "mine")
+    with pytest.raises(CheckpointError, match=r"step should be a whole number in \[0, 4\], but is"):
+        runs.load(best)
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_head", 3), ("gelu", "exact")])
+def test_a_shape_that_is_not_the_runs_is_refused_though_all_tensors_fit(
+    folder: Path, name: str, value: object
+) -> None:
+    path = folder / checkpoint.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    seal(folder)
+    assert f"{name} is {value} in config.json, but " in refused(folder.parent.parent)
+
+
 def test_a_billion_layers_are_refused_at_once(folder: Path) -> None:
     path = folder / checkpoint.CONFIG
     for name in (checkpoint.CONFIG, checkpoint.STATE):

@@ -266,6 +266,27 @@ def test_training_goes_on_where_an_old_checkpoint_is_in_use(
     assert len(steps(tmp_path / "run")) <= 3
 
 
+def test_a_step_whose_line_cannot_be_written_is_saved_as_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when the terminal or the disk goes: what is saved then goes on bit for bit.
+    whole = list(Trainer.start(tmp_path / "whole", NUMPY, DATA))
+    trainer = Trainer.start(tmp_path / "run", NUMPY, DATA)
+    list(islice(trainer, 5))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(metrics, "record", full)
+        with pytest.raises(OSError, match="No space left"):
+            trainer.advance()
+    trainer.save()
+    trainer.lock.release()
+    resumed = Trainer.resume(tmp_path / "run", NUMPY, DATA)
+    assert [row.loss for row in resumed] == [row.loss for row in whole[6:]]
+
+
 def test_the_lines_of_metrics_are_those_of_every_step(tmp_path: Path) -> None:
     list(Trainer.start(tmp_path / "run", NUMPY, DATA))
     assert [row.step for row in metrics.read(tmp_path / "run")] == list(range(11))

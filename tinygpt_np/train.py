@@ -206,9 +206,10 @@ class Trainer:
             steps.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
         self.step_seconds.append(time.perf_counter() - began)
         speed = config.tokens_per_step / self.step_seconds[-1]
-        row = self.record(Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed))
+        row = Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed)
+        # Before anything is written, which may fail: the state is whole again, and can be saved.
         self.step, self.val_loss = self.step + 1, None
-        return row
+        return self.record(row)
 
     def stop(self, what: str, place: str) -> None:
         """Raise NotFiniteError, with the first tensor that is not finite as the place."""

@@ -301,13 +301,15 @@ def describe(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
 def interrupts() -> Generator[Callable[[], bool]]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a flag; a second one stops at once.
 
-    SIGHUP comes when the terminal is closed. A signal that is ignored stays so: nohup ignores
-    SIGHUP, and a shell starts background jobs with SIGINT ignored.
+    SIGHUP comes when the terminal is closed, often twice: from the shell and from the system. A
+    signal that is ignored stays so: nohup ignores SIGHUP, and a shell starts background jobs with
+    SIGINT ignored.
     """
     seen: list[int] = []
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none.
 
     def note(number: int, frame: object) -> None:
-        if seen:
+        if seen and number != hangup:
             raise KeyboardInterrupt
         seen.append(number)
         with contextlib.suppress(OSError):  # There may be no terminal any more.
@@ -316,8 +318,7 @@ def interrupts() -> Generator[Callable[[], bool]]:
                 file=sys.stderr,
             )
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP.
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, hangup) if number is not None]
     heard = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in heard}
     try:
