@@ -267,8 +267,25 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> None:
     text = "".join(map(chr, (*range(0x100, 0xD800), *range(0x10000, 0x13000))))
-    with pytest.raises(DataError, match="a vocabulary of up to 65,536; that of char has 67,328"):
-        prepare.prepare([write(tmp_path / "a", text)], "char", "", tmp_path / "out", nothing)
+    path, most = tmp_path / "a", 1 << 16
+    write(path, text[: most + 1])
+    with pytest.raises(DataError, match="a vocabulary of up to 65,536; that of char has 65,537"):
+        prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+    write(path, text[:most])
+    assert prepare.prepare([path], "char", "", tmp_path / "out", nothing)["vocab_size"] == most
+
+
+def test_sentencepiece_learns_from_all_of_the_first_pieces(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("sentencepiece")
+    text = " ".join(f"{number * 7919 % 1009}" for number in range(400))
+    monkeypatch.setattr(prepare, "SAMPLE", 1000)
+    prepare.prepare(
+        documents(tmp_path, text), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=290
+    )
+    expected = tokenizers.SentencePieceTokenizer.train(text[:1001], 290)  # 143 pieces of 7.
+    assert tokenizers.load(tmp_path / "out").files() == expected.files()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
