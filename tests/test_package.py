@@ -1,13 +1,18 @@
 """What importing the package brings along, and what it offers."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
-from processes import printed
+from processes import LIMIT, printed
 
 import tinygpt_np as tg
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_importing_it_imports_nothing_that_takes_long() -> None:
@@ -62,3 +67,14 @@ def test_importing_everything_leaves_the_compiler_out() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert out.stdout == "False GPT\n"
+
+
+def test_every_dependency_has_a_lower_bound_that_ci_can_install() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    out = subprocess.run(
+        [sys.executable, ".ci/lowest.py", *project["optional-dependencies"]],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=LIMIT,
+    )  # fmt: skip
+    lines = out.stdout.splitlines()
+    assert {"numba", "matplotlib", "tiktoken", "transformers"} <= {n.split("==")[0] for n in lines}
+    assert all(re.fullmatch(r"[\w.-]+==\d[\d.]*", line) for line in lines)

@@ -6,12 +6,15 @@ minutes. The time is counted in intervals, so that a process that was suspended 
 hour has used up one interval and not all of them.
 """
 
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
+# How often to look whether a worker process has ended, in seconds.
+LOOK = 1.0
 # How long a thread waits for another, in seconds, and how often.
 INTERVAL, INTERVALS = 60.0, 10
 
@@ -171,3 +174,17 @@ def run_together(
     if errors:
         # Stopped only says that another thread has failed.
         raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
+
+
+class Workers:
+    """The processes of a pool that was just made by multiprocessing."""
+
+    def __init__(self) -> None:
+        self.pids = {child.pid for child in multiprocessing.active_children()}
+
+    def check(self) -> None:
+        """Raise StuckError if one has ended: the pool never returns what it was working on."""
+        if not self.pids <= {child.pid for child in multiprocessing.active_children()}:
+            raise StuckError(
+                "a worker process has been killed, perhaps because there was not enough memory"
+            )

@@ -1,5 +1,6 @@
 """Planting the bugs: what a result says, and that each room's mutants are all tried."""
 
+import multiprocessing
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tinygpt_np.gradcheck import mutants
 from tinygpt_np.gradcheck.mutants import Result
 from tinygpt_np.gradcheck.sites import sites
+from tinygpt_np.waiting import StuckError
 
 SMALL = ("embedding", "dropout")
 
@@ -89,3 +91,12 @@ def test_all_rooms_have_a_name_that_gradcheck_knows() -> None:
     from tinygpt_np.gradcheck import suite
 
     assert set(mutants.ROOMS) == set(suite.NAMES) - {"block", "bigram", "step"}
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_an_error() -> None:
+    results = mutants.run(("attention",), 0)
+    next(results)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(StuckError, match="a worker process has been killed"):
+        list(results)

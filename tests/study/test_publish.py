@@ -1,9 +1,11 @@
 """tinygpt study --html and --serve, as a person uses them."""
 
+import multiprocessing
 import os
 import signal
 import urllib.request
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import processes
@@ -15,6 +17,7 @@ from tiny import COMMAND
 
 from tinygpt_np import cli
 from tinygpt_np.study import book, publish, targets
+from tinygpt_np.waiting import StuckError, Workers
 
 pytestmark = pytest.mark.usefixtures("workplace")
 
@@ -109,3 +112,11 @@ def test_several_pages_are_worked_out_in_processes_and_stand_in_order(
 def test_the_bugs_planted_in_an_operation_are_on_its_page() -> None:
     assert len(publish.page_of(("dropout", None, 0))["bugs"]) > 5
     assert publish.page_of(("bigram", None, 0))["bugs"] == []
+
+
+def test_a_worker_that_is_killed_ends_a_study() -> None:
+    workers, pages = Workers(), Mock()
+    workers.pids = {0}  # That of no process.
+    pages.next.side_effect = multiprocessing.TimeoutError
+    with pytest.raises(StuckError, match="a worker process has been killed"):
+        publish.next_page(pages, workers)

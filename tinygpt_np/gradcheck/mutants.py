@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np import waiting
 from tinygpt_np.gradcheck.equivalents import EQUIVALENT
 from tinygpt_np.gradcheck.jury import Jury
 from tinygpt_np.gradcheck.mutations import Mutation
 from tinygpt_np.gradcheck.sites import Site, sites
-
-# How often to look whether a worker has died, in seconds.
-PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -110,20 +108,22 @@ def begin(results: Any) -> None:
 def run(rooms: Sequence[str], seed: int) -> Generator[Result]:
     """Tries out every mutant, in as many processes as there are cores; yields results as they come.
 
-    Raises RuntimeError when a judge accuses the right backward.
+    Raises RuntimeError when a judge accuses the right backward, or a process is killed.
     """
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     with context.Pool(min(os.cpu_count() or 1, len(rooms)), begin, (results,)) as pool:
+        workers = waiting.Workers()
         done = pool.map_async(work, [(room, seed) for room in rooms], chunksize=1)
         left = count(rooms)
         while left:
             try:
-                yield results.get(timeout=PATIENCE)
+                yield results.get(timeout=waiting.LOOK)
                 left -= 1
             except queue.Empty:
                 if done.ready():
                     done.get()
+                workers.check()
         done.get()
 
 

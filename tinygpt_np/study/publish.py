@@ -5,13 +5,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
+from multiprocessing.pool import IMapIterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tinygpt_np import ops
+from tinygpt_np import ops, waiting
 from tinygpt_np.study import book
 from tinygpt_np.study.bugs import bugs
 from tinygpt_np.study.command import find
@@ -69,9 +70,19 @@ def pages(chosen: Sequence[Target], described: str | None, console: Console) -> 
     )  # fmt: skip
     context = multiprocessing.get_context("spawn")
     with bar, context.Pool(min(os.cpu_count() or 1, len(tasks)), leave_ctrl_c) as pool:
+        workers = waiting.Workers()
         # The models take longest and stand last, so they are begun with.
         made = pool.imap(page_of, tasks[::-1])
-        return list(bar.track(made, total=len(tasks)))[::-1]
+        found = (next_page(made, workers) for _ in tasks)
+        return list(bar.track(found, total=len(tasks)))[::-1]
+
+
+def next_page(made: "IMapIterator[Json]", workers: waiting.Workers) -> Json:
+    """Return the next page of a pool. Raises StuckError if one of its processes is killed."""
+    while True:
+        with contextlib.suppress(multiprocessing.TimeoutError):
+            return made.next(timeout=waiting.LOOK)
+        workers.check()
 
 
 def page_of(task: tuple[str, str | None, int]) -> Json:
