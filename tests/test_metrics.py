@@ -47,7 +47,9 @@ def test_a_last_line_cut_short_is_left_out(run: Path) -> None:
     assert metrics.read(run) == ROWS[:2]
 
 
-@pytest.mark.parametrize("line", ['{"step": 1, "lo', "{}", "[1]", "\xff", "[" * 100_000])
+@pytest.mark.parametrize(
+    "line", ['{"step": 1, "lo', '{"step": 1,\r"lo', "{}", "[1]", "\xff", "[" * 100_000]
+)
 def test_damage_elsewhere_is_named_and_nothing_is_lost(run: Path, line: str) -> None:
     path = run / metrics.METRICS
     lines = path.read_text().splitlines(keepends=True)
