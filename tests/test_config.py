@@ -1,6 +1,7 @@
 """Settings, presets, and the generators that come from one seed."""
 
 import itertools
+import math
 import statistics
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -232,3 +233,9 @@ def test_a_configuration_that_was_not_measured_has_no_band(
 
 def test_the_default_run_was_measured_with_five_seeds() -> None:
     assert len(config.MEASURED["cpu", "shakespeare"]) == 5
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), math.inf, math.nan])
+def test_a_number_too_large_for_a_float_is_not_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="learning_rate must be a finite number, not"):
+        TrainConfig(learning_rate=value)

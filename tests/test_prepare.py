@@ -259,6 +259,22 @@ def test_a_folder_is_no_text(tmp_path: Path) -> None:
         prepare.prepare([tmp_path], "char", "", tmp_path / "out", nothing)
 
 
+def test_a_second_prepare_into_a_folder_is_refused_while_the_first_goes_on(
+    tmp_path: Path, small_pieces: None
+) -> None:
+    path, refused = write(tmp_path / "a", TEXT), list[str]()
+
+    def meanwhile(done: int, total: int) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+        refused.append(str(caught.value))
+
+    meta = prepare.prepare([path], "char", "", tmp_path / "out", meanwhile)
+    assert set(refused) == {f"{tmp_path / 'out'} is being written by another process"}
+    assert (tmp_path / "out" / "train.bin").stat().st_size == 2 * int(str(meta["train_tokens"]))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a", "out"]
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):

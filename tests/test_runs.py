@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from tinygpt_np import (
     TrainConfig,
     checkpoint,
     dataset,
+    metrics,
     runs,
     sample,
     train,
 )
 from tinygpt_np.checkpoint import CheckpointError
 from tinygpt_np.data import Corpus
+from tinygpt_np.metrics import Metrics
 from tinygpt_np.tokenizers import TokenizerError
 
 TEXT = "To be, or not to be:\nthat is the question.\n" * 5
@@ -252,6 +255,33 @@ def test_a_checkpoint_pruned_while_it_is_read_gives_way_to_the_newest(
     assert pruned == [checkpoint_of(run)]
     older = load(run / "checkpoints" / "000001").params["wte.weight"]
     assert (model.params["wte.weight"] == older).all()
+
+
+# What is known of a run
+
+
+def test_a_summary_has_the_last_and_the_lowest_validation_loss(run: Path) -> None:
+    for step, val_loss in ((3, 0.5), (4, 9.0)):
+        metrics.record(run, Metrics(step, 1.0, val_loss, 1e-3, 1.0, 10.0))
+    metrics.record(run, Metrics(5, 1.0, None, 1e-3, 1.0, 10.0))
+    found = runs.summary(run)
+    assert (found.val_loss, found.best_loss) == (9.0, 0.5)
+    assert found.steps == 6
+    assert found.params == sum(param.size for param in tg.load(run)[0].params.values())
+
+
+def test_a_finished_run_has_taken_as_many_steps_as_its_last_line_says(run: Path) -> None:
+    assert runs.summary(run).steps == 2
+
+
+def test_the_settings_that_differ_are_those_with_more_than_one_value(run: Path) -> None:
+    config = runs.read_config(run)
+    others = [replace(config, seed=1), replace(config, seed=2, n_layer=3)]
+    assert runs.differences([config, *others]) == {
+        "n_layer": [1, 1, 3],
+        "seed": [config.seed, 1, 2],
+    }
+    assert runs.differences([config]) == {}
 
 
 # Padded vocabularies

@@ -162,9 +162,7 @@ def require_types(config: Any) -> None:
             require(config, field.name, type(value) is int, "a whole number")
         elif wanted is float:
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            # Whole numbers of any size are finite, and too large for math.isfinite.
-            finite = number and (isinstance(value, int) or math.isfinite(value))
-            require(config, field.name, finite and abs(value) < 1e300, "a finite number")
+            require(config, field.name, number and is_finite(value), "a finite number")
         elif wanted is str:
             require(config, field.name, isinstance(value, str), "a text")
         elif get_origin(wanted) is Literal:
@@ -172,6 +170,14 @@ def require_types(config: Any) -> None:
             require(config, field.name, value in choices, f"one of {', '.join(choices)}")
         elif wanted is bool:
             require(config, field.name, isinstance(value, bool), "true or false")
+
+
+def is_finite(value: float) -> bool:
+    """Return whether a number is finite as a float; a whole number may be too large for one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def require(config: Any, name: str, holds: bool, wanted: str) -> None:

@@ -56,6 +56,22 @@ def test_the_end_shows_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(sample) <= set(TEXT)
 
 
+def test_a_picture_or_a_sample_that_fails_is_noted_and_the_run_is_complete(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("libfreetype.so.6: cannot open shared object file")
+
+    monkeypatch.setattr("tinygpt_np.metrics.draw_losses", fail)
+    monkeypatch.setattr("tinygpt_np.sample.stream", fail)
+    train_tiny()
+    out = capsys.readouterr().out
+    assert out.count("note  loss.svg was not drawn: ImportError: libfreetype") == 1
+    assert out.count("note  no sample was written: ImportError: libfreetype") == 1
+    assert "tinygpt sample runs/cpu --endless" in out
+    assert int(runs.last_checkpoint(folder / "runs" / "cpu")[0].name) == 20
+
+
 def test_a_bad_fit_is_noted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "text.txt").write_text(TEXT + "Q", encoding="utf-8")
     train_tiny()
