@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import byte_pairs
 import numpy as np
 import pytest
 
@@ -303,6 +304,35 @@ def test_padding_to_any_usual_multiple_is_accepted_and_never_drawn(
 ) -> None:
     made = "".join(sample.stream(*tg.load(padded_model(tmp_path, tokens)), "be", 50, seed=1))
     assert set(made) <= set(TEXT)
+
+
+@pytest.mark.parametrize("extra", [1, 5, 57, 127])
+def test_a_byte_pair_vocabulary_may_have_any_padding_which_is_never_drawn(
+    tmp_path: Path, extra: int
+) -> None:
+    has = byte_pairs.small().vocab_size
+    model, tokenizer = tg.load(padded_byte_pairs(tmp_path, has + extra))
+    assert model.vocab_size == has + extra
+    assert tokenizer.decode(tokenizer.encode("hi there")) == "hi there"
+    # A padding row that is drawn has no text, and would raise an error.
+    assert "".join(sample.stream(model, tokenizer, "hi", 50, seed=1))
+
+
+@pytest.mark.parametrize("extra", [-1, 128])
+def test_a_byte_pair_vocabulary_of_another_size_is_refused(tmp_path: Path, extra: int) -> None:
+    has = byte_pairs.small().vocab_size
+    with pytest.raises(CheckpointError, match=f"has {has} tokens, but the model has {has + extra}"):
+        tg.load(padded_byte_pairs(tmp_path, has + extra))
+
+
+def padded_byte_pairs(tmp_path: Path, tokens: int) -> Path:
+    """Save a model of so many tokens with a small byte-pair tokenizer; padding is likeliest."""
+    config = GPTConfig(vocab_size=tokens, block_size=4, n_layer=1, n_head=2, n_embd=6, bias=True)
+    model, tokenizer = GPT(config), byte_pairs.small()
+    model.params["ln_f.weight"][:], model.params["ln_f.bias"][:] = 0, 1
+    model.params["wte.weight"][tokenizer.vocab_size :] = 5
+    model.save_pretrained(tmp_path / "padded", tokenizer)
+    return tmp_path / "padded"
 
 
 @pytest.mark.parametrize("tokens", [17, 19, 20, 40, 72, 192])

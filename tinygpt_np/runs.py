@@ -22,7 +22,8 @@ from tinygpt_np.tokenizers import GPT2Tokenizer, Tokenizer
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 RUNS = Path("runs")
-# A vocabulary may be padded to a multiple of one of these, for speed: nanoGPT takes 64.
+# A vocabulary may be padded to a multiple of one of these, for speed: nanoGPT takes 64. A byte-pair
+# vocabulary, which can encode every text, may have any padding below the largest.
 MULTIPLES = (8, 16, 32, 64, 128)
 GPT2_TOKENS = 50257
 
@@ -185,7 +186,10 @@ def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
     Padding is never drawn; see sample.stream.
     """
     has = tokenizer.vocab_size
-    if model.vocab_size not in {has, *(-(-has // multiple) * multiple for multiple in MULTIPLES)}:
+    sizes = {has, *(-(-has // multiple) * multiple for multiple in MULTIPLES)}
+    if tokenizer.kind == "gpt2":
+        sizes = range(has, has + max(MULTIPLES))
+    if model.vocab_size not in sizes:
         raise CheckpointError(
             f"the tokenizer ({tokenizer.kind}) of {folder} has {has} tokens, "
             f"but the model has {model.vocab_size}"
