@@ -9,7 +9,7 @@ import pytest
 from cli.running import error_of, train_tiny
 from tiny import TEXT
 
-from tinygpt_np import numba_settings, train
+from tinygpt_np import numba_settings, runs
 from tinygpt_np.numba_settings import CompilerError
 
 OFF = "NUMBA_DISABLE_JIT=1 turns Numba's compiler off"
@@ -88,14 +88,14 @@ def test_without_the_compiler_training_uses_numpy_and_says_so(
     monkeypatch.setattr(numba_settings, "compiler_is_off", lambda: "NUMBA_DISABLE_JIT=1")
     train_tiny("--name", "mine")
     assert f"note  {OFF}, so NumPy computes" in capsys.readouterr().err
-    assert train.read_config(folder / "runs" / "mine").backend == "numpy"
+    assert runs.read_config(folder / "runs" / "mine").backend == "numpy"
 
 
 def test_without_the_compiler_the_numba_backend_is_refused_with_the_reason(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train_tiny("--backend", "numpy")
-    config = folder / "runs" / "cpu" / train.CONFIG
+    config = folder / "runs" / "cpu" / runs.CONFIG
     config.write_text(config.read_text().replace('"numpy"', '"numba"'))
     capsys.readouterr()
     monkeypatch.setattr(numba_settings, "compiler_is_off", lambda: "NUMBA_DISABLE_JIT=1")

@@ -1,7 +1,6 @@
 """Plants every bug of mutations.py in turn, and asks every judge of jury.py whether it notices."""
 
 import multiprocessing
-import os
 import queue
 import signal
 from collections.abc import Generator, Sequence
@@ -16,6 +15,7 @@ from tinygpt_np.gradcheck.equivalents import EQUIVALENT
 from tinygpt_np.gradcheck.jury import Jury
 from tinygpt_np.gradcheck.mutations import Mutation
 from tinygpt_np.gradcheck.sites import Site, sites
+from tinygpt_np.machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def run(rooms: Sequence[str], seed: int) -> Generator[Result]:
     """
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
-    with context.Pool(min(os.cpu_count() or 1, len(rooms)), begin, (results,)) as pool:
+    with context.Pool(min(usable_cores(), len(rooms)), begin, (results,)) as pool:
         workers = waiting.Workers()
         done = pool.map_async(work, [(room, seed) for room in rooms], chunksize=1)
         left = count(rooms)

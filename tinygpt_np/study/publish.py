@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Sequence
 from multiprocessing.pool import IMapIterator
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops, waiting
+from tinygpt_np.machine import usable_cores
 from tinygpt_np.study import book
 from tinygpt_np.study.bugs import bugs
 from tinygpt_np.study.command import find
@@ -69,7 +69,7 @@ def pages(chosen: Sequence[Target], described: str | None, console: Console) -> 
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     context = multiprocessing.get_context("spawn")
-    with bar, context.Pool(min(os.cpu_count() or 1, len(tasks)), leave_ctrl_c) as pool:
+    with bar, context.Pool(min(usable_cores(), len(tasks)), leave_ctrl_c) as pool:
         workers = waiting.Workers()
         # The models take longest and stand last, so they are begun with.
         made = pool.imap(page_of, tasks[::-1])
