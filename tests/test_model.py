@@ -10,6 +10,7 @@ from compare import relative_error
 
 import tinygpt_np as tg
 from tinygpt_np.checkpoint import read_safetensors
+from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.model import BLOCK_LAYERS, param_count
 
@@ -272,3 +273,17 @@ def test_the_count_of_parameters_is_that_of_the_model(n_layer: int) -> None:
     config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=n_layer, n_head=2, n_embd=6)
     model = tg.GPT(config)
     assert param_count(config) == sum(param.size for param in model.params.values())
+
+
+def test_the_first_weights_are_those_that_the_seeds_generator_draws_first() -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
+    drawn = 0.02 * generator(5, "init").standard_normal((11, 6))
+    np.testing.assert_array_equal(tg.GPT(config, 5, "float64").params["wte.weight"], drawn)
+
+
+def test_a_cropped_model_keeps_the_first_positions() -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
+    model = tg.GPT(config)
+    tokens = np.arange(4)[None]
+    np.testing.assert_array_equal(model.cropped(4).logits(tokens), model.logits(tokens))
+    assert model.cropped(4).block_size == 4

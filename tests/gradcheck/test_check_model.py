@@ -122,6 +122,17 @@ def test_a_gradient_in_the_memory_of_a_parameter_is_wrong() -> None:
     assert "it shares that of ln_f.bias" in str(trial(1).report(model))
 
 
+def test_a_gradient_in_the_memory_of_a_mask_is_wrong() -> None:
+    model = generic_gpt(replace(SMALL, dropout=0.3))
+    masks, right = model.draw_masks(2, 3, np.random.default_rng(0)), model.backward
+
+    def backward(dlogits: np.ndarray, saved: Any) -> Tensors:
+        return right(dlogits, saved) | {"ln_f.bias": masks["drop"][0]}
+
+    model.backward = backward
+    assert "it shares that of drop" in str(checked(model, masks=masks, directions=1))
+
+
 def test_two_gradients_in_one_memory_are_wrong() -> None:
     report = of(lambda grads: grads.update({"ln_f.weight": grads["ln_f.bias"]}))
     assert "it shares that of the gradient of ln_f" in str(report)
