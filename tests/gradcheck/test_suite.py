@@ -80,6 +80,22 @@ def test_the_compiled_gpt_is_what_the_compiled_point_checks(
     assert wrong == ["gpt, float32, numba"]
 
 
+@pytest.mark.parametrize("point", ["generic values, every element", "float32", "T=1", "B=1"])
+def test_the_gpt_is_checked_with_dropout(point: str, gpt: list[tuple[str, Report]]) -> None:
+    report = next(report for heading, report in gpt if heading == f"gpt, {point}")
+    assert report.rows[-1].name == "dropout masks"
+
+
+def test_the_block_is_checked_with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ops.dropout.backward
+
+    def backward(dy: np.ndarray, saved: Any) -> np.ndarray:
+        return dy.copy() if saved[0] is not None else right(dy, saved)
+
+    monkeypatch.setattr(ops.dropout, "backward", backward)
+    assert not next(suite.run("block", "complex", 0))[1].ok
+
+
 def test_masks_drawn_once_for_all_places_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(shape: tuple[int, ...], p: float, _: Any, dtype: Any) -> np.ndarray:
         return ops.dropout.draw_mask(shape, p, np.random.default_rng(0), dtype)
