@@ -60,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(str(error), 2)
     except MemoryError as error:
         fail(
-            f"there is not enough memory for tinygpt {' '.join(argv[:1])}, which can have "
-            f"{available_memory() / 1e6:,.0f} MB more: {str(error) or 'one allocation needed more'}"
+            f"there is not enough memory for tinygpt {' '.join(argv[:1])}: "
+            f"{str(error) or 'one allocation was too large'}; "
+            f"{available_memory() / 1e6:,.0f} MB are available, unless ulimit allows less"
         )
     except (ValueError, RuntimeError, OSError) as error:
         fail(str(error))
