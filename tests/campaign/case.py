@@ -8,7 +8,7 @@ from random import Random
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """The outcome of a command.
 
     made: the files that were not there before, and their SHA-256. changed: those that were there
     before and are different or missing now. seconds: how long it took.

@@ -1,6 +1,7 @@
 """The campaign: eight families of 250 cases, each drawn from a seed of its own."""
 
 import atexit
+import copy
 import functools
 import shutil
 import tempfile
@@ -49,10 +50,33 @@ class Family:
         shutil.copytree(self.template, folder, symlinks=True)
         return folder
 
+    @functools.cached_property
+    def drawn(self) -> list[tuple[Kind, Random]]:
+        """The kind and the random numbers of each case, such that no two cases are the same."""
+        drawn: list[tuple[Kind, Random]] = []
+        seen = set[str]()
+        number = 0
+        while len(drawn) < CASES:
+            kind = self.kinds[number % len(self.kinds)]
+            rng = Random(f"{SEED} {self.name} {number}")
+            made = self.identity(kind, copy.copy(rng))
+            if made not in seen:
+                seen.add(made)
+                drawn.append((kind, rng))
+            number += 1
+        return drawn
+
+    def identity(self, kind: Kind, rng: Random) -> str:
+        """Return all that a case consists of: its files, and how the command is started."""
+        with tempfile.TemporaryDirectory() as root:
+            folder = self.copy_to(Path(root) / "input")
+            case = kind(rng, folder)
+            return repr((runner.contents(folder), case.command, case.process)).replace(root, "")
+
     def case(self, number: int, folder: Path) -> Case:
         """Damage the input in a folder as case `number` has it."""
-        kind = self.kinds[number % len(self.kinds)]
-        return kind(Random(f"{SEED} {self.name} {number}"), folder)
+        kind, rng = self.drawn[number]
+        return kind(copy.copy(rng), folder)
 
     def examine(self, number: int) -> str:
         """Run one case; return what it is and what is wrong with it, or ""."""

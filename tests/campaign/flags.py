@@ -82,7 +82,7 @@ def out_of_range(rng: Random, folder: Path) -> Case:
 
 
 def too_large(rng: Random, folder: Path) -> Case:
-    """More than any machine has; of what is only counted, there may be as much as one likes."""
+    """A size that needs more memory than any machine has."""
     flag = rng.choice(("block-size", "n-layer", "n-embd", "batch-size"))
     value = rng.choice(("1000000000", str(2**40), str(2**63), str(10**40)))
     names = (*names_of(flag), "MB", "memory", "too short")
@@ -278,7 +278,7 @@ def nanogpt_spelling(rng: Random, folder: Path) -> Case:
 
 
 def nanogpt_recipe(rng: Random, folder: Path) -> Case:
-    """Its words for what was said already: the same run."""
+    """Spellings of nanoGPT that repeat the other flags, which changes nothing."""
     words = [
         "--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1",
         "--wandb_log=False", "--n_layer=1", "--n_head=2", "--bias=False", "--dropout=0.0",

@@ -94,7 +94,7 @@ def other_architecture(rng: Random, folder: Path) -> Case:
 
 
 def harmless_config(rng: Random, folder: Path) -> Case:
-    """What does not change the model, or says once more what it is."""
+    """Entries that do not change the model, or repeat its default."""
     path = folder / GPT / "config.json"
     found = read_json(path)
     name, value = rng.choice(
@@ -351,7 +351,7 @@ def stray_files(rng: Random, folder: Path) -> Case:
 
 
 def damaged_beside(rng: Random, folder: Path) -> Case:
-    """What tells of special tokens: read, and then refused, or not needed."""
+    """Damaged files about special tokens, which need not be read."""
     name = rng.choice(
         ("tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
     )

@@ -277,7 +277,7 @@ def other_contents(rng: Random, folder: Path) -> Case:
 
 
 class Command:
-    """What a pickle runs when it is opened by one that trusts it."""
+    """A call that a pickle makes when it is opened without checks."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments

@@ -1,4 +1,4 @@
-"""What nanoGPT saves in ckpt.pt of a model of one layer."""
+"""The contents of nanoGPT's ckpt.pt, for a model of one layer."""
 
 import importlib
 from typing import Any

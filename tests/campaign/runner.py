@@ -41,7 +41,7 @@ LINES, CHARACTERS = 2, 2500
 NOTE = re.compile(r"^note  .*\n", re.MULTILINE)
 LEAKS = re.compile(r"Traceback|Warning|<class|NoneType|Error parsing|site-packages|object at 0x")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
-# What a run keeps while it is trained, and what is named anew on each start.
+# The lock of a run, which stays there, and names of unfinished files.
 LOCK = ".lock"
 UNFINISHED = re.compile(r"(^|/)(\.writing-|tmp)|\.tmp$|\.part$")
 
@@ -53,14 +53,6 @@ def limit() -> float:
 
 class Hang(BaseException):
     """A command took too long. No Exception, so that nothing on the way catches it."""
-
-
-def examine(case: Case, folder: Path, undamaged: Callable[[list[str]], Outcome]) -> str:
-    """Run a case in a folder, and return what is wrong with its outcome; "" if it is right.
-
-    undamaged: returns the outcome of a command on the valid input.
-    """
-    return judge(case, run(case, folder), undamaged)
 
 
 def run(case: Case, folder: Path) -> Outcome:
@@ -220,7 +212,7 @@ def interrupt(started: "subprocess.Popen[bytes]", process: Process, folder: Path
         started.send_signal(number)
 
 
-# What a folder holds
+# Contents of folders
 
 
 def contents(folder: Path) -> dict[str, str]:

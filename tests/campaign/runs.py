@@ -122,7 +122,7 @@ def wrecked_state(rng: Random, folder: Path) -> Case:
 
 
 def changed_state(rng: Random, folder: Path, what: str) -> Case:
-    """What training cannot go on from; a sample does not need it."""
+    """Return a case for a state that training cannot resume; sampling does not need it."""
     reseal(folder / LAST)
     command = rng.choice((RESUME, RESUME, EVALUATE, SAMPLE))
     names = ("state.json", "runs/mine was trained")

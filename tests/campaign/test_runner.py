@@ -6,11 +6,14 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 from campaign import runner
 from campaign.case import Case, Kind, Outcome, Process, contains, either, harmless, refused
-from campaign.family import FAMILIES
+from campaign.family import Family
 
 COMMAND = ["sample", "bad.txt"]
 REFUSED = refused("a bad text", COMMAND, "bad.txt")
@@ -18,7 +21,7 @@ Verdict = Callable[..., str]
 
 
 def nothing(command: list[str]) -> Outcome:
-    """What the command does on the undamaged input."""
+    """Return the outcome of the command on the undamaged input."""
     return Outcome(0, "right\n", "", 0.0)
 
 
@@ -186,22 +189,28 @@ def test_where_either_is_right_the_message_must_still_name_the_input(verdict: Ve
     assert verdict(lambda: print("wrong"), case)
 
 
-def test_a_case_is_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = FAMILIES["texts"]
+def test_a_case_is_the_same_each_time_and_no_other_is_like_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campaign.family.CASES", 20)
 
     def build(folder: Path) -> None:
-        (folder / "text.txt").write_text("to be or not to be")
+        (folder / "bad.txt").write_text("to be or not to be")
 
-    def damage(rng: object, folder: Path) -> Case:
-        (folder / "text.txt").write_text(str(rng.random()))  # type: ignore[attr-defined]
+    def damage(rng: Random, folder: Path) -> Case:
+        (folder / "bad.txt").write_text(str(rng.randrange(30)))  # Draws some of them twice.
         return REFUSED
 
     kinds: list[Kind] = [damage]
-    monkeypatch.setattr(family, "kinds", kinds)
-    found: list[str] = []
-    for number, name in ((3, "first"), (3, "again"), (4, "other")):
-        (tmp_path / name).mkdir()
-        build(tmp_path / name)
-        family.case(number, tmp_path / name)
-        found.append((tmp_path / name / "text.txt").read_text())
-    assert found[0] == found[1] != found[2]
+    module = SimpleNamespace(__name__="campaign.planted", KINDS=kinds, build=build)
+    found: list[list[str]] = []
+    for attempt in range(2):
+        family = Family(cast(ModuleType, module))
+        contents: list[str] = []
+        for number in range(20):
+            folder = family.copy_to(tmp_path / f"{attempt} {number}")
+            family.case(number, folder)
+            contents.append((folder / "bad.txt").read_text())
+        found.append(contents)
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 20

@@ -95,7 +95,7 @@ def too_little(rng: Random, folder: Path) -> Case:
 
 
 def same_text(rng: Random, folder: Path) -> Case:
-    """What a text may have before it and at its line ends."""
+    """A byte order mark and other line ends, which are not part of the text."""
     content = TEXT.encode()
     contents = {
         "a byte order mark": codecs.BOM_UTF8 + content,
@@ -111,7 +111,7 @@ def same_text(rng: Random, folder: Path) -> Case:
 
 
 def strange_characters(rng: Random, folder: Path) -> Case:
-    """What is a character all the same; that the text is taken whole is seen from its size."""
+    """Unusual characters; their number shows that the text is read whole."""
     extra = rng.choice(
         ["\0", "\x1b[31m", "\u2028", "\x85", "\x1c", "\u202e", "\ufeff", "\uffff", "e\u0301", "🙂"]
     )

@@ -282,11 +282,11 @@ def linked(rng: Random, folder: Path) -> Case:
 
 
 def beside_a_model(rng: Random, folder: Path) -> Case:
-    """The files of the tokenizer beside a GPT-2."""
+    """Damaged tokenizer files in the folder of a GPT-2."""
     path = folder / "gpt" / rng.choice(("vocab.json", "merges.txt"))
     if path.name == "merges.txt":
         path.write_bytes(b"\n".join(path.read_bytes().splitlines()[: rng.randrange(7)]))
-        what = "fewer merges beside a model"
+        what = "fewer merges next to a model"
     else:
         what = damage.damage_bytes(rng, path, "truncated", "emptied", "with random bytes")
     command = ["sample", "--model", "gpt", "--prompt", "the", *bases.SAMPLING]

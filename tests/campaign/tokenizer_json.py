@@ -126,7 +126,7 @@ def contradicting_twice(rng: Random, folder: Path) -> Case:
     write_json(folder / "pairs" / "tokenizer.json", found)
     reason = "transformers reads the description alone"
     return either(
-        "another tokenizer.json beside the pair",
+        "another tokenizer.json next to the pair",
         tokenize("pairs"),
         reason,
         "tokenizer.json",
