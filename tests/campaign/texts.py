@@ -261,7 +261,7 @@ def long_line(rng: Random, folder: Path) -> Case:
     length = rng.choice((10_000, 1_000_000))
     write(folder, (TEXT + rng.choice("aé") * length).encode())
     command = rng.choice((PREPARE, TOKENIZE))
-    count = f"{len(TEXT) + length:,} characters" if command is PREPARE else "5 of "
+    count = f"{len(TEXT) + length:,} characters" if command is PREPARE else "5 tokens"
     return harmless(f"a word of {length:,} letters", command, contains(count))
 
 
