@@ -311,10 +311,10 @@ def expected_shapes(
         if name not in found:
             raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
         shapes[name] = shape
-    for name, shape in found.items():
+    for name in sorted(found):  # A file has no order, and the first is the one that is named.
         if name not in shapes:
             raise CheckpointError(
-                f"{path} has the tensor {name} {tuple(shape)}, which this model does not have"
+                f"{path} has the tensor {name} {tuple(found[name])}, which this model does not have"
             )
     return shapes
 
