@@ -161,24 +161,18 @@ def scale_row(values: Any, count: Any, factor: Any) -> None:
 
 @exact
 def recompute_probs(
-    scores: Any, dprobs: Any, share: Any, stats: Any, scale: Any, visible: Any, end: Any
+    scores: Any, dprobs: Any, stats: Any, scale: Any, visible: Any, end: Any
 ) -> Any:  # fmt: skip
     """Turn the scores of one query into its probabilities, in place; return Σ dprobs·probs.
 
-    Both become 0 from `visible` to `end`. share: what dropout keeps, which goes into dprobs, or 0.
+    Both become 0 from `visible` to `end`.
     """
     largest, inverse = load(stats), load(stats + 4)
     total, whole = all_lanes(ZERO), visible // LANES * LANES
     for place in range(0, 4 * whole, VECTOR):
         prob = exp((load_vector(scores + place) - largest) * scale) * inverse
         store_vector(scores + place, prob)
-        dprob = load_vector(dprobs + place)
-        if share:
-            dprob = dprob * load_vector(share + place)
-            store_vector(dprobs + place, dprob)
-        total = fma(prob, dprob, total)
-    if share:
-        multiply(dprobs + 4 * whole, share + 4 * whole, visible - whole)
+        total = fma(prob, load_vector(dprobs + place), total)
     for block in range(whole, end, LANES):
         place, count = 4 * block, visible - block
         prob = exp((load_vector(scores + place) - largest) * scale) * inverse
@@ -191,20 +185,11 @@ def recompute_probs(
 
 
 @exact
-def undo_softmax(
-    probs: Any, dprobs: Any, share: Any, mean: Any, scale: Any, visible: Any, end: Any
-) -> None:  # fmt: skip
-    """Turn dprobs of one query into dscores, and probs into what dropout kept of them, in place."""
-    whole = visible // LANES * LANES if share else 0
-    for place in range(0, 4 * whole, VECTOR):
-        prob = load_vector(probs + place)
-        store_vector(dprobs + place, prob * (load_vector(dprobs + place) - mean) * scale)
-        store_vector(probs + place, prob * load_vector(share + place))
-    for place in range(4 * whole, 4 * end, VECTOR):
+def undo_softmax(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> None:
+    """Turn dprobs of one query into dscores, in place."""
+    for place in range(0, 4 * end, VECTOR):
         dscore = load_vector(probs + place) * (load_vector(dprobs + place) - mean) * scale
         store_vector(dprobs + place, dscore)
-    if share:
-        multiply(probs + 4 * whole, share + 4 * whole, visible - whole)
 
 
 @linked
@@ -292,7 +277,10 @@ def add_stripe(
     stripe: Any, row_stride: Any, origin: Any, rank: Any, b: Any, b_stride: Any, size: Any, c: Any,
     c_stride: Any, room: Any,
 ) -> None:  # fmt: skip
-    """C (T, D) += stripeᵀ·B (T, D); keys that no stripe before this one has seen begin at zero."""
+    """Add stripeᵀ·B to C, for the keys that a stripe of queries sees; B is (T, D), C (T, D).
+
+    Keys that only this stripe and later ones see begin at zero.
+    """
     for column in range(0, size, PANEL):
         width = min(PANEL, size - column)
         panel, panel_stride = room + 4 * PANELS, padded(width)
@@ -337,15 +325,15 @@ def backward_head(
             # Row by row in each of the two, so that one row need not wait for another's end.
             for i in range(height):
                 here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
-                share = kept + 4 * (query + i) * time if kept else 0
-                mean = recompute_probs(
-                    here, there, share, stats + 8 * (query + i), scale, visible, end
-                )  # fmt: skip
+                if kept:
+                    multiply(there, kept + 4 * (query + i) * time, visible)
+                mean = recompute_probs(here, there, stats + 8 * (query + i), scale, visible, end)
                 store(means + 4 * i, mean)
             for i in range(height):
                 here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
-                share = kept + 4 * (query + i) * time if kept else 0
-                undo_softmax(here, there, share, load(means + 4 * i), scale, visible, end)
+                undo_softmax(here, there, load(means + 4 * i), scale, end)
+                if kept:
+                    multiply(here, kept + 4 * (query + i) * time, visible)
             by_rows(
                 height, ds, row_stride, keys, 0, end, time, size, dq + query * stride, stride,
                 room,
