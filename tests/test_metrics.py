@@ -85,3 +85,11 @@ def test_any_name_can_stand_over_the_picture(tmp_path: Path, name: str) -> None:
 def test_without_lines_there_is_no_picture(tmp_path: Path) -> None:
     metrics.draw_losses(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_put_on_the_disk_and_left_as_they_are(run: Path, tmp_path: Path) -> None:
+    before = (run / metrics.METRICS).read_bytes()
+    metrics.sync(run)
+    assert (run / metrics.METRICS).read_bytes() == before
+    (tmp_path / "empty").mkdir()
+    metrics.sync(tmp_path / "empty")

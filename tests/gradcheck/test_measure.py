@@ -294,3 +294,8 @@ def test_a_scalar_has_one_coordinate() -> None:
     found = measured(lambda x: x * x * x, np.array(2.0))
     assert found.values.tolist() == [12]
     assert found.probes.index(0) == ()
+
+
+def test_how_often_a_rounding_adds_up_is_the_papers_formula() -> None:
+    # 950 terms, each the result of 50 operations; one false alarm in 1e9.
+    assert roundings(950) == pytest.approx(math.sqrt(2 * math.log(2 * 1000 / 1e-9) * 1000))
