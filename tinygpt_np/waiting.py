@@ -180,7 +180,7 @@ class Workers:
     """The processes of a pool that was just made by multiprocessing."""
 
     def __init__(self) -> None:
-        self.pids = {child.pid for child in multiprocessing.active_children()}
+        self.pids: set[int | None] = {child.pid for child in multiprocessing.active_children()}
 
     def check(self) -> None:
         """Raise StuckError if one has ended: the pool never returns what it was working on."""
