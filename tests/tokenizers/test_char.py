@@ -2,9 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from extras import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -141,7 +143,7 @@ def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: P
 
 
 def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="needs the extra bench")
+    transformers: Any = needs("transformers")
     tokenizer = CharTokenizer.from_text(ODD)
     config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=4, n_layer=1, n_head=1, n_embd=2)
     GPT(config).save_pretrained(tmp_path / "gpt", tokenizer)
