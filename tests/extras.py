@@ -26,4 +26,8 @@ def needs(name: str) -> Any:
     extra = f", of the extra {EXTRAS[name]}" if name in EXTRAS else ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # What libraries warn of as they are imported.
-        return pytest.importorskip(name, reason=f"needs {name.split('.')[0]}{extra}")
+        reason = f"needs {name.split('.')[0]}{extra}"
+        found = pytest.importorskip(name, reason=reason)
+    if found.__file__ is None:  # A folder of tests, not the library of the same name.
+        pytest.skip(reason, allow_module_level=True)
+    return found
