@@ -179,7 +179,7 @@ def test_logits_have_the_dtype_of_the_model(dtype: str) -> None:
 def test_a_model_says_its_size(backend: str) -> None:
     gpt = GPT(CONFIG, backend=backend)
     expected = "1 layer, 2 heads, 6 channels, block 4, vocabulary 7, float32"
-    assert repr(gpt) == f"<GPT: 504 parameters, {expected}, {backend}>"
+    assert repr(gpt) == f"<GPT: 516 parameters, {expected}, {backend}>"
     bigram = Bigram(1234, dtype="float64", backend=backend)
     size = "1,522,756 parameters, vocabulary 1,234, float64"
     assert repr(bigram) == f"<Bigram: {size}, {backend}>"
