@@ -306,6 +306,20 @@ def test_padding_to_any_usual_multiple_is_accepted_and_never_drawn(
     assert set(made) <= set(TEXT)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float16", "complex128", "foo"])
+def test_a_dtype_that_models_cannot_have_is_refused_for_a_run(trained: Path, dtype: str) -> None:
+    with pytest.raises(ValueError, match=f'dtype must be "float32" or "float64", not \'{dtype}\''):
+        tg.load(trained, dtype=dtype)
+
+
+def test_a_run_is_loaded_in_the_dtype_asked_for(trained: Path) -> None:
+    for dtype in ("float32", "float64"):
+        model, _ = tg.load(trained, dtype=dtype)
+        assert {param.dtype.name for param in model.params.values()} == {dtype}
+    with pytest.raises(ValueError, match="float32 only, not in float64"):
+        tg.load(trained, "numba", "float64")
+
+
 @pytest.mark.parametrize("extra", [1, 5, 57, 127])
 def test_a_byte_pair_vocabulary_may_have_any_padding_which_is_never_drawn(
     tmp_path: Path, extra: int

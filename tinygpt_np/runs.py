@@ -16,6 +16,7 @@ from typing import Any
 from tinygpt_np import checkpoint, files, metrics, pretrained, tokenizers
 from tinygpt_np.checkpoint import CheckpointError, State
 from tinygpt_np.config import GPTConfig, TrainConfig
+from tinygpt_np.language_model import float_dtype
 from tinygpt_np.metrics import Metrics
 from tinygpt_np.model import GPT, param_count
 from tinygpt_np.tokenizers import GPT2Tokenizer, Tokenizer
@@ -136,6 +137,8 @@ def load(
     ------
     CheckpointError
         If there is no such model, or if it is damaged; the message says what was expected.
+    ValueError
+        If the backend does not exist, or cannot compute in this dtype.
     """
     folder = find(name)
     try:
@@ -165,9 +168,11 @@ def read(
     if pretrained.is_gpt2(folder):
         model = GPT.from_pretrained(folder, backend, dtype or "float32")
     else:
-        model = GPT.load(folder, backend)
-        if dtype and any(param.dtype != dtype for param in model.params.values()):
-            model.params = {n: param.astype(dtype) for n, param in model.params.items()}
+        saved = GPT.load(folder)
+        dtype = dtype or saved.params["wte.weight"].dtype.name
+        found = float_dtype(dtype)
+        params = {n: param.astype(found, copy=False) for n, param in saved.params.items()}
+        model = GPT(saved.config, dtype=dtype, backend=backend, params=params)
     if tokenizer_path:
         if (folder / checkpoint.STATE).exists():
             raise CheckpointError(f"a run has its own tokenizer; leave out {tokenizer_path}")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from cli.running import start
 from cli.test_train import LONG, losses, wait_for_steps
@@ -37,6 +38,33 @@ def test_hangups_save_and_say_how_to_go_on(folder: Path) -> None:
     assert process.returncode == 130
     assert "tinygpt train --resume runs/long" in out
     assert_saved_where_it_stopped(folder / "runs" / "long")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_reader_of_the_output_that_goes_away_leaves_a_saved_run(
+    folder: Path, together: bool
+) -> None:
+    stderr = subprocess.STDOUT if together else subprocess.PIPE
+    process = processes.start([*COMMAND, *LONG, "--eval-interval", "20"], stderr=stderr)
+    wait_for_steps(folder / "runs" / "long", 15)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=SECONDS) == 1
+    if process.stderr is not None:
+        message = " ".join(process.stderr.read().split())
+        assert "the reader of the output has gone; training stopped at step" in message
+        assert message.endswith("tinygpt train --resume runs/long")
+    assert_saved_where_it_stopped(folder / "runs" / "long")
+
+
+@pytest.mark.parametrize("command", [["gradcheck", "softmax"], ["lecture"]])
+def test_a_reader_that_goes_away_is_no_error_of_other_commands(command: list[str]) -> None:
+    process = processes.start([*COMMAND, *command])
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=SECONDS) == 0
 
 
 def test_a_terminal_that_is_closed_saves(folder: Path) -> None:

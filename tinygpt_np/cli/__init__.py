@@ -1,6 +1,7 @@
 """The command `tinygpt`: one subcommand per job, with flags made from the dataclass of its file."""
 
 import ast
+import contextlib
 import difflib
 import importlib
 import io
@@ -17,6 +18,7 @@ from rich.markup import escape
 from tinygpt_np import __version__, numba_settings
 from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import UsageError
+from tinygpt_np.cli.output import Output
 from tinygpt_np.machine import available_memory
 
 ABOUT = "A GPT whose every gradient is written by hand in NumPy."
@@ -48,14 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # Whatever the system's, as all texts here are; what is no text is shown escaped.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     try:
         run(argv, console)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read our output has gone (as `head` does); there is nobody left to tell.
+    except BrokenPipeError as error:
+        # The reader of the output has gone, as `head` does. The rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno is None:  # Raised by a command, with a message, and not by the system.
+            fail(str(error))
     except UsageError as error:
         fail(str(error), 2)
     except MemoryError as error:
@@ -87,9 +91,10 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Print why the command fails, and exit with a code."""
     # A name in it may have characters that a terminal takes for commands.
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"[bold red]tinygpt:[/bold red] {escape(message)}"
-    )
+    with contextlib.suppress(BrokenPipeError):
+        Output(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[bold red]tinygpt:[/bold red] {escape(message)}"
+        )
     sys.exit(code)
 
 
@@ -103,7 +108,7 @@ def run(argv: list[str], console: Console) -> None:
     elif name in COMMANDS:
         job, notes = parse(argv)
         # Notes do not go to standard output, which is for the text that sample writes.
-        errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        errors = Output(stderr=True, highlight=False, soft_wrap=True)
         for note in notes:
             errors.print(f"[bold]note[/bold]  {escape(note)}")
         getattr(module_of(name), f"run_{name}")(job, console)

@@ -13,6 +13,13 @@ from rich.text import Text
 from tinygpt_np import numba_settings
 
 
+class Output(Console):
+    """A rich console that raises BrokenPipeError when its reader has gone; rich would exit."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # Rich calls this while it handles the BrokenPipeError.
+
+
 def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, text in facts:

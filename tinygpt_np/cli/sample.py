@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tinygpt_np import runs, sample
 from tinygpt_np.cli.flags import Argument, Switch
-from tinygpt_np.cli.output import announced, write
+from tinygpt_np.cli.output import Output, announced, write
 from tinygpt_np.config import require
 from tinygpt_np.texts import read_text
 from tinygpt_np.tokenizers import CharTokenizer
@@ -70,7 +70,7 @@ def run_sample(job: Sample, console: Console) -> None:
     check(job)
     prompt = job.prompt if job.prompt_file is None else read_text(job.prompt_file)
     # Compiler messages go to the other stream: this one is for the text.
-    with announced(job.backend, Console(stderr=True, highlight=False)):
+    with announced(job.backend, Output(stderr=True, highlight=False)):
         model, tokenizer = runs.load(
             job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
         )

@@ -97,6 +97,12 @@ def run_train(job: Train, console: Console) -> None:
     with interrupts() as interrupted:
         try:
             follow(trainer, console, interrupted)
+        except BrokenPipeError:
+            trainer.save()
+            raise BrokenPipeError(
+                f"the reader of the output has gone; training stopped at step {trainer.step:,} and "
+                f"is saved: continue it with tinygpt train --resume {trainer.run}"
+            ) from None
         except OSError:
             trainer.save()  # The terminal has gone, or the disk is full.
             raise
