@@ -14,7 +14,14 @@ from tinygpt_np.train import Trainer
 
 TEXT = "".join(chr(97 + i * i % 13) + " .\n"[i % 3] for i in range(400))
 CONFIG = TrainConfig(
-    block_size=8, n_layer=2, n_head=2, n_embd=12, batch_size=3, max_iters=10, lr_decay_iters=10
+    block_size=8,
+    n_layer=2,
+    n_head=2,
+    n_embd=12,
+    batch_size=3,
+    max_iters=10,
+    lr_decay_iters=10,
+    warmup_iters=2,
 )
 
 
@@ -39,6 +46,11 @@ def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
             "before the learning rate has decayed to min_lr at lr_decay_iters",
         ),
         ({"lr_decay_iters": 10}, None),
+        ({"warmup_iters": 10}, None),
+        (
+            {"warmup_iters": 11, "min_lr": 1e-3},
+            "training ends at step 10, during the warm-up (--warmup-iters 11)",
+        ),
         ({"lr_decay_iters": 11, "min_lr": 1e-3}, None),  # A constant rate has no end of decay.
     ],
 )

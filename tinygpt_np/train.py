@@ -330,9 +330,15 @@ def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: Stat
         was, asked = getattr(state.config, field.name), getattr(config, field.name)
         if field.name not in MAY_CHANGE and was != asked:
             raise CheckpointError(
-                f"{run} was trained with {field.name} = {was}, which cannot be changed; "
-                f"to train with {asked}, start a new run"
+                f"{run} was trained with {as_flag(field.name, was)}, which cannot be changed; "
+                f"to train with {as_flag(field.name, asked)}, start a new run"
             )
+
+
+def as_flag(name: str, value: Any) -> str:
+    """Return a setting as it is typed on the command line."""
+    flag = name.replace("_", "-")
+    return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
 
 
 def shape_kept(config: GPTConfig) -> dict[str, Any]:
@@ -353,6 +359,11 @@ def warnings(trainer: Trainer) -> Iterator[str]:
     if params > tokens:
         what = "characters" if config.tokenizer == "char" else "tokens"
         yield f"there are more parameters ({params:,}) than training {what} ({tokens:,})"
+    if config.max_iters < config.warmup_iters:
+        yield (
+            f"training ends at step {config.max_iters:,}, during the warm-up "
+            f"(--warmup-iters {config.warmup_iters:,})"
+        )
     decays = config.min_lr < config.learning_rate
     if decays and config.max_iters < config.lr_decay_iters:
         yield (

@@ -13,10 +13,11 @@ from tiny import TEXT
 from tinygpt_np import GPT, GPT2Tokenizer, GPTConfig, SentencePieceTokenizer
 
 # Commands whose output is the same each time.
-TINY = [
-    *("--backend", "numpy", "--block-size", "8", "--n-layer", "1", "--n-head", "2"),
-    *("--n-embd", "8", "--batch-size", "2", "--eval-interval", "1", "--max-iters", "2"),
+FROM_MODEL = [
+    *("--backend", "numpy", "--block-size", "8"),
+    *("--batch-size", "2", "--eval-interval", "1", "--max-iters", "2"),
 ]
+TINY = [*FROM_MODEL, "--n-layer", "1", "--n-head", "2", "--n-embd", "8"]
 SAMPLING = ["--backend", "numpy", "--greedy", "--tokens", "8", "--seed", "1"]
 
 

@@ -26,7 +26,7 @@ def commands(place: str) -> tuple[list[str], ...]:
     return (
         ["sample", "--model", place, "--prompt", "the re", *bases.SAMPLING],
         ["convert", place, "out"],
-        ["train", "--init-from", place, "--data", "text.txt", *bases.TINY, "--eval-only"],
+        ["train", "--init-from", place, "--data", "text.txt", *bases.FROM_MODEL, "--eval-only"],
     )
 
 

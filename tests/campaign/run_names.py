@@ -45,20 +45,20 @@ def new_name(rng: Random, folder: Path) -> Case:
 def contradiction(rng: Random, folder: Path) -> Case:
     flags, names = rng.choice(
         [
-            (["--n-layer", "3"], ["n_layer"]),
-            (["--dropout", "0.5"], ["dropout"]),
-            (["--seed", "7"], ["seed"]),
-            (["--tokenizer", "gpt2"], ["tokenizer"]),
+            (["--n-layer", "3"], ["--n-layer"]),
+            (["--dropout", "0.5"], ["--dropout"]),
+            (["--seed", "7"], ["--seed"]),
+            (["--tokenizer", "gpt2"], ["--tokenizer"]),
             (["--name", "other"], ["--name"]),
             (["--preset", "smoke"], ["--preset"]),
             (["--max-iters", "1"], ["max-iters", "max_iters"]),
             (["--data", "shakespeare"], ["shakespeare"]),
             (["--data", "nosuch.txt"], ["nosuch.txt"]),
-            (["--backend", "numba"], ["backend"]),
-            (["--block-size", "4"], ["block_size"]),
-            (["--learning-rate", "0.1"], ["learning_rate"]),
-            (["--dtype", "float64"], ["dtype"]),
-            (["--init-from", "gpt2"], ["init_from"]),
+            (["--backend", "numba"], ["--backend"]),
+            (["--block-size", "4"], ["--block-size"]),
+            (["--learning-rate", "0.1"], ["--learning-rate"]),
+            (["--dtype", "float64"], ["--dtype"]),
+            (["--init-from", "gpt2"], ["--init-from"]),
         ]
     )
     return refused(

@@ -63,7 +63,8 @@ def flags_of(*kinds: Any) -> list[tuple[str, str]]:
         for field in dataclasses.fields(job):
             kind, hint = flags.without_none(hints[field.name]), hints[field.name]
             positional = any(getattr(m, "positional", False) for m in get_args(hint)[1:])
-            if not positional and (not kinds or kind in kinds or get_origin(kind) in kinds):
+            shown = not positional and field.name != flags.TYPED
+            if shown and (not kinds or kind in kinds or get_origin(kind) in kinds):
                 found.append((command, flags.flag_of(field.name)))
     return found
 

@@ -75,6 +75,10 @@ def test_what_is_said_otherwise_there_is_put_into_our_words(
     [
         ("--device=cuda", "--device=cuda: only --device=cpu is supported"),
         ("--init_from=resume", "--init_from=resume: use --resume RUN instead"),
+        ("--decay_lr=false", "--decay_lr must be True or False, not 'false'"),
+        ("--decay-lr=", "--decay-lr must be True or False, not ''"),
+        ("--eval_iters", "--eval_iters needs a value"),
+        ("--dataset", "--dataset needs a value"),
     ],
 )
 def test_what_cannot_be_had_here_is_said(
@@ -131,6 +135,22 @@ def test_its_sample_command_runs_as_it_stands(
     assert len(first) == len(second.rstrip("\n")) == len("that is") + 5
     assert first.startswith("that is")
     assert "--compile=False has no meaning here" in found.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--start"], "--start needs a value (see tinygpt sample --help)"),
+        (["--start", "--seed", "1"], "--start needs a value"),
+        (["--max_new_tokens"], "--max_new_tokens needs a value"),
+        (["--start=FILE:"], "--start=FILE: must name a file after FILE:"),
+        (["--start", "FILE:"], "--start=FILE: must name a file after FILE:"),
+    ],
+)
+def test_a_flag_of_its_sample_script_without_a_value_is_refused_by_its_name(
+    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in error_of(capsys, "sample", *flags)
 
 
 def test_its_sample_script_has_no_device_but_the_cpu(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,26 @@ def test_the_end_says_whether_the_loss_was_to_be_expected(
     assert f"{verdict} the expected band" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flags", [[], ["--no-keep-best"]])
+def test_the_end_names_the_best_checkpoint_if_it_is_not_the_last(
+    flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 2.25, 2.5])
+    monkeypatch.setattr(train.Trainer, "evaluate", lambda _: next(losses))
+    train_tiny(*flags)
+    shown = "best 2.2500 at step 10, kept in runs/cpu/checkpoints/best"
+    assert (shown in " ".join(capsys.readouterr().out.split())) == (not flags)
+
+
+def test_the_end_names_no_other_checkpoint_if_the_last_is_the_best(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 2.5, 2.25])
+    monkeypatch.setattr(train.Trainer, "evaluate", lambda _: next(losses))
+    train_tiny()
+    assert "kept in" not in capsys.readouterr().out
+
+
 def test_the_end_shows_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
     train_tiny()
     sample = re.split("─{20,}.*\n", capsys.readouterr().out)[1]
@@ -199,7 +219,8 @@ def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[s
     capsys.readouterr()
     message = error_of(capsys, "train", "--resume", "cpu", "--n-layer", "3")
     assert (
-        "trained with n_layer = 1, which cannot be changed; to train with 3, start a new run"
+        "trained with --n-layer 1, which cannot be changed; "
+        "to train with --n-layer 3, start a new run"
         in message
     )
 

@@ -15,6 +15,11 @@ from tinygpt_np.metrics import Metrics
 TOKENIZER = CharTokenizer.from_text(TEXT)
 SHAPE = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
 
+# The tiny training for a model that has a shape of its own.
+FROM_MODEL = [
+    *("--block-size", "8", "--batch-size", "2", "--eval-interval", "10", "--max-iters", "20"),
+]
+
 
 @pytest.fixture
 def checkpoint_folder(folder: Path) -> Path:
@@ -32,7 +37,7 @@ def loss_in(out: str, split: str) -> float:
 def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
     folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--data", "text.txt", *TINY, "--init_from=gpt", "--max-iters", "1", "--name", "on"]
+    flags = ["--data", "text.txt", *FROM_MODEL, "--init_from=gpt", "--max-iters", "1", "--name", "on"]
     out = said(capsys, "train", *flags, "--learning-rate", "1e-9", "--min-lr", "0")
     assert re.search(r"from +gpt", out)
     assert "2 layers, 2 heads, 8 channels, block 8" in out  # block_size is as asked: cut.
@@ -43,6 +48,36 @@ def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
         np.testing.assert_allclose(model.params[name], param, atol=1e-7)
     out = said(capsys, "train", "--resume", "on", "--max-iters", "2")
     assert re.search(r"resumed +at step 1", out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "has", "asked"),
+    [
+        (["--n-layer", "3"], "--n-layer 2", "--n-layer 3"),
+        (["--n_layer=6"], "--n-layer 2", "--n-layer 6"),  # The default of the preset, but typed.
+        (["--block-size", "13"], "--block-size 12", "--block-size 13"),
+        (["--no-bias"], "--bias", "--no-bias"),
+        (["--tokenizer", "gpt2"], "--tokenizer char", "--tokenizer gpt2"),
+        (["--tokenizer", "sentencepiece"], "--tokenizer char", "--tokenizer sentencepiece"),
+        (["--vocab-size", "19"], "--vocab-size 18", "--vocab-size 19"),
+    ],
+)
+def test_a_flag_that_contradicts_the_model_is_refused(
+    flags: list[str],
+    has: str,
+    asked: str,
+    checkpoint_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [*FROM_MODEL, "--init-from", "gpt", *flags]
+    message = error_of(capsys, "train", "--data", "text.txt", *given)
+    assert f"gpt has {has}, which --init-from keeps; leave out {asked}" in message
+    assert not Path("runs").exists()
+
+
+def test_flags_that_agree_with_the_model_are_accepted(checkpoint_folder: Path) -> None:
+    flags = ["--data", "text.txt", *FROM_MODEL, "--init-from", "gpt", "--eval-only"]
+    cli.main(["train", *flags, "--n-layer", "2", "--bias", "--tokenizer", "char"])
 
 
 def test_a_run_from_a_model_has_its_own_dropout(
@@ -57,7 +92,7 @@ def test_a_run_from_a_model_has_its_own_dropout(
         return advance(trainer)
 
     monkeypatch.setattr(train.Trainer, "advance", watched)
-    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt", "--name", "on"]
+    flags = ["--data", "text.txt", *FROM_MODEL, "--init-from", "gpt", "--name", "on"]
     cli.main(["train", *flags, "--max-iters", "1", "--dropout", "0.5"])
     assert 0.3 < seen[0] < 0.7
     cli.main(["train", "--resume", "on", "--max-iters", "2"])
@@ -68,21 +103,23 @@ def test_the_files_of_the_model_are_not_changed_by_training_on_from_it(
     checkpoint_folder: Path,
 ) -> None:
     before = (checkpoint_folder / "model.safetensors").read_bytes()
-    cli.main(["train", "--data", "text.txt", *TINY, "--init-from", "gpt"])
+    cli.main(["train", "--data", "text.txt", *FROM_MODEL, "--init-from", "gpt"])
     assert (checkpoint_folder / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_goes_on_from_a_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_tiny("--name", "first")
     val_loss = loss_in(capsys.readouterr().out, "validation")
-    out = said(capsys, "train", "--data", "text.txt", *TINY, "--init-from", "first", "--eval-only")
+    out = said(
+        capsys, "train", "--data", "text.txt", *FROM_MODEL, "--init-from", "first", "--eval-only"
+    )
     assert loss_in(out, "validation") == val_loss
 
 
 def test_eval_only_says_both_losses_and_writes_nothing(
     folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt", "--eval_only=True"]
+    flags = ["--data", "text.txt", *FROM_MODEL, "--init-from", "gpt", "--eval_only=True"]
     out = said(capsys, "train", *flags)
     model = GPT(SHAPE, seed=4).cropped(8)
     for split, text in (("validation", TEXT[1548:]), ("training", TEXT[:172])):
@@ -104,7 +141,7 @@ def test_eval_only_says_both_losses_and_writes_nothing(
 def test_a_character_models_loss_is_also_given_in_bits(
     folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--data", "text.txt", *TINY, "--init-from", "gpt"]
+    flags = ["--data", "text.txt", *FROM_MODEL, "--init-from", "gpt"]
     for more in (["--eval-only"], []):
         out = " ".join(said(capsys, "train", *flags, *more).split())
         found = re.search(r"validation (\S+) nats per character, (\S+) bits per character", out)
@@ -147,5 +184,5 @@ def test_text_that_the_model_has_no_characters_for_is_refused(
     folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "other.txt").write_text(TEXT + "Q" * 200, encoding="utf-8")
-    flags = ["--data", "other.txt", *TINY, "--init-from", "gpt"]
+    flags = ["--data", "other.txt", *FROM_MODEL, "--init-from", "gpt"]
     assert "character 'Q' (U+0051)" in error_of(capsys, "train", *flags)

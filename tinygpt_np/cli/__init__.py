@@ -129,10 +129,17 @@ def parse(argv: list[str]) -> tuple[Any, list[str]]:
     name, module = argv[0], module_of(argv[0])
     defaults, notes = getattr(module, name.capitalize())(), list[str]()
     if name == "train":
-        argv, notes = module_of("nanogpt").translate_train(argv, module.train_defaults(argv))
+        defaults = module.train_defaults(argv)
+        try:
+            argv, notes = module_of("nanogpt").translate_train(argv, defaults)
+        except ValueError as error:
+            raise UsageError(str(error), "tinygpt train") from None
         defaults = module.train_defaults(argv)
     elif name == "sample":
-        argv, notes = module_of("nanogpt").translate_sample(argv)
+        try:
+            argv, notes = module_of("nanogpt").translate_sample(argv)
+        except ValueError as error:
+            raise UsageError(str(error), "tinygpt sample") from None
     setting = numba_settings.compiler_is_off()
     resumes = name == "train" and module_of("nanogpt").value_of(argv, "resume") is not None
     if setting and getattr(defaults, "backend", "") == "numba" and not resumes:

@@ -24,6 +24,8 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 Job = TypeVar("Job")
 NO_FORM = "has no --no- form"
 Switch = Annotated[bool, NO_FORM]
+# A field of this name is no flag: it is set to the names of the fields that the command line sets.
+TYPED = "typed"
 # How much of a wrong value an error shows.
 SHOWN = 60
 
@@ -82,8 +84,11 @@ def parse(defaults: Job, program: str, argv: list[str]) -> Job:
     for name, value in vars(given).items():
         if isinstance(value, list):
             setattr(given, name, tuple(cast(list[str], value)))
+    settings = vars(given)
+    if hasattr(defaults, TYPED):
+        settings[TYPED] = tuple(settings)
     try:
-        return replace(cast(Any, defaults), **vars(given))
+        return replace(cast(Any, defaults), **settings)
     except ValueError as error:
         raise UsageError(with_flags(str(error), defaults), program) from None
 
@@ -95,6 +100,8 @@ def parser_of(defaults: Any, program: str) -> Parser:
     parser = Parser(program, " ".join((inspect.getdoc(defaults) or "").split()))
     parser.add("--help", action="help", help="Show this help.")
     for field in fields(defaults):
+        if field.name == TYPED:
+            continue
         text = documentation.get(field.name, "")
         add_argument(parser, field.name, hints[field.name], getattr(defaults, field.name), text)
     return parser

@@ -67,6 +67,7 @@ def translate_train(argv: list[str], defaults: TrainConfig) -> tuple[list[str], 
         if value in SWITCHES.get(name, {}):
             found += SWITCHES[name][value]
         elif not equals:
+            check_not_translated(argument, name in TRAIN_ONLY_THERE)
             found.append(argument)
         elif name in TRAIN_WITHOUT_MEANING:
             notes.append(f"{argument} has no meaning here: {TRAIN_WITHOUT_MEANING[name]}")
@@ -77,6 +78,9 @@ def translate_train(argv: list[str], defaults: TrainConfig) -> tuple[list[str], 
         elif name == "out_dir":
             found += ["--name", value]
         elif name == "decay_lr":
+            if value not in ("True", "False"):
+                flag = argument.partition("=")[0]
+                raise ValueError(f"{flag} must be True or False, not {value!r}")
             if value == "False":
                 rate = value_of(argv, "learning_rate") or str(defaults.learning_rate)
                 found += ["--min-lr", rate, "--warmup-iters", "0"]
@@ -95,6 +99,7 @@ def translate_sample(argv: list[str]) -> tuple[list[str], list[str]]:
     for argument in arguments:
         name, equals, value = parts(argument)
         if not equals:
+            check_not_translated(argument, name in SAMPLE_ONLY_THERE)
             found.append(argument)
         elif name == "dtype" and value == "float32":
             pass
@@ -109,6 +114,8 @@ def translate_sample(argv: list[str]) -> tuple[list[str], list[str]]:
                 notes.append(f"{argument} has no meaning with --init_from={init_from}")
         elif name == "init_from":
             found += [] if value == "resume" else [f"--model={value}"]
+        elif name == "start" and value == FILE:
+            raise ValueError(f"{argument} must name a file after {FILE}")
         elif name == "start" and value.startswith(FILE):
             found.append(f"--prompt-file={value.removeprefix(FILE)}")
         elif name == "start":
@@ -118,6 +125,12 @@ def translate_sample(argv: list[str]) -> tuple[list[str], list[str]]:
         else:
             found.append(argument)
     return found, notes
+
+
+def check_not_translated(flag: str, translated: bool) -> None:
+    """Raise ValueError for a flag without a value if it is one of nanoGPT's, which all take one."""
+    if translated:
+        raise ValueError(f"{flag} needs a value")
 
 
 def check_device(argument: str, value: str) -> None:

@@ -6,7 +6,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +63,8 @@ class Which:
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig, Which):
     """Train a GPT on a text, from the start or from where a run stopped (--resume)."""
+
+    typed: tuple[str, ...] = ()
 
 
 def train_defaults(argv: list[str]) -> Train:
@@ -133,15 +135,20 @@ def run_train(job: Train, console: Console) -> None:
 def start(job: Train, config: TrainConfig) -> Trainer:
     if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
         raise ValueError(f"--name must be the name of a new folder in runs/, not {job.name!r}")
-    config, found, model = beginning(config)
+    config, found, model = beginning(config, job.typed)
     run = runs.RUNS / (job.name or job.preset)
     if job.eval_only:
         return Trainer(run, config, found, model)
     return Trainer.start(run, config, found, model, numbered=job.name is None)
 
 
-def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
-    """What a run starts from: its configuration, its data, and the model of --init-from, if any."""
+def beginning(
+    config: TrainConfig, typed: Collection[str] = ()
+) -> tuple[TrainConfig, Dataset, GPT | None]:
+    """Return what a run starts from: its configuration, its data, and the model of --init-from.
+
+    Raise ValueError if a setting in typed is not that of the model. A smaller block_size crops it.
+    """
     if config.init_from == "scratch":
         return config, dataset.load(config), None
     model, tokenizer = runs.load(
@@ -149,7 +156,15 @@ def beginning(config: TrainConfig) -> tuple[TrainConfig, Dataset, GPT | None]:
     )
     if model.block_size > config.block_size:
         model = model.cropped(config.block_size)
-    config = replace(config, **train.shape_kept(model.config))
+    kept = train.shape_kept(model.config)
+    has = kept | {"tokenizer": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+    for name in [name for name in has if name in typed]:
+        if (asked := getattr(config, name)) != has[name]:
+            raise ValueError(
+                f"{config.init_from} has {train.as_flag(name, has[name])}, which --init-from "
+                f"keeps; leave out {train.as_flag(name, asked)}"
+            )
+    config = replace(config, **kept)
     model.config = config.gpt(model.vocab_size)  # With this run's dropout.
     return config, dataset.load(config, tokenizer), model
 
@@ -161,7 +176,7 @@ def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
     go_on = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
     saved = checkpoint.steps_in(run / runs.CHECKPOINTS)
     if not saved:
-        return go_on(run, *beginning(config))
+        return go_on(run, *beginning(config, job.typed))
     return go_on(run, config, dataset.load(config, tokenizers.load(saved[-1])))
 
 
@@ -225,6 +240,12 @@ def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
     config = trainer.config
     if trainer.dataset.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
         config = replace(config, data="tinyshakespeare")
+    best = trainer.run / runs.CHECKPOINTS / checkpoint.BEST
+    if config.keep_best:
+        with contextlib.suppress(checkpoint.CheckpointError):  # A file that cannot be read.
+            state = checkpoint.state_of(checkpoint.read_json(best / checkpoint.STATE), best)
+            if state.val_loss is not None and state.val_loss < loss:
+                yield "best", f"{state.val_loss:.4f} at step {state.step:,}, kept in {best}"
     band = expected_band(config)
     if band is not None:
         verdict = "within" if band[0] <= loss <= band[1] else "outside"
