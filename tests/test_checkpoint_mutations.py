@@ -136,7 +136,7 @@ def may_be(place: Place, old: Any, new: Any) -> bool:
     if type(new) is type(old) and new == old:
         return True
     if place == ("val_loss",):
-        return new is None or (type(new) in (int, float) and new >= 0)
+        return new is None or (type(new) in (int, float) and 0 <= new <= 1e308)
     if place == ("data", "name"):
         return isinstance(new, str)
     if place[0] == "generators" and place[2:] == ("state", "state"):

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,23 @@ def test_a_last_line_cut_short_is_left_out(run: Path) -> None:
     path = run / metrics.METRICS
     path.write_bytes(path.read_bytes()[:-9])
     assert metrics.read(run) == ROWS[:2]
+
+
+WRONG: list[tuple[str, object]] = [
+    ("step", "x"), ("step", None), ("step", 1.5), ("step", True), ("step", -1),
+    *(("val_loss", value) for value in ("4.1", [1], {}, True, math.nan, math.inf)),
+    ("loss", "1"), ("lr", []), ("grad_norm", {}), ("tokens_per_second", "fast"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_value_of_another_type_is_named_by_its_line(run: Path, name: str, value: object) -> None:
+    path = run / metrics.METRICS
+    lines = path.read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {name: value})
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged: line 2"):
+        metrics.read(run)
 
 
 @pytest.mark.parametrize(

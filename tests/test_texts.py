@@ -65,7 +65,10 @@ LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
         (b"\xfe\xff" + LINE.encode("utf-16-be"), "looks like UTF-16", "iconv -f UTF-16 -t UTF-8"),
         (LINE.encode("utf-32"), "looks like UTF-32", "iconv -f UTF-32 -t UTF-8"),
         (b"\0\0\xfe\xff" + LINE.encode("utf-32-be"), "looks like UTF-32", "iconv -f UTF-32"),
-        ("plain".encode("utf-16-le"), "every second byte is 0", "iconv -f UTF-16LE -t UTF-8"),
+        ("plain".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE -t UTF-8"),
+        ("a ‘b’ c\n".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE"),
+        ("a ‘b’ c\n".encode("utf-16-be"), "of its first bytes are 0", "iconv -f UTF-16BE"),
+        ("café naïve\n".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE"),
         (gzip.compress(LINE.encode(), mtime=0), "looks like a gzip file", "gunzip -c"),
         (bz2.compress(LINE.encode()), "looks like a bzip2 file", "bunzip2 -c"),
         (lzma.compress(LINE.encode()), "looks like an xz file", "xz -dc"),
@@ -101,6 +104,8 @@ def test_a_file_in_another_encoding_comes_with_a_command_that_makes_it_utf8(
         "it’s été\n",
         "plain",
         "plain ",
+        "a ‘b’ c\n",
+        "café naïve\n",
     )
 
 

@@ -8,8 +8,8 @@ that training gave it.
 
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -242,7 +242,9 @@ def state_of(found: dict[str, Any], path: Path) -> State:
 
 def is_loss(value: Any) -> bool:
     """Return whether a value from JSON can be a loss."""
-    return isinstance(value, float | int) and type(value) is not bool and 0 <= value < math.inf
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        return False
+    return 0 <= value <= sys.float_info.max  # JSON has whole numbers that no float can hold.
 
 
 def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:

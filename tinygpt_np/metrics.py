@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import warnings
 from dataclasses import asdict, dataclass, fields
@@ -41,8 +42,7 @@ def read(run: Path) -> list[Metrics]:
     lines = checkpoint.read_bytes(path).splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            row: dict[str, Any] = json.loads(line)
-            rows.append(Metrics(**{field.name: row[field.name] for field in fields(Metrics)}))
+            rows.append(row_of(json.loads(line)))
         except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines) and not line.endswith(b"\n"):
                 break
@@ -50,6 +50,21 @@ def read(run: Path) -> list[Metrics]:
                 f"{path} is damaged: line {number} is no line of metrics"
             ) from None
     return rows
+
+
+def row_of(found: Any) -> Metrics:
+    """Return a line of metrics from JSON.
+
+    Raise KeyError, TypeError or ValueError if it is none: step must be a whole number, everything
+    else a finite number or null.
+    """
+    row = Metrics(**{field.name: found[field.name] for field in fields(Metrics)})
+    if type(row.step) is not int or row.step < 0:
+        raise ValueError("step is no whole number")
+    for value in (row.loss, row.val_loss, row.lr, row.grad_norm, row.tokens_per_second):
+        if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise ValueError("a value is no finite number")
+    return row
 
 
 def keep_before(run: Path, step: int) -> None:

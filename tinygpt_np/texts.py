@@ -12,6 +12,8 @@ from tinygpt_np.machine import available_memory
 # Bytes of a file that are read at once.
 BLOCK = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
+# A file of which a larger share of the first bytes is 0 is no text, if it has so many.
+ZEROS, SHORTEST = 0.2, 8
 # Peak memory while a text is read and encoded, in bytes for each byte of the file; measured with
 # characters as tokens (GPT-2's take 14).
 MEMORY_PER_BYTE = 17
@@ -66,20 +68,15 @@ def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
         with path.open("rb") as file:
             while True:
                 block = file.read(BLOCK)
-                head = head or block
+                if not head:
+                    head = block
+                    refuse_zeros(path, head)
                 try:
                     text = decoder.decode(block, final=not block)
                 except UnicodeDecodeError as error:
                     offset = file.tell() - len(error.object) + error.start
                     ascii_only = ascii_only and error.object[: error.start].isascii()
                     raise not_utf8(path, head, offset, error, ascii_only) from None
-                if begins and has_zeros(head):
-                    raise DataError(
-                        f"{path} is not a text: every second byte is 0, as in UTF-16 without a "
-                        "byte order mark or in a file of tokens; "
-                        + advice(path, "iconv -f UTF-16LE -t UTF-8")
-                        + ", or give the folder of train.bin and val.bin"
-                    )
                 if begins and text:
                     text = text if keep_mark else text.removeprefix(BYTE_ORDER_MARK)
                     begins = False
@@ -154,6 +151,20 @@ def advice(path: Path, command: str) -> str:
     return f"convert it with  {command} {source} > {target}"
 
 
-def has_zeros(head: bytes) -> bool:
-    """Return whether every second byte is 0: ASCII in UTF-16, or small integers of 16 bits."""
-    return len(head) >= 8 and not (any(head[1::2]) and any(head[::2]))
+def refuse_zeros(path: Path, head: bytes) -> None:
+    """Raise DataError if many of a file's first bytes are 0, as in UTF-16 and in files of tokens.
+
+    Most of these bytes decode as UTF-8. A file that begins with a known signature is left to the
+    decoder, whose error says more.
+    """
+    if head.startswith(tuple(signature for signature, _, _ in SIGNATURES)):
+        return
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if len(head) >= SHORTEST and even + odd > len(head) * ZEROS:
+        encoding = "UTF-16LE" if odd >= even else "UTF-16BE"
+        raise DataError(
+            f"{path} is not a text: {(even + odd) / len(head):.0%} of its first bytes are 0, as in "
+            "UTF-16 without a byte order mark or in a file of tokens; "
+            + advice(path, f"iconv -f {encoding} -t UTF-8")
+            + ", or give the folder of train.bin and val.bin"
+        )
