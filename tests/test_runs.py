@@ -134,7 +134,7 @@ def test_the_tokenizer_is_the_one_of_the_text(run: Path) -> None:
 
 def test_a_run_without_checkpoints_says_so(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(CheckpointError, match="runs/hamlet holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="runs/hamlet has no checkpoint yet"):
         runs.load(run)
 
 
@@ -209,12 +209,47 @@ def test_load_takes_the_folder_of_a_gpt2_and_a_saved_model(
 
 
 def test_load_names_what_it_takes(run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no model hamlt; do you mean hamlet\?$"):
+        tg.load("hamlt")
+    with pytest.raises(CheckpointError, match="there is no model '': expected gpt2"):
+        tg.load("")
     with pytest.raises(
         CheckpointError,
         match=r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
         r"a folder \(.*GPT-2 checkpoint\); or a run in runs/, which has: hamlet",
     ):
         tg.load("othello")
+
+
+def test_a_run_that_does_not_exist_is_refused_with_a_close_match(run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no run hamlt; do you mean hamlet\?$"):
+        runs.find_run("hamlt")
+    with pytest.raises(CheckpointError, match=r"there is no run othello; those in runs/ are: ham"):
+        runs.find_run("othello")
+
+
+def test_a_file_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
+    (tmp_path / "my ckpt.pt").write_bytes(b"PK")
+    path = tmp_path / "my ckpt.pt"
+    with pytest.raises(CheckpointError) as caught:
+        tg.load(path)
+    assert str(caught.value) == (
+        f"{path} is a file; to use a nanoGPT checkpoint, convert it first: "
+        f"tinygpt convert '{path}' FOLDER"
+    )
+
+
+@pytest.mark.parametrize("name", ["000002", "best"])
+def test_a_checkpoint_in_place_of_a_run_is_refused_with_its_run(run: Path, name: str) -> None:
+    folder = run / "checkpoints" / name
+    with pytest.raises(CheckpointError) as caught:
+        runs.find_run(str(folder))
+    assert str(caught.value) == f"{folder} is a checkpoint; expected a run, such as {run}"
+
+
+def test_from_pretrained_refuses_a_run_with_what_to_call(run: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is a training run: tinygpt_np\.load\("):
+        tg.GPT.from_pretrained(run)
 
 
 def test_a_model_without_a_tokenizer_is_loaded_with_the_files_of_one(

@@ -47,8 +47,8 @@ def load(source: str, keep_mark: bool = False) -> Corpus:
     path = Path(source)
     if not os.path.lexists(path):
         raise DataError(
-            f"there is no file {path}; expected shakespeare, tinyshakespeare, or the path of a "
-            "UTF-8 text"
+            f"there is no file {path}; expected shakespeare, tinyshakespeare, the path of a "
+            "UTF-8 text, or, to train, a folder with train.bin and val.bin"
         )
     return Corpus(str(path.resolve()), read_text(path, keep_mark))
 

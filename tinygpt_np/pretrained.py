@@ -54,11 +54,7 @@ def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
 
     Raise CheckpointError, which says what to call, for a model that GPT.load does not read.
     """
-    if (folder / "checkpoints").is_dir() and not (folder / MODEL).exists():
-        raise CheckpointError(
-            f"{folder} is a training run: tinygpt_np.load({str(folder)!r}) returns its model and "
-            "its tokenizer"
-        )
+    refuse_run(folder)
     if str(folder) in NAMES or is_gpt2(folder):
         raise CheckpointError(
             f"{folder} is a GPT-2 as Hugging Face keeps it: "
@@ -69,6 +65,15 @@ def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
             f"there is no folder {folder}; tinygpt_np.load takes the names of runs and models"
         )
     return checkpoint.load_model(folder)
+
+
+def refuse_run(folder: Path) -> None:
+    """Raise CheckpointError, which says what to call, if a folder is that of a run."""
+    if (folder / "checkpoints").is_dir() and not (folder / MODEL).exists():
+        raise CheckpointError(
+            f"{folder} is a training run: tinygpt_np.load({str(folder)!r}) returns its model and "
+            "its tokenizer"
+        )
 
 
 def folder(name: str | Path) -> Path:
@@ -131,6 +136,7 @@ def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
     shapes: of all parameters, by a configuration. Raises CheckpointError, which names what was
     expected and what was found.
     """
+    refuse_run(place)
     if not (place / CONFIG).exists():
         raise CheckpointError(f"{place} has no {CONFIG}, and is no checkpoint")
     config = read_config(place / CONFIG)

@@ -8,7 +8,10 @@ runs/<name>/config.json         what was asked for (TrainConfig)
            /.lock               held by the process that trains it
 """
 
+import difflib
+import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +36,25 @@ GPT2_TOKENS = 50257
 
 
 def find_run(name: str | None) -> Path:
-    """Return the folder of a run: a path, a name under runs/, or (None) the run saved last."""
+    """Return the folder of a run: a path, a name under runs/, or (None) the run saved last.
+
+    Raise CheckpointError if there is no such run.
+    """
     if name is None:
         saved = with_checkpoints()
         if not saved:
             raise CheckpointError(f"there is no run in {RUNS}/; tinygpt train makes one")
         return max(saved, key=last_saved)
     for path in (Path(name), RUNS / name):
+        if (path / checkpoint.STATE).exists():
+            run = path.parent.parent
+            raise CheckpointError(f"{path} is a checkpoint; expected a run, such as {run}")
         if (path / CONFIG).exists():
             return path
-    raise CheckpointError(f"there is no run {name}; those in {RUNS}/ are: {known()}")
+    runs = [run.name for run in with_checkpoints()]
+    raise CheckpointError(
+        f"there is no run {shown(name)}{guess(name, runs) or f'; those in {RUNS}/ are: {known()}'}"
+    )
 
 
 def find(name: str | Path | None) -> Path:
@@ -66,10 +78,28 @@ def find(name: str | Path | None) -> Path:
             return path
         if (path / CONFIG).exists():
             return last_checkpoint(path)[0]
-    raise CheckpointError(
-        f"there is no model {name}: expected {', '.join(pretrained.NAMES)}; a folder (a run, a "
-        f"checkpoint, or a GPT-2 checkpoint); or a run in {RUNS}/, which has: {known()}"
+    if Path(name).is_file():
+        raise CheckpointError(
+            f"{name} is a file; to use a nanoGPT checkpoint, convert it first: "
+            f"tinygpt convert {shlex.quote(str(name))} FOLDER"
+        )
+    expected = (
+        f": expected {', '.join(pretrained.NAMES)}; a folder (a run, a checkpoint, or a GPT-2 "
+        f"checkpoint); or a run in {RUNS}/, which has: {known()}"
     )
+    names = [*pretrained.NAMES, *(run.name for run in with_checkpoints())]
+    raise CheckpointError(f"there is no model {shown(name)}{guess(name, names) or expected}")
+
+
+def shown(name: str | Path) -> str:
+    """Return a name as an error shows it: quoted if it would not be seen otherwise."""
+    return str(name) if str(name).strip() else repr(str(name))
+
+
+def guess(name: str | Path, names: Iterable[str]) -> str:
+    """Return a question that proposes the name most like a wrong one, or ""."""
+    close = difflib.get_close_matches(str(name), names, 1)
+    return f"; do you mean {close[0]}?" if close else ""
 
 
 def with_checkpoints() -> list[Path]:
@@ -90,7 +120,7 @@ def last_checkpoint(run: Path) -> tuple[Path, State]:
     """Return the newest checkpoint of a run and its state, both checked."""
     found = checkpoint.steps_in(run / CHECKPOINTS)
     if not found:
-        raise CheckpointError(f"{run} holds no checkpoint")
+        raise CheckpointError(f"{run} has no checkpoint yet")
     try:
         return found[-1], checkpoint.load_state(found[-1])
     except CheckpointError as error:

@@ -98,3 +98,14 @@ def test_a_tokenizer_of_another_size_is_refused(
     GPT(config).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
     message = error_of(capsys, "sample", "--model", "gpt")
     assert "the tokenizer (char) of gpt has 18 tokens, but the model has 17" in message
+
+
+def test_commands_that_are_suggested_are_quoted_for_the_shell(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train_tiny("--name", "my run")
+    assert "tinygpt sample 'runs/my run' --endless" in capsys.readouterr().out
+    out = said(capsys, "convert", "my run", "my gpt")
+    assert "sample from it:  tinygpt sample --model 'my gpt'\n" in out
+    flags = ["--data", "text.txt", "--tokenizer", "char", "--out", "my data"]
+    assert "train on it:  tinygpt train --data 'my data'\n" in said(capsys, "prepare", *flags)

@@ -21,7 +21,16 @@ from tinygpt_np.cli import flags
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "train, sample, runs, convert, tokenize, prepare, gradcheck, study, lecture"),
+        ([], "usage: tinygpt COMMAND"),
+        (["help"], "there is no command help; the commands are train, sample, runs, convert"),
+        (["train", "small.txt"], "unexpected: small.txt; a text is given as --data small.txt"),
+        (["prepare", "small.txt"], "unexpected: small.txt; a text is given as --data small.txt"),
+        (["train", "config/x.py"], "config files are not run; give their settings as flags"),
+        (["train", "--name", "a/b"], "--name must be the name of a new folder in runs/"),
+        (["convert"], "convert takes two arguments: SOURCE, and OUT"),
+        (["prepare"], "--out must name the folder to create"),
+        (["sample", "--endless", "--tokens", "500"], "leave out --tokens (see tinygpt sample"),
+        (["sample", "--greedy", "--temperature", "0.5"], "--help"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
@@ -128,6 +137,14 @@ def test_what_is_no_flag_is_refused_by_its_name(
     assert refused(capsys, command, "--no-such=3").startswith("tinygpt: there is no flag --no-such")
 
 
+def test_the_usage_of_convert_shows_that_its_arguments_are_required(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "--help"])
+    assert capsys.readouterr().out.startswith("usage: tinygpt convert [flags] SOURCE OUT\n")
+
+
 def test_a_message_has_no_characters_that_a_terminal_takes_for_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -157,6 +174,29 @@ def test_every_flag_has_a_line_of_help(command: str, capsys: pytest.CaptureFixtu
     for entry in entries:
         words = re.findall(r"[a-z]{2,}", entry.split("(default")[0])
         assert len(words) > 3, entry
+
+
+@COMMAND_NAMES
+def test_help_has_a_short_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[str] = []
+    for flag in ("-h", "--help"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([command, flag])
+        assert stop.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] != ""
+
+
+@COMMAND_NAMES
+def test_help_never_breaks_a_flag_at_its_hyphen(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in range(50, 90, 3):
+        monkeypatch.setenv("COLUMNS", str(width))
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        for line in capsys.readouterr().out.splitlines():
+            assert not re.search(r"\w-$", line), line
 
 
 def modules_after(code: str) -> set[str]:

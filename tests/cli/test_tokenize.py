@@ -28,7 +28,10 @@ def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFix
     out = said(capsys, "tokenize", "é b\n", "--data", "abc.txt")
     shown = [[cell.strip() for cell in row] for row in rows(out)]
     assert shown == [["4", "é", "c3 a9"], ["1", "·", "20"], ["3", "b", "62"], ["0", "\\n", "0a"]]
-    assert "4 tokens for 4 characters, 1.00 characters a token; the vocabulary (char) has 5" in out
+    assert (
+        "4 tokens for 4 characters, 1.00 characters per token; the char vocabulary has 5 tokens"
+        in out
+    )
 
 
 def test_pieces_of_gpt2_are_shown_from_files(
@@ -40,7 +43,8 @@ def test_pieces_of_gpt2_are_shown_from_files(
     out = said(capsys, "tokenize", "hii there[b]", *flags)
     assert [row[1] for row in rows(out)] == ["hii", "·there", "[", "b", "]"]
     assert (
-        "5 tokens for 12 characters, 2.40 characters a token; the vocabulary (gpt2) has 264" in out
+        "5 tokens for 12 characters, 2.40 characters per token; the gpt2 vocabulary has 264 tokens"
+        in out
     )
 
 
@@ -71,7 +75,7 @@ def test_bytes_that_are_no_character_and_control_characters_are_shown_escaped(
 
 
 def test_no_tokens_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "0 tokens for 0 characters; the vocabulary (char) has 63\n" in said(
+    assert "0 tokens for 0 characters; the char vocabulary has 63 tokens\n" in said(
         capsys, "tokenize", ""
     )
 
@@ -80,12 +84,12 @@ def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[s
     needs("sentencepiece")
     text = "to be or not to be that is the question whether tis nobler in the mind\n" * 9
     Path("text.txt").write_text(text, encoding="utf-8")
-    out = said(capsys, *LEARN, "--out", "mine.model")
-    learned = SentencePieceTokenizer.from_file(Path("mine.model"))
+    out = said(capsys, *LEARN, "--out", "my own.model")
+    learned = SentencePieceTokenizer.from_file(Path("my own.model"))
     assert learned.files() == SentencePieceTokenizer.train(text, 300).files()
-    assert f"{len(learned.encode(text)):,} of 300 pieces" in out
-    assert "tinygpt train --tokenizer sentencepiece --tokenizer-path mine.model" in out
-    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "mine.model")
+    assert f"{len(learned.encode(text)):,}, from a vocabulary of 300 pieces" in out
+    assert "tinygpt train --tokenizer sentencepiece --tokenizer-path 'my own.model'" in out
+    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "my own.model")
     out = said(capsys, "tokenize", "or the", *flags)
     assert [int(row[0]) for row in rows(out)] == learned.encode("or the").tolist()
 
@@ -115,7 +119,9 @@ def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFix
     message = error_of(capsys, *flags)
     advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+)", message)
     assert advised
-    assert f"(sentencepiece) has {advised[1]}" in said(capsys, *flags, "--vocab-size", advised[1])
+    assert f"sentencepiece vocabulary has {advised[1]} tokens" in said(
+        capsys, *flags, "--vocab-size", advised[1]
+    )
 
 
 def test_a_number_of_pieces_is_for_sentencepiece(capsys: pytest.CaptureFixture[str]) -> None:

@@ -220,8 +220,7 @@ def test_resuming_with_other_settings_is_refused(capsys: pytest.CaptureFixture[s
     message = error_of(capsys, "train", "--resume", "cpu", "--n-layer", "3")
     assert (
         "trained with --n-layer 1, which cannot be changed; "
-        "to train with --n-layer 3, start a new run"
-        in message
+        "to train with --n-layer 3, start a new run" in message
     )
 
 

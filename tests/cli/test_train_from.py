@@ -37,7 +37,16 @@ def loss_in(out: str, split: str) -> float:
 def test_a_run_from_a_model_keeps_its_shape_and_starts_from_its_weights(
     folder: Path, checkpoint_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--data", "text.txt", *FROM_MODEL, "--init_from=gpt", "--max-iters", "1", "--name", "on"]
+    flags = [
+        "--data",
+        "text.txt",
+        *FROM_MODEL,
+        "--init_from=gpt",
+        "--max-iters",
+        "1",
+        "--name",
+        "on",
+    ]
     out = said(capsys, "train", *flags, "--learning-rate", "1e-9", "--min-lr", "0")
     assert re.search(r"from +gpt", out)
     assert "2 layers, 2 heads, 8 channels, block 8" in out  # block_size is as asked: cut.

@@ -101,7 +101,10 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def run(argv: list[str], console: Console) -> None:
     """Run the subcommand on the command line. Raises UsageError if there is none."""
     name = argv[0] if argv else ""
-    if name in ("--help", "-h"):
+    if not name:
+        print_help(Console(stderr=True, highlight=False))
+        sys.exit(2)
+    elif name in ("--help", "-h"):
         print_help(console)
     elif name == "--version":
         console.print(f"tinygpt-np {__version__}")
@@ -114,9 +117,8 @@ def run(argv: list[str], console: Console) -> None:
         getattr(module_of(name), f"run_{name}")(job, console)
     else:
         close = difflib.get_close_matches(name, COMMANDS, 1)
-        guess = f"; do you mean {close[0]}?" if close else f": there are {', '.join(COMMANDS)}"
-        problem = f"there is no command {name}" if name else "no command is given"
-        raise UsageError(problem + guess, "tinygpt")
+        guess = f"do you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"there is no command {name}; {guess}", "tinygpt")
 
 
 def module_of(name: str) -> Any:

@@ -1,5 +1,6 @@
 """`tinygpt convert`: checkpoints to the folders that GPT-2's world reads."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tinygpt_np import convert
-from tinygpt_np.cli.flags import Argument
+from tinygpt_np.cli.flags import Argument, UsageError
 from tinygpt_np.cli.output import print_facts
 
 
@@ -16,9 +17,9 @@ from tinygpt_np.cli.output import print_facts
 class Convert:
     """Turn nanoGPT's ckpt.pt, or a run, into a folder that transformers loads as a GPT-2."""
 
-    source: Annotated[str, Argument("SOURCE", positional=True)] = ""
+    source: Annotated[str, Argument("SOURCE", positional=True, required=True)] = ""
     """A ckpt.pt (read by PyTorch, which must be installed), a run, or a saved model."""
-    out: Annotated[str, Argument("OUT", positional=True)] = ""
+    out: Annotated[str, Argument("OUT", positional=True, required=True)] = ""
     """The folder to create; it must not exist."""
     text: Annotated[str | None, Argument("FILE")] = None
     """For a model of characters without a tokenizer, as in every ckpt.pt: the text that it was
@@ -29,7 +30,8 @@ class Convert:
 
 def run_convert(job: Convert, console: Console) -> None:
     if not job.source or not job.out:
-        raise ValueError("convert takes two arguments: SOURCE, and OUT, the folder to create")
+        problem = "convert takes two arguments: SOURCE, and OUT, the folder to create"
+        raise UsageError(problem, "tinygpt convert")
     model, _ = convert.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
     config = model.config
     params = sum(param.size for param in model.params.values())
@@ -44,4 +46,6 @@ def run_convert(job: Convert, console: Console) -> None:
             ("written", f"{job.out}/ with {files}"),
         ],
     )
-    console.print(f"sample from it:  tinygpt sample --model {escape(job.out)}", soft_wrap=True)
+    console.print(
+        f"sample from it:  tinygpt sample --model {escape(shlex.quote(job.out))}", soft_wrap=True
+    )

@@ -32,10 +32,14 @@ SHOWN = 60
 
 @dataclass(frozen=True)
 class Argument:
-    """Name the value of a field in the help. positional: it is given without its flag."""
+    """Name the value of a field in the help.
+
+    positional: it is given without its flag. required: the usage shows it without brackets.
+    """
 
     metavar: str
     positional: bool = False
+    required: bool = False
 
 
 class UsageError(ValueError):
@@ -43,6 +47,19 @@ class UsageError(ValueError):
 
     def __init__(self, problem: str, program: str) -> None:
         super().__init__(f"{problem} (see {program} --help)")
+
+
+class Formatter(argparse.HelpFormatter):
+    """An argparse formatter that never breaks a flag at its hyphens."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return textwrap.fill(
+            " ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent,
+            break_on_hyphens=False,
+        )  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,6 +73,7 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
+            formatter_class=Formatter,
             exit_on_error=False,
         )
         self.flags: dict[str, argparse.Action] = {}
@@ -69,6 +87,7 @@ class Parser(argparse.ArgumentParser):
 def parse(defaults: Job, program: str, argv: list[str]) -> Job:
     """Return the dataclass with what the command line sets.
 
+    Its method hint, if it has one, says what to do about arguments that are not expected.
     Prints the help and exits if that is asked for. Raises UsageError, which names the flag.
     """
     parser = parser_of(defaults, program)
@@ -80,7 +99,9 @@ def parse(defaults: Job, program: str, argv: list[str]) -> Job:
         raise UsageError(f"{error.argument_name} {problem}", program) from None
     if rest:
         words = " ".join(word for word in rest if word != "--")
-        raise UsageError(f"unexpected: {words}", program)
+        hint = getattr(defaults, "hint", None)
+        advice = f"; {hint(words)}" if hint else ""
+        raise UsageError(f"unexpected: {words}{advice}", program)
     for name, value in vars(given).items():
         if isinstance(value, list):
             setattr(given, name, tuple(cast(list[str], value)))
@@ -124,7 +145,8 @@ def add_argument(parser: Parser, name: str, hint: Any, default: Any, text: str) 
     options: dict[str, Any] = {"help": text.replace("%", "%%"), "metavar": mark.metavar}
     options["type"] = converter(get_args(kind)[0] if several else kind)
     if mark.positional:
-        parser.usage = f"{parser.usage} [{mark.metavar}{' ...' if several else ''}]"
+        shown = f"{mark.metavar}{' ...' if several else ''}"
+        parser.usage = f"{parser.usage} {shown if mark.required else f'[{shown}]'}"
         parser.add(name, nargs="*" if several else "?", **options)
     else:
         parser.add(flag_of(name), nargs="+" if several else None, **options)
@@ -207,6 +229,7 @@ def arranged(parser: Parser, argv: list[str]) -> list[str]:
     several = False  # Whether the last flag takes more values.
     rest = iter(argv)
     for token in rest:
+        token = "--help" if token == "-h" else token
         name, equals, value = split(token)
         action = parser.flags.get(name)
         if token == "--":

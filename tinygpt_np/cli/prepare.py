@@ -1,5 +1,6 @@
 """`tinygpt prepare`: texts to the files of tokens that training maps into memory."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np import prepare
-from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, require
 from tinygpt_np.words import counted
@@ -33,13 +34,19 @@ class Prepare:
     """Each file is a document of its own, and GPT-2's <|endoftext|> is put after it, as nanoGPT
     does. Without it, all files are one text."""
 
+    @staticmethod
+    def hint(words: str) -> str:
+        """Return what to do about arguments that are not expected."""
+        return f"a text is given as --data {words}"
+
     def __post_init__(self) -> None:
         require(self, "vocab_size", self.vocab_size > 0, "positive")
 
 
 def run_prepare(job: Prepare, console: Console) -> None:
     if not job.out:
-        raise ValueError("--out must name the folder to create, for example --out data/my-corpus")
+        problem = "--out must name the folder to create, for example --out data/my-corpus"
+        raise UsageError(problem, "tinygpt prepare")
     out = Path(job.out)
     bar = Progress(
         TextColumn("encoding"),
@@ -66,7 +73,9 @@ def run_prepare(job: Prepare, console: Console) -> None:
             ("text", counted(meta["characters"], "character")),
             ("training", counted(meta["train_tokens"], "token")),
             ("validation", counted(meta["val_tokens"], "token")),
-            ("tokenizer", f"{meta['tokenizer']}, a vocabulary of {meta['vocab_size']:,}"),
+            ("tokenizer", f"{meta['tokenizer']}, {meta['vocab_size']:,} tokens in the vocabulary"),
         ],
     )
-    console.print(f"train on it:  tinygpt train --data {escape(job.out)}", soft_wrap=True)
+    console.print(
+        f"train on it:  tinygpt train --data {escape(shlex.quote(job.out))}", soft_wrap=True
+    )

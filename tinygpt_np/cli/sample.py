@@ -1,6 +1,7 @@
 """`tinygpt sample`: write text with a trained model."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 
 from tinygpt_np import runs, sample
-from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import Output, announced, write
 from tinygpt_np.config import require
 from tinygpt_np.texts import read_text
@@ -55,6 +56,7 @@ class Sample:
     """Which implementation runs: compiled by Numba, or NumPy alone."""
     skip_unknown: Switch = False
     """Drop characters of the prompt that the model has never seen."""
+    typed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(self, "tokens", self.tokens >= 0, "zero or more")
@@ -90,15 +92,23 @@ def run_sample(job: Sample, console: Console) -> None:
 
 
 def check(job: Sample) -> None:
-    """Raise ValueError for flags that contradict each other."""
+    """Raise UsageError for flags that contradict each other."""
+    for problem in problems(job):
+        raise UsageError(problem, "tinygpt sample")
+
+
+def problems(job: Sample) -> Iterator[str]:
+    """Yield which flags contradict each other."""
     if job.greedy and job.temperature not in (0, 1):
-        raise ValueError("--greedy always takes the likeliest token; leave out --temperature")
+        yield "--greedy always takes the likeliest token; leave out --temperature"
     if job.run is not None and job.model is not None:
-        raise ValueError(f"leave out the run {job.run}, or leave out --model {job.model}")
+        yield f"leave out the run {job.run}, or leave out --model {job.model}"
     if job.prompt and job.prompt_file is not None:
-        raise ValueError("--prompt and --prompt-file both give a prompt; leave out one of them")
+        yield "--prompt and --prompt-file both give a prompt; leave out one of them"
+    if job.endless and "tokens" in job.typed:
+        yield "--endless writes until Ctrl-C; leave out --tokens"
     if job.endless and job.num_samples > 1:
-        raise ValueError("--endless never ends its first text; leave out --num-samples")
+        yield "--endless never ends its first text; leave out --num-samples"
     if job.seed is not None and job.seed + job.num_samples > 2**32:
         last = job.seed + job.num_samples - 1
-        raise ValueError(f"the last sample would have seed {last}; seeds must be below 2**32")
+        yield f"the last sample would have seed {last}; seeds must be below 2**32"

@@ -1,5 +1,6 @@
 """`tinygpt tokenize`: a text as the tokens it becomes, or a vocabulary learned from one."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -72,12 +73,12 @@ def learn(job: Tokenize, console: Console) -> None:
         console,
         [
             ("text", f"{corpus.name}: {len(corpus.text):,} characters"),
-            ("tokens", f"{count:,} of {tokenizer.vocab_size:,} pieces"),
-            ("", f"{len(corpus.text) / count:.2f} characters a token"),
+            ("tokens", f"{count:,}, from a vocabulary of {tokenizer.vocab_size:,} pieces"),
+            ("", f"{len(corpus.text) / count:.2f} characters per token"),
             ("written", str(job.out)),
         ],
     )
-    flags = f"--tokenizer sentencepiece --tokenizer-path {job.out}"
+    flags = f"--tokenizer sentencepiece --tokenizer-path {shlex.quote(str(job.out))}"
     console.print(f"train with it:  tinygpt train {escape(flags)}", soft_wrap=True)
 
 
@@ -92,10 +93,10 @@ def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
         content = tokenizer.bytes_of(token)
         table.add_row(str(token), Text(visible(content)), content.hex(" "))
     console.print(table)
-    ratio = f", {len(text) / len(ids):.2f} characters a token" if ids else ""
+    ratio = f", {len(text) / len(ids):.2f} characters per token" if ids else ""
     console.print(
         f"{counted(len(ids), 'token')} for {counted(len(text), 'character')}{ratio}; "
-        f"the vocabulary ({tokenizer.kind}) has {tokenizer.vocab_size:,}"
+        f"the {tokenizer.kind} vocabulary has {counted(tokenizer.vocab_size, 'token')}"
     )
     back = tokenizer.decode(ids)
     if back != text:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import shlex
 import signal
 import statistics
 import sys
@@ -27,7 +28,7 @@ from tinygpt_np import (
     tokenizers,
     train,
 )
-from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.nanogpt import value_of
 from tinygpt_np.cli.output import announced, print_facts, write
 from tinygpt_np.config import PRESETS, TrainConfig, expected_band
@@ -65,6 +66,13 @@ class Train(TrainConfig, Which):
     """Train a GPT on a text, from the start or from where a run stopped (--resume)."""
 
     typed: tuple[str, ...] = ()
+
+    @staticmethod
+    def hint(words: str) -> str:
+        """Return what to do about arguments that are not expected."""
+        if words.endswith(".py"):
+            return "config files are not run; give their settings as flags"
+        return f"a text is given as --data {words}"
 
 
 def train_defaults(argv: list[str]) -> Train:
@@ -115,7 +123,9 @@ def run_train(job: Train, console: Console) -> None:
             show_notes(trainer, console)
     if val_loss is None:
         console.print(f"stopped before step {trainer.step} and saved; continue with")
-        console.print(f"  tinygpt train --resume {escape(str(trainer.run))}", soft_wrap=True)
+        console.print(
+            f"  tinygpt train --resume {escape(shlex.quote(str(trainer.run)))}", soft_wrap=True
+        )
         sys.exit(130)
     print_facts(console, conclusion(trainer, val_loss))
     console.rule("sample")
@@ -129,12 +139,15 @@ def run_train(job: Train, console: Console) -> None:
     console.rule()
     files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PICTURE, f"{runs.CHECKPOINTS}/"))
     written = ("written", f"{trainer.run}/ with {files}")
-    print_facts(console, [written, ("next", f"tinygpt sample {trainer.run} --endless")])
+    print_facts(
+        console, [written, ("next", f"tinygpt sample {shlex.quote(str(trainer.run))} --endless")]
+    )
 
 
 def start(job: Train, config: TrainConfig) -> Trainer:
     if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
-        raise ValueError(f"--name must be the name of a new folder in runs/, not {job.name!r}")
+        problem = f"--name must be the name of a new folder in runs/, not {job.name!r}"
+        raise UsageError(problem, "tinygpt train")
     config, found, model = beginning(config, job.typed)
     run = runs.RUNS / (job.name or job.preset)
     if job.eval_only:
@@ -172,7 +185,8 @@ def beginning(
 def resume(name: str, job: Train, config: TrainConfig) -> Trainer:
     run = runs.find_run(name)
     if job.name is not None or job.preset != "cpu":
-        raise ValueError(f"--resume continues {run}; leave out --name and --preset")
+        problem = f"--resume continues {run}; leave out --name and --preset"
+        raise UsageError(problem, "tinygpt train")
     go_on = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
     saved = checkpoint.steps_in(run / runs.CHECKPOINTS)
     if not saved:
