@@ -1,5 +1,6 @@
 """Settings of Numba that compiled kernels cannot be used with."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from cli.running import error_of, train_tiny
 from tiny import TEXT
 
 from tinygpt_np import numba_settings, runs
+from tinygpt_np.gradcheck import suite
 from tinygpt_np.numba_settings import CompilerError
 
 OFF = "NUMBA_DISABLE_JIT=1 turns Numba's compiler off"
@@ -115,3 +117,28 @@ def test_a_setting_that_a_program_makes_counts() -> None:
         "from tinygpt_np import numba_settings; print(numba_settings.compiler_is_off())"
     )
     assert run(code).stdout == "NUMBA_DISABLE_JIT=1\n"
+
+
+def test_gradcheck_without_the_compiler_checks_numpy_alone_and_says_so() -> None:
+    found = run(
+        "from tinygpt_np.cli import main; main(['gradcheck', 'gelu', '--json'])",
+        NUMBA_DISABLE_JIT="1",
+    )
+    assert found.returncode == 0, found.stderr
+    assert f"{OFF}, so only NumPy's code is checked" in found.stderr
+    titles = [report["title"] for report in json.loads(found.stdout)["reports"]]
+    assert titles
+    assert not [title for title in titles if "numba" in title]
+
+
+def test_everything_that_gradcheck_has_without_the_compiler_is_all_but_the_compiled_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert suite.checkable() == [*suite.NAMES]
+    monkeypatch.setattr(numba_settings, "compiler_is_off", lambda: "NUMBA_DISABLE_JIT=1")
+    assert suite.checkable() == [name for name in suite.NAMES if name != "step"]
+    titles = [title for title, _ in suite.run("gpt", "complex", 0)]
+    assert "gpt, float32" in titles
+    assert not [title for title in titles if "numba" in title]
+    with pytest.raises(CompilerError, match=OFF):
+        next(suite.run("step", "complex", 0))

@@ -40,5 +40,5 @@ def check() -> None:
     if setting := compiler_is_off():
         raise CompilerError(
             f"the numba backend cannot be used, because {setting} turns Numba's compiler off: "
-            "unset it, or use the numpy backend"
+            "unset it, or use the numpy backend (a run keeps the one that it was started with)"
         )

@@ -149,6 +149,8 @@ def parse(argv: list[str]) -> tuple[Any, list[str]]:
     job = flags.parse(defaults, f"tinygpt {name}", argv[1:])
     if setting and getattr(job, "backend", "") == "numpy":
         notes.append(f"{setting} turns Numba's compiler off, so NumPy computes")
+    elif setting and name == "gradcheck":
+        notes.append(f"{setting} turns Numba's compiler off, so only NumPy's code is checked")
     return job, notes
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinygpt_np import backend as backends
+from tinygpt_np import numba_settings
 from tinygpt_np.bigram import Bigram
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
@@ -33,7 +34,6 @@ WIDE = replace(CONFIG, vocab_size=83, block_size=513, n_layer=1, n_embd=134)
 WIDE_BATCHES = {"wide": (8, 65), "one text": (1, WIDE.block_size)}
 # Larger weights would make attention choose a single token.
 WIDE_SCALE = 0.2
-COMPILED = [name for name in backends.BACKENDS if name != "numpy"]
 TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
 Reports = Iterator[tuple[str, Report]]
 
@@ -74,10 +74,15 @@ def trained(model: LanguageModel, seed: int) -> LanguageModel:
     return model
 
 
+def usable() -> list[str]:
+    """Return the backends that can be checked: only NumPy's where Numba's compiler is off."""
+    return ["numpy"] if numba_settings.compiler_is_off() else list(backends.BACKENDS)
+
+
 def operation(name: str, method: Method, seed: int) -> Reports:
     """An operation in each backend: generic values in float64 and float32, and each size at 1."""
     for variant in (v for v in VARIANTS if VARIANTS[v].operation == name):
-        for backend in backends.BACKENDS:
+        for backend in usable():
             for dtype in ("float64", "float32") if backend == "numpy" else ("float32",):
                 point = f"{name}, generic values" + ("" if dtype == "float64" else f", {dtype}")
                 for report in check_operation(
@@ -146,7 +151,8 @@ def gpt(method: Method, seed: int) -> Reports:
     ]
     points += [
         (f"float32, {backend}", generic_gpt(dropout, seed, "float32", backend), BATCH, TIME, 4)
-        for backend in COMPILED
+        for backend in usable()
+        if backend != "numpy"
     ]
     for point, model, size, time, directions in points:
         assert isinstance(model, GPT)
@@ -168,8 +174,10 @@ def step(method: Method, seed: int) -> Reports:
 
     A small model against the oracle. Then a wider one, whose matrices are packed in several parts
     and end within a panel, against the gradients of NumPy: in micro-batches, one on each thread,
-    and on a single text, whose work the threads share.
+    and on a single text, whose work the threads share. Raises CompilerError if Numba's compiler is
+    off.
     """
+    numba_settings.check()
     shape = (STEP_TEXTS, CONFIG.block_size)
     yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelTrial, method, seed)
     for point, shape in WIDE_BATCHES.items():
@@ -194,6 +202,11 @@ MODELS: dict[str, Callable[[Method, int], Reports]] = {
     "step": step,
 }
 NAMES = (*dict.fromkeys(variant.operation for variant in VARIANTS.values()), *MODELS)
+
+
+def checkable() -> list[str]:
+    """Return all names that can be checked: without Numba's compiler there is no compiled step."""
+    return [name for name in NAMES if name != "step" or "numba" in usable()]
 
 
 def run(name: str, method: Method, seed: int) -> Reports:
