@@ -50,7 +50,8 @@ def test_a_last_line_cut_short_is_left_out(run: Path) -> None:
 
 WRONG: list[tuple[str, object]] = [
     ("step", "x"), ("step", None), ("step", 1.5), ("step", True), ("step", -1),
-    *(("val_loss", value) for value in ("4.1", [1], {}, True, math.nan, math.inf)),
+    ("val_loss", "4.1"), ("val_loss", [1]), ("val_loss", {}), ("val_loss", True),
+    ("val_loss", math.nan), ("val_loss", math.inf),
     ("loss", "1"), ("lr", []), ("grad_norm", {}), ("tokens_per_second", "fast"),
 ]  # fmt: skip
 
