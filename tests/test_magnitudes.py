@@ -4,9 +4,10 @@ The truth is that of ops/ in float64. What overflows in between must not become 
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ def results(module: ModuleType, operation: str, args: list[Any], doutput: Any) -
     with np.errstate(over="ignore"):
         out, saved = forward(*args)
         gradients = backward(doutput, saved)
-    found = gradients if isinstance(gradients, tuple) else (gradients,)
-    return [np.asarray(each) for each in (out, *found)]
+    parts = cast(tuple[Any, ...], gradients if isinstance(gradients, tuple) else (gradients,))
+    return [np.asarray(each) for each in (out, *parts)]
 
 
 def wide(array: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_attention_to_keys_of_any_size_gives_the_truth(
     rng = np.random.default_rng(7)
     # Powers of two, so that float32 knows the products, and whole numbers, so that no two scores
     # are almost the same.
-    factor = 2.0 ** np.round(np.log2(magnitude))
+    factor = 2.0 ** round(math.log2(magnitude))
     qkv = (rng.integers(-9, 10, (6, 24)) * factor).astype(np.float32)
     dy = rng.uniform(-1, 1, (6, 8)).astype(np.float32)
     truths = results(ops, "attention", [wide(qkv), 2, 2], wide(dy))

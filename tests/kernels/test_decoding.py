@@ -25,8 +25,10 @@ from tinygpt_np.kernels.vectors import ROWS
 rng = np.random.default_rng(29)
 H = 2
 # Places of the cache, size of a head.
-SHAPES = [(1, 1), (7, 5), (PANEL, LANES), (PANEL + 5, 7), (2 * PANEL + LANES, PANEL + 3)]
-SHAPES += [(1029, 3), (7, 133)]
+SHAPES = [
+    *((1, 1), (7, 5), (PANEL, LANES), (PANEL + 5, 7), (2 * PANEL + LANES, PANEL + 3)),
+    *((1029, 3), (7, 133)),
+]
 shapes = pytest.mark.parametrize(("capacity", "size"), SHAPES)
 
 

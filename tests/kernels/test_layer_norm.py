@@ -74,6 +74,7 @@ def test_many_rows_are_the_truth_but_for_rounding(rows: int) -> None:
     bound = (np.abs(dy) * (off + gamma(rows) * (np.abs(xhat) + off))).sum(axis=0)
     assert_within(dweight, expected, bound)
     assert dbias is not None
+    assert expected_dbias is not None
     assert_within(dbias, expected_dbias, gamma(rows) * np.abs(dy).sum(axis=0))
 
 
