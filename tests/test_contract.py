@@ -151,14 +151,14 @@ def test_an_id_out_of_range_is_refused_with_its_place(wrong: int) -> None:
     # NumPy would take -1 for the last row, and say nothing.
     ids = np.array([0, 10, 3, wrong, wrong])
     said = refusal(ValueError, lambda: tg.ops.embedding.forward(ids, np.ones((11, 4))))
-    assert said == f"embedding.forward: ids must lie in [0, 11), but ids(3,) = {wrong}"
+    assert said == f"embedding.forward: ids must be in [0, 11), but ids[3] is {wrong}"
 
 
 @pytest.mark.parametrize("wrong", [11, -2])
 def test_a_target_out_of_range_is_refused_with_its_place(wrong: int) -> None:
     targets = np.array([0, -1, 10, 3, wrong, wrong])
     said = refusal(ValueError, forward(CROSS_ENTROPY, targets=targets))
-    assert said == f"cross_entropy.forward: targets must lie in [-1, 11), but targets(4,) = {wrong}"
+    assert said == f"cross_entropy.forward: targets must be in [-1, 11), but targets[4] is {wrong}"
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])

@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path: Path, run: Path) -> 
 # What is refused
 
 
-REFUSED = "(damaged, or holds more than|no checkpoint of PyTorch's: expected a zip file)"
+REFUSED = "(damaged, or holds more than|not a PyTorch checkpoint: it is not a zip file)"
 
 
 class Evil:
@@ -232,7 +232,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save(nanogpt(generic(CONFIG)), tmp_path / "whole.pt")
     content = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "ckpt.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="is no checkpoint of PyTorch's: expected a zip file"):
+    with pytest.raises(CheckpointError, match="is not a PyTorch checkpoint: it is not a zip file"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None)
 
 

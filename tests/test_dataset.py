@@ -115,7 +115,7 @@ def test_a_number_of_pieces_is_refused_where_the_vocabulary_is_given(
     config = replace(CONFIG, tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
     if change == "folder":
         config = replace(config, data=folder, init_from="scratch")
-    with pytest.raises(DataError, match=r"vocab_size = 300 .* has its own vocabulary"):
+    with pytest.raises(DataError, match=r"--vocab-size 300 .* has its own vocabulary"):
         dataset.load(config, TOKENIZER)
 
 

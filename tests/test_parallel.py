@@ -263,10 +263,10 @@ def test_tokens_of_any_integers_and_layout_are_read_and_left_alone(dtype: Any) -
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (0, 71, r"tokens must lie in \[0, 71\)"),
-        (0, -1, r"tokens must lie in \[0, 71\)"),
-        (1, 71, r"targets must lie in \[-1, 71\)"),
-        (1, -2, r"targets must lie in \[-1, 71\)"),
+        (0, 71, r"tokens must be in \[0, 71\)"),
+        (0, -1, r"tokens must be in \[0, 71\)"),
+        (1, 71, r"targets must be in \[-1, 71\)"),
+        (1, -2, r"targets must be in \[-1, 71\)"),
     ],
 )
 def test_what_the_model_refuses_the_engine_refuses(

@@ -197,7 +197,7 @@ def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
         documents(tmp_path, TEXT), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=300
     )
     assert meta["vocab_size"] == 300
-    with pytest.raises(ValueError, match="vocab_size = 300 is the number of pieces"):
+    with pytest.raises(ValueError, match="--vocab-size 300 sets how many pieces"):
         prepare.prepare(
             documents(tmp_path, TEXT), "char", "", tmp_path / "two", nothing, vocab_size=300
         )

@@ -79,9 +79,25 @@ def test_without_network_it_is_said_what_to_put_where(
     with pytest.raises(CheckpointError) as caught:
         GPT.from_pretrained("gpt2-medium")
     message = str(caught.value)
-    assert "gpt2-medium cannot be downloaded (BrokenError)" in message
+    assert "gpt2-medium cannot be downloaded (no network)" in message
     assert "put config.json, model.safetensors, vocab.json, merges.txt" in message
-    assert "of huggingface.co/openai-community/gpt2-medium into a folder" in message
+    assert "of huggingface.co/openai-community/gpt2-medium into a folder and give that" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            type("LocalEntryNotFoundError", (Exception,), {})("Cannot find the file…"),
+            "no connection",
+        ),
+        (ConnectionResetError(104, "reset"), "no connection"),
+        (BrokenError("disk full\nmore"), "disk full"),
+        (BrokenError(), "BrokenError"),
+    ],
+)
+def test_a_failed_download_is_explained_in_a_few_words(error: Exception, reason: str) -> None:
+    assert pretrained.reason(error) == reason
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

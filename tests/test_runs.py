@@ -1,6 +1,8 @@
 """Runs and other models by name: which one is meant, what is loaded, and how runs are listed."""
 
+import inspect
 import json
+import operator
 import os
 import shutil
 from dataclasses import replace
@@ -245,6 +247,12 @@ def test_a_checkpoint_in_place_of_a_run_is_refused_with_its_run(run: Path, name:
     with pytest.raises(CheckpointError) as caught:
         runs.find_run(str(folder))
     assert str(caught.value) == f"{folder} is a checkpoint; expected a run, such as {run}"
+
+
+@pytest.mark.parametrize("name", ["checkpoint.CheckpointError", "tokenizers.TokenizerError"])
+def test_an_exception_that_load_documents_can_be_imported(name: str) -> None:
+    assert f"\n{name}\n" in inspect.cleandoc(tg.load.__doc__ or "")
+    assert issubclass(operator.attrgetter(name)(runs), ValueError)
 
 
 def test_from_pretrained_refuses_a_run_with_what_to_call(run: Path) -> None:

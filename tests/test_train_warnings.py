@@ -32,7 +32,7 @@ def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
     assert "the text is read 17 times" in found
     assert "more parameters" in found
     assert re.search(
-        "decayed to min_lr at lr_decay_iters = 10 and stays there until step 500", found
+        "decayed to --min-lr \\(at --lr-decay-iters 10\\) and stays there until step 500", found
     )
     assert "'Q'" in found
 
@@ -40,10 +40,10 @@ def test_warnings_name_what_fits_badly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "note"),
     [
-        ({"lr_decay_iters": 9}, "has decayed to min_lr at lr_decay_iters = 9 and stays there"),
+        ({"lr_decay_iters": 9}, "has decayed to --min-lr (at --lr-decay-iters 9) and stays there"),
         (
             {"lr_decay_iters": 11},
-            "before the learning rate has decayed to min_lr at lr_decay_iters",
+            "before the learning rate has decayed to --min-lr (at --lr-decay-iters 11)",
         ),
         ({"lr_decay_iters": 10}, None),
         ({"warmup_iters": 10}, None),

@@ -238,4 +238,5 @@ def check_range(name: str, ids: np.ndarray, lowest: int, end: int) -> None:
     wrong = (ids < lowest) | (ids >= end)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"{name} must lie in [{lowest}, {end}), but {name}{place} = {ids[place]}")
+        first = f"{name}[{', '.join(map(str, place))}] is {ids[place]}"
+        raise ValueError(f"{name} must be in [{lowest}, {end}), but {first}")

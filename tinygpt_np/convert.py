@@ -138,9 +138,7 @@ def check_zip(path: Path) -> None:
             plain = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())
             damaged = archive.testzip() if plain else None
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError):
-        raise CheckpointError(
-            f"{path} is no checkpoint of PyTorch's: expected a zip file"
-        ) from None
+        raise CheckpointError(f"{path} is not a PyTorch checkpoint: it is not a zip file") from None
     if not plain:
         raise CheckpointError(f"{path} is compressed, which PyTorch's checkpoints are not")
     if damaged is not None:

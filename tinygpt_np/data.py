@@ -108,7 +108,8 @@ def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
             enough = 10 * block_size + 1
             raise DataError(
                 f"the text is too short: its {name} split has {counted(len(part), 'token')}, but "
-                f"block_size={block_size} needs {needed}; {enough} tokens in all are enough"
+                f"--block-size {block_size:,} needs {needed:,}; a text of {enough:,} tokens is "
+                "long enough"
             )
 
 

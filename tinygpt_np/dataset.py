@@ -90,7 +90,7 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
     is_folder = config.data not in data.NAMED and folder.is_dir()
     if config.vocab_size != PIECES and (is_folder or config.init_from != "scratch"):
         raise DataError(
-            f"vocab_size = {config.vocab_size} is the number of pieces that SentencePiece learns "
+            f"--vocab-size {config.vocab_size} sets how many pieces SentencePiece learns "
             f"from a text; {config.data if is_folder else config.init_from} has its own vocabulary"
         )
     if is_folder:

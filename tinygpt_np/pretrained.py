@@ -42,6 +42,10 @@ FIXED: dict[str, Any] = {
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 
 
+# Errors of huggingface_hub and its HTTP library for a file that is not cached and not reachable.
+OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout")
+
+
 def is_gpt2(folder: Path) -> bool:
     """Whether a folder is a checkpoint of Hugging Face's, of whatever architecture."""
     if (folder / PICKLE).exists():
@@ -90,7 +94,7 @@ def folder(name: str | Path) -> Path:
         hub: Any = importlib.import_module("huggingface_hub")
     except ImportError:
         raise CheckpointError(
-            f"{name} is fetched by huggingface_hub: pip install 'tinygpt-np[hf]'; {remedy(name)}"
+            f"{name} is fetched by huggingface_hub: pip install 'tinygpt-np[hf]', or {remedy(name)}"
         ) from None
     # What is there already is not asked for over the network, where there may be none; without it
     # the model alone will do.
@@ -104,8 +108,15 @@ def folder(name: str | Path) -> Path:
                 ]
             return Path(found[0]).parent
         except Exception as error:  # A broken connection has errors of yet another package.
-            reasons.append(type(error).__name__)
+            reasons.append(reason(error))
     raise CheckpointError(f"{name} cannot be downloaded ({reasons[1]}); {remedy(name)}")
+
+
+def reason(error: Exception) -> str:
+    """Return why a download failed, in a few words."""
+    if isinstance(error, ConnectionError) or type(error).__name__ in OFFLINE:
+        return "no connection"
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -123,10 +134,11 @@ def quiet() -> Generator[None]:
 
 
 def remedy(name: Any) -> str:
+    """Return how a model can be had without a download."""
     files = ", ".join(NEEDED + BESIDE)
     return (
-        f"or put {files} of huggingface.co/openai-community/{name} into a folder, and give "
-        "the folder for the name"
+        f"put {files} of huggingface.co/openai-community/{name} into a folder and give that "
+        f"folder instead of {name}"
     )
 
 

@@ -165,8 +165,10 @@ def load(
 
     Raises
     ------
-    CheckpointError
+    checkpoint.CheckpointError
         If there is no such model, or if it is damaged; the message says what was expected.
+    tokenizers.TokenizerError
+        If its tokenizer is damaged, or needs a package that is not installed.
     ValueError
         If the backend does not exist, or cannot compute in this dtype.
     """

@@ -368,12 +368,12 @@ def warnings(trainer: Trainer) -> Iterator[str]:
     if decays and config.max_iters < config.lr_decay_iters:
         yield (
             f"training ends at step {config.max_iters:,}, before the learning rate has decayed to "
-            f"min_lr at lr_decay_iters = {config.lr_decay_iters:,}"
+            f"--min-lr (at --lr-decay-iters {config.lr_decay_iters:,})"
         )
     if decays and config.max_iters > config.lr_decay_iters:
         yield (
-            f"the learning rate has decayed to min_lr at lr_decay_iters = "
-            f"{config.lr_decay_iters:,} and stays there until step {config.max_iters:,}"
+            f"the learning rate has decayed to --min-lr (at --lr-decay-iters "
+            f"{config.lr_decay_iters:,}) and stays there until step {config.max_iters:,}"
         )
     unseen = trainer.dataset.unseen()
     if unseen:

@@ -129,7 +129,7 @@ def contradiction(rng: Random, folder: Path) -> Case:
             (["--init-from", "mine", "--tokenizer-path", "text.txt"], ("text.txt",)),
             (["--resume", "mine", "--name", "other"], ("--name",)),
             (["--preset", "smoke", "--resume", "mine"], ("--preset",)),
-            (["--block-size", "400"], ("block_size",)),
+            (["--block-size", "400"], ("--block-size",)),
             (["--name", "mine"], ("runs/mine", "--name")),
         ]
     )

@@ -320,7 +320,7 @@ def too_small_for_block(rng: Random, folder: Path) -> Case:
     command = [size if part == "8" else part for part in train(place)]
     position = command.index("--n-embd") + 1
     command[position] = "8"
-    return refused(f"{place} for a block of {size}", command, "too short", "block_size")
+    return refused(f"{place} for a block of {size}", command, "too short", "--block-size")
 
 
 def not_a_folder_of_tokens(rng: Random, folder: Path) -> Case:

@@ -76,7 +76,7 @@ def test_a_tokenizer_may_lie_elsewhere(
     [
         (["convert"], "convert takes two arguments: SOURCE, and OUT"),
         (["convert", "nothing", "out"], "there is no model nothing"),
-        (["convert", "text.txt", "out"], "text.txt is no checkpoint of PyTorch's"),
+        (["convert", "text.txt", "out"], "text.txt is not a PyTorch checkpoint: it is not a zip"),
         (["sample", "--model", "nowhere"], "there is no model nowhere"),
         (["sample", "a", "--model", "b"], "leave out the run a, or leave out --model b"),
         (["sample", "--model", "plain"], "plain has a model of 18 tokens, but no tokenizer"),

@@ -63,7 +63,9 @@ def test_a_small_text_says_how_many_pieces_it_has(
     rest = TINY if command == "train" else ["--out", "x"]
     flags = [command, "--tokenizer", "sentencepiece", "--data", "text.txt", *rest]
     message = error_of(capsys, *flags)
-    advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+), or char", message)
+    advised = re.search(
+        r"1,024 pieces are too many .* --vocab-size (\d+) or less, or --tokenizer char", message
+    )
     assert advised
     cli.main([*flags, "--vocab-size", advised[1]])
     if command == "train":

@@ -1,13 +1,15 @@
 """tinygpt runs, as a person uses it."""
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 from cli.running import error_of, said, train_tiny
+from rich.console import Console
 
 from tinygpt_np import metrics
-from tinygpt_np.cli.runs import age_in_words
+from tinygpt_np.cli.runs import COLUMNS, age_in_words, show
 
 
 def train_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,11 +69,39 @@ def test_without_runs_it_is_said_how_to_make_one(capsys: pytest.CaptureFixture[s
     [
         (-5, "now"),
         (0.5, "now"),
-        (1, "1 second ago"),
-        (59.9, "59 seconds ago"),
-        (3600, "1 hour ago"),
-        (90000, "1 day ago"),
+        (1, "1 s"),
+        (59.9, "59 s"),
+        (17 * 60 + 5, "17 min"),
+        (3600, "1 h"),
+        (200_000, "2 d"),
     ],
 )
 def test_an_age_is_in_its_largest_unit(seconds: float, words: str) -> None:
     assert age_in_words(seconds) == words
+
+
+WIDE_ROW = [
+    *("a-run-with-a-long-name", "10,795,776", "tinyshakespeare.txt", "5,000 of 5,000"),
+    *("1.4697", "1.4697", "17 min"),
+]
+
+
+def shown(terminal: bool) -> list[str]:
+    """The lines of a table that is wider than 80 columns."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, color_system=None, width=80)
+    show(COLUMNS, [WIDE_ROW], console)
+    return out.getvalue().splitlines()
+
+
+def test_a_table_in_a_pipe_has_one_line_for_each_run() -> None:
+    header, row = shown(terminal=False)
+    assert row.split() == " ".join(WIDE_ROW).split()
+    assert len(header) == len(row) > 80
+
+
+def test_steps_and_ages_stay_on_one_line_of_a_terminal() -> None:
+    lines = shown(terminal=True)
+    assert max(map(len, lines)) <= 80
+    for cell in ("5,000 of 5,000", "17 min"):
+        assert any(cell in line for line in lines), lines

@@ -117,7 +117,7 @@ def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFix
     needs("sentencepiece")
     flags = ("tokenize", "to be", "--tokenizer", "sentencepiece", "--data", "text.txt")
     message = error_of(capsys, *flags)
-    advised = re.search(r"1024 pieces are too many .* --vocab-size (\d+)", message)
+    advised = re.search(r"1,024 pieces are too many .* --vocab-size (\d+)", message)
     assert advised
     assert f"sentencepiece vocabulary has {advised[1]} tokens" in said(
         capsys, *flags, "--vocab-size", advised[1]
@@ -160,5 +160,5 @@ def test_what_cannot_be_done_is_one_clear_sentence(
 def test_too_few_pieces_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     needs("sentencepiece")
     message = error_of(capsys, *LEARN[:3], "--vocab-size", "5", "--out", "x.model")
-    assert "5 pieces are too few for this text; choose a vocab_size of at least" in message
+    assert "5 pieces are too few for this text; use --vocab-size" in message
     assert not Path("x.model").exists()

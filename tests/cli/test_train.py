@@ -191,7 +191,7 @@ def test_a_resumed_run_keeps_its_schedule(capsys: pytest.CaptureFixture[str]) ->
     cli.main(["train", "--resume", "mine", "--max-iters", "25"])
     assert decay("mine") == (25, 20)
     out = " ".join(capsys.readouterr().out.split())
-    assert "decayed to min_lr at lr_decay_iters = 20 and stays there until step 25" in out
+    assert "decayed to --min-lr (at --lr-decay-iters 20) and stays there until step 25" in out
 
 
 def test_max_iters_that_is_no_number_is_refused_by_its_own_name(

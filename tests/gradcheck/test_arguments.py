@@ -115,7 +115,7 @@ def test_what_is_no_model_is_named() -> None:
 
 
 def test_a_token_out_of_range_is_named() -> None:
-    with pytest.raises(ValueError, match=r"tokens must lie in \[0, 3\), but tokens\(0, 1\) = 3"):
+    with pytest.raises(ValueError, match=r"tokens must be in \[0, 3\), but tokens\[0, 1\] is 3"):
         check_model(Bigram(3), np.array([[0, 3]]), np.array([[0, 1]]))
 
 

@@ -18,7 +18,7 @@ from extras import needs
 
 from tinygpt_np import lecture, ops
 from tinygpt_np.config import PRESETS
-from tinygpt_np.lecture import workbench
+from tinygpt_np.lecture import chapter_04_bigram, workbench
 from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
 
 CHAPTERS = lecture.chapters()
@@ -176,7 +176,11 @@ def test_the_untrained_bigram_stands_next_to_the_videos() -> None:
         ops.cross_entropy.forward(rng.standard_normal((65, 65))[x], targets)[0] for _ in range(1000)
     ]
     expected = (4.8786 - np.mean(losses)) / np.std(losses)
-    assert abs(number(r"and [+]@ \(video\) standard deviations", text) - expected) < 0.4
+    assert abs(number(r"\(here\) and\s+@ above it \(video\)", text) - expected) < 0.4
+
+
+def test_a_difference_is_put_into_the_right_word() -> None:
+    assert [chapter_04_bigram.side(x) for x in (-2.0, 1.2)] == ["below", "above"]
 
 
 # What the video shows there: losses as it says them, and numbers of its notebook.

@@ -63,7 +63,7 @@ def test_decode_takes_an_array() -> None:
 @pytest.mark.parametrize("token", [-1, 3, 50_303])
 def test_a_token_that_does_not_exist_is_refused(token: int) -> None:
     tokens = ByteLevel([b"a", b"b", b"c"])
-    message = rf"\[0, 3\), but {token} was given"
+    message = rf"\[0, 3\), not {token}"
     with pytest.raises(ValueError, match=message):
         tokens.decode([0, token])
     with pytest.raises(ValueError, match=message):

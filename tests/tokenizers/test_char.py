@@ -97,7 +97,7 @@ def test_nearest_gives_as_many_as_asked_for() -> None:
 
 @pytest.mark.parametrize("token", [3, -1, -3, 17])
 def test_a_token_out_of_range_is_named(token: int) -> None:
-    with pytest.raises(ValueError, match=rf"\[0, 3\), but {token} was given"):
+    with pytest.raises(ValueError, match=rf"\[0, 3\), not {token}"):
         CharTokenizer("abc").decode([0, token])
 
 

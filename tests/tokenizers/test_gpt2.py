@@ -88,7 +88,7 @@ def test_a_long_word_is_not_too_much(gpt2: GPT2Tokenizer, unit: str) -> None:
 
 @pytest.mark.parametrize("token", [50257, 50303, -1])
 def test_what_only_pads_a_model_is_no_token(gpt2: GPT2Tokenizer, token: int) -> None:
-    with pytest.raises(ValueError, match=rf"\[0, 50257\), but {token} was given"):
+    with pytest.raises(ValueError, match=rf"\[0, 50257\), not {token}"):
         gpt2.decode([5, token])
 
 

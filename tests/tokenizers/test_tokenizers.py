@@ -86,11 +86,11 @@ def test_tokens_are_int64_in_the_vocabulary(kind: str) -> None:
 def test_a_token_outside_the_vocabulary_is_refused(kind: str, beyond: int) -> None:
     tokenizer = EVERY[kind]
     token = beyond if beyond < 0 else tokenizer.vocab_size + beyond
-    with pytest.raises(ValueError, match=f"but {token} was given"):
+    with pytest.raises(ValueError, match=f"not {token}"):
         tokenizer.decode([token])
-    with pytest.raises(ValueError, match=f"but {token} was given"):
+    with pytest.raises(ValueError, match=f"not {token}"):
         list(tokenizer.stream([token]))
-    with pytest.raises(ValueError, match=f"but {token} was given"):
+    with pytest.raises(ValueError, match=f"not {token}"):
         tokenizer.bytes_of(token)
 
 
@@ -132,7 +132,7 @@ def test_a_number_of_pieces_is_learned() -> None:
 
 @pytest.mark.parametrize(("kind", "path"), [("char", ""), ("gpt2", ""), ("sentencepiece", "x")])
 def test_a_number_of_pieces_is_refused_where_none_are_learned(kind: str, path: str) -> None:
-    with pytest.raises(TokenizerError, match="vocab_size = 285 is the number of pieces"):
+    with pytest.raises(TokenizerError, match="--vocab-size 285 sets how many pieces"):
         tokenizers.make(kind, path, TEXT, 285)
 
 
@@ -331,3 +331,9 @@ def test_a_place_where_nothing_lies_is_refused(tmp_path: Path) -> None:
     for name in ("nothing", "nothing.model"):
         with pytest.raises(TokenizerError, match=name):
             tokenizers.at(tmp_path / name)
+
+
+def test_a_tokenizer_is_shown_with_the_size_of_its_vocabulary() -> None:
+    assert repr(CharTokenizer.from_text("to be")) == "<CharTokenizer: 5 characters>"
+    assert repr(CharTokenizer.from_text("a")) == "<CharTokenizer: 1 character>"
+    assert repr(small()) == f"<GPT2Tokenizer: {small().vocab_size:,} tokens>"

@@ -101,7 +101,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 def run(argv: list[str], console: Console) -> None:
     """Run the subcommand on the command line. Raises UsageError if there is none."""
     name = argv[0] if argv else ""
-    if not name:
+    if not argv:
         print_help(Console(stderr=True, highlight=False))
         sys.exit(2)
     elif name in ("--help", "-h"):
@@ -118,7 +118,7 @@ def run(argv: list[str], console: Console) -> None:
     else:
         close = difflib.get_close_matches(name, COMMANDS, 1)
         guess = f"do you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
-        raise UsageError(f"there is no command {name}; {guess}", "tinygpt")
+        raise UsageError(f"there is no command {name or repr(name)}; {guess}", "tinygpt")
 
 
 def module_of(name: str) -> Any:

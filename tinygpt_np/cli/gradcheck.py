@@ -22,13 +22,13 @@ class Gradcheck:
     method: Method = "complex"
     """The oracle: complex step, central differences, Richardson extrapolation, Taylor slope."""
     seed: int = 0
-    """Of weights, inputs, upstream gradients and directions."""
+    """Seed of the weights, inputs, upstream gradients and directions."""
     json: Switch = False
     """Write what was found as JSON."""
     mutants: Switch = False
-    """Check the checks: plant every bug in turn, and see who notices it."""
+    """Plant each bug in turn and show which checks detect it."""
     html: Annotated[Path | None, Argument("FILE")] = None
-    """With --mutants: write the matrix of bugs and who noticed them as a page, too."""
+    """Also write the matrix of bugs and checks as an HTML page."""
 
     def __post_init__(self) -> None:
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")

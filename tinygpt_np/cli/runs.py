@@ -13,7 +13,9 @@ from tinygpt_np.cli.flags import Argument
 from tinygpt_np.runs import Summary
 
 COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "written")
-UNITS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+NO_WRAP = ("steps", "written")
+WIDE = 10_000  # Columns: no limit that a table reaches.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +62,27 @@ def row_of(found: Summary) -> list[str]:
 
 
 def age_in_words(seconds: float) -> str:
-    """Return how long ago something was, in its largest unit."""
+    """Return how long ago something was, in the largest unit."""
     for unit, size in UNITS:
         count = int(seconds // size)
         if count > 0:
-            return f"{count} {unit}{'s' * (count > 1)} ago"
+            return f"{count} {unit}"
     return "now"
 
 
 def show(columns: tuple[str, ...], rows: list[list[Any]], console: Console) -> None:
-    """Print a table. Columns of numbers, all but the first, are aligned to the right."""
+    """Print a table. Columns of numbers, all but the first, are aligned to the right.
+
+    A table that is not shown on a terminal is as wide as its content.
+    """
+    if not console.is_terminal:
+        console.width = WIDE
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(
+            column, justify="left" if number == 0 else "right", overflow="fold",
+            no_wrap=column in NO_WRAP,
+        )  # fmt: skip
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

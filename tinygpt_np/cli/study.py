@@ -13,7 +13,7 @@ from tinygpt_np.config import require
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Show each backward line beside its forward line, with its proof; exit with 1 if wrong."""
+    """Show each backward line next to its forward line, with its proof; exit with 1 if wrong."""
 
     target: Annotated[str | None, Argument("TARGET", positional=True)] = None
     """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without one, the list."""
@@ -22,7 +22,7 @@ class Study:
     args: Annotated[str | None, Argument("'x (N, C), …'")] = None
     """For a file of your own whose docstring does not say it: the arguments of its forward."""
     all: Switch = False
-    """Everything there is to study here."""
+    """Study every target."""
     html: Annotated[Path | None, Argument("DIR")] = None
     """Write pages into a new folder, which open from disk."""
     serve: Switch = False
@@ -30,7 +30,7 @@ class Study:
     port: int = 8000
     """With --serve: the port on 127.0.0.1; 0 takes a free one."""
     seed: int = 0
-    """Of the inputs and of the upstream gradient."""
+    """Seed of the inputs and of the upstream gradient."""
 
     def __post_init__(self) -> None:
         require(self, "line", self.line is None or self.line > 0, "positive")

@@ -47,10 +47,11 @@ def main() -> None:
     print(
         "\nWhy does the video have another loss? Its batch is as large as this one, but of another"
     )
-    print("text, and PyTorch's generator fills its table. Both losses are within what tables vary:")
+    print("text, and PyTorch's generator fills its table. Random tables vary, and both losses are")
     print(
-        f"  {here:+.1f} (here) and {video:+.1f} (video) standard deviations from the expected loss"
+        f"plausible: {abs(here):.1f} standard deviations {side(here)} the expected loss (here) and"
     )
+    print(f"{abs(video):.1f} {side(video)} it (video).")
     print()
 
     token, written = 0, list[int]()
@@ -60,6 +61,11 @@ def main() -> None:
         written.append(token)
     print("80 characters from the untrained table, each drawn from the row of the one before:")
     print(repr(tokenizer.decode(written)))
+
+
+def side(difference: float) -> str:
+    """Return on which side of a number another is, from their difference."""
+    return "below" if difference < 0 else "above"
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def make(kind: str, path: str, text: str, vocab_size: int = PIECES) -> Tokenizer
     """
     if vocab_size != PIECES and (kind != "sentencepiece" or path):
         raise TokenizerError(
-            f"vocab_size = {vocab_size} is the number of pieces that SentencePiece learns from a "
+            f"--vocab-size {vocab_size} sets how many pieces SentencePiece learns from a "
             "text; it needs --tokenizer sentencepiece without --tokenizer-path"
         )
     if kind == "char":

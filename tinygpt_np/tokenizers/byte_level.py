@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np import texts
+from tinygpt_np.words import counted
 
 
 class TokenizerError(ValueError):
@@ -30,6 +31,9 @@ class ByteLevel:
     def vocab_size(self) -> int:
         return len(self.tokens)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {counted(self.vocab_size, 'token')}>"
+
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """(T,) integers in [0, vocab_size) -> text; what is no UTF-8 becomes U+FFFD."""
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
@@ -49,7 +53,7 @@ class ByteLevel:
     def bytes_of(self, token: int) -> bytes:
         """The UTF-8 that a token stands for: half a character, or several. Raises ValueError."""
         if not 0 <= token < len(self.tokens):
-            raise ValueError(f"token ids lie in [0, {len(self.tokens)}), but {token} was given")
+            raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
         return self.tokens[token]
 
 

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinygpt_np.words import counted
+
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 # How a text is cut into characters, in the words of Hugging Face's tokenizers.
 SINGLE_CHARACTERS = {
@@ -41,6 +43,9 @@ class CharTokenizer:
     def vocab_size(self) -> int:
         return len(self.vocabulary)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {counted(self.vocab_size, 'character')}>"
+
     def encode(self, text: str) -> np.ndarray:
         """text -> (T,) int64. Raises UnknownCharacterError, which names the first one."""
         try:
@@ -53,7 +58,7 @@ class CharTokenizer:
         chars: list[str] = []
         for i in ids:
             if not 0 <= i < self.vocab_size:
-                raise ValueError(f"token ids lie in [0, {self.vocab_size}), but {i} was given")
+                raise ValueError(f"token ids must be in [0, {self.vocab_size}), not {i}")
             chars.append(self.vocabulary[i])
         return "".join(chars)
 

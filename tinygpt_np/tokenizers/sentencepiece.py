@@ -121,14 +121,11 @@ def why_not(error: str, vocab_size: int) -> str:
     """Return the library's reason in a sentence, and what to do."""
     few = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
     if few:
-        return (
-            f"{vocab_size} pieces are too few for this text; choose a vocab_size of at least "
-            f"{few[1]}, as with --vocab-size {few[1]}"
-        )
+        return f"{vocab_size:,} pieces are too few for this text; use --vocab-size {few[1]} or more"
     many = re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE)
     if many:
         return (
-            f"{vocab_size} pieces are too many for this text; choose a vocab_size of at most "
-            f"{many[1]}, as with --vocab-size {many[1]}, or characters as tokens"
+            f"{vocab_size:,} pieces are too many for this text; use --vocab-size {many[1]} or "
+            "less, or --tokenizer char"
         )
     return f"SentencePiece cannot be trained on this text: {error.strip().splitlines()[-1]}"
