@@ -54,7 +54,11 @@ def test_the_end_names_the_best_checkpoint_if_it_is_not_the_last(
     flags: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.25, 2.5])
-    monkeypatch.setattr(train.Trainer, "evaluate", lambda _: next(losses))
+
+    def evaluate(_: train.Trainer) -> float:
+        return next(losses)
+
+    monkeypatch.setattr(train.Trainer, "evaluate", evaluate)
     train_tiny(*flags)
     shown = "best 2.2500 at step 10, kept in runs/cpu/checkpoints/best"
     assert (shown in " ".join(capsys.readouterr().out.split())) == (not flags)
@@ -64,7 +68,11 @@ def test_the_end_names_no_other_checkpoint_if_the_last_is_the_best(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 2.5, 2.25])
-    monkeypatch.setattr(train.Trainer, "evaluate", lambda _: next(losses))
+
+    def evaluate(_: train.Trainer) -> float:
+        return next(losses)
+
+    monkeypatch.setattr(train.Trainer, "evaluate", evaluate)
     train_tiny()
     assert "kept in" not in capsys.readouterr().out
 
