@@ -178,7 +178,10 @@ def test_a_config_that_was_changed_since_is_refused(
     whole: tuple[Path, list[Metrics]], field: str, value: Any
 ) -> None:
     was = getattr(CONFIG, field)
-    message = f"trained with {field} = {was}, which cannot be changed; to train with {value}, start"
+    flag = f"--{field.replace('_', '-')}"
+    message = (
+        f"trained with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
+    )
     with pytest.raises(CheckpointError, match=message):
         Trainer.resume(whole[0], replace(CONFIG, **{field: value}), DATA)
 
