@@ -177,11 +177,8 @@ def test_a_text_that_is_not_that_of_the_run_is_refused(
 def test_a_config_that_was_changed_since_is_refused(
     whole: tuple[Path, list[Metrics]], field: str, value: Any
 ) -> None:
-    was = getattr(CONFIG, field)
-    flag = f"--{field.replace('_', '-')}"
-    message = (
-        f"trained with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
-    )
+    was, flag = getattr(CONFIG, field), f"--{field.replace('_', '-')}"
+    message = f"with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
     with pytest.raises(CheckpointError, match=message):
         Trainer.resume(whole[0], replace(CONFIG, **{field: value}), DATA)
 
