@@ -25,7 +25,7 @@ def needs(name: str) -> Any:
     __tracebackhide__ = True  # A skip is reported where this is called.
     extra = f", of the extra {EXTRAS[name]}" if name in EXTRAS else ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # What libraries warn of as they are imported.
+        warnings.simplefilter("ignore")  # Libraries warn while they are imported.
         reason = f"needs {name.split('.')[0]}{extra}"
         found = pytest.importorskip(name, reason=reason)
     if found.__file__ is None:  # A folder of tests, not the library of the same name.

@@ -87,7 +87,7 @@ def seal(folder: Path) -> None:
 
 
 def refused(run: Path) -> str:
-    """What is said of a run that can be neither resumed nor sampled."""
+    """Return the error for a run that can be neither resumed nor sampled."""
     with pytest.raises((CheckpointError, TokenizerError)) as resumed:
         Trainer.resume(run, replace(RUN, max_iters=6), DATA)
     with pytest.raises((CheckpointError, TokenizerError)) as loaded:
@@ -116,7 +116,7 @@ def test_every_value_of_another_type_or_out_of_range_is_refused(folder: Path, na
     tried, accepted = 0, list[tuple[Place, Any]]()
     rng = random.Random(2)
     for place in places(before):
-        # Of a setting, which has one check for its type and one for its range, a few are enough.
+        # A few values are enough for a setting: one check tests its type, another its range.
         some = rng.sample(VALUES, 4) if "config" in place[:-1] else VALUES
         for new in [LEFT_OUT, *some] if place else VALUES:
             path.write_text(json.dumps(changed(before, place, new)))

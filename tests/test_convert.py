@@ -366,7 +366,7 @@ def test_a_model_without_a_tokenizer_is_converted_only_with_one(
     ways = ({"text": text}, {"tokenizer_path": str(folder)})
     for number, way in enumerate(ways):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / f"out-{number}", **way)
-        # What was converted can be sampled, and converted again.
+        # The converted folder can be sampled, and converted again.
         convert(str(tmp_path / f"out-{number}"), tmp_path / f"again-{number}")
         _, tokenizer = runs.load(tmp_path / f"again-{number}")
         assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()

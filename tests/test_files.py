@@ -125,7 +125,7 @@ def test_every_file_of_a_folder_is_on_disk_before_the_folder_has_its_name(
     assert synced[-1] == "renamed"
 
 
-# What a killed process leaves
+# Leftovers of a killed process
 
 KILLED = """
 import os, sys

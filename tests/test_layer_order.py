@@ -1,6 +1,6 @@
 """Twelve layers, no two alike: everything that goes through them does so by number, not as text.
 
-As text, h.10 comes before h.2; with fewer than eleven layers nobody can tell.
+As text, h.10 comes before h.2; fewer than eleven layers would not show it.
 """
 
 from pathlib import Path

@@ -337,9 +337,9 @@ def test_a_config_that_is_no_object_is_refused(folder: Path, content: str) -> No
     [
         ({}, "should have a weight_map of tensors to files"),
         ([1], "should have a weight_map of tensors to files"),
-        ({"wte.weight": "../model.safetensors"}, "should name files beside it, not '../model"),
-        ({"wte.weight": "a\0b"}, r"should name files beside it, not 'a\\x00b'"),
-        ({"wte.weight": "\ud800"}, r"should name files beside it, not '\\ud800'"),
+        ({"wte.weight": "../model.safetensors"}, "should name files in its folder, not '../model"),
+        ({"wte.weight": "a\0b"}, r"should name files in its folder, not 'a\\x00b'"),
+        ({"wte.weight": "\ud800"}, r"should name files in its folder, not '\\ud800'"),
         ({"wte.weight": "gone.safetensors"}, r"there is no file .*gone\.safetensors"),
         ({"wte.weight": "part.safetensors"}, r"index\.json lacks the tensor wpe\.weight \(7, 12\)"),
     ],

@@ -301,7 +301,7 @@ def test_a_checkpoint_pruned_while_it_is_read_gives_way_to_the_newest(
     assert (model.params["wte.weight"] == older).all()
 
 
-# What is known of a run
+# Facts about a run
 
 
 def test_a_summary_has_the_last_and_the_lowest_validation_loss(run: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_loss_of_a_run_is_said_without_touching_its_folder(
     assert {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")} == before
 
 
-# What the first runs wrote into config.json.
+# The config.json of the first runs.
 FIRST = {
     *("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias", "gelu", "data", "seed"),
     *("backend", "batch_size", "max_iters", "learning_rate", "min_lr", "warmup_iters"),

@@ -218,7 +218,7 @@ def test_the_best_checkpoint_survives_a_crash_wherever_it_is_replaced(
     assert sorted(path.name for path in checkpoints.iterdir()) == ["000006", "000007", "best"]
 
 
-# What cannot end a training
+# Failures that do not end a training
 
 
 def test_training_goes_on_where_no_picture_can_be_drawn(

@@ -1,4 +1,4 @@
-"""What a step of a run records and refuses: the norm of its gradients, and its speed."""
+"""A training step records its speed and the norm of its gradients, and refuses bad norms."""
 
 from collections import deque
 from dataclasses import replace

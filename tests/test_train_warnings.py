@@ -1,4 +1,4 @@
-"""What a user is told before training starts: data or a schedule that fits badly."""
+"""Warnings before training starts: data or a schedule that fits badly."""
 
 import re
 from dataclasses import replace

@@ -70,7 +70,7 @@ def test_stopping_wakes_all_who_wait(waiting: int) -> None:
     assert sorted(woken) == list(range(1, waiting + 1))
 
 
-def test_whoever_waits_after_a_stop_is_stopped_too() -> None:
+def test_a_thread_that_waits_after_a_stop_is_stopped_too() -> None:
     turns, stopped = Turns(), list[bool]()
     turns.stop()
 

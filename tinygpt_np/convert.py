@@ -22,7 +22,7 @@ from tinygpt_np.model import GPT, each_param
 from tinygpt_np.texts import BYTE_ORDER_MARK
 from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
 
-# What training on several devices and torch.compile put before each name, in any order.
+# Prefixes that distributed training and torch.compile add to each name, in any order.
 WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
 
 

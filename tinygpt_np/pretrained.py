@@ -178,7 +178,7 @@ def shards(index: Path) -> list[Path]:
     names = sorted({str(name) for name in cast(dict[str, Any], files).values()})
     for name in names:
         if Path(name).name != name or not name.isprintable():
-            raise CheckpointError(f"{index} should name files beside it, not {name!r}")
+            raise CheckpointError(f"{index} should name files in its folder, not {name!r}")
     return [index.parent / name for name in names]
 
 

@@ -238,7 +238,7 @@ def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a run. params and the losses are None as long as there are none."""
+    """Facts about a run. params and the losses are None as long as there are none."""
 
     name: str
     config: TrainConfig

@@ -30,7 +30,7 @@ from tinygpt_np.words import counted
 # From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
 MANY_PASSES = 10
 SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
-# What a run may take another value for when it is resumed: how long it is, where its data is, how
+# Settings that may change when a run is resumed: how long it is, where its data is, how
 # many threads compute it, and which checkpoints are kept.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
 

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from benchmarks.tasks import Arrays, Sizes
 
-# Where the gains that the docstrings name were measured, in one run of all ladders.
+# The machine on which the gains in the docstrings were measured, in one run of all ladders.
 STORIES_MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 2026-11-23"
 
 

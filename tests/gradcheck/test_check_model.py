@@ -217,7 +217,7 @@ class Keeping(tg.GPT):
 
 
 def lines_of(report: Report, name: str) -> str:
-    """What a report says of one tensor below its table."""
+    """Return the lines about one tensor below the table of a report."""
     row = next(row for row in report.rows if row.name == name)
     return "\n".join((*row.problems, row.cause))
 

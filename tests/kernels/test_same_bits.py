@@ -64,7 +64,7 @@ print("logits", digest.hexdigest())
 steps.close()
 """
 
-# What is compiled again, while the rest comes from a warm cache.
+# Kernels that are compiled again, while the rest comes from a warm cache.
 MISSING = {
     "nothing": [],
     "callees": [

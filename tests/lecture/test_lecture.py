@@ -183,7 +183,7 @@ def test_a_difference_is_put_into_the_right_word() -> None:
     assert [chapter_04_bigram.side(x) for x in (-2.0, 1.2)] == ["below", "above"]
 
 
-# What the video shows there: losses as it says them, and numbers of its notebook.
+# Numbers that the video shows: losses as it says them, and those of its notebook.
 VIDEO = {
     "reading": ["1,115,394", "65"],
     "tokenization": ["46 47 47 1 58 46 43 56 43", "71 4178 612", "1,003,854", "111,540"],

@@ -138,7 +138,7 @@ def test_a_factor_off_by_a_millionth_or_a_billionth_is_wrong_on_its_line(factor:
 
 
 def test_a_factor_off_by_a_hundred_millionth_is_blamed_below_another_mistake() -> None:
-    # What came in is wrong, so the line alone is judged.
+    # The incoming gradient is wrong, so the line alone is judged.
     wrong = edited_proof(
         ("dz += da * (", "dz += 2 * da * ("), ("dx = dz @ w.T", "dx = 1.00000001 * dz @ w.T")
     )

@@ -75,7 +75,7 @@ def added(tmp_path: Path) -> GPT2Tokenizer:
 # In texts
 
 
-# What transformers 5.24 makes of these, with split_special_tokens=True.
+# The ids that transformers 5.24 gives, with split_special_tokens=True.
 @pytest.mark.parametrize(
     ("text", "ids"),
     [

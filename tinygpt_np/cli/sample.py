@@ -15,7 +15,7 @@ from tinygpt_np.config import require
 from tinygpt_np.texts import read_text
 from tinygpt_np.tokenizers import CharTokenizer
 
-# What nanoGPT prints between two samples.
+# The line that nanoGPT prints between two samples.
 SEPARATOR = "-" * 15
 
 

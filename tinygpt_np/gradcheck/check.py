@@ -274,7 +274,7 @@ class ModelTrial:
 
 @dataclass(frozen=True)
 class Call:
-    """What one call of loss_and_grads gave. problems: of its manners, each with a parameter."""
+    """The result of one call of loss_and_grads. problems: broken rules, each with a parameter."""
 
     loss: np.ndarray
     grads: Tensors

@@ -28,7 +28,7 @@ BATCH, TIME = 4, 5
 # So many texts of block_size tokens that they make up several micro-batches, for which weights are
 # packed.
 STEP_TEXTS = 75
-# Of its matrices some are wider than what is packed at once; none ends with a panel or a vector.
+# Some of its matrices are wider than one packed part; none ends at a panel or a vector.
 WIDE = replace(CONFIG, vocab_size=83, block_size=513, n_layer=1, n_embd=134)
 # Texts and tokens: several micro-batches, and a single long text, which the threads share.
 WIDE_BATCHES = {"wide": (8, 65), "one text": (1, WIDE.block_size)}

@@ -3,7 +3,7 @@
 A file is called chapter_<number>_<name>.py. The first line of its docstring is the time at which
 the chapter starts in "Let's build GPT: from scratch, in code, spelled out" (or `afterwards`, for
 what is not in it), and its title; the rest is its explanation. `main()` prints what the lecture
-shows there, and beside its own numbers those of the video.
+shows there, with the numbers of the video next to its own.
 """
 
 import ast
