@@ -66,14 +66,14 @@ def test_tokens_as_long_as_the_block_are_taken(model: GPT) -> None:
 def test_a_token_out_of_range_is_named_with_its_place(model: GPT, value: int) -> None:
     with pytest.raises(ValueError, match=r"\[0, 7\)") as caught:
         model.logits(changed(TOKENS, (1, 2), value))
-    assert f"tokens(1, 2) = {value}" in str(caught.value)
+    assert f"tokens[1, 2] is {value}" in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [V, -2])
 def test_a_target_out_of_range_is_named_with_its_place(model: GPT, value: int) -> None:
     with pytest.raises(ValueError, match=r"\[-1, 7\)") as caught:
         model.loss(TOKENS, changed(TARGETS, (0, 3), value))
-    assert f"targets(0, 3) = {value}" in str(caught.value)
+    assert f"targets[0, 3] is {value}" in str(caught.value)
 
 
 def test_float_targets_are_refused(model: GPT) -> None:
@@ -141,7 +141,7 @@ def test_a_token_out_of_range_is_refused_by_generate_at_the_call(model: GPT) -> 
 
 def test_generate_names_the_place_in_the_prompt_it_was_given(model: GPT) -> None:
     prompt = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, V, 6]])  # Two longer than the block.
-    with pytest.raises(ValueError, match=r"tokens\(1, 4\) = 7"):
+    with pytest.raises(ValueError, match=r"tokens\[1, 4\] is 7"):
         model.generate(prompt, 3)
 
 
