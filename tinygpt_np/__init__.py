@@ -22,7 +22,7 @@ __all__ = [
     "TrainConfig", "gradcheck", "load", "ops",
 ]  # fmt: skip
 
-# Where the public names are defined. A module is imported when a name of it is first used: NumPy
+# The module of each public name. A module is imported when a name of it is first used: NumPy
 # takes a tenth of a second, and the compiler behind kernels one (so `import *` leaves them out).
 MODULES = {
     "GPT": "tinygpt_np.model",

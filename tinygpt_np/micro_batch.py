@@ -2,7 +2,7 @@
 
 The calls are those of model.py, in its order; what is fused is said at the line. Gradients are
 added to those of the micro-batches before it, always in the order of their numbers (see
-waiting.Turns), so the sums have the same bits whoever computes them, and nothing but the gradient
+waiting.Turns), so the sums have the same bits on any thread, and nothing but the gradient
 itself is kept.
 """
 

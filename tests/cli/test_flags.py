@@ -28,9 +28,9 @@ class Job(Base):
     """Do something."""
 
     source: Annotated[str | None, Argument("SOURCE", positional=True)] = None
-    """Where from."""
+    """The source."""
     target: Annotated[str, Argument("TARGET", positional=True)] = ""
-    """Where to."""
+    """The destination."""
     kind: Literal["a", "b"] = "a"
     """Which."""
     files: tuple[str, ...] = ("x", "y")
@@ -111,7 +111,7 @@ def test_help_says_what_a_flag_does_and_its_default(
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[:3] == ["usage: do [flags] [SOURCE] [TARGET]", "", "Do something."]
     for line in (
-        "SOURCE Where from.",
+        "SOURCE The source.",
         "--max-iters INT How many, of 100 % at most. (default: 3)",
         "--rate FLOAT How fast. (default: 2.0)",
         "--kind {a,b} Which. (default: a)",

@@ -190,7 +190,7 @@ def test_huge_scores_take_all_or_share_it() -> None:
 @pytest.mark.parametrize("scale", [1, 30, 100, 1000])
 @dropped
 def test_saturated_heads_have_accurate_gradients(scale: float, has_mask: bool) -> None:
-    # Of q and k that are whole numbers float32 knows the scores exactly. With large ones most
+    # float32 holds the scores of whole-number q and k exactly. With large scores most
     # probabilities are 0 or 1 and most dscores 0, while dprobs are as large as the values.
     qkv, dy, mask = inputs(RANK + 5, 16, has_mask)
     qkv *= np.float32(scale)

@@ -169,7 +169,7 @@ def test_the_untrained_bigram_stands_next_to_the_videos() -> None:
     text = printed("bigram")
     assert number(r"p\(target\) +[\d.]+ +@", text) == 4.8786
     assert number(r"ln V +[\d.]+ +@", text) == pytest.approx(np.log(65), abs=1e-4)
-    # What tables of the video's vocabulary have on this batch: so much above, in their deviations.
+    # The losses of random tables on this batch, in standard deviations from the expected loss.
     rng = np.random.default_rng(0)
     targets, x = rng.integers(65, size=32), rng.integers(65, size=32)
     losses = [

@@ -50,7 +50,7 @@ class Which:
     preset: Literal[
         "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
     ] = "cpu"
-    """Where the defaults below come from; flags override them."""
+    """The recipe that gives the defaults below; flags override them."""
     name: Annotated[str | None, Argument("NAME")] = None
     """The run is written to runs/NAME; without it, to runs/PRESET, or runs/PRESET-2 and so on."""
     resume: Annotated[str | None, Argument("RUN")] = None
