@@ -228,8 +228,6 @@ def other_commands(rng: Random, folder: Path) -> Case:
             (["study", "--line", "3"], ("--line",)),
             (["study", "text.txt:forward,backward"], ("text.txt",)),
             (["study", "nosuch.py:forward,backward"], ("nosuch.py",)),
-            (["study", "softmax", "--html", "a", "--serve"], ("--serve", "--html")),
-            (["study", "softmax", "--serve", "--port", "99999"], ("99999", "port")),
             (["study", "softmax", "--seed", "x"], ("seed",)),
             (["gradcheck", "nosuch"], ("nosuch",)),
             (["gradcheck", "softmax", "--method", "nosuch"], ("method", "nosuch")),

@@ -1,33 +1,26 @@
-"""The pages of a study in a real browser: from disk, and from the program."""
+"""The pages of a study, opened from disk in a real browser."""
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from extras import needs
-from processes import LIMIT
 
 from tinygpt_np.study import book, bugs, targets
 from tinygpt_np.study.page import Json
 from tinygpt_np.study.page import page as page_of
-from tinygpt_np.study.serve import Server
-from tinygpt_np.study.sheet import Sheet, study
+from tinygpt_np.study.sheet import study
 
 CHROMIUM = Path("/usr/bin/chromium")
-HERE = ("file://", "http://127.0.0.1:", "data:,")
+HERE = ("file://", "data:,")
 
 
 @pytest.fixture(scope="session")
-def sheets() -> dict[str, Sheet]:
-    return {name: study(targets.named(name)) for name in ("softmax", "embedding", "block")}
-
-
-@pytest.fixture(scope="session")
-def pages(sheets: dict[str, Sheet]) -> list[Json]:
+def pages() -> list[Json]:
     planted = {name: list(bugs.bugs(name)) for name in ("softmax", "embedding")}
-    return [page_of(sheet, planted.get(name, [])) for name, sheet in sheets.items()]
+    names = ("softmax", "embedding", "block")
+    return [page_of(study(targets.named(name)), planted.get(name, [])) for name in names]
 
 
 @pytest.fixture(scope="session")
@@ -35,17 +28,6 @@ def folder(pages: list[Json], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("study") / "pages"
     book.write(path, pages)
     return path
-
-
-@pytest.fixture(scope="session")
-def server(pages: list[Json], sheets: dict[str, Sheet]) -> Iterator[str]:
-    with Server(0, sheets.__getitem__) as server:
-        server.files = book.files(pages)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.address
-        server.shutdown()
-        thread.join(LIMIT)
 
 
 @pytest.fixture(scope="session")

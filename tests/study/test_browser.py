@@ -172,12 +172,12 @@ def test_modes_are_chosen_by_arrows(page: Page, folder: Path) -> None:
     open_from_disk(page, folder)
     page.focus("[name=mode][value=read]")
     page.keyboard.press("ArrowRight")
-    assert page.get_attribute("body", "data-mode") == "predict"
+    assert page.get_attribute("body", "data-mode") == "reveal"
 
 
 def test_each_mode_says_what_it_is_and_no_other(page: Page, folder: Path) -> None:
     open_from_disk(page, folder)
-    for mode in ("Predict", "Break it", "Read"):
+    for mode in ("Reveal", "Break it", "Read"):
         page.click(f"text={mode}")
         shown = [about for about in page.locator(".about").all() if about.is_visible()]
         assert [about.get_attribute("id") for about in shown] == [
@@ -231,7 +231,7 @@ def test_on_a_phone_the_choice_of_a_bug_stays_in_sight(page: Page, folder: Path)
 @at_width
 def test_on_a_phone_every_mode_keeps_to_the_width(page: Page, folder: Path) -> None:
     open_from_disk(page, folder)
-    for mode in ("Predict", "Break it", "Read"):
+    for mode in ("Reveal", "Break it", "Read"):
         page.click(f"text={mode}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.click("[data-row='3'] [data-name=exps]")
@@ -246,7 +246,7 @@ def test_all_text_can_be_read(page: Page, folder: Path) -> None:
     page.click("[data-row='3'] [data-name=exps]")
     found = [page.evaluate(CONTRASTS)]
     page.keyboard.press("Escape")
-    for mode in ("Predict", "Break it"):
+    for mode in ("Reveal", "Break it"):
         page.click(f"text={mode}")
         found.append(page.evaluate(CONTRASTS))
     page.select_option("#bug", label="dshifted = dprobs * exps")

@@ -1,67 +1,86 @@
-"""Predict and Break it in a real browser."""
+"""Reveal and Break it in a real browser."""
 
 from pathlib import Path
 
+import pytest
 from browsing import Page, open_from_disk, plant, texts
 
-# Predict
+# Reveal
+
+# The lines of softmax's backwards, in the order in which they run.
+ORDER = [35, 36, 38, 39, 41, 43, 45, 46, 51, 52, 53, 54]
 
 
-def predict(page: Page, address: str, text: str) -> None:
-    page.goto(f"{address}/softmax.html")
-    page.click("text=Predict")
-    page.click("#next-line")
-    page.keyboard.type(text)
-    page.keyboard.press("Enter")
-
-
-def test_predict_hides_the_lines_of_the_backward(page: Page, server: str) -> None:
-    page.goto(f"{server}/softmax.html")
-    page.click("text=Predict")
-    assert page.locator("[id='backward_steps:43'] > code").is_hidden()
-    assert page.locator("[id='backward_steps:36'] > code").is_visible()
-
-
-def test_a_right_line_is_shown_and_the_next_is_asked_for(page: Page, server: str) -> None:
-    predict(page, server, "dprobs / total")
-    page.wait_for_selector("[id='backward_steps:38'] .guessed")
-    assert page.locator("[id='backward_steps:38'] > code").is_visible()
-    assert page.evaluate("document.activeElement.id") == "guess-backward_steps:39"
-    assert page.inner_text("#progress") == "1 of 6 lines written"
-
-
-def test_a_line_may_be_written_otherwise_and_whole(page: Page, server: str) -> None:
-    predict(page, server, "dexps = 1 / total * dprobs")
-    said = page.inner_text("[id='backward_steps:38'] .guessed")
-    assert said.endswith("as dexps = 1 / total * dprobs")
-
-
-def test_a_wrong_line_says_what_is_wrong(page: Page, server: str) -> None:
-    predict(page, server, "2 * dprobs / total")
-    page.wait_for_selector("[id='backward_steps:38'] .says.wrong")
-    assert "off by 1 of its norm" in page.inner_text("[id='backward_steps:38'] .says")
-    assert page.locator("[id='backward_steps:38'] > code").is_hidden()
-
-
-def test_a_line_that_is_refused_says_why(page: Page, server: str) -> None:
-    predict(page, server, "open('x')")
-    page.wait_for_selector("[id='backward_steps:38'] .says.odd")
-    assert page.inner_text("[id='backward_steps:38'] .says").startswith("!")
-
-
-def test_a_line_that_was_shown_does_not_count(page: Page, server: str) -> None:
-    page.goto(f"{server}/softmax.html")
-    page.click("text=Predict")
-    page.click("[id='backward_steps:38'] .show")
-    assert page.inner_text("#progress") == "0 of 6 lines written, 1 shown"
-
-
-def test_from_disk_predict_tells_how_to_serve_the_page(page: Page, folder: Path) -> None:
+def open_reveal(page: Page, folder: Path) -> None:
     open_from_disk(page, folder)
-    page.click("text=Predict")
-    assert page.is_visible("#disk")
-    assert page.inner_text("#disk code") == "tinygpt study softmax --serve"
-    assert page.locator(".guess input").count() == 0
+    page.click("text=Reveal")
+
+
+def concealed(page: Page) -> list[int]:
+    """The numbers of the lines whose code is hidden, in order."""
+    lines = page.locator(".line.back[id]").all()
+    hidden = [line for line in lines if line.locator("> code").is_hidden()]
+    return sorted(int(line.locator(".number").inner_text()) for line in hidden)
+
+
+def test_reveal_hides_every_line_of_the_backward_and_no_other(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    assert concealed(page) == ORDER
+    assert all(line.is_visible() for line in page.locator("[data-row] td:first-child code").all())
+    assert page.inner_text("#progress") == "0 of 12 lines revealed"
+
+
+def test_a_hidden_line_shows_its_left_side_and_shape_only(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    line = page.locator("[id='backward_steps:43']")
+    assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
+    assert line.locator(".badge").is_hidden()
+
+
+def test_the_button_reveals_the_lines_in_the_order_in_which_they_run(
+    page: Page, folder: Path
+) -> None:
+    open_reveal(page, folder)
+    page.focus("#next-line")
+    for count in range(1, len(ORDER) + 1):
+        page.keyboard.press("Enter")
+        assert concealed(page) == ORDER[count:]
+    assert page.inner_text("#progress") == "12 of 12 lines revealed"
+    assert page.is_disabled("#next-line")
+    assert page.evaluate("document.activeElement.id") == "hide-again"
+
+
+def test_a_line_is_revealed_by_a_click_and_the_next_gets_the_focus(
+    page: Page, folder: Path
+) -> None:
+    open_reveal(page, folder)
+    page.click("[id='backward_steps:41'] .reveal")
+    assert concealed(page) == [number for number in ORDER if number != 41]
+    assert page.locator("[id='backward_steps:41'] .badge").is_visible()
+    assert page.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
+
+
+def test_all_lines_can_be_hidden_again(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    page.click("#next-line")
+    page.click("#hide-again")
+    assert concealed(page) == ORDER
+
+
+def test_what_was_revealed_stays_revealed_after_reading(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    page.click("#next-line")
+    page.click("text=Read")
+    assert concealed(page) == []
+    page.click("text=Reveal")
+    assert concealed(page) == ORDER[1:]
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_scripts_every_line_is_shown(page: Page, folder: Path) -> None:
+    open_from_disk(page, folder)
+    assert concealed(page) == []
+    assert page.is_hidden("#modes")
 
 
 # Break it
@@ -113,4 +132,4 @@ def test_reading_again_takes_the_bug_away(page: Page, folder: Path) -> None:
 
 def test_a_model_has_no_bugs_to_plant(page: Page, folder: Path) -> None:
     open_from_disk(page, folder, "block")
-    assert texts(page, "#modes label") == ["Read", "Predict"]
+    assert texts(page, "#modes label") == ["Read", "Reveal"]

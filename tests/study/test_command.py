@@ -77,13 +77,11 @@ def test_the_other_ways_to_call_an_operation_are_studied_too(
         (("--line", "3"), "--line opens a line of one target in the terminal"),
         (("linear", "--line", "3"), "ops/linear.py has no line 3 to open; there are: 23, 27"),
         (("linear", "--line", "27", "--html", "x"), "--line opens a line of one target"),
-        (("linear", "--html", "x", "--serve"), "--html writes pages and --serve serves them"),
         (("--args", "x (N,)"), "--args goes with FILE.py:forward,backward"),
         (("linear", "--args", "x (N,)"), "linear has its own arguments"),
         (("layer.py",), "given as FILE.py:forward,backward, not layer.py"),
         (("layer.py:a,b",), "there is no file layer.py"),
         (("linear", "--seed", "-1"), "--seed must be in [0, 2**32), not -1"),
-        (("linear", "--serve", "--port", "99999"), "--port must be in [0, 65535], not 99999"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(

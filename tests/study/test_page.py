@@ -9,7 +9,6 @@ from house import line_of
 
 from tinygpt_np.study import bugs, targets
 from tinygpt_np.study.page import page
-from tinygpt_np.study.predict import can_be_asked
 from tinygpt_np.study.sheet import Sheet, study
 from tinygpt_np.study.source import find
 
@@ -150,13 +149,6 @@ def test_the_difference_is_taken_before_it_is_rounded(softmax: Json) -> None:
 def test_the_closed_form_names_what_it_has_no_gradient_of(softmax: Json) -> None:
     assert softmax["closed"]["together"] == ["shifted", "exps", "total"]
     assert softmax["closed"]["agreement"] < 1e-14
-
-
-def test_a_learner_is_asked_for_the_lines_that_can_be_checked(sheet: Sheet, softmax: Json) -> None:
-    asked = {line["text"] for line in lines(softmax).values() if line["predict"]}
-    proof = sheet.proofs[0]
-    assert asked == {line.text for line in proof.lines if can_be_asked(proof, line)}
-    assert "dshifted = dexps * exps" in asked
 
 
 def test_a_rule_comes_with_its_formulas(softmax: Json) -> None:

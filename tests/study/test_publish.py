@@ -1,19 +1,13 @@
-"""tinygpt study --html and --serve, as a person uses them."""
+"""tinygpt study --html, as a person uses it."""
 
 import multiprocessing
-import os
-import signal
-import urllib.request
 from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
-import processes
 import pytest
 from cli.running import error_of, said
 from own_layer import FORWARD, WRONG, WRONG_LINE, written
-from processes import LIMIT
-from tiny import COMMAND
 
 from tinygpt_np import cli
 from tinygpt_np.study import book, publish, targets
@@ -81,20 +75,6 @@ def test_work_that_is_stopped_leaves_no_empty_folder(
         cli.main(["study", "linear", "--html", "pages"])
     assert stopped.value.code == 130
     assert not (workplace / "pages").exists()
-
-
-def test_pages_are_served_until_ctrl_c() -> None:
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    arguments = ["study", "linear", "--serve", "--port", "0"]
-    served = processes.start([*COMMAND, *arguments], env=environment)
-    assert served.stdout is not None
-    address = served.stdout.readline().split()[1]
-    with urllib.request.urlopen(address, timeout=LIMIT) as page:
-        assert b"dproduct" in page.read()
-    served.send_signal(signal.SIGINT)
-    rest, _ = served.communicate(timeout=LIMIT)
-    assert "stopped" in rest
-    assert served.returncode == 0
 
 
 def test_several_pages_are_worked_out_in_processes_and_stand_in_order(

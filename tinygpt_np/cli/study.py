@@ -25,16 +25,11 @@ class Study:
     """Study every target."""
     html: Annotated[Path | None, Argument("DIR")] = None
     """Write pages into a new folder, which open from disk."""
-    serve: Switch = False
-    """Serve the pages on this machine, where lines that you type are checked, until Ctrl-C."""
-    port: int = 8000
-    """With --serve: the port on 127.0.0.1; 0 takes a free one."""
     seed: int = 0
     """Seed of the inputs and of the upstream gradient."""
 
     def __post_init__(self) -> None:
         require(self, "line", self.line is None or self.line > 0, "positive")
-        require(self, "port", 0 <= self.port < 2**16, "in [0, 65535]")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
 
 
@@ -44,31 +39,23 @@ def run_study(job: Study, console: Console) -> None:
 
     if job.all and job.target is not None:
         raise ValueError(f"--all studies everything; leave out {job.target}, or leave out --all")
-    if job.html is not None and job.serve:
-        raise ValueError("--html writes pages and --serve serves them; leave out one of the two")
-    if job.line is not None and (job.target is None or job.html is not None or job.serve):
+    if job.line is not None and (job.target is None or job.html is not None):
         raise ValueError("--line opens a line of one target in the terminal")
     if job.args is not None and job.target is None:
         raise ValueError("--args goes with FILE.py:forward,backward")
-    everything = job.target is None
-    if job.html is not None or job.serve:
+    if job.html is not None:
         names = targets.NAMES if job.target is None else (job.target,)
         chosen = [command.find(name, job.args, job.seed) for name in names]
         # They bring what only pages need.
         from tinygpt_np.study import publish
 
-        if job.serve:
-            publish.serve(chosen, job.port, job.args, console)
-            return
-        assert job.html is not None
         right = publish.write(chosen, job.html, job.args, console)
     elif job.all:
         right = command.show_all(job.seed, console)
-    elif everything:
+    elif job.target is None:
         command.list_targets(console)
         return
     else:
-        assert job.target is not None
         target = command.find(job.target, job.args, job.seed)
         right = command.show(target, job.line, console)
     if not right:

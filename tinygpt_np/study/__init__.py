@@ -2,5 +2,5 @@
 
 source and trace read and run a function; truth measures what each gradient should be; pairing finds
 which line a backward line undoes; prover and blame judge; sheet puts the two sides together, and
-terminal, page and serve show them. targets and own say what there is to study.
+terminal and page show them. targets and own say what there is to study.
 """

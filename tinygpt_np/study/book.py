@@ -19,7 +19,7 @@ from tinygpt_np.study.source import StudyError
 from tinygpt_np.study.trace import Trace
 
 # A page loads them in this order.
-SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "predict.js", "bugs.js")
+SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "bugs.js")
 
 
 def files(pages: Sequence[Json]) -> dict[str, str]:

@@ -6,7 +6,6 @@ from tinygpt_np.gradcheck.mutations import KINDS
 from tinygpt_np.study.bugs import Bug
 from tinygpt_np.study.code import Keys, code
 from tinygpt_np.study.notation import blocks, inline, mathml
-from tinygpt_np.study.predict import can_be_asked
 from tinygpt_np.study.proof import Line, Proof
 from tinygpt_np.study.rules import rule_of
 from tinygpt_np.study.sheet import Row, Sheet
@@ -187,7 +186,7 @@ def backward_keys(sheet: Sheet, proof: Proof) -> Iterator[tuple[Keys, Keys]]:
 def back_line(sheet: Sheet, proof: Proof, line: Line, sets: Keys, reads: Keys) -> Json:
     """id: "backward:53", of a round of a loop "backward:53:4"; html; text; shape; status, says,
     cause: the verdict on the line, in words; reads: names; gradients: the verdicts on what it
-    sets; fused: names that are verified with them; predict: whether a learner may be asked for it.
+    sets; fused: names that are verified with them.
     """
     function = proof.function
     statement = line.step.statement if line.step else function.statement(function.returned)
@@ -204,7 +203,6 @@ def back_line(sheet: Sheet, proof: Proof, line: Line, sets: Keys, reads: Keys) -
         "reads": sorted(statement.mentions),
         "gradients": [verdict(sheet, gradient) for gradient in proof.told(line)],
         "fused": list(line.fused),
-        "predict": can_be_asked(proof, line),
     }
 
 

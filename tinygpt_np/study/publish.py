@@ -1,4 +1,4 @@
-"""`tinygpt study --html` and `--serve`: the pages of targets, written to a folder or served."""
+"""Write the HTML pages of targets: `tinygpt study --html`."""
 
 import contextlib
 import multiprocessing
@@ -17,7 +17,6 @@ from tinygpt_np.study import book
 from tinygpt_np.study.bugs import bugs
 from tinygpt_np.study.command import find
 from tinygpt_np.study.page import page
-from tinygpt_np.study.serve import Server
 from tinygpt_np.study.sheet import study
 from tinygpt_np.study.target import Target
 from tinygpt_np.study.values import Json
@@ -37,18 +36,6 @@ def write(chosen: Sequence[Target], folder: Path, described: str | None, console
         raise
     console.print(f"written  {escape(str(folder / first_page(chosen)))}", soft_wrap=True)
     return all(each["ok"] for each in made)
-
-
-def serve(chosen: Sequence[Target], port: int, described: str | None, console: Console) -> None:
-    """Serves the pages until Ctrl-C."""
-    by_name = {target.name: target for target in chosen}
-    with Server(port, lambda name: study(by_name[name])) as server:
-        server.files = book.files(pages(chosen, described, console))
-        console.print(f"open     {server.address}/{first_page(chosen)}", soft_wrap=True)
-        console.print("on this machine only, until Ctrl-C", style="dim")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
-    console.print("stopped")
 
 
 def first_page(chosen: Sequence[Target]) -> str:

@@ -2,7 +2,6 @@
 // What all scripts of a page share; names and their lights; the modes.
 
 const study = JSON.parse(document.getElementById("study").textContent);
-const served = location.protocol.startsWith("http");
 
 /** An element; attributes whose value is null are left out. */
 function make(tag, attributes = {}, ...children) {
@@ -123,14 +122,13 @@ function focusName(name) {
 // Modes
 
 const modes = document.getElementById("modes");
-// One of it alone is no choice.
-modes.hidden = modes.elements.mode.length === undefined;
+modes.hidden = false;
 document.querySelector(".needs-script").hidden = false;
 
 modes.addEventListener("change", () => {
   const mode = modes.elements.mode.value;
   document.body.dataset.mode = mode;
-  // It would keep the lines out of sight, and tells what one is asked.
+  // Open, it pushes the code off the screen, and it contains the formulas to be worked out.
   const derivation = document.querySelector("details.derivation");
   if (derivation) derivation.open = mode === "read";
   for (const about of document.querySelectorAll(".about"))

@@ -1,0 +1,63 @@
+"use strict";
+// Reveal: the lines of the backward are hidden, and shown again one at a time.
+
+const hideable = linesInOrder();
+const nextLine = document.getElementById("next-line"), hideAgain = document.getElementById("hide-again");
+
+document.addEventListener("mode", ({ detail: mode }) => {
+  if (mode === "reveal" && !document.querySelector(".line > .reveal")) hideAll();
+});
+nextLine.addEventListener("click", () => {
+  const line = hideable.find(isConcealed);
+  reveal(line);
+  line.scrollIntoView({ block: "center" });
+});
+hideAgain.addEventListener("click", hideAll);
+
+/** The lines of the backwards in the order in which they run: the sheet is read from its bottom up. */
+function linesInOrder() {
+  const [sheet, closed] = document.querySelectorAll(".sheet");
+  const linesOf = (table) => [...(table?.querySelectorAll(".line.back[id]") ?? [])];
+  return [...linesOf(sheet).reverse(), ...linesOf(closed)];
+}
+
+function isConcealed(line) {
+  return line.classList.contains("concealed");
+}
+
+function hideAll() {
+  for (const line of hideable) {
+    line.querySelector(":scope > .reveal")?.remove();
+    line.append(revealButton(line));
+    line.classList.add("concealed");
+  }
+  showProgress();
+}
+
+/** A button in the place of a hidden line, with the line's left-hand side and shape as a hint. */
+function revealButton(line) {
+  const code = line.querySelector("code"), shape = code.querySelector(".shape");
+  const hint = code.textContent.match(/^\s*(return|[\w\s,.[\]"']+?\+?=(?!=))/)?.[1].trim() ?? "";
+  const button = make("button", { type: "button", class: "reveal" },
+    make("span", { class: "unseen" }, `Reveal line ${line.querySelector(".number").textContent}: `),
+    make("code", {}, `${hint} …`), " ", shape?.cloneNode(true) ?? null);
+  button.addEventListener("click", () => {
+    reveal(line);
+    const next = hideable.find(isConcealed)?.querySelector(".reveal") ?? hideAgain;
+    next.focus({ preventScroll: true });
+    next.scrollIntoView({ block: "center" });
+  });
+  return button;
+}
+
+function reveal(line) {
+  line.classList.remove("concealed");
+  showProgress();
+}
+
+function showProgress() {
+  const count = hideable.filter((line) => !isConcealed(line)).length;
+  document.getElementById("progress").textContent = `${count} of ${hideable.length} lines revealed`;
+  nextLine.disabled = count === hideable.length;
+  if (nextLine.disabled && document.activeElement === nextLine) hideAgain.focus();
+}
