@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import (
     attention,
     compare,
+    figures,
     kernels,
     machine,
     pretrained,
@@ -67,7 +68,7 @@ def contest(asked: argparse.Namespace) -> int:
 
 
 def climb(asked: argparse.Namespace) -> int:
-    """Runs the ladders; returns the exit code."""
+    """Run the ladders; return the exit code."""
     before = None if asked.compare is None else compare.load(asked.compare)
     plan = Plan(
         operations=asked.operations or tasks.OPERATIONS,
@@ -84,7 +85,9 @@ def climb(asked: argparse.Namespace) -> int:
         return STOPPED
     if before is None:
         return 0
-    return int(compare.show(compare.differences(before, found), Console(highlight=False)))
+    return int(
+        compare.show(compare.differences(before, figures.figures(found)), Console(highlight=False))
+    )
 
 
 def measure(asked: argparse.Namespace) -> bool:
@@ -160,7 +163,7 @@ def add_kernels(commands: Any) -> None:
         "kernels",
         help="ladders of kernels, from the first try to what training uses",
         description="Ladders of kernels, from loops in Python to what training uses. Each rung is "
-        "checked, then timed in turns with the others. Samples and a page are written to "
+        "checked, then timed in turns with the others. Figures and a page are written to "
         "benchmarks/results/.",
     )
     climbing.add_argument(
@@ -209,7 +212,7 @@ def add_kernels(commands: Any) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="a new .json file for all samples; the page beside it",
+        help="a new .json file for the figures; the page has the same name",
     )
     climbing.add_argument(
         "--compare",

@@ -35,6 +35,7 @@ from rich.table import Table
 
 from benchmarks import machine, summary
 from benchmarks.climb import OURS, TASK
+from benchmarks.figures import USUAL
 from benchmarks.kernels_table import SIGNS, gain, milliseconds, with_threads
 from benchmarks.standing import FASTER, LEAST_COVERAGE, SAME, SLOWER
 
@@ -105,7 +106,9 @@ def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, s
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    """Of each row of two results, in the order of the new one; then what only the old one has.
+    """Return what differs between the figures of two results, row by row in the new one's order.
+
+    Rows that only the old one has come last.
 
     A task that was measured again, under "again" in the new one, is slower only where it was again.
     """
@@ -131,23 +134,19 @@ def read(records: Sequence[dict[str, Any]]) -> dict[Key, Task]:
         name = " ".join(record[part] for part in TASK)
         task = tasks[name, *sorted(record["sizes"].items())] = Task(name)
         for row in record["rows"]:
-            if not any(row["seconds"]):
+            if "seconds" not in row:
                 continue
+            row = USUAL | row
             key = with_threads(row), row["by"], row["threads"]
-            estimate = estimated(row["seconds"])
-            if row["by"] == OURS and row["compile_seconds"] is not None:
+            estimate = summary.Estimate(*row["seconds"])
+            if row["by"] == OURS and "compile_seconds" in row:
                 task.ours[key] = estimate
             elif row["threads"] == 1:
                 task.beside[key] = estimate.median
         for limit in record["limits"]:
-            if limit["threads"] == 1 and any(limit["seconds"]):
-                pace = estimated(limit["seconds"]).median / limit["amount"]
-                task.beside[limit["name"],] = pace
+            if limit["threads"] == 1 and limit["pace"]:
+                task.beside[limit["name"],] = limit["pace"]
     return tasks
-
-
-def estimated(turns: Sequence[Sequence[float] | None]) -> summary.Estimate:
-    return summary.estimate(summary.of_rounds([turn for turn in turns if turn]))
 
 
 def loss(old: Task, new: Task) -> float:

@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import compare, kernels_table, ladders, machine, page, summary, tasks
+from benchmarks import compare, figures, kernels_table, ladders, machine, page, summary, tasks
 from benchmarks.climb import OURS, Say, Team, climb, rounded
-from benchmarks.contest import Progress, machine_facts, write
+from benchmarks.contest import Progress, machine_facts
 from benchmarks.rounds import DisagreementError
 from benchmarks.standing import stand
 from benchmarks.workers import ROOT, Process, WorkerError
@@ -25,7 +25,7 @@ from benchmarks.workers import ROOT, Process, WorkerError
 BENCH = "benchmarks.bench:Bench"
 LADDERS = "benchmarks.ladders"
 OPTIONS: dict[str, Any] = {}
-PEERS = ("torch", "llmc", "numpy", "jax")
+PEERS = ("torch", "llmc", "numpy")
 RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
 
@@ -75,7 +75,9 @@ def run(plan: Plan, path: Path, before: dict[str, Any] | None = None) -> dict[st
                 kernels_table.show_limits(found, console)
             complete = climb_all(team, plan, plan.tasks, found, "tasks", progress, console)
         if complete and before is not None:
-            complete = climb_again(plan, compare.suspects(before, found), found, progress, console)
+            complete = climb_again(
+                plan, compare.suspects(before, figures.figures(found)), found, progress, console
+            )
         found["complete"] = complete
     except KeyboardInterrupt:
         if not found["limits"]:
@@ -103,8 +105,8 @@ def climb_again(
 
 
 def write_all(path: Path, found: dict[str, Any], errors: Console) -> None:
-    """The samples as JSON, and beside them the page to look at."""
-    write(path, found)
+    """Write the figures as JSON, and next to them the page to look at."""
+    figures.write(path, figures.figures(found))
     page.write(found, path.with_suffix(".html"))
     for reason in found["left_out"].values():
         errors.print(f"[yellow]left out:[/yellow] {escape(reason)}")

@@ -29,6 +29,8 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
     for limit in record["limits"]:
         best = min((min(turn) for turn in limit["seconds"] if turn), default=None)
         limit["rate"] = limit["amount"] / best if best else None
+        paces = [seconds / limit["amount"] for seconds in rounds_of(limit)]
+        limit["pace"] = statistics.median(paces) if paces else None
     noise: dict[int, dict[str, float] | None] = {}
     for control in record["controls"]:
         twin = find_twin(record, control)
@@ -50,6 +52,11 @@ def stand(record: dict[str, Any], caches: dict[str, int]) -> dict[str, Any]:
                 found["verdict"] = verdict(found["gain"], against)
             before = row if row["threads"] == 1 or before is None else before
     return record
+
+
+def rounds_of(entrant: dict[str, Any]) -> list[float]:
+    """Return the median seconds of each turn that was taken."""
+    return summary.of_rounds([turn for turn in entrant["seconds"] if turn])
 
 
 def find_twin(record: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
@@ -94,10 +101,10 @@ def speed(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     the bandwidth of their working set (Williams, Waterman, Patterson, "Roofline", 2009).
     """
     turns = [turn for turn in row["seconds"] if turn]
-    medians = summary.of_rounds(turns)
+    medians = rounds_of(row)
     median = statistics.median(medians)
     found: dict[str, Any] = {
-        "median": median,
+        **asdict(summary.estimate(medians)),
         "min": min(min(turn) for turn in turns),
         "max": max(max(turn) for turn in turns),
         "flops_per_second": record["flops"] / median,

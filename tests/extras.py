@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-# The extra of pyproject.toml that installs a library; JAX is in none.
+# The extra of pyproject.toml that installs a library.
 EXTRAS = {
     "torch": "bench",
     "transformers": "bench",

@@ -12,19 +12,19 @@ from benchmarks.compare import Difference
 from benchmarks.standing import SAME
 
 SIZES = {"cpu": 8, "lecture": 32}
-ROUNDS = 9
 Chosen = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 def row(name: str, seconds: float, threads: int = 1, by: str = "ours") -> dict[str, Any]:
     compiled = by == "ours" and name not in ("Python", "NumPy")
-    turns = [[(1 + 0.002 * number) * seconds] * 3 for number in range(ROUNDS)]
-    about = {"rung": name, "by": by, "threads": threads, "seconds": turns}
-    return {**about, "compile_seconds": 0.0 if compiled else None}
+    paid = {"compile_seconds": 0.0} if compiled else {}
+    spread = [1.008, 1.002, 1.014, 0.96]
+    estimate = [part * seconds for part in spread[:3]] + spread[3:]
+    return {"rung": name, "by": by, "threads": threads, "seconds": estimate, **paid}
 
 
 def limit(name: str, threads: int) -> dict[str, Any]:
-    return {"name": name, "threads": threads, "amount": 1e9, "seconds": [[1e-3]] * ROUNDS}
+    return {"name": name, "threads": threads, "rate": 1e12, "pace": 1e-12}
 
 
 def task(operation: str, direction: str, shape: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def everything(_: dict[str, Any], __: dict[str, Any]) -> bool:
 
 
 def kernels(_: dict[str, Any], row: dict[str, Any]) -> bool:
-    return row.get("by") == "ours" and row["compile_seconds"] is not None
+    return row.get("by") == "ours" and "compile_seconds" in row
 
 
 def named(name: str, operation: str = "softmax") -> Chosen:
@@ -76,8 +76,17 @@ def slowed(found: dict[str, Any], factor: float, chosen: Chosen) -> dict[str, An
     for task in (*found["tasks"], *found["again"]):
         for each in (*task["rows"], *task["limits"]):
             if chosen(task, each):
-                each["seconds"] = [[factor * value for value in turn] for turn in each["seconds"]]
+                slow(each, factor)
     return found
+
+
+def slow(each: dict[str, Any], factor: float) -> None:
+    """Make a row, or a limit, so many times as slow."""
+    if "pace" in each:
+        each["pace"] *= factor
+    else:
+        *times, coverage = each["seconds"]
+        each["seconds"] = [*(factor * value for value in times), coverage]
 
 
 def again(found: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from skips import Skips
 
-LISTED = {"tests/test_a.py": "needs torch", "tests/test_b.py::test_c": "needs jax"}
+LISTED = {"tests/test_a.py": "needs torch", "tests/test_b.py::test_c": "needs tiktoken"}
 
 
 def report(test: str, reason: str | None) -> Any:
@@ -26,11 +26,11 @@ def run(*reports: Any) -> tuple[list[str], int]:
 
 
 def test_skips_that_are_listed_pass() -> None:
-    listed = [report(f"tests/test_b.py::test_c[{n}]", "needs jax") for n in range(2)]
+    listed = [report(f"tests/test_b.py::test_c[{n}]", "needs tiktoken") for n in range(2)]
     assert run(*listed, report("tests/test_b.py::test_d", None)) == ([], 0)
 
 
-LISTED_TOO = report("tests/test_b.py::test_c", "needs jax")
+LISTED_TOO = report("tests/test_b.py::test_c", "needs tiktoken")
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,12 @@ LISTED_TOO = report("tests/test_b.py::test_c", "needs jax")
         ),
         (
             [report("tests/test_b.py::test_c", None)],
-            "tests/test_b.py::test_c is on the list of skips (needs jax), but was not skipped",
+            "tests/test_b.py::test_c is on the list of skips (needs tiktoken), but was not skipped",
         ),
         (
             [report("tests/test_b.py::test_c", "needs numba")],
-            "tests/test_b.py::test_c is skipped for another reason: needs numba, not needs jax",
+            "tests/test_b.py::test_c is skipped for another reason: "
+            "needs numba, not needs tiktoken",
         ),
     ],
 )

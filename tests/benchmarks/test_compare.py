@@ -15,6 +15,7 @@ from kernel_results import (
     named,
     result,
     shown,
+    slow,
     slowed,
     verdicts,
 )
@@ -61,35 +62,25 @@ def test_rows_with_several_threads_have_no_verdict() -> None:
     assert verdicts(result(), slowed(result(), 3.0, named("parallel"))) == {}
 
 
-def test_a_limit_is_held_against_its_amount() -> None:
-    new = result()
-    for task in new["tasks"]:
-        for limit in task["limits"]:
-            limit["amount"] *= 2
-            limit["seconds"] = [[2 * value for value in turn] for turn in limit["seconds"]]
-    assert verdicts(result(), slowed(new, 1.3, named("vectors"))) == {VECTORS: SLOWER}
-
-
 def test_rows_that_differ_everywhere_hide_a_difference() -> None:
     new, rng = result(), np.random.default_rng(0)
     for task in new["tasks"]:
         for row in (*task["limits"], *task["rows"]):
             factor = float(np.exp(rng.uniform(-0.25, 0.25)))
-            row["seconds"] = [[factor * value for value in turn] for turn in row["seconds"]]
+            slow(row, factor)
     assert verdicts(result(), new) == {}
 
 
 def test_intervals_that_overlap_say_nothing() -> None:
     old, new = result(), slowed(result(), 1.4, named("vectors"))
-    for number in range(2):  # The interval of nine leaves out one at either end.
-        old["tasks"][0]["rows"][3]["seconds"][number] = [3e-4] * 3
+    old["tasks"][0]["rows"][3]["seconds"][2] = 3e-4
     assert verdicts(old, new) == {}
 
 
 def test_few_rounds_say_nothing() -> None:
     old, new = result(), slowed(result(), 2.0, named("vectors"))
     for found in (old, new):
-        found["tasks"][0]["rows"][3]["seconds"][4:] = [None] * 5
+        found["tasks"][0]["rows"][3]["seconds"][3] = 0.875
     assert verdicts(old, new) == {}
 
 
@@ -200,9 +191,14 @@ def leaves(monkeypatch: pytest.MonkeyPatch, old: Path, new: dict[str, Any] | Non
         return new
 
     monkeypatch.setattr(benchmark, "run", run)
+    monkeypatch.setattr("benchmarks.figures.figures", as_it_is)
     with pytest.raises(SystemExit) as left:
         command.main(["kernels", "--compare", str(old)])
     return left.value.code
+
+
+def as_it_is(new: dict[str, Any]) -> dict[str, Any]:
+    return new
 
 
 def test_a_result_that_cannot_be_compared_is_refused_before_anything_is_measured(

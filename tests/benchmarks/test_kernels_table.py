@@ -132,10 +132,10 @@ def test_the_limits_of_the_machine_have_a_column_for_each_number_of_threads() ->
     found = {
         "limits": limits,
         "options": {"threads": [1, 2], "asm": True},
-        "left_out": {"jax": "jax is gone"},
+        "left_out": {"llmc": "llmc is gone"},
     }
     kernels_table.show_limits(found, console)
     text = console.export_text()
     assert line(text, "triad, L2, GB/s").count("94 (90 – 97)") == 2
     assert "2 threads" in text
-    assert "left out: jax is gone" in text
+    assert "left out: llmc is gone" in text

@@ -10,7 +10,6 @@ import pytest
     ("peer", "library", "said"),
     [
         ("torch_kernels", "torch", "PyTorch is not installed: pip install '.[bench]'"),
-        ("jax_kernels", "jax", "JAX is not installed: pip install jax"),
     ],
 )
 def test_what_is_not_installed_says_how_it_is(
