@@ -15,7 +15,6 @@ from benchmarks import (
     compare,
     figures,
     kernels,
-    machine,
     pretrained,
     sample,
     tasks,
@@ -28,6 +27,7 @@ from benchmarks.rounds import DisagreementError
 from benchmarks.workers import WorkerError
 from benchmarks.works import WORKS
 from tinygpt_np.data import DataError
+from tinygpt_np.machine import usable_cores
 from tinygpt_np.tokenizers import TokenizerError
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
@@ -73,7 +73,7 @@ def climb(asked: argparse.Namespace) -> int:
     plan = Plan(
         operations=asked.operations or tasks.OPERATIONS,
         shapes=asked.shapes or (QUICK_SHAPES if asked.quick else tasks.SHAPES),
-        threads=sorted(set(asked.threads or (1, machine.cpus()))),
+        threads=sorted(set(asked.threads or (1, usable_cores()))),
         rounds=asked.rounds or (kernels.QUICK_ROUNDS if asked.quick else kernels.ROUNDS),
         last_only=asked.rungs == "last",
         asm=asked.asm,
@@ -131,23 +131,23 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
     step = commands.add_parser(
-        "train", parents=[common(machine.cpus()), backend()], help="the training step"
+        "train", parents=[common(usable_cores()), backend()], help="the training step"
     )
     step.add_argument(
         "--work", nargs="+", default=list(WORKS), metavar="WORK", help=", ".join(WORKS)
     )
     step.add_argument("--matmul", choices=["numba", "blas"], default="numba", help="our products")
     commands.add_parser(
-        "attention", parents=[common(machine.cpus()), backend()], help="causal attention, both ways"
+        "attention", parents=[common(usable_cores()), backend()], help="causal attention, both ways"
     )
     commands.add_parser("matmul", parents=[common(1)], help="the products of training, by NumPy's")
-    commands.add_parser("sample", parents=[common(machine.cpus())], help="generating text")
+    commands.add_parser("sample", parents=[common(usable_cores())], help="generating text")
     commands.add_parser(
-        "pretrained", parents=[common(machine.cpus())], help="writing from a GPT-2 checkpoint"
+        "pretrained", parents=[common(usable_cores())], help="writing from a GPT-2 checkpoint"
     )
     compared = commands.add_parser(
         "tokenizers",
-        parents=[common(machine.cpus())],
+        parents=[common(usable_cores())],
         help="characters, pieces and byte pairs, in bits per character",
     )
     compared.add_argument("--data", default="shakespeare", help="as tinygpt train takes it")
@@ -256,7 +256,7 @@ def check(asked: argparse.Namespace) -> None:
 
 
 def check_threads(threads: int) -> None:
-    have = machine.cpus()
+    have = usable_cores()
     if not 1 <= threads <= have:
         raise ValueError(f"--threads must be from 1 to {have}, the CPUs here, not {threads}")
 

@@ -38,6 +38,7 @@ from benchmarks.climb import OURS, TASK
 from benchmarks.figures import USUAL
 from benchmarks.kernels_table import SIGNS, gain, milliseconds, with_threads
 from benchmarks.standing import FASTER, LEAST_COVERAGE, SAME, SLOWER
+from tinygpt_np.machine import processor_name
 
 MARGIN, DEVIATIONS = 1.1, 2
 # Of a normal distribution, the standard deviation by the median absolute deviation.
@@ -88,7 +89,7 @@ def load(path: Path) -> dict[str, Any]:
         known, there = False, ""
     if not known:
         raise ValueError(f"{path} holds no measurements of python -m benchmarks kernels")
-    here = f"{machine.cpu_name()}, vectors of {machine.vector_bits()} bits"
+    here = f"{processor_name()}, vectors of {machine.vector_bits()} bits"
     if there != here:
         raise ValueError(f"{path} is of another machine ({there}) than this ({here})")
     return found

@@ -9,20 +9,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import llvmlite.binding  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
+from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks.workers import ROOT
+from tinygpt_np import machine
+
+llvm: Any = binding
 
 PACKAGES = ("tinygpt-np", "numpy", "numba", "llvmlite", "torch")
 # What Linux says of the caches of the first CPU; and what is assumed elsewhere, in bytes.
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 USUAL_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def affinity() -> list[int] | None:
@@ -31,11 +29,8 @@ def affinity() -> list[int] | None:
 
 
 def vector_bits() -> int:
-    """How wide a vector of this CPU is."""
-    features: Any = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 512
-    return 256 if features.get("avx") else 128
+    """Return the width of this processor's vectors."""
+    return machine.vector_bits(llvm.get_host_cpu_features())
 
 
 def caches() -> dict[str, int]:
@@ -63,8 +58,8 @@ def facts() -> dict[str, Any]:
     """All of it, in values that JSON knows."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_name(),
-        "cpus": cpus(),
+        "cpu": machine.processor_name(),
+        "cpus": machine.usable_cores(),
         "affinity": affinity(),
         "vector_bits": vector_bits(),
         "caches": caches(),
@@ -75,15 +70,6 @@ def facts() -> dict[str, Any]:
         "blas": blas(),
         "commit": commit(),
     }
-
-
-def cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def version(package: str) -> str | None:

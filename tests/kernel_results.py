@@ -10,6 +10,7 @@ from rich.console import Console
 from benchmarks import compare, machine
 from benchmarks.compare import Difference
 from benchmarks.standing import SAME
+from tinygpt_np.machine import processor_name
 
 SIZES = {"cpu": 8, "lecture": 32}
 Chosen = Callable[[dict[str, Any], dict[str, Any]], bool]
@@ -41,7 +42,7 @@ def task(operation: str, direction: str, shape: str) -> dict[str, Any]:
 
 def result() -> dict[str, Any]:
     """As the kernel benchmark writes it, on this machine, as quiet as can be."""
-    here = {"cpu": machine.cpu_name(), "vector_bits": machine.vector_bits()}
+    here = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
     tasks = [
         task(operation, direction, shape)
         for operation in ("softmax", "gelu")

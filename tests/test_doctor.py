@@ -125,19 +125,6 @@ def test_an_operation_that_is_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) 
     assert "AttributeError" in found["gelu"].problem
 
 
-@pytest.mark.parametrize(
-    ("features", "bits"),
-    [
-        ({"avx512f": True, "avx2": True, "sse2": True}, 512),
-        ({"avx512f": False, "avx2": True, "sse2": True}, 256),
-        ({"neon": True, "sve": False}, 128),
-        ({}, 0),
-    ],
-)
-def test_the_width_of_vectors_is_that_of_the_widest(features: dict[str, bool], bits: int) -> None:
-    assert doctor.vector_bits(features) == bits
-
-
 def test_facts_count_cores_and_threads() -> None:
     with threads.limited(1):
         facts = dict(doctor.facts())

@@ -208,3 +208,25 @@ def test_without_affinity_every_core_counts(
         monkeypatch.delattr(os, name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert machine.usable_cores(tmp_path) == 7
+
+
+@pytest.mark.parametrize(
+    ("features", "bits"),
+    [
+        ({"avx512f": True, "avx2": True, "sse2": True}, 512),
+        ({"avx512f": False, "avx2": True, "sse2": True}, 256),
+        ({"neon": True, "sve": False}, 128),
+        ({}, 0),
+    ],
+)
+def test_the_width_of_vectors_is_that_of_the_widest(features: dict[str, bool], bits: int) -> None:
+    assert machine.vector_bits(features) == bits
+
+
+def test_the_processor_has_the_name_that_its_maker_gave_it(tmp_path: Path) -> None:
+    info = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n"
+    assert machine.processor_name(tree(tmp_path, {"proc/cpuinfo": info})) == "Some CPU @ 2 GHz"
+
+
+def test_without_a_name_the_processor_has_its_architecture(tmp_path: Path) -> None:
+    assert machine.processor_name(tmp_path)

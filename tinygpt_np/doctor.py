@@ -8,11 +8,9 @@ numbers, so what they differ by is the rounding of float32 on the way.
 import math
 import os
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
@@ -30,7 +28,6 @@ from tinygpt_np.words import counted
 # Of a tensor's norm. A right kernel is off by a few times the rounding of float32, 6e-8.
 BOUND = 1e-5
 LARGE = {"B": 2, "T": 37, "H": 3, "D": 24, "N": 70, "C": 136, "K": 150, "V": 83}
-VECTOR_BITS = {"avx512f": 512, "avx2": 256, "avx": 256, "sse2": 128, "neon": 128}
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,8 @@ def tensors(module: ModuleType, args: dict[str, Any], doutput: np.ndarray) -> li
 def facts() -> Iterator[tuple[str, str]]:
     """The machine and what computes on it: names, and texts."""
     name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
-    yield "processor", f"{processor()} ({name})"
-    yield "vectors", f"{vector_bits(features)} bits"
+    yield "processor", f"{machine.processor_name()} ({name})"
+    yield "vectors", f"{machine.vector_bits(features)} bits"
     yield "cores", cores()
     yield "memory", memory()
     yield from (("BLAS", library) for library in blas())
@@ -132,20 +129,6 @@ def memory() -> str:
     available, most = machine.available_memory(), machine.memory_limit()
     limit = "" if most == math.inf else f", limited to {most / 1e6:,.0f} MB by a control group"
     return "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available{limit}"
-
-
-def processor() -> str:
-    """The name its maker gave it, where the system tells."""
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def vector_bits(features: dict[str, bool]) -> int:
-    """The width of the widest vectors, from what LLVM calls a processor's features."""
-    return max((bits for name, bits in VECTOR_BITS.items() if features.get(name)), default=0)
 
 
 def blas() -> list[str]:

@@ -1,4 +1,4 @@
-"""Facts about the machine: how many cores and how much memory this process may use.
+"""Facts about the machine: its processor, and the cores and memory that this process may use.
 
 A container or a service manager limits both with control groups (cgroups), which nest: each group
 on the path from the process's own group to the root may have a limit, and the smallest holds. Read
@@ -9,18 +9,33 @@ the folder that stands for /, so that tests can give them files of their own.
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterator
+import platform
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path("/")
 # More threads than any machine has cores; starting millions of them takes for ever.
 MOST_THREADS = 1024
+VECTOR_BITS = {"avx512f": 512, "avx2": 256, "avx": 256, "sse2": 128, "neon": 128}
 GROUPS = "sys/fs/cgroup"
 # From here on a limit means that there is none. Version 1 writes the largest multiple of a page.
 UNLIMITED = 2**62
 # Page cache in memory.stat, which the kernel gives up before a group runs out of memory; shared
 # memory is not counted there. Version 1 has its numbers with those of the groups inside as total_.
 CACHE = ("inactive_file", "active_file")
+
+
+def processor_name(root: Path = ROOT) -> str:
+    """Return the manufacturer's name of the processor, or else its architecture."""
+    for line in read(root / "proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def vector_bits(features: Mapping[str, bool]) -> int:
+    """Return the width of the widest vectors, given LLVM's names of a processor's features."""
+    return max((bits for name, bits in VECTOR_BITS.items() if features.get(name)), default=0)
 
 
 def usable_cores(root: Path = ROOT) -> int:

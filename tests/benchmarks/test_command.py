@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import machine, matmul, sample
+from benchmarks import matmul, sample
 from benchmarks.rounds import DisagreementError
+from tinygpt_np.machine import usable_cores
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ def test_all_works_run_by_default_on_all_cpus(asked: list[Any]) -> None:
     leaves("train")
     contests, threads, options, path = asked
     assert [each.name for each in contests] == ["cpu", "gpt-384", "lecture", "gpt2", "gpt2-256"]
-    assert (threads, path) == (machine.cpus(), None)
+    assert (threads, path) == (usable_cores(), None)
     assert options == {"backend": "numba", "matmul": "numba"}
 
 
@@ -144,7 +145,7 @@ def test_products_are_measured_on_one_thread_without_pytorch(
 
 def test_five_hundred_tokens_are_sampled_from_the_preset_cpu(asked: list[Any]) -> None:
     leaves("sample", "--rounds", "4")
-    assert (asked[0].name, *asked[1:4]) == ("cpu", 500, machine.cpus(), 4)
+    assert (asked[0].name, *asked[1:4]) == ("cpu", 500, usable_cores(), 4)
 
 
 def test_what_is_wrong_leaves_with_1_and_its_line(

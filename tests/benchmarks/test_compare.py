@@ -21,9 +21,10 @@ from kernel_results import (
 )
 
 from benchmarks import __main__ as command
-from benchmarks import compare, machine
+from benchmarks import compare
 from benchmarks import kernels as benchmark
 from benchmarks.standing import FASTER, SLOWER
+from tinygpt_np.machine import processor_name
 
 
 def test_a_result_is_the_same_as_itself() -> None:
@@ -167,7 +168,7 @@ def broken(**changes: Any) -> str:
             "old.json is of another machine (Z80, vectors of 8 bits) than this (",
         ),
         (
-            broken(machine={"cpu": machine.cpu_name(), "vector_bits": 8}),
+            broken(machine={"cpu": processor_name(), "vector_bits": 8}),
             "vectors of 8 bits) than this (",
         ),
     ],

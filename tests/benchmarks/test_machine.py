@@ -19,10 +19,6 @@ def test_a_package_that_is_missing_has_no_version() -> None:
     assert machine.version("no-such-package-of-ours") is None
 
 
-def test_the_cpu_has_a_name() -> None:
-    assert machine.cpu_name()
-
-
 def test_outside_of_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise subprocess.CalledProcessError(128, "git")
@@ -38,21 +34,6 @@ def test_a_clone_with_changes_is_marked(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(subprocess, "run", git)
     assert machine.commit() == "abc+"
-
-
-@pytest.mark.parametrize(
-    ("features", "bits"),
-    [
-        ({"avx512f": True, "avx": True}, 512),
-        ({"avx512f": False, "avx": True}, 256),
-        ({"neon": True}, 128),
-    ],
-)
-def test_vectors_are_as_wide_as_the_cpu_s(
-    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], bits: int
-) -> None:
-    monkeypatch.setattr(machine.llvmlite.binding, "get_host_cpu_features", lambda: features)
-    assert machine.vector_bits() == bits
 
 
 def cache(folder: Path, index: int, kind: str, level: str, size: str) -> None:
