@@ -26,9 +26,9 @@ from benchmarks.kernels import Plan
 from benchmarks.rounds import DisagreementError
 from benchmarks.workers import WorkerError
 from benchmarks.works import WORKS
-from tinygpt_np.data import DataError
 from tinygpt_np.machine import usable_cores
-from tinygpt_np.tokenizers import TokenizerError
+from tinygpt_np.text.corpus import DataError
+from tinygpt_np.text.tokenizers import TokenizerError
 
 NO_PYTORCH = "PyTorch is not installed: pip install '.[bench]'"
 NO_TRANSFORMERS = "transformers is not installed: pip install '.[bench]'"

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
-from tinygpt_np.kernels import linking
+from tinygpt_np.compiled.simd import linking
 
 llvm: Any = cast(Any, binding)
 

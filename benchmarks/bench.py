@@ -17,7 +17,7 @@ from benchmarks.compiles import Compiles, module_of
 from benchmarks.gate import TRIALS, Trial, Wrong
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks import Task
-from tinygpt_np.threads import limited
+from tinygpt_np.compiled.threads import limited
 
 # A sample repeats a step until it has taken this long, for what a step of microseconds takes is
 # lost beside the reading of a clock; a turn goes on for so long, in seconds, or so many samples.

@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks import machine, peak
 from benchmarks.ladders import run_all
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels.memory import Arena
-from tinygpt_np.kernels.vectors import LANES, fma, load_vector, store_vector
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import LANES, fma, load_vector, store_vector
 
 VECTOR = 4 * LANES
 FACTOR = np.float32(0.5)

@@ -25,11 +25,11 @@ from benchmarks import report, summary
 from benchmarks.contest import Progress, machine_facts, write
 from benchmarks.rounds import DisagreementError
 from benchmarks.works import SEED, WORKS, Work
-from tinygpt_np.kernels import matmul
-from tinygpt_np.kernels.memory import Arena
-from tinygpt_np.parallel import micro_batches
-from tinygpt_np.products import HEAD, NOTHING, TOKENS, NumbaProducts
-from tinygpt_np.threads import limited
+from tinygpt_np.compiled.engine import micro_batches
+from tinygpt_np.compiled.kernels import matmul
+from tinygpt_np.compiled.products import HEAD, NOTHING, TOKENS, NumbaProducts
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.threads import limited
 
 SHAPES_OF = [WORKS[name] for name in ("cpu", "lecture", "gpt2")]
 ROUNDS = 20

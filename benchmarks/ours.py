@@ -11,9 +11,9 @@ import numpy as np
 from benchmarks import works
 from benchmarks.worker import WARM_UP_STEPS, Job
 from benchmarks.works import Work
-from tinygpt_np.language_model import LanguageModel
-from tinygpt_np.model import GPT
-from tinygpt_np.optim import AdamW, clip, global_norm
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 
 Step = Callable[[np.ndarray, np.ndarray], tuple[float, float]]
 
@@ -34,8 +34,8 @@ def train(work: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
 def compiled_step(model: GPT, optimizer: AdamW, batch_size: int, threads: int, matmul: str) -> Step:
     """(tokens, targets) -> the loss, and the norm of the gradients before they are clipped."""
     # Not imported above: it brings the compiler, which NumPy's step does without.
-    parallel: Any = importlib.import_module("tinygpt_np.parallel")
-    engine = parallel.Engine(model, batch_size, threads=threads, matmul=matmul)
+    parallel: Any = importlib.import_module("tinygpt_np.compiled.engine")
+    engine = parallel.CompiledEngine(model, batch_size, threads=threads, matmul=matmul)
     engine.warm_up()
 
     def step(tokens: np.ndarray, targets: np.ndarray) -> tuple[float, float]:

@@ -18,11 +18,12 @@ from benchmarks import works
 from benchmarks.contest import Contest, run
 from benchmarks.worker import Job
 from benchmarks.workers import Side
-from tinygpt_np.compiling import exact
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, load_vector, store_vector
 from tinygpt_np.config import GPTConfig
-from tinygpt_np.kernels.memory import Arena
-from tinygpt_np.kernels.vectors import LANES, all_lanes, load_vector, store_vector
-from tinygpt_np.model import GPT, param_count
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.storage.parameters import param_count
 
 CONFIG = GPTConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768, bias=True)
 # Tokens of the prompt, and tokens to be made.

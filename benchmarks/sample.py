@@ -22,7 +22,7 @@ from benchmarks.contest import Progress, machine_facts, write
 from benchmarks.rounds import DisagreementError, Measured, measure
 from benchmarks.workers import Side
 from benchmarks.works import Work
-from tinygpt_np.model import GPT
+from tinygpt_np.model.gpt import GPT
 
 WORK, TOKENS, ROUNDS = "cpu", 500, 9
 RECOMPUTE = "recompute"

@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.contest import Progress, machine_facts, write
-from tinygpt_np import data, dataset, engine, tokenizers
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
-from tinygpt_np.data import Corpus
-from tinygpt_np.dataset import Dataset
-from tinygpt_np.model import GPT, param_count
-from tinygpt_np.optim import AdamW, learning_rate_at
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.optimizer import AdamW, learning_rate_at
+from tinygpt_np.storage.parameters import param_count
+from tinygpt_np.text import corpus as data
+from tinygpt_np.text import dataset, tokenizers
+from tinygpt_np.text.corpus import Corpus
+from tinygpt_np.text.dataset import Dataset
+from tinygpt_np.training import engine
 
 KINDS = ("char", "sentencepiece", "gpt2")
 PARAMS = 3_500_000

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from tinygpt_np import model
 from tinygpt_np.config import GPTConfig
+from tinygpt_np.model import gpt
 
 SEED = 1337
 LEARNING_RATE, BETA1, BETA2, WEIGHT_DECAY, GRAD_CLIP = 1e-3, 0.9, 0.99, 0.1, 1.0
@@ -91,7 +91,7 @@ def step_flops(work: Work) -> float:
 
 def initial_params(work: Work) -> dict[str, np.ndarray]:
     """The weights that every side starts from, float32, with our names and layout."""
-    return model.initial_params(work.config, SEED, np.dtype("float32"))
+    return gpt.initial_params(work.config, SEED, np.dtype("float32"))
 
 
 def sampling_params(work: Work) -> dict[str, np.ndarray]:

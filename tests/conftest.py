@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from extras import needs
-from skips import pytest_addoption, pytest_configure
+from helpers.optional import needs
+from helpers.skips import pytest_addoption, pytest_configure
 
-from tinygpt_np import waiting
+from tinygpt_np.compiled import waiting
 
 __all__ = ["pytest_addoption", "pytest_configure"]
 

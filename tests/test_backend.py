@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import LIMIT
+from helpers.processes import LIMIT
 
 from tinygpt_np import backend
 
@@ -16,7 +16,7 @@ def test_a_backend_is_the_module_it_is_named_for(name: str, module: str) -> None
 
 
 def test_numpy_is_ops_and_numba_is_kernels() -> None:
-    assert backend.BACKENDS == {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.kernels"}
+    assert backend.BACKENDS == {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.compiled.kernels"}
 
 
 def test_numpy_brings_no_compiler_with_it() -> None:

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np import GPTConfig, TrainConfig, config
-from tinygpt_np.config import PRESETS, PURPOSES, Architecture, Purpose, expected_band, generator
+from tinygpt_np.config import (
+    PRESETS,
+    PURPOSES,
+    Architecture,
+    Purpose,
+    counted,
+    expected_band,
+    generator,
+)
 
 NAN, INFINITE = float("nan"), float("inf")
 BAD_ARCHITECTURES: list[tuple[str, Any, str]] = [
@@ -239,3 +247,11 @@ def test_the_default_run_was_measured_with_five_seeds() -> None:
 def test_a_number_too_large_for_a_float_is_not_finite(value: float) -> None:
     with pytest.raises(ValueError, match="learning_rate must be a finite number, not"):
         TrainConfig(learning_rate=value)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(0, "0 layers"), (1, "1 layer"), (2, "2 layers"), (1001, "1,001 layers")],
+)
+def test_one_thing_is_said_in_the_singular(count: int, expected: str) -> None:
+    assert counted(count, "layer") == expected

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinygpt_np import GPT, GPTConfig, TrainConfig, machine
-from tinygpt_np.parallel import Engine
-from tinygpt_np.train import check_memory
+from tinygpt_np.compiled.engine import CompiledEngine
+from tinygpt_np.training.trainer import check_memory
 
 GB = 2**30
 MEMINFO = f"MemTotal:       {16 * 2**20} kB\nMemFree:        1 kB\nMemAvailable:   {8 * 2**20} kB\n"
@@ -62,7 +62,7 @@ def test_training_that_does_not_fit_into_the_control_group_is_refused(
 def test_threads_are_as_many_as_the_quota_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=1, n_embd=4))
     monkeypatch.setattr(machine, "cpu_quota", lambda root: 2.5)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    with Engine(model, 1) as engine:
+    with CompiledEngine(model, 1) as engine:
         assert engine.threads == 3
 
 

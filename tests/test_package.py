@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from processes import LIMIT, printed
+from helpers.processes import LIMIT, printed
 
 import tinygpt_np as tg
 

@@ -14,10 +14,11 @@ import pytest
 
 from benchmarks import ladders
 from benchmarks.standing import FASTER, SAME, SLOWER
-from tinygpt_np import cli, config, runs
+from tinygpt_np import cli, config
 from tinygpt_np.gradcheck.jury import HABITS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
+from tinygpt_np.training import runs
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -110,7 +111,7 @@ def test_there_are_commands_to_try() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "read_config", lambda run: config.TrainConfig())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    monkeypatch.setattr("tinygpt_np.runs.find_run", Path)
+    monkeypatch.setattr("tinygpt_np.training.runs.find_run", Path)
     name = shlex.split(command)[1]
     job, _ = cli.parse(shlex.split(command)[1:])
     assert type(job).__name__.lower() == name

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from skips import Skips
+from helpers.skips import Skips
 
 LISTED = {"tests/test_a.py": "needs torch", "tests/test_b.py::test_c": "needs tiktoken"}
 

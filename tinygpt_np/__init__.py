@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinygpt_np import gradcheck, ops
-    from tinygpt_np import kernels as kernels
-    from tinygpt_np.bigram import Bigram
+    from tinygpt_np.compiled import kernels as kernels
     from tinygpt_np.config import GPTConfig, TrainConfig
-    from tinygpt_np.model import GPT
-    from tinygpt_np.runs import load
-    from tinygpt_np.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
+    from tinygpt_np.model.bigram import Bigram
+    from tinygpt_np.model.gpt import GPT
+    from tinygpt_np.text.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
+    from tinygpt_np.training.runs import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,16 +25,16 @@ __all__ = [
 # The module of each public name. A module is imported when a name of it is first used: NumPy
 # takes a tenth of a second, and the compiler behind kernels one (so `import *` leaves them out).
 MODULES = {
-    "GPT": "tinygpt_np.model",
-    "Bigram": "tinygpt_np.bigram",
-    "CharTokenizer": "tinygpt_np.tokenizers",
-    "GPT2Tokenizer": "tinygpt_np.tokenizers",
+    "GPT": "tinygpt_np.model.gpt",
+    "Bigram": "tinygpt_np.model.bigram",
+    "CharTokenizer": "tinygpt_np.text.tokenizers",
+    "GPT2Tokenizer": "tinygpt_np.text.tokenizers",
     "GPTConfig": "tinygpt_np.config",
-    "SentencePieceTokenizer": "tinygpt_np.tokenizers",
+    "SentencePieceTokenizer": "tinygpt_np.text.tokenizers",
     "TrainConfig": "tinygpt_np.config",
     "gradcheck": "tinygpt_np.gradcheck",
-    "kernels": "tinygpt_np.kernels",
-    "load": "tinygpt_np.runs",
+    "kernels": "tinygpt_np.compiled.kernels",
+    "load": "tinygpt_np.training.runs",
     "ops": "tinygpt_np.ops",
 }
 
@@ -49,6 +49,6 @@ if not TYPE_CHECKING:  # A type checker reads the imports above, and finds missp
         if name not in MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         module = importlib.import_module(MODULES[name])
-        found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+        found = module if module.__name__.endswith(f".{name}") else getattr(module, name)
         globals()[name] = found
         return found

@@ -1,15 +1,25 @@
-"""Chooses the implementation of the operations, once, by name."""
+"""Choose between the operations of ops/ and compiled code, by name.
+
+Compiled code is imported here and nowhere else, when it is first asked for: it brings a compiler
+with it.
+"""
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-# The modules; kernels is imported only where it is asked for, for it brings a compiler with it.
-BACKENDS = {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.kernels"}
+import numpy as np
+
+from tinygpt_np.config import GPTConfig
+from tinygpt_np.storage.parameters import Tensors
+
+# The modules of operations by name.
+BACKENDS = {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.compiled.kernels"}
 
 
 def load(name: str) -> ModuleType:
-    """The module that holds the operations. Raises ValueError for a name it does not know."""
+    """Return the module of operations with this name. Raise ValueError for an unknown name."""
     if name not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {name!r}")
     return importlib.import_module(BACKENDS[name])
@@ -26,6 +36,17 @@ def is_compiled(operations: Any) -> bool:
     return name_of(operations) not in ("numpy", "other operations")
 
 
-def truth_of(operations: Any) -> Any:
-    """What a module of operations is held against: ops/ for a backend, any other is its own."""
+def reference_of(operations: Any) -> Any:
+    """Return the operations that a module is checked against: ops/ for a backend, else itself."""
     return load("numpy") if is_compiled(operations) else operations
+
+
+def decoder(config: GPTConfig, params: Tensors, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the `read` of a compiled decoder for `batch` sequences; see compiled/decoder.py."""
+    module: Any = importlib.import_module("tinygpt_np.compiled.decoder")
+    return module.CompiledDecoder(config, params, batch).read
+
+
+def engine() -> Any:
+    """Return the module compiled/engine.py, whose CompiledEngine takes training steps."""
+    return importlib.import_module("tinygpt_np.compiled.engine")

@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 
 from tinygpt_np.machine import MOST_THREADS
-from tinygpt_np.words import counted
+
+# Added to the denominator of AdamW's update, as in PyTorch.
+ADAM_EPSILON = 1e-8
 
 # Pieces that SentencePiece learns from a text by default.
 PIECES = 1024
@@ -265,3 +267,8 @@ def generator(seed: int, purpose: Purpose) -> np.random.Generator:
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {seed}")
     return np.random.default_rng([seed, PURPOSES.index(purpose)])
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number of things in words: 1 layer, 2 layers, 1,000 layers."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

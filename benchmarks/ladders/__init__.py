@@ -4,7 +4,7 @@ A file's docstring tells the story: each rung, what it gained, what was tried an
 RUNGS are the kernels, from what anyone would write first on. The last ones are imported from
 tinygpt_np/kernels, not copied: there stands how they work. What is compiled as `exact` does every
 operation as it is written; as `kernel`, sums may be regrouped and products fused with sums, without
-which no sum becomes vectors (tinygpt_np/compiling.py).
+which no sum becomes vectors (tinygpt_np/compiled/cache.py).
 """
 
 import ast

@@ -33,9 +33,9 @@ import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks.adamw import NUMBERS
-from tinygpt_np import optim
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels import adamw as trained
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.kernels import adamw as trained
+from tinygpt_np.config import ADAM_EPSILON
 
 
 def with_numbers(function: Callable[..., Any]) -> Way:
@@ -57,7 +57,7 @@ def python_update(
         m += (1 - beta1) * (g - m)
         v += (1 - beta2) * (g * g - v)
         w *= 1 - learning_rate * weight_decay
-        w -= learning_rate / correction1 * m / (math.sqrt(v / correction2) + optim.EPSILON)
+        w -= learning_rate / correction1 * m / (math.sqrt(v / correction2) + ADAM_EPSILON)
         param[i], first[i], second[i] = w, m, v
 
 
@@ -69,7 +69,7 @@ def numpy_update(
     first += (1 - beta1) * (g - first)
     second += (1 - beta2) * (g * g - second)
     param *= 1 - learning_rate * weight_decay
-    denominator = np.sqrt(second / correction2) + optim.EPSILON
+    denominator = np.sqrt(second / correction2) + ADAM_EPSILON
     param -= learning_rate / correction1 * first / denominator
 
 
@@ -88,7 +88,7 @@ def loop_a_statement(
     for i in range(param.size):
         param[i] *= 1 - learning_rate * weight_decay
     for i in range(param.size):
-        denominator[i] = math.sqrt(second[i] / correction2) + optim.EPSILON
+        denominator[i] = math.sqrt(second[i] / correction2) + ADAM_EPSILON
     for i in range(param.size):
         param[i] -= learning_rate / correction1 * first[i] / denominator[i]
 
@@ -102,7 +102,7 @@ def fused(
         g = grad[i] * scale
         first[i] += (1 - beta1) * (g - first[i])
         second[i] += (1 - beta2) * (g * g - second[i])
-        denominator = math.sqrt(second[i] / correction2) + optim.EPSILON
+        denominator = math.sqrt(second[i] / correction2) + ADAM_EPSILON
         shrunk = param[i] * (1 - learning_rate * weight_decay)
         param[i] = shrunk - learning_rate / correction1 * first[i] / denominator
 

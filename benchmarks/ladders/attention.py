@@ -40,11 +40,11 @@ import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks import plain
-from tinygpt_np.compiling import exact, kernel
-from tinygpt_np.kernels import attention as trained
-from tinygpt_np.kernels.attention import NO_MASK
-from tinygpt_np.kernels.elementary import exp, maximum
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.kernels import attention as trained
+from tinygpt_np.compiled.kernels.attention import NO_MASK
+from tinygpt_np.compiled.kernels.elementary import exp, maximum
+from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.ops import attention
 
 ops_forward, ops_backward = plain(attention.forward), plain(attention.backward)

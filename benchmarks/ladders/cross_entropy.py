@@ -35,8 +35,8 @@ import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks import plain
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels import cross_entropy as trained
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.kernels import cross_entropy as trained
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 

@@ -36,8 +36,8 @@ import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way, by_rows, direct
 from benchmarks.tasks import plain
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels import gelu as trained
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
 
 SCALE, CUBIC = np.float32(gelu.SQRT_2_OVER_PI), np.float32(gelu.CUBIC)

@@ -35,8 +35,8 @@ import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way, direct
 from benchmarks.tasks import plain
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels import layer_norm as trained
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
 
 EPSILON = np.float32(layer_norm.EPSILON)

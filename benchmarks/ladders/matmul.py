@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladders import Call, Rung, Way, direct
-from tinygpt_np.compiling import exact, kernel
-from tinygpt_np.kernels import matmul as trained
-from tinygpt_np.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_room, matmul
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.kernels import matmul as trained
+from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_room, matmul
+from tinygpt_np.compiled.simd.memory import Arena
 
 # How A and B lie in each direction, in the words of kernels/matmul.py: across and form.
 LIE = {"forward": (False, PLAIN), "dx": (False, TRANSPOSED), "dweight": (True, PLAIN)}

@@ -33,8 +33,8 @@ import numpy as np
 
 from benchmarks.ladders import Rung, by_rows, direct
 from benchmarks.tasks import plain
-from tinygpt_np.compiling import exact
-from tinygpt_np.kernels import softmax as trained
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.kernels import softmax as trained
 from tinygpt_np.ops import softmax
 
 backward = plain(softmax.backward)

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks import adamw as recipe
 from benchmarks.tasks import plain
-from tinygpt_np import optim
+from tinygpt_np.model import optimizer as optim
 from tinygpt_np.ops import attention, cross_entropy, gelu, layer_norm, softmax
 
 Step = Callable[[], Any]

@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.ladders import Call, Rung, Way
 from benchmarks.tasks import adamw as recipe
-from tinygpt_np import optim
+from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import cross_entropy, layer_norm
 
 Step = Callable[[], Any]
@@ -151,7 +151,7 @@ def adamw_update(call: Call) -> Step:
         torch._fused_adamw_,
         [param], [scaled], [first], [second], [], [torch.tensor(float(recipe.STEP))],
         lr=recipe.LEARNING_RATE, beta1=recipe.BETA1, beta2=recipe.BETA2,
-        weight_decay=recipe.WEIGHT_DECAY, eps=optim.EPSILON, amsgrad=False, maximize=False,
+        weight_decay=recipe.WEIGHT_DECAY, eps=ADAM_EPSILON, amsgrad=False, maximize=False,
     )  # fmt: skip
 
     def step() -> None:

@@ -4,7 +4,8 @@ import numpy as np
 
 from benchmarks.rounding import TINY, U, gamma
 from benchmarks.tasks import Arrays, Direction, Sizes, Truth, normal, outliers
-from tinygpt_np import optim
+from tinygpt_np.config import ADAM_EPSILON
+from tinygpt_np.model import optimizer as optim
 
 # P weights: those of a matrix of the feed-forward.
 SIZES = {
@@ -49,7 +50,7 @@ def update_truth(inputs: Arrays) -> dict[str, Truth]:
     off_second = (second + fresh2) * gamma(6) + fresh2 * gamma(1 / (1 - BETA2))
     root = np.sqrt(new_second / CORRECTION2)
     off_root = root * (off_second / new_second + gamma(2 + 4 / CORRECTION2)) / 2
-    denominator = root + optim.EPSILON
+    denominator = root + ADAM_EPSILON
     relative = off_root / denominator + gamma(8 + 4 / CORRECTION1)
     rate = LEARNING_RATE / CORRECTION1
     off = rate * (off_first + np.abs(new_first) * relative) / denominator

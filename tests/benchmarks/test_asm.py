@@ -10,9 +10,9 @@ from llvmlite import binding as untyped  # pyright: ignore[reportMissingTypeStub
 from numba.core import config
 
 from benchmarks import asm
-from tinygpt_np import compiling
-from tinygpt_np.kernels.linking import linked
-from tinygpt_np.kernels.vectors import load, store
+from tinygpt_np.compiled import cache
+from tinygpt_np.compiled.simd.linking import linked
+from tinygpt_np.compiled.simd.vectors import load, store
 
 FIXED = 1024  # A multiple of every vector.
 
@@ -46,14 +46,14 @@ def ones() -> np.ndarray:
 
 
 def test_a_sum_that_must_be_in_order_has_no_vectors() -> None:
-    compiled = compiling.exact(in_order)
+    compiled = cache.exact(in_order)
     compiled(ones())
     assert asm.packed_share((compiled,)) == 0
 
 
 def test_a_loop_without_a_remainder_is_all_vectors_whatever_python_calls_it_by() -> None:
     # Called from Python, the factor is a double that must be converted: that is not its work.
-    compiled = compiling.exact(scaled)
+    compiled = cache.exact(scaled)
     compiled(ones(), np.float32(2))
     assert asm.packed_share((compiled,)) == 1
 
@@ -63,7 +63,7 @@ def test_a_remainder_is_no_vector() -> None:
         for i in range(x.size):
             x[i] = x[i] * factor
 
-    compiled = compiling.exact(any_size)
+    compiled = cache.exact(any_size)
     compiled(ones(), np.float32(2))
     share = asm.packed_share((compiled,))
     assert share is not None
@@ -71,11 +71,11 @@ def test_a_remainder_is_no_vector() -> None:
 
 
 def test_what_is_loaded_from_disk_has_the_share_that_it_had() -> None:
-    first, second = compiling.kernel(in_order), compiling.kernel(in_order)
+    first, second = cache.kernel(in_order), cache.kernel(in_order)
     first(ones())
     share = asm.packed_share((first,))
     compiled: list[str] = []
-    with compiling.watch(compiled.append):
+    with cache.watch(compiled.append):
         second(ones())
     assert compiled == []
     assert share is not None
@@ -83,7 +83,7 @@ def test_what_is_loaded_from_disk_has_the_share_that_it_had() -> None:
 
 
 def test_to_look_changes_nothing() -> None:
-    compiled = compiling.exact(scaled)
+    compiled = cache.exact(scaled)
     compiled(ones(), np.float32(2))
     (result,) = compiled.overloads.values()
     module = result.library._get_module_for_linking()
@@ -93,7 +93,7 @@ def test_to_look_changes_nothing() -> None:
 
 
 def test_what_was_never_called_has_no_share() -> None:
-    assert asm.packed_share((compiling.exact(in_order),)) is None
+    assert asm.packed_share((cache.exact(in_order),)) is None
 
 
 def test_what_is_not_compiled_has_no_share() -> None:
@@ -101,7 +101,7 @@ def test_what_is_not_compiled_has_no_share() -> None:
 
 
 def test_what_computes_nothing_has_no_share() -> None:
-    @compiling.exact
+    @cache.exact
     def count(x: Any) -> Any:
         return x.size + 1
 
@@ -110,7 +110,7 @@ def test_what_computes_nothing_has_no_share() -> None:
 
 
 def test_every_signature_counts() -> None:
-    compiled = compiling.exact(scaled)
+    compiled = cache.exact(scaled)
     compiled(ones(), np.float32(2))
     strided = np.ones((FIXED, 3), np.float32)[:, 1]
     compiled(strided, np.float32(2))
@@ -120,7 +120,7 @@ def test_every_signature_counts() -> None:
 
 
 def test_every_function_counts() -> None:
-    vectors, numbers = compiling.exact(scaled), compiling.exact(in_order)
+    vectors, numbers = cache.exact(scaled), cache.exact(in_order)
     vectors(ones(), np.float32(2))
     numbers(ones())
     share = asm.packed_share((vectors, numbers))
@@ -152,7 +152,7 @@ def test_what_a_function_calls_counts() -> None:
 def test_a_linked_kernel_counts_with_whoever_calls_it() -> None:
     call = linked(add_one)
 
-    @compiling.exact
+    @cache.exact
     def through(target: Any) -> None:
         call(target)
 

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from processes import printed
+from helpers.processes import printed
 from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
 from toy_ladder import RUNGS
 
@@ -17,7 +17,7 @@ from benchmarks.bench import Bench
 from benchmarks.ladders import direct
 from benchmarks.tasks import Task
 from benchmarks.workers import ROOT
-from tinygpt_np.kernels import softmax
+from tinygpt_np.compiled.kernels import softmax
 
 
 def made(*rungs: str, direction: str = "forward") -> Bench:
@@ -83,8 +83,8 @@ def test_what_is_not_compiled_has_no_seconds_of_compiling() -> None:
 
 def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_there() -> None:
     found = made("right", "collected")
-    home = "tinygpt_np.kernels.softmax"
-    found.compiles.by_module = {home: 2.5, "tinygpt_np.kernels.gelu": 4.0}
+    home = "tinygpt_np.compiled.kernels.softmax"
+    found.compiles.by_module = {home: 2.5, "tinygpt_np.compiled.kernels.gelu": 4.0}
     way = direct(softmax.forward_rows)
     one, other = RUNGS["right"], RUNGS["collected"]
     assert found.compiling(one, way) == 2.5
@@ -94,7 +94,7 @@ def test_what_was_compiled_on_import_is_borne_by_the_first_rung_that_is_written_
 
 
 def test_the_worker_has_no_kernels_before_it_counts_what_compiling_them_takes() -> None:
-    code = "import sys, benchmarks.bench; print('tinygpt_np.kernels' in sys.modules)"
+    code = "import sys, benchmarks.bench; print('tinygpt_np.compiled.kernels' in sys.modules)"
     assert printed(code, cwd=ROOT) == "False\n"
 
 

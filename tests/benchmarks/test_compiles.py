@@ -7,7 +7,7 @@ import numpy as np
 from numba.core import event
 
 from benchmarks.compiles import Compiles, module_of
-from tinygpt_np.kernels import attention, softmax
+from tinygpt_np.compiled.kernels import attention, softmax
 
 njit: Any = numba.njit
 events: Any = event
@@ -45,5 +45,5 @@ def test_what_is_compiled_within_another_is_counted_with_it() -> None:
 
 
 def test_the_home_of_what_is_compiled_is_where_it_is_written() -> None:
-    assert module_of(softmax.forward_rows) == "tinygpt_np.kernels.softmax"
-    assert module_of(attention.forward_head) == "tinygpt_np.kernels.linking"
+    assert module_of(softmax.forward_rows) == "tinygpt_np.compiled.kernels.softmax"
+    assert module_of(attention.forward_head) == "tinygpt_np.compiled.simd.linking"

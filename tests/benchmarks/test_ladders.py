@@ -32,14 +32,14 @@ def test_the_last_rung_is_the_kernel_of_training_itself(operation: str) -> None:
     *_, last = [rung for rung in ladders.rungs(operation) if not rung.reference]
     for way in last.ways.values():
         rooms = {module_of(function) for function in way.compiled}
-        assert rooms == {f"tinygpt_np.kernels.{operation}"}
+        assert rooms == {f"tinygpt_np.compiled.kernels.{operation}"}
 
 
 def test_ladders_tasks_and_kernels_have_the_same_names() -> None:
     for room in ("benchmarks/ladders", "benchmarks/tasks", "tests/benchmarks/tasks"):
         names = {path.stem.removeprefix("test_") for path in (ROOT / room).glob("*.py")}
         assert names - {"__init__"} == set(tasks.OPERATIONS), room
-    assert {path.stem for path in (ROOT / "tinygpt_np/kernels").glob("*.py")} >= set(
+    assert {path.stem for path in (ROOT / "tinygpt_np/compiled/kernels").glob("*.py")} >= set(
         tasks.OPERATIONS
     )
 

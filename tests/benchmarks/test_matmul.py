@@ -14,9 +14,9 @@ from toys import TINY
 from benchmarks import matmul
 from benchmarks.matmul import Case
 from benchmarks.rounds import DisagreementError
-from tinygpt_np import products
-from tinygpt_np.kernels.matmul import make_room
-from tinygpt_np.kernels.memory import Arena
+from tinygpt_np.compiled import products
+from tinygpt_np.compiled.kernels.matmul import make_room
+from tinygpt_np.compiled.simd.memory import Arena
 
 ROOM = make_room(Arena())
 # Enough rows for four micro-batches, so that weights are packed once a step.

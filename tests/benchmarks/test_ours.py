@@ -5,14 +5,14 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from compare import relative_error
+from helpers.errors import relative_error
 from toys import TINY
 
 from benchmarks import ours, works
 from benchmarks.worker import Job
 from tinygpt_np import GPT
+from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.ops import attention
-from tinygpt_np.optim import AdamW, clip, global_norm
 
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from extras import needs
+from helpers.optional import needs
 
 from benchmarks import pretrained
 from benchmarks.contest import Contest
 from benchmarks.worker import named
-from tinygpt_np.kernels.vectors import LANES
-from tinygpt_np.model import GPT
+from tinygpt_np.compiled.simd.vectors import LANES
+from tinygpt_np.model.gpt import GPT
 
 SMALL = replace(pretrained.CONFIG, vocab_size=90, block_size=40, n_layer=2, n_head=2, n_embd=16)
 

@@ -15,8 +15,8 @@ from benchmarks import ours, sample, works
 from benchmarks.rounds import DisagreementError, Measured
 from benchmarks.worker import WARM_UP_STEPS, Job
 from benchmarks.workers import Side
-from tinygpt_np.decode import Decoder
-from tinygpt_np.model import GPT
+from tinygpt_np.model.decoder import Decoder
+from tinygpt_np.model.gpt import GPT
 
 TOKENS = 11
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tiny_run import TEXT
 from rich.console import Console
-from tiny import TEXT
 
 from benchmarks import tokenizers
 from benchmarks.tokenizers import Contestant, Result
-from tinygpt_np import dataset
-from tinygpt_np.data import Corpus
-from tinygpt_np.model import param_count
+from tinygpt_np.storage.parameters import param_count
+from tinygpt_np.text import dataset
+from tinygpt_np.text.corpus import Corpus
 
 SMALL = replace(tokenizers.CONFIG, block_size=8, batch_size=2, n_layer=1)
 DATA = dataset.from_corpus(Corpus("text", TEXT))

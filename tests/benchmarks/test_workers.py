@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import LIMIT
+from helpers.processes import LIMIT
 from toys import side
 
 from benchmarks.worker import WARM_UP_STEPS

@@ -8,7 +8,7 @@ from toys import TINY
 
 from benchmarks import works
 from benchmarks.works import WORKS, Work
-from tinygpt_np.model import param_shapes
+from tinygpt_np.storage.parameters import param_shapes
 
 
 def counted_multiply_adds(work: Work) -> int:

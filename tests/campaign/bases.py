@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import byte_pairs
 from campaign import runner
 from campaign.case import harmless
 from campaign.damage import read_tensors, write_json, write_tensors
-from tiny import TEXT
+from helpers import byte_pairs
+from helpers.tiny_run import TEXT
 
 from tinygpt_np import GPT, GPT2Tokenizer, GPTConfig, SentencePieceTokenizer
 

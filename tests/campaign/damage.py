@@ -13,6 +13,8 @@ from typing import Any, cast
 import numpy as np
 import safetensors.numpy
 
+from tinygpt_np.storage.parameters import Tensors
+
 Leaf = tuple[str | int, ...]
 
 # Bytes
@@ -216,8 +218,6 @@ def short(value: Any) -> str:
 
 
 # Tensors
-
-Tensors = dict[str, np.ndarray]
 
 
 def read_tensors(path: Path) -> Tensors:

@@ -10,10 +10,11 @@ from random import Random
 import numpy as np
 from campaign import bases
 from campaign.case import Case, Check, Kind, Outcome, either, harmless, refused
-from tiny import TEXT
+from helpers.tiny_run import TEXT
 
-from tinygpt_np import GPT, tokenizers
-from tinygpt_np.tokenizers import CharTokenizer, Tokenizer
+from tinygpt_np import GPT
+from tinygpt_np.text import tokenizers
+from tinygpt_np.text.tokenizers import CharTokenizer, Tokenizer
 
 MODELS = {"char": "runs/mine", "gpt2": "gpt", "sentencepiece": "runs/pieces"}
 CHARACTERS = sorted(set(TEXT))

@@ -5,7 +5,7 @@ A case that fails is shown with the command that runs it alone.
 
 import pytest
 from campaign.family import CASES, FAMILIES
-from extras import needs
+from helpers.optional import needs
 
 CHUNK = 25
 

@@ -7,7 +7,7 @@ from random import Random
 
 from campaign import bases, damage
 from campaign.case import Case, Either, Kind, Process, Refused, contains, harmless, refused
-from tiny import TEXT
+from helpers.tiny_run import TEXT
 
 TRAIN = ["train", "--data", "text.txt", *bases.TINY, "--eval-only"]
 PREPARE = ["prepare", "--data", "text.txt", "--tokenizer", "char", "--out", "out"]

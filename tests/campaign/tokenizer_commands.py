@@ -2,8 +2,8 @@
 
 from random import Random
 
-import byte_pairs
 from campaign import bases
+from helpers import byte_pairs
 
 TEXT = "hi there, the hello  re\n<|endoftext|> é🙂 hii"
 

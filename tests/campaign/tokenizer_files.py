@@ -5,7 +5,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import byte_pairs
 from campaign import bases, damage
 from campaign.case import Case, Check, Kind, Outcome, Process, Refused, either, harmless, refused
 from campaign.damage import HUGE, NAN, read_json, write_json
@@ -18,6 +17,7 @@ from campaign.tokenizer_json import (
     wrecked_description,
     wrong_description,
 )
+from helpers import byte_pairs
 
 
 def build(folder: Path) -> None:

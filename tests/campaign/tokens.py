@@ -10,7 +10,7 @@ import numpy as np
 from campaign import bases, damage
 from campaign.case import Case, Kind, contains, either, harmless, refused
 from campaign.damage import HUGE, read_json, write_json
-from tiny import TEXT
+from helpers.tiny_run import TEXT
 
 TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
 # The folders: of tinygpt prepare, of characters and of byte pairs; of nanoGPT, with input.txt.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tiny import TEXT
+from helpers.tiny_run import TEXT
 
 
 @pytest.fixture(autouse=True)

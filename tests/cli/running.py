@@ -2,9 +2,9 @@
 
 import subprocess
 
-import processes
 import pytest
-from tiny import COMMAND, TINY
+from helpers import processes
+from helpers.tiny_run import COMMAND, TINY
 
 from tinygpt_np import cli
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cli.running import error_of, said, train_tiny
-from tiny import TEXT
+from helpers.tiny_run import TEXT
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig
 

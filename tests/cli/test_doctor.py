@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from cli.running import error_of
 
-from tinygpt_np import backend, cli, doctor
-from tinygpt_np.doctor import Found
+from tinygpt_np import backend, cli
+from tinygpt_np.gradcheck import self_test as doctor
+from tinygpt_np.gradcheck.self_test import Found
 
 
 @pytest.fixture
@@ -94,6 +95,6 @@ def test_without_a_compiled_backend_it_says_that_nothing_was_tested(
 def test_a_compiler_that_cannot_be_imported_is_one_clear_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delattr("tinygpt_np.doctor")
-    monkeypatch.setitem(sys.modules, "tinygpt_np.doctor", None)
+    monkeypatch.delattr("tinygpt_np.gradcheck.self_test")
+    monkeypatch.setitem(sys.modules, "tinygpt_np.gradcheck.self_test", None)
     assert "the compiler of the kernels cannot be imported" in error_of(capsys, "doctor")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from cli.running import error_of
 
-from tinygpt_np import cli, runs
+from tinygpt_np import cli
 from tinygpt_np.cli.nanogpt import translate_sample, translate_train, value_of
 from tinygpt_np.config import TrainConfig
+from tinygpt_np.training import runs
 
 # As it stands in nanoGPT's README, for a CPU; only shorter.
 RECIPE = [

@@ -5,14 +5,15 @@ import re
 import subprocess
 from pathlib import Path
 
-import byte_pairs
 import numpy as np
 import pytest
 from cli.running import error_of
-from extras import needs
-from tiny import COMMAND, TINY
+from helpers import byte_pairs
+from helpers.optional import needs
+from helpers.tiny_run import COMMAND, TINY
 
-from tinygpt_np import cli, runs
+from tinygpt_np import cli
+from tinygpt_np.training import runs
 
 
 def test_texts_are_prepared_and_trained_on(

@@ -8,8 +8,8 @@ import pytest
 from cli.running import error_of, said, train_tiny
 from rich.console import Console
 
-from tinygpt_np import metrics
 from tinygpt_np.cli.runs import COLUMNS, age_in_words, show
+from tinygpt_np.training import metrics
 
 
 def train_two(capsys: pytest.CaptureFixture[str]) -> None:

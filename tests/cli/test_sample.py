@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from cli.running import error_of, start, train_tiny
-from processes import LIMIT
-from tiny import COMMAND
+from helpers.processes import LIMIT
+from helpers.tiny_run import COMMAND
 
 from tinygpt_np import cli
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from byte_pairs import write
 from cli.running import error_of, said
-from extras import needs
+from helpers.byte_pairs import write
+from helpers.optional import needs
 
-from tinygpt_np.tokenizers import SentencePieceTokenizer
-from tinygpt_np.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
+from tinygpt_np.text.tokenizers import SentencePieceTokenizer
+from tinygpt_np.text.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
 
 LEARN = ("tokenize", "--train", "sentencepiece", "--vocab-size", "300", "--data", "text.txt")
 

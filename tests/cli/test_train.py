@@ -8,13 +8,17 @@ import signal
 import time
 from pathlib import Path
 
-import processes
 import pytest
 from cli.running import error_of, start, train_tiny
-from processes import LIMIT
-from tiny import COMMAND, TEXT, TINY, TINY_FIELDS
+from helpers import processes
+from helpers.processes import LIMIT
+from helpers.tiny_run import COMMAND, TEXT, TINY, TINY_FIELDS
 
-from tinygpt_np import checkpoint, cli, config, dataset, metrics, runs, train
+from tinygpt_np import cli, config
+from tinygpt_np.storage import checkpoint
+from tinygpt_np.text import dataset
+from tinygpt_np.training import metrics, runs
+from tinygpt_np.training import trainer as train
 
 
 def test_training_says_what_comes_and_then_what_came(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,8 +94,8 @@ def test_a_picture_or_a_sample_that_fails_is_noted_and_the_run_is_complete(
     def fail(*_: object, **__: object) -> None:
         raise ImportError("libfreetype.so.6: cannot open shared object file")
 
-    monkeypatch.setattr("tinygpt_np.metrics.draw_losses", fail)
-    monkeypatch.setattr("tinygpt_np.sample.stream", fail)
+    monkeypatch.setattr("tinygpt_np.training.metrics.draw_losses", fail)
+    monkeypatch.setattr("tinygpt_np.training.sample.stream", fail)
     train_tiny()
     out = capsys.readouterr().out
     assert out.count("note  loss.svg was not drawn: ImportError: libfreetype") == 1

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli.running import error_of, said, train_tiny
-from tiny import TEXT, TINY
+from helpers.tiny_run import TEXT, TINY
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli, runs, train
-from tinygpt_np.metrics import Metrics
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli
+from tinygpt_np.training import runs
+from tinygpt_np.training import trainer as train
+from tinygpt_np.training.metrics import Metrics
 
 TOKENIZER = CharTokenizer.from_text(TEXT)
 SHAPE = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)

@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-import processes
 import pytest
 from cli.running import start
 from cli.test_train import LONG, losses, wait_for_steps
-from tiny import COMMAND, TINY
+from helpers import processes
+from helpers.tiny_run import COMMAND, TINY
 
-from tinygpt_np import metrics, runs
+from tinygpt_np.training import metrics, runs
 
 SECONDS = 120
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="uses POSIX signals and terminals")

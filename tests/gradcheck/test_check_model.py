@@ -13,7 +13,8 @@ from tinygpt_np.gradcheck import CheckError, Report, check_model
 from tinygpt_np.gradcheck.check import DIRECTIONS, ELEMENTS, KEY, ModelTrial
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
-from tinygpt_np.language_model import LanguageModel, Tensors
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.storage.parameters import Tensors
 
 # A small one, because all its elements are looked at.
 SMALL = replace(CONFIG, vocab_size=5, block_size=3, n_layer=1, n_embd=4)

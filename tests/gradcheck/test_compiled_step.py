@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np import micro_batch, parallel, products
+from tinygpt_np.compiled import engine, micro_batch, products
+from tinygpt_np.compiled.kernels import attention, matmul
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import LANES
+from tinygpt_np.compiled.team import Team
 from tinygpt_np.gradcheck import Report, compiled_step, suite
 from tinygpt_np.gradcheck.compiled_step import ReferenceTrial
-from tinygpt_np.kernels import attention, matmul
-from tinygpt_np.kernels.memory import Arena
-from tinygpt_np.kernels.vectors import LANES
-from tinygpt_np.team import Team
 
 Patch = pytest.MonkeyPatch
 
@@ -130,21 +130,21 @@ def test_one_dropout_mask_for_all_steps_is_noticed(monkeypatch: Patch) -> None:
 
 
 def test_a_loss_that_is_not_averaged_is_noticed(monkeypatch: Patch) -> None:
-    right = parallel.Engine.loss_and_grads
+    right = engine.CompiledEngine.loss_and_grads
 
     def total(self: Any, tokens: np.ndarray, *rest: Any) -> Any:
         loss, grads = right(self, tokens, *rest)
         return loss * tokens.size, grads
 
-    monkeypatch.setattr(parallel.Engine, "loss_and_grads", total)
+    monkeypatch.setattr(engine.CompiledEngine, "loss_and_grads", total)
     assert wrong(report_of()) == ["loss"]
 
 
 def test_the_batches_reach_packed_weights_and_a_team() -> None:
     shapes = (suite.STEP_TEXTS, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
     for shape in shapes:
-        assert parallel.micro_batch_count(*shape) >= products.PACK_FROM
-    assert parallel.micro_batch_count(*suite.WIDE_BATCHES["one text"]) == 1
+        assert engine.micro_batch_count(*shape) >= products.PACK_FROM
+    assert engine.micro_batch_count(*suite.WIDE_BATCHES["one text"]) == 1
 
 
 def test_the_widest_matrix_is_packed_in_parts_and_ends_within_a_vector() -> None:

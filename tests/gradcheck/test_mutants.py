@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from tinygpt_np.compiled.waiting import StuckError
 from tinygpt_np.gradcheck import mutants
 from tinygpt_np.gradcheck.mutants import Result
 from tinygpt_np.gradcheck.sites import sites
-from tinygpt_np.waiting import StuckError
 
 SMALL = ("embedding", "dropout")
 

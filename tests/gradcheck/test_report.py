@@ -12,8 +12,7 @@ from gradcheck.functions import W, X, dlinear, drelu, linear, relu
 from rich.console import Console
 
 from tinygpt_np import gradcheck
-from tinygpt_np.gradcheck.report import as_text, draw, summary_table, wide
-from tinygpt_np.gradcheck.verdict import Report, Row
+from tinygpt_np.gradcheck.report import Report, Row, as_text, draw, summary_table, wide
 
 
 def wrong(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.sites import Site, sites
-from tinygpt_np.model import GPT, Gradients
+from tinygpt_np.model.gpt import GPT, Gradients
 
 SITES = sites()
 IDS = [f"{site.room}.{site.function}" for site in SITES]

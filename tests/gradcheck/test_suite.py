@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, backend, kernels, ops
+from tinygpt_np import GPT, backend, ops
+from tinygpt_np.compiled import kernels
 from tinygpt_np.gradcheck import Report, suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
 from tinygpt_np.gradcheck.compiled_step import distinct_masks

@@ -10,7 +10,8 @@ import pytest
 
 from tinygpt_np.gradcheck.measure import Measured, Probes
 from tinygpt_np.gradcheck.oracles import Taylor
-from tinygpt_np.gradcheck.verdict import Report, Row, finite, judge
+from tinygpt_np.gradcheck.report import Report, Row, finite
+from tinygpt_np.gradcheck.verdict import judge
 
 EXPECTED: np.ndarray = np.array([[1.0, -2.0, 3.0], [100.0, 0.001, -0.5]])
 FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np import GPT, engine
+from tinygpt_np import GPT
 from tinygpt_np.lecture import chapter_19_adder as adder
+from tinygpt_np.training import engine
 
 SUMS = adder.all_sums()
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from extras import needs
+from helpers.optional import needs
 
 from tinygpt_np import lecture, ops
 from tinygpt_np.config import PRESETS
 from tinygpt_np.lecture import chapter_04_bigram, workbench
-from tinygpt_np.tokenizers import GPT2Tokenizer, TokenizerError
+from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 
 CHAPTERS = lecture.chapters()
 OPTIONAL = ("tiktoken", "tiktoken.load", "sentencepiece")

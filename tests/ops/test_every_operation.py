@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compare import relative_error
+from helpers.errors import relative_error
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import CASES, Case

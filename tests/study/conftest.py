@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from extras import needs
+from helpers.optional import needs
 
 from tinygpt_np.study import book, bugs, targets
 from tinygpt_np.study.page import Json

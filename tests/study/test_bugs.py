@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from house import OPERATIONS, TESTS
+from helpers.architecture import OPERATIONS, TESTS
 
 from tinygpt_np.gradcheck.equivalents import EQUIVALENT
 from tinygpt_np.gradcheck.mutations import Mutation

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from cli.running import error_of, said
+from helpers.processes import printed
 from own_layer import FORWARD, RIGHT, WRONG, written
-from processes import printed
 
 from tinygpt_np import cli
 from tinygpt_np.study import targets

@@ -4,7 +4,7 @@ import unicodedata
 import xml.etree.ElementTree as ET
 
 import pytest
-from house import OPERATIONS, source
+from helpers.architecture import OPERATIONS, source
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from house import line_of
+from helpers.architecture import line_of
 from own_layer import FORWARD, WRONG, written
 from rich.console import Console
 
@@ -81,7 +81,7 @@ def test_a_line_without_gradients_shows_what_it_sets() -> None:
 
 
 def test_a_line_in_a_loop_is_opened_for_each_round() -> None:
-    text = shown(sheet("gpt"), line_of("dx = self.block_backward", "model.py"))
+    text = shown(sheet("gpt"), line_of("dx = self.block_backward", "model", "gpt.py"))
     assert "# layer = 0" in text
     assert "# layer = 1" in text
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from house import line_of
+from helpers.architecture import line_of
 
 from tinygpt_np.study import bugs, targets
 from tinygpt_np.study.page import page
@@ -13,7 +13,7 @@ from tinygpt_np.study.sheet import Sheet, study
 from tinygpt_np.study.source import find
 
 # In the loop over the layers.
-ROUND = line_of("x, block = self.block_forward", "model.py")
+ROUND = line_of("x, block = self.block_forward", "model", "gpt.py")
 Json = dict[str, Any]
 
 

@@ -1,5 +1,5 @@
 import pytest
-from house import OPERATIONS, line_backward, quotes
+from helpers.architecture import OPERATIONS, line_backward, quotes
 from study_own import (
     ARGS,
     BACKWARD,

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from house import OPERATIONS
+from helpers.architecture import OPERATIONS
 from study_own import (
     ARGS,
     BACKWARD,
@@ -294,7 +294,7 @@ def block_with(old: str, new: str) -> Any:
     text = targets.source_of(targets.model)
     backward = text.index("def block_backward")
     text = text[:backward] + edited(text[backward:], (old, new))
-    return prove(BLOCK, find(text, "GPT.block_backward", "model.py"))
+    return prove(BLOCK, find(text, "GPT.block_backward", "gpt.py"))
 
 
 @pytest.mark.parametrize(

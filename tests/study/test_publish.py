@@ -10,8 +10,8 @@ from cli.running import error_of, said
 from own_layer import FORWARD, WRONG, WRONG_LINE, written
 
 from tinygpt_np import cli
+from tinygpt_np.compiled.waiting import StuckError, Workers
 from tinygpt_np.study import book, publish, targets
-from tinygpt_np.waiting import StuckError, Workers
 
 pytestmark = pytest.mark.usefixtures("workplace")
 

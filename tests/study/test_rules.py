@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from house import OPERATIONS
+from helpers.architecture import OPERATIONS
 from study_own import function, gradient_of, model, names_of, operation, truth
 
 from tinygpt_np.gradcheck.cases import VARIANTS

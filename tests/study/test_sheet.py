@@ -2,7 +2,7 @@ import ast
 
 import numpy as np
 import pytest
-from house import OPERATIONS, flowing
+from helpers.architecture import OPERATIONS, flowing
 from study_own import (
     BACKWARD,
     FORWARD,

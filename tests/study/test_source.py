@@ -2,7 +2,7 @@ import ast
 import re
 
 import pytest
-from house import OPERATIONS, source
+from helpers.architecture import OPERATIONS, source
 from study_own import WHERE, function
 
 from tinygpt_np.study.source import Function, Statement, StudyError, find
@@ -23,7 +23,7 @@ def functions() -> list[Function]:
         for kind in ("forward", "backward", "backward_steps")
         if f"def {kind}(" in source("ops", f"{name}.py")
     ]
-    return found + [find(source("model.py"), f"GPT.{name}", "model.py") for name in MODEL]
+    return found + [find(source("model", "gpt.py"), f"GPT.{name}", "gpt.py") for name in MODEL]
 
 
 # The text of a statement

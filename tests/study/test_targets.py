@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from house import OPERATIONS, source
+from helpers.architecture import OPERATIONS, source
 
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.cases import CASES, VARIANTS

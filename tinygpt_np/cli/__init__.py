@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from tinygpt_np import __version__, numba_settings
+from tinygpt_np import __version__
 from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import UsageError
 from tinygpt_np.cli.output import Output
+from tinygpt_np.compiled import settings
 from tinygpt_np.machine import available_memory
 
 ABOUT = "A GPT whose every gradient is written by hand in NumPy."
@@ -142,7 +143,7 @@ def parse(argv: list[str]) -> tuple[Any, list[str]]:
             argv, notes = module_of("nanogpt").translate_sample(argv)
         except ValueError as error:
             raise UsageError(str(error), "tinygpt sample") from None
-    setting = numba_settings.compiler_is_off()
+    setting = settings.compiler_is_off()
     resumes = name == "train" and module_of("nanogpt").value_of(argv, "resume") is not None
     if setting and getattr(defaults, "backend", "") == "numba" and not resumes:
         defaults = replace(defaults, backend="numpy")

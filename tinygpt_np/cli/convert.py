@@ -8,9 +8,9 @@ from typing import Annotated
 from rich.console import Console
 from rich.markup import escape
 
-from tinygpt_np import convert
 from tinygpt_np.cli.flags import Argument, UsageError
 from tinygpt_np.cli.output import print_facts
+from tinygpt_np.training import export
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def run_convert(job: Convert, console: Console) -> None:
     if not job.source or not job.out:
         problem = "convert takes two arguments: SOURCE, and OUT, the folder to create"
         raise UsageError(problem, "tinygpt convert")
-    model, _ = convert.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
+    model, _ = export.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
     config = model.config
     params = sum(param.size for param in model.params.values())
     files = ", ".join(sorted(path.name for path in Path(job.out).iterdir()))

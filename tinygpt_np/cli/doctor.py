@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from tinygpt_np import numba_settings
 from tinygpt_np.cli.output import print_facts
-from tinygpt_np.words import counted
+from tinygpt_np.compiled import settings
+from tinygpt_np.config import counted
 
 if TYPE_CHECKING:
-    from tinygpt_np.doctor import Found
+    from tinygpt_np.gradcheck.self_test import Found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +22,16 @@ class Doctor:
 
 
 def run_doctor(job: Doctor, console: Console) -> None:
-    numba_settings.check_values()
+    settings.check_values()
     try:
         # Brings Numba, which starts slowly, and kernels that are compiled when they are imported.
         with console.status("starting; kernels are compiled only once"):
-            from tinygpt_np import doctor
+            from tinygpt_np.gradcheck import self_test
     except ImportError as error:
         raise RuntimeError(f"the compiler of the kernels cannot be imported: {error}") from None
-    print_facts(console, doctor.facts())
-    names = doctor.compiled_backends()
-    if setting := numba_settings.compiler_is_off():
+    print_facts(console, self_test.facts())
+    names = self_test.compiled_backends()
+    if setting := settings.compiler_is_off():
         console.print(f"\n{setting} turns Numba's compiler off; no compiled kernel can be tested")
         names = []
     elif not names:
@@ -47,8 +47,8 @@ def run_doctor(job: Doctor, console: Console) -> None:
                 text = f"compiling {kernel}; this happens only once"
                 status.update(text) if console.is_terminal else console.print(text)
 
-            found = doctor.self_test(name, announce)
-        show(found, doctor.BOUND, console)
+            found = self_test.self_test(name, announce)
+        show(found, self_test.BOUND, console)
         right = right and all(each.ok for each in found)
     if not right:
         sys.exit(1)

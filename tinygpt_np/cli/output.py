@@ -1,16 +1,14 @@
 """What more than one job prints."""
 
 import contextlib
-import importlib
 import sys
 from collections.abc import Generator, Iterable
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np import numba_settings
+from tinygpt_np.compiled import settings
 
 
 class Output(Console):
@@ -41,10 +39,11 @@ def announced(backend: str, console: Console) -> Generator[None]:
     if backend != "numba":
         yield
         return
-    numba_settings.check()
+    settings.check()
     with console.status("starting the compiler") as status:
         # Imported only here: it brings the compiler with it.
-        compiling: Any = importlib.import_module("tinygpt_np.compiling")
+        from tinygpt_np.compiled import cache
+
         compiled: list[str] = []
 
         def announce(kernel: str) -> None:
@@ -53,5 +52,5 @@ def announced(backend: str, console: Console) -> Generator[None]:
             if not console.is_terminal and len(compiled) == 1:
                 console.print("compiling the kernels; this happens only once and takes a while")
 
-        with compiling.watch(announce):
+        with cache.watch(announce):
             yield

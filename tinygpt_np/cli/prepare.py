@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tinygpt_np import prepare
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import print_facts
-from tinygpt_np.config import PIECES, require
-from tinygpt_np.words import counted
+from tinygpt_np.config import PIECES, counted, require
+from tinygpt_np.text import prepare
 
 
 @dataclass(frozen=True, kw_only=True)

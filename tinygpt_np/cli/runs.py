@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np import runs
 from tinygpt_np.cli.flags import Argument
-from tinygpt_np.runs import Summary
+from tinygpt_np.training import runs
+from tinygpt_np.training.runs import Summary
 
 COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "written")
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))

@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 from rich.console import Console
 
-from tinygpt_np import runs, sample
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import Output, announced, write
 from tinygpt_np.config import require
-from tinygpt_np.texts import read_text
-from tinygpt_np.tokenizers import CharTokenizer
+from tinygpt_np.text.reading import read_text
+from tinygpt_np.text.tokenizers import CharTokenizer
+from tinygpt_np.training import runs, sample
 
 # The line that nanoGPT prints between two samples.
 SEPARATOR = "-" * 15

@@ -10,12 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np import data, files, tokenizers
 from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
-from tinygpt_np.config import PIECES, require
-from tinygpt_np.tokenizers import SentencePieceTokenizer, Tokenizer
-from tinygpt_np.words import counted
+from tinygpt_np.config import PIECES, counted, require
+from tinygpt_np.storage import files
+from tinygpt_np.text import corpus as data
+from tinygpt_np.text import tokenizers
+from tinygpt_np.text.tokenizers import SentencePieceTokenizer, Tokenizer
 
 # How white space is shown, which would not be seen otherwise.
 VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})

@@ -17,26 +17,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tinygpt_np import (
-    checkpoint,
-    data,
-    dataset,
-    engine,
-    metrics,
-    runs,
-    sample,
-    tokenizers,
-    train,
-)
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.nanogpt import value_of
 from tinygpt_np.cli.output import announced, print_facts, write
-from tinygpt_np.config import PRESETS, TrainConfig, expected_band
-from tinygpt_np.dataset import Dataset
-from tinygpt_np.metrics import Metrics
-from tinygpt_np.model import GPT
-from tinygpt_np.train import Trainer
-from tinygpt_np.words import counted
+from tinygpt_np.config import PRESETS, TrainConfig, counted, expected_band
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.storage import checkpoint
+from tinygpt_np.text import corpus, dataset, tokenizers
+from tinygpt_np.text.dataset import Dataset
+from tinygpt_np.training import engine, metrics, runs, sample
+from tinygpt_np.training import trainer as train
+from tinygpt_np.training.metrics import Metrics
+from tinygpt_np.training.trainer import Trainer
 
 # Seconds between lines of progress where the output is no terminal, and a bar cannot be drawn.
 QUIET_INTERVAL = 10.0
@@ -252,7 +244,7 @@ def conclusion(trainer: Trainer, loss: float) -> Iterator[tuple[str, str]]:
     """Yield the validation loss, and whether it is what this preset gave when it was measured."""
     yield "validation", f"{in_words(trainer, loss)}, over the whole split"
     config = trainer.config
-    if trainer.dataset.sha256 == data.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
+    if trainer.dataset.sha256 == corpus.TINYSHAKESPEARE_SHA256:  # Wherever it lay.
         config = replace(config, data="tinyshakespeare")
     best = trainer.run / runs.CHECKPOINTS / checkpoint.BEST
     if config.keep_best:

@@ -6,6 +6,6 @@
 
 from tinygpt_np.gradcheck.check import assert_gradients, check, check_model
 from tinygpt_np.gradcheck.measure import CheckError
-from tinygpt_np.gradcheck.verdict import Report, Row
+from tinygpt_np.gradcheck.report import Report, Row
 
 __all__ = ["CheckError", "Report", "Row", "assert_gradients", "check", "check_model"]

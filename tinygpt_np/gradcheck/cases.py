@@ -4,7 +4,6 @@ Values are of order one, all dimensions differ, ids repeat and leave some out, a
 counted. What looks right only because two sizes agree, or a weight is 1, looks wrong here.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np import backend as backends
+from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.measure import CheckError, Method
+from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.gradcheck.trial import Trial
-from tinygpt_np.gradcheck.verdict import Report
 
 Args = dict[str, Any]
 # The sizes of the letters in the shapes; see ops/__init__.py for what they mean.
@@ -117,7 +117,7 @@ class Case:
 
     @property
     def module(self) -> ModuleType:
-        return importlib.import_module(f"tinygpt_np.ops.{self.operation}")
+        return getattr(ops, self.operation)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

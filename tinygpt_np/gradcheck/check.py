@@ -22,9 +22,11 @@ from tinygpt_np.gradcheck.measure import (
     roundings,
 )
 from tinygpt_np.gradcheck.oracles import EPS, central_difference
+from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.gradcheck.trial import Trial, measurements, same_bits, shared
-from tinygpt_np.gradcheck.verdict import Report, Row, judge, unfit
-from tinygpt_np.language_model import LanguageModel, Tensors
+from tinygpt_np.gradcheck.verdict import judge, unfit
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.storage.parameters import Tensors
 
 # A model of at most so many parameters is checked element by element.
 ELEMENTS = 2000
@@ -186,7 +188,7 @@ class ModelTrial:
     def loss(self, params: Tensors) -> Any:
         """The loss with other parameters, which may be complex."""
         model = copy.copy(self.model)
-        model.params, model.ops = params, backends.truth_of(model.ops)
+        model.params, model.ops = params, backends.reference_of(model.ops)
         logits, _ = model.forward(self.tokens, self.masks)  # (N, V)
         return model.ops.cross_entropy.forward(logits, self.targets.reshape(-1))[0]
 

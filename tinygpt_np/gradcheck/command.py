@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tinygpt_np.config import counted
 from tinygpt_np.gradcheck import matrix, mutants, suite
 from tinygpt_np.gradcheck.measure import Method
-from tinygpt_np.gradcheck.report import draw, summary_table, wide
-from tinygpt_np.gradcheck.verdict import Report
-from tinygpt_np.words import counted
+from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
 Found = list[tuple[str, Report]]
 

@@ -1,7 +1,6 @@
 """The compiled training step as a model that `check_model` takes, and what else it must keep to."""
 
 import copy
-import importlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,10 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.check import Call, ModelTrial
 from tinygpt_np.gradcheck.measure import TOLERANCE, Measured, Method, Probes
 from tinygpt_np.gradcheck.oracles import EPS
-from tinygpt_np.gradcheck.verdict import Report, Row
-from tinygpt_np.language_model import LanguageModel, Tensors
-from tinygpt_np.model import GPT
+from tinygpt_np.gradcheck.report import Report, Row
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.storage.parameters import Tensors
 
 DIRECTIONS = 2
 # So often is a step repeated on two threads; a race shows in some of the repetitions only.
@@ -35,12 +35,11 @@ def check_step(
     trial: ModelTrial, or ReferenceTrial. Its report has two rows more: that the dropout masks
     differ, and that two threads give the bits of one.
     """
-    # Imported only here: it brings a compiler with it.
-    parallel: Any = importlib.import_module("tinygpt_np.parallel")
+    make = backends.engine().CompiledEngine
     rng = generator(seed, "dropout")
     with (
-        parallel.Engine(model, len(tokens), threads=2) as engine,
-        parallel.Engine(model, len(tokens), threads=1) as alone,
+        make(model, len(tokens), threads=2) as engine,
+        make(model, len(tokens), threads=1) as alone,
     ):
         step = CompiledStep(model, engine, engine.draw(rng))
         masks = engine.masks(tokens.shape, step.noise)
@@ -75,7 +74,7 @@ class ReferenceTrial(ModelTrial):
         self, method: Method, directions: int | None, rng: np.random.Generator
     ) -> Iterator[Measured]:
         model = copy.copy(self.model)
-        model.params, model.ops = self.subject.values, backends.truth_of(self.model.ops)
+        model.params, model.ops = self.subject.values, backends.reference_of(self.model.ops)
         _, grads = LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
         tolerance = TOLERANCE["complex"] * self.subject.eps / EPS
         for name, grad in grads.items():

@@ -17,11 +17,11 @@ from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import VARIANTS, case
 from tinygpt_np.gradcheck.check import ModelTrial
 from tinygpt_np.gradcheck.measure import METHODS, Method
+from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.gradcheck.trial import Run, Trial
-from tinygpt_np.gradcheck.verdict import Report
-from tinygpt_np.language_model import Tensors
-from tinygpt_np.model import GPT
-from tinygpt_np.optim import AdamW
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.storage.parameters import Tensors
 
 Backward = Callable[..., Any]
 HABITS = {

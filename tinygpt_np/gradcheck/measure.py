@@ -23,8 +23,8 @@ from tinygpt_np.gradcheck.oracles import (
     complex_step,
     richardson,
 )
+from tinygpt_np.storage.parameters import Tensors
 
-Tensors = dict[str, np.ndarray]
 Method = Literal["complex", "central", "richardson", "taylor"]
 METHODS: tuple[Method, ...] = get_args(Method)
 ORACLES: dict[Method, Callable[[Curve], Estimate]] = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np import waiting
+from tinygpt_np.compiled import waiting
 from tinygpt_np.gradcheck.equivalents import EQUIVALENT
 from tinygpt_np.gradcheck.jury import Jury
 from tinygpt_np.gradcheck.mutations import Mutation

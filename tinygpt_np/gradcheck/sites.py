@@ -8,8 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tinygpt_np import model, ops
+from tinygpt_np import ops
 from tinygpt_np.gradcheck.mutations import Mutation, mutations
+from tinygpt_np.model import gpt
 
 
 @dataclass(frozen=True)
@@ -71,5 +72,5 @@ def sites() -> list[Site]:
         for function in ("backward", "backward_steps")
         if hasattr(module, function)
     ]
-    found += [Site("gpt", model.GPT, model, name) for name in ("backward", "block_backward")]
-    return [*found, Site("gpt", model.Gradients, model, "keep")]
+    found += [Site("gpt", gpt.GPT, gpt, name) for name in ("backward", "block_backward")]
+    return [*found, Site("gpt", gpt.Gradients, gpt, "keep")]

@@ -11,17 +11,18 @@ from dataclasses import replace
 import numpy as np
 
 from tinygpt_np import backend as backends
-from tinygpt_np import numba_settings
-from tinygpt_np.bigram import Bigram
+from tinygpt_np.compiled import settings
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
 from tinygpt_np.gradcheck.check import ModelTrial, check, check_model
 from tinygpt_np.gradcheck.compiled_step import ReferenceTrial, check_step, distinct_masks
 from tinygpt_np.gradcheck.measure import Method
-from tinygpt_np.gradcheck.verdict import Report
-from tinygpt_np.language_model import LanguageModel, Saved, Tensors
-from tinygpt_np.model import GPT, Gradients
-from tinygpt_np.optim import AdamW
+from tinygpt_np.gradcheck.report import Report
+from tinygpt_np.model.bigram import Bigram
+from tinygpt_np.model.gpt import GPT, Gradients
+from tinygpt_np.model.language_model import LanguageModel, Saved
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.storage.parameters import Tensors
 
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 BATCH, TIME = 4, 5
@@ -76,7 +77,7 @@ def trained(model: LanguageModel, seed: int) -> LanguageModel:
 
 def usable() -> list[str]:
     """Return the backends that can be checked: only NumPy's where Numba's compiler is off."""
-    return ["numpy"] if numba_settings.compiler_is_off() else list(backends.BACKENDS)
+    return ["numpy"] if settings.compiler_is_off() else list(backends.BACKENDS)
 
 
 def operation(name: str, method: Method, seed: int) -> Reports:
@@ -177,7 +178,7 @@ def step(method: Method, seed: int) -> Reports:
     and on a single text, whose work the threads share. Raises CompilerError if Numba's compiler is
     off.
     """
-    numba_settings.check()
+    settings.check()
     shape = (STEP_TEXTS, CONFIG.block_size)
     yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelTrial, method, seed)
     for point, shape in WIDE_BATCHES.items():

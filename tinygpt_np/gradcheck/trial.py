@@ -25,7 +25,8 @@ from tinygpt_np.gradcheck.arguments import (
     unchecked,
 )
 from tinygpt_np.gradcheck.measure import CheckError, Measured, Method, Probes, Subject, measure
-from tinygpt_np.gradcheck.verdict import Report, Row, judge
+from tinygpt_np.gradcheck.report import Report, Row
+from tinygpt_np.gradcheck.verdict import judge
 
 Gradients = dict[str, Any]
 # The Taylor slope test looks along so many random directions.

@@ -1,15 +1,15 @@
 """Holds a gradient against what was measured, and says what it found, tensor by tensor."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 
 from tinygpt_np.gradcheck.cause import likely_cause
 from tinygpt_np.gradcheck.measure import Measured, Method
+from tinygpt_np.gradcheck.report import Row
 
 # Between 1, where the remainder's slope is when the gradient is wrong, and 2, where it is right.
 SLOPE_BOUND = 1.5
@@ -19,97 +19,6 @@ ORACLE_NAMES: dict[Method, str] = {
     "richardson": "Richardson",
     "taylor": "Taylor slope",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was found of one tensor.
-
-    index: the worst place, or the number of the worst direction; analytic, numeric: the derivative
-    there, by hand and by the oracle; absolute: how far apart they lie. relative: the error of the
-    tensor as a share of its norm; bound: the largest that passes; headroom: how many times smaller
-    the error is than what passes, in the tensor or in the worst element, whichever is nearer.
-    Of a gradient that is zero, relative has no meaning and bound is the largest error at its index.
-    With the Taylor slope, relative is the slope, and bound the smallest that passes.
-    checked: elements or directions; skipped: those at a kink, where there is no derivative.
-    problems: all that is wrong; cause: what a wrong gradient looks like.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    oracle: str
-    by_element: bool
-    checked: int
-    skipped: int
-    index: tuple[int, ...]
-    analytic: float
-    numeric: float
-    absolute: float
-    relative: float
-    bound: float
-    headroom: float
-    is_zero: bool = False
-    problems: tuple[str, ...] = ()
-    cause: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
-
-    @property
-    def verdict(self) -> str:
-        """ok, zero (right, and nothing but rounding), or wrong."""
-        return "wrong" if self.problems else "zero" if self.is_zero else "ok"
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found of one operation, block or model. rows: one a tensor. seed: reproduces it.
-
-    notes: what is worth knowing though nothing is wrong.
-    """
-
-    title: str
-    rows: tuple[Row, ...]
-    seed: int
-    notes: tuple[str, ...] = field(default=())
-
-    @property
-    def ok(self) -> bool:
-        return bool(self.rows) and all(row.ok for row in self.rows)
-
-    @property
-    def worst(self) -> Row:
-        """The first wrong row, or the one with the least headroom."""
-        return min(self.rows, key=lambda row: (row.ok, row.headroom))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON knows; a number that is not finite becomes null."""
-        rows = [asdict(row) | {"verdict": row.verdict} for row in self.rows]
-        whole = {"title": self.title, "ok": self.ok, "seed": self.seed, "notes": self.notes}
-        return finite({**whole, "rows": rows})
-
-    def to_json(self) -> str:
-        return json.dumps(self.to_dict(), allow_nan=False)
-
-    def __str__(self) -> str:
-        from tinygpt_np.gradcheck.report import as_text
-
-        return as_text(self)
-
-
-def finite(value: Any) -> Any:
-    """The value with every number that is not finite replaced by None."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            items = cast(dict[str, Any], value).items()
-            return {key: finite(part) for key, part in items}
-        case list() | tuple():
-            return [finite(part) for part in cast(list[Any], value)]
-        case _:
-            return value
 
 
 def judge(measured: Measured, gradient: Any, dtype: np.dtype[Any], sizes: Sequence[int]) -> Row:

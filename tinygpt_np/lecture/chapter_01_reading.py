@@ -3,11 +3,11 @@
 A character-level language model sees one long string and the set of characters in it.
 """
 
-from tinygpt_np import data
+from tinygpt_np.text import corpus
 
 
 def main() -> None:
-    text = data.load("shakespeare").text
+    text = corpus.load("shakespeare").text
     print("length of the text in characters:", f"{len(text):,}")
     print("\nthe first 1000 characters:\n")
     print(text[:1000])

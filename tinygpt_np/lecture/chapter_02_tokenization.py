@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tinygpt_np.lecture.workbench import text_and_splits
-from tinygpt_np.tokenizers import (
+from tinygpt_np.text.tokenizers import (
     GPT2Tokenizer,
     MissingPackageError,
     SentencePieceTokenizer,

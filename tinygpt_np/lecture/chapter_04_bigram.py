@@ -7,15 +7,18 @@ untrained model should have the loss of a uniform guess, ln V. Its loss is highe
 
 import numpy as np
 
-from tinygpt_np import data, ops
+from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.text import corpus
 
 
 def main() -> None:
     tokenizer, train, _ = text_and_splits()
     V, rng = tokenizer.vocab_size, generator(1337, "init")
-    tokens, targets = data.random_batch(train, 4, 8, generator(1337, "data"))  # (B, T) chapter 3's
+    tokens, targets = corpus.random_batch(
+        train, 4, 8, generator(1337, "data")
+    )  # (B, T) chapter 3's
     x, y = tokens.reshape(-1), targets.reshape(-1)  # (N,)
 
     table = rng.standard_normal((V, V))  # (V, V)

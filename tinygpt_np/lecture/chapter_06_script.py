@@ -6,10 +6,11 @@ is less noisy, because it is the mean over many batches of each split.
 
 import numpy as np
 
-from tinygpt_np import Bigram, data
+from tinygpt_np import Bigram
 from tinygpt_np.config import generator
-from tinygpt_np.optim import AdamW
-from tinygpt_np.tokenizers import CharTokenizer
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.text import corpus
+from tinygpt_np.text.tokenizers import CharTokenizer
 
 BATCH_SIZE, BLOCK_SIZE, SEED = 32, 8, 1337
 STEPS, LEARNING_RATE, EVAL_INTERVAL, EVAL_ITERS = 3000, 1e-2, 500, 200
@@ -18,14 +19,14 @@ STEPS, LEARNING_RATE, EVAL_INTERVAL, EVAL_ITERS = 3000, 1e-2, 500, 200
 def estimate_loss(model: Bigram, ids: np.ndarray) -> float:
     """Return the mean loss of EVAL_ITERS batches, the same ones at every call."""
     rng = np.random.default_rng(SEED)
-    batches = (data.random_batch(ids, BATCH_SIZE, BLOCK_SIZE, rng) for _ in range(EVAL_ITERS))
+    batches = (corpus.random_batch(ids, BATCH_SIZE, BLOCK_SIZE, rng) for _ in range(EVAL_ITERS))
     return float(np.mean([model.loss(tokens, targets) for tokens, targets in batches]))
 
 
 def main() -> None:
-    text = data.load("shakespeare").text
+    text = corpus.load("shakespeare").text
     tokenizer = CharTokenizer.from_text(text)
-    train, val = data.split(tokenizer.encode(text), BLOCK_SIZE)
+    train, val = corpus.split(tokenizer.encode(text), BLOCK_SIZE)
     model = Bigram(tokenizer.vocab_size, seed=SEED)
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.999, weight_decay=0.01)
     rng = generator(SEED, "data")
@@ -33,7 +34,7 @@ def main() -> None:
         if step % EVAL_INTERVAL == 0:
             losses = estimate_loss(model, train), estimate_loss(model, val)
             print(f"step {step:4}: train loss {losses[0]:.4f}, val loss {losses[1]:.4f}")
-        tokens, targets = data.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         _, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE)
 

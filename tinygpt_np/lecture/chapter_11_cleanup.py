@@ -7,8 +7,9 @@ V logits. Attention and feed-forward layers will go between the two.
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import LanguageModel, Saved, Tensors
 from tinygpt_np.lecture import workbench
+from tinygpt_np.model.language_model import LanguageModel, Saved
+from tinygpt_np.storage.parameters import Tensors
 
 
 class Factored(LanguageModel):

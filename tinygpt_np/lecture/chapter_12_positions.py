@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import LanguageModel, Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.workbench import BLOCK_SIZE, N_EMBD, Shapes
+from tinygpt_np.model.language_model import LanguageModel, Saved
+from tinygpt_np.storage.parameters import Tensors
 
 Result = tuple[np.ndarray, Saved]
 Body = Callable[[Tensors, np.ndarray, int], Result]

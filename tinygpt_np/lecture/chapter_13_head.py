@@ -8,10 +8,11 @@ token's value is taken.
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
 from tinygpt_np.lecture.workbench import N_EMBD
+from tinygpt_np.model.language_model import Saved
+from tinygpt_np.storage.parameters import Tensors
 
 TEXT = "my lord, my king"
 

@@ -9,10 +9,11 @@ from functools import partial
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
 from tinygpt_np.lecture.workbench import N_EMBD, N_HEAD
+from tinygpt_np.model.language_model import Saved
+from tinygpt_np.storage.parameters import Tensors
 
 TEXT = "good lord"
 ATTENTION = {"c_attn": (N_EMBD, 3 * N_EMBD), "c_proj": (N_EMBD, N_EMBD)}

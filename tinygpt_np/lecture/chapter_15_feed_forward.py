@@ -10,11 +10,12 @@ from functools import partial
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
 from tinygpt_np.lecture.chapter_14_multi_head import ATTENTION, gather, gather_backward
 from tinygpt_np.lecture.workbench import N_EMBD
+from tinygpt_np.model.language_model import Saved
+from tinygpt_np.storage.parameters import Tensors
 
 MLP = {"c_fc": (N_EMBD, 4 * N_EMBD), "c_out": (4 * N_EMBD, N_EMBD)}
 

@@ -9,13 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from tinygpt_np.language_model import Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
 from tinygpt_np.lecture.chapter_14_multi_head import ATTENTION, gather, gather_backward
 from tinygpt_np.lecture.chapter_15_feed_forward import MLP, think, think_backward
 from tinygpt_np.lecture.workbench import Shapes
-from tinygpt_np.optim import global_norm
+from tinygpt_np.model.language_model import Saved
+from tinygpt_np.model.optimizer import global_norm
+from tinygpt_np.storage.parameters import Tensors
 
 N_LAYER, BRANCHES = 2, ((gather, gather_backward), (think, think_backward))
 

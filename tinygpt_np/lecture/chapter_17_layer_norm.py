@@ -8,13 +8,14 @@ after the branch.
 import numpy as np
 
 from tinygpt_np import ops
-from tinygpt_np.language_model import Saved, Tensors
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
 from tinygpt_np.lecture.chapter_14_multi_head import ATTENTION
 from tinygpt_np.lecture.chapter_15_feed_forward import MLP
 from tinygpt_np.lecture.chapter_16_residual import BRANCHES, N_LAYER, deep, stack
 from tinygpt_np.lecture.workbench import N_EMBD
+from tinygpt_np.model.language_model import Saved
+from tinygpt_np.storage.parameters import Tensors
 
 BLOCK = ATTENTION | MLP | {"ln_1": (N_EMBD,), "ln_2": (N_EMBD,)}
 

@@ -14,9 +14,10 @@ import time
 
 import numpy as np
 
-from tinygpt_np import GPT, engine
+from tinygpt_np import GPT
 from tinygpt_np.config import TrainConfig, generator
-from tinygpt_np.optim import AdamW
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.training import engine
 
 STEPS, HELD_OUT, SEED = 3000, 500, 1337
 GIVEN, ANSWER = 4, 3

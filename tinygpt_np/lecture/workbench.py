@@ -7,11 +7,13 @@ from functools import cache
 
 import numpy as np
 
-from tinygpt_np import data, gradcheck
+from tinygpt_np import gradcheck
 from tinygpt_np.config import generator
-from tinygpt_np.language_model import LanguageModel, Tensors
-from tinygpt_np.optim import AdamW
-from tinygpt_np.tokenizers import CharTokenizer
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.text import corpus
+from tinygpt_np.text.tokenizers import CharTokenizer
 
 BLOCK_SIZE, BATCH_SIZE, N_EMBD, N_HEAD = 16, 32, 32, 4
 STEPS, LEARNING_RATE = 1000, 1e-2
@@ -23,9 +25,9 @@ LEGEND = "each row spreads 100 % over the columns: · <5 %  ░ <15 %  ▒ <35 %
 @cache
 def text_and_splits() -> tuple[CharTokenizer, np.ndarray, np.ndarray]:
     """Return the tokenizer, and the ids (M,) of the training and of the validation split."""
-    text = data.load("shakespeare").text
+    text = corpus.load("shakespeare").text
     tokenizer = CharTokenizer.from_text(text)
-    return tokenizer, *data.split(tokenizer.encode(text), BLOCK_SIZE)
+    return tokenizer, *corpus.split(tokenizer.encode(text), BLOCK_SIZE)
 
 
 def initial(shapes: Shapes) -> Tensors:
@@ -42,7 +44,7 @@ def initial(shapes: Shapes) -> Tensors:
 
 def whole_loss(model: LanguageModel, ids: np.ndarray) -> float:
     """Return the mean loss over a whole split (M,)."""
-    parts = list(data.windows(ids, BLOCK_SIZE))
+    parts = list(corpus.windows(ids, BLOCK_SIZE))
     losses = [model.loss(tokens, targets) for tokens, targets in parts]
     return float(np.average(losses, weights=[targets.size for _, targets in parts]))
 
@@ -53,7 +55,7 @@ def train(model: LanguageModel, title: str) -> None:
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.0)
     rng, before, losses = generator(1337, "data"), whole_loss(model, val_ids), list[float]()
     for step in range(STEPS):
-        tokens, targets = data.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        tokens, targets = corpus.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         loss, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
         losses.append(loss)

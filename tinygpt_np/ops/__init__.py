@@ -15,9 +15,9 @@ at the end of a line gives that shape, in these letters:
     N = B·T rows (one row a token)    K output channels of a linear layer
 """
 
-from tinygpt_np import contract
 from tinygpt_np.ops import (
     attention,
+    contract,
     cross_entropy,
     dropout,
     embedding,

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.proof import Line, fits
-from tinygpt_np.study.target import Target, Tensors, by_name
+from tinygpt_np.study.target import Target, by_name
 from tinygpt_np.study.trace import Value
 from tinygpt_np.study.truth import Expected, Truth
 from tinygpt_np.study.undo import Undone

@@ -4,7 +4,7 @@ import numpy as np
 from rich.style import Style
 from rich.text import Text
 
-from tinygpt_np.words import counted
+from tinygpt_np.config import counted
 
 # Blue below zero and red above; the minus is for eyes and terminals without colours.
 SHADES = ("·", "░", "▒", "▓", "█")

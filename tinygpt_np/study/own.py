@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.contract import Array, Count, parse
 from tinygpt_np.gradcheck.arguments import differentiable
 from tinygpt_np.gradcheck.cases import SIZES
+from tinygpt_np.ops.contract import Array, Count, parse
 from tinygpt_np.study.source import Function, StudyError, find
 from tinygpt_np.study.target import Target
 from tinygpt_np.study.trace import Names

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.verdict import Row
+from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.study.pairing import Pair
 from tinygpt_np.study.source import Function
 from tinygpt_np.study.trace import Step

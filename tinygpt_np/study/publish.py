@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from tinygpt_np import ops, waiting
+from tinygpt_np import ops
+from tinygpt_np.compiled import waiting
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.study import book
 from tinygpt_np.study.bugs import bugs

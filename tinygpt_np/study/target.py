@@ -6,11 +6,11 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source import Function
 from tinygpt_np.study.trace import Names
 
 Kind = Literal["operation", "model", "own"]
-Tensors = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)

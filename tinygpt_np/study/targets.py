@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from tinygpt_np import bigram, model, ops
-from tinygpt_np.bigram import Bigram
+from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import VARIANTS, case
-from tinygpt_np.model import Gradients
+from tinygpt_np.model import bigram
+from tinygpt_np.model import gpt as model
+from tinygpt_np.model.bigram import Bigram
+from tinygpt_np.model.gpt import Gradients
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source import StudyError, find
-from tinygpt_np.study.target import Target, Tensors
+from tinygpt_np.study.target import Target
 from tinygpt_np.study.trace import Names
 
 MODELS = ("block", "gpt", "bigram")

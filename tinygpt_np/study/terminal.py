@@ -10,10 +10,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from tinygpt_np.config import counted
 from tinygpt_np.gradcheck.report import error, shape_text
 from tinygpt_np.study.proof import Gradient, Line, Proof
 from tinygpt_np.study.sheet import Row, Sheet
-from tinygpt_np.words import counted
 
 SIGNS = {
     "right": "✓", "wrong": "✗", "inherited": "✗", "odd": "!", "begun": "…", "unreached": "–",

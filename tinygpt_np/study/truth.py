@@ -19,10 +19,11 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.arguments import is_floating
 from tinygpt_np.gradcheck.measure import ORACLES, Measured
 from tinygpt_np.gradcheck.oracles import Curve
+from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.gradcheck.trial import Trial
-from tinygpt_np.gradcheck.verdict import Row
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source import StudyError
-from tinygpt_np.study.target import Target, Tensors
+from tinygpt_np.study.target import Target
 from tinygpt_np.study.trace import Trace, Value
 
 # A larger tensor, or one of a forward that takes long, is looked at along some random directions.

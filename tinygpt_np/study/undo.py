@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source import Function, Statement
-from tinygpt_np.study.target import Tensors
 from tinygpt_np.study.trace import Names, Step, compiled, module_of, unrolled
 
 # What a step adds to a gradient is kept under a name that no source can have.

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.gradcheck.verdict import Row as Figures
+from tinygpt_np.gradcheck.report import Row as Figures
 from tinygpt_np.study.chart import chart
 from tinygpt_np.study.proof import Gradient, Line, Proof
 from tinygpt_np.study.sheet import Sheet

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from processes import LIMIT
+from helpers.processes import LIMIT
 
 from benchmarks import tasks
 from benchmarks.peers import llmc_kernels

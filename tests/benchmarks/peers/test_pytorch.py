@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from extras import needs
+from helpers.optional import needs
 from toys import TINY
 
 from benchmarks import ours

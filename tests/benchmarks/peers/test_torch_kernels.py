@@ -4,8 +4,8 @@ import importlib
 from typing import Any
 
 import pytest
-from extras import needs
 from gated import CASES, pass_gate
+from helpers.optional import needs
 
 needs("torch")
 torch_kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")

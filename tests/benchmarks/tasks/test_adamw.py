@@ -13,7 +13,7 @@ from benchmarks.tasks.adamw import (
     SCALE,
     WEIGHT_DECAY,
 )
-from tinygpt_np.optim import EPSILON
+from tinygpt_np.config import ADAM_EPSILON
 
 SIZES = {"P": 11}
 
@@ -24,7 +24,7 @@ def compute_update(param: Array, grad: Array, first: Array, second: Array, sizes
         old_first, old_second = first[i], second[i]
         new_first = old_first + (g - old_first) * (1 - BETA1)
         new_second = old_second + (g * g - old_second) * (1 - BETA2)
-        denominator = (new_second / CORRECTION2).sqrt() + EPSILON
+        denominator = (new_second / CORRECTION2).sqrt() + ADAM_EPSILON
         shrunk = param[i] * (1 - LEARNING_RATE * WEIGHT_DECAY)
         param[i] = shrunk - new_first * (LEARNING_RATE / CORRECTION1) / denominator
         first[i], second[i] = new_first, new_second

@@ -1,0 +1,104 @@
+"""What is kept of texts, and attention to it; test_decode_compiled.py tries a whole model."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.kernel_bounds import assert_within
+from numba import njit
+
+from tinygpt_np.compiled.kernels import decoding
+from tinygpt_np.compiled.kernels.attention import attend, make_tiles
+from tinygpt_np.compiled.kernels.matmul import (
+    LANES,
+    PANEL,
+    PLAIN,
+    TRANSPOSED,
+    make_room,
+    pack_matrix,
+    packed_size,
+)
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import ROWS
+
+rng = np.random.default_rng(29)
+H = 2
+# Places of the cache, size of a head.
+SHAPES = [
+    *((1, 1), (7, 5), (PANEL, LANES), (PANEL + 5, 7), (2 * PANEL + LANES, PANEL + 3)),
+    *((1029, 3), (7, 133)),
+]
+shapes = pytest.mark.parametrize(("capacity", "size"), SHAPES)
+
+
+@njit
+def looking(*arguments: Any) -> None:
+    attend(*arguments)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def poisoned_cache(capacity: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of one layer and one text, (H, ·) each."""
+    cache = decoding.make_cache(1, 1, H, capacity, size)
+    for part in cache:
+        part.fill(np.nan)
+    return cache[0][0, 0], cache[1][0, 0]
+
+
+def keep_in_pieces(kv: np.ndarray, capacity: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    keys, values = poisoned_cache(capacity, kv.shape[1] // (2 * H))
+    count = min(pieces, len(kv))
+    for start, end in itertools.pairwise(len(kv) * part // count for part in range(count + 1)):
+        decoding.keep(kv[start:end], start, capacity, keys, values, 0, len(keys))
+    return keys, values
+
+
+@shapes
+@pytest.mark.parametrize("pieces", [1, 2, 5, 1000])
+def test_what_is_kept_in_pieces_lies_as_if_packed_at_once(
+    capacity: int, size: int, pieces: int
+) -> None:
+    kv = normal(capacity, 2 * H * size)
+    keys, values = keep_in_pieces(kv, capacity, pieces)
+    for head in range(H):
+        for kept, form, first in ((keys, TRANSPOSED, 0), (values, PLAIN, H)):
+            matrix = kv[:, (first + head) * size : (first + head + 1) * size].copy()
+            depth, columns = matrix.shape if form == PLAIN else matrix.shape[::-1]
+            panels = np.zeros((1, packed_size(depth, columns)), np.float32)
+            pack_matrix(matrix, form, panels)
+            # Nobody asked for what stands beside the last key.
+            wanted = ~np.isnan(kept[head])
+            assert np.count_nonzero(wanted) >= matrix.size
+            np.testing.assert_array_equal(kept[head][wanted], panels[0][wanted])
+
+
+@shapes
+@pytest.mark.parametrize("rows", [1, ROWS, 2 * ROWS + 1])
+def test_each_query_sees_what_is_kept_up_to_its_own_place(
+    capacity: int, size: int, rows: int
+) -> None:
+    rows = min(rows, capacity)
+    for place in {0, (capacity - rows) // 2, capacity - rows}:
+        kv, q = normal(place + rows, 2 * H * size), normal(rows, size)
+        keys, values = keep_in_pieces(kv, capacity, 3)
+        tiles = make_tiles(Arena(), capacity)
+        tiles.fill(np.nan)
+        room, out = make_room(Arena()), np.full((rows, size), np.nan, np.float32)
+        room[PANEL:] = np.nan
+        looking(
+            q.ctypes.data, 4 * size, rows, place, keys[1].ctypes.data, values[1].ctypes.data,
+            capacity, size, 0, out.ctypes.data, 4 * size, 0, tiles.ctypes.data,
+            4 * tiles.shape[1], room.ctypes.data,
+        )  # fmt: skip
+        k, v = kv[:, size : 2 * size].astype(float), kv[:, 3 * size :].astype(float)
+        logits = q.astype(float) @ k.T / size**0.5
+        logits[np.arange(place + rows) > place + np.arange(rows)[:, None]] = -np.inf
+        exps = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probs = exps / exps.sum(axis=1, keepdims=True)
+        # Scores err by a rounding a term of their sums, and values once more for each place.
+        bound = 1e-6 * (size + place + rows + 10) * (probs @ abs(v))
+        assert_within(out, probs @ v, bound)

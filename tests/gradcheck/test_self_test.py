@@ -1,0 +1,169 @@
+"""The self-test finds what is wrong, and the facts are those of the machine."""
+
+import math
+import os
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from tinygpt_np import backend, machine, ops
+from tinygpt_np.compiled import threads
+from tinygpt_np.gradcheck import self_test as doctor
+
+
+def with_changed(operation: str, **functions: Callable[..., Any]) -> ModuleType:
+    """ops/, with some functions of an operation replaced."""
+    names = ("forward", "backward")
+    rooms = {
+        name: SimpleNamespace(**{each: getattr(getattr(ops, name), each) for each in names})
+        for name in ops.__all__
+    }
+    for name, function in functions.items():
+        setattr(rooms[operation], name, function)
+    return cast(ModuleType, SimpleNamespace(**rooms))
+
+
+def self_test(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> dict[str, doctor.Found]:
+    monkeypatch.setattr(backend, "load", {"compiled": module}.__getitem__)
+    found = doctor.self_test("compiled", lambda kernel: None)
+    return {each.operation: each for each in found}
+
+
+def wrong(found: dict[str, doctor.Found]) -> list[str]:
+    return [name for name, each in found.items() if not each.ok]
+
+
+def test_every_operation_is_tested_and_float32_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = self_test(monkeypatch, ops)
+    assert list(found) == ops.__all__
+    assert wrong(found) == []
+
+
+def test_what_float32_rounds_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, each in self_test(monkeypatch, ops).items():
+        assert 1e-9 < each.error < 1e-6, name
+
+
+def test_an_output_that_is_a_little_off_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(x: np.ndarray) -> Any:
+        output, saved = ops.gelu.forward(x)
+        return output * np.float32(1 + 1e-4), saved
+
+    assert wrong(self_test(monkeypatch, with_changed("gelu", forward=forward))) == ["gelu"]
+
+
+def test_one_gradient_of_three_that_is_a_little_off_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def backward(dy: np.ndarray, saved: Any) -> Any:
+        dx, dweight, dbias = ops.linear.backward(dy, saved)
+        return dx, dweight * np.float32(1 + 1e-4), dbias
+
+    assert wrong(self_test(monkeypatch, with_changed("linear", backward=backward))) == ["linear"]
+
+
+def test_a_full_vector_that_is_wrong_is_seen_though_small_sizes_are_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forward(x: np.ndarray) -> Any:
+        output, saved = ops.softmax.forward(x)
+        output[..., 16:32] *= np.float32(1.01)
+        return output, saved
+
+    found = self_test(monkeypatch, with_changed("softmax", forward=forward))
+    assert wrong(found) == ["softmax"]
+
+
+def test_a_rest_that_is_wrong_is_seen_where_there_is_no_full_vector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forward(x: np.ndarray) -> Any:
+        output, saved = ops.softmax.forward(x)
+        if x.shape[-1] < 16:
+            output *= np.float32(1.01)
+        return output, saved
+
+    found = self_test(monkeypatch, with_changed("softmax", forward=forward))
+    assert wrong(found) == ["softmax"]
+
+
+def test_nan_in_one_gradient_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backward(dy: np.ndarray, saved: Any) -> Any:
+        dx, dweight, dbias = ops.linear.backward(dy, saved)
+        return dx, dweight * np.float32("nan"), dbias
+
+    assert wrong(self_test(monkeypatch, with_changed("linear", backward=backward))) == ["linear"]
+
+
+def test_another_dtype_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forward(x: np.ndarray) -> Any:
+        output, saved = ops.gelu.forward(x)
+        return output.astype("float64"), saved
+
+    found = self_test(monkeypatch, with_changed("gelu", forward=forward))
+    assert wrong(found) == ["gelu"]
+    assert "float32 of shape (6, 8) is wanted, not float64" in found["gelu"].problem
+
+
+def test_an_operation_that_raises_does_not_keep_the_others_from_their_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forward(**args: Any) -> Any:
+        raise RuntimeError("no such instruction")
+
+    found = self_test(monkeypatch, with_changed("attention", forward=forward))
+    assert wrong(found) == ["attention"]
+    assert found["attention"].problem == "RuntimeError: no such instruction"
+
+
+def test_an_operation_that_is_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = with_changed("gelu")
+    delattr(module, "gelu")
+    found = self_test(monkeypatch, module)
+    assert wrong(found) == ["gelu"]
+    assert "AttributeError" in found["gelu"].problem
+
+
+def test_facts_count_cores_and_threads() -> None:
+    with threads.limited(1):
+        facts = dict(doctor.facts())
+    assert facts["cores"] == f"{machine.usable_cores()} usable of {os.cpu_count()}"
+    assert facts["Numba"].endswith("threads: 1")
+    assert facts["NumPy"] == np.__version__
+
+
+def test_facts_say_the_limits_of_a_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 2e9)
+    monkeypatch.setattr(machine, "available_memory", lambda: 1.5e9)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    facts = dict(doctor.facts())
+    assert facts["cores"].startswith("1 usable of ")
+    assert facts["cores"].endswith(", limited to the time of 0.5 by a control group")
+    assert facts["memory"] == "1,500 MB available, limited to 2,000 MB by a control group"
+
+
+def test_facts_without_limits_say_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cpu_quota", "memory_limit", "available_memory"):
+        monkeypatch.setattr(machine, name, lambda *root: math.inf)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    facts = dict(doctor.facts())
+    assert "limited" not in facts["cores"]
+    assert facts["memory"] == "unknown"
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "file"))
+    assert dict(doctor.facts())["cache"] == "0 kernels, 0.0 MB, and CANNOT BE WRITTEN"
+
+
+def test_a_blas_that_tells_nothing_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threadpoolctl.threadpool_info", list)
+    (text,) = doctor.blas()
+    assert text.endswith(", threads: unknown")
+    assert len(text) > len(", threads: unknown")

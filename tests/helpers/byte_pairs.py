@@ -1,0 +1,34 @@
+"""A small tokenizer of GPT-2's kind, whose files can be damaged at will."""
+
+import json
+from pathlib import Path
+
+from tinygpt_np.text.tokenizers import GPT2Tokenizer
+from tinygpt_np.text.tokenizers.gpt2 import CHARACTERS, END_OF_TEXT
+
+# "Ġ" is how a space is written in the files.
+PAIRS = [("h", "i"), ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("r", "e"), ("Ġthe", "re"), ("hi", "i")]
+
+
+def vocabulary(pairs: list[tuple[str, str]] = PAIRS) -> dict[str, int]:
+    """The bytes, what the pairs make, and the special token."""
+    tokens = [*CHARACTERS, *(first + second for first, second in pairs), END_OF_TEXT]
+    return {token: i for i, token in enumerate(tokens)}
+
+
+def small() -> GPT2Tokenizer:
+    return GPT2Tokenizer(vocabulary(), PAIRS, "small")
+
+
+def write(
+    folder: Path,
+    tokens: object = None,
+    merges: str | None = None,
+    names: tuple[str, str] = ("vocab.json", "merges.txt"),
+) -> tuple[Path, Path]:
+    """Files of that tokenizer, unless given: JSON of the tokens, and the text of the merges."""
+    paths = folder / names[0], folder / names[1]
+    paths[0].write_text(json.dumps(vocabulary() if tokens is None else tokens), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in PAIRS), ""]
+    paths[1].write_text("\n".join(lines) if merges is None else merges, encoding="utf-8")
+    return paths

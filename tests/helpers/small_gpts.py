@@ -1,0 +1,65 @@
+"""Small GPTs with weights of order one, and how close a compiled step must come to the truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import processes
+from helpers.errors import relative_error
+
+import tinygpt_np as tg
+from tinygpt_np.storage.parameters import Tensors
+
+# No two sizes alike.
+CONFIG = tg.GPTConfig(vocab_size=71, block_size=17, n_layer=2, n_head=3, n_embd=36, bias=True)
+VARIANTS = {
+    "tanh-bias": CONFIG,
+    "exact-no-bias": replace(CONFIG, gelu="exact", bias=False),
+    "dropout": replace(CONFIG, dropout=0.3),
+}
+DROPPING = VARIANTS["dropout"]
+# Texts of a batch, shorter than a block, and how tests split them: into ones and twos.
+BATCH, TIME = 7, 13
+SPLIT = [slice(0, 1), slice(1, 2), slice(2, 4), slice(4, 5), slice(5, 7)]
+MOST_ROWS = 20
+# At these weights float32 errs by up to 1.4e-6 in a gradient (NumPy too) and 2e-7 in the loss.
+GRADIENT, LOSS = 5e-6, 1e-6
+# Seconds after which a call counts as stuck.
+STUCK = processes.LIMIT
+every_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+
+
+def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
+    """A float32 model with weights of order one; tokens; targets, some not counted."""
+    rng = np.random.default_rng(seed)
+    model = tg.GPT(config)
+    for name, param in model.params.items():
+        model.params[name] = (0.5 * rng.standard_normal(param.shape)).astype(np.float32)
+    tokens, targets = rng.integers(0, config.vocab_size, (2, BATCH, TIME))
+    # All of a micro-batch, the beginning of a text, and one place.
+    targets[1], targets[5, :9], targets[0, 2] = -1, -1, -1
+    return model, tokens, targets
+
+
+def exact(model: tg.GPT) -> tg.GPT:
+    """The same model in float64."""
+    found = tg.GPT(model.config, dtype="float64")
+    found.params = {name: param.astype(np.float64) for name, param in model.params.items()}
+    return found
+
+
+def copied(tensors: Tensors) -> Tensors:
+    return {name: tensor.copy() for name, tensor in tensors.items()}
+
+
+def assert_close(found: Tensors, expected: Tensors, bound: float) -> None:
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        error = relative_error(found[name], tensor)
+        assert error <= bound, f"{name}: relative error {error:.2g} > {bound}"
+
+
+def assert_same_bits(found: Tensors, expected: Tensors) -> None:
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from helpers.errors import relative_error
+
+import tinygpt_np as tg
+
+rng = np.random.default_rng(12)
+V = 7
+TOKENS, TARGETS = rng.integers(0, V, (2, 3, 5))
+
+
+def test_the_logits_of_a_token_are_its_row_of_the_table() -> None:
+    model = tg.Bigram(V)
+    logits = model.logits(TOKENS)
+    for place in np.ndindex(TOKENS.shape):
+        assert logits[place].tolist() == model.params["wte.weight"][TOKENS[place]].tolist()
+
+
+def test_the_gradient_equals_the_complex_step() -> None:
+    report = tg.gradcheck.check_model(tg.Bigram(V, dtype="float64"), TOKENS, TARGETS)
+    row, loss = report.rows
+    assert loss.ok
+    assert (row.name, row.oracle, row.verdict) == ("wte.weight", "complex step", "ok"), report
+    assert row.relative < 1e-12
+
+
+def test_the_gradient_is_probability_given_minus_probability_deserved() -> None:
+    model = tg.Bigram(V, dtype="float64")
+    _, grads = model.loss_and_grads(TOKENS, TARGETS)
+    table = model.params["wte.weight"]
+    expected = np.zeros((V, V))
+    for token, target in zip(TOKENS.flat, TARGETS.flat, strict=True):
+        probs = np.exp(table[token]) / np.exp(table[token]).sum()
+        expected[token] += (probs - np.eye(V)[target]) / TOKENS.size
+    assert relative_error(grads["wte.weight"], expected) < 1e-12
+
+
+def test_it_reads_texts_of_any_length() -> None:
+    assert tg.Bigram(V).logits(np.zeros((1, 5000), dtype=np.int64)).shape == (1, 5000, V)
+
+
+def test_a_table_of_log_frequencies_reaches_the_entropy_of_the_pairs() -> None:
+    counts = rng.integers(1, 9, (V, V)).astype(np.float64)
+    tokens, targets = np.repeat(
+        np.indices((V, V)).reshape(2, 1, -1), counts.astype(int).flat, axis=2
+    )
+    model = tg.Bigram(V, dtype="float64")
+    model.params["wte.weight"] = np.log(counts)
+    conditional = counts / counts.sum(axis=1, keepdims=True)
+    entropy = -(counts * np.log(conditional)).sum() / counts.sum()
+    assert model.loss(tokens, targets) == pytest.approx(entropy, rel=1e-12)
+    assert np.abs(model.loss_and_grads(tokens, targets)[1]["wte.weight"]).max() < 1e-15
+
+
+def test_an_empty_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="vocab_size must be positive, not 0"):
+        tg.Bigram(0)

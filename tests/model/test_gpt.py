@@ -1,0 +1,290 @@
+"""The whole GPT, at generic values of order one: gradients, PyTorch, causality, initialisation."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.errors import relative_error
+
+import tinygpt_np as tg
+from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.measure import Method
+from tinygpt_np.model.gpt import BLOCK_LAYERS
+from tinygpt_np.storage.checkpoint import read_safetensors
+from tinygpt_np.storage.parameters import param_count
+
+CONFIG = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
+VARIANTS = {
+    "tanh-bias": CONFIG,
+    "exact-no-bias": replace(CONFIG, gelu="exact", bias=False),
+    "dropout": replace(CONFIG, dropout=0.3),
+}
+FIXTURE = read_safetensors(Path(__file__).parents[1] / "fixtures" / "pytorch.safetensors")
+
+
+def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
+    """A float64 model with weights of order one; tokens that repeat; targets, one not counted."""
+    rng = np.random.default_rng(seed)
+    model = tg.GPT(config, dtype="float64")
+    for name, param in model.params.items():
+        model.params[name] = rng.standard_normal(param.shape)
+    tokens, targets = rng.integers(0, config.vocab_size, (2, 3, 5))
+    targets[0, 2] = -1
+    return model, tokens, targets
+
+
+# The relative error of each tensor's gradient that an oracle lets pass; that of Richardson and of
+# the Taylor slope is in their reports. Only the complex step looks at every element: it is the one
+# that sees all.
+ORACLES: list[tuple[Method, int | None, float]] = [("complex", None, 1e-12), ("central", 3, 1e-7)]
+
+
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(("method", "directions", "bound"), ORACLES)
+def test_every_gradient_equals_the_numerical_one(
+    config: tg.GPTConfig, method: Method, directions: int | None, bound: float
+) -> None:
+    model, tokens, targets = generic(config)
+    masks = model.draw_masks(3, 5, np.random.default_rng(1))
+    report = tg.gradcheck.check_model(model, tokens, targets, masks, method, directions=directions)
+    assert report.ok, report
+    names = [row.name for row in report.rows if "[key]" not in row.name]
+    assert names == [*model.params, "loss"]
+    for row in report.rows[:-1]:
+        # The bias of the keys has no gradient; its row is checked for being zero.
+        assert (row.verdict == "zero") == ("[key]" in row.name), report
+        assert row.verdict == "zero" or row.relative < bound, report
+        assert row.skipped == 0
+        assert row.checked == (directions or np.prod(row.shape))
+
+
+@pytest.mark.parametrize(("gelu", "bias"), [("tanh", True), ("exact", False)])
+def test_loss_and_gradients_are_those_of_pytorch(gelu: Any, bias: bool) -> None:
+    prefix = {"tanh": "tanh.", "exact": "none."}[gelu]  # PyTorch calls the exact GELU "none".
+    theirs = {n.removeprefix(prefix): t for n, t in FIXTURE.items() if n.startswith(prefix)}
+    config = tg.GPTConfig(
+        vocab_size=13, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=bias, gelu=gelu
+    )
+    model = tg.GPT(config, dtype="float64")
+    model.params = {name: theirs[f"params.{name}"] for name in model.params}
+    loss, grads = model.loss_and_grads(theirs["tokens"], theirs["targets"])
+    assert loss == pytest.approx(float(theirs["loss"]), rel=1e-10)
+    assert {f"grads.{name}" for name in grads} == {n for n in theirs if n.startswith("grads.")}
+    for name, grad in grads.items():
+        assert relative_error(grad, theirs[f"grads.{name}"]) < 1e-10, name
+
+
+def test_every_parameter_has_a_finite_gradient_that_is_not_zero() -> None:
+    model, tokens, targets = generic(CONFIG)
+    _, grads = model.loss_and_grads(tokens, targets)
+    for name, grad in grads.items():
+        assert np.isfinite(grad).all(), name
+        assert np.linalg.norm(grad) > 1e-6, name
+
+
+def test_the_key_bias_alone_has_no_gradient() -> None:
+    model, tokens, targets = generic(CONFIG)
+    _, grads = model.loss_and_grads(tokens, targets)
+    query, key, value = np.split(grads["h.0.attn.c_attn.bias"], 3)
+    assert np.abs(key).max() < 1e-14
+    assert np.abs(query).min() > 1e-6
+    assert np.abs(value).min() > 1e-6
+
+
+def test_positions_and_tokens_that_do_not_occur_get_no_gradient_from_reading() -> None:
+    model, tokens, targets = generic(CONFIG)
+    _, grads = model.loss_and_grads(tokens, targets)
+    assert (grads["wpe.weight"][5:] == 0).all()
+    assert (grads["wpe.weight"][:5] != 0).all()
+
+
+@pytest.mark.parametrize("scale", [1, 1e4])
+def test_changing_the_future_never_changes_the_past(scale: float) -> None:
+    model, tokens, _ = generic(CONFIG)
+    model.params["wte.weight"] = model.params["wte.weight"] * scale
+    changed = tokens.copy()
+    changed[:, 3:] = (changed[:, 3:] + 1) % 11
+    before, after = model.logits(tokens), model.logits(changed)
+    np.testing.assert_array_equal(after[:, :3], before[:, :3])
+    assert (after[:, 3:] != before[:, 3:]).any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_parameters_gradients_and_logits_have_the_dtype_asked_for(dtype: str) -> None:
+    model = tg.GPT(replace(CONFIG, dropout=0.2), dtype=dtype)
+    tokens = np.arange(5)[None]
+    masks = model.draw_masks(1, 5, np.random.default_rng(0))
+    _, grads = model.loss_and_grads(tokens, tokens, masks)
+    arrays = [*model.params.values(), *grads.values(), *masks.values(), model.logits(tokens)]
+    assert {array.dtype.name for array in arrays} == {dtype}
+
+
+def test_the_initialisation_is_that_of_gpt2() -> None:
+    config = tg.GPTConfig(vocab_size=65, block_size=64, n_layer=3, n_head=4, n_embd=128, bias=True)
+    for name, param in tg.GPT(config, dtype="float64").params.items():
+        if name.endswith("bias"):
+            assert (param == 0).all(), name
+        elif "ln_" in name:
+            assert (param == 1).all(), name
+        else:
+            scale = 0.02 / 6**0.5 if name.endswith("c_proj.weight") else 0.02
+            # Five standard errors of a standard deviation and of a mean.
+            assert param.std() == pytest.approx(scale, rel=5 / (2 * param.size) ** 0.5), name
+            assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
+
+
+def test_an_untrained_model_is_as_surprised_as_a_blind_guess() -> None:
+    config = tg.GPTConfig(vocab_size=65)
+    tokens, targets = np.random.default_rng(0).integers(0, 65, (2, 12, 64))
+    assert tg.GPT(config).loss(tokens, targets) == pytest.approx(np.log(65), abs=0.05)
+
+
+def test_names_and_shapes_are_those_of_gpt2_checkpoints() -> None:
+    shapes = {name: param.shape for name, param in tg.GPT(CONFIG).params.items()}
+    assert shapes["h.1.attn.c_attn.weight"] == (6, 18)
+    assert shapes["h.0.mlp.c_proj.weight"] == (24, 6)
+    assert shapes["h.0.mlp.c_fc.bias"] == (24,)
+    assert list(shapes)[:3] == ["wte.weight", "wpe.weight", "h.0.ln_1.weight"]
+    assert list(shapes)[-2:] == ["ln_f.weight", "ln_f.bias"]
+    assert len(shapes) == 2 + 2 * 12 + 2
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    one, same, other = (tg.GPT(CONFIG, seed=seed).params["wte.weight"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).all()
+
+
+def test_dropout_masks_have_gpt2s_three_places_and_scale() -> None:
+    masks = tg.GPT(replace(CONFIG, dropout=0.25)).draw_masks(3, 5, np.random.default_rng(0))
+    branches = {f"h.{i}.{name}.c_proj" for i in (0, 1) for name in ("attn", "mlp")}
+    assert set(masks) == {"drop", "h.0.attn", "h.1.attn", *branches}
+    assert masks["h.0.attn"].shape == (3, 2, 5, 5)
+    assert set(masks["drop"].flat) == {np.float32(0), np.float32(1) / np.float32(0.75)}
+
+
+def test_without_dropout_no_mask_is_drawn() -> None:
+    rng = np.random.default_rng(0)
+    assert tg.GPT(CONFIG).draw_masks(3, 5, rng) == {}
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_the_loss_without_masks_has_no_dropout() -> None:
+    model, tokens, targets = generic(replace(CONFIG, dropout=0.5))
+    assert model.loss(tokens, targets) == model.loss_and_grads(tokens, targets)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("h.1.mlp.c_fc.weight", "the parameter h.1.mlp.c_fc.weight"),
+        ("wte.weight", "the parameter wte.weight"),
+    ],
+)
+def test_the_first_parameter_that_is_not_finite_is_named(name: str, place: str) -> None:
+    model, tokens, _ = generic(CONFIG)
+    model.params[name][0, 1] = np.nan
+    assert model.first_not_finite(tokens, {}, {}) == place
+
+
+def test_the_first_activation_that_is_not_finite_is_named() -> None:
+    model, tokens, _ = generic(CONFIG)
+    model.params["h.1.mlp.c_fc.weight"][:] = 1.7e308
+    with np.errstate(all="ignore"):
+        place = model.first_not_finite(tokens, {}, {})
+    assert place == "an activation of h.1.mlp.gelu"
+
+
+def test_logits_and_gradients_that_are_not_finite_are_named() -> None:
+    model, tokens, targets = generic(CONFIG)
+    _, grads = model.loss_and_grads(tokens, targets)
+    assert model.first_not_finite(tokens, {}, grads) == ""
+    grads["h.0.ln_2.bias"][0] = np.inf
+    grads["wte.weight"][0, 0] = np.nan
+    assert model.first_not_finite(tokens, {}, grads) == "the gradient of h.0.ln_2.bias"
+    model.params["ln_f.weight"][:] = 1e300
+    model.params["wte.weight"][:] *= 1e10
+    with np.errstate(all="ignore"):
+        assert model.first_not_finite(tokens, {}, grads) == "the logits"
+
+
+@pytest.mark.parametrize("layer", ["h.0.attn.c_proj", "h.1.attn.c_proj", "h.1.mlp.c_proj"])
+def test_a_branch_that_is_dropped_is_a_branch_that_adds_nothing(layer: str) -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {layer: np.zeros((15, 6))})
+    for kind in ("weight", "bias"):
+        model.params[f"{layer}.{kind}"] = np.zeros_like(model.params[f"{layer}.{kind}"])
+    silent, _ = model.forward(tokens)
+    np.testing.assert_array_equal(dropped, silent)
+
+
+def test_attention_that_is_dropped_gathers_nothing() -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {"h.1.attn": np.zeros((3, 2, 5, 5))})
+    layer = "h.1.attn.c_proj.weight"
+    model.params[layer] = np.zeros_like(model.params[layer])
+    silent, _ = model.forward(tokens)
+    np.testing.assert_allclose(dropped, silent, rtol=1e-12)
+
+
+def test_embeddings_that_are_dropped_leave_all_tokens_alike() -> None:
+    model, tokens, _ = generic(CONFIG)
+    dropped, _ = model.forward(tokens, {"drop": np.zeros((15, 6))})
+    np.testing.assert_allclose(dropped, np.tile(dropped[0], (15, 1)), rtol=1e-12)
+
+
+def test_the_names_of_a_blocks_layers_follow_what_it_saves() -> None:
+    model, tokens, _ = generic(CONFIG)
+    _, saved = model.forward(tokens)
+    assert len(saved[3][0]) == len(BLOCK_LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"n_embd": 10, "n_head": 4}, "10 is not a multiple of 4"),
+        ({"vocab_size": 0}, "vocab_size must be positive, not 0"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
+    ],
+)
+def test_a_config_that_cannot_be_built_says_why(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CONFIG, **config)
+
+
+def test_a_saved_model_loads_with_the_same_logits(tmp_path: Path) -> None:
+    model = tg.GPT(CONFIG, seed=3)
+    model.save(tmp_path / "model")
+    tokens = np.array([[3, 1, 4]])
+    loaded = tg.GPT.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.logits(tokens), model.logits(tokens))
+
+
+def test_saving_over_a_model_is_refused(tmp_path: Path) -> None:
+    model = tg.GPT(CONFIG)
+    model.save(tmp_path / "model")
+    with pytest.raises(ValueError, match="exists already"):
+        model.save(tmp_path / "model")
+
+
+@pytest.mark.parametrize("n_layer", [1, 2, 5])
+def test_the_count_of_parameters_is_that_of_the_model(n_layer: int) -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=n_layer, n_head=2, n_embd=6)
+    model = tg.GPT(config)
+    assert param_count(config) == sum(param.size for param in model.params.values())
+
+
+def test_the_first_weights_are_those_that_the_seeds_generator_draws_first() -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
+    drawn = 0.02 * generator(5, "init").standard_normal((11, 6))
+    np.testing.assert_array_equal(tg.GPT(config, 5, "float64").params["wte.weight"], drawn)
+
+
+def test_a_cropped_model_keeps_the_first_positions() -> None:
+    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
+    model = tg.GPT(config)
+    tokens = np.arange(4)[None]
+    np.testing.assert_array_equal(model.cropped(4).logits(tokens), model.logits(tokens))
+    assert model.cropped(4).block_size == 4

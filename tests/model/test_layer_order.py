@@ -1,0 +1,93 @@
+"""Twelve layers, no two alike: everything that goes through them does so by number, not as text.
+
+As text, h.10 comes before h.2; fewer than eleven layers would not show it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.errors import relative_error
+
+from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.compiled import decoder as decode_compiled
+from tinygpt_np.compiled.engine import CompiledEngine
+from tinygpt_np.model import decoder as decode
+from tinygpt_np.storage.parameters import param_shapes
+
+CONFIG = GPTConfig(vocab_size=13, block_size=6, n_layer=12, n_head=2, n_embd=8, bias=True)
+TOKENS = np.random.default_rng(1).integers(0, 13, (2, 6))
+TARGETS = np.random.default_rng(2).integers(0, 13, (2, 6))
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    """A model at generic values of order one, whose branches are small enough to keep x finite."""
+    model, rng = GPT(CONFIG), np.random.default_rng(3)
+    for name, param in model.params.items():
+        values = rng.standard_normal(param.shape) * (0.4 if param.ndim == 2 else 1)
+        model.params[name] = values.astype(np.float32)
+    return model
+
+
+def layer_by_layer(model: GPT) -> np.ndarray:
+    """The logits (B, T, V), with the twelve blocks written out in their order."""
+    order = ["h.0", "h.1", "h.2", "h.3", "h.4", "h.5", "h.6", "h.7", "h.8", "h.9", "h.10", "h.11"]
+    params = model.params
+    x = params["wte.weight"][TOKENS.reshape(-1)] + np.tile(params["wpe.weight"], (2, 1))
+    for h in order:
+        x, _ = model.block_forward(x, h, 2, {})
+    normed, _ = model.ops.layer_norm.forward(x, *model.affine("ln_f"))
+    return (normed @ params["wte.weight"].T).reshape(2, 6, 13)
+
+
+def test_the_order_makes_a_difference(model: GPT) -> None:
+    swapped = GPT(CONFIG, params=dict(model.params))
+    for name in [name for name in model.params if name.startswith("h.10.")]:
+        other = name.replace("h.10.", "h.2.")
+        swapped.params[name], swapped.params[other] = model.params[other], model.params[name]
+    assert relative_error(swapped.logits(TOKENS), model.logits(TOKENS)) > 1e-2
+
+
+def test_the_model_goes_through_its_layers_in_order(model: GPT) -> None:
+    assert relative_error(model.logits(TOKENS), layer_by_layer(model)) < 1e-5
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_decoder_goes_through_its_layers_in_order(model: GPT, compiled: bool) -> None:
+    decoder: Any = (
+        decode_compiled.CompiledDecoder(model.config, model.params, 2)
+        if compiled
+        else decode.Decoder(model.config, model.params, model.ops, 2)
+    )
+    found = [decoder.read(TOKENS[:, :3]), *(decoder.read(TOKENS[:, i, None]) for i in range(3, 6))]
+    expected = layer_by_layer(model)
+    for place, logits in enumerate(found, start=2):
+        assert relative_error(logits, expected[:, place]) < 1e-4
+
+
+def test_the_training_step_goes_through_its_layers_in_order(model: GPT) -> None:
+    compiled = GPT(CONFIG, backend="numba", params=model.params)
+    loss, grads = model.loss_and_grads(TOKENS, TARGETS)
+    engine = CompiledEngine(compiled, len(TOKENS), 1)
+    try:
+        their_loss, their_grads = engine.loss_and_grads(TOKENS, TARGETS)
+        assert their_loss == pytest.approx(loss, rel=1e-5)
+        for name, grad in grads.items():
+            # The gradient of a key's bias is zero, but for rounding.
+            scale = np.abs(grads[name.replace(".bias", ".weight")]).max()
+            assert np.abs(their_grads[name] - grad).max() < 1e-3 * max(scale, np.abs(grad).max())
+    finally:
+        engine.close()
+
+
+def test_parameters_come_from_files_in_the_order_of_their_layers(
+    tmp_path: Path, model: GPT
+) -> None:
+    model.save(tmp_path / "saved")
+    model.save_pretrained(tmp_path / "gpt2")
+    for found in (GPT.load(tmp_path / "saved"), GPT.from_pretrained(tmp_path / "gpt2")):
+        assert list(found.params) == list(param_shapes(CONFIG))
+        for name, param in model.params.items():
+            np.testing.assert_array_equal(found.params[name], param, err_msg=name)

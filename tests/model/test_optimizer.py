@@ -1,0 +1,277 @@
+"""AdamW against its formulas one number at a time, clipping, and the schedule."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tinygpt_np import TrainConfig
+from tinygpt_np.model.optimizer import (
+    AdamW,
+    clip,
+    global_norm,
+    learning_rate_at,
+    overflowing_square,
+)
+
+BETA1, BETA2, DECAY = 0.8, 0.95, 0.3
+RATES = [0.05, 0.11, 0.02, 0.07]
+SHAPES = {"wte.weight": (3, 2), "ln_f.weight": (4,), "ln_f.bias": (2,)}
+steady = settings(deadline=None, derandomize=True)
+
+
+def tensors(seed: int, dtype: str = "float64") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in SHAPES.items()}
+
+
+def adamw_of_one_number(theta: float, gradients: list[float], decay: float) -> float:
+    """Algorithm 2 of Loshchilov and Hutter, as printed."""
+    m = v = 0.0
+    for t, (g, rate) in enumerate(zip(gradients, RATES, strict=True), start=1):
+        m = BETA1 * m + (1 - BETA1) * g
+        v = BETA2 * v + (1 - BETA2) * g * g
+        m_hat, v_hat = m / (1 - BETA1**t), v / (1 - BETA2**t)
+        theta = theta - rate * (m_hat / (math.sqrt(v_hat) + 1e-8) + decay * theta)
+    return theta
+
+
+def trained(dtype: str = "float64", decay: float = DECAY) -> tuple[dict[str, np.ndarray], AdamW]:
+    """Parameters after a step for each of RATES, and their optimizer."""
+    params = tensors(0, dtype)
+    optimizer = AdamW(params, BETA1, BETA2, decay)
+    for step, rate in enumerate(RATES, start=1):
+        optimizer.update(params, tensors(step, dtype), rate)
+    return params, optimizer
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_adamw_is_the_papers_formula_for_each_number(name: str) -> None:
+    found = trained()[0][name]
+    grads = [tensors(step)[name] for step in range(1, len(RATES) + 1)]
+    decay = DECAY if name == "wte.weight" else 0.0
+    for place in np.ndindex(found.shape):
+        gradients = [float(grad[place]) for grad in grads]
+        expected = adamw_of_one_number(float(tensors(0)[name][place]), gradients, decay)
+        assert found[place] == pytest.approx(expected, rel=1e-13), place
+
+
+def test_decay_acts_on_matrices() -> None:
+    with_decay, without = trained()[0], trained(decay=0.0)[0]
+    assert (with_decay["wte.weight"] != without["wte.weight"]).all()
+
+
+@pytest.mark.parametrize("name", ["ln_f.weight", "ln_f.bias"])
+def test_decay_leaves_biases_and_scales_alone(name: str) -> None:
+    np.testing.assert_array_equal(trained()[0][name], trained(decay=0.0)[0][name])
+
+
+@steady
+@given(st.floats(0.01, 1e6), st.booleans())
+def test_the_first_step_is_as_long_as_the_learning_rate(size: float, positive: bool) -> None:
+    grad = size if positive else -size
+    params = {"a": np.zeros(1)}
+    AdamW(params, BETA1, BETA2, 0.0).update(params, {"a": np.array([grad])}, 0.02)
+    # |g| / (|g| + 1e-8) is short of 1 by less than 1e-8 / |g|.
+    assert params["a"][0] == pytest.approx(math.copysign(0.02, -grad), rel=1.1e-8 / size + 1e-15)
+
+
+def test_a_zero_gradient_moves_nothing() -> None:
+    params = tensors(0)
+    zeros = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    AdamW(params, BETA1, BETA2, 0.0).update(params, zeros, 0.01)
+    for name, before in tensors(0).items():
+        np.testing.assert_array_equal(params[name], before)
+
+
+def test_both_means_decay_where_the_gradient_is_zero() -> None:
+    params = tensors(0)
+    optimizer = AdamW(params, BETA1, BETA2, 0.0)
+    optimizer.update(params, tensors(1), 0.01)
+    first = {name: mean.copy() for name, mean in optimizer.first.items()}
+    second = {name: mean.copy() for name, mean in optimizer.second.items()}
+    grads = tensors(2)
+    for grad in grads.values():
+        grad.reshape(-1)[::2] = 0  # As in the rows of tokens that a batch does not have.
+    optimizer.update(params, grads, 0.01)
+    for name, grad in grads.items():
+        zero = grad == 0
+        np.testing.assert_allclose(optimizer.first[name][zero], BETA1 * first[name][zero], 1e-12)
+        np.testing.assert_allclose(optimizer.second[name][zero], BETA2 * second[name][zero], 1e-12)
+        assert (second[name][zero] > 0).all()
+
+
+def test_parameters_are_changed_in_place() -> None:
+    params = tensors(0)
+    before = dict(params)
+    AdamW(params, BETA1, BETA2, DECAY).update(params, tensors(1), 0.01)
+    assert all(params[name] is before[name] for name in SHAPES)
+
+
+def test_gradients_are_left_as_they_were() -> None:
+    params, grads = tensors(0), tensors(1)
+    AdamW(params, BETA1, BETA2, DECAY).update(params, grads, 0.01)
+    for name, grad in tensors(1).items():
+        np.testing.assert_array_equal(grads[name], grad)
+
+
+def test_everything_stays_float32() -> None:
+    params, optimizer = trained("float32")
+    found = {t.dtype for kept in (params, optimizer.first, optimizer.second) for t in kept.values()}
+    assert found == {np.dtype(np.float32)}
+
+
+def test_the_running_means_have_the_names_and_shapes_of_the_parameters() -> None:
+    optimizer = trained()[1]
+    for kept in (optimizer.first, optimizer.second):
+        assert {name: tensor.shape for name, tensor in kept.items()} == SHAPES
+
+
+# Clipping
+
+finite = st.floats(-1e6, 1e6).map(lambda x: x if abs(x) > 1e-6 else 0.0)
+
+
+def test_the_global_norm_is_that_of_all_gradients_as_one_vector() -> None:
+    whole = np.concatenate([grad.ravel() for grad in tensors(1).values()])
+    assert global_norm(tensors(1)) == pytest.approx(float(np.linalg.norm(whole)), rel=1e-14)
+
+
+def test_the_global_norm_is_summed_in_float64() -> None:
+    # In float32, 1e20 squared overflows.
+    assert global_norm({"a": np.full(4, 1e20, np.float32)}) == pytest.approx(2e20, rel=1e-7)
+
+
+@steady
+@given(arrays(np.float64, (2, 3), elements=finite), st.floats(1e-3, 1e3))
+def test_a_clipped_norm_never_exceeds_the_largest(grad: np.ndarray, largest: float) -> None:
+    grads = {"a": grad[:1], "b": grad[1]}
+    clipped = clip(grads, global_norm(grads), largest)
+    # Each norm of 6 squares, the quotient and the product round: 11 roundings at most.
+    assert global_norm(clipped) <= largest * (1 + 11 * np.finfo(np.float64).eps)
+
+
+def test_clipping_scales_to_exactly_the_largest() -> None:
+    clipped = clip(tensors(1), global_norm(tensors(1)), 0.25)
+    assert global_norm(clipped) == pytest.approx(0.25, rel=1e-14)
+
+
+def test_clipping_keeps_the_direction() -> None:
+    clipped = clip(tensors(1), 2.0, 0.5)
+    for name, grad in tensors(1).items():
+        np.testing.assert_array_equal(clipped[name], grad / 4)
+
+
+@pytest.mark.parametrize("largest", [0.0, 1e9])
+def test_a_norm_below_the_largest_or_no_largest_changes_nothing(largest: float) -> None:
+    clipped = clip(tensors(1), global_norm(tensors(1)), largest)
+    for name, grad in tensors(1).items():
+        np.testing.assert_array_equal(clipped[name], grad)
+
+
+def test_clipped_gradients_stay_float32() -> None:
+    grads = tensors(1, "float32")
+    found = {grad.dtype for grad in clip(grads, global_norm(grads), 0.1).values()}
+    assert found == {np.dtype(np.float32)}
+
+
+# The learning rate
+
+
+@pytest.mark.parametrize("largest", [0.0, 1.0, 1e30])
+def test_a_gradient_is_named_whose_square_is_infinite_after_clipping(largest: float) -> None:
+    grads = tensors(1, "float32")
+    limit = math.sqrt(np.finfo(np.float32).max)
+    for factor, overflows in ((0.999, False), (1.001, True)):
+        grads["ln_f.weight"][2] = limit * factor
+        with np.errstate(over="ignore"):
+            assert np.isinf(np.square(grads["ln_f.weight"])).any() == overflows
+        found = overflowing_square(grads, global_norm(grads), largest)
+        clipped = 0 < largest < limit
+        assert found == ("ln_f.weight" if overflows and not clipped else "")
+
+
+def test_a_large_norm_of_gradients_with_finite_squares_names_nothing() -> None:
+    grads = {"w": np.full((2, 3), 1e19, np.float32)}
+    assert global_norm(grads) > math.sqrt(np.finfo(np.float32).max)
+    assert overflowing_square(grads, global_norm(grads), 0.0) == ""
+
+
+def nanogpts_learning_rate(step: int, config: TrainConfig) -> float:
+    """get_lr of nanoGPT's train.py."""
+    if step < config.warmup_iters:
+        return config.learning_rate * (step + 1) / (config.warmup_iters + 1)
+    if step > config.lr_decay_iters:
+        return config.min_lr
+    ratio = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
+    coefficient = 0.5 * (1.0 + math.cos(math.pi * ratio))
+    return config.min_lr + coefficient * (config.learning_rate - config.min_lr)
+
+
+@pytest.mark.parametrize("step", [0, 1, 50, 99, 100, 101, 700, 1050, 1999, 2000, 2001, 10**6])
+def test_the_schedule_is_nanogpts(step: int) -> None:
+    found = learning_rate_at(step, TrainConfig())
+    assert found == pytest.approx(nanogpts_learning_rate(step, TrainConfig()), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"), [(0, 1e-3 / 101), (100, 1e-3), (1050, 5.5e-4), (2000, 1e-4), (5000, 1e-4)]
+)
+def test_the_schedule_of_preset_cpu_at_its_corners(step: int, rate: float) -> None:
+    assert learning_rate_at(step, TrainConfig()) == pytest.approx(rate, rel=1e-14)
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> TrainConfig:
+    largest = draw(st.floats(1e-6, 1))
+    warmup = draw(st.integers(0, 200))
+    return TrainConfig(
+        learning_rate=largest,
+        min_lr=draw(st.floats(0, 1)) * largest,
+        warmup_iters=warmup,
+        lr_decay_iters=warmup + draw(st.integers(1, 500)),
+    )
+
+
+@steady
+@given(schedules(), st.integers(0, 1000))
+def test_the_rate_is_positive_and_at_most_the_learning_rate(config: TrainConfig, step: int) -> None:
+    rate = learning_rate_at(step, config)
+    # The sum of min_lr and the way from there may round up by one unit in the last place.
+    assert rate <= math.nextafter(config.learning_rate, math.inf)
+    assert rate > 0 or step >= config.lr_decay_iters
+
+
+@steady
+@given(schedules(), st.integers(0, 1000))
+def test_after_the_warm_up_the_rate_is_at_least_the_smallest(
+    config: TrainConfig, step: int
+) -> None:
+    assert learning_rate_at(config.warmup_iters + step, config) >= config.min_lr
+
+
+@steady
+@given(schedules(), st.integers(0, 1000))
+def test_no_step_changes_the_rate_more_than_the_ramp_or_the_steepest_of_the_cosine(
+    config: TrainConfig, step: int
+) -> None:
+    ramp = config.learning_rate / (config.warmup_iters + 1)
+    decay = config.lr_decay_iters - config.warmup_iters
+    cosine = (config.learning_rate - config.min_lr) * math.pi / 2 / decay
+    change = learning_rate_at(step + 1, config) - learning_rate_at(step, config)
+    rounding = 4 * math.ulp(config.learning_rate)
+    assert -cosine - rounding <= change <= ramp + rounding
+
+
+def test_without_warm_up_the_first_step_has_the_learning_rate() -> None:
+    config = replace(TrainConfig(), warmup_iters=0)
+    assert learning_rate_at(0, config) == config.learning_rate
+
+
+def test_a_decay_that_ends_with_the_warm_up_leaves_the_smallest_rate() -> None:
+    config = replace(TrainConfig(), warmup_iters=7, lr_decay_iters=7)
+    assert learning_rate_at(7, config) == config.min_lr

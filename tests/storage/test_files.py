@@ -1,0 +1,242 @@
+"""Writing in one step: by one process or several, interrupted anywhere, nothing is replaced."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from tinygpt_np.storage import files
+from tinygpt_np.storage.files import FileError
+
+SECONDS = 60
+CONTENTS = {"train.bin": b"12345678", "meta.json": b"{}"}
+posix = pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# In turns, interleaved at the places that matter
+
+
+def test_a_second_writer_of_a_folder_is_refused_at_once(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "out") as temporary:
+        (temporary / "train.bin").write_bytes(b"first")
+        with pytest.raises(FileError, match="out is being written by another process"):
+            files.write_folder(tmp_path / "out", CONTENTS)
+    assert written(tmp_path / "out") == {"train.bin": b"first"}
+    assert names(tmp_path) == ["out"]
+
+
+def write_slowly(out: Path, meanwhile: Callable[[], object]) -> None:
+    """Create a folder, with something else happening before it is complete."""
+    with files.new_folder(out) as temporary:
+        (temporary / "train.bin").write_bytes(b"first")
+        meanwhile()
+
+
+def test_of_two_writers_of_a_folder_the_later_one_is_refused_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if both had looked before either had begun.
+    monkeypatch.setattr(files, "clean", lambda *_: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    out = tmp_path / "out"
+    with pytest.raises(FileError, match="out exists already"):
+        write_slowly(out, lambda: files.write_folder(out, CONTENTS))
+    assert written(out) == CONTENTS
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["an empty folder", "a file", "a dangling link"])
+def test_what_appears_while_a_folder_is_written_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    appear: dict[str, Callable[[], object]] = {
+        "an empty folder": out.mkdir,
+        "a file": out.touch,
+        "a dangling link": lambda: out.symlink_to("nowhere"),
+    }
+    with pytest.raises(FileError, match="out exists already"):
+        write_slowly(out, appear[kind])
+    assert names(tmp_path) == ["out"]
+    assert kind != "an empty folder" or names(out) == []
+
+
+def test_a_new_file_never_replaces_one_that_has_appeared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "my.model", files.write_synced
+
+    def appear(temporary: Path, content: bytes) -> None:
+        write(temporary, content)
+        path.write_bytes(b"theirs")
+
+    monkeypatch.setattr(files, "write_synced", appear)
+    with pytest.raises(FileError, match=r"my\.model exists already"):
+        files.create_file(path, b"ours")
+    assert path.read_bytes() == b"theirs"
+    assert names(tmp_path) == ["my.model"]
+
+
+def test_a_new_file_needs_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.create_file(tmp_path / "my.model", b"ours")
+    assert written(tmp_path) == {"my.model": b"ours"}
+    with pytest.raises(FileError, match=r"my\.model exists already"):
+        files.create_file(tmp_path / "my.model", b"again")
+
+
+def test_two_writers_of_a_file_do_not_share_a_temporary_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / "loss.svg", files.sync_file
+
+    def interleave(temporary: Path) -> None:
+        monkeypatch.setattr(files, "sync_file", sync)
+        files.write_file(path, b"second")
+        assert temporary.read_bytes() == b"the first one"
+        sync(temporary)
+
+    monkeypatch.setattr(files, "sync_file", interleave)
+    files.write_file(path, b"the first one")
+    assert written(tmp_path) == {"loss.svg": b"the first one"}
+
+
+def test_every_file_of_a_folder_is_on_disk_before_the_folder_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(files, "sync_file", lambda path: synced.append(path.name))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType, reportUnknownMemberType]
+    monkeypatch.setattr(Path, "rename", lambda self, target: synced.append("renamed"))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    files.write_folder(tmp_path / "out", CONTENTS)
+    assert sorted(synced[:-1]) == ["meta.json", "train.bin"]
+    assert synced[-1] == "renamed"
+
+
+# Leftovers of a killed process
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from tinygpt_np.storage import files
+os.fsync = lambda descriptor: os._exit(9)
+if sys.argv[1] == "folder":
+    files.write_folder(Path("out"), {"train.bin": b"12345678"})
+files.write_file(Path("out"), b"12345678")
+"""
+
+
+def kill_while_writing(folder: Path, kind: str) -> None:
+    result = subprocess.run([sys.executable, "-c", KILLED, kind], cwd=folder, timeout=SECONDS)
+    assert result.returncode == 9
+
+
+@posix
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path, kind: str) -> None:
+    kill_while_writing(tmp_path, kind)
+    assert len(names(tmp_path)) == 1
+    assert names(tmp_path)[0].startswith(files.TEMPORARY)
+    if kind == "folder":
+        files.write_folder(tmp_path / "out", CONTENTS)
+    else:
+        files.write_file(tmp_path / "out", b"whole")
+    assert names(tmp_path) == ["out"]
+
+
+@posix
+def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "out") as temporary:
+        assert files.clean(tmp_path)
+        assert temporary.is_dir()
+        assert not files.clean(tmp_path, "another")
+    assert names(tmp_path) == ["out"]
+
+
+@posix
+def test_a_temporary_folder_taken_for_a_leftover_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A process that cleans up sees the folder before its writer has locked it.
+    locked, cleaned = files.locked, list[Path]()
+
+    def clean_first(path: Path) -> object:
+        if not cleaned:
+            cleaned.append(path)
+            path.rmdir()
+        return locked(path)
+
+    monkeypatch.setattr(files, "locked", clean_first)
+    files.write_folder(tmp_path / "out", CONTENTS)
+    assert cleaned
+    assert written(tmp_path / "out") == CONTENTS
+
+
+@posix
+def test_without_locks_leftovers_stay_and_writing_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_while_writing(tmp_path, "folder")
+    monkeypatch.setattr(files, "fcntl", None)
+    files.write_folder(tmp_path / "out", CONTENTS)
+    assert written(tmp_path / "out") == CONTENTS
+    assert len(names(tmp_path)) == 2
+
+
+def test_a_folder_that_cannot_be_removed_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.write_folder(tmp_path / "old", CONTENTS)
+
+    def in_use(*_: object) -> None:
+        raise PermissionError(13, "used by another process")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(Path, "rename", in_use)
+        files.remove_folder(tmp_path / "old")
+    assert written(tmp_path / "old") == CONTENTS
+    files.remove_folder(tmp_path / "old")
+    assert names(tmp_path) == []
+
+
+# Real processes at the same time
+
+
+def compete(barrier: Barrier, out: Path, number: int) -> None:
+    contents = {f"{i}.bin": bytes([number]) * 10_000 for i in range(3)}
+    barrier.wait(SECONDS)
+    try:
+        files.write_folder(out, contents)
+    except FileError:
+        os._exit(1)
+    os._exit(0)
+
+
+def test_of_processes_that_create_one_folder_at_once_one_succeeds(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    barrier = spawn.Barrier(3)
+    processes = [
+        spawn.Process(target=compete, args=(barrier, tmp_path / "out", n), daemon=True)
+        for n in range(3)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(SECONDS)
+    assert sorted(process.exitcode or 0 for process in processes) == [0, 1, 1]
+    assert None not in [process.exitcode for process in processes]
+    winner = next(n for n, process in enumerate(processes) if process.exitcode == 0)
+    assert set(written(tmp_path / "out").values()) == {bytes([winner]) * 10_000}
+    assert names(tmp_path) == ["out"]

@@ -1,0 +1,275 @@
+"""Data to train on: from a text, from tinygpt prepare's files, from nanoGPT's; what is refused."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.byte_pairs import small
+from helpers.optional import needs
+from helpers.tiny_run import TEXT
+from helpers.token_folders import CONFIG, TOKENIZER, folder_of, prepared
+
+from tinygpt_np.text import corpus, dataset
+from tinygpt_np.text.corpus import Corpus, DataError
+from tinygpt_np.text.tokenizers import CharTokenizer
+
+
+class Pairs:
+    """A tokenizer whose tokens are two characters each, 7·first + second of the alphabet."""
+
+    kind, vocab_size = "gpt2", 49
+
+    def encode(self, text: str) -> np.ndarray:
+        ids = np.array(["abcdefg".index(char) for char in text])
+        return ids[::2] * 7 + ids[1::2]
+
+    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
+        return "".join("abcdefg"[i // 7] + "abcdefg"[i % 7] for i in ids)
+
+    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
+        return (self.decode([token]) for token in tokens)
+
+    def bytes_of(self, token: int) -> bytes:
+        return self.decode([token]).encode()
+
+    def start(self) -> np.ndarray:
+        return np.zeros(1, np.int64)
+
+    def files(self) -> dict[str, bytes]:
+        return {}
+
+
+# From a text
+
+
+def test_a_text_is_split_as_in_the_lecture_and_told_in_characters(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    found = dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
+    train, val = corpus.split(TOKENIZER.encode(TEXT), 8)
+    np.testing.assert_array_equal(found.train, train)
+    np.testing.assert_array_equal(found.val, val)
+    assert found.tokenizer.kind == "char"
+    assert found.about == "1,720 characters, 18 distinct"
+    assert (found.name, found.sha256) == (str(tmp_path / "text.txt"), Corpus("", TEXT).sha256)
+
+
+def test_the_splits_are_of_the_same_text_whatever_the_tokenizer() -> None:
+    text = "abcdefg" * 20
+    found = dataset.from_corpus(Corpus("letters", text), Pairs())
+    assert found.tokenizer.decode(found.train) == text[:126]
+    assert found.tokenizer.decode(found.val) == text[126:]
+    assert found.about == "140 characters, 70 tokens"
+
+
+def test_a_text_is_cut_before_it_is_encoded_not_after() -> None:
+    needs("tiktoken")
+    text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
+    found = dataset.from_corpus(Corpus("x", text), small())
+    assert (len(found.train), len(found.val)) == (90, 30)
+    # A word that the cut divides is encoded as two.
+    found = dataset.from_corpus(Corpus("x", "x" * 88 + "hii" + "y" * 9), small())
+    assert found.tokenizer.decode(found.train) == "x" * 88 + "hi"
+    assert found.tokenizer.decode(found.val) == "i" + "y" * 9
+
+
+def test_bits_per_character_are_those_of_all_characters_but_the_given_ones() -> None:
+    found = dataset.from_corpus(Corpus("letters", "abcdefg" * 20), Pairs())
+    # Of 14 characters in 7 tokens, 12 in 6 are predicted: 1.5 nats each.
+    expected = 1.5 * 6 / 12 / math.log(2)
+    assert found.bits_per_character(1.5) == pytest.approx(expected, rel=1e-12)
+
+
+def test_of_characters_a_loss_in_bits_is_the_loss_in_nats_by_ln_2() -> None:
+    found = dataset.from_corpus(Corpus("text", TEXT))
+    assert found.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
+
+
+def test_the_end_of_a_document_is_no_character() -> None:
+    needs("tiktoken")
+    tokenizer = small()
+    end = tokenizer.start()
+    ids = np.concatenate([tokenizer.encode("hii there"), end, tokenizer.encode("hi"), end])
+    assert dataset.length(tokenizer, ids) == len("hii therehi")
+    found = dataset.Dataset("x", ids, ids, tokenizer, "", "")
+    # hii is given; of the text, " there" and "hi" are predicted, in 4 tokens.
+    assert found.bits_per_character(1.5) == pytest.approx(1.5 * 4 / 8 / math.log(2), rel=1e-12)
+
+
+def test_pieces_are_learned_as_many_as_asked(tmp_path: Path) -> None:
+    needs("sentencepiece")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    config = replace(
+        CONFIG, data=str(tmp_path / "text.txt"), tokenizer="sentencepiece", vocab_size=300
+    )
+    assert dataset.load(config).tokenizer.vocab_size == 300
+
+
+@pytest.mark.parametrize("change", ["folder", "model"])
+def test_a_number_of_pieces_is_refused_where_the_vocabulary_is_given(
+    tmp_path: Path, change: str
+) -> None:
+    folder = str(prepared(tmp_path / "tokens"))
+    config = replace(CONFIG, tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
+    if change == "folder":
+        config = replace(config, data=folder, init_from="scratch")
+    with pytest.raises(DataError, match=r"--vocab-size 300 .* has its own vocabulary"):
+        dataset.load(config, TOKENIZER)
+
+
+def test_unseen_characters_are_those_that_only_the_validation_split_has() -> None:
+    assert dataset.from_corpus(Corpus("odd", "ab" * 45 + "azxbababab")).unseen() == "xz"
+
+
+def test_a_text_with_characters_that_the_model_does_not_know_is_named() -> None:
+    with pytest.raises(DataError, match=r"^odd is not a text for this model: character 'é'"):
+        dataset.from_corpus(Corpus("odd", TEXT + "é"), CharTokenizer.from_text(TEXT))
+
+
+def test_only_characters_are_called_unseen() -> None:
+    needs("tiktoken")
+    assert dataset.from_corpus(Corpus("odd", "hii" * 90 + "xyz" * 10), small()).unseen() == ""
+
+
+def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT[:80], encoding="utf-8")
+    with pytest.raises(DataError, match="its validation split has 8 tokens"):
+        dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
+
+
+# From a folder
+
+
+def test_a_prepared_folder_is_mapped_and_brings_its_tokenizer(tmp_path: Path) -> None:
+    found = dataset.load(replace(CONFIG, data=str(prepared(tmp_path / "tokens"))))
+    assert isinstance(found.train, np.memmap)
+    assert not found.train.flags.writeable
+    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
+    assert found.name == str(tmp_path / "tokens")
+    assert found.unseen() == ""
+
+
+def test_batches_from_a_folder_are_those_from_the_text(tmp_path: Path) -> None:
+    mapped = dataset.load(replace(CONFIG, data=str(prepared(tmp_path / "tokens"))))
+    in_memory = dataset.from_corpus(Corpus("text", TEXT))
+    for ids in (mapped, in_memory):
+        assert ids.train.max() > 0
+    first, second = (
+        corpus.random_batch(ids.train, 5, 8, np.random.default_rng(3))
+        for ids in (mapped, in_memory)
+    )
+    for ours, theirs in zip(first, second, strict=True):
+        assert ours.dtype == np.int64
+        np.testing.assert_array_equal(ours, theirs)
+    windows = [list(corpus.windows(ids.val, 8)) for ids in (mapped, in_memory)]
+    for ours, theirs in zip(*windows, strict=True):
+        assert ours[0].dtype == ours[1].dtype == np.int64
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_nanogpts_folder_of_characters_is_read_with_its_text(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "shakespeare_char")
+    (folder / "meta.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    (folder / "input.txt").write_text(TEXT, encoding="utf-8")
+    found = dataset.load(replace(CONFIG, data=str(folder)))
+    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
+
+
+def test_tokens_that_are_not_of_the_text_beside_them_are_refused(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "shakespeare_char")
+    (folder / "meta.json").unlink()
+    (folder / "input.txt").write_text(TEXT[::-1], encoding="utf-8")
+    with pytest.raises(DataError, match=r"does not hold the characters of the input\.txt"):
+        dataset.load(replace(CONFIG, data=str(folder)))
+
+
+@pytest.mark.parametrize("place", [1, 1000, 1547, 1548, 1719])
+def test_one_token_that_is_not_the_character_of_the_text_is_noticed(
+    tmp_path: Path, place: int
+) -> None:
+    folder = prepared(tmp_path / "shakespeare_char")
+    (folder / "meta.json").unlink()
+    other = "T" if TEXT[place] == "o" else "o"
+    changed = TEXT[:place] + other + TEXT[place + 1 :]
+    (folder / "input.txt").write_text(changed, encoding="utf-8")
+    with pytest.raises(DataError, match=r"does not hold the characters of the input\.txt"):
+        dataset.load(replace(CONFIG, data=str(folder)))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_byte_order_mark_in_nanogpts_text_is_a_character_if_the_tokens_have_it(
+    tmp_path: Path, kept: bool
+) -> None:
+    text = "\ufeff" + TEXT if kept else TEXT
+    folder = prepared(tmp_path / "shakespeare_char", text)
+    (folder / "meta.json").unlink()
+    (folder / "input.txt").write_text("\ufeff" + TEXT, encoding="utf-8")
+    found = dataset.load(replace(CONFIG, data=str(folder)))
+    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == text
+
+
+def test_tokens_of_no_known_tokenizer_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "tokens", np.arange(90), np.arange(20))
+    with pytest.raises(DataError, match=r"no meta\.json .* add --tokenizer gpt2"):
+        dataset.load(replace(CONFIG, data=str(folder)))
+
+
+def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) -> None:
+    folder = str(prepared(tmp_path / "tokens"))
+    with pytest.raises(DataError, match=r"of tokenizer char, .* and --tokenizer is gpt2"):
+        dataset.load(replace(CONFIG, data=folder, tokenizer="gpt2"))
+    with pytest.raises(DataError, match="tokenizer char with a vocabulary of 18, but the model"):
+        dataset.load(replace(CONFIG, data=folder), CharTokenizer("abc"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("train.bin", None, r"there is no file .*train\.bin; a folder given to --data"),
+        ("val.bin", b"", r"val\.bin should hold tokens of 2 bytes each, but has 0 bytes"),
+        ("val.bin", b"123", r"val\.bin should hold tokens of 2 bytes each, but has 3 bytes"),
+        ("val.bin", b"\1\0\1\0", r"val\.bin has 2 tokens, but meta\.json says 172"),
+        ("meta.json", b"{}", "of tokenizer None, its tokenizer files are of char"),
+        ("meta.json", b"[", r"meta\.json is damaged"),
+        ("tokenizer.json", b"{}", r"tokenizer\.json"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_refused(
+    tmp_path: Path, name: str, content: bytes | None, expected: str
+) -> None:
+    folder = prepared(tmp_path / "tokens")
+    if content is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=expected):
+        dataset.load(replace(CONFIG, data=str(folder)))
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.bin"])
+def test_more_tokens_between_the_same_ends_are_another_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ENDS", 4)
+    folder = prepared(tmp_path / "tokens")
+    before = dataset.fingerprint(folder)
+    tokens = np.fromfile(folder / name, "<u2")
+    np.concatenate([tokens[:20], tokens[10:]]).tofile(folder / name)
+    assert dataset.fingerprint(folder) != before
+
+
+@pytest.mark.parametrize("name", ["train.bin", "val.bin"])
+@pytest.mark.parametrize("place", [0, -1])
+def test_other_tokens_at_an_end_are_another_folder(
+    tmp_path: Path, name: str, place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "ENDS", 4)
+    folder = prepared(tmp_path / "tokens")
+    before = dataset.load(replace(CONFIG, data=str(folder))).sha256
+    tokens = np.fromfile(folder / name, "<u2")
+    tokens[place] ^= 1
+    tokens.tofile(folder / name)
+    assert dataset.load(replace(CONFIG, data=str(folder))).sha256 != before

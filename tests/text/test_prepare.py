@@ -1,0 +1,316 @@
+"""Texts to files of tokens: the same tokens as of the whole text, whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import byte_pairs
+from helpers.optional import needs
+from helpers.tiny_run import TEXT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np.config import TrainConfig
+from tinygpt_np.storage.checkpoint import CheckpointError
+from tinygpt_np.text import dataset, prepare, reading, tokenizers
+from tinygpt_np.text.corpus import Corpus, DataError
+
+steady = settings(deadline=None, derandomize=True)
+
+
+def nothing(done: int, total: int) -> None:
+    pass
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 7)
+    monkeypatch.setattr(prepare, "LONGEST", 20)
+
+
+def test_the_tokens_are_those_of_the_texts_as_one(tmp_path: Path, small_pieces: None) -> None:
+    paths = [write(tmp_path / "a.txt", TEXT[:700]), write(tmp_path / "b.txt", TEXT[700:])]
+    told: list[tuple[int, int]] = []
+    meta = prepare.prepare(
+        paths, "char", "", tmp_path / "out", lambda done, total: told.append((done, total))
+    )
+    expected = dataset.from_corpus(Corpus("text", TEXT))
+    found = dataset.load(TrainConfig(block_size=8, data=str(tmp_path / "out")))
+    np.testing.assert_array_equal(found.train, expected.train)
+    np.testing.assert_array_equal(found.val, expected.val)
+    assert meta == json.loads((tmp_path / "out" / "meta.json").read_text()) == {
+        "tokenizer": "char", "vocab_size": 18, "dtype": "uint16", "characters": 1720,
+        "train_tokens": 1548, "val_tokens": 172,
+    }  # fmt: skip
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (1720, 1720)
+    assert len(told) > 100
+
+
+def test_a_file_of_tokens_is_nanogpts(tmp_path: Path) -> None:
+    prepare.prepare([write(tmp_path / "a", "ba" * 50)], "char", "", tmp_path / "out", nothing)
+    assert (tmp_path / "out" / "val.bin").read_bytes() == b"\1\0\0\0" * 5
+
+
+@steady
+@given(st.text(" \n\taé’!'\u3000\x1c", min_size=1), st.integers(0, 60), st.integers(1, 9))
+def test_pieces_end_before_white_space_or_at_the_cut(text: str, cut: int, size: int) -> None:
+    given = (text[start : start + size] for start in range(0, len(text), size))
+    pieces = list(prepare.whole_words(given, cut))
+    assert "".join(pieces) == text
+    assert all(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces])
+    assert not 0 < cut < len(text) or cut in ends
+    for end in ends[:-1]:
+        assert end == cut or (text[end] in " \n" and not text[end - 1].isspace())
+
+
+def test_text_without_white_space_is_cut_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "LONGEST", 20)
+    pieces = list(prepare.whole_words(iter(["x" * 9] * 7), 0))
+    assert "".join(pieces) == "x" * 63
+    assert max(map(len, pieces)) < 30
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
+def test_pieces_have_the_tokens_of_the_whole(
+    kind: str, tmp_path: Path, small_pieces: None, gpt2_files: Path
+) -> None:
+    text = "Where's  the 12 o'clock\r\ntrain?\n\n\tÜber  allem 🙂🙂 ,, !!  \n it's   \n" * 40
+    meta = prepare.prepare(
+        [write(tmp_path / "a.txt", text)],
+        kind, str(gpt2_files) if kind == "gpt2" else str(pieces_of(text, tmp_path)),
+        tmp_path / "out", nothing,
+    )  # fmt: skip
+    text = text.replace("\r\n", "\n")
+    found = dataset.load(TrainConfig(block_size=8, data=str(tmp_path / "out")))
+    cut = int(0.9 * len(text))
+    np.testing.assert_array_equal(found.train, found.tokenizer.encode(text[:cut]))
+    np.testing.assert_array_equal(found.val, found.tokenizer.encode(text[cut:]))
+    assert meta["train_tokens"] == len(found.train)
+    assert found.tokenizer.kind == kind
+
+
+def pieces_of(text: str, folder: Path) -> Path:
+    trained = tokenizers.SentencePieceTokenizer.train(text, 320)
+    return write(folder / "x.model", trained.files()["tokenizer.model"])
+
+
+def documents(folder: Path, *texts: str) -> list[Path]:
+    return [write(folder / f"{i}.txt", text) for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
+    tmp_path: Path, small_pieces: None, empty: bool
+) -> None:
+    needs("tiktoken")
+    byte_pairs.write(tmp_path)
+    texts = ["hi", "i there " * 30, "the", "re hii", "" if empty else "hi"]
+    meta = prepare.prepare(
+        documents(tmp_path, *texts), "gpt2", str(tmp_path), tmp_path / "out", nothing,
+        separate_documents=True,
+    )  # fmt: skip
+    found = dataset.load(TrainConfig(block_size=2, data=str(tmp_path / "out")))
+    encode, end = found.tokenizer.encode, [263]
+    cut = int(0.9 * sum(map(len, texts))) - len(texts[0])
+    train = [*encode(texts[0]), *end, *encode(texts[1][:cut])]
+    val = [*encode(texts[1][cut:]), *end]
+    for text in texts[2:]:
+        val += [*encode(text), *end]
+    assert found.train.tolist() == train
+    assert found.val.tolist() == val
+    assert (meta["train_tokens"], meta["val_tokens"]) == (len(train), len(val))
+
+
+def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path) -> None:
+    needs("tiktoken")
+    byte_pairs.write(tmp_path)
+    prepare.prepare(
+        documents(tmp_path, "a" * 9, "b"), "gpt2", str(tmp_path), tmp_path / "out", nothing,
+        separate_documents=True,
+    )  # fmt: skip
+    tokens = [
+        np.fromfile(tmp_path / "out" / name, "<u2").tolist() for name in ("train.bin", "val.bin")
+    ]
+    assert tokens == [[ord("a")] * 9 + [263], [ord("b"), 263]]
+
+
+def test_without_being_asked_texts_are_not_separated(tmp_path: Path) -> None:
+    needs("tiktoken")
+    byte_pairs.write(tmp_path)
+    paths = documents(tmp_path, "hi", "i there <|endoftext|>", "hi" * 20)
+    prepare.prepare(paths, "gpt2", str(tmp_path), tmp_path / "out", nothing)
+    tokens = np.fromfile(tmp_path / "out" / "train.bin", "<u2")
+    assert tokens[:2].tolist() == [262, 261]  # hii, there
+    assert 263 not in tokens
+
+
+@pytest.mark.parametrize("kind", ["char", "sentencepiece", "gpt2"])
+def test_documents_are_separated_only_where_there_is_a_token_for_it(
+    tmp_path: Path, kind: str
+) -> None:
+    path = ""
+    if kind == "gpt2":
+        needs("tiktoken")
+        numbers = {token: i for token, i in byte_pairs.vocabulary().items() if i < 263}
+        byte_pairs.write(tmp_path, numbers)
+        path = str(tmp_path)
+    if kind == "sentencepiece":
+        needs("sentencepiece")
+        path = str(pieces_of(TEXT, tmp_path))
+    with pytest.raises(DataError, match=rf"endoftext.*; tokenizer {kind} does not have it"):
+        prepare.prepare(
+            documents(tmp_path, TEXT), kind, path, tmp_path / "out", nothing,
+            separate_documents=True,
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> None:
+    needs("tiktoken")
+    byte_pairs.write(tmp_path)
+    added = {"one word": 264}
+    write(tmp_path / "added_tokens.json", json.dumps(added))
+    with pytest.raises(DataError, match="the added token 'one word' has white space in it"):
+        prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
+    write(tmp_path / "added_tokens.json", json.dumps({" words": 264}))
+    prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
+
+
+def test_characters_take_no_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="characters need no files"):
+        prepare.prepare(documents(tmp_path, TEXT), "char", "x", tmp_path / "out", nothing)
+
+
+def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
+    needs("sentencepiece")
+    meta = prepare.prepare(
+        documents(tmp_path, TEXT), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=300
+    )
+    assert meta["vocab_size"] == 300
+    with pytest.raises(ValueError, match="--vocab-size 300 sets how many pieces"):
+        prepare.prepare(
+            documents(tmp_path, TEXT), "char", "", tmp_path / "two", nothing, vocab_size=300
+        )
+
+
+def test_sentencepiece_is_trained_on_the_text_where_no_model_is_given(tmp_path: Path) -> None:
+    text = " ".join(f"{number} {number * 7919 % 1009}" for number in range(9000))
+    meta = prepare.prepare(
+        [write(tmp_path / "a", text)], "sentencepiece", "", tmp_path / "out", nothing
+    )
+    assert meta["vocab_size"] == 1024
+    assert tokenizers.load(tmp_path / "out").decode(
+        np.fromfile(tmp_path / "out" / "val.bin", "<u2")
+    ) == text[int(0.9 * len(text)) :]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(None, "there is no file"), (b"", "there is no text"), (b"abc\xff", "not UTF-8")],
+)
+def test_a_text_that_cannot_be_read_is_refused_and_nothing_is_left(
+    tmp_path: Path, content: bytes | None, expected: str
+) -> None:
+    if content is not None:
+        write(tmp_path / "a.txt", content)
+    with pytest.raises(DataError, match=expected):
+        prepare.prepare([tmp_path / "a.txt"], "char", "", tmp_path / "out", nothing)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.txt"}
+
+
+@pytest.mark.parametrize("change", [TEXT[:100], "", None], ids=["longer", "shorter", "gone"])
+def test_a_text_that_changes_between_the_two_readings_is_refused(
+    tmp_path: Path, change: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, choose = write(tmp_path / "a.txt", TEXT[:900]), prepare.choose
+
+    def choose_and_change(*arguments: Any) -> tokenizers.Tokenizer:
+        if change is None:
+            path.unlink()
+        else:
+            write(path, TEXT[: 900 + len(change)] if change else TEXT[:899])
+        return choose(*arguments)
+
+    monkeypatch.setattr(prepare, "choose", choose_and_change)
+    with pytest.raises(DataError, match=r"changed while it was read: it had 900 char|there is no"):
+        prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+    assert {name.name for name in tmp_path.iterdir()} <= {"a.txt"}
+
+
+def test_a_pipe_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DataError, match="is a pipe; expected a regular file"):
+        prepare.prepare([tmp_path / "fifo"], "char", "", tmp_path / "out", nothing)
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+
+
+def test_a_folder_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder"):
+        prepare.prepare([tmp_path], "char", "", tmp_path / "out", nothing)
+
+
+def test_a_second_prepare_into_a_folder_is_refused_while_the_first_goes_on(
+    tmp_path: Path, small_pieces: None
+) -> None:
+    path, refused = write(tmp_path / "a", TEXT), list[str]()
+
+    def meanwhile(done: int, total: int) -> None:
+        with pytest.raises(CheckpointError) as caught:
+            prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+        refused.append(str(caught.value))
+
+    meta = prepare.prepare([path], "char", "", tmp_path / "out", meanwhile)
+    assert set(refused) == {f"{tmp_path / 'out'} is being written by another process"}
+    assert (tmp_path / "out" / "train.bin").stat().st_size == 2 * int(str(meta["train_tokens"]))
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["a", "out"]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
+        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", nothing)
+
+
+def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> None:
+    text = "".join(map(chr, (*range(0x100, 0xD800), *range(0x10000, 0x13000))))
+    path, most = tmp_path / "a", 1 << 16
+    write(path, text[: most + 1])
+    with pytest.raises(DataError, match="a vocabulary of up to 65,536; that of char has 65,537"):
+        prepare.prepare([path], "char", "", tmp_path / "out", nothing)
+    write(path, text[:most])
+    assert prepare.prepare([path], "char", "", tmp_path / "out", nothing)["vocab_size"] == most
+
+
+def test_sentencepiece_learns_from_all_of_the_first_pieces(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("sentencepiece")
+    text = " ".join(f"{number * 7919 % 1009}" for number in range(400))
+    monkeypatch.setattr(prepare, "SAMPLE", 1000)
+    prepare.prepare(
+        documents(tmp_path, text), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=290
+    )
+    expected = tokenizers.SentencePieceTokenizer.train(text[:1001], 290)  # 143 pieces of 7.
+    assert tokenizers.load(tmp_path / "out").files() == expected.files()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_stop_on_the_way_leaves_nothing(
+    tmp_path: Path, error: BaseException, small_pieces: None
+) -> None:
+    def stop(done: int, total: int) -> None:
+        raise error
+
+    with pytest.raises((KeyboardInterrupt, CheckpointError)):
+        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

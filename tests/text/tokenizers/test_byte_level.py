@@ -1,0 +1,117 @@
+"""Tokens that are bytes: no character is written before all of it is there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np.text.tokenizers.byte_level import (
+    ByteLevel,
+    MissingPackageError,
+    TokenizerError,
+    checked,
+    optional,
+    read,
+    read_json,
+    read_text,
+)
+
+steady = settings(deadline=None, derandomize=True)
+BYTES = ByteLevel([bytes([byte]) for byte in range(256)])
+
+
+@steady
+@given(st.text())
+def test_a_stream_gives_each_character_when_its_last_byte_comes(text: str) -> None:
+    assert list(BYTES.stream(text.encode())) == list(text)
+
+
+@steady
+@given(st.binary())
+def test_a_stream_gives_what_decode_gives_also_where_it_is_no_text(content: bytes) -> None:
+    assert "".join(BYTES.stream(content)) == BYTES.decode(content)
+
+
+def test_a_character_is_not_waited_for_longer_than_needed() -> None:
+    tokens = iter("é€".encode())
+    stream = BYTES.stream(tokens)
+    assert next(stream) == "é"
+    assert len(list(tokens)) == 3
+
+
+def test_a_token_may_end_in_half_a_character() -> None:
+    tokens = ByteLevel([b"a\xf0\x9f", b"\x99\x82b", b""])
+    assert list(tokens.stream([0, 2, 1, 2])) == ["a", "🙂b"]
+
+
+def test_what_never_becomes_whole_is_a_replacement_character_in_the_end() -> None:
+    assert list(BYTES.stream(b"a\xf0\x9f\x99")) == ["a", "\ufffd"]
+
+
+def test_what_cannot_become_whole_any_more_is_not_waited_for() -> None:
+    assert list(BYTES.stream(b"\xf0\x9fab")) == ["\ufffda", "b"]
+
+
+def test_decode_takes_an_array() -> None:
+    assert BYTES.decode(np.array([0xC3, 0xA9])) == "é"
+
+
+@pytest.mark.parametrize("token", [-1, 3, 50_303])
+def test_a_token_that_does_not_exist_is_refused(token: int) -> None:
+    tokens = ByteLevel([b"a", b"b", b"c"])
+    message = rf"\[0, 3\), not {token}"
+    with pytest.raises(ValueError, match=message):
+        tokens.decode([0, token])
+    with pytest.raises(ValueError, match=message):
+        list(tokens.stream([0, token]))
+
+
+def test_half_a_pair_of_surrogates_is_no_text() -> None:
+    with pytest.raises(TokenizerError, match=r"U\+D83D at position 2 is half of a pair"):
+        checked("ab\ud83d")
+
+
+def test_a_text_is_handed_on_as_it_is() -> None:
+    assert checked("a🙂\0") == "a🙂\0"
+
+
+@pytest.mark.parametrize("module", ["nowhere", "nowhere.inside"])
+def test_a_missing_package_is_named_with_what_installs_it(module: str) -> None:
+    with pytest.raises(MissingPackageError, match=r"needs nowhere: pip .*np\[tokenizers\]'"):
+        optional(module)
+
+
+@pytest.mark.parametrize("use", [read, read_text, read_json])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("x", "there is no file"), ("", "is a folder"), ("fifo", "is a pipe")]
+)
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, reason: str, use: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(TokenizerError, match=reason) as caught:
+        use(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "is empty"),
+        (b"[", "is damaged: it is not JSON"),
+        (b"[" * 100_000, "is damaged: it is not JSON"),
+        (b"[1]", "is damaged: it is not a JSON object"),
+        ('{"é": 1}'.encode("latin-1"), "is not UTF-8: byte 0xe9 at offset 2; .* iconv -f LATIN1"),
+        ('{"a": 1}'.encode("utf-16"), "is not UTF-8: .* iconv -f UTF-16"),
+    ],
+)
+def test_a_file_that_is_no_json_object_is_named(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(TokenizerError, match=rf"x\.json {expected}"):
+        read_json(tmp_path / "x.json")

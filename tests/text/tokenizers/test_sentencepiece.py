@@ -1,0 +1,270 @@
+"""SentencePiece: pieces learned from a text, any text there and back, and models of others'."""
+
+import io
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.optional import needs
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tinygpt_np.text import corpus
+from tinygpt_np.text.tokenizers import MissingPackageError, SentencePieceTokenizer, TokenizerError
+from tinygpt_np.text.tokenizers.sentencepiece import LINE, PIECES
+
+library: Any = needs("sentencepiece")
+steady = settings(deadline=None, derandomize=True, max_examples=300)
+TEXTS = st.text() | st.text("the a\n\t\r\0▁▅\ufffd <unk>0x41é\u0301\u00a0\u3000🙂漢")
+
+
+@pytest.fixture(scope="module")
+def learned() -> SentencePieceTokenizer:
+    return SentencePieceTokenizer.train(corpus.load("shakespeare").text, 600)
+
+
+def foreign(text: str, vocab_size: int, **changes: Any) -> SentencePieceTokenizer:
+    """A model made with the library's own settings, which are not ours."""
+    written = io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(text.split("\n")), model_writer=written, vocab_size=vocab_size,
+        minloglevel=2, **changes,
+    )  # fmt: skip
+    return SentencePieceTokenizer(written.getvalue(), "foreign.model")
+
+
+# Learned
+
+
+def test_any_text_survives_the_round_trip(learned: SentencePieceTokenizer) -> None:
+    @steady
+    @given(TEXTS)
+    @example("  a  \n\n\n ▁ b▁▁ \r\n\t")
+    @example("<s></s><unk><0x41>\n<0x0A>")
+    def holds(text: str) -> None:
+        ids = learned.encode(text)
+        assert learned.decode(ids) == text == "".join(learned.stream(ids.tolist()))
+
+    holds()
+
+
+def test_the_corpus_survives_the_round_trip_in_half_the_tokens(
+    learned: SentencePieceTokenizer,
+) -> None:
+    text = corpus.load("shakespeare").text
+    ids = learned.encode(text)
+    assert learned.decode(ids) == text
+    assert len(ids) < 0.6 * len(text)
+    assert ids.max() < learned.vocab_size == 600
+
+
+def test_no_token_of_an_encoded_text_is_unknown(learned: SentencePieceTokenizer) -> None:
+    assert not any(map(learned.processor.is_unknown, learned.encode("漢🙂é\0▁").tolist()))
+
+
+def test_a_new_line_is_a_token_of_its_own(learned: SentencePieceTokenizer) -> None:
+    the, newline = learned.encode(" the").tolist(), learned.start().tolist()
+    assert learned.encode(" the\n\n the").tolist() == the + newline * 2 + the
+    assert learned.decode(learned.start()) == "\n"
+
+
+def test_the_same_text_gives_the_same_pieces(learned: SentencePieceTokenizer) -> None:
+    again = SentencePieceTokenizer.train(corpus.load("shakespeare").text, 600)
+    assert again.model == learned.model
+
+
+def test_a_piece_is_longer_than_a_character(learned: SentencePieceTokenizer) -> None:
+    assert [learned.bytes_of(token) for token in learned.encode(", my lord")] == [
+        b",",
+        b" my",
+        b" lord",
+    ]
+
+
+def test_tokens_are_int64_also_of_an_empty_text(learned: SentencePieceTokenizer) -> None:
+    assert learned.encode("a b").dtype == learned.encode("").dtype == np.int64
+    assert learned.encode("").shape == (0,)
+
+
+def test_half_a_pair_of_surrogates_is_refused(learned: SentencePieceTokenizer) -> None:
+    for use in (learned.encode, SentencePieceTokenizer.train):
+        with pytest.raises(TokenizerError, match=r"U\+DE00 at position 1"):
+            use("a\ude00")
+
+
+def test_a_token_that_does_not_exist_is_refused(learned: SentencePieceTokenizer) -> None:
+    with pytest.raises(ValueError, match=r"\[0, 600\), not 600"):
+        learned.decode([600])
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "é", "\n"])
+def test_a_long_word_is_not_too_much(learned: SentencePieceTokenizer, unit: str) -> None:
+    text = unit * 100_000
+    assert learned.decode(learned.encode(text)) == text
+
+
+def test_training_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    SentencePieceTokenizer.train("to be or not to be\n▅ to be", 268)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_number_so_many_pieces_are_learned() -> None:
+    assert (
+        SentencePieceTokenizer.train(corpus.load("shakespeare").text[:90_000]).vocab_size == PIECES
+    )
+
+
+@pytest.mark.parametrize("char", ["é", "ÿ", "漢", "🙂"])
+def test_every_character_of_the_text_is_a_piece_however_rare(char: str) -> None:
+    tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + char, 275)
+    (token,) = tokenizer.encode(char).tolist()
+    assert tokenizer.bytes_of(token) == char.encode("utf-8")
+
+
+# What is learned from
+
+
+@pytest.mark.parametrize("kept", ["▁", "▅", "\0"])
+def test_a_line_is_learned_from_whatever_character_is_in_it(kept: str) -> None:
+    tokenizer = SentencePieceTokenizer.train(f"to be or not{kept} to be {kept}", 270)
+    assert tokenizer.decode([269, 268]).strip() != ""
+    assert len(tokenizer.encode("to be")) < len("to be")
+
+
+def test_a_text_without_a_new_line_is_learned_from_whatever_its_length() -> None:
+    tokenizer = SentencePieceTokenizer.train("漢字 " * 40_000, 263)
+    assert len(tokenizer.encode(" 漢字")) == 1
+
+
+@steady
+@given(st.text())
+def test_what_is_shown_to_the_library_is_the_text_without_what_it_keeps(text: str) -> None:
+    assert "".join(LINE.findall(text)) == "".join(c for c in text if c not in "\n\0▁▅")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "▁\0"])
+def test_a_text_without_words_is_refused(text: str) -> None:
+    with pytest.raises(TokenizerError, match="no text that pieces could be learned from"):
+        SentencePieceTokenizer.train(text)
+
+
+TEXT = "to be or not to be"
+
+
+def advised(message: str) -> int:
+    """The number of pieces that an error says would do."""
+    found = re.search(r"--vocab-size (\d+)", message)
+    assert found
+    return int(found[1])
+
+
+def test_too_many_pieces_are_refused_with_the_limit() -> None:
+    with pytest.raises(TokenizerError, match="1,024 pieces are too many for this text") as e:
+        SentencePieceTokenizer.train(TEXT, 1024)
+    limit = advised(str(e.value))
+    assert SentencePieceTokenizer.train(TEXT, limit).vocab_size == limit
+    with pytest.raises(
+        TokenizerError, match=f"use --vocab-size {limit} or less, or --tokenizer char"
+    ):
+        SentencePieceTokenizer.train(TEXT, limit + 1)
+
+
+def test_too_few_pieces_are_refused_with_the_limit() -> None:
+    with pytest.raises(TokenizerError, match="100 pieces are too few for this text") as e:
+        SentencePieceTokenizer.train(TEXT, 100)
+    limit = advised(str(e.value))
+    assert SentencePieceTokenizer.train(TEXT, limit).vocab_size == limit
+    with pytest.raises(TokenizerError, match=f"use --vocab-size {limit} or more"):
+        SentencePieceTokenizer.train(TEXT, limit - 1)
+
+
+@pytest.mark.parametrize("vocab_size", [0, -3])
+def test_a_number_of_pieces_is_positive(vocab_size: int) -> None:
+    with pytest.raises(TokenizerError, match=f"vocab_size must be positive, not {vocab_size}"):
+        SentencePieceTokenizer.train(TEXT, vocab_size)
+
+
+def test_a_number_of_pieces_that_the_library_cannot_read_is_refused() -> None:
+    with pytest.raises(TokenizerError, match=r"vocab_size must be below 2\*\*31, not 2147483648"):
+        SentencePieceTokenizer.train(TEXT, 2**31)
+
+
+# Files
+
+
+def test_a_model_comes_back_from_its_file(learned: SentencePieceTokenizer, tmp_path: Path) -> None:
+    (name, content), *others = learned.files().items()
+    (tmp_path / name).write_bytes(content)
+    assert not others
+    found = SentencePieceTokenizer.from_file(tmp_path / name)
+    assert found.files() == learned.files()
+    assert found.encode(TEXT).tolist() == learned.encode(TEXT).tolist()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 99])
+def test_a_file_that_is_no_model_is_named(
+    content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.model"
+    path.write_bytes(content)
+    with pytest.raises(TokenizerError, match=r"x\.model is damaged, or no model of Sent"):
+        SentencePieceTokenizer.from_file(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_half_a_model_is_named(learned: SentencePieceTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "x.model"
+    path.write_bytes(learned.model[: len(learned.model) // 2])
+    with pytest.raises(TokenizerError, match=r"x\.model is damaged"):
+        SentencePieceTokenizer.from_file(path)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    message = r"needs sentencepiece: pip install 'tinygpt-np\[tokenizers\]'"
+    with pytest.raises(MissingPackageError, match=message):
+        SentencePieceTokenizer.train(TEXT, 300)
+    with pytest.raises(MissingPackageError, match=message):
+        SentencePieceTokenizer(b"")
+
+
+# Models of others'
+
+
+@pytest.fixture(scope="module")
+def their() -> SentencePieceTokenizer:
+    """With the library's defaults: normalising, a space put before a text, no bytes."""
+    return foreign(corpus.load("shakespeare").text[:50_000], 300)
+
+
+@pytest.mark.parametrize("text", ["to be", "b", "the end of it"])
+def test_the_space_that_a_model_puts_before_a_text_is_taken_away(
+    their: SentencePieceTokenizer, text: str
+) -> None:
+    ids = their.encode(text)
+    assert ids.tolist() == their.processor.encode(text)
+    assert their.decode(ids) == their.processor.decode(ids.tolist()) == text
+    # A stream goes on from what stands before it, where that space is one between words.
+    assert "".join(their.stream(ids.tolist())) == f" {text}"
+
+
+def test_what_a_model_does_not_know_comes_back_as_a_replacement(
+    their: SentencePieceTokenizer,
+) -> None:
+    assert their.decode(their.encode("to 漢 be")) == "to \ufffd be"
+
+
+def test_a_model_that_normalises_decodes_to_what_it_made_of_the_text(
+    their: SentencePieceTokenizer,
+) -> None:
+    assert their.decode(their.encode("  ｔｏ   be\n")) == "to be"
+
+
+def test_an_empty_prompt_is_the_begin_of_a_model_without_new_lines(
+    their: SentencePieceTokenizer,
+) -> None:
+    assert their.start().tolist() == [their.processor.bos_id()] == [1]
+    assert their.decode(their.start()) == ""

@@ -1,0 +1,230 @@
+"""Both engines answer alike."""
+
+import sys
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from helpers.errors import relative_error
+from helpers.tiny_run import TEXT
+
+from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.optimizer import AdamW, clip, global_norm
+from tinygpt_np.storage.parameters import param_count
+from tinygpt_np.text import dataset
+from tinygpt_np.text.corpus import Corpus
+from tinygpt_np.training import engine
+from tinygpt_np.training.engine import NumPyEngine
+from tinygpt_np.training.trainer import Trainer
+
+RUN = TrainConfig(
+    block_size=6, n_layer=2, n_head=2, n_embd=10, batch_size=5, dropout=0.25, threads=2
+)
+CONFIG = RUN.gpt(vocab_size=13)
+Backend = Literal["numpy", "numba"]
+
+of_both = pytest.mark.parametrize("backend", ["numpy", "numba"])
+
+
+def generic(config: GPTConfig, backend: Backend) -> GPT:
+    model, rng = GPT(config, backend=backend), generator(3, "init")
+    for name, param in model.params.items():
+        model.params[name] = rng.standard_normal(param.shape, np.float32)
+    return model
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = generator(4, "data")
+    shape = (RUN.batch_size, RUN.block_size)
+    return rng.integers(0, CONFIG.vocab_size, shape), rng.integers(-1, CONFIG.vocab_size, shape)
+
+
+@of_both
+def test_the_gradients_are_those_of_the_model_with_the_same_masks(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    tokens, targets = batch()
+    noise = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    truth = GPT(CONFIG, dtype="float64")
+    truth.params = {name: param.astype("float64") for name, param in model.params.items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    expected_loss, expected = truth.loss_and_grads(tokens, targets, masks)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert grads.keys() == expected.keys()
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < 1e-5
+    steps.close()
+
+
+@of_both
+def test_noise_comes_from_the_generator_and_is_different_each_time(backend: Backend) -> None:
+    steps = engine.make(generic(CONFIG, backend), replace(RUN, backend=backend))
+    shape, rng = batch()[0].shape, generator(7, "dropout")
+    first, second = (steps.masks(shape, steps.draw(rng)) for _ in range(2))
+    again = steps.masks(shape, steps.draw(generator(7, "dropout")))
+    for name, mask in first.items():
+        np.testing.assert_array_equal(again[name], mask)
+        assert (second[name] != mask).any()
+    steps.close()
+
+
+@of_both
+def test_an_update_is_clipped_adamw(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    truth = generic(CONFIG, "numpy")
+    ours, reference = (AdamW(each.params, 0.8, 0.9, 0.2) for each in (model, truth))
+    for seed in range(3):
+        rng = generator(seed, "init")
+        grads = {n: rng.standard_normal(p.shape, np.float32) for n, p in model.params.items()}
+        norm = steps.norm(grads)
+        assert norm == pytest.approx(global_norm(grads), rel=1e-12)
+        steps.update(ours, grads, norm, 0.05, norm / 3)
+        reference.update(truth.params, clip(grads, norm, norm / 3), 0.05)
+    for name, param in truth.params.items():
+        assert relative_error(model.params[name], param) < 1e-6
+        # Adam hardly minds the size of gradients; its means do.
+        assert relative_error(ours.first[name], reference.first[name]) < 1e-6
+        assert relative_error(ours.second[name], reference.second[name]) < 1e-6
+    steps.close()
+
+
+@of_both
+def test_the_loss_is_without_dropout_and_takes_any_shape(backend: Backend) -> None:
+    model = generic(CONFIG, backend)
+    steps = engine.make(model, replace(RUN, backend=backend))
+    tokens, targets = batch()
+    for rows, time in ((5, 6), (2, 6), (1, 4)):
+        part = tokens[:rows, :time], targets[:rows, :time]
+        assert steps.loss(*part) == pytest.approx(model.loss(*part), rel=1e-6)
+    steps.close()
+
+
+def test_numpy_is_trained_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None in its place makes importing it an error.
+    monkeypatch.setitem(sys.modules, "tinygpt_np.compiled.engine", None)
+    model = GPT(CONFIG)
+    assert isinstance(engine.make(model, replace(RUN, backend="numpy")), NumPyEngine)
+    with pytest.raises(ImportError):
+        engine.make(model, RUN)
+
+
+@pytest.mark.parametrize(("backend", "libraries"), [("numpy", 130e6), ("numba", 300e6)])
+def test_the_memory_announced_is_about_what_is_taken(
+    tmp_path: Path, backend: Backend, libraries: float
+) -> None:
+    run = TrainConfig(
+        n_embd=192, n_head=4, n_layer=4, block_size=64, batch_size=32, max_iters=2, threads=2,
+        backend=backend,
+    )  # fmt: skip
+    found = dataset.from_corpus(Corpus("long", TEXT * 60))
+    # Libraries, and what is compiled, are loaded by now.
+    list(Trainer.start(tmp_path / "first", replace(run, n_layer=1), found))
+    tracemalloc.start()
+    trainer = Trainer.start(tmp_path / "run", run, found)
+    announced = engine.memory_estimate(trainer.model.config, run)
+    list(trainer)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 0.5 < (announced - libraries) / peak < 2
+
+
+def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
+    large = TrainConfig(n_embd=384, block_size=256, n_layer=6, n_head=6, batch_size=64)
+    needs = [
+        engine.memory_estimate(large.gpt(65), replace(large, threads=threads))
+        for threads in (1, 2, 3)
+    ]
+    assert needs[0] < needs[1] < needs[2]
+    numpy = engine.memory_estimate(large.gpt(65), replace(large, backend="numpy"))
+    assert numpy > 5 * needs[2]
+
+
+def test_compiled_a_large_model_needs_its_parameters_gradients_and_two_running_means() -> None:
+    run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, batch_size=1)
+    config = run.gpt(50257)
+    needed = engine.memory_estimate(config, run)
+    assert 4 * 4 * param_count(config) < needed < 2 * 4 * 4 * param_count(config)
+
+
+def test_in_numpy_several_batches_a_step_need_one_more_copy_of_the_gradients() -> None:
+    run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, backend="numpy")
+    config = run.gpt(65)
+    one, two = (
+        engine.memory_estimate(config, replace(run, gradient_accumulation_steps=steps))
+        for steps in (1, 2)
+    )
+    assert two - one == 4 * param_count(config)
+
+
+def test_in_numpy_each_head_keeps_two_rows_of_attention_for_each_token() -> None:
+    run = TrainConfig(n_embd=64, block_size=512, n_layer=3, batch_size=20, backend="numpy")
+    few, many = (
+        engine.memory_estimate(replace(run, n_head=heads).gpt(65), run) for heads in (2, 8)
+    )
+    # A backward needs as much again.
+    assert many - few == 4 * (2 * 20 * 512) * 3 * 2 * 6 * 512
+
+
+@of_both
+def test_accumulated_batches_have_the_gradients_of_one_large_batch(backend: Backend) -> None:
+    # As nanoGPT takes the mean of the losses of gradient_accumulation_steps batches.
+    run = replace(RUN, backend=backend, batch_size=2, gradient_accumulation_steps=3)
+    model = generic(CONFIG, backend)
+    if backend == "numpy":  # In float64, where rounding leaves no room for anything else.
+        model.params = {name: param.astype("float64") for name, param in model.params.items()}
+    steps = engine.make(model, run)
+    rng = generator(4, "data")
+    tokens, targets = (rng.integers(0, CONFIG.vocab_size, (6, RUN.block_size)) for _ in range(2))
+    noise = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    truth = GPT(CONFIG, dtype="float64")
+    truth.params = {name: param.astype("float64") for name, param in model.params.items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    parts = [slice(start, start + 2) for start in (0, 2, 4)]
+    expected: dict[str, np.ndarray] = {}
+    losses: list[float] = []
+    for number, part in enumerate(parts):
+        rows = slice(number * 2 * RUN.block_size, (number + 1) * 2 * RUN.block_size)
+        own = {n: m[part] if n.endswith(".attn") else m[rows] for n, m in masks.items()}
+        part_loss, part_grads = truth.loss_and_grads(tokens[part], targets[part], own)
+        losses.append(part_loss)
+        for name, grad in part_grads.items():
+            expected[name] = expected.get(name, 0) + grad / 3
+    bound = 1e-12 if backend == "numpy" else 1e-5
+    assert loss == pytest.approx(sum(losses) / 3, rel=bound)
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < bound
+    steps.close()
+
+
+def test_numpy_accumulates_in_the_memory_of_one_batch() -> None:
+    run = TrainConfig(n_embd=64, n_head=4, n_layer=2, block_size=32, batch_size=8, backend="numpy")
+    config = run.gpt(vocab_size=13)
+    peaks: list[int] = []
+    for batches in (1, 4):
+        steps = engine.make(GPT(config), replace(run, gradient_accumulation_steps=batches))
+        tokens = generator(4, "data").integers(0, 13, (8 * batches, 32))
+        tracemalloc.start()
+        steps.loss_and_grads(tokens, tokens)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    grads = sum(param.nbytes for param in GPT(config).params.values())
+    assert peaks[1] < peaks[0] + 3 * grads
+
+
+def test_of_targets_that_are_not_counted_each_batch_has_its_share() -> None:
+    model = GPT(CONFIG, dtype="float64")
+    tokens = generator(4, "data").integers(0, CONFIG.vocab_size, (6, RUN.block_size))
+    targets = np.full_like(tokens, -1)
+    targets[0], targets[5, :2] = tokens[0], 3  # None at all in the second batch.
+    expected_loss, expected = model.loss_and_grads(tokens, targets)
+    loss, grads = NumPyEngine(model, batch_size=2, batches=3).loss_and_grads(tokens, targets)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < 1e-12

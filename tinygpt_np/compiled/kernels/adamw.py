@@ -1,0 +1,52 @@
+"""AdamW, compiled: the update of model/optimizer.py in one pass over memory."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.compiled.cache import kernel
+from tinygpt_np.config import ADAM_EPSILON
+
+EPSILON = np.float32(ADAM_EPSILON)
+
+
+@kernel
+def update(
+    param: Any,
+    grad: Any,
+    first: Any,
+    second: Any,
+    scale: Any,
+    learning_rate: Any,
+    weight_decay: Any,
+    beta1: Any,
+    beta2: Any,
+    correction1: Any,
+    correction2: Any,
+) -> None:
+    """Moves param, first and second in place, all flat, by the gradient grad · scale.
+
+    weight_decay: 0 for vectors. correction1, correction2: 1 - betaᵗ at step t = 1, 2, …
+    """
+    # Numbers come as float64; with one of them in the loop, all of it would run in float64.
+    clipping, fresh1, fresh2 = np.float32(scale), np.float32(1 - beta1), np.float32(1 - beta2)
+    shrink = np.float32(1 - learning_rate * weight_decay)
+    rate = np.float32(learning_rate / correction1)
+    correction = np.float32(correction2)
+    for i in range(param.size):
+        g = grad[i] * clipping
+        first[i] += fresh1 * (g - first[i])
+        second[i] += fresh2 * (g * g - second[i])
+        denominator = math.sqrt(second[i] / correction) + EPSILON
+        param[i] = param[i] * shrink - rate * first[i] / denominator
+
+
+@kernel
+def sum_of_squares(grad: Any) -> Any:
+    """The float64 sum of squares of grad, flat: the same bits on each run on one machine."""
+    total = 0.0
+    for i in range(grad.size):
+        g = np.float64(grad[i])
+        total += g * g
+    return total

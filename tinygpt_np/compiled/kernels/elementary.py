@@ -1,0 +1,120 @@
+"""exp, tanh and erf of one float32, for use in the loops of kernels; exp also of a Vector.
+
+Each is a straight line without a branch, so that a loop over it becomes vector instructions;
+Numba's own are calls, one element at a time, and many times slower. They are compiled as `exact`:
+`shifted - SHIFT` below is no zero, and a compiler free to regroup would make it one.
+
+    exp(x) = 2ⁿ (1 + p),   n = round(x / ln 2),   p = expm1(x - n ln 2) = r + r² q(r)
+
+The polynomials are minimax fits of the relative error. All take NaN to NaN.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+from numba import types
+from numba.extending import intrinsic
+
+from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.simd.vectors import at_least, at_most, fma, power_of_two
+
+FLOAT = ir.FloatType()
+OF_TWO_FLOATS = ir.FunctionType(FLOAT, [FLOAT, FLOAT])
+
+HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
+
+# Between these, n fits the exponent of a float32; below, exp is given as 0, above, it overflows.
+EXP_LOW, EXP_HIGH = np.float32(-87.4), np.float32(89)
+LOG2_E = np.float32(1.44269504)
+# ln 2 in two pieces: n times the first is subtracted without rounding.
+LN2_HIGH, LN2_LOW = np.float32(0.693147182), np.float32(-1.90465421e-9)
+# Beside 3·2²² the last bit of a float32 is worth 1, so adding it rounds to a whole number, which
+# stands in the low bits; 126 more make it the exponent of 2ⁿ⁻¹ (2ⁿ itself may be too large).
+SHIFT = np.float32(3 * 2**22 + 126)
+Q0, Q1, Q2 = np.float32(0.499999981), np.float32(0.166665431), np.float32(0.0416672023)
+Q3, Q4 = np.float32(0.00836659581), np.float32(0.00138825072)
+
+# tanh rounds to 1 from 9.02 on.
+TANH_IS_ONE = np.float32(9.1)
+
+# erf(x) = x + x s(x²) up to here, 1 - exp(t l(t)) with t = |x| beyond; from 4 on it rounds to 1.
+ERF_SMALL, ERF_IS_ONE = np.float32(0.9277), np.float32(4)
+S0, S1, S2 = np.float32(0.128379148), np.float32(-0.376124848), np.float32(0.112817214)
+S3, S4, S5 = np.float32(-0.0267631307), np.float32(0.00498801136), np.float32(-0.000596428314)
+L0, L1, L2 = np.float32(-1.12851191), np.float32(-0.635726549), np.float32(-0.10525104)
+L3, L4, L5 = np.float32(0.0228830631), np.float32(-0.00321281024), np.float32(0.000213725396)
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """An intrinsic of Numba, whose typing context the caller does not see."""
+    return intrinsic(function)
+
+
+@instruction
+def maximum(typing: Any, a: Any, b: Any) -> Any:
+    """The larger, or NaN if either is. Unlike a comparison, a running one becomes vectors."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.module.declare_intrinsic("llvm.maximum", [FLOAT], OF_TWO_FLOATS)
+        return builder.call(function, args, fastmath=("nsz",))
+
+    return types.float32(types.float32, types.float32), generate
+
+
+@instruction
+def copysign(typing: Any, size: Any, sign: Any) -> Any:
+    """|size| with the sign of `sign`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = builder.module.declare_intrinsic("llvm.copysign", [FLOAT], OF_TWO_FLOATS)
+        return builder.call(function, args)
+
+    return types.float32(types.float32, types.float32), generate
+
+
+@exact
+def product(a: Any, b: Any) -> Any:
+    """a·b, rounded before anything is added to it, where a difference of products must cancel."""
+    return a * b
+
+
+@exact
+def parts_of_exp(x: Any) -> Any:
+    """p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
+    shifted = fma(x, LOG2_E, SHIFT)
+    n = shifted - SHIFT
+    r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
+    q = fma(fma(fma(fma(Q4, r, Q3), r, Q2), r, Q1), r, Q0)
+    return fma(r * r, q, r), power_of_two(shifted)
+
+
+@exact
+def exp(x: Any) -> Any:
+    """exp(x) to 1.1 ulp; 0 below -86.98, where 2ⁿ⁻¹ is no normal number (it is under 2e-38)."""
+    p, half_scale = parts_of_exp(at_most(at_least(x, EXP_LOW), EXP_HIGH))
+    return (TWO + TWO * p) * half_scale
+
+
+@exact
+def tanh(x: Any) -> Any:
+    """tanh(x) to 3 ulp, tiny x too: m/(m + 2) with m = expm1(2|x|)."""
+    size = copysign(x, ONE)
+    size = TANH_IS_ONE if size > TANH_IS_ONE else size
+    p, half_scale = parts_of_exp(TWO * size)
+    m = fma(p, half_scale, half_scale - HALF) * TWO
+    return copysign(m / (m + TWO), x)
+
+
+@exact
+def erf(x: Any) -> Any:
+    """erf(x) to 2 ulp, tiny x too."""
+    square = x * x
+    s = fma(fma(fma(fma(fma(S5, square, S4), square, S3), square, S2), square, S1), square, S0)
+    small = fma(x, s, x)
+    t = copysign(x, ONE)
+    t = ERF_IS_ONE if t > ERF_IS_ONE else t
+    log = t * fma(fma(fma(fma(fma(L5, t, L4), t, L3), t, L2), t, L1), t, L0)
+    large = copysign(ONE - exp(log), x)
+    return large if t > ERF_SMALL else small

@@ -1,0 +1,61 @@
+"""Embedding, compiled. The derivation is in ops/embedding.py. No core checks its ids."""
+
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.compiled.cache import kernel
+from tinygpt_np.compiled.simd.arrays import floats, integers
+
+
+@kernel
+def forward_rows(ids: Any, weight: Any, rows: Any) -> None:
+    """Writes row ids[n] of weight (V, C) to rows[n], for each of ids (N,). rows (N, C)."""
+    for n in range(ids.size):
+        v = ids[n]
+        for c in range(weight.shape[1]):
+            rows[n, c] = weight[v, c]
+
+
+@kernel
+def add_rows(ids: Any, drows: Any, dweight: Any) -> None:
+    """Adds drows[n] to row ids[n] of dweight (V, C), in the order of n. drows (N, C)."""
+    for n in range(ids.size):
+        v = ids[n]
+        for c in range(dweight.shape[1]):
+            dweight[v, c] += drows[n, c]
+
+
+@kernel
+def embed(tokens: Any, time: Any, wte: Any, wpe: Any, x: Any) -> None:
+    """Writes wte[tokens[n]] + wpe[n % time] to x[n]. tokens (N,), wte, wpe (·, C), x (N, C)."""
+    for n in range(tokens.size):
+        v, t = tokens[n], n % time
+        for c in range(x.shape[1]):
+            x[n, c] = wte[v, c] + wpe[t, c]
+
+
+@kernel
+def add_positions(drows: Any, time: Any, dwpe: Any) -> None:
+    """Adds drows[n] to row n % time of dwpe (·, C), in the order of n. drows (N, C)."""
+    for n in range(drows.shape[0]):
+        t = n % time
+        for c in range(drows.shape[1]):
+            dwpe[t, c] += drows[n, c]
+
+
+def forward(ids: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """ids (N,) integers in [0, V), weight (V, C) -> rows (N, C), saved."""
+    ids = integers(ids, "embedding.forward: ids")  # (N,)
+    weight = floats(weight, "embedding.forward: weight")  # (V, C)
+    rows = np.empty((ids.size, weight.shape[1]), np.float32)  # (N, C)
+    forward_rows(ids, weight, rows)
+    return rows, (ids, weight.shape)
+
+
+def backward(drows: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+    """drows (N, C) -> dweight (V, C)."""
+    ids, shape = saved
+    dweight = np.zeros(shape, np.float32)  # (V, C)
+    add_rows(ids, floats(drows, "embedding.backward: drows"), dweight)
+    return dweight

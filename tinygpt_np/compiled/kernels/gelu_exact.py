@@ -1,0 +1,52 @@
+"""GELU, exact form, compiled. The derivation is in ops/gelu_exact.py."""
+
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.compiled.cache import kernel
+from tinygpt_np.compiled.kernels import elementary
+from tinygpt_np.compiled.simd.arrays import floats
+
+erf, exp = elementary.erf, elementary.exp
+SQRT_HALF = np.float32(0.5**0.5)
+DENSITY_AT_ZERO = np.float32((2 * np.pi) ** -0.5)
+HALF, ONE = np.float32(0.5), np.float32(1)
+
+
+@kernel
+def forward_values(x: Any, y: Any) -> None:
+    """Writes GELU of each of x to y, both flat."""
+    for i in range(x.size):
+        y[i] = HALF * x[i] * (ONE + erf(SQRT_HALF * x[i]))
+
+
+@kernel
+def backward_values(dy: Any, x: Any, dx: Any) -> None:
+    """Writes dy · GELU'(x) to dx, all flat. dx may be dy, and nothing in between."""
+    # The work is done in place: with dy and dx in one loop, the compiler would run it element by
+    # element wherever they are the same memory.
+    if dx.ctypes.data != dy.ctypes.data:
+        for i in range(x.size):
+            dx[i] = dy[i]
+    for i in range(x.size):
+        cdf = HALF * (ONE + erf(SQRT_HALF * x[i]))
+        density = DENSITY_AT_ZERO * exp(-HALF * x[i] * x[i])
+        dx[i] *= cdf + x[i] * density
+
+
+def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """x (...) -> y (...), saved."""
+    x = floats(x, "gelu_exact.forward: x")  # (...)
+    y = np.empty_like(x)  # (...)
+    forward_values(x.reshape(-1), y.reshape(-1))
+    return y, (x,)
+
+
+def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+    """dy (...) -> dx (...)."""
+    (x,) = saved
+    dx = np.empty_like(x)  # (...)
+    dy = floats(dy, "gelu_exact.backward: dy")  # (...)
+    backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
+    return dx

@@ -1,0 +1,1 @@
+"""Building blocks of the kernels: vectors, register tiles and scratch memory."""

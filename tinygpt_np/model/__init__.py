@@ -1,0 +1,1 @@
+"""The models: GPT and bigram, their optimizer, and sampling from them."""

@@ -1,0 +1,262 @@
+"""The GPT: GPT-2's architecture, its forward, and its backward, which is the forward read upwards.
+
+Inside, every token is a row: x is (N, C) with N = B·T, so a linear layer is one matrix product;
+only attention needs to know which rows make up one text. The head is tied to the token embedding.
+Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tinygpt_np import backend as backends
+from tinygpt_np.config import GPTConfig, generator
+from tinygpt_np.model.decoder import Decoder
+from tinygpt_np.model.language_model import LanguageModel, Saved, float_dtype
+from tinygpt_np.storage import checkpoint, hugging_face
+from tinygpt_np.storage.parameters import Tensors, each_param, mask_shapes, param_shapes
+from tinygpt_np.text import tokenizers
+from tinygpt_np.text.tokenizers import Tokenizer
+
+# The layers of a block, in the order of its forward and of what it saves.
+BLOCK_LAYERS = (
+    *("ln_1", "attn.c_attn", "attn", "attn.c_proj", "attn.dropout"),
+    *("ln_2", "mlp.c_fc", "mlp.gelu", "mlp.c_proj", "mlp.dropout"),
+)
+
+
+class GPT(LanguageModel):
+    """A GPT of GPT-2's kind.
+
+    config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
+    backend: "numpy", or "numba" for the compiled operations, which are in float32 only.
+    params: dict of all parameters by name; assign into it to load weights. Given as an argument,
+    they are taken as they are, and nothing is drawn.
+    """
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        seed: int = 1337,
+        dtype: str = "float32",
+        backend: str = "numpy",
+        params: Tensors | None = None,
+    ) -> None:
+        self.config = config
+        self.vocab_size, self.block_size = config.vocab_size, config.block_size
+        if backend == "numba" and dtype != "float32":
+            raise ValueError(f"the numba backend computes in float32 only, not in {dtype}")
+        self.ops = backends.load(backend)
+        initial = float_dtype(dtype)
+        self.params = initial_params(config, seed, initial) if params is None else params
+
+    def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
+        """tokens (B, T), dropout masks or None for no dropout -> logits (N, V), saved."""
+        ops, params, masks = self.ops, self.params, masks or {}
+        batch, time = tokens.shape
+        ids = tokens.reshape(-1)  # (N,)
+        positions = np.tile(np.arange(time, dtype=np.int64), batch)  # (N,)
+        token_rows, wte = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
+        position_rows, wpe = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
+        embedded = token_rows + position_rows  # (N, C)
+        x, drop = ops.dropout.forward(embedded, masks.get("drop"))  # (N, C)
+        blocks: list[Saved] = []
+        for layer in range(self.config.n_layer):
+            x, block = self.block_forward(x, f"h.{layer}", batch, masks)  # (N, C)
+            blocks.append(block)
+        normed, ln_f = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (N, C)
+        head_weight = params["wte.weight"].T  # (C, V)
+        logits, head = ops.linear.forward(normed, head_weight)  # (N, V)
+        return logits, (wte, wpe, drop, blocks, ln_f, head)
+
+    def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
+        """dlogits (N, V) -> the gradient of every parameter, by name."""
+        ops, grads = self.ops, Gradients()
+        wte, wpe, drop, blocks, ln_f, head = saved
+        dnormed, dhead_weight, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
+        dx = grads.keep("ln_f", ops.layer_norm.backward(dnormed, ln_f))  # (N, C)
+        for layer in reversed(range(self.config.n_layer)):
+            dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
+        dembedded = ops.dropout.backward(dx, drop)  # (N, C)
+        # embedded = token_rows + position_rows
+        dtoken_rows, dposition_rows = dembedded, dembedded  # (N, C)
+        # T is block_size here; places that no text reached get zero.
+        grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
+        # The table is used twice, to read the tokens and to score the next; both paths count.
+        grads["wte.weight"] = ops.embedding.backward(dtoken_rows, wte) + dhead_weight.T  # (V, C)
+        return {name: grads[name] for name in self.params}
+
+    def block_forward(
+        self, x: np.ndarray, h: str, batch: int, masks: Tensors
+    ) -> tuple[np.ndarray, Saved]:
+        """x (N, C) -> y (N, C): attention (1), then feed-forward (2).
+
+        Each reads a normed copy of what flows past it, and is added to it. h: "h.0", "h.1", …
+        """
+        ops, n_head = self.ops, self.config.n_head
+        normed_1, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
+        qkv, c_attn = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, 3C)
+        heads, attn = ops.attention.forward(qkv, batch, n_head, masks.get(f"{h}.attn"))  # (N, C)
+        out_1, proj_1 = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (N, C)
+        kept_1, drop_1 = ops.dropout.forward(out_1, masks.get(f"{h}.attn.c_proj"))  # (N, C)
+        mid = x + kept_1  # (N, C)
+        normed_2, ln_2 = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (N, C)
+        hidden, c_fc = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (N, 4C)
+        activated, gelu = self.gelu.forward(hidden)  # (N, 4C)
+        out_2, proj_2 = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (N, C)
+        kept_2, drop_2 = ops.dropout.forward(out_2, masks.get(f"{h}.mlp.c_proj"))  # (N, C)
+        y = mid + kept_2  # (N, C)
+        return y, (ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2)
+
+    def block_backward(
+        self, dy: np.ndarray, h: str, saved: Saved, grads: "Gradients"
+    ) -> np.ndarray:
+        """dy (N, C) -> dx (N, C); keeps the gradients of the block's parameters in grads."""
+        ops = self.ops
+        ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2 = saved
+        # y = mid + kept_2: a sum hands its gradient to both sides, past the branch and into it.
+        dmid, dkept_2 = dy, dy  # (N, C)
+        dout_2 = ops.dropout.backward(dkept_2, drop_2)  # (N, C)
+        dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, 4C)
+        dhidden = self.gelu.backward(dactivated, gelu)  # (N, 4C)
+        dnormed_2 = grads.keep(f"{h}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
+        dmid = dmid + grads.keep(f"{h}.ln_2", ops.layer_norm.backward(dnormed_2, ln_2))  # (N, C)
+        # mid = x + kept_1
+        dx, dkept_1 = dmid, dmid  # (N, C)
+        dout_1 = ops.dropout.backward(dkept_1, drop_1)  # (N, C)
+        dheads = grads.keep(f"{h}.attn.c_proj", ops.linear.backward(dout_1, proj_1))  # (N, C)
+        dqkv = ops.attention.backward(dheads, attn)  # (N, 3C)
+        dnormed_1 = grads.keep(f"{h}.attn.c_attn", ops.linear.backward(dqkv, c_attn))  # (N, C)
+        dx = dx + grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))  # (N, C)
+        return dx
+
+    @property
+    def gelu(self) -> Any:
+        """The operation of the form of GELU that the configuration asks for."""
+        return self.ops.gelu if self.config.gelu == "tanh" else self.ops.gelu_exact
+
+    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """The weight and the bias (or None) of a layer."""
+        return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
+
+    def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after."""
+        if backends.is_compiled(self.ops):
+            return backends.decoder(self.config, self.params, batch)
+        return Decoder(self.config, self.params, self.ops, batch).read
+
+    def first_not_finite(self, tokens: np.ndarray, masks: Tensors, grads: Tensors) -> str:
+        """The first tensor that is not finite, or "": parameters, forward, then gradients."""
+        for name, param in self.params.items():
+            if not np.isfinite(param).all():
+                return f"the parameter {name}"
+        logits, (_, _, _, blocks, ln_f, head) = self.forward(tokens, masks)
+        places = [
+            (f"an activation of h.{layer}.{name}", saved)
+            for layer, block in enumerate(blocks)
+            for name, saved in zip(BLOCK_LAYERS, block, strict=True)
+        ]
+        places += [("an activation of ln_f", ln_f), ("an activation of the head", head)]
+        places += [("the logits", (logits,))]
+        places += [(f"the gradient of {name}", (grads[name],)) for name in reversed(list(grads))]
+        return next((place for place, saved in places if not all_finite(saved)), "")
+
+    def draw_masks(self, batch: int, time: int, rng: np.random.Generator) -> Tensors:
+        """Dropout masks in GPT-2's three places: embeddings, attention, what each branch adds."""
+        config, dtype = self.config, self.params["wte.weight"].dtype
+        if config.dropout == 0:
+            return {}
+        shapes = mask_shapes(config, batch, time)
+        draw = self.ops.dropout.draw_mask
+        return {name: draw(shape, config.dropout, rng, dtype) for name, shape in shapes.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the folder `path` (which must not exist) with config.json, model.safetensors."""
+        checkpoint.save_model(Path(path), self.config, self.params)
+
+    @classmethod
+    def load(cls, path: str | Path, backend: str = "numpy") -> "GPT":
+        """Return the model in a folder of `save` or in a checkpoint; tinygpt_np.load takes runs."""
+        config, params = hugging_face.load_saved(Path(path))
+        dtype = next((param.dtype.name for param in params.values()), "float32")
+        where = Path(path) / checkpoint.MODEL
+        params = checkpoint.matching(params, each_param(config), dtype, where)
+        return cls(config, dtype=dtype, backend=backend, params=params)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, backend: str = "numpy", dtype: str = "float32"
+    ) -> "GPT":
+        """A GPT-2: the folder of a Hugging Face checkpoint, or gpt2, gpt2-medium, -large, -xl.
+
+        Its weights are mapped from the file; see pretrained.py. Dropout is 0. Raises
+        checkpoint.CheckpointError, which names what was expected and what was found.
+        """
+        config, params = hugging_face.load(
+            hugging_face.folder(name), float_dtype(dtype).name, each_param
+        )
+        return cls(config, dtype=dtype, backend=backend, params=params)
+
+    def save_pretrained(self, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
+        """Writes the folder `path` (which must not exist), which transformers loads as a GPT-2.
+
+        tokenizer: its files go along.
+        """
+        beside = tokenizers.exported(tokenizer) if tokenizer else {}
+        hugging_face.save(Path(path), self.config, self.params, beside)
+
+    def cropped(self, block_size: int) -> "GPT":
+        """The same model for shorter texts: of its positions, only the first block_size.
+
+        Its parameters are this model's own. Raises ValueError if it is no shorter block.
+        """
+        if not 1 <= block_size <= self.block_size:
+            raise ValueError(f"block_size must be in [1, {self.block_size}], not {block_size}")
+        model = copy.copy(self)
+        model.config, model.block_size = replace(self.config, block_size=block_size), block_size
+        model.params = self.params | {"wpe.weight": self.params["wpe.weight"][:block_size]}
+        return model
+
+
+class Gradients(Tensors):
+    """The gradients found so far, by the name of the parameter."""
+
+    def keep(
+        self, name: str, gradients: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+    ) -> np.ndarray:
+        """Takes (dx, dweight, dbias) of the layer called `name`, keeps two and returns dx."""
+        dx, dweight, dbias = gradients
+        self[f"{name}.weight"] = dweight
+        if dbias is not None:
+            self[f"{name}.bias"] = dbias
+        return dx
+
+
+def all_finite(saved: Any) -> bool:
+    """Whether every array in what a forward saved is finite."""
+    if isinstance(saved, tuple):
+        return all(all_finite(part) for part in cast(Saved, saved))
+    return not isinstance(saved, np.ndarray) or bool(np.isfinite(cast(np.ndarray, saved)).all())
+
+
+def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
+    """GPT-2's initialisation: weights N(0, 0.02²), biases 0, layer norm scales 1.
+
+    Each branch adds to x, 2·n_layer times in all; the last matrix of a branch starts smaller by
+    1/√(2·n_layer), so that x keeps its size however deep the model is.
+    """
+    rng = generator(seed, "init")
+    params: Tensors = {}
+    for name, shape in param_shapes(config).items():
+        if name.endswith(".bias"):
+            params[name] = np.zeros(shape, dtype)
+        elif ".ln_" in f".{name}":
+            params[name] = np.ones(shape, dtype)
+        else:
+            depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
+            params[name] = (rng.standard_normal(shape) * 0.02 / depth**0.5).astype(dtype)
+    return params

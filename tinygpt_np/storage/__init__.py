@@ -1,0 +1,1 @@
+"""Read and write files: parameters, checkpoints, and the folders of GPT-2."""

@@ -1,0 +1,361 @@
+"""Models and training checkpoints as folders: weights in safetensors, the rest in JSON.
+
+A model is a folder with config.json and model.safetensors. A training checkpoint is such a folder
+with the tokenizer, the optimizer, and the state of the run added. Everything in it is checked when
+it is loaded: checksums find damage, and what is whole must still have the types, ranges and sizes
+that training gave it.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from tinygpt_np.config import Architecture, GPTConfig, Purpose, TrainConfig, generator
+from tinygpt_np.storage import files
+from tinygpt_np.storage.files import FileError
+from tinygpt_np.storage.parameters import Tensors
+
+CONFIG, MODEL = "config.json", "model.safetensors"
+OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
+CHECKSUMS = "sha256.json"
+BEST = "best"
+KEPT = 2
+# Settings that older runs did not write down, because there was only one value: today's default.
+ADDED_LATER = (
+    *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
+    *("gradient_accumulation_steps", "vocab_size", "keep_best"),
+)
+# The generators that a run continues with.
+GENERATORS: tuple[Purpose, ...] = ("data", "dropout")
+
+Config = TypeVar("Config", GPTConfig, TrainConfig)
+# The name that callers catch.
+CheckpointError = FileError
+
+
+@dataclass(frozen=True)
+class State:
+    """The state of a run between two steps, without its tensors.
+
+    val_loss: of these weights, or None if they were not evaluated. generators: the state of each of
+    GENERATORS. data_name, data_sha256: of the data that the run is trained on.
+    """
+
+    step: int
+    val_loss: float | None
+    config: TrainConfig
+    generators: dict[str, Any]
+    data_name: str
+    data_sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what state.json holds."""
+        return {
+            "step": self.step,
+            "config": asdict(self.config),
+            "val_loss": self.val_loss,
+            "generators": self.generators,
+            "data": {"name": self.data_name, "sha256": self.data_sha256},
+        }
+
+
+def save_model(folder: Path, config: GPTConfig, params: Tensors) -> None:
+    """Write config.json and model.safetensors into a new folder."""
+    files.write_folder(folder, {CONFIG: to_json(asdict(config)), MODEL: to_safetensors(params)})
+
+
+def load_model(folder: Path) -> tuple[GPTConfig, Tensors]:
+    """Return the configuration and parameters in a folder."""
+    config = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG)
+    params = read_safetensors(folder / MODEL)
+    for name, param in params.items():
+        if param.dtype.name not in ("float32", "float64"):
+            raise CheckpointError(
+                f"{folder / MODEL}: {name} should be float32 or float64, but is {param.dtype}"
+            )
+    return config, params
+
+
+def config_of(kind: type[Config], found: Any, path: Path) -> Config:
+    """Return a configuration from JSON. Raise CheckpointError if a field is missing or wrong.
+
+    path: of the file, for the message.
+    """
+    what = "a GPT's configuration" if kind is GPTConfig else "the configuration of a training run"
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is not {what}: it is no JSON object")
+    values = cast(dict[str, Any], found)
+    later = ADDED_LATER if kind is TrainConfig else ()
+    missing = [f.name for f in fields(kind) if f.name not in {*values, *later}]
+    if missing:
+        raise CheckpointError(f"{path} is not {what}: it lacks {', '.join(missing)}")
+    try:
+        return kind(**values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path} is not {what}: {error}") from None
+
+
+def save_checkpoint(
+    checkpoints: Path,
+    config: GPTConfig,
+    params: Tensors,
+    tokenizer: Mapping[str, bytes],
+    optimizer: Tensors,
+    state: State,
+) -> Path:
+    """Write checkpoints/<step>. tokenizer: its files."""
+    contents = {
+        CONFIG: to_json(asdict(config)),
+        MODEL: to_safetensors(params),
+        **tokenizer,
+        OPTIMIZER: to_safetensors(optimizer),
+        STATE: to_json(state.to_json()),
+    }
+    # The checksums tell a damaged file from a whole one even where its format still parses.
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[CHECKSUMS] = to_json(checksums)
+    folder = checkpoints / f"{state.step:06d}"
+    files.write_folder(folder, contents)
+    return folder
+
+
+def prune(checkpoints: Path, keep_best: bool) -> None:
+    """Remove all but the last two checkpoints and the best one, and what killed processes left.
+
+    With keep_best, `best` is made a link to the checkpoint with the lowest validation loss. Raise
+    OSError where the file system has no links; the best one is kept all the same.
+    """
+    files.clean(checkpoints)
+    link, best = checkpoints / BEST, best_in(checkpoints) if keep_best else None
+    try:
+        if best and best != link and linked(link) != best.name:
+            files.write_link(link, best)
+    finally:
+        kept = {path.name for path in steps_in(checkpoints)[-KEPT:]} | {linked(link)}
+        kept |= {best.name} if best else set()
+        for old in steps_in(checkpoints):
+            if old.name not in kept:
+                files.remove_folder(old)
+
+
+def linked(link: Path) -> str:
+    """Return the name that a link leads to, or "" if it is none."""
+    return link.readlink().name if link.is_symlink() else ""
+
+
+def best_in(checkpoints: Path) -> Path | None:
+    """Return the checkpoint with the lowest validation loss, the earliest of equals, or None.
+
+    `best` itself counts where it is a folder and no link, as in a copy of a run.
+    """
+    link = checkpoints / BEST
+    copied = [link] if link.is_dir() and not link.is_symlink() else []
+    losses: dict[Path, float] = {}
+    for folder in [*copied, *steps_in(checkpoints)]:
+        try:
+            loss = read_json(folder / STATE).get("val_loss")
+        except CheckpointError:
+            continue  # A damaged one is not kept.
+        if is_loss(loss):
+            losses[folder] = cast(float, loss)
+    return min(losses, key=losses.__getitem__) if losses else None
+
+
+def load_state(folder: Path) -> State:
+    """Return the state of a checkpoint.
+
+    Raise CheckpointError unless all of its files are whole, and state.json has the types and ranges
+    that training writes and agrees with config.json.
+    """
+    check_files(folder)
+    state = state_of(read_json(folder / STATE), folder / STATE)
+    if folder.name.isdecimal() and int(folder.name) != state.step:
+        raise CheckpointError(f"{folder / STATE} is of step {state.step}, but in {folder.name}")
+    config = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG)
+    for field in fields(Architecture):
+        ours, theirs = getattr(config, field.name), getattr(state.config, field.name)
+        # A run from a model had the model's dropout once; it is not part of the shape.
+        if ours != theirs and field.name != "dropout":
+            raise CheckpointError(
+                f"{folder}: {field.name} is {ours} in {CONFIG}, but {theirs} in {STATE}"
+            )
+    return state
+
+
+def check_files(folder: Path) -> None:
+    """Raise CheckpointError unless a checkpoint has the files and the content of its checksums."""
+    path = folder / CHECKSUMS
+    checksums = read_json(path)
+    for name, expected in checksums.items():
+        outside = name in ("", "..") or Path(name).name != name or "\\" in name
+        if outside or name == CHECKSUMS:
+            raise CheckpointError(f"{path} should name files next to it, not {name!r}")
+        if not isinstance(expected, str) or not re.fullmatch("[0-9a-f]{64}", expected):
+            raise CheckpointError(f"{path}: {name} should have a SHA-256, not {expected!r:.80}")
+    # The files of the tokenizer are there too, whichever it is.
+    present = {each.name for each in folder.iterdir()} - {CHECKSUMS}
+    if not {CONFIG, MODEL, OPTIMIZER, STATE} | present <= set(checksums):
+        raise CheckpointError(f"{path} is not that of a training run")
+    for name, expected in checksums.items():
+        if hashlib.sha256(read_bytes(folder / name)).hexdigest() != expected:
+            raise CheckpointError(
+                f"{folder / name} is damaged: its SHA-256 is not the one in {CHECKSUMS}"
+            )
+
+
+def state_of(found: dict[str, Any], path: Path) -> State:
+    """Return a checked state.json. Raise CheckpointError, which names what is wrong in it."""
+
+    def require(name: str, value: Any, holds: bool, wanted: str) -> None:
+        if not holds:
+            raise CheckpointError(f"{path}: {name} should be {wanted}, but is {value!r:.80}")
+
+    config = config_of(TrainConfig, found.get("config"), path)
+    step, val_loss = found.get("step"), found.get("val_loss")
+    in_run = type(step) is int and 0 <= step <= config.max_iters
+    require("step", step, in_run, f"a whole number in [0, {config.max_iters}]")
+    whole = "val_loss" in found and (val_loss is None or is_loss(val_loss))
+    require("val_loss", val_loss, whole, "null or a loss, finite and zero or more")
+    generators, data = found.get("generators"), found.get("data")
+    require("generators", generators, isinstance(generators, dict), "an object")
+    require("data", data, isinstance(data, dict), "an object")
+    states = cast(dict[str, Any], generators)
+    for purpose in GENERATORS:
+        state = states.get(purpose)
+        good = is_generator_state(state, config.seed, purpose)
+        require(f"generators.{purpose}", state, good, f"the state of a generator of {config.seed}")
+    name, sha256 = (cast(dict[str, Any], data).get(key) for key in ("name", "sha256"))
+    require("data.name", name, isinstance(name, str), "a text")
+    known = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+    require("data.sha256", sha256, known, "a SHA-256")
+    return State(cast(int, step), val_loss, config, states, cast(str, name), cast(str, sha256))
+
+
+def is_loss(value: Any) -> bool:
+    """Return whether a value from JSON can be a loss."""
+    if not isinstance(value, float | int) or isinstance(value, bool):
+        return False
+    return 0 <= value <= sys.float_info.max  # JSON has whole numbers that no float can hold.
+
+
+def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:
+    """Return whether a generator of this seed and purpose can have this state."""
+    rng = generator(seed, purpose)
+    increment: int = rng.bit_generator.state["state"]["inc"]  # The same for ever.
+    try:
+        rng.bit_generator.state = state
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return False
+    taken = rng.bit_generator.state
+    # NumPy takes 1.5 for 1, and True.
+    same = json.dumps(taken, sort_keys=True) == json.dumps(state, sort_keys=True)
+    return same and taken["state"]["inc"] == increment and taken["has_uint32"] in (0, 1)
+
+
+def load_optimizer(folder: Path, params: Tensors) -> tuple[Tensors, Tensors]:
+    """Return AdamW's means of the gradients and of their squares, each like the parameters."""
+    path, shapes = folder / OPTIMIZER, [(name, param.shape) for name, param in params.items()]
+    dtype = next(iter(params.values())).dtype.name
+    expected = [(f"{mean}.{n}", shape) for mean in ("first", "second") for n, shape in shapes]
+    found = matching(read_safetensors(path), expected, dtype, path)
+    for name in params:
+        if (found[f"second.{name}"] < 0).any():
+            raise CheckpointError(f"{path}: second.{name}, a mean of squares, has negative values")
+    first, second = ({n: found[f"{mean}.{n}"] for n in params} for mean in ("first", "second"))
+    return first, second
+
+
+def steps_in(checkpoints: Path) -> list[Path]:
+    """Return the checkpoint folders, oldest first."""
+    found = (p for p in checkpoints.glob("*") if p.name.isdecimal() and p.is_dir())
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def matching(
+    found: Tensors, expected: Iterable[tuple[str, tuple[int, ...]]], dtype: str, path: Path
+) -> Tensors:
+    """Return the found tensors in the order of those expected, each a name and its shape.
+
+    Raise CheckpointError unless names, shapes and dtype agree, and all values are finite.
+    """
+    shapes = expected_shapes({n: tensor.shape for n, tensor in found.items()}, expected, path)
+    for name, shape in shapes.items():
+        tensor = found[name]
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise CheckpointError(
+                f"{path}: {name} should be {shape} {dtype}, but is {tensor.shape} {tensor.dtype}"
+            )
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} has values that are not finite")
+    return {name: found[name] for name in shapes}
+
+
+def expected_shapes(
+    found: Mapping[str, tuple[int, ...]],
+    expected: Iterable[tuple[str, tuple[int, ...]]],
+    path: Path,
+) -> dict[str, tuple[int, ...]]:
+    """Return the expected shapes by name. Raise CheckpointError unless just these are found.
+
+    The first that is missing ends it, however many layers a configuration claims.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in expected:
+        if name not in found:
+            raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
+        shapes[name] = shape
+    for name in sorted(found):  # A file has no order, and the first is the one that is named.
+        if name not in shapes:
+            raise CheckpointError(
+                f"{path} has the tensor {name} {tuple(found[name])}, which this model does not have"
+            )
+    return shapes
+
+
+def to_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def to_safetensors(tensors: Tensors) -> bytes:
+    return safetensors.numpy.save({n: np.ascontiguousarray(t) for n, t in tensors.items()})
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file. Raise CheckpointError if there is none, or no regular file."""
+    try:
+        if path.exists() and not path.is_file():  # Reading a pipe would wait for ever.
+            raise CheckpointError(f"{path} should be a file, but is a folder, pipe or device")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    content = read_bytes(path)
+    try:
+        found: Any = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} is damaged: it is not a JSON object")
+    return cast(dict[str, Any], found)
+
+
+def read_safetensors(path: Path) -> Tensors:
+    content = read_bytes(path)
+    try:
+        # Copied, because the arrays safetensors hands out are views of read-only bytes.
+        return {name: t.copy() for name, t in safetensors.numpy.load(content).items()}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None

@@ -1,0 +1,70 @@
+"""The parameters of a GPT: their names and shapes, which are those of GPT-2's checkpoints.
+
+A model's parameters are one flat dict. Linear layers are (in, out), as GPT-2 has them.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from tinygpt_np.config import GPTConfig
+
+# Arrays by name: parameters, their gradients, dropout masks.
+Tensors = dict[str, np.ndarray]
+
+
+def param_count(config: GPTConfig) -> int:
+    """Return the number of parameters, without listing every layer."""
+    one, two = (
+        sum(math.prod(shape) for shape in param_shapes(replace(config, n_layer=n)).values())
+        for n in (1, 2)
+    )
+    return one + (config.n_layer - 1) * (two - one)
+
+
+def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every parameter, in the forward's order."""
+    return dict(each_param(config))
+
+
+def each_param(config: GPTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of every parameter.
+
+    A configuration read from a file may claim any number of layers, too many for a list.
+    """
+    C = config.n_embd
+    yield "wte.weight", (config.vocab_size, C)
+    yield "wpe.weight", (config.block_size, C)
+    for h in (f"h.{layer}" for layer in range(config.n_layer)):
+        yield from affine_shapes(f"{h}.ln_1", (C,), config.bias)
+        yield from affine_shapes(f"{h}.attn.c_attn", (C, 3 * C), config.bias)
+        yield from affine_shapes(f"{h}.attn.c_proj", (C, C), config.bias)
+        yield from affine_shapes(f"{h}.ln_2", (C,), config.bias)
+        yield from affine_shapes(f"{h}.mlp.c_fc", (C, 4 * C), config.bias)
+        yield from affine_shapes(f"{h}.mlp.c_proj", (4 * C, C), config.bias)
+    yield from affine_shapes("ln_f", (C,), config.bias)
+
+
+def affine_shapes(
+    name: str, shape: tuple[int, ...], bias: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the weight of a layer, and its bias if it has one."""
+    yield f"{name}.weight", shape
+    if bias:
+        yield f"{name}.bias", shape[-1:]
+
+
+def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, tuple[int, ...]]:
+    """Return the name and shape of every dropout mask for tokens (B, T), in the forward's order.
+
+    GPT-2 drops values in three places: embeddings, attention, and the output of each branch.
+    """
+    rows = (batch * time, config.n_embd)
+    shapes: dict[str, tuple[int, ...]] = {"drop": rows}
+    for layer in range(config.n_layer):
+        shapes[f"h.{layer}.attn"] = (batch, config.n_head, time, time)
+        shapes[f"h.{layer}.attn.c_proj"] = rows
+        shapes[f"h.{layer}.mlp.c_proj"] = rows
+    return shapes

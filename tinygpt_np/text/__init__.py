@@ -1,0 +1,1 @@
+"""Text and tokens: corpora, tokenizers, and the data sets that models train on."""

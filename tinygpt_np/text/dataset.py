@@ -1,0 +1,290 @@
+"""What a GPT is trained on: the tokens of two splits, and the tokenizer that they come from.
+
+A text is split before it is encoded, as in nanoGPT, so the splits are the same text for every
+tokenizer, and losses in bits per character can be compared.
+
+A folder of tokens has nanoGPT's format: train.bin and val.bin, each token an unsigned integer of 16
+bits, the lower byte first. All of them are checked once, piece by piece; then the files are mapped
+into memory, which may be smaller than they are. `tinygpt prepare` adds meta.json and the
+tokenizer's files, which nanoGPT's own folders do not have.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.config import PIECES, TrainConfig
+from tinygpt_np.storage import checkpoint
+from tinygpt_np.text import corpus as data
+from tinygpt_np.text import reading, tokenizers
+from tinygpt_np.text.corpus import Corpus, DataError
+from tinygpt_np.text.tokenizers import (
+    CharTokenizer,
+    GPT2Tokenizer,
+    Tokenizer,
+    UnknownCharacterError,
+)
+
+TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
+# What nanoGPT's shakespeare_char keeps beside its tokens.
+TEXT = "input.txt"
+TOKEN = np.dtype("<u2")
+# Tokens that are read at once where a whole file is checked.
+PART = 1 << 20
+# llm.c writes the same tokens after a header, which begins with this number.
+LLMC_MAGIC, LLMC_HEADER = (20240520).to_bytes(4, "little"), 1024
+# No vocabulary has as many tokens; in a file of uint16, four bytes are more almost everywhere.
+HIGHEST = 1 << 20
+# Of a folder of tokens, what is hashed: its sizes, and so many bytes at each end of each file.
+ENDS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Tokens to train and to validate on, (M,) integers each.
+
+    name: what --data calls it; a path is absolute. sha256: tells it from another of that name.
+    about: its size, in words.
+    """
+
+    name: str
+    train: np.ndarray
+    val: np.ndarray
+    tokenizer: Tokenizer
+    sha256: str
+    about: str
+
+    def bits_per_character(self, loss: float) -> float:
+        """Convert a validation loss from nats per token to bits per character.
+
+        The first token is given, and the text that it stands for is not counted.
+        """
+        if self.tokenizer.kind == "char":
+            return loss / math.log(2)
+        characters = length(self.tokenizer, self.val) - length(self.tokenizer, self.val[:1])
+        return loss * (len(self.val) - 1) / math.log(2) / characters
+
+    def unseen(self) -> str:
+        """The characters of a text that its validation split has, and its training split not."""
+        if not isinstance(self.tokenizer, CharTokenizer) or isinstance(self.train, np.memmap):
+            return ""
+        return self.tokenizer.decode(np.setdiff1d(self.val, self.train))
+
+
+def length(tokenizer: Tokenizer, tokens: np.ndarray) -> int:
+    """Return how many characters of a text tokens (M,) stand for; the end of a text is none."""
+    if isinstance(tokenizer, GPT2Tokenizer) and tokenizer.end_of_text is not None:
+        tokens = tokens[tokens != tokenizer.end_of_text]
+    return sum(len(piece) for piece in tokenizer.stream(int(token) for token in tokens))
+
+
+def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
+    """What config.data names. tokenizer: a model's own; without it, the configuration's.
+
+    Raises DataError unless each split has a block and the token after it.
+    """
+    folder = Path(config.data)
+    is_folder = config.data not in data.NAMED and folder.is_dir()
+    if config.vocab_size != PIECES and (is_folder or config.init_from != "scratch"):
+        raise DataError(
+            f"--vocab-size {config.vocab_size} sets how many pieces SentencePiece learns "
+            f"from a text; {config.data if is_folder else config.init_from} has its own vocabulary"
+        )
+    if is_folder:
+        found = from_folder(folder.resolve(), config, tokenizer)
+    else:
+        corpus = data.load(config.data)
+        if tokenizer is None:
+            tokenizer = tokenizers.make(
+                config.tokenizer, config.tokenizer_path, corpus.text, config.vocab_size
+            )
+        found = from_corpus(corpus, tokenizer)
+    data.check_lengths(found.train, found.val, config.block_size)
+    return found
+
+
+def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
+    """A text in memory, split as in the lecture. Without a tokenizer, tokens are characters."""
+    tokenizer = tokenizer or CharTokenizer.from_text(corpus.text)
+    cut = int(data.TRAIN_SHARE * len(corpus.text))
+    try:
+        train, val = tokenizer.encode(corpus.text[:cut]), tokenizer.encode(corpus.text[cut:])
+    except UnknownCharacterError as error:
+        raise DataError(f"{corpus.name} is not a text for this model: {error}") from None
+    about = f"{len(corpus.text):,} characters, {len(set(corpus.text))} distinct"
+    if tokenizer.kind != "char":
+        about = f"{len(corpus.text):,} characters, {len(train) + len(val):,} tokens"
+    return Dataset(corpus.name, train, val, tokenizer, corpus.sha256, about)
+
+
+def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) -> Dataset:
+    """Return the tokens of a folder with train.bin and val.bin, with or without meta.json.
+
+    tokenizer: the one of a model that is trained on. Raises DataError, naming the file, unless all
+    tokens are in the vocabulary and the files are what meta.json says.
+    """
+    train, val = (mapped(folder / name) for name in (TRAIN, VAL))
+    theirs = tokenizer_of(folder, config, train, val)
+    for name in (TRAIN, VAL):
+        check_tokens(folder / name, theirs)
+    if tokenizer is not None and (tokenizer.kind, tokenizer.vocab_size) != (
+        theirs.kind,
+        theirs.vocab_size,
+    ):
+        raise DataError(
+            f"the tokens in {folder} are of {describe(theirs)}, but the model's are of "
+            f"{describe(tokenizer)}"
+        )
+    about = f"{len(train) + len(val):,} tokens"
+    return Dataset(str(folder), train, val, theirs, fingerprint(folder), about)
+
+
+def describe(tokenizer: Tokenizer) -> str:
+    return f"tokenizer {tokenizer.kind} with a vocabulary of {tokenizer.vocab_size}"
+
+
+def mapped(path: Path) -> np.ndarray:
+    """Return the tokens of a file, (M,) uint16, mapped into memory."""
+    if not path.is_file():
+        raise DataError(
+            f"there is no file {path}; a folder given to --data holds {TRAIN} and {VAL}, "
+            "as tinygpt prepare writes them; a text is given as a file"
+        )
+    size = path.stat().st_size
+    if size == 0 or size % TOKEN.itemsize:
+        raise DataError(
+            f"{path} should hold tokens of {TOKEN.itemsize} bytes each, but has {size:,} bytes"
+        )
+    with path.open("rb") as file:
+        if file.read(len(LLMC_MAGIC)) == LLMC_MAGIC:
+            raise DataError(
+                f"{path} has the header of llm.c, of {LLMC_HEADER:,} bytes; "
+                + rewrite(path, "<u2", LLMC_HEADER)
+            )
+    return np.memmap(path, TOKEN, mode="r")
+
+
+def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
+    """Raise DataError unless all tokens of a file are in the vocabulary."""
+    position = 0
+    for part in parts(path, TOKEN):
+        if part.max() >= tokenizer.vocab_size:
+            first = int(np.argmax(part >= tokenizer.vocab_size))
+            raise DataError(
+                f"{path} has the token {part[first]} at position {position + first:,}, but the "
+                f"vocabulary of tokenizer {tokenizer.kind} has {tokenizer.vocab_size:,} tokens; "
+                f"{appearance(path, tokenizer.vocab_size)}"
+            )
+        position += len(part)
+
+
+def check_meta(
+    folder: Path, meta: dict[str, Any], tokenizer: Tokenizer, counts: dict[str, int]
+) -> None:
+    """Raise DataError unless a folder holds what its meta.json says. counts: tokens in each file.
+
+    Entries that meta.json lacks are not compared.
+    """
+    for name, value in (("dtype", "uint16"), ("vocab_size", tokenizer.vocab_size)):
+        if meta.get(name, value) != value:
+            raise DataError(f"{folder / META} should say {name} {value!r}, but says {meta[name]!r}")
+    for file, count in counts.items():
+        said = meta.get(f"{Path(file).stem}_tokens", count)
+        if said != count:
+            looks = appearance(folder / file, tokenizer.vocab_size)
+            raise DataError(f"{folder / file} has {count} tokens, but {META} says {said}; {looks}")
+
+
+def appearance(path: Path, vocab_size: int) -> str:
+    """Return what a file of tokens looks like, if not like little-endian uint16, and what to do."""
+    if below(path, "<u4", HIGHEST):
+        return f"it looks like uint32; {rewrite(path, '<u4')}"
+    if below(path, ">u2", vocab_size):
+        return f"it looks like big-endian uint16; {rewrite(path, '>u2')}"
+    return "it is damaged, or of another tokenizer"
+
+
+def below(path: Path, dtype: str, limit: int) -> bool:
+    """Return whether a file holds whole numbers of this dtype, all of them below a limit."""
+    whole = path.stat().st_size % np.dtype(dtype).itemsize == 0
+    return whole and all(part.max() < limit for part in parts(path, dtype))
+
+
+def rewrite(path: Path, dtype: str, offset: int = 0) -> str:
+    """Return advice on rewriting a file of tokens as little-endian uint16."""
+    new = f"{path.stem}-uint16.bin"
+    return (
+        "rewrite it with NumPy:  "
+        f"np.fromfile({str(path)!r}, {dtype!r}, offset={offset}).astype('<u2').tofile({new!r})"
+    )
+
+
+def parts(path: Path, dtype: Any) -> Iterator[np.ndarray]:
+    """Yield the numbers in a file, part by part, so that memory does not grow with it."""
+    with path.open("rb") as file:
+        while len(part := np.fromfile(file, dtype, PART)):
+            yield part
+
+
+def tokenizer_of(
+    folder: Path, config: TrainConfig, train: np.ndarray, val: np.ndarray
+) -> Tokenizer:
+    """Return the tokenizer of a folder's tokens, as meta.json, --tokenizer or input.txt tells it.
+
+    Raises DataError unless the tokens are what these say they are.
+    """
+    asked = config.tokenizer
+    if (folder / META).exists():
+        meta, found = checkpoint.read_json(folder / META), tokenizers.load(folder)
+        kind: Any = meta.get("tokenizer")
+        if kind != found.kind or asked not in ("char", found.kind):
+            raise DataError(
+                f"the tokens in {folder} are of tokenizer {kind}, its tokenizer files are of "
+                f"{found.kind}, and --tokenizer is {asked}; all three must be the same"
+            )
+        check_meta(folder, meta, found, {TRAIN: len(train), VAL: len(val)})
+        return found
+    if asked == "gpt2" or config.tokenizer_path:
+        found = tokenizers.make(asked, config.tokenizer_path, "")
+        for path in (folder / TRAIN, folder / VAL):
+            # Small numbers of 32 bits are a valid uint16 file, in which every second token is 0.
+            if below(path, "<u4", found.vocab_size):
+                looks = appearance(path, found.vocab_size)
+                raise DataError(f"{path} should hold uint16, but {looks}")
+        return found
+    if not (folder / TEXT).exists():
+        raise DataError(
+            f"{folder} has no {META} that says what its tokens are: add --tokenizer gpt2, or put "
+            f"the {TEXT} of nanoGPT's characters into it (a meta.pkl is a pickle, which is never "
+            "read), or make the folder with tinygpt prepare"
+        )
+    # nanoGPT's folders of characters. It keeps a byte order mark as a character.
+    text = reading.read_text(folder / TEXT, keep_mark=True)
+    for characters in (text, text.removeprefix(reading.BYTE_ORDER_MARK)):
+        found = CharTokenizer.from_text(characters)
+        first, rest = np.split(found.encode(characters), [len(train)])
+        if np.array_equal(first, train) and np.array_equal(rest, val):
+            return found
+    wrong = folder / (VAL if np.array_equal(first, train) else TRAIN)
+    raise DataError(
+        f"{wrong} does not hold the characters of the {TEXT} in its folder; "
+        f"{appearance(wrong, found.vocab_size)}"
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """The SHA-256 of the sizes and of both ends of the two files; whole, they may be too large."""
+    digest = hashlib.sha256()
+    for name in (TRAIN, VAL):
+        with (folder / name).open("rb") as file:
+            size = file.seek(0, 2)
+            digest.update(size.to_bytes(8, "little"))
+            for start in (0, max(size - ENDS, 0)):
+                file.seek(start)
+                digest.update(file.read(ENDS))
+    return digest.hexdigest()
