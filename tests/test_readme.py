@@ -1,4 +1,4 @@
-"""What the README shows is what there is."""
+"""What the READMEs show is what there is: files, commands, outputs and figures."""
 
 import contextlib
 import inspect
@@ -20,21 +20,55 @@ from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
 from tinygpt_np.training import runs
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-PLAIN_BLOCKS = [block[1:] for block in README.split("```")[1::2] if block.startswith("\n")]
-COMMANDS = [
-    command.split("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    for command in line.split("&&")
-    if command.strip().startswith("tinygpt")
-]
+ROOT = Path(__file__).parents[1]
+READMES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted(
+        [
+            *ROOT.glob("README.md"),
+            *(ROOT / "tinygpt_np").rglob("README.md"),
+            *(ROOT / folder / "README.md" for folder in ("benchmarks", "data", "tests")),
+        ]
+    )
+}
+ALL = "\n".join(READMES.values())
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", ALL, re.DOTALL)
+PLAIN_BLOCKS = [block[1:] for block in ALL.split("```")[1::2] if block.startswith("\n")]
+COMMANDS = sorted(
+    {
+        command.split("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", ALL, re.DOTALL)
+        for line in block.splitlines()
+        for command in line.split("&&")
+        if command.strip().startswith("tinygpt")
+    }
+)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(READMES["README.md"].splitlines()) <= 250
+
+
+def test_the_map_is_the_tree() -> None:
+    (block,) = (block for block in PLAIN_BLOCKS if block.startswith("tinygpt_np/\n"))
+    drawn = [line.split()[0] for line in block.splitlines()]
+    inside = {name.strip() for name in drawn[1:] if f"  {name}" in block}
+    package = ROOT / "tinygpt_np"
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert inside == folders | modules
+    assert set(drawn) - inside == {"tinygpt_np/", "data/", "tests/", "benchmarks/"}
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_link_leads_to_a_file(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", READMES[name]):
+        assert target.startswith("https://") or (ROOT / name).parent.joinpath(target).exists()
 
 
 def test_the_operation_at_the_top_stands_so_in_the_source() -> None:
     functions = (softmax.forward, softmax.backward_steps, softmax.backward)
-    assert PYTHON_BLOCKS[0] == "\n\n".join(inspect.getsource(function) for function in functions)
+    assert "\n\n".join(inspect.getsource(function) for function in functions) in PYTHON_BLOCKS
 
 
 def test_the_example_runs_and_says_what_its_comments_say(
@@ -54,7 +88,7 @@ def test_the_wrong_layer_norm_runs_and_prints_what_stands_below_it(
 ) -> None:
     code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
     exec(compile(code, "README.md", "exec"), {})
-    shown = README.split(code)[1].split("```")[2]
+    shown = ALL.split(code)[1].split("```")[2]
     assert blurred(capsys.readouterr().out) == blurred(shown)
 
 
@@ -88,18 +122,13 @@ def test_the_study_of_the_wrong_layer_norm_prints_what_is_shown(
     assert blurred(out[out.index("layer_norm.py, line") :]) == blurred(shown)
 
 
-def test_the_picture_lies_where_it_is_shown() -> None:
-    (path,) = re.findall(r"!\[.*?\]\((.*?)\)", README)
-    assert (Path(__file__).parent.parent / path).is_file()
-
-
 def blurred(text: str) -> list[str]:
     """The words of a text, without the figures that rounding makes, which no two machines share."""
     return re.sub(r"\d\.\de-1\d|\d+×|1[4-6] digits", "~", text).split()
 
 
 def test_the_shares_of_missed_bugs_are_of_the_habits_there_are() -> None:
-    table = README.split("| who looks | misses |")[1].split("\n\n")[0]
+    table = ALL.split("| who looks | misses |")[1].split("\n\n")[0]
     named = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *HABITS.values()]
 
@@ -118,7 +147,7 @@ def test_every_command_is_one(command: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_bands_are_the_measured_ones() -> None:
-    rows = re.findall(r"^\| `(\S+)` +\| `(\S+)` +\| ([\d. ]+) +\| (.*?) +\|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\S+)` +\| `(\S+)` +\| ([\d. ]+) +\| (.*?) +\|$", ALL, re.MULTILINE)
     found = {(preset, corpus): (losses, band) for preset, corpus, losses, band in rows}
     assert set(found) == set(config.MEASURED)
     for (preset, corpus), losses in config.MEASURED.items():
@@ -134,7 +163,7 @@ def test_the_bands_are_the_measured_ones() -> None:
 
 def result() -> dict[str, Any]:
     """The benchmark's result that the README shows figures of."""
-    path = Path(__file__).parent.parent / "benchmarks" / "results" / "ice-lake.json"
+    path = ROOT / "benchmarks" / "results" / "ice-lake.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -144,7 +173,7 @@ def test_the_ladder_of_a_product_is_that_of_the_result_that_lies_there() -> None
         for task in result()["tasks"]
         if (task["operation"], task["direction"], task["shape"]) == ("matmul", "forward", "lecture")
     )
-    table = README.split("| rung | idea | ms |")[1].split("\n\n")[0].splitlines()[2:]
+    table = ALL.split("| rung | idea | ms |")[1].split("\n\n")[0].splitlines()[2:]
     rows = [row for row in task["rows"] if "seconds" in row and "by_ours" not in row]
     ideas = {rung.name: rung.idea for rung in ladders.rungs("matmul")}
     for line, row in zip(table, rows, strict=True):
@@ -176,14 +205,14 @@ def test_the_peers_take_as_long_as_in_the_result_that_lies_there(
         for row in task["rows"]
         if row.get("by") == peer and row.get("threads", 1) == threads
     ]
-    (figure,) = re.findall(said, README)
+    (figure,) = re.findall(said, ALL)
     assert figure == f"{statistics.geometric_mean(ratios):.2f}"
 
 
 def test_the_table_of_tokenizers_is_that_of_the_result_that_lies_there() -> None:
-    path = Path(__file__).parent.parent / "benchmarks" / "results" / "tokenizers.json"
+    path = ROOT / "benchmarks" / "results" / "tokenizers.json"
     found = json.loads(path.read_text(encoding="utf-8"))
-    table = README.split("| tokens | vocabulary | width |")[1].split("\n\n")[0].splitlines()[2:]
+    table = ALL.split("| tokens | vocabulary | width |")[1].split("\n\n")[0].splitlines()[2:]
     assert len(table) == len(found["results"])
     for line, (kind, result) in zip(table, found["results"].items(), strict=True):
         bits, ratio = result["bits"], result["characters_per_token"]
