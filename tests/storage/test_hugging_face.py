@@ -318,7 +318,7 @@ def test_weights_in_a_pickle_are_not_read(folder: Path) -> None:
 
 def test_a_folder_that_is_none_or_holds_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        CheckpointError, match=r"there is no folder .*; a model is a folder, or gpt2"
+        CheckpointError, match=r"there is no folder .*; expected a folder or one of gpt2"
     ):
         GPT.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

@@ -47,12 +47,12 @@ class BrokenError(Exception):
     """As of another package, which is nobody's OSError."""
 
 
-ALL = hugging_face.NEEDED + hugging_face.BESIDE
+ALL = hugging_face.MODEL_FILES + hugging_face.TOKENIZER_FILES
 
 
 @pytest.mark.parametrize(
     ("cached", "online", "asked"),
-    [(ALL, False, []), ((), True, list(ALL)), (hugging_face.NEEDED, False, ["config.json"])],
+    [(ALL, False, []), ((), True, list(ALL)), (hugging_face.MODEL_FILES, False, ["config.json"])],
     ids=["cached", "online", "the model alone is cached"],
 )
 def test_a_name_goes_through_the_hubs_cache(

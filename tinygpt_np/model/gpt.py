@@ -196,9 +196,7 @@ class GPT(LanguageModel):
         Its weights are mapped from the file; see pretrained.py. Dropout is 0. Raises
         checkpoint.CheckpointError, which names what was expected and what was found.
         """
-        config, params = hugging_face.load(
-            hugging_face.folder(name), float_dtype(dtype).name, each_param
-        )
+        config, params = hugging_face.load(hugging_face.fetch(name), float_dtype(dtype).name)
         return cls(config, dtype=dtype, backend=backend, params=params)
 
     def save_pretrained(self, path: str | Path, tokenizer: Tokenizer | None = None) -> None:

@@ -1,15 +1,14 @@
-"""GPT-2's checkpoints as Hugging Face keeps them: config.json and model.safetensors in a folder.
+"""Read and write GPT-2 checkpoints in Hugging Face's format: config.json and model.safetensors.
 
-Our parameters have their names and layout, so a file is only mapped into memory: what is read of it
-is read when it is used, and what training changes is changed in memory, never in the file.
+Parameters have the same names and layout here, so a weight file is mapped into memory instead of
+being read. The mapping is copy-on-write: training never changes the file.
 """
 
 import contextlib
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,47 +21,43 @@ from tinygpt_np.config import GPTConfig
 from tinygpt_np.ops import layer_norm
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import CONFIG, MODEL, CheckpointError
-from tinygpt_np.storage.parameters import Tensors
-
-Shapes = Callable[[GPTConfig], Iterable[tuple[str, tuple[int, ...]]]]
+from tinygpt_np.storage.parameters import Tensors, each_param
 
 NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
-# Of these names on huggingface.co, what is fetched: the model, and the tokenizer beside it.
-NEEDED, BESIDE = (CONFIG, MODEL), ("vocab.json", "merges.txt")
+# The files to download: the model and its tokenizer.
+MODEL_FILES, TOKENIZER_FILES = (CONFIG, MODEL), ("vocab.json", "merges.txt")
 PICKLE, SHARDS = "pytorch_model.bin", "model.safetensors.index.json"
 PREFIX, HEAD, TABLE = "transformer.", "lm_head.weight", "wte.weight"
 END_OF_TEXT = 50256
 GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
-# What config.json may leave out, and must not say otherwise: the one architecture there is here.
+# The architecture supported here. config.json may leave these out but must not differ.
 FIXED: dict[str, Any] = {
     "model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
     "add_cross_attention": False, "tie_word_embeddings": True,
     "layer_norm_epsilon": layer_norm.EPSILON,
 }  # fmt: skip
-# Values of numbers as safetensors names them; BF16 is the upper half of a float32.
+# The dtypes of safetensors; BF16 is the upper half of a float32.
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-
-
-# Errors of huggingface_hub and its HTTP library for a file that is not cached and not reachable.
+# Exceptions of huggingface_hub and its HTTP library if there is no connection.
 OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout")
 
 
 def is_gpt2(folder: Path) -> bool:
-    """Whether a folder is a checkpoint of Hugging Face's, of whatever architecture."""
+    """Return whether a folder is a Hugging Face checkpoint, of any architecture."""
     if (folder / PICKLE).exists():
         return True
     return (folder / CONFIG).exists() and "model_type" in checkpoint.read_json(folder / CONFIG)
 
 
 def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
-    """Return the configuration and parameters in a folder of GPT.save, or in a checkpoint.
+    """Return the configuration and parameters in a folder written by GPT.save, or a checkpoint.
 
-    Raise CheckpointError, which says what to call, for a model that GPT.load does not read.
+    Raise CheckpointError for other kinds of model; the message says which function loads them.
     """
     refuse_run(folder)
     if str(folder) in NAMES or is_gpt2(folder):
         raise CheckpointError(
-            f"{folder} is a GPT-2 as Hugging Face keeps it: "
+            f"{folder} is a GPT-2 in Hugging Face's format: "
             f"GPT.from_pretrained({str(folder)!r}) returns the model"
         )
     if not folder.is_dir():
@@ -73,7 +68,7 @@ def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
 
 
 def refuse_run(folder: Path) -> None:
-    """Raise CheckpointError, which says what to call, if a folder is that of a run."""
+    """Raise CheckpointError if a folder is a training run; the message says how to load it."""
     if (folder / "checkpoints").is_dir() and not (folder / MODEL).exists():
         raise CheckpointError(
             f"{folder} is a training run: tinygpt_np.load({str(folder)!r}) returns its model and "
@@ -81,36 +76,41 @@ def refuse_run(folder: Path) -> None:
         )
 
 
-def folder(name: str | Path) -> Path:
-    """Where a checkpoint lies: a folder as it is; one of NAMES in the cache of huggingface_hub.
+def fetch(name: str | Path) -> Path:
+    """Return the folder of a checkpoint; one of NAMES is downloaded to huggingface_hub's cache.
 
-    What is not there yet is downloaded. Raises CheckpointError if it cannot be had.
+    Raise CheckpointError if there is no such folder or the download fails.
     """
     if name not in NAMES:
         if not Path(name).is_dir():
             known = ", ".join(NAMES)
-            raise CheckpointError(f"there is no folder {name}; a model is a folder, or {known}")
+            raise CheckpointError(f"there is no folder {name}; expected a folder or one of {known}")
         return Path(name)
+    remedy = (
+        f"put {', '.join(MODEL_FILES + TOKENIZER_FILES)} of huggingface.co/openai-community/{name} "
+        f"into a folder and give that folder instead of {name}"
+    )
     try:
-        hub: Any = importlib.import_module("huggingface_hub")
+        import huggingface_hub  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise CheckpointError(
-            f"{name} is fetched by huggingface_hub: pip install 'tinygpt-np[hf]', or {remedy(name)}"
+            f"{name} is downloaded by huggingface_hub: pip install 'tinygpt-np[hf]', or {remedy}"
         ) from None
-    # What is there already is not asked for over the network, where there may be none; without it
-    # the model alone will do.
-    reasons: list[str] = []
-    for wanted, cached in ((NEEDED + BESIDE, True), (NEEDED + BESIDE, False), (NEEDED, True)):
+    hub: Any = huggingface_hub
+    # The cache comes first, because there may be no network. If the tokenizer cannot be downloaded,
+    # the model alone is enough.
+    files, reasons = MODEL_FILES + TOKENIZER_FILES, list[str]()
+    for wanted, cached in ((files, True), (files, False), (MODEL_FILES, True)):
         try:
-            with quiet():
+            with silenced():
                 found = [
                     hub.hf_hub_download(f"openai-community/{name}", file, local_files_only=cached)
                     for file in wanted
                 ]
             return Path(found[0]).parent
-        except Exception as error:  # A broken connection has errors of yet another package.
+        except Exception as error:  # The HTTP library has exceptions of its own.
             reasons.append(reason(error))
-    raise CheckpointError(f"{name} cannot be downloaded ({reasons[1]}); {remedy(name)}")
+    raise CheckpointError(f"{name} cannot be downloaded ({reasons[1]}); {remedy}")
 
 
 def reason(error: Exception) -> str:
@@ -121,8 +121,8 @@ def reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Generator[None]:
-    """Without what huggingface_hub says of each attempt, and of accounts; its progress is shown."""
+def silenced() -> Generator[None]:
+    """Silence huggingface_hub's log and warnings in the context, but not its progress bar."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -134,31 +134,22 @@ def quiet() -> Generator[None]:
         logger.setLevel(level)
 
 
-def remedy(name: Any) -> str:
-    """Return how a model can be had without a download."""
-    files = ", ".join(NEEDED + BESIDE)
-    return (
-        f"put {files} of huggingface.co/openai-community/{name} into a folder and give that "
-        f"folder instead of {name}"
-    )
+def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
+    """Return the configuration and parameters in a folder, as arrays of a dtype.
 
-
-def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
-    """Configuration and parameters in a folder, mapped from its file where dtype is its own.
-
-    shapes: of all parameters, by a configuration. Raises CheckpointError, which names what was
-    expected and what was found.
+    Parameters that have this dtype in the file are mapped into memory. Raise CheckpointError, with
+    what was expected and what was found, if the folder has no such model.
     """
-    refuse_run(place)
-    if not (place / CONFIG).exists():
-        raise CheckpointError(f"{place} has no {CONFIG}, and is no checkpoint")
-    config = read_config(place / CONFIG)
-    path = place / MODEL
-    if not path.exists() and (place / SHARDS).exists():
-        path = place / SHARDS
-    elif not path.exists() and (place / PICKLE).exists():
+    refuse_run(folder)
+    if not (folder / CONFIG).exists():
+        raise CheckpointError(f"{folder} has no {CONFIG}, and is no checkpoint")
+    config = read_config(folder / CONFIG)
+    path = folder / MODEL
+    if not path.exists() and (folder / SHARDS).exists():
+        path = folder / SHARDS
+    elif not path.exists() and (folder / PICKLE).exists():
         raise CheckpointError(
-            f"{place} has its weights in {PICKLE}, a pickle, which is never read here; save them "
+            f"{folder} has its weights in {PICKLE}, a pickle, which is never read here; save them "
             f"as {MODEL}, as save_pretrained of transformers does"
         )
     found: Tensors = {}
@@ -167,12 +158,12 @@ def load(place: Path, dtype: str, shapes: Shapes) -> tuple[GPTConfig, Tensors]:
             if name in found:
                 raise CheckpointError(f"{file}: {name} is there twice")
             found[name] = tensor
-    params = {name: astype(tensor, dtype) for name, tensor in ours(found, path).items()}
-    return config, checkpoint.matching(params, shapes(config), dtype, path)
+    params = {name: astype(tensor, dtype) for name, tensor in without_head(found, path).items()}
+    return config, checkpoint.matching(params, each_param(config), dtype, path)
 
 
 def shards(index: Path) -> list[Path]:
-    """The files that an index says the weights are in; they lie beside it."""
+    """Return the files that an index lists, which are in its folder."""
     files: Any = checkpoint.read_json(index).get("weight_map")
     if not isinstance(files, dict) or not files:
         raise CheckpointError(f"{index} should have a weight_map of tensors to files")
@@ -184,10 +175,10 @@ def shards(index: Path) -> list[Path]:
 
 
 def read_config(path: Path) -> GPTConfig:
-    """A GPT-2's config.json as ours. Dropout is left out: it is for whoever trains to set."""
+    """Return a GPT-2's config.json as a GPTConfig, with dropout 0."""
     found = checkpoint.read_json(path)
     if "model_type" not in found:
-        raise CheckpointError(f"{path} has no model_type; expected that of a GPT-2, gpt2")
+        raise CheckpointError(f"{path} has no model_type; expected gpt2")
     for name, expected in FIXED.items():
         if found.get(name, expected) != expected:
             raise CheckpointError(f"{path}: {name} should be {expected}, but is {found[name]}")
@@ -216,12 +207,12 @@ def read_config(path: Path) -> GPTConfig:
 
 
 def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Each tensor in a file of safetensors, mapped: writing to it leaves the file as it is.
+    """Yield each tensor in a safetensors file, mapped into memory copy-on-write.
 
-    Masks are passed over: many files have them, of any dtype.
+    Attention masks, which many files have, are skipped.
     """
     try:
-        # The library holds the header against the file: lengths, offsets, that they do not overlap.
+        # The library checks the header: lengths, offsets, and that tensors do not overlap.
         with safetensors.safe_open(path, framework="numpy"):
             pass
     except FileNotFoundError:
@@ -244,19 +235,19 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         start, end = (8 + length + offset for offset in entry["data_offsets"])
         values = np.asarray(content[start:end]).view(dtype).reshape(shape)
         if start % dtype.itemsize:
-            values = values.copy()  # A number across two words cannot be read where it lies.
+            values = values.copy()  # Aligned, as NumPy and Numba expect.
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         yield name, values
 
 
 def is_mask(name: str, shape: Sequence[int]) -> bool:
-    """Whether a tensor is no parameter, but that which hides what is to come, and how."""
+    """Return whether a tensor is a causal mask or its fill value instead of a parameter."""
     return name.endswith(".attn.masked_bias") or (name.endswith(".attn.bias") and len(shape) == 4)
 
 
-def ours(found: Tensors, path: Path) -> Tensors:
-    """Tensors by our names: without the prefix, and without the head, which is the table."""
+def without_head(found: Tensors, path: Path) -> Tensors:
+    """Return the tensors without the prefix of their names and without the tied output head."""
     params = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
     if len(params) < len(found):
         raise CheckpointError(
@@ -272,29 +263,30 @@ def ours(found: Tensors, path: Path) -> Tensors:
 
 
 def astype(tensor: np.ndarray, dtype: str) -> np.ndarray:
+    """Return a tensor in another dtype. Values that overflow become infinite."""
     if tensor.dtype == dtype:
         return tensor
-    with np.errstate(over="ignore"):  # What is too large is no longer finite, which is refused.
+    with np.errstate(over="ignore"):
         return tensor.astype(dtype)
 
 
-def save(place: Path, config: GPTConfig, params: Tensors, beside: dict[str, bytes]) -> None:
-    """Writes a new folder that transformers loads as a GPT-2. beside: more files for it.
+def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, bytes]) -> None:
+    """Write a new folder that transformers loads as a GPT-2, with other files in it.
 
-    A GPT-2 has biases; of a model without, they are zeros.
+    GPT-2 has biases; those of a model without biases are written as zeros.
     """
-    whole = params if config.bias else {**zero_biases(params), **params}
-    tensors = {f"{PREFIX}{n}": np.ascontiguousarray(t) for n, t in whole.items()}
+    params = params if config.bias else {**zero_biases(params), **params}
+    tensors = {f"{PREFIX}{n}": np.ascontiguousarray(t) for n, t in params.items()}
     contents = {
         CONFIG: checkpoint.to_json(description(config, params[TABLE].dtype.name)),
         MODEL: safetensors.numpy.save(tensors, {"format": "pt"}),
-        **beside,
+        **others,
     }
-    files.write_folder(place, contents)
+    files.write_folder(folder, contents)
 
 
 def zero_biases(params: Tensors) -> Tensors:
-    """A bias of zeros for each layer that has a weight; embeddings have none."""
+    """Return a bias of zeros for every layer except the embeddings."""
     layers = [name for name in params if name not in (TABLE, "wpe.weight")]
     return {
         name.replace(".weight", ".bias"): np.zeros(params[name].shape[-1:], params[name].dtype)
@@ -303,7 +295,7 @@ def zero_biases(params: Tensors) -> Tensors:
 
 
 def description(config: GPTConfig, dtype: str) -> dict[str, Any]:
-    """The config.json of transformers' GPT2LMHeadModel."""
+    """Return the config.json of transformers' GPT2LMHeadModel."""
     end = END_OF_TEXT if config.vocab_size > END_OF_TEXT else None
     return {
         "architectures": ["GPT2LMHeadModel"],

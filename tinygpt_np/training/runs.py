@@ -71,7 +71,7 @@ def find(name: str | Path | None) -> Path:
     if name is None:
         return last_checkpoint(find_run(None))[0]
     if str(name) in hugging_face.NAMES:
-        return hugging_face.folder(str(name))
+        return hugging_face.fetch(str(name))
     for path in (Path(name), RUNS / name):
         if hugging_face.is_gpt2(path):
             return path

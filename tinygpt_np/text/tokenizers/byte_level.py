@@ -1,7 +1,6 @@
 """Tokens that are bytes of UTF-8: one of them may be half a character, or several."""
 
 import codecs
-import importlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -69,14 +68,11 @@ def checked(text: str) -> str:
     return text
 
 
-def optional(package: str) -> Any:
-    """A package of the extra `tokenizers`. Raises TokenizerError, which says how to install it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise MissingPackageError(
-            f"this tokenizer needs {package.split('.')[0]}: pip install 'tinygpt-np[tokenizers]'"
-        ) from None
+def missing(package: str) -> MissingPackageError:
+    """Return the error for a package of the extra `tokenizers` that is not installed."""
+    return MissingPackageError(
+        f"this tokenizer needs {package}: pip install 'tinygpt-np[tokenizers]'"
+    )
 
 
 def read(path: Path) -> bytes:

@@ -31,7 +31,7 @@ from tinygpt_np.text.tokenizers.byte_level import (
     ByteLevel,
     TokenizerError,
     checked,
-    optional,
+    missing,
     read_json,
     read_text,
 )
@@ -74,7 +74,10 @@ class GPT2Tokenizer(ByteLevel):
         added: Sequence[AddedToken] = (),
         merges_name: str | None = None,
     ) -> None:
-        tiktoken = optional("tiktoken")
+        try:
+            import tiktoken
+        except ImportError:
+            raise missing("tiktoken") from None
         self.vocabulary, self.merges, self.added = vocabulary, merges, tuple(added)
         ranks = ranks_of(vocabulary, merges, name)
         last = sorted(vocabulary, key=vocabulary.__getitem__)[len(ranks) :]
@@ -131,9 +134,12 @@ class GPT2Tokenizer(ByteLevel):
     @classmethod
     def from_cache(cls) -> "GPT2Tokenizer":
         """From tiktoken's own cache, which downloads the two files when they are not there yet."""
-        read_cached = optional("tiktoken.load").read_file_cached
         try:
-            vocabulary, merges = (read_cached(SOURCE + n, sha) for n, sha in (ENCODER, MERGES))
+            from tiktoken.load import read_file_cached
+        except ImportError:
+            raise missing("tiktoken") from None
+        try:
+            vocabulary, merges = (read_file_cached(SOURCE + n, sha) for n, sha in (ENCODER, MERGES))
         except (OSError, ValueError) as error:
             raise TokenizerError(
                 f"GPT-2's tokenizer is not in tiktoken's cache, and cannot be downloaded "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import PIECES
-from tinygpt_np.text.tokenizers.byte_level import ByteLevel, TokenizerError, checked, optional, read
+from tinygpt_np.text.tokenizers.byte_level import ByteLevel, TokenizerError, checked, missing, read
 
 FILE = "tokenizer.model"
 # How a piece writes a space; and what stands for what no piece covers, in a model without bytes.
@@ -37,7 +37,7 @@ class SentencePieceTokenizer(ByteLevel):
     kind = "sentencepiece"
 
     def __init__(self, model: bytes, name: str = FILE) -> None:
-        library = optional("sentencepiece")
+        library = sentencepiece_library()
         self.model = model
         try:
             # Of an empty file the library makes a processor that fails later.
@@ -58,7 +58,7 @@ class SentencePieceTokenizer(ByteLevel):
         Raises TokenizerError, with the limit, if the text has too many characters for that many
         pieces, or too few words.
         """
-        library, written = optional("sentencepiece"), io.BytesIO()
+        library, written = sentencepiece_library(), io.BytesIO()
         if vocab_size < 1:
             raise TokenizerError(f"vocab_size must be positive, not {vocab_size}")
         if vocab_size >= 2**31:
@@ -115,6 +115,15 @@ class SentencePieceTokenizer(ByteLevel):
         if self.processor.is_unknown(token):
             return UNKNOWN.encode()
         return piece.replace(SPACE, " ").encode()
+
+
+def sentencepiece_library() -> Any:
+    """Return the package sentencepiece. Raise MissingPackageError if it is not installed."""
+    try:
+        import sentencepiece  # pyright: ignore[reportMissingTypeStubs]
+    except ImportError:
+        raise missing("sentencepiece") from None
+    return sentencepiece
 
 
 def why_not(error: str, vocab_size: int) -> str:

@@ -1,0 +1,221 @@
+"""nanoGPT's checkpoints are read exactly, and refused if they are damaged or unsafe."""
+
+import pickle
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.nanogpt_checkpoints import CONFIG, VOCABULARY, contents, generic
+from helpers.optional import needs
+
+from tinygpt_np.storage import nanogpt
+from tinygpt_np.storage.checkpoint import CheckpointError
+from tinygpt_np.storage.parameters import param_shapes
+
+torch: Any = needs("torch")
+every_bias = pytest.mark.parametrize("bias", [True, False])
+
+
+@pytest.fixture
+def ckpt(tmp_path: Path) -> Path:
+    """A checkpoint of nanoGPT's, written by PyTorch."""
+    torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
+    return tmp_path / "ckpt.pt"
+
+
+@every_bias
+@pytest.mark.parametrize(
+    "prefix", ["", "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_configuration_and_parameters_are_read_exactly(
+    tmp_path: Path, bias: bool, prefix: str
+) -> None:
+    model = generic(replace(CONFIG, bias=bias))
+    torch.save(contents(model, prefix), tmp_path / "ckpt.pt")
+    config, params = nanogpt.load(tmp_path / "ckpt.pt")
+    assert config == model.config
+    assert list(params) == list(model.params)
+    for name, param in model.params.items():
+        assert params[name].flags.c_contiguous
+        np.testing.assert_array_equal(params[name], param, err_msg=name)
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    model = generic(CONFIG)
+    saved = contents(model)
+    saved["model"] = {n: t.to(torch.bfloat16) for n, t in saved["model"].items()}
+    torch.save(saved, tmp_path / "ckpt.pt")
+    for name, param in nanogpt.load(tmp_path / "ckpt.pt")[1].items():
+        np.testing.assert_allclose(param, model.params[name], rtol=2**-8)
+
+
+@every_bias
+def test_model_args_of_early_2023_have_neither_bias_nor_dropout(tmp_path: Path, bias: bool) -> None:
+    saved = contents(generic(replace(CONFIG, bias=bias)))
+    del saved["model_args"]["bias"], saved["model_args"]["dropout"]
+    torch.save(saved, tmp_path / "ckpt.pt")
+    assert nanogpt.load(tmp_path / "ckpt.pt")[0] == replace(CONFIG, bias=bias)
+
+
+def test_changing_parameters_leaves_the_file_unchanged(ckpt: Path) -> None:
+    before = ckpt.read_bytes()
+    for param in nanogpt.load(ckpt)[1].values():
+        param += 1
+    assert ckpt.read_bytes() == before
+
+
+def test_without_pytorch_the_error_says_how_to_install_it(
+    ckpt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(CheckpointError, match="is read by PyTorch: pip install torch"):
+        nanogpt.load(ckpt)
+
+
+# Malicious files
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("touched"),)
+
+
+@pytest.mark.parametrize("kind", ["code", "module", "pickle"])
+def test_a_pickle_that_would_run_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("ckpt.pt")
+    if kind == "code":
+        torch.save(contents(generic(CONFIG)) | {"config": Evil()}, path)
+    elif kind == "module":
+        torch.save({"model": torch.nn.Linear(2, 3)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil()))
+    refused = "is damaged, or holds more than|is not a PyTorch checkpoint: it is not a zip file"
+    with pytest.raises(CheckpointError, match=rf"ckpt\.pt ({refused})") as caught:
+        nanogpt.load(path)
+    # PyTorch's own message suggests loading the file without weights_only.
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_read(
+    tmp_path: Path, dtype: Any
+) -> None:
+    # Every shape agrees with model_args, but each tensor is one expanded value: 40 TB in all.
+    width = 10**6
+    shapes = param_shapes(replace(CONFIG, n_embd=width, n_head=1, n_layer=1))
+    value = torch.zeros(1, dtype=dtype)
+    model = {
+        f"transformer.{name}": value.expand(shape[::-1] if ".c_" in name else shape)
+        for name, shape in shapes.items()
+    }
+    args = {"n_layer": 1, "n_head": 1, "n_embd": width, "block_size": 9, "vocab_size": VOCABULARY}
+    torch.save({"model": model, "model_args": args}, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"claims tensors of [\d,]+ bytes in all, but has"):
+        nanogpt.load(tmp_path / "ckpt.pt")
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "transformer.wte.weight"])
+def test_an_expanded_table_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    saved = contents(generic(CONFIG))
+    saved["model"][name] = torch.zeros(1, 1, dtype=torch.float16).expand(10**7, 10**7)
+    torch.save(saved, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=r"weight should be \(18, 12\), but is \(10000000"):
+        nanogpt.load(tmp_path / "ckpt.pt")
+
+
+# Files that are not a checkpoint of nanoGPT
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    saved = contents(generic(CONFIG))
+    tensors, name = saved["model"], "transformer.h.1.mlp.c_fc.weight"
+    if "tensor" in changes:
+        tensors[name] = changes["tensor"]
+        if changes["tensor"] is None:
+            del tensors[name]
+    if "twice" in changes:
+        tensors[f"_orig_mod.{name}"] = tensors[name]
+    saved["model"] = changes.get("model", tensors)
+    saved["model_args"] |= changes.get("model_args", {})
+    return {n: value for n, value in saved.items() if n != changes.get("without")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"without": "model"}, "should have nanoGPT's model and model_args"),
+        ({"model": 5}, "should have nanoGPT's model and model_args"),
+        ({"without": "model_args"}, "should have nanoGPT's model and model_args"),
+        ({"tensor": None}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
+        ({"tensor": 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
+        ({"tensor": torch.zeros(48, 12).int()}, "a tensor of floats, but is torch.int32"),
+        ({"tensor": torch.zeros(48, 12).to_sparse()}, "a tensor of floats, but is .*sparse_coo"),
+        ({"tensor": torch.zeros(48, 12, device="meta")}, "a tensor of floats, but is .* on meta"),
+        (
+            {"tensor": torch.zeros(1, 1).expand(10**6, 10**6)},
+            r"should be \(12, 48\), but is \(1000000, 1000000\)",
+        ),
+        ({"twice": True}, r"h\.1\.mlp\.c_fc\.weight is there twice"),
+        ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\), but is \(13, 48\)"),
+        ({"tensor": torch.full((48, 12), torch.nan)}, "has values that are not finite"),
+        ({"model_args": {"n_head": 5}}, "model_args is not that of a GPT: n_embd must be"),
+        ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
+        ({"model_args": {"n_layer": 10**12}}, r"lacks the tensor h\.2\.ln_1\.weight"),
+    ],
+)
+def test_other_contents_are_refused_by_name(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    torch.save(changed(**changes), tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=expected):
+        nanogpt.load(tmp_path / "ckpt.pt")
+
+
+# Damaged files
+
+
+def rewrite(ckpt: Path, changes: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
+    """Write a zip anew, with some of its files, named by their ends, changed."""
+    with zipfile.ZipFile(ckpt) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(ckpt, "w", compression) as archive:
+        for name, content in files.items():
+            end = next((end for end in changes if name.endswith(end)), "")
+            archive.writestr(name, changes[end] if end else content)
+
+
+def test_a_truncated_file_is_refused(ckpt: Path) -> None:
+    content = ckpt.read_bytes()
+    ckpt.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="is not a PyTorch checkpoint: it is not a zip file"):
+        nanogpt.load(ckpt)
+
+
+def test_a_changed_bit_in_a_weight_is_noticed(ckpt: Path) -> None:
+    content = bytearray(ckpt.read_bytes())
+    content[content.index(generic(CONFIG).params["wte.weight"].tobytes()) + 5] ^= 1
+    ckpt.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged: the checksum of .*/data/0 in"):
+        nanogpt.load(ckpt)
+
+
+@pytest.mark.parametrize("content", [b"", b"1234"])
+def test_a_tensor_whose_file_in_the_zip_is_too_short_is_noticed(ckpt: Path, content: bytes) -> None:
+    rewrite(ckpt, {"/data/3": content})
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged"):
+        nanogpt.load(ckpt)
+
+
+def test_a_compressed_zip_is_refused(ckpt: Path) -> None:
+    rewrite(ckpt, {}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=r"ckpt\.pt is compressed"):
+        nanogpt.load(ckpt)
