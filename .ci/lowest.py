@@ -1,6 +1,6 @@
-"""Print pip constraints that hold every dependency at the lowest version pyproject.toml allows.
+"""Print pip constraints for the lowest version of every dependency that pyproject.toml allows.
 
-Arguments: the extras to include. A requirement without a lower bound is an error.
+The arguments are the extras to include. A requirement without a lower bound is an error.
 """
 
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 
 def lowest(requirement: str) -> str:
     """Turn ``name>=1.2`` into ``name==1.2``; pinned requirements stay."""
-    found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(?:>=|==)([\w.]+)", requirement)
+    found = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(?:>=|==)([\w.]+)(?:,<[\w.]+)?", requirement)
     if found is None:
         sys.exit(f"pyproject.toml: {requirement} should have a lower bound")
     return f"{found[1]}=={found[2]}"

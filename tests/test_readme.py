@@ -66,7 +66,7 @@ def test_every_link_leads_to_a_file(name: str) -> None:
         assert target.startswith("https://") or (ROOT / name).parent.joinpath(target).exists()
 
 
-def test_the_operation_at_the_top_stands_so_in_the_source() -> None:
+def test_the_operation_shown_is_the_source() -> None:
     functions = (softmax.forward, softmax.backward_steps, softmax.backward)
     assert "\n\n".join(inspect.getsource(function) for function in functions) in PYTHON_BLOCKS
 
@@ -83,7 +83,7 @@ def test_the_example_runs_and_says_what_its_comments_say(
     assert lines[1] == "(32, 96)"
 
 
-def test_the_wrong_layer_norm_runs_and_prints_what_stands_below_it(
+def test_the_wrong_layer_norm_prints_the_table_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
@@ -95,7 +95,7 @@ def test_the_wrong_layer_norm_runs_and_prints_what_stands_below_it(
 def studied(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
 ) -> str:
-    """What tinygpt study says in a terminal as wide as that of the README."""
+    """Return what tinygpt study prints in a terminal as wide as the README's examples."""
     monkeypatch.setenv("COLUMNS", "132")
     with contextlib.suppress(SystemExit):
         cli.main(["study", *arguments])
@@ -123,7 +123,7 @@ def test_the_study_of_the_wrong_layer_norm_prints_what_is_shown(
 
 
 def blurred(text: str) -> list[str]:
-    """The words of a text, without the figures that rounding makes, which no two machines share."""
+    """Return the words of a text without figures that depend on rounding and the machine."""
     return re.sub(r"\d\.\de-1\d|\d+×|1[4-6] digits", "~", text).split()
 
 
@@ -133,7 +133,7 @@ def test_the_shares_of_missed_bugs_are_of_the_habits_there_are() -> None:
     assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *HABITS.values()]
 
 
-def test_there_are_commands_to_try() -> None:
+def test_the_readmes_show_commands() -> None:
     assert len(COMMANDS) >= 8
 
 
@@ -162,7 +162,7 @@ def test_the_bands_are_the_measured_ones() -> None:
 
 
 def result() -> dict[str, Any]:
-    """The benchmark's result that the README shows figures of."""
+    """Return the benchmark result whose figures the README shows."""
     path = ROOT / "benchmarks" / "results" / "ice-lake.json"
     return json.loads(path.read_text(encoding="utf-8"))
 

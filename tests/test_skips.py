@@ -1,4 +1,4 @@
-"""Skips that are not on the list of an environment fail a run, and so do stale entries."""
+"""Skips that are not listed for an environment fail the run, and so do stale entries."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ LISTED = {"tests/test_a.py": "needs torch", "tests/test_b.py::test_c": "needs ti
 
 
 def report(test: str, reason: str | None) -> Any:
-    """A report as pytest makes it; reason None for a test that passed."""
+    """Return a report like pytest's; reason is None for a test that passed."""
     longrepr = None if reason is None else ("extras.py", 1, f"Skipped: {reason}")
     return SimpleNamespace(nodeid=test, skipped=reason is not None, longrepr=longrepr)
 
@@ -30,14 +30,14 @@ def test_skips_that_are_listed_pass() -> None:
     assert run(*listed, report("tests/test_b.py::test_d", None)) == ([], 0)
 
 
-LISTED_TOO = report("tests/test_b.py::test_c", "needs tiktoken")
+LISTED_SKIP = report("tests/test_b.py::test_c", "needs tiktoken")
 
 
 @pytest.mark.parametrize(
     ("reports", "problem"),
     [
         (
-            [LISTED_TOO, report("tests/test_b.py::test_d[2]", "no browser")],
+            [LISTED_SKIP, report("tests/test_b.py::test_d[2]", "no browser")],
             "tests/test_b.py::test_d is skipped (no browser), which is not on the list",
         ),
         (

@@ -1,6 +1,6 @@
-"""Libraries that only some tests need: those tests are skipped without them, and say so.
+"""Import libraries that only some tests need; without them these tests are skipped.
 
-All skips that are expected in an environment are listed in skips.toml.
+The skips expected in each environment are listed in skips.toml.
 """
 
 import warnings

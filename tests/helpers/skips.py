@@ -1,7 +1,7 @@
-"""The option --skips ENVIRONMENT: fail unless what is skipped is what skips.toml lists for it.
+"""The option --skips ENVIRONMENT: fail unless exactly the tests listed in skips.toml are skipped.
 
-Otherwise a test that a library or a program is missing for would never run anywhere, unnoticed.
-For a run of all tests.
+Without it, a test could be skipped everywhere because a library is missing, and go unnoticed. Use
+the option with a run of all tests.
 """
 
 import tomllib
@@ -15,12 +15,14 @@ LISTS = Path(__file__).parents[1] / "skips.toml"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
-    parser.addoption("--skips", metavar="ENVIRONMENT", help="of skips.toml: fail on other skips")
+    """Add the option --skips."""
+    parser.addoption(
+        "--skips", metavar="ENVIRONMENT", help="a table of skips.toml; any other skip fails the run"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compare skips where results are collected: with xdist, that is not in its workers."""
+    """Compare skips in the process that collects results; xdist workers do not."""
     environment: str | None = config.getoption("--skips")
     if environment is not None and not hasattr(config, "workerinput"):
         lists = tomllib.loads(LISTS.read_text(encoding="utf-8"))
@@ -30,20 +32,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Skips:
-    """Compares the tests and files that are skipped with those that are expected to be.
+    """Compare skipped tests and files with the expected ones.
 
-    expected: the reason for each file or test function, by its pytest node id without parameters.
+    expected : the reason for each file or test function, by its pytest node id without parameters
     """
 
     def __init__(self, expected: Mapping[str, str]) -> None:
         self.expected, self.found = expected, dict[str, str]()
 
     def pytest_collectreport(self, report: Any) -> None:
-        """Note a file that is skipped."""
+        """Record a skipped file."""
         self.note(report)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Note a test that is skipped."""
+        """Record a skipped test."""
         self.note(report)
 
     def note(self, report: Any) -> None:
@@ -52,7 +54,7 @@ class Skips:
             self.found[report.nodeid.partition("[")[0]] = reason.removeprefix("Skipped: ")
 
     def problems(self) -> list[str]:
-        """Return a line for each skip that is not on the list, and for each on it that is not."""
+        """Return a line for each skip that is not listed and for each listed skip that is missing."""
         lines: list[str] = []
         for test in sorted({*self.found, *self.expected}):
             found, expected = self.found.get(test), self.expected.get(test)
@@ -65,11 +67,11 @@ class Skips:
         return lines
 
     def pytest_sessionfinish(self, session: Any) -> None:
-        """Fail a run that passed."""
+        """Fail a run that otherwise passed."""
         if self.problems() and session.exitstatus == 0:
             session.exitstatus = 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say what is wrong."""
+        """Print the problems."""
         for line in self.problems():
             terminalreporter.write_line(f"FAILED {line}", red=True)
