@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.gradcheck.arguments import differentiable
 from tinygpt_np.gradcheck.cases import VARIANTS
+from tinygpt_np.gradcheck.function_check import differentiable
 from tinygpt_np.study import targets
 from tinygpt_np.study.proof import Line, Proof
 from tinygpt_np.study.sheet import Sheet, study

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import ladders
 from benchmarks.standing import FASTER, SAME, SLOWER
 from tinygpt_np import cli, config
-from tinygpt_np.gradcheck.jury import HABITS
+from tinygpt_np.gradcheck.detectors import WEAK_CHECKS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
 from tinygpt_np.training import runs
@@ -130,7 +130,7 @@ def blurred(text: str) -> list[str]:
 def test_the_shares_of_missed_bugs_are_of_the_habits_there_are() -> None:
     table = ALL.split("| who looks | misses |")[1].split("\n\n")[0]
     named = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
-    assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *HABITS.values()]
+    assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *WEAK_CHECKS.values()]
 
 
 def test_the_readmes_show_commands() -> None:

@@ -71,8 +71,8 @@ def test_a_bad_choice_of_arguments_is_named(wrt: Sequence[str], message: str) ->
         ({"method": "autograd"}, "method must be one of complex, central, richardson, taylor, not"),
         ({"directions": 0}, "directions must be a positive integer or None, not 0"),
         ({"directions": "3"}, "directions must be a positive integer or None, not '3'"),
-        ({"seed": -1}, "seed must be an integer from 0 on, not -1"),
-        ({"seed": "a"}, "seed must be an integer from 0 on, not 'a'"),
+        ({"seed": -1}, "seed must be a non-negative integer, not -1"),
+        ({"seed": "a"}, "seed must be a non-negative integer, not 'a'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
@@ -125,7 +125,7 @@ def test_arguments_that_cannot_be_checked_are_noted() -> None:
 
     report = check(forward, scaled, (X, {"w": 2.0}, 3.0))
     assert report.ok
-    assert report.notes == ("not checked, being no arrays of floats: p (dict), gain (float)",)
+    assert report.notes == ("not checked, because not an array of floats: p (dict), gain (float)",)
 
 
 def test_ids_none_and_numbers_of_heads_are_not_noted() -> None:

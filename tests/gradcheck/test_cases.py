@@ -37,7 +37,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_something_else(name: str)
 @every_variant
 def test_the_upstream_gradient_is_another_than_the_arguments(name: str) -> None:
     # From one generator it would begin with the same numbers, and who mixes both up were right.
-    trial = case(name).trial()
+    trial = case(name).check()
     drawn = {value for array in case(name).as_dtype("float64").values() for value in array.flat}
     assert not drawn & set(trial.doutput.flat)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.cause import likely_cause
+from tinygpt_np.gradcheck.verdict import likely_cause
 
 rng = np.random.default_rng(5)
 N, C, V = 6, 8, 11
@@ -21,7 +21,7 @@ def cause(found: np.ndarray, expected: np.ndarray = EXPECTED) -> str:
     ("factor", "name"),
     [
         (2, "too large by a factor of 2: counted twice"),
-        (0.5, "half of it: a 2 is lost"),
+        (0.5, "half of it: a factor of 2 is missing"),
         (6, "too large by a factor of 6, a length or a number of elements here"),
         (1 / 8, "too small by a factor of 8, a length or a number of elements here"),
         (48, "too large by a factor of 48, a length or a number of elements here"),
@@ -60,7 +60,7 @@ def test_a_transpose_that_was_reshaped_to_fit_is_named() -> None:
 @pytest.mark.parametrize("shift", [1, -1])
 def test_off_by_one_is_named(shift: int, axis: int) -> None:
     assert cause(np.roll(EXPECTED, shift, axis)) == (
-        f"off by one: all values stand shifted by {shift:+} along axis {axis}"
+        f"off by one: all values are shifted by {shift:+} along axis {axis}"
     )
 
 
@@ -84,7 +84,7 @@ def test_places_that_were_never_filled_in_are_named() -> None:
 def test_places_that_should_have_been_held_back_are_named() -> None:
     expected = np.where(np.arange(C) < 3, 0, EXPECTED)
     assert cause(EXPECTED, expected) == (
-        "not held back: right in 30 of 48 places, and not zero where it should be"
+        "not masked: right in 30 of 48 places, and not zero where it should be"
     )
 
 
@@ -133,13 +133,13 @@ def test_a_layer_norm_without_its_second_sum_lacks_a_term() -> None:
 
 def test_an_error_that_is_the_same_all_along_an_axis_is_named() -> None:
     assert cause(EXPECTED + rng.standard_normal((N, 1))) == (
-        "a sum or mean is missing: the error is the same all along axis 1"
+        "a sum or mean is missing: the error is constant along axis 1"
     )
 
 
 def test_a_factor_for_each_row_is_named() -> None:
     assert cause(EXPECTED * rng.uniform(2, 3, (N, 1))) == (
-        "a factor is missing: along axis 1 it is right but for a factor"
+        "a factor is missing: along axis 1 it is right up to a factor"
     )
 
 
@@ -186,7 +186,7 @@ def test_small_errors_beside_one_large_element_are_not_the_same_along_an_axis() 
     expected = EXPECTED.copy()
     expected[0, 0] = 1e3
     found = expected + 5e-4 * np.sign(EXPECTED)
-    assert "the same all along" not in cause(found, expected)
+    assert "is constant along" not in cause(found, expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 8), (8, 1), (8,), (1,), ()])

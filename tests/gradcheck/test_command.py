@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import cli, ops
-from tinygpt_np.gradcheck import Report, Row, command, mutants, suite
+from tinygpt_np.gradcheck import Report, Row, command, detectors, suite
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_without_a_name_each_heading_has_a_line(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     for heading in ("linear, generic values", "linear, sizes of 1", "softmax, generic values"):
         assert re.search(rf"^{heading}  .* complex step .*× +ok", out, re.MULTILINE), heading
-    assert re.search(r"\d+ results in \d+ checks, every one right; \d+\.\d s", out)
+    assert re.search(r"\d+ results in \d+ checks, all correct; \d+\.\d s", out)
 
 
 def test_a_name_is_shown_tensor_by_tensor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +132,7 @@ def test_a_page_that_exists_is_not_overwritten(
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after the first report, and after the first mutant."""
-    whole, all_mutants = suite.run, mutants.run
+    whole, all_mutants = suite.run, detectors.run
 
     def first_report(*arguments: Any) -> Any:
         yield next(whole(*arguments))
@@ -144,14 +144,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.suite, "run", first_report)
-    monkeypatch.setattr(command.mutants, "run", first_mutant)
+    monkeypatch.setattr(command.detectors, "run", first_mutant)
 
 
 @pytest.mark.usefixtures("few", "interrupted")
 def test_ctrl_c_shows_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 130
     out = capsys.readouterr().out
-    assert "3 results in 1 check, every one right" in out
+    assert "3 results in 1 check, all correct" in out
     assert out.rstrip().endswith("stopped; the rest was not checked")
 
 
@@ -169,15 +169,15 @@ def test_mutants_after_ctrl_c_are_called_stopped(
     assert run("embedding", "--mutants", "--html", "page.html") == 130
     out = capsys.readouterr().out
     assert "stopped after 1 of 8 mutants" in out
-    assert "every bug was noticed" not in out
-    assert "The run was stopped" in (folder / "page.html").read_text(encoding="utf-8")
+    assert "every bug was detected" not in out
+    assert "The run was interrupted" in (folder / "page.html").read_text(encoding="utf-8")
 
 
 def test_mutants_are_tried_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("embedding", "--mutants", "--html", "page.html") == 0
     out = capsys.readouterr().out
     assert "8 mutants: 5 bugs" in out
-    assert "every bug was noticed" in out
+    assert "every bug was detected" in out
     assert "dweight[ids] += drows" in (folder / "page.html").read_text(encoding="utf-8")
 
 
@@ -235,7 +235,7 @@ def test_report_table_json_and_exit_status_agree(
         assert ("wrong" not in verdicts) == right
         return
     table, conclusion = out.splitlines()[:-1], out.splitlines()[-1]
-    assert ("every one right" in conclusion) == right == ("wrong" not in conclusion)
+    assert ("all correct" in conclusion) == right == ("wrong" not in conclusion)
     assert any(line.rstrip().endswith(" wrong") for line in table) != right
     assert any(line.rstrip().endswith("WRONG") for line in table) != right
     if not arguments:

@@ -12,7 +12,7 @@ from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.compiled.team import Team
 from tinygpt_np.gradcheck import Report, compiled_step, suite
-from tinygpt_np.gradcheck.compiled_step import ReferenceTrial
+from tinygpt_np.gradcheck.compiled_step import ReferenceCheck
 
 Patch = pytest.MonkeyPatch
 
@@ -20,7 +20,7 @@ Patch = pytest.MonkeyPatch
 def report_of(point: str = "wide") -> Report:
     shape = suite.WIDE_BATCHES[point]
     return suite.step_at(
-        "a step", suite.WIDE, suite.WIDE_SCALE, shape, ReferenceTrial, "complex", 0
+        "a step", suite.WIDE, suite.WIDE_SCALE, shape, ReferenceCheck, "complex", 0
     )[1]
 
 
@@ -48,7 +48,7 @@ def test_gradients_that_are_not_zeroed_between_steps_are_noticed(monkeypatch: Pa
 
     monkeypatch.setattr(products.NumbaProducts, "gradient", add)
     report = report_of()
-    assert "it is not set to zero between calls" in said(report, "h.0.mlp.c_fc.weight")
+    assert "gradients are not set to zero" in said(report, "h.0.mlp.c_fc.weight")
     assert "h.0.mlp.c_fc.bias" not in wrong(report)
 
 
@@ -108,7 +108,7 @@ def test_attention_scratch_shared_in_a_team_is_noticed(monkeypatch: Patch) -> No
         return self.rooms
 
     monkeypatch.setattr(micro_batch.MicroBatch, "rooms_of", rooms_of)
-    assert "do threads share memory?" in said(report_of("one text"), "threads")
+    assert "do threads share memory?" in said(report_of("one sequence"), "threads")
 
 
 def test_one_dropout_mask_for_all_places_is_noticed(monkeypatch: Patch) -> None:
@@ -141,10 +141,10 @@ def test_a_loss_that_is_not_averaged_is_noticed(monkeypatch: Patch) -> None:
 
 
 def test_the_batches_reach_packed_weights_and_a_team() -> None:
-    shapes = (suite.STEP_TEXTS, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
+    shapes = (suite.STEP_SEQUENCES, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
     for shape in shapes:
         assert engine.micro_batch_count(*shape) >= products.PACK_FROM
-    assert engine.micro_batch_count(*suite.WIDE_BATCHES["one text"]) == 1
+    assert engine.micro_batch_count(*suite.WIDE_BATCHES["one sequence"]) == 1
 
 
 def test_the_widest_matrix_is_packed_in_parts_and_ends_within_a_vector() -> None:

@@ -1,11 +1,10 @@
 """The mutants that are said to change nothing."""
 
-from tinygpt_np.gradcheck.equivalents import EQUIVALENT
-from tinygpt_np.gradcheck.sites import sites
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, sites
 
 
 def test_every_one_is_a_mutant_that_is_made() -> None:
-    made = {(s.room, s.function, m.before, m.after) for s in sites() for m in s.mutations()}
+    made = {(s.operation, s.function, m.before, m.after) for s in sites() for m in s.mutations()}
     assert set(EQUIVALENT) <= made
 
 

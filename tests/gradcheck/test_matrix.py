@@ -8,23 +8,23 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from tinygpt_np.gradcheck.equivalents import EQUIVALENT
-from tinygpt_np.gradcheck.matrix import JUDGES, Matrix, draw, merged, percent
-from tinygpt_np.gradcheck.mutants import Result
+from tinygpt_np.gradcheck.detectors import MutantResult
+from tinygpt_np.gradcheck.matrix import DETECTORS, Matrix, draw, in_order, percent
+from tinygpt_np.gradcheck.mutations import EQUIVALENT
 
-SEEN, UNSEEN = dict.fromkeys(JUDGES, True), dict.fromkeys(JUDGES, False)
-BUG = Result(
+SEEN, UNSEEN = dict.fromkeys(DETECTORS, True), dict.fromkeys(DETECTORS, False)
+BUG = MutantResult(
     "linear", "backward", "sign", 41, "dx = <a>", "dx = -<a>", SEEN | {"loss": False}, "",
     "x: off by 2 of its norm; the sign is wrong", "",
 )  # fmt: skip
-CRASH = replace(BUG, kind="transpose", after="dx = a.T", raised="ValueError: no", noticed=SEEN)
-SOFTMAX = replace(BUG, room="softmax", noticed=SEEN)
+CRASH = replace(BUG, kind="transpose", after="dx = a.T", raised="ValueError: no", detected=SEEN)
+SOFTMAX = replace(BUG, operation="softmax", detected=SEEN)
 LISTED = [
-    replace(BUG, room=r, function=f, before=b, after=a, reason=reason, noticed=UNSEEN)
+    replace(BUG, operation=r, function=f, before=b, after=a, reason=reason, detected=UNSEEN)
     for (r, f, b, a), reason in EQUIVALENT.items()
     if r == "embedding"
 ]  # fmt: skip
-MATRIX = merged([SOFTMAX, CRASH, BUG, *LISTED], ("linear", "softmax", "embedding"), True)
+MATRIX = in_order([SOFTMAX, CRASH, BUG, *LISTED], ("linear", "softmax", "embedding"), True)
 
 
 def text(matrix: Matrix) -> str:
@@ -39,15 +39,15 @@ def test_bugs_are_the_mutants_that_change_a_gradient() -> None:
 
 
 def test_it_counts_by_judge_kind_and_room() -> None:
-    assert MATRIX.noticed("complex") == (3, 3)
-    assert MATRIX.noticed("loss") == (2, 3)
-    assert MATRIX.noticed("loss", kind="sign") == (1, 2)
-    assert MATRIX.noticed("loss", kind="sign", room="softmax") == (1, 1)
-    assert MATRIX.noticed("loss", kind="axis") == (0, 0)
+    assert MATRIX.detected("complex") == (3, 3)
+    assert MATRIX.detected("loss") == (2, 3)
+    assert MATRIX.detected("loss", kind="sign") == (1, 2)
+    assert MATRIX.detected("loss", kind="sign", operation="softmax") == (1, 1)
+    assert MATRIX.detected("loss", kind="axis") == (0, 0)
 
 
 def test_the_order_is_that_of_the_source_however_the_results_came() -> None:
-    again = merged([*LISTED[::-1], BUG, SOFTMAX, CRASH], ("softmax", "linear", "embedding"), True)
+    again = in_order([*LISTED[::-1], BUG, SOFTMAX, CRASH], ("softmax", "linear", "embedding"), True)
     assert again == MATRIX
 
 
@@ -56,7 +56,7 @@ def test_it_is_without_error_when_every_bug_was_noticed() -> None:
 
 
 def test_a_bug_that_the_complex_step_missed_is_an_error() -> None:
-    missed = replace(BUG, noticed=SEEN | {"complex": False})
+    missed = replace(BUG, detected=SEEN | {"complex": False})
     (error,) = Matrix((missed, *LISTED), ("linear", "embedding")).errors
     assert error.startswith("linear.backward:41: dx = <a> → dx = -<a>: survived")
 
@@ -89,7 +89,7 @@ def test_the_text_has_counts_judges_and_reasons() -> None:
 def test_the_dictionary_is_json_and_complete() -> None:
     found = json.loads(json.dumps(MATRIX.to_dict()))
     assert found["ok"] is True
-    assert found["judges"]["loss"]["noticed"] == 2
+    assert found["detectors"]["loss"]["detected"] == 2
     assert [mutant["before"] for mutant in found["mutants"]].count("dx = <a>") == 3
 
 
@@ -129,10 +129,10 @@ def test_the_page_shows_every_mutant_as_it_is() -> None:
 
 def test_the_page_says_when_the_run_was_stopped() -> None:
     stopped = replace(MATRIX, complete=False)
-    assert "The run was stopped" in stopped.page()
-    assert "The run was stopped" not in MATRIX.page()
+    assert "The run was interrupted" in stopped.page()
+    assert "The run was interrupted" not in MATRIX.page()
 
 
 def test_the_page_shows_an_error() -> None:
-    missed = replace(BUG, noticed=SEEN | {"complex": False})
+    missed = replace(BUG, detected=SEEN | {"complex": False})
     assert "survived, and is not listed" in Matrix((missed,), ("linear",)).page()

@@ -10,7 +10,7 @@ import pytest
 from tinygpt_np.gradcheck.measure import (
     EPS,
     METHODS,
-    Measured,
+    Measurement,
     Method,
     Probes,
     Subject,
@@ -31,7 +31,7 @@ def subject(loss: Loss, x: np.ndarray = X, eps: float = EPS) -> Subject:
 
 def measured(
     loss: Loss, x: np.ndarray = X, method: Method = "complex", eps: float = EPS
-) -> Measured:
+) -> Measurement:
     rng = np.random.default_rng(0)
     return measure(subject(loss, x, eps), "x", Probes(x.shape), method, rng)
 
@@ -131,7 +131,7 @@ def test_only_one_tensor_is_moved() -> None:
 
 
 def test_a_shaken_value_moves_by_its_last_bit() -> None:
-    shaken = subject(smooth).shaken(np.random.default_rng(0)).values["x"]
+    shaken = subject(smooth).perturbed(np.random.default_rng(0)).values["x"]
     moves = np.abs(shaken - X) / np.spacing(np.abs(X))
     assert moves.min() >= 1
     assert moves.max() <= 2

@@ -4,8 +4,7 @@ import ast
 
 import pytest
 
-from tinygpt_np.gradcheck.mutations import KINDS, Mutation, mutations
-from tinygpt_np.gradcheck.sites import sites
+from tinygpt_np.gradcheck.mutations import KINDS, Mutation, mutations, sites
 
 SOURCE = '''
 def forward(x, weight):
@@ -117,7 +116,7 @@ def test_the_last_axis_is_not_negated() -> None:
 
 @pytest.fixture(scope="module")
 def everything() -> list[tuple[str, Mutation]]:
-    return [(site.room, mutation) for site in sites() for mutation in site.mutations()]
+    return [(site.operation, mutation) for site in sites() for mutation in site.mutations()]
 
 
 def test_there_are_hundreds(everything: list[tuple[str, Mutation]]) -> None:

@@ -105,7 +105,7 @@ def test_another_dtype_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
     found = self_test(monkeypatch, with_changed("gelu", forward=forward))
     assert wrong(found) == ["gelu"]
-    assert "float32 of shape (6, 8) is wanted, not float64" in found["gelu"].problem
+    assert "expected float32 of shape (6, 8), not float64" in found["gelu"].problem
 
 
 def test_an_operation_that_raises_does_not_keep_the_others_from_their_test(

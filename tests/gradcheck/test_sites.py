@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tinygpt_np import ops
-from tinygpt_np.gradcheck.sites import Site, sites
+from tinygpt_np.gradcheck.mutations import Site, sites
 from tinygpt_np.model.gpt import GPT, Gradients
 
 SITES = sites()
-IDS = [f"{site.room}.{site.function}" for site in SITES]
+IDS = [f"{site.operation}.{site.function}" for site in SITES]
 
 
 def site(name: str) -> Site:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.measure import Measured, Probes
+from tinygpt_np.gradcheck.measure import Measurement, Probes
 from tinygpt_np.gradcheck.oracles import Taylor
 from tinygpt_np.gradcheck.report import Report, Row, finite
-from tinygpt_np.gradcheck.verdict import judge
+from tinygpt_np.gradcheck.verdict import compare
 
 EXPECTED: np.ndarray = np.array([[1.0, -2.0, 3.0], [100.0, 0.001, -0.5]])
 FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
 NOTHING = np.zeros(6)
-MEASURED = Measured(
+MEASURED = Measurement(
     "x", Probes((2, 3)), "complex", EXPECTED.reshape(-1), NOTHING, NOTHING > 0,
     floor=1e-13, roundings=10.0, tolerance=1e-12, scale=1.0,
 )  # fmt: skip
@@ -29,11 +29,11 @@ def at(place: tuple[int, int], error: float) -> np.ndarray:
     return gradient
 
 
-def row(gradient: Any, measured: Measured = MEASURED, dtype: Any = FLOAT64) -> Row:
-    return judge(measured, gradient, dtype, [2, 3])
+def row(gradient: Any, measured: Measurement = MEASURED, dtype: Any = FLOAT64) -> Row:
+    return compare(measured, gradient, dtype, [2, 3])
 
 
-def zero(floor: float = 1e-13) -> Measured:
+def zero(floor: float = 1e-13) -> Measurement:
     return replace(MEASURED, values=NOTHING, floor=floor)
 
 
@@ -155,7 +155,7 @@ def test_a_gradient_that_is_rounding_and_nothing_else_is_zero() -> None:
 # Places that cannot be told
 
 
-def with_kinks(*places: int) -> Measured:
+def with_kinks(*places: int) -> Measurement:
     kinks = np.isin(np.arange(6), places)
     return replace(MEASURED, kinks=kinks, values=np.where(kinks, 77.0, MEASURED.values))
 
@@ -215,7 +215,7 @@ def test_along_directions_the_number_of_the_worst_is_shown() -> None:
 # The Taylor slope
 
 
-def sloped(*curves: Any) -> Measured:
+def sloped(*curves: Any) -> Measurement:
     """One direction a curve; the derivative of each is 2."""
     directions = np.ones((len(curves), 2, 3)) / 6
     nothing = np.zeros(len(curves))

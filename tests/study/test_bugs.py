@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 from helpers.architecture import OPERATIONS, TESTS
 
-from tinygpt_np.gradcheck.equivalents import EQUIVALENT
-from tinygpt_np.gradcheck.mutations import Mutation
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation
 from tinygpt_np.study.bugs import Bug, bugs
 from tinygpt_np.study.proof import Line
 

@@ -1,7 +1,8 @@
-"""Gradient checks that cannot be fooled, for the operations and models here and for your own.
+"""Check hand-written gradients: those of this package, and your own.
 
-`check` holds a backward against the numerical gradient of its forward and returns a report;
-`assert_gradients` does so inside a test; `check_model` checks all parameters of a model.
+Start in check.py: `check` compares a backward with the numerical gradient of its forward and
+returns a report, `assert_gradients` does the same inside a test, and `check_model` checks every
+parameter of a model.
 """
 
 from tinygpt_np.gradcheck.check import assert_gradients, check, check_model

@@ -1,7 +1,8 @@
-"""How to call each operation at generic values: one entry a variant, for whatever loops over them.
+"""Arguments for every operation at generic values, for the checks and tests that loop over them.
 
-Values are of order one, all dimensions differ, ids repeat and leave some out, and one target is not
-counted. What looks right only because two sizes agree, or a weight is 1, looks wrong here.
+Values are of order one, all dimensions differ, some ids repeat and some never occur, and one target
+is ignored. A gradient that is right only because two sizes are equal, or a weight is 1, is wrong
+here.
 """
 
 from collections.abc import Callable
@@ -14,45 +15,48 @@ import numpy as np
 from tinygpt_np import backend as backends
 from tinygpt_np import ops
 from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import CheckError, Method
 from tinygpt_np.gradcheck.report import Report
-from tinygpt_np.gradcheck.trial import Trial
 
 Args = dict[str, Any]
-# The sizes of the letters in the shapes; see ops/__init__.py for what they mean.
+# The size of each letter in a shape; ops/__init__.py says what the letters mean.
 SIZES = {"B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11}
 
 
 class Draw:
-    """Random arguments. sizes: by letter. normal, mask: of a shape given by letters, as "NC"."""
+    """Random arguments of the given sizes, by letter. Shapes are strings of letters: "NC"."""
 
     def __init__(self, sizes: dict[str, int], rng: np.random.Generator) -> None:
         self.sizes, self.rng = sizes, rng
 
     def shape(self, letters: str) -> tuple[int, ...]:
+        """Return the sizes of these letters."""
         return tuple(self.sizes[letter] for letter in letters)
 
     def normal(self, letters: str) -> np.ndarray:
+        """Return standard normal values."""
         return self.rng.standard_normal(self.shape(letters))
 
     def mask(self, letters: str) -> np.ndarray:
-        """A dropout mask that drops a third."""
+        """Return a dropout mask with p = 1/3."""
         return np.where(self.rng.random(self.shape(letters)) < 1 / 3, 0.0, 1.5)
 
     def ids(self) -> np.ndarray:
-        """Token ids (N,), of which the second repeats the first; the highest never occurs."""
+        """Return token ids (N,); the second repeats the first, and the highest never occurs."""
         N, V = self.shape("NV")
         ids = self.rng.integers(0, max(V - 1, 1), N)
         ids[1:2] = ids[0]
         return ids
 
     def targets(self) -> np.ndarray:
-        """Targets (N,), of which the second is not counted, if there is one."""
+        """Return targets (N,); the second, if there is one, is ignored."""
         targets = self.rng.integers(0, self.sizes["V"], self.sizes["N"])
         targets[1:2] = -1
         return targets
 
     def attention(self) -> Args:
+        """Return the arguments of attention, without a mask."""
         B, T, H, D = self.shape("BTHD")
         qkv = self.rng.standard_normal((B * T, 3 * H * D))
         return {"qkv": qkv, "batch": B, "n_head": H}
@@ -60,7 +64,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to call an operation. letters: the sizes it depends on."""
+    """A way to call an operation. letters: the sizes that its arguments depend on."""
 
     operation: str
     letters: str
@@ -107,7 +111,10 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A call of an operation. args: of forward, by name; differentiable: which have a gradient."""
+    """A call of an operation.
+
+    args: the arguments of forward, by name. differentiable: those that have a gradient.
+    """
 
     name: str
     operation: str
@@ -117,6 +124,7 @@ class Case:
 
     @property
     def module(self) -> ModuleType:
+        """The module of the operation in ops/."""
         return getattr(ops, self.operation)
 
     @property
@@ -125,18 +133,18 @@ class Case:
         return {name: arg for name, arg in self.args.items() if isinstance(arg, np.ndarray)}
 
     def as_dtype(self, dtype: Any) -> dict[str, np.ndarray]:
-        """The arrays of floats among the arguments, in another dtype."""
+        """Return the arguments that are arrays of floats, in another dtype."""
         floats = {n: a for n, a in self.arrays.items() if np.issubdtype(a.dtype, np.floating)}
         return {name: array.astype(dtype) for name, array in floats.items()}
 
     def forward(self, **changed: np.ndarray) -> np.ndarray:
-        """The output, with some arguments replaced."""
+        """Return the output, with some arguments replaced."""
         return self.module.forward(**(self.args | changed))[0]
 
     def gradients(
         self, backward: Callable[..., Any], doutput: np.ndarray, **changed: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """What a backward of the operation returns, by the name of the argument."""
+        """Return the gradients that a backward of the operation computes, by argument name."""
         _, saved = self.module.forward(**(self.args | changed))
         returned: Any = backward(doutput, saved)
         parts = cast(tuple[Any, ...], returned if isinstance(returned, tuple) else (returned,))
@@ -144,23 +152,23 @@ class Case:
         return dict(named)
 
     def backwards(self) -> list[Callable[..., Any]]:
-        """backward, and backward_steps where there is one."""
+        """Return backward, and backward_steps if the operation has one."""
         names = ("backward", "backward_steps")
         return [getattr(self.module, name) for name in names if hasattr(self.module, name)]
 
-    def trial(
+    def check(
         self, method: Method = "complex", dtype: str = "float64", backend: str = "numpy"
-    ) -> Trial:
-        """A trial of the operation in a backend; the truth is always that of ops/ in float64."""
+    ) -> FunctionCheck:
+        """Return the check of the operation in a backend, measured on ops/ in float64."""
         forward = getattr(backends.load(backend), self.operation).forward
-        return Trial(
+        return FunctionCheck(
             forward, {**self.args, **self.as_dtype(dtype)}, self.differentiable,
             method=method, seed=self.seed, truth=self.module.forward, title=self.name,
         )  # fmt: skip
 
 
 def case(name: str, seed: int = 0, sizes: dict[str, int] | None = None) -> Case:
-    """The variant called `name`, at the usual sizes or some others: case("linear", 0, {"N": 1})."""
+    """Return the variant called `name`, with some sizes changed: case("linear", 0, {"N": 1})."""
     if name not in VARIANTS:
         raise CheckError(f"the operation must be one of {', '.join(VARIANTS)}, not {name!r}")
     variant = VARIANTS[name]
@@ -169,7 +177,7 @@ def case(name: str, seed: int = 0, sizes: dict[str, int] | None = None) -> Case:
             raise CheckError(f"the sizes of {name} are {', '.join(variant.letters)}, not {letter}")
         if size < 1:
             raise CheckError(f"{letter} must be positive, not {size}")
-    # Not from the generator of the upstream gradient, which would begin with the same numbers.
+    # Another generator than that of the upstream gradient, or both would get the same numbers.
     args = variant.args(Draw(SIZES | (sizes or {}), generator(seed, "data")))
     return Case(name, variant.operation, args, variant.differentiable, seed)
 
@@ -183,10 +191,10 @@ def check_operation(
     seed: int = 0,
     sizes: dict[str, int] | None = None,
 ) -> list[Report]:
-    """Checks an operation's backward, and backward_steps where there is one, at some sizes."""
+    """Check backward, and backward_steps if there is one, with some sizes changed."""
     sizes = sizes or {}
     chosen = case(name, seed, sizes)
-    trial = chosen.trial(method, dtype, backend)
+    check = chosen.check(method, dtype, backend)
     module = getattr(backends.load(backend), chosen.operation)
     reports: list[Report] = []
     for function in ("backward", "backward_steps"):
@@ -195,7 +203,7 @@ def check_operation(
             where = "".join(f", {letter}={size}" for letter, size in sizes.items())
             where += "" if dtype == "float64" else f", {dtype}"
             where += "" if backend == "numpy" else f", {backend}"
-            reports.append(trial.report(getattr(module, function), f"{name}{suffix}{where}"))
+            reports.append(check.report(getattr(module, function), f"{name}{suffix}{where}"))
     return reports
 
 

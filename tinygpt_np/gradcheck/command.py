@@ -1,4 +1,4 @@
-"""`tinygpt gradcheck`: runs the suite or the mutants, and shows them as they go and at the end."""
+"""`tinygpt gradcheck`: run the suite or the planted bugs, with progress and a summary."""
 
 import contextlib
 import json
@@ -12,17 +12,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np.config import counted
-from tinygpt_np.gradcheck import matrix, mutants, suite
+from tinygpt_np.gradcheck import detectors, matrix, mutations, suite
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
+# A report, and the heading under which the summary counts it.
 Found = list[tuple[str, Report]]
 
 
 def run_suite(
     names: Sequence[str], method: Method, seed: int, as_json: bool, console: Console
 ) -> bool:
-    """Checks what is named (all, if nothing is), shows it, and returns whether all is right."""
+    """Check what is named, or everything; show the results and return whether all is right."""
     for name in names:
         if name not in suite.NAMES:
             raise ValueError(f"what to check must be one of {', '.join(suite.NAMES)}, not {name}")
@@ -47,14 +48,14 @@ def run_suite(
 def show(
     found: Found, in_full: bool, as_json: bool, stopped: bool, seconds: float, console: Console
 ) -> None:
-    """What was found: every tensor, or a line for each heading and every tensor that is wrong."""
+    """Show every report, or a summary and the reports that are wrong."""
     reports, console = [report for _, report in found], wide(console)
     wrong = sum(not report.ok for report in reports)
     if as_json:
-        # Of what was not checked, nobody knows whether it is right.
+        # After an interruption, it is unknown whether the rest is right.
         ok = False if wrong else None if stopped else True
-        whole = {"ok": ok, "complete": not stopped, "seconds": round(seconds, 3)}
-        print(json.dumps({**whole, "reports": [report.to_dict() for report in reports]}))
+        summary = {"ok": ok, "complete": not stopped, "seconds": round(seconds, 3)}
+        print(json.dumps({**summary, "reports": [report.to_dict() for report in reports]}))
         return
     if not in_full:
         console.print(summary_table(by_heading(found)))
@@ -63,7 +64,7 @@ def show(
             console.print(draw(report, console.width))
             console.print()
     results = sum(len(report.rows) for report in reports)
-    verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
+    verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]all correct[/green]"
     done = f"{counted(results, 'result')} in {counted(len(reports), 'check')}"
     console.print(f"{done}, {verdict}; {seconds:.1f} s")
     if stopped:
@@ -71,7 +72,7 @@ def show(
 
 
 def by_heading(found: Found) -> list[Report]:
-    """The reports, with those of one heading put together."""
+    """Merge the reports that have the same heading."""
     merged: dict[str, list[Report]] = {}
     for heading, report in found:
         merged.setdefault(heading, []).append(report)
@@ -84,24 +85,24 @@ def by_heading(found: Found) -> list[Report]:
 def run_mutants(
     names: Sequence[str], seed: int, as_json: bool, page: Path | None, console: Console
 ) -> bool:
-    """Plants the bugs of what is named (all, if nothing is), and shows who noticed which.
+    """Plant the bugs of what is named, or all; show the matrix of which check detects which.
 
-    page: a file to be written, with the matrix in HTML. Returns whether every bug was noticed.
+    page: a file to write the matrix to, as HTML. Returns whether every bug was detected.
     """
     for name in names:
-        if name not in mutants.ROOMS:
-            known = ", ".join(reversed(mutants.ROOMS))
+        if name not in mutations.OPERATIONS:
+            known = ", ".join(reversed(mutations.OPERATIONS))
             raise ValueError(f"bugs are planted in one of {known}, not in {name}")
     if page is not None:
-        claim(page)
-    rooms = [room for room in mutants.ROOMS if not names or room in names]
-    results, stopped, start = list[mutants.Result](), False, time.monotonic()
-    total = mutants.count(rooms)
+        create_empty(page)
+    operations = [name for name in mutations.OPERATIONS if not names or name in names]
+    results, stopped, start = list[detectors.MutantResult](), False, time.monotonic()
+    total = mutations.count(operations)
     bar = Progress(
         TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal or as_json,
     )  # fmt: skip
-    with bar, contextlib.closing(mutants.run(rooms, seed)) as run, stopped_like_ctrl_c():
+    with bar, contextlib.closing(detectors.run(operations, seed)) as run, sigterm_interrupts():
         try:
             for result in bar.track(run, total=total, description=""):
                 results.append(result)
@@ -111,7 +112,7 @@ def run_mutants(
             if page is not None:
                 page.unlink()
             raise
-    found = matrix.merged(results, rooms, complete=not stopped)
+    found = matrix.in_order(results, operations, complete=not stopped)
     if as_json:
         print(json.dumps(found.to_dict()))
     else:
@@ -130,26 +131,27 @@ def run_mutants(
 
 
 def conclusion(found: matrix.Matrix, total: int) -> str:
+    """Return the last line: wrong, stopped, or every bug detected."""
     if found.errors:
         return "[bold red]wrong[/bold red]"
     if not found.complete:
         return f"[bold]stopped after {len(found.results)} of {total} mutants[/bold]"
-    return "[green]every bug was noticed[/green]"
+    return "[green]every bug was detected[/green]"
 
 
-def claim(page: Path) -> None:
-    """Makes the file, empty: if it cannot be made, that turns out now and not after a minute."""
+def create_empty(page: Path) -> None:
+    """Create the file now, so that a wrong path fails at once and not after a minute."""
     try:
         page.open("x").close()
     except FileExistsError:
-        raise ValueError(f"{page} exists already; name a file to be made") from None
+        raise ValueError(f"{page} exists already; name a new file") from None
     except OSError as error:
         raise ValueError(f"{page} cannot be made: {error.strerror}") from None
 
 
 @contextlib.contextmanager
-def stopped_like_ctrl_c() -> Generator[None]:
-    """Lets SIGTERM end the workers too, as Ctrl-C does."""
+def sigterm_interrupts() -> Generator[None]:
+    """Handle SIGTERM like Ctrl-C, so that the worker processes end too."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

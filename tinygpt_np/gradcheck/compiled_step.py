@@ -1,4 +1,4 @@
-"""The compiled training step as a model that `check_model` takes, and what else it must keep to."""
+"""Check the compiled training step: its gradients, its dropout masks, and its threads."""
 
 import copy
 import itertools
@@ -11,8 +11,8 @@ import numpy as np
 
 from tinygpt_np import backend as backends
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.check import Call, ModelTrial
-from tinygpt_np.gradcheck.measure import TOLERANCE, Measured, Method, Probes
+from tinygpt_np.gradcheck.measure import TOLERANCE, Measurement, Method, Probes
+from tinygpt_np.gradcheck.model_check import ModelCall, ModelCheck
 from tinygpt_np.gradcheck.oracles import EPS
 from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.model.gpt import GPT
@@ -20,20 +20,20 @@ from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
 
 DIRECTIONS = 2
-# So often is a step repeated on two threads; a race shows in some of the repetitions only.
+# A step is repeated this many times on two threads, because a race shows only in some of them.
 REPETITIONS = 40
-# Two dropout masks drawn independently never agree in so many values; shorter ones may.
+# Independent dropout masks never agree in this many elements; shorter ones may.
 COMPARED = 64
 
 
 def check_step(
-    model: GPT, tokens: np.ndarray, targets: np.ndarray, trial: type[ModelTrial],
+    model: GPT, tokens: np.ndarray, targets: np.ndarray, kind: type[ModelCheck],
     method: Method, seed: int, title: str,
 ) -> Report:  # fmt: skip
-    """Check the training step of a model in float32, on two threads, for a batch (B, T).
+    """Check the training step of a float32 model on two threads, for a batch (B, T).
 
-    trial: ModelTrial, or ReferenceTrial. Its report has two rows more: that the dropout masks
-    differ, and that two threads give the bits of one.
+    kind: ModelCheck or ReferenceCheck. Two rows are added to its report: that all dropout masks
+    differ, and that two threads give the same bits as one.
     """
     make = backends.engine().CompiledEngine
     rng = generator(seed, "dropout")
@@ -42,63 +42,66 @@ def check_step(
         make(model, len(tokens), threads=1) as alone,
     ):
         step = CompiledStep(model, engine, engine.draw(rng))
-        masks = engine.masks(tokens.shape, step.noise)
-        report = trial(step, tokens, targets, masks, method, DIRECTIONS, seed, title).report()
+        masks = engine.masks(tokens.shape, step.dropout_key)
+        report = kind(step, tokens, targets, masks, method, DIRECTIONS, seed, title).report()
         rows = (
             distinct_masks(masks, engine.masks(tokens.shape, engine.draw(rng))),
-            same_on_threads(engine, alone, tokens, targets, step.noise),
+            same_on_threads(engine, alone, tokens, targets, step.dropout_key),
         )
     return replace(report, rows=(*report.rows, *rows))
 
 
 class CompiledStep(GPT):
-    """A GPT whose gradients are those of an engine, with the dropout masks of its noise."""
+    """A GPT whose loss and gradients come from an engine, always with the same dropout masks."""
 
-    def __init__(self, model: GPT, engine: Any, noise: Any) -> None:
+    def __init__(self, model: GPT, engine: Any, dropout_key: Any) -> None:
         vars(self).update(vars(model))
-        self.engine, self.noise = engine, noise
+        self.engine, self.dropout_key = engine, dropout_key
 
     def loss_and_grads(
         self, tokens: np.ndarray, targets: np.ndarray, masks: Tensors | None = None
     ) -> tuple[float, Tensors]:
-        return self.engine.loss_and_grads(tokens, targets, self.noise)
+        """Return the loss and the gradients of one training step."""
+        return self.engine.loss_and_grads(tokens, targets, self.dropout_key)
 
 
-class ReferenceTrial(ModelTrial):
-    """A trial whose oracle is NumPy's backward in float64, which is proven at other points.
+class ReferenceCheck(ModelCheck):
+    """A model check whose oracle is NumPy's float64 backward, which other checks verify.
 
-    It takes one backward where the complex step takes some twenty forwards for each parameter.
+    It needs one backward where the complex step needs about twenty forwards per parameter.
     """
 
     def measure(
         self, method: Method, directions: int | None, rng: np.random.Generator
-    ) -> Iterator[Measured]:
+    ) -> Iterator[Measurement]:
+        """Take NumPy's gradients in float64 as the measurements."""
         model = copy.copy(self.model)
         model.params, model.ops = self.subject.values, backends.reference_of(self.model.ops)
         _, grads = LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
         tolerance = TOLERANCE["complex"] * self.subject.eps / EPS
         for name, grad in grads.items():
             values, none = grad.reshape(-1), np.zeros(grad.size)
-            # Rounding is judged beside the largest element of a tensor.
+            # Rounding errors are relative to the largest element of a tensor.
             floor = tolerance * float(np.abs(values).max())
-            yield Measured(
+            yield Measurement(
                 name, Probes(grad.shape), method, values, none, none > 0, floor, 0.0, tolerance
             )
 
     def loss_rounding(self) -> float:
-        """Return 0: at generic values the tolerance is more, and a measurement takes long."""
+        """Return 0: at generic values the tolerance is larger, and measuring takes long."""
         return 0.0
 
-    def rows(self, call: Call, sizes: Sequence[int] = ()) -> list[Row]:
+    def rows(self, call: ModelCall, sizes: Sequence[int] = ()) -> list[Row]:
+        """Return the rows, with NumPy named as the oracle."""
         *rows, loss = super().rows(call, sizes)
         return [*(replace(row, oracle="NumPy") for row in rows), loss]
 
 
 def distinct_masks(masks: Tensors, others: Tensors) -> Row:
-    """Return a row that is wrong if two places, or two steps, have the same dropout mask.
+    """Return a row that is wrong if two layers, or two steps, have the same dropout mask.
 
-    masks, others: of two steps, by place. The gradients cannot tell, because the same masks are
-    replayed to find what they should be.
+    masks, others: the masks of two steps. Gradients cannot reveal this, because the oracle replays
+    the same masks.
     """
     named = [(name, mask) for name, mask in masks.items()]
     named += [(f"{name} of the next step", mask) for name, mask in others.items()]
@@ -109,20 +112,20 @@ def distinct_masks(masks: Tensors, others: Tensors) -> Row:
         and np.array_equal(one.reshape(-1)[:COMPARED], other.reshape(-1)[:COMPARED])
     ]
     problems = tuple(f"{a} and {b} have the same mask" for a, b in pairs)
-    return claim("dropout masks", "comparison", len(named), problems)
+    return row_without_figures("dropout masks", "comparison", len(named), problems)
 
 
 def same_on_threads(
-    engine: Any, alone: Any, tokens: np.ndarray, targets: np.ndarray, noise: Any
+    engine: Any, alone: Any, tokens: np.ndarray, targets: np.ndarray, dropout_key: Any
 ) -> Row:
-    """Return a row that is wrong if a step has other bits on several threads than on one.
+    """Return a row that is wrong if a step on several threads differs in any bit from one thread.
 
-    engine, alone: of the same model, on several threads and on one.
+    engine, alone: engines of the same model, on several threads and on one.
     """
-    loss, grads = alone.loss_and_grads(tokens, targets, noise)
+    loss, grads = alone.loss_and_grads(tokens, targets, dropout_key)
     problems: list[str] = []
     for number in range(1, REPETITIONS + 1):
-        found_loss, found = engine.loss_and_grads(tokens, targets, noise)
+        found_loss, found = engine.loss_and_grads(tokens, targets, dropout_key)
         wrong = [name for name in grads if not np.array_equal(found[name], grads[name])]
         wrong += ["the loss"] if found_loss != loss else []
         if wrong:
@@ -131,11 +134,11 @@ def same_on_threads(
                 f"on one, first in {wrong[0]}: do threads share memory?"
             )
             break
-    return claim("threads", "one thread", REPETITIONS, tuple(problems))
+    return row_without_figures("threads", "one thread", REPETITIONS, tuple(problems))
 
 
-def claim(name: str, oracle: str, checked: int, problems: tuple[str, ...]) -> Row:
-    """Return a row about no single tensor, which has problems but no figures."""
+def row_without_figures(name: str, oracle: str, checked: int, problems: tuple[str, ...]) -> Row:
+    """Return a row that is not about one tensor: it has problems but no numbers."""
     none = math.nan
     return Row(
         name, (checked,), oracle, True, checked, 0, (), none, none, none, none, none, math.inf,

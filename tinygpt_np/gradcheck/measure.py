@@ -1,11 +1,11 @@
-"""What the gradient should be: one tensor of a scalar loss, measured by an oracle.
+"""Measure the numerical gradient of a scalar loss, one tensor at a time, with an oracle.
 
-A subject is a loss and a point. Its tensors are probed one at a time, along every coordinate or
-along a few random directions; the rest of the point stays.
+A tensor is moved along each of its coordinates or along a few random directions, while the others
+stay fixed. How much rounding may change a correct gradient is measured here as well.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -18,9 +18,9 @@ from tinygpt_np.gradcheck.oracles import (
     Curve,
     Estimate,
     Taylor,
-    at,
     central_difference,
     complex_step,
+    real_loss,
     richardson,
 )
 from tinygpt_np.storage.parameters import Tensors
@@ -32,31 +32,34 @@ ORACLES: dict[Method, Callable[[Curve], Estimate]] = {
     "central": central_difference,
     "richardson": richardson,
 }
-# How far a right gradient may be from the oracle's, as a share of the tensor's norm, in float64.
+# The largest error of a correct float64 gradient, relative to the norm of the tensor.
 TOLERANCE: dict[Method, float] = {
     "complex": 1e-12,
     "central": 1e-7,
     "richardson": 1e-9,
     "taylor": 1e-12,
 }
-# How many times a probe is repeated to see what rounding does.
+# How many perturbed measurements are made to estimate the effect of rounding.
 ROUNDING_SAMPLES = 8
-# A correct gradient is accused of rounding once in so many tensors.
+# The probability that rounding alone makes a correct tensor fail.
 FALSE_ALARM = 1e-9
-# How many operations make one number of the loss.
+# The number of operations in a row that produce one term of the loss.
 CHAIN = 50
+# The Taylor slope test uses this many random directions by default.
+TAYLOR_DIRECTIONS = 3
 
 
 class CheckError(ValueError):
-    """What was given cannot be checked; says what was expected and what came."""
+    """Raised for something that cannot be checked; says what was expected and what was given."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """loss: of the tensors, in float64 or complex128. values: the tensors, float64, where to look.
+    """A scalar loss as a function of named tensors, and the point at which it is differentiated.
 
-    terms: how many numbers the loss is made of, so how many terms a gradient sums. eps: of the
-    dtype in which the gradients to be checked were computed.
+    loss: takes the tensors in float64 or complex128. values: the tensors, in float64. terms: the
+    number of terms that the loss, and so each gradient, sums. eps: machine epsilon of the dtype in
+    which the gradients to be checked were computed.
     """
 
     loss: Callable[[Tensors], Any]
@@ -65,11 +68,11 @@ class Subject:
     eps: float = EPS
 
     def curve(self, name: str, direction: np.ndarray) -> Curve:
-        """t ↦ loss where the tensor `name` is moved by t·direction."""
+        """Return t ↦ loss with the tensor `name` moved by t·direction."""
         return lambda t: self.loss({**self.values, name: self.values[name] + t * direction})
 
-    def shaken(self, rng: np.random.Generator) -> "Subject":
-        """The subject with every value moved by one rounding, up or down."""
+    def perturbed(self, rng: np.random.Generator) -> "Subject":
+        """Return the subject with every value moved by one rounding error, up or down."""
         moved = {
             name: value * (1 + EPS * rng.choice([-1.0, 1.0], value.shape))
             for name, value in self.values.items()
@@ -77,26 +80,26 @@ class Subject:
         return replace(self, values=moved)
 
     @cached_property
-    def shakes(self) -> list["Subject"]:
-        """Some such subjects, always the same."""
+    def perturbations(self) -> list["Subject"]:
+        """A fixed list of perturbed subjects."""
         rng = generator(0, "gradcheck")
-        return [self.shaken(rng) for _ in range(ROUNDING_SAMPLES)]
+        return [self.perturbed(rng) for _ in range(ROUNDING_SAMPLES)]
 
     @cached_property
-    def whole(self) -> float:
-        """The loss."""
+    def loss_value(self) -> float:
+        """The loss at the point."""
         return complex(self.loss(self.values)).real
 
     @cached_property
     def term_rounding(self) -> float:
-        """How far rounding moves one term of the loss, in float64: measured, or its last bit."""
-        moves = max(abs(shaken.whole - self.whole) for shaken in self.shakes)
-        return max(moves / self.terms**0.5, EPS * abs(self.whole) / self.terms)
+        """The rounding error of one term of the loss in float64: measured, but at least one ulp."""
+        moves = max(abs(other.loss_value - self.loss_value) for other in self.perturbations)
+        return max(moves / self.terms**0.5, EPS * abs(self.loss_value) / self.terms)
 
 
 @dataclass(frozen=True)
 class Probes:
-    """The directions in which a tensor is moved: all coordinates, or `directions` (P, *shape)."""
+    """The P directions in which a tensor is moved: all coordinates, or `directions` (P, *shape)."""
 
     shape: tuple[int, ...]
     directions: np.ndarray | None = None
@@ -118,27 +121,25 @@ class Probes:
         return np.tensordot(weights, self.directions, axes=1)
 
     def index(self, number: int) -> tuple[int, ...]:
-        """The place of a coordinate in its tensor, or the number of a direction."""
+        """Return the index of a coordinate in its tensor, or the number of a direction."""
         if self.directions is not None:
             return (number,)
         return tuple(int(i) for i in np.unravel_index(number, self.shape))
 
     def along(self, gradient: np.ndarray) -> np.ndarray:
         """gradient (*shape) -> its derivatives along the probes (P,), in float64."""
-        exact = gradient.astype(np.float64)
-        if self.directions is None:
-            return exact.reshape(-1)
-        return self.directions.reshape(len(self), -1) @ exact.reshape(-1)
+        flat = gradient.astype(np.float64).reshape(-1)
+        return flat if self.directions is None else self.directions.reshape(len(self), -1) @ flat
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The derivatives of one tensor along its probes, and what is known of their errors.
+class Measurement:
+    """The derivatives of one tensor along its probes, with bounds on their errors.
 
-    values, errors (P,): from the oracle; with method "taylor", `taylor` in their place. kinks (P,):
-    where the loss has a corner, so no derivative. floor: what rounding alone may do to one element
-    of a right gradient. roundings: how many times the error of one may add up. scale: how large
-    the loss is; what a difference cannot see is a share of it.
+    values, errors (P,): from the oracle; with method "taylor", `taylor` instead. kinks (P,): where
+    the loss has a corner and so no derivative. floor: the largest rounding error of an element of a
+    correct gradient. roundings: the factor by which the oracle's own errors may add up. scale: the
+    size of the loss, to which the resolution of a difference is relative.
     """
 
     name: str
@@ -155,27 +156,47 @@ class Measured:
 
     @property
     def unresolved(self) -> np.ndarray:
-        """Which probes (P,) have a derivative that the oracle could not tell."""
+        """The probes (P,) whose derivative the oracle could not resolve."""
         finite = np.isfinite(self.values)
         largest = float(np.abs(self.values[finite]).max(initial=self.scale))
         return ~self.kinks & ~(finite & (self.errors <= self.tolerance * largest))
 
     @property
     def usable(self) -> np.ndarray:
-        """Which probes (P,) have a derivative, and it is known."""
+        """The probes (P,) whose derivative exists and is known."""
         return ~self.kinks & ~self.unresolved
+
+
+def check_options(method: Method, directions: int | None, seed: int) -> None:
+    """Raise CheckError for options that no check takes."""
+    if method not in METHODS:
+        raise CheckError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if directions is not None and (type(directions) is not int or directions < 1):
+        raise CheckError(f"directions must be a positive integer or None, not {directions!r}")
+    if type(seed) is not int or seed < 0:
+        raise CheckError(f"seed must be a non-negative integer, not {seed!r}")
+
+
+def measure_all(
+    subject: Subject, method: Method, directions: int | None, rng: np.random.Generator
+) -> Iterator[Measurement]:
+    """Measure every tensor of a subject, element by element or along random directions."""
+    count = TAYLOR_DIRECTIONS if directions is None and method == "taylor" else directions
+    for name, value in subject.values.items():
+        drawn = None if count is None else rng.standard_normal((count, *value.shape))
+        yield measure(subject, name, Probes(value.shape, drawn), method, rng)
 
 
 def measure(
     subject: Subject, name: str, probes: Probes, method: Method, rng: np.random.Generator
-) -> Measured:
-    """Measures the gradient of one tensor. A loss that is not complex-safe gets "richardson"."""
+) -> Measurement:
+    """Measure the gradient of one tensor; "complex" becomes "richardson" if it is not safe."""
     kinks = find_kinks(subject, name, probes, rng)
     safe = complex_safe(subject, name, probes, kinks, rng)
     if method == "complex" and not safe:
         method = "richardson"
     times, tolerance = roundings(subject.terms), TOLERANCE["complex"] * subject.eps / EPS
-    # What rounding does to a difference is no part of what it does to the gradient.
+    # The most accurate oracle, because the rounding error of a difference is not the gradient's.
     finest = complex_step if safe else richardson
     floor = times * one_rounding(subject, name, probes, finest, rng)
     curves = (subject.curve(name, probes[number]) for number in range(len(probes)))
@@ -186,9 +207,9 @@ def measure(
         estimates = [ORACLES[method](curve) for curve in curves]
         values = np.array([estimate.value for estimate in estimates])  # (P,)
         errors = np.array([estimate.error for estimate in estimates])  # (P,)
-    return Measured(
+    return Measurement(
         name, probes, method, values, errors, kinks, floor, times,
-        max(TOLERANCE[method], tolerance), taylor, abs(subject.whole),
+        max(TOLERANCE[method], tolerance), taylor, abs(subject.loss_value),
     )  # fmt: skip
 
 
@@ -199,30 +220,30 @@ def one_rounding(
     oracle: Callable[[Curve], Estimate],
     rng: np.random.Generator,
 ) -> float:
-    """How far rounding moves an element of the gradient, once: measured.
+    """Measure how far one rounding error moves an element of the gradient.
 
-    It is what happens to it when every input moves by its last bit. Where large terms cancel in the
-    gradient that may be nothing; but as far as a term of the loss moves, or its last bit, so far
-    off is its slope over values of order one, or over larger ones of their order.
+    That is how much the element changes when every input moves by one rounding error. It can be 0
+    by chance where large terms cancel, so it is at least the rounding error of one term of the loss
+    divided by the size of the tensor's values (or by 1, if they are smaller).
     """
     order = max(1.0, float(np.sqrt(np.mean(subject.values[name] ** 2))))
     numbers = [int(number) for number in rng.permutation(len(probes))[:ROUNDING_SAMPLES]]
     unmoved = [oracle(subject.curve(name, probes[number])) for number in numbers]
     largest = subject.term_rounding / order
-    for sample, shaken in enumerate(subject.shakes):
+    for sample, perturbed in enumerate(subject.perturbations):
         number, still = numbers[sample % len(numbers)], unmoved[sample % len(numbers)]
-        moved = oracle(shaken.curve(name, probes[number]))
-        # What the oracle itself may be off is not the gradient's.
+        moved = oracle(perturbed.curve(name, probes[number]))
+        # The oracle's own error does not belong to the gradient.
         moves = abs(moved.value - still.value) - moved.error - still.error
         largest = max(largest, moves, EPS * abs(still.value))
     return largest * subject.eps / EPS
 
 
 def roundings(terms: int) -> float:
-    """How many times one rounding may add up in a sum of n terms: λ√(n+c), λ = √(2 ln(2(n+c)/δ)).
+    """Return how rounding errors add up in a sum of n terms: λ√(n+c), with λ = √(2 ln(2(n+c)/δ)).
 
-    Rounding errors have either sign, so n of them add up to more than that once in 1/δ sums. Each
-    term is itself the result of a chain of some operations, c.
+    Rounding errors have random signs; the sum of n of them exceeds this bound with probability δ. c
+    stands for the operations that compute each term.
     Source: Higham, Mary, "A New Approach to Probabilistic Rounding Error Analysis" (2019), (2.6).
     """
     count = terms + CHAIN
@@ -232,10 +253,10 @@ def roundings(terms: int) -> float:
 def complex_safe(
     subject: Subject, name: str, probes: Probes, kinks: np.ndarray, rng: np.random.Generator
 ) -> bool:
-    """Whether the loss takes complex values and is analytic, so that the complex step is right.
+    """Return whether the loss accepts complex values and is analytic, as the complex step needs.
 
-    A loss that computes |x| or conjugates runs on complex numbers, but its imaginary part is no
-    derivative; that shows beside a difference along a direction through all coordinates.
+    A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not the
+    derivative. One central difference along a direction through all coordinates reveals that.
     """
     direction = probes.combined(rng.standard_normal(len(probes)) * ~kinks)
     curve = subject.curve(name, direction / max(1.0, float(np.linalg.norm(direction))))
@@ -244,7 +265,7 @@ def complex_safe(
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
             complex_loss = curve(0j)
             step = complex_step(curve)
-    except Exception:  # Whatever a forward raises on complex numbers, it is not safe for them.
+    except Exception:  # Any error on complex numbers means that forward is not complex-safe.
         return False
     real = central_difference(curve)
     near = roundings(subject.terms) * real.error + TOLERANCE["central"] * abs(step.value)
@@ -254,10 +275,10 @@ def complex_safe(
 
 
 def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Generator) -> np.ndarray:
-    """Which probes (P,) go through a corner of the loss, where it has no derivative.
+    """Return the probes (P,) along which the loss has a corner, and so no derivative.
 
-    At a corner the slope jumps, however close one looks; elsewhere its change vanishes with the
-    step. One look along a direction through all coordinates tells whether a closer look is needed.
+    At a corner the slope jumps at every step size; elsewhere its change vanishes with the step. One
+    direction through all coordinates is tried first: without a kink there, there is none at all.
     """
     kinks = np.zeros(len(probes), dtype=bool)
     direction = rng.standard_normal(probes.shape)
@@ -268,13 +289,14 @@ def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Gener
 
 
 def has_kink(curve: Curve) -> bool:
-    """Whether the slope of the curve jumps at 0.
+    """Return whether the slope of the curve jumps at 0.
 
-    A jump looks the same at every step; what the curvature adds to it falls with the step, and
-    what rounding adds grows.
+    A jump is the same at every step, while the contribution of the curvature falls with the step
+    and that of rounding grows.
     """
-    steps, start = 1e-6 / np.array([1.0, 4.0, 16.0]), at(curve, 0.0)
-    jumps = np.array([(at(curve, h) - start) + (at(curve, -h) - start) for h in steps]) / steps
+    steps, start = 1e-6 / np.array([1.0, 4.0, 16.0]), real_loss(curve, 0.0)
+    jumps = [(real_loss(curve, h) - start) + (real_loss(curve, -h) - start) for h in steps]
+    jumps = np.array(jumps) / steps
     rounding = 4 * EPS * abs(start) / steps[-1]
     smallest = float(np.abs(jumps).min())
     return smallest > 64 * rounding and float(np.ptp(jumps)) < smallest / 4

@@ -1,8 +1,8 @@
-"""Four ways to know a derivative without deriving it.
+"""Four oracles: ways to compute or test a derivative without deriving it by hand.
 
-Each looks at a curve, t ↦ loss(x + t·u), at t = 0. The direction u is one coordinate, or a random
-one. Three of them return the derivative, and by how much they may be wrong themselves; rounding of
-the loss is in that, rounding of the backward is not. The fourth judges a derivative it is given.
+Each takes a curve t ↦ loss(x + t·u) and looks at its slope at t = 0, where the direction u is one
+coordinate or a random direction. Three return the derivative and a bound on their own error, which
+includes the rounding of the loss. The fourth, the Taylor slope, tests a derivative it is given.
 """
 
 import math
@@ -18,17 +18,17 @@ EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Estimate:
-    """value: the derivative. error: how far it may be off, of the method's own doing."""
+    """A derivative, and a bound on the error of the method that computed it."""
 
     value: float
     error: float
 
 
 def complex_step(curve: Curve) -> Estimate:
-    """Im loss(x + ihu) / h: exact to rounding, for a loss that is analytic and takes complex x.
+    """Return Im loss(x + ihu) / h, exact to rounding if the loss is analytic and takes complex x.
 
-    loss(x + ihu) = loss + ih loss' - h² loss''/2 - …: the imaginary part alone is h·loss', and
-    nothing is subtracted, so h can be so small that h² is nothing.
+    loss(x + ihu) = loss + ih loss' - h² loss''/2 - …: the imaginary part is h·loss' up to h³.
+    Nothing is subtracted, so h can be so small that the h² and h³ terms vanish.
     Source: Squire, Trapp, "Using Complex Variables to Estimate Derivatives" (1998).
     """
     h = 1e-40
@@ -36,10 +36,10 @@ def complex_step(curve: Curve) -> Estimate:
 
 
 def central_difference(curve: Curve) -> Estimate:
-    """(loss(x + hu) - loss(x - hu)) / 2h: off by h²·loss'''/6 + eps·|loss|/h, at best near 1e-10.
+    """Return (loss(x + hu) - loss(x - hu)) / 2h, at best accurate to about 1e-10.
 
-    The two errors balance near h = eps^(1/3). Half the step shows how large the first one is: it
-    falls to a quarter, so the two results lie ¾ of it apart.
+    Its error is h²·loss'''/6 + eps·|loss|/h; the two parts balance near h = eps^(1/3). Halving the
+    step reduces the first part to a quarter, so the difference of the two results is ¾ of it.
     """
     h = EPS ** (1 / 3)
     value, rounding = difference(curve, h)
@@ -48,12 +48,12 @@ def central_difference(curve: Curve) -> Estimate:
 
 
 def richardson(curve: Curve) -> Estimate:
-    """Central differences at ever smaller steps, combined so that h², h⁴, … cancel: near 1e-12.
+    """Return central differences at decreasing steps, combined to cancel h², h⁴, …: about 1e-12.
 
-    A row of the table begins with the difference at its step; each entry beside it removes one
-    more power of h², with the row above. Neighbours that differ little are nearly right: the
-    entry that differs least from its two is taken, and that difference is its error. Where forward
-    itself is rough, they may agree by chance; how rough it is shows at the smallest steps.
+    Each row of the table starts with the difference at its step; each further entry cancels one
+    more power of h² with the help of the row above. The entry that differs least from its two
+    neighbours is returned, with that difference as its error. If the loss is rough, neighbours may
+    agree by chance, so the roughness seen at the smallest steps is added to the error.
     Source: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)" (1982).
     """
     h, rows, found = 0.2, [list[float]()], list[tuple[Estimate, float]]()
@@ -73,28 +73,28 @@ def richardson(curve: Curve) -> Estimate:
     return min(known, key=lambda e: e.error, default=Estimate(math.nan, math.inf))
 
 
-def at(curve: Curve, t: float) -> float:
-    """The loss at t, whose imaginary part, if a complex forward gives it one, is nothing.
+def real_loss(curve: Curve, t: float) -> float:
+    """Return the loss at t as a float.
 
-    Not finite where a step leads out of what forward takes, as that of a logarithm below 0 does.
+    It is not finite if the step leaves the domain of forward, such as a logarithm below 0.
     """
     with np.errstate(all="ignore"):
         return complex(curve(t)).real
 
 
 def difference(curve: Curve, h: float) -> tuple[float, float]:
-    """The central difference, and what rounding of the two losses may have done to it."""
-    ahead, behind = at(curve, h), at(curve, -h)
+    """Return the central difference and its error from rounding the two losses."""
+    ahead, behind = real_loss(curve, h), real_loss(curve, -h)
     return (ahead - behind) / (2 * h), EPS * (abs(ahead) + abs(behind)) / (2 * h)
 
 
 @dataclass(frozen=True)
 class Taylor:
-    """What is left of the loss after its first two Taylor terms must fall as h².
+    """Samples of a curve that test a derivative: the Taylor remainder must fall as h².
 
-    loss(x + hu) - loss(x) - h·loss' = h²·loss''/2 + …, but with a wrong loss' also h·(the error),
-    which falls as h. No step size need be chosen: all are tried, down to where rounding begins.
-    An error of the derivative below about 1e-6 drowns in rounding, and is not seen.
+    loss(x + hu) - loss(x) - h·loss' = h²·loss''/2 + …; a wrong loss' adds h·(its error), which
+    falls only as h. No step size has to be chosen, because all are tried down to the rounding
+    level. An error of the derivative below about 1e-6 is hidden by rounding.
     Source: Farrell et al., "Automated derivation of the adjoint" (2013), section 6.
     """
 
@@ -104,30 +104,31 @@ class Taylor:
 
     @classmethod
     def sample(cls, curve: Curve) -> "Taylor":
+        """Evaluate the curve at steps from 1/4 down to 2⁻²⁶."""
         steps = 2.0 ** -np.arange(2.0, 27.0)
-        start = at(curve, 0.0)
-        losses = np.array([at(curve, float(h)) for h in steps])
+        start = real_loss(curve, 0.0)
+        losses = np.array([real_loss(curve, float(h)) for h in steps])
         inside = np.isfinite(losses)
         largest = float(np.abs(losses[inside]).max(initial=abs(start)))
         return cls(steps[inside], losses[inside] - start, 2 * EPS * largest)
 
     def slope(self, derivative: float, slack: float = 0.0) -> float:
-        """The power of h by which the remainder falls, at the smallest steps above rounding.
+        """Return the power of h with which the remainder falls, at the smallest usable steps.
 
-        2 when the derivative is right (more where loss'' is 0), 1 when it is wrong; infinite when
-        there is no remainder above rounding at all; NaN when forward takes no step.
-        slack: how far rounding may have moved a right derivative.
+        It is 2 if the derivative is right (more where loss'' is 0) and 1 if it is wrong; infinite
+        if no remainder exceeds rounding, and NaN if no step stays in the domain of forward. slack:
+        the rounding error of a correct derivative.
         """
         if not len(self.steps):
             return float("nan")
         remainders = np.abs(self.changes - self.steps * derivative)
-        # Ten bits above rounding, so that rounding bends the slope by a thousandth at most.
+        # Ten bits above rounding, so that rounding changes the slope by at most a thousandth.
         above = np.flatnonzero(remainders > 1024 * self.rounding + self.steps * slack)[-8:]
         if len(above) < 2:
             return float("inf")
         slopes = np.diff(np.log2(remainders[above])) / np.diff(np.log2(self.steps[above]))
         if above[-1] == len(self.steps) - 1:
-            # It never gets small: the derivative is wrong, or forward is rough.
+            # The remainder never gets small: the derivative is wrong, or forward is rough.
             return float(np.mean(slopes))
-        # The median, because near a step where the h² and h³ of a right one cancel, others jump.
+        # The median, because the slope jumps near a step where the h² and h³ terms cancel.
         return float(np.median(slopes[-3:]))

@@ -1,4 +1,4 @@
-"""Draws reports: one tensor a row, or one report a row."""
+"""The report of a check, as text, as a terminal table, and as JSON."""
 
 import io
 import json
@@ -14,9 +14,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-# No line is so wide.
+# Wider than any line.
 WIDTH = 10_000
-ROOM_FOR_ALL = 105
+# The table with all columns is at most this wide.
+FULL_WIDTH = 105
 NAMES = ("tensor", "shape", "checked", "worst at")
 FIGURES = ("analytic", "numeric", "absolute", "relative", "bound", "headroom")
 COLORS = {"ok": "green", "zero": "green", "wrong": "bold red"}
@@ -24,16 +25,18 @@ COLORS = {"ok": "green", "zero": "green", "wrong": "bold red"}
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of one tensor.
+    """The result for one tensor.
 
-    index: the worst place, or the number of the worst direction; analytic, numeric: the derivative
-    there, by hand and by the oracle; absolute: how far apart they lie. relative: the error of the
-    tensor as a share of its norm; bound: the largest that passes; headroom: how many times smaller
-    the error is than what passes, in the tensor or in the worst element, whichever is nearer.
-    Of a gradient that is zero, relative has no meaning and bound is the largest error at its index.
-    With the Taylor slope, relative is the slope, and bound the smallest that passes.
-    checked: elements or directions; skipped: those at a kink, where there is no derivative.
-    problems: all that is wrong; cause: what a wrong gradient looks like.
+    index: the worst element, or the number of the worst direction. analytic, numeric: the
+    derivative there, by hand and by the oracle; absolute: their difference. relative: the error of
+    the tensor relative to its norm. bound: the largest relative error that passes. headroom: the
+    bound divided by the error, of the tensor or of its worst element, whichever is smaller.
+
+    If the gradient is zero, relative is NaN and bound is the largest error that passes at index.
+    With the Taylor slope, relative is the slope and bound the smallest slope that passes.
+
+    checked: the number of elements or directions. skipped: those at a kink, where there is no
+    derivative. problems: everything that is wrong. cause: the likely mistake.
     """
 
     name: str
@@ -55,19 +58,20 @@ class Row:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.problems
 
     @property
     def verdict(self) -> str:
-        """ok, zero (right, and nothing but rounding), or wrong."""
+        """ok, zero (right, and zero up to rounding), or wrong."""
         return "wrong" if self.problems else "zero" if self.is_zero else "ok"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was found of one operation, block or model. rows: one a tensor. seed: reproduces it.
+    """The result for one operation, block or model.
 
-    notes: what is worth knowing though nothing is wrong.
+    rows: one per tensor. seed: reproduces the check. notes: information that is not a problem.
     """
 
     title: str
@@ -77,6 +81,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether every row is right, and there is at least one."""
         return bool(self.rows) and all(row.ok for row in self.rows)
 
     @property
@@ -85,20 +90,22 @@ class Report:
         return min(self.rows, key=lambda row: (row.ok, row.headroom))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, in types that JSON knows; a number that is not finite becomes null."""
+        """Return everything in JSON types; numbers that are not finite become None."""
         rows = [asdict(row) | {"verdict": row.verdict} for row in self.rows]
-        whole = {"title": self.title, "ok": self.ok, "seed": self.seed, "notes": self.notes}
-        return finite({**whole, "rows": rows})
+        report = {"title": self.title, "ok": self.ok, "seed": self.seed, "notes": self.notes}
+        return finite({**report, "rows": rows})
 
     def to_json(self) -> str:
+        """Return to_dict() as JSON."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def __str__(self) -> str:
+        """Return the report as plain text."""
         return as_text(self)
 
 
 def finite(value: Any) -> Any:
-    """The value with every number that is not finite replaced by None."""
+    """Replace every number that is not finite by None."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -112,14 +119,14 @@ def finite(value: Any) -> Any:
 
 
 def as_text(report: Report) -> str:
-    """The report as plain text, for print() and for test output."""
+    """Return the report as plain text, for print() and for test output."""
     out = io.StringIO()
     Console(file=out, width=WIDTH, highlight=False).print(draw(report))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def draw(report: Report, width: int = WIDTH) -> Group:
-    """One report: a row a tensor, and below it what is wrong, in words."""
+    """Return a table with a row per tensor, followed by the problems in words."""
     color = "green" if report.ok else "bold red"
     verdict = "every gradient is right" if report.ok else "WRONG"
     title = Text.from_markup(f"[bold]{escape(report.title)}[/bold]  [{color}]{verdict}[/{color}]")
@@ -136,9 +143,9 @@ def draw(report: Report, width: int = WIDTH) -> Group:
 
 
 def tensor_table(rows: Sequence[Row], width: int) -> Table:
-    """One row a tensor; without what one can do without where there is no room for all."""
+    """Return a table with a row per tensor, with fewer columns if the width is small."""
     names, figures = NAMES, FIGURES
-    if width < ROOM_FOR_ALL:
+    if width < FULL_WIDTH:
         names, figures = (
             NAMES[:1] + NAMES[-1:],
             tuple(figure for figure in FIGURES if figure not in ("absolute", "bound")),
@@ -156,7 +163,7 @@ def tensor_table(rows: Sequence[Row], width: int) -> Table:
 
 
 def summary_table(reports: Sequence[Report]) -> Table:
-    """One row a report, with its worst tensor."""
+    """Return a table with a row per report, which shows its worst tensor."""
     names = ("checked", "oracle", "worst tensor")
     table = table_of(names, ("tensors", "relative", "bound", "headroom"))
     for report in reports:
@@ -170,7 +177,7 @@ def summary_table(reports: Sequence[Report]) -> Table:
 
 
 def table_of(names: Sequence[str], figures: Sequence[str]) -> Table:
-    """A table of names, figures and a verdict; where it is narrow it folds, and cuts nothing."""
+    """Return a table of names, figures and a verdict; narrow columns fold, nothing is cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold")
@@ -181,48 +188,55 @@ def table_of(names: Sequence[str], figures: Sequence[str]) -> Table:
 
 
 def wide(console: Console) -> Console:
-    """The console; in its place, where nobody looks at a terminal, one for whole lines."""
+    """Return the console, or one without a line limit if the output is not a terminal."""
     if console.is_terminal or "COLUMNS" in os.environ:
         return console
     return Console(width=WIDTH, highlight=False)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
+    """Return a shape such as 4×6."""
     return "×".join(map(str, shape)) or "scalar"
 
 
 def checked(row: Row) -> str:
-    """How many elements, of how many; or how many directions."""
+    """Return how many elements were checked, of how many; or how many directions."""
     if not row.by_element:
         return f"{row.checked} dir."
     return f"{row.checked} of {row.checked + row.skipped}" if row.skipped else str(row.checked)
 
 
 def place(row: Row) -> str:
+    """Return where the largest error is."""
     if math.isnan(row.analytic):
         return "-"
     return str(list(row.index)) if row.by_element else f"dir. {row.index[0]}"
 
 
 def relative(row: Row) -> str:
+    """Return the relative error, or the Taylor slope."""
     is_slope = row.oracle == "Taylor slope" and not math.isnan(row.relative)
     return f"h^{row.relative:.2f}" if is_slope else error(row.relative)
 
 
 def value(number: float) -> str:
+    """Return a derivative in six digits."""
     return "-" if math.isnan(number) else f"{number:.6g}"
 
 
 def error(number: float) -> str:
+    """Return an error in two digits."""
     return "-" if not math.isfinite(number) else "0" if number == 0 else f"{number:.1e}"
 
 
 def headroom(row: Row) -> str:
+    """Return the headroom of a row that is right."""
     if not row.ok or not math.isfinite(row.headroom):
         return "-"
     return f"{row.headroom:.2g}×" if row.headroom < 100 else f"{row.headroom:.0f}×"
 
 
 def verdict_text(row: Row) -> str:
+    """Return the verdict in its color."""
     color = COLORS[row.verdict]
     return f"[{color}]{row.verdict}[/{color}]"

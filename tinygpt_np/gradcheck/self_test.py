@@ -1,8 +1,8 @@
-"""What this machine is, and whether the compiled kernels are right on it.
+"""Test the compiled kernels on this machine, for `tinygpt doctor`.
 
-Every operation of every backend but NumPy's is held against ops/ in float64, at two sizes: one
-smaller than a vector and one that fills a few and leaves a rest. Both compute from the same float32
-numbers, so what they differ by is the rounding of float32 on the way.
+Every operation of every compiled backend is compared with ops/ in float64, at two sizes: one
+smaller than a vector, and one that fills several vectors and leaves a remainder. Both start from
+the same float32 numbers, so the difference is float32 rounding.
 """
 
 import math
@@ -25,16 +25,17 @@ from tinygpt_np.compiled import cache as compiling
 from tinygpt_np.config import counted, generator
 from tinygpt_np.gradcheck.cases import VARIANTS, Case, case
 
-# Of a tensor's norm. A right kernel is off by a few times the rounding of float32, 6e-8.
+# Relative to the norm of a tensor. A right kernel is off by a few times float32 rounding, 6e-8.
 BOUND = 1e-5
 LARGE = {"B": 2, "T": 37, "H": 3, "D": 24, "N": 70, "C": 136, "K": 150, "V": 83}
 
 
 @dataclass(frozen=True)
 class Found:
-    """An operation of a backend. error: the largest of its tensors', as a share of their norm.
+    """The result for an operation of a backend.
 
-    problem: what stopped it, if anything did; then error is NaN.
+    error: the largest relative error of its tensors. problem: the error raised, if any; then error
+    is NaN.
     """
 
     operation: str
@@ -43,21 +44,23 @@ class Found:
 
     @property
     def ok(self) -> bool:
+        """Whether the operation ran and its error is rounding."""
         return not self.problem and self.error <= BOUND
 
 
 def compiled_backends() -> list[str]:
+    """Return the backends that are tested: all but NumPy."""
     return [name for name in backends.BACKENDS if name != "numpy"]
 
 
 def self_test(backend: str, announce: Callable[[str], None]) -> list[Found]:
-    """What is found of each operation. announce: called with what is about to be compiled."""
+    """Test each operation of a backend. announce: called with each kernel that will be compiled."""
     with compiling.watch(announce):
         return [test(backend, operation) for operation in ops.__all__]
 
 
 def test(backend: str, operation: str) -> Found:
-    """An operation, in all its variants and at both sizes."""
+    """Test an operation in all its variants, at both sizes."""
     try:
         module = getattr(backends.load(backend), operation)
         errors = [
@@ -67,13 +70,13 @@ def test(backend: str, operation: str) -> Found:
             for sizes in ({}, {letter: LARGE[letter] for letter in variant.letters})
             for error in errors_of(module, case(name, sizes=sizes))
         ]
-    except Exception as error:  # Whatever it is, the other operations are to be tested too.
+    except Exception as error:  # The other operations are tested whatever was raised.
         return Found(operation, math.nan, f"{type(error).__name__}: {error}")
-    return Found(operation, float(np.max(errors)))  # NaN if one of them is.
+    return Found(operation, float(np.max(errors)))  # NaN if any error is.
 
 
 def errors_of(module: ModuleType, given: Case) -> Iterator[float]:
-    """How far the output and each gradient are from those of ops/, as a share of their norm."""
+    """Yield the relative errors of the output and of each gradient against ops/."""
     single = given.as_dtype("float32")
     double = {name: array.astype("float64") for name, array in single.items()}
     truth = given.module
@@ -81,17 +84,17 @@ def errors_of(module: ModuleType, given: Case) -> Iterator[float]:
     doutput = generator(given.seed, "gradcheck").standard_normal(output.shape, np.float32)
     expected = tensors(truth, {**given.args, **double}, doutput.astype("float64"))
     found = tensors(module, {**given.args, **single}, doutput)
-    for exact, approximate in zip(expected, found, strict=True):
-        if approximate.shape != exact.shape or approximate.dtype != np.float32:
+    for reference, result in zip(expected, found, strict=True):
+        if result.shape != reference.shape or result.dtype != np.float32:
             raise ValueError(
-                f"float32 of shape {exact.shape} is wanted, not "
-                f"{approximate.dtype} of shape {approximate.shape}"
+                f"expected float32 of shape {reference.shape}, not "
+                f"{result.dtype} of shape {result.shape}"
             )
-        yield float(np.linalg.norm(approximate - exact) / np.linalg.norm(exact))
+        yield float(np.linalg.norm(result - reference) / np.linalg.norm(reference))
 
 
 def tensors(module: ModuleType, args: dict[str, Any], doutput: np.ndarray) -> list[np.ndarray]:
-    """The output of an operation, and its gradients."""
+    """Return the output of an operation and its gradients."""
     output, saved = module.forward(**args)
     returned = module.backward(doutput, saved)
     parts = cast(tuple[Any, ...], returned if isinstance(returned, tuple) else (returned,))
@@ -99,7 +102,7 @@ def tensors(module: ModuleType, args: dict[str, Any], doutput: np.ndarray) -> li
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """The machine and what computes on it: names, and texts."""
+    """Yield the name and the value of each fact about this machine and its libraries."""
     name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
     yield "processor", f"{machine.processor_name()} ({name})"
     yield "vectors", f"{machine.vector_bits(features)} bits"
@@ -132,7 +135,7 @@ def memory() -> str:
 
 
 def blas() -> list[str]:
-    """The libraries behind matrix products, with their threads where they can be asked."""
+    """Return the BLAS libraries in use, with their number of threads if it is known."""
     pools: list[dict[str, Any]] = cast(Any, threadpoolctl).threadpool_info()
     found = [
         f"{pool['internal_api']} {pool['version']}, threads: {pool['num_threads']}"

@@ -1,8 +1,8 @@
-"""What `tinygpt gradcheck` checks: every operation, a block, both models, at several points.
+"""What `tinygpt gradcheck` checks: every operation, a block, both models, and the compiled step.
 
-A point is a set of weights. Generic values, of order one, hide nothing. At GPT-2's initialisation
-weights are small, scales 1 and biases 0, and after a little training they are as a user's are:
-there a gradient must be right too, and there rounding is of another size.
+Each is checked at several sets of weights. Generic values of order one hide nothing. At GPT-2's
+initialisation weights are small, scales 1 and biases 0, and after a short training they are like a
+user's; gradients must be right there too, and rounding has another size.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,9 +14,10 @@ from tinygpt_np import backend as backends
 from tinygpt_np.compiled import settings
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
-from tinygpt_np.gradcheck.check import ModelTrial, check, check_model
-from tinygpt_np.gradcheck.compiled_step import ReferenceTrial, check_step, distinct_masks
+from tinygpt_np.gradcheck.check import check, check_model
+from tinygpt_np.gradcheck.compiled_step import ReferenceCheck, check_step, distinct_masks
 from tinygpt_np.gradcheck.measure import Method
+from tinygpt_np.gradcheck.model_check import ModelCheck
 from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.model.bigram import Bigram
 from tinygpt_np.model.gpt import GPT, Gradients
@@ -26,13 +27,12 @@ from tinygpt_np.storage.parameters import Tensors
 
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 BATCH, TIME = 4, 5
-# So many texts of block_size tokens that they make up several micro-batches, for which weights are
-# packed.
-STEP_TEXTS = 75
-# Some of its matrices are wider than one packed part; none ends at a panel or a vector.
+# Enough sequences for several micro-batches, for which weights are packed.
+STEP_SEQUENCES = 75
+# Some matrices are wider than one packed part; no width is a multiple of a panel or a vector.
 WIDE = replace(CONFIG, vocab_size=83, block_size=513, n_layer=1, n_embd=134)
-# Texts and tokens: several micro-batches, and a single long text, which the threads share.
-WIDE_BATCHES = {"wide": (8, 65), "one text": (1, WIDE.block_size)}
+# (B, T): several micro-batches, and a single long sequence that all threads work on.
+WIDE_BATCHES = {"wide": (8, 65), "one sequence": (1, WIDE.block_size)}
 # Larger weights would make attention choose a single token.
 WIDE_SCALE = 0.2
 TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
@@ -40,7 +40,7 @@ Reports = Iterator[tuple[str, Report]]
 
 
 def batch(vocab_size: int, size: int, time: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (B, T) that repeat and leave the highest out; targets (B, T), one not counted."""
+    """Return tokens (B, T) with repeats and without the highest; targets (B, T), one ignored."""
     rng = generator(seed, "data")
     tokens = rng.integers(0, vocab_size - 1, (size, time))
     targets = rng.integers(0, vocab_size, (size, time))
@@ -64,24 +64,24 @@ def generic_gpt(
 
 
 def trained(model: LanguageModel, seed: int) -> LanguageModel:
-    """The model after a few steps on a text that repeats itself."""
+    """Train a model for a few steps on a periodic sequence, and return it."""
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.1)
-    text, rng = generator(seed, "data").integers(0, model.vocab_size, 20), generator(seed, "data")
+    data, rng = generator(seed, "data").integers(0, model.vocab_size, 20), generator(seed, "data")
     for _ in range(TRAINING_STEPS):
-        starts = rng.integers(0, len(text), (4, 1))
-        window = text[(starts + np.arange(TIME + 1, dtype=np.int64)) % len(text)]  # (B, T+1)
-        _, grads = model.loss_and_grads(window[:, :-1], window[:, 1:])
+        starts = rng.integers(0, len(data), (4, 1))
+        tokens = data[(starts + np.arange(TIME + 1, dtype=np.int64)) % len(data)]  # (B, T+1)
+        _, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
         optimizer.update(model.params, grads, LEARNING_RATE)
     return model
 
 
 def usable() -> list[str]:
-    """Return the backends that can be checked: only NumPy's where Numba's compiler is off."""
+    """Return the backends that can be checked: only NumPy if Numba's compiler is off."""
     return ["numpy"] if settings.compiler_is_off() else list(backends.BACKENDS)
 
 
 def operation(name: str, method: Method, seed: int) -> Reports:
-    """An operation in each backend: generic values in float64 and float32, and each size at 1."""
+    """Check an operation in each backend, at generic values and with each size at 1."""
     for variant in (v for v in VARIANTS if VARIANTS[v].operation == name):
         for backend in usable():
             for dtype in ("float64", "float32") if backend == "numpy" else ("float32",):
@@ -97,7 +97,7 @@ def operation(name: str, method: Method, seed: int) -> Reports:
 
 
 def block(method: Method, seed: int) -> Reports:
-    """One transformer block: its input and every parameter, element by element."""
+    """Check one transformer block: its input and every parameter, element by element."""
     config = replace(CONFIG, n_layer=1, dropout=0.3)
     for size, time, point in ((BATCH, TIME, "generic values"), (BATCH, 1, "T=1"), (1, TIME, "B=1")):
         model = generic_gpt(config, seed)
@@ -112,7 +112,7 @@ def check_block(
     model: GPT, x: np.ndarray, params: Tensors, size: int, masks: Tensors, method: Method,
     seed: int, title: str,
 ) -> Report:  # fmt: skip
-    """The report of the first block of a model, with input x (N, C)."""
+    """Check the first block of a model, with input x (N, C)."""
     inside = GPT(model.config, dtype="float64")
 
     def forward(x: np.ndarray, **params: np.ndarray) -> tuple[np.ndarray, Saved]:
@@ -128,6 +128,7 @@ def check_block(
 
 
 def bigram(method: Method, seed: int) -> Reports:
+    """Check the bigram model."""
     for point in ("generic values", "briefly trained"):
         model: LanguageModel = Bigram(CONFIG.vocab_size, seed, "float64")
         model = model if point == "generic values" else trained(model, seed)
@@ -137,7 +138,7 @@ def bigram(method: Method, seed: int) -> Reports:
 
 
 def gpt(method: Method, seed: int) -> Reports:
-    """The whole GPT: every element at generic values, random directions at the other points."""
+    """Check the GPT: every element at generic values, random directions at the other points."""
     dropout = replace(CONFIG, dropout=0.3)
     exact = replace(CONFIG, gelu="exact", bias=False)
     points: list[tuple[str, LanguageModel, int, int, int | None]] = [
@@ -171,29 +172,29 @@ def gpt(method: Method, seed: int) -> Reports:
 
 
 def step(method: Method, seed: int) -> Reports:
-    """The compiled training step on two threads.
+    """Check the compiled training step on two threads.
 
-    A small model against the oracle. Then a wider one, whose matrices are packed in several parts
-    and end within a panel, against the gradients of NumPy: in micro-batches, one on each thread,
-    and on a single text, whose work the threads share. Raises CompilerError if Numba's compiler is
-    off.
+    A small model is compared with the oracle. A wider one, whose matrices are packed in several
+    parts and end within a panel, is compared with NumPy's gradients, once with one micro-batch per
+    thread and once with a single sequence on all threads. Raises CompilerError if Numba's compiler
+    is off.
     """
     settings.check()
-    shape = (STEP_TEXTS, CONFIG.block_size)
-    yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelTrial, method, seed)
+    shape = (STEP_SEQUENCES, CONFIG.block_size)
+    yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelCheck, method, seed)
     for point, shape in WIDE_BATCHES.items():
         title = f"training step, {point}, float32, numba"
-        yield step_at(title, WIDE, WIDE_SCALE, shape, ReferenceTrial, method, seed)
+        yield step_at(title, WIDE, WIDE_SCALE, shape, ReferenceCheck, method, seed)
 
 
 def step_at(
-    title: str, config: GPTConfig, scale: float, shape: tuple[int, int], trial: type[ModelTrial],
+    title: str, config: GPTConfig, scale: float, shape: tuple[int, int], kind: type[ModelCheck],
     method: Method, seed: int,
 ) -> tuple[str, Report]:  # fmt: skip
-    """Return the report of one training step with dropout, on a batch of this shape (B, T)."""
+    """Check one training step with dropout, on a batch of this shape (B, T)."""
     model = generic_gpt(replace(config, dropout=0.3), seed, "float32", "numba", scale)
     tokens, targets = batch(config.vocab_size, *shape, seed)
-    return title, check_step(model, tokens, targets, trial, method, seed, title)
+    return title, check_step(model, tokens, targets, kind, method, seed, title)
 
 
 MODELS: dict[str, Callable[[Method, int], Reports]] = {
@@ -206,10 +207,10 @@ NAMES = (*dict.fromkeys(variant.operation for variant in VARIANTS.values()), *MO
 
 
 def checkable() -> list[str]:
-    """Return all names that can be checked: without Numba's compiler there is no compiled step."""
+    """Return all names that can be checked; the compiled step needs Numba's compiler."""
     return [name for name in NAMES if name != "step" or "numba" in usable()]
 
 
 def run(name: str, method: Method, seed: int) -> Reports:
-    """The reports of one name, each under the heading that a summary gives it."""
+    """Yield the reports of one name, each with the heading it has in a summary."""
     return MODELS[name](method, seed) if name in MODELS else operation(name, method, seed)

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tinygpt_np.gradcheck.equivalents import EQUIVALENT
-from tinygpt_np.gradcheck.mutations import Mutation
-from tinygpt_np.gradcheck.sites import Site, sites
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
 from tinygpt_np.study import targets
 from tinygpt_np.study.proof import Line, Proof
 from tinygpt_np.study.prover import prove
@@ -32,14 +30,14 @@ class Bug:
 def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
     """Every bug planted in the backwards of an operation."""
     truths = [Truth(targets.operation(name, seed)) for name in targets.variants(operation)]
-    for site in (site for site in sites() if site.room == operation):
+    for site in (site for site in sites() if site.operation == operation):
         for mutation in site.mutations():
             yield planted(site, mutation, truths)
 
 
 def planted(site: Site, mutation: Mutation, truths: list[Truth]) -> Bug:
     """One bug, at the first of the calls that shows it."""
-    reason = EQUIVALENT.get((site.room, site.function, mutation.before, mutation.after), "")
+    reason = EQUIVALENT.get((site.operation, site.function, mutation.before, mutation.after), "")
     mutant = site.compiled(mutation)
     proofs: list[Proof] = []
     for truth in truths:

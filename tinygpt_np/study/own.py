@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.arguments import differentiable
 from tinygpt_np.gradcheck.cases import SIZES
+from tinygpt_np.gradcheck.function_check import differentiable
 from tinygpt_np.ops.contract import Array, Count, parse
 from tinygpt_np.study.source import Function, StudyError, find
 from tinygpt_np.study.target import Target

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.trial import Run, Trial
+from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
 from tinygpt_np.study.blame import blame
 from tinygpt_np.study.pairing import Pair, pair, undone_steps
 from tinygpt_np.study.proof import Gradient, Line, Proof, alike, best, judged, problem
@@ -292,7 +292,7 @@ def note_manners(lines: list[Line], truth: Truth, callable_: Callable[..., Any])
     It runs as it stands in the module here, in one go: decorated, or set again further down.
     """
     target = truth.target
-    trial = Trial(
+    trial = FunctionCheck(
         target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
     )
 
@@ -300,7 +300,7 @@ def note_manners(lines: list[Line], truth: Truth, callable_: Callable[..., Any])
         return by_name(target, callable_(doutput, saved))
 
     try:
-        ran = Run(trial, by_their_names)
+        ran = BackwardRun(trial, by_their_names)
         problems, gradients = dict(ran.problems), ran.gradients
     except Exception as error:
         problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}

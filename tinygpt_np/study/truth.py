@@ -16,11 +16,10 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.arguments import is_floating
-from tinygpt_np.gradcheck.measure import ORACLES, Measured
+from tinygpt_np.gradcheck.function_check import FunctionCheck, is_floating
+from tinygpt_np.gradcheck.measure import ORACLES, Measurement
 from tinygpt_np.gradcheck.oracles import Curve
 from tinygpt_np.gradcheck.report import Row
-from tinygpt_np.gradcheck.trial import Trial
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source import StudyError
 from tinygpt_np.study.target import Target
@@ -41,8 +40,8 @@ ROUNDING = 1e-13
 class Expected:
     """What the gradient of one tensor should be. value: the tensor; measured: its derivatives."""
 
-    trial: Trial
-    measured: Measured
+    trial: FunctionCheck
+    measured: Measurement
     sizes: tuple[int, ...]
 
     @property
@@ -57,7 +56,7 @@ class Expected:
         return self.measured.values.reshape(probes.shape) if whole else None
 
     def judge(self, found: Any) -> Row:
-        return self.trial.judge(self.measured, {self.measured.name: found}, self.sizes)
+        return self.trial.row(self.measured, {self.measured.name: found}, self.sizes)
 
     def plus(self, other: "Expected") -> "Expected":
         """What the two come to, of the same tensor."""
@@ -227,13 +226,13 @@ class Truth:
         def forward(**moved: np.ndarray) -> tuple[Any, tuple[()]]:
             return run(moved[name]), ()
 
-        trial = Trial(
+        trial = FunctionCheck(
             forward, {name: np.asarray(value)}, (name,),
             seed=self.target.seed, title=name,
             directions=None if np.size(value) <= self.most_elements else DIRECTIONS,
             doutput=self.doutput,
         )  # fmt: skip
-        return Expected(trial, trial.measured[0], self.sizes)
+        return Expected(trial, trial.measurements[0], self.sizes)
 
 
 def has_imaginary_part(here: Any, there: Any) -> bool:

@@ -10,8 +10,8 @@ import pytest
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck import CheckError, Report, check_model
-from tinygpt_np.gradcheck.check import DIRECTIONS, ELEMENTS, KEY, ModelTrial
 from tinygpt_np.gradcheck.measure import METHODS, Method
+from tinygpt_np.gradcheck.model_check import DIRECTIONS, ELEMENTS, KEY, ModelCheck
 from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
@@ -50,9 +50,9 @@ def scale(name: str, factor: float) -> Callable[[Tensors], Any]:
 
 
 @cache
-def trial(directions: int | None = None, dtype: str = "float64") -> ModelTrial:
+def trial(directions: int | None = None, dtype: str = "float64") -> ModelCheck:
     model = generic_gpt(SMALL, 0, dtype)
-    return ModelTrial(model, TOKENS, TARGETS, None, "complex", directions, 0, "a model")
+    return ModelCheck(model, TOKENS, TARGETS, None, "complex", directions, 0, "a model")
 
 
 def of(change: Callable[[Tensors], Any]) -> Report:
@@ -68,7 +68,7 @@ def test_every_parameter_is_checked_and_none_is_zero_but_the_bias_of_the_keys() 
     )
     assert all(row.checked == np.prod(row.shape) for row in report.rows)
     assert report.notes == (
-        "a bias of the keys shifts all scores of a row alike, so its gradient is exactly zero",
+        "a bias of the keys shifts all scores of a row equally, so its gradient is exactly zero",
     )
 
 
@@ -120,7 +120,7 @@ def test_a_gradient_of_another_dtype_is_wrong() -> None:
 
 def test_a_gradient_in_the_memory_of_a_parameter_is_wrong() -> None:
     model = planted(lambda grads: grads.update({"ln_f.bias": model.params["ln_f.bias"]}))
-    assert "it shares that of ln_f.bias" in str(trial(1).report(model))
+    assert "shares its memory with ln_f.bias" in str(trial(1).report(model))
 
 
 def test_a_gradient_in_the_memory_of_a_mask_is_wrong() -> None:
@@ -131,12 +131,12 @@ def test_a_gradient_in_the_memory_of_a_mask_is_wrong() -> None:
         return right(dlogits, saved) | {"ln_f.bias": masks["drop"][0]}
 
     model.backward = backward
-    assert "it shares that of drop" in str(checked(model, masks=masks, directions=1))
+    assert "shares its memory with drop" in str(checked(model, masks=masks, directions=1))
 
 
 def test_two_gradients_in_one_memory_are_wrong() -> None:
     report = of(lambda grads: grads.update({"ln_f.weight": grads["ln_f.bias"]}))
-    assert "it shares that of the gradient of ln_f" in str(report)
+    assert "shares its memory with the gradient of ln_f" in str(report)
 
 
 def test_a_backward_that_changes_a_parameter_is_wrong_and_undone() -> None:
@@ -249,7 +249,7 @@ def test_gradients_that_are_not_zeroed_between_calls_are_wrong_and_called_so() -
 
     report = trial().report(Keeping(add))
     assert {row.name for row in report.rows if row.ok} == {"loss", BIAS + KEY}
-    assert "it is not set to zero between calls" in lines_of(report, "wte.weight")
+    assert "gradients are not set to zero" in lines_of(report, "wte.weight")
 
 
 def test_weights_that_are_kept_from_before_an_update_are_wrong_and_called_so() -> None:
@@ -298,7 +298,7 @@ def test_gradients_that_grow_from_call_to_call_are_blamed_on_what_is_kept() -> N
         return loss, {name: grad * factor for name, grad in grads.items()}
 
     report = trial().report(Keeping(grow))
-    assert "something is kept from one call to the next" in lines_of(report, "wte.weight")
+    assert "state survives from one call to the next" in lines_of(report, "wte.weight")
 
 
 def test_an_error_of_every_call_is_not_blamed_on_what_is_kept() -> None:

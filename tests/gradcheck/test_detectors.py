@@ -6,26 +6,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.jury import HABITS, TRAINED, Jury, loss_halves
+from tinygpt_np.gradcheck.detectors import TRAINED, WEAK_CHECKS, Detectors, loss_halves, plant
 from tinygpt_np.gradcheck.measure import METHODS
-from tinygpt_np.gradcheck.mutants import try_out
-from tinygpt_np.gradcheck.sites import Site, sites
+from tinygpt_np.gradcheck.mutations import Site, sites
 
 
 def site(room: str) -> Site:
-    return next(chosen for chosen in sites() if chosen.room == room)
+    return next(chosen for chosen in sites() if chosen.operation == room)
 
 
 def noticed_by(room: str, after: str) -> set[str]:
     """The judges that notice a mutant; one that raises is noticed."""
     chosen = site(room)
     mutation = next(m for m in chosen.mutations() if m.after == after)
-    result = try_out(chosen, mutation, 0)
-    return {name for name, noticed in result.noticed.items() if noticed}
+    result = plant(chosen, mutation, 0)
+    return {name for name, noticed in result.detected.items() if noticed}
 
 
 def test_the_judges_are_the_oracles_and_the_habits() -> None:
-    assert set(Jury("linear").judges(as_it_is)) == {*METHODS, *HABITS}
+    assert set(Detectors("linear").named(as_it_is)) == {*METHODS, *WEAK_CHECKS}
 
 
 def as_it_is(*args: Any) -> Any:
@@ -35,7 +34,7 @@ def as_it_is(*args: Any) -> Any:
 @pytest.mark.parametrize("room", ["linear", "cross_entropy", "dropout", "softmax"])
 def test_no_judge_accuses_the_right_backward(room: str) -> None:
     right = site(room).owner.backward
-    assert [name for name, judge in Jury(room).judges(right).items() if judge()] == []
+    assert [name for name, judge in Detectors(room).named(right).items() if judge()] == []
 
 
 def test_ones_for_the_upstream_gradient_pass_as_a_sum() -> None:
@@ -74,7 +73,7 @@ def test_a_bias_that_is_taken_for_granted_passes_where_there_always_is_one() -> 
 
 
 def test_a_mutant_that_writes_to_its_input_spoils_no_later_verdict() -> None:
-    chosen, jury = site("gelu"), Jury("gelu")
+    chosen, jury = site("gelu"), Detectors("gelu")
 
     def writes(dy: np.ndarray, saved: Any) -> np.ndarray:
         dy *= 2
@@ -82,7 +81,7 @@ def test_a_mutant_that_writes_to_its_input_spoils_no_later_verdict() -> None:
         return dy
 
     for mutant, verdict in ((writes, True), (chosen.owner.backward, False)):
-        judges: dict[str, Callable[[], bool]] = jury.judges(mutant)
+        judges: dict[str, Callable[[], bool]] = jury.named(mutant)
         for name in (*METHODS, "sum", "float32"):
             assert judges[name]() == verdict, name
 
@@ -91,7 +90,7 @@ def test_the_right_gradient_halves_the_loss_and_none_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert loss_halves(TRAINED)
-    monkeypatch.setattr("tinygpt_np.gradcheck.jury.LEARNING_RATE", 0.0)
+    monkeypatch.setattr("tinygpt_np.gradcheck.detectors.LEARNING_RATE", 0.0)
     assert not loss_halves(TRAINED)
 
 
@@ -100,5 +99,5 @@ def test_a_mutant_that_shows_only_at_other_sizes_is_noticed_there() -> None:
         dx, dweight, dbias = site("linear").owner.backward(dy, saved)
         return (2 * dx if len(dx) == 1 else dx), dweight, dbias
 
-    assert Jury("linear").notices_elsewhere(wrong_for_one_row)
-    assert not Jury("linear").notices_elsewhere(as_it_is)
+    assert Detectors("linear").detect_elsewhere(wrong_for_one_row)
+    assert not Detectors("linear").detect_elsewhere(as_it_is)

@@ -19,7 +19,7 @@ from gradcheck.functions import (
 )
 
 from tinygpt_np.gradcheck import CheckError, Report
-from tinygpt_np.gradcheck.trial import LAYOUTS, Trial
+from tinygpt_np.gradcheck.function_check import LAYOUTS, FunctionCheck
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
 Backward = Callable[[np.ndarray, Any], Any]
@@ -31,7 +31,7 @@ def problems(report: Report) -> dict[str, str]:
 
 
 def judged(forward: Forward, backward: Backward, x: np.ndarray = X) -> Report:
-    return Trial(forward, (x,)).report(backward)
+    return FunctionCheck(forward, (x,)).report(backward)
 
 
 def of_cube(backward: Backward) -> str:
@@ -39,23 +39,23 @@ def of_cube(backward: Backward) -> str:
 
 
 def of_linear(backward: Backward) -> dict[str, str]:
-    return problems(Trial(linear, (X, W)).report(backward))
+    return problems(FunctionCheck(linear, (X, W)).report(backward))
 
 
 def test_a_right_backward_has_no_problems() -> None:
     assert of_cube(dcube) == ""
     assert of_linear(dlinear) == {}
-    assert Trial(layer_norm, (X, SCALE)).report(dlayer_norm).ok
+    assert FunctionCheck(layer_norm, (X, SCALE)).report(dlayer_norm).ok
 
 
 def test_one_trial_judges_many_backwards() -> None:
-    trial = Trial(cube, (X,))
+    trial = FunctionCheck(cube, (X,))
     verdicts = [trial.report(backward).ok for backward in (dcube, drelu, dcube)]
     assert verdicts == [True, False, True]
 
 
 def test_the_upstream_gradient_is_random_and_like_the_output() -> None:
-    trial = Trial(linear, (X, W))
+    trial = FunctionCheck(linear, (X, W))
     assert trial.doutput.shape == (4, 5)
     assert len(set(trial.doutput.flat)) == 20
 
@@ -64,8 +64,8 @@ def test_the_upstream_gradient_can_be_given() -> None:
     def for_ones(dy: np.ndarray, x: Any) -> np.ndarray:
         return 3 * x * x
 
-    assert Trial(cube, (X,), doutput=np.ones(X.shape)).report(for_ones).ok
-    assert not Trial(cube, (X,)).report(for_ones).ok
+    assert FunctionCheck(cube, (X,), doutput=np.ones(X.shape)).report(for_ones).ok
+    assert not FunctionCheck(cube, (X,)).report(for_ones).ok
 
 
 # Manners: memory
@@ -168,7 +168,7 @@ def test_a_forward_that_changes_an_input_without_a_gradient_is_noticed() -> None
         np.add.at(dx, saved[0], dy)
         return dx
 
-    report = Trial(forward, (X, np.array([0, 2, 0]))).report(backward)
+    report = FunctionCheck(forward, (X, np.array([0, 2, 0]))).report(backward)
     assert problems(report) == {"x": "forward changes its input ids"}
 
 
@@ -189,8 +189,8 @@ SHARING: dict[str, tuple[str, Backward]] = {
 @pytest.mark.parametrize("name", SHARING)
 def test_a_gradient_in_the_memory_of_another_is_noticed(name: str) -> None:
     whose, backward = SHARING[name]
-    found = problems(Trial(add, (X, 2 * X)).report(backward))
-    assert f"the gradient is no memory of its own: it shares that of {whose}" in found["a"]
+    found = problems(FunctionCheck(add, (X, 2 * X)).report(backward))
+    assert f"the gradient shares its memory with {whose}" in found["a"]
 
 
 def test_two_gradients_in_one_memory_are_noticed() -> None:
@@ -198,15 +198,15 @@ def test_two_gradients_in_one_memory_are_noticed() -> None:
         both = dy.copy()
         return both, both
 
-    assert problems(Trial(add, (X, 2 * X)).report(backward)) == {
-        "b": "the gradient is no memory of its own: it shares that of the gradient of a"
+    assert problems(FunctionCheck(add, (X, 2 * X)).report(backward)) == {
+        "b": "the gradient shares its memory with the gradient of a"
     }
 
 
 def test_the_arguments_of_the_caller_stay_as_they_are() -> None:
     x, dout = X.copy(), np.ones(X.shape)
-    Trial(cube, (x,), doutput=dout).report(changes_its_input)
-    Trial(cube, (x,), doutput=dout).report(changes_the_upstream_gradient)
+    FunctionCheck(cube, (x,), doutput=dout).report(changes_its_input)
+    FunctionCheck(cube, (x,), doutput=dout).report(changes_the_upstream_gradient)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(dout, np.ones(X.shape))
 
@@ -276,21 +276,21 @@ def test_a_forward_that_refuses_a_layout_is_noticed() -> None:
 
 
 def test_arguments_by_position_have_the_names_of_the_function() -> None:
-    assert [row.name for row in Trial(linear, (X, W)).report(dlinear).rows] == ["x", "w"]
+    assert [row.name for row in FunctionCheck(linear, (X, W)).report(dlinear).rows] == ["x", "w"]
 
 
 def test_arguments_of_a_function_without_names_are_numbered() -> None:
     def forward(*both: np.ndarray) -> tuple[np.ndarray, Any]:
         return linear(*both)
 
-    assert Trial(forward, (X, W)).report(dlinear).rows[1].name == "arg1"
+    assert FunctionCheck(forward, (X, W)).report(dlinear).rows[1].name == "arg1"
 
 
 def test_arguments_by_name_are_given_by_name() -> None:
     def forward(*, w: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, Any]:
         return linear(x, w)
 
-    assert Trial(forward, {"x": X, "w": W}).report(dlinear).ok
+    assert FunctionCheck(forward, {"x": X, "w": W}).report(dlinear).ok
 
 
 def test_gradients_may_come_by_name_in_any_order() -> None:
@@ -332,20 +332,20 @@ def test_an_argument_that_was_none_may_have_none_for_a_gradient() -> None:
     def backward(dy: np.ndarray, saved: Any) -> tuple[Any, ...]:
         return (*dlinear(dy, saved), None)
 
-    assert Trial(forward, (X, W, None)).report(backward).ok
+    assert FunctionCheck(forward, (X, W, None)).report(backward).ok
 
 
 def test_only_what_was_asked_for_is_checked() -> None:
     def backward(dy: np.ndarray, saved: Any) -> np.ndarray:
         return dlinear(dy, saved)[1]
 
-    report = Trial(linear, (X, W), ("w",)).report(backward)
+    report = FunctionCheck(linear, (X, W), ("w",)).report(backward)
     assert [row.name for row in report.rows] == ["w"]
     assert report.ok
 
 
 def test_one_name_may_be_given_as_it_is() -> None:
-    assert Trial(linear, (X, W), "w").wrt == ("w",)
+    assert FunctionCheck(linear, (X, W), "w").wrt == ("w",)
 
 
 def test_a_generator_among_the_arguments_is_replayed() -> None:
@@ -359,7 +359,7 @@ def test_a_generator_among_the_arguments_is_replayed() -> None:
     def backward(dy: np.ndarray, mask: Any) -> np.ndarray:
         return dy * mask
 
-    assert Trial(dropout, (X, rng)).report(backward).ok
+    assert FunctionCheck(dropout, (X, rng)).report(backward).ok
     assert rng.bit_generator.state == before
 
 
@@ -371,7 +371,7 @@ def test_random_numbers_that_are_not_replayed_are_refused() -> None:
         return x * mask, mask
 
     with pytest.raises(CheckError, match="the same output each time; if it draws random numbers"):
-        Trial(dropout, (X,))
+        FunctionCheck(dropout, (X,))
 
 
 def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
@@ -382,16 +382,16 @@ def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
         return x * (1 + 1e-15 * len(calls)), x
 
     with pytest.raises(CheckError, match="the same output each time"):
-        Trial(forward, (X,))
+        FunctionCheck(forward, (X,))
 
 
 def test_a_plain_function_of_many_numbers_is_refused() -> None:
     message = r"returns no \(out, saved\) must return a scalar, not \(4, 6\)"
     with pytest.raises(CheckError, match=message):
-        Trial(np.cos, (X,))
+        FunctionCheck(np.cos, (X,))
 
 
 def test_the_title_is_the_name_of_the_forward() -> None:
-    assert Trial(linear, (X, W)).report(dlinear).title == "gradcheck.functions.linear"
-    assert Trial(linear, (X, W), title="mine").report(dlinear).title == "mine"
-    assert Trial(linear, (X, W)).report(dlinear, "this one").title == "this one"
+    assert FunctionCheck(linear, (X, W)).report(dlinear).title == "gradcheck.functions.linear"
+    assert FunctionCheck(linear, (X, W), title="mine").report(dlinear).title == "mine"
+    assert FunctionCheck(linear, (X, W)).report(dlinear, "this one").title == "this one"
