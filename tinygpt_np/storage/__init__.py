@@ -1,1 +1,1 @@
-"""Read and write files: parameters, checkpoints, and the folders of GPT-2."""
+"""Files, checkpoints, the names of parameters, and the formats of GPT-2 and nanoGPT."""

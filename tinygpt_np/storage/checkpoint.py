@@ -1,9 +1,8 @@
-"""Models and training checkpoints as folders: weights in safetensors, the rest in JSON.
+"""Save and load models and training checkpoints: weights in safetensors, the rest in JSON.
 
-A model is a folder with config.json and model.safetensors. A training checkpoint is such a folder
-with the tokenizer, the optimizer, and the state of the run added. Everything in it is checked when
-it is loaded: checksums find damage, and what is whole must still have the types, ranges and sizes
-that training gave it.
+A model is a folder with config.json and model.safetensors. A checkpoint also has the tokenizer,
+the optimizer and the state of the run. Loading checks everything: checksums detect damage, and
+values must have the types, ranges and shapes that training writes.
 """
 
 import hashlib
@@ -22,23 +21,24 @@ from safetensors import SafetensorError
 from tinygpt_np.config import Architecture, GPTConfig, Purpose, TrainConfig, generator
 from tinygpt_np.storage import files
 from tinygpt_np.storage.files import FileError
-from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.storage.parameters import Tensors, each_param
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 CHECKSUMS = "sha256.json"
 BEST = "best"
+# How many of the newest checkpoints are kept.
 KEPT = 2
-# Settings that older runs did not write down, because there was only one value: today's default.
+# Settings that older runs lack, because today's default was the only value.
 ADDED_LATER = (
     *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
     *("gradient_accumulation_steps", "vocab_size", "keep_best"),
 )
-# The generators that a run continues with.
+# The random generators whose state is saved.
 GENERATORS: tuple[Purpose, ...] = ("data", "dropout")
 
 Config = TypeVar("Config", GPTConfig, TrainConfig)
-# The name that callers catch.
+# The exception that callers catch.
 CheckpointError = FileError
 
 
@@ -46,8 +46,8 @@ CheckpointError = FileError
 class State:
     """The state of a run between two steps, without its tensors.
 
-    val_loss: of these weights, or None if they were not evaluated. generators: the state of each of
-    GENERATORS. data_name, data_sha256: of the data that the run is trained on.
+    val_loss is None if these weights were not evaluated. generators has the state of each of
+    GENERATORS; data_name and data_sha256 identify the training data.
     """
 
     step: int
@@ -58,7 +58,7 @@ class State:
     data_sha256: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return what state.json holds."""
+        """Return the contents of state.json."""
         return {
             "step": self.step,
             "config": asdict(self.config),
@@ -74,25 +74,26 @@ def save_model(folder: Path, config: GPTConfig, params: Tensors) -> None:
 
 
 def load_model(folder: Path) -> tuple[GPTConfig, Tensors]:
-    """Return the configuration and parameters in a folder."""
-    config = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG)
-    params = read_safetensors(folder / MODEL)
-    for name, param in params.items():
+    """Return the configuration and parameters in a folder, which may be float32 or float64."""
+    config, path = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG), folder / MODEL
+    found = read_safetensors(path)
+    for name, param in found.items():
         if param.dtype.name not in ("float32", "float64"):
             raise CheckpointError(
-                f"{folder / MODEL}: {name} should be float32 or float64, but is {param.dtype}"
+                f"{path}: {name} should be float32 or float64, but is {param.dtype}"
             )
-    return config, params
+    dtype = next((param.dtype.name for param in found.values()), "float32")
+    return config, matching(found, each_param(config), dtype, path)
 
 
 def config_of(kind: type[Config], found: Any, path: Path) -> Config:
     """Return a configuration from JSON. Raise CheckpointError if a field is missing or wrong.
 
-    path: of the file, for the message.
+    path names the file in the message.
     """
     what = "a GPT's configuration" if kind is GPTConfig else "the configuration of a training run"
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is not {what}: it is no JSON object")
+        raise CheckpointError(f"{path} is not {what}: it is not a JSON object")
     values = cast(dict[str, Any], found)
     later = ADDED_LATER if kind is TrainConfig else ()
     missing = [f.name for f in fields(kind) if f.name not in {*values, *later}]
@@ -112,7 +113,7 @@ def save_checkpoint(
     optimizer: Tensors,
     state: State,
 ) -> Path:
-    """Write checkpoints/<step>. tokenizer: its files."""
+    """Write checkpoints/<step>, with the tokenizer's files, and return this folder."""
     contents = {
         CONFIG: to_json(asdict(config)),
         MODEL: to_safetensors(params),
@@ -120,7 +121,7 @@ def save_checkpoint(
         OPTIMIZER: to_safetensors(optimizer),
         STATE: to_json(state.to_json()),
     }
-    # The checksums tell a damaged file from a whole one even where its format still parses.
+    # Checksums detect damage that leaves a file parseable.
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents[CHECKSUMS] = to_json(checksums)
     folder = checkpoints / f"{state.step:06d}"
@@ -129,10 +130,10 @@ def save_checkpoint(
 
 
 def prune(checkpoints: Path, keep_best: bool) -> None:
-    """Remove all but the last two checkpoints and the best one, and what killed processes left.
+    """Remove all checkpoints but the two newest and the best, and leftovers of killed processes.
 
-    With keep_best, `best` is made a link to the checkpoint with the lowest validation loss. Raise
-    OSError where the file system has no links; the best one is kept all the same.
+    With keep_best, `best` becomes a link to the checkpoint with the lowest validation loss. Raise
+    OSError if the file system has no links; the best checkpoint is kept anyway.
     """
     files.clean(checkpoints)
     link, best = checkpoints / BEST, best_in(checkpoints) if keep_best else None
@@ -148,14 +149,14 @@ def prune(checkpoints: Path, keep_best: bool) -> None:
 
 
 def linked(link: Path) -> str:
-    """Return the name that a link leads to, or "" if it is none."""
+    """Return the name of a link's target, or "" if the path is not a link."""
     return link.readlink().name if link.is_symlink() else ""
 
 
 def best_in(checkpoints: Path) -> Path | None:
-    """Return the checkpoint with the lowest validation loss, the earliest of equals, or None.
+    """Return the earliest checkpoint with the lowest validation loss, or None.
 
-    `best` itself counts where it is a folder and no link, as in a copy of a run.
+    `best` itself counts if it is a folder instead of a link, as in a copy of a run.
     """
     link = checkpoints / BEST
     copied = [link] if link.is_dir() and not link.is_symlink() else []
@@ -164,7 +165,7 @@ def best_in(checkpoints: Path) -> Path | None:
         try:
             loss = read_json(folder / STATE).get("val_loss")
         except CheckpointError:
-            continue  # A damaged one is not kept.
+            continue  # Damaged checkpoints are not kept.
         if is_loss(loss):
             losses[folder] = cast(float, loss)
     return min(losses, key=losses.__getitem__) if losses else None
@@ -173,8 +174,8 @@ def best_in(checkpoints: Path) -> Path | None:
 def load_state(folder: Path) -> State:
     """Return the state of a checkpoint.
 
-    Raise CheckpointError unless all of its files are whole, and state.json has the types and ranges
-    that training writes and agrees with config.json.
+    Raise CheckpointError if a file is damaged, or if state.json has values that training never
+    writes or that disagree with config.json.
     """
     check_files(folder)
     state = state_of(read_json(folder / STATE), folder / STATE)
@@ -182,17 +183,17 @@ def load_state(folder: Path) -> State:
         raise CheckpointError(f"{folder / STATE} is of step {state.step}, but in {folder.name}")
     config = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG)
     for field in fields(Architecture):
-        ours, theirs = getattr(config, field.name), getattr(state.config, field.name)
-        # A run from a model had the model's dropout once; it is not part of the shape.
-        if ours != theirs and field.name != "dropout":
+        in_config, in_state = getattr(config, field.name), getattr(state.config, field.name)
+        # Older fine-tuning runs have the pretrained model's dropout in config.json.
+        if in_config != in_state and field.name != "dropout":
             raise CheckpointError(
-                f"{folder}: {field.name} is {ours} in {CONFIG}, but {theirs} in {STATE}"
+                f"{folder}: {field.name} is {in_config} in {CONFIG}, but {in_state} in {STATE}"
             )
     return state
 
 
 def check_files(folder: Path) -> None:
-    """Raise CheckpointError unless a checkpoint has the files and the content of its checksums."""
+    """Raise CheckpointError unless a checkpoint's files are complete and match their checksums."""
     path = folder / CHECKSUMS
     checksums = read_json(path)
     for name, expected in checksums.items():
@@ -200,11 +201,11 @@ def check_files(folder: Path) -> None:
         if outside or name == CHECKSUMS:
             raise CheckpointError(f"{path} should name files next to it, not {name!r}")
         if not isinstance(expected, str) or not re.fullmatch("[0-9a-f]{64}", expected):
-            raise CheckpointError(f"{path}: {name} should have a SHA-256, not {expected!r:.80}")
-    # The files of the tokenizer are there too, whichever it is.
+            raise CheckpointError(f"{path}: {name} should be a SHA-256, not {expected!r:.80}")
+    # Which files the tokenizer has depends on its kind.
     present = {each.name for each in folder.iterdir()} - {CHECKSUMS}
     if not {CONFIG, MODEL, OPTIMIZER, STATE} | present <= set(checksums):
-        raise CheckpointError(f"{path} is not that of a training run")
+        raise CheckpointError(f"{path} does not list the files of a checkpoint")
     for name, expected in checksums.items():
         if hashlib.sha256(read_bytes(folder / name)).hexdigest() != expected:
             raise CheckpointError(
@@ -213,7 +214,7 @@ def check_files(folder: Path) -> None:
 
 
 def state_of(found: dict[str, Any], path: Path) -> State:
-    """Return a checked state.json. Raise CheckpointError, which names what is wrong in it."""
+    """Return a state from JSON. Raise CheckpointError, which names the wrong value."""
 
     def require(name: str, value: Any, holds: bool, wanted: str) -> None:
         if not holds:
@@ -223,8 +224,8 @@ def state_of(found: dict[str, Any], path: Path) -> State:
     step, val_loss = found.get("step"), found.get("val_loss")
     in_run = type(step) is int and 0 <= step <= config.max_iters
     require("step", step, in_run, f"a whole number in [0, {config.max_iters}]")
-    whole = "val_loss" in found and (val_loss is None or is_loss(val_loss))
-    require("val_loss", val_loss, whole, "null or a loss, finite and zero or more")
+    is_known = "val_loss" in found and (val_loss is None or is_loss(val_loss))
+    require("val_loss", val_loss, is_known, "null or a loss, finite and zero or more")
     generators, data = found.get("generators"), found.get("data")
     require("generators", generators, isinstance(generators, dict), "an object")
     require("data", data, isinstance(data, dict), "an object")
@@ -234,9 +235,9 @@ def state_of(found: dict[str, Any], path: Path) -> State:
         good = is_generator_state(state, config.seed, purpose)
         require(f"generators.{purpose}", state, good, f"the state of a generator of {config.seed}")
     name, sha256 = (cast(dict[str, Any], data).get(key) for key in ("name", "sha256"))
-    require("data.name", name, isinstance(name, str), "a text")
-    known = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
-    require("data.sha256", sha256, known, "a SHA-256")
+    require("data.name", name, isinstance(name, str), "a string")
+    is_hash = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+    require("data.sha256", sha256, is_hash, "a SHA-256")
     return State(cast(int, step), val_loss, config, states, cast(str, name), cast(str, sha256))
 
 
@@ -244,25 +245,25 @@ def is_loss(value: Any) -> bool:
     """Return whether a value from JSON can be a loss."""
     if not isinstance(value, float | int) or isinstance(value, bool):
         return False
-    return 0 <= value <= sys.float_info.max  # JSON has whole numbers that no float can hold.
+    return 0 <= value <= sys.float_info.max  # JSON has integers that overflow a float.
 
 
 def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:
-    """Return whether a generator of this seed and purpose can have this state."""
+    """Return whether a generator with this seed and purpose can have this state."""
     rng = generator(seed, purpose)
-    increment: int = rng.bit_generator.state["state"]["inc"]  # The same for ever.
+    increment: int = rng.bit_generator.state["state"]["inc"]  # Never changes.
     try:
         rng.bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError):
         return False
     taken = rng.bit_generator.state
-    # NumPy takes 1.5 for 1, and True.
+    # NumPy accepts 1.5 and True as 1.
     same = json.dumps(taken, sort_keys=True) == json.dumps(state, sort_keys=True)
     return same and taken["state"]["inc"] == increment and taken["has_uint32"] in (0, 1)
 
 
 def load_optimizer(folder: Path, params: Tensors) -> tuple[Tensors, Tensors]:
-    """Return AdamW's means of the gradients and of their squares, each like the parameters."""
+    """Return AdamW's first and second moments, with the names and shapes of the parameters."""
     path, shapes = folder / OPTIMIZER, [(name, param.shape) for name, param in params.items()]
     dtype = next(iter(params.values())).dtype.name
     expected = [(f"{mean}.{n}", shape) for mean in ("first", "second") for n, shape in shapes]
@@ -275,7 +276,7 @@ def load_optimizer(folder: Path, params: Tensors) -> tuple[Tensors, Tensors]:
 
 
 def steps_in(checkpoints: Path) -> list[Path]:
-    """Return the checkpoint folders, oldest first."""
+    """Return the checkpoint folders in the order of their steps."""
     found = (p for p in checkpoints.glob("*") if p.name.isdecimal() and p.is_dir())
     return sorted(found, key=lambda path: int(path.name))
 
@@ -283,7 +284,7 @@ def steps_in(checkpoints: Path) -> list[Path]:
 def matching(
     found: Tensors, expected: Iterable[tuple[str, tuple[int, ...]]], dtype: str, path: Path
 ) -> Tensors:
-    """Return the found tensors in the order of those expected, each a name and its shape.
+    """Return the found tensors in the order of the expected names and shapes.
 
     Raise CheckpointError unless names, shapes and dtype agree, and all values are finite.
     """
@@ -304,16 +305,16 @@ def expected_shapes(
     expected: Iterable[tuple[str, tuple[int, ...]]],
     path: Path,
 ) -> dict[str, tuple[int, ...]]:
-    """Return the expected shapes by name. Raise CheckpointError unless just these are found.
+    """Return the expected shapes by name. Raise CheckpointError unless the names are the same.
 
-    The first that is missing ends it, however many layers a configuration claims.
+    Stops at the first missing name, so a configuration may claim any number of layers.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in expected:
         if name not in found:
             raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
         shapes[name] = shape
-    for name in sorted(found):  # A file has no order, and the first is the one that is named.
+    for name in sorted(found):  # The error names the first one.
         if name not in shapes:
             raise CheckpointError(
                 f"{path} has the tensor {name} {tuple(found[name])}, which this model does not have"
@@ -322,17 +323,19 @@ def expected_shapes(
 
 
 def to_json(value: Any) -> bytes:
+    """Return a value as indented JSON in UTF-8."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def to_safetensors(tensors: Tensors) -> bytes:
+    """Return tensors as the content of a safetensors file."""
     return safetensors.numpy.save({n: np.ascontiguousarray(t) for n, t in tensors.items()})
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file. Raise CheckpointError if there is none, or no regular file."""
+    """Return the content of a regular file. Raise CheckpointError if it cannot be read."""
     try:
-        if path.exists() and not path.is_file():  # Reading a pipe would wait for ever.
+        if path.exists() and not path.is_file():  # Reading a pipe may never end.
             raise CheckpointError(f"{path} should be a file, but is a folder, pipe or device")
         return path.read_bytes()
     except FileNotFoundError:
@@ -342,6 +345,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file. Raise CheckpointError if it has none."""
     content = read_bytes(path)
     try:
         found: Any = json.loads(content)
@@ -353,9 +357,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: Path) -> Tensors:
+    """Return the tensors in a safetensors file. Raise CheckpointError if it is damaged."""
     content = read_bytes(path)
     try:
-        # Copied, because the arrays safetensors hands out are views of read-only bytes.
+        # safetensors returns read-only views.
         return {name: t.copy() for name, t in safetensors.numpy.load(content).items()}
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from None

@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all, and never replace what was there.
+"""Write files and folders atomically: a reader sees all of the new content or none of it.
 
-Content is written under a temporary name next to its destination, synced to disk, and renamed. Each
-temporary name is unique and is locked by its writer, so that several processes cannot share one,
-and what a killed process left behind is known by its lock, which the system has released.
+Content is written under a temporary name in the same folder, synced to disk and renamed. Temporary
+names are unique, and each is locked by the process that writes it. The system releases the lock
+when that process ends, so leftovers of killed processes are recognised and removed.
 """
 
 import contextlib
@@ -17,10 +17,11 @@ from types import ModuleType
 fcntl: ModuleType | None
 try:
     import fcntl
-except ImportError:  # Windows: temporary names are unique there too, but leftovers stay.
+except ImportError:  # On Windows, leftovers of killed processes are not removed.
     fcntl = None
 
 TEMPORARY = ".writing-"
+EXISTS = "{} exists already, and nothing is overwritten"
 
 
 class FileError(ValueError):
@@ -28,7 +29,7 @@ class FileError(ValueError):
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file in one step: a reader sees the old content or the new."""
+    """Write a file atomically, replacing an older one."""
     make_folder(path.parent)
     with described(path, len(content)), temporary_for(path, folder=False) as temporary:
         clean(path.parent, path.name)
@@ -38,24 +39,24 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Write a new file in one step. Raise FileError if there is one already."""
+    """Write a new file atomically. Raise FileError if the path exists."""
     make_folder(path.parent)
     refuse_existing(path)
     with described(path, len(content)), temporary_for(path, folder=False) as temporary:
         clean(path.parent, path.name)
         write_synced(temporary, content)
         try:
-            os.link(temporary, path)  # Unlike a rename, a link never replaces a file.
+            os.link(temporary, path)  # Unlike a rename, this never replaces a file.
         except FileExistsError:
-            raise FileError(existing(path)) from None
-        except OSError:  # No hard links on this file system.
+            raise FileError(EXISTS.format(path)) from None
+        except OSError:  # The file system has no hard links.
             refuse_existing(path)
             temporary.rename(path)
         sync_folder(path.parent)
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Create a folder with these files in one step. Raise FileError if it exists."""
+    """Create a folder with these files atomically. Raise FileError if the path exists."""
     with new_folder(folder, sum(map(len, contents.values()))) as temporary:
         for name, content in contents.items():
             (temporary / name).write_bytes(content)
@@ -63,11 +64,11 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: Path, size: int = 0) -> Generator[Path]:
-    """Create a folder in one step: yield a temporary one to be filled, then give it its name.
+    """Create a folder atomically: yield a temporary folder to fill, then rename it.
 
-    size: how many bytes it is going to hold, for the message that the disk is full. Raise FileError
-    if the folder exists, at the beginning or at the end, or if another process is writing it. The
-    temporary folder is removed if anything fails.
+    The temporary folder is removed if anything fails. Raise FileError if the folder exists, before
+    or after it is filled, or if another process is writing it. `size`, in bytes, is used in the
+    message about a full disk.
     """
     make_folder(folder.parent)
     refuse_existing(folder)
@@ -78,16 +79,16 @@ def new_folder(folder: Path, size: int = 0) -> Generator[Path]:
         for path in temporary.iterdir():
             sync_file(path)
         sync_folder(temporary)
-        # A rename never replaces a folder with files in it, but it does replace an empty one.
+        # A rename would replace an empty folder.
         refuse_existing(folder)
         temporary.rename(folder)
         sync_folder(folder.parent)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder, as far as possible: one that is in use may stay.
+    """Remove a folder if possible; on Windows, a folder in use cannot be removed.
 
-    It loses its name first, so that a crash does not leave half of it under that name.
+    It is renamed first, so that a crash does not leave part of it under its name.
     """
     temporary = temporary_name(folder)
     with contextlib.suppress(OSError):
@@ -96,7 +97,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def write_link(path: Path, target: Path) -> None:
-    """Make a path a link to a folder next to it, in one step. An old link is replaced."""
+    """Make a path a link to a folder next to it, atomically, replacing an older link or folder."""
     if path.is_dir() and not path.is_symlink():
         remove_folder(path)
     temporary = temporary_name(path)
@@ -120,9 +121,9 @@ def make_folder(folder: Path) -> None:
 
 
 def clean(parent: Path, name: str | None = None) -> bool:
-    """Remove what killed processes left of their writing, and return whether a live one is writing.
+    """Remove the leftovers of killed processes. Return whether a live process is writing.
 
-    name: only of what should get this name.
+    With a name, only files and folders that were to get this name are considered.
     """
     writing = False
     for path in list(parent.iterdir()):
@@ -132,7 +133,7 @@ def clean(parent: Path, name: str | None = None) -> bool:
                     remove(path)
             except BlockingIOError:
                 writing = True
-            except OSError:  # It has just gone, or cannot be locked here: it stays.
+            except OSError:  # It has just gone, or locks are not supported.
                 pass
     return writing
 
@@ -143,19 +144,19 @@ def is_temporary(path: Path) -> bool:
 
 
 def destination(temporary: Path) -> str:
-    """Return the name that a temporary file or folder was going to get."""
+    """Return the name that a temporary file or folder was to get."""
     rest = temporary.name.removeprefix(TEMPORARY)
-    return rest.partition("-")[2] or rest  # Older versions added nothing to the name.
+    return rest.partition("-")[2] or rest  # Older versions had no random part.
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name that no other process uses, in the same folder."""
+    """Return a unique temporary path in the same folder."""
     return path.parent / f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}"
 
 
 @contextlib.contextmanager
 def temporary_for(path: Path, folder: bool) -> Generator[Path]:
-    """Create a temporary file or folder next to a path, and lock it; remove it if it stays."""
+    """Yield a new, locked temporary file or folder next to a path, removed if it is not renamed."""
     while True:
         temporary = temporary_name(path)
         if folder:
@@ -166,9 +167,9 @@ def temporary_for(path: Path, folder: bool) -> Generator[Path]:
             try:
                 held.enter_context(locked(temporary))
             except (BlockingIOError, FileNotFoundError):
-                continue  # Before it was locked, another process took it for a leftover.
+                continue  # Another process removed it as a leftover before it was locked.
             except OSError:
-                pass  # No locks on this file system: leftovers stay.
+                pass  # Locks are not supported.
             try:
                 yield temporary
             finally:
@@ -178,10 +179,10 @@ def temporary_for(path: Path, folder: bool) -> Generator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Lock a file or folder while the context lasts.
+    """Lock a file or folder in the context.
 
     Raise BlockingIOError if another process has locked it, FileNotFoundError if it has gone, and
-    OSError where such a lock is not supported.
+    OSError if locks are not supported.
     """
     if fcntl is None:
         raise OSError(errno.ENOTSUP, "no file locks")
@@ -196,7 +197,7 @@ def locked(path: Path) -> Generator[None]:
 
 
 def remove(path: Path) -> None:
-    """Remove a temporary file or folder, if it is there."""
+    """Remove a file or folder if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -207,16 +208,12 @@ def remove(path: Path) -> None:
 def refuse_existing(path: Path) -> None:
     """Raise FileError if a path exists, even as a dangling link."""
     if os.path.lexists(path):
-        raise FileError(existing(path))
-
-
-def existing(path: Path) -> str:
-    return f"{path} exists already, and nothing is overwritten"
+        raise FileError(EXISTS.format(path))
 
 
 @contextlib.contextmanager
 def described(path: Path, size: int) -> Generator[None]:
-    """Turn an OSError of writing into a FileError that says what failed."""
+    """Turn an OSError in the context into a FileError that says what could not be written."""
     try:
         yield
     except OSError as error:
@@ -224,7 +221,7 @@ def described(path: Path, size: int) -> Generator[None]:
             needs = f"{path} needs {size / 1e6:.1f} MB" if size else f"{path} was not written"
             raise FileError(f"the disk is full: {needs}; what was saved before is intact") from None
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and os.path.lexists(path):
-            raise FileError(existing(path)) from None
+            raise FileError(EXISTS.format(path)) from None
         raise FileError(f"{path} cannot be written: {error.strerror}") from None
 
 
@@ -235,13 +232,13 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Write a file's content to disk."""
+    """Sync a file's content to disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Write a folder's entries to disk, where the system can (Windows cannot open folders)."""
+    """Sync a folder's entries to disk. On Windows, which cannot open folders, do nothing."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -142,7 +142,7 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
     """
     refuse_run(folder)
     if not (folder / CONFIG).exists():
-        raise CheckpointError(f"{folder} has no {CONFIG}, and is no checkpoint")
+        raise CheckpointError(f"{folder} has no {CONFIG}, and is not a checkpoint")
     config = read_config(folder / CONFIG)
     path = folder / MODEL
     if not path.exists() and (folder / SHARDS).exists():
@@ -197,7 +197,7 @@ def read_config(path: Path) -> GPTConfig:
     except KeyError as error:
         raise CheckpointError(f"{path} lacks {error.args[0]}") from None
     except ValueError as error:
-        raise CheckpointError(f"{path} is not that of a GPT-2: {error}") from None
+        raise CheckpointError(f"{path} is not a GPT-2's: {error}") from None
     inner = found.get("n_inner")
     if inner not in (None, 4 * config.n_embd):
         raise CheckpointError(
@@ -218,7 +218,7 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from None
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from None
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header: dict[str, Any] = json.loads(file.read(length))

@@ -152,7 +152,7 @@ def read_config(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -
     except KeyError as error:
         raise CheckpointError(f"{path}: model_args lacks {error.args[0]}") from None
     except (TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{path}: model_args is not that of a GPT: {error}") from None
+        raise CheckpointError(f"{path}: model_args is not a GPT's: {error}") from None
 
 
 def check_sizes(tensors: Mapping[str, Any], head: Any, config: GPTConfig, path: Path) -> None:

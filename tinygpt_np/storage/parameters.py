@@ -1,6 +1,6 @@
-"""The parameters of a GPT: their names and shapes, which are those of GPT-2's checkpoints.
+"""The names and shapes of a GPT's parameters, which are those of GPT-2's checkpoints.
 
-A model's parameters are one flat dict. Linear layers are (in, out), as GPT-2 has them.
+A model's parameters are one flat dict. Linear layers are (in, out), as in GPT-2.
 """
 
 import math
@@ -16,7 +16,7 @@ Tensors = dict[str, np.ndarray]
 
 
 def param_count(config: GPTConfig) -> int:
-    """Return the number of parameters, without listing every layer."""
+    """Return the number of parameters, in constant time."""
     one, two = (
         sum(math.prod(shape) for shape in param_shapes(replace(config, n_layer=n)).values())
         for n in (1, 2)
@@ -25,14 +25,14 @@ def param_count(config: GPTConfig) -> int:
 
 
 def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """Return the name and shape of every parameter, in the forward's order."""
+    """Return the name and shape of every parameter, in the order of the forward pass."""
     return dict(each_param(config))
 
 
 def each_param(config: GPTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the name and shape of every parameter.
 
-    A configuration read from a file may claim any number of layers, too many for a list.
+    A configuration from a file may claim any number of layers, so this is a generator.
     """
     C = config.n_embd
     yield "wte.weight", (config.vocab_size, C)
@@ -59,7 +59,7 @@ def affine_shapes(
 def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, tuple[int, ...]]:
     """Return the name and shape of every dropout mask for tokens (B, T), in the forward's order.
 
-    GPT-2 drops values in three places: embeddings, attention, and the output of each branch.
+    GPT-2 applies dropout in three places: embeddings, attention, and the output of each branch.
     """
     rows = (batch * time, config.n_embd)
     shapes: dict[str, tuple[int, ...]] = {"drop": rows}
