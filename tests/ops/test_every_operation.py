@@ -36,7 +36,7 @@ def test_every_operation_has_a_case() -> None:
 def test_the_gradient_equals_the_numerical_one(
     case: Case, backward: Callable[..., Any], method: Method, bound: float
 ) -> None:
-    report = case.trial(method).report(backward)
+    report = case.check(method).report(backward)
     assert report.ok, report
     assert [row.name for row in report.rows] == list(case.differentiable)
     for row in report.rows:
@@ -48,7 +48,7 @@ def test_the_gradient_equals_the_numerical_one(
 @every_backward
 @pytest.mark.parametrize("method", ["richardson", "taylor"])
 def test_the_other_oracles_agree(case: Case, backward: Callable[..., Any], method: Method) -> None:
-    report = case.trial(method).report(backward)
+    report = case.check(method).report(backward)
     assert report.ok, report
 
 
@@ -57,7 +57,7 @@ def test_in_float32_the_gradient_is_right_and_stays_float32(
     case: Case, backward: Callable[..., Any]
 ) -> None:
     # A report calls a gradient of another dtype wrong.
-    report = case.trial(dtype="float32").report(backward)
+    report = case.check(dtype="float32").report(backward)
     assert report.ok, report
 
 

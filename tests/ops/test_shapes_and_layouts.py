@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from tinygpt_np import backend as backends
 from tinygpt_np.gradcheck.cases import VARIANTS, case, check_operation
 
+# The checks of tinygpt gradcheck, at fixed sizes and four layouts, are the everyday ones.
+pytestmark = pytest.mark.slow
+
 steady = settings(deadline=None, derandomize=True, max_examples=30)
 
 everywhere = pytest.mark.parametrize(
@@ -78,19 +81,19 @@ def check_layouts(
     layouts: of arguments by name, and of the upstream gradient, "dout"; the rest is contiguous.
     """
     chosen = case(name, seed, sizes)
-    trial = chosen.trial(dtype=dtype, backend=backend)
+    check = chosen.check(dtype=dtype, backend=backend)
     module = getattr(backends.load(backend), chosen.operation)
     names = [name for name in ("backward", "backward_steps") if hasattr(module, name)]
     arrays = list(chosen.arrays)
 
     def results(layouts: dict[str, str]) -> dict[str, np.ndarray]:
-        args = trial.args | {
-            n: LAYOUTS[layouts.get(n, "contiguous")](trial.args[n]) for n in arrays
+        args = check.args | {
+            n: LAYOUTS[layouts.get(n, "contiguous")](check.args[n]) for n in arrays
         }
-        doutput = LAYOUTS[layouts.get("dout", "contiguous")](trial.doutput)
-        found = {"the output": trial.forward(**args)[0]}
+        doutput = LAYOUTS[layouts.get("dout", "contiguous")](check.doutput)
+        found = {"the output": check.forward(**args)[0]}
         for backward in names:
-            gradients = trial.gradients(getattr(module, backward), args, doutput)
+            gradients = check.gradients(getattr(module, backward), args, doutput)
             found |= {f"d{argument} of {backward}": each for argument, each in gradients.items()}
         return found
 
