@@ -40,7 +40,15 @@ LAYERS = [
 # Packages whose modules are each tested by a file of the same name.
 MIRRORED = [
     *("", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
-    *("compiled/simd", "training", "gradcheck", "study", "cli"),
+    *(
+        "compiled/simd",
+        "training",
+        "gradcheck",
+        "study/source",
+        "study/proof",
+        "study/render",
+        "cli",
+    ),
 ]
 
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
@@ -58,7 +66,7 @@ def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
 def test_every_module_has_a_test_file_of_its_name(folder: str) -> None:
     modules = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__", "__main__"}
     if folder == "cli":
-        modules -= {"gradcheck", "study"}  # Their flags are tested in their test_command.py.
+        modules -= {"gradcheck"}  # Its flags are tested in gradcheck/test_command.py.
     tested = {path.stem.removeprefix("test_") for path in (TESTS / folder).glob("test_*.py")}
     assert modules <= tested
 
@@ -89,6 +97,16 @@ def test_nothing_imports_upwards() -> None:
     for importer, imported in import_graph(PACKAGE).items():
         for module in imported:
             low, high = (LAYERS.index(name.split(".")[1]) for name in (module, importer))
+            assert low <= high, f"{importer} imports {module}"
+
+
+def test_the_packages_of_study_import_downwards() -> None:
+    layers, prefix = ["source", "proof", "render"], "tinygpt_np.study."
+    graph = {name: found for name, found in import_graph(PACKAGE).items() if prefix in name}
+    assert len(graph) > 15
+    for importer, imported in graph.items():
+        for module in (name for name in imported if prefix in name):
+            low, high = (layers.index(name.split(".")[2]) for name in (module, importer))
             assert low <= high, f"{importer} imports {module}"
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import CASES
-from tinygpt_np.study.shapes import disagreement, is_stated
-from tinygpt_np.study.source import flowing_reads
+from tinygpt_np.study.source.parse import differentiable_reads
+from tinygpt_np.study.source.shapes import contradicts, is_shape
 
 PACKAGE = Path(tg.__file__).parent
 TESTS = Path(__file__).parents[1]
@@ -138,7 +138,7 @@ def read_line(text: str, node: ast.stmt) -> Line:
     assert len(node.targets) == 1
     sets = tuple(part.id for part in ast.walk(node.targets[0]) if isinstance(part, ast.Name))
     segment = " ".join((ast.get_source_segment(text, node) or "").split())
-    return Line(segment, sets, flowing_reads(node.value), count_operations(node.value))
+    return Line(segment, sets, differentiable_reads(node.value), count_operations(node.value))
 
 
 def count_operations(node: ast.expr) -> int:
@@ -261,8 +261,8 @@ class Watch:
 
     def hold(self, shape: tuple[int, ...], comment: str, where: str) -> None:
         self.checked += 1
-        assert is_stated(f"({comment})"), f"({comment}) is no shape, in {where}"
-        wrong = disagreement(f"({comment})", shape, self.letters)
+        assert is_shape(f"({comment})"), f"({comment}) is no shape, in {where}"
+        wrong = contradicts(f"({comment})", shape, self.letters)
         assert not wrong, f"{where} is {shape}; the letters are {self.letters}"
 
 

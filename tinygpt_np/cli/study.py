@@ -1,11 +1,14 @@
-"""`tinygpt study`: every backward line beside its forward line, with its proof."""
+"""`tinygpt study`: show each backward line next to the forward line it reverses, with a verdict."""
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.config import require
@@ -13,18 +16,18 @@ from tinygpt_np.config import require
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Show each backward line next to its forward line, with its proof; exit with 1 if wrong."""
+    """Show each backward line next to its forward line, checked; exit with 1 if one is wrong."""
 
     target: Annotated[str | None, Argument("TARGET", positional=True)] = None
-    """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without one, the list."""
+    """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without it, list all targets."""
     line: Annotated[int | None, Argument("N")] = None
-    """Open the line of this number: its rule, what flows through it, the numbers of its verdict."""
+    """Show one line in detail: its rule, its arrays and the figures of its verdict."""
     args: Annotated[str | None, Argument("'x (N, C), …'")] = None
-    """For a file of your own whose docstring does not say it: the arguments of its forward."""
+    """The shapes of forward's arguments, for a file whose docstring does not state them."""
     all: Switch = False
-    """Study every target."""
+    """Study all targets."""
     html: Annotated[Path | None, Argument("DIR")] = None
-    """Write pages into a new folder, which open from disk."""
+    """Write HTML pages, which open from disk, into a new folder."""
     seed: int = 0
     """Seed of the inputs and of the upstream gradient."""
 
@@ -34,29 +37,90 @@ class Study:
 
 
 def run_study(job: Study, console: Console) -> None:
-    # Imported here, because other jobs can do without it.
-    from tinygpt_np.study import command, targets
-
+    """Run the command."""
     if job.all and job.target is not None:
-        raise ValueError(f"--all studies everything; leave out {job.target}, or leave out --all")
+        raise ValueError(f"--all studies all targets; leave out {job.target} or --all")
     if job.line is not None and (job.target is None or job.html is not None):
-        raise ValueError("--line opens a line of one target in the terminal")
+        raise ValueError("--line needs a target and does not go with --html")
     if job.args is not None and job.target is None:
-        raise ValueError("--args goes with FILE.py:forward,backward")
+        raise ValueError("--args needs FILE.py:forward,backward")
     if job.html is not None:
-        names = targets.NAMES if job.target is None else (job.target,)
-        chosen = [command.find(name, job.args, job.seed) for name in names]
-        # They bring what only pages need.
-        from tinygpt_np.study import publish
-
-        right = publish.write(chosen, job.html, job.args, console)
+        right = write_pages(job, job.html, console)
     elif job.all:
-        right = command.show_all(job.seed, console)
-    elif job.target is None:
-        command.list_targets(console)
-        return
+        right = show_all(job.seed, console)
+    elif job.target is not None:
+        right = show(job, job.target, console)
     else:
-        target = command.find(job.target, job.args, job.seed)
-        right = command.show(target, job.line, console)
+        list_targets(console)
+        return
     if not right:
         sys.exit(1)
+
+
+# The modules are imported in the functions, because starting another command must stay fast.
+
+
+def show(job: Study, name: str, console: Console) -> bool:
+    """Show a target, or one line of it; return whether all gradients are right."""
+    from tinygpt_np.gradcheck.report import wide
+    from tinygpt_np.study.proof.sheet import study
+    from tinygpt_np.study.render.terminal import draw, draw_line
+    from tinygpt_np.study.source.targets import find_target
+
+    target = find_target(name, job.args, job.seed)
+    with console.status(f"studying {escape(target.name)}"):
+        sheet = study(target)
+    console = wide(console)
+    if job.line is None:
+        console.print(draw(sheet, console.width))
+    else:
+        console.print(draw_line(sheet, job.line, console))
+    return sheet.ok
+
+
+def show_all(seed: int, console: Console) -> bool:
+    """Show one line for each target; return whether all gradients are right."""
+    from tinygpt_np.gradcheck.report import error
+    from tinygpt_np.study.proof.sheet import study
+    from tinygpt_np.study.source import targets
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("target")
+    for name in ("gradients", "worst error"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    right, start = True, time.monotonic()
+    with console.status("") as status:
+        for name in targets.NAMES:
+            status.update(f"studying {name}")
+            sheet = study(targets.named_target(name, seed))
+            right = right and sheet.ok
+            verdict = "[green]all right[/green]" if sheet.ok else "[bold red]wrong[/bold red]"
+            table.add_row(name, str(len(sheet.judged)), error(sheet.worst), verdict)
+    console.print(table)
+    console.print(
+        f"{time.monotonic() - start:.1f} s; tinygpt study NAME shows a target line by line"
+    )
+    return right
+
+
+def write_pages(job: Study, folder: Path, console: Console) -> bool:
+    """Write HTML pages; return whether all gradients are right."""
+    from tinygpt_np.study.render.site import write_site
+    from tinygpt_np.study.source.targets import NAMES, find_target
+
+    names = NAMES if job.target is None else (job.target,)
+    chosen = [find_target(name, job.args, job.seed) for name in names]
+    return write_site(chosen, folder, job.args, console)
+
+
+def list_targets(console: Console) -> None:
+    """List all targets."""
+    from tinygpt_np.study.source import targets
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name in targets.NAMES:
+        table.add_row(f"[bold]{name}[/bold]", targets.summary(name))
+    console.print(table)
+    console.print("\ntinygpt study softmax shows one target, --all all of them; for your own file:")
+    console.print("tinygpt study mylayer.py:forward,backward", markup=False)

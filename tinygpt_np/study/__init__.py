@@ -1,6 +1,5 @@
-"""Reads the source of a forward and of its backward, runs both line by line, pairs and proves them.
+"""Check a hand-written backward line by line and show it next to its forward.
 
-source and trace read and run a function; truth measures what each gradient should be; pairing finds
-which line a backward line undoes; prover and blame judge; sheet puts the two sides together, and
-terminal and page show them. targets and own say what there is to study.
+source/ parses the functions and runs them one statement at a time; proof/ measures what each
+gradient should be and judges each line; render/ shows the result. README.md explains how to use it.
 """

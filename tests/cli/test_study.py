@@ -1,0 +1,178 @@
+"""Tests of the command tinygpt study."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.running import error_of, said
+from helpers.processes import printed
+from helpers.user_layer import (
+    LAYER_FORWARD,
+    RIGHT_LAYER,
+    WRONG_BACKWARD,
+    WRONG_LAYER,
+    WRONG_LINE,
+    write_layer,
+)
+
+from tinygpt_np import cli
+from tinygpt_np.study.render import site
+from tinygpt_np.study.source import targets
+
+
+def test_without_a_target_all_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "study")
+    assert all(name in out for name in targets.NAMES)
+    assert "tinygpt study mylayer.py:forward,backward" in out
+
+
+def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    out = said(capsys, "study", "linear")
+    assert "dx = dproduct @ weight.T" in out
+    assert "4 gradients checked, all right" in out
+
+
+def test_a_line_is_shown_in_detail(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "rule: matrix product" in said(capsys, "study", "linear", "--line", "41")
+
+
+def test_the_seed_determines_the_values(capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "study", "linear") != said(capsys, "study", "linear", "--seed", "5")
+    assert "seed=5" in said(capsys, "study", "linear", "--seed", "5")
+
+
+def test_all_targets_are_shown_in_a_line_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
+    out = said(capsys, "study", "--all")
+    assert out.count("all right") == 2
+
+
+def test_a_right_user_layer_exits_with_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "all right" in said(capsys, "study", write_layer(folder, RIGHT_LAYER))
+
+
+def test_a_wrong_user_layer_exits_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", write_layer(folder, WRONG_LAYER)])
+    assert stop.value.code == 1
+    assert "likely cause: a mean or sum is missing" in capsys.readouterr().out
+
+
+def test_the_arguments_of_a_user_layer_can_be_described(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = RIGHT_LAYER.replace('"""x (N, C), weight (C,), bias (C,) -> y (N, C)"""', "")
+    described = "x (N, C), weight (C,), bias (C,)"
+    assert "all right" in said(capsys, "study", write_layer(folder, text), "--args", described)
+
+
+def test_the_variants_of_an_operation_are_studied_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "linear-no-bias: 3 gradients checked, all right" in said(capsys, "study", "linear")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("nothing",), "TARGET must be one of attention, "),
+        (("linear", "--all"), "--all studies all targets; leave out linear"),
+        (("--line", "3"), "--line needs a target"),
+        (("linear", "--line", "3"), "ops/linear.py: --line must be one of 23, 27, "),
+        (
+            ("linear", "--line", "27", "--html", "x"),
+            "--line needs a target and does not go with --html",
+        ),
+        (("--args", "x (N,)"), "--args needs FILE.py:forward,backward"),
+        (("linear", "--args", "x (N,)"), "linear has its own arguments"),
+        (("layer.py",), "given as FILE.py:forward,backward, not layer.py"),
+        (("layer.py:a,b",), "there is no file layer.py"),
+        (("linear", "--seed", "-1"), "--seed must be in [0, 2**32), not -1"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(
+    flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in error_of(capsys, "study", *flags)
+
+
+def test_a_study_does_not_import_numba() -> None:
+    code = "from tinygpt_np import cli; cli.main(['study', 'linear']); import sys; "
+    code += "assert 'numba' not in sys.modules"
+    printed(code)
+
+
+# Pages
+
+
+def test_pages_are_written_to_a_new_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = said(capsys, "study", "linear", "--html", "pages")
+    assert out.split() == ["written", "pages/linear.html"]
+    assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
+
+
+def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["study", write_layer(folder, WRONG_LAYER), "--html", "pages"])
+    assert stop.value.code == 1
+    assert len(list((folder / "pages").glob("*.html"))) == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dx = dxhat * np.nan", "dx = dxhat / 0", "dx = dxhat.sum(axis=0)", "dx = None",
+        "dx = dxhat @ dxhat", "dxhat = dxhat * 1e300 * 1e300; dx = dxhat",
+    ],
+)  # fmt: skip
+def test_a_page_can_be_written_for_any_mistake(folder: Path, line: str) -> None:
+    text = LAYER_FORWARD + WRONG_BACKWARD.replace(WRONG_LINE, line)
+    with pytest.raises(SystemExit) as stop, np.errstate(all="ignore"):
+        cli.main(["study", write_layer(folder, text), "--html", "pages"])
+    assert stop.value.code == 1
+    assert len(list((folder / "pages").glob("*.html"))) == 2
+
+
+def test_pages_do_not_overwrite_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "pages").mkdir()
+    (folder / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
+    message = error_of(capsys, "study", "linear", "--html", "pages")
+    assert "pages is not empty" in message
+    assert [path.name for path in (folder / "pages").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_created_is_refused_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr("tinygpt_np.study.render.site.make_pages", None)
+    assert "cannot be created" in error_of(capsys, "study", "linear", "--html", "file/pages")
+
+
+def test_an_interrupted_study_leaves_no_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*anything: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(site, "write_files", stop)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["study", "linear", "--html", "pages"])
+    assert stopped.value.code == 130
+    assert not (folder / "pages").exists()
+
+
+def test_several_pages_are_computed_in_processes_and_listed_in_order(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
+    assert said(capsys, "study", "--all", "--html", "pages").split() == [
+        "written",
+        "pages/index.html",
+    ]
+    index = (folder / "pages" / "index.html").read_text(encoding="utf-8")
+    assert index.index("linear.html") < index.index("bigram.html")

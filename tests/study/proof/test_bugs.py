@@ -1,0 +1,189 @@
+"""Every planted bug is found, and the first wrong line is the one with the mistake."""
+
+import ast
+import re
+from collections.abc import Callable
+
+import pytest
+from helpers.architecture import OPERATIONS, PACKAGE
+
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation
+from tinygpt_np.study.proof.bugs import Bug, bugs
+from tinygpt_np.study.proof.verdicts import BackwardLine
+
+ENOUGH = 0.98
+# The text of a mutation that replaces the whole function.
+REPLACED = "(all of it)"
+
+
+@pytest.fixture(scope="module")
+def planted() -> dict[str, list[Bug]]:
+    """All bugs by operation, proven once for all tests in this module."""
+    return {name: [*bugs(name)] for name in OPERATIONS}
+
+
+@pytest.fixture(scope="module")
+def every(planted: dict[str, list[Bug]]) -> list[Bug]:
+    return [bug for found in planted.values() for bug in found]
+
+
+@pytest.fixture(scope="module")
+def visible(every: list[Bug]) -> list[Bug]:
+    """Those that change a gradient."""
+    return [bug for bug in every if not bug.reason]
+
+
+def mutated(mutation: Mutation) -> set[str]:
+    """Return the names that the statement with the mistake sets; none for a return."""
+    names: set[str] = set()
+    if mutation.before.startswith(("return", REPLACED)):
+        return names
+    for node in ast.walk(ast.parse(mutation.before)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(), attr="at"), args=[table, *_]):
+                names.add(ast.unparse(table))
+            case _:
+                pass
+    return names
+
+
+def is_at_the_line(bug: Bug, line: BackwardLine) -> bool:
+    return line.line == bug.mutation.line
+
+
+def sets_the_variable(bug: Bug, line: BackwardLine) -> bool:
+    if line.step is None:
+        return bug.mutation.before.startswith(("return", REPLACED))
+    return bool(mutated(bug.mutation) & {*line.step.statement.sets})
+
+
+def is_checked_with_the_variable(bug: Bug, line: BackwardLine) -> bool:
+    return sets_the_variable(bug, line) or bool(mutated(bug.mutation) & {*line.fused})
+
+
+def fraction(
+    visible: list[Bug], condition: Callable[[Bug, BackwardLine], bool]
+) -> tuple[float, str]:
+    """Return the fraction of bugs whose first wrong line meets a condition, and the others."""
+    missed = [
+        bug for bug in visible if bug.first_wrong is None or not condition(bug, bug.first_wrong)
+    ]
+    texts = [
+        f"{bug.mutation.function}: {bug.mutation.before} -> {bug.mutation.after}, "
+        f"first_wrong: {bug.first_wrong and bug.first_wrong.text}"
+        for bug in missed
+    ]
+    return 1 - len(missed) / len(visible), "\n".join(texts)
+
+
+def test_every_backward_has_many_bugs(planted: dict[str, list[Bug]]) -> None:
+    assert sum(map(len, planted.values())) >= 600
+    for name, found in planted.items():
+        assert len({bug.mutation.kind for bug in found}) >= (2 if name == "embedding" else 3), name
+
+
+def test_every_bug_that_changes_a_gradient_is_found(visible: list[Bug]) -> None:
+    missed = [bug.mutation for bug in visible if bug.first_wrong is None]
+    assert missed == []
+
+
+def test_a_bug_that_changes_no_gradient_makes_no_line_wrong(every: list[Bug]) -> None:
+    wrong = [(bug.mutation, bug.first_wrong) for bug in every if bug.reason and bug.first_wrong]
+    assert wrong == []
+
+
+def test_every_equivalent_of_an_operation_is_among_the_bugs(every: list[Bug]) -> None:
+    reasons = {bug.reason for bug in every if bug.reason}
+    operations = {key: reason for key, reason in EQUIVALENT.items() if key[0] in OPERATIONS}
+    assert reasons == {*operations.values()}
+
+
+def test_the_first_wrong_line_sets_or_is_checked_with_the_mutated_variable(
+    visible: list[Bug],
+) -> None:
+    found, missed = fraction(visible, is_checked_with_the_variable)
+    assert found >= ENOUGH, f"{found:.1%}\n{missed}"
+
+
+def test_the_first_wrong_line_sets_the_mutated_variable_in_nearly_all_cases(
+    visible: list[Bug],
+) -> None:
+    found, missed = fraction(visible, sets_the_variable)
+    assert found >= 0.96, f"{found:.1%}\n{missed}"
+
+
+def test_the_first_wrong_line_is_the_mutated_line_in_most_cases(visible: list[Bug]) -> None:
+    found, missed = fraction(visible, is_at_the_line)
+    assert found >= 0.95, f"{found:.1%}\n{missed}"
+
+
+def test_if_another_line_is_the_first_wrong_one_the_mutated_line_has_no_own_error(
+    visible: list[Bug],
+) -> None:
+    for bug in visible:
+        assert bug.first_wrong is not None
+        for line in bug.proof.lines:
+            if line.line == bug.mutation.line and line.text == bug.mutation.after:
+                is_first = bug.first_wrong.line == line.line
+                assert is_first or line.status in ("", "right", "partial"), bug.mutation
+
+
+def test_in_line_by_line_backwards_the_mutated_line_is_the_first_wrong_one(
+    visible: list[Bug],
+) -> None:
+    line_for_line = [
+        bug
+        for bug in visible
+        if any(line.reverses is not None for line in bug.proof.lines)
+        and bug.mutation.before.startswith("d")
+        and bug.mutation.kind != "term dropped"
+    ]
+    found, missed = fraction(line_for_line, is_at_the_line)
+    assert found >= ENOUGH, f"{found:.1%} of {len(line_for_line)}\n{missed}"
+
+
+def test_every_bug_has_a_message(visible: list[Bug]) -> None:
+    assert all(bug.first_wrong and bug.first_wrong.message for bug in visible)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [("sign", "the sign is wrong"), ("factor 1/2", "half of it: a factor of 2 is missing")],
+)
+def test_simple_bugs_have_their_likely_cause(visible: list[Bug], kind: str, cause: str) -> None:
+    # Only bugs in the whole right-hand side; a sign inside it has another cause.
+    whole = [
+        bug
+        for bug in visible
+        if bug.mutation.kind == kind
+        and bug.first_wrong is not None
+        and bug.first_wrong.line == bug.mutation.line
+        and any(mark in bug.mutation.after for mark in ("= -(", "/ 2", "-= "))
+        and bug.first_wrong.gradients
+    ]
+    matched = [bug for bug in whole if bug.first_wrong and bug.first_wrong.cause == cause]
+    missed = [
+        (b.mutation.after, b.first_wrong and b.first_wrong.cause) for b in whole if b not in matched
+    ]
+    assert len(matched) >= 0.9 * len(whole) > 9, missed
+
+
+def test_one_mistake_makes_exactly_one_line_wrong(visible: list[Bug]) -> None:
+    several = [
+        (bug.mutation.before, bug.mutation.after, wrong)
+        for bug in visible
+        if len(wrong := [line.text for line in bug.proof.lines if line.status == "wrong"]) > 1
+    ]
+    assert several == []
+
+
+def test_the_readme_has_these_counts(visible: list[Bug]) -> None:
+    readme = (PACKAGE / "study" / "README.md").read_text(encoding="utf-8")
+    matched = re.search(
+        r"With (\d+) bugs planted in the\s+operations.*? mistake in (\d+) cases", readme, re.DOTALL
+    )
+    assert matched is not None
+    right = [bug for bug in visible if bug.first_wrong and sets_the_variable(bug, bug.first_wrong)]
+    assert [int(count) for count in matched.groups()] == [len(visible), len(right)]

@@ -1,0 +1,297 @@
+import ast
+
+import numpy as np
+import pytest
+from helpers.architecture import OPERATIONS, flowing
+from helpers.study_targets import (
+    BACKWARD,
+    FORWARD,
+    UNQUOTED,
+    edited,
+    gradient_of,
+    proof,
+    report,
+    sheet,
+    studied,
+    truth,
+)
+
+from tinygpt_np.gradcheck.cases import VARIANTS
+from tinygpt_np.study.proof.sheet import Sheet, align, study
+from tinygpt_np.study.proof.verdicts import Proof
+from tinygpt_np.study.source import targets
+from tinygpt_np.study.source.trace import Value
+
+SEEDS = range(3)
+# The names through which a gradient flows, determined by hand.
+DIFFERENTIABLE = {
+    "attention": "qkv q_rows k_rows v_rows q k v products scores masked probs kept heads y",
+    "cross_entropy": "logits shifted exps total log_total log_probs picked summed loss",
+    "dropout": "x y",
+    "embedding": "weight rows",
+    "gelu": "x square cube bend bent inner tanh raised gate y",
+    "gelu_exact": "x scaled erf raised cdf y",
+    "layer_norm": "x weight bias mean centered square var padded_var std xhat scaled y",
+    "linear": "x weight bias product y",
+    "softmax": "x shifted exps total probs",
+}
+MODEL_VALUES = {
+    "bigram": "table logits",
+    "block": "x normed_1 qkv heads out_1 kept_1 mid normed_2 hidden activated out_2 kept_2 y",
+    "gpt": "token_rows position_rows embedded x normed head_weight logits",
+}
+MODELS = [("block", 0), ("block", 1), ("gpt", 0), ("bigram", 0), ("bigram", 1)]
+CLOSED = """
+def backward(dy, saved):
+    x, w, z, a = saved
+    # y = b + z
+    slope = 1 + a + z * (1 - a * a)
+    dz = dy * slope
+    return dz @ w.T, x.T @ dz
+"""
+
+
+def verdicts(proof: Proof) -> set[str]:
+    """Return the gradients that are right, and the names checked together with them."""
+    names = {proof.function.arguments[0]}
+    for line in proof.lines:
+        right = {gradient.name for gradient in line.gradients if gradient.status == "right"}
+        names |= right
+        if right:
+            names |= {*line.fused}
+    return names
+
+
+# Every name has a verdict
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_differentiable_name_of_every_operation_has_a_verdict(variant: str) -> None:
+    found = studied(variant)
+    names = {*DIFFERENTIABLE[VARIANTS[variant].operation].split()} - missing_arguments(found)
+    assert {f"d{name}" for name in names} - verdicts(found.proofs[0]) == set(), report(
+        found.proofs[0]
+    )
+    assert not any(found.fused(value) for value in found.values)
+
+
+def missing_arguments(found: Sheet) -> set[str]:
+    """Return the arguments that are None in this call."""
+    return {name for name, value in found.target.args.items() if value is None}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_differentiable_values_of_an_operation_are_those_of_its_source(name: str) -> None:
+    assert {value.name for value in studied(name).values} == {*DIFFERENTIABLE[name].split()}
+    assert flowing(name) == {*DIFFERENTIABLE[name].split()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_argument_of_a_closed_form_has_a_verdict(variant: str) -> None:
+    found = studied(variant)
+    for each in found.proofs:
+        returned = {gradient.name: gradient.status for gradient in each.lines[-1].gradients}
+        assert returned == {f"d{name}": "right" for name in VARIANTS[variant].differentiable}
+
+
+@pytest.mark.parametrize(("name", "seed"), MODELS)
+def test_every_parameter_and_value_of_a_model_has_a_verdict(name: str, seed: int) -> None:
+    found = studied(name, seed)
+    right = {gradient.name for gradient in found.judged if gradient.status == "right"}
+    assert {*found.target.params} - right == set()
+    assert {value.name for value in found.values} == {*MODEL_VALUES[name].split()}
+    assert [value for value in found.values if not has_verdict(found, value)] == []
+
+
+def has_verdict(found: Sheet, value: Value) -> bool:
+    judged = [gradient.status for _, _, gradient in found.verdicts(value)]
+    return "right" in judged or found.gradient(value) is not None or bool(found.fused(value))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_relative_errors_of_an_operation_are_below_1e_12(variant: str, seed: int) -> None:
+    found = studied(variant, seed)
+    worst = max(g.row.relative for g in found.judged if not g.row.is_zero)
+    assert worst < 1e-12
+    assert found.worst == pytest.approx(worst, abs=0)
+    assert found.ok
+
+
+@pytest.mark.parametrize(("name", "seed"), MODELS)
+def test_the_relative_errors_of_a_model_are_below_1e_12(name: str, seed: int) -> None:
+    found = studied(name, seed)
+    assert found.ok
+    assert 0 < found.worst < 1e-12
+
+
+def test_a_gradient_that_is_zero_up_to_rounding_has_no_relative_error() -> None:
+    for seed in SEEDS:
+        zeros = [g for g in studied("cross_entropy", seed).judged if g.row.is_zero]
+        assert all(np.isnan(gradient.row.relative) for gradient in zeros)
+
+
+# Names that are checked together with others
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "layer_norm", "softmax"])
+def test_the_other_names_of_a_closed_form_are_checked_together_with_a_gradient(
+    name: str,
+) -> None:
+    closed = Sheet(studied(name).truth, studied(name).proofs[1:])
+    judged = {gradient.name for gradient in closed.judged if gradient.status == "right"}
+    fused = {value.name: closed.fused(value) for value in closed.values if closed.fused(value)}
+    assert len(fused) >= 3
+    for value, names in fused.items():
+        assert f"d{value}" not in judged
+        assert {*names} <= judged
+    assert all(has_verdict(closed, value) for value in closed.values)
+
+
+def test_a_name_without_a_gradient_lists_the_gradients_it_is_checked_with() -> None:
+    found = sheet(FORWARD + CLOSED)
+    by_name = {value.name: value for value in found.values}
+    assert found.fused(by_name["a"]) == ("dx", "dw", "dz")
+    assert found.fused(by_name["b"]) == ("dx", "dw", "dz")
+    assert found.fused(by_name["z"]) == ()
+    assert found.fused(by_name["y"]) == ()
+
+
+def test_a_line_lists_the_names_its_gradient_depends_on() -> None:
+    (line,) = (each for each in proof(FORWARD + CLOSED).lines if each.text == "dz = dy * slope")
+    assert line.fused == ("slope",)
+    found = studied("layer_norm").proofs[1]
+    (line,) = (each for each in found.lines if each.text.startswith("dx = "))
+    assert {"along_ones", "along_xhat"} <= {*line.fused}
+
+
+# The gradient of a value
+
+
+def test_the_gradient_of_a_value_is_the_final_sum() -> None:
+    found = sheet(FORWARD + BACKWARD)
+    for value in found.values:
+        expected = gradient_of(found.truth, value)
+        np.testing.assert_allclose(found.gradient(value), expected, rtol=1e-12)
+
+
+def test_the_gradient_of_the_output_is_the_upstream_gradient() -> None:
+    found = sheet(FORWARD + BACKWARD)
+    np.testing.assert_array_equal(found.gradient(Value("y", 3)), found.truth.doutput)
+
+
+def test_the_verdicts_on_a_value_come_from_all_lines_and_backwards() -> None:
+    second = CLOSED.replace("def backward", "def backward_closed")
+    found = sheet(FORWARD + BACKWARD + second)
+    texts = [line.text for _, line, _ in found.verdicts(Value("z", 0))]
+    first = ["dz = dy.copy()", "dz += db * a", "dz += da * (1 - a * a)"]
+    assert texts == [*first, "dz = dy * slope"]
+
+
+# Rows
+
+
+@pytest.mark.parametrize("name", [*OPERATIONS, "block", "bigram"])
+def test_every_backward_line_is_in_exactly_one_row(name: str) -> None:
+    found = studied(name)
+    aligned = [line for row in found.rows for line in row.backward]
+    assert {id(line) for line in aligned} == {id(line) for line in found.proofs[0].lines}
+    assert len(aligned) == len(found.proofs[0].lines)
+
+
+@pytest.mark.parametrize("name", [*OPERATIONS, "block"])
+def test_the_backward_is_in_order_from_bottom_to_top(name: str) -> None:
+    found = studied(name)
+    upwards = [line for row in found.rows[::-1] for line in row.backward[::-1]]
+    assert upwards == [*found.proofs[0].lines]
+
+
+def test_the_forward_is_in_order_from_top_to_bottom() -> None:
+    found = sheet(FORWARD + BACKWARD).rows
+    texts = ["def forward(x, w)", "z = x @ w", "a = np.tanh(z)", "b = a * z", "y = b + z"]
+    assert [row.text for row in found] == [*texts, "return y, (x, w, z, a)"]
+    assert [row.line for row in found] == [2, *range(3, 8)]
+    assert [row.shape for row in found] == ["", "(N, K)", "", "", "", ""]
+
+
+def test_a_backward_line_is_next_to_the_line_it_reverses() -> None:
+    aligned = {
+        row.text: [each.text for each in row.backward] for row in sheet(FORWARD + BACKWARD).rows
+    }
+    assert aligned == {
+        "def forward(x, w)": ["return dx, dw"],
+        "z = x @ w": ["dw = x.T @ dz", "dx = dz @ w.T"],
+        "a = np.tanh(z)": ["dz += da * (1 - a * a)"],
+        "b = a * z": ["dz += db * a", "da = db * z"],
+        "y = b + z": ["dz = dy.copy()", "db = dy.copy()"],
+        "return y, (x, w, z, a)": ["x, w, z, a = saved"],
+    }
+
+
+def test_a_preparing_line_is_next_to_the_line_it_prepares() -> None:
+    found = sheet(FORWARD + edited(UNQUOTED, ("    dz += da", "    s = a * a\n    dz += da"))).rows
+    aligned = next(row for row in found if row.text == "a = np.tanh(z)")
+    assert [line.text for line in aligned.backward] == ["dz += da * (1 - a * a)", "s = a * a"]
+
+
+def test_a_line_without_a_gradient_is_constant() -> None:
+    found = studied("softmax")
+    constant = [row.text for row in found.rows if found.is_constant(row)]
+    assert constant == ["largest = np.real(x).max(axis=-1, keepdims=True)"]
+
+
+def test_the_rows_show_the_first_backward() -> None:
+    found = studied("layer_norm")
+    assert [each.function.name for each in found.proofs] == ["backward_steps", "backward"]
+    again = align(found.target.forward, found.truth.trace.steps, found.proofs[1])
+    assert [row.text for row in again] == [row.text for row in found.rows]
+    assert again != found.rows
+
+
+# Two backwards
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_both_backwards_agree_to_rounding(name: str) -> None:
+    for seed in SEEDS:
+        agreement = studied(name, seed).agreement
+        if len(studied(name, seed).proofs) == 1:
+            assert agreement is None
+        else:
+            assert agreement is not None
+            assert 0 <= agreement < 1e-14
+
+
+def test_the_difference_of_two_backwards_is_relative_to_the_gradient() -> None:
+    second = edited(BACKWARD, ("def backward", "def backward_2"), ("dw = x.T", "dw = 1.01 * x.T"))
+    found = sheet(FORWARD + BACKWARD + second)
+    assert found.agreement == pytest.approx(0.01)
+    assert not found.ok
+
+
+@pytest.mark.parametrize("returned", ["return dx, None", "return dx, dw.T", "return dq"])
+def test_a_missing_gradient_or_another_shape_has_no_agreement(returned: str) -> None:
+    second = edited(BACKWARD, ("def backward", "def backward_2"), ("return dx, dw", returned))
+    assert sheet(FORWARD + BACKWARD + second).agreement is None
+
+
+def test_a_study_is_wrong_if_one_backward_is_wrong() -> None:
+    second = edited(BACKWARD, ("def backward", "def backward_2"), ("dx = dz", "dx = -dz"))
+    found = sheet(FORWARD + BACKWARD + second)
+    assert [each.ok for each in found.proofs] == [True, False]
+    assert not found.ok
+
+
+def test_a_study_measures_the_gradients_of_its_target() -> None:
+    true = truth(FORWARD + BACKWARD)
+    again = study(true.target)
+    for value in again.values:
+        left, right = again.truth.total(value).gradient, true.total(value).gradient
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_texts_of_all_rows_are_python(name: str) -> None:
+    for variant in targets.variants_of(name):
+        for row in studied(variant).rows[1:-1]:
+            ast.parse(row.text)

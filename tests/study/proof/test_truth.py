@@ -1,0 +1,229 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.study_targets import ARGS, FORWARD, W, X, edited, gradient_of, studied, truth
+
+from tinygpt_np.study.proof.truth import DIRECTIONS, MAX_ELEMENTS, differ
+from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.trace import Value
+
+Z = X @ W
+A = np.tanh(Z)
+ZVALUE = Value("z", 0)
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_gradient_of_each_value_is_measured() -> None:
+    measured = truth(FORWARD)
+    dy = measured.doutput
+    dz = dy * (1 + A + Z * (1 - A * A))
+    for value, expected in [
+        (Value("y", 3), dy), (Value("b", 2), dy), (Value("a", 1), dy * Z), (ZVALUE, dz),
+        (Value("x", -1), dz @ W.T), (Value("w", -1), X.T @ dz),
+    ]:  # fmt: skip
+        close(measured.total(value).gradient, expected)
+
+
+def test_the_term_from_each_use_is_measured() -> None:
+    measured = truth(FORWARD)
+    dy = measured.doutput
+    for step, expected in [(3, dy), (2, dy * A), (1, dy * Z * (1 - A * A))]:
+        close(measured.use(ZVALUE, step).gradient, expected)
+
+
+def test_the_terms_from_all_uses_add_up_to_the_gradient() -> None:
+    for name in ("layer_norm", "gelu", "cross_entropy", "attention"):
+        measured = studied(name).truth
+        for value in sorted(measured.differentiable, key=lambda each: each.step):
+            uses = measured.trace.uses(value)
+            if uses and value.name not in measured.outputs:
+                terms = [measured.use(value, use) for use in uses]
+                total = terms[0]
+                for term in terms[1:]:
+                    total = total.plus(term)
+                close(total.gradient, measured.total(value).gradient)
+
+
+def test_the_gradient_of_a_returned_value_includes_the_upstream_gradient() -> None:
+    text = "def forward(x):\n    y = x * 2\n    z = y.sum()\n    return y, z"
+    measured = truth(text, {"x": X})
+    close(measured.total(Value("y", 0)).gradient, measured.doutput)
+    close(measured.use(Value("y", 0), 1).gradient, 0 * X)
+
+
+def test_a_name_set_twice_has_the_gradients_of_its_two_values() -> None:
+    text = "def forward(x):\n    h = x * 2\n    h = h * h\n    y = 3 * h\n    return y, 0"
+    measured = truth(text, {"x": X})
+    close(measured.total(Value("h", 1)).gradient, 3 * measured.doutput)
+    close(measured.total(Value("h", 0)).gradient, 3 * measured.doutput * 4 * X)
+
+
+def test_in_place_changes_in_forward_are_differentiated() -> None:
+    text = "def forward(x):\n    h = x * 2\n    h *= h\n    h += x\n    return h, 0"
+    measured = truth(text, {"x": X})
+    close(measured.total(Value("h", 0)).gradient, measured.doutput * 4 * X)
+    close(measured.total(Value("x", -1)).gradient, measured.doutput * (8 * X + 1))
+
+
+# The upstream gradient
+
+
+def test_the_upstream_gradient_is_random_and_depends_on_the_seed() -> None:
+    first, again, other = (truth(FORWARD, seed=seed).doutput for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+    assert len(np.unique(first)) == first.size
+
+
+def test_the_upstream_gradient_has_the_dtype_of_the_output() -> None:
+    args = {"x": X.astype(np.float32), "w": W.astype(np.float32)}
+    measured = truth(FORWARD, args)
+    assert (measured.out.dtype, measured.doutput.dtype) == (np.float32, np.float32)
+
+
+def test_a_scalar_output_has_a_scalar_gradient() -> None:
+    measured = truth("def forward(x):\n    y = (x * x).sum()\n    return y, 0", {"x": X})
+    assert measured.doutput.shape == ()
+    close(measured.total(Value("x", -1)).gradient, 2 * X * measured.doutput)
+
+
+# The values through which a gradient flows
+
+
+def differentiable(text: str, **args: Any) -> set[str]:
+    return {value.name for value in truth(text, args).differentiable}
+
+
+def test_a_gradient_flows_through_what_changes_with_the_arguments() -> None:
+    text = """
+    def forward(x, n):
+        size = x.shape[0]
+        mask = x > 0
+        constant = np.ones(n)
+        z = np.where(mask, x, 0) * size
+        unused = z * 2
+        y = z + constant
+        return y, 0
+    """
+    assert differentiable(text, x=X, n=5) == {"x", "z", "unused", "y"}
+
+
+def test_no_gradient_flows_through_np_real() -> None:
+    text = """
+    def forward(x, w):
+        z = x @ w
+        m = np.real(z).max(axis=1, keepdims=True)
+        s = z - m
+        y = np.exp(s)
+        return y, m
+    """
+    # The real part of a complex product may be rounded otherwise than a real product.
+    for size in range(2, 12):
+        x, w = (np.random.default_rng(size).standard_normal((size, size)) for _ in range(2))
+        assert differentiable(text, x=x, w=w) == {"x", "w", "z", "s", "y"}
+
+
+@pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
+def test_no_gradient_flows_through_the_largest_logit(name: str) -> None:
+    names = {value.name for value in studied(name).truth.differentiable}
+    assert "shifted" in names
+    assert "largest" not in names
+
+
+def test_without_complex_numbers_the_source_determines_the_flow() -> None:
+    text = """
+    def forward(x, w):
+        z = x @ w
+        m = np.real(z).max()
+        count = int(x.sum() > 0)
+        a = np.maximum(z, 0.1) - m
+        y = a * float(a.sum()) + count
+        return y, 0
+    """
+    assert differentiable(text, **ARGS) == {"x", "w", "z", "a", "y"}
+
+
+# How it is measured
+
+
+def test_without_complex_numbers_richardson_extrapolation_is_used() -> None:
+    measured = truth(edited(FORWARD, ("np.tanh(z)", "np.abs(z)")))
+    total = measured.total(ZVALUE)
+    assert total.measured.method == "richardson"
+    expected = measured.doutput * (1 + 2 * np.abs(Z))
+    np.testing.assert_allclose(gradient_of(measured, ZVALUE), expected, rtol=1e-8)
+
+
+def test_a_large_tensor_is_measured_along_random_directions() -> None:
+    x = np.random.default_rng(1).standard_normal(MAX_ELEMENTS + 1)
+    measured = truth("def forward(x):\n    y = x * x * x\n    return y, 0", {"x": x})
+    total = measured.total(Value("x", -1))
+    assert total.gradient is None
+    assert total.measured.probes.directions is not None
+    assert total.measured.probes.directions.shape == (DIRECTIONS, MAX_ELEMENTS + 1)
+    right = measured.doutput * 3 * x * x
+    assert total.judge(right).ok
+    wrong = right.copy()
+    wrong[7] += 1e-3
+    assert not total.judge(wrong).ok
+
+
+def test_the_curve_is_the_loss_along_a_direction() -> None:
+    measured = truth(FORWARD)
+    u = np.random.default_rng(5).standard_normal(Z.shape)
+    curve = measured.total(ZVALUE).curve(u)
+    z = Z + 0.3 * u
+    close(curve(0.3), np.sum(measured.doutput * (np.tanh(z) * z + z)))
+
+
+def test_each_gradient_is_measured_once() -> None:
+    measured = truth(FORWARD)
+    assert measured.total(ZVALUE) is measured.total(ZVALUE)
+    assert measured.use(ZVALUE, 2) is measured.use(ZVALUE, 2)
+    assert measured.use(Value("a", 1), 2) is measured.total(Value("a", 1))
+
+
+# A single line
+
+
+def test_a_line_is_locally_right_if_it_follows_from_wrong_incoming_gradients() -> None:
+    measured = truth(FORWARD)
+    da = np.random.default_rng(6).standard_normal(Z.shape)
+    assert measured.is_locally_right(ZVALUE, 1, {"a": da}, da * (1 - A * A))
+    assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, da * (1 + A * A))
+    assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, (1 + 1e-6) * da * (1 - A * A))
+    assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, np.nan * da)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("returned", ["y", "(y, 0, 1)", "[y, 0]"])
+def test_forward_must_return_an_output_and_saved(returned: str) -> None:
+    with pytest.raises(StudyError, match=r"^own.py, line 3: forward must return \(out, saved\)"):
+        truth(f"def forward(x):\n    y = x\n    return {returned}", {"x": X})
+
+
+def test_a_slow_forward_is_measured_along_random_directions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fast = truth(FORWARD)
+    assert fast.total(Value("x", -1)).measured.probes.directions is None
+    monkeypatch.setattr("tinygpt_np.study.proof.truth.TIME_LIMIT", 0.0)
+    slow = truth(FORWARD)
+    assert len(slow.total(Value("x", -1)).measured.probes) == DIRECTIONS
+    gradient = gradient_of(fast, Value("x", -1))
+    assert slow.total(Value("x", -1)).judge(gradient).ok
+    assert not slow.total(Value("x", -1)).judge(gradient * 1.001).ok
+
+
+def test_only_arrays_and_numpy_scalars_can_differ() -> None:
+    assert differ(X, X + 1)
+    assert differ(np.float64(1), np.float64(2))
+    assert not differ(X, X.copy())
+    assert not differ(1.0, 2.0)
+    assert not differ("a", "b")

@@ -1,0 +1,387 @@
+"""Tests of the pages in a real browser: pointer, keyboard, phone, light and dark, and the modes."""
+
+from pathlib import Path
+
+import pytest
+from helpers.browser import Page, focused_name, open_page, plant, texts
+
+# Find the visible text with the lowest contrast to its background.
+CONTRASTS = """() => {
+  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor);
+      if (color[3] > 250) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  const worst = {ratio: 21};
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!text || !element.getClientRects().length || element.closest("svg, script")) continue;
+    const [a, b] = [rgba(getComputedStyle(element).color), behind(element)].map(light);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst.ratio) Object.assign(worst, {ratio, text: element.textContent.slice(0, 40)});
+  }
+  return worst;
+}"""
+at_width = pytest.mark.parametrize(
+    "page", [{"viewport": {"width": 360, "height": 740}}], indirect=True
+)
+both_schemes = pytest.mark.parametrize(
+    "page", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True
+)
+
+
+# Highlighting and the panel
+
+
+def test_pointing_at_a_name_highlights_it_and_its_gradient(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.hover("[data-row='3'] [data-name=exps]")
+    assert {*texts(page, "main .lit")} == {"exps"}
+    assert {*texts(page, "main .lit-gradient")} == {"dexps"}
+
+
+def test_pointing_at_a_gradient_highlights_its_name(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.hover("[data-name=dexps] >> nth=0")
+    assert {*texts(page, "main .lit")} == {"exps"}
+
+
+def test_pointing_at_a_name_marks_each_line_that_reads_it(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.hover("[data-row='3'] [data-name=exps]")
+    numbers = [text.split()[0] for text in texts(page, ".line.reads")]
+    assert sorted(numbers) == ["28", "29", "41", "43"]
+
+
+def test_the_highlight_ends_when_the_pointer_leaves(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.hover("[data-row='3'] [data-name=exps]")
+    page.hover("h1")
+    assert page.locator(".lit, .lit-gradient, .reads").count() == 0
+
+
+def test_a_name_opens_its_arrays_rules_and_verdicts(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("[data-row='3'] [data-name=exps]")
+    assert page.inner_text("#panel-title") == "exps"
+    assert [text.split(" (")[0] for text in texts(page, "#panel .heatmap figcaption")] == [
+        "value", "gradient", "numerical", "difference",
+    ]  # fmt: skip
+    assert texts(page, "#panel h3") == [
+        "Where the gradient comes from",
+        "Verdict",
+        "Error by step size",
+    ]
+    assert page.locator("#panel .rule .math math").count() == 5
+    assert page.locator("#panel .verdict-of").count() == 2
+
+
+def test_a_verdict_opens_its_value(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("[id='backward_steps:39'] .badge")
+    assert page.inner_text("#panel-title") == "total"
+
+
+def test_a_cell_shows_its_index_and_its_number_in_each_array(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("[data-row='3'] [data-name=exps]")
+    page.hover("#panel .heatmap >> nth=0 >> [data-at='5']")
+    readout = page.inner_text("#panel .readout")
+    assert readout.startswith("[0, 0, 5]")
+    assert "value 1," in readout
+    assert "numerical -0.2016" in readout
+
+
+def test_the_chart_has_both_curves_and_the_sweet_spot(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("[data-row='3'] [data-name=exps]")
+    assert page.locator("#panel .curve").count() == 2
+    words = texts(page, "#panel svg.chart text")
+    assert {"sweet spot", "truncation", "rounding"} <= {*words}
+
+
+def test_a_parameter_of_a_model_opens(page: Page, folder: Path) -> None:
+    open_page(page, folder, "block")
+    page.click("button[data-open='h.0.ln_1.weight']")
+    assert page.inner_text("#panel-title") == "h.0.ln_1.weight"
+
+
+def test_formulas_are_rendered(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    drawn = (
+        "[...document.querySelectorAll('math')].every((m) => m.getBoundingClientRect().width > 4)"
+    )
+    assert page.evaluate(drawn)
+
+
+# Keyboard
+
+
+def tab_to_the_code(page: Page) -> None:
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if focused_name(page):
+            return
+    raise AssertionError("the Tab key does not reach the code")
+
+
+def test_arrow_keys_move_between_names(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    tab_to_the_code(page)
+    found = [focused_name(page)]
+    for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+        found.append(focused_name(page))
+    assert found == ["x", "largest", "x", "shifted", "x"]
+
+
+def test_the_name_with_the_focus_is_highlighted(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    tab_to_the_code(page)
+    assert {*texts(page, "main .lit")} == {"x"}
+
+
+def test_enter_opens_the_panel_and_escape_returns_to_the_name(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    tab_to_the_code(page)
+    page.keyboard.press("Enter")
+    assert page.is_visible("#panel")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#panel")
+    assert focused_name(page) == "x"
+
+
+def test_arrow_keys_move_between_elements(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("[data-row='3'] [data-name=exps]")
+    page.focus("#panel .tiles >> nth=0")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.inner_text("#panel .readout").startswith("[0, 1, 1]")
+
+
+def test_arrow_keys_change_the_mode(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.focus("[name=mode][value=read]")
+    page.keyboard.press("ArrowRight")
+    assert page.get_attribute("body", "data-mode") == "reveal"
+
+
+def test_each_mode_shows_its_own_description_only(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    for mode in ("Reveal", "Break it", "Read"):
+        page.click(f"text={mode}")
+        shown = [about for about in page.locator(".about").all() if about.is_visible()]
+        assert [about.get_attribute("id") for about in shown] == [
+            f"about-{mode.lower().split()[0]}"
+        ]
+
+
+# The index
+
+
+def test_a_box_of_the_diagram_links_to_its_operation(page: Page, folder: Path) -> None:
+    open_page(page, folder, "index")
+    page.click(".diagram a.box >> text=embedding >> nth=0")
+    assert page.inner_text("h1") == "embedding"
+
+
+def test_boxes_can_be_reached_with_the_keyboard(page: Page, folder: Path) -> None:
+    open_page(page, folder, "index")
+    page.focus(".diagram a.box >> nth=0")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".sheet")
+
+
+# Widths and colours
+
+
+@at_width
+@pytest.mark.parametrize("name", ["index", "softmax", "block"])
+def test_pages_fit_the_width_of_a_phone(page: Page, folder: Path, name: str) -> None:
+    open_page(page, folder, name)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@at_width
+def test_the_backward_is_below_its_line_on_a_phone(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    forward = page.locator("[data-row='3'] td >> nth=0").bounding_box()
+    backward = page.locator("[data-row='3'] td >> nth=1").bounding_box()
+    assert backward["y"] >= forward["y"] + forward["height"] - 1
+
+
+@at_width
+def test_the_choice_of_a_bug_stays_visible_on_a_phone(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    plant(page, "dshifted = dprobs * exps")
+    page.click("#next-bug")
+    box = page.locator("#next-bug").bounding_box()
+    assert 0 <= box["y"] <= 740 - box["height"]
+
+
+@at_width
+def test_every_mode_fits_the_width_of_a_phone(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    for mode in ("Reveal", "Break it", "Read"):
+        page.click(f"text={mode}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.click("[data-row='3'] [data-name=exps]")
+    assert page.evaluate("document.getElementById('panel').scrollWidth") <= 360
+
+
+@both_schemes
+def test_all_text_has_enough_contrast(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.emulate_media(reduced_motion="reduce")
+    page.hover("[data-row='3'] [data-name=exps]")
+    page.click("[data-row='3'] [data-name=exps]")
+    found = [page.evaluate(CONTRASTS)]
+    page.keyboard.press("Escape")
+    for mode in ("Reveal", "Break it"):
+        page.click(f"text={mode}")
+        found.append(page.evaluate(CONTRASTS))
+    page.select_option("#bug", label="dshifted = dprobs * exps")
+    found.append(page.evaluate(CONTRASTS))
+    worst = min(found, key=lambda each: each["ratio"])
+    assert worst["ratio"] >= 4.5, worst
+
+
+# Reveal
+
+# The lines of softmax's backwards, in the order in which they run.
+ORDER = [35, 36, 38, 39, 41, 43, 45, 46, 51, 52, 53, 54]
+
+
+def open_reveal(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("text=Reveal")
+
+
+def concealed(page: Page) -> list[int]:
+    """The numbers of the lines whose code is hidden, in order."""
+    lines = page.locator(".line.back[id]").all()
+    hidden = [line for line in lines if line.locator("> code").is_hidden()]
+    return sorted(int(line.locator(".number").inner_text()) for line in hidden)
+
+
+def test_reveal_hides_every_line_of_the_backward_and_no_other(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    assert concealed(page) == ORDER
+    assert all(line.is_visible() for line in page.locator("[data-row] td:first-child code").all())
+    assert page.inner_text("#progress") == "0 of 12 lines revealed"
+
+
+def test_a_hidden_line_shows_its_left_side_and_shape_only(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    line = page.locator("[id='backward_steps:43']")
+    assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
+    assert line.locator(".badge").is_hidden()
+
+
+def test_the_button_reveals_the_lines_in_the_order_in_which_they_run(
+    page: Page, folder: Path
+) -> None:
+    open_reveal(page, folder)
+    page.focus("#next-line")
+    for count in range(1, len(ORDER) + 1):
+        page.keyboard.press("Enter")
+        assert concealed(page) == ORDER[count:]
+    assert page.inner_text("#progress") == "12 of 12 lines revealed"
+    assert page.is_disabled("#next-line")
+    assert page.evaluate("document.activeElement.id") == "hide-again"
+
+
+def test_a_click_reveals_a_line_and_moves_the_focus_to_the_next(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    page.click("[id='backward_steps:41'] .reveal")
+    assert concealed(page) == [number for number in ORDER if number != 41]
+    assert page.locator("[id='backward_steps:41'] .badge").is_visible()
+    assert page.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
+
+
+def test_all_lines_can_be_hidden_again(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    page.click("#next-line")
+    page.click("#hide-again")
+    assert concealed(page) == ORDER
+
+
+def test_revealed_lines_stay_revealed_in_the_next_round(page: Page, folder: Path) -> None:
+    open_reveal(page, folder)
+    page.click("#next-line")
+    page.click("text=Read")
+    assert concealed(page) == []
+    page.click("text=Reveal")
+    assert concealed(page) == ORDER[1:]
+
+
+@pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
+def test_without_scripts_every_line_is_shown(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    assert concealed(page) == []
+    assert page.is_hidden("#modes")
+
+
+# Break it
+
+
+def test_a_bug_marks_its_line_and_those_that_inherit_the_error(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    plant(page, "dshifted = dprobs * exps")
+    marks = {f"backward_steps:{n}": text for n, text in {
+        43: "✗ wrong, the first", 45: "! because of dshifted", 41: "✓ still right",
+    }.items()}  # fmt: skip
+    for line, words in marks.items():
+        assert page.inner_text(f"[id='{line}'] .broken") == words
+
+
+def test_a_bug_shows_the_line_before_and_after(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    plant(page, "dshifted = dprobs * exps")
+    assert texts(page, "[id='backward_steps:43'] del") == ["dshifted = dexps * exps"]
+    assert texts(page, "[id='backward_steps:43'] ins") == ["dshifted = dprobs * exps"]
+
+
+def test_a_bug_shows_the_message_of_the_check(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    plant(page, "dshifted = -(dexps * exps)")
+    assert "Likely cause: the sign is wrong" in page.inner_text("#bug-description")
+
+
+def test_a_change_without_effect_has_a_reason(page: Page, folder: Path) -> None:
+    open_page(page, folder, "embedding")
+    plant(page, "dweight = -np.zeros(shape, dtype=drows.dtype)")
+    assert page.inner_text("#bug-description .message") == "= changes nothing: -0 is 0"
+
+
+def test_the_next_bug_can_be_chosen_with_a_key(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    page.click("text=Break it")
+    page.focus("#next-bug")
+    page.keyboard.press("Enter")
+    assert page.inner_text("#bug-number") == "2 of 63"
+
+
+def test_the_read_mode_removes_the_bug(page: Page, folder: Path) -> None:
+    open_page(page, folder)
+    plant(page, "dshifted = dprobs * exps")
+    page.click("text=Read")
+    assert page.locator(".broken, .changed").count() == 0
+
+
+def test_a_model_has_no_planted_bugs(page: Page, folder: Path) -> None:
+    open_page(page, folder, "block")
+    assert texts(page, "#modes label") == ["Read", "Reveal"]

@@ -1,0 +1,96 @@
+"""Tests of source lines as HTML: their colours, and the names that a page highlights."""
+
+import re
+from html import unescape
+
+import pytest
+
+from tinygpt_np.study.render.highlight import DARK, LIGHT, highlight, rules
+
+# The backgrounds in study.css. test_browser.py checks the contrast on coloured backgrounds.
+PAPER = {LIGHT: "#ffffff", DARK: "#14171a"}
+
+
+def names(html: str) -> list[tuple[str, str]]:
+    """Return the marked names of a line with the keys of their values."""
+    found = re.findall(r'data-name="([^"]*)"(?: data-value="([^"]*)")?', html)
+    return [(name, key) for name, key in found]
+
+
+def text(html: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+def test_a_name_on_the_left_side_has_the_key_of_the_value_it_sets() -> None:
+    html = highlight("x, block = f(x)", sets={"x": "x@9", "block": ""}, reads={"x": "x@7"})
+    assert names(html) == [("x", "x@9"), ("block", ""), ("x", "x@7")]
+
+
+def test_a_name_that_is_added_to_has_the_key_of_its_new_value() -> None:
+    html = highlight("dx += dmean", sets={"dx": "x"}, reads={"dx": "old", "dmean": "mean@0"})
+    assert names(html) == [("dx", "x"), ("dmean", "mean@0")]
+
+
+def test_a_method_is_not_a_variable() -> None:
+    html = highlight("mean = x.mean(axis=-1)", {"mean": "mean@0"}, {"mean": "m", "x": "x"})
+    assert names(html) == [("mean", "mean@0"), ("x", "x")]
+
+
+def test_a_keyword_argument_is_not_a_variable() -> None:
+    assert names(highlight("y = f(axis = axis)", {"y": ""}, {"axis": "a"})) == [
+        ("y", ""),
+        ("axis", "a"),
+    ]
+
+
+def test_other_names_are_not_marked() -> None:
+    assert names(highlight("y = np.exp(x)", {"y": ""}, {"x": "x"})) == [("y", ""), ("x", "x")]
+
+
+def test_a_comparison_is_not_an_assignment() -> None:
+    assert names(highlight("return a == b", {"a": "set"}, {"a": "read"})) == [("a", "read")]
+
+
+def test_a_letter_of_two_bytes_does_not_shift_names() -> None:
+    html = highlight("μ = a", sets={"μ": "μ@0", "a": "wrong"}, reads={"a": "a"})
+    assert names(html) == [("μ", "μ@0"), ("a", "a")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'y = "<b>" + x[1:] & 3',
+        "for layer in range(3): …",
+        "def forward(x, weight)",
+        'qkv = f(*self.affine(f"{h}.ln_1"))',
+        "",
+    ],
+)
+def test_the_text_of_a_line_is_unchanged(line: str) -> None:
+    assert text(highlight(line)) == line
+
+
+def test_strings_are_escaped() -> None:
+    assert "<b>" not in highlight('x = "<b>"')
+
+
+@pytest.mark.parametrize("style", [LIGHT, DARK])
+def test_every_colour_of_the_code_has_enough_contrast(style: str) -> None:
+    for rule in rules(style):
+        # White space is invisible.
+        if "Whitespace" not in rule:
+            for color in re.findall(r"(?<!-)color: (#\w+)", rule):
+                assert contrast(color, PAPER[style]) >= 4.5, rule
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours as defined by WCAG 2, from 1 to 21."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(color: str) -> float:
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    red, green, blue = (p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,390 @@
+"""Tests of the conversion of formulas to MathML."""
+
+import ast
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+
+import pytest
+from helpers.architecture import OPERATIONS, source
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygpt_np.study.render.mathml import DEEPEST, Block, blocks, inline, mathml
+
+# All characters of the grammar, and some that XML does not allow: a surrogate, NUL and U+FFFE.
+SIGNS = "abdxLiΣ∫∂√½²ᵀ₀^_{}()[]|/ -+=·,:`'<&\n\u0302\x00\ud800\ufffe"
+ANY_TEXT = st.one_of(st.text(SIGNS), st.text(st.characters(categories=None)))
+SCRIPTED = ("msub", "msup", "msubsup", "munder", "munderover")
+
+
+def read(node: ET.Element) -> str:
+    """Return the structure of MathML on one line, without spaces."""
+    parts = [read(child) for child in node]
+    if node.tag in ("mfrac", "msqrt", "mover", *SCRIPTED):
+        return f"{node.tag[1:]}({', '.join(parts)})"
+    return (node.text or "") + "".join(parts)
+
+
+def shown(text: str) -> str:
+    return read(ET.fromstring(mathml(text)))
+
+
+def identifiers(text: str) -> list[str | None]:
+    return [node.text for node in ET.fromstring(mathml(text)).iter("mi")]
+
+
+def words(text: str) -> list[str]:
+    return [node.text or "" for node in ET.fromstring(mathml(text)).iter("mtext")]
+
+
+def widths(text: str) -> list[str | None]:
+    return [node.get("width") for node in ET.fromstring(mathml(text)).iter("mspace")]
+
+
+def formulas(text: str) -> list[str]:
+    """Return what `inline` treats as formulas."""
+    return [read(node) for node in ET.fromstring(f"<p>{inline(text)}</p>").iter("math")]
+
+
+def docstring(operation: str) -> str:
+    return ast.get_docstring(ast.parse(source("ops", f"{operation}.py"))) or ""
+
+
+LINES = [
+    (block.kind, line)
+    for operation in OPERATIONS
+    for block in blocks(docstring(operation))
+    for line in block.lines
+]
+
+
+def characters(text: str) -> list[str]:
+    """Sizes and digits in their order, whether raised or not."""
+    plain = unicodedata.normalize("NFKC", text)
+    return [character for character in plain if character.isascii() and character.isalnum()]
+
+
+# Fractions.
+
+
+def test_a_slash_without_spaces_takes_one_operand_on_each_side() -> None:
+    assert shown("x a/b y") == "xfrac(a, b)y"
+
+
+def test_a_slash_with_spaces_takes_all_factors_on_its_left() -> None:
+    assert shown("a b · c / d") == "frac(ab·c, d)"
+
+
+def test_a_slash_with_spaces_takes_all_factors_on_its_right() -> None:
+    assert shown("a / b c") == "frac(a, bc)"
+
+
+def test_a_slash_with_spaces_takes_no_term_of_a_sum() -> None:
+    assert shown("a + b / c - d") == "a+frac(b, c)−d"
+
+
+def test_a_slash_with_spaces_takes_a_sum_sign_with_its_factors() -> None:
+    expected = "frac(under(∑, s)frac(∂L, ∂sub(S, ts))sub(K, sd), sqrt(D))"
+    assert shown("Σ_s ∂L/∂S_ts K_sd / √D") == expected
+
+
+def test_a_fraction_drops_its_outer_brackets() -> None:
+    assert shown("(a - b) / (c + d)") == "frac(a−b, c+d)"
+
+
+def test_a_fraction_keeps_inner_brackets() -> None:
+    assert shown("(a - b) c / d") == "frac((a−b)c, d)"
+
+
+def test_a_derivative_is_a_fraction() -> None:
+    assert shown("∂L/∂x_nc") == "frac(∂L, ∂sub(x, nc))"
+
+
+def test_a_function_and_its_bracket_are_one_operand() -> None:
+    assert shown("exp(x)/√(2π)") == "frac(exp(x), sqrt(2π))"
+
+
+def test_a_bracket_after_a_space_is_a_separate_factor() -> None:
+    assert shown("a/b (c)") == "frac(a, b)(c)"
+
+
+def test_half_is_a_fraction() -> None:
+    assert shown("½ x") == "frac(1, 2)x"
+
+
+def test_a_slash_without_an_operand_is_unchanged() -> None:
+    assert shown("a /") == "a/"
+
+
+# Scripts, roots and large signs.
+
+
+def test_an_underscore_takes_a_run_of_letters_and_digits() -> None:
+    assert shown("x_i2y") == "sub(x, i2y)"
+
+
+def test_letters_of_an_index_are_separate() -> None:
+    assert identifiers("δ_ij") == ["δ", "i", "j"]
+
+
+def test_a_word_as_index_is_one_name() -> None:
+    assert identifiers("x_target") == ["x", "target"]
+
+
+def test_an_underscore_takes_braces_and_drops_them() -> None:
+    assert shown("Σ_{n : id_n = v} x") == "under(∑, n:sub(id, n)=v)x"
+
+
+def test_superscript_and_subscript_characters_are_scripts() -> None:
+    assert shown("x₁² + ∫₀ᶻ y⁻¹") == "subsup(x, 1, 2)+subsup(∫, 0, z)sup(y, −1)"
+
+
+def test_a_transpose_is_upright() -> None:
+    assert '<mi mathvariant="normal">T</mi>' in mathml("Wᵀ")
+
+
+def test_a_bracket_may_have_a_power() -> None:
+    assert shown("(x - μ)²") == "sup((x−μ), 2)"
+
+
+def test_a_prime_belongs_to_its_name() -> None:
+    assert shown("y'_i") == "sub(y′, i)"
+
+
+def test_a_hat_is_set_above_its_letter() -> None:
+    assert shown("x\u0302_i") == "sub(over(x, ^), i)"
+
+
+def test_the_hat_of_a_gradient_is_on_its_letter() -> None:
+    assert shown("dx\u0302") == "dover(x, ^)"
+
+
+def test_a_root_takes_the_next_operand() -> None:
+    assert shown("√D K") == "sqrt(D)K"
+
+
+def test_a_root_drops_the_brackets_of_its_operand() -> None:
+    assert shown("√(mean(x) + ε) y") == "sqrt(mean(x)+ε)y"
+
+
+def test_the_limit_of_a_sum_is_below_it() -> None:
+    assert shown("Σ_j x_j") == "under(∑, j)sub(x, j)"
+
+
+# Names, words, operators and spaces.
+
+
+@pytest.mark.parametrize("name", ["gate", "dlogits", "softmax", "merge_heads"])
+def test_a_longer_name_is_one_identifier(name: str) -> None:
+    assert identifiers(f"{name} = x") == [name, "x"]
+
+
+def test_dx_is_one_operand() -> None:
+    assert shown("dx/dy") == "frac(dx, dy)"
+
+
+def test_dx_is_two_italic_letters() -> None:
+    assert identifiers("dx") == ["d", "x"]
+
+
+def test_words_are_text() -> None:
+    assert words("S_ts = hidden for s > t") == ["hidden for"]
+
+
+def test_words_are_separated_from_operands() -> None:
+    assert widths("x if y") == ["0.3em", "0.3em"]
+
+
+def test_a_gradient_ends_words() -> None:
+    assert words("db = the column sums of dy") == ["the column sums of"]
+
+
+def test_an_article_among_words_is_not_a_variable() -> None:
+    assert words("one row a token") == ["one row a token"]
+
+
+def test_unknown_characters_are_text() -> None:
+    assert words("x # y") == ["#"]
+
+
+@pytest.mark.parametrize("operator", "∘⊙·×≤≥≠<>→↦⇒∈≈±")
+def test_an_operator_is_an_operator(operator: str) -> None:
+    root = ET.fromstring(mathml(f"dy {operator} φ"))
+    assert [node.text for node in root.iter("mo")] == [operator]
+
+
+def test_a_hyphen_becomes_a_minus() -> None:
+    assert shown("a - b") == "a−b"
+
+
+def test_a_minus_without_an_operand_before_it_is_a_sign() -> None:
+    assert '<mo form="prefix">−</mo>' in mathml("x = -y")
+
+
+def test_a_minus_between_operands_is_not_a_sign() -> None:
+    assert "prefix" not in mathml("x - y")
+
+
+def test_factors_with_a_space_are_separated() -> None:
+    assert widths("Q K") == ["0.2em"]
+
+
+def test_factors_without_a_space_stay_together() -> None:
+    assert widths("2π") == []
+
+
+def test_three_spaces_make_columns() -> None:
+    assert widths("a = b   c = d") == ["2em"]
+
+
+def test_spaces_that_align_equality_signs_make_no_columns() -> None:
+    assert widths("∂L/∂x_i    = g") == []
+
+
+def test_two_spaces_after_a_comma_separate_formulas() -> None:
+    assert 'rspace="1em">,' in mathml("a = b,  c = d")
+
+
+def test_no_space_follows_a_last_comma_in_a_bracket() -> None:
+    assert 'rspace="0">,' in mathml("ids: (N,)")
+
+
+def test_brackets_grow_around_a_fraction() -> None:
+    assert mathml("(a/b)").count('stretchy="true"') == 2
+
+
+def test_brackets_do_not_grow_around_a_single_line() -> None:
+    assert mathml("(a + b)").count('stretchy="false"') == 2
+
+
+def test_a_half_open_interval_is_one_bracket() -> None:
+    assert shown("[0, V)/2") == "frac(0,V, 2)"
+
+
+def test_braces_are_brackets() -> None:
+    assert shown("{x}/2") == "frac(x, 2)"
+
+
+def test_bars_around_a_value_have_no_space() -> None:
+    assert mathml("|z| < 6").count('<mo lspace="0" rspace="0"') == 2
+
+
+def test_display_is_a_block() -> None:
+    assert mathml("x", display=True).startswith('<math display="block">')
+
+
+# Docstrings.
+
+
+def test_a_docstring_is_split_into_paragraphs_and_formulas() -> None:
+    text = """Title.
+
+        y = x
+        z = y
+
+    Of two
+    lines:
+        w = z
+    """
+    assert blocks(text) == [
+        Block("text", ("Title.",)),
+        Block("math", ("y = x", "z = y")),
+        Block("text", ("Of two", "lines:")),
+        Block("math", ("w = z",)),
+    ]
+
+
+def test_every_formula_of_the_operations_is_understood() -> None:
+    for line in (line for kind, line in LINES if kind == "math"):
+        assert all(re.fullmatch("[a-z ]{2,}", text) for text in words(line)), line
+
+
+def test_no_character_of_the_operations_is_lost_or_moved() -> None:
+    for kind, line in LINES:
+        markup = mathml(line) if kind == "math" else f"<p>{inline(line)}</p>"
+        assert characters("".join(ET.fromstring(markup).itertext())) == characters(line), line
+
+
+# Prose.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Why 1/√D: a product", ["1/sqrt(D)"]),
+        ("so dP = dY Vᵀ and dV = Pᵀ dY; the", ["dP=dYsup(V, T)", "dV=sup(P, T)dY"]),
+        ("times 1/M for the mean", ["1/M"]),
+        ("the 1/(1 - p) in one direction", ["1/(1−p)"]),
+        ("of x `y` z", ["x", "z"]),
+        ("each x: ∂L/∂x = ∂L/∂y · mask, with", ["x", "∂L/∂x=∂L/∂y·mask"]),
+        ("with id_n = v, and", ["sub(id, n)=v"]),
+        ("Φ' is the density φ(x) = exp(-x²/2)/√(2π):", ["Φ′", "φ(x)=exp(−sup(x, 2)/2)/sqrt(2π)"]),
+        ("forgotten, dx = g/s.", ["dx=g/s"]),
+        ("(divided by C), ε = 1e-5, as in GPT-2", ["C", "ε=1e−5"]),
+        ("for |z| < 6; beyond, erf is ±1 in float64", ["|z|<6", "±1"]),
+        ("the p-weighted mean, times p; dp · p · (1 - p), the", ["p", "dp·p·(1−p)"]),
+        ("Q, K, V (B, H, T, D) cut", ["Q", "K", "V(B,H,T,D)"]),
+        ("(T = D here)", ["T=D"]),
+        ("a factor of a, as a = b says", ["a", "a=b"]),
+    ],
+)
+def test_formulas_in_prose_are_found(text: str, expected: list[str]) -> None:
+    assert formulas(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A row of a table; I do, e.g. in GPT-2's D-vectors and the k-th row",
+        "Gauss's quadrature over [0, 1], and the x's channel(s)",
+        '"Let\'s build GPT" 00:22:11 (2016), eq. 3; makemore part 4',
+        "The weight is (in, out) - the lm_head, see gelu_exact.py and n_layer",
+        "a target of -1 or 5e-4, no more than 2 + 3 of them",
+        "`x = y` and `np.add.at`",
+        "an open f(x + dropped bracket",
+    ],
+)
+def test_prose_that_looks_like_a_formula_is_unchanged(text: str) -> None:
+    assert formulas(text) == []
+
+
+def test_backticks_become_code() -> None:
+    assert inline("see `a < b` there") == "see <code>a &lt; b</code> there"
+
+
+def test_prose_is_escaped() -> None:
+    assert inline("more <b> & more") == "more &lt;b&gt; &amp; more"
+
+
+def test_a_slash_with_spaces_in_prose_keeps_its_spaces() -> None:
+    assert "<mo>/</mo>" in inline("so x y / z is")
+
+
+# Robustness.
+
+
+@given(ANY_TEXT)
+def test_any_line_gives_well_formed_mathml(text: str) -> None:
+    ET.fromstring(mathml(text))
+
+
+@given(ANY_TEXT)
+def test_any_prose_gives_well_formed_html(text: str) -> None:
+    ET.fromstring(f"<p>{inline(text)}</p>")
+
+
+@given(ANY_TEXT)
+def test_any_docstring_can_be_split(text: str) -> None:
+    assert all(block.lines for block in blocks(text))
+
+
+@pytest.mark.parametrize("piece", ["(", "√", "∂", "x_{", "f(", "x/", "(x"])
+def test_deep_nesting_is_supported(piece: str) -> None:
+    ET.fromstring(mathml(1000 * piece))
+    ET.fromstring(f"<p>{inline(1000 * piece)}</p>")
+
+
+def test_brackets_beyond_the_maximum_nesting_are_unchanged() -> None:
+    depth = 2 * DEEPEST
+    assert shown(depth * "(" + depth * ")") == depth * "(" + depth * ")"

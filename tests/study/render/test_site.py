@@ -1,0 +1,134 @@
+"""Tests of the folder of pages, and of tinygpt study --html."""
+
+import json
+import multiprocessing
+import re
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from helpers.study_targets import studied_target
+
+from tinygpt_np.compiled.waiting import StuckError, Workers
+from tinygpt_np.study.render import site
+from tinygpt_np.study.render.page import Json, page_data
+from tinygpt_np.study.source.parse import StudyError
+
+
+@pytest.fixture(scope="module")
+def shown() -> Json:
+    return page_data(studied_target("softmax"), [])
+
+
+@pytest.fixture(scope="module")
+def files(shown: Json) -> dict[str, str]:
+    return site.render_files([shown])
+
+
+def test_there_is_an_index_and_a_page_for_each_target(files: dict[str, str]) -> None:
+    pages = {name for name in files if name.endswith(".html")}
+    assert pages == {"index.html", "softmax.html"}
+
+
+def test_a_page_loads_only_files_of_the_folder(files: dict[str, str]) -> None:
+    for name in ("index.html", "softmax.html"):
+        loaded = re.findall(r'(?:src|href)="([^"#]+)"', files[name])
+        assert {each for each in loaded if each != "data:,"} <= {*files}
+
+
+def test_no_file_contains_an_external_address(files: dict[str, str]) -> None:
+    # The SVG namespace, which is never requested.
+    known = "http://www.w3.org/2000/svg"
+    for name, text in files.items():
+        assert "//" not in re.sub(r"(?m)^\s*//.*$", "", text.replace(known, "")), name
+
+
+def test_the_written_files_are_the_rendered_ones(
+    shown: Json, files: dict[str, str], tmp_path: Path
+) -> None:
+    site.write_files(tmp_path / "a" / "new", [shown])
+    written = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "a" / "new").iterdir()}
+    assert written == files
+
+
+def test_an_existing_empty_folder_is_used(shown: Json, tmp_path: Path) -> None:
+    site.write_files(tmp_path, [shown])
+    assert (tmp_path / "softmax.html").exists()
+
+
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(StudyError, match="is not empty; choose a new folder"):
+        site.write_files(tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StudyError, match="file cannot be created: File exists"):
+        site.make_folder(tmp_path / "file")
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    shown: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_folder(_: Path) -> None:
+        """Do nothing, as if the folder had been deleted since."""
+
+    monkeypatch.setattr(site, "make_folder", make_folder)
+    with pytest.raises(StudyError, match=r"index\.html cannot be written: No such file"):
+        site.write_files(tmp_path / "gone", [shown])
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("layer_norm", "layer_norm.html"),
+        ("mylayer.py:forward,backward", "mylayer.py-forward-backward.html"),
+        ("../../etc/a b.py:f,g", "etc-a-b.py-f-g.html"),
+        ("größe.py:f,g", "gr-e.py-f-g.html"),
+        ("index", "index-2.html"),
+        ("::", "page.html"),
+    ],
+)
+def test_a_target_gets_a_valid_file_name(name: str, file: str) -> None:
+    assert site.file_names([name]) == {name: file}
+
+
+def test_file_names_are_unique() -> None:
+    names = ["a:b", "a,b", "A;B", "a-b-2"]
+    assert len({file.lower() for file in site.file_names(names).values()}) == 4
+
+
+def test_the_data_of_a_page_can_be_read_back(files: dict[str, str]) -> None:
+    found = re.search(r'id="study">(.*?)</script>', files["softmax.html"])
+    assert found is not None
+    assert json.loads(found.group(1))["name"] == "softmax"
+
+
+def test_the_data_cannot_close_its_script_element() -> None:
+    text = site.as_script({"message": "</script><b>"}, {})
+    assert "<" not in text
+    assert json.loads(text)["message"] == "</script><b>"
+
+
+def test_the_index_shows_the_diagram_of_the_model(files: dict[str, str]) -> None:
+    assert '<a href="softmax.html">' in files["index.html"]
+    assert 'class="diagram"' in files["index.html"]
+
+
+def test_the_style_sheet_has_the_colours_of_the_code(files: dict[str, str]) -> None:
+    assert "code .k {" in files["study.css"]
+
+
+def test_the_page_of_an_operation_has_its_planted_bugs() -> None:
+    assert len(site.make_page(("dropout", None, 0))["bugs"]) > 5
+    assert site.make_page(("bigram", None, 0))["bugs"] == []
+
+
+def test_a_study_ends_if_a_worker_is_killed() -> None:
+    workers, pages = Workers(), Mock()
+    workers.pids = {0}  # No process has this id.
+    pages.next.side_effect = multiprocessing.TimeoutError
+    with pytest.raises(StuckError, match="a worker process has been killed"):
+        site.next_page(pages, workers)

@@ -1,0 +1,306 @@
+"""Tests of the output in the terminal."""
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.architecture import line_of as source_line
+from helpers.study_targets import studied_target
+from helpers.user_layer import LAYER_FORWARD, WRONG_BACKWARD, WRONG_LAYER, write_layer
+from rich.console import Console
+
+from tinygpt_np import ops
+from tinygpt_np.study.proof.sheet import Sheet, study
+from tinygpt_np.study.render.page import page_data
+from tinygpt_np.study.render.terminal import HEAT_MAP_ROWS, draw, draw_line, heat_map
+from tinygpt_np.study.source import targets
+from tinygpt_np.study.source.parse import StudyError, find_function
+from tinygpt_np.study.source.targets import user_target
+
+# All lines
+
+
+def shown(sheet: Sheet, width: int = 180) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False).print(draw(sheet, width))
+    return out.getvalue()
+
+
+def line_of(text: str, part: str) -> str:
+    return next(line for line in text.splitlines() if part in line)
+
+
+def test_a_backward_line_is_next_to_the_line_it_reverses() -> None:
+    line = line_of(shown(studied_target("attention")), "heads = kept @ v")
+    assert re.search(r"59 +heads = kept @ v +74 +dv = kept.mT @ dheads", line)
+
+
+def test_a_gradient_has_its_shape_norms_and_digits() -> None:
+    line = line_of(shown(studied_target("attention")), "dkept = dheads @ v.mT")
+    assert re.search(r"\(B, H, T, T\) +5\.478 +15\.64 +✓ 1[56] digits", line)
+
+
+def test_every_line_of_forward_and_backward_is_shown() -> None:
+    text = " ".join(shown(studied_target("layer_norm"), 250).split())
+    for proof in studied_target("layer_norm").proofs:
+        assert all(line.text in text for line in proof.lines)
+    assert all(row.text in text for row in studied_target("layer_norm").rows)
+
+
+def test_a_term_of_a_gradient_is_marked() -> None:
+    text = shown(studied_target("gelu"))
+    assert "one term" in line_of(text, "dx += dbent")
+    assert "one term" not in line_of(text, "dgate = dy * x")
+
+
+def test_the_closed_form_is_shown_below_with_its_agreement() -> None:
+    above, below = shown(studied_target("softmax")).split("backward, in closed form")
+    assert "dexps += dtotal" in above
+    assert "dx = probs * (dprobs - weighted_mean)" in below
+    assert re.search(r"agrees with backward_steps to \d\.\de-1[67]", below)
+
+
+def test_a_line_without_a_gradient_is_marked_as_constant() -> None:
+    assert "constant" in line_of(shown(studied_target("softmax")), "largest = ")
+
+
+def test_the_lines_of_a_loop_show_their_iteration() -> None:
+    text = shown(studied_target("gpt"))
+    assert text.count("# layer = 0") >= 2
+    assert text.count("# layer = 1") >= 2
+
+
+def test_the_gradients_of_parameters_are_named() -> None:
+    assert "✓" in line_of(shown(studied_target("block")), "h.0.attn.c_attn.weight")
+
+
+def test_names_without_a_gradient_show_what_they_are_checked_with(
+    tmp_path: Path,
+) -> None:
+    text = shown(study(user_target(write_layer(tmp_path, WRONG_LAYER))))
+    assert "checked together with dx" in line_of(text, "centered = x - mean")
+
+
+def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
+    text = shown(study(user_target(write_layer(tmp_path, WRONG_LAYER))))
+    assert "✗ wrong" in line_of(text, "dx = dxhat / std")
+    problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
+    assert re.search(r"dx: off by 0\.\d+ of its norm", problems)
+    assert "likely cause: a mean or sum is missing" in problems
+    assert "all right" not in text
+
+
+def test_inherited_errors_are_marked(tmp_path: Path) -> None:
+    text = LAYER_FORWARD + WRONG_BACKWARD.replace("dxhat = dy * weight", "dxhat = dy * weight * 2")
+    text = shown(study(user_target(write_layer(tmp_path, text))))
+    assert "✗ because of dxhat" in text or "✗ wrong" in line_of(text, "dx = dxhat / std")
+    assert "✗ wrong" in line_of(text, "dxhat = dy * weight * 2")
+
+
+def test_the_summary_has_the_worst_error_and_the_seed() -> None:
+    (line,) = [
+        line for line in shown(studied_target("softmax")).splitlines() if "checked, " in line
+    ]
+    assert re.fullmatch(
+        r"6 gradients checked, all right; worst relative error \d\.\de-16; seed=0 *", line
+    )
+
+
+@pytest.mark.parametrize("name", [*ops.__all__, "block"])
+def test_no_line_is_cut_in_a_narrow_terminal(name: str) -> None:
+    text = shown(studied_target(name), 80)
+    squeezed = "".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    for row in studied_target(name).rows:
+        assert "".join(row.text.split())[:24] in squeezed
+
+
+def test_the_backward_is_below_the_forward_in_a_narrow_terminal() -> None:
+    text = shown(studied_target("softmax"), 80)
+    assert text.index("exps = np.exp(shifted)") < text.index("dshifted = dexps * exps")
+    assert "exps = np.exp(shifted)" in line_of(text, "27")
+    assert "dshifted" not in line_of(text, "27 ")
+
+
+def test_the_use_of_finite_differences_is_explained(tmp_path: Path) -> None:
+    text = (
+        LAYER_FORWARD.replace("xhat * weight + bias", "np.abs(xhat) * weight + bias")
+        + WRONG_BACKWARD
+    )
+    text = text.replace(
+        "std = np.sqrt(", "out = np.zeros(x.shape)\n    out[...] = x\n    std = np.sqrt("
+    )
+    text = text.replace("xhat = centered / std", "xhat = (out - mean) / std", 1)
+    assert "measured by finite differences" in shown(
+        study(user_target(write_layer(tmp_path, text)))
+    )
+
+
+def test_a_backward_without_gradient_names_is_explained(tmp_path: Path) -> None:
+    text = """
+def forward(x):
+    y = x * 3
+    return y, ()
+
+
+def backward(gradient, saved):
+    result = gradient * 3
+    return result
+"""
+    sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
+    assert sheet.ok
+    assert "no line sets d<name>" in shown(sheet)
+
+
+def test_a_gradient_of_the_wrong_shape_is_shown_with_its_own_shape(tmp_path: Path) -> None:
+    wrong = WRONG_BACKWARD.replace("dx = dxhat / std", "dx = dxhat.sum(axis=0)")
+    line = line_of(
+        shown(study(user_target(write_layer(tmp_path, LAYER_FORWARD + wrong)))),
+        "dx = dxhat.sum(axis=0)",
+    )
+    assert re.search(r"dx = dxhat.sum\(axis=0\) +8 ", line)
+
+
+def test_errors_in_a_variant_are_shown() -> None:
+    target, other = targets.operation("dropout"), targets.operation("dropout-no-mask")
+    text = "\n".join(other.backwards[0].lines).replace("dx = dy.copy() if", "dx = 2 * dy if")
+    other = replace(other, backwards=(find_function(text, "backward", other.file),), functions=())
+    found = study(replace(target, variants=(other,)))
+    assert not found.ok
+    assert found.proofs[0].ok
+    problems = shown(found).split("dropout-no-mask: ")[1]
+    assert "1 line wrong" in problems
+    assert "dx: off by 1 of its norm" in problems
+    assert page_data(found, [])["variants"] == [
+        {"title": "dropout-no-mask", "message": "line 36: dx: off by 1 of its norm"}
+    ]
+
+
+# One line in detail
+
+
+def line_shown(sheet: Sheet, number: int) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=140, highlight=False)
+    console.print(draw_line(sheet, number, console))
+    return out.getvalue()
+
+
+def test_a_backward_line_is_shown_with_the_line_it_reverses() -> None:
+    text = line_shown(studied_target("attention"), 84)
+    assert "54  products = q @ k.mT" in text
+    assert "84  dq = dproducts @ k" in text
+    assert "dk = " not in text
+
+
+def test_a_forward_line_is_shown_with_all_lines_that_reverse_it() -> None:
+    text = line_shown(studied_target("attention"), 54)
+    assert "84  dq = dproducts @ k" in text
+    assert "85  dk = dproducts.mT @ q" in text
+
+
+def test_the_rule_of_a_line_is_shown() -> None:
+    text = line_shown(studied_target("attention"), 54)
+    assert "rule: matrix product with a transpose" in text
+    assert "dB = dYᵀ A" in text
+
+
+def test_a_call_refers_to_the_operation() -> None:
+    assert "tinygpt study softmax" in line_shown(studied_target("attention"), 57)
+
+
+def test_the_figures_of_a_verdict_are_shown() -> None:
+    text = " ".join(line_shown(studied_target("attention"), 84).split())
+    assert "complex step, 120 elements: relative error" in text
+    assert "analytic" in text
+    assert "numeric" in text
+
+
+def test_a_small_array_is_printed_in_full() -> None:
+    values = studied_target("linear").truth.target.args["bias"]
+    text = line_shown(studied_target("linear"), 28)
+    assert all(f"{value:.4f}".rstrip("0") in text for value in values)
+
+
+def test_a_large_array_is_a_summary_and_a_heat_map() -> None:
+    text = line_shown(studied_target("attention"), 84)
+    assert "q  2×4×3×5, norm 11.3" in text
+    assert "mean" in text
+    assert "█" in text
+
+
+def test_a_line_of_the_closed_form_can_be_shown() -> None:
+    assert "along_xhat" in line_shown(studied_target("layer_norm"), 83)
+
+
+def test_a_line_without_gradients_shows_what_it_sets() -> None:
+    assert "scale = 0.447" in line_shown(studied_target("attention"), 52)
+    assert "True False False" in line_shown(studied_target("attention"), 53)
+
+
+def test_a_line_in_a_loop_is_shown_for_each_iteration() -> None:
+    text = line_shown(
+        studied_target("gpt"), source_line("dx = self.block_backward", "model/gpt.py")
+    )
+    assert "# layer = 0" in text
+    assert "# layer = 1" in text
+
+
+def test_a_wrong_gradient_is_shown_with_the_numerical_one(tmp_path: Path) -> None:
+    text = line_shown(study(user_target(write_layer(tmp_path, WRONG_LAYER))), 19)
+    assert "dx, numeric" in text
+    assert "likely cause: a mean or sum is missing" in text
+
+
+def test_another_line_number_is_refused_with_the_possible_ones() -> None:
+    with pytest.raises(StudyError, match=r"--line must be one of 23, 27, 28, 29, 36, .*, not 1"):
+        line_shown(studied_target("linear"), 1)
+
+
+# Heat maps
+
+
+def lines(array: np.ndarray, width: int = 80) -> list[str]:
+    return heat_map(array, width).plain.splitlines()
+
+
+def test_larger_numbers_are_denser() -> None:
+    assert lines(np.array([0.0, 0.3, 0.5, 0.7, 1.0]))[0] == " · ░ ▒ ▓ █"
+
+
+def test_a_negative_number_has_a_sign_without_colours() -> None:
+    assert lines(np.array([-1.0, 1.0]))[0] == "-█ █"
+
+
+def test_negative_is_blue_and_positive_red() -> None:
+    colors = [span.style.color.name for span in heat_map(np.array([-1.0, 1.0]), 80).spans[:2]]  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess, reportUnknownMemberType, reportUnknownVariableType]
+    assert colors == ["blue", "red"]
+
+
+def test_all_axes_but_the_last_are_rows() -> None:
+    assert len(lines(np.ones((2, 3, 4)))) == 6 + 1
+
+
+def test_a_wide_array_is_cut_at_the_width() -> None:
+    first = lines(np.ones((2, 100)), width=40)[0]
+    assert first.endswith("…")
+    assert len(first) <= 40
+
+
+def test_the_rows_left_out_of_a_long_array_are_counted() -> None:
+    assert f"… {50 - HEAT_MAP_ROWS} more rows" in lines(np.ones((50, 2)))
+
+
+def test_the_largest_number_is_shown() -> None:
+    assert "█ at ±2.5" in lines(np.array([[1.0, -2.5]]))[-1]
+
+
+def test_numbers_that_are_not_finite_are_marked() -> None:
+    assert lines(np.array([np.nan, 1.0, np.inf]))[0] == "?? █??"
+
+
+def test_an_array_of_zeros_can_be_drawn() -> None:
+    assert lines(np.zeros((1, 3)))[0] == " · · ·"

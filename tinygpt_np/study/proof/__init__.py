@@ -1,0 +1,1 @@
+"""Measure what each gradient should be and judge each line of a backward."""

@@ -1,0 +1,48 @@
+"""Prove the operations with planted bugs: the mutants of the gradient checks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
+from tinygpt_np.study.proof.prove import prove
+from tinygpt_np.study.proof.truth import Truth
+from tinygpt_np.study.proof.verdicts import BackwardLine, Proof
+from tinygpt_np.study.source import targets
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mutant and its proof, for the first call of the operation that shows the bug.
+
+    `reason` says why an equivalent mutant changes no gradient; it is "" for the others.
+    """
+
+    mutation: Mutation
+    proof: Proof
+    reason: str
+
+    @property
+    def first_wrong(self) -> BackwardLine | None:
+        """The first wrong line."""
+        return self.proof.first_wrong
+
+
+def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
+    """Yield all bugs that can be planted in the backwards of an operation."""
+    truths = [Truth(targets.operation(name, seed)) for name in targets.variants_of(operation)]
+    for site in (site for site in sites() if site.operation == operation):
+        for mutation in site.mutations():
+            yield planted(site, mutation, truths)
+
+
+def planted(site: Site, mutation: Mutation, truths: list[Truth]) -> Bug:
+    """Return a bug with its proof, for the first call that shows it."""
+    reason = EQUIVALENT.get((site.operation, site.function, mutation.before, mutation.after), "")
+    mutant = site.compiled(mutation)
+    proofs: list[Proof] = []
+    for truth in truths:
+        original = next(b for b in truth.target.backwards if b.name == site.function)
+        proofs.append(prove(truth, original.with_tree(mutation.tree), mutant))
+        if not proofs[-1].ok:
+            return Bug(mutation, proofs[-1], reason)
+    return Bug(mutation, proofs[0], reason)

@@ -1,0 +1,261 @@
+"""Measure what each gradient of a forward should be: of a value, or through one use of it.
+
+A forward is a straight line of statements. To differentiate with respect to one of its values v,
+run it up to the line that sets v, replace v by v + i·h·u, and run the rest. The change of the loss
+is the derivative along u; no backward is involved. If several lines read v, it can be replaced for
+one of them only, while the others read the original value. That measures one term of the gradient.
+"""
+
+import ast
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.function_check import FunctionCheck, is_floating
+from tinygpt_np.gradcheck.measure import ORACLES, Measurement
+from tinygpt_np.gradcheck.oracles import Curve
+from tinygpt_np.gradcheck.report import Row
+from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.targets import Target
+from tinygpt_np.study.source.trace import Trace, Value
+
+# A tensor with more elements is measured along a few random directions.
+MAX_ELEMENTS, DIRECTIONS = 2000, 4
+# The time for one tensor in seconds, and the runs of forward that finite differences need for one
+# element; if forward is slow, fewer elements are measured one by one.
+TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
+TINY, SMALL = 1e-40, 1e-6
+# Relative tolerance when a single line is checked.
+TOLERANCE = 1e-9
+# Rounding error of a sum, relative to the sum of the absolute values of its terms.
+ROUNDING = 1e-13
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The expected gradient of one tensor, as measured derivatives."""
+
+    check: FunctionCheck
+    measured: Measurement
+    sizes: tuple[int, ...]
+
+    @property
+    def value(self) -> np.ndarray:
+        """The tensor itself."""
+        return np.asarray(self.check.args[self.measured.name])
+
+    @property
+    def gradient(self) -> np.ndarray | None:
+        """The gradient, or None if it was measured along some directions only."""
+        probes = self.measured.probes
+        is_complete = probes.directions is None
+        return self.measured.values.reshape(probes.shape) if is_complete else None
+
+    def judge(self, found: Any) -> Row:
+        """Compare a gradient with the expected one."""
+        return self.check.row(self.measured, {self.measured.name: found}, self.sizes)
+
+    def plus(self, other: "Expected") -> "Expected":
+        """Return the sum of two gradients of the same tensor."""
+        a, b = self.measured, other.measured
+        both = replace(
+            a, values=a.values + b.values, errors=a.errors + b.errors, floor=a.floor + b.floor
+        )
+        return replace(self, measured=both)
+
+    def curve(self, direction: np.ndarray) -> Curve:
+        """Return the function t ↦ loss, where the tensor is moved by t·direction."""
+        start, name = self.value, self.measured.name
+        weights, call = self.check.doutput, self.check.forward
+        return lambda t: np.sum(weights * call(**{name: start + t * direction})[0])
+
+
+class Truth:
+    """The expected gradients of one target; each is measured once, when it is first needed."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.trace = Trace(target.forward, target.module, target.args)
+        returned: Any = self.trace.returned
+        if not isinstance(returned, tuple) or len(cast(tuple[Any, ...], returned)) != 2:
+            line = f"{target.forward.file}, line {target.forward.returned.lineno}"
+            raise StudyError(f"{line}: forward must return (out, saved), with out a float array")
+        self.saved: Any = returned[1]
+        self.out = np.asarray(self.trace.output(returned))
+        if not np.isfinite(self.out).all():
+            raise StudyError(
+                f"{target.forward.file}: the output of {target.forward.name} is not finite; "
+                "its arguments are random numbers of order one, positive and negative"
+            )
+        if target.functions:
+            self.require_same_output()
+        # Random, so that no error cancels by chance.
+        rng = generator(target.seed, "gradcheck")
+        self.doutput = np.asarray(rng.standard_normal(self.out.shape), dtype=self.out.dtype)
+        self.total = cache(self._total)
+        self.use = cache(self._use)
+        self.param = cache(self._param)
+
+    def require_same_output(self) -> None:
+        """Raise StudyError unless calling forward gives the same output as running its lines."""
+        returned: Any = self.target.functions[0](**self.trace.copied(self.target.args))
+        out = self.trace.output(returned)
+        if not np.array_equal(np.asarray(out), self.out, equal_nan=True):
+            file, name = self.target.forward.file, self.target.forward.name
+            raise StudyError(
+                f"{file}: calling {name} gives another output than running its lines; "
+                "is it decorated or redefined?"
+            )
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths by which a wrong gradient may have been divided or multiplied."""
+        arrays = [arg for arg in (*self.target.args.values(), self.out) if hasattr(arg, "shape")]
+        return tuple(size for a in arrays for size in (*np.shape(a), int(np.size(a))))
+
+    @cached_property
+    def differentiable(self) -> set[Value]:
+        """The values through which a gradient flows.
+
+        If the arguments get an imaginary part, so do these values; np.real cuts the flow. If
+        forward, or one of its lines, does not accept complex numbers, the values are those that
+        change with the arguments, among those that the source reads from them.
+        """
+        found = self.changed_by_imaginary_part or set[Value]()
+        if self.target.wrt:
+            found = found | (self.read_from_arguments() & self.changed_by(SMALL))
+        return found
+
+    @cached_property
+    def changed_by_imaginary_part(self) -> set[Value] | None:
+        """The values that get an imaginary part; None if forward accepts no complex numbers."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                return self.changed_by(1j * TINY)
+        except (TypeError, ValueError, np.exceptions.ComplexWarning):
+            return None
+
+    @cached_property
+    def max_elements(self) -> int:
+        """The largest number of elements that can be measured one by one in the time limit."""
+        start = time.perf_counter()
+        self.trace.run_from({**self.target.module, **self.trace.copied(self.target.args)}, 0)
+        runs = 1 if self.changed_by_imaginary_part is not None else RUNS_OF_DIFFERENCES
+        return min(MAX_ELEMENTS, int(TIME_LIMIT / (runs * (time.perf_counter() - start))))
+
+    def changed_by(self, step: complex) -> set[Value]:
+        """Return the values that change when the arguments move in a random direction."""
+        rng = generator(self.target.seed, "gradcheck")
+
+        def move(array: np.ndarray) -> np.ndarray:
+            return array + step * rng.standard_normal(array.shape)
+
+        args = {**self.target.args}
+        if self.target.with_params is not None:
+            params = {name: move(param) for name, param in self.target.params.items()}
+            args = self.target.with_params(params)
+        args |= {name: move(args[name]) for name in self.target.wrt}
+        trace = Trace(self.target.forward, self.target.module, args)
+        has_changed = has_imaginary_part if isinstance(step, complex) else differ
+        return {v for v in trace.values() if has_changed(trace.data(v), self.trace.data(v))}
+
+    def read_from_arguments(self) -> set[Value]:
+        """Return the float values that depend on the arguments according to the source."""
+        found = {Value(name, -1) for name in self.target.wrt}
+        for step in self.trace.steps:
+            reads = {self.trace.definition(name, step.index) for name in step.statement.reads}
+            if reads & found:
+                values = (Value(name, step.index) for name in step.statement.sets)
+                found |= {value for value in values if is_floating(self.trace.data(value))}
+        return found
+
+    def _total(self, value: Value) -> Expected:
+        """Return the gradient of a value."""
+        return self.expected(value.name, self.trace.data(value), self.trace.output_with(value))
+
+    def _use(self, value: Value, step: int) -> Expected:
+        """Return the term of a value's gradient that comes from one step that reads it."""
+        if self.trace.uses(value) == [step] and value.name not in self.outputs:
+            return self.total(value)
+        run = self.trace.output_with_use(value, step)
+        return self.expected(value.name, self.trace.data(value), run)
+
+    @cached_property
+    def outputs(self) -> set[str]:
+        """The names in the output; what forward saved does not count."""
+        value: ast.AST = self.trace.function.returned
+        match self.trace.function.returned.value:
+            case ast.Tuple(elts=[out, _]):
+                value = out
+            case _:
+                pass
+        return {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+
+    def _param(self, name: str) -> Expected:
+        """Return the gradient of a parameter."""
+        with_params, trace = self.target.with_params, self.trace
+        assert with_params is not None
+
+        def run(replacement: Any) -> Any:
+            args = with_params({**self.target.params, name: replacement})
+            return trace.run_from({**self.target.module, **trace.copied(args)}, 0)
+
+        return self.expected(name, self.target.params[name], run)
+
+    def is_locally_right(self, value: Value, step: int, gradients: Tensors, found: Any) -> bool:
+        """Return whether a term of a gradient follows from the gradients of what a step sets.
+
+        `found` is the term of the gradient of `value` that comes from `step`; `gradients` are the
+        gradients of the names that the step sets, which may be wrong themselves. A few random
+        directions are checked.
+        """
+        run = self.trace.step_with(value.name, step, tuple(gradients))
+        weights = np.concatenate([np.reshape(d, -1) for d in gradients.values()])
+        start = np.asarray(self.trace.data(value))
+        measured = self.total(value).measured
+        oracle, tolerance = ORACLES[measured.method], max(TOLERANCE, measured.tolerance)
+        rng = generator(self.target.seed, "gradcheck")
+        for _ in range(DIRECTIONS):
+            direction = np.asarray(rng.standard_normal(start.shape))
+            numeric = oracle(lambda t, u=direction: np.sum(weights * run(start + t * u))).value
+            analytic = float(np.sum(found * direction))
+            size = float(np.linalg.norm(found) * np.linalg.norm(direction))
+            # Terms that cancel leave their rounding errors.
+            terms = weights * (run(start + SMALL * direction) - run(start)) / SMALL
+            rounding = ROUNDING * float(np.abs(terms).sum())
+            if not abs(analytic - numeric) <= tolerance * max(size, abs(numeric)) + rounding:
+                return False
+        return True
+
+    def expected(self, name: str, value: Any, run: Callable[[Any], Any]) -> Expected:
+        """Measure the gradient of the loss with respect to the argument of `run`."""
+
+        def forward(**moved: np.ndarray) -> tuple[Any, tuple[()]]:
+            return run(moved[name]), ()
+
+        check = FunctionCheck(
+            forward, {name: np.asarray(value)}, (name,),
+            seed=self.target.seed, title=name,
+            directions=None if np.size(value) <= self.max_elements else DIRECTIONS,
+            doutput=self.doutput,
+        )  # fmt: skip
+        return Expected(check, check.measurements[0], self.sizes)
+
+
+def has_imaginary_part(here: Any, there: Any) -> bool:
+    """Return whether an array or NumPy scalar is not real; its real part may be rounded."""
+    return isinstance(here, np.ndarray | np.generic) and bool(np.imag(cast(Any, here)).any())
+
+
+def differ(here: Any, there: Any) -> bool:
+    """Return whether two arrays or NumPy scalars differ."""
+    arrays = isinstance(here, np.ndarray | np.generic)
+    return arrays and not np.array_equal(cast(Any, here), there)

@@ -1,0 +1,186 @@
+"""The verdicts on the lines of a backward and on each gradient that they set."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from tinygpt_np.gradcheck.report import Row
+from tinygpt_np.study.proof.backward_trace import BackwardTrace
+from tinygpt_np.study.proof.pairing import Pair
+from tinygpt_np.study.proof.truth import Expected
+from tinygpt_np.study.source.parse import Function
+from tinygpt_np.study.source.trace import Step
+
+# right: the gradient. wrong: not the gradient, and this line has the mistake. inherited: not the
+# gradient, because the gradients that it reads are wrong. partial: a later line completes it.
+# warning: differs from forward or from the comment, but the returned gradients are right.
+# unreached: an earlier line raised. "": the line sets no gradient.
+Status = Literal["right", "wrong", "inherited", "partial", "warning", "unreached", ""]
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class GradientVerdict:
+    """The verdict on one gradient that a line sets.
+
+    Attributes
+    ----------
+    name : str
+        The name that is set, or the name of a parameter.
+    row : Row
+        The figures of the comparison.
+    found, expected
+        The array and what it should be: the gradient, or the term that the line adds (is_term).
+    total : Expected
+        What the name should hold after the line.
+    """
+
+    name: str
+    pair: Pair | None
+    status: Status
+    row: Row
+    found: Any
+    expected: Expected
+    total: Expected
+    is_term: bool = False
+
+    @property
+    def digits(self) -> int:
+        """The number of correct decimal digits."""
+        return digits(self.row)
+
+
+@dataclass(frozen=True)
+class BackwardLine:
+    """A step of a backward, or its return statement, whose `step` is None.
+
+    Attributes
+    ----------
+    reverses : int, optional
+        The forward step that it reverses.
+    values : mapping
+        The values of the names it sets.
+    message, cause : str
+        What is wrong, and the likely cause.
+    fused : tuple of str
+        Names without a verdict of their own, which are checked together with this line.
+    """
+
+    step: Step | None
+    line: int
+    text: str
+    shape: str
+    reverses: int | None
+    gradients: tuple[GradientVerdict, ...]
+    values: Mapping[str, Any]
+    status: Status
+    message: str = ""
+    cause: str = ""
+    fused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The verdicts on a backward; its lines in the order in which they run, the return last."""
+
+    function: Function
+    lines: tuple[BackwardLine, ...]
+    trace: BackwardTrace
+
+    @property
+    def ok(self) -> bool:
+        """Whether no line is wrong."""
+        return self.first_wrong is None
+
+    @property
+    def first_wrong(self) -> BackwardLine | None:
+        """The first wrong line, or None."""
+        return next((line for line in self.lines if line.status == "wrong"), None)
+
+    @property
+    def gradients(self) -> list[GradientVerdict]:
+        """All verdicts."""
+        return [gradient for line in self.lines for gradient in line.gradients]
+
+    def reported(self, line: BackwardLine) -> list[GradientVerdict]:
+        """Return the verdicts to report on a line; the return repeats none of earlier lines."""
+        if line.step is not None:
+            return [*line.gradients]
+        before = {g.name for other in self.lines if other.step is not None for g in other.gradients}
+        return [g for g in line.gradients if g.name not in before or g.status == "wrong"]
+
+    @property
+    def judged(self) -> list[GradientVerdict]:
+        """All verdicts that are reported, without partial sums."""
+        reported = [gradient for line in self.lines for gradient in self.reported(line)]
+        return [gradient for gradient in reported if gradient.status != "partial"]
+
+    @property
+    def worst(self) -> float:
+        """The largest relative error of a gradient."""
+        rows = [g.row for g in self.judged if g.status != "warning" and not g.row.is_zero]
+        return max((row.relative for row in rows), default=0.0)
+
+
+def digits(row: Row) -> int:
+    """Return the number of correct decimal digits; 16 if all bits are."""
+    if not row.ok or math.isnan(row.relative):
+        return 0 if not row.ok else 16
+    return min(16, int(-math.log10(max(row.relative, 1e-17))))
+
+
+def judge(
+    name: str, pair: Pair | None, found: Any, expected: Expected, *, is_added: bool = False
+) -> GradientVerdict:
+    """Compare a gradient with the expected one; a term that is added to one may broadcast."""
+    shape = np.shape(expected.value)
+    if isinstance(found, float | int):
+        found = np.asarray(found, np.result_type(expected.value))
+    row = expected.judge(found)
+    if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
+        broadcast = expected.judge(np.broadcast_to(found, shape))
+        # If it is right after broadcasting, prove.py gives a warning about its shape.
+        row = broadcast if broadcast.ok or is_added else row
+    status = "right" if row.ok else "wrong"
+    return GradientVerdict(name, pair, status, row, found, expected, expected)
+
+
+def problem(gradient: GradientVerdict) -> tuple[str, str]:
+    """Return what is wrong with a gradient and the likely cause."""
+    row = gradient.row
+    return f"{gradient.name}: {row.problems[0]}", row.cause
+
+
+def combined_status(gradients: Sequence[GradientVerdict]) -> Status:
+    """Return the status of a line none of whose gradients is wrong."""
+    statuses = [gradient.status for gradient in gradients]
+    return "right" if "right" in statuses else "partial" if statuses else ""
+
+
+def broadcasts_to(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Return whether a shape broadcasts to another one."""
+    try:
+        return np.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        return False
+
+
+def nearly_equal(here: Any, there: Any) -> bool:
+    """Return whether two values are equal up to rounding."""
+    if isinstance(here, tuple) and isinstance(there, tuple):
+        first, second = cast(tuple[Any, ...], here), cast(tuple[Any, ...], there)
+        pairs = zip(first, second, strict=False)
+        return len(first) == len(second) and all(nearly_equal(a, b) for a, b in pairs)
+    if not is_number(here) or not is_number(there):
+        return type(cast(Any, here)) is type(there)
+    a, b = np.asarray(here, complex), np.asarray(there, complex)
+    tolerance = TOLERANCE * float(np.linalg.norm(b))
+    return a.shape == b.shape and float(np.linalg.norm(a - b)) <= tolerance
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is an array or a number."""
+    return isinstance(value, np.ndarray | np.generic | int | float)

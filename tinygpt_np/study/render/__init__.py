@@ -1,0 +1,1 @@
+"""Show a study in the terminal and as HTML pages."""

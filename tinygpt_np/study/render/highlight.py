@@ -1,0 +1,82 @@
+"""Render source lines as HTML: syntax highlighting, and each name marked with its value."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any, cast
+
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer  # pyright: ignore[reportUnknownVariableType]
+from pygments.token import STANDARD_TYPES, Name, Token
+
+LEXER = cast(Any, PythonLexer(stripnl=False, ensurenl=False))
+LIGHT, DARK = "default", "github-dark"
+# Variable names with the keys of their values on the page, or "".
+Keys = Mapping[str, str]
+NONE: Keys = {}
+
+
+def highlight(text: str, sets: Keys = NONE, reads: Keys = NONE) -> str:
+    """Return a line of Python as HTML spans with the classes of Pygments.
+
+    The names in `sets` (on the left side of an assignment) and in `reads` (elsewhere) also get
+    data-name, and data-value unless their key is "".
+    """
+    tokens: list[tuple[Any, str]] = list(LEXER.get_tokens(text))
+    words = [word for _, word in tokens]
+    start, position = start_of_value(text), 0
+    parts: list[str] = []
+    for index, (kind, word) in enumerate(tokens):
+        in_value = position >= start
+        keys = reads if in_value else sets
+        is_name = kind in Name and word in keys and is_variable(words, index, in_value)
+        parts.append(span(kind, word, data_attributes(word, keys[word]) if is_name else ""))
+        position += len(word)
+    return "".join(parts)
+
+
+def span(kind: Any, word: str, attributes: str) -> str:
+    """Return a token as HTML."""
+    short = STANDARD_TYPES.get(kind, "")
+    if not attributes and (not short or kind in Token.Text):
+        return escape(word)
+    return f'<span class="{short}"{attributes}>{escape(word)}</span>'
+
+
+def data_attributes(name: str, key: str) -> str:
+    """Return the attributes of a variable name."""
+    value = f' data-value="{escape(key)}"' if key else ""
+    return f' data-name="{escape(name)}"{value}'
+
+
+def is_variable(words: Sequence[str], index: int, in_value: bool) -> bool:
+    """Return whether a name is a variable, not an attribute or a keyword argument."""
+    before = next((word for word in reversed(words[:index]) if word.strip()), "")
+    after = next((word for word in words[index + 1 :] if word.strip()), "")
+    return before != "." and not (in_value and after == "=")
+
+
+def start_of_value(text: str) -> int:
+    """Return the position of the assigned expression in a line, or 0 if it is not an assignment."""
+    try:
+        statement = ast.parse(text).body[0]
+    except (SyntaxError, IndexError):
+        return 0
+    match statement:
+        case ast.Assign(value=value) | ast.AugAssign(value=value):
+            # Columns count bytes.
+            return len(text.encode()[: value.col_offset].decode())
+        case _:
+            return 0
+
+
+def style_sheet() -> str:
+    """Return the CSS of the token classes, for light and dark colour schemes."""
+    light, dark = ("\n".join(rules(style)) for style in (LIGHT, DARK))
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+
+
+def rules(style: str) -> list[str]:
+    """Return the CSS rules of a Pygments style without its background."""
+    formatter = cast(Any, HtmlFormatter(style=style, nobackground=True))
+    return formatter.get_token_style_defs("code")

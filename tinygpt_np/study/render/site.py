@@ -1,0 +1,203 @@
+"""Write the HTML pages of a study into a folder; they open from disk."""
+
+import contextlib
+import json
+import multiprocessing
+import re
+import signal
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from multiprocessing.pool import IMapIterator
+from pathlib import Path
+from typing import Any, cast
+
+import jinja2
+from markupsafe import Markup
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from tinygpt_np import ops
+from tinygpt_np.compiled import waiting
+from tinygpt_np.machine import usable_cores
+from tinygpt_np.study.proof.bugs import bugs
+from tinygpt_np.study.proof.sheet import study
+from tinygpt_np.study.render.diagram import WIDTH, Diagram, diagram
+from tinygpt_np.study.render.highlight import style_sheet
+from tinygpt_np.study.render.page import Json, page_data
+from tinygpt_np.study.source import targets
+from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.targets import Target, find_target
+from tinygpt_np.study.source.trace import Trace
+
+# A page loads the scripts in this order.
+SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "bugs.js")
+
+
+def write_site(
+    chosen: Sequence[Target], folder: Path, described: str | None, console: Console
+) -> bool:
+    """Write the pages of some targets into a new folder; return whether all gradients are right.
+
+    `described` is the value of --args. Raises StudyError if the folder cannot be written.
+    """
+    is_new = not folder.exists()
+    make_folder(folder)
+    try:
+        pages = make_pages(chosen, described, console)
+        write_files(folder, pages)
+    except BaseException:
+        if is_new:  # Leave no empty folder behind.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
+    names = [target.name for target in chosen]
+    first = file_names(names)[names[0]] if len(names) == 1 else "index.html"
+    console.print(f"written  {escape(str(folder / first))}", soft_wrap=True)
+    return all(page["ok"] for page in pages)
+
+
+# The data of the pages
+
+
+def make_pages(chosen: Sequence[Target], described: str | None, console: Console) -> list[Json]:
+    """Return the data of the pages, computed in as many processes as there are cores."""
+    # Targets contain functions, which cannot be pickled, so workers get the names.
+    tasks = [(target.name, described, target.seed) for target in chosen]
+    if len(tasks) == 1:
+        with console.status(f"studying {escape(chosen[0].name)}"):
+            return [make_page(tasks[0])]
+    bar = Progress(
+        TextColumn("studying"), BarColumn(), MofNCompleteColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    context = multiprocessing.get_context("spawn")
+    with bar, context.Pool(min(usable_cores(), len(tasks)), ignore_ctrl_c) as pool:
+        workers = waiting.Workers()
+        # The models are last and take longest, so start with them.
+        results = pool.imap(make_page, tasks[::-1])
+        found = (next_page(results, workers) for _ in tasks)
+        return list(bar.track(found, total=len(tasks)))[::-1]
+
+
+def next_page(results: "IMapIterator[Json]", workers: waiting.Workers) -> Json:
+    """Return the next result of a pool. Raises StuckError if one of its processes was killed."""
+    while True:
+        with contextlib.suppress(multiprocessing.TimeoutError):
+            return results.next(timeout=waiting.LOOK)
+        workers.check()
+
+
+def make_page(task: tuple[str, str | None, int]) -> Json:
+    """Return the data of one page, with the planted bugs of an operation."""
+    name, described, seed = task
+    planted = list(bugs(name, seed)) if name in ops.__all__ else []
+    return page_data(study(find_target(name, described, seed)), planted)
+
+
+def ignore_ctrl_c() -> None:
+    """Ignore Ctrl-C in a worker; the parent process ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# The files
+
+
+def render_files(pages: Sequence[Json]) -> dict[str, str]:
+    """Return the contents of all files by name: the index, the pages, the style and the scripts."""
+    names = file_names([each["name"] for each in pages])
+    diagrams = model_diagrams() if {*names} & {*targets.NAMES} else []
+    found = {
+        "index.html": rendered(
+            "index.html.jinja", pages=pages, files=names, models=diagrams, box_width=WIDTH
+        )
+    }
+    for each in pages:
+        found[names[each["name"]]] = rendered(
+            "page.html.jinja", page=each, files=names, data=as_script(each, names), scripts=SCRIPTS
+        )
+    found["study.css"] = asset("study.css") + style_sheet()
+    return found | {name: asset(name) for name in SCRIPTS}
+
+
+def write_files(folder: Path, pages: Sequence[Json]) -> None:
+    """Write all files into a folder that does not exist yet or is empty. Raises StudyError."""
+    make_folder(folder)
+    for name, text in render_files(pages).items():
+        try:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise StudyError(f"{folder / name} cannot be written: {error.strerror}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder, before any work is done. Raises StudyError if it is not empty."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = next(folder.iterdir(), None) is None
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be created: {error.strerror}") from None
+    if not is_empty:
+        raise StudyError(f"{folder} is not empty; choose a new folder")
+
+
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Return a file name for each target, whose own name may contain a path and functions."""
+    found: dict[str, str] = {}
+    # Some file systems do not distinguish a and A.
+    taken = {"index.html"}
+    for name in names:
+        stem = re.sub(r"[^\w.]+", "-", name, flags=re.ASCII).strip("-.") or "page"
+        numbers = ("", *(f"-{number}" for number in range(2, len(names) + 3)))
+        file = next(f for n in numbers if (f := f"{stem}{n}.html").lower() not in taken)
+        taken.add(file.lower())
+        found[name] = file
+    return found
+
+
+def as_script(page: Json, names: dict[str, str]) -> Markup:
+    """Return the data for the scripts of a page as JSON that cannot close its script element."""
+    text = json.dumps({**page, "files": names}, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def model_diagrams() -> list[tuple[str, str, Diagram]]:
+    """Return the name, title and diagram of each model that has layers."""
+    found: list[tuple[str, str, Diagram]] = []
+    for name in ("gpt", "block"):
+        target = targets.named_target(name)
+        trace = Trace(target.forward, target.module, target.args)
+        found.append((name, target.title, diagram(trace)))
+    return found
+
+
+def asset(name: str) -> str:
+    """Return the text of a file in templates/."""
+    folder = resources.files("tinygpt_np.study.render") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Render a template."""
+    return environment().get_template(template).render(**values)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Return the Jinja environment of the templates."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("tinygpt_np.study.render", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    cast(Any, made.filters).update(figure=figure)
+    return made
+
+
+def figure(value: float) -> str:
+    """Return a number with two digits: 0, 3.9e-16, 0.5."""
+    return f"{value:.2g}"

@@ -1,0 +1,135 @@
+"use strict";
+// Heat maps. The arrays of one panel share a cursor, which marks the same element in each.
+
+const FEW = 36;
+// A stand-in for minus infinity (a masked score) would make all other elements look like zero.
+const HUGE = 1e20;
+
+/** Heat maps of arrays [{title, array, scale}], with the values of the element at the cursor. */
+function heatmaps(arrays) {
+  const shown = arrays.filter(({ array }) => array);
+  const readout = make("output", { class: "readout" }, "Point at an element, or use the arrow keys.");
+  const box = make("div", { class: "heatmaps" });
+  let at = -1;
+
+  function point(index) {
+    const shape = shown[0].array.shape;
+    if (index < 0 || index >= size(shape)) return;
+    at = index;
+    for (const cell of box.querySelectorAll("[data-at]"))
+      cell.classList.toggle("at", Number(cell.dataset.at) === at);
+    const text = shown
+      .filter(({ array }) => array.numbers && size(array.shape) === size(shape))
+      .map(({ title, array }) => `${title} ${short(array.numbers[at])}`);
+    readout.textContent = `${place(at, shape)}  ${text.join(",  ")}`;
+  }
+
+  box.addEventListener("pointerover", (event) => {
+    const cell = event.target.closest("[data-at]");
+    if (cell) point(Number(cell.dataset.at));
+  });
+  box.addEventListener("keydown", (event) => {
+    const map = event.target.closest("[data-columns]");
+    const columns = Number(map?.dataset.columns);
+    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
+    if (!map || !(event.key in moves)) return;
+    event.preventDefault();
+    point(at < 0 ? 0 : at + moves[event.key]);
+  });
+  for (const each of shown) box.append(heatmap(each));
+  return make("div", {}, box, shown.some(({ array }) => array.numbers) ? readout : null);
+}
+
+/** One array with its title and legend. */
+function heatmap({ title, array, scale }) {
+  const words = `${array.shape.length ? shapeOf(array.shape) : "scalar"}, norm ${short(array.norm)}`;
+  const figure = make("figure", { class: "heatmap" });
+  figure.append(make("figcaption", {}, make("b", {}, title), ` ${words}`));
+  if (!array.numbers) {
+    figure.append(make("p", { class: "quiet" }, "Too large to draw."));
+    return figure;
+  }
+  const largest = scale ?? largestOf(array), columns = array.shape.at(-1) ?? 1;
+  const tiles = make("div", {
+    class: "tiles", tabindex: 0, role: "group", "data-columns": columns,
+    "aria-label": `${title}, ${words}; the arrow keys move from element to element`,
+  });
+  const few = array.numbers.length <= FEW;
+  for (const tile of tilesOf(array)) tiles.append(few ? table(tile, largest) : picture(tile, largest));
+  figure.append(tiles, legend(largest));
+  return figure;
+}
+
+const size = (shape) => shape.reduce((product, length) => product * length, 1);
+const shapeOf = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
+
+function largestOf(...arrays) {
+  const numbers = arrays.flatMap((array) => array?.numbers ?? []);
+  return Math.max(0, ...numbers.map((x) => (x === null || Math.abs(x) > HUGE ? 0 : Math.abs(x))));
+}
+
+/** The index of an element, from its position in the flat list. */
+function place(at, shape) {
+  const index = [];
+  for (const length of [...shape].reverse()) {
+    index.unshift(at % length);
+    at = Math.floor(at / length);
+  }
+  return `[${index.join(", ")}]`;
+}
+
+/** An array as two-dimensional tiles: {name, rows, columns, start, numbers}. */
+function tilesOf({ shape, numbers }) {
+  const columns = shape.at(-1) ?? 1, rows = shape.at(-2) ?? 1, leading = shape.slice(0, -2);
+  return Array.from({ length: size(leading) }, (_, tile) => ({
+    name: leading.length ? `${place(tile, leading).slice(0, -1)}, :, :]` : "",
+    rows, columns, start: tile * rows * columns,
+    numbers: numbers.slice(tile * rows * columns, (tile + 1) * rows * columns),
+  }));
+}
+
+/** The colour of a number, between the colours of zero and of the largest number. */
+function paint(value, largest) {
+  if (value === null) return "var(--bad)";
+  const fraction = largest ? Math.min(1, Math.abs(value) / largest) : 0;
+  const percent = Math.round(100 * fraction ** 0.8);
+  return `color-mix(in oklab, var(--${value < 0 ? "minus" : "plus"}) ${percent}%, var(--zero))`;
+}
+
+function picture({ name, rows, columns, start, numbers }, largest) {
+  const cells = draw("svg", { viewBox: `0 0 ${columns} ${rows}`, class: "cells" });
+  cells.style.maxWidth = `${columns * 16}px`;
+  numbers.forEach((value, index) => {
+    const [x, y] = [index % columns, Math.floor(index / columns)];
+    const cell = draw("rect", { x, y, width: 1, height: 1, "data-at": start + index });
+    cell.style.fill = paint(value, largest);
+    cells.append(cell);
+  });
+  return tiled(name, cells);
+}
+
+function table({ name, rows, columns, start, numbers }, largest) {
+  const body = make("tbody");
+  for (let row = 0; row < rows; row++) {
+    const line = make("tr");
+    for (let column = 0; column < columns; column++) {
+      const at = row * columns + column, value = numbers[at];
+      const cell = make("td", { "data-at": start + at }, short(value, 3));
+      const color = paint(value, largest);
+      // Paler, so that the text stays readable.
+      cell.style.background = `color-mix(in oklab, ${color} 45%, var(--paper))`;
+      line.append(cell);
+    }
+    body.append(line);
+  }
+  return tiled(name, make("table", { class: "numbers" }, body));
+}
+
+function tiled(name, content) {
+  return make("div", { class: "tile" }, name ? make("small", {}, name) : null, content);
+}
+
+function legend(largest) {
+  return make("div", { class: "legend", "aria-hidden": "true" },
+    short(-largest, 3), make("span", { class: "ramp" }), short(largest, 3));
+}

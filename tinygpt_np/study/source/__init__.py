@@ -1,0 +1,1 @@
+"""Find, parse and run the functions to study."""
