@@ -96,7 +96,7 @@ def show_all(seed: int, console: Console) -> bool:
             sheet = study(targets.named_target(name, seed))
             right = right and sheet.ok
             verdict = "[green]all right[/green]" if sheet.ok else "[bold red]wrong[/bold red]"
-            table.add_row(name, str(len(sheet.judged)), error(sheet.worst), verdict)
+            table.add_row(name, str(len(sheet.all_verdicts)), error(sheet.worst), verdict)
     console.print(table)
     console.print(
         f"{time.monotonic() - start:.1f} s; tinygpt study NAME shows a target line by line"

@@ -38,7 +38,7 @@ def rule(line: str) -> Rule | None:
     return rule_of(statement, "np.real" in line)
 
 
-# Which rule
+# The rule of a line
 
 
 @pytest.mark.parametrize(

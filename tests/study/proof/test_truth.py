@@ -147,7 +147,7 @@ def test_without_complex_numbers_the_source_determines_the_flow() -> None:
     assert differentiable(text, **ARGS) == {"x", "w", "z", "a", "y"}
 
 
-# How it is measured
+# The method
 
 
 def test_without_complex_numbers_richardson_extrapolation_is_used() -> None:
@@ -166,10 +166,10 @@ def test_a_large_tensor_is_measured_along_random_directions() -> None:
     assert total.measured.probes.directions is not None
     assert total.measured.probes.directions.shape == (DIRECTIONS, MAX_ELEMENTS + 1)
     right = measured.doutput * 3 * x * x
-    assert total.judge(right).ok
+    assert total.compare(right).ok
     wrong = right.copy()
     wrong[7] += 1e-3
-    assert not total.judge(wrong).ok
+    assert not total.compare(wrong).ok
 
 
 def test_the_curve_is_the_loss_along_a_direction() -> None:
@@ -217,8 +217,8 @@ def test_a_slow_forward_is_measured_along_random_directions(
     slow = truth(FORWARD)
     assert len(slow.total(Value("x", -1)).measured.probes) == DIRECTIONS
     gradient = gradient_of(fast, Value("x", -1))
-    assert slow.total(Value("x", -1)).judge(gradient).ok
-    assert not slow.total(Value("x", -1)).judge(gradient * 1.001).ok
+    assert slow.total(Value("x", -1)).compare(gradient).ok
+    assert not slow.total(Value("x", -1)).compare(gradient * 1.001).ok
 
 
 def test_only_arrays_and_numpy_scalars_can_differ() -> None:

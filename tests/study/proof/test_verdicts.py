@@ -19,8 +19,8 @@ from tinygpt_np.study.proof.verdicts import (
     GradientVerdict,
     broadcasts_to,
     combined_status,
+    compare,
     digits,
-    judge,
     nearly_equal,
     problem,
 )
@@ -32,7 +32,7 @@ RIGHT = truth(FORWARD).doutput
 
 
 def gradient(found: Any) -> GradientVerdict:
-    return judge("db", Pair(VALUE, 3), found, EXPECTED)
+    return compare("db", Pair(VALUE, 3), found, EXPECTED)
 
 
 def test_the_right_gradient_has_15_digits() -> None:
@@ -71,9 +71,9 @@ def test_a_gradient_that_broadcasts_to_the_right_one_is_right() -> None:
     text = "def forward(x):\n    t = x * 2\n    y = t.sum(axis=0)\n    return y, 0"
     measured = truth(text, {"x": X})
     total = measured.total(Value("t", 0))
-    assert judge("dt", None, measured.doutput, total).status == "right"
-    assert judge("dt", None, 2 * measured.doutput, total).status == "wrong"
-    assert judge("dt", None, measured.doutput[:, None], total).status == "wrong"
+    assert compare("dt", None, measured.doutput, total).status == "right"
+    assert compare("dt", None, 2 * measured.doutput, total).status == "wrong"
+    assert compare("dt", None, measured.doutput[:, None], total).status == "wrong"
 
 
 @pytest.mark.parametrize("number", [3, 3.0, np.float64(3)])
@@ -82,7 +82,7 @@ def test_a_number_can_be_the_gradient_of_a_scalar(number: Any) -> None:
     total = measured.total(Value("s", 0))
     assert total.gradient is not None
     scale = float(total.gradient) / 3
-    assert judge("ds", None, number * scale, total).status == "right"
+    assert compare("ds", None, number * scale, total).status == "right"
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def open_reveal(page: Page, folder: Path) -> None:
 
 
 def concealed(page: Page) -> list[int]:
-    """The numbers of the lines whose code is hidden, in order."""
+    """Return the numbers of the lines whose code is hidden, in order."""
     lines = page.locator(".line.back[id]").all()
     hidden = [line for line in lines if line.locator("> code").is_hidden()]
     return sorted(int(line.locator(".number").inner_text()) for line in hidden)

@@ -60,7 +60,7 @@ LINES = [
 
 
 def characters(text: str) -> list[str]:
-    """Sizes and digits in their order, whether raised or not."""
+    """Return the ASCII letters and digits in order, scripts included."""
     plain = unicodedata.normalize("NFKC", text)
     return [character for character in plain if character.isascii() and character.isalnum()]
 

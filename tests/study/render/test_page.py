@@ -343,5 +343,5 @@ def test_each_gradient_of_an_operation_has_error_curves(name: str) -> None:
         errors = error_curves(found.truth.total(value))
         assert errors is not None, value
         assert min(errors.complex) < 1e-14, value
-        # Where a variance is moved below zero there is nothing.
+        # A step that makes a variance negative gives NaN.
         assert np.nanmin(errors.central) < 1e-7, value

@@ -327,7 +327,7 @@ def test_the_seed_chooses_the_arguments(tmp_path: Path) -> None:
     assert not np.array_equal(first.args["x"], other.args["x"])
 
 
-def test_a_decorated_backward_is_judged_by_its_result(tmp_path: Path) -> None:
+def test_a_decorated_backward_is_checked_by_its_result(tmp_path: Path) -> None:
     decorator = "def doubled(f):\n    return lambda dy, saved: 2 * f(dy, saved)\n"
     text = SCALE.format(more="").replace("def backward", f"{decorator}\n@doubled\ndef backward")
     sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
@@ -337,7 +337,7 @@ def test_a_decorated_backward_is_judged_by_its_result(tmp_path: Path) -> None:
     assert "calling the function returns another gradient than its lines" in first.message
 
 
-def test_a_redefined_backward_is_judged_by_its_result(tmp_path: Path) -> None:
+def test_a_redefined_backward_is_checked_by_its_result(tmp_path: Path) -> None:
     text = SCALE.format(more="") + "\nbackward = lambda dy, saved: dy\n"
     assert not study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
 
@@ -377,7 +377,7 @@ def test_a_wrong_name_without_effect_is_counted_as_a_warning(tmp_path: Path) -> 
     text = text.replace("dx = dy * 3", "dz = dy * 6\n    dx = dz / 2")
     sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
     assert sheet.ok
-    assert [(g.name, g.status) for g in sheet.judged] == [("dz", "warning"), ("dx", "right")]
+    assert [(g.name, g.status) for g in sheet.all_verdicts] == [("dz", "warning"), ("dx", "right")]
     assert sheet.worst < 1e-12  # A gradient with a warning does not count.
 
 

@@ -1,1 +1,1 @@
-"""Measure what each gradient should be and judge each line of a backward."""
+"""Measure the expected gradients and check each line of a backward."""

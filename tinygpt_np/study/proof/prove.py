@@ -28,7 +28,7 @@ from tinygpt_np.study.proof.verdicts import (
     Proof,
     broadcasts_to,
     combined_status,
-    judge,
+    compare,
     nearly_equal,
     problem,
 )
@@ -39,7 +39,7 @@ from tinygpt_np.study.source.trace import Namespace, Value, compile_node
 
 
 def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None = None) -> Proof:
-    """Run a backward line by line and judge each line.
+    """Run a backward line by line and check each line.
 
     With `callable_`, the backward as a Python function, also check that calling it gives the same
     gradients and that it does not change or alias its inputs.
@@ -69,7 +69,7 @@ class Prover:
         # Copies, because a wrong backward may change its inputs.
         given = {upstream: truth.doutput.copy(), saved: copy.deepcopy(truth.saved)}
         args = {**defaults, **given, **target.backward_args()}
-        # A wrong backward may also divide by zero; the result is judged below.
+        # A wrong backward may also divide by zero; the result is checked below.
         with np.errstate(all="ignore"):
             self.trace = trace_backward(function, target.module, args)
         steps = [each.step for each in self.trace.executed]
@@ -83,7 +83,7 @@ class Prover:
         self.forward_names = {value.name: value for value in truth.trace.values()}
 
     def line(self, index: int) -> BackwardLine:
-        """Judge a step."""
+        """Check a step."""
         executed = self.trace.executed[index]
         statement = executed.step.statement
         gradients = (*self.gradients(index), *self.params(index))
@@ -104,7 +104,7 @@ class Prover:
         return replace(line, status="warning", message=warning) if warning else line
 
     def gradients(self, index: int) -> Iterator[GradientVerdict]:
-        """Judge the names d<name> that a step sets."""
+        """Check the names d<name> that a step sets."""
         executed = self.trace.executed[index]
         for name in executed.step.statement.sets:
             found, pair = executed.values.get(name), self.pairs.get((index, name))
@@ -112,18 +112,18 @@ class Prover:
                 continue
             expected = self.expected(pair)
             if any(self.pairs.get((i, name)) == pair for i in self.after(index)):
-                row = expected.judge(0.0)
+                row = expected.compare(0.0)
                 yield GradientVerdict(name, pair, "partial", row, found, expected, expected)
                 continue
             before = self.accumulated.get(pair.value)
             total = expected if before is None else before.plus(expected)
             self.accumulated[pair.value] = total
-            verdict = judge(name, pair, found, total)
+            verdict = compare(name, pair, found, total)
             if verdict.status == "wrong" and self.may_be_continued(index, name, pair):
                 yield replace(verdict, status="partial")
                 continue
             if before is not None and name in executed.added:
-                term = judge(name, pair, executed.added[name], expected, is_added=True)
+                term = compare(name, pair, executed.added[name], expected, is_added=True)
                 # The term shows best what is wrong. A right term does not make a wrong sum right.
                 is_sum_wrong = term.status == "right" and verdict.status == "wrong"
                 verdict = verdict if is_sum_wrong else term
@@ -148,7 +148,7 @@ class Prover:
             return {}
         total, (_, name) = self.truth.total(value), keys[0]
         last = self.trace.executed[keys[-1][0]].values.get(name)
-        is_right = judge(name, None, last, total).status == "right"
+        is_right = compare(name, None, last, total).status == "right"
         open_ = [
             key for key in keys if is_right or self.pairs[key].use not in self.reverses[key[0]]
         ]
@@ -169,7 +169,7 @@ class Prover:
 
     def fits(self, name: str, term: Any, value: Value, use: int) -> bool:
         """Return whether a term is the one that comes from a use of a value."""
-        return judge(name, None, term, self.truth.use(value, use)).status == "right"
+        return compare(name, None, term, self.truth.use(value, use)).status == "right"
 
     def may_be_continued(self, index: int, name: str, pair: Pair) -> bool:
         """Return whether a later line would have added to a gradient, had no step raised."""
@@ -190,10 +190,10 @@ class Prover:
         return range(index + 1, len(self.trace.executed))
 
     def params(self, index: int) -> Iterator[GradientVerdict]:
-        """Judge the gradients of parameters that a step stores."""
+        """Check the gradients of parameters that a step stores."""
         for name, found in self.trace.executed[index].params.items():
             if name in self.truth.target.params:
-                yield judge(name, None, found, self.truth.param(name))
+                yield compare(name, None, found, self.truth.param(name))
 
     def warnings(self, index: int) -> Iterator[str]:
         """Yield the differences of a step from forward and from its comment."""
@@ -230,7 +230,7 @@ class Prover:
         return tuple(found)
 
     def returned(self) -> BackwardLine:
-        """Judge the return statement: the gradient of each argument and parameter."""
+        """Check the return statement: the gradient of each argument and parameter."""
         node = self.function.returned
         line = BackwardLine(None, node.lineno, self.function.text(node), "", None, (), {}, "")
         if self.trace.error:
@@ -251,10 +251,10 @@ class Prover:
         return replace(line, status="wrong", message=message, cause=wrong.row.cause)
 
     def returned_for(self, name: str, gradient: Any) -> GradientVerdict:
-        """Judge what is returned for an argument, or for a parameter."""
+        """Check what is returned for an argument, or for a parameter."""
         expected = expected_result(self.truth, name)
         # The shape of a returned gradient must match without broadcasting.
-        row = expected.judge(gradient)
+        row = expected.compare(gradient)
         status = "right" if row.ok else "wrong"
         if name in self.truth.target.params:
             return GradientVerdict(name, None, status, row, gradient, expected, expected)
@@ -336,8 +336,8 @@ def mark_inherited(
 def makes_results_wrong(truth: Truth, trace: BackwardTrace, index: int) -> bool:
     """Return whether the results are wrong because of what a line with a warning sets.
 
-    Values that differ from forward are corrected and the rest is run again. Where the right value
-    is not known, for a wrong shape or a name that forward does not have, the answer is yes.
+    Values that differ from forward are corrected and the rest is run again. The answer is yes
+    if the right value is not known: for a wrong shape, or a name that forward does not have.
     """
     original = {v.name: truth.trace.data(v) for v in truth.trace.values()}
     values = trace.executed[index].values
@@ -350,7 +350,7 @@ def makes_results_wrong(truth: Truth, trace: BackwardTrace, index: int) -> bool:
     found = None if returned is None else results(truth.target, returned)
     if found is None:
         return False
-    return all(expected_result(truth, name).judge(each).ok for name, each in found.items())
+    return all(expected_result(truth, name).compare(each).ok for name, each in found.items())
 
 
 def results(target: Target, returned: Any) -> dict[str, Any] | None:
@@ -481,7 +481,7 @@ def check_call(lines: list[BackwardLine], truth: Truth, callable_: Callable[...,
         problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}
     differs = "calling the function returns another gradient than its lines; is it decorated?"
     for name, gradient in gradients.items():
-        row = truth.total(Value(name, -1)).judge(gradient)
+        row = truth.total(Value(name, -1)).compare(gradient)
         if not row.ok and name not in problems:
             problems[name] = [f"d{name}: {row.problems[0]}: {differs}"]
     for name, found in problems.items():

@@ -52,9 +52,9 @@ class Sheet:
         return all(proof.ok for proof in self.proofs) and all(each.ok for each in self.variants)
 
     @property
-    def judged(self) -> list[GradientVerdict]:
+    def all_verdicts(self) -> list[GradientVerdict]:
         """All verdicts on the backwards of this call."""
-        return [gradient for proof in self.proofs for gradient in proof.judged]
+        return [gradient for proof in self.proofs for gradient in proof.verdicts]
 
     @property
     def worst(self) -> float:

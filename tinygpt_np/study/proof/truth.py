@@ -58,7 +58,7 @@ class Expected:
         is_complete = probes.directions is None
         return self.measured.values.reshape(probes.shape) if is_complete else None
 
-    def judge(self, found: Any) -> Row:
+    def compare(self, found: Any) -> Row:
         """Compare a gradient with the expected one."""
         return self.check.row(self.measured, {self.measured.name: found}, self.sizes)
 

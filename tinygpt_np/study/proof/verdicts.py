@@ -113,7 +113,7 @@ class Proof:
         return [g for g in line.gradients if g.name not in before or g.status == "wrong"]
 
     @property
-    def judged(self) -> list[GradientVerdict]:
+    def verdicts(self) -> list[GradientVerdict]:
         """All verdicts that are reported, without partial sums."""
         reported = [gradient for line in self.lines for gradient in self.reported(line)]
         return [gradient for gradient in reported if gradient.status != "partial"]
@@ -121,7 +121,7 @@ class Proof:
     @property
     def worst(self) -> float:
         """The largest relative error of a gradient."""
-        rows = [g.row for g in self.judged if g.status != "warning" and not g.row.is_zero]
+        rows = [g.row for g in self.verdicts if g.status != "warning" and not g.row.is_zero]
         return max((row.relative for row in rows), default=0.0)
 
 
@@ -132,16 +132,16 @@ def digits(row: Row) -> int:
     return min(16, int(-math.log10(max(row.relative, 1e-17))))
 
 
-def judge(
+def compare(
     name: str, pair: Pair | None, found: Any, expected: Expected, *, is_added: bool = False
 ) -> GradientVerdict:
     """Compare a gradient with the expected one; a term that is added to one may broadcast."""
     shape = np.shape(expected.value)
     if isinstance(found, float | int):
         found = np.asarray(found, np.result_type(expected.value))
-    row = expected.judge(found)
+    row = expected.compare(found)
     if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
-        broadcast = expected.judge(np.broadcast_to(found, shape))
+        broadcast = expected.compare(np.broadcast_to(found, shape))
         # If it is right after broadcasting, prove.py gives a warning about its shape.
         row = broadcast if broadcast.ok or is_added else row
     status = "right" if row.ok else "wrong"

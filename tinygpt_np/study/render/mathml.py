@@ -53,7 +53,7 @@ TIMES = set("·×∘⊙⊗")
 MINUS = "−"
 SIGNS = {"-", MINUS, "+", "±"}
 SEPARATORS = set(",:;")
-# What may follow a formula in prose.
+# Characters that may follow a formula in prose.
 BORDER = re.compile(r"[.,;:!?)\]\"”]*(\s|$)")
 # The maximum nesting of brackets; deeper brackets stay plain characters.
 DEEPEST = 20

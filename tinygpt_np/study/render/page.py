@@ -30,7 +30,7 @@ STEPS = 10.0 ** -np.arange(0, 16.5, 0.5)
 def page_data(sheet: Sheet, planted: list[Bug]) -> Json:
     """Return the data of a page; the functions below describe its parts."""
     target, proofs = sheet.target, sheet.proofs
-    judged = sheet.judged
+    verdicts = sheet.all_verdicts
     summary, rest = derivation(target.docstring)
     steps = backward_lines(sheet, proofs[0])
     return {
@@ -40,10 +40,10 @@ def page_data(sheet: Sheet, planted: list[Bug]) -> Json:
         "file": target.file,
         "seed": target.seed,
         "ok": sheet.ok,
-        "right": sum(gradient.status == "right" for gradient in judged),
-        "total": len(judged),
+        "right": sum(gradient.status == "right" for gradient in verdicts),
+        "total": len(verdicts),
         "worst": finite(sheet.worst),
-        "warnings": sum(gradient.status == "warning" for gradient in judged),
+        "warnings": sum(gradient.status == "warning" for gradient in verdicts),
         "raises_at": raises_at(sheet),
         "variants": [
             {"title": each.target.title, "message": first_message(each)} for each in sheet.variants

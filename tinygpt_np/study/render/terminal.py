@@ -26,7 +26,7 @@ SIGNS = {
 COLORS = {"right": "green", "wrong": "bold red", "inherited": "yellow", "warning": "yellow"}
 # In a narrower terminal the backward is shown below the forward instead of next to it.
 TWO_COLUMNS = 120
-# Arrays of up to so many elements are printed in full.
+# The maximum number of elements of an array that is printed in full.
 PRINTED = 36
 # The width of a heat map if the terminal's width is unknown, and its maximum number of rows.
 HEAT_MAP_WIDTH, HEAT_MAP_ROWS = 140, 32
@@ -228,8 +228,8 @@ def closed_form(sheet: Sheet) -> Iterator[RenderableType]:
 def summary(sheet: Sheet) -> Text:
     """Return the number of gradients checked, of errors, and the worst relative error."""
     statuses = [line.status for proof in sheet.proofs for line in proof.lines]
-    warnings = sum(gradient.status == "warning" for gradient in sheet.judged)
-    text = Text(f"{counted(len(sheet.judged), 'gradient')} checked, ")
+    warnings = sum(gradient.status == "warning" for gradient in sheet.all_verdicts)
+    text = Text(f"{counted(len(sheet.all_verdicts), 'gradient')} checked, ")
     if "wrong" in statuses:
         wrong, later = statuses.count("wrong"), statuses.count("inherited")
         text.append(f"{counted(wrong, 'line')} wrong", style="bold red")
@@ -252,7 +252,7 @@ def variants(sheet: Sheet) -> Iterator[Text]:
 
 def remarks(sheet: Sheet) -> Iterator[Text]:
     """Yield how a user could get a more precise or more detailed result."""
-    if any(gradient.row.oracle == "Richardson" for gradient in sheet.judged):
+    if any(gradient.row.oracle == "Richardson" for gradient in sheet.all_verdicts):
         yield Text(
             "measured by finite differences, because forward does not accept complex numbers; "
             "common reasons are np.abs, and np.zeros(…) without dtype=x.dtype",
