@@ -1,7 +1,7 @@
 """Choose between the operations of ops/ and compiled code, by name.
 
-Compiled code is imported here and nowhere else, when it is first asked for: it brings a compiler
-with it.
+This is the only module that imports compiled code dynamically: on first use, because importing it
+loads a compiler.
 """
 
 import importlib
@@ -14,7 +14,7 @@ import numpy as np
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.storage.parameters import Tensors
 
-# The modules of operations by name.
+# The modules of operations, by backend name.
 BACKENDS = {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.compiled.kernels"}
 
 
@@ -26,7 +26,7 @@ def load(name: str) -> ModuleType:
 
 
 def name_of(operations: Any) -> str:
-    """Return the name of the backend that a module of operations is, or that it is none."""
+    """Return the backend name of a module of operations, or "other operations"."""
     module = getattr(operations, "__name__", "")
     return next((name for name in BACKENDS if BACKENDS[name] == module), "other operations")
 
@@ -42,11 +42,11 @@ def reference_of(operations: Any) -> Any:
 
 
 def decoder(config: GPTConfig, params: Tensors, batch: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the `read` of a compiled decoder for `batch` sequences; see compiled/decoder.py."""
+    """Return the `read` method of a compiled decoder for `batch` sequences."""
     module: Any = importlib.import_module("tinygpt_np.compiled.decoder")
     return module.CompiledDecoder(config, params, batch).read
 
 
 def engine() -> Any:
-    """Return the module compiled/engine.py, whose CompiledEngine takes training steps."""
+    """Return the module compiled/engine.py, which defines CompiledEngine."""
     return importlib.import_module("tinygpt_np.compiled.engine")

@@ -115,7 +115,7 @@ class Probes:
         return direction
 
     def combined(self, weights: np.ndarray) -> np.ndarray:
-        """weights (P,) -> the weighted sum of all probes (*shape)."""
+        """Return the weighted sum of all probes (*shape), for weights (P,)."""
         if self.directions is None:
             return weights.reshape(self.shape)
         return np.tensordot(weights, self.directions, axes=1)
@@ -127,7 +127,7 @@ class Probes:
         return tuple(int(i) for i in np.unravel_index(number, self.shape))
 
     def along(self, gradient: np.ndarray) -> np.ndarray:
-        """gradient (*shape) -> its derivatives along the probes (P,), in float64."""
+        """Return the derivatives of a gradient (*shape) along the probes (P,), in float64."""
         flat = gradient.astype(np.float64).reshape(-1)
         return flat if self.directions is None else self.directions.reshape(len(self), -1) @ flat
 

@@ -1,8 +1,8 @@
-"""The bigram baseline: the next character, guessed from the last one alone.
+"""The bigram baseline: predict the next token from the last one alone.
 
-A table of V×V numbers; row i holds the logits of what follows token i. Its best loss is the
-entropy of the next character given the last; whatever a GPT reaches below that, it owes to looking
-further back. Source: "Let's build GPT" 00:22:11.
+The model is a V×V table whose row i holds the logits of the token after token i. Its lowest loss is
+the entropy of the next token given the last; a GPT gets below it only by using earlier tokens.
+Source: "Let's build GPT" 00:22:11.
 """
 
 import sys
@@ -24,7 +24,7 @@ class Bigram(LanguageModel):
     ) -> None:
         if vocab_size < 1:
             raise ValueError(f"vocab_size must be positive, not {vocab_size}")
-        self.vocab_size, self.block_size = vocab_size, sys.maxsize  # Texts of any length.
+        self.vocab_size, self.block_size = vocab_size, sys.maxsize  # Any length.
         self.ops = backends.load(backend)
         table = generator(seed, "init").standard_normal((vocab_size, vocab_size))  # (V, V)
         self.params = {"wte.weight": table.astype(float_dtype(dtype))}  # (V, V)
@@ -36,11 +36,11 @@ class Bigram(LanguageModel):
         return logits, saved
 
     def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
-        """dlogits (N, V) -> the gradient of the table."""
+        """dlogits (N, V) -> the gradient of the table, by name."""
         # logits, saved = self.ops.embedding.forward(ids, table)
         dtable = self.ops.embedding.backward(dlogits, saved)  # (V, V)
         return {"wte.weight": dtable}
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
-        """(B, T) the next tokens of each text -> (B, V) logits after the last, all that counts."""
+        """Return a function: the next tokens (B, T) -> logits (B, V) after the last of them."""
         return lambda tokens: self.logits(tokens[:, -1:])[:, -1]

@@ -1,8 +1,8 @@
-"""The GPT: GPT-2's architecture, its forward, and its backward, which is the forward read upwards.
+"""The GPT, with GPT-2's architecture: its forward, and its backward in exact reverse order.
 
-Inside, every token is a row: x is (N, C) with N = B·T, so a linear layer is one matrix product;
-only attention needs to know which rows make up one text. The head is tied to the token embedding.
-Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
+Every token is a row: x is (N, C) with N = B·T, so a linear layer is one matrix product. Only
+attention needs to know which rows belong to the same sequence. The output head is tied to the token
+embedding. Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
 """
 
 import copy
@@ -22,7 +22,7 @@ from tinygpt_np.storage.parameters import Tensors, mask_shapes, param_shapes
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import Tokenizer
 
-# The layers of a block, in the order of its forward and of what it saves.
+# The layers of a block, in the order of its forward and of its saved values.
 BLOCK_LAYERS = (
     *("ln_1", "attn.c_attn", "attn", "attn.c_proj", "attn.dropout"),
     *("ln_2", "mlp.c_fc", "mlp.gelu", "mlp.c_proj", "mlp.dropout"),
@@ -30,12 +30,20 @@ BLOCK_LAYERS = (
 
 
 class GPT(LanguageModel):
-    """A GPT of GPT-2's kind.
+    """A GPT with the architecture of GPT-2.
 
-    config: the architecture. seed: of the initial weights. dtype: "float32" or "float64".
-    backend: "numpy", or "numba" for the compiled operations, which are in float32 only.
-    params: dict of all parameters by name; assign into it to load weights. Given as an argument,
-    they are taken as they are, and nothing is drawn.
+    Parameters
+    ----------
+    config : GPTConfig
+        The architecture.
+    seed : int
+        Seed of the initial weights.
+    dtype : {"float32", "float64"}
+        The dtype of the parameters.
+    backend : {"numpy", "numba"}
+        The operations: NumPy's, or the compiled ones, which are float32 only.
+    params : dict of ndarray, optional
+        All parameters by name, used without a copy instead of initial weights.
     """
 
     def __init__(
@@ -84,9 +92,9 @@ class GPT(LanguageModel):
         dembedded = ops.dropout.backward(dx, drop)  # (N, C)
         # embedded = token_rows + position_rows
         dtoken_rows, dposition_rows = dembedded, dembedded  # (N, C)
-        # T is block_size here; places that no text reached get zero.
+        # T is block_size here; positions beyond the batch get zero.
         grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
-        # The table is used twice, to read the tokens and to score the next; both paths count.
+        # The table is used for the embedding and for the head; the two gradients add.
         grads["wte.weight"] = ops.embedding.backward(dtoken_rows, wte) + dhead_weight.T  # (V, C)
         return {name: grads[name] for name in self.params}
 
@@ -95,7 +103,7 @@ class GPT(LanguageModel):
     ) -> tuple[np.ndarray, Saved]:
         """x (N, C) -> y (N, C): attention (1), then feed-forward (2).
 
-        Each reads a normed copy of what flows past it, and is added to it. h: "h.0", "h.1", …
+        Each branch reads a normalized copy of its input and is added to it. h: "h.0", "h.1", …
         """
         ops, n_head = self.ops, self.config.n_head
         normed_1, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
@@ -115,10 +123,10 @@ class GPT(LanguageModel):
     def block_backward(
         self, dy: np.ndarray, h: str, saved: Saved, grads: "Gradients"
     ) -> np.ndarray:
-        """dy (N, C) -> dx (N, C); keeps the gradients of the block's parameters in grads."""
+        """dy (N, C) -> dx (N, C); stores the gradients of the block's parameters in grads."""
         ops = self.ops
         ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2 = saved
-        # y = mid + kept_2: a sum hands its gradient to both sides, past the branch and into it.
+        # y = mid + kept_2: a sum passes its gradient to both terms.
         dmid, dkept_2 = dy, dy  # (N, C)
         dout_2 = ops.dropout.backward(dkept_2, drop_2)  # (N, C)
         dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, 4C)
@@ -136,21 +144,21 @@ class GPT(LanguageModel):
 
     @property
     def gelu(self) -> Any:
-        """The operation of the form of GELU that the configuration asks for."""
+        """The GELU operation that the configuration selects."""
         return self.ops.gelu if self.config.gelu == "tanh" else self.ops.gelu_exact
 
     def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """The weight and the bias (or None) of a layer."""
+        """Return the weight and the bias (or None) of a layer."""
         return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after."""
+        """Return a function: the next tokens (B, T) -> logits (B, V) after the last of them."""
         if backends.is_compiled(self.ops):
             return backends.decoder(self.config, self.params, batch)
         return Decoder(self.config, self.params, self.ops, batch).read
 
     def first_not_finite(self, tokens: np.ndarray, masks: Tensors, grads: Tensors) -> str:
-        """The first tensor that is not finite, or "": parameters, forward, then gradients."""
+        """Describe the first tensor in order of computation that is not finite, or return ""."""
         for name, param in self.params.items():
             if not np.isfinite(param).all():
                 return f"the parameter {name}"
@@ -166,7 +174,7 @@ class GPT(LanguageModel):
         return next((place for place, saved in places if not all_finite(saved)), "")
 
     def draw_masks(self, batch: int, time: int, rng: np.random.Generator) -> Tensors:
-        """Dropout masks in GPT-2's three places: embeddings, attention, what each branch adds."""
+        """Draw dropout masks for the embeddings, the attention and the output of each branch."""
         config, dtype = self.config, self.params["wte.weight"].dtype
         if config.dropout == 0:
             return {}
@@ -175,7 +183,7 @@ class GPT(LanguageModel):
         return {name: draw(shape, config.dropout, rng, dtype) for name, shape in shapes.items()}
 
     def save(self, path: str | Path) -> None:
-        """Writes the folder `path` (which must not exist) with config.json, model.safetensors."""
+        """Write config.json and model.safetensors to a new folder `path`."""
         checkpoint.save_model(Path(path), self.config, self.params)
 
     @classmethod
@@ -189,26 +197,26 @@ class GPT(LanguageModel):
     def from_pretrained(
         cls, name: str | Path, backend: str = "numpy", dtype: str = "float32"
     ) -> "GPT":
-        """A GPT-2: the folder of a Hugging Face checkpoint, or gpt2, gpt2-medium, -large, -xl.
+        """Load a GPT-2 from a folder with a Hugging Face checkpoint, or by name (gpt2-medium, …).
 
-        Its weights are mapped from the file; see pretrained.py. Dropout is 0. Raises
-        checkpoint.CheckpointError, which names what was expected and what was found.
+        The weights are memory-mapped; see storage/hugging_face.py. Dropout is 0. Raises
+        checkpoint.CheckpointError, which says what was expected and what was found.
         """
         config, params = hugging_face.load(hugging_face.fetch(name), float_dtype(dtype).name)
         return cls(config, dtype=dtype, backend=backend, params=params)
 
     def save_pretrained(self, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Writes the folder `path` (which must not exist), which transformers loads as a GPT-2.
+        """Write a new folder `path` that transformers loads as a GPT-2.
 
-        tokenizer: its files go along.
+        tokenizer: its files are written too.
         """
-        beside = tokenizers.exported(tokenizer) if tokenizer else {}
-        hugging_face.save(Path(path), self.config, self.params, beside)
+        files = tokenizers.exported(tokenizer) if tokenizer else {}
+        hugging_face.save(Path(path), self.config, self.params, files)
 
     def cropped(self, block_size: int) -> "GPT":
-        """The same model for shorter texts: of its positions, only the first block_size.
+        """Return the same model with a smaller block_size: only the first positions are kept.
 
-        Its parameters are this model's own. Raises ValueError if it is no shorter block.
+        The parameters are shared. Raises ValueError if block_size is larger than it is now.
         """
         if not 1 <= block_size <= self.block_size:
             raise ValueError(f"block_size must be in [1, {self.block_size}], not {block_size}")
@@ -219,12 +227,12 @@ class GPT(LanguageModel):
 
 
 class Gradients(Tensors):
-    """The gradients found so far, by the name of the parameter."""
+    """The gradients computed so far, by parameter name."""
 
     def keep(
         self, name: str, gradients: tuple[np.ndarray, np.ndarray, np.ndarray | None]
     ) -> np.ndarray:
-        """Takes (dx, dweight, dbias) of the layer called `name`, keeps two and returns dx."""
+        """Store dweight and dbias of the layer called `name`, and return its dx."""
         dx, dweight, dbias = gradients
         self[f"{name}.weight"] = dweight
         if dbias is not None:
@@ -233,17 +241,17 @@ class Gradients(Tensors):
 
 
 def all_finite(saved: Any) -> bool:
-    """Whether every array in what a forward saved is finite."""
+    """Return whether every array among saved values is finite."""
     if isinstance(saved, tuple):
         return all(all_finite(part) for part in cast(Saved, saved))
     return not isinstance(saved, np.ndarray) or bool(np.isfinite(cast(np.ndarray, saved)).all())
 
 
 def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
-    """GPT-2's initialisation: weights N(0, 0.02²), biases 0, layer norm scales 1.
+    """Return GPT-2's initialisation: weights N(0, 0.02²), biases 0, layer norm scales 1.
 
-    Each branch adds to x, 2·n_layer times in all; the last matrix of a branch starts smaller by
-    1/√(2·n_layer), so that x keeps its size however deep the model is.
+    x is a sum of 2·n_layer branches; the last matrix of each branch is scaled by 1/√(2·n_layer), so
+    that the size of x does not depend on the depth.
     """
     rng = generator(seed, "init")
     params: Tensors = {}

@@ -1,4 +1,4 @@
-"""What every model here offers, given its own forward and backward: loss, gradients, sampling."""
+"""The base class of the models: loss, gradients and sampling from a forward and a backward."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ Saved = tuple[Any, ...]
 
 
 class LanguageModel(ABC):
-    """Tokens in, logits of the next token out.
+    """A model that predicts the next token.
 
-    params: dict of all parameters by name. ops: the module of operations.
-    vocab_size: number of tokens (V). block_size: the longest text it takes (T).
+    params: all parameters by name. ops: the module of operations. vocab_size: the number of
+    different tokens (V). block_size: the length of the longest sequence it takes (T).
     """
 
     params: Tensors
@@ -28,7 +28,7 @@ class LanguageModel(ABC):
     block_size: int
 
     def __repr__(self) -> str:
-        """Return its size, dtype and backend, such as <Bigram: 25 parameters, vocabulary 5, …>."""
+        """Return size, dtype and backend, such as <Bigram: 25 parameters, vocabulary 5, …>."""
         params = self.params.values()
         dtypes = sorted({str(param.dtype) for param in params})
         size = counted(sum(param.size for param in params), "parameter")
@@ -54,7 +54,7 @@ class LanguageModel(ABC):
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """tokens, targets (B, T) -> mean cross-entropy in nats, without dropout.
 
-        Targets of -1 are not counted.
+        Targets of -1 are ignored.
         """
         self.check_targets(tokens, targets)
         logits, _ = self.forward(tokens)  # (N, V)
@@ -80,31 +80,31 @@ class LanguageModel(ABC):
         seed: int | None = None,
         top_p: float | None = None,
     ) -> Iterator[np.ndarray]:
-        """Iterate over the tokens that follow `tokens` (T,) or (B, T); see generate.generate."""
+        """Iterate over the tokens that follow `tokens` (T,) or (B, T); see sampling.generate."""
         check_kind("tokens", tokens, INTEGERS)
         check_range("tokens", tokens, 0, self.vocab_size)
-
         batch = len(np.atleast_2d(tokens))
         return generate(
             self.decoder(batch), tokens, max_new_tokens, temperature, top_k, seed, top_p
         )
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Reads `batch` texts on: (B, T) their next tokens -> (B, V) logits of the token after.
+        """Return a function: the next tokens (B, T) -> logits (B, V) after the last of them.
 
-        Only the latest block_size tokens count. Here they are all read anew each time.
+        batch: the number of sequences B. The function keeps the last block_size tokens and computes
+        all of them again each time.
         """
-        text = np.empty((batch, 0), np.int64)  # (B, T)
+        context = np.empty((batch, 0), np.int64)  # (B, T)
 
         def read(tokens: np.ndarray) -> np.ndarray:
-            nonlocal text
-            text = np.concatenate([text, tokens], axis=1)[:, -self.block_size :]  # (B, T)
-            return self.logits(text)[:, -1]  # (B, V)
+            nonlocal context
+            context = np.concatenate([context, tokens], axis=1)[:, -self.block_size :]  # (B, T)
+            return self.logits(context)[:, -1]  # (B, V)
 
         return read
 
     def check_tokens(self, tokens: np.ndarray) -> None:
-        """Raises unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""
+        """Raise unless tokens are (B, T) integers in [0, V) with 1 ≤ T ≤ block_size."""
         check_kind("tokens", tokens, INTEGERS)
         if tokens.ndim != 2 or not 1 <= tokens.shape[1] <= self.block_size or not tokens.size:
             wanted = f"(B, T) with B ≥ 1 and 1 ≤ T ≤ block_size = {self.block_size}"
@@ -112,18 +112,18 @@ class LanguageModel(ABC):
         check_range("tokens", tokens, 0, self.vocab_size)
 
     def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
-        """Raises unless both fit the model and each other, and some target is to be counted."""
+        """Raise unless both fit the model and each other, and not all targets are ignored."""
         self.check_tokens(tokens)
         check_kind("targets", targets, INTEGERS)
         if targets.shape != tokens.shape:
             raise ValueError(f"targets must be {tokens.shape} like tokens, not {targets.shape}")
         check_range("targets", targets, -1, self.vocab_size)
         if (targets == -1).all():
-            raise ValueError("every target is -1 (not counted), so there is no loss to average")
+            raise ValueError("every target is -1 (ignored), so there is no loss to average")
 
 
 def float_dtype(name: str) -> np.dtype[Any]:
-    """The dtype of a model's parameters. Raises ValueError unless float32 or float64."""
+    """Return the dtype with this name. Raise ValueError unless it is float32 or float64."""
     if name not in ("float32", "float64"):
         raise ValueError(f'dtype must be "float32" or "float64", not {name!r}')
     return np.dtype(name)

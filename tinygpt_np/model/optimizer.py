@@ -12,11 +12,11 @@ from tinygpt_np.storage.parameters import Tensors
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov, Hutter 2019, algorithm 2), in PyTorch's form.
 
-    There the learning rate multiplies the decay too; in the paper only the schedule does.
+    In PyTorch the learning rate multiplies the decay too; in the paper only the schedule does.
 
-    The decay acts on matrices only: biases and the scales of layer norm have nothing to gain from
-    being pulled to zero. `first` and `second` are the running means of g and g², named and shaped
-    like the parameters. The square of every gradient must be finite (see overflowing_square).
+    Only matrices decay, not biases or layer norm scales. `first` and `second` are the running means
+    of g and g², with the names and shapes of the parameters. The square of every gradient must be
+    finite; see overflowing_square.
     """
 
     def __init__(self, params: Tensors, beta1: float, beta2: float, weight_decay: float) -> None:
@@ -26,9 +26,9 @@ class AdamW:
         self.second = {name: np.zeros_like(param) for name, param in params.items()}
 
     def update(self, params: Tensors, grads: Tensors, learning_rate: float) -> None:
-        """Moves every parameter, in place, against its gradient."""
+        """Update every parameter in place."""
         self.steps += 1
-        # Both means start at zero; dividing by these makes up for that.
+        # Bias correction, because both means start at zero.
         correction1 = 1 - self.beta1**self.steps
         correction2 = 1 - self.beta2**self.steps
         for name, param in params.items():
@@ -42,14 +42,14 @@ class AdamW:
 
 
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:
-    """The norm of all gradients seen as one vector, summed in float64."""
+    """Return the norm of all gradients as one vector, summed in float64."""
     return math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
 
 
 def overflowing_square(grads: Mapping[str, np.ndarray], norm: float, largest: float) -> str:
     """Return the first gradient whose square is infinite after clipping to `largest`, or "".
 
-    AdamW's mean of such squares would stay infinite, and the parameter would never move again.
+    AdamW's running mean would stay infinite, and the parameter would never move again.
     """
     scale = largest / norm if 0 < largest < norm else 1.0
     for name, grad in grads.items():
@@ -61,19 +61,18 @@ def overflowing_square(grads: Mapping[str, np.ndarray], norm: float, largest: fl
 
 
 def clip(grads: Tensors, norm: float, largest: float) -> Tensors:
-    """The gradients, scaled down if their global norm is above `largest`; 0 clips nothing."""
+    """Scale the gradients down if their global norm is above `largest`; 0 clips nothing."""
     if largest == 0 or norm <= largest:
         return grads
     return {name: grad * (largest / norm) for name, grad in grads.items()}
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then half a cosine from learning_rate to min_lr (nanoGPT's schedule)."""
+    """Return linear warm-up, then half a cosine from learning_rate to min_lr, as in nanoGPT."""
     if step < config.warmup_iters:
         return config.learning_rate * (step + 1) / (config.warmup_iters + 1)
     if step >= config.lr_decay_iters:
         return config.min_lr
-    way = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
-    return (
-        config.min_lr + (config.learning_rate - config.min_lr) * (1 + math.cos(math.pi * way)) / 2
-    )
+    progress = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
+    cosine = (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr + (config.learning_rate - config.min_lr) * cosine

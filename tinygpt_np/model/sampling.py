@@ -1,4 +1,4 @@
-"""Sampling: one token after another, each fed back in."""
+"""Sampling: draw one token after another and feed each back into the model."""
 
 from collections.abc import Callable, Iterator
 
@@ -23,23 +23,22 @@ def generate(
     Parameters
     ----------
     next_logits : callable
-        ``next_logits(tokens (B, T)) -> logits (B, V)`` of the token after the last. It is given the
-        prompt first, then each drawn token, ``(B, 1)``, and remembers what it needs of them.
+        ``next_logits(tokens (B, T)) -> logits (B, V)`` of the next token. It is called with the
+        prompt, then with each new token, ``(B, 1)``, and keeps the state it needs.
     tokens : ndarray of int
         The prompt, ``(T,)`` or ``(B, T)``, with B and T ≥ 1.
     max_new_tokens : int or None
         How many tokens to draw; None never stops.
     temperature : float
-        The logits are divided by it; 0 always takes the likeliest token.
+        Divides the logits; 0 always takes the most likely token.
     top_k : int, optional
-        Draw only from the k likeliest tokens and those as likely as the k-th.
+        Draw only from the k most likely tokens and any as likely as the k-th.
     seed : int, optional
-        The same seed gives the same tokens; None takes one from the system.
+        The same seed gives the same tokens; None takes a random seed.
     top_p : float, optional
-        Nucleus sampling, in (0, 1]: draw only from the smallest set of likeliest tokens whose
-        probabilities sum to at least top_p, and those as likely as the least likely of the set. In
-        other words, a token is kept if all likelier tokens together have a probability below
-        top_p. The probabilities are those after temperature and top_k.
+        Nucleus sampling, in (0, 1]: draw only from the smallest set of most likely tokens whose
+        probabilities sum to at least top_p, and any as likely as the least likely of the set. The
+        probabilities are those after temperature and top_k.
 
     Yields
     ------
@@ -77,7 +76,7 @@ def draw(
     if temperature == 0:
         return logits.argmax(axis=-1)  # (B,)
     cumulative = weights(logits, temperature, top_k, top_p).cumsum(axis=-1)  # (B, V)
-    # The last sum is the total: the draw is scaled by it, instead of dividing every weight.
+    # The weights are not normalized; the random number is scaled by their sum instead.
     threshold = rng.random((len(logits), 1)) * cumulative[:, -1:]  # (B, 1)
     return (cumulative <= threshold).sum(axis=-1)  # (B,)
 
@@ -87,7 +86,7 @@ def weights(
 ) -> np.ndarray:
     """Return numbers proportional to the probabilities of drawing each token, (B, V) -> (B, V)."""
     distance = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)  # (B, V)
-    with np.errstate(over="ignore"):  # Near temperature 0 all but the likeliest go to -inf.
+    with np.errstate(over="ignore"):  # Near temperature 0, less likely tokens get -inf.
         scaled = distance / temperature  # (B, V)
     if top_k is not None and top_k < scaled.shape[-1]:
         smallest = np.partition(scaled, -top_k, axis=-1)[:, -top_k, None]  # (B, 1)
@@ -98,7 +97,7 @@ def weights(
 
 
 def nucleus_edge(scaled: np.ndarray, top_p: float) -> np.ndarray:
-    """Return the lowest logit that top_p keeps in each row, (B, V) -> (B, 1)."""
+    """Return the lowest scaled logit that top_p keeps in each row, (B, V) -> (B, 1)."""
     descending = np.sort(scaled, axis=-1)[:, ::-1]  # (B, V)
     cumulative = np.exp(descending).cumsum(axis=-1)  # (B, V)
     enough = cumulative >= top_p * cumulative[:, -1:]  # (B, V)

@@ -1,19 +1,19 @@
-"""Causal multi-head attention: every token gathers from the tokens before it what it looks for.
+"""Causal multi-head attention: every token gathers information from itself and earlier tokens.
 
-    S = Q Kᵀ / √D,  S_ts = hidden for s > t,  P = softmax(S),  Y = P V      for each head and text
+    S = Q Kᵀ / √D,  S_ts = hidden for s > t,  P = softmax(S),  Y = P V    for each head and sequence
 
-with Q, K, V (B, H, T, D) cut out of qkv (N, 3C). Row t of P is how token t spreads its attention.
-Why 1/√D: a product of two D-vectors of unit variance has variance D; unscaled, the softmax of
-such products is nearly one-hot and hardly passes a gradient.
+with Q, K, V (B, H, T, D) split from qkv (N, 3C). Row t of P is the attention of token t.
+Why 1/√D: the dot product of two D-vectors of unit variance has variance D; without the factor, the
+softmax of such products is nearly one-hot and its gradient nearly zero.
 
-Derivation, one head. Y = P V is a product, so dP = dY Vᵀ and dV = Pᵀ dY; the softmax is undone by
-its own backward; hidden places are constants, so their gradient is exactly 0; and S_ts = Σ_d
+Derivation, one head. Y = P V is a product, so dP = dY Vᵀ and dV = Pᵀ dY; the softmax has
+its own backward; hidden scores are constants, so their gradient is exactly 0; and S_ts = Σ_d
 Q_td K_sd/√D gives
 
     ∂L/∂Q_td = Σ_s ∂L/∂S_ts K_sd / √D     dQ = dS K / √D
     ∂L/∂K_sd = Σ_t ∂L/∂S_ts Q_td / √D     dK = dSᵀ Q / √D
 
-Common mistake: Qᵀ dS for dK. That is dKᵀ; it fits wherever T = D, and the loss still falls.
+Common mistake: Qᵀ dS for dK. That is dKᵀ; its shape fits if T = D, and the loss still falls.
 Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1; the lecture's self-attention.
 """
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from tinygpt_np.ops import dropout, softmax
 
-# Finite in float32 and for complex numbers, and below any other score.
+# Finite in float32, usable with complex numbers, and below any other score.
 HIDDEN = -3e38
 
 
@@ -33,7 +33,7 @@ def split_heads(rows: np.ndarray, batch: int, n_head: int) -> np.ndarray:
 
 
 def merge_heads(heads: np.ndarray) -> np.ndarray:
-    """heads (B, H, T, D) -> rows (N, C); undoes split_heads."""
+    """heads (B, H, T, D) -> rows (N, C); the inverse of split_heads."""
     batch, n_head, time, head_size = heads.shape
     return heads.swapaxes(1, 2).reshape(batch * time, n_head * head_size)
 
@@ -43,7 +43,7 @@ def forward(
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """qkv (N, 3C), batch B, n_head H, mask (B, H, T, T) or None -> y (N, C), saved.
 
-    The rows are those of `batch` texts, one after another; the mask is one of dropout.
+    The rows are those of `batch` sequences, one after another; `mask` is a dropout mask.
     """
     q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)  # (N, C)
     q = split_heads(q_rows, batch, n_head)  # (B, H, T, D)

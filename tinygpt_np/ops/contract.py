@@ -1,14 +1,14 @@
-"""Holds what an operation is given against the first line of its docstring, before it runs.
+"""Check the arguments of every operation against the first line of its docstring, the contract.
 
-That line is the contract. It names every argument in order, then an arrow and the result:
+The contract names every argument in order, followed by an arrow and the result:
 
     x (N, 3C)                      an array of float32, float64 or complex128
-    ids (N,) integers in [0, V)    an array of integers in that range; `or -1` admits -1 too
+    ids (N,) integers in [0, V)    an array of integers in that range; `or -1` also allows -1
     batch B                        a positive integer that divides N; n_head H divides C
 
-A letter is a size, 1 or more, a number is itself, and `...` is any axes; each is the same wherever
-it stands. `or None` admits None. What a forward saves remembers whose it is and the shape of the
-output, and a backward takes only that, with a gradient of that shape.
+A letter is a size of at least 1, a number is that size, and `...` is any number of axes; each has
+one value per call. `or None` allows None. `saved` carries the name of its operation and the shape
+of the output, so a backward can refuse another operation's `saved` and a gradient of another shape.
 """
 
 import functools
@@ -24,26 +24,26 @@ from typing import Any
 import numpy as np
 
 GUARDED = ("forward", "backward", "backward_steps", "split_heads", "merge_heads")
-# NumPy's numbers count as arrays of shape ().
+# NumPy scalars are treated as arrays of shape ().
 ARRAYS: Any = (np.ndarray, np.generic)
-# Dtypes by their characters, and how they are called.
+# The characters of the dtypes, and how an error calls them.
 FLOATS = ("fdD", "an array of float32, float64 or complex128")
 REAL_NUMBER = ("fd", "a float or an array of float32 or float64")
 INTEGERS = (np.typecodes["AllInteger"], "an array of integers")
 LETTERS = string.ascii_uppercase
-# What a number of parts divides, and the size of a part: N = B·T, C = H·D.
+# The letter that a count divides, and the letter of the quotient: N = B·T, C = H·D.
 PARTS = {"B": ("N", "T"), "H": ("C", "D")}
 
 SIZE = r"(?:\d*[A-Z]|\d+)"
 SHAPE = rf"\((?:\.\.\.|(?:\.\.\., )?{SIZE}(?:, {SIZE})*,?|)\)"
 ARGUMENT = rf"(\w+) (?:([BH])|({SHAPE})(?: integers in \[0, ([A-Z])\)( or -1)?)?( or None)?)"
 
-# Of each letter its size, and the argument that gave it.
+# The size of each letter, and the argument it comes from.
 Sizes = dict[str, tuple[Any, str]]
 
 
 class SavedValues(tuple[Any, ...]):
-    """What a forward saved. operation: its name. shape: that of the output."""
+    """What a forward saved. operation: the name of its operation. shape: the output's shape."""
 
     operation: str
     shape: tuple[int, ...]
@@ -51,7 +51,11 @@ class SavedValues(tuple[Any, ...]):
 
 @dataclass(frozen=True)
 class Array:
-    """axes: such as (3, "C") for 3C. end: the letter that integers lie below, "" for floats."""
+    """An array argument.
+
+    axes: pairs such as (3, "C") for 3C. any_before: whether the shape starts with "...". end: for
+    integers, the letter of their exclusive upper bound; "" for floats.
+    """
 
     name: str
     shape: str
@@ -61,7 +65,8 @@ class Array:
     lowest: int
     optional: bool
 
-    def hold(self, value: Any, sizes: Sizes) -> None:
+    def check(self, value: Any, sizes: Sizes) -> None:
+        """Raise unless an argument has this dtype and shape."""
         check_kind(self.name, value, INTEGERS if self.end else FLOATS)
         if not self.fits(value.shape, sizes):
             known = ", ".join(
@@ -69,11 +74,11 @@ class Array:
                 for letter, (size, source) in sizes.items()
                 if letter in self.shape and (size == 0 or source != self.name)
             )
-            wanted = f"{self.shape} with {known}" if known else self.shape
-            raise ValueError(f"{self.name} must be {wanted}, not {value.shape}")
+            expected = f"{self.shape} with {known}" if known else self.shape
+            raise ValueError(f"{self.name} must be {expected}, not {value.shape}")
 
     def fits(self, shape: tuple[int, ...], sizes: Sizes) -> bool:
-        """Whether a shape is the one stated. Notes the sizes of letters that are new."""
+        """Return whether a shape is the one stated; record the sizes of new letters."""
         before = len(shape) - len(self.axes)
         if before < 0 or (before and not self.any_before):
             return False
@@ -83,7 +88,7 @@ class Array:
                 return False
         for axis, (times, letter) in enumerate(self.axes, before):
             size = shape[axis]
-            if not letter:  # A number stands for itself.
+            if not letter:
                 if size != times:
                     return False
                 continue
@@ -96,33 +101,34 @@ class Array:
 
 @dataclass(frozen=True)
 class Count:
-    """letter: B or H."""
+    """An integer argument that splits an axis into parts. letter: B or H."""
 
     name: str
     letter: str
     end: str = ""
     optional: bool = False
 
-    def hold(self, value: Any, sizes: Sizes) -> None:
+    def check(self, value: Any, sizes: Sizes) -> None:
+        """Raise unless an argument is a positive divisor of the size it splits."""
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
             raise TypeError(f"{self.name} must be a positive integer, not {type(value).__name__}")
         if value < 1:
             raise ValueError(f"{self.name} must be a positive integer, not {value}")
-        whole, part = PARTS[self.letter]
-        size, source = sizes[whole]
+        total, part = PARTS[self.letter]
+        size, source = sizes[total]
         if size % value:
-            wanted = f"divide {whole} = {size} as in {source}"
-            raise ValueError(f"{self.name} must {wanted}, and {value} does not")
+            expected = f"divide {total} = {size} as in {source}"
+            raise ValueError(f"{self.name} must {expected}, and {value} does not")
         sizes[self.letter] = (value, self.name)
-        sizes[part] = (size // value, f"{whole}/{self.letter}")
+        sizes[part] = (size // value, f"{total}/{self.letter}")
 
 
 def guard(module: ModuleType) -> None:
-    """Puts before each function of an operation the check of what it is given.
+    """Make every function of an operation check its arguments.
 
-    Raises ValueError if a docstring begins otherwise than said above.
+    Raises ValueError if a docstring does not start with a contract.
     """
-    if sys.flags.optimize > 1:  # python -OO takes the docstrings away, and the contracts with them.
+    if sys.flags.optimize > 1:  # python -OO removes docstrings.
         return
     operation = module.__name__.rpartition(".")[2]
     for name in GUARDED:
@@ -131,8 +137,10 @@ def guard(module: ModuleType) -> None:
 
 
 def unguarded(operations: Any) -> Any:
-    """The operations of a module without their checks, for who has checked what goes in: a check
-    takes a few microseconds, and so does an operation on one token."""
+    """Return the operations of a module without their checks, for inputs known to be valid.
+
+    A check takes a few microseconds, as long as an operation on a single token.
+    """
 
     def bare(operation: Any) -> SimpleNamespace:
         found = {name: getattr(operation, name, None) for name in GUARDED}
@@ -142,6 +150,7 @@ def unguarded(operations: Any) -> Any:
 
 
 def guarded(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
+    """Return a function that checks its arguments before it runs."""
     where = f"{operation}.{function.__name__}"
     signature = inspect.signature(function)
     names = [name for name in signature.parameters if name != "saved"]
@@ -153,14 +162,14 @@ def guarded(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         try:
-            if kwargs or not least <= len(args) <= most:  # Slow, so only where it is needed.
+            if kwargs or not least <= len(args) <= most:  # Binding is slow.
                 bound = signature.bind(*args, **kwargs)
                 bound.apply_defaults()
                 args = bound.args
             if takes_saved:
-                hold_gradient(operation, names[0], *args)
+                check_gradient(operation, names[0], *args)
             else:
-                hold_arguments(arguments, args)
+                check_arguments(arguments, args)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         returned = function(*args)
@@ -174,18 +183,18 @@ def guarded(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
 
 
 def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Array | Count]:
-    """The arguments that a docstring begins with, which must be those of these names."""
+    """Return the arguments in the contract of a function; they must have these names, in order."""
     line = (function.__doc__ or "").partition("\n")[0]
     takes, _, gives = line.partition(" -> ")
     arguments = parse(takes)
     if not gives or arguments is None or [each.name for each in arguments] != names:
-        wanted = f"{', '.join(names)} in a form like 'x (N, C), bias (C,) or None -> y (N, C)'"
-        raise ValueError(f"{where}: the docstring must begin with {wanted}, not {line!r}")
+        expected = f"{', '.join(names)} in a form like 'x (N, C), bias (C,) or None -> y (N, C)'"
+        raise ValueError(f"{where}: the docstring must begin with {expected}, not {line!r}")
     return arguments
 
 
 def parse(takes: str) -> list[Array | Count] | None:
-    """The arguments that stand in words before the arrow, or None if they are no such words."""
+    """Return the arguments described before the arrow, or None if the text is not a contract."""
     found = [re.fullmatch(ARGUMENT, part) for part in re.split(r", (?=\w+ [(A-Z])", takes)]
     return None if None in found else [argument(*match.groups()) for match in found if match]
 
@@ -193,6 +202,7 @@ def parse(takes: str) -> list[Array | Count] | None:
 def argument(
     name: str, count: str | None, shape: str, end: str | None, low: str | None, none: str | None
 ) -> Array | Count:
+    """Return one argument from the groups of the regular expression ARGUMENT."""
     if count:
         return Count(name, count)
     sizes = re.findall(SIZE, shape.replace("...", ""))
@@ -200,24 +210,24 @@ def argument(
     return Array(name, shape, axes, "..." in shape, end or "", -1 if low else 0, bool(none))
 
 
-def hold_arguments(arguments: list[Array | Count], values: tuple[Any, ...]) -> None:
-    """Raises unless what a function is given agrees with its docstring, and with itself."""
+def check_arguments(arguments: list[Array | Count], values: tuple[Any, ...]) -> None:
+    """Raise unless the values agree with the contract and with each other."""
     sizes: Sizes = {}
     for each, value in zip(arguments, values, strict=False):
         if value is not None or not each.optional:
-            each.hold(value, sizes)
+            each.check(value, sizes)
     for each, value in zip(arguments, values, strict=False):
         if isinstance(each, Array) and each.end:
             check_range(each.name, value, each.lowest, sizes[each.end][0])
 
 
-def hold_gradient(operation: str, name: str, gradient: Any, saved: Any) -> None:
-    """Raises unless `saved` is of this operation, and the gradient is like the output."""
-    wanted = f"saved must be what {operation}.forward returned, not"
+def check_gradient(operation: str, name: str, gradient: Any, saved: Any) -> None:
+    """Raise unless `saved` is of this operation and the gradient has the shape of the output."""
+    expected = f"saved must be what {operation}.forward returned, not"
     if not isinstance(saved, SavedValues):
-        raise TypeError(f"{wanted} {type(saved).__name__}")
+        raise TypeError(f"{expected} {type(saved).__name__}")
     if saved.operation != operation:
-        raise ValueError(f"{wanted} what {saved.operation}.forward returned")
+        raise ValueError(f"{expected} what {saved.operation}.forward returned")
     if saved.shape == () and isinstance(gradient, float):
         return
     check_kind(name, gradient, FLOATS if saved.shape else REAL_NUMBER)
@@ -226,15 +236,15 @@ def hold_gradient(operation: str, name: str, gradient: Any, saved: Any) -> None:
 
 
 def check_kind(name: str, value: Any, kind: tuple[str, str]) -> None:
-    """Raises TypeError unless it is an array of one of these dtypes."""
-    codes, wanted = kind
+    """Raise TypeError unless a value is an array of one of these dtypes."""
+    codes, expected = kind
     if not isinstance(value, ARRAYS) or value.dtype.char not in codes:
         given = value.dtype if isinstance(value, ARRAYS) else type(value).__name__
-        raise TypeError(f"{name} must be {wanted}, not {given}")
+        raise TypeError(f"{name} must be {expected}, not {given}")
 
 
 def check_range(name: str, ids: np.ndarray, lowest: int, end: int) -> None:
-    """Raises ValueError with the place of the first integer that is not in [lowest, end)."""
+    """Raise ValueError with the index of the first integer that is not in [lowest, end)."""
     wrong = (ids < lowest) | (ids >= end)
     if wrong.any():
         place = tuple(int(i) for i in np.argwhere(wrong)[0])

@@ -1,16 +1,16 @@
-"""Cross-entropy: how surprised the model is by the right answers, in nats per target.
+"""Cross-entropy: the mean negative log-probability of the targets, in nats.
 
     L = -1/M Σ_n log p_n[target_n],  p_n = softmax(logits_n)      logits: (N, V)   targets: (N,)
 
-over the M rows whose target is not -1; a target of -1 says "do not count this one". A model that
-knows nothing gives every character 1/V and has the loss ln V.
+over the M rows whose target is not -1; rows with a target of -1 are ignored. A model that knows
+nothing gives every token the probability 1/V and has the loss ln V.
 
 Derivation of the closed form, one row, t its target:
 
     L = log Σ_j exp(l_j) - l_t      ⇒      ∂L/∂l_i = p_i - [i = t]
 
-times 1/M for the mean: the push is the probability given, minus the probability deserved. Each row
-of dlogits sums to zero. Common mistakes: the 1/M forgotten (the learning rate then depends on the
+times 1/M for the mean: the predicted probability minus the target probability. Each row of dlogits
+sums to zero. Common mistakes: the 1/M forgotten (the learning rate then depends on the
 batch size), and M taken as N when some targets are ignored.
 Source: "Let's build GPT" 00:22:11; makemore part 4, exercise 2.
 """
@@ -25,7 +25,7 @@ IGNORE_INDEX = -1
 def forward(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """logits (N, V), targets (N,) integers in [0, V) or -1 -> loss (), saved.
 
-    With every target at -1 there is nothing to average, and the loss is 0.
+    The loss is 0 if every target is -1.
     """
     counted = targets != IGNORE_INDEX  # (N,)
     count = max(int(counted.sum()), 1)

@@ -1,16 +1,16 @@
-"""Embedding: row number id of a table, for each id.
+"""Embedding: look up the row of a table for each id.
 
     rows_nc = W[id_n, c]                  ids: (N,) integers   W: (V, C)   rows: (N, C)
 
 The same operation serves tokens (V = vocabulary) and positions (V = block size).
 
-Derivation. W_vc is read once for each n with id_n = v, and the loss hears of all of them:
+Derivation. W_vc is read once for each n with id_n = v, and each read contributes to the gradient:
 
     ∂L/∂W_vc = Σ_{n : id_n = v} ∂L/∂rows_nc
 
-It is the product onehotᵀ drows without the zeros. Rows that no id names get exactly zero.
-Common mistake: `dweight[ids] += drows`. NumPy reads, adds and writes back once per place, so of a
-token that occurs five times only the last occurrence counts. `np.add.at` adds them all.
+This is the product onehotᵀ drows without the zeros. Rows whose id does not occur get exactly zero.
+Common mistake: `dweight[ids] += drows`. NumPy reads, adds and writes back once per row, so only the
+last occurrence of a repeated token counts. `np.add.at` adds them all.
 Source: "Let's build GPT" 00:22:11 (token table), 01:00:18 (position table).
 """
 

@@ -1,16 +1,16 @@
-"""GELU, tanh form: a smooth gate that lets large values through and holds small ones back.
+"""GELU, tanh form: a smooth gate that passes large values and suppresses small ones.
 
     gate = ½ (1 + tanh(√(2/π) (x + 0.044715 x³)))      y = x · gate      x, y: any shape
 
-It follows x Φ(x) (see gelu_exact.py) to about 5e-4; GPT-2 was trained with this form.
+It approximates x Φ(x) (see gelu_exact.py) to about 5e-4; GPT-2 was trained with this form.
 
 Derivation. With u = √(2/π) (x + 0.044715 x³) and tanh' = 1 - tanh²:
 
     y' = gate + x · ½ (1 - tanh² u) · √(2/π) (1 + 3 · 0.044715 x²)
 
-The first term comes from x as the value let through, the second from x as the gate's own input.
-Common mistakes: the second term forgotten; the derivative of the other form, off by up to 1e-3,
-which no falling loss betrays.
+The first term comes from x as the gated value, the second from x as the input of the gate.
+Common mistakes: the second term forgotten; the derivative of the exact form, wrong by up to 1e-3,
+which a falling loss does not reveal.
 Source: Hendrycks, Gimpel, "Gaussian Error Linear Units" (2016), section 2.
 """
 

@@ -1,4 +1,4 @@
-"""GELU, exact form: x times the probability that a standard normal variable lies below x.
+"""GELU, exact form: x times the probability that a standard normal variable is below x.
 
     y = x Φ(x),   Φ(x) = ½ (1 + erf(x/√2))            x, y: any shape
 
@@ -6,10 +6,10 @@ Derivation. Φ' is the normal density φ(x) = exp(-x²/2)/√(2π):
 
     y' = Φ(x) + x φ(x)
 
-NumPy has no erf. By definition erf(z) = 2/√π ∫₀ᶻ exp(-t²) dt, and with t = z s the integral runs
-over [0, 1] whatever z is, so Gauss's quadrature gives it as a short sum of exponentials, to
-rounding for |z| < 6; beyond, erf is ±1 in float64. A sum of exponentials also takes complex z.
-Common mistake: the tanh form one way and this one the other.
+NumPy has no erf. By definition erf(z) = 2/√π ∫₀ᶻ exp(-t²) dt, and with t = z s the integral is
+over [0, 1] for every z, so Gauss-Legendre quadrature gives it as a short sum of exponentials, exact
+to rounding for |z| < 6; beyond that, erf is ±1 in float64. The sum also works for complex z.
+Common mistake: the tanh form in one direction and this one in the other.
 Source: Hendrycks, Gimpel, "Gaussian Error Linear Units" (2016), section 2.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 SQRT_2 = 2**0.5
 ERF_SLOPE = 2 / np.pi**0.5
 ERF_IS_ONE_BEYOND = 6.0
-# Nodes and weights for [-1, 1]. The integrand is even, so the positive half gives that over [0, 1].
+# For [-1, 1]. The integrand is even, so the positive nodes give the integral over [0, 1].
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(80)
 QUADRATURE = [(float(s), float(w)) for s, w in zip(NODES, WEIGHTS, strict=True) if s > 0]
 

@@ -1,17 +1,17 @@
-"""Layer norm: each row is brought to mean 0 and variance 1, then scaled and shifted per channel.
+"""Layer norm: normalize each row to mean 0 and variance 1, then scale and shift per channel.
 
     μ = mean(x)   s = √(mean((x - μ)²) + ε)   x̂ = (x - μ) / s   y = x̂ w + b      x, y: (N, C)
 
 The variance is the biased one (divided by C), ε = 1e-5, as in GPT-2.
 
-Derivation of the closed form, one row, g = dy·w = ∂L/∂x̂. Moving x_i moves x̂ in three ways: at i
-itself, through μ, and through s:
+Derivation of the closed form, one row, g = dy·w = ∂L/∂x̂. x_i affects x̂ in three ways: directly
+at i, through μ, and through s:
 
     ∂x̂_j/∂x_i = (δ_ij - 1/C - x̂_i x̂_j / C) / s
     ∂L/∂x_i   = (g_i - mean(g) - x̂_i mean(g x̂)) / s
 
-The two means are what μ and s take away: dx has no part along the row of ones
-and (but for ε) none along x̂, because moving x that way does not change y. Common mistake: the mean
+The two means are the effect of μ and s: dx has no component along the row of ones and (except for
+ε) none along x̂, because moving x in these directions does not change y. Common mistake: the mean
 terms forgotten, dx = g/s.
 Source: Ba, Kiros, Hinton, "Layer Normalization" (2016), eq. 3; the lecture's part on layer norm.
 """

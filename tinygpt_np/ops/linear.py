@@ -1,16 +1,16 @@
-"""Linear: each row is multiplied by a matrix, then shifted by a bias.
+"""Linear: multiply each row by a matrix and add a bias.
 
     y_nk = Σ_c x_nc W_ck + b_k            x: (N, C)   W: (C, K)   b: (K,)   y: (N, K)
 
-Derivation. Write L for the loss. x_nc enters every output of its row, W_ck the k-th output of every
-row, b_k likewise:
+Derivation. Let L be the loss. x_nc contributes to every output of its row, W_ck and b_k to the k-th
+output of every row:
 
     ∂L/∂x_nc = Σ_k ∂L/∂y_nk W_ck          dx = dy Wᵀ
     ∂L/∂W_ck = Σ_n x_nc ∂L/∂y_nk          dW = xᵀ dy
     ∂L/∂b_k  = Σ_n ∂L/∂y_nk               db = the column sums of dy
 
 The shapes alone leave no choice: the only product of dy (N, K) and W (C, K) that gives (N, C) is
-dy Wᵀ. Common mistake: dyᵀ x, which is dWᵀ, and passes unnoticed when C = K.
+dy Wᵀ. Common mistake: dyᵀ x, which is dWᵀ and has the right shape if C = K.
 The weight is (in, out), as in GPT-2's checkpoints (Conv1D); PyTorch's nn.Linear is (out, in).
 Source: "Let's build GPT" 00:58:26 (the lm_head); makemore part 4, exercise 1.
 """

@@ -1,17 +1,17 @@
-"""Softmax: the last axis becomes a probability distribution.
+"""Softmax: turn the last axis into a probability distribution.
 
     p_i = exp(x_i) / Σ_j exp(x_j)         x, p: (..., V)
 
-The largest x is subtracted first, so that exp never overflows. A shift changes nothing (it cancels
-in the quotient), so no gradient flows through `largest` and it is treated as a constant.
+The largest x is subtracted first, so that exp never overflows. The shift cancels in the quotient,
+so no gradient flows through `largest` and it is treated as a constant.
 
 Derivation of the closed form, one row, with δ_ij = 1 if i = j and 0 otherwise:
 
     ∂p_j/∂x_i = p_j (δ_ij - p_i)
     ∂L/∂x_i   = Σ_j ∂L/∂p_j p_j (δ_ij - p_i) = p_i (∂L/∂p_i - Σ_j ∂L/∂p_j p_j)
 
-So dx is dp seen from its own p-weighted mean, times p; every row of dx sums to zero.
-Common mistake: dp · p · (1 - p), the diagonal of the Jacobian alone.
+So dx is p times the deviation of dp from its p-weighted mean; every row of dx sums to zero.
+Common mistake: dp · p · (1 - p), which uses only the diagonal of the Jacobian.
 Source: "Let's build GPT" 00:54:42; makemore part 4, exercise 1.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (..., V) -> probs (..., V), saved. Rows sum to 1; -inf beside a finite value gives 0."""
+    """x (..., V) -> probs (..., V), saved. Rows sum to 1; -inf next to a finite value gives 0."""
     largest = np.real(x).max(axis=-1, keepdims=True)  # (..., 1)
     shifted = x - largest  # (..., V)
     exps = np.exp(shifted)  # (..., V)

@@ -41,7 +41,7 @@ def backward_rows(dprobs: Any, probs: Any, dx: Any) -> None:
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (..., V) -> probs (..., V), saved. Rows sum to 1; -inf beside a finite value gives 0."""
+    """x (..., V) -> probs (..., V), saved. Rows sum to 1; -inf next to a finite value gives 0."""
     rows = floats(x, "softmax.forward: x").reshape(-1, x.shape[-1])  # (N, V)
     probs = np.empty_like(rows)  # (N, V)
     forward_rows(rows, probs)
