@@ -73,7 +73,7 @@ def test_the_data_can_be_written_as_json(softmax: Json, gpt: Json) -> None:
 
 
 def test_the_first_paragraph_is_the_summary(softmax: Json) -> None:
-    assert softmax["summary"] == "Softmax: the last axis becomes a probability distribution."
+    assert softmax["summary"] == "Softmax: turn the last axis into a probability distribution."
 
 
 def test_the_formulas_of_the_docstring_are_mathml(softmax: Json) -> None:
