@@ -4,6 +4,8 @@ import ast
 import re
 import unicodedata
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from helpers.architecture import OPERATIONS, source
@@ -65,147 +67,80 @@ def characters(text: str) -> list[str]:
     return [character for character in plain if character.isascii() and character.isalnum()]
 
 
-# Fractions.
+# The structure of formulas, with what each shows.
+STRUCTURES = {
+    "a slash without spaces takes one operand on each side": ("x a/b y", "xfrac(a, b)y"),
+    "a slash with spaces takes all factors on its left": ("a b · c / d", "frac(ab·c, d)"),
+    "a slash with spaces takes all factors on its right": ("a / b c", "frac(a, bc)"),
+    "a slash with spaces takes no term of a sum": ("a + b / c - d", "a+frac(b, c)−d"),
+    "a slash with spaces takes a sum sign with its factors": (
+        "Σ_s ∂L/∂S_ts K_sd / √D",
+        "frac(under(∑, s)frac(∂L, ∂sub(S, ts))sub(K, sd), sqrt(D))",
+    ),
+    "a fraction drops its outer brackets": ("(a - b) / (c + d)", "frac(a−b, c+d)"),
+    "a fraction keeps inner brackets": ("(a - b) c / d", "frac((a−b)c, d)"),
+    "a derivative is a fraction": ("∂L/∂x_nc", "frac(∂L, ∂sub(x, nc))"),
+    "a function and its bracket are one operand": ("exp(x)/√(2π)", "frac(exp(x), sqrt(2π))"),
+    "a bracket after a space is a separate factor": ("a/b (c)", "frac(a, b)(c)"),
+    "half is a fraction": ("½ x", "frac(1, 2)x"),
+    "a slash without an operand is unchanged": ("a /", "a/"),
+    "an underscore takes a run of letters and digits": ("x_i2y", "sub(x, i2y)"),
+    "an underscore takes braces and drops them": (
+        "Σ_{n : id_n = v} x",
+        "under(∑, n:sub(id, n)=v)x",
+    ),
+    "superscript and subscript characters are scripts": (
+        "x₁² + ∫₀ᶻ y⁻¹",
+        "subsup(x, 1, 2)+subsup(∫, 0, z)sup(y, −1)",
+    ),
+    "a bracket may have a power": ("(x - μ)²", "sup((x−μ), 2)"),
+    "a prime belongs to its name": ("y'_i", "sub(y′, i)"),
+    "a hat is set above its letter": ("x\u0302_i", "sub(over(x, ^), i)"),
+    "the hat of a gradient is on its letter": ("dx\u0302", "dover(x, ^)"),
+    "a root takes the next operand": ("√D K", "sqrt(D)K"),
+    "a root drops the brackets of its operand": ("√(mean(x) + ε) y", "sqrt(mean(x)+ε)y"),
+    "the limit of a sum is below it": ("Σ_j x_j", "under(∑, j)sub(x, j)"),
+    "dx is one operand": ("dx/dy", "frac(dx, dy)"),
+    "a hyphen becomes a minus": ("a - b", "a−b"),
+    "a half open interval is one bracket": ("[0, V)/2", "frac(0,V, 2)"),
+    "braces are brackets": ("{x}/2", "frac(x, 2)"),
+}
+# Parts of formulas: the function that returns them, the formula, the parts.
+PARTS: dict[str, tuple[Callable[[str], Any], str, list[str]]] = {
+    "letters of an index are separate": (identifiers, "δ_ij", ["δ", "i", "j"]),
+    "a word as index is one name": (identifiers, "x_target", ["x", "target"]),
+    "dx is two italic letters": (identifiers, "dx", ["d", "x"]),
+    "words are text": (words, "S_ts = hidden for s > t", ["hidden for"]),
+    "words are separated from operands": (widths, "x if y", ["0.3em", "0.3em"]),
+    "a gradient ends words": (words, "db = the column sums of dy", ["the column sums of"]),
+    "an article among words is not a variable": (words, "one row a token", ["one row a token"]),
+    "unknown characters are text": (words, "x # y", ["#"]),
+    "factors with a space are separated": (widths, "Q K", ["0.2em"]),
+    "factors without a space stay together": (widths, "2π", []),
+    "three spaces make columns": (widths, "a = b   c = d", ["2em"]),
+    "spaces that align equality signs make no columns": (widths, "∂L/∂x_i    = g", []),
+}
 
 
-def test_a_slash_without_spaces_takes_one_operand_on_each_side() -> None:
-    assert shown("x a/b y") == "xfrac(a, b)y"
+@pytest.mark.parametrize("rule", STRUCTURES)
+def test_the_structure_of_formulas(rule: str) -> None:
+    text, expected = STRUCTURES[rule]
+    assert shown(text) == expected
 
 
-def test_a_slash_with_spaces_takes_all_factors_on_its_left() -> None:
-    assert shown("a b · c / d") == "frac(ab·c, d)"
-
-
-def test_a_slash_with_spaces_takes_all_factors_on_its_right() -> None:
-    assert shown("a / b c") == "frac(a, bc)"
-
-
-def test_a_slash_with_spaces_takes_no_term_of_a_sum() -> None:
-    assert shown("a + b / c - d") == "a+frac(b, c)−d"
-
-
-def test_a_slash_with_spaces_takes_a_sum_sign_with_its_factors() -> None:
-    expected = "frac(under(∑, s)frac(∂L, ∂sub(S, ts))sub(K, sd), sqrt(D))"
-    assert shown("Σ_s ∂L/∂S_ts K_sd / √D") == expected
-
-
-def test_a_fraction_drops_its_outer_brackets() -> None:
-    assert shown("(a - b) / (c + d)") == "frac(a−b, c+d)"
-
-
-def test_a_fraction_keeps_inner_brackets() -> None:
-    assert shown("(a - b) c / d") == "frac((a−b)c, d)"
-
-
-def test_a_derivative_is_a_fraction() -> None:
-    assert shown("∂L/∂x_nc") == "frac(∂L, ∂sub(x, nc))"
-
-
-def test_a_function_and_its_bracket_are_one_operand() -> None:
-    assert shown("exp(x)/√(2π)") == "frac(exp(x), sqrt(2π))"
-
-
-def test_a_bracket_after_a_space_is_a_separate_factor() -> None:
-    assert shown("a/b (c)") == "frac(a, b)(c)"
-
-
-def test_half_is_a_fraction() -> None:
-    assert shown("½ x") == "frac(1, 2)x"
-
-
-def test_a_slash_without_an_operand_is_unchanged() -> None:
-    assert shown("a /") == "a/"
-
-
-# Scripts, roots and large signs.
-
-
-def test_an_underscore_takes_a_run_of_letters_and_digits() -> None:
-    assert shown("x_i2y") == "sub(x, i2y)"
-
-
-def test_letters_of_an_index_are_separate() -> None:
-    assert identifiers("δ_ij") == ["δ", "i", "j"]
-
-
-def test_a_word_as_index_is_one_name() -> None:
-    assert identifiers("x_target") == ["x", "target"]
-
-
-def test_an_underscore_takes_braces_and_drops_them() -> None:
-    assert shown("Σ_{n : id_n = v} x") == "under(∑, n:sub(id, n)=v)x"
-
-
-def test_superscript_and_subscript_characters_are_scripts() -> None:
-    assert shown("x₁² + ∫₀ᶻ y⁻¹") == "subsup(x, 1, 2)+subsup(∫, 0, z)sup(y, −1)"
+@pytest.mark.parametrize("rule", PARTS)
+def test_the_identifiers_words_and_spaces_of_formulas(rule: str) -> None:
+    parts_of, text, expected = PARTS[rule]
+    assert parts_of(text) == expected
 
 
 def test_a_transpose_is_upright() -> None:
     assert '<mi mathvariant="normal">T</mi>' in mathml("Wᵀ")
 
 
-def test_a_bracket_may_have_a_power() -> None:
-    assert shown("(x - μ)²") == "sup((x−μ), 2)"
-
-
-def test_a_prime_belongs_to_its_name() -> None:
-    assert shown("y'_i") == "sub(y′, i)"
-
-
-def test_a_hat_is_set_above_its_letter() -> None:
-    assert shown("x\u0302_i") == "sub(over(x, ^), i)"
-
-
-def test_the_hat_of_a_gradient_is_on_its_letter() -> None:
-    assert shown("dx\u0302") == "dover(x, ^)"
-
-
-def test_a_root_takes_the_next_operand() -> None:
-    assert shown("√D K") == "sqrt(D)K"
-
-
-def test_a_root_drops_the_brackets_of_its_operand() -> None:
-    assert shown("√(mean(x) + ε) y") == "sqrt(mean(x)+ε)y"
-
-
-def test_the_limit_of_a_sum_is_below_it() -> None:
-    assert shown("Σ_j x_j") == "under(∑, j)sub(x, j)"
-
-
-# Names, words, operators and spaces.
-
-
 @pytest.mark.parametrize("name", ["gate", "dlogits", "softmax", "merge_heads"])
 def test_a_longer_name_is_one_identifier(name: str) -> None:
     assert identifiers(f"{name} = x") == [name, "x"]
-
-
-def test_dx_is_one_operand() -> None:
-    assert shown("dx/dy") == "frac(dx, dy)"
-
-
-def test_dx_is_two_italic_letters() -> None:
-    assert identifiers("dx") == ["d", "x"]
-
-
-def test_words_are_text() -> None:
-    assert words("S_ts = hidden for s > t") == ["hidden for"]
-
-
-def test_words_are_separated_from_operands() -> None:
-    assert widths("x if y") == ["0.3em", "0.3em"]
-
-
-def test_a_gradient_ends_words() -> None:
-    assert words("db = the column sums of dy") == ["the column sums of"]
-
-
-def test_an_article_among_words_is_not_a_variable() -> None:
-    assert words("one row a token") == ["one row a token"]
-
-
-def test_unknown_characters_are_text() -> None:
-    assert words("x # y") == ["#"]
 
 
 @pytest.mark.parametrize("operator", "∘⊙·×≤≥≠<>→↦⇒∈≈±")
@@ -214,32 +149,12 @@ def test_an_operator_is_an_operator(operator: str) -> None:
     assert [node.text for node in root.iter("mo")] == [operator]
 
 
-def test_a_hyphen_becomes_a_minus() -> None:
-    assert shown("a - b") == "a−b"
-
-
 def test_a_minus_without_an_operand_before_it_is_a_sign() -> None:
     assert '<mo form="prefix">−</mo>' in mathml("x = -y")
 
 
 def test_a_minus_between_operands_is_not_a_sign() -> None:
     assert "prefix" not in mathml("x - y")
-
-
-def test_factors_with_a_space_are_separated() -> None:
-    assert widths("Q K") == ["0.2em"]
-
-
-def test_factors_without_a_space_stay_together() -> None:
-    assert widths("2π") == []
-
-
-def test_three_spaces_make_columns() -> None:
-    assert widths("a = b   c = d") == ["2em"]
-
-
-def test_spaces_that_align_equality_signs_make_no_columns() -> None:
-    assert widths("∂L/∂x_i    = g") == []
 
 
 def test_two_spaces_after_a_comma_separate_formulas() -> None:
@@ -256,14 +171,6 @@ def test_brackets_grow_around_a_fraction() -> None:
 
 def test_brackets_do_not_grow_around_a_single_line() -> None:
     assert mathml("(a + b)").count('stretchy="false"') == 2
-
-
-def test_a_half_open_interval_is_one_bracket() -> None:
-    assert shown("[0, V)/2") == "frac(0,V, 2)"
-
-
-def test_braces_are_brackets() -> None:
-    assert shown("{x}/2") == "frac(x, 2)"
 
 
 def test_bars_around_a_value_have_no_space() -> None:

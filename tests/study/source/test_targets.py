@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.architecture import OPERATIONS, source
-from helpers.study_targets import BACKWARD, FORWARD, target
+from helpers.study_targets import BACKWARD, FORWARD, edited, line_with, target, wrong_lines
 from helpers.user_layer import RIGHT_BACKWARD, RIGHT_LAYER, WRONG_LAYER, WRONG_LINE, write_layer
 
 from tinygpt_np import ops
@@ -163,8 +163,14 @@ def test_the_other_arguments_of_a_backward_are_new_for_each_run() -> None:
     assert target(FORWARD + BACKWARD).backward_args() == {}
 
 
+# Functions in a user's file
+
+
 SCALE = """
-def forward(x{more}):
+import numpy as np
+
+
+def forward(x):
     y = x * 3
     return y, ()
 
@@ -173,49 +179,7 @@ def backward(dy, saved):
     dx = dy * 3
     return dx
 """
-
-
-def error_of(text: str, described: str | None = None) -> str:
-    with pytest.raises(StudyError) as error:
-        user_target(text, described)
-    return str(error.value)
-
-
-def test_a_right_layer_is_right(tmp_path: Path) -> None:
-    assert study(user_target(write_layer(tmp_path, RIGHT_LAYER))).ok
-
-
-def test_the_wrong_line_of_a_layer_is_found(tmp_path: Path) -> None:
-    (proof,) = study(user_target(write_layer(tmp_path, WRONG_LAYER))).proofs
-    assert proof.first_wrong is not None
-    assert proof.first_wrong.text == WRONG_LINE
-    assert "sums to zero along axis 1" in proof.first_wrong.cause
-
-
-def test_two_backwards_are_compared_with_each_other(
-    tmp_path: Path,
-) -> None:
-    text = RIGHT_LAYER + RIGHT_BACKWARD.replace("backward(", "closed(")
-    sheet = study(user_target(f"{write_layer(tmp_path, text)},closed"))
-    assert [proof.function.name for proof in sheet.proofs] == ["backward", "closed"]
-    assert sheet.agreement == 0
-
-
-def test_arguments_have_the_shapes_in_the_docstring(tmp_path: Path) -> None:
-    args = user_target(write_layer(tmp_path, RIGHT_LAYER)).args
-    N, C = args["x"].shape
-    assert N != C
-    assert args["weight"].shape == args["bias"].shape == (C,)
-
-
-def test_letters_that_no_operation_uses_have_sizes_too(tmp_path: Path) -> None:
-    target = user_target(write_layer(tmp_path, SCALE.format(more="")), "x (..., Q, 2E)")
-    *_, q, twice_e = target.args["x"].shape
-    assert len({q, twice_e // 2}) == 2
-
-
-def test_integers_are_drawn_from_their_range(tmp_path: Path) -> None:
-    text = """
+LOOKUP = """
 import numpy as np
 
 
@@ -230,40 +194,193 @@ def backward(drows, saved):
     np.add.at(dweight, ids, drows)
     return dweight
 """
-    target = user_target(write_layer(tmp_path, text), "ids (N,) integers in [0, V), weight (V, C)")
-    assert target.args["ids"].max() < len(target.args["weight"])
-    assert study(target).ok
+# forward has no name z, so dz has no expected gradient.
+INLINE = """
+import numpy as np
 
 
-def test_the_arguments_can_be_described_without_a_docstring(tmp_path: Path) -> None:
-    assert user_target(write_layer(tmp_path, SCALE.format(more="")), "x (N, C)").wrt == ("x",)
+def forward(x, w):
+    p = np.tanh(x @ w)
+    return p, (x, w, p)
 
 
-def test_an_argument_with_a_default_need_not_be_described(tmp_path: Path) -> None:
-    assert (
-        user_target(write_layer(tmp_path, SCALE.format(more=", scale=3")), "x (N, C)").args["scale"]
-        == 3
-    )
+def backward(dp, saved):
+    x, w, p = saved
+    dz = dp * (1 - p * p)
+    dw = x.T @ dz
+    dx = dz @ w.T
+    return dx, dw
+"""
+SHAPE, SHAPES = "x (N, C)", "x (N, C), w (C, K)"
+EARLY_RETURN = "    if x.size:\n        return x, ()\n    y ="
+DECORATED = "def changed(f):\n    return lambda {}\n\n@changed\ndef "
+RIGHT: dict[str, tuple[str, str | None]] = {
+    "a layer norm": (RIGHT_LAYER, None),
+    "a file with a byte order mark": ("\ufeff" + RIGHT_LAYER, None),
+    "integers in a range": (LOOKUP, "ids (N,) integers in [0, V), weight (V, C)"),
+    "an inline expression": (INLINE, SHAPES),
+    "a dict by names": (edited(INLINE, ("dx, dw\n", '{"x": dx, "w": dw}\n')), SHAPES),
+    "a dict by gradients": (edited(INLINE, ("dx, dw\n", '{"dx": dx, "dw": dw}\n')), SHAPES),
+    "an argument with a default": (edited(SCALE, ("(x)", "(x, scale=3)")), SHAPE),
+    "a backward with other arguments": (
+        edited(SCALE, ("saved)", "saved, k=3, *, more=0)"), ("dy * 3", "dy * k + more")), SHAPE
+    ),
+    "an argument without a gradient": (
+        edited(SCALE, ("(x)", "(x, m)"), ("x * 3", "x * m"), ("()", "m"), ("dy * 3", "dy * saved")),
+        "x (N, C), m (N, C)",
+    ),
+    "a random generator": (
+        edited(
+            SCALE, ("(x)", "(x, rng=np.random.default_rng(3))"), ("()", "k"),
+            ("y = x * 3", "k = rng.random(x.shape)\n    y = x * k"), ("dy * 3", "dy * saved"),
+        ),
+        SHAPE,
+    ),
+}  # fmt: skip
+# Refused when the file is read.
+REFUSED = {
+    "no shapes": (
+        SCALE, None,
+        "the first line of the docstring of forward (x), or --args, must describe its arguments",
+    ),
+    "shapes of other arguments": (SCALE, "z (N, C)", "not 'z (N, C)'"),
+    "an argument that is not described": (
+        edited(SCALE, ("(x)", "(x, scale)")), SHAPE,
+        "forward also takes scale, which must be described too",
+    ),
+    "a missing function": (
+        edited(SCALE, ("def backward", "def back")), SHAPE,
+        "has no function backward; functions found: forward, back",
+    ),
+    "a missing import": (
+        "import nothing_of_this_name\n" + SCALE, SHAPE,
+        "layer.py cannot be imported: ModuleNotFoundError",
+    ),
+    "a syntax error": ("def forward(:\n", SHAPE, "layer.py cannot be imported: SyntaxError"),
+    "a backward with one argument": (
+        edited(SCALE, ("(dy, saved)", "(dy)")), SHAPE,
+        "backward must take the upstream gradient and what forward saved",
+    ),
+    "an early return": (
+        edited(SCALE, ("    y =", EARLY_RETURN)), SHAPE,
+        "one return, with a value, as its last statement; returns found on line: 7, 9",
+    ),
+}  # fmt: skip
+# Refused when forward is run.
+NOT_RUN = {
+    "an exception": (("x * 3", "x @ x"), "layer.py, line 6: forward raises ValueError"),
+    "infinite output": (
+        ("x * 3", "np.log(x)"), "output of forward is not finite; its arguments are random"
+    ),
+    "a decorated forward": (
+        ("def forward", DECORATED.format("x: (f(x)[0] + 1, ())") + "forward"),
+        "calling forward gives another output than running its lines",
+    ),
+}  # fmt: skip
+# The text of a file, the line that is wrong, and what its message contains.
+WRONG = {
+    "a decorated backward": (
+        edited(SCALE, ("def backward", DECORATED.format("*args: 2 * f(*args)") + "backward")),
+        SHAPE, "return dx", "calling the function returns another gradient than its lines",
+    ),
+    "a redefined backward": (
+        SCALE + "\nbackward = lambda dy, saved: 2 * dy\n", SHAPE,
+        "return dx", "calling the function returns another gradient than its lines",
+    ),
+    # A common mistake: the gradient of a sum is not broadcast back.
+    "a returned gradient that must broadcast": (
+        edited(SCALE, ("x * 3", "3 * x.sum(axis=-1, keepdims=True)")), SHAPE,
+        "dx = dy * 3", "has the shape (6, 1), and x has (6, 8)",
+    ),
+    "a number instead of a gradient": (
+        edited(SCALE, ("x * 3", "3 * x.sum()"), ("dx = dy * 3\n    return dx", "return float(dy)")),
+        SHAPE, "return float(dy)", "dx: the gradient must be an array, not float",
+    ),
+    "other keys": (
+        edited(INLINE, ("dx, dw\n", '{"a": dx, "b": dw}\n')), SHAPES,
+        'return {"a": dx, "b": dw}', "the keys must be x, w, not a, b",
+    ),
+    "the common source of wrong gradients": (
+        edited(INLINE, ("1 - p", "1 + p")), SHAPES, "dz = dp * (1 + p * p)",
+        "probably wrong, because everything computed from it is wrong (dw, dx)",
+    ),
+    "a helper with a name of forward": (
+        edited(
+            SCALE, ("y = x * 3", "part = x * x\n    y = np.sin(part)"), ("()", "x"),
+            ("dx = dy * 3", "part = np.cos(saved * saved)\n    dx = dy * part"),
+        ),
+        SHAPE, "dx = dy * part", "dx: off by",
+    ),
+}  # fmt: skip
 
 
-def test_an_argument_without_a_default_must_be_described(tmp_path: Path) -> None:
-    message = error_of(write_layer(tmp_path, SCALE.format(more=", scale")), "x (N, C)")
-    assert "forward also takes scale, which must be described too" in message
+def error_of(text: str, described: str | None = None) -> str:
+    with pytest.raises(StudyError) as error:
+        user_target(text, described)
+    return str(error.value)
 
 
-def test_the_error_without_shapes_shows_how_to_describe_them(tmp_path: Path) -> None:
-    message = error_of(write_layer(tmp_path, SCALE.format(more="")))
-    assert (
-        "layer.py: the first line of the docstring of forward (x), or --args, must describe"
-        in message
-    )
-    assert "--args" in message
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_file_is_right(tmp_path: Path, name: str) -> None:
+    text, described = RIGHT[name]
+    assert study(user_target(write_layer(tmp_path, text), described)).ok
 
 
-def test_a_description_of_other_arguments_is_refused(tmp_path: Path) -> None:
-    message = error_of(write_layer(tmp_path, SCALE.format(more="")), "z (N, C)")
-    assert "forward (x)" in message
-    assert "not 'z (N, C)'" in message
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_cannot_be_studied_is_refused(tmp_path: Path, name: str) -> None:
+    text, described, message = REFUSED[name]
+    assert message in error_of(write_layer(tmp_path, text), described)
+
+
+@pytest.mark.parametrize("name", NOT_RUN)
+def test_a_forward_that_cannot_be_run_line_by_line_is_refused(tmp_path: Path, name: str) -> None:
+    edit, message = NOT_RUN[name]
+    target = user_target(write_layer(tmp_path, edited(SCALE, edit)), SHAPE)
+    with pytest.raises(StudyError, match=message):
+        study(target)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_in_a_file_is_found_at_its_line(tmp_path: Path, name: str) -> None:
+    text, described, line, message = WRONG[name]
+    (proof,) = study(user_target(write_layer(tmp_path, text), described)).proofs
+    assert wrong_lines(proof) == [line]
+    assert message in line_with(proof, line).message
+
+
+def test_the_wrong_line_of_a_layer_has_its_cause(tmp_path: Path) -> None:
+    (proof,) = study(user_target(write_layer(tmp_path, WRONG_LAYER))).proofs
+    assert "sums to zero along axis 1" in line_with(proof, WRONG_LINE).cause
+
+
+def test_two_backwards_are_compared_with_each_other(tmp_path: Path) -> None:
+    text = RIGHT_LAYER + RIGHT_BACKWARD.replace("backward(", "closed(")
+    sheet = study(user_target(f"{write_layer(tmp_path, text)},closed"))
+    assert [proof.function.name for proof in sheet.proofs] == ["backward", "closed"]
+    assert sheet.agreement == 0
+
+
+def test_arguments_have_the_shapes_in_the_docstring(tmp_path: Path) -> None:
+    args = user_target(write_layer(tmp_path, RIGHT_LAYER)).args
+    N, C = args["x"].shape
+    assert N != C
+    assert args["weight"].shape == args["bias"].shape == (C,)
+
+
+def test_letters_that_no_operation_uses_have_sizes_too(tmp_path: Path) -> None:
+    target = user_target(write_layer(tmp_path, SCALE), "x (..., Q, 3, 2E)")
+    *_, q, three, twice_e = target.args["x"].shape
+    assert (len({q, twice_e // 2}), three) == (2, 3)
+
+
+def test_integers_are_drawn_from_their_range(tmp_path: Path) -> None:
+    args = user_target(write_layer(tmp_path, LOOKUP), RIGHT["integers in a range"][1]).args
+    assert args["ids"].max() < len(args["weight"])
+
+
+def test_only_arguments_whose_gradient_is_returned_have_one(tmp_path: Path) -> None:
+    text, described = RIGHT["an argument without a gradient"]
+    assert user_target(write_layer(tmp_path, text), described).wrt == ("x",)
 
 
 @pytest.mark.parametrize(
@@ -277,214 +394,25 @@ def test_a_missing_file_is_named() -> None:
     assert error_of("nowhere.py:forward,backward") == "there is no file nowhere.py"
 
 
-def test_a_missing_function_is_named_with_the_functions_found(tmp_path: Path) -> None:
-    target = write_layer(tmp_path, RIGHT_LAYER).replace(",backward", ",back")
-    assert "has no function back; functions found: forward, backward" in error_of(target)
-
-
-def test_a_file_that_cannot_be_imported_is_refused_with_the_reason(tmp_path: Path) -> None:
-    message = error_of(write_layer(tmp_path, "import nothing_of_this_name\n" + RIGHT_LAYER))
-    assert "layer.py cannot be imported: ModuleNotFoundError" in message
-
-
-def test_a_syntax_error_is_reported(tmp_path: Path) -> None:
-    assert "cannot be imported: SyntaxError" in error_of(write_layer(tmp_path, "def forward(:\n"))
-
-
 def test_a_file_may_import_a_module_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "my_neighbour.py").write_text("THREE = 3\n", encoding="utf-8")
-    text = "from my_neighbour import THREE\n" + SCALE.format(more="").replace("3", "THREE")
-    assert study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
-
-
-def test_a_backward_with_one_argument_is_refused(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("(dy, saved)", "(dy)")
-    message = error_of(write_layer(tmp_path, text), "x (N, C)")
-    assert "backward must take the upstream gradient and what forward saved" in message
-
-
-def test_a_forward_that_returns_early_is_refused_with_its_lines(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("    y =", "    if x.size:\n        return x, ()\n    y =")
-    message = error_of(write_layer(tmp_path, text), "x (N, C)")
-    assert "one return, with a value, as its last statement; returns found on line: 4, 6" in message
-
-
-def test_a_forward_that_raises_is_refused_with_the_line(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("x * 3", "x @ x")
-    target = user_target(write_layer(tmp_path, text), "x (N, C)")
-    with pytest.raises(StudyError, match=r"layer.py, line 3: forward raises ValueError"):
-        study(target)
+    text = "from my_neighbour import THREE\n" + SCALE.replace("3", "THREE")
+    assert study(user_target(write_layer(tmp_path, text), SHAPE)).ok
 
 
 def test_the_seed_chooses_the_arguments(tmp_path: Path) -> None:
     text = write_layer(tmp_path, RIGHT_LAYER)
-    first, again, other = (
-        user_target(text, seed=1),
-        user_target(text, seed=1),
-        user_target(text, seed=2),
-    )
-    assert np.array_equal(first.args["x"], again.args["x"])
-    assert not np.array_equal(first.args["x"], other.args["x"])
-
-
-def test_a_decorated_backward_is_checked_by_its_result(tmp_path: Path) -> None:
-    decorator = "def doubled(f):\n    return lambda dy, saved: 2 * f(dy, saved)\n"
-    text = SCALE.format(more="").replace("def backward", f"{decorator}\n@doubled\ndef backward")
-    sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
-    assert not sheet.ok
-    first = sheet.proofs[0].first_wrong
-    assert first is not None
-    assert "calling the function returns another gradient than its lines" in first.message
-
-
-def test_a_redefined_backward_is_checked_by_its_result(tmp_path: Path) -> None:
-    text = SCALE.format(more="") + "\nbackward = lambda dy, saved: dy\n"
-    assert not study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
-
-
-def test_a_decorated_forward_is_refused(tmp_path: Path) -> None:
-    decorator = "def shifted(f):\n    return lambda x: (f(x)[0] + 1, ())\n"
-    text = SCALE.format(more="").replace("def forward", f"{decorator}\n@shifted\ndef forward")
-    target = user_target(write_layer(tmp_path, text), "x (N, C)")
-    with pytest.raises(
-        StudyError, match="calling forward gives another output than running its lines"
-    ):
-        study(target)
-
-
-def test_a_backward_may_have_other_arguments_with_defaults(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("(dy, saved)", "(dy, saved, scale=3, *, more=0)")
-    text = text.replace("dx = dy * 3", "dx = dy * scale + more")
-    assert study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
-
-
-def test_a_returned_gradient_may_not_broadcast(tmp_path: Path) -> None:
-    # A common mistake: the gradient of a sum is not broadcast back.
-    text = SCALE.format(more="").replace("y = x * 3", "y = 3 * x.sum(axis=-1, keepdims=True)")
-    (proof,) = study(user_target(write_layer(tmp_path, text), "x (N, C)")).proofs
-    assert proof.first_wrong is not None
-    assert "has the shape (6, 1), and x has (6, 8)" in proof.first_wrong.message
-
-
-def test_a_number_instead_of_a_gradient_is_wrong(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("y = x * 3", "y = 3 * x.sum()")
-    text = text.replace("dx = dy * 3\n    return dx", "return float(dy) * 3")
-    assert not study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
+    first, again, other = (user_target(text, seed=seed).args["x"] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
 
 
 def test_a_wrong_name_without_effect_is_counted_as_a_warning(tmp_path: Path) -> None:
-    text = SCALE.format(more="").replace("y = x * 3", "z = x * 1\n    y = z * 3")
-    text = text.replace("dx = dy * 3", "dz = dy * 6\n    dx = dz / 2")
-    sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
+    text = edited(
+        SCALE, ("y = x * 3", "z = x * 1\n    y = z * 3"),
+        ("dx = dy * 3", "dz = dy * 6\n    dx = dz / 2"),
+    )  # fmt: skip
+    sheet = study(user_target(write_layer(tmp_path, text), SHAPE))
     assert sheet.ok
     assert [(g.name, g.status) for g in sheet.all_verdicts] == [("dz", "warning"), ("dx", "right")]
     assert sheet.worst < 1e-12  # A gradient with a warning does not count.
-
-
-def test_a_random_generator_is_replayed(tmp_path: Path) -> None:
-    text = """
-import numpy as np
-
-
-def forward(x, rng=np.random.default_rng(3)):
-    mask = (rng.random(x.shape) > 0.3) / 0.7
-    y = x * mask
-    return y, (mask,)
-
-
-def backward(dy, saved):
-    (mask,) = saved
-    dx = dy * mask
-    return dx
-"""
-    assert study(user_target(write_layer(tmp_path, text), "x (N, C)")).ok
-
-
-INLINE = """
-import numpy as np
-
-
-def forward(x, w):
-    p = np.tanh(x @ w)
-    return p, (x, w, p)
-
-
-def backward(dp, saved):
-    x, w, p = saved
-    dz = dp * (1 {sign} p * p)
-    dw = x.T @ dz
-    dx = dz @ w.T
-    return {returned}
-"""
-SHAPES = "x (N, C), w (C, K)"
-
-
-def inline(folder: Path, sign: str = "-", returned: str = "dx, dw") -> str:
-    return write_layer(folder, INLINE.format(sign=sign, returned=returned))
-
-
-def test_the_common_source_of_several_wrong_gradients_is_found(tmp_path: Path) -> None:
-    # forward has no name z, so dz has no expected gradient.
-    assert study(user_target(inline(tmp_path), SHAPES)).ok
-    (proof,) = study(user_target(inline(tmp_path, sign="+"), SHAPES)).proofs
-    (wrong,) = [line for line in proof.lines if line.status == "wrong"]
-    assert wrong.text == "dz = dp * (1 + p * p)"
-    assert wrong.message == "probably wrong, because everything computed from it is wrong (dw, dx)"
-
-
-@pytest.mark.parametrize("returned", ['{"x": dx, "w": dw}', '{"dx": dx, "dw": dw}'])
-def test_the_keys_of_a_dict_may_be_names_or_gradients(tmp_path: Path, returned: str) -> None:
-    assert study(user_target(inline(tmp_path, returned=returned), SHAPES)).ok
-
-
-def test_other_keys_are_refused(tmp_path: Path) -> None:
-    (proof,) = study(user_target(inline(tmp_path, returned='{"a": dx, "b": dw}'), SHAPES)).proofs
-    assert proof.first_wrong is not None
-    assert proof.first_wrong.message == "the keys must be x, w, not a, b"
-
-
-def test_a_helper_with_a_name_of_forward_is_not_wrong(tmp_path: Path) -> None:
-    text = """
-import numpy as np
-
-
-def forward(x):
-    part = x * x
-    y = np.sin(part)
-    return y, x
-
-
-def backward(dy, saved):
-    x = saved
-    part = np.cos(x * x)
-    dx = dy * part
-    return dx
-"""
-    (proof,) = study(user_target(write_layer(tmp_path, text), "x (N, C)")).proofs
-    assert [line.text for line in proof.lines if line.status == "wrong"] == ["dx = dy * part"]
-
-
-def test_an_argument_whose_gradient_is_not_returned_has_none(tmp_path: Path) -> None:
-    text = SCALE.format(more=", mask").replace("* 3", "* mask").replace("()", "mask")
-    text = text.replace("dx = dy", "mask = saved\n    dx = dy")
-    target = user_target(write_layer(tmp_path, text), "x (N, C), mask (N, C)")
-    assert target.wrt == ("x",)
-    assert study(target).ok
-
-
-def test_sizes_may_be_numbers(tmp_path: Path) -> None:
-    args = user_target(write_layer(tmp_path, SCALE.format(more="")), "x (N, 3, C)").args
-    assert args["x"].shape[1] == 3
-
-
-def test_a_file_may_start_with_a_byte_order_mark(tmp_path: Path) -> None:
-    text = "\ufeff" + RIGHT_LAYER
-    assert study(user_target(write_layer(tmp_path, text))).ok
-
-
-def test_an_output_that_is_not_finite_is_refused(tmp_path: Path) -> None:
-    text = "import numpy as np\n" + SCALE.format(more="").replace("x * 3", "np.log(x)")
-    with pytest.raises(
-        StudyError, match=r"output of forward is not finite; .* positive and negative"
-    ):
-        study(user_target(write_layer(tmp_path, text), "x (N, C)"))
