@@ -1,13 +1,15 @@
-"""The rules of the architecture, checked by reading the source and by running it.
+"""The rules of the architecture (see README.md), checked by reading the source and by running it.
 
-1 mirror, 2 layers, 3 pairing, 4 steps and closed form, 5 gradient names, 6 reversal, 7 shapes,
-8 complex-safe, 9 fresh results, 10 one generator per purpose. 8 and 9 run in
-ops/test_every_operation.py, 4's agreement too; 10 in test_config.py and test_train.py.
+Rules 8 and 9, and that the two forms of rule 4 agree, are tested in ops/test_every_operation.py;
+rule 10 in test_config.py and training/test_trainer.py too. The linter checks rule 11.
 """
 
 import ast
 import inspect
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from helpers.architecture import (
     TESTS,
     Watch,
     calls,
+    class_names,
     find_cycle,
     flowing,
     forward_lines,
@@ -32,12 +35,13 @@ from helpers.architecture import (
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import CASES, Case
 
-# The packages and root modules, from the lowest to the highest: each imports only lower ones.
+GRAPH = import_graph(PACKAGE)
+# The packages and root modules, from the lowest to the highest; each imports only lower ones.
 LAYERS = [
     *("machine", "config", "ops", "storage", "text", "compiled", "backend", "model", "training"),
     *("gradcheck", "study", "lecture", "cli", "__main__"),
 ]
-# Packages whose modules are each tested by a file of the same name.
+# Packages in which every module has a test file of the same name.
 MIRRORED = [
     *("", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
     *(
@@ -79,8 +83,8 @@ def test_every_operation_is_exported() -> None:
 def test_every_operation_has_a_compiled_twin(operation: str) -> None:
     twin, original = getattr(tg.kernels, operation), getattr(tg.ops, operation)
     for name in ("forward", "backward"):
-        ours, theirs = getattr(twin, name), getattr(original, name)
-        assert inspect.signature(ours) == inspect.signature(theirs)
+        compiled, numpy = getattr(twin, name), getattr(original, name)
+        assert inspect.signature(compiled) == inspect.signature(numpy)
 
 
 # 2. Layers
@@ -94,7 +98,7 @@ def test_operations_import_numpy_and_each_other_only(operation: str) -> None:
 
 
 def test_nothing_imports_upwards() -> None:
-    for importer, imported in import_graph(PACKAGE).items():
+    for importer, imported in GRAPH.items():
         for module in imported:
             low, high = (LAYERS.index(name.split(".")[1]) for name in (module, importer))
             assert low <= high, f"{importer} imports {module}"
@@ -111,9 +115,8 @@ def test_the_packages_of_study_import_downwards() -> None:
 
 
 def test_no_modules_import_each_other() -> None:
-    graph = import_graph(PACKAGE)
-    assert len(graph) > 50
-    assert find_cycle(graph) == []
+    assert len(GRAPH) > 50
+    assert find_cycle(GRAPH) == []
 
 
 def test_few_modules_are_outside_the_packages() -> None:
@@ -144,7 +147,7 @@ def test_only_the_backend_imports_modules_by_a_name_that_is_computed() -> None:
         'MODULES = {"name": "tinygpt_np.high"}',
     ],
 )
-def test_every_kind_of_import_counts(tmp_path: Path, statement: str) -> None:
+def test_every_kind_of_import_is_seen(tmp_path: Path, statement: str) -> None:
     package = tmp_path / "tinygpt_np"
     package.mkdir()
     (package / "low.py").write_text(statement + "\n")
@@ -154,9 +157,9 @@ def test_every_kind_of_import_counts(tmp_path: Path, statement: str) -> None:
     assert set(find_cycle(graph)) == {"tinygpt_np.low", "tinygpt_np.high"}
 
 
-def test_kernels_import_only_what_the_stamp_of_their_cache_covers() -> None:
-    # A change elsewhere would go unnoticed; see compiled/cache.py.
-    for importer, imported in import_graph(PACKAGE).items():
+def test_kernels_import_only_what_the_compile_cache_watches() -> None:
+    # A change elsewhere would not invalidate the cached machine code; see compiled/cache.py.
+    for importer, imported in GRAPH.items():
         if importer.startswith(("tinygpt_np.compiled.kernels.", "tinygpt_np.compiled.simd.")):
             packages = {module.split(".")[1] for module in imported}
             assert packages <= {"compiled", "ops", "config"}, importer
@@ -166,7 +169,7 @@ def test_kernels_import_only_what_the_stamp_of_their_cache_covers() -> None:
 
 
 @every_operation
-def test_a_forward_is_a_straight_line_that_sets_each_name_once(operation: str) -> None:
+def test_a_forward_is_a_straight_line_that_assigns_each_name_once(operation: str) -> None:
     text = source("ops", f"{operation}.py")
     function = functions(text)["forward"]
     taken = [argument.arg for argument in function.args.args]
@@ -178,7 +181,7 @@ def test_a_forward_is_a_straight_line_that_sets_each_name_once(operation: str) -
 
 
 @every_operation
-def test_a_forward_does_one_operation_a_statement(operation: str) -> None:
+def test_a_forward_does_one_operation_per_statement(operation: str) -> None:
     flows = flowing(operation)
     for line in forward_lines(operation):
         if set(line.sets) & flows:
@@ -186,14 +189,14 @@ def test_a_forward_does_one_operation_a_statement(operation: str) -> None:
 
 
 @every_operation
-def test_a_backward_quotes_the_forward_upwards(operation: str) -> None:
+def test_a_backward_quotes_the_forward_in_reverse(operation: str) -> None:
     flows = flowing(operation)
     expected = [line.text for line in forward_lines(operation) if set(line.sets) & flows]
     assert [quote for quote, _ in quotes(operation)] == expected[::-1]
 
 
 @every_operation
-def test_below_each_quote_stand_the_gradients_of_what_the_line_reads(operation: str) -> None:
+def test_each_quote_is_followed_by_the_gradients_of_what_the_line_reads(operation: str) -> None:
     flows = flowing(operation)
     lines = {line.text: line for line in forward_lines(operation)}
     for quote, gradients in quotes(operation):
@@ -204,7 +207,7 @@ def test_below_each_quote_stand_the_gradients_of_what_the_line_reads(operation: 
 
 
 @pytest.mark.parametrize("operation", ["softmax", "cross_entropy", "layer_norm"])
-def test_a_shortened_formula_stands_below_its_steps(operation: str) -> None:
+def test_a_closed_form_follows_its_steps(operation: str) -> None:
     found = functions(source("ops", f"{operation}.py"))
     assert found["forward"].lineno < found["backward_steps"].lineno < found["backward"].lineno
 
@@ -212,8 +215,10 @@ def test_a_shortened_formula_stands_below_its_steps(operation: str) -> None:
 # 5. Gradient names and 7. shapes, while running
 
 
-def watch(case: Case) -> Watch:
-    """A case's forward and backwards, watched."""
+@cache
+def watch(name: str) -> Watch:
+    """Trace the forward and the backwards of a case."""
+    case = next(case for case in CASES if case.name == name)
     doutput = np.random.default_rng(0).standard_normal(case.forward().shape)
 
     def job() -> None:
@@ -225,9 +230,10 @@ def watch(case: Case) -> Watch:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_shape_comment_of_an_operation_is_true(case: Case) -> None:
-    assert watch(case).checked >= 2
+    assert watch(case.name).checked >= 2
 
 
+@cache
 def watch_model() -> Watch:
     config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12, bias=True)
     tokens = np.random.default_rng(0).integers(0, 11, (2, 5))
@@ -251,7 +257,7 @@ def test_every_gradient_in_the_model_has_a_name_and_its_shape(prefix: str) -> No
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_gradient_has_the_shape_of_its_name(case: Case) -> None:
-    arrays = watch(case).arrays
+    arrays = watch(case.name).arrays
     for function, found in arrays.items():
         if "backward" not in function:
             continue
@@ -283,14 +289,31 @@ def test_a_name_with_d_in_a_backward_is_the_gradient_of_a_name(operation: str) -
 
 
 @pytest.mark.parametrize("prefix", ["", "block_"])
-def test_the_backward_of_the_model_is_its_forward_read_upwards(prefix: str) -> None:
+def test_the_backward_of_the_model_is_its_forward_in_reverse(prefix: str) -> None:
     found = functions(source("model", "gpt.py"))
     forward = calls(found[f"{prefix}forward"], "forward")
     assert len(forward) >= 6
     assert calls(found[f"{prefix}backward"], "backward") == forward[::-1]
 
 
-# 7. Shapes (that each is given and true is seen above, while running)
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("y = x @ x.T", "no shape for y"),
+        ("y = x @ x.T  # (N, C)", "is (2, 2); the letters are"),
+        ("y = x @ x.T  # (rows)", "(rows) is not a shape"),
+    ],
+)
+def test_a_missing_or_wrong_shape_is_seen(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "planted.py"
+    path.write_text(f"def forward(x):\n    x = 1 * x  # (N, C)\n    {line}\n    return y\n")
+    names: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    with pytest.raises(AssertionError, match=re.escape(message)):
+        Watch(str(path)).run(lambda: names["forward"](np.ones((2, 3))))
+
+
+# 7. Shapes (the tests above check that each is given and true)
 
 
 @pytest.mark.parametrize("path", [*(f"ops/{name}.py" for name in OPERATIONS), "model/gpt.py"])
@@ -313,7 +336,7 @@ def test_nothing_is_conjugated(operation: str) -> None:
 
 
 def test_generators_are_made_in_one_place() -> None:
-    # Sampling without a seed takes a generator from the system.
+    # Sampling without a seed takes a random one.
     found = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")
@@ -322,12 +345,12 @@ def test_generators_are_made_in_one_place() -> None:
     assert found == {"config.py", "model/sampling.py"}
 
 
-# Files of others
+# JSON
 
 
 def test_json_that_is_nested_too_deeply_is_handled_wherever_json_is_read() -> None:
     for path in PACKAGE.rglob("*.py"):
-        # A safetensors header has been parsed before, and the file of tiktoken has its hash.
+        # A safetensors header has been parsed before, and tiktoken's file is checked by its hash.
         if path.name in ("hugging_face.py", "gpt2.py"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -344,7 +367,7 @@ def test_json_that_is_nested_too_deeply_is_handled_wherever_json_is_read() -> No
                 assert node in handled, f"{path.name}, line {node.lineno}"
 
 
-# Size
+# Docstrings
 
 
 def test_a_docstring_of_an_operation_is_at_most_25_lines() -> None:
@@ -354,11 +377,28 @@ def test_a_docstring_of_an_operation_is_at_most_25_lines() -> None:
         assert len(docstring.splitlines()) <= 25, operation
 
 
+# Class names
+
+# Names that were used for different things in different modules.
+ONCE = {"Engine", "Trial", "Row"}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    names = [*class_names(PACKAGE), *class_names(PACKAGE.parent / "benchmarks")]
+    assert [name for name in ONCE if names.count(name) > 1] == []
+
+
+def test_a_class_that_is_defined_twice_is_seen(tmp_path: Path) -> None:
+    for name in ("one.py", "other.py"):
+        (tmp_path / name).write_text("class Row:\n    pass\n")
+    assert class_names(tmp_path) == ["Row", "Row"]
+
+
 # Tests
 
 
 def waits_without_a_limit(path: Path) -> list[str]:
-    """Return the calls in a file that wait for a process or a thread, however long it takes."""
+    """Return the calls in a file that wait for a process or a thread without a timeout."""
     found: list[str] = []
     for call in calls_in(path):
         if not isinstance(call.func, ast.Attribute):
@@ -377,6 +417,12 @@ def waits_without_a_limit(path: Path) -> list[str]:
 def calls_in(path: Path) -> list[ast.Call]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+def test_a_wait_without_a_limit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "waits.py"
+    path.write_text("thread.join()\nthread.join(5)\nsubprocess.run(x)\nprocess.wait(timeout=1)\n")
+    assert waits_without_a_limit(path) == ["waits.py:1 thread.join", "waits.py:3 subprocess.run"]
 
 
 def test_tests_wait_for_processes_and_threads_with_a_limit() -> None:

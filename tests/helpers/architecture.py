@@ -1,4 +1,4 @@
-"""Reads the source of the package, and watches it run, for the tests of the laws."""
+"""Read the source of the package and trace it while it runs, for the tests of the rules."""
 
 import ast
 import graphlib
@@ -27,28 +27,29 @@ OPERATIONS = sorted(
 
 
 def source(*parts: str) -> str:
+    """Return the source of a file of the package."""
     return PACKAGE.joinpath(*parts).read_text(encoding="utf-8")
 
 
-def line_of(begin: str, *parts: str) -> int:
-    """The number of the only line of a source that begins so, from 1 on."""
-    lines = source(*parts).splitlines()
-    (found,) = (n for n, line in enumerate(lines, 1) if line.strip().startswith(begin))
-    return found
-
-
 def functions(text: str) -> dict[str, ast.FunctionDef]:
-    """All functions and methods in a source, by name."""
+    """Return all functions and methods in a source, by name."""
     found = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef))
     return {node.name: node for node in found}
 
 
+def class_names(folder: Path) -> list[str]:
+    """Return the names of all classes defined in a folder, as often as they are defined."""
+    sources = (path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    return [name for text in sources for name in re.findall(r"^ *class (\w+)", text, re.MULTILINE)]
+
+
 def names_in(node: ast.AST) -> set[str]:
+    """Return all names in a tree."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a file imports, wherever in it; or that it names in a string, to import."""
+    """Yield the modules that a file imports anywhere, or names in a string."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Constant) and re.fullmatch(r"tinygpt_np(\.\w+)+", str(node.value)):
             yield str(node.value)
@@ -60,7 +61,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def import_graph(package: Path) -> dict[str, set[str]]:
-    """Return the modules of a package that each of its modules imports, wherever it does so.
+    """Return the modules of a package that each of its modules imports, lazily or not.
 
     A name that the package itself exports counts as the module that defines it.
     """
@@ -69,13 +70,14 @@ def import_graph(package: Path) -> dict[str, set[str]]:
     for name, path in names.items():
         found = {defining(module) for module in imports(path)}
         inside = {longest(module, names) for module in found} - {"", name}
-        # The package itself is not a module that anything depends on: it imports lazily.
+        # The package itself imports lazily and is no dependency.
         if name != package.name:
             graph[name] = inside - {package.name}
     return graph
 
 
 def module_name(package: Path, path: Path) -> str:
+    """Return the dotted name of a file's module."""
     parts = (package.name, *path.relative_to(package).with_suffix("").parts)
     return ".".join(parts).removesuffix(".__init__")
 
@@ -103,7 +105,7 @@ def find_cycle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def imports_dynamically(path: Path) -> bool:
-    """Return whether a file imports a module of the package by a name that is computed."""
+    """Return whether a file imports a module of the package by a computed name."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in DYNAMIC:
             name = node.args[0]
@@ -114,7 +116,7 @@ def imports_dynamically(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Line:
-    """One statement of a forward: its text without the shape comment, what it sets and reads."""
+    """A statement of a forward: its text without the shape comment, the names it sets and reads."""
 
     text: str
     sets: tuple[str, ...]
@@ -123,17 +125,19 @@ class Line:
 
 
 def forward_lines(operation: str) -> list[Line]:
+    """Return the statements of an operation's forward."""
     text = source("ops", f"{operation}.py")
     return [read_line(text, node) for node in statements(functions(text)["forward"])]
 
 
 def statements(function: ast.FunctionDef) -> list[ast.stmt]:
-    """The body without docstring and return."""
+    """Return the body of a function without docstring and return."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return body[:-1]
 
 
 def read_line(text: str, node: ast.stmt) -> Line:
+    """Return one statement of a forward."""
     assert isinstance(node, ast.Assign), f"a forward assigns, line {node.lineno} does not"
     assert len(node.targets) == 1
     sets = tuple(part.id for part in ast.walk(node.targets[0]) if isinstance(part, ast.Name))
@@ -142,7 +146,7 @@ def read_line(text: str, node: ast.stmt) -> Line:
 
 
 def count_operations(node: ast.expr) -> int:
-    """Products, sums, calls and the like in an expression; a choice counts its larger side."""
+    """Count operators, calls and subscripts in an expression; a choice counts its larger side."""
     if isinstance(node, ast.IfExp):
         return max(count_operations(node.body), count_operations(node.orelse))
     own = isinstance(node, ast.BinOp | ast.Call | ast.Compare | ast.Subscript)
@@ -151,7 +155,7 @@ def count_operations(node: ast.expr) -> int:
 
 
 def flowing(operation: str) -> set[str]:
-    """The names of a forward through which a gradient flows, from its float arguments onwards."""
+    """Return the names of a forward through which a gradient flows."""
     names = {arg for case in CASES if case.operation == operation for arg in case.differentiable}
     for line in forward_lines(operation):
         if line.reads & names:
@@ -160,13 +164,13 @@ def flowing(operation: str) -> set[str]:
 
 
 def line_backward(operation: str) -> str:
-    """The name of the backward that goes line for line."""
+    """Return the name of the backward that reverses the forward line by line."""
     found = functions(source("ops", f"{operation}.py"))
     return "backward_steps" if "backward_steps" in found else "backward"
 
 
 def quotes(operation: str) -> list[tuple[str, set[str]]]:
-    """In the backward: each comment on a line of its own, with the d-names set below it."""
+    """Return each quoted forward line of the backward, with the d-names that are set below it."""
     text = source("ops", f"{operation}.py")
     function = functions(text)[line_backward(operation)]
     assert function.end_lineno is not None
@@ -181,7 +185,7 @@ def quotes(operation: str) -> list[tuple[str, set[str]]]:
 
 
 def calls(function: ast.FunctionDef, kind: str) -> list[str]:
-    """The operations that a method of the model calls, in the order of its lines."""
+    """Return the operations that a method of the model calls, in order."""
     found: list[tuple[int, str]] = []
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -194,10 +198,10 @@ def calls(function: ast.FunctionDef, kind: str) -> list[str]:
 
 
 class Watch:
-    """Follows all functions of one file line by line while they run.
+    """Traces all functions of one file line by line while they run.
 
-    arrays: every array they made, by function and name. Each assignment of an array must end in a
-    comment with its shape; it is held against the array, and a letter means one size throughout.
+    arrays: every array they assign, by function and name. Each assignment of an array must end in a
+    comment with its shape, which must be right; a letter means the same size everywhere.
     """
 
     def __init__(self, *parts: str) -> None:
@@ -214,6 +218,7 @@ class Watch:
         self.checked = 0
 
     def run(self, job: Callable[[], Any]) -> "Watch":
+        """Run a job and trace it."""
         before = sys.gettrace()
         sys.settrace(self.enter)
         try:
@@ -223,6 +228,7 @@ class Watch:
         return self
 
     def enter(self, frame: FrameType, event: str, arg: Any) -> Any:
+        """Trace a function if it is in the file."""
         if frame.f_code.co_filename != self.file or frame.f_code.co_name.startswith("<"):
             return None
         last = frame.f_lineno
@@ -236,7 +242,7 @@ class Watch:
         return each
 
     def look(self, frame: FrameType, number: int) -> None:
-        """The line `number` has just run in this frame."""
+        """Check the arrays assigned by the line that has just run in this frame."""
         known = self.arrays.setdefault(frame.f_code.co_name, {})
         for name, value in frame.f_locals.items():
             if isinstance(value, np.ndarray | np.floating):
@@ -244,7 +250,7 @@ class Watch:
         node = self.assignments.get(number)
         if node is None:
             return
-        # What is unpacked from a tuple had its shape given where it was made.
+        # Unpacked values have their shape where they were computed.
         if isinstance(node.value, ast.Name) and unpacks(node):
             return
         assert node.end_lineno is not None
@@ -253,32 +259,34 @@ class Watch:
         shapes = re.findall(r"\(([^()]*)\)", comment.group(1)) if comment else []
         found = [(target, value_of(target, frame)) for target in targets_of(node)]
         for (target, value), shape in zip(found, itertools.cycle(shapes or [None]), strict=False):
-            # Beside an output stands what was saved for its backward, a tuple.
+            # A forward returns its output and a tuple of saved values.
             if isinstance(value, np.ndarray) or (isinstance(value, np.floating) and shape):
                 where = f"{ast.unparse(target)} in: {line.strip()}"
                 assert shape is not None, f"no shape for {where}"
-                self.hold(np.asarray(cast(Any, value)).shape, shape, where)
+                self.check(np.asarray(cast(Any, value)).shape, shape, where)
 
-    def hold(self, shape: tuple[int, ...], comment: str, where: str) -> None:
+    def check(self, shape: tuple[int, ...], comment: str, where: str) -> None:
+        """Check a shape against its comment."""
         self.checked += 1
-        assert is_shape(f"({comment})"), f"({comment}) is no shape, in {where}"
+        assert is_shape(f"({comment})"), f"({comment}) is not a shape, in {where}"
         wrong = contradicts(f"({comment})", shape, self.letters)
         assert not wrong, f"{where} is {shape}; the letters are {self.letters}"
 
 
 def unpacks(node: ast.Assign | ast.AugAssign) -> bool:
+    """Return whether a statement assigns to a tuple."""
     return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
 
 
 def targets_of(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
-    """The names that a statement sets, one by one."""
+    """Return the targets that a statement assigns."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     nested = (t.elts if isinstance(t, ast.Tuple) else [t] for t in targets)
     return [target for part in nested for target in part]
 
 
 def value_of(target: ast.expr, frame: FrameType) -> Any:
-    """What stands under a name, or under a name and a key, such as grads["wte.weight"]."""
+    """Return the value of a name, or of a name and a key, such as grads["wte.weight"]."""
     match target:
         case ast.Name(id=name):
             return frame.f_locals.get(name)

@@ -1,10 +1,10 @@
-"""How far one array is from another."""
+"""The error of one array relative to another."""
 
 import numpy as np
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """‖found - expected‖ / ‖expected‖; infinite when a shape is wrong or a value is not finite."""
+    """Return ‖found - expected‖/‖expected‖; infinite for another shape or NaN."""
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
     difference = float(np.linalg.norm(found - expected))
