@@ -65,7 +65,7 @@ class Contestant:
     def bits(self) -> float:
         """Bits per character over the whole validation split."""
         total, count = 0.0, 0
-        for tokens, targets in data.windows(self.found.val, self.config.block_size):
+        for tokens, targets in data.sequences(self.found.val, self.config.block_size):
             total += self.engine.loss(tokens, targets) * targets.size
             count += targets.size
         return self.found.bits_per_character(total / count)

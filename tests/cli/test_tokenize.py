@@ -145,7 +145,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         (["hii", *LEARN[1:], "--out", "x.model"], "leave out the text"),
         (["caf€"], "character '€' (U+20AC) at position 3"),
         (["hii", "--tokenizer-path", "x.model"], "need no files, but x.model was given"),
-        (["hii", "--tokenizer", "gpt2", "--tokenizer-path", "x"], "x is no tokenizer of GPT-2's"),
+        (["hii", "--tokenizer", "gpt2", "--tokenizer-path", "x"], "x is not a GPT-2 tokenizer"),
         (["hii", "--tokenizer", "sentencepiece", "--tokenizer-path", "x"], "there is no file x"),
         (["hii", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
     ],

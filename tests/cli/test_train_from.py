@@ -179,7 +179,7 @@ def test_eval_only_of_a_run_says_its_loss(folder: Path, capsys: pytest.CaptureFi
         (["--init-from", "nowhere"], "there is no model nowhere"),
         (["--dtype", "float64"], "dtype must be float32 with the numba backend, not 'float64'"),
         (["--tokenizer-path", "text.txt"], "characters need no files, but text.txt was given"),
-        (["--tokenizer", "gpt2", "--tokenizer-path", "."], ". is no tokenizer of GPT-2's"),
+        (["--tokenizer", "gpt2", "--tokenizer-path", "."], ". is not a GPT-2 tokenizer"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(

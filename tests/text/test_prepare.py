@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.storage.checkpoint import CheckpointError
-from tinygpt_np.text import dataset, prepare, reading, tokenizers
+from tinygpt_np.text import corpus, dataset, prepare, tokenizers
 from tinygpt_np.text.corpus import Corpus, DataError
 
 steady = settings(deadline=None, derandomize=True)
@@ -32,8 +32,8 @@ def write(path: Path, content: str | bytes) -> Path:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BLOCK", 7)
-    monkeypatch.setattr(prepare, "LONGEST", 20)
+    monkeypatch.setattr(corpus, "BLOCK", 7)
+    monkeypatch.setattr(prepare, "MAX_PIECE", 20)
 
 
 def test_the_tokens_are_those_of_the_texts_as_one(tmp_path: Path, small_pieces: None) -> None:
@@ -74,7 +74,7 @@ def test_pieces_end_before_white_space_or_at_the_cut(text: str, cut: int, size: 
 
 
 def test_text_without_white_space_is_cut_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "LONGEST", 20)
+    monkeypatch.setattr(prepare, "MAX_PIECE", 20)
     pieces = list(prepare.whole_words(iter(["x" * 9] * 7), 0))
     assert "".join(pieces) == "x" * 63
     assert max(map(len, pieces)) < 30
@@ -180,7 +180,7 @@ def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> Non
     byte_pairs.write(tmp_path)
     added = {"one word": 264}
     write(tmp_path / "added_tokens.json", json.dumps(added))
-    with pytest.raises(DataError, match="the added token 'one word' has white space in it"):
+    with pytest.raises(DataError, match="the added token 'one word' has white space inside"):
         prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
     write(tmp_path / "added_tokens.json", json.dumps({" words": 264}))
     prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
@@ -242,7 +242,7 @@ def test_a_text_that_changes_between_the_two_readings_is_refused(
         return choose(*arguments)
 
     monkeypatch.setattr(prepare, "choose", choose_and_change)
-    with pytest.raises(DataError, match=r"changed while it was read: it had 900 char|there is no"):
+    with pytest.raises(DataError, match=r"changed while being read: it had 900 char|there is no"):
         prepare.prepare([path], "char", "", tmp_path / "out", nothing)
     assert {name.name for name in tmp_path.iterdir()} <= {"a.txt"}
 
@@ -285,7 +285,9 @@ def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> Non
     text = "".join(map(chr, (*range(0x100, 0xD800), *range(0x10000, 0x13000))))
     path, most = tmp_path / "a", 1 << 16
     write(path, text[: most + 1])
-    with pytest.raises(DataError, match="a vocabulary of up to 65,536; that of char has 65,537"):
+    with pytest.raises(
+        DataError, match="a vocabulary of at most 65,536 tokens; that of char has 65,537"
+    ):
         prepare.prepare([path], "char", "", tmp_path / "out", nothing)
     write(path, text[:most])
     assert prepare.prepare([path], "char", "", tmp_path / "out", nothing)["vocab_size"] == most

@@ -158,7 +158,7 @@ def test_a_file_without_a_vocabulary_is_named(tmp_path: Path, run: Path, content
     exported = tmp_path / "exported"
     runs.load(run)[0].save(exported)
     (exported / "tokenizer.json").write_text(content)
-    with pytest.raises(TokenizerError, match=r"tokenizer\.json holds no vocabulary"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json has no valid vocabulary"):
         runs.load(exported)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import Output, announced, write
 from tinygpt_np.config import require
-from tinygpt_np.text.reading import read_text
+from tinygpt_np.text.corpus import read_text
 from tinygpt_np.text.tokenizers import CharTokenizer
 from tinygpt_np.training import runs, sample
 

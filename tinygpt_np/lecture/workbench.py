@@ -44,7 +44,7 @@ def initial(shapes: Shapes) -> Tensors:
 
 def whole_loss(model: LanguageModel, ids: np.ndarray) -> float:
     """Return the mean loss over a whole split (M,)."""
-    parts = list(corpus.windows(ids, BLOCK_SIZE))
+    parts = list(corpus.sequences(ids, BLOCK_SIZE))
     losses = [model.loss(tokens, targets) for tokens, targets in parts]
     return float(np.average(losses, weights=[targets.size for _, targets in parts]))
 

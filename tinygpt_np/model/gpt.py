@@ -210,7 +210,7 @@ class GPT(LanguageModel):
 
         tokenizer: its files are written too.
         """
-        files = tokenizers.exported(tokenizer) if tokenizer else {}
+        files = tokenizers.files_for_transformers(tokenizer) if tokenizer else {}
         hugging_face.save(Path(path), self.config, self.params, files)
 
     def cropped(self, block_size: int) -> "GPT":

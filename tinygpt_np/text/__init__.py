@@ -1,1 +1,1 @@
-"""Text and tokens: corpora, tokenizers, and the data sets that models train on."""
+"""Texts, tokenizers, and the datasets that models are trained on."""

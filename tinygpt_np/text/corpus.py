@@ -1,8 +1,16 @@
-"""The text: where it comes from, how it is split, how batches are cut from it."""
+"""Read texts from files, split them, and draw batches of sequences from their tokens.
 
+A text is a regular file in UTF-8, or one of two named corpora. Anything else is refused with the
+command that converts it.
+"""
+
+import codecs
 import hashlib
+import io
 import logging
 import os
+import shlex
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygpt_np.config import counted
-from tinygpt_np.text.reading import DataError, read_text
+from tinygpt_np.machine import available_memory
 
 TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -18,27 +26,52 @@ TINYSHAKESPEARE_URL = (
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 NAMED = ("shakespeare", "tinyshakespeare")
 TRAIN_SHARE = 0.9
-# Tokens a call of the model while evaluating. Fixed, so that the validation loss does not depend
-# on the batch size, not even in its last bit; small, so that evaluating takes little memory.
+# Tokens per forward pass of an evaluation. Independent of the batch size, so that the validation
+# loss is too, to the last bit; small, to save memory.
 EVAL_TOKENS = 2048
+# Bytes to read at a time.
+BLOCK = 1 << 20
+BYTE_ORDER_MARK = "\ufeff"
+# A file is not a text if more than this fraction of its first bytes is 0, and it is not tiny.
+MAX_ZEROS, MIN_BYTES = 0.2, 8
+# Peak memory of reading and encoding a text, per byte of the file. Measured with characters as
+# tokens; GPT-2's tokens take 14.
+MEMORY_PER_BYTE = 17
+# First bytes of files that are not UTF-8, their format, and the command that converts them.
+# UTF-32 comes before UTF-16, because its byte order mark begins with that of UTF-16.
+SIGNATURES = (
+    (b"\xff\xfe\0\0", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-32", "iconv -f UTF-32 -t UTF-8"),
+    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    (b"\x1f\x8b", "a gzip file", "gunzip -c"),
+    (b"PK\x03\x04", "a zip file", "unzip -p"),
+    (b"BZh", "a bzip2 file", "bunzip2 -c"),
+    (b"\xfd7zXZ\0", "an xz file", "xz -dc"),
+)
+
+
+class DataError(ValueError):
+    """A text cannot be read or is unsuitable for training."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text under a name."""
+    """A named text."""
 
     name: str
     text: str
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of the text in UTF-8."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def load(source: str, keep_mark: bool = False) -> Corpus:
-    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text at a path.
+    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text in a file.
 
-    keep_mark: whether a byte order mark at the start of a file is a character of the text.
+    With keep_mark, a byte order mark at the start of the file is a character of the text.
     """
     if source == "shakespeare":
         return Corpus(source, read_text(embedded_file()))
@@ -54,14 +87,14 @@ def load(source: str, keep_mark: bool = False) -> Corpus:
 
 
 def embedded_file() -> Path:
-    """The embedded corpus: beside the package in a wheel, in data/ in a clone."""
+    """Return the path of the embedded corpus, which is in data/ in a clone of the repository."""
     package = Path(__file__).parents[1]
     installed = package / "shakespeare.txt"
     return installed if installed.exists() else package.parent / "data" / "shakespeare.txt"
 
 
 def tinyshakespeare_file() -> Path:
-    """Karpathy's original in the user's cache, downloaded on first use."""
+    """Return the path of Karpathy's corpus in the user's cache, downloading it on first use."""
     import pooch  # pyright: ignore[reportMissingTypeStubs]
 
     path = Path(pooch.os_cache("tinygpt-np")) / "tinyshakespeare.txt"
@@ -72,7 +105,7 @@ def tinyshakespeare_file() -> Path:
     if path.exists():
         if hashlib.sha256(path.read_bytes()).hexdigest() != TINYSHAKESPEARE_SHA256:
             raise DataError(
-                f"{path} has the wrong checksum; remove it to download it anew, or {remedy}"
+                f"{path} has the wrong checksum; remove it to download it again, or {remedy}"
             )
         return path
     pooch.get_logger().setLevel(logging.WARNING)
@@ -88,10 +121,153 @@ def tinyshakespeare_file() -> Path:
     return path
 
 
-def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """ids (M,) -> the first 90 % to train on and the rest to validate on, as in the lecture.
+def read_text(path: Path, keep_mark: bool = False) -> str:
+    """Return the text of a file; see `pieces`.
 
-    Raises DataError unless each part has a block and the token after it.
+    Raise DataError if the file is empty or training on it needs more memory than is available.
+    """
+    size, has = file_size(path), available_memory()
+    if size * MEMORY_PER_BYTE > has:
+        raise DataError(
+            f"{path} has {as_words(size)}; training on it as a text would take about "
+            f"{as_words(size * MEMORY_PER_BYTE)} of memory, and {as_words(has)} are available: "
+            "turn it into a folder of tokens with tinygpt prepare, which reads a text in small "
+            "pieces, and train on that folder"
+        )
+    text = "".join(pieces(path, keep_mark))
+    if not text:
+        raise DataError(f"{path} is empty; expected a text")
+    return text
+
+
+def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
+    """Yield the text of a UTF-8 file in pieces, with normalised line ends.
+
+    A byte order mark at the start is skipped unless keep_mark is true. Raise DataError, which says
+    what to do, if the path is not a regular file or has another encoding.
+    """
+    file_size(path)
+    # The decoder keeps the first part of a character or \r\n that is split between two blocks.
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    at_start, ascii_only, head = True, True, b""
+    try:
+        with path.open("rb") as file:
+            while True:
+                block = file.read(BLOCK)
+                if not head:
+                    head = block
+                    refuse_zeros(path, head)
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    offset = file.tell() - len(error.object) + error.start
+                    ascii_only = ascii_only and error.object[: error.start].isascii()
+                    raise not_utf8(path, head, offset, error, ascii_only) from None
+                if at_start and text:
+                    text = text if keep_mark else text.removeprefix(BYTE_ORDER_MARK)
+                    at_start = False
+                ascii_only = ascii_only and text.isascii()
+                if text:
+                    yield text
+                if not block:
+                    return
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def file_size(path: Path) -> int:
+    """Return the size of a regular file in bytes.
+
+    Raise DataError for anything else without opening it: opening a FIFO may block, a device may
+    have no end, and a pipe can be read only once.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # A NUL character in the path.
+        raise DataError(f"{str(path)!r} is not a path: {error}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{path} is a folder; expected a file")
+    if not stat.S_ISREG(found.st_mode):
+        kind = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        raise DataError(
+            f"{path} is {kind.get(stat.S_IFMT(found.st_mode), 'a device')}; expected a regular "
+            "file: save the text first, for example with  cat > text.txt"
+        )
+    return found.st_size
+
+
+def as_words(size: float) -> str:
+    """Return a number of bytes in MB or GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
+
+
+def not_utf8(
+    path: Path, head: bytes, offset: int, error: UnicodeDecodeError, ascii_before: bool
+) -> DataError:
+    """Return the error for a file that is not UTF-8: its likely encoding and how to convert it.
+
+    Parameters
+    ----------
+    path, head : Path, bytes
+        The file and its first bytes.
+    offset : int
+        The position of the first byte that cannot be decoded.
+    error : UnicodeDecodeError
+        The decoder's error for this byte.
+    ascii_before : bool
+        Whether the text before this byte is ASCII, and so says nothing about the encoding.
+    """
+    byte = error.object[error.start]
+    place = f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}"
+    for signature, kind, command in SIGNATURES:
+        if head.startswith(signature):
+            return DataError(f"{place}; it looks like {kind}; {advice(path, command)}")
+    ends = error.reason == "unexpected end of data"
+    # A single byte at the end of ASCII is more likely a letter in another encoding than part of a
+    # character.
+    if not ascii_before or (ends and len(error.object) - error.start > 1):
+        what = "the file may be cut off" if ends else "it is damaged there"
+        return DataError(f"{place}; {what}; {advice(path, 'iconv -c -f UTF-8 -t UTF-8')}")
+    # Windows-1252 has quotation marks and dashes where Latin-1 has control characters.
+    encoding = "WINDOWS-1252" if byte < 0xA0 else "LATIN1"
+    return DataError(
+        f"{place}; if it is {encoding}: {advice(path, f'iconv -f {encoding} -t UTF-8')}"
+    )
+
+
+def advice(path: Path, command: str) -> str:
+    """Return advice to convert a file to UTF-8 with a shell command."""
+    name = path.name.removesuffix(path.suffix)
+    source, target = shlex.quote(str(path)), shlex.quote(f"{name}-utf8.txt")
+    return f"convert it with  {command} {source} > {target}"
+
+
+def refuse_zeros(path: Path, head: bytes) -> None:
+    """Raise DataError if many of a file's first bytes are 0, as in UTF-16 and in token files.
+
+    Such bytes decode as UTF-8. For a file with a known signature, the decoder's error says more.
+    """
+    if head.startswith(tuple(signature for signature, _, _ in SIGNATURES)):
+        return
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if len(head) >= MIN_BYTES and even + odd > len(head) * MAX_ZEROS:
+        encoding = "UTF-16LE" if odd >= even else "UTF-16BE"
+        raise DataError(
+            f"{path} is not a text: {(even + odd) / len(head):.0%} of its first bytes are 0, as in "
+            "UTF-16 without a byte order mark or in a file of tokens; "
+            + advice(path, f"iconv -f {encoding} -t UTF-8")
+            + ", or give the folder of train.bin and val.bin"
+        )
+
+
+def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split ids (M,) into the first 90 %, for training, and the rest, for validation.
+
+    Raise DataError unless each part has block_size + 1 tokens.
     """
     cut = int(TRAIN_SHARE * len(ids))
     train, val = ids[:cut], ids[cut:]
@@ -100,11 +276,11 @@ def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
-    """Raises DataError unless each split has a block and the token after it."""
+    """Raise DataError unless each split has block_size + 1 tokens."""
     needed = block_size + 1
     for name, part in (("training", train), ("validation", val)):
         if len(part) < needed:
-            # The validation split, a tenth rounded up, is the smaller one and decides.
+            # The validation split, a tenth rounded up, is the smaller one.
             enough = 10 * block_size + 1
             raise DataError(
                 f"the text is too short: its {name} split has {counted(len(part), 'token')}, but "
@@ -116,23 +292,24 @@ def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
 def random_batch(
     ids: np.ndarray, batch_size: int, block_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Chunks from random places: tokens and the targets one further on, both (B, T) int64."""
+    """Draw random sequences: tokens (B, T) int64 and the targets, which are one token later."""
     starts = rng.integers(len(ids) - block_size, size=batch_size)  # (B,)
-    places = starts[:, None] + np.arange(block_size)  # (B, T)
-    return ids[places].astype(np.int64), ids[places + 1].astype(np.int64)
+    positions = starts[:, None] + np.arange(block_size)  # (B, T)
+    return ids[positions].astype(np.int64), ids[positions + 1].astype(np.int64)
 
 
-def windows(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The whole split in order, each token after the first a target exactly once.
+def sequences(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield all of a split in order, in batches of tokens and targets (B, T) int64.
 
-    Yields tokens and targets (B, T) int64 of windows that do not overlap; the last is shorter.
+    The sequences do not overlap, and every token but the first is a target once. The last sequence
+    may be shorter.
     """
     count = len(ids) - 1
-    whole = count // block_size * block_size
-    per_call = max(EVAL_TOKENS // block_size, 1) * block_size
-    for start in range(0, whole, per_call):
-        part = ids[start : min(start + per_call, whole) + 1].astype(np.int64)
+    full = count // block_size * block_size
+    per_batch = max(EVAL_TOKENS // block_size, 1) * block_size
+    for start in range(0, full, per_batch):
+        part = ids[start : min(start + per_batch, full) + 1].astype(np.int64)
         yield part[:-1].reshape(-1, block_size), part[1:].reshape(-1, block_size)
-    if whole < count:
-        part = ids[whole:].astype(np.int64)
+    if full < count:
+        part = ids[full:].astype(np.int64)
         yield part[None, :-1], part[None, 1:]

@@ -1,12 +1,11 @@
-"""What a GPT is trained on: the tokens of two splits, and the tokenizer that they come from.
+"""Load datasets: the tokens of a training and a validation split, and their tokenizer.
 
-A text is split before it is encoded, as in nanoGPT, so the splits are the same text for every
-tokenizer, and losses in bits per character can be compared.
+A text is split before it is encoded, as in nanoGPT. So the splits are the same for every tokenizer,
+and losses in bits per character are comparable.
 
-A folder of tokens has nanoGPT's format: train.bin and val.bin, each token an unsigned integer of 16
-bits, the lower byte first. All of them are checked once, piece by piece; then the files are mapped
-into memory, which may be smaller than they are. `tinygpt prepare` adds meta.json and the
-tokenizer's files, which nanoGPT's own folders do not have.
+A token folder has nanoGPT's format: train.bin and val.bin, with each token a little-endian uint16.
+All tokens are checked once; then the files, which may be larger than memory, are mapped.
+`tinygpt prepare` adds meta.json and the tokenizer's files, which nanoGPT's own folders lack.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ import numpy as np
 from tinygpt_np.config import PIECES, TrainConfig
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.text import corpus as data
-from tinygpt_np.text import reading, tokenizers
+from tinygpt_np.text import tokenizers
 from tinygpt_np.text.corpus import Corpus, DataError
 from tinygpt_np.text.tokenizers import (
     CharTokenizer,
@@ -31,25 +30,25 @@ from tinygpt_np.text.tokenizers import (
 )
 
 TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
-# What nanoGPT's shakespeare_char keeps beside its tokens.
+# The text that nanoGPT's shakespeare_char has next to its tokens.
 TEXT = "input.txt"
 TOKEN = np.dtype("<u2")
-# Tokens that are read at once where a whole file is checked.
+# Tokens to read at a time when a file is checked.
 PART = 1 << 20
-# llm.c writes the same tokens after a header, which begins with this number.
+# llm.c writes the same tokens after a header that starts with this number.
 LLMC_MAGIC, LLMC_HEADER = (20240520).to_bytes(4, "little"), 1024
-# No vocabulary has as many tokens; in a file of uint16, four bytes are more almost everywhere.
-HIGHEST = 1 << 20
-# Of a folder of tokens, what is hashed: its sizes, and so many bytes at each end of each file.
+# Larger than any vocabulary. Pairs of uint16 tokens read as one uint32 mostly exceed it.
+MAX_VOCABULARY = 1 << 20
+# The fingerprint of a token folder covers this many bytes at each end of each file.
 ENDS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tokens to train and to validate on, (M,) integers each.
+    """The tokens of two splits, (M,) integers each, with their tokenizer.
 
-    name: what --data calls it; a path is absolute. sha256: tells it from another of that name.
-    about: its size, in words.
+    The name is that of a corpus or an absolute path, sha256 identifies the content, and about
+    describes the size.
     """
 
     name: str
@@ -62,7 +61,7 @@ class Dataset:
     def bits_per_character(self, loss: float) -> float:
         """Convert a validation loss from nats per token to bits per character.
 
-        The first token is given, and the text that it stands for is not counted.
+        The first token is not predicted, so its text is not counted.
         """
         if self.tokenizer.kind == "char":
             return loss / math.log(2)
@@ -70,23 +69,24 @@ class Dataset:
         return loss * (len(self.val) - 1) / math.log(2) / characters
 
     def unseen(self) -> str:
-        """The characters of a text that its validation split has, and its training split not."""
+        """Return the characters that only the validation split of a text has."""
         if not isinstance(self.tokenizer, CharTokenizer) or isinstance(self.train, np.memmap):
             return ""
         return self.tokenizer.decode(np.setdiff1d(self.val, self.train))
 
 
 def length(tokenizer: Tokenizer, tokens: np.ndarray) -> int:
-    """Return how many characters of a text tokens (M,) stand for; the end of a text is none."""
+    """Return the number of characters that tokens (M,) decode to, without <|endoftext|>."""
     if isinstance(tokenizer, GPT2Tokenizer) and tokenizer.end_of_text is not None:
         tokens = tokens[tokens != tokenizer.end_of_text]
     return sum(len(piece) for piece in tokenizer.stream(int(token) for token in tokens))
 
 
 def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
-    """What config.data names. tokenizer: a model's own; without it, the configuration's.
+    """Return the dataset that config.data names.
 
-    Raises DataError unless each split has a block and the token after it.
+    The tokenizer is that of the model to be trained further, or by default the configured one.
+    Raise DataError unless each split has block_size + 1 tokens.
     """
     folder = Path(config.data)
     is_folder = config.data not in data.NAMED and folder.is_dir()
@@ -109,13 +109,13 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
 
 
 def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
-    """A text in memory, split as in the lecture. Without a tokenizer, tokens are characters."""
+    """Return the dataset of a text; without a tokenizer, tokens are characters."""
     tokenizer = tokenizer or CharTokenizer.from_text(corpus.text)
     cut = int(data.TRAIN_SHARE * len(corpus.text))
     try:
         train, val = tokenizer.encode(corpus.text[:cut]), tokenizer.encode(corpus.text[cut:])
     except UnknownCharacterError as error:
-        raise DataError(f"{corpus.name} is not a text for this model: {error}") from None
+        raise DataError(f"{corpus.name} does not fit this model: {error}") from None
     about = f"{len(corpus.text):,} characters, {len(set(corpus.text))} distinct"
     if tokenizer.kind != "char":
         about = f"{len(corpus.text):,} characters, {len(train) + len(val):,} tokens"
@@ -123,37 +123,38 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
 
 
 def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) -> Dataset:
-    """Return the tokens of a folder with train.bin and val.bin, with or without meta.json.
+    """Return the dataset in a folder with train.bin and val.bin, with or without meta.json.
 
-    tokenizer: the one of a model that is trained on. Raises DataError, naming the file, unless all
-    tokens are in the vocabulary and the files are what meta.json says.
+    The tokenizer is that of the model to be trained further, if any. Raise DataError, with the name
+    of the file, if tokens are not in the vocabulary or the files disagree with meta.json.
     """
     train, val = (mapped(folder / name) for name in (TRAIN, VAL))
-    theirs = tokenizer_of(folder, config, train, val)
+    found = tokenizer_of(folder, config, train, val)
     for name in (TRAIN, VAL):
-        check_tokens(folder / name, theirs)
+        check_tokens(folder / name, found)
     if tokenizer is not None and (tokenizer.kind, tokenizer.vocab_size) != (
-        theirs.kind,
-        theirs.vocab_size,
+        found.kind,
+        found.vocab_size,
     ):
         raise DataError(
-            f"the tokens in {folder} are of {describe(theirs)}, but the model's are of "
+            f"the tokens in {folder} are of {describe(found)}, but the model's are of "
             f"{describe(tokenizer)}"
         )
     about = f"{len(train) + len(val):,} tokens"
-    return Dataset(str(folder), train, val, theirs, fingerprint(folder), about)
+    return Dataset(str(folder), train, val, found, fingerprint(folder), about)
 
 
 def describe(tokenizer: Tokenizer) -> str:
+    """Return a tokenizer's kind and the size of its vocabulary."""
     return f"tokenizer {tokenizer.kind} with a vocabulary of {tokenizer.vocab_size}"
 
 
 def mapped(path: Path) -> np.ndarray:
-    """Return the tokens of a file, (M,) uint16, mapped into memory."""
+    """Map the tokens of a file, (M,) uint16, into memory."""
     if not path.is_file():
         raise DataError(
-            f"there is no file {path}; a folder given to --data holds {TRAIN} and {VAL}, "
-            "as tinygpt prepare writes them; a text is given as a file"
+            f"there is no file {path}; --data is a text file or a folder with {TRAIN} and {VAL}, "
+            "as tinygpt prepare writes it"
         )
     size = path.stat().st_size
     if size == 0 or size % TOKEN.itemsize:
@@ -186,9 +187,9 @@ def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
 def check_meta(
     folder: Path, meta: dict[str, Any], tokenizer: Tokenizer, counts: dict[str, int]
 ) -> None:
-    """Raise DataError unless a folder holds what its meta.json says. counts: tokens in each file.
+    """Raise DataError if a folder disagrees with its meta.json, in which entries may be missing.
 
-    Entries that meta.json lacks are not compared.
+    counts has the number of tokens in each file.
     """
     for name, value in (("dtype", "uint16"), ("vocab_size", tokenizer.vocab_size)):
         if meta.get(name, value) != value:
@@ -201,22 +202,22 @@ def check_meta(
 
 
 def appearance(path: Path, vocab_size: int) -> str:
-    """Return what a file of tokens looks like, if not like little-endian uint16, and what to do."""
-    if below(path, "<u4", HIGHEST):
+    """Return the likely format of a file that is not little-endian uint16, and what to do."""
+    if below(path, "<u4", MAX_VOCABULARY):
         return f"it looks like uint32; {rewrite(path, '<u4')}"
     if below(path, ">u2", vocab_size):
         return f"it looks like big-endian uint16; {rewrite(path, '>u2')}"
-    return "it is damaged, or of another tokenizer"
+    return "it is damaged or was written with another tokenizer"
 
 
 def below(path: Path, dtype: str, limit: int) -> bool:
-    """Return whether a file holds whole numbers of this dtype, all of them below a limit."""
-    whole = path.stat().st_size % np.dtype(dtype).itemsize == 0
-    return whole and all(part.max() < limit for part in parts(path, dtype))
+    """Return whether a file can be read as integers of a dtype that are all below a limit."""
+    fits = path.stat().st_size % np.dtype(dtype).itemsize == 0
+    return fits and all(part.max() < limit for part in parts(path, dtype))
 
 
 def rewrite(path: Path, dtype: str, offset: int = 0) -> str:
-    """Return advice on rewriting a file of tokens as little-endian uint16."""
+    """Return advice to rewrite a file of tokens as little-endian uint16."""
     new = f"{path.stem}-uint16.bin"
     return (
         "rewrite it with NumPy:  "
@@ -225,7 +226,7 @@ def rewrite(path: Path, dtype: str, offset: int = 0) -> str:
 
 
 def parts(path: Path, dtype: Any) -> Iterator[np.ndarray]:
-    """Yield the numbers in a file, part by part, so that memory does not grow with it."""
+    """Yield the numbers in a file in parts, to limit memory."""
     with path.open("rb") as file:
         while len(part := np.fromfile(file, dtype, PART)):
             yield part
@@ -234,9 +235,9 @@ def parts(path: Path, dtype: Any) -> Iterator[np.ndarray]:
 def tokenizer_of(
     folder: Path, config: TrainConfig, train: np.ndarray, val: np.ndarray
 ) -> Tokenizer:
-    """Return the tokenizer of a folder's tokens, as meta.json, --tokenizer or input.txt tells it.
+    """Return the tokenizer of a token folder, from meta.json, --tokenizer or input.txt.
 
-    Raises DataError unless the tokens are what these say they are.
+    Raise DataError if the tokens disagree with it.
     """
     asked = config.tokenizer
     if (folder / META).exists():
@@ -252,33 +253,32 @@ def tokenizer_of(
     if asked == "gpt2" or config.tokenizer_path:
         found = tokenizers.make(asked, config.tokenizer_path, "")
         for path in (folder / TRAIN, folder / VAL):
-            # Small numbers of 32 bits are a valid uint16 file, in which every second token is 0.
+            # Small uint32 numbers are also valid uint16, with every second token 0.
             if below(path, "<u4", found.vocab_size):
                 looks = appearance(path, found.vocab_size)
                 raise DataError(f"{path} should hold uint16, but {looks}")
         return found
     if not (folder / TEXT).exists():
         raise DataError(
-            f"{folder} has no {META} that says what its tokens are: add --tokenizer gpt2, or put "
-            f"the {TEXT} of nanoGPT's characters into it (a meta.pkl is a pickle, which is never "
-            "read), or make the folder with tinygpt prepare"
+            f"{folder} has no {META}, so its tokenizer is unknown: add --tokenizer gpt2, or put "
+            f"nanoGPT's {TEXT} for characters into it (meta.pkl is a pickle and is never read), or "
+            "make the folder with tinygpt prepare"
         )
-    # nanoGPT's folders of characters. It keeps a byte order mark as a character.
-    text = reading.read_text(folder / TEXT, keep_mark=True)
-    for characters in (text, text.removeprefix(reading.BYTE_ORDER_MARK)):
+    # In nanoGPT's folders of characters, a byte order mark is a character.
+    text = data.read_text(folder / TEXT, keep_mark=True)
+    for characters in (text, text.removeprefix(data.BYTE_ORDER_MARK)):
         found = CharTokenizer.from_text(characters)
         first, rest = np.split(found.encode(characters), [len(train)])
         if np.array_equal(first, train) and np.array_equal(rest, val):
             return found
     wrong = folder / (VAL if np.array_equal(first, train) else TRAIN)
     raise DataError(
-        f"{wrong} does not hold the characters of the {TEXT} in its folder; "
-        f"{appearance(wrong, found.vocab_size)}"
+        f"{wrong} is not the encoded {TEXT} of its folder; {appearance(wrong, found.vocab_size)}"
     )
 
 
 def fingerprint(folder: Path) -> str:
-    """The SHA-256 of the sizes and of both ends of the two files; whole, they may be too large."""
+    """Return a SHA-256 of the sizes and both ends of the two files, which may be very large."""
     digest = hashlib.sha256()
     for name in (TRAIN, VAL):
         with (folder / name).open("rb") as file:

@@ -1,9 +1,8 @@
-"""Texts to files of tokens, as nanoGPT keeps them: train.bin and val.bin, see dataset.py.
+"""Encode texts of any size to token folders in nanoGPT's format; see dataset.py.
 
-The texts are read twice, to count their characters and to encode them, in pieces, so that memory
-does not grow with them. Pieces end before white space that follows something else; no token of
-GPT-2 or of our SentencePiece models extends over such a place, so the tokens are those of the
-whole text.
+The texts are read twice, to count their characters and to encode them, in pieces that fit into
+memory. Pieces end before white space that follows another character. No token of GPT-2 or of a
+SentencePiece model trained here spans such a place, so the tokens are those of the whole text.
 """
 
 import io
@@ -15,18 +14,18 @@ import numpy as np
 
 from tinygpt_np.config import PIECES
 from tinygpt_np.storage import checkpoint, files
-from tinygpt_np.text import corpus, reading, tokenizers
+from tinygpt_np.text import corpus, tokenizers
 from tinygpt_np.text.corpus import DataError
 from tinygpt_np.text.dataset import META, TOKEN, TRAIN, VAL
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, Tokenizer
 from tinygpt_np.text.tokenizers.added import END_OF_TEXT
 
-# Characters that may go by without white space before a cut is made anyway.
-LONGEST = 1 << 22
-# SentencePiece is trained on no more than so many characters.
+# A piece of this many characters is encoded even if it has no white space.
+MAX_PIECE = 1 << 22
+# SentencePiece is trained on at most this many characters.
 SAMPLE = 1 << 24
 
-# Is told how many characters of how many are done.
+# Called with the number of encoded characters and the total.
 Report = Callable[[int, int], None]
 
 
@@ -40,22 +39,31 @@ def prepare(
     separate_documents: bool = False,
     vocab_size: int = PIECES,
 ) -> dict[str, object]:
-    """Write the folder `out`, which must not exist, and return what its meta.json says.
+    """Write a new token folder atomically and return the contents of its meta.json.
 
-    paths: UTF-8 texts, taken as one, in this order. kind, tokenizer_path, vocab_size: see
-    tokenizers.make. separate_documents: whether each file is a document of its own, with GPT-2's
-    <|endoftext|> after it. If it is stopped or fails, `out` is not there.
+    Parameters
+    ----------
+    paths : sequence of Path
+        UTF-8 texts, which are concatenated in this order.
+    kind, tokenizer_path, vocab_size
+        See tokenizers.make.
+    out : Path
+        The folder to write.
+    report : callable
+        Called with the number of encoded characters and the total.
+    separate_documents : bool
+        Whether to put GPT-2's <|endoftext|> after each file.
     """
     files.refuse_existing(out)
     characters, seen = survey(paths)
     if characters == 0:
-        raise DataError(f"{', '.join(map(str, paths))}: there is no text in it to be trained on")
+        raise DataError(f"{', '.join(map(str, paths))}: there is no text to train on")
     tokenizer = choose(paths, kind, tokenizer_path, vocab_size, seen)
     end = end_of_text(tokenizer) if separate_documents else None
     if tokenizer.vocab_size > np.iinfo(TOKEN).max + 1:
         raise DataError(
-            f"a token has 16 bits in these files, for a vocabulary of up to "
-            f"{np.iinfo(TOKEN).max + 1:,}; that of {kind} has {tokenizer.vocab_size:,}"
+            f"token files are uint16, for a vocabulary of at most {np.iinfo(TOKEN).max + 1:,} "
+            f"tokens; that of {kind} has {tokenizer.vocab_size:,}"
         )
     with files.new_folder(out) as temporary:
         counts = encode_into(temporary, paths, tokenizer, end, characters, report)
@@ -74,7 +82,7 @@ def prepare(
 
 
 def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
-    """Return how many characters there are, and which."""
+    """Return the number of characters in the texts and the set of distinct ones."""
     count, seen = 0, set[str]()
     for piece in pieces(paths):
         count += len(piece)
@@ -85,7 +93,7 @@ def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
 def choose(
     paths: Sequence[Path], kind: str, tokenizer_path: str, vocab_size: int, seen: set[str]
 ) -> Tokenizer:
-    """Return the tokenizer that was asked for, learned from the texts if need be."""
+    """Return the requested tokenizer, trained on the texts if necessary."""
     if kind == "char":
         return tokenizers.make(kind, tokenizer_path, "".join(seen), vocab_size)
     sample = io.StringIO()
@@ -98,14 +106,14 @@ def choose(
     for token in tokenizer.added if isinstance(tokenizer, GPT2Tokenizer) else ():
         if not token.special and last_gap(token.content):
             raise DataError(
-                f"the added token {token.content!r} has white space in it, where long texts are "
-                "cut into pieces; prepare does not support that"
+                f"the added token {token.content!r} has white space inside, where long texts are "
+                "split into pieces; prepare does not support that"
             )
     return tokenizer
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
-    """Return the token that is put between documents. Raises DataError if there is none."""
+    """Return the token that separates documents. Raise DataError if there is none."""
     end = tokenizer.end_of_text if isinstance(tokenizer, GPT2Tokenizer) else None
     if end is None:
         raise DataError(
@@ -123,10 +131,10 @@ def encode_into(
     characters: int,
     report: Report,
 ) -> dict[str, int]:
-    """Write train.bin and val.bin, and return how many tokens each has.
+    """Write train.bin and val.bin, and return the number of tokens in each.
 
-    end: the token to put after each file, if any. Raises DataError if the texts have another number
-    of characters than `survey` counted.
+    `end` is the token to put after each text, if any. Raise DataError if the texts do not have the
+    number of characters that `survey` counted.
     """
     cut, done = int(corpus.TRAIN_SHARE * characters), 0
     counts = {TRAIN: 0, VAL: 0}
@@ -142,25 +150,26 @@ def encode_into(
                 counts[name] += write(file, np.array([end]))
     if done != characters:
         raise DataError(
-            f"{', '.join(map(str, paths))} changed while it was read: it had {characters:,} "
+            f"{', '.join(map(str, paths))} changed while being read: it had {characters:,} "
             f"characters, and then {done:,}; nothing was written"
         )
     return counts
 
 
 def write(file: BinaryIO, tokens: np.ndarray) -> int:
+    """Write tokens to a file and return their number."""
     file.write(tokens.astype(TOKEN).tobytes())
     return len(tokens)
 
 
 def whole_words(pieces: Iterator[str], cut: int) -> Iterator[str]:
-    """The same text in pieces that end before white space, and one at `cut` characters."""
+    """Yield the same text in pieces that end before white space, and one at `cut` characters."""
     rest, done = "", 0
     for piece in pieces:
         rest += piece
         while True:
             end = cut - done if done < cut <= done + len(rest) else last_gap(rest)
-            if end == 0 and len(rest) >= LONGEST:
+            if end == 0 and len(rest) >= MAX_PIECE:
                 end = len(rest)
             if end == 0:
                 break
@@ -171,9 +180,9 @@ def whole_words(pieces: Iterator[str], cut: int) -> Iterator[str]:
 
 
 def last_gap(text: str) -> int:
-    """The last place before a space or a new line that follows no white space; 0 if there is none.
+    """Return the last position of a space or newline that follows no white space, or 0.
 
-    Just these two: of other characters it is not the same to all whether they are white space.
+    Tokenizers disagree about which other characters are white space.
     """
     for place in range(len(text) - 1, 0, -1):
         if text[place] in " \n" and not text[place - 1].isspace():
@@ -182,12 +191,12 @@ def last_gap(text: str) -> int:
 
 
 def pieces(paths: Sequence[Path]) -> Iterator[str]:
-    """Yield the texts of all files, piece by piece. Raises DataError; see texts.pieces."""
+    """Yield the texts of all files in pieces; see corpus.pieces."""
     for path in paths:
-        yield from reading.pieces(path)
+        yield from corpus.pieces(path)
 
 
 def paths_of(sources: Sequence[str]) -> list[Path]:
-    """The files that --data names: paths, shakespeare or tinyshakespeare."""
+    """Return the files that --data names: paths, shakespeare or tinyshakespeare."""
     named = {"shakespeare": corpus.embedded_file, "tinyshakespeare": corpus.tinyshakespeare_file}
     return [named[source]() if source in named else Path(source) for source in sources]

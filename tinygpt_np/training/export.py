@@ -7,7 +7,7 @@ from tinygpt_np.storage import files, nanogpt
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.text import corpus as data
 from tinygpt_np.text import tokenizers
-from tinygpt_np.text.reading import BYTE_ORDER_MARK
+from tinygpt_np.text.corpus import BYTE_ORDER_MARK
 from tinygpt_np.text.tokenizers import CharTokenizer, Tokenizer
 from tinygpt_np.training import runs
 
@@ -62,7 +62,7 @@ def tokenizer_for(
     if text is not None:
         return characters(text, model.vocab_size)
     if tokenizer_path:
-        tokenizer = tokenizers.at(Path(tokenizer_path))
+        tokenizer = tokenizers.from_path(Path(tokenizer_path))
         runs.check_vocabulary(Path(source), model, tokenizer)
         return tokenizer
     if model.vocab_size < runs.GPT2_TOKENS:

@@ -211,8 +211,8 @@ def read(
     if tokenizer_path:
         if (folder / checkpoint.STATE).exists():
             raise CheckpointError(f"a run has its own tokenizer; leave out {tokenizer_path}")
-        tokenizer = tokenizers.at(Path(tokenizer_path))
-    elif tokenizers.lies_in(folder):
+        tokenizer = tokenizers.from_path(Path(tokenizer_path))
+    elif tokenizers.has_tokenizer(folder):
         tokenizer = tokenizers.load(folder)
     else:
         return model, None

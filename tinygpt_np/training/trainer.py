@@ -244,7 +244,7 @@ class Trainer:
         split = self.dataset.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
-            for tokens, targets in corpus.windows(split, self.config.block_size):
+            for tokens, targets in corpus.sequences(split, self.config.block_size):
                 if count == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
                     self.stop("weights that have grown too large", place)
                 total += self.engine.loss(tokens, targets) * targets.size

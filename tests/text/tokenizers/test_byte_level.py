@@ -69,7 +69,7 @@ def test_a_token_that_does_not_exist_is_refused(token: int) -> None:
 
 
 def test_half_a_pair_of_surrogates_is_no_text() -> None:
-    with pytest.raises(TokenizerError, match=r"U\+D83D at position 2 is half of a pair"):
+    with pytest.raises(TokenizerError, match=r"U\+D83D at position 2 is half of a surrogate pair"):
         checked("ab\ud83d")
 
 

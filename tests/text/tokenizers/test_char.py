@@ -138,7 +138,7 @@ def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: P
     tokenizer = CharTokenizer.from_text(ODD)
     for name, content in tokenizer.files_for_transformers().items():
         (tmp_path / name).write_bytes(content)
-    for found in (tokenizers.load(tmp_path), tokenizers.at(tmp_path / "tokenizer.json")):
+    for found in (tokenizers.load(tmp_path), tokenizers.from_path(tmp_path / "tokenizer.json")):
         assert isinstance(found, CharTokenizer)
         assert found.vocabulary == tokenizer.vocabulary
 
@@ -176,5 +176,5 @@ def test_words_that_are_no_single_characters_are_refused(
     files = CharTokenizer("ab").files_for_transformers()
     description = json.loads(files["tokenizer.json"]) | change
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))
-    with pytest.raises(tokenizers.TokenizerError, match=r"tokenizer\.json holds no vocabulary"):
+    with pytest.raises(tokenizers.TokenizerError, match=r"tokenizer\.json has no valid vocabulary"):
         tokenizers.load(tmp_path)

@@ -104,8 +104,8 @@ def test_a_tokenizer_comes_back_from_its_files(kind: str, tmp_path: Path) -> Non
 
 @every_kind
 def test_it_lies_in_the_folder_of_its_files(kind: str, tmp_path: Path) -> None:
-    assert not tokenizers.lies_in(tmp_path)
-    assert tokenizers.lies_in(put(tmp_path, EVERY[kind]))
+    assert not tokenizers.has_tokenizer(tmp_path)
+    assert tokenizers.has_tokenizer(put(tmp_path, EVERY[kind]))
 
 
 # Made
@@ -165,8 +165,8 @@ def test_a_model_of_any_name_makes_a_tokenizer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "lies_there", "expected"),
     [
-        ("gpt2", "sentencepiece", "is no tokenizer of GPT-2's: expected a folder with vocab.bpe"),
-        ("gpt2", "char", "is no tokenizer of GPT-2's: expected a folder with vocab.bpe"),
+        ("gpt2", "sentencepiece", "is not a GPT-2 tokenizer: expected a folder with vocab.bpe"),
+        ("gpt2", "char", "is not a GPT-2 tokenizer: expected a folder with vocab.bpe"),
         ("sentencepiece", "gpt2", "has a tokenizer of another kind, gpt2"),
         ("sentencepiece", "char", "has a tokenizer of another kind, char"),
     ],
@@ -183,8 +183,8 @@ def test_a_folder_of_another_kind_is_refused(
 @pytest.mark.parametrize(
     ("kind", "name", "expected"),
     [
-        ("gpt2", "", "is no tokenizer of GPT-2's"),
-        ("gpt2", "nowhere", "is no tokenizer of GPT-2's"),
+        ("gpt2", "", "is not a GPT-2 tokenizer"),
+        ("gpt2", "nowhere", "is not a GPT-2 tokenizer"),
         ("gpt2", "vocab.json", "there is no file"),
         ("gpt2", "tokenizer.json", "there is no file"),
         ("sentencepiece", "", "there is no tokenizer in"),
@@ -240,7 +240,7 @@ def test_hugging_faces_description_decides_how_words_are_cut(tmp_path: Path) -> 
     write(tmp_path)
     path = tmp_path / "tokenizer.json"
     path.write_text(path.read_text().replace("ByteLevel", "Split"))
-    with pytest.raises(TokenizerError, match="cuts texts into words in another way than GPT-2"):
+    with pytest.raises(TokenizerError, match="splits texts into words differently from GPT-2"):
         tokenizers.load(tmp_path)
 
 
@@ -286,7 +286,7 @@ def test_two_models_of_sentencepiece_are_refused(tmp_path: Path) -> None:
 def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
     put(tmp_path, EVERY["gpt2"])
     (tmp_path / name).unlink()
-    assert not tokenizers.lies_in(tmp_path)
+    assert not tokenizers.has_tokenizer(tmp_path)
     with pytest.raises(TokenizerError, match=r"there is no tokenizer in .*vocab\.json with merges"):
         tokenizers.load(tmp_path)
 
@@ -297,14 +297,14 @@ def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
         ("", "is empty"),
         ("\xff", "is not UTF-8"),
         ("[1]", "is damaged: it is not a JSON object"),
-        ("{}", "is no tokenizer: it is a JSON object without entries"),
-        ('{"type": "char"}', "holds no vocabulary"),
-        ('{"type": "char", "vocabulary": 5}', "holds no vocabulary"),
-        ('{"type": "char", "vocabulary": null}', "holds no vocabulary: it is not a list"),
-        ('{"type": "char", "vocabulary": {"a": 1}}', "holds no vocabulary: it is not a list"),
-        ('{"type": "char", "vocabulary": []}', "holds no vocabulary: it is not a list"),
-        ('{"type": "char", "vocabulary": ["a", "a"]}', "holds no vocabulary"),
-        ('{"type": "words"}', "is no tokenizer of characters or byte pairs"),
+        ("{}", "is not a tokenizer: it is an empty JSON object"),
+        ('{"type": "char"}', "has no valid vocabulary"),
+        ('{"type": "char", "vocabulary": 5}', "has no valid vocabulary"),
+        ('{"type": "char", "vocabulary": null}', "has no valid vocabulary: it is not a list"),
+        ('{"type": "char", "vocabulary": {"a": 1}}', "has no valid vocabulary: it is not a list"),
+        ('{"type": "char", "vocabulary": []}', "has no valid vocabulary: it is not a list"),
+        ('{"type": "char", "vocabulary": ["a", "a"]}', "has no valid vocabulary"),
+        ('{"type": "words"}', "is not a tokenizer of characters or byte pairs"),
     ],
 )
 def test_a_description_that_is_none_is_named(tmp_path: Path, content: str, expected: str) -> None:
@@ -322,15 +322,15 @@ def test_a_tokenizer_is_found_by_its_folder_or_by_a_file(tmp_path: Path, kind: s
     put(tmp_path, EVERY[kind])
     file = {"gpt2": "merges.txt", "sentencepiece": "tokenizer.model"}[kind]
     for place in (tmp_path, tmp_path / file):
-        assert tokenizers.at(place).files() == EVERY[kind].files()
+        assert tokenizers.from_path(place).files() == EVERY[kind].files()
 
 
 def test_a_place_where_nothing_lies_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="there is no tokenizer in"):
-        tokenizers.at(tmp_path)
+        tokenizers.from_path(tmp_path)
     for name in ("nothing", "nothing.model"):
         with pytest.raises(TokenizerError, match=name):
-            tokenizers.at(tmp_path / name)
+            tokenizers.from_path(tmp_path / name)
 
 
 def test_a_tokenizer_is_shown_with_the_size_of_its_vocabulary() -> None:

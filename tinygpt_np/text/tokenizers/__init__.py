@@ -1,13 +1,13 @@
-"""Text to integers and back, in three ways: characters, GPT-2's byte pairs, SentencePiece's pieces.
+"""Convert text to tokens and back: characters, GPT-2's byte pairs, or SentencePiece.
 
 A model's folder has the files of its tokenizer:
 
-    char           tokenizer.json, {"type": "char", "vocabulary": […]}; or, for transformers, a
-                   tokenizer.json of Hugging Face's whose words are single characters
-    gpt2           vocab.json and merges.txt, as Hugging Face has them; or encoder.json and
-                   vocab.bpe, as OpenAI published them; or Hugging Face's own tokenizer.json;
-                   tokens added to these are in tokenizer_config.json or added_tokens.json
-    sentencepiece  tokenizer.model, or whatever the only .model there is called
+    char           tokenizer.json, {"type": "char", "vocabulary": […]}; or, for transformers,
+                   Hugging Face's tokenizer.json whose words are single characters
+    gpt2           Hugging Face's vocab.json and merges.txt; or OpenAI's encoder.json and
+                   vocab.bpe; or Hugging Face's tokenizer.json; added tokens are in
+                   tokenizer_config.json or added_tokens.json
+    sentencepiece  tokenizer.model, or the only other .model
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,57 +28,68 @@ from tinygpt_np.text.tokenizers.sentencepiece import SentencePieceTokenizer
 
 __all__ = [
     "CharTokenizer", "GPT2Tokenizer", "MissingPackageError", "SentencePieceTokenizer", "Tokenizer",
-    "TokenizerError", "UnknownCharacterError", "at", "exported", "lies_in", "load", "make",
+    "TokenizerError", "UnknownCharacterError", "files_for_transformers", "from_path",
+    "has_tokenizer", "load", "make",
 ]  # fmt: skip
 
-# What a description of our own, or Hugging Face's, is called; and a model of SentencePiece's.
+# Used for characters and by Hugging Face; and a SentencePiece model.
 DESCRIPTION, MODEL = "tokenizer.json", "tokenizer.model"
-# Of GPT-2's two files, which names they go by together.
+# The names of GPT-2's two files.
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
 class Tokenizer(Protocol):
-    """Tokens are integers in [0, vocab_size)."""
+    """A tokenizer, whose tokens are integers in [0, vocab_size)."""
 
     @property
     def kind(self) -> str:
-        """char, gpt2 or sentencepiece."""
+        """Return char, gpt2 or sentencepiece."""
         ...
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """Return the number of tokens."""
+        ...
 
     def encode(self, text: str) -> np.ndarray:
-        """text -> (T,) int64. Raises ValueError for a text that it cannot write."""
+        """Return the tokens of a text, (T,) int64. Raise ValueError if it cannot be encoded."""
         ...
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """(T,) tokens -> text, of which encode made them. Raises ValueError for what is none."""
+        """Return the text of tokens (T,). Raise ValueError for a token that does not exist."""
         ...
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Their text as they come, in whole characters: what is half one waits for the rest."""
+        """Yield the text of tokens as they come, in complete characters."""
         ...
 
     def bytes_of(self, token: int) -> bytes:
-        """The UTF-8 that a token stands for: half a character, or several."""
+        """Return the UTF-8 bytes of a token, which may be part of a character."""
         ...
 
     def start(self) -> np.ndarray:
-        """(1,) the token that a text begins after, where nothing stands before it."""
+        """Return the token (1,) that precedes the start of a text."""
         ...
 
     def files(self) -> dict[str, bytes]:
-        """What is to lie in a folder for load() to find this tokenizer there."""
+        """Return the files from which load() reads this tokenizer."""
         ...
 
 
 def make(kind: str, path: str, text: str, vocab_size: int = PIECES) -> Tokenizer:
-    """Return a tokenizer of a kind. path: of its files, or "" for none; text: to make it from.
+    """Return a tokenizer of a kind, loaded from a path or made from a text.
 
-    char: the text's characters. gpt2: of a folder, or of one of its files; without a path, from
-    tiktoken's cache. sentencepiece: of a .model; without a path, vocab_size pieces that are learned
-    from the text.
+    Parameters
+    ----------
+    kind : {"char", "gpt2", "sentencepiece"}
+        char uses the characters of the text.
+    path : str
+        gpt2: a folder or one of the files; "" for tiktoken's cache. sentencepiece: a .model or its
+        folder; "" to train on the text.
+    text : str
+        The text to make it from.
+    vocab_size : int
+        The number of pieces that SentencePiece learns.
     """
     if vocab_size != PIECES and (kind != "sentencepiece" or path):
         raise TokenizerError(
@@ -99,7 +110,7 @@ def make(kind: str, path: str, text: str, vocab_size: int = PIECES) -> Tokenizer
 
 
 def load(folder: Path) -> Tokenizer:
-    """The tokenizer whose files lie in a folder. Raises TokenizerError, naming what is wrong."""
+    """Return the tokenizer in a folder. Raise TokenizerError, which names what is wrong."""
     pair, models = pair_in(folder), models_in(folder)
     path = folder / DESCRIPTION
     description = read_description(path) if path.exists() else {}
@@ -114,7 +125,7 @@ def load(folder: Path) -> Tokenizer:
                 f"{folder} has two tokenizers: {models[0].name} and {(*pair, models[-1])[0].name}"
             )
         return SentencePieceTokenizer.from_file(models[0])
-    if description:  # Where Hugging Face writes the pair, too, it says the same.
+    if description:  # Hugging Face may write the pair as well, with the same content.
         return GPT2Tokenizer.from_hugging_face(path, description)
     if pair:
         return GPT2Tokenizer.from_files(*pair)
@@ -124,8 +135,8 @@ def load(folder: Path) -> Tokenizer:
     )
 
 
-def at(path: Path) -> Tokenizer:
-    """The tokenizer in a folder, of a .model, or of one of GPT-2's files."""
+def from_path(path: Path) -> Tokenizer:
+    """Return the tokenizer in a folder, in a .model, or in one of GPT-2's files."""
     if path.is_dir():
         return load(path)
     if path.name == DESCRIPTION and is_of_characters(description := read_description(path)):
@@ -133,19 +144,19 @@ def at(path: Path) -> Tokenizer:
     return sentencepiece_at(path) if path.suffix == ".model" else gpt2_at(path)
 
 
-def exported(tokenizer: Tokenizer) -> dict[str, bytes]:
-    """Return the files of a tokenizer for a folder that transformers loads."""
+def files_for_transformers(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """Return the files from which transformers loads a tokenizer."""
     is_char = isinstance(tokenizer, CharTokenizer)
     return tokenizer.files_for_transformers() if is_char else tokenizer.files()
 
 
-def lies_in(folder: Path) -> bool:
-    """Whether there is a tokenizer for load() to read."""
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether a folder has a tokenizer that load() can read."""
     return (folder / DESCRIPTION).exists() or bool(pair_in(folder) or models_in(folder))
 
 
 def pair_in(folder: Path) -> tuple[Path, ...]:
-    """The two files of GPT-2's, the vocabulary first, if both are there."""
+    """Return GPT-2's two files, the vocabulary first, if both exist, else ()."""
     for names in PAIRS:
         files = tuple(folder / name for name in names)
         if all(file.exists() for file in files):
@@ -154,34 +165,36 @@ def pair_in(folder: Path) -> tuple[Path, ...]:
 
 
 def models_in(folder: Path) -> list[Path]:
-    """SentencePiece's: the one with our name for it, else all there are."""
-    ours = folder / MODEL
-    return [ours] if ours.exists() else sorted(folder.glob("*.model"))
+    """Return the SentencePiece model of the usual name, or else all that exist."""
+    model = folder / MODEL
+    return [model] if model.exists() else sorted(folder.glob("*.model"))
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """Return what a tokenizer.json says: ours, of characters, or Hugging Face's, of byte pairs."""
+    """Return the JSON object in a tokenizer.json, of characters or of Hugging Face."""
     found = read_json(path)
     if not found:
-        raise TokenizerError(f"{path} is no tokenizer: it is a JSON object without entries")
+        raise TokenizerError(f"{path} is not a tokenizer: it is an empty JSON object")
     return found
 
 
 def is_of_characters(description: dict[str, Any]) -> bool:
-    ours = description.get("type") == "char" or "vocabulary" in description
-    return ours or is_for_transformers(description)
+    """Return whether a tokenizer.json is one of characters, in either of its two forms."""
+    own = description.get("type") == "char" or "vocabulary" in description
+    return own or is_for_transformers(description)
 
 
 def of_characters(path: Path, description: dict[str, Any]) -> CharTokenizer:
+    """Return the tokenizer that a tokenizer.json of characters describes."""
     try:
         return CharTokenizer.from_description(description)
     except (KeyError, TypeError, ValueError) as error:
-        raise TokenizerError(f"{path} holds no vocabulary: {error}") from None
+        raise TokenizerError(f"{path} has no valid vocabulary: {error}") from None
 
 
 def gpt2_at(path: Path) -> GPT2Tokenizer:
-    """GPT-2's tokenizer from a folder, or from one of its files with the other beside it."""
-    if path.is_dir() and lies_in(path):
+    """Return the GPT-2 tokenizer in a folder, or in a file and the other one in its folder."""
+    if path.is_dir() and has_tokenizer(path):
         found = load(path)
         if isinstance(found, GPT2Tokenizer):
             return found
@@ -192,13 +205,13 @@ def gpt2_at(path: Path) -> GPT2Tokenizer:
     if path.name == DESCRIPTION:
         return GPT2Tokenizer.from_hugging_face(path, read_description(path))
     raise TokenizerError(
-        f"{path} is no tokenizer of GPT-2's: expected a folder with vocab.bpe and encoder.json, "
+        f"{path} is not a GPT-2 tokenizer: expected a folder with vocab.bpe and encoder.json, "
         "with vocab.json and merges.txt, or with a tokenizer.json of Hugging Face's"
     )
 
 
 def sentencepiece_at(path: Path) -> SentencePieceTokenizer:
-    """A .model, given by itself or by its folder."""
+    """Return the SentencePiece tokenizer in a .model or in its folder."""
     if path.is_dir():
         found = load(path)
         if isinstance(found, SentencePieceTokenizer):

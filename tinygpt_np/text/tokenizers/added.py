@@ -1,8 +1,8 @@
-"""Tokens that are added to a vocabulary of byte pairs, as Hugging Face's tokenizers keep them.
+"""Tokens added to a byte-pair vocabulary, in the formats of Hugging Face's tokenizers.
 
-An ordinary added token is found in a text before the text is cut into words. A special one, such as
-<|endoftext|>, is only decoded: where a text spells it out, that is just text, as with tiktoken's
-encode_ordinary, and with transformers' split_special_tokens=True.
+Ordinary added tokens are matched before a text is split into words. Special ones, such as
+<|endoftext|>, are only decoded: in a text they are encoded like any other characters, as with
+tiktoken's encode_ordinary and with split_special_tokens=True in transformers.
 """
 
 import json
@@ -15,18 +15,15 @@ from typing import Any, cast
 from tinygpt_np.text.tokenizers.byte_level import TokenizerError, read_json
 
 END_OF_TEXT = "<|endoftext|>"
-# Next to vocab.json and merges.txt: what transformers writes since 2023, and what it wrote before.
+# Files next to vocab.json and merges.txt: what transformers writes since 2023, and before.
 CONFIG, OLDER, SPECIAL = "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"
-# How a token may take more or less of the text around it.
+# Options for the text around a token, which are not supported.
 FLAGS = ("single_word", "lstrip", "rstrip")
 
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token by the text that it stands for, with its number.
-
-    normalized: whether it is looked for after those that are not.
-    """
+    """The text of an added token and its number; normalized ones are matched after the others."""
 
     content: str
     id: int
@@ -35,14 +32,14 @@ class AddedToken:
 
 
 def from_entries(entries: Any, name: str) -> list[AddedToken]:
-    """Return the added tokens in a list of JSON objects. name: of their file, for errors."""
+    """Return the added tokens in a list of JSON objects; `name` is the file, for errors."""
     if not isinstance(entries, list):
         raise TokenizerError(f"{name}: added_tokens should have a content and an id")
     return [from_entry(entry, name) for entry in cast(list[Any], entries)]
 
 
 def from_entry(entry: Any, name: str) -> AddedToken:
-    """Return an added token. Raises TokenizerError for one that would be encoded otherwise here."""
+    """Return an added token. Raise TokenizerError if it is malformed or not supported."""
     found = cast(dict[str, Any], entry if isinstance(entry, dict) else {})
     content, number = found.get("content"), found.get("id")
     if not isinstance(content, str) or not content or type(number) is not int:
@@ -57,8 +54,8 @@ def from_entry(entry: Any, name: str) -> AddedToken:
 
 
 def in_folder(folder: Path, vocabulary: dict[str, int]) -> list[AddedToken]:
-    """Return the tokens that the files next to vocab.json and merges.txt add or call special."""
-    config = optional(folder / CONFIG)
+    """Return the tokens that files next to vocab.json and merges.txt add or declare special."""
+    config = _read_if_exists(folder / CONFIG)
     decoder = config.get("added_tokens_decoder")
     if decoder is not None:
         path = folder / CONFIG
@@ -69,8 +66,8 @@ def in_folder(folder: Path, vocabulary: dict[str, int]) -> list[AddedToken]:
                 f"{path}: added_tokens_decoder should have tokens by their numbers"
             ) from None
         return from_entries(entries, str(path))
-    special = set(special_names({**config, **optional(folder / SPECIAL)}))
-    older = optional(folder / OLDER)
+    special = set(special_names({**config, **_read_if_exists(folder / SPECIAL)}))
+    older = _read_if_exists(folder / OLDER)
     entries = [{"content": t, "id": i, "special": t in special} for t, i in older.items()]
     known = [
         AddedToken(token, vocabulary[token], special=True, normalized=False)
@@ -80,8 +77,8 @@ def in_folder(folder: Path, vocabulary: dict[str, int]) -> list[AddedToken]:
 
 
 def check_config(folder: Path) -> None:
-    """Raise TokenizerError if tokenizer_config.json puts anything before a text."""
-    config = optional(folder / CONFIG)
+    """Raise TokenizerError if tokenizer_config.json adds a prefix to every text."""
+    config = _read_if_exists(folder / CONFIG)
     for name, what in (("add_prefix_space", "a space"), ("add_bos_token", "a token")):
         if config.get(name):
             raise TokenizerError(
@@ -89,8 +86,8 @@ def check_config(folder: Path) -> None:
             )
 
 
-def optional(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, empty if there is no such file."""
+def _read_if_exists(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or {} if there is no such file."""
     return read_json(path) if path.exists() else {}
 
 
@@ -107,12 +104,11 @@ def special_names(entries: dict[str, Any]) -> Iterator[str]:
 
 
 def patterns(tokens: Iterable[AddedToken]) -> list[re.Pattern[str]]:
-    """Return what finds ordinary added tokens in a text, to be applied one after the other.
-
-    Of several tokens that begin at the same place the longest is found.
-    """
+    """Return patterns that match ordinary added tokens, the longest first, to apply in order."""
     ordinary = [token for token in tokens if not token.special]
-    groups = ([t.content for t in ordinary if t.normalized is last] for last in (False, True))
+    groups = (
+        [t.content for t in ordinary if t.normalized is normalized] for normalized in (False, True)
+    )
     return [
         re.compile("|".join(map(re.escape, sorted(group, key=len, reverse=True))))
         for group in groups
@@ -121,11 +117,11 @@ def patterns(tokens: Iterable[AddedToken]) -> list[re.Pattern[str]]:
 
 
 def to_files(tokens: Sequence[AddedToken]) -> dict[str, bytes]:
-    """Return the file that keeps them, for in_folder() and for transformers."""
+    """Return the file from which in_folder() and transformers read the tokens."""
     entries = {
         str(token.id): {**dict.fromkeys(FLAGS, False), **asdict(token)}
         for token in tokens
-        if not (token.special and token.content == END_OF_TEXT)  # Is one in every GPT-2.
+        if not (token.special and token.content == END_OF_TEXT)  # Every GPT-2 has it.
     }
     if not entries:
         return {}

@@ -1,4 +1,4 @@
-"""Tokens that are bytes of UTF-8: one of them may be half a character, or several."""
+"""The base class of tokenizers whose tokens are UTF-8 bytes, and how they read files."""
 
 import codecs
 import json
@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import counted
-from tinygpt_np.text import reading
+from tinygpt_np.text import corpus
 
 
 class TokenizerError(ValueError):
-    """A tokenizer cannot be had, or cannot take a text."""
+    """A tokenizer cannot be loaded or cannot encode a text."""
 
 
 class MissingPackageError(TokenizerError):
@@ -21,26 +21,27 @@ class MissingPackageError(TokenizerError):
 
 
 class ByteLevel:
-    """Decoding, given the bytes that each token stands for."""
+    """Decodes tokens, given the bytes of each; a token may be part of a character."""
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self.tokens = tokens
 
     @property
     def vocab_size(self) -> int:
+        """Return the number of tokens."""
         return len(self.tokens)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {counted(self.vocab_size, 'token')}>"
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """(T,) integers in [0, vocab_size) -> text; what is no UTF-8 becomes U+FFFD."""
+        """Return the text of tokens (T,). Bytes that are not UTF-8 become U+FFFD."""
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Their text as they come, in whole characters: what is half one waits for the rest.
+        """Yield the text of tokens as they come, each character when its last byte has come.
 
-        What never becomes whole is U+FFFD.
+        Incomplete characters become U+FFFD.
         """
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for token in tokens:
@@ -50,20 +51,20 @@ class ByteLevel:
             yield text
 
     def bytes_of(self, token: int) -> bytes:
-        """The UTF-8 that a token stands for: half a character, or several. Raises ValueError."""
+        """Return the UTF-8 bytes of a token. Raise ValueError if there is no such token."""
         if not 0 <= token < len(self.tokens):
             raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
         return self.tokens[token]
 
 
 def checked(text: str) -> str:
-    """The text itself. Raises TokenizerError if it is none: half a pair of surrogates."""
+    """Return a text unchanged. Raise TokenizerError if it has an unpaired surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise TokenizerError(
             f"the character U+{ord(text[error.start]):04X} at position {error.start} is half of a "
-            "pair, and cannot be written as UTF-8"
+            "surrogate pair and has no UTF-8 encoding"
         ) from None
     return text
 
@@ -76,26 +77,26 @@ def missing(package: str) -> MissingPackageError:
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a regular file. Raises TokenizerError for anything else."""
+    """Return the content of a regular file. Raise TokenizerError if it cannot be read."""
     try:
-        reading.file_size(path)
+        corpus.file_size(path)
         return path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
-    except reading.DataError as error:
+    except corpus.DataError as error:
         raise TokenizerError(str(error)) from None
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a tokenizer's file; see texts.read_text. Raises TokenizerError."""
+    """Return the text of a file. Raise TokenizerError if it cannot be read."""
     try:
-        return reading.read_text(path)
-    except reading.DataError as error:
+        return corpus.read_text(path)
+    except corpus.DataError as error:
         raise TokenizerError(str(error)) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a tokenizer's file. Raises TokenizerError."""
+    """Return the JSON object in a file. Raise TokenizerError if it has none."""
     content = read_text(path)
     try:
         found: Any = json.loads(content)

@@ -1,4 +1,4 @@
-"""Characters to integers and back ("Let's build GPT", 00:09:28)."""
+"""A tokenizer of characters ("Let's build GPT", 00:09:28)."""
 
 import json
 import unicodedata
@@ -10,7 +10,7 @@ import numpy as np
 from tinygpt_np.config import counted
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
-# How a text is cut into characters, in the words of Hugging Face's tokenizers.
+# Hugging Face's description of splitting a text into characters.
 SINGLE_CHARACTERS = {
     "type": "Split",
     "pattern": {"Regex": "[\\s\\S]"},
@@ -24,7 +24,7 @@ class UnknownCharacterError(ValueError):
 
 
 class CharTokenizer:
-    """Token i is the i-th character of the vocabulary."""
+    """A tokenizer whose token i is the i-th character of the vocabulary."""
 
     kind = "char"
 
@@ -36,25 +36,26 @@ class CharTokenizer:
 
     @classmethod
     def from_text(cls, text: str) -> "CharTokenizer":
-        """The vocabulary is the text's distinct characters, sorted."""
+        """Return a tokenizer of the distinct characters of a text, sorted."""
         return cls(sorted(set(text)))
 
     @property
     def vocab_size(self) -> int:
+        """Return the number of characters."""
         return len(self.vocabulary)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {counted(self.vocab_size, 'character')}>"
 
     def encode(self, text: str) -> np.ndarray:
-        """text -> (T,) int64. Raises UnknownCharacterError, which names the first one."""
+        """Return the tokens of a text, (T,) int64, or raise UnknownCharacterError."""
         try:
             return np.array([self._ids[char] for char in text], dtype=np.int64)
         except KeyError:
             raise UnknownCharacterError(self._describe_first_unknown(text)) from None
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """(T,) integers in [0, vocab_size) -> text."""
+        """Return the text of tokens (T,). Raise ValueError for a token that does not exist."""
         chars: list[str] = []
         for i in ids:
             if not 0 <= i < self.vocab_size:
@@ -63,19 +64,19 @@ class CharTokenizer:
         return "".join(chars)
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Their characters as they come."""
+        """Yield the character of each token."""
         return (self.decode([token]) for token in tokens)
 
     def bytes_of(self, token: int) -> bytes:
-        """Its character in UTF-8."""
+        """Return the character of a token in UTF-8."""
         return self.decode([token]).encode()
 
     def start(self) -> np.ndarray:
-        """A new line; the first character where the vocabulary has none."""
+        """Return a newline (1,), or the first character if the vocabulary has no newline."""
         return np.array([self._ids.get("\n", 0)])
 
     def files(self) -> dict[str, bytes]:
-        """tokenizer.json."""
+        """Return tokenizer.json."""
         description = {"type": self.kind, "vocabulary": self.vocabulary}
         content = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         return {FILE: content.encode()}
@@ -83,7 +84,7 @@ class CharTokenizer:
     def files_for_transformers(self) -> dict[str, bytes]:
         """Return tokenizer.json and tokenizer_config.json for AutoTokenizer of transformers.
 
-        Each character is a word, and a character that the vocabulary lacks is an error there too.
+        Each character is a word. An unknown character is an error there too.
         """
         description: dict[str, Any] = {
             "version": "1.0",
@@ -108,7 +109,7 @@ class CharTokenizer:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "CharTokenizer":
-        """Return the tokenizer of a tokenizer.json in either form. Raise ValueError for others."""
+        """Return the tokenizer that a tokenizer.json describes. Raise ValueError if it does not."""
         if not is_for_transformers(description):
             vocabulary: Any = description.get("vocabulary")
             if not isinstance(vocabulary, list) or not vocabulary:
@@ -124,11 +125,11 @@ class CharTokenizer:
         return tokenizer
 
     def known(self, text: str) -> str:
-        """The text without the characters that the vocabulary lacks."""
+        """Return a text without its unknown characters."""
         return "".join(char for char in text if char in self._ids)
 
     def nearest(self, char: str, count: int = 3) -> list[str]:
-        """The characters of the vocabulary most like this one: by base letter, then code point."""
+        """Return the most similar characters of the vocabulary: by base letter, then code point."""
 
         def distance(candidate: str) -> tuple[bool, bool, int]:
             return (
@@ -150,11 +151,11 @@ class CharTokenizer:
 
 
 def base_letter(char: str) -> str:
-    """The letter without case or accents: É -> e."""
+    """Return a letter without case or accents, such as e for É."""
     return unicodedata.normalize("NFKD", char)[0].casefold()
 
 
 def is_for_transformers(description: dict[str, Any]) -> bool:
-    """Return whether a tokenizer.json is of words, as files_for_transformers writes it."""
+    """Return whether a tokenizer.json is one of words, as files_for_transformers writes it."""
     model: Any = description.get("model")
     return isinstance(model, dict) and cast(dict[str, Any], model).get("type") == "WordLevel"

@@ -1,8 +1,8 @@
-"""GPT-2's byte-pair encoding, by tiktoken, from the files that OpenAI or Hugging Face publish.
+"""GPT-2's byte-pair encoding with tiktoken, from the files of OpenAI or Hugging Face.
 
-A text is cut into words by a pattern; a word is bytes, of which pairs are merged, the pair that was
-learned first before all others, until no pair of the list is left. In the files a byte is written
-as a character: itself where it can be printed, else one from U+0100 on.
+A pattern splits a text into words. The bytes of a word are merged in pairs, the pair that was
+learned first before all others, until no learned pair is left. The files write each byte as a
+character: itself if it is printable, else one from U+0100 on.
 Source: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), section 2.2.
 """
 
@@ -36,16 +36,16 @@ from tinygpt_np.text.tokenizers.byte_level import (
     read_text,
 )
 
-# How GPT-2 cuts a text into words: contractions, letters, digits, the rest, white space.
+# How GPT-2 splits a text into words: contractions, letters, digits, the rest, white space.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
-# The two files there, with their SHA-256.
+# OpenAI's two files, with their SHA-256.
 ENCODER = ("encoder.json", "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783")
 MERGES = ("vocab.bpe", "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5")
 
 
 def byte_characters() -> list[str]:
-    """The character for each byte, in the files."""
+    """Return the character that the files use for each byte."""
     printed = [chr(b) if chr(b).isprintable() and chr(b) != " " else "" for b in range(256)]
     others = iter(range(256, 512))
     return [char or chr(next(others)) for char in printed]
@@ -56,12 +56,19 @@ BYTES = {char: bytes([byte]) for byte, char in enumerate(CHARACTERS)}
 
 
 class GPT2Tokenizer(ByteLevel):
-    """GPT-2's byte pairs, and the tokens that were added to them.
+    """GPT-2's tokenizer, with added tokens.
 
-    vocabulary: each token as it is written in the files, with its number, from 0 on without a
-    gap: first the 256 bytes, then what the merges make, in their order, then added ones.
-    merges: pairs of tokens. added: see added.py; other tokens that no merge makes are special.
-    name, merges_name: where the vocabulary and the merges come from, for errors.
+    Parameters
+    ----------
+    vocabulary : dict
+        Each token as the files write it, with its number: first the 256 bytes, then the results of
+        the merges in their order, then added tokens, without gaps.
+    merges : list of pairs of str
+        The pairs of tokens to merge.
+    added : sequence of AddedToken
+        See added.py. Other tokens that no merge makes are special.
+    name, merges_name : str
+        The files of the vocabulary and the merges, for errors.
     """
 
     kind = "gpt2"
@@ -92,34 +99,34 @@ class GPT2Tokenizer(ByteLevel):
 
     @property
     def end_of_text(self) -> int | None:
-        """Return the token between two texts, or None if the vocabulary has none."""
+        """Return the token <|endoftext|>, or None if the vocabulary has none."""
         return self.vocabulary.get(END_OF_TEXT)
 
     @classmethod
     def from_files(cls, vocabulary: Path, merges: Path) -> "GPT2Tokenizer":
         """Return the tokenizer of encoder.json and vocab.bpe, or vocab.json and merges.txt.
 
-        The files in their folder that add tokens are read, too.
+        Files of added tokens in the same folder are read, too.
         """
         check_config(vocabulary.parent)
         found = read_json(vocabulary)
         added = in_folder(vocabulary.parent, found)
         pairs = merges_in(read_text(merges), str(merges))
-        whole = {**found, **{token.content: token.id for token in added}}
-        # A number that is there twice, or left out, may be of either file.
-        beside = [name for name in (CONFIG, OLDER) if (vocabulary.parent / name).exists()]
-        name = " and ".join([str(vocabulary), *beside]) if added else str(vocabulary)
-        return cls(whole, pairs, name, added, str(merges))
+        everything = {**found, **{token.content: token.id for token in added}}
+        # A duplicate or missing number may be in any of the files.
+        others = [name for name in (CONFIG, OLDER) if (vocabulary.parent / name).exists()]
+        name = " and ".join([str(vocabulary), *others]) if added else str(vocabulary)
+        return cls(everything, pairs, name, added, str(merges))
 
     @classmethod
     def from_hugging_face(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
         """Return the tokenizer that a tokenizer.json describes.
 
-        Raises TokenizerError for anything that would encode a text otherwise than GPT-2.
+        Raise TokenizerError if it encodes differently from GPT-2.
         """
         model: Any = description.get("model")
         if not isinstance(model, dict) or cast(Any, model).get("type", "BPE") != "BPE":
-            raise TokenizerError(f"{path} is no tokenizer of characters or byte pairs")
+            raise TokenizerError(f"{path} is not a tokenizer of characters or byte pairs")
         parts = cast(dict[str, Any], model)
         vocabulary, merges = parts.get("vocab"), parts.get("merges")
         if not isinstance(vocabulary, dict) or not isinstance(merges, list):
@@ -128,12 +135,12 @@ class GPT2Tokenizer(ByteLevel):
         check_config(path.parent)
         pairs = [m.split(" ") if isinstance(m, str) else m for m in cast(list[Any], merges)]
         added = from_entries(description.get("added_tokens", []), str(path))
-        whole = {**cast(dict[str, int], vocabulary), **{token.content: token.id for token in added}}
-        return cls(whole, checked_pairs(pairs, str(path)), str(path), added)
+        numbers = cast(dict[str, int], vocabulary) | {token.content: token.id for token in added}
+        return cls(numbers, checked_pairs(pairs, str(path)), str(path), added)
 
     @classmethod
     def from_cache(cls) -> "GPT2Tokenizer":
-        """From tiktoken's own cache, which downloads the two files when they are not there yet."""
+        """Return GPT-2's tokenizer from tiktoken's cache, downloading its files if necessary."""
         try:
             from tiktoken.load import read_file_cached
         except ImportError:
@@ -146,15 +153,15 @@ class GPT2Tokenizer(ByteLevel):
                 f"({type(error).__name__}): put {SOURCE}{ENCODER[0]} and {SOURCE}{MERGES[0]} into "
                 "a folder, and name it with --tokenizer-path"
             ) from None
-        # The checksums say that these are the published files.
+        # read_file_cached has compared the checksums.
         return cls(json.loads(vocabulary), merges_in(merges.decode(), MERGES[0]), ENCODER[0])
 
     def encode(self, text: str) -> np.ndarray:
-        """text -> (T,) int64. Raises TokenizerError for what is no UTF-8."""
+        """Return the tokens of a text, (T,) int64. Raise TokenizerError if it is not UTF-8."""
         return np.array(self.ids(checked(text), self.patterns), dtype=np.int64)
 
     def ids(self, text: str, patterns: Sequence[re.Pattern[str]]) -> list[int]:
-        """Return the tokens of a text. patterns: find added tokens, one pattern after another."""
+        """Return the tokens of a text, matching added tokens with one pattern after another."""
         if not patterns:
             return self.encoding.encode_ordinary(text)
         ids: list[int] = []
@@ -166,12 +173,12 @@ class GPT2Tokenizer(ByteLevel):
         return ids + self.ids(text[end:], patterns[1:])
 
     def start(self) -> np.ndarray:
-        """The end of the text before, as GPT-2 was trained; a new line where there is no such."""
+        """Return <|endoftext|> (1,), as in GPT-2's training, or a newline if it is missing."""
         newline = self.vocabulary[CHARACTERS[ord("\n")]]
         return np.array([self.vocabulary.get(END_OF_TEXT, newline)])
 
     def files(self) -> dict[str, bytes]:
-        """Return vocab.json, merges.txt and a file of added tokens, as transformers reads them."""
+        """Return vocab.json, merges.txt and a file of added tokens, in transformers' format."""
         vocabulary = json.dumps(self.vocabulary, ensure_ascii=False)
         return {
             "vocab.json": vocabulary.encode(),
@@ -181,7 +188,7 @@ class GPT2Tokenizer(ByteLevel):
 
 
 def encoded(token: str, name: str) -> bytes:
-    """Return the UTF-8 of an added token. name: of its file, for errors."""
+    """Return the UTF-8 of an added token; `name` is its file, for errors."""
     try:
         return checked(token).encode()
     except TokenizerError as error:
@@ -189,9 +196,9 @@ def encoded(token: str, name: str) -> bytes:
 
 
 def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
-    """Return the bytes of all tokens but added ones, with their numbers, in order.
+    """Return the bytes of all tokens that are not added, with their numbers, in order.
 
-    Raises TokenizerError unless the vocabulary is what the merges make.
+    Raise TokenizerError unless the vocabulary has just the tokens that the merges make.
     """
     if not isinstance(vocabulary, dict) or not all(
         type(i) is int for i in cast(dict[str, Any], vocabulary).values()
@@ -199,7 +206,7 @@ def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[
         raise TokenizerError(f"{name} should be a JSON object of tokens and their numbers")
     numbers = cast(dict[str, int], vocabulary)
     if sorted(numbers.values()) != list(range(len(numbers))):
-        raise TokenizerError(f"{name}: tokens should be numbered from 0 on, each number once")
+        raise TokenizerError(f"{name}: tokens should be numbered from 0 without gaps or repeats")
     made = [*CHARACTERS, *(first + second for first, second in merges)]
     for token in made:
         if token not in numbers:
@@ -221,9 +228,9 @@ def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[
 def check_left_over(
     tokens: Sequence[str], numbers: dict[str, int], added: Sequence[AddedToken], merges_name: str
 ) -> None:
-    """Raise TokenizerError if merges are missing. tokens: those that no merge makes.
+    """Raise TokenizerError if merges are missing, given the tokens that no merge makes.
 
-    Every token that was learned is two earlier ones merged. <|endoftext|> and its like are not.
+    A learned token is two earlier ones merged; <|endoftext|> and similar tokens are not.
     """
     known = {END_OF_TEXT, *(token.content for token in added)}
     for token in tokens:
@@ -233,16 +240,16 @@ def check_left_over(
             for pair in halves
         ):
             raise TokenizerError(
-                f"{merges_name} is cut off, or of another vocabulary: no merge makes the token "
-                f"{token!r} ({numbers[token]}), the first of {len(tokens)} that are left over"
+                f"{merges_name} is truncated or for another vocabulary: no merge makes the token "
+                f"{token!r} ({numbers[token]}), the first of {len(tokens)} without a merge"
             )
 
 
 def check_learned(merges: Sequence[tuple[str, str]], name: str) -> None:
-    """Raise TokenizerError unless each merge is applied to the bytes of the token that it makes.
+    """Raise TokenizerError unless encoding each token's bytes ends with its own merge.
 
-    Merges that were learned from texts are. tiktoken knows only the tokens, not the pairs; it then
-    encodes as the merges say.
+    This holds for merges that were learned. tiktoken, which knows only the tokens and not the
+    pairs, then encodes as the merges do.
     """
     ranks: dict[tuple[str, str], int] = {}
     for number, pair in enumerate(merges):
@@ -254,8 +261,8 @@ def check_learned(merges: Sequence[tuple[str, str]], name: str) -> None:
             parts[place : place + 2] = ["".join(parts[place : place + 2])]
         if tuple(parts) != pair:
             raise TokenizerError(
-                f"{name}: merge {number + 1}, {pair}, is never applied, because those before it "
-                f"make {parts} of its characters; merges that were learned are not like this"
+                f"{name}: merge {number + 1}, {pair}, is never applied, because earlier merges "
+                f"turn its characters into {parts}; learned merges are never like this"
             )
         ranks[pair] = number
 
@@ -266,11 +273,11 @@ def merges_file(merges: Sequence[tuple[str, str]]) -> bytes:
 
 
 def check_description(path: Path, description: dict[str, Any], model: dict[str, Any]) -> None:
-    """Raise TokenizerError if a tokenizer.json changes, cuts or merges a text as GPT-2 does not."""
-    cutting: Any = description.get("pre_tokenizer")
-    if not cuts_as_gpt2(cutting):
+    """Raise TokenizerError if a tokenizer.json encodes differently from GPT-2."""
+    splitting: Any = description.get("pre_tokenizer")
+    if not splits_as_gpt2(splitting):
         raise TokenizerError(
-            f"{path} cuts texts into words in another way than GPT-2: {cutting!r:.200}"
+            f"{path} splits texts into words differently from GPT-2: {splitting!r:.200}"
         )
     if description.get("normalizer") is not None:
         raise TokenizerError(
@@ -287,17 +294,17 @@ def check_description(path: Path, description: dict[str, Any], model: dict[str, 
         )
 
 
-def cuts_as_gpt2(pre_tokenizer: Any) -> bool:
-    """Return whether Hugging Face's description of how words are cut is that of PATTERN."""
+def splits_as_gpt2(pre_tokenizer: Any) -> bool:
+    """Return whether a pre_tokenizer splits texts with PATTERN."""
     if not isinstance(pre_tokenizer, dict):
         return False
     found = cast(dict[str, Any], pre_tokenizer)
-    asked = (found.get("type"), found.get("add_prefix_space"), found.get("use_regex", True))
-    return asked == ("ByteLevel", False, True)
+    settings = (found.get("type"), found.get("add_prefix_space"), found.get("use_regex", True))
+    return settings == ("ByteLevel", False, True)
 
 
 def adds_nothing(post_processor: Any) -> bool:
-    """Return whether a post_processor leaves a single text as it is."""
+    """Return whether a post_processor leaves a single text unchanged."""
     if not isinstance(post_processor, dict):
         return False
     found = cast(dict[str, Any], post_processor)
@@ -308,7 +315,7 @@ def adds_nothing(post_processor: Any) -> bool:
 
 
 def merges_in(text: str, name: str) -> list[tuple[str, str]]:
-    """Return the pairs in the text of a merges.txt or vocab.bpe."""
+    """Return the pairs in the content of a merges.txt or vocab.bpe."""
     lines = text.split("\n")
     if lines[0].startswith("#version"):
         del lines[0]
@@ -316,13 +323,13 @@ def merges_in(text: str, name: str) -> list[tuple[str, str]]:
 
 
 def checked_pairs(pairs: list[Any], name: str) -> list[tuple[str, str]]:
-    """Merges as pairs of tokens. Raises TokenizerError, which names the first that is none."""
+    """Return merges as pairs of tokens. Raise TokenizerError, which names the first wrong one."""
     known = set(CHARACTERS)
     for number, pair in enumerate(pairs, start=1):
         parts = cast(list[Any], pair) if isinstance(pair, list) else []
         if len(parts) != 2 or not all(isinstance(part, str) and part in known for part in parts):
             raise TokenizerError(
-                f"{name}: merge {number} should be of two tokens that stand above it, "
+                f"{name}: merge {number} should be two bytes or results of earlier merges, "
                 f"but is {pair!r}"
             )
         known.add(parts[0] + parts[1])

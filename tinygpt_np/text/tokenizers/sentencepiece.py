@@ -1,9 +1,8 @@
-"""SentencePiece: a vocabulary of pieces that is learned from the text itself.
+"""SentencePiece tokenizers, whose vocabulary of pieces is learned from a text.
 
-Trained so that any text comes back as it was: nothing is normalised, a new line is a piece of its
-own, and a character that no piece has is written as its bytes. Of the library's two ways to learn,
-byte pairs are taken: on Shakespeare they are learned 17 times as fast as unigrams are, and make two
-percent fewer tokens.
+They are trained to be lossless: nothing is normalised, a newline is a piece of its own, and unknown
+characters are encoded as bytes. Byte pairs are used instead of unigrams, which take 17 times as
+long to train on Shakespeare and make two percent more tokens.
 Source: Kudo, Richardson, "SentencePiece" (2018); Sennrich, Haddow, Birch, "Neural Machine
 Translation of Rare Words with Subword Units" (2016) for byte pairs.
 """
@@ -20,18 +19,18 @@ from tinygpt_np.config import PIECES
 from tinygpt_np.text.tokenizers.byte_level import ByteLevel, TokenizerError, checked, missing, read
 
 FILE = "tokenizer.model"
-# How a piece writes a space; and what stands for what no piece covers, in a model without bytes.
+# A space in a piece, and the text of the unknown token of models without byte pieces.
 SPACE, UNKNOWN = "\N{LOWER ONE EIGHTH BLOCK}", "\N{REPLACEMENT CHARACTER}"
-# What the library is shown to learn from: it would leave out a line with a character in it that it
-# keeps for itself, and one of more bytes than it is told to expect.
+# The lines to train on. The library skips lines with one of its reserved characters and lines with
+# more bytes than max_sentence_length.
 LINE, LONGEST = re.compile(r"[^\n\0▁▅]{1,4096}"), 4 * 4096
 
 
 class SentencePieceTokenizer(ByteLevel):
-    """model: the bytes of a .model. Raises TokenizerError if they are none.
+    """A tokenizer from the content of a .model file.
 
-    A model of another's may change a text as it encodes it (case, accents, white space), and have
-    no bytes for what it does not know (U+FFFD comes back); one of ours never does.
+    Models that were trained elsewhere may normalise a text (case, accents, white space), or decode
+    unknown characters to U+FFFD. Models from `train` are lossless.
     """
 
     kind = "sentencepiece"
@@ -40,23 +39,23 @@ class SentencePieceTokenizer(ByteLevel):
         library = sentencepiece_library()
         self.model = model
         try:
-            # Of an empty file the library makes a processor that fails later.
+            # From an empty file the library would make a processor that fails later.
             self.processor: Any = library.SentencePieceProcessor(model_proto=model or b"none")
         except (RuntimeError, TypeError, ValueError):
-            raise TokenizerError(f"{name} is damaged, or no model of SentencePiece's") from None
+            raise TokenizerError(f"{name} is damaged, or not a SentencePiece model") from None
         super().__init__([self.piece_bytes(i) for i in range(self.processor.get_piece_size())])
-        # The bytes of the character that means a space to the library, if the model has them.
-        places = [self.processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
-        self.space_bytes = places if all(map(self.processor.is_byte, places)) else None
-        # Whether the library puts a space before a text, which it takes away again.
+        # The byte pieces of the library's character for a space, if the model has them.
+        pieces = [self.processor.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self.space_bytes = pieces if all(map(self.processor.is_byte, pieces)) else None
+        # Whether encoding adds a space before a text, which decoding removes.
         self.prefixed = super().decode(self.processor.encode("a")).startswith(" ")
 
     @classmethod
     def train(cls, text: str, vocab_size: int = PIECES) -> "SentencePieceTokenizer":
-        """Learn vocab_size pieces from a text; the same text gives the same pieces.
+        """Learn vocab_size pieces from a text, always the same ones.
 
-        Raises TokenizerError, with the limit, if the text has too many characters for that many
-        pieces, or too few words.
+        Raise TokenizerError, with the limit, if the text has too many characters or too few words
+        for this size.
         """
         library, written = sentencepiece_library(), io.BytesIO()
         if vocab_size < 1:
@@ -65,7 +64,7 @@ class SentencePieceTokenizer(ByteLevel):
             raise TokenizerError(f"vocab_size must be below 2**31, not {vocab_size}")
         lines = [found[0] for found in LINE.finditer(checked(text))]
         if not lines:
-            raise TokenizerError("there is no text that pieces could be learned from")
+            raise TokenizerError("there is no text to learn pieces from")
         try:
             library.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines), model_writer=written, vocab_size=vocab_size,
@@ -75,15 +74,16 @@ class SentencePieceTokenizer(ByteLevel):
                 num_threads=1, max_sentence_length=LONGEST, minloglevel=2,
             )  # fmt: skip
         except (RuntimeError, ValueError) as error:
-            raise TokenizerError(why_not(str(error), vocab_size)) from None
+            raise TokenizerError(explain(str(error), vocab_size)) from None
         return cls(written.getvalue())
 
     @classmethod
     def from_file(cls, path: Path) -> "SentencePieceTokenizer":
+        """Return the tokenizer in a .model file."""
         return cls(read(path), str(path))
 
     def encode(self, text: str) -> np.ndarray:
-        """text -> (T,) int64. Raises TokenizerError for what is no UTF-8."""
+        """Return the tokens of a text, (T,) int64. Raise TokenizerError if it is not UTF-8."""
         if self.space_bytes is None or self.prefixed:
             return np.array(self.processor.encode(checked(text)), dtype=np.int64)
         first, *others = (self.processor.encode(part) for part in checked(text).split(SPACE))
@@ -93,20 +93,22 @@ class SentencePieceTokenizer(ByteLevel):
         return np.array(tokens, dtype=np.int64)
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        """(T,) integers in [0, vocab_size) -> text; what is no UTF-8 becomes U+FFFD."""
+        """Return the text of tokens (T,). Bytes that are not UTF-8 become U+FFFD."""
         text = super().decode(ids)
         return text.removeprefix(" ") if self.prefixed else text
 
     def start(self) -> np.ndarray:
-        """A new line, or the model's own begin where it has no piece for that."""
+        """Return a newline (1,), or the model's beginning of a text if it has no newline."""
         newline = self.processor.piece_to_id("\n")
         begin = max(self.processor.bos_id(), 0)
         return np.array([begin if self.processor.is_unknown(newline) else newline])
 
     def files(self) -> dict[str, bytes]:
+        """Return tokenizer.model."""
         return {FILE: self.model}
 
     def piece_bytes(self, token: int) -> bytes:
+        """Return the UTF-8 bytes of a piece."""
         piece: str = self.processor.id_to_piece(token)
         if self.processor.is_byte(token):
             return bytes([int(piece[3:5], 16)])
@@ -126,8 +128,8 @@ def sentencepiece_library() -> Any:
     return sentencepiece
 
 
-def why_not(error: str, vocab_size: int) -> str:
-    """Return the library's reason in a sentence, and what to do."""
+def explain(error: str, vocab_size: int) -> str:
+    """Return a sentence for an error of SentencePiece's trainer, with what to do."""
     few = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
     if few:
         return f"{vocab_size:,} pieces are too few for this text; use --vocab-size {few[1]} or more"
