@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_is_refused_and_left_as_it_is(
         (["--data", "nowhere.txt"], "there is no file nowhere.txt"),
         (
             ["--data", "."],
-            "train.bin; --data is a text file or a folder holds train.bin and val.bin",
+            "train.bin; --data is a text file or a folder with train.bin and val.bin",
         ),
         (["--data", "text.txt", "--block-size", "999"], "the text is too short"),
         (["--resume", "nothing"], "there is no run nothing"),
