@@ -1,9 +1,9 @@
-"""tinygpt gradcheck, as a person uses it."""
+"""`tinygpt gradcheck`: what it shows, its exit status, and what it refuses."""
 
-import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    """The exit status of a command."""
+    """Return the exit status of a command."""
     try:
         cli.main(["gradcheck", *arguments])
     except SystemExit as stop:
@@ -44,7 +44,7 @@ def wrong_linear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two names in place of all, so that everything takes no time."""
+    """Reduce the suite to two operations."""
     monkeypatch.setattr(suite, "NAMES", ("linear", "softmax"))
 
 
@@ -87,12 +87,6 @@ def test_json_has_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows[0]["relative"] < 1e-12
 
 
-@pytest.mark.usefixtures("wrong_linear")
-def test_json_of_a_wrong_gradient_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("linear", "--json") == 1
-    assert json.loads(capsys.readouterr().out)["ok"] is False
-
-
 @pytest.mark.parametrize("method", ["central", "richardson", "taylor"])
 def test_each_oracle_can_be_chosen(method: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("linear", "--method", method, "--json") == 0
@@ -131,11 +125,11 @@ def test_a_page_that_exists_is_not_overwritten(
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C after the first report, and after the first mutant."""
-    whole, all_mutants = suite.run, detectors.run
+    """Interrupt the command after the first report, and after the first mutant."""
+    whole_suite, all_mutants = suite.run, detectors.run
 
     def first_report(*arguments: Any) -> Any:
-        yield next(whole(*arguments))
+        yield next(whole_suite(*arguments))
         raise KeyboardInterrupt
 
     def first_mutant(*arguments: Any) -> Any:
@@ -173,7 +167,7 @@ def test_mutants_after_ctrl_c_are_called_stopped(
     assert "The run was interrupted" in (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_mutants_are_tried_and_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_planted_bugs_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("embedding", "--mutants", "--html", "page.html") == 0
     out = capsys.readouterr().out
     assert "8 mutants: 5 bugs" in out
@@ -181,23 +175,25 @@ def test_mutants_are_tried_and_shown(folder: Path, capsys: pytest.CaptureFixture
     assert "dweight[ids] += drows" in (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_mutants_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("embedding", "--mutants", "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["ok"], len(found["mutants"])) == (True, 8)
-
-
-def test_a_bug_that_nobody_saw_makes_the_status_1(
+def test_a_wrong_matrix_makes_the_status_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "tinygpt_np.gradcheck.matrix.EQUIVALENT", {("embedding", "a", "b", "c"): ""}
-    )
+    monkeypatch.setattr(command.detectors, "run", no_mutants)
+    key = ("embedding", "a", "b", "c")
+    monkeypatch.setattr("tinygpt_np.gradcheck.matrix.EQUIVALENT", {key: ""})
     assert run("embedding", "--mutants") == 1
     assert "wrong: embedding.a: b → c: listed as changing nothing, but" in capsys.readouterr().out
+    monkeypatch.setattr("tinygpt_np.gradcheck.matrix.EQUIVALENT", {})
+    assert run("embedding", "--mutants", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["complete"], found["mutants"]) == (True, True, [])
 
 
-# The verdict: of a report, of its table, of the command.
+def no_mutants(*_: Any) -> Iterator[detectors.MutantResult]:
+    yield from ()
+
+
+# Reports, tables, JSON and exit status agree
 
 RIGHT = Row(
     "weight", (3,), "complex step", True, 3, 0, (1,), 1.0, 1.0, 1e-16, 1e-16, 1e-12, 1e4
@@ -206,11 +202,13 @@ ROWS = {
     "right": RIGHT,
     "zero": replace(RIGHT, is_zero=True, relative=math.nan),
     "off": replace(RIGHT, relative=0.5, headroom=2e-12, problems=("off by 0.5 of its norm",)),
-    "ill-mannered": replace(RIGHT, headroom=math.inf, problems=("forward changes its input x",)),
+    "rule broken": replace(RIGHT, headroom=math.inf, problems=("forward changes its input x",)),
 }
 
 
-@pytest.mark.parametrize("kinds", list(itertools.product(ROWS, repeat=2)))
+@pytest.mark.parametrize(
+    "kinds", [("right", "zero"), ("right", "off"), ("off", "zero"), ("rule broken", "right")]
+)
 @pytest.mark.parametrize("in_one_report", [True, False])
 @pytest.mark.parametrize("arguments", [(), ("linear",), ("linear", "--json")])
 def test_report_table_json_and_exit_status_agree(
@@ -224,7 +222,7 @@ def test_report_table_json_and_exit_status_agree(
     reports = [Report("it", rows, 0)] if in_one_report else [Report("it", (r,), 0) for r in rows]
     monkeypatch.setattr(suite, "NAMES", ("linear",))
     monkeypatch.setattr(suite, "run", lambda *_: [("it", report) for report in reports])  # pyright: ignore
-    right = {"off", "ill-mannered"}.isdisjoint(kinds)
+    right = {"off", "rule broken"}.isdisjoint(kinds)
     assert all(report.ok for report in reports) == right
     status, out = run(*arguments), capsys.readouterr().out
     assert status == (0 if right else 1)
@@ -241,8 +239,3 @@ def test_report_table_json_and_exit_status_agree(
     if not arguments:
         summary = next(line for line in table if line.startswith("it "))
         assert summary.rstrip().endswith(" wrong") != right
-
-
-def test_a_report_without_rows_is_not_right() -> None:
-    assert not Report("nothing", (), 0).ok
-    assert str(Report("nothing", (), 0)).startswith("nothing  WRONG")

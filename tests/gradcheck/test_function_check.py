@@ -1,6 +1,6 @@
-"""A trial: how forward and backward are called, and whether backward has manners."""
+"""How functions are called, which arguments are refused, and which rules a backward can break."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from gradcheck.functions import (
     linear,
 )
 
-from tinygpt_np.gradcheck import CheckError, Report
+from tinygpt_np.gradcheck import CheckError, Report, check
 from tinygpt_np.gradcheck.function_check import LAYOUTS, FunctionCheck
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
@@ -26,16 +26,16 @@ Backward = Callable[[np.ndarray, Any], Any]
 
 
 def problems(report: Report) -> dict[str, str]:
-    """What is wrong, by tensor."""
+    """Return the problems by tensor."""
     return {row.name: "; ".join(row.problems) for row in report.rows if not row.ok}
 
 
-def judged(forward: Forward, backward: Backward, x: np.ndarray = X) -> Report:
+def compared(forward: Forward, backward: Backward, x: np.ndarray = X) -> Report:
     return FunctionCheck(forward, (x,)).report(backward)
 
 
 def of_cube(backward: Backward) -> str:
-    return problems(judged(cube, backward)).get("x", "")
+    return problems(compared(cube, backward)).get("x", "")
 
 
 def of_linear(backward: Backward) -> dict[str, str]:
@@ -48,27 +48,26 @@ def test_a_right_backward_has_no_problems() -> None:
     assert FunctionCheck(layer_norm, (X, SCALE)).report(dlayer_norm).ok
 
 
-def test_one_trial_judges_many_backwards() -> None:
-    trial = FunctionCheck(cube, (X,))
-    verdicts = [trial.report(backward).ok for backward in (dcube, drelu, dcube)]
-    assert verdicts == [True, False, True]
+def test_one_check_can_compare_many_backwards() -> None:
+    check = FunctionCheck(cube, (X,))
+    assert [check.report(backward).ok for backward in (dcube, drelu, dcube)] == [True, False, True]
 
 
-def test_the_upstream_gradient_is_random_and_like_the_output() -> None:
-    trial = FunctionCheck(linear, (X, W))
-    assert trial.doutput.shape == (4, 5)
-    assert len(set(trial.doutput.flat)) == 20
-
-
-def test_the_upstream_gradient_can_be_given() -> None:
+def test_the_upstream_gradient_is_random_or_given() -> None:
     def for_ones(dy: np.ndarray, x: Any) -> np.ndarray:
         return 3 * x * x
 
+    check = FunctionCheck(linear, (X, W))
+    assert check.doutput.shape == (4, 5)
+    assert len(set(check.doutput.flat)) == 20
     assert FunctionCheck(cube, (X,), doutput=np.ones(X.shape)).report(for_ones).ok
     assert not FunctionCheck(cube, (X,)).report(for_ones).ok
 
 
-# Manners: memory
+# Memory
+
+buffer, kept = np.empty(X.shape), np.zeros(X.shape)
+buffers: dict[str, np.ndarray] = {}
 
 
 def changes_the_upstream_gradient(dy: np.ndarray, x: Any) -> np.ndarray:
@@ -82,82 +81,104 @@ def changes_its_input(dy: np.ndarray, x: Any) -> np.ndarray:
     return dx
 
 
-def changes_what_was_saved(dy: np.ndarray, saved: Any) -> np.ndarray:
-    saved *= 3
-    return dy * saved
-
-
-def raises_the_second_time(dy: np.ndarray, saved: Any) -> np.ndarray:
-    return dy * saved.pop()
-
-
-buffer, kept = np.empty(X.shape), np.zeros(X.shape)
-
-
 def reuses_a_buffer(dy: np.ndarray, x: Any) -> np.ndarray:
     return np.multiply(dy, 3 * x * x, out=buffer)
 
 
-def adds_to_what_it_keeps(dy: np.ndarray, x: Any) -> np.ndarray:
+def accumulates(dy: np.ndarray, x: Any) -> np.ndarray:
     global kept
     kept = kept + dy * 3 * x * x
     return kept
 
 
+def in_memory_order(dy: np.ndarray, x: Any) -> np.ndarray:
+    # "K" is the order of the elements in memory, which is theirs only for C-contiguous arrays.
+    return (dy.ravel("K") * 3 * x.ravel("K") ** 2).reshape(dy.shape)
+
+
+def writes_to_its_input(dy: np.ndarray, x: Any) -> np.ndarray:
+    before = x.copy()
+    np.square(x, out=x)
+    dx = dy * 3 * x
+    x[...] = before
+    return dx
+
+
+def reads_raw_memory(dy: np.ndarray, x: Any) -> np.ndarray:
+    raw = np.lib.stride_tricks.as_strided(x, x.shape, (8 * x.shape[1], 8))
+    return dy * 3 * raw * raw
+
+
+@pytest.mark.parametrize(
+    ("backward", "problem"),
+    [
+        (changes_the_upstream_gradient, "backward changes its input dout"),
+        (changes_its_input, "backward changes its input x"),
+        (reuses_a_buffer, "a second backward overwrites the gradient of the first"),
+        (accumulates, "a second backward differs"),
+        (in_memory_order, "with Fortran-ordered inputs: off by"),
+        (writes_to_its_input, "with read-only inputs: it raises ValueError"),
+        (reads_raw_memory, "with strided inputs: off by"),
+        (reads_raw_memory, "with Fortran-ordered inputs: off by"),
+    ],
+)
+def test_a_backward_that_breaks_a_rule_is_wrong(backward: Backward, problem: str) -> None:
+    assert problem in of_cube(backward)
+
+
+def cube_then_double(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    saved = x.copy()
+    x *= 2
+    return saved * saved * saved, saved
+
+
 def saves_in_a_buffer(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    # A complex buffer for the complex step, so that only the manners are wrong.
+    # A complex buffer for the complex step, so that only the sharing is wrong.
     saved = buffers.setdefault(x.dtype.char, np.empty(X.shape, x.dtype))
     saved[...] = x
     return x * x * x, saved
 
 
-buffers: dict[str, np.ndarray] = {}
+def takes_contiguous_arrays_only(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    if not x.flags.c_contiguous:
+        raise TypeError("x must be contiguous")
+    return cube(x)
 
 
-def test_a_backward_that_changes_the_upstream_gradient_is_noticed() -> None:
-    assert "backward changes its input dout" in of_cube(changes_the_upstream_gradient)
+def triples_what_was_saved(dy: np.ndarray, saved: Any) -> np.ndarray:
+    saved *= 3
+    return dy * saved
 
 
-def test_a_backward_that_changes_its_input_is_noticed() -> None:
-    assert "backward changes its input x" in of_cube(changes_its_input)
+@pytest.mark.parametrize(
+    ("forward", "backward", "problem"),
+    [
+        (cube_then_double, dcube, "forward changes its input x"),
+        (saves_in_a_buffer, dcube, "after another forward it differs: that changed what was saved"),
+        (
+            takes_contiguous_arrays_only,
+            dcube,
+            "with strided inputs: it raises TypeError: x must be contiguous",
+        ),
+        (
+            lambda x: (x * x * x, x * x),  # pyright: ignore[reportUnknownLambdaType]
+            triples_what_was_saved,
+            "a second backward differs: the first changed what was saved",
+        ),
+        (
+            lambda x: (x * x * x, [3 * x * x]),  # pyright: ignore[reportUnknownLambdaType]
+            lambda dy, saved: dy * saved.pop(),  # pyright: ignore[reportUnknownLambdaType]
+            "a second backward raises IndexError",
+        ),
+    ],
+)
+def test_a_pair_that_breaks_a_rule_is_wrong(
+    forward: Forward, backward: Backward, problem: str
+) -> None:
+    assert problem in problems(compared(forward, backward))["x"]
 
 
-def test_a_backward_that_changes_what_was_saved_is_noticed() -> None:
-    report = judged(lambda x: (x * x * x, x * x), changes_what_was_saved)
-    assert problems(report) == {"x": "a second backward differs: the first changed what was saved"}
-
-
-def test_a_backward_that_cannot_run_twice_is_noticed() -> None:
-    report = judged(lambda x: (x * x * x, [3 * x * x]), raises_the_second_time)
-    assert "a second backward raises IndexError" in problems(report)["x"]
-
-
-def test_a_backward_that_reuses_a_buffer_is_noticed() -> None:
-    assert of_cube(reuses_a_buffer) == "a second backward overwrites the gradient of the first"
-
-
-def test_a_backward_that_adds_to_what_it_keeps_is_noticed() -> None:
-    kept[...] = 0
-    assert "a second backward differs" in of_cube(adds_to_what_it_keeps)
-
-
-def test_a_forward_that_saves_where_the_last_one_did_is_noticed() -> None:
-    report = judged(saves_in_a_buffer, dcube)
-    assert problems(report) == {
-        "x": "after another forward it differs: that changed what was saved"
-    }
-
-
-def test_a_forward_that_changes_its_input_is_noticed() -> None:
-    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
-        saved = x.copy()
-        x *= 2
-        return saved * saved * saved, saved
-
-    assert "forward changes its input x" in problems(judged(forward, dcube))["x"]
-
-
-def test_a_forward_that_changes_an_input_without_a_gradient_is_noticed() -> None:
+def test_a_forward_that_changes_an_input_without_a_gradient_is_wrong() -> None:
     def forward(x: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, Any]:
         chosen, shape = ids.copy(), x.shape
         ids += 1
@@ -187,13 +208,13 @@ SHARING: dict[str, tuple[str, Backward]] = {
 
 
 @pytest.mark.parametrize("name", SHARING)
-def test_a_gradient_in_the_memory_of_another_is_noticed(name: str) -> None:
+def test_a_gradient_that_shares_memory_is_wrong(name: str) -> None:
     whose, backward = SHARING[name]
     found = problems(FunctionCheck(add, (X, 2 * X)).report(backward))
     assert f"the gradient shares its memory with {whose}" in found["a"]
 
 
-def test_two_gradients_in_one_memory_are_noticed() -> None:
+def test_two_gradients_that_share_memory_are_wrong() -> None:
     def backward(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
         both = dy.copy()
         return both, both
@@ -203,7 +224,7 @@ def test_two_gradients_in_one_memory_are_noticed() -> None:
     }
 
 
-def test_the_arguments_of_the_caller_stay_as_they_are() -> None:
+def test_the_arguments_of_the_caller_are_unchanged() -> None:
     x, dout = X.copy(), np.ones(X.shape)
     FunctionCheck(cube, (x,), doutput=dout).report(changes_its_input)
     FunctionCheck(cube, (x,), doutput=dout).report(changes_the_upstream_gradient)
@@ -211,7 +232,7 @@ def test_the_arguments_of_the_caller_stay_as_they_are() -> None:
     np.testing.assert_array_equal(dout, np.ones(X.shape))
 
 
-# Manners: layouts
+# Layouts
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -228,48 +249,6 @@ def test_the_layouts_are_what_they_are_called() -> None:
     assert LAYOUTS["reversed"](X).strides == (-48, -8)
     assert LAYOUTS["Fortran-ordered"](X).strides == (8, 32)
     assert not LAYOUTS["read-only"](X).flags.writeable
-
-
-def in_order_of_memory(dy: np.ndarray, x: Any) -> np.ndarray:
-    # "K": as the elements lie in memory, which is theirs only in C order.
-    return (dy.ravel("K") * 3 * x.ravel("K") ** 2).reshape(dy.shape)
-
-
-def writes_to_its_input(dy: np.ndarray, x: Any) -> np.ndarray:
-    before = x.copy()
-    np.square(x, out=x)
-    dx = dy * 3 * x
-    x[...] = before
-    return dx
-
-
-def reads_raw_memory(dy: np.ndarray, x: Any) -> np.ndarray:
-    raw = np.lib.stride_tricks.as_strided(x, x.shape, (8 * x.shape[1], 8))
-    return dy * 3 * raw * raw
-
-
-def test_elements_in_the_order_of_memory_are_noticed() -> None:
-    assert "with Fortran-ordered inputs: off by" in of_cube(in_order_of_memory)
-
-
-def test_a_write_to_a_read_only_input_is_noticed() -> None:
-    assert "with read-only inputs: it raises ValueError" in of_cube(writes_to_its_input)
-
-
-def test_raw_memory_is_noticed_wherever_it_is_not_in_order() -> None:
-    found = of_cube(reads_raw_memory)
-    assert "with strided inputs: off by" in found
-    assert "with Fortran-ordered inputs: off by" in found
-
-
-def test_a_forward_that_refuses_a_layout_is_noticed() -> None:
-    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
-        if not x.flags.c_contiguous:
-            raise TypeError("x must be contiguous")
-        return cube(x)
-
-    found = problems(judged(forward, dcube))["x"]
-    assert "with strided inputs: it raises TypeError: x must be contiguous" in found
 
 
 # How functions are called
@@ -301,19 +280,13 @@ def test_gradients_may_come_by_name_in_any_order() -> None:
     assert of_linear(backward) == {}
 
 
-def test_a_gradient_that_is_missing_by_name_is_wrong() -> None:
-    assert of_linear(lambda dy, saved: {"x": dlinear(dy, saved)[0]}) == {
-        "w": "there is no gradient"
-    }
+def test_a_missing_gradient_is_wrong() -> None:
+    missing = "there is no gradient"
+    assert of_linear(lambda dy, saved: {"x": dlinear(dy, saved)[0]}) == {"w": missing}
+    assert of_linear(lambda dy, saved: (None, dlinear(dy, saved)[1])) == {"x": missing}
 
 
-def test_a_gradient_of_none_is_missing() -> None:
-    assert of_linear(lambda dy, saved: (None, dlinear(dy, saved)[1])) == {
-        "x": "there is no gradient"
-    }
-
-
-def test_a_name_that_is_no_argument_is_refused() -> None:
+def test_a_gradient_of_an_unknown_name_is_refused() -> None:
     with pytest.raises(CheckError, match="a gradient of weigth, which is none of x, w"):
         of_linear(lambda dy, saved: {"weigth": dy})
 
@@ -385,13 +358,125 @@ def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
         FunctionCheck(forward, (X,))
 
 
-def test_a_plain_function_of_many_numbers_is_refused() -> None:
-    message = r"returns no \(out, saved\) must return a scalar, not \(4, 6\)"
-    with pytest.raises(CheckError, match=message):
-        FunctionCheck(np.cos, (X,))
-
-
 def test_the_title_is_the_name_of_the_forward() -> None:
     assert FunctionCheck(linear, (X, W)).report(dlinear).title == "gradcheck.functions.linear"
     assert FunctionCheck(linear, (X, W), title="mine").report(dlinear).title == "mine"
     assert FunctionCheck(linear, (X, W)).report(dlinear, "this one").title == "this one"
+
+
+# Arguments and outputs that are refused
+
+ROW, IDS = np.array([[0.5, -1.5, 2.5]]), np.array([1, 0])
+
+
+def square(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    return x * x, x
+
+
+def dsquare(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return 2 * dy * x
+
+
+def scaled(dy: np.ndarray, scale: float) -> np.ndarray:
+    return dy * scale
+
+
+def first_of(dy: np.ndarray, n: np.ndarray) -> np.ndarray:
+    return dy * n[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (ROW, r"args must be a tuple or a dict of arguments, not ndarray: write \(x,\)"),
+        ("abc", "args must be a tuple or a dict of arguments, not str"),
+        (None, "args must be a tuple or a dict of arguments, not NoneType"),
+        ((), "one of the arguments must be an array of floats"),
+        ((IDS,), "one of the arguments must be an array of floats, not only x: int64"),
+        (([0.5],), "one of the arguments must be an array of floats, not only x: list"),
+        ((ROW.astype(complex),), "must be an array of floats, not only x: complex128"),
+        ((ROW.astype(np.float16),), "x must be an array of float32 or float64, not float16"),
+        ((np.zeros((0, 3)),), r"x must not be empty, but its shape is \(0, 3\)"),
+        ((np.array([1.0, np.nan]),), r"x must be finite, but at \(1,\) it is nan"),
+    ],
+)
+def test_arguments_that_cannot_be_checked_are_refused(args: Any, message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        check(square, dsquare, args)
+
+
+@pytest.mark.parametrize(
+    ("wrt", "message"),
+    [
+        (["z"], r"wrt must name arguments \(x, n\), not 'z'"),
+        (["n"], "n must be an array of float32 or float64, not int64"),
+        ([], r"wrt must name some of the arguments \(x, n\), not none"),
+        (["x", "x"], "wrt must name each argument once, not x, x"),
+    ],
+)
+def test_a_wrong_wrt_is_refused(wrt: Sequence[str], message: str) -> None:
+    def forward(x: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, Any]:
+        return x * n[0], n
+
+    with pytest.raises(CheckError, match=message):
+        check(forward, first_of, (ROW, IDS), wrt)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "autograd"}, "method must be one of complex, central, richardson, taylor, not"),
+        ({"directions": 0}, "directions must be a positive integer or None, not 0"),
+        ({"directions": "3"}, "directions must be a positive integer or None, not '3'"),
+        ({"seed": -1}, "seed must be a non-negative integer, not -1"),
+        ({"seed": "a"}, "seed must be a non-negative integer, not 'a'"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        check(square, dsquare, (ROW,), **options)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "message"),
+    [
+        (None, dsquare, "forward must be a function, not NoneType"),
+        (square, 3, "backward must be a function, not int"),
+    ],
+)
+def test_something_not_callable_is_refused(forward: Any, backward: Any, message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        check(forward, backward, (ROW,))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ((ROW, ROW, ROW), r"forward must return \(out, saved\), not 3 values"),
+        ((IDS, None), "the output of forward must be an array of floats, not int64"),
+        (([1.0, 2.0], None), "the output of forward must be an array of floats, not list"),
+        (None, "the output of forward must be an array of floats, not NoneType"),
+        ((ROW[:0], None), r"the output of forward must not be empty, but its shape is \(0, 3\)"),
+        ((ROW / np.inf - np.inf, None), r"must be finite, but at \(0, 0\) it is -inf"),
+        (ROW, r"returns no \(out, saved\) must return a scalar, not \(1, 3\)"),
+    ],
+)
+def test_a_wrong_output_is_refused(returned: Any, message: str) -> None:
+    with pytest.raises(CheckError, match=message):
+        check(lambda x: returned, dsquare, (ROW,))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+
+
+def test_floats_outside_arrays_are_noted() -> None:
+    def forward(x: np.ndarray, p: dict[str, float], gain: float) -> tuple[np.ndarray, Any]:
+        return x * gain * p["w"], gain * p["w"]
+
+    report = check(forward, scaled, (ROW, {"w": 2.0}, 3.0))
+    assert report.ok
+    assert report.notes == ("not checked, because not an array of floats: p (dict), gain (float)",)
+
+
+def test_other_arguments_are_not_noted() -> None:
+    def forward(x: np.ndarray, ids: np.ndarray, n: int, mask: None) -> tuple[np.ndarray, Any]:
+        return x * n, n
+
+    assert check(forward, scaled, (ROW, IDS, 2, None)).notes == ()

@@ -1,4 +1,4 @@
-"""The matrix of planted bugs and those who noticed them, in text, JSON and HTML."""
+"""The matrix of planted bugs and the checks that detect them, in text, JSON and HTML."""
 
 import io
 import json
@@ -33,12 +33,9 @@ def text(matrix: Matrix) -> str:
     return out.getvalue()
 
 
-def test_bugs_are_the_mutants_that_change_a_gradient() -> None:
+def test_it_counts_by_detector_kind_and_operation() -> None:
     assert len(MATRIX.results) == 3 + len(LISTED)
     assert set(map(id, MATRIX.bugs)) == {id(BUG), id(CRASH), id(SOFTMAX)}
-
-
-def test_it_counts_by_judge_kind_and_room() -> None:
     assert MATRIX.detected("complex") == (3, 3)
     assert MATRIX.detected("loss") == (2, 3)
     assert MATRIX.detected("loss", kind="sign") == (1, 2)
@@ -46,27 +43,19 @@ def test_it_counts_by_judge_kind_and_room() -> None:
     assert MATRIX.detected("loss", kind="axis") == (0, 0)
 
 
-def test_the_order_is_that_of_the_source_however_the_results_came() -> None:
-    again = in_order([*LISTED[::-1], BUG, SOFTMAX, CRASH], ("softmax", "linear", "embedding"), True)
-    assert again == MATRIX
+def test_results_are_sorted_by_source() -> None:
+    results = [*LISTED[::-1], BUG, SOFTMAX, CRASH]
+    assert in_order(results, ("softmax", "linear", "embedding"), True) == MATRIX
 
 
-def test_it_is_without_error_when_every_bug_was_noticed() -> None:
+def test_an_error_is_a_surviving_bug_or_a_listed_mutant_that_is_not_made() -> None:
     assert MATRIX.errors == []
-
-
-def test_a_bug_that_the_complex_step_missed_is_an_error() -> None:
-    missed = replace(BUG, detected=SEEN | {"complex": False})
-    (error,) = Matrix((missed, *LISTED), ("linear", "embedding")).errors
+    survivor = replace(BUG, detected=SEEN | {"complex": False})
+    (error,) = Matrix((survivor, *LISTED), ("linear", "embedding")).errors
     assert error.startswith("linear.backward:41: dx = <a> → dx = -<a>: survived")
-
-
-def test_a_listed_mutant_that_is_made_no_more_is_an_error() -> None:
     (error,) = Matrix(tuple(LISTED[1:]), ("embedding",)).errors
     assert error.endswith("listed as changing nothing, but no such mutant")
-
-
-def test_a_run_that_was_stopped_misses_no_listed_mutants() -> None:
+    # An interrupted run has not made all of them.
     assert Matrix((BUG,), ("linear", "embedding"), complete=False).errors == []
 
 
@@ -74,11 +63,11 @@ def test_a_run_that_was_stopped_misses_no_listed_mutants() -> None:
     ("counts", "expected"),
     [((10, 10), "0 %"), ((999, 1000), "0.1 %"), ((1, 2), "50 %"), ((0, 3), "100 %")],
 )
-def test_a_share_is_never_rounded_to_nothing(counts: tuple[int, int], expected: str) -> None:
+def test_a_missed_bug_is_never_rounded_to_0_percent(counts: tuple[int, int], expected: str) -> None:
     assert percent(*counts) == expected
 
 
-def test_the_text_has_counts_judges_and_reasons() -> None:
+def test_the_text_has_counts_checks_and_reasons() -> None:
     found = " ".join(text(MATRIX).split())
     assert f"{3 + len(LISTED)} mutants: 3 bugs (1 of them make the backward raise)" in found
     assert "sign 1/1 1/1" in found
@@ -94,7 +83,7 @@ def test_the_dictionary_is_json_and_complete() -> None:
 
 
 class Page(HTMLParser):
-    """Notes the words of a page, its tags, and what it loads."""
+    """The words of a page, its open tags, and the URLs it loads."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -127,12 +116,8 @@ def test_the_page_shows_every_mutant_as_it_is() -> None:
     assert "changes nothing: -0 is 0" in words
 
 
-def test_the_page_says_when_the_run_was_stopped() -> None:
-    stopped = replace(MATRIX, complete=False)
-    assert "The run was interrupted" in stopped.page()
+def test_the_page_shows_an_interruption_and_an_error() -> None:
+    assert "The run was interrupted" in replace(MATRIX, complete=False).page()
     assert "The run was interrupted" not in MATRIX.page()
-
-
-def test_the_page_shows_an_error() -> None:
-    missed = replace(BUG, detected=SEEN | {"complex": False})
-    assert "survived, and is not listed" in Matrix((missed,), ("linear",)).page()
+    survivor = replace(BUG, detected=SEEN | {"complex": False})
+    assert "survived, and is not listed" in Matrix((survivor,), ("linear",)).page()

@@ -1,11 +1,17 @@
-"""Each kind of mistake is made where it can be made, one at a time, and nothing else changes."""
+"""Each mistake is made wherever it can be made, and planted where all code calls it."""
 
 import ast
+import inspect
 
+import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.mutations import KINDS, Mutation, mutations, sites
+from tinygpt_np import ops
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, KINDS, Mutation, Site, mutations, sites
+from tinygpt_np.model.gpt import GPT, Gradients
 
+SITES = sites()
+IDS = [f"{site.operation}.{site.function}" for site in SITES]
 SOURCE = '''
 def forward(x, weight):
     """x (N, C), weight (C, K) -> y (N, K), saved."""
@@ -23,7 +29,7 @@ def backward(dy, saved):
 
 
 def made(line: str) -> dict[str, str]:
-    """The mutants of one line of a backward: what becomes of it, and the kind of mistake."""
+    """Return the mutants of one line of a backward: the changed line, and the kind of mistake."""
     found = mutations(SOURCE.format(line=line), "backward")
     return {m.after: m.kind for m in found if m.before == ast.unparse(ast.parse(line))}
 
@@ -84,27 +90,23 @@ def made(line: str) -> dict[str, str]:
         ),
     ],
 )
-def test_a_line_gets_the_mistake(line: str, after: str, kind: str) -> None:
+def test_a_line_has_the_mutant(line: str, after: str, kind: str) -> None:
     assert made(line).get(after) == kind
 
 
-def test_what_was_saved_is_unpacked_in_the_wrong_order() -> None:
+def test_saved_values_and_gradients_are_swapped() -> None:
     found = mutations(SOURCE.format(line="pass"), "backward")
     swapped = [m.after for m in found if m.kind == "saved swapped"]
     assert swapped == ["square, x, weight = saved", "x, weight, square = saved"]
-
-
-def test_gradients_are_returned_in_the_wrong_order() -> None:
-    found = mutations(SOURCE.format(line="pass"), "backward")
     assert [m.after for m in found if m.kind == "order"] == ["return (dweight, dx)"]
 
 
-def test_a_loop_over_the_layers_runs_forwards() -> None:
+def test_a_reversed_loop_runs_forwards() -> None:
     text = "def backward(d):\n    for layer in reversed(range(3)):\n        d = d\n    return d\n"
     assert "for layer in range(3):" in [m.after for m in mutations(text, "backward")]
 
 
-def test_another_name_for_the_same_value_is_no_mistake() -> None:
+def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
     text = SOURCE.format(line="dz = dy  # (N, K)\n    dweight = x.T @ dy")
     assert "dweight = x.T @ dz" not in [m.after for m in mutations(text, "backward")]
 
@@ -112,24 +114,6 @@ def test_another_name_for_the_same_value_is_no_mistake() -> None:
 def test_the_last_axis_is_not_negated() -> None:
     # axis=1 would be the same axis.
     assert "dx = np.concatenate([a, b], axis=1)" not in made("dx = np.concatenate([a, b], axis=-1)")
-
-
-@pytest.fixture(scope="module")
-def everything() -> list[tuple[str, Mutation]]:
-    return [(site.operation, mutation) for site in sites() for mutation in site.mutations()]
-
-
-def test_there_are_hundreds(everything: list[tuple[str, Mutation]]) -> None:
-    assert len(everything) >= 400
-
-
-def test_every_kind_is_made_and_explained(everything: list[tuple[str, Mutation]]) -> None:
-    assert {mutation.kind for _, mutation in everything} == set(KINDS)
-
-
-def test_no_two_mutants_are_the_same(everything: list[tuple[str, Mutation]]) -> None:
-    texts = [(room, ast.unparse(mutation.tree)) for room, mutation in everything]
-    assert len(texts) == len(set(texts))
 
 
 def test_a_mutant_differs_from_the_original_in_the_line_it_names() -> None:
@@ -141,3 +125,95 @@ def test_a_mutant_differs_from_the_original_in_the_line_it_names() -> None:
         assert [(a.strip(), b.strip()) for a, b in different] == [(mutation.before, mutation.after)]
         named = ast.parse(text.splitlines()[mutation.line - 1].strip().replace("return", "x ="))
         assert ast.unparse(named) == mutation.before.replace("return", "x =")
+
+
+# Sites
+
+
+def site(name: str) -> Site:
+    return SITES[IDS.index(name)]
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[tuple[Site, Mutation]]:
+    return [(site, mutation) for site in SITES for mutation in site.mutations()]
+
+
+def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
+    found = [
+        f"{name}.{function}"
+        for name in ops.__all__
+        for function in dir(getattr(ops, name))
+        if function.startswith("backward")
+    ]
+    methods = [name for name, _ in inspect.getmembers(GPT) if "backward" in name]
+    assert sorted(IDS) == sorted([*found, *(f"gpt.{name}" for name in [*methods, "keep"])])
+
+
+def test_every_kind_is_made(everything: list[tuple[Site, Mutation]]) -> None:
+    assert {mutation.kind for _, mutation in everything} == set(KINDS)
+
+
+def test_every_mutant_compiles_and_differs_from_the_others(
+    everything: list[tuple[Site, Mutation]],
+) -> None:
+    texts = [(site.operation, ast.unparse(mutation.tree)) for site, mutation in everything]
+    assert len(texts) == len(set(texts)) == 705
+    assert all(callable(site.compiled(mutation)) for site, mutation in everything)
+
+
+def test_every_equivalent_mutant_is_made_and_has_a_reason(
+    everything: list[tuple[Site, Mutation]],
+) -> None:
+    made = {(s.operation, s.function, m.before, m.after) for s, m in everything}
+    assert set(EQUIVALENT) <= made
+    assert all(EQUIVALENT.values())
+    assert len(EQUIVALENT) == 16
+
+
+@pytest.mark.parametrize("name", ["linear.backward", "softmax.backward_steps", "gpt.keep"])
+def test_a_planted_mutant_is_called_until_it_is_removed(name: str) -> None:
+    chosen = site(name)
+    called = chosen.function.removesuffix("_steps")
+    before = getattr(chosen.owner, called)
+
+    def mutant() -> None: ...
+
+    with chosen.planted(mutant):
+        assert getattr(chosen.owner, called) is mutant
+    assert getattr(chosen.owner, called) is before
+
+
+def test_a_mutant_is_removed_after_an_error() -> None:
+    before = Gradients.keep
+    with pytest.raises(ZeroDivisionError), site("gpt.keep").planted(lambda: None):
+        _ = 1 / 0
+    assert Gradients.keep is before
+
+
+def test_attention_calls_a_planted_softmax() -> None:
+    chosen = site("softmax.backward")
+    sign = next(
+        m for m in chosen.mutations() if m.after == "dx = -(probs * (dprobs - weighted_mean))"
+    )
+    rng = np.random.default_rng(0)
+    y, saved = ops.attention.forward(rng.standard_normal((6, 9)), 2, 1)
+    dy = rng.standard_normal(y.shape)
+    right = ops.attention.backward(dy, saved)
+    with chosen.planted(chosen.compiled(sign)):
+        wrong = ops.attention.backward(dy, saved)
+    # The gradients of queries and keys pass through the softmax, those of values do not.
+    np.testing.assert_array_equal(wrong[:, :6], -right[:, :6])
+    np.testing.assert_array_equal(wrong[:, 6:], right[:, 6:])
+
+
+@pytest.mark.parametrize("name", ["gelu", "gelu_exact"])
+def test_the_other_gelu_differs_by_at_most_a_thousandth(name: str) -> None:
+    chosen = site(f"{name}.backward")
+    other = next(m for m in chosen.mutations() if m.kind == "other GELU")
+    x = np.random.default_rng(0).standard_normal((5, 7))
+    _, saved = getattr(ops, name).forward(x)
+    right, wrong = (
+        f(np.ones_like(x), saved) for f in (chosen.owner.backward, chosen.compiled(other))
+    )
+    assert 1e-5 < np.abs(wrong - right).max() < 1e-3

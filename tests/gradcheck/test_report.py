@@ -1,6 +1,7 @@
-"""What a report looks like: all that is needed is there, and nothing is cut off."""
+"""A report as text, table and JSON: complete, and nothing is cut off."""
 
 import io
+import json
 import math
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ from gradcheck.functions import W, X, dlinear, drelu, linear, relu
 from rich.console import Console
 
 from tinygpt_np import gradcheck
-from tinygpt_np.gradcheck.report import Report, Row, as_text, draw, summary_table, wide
+from tinygpt_np.gradcheck.report import Report, Row, as_text, draw, finite, summary_table, wide
 
 
 def wrong(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -36,16 +37,13 @@ def drawn(what: Any, width: int) -> str:
     return out.getvalue()
 
 
-def test_a_report_prints_as_its_text() -> None:
+def test_the_title_says_what_was_checked_and_whether_it_is_right() -> None:
+    assert str(RIGHT).splitlines()[0] == "a linear layer  every gradient is right"
+    assert str(WRONG).splitlines()[0] == "a wrong linear layer  WRONG"
     assert str(WRONG) == as_text(WRONG)
 
 
-def test_the_first_line_says_what_was_checked_and_what_came_of_it() -> None:
-    assert str(RIGHT).splitlines()[0] == "a linear layer  every gradient is right"
-    assert str(WRONG).splitlines()[0] == "a wrong linear layer  WRONG"
-
-
-def test_a_row_has_everything_that_was_found() -> None:
+def test_a_row_shows_every_number() -> None:
     line = line_of(str(WRONG), "w ")
     expected = [
         "w", "6×5", "30", str(list(ROW.index)), f"{ROW.analytic:.6g}", f"{ROW.numeric:.6g}",
@@ -54,27 +52,23 @@ def test_a_row_has_everything_that_was_found() -> None:
     assert line.replace(", ", ",").split() == [cell.replace(", ", ",") for cell in expected]
 
 
-def test_a_right_row_says_how_much_larger_an_error_could_be() -> None:
+def test_a_right_row_shows_its_headroom() -> None:
     assert re.search(r"\d+× +ok$", line_of(str(RIGHT), "w "))
 
 
 def test_every_column_has_a_name() -> None:
-    assert str(RIGHT).splitlines()[1].split("  ")[0] == "tensor"
-    for name in ("shape", "checked", "worst at", "analytic", "numeric", "absolute", "relative",
-                 "bound", "headroom", "verdict"):  # fmt: skip
-        assert name in str(RIGHT).splitlines()[1]
+    names = (
+        "tensor shape checked worst at analytic numeric absolute relative bound headroom verdict"
+    )
+    assert " ".join(str(RIGHT).splitlines()[1].split()) == names
 
 
-def test_what_is_wrong_stands_below_in_words_with_its_cause_and_its_seed() -> None:
-    below = str(WRONG).splitlines()[4:]
-    assert below == [
+def test_problems_cause_and_seed_follow_the_table() -> None:
+    assert str(WRONG).splitlines()[4:] == [
         "w: off by 1 of its norm",
         "    likely cause: too large by a factor of 2: counted twice",
         "seed=5 reproduces it",
     ]
-
-
-def test_a_right_report_has_no_seed_and_no_cause() -> None:
     assert len(str(RIGHT).splitlines()) == 4
 
 
@@ -85,15 +79,10 @@ def test_every_problem_has_a_line() -> None:
     assert "w: two" in lines
 
 
-def test_notes_stand_below() -> None:
-    x = np.where(X > 1, 0, X)
-    assert str(gradcheck.check(relu, drelu, (x,))).splitlines()[-1].startswith("note: skipped:")
-
-
-def test_kinks_are_shown_as_places_that_were_not_checked() -> None:
-    x = np.where(X > 1, 0, X)
-    kinks = int((X > 1).sum())
-    assert f"{24 - kinks} of 24" in str(gradcheck.check(relu, drelu, (x,)))
+def test_kinks_are_counted_and_noted() -> None:
+    text = str(gradcheck.check(relu, drelu, (np.where(X > 1, 0, X),)))
+    assert text.splitlines()[-1].startswith("note: skipped:")
+    assert f"{24 - int((X > 1).sum())} of 24" in text
 
 
 def test_directions_are_shown_as_such() -> None:
@@ -108,7 +97,7 @@ def test_the_slope_is_shown_as_a_power() -> None:
     assert "h^1.00" in line_of(str(gradcheck.check(linear, wrong, (X, W), method="taylor")), "w ")
 
 
-def test_the_row_of_a_gradient_that_is_none_is_drawn_without_numbers() -> None:
+def test_a_missing_gradient_is_shown_without_numbers() -> None:
     for directions in (None, 2):
         report = gradcheck.check(np.sin, print, (np.array(0.5),), directions=directions)
         line = line_of(str(report), str(report.rows[0].name))
@@ -125,13 +114,10 @@ def named(name: str, title: str = "r") -> Report:
 def test_no_name_is_cut_off() -> None:
     text = str(named(LONG, "r"))
     assert "…" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     assert line_of(text, LONG + " ").endswith("wrong")
     assert f"    likely cause: {LONG}" in text.splitlines()
     assert f"{LONG}: off by {LONG}" in text.splitlines()
-
-
-def test_no_line_ends_in_blanks() -> None:
-    assert all(line == line.rstrip() for line in str(named(LONG)).splitlines())
 
 
 @pytest.mark.parametrize("width", [60, 80, 104, 120, 300])
@@ -156,7 +142,7 @@ def test_a_summary_shows_the_worst_tensor_of_each_report() -> None:
     assert re.split(" {2,}", line.strip())[1:4] == ["complex step", "w", "2"]
 
 
-def test_brackets_in_a_name_are_no_markup() -> None:
+def test_brackets_in_a_name_are_not_markup() -> None:
     report = replace(named("[bold]x[/bold]", "[red]r"), notes=("[i]n",))
     for text in (str(report), drawn(summary_table([report]), 300)):
         assert "[bold]x[/bold]" in text
@@ -172,7 +158,44 @@ def test_a_file_gets_whole_lines_and_a_terminal_its_own_width(
     assert wide(Console(file=io.StringIO(), width=70)).width > 1000
 
 
-def test_numbers_that_are_none_are_dashes() -> None:
+def test_nan_is_shown_as_a_dash() -> None:
     none = replace(ROW, analytic=math.nan, numeric=math.nan, absolute=math.nan, relative=math.inf)
     line = line_of(str(Report("r", (none,), 0)), "w ")
     assert line.split()[3:8] == ["-"] * 5
+
+
+# Verdict and JSON
+
+
+def test_a_report_is_right_if_it_has_rows_and_all_are_right() -> None:
+    right, wrong = RIGHT.rows[0], ROW
+    assert Report("r", (right, right), 0).ok
+    assert not Report("r", (right, wrong), 0).ok
+    assert not Report("r", (), 0).ok
+    assert str(Report("r", (), 0)).startswith("r  WRONG")
+
+
+def test_the_worst_row_is_wrong_or_has_the_least_headroom() -> None:
+    far, near = (replace(RIGHT.rows[0], headroom=headroom) for headroom in (9.0, 2.0))
+    assert Report("r", (far, near), 0).worst is near
+    assert Report("r", (far, near, ROW), 0).worst is ROW
+
+
+def test_json_is_complete_and_has_null_for_nan() -> None:
+    missing = gradcheck.check(np.sin, print, (np.array(0.5),)).rows[0]
+    report = Report("r", (ROW, missing), 7, ("a note",))
+    found = json.loads(report.to_json(), parse_constant=lambda name: pytest.fail(name))
+    assert {**found, "rows": []} == {
+        "title": "r", "ok": False, "seed": 7, "notes": ["a note"], "rows": [],
+    }  # fmt: skip
+    wrong, none = found["rows"]
+    assert (wrong["name"], wrong["shape"], wrong["verdict"]) == ("w", [6, 5], "wrong")
+    assert (none["analytic"], none["relative"]) == (None, None)
+    assert none["problems"] == ["there is no gradient"]
+
+
+def test_nan_in_lists_and_dicts_becomes_none() -> None:
+    assert finite({"a": [math.nan, (1, -math.inf)], "b": "nan"}) == {
+        "a": [None, [1, None]],
+        "b": "nan",
+    }
