@@ -1,4 +1,4 @@
-"""Settings, presets, and the generators that come from one seed."""
+"""Settings, presets, and random generators from one seed."""
 
 import itertools
 import math
@@ -41,8 +41,8 @@ BAD_RUNS: list[tuple[str, Any, str]] = [
     ("learning_rate", NAN, "a finite number"),
     ("learning_rate", INFINITE, "a finite number"),
     ("bias", 1, "true or false"),
-    ("n_layer", 1.5, "a whole number"),
-    ("n_layer", True, "a whole number"),
+    ("n_layer", 1.5, "an integer"),
+    ("n_layer", True, "an integer"),
     ("seed", -1, "in [0, 2**32)"),
     ("seed", 2**32, "in [0, 2**32)"),
     ("min_lr", -1e-4, "zero or more"),
@@ -58,24 +58,24 @@ BAD_RUNS: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "wanted"), BAD_ARCHITECTURES)
-def test_a_bad_architecture_names_the_field_its_value_and_what_is_wanted(
-    name: str, value: object, wanted: str
+@pytest.mark.parametrize(("name", "value", "expected"), BAD_ARCHITECTURES)
+def test_a_bad_architecture_names_the_field_its_value_and_what_is_expected(
+    name: str, value: object, expected: str
 ) -> None:
     changed: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"^{name} must be") as caught:
         GPTConfig(vocab_size=7, **changed)
-    assert str(caught.value) == f"{name} must be {wanted}, not {value!r}"
+    assert str(caught.value) == f"{name} must be {expected}, not {value!r}"
 
 
-@pytest.mark.parametrize(("name", "value", "wanted"), BAD_ARCHITECTURES + BAD_RUNS)
-def test_a_bad_run_names_the_field_its_value_and_what_is_wanted(
-    name: str, value: object, wanted: str
+@pytest.mark.parametrize(("name", "value", "expected"), BAD_ARCHITECTURES + BAD_RUNS)
+def test_a_bad_run_names_the_field_its_value_and_what_is_expected(
+    name: str, value: object, expected: str
 ) -> None:
     changed: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=f"^{name} must be") as caught:
         TrainConfig(**changed)
-    assert str(caught.value) == f"{name} must be {wanted}, not {value!r}"
+    assert str(caught.value) == f"{name} must be {expected}, not {value!r}"
 
 
 @pytest.mark.parametrize("vocab_size", [0, -65])
@@ -174,19 +174,19 @@ def test_the_same_seed_and_purpose_draw_the_same(seed: int, purpose: Purpose) ->
 
 @steady
 @given(seeds)
-def test_purposes_and_seeds_side_by_side_all_draw_apart(seed: int) -> None:
+def test_every_purpose_and_seed_has_its_own_stream(seed: int) -> None:
     pairs = list(itertools.product(range(seed, seed + 4), PURPOSES))
     assert len({tuple(drawn(*pair)) for pair in pairs}) == len(pairs)
 
 
 @pytest.mark.parametrize("other", PURPOSES[1:])
-def test_drawing_from_one_generator_does_not_move_another(other: Purpose) -> None:
+def test_drawing_from_one_generator_does_not_change_another(other: Purpose) -> None:
     init, others = generator(3, "init"), generator(3, other)
     others.random(10)
     np.testing.assert_array_equal(init.random(4), generator(3, "init").random(4))
 
 
-def test_generators_leave_numpys_global_one_alone() -> None:
+def test_generators_do_not_change_numpys_global_one() -> None:
     before = repr(np.random.get_state())  # noqa: NPY002
     generator(3, "data").random(10)
     assert repr(np.random.get_state()) == before  # noqa: NPY002
@@ -204,7 +204,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return replace(PRESETS["smoke"], data="some corpus")
 
 
-def test_the_band_lies_around_the_measured_mean(measured: TrainConfig) -> None:
+def test_the_band_is_centred_on_the_measured_mean(measured: TrainConfig) -> None:
     band = expected_band(measured)
     assert band
     assert statistics.mean(band) == pytest.approx(statistics.mean(LOSSES), rel=1e-15)
@@ -253,5 +253,5 @@ def test_a_number_too_large_for_a_float_is_not_finite(value: float) -> None:
     ("count", "expected"),
     [(0, "0 layers"), (1, "1 layer"), (2, "2 layers"), (1001, "1,001 layers")],
 )
-def test_one_thing_is_said_in_the_singular(count: int, expected: str) -> None:
+def test_a_count_of_one_has_a_singular_noun(count: int, expected: str) -> None:
     assert counted(count, "layer") == expected

@@ -8,7 +8,7 @@ import pytest
 
 from tinygpt_np import GPT, GPTConfig, TrainConfig, machine
 from tinygpt_np.compiled.engine import CompiledEngine
-from tinygpt_np.training.trainer import check_memory
+from tinygpt_np.training.engine import check_memory
 
 GB = 2**30
 MEMINFO = f"MemTotal:       {16 * 2**20} kB\nMemFree:        1 kB\nMemAvailable:   {8 * 2**20} kB\n"
@@ -51,7 +51,7 @@ def test_training_that_does_not_fit_into_the_control_group_is_refused(
     monkeypatch.setattr(machine, "available_memory", lambda: 200e6)
     monkeypatch.setattr(machine, "memory_limit", lambda: 400e6)
     expected = (
-        r"take about \d+ MB, and this process can have 200 MB of the 400 MB of its control group"
+        r"take about \d+ MB, but only 200 MB of the 400 MB of its control group are available"
     )
     with pytest.raises(ValueError, match=expected):
         training()

@@ -1,4 +1,4 @@
-"""What can be set, the presets, and the random generators. Field names are nanoGPT's."""
+"""Configuration, presets and random generators. The names of the settings are nanoGPT's."""
 
 import math
 import statistics
@@ -9,10 +9,10 @@ import numpy as np
 
 from tinygpt_np.machine import MOST_THREADS
 
-# Added to the denominator of AdamW's update, as in PyTorch.
+# Epsilon of AdamW, as in PyTorch.
 ADAM_EPSILON = 1e-8
 
-# Pieces that SentencePiece learns from a text by default.
+# The default vocabulary size of SentencePiece.
 PIECES = 1024
 
 
@@ -29,11 +29,11 @@ class Architecture:
     n_embd: int = 128
     """Width: the number of channels of each token (C)."""
     dropout: float = 0.0
-    """Share of values dropped during training, in [0, 1)."""
+    """Dropout probability during training, in [0, 1)."""
     bias: bool = False
-    """Biases in the linear layers and layer norms."""
+    """Use biases in linear layers and layer norms."""
     gelu: Literal["tanh", "exact"] = "tanh"
-    """Which GELU the feed-forward layers use."""
+    """GELU of the feed-forward layers: the tanh approximation or the exact one."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -47,14 +47,14 @@ class Architecture:
             raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
 
     def in_words(self) -> str:
-        """Return the shape, such as 1 layer, 2 heads, 8 channels, block 8."""
+        """Return the shape as text, such as 1 layer, 2 heads, 8 channels, block 8."""
         counts = ((self.n_layer, "layer"), (self.n_head, "head"), (self.n_embd, "channel"))
         return f"{', '.join(counted(*each) for each in counts)}, block {self.block_size}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig(Architecture):
-    """All that is needed to build a GPT."""
+    """The configuration of a GPT."""
 
     vocab_size: int
     """Number of distinct tokens (V)."""
@@ -70,55 +70,55 @@ class TrainConfig(Architecture):
 
     data: str = "shakespeare"
     """shakespeare (embedded), tinyshakespeare (downloaded once), the path of a UTF-8 text, or a
-    folder with train.bin and val.bin, as tinygpt prepare and nanoGPT write them."""
+    folder with train.bin and val.bin from tinygpt prepare or nanoGPT."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
-    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: str = ""
-    """The files of that tokenizer: a folder with vocab.bpe and encoder.json (or vocab.json and
-    merges.txt), or a .model. Without it, gpt2 is taken from tiktoken's cache, and SentencePiece is
+    """The files of the tokenizer: a folder with vocab.bpe and encoder.json (or vocab.json and
+    merges.txt), or a .model. By default, gpt2 is loaded from tiktoken's cache, and SentencePiece is
     trained on the text."""
     vocab_size: int = PIECES
-    """Number of pieces that SentencePiece learns from the text."""
+    """Number of SentencePiece's pieces."""
     init_from: str = "scratch"
-    """scratch, or a model to continue from: gpt2, gpt2-medium, gpt2-large, gpt2-xl, a folder of a
+    """scratch, or a model to fine-tune: gpt2, gpt2-medium, gpt2-large, gpt2-xl, the folder of a
     GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
-    cuts its positions."""
+    crops it."""
     seed: int = 1337
-    """Seed of the random generators of initialisation, batches and dropout."""
+    """Seed of the initial weights, the batches and dropout."""
     backend: Literal["numba", "numpy"] = "numba"
-    """Which implementation runs: compiled by Numba, or NumPy alone."""
+    """The implementation: compiled by Numba, or NumPy only."""
     threads: int = 0
-    """Threads of the Numba backend; 0 takes one per core. The result is the same."""
+    """Threads of the Numba backend; 0 is one per core. The losses do not depend on it."""
     matmul: Literal["numba", "blas"] = "numba"
-    """Matrix products of the Numba backend: its own, or those of NumPy's BLAS."""
+    """Matrix products of the Numba backend: its own kernels, or NumPy's BLAS."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Floating-point type; float64 needs --backend numpy."""
+    """Dtype of the parameters; float64 needs --backend numpy."""
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
-    """Batches per step, whose gradients are averaged; they need no more memory than one."""
+    """Batches per step. Their gradients are averaged, in the memory of one batch."""
     max_iters: int = 2000
-    """Training steps."""
+    """Number of training steps."""
     learning_rate: float = 1e-3
-    """Highest learning rate, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     min_lr: float = 1e-4
-    """Learning rate at lr_decay_iters and after."""
+    """Learning rate after the decay."""
     warmup_iters: int = 100
     """Steps of linear warm-up."""
     lr_decay_iters: int = 2000
-    """Step at which the cosine decay ends; on the command line, --max-iters alone sets it too."""
+    """Step at which the cosine decay ends; on the command line --max-iters by default."""
     weight_decay: float = 0.1
-    """AdamW's weight decay, of matrices only."""
+    """Weight decay of AdamW, for matrices only."""
     beta1: float = 0.9
-    """AdamW's decay rate for the mean of the gradient."""
+    """AdamW's decay rate for the moving average of the gradient."""
     beta2: float = 0.99
-    """AdamW's decay rate for the mean of the squared gradient."""
+    """AdamW's decay rate for the moving average of the squared gradient."""
     grad_clip: float = 1.0
-    """Largest global norm of the gradients; 0 turns clipping off."""
+    """Clip the global norm of the gradients to this value; 0 turns clipping off."""
     eval_interval: int = 250
-    """Steps between evaluations on the whole validation split, and between checkpoints."""
+    """Steps between evaluations of the whole validation split, each followed by a checkpoint."""
     keep_best: bool = True
-    """Keep the checkpoint with the lowest validation loss too, as checkpoints/best."""
+    """Also keep the checkpoint with the lowest validation loss, as checkpoints/best."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,59 +143,63 @@ class TrainConfig(Architecture):
         require(self, "dtype", in_numpy, "float32 with the numba backend")
 
     @property
-    def chunks_per_step(self) -> int:
+    def sequences_per_step(self) -> int:
+        """The sequences of all batches of a step."""
         return self.gradient_accumulation_steps * self.batch_size
 
     @property
     def tokens_per_step(self) -> int:
-        return self.chunks_per_step * self.block_size
+        """The tokens of all batches of a step."""
+        return self.sequences_per_step * self.block_size
 
     def gpt(self, vocab_size: int) -> GPTConfig:
-        """The architecture with its vocabulary."""
+        """Return the configuration of the model, given the size of its vocabulary."""
         shape = {field.name: getattr(self, field.name) for field in fields(Architecture)}
         return GPTConfig(vocab_size=vocab_size, **shape)
 
 
 def require_types(config: Any) -> None:
-    """Whole numbers where whole numbers are meant, finite ones, and true or false."""
+    """Raise ValueError unless every field has a value of its type; floats must be finite."""
     for field in fields(config):
-        value, wanted = getattr(config, field.name), field.type
-        if wanted is int:
-            require(config, field.name, type(value) is int, "a whole number")
-        elif wanted is float:
+        value, annotation = getattr(config, field.name), field.type
+        if annotation is int:
+            require(config, field.name, type(value) is int, "an integer")
+        elif annotation is float:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             require(config, field.name, number and is_finite(value), "a finite number")
-        elif wanted is str:
-            require(config, field.name, isinstance(value, str), "a text")
-        elif get_origin(wanted) is Literal:
-            choices = get_args(wanted)
+        elif annotation is str:
+            require(config, field.name, isinstance(value, str), "a string")
+        elif get_origin(annotation) is Literal:
+            choices = get_args(annotation)
             require(config, field.name, value in choices, f"one of {', '.join(choices)}")
-        elif wanted is bool:
+        elif annotation is bool:
             require(config, field.name, isinstance(value, bool), "true or false")
 
 
 def is_finite(value: float) -> bool:
-    """Return whether a number is finite as a float; a whole number may be too large for one."""
+    """Return whether a number is a finite float; an integer may be too large for that."""
     try:
         return math.isfinite(value)
     except OverflowError:
         return False
 
 
-def require(config: Any, name: str, holds: bool, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {wanted}, not {getattr(config, name)!r}")
+def require(config: Any, name: str, condition: bool, expected: str) -> None:
+    """Raise ValueError, which names the field and what is expected, unless a condition holds."""
+    if not condition:
+        raise ValueError(f"{name} must be {expected}, not {getattr(config, name)!r}")
 
 
 def require_positive(config: Any, *names: str) -> None:
+    """Raise ValueError unless all these fields are positive."""
     for name in names:
         require(config, name, getattr(config, name) > 0, "positive")
 
 
-# cpu is nanoGPT's recipe for a CPU; lecture-small is the script published with the lecture, lecture
-# the scaled-up run at its end (both with a constant learning rate and PyTorch's AdamW defaults).
-# gpt2-124m and finetune-shakespeare are nanoGPT's train_gpt2 and finetune_shakespeare; the latter
-# from the smallest of the GPT-2s, where nanoGPT takes the largest, of 1.6 billion parameters.
+# cpu is nanoGPT's recipe for a CPU. lecture-small is the script published with the lecture, and
+# lecture the larger run at its end; both have a constant learning rate and PyTorch's defaults for
+# AdamW. gpt2-124m and finetune-shakespeare are nanoGPT's train_gpt2 and finetune_shakespeare; the
+# latter starts from the smallest GPT-2, where nanoGPT uses the largest.
 PRESETS = {
     "cpu": TrainConfig(),
     "lecture-small": TrainConfig(
@@ -228,7 +232,7 @@ PRESETS = {
 }  # fmt: skip
 
 
-# Whole-split validation loss at the end of a preset, on a corpus, with seeds 1 to 5.
+# The validation loss of a preset after training on a corpus, with seeds 1 to 5.
 MEASURED: dict[tuple[str, str], tuple[float, ...]] = {
     ("cpu", "shakespeare"): (1.9089, 1.9189, 1.9140, 1.9050, 1.9145),
     ("cpu", "tinyshakespeare"): (1.9065, 1.9100, 1.8988, 1.9079, 1.9060),
@@ -240,16 +244,17 @@ MEASURED: dict[tuple[str, str], tuple[float, ...]] = {
 
 
 def expected_band(config: TrainConfig) -> tuple[float, float] | None:
-    """Where one more run of a preset will end: the 95 % prediction interval of the measured ones.
+    """Return the range in which the validation loss of one more run of a preset will be.
 
-    None if the configuration is no preset, or was not measured on this corpus.
+    It is the 95 % prediction interval of the measured runs. Return None if the configuration is not
+    a preset, or was not measured on this corpus.
     """
-    # What computes makes no difference but rounding, and the seed is one of those it varies with.
+    # The backend changes only rounding, and the measured runs differ in their seeds.
     free = ("seed", "backend", "threads", "matmul", "dtype", "keep_best")
     same = {name: getattr(config, name) for name in free}
     for (preset, corpus), losses in MEASURED.items():
         if replace(PRESETS[preset], data=corpus, **same) == config:
-            # Student's t for 95 % and four degrees of freedom; one more run varies as they do.
+            # Student's t for 95 % and four degrees of freedom.
             margin = 2.776 * statistics.stdev(losses) * (1 + 1 / len(losses)) ** 0.5
             return statistics.mean(losses) - margin, statistics.mean(losses) + margin
     return None
@@ -260,9 +265,9 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:
-    """The random generator of one purpose. Drawing from one never moves another.
+    """Return the random generator for one purpose; it is independent of all others.
 
-    seed: a whole number in [0, 2**32); a larger one would be taken apart into several.
+    seed: an integer in [0, 2**32); NumPy would split a larger one into several.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {seed}")
@@ -270,5 +275,5 @@ def generator(seed: int, purpose: Purpose) -> np.random.Generator:
 
 
 def counted(count: int, thing: str) -> str:
-    """Return a number of things in words: 1 layer, 2 layers, 1,000 layers."""
+    """Return a count with its noun, such as 1 layer, 2 layers or 1,000 layers."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

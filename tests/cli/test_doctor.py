@@ -1,11 +1,11 @@
-"""tinygpt doctor, as a person uses it."""
+"""`tinygpt doctor`: the machine and the results of the self-test are shown."""
 
 import re
 import sys
 from typing import Any
 
 import pytest
-from cli.running import error_of
+from helpers.commands import error_of
 
 from tinygpt_np import backend, cli
 from tinygpt_np.gradcheck import self_test as doctor
@@ -14,7 +14,7 @@ from tinygpt_np.gradcheck.self_test import Found
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
-    """What the self-test of a backend finds, to be filled; it compiles one kernel."""
+    """The results of a self-test that is replaced; to be filled by a test."""
     found: list[Found] = []
 
     def self_test(name: str, announce: Any) -> list[Found]:
@@ -34,12 +34,14 @@ def test_the_machine_is_shown(found: list[Found], capsys: pytest.CaptureFixture[
     }
 
 
-def test_right_kernels_are_no_error(found: list[Found], capsys: pytest.CaptureFixture[str]) -> None:
+def test_correct_kernels_are_not_an_error(
+    found: list[Found], capsys: pytest.CaptureFixture[str]
+) -> None:
     found.append(Found("softmax", 1.25e-7))
     cli.main(["doctor"])
     out = capsys.readouterr().out
     assert re.search(r"softmax +1\.2e-07 +ok", out)
-    assert "1 operation, every one right" in out
+    assert "1 operation, all correct" in out
 
 
 def test_a_wrong_kernel_is_named_and_exits_with_1(
@@ -54,7 +56,7 @@ def test_a_wrong_kernel_is_named_and_exits_with_1(
     assert "3 operations, 1 wrong" in out
 
 
-def test_a_wrong_backend_is_not_made_good_by_a_right_one_after_it(
+def test_a_wrong_backend_is_an_error_even_if_the_next_is_correct(
     found: list[Found], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = iter([[Found("gelu", 0.5)], [Found("gelu", 0.0)]])
@@ -64,7 +66,7 @@ def test_a_wrong_backend_is_not_made_good_by_a_right_one_after_it(
         cli.main(["doctor"])
 
 
-def test_what_stopped_an_operation_is_told(
+def test_an_exception_in_a_kernel_is_shown(
     found: list[Found], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found.append(Found("gelu", float("nan"), "LoweringError: no [bold] idea"))
@@ -75,26 +77,26 @@ def test_what_stopped_an_operation_is_told(
     assert "nan" not in out
 
 
-def test_what_is_compiled_is_told_where_the_output_is_no_terminal(
+def test_compilation_is_announced_if_the_output_is_not_a_terminal(
     found: list[Found], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["doctor"])
     assert "compiling softmax.forward_rows; this happens only once" in capsys.readouterr().out
 
 
-def test_without_a_compiled_backend_it_says_that_nothing_was_tested(
+def test_without_a_compiled_backend_nothing_is_tested(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(backend, "BACKENDS", ["numpy"])
     cli.main(["doctor"])
     out = capsys.readouterr().out
     assert "no compiled backend" in out
-    assert "right" not in out
+    assert "correct" not in out
 
 
-def test_a_compiler_that_cannot_be_imported_is_one_clear_sentence(
+def test_a_numba_that_cannot_be_imported_is_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delattr("tinygpt_np.gradcheck.self_test")
     monkeypatch.setitem(sys.modules, "tinygpt_np.gradcheck.self_test", None)
-    assert "the compiler of the kernels cannot be imported" in error_of(capsys, "doctor")
+    assert "Numba cannot be imported" in error_of(capsys, "doctor")

@@ -1,4 +1,4 @@
-"""Flags from the fields of a dataclass."""
+"""The fields of a dataclass become flags."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def test_the_command_line_sets_the_fields(argv: list[str], expected: Job) -> Non
         (["--rate", "0.7", "--max-iters=0"], "--max-iters must be above --rate = 0.7, not 0"),
     ],
 )
-def test_a_wrong_command_line_is_refused_with_where_to_find_help(
+def test_a_wrong_command_line_is_refused_with_a_pointer_to_help(
     argv: list[str], problem: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -101,7 +101,7 @@ def test_a_wrong_command_line_is_refused_with_where_to_find_help(
     assert str(error.value).endswith(" (see do --help)")
 
 
-def test_help_says_what_a_flag_does_and_its_default(
+def test_help_has_what_a_flag_does_and_its_default(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")

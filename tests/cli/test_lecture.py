@@ -1,10 +1,10 @@
-"""tinygpt lecture, as a person uses it."""
+"""`tinygpt lecture`: chapters are listed, introduced and run."""
 
 import re
 from pathlib import Path
 
 import pytest
-from cli.running import error_of
+from helpers.commands import error_of
 
 from tinygpt_np import cli, lecture
 from tinygpt_np.lecture import Chapter
@@ -16,12 +16,12 @@ def test_the_lecture_lists_its_chapters(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def print_numbers(chapter: Chapter) -> None:
-    """Stand in for lecture.run, which takes seconds."""
+    """Replace lecture.run, which takes seconds."""
     print("its numbers")
 
 
 @pytest.mark.parametrize("chapter", lecture.chapters(), ids=lambda chapter: chapter.name)
-def test_a_chapter_says_what_it_is_about_where_in_the_video_it_is_and_where_its_source_is(
+def test_a_chapter_is_introduced_with_its_place_in_the_video_and_its_source(
     chapter: Chapter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lecture, "run", print_numbers)
@@ -44,7 +44,7 @@ def test_a_chapter_says_what_it_is_about_where_in_the_video_it_is_and_where_its_
     assert words.endswith("its numbers")
 
 
-def test_all_chapters_are_headed_alike(
+def test_all_runs_every_chapter(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lecture, "run", print_numbers)
@@ -55,7 +55,7 @@ def test_all_chapters_are_headed_alike(
     assert capsys.readouterr().out == together
 
 
-def test_an_unknown_chapter_lists_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_chapter_is_refused_with_all_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no chapter trigram; there are: 1 reading" in error_of(
         capsys, "lecture", "trigram"
     )

@@ -1,4 +1,4 @@
-"""Facts and texts, printed as they are."""
+"""Facts and texts are printed unchanged."""
 
 import io
 
@@ -8,19 +8,19 @@ from rich.console import Console
 from tinygpt_np.cli.output import print_facts, write
 
 
-def test_markup_in_a_fact_is_shown_and_not_obeyed() -> None:
+def test_markup_in_a_fact_is_printed_as_text() -> None:
     out = io.StringIO()
     print_facts(Console(file=out, width=40), [("data", "[bold]text[/bold].txt")])
     assert out.getvalue().rstrip() == "data  [bold]text[/bold].txt"
 
 
-def test_a_long_fact_is_folded_and_nothing_of_it_lost() -> None:
+def test_a_long_fact_is_wrapped() -> None:
     out = io.StringIO()
     print_facts(Console(file=out, width=20), [("file", "x" * 50)])
     assert out.getvalue().count("x") == 50
 
 
-def test_text_is_written_with_a_line_end_and_nothing_else(
+def test_text_is_written_with_a_newline_at_the_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(["[red]", "x" * 300])

@@ -1,4 +1,4 @@
-"""tinygpt prepare, as a person uses it."""
+"""`tinygpt prepare`: texts become token files that `tinygpt train` reads."""
 
 import os
 import re
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.running import error_of
 from helpers import byte_pairs
+from helpers.commands import error_of, output_of
 from helpers.optional import needs
+from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND, TINY
 
 from tinygpt_np import cli
@@ -26,7 +27,7 @@ def test_texts_are_prepared_and_trained_on(
         r"training +3,096 tokens",
         r"validation +344 tokens",
         r"tokenizer +char, 18 tokens in the vocabulary",
-        r"tinygpt train --data two",
+        r"train on it:  tinygpt train --data two\n",
     ):
         assert re.search(expected, out), expected
     cli.main(["train", "--data", "two", *TINY])
@@ -57,7 +58,7 @@ def test_documents_are_separated(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("command", ["train", "prepare"])
-def test_a_small_text_says_how_many_pieces_it_has(
+def test_a_small_text_is_refused_with_the_vocabulary_that_it_allows(
     command: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs("sentencepiece")
@@ -68,12 +69,15 @@ def test_a_small_text_says_how_many_pieces_it_has(
         r"1,024 pieces are too many .* --vocab-size (\d+) or less, or --tokenizer char", message
     )
     assert advised
-    cli.main([*flags, "--vocab-size", advised[1]])
+    out = output_of(capsys, *flags, "--vocab-size", advised[1])
     if command == "train":
         assert runs.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
         cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
     else:
-        assert f"{advised[1]} tokens in the vocabulary" in capsys.readouterr().out
+        assert f"{advised[1]} tokens in the vocabulary" in out
+
+
+PIPE = "is a pipe; expected a regular file: save the text first"
 
 
 @pytest.mark.parametrize(
@@ -86,23 +90,21 @@ def test_a_small_text_says_how_many_pieces_it_has(
     ],
     ids=["prepare", "train", "tokenize", "tokenize --train"],
 )
-@pytest.mark.parametrize("source", ["fifo", "/dev/stdin"])
-def test_a_pipe_is_refused_by_every_command_that_reads_a_text(
-    command: tuple[str, ...], source: str, folder: Path
+def test_a_pipe_is_refused_as_a_text(
+    command: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo("fifo")
-    found = subprocess.run(
-        [*COMMAND, *command, source], input="text", capture_output=True, text=True, timeout=60
-    )
-    assert found.returncode == 1
-    assert f"{source} is a pipe; expected a regular file: save the text first" in found.stderr
+    assert f"fifo {PIPE}" in error_of(capsys, *command, "fifo")
     assert {path.name for path in folder.iterdir()} == {"fifo", "text.txt"}
 
 
-def test_a_regular_file_as_standard_input_is_read(folder: Path) -> None:
+def test_standard_input_is_read_only_if_it_is_a_regular_file(folder: Path) -> None:
+    command = [*COMMAND, "prepare", "--tokenizer", "char", "--data", "/dev/stdin", "--out", "x"]
+    found = subprocess.run(command, input="text", capture_output=True, text=True, timeout=LIMIT)
+    assert found.returncode == 1
+    assert f"/dev/stdin {PIPE}" in found.stderr
     with (folder / "text.txt").open() as text:
-        flags = ("--tokenizer", "char", "--data", "/dev/stdin", "--out", "x")
-        subprocess.run([*COMMAND, "prepare", *flags], stdin=text, timeout=60, check=True)
+        subprocess.run(command, stdin=text, timeout=LIMIT, check=True)
     assert (folder / "x" / "train.bin").stat().st_size == 2 * 1548
 
 
@@ -114,7 +116,7 @@ def test_a_regular_file_as_standard_input_is_read(folder: Path) -> None:
         (["--out", "x", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
     ],
 )
-def test_bad_input_is_one_clear_sentence(
+def test_bad_input_is_refused_in_one_sentence(
     flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_of(capsys, "prepare", "--tokenizer", "char", *flags)

@@ -1,154 +1,145 @@
-"""tinygpt sample, as a person uses it."""
+"""`tinygpt sample`: prompts, sampling rules, seeds, and models that are not runs."""
 
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from cli.running import error_of, start, train_tiny
+from helpers.commands import error_of, output_of, start, train_tiny
 from helpers.processes import LIMIT
-from helpers.tiny_run import COMMAND
+from helpers.tiny_run import COMMAND, TEXT
 
-from tinygpt_np import cli
+from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli
+
+Captured = pytest.CaptureFixture[str]
 
 
-def test_sampling_writes_the_prompt_and_as_many_characters_as_asked(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    cli.main(["sample", "--prompt", "To be", "--tokens", "30", "--seed", "1"])
-    out = capsys.readouterr().out
+@pytest.mark.usefixtures("run")
+def test_a_sample_is_the_prompt_and_as_many_characters_as_asked(capsys: Captured) -> None:
+    out = output_of(capsys, "sample", "--prompt", "To be", "--tokens", "30", "--seed", "1")
     assert out.startswith("To be")
     assert len(out) == len("To be") + 30 + 1
+    # A prompt may look like a flag of another command.
+    flags = ["--skip-unknown", "--tokens", "1"]
+    assert len(output_of(capsys, "sample", "--prompt=--resume", *flags)) > 2
 
 
-def test_nothing_is_written_before_a_prompt_is_found_to_be_known(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
+@pytest.mark.usefixtures("run")
+def test_the_same_seed_generates_the_same_text(capsys: Captured) -> None:
+    first, again, other = (
+        output_of(capsys, "sample", "cpu", "--seed", seed, "--tokens", "40")
+        for seed in ("1", "1", "2")
+    )
+    assert first == again != other
+
+
+@pytest.mark.usefixtures("run")
+def test_greedy_is_temperature_0_or_top_k_1_or_a_small_top_p(capsys: Captured) -> None:
+    rules = ["--greedy", "--temperature=0", "--top-k=1", "--top-p=1e-6"]
+    assert len({output_of(capsys, "sample", "--tokens", "40", rule) for rule in rules}) == 1
+
+
+@pytest.mark.usefixtures("run")
+def test_an_unknown_character_is_refused_or_skipped(capsys: Captured) -> None:
     with pytest.raises(SystemExit):
-        cli.main(["sample", "--prompt", "é"])
-    assert capsys.readouterr().out == ""
+        cli.main(["sample", "--prompt", "To bé"])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "character 'é' (U+00E9) at position 4" in captured.err
+    assert "the nearest are 'e'" in captured.err
+    out = output_of(capsys, "sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1")
+    assert out.startswith("To b")
 
 
-def test_the_same_seed_writes_the_same_text(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    texts: list[str] = []
-    for seed in ("1", "1", "2"):
-        capsys.readouterr()
-        cli.main(["sample", "cpu", "--seed", seed, "--tokens", "40"])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] != texts[2]
-
-
-def test_a_prompt_that_looks_like_a_flag_of_another_command_is_a_prompt(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
-    cli.main(["sample", "--prompt=--resume", "--skip-unknown", "--tokens", "1"])
-    assert len(capsys.readouterr().out) > 2
-
-
-def test_greedy_needs_no_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    texts: list[str] = []
-    for flags in (["--greedy"], ["--temperature", "0"], ["--top-k", "1"]):
-        capsys.readouterr()
-        cli.main(["sample", "--tokens", "40", *flags])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1] == texts[2]
-
-
-def test_an_unknown_character_is_named_or_skipped(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    capsys.readouterr()
-    message = error_of(capsys, "sample", "--prompt", "To bé")
-    assert "character 'é' (U+00E9) at position 4" in message
-    assert "the nearest are 'e'" in message
-    cli.main(["sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1"])
-    assert capsys.readouterr().out.startswith("To b")
-
-
+@pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
         (["--temperature", "-1"], "--temperature must be zero or more, not -1.0"),
         (["--top-k", "0"], "--top-k must be positive, not 0"),
-        (["--tokens", "-3"], "--tokens must be zero or more, not -3"),
         (["--greedy", "--temperature", "0.5"], "--greedy"),
         (["--top-p", "0"], "--top-p must be in (0, 1], not 0.0"),
         (["--num-samples", "0"], "--num-samples must be positive, not 0"),
         (["--seed", str(2**32 - 1), "--num-samples", "2"], "the last sample would have seed 42949"),
-        (["--endless", "--num-samples", "2"], "--endless never ends its first text"),
+        (["--endless", "--num-samples", "2"], "--endless never ends its first sample"),
         (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
         (["--prompt-file", "nowhere.txt"], "there is no file nowhere.txt"),
         (["--prompt-file", "."], ". is a folder; expected a file"),
         (["--prompt-file", "fifo"], "fifo is a pipe; expected a regular file"),
         (["--prompt-file", "latin.txt"], "iconv -f LATIN1 -t UTF-8 latin.txt"),
+        (["a", "--model", "b"], "leave out the run a, or leave out --model b"),
+        (["--model", "nowhere"], "there is no model nowhere"),
     ],
 )
-def test_bad_sampling_rules_are_refused(
-    folder: Path, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+def test_bad_input_is_refused_in_one_sentence(
+    folder: Path, flags: list[str], expected: str, capsys: Captured
 ) -> None:
     (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
     os.mkfifo(folder / "fifo")
-    train_tiny()
-    capsys.readouterr()
     assert expected in error_of(capsys, "sample", *flags)
 
 
-def test_a_prompt_is_read_from_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("run")
+def test_a_prompt_is_read_from_a_file(folder: Path, capsys: Captured) -> None:
     (folder / "prompt.txt").write_bytes(b"\xef\xbb\xbfTo be,\r\nor not")
-    train_tiny()
-    capsys.readouterr()
-    cli.main(["sample", "--prompt-file", "prompt.txt", "--tokens", "3", "--seed", "1"])
-    from_file = capsys.readouterr().out
-    cli.main(["sample", "--prompt", "To be,\nor not", "--tokens", "3", "--seed", "1"])
-    assert capsys.readouterr().out == from_file
+    flags = ["--tokens", "3", "--seed", "1"]
+    from_file = output_of(capsys, "sample", "--prompt-file", "prompt.txt", *flags)
+    assert from_file == output_of(capsys, "sample", "--prompt", "To be,\nor not", *flags)
     assert from_file.startswith("To be,\nor not")
 
 
-def test_several_samples_are_those_of_the_seeds_that_follow(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    train_tiny()
-    capsys.readouterr()
+@pytest.mark.usefixtures("run")
+def test_several_samples_have_consecutive_seeds(capsys: Captured) -> None:
     flags = ["--tokens", "20", "--top-p", "0.9"]
-    cli.main(["sample", *flags, "--num-samples", "3", "--seed", "4"])
-    together = capsys.readouterr().out
-    alone: list[str] = []
-    for seed in ("4", "5", "6"):
-        cli.main(["sample", *flags, "--seed", seed])
-        alone.append(capsys.readouterr().out)
+    together = output_of(capsys, "sample", *flags, "--num-samples", "3", "--seed", "4")
+    alone = [output_of(capsys, "sample", *flags, "--seed", seed) for seed in ("4", "5", "6")]
     assert together == "---------------\n".join(alone)
     assert len(set(alone)) == 3
 
 
-def test_a_small_top_p_is_greedy(capsys: pytest.CaptureFixture[str]) -> None:
-    train_tiny()
-    texts: list[str] = []
-    for flags in (["--greedy"], ["--top-p", "1e-6", "--temperature", "3"]):
-        capsys.readouterr()
-        cli.main(["sample", "--tokens", "40", *flags])
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1]
-
-
-def test_without_a_run_sampling_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_run_the_message_says_how_to_make_one(capsys: Captured) -> None:
     assert "tinygpt train makes one" in error_of(capsys, "sample")
 
 
-# In processes of their own
+# Other models
 
 
-def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
+def test_gpt2s_tokens_are_printed_as_whole_characters(
+    folder: Path, gpt2_files: Path, capsys: Captured
+) -> None:
+    config = GPTConfig(vocab_size=50304, block_size=16, n_layer=1, n_head=2, n_embd=8, bias=True)
+    model = GPT(config)
+    # The padding of nanoGPT's vocabulary has the largest logits by far, but is never sampled.
+    model.params["ln_f.weight"][:], model.params["ln_f.bias"][:] = 0, 1
+    model.params["wte.weight"][50257:] = 5
+    model.save_pretrained(folder / "gpt")
+    files = ["--tokenizer-path", str(gpt2_files)]  # The model's folder has no tokenizer.
+    flags = ["--prompt", "naïve 🙂", "--tokens", "60"]
+    out = output_of(capsys, "sample", "--model", "gpt", *files, *flags)
+    assert out.startswith("naïve 🙂")
+    out.encode()
+
+
+def test_the_tokenizer_must_fit_the_model(folder: Path, run: Path, capsys: Captured) -> None:
+    config = GPTConfig(vocab_size=17, block_size=8, n_layer=1, n_head=2, n_embd=8)
+    GPT(config).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
+    message = error_of(capsys, "sample", "--model", "gpt")
+    assert "the tokenizer (char) of gpt has 18 tokens, but the model has 17" in message
+    GPT(config).save_pretrained(folder / "plain")
+    message = error_of(capsys, "sample", "--model", "plain")
+    assert "plain has a model of 17 tokens, but no tokenizer" in message
+    message = error_of(capsys, "sample", "cpu", "--tokenizer-path", "gpt")
+    assert "a run has its own tokenizer" in message
+
+
+# In new processes
+
+
+def test_text_is_written_as_utf8_in_any_locale(folder: Path) -> None:
     (folder / "text.txt").write_text("Où est-ce? Là-bas. " * 40, encoding="utf-8")
-    train_tiny()
+    train_tiny("--max-iters", "1")
     process = subprocess.run(
-        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1"],
+        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1", "--backend", "numpy"],
         capture_output=True,
         check=True,
         timeout=LIMIT,
@@ -157,13 +148,13 @@ def test_text_is_written_as_utf8_whatever_the_system_says(folder: Path) -> None:
     assert process.stdout.decode("utf-8").startswith("Là")
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    train_tiny()
-    process = start("sample", "--endless")
+@pytest.mark.usefixtures("run")
+def test_a_reader_that_has_gone_is_not_an_error() -> None:
+    process = start("sample", "--endless", "--backend", "numpy")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.read(20)
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(LIMIT) == 0
+    assert process.wait(timeout=LIMIT) == 0

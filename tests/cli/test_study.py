@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.running import error_of, said
+from helpers.commands import error_of, output_of
 from helpers.processes import printed
 from helpers.user_layer import (
     LAYER_FORWARD,
@@ -21,36 +21,38 @@ from tinygpt_np.study.source import targets
 
 
 def test_without_a_target_all_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    out = said(capsys, "study")
+    out = output_of(capsys, "study")
     assert all(name in out for name in targets.NAMES)
     assert "tinygpt study mylayer.py:forward,backward" in out
 
 
 def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    out = said(capsys, "study", "linear")
+    out = output_of(capsys, "study", "linear")
     assert "dx = dproduct @ weight.T" in out
     assert "4 gradients checked, all right" in out
 
 
 def test_a_line_is_shown_in_detail(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "rule: matrix product" in said(capsys, "study", "linear", "--line", "41")
+    assert "rule: matrix product" in output_of(capsys, "study", "linear", "--line", "41")
 
 
 def test_the_seed_determines_the_values(capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(capsys, "study", "linear") != said(capsys, "study", "linear", "--seed", "5")
-    assert "seed=5" in said(capsys, "study", "linear", "--seed", "5")
+    assert output_of(capsys, "study", "linear") != output_of(
+        capsys, "study", "linear", "--seed", "5"
+    )
+    assert "seed=5" in output_of(capsys, "study", "linear", "--seed", "5")
 
 
 def test_all_targets_are_shown_in_a_line_each(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
-    out = said(capsys, "study", "--all")
+    out = output_of(capsys, "study", "--all")
     assert out.count("all right") == 2
 
 
 def test_a_right_user_layer_exits_with_0(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "all right" in said(capsys, "study", write_layer(folder, RIGHT_LAYER))
+    assert "all right" in output_of(capsys, "study", write_layer(folder, RIGHT_LAYER))
 
 
 def test_a_wrong_user_layer_exits_with_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,13 +67,13 @@ def test_the_arguments_of_a_user_layer_can_be_described(
 ) -> None:
     text = RIGHT_LAYER.replace('"""x (N, C), weight (C,), bias (C,) -> y (N, C)"""', "")
     described = "x (N, C), weight (C,), bias (C,)"
-    assert "all right" in said(capsys, "study", write_layer(folder, text), "--args", described)
+    assert "all right" in output_of(capsys, "study", write_layer(folder, text), "--args", described)
 
 
 def test_the_variants_of_an_operation_are_studied_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert "linear-no-bias: 3 gradients checked, all right" in said(capsys, "study", "linear")
+    assert "linear-no-bias: 3 gradients checked, all right" in output_of(capsys, "study", "linear")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_study_does_not_import_numba() -> None:
 def test_pages_are_written_to_a_new_folder(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = said(capsys, "study", "linear", "--html", "pages")
+    out = output_of(capsys, "study", "linear", "--html", "pages")
     assert out.split() == ["written", "pages/linear.html"]
     assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
 
@@ -170,7 +172,7 @@ def test_several_pages_are_computed_in_processes_and_listed_in_order(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
-    assert said(capsys, "study", "--all", "--html", "pages").split() == [
+    assert output_of(capsys, "study", "--all", "--html", "pages").split() == [
         "written",
         "pages/index.html",
     ]

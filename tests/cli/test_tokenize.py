@@ -1,4 +1,4 @@
-"""tinygpt tokenize, as a person uses it."""
+"""`tinygpt tokenize`: tokens are shown, and vocabularies are learned."""
 
 import hashlib
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.running import error_of, said
 from helpers.byte_pairs import write
+from helpers.commands import error_of, output_of
 from helpers.optional import needs
 
 from tinygpt_np.text.tokenizers import SentencePieceTokenizer
@@ -18,14 +18,14 @@ LEARN = ("tokenize", "--train", "sentencepiece", "--vocab-size", "300", "--data"
 
 
 def rows(out: str) -> list[list[str]]:
-    """The lines of the table: id, piece, bytes."""
+    """Return the rows of the table: id, piece, bytes."""
     table = out.split(" of ")[0].splitlines()[1:-1]
     return [line.split(maxsplit=2) for line in table]
 
 
 def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     Path("abc.txt").write_text("ab é\n", encoding="utf-8")
-    out = said(capsys, "tokenize", "é b\n", "--data", "abc.txt")
+    out = output_of(capsys, "tokenize", "é b\n", "--data", "abc.txt")
     shown = [[cell.strip() for cell in row] for row in rows(out)]
     assert shown == [["4", "é", "c3 a9"], ["1", "·", "20"], ["3", "b", "62"], ["0", "\\n", "0a"]]
     assert (
@@ -40,7 +40,7 @@ def test_pieces_of_gpt2_are_shown_from_files(
     needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
-    out = said(capsys, "tokenize", "hii there[b]", *flags)
+    out = output_of(capsys, "tokenize", "hii there[b]", *flags)
     assert [row[1] for row in rows(out)] == ["hii", "·there", "[", "b", "]"]
     assert (
         "5 tokens for 12 characters, 2.40 characters per token; the gpt2 vocabulary has 264 tokens"
@@ -60,22 +60,22 @@ def test_gpt2_comes_from_the_cache_without_a_path(
         shutil.copy(
             gpt2_files / name, tmp_path / hashlib.sha1((SOURCE + name).encode()).hexdigest()
         )
-    out = said(capsys, "tokenize", "hii there", "--tokenizer", "gpt2")
+    out = output_of(capsys, "tokenize", "hii there", "--tokenizer", "gpt2")
     assert [row[:2] for row in rows(out)] == [["71", "h"], ["4178", "ii"], ["612", "·there"]]
 
 
-def test_bytes_that_are_no_character_and_control_characters_are_shown_escaped(
+def test_incomplete_and_control_characters_are_escaped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
-    out = said(capsys, "tokenize", "é\x1b\t\r", *flags)
+    out = output_of(capsys, "tokenize", "é\x1b\t\r", *flags)
     assert [row[1] for row in rows(out)] == ["\\xc3", "\\xa9", "\\x1b", "\\t", "\\r"]
 
 
-def test_no_tokens_are_counted_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "0 tokens for 0 characters; the char vocabulary has 63 tokens\n" in said(
+def test_an_empty_text_has_no_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "0 tokens for 0 characters; the char vocabulary has 63 tokens\n" in output_of(
         capsys, "tokenize", ""
     )
 
@@ -84,22 +84,22 @@ def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[s
     needs("sentencepiece")
     text = "to be or not to be that is the question whether tis nobler in the mind\n" * 9
     Path("text.txt").write_text(text, encoding="utf-8")
-    out = said(capsys, *LEARN, "--out", "my own.model")
+    out = output_of(capsys, *LEARN, "--out", "my own.model")
     learned = SentencePieceTokenizer.from_file(Path("my own.model"))
     assert learned.files() == SentencePieceTokenizer.train(text, 300).files()
     assert f"{len(learned.encode(text)):,}, from a vocabulary of 300 pieces" in out
     assert "tinygpt train --tokenizer sentencepiece --tokenizer-path 'my own.model'" in out
     flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "my own.model")
-    out = said(capsys, "tokenize", "or the", *flags)
+    out = output_of(capsys, "tokenize", "or the", *flags)
     assert [int(row[0]) for row in rows(out)] == learned.encode("or the").tolist()
 
 
-def test_a_tokenizer_that_changes_the_text_is_found_out(
+def test_a_tokenizer_that_changes_the_text_is_reported(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     library: Any = needs("sentencepiece")
     lines = ["the [end] of it all", "to be or not to be"]
-    with Path("theirs.model").open("wb") as file:  # Their defaults normalise.
+    with Path("other.model").open("wb") as file:  # By default, SentencePiece normalises.
         library.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=file,
@@ -107,19 +107,19 @@ def test_a_tokenizer_that_changes_the_text_is_found_out(
             minloglevel=2,
             hard_vocab_limit=False,
         )
-    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "theirs.model")
-    out = said(capsys, "tokenize", "to [ｅnd]", *flags)
+    flags = ("--tokenizer", "sentencepiece", "--tokenizer-path", "other.model")
+    out = output_of(capsys, "tokenize", "to [ｅnd]", *flags)
     assert "this tokenizer changes the text; decoding gives 'to [end]'" in out
-    assert "changes" not in said(capsys, "tokenize", "to [end]", *flags)
+    assert "changes" not in output_of(capsys, "tokenize", "to [end]", *flags)
 
 
-def test_pieces_are_shown_as_learned_from_a_small_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_text_needs_a_small_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
     needs("sentencepiece")
     flags = ("tokenize", "to be", "--tokenizer", "sentencepiece", "--data", "text.txt")
     message = error_of(capsys, *flags)
     advised = re.search(r"1,024 pieces are too many .* --vocab-size (\d+)", message)
     assert advised
-    assert f"sentencepiece vocabulary has {advised[1]} tokens" in said(
+    assert f"sentencepiece vocabulary has {advised[1]} tokens" in output_of(
         capsys, *flags, "--vocab-size", advised[1]
     )
 
@@ -140,7 +140,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     ("flags", "expected"),
     [
         ([], "give a text, or --train sentencepiece"),
-        (["hii", "--out", "x.model"], "--out is where --train writes"),
+        (["hii", "--out", "x.model"], "--out is the file that --train writes"),
         ([*LEARN[1:]], "--out must name the file to write"),
         (["hii", *LEARN[1:], "--out", "x.model"], "leave out the text"),
         (["caf€"], "character '€' (U+20AC) at position 3"),
@@ -150,7 +150,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         (["hii", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_sentence(
+def test_bad_input_is_refused_in_one_sentence(
     flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_of(capsys, "tokenize", *flags)

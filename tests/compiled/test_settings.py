@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli.running import error_of, train_tiny
+from helpers.commands import error_of, train_tiny
 from helpers.tiny_run import TEXT
 
 from tinygpt_np.compiled import settings
@@ -90,7 +90,7 @@ def test_without_the_compiler_training_uses_numpy_and_says_so(
 ) -> None:
     monkeypatch.setattr(settings, "compiler_is_off", lambda: "NUMBA_DISABLE_JIT=1")
     train_tiny("--name", "mine")
-    assert f"note  {OFF}, so NumPy computes" in capsys.readouterr().err
+    assert f"note  {OFF}, so the NumPy backend is used" in capsys.readouterr().err
     assert runs.read_config(folder / "runs" / "mine").backend == "numpy"
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tinygpt_np import GPT, Bigram, GPTConfig
+from tinygpt_np import GPT, Bigram, CharTokenizer, GPTConfig
 from tinygpt_np.config import generator
-from tinygpt_np.model.sampling import draw, generate, weights
+from tinygpt_np.model.sampling import draw, generate, stream_text, weights
 
 V, BLOCK = 7, 4
 TABLE = np.random.default_rng(11).standard_normal((V, V))
@@ -358,3 +358,52 @@ def test_a_bigrams_text_depends_on_the_last_token_alone() -> None:
 def test_a_prompt_may_be_of_any_integer_type(model: GPT, dtype: str) -> None:
     found = list(model.generate(PROMPT.astype(dtype), 6, seed=2))
     assert found == list(model.generate(PROMPT, 6, seed=2))
+
+
+# Text
+
+
+@pytest.fixture(scope="module")
+def repeater() -> GPT:
+    """A GPT whose most likely token is always the last one: its blocks add nothing."""
+    model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=6))
+    for name, param in model.params.items():
+        model.params[name] = np.zeros_like(param)
+    model.params["wte.weight"] = np.eye(5, 6, dtype=np.float32)
+    model.params["ln_f.weight"] = np.ones(6, np.float32)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "prompt", "expected"),
+    [
+        ("ab\ncd", "bad", "ddd"),
+        ("ab\ncd", "", "\n\n\n"),  # An empty prompt is a new line,
+        ("xabcd", "", "xxx"),  # or else the first character of the vocabulary.
+    ],
+)
+def test_text_continues_the_prompt(
+    repeater: GPT, vocabulary: str, prompt: str, expected: str
+) -> None:
+    tokenizer = CharTokenizer(vocabulary)
+    made = stream_text(repeater.decoder(1), tokenizer, prompt, 3, temperature=0)
+    assert "".join(made) == expected
+
+
+def test_text_is_the_tokens_that_the_model_generates(repeater: GPT) -> None:
+    tokenizer = CharTokenizer("abcde")
+    rules: dict[str, Any] = {"temperature": 9.0, "top_k": 4, "seed": 3, "top_p": 0.9}
+    made = list(stream_text(repeater.decoder(1), tokenizer, "bad", 20, **rules))
+    assert [len(char) for char in made] == [1] * 20
+    ids = repeater.generate(tokenizer.encode("bad"), 20, **rules)
+    assert "".join(made) == tokenizer.decode([int(token) for token in ids])
+
+
+def test_text_without_a_number_of_tokens_does_not_end(repeater: GPT) -> None:
+    made = stream_text(repeater.decoder(1), CharTokenizer("abcde"), "bad", None)
+    assert len(list(itertools.islice(made, 100))) == 100
+
+
+def test_an_unknown_character_in_the_prompt_is_refused(repeater: GPT) -> None:
+    with pytest.raises(ValueError, match=r"'é' \(U\+00E9\) at position 1"):
+        stream_text(repeater.decoder(1), CharTokenizer("abcde"), "bé", 3)

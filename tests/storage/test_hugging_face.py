@@ -213,7 +213,7 @@ def test_a_block_that_is_not_shorter_is_refused(block_size: int) -> None:
         ({"add_cross_attention": True}, "add_cross_attention should be False"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings should be True"),
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
-        ({"n_layer": "two"}, "n_layer must be a whole number, not 'two'"),
+        ({"n_layer": "two"}, "n_layer must be an integer, not 'two'"),
         ({"n_layer": 3}, r"lacks the tensor h\.2\.ln_1\.weight \(12,\)"),
         ({"n_layer": 10**12}, r"lacks the tensor h\.2\.ln_1\.weight"),
         ({"n_layer": 1}, r"has the tensor h\.1\..*, which this model does not have"),

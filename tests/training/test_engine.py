@@ -1,4 +1,4 @@
-"""Both engines answer alike."""
+"""The engines of both backends agree; memory estimates are about right."""
 
 import sys
 import tracemalloc
@@ -44,15 +44,15 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 
 @of_both
-def test_the_gradients_are_those_of_the_model_with_the_same_masks(backend: Backend) -> None:
+def test_gradients_are_those_of_the_model_with_the_same_masks(backend: Backend) -> None:
     model = generic(CONFIG, backend)
     steps = engine.make(model, replace(RUN, backend=backend))
     tokens, targets = batch()
-    noise = steps.draw(generator(7, "dropout"))
-    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    dropout = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, dropout)
     truth = GPT(CONFIG, dtype="float64")
     truth.params = {name: param.astype("float64") for name, param in model.params.items()}
-    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, dropout).items()}
     expected_loss, expected = truth.loss_and_grads(tokens, targets, masks)
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert grads.keys() == expected.keys()
@@ -62,7 +62,7 @@ def test_the_gradients_are_those_of_the_model_with_the_same_masks(backend: Backe
 
 
 @of_both
-def test_noise_comes_from_the_generator_and_is_different_each_time(backend: Backend) -> None:
+def test_dropout_is_drawn_from_the_generator(backend: Backend) -> None:
     steps = engine.make(generic(CONFIG, backend), replace(RUN, backend=backend))
     shape, rng = batch()[0].shape, generator(7, "dropout")
     first, second = (steps.masks(shape, steps.draw(rng)) for _ in range(2))
@@ -78,24 +78,24 @@ def test_an_update_is_clipped_adamw(backend: Backend) -> None:
     model = generic(CONFIG, backend)
     steps = engine.make(model, replace(RUN, backend=backend))
     truth = generic(CONFIG, "numpy")
-    ours, reference = (AdamW(each.params, 0.8, 0.9, 0.2) for each in (model, truth))
+    optimizer, reference = (AdamW(each.params, 0.8, 0.9, 0.2) for each in (model, truth))
     for seed in range(3):
         rng = generator(seed, "init")
         grads = {n: rng.standard_normal(p.shape, np.float32) for n, p in model.params.items()}
         norm = steps.norm(grads)
         assert norm == pytest.approx(global_norm(grads), rel=1e-12)
-        steps.update(ours, grads, norm, 0.05, norm / 3)
+        steps.update(optimizer, grads, norm, 0.05, norm / 3)
         reference.update(truth.params, clip(grads, norm, norm / 3), 0.05)
     for name, param in truth.params.items():
         assert relative_error(model.params[name], param) < 1e-6
-        # Adam hardly minds the size of gradients; its means do.
-        assert relative_error(ours.first[name], reference.first[name]) < 1e-6
-        assert relative_error(ours.second[name], reference.second[name]) < 1e-6
+        # Adam's updates hardly depend on the size of the gradients; its moving averages do.
+        assert relative_error(optimizer.first[name], reference.first[name]) < 1e-6
+        assert relative_error(optimizer.second[name], reference.second[name]) < 1e-6
     steps.close()
 
 
 @of_both
-def test_the_loss_is_without_dropout_and_takes_any_shape(backend: Backend) -> None:
+def test_the_loss_has_no_dropout_and_any_batch_shape(backend: Backend) -> None:
     model = generic(CONFIG, backend)
     steps = engine.make(model, replace(RUN, backend=backend))
     tokens, targets = batch()
@@ -105,8 +105,8 @@ def test_the_loss_is_without_dropout_and_takes_any_shape(backend: Backend) -> No
     steps.close()
 
 
-def test_numpy_is_trained_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    # None in its place makes importing it an error.
+def test_training_with_numpy_does_not_import_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Importing a module that is None in sys.modules fails.
     monkeypatch.setitem(sys.modules, "tinygpt_np.compiled.engine", None)
     model = GPT(CONFIG)
     assert isinstance(engine.make(model, replace(RUN, backend="numpy")), NumPyEngine)
@@ -114,8 +114,9 @@ def test_numpy_is_trained_without_a_compiler(monkeypatch: pytest.MonkeyPatch) ->
         engine.make(model, RUN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "libraries"), [("numpy", 130e6), ("numba", 300e6)])
-def test_the_memory_announced_is_about_what_is_taken(
+def test_the_memory_estimate_is_about_what_training_takes(
     tmp_path: Path, backend: Backend, libraries: float
 ) -> None:
     run = TrainConfig(
@@ -123,18 +124,18 @@ def test_the_memory_announced_is_about_what_is_taken(
         backend=backend,
     )  # fmt: skip
     found = dataset.from_corpus(Corpus("long", TEXT * 60))
-    # Libraries, and what is compiled, are loaded by now.
+    # Load libraries and compiled code first.
     list(Trainer.start(tmp_path / "first", replace(run, n_layer=1), found))
     tracemalloc.start()
     trainer = Trainer.start(tmp_path / "run", run, found)
-    announced = engine.memory_estimate(trainer.model.config, run)
+    estimate = engine.memory_estimate(trainer.model.config, run)
     list(trainer)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert 0.5 < (announced - libraries) / peak < 2
+    assert 0.5 < (estimate - libraries) / peak < 2
 
 
-def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
+def test_memory_grows_with_threads_and_numpy_needs_most() -> None:
     large = TrainConfig(n_embd=384, block_size=256, n_layer=6, n_head=6, batch_size=64)
     needs = [
         engine.memory_estimate(large.gpt(65), replace(large, threads=threads))
@@ -145,14 +146,14 @@ def test_more_threads_need_more_memory_and_numpy_needs_most() -> None:
     assert numpy > 5 * needs[2]
 
 
-def test_compiled_a_large_model_needs_its_parameters_gradients_and_two_running_means() -> None:
+def test_a_large_compiled_model_needs_four_copies_of_its_parameters() -> None:
     run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, batch_size=1)
     config = run.gpt(50257)
     needed = engine.memory_estimate(config, run)
     assert 4 * 4 * param_count(config) < needed < 2 * 4 * 4 * param_count(config)
 
 
-def test_in_numpy_several_batches_a_step_need_one_more_copy_of_the_gradients() -> None:
+def test_accumulation_in_numpy_needs_one_more_copy_of_the_gradients() -> None:
     run = TrainConfig(n_embd=768, block_size=16, n_layer=12, n_head=12, backend="numpy")
     config = run.gpt(65)
     one, two = (
@@ -162,30 +163,30 @@ def test_in_numpy_several_batches_a_step_need_one_more_copy_of_the_gradients() -
     assert two - one == 4 * param_count(config)
 
 
-def test_in_numpy_each_head_keeps_two_rows_of_attention_for_each_token() -> None:
+def test_each_head_in_numpy_keeps_two_rows_of_attention_per_token() -> None:
     run = TrainConfig(n_embd=64, block_size=512, n_layer=3, batch_size=20, backend="numpy")
     few, many = (
         engine.memory_estimate(replace(run, n_head=heads).gpt(65), run) for heads in (2, 8)
     )
-    # A backward needs as much again.
+    # The backward doubles it.
     assert many - few == 4 * (2 * 20 * 512) * 3 * 2 * 6 * 512
 
 
 @of_both
 def test_accumulated_batches_have_the_gradients_of_one_large_batch(backend: Backend) -> None:
-    # As nanoGPT takes the mean of the losses of gradient_accumulation_steps batches.
+    # nanoGPT averages the losses of gradient_accumulation_steps batches.
     run = replace(RUN, backend=backend, batch_size=2, gradient_accumulation_steps=3)
     model = generic(CONFIG, backend)
-    if backend == "numpy":  # In float64, where rounding leaves no room for anything else.
+    if backend == "numpy":  # In float64, so that the bound is tight.
         model.params = {name: param.astype("float64") for name, param in model.params.items()}
     steps = engine.make(model, run)
     rng = generator(4, "data")
     tokens, targets = (rng.integers(0, CONFIG.vocab_size, (6, RUN.block_size)) for _ in range(2))
-    noise = steps.draw(generator(7, "dropout"))
-    loss, grads = steps.loss_and_grads(tokens, targets, noise)
+    dropout = steps.draw(generator(7, "dropout"))
+    loss, grads = steps.loss_and_grads(tokens, targets, dropout)
     truth = GPT(CONFIG, dtype="float64")
     truth.params = {name: param.astype("float64") for name, param in model.params.items()}
-    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, noise).items()}
+    masks = {n: m.astype("float64") for n, m in steps.masks(tokens.shape, dropout).items()}
     parts = [slice(start, start + 2) for start in (0, 2, 4)]
     expected: dict[str, np.ndarray] = {}
     losses: list[float] = []
@@ -218,11 +219,11 @@ def test_numpy_accumulates_in_the_memory_of_one_batch() -> None:
     assert peaks[1] < peaks[0] + 3 * grads
 
 
-def test_of_targets_that_are_not_counted_each_batch_has_its_share() -> None:
+def test_accumulated_batches_are_weighted_by_their_counted_targets() -> None:
     model = GPT(CONFIG, dtype="float64")
     tokens = generator(4, "data").integers(0, CONFIG.vocab_size, (6, RUN.block_size))
     targets = np.full_like(tokens, -1)
-    targets[0], targets[5, :2] = tokens[0], 3  # None at all in the second batch.
+    targets[0], targets[5, :2] = tokens[0], 3  # The second batch has no targets.
     expected_loss, expected = model.loss_and_grads(tokens, targets)
     loss, grads = NumPyEngine(model, batch_size=2, batches=3).loss_and_grads(tokens, targets)
     assert loss == pytest.approx(expected_loss, rel=1e-12)

@@ -1,4 +1,4 @@
-"""nanoGPT's checkpoints and our runs, as folders of GPT-2's kind."""
+"""nanoGPT's checkpoints, runs and saved models are converted to GPT-2 folders."""
 
 import shutil
 from dataclasses import replace
@@ -12,10 +12,11 @@ from helpers.optional import needs
 from helpers.tiny_run import TEXT
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig
+from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
-from tinygpt_np.training import runs, sample, trainer
+from tinygpt_np.training import runs, trainer
 from tinygpt_np.training.export import convert
 
 torch: Any = needs("torch")
@@ -23,7 +24,7 @@ torch: Any = needs("torch")
 
 @pytest.fixture
 def text(tmp_path: Path) -> str:
-    """The text that the models here were trained on."""
+    """The text that the models of these tests were trained on."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return str(tmp_path / "text.txt")
 
@@ -49,32 +50,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_a_run_becomes_a_folder_that_writes_the_same_text(tmp_path: Path, run: Path) -> None:
+def test_a_converted_run_generates_the_same_text(tmp_path: Path, run: Path) -> None:
     convert(str(run), tmp_path / "out", None)
-    made = ["".join(sample.stream(*loaded, "be", 40, seed=3))
-            for loaded in (runs.load(run), runs.load(str(tmp_path / "out")))]  # fmt: skip
-    assert made[0] == made[1]
+    samples: list[str] = []
+    for name in (run, tmp_path / "out"):
+        model, tokenizer = runs.load(name)
+        samples.append("".join(stream_text(model.decoder(1), tokenizer, "be", 40, seed=3)))
+    assert samples[0] == samples[1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_saved_model_is_taken_as_it_is(tmp_path: Path, text: str, dtype: str) -> None:
+def test_a_saved_model_is_converted_exactly(tmp_path: Path, text: str, dtype: str) -> None:
     model = generic(CONFIG, dtype)
     model.save(tmp_path / "saved")
     convert(str(tmp_path / "saved"), tmp_path / "out", text)
     found = GPT.from_pretrained(tmp_path / "out", dtype=dtype)
+    assert runs.load(tmp_path / "out")[1].files() == CharTokenizer.from_text(TEXT).files()
     for name, param in model.params.items():
         np.testing.assert_array_equal(found.params[name], param, err_msg=name)
 
 
-def test_a_saved_model_takes_the_text_that_it_was_trained_on(tmp_path: Path) -> None:
-    generic(CONFIG).save(tmp_path / "saved")
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    convert(str(tmp_path / "saved"), tmp_path / "out", str(tmp_path / "text.txt"))
-    _, tokenizer = runs.load(str(tmp_path / "out"))
-    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
-
-
-def test_a_folder_of_gpt2s_kind_is_written_anew(tmp_path: Path) -> None:
+def test_a_gpt2_folder_is_converted_to_a_copy(tmp_path: Path) -> None:
     generic(CONFIG).save_pretrained(tmp_path / "gpt", CharTokenizer.from_text(TEXT))
     convert(str(tmp_path / "gpt"), tmp_path / "out", None)
     for path in (tmp_path / "gpt").iterdir():
@@ -91,7 +87,7 @@ def test_a_damaged_checkpoint_of_a_run_is_refused(tmp_path: Path, run: Path) -> 
         convert(str(tmp_path / "run"), tmp_path / "out", None)
 
 
-def test_another_text_than_the_models_is_refused(tmp_path: Path) -> None:
+def test_a_text_other_than_the_models_is_refused(tmp_path: Path) -> None:
     torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
     (tmp_path / "text.txt").write_text("abc" * 99, encoding="utf-8")
     with pytest.raises(CheckpointError, match="has 3 characters, but the model was trained on 18"):

@@ -1,34 +1,37 @@
-"""A run: what it writes and refuses, and that after any stop it goes on as if there was none."""
+"""A run can be stopped at any time and resumed bit for bit; what it writes, and what it refuses."""
 
-import json
-import re
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 from helpers.errors import relative_error
+from helpers.processes import LIMIT
+from helpers.tiny_run import CONFIG, DATA, LETTERS
 
-from tinygpt_np.config import TrainConfig, generator
+from tinygpt_np.config import generator
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm, learning_rate_at
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.text import corpus, dataset
 from tinygpt_np.text.corpus import Corpus
-from tinygpt_np.training import metrics, runs
+from tinygpt_np.training import metrics, runs, trainer
 from tinygpt_np.training.metrics import Metrics
 from tinygpt_np.training.trainer import NotFiniteError, Trainer
 
-TEXT = "".join(chr(97 + i * i % 13) + " .\n"[i % 3] for i in range(400))
-DATA = dataset.from_corpus(Corpus("letters", TEXT))
-CONFIG = TrainConfig(
-    block_size=8, n_layer=2, n_head=2, n_embd=12, dropout=0.25, bias=True,
-    batch_size=3, max_iters=10, warmup_iters=2, lr_decay_iters=10, eval_interval=4, seed=5,
-)  # fmt: skip
+Backend = Literal["numpy", "numba"]
+NUMPY = replace(CONFIG, backend="numpy", dropout=0.0, n_layer=1)
+DIVERGING = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0)
+both_backends = pytest.mark.parametrize("backend", ["numpy", "numba"])
 
 
 def losses(rows: list[Metrics]) -> list[tuple[int, float | None, float | None]]:
@@ -39,11 +42,24 @@ def written(run: Path) -> list[tuple[int, float | None, float | None]]:
     return losses(metrics.read(run))
 
 
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def steps(run: Path) -> list[int]:
+    return [int(folder.name) for folder in checkpoint.steps_in(run / runs.CHECKPOINTS)]
+
+
+def best(run: Path) -> Path:
+    return run / runs.CHECKPOINTS / checkpoint.BEST
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Metrics]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never stopped."""
-    run = tmp_path_factory.mktemp("runs") / "whole"
-    return run, list(Trainer.start(run, CONFIG, DATA))
+    run = tmp_path_factory.mktemp("runs") / "finished"
+    assert losses(list(Trainer.start(run, CONFIG, DATA))) == written(run)
+    return run
 
 
 def stop_after(run: Path, steps: int) -> Trainer:
@@ -53,166 +69,27 @@ def stop_after(run: Path, steps: int) -> Trainer:
     return trainer
 
 
-def test_every_step_is_recorded_and_the_last_line_is_the_end(
-    whole: tuple[Path, list[Metrics]],
-) -> None:
-    run, rows = whole
+# Steps
+
+
+def test_every_step_is_recorded_and_the_last_line_has_only_a_validation_loss(run: Path) -> None:
+    rows = metrics.read(run)
     assert [row.step for row in rows] == list(range(11))
-    assert written(run) == losses(rows)
     assert [row.step for row in rows if row.val_loss is not None] == [0, 4, 8, 10]
-    assert rows[-1].loss is None
-
-
-def test_the_last_two_checkpoints_are_kept(whole: tuple[Path, list[Metrics]]) -> None:
-    found = checkpoint.steps_in(whole[0] / runs.CHECKPOINTS)
-    assert [path.name for path in found] == ["000008", "000010"]
-
-
-def test_the_picture_shows_the_whole_run(whole: tuple[Path, list[Metrics]]) -> None:
-    drawn = (whole[0] / metrics.PICTURE).read_text(encoding="utf-8")
-    metrics.draw_losses(whole[0])
-    again = (whole[0] / metrics.PICTURE).read_text(encoding="utf-8")
-    assert re.findall(r'd="M[^"]*"', drawn) == re.findall(r'd="M[^"]*"', again)
-
-
-def test_two_runs_with_one_seed_are_the_same_bit_for_bit(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
-    again = list(Trainer.start(tmp_path / "again", CONFIG, DATA))
-    assert losses(again) == losses(whole[1])
-
-
-def test_another_seed_gives_another_run(whole: tuple[Path, list[Metrics]], tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", replace(CONFIG, seed=6), DATA)
-    assert next(iter(trainer)).loss != whole[1][0].loss
-
-
-@pytest.mark.parametrize("steps", [0, 1, 4, 7, 8])
-def test_a_run_stopped_after_any_step_and_saved_goes_on_bit_for_bit(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path, steps: int
-) -> None:
-    stop_after(tmp_path / "run", steps).save()
-    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
-    assert resumed.step == steps
-    rest = list(resumed)
-    assert losses(rest) == losses(whole[1])[steps:]
-    assert written(tmp_path / "run") == losses(whole[1])
-
-
-@pytest.mark.parametrize(("steps", "at"), [(3, 0), (7, 4), (9, 8)])
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint_bit_for_bit(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path, steps: int, at: int
-) -> None:
-    stop_after(tmp_path / "run", steps)  # Not saved: what was after the checkpoint is lost.
-    with (tmp_path / "run" / metrics.METRICS).open("a") as file:
-        file.write('{"step": 99, "lo')  # A line cut short.
-    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
-    assert resumed.step == at
-    list(resumed)
-    assert written(tmp_path / "run") == losses(whole[1])
-    _, params = checkpoint.load_model(runs.last_checkpoint(whole[0])[0])
-    for name, param in params.items():
-        np.testing.assert_array_equal(resumed.model.params[name], param)
-
-
-def test_a_stop_on_a_step_to_be_evaluated_goes_on_with_the_evaluation(tmp_path: Path) -> None:
-    stop_after(tmp_path / "run", 4).save()  # Step 4 is due for evaluation, and not yet evaluated.
-    first = next(iter(Trainer.resume(tmp_path / "run", CONFIG, DATA)))
-    assert first.step == 4
-    assert first.val_loss is not None
-
-
-def test_a_finished_run_goes_on_with_more_steps(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    list(Trainer.start(run, replace(CONFIG, max_iters=8), DATA))
-    list(Trainer.resume(run, CONFIG, DATA))
-    assert written(run) == losses(whole[1])
-    assert runs.read_config(run).max_iters == CONFIG.max_iters
-
-
-def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    ids, total = trainer.dataset.val, 0.0
-    for start in range(0, len(ids) - 1, 8):
-        window = ids[start : start + 9]
-        total += trainer.model.loss(window[None, :-1], window[None, 1:]) * (len(window) - 1)
-    assert trainer.evaluate() == pytest.approx(total / (len(ids) - 1), rel=1e-6)
-
-
-def test_the_validation_loss_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
-    one = Trainer.start(tmp_path / "one", CONFIG, DATA).evaluate()
-    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), DATA).evaluate()
-    assert one == other
-
-
-def test_dropout_does_not_move_the_batches(tmp_path: Path) -> None:
-    # One generator per purpose: with and without dropout, the same chunks are drawn.
-    runs = [Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), DATA) for p in (0, 0.5)]
-    for trainer in runs:
-        list(islice(trainer, 3))
-    states = [str(trainer.generators["data"].bit_generator.state) for trainer in runs]
-    assert states[0] == states[1]
-    assert str(runs[1].generators["dropout"].bit_generator.state) != str(
-        runs[0].generators["dropout"].bit_generator.state
-    )
-
-
-def test_a_folder_that_holds_a_run_is_left_alone(whole: tuple[Path, list[Metrics]]) -> None:
-    run = whole[0]
-    before = contents(run)
-    with pytest.raises(CheckpointError, match=f"{run.name} exists already.*--resume"):
-        Trainer.start(run, CONFIG, DATA)
-    assert contents(run) == before
-
-
-@pytest.mark.parametrize("text", [TEXT[::-1], TEXT + "Z"], ids=["another", "more letters"])
-def test_a_text_that_is_not_that_of_the_run_is_refused(
-    whole: tuple[Path, list[Metrics]], text: str
-) -> None:
-    with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
-        Trainer.resume(whole[0], CONFIG, dataset.from_corpus(Corpus("other", text)))
-
-
-@pytest.mark.parametrize(("field", "value"), [("n_embd", 24), ("learning_rate", 0.5)])
-def test_a_config_that_was_changed_since_is_refused(
-    whole: tuple[Path, list[Metrics]], field: str, value: Any
-) -> None:
-    was, flag = getattr(CONFIG, field), f"--{field.replace('_', '-')}"
-    message = f"with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
-    with pytest.raises(CheckpointError, match=message):
-        Trainer.resume(whole[0], replace(CONFIG, **{field: value}), DATA)
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"n_layer": 2}', "nonsense"])
-def test_a_config_that_lacks_something_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / runs.CONFIG).write_text(content)
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        runs.read_config(tmp_path)
-
-
-@pytest.mark.parametrize("change", [{"n_layer": 10**9}, {"batch_size": 10**9}, {"n_embd": 10**21}])
-def test_a_run_that_needs_more_memory_than_there_is_is_refused_at_once(
-    tmp_path: Path, change: dict[str, int]
-) -> None:
-    with pytest.raises(
-        ValueError, match=r"would take about [\d,]+ MB, and this process can have [\d,]+ MB"
-    ):
-        Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), DATA)
-    assert not (tmp_path / "run").exists()
+    assert [row.step for row in rows if row.loss is None] == [10]
+    assert steps(run) == [8, 10]
 
 
 @pytest.mark.parametrize(("backend", "tolerance"), [("numpy", 0), ("numba", 2e-3)])
-def test_a_run_takes_the_steps_that_its_configuration_says(
-    tmp_path: Path, backend: Literal["numpy", "numba"], tolerance: float
+def test_the_steps_are_those_of_the_configuration(
+    tmp_path: Path, backend: Backend, tolerance: float
 ) -> None:
     config = replace(CONFIG, learning_rate=0.05, grad_clip=0.3, weight_decay=0.2, beta1=0.8)
-    # Without biases: the gradient of a key's is nothing but rounding, and Adam enlarges it.
+    # The gradient of a key's bias is only rounding, which Adam would enlarge.
     config = replace(config, backend=backend, bias=backend == "numpy")
     trainer = Trainer.start(tmp_path / "run", config, DATA)
     rows = list(trainer)[:-1]
-    ids = trainer.dataset.tokenizer.encode(TEXT)
+    ids = trainer.dataset.tokenizer.encode(LETTERS)
     ids = ids[: int(0.9 * len(ids))]
     model = GPT(config.gpt(trainer.dataset.tokenizer.vocab_size), config.seed)
     optimizer = AdamW(model.params, config.beta1, config.beta2, config.weight_decay)
@@ -231,143 +108,460 @@ def test_a_run_takes_the_steps_that_its_configuration_says(
         assert row.loss == pytest.approx(loss, rel=tolerance)
         assert row.grad_norm == pytest.approx(norms[-1], rel=tolerance)
         optimizer.update(model.params, clip(grads, norms[-1], config.grad_clip), rate)
-    assert min(norms) > config.grad_clip  # So that clipping was put to the test.
+    assert min(norms) > config.grad_clip  # Every step is clipped.
     for name, param in model.params.items():
         assert relative_error(trainer.model.params[name], param) <= tolerance
 
 
-def contents(run: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+def test_accumulated_batches_give_the_losses_of_one_large_batch(tmp_path: Path) -> None:
+    config = replace(CONFIG, dropout=0.0, max_iters=3)
+    accumulated = replace(config, batch_size=1, gradient_accumulation_steps=3)
+    assert accumulated.tokens_per_step == config.tokens_per_step
+    found, expected = (
+        [row.loss for row in Trainer.start(tmp_path / name, each, DATA)][:-1]
+        for name, each in (("accumulated", accumulated), ("large", config))
+    )
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_seed_determines_every_loss(run: Path, tmp_path: Path) -> None:
+    assert losses(list(Trainer.start(tmp_path / "same", CONFIG, DATA))) == written(run)
+    other = Trainer.start(tmp_path / "other", replace(CONFIG, seed=6), DATA)
+    assert next(iter(other)).loss != written(run)[0][1]
+
+
+def test_dropout_does_not_change_the_batches(tmp_path: Path) -> None:
+    first, second = (
+        Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), DATA) for p in (0, 0.5)
+    )
+    states: dict[str, list[str]] = {}
+    for each in (first, second):
+        list(islice(each, 3))
+        for purpose, rng in each.generators.items():
+            states.setdefault(purpose, []).append(str(rng.bit_generator.state))
+    assert states["data"][0] == states["data"][1]
+    assert states["dropout"][0] != states["dropout"][1]
+
+
+def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    ids, total = trainer.dataset.val, 0.0
+    for start in range(0, len(ids) - 1, 8):
+        sequence = ids[start : start + 9]
+        total += trainer.model.loss(sequence[None, :-1], sequence[None, 1:]) * (len(sequence) - 1)
+    loss = trainer.evaluate()
+    assert loss == pytest.approx(total / (len(ids) - 1), rel=1e-6)
+    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), DATA)
+    assert other.evaluate() == loss
+
+
+def test_the_speed_is_the_tokens_of_a_step_divided_by_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(NUMPY, gradient_accumulation_steps=2)
+    run = Trainer.start(tmp_path / "run", config, DATA)
+    clock = iter([100.0, 100.25, 200.0, 204.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    rows = [run.advance(), run.advance()]
+    assert [row.tokens_per_second for row in rows] == [8 * 3 * 2 / 0.25, 8 * 3 * 2 / 4]
+    assert list(run.step_seconds) == [0.25, 4.0]
+
+
+def test_the_time_left_is_that_of_the_remaining_steps_and_evaluations(tmp_path: Path) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    list(islice(trainer, 6))
+    trainer.step_seconds.clear()
+    trainer.step_seconds.extend([2.0, 3.0, 100.0])
+    trainer.evaluation_seconds = 10.0
+    # Steps 6 to 9, and the evaluations at 8 and 10.
+    assert trainer.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
+
+
+# Stop and resume
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 7, 8, 10])
+def test_a_run_saved_after_any_step_resumes_bit_for_bit(
+    run: Path, tmp_path: Path, steps: int
+) -> None:
+    stop_after(tmp_path / "run", steps).save()
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
+    assert resumed.step == steps
+    assert losses(list(resumed)) == written(run)[steps:]
+    assert written(tmp_path / "run") == written(run)
+
+
+@pytest.mark.parametrize(("steps", "resumed_at"), [(3, 0), (7, 4), (9, 8)])
+def test_a_killed_run_resumes_from_its_last_checkpoint_bit_for_bit(
+    run: Path, tmp_path: Path, steps: int, resumed_at: int
+) -> None:
+    stop_after(tmp_path / "run", steps)  # Not saved: the steps after the checkpoint are lost.
+    with (tmp_path / "run" / metrics.METRICS).open("a") as file:
+        file.write('{"step": 99, "lo')  # An incomplete line.
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
+    assert resumed.step == resumed_at
+    list(resumed)
+    assert written(tmp_path / "run") == written(run)
+    _, params = checkpoint.load_model(runs.last_checkpoint(run)[0])
+    for name, param in params.items():
+        np.testing.assert_array_equal(resumed.model.params[name], param)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(run: Path, tmp_path: Path) -> None:
+    Trainer.start(tmp_path / "run", CONFIG, DATA)
+    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == written(run)
+
+
+def test_a_finished_run_can_be_extended(run: Path, tmp_path: Path) -> None:
+    list(Trainer.start(tmp_path / "run", replace(CONFIG, max_iters=8), DATA))
+    list(Trainer.resume(tmp_path / "run", CONFIG, DATA))
+    assert written(tmp_path / "run") == written(run)
+    assert runs.read_config(tmp_path / "run").max_iters == CONFIG.max_iters
+
+
+def test_a_given_model_is_trained_and_resumed(tmp_path: Path) -> None:
+    def model() -> GPT:
+        return GPT(CONFIG.gpt(DATA.tokenizer.vocab_size), seed=99, backend="numba")
+
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA, model())
+    for name, param in model().params.items():
+        np.testing.assert_array_equal(trainer.model.params[name], param)
+    stopped = [row.loss for row in islice(trainer, 6)]
+    trainer.save()
+    trainer.lock.release()
+    rest = [row.loss for row in Trainer.resume(tmp_path / "run", CONFIG, DATA)]
+    never_stopped = Trainer.start(tmp_path / "never", CONFIG, DATA, model())
+    assert stopped + rest == [row.loss for row in never_stopped]
+
+
+def test_a_model_of_another_shape_than_the_run_is_refused(tmp_path: Path) -> None:
+    config = CONFIG.gpt(DATA.tokenizer.vocab_size)
+    for change in ({"n_layer": 3}, {"dropout": 0.0}, {"block_size": 7}):
+        model = GPT(replace(config, **change))
+        with pytest.raises(ValueError, match="the model is GPTConfig"):
+            Trainer.start(tmp_path / "run", CONFIG, DATA, model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_in_float64_stays_in_float64(tmp_path: Path) -> None:
+    config = replace(NUMPY, dtype="float64", max_iters=2)
+    list(Trainer.start(tmp_path / "run", config, DATA))
+    found = checkpoint.load_model(runs.last_checkpoint(tmp_path / "run")[0])[1]
+    assert {tensor.dtype.name for tensor in found.values()} == {"float64"}
+    list(Trainer.resume(tmp_path / "run", replace(config, max_iters=3), DATA))
+
+
+def test_evaluating_a_run_does_not_touch_its_folder(run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    trainer = Trainer.at_last_checkpoint(run, CONFIG, DATA)
+    assert trainer.evaluate() == written(run)[-1][2]
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize("text", [LETTERS[::-1], LETTERS + "Z"], ids=["another", "more letters"])
+def test_resuming_with_another_text_is_refused(run: Path, text: str) -> None:
+    with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
+        Trainer.resume(run, CONFIG, dataset.from_corpus(Corpus("other", text)))
+
+
+@pytest.mark.parametrize(("field", "value"), [("n_embd", 24), ("learning_rate", 0.5)])
+def test_resuming_with_other_settings_is_refused(run: Path, field: str, value: Any) -> None:
+    was, flag = getattr(CONFIG, field), f"--{field.replace('_', '-')}"
+    message = f"with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
+    with pytest.raises(CheckpointError, match=message):
+        Trainer.resume(run, replace(CONFIG, **{field: value}), DATA)
 
 
 @pytest.mark.parametrize("max_iters", [10, 5])
-def test_a_finished_run_is_refused_and_left_as_it_is(
-    whole: tuple[Path, list[Metrics]], max_iters: int
-) -> None:
-    before = contents(whole[0])
+def test_resuming_a_run_without_remaining_steps_is_refused(run: Path, max_iters: int) -> None:
+    before = contents(run)
     with pytest.raises(
-        ValueError, match=r"whole has already taken 10 steps; .* give a --max-iters above 10"
+        ValueError, match=r"finished has already taken 10 steps; .* give a --max-iters above 10"
     ):
-        Trainer.resume(whole[0], replace(CONFIG, max_iters=max_iters), DATA)
-    assert contents(whole[0]) == before
+        Trainer.resume(run, replace(CONFIG, max_iters=max_iters), DATA)
+    assert contents(run) == before
 
 
-def test_a_run_is_not_cut_shorter_than_it_is(tmp_path: Path) -> None:
-    stop_after(tmp_path / "run", 7).save()
-    before = contents(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"run has already taken 7 steps; .* --max-iters above 7"):
-        Trainer.resume(tmp_path / "run", replace(CONFIG, max_iters=5), DATA)
-    assert contents(tmp_path / "run") == before
+def test_a_damaged_checkpoint_names_the_one_before(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / runs.CHECKPOINTS / "000010" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"remove .*000010 to continue from .*000008"):
+        Trainer.resume(copy, CONFIG, DATA)
+    shutil.rmtree(copy / runs.CHECKPOINTS / "000010")
+    assert Trainer.resume(copy, CONFIG, DATA).step == 8
 
 
-def test_a_run_stopped_before_its_last_evaluation_goes_on_to_it(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
-    stop_after(tmp_path / "run", 10).save()
-    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == losses(whole[1])[-1:]
-
-
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
-    Trainer.start(tmp_path / "run", CONFIG, DATA)
-    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == losses(whole[1])
-
-
-def test_a_run_is_trained_by_one_at_a_time(tmp_path: Path) -> None:
-    trainer = stop_after(tmp_path / "run", 1)
-    with pytest.raises(CheckpointError, match="run is being trained by another process"):
-        Trainer.resume(tmp_path / "run", CONFIG, DATA)
-    with pytest.raises(CheckpointError, match="run is being trained by another process"):
-        Trainer.start(tmp_path / "run", CONFIG, DATA)
-    trainer.lock.release()
-    Trainer.resume(tmp_path / "run", CONFIG, DATA)
-
-
-def test_a_damaged_checkpoint_tells_the_way_to_the_one_before(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(whole[0], run)
-    (run / runs.CHECKPOINTS / "000010" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"remove .*000010 to go on from .*000008"):
-        Trainer.resume(run, CONFIG, DATA)
-    shutil.rmtree(run / runs.CHECKPOINTS / "000010")
-    assert Trainer.resume(run, CONFIG, DATA).step == 8
-
-
-def test_an_optimizer_that_does_not_fit_is_named(
-    whole: tuple[Path, list[Metrics]], tmp_path: Path
-) -> None:
+def test_an_optimizer_that_does_not_fit_the_model_is_refused(run: Path, tmp_path: Path) -> None:
     trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    folder, state = runs.last_checkpoint(whole[0])
+    folder, state = runs.last_checkpoint(run)
     del trainer.model.params["wte.weight"]
     with pytest.raises(CheckpointError, match=r"optimizer.safetensors has the tensor first\.wte"):
         trainer.restore(folder, state)
 
 
-@pytest.fixture
-def diverging(tmp_path: Path) -> Trainer:
-    config = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0)
-    return Trainer.start(tmp_path / "run", config, DATA)
+# The folder of a run
+
+KILLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from helpers.tiny_run import CONFIG, DATA
+from tinygpt_np.training.trainer import Trainer
+{kill}
+Trainer.start(Path("run"), CONFIG, DATA)
+"""
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_first_bad_tensor(
-    diverging: Trainer,
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+@pytest.mark.parametrize(
+    "kill",
+    [
+        "os.fsync = lambda descriptor: os._exit(9)",
+        "Path.replace = lambda self, target: os._exit(9)",
+        "Trainer.write_config = lambda self: os._exit(9)",
+    ],
+)
+def test_a_run_killed_before_its_config_was_written_can_be_started_again(
+    tmp_path: Path, kill: str
 ) -> None:
-    message = r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.attn"
-    with pytest.raises(NotFiniteError, match=message):
-        list(diverging)
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), kill=kill)
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=LIMIT)
+    assert result.returncode == 9
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.json"]
+    assert trainer.config == runs.read_config(tmp_path / "run")
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-@pytest.mark.parametrize("grad_clip", [0.0, 1.0])
-def test_a_gradient_too_large_for_adamw_stops_training_unless_it_is_clipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any, grad_clip: float
+def test_a_folder_with_other_files_or_a_run_in_it_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    for folder in (tmp_path / "mine", run):
+        before = contents(folder)
+        with pytest.raises(CheckpointError, match=f"{folder.name} exists already.*--resume"):
+            Trainer.start(folder, CONFIG, DATA)
+        assert before.items() <= contents(folder).items()
+
+
+@pytest.mark.parametrize("change", [{"n_layer": 10**9}, {"batch_size": 10**9}, {"n_embd": 10**21}])
+def test_a_run_that_needs_more_memory_than_available_is_refused(
+    tmp_path: Path, change: dict[str, int]
 ) -> None:
-    config = replace(CONFIG, backend=backend, grad_clip=grad_clip, max_iters=1)
-    trainer = Trainer.start(tmp_path / "run", config, DATA)
-    computed, before = trainer.engine.loss_and_grads, trainer.model.params["ln_f.bias"].copy()
-
-    def large(*args: Any) -> Any:
-        loss, grads = computed(*args)
-        grads["ln_f.bias"][3] = 1e20
-        return loss, grads
-
-    monkeypatch.setattr(trainer.engine, "loss_and_grads", large)
-    if grad_clip == 0:
-        with pytest.raises(NotFiniteError, match=r"the square of the gradient of ln_f\.bias"):
-            list(trainer)
-    else:
-        list(trainer)
-    assert (trainer.model.params["ln_f.bias"] != before)[3] == (grad_clip > 0)
+    message = r"would take about [\d,]+ MB, but only [\d,]+ MB.* are available"
+    with pytest.raises(ValueError, match=message):
+        Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), DATA)
+    assert not (tmp_path / "run").exists()
 
 
-def test_what_is_called_the_last_good_checkpoint_is_good(tmp_path: Path) -> None:
-    # Evaluated, and so saved, after the very step that ruins the weights.
-    config = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0, eval_interval=1)
+def test_numbered_runs_get_the_next_free_name(tmp_path: Path) -> None:
+    started = [Trainer.start(tmp_path / "cpu", NUMPY, DATA, numbered=True) for _ in range(3)]
+    assert [trainer.run.name for trainer in started] == ["cpu", "cpu-2", "cpu-3"]
+    assert [trainer.lock.is_locked for trainer in started] == [True] * 3
+
+
+def test_a_name_taken_by_another_process_in_the_meantime_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, mkdir = tmp_path / "cpu", Path.mkdir
+
+    def taken_just_before(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path == first:
+            mkdir(path)
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", taken_just_before)
+    assert Trainer.start(first, NUMPY, DATA, numbered=True).run == tmp_path / "cpu-2"
+
+
+def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
+    trainer = stop_after(tmp_path / "run", 1)
+    for enter in (Trainer.resume, Trainer.start):
+        with pytest.raises(CheckpointError, match="run is being trained by another process"):
+            enter(tmp_path / "run", CONFIG, DATA)
+    trainer.lock.release()
+    Trainer.resume(tmp_path / "run", CONFIG, DATA)
+
+
+# The best checkpoint
+
+
+def always(val_loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: val_loss)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+
+
+def train_with(
+    run: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch, keep_best: bool = True
+) -> Trainer:
+    """Train with these validation losses at steps 0, 2, 4 …"""
+    config = replace(NUMPY, eval_interval=2, max_iters=2 * len(losses) - 2, keep_best=keep_best)
+    given = iter(losses)
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: next(given))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    trainer = Trainer.start(run, config, DATA)
+    list(trainer)
+    trainer.lock.release()
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept", "best_step"),
+    [
+        ([3.0, 1.0, 2.0, 2.0, 2.0], [2, 6, 8], 2),
+        ([3.0, 2.5, 2.0, 1.5, 1.0], [6, 8], 8),
+        ([1.0, 2.0, 1.0, 2.0, 3.0], [0, 6, 8], 0),
+        ([3.0, 2.0, 1.0, 2.0, 0.5], [6, 8], 8),
+    ],
+)
+def test_the_best_and_the_last_two_checkpoints_are_kept(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    losses: list[float],
+    kept: list[int],
+    best_step: int,
+) -> None:
+    train_with(tmp_path / "run", losses, monkeypatch)
+    assert steps(tmp_path / "run") == kept
+    state = checkpoint.load_state(best(tmp_path / "run"))
+    assert (state.step, state.val_loss) == (best_step, min(losses))
+
+
+def test_a_run_resumes_from_its_last_checkpoint_not_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = train_with(tmp_path / "run", [3.0, 1.0, 2.0, 2.0, 2.0], monkeypatch)
+    longer = replace(trainer.config, max_iters=9)
+    assert Trainer.resume(tmp_path / "run", longer, DATA).step == 8
+
+
+def test_keep_best_can_be_turned_off_and_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
-    with pytest.raises(NotFiniteError, match=r"last good checkpoint is .*checkpoints.000000"):
-        list(Trainer.start(run, config, DATA))
-    assert [folder.name for folder in checkpoint.steps_in(run / runs.CHECKPOINTS)] == ["000000"]
-    assert all(row.val_loss is None or row.val_loss < 10 for row in metrics.read(run))
+    trainer = train_with(run, [1.0, 2.0, 1.5], monkeypatch, keep_best=False)
+    assert steps(run) == [2, 4]
+    assert not os.path.lexists(best(run))
+    always(1.7, monkeypatch)
+    on = Trainer.resume(run, replace(trainer.config, max_iters=6, keep_best=True), DATA)
+    list(on)
+    on.lock.release()
+    assert checkpoint.load_state(best(run)).step == 4
+    off = Trainer.resume(run, replace(trainer.config, max_iters=10), DATA)
+    list(off)
+    assert steps(run) == [4, 8, 10]
+    assert checkpoint.load_state(best(run)).step == 4
 
 
-def test_a_finite_validation_loss_does_not_hide_what_overflows_on_the_way(tmp_path: Path) -> None:
-    # 1e20 squared is infinite in float32, and so are the scores of attention.
-    config = replace(CONFIG, learning_rate=1e20, warmup_iters=0, bias=False, eval_interval=1)
-    run = tmp_path / "run"
-    with pytest.raises(NotFiniteError, match=r"weights that have grown too large.*h\.0\.attn"):
-        list(Trainer.start(run, config, DATA))
-    assert [folder.name for folder in checkpoint.steps_in(run / runs.CHECKPOINTS)] == ["000000"]
+@pytest.mark.parametrize("links", [True, False])
+def test_a_copied_run_continues_with_its_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    trainer = train_with(tmp_path / "run", [3.0, 1.0, 2.0, 2.0, 2.0], monkeypatch)
+    copy = shutil.copytree(tmp_path / "run", tmp_path / "copy", symlinks=links)
+    if not links:
+        shutil.rmtree(copy / "checkpoints" / "000002")  # best is a folder, not a link.
+    for max_iters, val_loss, expected in ((10, 1.5, 2), (12, 0.5, 12)):
+        always(val_loss, monkeypatch)
+        resumed = Trainer.resume(copy, replace(trainer.config, max_iters=max_iters), DATA)
+        list(resumed)
+        resumed.lock.release()
+        assert checkpoint.load_state(best(copy)).step == expected
+    assert steps(copy) == [10, 12]
 
 
-def test_weights_ruined_by_the_last_step_are_not_saved(tmp_path: Path) -> None:
-    config = replace(
-        CONFIG, learning_rate=1e38, warmup_iters=0, grad_clip=0.0, lr_decay_iters=9, max_iters=1
-    )
-    with pytest.raises(NotFiniteError, match="at step 1"):
-        list(Trainer.start(tmp_path / "run", config, DATA))
+@pytest.mark.parametrize("place", ["symlink_to", "replace", "rename"])
+def test_the_best_checkpoint_survives_a_crash_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    trainer = train_with(tmp_path / "run", [3.0, 1.0, 2.0, 2.0], monkeypatch)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    state = replace(checkpoint.load_state(checkpoints / "000006"), step=7, val_loss=0.5)
+    state = replace(state, config=replace(state.config, max_iters=7))
+    checkpoint.save_checkpoint(
+        checkpoints, trainer.model.config, trainer.model.params,
+        trainer.dataset.tokenizer.files(), trainer.optimizer_tensors(), state,
+    )  # fmt: skip
+
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr(Path, place, crash)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.prune(checkpoints, keep_best=True)
+    assert checkpoint.load_state(best(tmp_path / "run")).val_loss in (1.0, 0.5)
+    checkpoint.prune(checkpoints, keep_best=True)
+    assert checkpoint.load_state(best(tmp_path / "run")).step == 7
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["000006", "000007", "best"]
+
+
+# Failures that do not end a training
+
+
+def test_training_continues_if_no_plot_can_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plotted: list[Path] = []
+
+    def fail(run: Path) -> None:
+        plotted.append(run)
+        raise ImportError("no matplotlib")
+
+    monkeypatch.setattr(metrics, "plot_losses", fail)
+    trainer = Trainer.start(tmp_path / "run", NUMPY, DATA)
+    assert list(trainer)[-1].step == NUMPY.max_iters
+    assert plotted == [tmp_path / "run"] * 4  # After every evaluation.
+    assert trainer.new_notes() == ["loss.svg was not drawn: ImportError: no matplotlib"]
+    assert trainer.new_notes() == []
+
+
+def test_training_continues_if_the_file_system_has_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    trainer = train_with(tmp_path / "run", [3.0, 1.0, 2.0, 2.0, 2.0], monkeypatch)
+    assert steps(tmp_path / "run") == [2, 6, 8]
+    (note,) = trainer.new_notes()
+    assert "best cannot be written: Operation not permitted" in note
+
+
+def test_training_continues_if_an_old_checkpoint_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer.start(tmp_path / "run", NUMPY, DATA)
+    rename, refused = Path.rename, list[Path]()
+
+    def in_use(path: Path, target: Path) -> Path:
+        if path.name.isdecimal() and not files.is_temporary(path):
+            refused.append(path)
+            raise PermissionError(13, "used by another process")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", in_use)
+    list(islice(trainer, 10))
+    assert refused
+    monkeypatch.undo()
+    list(trainer)
+    assert len(steps(tmp_path / "run")) <= 3
+
+
+def test_a_step_whose_metrics_cannot_be_written_can_be_saved(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = stop_after(tmp_path / "run", 5)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(metrics, "record", full)
+        with pytest.raises(OSError, match="No space left"):
+            trainer.advance()
+    trainer.save()
+    trainer.lock.release()
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
+    assert losses(list(resumed)) == written(run)[6:]
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
@@ -378,25 +572,95 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "sync_file", full)
-    with pytest.raises(CheckpointError, match="the disk is full"):
-        trainer.save()
-    monkeypatch.undo()
+    with monkeypatch.context() as failing:
+        failing.setattr(files, "sync_file", full)
+        with pytest.raises(CheckpointError, match="the disk is full"):
+            trainer.save()
     trainer.lock.release()
     assert Trainer.resume(tmp_path / "run", CONFIG, DATA).step == 0
 
 
-def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"n_layers": 3}))
-    with pytest.raises(CheckpointError, match="is not the configuration of a training run"):
-        runs.read_config(tmp_path)
+# Values that are not finite
 
 
-def test_the_time_left_is_the_pace_times_what_is_left(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    list(islice(trainer, 6))
-    trainer.step_seconds.clear()
-    trainer.step_seconds.extend([2.0, 3.0, 100.0])
-    trainer.evaluation_seconds = 10.0
-    # Steps 6 to 9, and the evaluations at 8 and at the end.
-    assert trainer.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_first_bad_tensor(
+    tmp_path: Path,
+) -> None:
+    message = r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.attn"
+    with pytest.raises(NotFiniteError, match=message):
+        list(Trainer.start(tmp_path / "run", DIVERGING, DATA))
+
+
+def changed_grads(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], None]
+) -> None:
+    compute = trainer.engine.loss_and_grads
+
+    def changed(*args: Any) -> Any:
+        loss, grads = compute(*args)
+        change(grads)
+        return loss, grads
+
+    monkeypatch.setattr(trainer.engine, "loss_and_grads", changed)
+
+
+@both_backends
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_stops_training_though_the_loss_is_finite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend, value: float
+) -> None:
+    config = replace(CONFIG, backend=backend, grad_clip=0.0)
+    trainer = Trainer.start(tmp_path / "run", config, DATA)
+    before = {name: param.copy() for name, param in trainer.model.params.items()}
+
+    def poison(grads: Any) -> None:
+        grads["h.1.mlp.c_fc.weight"][2, 3] = value
+
+    changed_grads(trainer, monkeypatch, poison)
+    message = r"at step 0: loss \d.*first tensor .* is the gradient of h\.1\.mlp\.c_fc\.weight"
+    with pytest.raises(NotFiniteError, match=message):
+        trainer.advance()
+    assert metrics.read(tmp_path / "run") == []
+    for name, param in trainer.model.params.items():
+        np.testing.assert_array_equal(param, before[name])
+
+
+@both_backends
+@pytest.mark.parametrize("grad_clip", [0.0, 1.0])
+def test_a_gradient_too_large_for_adamw_stops_training_unless_it_is_clipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend, grad_clip: float
+) -> None:
+    config = replace(CONFIG, backend=backend, grad_clip=grad_clip, max_iters=1)
+    trainer = Trainer.start(tmp_path / "run", config, DATA)
+    before = trainer.model.params["ln_f.bias"].copy()
+
+    def enlarge(grads: Any) -> None:
+        grads["ln_f.bias"][3] = 1e20
+
+    changed_grads(trainer, monkeypatch, enlarge)
+    if grad_clip == 0:
+        with pytest.raises(NotFiniteError, match=r"the square of the gradient of ln_f\.bias"):
+            list(trainer)
+    else:
+        list(trainer)
+    assert (trainer.model.params["ln_f.bias"] != before)[3] == (grad_clip > 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        # Each is evaluated, and would be saved, directly after the step that ruins the weights.
+        (replace(DIVERGING, eval_interval=1), "last good checkpoint is .*checkpoints.000000"),
+        (replace(DIVERGING, max_iters=1, learning_rate=1e38, lr_decay_iters=9), "at step 1"),
+        # A finite loss: only the scores of attention overflow, as 1e20² is infinite in float32.
+        (
+            replace(CONFIG, learning_rate=1e20, warmup_iters=0, bias=False, eval_interval=1),
+            r"the weights have grown too large.*h\.0\.attn",
+        ),
+    ],
+)
+def test_ruined_weights_are_not_saved(tmp_path: Path, config: Any, message: str) -> None:
+    with pytest.raises(NotFiniteError, match=message):
+        list(Trainer.start(tmp_path / "run", config, DATA))
+    assert steps(tmp_path / "run") == [0]
+    assert all(row.val_loss is None or row.val_loss < 10 for row in metrics.read(tmp_path / "run"))

@@ -1,15 +1,12 @@
-"""The command `tinygpt`: one subcommand per job, with flags made from the dataclass of its file."""
+"""The command `tinygpt`: one file per subcommand, with flags made from its dataclass."""
 
-import ast
 import contextlib
 import difflib
-import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -23,33 +20,32 @@ from tinygpt_np.compiled import settings
 from tinygpt_np.machine import available_memory
 
 ABOUT = "A GPT whose every gradient is written by hand in NumPy."
-# `train` is in cli/train.py: the dataclass Train and the function run_train. Only the file of the
-# command that is run is imported.
-COMMANDS = (
-    "train",
-    "sample",
-    "runs",
-    "convert",
-    "tokenize",
-    "prepare",
-    "gradcheck",
-    "study",
-    "lecture",
-    "doctor",
-)
+# The commands and what they do.
+COMMANDS = {
+    "train": "Train a GPT on a text, from scratch or resuming a run (--resume).",
+    "sample": "Generate text with a trained model, token by token.",
+    "runs": "List the runs in runs/, or compare the settings of some.",
+    "convert": "Convert nanoGPT's ckpt.pt, or a run, to a folder that transformers loads.",
+    "tokenize": "Show the tokens of a text, or learn a vocabulary from one (--train).",
+    "prepare": "Encode texts of any size as train.bin and val.bin.",
+    "gradcheck": "Check every hand-written gradient against a numerical one.",
+    "study": "Show each backward line next to its forward line, checked.",
+    "lecture": "Run a chapter of the lecture; without one, list them.",
+    "doctor": "Show the machine, and test every compiled kernel on it.",
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command `tinygpt`.
 
-    Exits with 2 if the command line is wrong and with 1 if anything else is; both are explained in
-    a sentence on stderr.
+    Exit with 2 if the command line is wrong, and with 1 after any other error. Either is explained
+    in a sentence on stderr.
     """
     argv = list(sys.argv[1:] if arguments is None else arguments)
     open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Whatever the system's, as all texts here are; what is no text is shown escaped.
+            # All output is UTF-8, whatever the locale; bytes that are not text are escaped.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     console = Output(highlight=False)
     try:
@@ -57,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError as error:
-        # The reader of the output has gone, as `head` does. The rest of the output is discarded.
+        # The reader of the output has gone, as in `| head`. The rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno is None:  # Raised by a command, with a message, and not by the system.
+        if error.errno is None:  # Raised by a command with a message, not by the system.
             fail(str(error))
     except UsageError as error:
         fail(str(error), 2)
@@ -74,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def open_streams() -> None:
-    """Open the standard streams that the process was started without, as by `>&-`.
+    """Open standard streams that are closed, as after `>&-`, and discard their output.
 
-    Output is then thrown away. A file opened later would otherwise take the number of a stream, and
-    libraries that print to it would write into that file.
+    Otherwise the next file opened would get the number of a standard stream, and a library that
+    prints would write into that file.
     """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
@@ -89,8 +85,8 @@ def open_streams() -> None:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print why the command fails, and exit with a code."""
-    # A name in it may have characters that a terminal takes for commands.
+    """Print an error message and exit."""
+    # File names in it may contain control characters.
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     with contextlib.suppress(BrokenPipeError):
         Output(stderr=True, highlight=False, soft_wrap=True).print(
@@ -100,7 +96,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def run(argv: list[str], console: Console) -> None:
-    """Run the subcommand on the command line. Raises UsageError if there is none."""
+    """Run the subcommand on the command line. Raise UsageError if there is no such subcommand."""
     name = argv[0] if argv else ""
     if not argv:
         print_help(Console(stderr=True, highlight=False))
@@ -111,45 +107,85 @@ def run(argv: list[str], console: Console) -> None:
         console.print(f"tinygpt-np {__version__}")
     elif name in COMMANDS:
         job, notes = parse(argv)
-        # Notes do not go to standard output, which is for the text that sample writes.
+        # Standard output is for results, such as the text of a sample.
         errors = Output(stderr=True, highlight=False, soft_wrap=True)
         for note in notes:
             errors.print(f"[bold]note[/bold]  {escape(note)}")
-        getattr(module_of(name), f"run_{name}")(job, console)
+        load_command(name)[1](job, console)
     else:
         close = difflib.get_close_matches(name, COMMANDS, 1)
         guess = f"do you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {name or repr(name)}; {guess}", "tinygpt")
 
 
-def module_of(name: str) -> Any:
-    """Import the file of a command."""
-    return importlib.import_module(f"tinygpt_np.cli.{name}")
+def load_command(name: str) -> tuple[type, Callable[[Any, Console], None]]:
+    """Import the file of a command. Return its dataclass and its function."""
+    match name:
+        case "train":
+            from tinygpt_np.cli.train import Train, run_train
+
+            return Train, run_train
+        case "sample":
+            from tinygpt_np.cli.sample import Sample, run_sample
+
+            return Sample, run_sample
+        case "runs":
+            from tinygpt_np.cli.runs import Runs, run_runs
+
+            return Runs, run_runs
+        case "convert":
+            from tinygpt_np.cli.convert import Convert, run_convert
+
+            return Convert, run_convert
+        case "tokenize":
+            from tinygpt_np.cli.tokenize import Tokenize, run_tokenize
+
+            return Tokenize, run_tokenize
+        case "prepare":
+            from tinygpt_np.cli.prepare import Prepare, run_prepare
+
+            return Prepare, run_prepare
+        case "gradcheck":
+            from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
+
+            return Gradcheck, run_gradcheck
+        case "study":
+            from tinygpt_np.cli.study import Study, run_study
+
+            return Study, run_study
+        case "lecture":
+            from tinygpt_np.cli.lecture import Lecture, run_lecture
+
+            return Lecture, run_lecture
+        case "doctor":
+            from tinygpt_np.cli.doctor import Doctor, run_doctor
+
+            return Doctor, run_doctor
+        case _:
+            raise KeyError(name)
 
 
 def parse(argv: list[str]) -> tuple[Any, list[str]]:
-    """Return the job on the command line, and notes on flags that have no meaning here."""
-    name, module = argv[0], module_of(argv[0])
-    defaults, notes = getattr(module, name.capitalize())(), list[str]()
-    if name == "train":
-        defaults = module.train_defaults(argv)
+    """Return the job on the command line, and notes on flags that are ignored."""
+    name, notes, resumes = argv[0], list[str](), False
+    defaults = load_command(name)[0]()
+    if name in ("train", "sample"):
+        from tinygpt_np.cli import nanogpt
+
+        if name == "train":
+            from tinygpt_np.cli.train import train_defaults
+
+            defaults, resumes = train_defaults(argv), nanogpt.value_of(argv, "resume") is not None
         try:
-            argv, notes = module_of("nanogpt").translate_train(argv, defaults)
+            argv, notes = nanogpt.translate(argv, defaults)
         except ValueError as error:
-            raise UsageError(str(error), "tinygpt train") from None
-        defaults = module.train_defaults(argv)
-    elif name == "sample":
-        try:
-            argv, notes = module_of("nanogpt").translate_sample(argv)
-        except ValueError as error:
-            raise UsageError(str(error), "tinygpt sample") from None
+            raise UsageError(str(error), f"tinygpt {name}") from None
     setting = settings.compiler_is_off()
-    resumes = name == "train" and module_of("nanogpt").value_of(argv, "resume") is not None
     if setting and getattr(defaults, "backend", "") == "numba" and not resumes:
         defaults = replace(defaults, backend="numpy")
     job = flags.parse(defaults, f"tinygpt {name}", argv[1:])
     if setting and getattr(job, "backend", "") == "numpy":
-        notes.append(f"{setting} turns Numba's compiler off, so NumPy computes")
+        notes.append(f"{setting} turns Numba's compiler off, so the NumPy backend is used")
     elif setting and name == "gradcheck":
         notes.append(f"{setting} turns Numba's compiler off, so only NumPy's code is checked")
     return job, notes
@@ -158,17 +194,9 @@ def parse(argv: list[str]) -> tuple[Any, list[str]]:
 def print_help(console: Console) -> None:
     """List the commands."""
     console.print(f"usage: tinygpt COMMAND [flags]\n\n{ABOUT}\n", markup=False)
-    for name in COMMANDS:
-        console.print(f"  {name:10} {summary(name)}", markup=False, soft_wrap=True)
+    for name, summary in COMMANDS.items():
+        console.print(f"  {name:10} {summary}", markup=False, soft_wrap=True)
     console.print(
         "\ntinygpt COMMAND --help lists its flags; tinygpt --version prints the version.",
         soft_wrap=True,
     )
-
-
-def summary(name: str) -> str:
-    """Return what a command does, from its file, without importing it."""
-    source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-    kinds = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    job = next(kind for kind in kinds if kind.name == name.capitalize())
-    return (ast.get_docstring(job) or "").partition("\n")[0]

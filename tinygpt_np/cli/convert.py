@@ -1,4 +1,4 @@
-"""`tinygpt convert`: checkpoints to the folders that GPT-2's world reads."""
+"""`tinygpt convert`: write a model as a folder that transformers loads."""
 
 import shlex
 from dataclasses import dataclass
@@ -10,42 +10,34 @@ from rich.markup import escape
 
 from tinygpt_np.cli.flags import Argument, UsageError
 from tinygpt_np.cli.output import print_facts
+from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.training import export
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Turn nanoGPT's ckpt.pt, or a run, into a folder that transformers loads as a GPT-2."""
+    """Convert nanoGPT's ckpt.pt, or a run, to a folder that transformers loads."""
 
     source: Annotated[str, Argument("SOURCE", positional=True, required=True)] = ""
-    """A ckpt.pt (read by PyTorch, which must be installed), a run, or a saved model."""
+    """A ckpt.pt (which needs PyTorch), a run, or a saved model."""
     out: Annotated[str, Argument("OUT", positional=True, required=True)] = ""
     """The folder to create; it must not exist."""
     text: Annotated[str | None, Argument("FILE")] = None
-    """For a model of characters without a tokenizer, as in every ckpt.pt: the text that it was
-    trained on, for the vocabulary."""
+    """For a character-level model without a tokenizer, such as every ckpt.pt: the text that it was
+    trained on, from which the vocabulary is made."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """For another model without a tokenizer: the files of its tokenizer."""
 
 
 def run_convert(job: Convert, console: Console) -> None:
+    """Convert a model and print what was written."""
     if not job.source or not job.out:
         problem = "convert takes two arguments: SOURCE, and OUT, the folder to create"
         raise UsageError(problem, "tinygpt convert")
     model, _ = export.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
-    config = model.config
-    params = sum(param.size for param in model.params.values())
     files = ", ".join(sorted(path.name for path in Path(job.out).iterdir()))
-    print_facts(
-        console,
-        [
-            (
-                "model",
-                f"{params:,} parameters, {config.in_words()}",
-            ),
-            ("written", f"{job.out}/ with {files}"),
-        ],
-    )
+    size = f"{param_count(model.config):,} parameters, {model.config.in_words()}"
+    print_facts(console, [("model", size), ("written", f"{job.out}/ with {files}")])
     console.print(
         f"sample from it:  tinygpt sample --model {escape(shlex.quote(job.out))}", soft_wrap=True
     )

@@ -1,4 +1,4 @@
-"""`tinygpt doctor`: what this machine is, and whether the compiled kernels are right on it."""
+"""`tinygpt doctor`: show the machine, and test the compiled kernels on it."""
 
 import sys
 from dataclasses import dataclass
@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Show the machine, and test every compiled kernel on it; exit with 1 if one is wrong."""
+    """Show the machine, and test every compiled kernel on it.
+
+    Exit with 1 if one is wrong.
+    """
 
 
 def run_doctor(job: Doctor, console: Console) -> None:
+    """Print facts about the machine and test every kernel; exit with 1 if one is wrong."""
     settings.check_values()
     try:
-        # Brings Numba, which starts slowly, and kernels that are compiled when they are imported.
+        # Imports Numba, which is slow, and kernels that are compiled on import.
         with console.status("starting; kernels are compiled only once"):
             from tinygpt_np.gradcheck import self_test
     except ImportError as error:
-        raise RuntimeError(f"the compiler of the kernels cannot be imported: {error}") from None
+        raise RuntimeError(f"Numba cannot be imported: {error}") from None
     print_facts(console, self_test.facts())
     names = self_test.compiled_backends()
     if setting := settings.compiler_is_off():
@@ -55,6 +59,7 @@ def run_doctor(job: Doctor, console: Console) -> None:
 
 
 def show(found: "list[Found]", bound: float, console: Console) -> None:
+    """Print a table of the operations tested, and a verdict."""
     table = Table("operation", box=None, pad_edge=False)
     table.add_column("largest error", justify="right")
     table.add_column("verdict")
@@ -66,7 +71,7 @@ def show(found: "list[Found]", bound: float, console: Console) -> None:
         if each.problem:
             console.print(f"{each.operation}: {each.problem}", markup=False, soft_wrap=True)
     wrong = sum(not each.ok for each in found)
-    verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]every one right[/green]"
+    verdict = f"[bold red]{wrong} wrong[/bold red]" if wrong else "[green]all correct[/green]"
     console.print(
         f"{counted(len(found), 'operation')}, {verdict}; errors up to {bound:.0e} are rounding"
     )

@@ -1,8 +1,8 @@
 """Command-line flags made from the fields of a dataclass.
 
-The field max_iters is the flag --max-iters (--max_iters is accepted too). Its type says which
-values it takes, and the string below it is its help. `Annotated[str, Argument("FILE")]` names the
-value in the help or makes the field positional; a `Switch` has no --no- form.
+The field max_iters is the flag --max-iters (or --max_iters). Its type determines the valid values,
+and the string below it is its help. `Annotated[str, Argument("FILE")]` names the value in the help
+or makes the field positional. A `Switch` has no --no- form.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin,
 Job = TypeVar("Job")
 NO_FORM = "has no --no- form"
 Switch = Annotated[bool, NO_FORM]
-# A field of this name is no flag: it is set to the names of the fields that the command line sets.
+# A field of this name is not a flag; it receives the names of the fields set on the command line.
 TYPED = "typed"
-# How much of a wrong value an error shows.
+# Error messages show at most this many characters of a value.
 SHOWN = 60
 
 
@@ -34,7 +34,7 @@ SHOWN = 60
 class Argument:
     """Name the value of a field in the help.
 
-    positional: it is given without its flag. required: the usage shows it without brackets.
+    positional: the value is given without a flag. required: the usage shows it without brackets.
     """
 
     metavar: str
@@ -43,7 +43,7 @@ class Argument:
 
 
 class UsageError(ValueError):
-    """The command line is wrong. The message ends with where to find help."""
+    """The command line is wrong. A pointer to --help is added to the message."""
 
     def __init__(self, problem: str, program: str) -> None:
         super().__init__(f"{problem} (see {program} --help)")
@@ -63,7 +63,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises its errors. flags: its arguments by how they are typed."""
+    """An argparse parser that raises its errors. flags: its arguments by their flags."""
 
     def __init__(self, program: str, about: str) -> None:
         super().__init__(
@@ -85,10 +85,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(defaults: Job, program: str, argv: list[str]) -> Job:
-    """Return the dataclass with what the command line sets.
+    """Return the dataclass with the values on the command line.
 
-    Its method hint, if it has one, says what to do about arguments that are not expected.
-    Prints the help and exits if that is asked for. Raises UsageError, which names the flag.
+    With --help, print the help and exit. Raise UsageError, which names the flag, for a wrong
+    command line. The dataclass may have a method `hint` with advice about unexpected arguments.
     """
     parser = parser_of(defaults, program)
     try:
@@ -129,7 +129,7 @@ def parser_of(defaults: Any, program: str) -> Parser:
 
 
 def add_argument(parser: Parser, name: str, hint: Any, default: Any, text: str) -> None:
-    """Add the argument of one field. text: its help."""
+    """Add the argument of a field. text: its help."""
     marks, kind = getattr(hint, "__metadata__", ()), without_none(hint)
     mark = next((mark for mark in marks if isinstance(mark, Argument)), Argument(metavar_of(kind)))
     if kind is bool:
@@ -158,7 +158,7 @@ def flag_of(name: str) -> str:
 
 
 def without_none(hint: Any) -> Any:
-    """Return the type of a field's values: without Annotated, and without `| None`."""
+    """Return the type of a field without Annotated and `| None`."""
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     others = [part for part in get_args(kind) if part is not NoneType]
     return others[0] if NoneType in get_args(kind) else kind
@@ -166,10 +166,10 @@ def without_none(hint: Any) -> Any:
 
 @functools.cache
 def help_of(job: type) -> dict[str, str]:
-    """Return the string below each field, from the source of a dataclass and its bases."""
+    """Return the string below each field in the source of a dataclass and its bases."""
     found: dict[str, str] = {}
     for kind in job.__mro__[:-1]:
-        with contextlib.suppress(OSError):  # There may be no source, only compiled code.
+        with contextlib.suppress(OSError):  # The source may be missing.
             (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
             assert isinstance(node, ast.ClassDef)
             for field, below in itertools.pairwise(node.body):
@@ -185,44 +185,44 @@ def help_of(job: type) -> dict[str, str]:
 
 
 def metavar_of(kind: Any) -> str:
-    """Return how the help calls a value of this type."""
+    """Return the name of a value of this type in the help."""
     if get_origin(kind) is Literal:
         return f"{{{','.join(get_args(kind))}}}"
     return {int: "INT", float: "FLOAT", Path: "PATH"}.get(kind, "TEXT")
 
 
 def converter(kind: Any) -> Callable[[str], Any]:
-    """Return the function that turns the text of a value into a type.
+    """Return the function that converts an argument to a type.
 
-    It raises argparse.ArgumentTypeError, which says what was expected and what came.
+    It raises argparse.ArgumentTypeError, with the expected and the actual value.
     """
 
     def convert(text: str) -> Any:
         if get_origin(kind) is Literal:
-            wanted, value = f"one of {', '.join(get_args(kind))}", text
+            expected, value = f"one of {', '.join(get_args(kind))}", text
             right = text in get_args(kind)
         elif kind is int or kind is float:
-            wanted = "a whole number" if kind is int else "a finite number"
+            expected = "an integer" if kind is int else "a finite number"
             try:
                 value = kind(text)
                 right = kind is int or math.isfinite(value)
             except ValueError:
                 value, right = text, False
         else:
-            wanted, value, right = "a path", kind(text), kind is not Path or text != ""
+            expected, value, right = "a path", kind(text), kind is not Path or text != ""
         if not right:
             shown = repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
-            raise argparse.ArgumentTypeError(f"must be {wanted}, not {shown}")
+            raise argparse.ArgumentTypeError(f"must be {expected}, not {shown}")
         return value
 
     return convert
 
 
 def arranged(parser: Parser, argv: list[str]) -> list[str]:
-    """Return the arguments as argparse cannot misread them: `--flag=value`, positional ones last.
+    """Return the arguments with flags as `--flag=value`, and positional arguments last.
 
-    It would take a value that begins with a hyphen for a flag, and give up on positional arguments
-    on both sides of a flag. Raises UsageError for a flag that does not exist.
+    argparse would take a value that starts with a hyphen for a flag, and fails on positional
+    arguments on both sides of a flag. Raise UsageError for a flag that does not exist.
     """
     flags: list[str] = []
     positional: list[str] = []
@@ -263,10 +263,10 @@ def split(token: str) -> tuple[str, str, str]:
 
 
 def with_flags(message: str, job: Any) -> str:
-    """Return a message about the values of fields, with their flags in place of their names."""
+    """Replace the names of fields in a message by their flags."""
     for field in fields(job):
         name = field.name
-        # A name of one word may be a word of the message, except in front of it or of a value.
+        # A single word is replaced only where it names the field: before "must" or "=".
         place = rf"\b{name}\b" if "_" in name else rf"^{name}\b(?= must)|\b{name}\b(?= = )"
         message = re.sub(place, flag_of(name), message)
     return message

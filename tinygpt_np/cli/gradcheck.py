@@ -1,4 +1,4 @@
-"""`tinygpt gradcheck`: the gradients held against numbers, or the checks against planted bugs."""
+"""`tinygpt gradcheck`: check gradients numerically, or the checks against planted bugs."""
 
 import sys
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ from tinygpt_np.gradcheck.measure import Method
 
 @dataclass(frozen=True, kw_only=True)
 class Gradcheck:
-    """Check every hand-written gradient against a numerical one; exit with 1 if one is wrong."""
+    """Check every hand-written gradient against a numerical one.
+
+    Exit with 1 if one is wrong.
+    """
 
     names: Annotated[tuple[str, ...], Argument("NAME", positional=True)] = ()
     """An operation (softmax, ...), block, bigram, gpt or step, in full; by default all."""
@@ -24,7 +27,7 @@ class Gradcheck:
     seed: int = 0
     """Seed of the weights, inputs, upstream gradients and directions."""
     json: Switch = False
-    """Write what was found as JSON."""
+    """Print the results as JSON."""
     mutants: Switch = False
     """Plant each bug in turn and show which checks detect it."""
     html: Annotated[Path | None, Argument("FILE")] = None
@@ -35,6 +38,7 @@ class Gradcheck:
 
 
 def run_gradcheck(job: Gradcheck, console: Console) -> None:
+    """Check gradients, or the checks; exit with 1 if something is wrong."""
     if job.mutants:
         if job.method != "complex":
             raise ValueError("--mutants tries every oracle; leave out --method")

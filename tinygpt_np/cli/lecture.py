@@ -46,7 +46,7 @@ def run_lecture(job: Lecture, console: Console) -> None:
 
 
 def run(chapter: Chapter, console: Console) -> None:
-    """Print what a chapter is about and where its source is, and run it."""
+    """Print the introduction of a chapter and the path of its source, and run it."""
     video = chapter.timestamp if chapter.timestamp[0].isdigit() else "not in it"
     console.rule(f"[bold]{chapter.number}  {chapter.title}[/bold]")
     print_facts(console, [("video", video), ("source", str(chapter.path))])

@@ -1,4 +1,4 @@
-"""What more than one job prints."""
+"""Output that several commands share."""
 
 import contextlib
 import sys
@@ -12,13 +12,15 @@ from tinygpt_np.compiled import settings
 
 
 class Output(Console):
-    """A rich console that raises BrokenPipeError when its reader has gone; rich would exit."""
+    """A rich console that raises BrokenPipeError instead of exiting."""
 
     def on_broken_pipe(self) -> None:
-        raise  # Rich calls this while it handles the BrokenPipeError.
+        """Raise the BrokenPipeError that rich is handling."""
+        raise
 
 
 def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
+    """Print pairs of a name and a text in two columns."""
     table = Table.grid(padding=(0, 2))
     for name, text in facts:
         table.add_row(f"[bold]{name}[/bold]", Text(text, overflow="fold"))
@@ -26,7 +28,7 @@ def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def write(stream: Iterable[str]) -> None:
-    """Write text as it comes, without markup or wrapping."""
+    """Write text to stdout as it arrives, without markup or wrapping."""
     for text in stream:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -35,13 +37,13 @@ def write(stream: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def announced(backend: str, console: Console) -> Generator[None]:
-    """Show which kernels are compiled inside; those that are not on disk yet take a while."""
+    """Show which kernels are compiled in the with block, if they are not cached on disk."""
     if backend != "numba":
         yield
         return
     settings.check()
     with console.status("starting the compiler") as status:
-        # Imported only here: it brings the compiler with it.
+        # Imported here, because it imports Numba.
         from tinygpt_np.compiled import cache
 
         compiled: list[str] = []

@@ -1,4 +1,4 @@
-"""`tinygpt prepare`: texts to the files of tokens that training maps into memory."""
+"""`tinygpt prepare`: encode texts as the token files that training maps into memory."""
 
 import shlex
 from dataclasses import dataclass
@@ -17,25 +17,28 @@ from tinygpt_np.text import prepare
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    """Turn texts of any size into train.bin and val.bin, which training maps into memory."""
+    """Encode texts of any size as train.bin and val.bin.
+
+    Training maps these files into memory.
+    """
 
     data: Annotated[tuple[str, ...], Argument("FILE")] = ("shakespeare",)
-    """UTF-8 text files, joined in this order, or shakespeare, tinyshakespeare."""
+    """UTF-8 text files, joined in this order, or shakespeare or tinyshakespeare."""
     out: Annotated[str, Argument("DIR")] = ""
     """The folder to create; it must not exist. tinygpt train --data DIR trains on it."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "gpt2"
-    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     vocab_size: int = PIECES
-    """Number of pieces that SentencePiece learns from the texts."""
+    """Number of SentencePiece's pieces."""
     separate_documents: Switch = False
-    """Each file is a document of its own, and GPT-2's <|endoftext|> is put after it, as nanoGPT
-    does. Without it, all files are one text."""
+    """Write GPT-2's <|endoftext|> after each file, as nanoGPT does. By default all files are one
+    text."""
 
     @staticmethod
     def hint(words: str) -> str:
-        """Return what to do about arguments that are not expected."""
+        """Return advice about unexpected arguments."""
         return f"a text is given as --data {words}"
 
     def __post_init__(self) -> None:
@@ -43,6 +46,7 @@ class Prepare:
 
 
 def run_prepare(job: Prepare, console: Console) -> None:
+    """Encode texts and show the progress."""
     if not job.out:
         problem = "--out must name the folder to create, for example --out data/my-corpus"
         raise UsageError(problem, "tinygpt prepare")

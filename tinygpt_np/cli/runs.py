@@ -1,4 +1,4 @@
-"""`tinygpt runs`: a table of the runs there are, or the settings in which some differ."""
+"""`tinygpt runs`: list runs, or compare the settings of some."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from tinygpt_np.training.runs import Summary
 COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "written")
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 NO_WRAP = ("steps", "written")
-WIDE = 10_000  # Columns: no limit that a table reaches.
+UNLIMITED = 10_000  # columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Runs:
 
 
 def run_runs(job: Runs, console: Console) -> None:
-    """Print a table, and what could not be read below it."""
+    """Print a table of runs, and below it a note for each that cannot be read."""
     if job.compare:
         found = [runs.summary(runs.find_run(name)) for name in job.compare]
         problems: list[str] = []
@@ -49,7 +49,7 @@ def run_runs(job: Runs, console: Console) -> None:
 
 
 def row_of(found: Summary) -> list[str]:
-    """Return the cells of a run."""
+    """Return the row of a run."""
     config = found.config
     return [
         found.name,
@@ -57,12 +57,12 @@ def row_of(found: Summary) -> list[str]:
         Path(config.data).name,
         f"{found.steps:,} of {config.max_iters:,}",
         *("" if loss is None else f"{loss:.4f}" for loss in (found.val_loss, found.best_loss)),
-        age_in_words(found.age),
+        duration(found.age),
     ]
 
 
-def age_in_words(seconds: float) -> str:
-    """Return how long ago something was, in the largest unit."""
+def duration(seconds: float) -> str:
+    """Return a duration in the largest unit, such as 3 h."""
     for unit, size in UNITS:
         count = int(seconds // size)
         if count > 0:
@@ -71,12 +71,12 @@ def age_in_words(seconds: float) -> str:
 
 
 def show(columns: tuple[str, ...], rows: list[list[Any]], console: Console) -> None:
-    """Print a table. Columns of numbers, all but the first, are aligned to the right.
+    """Print a table, with every column but the first right-aligned.
 
-    A table that is not shown on a terminal is as wide as its content.
+    If the output is not a terminal, the table is as wide as its content.
     """
     if not console.is_terminal:
-        console.width = WIDE
+        console.width = UNLIMITED
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(

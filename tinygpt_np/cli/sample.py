@@ -1,4 +1,4 @@
-"""`tinygpt sample`: write text with a trained model."""
+"""`tinygpt sample`: generate text with a trained model."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,20 +11,21 @@ from rich.console import Console
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import Output, announced, write
 from tinygpt_np.config import require
+from tinygpt_np.model import sampling
 from tinygpt_np.text.corpus import read_text
 from tinygpt_np.text.tokenizers import CharTokenizer
-from tinygpt_np.training import runs, sample
+from tinygpt_np.training import runs
 
-# The line that nanoGPT prints between two samples.
+# nanoGPT prints the same line between samples.
 SEPARATOR = "-" * 15
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Write text with a trained model, token by token."""
+    """Generate text with a trained model, token by token."""
 
     run: Annotated[str | None, Argument("RUN", positional=True)] = None
-    """A run (a path, or a name under runs/) or a checkpoint; by default the run saved last."""
+    """A run (a path, or a name in runs/) or a checkpoint; by default the latest run."""
     model: Annotated[str | None, Argument("MODEL")] = None
     """Instead of a run: gpt2, gpt2-medium, gpt2-large, gpt2-xl, or the folder of a GPT-2
     checkpoint in Hugging Face's format."""
@@ -35,27 +36,27 @@ class Sample:
     prompt_file: Annotated[Path | None, Argument("PATH")] = None
     """Read the prompt from a UTF-8 text file."""
     tokens: int = 500
-    """Number of tokens to write: characters for most models here, about four characters each for
-    GPT-2."""
+    """Number of tokens to generate: characters, unless the model has another tokenizer; a token of
+    GPT-2's is about four characters."""
     num_samples: Annotated[int, Argument("N")] = 1
-    """Write N texts, with a line of dashes between them. With --seed S, their seeds are S, S + 1,
+    """Generate N samples, separated by a line of dashes. With --seed S, their seeds are S, S + 1
     and so on."""
     endless: Switch = False
-    """Write until Ctrl-C."""
+    """Generate until Ctrl-C."""
     temperature: float = 1.0
-    """Below 1 favours likely tokens, above 1 unlikely ones; 0 is the same as --greedy."""
+    """Divide the logits by it: below 1 favours likely tokens; 0 is the same as --greedy."""
     top_k: Annotated[int | None, Argument("K")] = None
-    """Draw only from the K likeliest tokens."""
+    """Draw only from the K most likely tokens."""
     top_p: Annotated[float | None, Argument("P")] = None
-    """Draw only from the likeliest tokens whose probabilities sum to P, applied after --top-k."""
+    """Draw only from the most likely tokens whose probabilities sum to P, after --top-k."""
     greedy: Switch = False
-    """Always take the likeliest token."""
+    """Always take the most likely token."""
     seed: Annotated[int | None, Argument("INT")] = None
-    """The same seed writes the same text."""
+    """The same seed generates the same text."""
     backend: Literal["numba", "numpy"] = "numba"
-    """Which implementation runs: compiled by Numba, or NumPy alone."""
+    """The implementation: compiled by Numba, or NumPy only."""
     skip_unknown: Switch = False
-    """Drop characters of the prompt that the model has never seen."""
+    """Drop characters of the prompt that are not in the vocabulary."""
     typed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,20 +72,20 @@ def run_sample(job: Sample, console: Console) -> None:
     """Print the prompt and the text that follows it, once for each sample."""
     check(job)
     prompt = job.prompt if job.prompt_file is None else read_text(job.prompt_file)
-    # Compiler messages go to the other stream: this one is for the text.
+    # Compiler messages go to stderr, because stdout is for the text.
     with announced(job.backend, Output(stderr=True, highlight=False)):
         model, tokenizer = runs.load(
             job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
         )
-        sample.warm_up(model)
+        sampling.warm_up(model.decoder(1), model.block_size)
     if job.skip_unknown and isinstance(tokenizer, CharTokenizer):
         prompt = tokenizer.known(prompt)
     temperature = 0.0 if job.greedy else job.temperature
     tokens = None if job.endless else job.tokens
     for number in range(job.num_samples):
         seed = None if job.seed is None else job.seed + number
-        stream = sample.stream(
-            model, tokenizer, prompt, tokens, temperature, job.top_k, seed, job.top_p
+        stream = sampling.stream_text(
+            model.decoder(1), tokenizer, prompt, tokens, temperature, job.top_k, seed, job.top_p
         )
         if number > 0:
             write([SEPARATOR])
@@ -92,23 +93,23 @@ def run_sample(job: Sample, console: Console) -> None:
 
 
 def check(job: Sample) -> None:
-    """Raise UsageError for flags that contradict each other."""
+    """Raise UsageError if flags contradict each other."""
     for problem in problems(job):
         raise UsageError(problem, "tinygpt sample")
 
 
 def problems(job: Sample) -> Iterator[str]:
-    """Yield which flags contradict each other."""
+    """Yield a message for each contradiction between flags."""
     if job.greedy and job.temperature not in (0, 1):
-        yield "--greedy always takes the likeliest token; leave out --temperature"
+        yield "--greedy always takes the most likely token; leave out --temperature"
     if job.run is not None and job.model is not None:
         yield f"leave out the run {job.run}, or leave out --model {job.model}"
     if job.prompt and job.prompt_file is not None:
         yield "--prompt and --prompt-file both give a prompt; leave out one of them"
     if job.endless and "tokens" in job.typed:
-        yield "--endless writes until Ctrl-C; leave out --tokens"
+        yield "--endless generates until Ctrl-C; leave out --tokens"
     if job.endless and job.num_samples > 1:
-        yield "--endless never ends its first text; leave out --num-samples"
+        yield "--endless never ends its first sample; leave out --num-samples"
     if job.seed is not None and job.seed + job.num_samples > 2**32:
         last = job.seed + job.num_samples - 1
         yield f"the last sample would have seed {last}; seeds must be below 2**32"

@@ -16,7 +16,10 @@ from tinygpt_np.config import require
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Show each backward line next to its forward line, checked; exit with 1 if one is wrong."""
+    """Show each backward line next to its forward line, checked.
+
+    Exit with 1 if one is wrong.
+    """
 
     target: Annotated[str | None, Argument("TARGET", positional=True)] = None
     """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without it, list all targets."""

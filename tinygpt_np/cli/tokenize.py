@@ -1,4 +1,4 @@
-"""`tinygpt tokenize`: a text as the tokens it becomes, or a vocabulary learned from one."""
+"""`tinygpt tokenize`: show the tokens of a text, or learn a vocabulary from one."""
 
 import shlex
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from tinygpt_np.cli.flags import Argument
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, counted, require
 from tinygpt_np.storage import files
-from tinygpt_np.text import corpus as data
-from tinygpt_np.text import tokenizers
+from tinygpt_np.text import corpus, tokenizers
 from tinygpt_np.text.tokenizers import SentencePieceTokenizer, Tokenizer
 
-# How white space is shown, which would not be seen otherwise.
+# Visible forms of white space.
 VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
 
 
@@ -27,18 +26,18 @@ class Tokenize:
     """Show the tokens of a text, or learn a vocabulary from one (--train)."""
 
     text: Annotated[str | None, Argument("TEXT", positional=True)] = None
-    """The text to split into tokens."""
+    """The text to encode."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
-    """The kind of tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
+    """The tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     data: str = "shakespeare"
-    """The text whose characters or pieces are the vocabulary: shakespeare, tinyshakespeare, or the
-    path of a UTF-8 text."""
+    """The text that the vocabulary is made from: shakespeare, tinyshakespeare, or the path of a
+    UTF-8 text."""
     train: Annotated[Literal["sentencepiece"] | None, Argument("sentencepiece")] = None
     """Learn a vocabulary from --data and write it to --out."""
     vocab_size: int = PIECES
-    """Number of pieces that SentencePiece learns from --data."""
+    """Number of SentencePiece's pieces."""
     out: Annotated[Path | None, Argument("NAME.model")] = None
     """With --train: the file to write; it must not exist."""
 
@@ -47,35 +46,38 @@ class Tokenize:
 
 
 def run_tokenize(job: Tokenize, console: Console) -> None:
+    """Show the tokens of a text, or learn a vocabulary."""
     if job.train is not None:
         learn(job, console)
         return
     if job.out is not None:
-        raise ValueError("--out is where --train writes; add --train sentencepiece")
+        raise ValueError("--out is the file that --train writes; add --train sentencepiece")
     if job.text is None:
         raise ValueError("there is nothing to do: give a text, or --train sentencepiece")
-    corpus = "" if job.tokenizer_path or job.tokenizer == "gpt2" else data.load(job.data).text
-    tokenizer = tokenizers.make(job.tokenizer, job.tokenizer_path, corpus, job.vocab_size)
+    needs_text = not job.tokenizer_path and job.tokenizer != "gpt2"
+    source = corpus.load(job.data).text if needs_text else ""
+    tokenizer = tokenizers.make(job.tokenizer, job.tokenizer_path, source, job.vocab_size)
     show(job.text, tokenizer, console)
 
 
 def learn(job: Tokenize, console: Console) -> None:
+    """Learn a vocabulary of SentencePiece's and write it."""
     if job.text is not None:
         raise ValueError("--train learns from --data; leave out the text")
     if job.out is None:
         raise ValueError("--out must name the file to write, for example --out my.model")
     if job.out.exists():
         raise ValueError(f"{job.out} exists already, and nothing is overwritten")
-    corpus = data.load(job.data)
-    tokenizer = SentencePieceTokenizer.train(corpus.text, job.vocab_size)
+    source = corpus.load(job.data)
+    tokenizer = SentencePieceTokenizer.train(source.text, job.vocab_size)
     files.create_file(job.out, tokenizer.model)
-    count = len(tokenizer.encode(corpus.text))
+    count = len(tokenizer.encode(source.text))
     print_facts(
         console,
         [
-            ("text", f"{corpus.name}: {len(corpus.text):,} characters"),
+            ("text", f"{source.name}: {len(source.text):,} characters"),
             ("tokens", f"{count:,}, from a vocabulary of {tokenizer.vocab_size:,} pieces"),
-            ("", f"{len(corpus.text) / count:.2f} characters per token"),
+            ("", f"{len(source.text) / count:.2f} characters per token"),
             ("written", str(job.out)),
         ],
     )
@@ -84,7 +86,7 @@ def learn(job: Tokenize, console: Console) -> None:
 
 
 def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
-    """A line a token, then how many there are."""
+    """Print a row per token, then the number of tokens."""
     ids: list[int] = tokenizer.encode(text).tolist()
     table = Table(box=None, pad_edge=False)
     table.add_column("id", justify="right")
@@ -99,12 +101,12 @@ def show(text: str, tokenizer: Tokenizer, console: Console) -> None:
         f"{counted(len(ids), 'token')} for {counted(len(text), 'character')}{ratio}; "
         f"the {tokenizer.kind} vocabulary has {counted(tokenizer.vocab_size, 'token')}"
     )
-    back = tokenizer.decode(ids)
-    if back != text:
-        console.print(f"this tokenizer changes the text; decoding gives {escape(repr(back))}")
+    decoded = tokenizer.decode(ids)
+    if decoded != text:
+        console.print(f"this tokenizer changes the text; decoding gives {escape(repr(decoded))}")
 
 
 def visible(content: bytes) -> str:
-    """A token's text, where white space can be seen; bytes that are no whole character as such."""
+    """Return the text of a token with visible white space; incomplete characters are escaped."""
     text = content.decode("utf-8", errors="backslashreplace").translate(VISIBLE)
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tinygpt_np.config import generator
+from tinygpt_np.text.tokenizers import Tokenizer
 
 
 def generate(
@@ -58,6 +59,35 @@ def generate(
             yield drawn if tokens.ndim == 2 else drawn[0]
 
     return stream()
+
+
+def stream_text(
+    read_on: Callable[[np.ndarray], np.ndarray],
+    tokenizer: Tokenizer,
+    prompt: str,
+    max_new_tokens: int | None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int | None = None,
+    top_p: float | None = None,
+) -> Iterator[str]:
+    """Yield the text that follows a prompt as it is generated; see generate.
+
+    read_on: the decoder of a model, for a batch of 1. An empty prompt means tokenizer.start().
+    """
+    tokens = tokenizer.encode(prompt) if prompt else tokenizer.start()
+
+    def next_logits(fresh: np.ndarray) -> np.ndarray:
+        return read_on(fresh)[:, : tokenizer.vocab_size]  # (1, V), without padding
+
+    made = generate(next_logits, tokens, max_new_tokens, temperature, top_k, seed, top_p)
+    return tokenizer.stream(int(token) for token in made)
+
+
+def warm_up(read_on: Callable[[np.ndarray], np.ndarray], block_size: int) -> None:
+    """Compile a decoder, if it is compiled, for prompts and for single tokens."""
+    for length in (min(2, block_size), 1):
+        read_on(np.zeros((1, length), np.int64))
 
 
 def draw(

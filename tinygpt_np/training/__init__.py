@@ -1,1 +1,1 @@
-"""Train a model: the training run, its steps and metrics, and finding runs by name."""
+"""Training: a run and its steps, its metrics, and runs and models found by name."""

@@ -1,10 +1,11 @@
-"""What takes the training steps: one way to ask for them, whichever backend computes."""
+"""Training engines: one interface to the loss, gradients and updates of NumPy and compiled code."""
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
 
-from tinygpt_np import backend
+from tinygpt_np import backend, machine
 from tinygpt_np.config import GPTConfig, TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
@@ -13,52 +14,52 @@ from tinygpt_np.text.corpus import EVAL_TOKENS
 
 
 class Engine(Protocol):
-    """Loss, gradients and updates of one model, for batches of one shape (B, T).
+    """The loss, gradients and updates of one model, for batches of one shape (B, T).
 
-    noise: what stands for a step's dropout masks; each engine draws its own kind.
+    The argument `dropout` is the result of `draw`: masks in NumPy, a key in compiled code.
     """
 
     def warm_up(self) -> None:
-        """Compiles what a step needs, if anything, and changes nothing."""
+        """Compile the training step, if it needs compiling, without changing the model."""
         ...
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """The noise of one step, drawn from the generator of dropout."""
+        """Draw the dropout of one step."""
         ...
 
-    def masks(self, shape: tuple[int, ...], noise: Any) -> Tensors:
-        """The dropout masks that the noise stands for, as GPT.forward takes them."""
+    def masks(self, shape: tuple[int, ...], dropout: Any) -> Tensors:
+        """Return the dropout masks of a batch, in the form that GPT.forward takes."""
         ...
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
-        """tokens, targets (B, T) of any B and T ≤ block_size -> mean loss, without dropout."""
+        """tokens, targets (B, T) with any B and T ≤ block_size -> mean loss, without dropout."""
         ...
 
     def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, noise: Any = None
+        self, tokens: np.ndarray, targets: np.ndarray, dropout: Any = None
     ) -> tuple[float, Tensors]:
-        """tokens, targets (B, T) -> loss in nats, gradients like params, until the next call."""
+        """tokens, targets (B, T) -> loss in nats, gradients; the next call may overwrite them."""
         ...
 
     def norm(self, grads: Tensors) -> float:
-        """The norm of all gradients seen as one vector."""
+        """Return the global norm of the gradients."""
         ...
 
     def update(
         self, optimizer: AdamW, grads: Tensors, norm: float, learning_rate: float, grad_clip: float
     ) -> None:
-        """One step of the optimizer, in place; gradients of a norm above grad_clip are clipped."""
+        """Take one optimizer step in place, with gradients clipped to a norm of grad_clip."""
         ...
 
     def close(self) -> None:
-        """Ends its threads, if it has any."""
+        """Stop the worker threads, if there are any."""
         ...
 
 
 class NumPyEngine:
-    """The model itself, as it stands in model.py and optim.py; batch_size texts at a time.
+    """The engine of the NumPy backend. It processes batch_size sequences at a time.
 
-    batches: of which so many make up a step.
+    batches: how many of these batches make up a step.
     """
 
     def __init__(self, model: GPT, batch_size: int, batches: int = 1) -> None:
@@ -68,33 +69,35 @@ class NumPyEngine:
         pass
 
     def draw(self, rng: np.random.Generator) -> list[Tensors]:
-        """The masks of each batch."""
+        """Draw the masks of each batch."""
         size, time = self.batch_size, self.model.block_size
         return [self.model.draw_masks(size, time, rng) for _ in range(self.batches)]
 
-    def masks(self, shape: tuple[int, ...], noise: list[Tensors]) -> Tensors:
-        return {name: np.concatenate([masks[name] for masks in noise]) for name in noise[0]}
+    def masks(self, shape: tuple[int, ...], dropout: list[Tensors]) -> Tensors:
+        return {name: np.concatenate([masks[name] for masks in dropout]) for name in dropout[0]}
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         return self.model.loss(tokens, targets)
 
     def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, noise: list[Tensors] | None = None
+        self, tokens: np.ndarray, targets: np.ndarray, dropout: list[Tensors] | None = None
     ) -> tuple[float, Tensors]:
         self.model.check_targets(tokens, targets)
         counted = int((targets != -1).sum())
         loss, grads = 0.0, dict[str, np.ndarray]()
         for number, start in enumerate(range(0, len(tokens), self.batch_size)):
-            part = slice(start, start + self.batch_size)
-            # Each batch has a mean of its own; its share of the whole is that of its targets.
-            share = int((targets[part] != -1).sum()) / counted
-            if share == 0:
+            batch = slice(start, start + self.batch_size)
+            # The loss of a batch is a mean over its own targets.
+            weight = int((targets[batch] != -1).sum()) / counted
+            if weight == 0:
                 continue
-            masks = noise[number] if noise else None
-            part_loss, part_grads = self.model.loss_and_grads(tokens[part], targets[part], masks)
-            loss += share * part_loss
-            for name, grad in part_grads.items():
-                weighted = grad if share == 1 else grad * share
+            masks = dropout[number] if dropout else None
+            batch_loss, batch_grads = self.model.loss_and_grads(
+                tokens[batch], targets[batch], masks
+            )
+            loss += weight * batch_loss
+            for name, grad in batch_grads.items():
+                weighted = grad if weight == 1 else grad * weight
                 grads[name] = grads[name] + weighted if name in grads else weighted
         return loss, grads
 
@@ -111,29 +114,44 @@ class NumPyEngine:
 
 
 def make(model: GPT, config: TrainConfig) -> Engine:
-    """The engine of the configuration's backend."""
+    """Return the engine of the configured backend."""
     if config.backend == "numpy":
         return NumPyEngine(model, config.batch_size, config.gradient_accumulation_steps)
     return backend.engine().CompiledEngine(
-        model, config.chunks_per_step, config.threads or None, config.matmul
+        model, config.sequences_per_step, config.threads or None, config.matmul
     )
 
 
 def memory_estimate(config: GPTConfig, run: TrainConfig) -> int:
-    """About how many bytes training takes.
+    """Return about how many bytes training takes.
 
-    NumPy: each parameter has its gradient and two running means. What a block saves for its
-    backward are, per token, 20·C values (two layer norms, qkv, three arrays of 4·C) and two rows of
-    attention per head; the loss keeps two rows of V. The backward needs about as much again; an
-    evaluation, which has none, may take more tokens at once. Python and its libraries take about
+    In NumPy, each parameter has a gradient and two moving averages. Per token, a block saves 20·C
+    values for its backward (two layer norms, qkv, three arrays of 4·C) and two rows of attention
+    per head, and the loss saves two rows of V. The backward needs about as much again. Evaluation
+    needs no backward, but may process more tokens at once. Python and its libraries take about
     130 MB.
     """
     if run.backend == "numba":
-        return backend.engine().memory_estimate(config, run.chunks_per_step, run.threads)
+        return backend.engine().memory_estimate(config, run.sequences_per_step, run.threads)
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
-    per_row = config.n_layer * block + 2 * config.vocab_size
-    rows = max(2 * run.batch_size * run.block_size, EVAL_TOKENS)
-    # Of several batches a step, the sum of their gradients stands beside those of the next.
+    per_token = config.n_layer * block + 2 * config.vocab_size
+    tokens = max(2 * run.batch_size * run.block_size, EVAL_TOKENS)
+    # With accumulation, the sum of the gradients is kept in addition to those of the next batch.
     copies = 4 + (run.gradient_accumulation_steps > 1)
-    numbers = copies * param_count(config) + per_row * rows
+    numbers = copies * param_count(config) + per_token * tokens
     return 130_000_000 + np.dtype(run.dtype).itemsize * numbers
+
+
+def check_memory(config: GPTConfig, run: TrainConfig) -> None:
+    """Raise ValueError if training needs more memory than is available to this process.
+
+    Without this check the operating system would kill the process during training.
+    """
+    available, limit = machine.available_memory(), machine.memory_limit()
+    needed = memory_estimate(config, run)
+    if needed > available:
+        of = "" if limit == math.inf else f" of the {limit / 1e6:,.0f} MB of its control group"
+        raise ValueError(
+            f"training would take about {needed / 1e6:,.0f} MB, but only {available / 1e6:,.0f} MB"
+            f"{of} are available: choose a smaller model, batch_size or block_size"
+        )

@@ -1,4 +1,4 @@
-"""What is known of a run so far: a line of JSON for each step, and a picture of the losses."""
+"""Metrics of a run: metrics.jsonl, with a line of JSON per step, and a plot of the losses."""
 
 import io
 import json
@@ -12,12 +12,15 @@ from typing import Any
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import CheckpointError
 
-METRICS, PICTURE = "metrics.jsonl", "loss.svg"
+METRICS, PLOT = "metrics.jsonl", "loss.svg"
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """A line of metrics.jsonl. The last line of a run has no training loss: no step was taken."""
+    """A line of metrics.jsonl.
+
+    The last line of a finished run has only the validation loss: after it, no step was taken.
+    """
 
     step: int
     loss: float | None
@@ -28,13 +31,16 @@ class Metrics:
 
 
 def record(run: Path, metrics: Metrics) -> None:
-    """Adds a line."""
+    """Append a line to metrics.jsonl."""
     with (run / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(metrics), allow_nan=False) + "\n")
 
 
 def read(run: Path) -> list[Metrics]:
-    """All lines. A last line cut short by a crash is left out; any other damage is an error."""
+    """Return all lines except an incomplete last one, as a crash leaves it.
+
+    Raise CheckpointError if any other line is damaged.
+    """
     path = run / METRICS
     if not path.exists():
         return []
@@ -46,42 +52,40 @@ def read(run: Path) -> list[Metrics]:
         except (ValueError, KeyError, TypeError, RecursionError):
             if number == len(lines) and not line.endswith(b"\n"):
                 break
-            raise CheckpointError(
-                f"{path} is damaged: line {number} is no line of metrics"
-            ) from None
+            raise CheckpointError(f"{path} is damaged: line {number} is not valid") from None
     return rows
 
 
 def row_of(found: Any) -> Metrics:
     """Return a line of metrics from JSON.
 
-    Raise KeyError, TypeError or ValueError if it is none: step must be a whole number, everything
-    else a finite number or null.
+    Raise KeyError, TypeError or ValueError if it is invalid: step must be an integer, and every
+    other value a finite number or null.
     """
     row = Metrics(**{field.name: found[field.name] for field in fields(Metrics)})
     if type(row.step) is not int or row.step < 0:
-        raise ValueError("step is no whole number")
+        raise ValueError("step must be an integer of zero or more")
     for value in (row.loss, row.val_loss, row.lr, row.grad_norm, row.tokens_per_second):
         if value is not None and (type(value) not in (int, float) or not math.isfinite(value)):
-            raise ValueError("a value is no finite number")
+            raise ValueError("every value must be a finite number or null")
     return row
 
 
 def keep_before(run: Path, step: int) -> None:
-    """Drops the lines of a step and all after it; they will come again."""
+    """Remove the lines from this step on, before a resumed run writes them again."""
     kept = [asdict(row) for row in read(run) if row.step < step]
     files.write_file(run / METRICS, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
 
 def sync(run: Path) -> None:
-    """Makes sure that the lines so far are on the disk."""
+    """Flush metrics.jsonl to disk."""
     if (run / METRICS).exists():
         with (run / METRICS).open("rb+") as file:
             os.fsync(file.fileno())
 
 
-def draw_losses(run: Path) -> None:
-    """Draws loss.svg: the training loss of each step, and over it the validation loss."""
+def plot_losses(run: Path) -> None:
+    """Draw loss.svg: the training loss of each step and the validation losses."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -96,13 +100,13 @@ def draw_losses(run: Path) -> None:
         steps, losses = zip(*points, strict=True) if points else ((), ())
         axes.plot(steps, losses, style, label=label, linewidth=1, markersize=4)
     axes.set(xlabel="step", ylabel="loss (nats per character)")
-    axes.set_title(run.name, parse_math=False)  # A $ in a name is a $.
+    axes.set_title(run.name, parse_math=False)  # A run may have a $ in its name.
     axes.grid(alpha=0.3)
     axes.legend()
-    picture = io.BytesIO()
+    svg = io.BytesIO()
+    # Text is not converted to outlines, because fonts here may lack the letters of a run's name.
     as_text: dict[Any, Any] = {"svg.fonttype": "none"}
-    # The fonts here need not have every letter of a name: text stays text, for the viewer to draw.
     with matplotlib.rc_context(as_text), warnings.catch_warnings():  # pyright: ignore[reportUnknownMemberType]
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(picture, format="svg")
-    files.write_file(run / PICTURE, picture.getvalue())
+        figure.savefig(svg, format="svg")
+    files.write_file(run / PLOT, svg.getvalue())

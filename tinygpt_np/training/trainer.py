@@ -1,4 +1,4 @@
-"""Training: a run in a folder, that can be stopped at any moment and goes on as if it never was.
+"""The trainer: a run in a folder that can be stopped at any time and resumed bit for bit.
 
 The files of a run are listed in runs.py.
 """
@@ -12,59 +12,55 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from tinygpt_np import machine
-from tinygpt_np.config import GPTConfig, TrainConfig, counted, generator
+from tinygpt_np.config import TrainConfig, counted, generator
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, learning_rate_at, overflowing_square
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.text import corpus
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine, metrics, runs
 from tinygpt_np.training.metrics import Metrics
-from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, last_checkpoint
+from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag, last_checkpoint
 
-# From about here on a model of GPT-2's kind starts to remember a text rather than to learn from it.
-MANY_PASSES = 10
-SHAPE = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
-# Settings that may change when a run is resumed: how long it is, where its data is, how
-# many threads compute it, and which checkpoints are kept.
+# Settings that may change when a run is resumed, because they do not change the losses.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
 
 
 class NotFiniteError(RuntimeError):
-    """A loss, a gradient or an activation is infinite or not a number."""
+    """A loss, gradient or activation is infinite or NaN."""
 
 
 class Trainer:
-    """One run. Iterating over it takes the steps that are left and yields the Metrics of each.
+    """A training run that can be stopped and resumed.
 
-    Between two steps its state is whole: stop iterating, call save(), and resume() goes on there.
+    Iterating over it takes the remaining steps and yields the Metrics of each. It may be stopped
+    after any step: save() then writes a checkpoint, from which resume() continues.
     """
 
     def __init__(
         self, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> None:
-        """Builds the state of step 0 in memory; start() and resume() are the ways in.
+        """Create the state of step 0 in memory; use start() or resume() to train.
 
-        model: to go on from; without it, a new one.
+        model: the model to train; by default a new one.
         """
         self.run, self.dataset = run, dataset
-        # dataset.name is a path that holds from any working folder.
+        # dataset.name is an absolute path, so the run can be resumed from any folder.
         self.config = config = replace(config, data=dataset.name, tokenizer=dataset.tokenizer.kind)
         vocab_size = model.vocab_size if model else dataset.tokenizer.vocab_size
-        check_memory(config.gpt(vocab_size), config)
+        engine.check_memory(config.gpt(vocab_size), config)
         self.model = model or GPT(
             config.gpt(vocab_size), config.seed, dtype=config.dtype, backend=config.backend
         )
         if self.model.config != config.gpt(vocab_size):
             raise ValueError(
-                f"the model is {self.model.config}, but the run {config.gpt(vocab_size)}"
+                f"the model is {self.model.config}, but the run's is {config.gpt(vocab_size)}"
             )
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
@@ -87,9 +83,9 @@ class Trainer:
         model: GPT | None = None,
         numbered: bool = False,
     ) -> "Trainer":
-        """Start a new run in a folder that does not exist yet or is empty.
+        """Start a new run in a folder that does not exist or is empty.
 
-        numbered: if the folder is taken, use the first of <run>-2, <run>-3 … that is not.
+        numbered: if the folder exists, use the first of <run>-2, <run>-3, … that does not.
         """
         trainer = cls(run, config, dataset, model)
         if numbered:
@@ -111,7 +107,7 @@ class Trainer:
     def resume(
         cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> "Trainer":
-        """A run as it was at its last checkpoint; at its start, if it has none yet."""
+        """Return a run at its last checkpoint, or at its start if it has none, ready to train."""
         trainer = cls.at_last_checkpoint(run, config, dataset, model)
         with trainer.locked():
             evaluated = trainer.val_loss is not None
@@ -129,7 +125,7 @@ class Trainer:
     def at_last_checkpoint(
         cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> "Trainer":
-        """The state of a run, in memory; nothing in its folder is changed."""
+        """Return a run at its last checkpoint without changing its folder, for evaluation."""
         if not checkpoint.steps_in(run / CHECKPOINTS):
             return cls(run, config, dataset, model)
         folder, state = last_checkpoint(run)
@@ -140,9 +136,9 @@ class Trainer:
 
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
-        """Keeps other processes from training this run, until this object or its process ends.
+        """Lock the run against other processes, until this object or its process ends.
 
-        Lets go at once if what is done under it fails.
+        The lock is released at once if an exception is raised in the with block.
         """
         try:
             self.lock.acquire(timeout=0)
@@ -155,7 +151,7 @@ class Trainer:
             raise
 
     def restore(self, folder: Path, state: State) -> None:
-        """Take over the optimizer, the generators and the step of a checkpoint of this model."""
+        """Restore the optimizer, the random generators and the step from a checkpoint."""
         first, second = checkpoint.load_optimizer(folder, self.model.params)
         self.optimizer.first, self.optimizer.second = first, second
         self.step, self.val_loss = state.step, state.val_loss
@@ -164,22 +160,24 @@ class Trainer:
             self.generators[purpose].bit_generator.state = state.generators[purpose]
 
     def write_config(self) -> None:
+        """Write config.json."""
         files.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
 
     def warm_up(self) -> None:
-        """Compiles what training needs, so that it is not counted as training; once is enough."""
+        """Compile the training step before it is timed; later calls do nothing."""
         if not self.warm:
             self.engine.warm_up()
             self.warm = True
 
     def __iter__(self) -> Iterator[Metrics]:
+        """Take the remaining steps and yield the metrics of each."""
         self.warm_up()
         while True:
             if self.evaluation_is_due():
                 if self.val_loss is None:
-                    began = time.perf_counter()
+                    start = time.perf_counter()
                     self.val_loss = self.evaluate()
-                    self.evaluation_seconds = time.perf_counter() - began
+                    self.evaluation_seconds = time.perf_counter() - start
                 self.save()
             if self.step >= self.config.max_iters:
                 yield self.record(Metrics(self.step, None, self.val_loss, None, None, None))
@@ -187,66 +185,69 @@ class Trainer:
             yield self.advance()
 
     def advance(self) -> Metrics:
-        """One step: a batch, its loss and gradients, clipping, and AdamW."""
-        config, steps = self.config, self.engine
-        began = time.perf_counter()
+        """Take one step: a batch, its loss and gradients, clipping, and AdamW."""
+        config, engine = self.config, self.engine
+        start = time.perf_counter()
         tokens, targets = corpus.random_batch(
-            self.dataset.train, config.chunks_per_step, config.block_size, self.generators["data"]
+            self.dataset.train,
+            config.sequences_per_step,
+            config.block_size,
+            self.generators["data"],
         )
-        noise = steps.draw(self.generators["dropout"])
-        # What overflows is found and named below; NumPy's own warnings would only repeat it.
+        dropout = engine.draw(self.generators["dropout"])
+        # Overflow is detected and located below, so NumPy's warnings would only repeat it.
         with np.errstate(all="ignore"):
-            loss, grads = steps.loss_and_grads(tokens, targets, noise)
-            norm = steps.norm(grads)
-            what = f"loss {loss}, norm of the gradients {norm}"
+            loss, grads = engine.loss_and_grads(tokens, targets, dropout)
+            norm = engine.norm(grads)
+            problem = f"loss {loss}, norm of the gradients {norm}"
             if not math.isfinite(loss) or not math.isfinite(norm):
-                masks = steps.masks(tokens.shape, noise)
-                self.stop(what, self.model.first_not_finite(tokens, masks, grads))
+                masks = engine.masks(tokens.shape, dropout)
+                self.stop(problem, self.model.first_not_finite(tokens, masks, grads))
             if name := overflowing_square(grads, norm, config.grad_clip):
-                self.stop(what, f"the square of the gradient of {name}, which AdamW averages")
+                self.stop(problem, f"the square of the gradient of {name}, which AdamW averages")
             learning_rate = learning_rate_at(self.step, config)
-            steps.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
-        self.step_seconds.append(time.perf_counter() - began)
+            engine.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
+        self.step_seconds.append(time.perf_counter() - start)
         speed = config.tokens_per_step / self.step_seconds[-1]
         row = Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed)
-        # Before anything is written, which may fail: the state is whole again, and can be saved.
+        # The step counts before its metrics are written: if writing fails, save() still works.
         self.step, self.val_loss = self.step + 1, None
         return self.record(row)
 
-    def stop(self, what: str, place: str) -> None:
-        """Raise NotFiniteError, with the first tensor that is not finite as the place."""
+    def stop(self, problem: str, place: str) -> None:
+        """Raise NotFiniteError. place: the first tensor that is not finite."""
         kept = checkpoint.steps_in(self.run / CHECKPOINTS)
         raise NotFiniteError(
-            f"at step {self.step}: {what}. The first tensor that is not finite is "
-            f"{place}. "
+            f"at step {self.step}: {problem}. The first tensor that is not finite is {place}. "
             f"The last good checkpoint is {kept[-1] if kept else 'none yet'}; "
             "a lower learning rate, a longer warm-up or gradient clipping may help"
         )
 
     def evaluation_is_due(self) -> bool:
+        """Return whether the validation loss is evaluated before the next step."""
         return self.step % self.config.eval_interval == 0 or self.step == self.config.max_iters
 
     def seconds_left(self) -> float:
-        """How long what is still to come will take, at the pace of what was last."""
+        """Estimate the time left from the latest steps and the latest evaluation."""
         end, interval = self.config.max_iters, self.config.eval_interval
-        # One at each multiple of the interval from here on, and one at the end.
+        # One at each remaining multiple of the interval, and one at the end.
         evaluations = end // interval - math.ceil(self.step / interval) + 1 + (end % interval > 0)
         step_seconds = statistics.median(self.step_seconds) if self.step_seconds else 0.0
         return (end - self.step) * step_seconds + evaluations * self.evaluation_seconds
 
     def evaluate(self, split: np.ndarray | None = None) -> float:
-        """The mean loss in nats over a whole split, in order, without dropout.
+        """Return the mean loss in nats over all tokens of a split, in order, without dropout.
 
-        split: (M,) tokens; None for the validation split. Raises NotFiniteError if it, or anything
-        on the way to it in the first window, is not finite: what is saved after an evaluation is
-        known to be good.
+        split: (M,) tokens; by default the validation split. Raise NotFiniteError if the loss, or an
+        activation of the first sequence, is not finite, so that every checkpoint saved after an
+        evaluation is good.
         """
         split = self.dataset.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
             for tokens, targets in corpus.sequences(split, self.config.block_size):
                 if count == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
-                    self.stop("weights that have grown too large", place)
+                    self.stop("the weights have grown too large", place)
                 total += self.engine.loss(tokens, targets) * targets.size
                 count += targets.size
                 if not math.isfinite(total):
@@ -255,10 +256,10 @@ class Trainer:
         return total / count
 
     def save(self) -> None:
-        """Write a checkpoint of this moment, and remove those that are no longer kept."""
+        """Write a checkpoint, and remove those that are no longer kept."""
         checkpoints = self.run / CHECKPOINTS
         if (checkpoints / f"{self.step:06d}").exists():
-            return  # Of this very step, and a step has only one state.
+            return  # It is this step's, and a step has only one state.
         metrics.sync(self.run)
         states = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         checkpoint.save_checkpoint(
@@ -281,38 +282,39 @@ class Trainer:
         except OSError as error:
             self.note(f"{checkpoints / checkpoint.BEST} cannot be written: {error.strerror}")
 
-    def draw(self) -> None:
-        """Draw the losses. Training goes on without the picture if that fails."""
-        try:
-            metrics.draw_losses(self.run)
-        except Exception as error:  # Whatever a drawing library makes of it.
-            self.note(f"{metrics.PICTURE} was not drawn: {type(error).__name__}: {error}")
-
-    def note(self, note: str) -> None:
-        """Keep a note to be shown with the progress; each is shown once."""
-        if note not in self.notes:
-            self.notes.append(note)
-
-    def new_notes(self) -> list[str]:
-        """Return the notes since the last call."""
-        new, self.notes_shown = self.notes[self.notes_shown :], len(self.notes)
-        return new
-
-    def optimizer_tensors(self) -> dict[str, np.ndarray]:
+    def optimizer_tensors(self) -> Tensors:
+        """Return the moving averages of AdamW, by the names that a checkpoint has for them."""
         first = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
         second = {f"second.{name}": tensor for name, tensor in self.optimizer.second.items()}
         return first | second
 
+    def plot(self) -> None:
+        """Plot the losses. If that fails, training continues without the plot."""
+        try:
+            metrics.plot_losses(self.run)
+        except Exception as error:  # matplotlib may raise anything.
+            self.note(f"{metrics.PLOT} was not drawn: {type(error).__name__}: {error}")
+
+    def note(self, note: str) -> None:
+        """Add a note to be shown to the user once."""
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def new_notes(self) -> list[str]:
+        """Return the notes added since the last call."""
+        new, self.notes_shown = self.notes[self.notes_shown :], len(self.notes)
+        return new
+
     def record(self, row: Metrics) -> Metrics:
-        """Write a line of metrics, and draw the picture anew after an evaluation."""
+        """Write a line of metrics, and update the plot after an evaluation."""
         metrics.record(self.run, row)
         if row.val_loss is not None:
-            self.draw()
+            self.plot()
         return row
 
 
 def claim(folder: Path) -> bool:
-    """Create a folder, and return whether it was not there."""
+    """Create a folder, and return False if it exists already."""
     files.make_folder(folder.parent)
     try:
         folder.mkdir()
@@ -322,7 +324,7 @@ def claim(folder: Path) -> bool:
 
 
 def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: State) -> None:
-    """Raise CheckpointError unless a checkpoint is of this configuration and of this data."""
+    """Raise CheckpointError unless a checkpoint has this configuration and this data."""
     if state.data_sha256 != dataset.sha256:
         raise CheckpointError(
             f"{run} was trained on {state.data_name} (SHA-256 {state.data_sha256[:12]}…), but "
@@ -335,63 +337,3 @@ def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: Stat
                 f"{run} was trained with {as_flag(field.name, was)}, which cannot be changed; "
                 f"to train with {as_flag(field.name, asked)}, start a new run"
             )
-
-
-def as_flag(name: str, value: Any) -> str:
-    """Return a setting as it is typed on the command line."""
-    flag = name.replace("_", "-")
-    return f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
-
-
-def shape_kept(config: GPTConfig) -> dict[str, Any]:
-    """What a run takes over from a model that it goes on from; dropout is the run's own."""
-    return {name: getattr(config, name) for name in SHAPE}
-
-
-def warnings(trainer: Trainer) -> Iterator[str]:
-    """Yield what a user should know before training: data or a schedule that fits badly."""
-    config, tokens = trainer.config, len(trainer.dataset.train)
-    params = sum(param.size for param in trainer.model.params.values())
-    passes = config.max_iters * config.tokens_per_step / tokens
-    if passes > MANY_PASSES:
-        yield (
-            f"the text is read {passes:.0f} times: the model may memorise it, "
-            "and the validation loss may rise again"
-        )
-    if params > tokens:
-        what = "characters" if config.tokenizer == "char" else "tokens"
-        yield f"there are more parameters ({params:,}) than training {what} ({tokens:,})"
-    if config.max_iters < config.warmup_iters:
-        yield (
-            f"training ends at step {config.max_iters:,}, during the warm-up "
-            f"(--warmup-iters {config.warmup_iters:,})"
-        )
-    decays = config.min_lr < config.learning_rate
-    if decays and config.max_iters < config.lr_decay_iters:
-        yield (
-            f"training ends at step {config.max_iters:,}, before the learning rate has decayed to "
-            f"--min-lr (at --lr-decay-iters {config.lr_decay_iters:,})"
-        )
-    if decays and config.max_iters > config.lr_decay_iters:
-        yield (
-            f"the learning rate has decayed to --min-lr (at --lr-decay-iters "
-            f"{config.lr_decay_iters:,}) and stays there until step {config.max_iters:,}"
-        )
-    unseen = trainer.dataset.unseen()
-    if unseen:
-        yield f"characters that occur only in the validation split, never in training: {unseen!r}"
-
-
-def check_memory(config: GPTConfig, run: TrainConfig) -> None:
-    """Raise ValueError if training needs more memory than this process can have, if that is known.
-
-    Without this check the system would end the process in the middle of the training, in silence.
-    """
-    has, limit = machine.available_memory(), machine.memory_limit()
-    needs = engine.memory_estimate(config, run)
-    if needs > has:
-        of = "" if limit == math.inf else f" of the {limit / 1e6:,.0f} MB of its control group"
-        raise ValueError(
-            f"training would take about {needs / 1e6:,.0f} MB, and this process can have "
-            f"{has / 1e6:,.0f} MB{of}: choose a smaller model, batch_size or block_size"
-        )

@@ -1,4 +1,4 @@
-"""How a person runs a command: in this process, or in its own where signals or imports matter."""
+"""Run commands as a user does: in this process, or in a new one where signals or imports matter."""
 
 import subprocess
 
@@ -10,17 +10,20 @@ from tinygpt_np import cli
 
 
 def train_tiny(*flags: str) -> None:
+    """Train on text.txt."""
     cli.main(["train", "--data", "text.txt", *TINY, *flags])
 
 
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command that must succeed says."""
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what a successful command prints."""
+    capsys.readouterr()
     cli.main(list(arguments))
     return capsys.readouterr().out
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What a command that must fail says; one paragraph, no traceback."""
+    """Return the message of a command that fails: one paragraph without a traceback."""
+    capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         cli.main(list(arguments))
     assert stop.value.code not in (0, None)
@@ -31,5 +34,5 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    """Start a command in a process of its own."""
+    """Start a command in a new process."""
     return processes.start([*COMMAND, *arguments])

@@ -1,0 +1,187 @@
+"""`tinygpt train` saves when it is interrupted, killed, or loses its terminal or its reader."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import processes
+from helpers.commands import start
+from helpers.processes import LIMIT
+from helpers.tiny_run import COMMAND, TINY
+
+from tinygpt_np.cli.signals import interrupts
+from tinygpt_np.training import metrics, runs
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="uses POSIX signals and terminals")
+LONG = [
+    *("train", "--data", "text.txt", *TINY[:-2], "--max-iters", "3000", "--name", "long"),
+    *("--backend", "numpy"),
+]
+# The shell becomes the leader of a session with the given terminal, as in a terminal window.
+IN_TERMINAL = 'terminal=$1; shift; exec "$@" <"$terminal" >"$terminal" 2>&1'
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    return [(row.step, row.loss) for row in metrics.read(run) if row.loss]
+
+
+def wait_for_steps(run: Path, steps: int) -> None:
+    """Wait until the run has recorded this many steps."""
+    deadline = time.monotonic() + LIMIT
+    while len(metrics.read(run)) < steps:
+        assert time.monotonic() < deadline, "the run does not make progress"
+        time.sleep(0.01)
+
+
+def assert_saved_at_its_last_step(run: Path) -> None:
+    last, state = runs.last_checkpoint(run)
+    assert int(last.name) == state.step == len(losses(run)) >= 15
+
+
+def test_the_first_interrupt_sets_a_flag_and_the_second_stops(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with interrupts() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupted()
+        assert "finishing this step and saving" in capsys.readouterr().err
+        signal.raise_signal(signal.SIGHUP)  # It never stops at once.
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interrupts() as interrupted:
+            signal.raise_signal(signal.SIGHUP)
+            assert not interrupted()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP] * 3])
+def test_a_signal_saves_and_prints_how_to_resume(
+    folder: Path, signals: list[signal.Signals]
+) -> None:
+    process = start(*LONG)
+    wait_for_steps(folder / "runs" / "long", 15)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.001)
+    out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert "finishing this step and saving" in err
+    assert "tinygpt train --resume runs/long" in out
+    stopped = re.search(r"stopped before step (\d+)", out)
+    assert stopped
+    assert int(stopped[1]) == len(losses(folder / "runs" / "long"))
+    assert_saved_at_its_last_step(folder / "runs" / "long")
+
+
+@pytest.mark.slow
+def test_a_background_job_ignores_ctrl_c_and_saves_on_sigterm(folder: Path) -> None:
+    # A shell starts background jobs with SIGINT ignored.
+    process = processes.start(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, *LONG])
+    wait_for_steps(folder / "runs" / "long", 5)
+    process.send_signal(signal.SIGINT)
+    wait_for_steps(folder / "runs" / "long", len(losses(folder / "runs" / "long")) + 10)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert "tinygpt train --resume runs/long" in out
+
+
+@pytest.mark.slow
+def test_under_nohup_a_hangup_is_ignored(folder: Path) -> None:
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);" + COMMAND[2]
+    process = processes.start([sys.executable, "-c", ignoring, *LONG])
+    wait_for_steps(folder / "runs" / "long", 15)
+    process.send_signal(signal.SIGHUP)
+    wait_for_steps(folder / "runs" / "long", len(losses(folder / "runs" / "long")) + 20)
+    assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=LIMIT)
+
+
+@pytest.mark.slow
+def test_after_kill_9_the_losses_are_those_of_a_run_that_was_never_stopped(folder: Path) -> None:
+    for name, flags, steps in (
+        ("long", LONG, 25),
+        ("long", ["train", "--resume", "long"], 60),
+        ("other", [*LONG, "--name", "other"], 60),
+    ):
+        process = start(*flags)
+        wait_for_steps(folder / "runs" / name, steps)
+        process.kill()
+        process.communicate(timeout=LIMIT)
+    resumed, expected = (losses(folder / "runs" / name)[:60] for name in ("long", "other"))
+    assert resumed == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True])
+def test_a_reader_of_the_output_that_has_gone_leaves_a_saved_run(
+    folder: Path, together: bool
+) -> None:
+    stderr = subprocess.STDOUT if together else subprocess.PIPE
+    process = processes.start([*COMMAND, *LONG, "--eval-interval", "20"], stderr=stderr)
+    wait_for_steps(folder / "runs" / "long", 15)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=LIMIT) == 1
+    if process.stderr is not None:
+        message = " ".join(process.stderr.read().split())
+        assert "the reader of the output has gone; training stopped at step" in message
+        assert message.endswith("tinygpt train --resume runs/long")
+    assert_saved_at_its_last_step(folder / "runs" / "long")
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_saves(folder: Path) -> None:
+    screen, terminal = os.openpty()
+    process = subprocess.Popen(
+        ["sh", "-c", IN_TERMINAL, "sh", os.ttyname(terminal), *COMMAND, *LONG],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.set_blocking(screen, False)
+    try:
+        deadline = time.monotonic() + LIMIT
+        while len(metrics.read(folder / "runs" / "long")) < 15:
+            assert time.monotonic() < deadline, "the run does not make progress"
+            time.sleep(0.01)
+            with contextlib.suppress(BlockingIOError):  # Read the output, as a terminal does.
+                os.read(screen, 1 << 16)
+        os.close(terminal)
+        os.close(screen)
+        process.wait(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert process.returncode != -signal.SIGHUP
+    assert_saved_at_its_last_step(folder / "runs" / "long")
+
+
+@pytest.mark.slow
+def test_three_runs_started_together_get_three_folders(folder: Path) -> None:
+    flags = ["train", "--data", "text.txt", *TINY[:-2], "--max-iters", "2", "--backend", "numpy"]
+    started = [start(*flags) for _ in range(3)]
+    for process in started:
+        _, err = process.communicate(timeout=LIMIT)
+        assert process.returncode == 0, err
+    assert {run.name for run in (folder / "runs").iterdir()} == {"cpu", "cpu-2", "cpu-3"}
+    for run in (folder / "runs").iterdir():
+        assert int(runs.last_checkpoint(run)[0].name) == 2

@@ -1,0 +1,67 @@
+"""Warnings before training, and the speed that is shown."""
+
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny_run import CONFIG, LETTERS
+
+from tinygpt_np.text import dataset
+from tinygpt_np.text.corpus import Corpus
+from tinygpt_np.training import report
+from tinygpt_np.training.trainer import Trainer
+
+SMALL = replace(CONFIG, backend="numpy", n_layer=1, n_embd=2, dropout=0.0, bias=False)
+
+
+def warnings_of(run: Path, text: str, **settings: Any) -> list[str]:
+    data = dataset.from_corpus(Corpus("text", text))
+    return list(report.warnings(Trainer(run, replace(SMALL, **settings), data)))
+
+
+def test_a_run_that_suits_its_data_has_no_warnings(tmp_path: Path) -> None:
+    assert warnings_of(tmp_path / "run", LETTERS * 5) == []
+
+
+def test_a_small_text_is_warned_about(tmp_path: Path) -> None:
+    found = warnings_of(tmp_path / "run", LETTERS + "Q", max_iters=500, n_embd=24)
+    passes, size, decay, unseen = found
+    assert passes.startswith("the text is read 17 times: the model may memorise it")
+    assert size.startswith("there are more parameters (")
+    assert decay.endswith("(at --lr-decay-iters 10) and stays there until step 500")
+    assert unseen.endswith("never in training: 'Q'")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"lr_decay_iters": 9}, "has decayed to --min-lr (at --lr-decay-iters 9) and stays there"),
+        (
+            {"lr_decay_iters": 11},
+            "before the learning rate has decayed to --min-lr (at --lr-decay-iters 11)",
+        ),
+        ({"warmup_iters": 10}, None),
+        (
+            {"warmup_iters": 11, "min_lr": 1e-3},
+            "training ends at step 10, during the warm-up (--warmup-iters 11)",
+        ),
+        ({"lr_decay_iters": 11, "min_lr": 1e-3}, None),  # A constant learning rate does not decay.
+    ],
+)
+def test_a_schedule_that_does_not_end_with_training_is_warned_about(
+    tmp_path: Path, settings: dict[str, Any], expected: str | None
+) -> None:
+    found = warnings_of(tmp_path / "run", LETTERS * 5, **settings)
+    assert len(found) == (expected is not None)
+    assert expected is None or expected in found[0]
+
+
+def test_the_speed_shown_is_that_of_the_median_step(tmp_path: Path) -> None:
+    data = dataset.from_corpus(Corpus("text", LETTERS))
+    trainer = Trainer.start(tmp_path / "run", SMALL, data)
+    row = trainer.advance()
+    trainer.step_seconds = deque([0.001, 2.0, 100.0])
+    shown = report.progress(trainer, row, 1.25)
+    assert f"  val 1.250  {SMALL.tokens_per_step / 2:,.0f} tokens/s  " in shown

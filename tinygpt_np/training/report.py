@@ -1,0 +1,167 @@
+"""What `tinygpt train` reports about a run: its size, warnings, progress and losses."""
+
+import contextlib
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+from tinygpt_np.config import counted, expected_band
+from tinygpt_np.storage import checkpoint
+from tinygpt_np.storage.parameters import param_count
+from tinygpt_np.text import corpus
+from tinygpt_np.training import engine, runs
+from tinygpt_np.training.metrics import Metrics
+from tinygpt_np.training.trainer import Trainer
+
+# After about as many passes, a model of GPT-2's kind starts to memorise the data.
+MANY_PASSES = 10
+LONGEST = 10**9  # seconds; a longer time left is not shown
+
+Facts = Iterator[tuple[str, str]]
+
+
+def before_training(trainer: Trainer) -> Facts:
+    """Yield the data, the model, the steps to take, and warnings."""
+    config, model = trainer.config, trainer.model
+    memory = engine.memory_estimate(model.config, config)
+    passes = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
+    epochs = f"{passes:.1f} passes" if passes >= 0.1 else "less than 0.1 passes"
+    yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
+    yield "model", f"{model_size(trainer)}; about {memory / 1e6:.0f} MB"
+    per_step = counted(config.tokens_per_step, "token")
+    if trainer.step == 0:
+        steps = f"{counted(config.max_iters, 'step')} of {per_step}: {epochs} over the text"
+        yield "training", steps
+    else:
+        left = config.max_iters - trainer.step
+        steps = f"{counted(left, 'more step')} of {per_step}, to step {config.max_iters:,}"
+        yield "resumed", f"at step {trainer.step:,}"
+        yield (
+            "training",
+            f"{steps}: {epochs} over the text in total"
+            if left
+            else "no steps left, only the last evaluation",
+        )
+    if config.init_from != "scratch":
+        yield "from", config.init_from
+    elif trainer.step == 0:
+        yield (
+            "first loss",
+            f"about ln {model.vocab_size} = {math.log(model.vocab_size):.2f}, "
+            "that of a uniform guess",
+        )
+    for warning in warnings(trainer):
+        yield "note", warning
+
+
+def warnings(trainer: Trainer) -> Iterator[str]:
+    """Yield warnings about data or a schedule that do not suit the run."""
+    config, tokens = trainer.config, len(trainer.dataset.train)
+    params = param_count(trainer.model.config)
+    passes = config.max_iters * config.tokens_per_step / tokens
+    if passes > MANY_PASSES:
+        yield (
+            f"the text is read {passes:.0f} times: the model may memorise it, "
+            "and the validation loss may rise again"
+        )
+    if params > tokens:
+        unit = "characters" if config.tokenizer == "char" else "tokens"
+        yield f"there are more parameters ({params:,}) than training {unit} ({tokens:,})"
+    if config.max_iters < config.warmup_iters:
+        yield (
+            f"training ends at step {config.max_iters:,}, during the warm-up "
+            f"(--warmup-iters {config.warmup_iters:,})"
+        )
+    decays = config.min_lr < config.learning_rate
+    if decays and config.max_iters < config.lr_decay_iters:
+        yield (
+            f"training ends at step {config.max_iters:,}, before the learning rate has decayed to "
+            f"--min-lr (at --lr-decay-iters {config.lr_decay_iters:,})"
+        )
+    if decays and config.max_iters > config.lr_decay_iters:
+        yield (
+            f"the learning rate has decayed to --min-lr (at --lr-decay-iters "
+            f"{config.lr_decay_iters:,}) and stays there until step {config.max_iters:,}"
+        )
+    unseen = trainer.dataset.unseen()
+    if unseen:
+        yield f"characters that occur only in the validation split, never in training: {unseen!r}"
+
+
+def progress(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
+    """Return the losses, the speed and the time left. val_loss: the latest."""
+    parts = [] if row.loss is None else [f"loss {row.loss:.3f}"]
+    if val_loss is not None:
+        parts.append(f"val {val_loss:.3f}")
+    if trainer.step_seconds:
+        seconds = statistics.median(trainer.step_seconds)
+        parts.append(f"{trainer.config.tokens_per_step / seconds:,.0f} tokens/s")
+    if row.loss is not None:
+        parts.append(f"{timedelta(seconds=min(round(trainer.seconds_left()), LONGEST))} left")
+    return "  ".join(parts)
+
+
+def after_training(trainer: Trainer, loss: float) -> Facts:
+    """Yield the validation loss, the best one, and whether the preset's expected band has it."""
+    yield "validation", f"{in_both_units(trainer, loss)}, over the whole split"
+    config = trainer.config
+    if trainer.dataset.sha256 == corpus.TINYSHAKESPEARE_SHA256:  # It may have been given as a file.
+        config = replace(config, data="tinyshakespeare")
+    best = trainer.run / runs.CHECKPOINTS / checkpoint.BEST
+    if config.keep_best:
+        with contextlib.suppress(checkpoint.CheckpointError):  # It may be missing or damaged.
+            state = checkpoint.state_of(checkpoint.read_json(best / checkpoint.STATE), best)
+            if state.val_loss is not None and state.val_loss < loss:
+                yield "best", f"{state.val_loss:.4f} at step {state.step:,}, kept in {best}"
+    band = expected_band(config)
+    if band is not None:
+        verdict = "within" if band[0] <= loss <= band[1] else "outside"
+        yield "", f"{verdict} the expected band, {band[0]:.3f} to {band[1]:.3f}"
+
+
+def before_evaluation(trainer: Trainer) -> Facts:
+    """Yield what --eval-only is about to evaluate."""
+    if trainer.step > 0:
+        weights = f"{trainer.run}, at step {trainer.step:,}"
+    elif trainer.config.init_from != "scratch":
+        weights = trainer.config.init_from
+    else:
+        weights = "scratch: new random weights, not trained"
+    yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
+    yield "model", model_size(trainer)
+    yield "from", weights
+    yield "evaluation", "nothing is trained or written"
+
+
+def evaluation(trainer: Trainer) -> Facts:
+    """Evaluate both splits, and yield their losses.
+
+    Of the training split, as many tokens are evaluated as the validation split has.
+    """
+    val = trainer.dataset.val
+    first = trainer.dataset.train[: len(val)]
+    yield "validation", f"{in_both_units(trainer, trainer.evaluate())}, over the whole split"
+    yield (
+        "training",
+        f"{in_nats(trainer, trainer.evaluate(first))}, over the first {len(first):,} tokens of the "
+        "training split",
+    )
+
+
+def model_size(trainer: Trainer) -> str:
+    """Return the number of parameters and the shape of a model."""
+    return f"{param_count(trainer.model.config):,} parameters, {trainer.config.in_words()}"
+
+
+def in_both_units(trainer: Trainer, loss: float) -> str:
+    """Return a loss in nats, and in bits per character, which compare between tokenizers."""
+    bits = trainer.dataset.bits_per_character(loss)
+    return f"{in_nats(trainer, loss)}, {bits:.4f} bits per character"
+
+
+def in_nats(trainer: Trainer, loss: float) -> str:
+    """Return a loss in nats per character or per token."""
+    token = "character" if trainer.config.tokenizer == "char" else "token"
+    return f"{loss:.4f} nats per {token}"
