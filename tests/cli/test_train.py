@@ -140,7 +140,7 @@ def test_flags_override_the_preset(folder: Path) -> None:
         ),
         (
             [*TRAIN[1:], "--tokenizer", "gpt2", "--tokenizer-path", "."],
-            ". is no tokenizer of GPT-2's",
+            ". is not a GPT-2 tokenizer",
         ),
     ],
 )

@@ -54,7 +54,7 @@ class Skips:
             self.found[report.nodeid.partition("[")[0]] = reason.removeprefix("Skipped: ")
 
     def problems(self) -> list[str]:
-        """Return a line for each skip that is not listed and for each listed skip that is missing."""
+        """Return a line per skip that is not listed and per listed skip that is missing."""
         lines: list[str] = []
         for test in sorted({*self.found, *self.expected}):
             found, expected = self.found.get(test), self.expected.get(test)
