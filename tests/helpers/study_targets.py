@@ -128,11 +128,21 @@ def gradient_of(truth: Truth, value: Value) -> np.ndarray:
     return gradient
 
 
+def target_named(name: str, seed: int = 0) -> Target:
+    """Return a variant of an operation, or a model."""
+    return (targets.operation if name in VARIANTS else targets.named_target)(name, seed)
+
+
+@cache
+def truth_of(name: str) -> Truth:
+    """Return the expected gradients of a variant of an operation, or of a model."""
+    return Truth(target_named(name))
+
+
 @cache
 def studied(name: str, seed: int = 0) -> Sheet:
     """Study a variant of an operation, or a model, once."""
-    target = targets.operation if name in VARIANTS else targets.named_target
-    return study(target(name, seed))
+    return study(target_named(name, seed))
 
 
 @cache

@@ -12,6 +12,7 @@ from tinygpt_np.study.proof.bugs import Bug, bugs
 from tinygpt_np.study.proof.verdicts import BackwardLine
 
 ENOUGH = 0.98
+pytestmark = pytest.mark.slow
 # The text of a mutation that replaces the whole function.
 REPLACED = "(all of it)"
 

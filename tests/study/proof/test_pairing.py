@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-from helpers.architecture import OPERATIONS, line_backward, quotes
 from helpers.study_targets import (
     ARGS,
     BACKWARD,
@@ -14,12 +12,11 @@ from helpers.study_targets import (
     edited,
     function,
     module_of,
-    studied,
     truth,
 )
 
 from tinygpt_np.study.proof.backward_trace import trace_backward
-from tinygpt_np.study.proof.pairing import Pair, called, pair, reversed_steps
+from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.trace import Step, Value
@@ -122,45 +119,6 @@ def backward(dy, h):
     found = pairs(forward + backward, {"x": X})
     assert found[0, "dh"] == Pair(Value("h", 1), 2)
     assert found[1, "dh"] == Pair(Value("h", 0), 1)
-
-
-# The targets of the package
-
-
-@pytest.mark.parametrize("name", OPERATIONS)
-def test_every_line_below_a_quote_reverses_the_quoted_line(name: str) -> None:
-    proof = studied(name).proofs[0]
-    assert proof.function.name == line_backward(name)
-    steps = studied(name).truth.trace.steps
-    found = {
-        (steps[line.reverses].statement.text, gradient.name)
-        for line in proof.lines
-        for gradient in line.gradients
-        if line.reverses is not None
-    }
-    expected = {(quote, gradient) for quote, names in quotes(name) for gradient in names}
-    missing = {
-        (quote, gradient)
-        for quote, gradient in expected - found
-        if gradient[1:] in {value.name for value in studied(name).truth.differentiable}
-    }
-    assert missing == set()
-    assert found <= expected | {(quote, gradient) for quote, gradient in found if not quotes(name)}
-
-
-@pytest.mark.parametrize("name", ["block", "gpt"])
-def test_the_backwards_of_layers_reverse_their_forwards_in_order(name: str) -> None:
-    sheet = studied(name)
-    steps = sheet.truth.trace.steps
-    calls = [
-        (called(line.step, "backward"), called(steps[line.reverses], "forward"))
-        for line in sheet.proofs[0].lines
-        if line.step is not None and line.reverses is not None and called(line.step, "backward")
-    ]
-    assert all(back == forward for back, forward in calls)
-    order = [line.reverses for line in sheet.proofs[0].lines if line.reverses is not None]
-    assert len(calls) == {"block": 10, "gpt": 7}[name]
-    assert order == sorted(order, reverse=True)
 
 
 def test_layers_in_another_order_are_not_paired() -> None:

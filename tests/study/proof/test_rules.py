@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.architecture import OPERATIONS
-from helpers.study_targets import function, gradient_of, module_of, studied, truth
+from helpers.study_targets import function, gradient_of, module_of, truth, truth_of
 
 from tinygpt_np.gradcheck.cases import VARIANTS
 from tinygpt_np.study.proof import rules
 from tinygpt_np.study.proof.rules import CALLS, METHODS, Rule, rule_of
+from tinygpt_np.study.source.parse import Statement
 from tinygpt_np.study.source.trace import Value
 
 rng = np.random.default_rng(4)
@@ -101,22 +102,24 @@ def test_a_call_of_a_layer_refers_to_its_derivation() -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_differentiable_line_has_a_rule(name: str) -> None:
     for variant in (v for v in VARIANTS if VARIANTS[v].operation == name):
-        found = studied(variant)
-        for row in found.rows[1:-1]:
-            assert row.step is not None
-            if not found.is_constant(row):
-                each = rule_of(row.step.statement)
-                assert each is not None, row.text
-                assert each != rules.CONSTANT, row.text
-                assert each.operation or each.formulas, row.text
+        for statement in differentiable_statements(variant):
+            each = rule_of(statement)
+            assert each is not None, statement.text
+            assert each != rules.CONSTANT, statement.text
+            assert each.operation or each.formulas, statement.text
 
 
 @pytest.mark.parametrize("name", ["block", "bigram"])
 def test_every_line_of_a_model_has_a_rule(name: str) -> None:
-    found = studied(name)
-    lines = [row for row in found.rows[1:-1] if not found.is_constant(row)]
-    missing = [row.text for row in lines if row.step and rule_of(row.step.statement) is None]
+    missing = [each.text for each in differentiable_statements(name) if rule_of(each) is None]
     assert missing == [text for text in missing if text.startswith("ids, table = ")]
+
+
+def differentiable_statements(name: str) -> list[Statement]:
+    """Return the statements of a forward through which a gradient flows."""
+    found = truth_of(name)
+    steps = {value.step for value in found.differentiable}
+    return [step.statement for step in found.trace.steps if step.index in steps]
 
 
 # Whether the formulas are right
@@ -238,7 +241,7 @@ def test_a_lookup_adds_the_gradients_of_all_reads_of_a_row() -> None:
 
 @pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
 def test_a_line_treated_as_constant_has_no_gradient(name: str) -> None:
-    true = studied(name).truth
+    true = truth_of(name)
     (value,) = (value for value in true.trace.values() if value.name == "largest")
     statement = true.trace.steps[value.step].statement
     assert rule_of(statement, True) == rules.CONSTANT

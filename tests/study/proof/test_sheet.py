@@ -2,7 +2,7 @@ import ast
 
 import numpy as np
 import pytest
-from helpers.architecture import OPERATIONS, flowing
+from helpers.architecture import OPERATIONS, flowing, line_backward, quotes
 from helpers.study_targets import (
     BACKWARD,
     FORWARD,
@@ -17,6 +17,7 @@ from helpers.study_targets import (
 )
 
 from tinygpt_np.gradcheck.cases import VARIANTS
+from tinygpt_np.study.proof.pairing import called
 from tinygpt_np.study.proof.sheet import Sheet, align, study
 from tinygpt_np.study.proof.verdicts import Proof
 from tinygpt_np.study.source import targets
@@ -302,3 +303,42 @@ def test_the_texts_of_all_rows_are_python(name: str) -> None:
     for variant in targets.variants_of(name):
         for row in studied(variant).rows[1:-1]:
             ast.parse(row.text)
+
+
+# Pairs of lines
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_line_below_a_quote_reverses_the_quoted_line(name: str) -> None:
+    proof = studied(name).proofs[0]
+    assert proof.function.name == line_backward(name)
+    steps = studied(name).truth.trace.steps
+    found = {
+        (steps[line.reverses].statement.text, gradient.name)
+        for line in proof.lines
+        for gradient in line.gradients
+        if line.reverses is not None
+    }
+    expected = {(quote, gradient) for quote, names in quotes(name) for gradient in names}
+    missing = {
+        (quote, gradient)
+        for quote, gradient in expected - found
+        if gradient[1:] in {value.name for value in studied(name).truth.differentiable}
+    }
+    assert missing == set()
+    assert found <= expected | {(quote, gradient) for quote, gradient in found if not quotes(name)}
+
+
+@pytest.mark.parametrize("name", ["block", "gpt"])
+def test_the_backwards_of_layers_reverse_their_forwards_in_order(name: str) -> None:
+    sheet = studied(name)
+    steps = sheet.truth.trace.steps
+    calls = [
+        (called(line.step, "backward"), called(steps[line.reverses], "forward"))
+        for line in sheet.proofs[0].lines
+        if line.step is not None and line.reverses is not None and called(line.step, "backward")
+    ]
+    assert all(back == forward for back, forward in calls)
+    order = [line.reverses for line in sheet.proofs[0].lines if line.reverses is not None]
+    assert len(calls) == {"block": 10, "gpt": 7}[name]
+    assert order == sorted(order, reverse=True)

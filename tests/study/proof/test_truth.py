@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.study_targets import ARGS, FORWARD, W, X, edited, gradient_of, studied, truth
+from helpers.study_targets import ARGS, FORWARD, W, X, edited, gradient_of, truth, truth_of
 
 from tinygpt_np.study.proof.truth import DIRECTIONS, MAX_ELEMENTS, differ
 from tinygpt_np.study.source.parse import StudyError
@@ -37,7 +37,7 @@ def test_the_term_from_each_use_is_measured() -> None:
 
 def test_the_terms_from_all_uses_add_up_to_the_gradient() -> None:
     for name in ("layer_norm", "gelu", "cross_entropy", "attention"):
-        measured = studied(name).truth
+        measured = truth_of(name)
         for value in sorted(measured.differentiable, key=lambda each: each.step):
             uses = measured.trace.uses(value)
             if uses and value.name not in measured.outputs:
@@ -129,7 +129,7 @@ def test_no_gradient_flows_through_np_real() -> None:
 
 @pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
 def test_no_gradient_flows_through_the_largest_logit(name: str) -> None:
-    names = {value.name for value in studied(name).truth.differentiable}
+    names = {value.name for value in truth_of(name).differentiable}
     assert "shifted" in names
     assert "largest" not in names
 

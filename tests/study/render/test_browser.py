@@ -97,7 +97,7 @@ def test_a_verdict_opens_its_value(page: Page, folder: Path) -> None:
 def test_a_cell_shows_its_index_and_its_number_in_each_array(page: Page, folder: Path) -> None:
     open_page(page, folder)
     page.click("[data-row='3'] [data-name=exps]")
-    page.hover("#panel .heatmap >> nth=0 >> [data-at='5']")
+    page.hover("#panel .heatmap >> nth=0 >> [data-index='5']")
     readout = page.inner_text("#panel .readout")
     assert readout.startswith("[0, 0, 5]")
     assert "value 1," in readout

@@ -113,7 +113,7 @@ class Prover:
             expected = self.expected(pair)
             if any(self.pairs.get((i, name)) == pair for i in self.after(index)):
                 row = expected.compare(0.0)
-                yield GradientVerdict(name, pair, "partial", row, found, expected, expected)
+                yield GradientVerdict(name, pair, "partial", row, found, expected)
                 continue
             before = self.accumulated.get(pair.value)
             total = expected if before is None else before.plus(expected)
@@ -128,13 +128,13 @@ class Prover:
                 is_sum_wrong = term.status == "right" and verdict.status == "wrong"
                 verdict = verdict if is_sum_wrong else term
             is_term = pair.use is not None and len(self.truth.trace.uses(pair.value)) > 1
-            yield replace(verdict, is_term=is_term, total=total)
+            yield replace(verdict, is_term=is_term)
 
     def pairs_that_fit(self, value: Value) -> dict[tuple[int, str], Pair]:
         """Pair the lines that set a gradient with other uses of the value, if a term does not fit.
 
-        Without a comment, the pairing of lines and uses is a guess. If the sum is right, the terms
-        that fit no use are terms of the sum as a whole.
+        Without a comment, the pairing of lines and uses is a guess. If the sum is right but a term
+        fits no use, all lines are paired with the value as a whole.
         """
         keys = sorted(key for key, each in self.pairs.items() if each.value == value)
         if all(self.pairs[key].use is None for key in keys):
@@ -149,23 +149,21 @@ class Prover:
         total, (_, name) = self.truth.total(value), keys[0]
         last = self.trace.executed[keys[-1][0]].values.get(name)
         is_right = compare(name, None, last, total).status == "right"
-        open_ = [
-            key for key in keys if is_right or self.pairs[key].use not in self.reverses[key[0]]
-        ]
-        taken = {self.pairs[key].use for key in keys if key not in open_}
-        left = [use for use in reversed(self.truth.trace.uses(value)) if use not in taken]
+        free = [key for key in keys if is_right or self.pairs[key].use not in self.reverses[key[0]]]
+        quoted = {self.pairs[key].use for key in keys if key not in free}
+        unused = [use for use in reversed(self.truth.trace.uses(value)) if use not in quoted]
         found: dict[tuple[int, str], Pair] = {}
-        for key in open_:
+        for key in free:
             executed = self.trace.executed[key[0]]
             term = executed.added.get(name, executed.values.get(name))
-            fitting = (use for use in left if self.fits(name, term, value, use))
+            fitting = (use for use in unused if self.fits(name, term, value, use))
             if (use := next(fitting, None)) is not None:
                 found[key] = Pair(value, use)
-                left.remove(use)
-        rest = [key for key in open_ if key not in found]
+                unused.remove(use)
+        unmatched = [key for key in free if key not in found]
         if is_right:
-            return dict.fromkeys(keys, Pair(value, None)) if rest else found
-        return found | {key: Pair(value, use) for key, use in zip(rest, left, strict=False)}
+            return dict.fromkeys(keys, Pair(value, None)) if unmatched else found
+        return found | {key: Pair(value, use) for key, use in zip(unmatched, unused, strict=False)}
 
     def fits(self, name: str, term: Any, value: Value, use: int) -> bool:
         """Return whether a term is the one that comes from a use of a value."""
@@ -257,9 +255,9 @@ class Prover:
         row = expected.compare(gradient)
         status = "right" if row.ok else "wrong"
         if name in self.truth.target.params:
-            return GradientVerdict(name, None, status, row, gradient, expected, expected)
+            return GradientVerdict(name, None, status, row, gradient, expected)
         pair = Pair(Value(name, -1), None)
-        return GradientVerdict(f"d{name}", pair, status, row, gradient, expected, expected)
+        return GradientVerdict(f"d{name}", pair, status, row, gradient, expected)
 
     def mark_missing_terms(self, lines: list[BackwardLine]) -> None:
         """Mark the gradients that lack the term from one of the lines that read the value."""

@@ -1,9 +1,10 @@
 """Measure what each gradient of a forward should be: of a value, or through one use of it.
 
 A forward is a straight line of statements. To differentiate with respect to one of its values v,
-run it up to the line that sets v, replace v by v + i·h·u, and run the rest. The change of the loss
-is the derivative along u; no backward is involved. If several lines read v, it can be replaced for
-one of them only, while the others read the original value. That measures one term of the gradient.
+run it up to the line that sets v, replace v by v + i·h·u, and run the rest. The imaginary part of
+the loss, divided by h, is the derivative along u; no backward is involved. If several lines read v,
+it can be replaced for one of them only, while the others read the original value. That measures one
+term of the gradient.
 """
 
 import ast

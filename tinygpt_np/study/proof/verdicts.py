@@ -34,8 +34,6 @@ class GradientVerdict:
         The figures of the comparison.
     found, expected
         The array and what it should be: the gradient, or the term that the line adds (is_term).
-    total : Expected
-        What the name should hold after the line.
     """
 
     name: str
@@ -44,7 +42,6 @@ class GradientVerdict:
     row: Row
     found: Any
     expected: Expected
-    total: Expected
     is_term: bool = False
 
     @property
@@ -145,7 +142,7 @@ def compare(
         # If it is right after broadcasting, prove.py gives a warning about its shape.
         row = broadcast if broadcast.ok or is_added else row
     status = "right" if row.ok else "wrong"
-    return GradientVerdict(name, pair, status, row, found, expected, expected)
+    return GradientVerdict(name, pair, status, row, found, expected)
 
 
 def problem(gradient: GradientVerdict) -> tuple[str, str]:

@@ -161,23 +161,23 @@ class Parser:
     def __init__(self, line: list[Token], stacked: bool = True) -> None:
         self.line = line
         self.stacked = stacked
-        self.at = 0
+        self.position = 0
         self.depth = 0
 
     @property
     def next(self) -> Token:
         """The next token."""
-        return self.line[self.at]
+        return self.line[self.position]
 
     @property
     def after_next(self) -> Token:
         """The token after the next."""
-        return self.line[self.at + 1]
+        return self.line[self.position + 1]
 
     def take(self) -> Token:
         """Consume the next token and return it."""
-        self.at += 1
-        return self.line[self.at - 1]
+        self.position += 1
+        return self.line[self.position - 1]
 
     def row(self, until: str = "end") -> str:
         """Return everything up to a kind of token."""

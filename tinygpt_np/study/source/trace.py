@@ -199,8 +199,8 @@ def unroll(function: Function, namespace: Namespace) -> Iterator[Step]:
                 iterations = [{cast(ast.Name, loop.target).id: item} for item in items]
                 body = [function.statement(node) for node in loop.body]
             else:
-                whole = ast.For(loop.target, ast.Name(ITEMS, ast.Load()), loop.body, [])
-                node = ast.copy_location(whole, loop)
+                replaced = ast.For(loop.target, ast.Name(ITEMS, ast.Load()), loop.body, [])
+                node = ast.copy_location(replaced, loop)
                 yield Step(index, statement, {ITEMS: items}, compile_statement(node))
                 index += 1
                 continue

@@ -10,23 +10,23 @@ function heatmaps(arrays) {
   const shown = arrays.filter(({ array }) => array);
   const readout = make("output", { class: "readout" }, "Point at an element, or use the arrow keys.");
   const box = make("div", { class: "heatmaps" });
-  let at = -1;
+  let cursor = -1;
 
   function point(index) {
     const shape = shown[0].array.shape;
     if (index < 0 || index >= size(shape)) return;
-    at = index;
-    for (const cell of box.querySelectorAll("[data-at]"))
-      cell.classList.toggle("at", Number(cell.dataset.at) === at);
+    cursor = index;
+    for (const cell of box.querySelectorAll("[data-index]"))
+      cell.classList.toggle("cursor", Number(cell.dataset.index) === cursor);
     const text = shown
       .filter(({ array }) => array.numbers && size(array.shape) === size(shape))
-      .map(({ title, array }) => `${title} ${short(array.numbers[at])}`);
-    readout.textContent = `${place(at, shape)}  ${text.join(",  ")}`;
+      .map(({ title, array }) => `${title} ${short(array.numbers[cursor])}`);
+    readout.textContent = `${place(cursor, shape)}  ${text.join(",  ")}`;
   }
 
   box.addEventListener("pointerover", (event) => {
-    const cell = event.target.closest("[data-at]");
-    if (cell) point(Number(cell.dataset.at));
+    const cell = event.target.closest("[data-index]");
+    if (cell) point(Number(cell.dataset.index));
   });
   box.addEventListener("keydown", (event) => {
     const map = event.target.closest("[data-columns]");
@@ -34,7 +34,7 @@ function heatmaps(arrays) {
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
     if (!map || !(event.key in moves)) return;
     event.preventDefault();
-    point(at < 0 ? 0 : at + moves[event.key]);
+    point(cursor < 0 ? 0 : cursor + moves[event.key]);
   });
   for (const each of shown) box.append(heatmap(each));
   return make("div", {}, box, shown.some(({ array }) => array.numbers) ? readout : null);
@@ -69,11 +69,11 @@ function largestOf(...arrays) {
 }
 
 /** The index of an element, from its position in the flat list. */
-function place(at, shape) {
+function place(position, shape) {
   const index = [];
   for (const length of [...shape].reverse()) {
-    index.unshift(at % length);
-    at = Math.floor(at / length);
+    index.unshift(position % length);
+    position = Math.floor(position / length);
   }
   return `[${index.join(", ")}]`;
 }
@@ -101,7 +101,7 @@ function picture({ name, rows, columns, start, numbers }, largest) {
   cells.style.maxWidth = `${columns * 16}px`;
   numbers.forEach((value, index) => {
     const [x, y] = [index % columns, Math.floor(index / columns)];
-    const cell = draw("rect", { x, y, width: 1, height: 1, "data-at": start + index });
+    const cell = draw("rect", { x, y, width: 1, height: 1, "data-index": start + index });
     cell.style.fill = paint(value, largest);
     cells.append(cell);
   });
@@ -113,8 +113,8 @@ function table({ name, rows, columns, start, numbers }, largest) {
   for (let row = 0; row < rows; row++) {
     const line = make("tr");
     for (let column = 0; column < columns; column++) {
-      const at = row * columns + column, value = numbers[at];
-      const cell = make("td", { "data-at": start + at }, short(value, 3));
+      const position = row * columns + column, value = numbers[position];
+      const cell = make("td", { "data-index": start + position }, short(value, 3));
       const color = paint(value, largest);
       // Paler, so that the text stays readable.
       cell.style.background = `color-mix(in oklab, ${color} 45%, var(--paper))`;
