@@ -359,7 +359,7 @@ def test_differences_are_the_settings_with_more_than_one_value(run: Path) -> Non
 def test_a_run_that_is_resumed_has_the_tokenizer_of_its_checkpoint(run: Path) -> None:
     Path("text.txt").write_text(DATA.tokenizer.decode(DATA.train))  # Other characters.
     config = replace(runs.read_config(run), data="text.txt")
-    with pytest.raises(ValueError, match=r"text\.txt is not a text for this model"):
+    with pytest.raises(ValueError, match=r"text\.txt does not fit this model"):
         runs.inputs(config, run=run)
     assert runs.inputs(config).model is None
     shutil.rmtree(run / "checkpoints")
