@@ -16,7 +16,7 @@ from tinygpt_np.config import require
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Show each backward line next to its forward line, checked.
+    """Check each backward line and show it next to its forward line.
 
     Exit with 1 if one is wrong.
     """

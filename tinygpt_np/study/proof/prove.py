@@ -1,12 +1,12 @@
 """Prove a backward: run it line by line and compare each gradient with the expected one.
 
-A line is wrong if what it sets is not the gradient. A name that forward has too must have the same
-value as there; if it does not, that is an error only if a returned gradient is wrong, and a warning
-otherwise.
+A line is wrong if it does not compute the gradient. If it assigns a name that also occurs in
+forward, the value must be the same; a difference is an error if a returned gradient is wrong, and a
+warning otherwise.
 
-The first wrong line has a mistake. A later wrong line has one too, unless it would be right given
-the gradients that it reads: these gradients, wrong as they are, are put through the forward line
-that it reverses, run alone. Such a line inherits its error.
+The first wrong line has a mistake. A later wrong line may only inherit the error. To find out, the
+forward line that it reverses is differentiated alone, with the gradients that the backward line
+reads, wrong as they are. If that gives the result of the line, the line inherits its error.
 """
 
 import ast
