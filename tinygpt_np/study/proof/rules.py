@@ -42,7 +42,7 @@ SQUARE = Rule(
 )  # fmt: skip
 QUOTIENT = Rule(
     "quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
-    f"∂y/∂a = 1/b and ∂y/∂b = -a/b². {BROADCAST}",
+    f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}",
 )  # fmt: skip
 MATRIX_PRODUCT = Rule(
     "matrix product",
