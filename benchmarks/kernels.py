@@ -1,38 +1,46 @@
-"""Ladders of kernels: each rung is checked, timed in turns with the others, and held against what
-the machine can do.
-"""
+"""The ladders of kernels: each rung is checked, then timed against the others and the limits."""
 
 import contextlib
 import secrets
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from benchmarks import ROOT, cases
+from benchmarks.harness import compare, report
+from benchmarks.harness.compare import CASE
+from benchmarks.harness.rounds import (
+    OURS,
+    Candidate,
+    Comparison,
+    DisagreementError,
+    Say,
+    time_left,
+)
+from benchmarks.harness.session import Session, session
+from benchmarks.harness.statistics import estimate
+from benchmarks.harness.worker import Process, WorkerError
 
-from benchmarks import compare, figures, kernels_table, ladders, machine, page, summary, tasks
-from benchmarks.climb import OURS, Say, Team, climb, rounded
-from benchmarks.contest import Progress, machine_facts
-from benchmarks.rounds import DisagreementError
-from benchmarks.standing import stand
-from benchmarks.workers import ROOT, Process, WorkerError
-
-BENCH = "benchmarks.bench:Bench"
+RUNGS = "benchmarks.harness.rungs:Rungs"
 LADDERS = "benchmarks.ladders"
 OPTIONS: dict[str, Any] = {}
 PEERS = ("torch", "llmc", "numpy")
 RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
+# Seconds of samples after which a slow rung takes no more than the least number of turns.
+PATIENCE = 1.5
+LIMITS = ("peak", "triad", "update")
+
+CaseNames = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. llmc: the folder of a checkout of llm.c, where that is a peer."""
+    """What to run. llmc: the folder of a checkout of llm.c, if that is a peer."""
 
     operations: Sequence[str]
     shapes: Sequence[str]
@@ -44,176 +52,152 @@ class Plan:
     llmc: str | None = None
 
     @property
-    def tasks(self) -> list[tuple[str, str, str]]:
+    def cases(self) -> list[CaseNames]:
+        """Operation, direction and shape of each case."""
         return [
             (operation, direction, shape)
             for operation in self.operations
-            for direction in tasks.directions(operation)
+            for direction in cases.directions(operation)
             for shape in self.shapes
         ]
 
 
-def run(plan: Plan, path: Path, before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Measures it all, shows each task when it is done, and writes everything to `path`.
+@dataclass
+class Processes:
+    """The worker processes: ours has the ladders and the limits; peers by name and threads."""
 
-    before: the result of a run that this one is to be compared with; tasks in which a kernel seems
-    slower than there are measured again. Returns what was written. "complete" is False after
-    Ctrl-C, which keeps what was measured until then, as an error does.
+    ours: Process
+    peers: dict[tuple[str, int], Process] = field(default_factory=dict[tuple[str, int], Process])
+
+    def leave_out(self, name: str) -> None:
+        """End the processes of a peer."""
+        for key in [key for key in self.peers if key[0] == name]:
+            self.peers.pop(key).close()
+
+
+def run(
+    plan: Plan,
+    path: Path | None,
+    before: dict[str, Any] | None = None,
+    benchmark: str = "kernels",
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run the ladders, show each case when it is done, and write the result and a page to `path`.
+
+    Cases with a kernel that seems slower than in the result `before` are measured again. Return the
+    result; "complete" is False after Ctrl-C. Raises DisagreementError if one of our rungs is wrong.
+    quiet: show no tables and write no page.
     """
-    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    seed = secrets.randbits(32)
-    found: dict[str, Any] = {"benchmark": "kernels", "complete": False, "seed": seed}
-    found |= {"options": asdict(plan), "machine": machine_facts(errors)}
-    found |= {"stories": {name: ladders.story(name) for name in plan.operations}}
-    found |= {"peers": {}, "left_out": {}, "limits": [], "tasks": [], "again": []}
-    progress = Progress(errors)
-    try:
-        with team_of(plan, seed, found, progress) as team, progress.status:
-            found["left_out"] = team.left_out
-            measure_limits(team.ours, plan.threads, found, progress.say)
-            with console_free(progress):
-                kernels_table.show_limits(found, console)
-            complete = climb_all(team, plan, plan.tasks, found, "tasks", progress, console)
+    with session(benchmark, asdict(plan), path, with_page=not quiet) as run:
+        found = run.found
+        found |= {"seed": secrets.randbits(32), "peers": {}, "limits": [], "again": []}
+        with start(plan, run) as processes:
+            measure_limits(processes.ours, plan.threads, found, run.progress.say)
+            if not quiet:
+                with run.progress.hidden():
+                    report.show_limits(found, run.console)
+            complete = run_cases(processes, plan, plan.cases, run, "cases", quiet)
         if complete and before is not None:
-            complete = climb_again(
-                plan, compare.suspects(before, figures.figures(found)), found, progress, console
-            )
+            complete = run_again(plan, compare.suspects(before, found), run)
         found["complete"] = complete
-    except KeyboardInterrupt:
-        if not found["limits"]:
-            errors.print("stopped; nothing was measured yet")
-    finally:
-        found["load_after"] = machine.load()
-        if found["limits"]:
-            write_all(path, found, errors)
     if names := wrong(found):
         raise DisagreementError(f"WRONG: {'; '.join(names)}")
     return found
 
 
-def climb_again(
-    plan: Plan, suspects: Sequence[tuple[str, str, str]], found: dict[str, Any],
-    progress: Progress, console: Console,
-) -> bool:  # fmt: skip
-    """The same tasks in a process of their own; returns whether it came to the end."""
+def run_again(plan: Plan, suspects: Sequence[CaseNames], run: Session) -> bool:
+    """Measure cases again in a new process; return whether this was completed."""
     if not suspects:
         return True
     alone = replace(plan, peers=())
-    console.print(f"\n[bold]{len(suspects)} tasks seem slower than before: once more[/bold]")
-    with team_of(alone, found["seed"], found, progress) as team, progress.status:
-        return climb_all(team, alone, suspects, found, "again", progress, console)
+    run.console.print(f"\n[bold]{len(suspects)} cases seem slower than before: once more[/bold]")
+    with start(alone, run) as processes:
+        return run_cases(processes, alone, suspects, run, "again")
 
 
-def write_all(path: Path, found: dict[str, Any], errors: Console) -> None:
-    """Write the figures as JSON, and next to them the page to look at."""
-    figures.write(path, figures.figures(found))
-    page.write(found, path.with_suffix(".html"))
-    for reason in found["left_out"].values():
-        errors.print(f"[yellow]left out:[/yellow] {escape(reason)}")
-    stopped = "" if found["complete"] else "stopped; "
-    errors.print(f"{stopped}written {path} and {path.with_suffix('.html').name}", soft_wrap=True)
-
-
-def climb_all(
-    team: Team, plan: Plan, tasks: Sequence[tuple[str, str, str]], found: dict[str, Any], into: str,
-    progress: Progress, console: Console,
+def run_cases(
+    processes: Processes, plan: Plan, names: Sequence[CaseNames], run: Session, into: str,
+    quiet: bool = False,
 ) -> bool:  # fmt: skip
-    """Task after task, into a list of what was found; returns whether it came to the end."""
+    """Compare case after case; return whether this was completed."""
     began = time.monotonic()
-    for number, task in enumerate(tasks):
+    for number, case in enumerate(names):
         spent = time.monotonic() - began
-        left = minutes(spent / number * (len(tasks) - number)) if number else "…"
-        where = f"{number + 1}/{len(tasks)}, {left}: {' '.join(task)}"
-        climbed = climb(
-            team, task, plan.threads, plan.last_only, plan.rounds, plan.asm,
-            lambda what, where=where: progress.say(f"{where}, {what}"),
-        )  # fmt: skip
-        record = stand(climbed.record, found["machine"]["caches"])
-        if record["rounds"] or not climbed.stopped:
-            found[into].append(record)
-            with console_free(progress):
-                kernels_table.show(record, console)
-        if climbed.stopped:
+        left = f", {time_left(spent / number * (len(names) - number))}" if number else ""
+        where = f"{number + 1}/{len(names)}{left}: {' '.join(case)}"
+        comparison = run_case(
+            processes, case, plan, lambda text, where=where: run.progress.say(f"{where}, {text}")
+        )
+        for name in comparison.left_out:
+            processes.leave_out(name)
+        if not run.add(comparison, into, quiet):
             return False
     return True
 
 
 @contextmanager
-def console_free(progress: Progress) -> Generator[None]:
-    """Takes the line of progress away while a table is printed."""
-    progress.status.stop()
-    try:
-        yield
-    finally:
-        progress.status.start()
-
-
-def minutes(seconds: float) -> str:
-    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
-
-
-@contextmanager
-def team_of(plan: Plan, seed: int, found: dict[str, Any], progress: Progress) -> Generator[Team]:
-    """The processes, started and ended. A peer that does not start is left out, with its reason."""
-    ours = {"source": LADDERS, "seed": seed, "options": OPTIONS}
-    team = Team(Process("ours", BENCH, ours, max(plan.threads)))
+def start(plan: Plan, run: Session) -> Generator[Processes]:
+    """Start the processes, and end them afterwards. A peer that does not start is left out."""
+    options = {"source": LADDERS, "seed": run.found["seed"], "options": OPTIONS}
+    processes = Processes(Process("ours", RUNGS, options, max(plan.threads)))
     try:
         for name in plan.peers:
-            progress.say(f"starting {name}")
-            start_peer(team, plan, name, seed, found)
-        yield team
+            run.progress.say(f"starting {name}")
+            start_peer(processes, plan, name, run.found)
+        yield processes
     finally:
-        team.ours.close()
-        for process in team.peers.values():
+        processes.ours.close()
+        for process in processes.peers.values():
             process.close()
 
 
-def start_peer(team: Team, plan: Plan, name: str, seed: int, found: dict[str, Any]) -> None:
-    """A process for each number of threads, for most libraries take theirs when they start."""
+def start_peer(processes: Processes, plan: Plan, name: str, found: dict[str, Any]) -> None:
+    """Start a process per number of threads, which most libraries read when they are loaded."""
     for threads in plan.threads:
-        options = options_of(plan, name, threads)
-        peer = {"source": source_of(name), "seed": seed, "options": options}
-        team.peers[name, threads] = Process(name, BENCH, peer, threads)
+        options = {"source": source_of(name), "seed": found["seed"]}
+        options |= {"options": options_of(plan, name, threads)}
+        processes.peers[name, threads] = Process(name, RUNGS, options, threads)
         try:
-            found["peers"][f"{name} ×{threads}"] = team.peers[name, threads].ask("about")
+            about = processes.peers[name, threads].ask("about")
+            found["peers"][f"{name} ×{threads}"] = about
         except WorkerError as error:
-            team.leave_out(name, str(error))
+            found["left_out"][name] = str(error)
+            processes.leave_out(name)
             return
 
 
 def source_of(name: str) -> str:
+    """Return the module with the rungs of a peer."""
     return f"benchmarks.peers.{name}_kernels"
 
 
 def options_of(plan: Plan, name: str, threads: int) -> dict[str, Any]:
+    """Return the options that a peer is set up with."""
     return {"threads": threads} | ({"folder": plan.llmc} if name == "llmc" else {})
 
 
 def measure_limits(ours: Process, threads: Sequence[int], found: dict[str, Any], say: Say) -> None:
-    """The peak, the bandwidth of each cache and of memory, and a product of BLAS."""
-    opened: list[tuple[dict[str, Any], int]] = []
+    """Measure the peak, the bandwidth of each cache and of memory, and a matmul by BLAS."""
+    comparison = Comparison({})
     for count in threads:
         for about in working_sets(found["machine"]["caches"], count):
             say(f"limits of the machine: {about['name']}, threads: {count}")
-            report = ours.ask("open_limit", threads=count, name=about["name"], size=about["size"])
-            opened.append(({**about, "threads": count, "amount": report["amount"]}, report["key"]))
-            opened[-1][0]["seconds"] = []
-    for _ in range(LIMIT_ROUNDS):
-        for about, key in opened:
-            about["seconds"].append(rounded(ours.ask("turn", key=key)))
-    for about, _ in opened:
-        rates = [about["amount"] / min(turn) for turn in about["seconds"]]
-        about["rate"] = asdict(summary.estimate(rates))
-    found["limits"] = [about for about, _ in opened]
+            limit = Candidate(ours, {**about, "threads": count})
+            limit.open("open_limit", name=about["name"], threads=count, size=about["size"])
+            comparison.limits.append(limit)
+    comparison.take_rounds(LIMIT_ROUNDS, say)
+    for limit in comparison.record["limits"]:
+        rates = [limit["amount"] / min(turn) for turn in limit["turns"]]
+        found["limits"].append({**limit, "rate": estimate(rates)})
 
 
 def working_sets(caches: dict[str, int], threads: int) -> list[dict[str, Any]]:
-    """The limits; the triad's fill half of each cache, and four times the last.
+    """Return the limits; the arrays of a triad fill half of a cache, or four times the last one.
 
-    All caches but the last are each thread's own.
+    All caches except the last are private to a thread.
     """
     *own, last = caches.items()
-    sizes = {name: room // 2 * threads for name, room in own}
+    sizes = {name: capacity // 2 * threads for name, capacity in own}
     sizes |= {last[0]: last[1] // 2, "memory": 4 * last[1]}
     triads = [{"name": "triad", "size": size, "where": name} for name, size in sizes.items()]
     return [
@@ -223,18 +207,96 @@ def working_sets(caches: dict[str, int], threads: int) -> list[dict[str, Any]]:
     ]
 
 
+def run_case(processes: Processes, names: CaseNames, plan: Plan, say: Say) -> Comparison:
+    """Check and time the rungs, the peers, the controls and the limits in one case.
+
+    Raises WorkerError if our own process exits; a peer that does is left out from then on.
+    """
+    case: dict[str, str] = dict(zip(CASE, names, strict=True))
+    begun = processes.ours.ask("begin", **case)
+    comparison = Comparison({**case, **begun["case"]})
+    with comparison.until_interrupted():
+        open_ours(processes.ours, comparison, begun["rungs"], plan, say)
+        open_peers(processes, comparison, case, plan, say)
+        for count in sorted({each.about["threads"] for each in comparison.candidates}):
+            size = comparison.about["working_set"]
+            comparison.add_limits(processes.ours, LIMITS, count, size)
+        comparison.take_rounds(plan.rounds, say)
+    return comparison
+
+
+def open_ours(
+    ours: Process, comparison: Comparison, rungs: list[dict[str, Any]], plan: Plan, say: Say
+) -> None:
+    """Open the rungs of a ladder, and the last one for each number of threads as a control."""
+    ladder = [rung for rung in rungs if not rung["reference"]]
+    if plan.last_only:
+        last = [rung for rung in ladder if rung["threads"] == "one"][-1:] + ladder[-1:]
+        rungs = [rung for rung in rungs if rung["reference"] or rung in last]
+    controlled: dict[int, Candidate] = {}
+    for rung in rungs:
+        for count in threads_of(rung, plan.threads):
+            say(f"checking {rung['rung']}")
+            candidate = open_rung(ours, {**rung, "by": OURS, "threads": count}, plan.asm)
+            comparison.candidates.append(candidate)
+            if candidate.key is not None and not rung["reference"]:
+                controlled[count] = candidate
+    for candidate in controlled.values():
+        comparison.controls.append(open_rung(ours, {**candidate.about}, False))
+
+
+def open_rung(
+    process: Process, about: dict[str, Any], asm: bool, required: bool = True
+) -> Candidate:
+    """Open a rung unless it is too slow for the case."""
+    candidate = Candidate(process, about, required, PATIENCE)
+    if about["able"]:
+        candidate.open(name=about["rung"], threads=about["threads"])
+        if asm and candidate.key is not None:
+            about["packed"] = process.ask("packed", name=about["rung"])
+    return candidate
+
+
+def threads_of(rung: dict[str, Any], threads: Sequence[int]) -> list[int]:
+    """Return the numbers of threads that a rung is timed with."""
+    if rung["threads"] == "one":
+        return [1]
+    return [count for count in threads if count > 1 or rung["threads"] == "any"]
+
+
+def open_peers(
+    processes: Processes, comparison: Comparison, case: dict[str, str], plan: Plan, say: Say
+) -> None:
+    """Open the rungs of the peers; one whose process exits is left out."""
+    for (name, count), process in processes.peers.items():
+        if name in comparison.left_out or count not in plan.threads:
+            continue
+        say(f"checking {name}")
+        common = {"by": name, "threads": count}
+        try:
+            rungs = process.ask("begin", **case)["rungs"]
+            for rung in rungs:
+                candidate = open_rung(process, {**rung, **common}, False, required=False)
+                comparison.candidates.append(candidate)
+            if not rungs:
+                absent = {"rung": name, "reference": True, "able": False, "offered": False}
+                comparison.candidates.append(Candidate(process, {**absent, **common}))
+        except WorkerError as error:
+            comparison.left_out[name] = str(error)
+
+
 def new_path() -> Path:
-    """Where results go unless told otherwise: a file named after the time."""
-    with contextlib.suppress(OSError):  # It is found out when the file is tried.
+    """Return where results go by default: a file named after the time."""
+    with contextlib.suppress(OSError):  # The error shows when the file is tried.
         RESULTS.mkdir(exist_ok=True)
     return RESULTS / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
 
 
 def wrong(found: dict[str, Any]) -> list[str]:
-    """Which of our rungs did not pass the gate, and where. A peer that did not is only shown."""
+    """Return which of our rungs were wrong, and in which case; a wrong peer is only shown."""
     return [
-        f"{row['rung']}, {task['operation']} {task['direction']} {task['shape']}"
-        for task in (*found["tasks"], *found["again"])
-        for row in task["rows"]
+        f"{row['rung']}, {' '.join(record[name] for name in CASE)}"
+        for record in (*found["cases"], *found["again"])
+        for row in record["rows"]
         if row.get("wrong") and row["by"] == OURS
     ]

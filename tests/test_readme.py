@@ -2,18 +2,14 @@
 
 import contextlib
 import inspect
-import json
 import re
 import shlex
 import statistics
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks import ladders
-from benchmarks.standing import FASTER, SAME, SLOWER
 from tinygpt_np import cli, config
 from tinygpt_np.gradcheck.detectors import WEAK_CHECKS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
@@ -159,69 +155,3 @@ def test_the_bands_are_the_measured_ones() -> None:
             f"{band[0]:.3f} to {band[1]:.3f}",
         )
         assert band[0] < statistics.mean(losses) < band[1]
-
-
-def result() -> dict[str, Any]:
-    """Return the benchmark result whose figures the README shows."""
-    path = ROOT / "benchmarks" / "results" / "ice-lake.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_the_ladder_of_a_product_is_that_of_the_result_that_lies_there() -> None:
-    (task,) = (
-        task
-        for task in result()["tasks"]
-        if (task["operation"], task["direction"], task["shape"]) == ("matmul", "forward", "lecture")
-    )
-    table = ALL.split("| rung | idea | ms |")[1].split("\n\n")[0].splitlines()[2:]
-    rows = [row for row in task["rows"] if "seconds" in row and "by_ours" not in row]
-    ideas = {rung.name: rung.idea for rung in ladders.rungs("matmul")}
-    for line, row in zip(table, rows, strict=True):
-        name, idea, ms, gained, gflops, share = (cell.strip() for cell in line.split("|")[1:-1])
-        assert name.split(" ×")[0] == row["rung"]
-        assert idea == ideas[row["rung"]]
-        assert ms == f"{row['seconds'][0] * 1e3:.1f}"
-        assert gflops == f"{task['flops'] / row['seconds'][0] / 1e9:.1f}"
-        assert share == f"{row['share']:.0%}"
-        if "gain" in row:
-            median, low, high, _ = row["gain"]
-            sign = {FASTER: "▲", SLOWER: "▼", SAME: "~"}[row["verdict"]]
-            assert gained == f"{median:.2f} ({low:.2f}–{high:.2f}) {sign}"
-
-
-@pytest.mark.parametrize(
-    ("peer", "threads", "said"),
-    [
-        ("torch", 1, r"PyTorch takes ([\d.]+) times as long as the kernels of training"),
-        ("torch", 2, r"On two threads PyTorch takes ([\d.]+) times as long"),
-    ],
-)
-def test_the_peers_take_as_long_as_in_the_result_that_lies_there(
-    peer: str, threads: int, said: str
-) -> None:
-    ratios = [
-        row["by_ours"][0]
-        for task in result()["tasks"]
-        for row in task["rows"]
-        if row.get("by") == peer and row.get("threads", 1) == threads
-    ]
-    (figure,) = re.findall(said, ALL)
-    assert figure == f"{statistics.geometric_mean(ratios):.2f}"
-
-
-def test_the_table_of_tokenizers_is_that_of_the_result_that_lies_there() -> None:
-    path = ROOT / "benchmarks" / "results" / "tokenizers.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
-    table = ALL.split("| tokens | vocabulary | width |")[1].split("\n\n")[0].splitlines()[2:]
-    assert len(table) == len(found["results"])
-    for line, (kind, result) in zip(table, found["results"].items(), strict=True):
-        bits, ratio = result["bits"], result["characters_per_token"]
-        read = statistics.median(result["tokens"]) * ratio / 1e6
-        assert [cell.strip() for cell in line.split("|")[1:-1]] == [
-            kind, f"{result['vocab_size']:,}", str(result["n_embd"]), f"{ratio:.2f}",
-            f"{read:.1f} million",
-            f"{statistics.median(bits):.3f} ({min(bits):.3f} to {max(bits):.3f})",
-        ]  # fmt: skip
-        assert abs(result["params"] - 3.5e6) < 0.1e6
-        assert len(bits) == 3
-    assert (found["seconds"], found["corpus"]) == (60, "shakespeare")

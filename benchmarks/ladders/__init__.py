@@ -1,10 +1,10 @@
-"""Ladders of kernels: one file an operation, one idea a rung, the last what training uses.
+"""Ladders of kernels: one file per operation, one idea per rung.
 
-A file's docstring tells the story: each rung, what it gained, what was tried and did not help. Its
-RUNGS are the kernels, from what anyone would write first on. The last ones are imported from
-tinygpt_np/kernels, not copied: there stands how they work. What is compiled as `exact` does every
-operation as it is written; as `kernel`, sums may be regrouped and products fused with sums, without
-which no sum becomes vectors (tinygpt_np/compiled/cache.py).
+The docstring of a ladder describes its rungs, what each gained, and what was tried without
+success. RUNGS are the kernels, from loops in Python to the kernel that training uses; the last
+ones are imported from tinygpt_np, where they are explained. A function compiled as `exact` does
+each operation as written; as `kernel`, sums may be reordered and multiply-adds fused, without
+which no sum is vectorised.
 """
 
 import ast
@@ -18,17 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.tasks import Arrays, Sizes
+import numpy as np
 
-# The machine on which the gains in the docstrings were measured, in one run of all ladders.
-STORIES_MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 2026-11-23"
+from benchmarks.cases import Arrays, Sizes
+
+# Where the gains in the docstrings were measured, in one run of all ladders.
+MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 2026-11-23"
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a kernel is called with. threads: how many it may use; pool: of so many.
+    """The arrays of one call of a kernel, and the threads that it may use.
 
-    guarded: the memory of the arrays, with what lies around them (see gate.py).
+    pool: a thread pool of that size. guarded: the memory of the arrays with its guards (gate.py).
     """
 
     sizes: Sizes
@@ -40,92 +42,110 @@ class Call:
 
     @property
     def arrays(self) -> Arrays:
+        """Inputs and outputs by name."""
         return {**self.inputs, **self.outputs}
 
-    def shares(self, count: int) -> list[slice]:
-        """`count` rows shared out to the threads; fewer shares if there are fewer rows."""
+    def split(self, count: int) -> list[slice]:
+        """Split `count` rows evenly between the threads; none gets an empty slice."""
         ends = [count * part // self.threads for part in range(self.threads + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(ends) if low < high]
 
-    def run_all(self, tasks: Sequence[Callable[[], Any]]) -> None:
-        run_all(self.pool, tasks)
+    def run_all(self, parts: Sequence[Callable[[], Any]]) -> None:
+        """Run one part per thread and wait for all."""
+        run_all(self.pool, parts)
 
 
-def run_all(pool: ThreadPoolExecutor, tasks: Sequence[Callable[[], Any]]) -> None:
-    """Runs the first here and the others on threads of the pool, and waits for all."""
-    mine, *others = tasks
-    running = [pool.submit(task) for task in others]
-    mine()
+def run_all(pool: ThreadPoolExecutor, parts: Sequence[Callable[[], Any]]) -> None:
+    """Run the first part here and the others on the pool, and wait for all."""
+    first, *others = parts
+    running = [pool.submit(part) for part in others]
+    first()
     for each in running:
         each.result()
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a rung goes in one direction.
+class Runner:
+    """How a rung computes one direction.
 
-    prepare: makes the step that is timed. What it does itself is not timed: cutting arrays into
-    shares, making memory to work in, or running its own forward, for a backward.
-    collect: writes what the step returned to the outputs, untimed; None if the step did.
-    compiled: the Numba functions that do the work. goes_on: whether each step goes on from where
-    the one before has come to, in arrays of a library.
+    prepare: makes the step that is timed. What it does itself is not timed: splitting arrays,
+    allocating scratch buffers, running the forward of a backward. compiled: the Numba functions
+    that do the work. collect: writes what the step returned to the outputs, untimed; None if the
+    step writes them.
     """
 
     prepare: Callable[[Call], Callable[[], Any]]
     compiled: tuple[Any, ...] = ()
     collect: Callable[[Call, Any], None] | None = None
-    goes_on: bool = False
 
 
 @dataclass(frozen=True)
 class Rung:
-    """ways: by direction. threads: how many it takes: "one", "several" (where there are), or "any".
+    """A rung of a ladder, or a reference that is no part of it.
 
-    reference: whether it is there to compare with, and no step of the ladder.
-    most: the FLOPs of the largest task that it can be asked to do.
+    runners: by direction. threads: "one", "several" (only where there are several), or "any".
+    max_flops: the largest case that it is asked to compute.
     """
 
     name: str
     idea: str
-    ways: dict[str, Way]
+    runners: dict[str, Runner]
     threads: Literal["one", "several", "any"] = "one"
     reference: bool = False
-    most: float = math.inf
+    max_flops: float = math.inf
 
 
-def direct(function: Callable[..., Any], *compiled: Any) -> Way:
-    """A function of the inputs and outputs, in their order."""
-
-    def prepare(call: Call) -> Callable[[], Any]:
-        return functools.partial(function, *call.inputs.values(), *call.outputs.values())
-
-    own = (function,) if hasattr(function, "py_func") else ()
-    return Way(prepare, compiled or own)
-
-
-def by_rows(function: Callable[..., Any], *whole: str) -> Way:
-    """The same, with the rows of all arrays but those named in `whole` shared out to threads."""
+def direct(
+    function: Callable[..., Any], *more: Any, scratch: Sequence[tuple[int, ...]] = ()
+) -> Runner:
+    """Return the runner of a function of the inputs, `more`, the outputs, and scratch buffers."""
 
     def prepare(call: Call) -> Callable[[], Any]:
-        arrays = call.arrays
-        (count,) = {len(array) for name, array in arrays.items() if name not in whole}
-        tasks = [
-            functools.partial(
-                function,
-                *(a if name in whole else a[rows] for name, a in arrays.items()),
-            )
-            for rows in call.shares(count)
+        buffers = [np.empty(shape, np.float32) for shape in scratch]
+        return functools.partial(
+            function, *call.inputs.values(), *more, *call.outputs.values(), *buffers
+        )
+
+    return Runner(prepare, compiled_only(function))
+
+
+def compiled_only(*functions: Any) -> tuple[Any, ...]:
+    """Return the functions that Numba compiled."""
+    return tuple(function for function in functions if hasattr(function, "py_func"))
+
+
+def by_rows(function: Callable[..., Any]) -> Runner:
+    """Return the runner of a function of the inputs and outputs, their rows split over threads."""
+
+    def prepare(call: Call) -> Callable[[], Any]:
+        arrays = call.arrays.values()
+        (count,) = {len(array) for array in arrays}
+        parts = [
+            functools.partial(function, *(array[rows] for array in arrays))
+            for rows in call.split(count)
         ]
-        return functools.partial(call.run_all, tasks)
+        return functools.partial(call.run_all, parts)
 
-    return Way(prepare, (function,))
+    return Runner(prepare, (function,))
+
+
+def collected(prepare: Callable[[Call], Callable[[], Any]], *names: str) -> Runner:
+    """Return a runner that copies what the step returned to the arrays of these names."""
+
+    def collect(call: Call, returned: Any) -> None:
+        found = returned if len(names) > 1 else (returned,)
+        for name, array in zip(names, found, strict=True):
+            call.arrays[name][...] = np.asarray(array).reshape(call.arrays[name].shape)
+
+    return Runner(prepare, collect=collect)
 
 
 def rungs(operation: str) -> list[Rung]:
+    """Return the rungs of an operation."""
     return importlib.import_module(f"benchmarks.ladders.{operation}").RUNGS
 
 
-def story(operation: str) -> str:
-    """Return the docstring of a ladder's file, which is read and not run: that would compile."""
+def notes(operation: str) -> str:
+    """Return the docstring of a ladder; the file is not imported, because that compiles kernels."""
     source = Path(__file__).with_name(f"{operation}.py").read_text(encoding="utf-8")
     return ast.get_docstring(ast.parse(source)) or ""

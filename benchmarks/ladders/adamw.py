@@ -1,27 +1,29 @@
-"""AdamW, from a loop in Python to what a step of training ends with.
+"""AdamW, from a loop in Python to the kernel that ends a training step.
 
-After each rung, what it gained over the one before, at cpu and at lecture.
+Speedups are over the rung before, at cpu and at lecture.
 
 Python: a loop over lists.
-NumPy: the statements of optim.py on whole arrays, each with a new one or two (x260 at cpu).
-naive: a compiled loop for each statement. Of NumPy's temporaries two remain, but the numbers of the
-    recipe come as float64, and with them goes all that touches them (x1.0, x1.6).
-fused: one loop. What is in between stays in registers, and each array is read and written once
-    (x1.7, x2.1).
-vectors: the same loop with those numbers made float32 before it. Twice the lanes, no conversions,
-    and roots and quotients, the slowest of its arithmetic, in half the time or less (x4.1, x2.6).
-    What is left is memory: 28 bytes an element.
-parallel: the weights to two threads (x0.17, x0.69; x1.1 at gpt2).
+NumPy: the statements of the optimizer on whole arrays, each with one or two new arrays (x260 at
+    cpu).
+naive: a compiled loop per statement. Two of NumPy's temporaries remain; but the numbers of the
+    recipe are float64, and so is all arithmetic with them (x1.0, x1.6).
+fused: one loop. Intermediate values stay in registers; each array is read and written once (x1.7,
+    x2.1).
+vectors: the same loop with those numbers converted to float32 before it. Twice the lanes, no
+    conversions, and roots and divisions, the slowest operations, in half the time or less (x4.1,
+    x2.6). The rest is memory: 28 bytes per element.
+parallel: weights on two threads (x0.17, x0.69; x1.1 at gpt2).
 
-Tried, in the time of vectors, at cpu and at lecture:
+Tried; times relative to vectors, at cpu and at lecture:
 
-- float64 numbers, but sums and products that may be regrouped: 2.9 and 2.5. So it is the type.
+- float64 numbers, but with sums and products that may be reordered: 2.9 and 2.5. So it is the
+  type.
 - Every operation as written, without fastmath: 1.2 and 1.1.
-- Two loops, the means first and the weights then: 1.1 and 1.6, for the means are read twice.
-- Both corrections taken out of the loop, into the rate and ε: 0.9 to 1.1, and 0.9. Memory hides a
-  quotient, and the formula would no longer be the one that optim.py has.
-- NumPy in pieces of 8192, so that its temporaries stay in cache: 1.5 of the time of NumPy at cpu,
-  0.8 at lecture, 0.6 at gpt2.
+- Two loops, first the means, then the weights: 1.1 and 1.6, because the means are read twice.
+- Both bias corrections folded into the rate and ε: 0.9 to 1.1, and 0.9. Memory hides a division,
+  and the formula would differ from the optimizer's.
+- NumPy in pieces of 8192, so that temporaries stay in cache: 1.5 times NumPy's time at cpu, 0.8
+  at lecture, 0.6 at gpt2.
 """
 
 import functools
@@ -31,25 +33,26 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way
-from benchmarks.tasks.adamw import NUMBERS
+from benchmarks.cases.adamw import NUMBERS
+from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import adamw as trained
 from tinygpt_np.config import ADAM_EPSILON
 
 
-def with_numbers(function: Callable[..., Any]) -> Way:
-    """A function of the arrays and the numbers of the recipe."""
+def with_numbers(function: Callable[..., Any]) -> Runner:
+    """Return the runner of a function of the arrays and the numbers of the recipe."""
 
     def prepare(call: Call) -> Callable[[], Any]:
         return functools.partial(function, *call.inputs.values(), *NUMBERS)
 
-    return Way(prepare, (function,) if hasattr(function, "py_func") else ())
+    return Runner(prepare, (function,) if hasattr(function, "py_func") else ())
 
 
 def python_update(
     param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
 ) -> None:
+    """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     arrays = (param, grad, first, second)
     for i, (w, g, m, v) in enumerate(zip(*(a.tolist() for a in arrays), strict=True)):
@@ -64,6 +67,7 @@ def python_update(
 def numpy_update(
     param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
 ) -> None:
+    """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     g = grad * scale
     first += (1 - beta1) * (g - first)
@@ -74,10 +78,11 @@ def numpy_update(
 
 
 @exact
-def loop_a_statement(
+def loop_per_statement(
     param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
     weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
 ) -> None:  # fmt: skip
+    """param, grad, first, second (P,): update param, first and second in place."""
     g, denominator = np.empty_like(grad), np.empty_like(grad)
     for i in range(param.size):
         g[i] = grad[i] * scale
@@ -98,6 +103,7 @@ def fused(
     param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
     weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
 ) -> None:  # fmt: skip
+    """param, grad, first, second (P,): update param, first and second in place."""
     for i in range(param.size):
         g = grad[i] * scale
         first[i] += (1 - beta1) * (g - first[i])
@@ -108,25 +114,26 @@ def fused(
 
 
 def prepare_parallel(call: Call) -> Callable[[], None]:
+    """Return the kernel of training, the weights split between threads."""
     arrays = call.inputs.values()
-    tasks = [
-        functools.partial(trained.update, *(array[share] for array in arrays), *NUMBERS)
-        for share in call.shares(len(call.inputs["param"]))
+    parts = [
+        functools.partial(trained.update, *(array[rows] for array in arrays), *NUMBERS)
+        for rows in call.split(len(call.inputs["param"]))
     ]
-    return functools.partial(call.run_all, tasks)
+    return functools.partial(call.run_all, parts)
 
 
 RUNGS = [
-    Rung("Python", "A loop over lists.", {"update": with_numbers(python_update)}, most=8e6),
+    Rung("Python", "A loop over lists.", {"update": with_numbers(python_update)}, max_flops=8e6),
     Rung(
         "NumPy",
-        "A pass over memory, and a new array, for each operation.",
+        "A pass over memory and a new array for each operation.",
         {"update": with_numbers(numpy_update)},
     ),
     Rung(
         "naive",
-        "A compiled loop for each statement.",
-        {"update": with_numbers(loop_a_statement)},
+        "A compiled loop per statement.",
+        {"update": with_numbers(loop_per_statement)},
     ),
     Rung(
         "fused",
@@ -135,13 +142,13 @@ RUNGS = [
     ),
     Rung(
         "vectors",
-        "Numbers made float32 before the loop, which ran in float64: twice the lanes.",
+        "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
         {"update": with_numbers(trained.update)},
     ),
     Rung(
         "parallel",
-        "The same kernel, the weights shared out to threads.",
-        {"update": Way(prepare_parallel, (trained.update,))},
+        "The same kernel, with the weights split between threads.",
+        {"update": Runner(prepare_parallel, (trained.update,))},
         threads="several",
     ),
 ]

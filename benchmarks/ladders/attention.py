@@ -1,34 +1,33 @@
-"""Attention, from whole matrices of scores to the tiles that training uses.
+"""Causal attention, from full matrices of scores to the tiles that training uses.
 
-After each rung, what it gained over the one before, at cpu and at lecture (forward; backward).
+Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-NumPy: whole matrices, half of them hidden, but the products are those of a BLAS.
-materialised: the same in loops, compiled as they stand. A score is one chain of D sums, each of
-    which waits for the one before (x0.37, x0.15; x0.28, x0.20).
-causal skip: what is hidden is half of the pairs (x2.0, x2.0; x2.0, x1.9).
-vectors: sums that may be regrouped, so that a score is a few vectors, and an exp that is a
-    straight line of arithmetic (x3.0, x3.8; x1.9, x2.4).
-online: nothing of T x T is kept, the idea of FlashAttention, which on its own saves no time here:
-    the probabilities fit in the caches, exp is back to one number at a time, and a backward makes
-    the scores again (x0.66, x0.75; x0.77, x0.79).
-tiled: a number that was loaded is used many times. Of a few queries all scores are there at once,
-    products are register tiles over packed panels, and exp goes 16 at a time (x4.9, x5.9; x4.2,
-    x5.2). Scores again only a tile at a time, and none are kept.
-parallel: texts to two threads. Work of 0.1 ms is done before the other thread has woken, and of
-    three texts one thread has two (x0.4; x0.8); at lecture it came to x1.1 and x2.0.
+NumPy: full matrices, half of them masked, but the products are those of a BLAS.
+materialised: the same in compiled loops. A score is a serial sum of D products (x0.37, x0.15;
+    x0.28, x0.20).
+causal skip: masked pairs, half of them all, are skipped (x2.0, x2.0; x2.0, x1.9).
+vectors: sums that may be reordered, so that a score takes a few vectors, and a branch-free exp
+    (x3.0, x3.8; x1.9, x2.4).
+online: nothing of size T x T is kept, the idea of FlashAttention, which saves no time here on its
+    own: the probabilities fit the caches, exp is scalar again, and the backward recomputes the
+    scores (x0.66, x0.75; x0.77, x0.79).
+tiled: each loaded element is used many times. All scores of a few queries are computed at once,
+    products are register tiles over packed panels, and exp handles 16 elements at a time (x4.9,
+    x5.9; x4.2, x5.2). Scores exist only for a tile and are not kept.
+parallel: sequences on two threads. 0.1 ms of work is done before the other thread has woken up,
+    and of three sequences one thread has two (x0.4; x0.8); at lecture x1.1 and x2.0.
 
-Tried, in the time of the rung beside it:
+Tried; times relative to the rung named:
 
-- vectors, forward, with the keys turned, so that a row of scores grows over all keys at once: 1.37
-  at cpu, 0.95 at lecture. The rows at cpu are short, and turning is not free.
-- online, forward, 16 keys at a time, as FlashAttention has it, so that exp is vectors and the rest
-  is scaled once for 16: 0.87 and 1.06. Scores and sums over values are still all of the time.
-- parallel, forward, with heads shared out instead of texts: 0.97 and 0.95, and training has texts.
-- NumPy, forward, in tiles of 64 queries with the keys that one of them sees: 0.77 and 0.51. It
-  helps, being two of the ideas above without a compiler, and takes 4.5 and 3.4 times as long as
-  tiled.
+- vectors, forward, with transposed keys, so that a row of scores is summed over all keys at once:
+  1.37 at cpu, 0.95 at lecture. Rows are short at cpu, and transposing is not free.
+- online, forward, 16 keys at a time as in FlashAttention, so that exp is vectorised and the rest
+  is rescaled once per 16: 0.87 and 1.06. Scores and sums over values are still all of the time.
+- parallel, forward, by heads instead of sequences: 0.97 and 0.95.
+- NumPy, forward, in tiles of 64 queries with their visible keys: 0.77 and 0.51. Two of the ideas
+  above without a compiler; it takes 4.5 and 3.4 times as long as tiled.
 - Rows as views in the loops, a[b, t, h] instead of a[b, t, h, d]: up to 1.6 for online and 3 for
-  its backward. Numba counts who holds a view, for each pair of tokens anew.
+  its backward. Numba counts the references of a view, for each pair of tokens.
 """
 
 import functools
@@ -38,8 +37,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way
-from benchmarks.tasks import plain
+from benchmarks.cases import unchecked
+from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.cache import exact, kernel
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
@@ -47,21 +46,23 @@ from tinygpt_np.compiled.kernels.elementary import exp, maximum
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.ops import attention
 
-ops_forward, ops_backward = plain(attention.forward), plain(attention.backward)
+ops_forward, ops_backward = unchecked(attention.forward), unchecked(attention.backward)
 ZERO, ONE, MINUS_INFINITY = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
 def rows(array: np.ndarray) -> np.ndarray:
-    """The same memory as the rows (N, 3C) or (N, C) that training has."""
+    """Return the array as rows (N, 3C) or (N, C), as in training; no copy."""
     B, T = array.shape[:2]
     return array.reshape(B * T, -1)
 
 
 def make(call: Call, letters: str) -> np.ndarray:
+    """Return a new array whose shape is given in letters."""
     return np.empty([call.sizes[letter] for letter in letters], np.float32)
 
 
 def numpy_forward(call: Call) -> Callable[[], Any]:
+    """Return the forward of ops/."""
     qkv, y = rows(call.inputs["qkv"]), rows(call.outputs["y"])
 
     def step() -> None:
@@ -71,6 +72,7 @@ def numpy_forward(call: Call) -> Callable[[], Any]:
 
 
 def numpy_backward(call: Call) -> Callable[[], Any]:
+    """Return the backward of ops/ with what its forward saved."""
     qkv, dy = rows(call.inputs["qkv"]), rows(call.inputs["dy"])
     dqkv = rows(call.outputs["dqkv"])
     _, saved = ops_forward(qkv, call.sizes["B"], call.sizes["H"])
@@ -83,19 +85,21 @@ def numpy_backward(call: Call) -> Callable[[], Any]:
 
 @exact
 def in_order(total: Any, a: Any, b: Any) -> Any:
+    """total + a·b; sums of these stay in order."""
     return total + a * b
 
 
 @kernel
-def regrouped(total: Any, a: Any, b: Any) -> Any:
+def reordered(total: Any, a: Any, b: Any) -> Any:
+    """total + a·b; sums of these may be reordered."""
     return total + a * b
 
 
-def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Way]:
-    """Loops that keep all probabilities, as a forward does for its backward.
+def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
+    """Return loops that keep all probabilities for the backward.
 
-    add: total + a·b, by which it is chosen whether sums may be regrouped. skip: whether what is
-    hidden is left out.
+    add: total + a·b, which determines whether sums may be reordered. skip: whether masked pairs are
+    skipped.
     """
 
     @exact
@@ -155,13 +159,14 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Way]:
         return functools.partial(backward, qkv, dy, probs, make(call, "T"), call.outputs["dqkv"])
 
     return {
-        "forward": Way(prepare_forward, (forward,)),
-        "backward": Way(prepare_backward, (backward,)),
+        "forward": Runner(prepare_forward, (forward,)),
+        "backward": Runner(prepare_backward, (backward,)),
     }
 
 
 @kernel
 def online(qkv: Any, y: Any, log_total: Any) -> None:
+    """qkv (B, T, 3, H, D) -> y (B, T, H, D), log_total (B, H, T)."""
     batch, time, _, heads, size = qkv.shape
     scale = np.float32(1 / math.sqrt(size))
     for b, h, t in np.ndindex(batch, heads, time):
@@ -174,10 +179,10 @@ def online(qkv: Any, y: Any, log_total: Any) -> None:
                 score += qkv[b, t, 0, h, d] * qkv[b, s, 1, h, d]
             score *= scale
             if score > largest:
-                share = exp(largest - score)
-                total *= share
+                factor = exp(largest - score)
+                total *= factor
                 for d in range(size):
-                    y[b, t, h, d] *= share
+                    y[b, t, h, d] *= factor
                 largest = score
             prob = exp(score - largest)
             total += prob
@@ -190,6 +195,7 @@ def online(qkv: Any, y: Any, log_total: Any) -> None:
 
 @kernel
 def online_back(qkv: Any, dy: Any, y: Any, log_total: Any, dqkv: Any) -> None:
+    """qkv (B, T, 3, H, D), dy, y (B, T, H, D), log_total (B, H, T) -> dqkv (B, T, 3, H, D)."""
     batch, time, _, heads, size = qkv.shape
     scale = np.float32(1 / math.sqrt(size))
     dqkv[...] = ZERO
@@ -214,10 +220,12 @@ def online_back(qkv: Any, dy: Any, y: Any, log_total: Any, dqkv: Any) -> None:
 
 
 def online_forward(call: Call) -> Callable[[], Any]:
+    """Return the forward."""
     return functools.partial(online, call.inputs["qkv"], call.outputs["y"], make(call, "BHT"))
 
 
 def online_backward(call: Call) -> Callable[[], Any]:
+    """Return the backward with what the forward saved."""
     (qkv, dy), log_total = call.inputs.values(), make(call, "BHT")
     y = np.empty_like(dy)
     online(qkv, y, log_total)
@@ -225,11 +233,11 @@ def online_backward(call: Call) -> Callable[[], Any]:
 
 
 def tiled(call: Call, direction: str) -> Callable[[], Any]:
-    """Texts are shared out to threads, each with memory of its own, as training does it."""
+    """Return the kernel of training, its sequences split between threads with own scratch."""
     sizes, tasks = call.sizes, list[Callable[[], Any]]()
     B, H, T, D = (sizes[name] for name in "BHTD")
     every = np.empty((B, H, T, 2), np.float32)
-    for texts in call.shares(B):
+    for texts in call.split(B):
         arrays = {name: rows(array[texts]) for name, array in call.arrays.items()}
         qkv, stats = arrays["qkv"], every[texts]
         y = arrays["y"] if direction == "forward" else np.empty_like(arrays["dy"])
@@ -251,46 +259,46 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
 
 
 TILED = {
-    "forward": Way(functools.partial(tiled, direction="forward"), (trained.forward_texts,)),
-    "backward": Way(functools.partial(tiled, direction="backward"), (trained.backward_texts,)),
+    "forward": Runner(functools.partial(tiled, direction="forward"), (trained.forward_texts,)),
+    "backward": Runner(functools.partial(tiled, direction="backward"), (trained.backward_texts,)),
 }
 RUNGS = [
     Rung(
         "NumPy",
-        "All pairs in whole matrices: products, a mask, and a new array for each operation.",
-        {"forward": Way(numpy_forward), "backward": Way(numpy_backward)},
+        "All pairs in full matrices: products, a mask, and a new array for each operation.",
+        {"forward": Runner(numpy_forward), "backward": Runner(numpy_backward)},
     ),
     Rung(
         "materialised",
-        "The loops compiled, as they are written: all pairs of a head, what is hidden as well.",
+        "The loops compiled as written: all pairs of a head, including masked ones.",
         make_loops(in_order, math.exp, skip=False),
     ),
     Rung(
         "causal skip",
-        "Only what is visible is computed, a row of probabilities at a time.",
+        "Only visible pairs are computed, a row of probabilities at a time.",
         make_loops(in_order, math.exp, skip=True),
     ),
     Rung(
         "vectors",
-        "The same, but sums may be regrouped and exp has no branch: 16 numbers at a time.",
-        make_loops(regrouped, exp, skip=True),
+        "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
+        make_loops(reordered, exp, skip=True),
     ),
     Rung(
         "online",
-        "Key by key with a running largest and total; no probabilities are kept.",
+        "Key by key with a running maximum and sum; no probabilities are kept.",
         {
-            "forward": Way(online_forward, (online,)),
-            "backward": Way(online_backward, (online_back,)),
+            "forward": Runner(online_forward, (online,)),
+            "backward": Runner(online_backward, (online_back,)),
         },
     ),
     Rung(
         "tiled",
-        "A few queries at a time with many keys: products in registers, exp in vectors.",
+        "A few queries at a time with many keys: products in registers, vectorised exp.",
         TILED,
     ),
     Rung(
         "parallel",
-        "The same kernel, texts shared out to threads.",
+        "The same kernel, with the sequences split between threads.",
         TILED,
         threads="several",
     ),

@@ -1,29 +1,28 @@
-"""Cross-entropy with its gradient, from a loop in Python to what training uses.
+"""Cross-entropy with its gradient, from a loop in Python to the kernel of training.
 
-After each rung, what it gained over the one before, at cpu, lecture and gpt2.
+Speedups are over the rung before, at cpu, lecture and gpt2.
 
 Python: lists and loops.
-NumPy: the same in whole arrays, a dozen passes over memory (x26, x29; at gpt2 nobody waits for
-    Python).
-two kernels: the loops of Python, compiled as they stand: probabilities and losses, then the
-    gradient. Fewer passes, but exp is a call for each number (x1.6, x1.4, x1.4).
-fused: a row becomes its gradient in its own place, so there is no array of probabilities, and each
-    row is still in cache. Nearly all of the time is exp, so this alone is little (x1.06, x1.07,
-    x1.18).
-vectors: an exp that is a straight line of arithmetic, a maximum without a branch, and sums that
-    may be regrouped, so that all loops become vector instructions (x4.2, x4.4, x7.3).
-parallel: rows to two threads. Work of less than 0.1 ms is done before the other thread has woken
-    (x0.21, x0.41); at gpt2 it pays (x1.6).
+NumPy: whole arrays, a dozen passes over memory (x26, x29; Python is too slow for gpt2).
+two kernels: the loops of Python compiled as written: probabilities and losses, then the gradient.
+    Fewer passes, but exp is a call per element (x1.6, x1.4, x1.4).
+fused: a row is replaced by its gradient in place, so there is no array of probabilities and each
+    row is still in cache. Nearly all of the time is exp, so this alone gains little (x1.06,
+    x1.07, x1.18).
+vectors: a branch-free polynomial exp, a branch-free maximum, and sums that may be reordered, so
+    that all loops are vectorised (x4.2, x4.4, x7.3).
+parallel: rows on two threads. Less than 0.1 ms of work is done before the other thread has woken
+    up (x0.21, x0.41); at gpt2 it pays off (x1.6).
 
-Tried on top of vectors, in its time:
+Tried on top of vectors; times relative to it:
 
-- The exponentials computed again in the last pass, not stored: 1.33, 1.35 and 1.26. Even a row of
-  50257 is nearer than an exp.
-- The same with the share as a part of the exponent, exp(logit - largest - log total), which saves
-  the product but takes a logarithm more: 1.5, 1.5 and 1.1.
-- The largest and the total in one pass, online, with the polynomial exp: 3.6, 3.7 and 3.9. Each
-  number waits for the one before.
-- Online by blocks of 512, each with a largest of its own: 3.2, 3.2 and 3.1.
+- Recomputing the exponentials in the last pass instead of storing them: 1.33, 1.35 and 1.26.
+  Loading is cheaper than exp even for a row of 50257.
+- The same with the normalisation in the exponent, exp(logit - max - log sum), which saves a
+  product but needs the logarithm first: 1.5, 1.5 and 1.1.
+- Maximum and sum in one pass (online) with the polynomial exp: 3.6, 3.7 and 3.9. Each element
+  depends on the one before.
+- Online by blocks of 512, each with its own maximum: 3.2, 3.2 and 3.1.
 """
 
 import functools
@@ -33,23 +32,24 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way
-from benchmarks.tasks import plain
+from benchmarks.cases import unchecked
+from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import cross_entropy as trained
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 
-ops_forward, ops_backward = plain(cross_entropy.forward), plain(cross_entropy.backward)
+ops_forward, ops_backward = unchecked(cross_entropy.forward), unchecked(cross_entropy.backward)
 ZERO = np.float32(0)
 
 
 def scale_of(targets: np.ndarray) -> np.float32:
-    """1/M, which training knows before it begins."""
+    """Return 1/M, which training knows beforehand."""
     return np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
 
 
 def python(call: Call) -> Callable[[], Any]:
+    """Return a step with lists and loops."""
     logits, targets, losses = call.arrays.values()
     scale = float(scale_of(targets))
 
@@ -70,7 +70,7 @@ def python(call: Call) -> Callable[[], Any]:
 
 
 def numpy(call: Call) -> Callable[[], Any]:
-    """Returns what the forward saved, for it gives but the mean of the losses."""
+    """Return a step that returns what the forward saved, since it returns the mean loss only."""
     logits, targets = call.inputs.values()
 
     def step() -> Any:
@@ -82,12 +82,14 @@ def numpy(call: Call) -> Callable[[], Any]:
 
 
 def losses_of_saved(call: Call, saved: Any) -> None:
+    """Compute the loss of each row from what the forward saved."""
     log_probs, _, chosen, _, _ = saved
     call.outputs["losses"][...] = -(log_probs * chosen).sum(axis=-1)
 
 
 @exact
 def losses_and_probs(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
+    """logits (N, V), targets (N,) -> probs (N, V), losses (N,)."""
     for n in range(logits.shape[0]):
         largest, total = logits[n, 0], ZERO
         for v in range(logits.shape[1]):
@@ -104,6 +106,7 @@ def losses_and_probs(logits: Any, targets: Any, probs: Any, losses: Any) -> None
 
 @exact
 def gradient(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
+    """probs (N, V), targets (N,) -> dlogits (N, V)."""
     for n in range(probs.shape[0]):
         for v in range(probs.shape[1]):
             counted = targets[n] != IGNORE_INDEX
@@ -111,6 +114,7 @@ def gradient(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
 
 
 def two_kernels(call: Call) -> Callable[[], Any]:
+    """Return a step that calls both."""
     logits, targets, losses = call.arrays.values()
     probs, scale = np.empty_like(logits), scale_of(targets)
 
@@ -123,6 +127,7 @@ def two_kernels(call: Call) -> Callable[[], Any]:
 
 @exact
 def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
+    """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
     for n in range(logits.shape[0]):
         target = targets[n]
         if target == IGNORE_INDEX:
@@ -141,20 +146,20 @@ def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
         logits[n, target] -= scale
 
 
-def in_place(kernel: Any) -> Way:
-    """Rows shared out to threads; the losses are float64, as those of training are."""
+def in_place(kernel: Any) -> Runner:
+    """Return the runner of a kernel, its rows split between threads; losses are float64."""
 
     def prepare(call: Call) -> Callable[[], Any]:
         logits, targets = call.inputs.values()
         losses, scale = np.full(len(targets), np.nan), scale_of(targets)
 
-        def share(rows: slice) -> Callable[[], None]:
+        def part(rows: slice) -> Callable[[], None]:
             return functools.partial(kernel, logits[rows], targets[rows], scale, losses[rows])
 
-        tasks = [share(rows) for rows in call.shares(len(targets))]
+        parts = [part(rows) for rows in call.split(len(targets))]
 
         def step() -> np.ndarray:
-            call.run_all(tasks)
+            call.run_all(parts)
             return losses
 
         return step
@@ -162,40 +167,40 @@ def in_place(kernel: Any) -> Way:
     def collect(call: Call, losses: np.ndarray) -> None:
         call.outputs["losses"][...] = losses
 
-    return Way(prepare, (kernel,), collect)
+    return Runner(prepare, (kernel,), collect)
 
 
 DIRECTION = "loss and gradient"
 RUNGS = [
     Rung(
         "Python",
-        "Lists and loops, a number at a time.",
-        {DIRECTION: Way(python)},
-        most=2e7,
+        "Lists and loops, one element at a time.",
+        {DIRECTION: Runner(python)},
+        max_flops=2e7,
     ),
     Rung(
         "NumPy",
-        "A pass over memory, and a new array, for each operation.",
-        {DIRECTION: Way(numpy, collect=losses_of_saved)},
+        "A pass over memory and a new array for each operation.",
+        {DIRECTION: Runner(numpy, collect=losses_of_saved)},
     ),
     Rung(
         "two kernels",
-        "The loops compiled, as they are written: the losses and probabilities, then the gradient.",
-        {DIRECTION: Way(two_kernels, (losses_and_probs, gradient))},
+        "The loops compiled as written: losses and probabilities, then the gradient.",
+        {DIRECTION: Runner(two_kernels, (losses_and_probs, gradient))},
     ),
     Rung(
         "fused",
-        "A row becomes its gradient in place, while it is near.",
+        "A row is replaced by its gradient in place, while it is in cache.",
         {DIRECTION: in_place(fused)},
     ),
     Rung(
         "vectors",
-        "exp as a polynomial without a branch and sums that may be regrouped: 16 at a time.",
+        "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
         {DIRECTION: in_place(trained.loss_and_dlogits)},
     ),
     Rung(
         "parallel",
-        "The same kernel, rows shared out to threads.",
+        "The same kernel, with the rows split between threads.",
         {DIRECTION: in_place(trained.loss_and_dlogits)},
         threads="several",
     ),

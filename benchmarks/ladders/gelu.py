@@ -1,30 +1,30 @@
-"""GELU, from a loop in Python to what the feed-forward is made with.
+"""GELU, from a loop in Python to the kernel of the MLP.
 
-After each rung, what it gained over the one before, at cpu and at lecture (forward; backward).
+Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
 Python: a loop over a list.
-NumPy: whole arrays (x121, x78; x122). Its backward is given the tanh that its forward saved; all
-    other rungs save nothing but x, and compute it again.
-naive: the loops compiled, an array for each step. Slower, for tanh is now a call for each number,
-    where NumPy has one for vectors (x0.12, x0.29; x0.28, x0.49).
-fused: one loop, no arrays in between. They were hardly the cost: the time is that of tanh
-    (x1.08, x1.03; x1.08, x1.10).
-vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough, a polynomial without a branch,
-    in vectors of full width (x37, x45; x33, x34). It is also more accurate far below 0, where
-    1 + tanh u keeps nothing but rounding.
-parallel: numbers to two threads. The work is done in less than 0.6 ms, which is hardly long enough
-    to share (x0.45, x1.3; x0.43, x1.5).
+NumPy: whole arrays (x121, x78; x122). Its backward gets the tanh that its forward saved; all
+    other rungs save only x and recompute it.
+naive: the loops compiled, an array per operation. Slower, because tanh is a call per element,
+    where NumPy has a vectorised one (x0.12, x0.29; x0.28, x0.49).
+fused: one loop without temporary arrays. They hardly cost anything; tanh is the time (x1.08,
+    x1.03; x1.08, x1.10).
+vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough, a branch-free polynomial in
+    vectors of full width (x37, x45; x33, x34). It is also more accurate far below 0, where 1 +
+    tanh u is only rounding error.
+parallel: elements on two threads. The work takes less than 0.6 ms, hardly enough to split (x0.45,
+    x1.3; x0.43, x1.5).
 
-Tried, in the time of vectors (forward; backward), at cpu and at lecture:
+Tried; times relative to vectors (forward; backward), at cpu and at lecture:
 
-- The sigmoid form with the C library's exp, one number at a time: 7 and 8; 6 and 9. So exp
-  instead of tanh gains 5, and the polynomial in vectors the rest.
-- The same formulas, but a loop over numbers that the compiler makes vectors of: 1.3 and 1.3; 1.4
-  and 1.3. It chooses vectors of half the width.
-- Such a loop with tanh itself as a polynomial, 1 + tanh as it was: 1.6 and 1.7; 1.5 and 1.3.
-- Regrouping (fastmath) in the fused loop: as slow as without, for tanh remains a call.
-- The gate saved by forward, so that backward needs no exp: 0.6 to 0.7 at cpu, where all is in
-  cache, 1.0 to 1.1 at lecture; and memory for it in every block, through the whole of a step.
+- The sigmoid form with the C library's exp, one element at a time: 7 and 8; 6 and 9. So exp
+  instead of tanh gains 5, and the vectorised polynomial the rest.
+- The same formulas in a loop that the compiler vectorises: 1.3 and 1.3; 1.4 and 1.3. It chooses
+  vectors of half the width.
+- Such a loop with a polynomial tanh, keeping 1 + tanh: 1.6 and 1.7; 1.5 and 1.3.
+- Reordered sums (fastmath) in the fused loop: no change, because tanh remains a call.
+- Saving the gate in the forward, so that the backward needs no exp: 0.6 to 0.7 at cpu, where all
+  is in cache, 1.0 to 1.1 at lecture; but it takes memory in every block for the whole step.
 """
 
 import functools
@@ -34,24 +34,26 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way, by_rows, direct
-from benchmarks.tasks import plain
+from benchmarks.cases import unchecked
+from benchmarks.ladders import Call, Rung, Runner, by_rows, direct
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
 
 SCALE, CUBIC = np.float32(gelu.SQRT_2_OVER_PI), np.float32(gelu.CUBIC)
 HALF, ONE, THREE_CUBIC = np.float32(0.5), np.float32(1), np.float32(3 * gelu.CUBIC)
-forward, backward = plain(gelu.forward), plain(gelu.backward)
+forward, backward = unchecked(gelu.forward), unchecked(gelu.backward)
 
 
 def python_forward(x: np.ndarray, y: np.ndarray) -> None:
+    """x (P,) -> y (P,)."""
     for i, value in enumerate(x.tolist()):
         tanh = math.tanh(gelu.SQRT_2_OVER_PI * (value + gelu.CUBIC * value**3))
         y[i] = value * (1 + tanh) / 2
 
 
 def python_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
+    """dy, x (P,) -> dx (P,)."""
     for i, (upstream, value) in enumerate(zip(dy.tolist(), x.tolist(), strict=True)):
         tanh = math.tanh(gelu.SQRT_2_OVER_PI * (value + gelu.CUBIC * value**3))
         bend = gelu.SQRT_2_OVER_PI * (1 + 3 * gelu.CUBIC * value**2)
@@ -59,20 +61,24 @@ def python_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
 
 
 def numpy_forward(x: np.ndarray, y: np.ndarray) -> None:
+    """x (P,) -> y (P,)."""
     y[...] = forward(x)[0]
 
 
 def prepare_numpy_backward(call: Call) -> Callable[[], None]:
+    """Return the backward with what the forward saved."""
     dy, x = call.inputs.values()
     return functools.partial(numpy_backward, dy, forward(x)[1], call.outputs["dx"])
 
 
 def numpy_backward(dy: np.ndarray, saved: tuple[Any, ...], dx: np.ndarray) -> None:
+    """dy (P,), saved -> dx (P,)."""
     dx[...] = backward(dy, saved)
 
 
 @exact
 def loop_an_operation(x: Any, y: Any) -> None:
+    """x (P,) -> y (P,)."""
     cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     for i in range(x.size):
         cube[i] = x[i] * x[i] * x[i]
@@ -86,6 +92,7 @@ def loop_an_operation(x: Any, y: Any) -> None:
 
 @exact
 def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
+    """dy, x (P,) -> dx (P,)."""
     cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     for i in range(x.size):
         cube[i] = x[i] * x[i] * x[i]
@@ -102,6 +109,7 @@ def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
 
 @exact
 def fused(x: Any, y: Any) -> None:
+    """x (P,) -> y (P,)."""
     for i in range(x.size):
         tanh = math.tanh(SCALE * (x[i] + CUBIC * x[i] * x[i] * x[i]))
         y[i] = HALF * x[i] * (ONE + tanh)
@@ -109,6 +117,7 @@ def fused(x: Any, y: Any) -> None:
 
 @exact
 def fused_back(dy: Any, x: Any, dx: Any) -> None:
+    """dy, x (P,) -> dx (P,)."""
     for i in range(x.size):
         square = x[i] * x[i]
         tanh = math.tanh(SCALE * (x[i] + CUBIC * square * x[i]))
@@ -119,28 +128,28 @@ def fused_back(dy: Any, x: Any, dx: Any) -> None:
 RUNGS = [
     Rung(
         "Python",
-        "A loop over a list, with the tanh of Python's math.",
+        "A loop over a list with math.tanh.",
         {"forward": direct(python_forward), "backward": direct(python_backward)},
-        most=1e7,
+        max_flops=1e7,
     ),
     Rung(
         "NumPy",
-        "A pass over memory, and a new array, for each operation.",
-        {"forward": direct(numpy_forward), "backward": Way(prepare_numpy_backward)},
+        "A pass over memory and a new array for each operation.",
+        {"forward": direct(numpy_forward), "backward": Runner(prepare_numpy_backward)},
     ),
     Rung(
         "naive",
-        "The loops compiled, but still one for each step, with arrays in between.",
+        "The loops compiled, one per operation, with temporary arrays.",
         {"forward": direct(loop_an_operation), "backward": direct(loop_an_operation_back)},
     ),
     Rung(
         "fused",
-        "One loop that reads x and writes y, and keeps what is in between in registers.",
+        "One loop that reads x and writes y; intermediate values stay in registers.",
         {"forward": direct(fused), "backward": direct(fused_back)},
     ),
     Rung(
         "vectors",
-        "A sigmoid instead of tanh, its exp a polynomial without a branch: 16 at a time.",
+        "A sigmoid instead of tanh, with a branch-free polynomial exp: 16 elements at a time.",
         {
             "forward": direct(trained.forward_values),
             "backward": direct(trained.backward_values),
@@ -148,7 +157,7 @@ RUNGS = [
     ),
     Rung(
         "parallel",
-        "The same kernel, the numbers shared out to threads.",
+        "The same kernel, with the elements split between threads.",
         {
             "forward": by_rows(trained.forward_values),
             "backward": by_rows(trained.backward_values),

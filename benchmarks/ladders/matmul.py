@@ -1,29 +1,33 @@
-"""Matrix product C = A·B, in the three directions of a linear layer: A or B may lie transposed.
+"""Matrix product C = A·B in the three directions of a linear layer, where A or B is transposed.
 
-Gains over the rung before on one thread, as forward / dx / dweight, at lecture unless said:
+Speedups are over the rung before on one thread, as forward / dx / dweight, at lecture unless
+noted.
 
-Python      lists; at cpu 0.07 GFLOP/s.
-loops       compiled: 34 to 45 at cpu. Numbers of B are a row apart from step to step, or of A, or
-            each sum waits for itself: no vectors.
-reordered   9 / 8 / 13: the innermost loop runs along memory. For dx it did so already; there its
-            sums may be regrouped.
-blocked     1.5 / 1.8 / 1.6; 0.9 to 1.0 at cpu, where B fits into the second cache as it is.
-packed      1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu: a step back, for copying costs and the loop is the
-            same. But B now lies the same way in all directions, for one loop to be made good.
-four by four  2.7 / 2.6 / 2.3: until here each multiply-add loaded two vectors and stored one, which
-            was the limit; now 16 of them load eight and store four.
-tile        2.1 / 2.4 / 1.9: sums in registers, and wider vectors than Numba chooses.
-trained     1.0 / 1.0 / 1.1, 1.0 at cpu, 1.03 to 1.15 at gpt2: blocks for the caches and asking
-            ahead are for matrices that are far away.
-parallel    1.7 / 1.4 / 1.1 on two threads; 0.6 to 0.8 at cpu, where waking one takes longer. The
-            same kernel on rows of C; each thread packs B for itself.
+Python: lists; at cpu 0.07 GFLOP/s.
+loops: compiled: 34 to 45 at cpu. Elements of A or B are a row apart from step to step, or each
+    addition waits for the one before: no vectors.
+reordered: 9 / 8 / 13. The innermost loop runs along memory. For dx it did so already; there its
+    sums may be reordered.
+blocked: 1.5 / 1.8 / 1.6; 0.9 to 1.0 at cpu, where B fits L2 as it is.
+packed: 1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu. A step back, because copying costs and the loop is the
+    same; but B now has one layout in all directions, so that one loop can be optimised.
+four by four: 2.7 / 2.6 / 2.3. Until here each multiply-add loaded two vectors and stored one,
+    which was the limit; now 16 of them load eight and store four.
+tile: 2.1 / 2.4 / 1.9. Sums stay in registers, and vectors are wider than Numba chooses.
+trained: 1.0 / 1.0 / 1.1, 1.0 at cpu, 1.03 to 1.15 at gpt2. Cache blocking and prefetching are for
+    matrices that do not fit the caches.
+parallel: 1.7 / 1.4 / 1.1 on two threads; 0.6 to 0.8 at cpu, where waking up a thread takes
+    longer. The same kernel on rows of C; each thread packs B for itself.
 
-Tried without gain, as speeds beside the rung that does it otherwise, so below 1 is slower:
-regrouped sums in "loops" 1.0 forward and for dweight (for dx they are "reordered"); "reordered"
-without fused multiply-adds 1.0; blocks as views of columns 0.15, for the compiler cannot know then
-that rows are contiguous; blocks of 128 x 512 to 128 x 1024 0.9 to 1.2, of 256 x 1024 0.8; a panel
-of 32 columns with its sums in a small array, in the hope of registers, 0.3 of "packed"; four steps
-of one row 0.5 and eight 0.5 of "four by four"; all of B packed before "trained" 1.0.
+Tried without gain; speeds relative to the rung that does it otherwise:
+
+- Reordered sums in "loops": 1.0 forward and for dweight (for dx they are "reordered").
+- "reordered" without fused multiply-adds: 1.0.
+- Blocks as views of columns: 0.15, because the compiler cannot know that rows are contiguous.
+- Blocks of 128 x 512 to 128 x 1024: 0.9 to 1.2; of 256 x 1024: 0.8.
+- A panel of 32 columns with its sums in a small array, hoping for registers: 0.3 of "packed".
+- Four steps of one row: 0.5 of "four by four"; eight: 0.5.
+- Packing all of B before "trained": 1.0.
 """
 
 import functools
@@ -33,22 +37,23 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way, direct
+from benchmarks.ladders import Call, Rung, Runner, direct
 from tinygpt_np.compiled.cache import exact, kernel
 from tinygpt_np.compiled.kernels import matmul as trained
 from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_room, matmul
 from tinygpt_np.compiled.simd.memory import Arena
 
-# How A and B lie in each direction, in the words of kernels/matmul.py: across and form.
-LIE = {"forward": (False, PLAIN), "dx": (False, TRANSPOSED), "dweight": (True, PLAIN)}
+# The layouts of A and B in each direction, as the arguments of the kernel: across and form.
+LAYOUTS = {"forward": (False, PLAIN), "dx": (False, TRANSPOSED), "dweight": (True, PLAIN)}
 NOTHING = np.zeros((0, 1), np.float32)
-# A block of B: 128 KiB, which stay in the second cache, and a row of it and one of C in the first.
+# A block of B: 128 KiB, which stays in L2, and a row of it and one of C in L1.
 DEPTH, WIDTH = 64, 512
 # Rows of a transposed B in a block.
 MANY = 64
 
 
 def in_python(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     columns = b.T.tolist()
     for i, row in enumerate(a.tolist()):
         c[i] = [sum(map(operator.mul, row, column)) for column in columns]
@@ -56,6 +61,7 @@ def in_python(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
 
 @exact
 def loops(a: Any, b: Any, c: Any) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             total = np.float32(0)
@@ -66,6 +72,7 @@ def loops(a: Any, b: Any, c: Any) -> None:
 
 @kernel
 def reordered(a: Any, b: Any, c: Any) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     c[...] = 0
     for i in range(c.shape[0]):
         for k in range(a.shape[1]):
@@ -75,7 +82,7 @@ def reordered(a: Any, b: Any, c: Any) -> None:
 
 @kernel
 def dots(a: Any, stored: Any, c: Any) -> None:
-    """Here the loops lie right as they were; only, their sums may be regrouped."""
+    """a (N, K), stored (C, K) -> c (N, C); the sums may be reordered."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
             total = np.float32(0)
@@ -86,6 +93,7 @@ def dots(a: Any, stored: Any, c: Any) -> None:
 
 @kernel
 def blocked(a: Any, b: Any, c: Any) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     c[...] = 0
     for first in range(0, c.shape[1], WIDTH):
         for low in range(0, a.shape[1], DEPTH):
@@ -99,13 +107,14 @@ def blocked(a: Any, b: Any, c: Any) -> None:
 
 @kernel
 def blocked_dots(a: Any, stored: Any, c: Any) -> None:
+    """a (M, K), stored (N, K) -> c (M, N)."""
     for first in range(0, c.shape[1], MANY):
         dots(a, stored[first : first + MANY], c[:, first : first + MANY])
 
 
 @kernel
 def add_row(factors: Any, panel: Any, row: Any) -> None:
-    """row += factors · panel."""
+    """factors (K,), panel (K, W), row (W,): row += factors · panel."""
     for k in range(factors.size):
         for j in range(row.size):
             row[j] += factors[k] * panel[k, j]
@@ -113,7 +122,7 @@ def add_row(factors: Any, panel: Any, row: Any) -> None:
 
 @kernel
 def add_four_rows(a: Any, panel: Any, rows: Any, first: Any, last: Any) -> None:
-    """Four rows += A (4, steps) · panel: at once 16 multiply-adds, of 4 numbers of each."""
+    """a (4, K), panel (K, W), rows (4, M): columns first to last of rows += a · panel, 4 by 4."""
     row0, row1, row2, row3 = (rows[0, first:last], rows[1, first:last],
                               rows[2, first:last], rows[3, first:last])  # fmt: skip
     whole = a.shape[1] // 4 * 4
@@ -134,13 +143,14 @@ def add_four_rows(a: Any, panel: Any, rows: Any, first: Any, last: Any) -> None:
 
 @kernel
 def one_by_one(a: Any, panel: Any, c: Any, first: Any) -> None:
-    """WIDTH columns of C from `first` on += A · panel."""
+    """a (N, K), panel (K, WIDTH), c (N, M): WIDTH columns of c from `first` += a · panel."""
     for i in range(c.shape[0]):
         add_row(a[i], panel, c[i, first : first + WIDTH])
 
 
 @kernel
 def four_by_four(a: Any, panel: Any, c: Any, first: Any) -> None:
+    """a (N, K), panel (K, WIDTH), c (N, M): WIDTH columns of c from `first` += a · panel."""
     whole, last = c.shape[0] // 4 * 4, first + WIDTH
     for i in range(0, whole, 4):
         add_four_rows(a[i : i + 4], panel, c[i : i + 4], first, last)
@@ -149,7 +159,7 @@ def four_by_four(a: Any, panel: Any, c: Any, first: Any) -> None:
 
 
 def over_panels(add: Any) -> Any:
-    """A product by blocks of B that are copied to one place, row behind row."""
+    """Return a product that copies blocks of B into a contiguous panel."""
 
     @kernel
     def product(a: Any, b: Any, c: Any, panel: Any) -> None:
@@ -170,10 +180,10 @@ packed, grouped = over_panels(one_by_one), over_panels(four_by_four)
 
 @exact
 def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, room: Any) -> None:
-    """a is (depth, M) if across; b is (columns, depth) if form is TRANSPOSED."""
+    """a (M, K), b (K, N) -> c (M, N); a is (K, M) if across, b (N, K) if form is TRANSPOSED."""
     trained.pack_matrix(b, form, panels)
     depth, step = (a.shape[0], 4) if across else (a.shape[1], 4 * a.shape[1])
-    # What is asked for ahead is what is there already.
+    # Nothing is prefetched: the address to prefetch is in cache already.
     zeros = here = room.ctypes.data
     for first in range(0, c.shape[1], PANEL):
         width = min(PANEL, c.shape[1] - first)
@@ -186,34 +196,35 @@ def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, room: Any
             )  # fmt: skip
 
 
-def as_views(function: Callable[..., Any], *work: tuple[int, int]) -> dict[str, Way]:
-    """A function of A, B, C and memory to work in; what lies transposed comes as a view."""
+def as_views(function: Callable[..., Any], *work: tuple[int, int]) -> dict[str, Runner]:
+    """Return runners of a function of A, B, C and scratch; transposed operands are views."""
     own = (function,) if hasattr(function, "py_func") else ()
 
-    def way(across: bool, form: int) -> Way:
+    def runner(across: bool, form: int) -> Runner:
         def prepare(call: Call) -> Callable[[], Any]:
             a, b, c = call.arrays.values()
             a, b = a.T if across else a, b.T if form == TRANSPOSED else b
             memory = [np.empty(shape, np.float32) for shape in work]
             return functools.partial(function, a, b, c, *memory)
 
-        return Way(prepare, own)
+        return Runner(prepare, own)
 
-    return {direction: way(*lie) for direction, lie in LIE.items()}
+    return {direction: runner(*layout) for direction, layout in LAYOUTS.items()}
 
 
-def as_they_lie(
+def by_layout(
     prepare: Callable[[Call, bool, int], Callable[[], Any]], *compiled: Any
-) -> dict[str, Way]:
-    """Of a `prepare` that is told how A and B lie."""
+) -> dict[str, Runner]:
+    """Return runners of a function that prepares a step, given the layouts of A and B."""
 
-    def way(lie: tuple[bool, int]) -> Way:
-        return Way(lambda call: prepare(call, *lie), compiled)
+    def runner(layout: tuple[bool, int]) -> Runner:
+        return Runner(lambda call: prepare(call, *layout), compiled)
 
-    return {direction: way(lie) for direction, lie in LIE.items()}
+    return {direction: runner(layout) for direction, layout in LAYOUTS.items()}
 
 
 def on_tiles(call: Call, across: bool, form: int) -> Callable[[], Any]:
+    """Return a step by register tiles over packed panels."""
     a, b, c = call.arrays.values()
     arena = Arena()
     panels = arena.zeros(1, trained.packed_size(len(a) if across else a.shape[1], c.shape[1]))
@@ -221,78 +232,80 @@ def on_tiles(call: Call, across: bool, form: int) -> Callable[[], Any]:
 
 
 def as_in_training(call: Call, across: bool, form: int) -> Callable[[], Any]:
+    """Return a step by the kernel of training."""
     a, b, c = call.arrays.values()
     return functools.partial(matmul, a, across, b, form, NOTHING, c, make_room(Arena()))
 
 
-def in_shares(call: Call, across: bool, form: int) -> Callable[[], Any]:
-    """Rows of C for each thread, never a part of the depth: then sums would need adding."""
+def in_parts(call: Call, across: bool, form: int) -> Callable[[], Any]:
+    """Return a step that splits the rows of C between threads."""
     a, b, c = call.arrays.values()
     arena = Arena()
 
-    def share(rows: slice) -> Callable[[], Any]:
+    def part(rows: slice) -> Callable[[], Any]:
         room = make_room(arena)
         if not across:
             return functools.partial(matmul, a[rows], across, b, form, NOTHING, c[rows], room)
         columns = a[:, rows]
-        part = arena.zeros(*columns.shape)
+        own = arena.zeros(*columns.shape)
 
         def copy_and_multiply() -> None:
-            # matmul takes whole arrays only. The copy is part of what is timed.
-            np.copyto(part, columns)
-            matmul(part, across, b, form, NOTHING, c[rows], room)
+            # matmul takes contiguous arrays only. The copy is timed.
+            np.copyto(own, columns)
+            matmul(own, across, b, form, NOTHING, c[rows], room)
 
         return copy_and_multiply
 
-    return functools.partial(call.run_all, [share(rows) for rows in call.shares(len(c))])
+    return functools.partial(call.run_all, [part(rows) for rows in call.split(len(c))])
 
 
 def in_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     np.dot(a, b, out=c)
 
 
 RUNGS = [
-    Rung("Python", "Lists and loops, a number at a time.", as_views(in_python), most=3e7),
+    Rung("Python", "Lists and loops, one element at a time.", as_views(in_python), max_flops=3e7),
     Rung(
         "loops",
-        "The loops compiled, as they are written: a sum for each number of C.",
+        "The loops compiled as written: a sum for each element of C.",
         as_views(loops),
     ),
     Rung(
         "reordered",
-        "The innermost loop runs along memory, with vectors: rows of B are added to a row of C.",
+        "The innermost loop runs along memory and is vectorised: rows of B are added to one of C.",
         as_views(reordered) | {"dx": direct(dots)},
     ),
     Rung(
         "blocked",
-        "A block of B at a time, which stays in the cache while all rows of A go past.",
+        "A block of B at a time, which stays in cache while all rows of A use it.",
         as_views(blocked) | {"dx": direct(blocked_dots)},
     ),
     Rung(
         "packed",
-        "The block is copied to where its rows lie one behind the other, whichever way B lay.",
+        "The block is copied to a contiguous panel, whatever the layout of B.",
         as_views(packed, (DEPTH, WIDTH)),
     ),
     Rung(
         "four by four",
-        "Four rows of the block are added to four rows of C at once: what is loaded serves more.",
+        "Four rows of the panel are added to four rows of C at once: each load is used more often.",
         as_views(grouped, (DEPTH, WIDTH)),
     ),
     Rung(
         "tile",
-        "A tile of C stays in registers for the whole depth: nothing but multiply-adds and loads.",
-        as_they_lie(on_tiles, tiled),
+        "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
+        by_layout(on_tiles, tiled),
     ),
     Rung(
         "trained",
-        "Blocked for each cache, and what comes next is asked for ahead.",
-        as_they_lie(as_in_training, matmul),
+        "Blocked for each cache, with prefetching.",
+        by_layout(as_in_training, matmul),
     ),
     Rung(
         "parallel",
-        "The same kernel, rows of C shared out to threads.",
-        as_they_lie(in_shares, matmul),
+        "The same kernel, with the rows of C split between threads.",
+        by_layout(in_parts, matmul),
         threads="several",
     ),
-    Rung("NumPy", "np.dot, which is a BLAS.", as_views(in_numpy), threads="any", reference=True),
+    Rung("NumPy", "np.dot, a BLAS.", as_views(in_numpy), threads="any", reference=True),
 ]

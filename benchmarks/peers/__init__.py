@@ -1,1 +1,1 @@
-"""The other sides, each in a file named after its library, which is installed by '.[bench]'."""
+"""Other libraries as candidates, each in a file of its name; installed by '.[bench]'."""

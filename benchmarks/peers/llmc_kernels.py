@@ -1,17 +1,15 @@
-"""llm.c's side of the kernels: those of train_gpt2.c, compiled from a checkout that the user names.
+"""llm.c's kernels: those of train_gpt2.c, compiled from a checkout that the user names.
 
-They are compiled as its Makefile does, with -Ofast, OpenMP and -march=native, and called as they
-are, so some things are told here:
+They are compiled as by its Makefile, with -Ofast, OpenMP and -march=native, and called unchanged:
 
-- Its weights are (K, C). A copy turned round is made before the clock runs.
-- Its backwards add to their gradients. These are set to zero within the time, as its training does
-  with all of them before each backward.
-- One call makes dx and dweight of a product, which no other here does, so neither is offered. Nor
-  are the softmax's own backward and AdamW, which it has for whole models only.
-- Its loss knows no rows that do not count: these are given target 0 and a gradient of zero, and
-  their loss is set to zero when the clock has stopped.
-- Its loss is -log of a probability, infinite where that underflows, past 87. The task has two such
-  rows, so the gate turns llm.c's cross-entropy away; it is left to say so.
+- Its weights are (K, C). They are transposed before the clock starts.
+- Its backwards add to their gradients, which are zeroed within the time, as in its training.
+- One call computes dx and dweight of a matmul, so neither is offered alone. Nor are the backward
+  of softmax and AdamW, which it has for whole models only.
+- Its loss has no ignored rows: they get target 0 and a gradient of zero, and their loss is set to
+  zero after the clock has stopped.
+- Its loss is -log of a probability, which is infinite if that underflows. The case has two such
+  rows, so the gate refuses llm.c's cross-entropy; the table says so.
 """
 
 import ctypes
@@ -26,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Way
+from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.ops import cross_entropy
 
 SOURCE = "train_gpt2.c"
-# Old-style inline: a function of its headers that is not inlined would be missing from a library.
+# With GNU inline semantics, a function of its headers that is not inlined is not missing.
 FLAGS = (
     "-Ofast", "-fopenmp", "-march=native", "-fPIC", "-shared", "-DTESTING", "-fgnu89-inline", "-w",
 )  # fmt: skip
@@ -47,21 +45,21 @@ FUNCTIONS = (
     "gelu_backward",
 )
 Step = Callable[[], Any]
-# Of the one checkout, once it is set up: its functions, and what to tell of it.
+# The functions of the checkout once it is set up, and its description.
 functions: dict[str, Any] = {}
 facts: dict[str, Any] = {}
 
 
 def set_up(threads: int, folder: str) -> None:
-    """Raises OSError, in one line, if it cannot be compiled."""
+    """Compile and load the kernels. Raises OSError with one line if that fails."""
     source = Path(folder, SOURCE)
     if not source.is_file():
-        raise OSError(f"llm.c: {source} is not there")
+        raise OSError(f"llm.c: {source} does not exist")
     compiler = run(folder, "cc", "--version").splitlines()[0]
     with tempfile.TemporaryDirectory() as scratch:
         target = str(Path(scratch, "llmc.so"))
         run(folder, "cc", *FLAGS, SOURCE, "-o", target, "-lm")
-        # OpenMP reads it when it is loaded, with the functions.
+        # OpenMP reads it when it is loaded with the functions.
         os.environ["OMP_NUM_THREADS"] = str(threads)
         library = ctypes.CDLL(target)
     for name in FUNCTIONS:
@@ -76,7 +74,7 @@ def set_up(threads: int, folder: str) -> None:
 
 
 def run(folder: str, *command: str) -> str:
-    """What it writes. Raises OSError with its first line that says error."""
+    """Return what a command prints. Raises OSError with its first line that contains error."""
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -88,11 +86,12 @@ def run(folder: str, *command: str) -> str:
 
 
 def bound(name: str, *arguments: np.ndarray | int | None) -> Step:
-    """The call of a function, ready to be made. None is a null pointer."""
+    """Return the call of a function with its arguments; None is a null pointer."""
     return partial(functions[name], *map(passed, arguments))
 
 
 def passed(argument: np.ndarray | int | None) -> Any:
+    """Return an argument as ctypes passes it."""
     if isinstance(argument, np.ndarray):
         assert argument.flags.c_contiguous
         return argument.ctypes.data_as(ctypes.c_void_p)  # It keeps the array alive.
@@ -100,7 +99,7 @@ def passed(argument: np.ndarray | int | None) -> Any:
 
 
 def from_zero(arrays: Sequence[np.ndarray], call: Step) -> Step:
-    """A call that adds to some arrays."""
+    """Return a step that zeroes the arrays that a call adds to, and calls it."""
 
     def step() -> None:
         for array in arrays:
@@ -111,35 +110,38 @@ def from_zero(arrays: Sequence[np.ndarray], call: Step) -> Step:
 
 
 def matmul_forward(call: Call) -> Step:
+    """Return a step that computes y = x W."""
     N, C, K = (call.sizes[letter] for letter in "NCK")
     weight = np.ascontiguousarray(call.inputs["weight"].T)
     return bound("matmul_forward", call.outputs["y"], call.inputs["x"], weight, None, 1, N, C, K)
 
 
 def softmax_forward(call: Call) -> Step:
+    """Return a step that computes the softmax."""
     N, V = call.sizes["N"], call.sizes["V"]
     return bound("softmax_forward", call.outputs["probs"], call.inputs["x"], 1, N, V, V)
 
 
 def attention_sizes(call: Call) -> tuple[int, int, int, int]:
-    """B, T, C and H."""
+    """Return B, T, C and H."""
     B, T, H, D = (call.sizes[letter] for letter in "BTHD")
     return B, T, H * D, H
 
 
 def square(call: Call) -> np.ndarray:
-    """Room for a number of each score of all heads (B, H, T, T); nothing there can look right."""
+    """Return an array for the scores of all heads (B, H, T, T), filled with NaN."""
     B, T, _, H = attention_sizes(call)
     return np.full((B, H, T, T), np.nan, np.float32)
 
 
 def attention_forward(call: Call) -> Step:
+    """Return a step that computes causal attention."""
     y, qkv = call.outputs["y"], call.inputs["qkv"]
     return bound("attention_forward", y, square(call), square(call), qkv, *attention_sizes(call))
 
 
 def attention_backward(call: Call) -> Step:
-    """From the probabilities that its forward saved."""
+    """Return a step that is given the probabilities, as saved by the forward."""
     qkv, dy, dqkv = call.inputs["qkv"], call.inputs["dy"], call.outputs["dqkv"]
     sizes = attention_sizes(call)
     probs, dscores, dprobs = square(call), square(call), square(call)
@@ -149,7 +151,7 @@ def attention_backward(call: Call) -> Step:
 
 
 def cross_entropy_both(call: Call) -> Step:
-    """The probabilities, the losses, and the gradient, in a place of its own."""
+    """Return a step that computes probabilities, losses, and the gradient in its own array."""
     logits, targets = call.inputs["logits"], call.inputs["targets"]
     N, V = logits.shape
     counted = targets != cross_entropy.IGNORE_INDEX
@@ -172,11 +174,13 @@ def cross_entropy_both(call: Call) -> Step:
 
 
 def collect_cross_entropy(call: Call, dlogits: np.ndarray) -> None:
+    """Zero the losses of ignored rows, and write the gradient over the logits."""
     call.outputs["losses"][call.inputs["targets"] == cross_entropy.IGNORE_INDEX] = 0
     call.inputs["logits"][...] = dlogits
 
 
 def layer_norm_forward(call: Call) -> Step:
+    """Return a step that computes layer norm."""
     x, weight, bias = (call.inputs[name] for name in ("x", "weight", "bias"))
     mean, scale = np.empty((2, len(x)), np.float32)
     y = call.outputs["y"]
@@ -184,7 +188,7 @@ def layer_norm_forward(call: Call) -> Step:
 
 
 def layer_norm_backward(call: Call) -> Step:
-    """From the mean and 1/s of each row, which its forward saved."""
+    """Return a step that is given the mean and 1/s of each row, as saved by the forward."""
     dy, x, weight = (call.inputs[name] for name in ("dy", "x", "weight"))
     mean, scale = np.empty((2, len(x)), np.float32)
     bias = np.zeros_like(weight)
@@ -196,33 +200,37 @@ def layer_norm_backward(call: Call) -> Step:
 
 
 def gelu_forward(call: Call) -> Step:
+    """Return a step that computes GELU."""
     x = call.inputs["x"]
     return bound("gelu_forward", call.outputs["y"], x, x.size)
 
 
 def gelu_backward(call: Call) -> Step:
+    """Return a step that computes dx, given x."""
     dy, x, dx = call.inputs["dy"], call.inputs["x"], call.outputs["dx"]
     return from_zero((dx,), bound("gelu_backward", dx, x, dy, x.size))
 
 
-WAYS = {
-    "matmul": {"forward": Way(matmul_forward)},
-    "softmax": {"forward": Way(softmax_forward)},
-    "attention": {"forward": Way(attention_forward), "backward": Way(attention_backward)},
+RUNNERS = {
+    "matmul": {"forward": Runner(matmul_forward)},
+    "softmax": {"forward": Runner(softmax_forward)},
+    "attention": {"forward": Runner(attention_forward), "backward": Runner(attention_backward)},
     "cross_entropy": {
-        "loss and gradient": Way(cross_entropy_both, collect=collect_cross_entropy),
+        "loss and gradient": Runner(cross_entropy_both, collect=collect_cross_entropy),
     },
-    "layer_norm": {"forward": Way(layer_norm_forward), "backward": Way(layer_norm_backward)},
-    "gelu": {"forward": Way(gelu_forward), "backward": Way(gelu_backward)},
+    "layer_norm": {"forward": Runner(layer_norm_forward), "backward": Runner(layer_norm_backward)},
+    "gelu": {"forward": Runner(gelu_forward), "backward": Runner(gelu_backward)},
 }
 
 
 def rungs(operation: str) -> list[Rung]:
-    if operation not in WAYS:
+    """Return llm.c's kernel of an operation, if it has one."""
+    if operation not in RUNNERS:
         return []
-    idea = "Plain loops in C that the compiler vectorizes, some of them shared out by OpenMP."
-    return [Rung("llm.c", idea, WAYS[operation], threads="any", reference=True)]
+    idea = "Loops in C, vectorised by the compiler, some of them parallelised by OpenMP."
+    return [Rung("llm.c", idea, RUNNERS[operation], threads="any", reference=True)]
 
 
 def about() -> dict[str, Any]:
+    """Return source, compiler, flags and threads."""
     return facts

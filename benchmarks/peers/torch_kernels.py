@@ -1,12 +1,11 @@
 # PyTorch is in no environment that the type checker runs in.
 # pyright: basic, reportMissingImports=false
-"""PyTorch's side of the kernels: the operators that its functions and its autograd call.
+"""PyTorch's kernels: the operators that its functions and its autograd call.
 
-They are called without the modules, the graph and the optimizer around them, which cost the more
-the smaller the arrays are, and are no part of a kernel. Inputs are NumPy's memory. Products are
-told where to write; the others make new tensors, as in a model, which for these operators is no
-slower than the form that is told where. That results are copied to where the gate looks is not
-timed.
+They are called without modules, graph and optimizer, whose overhead grows as arrays shrink and is
+no part of a kernel. Inputs share NumPy's memory. Matmuls get an output to write to; the others
+make new tensors, as in a model, which is no slower for these operators. Copying results to the
+outputs is not timed.
 """
 
 from collections.abc import Callable
@@ -21,8 +20,8 @@ except ModuleNotFoundError:
     raise ImportError("PyTorch is not installed: pip install '.[bench]'") from None
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.ladders import Call, Rung, Way
-from benchmarks.tasks import adamw as recipe
+from benchmarks.cases import adamw as recipe
+from benchmarks.ladders import Call, Rung, Runner, collected
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import cross_entropy, layer_norm
 
@@ -31,62 +30,57 @@ aten = torch.ops.aten
 
 
 def tensors(arrays: dict[str, np.ndarray], *names: str) -> list[torch.Tensor]:
-    """The same memory."""
+    """Return tensors that share the memory of arrays."""
     return [torch.from_numpy(arrays[name]) for name in names]
 
 
-def collected(prepare: Callable[[Call], Step], *names: str) -> Way:
-    """What the step returns, a tensor or several, is copied to the arrays of these names."""
-
-    def collect(call: Call, returned: Any) -> None:
-        found = returned if len(names) > 1 else (returned,)
-        for name, tensor in zip(names, found, strict=True):
-            call.arrays[name][...] = tensor.numpy()
-
-    return Way(prepare, collect=collect)
-
-
 def matmul_forward(call: Call) -> Step:
+    """Return a step that computes y = x W."""
     x, weight, y = tensors(call.arrays, "x", "weight", "y")
     return partial(torch.mm, x, weight, out=y)
 
 
 def matmul_dx(call: Call) -> Step:
+    """Return a step that computes dx = dy Wᵀ."""
     dy, weight, dx = tensors(call.arrays, "dy", "weight", "dx")
     return partial(torch.mm, dy, weight.T, out=dx)
 
 
 def matmul_dweight(call: Call) -> Step:
+    """Return a step that computes dW = xᵀ dy."""
     x, dy, dweight = tensors(call.arrays, "x", "dy", "dweight")
     return partial(torch.mm, x.T, dy, out=dweight)
 
 
 def softmax_forward(call: Call) -> Step:
+    """Return a step that computes the softmax."""
     return partial(F.softmax, *tensors(call.inputs, "x"), dim=-1)
 
 
 def softmax_backward(call: Call) -> Step:
+    """Return a step that computes dx, given the probabilities."""
     dprobs, probs = tensors(call.inputs, "dprobs", "probs")
     return partial(torch._softmax_backward_data, dprobs, probs, -1, torch.float32)
 
 
 def heads(qkv: torch.Tensor) -> list[torch.Tensor]:
-    """q, k and v (B, H, T, D): views of qkv, which nobody needs to copy."""
+    """Return q, k and v (B, H, T, D) as views of qkv."""
     return [part.transpose(1, 2) for part in qkv.unbind(2)]
 
 
 def attention_forward(call: Call) -> Step:
+    """Return a step that computes causal attention."""
     q, k, v = heads(*tensors(call.inputs, "qkv"))
     return partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
 
 
 def collect_attention(call: Call, heads: torch.Tensor) -> None:
-    """heads (B, H, T, D) lie in memory as y (B, T, H, D) does: a model copies nothing here."""
+    """Write y (B, T, H, D); its memory is that of heads (B, H, T, D), so a model copies nothing."""
     call.outputs["y"][...] = heads.transpose(1, 2).numpy()
 
 
 def attention_backward(call: Call) -> Step:
-    """The three gradients, and dqkv made of them. Output and log-sums are the forward's."""
+    """Return a step that computes three gradients and stacks them to dqkv, given the forward."""
     qkv, dy = tensors(call.inputs, "qkv", "dy")
     q, k, v = heads(qkv)
     attend = aten._scaled_dot_product_flash_attention_for_cpu.default
@@ -101,12 +95,12 @@ def attention_backward(call: Call) -> Step:
 
 
 def cross_entropy_both(call: Call) -> Step:
-    """The four operators of F.cross_entropy and of its gradient."""
+    """Return a step with the four operators of F.cross_entropy and its gradient."""
     logits, targets = tensors(call.inputs, "logits", "targets")
     counted = targets != cross_entropy.IGNORE_INDEX
     dlosses = counted.float() / counted.sum().clamp(min=1)
     forward, backward = aten.nll_loss_forward.default, aten.nll_loss_backward.default
-    none, ignored = 0, cross_entropy.IGNORE_INDEX  # no reduction: a loss for each row
+    none, ignored = 0, cross_entropy.IGNORE_INDEX  # no reduction: a loss per row
 
     def step() -> tuple[torch.Tensor, torch.Tensor]:
         log_probs = torch.log_softmax(logits, 1)
@@ -118,12 +112,13 @@ def cross_entropy_both(call: Call) -> Step:
 
 
 def layer_norm_forward(call: Call) -> Step:
+    """Return a step that computes layer norm."""
     x, weight, bias = tensors(call.inputs, "x", "weight", "bias")
     return partial(F.layer_norm, x, weight.shape, weight, bias, layer_norm.EPSILON)
 
 
 def layer_norm_backward(call: Call) -> Step:
-    """From the mean and 1/s of each row, which the forward saved."""
+    """Return a step that is given the mean and 1/s of each row, as saved by the forward."""
     dy, x, weight = tensors(call.inputs, "dy", "x", "weight")
     bias = torch.zeros_like(weight)
     _, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, layer_norm.EPSILON)
@@ -132,18 +127,20 @@ def layer_norm_backward(call: Call) -> Step:
 
 
 def gelu_forward(call: Call) -> Step:
+    """Return a step that computes GELU."""
     return partial(F.gelu, *tensors(call.inputs, "x"), approximate="tanh")
 
 
 def gelu_backward(call: Call) -> Step:
+    """Return a step that computes dx, given x."""
     dy, x = tensors(call.inputs, "dy", "x")
     return partial(aten.gelu_backward.default, dy, x, approximate="tanh")
 
 
 def adamw_update(call: Call) -> Step:
-    """What AdamW(fused=True) calls, in place; before it a pass that scales, as clipping does.
+    """Return the update that AdamW(fused=True) calls, in place, after scaling as clipping does.
 
-    That has an array of its own, for grad may only be read.
+    The scaled gradient gets its own array, because grad may not be changed.
     """
     param, grad, first, second = tensors(call.inputs, "param", "grad", "first", "second")
     scaled = torch.empty_like(grad)
@@ -161,18 +158,18 @@ def adamw_update(call: Call) -> Step:
     return step
 
 
-WAYS = {
+RUNNERS = {
     "matmul": {
-        "forward": Way(matmul_forward),
-        "dx": Way(matmul_dx),
-        "dweight": Way(matmul_dweight),
+        "forward": Runner(matmul_forward),
+        "dx": Runner(matmul_dx),
+        "dweight": Runner(matmul_dweight),
     },
     "softmax": {
         "forward": collected(softmax_forward, "probs"),
         "backward": collected(softmax_backward, "dx"),
     },
     "attention": {
-        "forward": Way(attention_forward, collect=collect_attention),
+        "forward": Runner(attention_forward, collect=collect_attention),
         "backward": collected(attention_backward, "dqkv"),
     },
     "cross_entropy": {
@@ -186,18 +183,21 @@ WAYS = {
         "forward": collected(gelu_forward, "y"),
         "backward": collected(gelu_backward, "dx"),
     },
-    "adamw": {"update": Way(adamw_update)},
+    "adamw": {"update": Runner(adamw_update)},
 }
 
 
 def set_up(threads: int) -> None:
+    """Set the number of threads."""
     torch.set_num_threads(threads)
 
 
 def rungs(operation: str) -> list[Rung]:
+    """Return PyTorch's kernel of an operation."""
     idea = "The operators that its functions and its autograd call."
-    return [Rung("PyTorch", idea, WAYS[operation], threads="any", reference=True)]
+    return [Rung("PyTorch", idea, RUNNERS[operation], threads="any", reference=True)]
 
 
 def about() -> dict[str, Any]:
+    """Return the version and the threads."""
     return {"torch": torch.__version__, "threads": torch.get_num_threads()}

@@ -1,41 +1,43 @@
-"""`python -m benchmarks`: what it refuses, before anything is measured."""
+"""`python -m benchmarks`: what it refuses before anything is measured, and what it runs."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import matmul, sample
-from benchmarks.rounds import DisagreementError
+from benchmarks import experiments, kernels, products, tokenizers
+from benchmarks.harness.rounds import DisagreementError
 from tinygpt_np.machine import usable_cores
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What would be run: its contests, threads, options and path. Nothing is."""
+    """Collect the arguments of what would be run; nothing is."""
     calls: list[Any] = []
 
-    def run(_: str, *arguments: Any) -> bool:
+    def run(*arguments: Any) -> bool:
         calls.extend(arguments)
         return True
 
-    monkeypatch.setattr(command, "run", run)
-    for benchmark in (matmul, sample):
-        monkeypatch.setattr(benchmark, "run", functools.partial(run, ""))
+    for module in (experiments, products, tokenizers):
+        monkeypatch.setattr(module, "run", run)
+    for name in ("run_sampling", "run_pretrained"):
+        monkeypatch.setattr(experiments, name, run)
     return calls
 
 
-def test_without_a_command_it_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert leaves() == 0
-    assert "kernels" in capsys.readouterr().out
-
-
 def leaves(*arguments: str) -> Any:
+    """Return the exit code of a command."""
     with pytest.raises(SystemExit) as left:
         command.main(arguments)
     return left.value.code
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert leaves() == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in command.COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -43,33 +45,30 @@ def leaves(*arguments: str) -> Any:
     [
         (
             ("train", "--work", "cpu", "gpt5"),
-            "--work must be of cpu, gpt-384, lecture, gpt2, gpt2-256, not",
+            "--work must be one of cpu, gpt-384, lecture, gpt2, gpt2-256, not gpt5",
         ),
         (("train", "--threads", "0"), "--threads must be from 1 to "),
         (("attention", "--threads", "100000"), "--threads must be from 1 to "),
-        (("matmul", "--threads", "2"), "--threads must be 1, for a product is one thread's, not 2"),
+        (("matmul", "--threads", "2"), "--threads must be "),
         (("sample", "--threads", "0"), "--threads must be from 1 to "),
         (("train", "--rounds", "0"), "--rounds must be at least 1, not 0"),
         (("matmul", "--rounds", "0"), "--rounds must be at least 1, not 0"),
+        (("tokenizers", "--seconds", "0"), "--seconds must be more than 0, not 0.0"),
         (("sample", "--json", "nowhere/all.json"), "nowhere/all.json cannot be written"),
         (("matmul", "--backend", "numpy"), "unrecognized arguments: --backend numpy"),
-        (("train", "--json", "nowhere/all.json"), "nowhere/all.json cannot be written"),
         (("train", "--threads", "two"), "invalid int value: 'two'"),
         (("train", "--matmul", "magic"), "invalid choice: 'magic'"),
-        (
-            ("kernels", "softmix"),
-            "an operation must be of matmul, softmax, ",
-        ),
+        (("kernels", "softmix"), "an operation must be one of matmul, softmax, "),
         (
             ("kernels", "--shapes", "cpu", "big"),
-            "--shapes must be of cpu, lecture, gpt2, awkward, ",
+            "--shapes must be of cpu, lecture, gpt2, awkward, not big",
         ),
         (("kernels", "--threads", "1", "0"), "--threads must be from 1 to "),
         (("kernels", "--rounds", "0"), "--rounds must be at least 1, not 0"),
         (("kernels", "--rungs", "first"), "invalid choice: 'first'"),
         (("kernels", "--peers", "torch", "tinygrad"), "invalid choice: 'tinygrad'"),
         (("kernels", "--peers", "llmc"), "--peers llmc needs --llmc DIR, a checkout of llm.c"),
-        (("kernels", "--json", "nowhere/all.json"), "nowhere/all.json cannot be written"),
+        (("kernels", "--json", "nowhere/all.json"), "nowhere/all.html cannot be written"),
         (
             ("kernels", "--json", "all.html"),
             "--json must be a file that ends in .json, not all.html",
@@ -100,59 +99,92 @@ def test_a_file_that_exists_is_refused(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_without_pytorch_ours_runs_alone_and_it_is_said(
-    monkeypatch: pytest.MonkeyPatch, asked: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", no_module)
-    assert leaves("train", "--work", "cpu") == 0
-    assert [side.name for side in asked[0][0].sides] == ["ours"]
-    assert capsys.readouterr().err == "PyTorch is not installed: pip install '.[bench]'\n"
-
-
 def no_module(_: str) -> None:
     return None
 
 
-def test_all_works_run_by_default_on_all_cpus(asked: list[Any]) -> None:
+def test_without_pytorch_ours_runs_alone_and_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", no_module)
+    assert leaves("train", "--work", "cpu") == 0
+    assert [entry.name for entry in asked[1][0].entries] == ["ours"]
+    assert capsys.readouterr().err == "PyTorch is not installed: pip install '.[bench]'\n"
+
+
+def test_all_workloads_are_trained_by_default_on_all_cpus(asked: list[Any]) -> None:
     leaves("train")
-    contests, threads, options, path = asked
-    assert [each.name for each in contests] == ["cpu", "gpt-384", "lecture", "gpt2", "gpt2-256"]
-    assert (threads, path) == (usable_cores(), None)
-    assert options == {"backend": "numba", "matmul": "numba"}
+    benchmark, found, options, path = asked
+    assert benchmark == "train"
+    assert [each.name for each in found] == ["cpu", "gpt-384", "lecture", "gpt2", "gpt2-256"]
+    assert options == {"threads": usable_cores(), "backend": "numba", "matmul": "numba"}
+    assert path is None
 
 
-def test_rounds_that_are_asked_for_are_those_of_every_work(asked: list[Any]) -> None:
+def test_rounds_are_those_of_every_workload(asked: list[Any]) -> None:
     leaves("train", "--rounds", "4")
-    assert [each.rounds for each in asked[0]] == [4, 4, 4, 4, 4]
+    assert [each.rounds for each in asked[1]] == [4, 4, 4, 4, 4]
 
 
-def test_what_was_stopped_leaves_with_the_code_of_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: Any) -> bool:
-        return False
+def test_500_tokens_are_sampled_from_the_workload_cpu(asked: list[Any]) -> None:
+    leaves("sample", "--rounds", "4")
+    experiment, options, _ = asked
+    assert (experiment.about["name"], experiment.samples, experiment.rounds) == ("cpu", 500, 4)
+    assert options == {"threads": usable_cores()}
 
-    monkeypatch.setattr(command, "run", stopped)
-    assert leaves("attention") == 130
 
-
-def test_products_are_measured_on_one_thread_without_pytorch(
+def test_matmuls_need_no_pytorch(
     monkeypatch: pytest.MonkeyPatch, asked: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", no_module)
     assert leaves("matmul") == 0
-    assert [work.name for work in asked[0]] == ["cpu", "lecture", "gpt2"]
+    assert asked == [("cpu", "lecture", "gpt2"), products.ROUNDS, None]
     assert capsys.readouterr().err == ""
 
 
-def test_five_hundred_tokens_are_sampled_from_the_preset_cpu(asked: list[Any]) -> None:
-    leaves("sample", "--rounds", "4")
-    assert (asked[0].name, *asked[1:4]) == ("cpu", 500, usable_cores(), 4)
+def test_generation_and_tokenizers_are_run(asked: list[Any]) -> None:
+    assert leaves("pretrained", "--rounds", "3") == 0
+    assert asked[:2] == [usable_cores(), 3]
+    asked.clear()
+    assert leaves("tokenizers", "--seconds", "5") == 0
+    assert asked == ["shakespeare", "", 5.0, tokenizers.ROUNDS, usable_cores(), None]
 
 
-def test_what_is_wrong_leaves_with_1_and_its_line(
+@pytest.mark.parametrize("name", ["attention", "matmul", "pretrained"])
+def test_a_stopped_run_leaves_with_the_code_of_ctrl_c(
+    name: str, monkeypatch: pytest.MonkeyPatch, asked: list[Any]
+) -> None:
+    def stopped(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(experiments, "run", stopped)
+    monkeypatch.setattr(experiments, "run_pretrained", stopped)
+    monkeypatch.setattr(products, "run", stopped)
+    assert leaves(name) == 130
+
+
+def test_a_wrong_result_leaves_with_its_line(
     monkeypatch: pytest.MonkeyPatch, asked: list[Any]
 ) -> None:
     def wrong(*_: Any) -> bool:
         raise DisagreementError("WRONG: cpu head y")
 
-    monkeypatch.setattr(matmul, "run", wrong)
+    monkeypatch.setattr(products, "run", wrong)
     assert leaves("matmul") == "python -m benchmarks: WRONG: cpu head y"
+
+
+def test_quick_runs_fewer_rounds_at_one_shape(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plans: list[kernels.Plan] = []
+
+    def run(plan: kernels.Plan, *_: Any) -> dict[str, Any]:
+        plans.append(plan)
+        return {"complete": True}
+
+    monkeypatch.setattr(kernels, "run", run)
+    path = str(tmp_path / "new.json")
+    assert leaves("kernels", "gelu", "--quick", "--rungs", "last", "--json", path) == 0
+    (plan,) = plans
+    assert (plan.operations, plan.shapes, plan.rounds) == (["gelu"], ("cpu",), 6)
+    assert (plan.threads, plan.last_only) == (sorted({1, usable_cores()}), True)

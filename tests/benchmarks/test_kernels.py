@@ -1,53 +1,138 @@
-"""The kernel benchmark as a whole: what is run, what is shown and written, and what ends it."""
+"""The kernel benchmark: what is run, shown and written, and what ends it."""
 
 import contextlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from benchmarks import figures, kernels, tasks
-from benchmarks.climb import Climb
-from benchmarks.kernels import Plan
-from benchmarks.rounds import DisagreementError
+from benchmarks import cases, kernels
+from benchmarks.harness.figures import figures
+from benchmarks.harness.rounds import Comparison, DisagreementError
+from benchmarks.harness.worker import Process, WorkerError
+from benchmarks.kernels import Plan, Processes, run_case
 
 SMALL = Plan(["softmax"], ["awkward"], [1, 2], rounds=2)
+CASE = ("softmax", "forward", "awkward")
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short(toys: None, monkeypatch: pytest.MonkeyPatch) -> None:
     shorten(monkeypatch)
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits are found in one round, in small caches."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    """Measure limits in one round, with small caches."""
     monkeypatch.setattr(kernels, "LIMIT_ROUNDS", 1)
     caches = {"L1": 1 << 14, "L2": 1 << 16}
     monkeypatch.setattr("benchmarks.machine.caches", lambda: caches)
-
-
-def toys(_: str) -> str:
-    return "toy_ladder"
-
-
-def always(options: dict[str, Any]) -> Callable[..., dict[str, Any]]:
-    def options_of(*_: Any) -> dict[str, Any]:
-        return options
-
-    return options_of
 
 
 def written(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+# One case
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Our ladder has a right rung, a wrong one, one that is too slow, and one for threads."""
+    found = Processes(process("right", "wrong", "unable", "shared"))
+    yield found
+    for each in (found.ours, *found.peers.values()):
+        each.close()
+
+
+def process(*rungs: str) -> Process:
+    options = {"source": "helpers.toy_ladder", "seed": 0, "options": {"rungs": rungs}}
+    return Process("toy", kernels.RUNGS, options, 1)
+
+
+def compare(processes: Processes, threads: tuple[int, ...] = (1,), **others: Any) -> Comparison:
+    plan = Plan([], [], threads, **{"rounds": 2, **others})
+    return run_case(processes, CASE, plan, lambda _: None)
+
+
+def names(comparison: Comparison) -> list[tuple[str, int]]:
+    return [(row["rung"], row["threads"]) for row in comparison.record["rows"]]
+
+
+def test_every_rung_has_a_row_and_limits_and_controls_take_turns(processes: Processes) -> None:
+    found = compare(processes, threads=(1, 2)).record
+    rows = found["rows"]
+    expected = [("right", 1, 2), ("wrong", 1, 0), ("unable", 1, 0), ("shared", 2, 2)]
+    assert [(row["rung"], row["threads"], len(row["turns"])) for row in rows] == expected
+    assert rows[1]["wrong"]
+    assert not rows[2]["able"]
+    controls = [(each["rung"], each["threads"], len(each["turns"])) for each in found["controls"]]
+    assert controls == [("right", 1, 2), ("shared", 2, 2)]
+    limits = [(each["name"], each["threads"], len(each["turns"])) for each in found["limits"]]
+    assert limits == [(name, n, 2) for n in (1, 2) for name in ("peak", "triad", "update")]
+    assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
+
+
+def test_a_rung_for_several_threads_is_left_out_where_there_is_one(processes: Processes) -> None:
+    assert ("shared", 1) not in names(compare(processes))
+
+
+def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several(processes: Processes) -> None:
+    processes.ours.close()
+    processes.ours = process("collected", "right", "shared", "reference")
+    found = names(compare(processes, threads=(1, 2), last_only=True))
+    assert found == [("right", 1), ("shared", 2), ("reference", 1), ("reference", 2)]
+
+
+def test_a_peer_is_a_row_of_its_own(processes: Processes) -> None:
+    processes.peers["torch", 1] = process("reference")
+    *_, row = compare(processes).record["rows"]
+    assert (row["by"], row["rung"], len(row["turns"])) == ("torch", "reference", 2)
+
+
+def test_a_peer_without_the_operation_is_not_offered(processes: Processes) -> None:
+    processes.peers["torch", 1] = process()
+    *_, row = compare(processes).record["rows"]
+    assert (row["by"], row["offered"], row["turns"]) == ("torch", False, [])
+
+
+def test_a_peer_that_exits_is_left_out_and_the_rounds_go_on(processes: Processes) -> None:
+    processes.peers["torch", 1] = process("failing")
+    found = compare(processes, rounds=4)
+    assert found.left_out == {"torch": "toy exited: ArithmeticError: the toy is broken"}
+    assert found.record["rounds"] == 4
+    assert found.record["rows"][-1]["turns"][-1] is None
+
+
+def test_a_peer_that_exited_before_the_case_is_left_out(processes: Processes) -> None:
+    processes.peers["torch", 1] = process("reference")
+    processes.peers["torch", 1].process.kill()
+    found = compare(processes)
+    assert ("reference", 1) not in names(found)
+    assert found.left_out == {"torch": "toy exited: killed by signal 9"}
+
+
+def test_without_our_own_process_there_is_no_comparison(processes: Processes) -> None:
+    processes.ours.process.kill()
+    with pytest.raises(WorkerError, match="toy exited: killed by signal 9"):
+        compare(processes)
+
+
+def test_ctrl_c_keeps_the_complete_rounds(processes: Processes) -> None:
+    processes.peers["torch", 1] = process("interrupting")
+    found = compare(processes, rounds=9)
+    assert found.stopped
+    assert 0 < found.record["rounds"] < 9
+
+
+# A whole run
+
+
 class Run(NamedTuple):
-    """One that came to its end: what it returned, what it wrote, what it showed."""
+    """A complete run: what it returned, wrote and showed."""
 
     found: dict[str, Any]
     written: dict[str, Any]
@@ -60,32 +145,27 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(shown):
         shorten(monkeypatch)
         found = kernels.run(SMALL, path)
+    assert path.with_suffix(".html").exists()
     return Run(found, written(path), shown.getvalue())
 
 
-def test_a_run_measures_both_directions_and_writes_what_it_returns(whole: Run) -> None:
+def test_a_run_measures_both_directions_and_writes_the_figures(whole: Run) -> None:
     assert whole.found["complete"]
-    tasks = whole.found["tasks"]
-    names = [(each["operation"], each["direction"], each["shape"]) for each in tasks]
-    assert names == [("softmax", "forward", "awkward"), ("softmax", "backward", "awkward")]
-    assert all(each["rounds"] == 2 for each in tasks)
-    assert whole.written == json.loads(json.dumps(figures.figures(whole.found)))
-
-
-def test_what_was_measured_stands_beside_it(whole: Run) -> None:
-    about = ("cpu", "vector_bits", "affinity", "load", "versions", "blas", "commit", "caches")
-    assert set(about) <= set(whole.found["machine"])
-    assert whole.found["options"]["threads"] == [1, 2]
-    assert whole.found["stories"]["softmax"]
+    records = [(each["direction"], each["shape"], each["rounds"]) for each in whole.found["cases"]]
+    assert records == [("forward", "awkward", 2), ("backward", "awkward", 2)]
+    assert whole.written == json.loads(json.dumps(figures(whole.found)))
+    assert whole.written["options"]["threads"] == [1, 2]
+    assert {"cpu", "vector_bits", "load", "versions", "blas", "commit"} <= {
+        *whole.written["machine"]
+    }
 
 
 def test_the_limits_are_measured_for_each_cache_and_number_of_threads(whole: Run) -> None:
-    limits = whole.found["limits"]
     levels = [("peak", None), ("BLAS", None)]
     levels += [("triad", where) for where in ("L1", "L2", "memory")]
-    kinds = {(each["name"], each["where"], each["threads"]) for each in limits}
-    assert kinds == {(*level, threads) for level in levels for threads in (1, 2)}
-    assert all(each["rate"]["median"] > 0 for each in limits)
+    found = {(each["name"], each["where"], each["threads"]) for each in whole.found["limits"]}
+    assert found == {(*level, threads) for level in levels for threads in (1, 2)}
+    assert all(each["rate"].median > 0 for each in whole.found["limits"])
 
 
 def test_the_table_shows_every_rung(whole: Run) -> None:
@@ -94,121 +174,109 @@ def test_the_table_shows_every_rung(whole: Run) -> None:
     assert "A/A: parallel ×2 against itself" in " ".join(whole.shown.split())
 
 
-def test_every_run_has_inputs_of_its_own(whole: Run, tmp_path: Path) -> None:
-    assert kernels.run(SMALL, tmp_path / "other.json")["seed"] != whole.found["seed"]
+def run_with_peer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: list[int], **options: Any
+) -> dict[str, Any]:
+    """Run the toy ladder as the peer torch."""
+    monkeypatch.setattr(kernels, "source_of", lambda _: "helpers.toy_ladder")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr(kernels, "options_of", lambda *_: options)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    plan = Plan(["softmax"], ["awkward"], threads, 2, last_only=True, peers=["torch"])
+    return kernels.run(plan, tmp_path / "a.json")
 
 
 def test_a_peer_that_does_not_start_is_named_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "source_of", toys)
-    monkeypatch.setattr(kernels, "options_of", always({"absent": True}))
-    found = kernels.run(
-        Plan(["softmax"], ["awkward"], [1], 2, peers=["torch"]), tmp_path / "a.json"
-    )
+    found = run_with_peer(monkeypatch, tmp_path, [1], absent=True)
     reason = "toys are not installed: pip install toys"
     assert reason in found["left_out"]["torch"]
-    assert reason in " ".join(capsys.readouterr().out.split())
+    assert reason in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_peer_climbs_beside_us_and_says_what_it_is(
+def test_a_peer_is_timed_with_each_number_of_threads_and_says_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "source_of", toys)
-    monkeypatch.setattr(kernels, "options_of", always({"rungs": ["reference"]}))
-    found = kernels.run(
-        Plan(["softmax"], ["awkward"], [1, 2], 2, peers=["torch"]), tmp_path / "a.json"
-    )
+    found = run_with_peer(monkeypatch, tmp_path, [1, 2], rungs=["reference"])
     assert found["peers"]["torch ×2"]["environment"] == "2"
-    rows = [row for row in found["tasks"][0]["rows"] if row["by"] == "torch"]
+    rows = [row for row in found["cases"][0]["rows"] if row["by"] == "torch"]
     assert [row["threads"] for row in rows] == [1, 2]
-    assert all(row["summary"]["by_ours"] for row in rows)
+    assert all(row["by_ours"] for row in rows)
 
 
-def stopping(after: int) -> Callable[..., Climb]:
-    """A climb that is stopped by Ctrl-C in its last task."""
-    original = kernels.climb
-    calls: list[int] = []
+def test_a_wrong_peer_is_shown_and_the_run_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with_peer(monkeypatch, tmp_path, [1], rungs=["wrong"])["complete"]
+    assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
-    def climb(*arguments: Any) -> Climb:
-        found = original(*arguments)
+
+def second(result: Callable[[Comparison], Comparison]) -> Callable[..., Comparison]:
+    """Return a run_case that passes its second result through a function."""
+    original, calls = kernels.run_case, list[int]()
+
+    def run_case(*arguments: Any) -> Comparison:
         calls.append(1)
-        found.stopped = len(calls) == after
-        return found
+        found = original(*arguments)
+        return result(found) if len(calls) == 2 else found
 
-    return climb
+    return run_case
+
+
+TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "climb", stopping(after=1))
-    path = tmp_path / "found.json"
-    assert not kernels.run(SMALL, path)["complete"]
-    assert not written(path)["complete"]
-    assert len(written(path)["tasks"]) == 1
+    def stop(found: Comparison) -> Comparison:
+        found.stopped = True
+        for each in found.all:
+            each.turns.clear()
+        return found
+
+    monkeypatch.setattr(kernels, "run_case", second(stop))
+    assert not kernels.run(TINY, tmp_path / "found.json")["complete"]
+    found = written(tmp_path / "found.json")
+    assert (found["complete"], len(found["cases"])) == (False, 1)
 
 
 def test_an_error_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = kernels.climb
-    calls: list[int] = []
+    def fail(_: Comparison) -> Comparison:
+        raise OSError("the disk is full")
 
-    def climb(*arguments: Any) -> Climb:
-        calls.append(1)
-        if len(calls) == 2:
-            raise OSError("the disk is on fire")
-        return original(*arguments)
-
-    monkeypatch.setattr(kernels, "climb", climb)
-    with pytest.raises(OSError, match="the disk is on fire"):
-        kernels.run(SMALL, tmp_path / "found.json")
-    assert len(written(tmp_path / "found.json")["tasks"]) == 1
+    monkeypatch.setattr(kernels, "run_case", second(fail))
+    with pytest.raises(OSError, match="the disk is full"):
+        kernels.run(TINY, tmp_path / "found.json")
+    assert len(written(tmp_path / "found.json")["cases"]) == 1
 
 
-def test_who_is_wrong_is_named_at_the_end_when_all_is_written(
+def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "LADDERS", "toy_ladder")
+    monkeypatch.setattr(kernels, "LADDERS", "helpers.toy_ladder")
     monkeypatch.setattr(kernels, "OPTIONS", {"rungs": ["right", "wrong"]})
-    path = tmp_path / "found.json"
     with pytest.raises(DisagreementError, match=r"^WRONG: wrong, softmax forward awkward$"):
-        kernels.run(SMALL, path)
-    assert len(written(path)["tasks"]) == 2
+        kernels.run(SMALL, tmp_path / "found.json")
+    assert len(written(tmp_path / "found.json")["cases"]) == 2
     assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
 
-def test_a_peer_that_is_wrong_is_shown_and_no_failure_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(kernels, "source_of", toys)
-    monkeypatch.setattr(kernels, "options_of", always({"rungs": ["wrong"]}))
-    found = kernels.run(
-        Plan(["softmax"], ["awkward"], [1], 2, peers=["torch"]), tmp_path / "a.json"
-    )
-    assert found["complete"]
-    assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
-
-
-def test_what_seems_slower_than_before_is_measured_again(
+def test_a_case_that_seems_slower_is_measured_again(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
     def suspects(old: Any, new: dict[str, Any]) -> list[tuple[str, str, str]]:
-        asked.extend([old, len(new["tasks"])])
+        asked.extend([old, len(new["cases"])])
         return [("softmax", "backward", "awkward")]
 
-    monkeypatch.setattr("benchmarks.compare.suspects", suspects)
-    found = kernels.run(SMALL, tmp_path / "found.json", whole.found)
+    monkeypatch.setattr("benchmarks.harness.compare.suspects", suspects)
+    found = kernels.run(TINY, tmp_path / "found.json", whole.found)
     assert asked == [whole.found, 2]
-    assert found["complete"]
     assert [each["direction"] for each in found["again"]] == ["backward"]
-    assert written(tmp_path / "found.json")["again"]
-
-
-def test_without_a_run_before_nothing_is_measured_again(whole: Run) -> None:
+    assert found["seed"] != whole.found["seed"]
     assert whole.found["again"] == []
 
 
-def test_results_go_to_a_folder_of_their_own_under_the_time() -> None:
+def test_results_go_to_their_folder_under_the_time() -> None:
     path = kernels.new_path()
     assert path.parent == kernels.RESULTS
     assert re.fullmatch(r"kernels-\d{8}-\d{6}\.json", path.name)
@@ -216,21 +284,13 @@ def test_results_go_to_a_folder_of_their_own_under_the_time() -> None:
 
 def test_a_plan_goes_through_operations_directions_and_shapes() -> None:
     plan = Plan(["softmax"], ["cpu", "gpt2"], [1], 1)
-    assert plan.tasks == [
-        ("softmax", direction, shape)
-        for direction in tasks.directions("softmax")
-        for shape in ("cpu", "gpt2")
+    directions = cases.directions("softmax")
+    assert plan.cases == [
+        ("softmax", direction, shape) for direction in directions for shape in ("cpu", "gpt2")
     ]
 
 
-def test_a_triad_s_working_set_fits_the_cache_that_it_is_named_after() -> None:
+def test_the_arrays_of_a_triad_fit_the_cache_that_it_is_named_after() -> None:
     caches = {"L1": 1000, "L2": 8000, "L3": 64_000}
     sizes = {each["where"]: each["size"] for each in kernels.working_sets(caches, 2)}
     assert sizes == {None: 0, "L1": 1000, "L2": 8000, "L3": 32_000, "memory": 256_000}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(12.4, "about 12 s left"), (200.0, "about 3 min left")]
-)
-def test_time_left_is_said_in_round_numbers(seconds: float, said: str) -> None:
-    assert kernels.minutes(seconds) == said

@@ -1,4 +1,4 @@
-"""The facts that stand beside every measurement."""
+"""What results say about the machine."""
 
 import json
 import subprocess

@@ -1,7 +1,8 @@
-"""The race of tokenizers: as many parameters, as many seconds, and bits that can be compared."""
+"""Tokenizers: as many parameters, as many seconds, and bits that are comparable."""
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers.tiny_run import TEXT
 from rich.console import Console
 
 from benchmarks import tokenizers
-from benchmarks.tokenizers import Contestant, Result
+from benchmarks.tokenizers import Learner, Result
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
@@ -36,26 +37,26 @@ def test_models_of_any_vocabulary_have_nearly_as_many_parameters(vocab_size: int
 
 def test_all_train_for_the_same_seconds_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizers, "TURN", 0.05)
-    racing = {name: Contestant(DATA, 1, 1) for name in "ab"}
+    learners = {name: Learner(DATA, 1, 1) for name in "ab"}
     said: list[str] = []
-    tokenizers.race(racing, 0.12, said.append)
+    tokenizers.take_turns(learners, 0.12, said.append)
     assert [what[0] for what in said] == ["a", "b"] * 3
-    for contestant in racing.values():
-        assert contestant.seconds >= 0.12
-        assert contestant.tokens % 16 == 0
-        assert contestant.tokens > 0
-        assert contestant.bits() < math.log2(18)  # It has learned something.
+    for learner in learners.values():
+        assert learner.seconds >= 0.12
+        assert learner.tokens % 16 == 0
+        assert learner.tokens > 0
+        assert learner.bits() < math.log2(18)  # It has learned something.
 
 
 def test_bits_are_those_of_the_whole_validation_split() -> None:
-    contestant = Contestant(DATA, 1, 1)
+    learner = Learner(DATA, 1, 1)
     ids = np.asarray(DATA.val)
     losses = [
-        contestant.model.loss(ids[None, start:end], ids[None, start + 1 : end + 1]) * (end - start)
+        learner.model.loss(ids[None, start:end], ids[None, start + 1 : end + 1]) * (end - start)
         for start, end in ((s, min(s + 8, len(ids) - 1)) for s in range(0, len(ids) - 1, 8))
     ]
     expected = sum(losses) / (len(ids) - 1) / math.log(2)
-    assert contestant.bits() == pytest.approx(expected, rel=1e-5)
+    assert learner.bits() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_run_is_shown_and_written(
@@ -67,7 +68,7 @@ def test_the_run_is_shown_and_written(
     (tmp_path / "text.txt").write_text(" ".join(map(str, range(9000))), encoding="utf-8")
     monkeypatch.setenv("COLUMNS", "160")
     path = tmp_path / "found.json"
-    tokenizers.run(str(tmp_path / "text.txt"), str(gpt2_files), 0.1, 2, 1, path)
+    assert tokenizers.run(str(tmp_path / "text.txt"), str(gpt2_files), 0.1, 2, 1, path)
     found = json.loads(path.read_text())
     assert list(found["results"]) == ["char", "sentencepiece", "gpt2"]
     out = capsys.readouterr().out
@@ -82,7 +83,7 @@ def test_the_table_has_medians_and_what_was_read() -> None:
     result = Result(11, 24, 20_123, 2.5, [1_000_000, 2_000_000, 9_000_000], [2.0, 1.5, 1.75])
     tokenizers.show({"char": result}, 60.0, console)
     (row,) = (line for line in console.export_text().splitlines() if "char " in line)
-    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    cells = re.split(r" {2,}", row.strip())
     assert cells == [
         "char", "11", "24", "20,123", "2.50", "5.0 million", "1.750 (1.500 to 2.000)",
     ]  # fmt: skip

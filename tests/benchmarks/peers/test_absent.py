@@ -1,4 +1,4 @@
-"""A peer that is not installed says how to install it, in the line that is shown."""
+"""A peer that is not installed says how to install it."""
 
 import importlib
 import sys

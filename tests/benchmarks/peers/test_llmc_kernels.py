@@ -1,4 +1,4 @@
-"""llm.c's side, with a file in the place of train_gpt2.c that has functions of its signatures.
+"""llm.c's kernels, with a file in place of train_gpt2.c that has functions of its signatures.
 
 -Ofast changes how a whole process rounds, so what is compiled is loaded in processes of its own.
 """
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from helpers.processes import LIMIT
 
-from benchmarks import tasks
+from benchmarks import cases
+from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.peers import llmc_kernels
-from benchmarks.workers import Process, WorkerError
 
 # As llm.c's: weights (OC, C), gradients added to. No row of targets may be negative.
 KERNELS = r"""
@@ -180,11 +180,11 @@ needs_compiler = pytest.mark.skipif(not compiler(), reason="there is no cc with 
 def started(folder: Path) -> Process:
     options = {"threads": 2, "folder": str(folder)}
     asked = {"source": llmc_kernels.__name__, "seed": 0, "options": options}
-    return Process("llmc", "benchmarks.bench:Bench", asked, 2)
+    return Process("llmc", "benchmarks.harness.rungs:Rungs", asked, 2)
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Generator[Process]:
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Generator[Process]:
     folder = tmp_path_factory.mktemp("llm.c")
     (folder / llmc_kernels.SOURCE).write_text(KERNELS)
     process = started(folder)
@@ -192,47 +192,46 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Generator[Process]:
     process.close()
 
 
-def verdict(bench: Process, operation: str, direction: str) -> str | None:
-    bench.ask("begin", operation=operation, direction=direction, shape="awkward")
-    return bench.ask("open", name="llm.c", threads=2)["wrong"]
+def verdict(worker: Process, operation: str, direction: str) -> str | None:
+    worker.ask("begin", operation=operation, direction=direction, shape="awkward")
+    return worker.ask("open", name="llm.c", threads=2)["wrong"]
 
 
 @needs_compiler
 @pytest.mark.parametrize(("operation", "direction"), RIGHT)
-def test_functions_of_llmc_s_signatures_are_called_rightly(
-    bench: Process, operation: str, direction: str
+def test_functions_are_called_with_llmc_s_signatures(
+    worker: Process, operation: str, direction: str
 ) -> None:
-    assert verdict(bench, operation, direction) is None
+    assert verdict(worker, operation, direction) is None
 
 
 @needs_compiler
-def test_of_cross_entropy_nothing_is_wrong_but_the_two_losses_past_87(bench: Process) -> None:
-    """The gradient is looked at first: it is right."""
-    wrong = verdict(bench, *CROSS_ENTROPY)
+def test_cross_entropy_is_wrong_only_where_a_probability_underflows(worker: Process) -> None:
+    wrong = verdict(worker, *CROSS_ENTROPY)
     assert wrong is not None
     assert wrong.startswith("losses[")
-    assert wrong.endswith("2 of 101 places are wrong")
+    assert wrong.endswith("2 of 101 elements are wrong")
 
 
 @needs_compiler
-def test_it_is_told_with_what_it_was_compiled(bench: Process) -> None:
-    about = bench.ask("about")
+def test_it_says_how_it_was_compiled(worker: Process) -> None:
+    about = worker.ask("about")
     assert about["threads"] == 2
     assert about["compiler"]
 
 
-@pytest.mark.parametrize("operation", tasks.OPERATIONS)
-def test_what_is_offered_is_what_is_tested(operation: str) -> None:
-    found = [(operation, way) for rung in llmc_kernels.rungs(operation) for way in rung.ways]
+@pytest.mark.parametrize("operation", cases.OPERATIONS)
+def test_all_that_is_offered_is_tested(operation: str) -> None:
+    found = [(operation, way) for rung in llmc_kernels.rungs(operation) for way in rung.runners]
     assert found == [case for case in [*RIGHT, CROSS_ENTROPY] if case[0] == operation]
 
 
-def test_a_folder_without_llmc_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"^llm.c: .*train_gpt2.c is not there$"):
+def test_a_folder_without_llmc_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"^llm.c: .*train_gpt2.c does not exist$"):
         llmc_kernels.set_up(1, str(tmp_path))
 
 
-def test_a_machine_without_a_compiler_is_told(
+def test_a_machine_without_a_compiler_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / llmc_kernels.SOURCE).touch()
@@ -242,14 +241,14 @@ def test_a_machine_without_a_compiler_is_told(
 
 
 @needs_compiler
-def test_the_compiler_s_first_error_is_told(tmp_path: Path) -> None:
+def test_the_first_error_of_the_compiler_is_shown(tmp_path: Path) -> None:
     (tmp_path / llmc_kernels.SOURCE).write_text("int two;\n#error it is broken\n#error twice\n")
     with pytest.raises(OSError, match=r"^llm.c: train_gpt2.c:2:2: error: .*it is broken"):
         llmc_kernels.set_up(1, str(tmp_path))
 
 
 @needs_compiler
-def test_a_file_that_lacks_a_function_is_told(tmp_path: Path) -> None:
+def test_a_missing_function_is_named(tmp_path: Path) -> None:
     (tmp_path / llmc_kernels.SOURCE).write_text("void matmul_forward(void) {}\n")
     process = started(tmp_path)
     try:

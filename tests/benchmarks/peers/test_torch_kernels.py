@@ -1,10 +1,10 @@
-"""PyTorch does every task, and passes the gate."""
+"""PyTorch computes every case and passes the gate."""
 
 import importlib
 from typing import Any
 
 import pytest
-from gated import CASES, pass_gate
+from helpers.gate import CASES, pass_gate
 from helpers.optional import needs
 
 needs("torch")

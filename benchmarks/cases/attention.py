@@ -1,0 +1,154 @@
+"""Causal attention with several heads, as in ops/attention.py, without dropout.
+
+qkv (B, T, 3, H, D), y and dy (B, T, H, D), dqkv like qkv. In memory these are the rows (N, 3C)
+and (N, C) of training, N = B·T and C = H·D.
+"""
+
+import numpy as np
+
+from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, shape_of, unchecked
+from benchmarks.cases.rounding import EXP, TINY, gamma
+from tinygpt_np.ops import attention
+
+SIZES = {
+    "cpu": {"B": 3, "T": 64, "H": 4, "D": 32},
+    "lecture": {"B": 2, "T": 256, "H": 6, "D": 64},
+    "gpt2": {"B": 2, "T": 64, "H": 12, "D": 64},
+    "awkward": {"B": 2, "T": 61, "H": 3, "D": 37},
+}
+# With outliers this large, one key gets nine tenths of the probability in a row out of twelve, and
+# scores are still accurate to some 1e-5.
+FACTOR = 10
+
+
+def array(letters: str, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
+    """Return an array with outliers in its rows (N, C)."""
+    shape = shape_of(letters, sizes)
+    rows = normal(rng, shape[0] * shape[1], int(np.prod(shape[2:])))
+    return outliers(rows, rng, FACTOR).reshape(shape)
+
+
+def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    """Return qkv."""
+    return {"qkv": array("BT3HD", sizes, rng)}
+
+
+def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    """Return qkv and dy."""
+    dy = array("BTHD", sizes, rng)
+    return {**forward_inputs(sizes, rng), "dy": dy}
+
+
+class Rounding:
+    """Error bounds of the probabilities and of what follows, from the sizes of all terms."""
+
+    def __init__(self, qkv: np.ndarray) -> None:
+        self.qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, B, H, T, D)
+        q, k, _ = self.qkv
+        self.time, self.size = q.shape[2:]
+        self.scale = self.size**-0.5
+        visible = np.tri(self.time, dtype=bool)
+        scores = np.where(visible, q @ k.mT * self.scale, -np.inf)
+        largest = np.maximum.accumulate(scores, axis=-1)
+        exps = np.exp(scores - largest[..., -1:])
+        self.probs = exps / exps.sum(axis=-1, keepdims=True)
+        # A sum of T terms. An online softmax multiplies it by an exponential whenever it finds a
+        # larger score.
+        rises = (np.diff(largest, axis=-1) > 0).sum(axis=-1, keepdims=True)
+        self.sums = self.time + (EXP + 1) * rises + 3
+        # The argument of the exponential: a score, made of D products and the scale, minus the
+        # maximum or the logarithm of the total, all of which are rounded.
+        size = np.where(visible, np.abs(scores), 0)
+        moved = gamma(self.size + 3) * self.scale * np.where(visible, np.abs(q) @ np.abs(k).mT, 0)
+        moved += gamma(6) * (size + size.max(axis=-1, keepdims=True) + np.log(self.time) + 1)
+        # Its error changes its own term, and in the mean over the row the total.
+        spread = np.exp(moved) * (self.probs * np.exp(moved)).sum(axis=-1, keepdims=True)
+        relative = spread * (1 + gamma(2 * EXP + self.sums)) - 1
+        self.probs_off = np.where(visible, self.probs * relative + TINY, 0)
+        # The error of a term of y is below `terms` times the value.
+        self.probs_most = self.probs + self.probs_off
+        self.terms = self.probs_off + gamma(self.sums) * self.probs_most
+
+    def y(self) -> np.ndarray:
+        """Return the bound of y (B, H, T, D)."""
+        return self.terms @ np.abs(self.qkv[2]) + TINY
+
+    def dqkv(self, dy: np.ndarray) -> np.ndarray:
+        """Return the bound of dqkv (3, B, H, T, D)."""
+        q, k, v = self.qkv
+        dprobs, most = dy @ v.mT, np.abs(dy) @ np.abs(v).mT
+        # delta is Σ_s probs·dprobs or Σ_d dy·y: the same products in another order.
+        delta = (self.probs * dprobs).sum(axis=-1, keepdims=True)
+        terms = self.terms + gamma(self.size + 1) * self.probs_most
+        delta_off = (terms * most).sum(axis=-1, keepdims=True)
+        differences = np.abs(dprobs - delta)
+        differences_off = gamma(self.size) * most + delta_off
+        dscores = self.probs * differences
+        dscores_off = self.probs_off * differences + self.probs_most * differences_off
+        # The difference, the product and the scale; then sums of T products.
+        dscores_off += gamma(self.time + 5) * (dscores + dscores_off)
+        dv_off = self.probs_off + gamma(self.time + 1) * self.probs_most
+        every = self.scale * dscores_off
+        parts = every @ np.abs(k), every.mT @ np.abs(q), dv_off.mT @ np.abs(dy)
+        return np.stack(parts) + TINY
+
+
+def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+    """Return y with its bound."""
+    qkv = inputs["qkv"].astype(np.float64)
+    B, T, _, H, D = qkv.shape
+    y, _ = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
+    return {"y": Truth(y.reshape(B, T, H, D), Rounding(qkv).y().swapaxes(1, 2))}
+
+
+def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+    """Return dqkv with its bound."""
+    qkv, dy = (inputs[name].astype(np.float64) for name in ("qkv", "dy"))
+    B, T, _, H, _ = qkv.shape
+    _, saved = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
+    dqkv = unchecked(attention.backward)(dy.reshape(B * T, -1), saved)
+    bound = Rounding(qkv).dqkv(dy.swapaxes(1, 2)).transpose(1, 3, 0, 2, 4)
+    return {"dqkv": Truth(dqkv.reshape(qkv.shape), bound)}
+
+
+def pairs(sizes: Sizes) -> tuple[int, int]:
+    """Return the number of visible pairs of query and key, and the number of queries."""
+    B, T, H = sizes["B"], sizes["T"], sizes["H"]
+    return B * H * T * (T + 1) // 2, B * H * T
+
+
+def forward_flops(sizes: Sizes) -> int:
+    """Return the FLOPs for the visible pairs: scores with the scale, softmax, and sums over values.
+
+    The softmax of n scores takes 5n - 2 (see softmax.py), a sum of n products 2n - 1.
+    """
+    (seen, queries), D = pairs(sizes), sizes["D"]
+    return 2 * D * seen + (5 * seen - 2 * queries) + D * (2 * seen - queries)
+
+
+def backward_flops(sizes: Sizes) -> int:
+    """Return the FLOPs given the probabilities: dV, dP, softmax (4n - 1), the scale, dQ and dK.
+
+    Recomputing the probabilities, as some kernels do, is not counted.
+    """
+    (seen, queries), D = pairs(sizes), sizes["D"]
+    return 3 * D * (2 * seen - queries) + (2 * D - 1) * seen + (4 * seen - queries) + seen
+
+
+DIRECTIONS = {
+    "forward": Direction(
+        forward_inputs,
+        {"y": "BTHD"},
+        forward_truth,
+        forward_flops,
+        bytes=lambda sizes: 4 * (3 + 1) * pairs(sizes)[1] * sizes["D"],
+    ),
+    "backward": Direction(
+        backward_inputs,
+        {"dqkv": "BT3HD"},
+        backward_truth,
+        backward_flops,
+        # Without what the forward saved, which depends on the kernel.
+        bytes=lambda sizes: 4 * (3 + 1 + 3) * pairs(sizes)[1] * sizes["D"],
+    ),
+}

@@ -1,0 +1,88 @@
+"""Cross-entropy with its gradient in one step, as in training: dlogits overwrite the logits.
+
+The losses are those of the rows, 0 for a target of -1; dlogits are the gradient of their mean.
+"""
+
+import numpy as np
+
+from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases.rounding import EXP, TINY, gamma
+from tinygpt_np.ops import cross_entropy
+from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
+
+SIZES = {
+    "cpu": {"N": 192, "V": 65},
+    "lecture": {"N": 512, "V": 65},
+    "gpt2": {"N": 128, "V": 50257},
+    "awkward": {"N": 101, "V": 67},
+}
+# exp(FAR) overflows in float32, and exp(-FAR) underflows.
+FAR = 150
+
+
+def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    """Return logits and targets: first and last column in the first and last row, one ignored.
+
+    At the other end of these rows is a logit so large that the target's probability underflows.
+    """
+    N, V = sizes["N"], sizes["V"]
+    logits = outliers(normal(rng, N, V), rng, 20)
+    logits[0, -1] = logits[-1, 0] = FAR
+    targets = rng.integers(0, V, N)
+    targets[0], targets[-1] = 0, V - 1
+    targets[N // 2 : N // 2 + ignored(sizes)] = IGNORE_INDEX
+    return {"logits": logits, "targets": targets}
+
+
+def ignored(sizes: Sizes) -> int:
+    """Return the number of rows whose target is ignored."""
+    return int(sizes["N"] > 1)
+
+
+def truth(inputs: Arrays) -> dict[str, Truth]:
+    """Bound the errors; an absolute error of an exponent is a relative one of its exponential.
+
+    So the total is off by its own roundings and by the mean of |shifted|·U, and what is computed
+    from it by roundings of numbers up to |shifted|, |max|, the logarithm and -log of a probability:
+    some kernels subtract the maximum from a logit first, some add it to the logarithm first.
+    """
+    logits, targets = inputs["logits"].astype(np.float64), inputs["targets"]
+    _, saved = unchecked(cross_entropy.forward)(logits, targets)
+    dlogits = unchecked(cross_entropy.backward)(1.0, saved)
+    log_probs, total, chosen, counted, count = saved
+    log_total, probs = np.log(total), np.exp(log_probs)
+    largest = logits.max(axis=-1, keepdims=True)
+    shift = largest - logits
+    mean_shift = (probs * shift).sum(axis=-1, keepdims=True)
+    sizes = shift + np.abs(largest) + log_total - log_probs
+    roundings = EXP + logits.shape[-1] + mean_shift + 2 * sizes + 3
+    losses = -(log_probs * chosen).sum(axis=-1)
+    losses_off = (gamma(roundings) * chosen).sum(axis=-1)
+    # A product with the scale, and at the target a difference of rounded numbers.
+    off = probs * gamma(roundings + EXP + 3) + gamma(3) * chosen
+    return {
+        "logits": Truth(dlogits, (off / count + TINY) * counted[:, None]),
+        "losses": Truth(losses, losses_off),
+    }
+
+
+def flops(sizes: Sizes) -> int:
+    """Return the FLOPs of the rows that are not ignored; the scale 1/M is given.
+
+    V - 1 comparisons, V differences, V exponentials, V - 1 sums; a logarithm and two sums for the
+    loss; V products and a difference for the gradient.
+    """
+    return (sizes["N"] - ignored(sizes)) * (5 * sizes["V"] + 3)
+
+
+def bytes_of(sizes: Sizes) -> int:
+    """Return the bytes; an ignored row is written, but need not be read."""
+    N, V = sizes["N"], sizes["V"]
+    return 4 * (N - ignored(sizes)) * V + 4 * N * V + (8 + 4) * N
+
+
+DIRECTIONS = {
+    "loss and gradient": Direction(
+        inputs, {"losses": "N"}, truth, flops, bytes_of, changed=("logits",)
+    )
+}

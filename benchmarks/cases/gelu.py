@@ -1,0 +1,81 @@
+"""GELU in the tanh form, of each element of the hidden layer of an MLP."""
+
+import numpy as np
+
+from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases.rounding import TINY, gamma
+from tinygpt_np.ops import gelu
+
+# P = N·4C elements of a micro-batch.
+SIZES = {
+    "cpu": {"P": 192 * 512},
+    "lecture": {"P": 512 * 1536},
+    "gpt2": {"P": 128 * 3072},
+    "awkward": {"P": 10007},
+}
+# Roundings of u, the argument of tanh: five operations, two constants and their product.
+INNER = 8
+# Roundings that a tanh counts as, if its error is below 4 ulp; an ulp is at most 2 U.
+TANH = 8
+
+
+def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    """Return x with outliers; positive at both ends, because GELU of far below 0 is 0."""
+    x = outliers(normal(rng, sizes["P"]), rng, 5)
+    x[[0, -1]] = np.abs(x[[0, -1]])
+    return {"x": x}
+
+
+def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+    """Bound the error; where tanh u is close to -1, 1 + tanh u consists of its error only."""
+    x = inputs["x"].astype(np.float64)
+    y, (_, tanh) = unchecked(gelu.forward)(x)
+    bound = np.abs(x) * error_of_tanh(x, tanh) / 2 + np.abs(y) * gamma(4)
+    return {"y": Truth(y, bound + TINY)}
+
+
+def error_of_tanh(x: np.ndarray, tanh: np.ndarray) -> np.ndarray:
+    """Return the absolute error of tanh u: that of u times tanh' u, and its own."""
+    inner = gelu.SQRT_2_OVER_PI * (np.abs(x) + gelu.CUBIC * np.abs(x**3))
+    return (1 - tanh * tanh) * inner * gamma(INNER) + np.abs(tanh) * gamma(TANH)
+
+
+def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+    """Return dy and x with outliers."""
+    return {"dy": outliers(normal(rng, sizes["P"]), rng, 20), **forward_inputs(sizes, rng)}
+
+
+def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+    """Bound the error of tanh u, which enters the gate and tanh² u, and of two terms that cancel.
+
+    1 - tanh² u may also be computed from an exp or a cosh, with 12 roundings; its factors have 8.
+    """
+    dy, x = (inputs[name].astype(np.float64) for name in ("dy", "x"))
+    _, saved = unchecked(gelu.forward)(x)
+    dx = unchecked(gelu.backward)(dy, saved)
+    tanh = saved[1]
+    off = error_of_tanh(x, tanh)
+    factor = np.abs(x) / 2 * gelu.SQRT_2_OVER_PI * (1 + 3 * gelu.CUBIC * x * x)
+    gate = off / 2 + (1 + tanh) / 2 * gamma(8)
+    bend = factor * (2 * np.abs(tanh) * off + (1 - tanh * tanh) * gamma(20))
+    return {"dx": Truth(dx, np.abs(dy) * (gate + bend) + TINY)}
+
+
+DIRECTIONS = {
+    "forward": Direction(
+        forward_inputs,
+        {"y": "P"},
+        forward_truth,
+        # u: two products for x³, one with each constant, a sum. tanh. 1 +, half, times x.
+        flops=lambda sizes: 9 * sizes["P"],
+        bytes=lambda sizes: 4 * 2 * sizes["P"],
+    ),
+    "backward": Direction(
+        backward_inputs,
+        {"dx": "P"},
+        backward_truth,
+        # u, tanh and gate: 8. x/2·√(2/π)·(1 - tanh²)·(1 + 3·0.044715·x²), given x²: 7. Then 2.
+        flops=lambda sizes: 17 * sizes["P"],
+        bytes=lambda sizes: 4 * 3 * sizes["P"],
+    ),
+}

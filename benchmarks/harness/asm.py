@@ -1,0 +1,110 @@
+"""How much of a compiled kernel's arithmetic uses vector instructions.
+
+Counted are the floating-point arithmetic, comparison and conversion instructions in the machine
+code, each once however often it runs: those on vectors of any width, and the scalar ones. Moves,
+broadcasts, shuffles and bit masks do not count, nor do calls of the C library such as expf. A
+vectorised loop with a scalar loop for the remainder therefore has a fraction of about a half.
+
+Numba does not show the assembly of a function loaded from its cache, but keeps the optimised LLVM
+module next to the machine code. The assembly is made from that module.
+"""
+
+import inspect
+import re
+from typing import Any, cast
+
+from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
+
+from tinygpt_np.compiled.simd import linking
+
+llvm: Any = cast(Any, binding)
+
+# AVX instructions start with v. The first p or s before the size means packed or scalar;
+# conversions of integers have it at the end.
+X86 = re.compile(
+    r"^\s+v?(?:h?add|h?sub|mul|div|r?sqrt|rcp|max|min|fn?madd|fn?msub|cmp|u?comi|cvt|round|rndscale"
+    r"|scalef|getexp|getmant|range|reduce)\w*?([ps])[sd]\w*\s",
+    re.MULTILINE,
+)
+# The arrangement of a vector follows its register (v0.4s), on Darwin the mnemonic; v0.s[1] is one
+# element.
+ARM = re.compile(
+    r"^\s+(?:f(?:n?m?add|n?m?sub|n?mul|ml[as]|div|r?sqrt|recp|max|min|abd|cc?m|ac|cvt|rint)"
+    r"|[su]cvtf)[\w.]*\s.*",
+    re.MULTILINE,
+)
+ARM_PACKED = re.compile(r"\.\d+[hsd]\b|\bz\d+\.")
+
+
+def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
+    """Return the fraction of vector instructions among the arithmetic of compiled functions.
+
+    All signatures that were compiled or loaded count, and all functions that they call, including
+    linked kernels. Return None if there is nothing to count, or the processor's assembly is not
+    known here.
+    """
+    linked = {name_of(result): result for result in linking.compiled_kernels}
+    waiting: list[Any] = []
+    for function in compiled:
+        if hasattr(function, "overloads"):
+            waiting += function.overloads.values()
+        else:
+            waiting.append(linked[inspect.getclosurevars(function._defn).nonlocals["name"]])
+    seen: list[Any] = []
+    while waiting:
+        result = waiting.pop()
+        if result not in seen:
+            seen.append(result)
+            waiting += [linked[name] for name in reached(result)[1] if name in linked]
+    kinds = [kind for result in seen for kind in arithmetic(*assembly(result))]
+    return sum(kinds) / len(kinds) if kinds else None
+
+
+def name_of(result: Any) -> str:
+    """Return the name by which a linked kernel is called."""
+    return f"{result.fndesc.modname}.{result.fndesc.qualname}"
+
+
+def reached(result: Any) -> tuple[set[str], set[str]]:
+    """Return the functions that a compiled one calls directly or indirectly: its module's, others'.
+
+    The first set contains the function itself, but not its wrappers for calls from Python.
+    """
+    functions = {each.name: each for each in result.library._get_module_for_linking().functions}
+    found, waiting = set[str](), [result.fndesc.llvm_func_name]
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in found:
+            found.add(name)
+            waiting += [
+                operand.name
+                for block in functions[name].blocks
+                for instruction in block.instructions
+                for operand in instruction.operands
+            ]
+    outside = {name for name in found if functions[name].is_declaration}
+    return found - outside, outside
+
+
+def assembly(result: Any) -> tuple[str, str]:
+    """Return the assembly of what a compiled function reaches in its module, and the target triple.
+
+    The module is copied first, because emitting assembly changes it.
+    """
+    library = result.library
+    module = library._get_module_for_linking().clone()
+    own, _ = reached(result)
+    for function in module.functions:
+        if not function.is_declaration and function.name not in own:
+            function.linkage = llvm.Linkage.available_externally  # Not emitted.
+    machine = library.codegen._tm
+    return machine.emit_assembly(module), machine.triple
+
+
+def arithmetic(text: str, triple: str) -> list[bool]:
+    """Return for each floating-point instruction of an assembly whether it works on a vector."""
+    if triple.startswith(("x86_64", "i386", "i686")):
+        return [kind == "p" for kind in X86.findall(text)]
+    if triple.startswith(("aarch64", "arm64")):
+        return [ARM_PACKED.search(line) is not None for line in ARM.findall(text)]
+    return []

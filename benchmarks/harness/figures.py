@@ -1,0 +1,59 @@
+"""Result files: the figures of a run as JSON, medians with their intervals but no samples.
+
+An estimate is a list [median, low, high, coverage].
+"""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+# A row leaves out what has these values.
+USUAL = {"by": "ours", "threads": 1, "reference": False, "able": True, "wrong": None}
+# What a file does not keep: samples, and what follows from other figures or stands in the source.
+DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement", "build_seconds")
+
+
+def check_path(path: Path) -> None:
+    """Raise ValueError unless a new file can be written there."""
+    try:
+        with path.open("x"):
+            pass
+        path.unlink()
+    except FileExistsError:
+        raise ValueError(f"{path} exists already, and nothing is overwritten") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Write the figures of a run to a new file, one row of a table per line."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(lines(figures(found)) + "\n")
+
+
+def figures(found: Any) -> Any:
+    """Return what a file keeps of a result: numbers to four digits, no samples."""
+    if isinstance(found, dict):
+        named = cast(dict[str, Any], found)
+        usual = USUAL if "rung" in named else {}
+        return {
+            name: figures(each)
+            for name, each in named.items()
+            if name not in DROPPED and (name not in usual or each != usual[name])
+        }
+    if isinstance(found, list | tuple):
+        return [figures(each) for each in cast(list[Any], found)]
+    return float(f"{found:.4g}") if isinstance(found, float) else found
+
+
+def lines(value: Any, indent: int = 0) -> str:
+    """Return JSON with short objects and lists, and rows, on one line."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or len(flat) + indent <= 100 or "rung" in value:
+        return flat
+    space, found = "\n" + " " * (indent + 1), cast(Any, value)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name)}: {lines(found[name], indent + 1)}" for name in found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    else:
+        parts = [lines(each, indent + 1) for each in found]
+    return flat[0] + space + ("," + space).join(parts) + space[:-1] + flat[-1]

@@ -1,0 +1,183 @@
+"""The roofline of a case as SVG: what bounds a kernel, and how close each rung comes to it.
+
+Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", 2009. Both axes
+are logarithmic. Colours are the CSS variables of the page that contains the picture.
+"""
+
+import math
+from collections.abc import Iterator
+from html import escape
+from typing import Any, NamedTuple
+
+from benchmarks.harness.report import GIGA, several
+
+WIDTH, HEIGHT = 446.0, 302.0
+LEFT, RIGHT, TOP, BOTTOM = 45.0, 441.0, 6.0, 266.0  # of the axes
+# Least distance of two labels, distance of a label from its point, radius of a point.
+GAP, ASIDE, RADIUS = 13.0, 20.0, 3.0
+
+
+class Point(NamedTuple):
+    """The speed of a row. rung: whether it belongs to the ladder. title: shown on hovering."""
+
+    label: str
+    title: str
+    flops_per_second: float
+    rung: bool
+
+
+class Roofs(NamedTuple):
+    """FLOP/s at the peak by threads, and bytes/s by threads and cache."""
+
+    peaks: dict[int, float]
+    bandwidths: dict[int, dict[str, float]]
+
+
+class Axis(NamedTuple):
+    """A logarithmic axis from `low` to `high`, drawn from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def place(self, value: float) -> float:
+        """Return where a value is drawn."""
+        fraction = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.start + fraction * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Return the powers of ten on the axis."""
+        first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
+        return [10.0**power for power in range(first, last + 1)]
+
+
+def roofs(limits: list[dict[str, Any]]) -> Roofs:
+    """Return the roofs from the limits of a machine."""
+    found = Roofs({}, {})
+    for limit in limits:
+        rate, threads = limit["rate"][0], limit["threads"]
+        if limit["name"] == "peak":
+            found.peaks[threads] = rate
+        elif limit["name"] == "triad":
+            found.bandwidths.setdefault(threads, {})[limit["where"]] = rate
+    return found
+
+
+def draw(intensity: float, points: list[Point], above: Roofs) -> str:
+    """Return the picture of a case. intensity: FLOPs per byte."""
+    speeds = [point.flops_per_second / GIGA for point in points]
+    speeds += [peak / GIGA for peak in above.peaks.values()]
+    ridges = [
+        above.peaks[threads] / rate
+        for threads, rates in above.bandwidths.items()
+        if threads in above.peaks
+        for rate in rates.values()
+    ]
+    low, high = min(speeds, default=1), max(speeds, default=1)
+    right = 3 * max([10 * intensity, *ridges])
+    across = Axis(min([intensity, *ridges]) / 4, right, LEFT, RIGHT)
+    up = Axis(low / 2, high * 2.5, BOTTOM, TOP)
+    parts = [
+        *axes(across, up),
+        *roof_lines(above, across, up),
+        *marks(intensity, points, across, up),
+    ]
+    box = f"0 0 {WIDTH:g} {HEIGHT:g}"
+    return f'<svg viewBox="{box}" font-size="9" aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def axes(across: Axis, up: Axis) -> Iterator[str]:
+    """Yield the grid, its numbers and the names of the axes."""
+    for value in across.ticks():
+        x = across.place(value)
+        yield line(x, TOP, x, BOTTOM, "--line", 0.5)
+        yield text(x, BOTTOM + 12, f"{value:g}", "--quiet", "middle")
+    for value in up.ticks():
+        y = up.place(value)
+        yield line(LEFT, y, RIGHT, y, "--line", 0.5)
+        yield text(LEFT - 4, y + 3, f"{value:g}", "--quiet", "end")
+    yield text((LEFT + RIGHT) / 2, HEIGHT - 8, "FLOP/byte", "--ink", "middle")
+    yield text(
+        0, 0, "GFLOP/s", "--ink", "middle", f"translate(10 {(TOP + BOTTOM) / 2}) rotate(-90)"
+    )
+
+
+def roof_lines(above: Roofs, across: Axis, up: Axis) -> Iterator[str]:
+    """Yield the roofs: solid and labelled for the fewest threads, dashed for more."""
+    for order, (threads, peak) in enumerate(sorted(above.peaks.items())):
+        rates = above.bandwidths.get(threads, {})
+        start = max(peak / max(rates.values(), default=math.inf), across.low)
+        y = up.place(peak / GIGA)
+        title = f"peak, {several(threads)}: {peak / GIGA:.0f} GFLOP/s"
+        yield line(across.place(start), y, RIGHT, y, "--ink", 1.1, bool(order), title)
+        if not order:
+            yield text(RIGHT, y - 3, "peak", "--quiet", "end")
+        for where, rate in rates.items():
+            # From the left or the bottom of the axes to the peak.
+            first, last = max(across.low, up.low * GIGA / rate), peak / rate
+            ends = [(across.place(at), up.place(at * rate / GIGA)) for at in (first, last)]
+            title = f"{where}, {several(threads)}: {rate / GIGA:.0f} GB/s"
+            yield line(*ends[0], *ends[1], "--quiet", 1.1, bool(order), title)
+            if not order:
+                (x, y), (x2, y2) = ends
+                slope = math.degrees(math.atan2(y2 - y, x2 - x))
+                turned = f"translate({x + 6:.1f} {y - 8:.1f}) rotate({slope:.1f})"
+                yield text(0, 0, where, "--quiet", "start", turned)
+
+
+def marks(intensity: float, points: list[Point], across: Axis, up: Axis) -> Iterator[str]:
+    """Yield the points with their labels; the rungs of the ladder are connected."""
+    x = across.place(intensity)
+    places = [up.place(point.flops_per_second / GIGA) for point in points]
+    rungs = [y for point, y in zip(points, places, strict=True) if point.rung]
+    path = " ".join(f"{x:.1f},{y:.1f}" for y in rungs)
+    yield f'<polyline points="{path}" fill="none" stroke="var(--good)"/>'
+    ordered = sorted(zip(places, points, strict=True), key=lambda pair: pair[0])
+    labels = spread([y for y, _ in ordered], GAP, TOP + GAP / 2)
+    for (y, point), beside in zip(ordered, labels, strict=True):
+        yield line(x, y, x + ASIDE, beside, "--line", 0.8)
+        yield text(x + ASIDE, beside + 3, point.label, "--ink", "start")
+        colour = "var(--good)" if point.rung else "var(--peer)"
+        shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}" stroke="{colour}" '
+        fill = colour if point.rung else "var(--paper)"
+        yield f'{shape}fill="{fill}"><title>{escape(point.title)}</title></circle>'
+
+
+def spread(places: list[float], gap: float, least: float) -> list[float]:
+    """Move ascending places apart, so that each is `gap` after the one before.
+
+    Those that were too close are centred around where they were together, from `least` on.
+    """
+    groups: list[list[float]] = []
+
+    def start_of(group: list[float]) -> float:
+        return max(sum(group) / len(group) - gap * (len(group) - 1) / 2, least)
+
+    for place in places:
+        groups.append([place])
+        while len(groups) > 1 and (
+            start_of(groups[-2]) + gap * len(groups[-2]) > start_of(groups[-1])
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [start_of(group) + gap * number for group in groups for number in range(len(group))]
+
+
+def line(
+    x1: float, y1: float, x2: float, y2: float, colour: str, width: float, dashed: bool = False,
+    title: str = "",
+) -> str:  # fmt: skip
+    """Return a line, with a title shown on hovering."""
+    dashes = ' stroke-dasharray="4 2"' if dashed else ""
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    style = f'stroke="var({colour})" stroke-width="{width:g}"{dashes}'
+    return (
+        f"<line {ends} {style}>" + (f"<title>{escape(title)}</title>" if title else "") + "</line>"
+    )
+
+
+def text(x: float, y: float, words: str, colour: str, anchor: str, transform: str = "") -> str:
+    """Return a text in the font of the page."""
+    turned = f' transform="{transform}"' if transform else ""
+    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{turned}'
+    return f'<text {place} fill="var({colour})">{escape(words)}</text>'

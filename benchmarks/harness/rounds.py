@@ -1,0 +1,138 @@
+"""Candidates take turns, one at a time, in rounds that start with a different one each time."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.harness.worker import Process, WorkerError
+
+OURS = "ours"
+# Turns that a candidate takes however slow it is.
+LEAST_TURNS = 5
+
+Say = Callable[[str], None]
+
+
+class DisagreementError(RuntimeError):
+    """Raised when candidates that should compute the same do not."""
+
+
+@dataclass
+class Candidate:
+    """One of those that take turns.
+
+    about: what is known of it, for the record. required: whether the run fails if its process
+    exits; otherwise it is left out from then on. key: None if it takes no turns. patience: the
+    seconds of samples after which it takes no more than LEAST_TURNS turns.
+    """
+
+    process: Process
+    about: dict[str, Any]
+    required: bool = True
+    patience: float = math.inf
+    key: int | None = None
+    turns: list[list[float] | None] = field(default_factory=list[list[float] | None])
+    spent: float = 0.0
+    lost: bool = False
+
+    @property
+    def name(self) -> str:
+        """What progress and messages call it."""
+        return self.about.get("rung") or self.about["name"]
+
+    def open(self, do: str = "open", **request: Any) -> None:
+        """Ask the process to open it, and note what it answers."""
+        answer = self.process.ask(do, **request)
+        self.key = answer.pop("key", None)
+        self.about |= answer
+
+    def turn(self) -> list[float] | None:
+        """Take a turn, unless this candidate is lost or has used up its time."""
+        taken = sum(turn is not None for turn in self.turns)
+        if self.lost or (self.spent > self.patience and taken >= LEAST_TURNS):
+            return None
+        answer = self.process.ask("turn", key=self.key)
+        if "memory" in answer:
+            self.about["memory"] = answer["memory"]
+        self.spent += sum(answer["seconds"])
+        return answer["seconds"]
+
+
+@dataclass
+class Comparison:
+    """Candidates of one case, the limits of the machine, and controls that repeat a candidate.
+
+    left_out: why a library is missing. stopped: whether Ctrl-C came before the last round.
+    """
+
+    about: dict[str, Any]
+    candidates: list[Candidate] = field(default_factory=list[Candidate])
+    limits: list[Candidate] = field(default_factory=list[Candidate])
+    controls: list[Candidate] = field(default_factory=list[Candidate])
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
+    stopped: bool = False
+
+    @property
+    def all(self) -> list[Candidate]:
+        """All that take turns."""
+        every = (*self.candidates, *self.controls, *self.limits)
+        return [each for each in every if each.key is not None]
+
+    @contextmanager
+    def until_interrupted(self) -> Generator[None]:
+        """Let Ctrl-C end the block; the rounds until then are kept."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.stopped = True
+
+    def add_limits(self, process: Process, names: Sequence[str], threads: int, size: int) -> None:
+        """Open limits of the machine, to be measured in the same rounds."""
+        for name in names:
+            about = {"name": name, "threads": threads, "size": size}
+            self.limits.append(Candidate(process, {**about}))
+            self.limits[-1].open("open_limit", **about)
+
+    def take_rounds(self, rounds: int, say: Say) -> None:
+        """Take the rounds. A round counts when all candidates had their turn."""
+        began = time.monotonic()
+        for number in range(rounds):
+            spent = time.monotonic() - began
+            left = f", {time_left(spent / number * (rounds - number))}" if number else ""
+            every = self.all
+            first = number * len(every) // rounds if rounds > len(every) else number % len(every)
+            turns: list[tuple[Candidate, list[float] | None]] = []
+            for each in [*every[first:], *every[:first]]:
+                say(f"round {number + 1}/{rounds}{left}: {each.name}")
+                turns.append((each, self.turn_of(each)))
+            for each, seconds in turns:
+                each.turns.append(seconds)
+
+    def turn_of(self, candidate: Candidate) -> list[float] | None:
+        """Let a candidate take a turn; leave it out if its process exits and is not required."""
+        try:
+            return candidate.turn()
+        except WorkerError as error:
+            if candidate.required:
+                raise
+            candidate.lost = True
+            self.left_out[candidate.about["by"]] = str(error)
+            return None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is known of the comparison, with the complete rounds."""
+        rounds = min((len(each.turns) for each in self.all), default=0)
+        parts = {"rows": self.candidates, "limits": self.limits, "controls": self.controls}
+        return {**self.about, "rounds": rounds} | {
+            part: [{**each.about, "turns": each.turns[:rounds]} for each in candidates]
+            for part, candidates in parts.items()
+        }
+
+
+def time_left(seconds: float) -> str:
+    """Return the time left in words."""
+    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"

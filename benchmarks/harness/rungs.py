@@ -1,0 +1,234 @@
+"""The rungs of a ladder in a worker process: checked at the gate, then timed in turns.
+
+One process holds all rungs of a ladder, so that they differ in nothing else; each peer has its
+own process. `source` is the module whose ``rungs(operation)`` returns them.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from benchmarks import cases
+from benchmarks.cases import KernelCase
+from benchmarks.harness.compile_time import CompileTime, module_of
+from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult
+from benchmarks.harness.turns import Timed, Turns
+from benchmarks.ladders import Call, Rung, Runner
+from tinygpt_np.compiled.threads import limited
+
+# A sample repeats a step until it takes this long, because reading the clock costs as much as a
+# step of microseconds. A turn lasts this many seconds or samples.
+SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
+# Steps on several threads run untimed for this many seconds before a turn: a thread that slept
+# wakes up on the CPU of the thread that woke it, and Linux takes a while to move it to a free one.
+SPREAD_SECONDS = 0.03
+# A step this long fills the caches itself and needs no untimed step before a turn.
+LONG_STEP = 0.05
+# Seconds between two checks whether threads sleep, the most checks, and how many must find it.
+PAUSE, CHECKS, QUIET = 4e-3, 100, 2
+
+
+class FirstStep(NamedTuple):
+    """A step that was taken once, and how long that took without compiling."""
+
+    step: Callable[[], Any]
+    call: Call
+    seconds: float
+
+
+class Rungs(Turns):
+    """The rungs of one source. All processes of a run use the same seed for their inputs."""
+
+    def __init__(self, source: str, seed: int, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.source: Any = importlib.import_module(source)
+        if hasattr(self.source, "set_up"):
+            self.source.set_up(**options)
+        self.seed = seed
+        self.pools: dict[int, ThreadPoolExecutor] = {}
+        self.clock = CompileTime()
+        self.threads, self.limit = 0, ExitStack()
+        self.compiled: dict[tuple[str, str, str], float] = {}
+        self.claimed: dict[str, float] = {}
+
+    def about(self) -> dict[str, Any]:
+        """Return the versions of what runs here."""
+        return self.source.about() if hasattr(self.source, "about") else {}
+
+    def begin(self, operation: str, direction: str, shape: str) -> dict[str, Any]:
+        """Replace the current case; return its sizes and cost, and the rungs for it."""
+        self.timed.clear()
+        self.case: KernelCase = cases.case(operation, direction, shape)
+        self.rungs: list[Rung] = [
+            rung for rung in self.source.rungs(operation) if direction in rung.runners
+        ]
+        self.problems = [Problem(self.case, self.seed, number) for number in range(PROBLEMS)]
+        call = self.problems[0].call(1, self.pool(1))
+        about = {"sizes": self.case.sizes, "flops": self.case.flops, "bytes": self.case.bytes}
+        about["working_set"] = sum(array.nbytes for array in call.arrays.values())
+        rungs = [
+            {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
+             "reference": rung.reference, "able": self.case.flops <= rung.max_flops}
+            for rung in self.rungs
+        ]  # fmt: skip
+        return {"case": about, "rungs": rungs}
+
+    def open(self, name: str, threads: int) -> dict[str, Any]:
+        """Check a rung at the gate and return its key, or the reason why it is "wrong".
+
+        compile_seconds is the compile time the first time this rung is opened here: None if nothing
+        is compiled, 0 if all was loaded from disk. first_seconds is the first step without that.
+        """
+        runner = self.runner(name)
+        self.set_threads(threads)
+        taken: list[FirstStep] = []
+        try:
+            taken.extend(self.first_step(runner, problem, threads) for problem in self.problems)
+            # The step must work each time it is called, or the clock would time nothing.
+            self.take_step(runner, self.problems[-1], taken[-1].call, taken[-1].step)
+        except WrongResult as wrong:
+            return {"wrong": str(wrong)}
+        except Exception as error:
+            return {"wrong": f"{type(error).__name__}: {error}"}
+        first, last = taken[0], taken[-1]
+        (library,) = (rung.threads == "any" for rung in self.rungs if rung.name == name)
+        timed = self.as_timed(last.step, self.restorer(last.call), threads, last.seconds, library)
+        return {
+            "wrong": None,
+            "key": self.add(timed),
+            "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
+            "first_seconds": first.seconds,
+        }
+
+    def runner(self, name: str) -> Runner:
+        """Return how the rung of a name computes the current case."""
+        (rung,) = (rung for rung in self.rungs if rung.name == name)
+        return rung.runners[self.case.direction]
+
+    def as_timed(
+        self, step: Callable[[], Any], before: Callable[[], tuple[Any, ...]], threads: int,
+        seconds: float, library: bool,
+    ) -> Timed:  # fmt: skip
+        """Return a kernel of which a step takes `seconds` as a timed step."""
+        repeat = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))
+        library = library and threads > 1
+        warm_up = seconds < LONG_STEP
+        return Timed(step, before, SAMPLES, TURN_SECONDS, repeat, warm_up, threads, library)
+
+    def compile_seconds(self, name: str, runner: Runner) -> float:
+        """Return the compile time of a rung, as it was when the rung was first opened here.
+
+        Some kernels are compiled when their module is imported. That time is attributed to the
+        first rung whose functions are in the module.
+        """
+        key = (self.case.operation, self.case.direction, name)
+        if key not in self.compiled:
+            modules = {module_of(function) for function in runner.compiled}
+            spent = {each: self.clock.by_module.get(each, 0.0) for each in modules}
+            self.compiled[key] = sum(spent[each] - self.claimed.get(each, 0.0) for each in modules)
+            self.claimed |= spent
+        return self.compiled[key]
+
+    def first_step(self, runner: Runner, problem: Problem, threads: int) -> FirstStep:
+        """Prepare a step and take it once. Raises WrongResult."""
+        call = problem.call(threads, self.pool(threads))
+        step = runner.prepare(call)
+        return FirstStep(step, call, self.take_step(runner, problem, call, step))
+
+    def take_step(
+        self, runner: Runner, problem: Problem, call: Call, step: Callable[[], Any]
+    ) -> float:
+        """Take a step, check it and return its seconds without compiling. Raises WrongResult."""
+        problem.poison(call)
+        before = self.clock.seconds
+        began = time.perf_counter()
+        returned = step()
+        seconds = time.perf_counter() - began
+        if runner.collect is not None:
+            runner.collect(call, returned)
+        problem.check(call)
+        return seconds - (self.clock.seconds - before)
+
+    def restorer(self, call: Call) -> Callable[[], tuple[Any, ...]]:
+        """Return a function that restores the inputs that a kernel overwrites.
+
+        It is called before each sample; within one, short steps continue from the step before.
+        """
+        pairs = [
+            (call.inputs[name], self.problems[-1].inputs[name]) for name in self.case.how.changed
+        ]
+
+        def restore() -> tuple[Any, ...]:
+            for array, values in pairs:
+                array[...] = values
+            return ()
+
+        return restore
+
+    def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
+        """Open a limit of the machine; "amount" is the FLOPs or bytes of a step."""
+        # Imported here because it imports kernels, whose compile time is to be counted.
+        from benchmarks.harness import limits
+
+        step, amount = limits.make(name, threads, size, self.pool(threads))
+        step()  # Compiles.
+        began = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - began
+        timed = self.as_timed(step, tuple, threads, seconds, library=name == "BLAS")
+        return {"key": self.add(timed), "amount": amount}
+
+    def turn(self, key: int) -> dict[str, Any]:
+        """Take a turn, with warm caches and the threads of the step."""
+        timed = self.timed[key]
+        self.set_threads(timed.threads)
+        warm_up(timed)
+        answer = super().turn(key)
+        if timed.library_threads:
+            wait_for_sleep()
+        return answer
+
+    def set_threads(self, threads: int) -> None:
+        """Set the threads of BLAS and Numba if they change: finding them takes a millisecond."""
+        if threads != self.threads:
+            self.limit.close()
+            self.limit.enter_context(limited(threads))
+            self.threads = threads
+
+    def packed(self, name: str) -> float | None:
+        """Return the fraction of vector instructions in the arithmetic of a rung; see asm.py."""
+        from benchmarks.harness import asm
+
+        return asm.packed_fraction(self.runner(name).compiled)
+
+    def pool(self, threads: int) -> ThreadPoolExecutor:
+        """Return the thread pool of this many threads."""
+        if threads not in self.pools:
+            self.pools[threads] = ThreadPoolExecutor(threads)
+        return self.pools[threads]
+
+
+def warm_up(timed: Timed) -> None:
+    """Take untimed steps: one unless steps are long, and on several threads until these spread."""
+    began = time.perf_counter()
+    if timed.warm_up:
+        timed.step()
+    while timed.threads > 1 and time.perf_counter() - began < SPREAD_SECONDS:
+        timed.step()
+
+
+def wait_for_sleep() -> None:
+    """Wait until the threads of this process sleep.
+
+    Those of BLAS and OpenMP spin for up to 50 ms after a step, on the CPU of the next candidate.
+    """
+    quiet = 0
+    for _ in range(CHECKS):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        quiet = quiet + 1 if time.process_time() - before < PAUSE / 8 else 0
+        if quiet == QUIET:
+            return

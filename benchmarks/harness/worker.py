@@ -1,0 +1,110 @@
+"""A worker process that answers requests, and the handle of it in the parent process.
+
+    python -m benchmarks.harness.worker '{"serve": "module:Class", "options": {…}}'
+
+Requests and answers are lines of JSON. For each ``{"do": method, …}`` the worker calls that
+method of one object of the class with the remaining values, and writes what it returned. It exits
+when its input ends.
+"""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+from benchmarks import ROOT
+
+# The environment variables from which libraries take their number of threads.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+# Seconds that a worker has to exit before it is killed.
+PATIENCE = 2.0
+
+
+class WorkerError(RuntimeError):
+    """Raised when a worker exits instead of answering."""
+
+
+class Process:
+    """A worker process. Its libraries may use `threads` threads; errors call it by its name."""
+
+    def __init__(self, name: str, serve: str, options: dict[str, Any], threads: int) -> None:
+        self.name = name
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        request = json.dumps({"serve": serve, "options": options})
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.harness.worker", request],
+            env=os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, str(threads)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            # Ctrl-C reaches the parent only, which then ends its workers itself.
+            start_new_session=True,
+        )
+
+    def ask(self, do: str, **values: Any) -> Any:
+        """Call a method of the served object and return its result.
+
+        Raises
+        ------
+        WorkerError
+            If the process exits before it answers.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            print(json.dumps({"do": do, **values}), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            self.process.wait()
+        line = self.process.stdout.readline()
+        if not line:
+            raise WorkerError(f"{self.name} exited: {self.reason()}")
+        return json.loads(line)
+
+    def reason(self) -> str:
+        """Return why the process has exited, in one line."""
+        code = self.process.wait()
+        if code < 0:  # Out of memory is signal 9.
+            return f"killed by signal {-code}"
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {code}"
+
+    def close(self) -> None:
+        """End the process by closing its input, or kill it if it is busy."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.close()
+            self.process.wait(PATIENCE)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+def named(place: str) -> Any:
+    """Return the object at "module:name"."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def main() -> None:
+    """Answer requests until the input ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # What a library prints must not be mistaken for an answer.
+    request = json.loads(sys.argv[1])
+    served = named(request["serve"])(**request["options"])
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = getattr(served, request.pop("do"))(**request)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Our side: training step, attention, sampling and GPT-2 generation, compiled or in NumPy."""
+
+import importlib
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness.jobs import WARM_UP_STEPS, Job
+from benchmarks.models import gpt2, workloads
+from benchmarks.models.workloads import Workload
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.language_model import LanguageModel
+from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.training.engine import Engine, NumPyEngine
+
+
+def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
+    """Return the training step of a workload, given by the fields of a Workload.
+
+    A step returns the loss and the norm of the gradients before clipping. The threads of NumPy are
+    those of its BLAS.
+    """
+    sizes = Workload(**workload)
+    model = GPT(sizes.config, seed=workloads.SEED, backend=backend)
+    optimizer = AdamW(model.params, workloads.BETA1, workloads.BETA2, workloads.WEIGHT_DECAY)
+    if backend == "numpy":
+        engine: Engine = NumPyEngine(model, sizes.batch_size)
+    else:
+        # Imported here because it imports the compiler, which NumPy does not need.
+        compiled = importlib.import_module("tinygpt_np.compiled.engine")
+        engine = compiled.CompiledEngine(model, sizes.batch_size, threads=threads, matmul=matmul)
+    engine.warm_up()
+    batches = workloads.batches(sizes)
+
+    def step(tokens: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        loss, grads = engine.loss_and_grads(tokens, targets)
+        norm = engine.norm(grads)
+        engine.update(optimizer, grads, norm, workloads.LEARNING_RATE, workloads.GRAD_CLIP)
+        return loss, norm
+
+    return Job(step, workloads.step_flops(sizes), lambda: next(batches), list)
+
+
+def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
+    """Return causal attention, forward and backward, for the sizes of attention_inputs.
+
+    The sequences are split between the threads; kernels release the GIL.
+    """
+    package = {"numpy": "ops", "numba": "compiled.kernels"}[backend]
+    operation = importlib.import_module(f"tinygpt_np.{package}.attention")
+    batch, time, n_head, head_size = (sizes[name] for name in workloads.ATTENTION)
+    qkv, dy = workloads.attention_inputs(**sizes)
+    ends = [batch * part // threads for part in range(threads + 1)]
+    parts = [(low, high) for low, high in itertools.pairwise(ends) if low < high]
+    pool = ThreadPoolExecutor(len(parts))
+
+    def both(part: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        low, high = part
+        rows = slice(low * time, high * time)
+        y, saved = operation.forward(qkv[rows], high - low, n_head)
+        return y, operation.backward(dy[rows], saved)
+
+    def step() -> list[tuple[np.ndarray, np.ndarray]]:
+        return list(pool.map(both, parts))
+
+    def agreement(found: list[tuple[np.ndarray, np.ndarray]]) -> list[float]:
+        return workloads.norms([y for y, _ in found], [dqkv for _, dqkv in found])
+
+    flops = workloads.attention_flops(n_head * head_size, time, batch * time)
+    return Job(step, flops, agreement=agreement)
+
+
+class Recomputing(GPT):
+    """A GPT that reads its whole context again for each token, as nanoGPT does."""
+
+    def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the decoder without a cache of keys and values."""
+        return LanguageModel.decoder(self, batch)
+
+
+def sampler(workload: Workload, backend: str, cached: bool) -> GPT:
+    """Return a GPT to sample from, with or without a cache of keys and values."""
+    model = (GPT if cached else Recomputing)(workload.config, backend=backend)
+    model.params = workloads.sampling_params(workload)
+    return model
+
+
+def sample(workload: dict[str, Any], tokens: int, backend: str, cached: bool) -> Job:
+    """Return a job that samples sequences after a prompt of one token, token by token."""
+    sizes = Workload(**workload)
+    model, prompt = sampler(sizes, backend, cached), np.zeros(1, np.int64)
+
+    def generate() -> Iterator[np.ndarray]:
+        return model.generate(prompt, tokens, seed=workloads.SEED)
+
+    for _ in generate():  # Compiles and warms up.
+        pass
+    stream = workloads.endless(generate, WARM_UP_STEPS)
+
+    def agreement(_: np.ndarray) -> list[float]:
+        return [workloads.norms([model.decoder(1)(each)])[0] for each in workloads.sequences(sizes)]
+
+    return Job(lambda: next(stream), agreement=agreement)
+
+
+def generate(folder: str, prompt: int, count: int, threads: int) -> Job:
+    """Return a job that generates `count` tokens from a GPT-2 checkpoint, greedily.
+
+    The threads are those of the worker process.
+    """
+    model, given = GPT.from_pretrained(folder, backend="numba"), gpt2.prompt_of(prompt)
+
+    def step() -> list[int]:
+        return [int(token) for token in model.generate(given, count, temperature=0)]
+
+    return Job(step, gpt2.flops(prompt, count), agreement=gpt2.as_floats)

@@ -1,0 +1,232 @@
+# PyTorch is in no environment that the type checker runs in.
+# pyright: basic, reportMissingImports=false
+"""The GPT in plain PyTorch, laid out as nanoGPT's: training step, sampling, and attention alone.
+
+No biases, no dropout, tied head. It uses what PyTorch offers for speed: fused attention, fused
+AdamW (a third of the time of its default form for the workload cpu), gradients set to None,
+torch.compile.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from benchmarks.harness.jobs import WARM_UP_STEPS, Job
+from benchmarks.models import workloads
+from benchmarks.models.workloads import Workload
+
+EPSILON = 1e-5
+
+
+class LayerNorm(nn.Module):
+    """PyTorch's layer norm without a bias."""
+
+    def __init__(self, n_embd: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_embd))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (B, T, C) for x (B, T, C)."""
+        return F.layer_norm(x, self.weight.shape, self.weight, None, EPSILON)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with its two linear layers."""
+
+    def __init__(self, n_embd: int, n_head: int) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.c_attn = nn.Linear(n_embd, 3 * n_embd, bias=False)
+        self.c_proj = nn.Linear(n_embd, n_embd, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (B, T, C) for x (B, T, C)."""
+        return self.c_proj(attend(self.c_attn(x), self.n_head))
+
+
+def attend(qkv: torch.Tensor, n_head: int) -> torch.Tensor:
+    """Return y (B, T, C) for qkv (B, T, 3C): causal attention by PyTorch's fused kernel."""
+    batch, time, width = qkv.shape
+    heads = (batch, time, n_head, width // 3 // n_head)
+    q, k, v = (part.view(heads).transpose(1, 2) for part in qkv.split(width // 3, dim=2))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
+    return y.transpose(1, 2).reshape(batch, time, width // 3)
+
+
+class MLP(nn.Module):
+    """The feed-forward layers."""
+
+    def __init__(self, n_embd: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(n_embd, 4 * n_embd, bias=False)
+        self.c_proj = nn.Linear(4 * n_embd, n_embd, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (B, T, C) for x (B, T, C)."""
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """A transformer block."""
+
+    def __init__(self, n_embd: int, n_head: int) -> None:
+        super().__init__()
+        self.ln_1, self.attn = LayerNorm(n_embd), Attention(n_embd, n_head)
+        self.ln_2, self.mlp = LayerNorm(n_embd), MLP(n_embd)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (B, T, C) for x (B, T, C)."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """The model; its parameters are named like ours, which are (in, out) instead of (out, in)."""
+
+    def __init__(self, work: Workload) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(work.vocab_size, work.n_embd)
+        self.wpe = nn.Embedding(work.block_size, work.n_embd)
+        self.h = nn.ModuleList(Block(work.n_embd, work.n_head) for _ in range(work.n_layer))
+        self.ln_f = LayerNorm(work.n_embd)
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean cross-entropy of tokens and targets (B, T)."""
+        logits = F.linear(self.read(tokens), self.wte.weight)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the final hidden states (B, T, C) of tokens (B, T)."""
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+        for block in self.h:
+            x = block(x)
+        return self.ln_f(x)
+
+    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, V) of the next token after tokens (B, T)."""
+        return F.linear(self.read(tokens)[:, -1], self.wte.weight)
+
+    @torch.inference_mode()
+    def generate(self, tokens: torch.Tensor, count: int) -> Iterator[torch.Tensor]:
+        """Yield `count` next tokens (B, 1) after tokens (B, T), drawn as by nanoGPT's generate."""
+        for _ in range(count):
+            context = tokens[:, -self.wpe.num_embeddings :]
+            probs = F.softmax(self.next_logits(context), dim=-1)
+            drawn = torch.multinomial(probs, num_samples=1)
+            tokens = torch.cat((tokens, drawn), dim=1)
+            yield drawn
+
+    def load(self, params: dict[str, np.ndarray]) -> None:
+        """Copy weights in our layout."""
+        linear = {name for name, module in self.named_modules() if isinstance(module, nn.Linear)}
+        with torch.no_grad():
+            for name, param in self.named_parameters():
+                weight = torch.from_numpy(params[name])
+                param.copy_(weight.T if name.removesuffix(".weight") in linear else weight)
+
+
+def train(workload: dict[str, Any], threads: int, compiled: bool) -> Job:
+    """Return the training step of a workload, eager or through torch.compile."""
+    torch.set_num_threads(threads)
+    sizes = Workload(**workload)
+    model = GPT(sizes)
+    model.load(workloads.initial_params(sizes))
+    loss_of: Any = torch.compile(model) if compiled else model
+    params = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in params if p.dim() >= 2], "weight_decay": workloads.WEIGHT_DECAY},
+            {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=workloads.LEARNING_RATE,
+        betas=(workloads.BETA1, workloads.BETA2),
+        fused=True,
+    )
+    batches = workloads.batches(sizes)
+
+    def draw() -> tuple[torch.Tensor, ...]:
+        return tuple(torch.from_numpy(part) for part in next(batches))
+
+    def step(tokens: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = loss_of(tokens, targets)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(params, workloads.GRAD_CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+    return Job(
+        step, workloads.step_flops(sizes), draw, lambda returned: [v.item() for v in returned]
+    )
+
+
+def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:
+    """Return a job that samples sequences after a prompt of one token, token by token."""
+    torch.set_num_threads(threads)
+    sizes = Workload(**workload)
+    model = GPT(sizes).eval()
+    model.load(workloads.sampling_params(sizes))
+    prompt = torch.zeros((1, 1), dtype=torch.int64)
+
+    def generate() -> Iterator[torch.Tensor]:
+        torch.manual_seed(workloads.SEED)
+        return model.generate(prompt, tokens)
+
+    for _ in generate():  # Warms up.
+        pass
+    stream = workloads.endless(generate, WARM_UP_STEPS)
+
+    def agreement(_: torch.Tensor) -> list[float]:
+        with torch.inference_mode():
+            logits = [
+                model.next_logits(torch.from_numpy(each)) for each in workloads.sequences(sizes)
+            ]
+        return [workloads.norms([each.numpy()])[0] for each in logits]
+
+    return Job(lambda: next(stream), agreement=agreement)
+
+
+def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
+    """Return causal attention, forward and backward, for the sizes of attention_inputs.
+
+    from_qkv: with one array for q, k and v, as in a model and as ours; otherwise with three arrays
+    (B, H, T, D), which saves PyTorch copies.
+    """
+    torch.set_num_threads(threads)
+    batch, time, n_head, head_size = (sizes[name] for name in workloads.ATTENTION)
+    width = n_head * head_size
+    qkv, dy = (torch.from_numpy(array) for array in workloads.attention_inputs(**sizes))
+    if from_qkv:
+        inputs = [qkv.view(batch, time, 3 * width)]
+        doutput = dy.view(batch, time, width)
+    else:
+        inputs = [split_heads(part, batch, n_head) for part in qkv.split(width, dim=1)]
+        doutput = split_heads(dy, batch, n_head)
+    for tensor in inputs:
+        tensor.requires_grad_()
+
+    def step() -> tuple[torch.Tensor, ...]:
+        for tensor in inputs:
+            tensor.grad = None
+        if from_qkv:
+            y = attend(inputs[0], n_head)
+        else:
+            y = F.scaled_dot_product_attention(*inputs, is_causal=True)
+        y.backward(doutput)
+        return y, *(tensor.grad for tensor in inputs)
+
+    def agreement(returned: tuple[torch.Tensor, ...]) -> list[float]:
+        y, *gradients = (tensor.detach().numpy() for tensor in returned)
+        return workloads.norms([y], gradients)
+
+    flops = workloads.attention_flops(width, time, batch * time)
+    return Job(step, flops, agreement=agreement)
+
+
+def split_heads(rows: torch.Tensor, batch: int, n_head: int) -> torch.Tensor:
+    """Return rows (N, C) as heads (B, H, T, D), contiguous."""
+    return rows.reshape(batch, -1, n_head, rows.shape[1] // n_head).transpose(1, 2).contiguous()

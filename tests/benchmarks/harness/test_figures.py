@@ -1,0 +1,56 @@
+"""Result files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.kernel_results import record
+
+from benchmarks.harness import figures
+
+
+def test_a_file_has_medians_with_their_intervals_but_no_samples(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    figures.write(path, {"cases": [record()]})
+    (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    _, tiles, shared, theirs = case["rows"]
+    assert tiles == {
+        "rung": "tiles", "first_seconds": 7.0, "compile_seconds": 0.25,
+        "seconds": [10.25, 10.0, 10.5, 0.9688], "fraction": [0.7805, 0.7619, 0.8, 0.9688],
+        "gain": [4.0, 4.0, 4.0, 0.9688], "verdict": "faster",
+    }  # fmt: skip
+    assert shared["threads"] == 2
+    assert (theirs["by"], theirs["reference"], theirs["by_ours"][0]) == ("torch", True, 2.0)
+    assert case["limits"][0] == {"name": "peak", "threads": 1, "rate": 10.0, "pace": 0.1}
+
+
+def test_a_row_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    figures.write(path, {"cases": [record()]})
+    lines = [line for line in path.read_text().splitlines() if '"rung"' in line]
+    assert len(lines) == 4 + 2  # with the controls
+
+
+def test_a_file_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    path.write_text("as it was")
+    with pytest.raises(ValueError, match=r"all\.json exists already, and nothing is overwritten"):
+        figures.check_path(path)
+    assert path.read_text() == "as it was"
+
+
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be written: No such file or directory"):
+        figures.check_path(tmp_path / "nowhere" / "all.json")
+
+
+def test_checking_a_path_leaves_no_file(tmp_path: Path) -> None:
+    figures.check_path(tmp_path / "all.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_results_that_are_kept_are_small() -> None:
+    files = list((Path(figures.__file__).parents[1] / "results").iterdir())
+    kept = [path for path in files if not path.name.startswith("kernels-")]
+    assert {path.suffix for path in kept} == {".json"}
+    assert sum(path.stat().st_size for path in kept) < 200_000

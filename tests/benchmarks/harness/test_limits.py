@@ -1,0 +1,70 @@
+"""The loops that measure limits count what they do."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from benchmarks.harness import limits
+
+POOL = ThreadPoolExecutor(3)
+L1 = 1 << 14
+
+
+def test_the_triad_adds_half_of_one_array_to_another() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = rng.standard_normal((3, 4 * limits.LANES), dtype=np.float32)
+    limits.triad(a, b, c, 2)
+    np.testing.assert_array_equal(a, b + c / 2)
+
+
+def test_the_update_adds_half_of_one_array_to_the_other() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 4 * limits.LANES), dtype=np.float32)
+    expected = (a + b / 2) + b / 2
+    limits.update(a, b, 2)
+    np.testing.assert_array_equal(a, expected)
+
+
+def test_the_peak_takes_all_of_its_multiply_adds() -> None:
+    shape = (limits.ACCUMULATORS, limits.LANES)
+    state = np.random.default_rng(0).random(shape, np.float32)
+    expected = state.astype(np.float64)
+    for _ in range(3):
+        expected = expected * float(limits.FACTOR) + float(limits.TERM)
+    limits.multiply_add(3, state)
+    np.testing.assert_allclose(state, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["triad", "update"])
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("size", [5000, 200_000])
+def test_moves_are_counted_with_what_is_fetched_before_it_is_written(
+    name: str, threads: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.machine.caches", lambda: {"L1": L1})
+    calls: list[tuple[int, int, int]] = []
+
+    def count(a: np.ndarray, *others: np.ndarray) -> None:
+        *arrays, times = others
+        read = arrays if name == "triad" else [a, *arrays]
+        held = a.nbytes + sum(each.nbytes for each in arrays)
+        calls.append((sum(each.nbytes for each in read) + a.nbytes, int(times), held))
+
+    monkeypatch.setattr(limits, name, count)
+    step, amount = limits.make(name, threads, size, POOL)
+    step()
+    assert len(calls) == threads
+    fetched = 4 / 3 if name == "triad" and size // threads > L1 else 1
+    assert amount == pytest.approx(fetched * sum(moved * times for moved, times, _ in calls))
+    assert size - threads * 12 * limits.LANES < sum(held for *_, held in calls) <= size
+
+
+def test_the_peak_counts_the_flops_of_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    monkeypatch.setattr(limits, "multiply_add", lambda count, _: rounds.append(count))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    step, amount = limits.make("peak", 3, 0, POOL)
+    step()
+    assert len(rounds) == 3
+    assert amount == sum(rounds) * 2 * limits.LANES * limits.ACCUMULATORS
+    assert amount == pytest.approx(3 * limits.FLOPS, rel=1e-3)

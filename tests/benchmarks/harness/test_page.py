@@ -1,0 +1,250 @@
+"""The page of the kernel benchmark."""
+
+import functools
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.kernel_results import candidate, found, limit, record
+
+from benchmarks.harness import page
+from benchmarks.harness.page import Scale
+from benchmarks.harness.roofline import Roofs
+
+
+class Page(HTMLParser):
+    """Notes the words of a page, its open tags, what it loads, and the labels of its bars."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words, self.open, self.loaded = list[str](), list[str](), list[str]()
+        self.bars, self.svg = list[str](), 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "input"):
+            self.open.append(tag)
+        self.note(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.note(attrs)
+
+    def note(self, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        links = [values[name] for name in ("src", "href") if name in values]
+        self.loaded += [link for link in links if not link.startswith("#")]
+        if values.get("role") == "img":
+            self.bars.append(values["aria-label"])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@functools.cache
+def usual() -> str:
+    """Return the page of a complete run."""
+    return page.render(found())
+
+
+def shown(*records: dict[str, Any], **changes: Any) -> str:
+    changed = records or changes
+    return Page(page.render(found(*records, **changes)) if changed else usual()).text
+
+
+def test_the_page_is_well_formed_and_loads_nothing() -> None:
+    parsed = Page(usual())
+    assert (parsed.open, parsed.loaded) == ([], [])
+
+
+def test_a_page_is_written_to_a_new_file(tmp_path: Path) -> None:
+    page.write(found(), tmp_path / "new.html")
+    assert (tmp_path / "new.html").read_text(encoding="utf-8") == usual()
+    with pytest.raises(FileExistsError):
+        page.write(found(), tmp_path / "new.html")
+
+
+@pytest.mark.parametrize(
+    "fact",
+    ["CPU Some CPU", "256 bits", "1 and 2 of 2 CPUs (0, 1)", "L1 48 KiB, L2 1.25 MiB", "abc+",
+     "0.25 before, 1.75 after", "numpy 2.4.0", "BLAS Some BLAS", "2026-01-02",
+     "triad, L1, GB/s 10.0 9.00–11.0", "theirs torch The idea of theirs.",
+     "Roofline of matmul forward, cpu", "references; gain:",
+     "A/A: tiles against itself 1.00 (1.00–1.00); shared ×2 against itself 1.00 (1.00–1.00)."],
+)  # fmt: skip
+def test_the_page_says(fact: str) -> None:
+    assert fact in shown().replace("; A/A: shared", "; shared")
+
+
+def test_the_page_has_the_notes_of_the_ladder_and_says_that_its_gains_are_of_another_run() -> None:
+    text = shown()
+    assert "Notes from benchmarks/ladders/matmul.py. Their gains were measured on an Intel" in text
+    assert "four by four 2.7 / 2.6 / 2.3." in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"peers": {"llmc ×1": {"compiler": "gcc 12"}}}, "peer llmc ×1 compiler gcc 12"),
+        ({"left_out": {"llmc": "no <cc>"}}, "llmc was left out: no <cc>"),
+        ({"complete": False}, "The run was stopped"),
+        ({"options": {"threads": [1], "rounds": 9}}, "stopped after 6 of 9 rounds"),
+    ],
+)
+def test_the_page_says_what_was_missing(changes: dict[str, Any], said: str) -> None:
+    assert said in shown(**changes)
+    assert said not in shown()
+
+
+@pytest.mark.parametrize(
+    ("notes", "kind", "content"),
+    [
+        ("One\nparagraph: this.", "paragraph", "One paragraph: this."),
+        ("- one\n  thing\n- two", "list", ["one thing", "two"]),
+        ("a b: one\n  thing\nc: two", "terms", [("a b", "one thing"), ("c", "two")]),
+        ("What follows: this\nis words. And here: too.", "paragraph",
+         "What follows: this is words. And here: too."),
+        ("    for a in b:\n        c", "lines", "    for a in b:\n        c"),
+    ],
+)  # fmt: skip
+def test_the_blocks_of_notes(notes: str, kind: str, content: Any) -> None:
+    assert list(page.blocks(f"First.\n\n{notes}\n"))[1:] == [(kind, content)]
+
+
+def test_without_a_control_nothing_is_resolved() -> None:
+    case = record(controls=[])
+    assert "No control, so no verdicts." in shown(case)
+    assert rows_of(case)["tiles"]["words"] == "not resolved"
+
+
+def test_the_limits_measured_with_a_case_are_shown() -> None:
+    case = record()
+    for each in case["limits"]:
+        each["rate"] *= 1e9
+    assert "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1)" in shown(case)
+
+
+def test_packed_has_a_column_where_it_was_measured() -> None:
+    assert "of limit compile s first ms packed" not in shown()
+    case = record(rows=[candidate("shared", 2, packed=0.5)])
+    assert "of limit compile s first ms packed" in shown(case)
+    assert rows_of(case)["shared ×2"]["figures"]["packed"] == ("50%", "")
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"wrong": "y[0] is <nan>"}, "WRONG: y[0] is <nan>"),
+        ({"able": False}, "too slow"),
+        ({"able": False, "offered": False}, "not offered"),
+        ({}, "no turn"),
+    ],
+)
+def test_the_page_says_why_there_is_no_time(about: dict[str, Any], words: str) -> None:
+    row = candidate("a <b>", **about, turns=[None, None, None])
+    text = shown(record(rows=[row, candidate("shared", 2)]))
+    assert f"a <b> The idea of a <b>. {words} shared" in text
+
+
+def test_a_bar_tells_the_numbers_when_hovered() -> None:
+    (label,) = (bar for bar in Page(usual()).bars if bar.startswith("tiles"))
+    assert label.splitlines() == [
+        "tiles: 1.025e+04 ms (min 1e+04, max 1.05e+04)",
+        "turns in 6 of 6 rounds",
+        "over the serial rung above: 4.00 (4.00–4.00) at 97%, ▲ faster",
+        "7.8e-09 GFLOP/s, 3.9e-09 GB/s",
+        "78% (76%–80%) of the limit, compute",
+    ]
+
+
+def test_turns_that_were_not_taken_are_not_counted() -> None:
+    slow = candidate("slow", turns=[[1.0], None, *[[1.0]] * 4])
+    tip = rows_of(record(rows=[slow, candidate("shared", 2)]))["slow"]["tip"]
+    assert "turns in 5 of 6 rounds" in tip
+
+
+def test_without_a_round_there_is_a_table_and_no_roofline() -> None:
+    rows = [candidate("loops", turns=[]), candidate("shared", 2, turns=[])]
+    limits = [limit(name, 1) | {"turns": []} for name in ("peak", "triad")]
+    control = candidate("shared", 2, turns=[])
+    text = shown(record(rows=rows, limits=limits, controls=[control], rounds=0))
+    assert "stopped after 0 of 6 rounds" in text
+    assert "The idea of loops. no turn" in text
+    assert "Roofline" not in text
+
+
+def rows_of(case: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the rows as the template shows them, by name."""
+    view = page.view(case, Roofs({}, {}), 3)
+    return {row["name"]: row for group in view["groups"] for row in group}
+
+
+def test_a_gain_is_shown_with_its_interval_and_verdict() -> None:
+    row = rows_of(record())["tiles"]
+    assert (row["figures"]["gain"], row["words"]) == (("4.00", "4.00–4.00"), "▲ faster")
+
+
+def test_of_a_reference_the_page_says_who_is_faster() -> None:
+    assert rows_of(record())["theirs"]["words"] == "▲ ours faster"
+
+
+def test_references_are_a_group_of_their_own() -> None:
+    groups = page.view(record(), Roofs({}, {}), 3)["groups"]
+    assert [[row["name"] for row in group] for group in groups] == [
+        ["loops", "tiles", "shared ×2"],
+        ["theirs"],
+    ]
+
+
+def test_compile_times_tell_what_was_cached() -> None:
+    rows = rows_of(record())
+    found = [rows[name]["figures"].get("compile s") for name in ("loops", "tiles", "shared ×2")]
+    assert found == [None, ("0.25", ""), ("cached", "")]
+
+
+def test_a_small_fraction_is_not_rounded_to_zero() -> None:
+    assert [page.percent(fraction) for fraction in (0.5, 0.0004)] == ["50%", "0.04%"]
+
+
+def test_a_roofline_has_the_limits_that_were_measured_with_the_case() -> None:
+    above = page.own_roofs(record(), Roofs({1: 5.0}, {1: {"L1": 3.0, "L2": 2.0}}))
+    assert above.peaks == {1: 10.0, 2: 10.0}
+    assert above.bandwidths == {1: {"L1": 10.0, "L2": 2.0}, 2: {"L1": 10.0}}
+
+
+def test_a_bar_starts_at_the_speed_of_the_rung_above() -> None:
+    rows = rows_of(record())
+    loops, tiles = rows["loops"]["bar"], rows["tiles"]["bar"]
+    assert (loops.kind, loops.start) == ("first", loops.end)
+    assert tiles.kind == "faster up"
+    assert tiles.start == pytest.approx(loops.end)
+    assert tiles.end > tiles.start
+
+
+def test_a_bar_that_lost_starts_at_its_own_speed() -> None:
+    case = record(rows=[candidate("tiles"), candidate("loops"), candidate("shared", 2)])
+    above, bar = (rows_of(case)[name]["bar"] for name in ("tiles", "loops"))
+    assert rows_of(case)["loops"]["words"] == "▼ slower"
+    assert bar.kind == "slower down"
+    assert bar.end == pytest.approx(above.end)
+    assert bar.start < bar.end
+
+
+def test_a_scale_is_logarithmic_shows_all_speeds_and_has_marks() -> None:
+    scale = Scale(0, 3)
+    assert scale.place(100) - scale.place(10) == pytest.approx(scale.place(10) - scale.place(1))
+    scale = page.scale_of([0.01, 3.0, 900.0])
+    assert 0 < scale.place(0.01) < scale.place(3.0) < scale.place(900.0) < 100
+    assert Scale(8, 2.5).ticks == [(0, "0.1"), (40, "1"), (80, "10")]
+
+
+def test_the_roof_is_what_bounds_the_case() -> None:
+    assert page.bounds_of(record()) == {1: 10.0, 2: 10.0}
+    assert page.bounds_of(record(bytes=160)) == {1: 5.0, 2: 5.0}

@@ -1,0 +1,62 @@
+"""Worker processes and the jobs in them."""
+
+from collections.abc import Iterator
+
+import pytest
+from helpers.processes import LIMIT
+
+from benchmarks.harness import jobs
+from benchmarks.harness.jobs import WARM_UP_STEPS
+from benchmarks.harness.worker import Process, WorkerError
+
+TOY = {"build": "helpers.toy_jobs:build", "warm_up": 0.0, "samples": None}
+
+
+@pytest.fixture
+def process(toys: None) -> Iterator[Process]:
+    found = Process("a", "benchmarks.harness.jobs:Jobs", {}, threads=3)
+    yield found
+    found.close()
+
+
+def test_a_turn_takes_the_steps_that_were_asked_for(process: Process) -> None:
+    report = process.ask("open", **TOY | {"samples": 7}, options={})
+    answer = process.ask("turn", key=report["key"])
+    assert len(answer["seconds"]) == 7
+    assert all(seconds >= 1e-3 for seconds in answer["seconds"])
+    assert 1e6 < answer["memory"] < 1e9
+
+
+def test_opening_a_job_reports_threads_agreement_and_warm_up(process: Process) -> None:
+    report = process.ask("open", **TOY, options={"agreement": [2.0]})
+    assert report["flops"] == 3  # The toy's FLOPs are the threads of its environment.
+    assert report["agreement"] == [2.0] * WARM_UP_STEPS
+    assert report["warm_up_seconds"] >= report["build_seconds"] + report["first_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("step_seconds", "steps"), [(0.001, 600), (0.035, 17), (0.45, 1), (12.0, 1)]
+)
+def test_a_turn_takes_as_many_steps_as_fill_it_and_at_least_one(
+    step_seconds: float, steps: int
+) -> None:
+    assert jobs.steps_per_turn(step_seconds) == steps
+
+
+def test_a_worker_that_fails_says_why(process: Process) -> None:
+    with pytest.raises(WorkerError, match="a exited: ArithmeticError: the toy is broken"):
+        process.ask("open", **TOY, options={"fails_at": 1})
+
+
+def test_a_worker_that_is_killed_is_named(process: Process) -> None:
+    process.process.kill()
+    process.process.wait(LIMIT)
+    with pytest.raises(WorkerError, match="a exited: killed by signal 9"):
+        process.ask("turn", key=0)
+
+
+def test_closing_ends_the_process(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.harness.worker.PATIENCE", LIMIT)
+    process.ask("open", **TOY, options={})
+    process.close()
+    assert process.process.returncode == 0

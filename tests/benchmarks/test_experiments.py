@@ -1,0 +1,364 @@
+"""Training step, attention, sampling and generation: candidates, agreement, rounds and results."""
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.errors import relative_error
+from helpers.optional import needs
+from helpers.toy_jobs import TINY, entry
+
+from benchmarks import experiments
+from benchmarks.experiments import Entry, Experiment
+from benchmarks.harness.jobs import WARM_UP_STEPS, Job
+from benchmarks.harness.rounds import Comparison, DisagreementError
+from benchmarks.harness.worker import WorkerError, named
+from benchmarks.models import gpt2, tinygpt, workloads
+from benchmarks.models.workloads import WORKLOADS, Workload
+from tinygpt_np.compiled.simd.vectors import LANES
+from tinygpt_np.model.decoder import Decoder
+from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.optimizer import AdamW, clip, global_norm
+from tinygpt_np.ops import attention
+from tinygpt_np.storage.parameters import param_shapes
+
+NUMPY = {"backend": "numpy", "matmul": "numba"}
+SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
+TOKENS = 11
+
+
+def compare(*entries: Entry, rounds: int = 1, samples: int = 2) -> Comparison:
+    toys = Experiment("toys", {}, entries, rounds, 1, samples)
+    return experiments.compare(toys, 1, lambda _: None)
+
+
+# Agreement and rounds
+
+
+@pytest.mark.parametrize("theirs", [[2.0001, 3.0], []])
+def test_candidates_that_agree_or_have_nothing_to_agree_on_are_timed(
+    toys: None, theirs: list[float]
+) -> None:
+    found = compare(entry("a", agreement=[2.0, 3.0]), entry("b", True, agreement=theirs)).record
+    assert [len(row["turns"]) for row in found["rows"]] == [1, 1]
+    assert [limit["name"] for limit in found["limits"]] == ["peak"]
+    assert found["flops"] == 1  # The toy's FLOPs are the threads of its environment.
+
+
+@pytest.mark.parametrize("theirs", [2.01, float("nan")])
+def test_a_candidate_that_computes_something_else_is_refused(toys: None, theirs: float) -> None:
+    with pytest.raises(DisagreementError, match=r"b does not compute the same as a: .*, not 2"):
+        compare(entry("a", agreement=[2.0]), entry("b", True, agreement=[theirs]))
+
+
+def test_a_candidate_that_does_not_start_is_left_out_with_its_reason(toys: None) -> None:
+    found = compare(entry("a"), entry("b", True, fails_at=1))
+    assert found.left_out == {"b": "b exited: ArithmeticError: the toy is broken"}
+    assert [row["rung"] for row in found.record["rows"]] == ["a"]
+
+
+def test_without_the_first_candidate_there_is_no_comparison(toys: None) -> None:
+    with pytest.raises(WorkerError, match="a exited: ArithmeticError: the toy is broken"):
+        compare(entry("a", fails_at=1), entry("b"))
+
+
+def run(path: Path, *found: Experiment) -> tuple[bool, dict[str, Any]]:
+    complete = experiments.run("train", found, {"threads": 1, "backend": "numpy"}, path)
+    return complete, json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_training_of_a_tiny_model_runs_and_is_written(tmp_path: Path, toys: None) -> None:
+    tiny = experiments.training(TINY, 1, None, NUMPY, pytorch=False)
+    complete, written = run(tmp_path / "all.json", replace(tiny, samples=2))
+    (found,) = written["cases"]
+    assert complete
+    assert written["complete"]
+    assert (found["name"], found["rounds"], found["about"]["n_embd"]) == ("tiny", 2, 12)
+    assert found["rows"][0]["fraction"][0] > 0
+    assert found["rows"][0]["memory"] > 1e6
+
+
+def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
+    tmp_path: Path, toys: None
+) -> None:
+    stopped = Experiment("toys", {}, [entry("a", interrupts_at=WARM_UP_STEPS + 5)], 9, 1, 2)
+    complete, written = run(tmp_path / "all.json", stopped, replace(stopped, name="next"))
+    assert not complete
+    assert not written["complete"]
+    assert [(found["name"], found["rounds"]) for found in written["cases"]] == [("toys", 2)]
+
+
+def test_an_error_in_a_later_experiment_keeps_the_earlier(tmp_path: Path, toys: None) -> None:
+    path = tmp_path / "all.json"
+    good, bad = (
+        Experiment(name, {}, [entry(name, fails_at=fails_at)], 1, 1, 1)
+        for name, fails_at in (("good", 0), ("bad", 1))
+    )
+    with pytest.raises(WorkerError):
+        run(path, good, bad)
+    assert [found["name"] for found in json.loads(path.read_text())["cases"]] == ["good"]
+
+
+# The candidates
+
+
+def names(experiment: Experiment) -> list[tuple[str, bool]]:
+    return [(each.name, each.reference) for each in experiment.entries]
+
+
+def test_the_candidates_of_training_attention_and_sampling() -> None:
+    training = experiments.training(TINY, 1, None, NUMPY, pytorch=True)
+    assert names(training) == [("ours", False), ("PyTorch", True), ("torch.compile", True)]
+    alone = experiments.training(TINY, 1, 4, NUMPY, pytorch=False)
+    assert (names(alone), alone.rounds, training.rounds) == ([("ours", False)], 4, TINY.rounds)
+    both = experiments.attention(SIZES, 1, None, "numpy", pytorch=True)
+    assert (names(both)[1:], both.tokens) == ([("SDPA", True), ("SDPA, split", True)], 35)
+    sampling = experiments.sampling(TINY, TOKENS, 1, None, pytorch=True)
+    assert [name for name, _ in names(sampling)] == ["recompute", "NumPy", "Numba", "PyTorch"]
+    assert {each.warm_up for each in sampling.entries} == {0}
+    assert sampling.samples == TOKENS
+
+
+def test_reading_all_weights_bounds_texts_but_not_a_first_token() -> None:
+    text, first = experiments.generation(Path("x"), 1, 3, peer=True)
+    assert [name for name, _ in names(text)] == ["ours", "transformers", "read weights"]
+    assert [name for name, _ in names(first)] == ["ours", "transformers"]
+    assert [(each.tokens, each.rounds) for each in (text, first)] == [(48, 3), (1, 3)]
+    alone, _ = experiments.generation(Path("x"), 1, None, peer=False)
+    assert [name for name, _ in names(alone)] == ["ours", "read weights"]
+
+
+# Training and attention
+
+
+def steps(job: Job, count: int) -> list[list[float]]:
+    return [job.agreement(job.step(*job.draw())) for _ in range(count)]
+
+
+def test_a_step_is_a_step_of_training_and_tells_the_norm_before_clipping() -> None:
+    model = GPT(TINY.config, seed=workloads.SEED)
+    optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
+    expected: list[list[float]] = []
+    for tokens, targets in itertools.islice(workloads.batches(TINY), 3):
+        loss, grads = model.loss_and_grads(tokens, targets)
+        expected.append([loss, global_norm(grads)])
+        optimizer.update(model.params, clip(grads, global_norm(grads), 1.0), 1e-3)
+    assert steps(tinygpt.train(asdict(TINY), 1, **NUMPY), 3) == expected
+    compiled = steps(tinygpt.train(asdict(TINY), 1, "numba", "numba"), 3)
+    np.testing.assert_allclose(compiled, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_the_threads_of_attention_share_all_sequences(threads: int) -> None:
+    qkv, dy = workloads.attention_inputs(**SIZES)
+    y, saved = attention.forward(qkv, SIZES["batch"], SIZES["n_head"])
+    dqkv = attention.backward(dy, saved)
+    job = tinygpt.attention(SIZES, threads, "numpy")
+    found = job.step()
+    assert relative_error(np.concatenate([y for y, _ in found]), y) < 1e-6
+    assert relative_error(np.concatenate([dqkv for _, dqkv in found]), dqkv) < 1e-6
+    assert job.agreement(found) == pytest.approx(workloads.norms([y], [dqkv]), rel=1e-6)
+
+
+# Sampling
+
+
+def sampler(backend: str = "numpy", cached: bool = True) -> Job:
+    return tinygpt.sample(asdict(TINY), TOKENS, backend, cached)
+
+
+def sequence_of(found: Job) -> list[int]:
+    """Return the first sequence after the warm-up."""
+    for _ in range(WARM_UP_STEPS):
+        found.step()
+    return [int(found.step()) for _ in range(TOKENS)]
+
+
+@pytest.mark.parametrize(
+    ("backend", "cached"), [("numpy", True), ("numpy", False), ("numba", True)]
+)
+def test_a_turn_after_the_warm_up_is_the_sequence_that_generate_makes(
+    backend: str, cached: bool
+) -> None:
+    model = GPT(TINY.config)
+    model.params = workloads.sampling_params(TINY)
+    expected = [int(t) for t in model.generate(np.zeros(1, np.int64), TOKENS, seed=workloads.SEED)]
+    job = sampler(backend, cached)
+    assert sequence_of(job) == expected
+    assert job.agreement(None) == pytest.approx(sampler().agreement(None), rel=1e-5)
+    assert len(job.agreement(None)) == 4
+
+
+def test_recomputing_uses_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Decoder, "read", None)
+    assert len(sequence_of(sampler(cached=False))) == TOKENS
+
+
+def test_sequences_follow_one_another_after_the_warm_up() -> None:
+    found = workloads.endless(lambda: iter("abc"), 2)
+    assert "".join(itertools.islice(found, 9)) == "ababcabca"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_right_logits_pass(backend: str) -> None:
+    experiments.check_logits(TINY, backend)
+
+
+@pytest.mark.parametrize(("spoil", "after"), [(2e-5, 1), (float("nan"), 1), (2e-5, 7)])
+def test_wrong_logits_are_refused(
+    monkeypatch: pytest.MonkeyPatch, spoil: float, after: int
+) -> None:
+    read: Callable[..., np.ndarray] = Decoder.read
+    count = 0
+
+    def spoiled(self: Decoder, tokens: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += 1
+        return read(self, tokens) * (1 + spoil * (count >= after))
+
+    monkeypatch.setattr(Decoder, "read", spoiled)
+    with pytest.raises(DisagreementError, match=f"WRONG: the logits in numpy after {after} tokens"):
+        experiments.check_logits(TINY, "numpy")
+
+
+def test_the_parts_of_a_sequence_are_the_means_of_their_tokens() -> None:
+    record = {"rounds": 2, "rows": [{"rung": "ours", "turns": [[1.0, 1.0, 2.0, 4.0], None]}]}
+    whole, first, other = experiments.parts_of(record, first=2, tokens=4)
+    names = "sample, all 4 tokens", "sample, the first 2", "sample, the other 2"
+    assert (whole["name"], first["name"], other["name"]) == names
+    turns = [part["rows"][0]["turns"] for part in (whole, first, other)]
+    assert turns == [[[2.0], None], [[1.0], None], [[3.0], None]]
+
+
+def test_sampling_runs_and_is_written(tmp_path: Path, toys: None) -> None:
+    path = tmp_path / "all.json"
+    tiny = experiments.sampling(replace(TINY, n_layer=1), TOKENS, 1, 2, pytorch=False)
+    assert experiments.run_sampling(tiny, {"threads": 1}, path)
+    written = json.loads(path.read_text())
+    assert written["complete"]
+    names = [(found["name"], found["rounds"]) for found in written["cases"]]
+    assert names == [(f"sample, {n}", 2) for n in ("all 11 tokens", "the first 4", "the other 7")]
+    rows = [row["rung"] for row in written["cases"][0]["rows"]]
+    assert rows == ["recompute", "NumPy", "Numba"]
+
+
+# Generation from a GPT-2 checkpoint
+
+SMALL = replace(gpt2.CONFIG, vocab_size=90, block_size=40, n_layer=2, n_head=2, n_embd=16)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt2, "CONFIG", SMALL)
+    monkeypatch.setattr(gpt2, "LENGTHS", {"text": (5, 7), "first": (9, 1)})
+
+
+def checkpoint(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return the arguments of the run, with what the checkpoint held then."""
+    found: list[Any] = []
+
+    def run(*arguments: Any) -> bool:
+        model = GPT.from_pretrained(arguments[1][0].entries[0].options["folder"])
+        found.extend([*arguments, model])
+        return True
+
+    monkeypatch.setattr(experiments, "run", run)
+    assert experiments.run_pretrained(2, 3, True, None)
+    return found
+
+
+def test_the_candidates_of_generation_read_a_checkpoint(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark, found, options, path, model = checkpoint(monkeypatch)
+    assert (benchmark, options, path) == ("pretrained", {"threads": 2}, None)
+    assert model.config == SMALL
+    assert len(found) == 2
+
+
+def test_transformers_generates_the_same_text(
+    small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    needs("transformers")
+    _, found, _, _, model = checkpoint(monkeypatch)
+    model.save_pretrained(tmp_path / "kept")
+    for experiment in found:
+        made: list[list[float]] = []
+        for each in experiment.entries[:2]:
+            job = named(each.build)(**each.options | {"folder": str(tmp_path / "kept")})
+            made.append(job.agreement(job.step()))
+        assert made[0] == made[1]
+        assert len(made[0]) == experiment.tokens
+
+
+def test_reading_reads_every_weight_once_per_token(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.models import reading
+
+    before, sizes = reading.add_all, list[int]()
+
+    def watched(values: np.ndarray, total: np.ndarray) -> None:
+        before(values, total)
+        assert total.sum() == values.size  # All are ones.
+        sizes.append(values.size)
+
+    monkeypatch.setattr(reading, "add_all", watched)
+    gpt2.read_weights("", 5, 3, 2).step()
+    assert len(sizes) == 3 * 2
+    weights = sum(param.size for param in GPT(SMALL).params.values())
+    assert weights - 8 * LANES < sum(sizes) / 3 <= weights
+
+
+def test_the_flops_of_generation_are_those_of_the_products(small: None) -> None:
+    params = GPT(SMALL).params
+    blocks = sum(p.size for n, p in params.items() if p.ndim == 2 and n.startswith("h."))
+    assert gpt2.flops(5, 7) == 2 * (11 * blocks + 7 * params["wte.weight"].size)
+
+
+# Workloads
+
+
+def counted_multiply_adds(workload: Workload) -> int:
+    """Count those of a training step by going through the loops of its matrix products."""
+    C, V = workload.n_embd, workload.vocab_size
+    head_size, N = C // workload.n_head, workload.batch_size * workload.block_size
+    block = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)]
+    count = 0
+    for fan_in, fan_out in [*(block * workload.n_layer), (C, V)]:
+        count += 3 * N * fan_in * fan_out  # y, dx and dweight
+    heads = workload.n_layer * workload.batch_size * workload.n_head
+    for query, key in itertools.product(range(workload.block_size), repeat=2):
+        if key <= query:
+            count += 6 * heads * head_size  # scores, y; dprobs, dv, dq, dk
+    return count
+
+
+def test_the_flops_of_a_step_are_two_for_each_multiply_add_of_its_loops() -> None:
+    assert workloads.step_flops(TINY) == 2 * counted_multiply_adds(TINY)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_multiplying_parameters_are_all_matrices_except_positions(name: str) -> None:
+    shapes = param_shapes(WORKLOADS[name].config)
+    matrices = [s for n, s in shapes.items() if len(s) == 2 and n != "wpe.weight"]
+    assert workloads.multiplying_params(WORKLOADS[name]) == sum(r * c for r, c in matrices)
+
+
+def test_batches_are_the_same_for_all_and_new_in_each_step() -> None:
+    (first, targets), (second, _) = itertools.islice(workloads.batches(TINY), 2)
+    assert first.shape == targets.shape == (4, 5)
+    assert np.array_equal(first[:, 1:], targets[:, :-1])
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, next(workloads.batches(TINY))[0])
+
+
+def test_norms_do_not_depend_on_how_numbers_are_grouped() -> None:
+    x = np.random.default_rng(0).standard_normal((4, 6))
+    grouped = workloads.norms([x[:, 1:].T, x[:, :1]])
+    assert workloads.norms([x]) == pytest.approx(grouped, rel=1e-14)

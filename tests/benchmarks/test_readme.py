@@ -1,0 +1,88 @@
+"""The figures in the benchmarks' README are those of the results that are kept."""
+
+import json
+import re
+import statistics
+from typing import Any
+
+import pytest
+
+from benchmarks import ROOT, ladders
+from benchmarks.__main__ import COMMANDS, make_parser
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER
+
+README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+
+
+def result(name: str) -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def table(head: str) -> list[list[str]]:
+    """Return the cells of the table that starts with a head."""
+    lines = README.split(head)[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_the_ladder_is_that_of_the_result() -> None:
+    (case,) = (
+        case
+        for case in result("ice-lake")["cases"]
+        if (case["operation"], case["direction"], case["shape"]) == ("matmul", "forward", "lecture")
+    )
+    rows = [row for row in case["rows"] if "seconds" in row and "by_ours" not in row]
+    ideas = {rung.name: rung.idea for rung in ladders.rungs("matmul")}
+    for cells, row in zip(table("| rung | idea | ms |"), rows, strict=True):
+        several = f" ×{row['threads']}" if "threads" in row else ""
+        gain = ""
+        if "gain" in row:
+            median, low, high, _ = row["gain"]
+            sign = {FASTER: "▲", SLOWER: "▼", SAME: "~"}[row["verdict"]]
+            gain = f"{median:.2f} ({low:.2f}–{high:.2f}) {sign}"
+        seconds = row["seconds"][0]
+        assert cells == [
+            row["rung"] + several, ideas[row["rung"]], f"{seconds * 1e3:.1f}", gain,
+            f"{case['flops'] / seconds / 1e9:.1f}", f"{row['fraction'][0]:.0%}",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("threads", "said"),
+    [
+        (1, r"On one thread PyTorch takes ([\d.]+) times as long"),
+        (2, r"On two threads\s+PyTorch takes ([\d.]+) times as long"),
+    ],
+)
+def test_pytorch_takes_as_long_as_in_the_result(threads: int, said: str) -> None:
+    ratios = [
+        row["by_ours"][0]
+        for case in result("ice-lake")["cases"]
+        for row in case["rows"]
+        if row.get("by") == "torch" and row.get("threads", 1) == threads
+    ]
+    (figure,) = re.findall(said, README)
+    assert figure == f"{statistics.geometric_mean(ratios):.2f}"
+
+
+def test_the_table_of_tokenizers_is_that_of_the_result() -> None:
+    found = result("tokenizers")
+    rows = table("| tokenizer | vocabulary | width |")
+    for cells, (kind, each) in zip(rows, found["results"].items(), strict=True):
+        bits, ratio = each["bits"], each["characters_per_token"]
+        read = statistics.median(each["tokens"]) * ratio / 1e6
+        assert cells == [
+            kind, f"{each['vocab_size']:,}", str(each["n_embd"]), f"{ratio:.2f}",
+            f"{read:.1f} million",
+            f"{statistics.median(bits):.3f} ({min(bits):.3f} to {max(bits):.3f})",
+        ]  # fmt: skip
+        assert abs(each["params"] - 3.5e6) < 0.1e6
+        assert len(bits) == 3
+    assert (found["options"]["seconds"], found["options"]["corpus"]) == (60, "shakespeare")
+
+
+def test_every_command_is_shown_and_valid() -> None:
+    lines = re.findall(r"^python -m benchmarks (.*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == set(COMMANDS)
+    for line in lines:
+        make_parser().parse_args(line.split())

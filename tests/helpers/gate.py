@@ -1,0 +1,42 @@
+"""Rungs and peers at the gate, at small sizes."""
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+from benchmarks import cases
+from benchmarks.cases import KernelCase
+from benchmarks.harness.gate import PROBLEMS, Problem
+from benchmarks.ladders import Rung
+
+# Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
+SIZES = {"N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003}
+SIZES |= {"Q": 111, "F": 148, "uses": 5}
+POOL = ThreadPoolExecutor(3)
+CASES = [
+    (operation, direction)
+    for operation in cases.OPERATIONS
+    for direction in cases.directions(operation)
+]
+
+
+@functools.cache
+def problems(operation: str, direction: str) -> list[Problem]:
+    """Return the problems of a case at small sizes."""
+    found = cases.module(operation)
+    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
+    case = KernelCase(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
+    return [Problem(case, 0, number) for number in range(PROBLEMS)]
+
+
+def pass_gate(rung: Rung, operation: str, direction: str, threads: int = 1) -> None:
+    """Raise WrongResult if a rung is wrong in its second step."""
+    runner = rung.runners[direction]
+    for problem in problems(operation, direction):
+        call = problem.call(threads, POOL)
+        step = runner.prepare(call)
+        step()
+        problem.poison(call)
+        returned = step()
+        if runner.collect is not None:
+            runner.collect(call, returned)
+        problem.check(call)
