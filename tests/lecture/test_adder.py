@@ -1,4 +1,4 @@
-"""The adder: what it is given, what counts, and that it learns to add."""
+"""The adder: its examples, its targets, and that it learns to add."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tinygpt_np.training import engine
 SUMS = adder.all_sums()
 
 
-def test_all_sums_are_there_once_with_the_answer_backwards() -> None:
+def test_every_sum_occurs_once_with_its_answer_backwards() -> None:
     assert SUMS.shape == (10_000, 7)
     pairs: set[tuple[int, int]] = set()
     for digits in SUMS.tolist():
@@ -23,7 +23,7 @@ def test_all_sums_are_there_once_with_the_answer_backwards() -> None:
     assert pairs == {(a, b) for a in range(100) for b in range(100)}
 
 
-def test_mingpts_example_is_written_as_there() -> None:
+def test_the_example_of_mingpt_is_encoded_in_the_same_way() -> None:
     (digits,) = (d for d in SUMS.tolist() if d[:4] == [8, 5, 5, 0])
     assert "".join(map(str, digits)) == "8550531"
 
@@ -32,11 +32,11 @@ def test_only_the_digits_of_the_answer_are_targets() -> None:
     tokens, targets = adder.example(SUMS[[8550, 9999]])
     assert tokens.tolist() == [[8, 5, 5, 0, 5, 3], [9, 9, 9, 9, 8, 9]]
     assert targets.tolist() == [[-1, -1, -1, 5, 3, 1], [-1, -1, -1, 8, 9, 1]]
-    assert (SUMS >= 0).all()  # The sums themselves are left as they are.
+    assert (SUMS >= 0).all()  # The sums themselves are not changed.
 
 
 class Table:
-    """Answers by heart, with the sums of some first numbers wrong in one digit."""
+    """A model that knows all answers, except for one wrong digit after some first numbers."""
 
     def __init__(self, wrong: int, place: int) -> None:
         self.wrong, self.place = wrong, place
@@ -50,18 +50,18 @@ class Table:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_sum_with_a_digit_wrong_is_not_right(place: int) -> None:
+def test_a_sum_with_a_wrong_digit_is_not_correct(place: int) -> None:
     model: Any = Table(30, place)
-    found = adder.right(model, SUMS)
+    found = adder.correct(model, SUMS)
     assert found.tolist() == [False] * 3000 + [True] * 7000
 
 
 def test_a_number_is_read_backwards() -> None:
     assert adder.number(np.array([5, 3, 1])) == 135
-    assert adder.in_words(SUMS[8550]) == "85 + 50 = 135"
+    assert adder.equation(SUMS[8550]) == "85 + 50 = 135"
 
 
-def test_in_training_it_sees_none_of_those_held_out(
+def test_no_held_out_sum_is_trained_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[set[int], set[int]]] = []
@@ -81,7 +81,7 @@ def test_in_training_it_sees_none_of_those_held_out(
     assert len(held_out) == 500
 
 
-def test_ctrl_c_says_what_was_learned_so_far(
+def test_ctrl_c_evaluates_what_was_learned_so_far(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make, closed = engine.make, list[Any]()
@@ -103,9 +103,10 @@ def test_ctrl_c_says_what_was_learned_so_far(
     assert "of 500 sums that it never saw" in out
 
 
+@pytest.mark.slow
 def test_it_learns_to_add(capsys: pytest.CaptureFixture[str]) -> None:
     adder.main()
     out = capsys.readouterr().out
-    share = out.split("are right: ")[1].split("%")[0]
-    assert float(share) >= 99.0
+    accuracy = out.split("are correct: ")[1].split("%")[0]
+    assert float(accuracy) >= 99.0
     assert "  targets -1 -1 -1  5  3  1" in out

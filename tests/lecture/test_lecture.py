@@ -1,6 +1,7 @@
-"""The chapters: their list, what each prints, and the numbers by which they check themselves.
+"""The chapters: their order, what they print, and the figures by which they check themselves.
 
-Training is shortened here, but not where the claim about its end needs all of it.
+Most chapters are run with a few training steps and a short validation split. The slow tests train
+for as many steps as the statement about the result needs.
 """
 
 import importlib
@@ -18,20 +19,20 @@ from helpers.optional import needs
 
 from tinygpt_np import lecture, ops
 from tinygpt_np.config import PRESETS
-from tinygpt_np.lecture import chapter_04_bigram, workbench
+from tinygpt_np.lecture import workbench
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 
 CHAPTERS = lecture.chapters()
 OPTIONAL = ("tiktoken", "tiktoken.load", "sentencepiece")
-# Steps: enough to run every line; enough for the chapters' claims about their losses to hold.
-SHORT, MIDDLING = 8, 400
+PACKAGE = Path(lecture.__file__).parents[1]
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.name for c in CHAPTERS])
 
 
 @cache
-def printed(name: str, steps: int | None = SHORT) -> str:
-    """What a chapter prints, trained for so many steps; None leaves its own number."""
+def printed(name: str, steps: int | None = 8) -> str:
+    """Return the output of a chapter after some training steps; None trains it completely."""
     chapter = lecture.find(name)
+    tokenizer, train, val = workbench.load_data()
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         for package in OPTIONAL:
@@ -39,12 +40,14 @@ def printed(name: str, steps: int | None = SHORT) -> str:
         for module in (workbench, importlib.import_module(chapter.module)):
             if steps is not None and hasattr(module, "STEPS"):
                 patch.setattr(module, "STEPS", steps)
+            if steps is not None and chapter.number > 10 and hasattr(module, "load_data"):
+                patch.setattr(module, "load_data", lambda: (tokenizer, train, val[:5000]))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
         lecture.run(chapter)
     return out.getvalue()
 
 
 def numbers(pattern: str, text: str) -> list[float]:
-    """The numbers that stand where the pattern has an @. There must be one at least."""
+    """Return the numbers at the @ in a pattern. There must be at least one match."""
     found = re.findall(pattern.replace("@", r"(-?[\d.,]+(?:e[+-]\d+)?)"), text)
     assert found, f"{pattern!r} is not in\n{text}"
     return [float(number.replace(",", "").rstrip(".")) for number in found]
@@ -55,135 +58,61 @@ def number(pattern: str, text: str) -> float:
     return found
 
 
-def test_the_chapters_are_numbered_from_1_to_19() -> None:
+# The list of chapters
+
+
+def test_the_chapters_are_numbered_and_in_the_order_of_the_video() -> None:
     assert [chapter.number for chapter in CHAPTERS] == list(range(1, 20))
+    *times, last = [chapter.timestamp for chapter in CHAPTERS]
+    assert last == "afterwards"  # The adder is not in the video.
+    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", time) for time in times)
+    assert times == sorted(set(times))
 
 
-def test_the_timestamps_increase() -> None:
-    *stamps, last = [chapter.timestamp for chapter in CHAPTERS]
-    assert last == "afterwards"  # The adder is not in the lecture.
-    assert all(re.fullmatch(r"\d\d:\d\d:\d\d", stamp) for stamp in stamps)
-    assert stamps == sorted(set(stamps))
-
-
-def test_the_names_are_distinct() -> None:
-    assert len({chapter.name for chapter in CHAPTERS}) == len(CHAPTERS)
-
-
-@every_chapter
-def test_a_chapter_is_found_by_name_and_by_number(chapter: lecture.Chapter) -> None:
-    assert lecture.find(chapter.name) == lecture.find(str(chapter.number)) == chapter
-
-
-def test_bigram_is_chapter_4() -> None:
-    assert lecture.find("bigram").number == 4
-
-
-def test_an_unknown_chapter_is_an_error_that_lists_them_all() -> None:
+def test_a_chapter_is_found_by_its_name_or_number() -> None:
+    for chapter in CHAPTERS:
+        assert lecture.find(chapter.name) == lecture.find(str(chapter.number)) == chapter
     with pytest.raises(ValueError, match="trigram") as error:
         lecture.find("trigram")
     assert all(f"{chapter.number} {chapter.name}" in str(error.value) for chapter in CHAPTERS)
 
 
+def test_the_readme_lists_the_chapters_with_their_times() -> None:
+    readme = (PACKAGE / "lecture" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) +\| `([\w-]+)` +\| (\S+) +\| (.*?) +\|$", readme, re.M)
+    assert rows == [(str(c.number), c.name, c.timestamp, c.title) for c in CHAPTERS]
+
+
+# Every chapter
+
+
 @every_chapter
-def test_a_chapter_prints_finite_numbers(chapter: lecture.Chapter) -> None:
+def test_a_chapter_prints_finite_numbers_in_100_columns(chapter: lecture.Chapter) -> None:
     text = printed(chapter.name)
-    assert len(text.splitlines()) > 5
+    lines = text.splitlines()
+    assert len(lines) > 5
     assert not re.search(r"\b(nan|inf)\b", text)
-
-
-@every_chapter
-def test_no_line_of_a_chapter_is_wider_than_100_columns(chapter: lecture.Chapter) -> None:
-    # Sampled text breaks its lines where it likes.
-    lines = [line for line in printed(chapter.name).splitlines() if re.search(r"\d|[░▒▓█]", line)]
-    assert max(map(len, lines)) <= 100
-
-
-@every_chapter
-def test_no_line_of_explanation_is_printed_twice(chapter: lecture.Chapter) -> None:
-    lines = [line for line in printed(chapter.name).splitlines() if line.count(" ") > 8]
-    prose = [line for line in lines if re.fullmatch(r"[A-Z][a-z].*[.,:]", line)]
-    starts = [line[:40] for line in prose]
-    assert len(starts) == len(set(starts))
-
-
-@pytest.mark.parametrize("name", [chapter.name for chapter in CHAPTERS[10:17]])
-def test_gradients_by_hand_equal_the_complex_step(name: str) -> None:
-    assert number("complex step: @ ", printed(name)) < 1e-12
+    # Sampled text has line breaks anywhere.
+    assert max(len(line) for line in lines if re.search(r"\d|[░▒▓█]", line)) <= 100
 
 
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
+        *((chapter.name, "complex step: @ ") for chapter in CHAPTERS[10:17]),
         ("training", "largest difference from the library: @"),
         ("softmax", "largest difference from ops.softmax @"),
         ("head", r"against ops.attention: +@"),
         ("layer-norm", r"against ops.layer_norm: +@"),
+        ("matmul", "largest difference over all 4 sequences: @"),
+        ("softmax", "agree: largest difference @"),
     ],
 )
-def test_gradients_by_hand_equal_the_library(name: str, pattern: str) -> None:
+def test_a_chapter_finds_only_rounding_errors(name: str, pattern: str) -> None:
     assert number(pattern, printed(name)) < 1e-12
 
 
-@pytest.mark.parametrize("name", ["matmul", "softmax"])
-def test_the_versions_of_averaging_agree(name: str) -> None:
-    assert number("largest difference (?:over all 4 texts: )?@", printed(name)) < 1e-12
-
-
-def test_the_gradient_check_sees_a_wrong_gradient(capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
-    model = module.Factored(workbench.text_and_splits()[0].vocab_size, workbench.N_EMBD)
-    right = model.backward
-
-    def wrong(dlogits: np.ndarray, saved: Any) -> dict[str, np.ndarray]:
-        grads = right(dlogits, saved)
-        return {**grads, "head": 1.0005 * grads["head"]}
-
-    model.backward = wrong
-    workbench.check_gradient(model)
-    assert number("complex step: @ ", capsys.readouterr().out) > 1e-6
-
-
-def test_the_gradient_check_leaves_the_model_as_it_was() -> None:
-    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
-    model = module.Factored(5, 3)
-    before = {name: param.copy() for name, param in model.params.items()}
-    with redirect_stdout(io.StringIO()):
-        workbench.check_gradient(model)
-    assert all(np.array_equal(model.params[name], before[name]) for name in before)
-
-
-def test_the_nine_tokens_hold_eight_examples() -> None:
-    assert len(re.findall(r"after '.*' +comes '.'", printed("batches"))) == 8
-
-
-def test_random_opinions_cost_half_a_nat() -> None:
-    text = printed("bigram")
-    uniform = number("uniform guess, ln V +@", text)
-    assert abs(uniform - np.log(63)) < 1e-4
-    assert abs(number("tables: @ on average", text) - uniform - 0.49) < 0.02
-    assert abs(number("without preferences: @", text) - uniform) < 0.01
-
-
-def test_the_untrained_bigram_stands_next_to_the_videos() -> None:
-    text = printed("bigram")
-    assert number(r"p\(target\) +[\d.]+ +@", text) == 4.8786
-    assert number(r"ln V +[\d.]+ +@", text) == pytest.approx(np.log(65), abs=1e-4)
-    # The losses of random tables on this batch, in standard deviations from the expected loss.
-    rng = np.random.default_rng(0)
-    targets, x = rng.integers(65, size=32), rng.integers(65, size=32)
-    losses = [
-        ops.cross_entropy.forward(rng.standard_normal((65, 65))[x], targets)[0] for _ in range(1000)
-    ]
-    expected = (4.8786 - np.mean(losses)) / np.std(losses)
-    assert abs(number(r"\(here\) and\s+@ above it \(video\)", text) - expected) < 0.4
-
-
-def test_a_difference_is_put_into_the_right_word() -> None:
-    assert [chapter_04_bigram.side(x) for x in (-2.0, 1.2)] == ["below", "above"]
-
-
-# Numbers that the video shows: losses as it says them, and those of its notebook.
+# Numbers in the video: losses that are spoken, and numbers in its notebook.
 VIDEO = {
     "reading": ["1,115,394", "65"],
     "tokenization": ["46 47 47 1 58 46 43 56 43", "71 4178 612", "1,003,854", "111,540"],
@@ -203,42 +132,115 @@ VIDEO = {
 
 
 @pytest.mark.parametrize("name", VIDEO)
-def test_a_chapter_names_the_numbers_of_the_video(name: str) -> None:
-    chapter = lecture.find(name)
-    text = " ".join([*chapter.about, printed(name)])
+def test_a_chapter_has_the_numbers_of_the_video(name: str) -> None:
+    text = " ".join([*lecture.find(name).about, printed(name)])
     for part in VIDEO[name]:
         assert part in text.split("video", 1)[1], part
 
 
-def test_the_big_run_takes_as_long_as_the_readme_says() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    seconds = number("steps of about @ s each", printed("gpt"))
-    hours = number("so about @ hours", printed("gpt"))
-    assert f"takes about {seconds:.0f} seconds" in readme
-    assert hours == round(PRESETS["lecture"].max_iters * seconds / 3600) == 10
-    assert "makes some ten\nhours for all" in readme
+# The workbench
 
 
-def test_training_the_bigram_ends_near_two_and_a_half() -> None:
-    assert 2.45 < number("validation loss after @", printed("training", None)) < 2.55
+def cleanup_model(vocab_size: int, n_embd: int) -> Any:
+    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
+    return module.Factored(vocab_size, n_embd)
 
 
-def test_no_bigram_beats_counting() -> None:
+def test_the_gradient_check_detects_a_wrong_gradient_and_keeps_the_parameters(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = cleanup_model(63, 32)
+    correct, before = model.backward, {name: p.copy() for name, p in model.params.items()}
+
+    def wrong(dlogits: np.ndarray, saved: Any) -> dict[str, np.ndarray]:
+        grads = correct(dlogits, saved)
+        return {**grads, "head": 1.0005 * grads["head"]}
+
+    model.backward = wrong
+    workbench.check_gradient(model)
+    assert number("complex step: @ ", capsys.readouterr().out) > 1e-6
+    assert all(np.array_equal(model.params[name], before[name]) for name in before)
+
+
+def test_a_heat_map_shades_the_past_and_leaves_the_future_blank() -> None:
+    probs = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.02, 0.1, 0.2]])
+    lines = workbench.heat_maps({"head": probs}, "a b").splitlines()
+    assert lines[:5] == ["  head", "  a _ b", "a ██", "_ ▓▓▓▓", "b ··░░▒▒"]
+
+
+# Single chapters
+
+
+def test_tokenization_prints_one_line_for_a_missing_tokenizer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("tiktoken", "sentencepiece"):
+        message = f"this tokenizer needs {package}: pip install 'tinygpt-np[tokenizers]'"
+        assert message in printed("tokenization")
+
+    def fail() -> None:
+        raise TokenizerError("no network,\nno vocabulary")
+
+    monkeypatch.setattr(GPT2Tokenizer, "from_cache", fail)
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    lecture.run(lecture.find("tokenization"))
+    (line,) = re.findall("^gpt2 .*", capsys.readouterr().out, re.M)
+    assert "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more" in line
+
+
+@pytest.mark.slow
+def test_tokenization_encodes_a_sentence_in_three_ways(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpt2_files: Path
+) -> None:
+    needs("tiktoken")
+    needs("sentencepiece")
+    tokenizer = GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
+    monkeypatch.setattr(GPT2Tokenizer, "from_cache", lambda: tokenizer)
+    lecture.run(lecture.find("tokenization"))
+    text = capsys.readouterr().out
+    assert text.count("  and back     'hii there, my lord'\n") == 3
+    for expected in (
+        *("6 of 50,257 tokens:", "h|ii| there|,| my| lord\n"),
+        *("18 of 63 tokens:", " of 1,024 tokens:"),
+    ):
+        assert expected in text
+
+
+def test_nine_tokens_have_eight_examples() -> None:
+    assert len(re.findall(r"after '.*' +comes '.'", printed("batches"))) == 8
+
+
+def test_an_untrained_table_costs_half_a_nat_more_than_a_uniform_guess() -> None:
+    text = printed("bigram")
+    uniform = number("uniform guess, ln V +@", text)
+    assert abs(uniform - np.log(63)) < 1e-4
+    assert abs(number("tables: @ on average", text) - uniform - 0.49) < 0.02
+    assert abs(number("without preferences: @", text) - uniform) < 0.01
+    # The losses of random tables on a batch, in standard deviations from their mean.
+    rng = np.random.default_rng(0)
+    targets, x = rng.integers(65, size=32), rng.integers(65, size=32)
+    losses = [
+        ops.cross_entropy.forward(rng.standard_normal((65, 65))[x], targets)[0] for _ in range(1000)
+    ]
+    expected = (4.8786 - np.mean(losses)) / np.std(losses)
+    assert abs(number(r"\(here\) and\s+@ above it \(video\)", text) - expected) < 0.4
+
+
+@pytest.mark.slow
+def test_training_the_bigram_ends_near_the_loss_of_counting_pairs() -> None:
     text = printed("training", None)
+    loss = number("validation loss after @", text)
     counted = number("counting the pairs of the training text @:", text)
-    assert counted < number("validation loss after @", text) < counted + 0.02
-
-
-def test_the_script_ends_near_two_and_a_half_on_both_splits() -> None:
+    assert 2.45 < counted < loss < counted + 0.02
     last = re.findall("^step .*", printed("script", None), re.M)[-1]
     assert all(2.4 < loss < 2.55 for loss in numbers("loss @", last))
 
 
-def test_the_mean_of_the_past_does_not_look_ahead() -> None:
+def test_the_mean_of_the_past_does_not_depend_on_the_future() -> None:
     assert "rows 0 to 4 stay" in printed("averaging")
 
 
-def test_scaling_keeps_the_variance_of_the_products_at_one() -> None:
+def test_scaling_keeps_the_variance_of_the_dot_products_at_one() -> None:
     rows = [line.split() for line in re.findall(r"^ +(?:4|16|64)  .*", printed("head"), re.M)]
     assert [int(row[0]) for row in rows] == [4, 16, 64]
     for row in rows:
@@ -246,73 +248,39 @@ def test_scaling_keeps_the_variance_of_the_products_at_one() -> None:
         assert abs(float(row[2]) - 1) < 0.05
 
 
-def test_four_heads_do_better_than_one() -> None:
-    one, four = numbers("after @", printed("multi-head", MIDDLING))
-    assert four < one - 0.05
-
-
-def test_the_bend_of_the_feed_forward_layer_lowers_the_loss() -> None:
-    straight, bent = numbers("after @", printed("feed-forward", None))
-    assert bent < straight - 0.03
-
-
-def test_residual_connections_lower_the_loss() -> None:
-    bare, residual = numbers("after @", printed("residual", MIDDLING))
-    assert residual < bare - 0.2
-
-
-def test_without_residual_connections_the_gradient_dies_with_depth() -> None:
+def test_the_gradient_vanishes_with_depth_without_residual_connections() -> None:
     text = printed("residual")
-    bare, residual = (numbers("@", line) for line in re.findall(r"^  with.*", text, re.M))
-    assert bare[0] > 1e3 * bare[2] > 1e6 * bare[3]
+    without, residual = (numbers("@", line) for line in re.findall(r"^  with.*", text, re.M))
+    assert without[0] > 1e3 * without[2] > 1e6 * without[3]
     assert min(residual) > max(residual) / 2
 
 
-def test_layer_norm_forgives_weights_that_start_too_large() -> None:
-    _, bare, normed = numbers("after @", printed("layer-norm", 60))
-    assert normed < 10 < 100 < bare
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "steps", "gain"),
+    [("multi-head", 400, 0.05), ("feed-forward", None, 0.03), ("residual", 400, 0.2)],
+)
+def test_the_second_model_of_a_chapter_has_the_lower_loss(
+    name: str, steps: int | None, gain: float
+) -> None:
+    first, second = numbers("after @", printed(name, steps))
+    assert second < first - gain
+
+
+@pytest.mark.slow
+def test_layer_norm_makes_weights_that_start_too_large_trainable() -> None:
+    _, without, normed = numbers("after @", printed("layer-norm", 60))
+    assert normed < 10 < 100 < without
 
 
 def test_dropout_keeps_the_mean() -> None:
     assert abs(number("the mean stays: @", printed("gpt")) - 1) < 0.02
 
 
-def test_a_heat_map_shades_what_a_token_sees_and_leaves_the_future_blank() -> None:
-    probs = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.02, 0.1, 0.2]])
-    lines = workbench.heat_maps({"head": probs}, "a b").splitlines()
-    assert lines[:5] == ["  head", "  a _ b", "a ██", "_ ▓▓▓▓", "b ··░░▒▒"]
-
-
-@pytest.mark.parametrize("package", ["tiktoken", "sentencepiece"])
-def test_a_missing_tokenizer_is_one_line_that_says_how_to_get_it(package: str) -> None:
-    message = f"this tokenizer needs {package}: pip install 'tinygpt-np[tokenizers]'"
-    assert message in printed("tokenization")
-
-
-def test_a_failed_download_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail() -> None:
-        raise TokenizerError("no network,\nno vocabulary")
-
-    monkeypatch.setattr(GPT2Tokenizer, "from_cache", fail)
-    lecture.run(lecture.find("tokenization"))
-    (line,) = re.findall("^gpt2 .*", capsys.readouterr().out, re.M)
-    assert "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more" in line
-    assert len(line) <= 100
-
-
-def test_three_tokenizers_cut_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpt2_files: Path
-) -> None:
-    needs("tiktoken")
-    needs("sentencepiece")
-    made = GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
-    monkeypatch.setattr(GPT2Tokenizer, "from_cache", lambda: made)
-    lecture.run(lecture.find("tokenization"))
-    text = capsys.readouterr().out
-    assert text.count("  and back     'hii there, my lord'\n") == 3
-    assert "6 of 50,257 tokens:" in text
-    assert "h|ii| there|,| my| lord\n" in text
-    assert "18 of 63 tokens:" in text
-    assert " of 1,024 tokens:" in text
+def test_the_run_at_the_end_of_the_lecture_takes_as_long_as_the_readme_says() -> None:
+    readme = (PACKAGE / "training" / "README.md").read_text(encoding="utf-8")
+    seconds = number("steps of about @ s each", printed("gpt"))
+    hours = number("so about @ hours", printed("gpt"))
+    assert hours == round(PRESETS["lecture"].max_iters * seconds / 3600) == 10
+    assert f"takes about {seconds:.0f} seconds" in " ".join(readme.split())
+    assert f"about {hours:.0f} hours" in " ".join(readme.split())

@@ -1,9 +1,9 @@
-"""The lecture's chapters, one short runnable file each, in order.
+"""The chapters of the lecture, one short runnable file each.
 
 A file is called chapter_<number>_<name>.py. The first line of its docstring is the time at which
-the chapter starts in "Let's build GPT: from scratch, in code, spelled out" (or `afterwards`, for
-what is not in it), and its title; the rest is its explanation. `main()` prints what the lecture
-shows there, with the numbers of the video next to its own.
+the chapter starts in "Let's build GPT: from scratch, in code, spelled out" (or `afterwards`, if it
+is not in the video) and its title; the rest is its introduction. `main()` prints what the lecture
+shows in this chapter, with the numbers of the video next to its own.
 """
 
 import ast
@@ -14,10 +14,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter, without its code.
+    """A chapter of the lecture, without its code.
 
-    name: as typed on the command line. timestamp: where it starts in the video. about: its
-    explanation, one string per paragraph. path: its source. module: what to import.
+    timestamp: the time at which it starts in the video. about: its introduction, one string per
+    paragraph. path: its source.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Chapter:
 
 
 def chapters() -> list[Chapter]:
-    """Return all chapters in order, without importing them."""
+    """Return all chapters, without importing them."""
     found: list[Chapter] = []
     for path in sorted(Path(__file__).parent.glob("chapter_*.py")):
         _, number, name = path.stem.split("_", 2)
@@ -44,7 +44,7 @@ def chapters() -> list[Chapter]:
 
 
 def find(name: str) -> Chapter:
-    """Return the chapter of this name or number. Raises ValueError, which lists them all."""
+    """Return the chapter with this name or number. Raise ValueError, which lists all names."""
     for chapter in chapters():
         if name in (chapter.name, str(chapter.number)):
             return chapter
@@ -53,5 +53,5 @@ def find(name: str) -> Chapter:
 
 
 def run(chapter: Chapter) -> None:
-    """Run a chapter, which prints."""
+    """Run a chapter, which prints its results."""
     importlib.import_module(chapter.module).main()

@@ -13,7 +13,7 @@ def main() -> None:
     print(text[:1000])
 
     chars = sorted(set(text))
-    print("\nall the characters that occur, in order:", repr("".join(chars)))
+    print("\nall the distinct characters, sorted:", repr("".join(chars)))
     print("vocabulary size:", len(chars))
     print(
         "\nin the video: 1,115,394 characters, vocabulary size 65; that text is tiny Shakespeare,"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.lecture.workbench import load_data
 from tinygpt_np.text.tokenizers import (
     GPT2Tokenizer,
     MissingPackageError,
@@ -21,7 +21,7 @@ SENTENCE = "hii there, my lord"
 
 
 def show(name: str, make: Callable[[], Tokenizer]) -> None:
-    """Print the sentence as a tokenizer splits it, or a line that says why it cannot."""
+    """Print the tokens of the sentence, or a line that explains why there are none."""
     try:
         tokenizer = make()
     except MissingPackageError as error:
@@ -39,7 +39,7 @@ def show(name: str, make: Callable[[], Tokenizer]) -> None:
 
 
 def main() -> None:
-    tokenizer, train, val = text_and_splits()
+    tokenizer, train, val = load_data()
     text = tokenizer.decode(train)
     print(f"one sentence, split in three ways: {SENTENCE!r}\n")
     show("char", lambda: tokenizer)

@@ -5,14 +5,14 @@ continue from one character as well as from eight.
 """
 
 from tinygpt_np.config import generator
-from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.lecture.workbench import load_data
 from tinygpt_np.text import corpus
 
 BATCH_SIZE, BLOCK_SIZE = 4, 8
 
 
 def main() -> None:
-    tokenizer, train, _ = text_and_splits()
+    tokenizer, train, _ = load_data()
     chunk = train[: BLOCK_SIZE + 1]  # (T+1,)
     print(f"a chunk of {len(chunk)} tokens: {chunk.tolist()}, that is {tokenizer.decode(chunk)!r}")
     print(f"the {BLOCK_SIZE} examples in it:\n")
@@ -27,7 +27,7 @@ def main() -> None:
     tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
     print(f"\na batch: {BATCH_SIZE} chunks from random places, stacked for one pass")
     print(f"\ntokens {tokens.shape}\n{tokens}")
-    print(f"targets {targets.shape}, the same text one further on\n{targets}\n\nas text:")
+    print(f"targets {targets.shape}, the same text shifted by one\n{targets}\n\nas text:")
     for row, target_row in zip(tokens, targets, strict=True):
         print(f"  {tokenizer.decode(row)!r:<14} -> {tokenizer.decode(target_row)!r}")
     print(f"\n{BATCH_SIZE} x {BLOCK_SIZE} = {targets.size} examples in one batch, as in the video")

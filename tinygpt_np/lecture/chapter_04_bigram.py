@@ -9,12 +9,12 @@ import numpy as np
 
 from tinygpt_np import ops
 from tinygpt_np.config import generator
-from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.lecture.workbench import load_data
 from tinygpt_np.text import corpus
 
 
 def main() -> None:
-    tokenizer, train, _ = text_and_splits()
+    tokenizer, train, _ = load_data()
     V, rng = tokenizer.vocab_size, generator(1337, "init")
     tokens, targets = corpus.random_batch(
         train, 4, 8, generator(1337, "data")
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def side(difference: float) -> str:
-    """Return on which side of a number another is, from their difference."""
+    """Return "below" or "above" for a difference."""
     return "below" if difference < 0 else "above"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygpt_np import Bigram
 from tinygpt_np.config import generator
-from tinygpt_np.lecture.workbench import text_and_splits
+from tinygpt_np.lecture.workbench import load_data
 from tinygpt_np.model.optimizer import AdamW
 from tinygpt_np.text import corpus
 
@@ -31,10 +31,10 @@ def loss_and_gradient(table: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[
 
 
 def main() -> None:
-    tokenizer, train, val = text_and_splits()
+    tokenizer, train, val = load_data()
     V, rng = tokenizer.vocab_size, generator(1337, "data")
     model = Bigram(V, dtype="float64")
-    table = model.params["wte.weight"]  # (V, V) the very array that the optimizer changes
+    table = model.params["wte.weight"]  # (V, V) the optimizer updates it in place
     tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
     _, dtable = loss_and_gradient(table, tokens.reshape(-1), targets.reshape(-1))
     by_library = model.loss_and_grads(tokens, targets)[1]["wte.weight"]  # (V, V)
@@ -49,7 +49,7 @@ def main() -> None:
         losses.append(loss)
     eighths = " ".join(f"{part.mean():.3f}" for part in np.array_split(losses, 8))
     print(f"{STEPS} steps, mean loss of each eighth: {eighths}")
-    counts = np.ones((V, V))  # (V, V) one for each pair, so that none is impossible
+    counts = np.ones((V, V))  # (V, V) starts at 1, so that no pair has probability 0
     np.add.at(counts, (train[:-1], train[1:]), 1)
     counted = -np.log(counts / counts.sum(axis=-1, keepdims=True))[val[:-1], val[1:]].mean()
     print(f"validation loss after {model.loss(val[None, :-1], val[None, 1:]):.3f}")

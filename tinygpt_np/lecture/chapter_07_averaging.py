@@ -17,7 +17,7 @@ def main() -> None:
         for t in range(T):
             mean_so_far[b, t] = x[b, : t + 1].mean(axis=0)  # (C,)
 
-    print(f"x {x.shape}: {B} texts of {T} tokens with {C} channels each. The first text:\n")
+    print(f"x {x.shape}: {B} sequences of {T} tokens with {C} channels each. The first one:\n")
     print("  t   x                  mean of rows 0 to t")
     for t in range(T):
         row, mean = x[0, t], mean_so_far[0, t]

@@ -20,7 +20,7 @@ def main() -> None:
     weights = lower / lower.sum(axis=1, keepdims=True)  # (T, T)
     by_product = weights @ x  # (B, T, C)
 
-    print(f"weights {weights.shape} @ x {x.shape} -> {by_product.shape}; the first text:\n")
+    print(f"weights {weights.shape} @ x {x.shape} -> {by_product.shape}; the first sequence:\n")
     print("  weights, each row sums to 1                        version 2         version 1, loops")
     for t in range(T):
         row = " ".join(f"{value:.3f}" if value else "    ." for value in weights[t])
@@ -29,7 +29,7 @@ def main() -> None:
         ]
         print(f"  {row}    {pair[0]}   {pair[1]}")
     difference = np.abs(by_product - by_loops).max()
-    print(f"\nlargest difference over all {B} texts: {difference:.1e} (rounding only)")
+    print(f"\nlargest difference over all {B} sequences: {difference:.1e} (rounding only)")
 
 
 if __name__ == "__main__":

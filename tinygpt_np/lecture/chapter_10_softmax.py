@@ -13,7 +13,7 @@ B, T, C = 4, 8, 2
 
 
 def softmax_weights(scores: np.ndarray) -> np.ndarray:
-    """scores (T, T) -> weights (T, T): each row spread over itself and the rows before."""
+    """scores (T, T) -> weights (T, T): row t covers columns 0 to t."""
     masked = np.where(np.tri(len(scores), dtype=bool), scores, -np.inf)  # (T, T)
     exps = np.exp(masked - masked.max(axis=-1, keepdims=True))  # (T, T) exp(-inf) is 0
     return exps / exps.sum(axis=-1, keepdims=True)  # (T, T)
@@ -22,7 +22,7 @@ def softmax_weights(scores: np.ndarray) -> np.ndarray:
 def main() -> None:
     rng = np.random.default_rng(1337)
     x = rng.standard_normal((B, T, C))  # (B, T, C)
-    one = np.array([[text[: t + 1].mean(axis=0) for t in range(T)] for text in x])  # (B, T, C)
+    one = np.array([[seq[: t + 1].mean(axis=0) for t in range(T)] for seq in x])  # (B, T, C)
     lower = np.tri(T)  # (T, T)
     two = lower / lower.sum(axis=1, keepdims=True) @ x  # (B, T, C)
     uniform = softmax_weights(np.zeros((T, T)))  # (T, T)
@@ -39,7 +39,7 @@ def main() -> None:
     dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))  # (T, T)
     _, saved = ops.softmax.forward(np.where(np.tri(T, dtype=bool), scores, -np.inf))  # (T, T)
     error = np.abs(dscores - ops.softmax.backward(dweights, saved)).max()
-    print("\nbackward: dscores = weights · (dweights - Σ dweights · weights), 0 where hidden")
+    print("\nbackward: dscores = weights · (dweights - Σ dweights · weights), 0 where masked")
     print(f"  largest sum of a row {np.abs(dscores.sum(axis=-1)).max():.1e}: a shift moves nothing")
     print(f"  largest difference from ops.softmax {error:.1e}")
 

@@ -38,7 +38,7 @@ class Factored(LanguageModel):
 
 
 def main() -> None:
-    V, C = workbench.text_and_splits()[0].vocab_size, workbench.N_EMBD
+    V, C = workbench.load_data()[0].vocab_size, workbench.N_EMBD
     model = Factored(V, C)
     workbench.check_gradient(model)
     workbench.train(model, "factored bigram")

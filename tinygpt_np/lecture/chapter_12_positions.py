@@ -23,12 +23,12 @@ BodyBackward = Callable[[np.ndarray, Saved], tuple[np.ndarray, Tensors]]
 class Positioned(LanguageModel):
     """logits = body(wte[ids] + wpe[positions]) @ head + head_bias
 
-    body: parameters, x (N, C), batch -> y (N, C), saved. It changes nothing in this chapter; the
-    next ones write theirs. body_backward: dy (N, C), saved -> dx (N, C), gradients.
+    body: parameters, x (N, C), batch -> y (N, C), saved. It is the identity in this chapter; later
+    chapters define their own. body_backward: dy (N, C), saved -> dx (N, C), gradients.
     """
 
     def __init__(self, shapes: Shapes, body: Body, body_backward: BodyBackward) -> None:
-        C, V = N_EMBD, workbench.text_and_splits()[0].vocab_size
+        C, V = N_EMBD, workbench.load_data()[0].vocab_size
         self.ops, self.vocab_size, self.block_size = ops, V, BLOCK_SIZE
         frame = {"wte": (V, C), "wpe": (BLOCK_SIZE, C), "head": (C, V), "head_bias": (V,)}
         self.params = workbench.initial(frame | shapes)

@@ -18,7 +18,7 @@ TEXT = "my lord, my king"
 
 
 def attend(qkv: np.ndarray, batch: int) -> Result:
-    """qkv (N, 3D) of `batch` texts -> y (N, D), saved; the weights are the last thing saved."""
+    """qkv (N, 3D) of `batch` sequences -> y (N, D), saved; the last of saved are the weights."""
     rows = qkv.reshape(batch, -1, qkv.shape[1])  # (B, T, 3D)
     q, k, v = np.split(rows, 3, axis=-1)  # (B, T, D)
     scores = q @ k.mT * q.shape[-1] ** -0.5  # (B, T, T)
@@ -29,13 +29,13 @@ def attend(qkv: np.ndarray, batch: int) -> Result:
 
 
 def attend_backward(dy_rows: np.ndarray, saved: Saved) -> np.ndarray:
-    """dy (N, D) -> dqkv (N, 3D): the lines above, upwards."""
+    """dy (N, D) -> dqkv (N, 3D): the lines of the forward in reverse."""
     q, k, v, probs = saved
     dy = dy_rows.reshape(v.shape)  # (B, T, D)
     # y = probs @ v
     dprobs = dy @ v.mT  # (B, T, T)
     dv = probs.mT @ dy  # (B, T, D)
-    # probs = softmax(masked); at the hidden places probs is 0, and so dscores is 0 too
+    # probs = softmax(masked); where masked, probs and therefore dscores are 0
     dscores = probs * (dprobs - (dprobs * probs).sum(axis=-1, keepdims=True))  # (B, T, T)
     # scores = q @ k.mT * D ** -0.5
     dq = dscores @ k * q.shape[-1] ** -0.5  # (B, T, D)
@@ -75,13 +75,13 @@ def main() -> None:
     model = Positioned({"c_attn": (N_EMBD, 3 * N_EMBD)}, body, body_backward)
     workbench.check_gradient(model)
 
-    ids = workbench.text_and_splits()[0].encode(TEXT)  # (T,)
+    ids = workbench.load_data()[0].encode(TEXT)  # (T,)
     before = model.forward(ids[None])[1]
     workbench.train(model, "one head")
     after = model.forward(ids[None])[1]
     workbench.in_the_video(2.40)
     print("A bigram model reaches 2.5; the rest of the gain comes from looking back.\n")
-    # What the forward saved: ids, positions, (x, c_attn, (q, k, v, probs)), y.
+    # The forward has saved: ids, positions, (x, c_attn, (q, k, v, probs)), y.
     maps = {"untrained": before[2][2][3][0], "trained": after[2][2][3][0]}  # (T, T)
     print(workbench.heat_maps(maps, TEXT))
 

@@ -19,34 +19,34 @@ TEXT = "good lord"
 ATTENTION = {"c_attn": (N_EMBD, 3 * N_EMBD), "c_proj": (N_EMBD, N_EMBD)}
 
 
-def gather(
+def attention(
     params: Tensors, x: np.ndarray, batch: int, block: str = "", n_head: int = N_HEAD
 ) -> Result:
-    """x (N, C) -> y (N, C), saved; `block` ends the names of the parameters (chapter 16)."""
+    """x (N, C) -> y (N, C), saved; `block` is a suffix of the parameters' names (chapter 16)."""
     qkv, c_attn = ops.linear.forward(x, params["c_attn" + block])  # (N, 3C)
-    heads, attention = ops.attention.forward(qkv, batch, n_head)  # (N, C)
+    heads, saved = ops.attention.forward(qkv, batch, n_head)  # (N, C)
     y, c_proj = ops.linear.forward(heads, params["c_proj" + block])  # (N, C)
-    return y, (c_attn, attention, c_proj, block)
+    return y, (c_attn, saved, c_proj, block)
 
 
-def gather_backward(dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
+def attention_backward(dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
     """dy (N, C) -> dx (N, C), gradients."""
-    c_attn, attention, c_proj, block = saved
+    c_attn, heads, c_proj, block = saved
     dheads, dc_proj, _ = ops.linear.backward(dy, c_proj)  # (N, C)
-    dqkv = ops.attention.backward(dheads, attention)  # (N, 3C)
+    dqkv = ops.attention.backward(dheads, heads)  # (N, 3C)
     dx, dc_attn, _ = ops.linear.backward(dqkv, c_attn)  # (N, C)
     return dx, {"c_attn" + block: dc_attn, "c_proj" + block: dc_proj}
 
 
 def main() -> None:
-    model = Positioned(ATTENTION, gather, gather_backward)
+    model = Positioned(ATTENTION, attention, attention_backward)
     workbench.check_gradient(model)
-    single = Positioned(ATTENTION, partial(gather, n_head=1), gather_backward)
+    single = Positioned(ATTENTION, partial(attention, n_head=1), attention_backward)
     workbench.train(single, f"1 head of {N_EMBD} channels")
     workbench.train(model, f"{N_HEAD} heads of {N_EMBD // N_HEAD} channels")
     workbench.in_the_video(2.28)
-    saved = model.forward(workbench.text_and_splits()[0].encode(TEXT)[None])[1]
-    # What it saved: ids, positions, (c_attn, (q, k, v, probs, ...), c_proj, block), y.
+    saved = model.forward(workbench.load_data()[0].encode(TEXT)[None])[1]
+    # The forward has saved: ids, positions, (c_attn, (q, k, v, probs, ...), c_proj, block), y.
     maps = {f"head {h}": probs for h, probs in enumerate(saved[2][1][3][0])}  # (T, T)
     print("\nwhat each head attends to:\n\n" + workbench.heat_maps(maps, TEXT))
 

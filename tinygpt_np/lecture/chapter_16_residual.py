@@ -11,18 +11,18 @@ import numpy as np
 
 from tinygpt_np.lecture import workbench
 from tinygpt_np.lecture.chapter_12_positions import Positioned, Result
-from tinygpt_np.lecture.chapter_14_multi_head import ATTENTION, gather, gather_backward
-from tinygpt_np.lecture.chapter_15_feed_forward import MLP, think, think_backward
+from tinygpt_np.lecture.chapter_14_multi_head import ATTENTION, attention, attention_backward
+from tinygpt_np.lecture.chapter_15_feed_forward import MLP, feed_forward, feed_forward_backward
 from tinygpt_np.lecture.workbench import Shapes
 from tinygpt_np.model.language_model import Saved
 from tinygpt_np.model.optimizer import global_norm
 from tinygpt_np.storage.parameters import Tensors
 
-N_LAYER, BRANCHES = 2, ((gather, gather_backward), (think, think_backward))
+N_LAYER, BRANCHES = 2, ((attention, attention_backward), (feed_forward, feed_forward_backward))
 
 
 def stack(block: Shapes, n_layer: int = N_LAYER) -> Shapes:
-    """The shapes of a block's parameters -> those of n_layer blocks, named c_fc.0, c_fc.1, ..."""
+    """Return the shapes of n_layer blocks, named c_fc.0, c_fc.1, …, from those of one block."""
     return {f"{name}.{i}": shape for i in range(n_layer) for name, shape in block.items()}
 
 
@@ -40,7 +40,7 @@ def body(params: Tensors, x: np.ndarray, batch: int, n_layer: int, residual: boo
 def body_backward(dx: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
     (steps, residual), grads = saved, Tensors()
     for branch_backward, saved_branch in reversed(steps):
-        # x = x + y: dy is dx, and dx itself goes on past the branch
+        # x = x + y: dy is dx, and dx also continues past the branch
         dbranch, branch_grads = branch_backward(dx, saved_branch)  # (N, C)
         dx = dx + dbranch if residual else dbranch  # (N, C)
         grads |= branch_grads
@@ -48,8 +48,9 @@ def body_backward(dx: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
 
 
 def deep(n_layer: int = N_LAYER, residual: bool = True) -> Positioned:
-    whole = partial(body, n_layer=n_layer, residual=residual)
-    return Positioned(stack(ATTENTION | MLP, n_layer), whole, body_backward)
+    """Return a model of n_layer blocks."""
+    blocks = partial(body, n_layer=n_layer, residual=residual)
+    return Positioned(stack(ATTENTION | MLP, n_layer), blocks, body_backward)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def norm(params: Tensors, x: np.ndarray, name: str) -> Result:
 
 
 def norm_backward(dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
-    """dy (N, C) -> dx (N, C), gradient: what would only move mean or spread is taken out of dx."""
+    """dy (N, C) -> dx (N, C), gradient; dx has no component that changes only mean or variance."""
     xhat, std, weight, name = saved
     dxhat = dy * weight  # (N, C)
     along_ones = dxhat.mean(axis=-1, keepdims=True)  # (N, 1)
@@ -38,7 +38,7 @@ def norm_backward(dy: np.ndarray, saved: Saved) -> tuple[np.ndarray, Tensors]:
 
 
 def body(params: Tensors, x: np.ndarray, batch: int) -> Result:
-    """x (N, C) -> y (N, C), saved: chapter 16, each branch reading a normed copy of x."""
+    """x (N, C) -> y (N, C), saved: as in chapter 16, but each branch reads a normalised x."""
     steps: list[Saved] = []
     for i in range(N_LAYER):
         for (branch, branch_backward), ln in zip(BRANCHES, ("ln_1", "ln_2"), strict=True):

@@ -33,31 +33,31 @@ def main() -> None:
     order = rng.permutation(len(sums))  # (M,)
     held_out, train = sums[order[:HELD_OUT]], sums[order[HELD_OUT:]]  # (·, 7) each
     tokens, targets = example(sums[85 * 100 + 50][None])  # (1, 6)
-    print("85 + 50 = 135 is the text", "".join(map(str, sums[85 * 100 + 50])))
+    print("85 + 50 = 135 is the sequence", "".join(map(str, sums[85 * 100 + 50])))
     print("  tokens  " + " ".join(f"{token:2d}" for token in tokens[0]))
     print("  targets " + " ".join(f"{target:2d}" for target in targets[0]))
-    print("A target of -1 is not counted: the loss is that of the answer's digits only.\n")
+    print("A target of -1 is not counted: the loss is only that of the answer's digits.\n")
 
     model = GPT(CONFIG.gpt(vocab_size=10), SEED, backend=CONFIG.backend)
     size = sum(param.size for param in model.params.values())
     print(f"{size:,} parameters, {len(train):,} sums to learn from, {HELD_OUT} held out")
-    before = right(model, held_out)
-    print(f"  before training  {before.mean():7.1%} of these right")
+    before = correct(model, held_out)
+    print(f"  before training  {before.mean():7.1%} of them correct")
     taken = learn(model, train, held_out, rng)
     if taken < STEPS:
         print(f"stopped after {taken} steps of {STEPS}; what it has learned so far:")
-    known = right(model, held_out)
-    print(f"\nof {HELD_OUT} sums that it never saw, {known.sum()} are right: {known.mean():.1%}")
+    known = correct(model, held_out)
+    print(f"\nof {HELD_OUT} sums that it never saw, {known.sum()} are correct: {known.mean():.1%}")
     for given, made in zip(held_out, answers(model, held_out), strict=True):
         if (given[GIVEN:] != made).any():
-            print(f"  {in_words(given)}, but it says {number(made)}")
+            print(f"  {equation(given)}, but it says {number(made)}")
     print("The answer is read backwards: the carry goes from the ones to the tens, as on paper.")
     for given in held_out[:5]:
-        print(f"  {in_words(given)}")
+        print(f"  {equation(given)}")
 
 
 def all_sums() -> np.ndarray:
-    """All sums of two numbers below 100, as digits (10000, 7); the answer backwards."""
+    """Return all sums of two numbers below 100 as digits (10000, 7), with the answer backwards."""
     a, b = np.divmod(np.arange(100 * 100), 100)  # (M,)
     total = a + b  # (M,)
     digits = (a // 10, a % 10, b // 10, b % 10, total % 10, total // 10 % 10, total // 100)
@@ -65,49 +65,51 @@ def all_sums() -> np.ndarray:
 
 
 def example(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """sums (B, 7) -> tokens and targets (B, 6); -1 where the target is not of the answer."""
+    """sums (B, 7) -> tokens and targets (B, 6), with targets of -1 before the answer."""
     tokens, targets = sums[:, :-1], sums[:, 1:].copy()  # (B, 6)
     targets[:, : GIVEN - 1] = -1
     return tokens, targets
 
 
 def learn(model: GPT, train: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) -> int:
-    """Trains in place, and prints ten times how far it has come; how many steps until Ctrl-C."""
+    """Train in place until Ctrl-C, print the progress, and return the number of steps."""
     optimizer = AdamW(model.params, CONFIG.beta1, CONFIG.beta2, CONFIG.weight_decay)
-    began, step = time.perf_counter(), 0
-    with contextlib.closing(engine.make(model, CONFIG)) as steps:
-        steps.warm_up()
+    start, step = time.perf_counter(), 0
+    with contextlib.closing(engine.make(model, CONFIG)) as trainer:
+        trainer.warm_up()
         with contextlib.suppress(KeyboardInterrupt):
             for step in range(STEPS):
                 tokens, targets = example(train[rng.integers(len(train), size=CONFIG.batch_size)])
-                loss, grads = steps.loss_and_grads(tokens, targets)
+                loss, grads = trainer.loss_and_grads(tokens, targets)
                 rate = CONFIG.learning_rate * min(1, (step + 1) / 50) * (1 - step / STEPS)
-                steps.update(optimizer, grads, steps.norm(grads), rate, CONFIG.grad_clip)
+                trainer.update(optimizer, grads, trainer.norm(grads), rate, CONFIG.grad_clip)
                 if (step + 1) % max(STEPS // 10, 1) == 0:
-                    left = (time.perf_counter() - began) / (step + 1) * (STEPS - step - 1)
-                    share = right(model, held_out).mean()
-                    done = f"  step {step + 1:5d}  loss {loss:.4f}  {share:7.1%} right"
+                    left = (time.perf_counter() - start) / (step + 1) * (STEPS - step - 1)
+                    accuracy = correct(model, held_out).mean()
+                    done = f"  step {step + 1:5d}  loss {loss:.4f}  {accuracy:7.1%} correct"
                     print(f"{done}  {left:3.0f} s left")
             return STEPS
     return step
 
 
 def answers(model: GPT, sums: np.ndarray) -> np.ndarray:
-    """sums (B, 7), of which the two numbers are read -> the answers' likeliest digits (B, 3)."""
+    """sums (B, 7) -> the most likely digits of the answers (B, 3), given the two numbers."""
     made = model.generate(sums[:, :GIVEN], ANSWER, temperature=0)
     return np.stack(list(made), axis=1)  # (B, 3)
 
 
-def right(model: GPT, sums: np.ndarray) -> np.ndarray:
-    """sums (B, 7) -> (B,) whether all digits of the answer are right."""
+def correct(model: GPT, sums: np.ndarray) -> np.ndarray:
+    """sums (B, 7) -> (B,) whether all digits of the answer are correct."""
     return (answers(model, sums) == sums[:, GIVEN:]).all(axis=1)  # (B,)
 
 
 def number(backwards: np.ndarray) -> int:
+    """Return the number with these digits, ones first."""
     return sum(int(digit) * 10**place for place, digit in enumerate(backwards))
 
 
-def in_words(digits: np.ndarray) -> str:
+def equation(digits: np.ndarray) -> str:
+    """Return a sum as text, such as 85 + 50 = 135."""
     a, b = (10 * int(digits[i]) + int(digits[i + 1]) for i in (0, 2))
     return f"{a:2d} + {b:2d} = {number(digits[GIVEN:])}"
 

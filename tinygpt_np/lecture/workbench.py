@@ -1,6 +1,6 @@
-"""Shared by several chapters: the text, a training loop, a gradient check, a heat map.
+"""Code that chapters share: the data, a training loop, a gradient check and heat maps.
 
-From chapter 11 on, every model is trained with this one recipe, so that the losses can be compared.
+From chapter 11 on, every model is trained with the same recipe, so that losses can be compared.
 """
 
 from functools import cache
@@ -23,15 +23,15 @@ LEGEND = "each row spreads 100 % over the columns: · <5 %  ░ <15 %  ▒ <35 %
 
 
 @cache
-def text_and_splits() -> tuple[CharTokenizer, np.ndarray, np.ndarray]:
-    """Return the tokenizer, and the ids (M,) of the training and of the validation split."""
+def load_data() -> tuple[CharTokenizer, np.ndarray, np.ndarray]:
+    """Return the tokenizer, and the tokens (M,) of the training and validation splits."""
     text = corpus.load("shakespeare").text
     tokenizer = CharTokenizer.from_text(text)
     return tokenizer, *corpus.split(tokenizer.encode(text), BLOCK_SIZE)
 
 
 def initial(shapes: Shapes) -> Tensors:
-    """Return biases of 0, layer-norm scales of 1, and matrices as PyTorch's linear layers have."""
+    """Return initial parameters: biases 0, layer-norm weights 1, matrices as in PyTorch."""
     rng, params = generator(1337, "init"), Tensors()
     for name, shape in shapes.items():
         if len(shape) == 1:
@@ -42,40 +42,38 @@ def initial(shapes: Shapes) -> Tensors:
     return params
 
 
-def whole_loss(model: LanguageModel, ids: np.ndarray) -> float:
-    """Return the mean loss over a whole split (M,)."""
+def split_loss(model: LanguageModel, ids: np.ndarray) -> float:
+    """Return the mean loss over all tokens of a split (M,)."""
     parts = list(corpus.sequences(ids, BLOCK_SIZE))
     losses = [model.loss(tokens, targets) for tokens, targets in parts]
     return float(np.average(losses, weights=[targets.size for _, targets in parts]))
 
 
 def train(model: LanguageModel, title: str) -> None:
-    """Train with the common recipe and print the losses."""
-    _, train_ids, val_ids = text_and_splits()
+    """Train with the shared recipe and print the losses."""
+    _, train_ids, val_ids = load_data()
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.0)
-    rng, before, losses = generator(1337, "data"), whole_loss(model, val_ids), list[float]()
+    rng, before, losses = generator(1337, "data"), split_loss(model, val_ids), list[float]()
     for step in range(STEPS):
         tokens, targets = corpus.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         loss, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
         losses.append(loss)
     quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
-    size, after = sum(param.size for param in model.params.values()), whole_loss(model, val_ids)
+    size, after = sum(param.size for param in model.params.values()), split_loss(model, val_ids)
     print(f"{title}: {size:,} parameters, {STEPS} steps, loss by quarters {quarters}")
     print(f"  validation loss before {before:.3f}, after {after:.3f}")
 
 
 def in_the_video(loss: float, how: str = "") -> None:
-    """Print the video's validation loss for the same model, and why it is not the one here."""
-    with_what = f" {how}," if how else ""
-    print(
-        f"in the video: {loss:.2f},{with_what} on tiny Shakespeare, with contexts of 8 characters"
-    )
+    """Print the validation loss in the video, and why it differs from the one here."""
+    details = f" {how}," if how else ""
+    print(f"in the video: {loss:.2f},{details} on tiny Shakespeare, with contexts of 8 characters")
     print(f"  instead of {BLOCK_SIZE}, and 5,000 smaller steps instead of {STEPS:,}")
 
 
 def check_gradient(model: LanguageModel) -> None:
-    """Print how far the gradients by hand are from the complex step along random directions."""
+    """Print the error of the hand-written gradients along random directions."""
     rng, original = np.random.default_rng(1), model.params
     tokens, targets = rng.integers(model.vocab_size, size=(2, 3, 5))  # (B, T)
     model.params = {n: p + 0.1 * rng.normal(size=p.shape) for n, p in original.items()}
@@ -86,7 +84,7 @@ def check_gradient(model: LanguageModel) -> None:
 
 
 def heat_maps(maps: dict[str, np.ndarray], text: str) -> str:
-    """Draw attention weights (T, T) side by side under their titles; the masked future is blank."""
+    """Draw attention weights (T, T) side by side with titles; masked positions are blank."""
     letters, lines = text.replace(" ", "_"), [""] * (len(text) + 2)
     for title, probs in maps.items():
         cells = np.searchsorted(LIMITS, probs, side="right")  # (T, T)

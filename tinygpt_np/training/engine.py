@@ -66,7 +66,7 @@ class NumPyEngine:
         self.model, self.batch_size, self.batches = model, batch_size, batches
 
     def warm_up(self) -> None:
-        pass
+        """Do nothing: there is nothing to compile."""
 
     def draw(self, rng: np.random.Generator) -> list[Tensors]:
         """Draw the masks of each batch."""
@@ -74,14 +74,17 @@ class NumPyEngine:
         return [self.model.draw_masks(size, time, rng) for _ in range(self.batches)]
 
     def masks(self, shape: tuple[int, ...], dropout: list[Tensors]) -> Tensors:
+        """Return the masks of all batches."""
         return {name: np.concatenate([masks[name] for masks in dropout]) for name in dropout[0]}
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
+        """Return the mean loss."""
         return self.model.loss(tokens, targets)
 
     def loss_and_grads(
         self, tokens: np.ndarray, targets: np.ndarray, dropout: list[Tensors] | None = None
     ) -> tuple[float, Tensors]:
+        """Return the loss and the gradients, averaged over the batches."""
         self.model.check_targets(tokens, targets)
         counted = int((targets != -1).sum())
         loss, grads = 0.0, dict[str, np.ndarray]()
@@ -102,15 +105,17 @@ class NumPyEngine:
         return loss, grads
 
     def norm(self, grads: Tensors) -> float:
+        """Return the global norm."""
         return global_norm(grads)
 
     def update(
         self, optimizer: AdamW, grads: Tensors, norm: float, learning_rate: float, grad_clip: float
     ) -> None:
+        """Take a clipped step of AdamW."""
         optimizer.update(self.model.params, clip(grads, norm, grad_clip), learning_rate)
 
     def close(self) -> None:
-        pass
+        """Do nothing: there are no threads."""
 
 
 def make(model: GPT, config: TrainConfig) -> Engine:

@@ -1,4 +1,4 @@
-"""What `tinygpt train` reports about a run: its size, warnings, progress and losses."""
+"""Report about a run in words, for `tinygpt train`: size, warnings, progress and losses."""
 
 import contextlib
 import math
@@ -138,7 +138,7 @@ def before_evaluation(trainer: Trainer) -> Facts:
 def evaluation(trainer: Trainer) -> Facts:
     """Evaluate both splits, and yield their losses.
 
-    Of the training split, as many tokens are evaluated as the validation split has.
+    The training loss is that of its first tokens, as many as the validation split has.
     """
     val = trainer.dataset.val
     first = trainer.dataset.train[: len(val)]
