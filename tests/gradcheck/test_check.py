@@ -1,7 +1,7 @@
-"""What the tool promises to whoever calls it: what it catches, and whom it does not accuse."""
+"""`check` and `assert_gradients`: right functions pass at every seed, wrong ones never do."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,13 @@ Backward = Callable[[np.ndarray, Any], Any]
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
-def judged(forward: Forward, backward: Backward, x: np.ndarray = X, **options: Any) -> Row:
+def row_of(forward: Forward, backward: Backward, x: np.ndarray = X, **options: Any) -> Row:
     (row,) = gradcheck.check(forward, backward, (x,), **options).rows
     return row
 
 
 def planted(place: Any, change: Callable[[Any], Any]) -> Backward:
-    """The gradient of the cube, with one place changed."""
+    """Return the gradient of the cube with one element changed."""
 
     def backward(dy: np.ndarray, x: Any) -> np.ndarray:
         dx = dcube(dy, x)
@@ -45,7 +45,7 @@ def planted(place: Any, change: Callable[[Any], Any]) -> Backward:
     return backward
 
 
-# What is right
+# Right gradients
 
 
 @every_method
@@ -69,24 +69,23 @@ def test_a_plain_function_is_checked_with_its_gradient(method: Method) -> None:
     assert not gradcheck.check(loss, np.cos, (X,), method=method).ok
 
 
-def test_a_plain_function_may_return_a_python_float() -> None:
-    def loss(x: np.ndarray) -> float:
-        return float(np.sum(x * x))
+def sum_of_squares(x: np.ndarray) -> float:
+    return float(np.sum(x * x))
 
-    report = gradcheck.check(loss, np.positive, (X,))
-    assert not report.ok
-    assert report.rows[0].oracle == "Richardson"
+
+def product(x: np.ndarray, y: np.ndarray) -> Any:
+    return np.sum(x * x * y)
+
+
+def dproduct(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return 2 * x * y, x * x
+
+
+def test_a_plain_function_may_return_a_float_or_take_several_arguments() -> None:
+    report = gradcheck.check(sum_of_squares, np.positive, (X,))
+    assert (report.ok, report.rows[0].oracle) == (False, "Richardson")
     assert report.rows[0].cause == "half of it: a factor of 2 is missing"
-
-
-def test_a_plain_function_may_have_several_arguments() -> None:
-    def loss(x: np.ndarray, y: np.ndarray) -> Any:
-        return np.sum(x * x * y)
-
-    def gradient(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return 2 * x * y, x * x
-
-    assert gradcheck.check(loss, gradient, {"x": X, "y": 2 + X}).ok
+    assert gradcheck.check(product, dproduct, {"x": X, "y": 2 + X}).ok
 
 
 @every_method
@@ -99,77 +98,62 @@ def test_a_scalar_is_checked(method: Method) -> None:
 def test_a_scalar_is_checked_along_directions() -> None:
     x = np.array(0.7)
     assert gradcheck.check(np.sin, np.cos, (x,), directions=2).ok
-    # A gradient that is missing is drawn too.
     assert "there is no gradient" in str(gradcheck.check(np.sin, print, (x,), directions=2))
 
 
-# What is wrong
+# Wrong gradients
 
 
-@pytest.mark.parametrize("place", [(0, 0), (1, 4), (3, 5)])
-def test_a_billionth_in_one_element_is_caught(place: tuple[int, int]) -> None:
-    row = judged(cube, planted(place, lambda value: value * (1 + 1e-9)))
+@pytest.mark.parametrize("place", [(0, 0), (3, 5)])
+def test_an_error_of_a_billionth_in_one_element_is_found(place: tuple[int, int]) -> None:
+    row = row_of(cube, planted(place, lambda value: value * (1 + 1e-9)))
     assert row.verdict == "wrong"
     assert row.index == place
 
 
-def test_a_tiny_element_among_large_ones_is_caught() -> None:
+def test_an_error_in_a_tiny_element_among_large_ones_is_found() -> None:
     x = X.copy()
     x[2, 3], x[0, 0] = 1e-4, 1e3
-    # Its gradient is 3e-8 beside one of 3e6: ten billionths of it are lost in any norm.
-    row = judged(cube, planted((2, 3), lambda value: 2 * value), x)
+    # Its gradient is 3e-8, and the largest is 3e6: the norm does not show an error of it.
+    row = row_of(cube, planted((2, 3), lambda value: 2 * value), x)
     assert row.verdict == "wrong" or row.bound > 1
-    assert judged(cube, planted((2, 3), lambda value: value + 1e-5), x).index == (2, 3)
+    assert row_of(cube, planted((2, 3), lambda value: value + 1e-5), x).index == (2, 3)
 
 
 @every_method
-@pytest.mark.parametrize("factor", [1.01, 0.99, -1.0, 0.0, 2.0])
-def test_a_hundredth_is_caught_by_every_method(method: Method, factor: float) -> None:
-    row = judged(cube, lambda dy, x: factor * dcube(dy, x), method=method)
+@pytest.mark.parametrize("factor", [1.01, -1.0, 0.0])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_every_method_finds_a_wrong_factor(method: Method, factor: float, dtype: str) -> None:
+    x = X.astype(dtype)
+    row = row_of(cube, lambda dy, x: x.dtype.type(factor) * dcube(dy, x), x, method=method)
     assert row.verdict == "wrong"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
 @every_method
-def test_a_hundredth_is_caught_in_float32(method: Method) -> None:
-    x = X.astype(np.float32)
-    wrong = np.float32(1.01)
-    assert judged(cube, dcube, x, method=method).ok
-    assert not judged(cube, lambda dy, x: wrong * dcube(dy, x), x, method=method).ok
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@every_method
-def test_what_is_not_finite_is_caught(method: Method, value: float) -> None:
-    row = judged(cube, planted((1, 2), lambda _: value), method=method)
+def test_a_gradient_that_is_not_finite_is_wrong(method: Method, value: float) -> None:
+    row = row_of(cube, planted((1, 2), lambda _: value), method=method)
     assert row.problems[0] == f"not finite: {value} at (1, 2)"
 
 
-@every_method
-def test_the_float64_gradient_of_float32_is_caught(method: Method) -> None:
+def test_another_dtype_or_shape_is_wrong() -> None:
     x = X.astype(np.float32)
-    row = judged(cube, lambda dy, x: dcube(dy, x).astype(np.float64), x, method=method)
+    row = row_of(cube, lambda dy, x: dcube(dy, x).astype(np.float64), x)
     assert row.problems[0] == "the dtype must be float32, not float64"
-
-
-def test_another_shape_is_caught() -> None:
-    row = judged(cube, lambda dy, x: dcube(dy, x).T)
+    row = row_of(cube, lambda dy, x: dcube(dy, x).T)
     assert row.problems[0] == "the shape must be (4, 6), not (6, 4); it looks transposed"
 
 
 @pytest.mark.parametrize("method", ["complex", "central", "richardson"])
-def test_directions_catch_what_is_wrong_anywhere(method: Method) -> None:
-    assert judged(cube, dcube, method=method, directions=3).ok
-    for place in np.ndindex(X.shape):
+def test_directions_find_an_error_in_any_element(method: Method) -> None:
+    right = row_of(cube, dcube, method=method, directions=3)
+    assert (right.ok, right.checked, right.by_element) == (True, 3, False)
+    for place in list(np.ndindex(X.shape))[::5]:
         wrong = planted(place, lambda value: value + 1e-3)
-        assert not judged(cube, wrong, method=method, directions=3).ok, place
+        assert not row_of(cube, wrong, method=method, directions=3).ok, place
 
 
-def test_along_directions_as_many_are_checked_as_were_asked_for() -> None:
-    row = judged(cube, dcube, directions=5)
-    assert (row.checked, row.by_element) == (5, False)
-
-
-# What is zero
+# Gradients of zero
 
 
 def softmax_of_shifted(shift: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -183,15 +167,15 @@ def dsoftmax(dy: np.ndarray, probs: Any) -> np.ndarray:
 
 
 @every_method
-def test_a_gradient_of_zero_may_be_rounding(method: Method) -> None:
-    for seed in range(20):
+def test_a_gradient_of_zero_may_have_rounding_errors(method: Method) -> None:
+    for seed in range(10):
         shift = np.array([0.3 * seed])
-        assert judged(softmax_of_shifted, dsoftmax, shift, method=method, seed=seed).ok
+        assert row_of(softmax_of_shifted, dsoftmax, shift, method=method, seed=seed).ok
 
 
 @pytest.mark.parametrize("error", [1e-9, 1e-6])
-def test_a_gradient_of_zero_may_be_no_more_than_rounding(error: float) -> None:
-    row = judged(softmax_of_shifted, lambda dy, saved: dsoftmax(dy, saved) + error, np.array([0.3]))
+def test_a_gradient_of_zero_may_have_no_larger_error(error: float) -> None:
+    row = row_of(softmax_of_shifted, lambda dy, saved: dsoftmax(dy, saved) + error, np.array([0.3]))
     assert row.verdict == "wrong"
     assert row.cause.startswith("it should be zero")
 
@@ -203,31 +187,27 @@ AT_ZERO = np.where(X > 0.8, 0.0, X)
 
 
 @every_method
-def test_either_side_of_a_kink_will_do(method: Method) -> None:
+def test_the_gradient_at_a_kink_may_be_that_of_either_side(method: Method) -> None:
     x = AT_ZERO if method != "taylor" else X
-    assert judged(relu, drelu, x, method=method).ok
-    assert judged(relu, lambda dy, x: dy * (x >= 0), x, method=method).ok
+    assert row_of(relu, drelu, x, method=method).ok
+    assert row_of(relu, lambda dy, x: dy * (x >= 0), x, method=method).ok
 
 
-def test_a_kink_excuses_nothing_elsewhere() -> None:
+def test_a_kink_does_not_hide_an_error_elsewhere() -> None:
     number = np.arange(24).reshape(4, 6)
 
     def backward(dy: np.ndarray, x: Any) -> np.ndarray:
         return drelu(dy, x) * np.where(number == 7, 1 + 1e-9, 1)
 
-    row = judged(relu, backward, np.where(number == 5, 0, np.abs(X)))
+    row = row_of(relu, backward, np.where(number == 5, 0, np.abs(X)))
     assert (row.verdict, row.skipped, row.index) == ("wrong", 1, (1, 1))
 
 
-def test_with_nothing_but_kinks_nothing_is_proven() -> None:
-    row = judged(relu, drelu, np.zeros((2, 3)))
+def test_with_only_kinks_nothing_is_right() -> None:
+    row = row_of(relu, drelu, np.zeros((2, 3)))
     assert (row.verdict, row.skipped, row.checked) == ("wrong", 6, 0)
-    assert row.problems == ("nothing could be checked",)
-
-
-def test_along_directions_through_a_kink_nothing_is_proven() -> None:
     for method in METHODS:
-        row = judged(relu, drelu, AT_ZERO, method=method, directions=3)
+        row = row_of(relu, drelu, AT_ZERO, method=method, directions=3)
         assert row.problems == ("nothing could be checked",)
 
 
@@ -237,7 +217,7 @@ def test_the_notes_count_the_kinks() -> None:
     assert report.notes == (f"skipped: {kinks} at a kink of forward, where there is no derivative",)
 
 
-# Forwards that take no complex numbers
+# Forwards that are not complex-safe
 
 
 def by_abs(x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -252,75 +232,63 @@ def in_float32(x: np.ndarray) -> tuple[np.ndarray, Any]:
     return (x.astype(np.float32) ** 3).astype(np.float64), x
 
 
-def test_what_is_not_complex_safe_is_measured_by_richardson_and_says_so() -> None:
+def test_a_forward_that_is_not_complex_safe_is_measured_by_richardson() -> None:
     report = gradcheck.check(by_abs, dabs, (X,))
     assert report.ok
     assert report.rows[0].oracle == "Richardson"
     assert report.notes == ("forward is not complex-safe, so Richardson extrapolation was used",)
-
-
-def test_what_is_not_complex_safe_is_not_passed_for_that() -> None:
-    assert not judged(by_abs, lambda dy, x: 1.001 * dabs(dy, x)).ok
+    assert not row_of(by_abs, lambda dy, x: 1.001 * dabs(dy, x)).ok
 
 
 def by_conjugate(x: np.ndarray) -> tuple[np.ndarray, Any]:
     return x * np.conj(x) * x, x
 
 
-def test_a_gradient_that_is_right_for_the_complex_step_alone_is_wrong() -> None:
-    # Of x x̄ x, it takes half the slope of the middle for its opposite.
-    assert not judged(by_conjugate, lambda dy, x: dy * x * x).ok
-    assert judged(by_conjugate, dcube).ok
+def test_a_gradient_that_only_the_complex_step_confirms_is_wrong() -> None:
+    # The complex step differentiates the conjugate with the opposite sign.
+    assert not row_of(by_conjugate, lambda dy, x: dy * x * x).ok
+    assert row_of(by_conjugate, dcube).ok
 
 
 @every_method
-def test_a_forward_that_rounds_to_float32_inside_is_never_passed(method: Method) -> None:
-    for seed in range(10):
-        assert not judged(in_float32, dcube, method=method, seed=seed).ok
+def test_a_forward_that_rounds_to_float32_inside_is_never_right(method: Method) -> None:
+    for seed in range(4):
+        assert not row_of(in_float32, dcube, method=method, seed=seed).ok
+    problem = row_of(in_float32, dcube).problems[0]
+    assert re.search(r"\d+ of 24 derivatives could not be measured to 1e-09", problem)
+    assert "forward is rough, or rounds more than its dtype" in problem
 
 
-def test_a_forward_that_rounds_to_float32_inside_could_not_be_measured() -> None:
-    row = judged(in_float32, dcube)
-    assert re.search(r"\d+ of 24 derivatives could not be measured to 1e-09", row.problems[0])
-    assert "forward is rough, or rounds more than its dtype" in row.problems[0]
-
-
-def test_a_kernel_of_float32_is_held_against_the_truth_it_is_given() -> None:
+def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
     def kernel(x: np.ndarray) -> tuple[np.ndarray, Any]:
         assert x.dtype == np.float32
         return x * x * x, x
 
     x = X.astype(np.float32)
-    row = judged(kernel, dcube, x, truth=cube)
+    row = row_of(kernel, dcube, x, truth=cube)
     assert (row.verdict, row.oracle) == ("ok", "complex step")
-    # A kernel that computes something else is not the truth, whatever its gradient.
-    assert not judged(kernel, dcube, x, truth=by_abs).ok
+    # A kernel that computes something else is wrong, even if its gradient is its own.
+    assert not row_of(kernel, dcube, x, truth=by_abs).ok
 
 
-# Reports that can be reproduced
+# Seeds
 
 
-def text(seed: int) -> str:
-    return gradcheck.check(layer_norm, dlayer_norm, (X, SCALE), seed=seed).to_json()
+def test_the_report_depends_on_the_seed_alone() -> None:
+    one, same, other = (
+        gradcheck.check(layer_norm, dlayer_norm, (X, SCALE), seed=seed).to_json()
+        for seed in (3, 3, 4)
+    )
+    assert one == same
+    assert one != other
 
 
-def test_the_same_seed_gives_the_same_report_to_the_last_bit() -> None:
-    assert text(3) == text(3)
+# Assertions
 
 
-def test_another_seed_gives_another_upstream_gradient() -> None:
-    assert text(3) != text(4)
-
-
-# For tests
-
-
-def test_assert_gradients_says_nothing_of_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_assert_gradients_raises_with_the_report() -> None:
     gradcheck.assert_gradients(linear, dlinear, (X, W))
-    assert capsys.readouterr().out == ""
 
-
-def test_assert_gradients_raises_with_the_table() -> None:
     def backward(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
         dx, dw = dlinear(dy, saved)
         return dx, 2 * dw
@@ -341,19 +309,17 @@ def test_assert_gradients_takes_the_same_options_as_check() -> None:
         gradcheck.assert_gradients(cube, dcube, (x,), method="guess")  # pyright: ignore[reportArgumentType]
 
 
-def reports() -> list[Report]:
-    """What right functions give, at many seeds, with points of their own."""
-    found: list[Report] = []
-    for seed in range(48):
+def reports() -> Iterator[Report]:
+    """Yield the reports of right functions at many seeds, each at its own point."""
+    for seed in range(24):
         rng = np.random.default_rng(seed)
         dtype = ("float64", "float32")[seed % 2]
         x, scale = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 5), (5,)))
         method = METHODS[seed // 2 % 4]
-        found.append(gradcheck.check(layer_norm, dlayer_norm, (x, scale), None, method, seed=seed))
-        found.append(gradcheck.check(cube, dcube, (10 * x,), None, method, seed=seed))
-        found.append(gradcheck.check(relu, drelu, (x,), None, method, seed=seed))
-    return found
+        yield gradcheck.check(layer_norm, dlayer_norm, (x, scale), None, method, seed=seed)
+        yield gradcheck.check(cube, dcube, (10 * x,), None, method, seed=seed)
+        yield gradcheck.check(relu, drelu, (x,), None, method, seed=seed)
 
 
-def test_nobody_is_accused_who_is_right() -> None:
+def test_there_are_no_false_alarms() -> None:
     assert [str(report) for report in reports() if not report.ok] == []

@@ -1,4 +1,4 @@
-"""The compiled training step under check: what is planted in it is found."""
+"""The check of the compiled training step finds errors planted in it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,8 @@ def test_the_step_is_right(point: str) -> None:
     assert [row.name for row in report.rows][-3:] == ["loss", "dropout masks", "threads"]
 
 
-def test_gradients_that_are_not_zeroed_between_steps_are_noticed(monkeypatch: Patch) -> None:
+@pytest.mark.slow
+def test_gradients_that_are_not_zeroed_between_steps_are_found(monkeypatch: Patch) -> None:
     right = products.NumbaProducts.gradient
 
     def add(self: Any, x: Any, dy: Any, start: Any, dweight: Any, *rest: Any) -> None:
@@ -52,7 +53,8 @@ def test_gradients_that_are_not_zeroed_between_steps_are_noticed(monkeypatch: Pa
     assert "h.0.mlp.c_fc.bias" not in wrong(report)
 
 
-def test_panels_that_are_not_repacked_after_an_update_are_noticed(monkeypatch: Patch) -> None:
+@pytest.mark.slow
+def test_panels_that_are_not_repacked_after_an_update_are_found(monkeypatch: Patch) -> None:
     right = products.NumbaProducts.prepare
 
     def once(self: Any) -> list[Callable[[], None]]:
@@ -65,7 +67,8 @@ def test_panels_that_are_not_repacked_after_an_update_are_noticed(monkeypatch: P
     assert "such as weights packed before an update" in said(report, "h.0.mlp.c_fc.weight")
 
 
-def test_the_last_columns_of_a_matrix_that_are_not_packed_are_noticed(monkeypatch: Patch) -> None:
+@pytest.mark.slow
+def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch: Patch) -> None:
     right = matmul.pack_columns
 
     def cut(matrix: Any, form: Any, depth: int, first: int, end: int, panels: Any) -> None:
@@ -81,18 +84,19 @@ def test_the_last_columns_of_a_matrix_that_are_not_packed_are_noticed(monkeypatc
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: Patch) -> None:
-    """One repetition, where no race is to show."""
+    """Take one repetition where no race has to show."""
     monkeypatch.setattr(compiled_step, "REPETITIONS", 1)
 
 
 @pytest.fixture
 def patient(monkeypatch: Patch) -> None:
-    """As many repetitions as a race needs to show on a machine whose cores are taken."""
+    """Take enough repetitions for a race to show on a busy machine."""
     monkeypatch.setattr(compiled_step, "REPETITIONS", 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient")
-def test_attention_scratch_shared_by_threads_is_noticed(monkeypatch: Patch) -> None:
+def test_attention_scratch_shared_by_threads_is_found(monkeypatch: Patch) -> None:
     make, shared = attention.make_rooms, dict[tuple[int, ...], Any]()
 
     def make_once(arena: Arena, *sizes: int) -> Any:
@@ -102,8 +106,9 @@ def test_attention_scratch_shared_by_threads_is_noticed(monkeypatch: Patch) -> N
     assert "do threads share memory?" in said(report_of(), "threads")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patient")
-def test_attention_scratch_shared_in_a_team_is_noticed(monkeypatch: Patch) -> None:
+def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None:
     def rooms_of(self: micro_batch.MicroBatch, _: Team) -> tuple[np.ndarray, ...]:
         return self.rooms
 
@@ -111,7 +116,7 @@ def test_attention_scratch_shared_in_a_team_is_noticed(monkeypatch: Patch) -> No
     assert "do threads share memory?" in said(report_of("one sequence"), "threads")
 
 
-def test_one_dropout_mask_for_all_places_is_noticed(monkeypatch: Patch) -> None:
+def test_one_dropout_mask_for_all_layers_is_found(monkeypatch: Patch) -> None:
     def same_everywhere(key: int, _: int) -> np.uint64:
         return np.uint64(key)
 
@@ -121,7 +126,7 @@ def test_one_dropout_mask_for_all_places_is_noticed(monkeypatch: Patch) -> None:
     assert "drop and h.0.attn have the same mask" in problems
 
 
-def test_one_dropout_mask_for_all_steps_is_noticed(monkeypatch: Patch) -> None:
+def test_one_dropout_mask_for_all_steps_is_found(monkeypatch: Patch) -> None:
     def same_always(_: int, place: int) -> np.uint64:
         return np.uint64(place)
 
@@ -129,7 +134,7 @@ def test_one_dropout_mask_for_all_steps_is_noticed(monkeypatch: Patch) -> None:
     assert said(report_of(), "dropout masks").startswith("drop and drop of the next step have")
 
 
-def test_a_loss_that_is_not_averaged_is_noticed(monkeypatch: Patch) -> None:
+def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
     right = engine.CompiledEngine.loss_and_grads
 
     def total(self: Any, tokens: np.ndarray, *rest: Any) -> Any:

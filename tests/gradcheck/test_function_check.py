@@ -150,6 +150,18 @@ def triples_what_was_saved(dy: np.ndarray, saved: Any) -> np.ndarray:
     return dy * saved
 
 
+def saves_a_square(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    return x * x * x, x * x
+
+
+def saves_a_list(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    return x * x * x, [3 * x * x]
+
+
+def empties_a_list(dy: np.ndarray, saved: Any) -> np.ndarray:
+    return dy * saved.pop()
+
+
 @pytest.mark.parametrize(
     ("forward", "backward", "problem"),
     [
@@ -161,15 +173,11 @@ def triples_what_was_saved(dy: np.ndarray, saved: Any) -> np.ndarray:
             "with strided inputs: it raises TypeError: x must be contiguous",
         ),
         (
-            lambda x: (x * x * x, x * x),  # pyright: ignore[reportUnknownLambdaType]
+            saves_a_square,
             triples_what_was_saved,
             "a second backward differs: the first changed what was saved",
         ),
-        (
-            lambda x: (x * x * x, [3 * x * x]),  # pyright: ignore[reportUnknownLambdaType]
-            lambda dy, saved: dy * saved.pop(),  # pyright: ignore[reportUnknownLambdaType]
-            "a second backward raises IndexError",
-        ),
+        (saves_a_list, empties_a_list, "a second backward raises IndexError"),
     ],
 )
 def test_a_pair_that_breaks_a_rule_is_wrong(

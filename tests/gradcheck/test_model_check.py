@@ -1,4 +1,4 @@
-"""Whole models: every parameter is checked, and what is planted in one of them is found there."""
+"""Whole models: every parameter is checked, and an error planted in one of them is found there."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import tinygpt_np as tg
-from tinygpt_np.gradcheck import CheckError, Report, check_model
+from tinygpt_np.gradcheck import Report, check_model
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import DIRECTIONS, ELEMENTS, KEY, ModelCheck
 from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
 
-# A small one, because all its elements are looked at.
+# Small, because every element is checked.
 SMALL = replace(CONFIG, vocab_size=5, block_size=3, n_layer=1, n_embd=4)
 BIAS = "h.0.attn.c_attn.bias"
 TOKENS, TARGETS = batch(SMALL.vocab_size, 2, 3, 0)
@@ -24,7 +24,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 
 def planted(change: Callable[[Tensors], Any], dtype: str = "float64") -> tg.GPT:
-    """A model whose backward changes its gradients."""
+    """Return a model whose backward changes its gradients."""
     model = generic_gpt(SMALL, 0, dtype)
     right = model.backward
 
@@ -50,18 +50,18 @@ def scale(name: str, factor: float) -> Callable[[Tensors], Any]:
 
 
 @cache
-def trial(directions: int | None = None, dtype: str = "float64") -> ModelCheck:
+def model_check(directions: int | None = None, dtype: str = "float64") -> ModelCheck:
     model = generic_gpt(SMALL, 0, dtype)
     return ModelCheck(model, TOKENS, TARGETS, None, "complex", directions, 0, "a model")
 
 
 def of(change: Callable[[Tensors], Any]) -> Report:
-    """The report of a model whose backward changes its gradients."""
-    return trial().report(planted(change))
+    """Return the report of a model whose backward changes its gradients."""
+    return model_check().report(planted(change))
 
 
-def test_every_parameter_is_checked_and_none_is_zero_but_the_bias_of_the_keys() -> None:
-    report, params = trial().report(), trial().model.params
+def test_every_parameter_is_checked_and_only_the_key_bias_is_zero() -> None:
+    report, params = model_check().report(), model_check().model.params
     assert [row.name for row in report.rows] == [*params, BIAS + KEY, "loss"]
     assert {row.name: row.verdict for row in report.rows} == (
         dict.fromkeys([*params, "loss"], "ok") | {BIAS + KEY: "zero"}
@@ -79,51 +79,46 @@ def test_a_right_model_is_right(method: Method, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("name", generic_gpt(SMALL).params)
-def test_a_billionth_in_one_parameter_is_found_there(name: str) -> None:
+def test_an_error_of_a_billionth_is_found_in_its_parameter(name: str) -> None:
     assert wrong(of(scale(name, 1 + 1e-9))) == [name]
 
 
 @every_method
-def test_a_hundredth_in_one_parameter_is_found_by_every_method(method: Method) -> None:
+def test_every_method_finds_an_error_of_a_hundredth(method: Method) -> None:
     model = planted(scale("h.0.mlp.c_fc.weight", 1.01))
     report = checked(model, method=method, directions=1)
     assert wrong(report) == ["h.0.mlp.c_fc.weight"]
 
 
-def test_a_gradient_for_the_bias_of_the_keys_is_wrong() -> None:
+def test_a_gradient_of_the_key_bias_is_wrong() -> None:
     def leak(grads: Tensors) -> None:
         grads[BIAS][SMALL.n_embd] += 1e-9
 
     assert BIAS + KEY in wrong(of(leak))
     assert "it should be zero" in str(of(leak))
-    assert BIAS + KEY in wrong(trial(directions=4).report(planted(leak)))
+    assert BIAS + KEY in wrong(model_check(directions=4).report(planted(leak)))
 
 
-def test_a_gradient_that_is_missing_is_wrong() -> None:
+def test_a_missing_gradient_or_a_wrong_shape_or_dtype_is_wrong() -> None:
     report = of(lambda grads: grads.pop(BIAS))
     assert wrong(report) == [BIAS, BIAS + KEY]
     assert all(row.problems == ("there is no gradient",) for row in report.rows if not row.ok)
-
-
-def test_a_gradient_of_another_shape_is_wrong() -> None:
     report = of(lambda grads: grads.update({BIAS: grads[BIAS][:-1]}))
     assert wrong(report) == [BIAS, BIAS + KEY]
-
-
-def test_a_gradient_of_another_dtype_is_wrong() -> None:
-    name = "wte.weight"
     change: Callable[[Tensors], Any] = lambda grads: grads.update(  # noqa: E731
-        {name: grads[name].astype(np.float64)}
+        {"wte.weight": grads["wte.weight"].astype(np.float64)}
     )
-    assert wrong(trial(1, "float32").report(planted(change, "float32"))) == [name]
+    assert wrong(model_check(1, "float32").report(planted(change, "float32"))) == ["wte.weight"]
 
 
-def test_a_gradient_in_the_memory_of_a_parameter_is_wrong() -> None:
+def test_a_gradient_that_shares_memory_is_wrong() -> None:
     model = planted(lambda grads: grads.update({"ln_f.bias": model.params["ln_f.bias"]}))
-    assert "shares its memory with ln_f.bias" in str(trial(1).report(model))
+    assert "shares its memory with ln_f.bias" in str(model_check(1).report(model))
+    report = of(lambda grads: grads.update({"ln_f.weight": grads["ln_f.bias"]}))
+    assert "shares its memory with the gradient of ln_f" in str(report)
 
 
-def test_a_gradient_in_the_memory_of_a_mask_is_wrong() -> None:
+def test_a_gradient_that_shares_memory_with_a_mask_is_wrong() -> None:
     model = generic_gpt(replace(SMALL, dropout=0.3))
     masks, right = model.draw_masks(2, 3, np.random.default_rng(0)), model.backward
 
@@ -134,26 +129,21 @@ def test_a_gradient_in_the_memory_of_a_mask_is_wrong() -> None:
     assert "shares its memory with drop" in str(checked(model, masks=masks, directions=1))
 
 
-def test_two_gradients_in_one_memory_are_wrong() -> None:
-    report = of(lambda grads: grads.update({"ln_f.weight": grads["ln_f.bias"]}))
-    assert "shares its memory with the gradient of ln_f" in str(report)
-
-
-def test_a_backward_that_changes_a_parameter_is_wrong_and_undone() -> None:
+def test_a_changed_parameter_is_wrong_and_restored() -> None:
     def change(_: Tensors) -> None:
         model.params["ln_f.bias"] += 1
 
     model = planted(change)
     before = model.params["ln_f.bias"].copy()
-    report = trial(1).report(model)
+    report = model_check(1).report(model)
     assert wrong(report) == ["ln_f.bias"]
     assert "ln_f.bias: loss_and_grads changes the parameter" in str(report)
     np.testing.assert_array_equal(model.params["ln_f.bias"], before)
 
 
-def test_one_trial_judges_many_backwards() -> None:
+def test_one_check_can_compare_many_models() -> None:
     models = (None, planted(scale("ln_f.bias", -1)), None)
-    assert [trial().report(model).ok for model in models] == [True, False, True]
+    assert [model_check().report(model).ok for model in models] == [True, False, True]
 
 
 def test_a_large_model_is_checked_along_directions() -> None:
@@ -164,14 +154,7 @@ def test_a_large_model_is_checked_along_directions() -> None:
     assert (row.checked, row.by_element) == (DIRECTIONS, False)
 
 
-def test_the_model_stays_as_it_was() -> None:
-    model = tg.Bigram(SMALL.vocab_size)
-    before = {name: param.copy() for name, param in model.params.items()}
-    checked(model)
-    assert all(np.array_equal(model.params[name], before[name]) for name in before)
-
-
-def test_the_same_seed_gives_the_same_report_and_another_another() -> None:
+def test_the_report_depends_on_the_seed() -> None:
     model = tg.Bigram(SMALL.vocab_size)
     one, same, other = (checked(model, seed=seed, directions=2).to_json() for seed in (1, 1, 2))
     assert one == same
@@ -185,27 +168,27 @@ def test_the_title_is_the_name_of_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("arguments", "options", "message"),
     [
-        ({"method": "guess"}, r"method must be one of .*, not 'guess'"),
-        ({"directions": 0}, r"directions must be .*positive.*, not 0"),
+        ((generic_gpt(SMALL), TOKENS, TARGETS), {"method": "guess"}, "method must be one of"),
+        ((generic_gpt(SMALL), TOKENS, TARGETS), {"directions": 0}, "directions must be .*positive"),
+        ((generic_gpt(SMALL), TOKENS, TARGETS[:1]), {}, "targets must be"),
+        ((generic_gpt(SMALL), TOKENS + 9, TARGETS), {}, r"tokens must be in \[0, 5\), but"),
+        ((None, TOKENS, TARGETS), {}, "model must be a LanguageModel, not NoneType"),
     ],
 )
-def test_an_option_that_is_none_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(CheckError, match=message):
-        checked(generic_gpt(SMALL), **options)
+def test_wrong_arguments_are_refused(
+    arguments: tuple[Any, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_model(*arguments, **options)
 
 
-def test_targets_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="targets must be"):
-        check_model(generic_gpt(SMALL), TOKENS, TARGETS[:1])
+# The loss, and state that survives from one call to the next
 
 
-# Calls: the loss that is returned, and what is kept from one call to the next.
-
-
-class Keeping(tg.GPT):
-    """A model whose loss_and_grads is replaced; it has the one before at hand."""
+class Changed(tg.GPT):
+    """A model that changes the results of loss_and_grads."""
 
     def __init__(self, change: Callable[[float, Tensors], tuple[float, Tensors]]) -> None:
         vars(self).update(vars(generic_gpt(SMALL)))
@@ -218,28 +201,25 @@ class Keeping(tg.GPT):
 
 
 def lines_of(report: Report, name: str) -> str:
-    """Return the lines about one tensor below the table of a report."""
+    """Return the problems and the cause of one tensor."""
     row = next(row for row in report.rows if row.name == name)
     return "\n".join((*row.problems, row.cause))
 
 
-def test_a_wrong_loss_beside_right_gradients_is_wrong() -> None:
-    report = trial(1).report(Keeping(lambda loss, grads: (loss * TOKENS.size, grads)))
+def test_a_wrong_loss_is_found_if_all_gradients_are_right() -> None:
+    report = model_check(1).report(Changed(lambda loss, grads: (loss * TOKENS.size, grads)))
     assert wrong(report) == ["loss"]
     assert "too large by a factor of 6" in lines_of(report, "loss")
-
-
-def test_a_billionth_in_the_loss_is_found() -> None:
-    report = trial(1).report(Keeping(lambda loss, grads: (loss * (1 + 1e-9), grads)))
+    report = model_check(1).report(Changed(lambda loss, grads: (loss * (1 + 1e-9), grads)))
     assert wrong(report) == ["loss"]
 
 
 @pytest.mark.parametrize("loss", [None, np.nan, np.ones(2)])
-def test_a_loss_that_is_no_finite_number_is_wrong(loss: Any) -> None:
-    assert wrong(trial(1).report(Keeping(lambda _, grads: (loss, grads)))) == ["loss"]
+def test_a_loss_that_is_not_a_finite_number_is_wrong(loss: Any) -> None:
+    assert wrong(model_check(1).report(Changed(lambda _, grads: (loss, grads)))) == ["loss"]
 
 
-def test_gradients_that_are_not_zeroed_between_calls_are_wrong_and_called_so() -> None:
+def test_gradients_that_are_not_set_to_zero_are_named() -> None:
     sums = {name: np.zeros_like(param) for name, param in generic_gpt(SMALL).params.items()}
 
     def add(loss: float, grads: Tensors) -> tuple[float, Tensors]:
@@ -247,14 +227,14 @@ def test_gradients_that_are_not_zeroed_between_calls_are_wrong_and_called_so() -
             sums[name] += grads[name]
         return loss, sums
 
-    report = trial().report(Keeping(add))
+    report = model_check().report(Changed(add))
     assert {row.name for row in report.rows if row.ok} == {"loss", BIAS + KEY}
     assert "gradients are not set to zero" in lines_of(report, "wte.weight")
 
 
-def test_weights_that_are_kept_from_before_an_update_are_wrong_and_called_so() -> None:
+def test_weights_packed_before_an_update_are_named() -> None:
     class Packed(tg.GPT):
-        """Reads one weight as it was at the first call."""
+        """Uses one weight as it was at the first call."""
 
         def __init__(self) -> None:
             vars(self).update(vars(generic_gpt(SMALL)))
@@ -272,24 +252,24 @@ def test_weights_that_are_kept_from_before_an_update_are_wrong_and_called_so() -
             finally:
                 self.params = right
 
-    report = trial().report(Packed())
+    report = model_check().report(Packed())
     assert {"h.0.mlp.c_fc.weight", "loss"} <= set(wrong(report))
     assert "such as weights packed before an update" in lines_of(report, "loss")
 
 
-def test_a_gradient_that_is_right_once_and_wrong_the_second_time_is_wrong() -> None:
+def test_a_gradient_that_is_wrong_only_in_the_second_call_is_wrong() -> None:
     calls: list[float] = []
 
-    def tire(loss: float, grads: Tensors) -> tuple[float, Tensors]:
+    def double_later(loss: float, grads: Tensors) -> tuple[float, Tensors]:
         calls.append(loss)
         return loss, grads | {"ln_f.bias": grads["ln_f.bias"] * (2 if len(calls) == 3 else 1)}
 
-    report = trial(1).report(Keeping(tire))
+    report = model_check(1).report(Changed(double_later))
     assert wrong(report) == ["ln_f.bias"]
     assert "in a second call: off by" in lines_of(report, "ln_f.bias")
 
 
-def test_gradients_that_grow_from_call_to_call_are_blamed_on_what_is_kept() -> None:
+def test_gradients_that_grow_from_call_to_call_are_called_stale() -> None:
     calls: list[float] = []
 
     def grow(loss: float, grads: Tensors) -> tuple[float, Tensors]:
@@ -297,11 +277,11 @@ def test_gradients_that_grow_from_call_to_call_are_blamed_on_what_is_kept() -> N
         factor = 2 if len(calls) == 3 else 1
         return loss, {name: grad * factor for name, grad in grads.items()}
 
-    report = trial().report(Keeping(grow))
+    report = model_check().report(Changed(grow))
     assert "state survives from one call to the next" in lines_of(report, "wte.weight")
 
 
-def test_an_error_of_every_call_is_not_blamed_on_what_is_kept() -> None:
+def test_an_error_of_every_call_is_not_called_stale() -> None:
     report = of(scale("wte.weight", 2))
     assert "counted twice" in lines_of(report, "wte.weight")
 
@@ -316,7 +296,7 @@ def test_the_parameters_have_the_same_bits_after_a_check() -> None:
         np.testing.assert_array_equal(param, before[name])
 
 
-def test_parameters_that_cannot_be_written_to_are_checked_where_they_are() -> None:
+def test_read_only_parameters_can_be_checked() -> None:
     model = generic_gpt(SMALL)
     for param in model.params.values():
         param.setflags(write=False)

@@ -1,6 +1,5 @@
-"""What the command checks: everything there is, at every point."""
+"""The suite checks every operation and model at every point."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,29 +19,33 @@ def gpt() -> list[tuple[str, Report]]:
     return list(suite.run("gpt", "complex", 0))
 
 
+# model/test_gpt.py checks the gradients of small models every day.
+of_the_gpt = pytest.mark.slow
+
+
 def test_every_operation_has_its_name() -> None:
     assert set(suite.NAMES) == {*ops.__all__, "block", "bigram", "gpt", "step"}
 
 
-@pytest.mark.parametrize("name", [name for name in suite.NAMES if name != "gpt"])
-def test_everything_is_right(name: str) -> None:
+# test_every_operation.py and test_compiled_step.py check the rest.
+@pytest.mark.parametrize("name", ["dropout", "block", "bigram"])
+def test_the_report_is_right(name: str) -> None:
     for _, report in suite.run(name, "complex", 0):
         assert report.ok, report
 
 
+@of_the_gpt
 def test_the_gpt_is_right_at_every_point(gpt: list[tuple[str, Report]]) -> None:
     for _, report in gpt:
         assert report.ok, report
-
-
-def test_the_gpt_has_a_verdict_of_its_own_at_each_point(gpt: list[tuple[str, Report]]) -> None:
     headings = [heading for heading, _ in gpt]
     assert len(set(headings)) == len(headings)
     points = ("generic values", "initialisation", "briefly trained", "T=1", "B=1", "float32")
-    for point in points:
+    for point in (*points, *(f"float32, {name}" for name in backend.BACKENDS if name != "numpy")):
         assert any(point in heading for heading in headings), point
 
 
+@of_the_gpt
 def test_at_generic_values_every_element_of_the_gpt_is_checked(
     gpt: list[tuple[str, Report]],
 ) -> None:
@@ -51,6 +54,7 @@ def test_at_generic_values_every_element_of_the_gpt_is_checked(
         assert row.checked == np.prod(row.shape), row.name
 
 
+@of_the_gpt
 def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]) -> None:
     for heading, report in gpt:
         config = suite.CONFIG if "no bias" not in heading else None
@@ -60,14 +64,15 @@ def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]
             assert names == [*GPT(config).params, "loss", *masks], heading
 
 
-@pytest.mark.parametrize("backend", [name for name in backend.BACKENDS if name != "numpy"])
-def test_the_gpt_is_checked_in_each_compiled_backend(
-    backend: str, gpt: list[tuple[str, Report]]
-) -> None:
-    assert f"gpt, float32, {backend}" in [heading for heading, _ in gpt]
+@pytest.mark.slow
+@pytest.mark.parametrize("name", suite.NAMES)
+def test_everything_is_right(name: str) -> None:
+    for _, report in suite.run(name, "complex", 0):
+        assert report.ok, report
 
 
-def test_the_compiled_gpt_is_what_the_compiled_point_checks(
+@pytest.mark.slow
+def test_an_error_in_a_compiled_kernel_is_found_in_the_compiled_gpt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     right = kernels.layer_norm.backward
@@ -81,6 +86,7 @@ def test_the_compiled_gpt_is_what_the_compiled_point_checks(
     assert wrong == ["gpt, float32, numba"]
 
 
+@of_the_gpt
 @pytest.mark.parametrize("point", ["generic values, every element", "float32", "T=1", "B=1"])
 def test_the_gpt_is_checked_with_dropout(point: str, gpt: list[tuple[str, Report]]) -> None:
     report = next(report for heading, report in gpt if heading == f"gpt, {point}")
@@ -97,7 +103,7 @@ def test_the_block_is_checked_with_dropout(monkeypatch: pytest.MonkeyPatch) -> N
     assert not next(suite.run("block", "complex", 0))[1].ok
 
 
-def test_masks_drawn_once_for_all_places_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_mask_for_all_layers_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(shape: tuple[int, ...], p: float, _: Any, dtype: Any) -> np.ndarray:
         return ops.dropout.draw_mask(shape, p, np.random.default_rng(0), dtype)
 
@@ -107,51 +113,41 @@ def test_masks_drawn_once_for_all_places_are_noticed(monkeypatch: pytest.MonkeyP
     assert not distinct_masks(masks, {}).ok
 
 
-def test_masks_of_one_number_may_agree() -> None:
+def test_masks_of_one_element_may_be_equal() -> None:
     assert distinct_masks({"a": np.ones((1, 1)), "b": np.ones((1, 1))}, {}).ok
 
 
-def headings(name: str) -> Iterator[str]:
-    return (report.title for _, report in suite.run(name, "complex", 0))
-
-
 @pytest.mark.parametrize("name", ["linear", "softmax"])
-def test_an_operation_is_checked_in_float32_and_at_each_size_of_1(name: str) -> None:
-    titles = list(headings(name))
+def test_an_operation_is_checked_in_float32_and_with_each_size_at_1(name: str) -> None:
+    titles = [report.title for _, report in suite.run(name, "complex", 0)]
     assert any("float32" in title for title in titles)
+    assert ("softmax, in steps" in titles) == (name == "softmax")
     for letter in VARIANTS[name].letters:
         assert any(title.endswith(f"{letter}=1") for title in titles), letter
 
 
-def test_the_long_way_is_checked_too() -> None:
-    assert "softmax, in steps" in list(headings("softmax"))
-
-
-def test_another_seed_is_another_point() -> None:
+def test_the_point_depends_on_the_seed() -> None:
     one, same, other = (next(iter(suite.run("linear", "complex", s)))[1] for s in (1, 1, 2))
     assert one == same
     assert one.rows[0].numeric != other.rows[0].numeric
 
 
-def test_the_dimensions_of_the_model_all_differ() -> None:
+def test_all_dimensions_are_distinct() -> None:
     config = suite.CONFIG
     sizes = [
         *(suite.BATCH, suite.TIME, config.n_head, config.n_embd // config.n_head, config.n_embd),
         *(config.vocab_size, config.block_size, 4 * config.n_embd, suite.BATCH * suite.TIME),
     ]
     assert len(set(sizes)) == len(sizes)
-
-
-def test_the_sizes_of_the_operations_all_differ() -> None:
     assert len(set(SIZES.values())) == len(SIZES)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_tokens_repeat_and_leave_one_out_and_a_target_is_not_counted(seed: int) -> None:
-    tokens, targets = suite.batch(11, suite.BATCH, suite.TIME, seed)
-    assert len(np.unique(tokens)) < tokens.size
-    assert 10 not in tokens
-    assert (targets == -1).sum() == 1
+def test_tokens_repeat_and_one_target_is_ignored() -> None:
+    for seed in range(5):
+        tokens, targets = suite.batch(11, suite.BATCH, suite.TIME, seed)
+        assert len(np.unique(tokens)) < tokens.size
+        assert 10 not in tokens
+        assert (targets == -1).sum() == 1
 
 
 def test_generic_weights_are_of_order_one() -> None:
@@ -159,11 +155,10 @@ def test_generic_weights_are_of_order_one() -> None:
         assert 0.1 < np.sqrt(np.mean(param**2)) < 3, name
 
 
-def test_a_brief_training_lowers_the_loss_on_what_it_saw() -> None:
+def test_the_brief_training_lowers_the_loss() -> None:
     model = GPT(suite.CONFIG, 0, "float64")
-    rng = np.random.default_rng([0, 1])  # The generator of the text, in suite.trained.
-    text = rng.integers(0, 11, 20)
-    window = np.resize(text, 6)[None]
-    before = model.loss(window[:, :-1], window[:, 1:])
+    rng = np.random.default_rng([0, 1])  # The generator of the data in suite.trained.
+    tokens = np.resize(rng.integers(0, 11, 20), 6)[None]
+    before = model.loss(tokens[:, :-1], tokens[:, 1:])
     suite.trained(model, 0)
-    assert model.loss(window[:, :-1], window[:, 1:]) < 0.7 * before
+    assert model.loss(tokens[:, :-1], tokens[:, 1:]) < 0.7 * before
