@@ -26,20 +26,15 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
     return found
 
 
-def test_the_machine_is_shown(found: list[Found], capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["doctor"])
-    names = re.findall(r"^([\w-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert {"processor", "vectors", "cores", "BLAS", "Numba", "NumPy", "Python", "cache"} <= {
-        *names
-    }
-
-
-def test_correct_kernels_are_not_an_error(
+def test_the_machine_the_compilation_and_the_results_are_shown(
     found: list[Found], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found.append(Found("softmax", 1.25e-7))
     cli.main(["doctor"])
     out = capsys.readouterr().out
+    names = {*re.findall(r"^([\w-]+)  ", out, re.MULTILINE)}
+    assert names >= {"processor", "vectors", "cores", "BLAS", "Numba", "NumPy", "Python", "cache"}
+    assert "compiling softmax.forward_rows; this happens only once" in out
     assert re.search(r"softmax +1\.2e-07 +ok", out)
     assert "1 operation, all correct" in out
 
@@ -56,16 +51,6 @@ def test_a_wrong_kernel_is_named_and_exits_with_1(
     assert "3 operations, 1 wrong" in out
 
 
-def test_a_wrong_backend_is_an_error_even_if_the_next_is_correct(
-    found: list[Found], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    results = iter([[Found("gelu", 0.5)], [Found("gelu", 0.0)]])
-    monkeypatch.setattr(backend, "BACKENDS", ["numpy", "first", "second"])
-    monkeypatch.setattr(doctor, "self_test", lambda name, announce: next(results))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    with pytest.raises(SystemExit):
-        cli.main(["doctor"])
-
-
 def test_an_exception_in_a_kernel_is_shown(
     found: list[Found], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,13 +60,6 @@ def test_an_exception_in_a_kernel_is_shown(
     out = capsys.readouterr().out
     assert "gelu: LoweringError: no [bold] idea" in out
     assert "nan" not in out
-
-
-def test_compilation_is_announced_if_the_output_is_not_a_terminal(
-    found: list[Found], capsys: pytest.CaptureFixture[str]
-) -> None:
-    cli.main(["doctor"])
-    assert "compiling softmax.forward_rows; this happens only once" in capsys.readouterr().out
 
 
 def test_without_a_compiled_backend_nothing_is_tested(

@@ -27,20 +27,12 @@ from tinygpt_np.cli import flags
         (["prepare", "small.txt"], "unexpected: small.txt; a text is given as --data small.txt"),
         (["train", "config/x.py"], "config files are not run; give their settings as flags"),
         (["train", "--name", "a/b"], "--name must be the name of a new folder in runs/"),
-        (["convert"], "convert takes two arguments: SOURCE, and OUT"),
-        (["prepare"], "--out must name the folder to create"),
         (["sample", "--endless", "--tokens", "500"], "leave out --tokens (see tinygpt sample"),
         (["sample", "--greedy", "--temperature", "0.5"], "--help"),
         (["trian"], "trian"),
         (["train", "--n-lyer", "3"], "--n-layer"),
         (["train", "--n-embd", "10"], "10 is not a multiple of 4"),
-        (["train", "--batch-size", "0"], "--batch-size must be positive, not 0"),
-        (["train", "--dropout", "1.5"], "--dropout must be in [0, 1), not 1.5"),
-        (["train", "--preset", "huge"], "--preset must be one of cpu, lecture-small, lecture"),
         (["train", "--min-lr", "1"], "--min-lr must be at most --learning-rate = 0.001, not 1.0"),
-        (["train", "--threads", "100000000"], "--threads must be in [0, 1024], not 100000000"),
-        (["sample", "--tokens", "-3"], "--tokens must be zero or more, not -3"),
-        (["sample", "--tokens"], "--tokens needs a value (see tinygpt sample --help)"),
     ],
 )
 def test_a_wrong_command_line_is_refused_before_anything_is_done(
@@ -255,16 +247,10 @@ def test_too_little_memory_is_reported_with_what_is_available(
     assert error_of(capsys, "train").startswith(expected)
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["doctor", "--help"]])
-def test_the_package_runs_as_a_module(arguments: list[str]) -> None:
-    out = subprocess.run(
-        [sys.executable, "-m", "tinygpt_np", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=LIMIT,
-    )
-    assert out.stdout.startswith((f"tinygpt-np {tg.__version__}\n", "usage: tinygpt doctor"))
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "tinygpt_np", "--version"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
+    assert out.stdout == f"tinygpt-np {tg.__version__}\n"
 
 
 @pytest.mark.slow

@@ -5,9 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from helpers import byte_pairs
 from helpers.commands import error_of, output_of
 from helpers.optional import needs
 from helpers.processes import LIMIT
@@ -43,18 +41,6 @@ def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
     first, second = (runs.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
     weights = "model.safetensors"
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
-
-
-def test_documents_are_separated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    needs("tiktoken")
-    byte_pairs.write(folder)
-    flags = ("--tokenizer", "gpt2", "--tokenizer-path", ".", "--data", "text.txt", "text.txt")
-    cli.main(["prepare", *flags, "--separate-documents", "--out", "two"])
-    tokens = np.concatenate([np.fromfile(f"two/{name}.bin", "<u2") for name in ("train", "val")])
-    assert (tokens == 263).sum() == 2
-    assert tokens[-1] == 263
-    cli.main(["train", "--data", "two", *TINY])
-    assert re.search(r"bits per character", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("command", ["train", "prepare"])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.commands import error_of, output_of, start, train_tiny
 from helpers.processes import LIMIT
-from helpers.tiny_run import COMMAND, TEXT
+from helpers.tiny_run import COMMAND
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, cli
+from tinygpt_np import GPT, GPTConfig, cli
 
 Captured = pytest.CaptureFixture[str]
 
@@ -118,18 +118,6 @@ def test_gpt2s_tokens_are_printed_as_whole_characters(
     out = output_of(capsys, "sample", "--model", "gpt", *files, *flags)
     assert out.startswith("naïve 🙂")
     out.encode()
-
-
-def test_the_tokenizer_must_fit_the_model(folder: Path, run: Path, capsys: Captured) -> None:
-    config = GPTConfig(vocab_size=17, block_size=8, n_layer=1, n_head=2, n_embd=8)
-    GPT(config).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
-    message = error_of(capsys, "sample", "--model", "gpt")
-    assert "the tokenizer (char) of gpt has 18 tokens, but the model has 17" in message
-    GPT(config).save_pretrained(folder / "plain")
-    message = error_of(capsys, "sample", "--model", "plain")
-    assert "plain has a model of 17 tokens, but no tokenizer" in message
-    message = error_of(capsys, "sample", "cpu", "--tokenizer-path", "gpt")
-    assert "a run has its own tokenizer" in message
 
 
 # In new processes

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -87,32 +86,6 @@ def test_a_signal_saves_and_prints_how_to_resume(
     assert stopped
     assert int(stopped[1]) == len(losses(folder / "runs" / "long"))
     assert_saved_at_its_last_step(folder / "runs" / "long")
-
-
-@pytest.mark.slow
-def test_a_background_job_ignores_ctrl_c_and_saves_on_sigterm(folder: Path) -> None:
-    # A shell starts background jobs with SIGINT ignored.
-    process = processes.start(["sh", "-c", 'trap "" INT; exec "$@"', "sh", *COMMAND, *LONG])
-    wait_for_steps(folder / "runs" / "long", 5)
-    process.send_signal(signal.SIGINT)
-    wait_for_steps(folder / "runs" / "long", len(losses(folder / "runs" / "long")) + 10)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert "tinygpt train --resume runs/long" in out
-
-
-@pytest.mark.slow
-def test_under_nohup_a_hangup_is_ignored(folder: Path) -> None:
-    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);" + COMMAND[2]
-    process = processes.start([sys.executable, "-c", ignoring, *LONG])
-    wait_for_steps(folder / "runs" / "long", 15)
-    process.send_signal(signal.SIGHUP)
-    wait_for_steps(folder / "runs" / "long", len(losses(folder / "runs" / "long")) + 20)
-    assert process.poll() is None
-    process.kill()
-    process.communicate(timeout=LIMIT)
 
 
 @pytest.mark.slow

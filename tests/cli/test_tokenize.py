@@ -1,8 +1,5 @@
 """`tinygpt tokenize`: tokens are shown, and vocabularies are learned."""
 
-import hashlib
-import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,6 @@ from helpers.commands import error_of, output_of
 from helpers.optional import needs
 
 from tinygpt_np.text.tokenizers import SentencePieceTokenizer
-from tinygpt_np.text.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
 
 LEARN = ("tokenize", "--train", "sentencepiece", "--vocab-size", "300", "--data", "text.txt")
 
@@ -46,22 +42,6 @@ def test_pieces_of_gpt2_are_shown_from_files(
         "5 tokens for 12 characters, 2.40 characters per token; the gpt2 vocabulary has 264 tokens"
         in out
     )
-
-
-def test_gpt2_comes_from_the_cache_without_a_path(
-    gpt2_files: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    needs("tiktoken")
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-    for name, _ in (ENCODER, MERGES):
-        shutil.copy(
-            gpt2_files / name, tmp_path / hashlib.sha1((SOURCE + name).encode()).hexdigest()
-        )
-    out = output_of(capsys, "tokenize", "hii there", "--tokenizer", "gpt2")
-    assert [row[:2] for row in rows(out)] == [["71", "h"], ["4178", "ii"], ["612", "·there"]]
 
 
 def test_incomplete_and_control_characters_are_escaped(
@@ -113,22 +93,6 @@ def test_a_tokenizer_that_changes_the_text_is_reported(
     assert "changes" not in output_of(capsys, "tokenize", "to [end]", *flags)
 
 
-def test_a_small_text_needs_a_small_vocabulary(capsys: pytest.CaptureFixture[str]) -> None:
-    needs("sentencepiece")
-    flags = ("tokenize", "to be", "--tokenizer", "sentencepiece", "--data", "text.txt")
-    message = error_of(capsys, *flags)
-    advised = re.search(r"1,024 pieces are too many .* --vocab-size (\d+)", message)
-    assert advised
-    assert f"sentencepiece vocabulary has {advised[1]} tokens" in output_of(
-        capsys, *flags, "--vocab-size", advised[1]
-    )
-
-
-def test_a_number_of_pieces_is_for_sentencepiece(capsys: pytest.CaptureFixture[str]) -> None:
-    message = error_of(capsys, "tokenize", "to be", "--vocab-size", "300")
-    assert "it needs --tokenizer sentencepiece without --tokenizer-path" in message
-
-
 def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.model").write_text("precious")
     message = error_of(capsys, *LEARN, "--out", "mine.model")
@@ -154,11 +118,4 @@ def test_bad_input_is_refused_in_one_sentence(
     flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in error_of(capsys, "tokenize", *flags)
-    assert not Path("x.model").exists()
-
-
-def test_too_few_pieces_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    needs("sentencepiece")
-    message = error_of(capsys, *LEARN[:3], "--vocab-size", "5", "--out", "x.model")
-    assert "5 pieces are too few for this text; use --vocab-size" in message
     assert not Path("x.model").exists()

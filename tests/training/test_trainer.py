@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -14,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 from helpers.errors import relative_error
-from helpers.processes import LIMIT
 from helpers.tiny_run import CONFIG, DATA, LETTERS
 
 from tinygpt_np.config import generator
@@ -301,36 +298,15 @@ def test_an_optimizer_that_does_not_fit_the_model_is_refused(run: Path, tmp_path
 
 # The folder of a run
 
-KILLED = """
-import os, sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from helpers.tiny_run import CONFIG, DATA
-from tinygpt_np.training.trainer import Trainer
-{kill}
-Trainer.start(Path("run"), CONFIG, DATA)
-"""
 
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills a process")
-@pytest.mark.parametrize(
-    "kill",
-    [
-        "os.fsync = lambda descriptor: os._exit(9)",
-        "Path.replace = lambda self, target: os._exit(9)",
-        "Trainer.write_config = lambda self: os._exit(9)",
-    ],
-)
-def test_a_run_killed_before_its_config_was_written_can_be_started_again(
-    tmp_path: Path, kill: str
-) -> None:
-    code = KILLED.format(tests=str(Path(__file__).parents[1]), kill=kill)
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=LIMIT)
-    assert result.returncode == 9
-    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".lock", "config.json"]
-    assert trainer.config == runs.read_config(tmp_path / "run")
+def test_a_folder_left_by_a_process_killed_while_starting_can_be_used(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    files.temporary_name(run / "config.json").write_text("{")
+    trainer = Trainer.start(run, CONFIG, DATA)
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json"]
+    assert trainer.config == runs.read_config(run)
 
 
 def test_a_folder_with_other_files_or_a_run_in_it_is_refused(run: Path, tmp_path: Path) -> None:
@@ -405,8 +381,6 @@ def train_with(
 @pytest.mark.parametrize(
     ("losses", "kept", "best_step"),
     [
-        ([3.0, 1.0, 2.0, 2.0, 2.0], [2, 6, 8], 2),
-        ([3.0, 2.5, 2.0, 1.5, 1.0], [6, 8], 8),
         ([1.0, 2.0, 1.0, 2.0, 3.0], [0, 6, 8], 0),
         ([3.0, 2.0, 1.0, 2.0, 0.5], [6, 8], 8),
     ],

@@ -29,7 +29,7 @@ COMMANDS = {
     "tokenize": "Show the tokens of a text, or learn a vocabulary from one (--train).",
     "prepare": "Encode texts of any size as train.bin and val.bin.",
     "gradcheck": "Check every hand-written gradient against a numerical one.",
-    "study": "Show each backward line next to its forward line, checked.",
+    "study": "Check each backward line and show it next to its forward line.",
     "lecture": "Run a chapter of the lecture; without one, list them.",
     "doctor": "Show the machine, and test every compiled kernel on it.",
 }  # fmt: skip
