@@ -26,12 +26,6 @@ def test_without_a_target_all_targets_are_listed(capsys: pytest.CaptureFixture[s
     assert "tinygpt study mylayer.py:forward,backward" in out
 
 
-def test_a_target_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    out = output_of(capsys, "study", "linear")
-    assert "dx = dproduct @ weight.T" in out
-    assert "4 gradients checked, all right" in out
-
-
 def test_a_line_is_shown_in_detail(capsys: pytest.CaptureFixture[str]) -> None:
     assert "rule: matrix product" in output_of(capsys, "study", "linear", "--line", "41")
 
@@ -115,13 +109,6 @@ def test_pages_are_written_to_a_new_folder(
     out = output_of(capsys, "study", "linear", "--html", "pages")
     assert out.split() == ["written", "pages/linear.html"]
     assert "dproduct" in (folder / "pages" / "linear.html").read_text(encoding="utf-8")
-
-
-def test_pages_of_a_wrong_layer_are_written_and_exit_with_1(folder: Path) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["study", write_layer(folder, WRONG_LAYER), "--html", "pages"])
-    assert stop.value.code == 1
-    assert len(list((folder / "pages").glob("*.html"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """The operations and models are right, and every mistake is found at its line."""
 
 import ast
-import copy
 import itertools
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,21 +162,6 @@ def test_a_mistake_is_found_at_its_line_and_nowhere_else(mistake: str) -> None:
     assert message in line_with(found, text).message
 
 
-def test_a_mistake_has_its_line_number_in_the_file() -> None:
-    found = edited_proof(("da = db * z", "da = db * z * 2"))
-    written = (FORWARD + edited(BACKWARD, ("da = db * z", "da = db * z * 2"))).splitlines()
-    assert found.first_wrong is not None
-    assert written[found.first_wrong.line - 1].strip() == "da = db * z * 2"
-    assert found.first_wrong.cause == "too large by a factor of 2: counted twice"
-
-
-def test_a_backward_that_raises_is_proven_up_to_that_line() -> None:
-    found = edited_proof(("da = db * z", "da = db @ z"))
-    texts = [line.text for line in found.lines]
-    assert texts[:4] == ["x, w, z, a = saved", "db = dy.copy()", "dz = dy.copy()", "da = db @ z"]
-    assert [line.status for line in found.lines[:4]] == ["", "right", "right", "wrong"]
-
-
 def test_the_lines_after_an_exception_are_not_reached() -> None:
     found = edited_proof(("da = db * z", "da = db @ z"))
     assert [line.text for line in found.lines[4:]] == [
@@ -240,30 +224,6 @@ def test_a_different_value_without_effect_is_a_warning() -> None:
 
 
 # Independence of runs
-
-
-OVERWRITING = edited(
-    BACKWARD, ("    # z = x @ w", "    for each in saved:\n        each[...] = 7\n    # z = x @ w")
-)
-
-
-def test_a_backward_that_overwrites_saved_does_not_affect_the_next_proof() -> None:
-    measured = truth(FORWARD + BACKWARD)
-    before = copy.deepcopy((measured.saved, measured.doutput, measured.target.args))
-    right, wrong = measured.target.backwards[0], find_function(OVERWRITING, "backward", "own.py")
-    assert prove(measured, right).ok
-    assert not prove(measured, wrong).ok
-    assert prove(measured, right).ok
-    after = (measured.saved, measured.doutput, measured.target.args)
-    for found, expected in zip(arrays(after), arrays(before), strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
-def arrays(value: Any) -> list[np.ndarray]:
-    if isinstance(value, np.ndarray):
-        return [value]
-    parts = cast(Any, value).values() if isinstance(value, dict) else value
-    return [array for part in parts for array in arrays(part)]
 
 
 # Models
@@ -353,17 +313,9 @@ def test_the_lines_that_depend_on_a_mistake_inherit_it(name: str) -> None:
     edit = broken(name)
     found = edited_proof(edit)
     assert wrong_lines(found) == [edit[1]], report(found)
-    inherited = [line.text for line in found.lines if line.status == "inherited"]
-    assert inherited == [*(LINES[dependent] for dependent in DEPENDENTS[name]), "return dx, dw"], (
-        report(found)
-    )
-
-
-@pytest.mark.parametrize("name", LINES)
-def test_an_inherited_error_names_its_origin(name: str) -> None:
-    found = edited_proof(broken(name))
-    message = {line.message for line in found.lines if line.status == "inherited"}
-    assert message == {f"because of {name.partition(',')[0]}"}
+    inherited = {line.text: line.message for line in found.lines if line.status == "inherited"}
+    assert [*inherited] == [*(LINES[other] for other in DEPENDENTS[name]), "return dx, dw"]
+    assert {*inherited.values()} == {f"because of {name.partition(',')[0]}"}
 
 
 @pytest.mark.parametrize(("first", "second"), [*itertools.combinations(LINES, 2)])
@@ -371,15 +323,6 @@ def test_two_mistakes_are_both_found(first: str, second: str) -> None:
     edits = broken(first), broken(second, "({}) / 3")
     found = edited_proof(*edits)
     assert wrong_lines(found) == [edit[1] for edit in edits], report(found)
-
-
-def test_three_mistakes_in_one_sum_are_all_found() -> None:
-    names = ("dz, first", "dz, second", "dz, third")
-    edits = [broken(name, "-({})") for name in names]
-    found = edited_proof(*edits)
-    assert wrong_lines(found) == [edit[1] for edit in edits], report(found)
-    terms = [line for line in found.lines if line.status == "wrong"]
-    assert {line.cause for line in terms} == {"the sign is wrong"}
 
 
 def test_an_error_can_be_inherited_from_two_lines() -> None:
@@ -430,23 +373,6 @@ def test_a_mistake_after_a_gradient_that_is_not_finite_cannot_be_found() -> None
     assert wrong_lines(found) == ["dz = dy * np.inf"]
 
 
-def test_several_mistakes_are_found_without_quotes() -> None:
-    text = """
-def backward(dy, saved):
-    x, w, z, a = saved
-    dz = dy.copy()
-    da = 2 * dy * z
-    dz -= dy * a
-    dz += da * (1 - a * a)
-    dx = dz @ w.T
-    dw = x.T @ dz / len(x)
-    return dx, dw
-"""
-    expected = ["da = 2 * dy * z", "dz -= dy * a", "dw = x.T @ dz / len(x)"]
-    found = proof(FORWARD + text)
-    assert wrong_lines(found) == expected, report(found)
-
-
 def test_a_mistake_in_one_iteration_of_a_loop_is_found_in_that_iteration() -> None:
     text = """
 def forward(x):
@@ -494,22 +420,6 @@ def test_the_gradient_of_another_value_of_a_name_is_not_an_incoming_gradient() -
     assert proof(GATES).ok
     wrong = proof(edited(GATES, ("(1 - y * y)", "(1 - y)")))
     assert wrong_lines(wrong) == ["dc = dy * (1 - y)"], report(wrong)
-
-
-def test_two_mistakes_in_a_sum_are_found_if_they_read_the_upstream_gradient() -> None:
-    text = """
-def backward(dy, saved):
-    x, w, z, a = saved
-    # a = np.tanh(z)
-    dz = -dy * z * (1 - a * a)
-    # b = a * z
-    dz += dy * a
-    # y = b + z
-    dz += 3 * dy
-    return dz @ w.T, x.T @ dz
-"""
-    found = proof(FORWARD + text)
-    assert wrong_lines(found) == ["dz = -dy * z * (1 - a * a)", "dz += 3 * dy"], report(found)
 
 
 HEAD = "def backward(dy, saved):\n    x, w, z, a = saved\n"
@@ -607,11 +517,6 @@ def test_the_first_wrong_line_sets_the_mutated_variable_without_quotes() -> None
         assert sets & {*(wrong.step.statement.sets if wrong.step else ())} or not sets, mutation
         assert (wrong.step is None) == isinstance(mutated, ast.Return), mutation
     assert len(planted) > 40
-
-
-def test_a_mistake_is_found_even_if_a_later_line_raises() -> None:
-    found = edited_proof(("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z"))
-    assert wrong_lines(found) == ["dz = -dy", "da = db @ z"]
 
 
 def test_if_a_term_is_added_twice_instead_of_another_the_second_is_wrong() -> None:

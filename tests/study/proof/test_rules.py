@@ -1,6 +1,5 @@
 """Each forward line has a rule, and the formulas of each rule give the measured gradients."""
 
-import ast
 from typing import Any
 
 import numpy as np
@@ -255,27 +254,9 @@ def test_only_the_largest_element_of_a_maximum_has_a_gradient() -> None:
     assert rule("y = x.max(axis=0)") == rules.MAXIMUM
 
 
-def test_a_line_with_two_operations_has_no_rule() -> None:
-    assert rule("y = np.exp(x).sum(axis=-1)") is None
-
-
-def test_a_differentiable_line_is_not_constant() -> None:
-    (statement,) = function("def forward(x):\n    y = np.real(x)\n    return y").statements
-    assert rule_of(statement, False) is None
-
-
 def test_every_rule_is_compared_with_measured_gradients_here() -> None:
     shown = [rule(f"y = {line}") for line, _ in LINES]
     known = {each.name for each in (*CALLS.values(), *METHODS.values())}
     known |= {each.name for each in vars(rules).values() if isinstance(each, Rule)}
     tested_elsewhere = {"rearrangement", "lookup", "constant", "maximum"}
     assert known == {each.name for each in shown if each} | tested_elsewhere
-
-
-def test_the_first_formula_of_a_rule_is_the_forward() -> None:
-    every = [each for each in vars(rules).values() if isinstance(each, Rule)]
-    for each in (*every, *CALLS.values(), *METHODS.values()):
-        assert each.formulas
-        if each != rules.CONSTANT:
-            assert each.formulas[0].lower().startswith("y")
-        assert ast.parse(repr(each.formulas))

@@ -52,12 +52,6 @@ def test_pointing_at_a_name_highlights_it_and_its_gradient(page: Page, folder: P
     assert {*texts(page, "main .lit-gradient")} == {"dexps"}
 
 
-def test_pointing_at_a_gradient_highlights_its_name(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.hover("[data-name=dexps] >> nth=0")
-    assert {*texts(page, "main .lit")} == {"exps"}
-
-
 def test_pointing_at_a_name_marks_each_line_that_reads_it(page: Page, folder: Path) -> None:
     open_page(page, folder)
     page.hover("[data-row='3'] [data-name=exps]")
@@ -145,12 +139,6 @@ def test_arrow_keys_move_between_names(page: Page, folder: Path) -> None:
         page.keyboard.press(key)
         found.append(focused_name(page))
     assert found == ["x", "largest", "x", "shifted", "x"]
-
-
-def test_the_name_with_the_focus_is_highlighted(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    tab_to_the_code(page)
-    assert {*texts(page, "main .lit")} == {"x"}
 
 
 def test_enter_opens_the_panel_and_escape_returns_to_the_name(page: Page, folder: Path) -> None:

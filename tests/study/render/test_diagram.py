@@ -73,23 +73,6 @@ def test_a_layer_has_its_name_or_iteration(block: list[Box], gpt: list[Box]) -> 
     assert [box.layer for box in gpt if box.text == "block"] == ["layer = 0", "layer = 1"]
 
 
-def test_tokens_and_positions_are_read_by_an_embedding_each(gpt: list[Box]) -> None:
-    embeddings = [i for i, box in enumerate(gpt) if box.text == "embedding"]
-    assert [read(gpt, index) for index in embeddings] == [["tokens"], ["positions"]]
-
-
-def test_the_last_box_is_the_output(gpt: list[Box]) -> None:
-    assert gpt[-1].text == "logits"
-    assert read(gpt, -1) == ["linear"]
-
-
-def test_each_layer_is_a_box() -> None:
-    one = boxes(toy("y, s = norm.forward(x)"))
-    two = boxes(toy("a, s = norm.forward(x)\ny, t = linear.forward(a)"))
-    assert names(one) == ["x", "norm", "y"]
-    assert names(two) == ["x", "norm", "linear", "y"]
-
-
 def test_a_line_that_is_not_a_layer_passes_on_what_it_reads() -> None:
     found = boxes(toy("a, s = norm.forward(x)\nb = a.reshape(3, 2)\ny, t = linear.forward(b)"))
     assert read(found, 2) == ["norm"]

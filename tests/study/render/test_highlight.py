@@ -43,10 +43,6 @@ def test_a_keyword_argument_is_not_a_variable() -> None:
     ]
 
 
-def test_other_names_are_not_marked() -> None:
-    assert names(highlight("y = np.exp(x)", {"y": ""}, {"x": "x"})) == [("y", ""), ("x", "x")]
-
-
 def test_a_comparison_is_not_an_assignment() -> None:
     assert names(highlight("return a == b", {"a": "set"}, {"a": "read"})) == [("a", "read")]
 
@@ -68,10 +64,6 @@ def test_a_letter_of_two_bytes_does_not_shift_names() -> None:
 )
 def test_the_text_of_a_line_is_unchanged(line: str) -> None:
     assert text(highlight(line)) == line
-
-
-def test_strings_are_escaped() -> None:
-    assert "<b>" not in highlight('x = "<b>"')
 
 
 @pytest.mark.parametrize("style", [LIGHT, DARK])

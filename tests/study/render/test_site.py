@@ -25,11 +25,6 @@ def files(shown: Json) -> dict[str, str]:
     return site.render_files([shown])
 
 
-def test_there_is_an_index_and_a_page_for_each_target(files: dict[str, str]) -> None:
-    pages = {name for name in files if name.endswith(".html")}
-    assert pages == {"index.html", "softmax.html"}
-
-
 def test_a_page_loads_only_files_of_the_folder(files: dict[str, str]) -> None:
     for name in ("index.html", "softmax.html"):
         loaded = re.findall(r'(?:src|href)="([^"#]+)"', files[name])
@@ -49,18 +44,6 @@ def test_the_written_files_are_the_rendered_ones(
     site.write_files(tmp_path / "a" / "new", [shown])
     written = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "a" / "new").iterdir()}
     assert written == files
-
-
-def test_an_existing_empty_folder_is_used(shown: Json, tmp_path: Path) -> None:
-    site.write_files(tmp_path, [shown])
-    assert (tmp_path / "softmax.html").exists()
-
-
-def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(StudyError, match="is not empty; choose a new folder"):
-        site.write_files(tmp_path, [])
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
@@ -100,30 +83,10 @@ def test_file_names_are_unique() -> None:
     assert len({file.lower() for file in site.file_names(names).values()}) == 4
 
 
-def test_the_data_of_a_page_can_be_read_back(files: dict[str, str]) -> None:
-    found = re.search(r'id="study">(.*?)</script>', files["softmax.html"])
-    assert found is not None
-    assert json.loads(found.group(1))["name"] == "softmax"
-
-
 def test_the_data_cannot_close_its_script_element() -> None:
     text = site.as_script({"message": "</script><b>"}, {})
     assert "<" not in text
     assert json.loads(text)["message"] == "</script><b>"
-
-
-def test_the_index_shows_the_diagram_of_the_model(files: dict[str, str]) -> None:
-    assert '<a href="softmax.html">' in files["index.html"]
-    assert 'class="diagram"' in files["index.html"]
-
-
-def test_the_style_sheet_has_the_colours_of_the_code(files: dict[str, str]) -> None:
-    assert "code .k {" in files["study.css"]
-
-
-def test_the_page_of_an_operation_has_its_planted_bugs() -> None:
-    assert len(site.make_page(("dropout", None, 0))["bugs"]) > 5
-    assert site.make_page(("bigram", None, 0))["bugs"] == []
 
 
 def test_a_study_ends_if_a_worker_is_killed() -> None:
