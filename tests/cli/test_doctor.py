@@ -40,9 +40,12 @@ def test_the_machine_the_compilation_and_the_results_are_shown(
 
 
 def test_a_wrong_kernel_is_named_and_exits_with_1(
-    found: list[Found], capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found += [Found("softmax", 1e-7), Found("gelu", 0.5), Found("linear", 1e-8)]
+    wrong = [Found("softmax", 1e-7), Found("gelu", 0.5), Found("linear", 1e-8)]
+    results = iter([wrong, [Found("gelu", 0.0)]])  # The second backend is correct.
+    monkeypatch.setattr(backend, "BACKENDS", ["numpy", "first", "second"])
+    monkeypatch.setattr(doctor, "self_test", lambda name, announce: next(results))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     with pytest.raises(SystemExit) as stop:
         cli.main(["doctor"])
     assert stop.value.code == 1
