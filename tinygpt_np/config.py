@@ -78,7 +78,7 @@ class TrainConfig(Architecture):
     merges.txt), or a .model. By default, gpt2 is loaded from tiktoken's cache, and SentencePiece is
     trained on the text."""
     vocab_size: int = PIECES
-    """Number of SentencePiece's pieces."""
+    """Vocabulary size of SentencePiece."""
     init_from: str = "scratch"
     """scratch, or a model to fine-tune: gpt2, gpt2-medium, gpt2-large, gpt2-xl, the folder of a
     GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
@@ -90,7 +90,7 @@ class TrainConfig(Architecture):
     threads: int = 0
     """Threads of the Numba backend; 0 is one per core. The losses do not depend on it."""
     matmul: Literal["numba", "blas"] = "numba"
-    """Matrix products of the Numba backend: its own kernels, or NumPy's BLAS."""
+    """Matrix multiplication of the Numba backend: its own kernels, or NumPy's BLAS."""
     dtype: Literal["float32", "float64"] = "float32"
     """Dtype of the parameters; float64 needs --backend numpy."""
     batch_size: int = 12

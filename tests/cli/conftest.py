@@ -11,7 +11,7 @@ from helpers.tiny_run import TEXT
 from tinygpt_np.training import metrics
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_plots() -> Iterator[None]:
     """Train without plots, which take most of the time."""
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -21,7 +21,7 @@ def no_plots() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder with a text in it."""
+    """Return an empty working folder with a text in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that is trained once."""
+    """Return a run that is trained once per process."""
     place = tmp_path_factory.mktemp("trained")
     (place / "text.txt").write_text(TEXT, encoding="utf-8")
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -41,5 +41,5 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, trained: Path) -> Path:
-    """A copy of that run in runs/cpu, with its own text."""
+    """Return a copy of that run, runs/cpu in the working folder."""
     return Path(shutil.copytree(trained, folder / "runs" / "cpu"))

@@ -14,7 +14,7 @@ from tinygpt_np.gradcheck.self_test import Found
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
-    """The results of a self-test that is replaced; to be filled by a test."""
+    """Replace the self-test and return the list of its results, to be filled by a test."""
     found: list[Found] = []
 
     def self_test(name: str, announce: Any) -> list[Found]:

@@ -17,7 +17,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def other(run: Path) -> Path:
-    """A run with another seed, beside runs/cpu."""
+    """Return a copy of runs/cpu with another seed."""
     other = Path(shutil.copytree(run, run.with_name("other")))
     config = (other / "config.json").read_text()
     (other / "config.json").write_text(config.replace('"seed": 1337', '"seed": 2'))

@@ -225,7 +225,7 @@ FROM_GPT = [
 
 @pytest.fixture
 def gpt(folder: Path) -> Path:
-    """A character-level GPT-2 of another shape than the tiny runs."""
+    """Return the folder of a character-level GPT-2 with another shape than the tiny runs."""
     GPT(SHAPE, seed=4).save_pretrained(folder / "gpt", TOKENIZER)
     return folder / "gpt"
 

@@ -23,7 +23,7 @@ torch: Any = needs("torch")
 
 @pytest.fixture
 def text(tmp_path: Path) -> str:
-    """The text that the models of these tests were trained on."""
+    """Return the path of the text that the models of these tests were trained on."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return str(tmp_path / "text.txt")
 

@@ -29,7 +29,7 @@ TEXT = "To be, or not to be:\nthat is the question.\n" * 5
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two steps."""
+    """Return a finished run of two steps."""
     run = tmp_path_factory.mktemp("trained") / "run"
     config = TrainConfig(
         block_size=4, n_layer=1, n_head=2, n_embd=8, batch_size=3, max_iters=2, eval_interval=1
@@ -41,13 +41,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(folder: Path, trained: Path) -> Path:
-    """A copy of that run, runs/hamlet in the working folder."""
+    """Return a copy of that run, runs/hamlet in the working folder."""
     return Path(shutil.copytree(trained, Path("runs/hamlet")))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
+    """Return an empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

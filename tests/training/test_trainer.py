@@ -53,7 +53,7 @@ def best(run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
+    """Return a run that was never stopped."""
     run = tmp_path_factory.mktemp("runs") / "finished"
     assert losses(list(Trainer.start(run, CONFIG, DATA))) == written(run)
     return run
@@ -368,7 +368,7 @@ def always(val_loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
 def train_with(
     run: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch, keep_best: bool = True
 ) -> Trainer:
-    """Train with these validation losses at steps 0, 2, 4 …"""
+    """Train with these validation losses at steps 0, 2, 4 and so on."""
     config = replace(NUMPY, eval_interval=2, max_iters=2 * len(losses) - 2, keep_best=keep_best)
     given = iter(losses)
     monkeypatch.setattr(Trainer, "evaluate", lambda self: next(given))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]

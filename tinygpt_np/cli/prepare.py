@@ -31,7 +31,7 @@ class Prepare:
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """The files of that tokenizer, as for tinygpt train."""
     vocab_size: int = PIECES
-    """Number of SentencePiece's pieces."""
+    """Vocabulary size of SentencePiece."""
     separate_documents: Switch = False
     """Write GPT-2's <|endoftext|> after each file, as nanoGPT does. By default all files are one
     text."""

@@ -37,7 +37,7 @@ class Tokenize:
     train: Annotated[Literal["sentencepiece"] | None, Argument("sentencepiece")] = None
     """Learn a vocabulary from --data and write it to --out."""
     vocab_size: int = PIECES
-    """Number of SentencePiece's pieces."""
+    """Vocabulary size of SentencePiece."""
     out: Annotated[Path | None, Argument("NAME.model")] = None
     """With --train: the file to write; it must not exist."""
 
