@@ -1,4 +1,4 @@
-"""Choosing the implementation by name."""
+"""Choosing the operations by name."""
 
 import importlib
 import subprocess
@@ -11,7 +11,7 @@ from tinygpt_np import backend
 
 
 @pytest.mark.parametrize(("name", "module"), backend.BACKENDS.items())
-def test_a_backend_is_the_module_it_is_named_for(name: str, module: str) -> None:
+def test_a_backend_loads_its_module(name: str, module: str) -> None:
     assert backend.load(name) is importlib.import_module(module)
 
 
@@ -19,7 +19,7 @@ def test_numpy_is_ops_and_numba_is_kernels() -> None:
     assert backend.BACKENDS == {"numpy": "tinygpt_np.ops", "numba": "tinygpt_np.compiled.kernels"}
 
 
-def test_numpy_brings_no_compiler_with_it() -> None:
+def test_numpy_does_not_import_a_compiler() -> None:
     code = (
         "import sys; from tinygpt_np import backend\n"
         "backend.load('numpy')\n"
@@ -32,6 +32,6 @@ def test_numpy_brings_no_compiler_with_it() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(backend.BACKENDS))
-def test_an_unknown_backend_is_named_beside_the_known(name: str) -> None:
+def test_an_unknown_backend_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(ValueError, match=rf"one of .*{name}.*, not 'nunpy'"):
         backend.load("nunpy")

@@ -1,4 +1,4 @@
-"""Decoding with keys and values kept: the logits of the whole window, at one row a token."""
+"""Decoding with cached keys and values gives the logits of the whole context, one row per token."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,11 +14,11 @@ from tinygpt_np.model.decoder import Decoder
 
 B, V, BLOCK, L, H, C = 3, 11, 7, 4, 2, 10
 CONFIG = GPTConfig(vocab_size=V, block_size=BLOCK, n_layer=L, n_head=H, n_embd=C, bias=True)
-TEXT = np.random.default_rng(5).integers(0, V, (B, 20))
+SEQUENCES = np.random.default_rng(5).integers(0, V, (B, 20))
 
 
 def generic(config: GPTConfig = CONFIG, dtype: str = "float64") -> GPT:
-    """A model at generic values that keep activations at order one, so that attention is shared."""
+    """Return a model at generic values with activations of order one, so attention is spread."""
     rng = np.random.default_rng(3)
     model = GPT(config, dtype=dtype)
     for name, param in model.params.items():
@@ -28,86 +28,91 @@ def generic(config: GPTConfig = CONFIG, dtype: str = "float64") -> GPT:
 
 
 def poisoned(model: GPT, batch: int = B) -> Decoder:
-    """A decoder in which reading what was never written shows."""
+    """Return a decoder whose cache is NaN until it is written."""
     decoder = Decoder(model.config, model.params, model.ops, batch)
     decoder.cache.fill(np.nan)
     return decoder
 
 
-def after(decoder: Decoder, text: np.ndarray, prompt: int) -> np.ndarray:
-    """The logits after a text whose first `prompt` tokens are read in one go."""
-    logits = decoder.read(text[:, :prompt])
-    for place in range(prompt, text.shape[1]):
-        logits = decoder.read(text[:, place : place + 1])
+def after(decoder: Decoder, tokens: np.ndarray, prompt: int) -> np.ndarray:
+    """Return the logits after sequences whose first `prompt` tokens are read in one call."""
+    logits = decoder.read(tokens[:, :prompt])
+    for place in range(prompt, tokens.shape[1]):
+        logits = decoder.read(tokens[:, place : place + 1])
     return logits
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-12), ("float32", 1e-5)])
-@pytest.mark.parametrize(("gelu", "bias"), [("tanh", True), ("exact", True), ("tanh", False)])
+@pytest.mark.parametrize(
+    ("dtype", "bound", "gelu", "bias"),
+    [
+        ("float64", 1e-12, "tanh", True),
+        ("float64", 1e-12, "exact", False),
+        ("float32", 1e-5, "tanh", True),
+    ],
+)
 @pytest.mark.parametrize("prompt", [1, 4, BLOCK, BLOCK + 2])
-def test_every_step_gives_the_logits_of_the_whole_window(
+def test_every_step_gives_the_logits_of_the_whole_context(
     dtype: str, bound: float, gelu: Any, bias: bool, prompt: int
 ) -> None:
     model = generic(replace(CONFIG, gelu=gelu, bias=bias), dtype)
     decoder = poisoned(model)
     for end in range(prompt, BLOCK + 5):
-        found = decoder.read(TEXT[:, (end - 1 if end > prompt else 0) : end])
-        expected = model.logits(TEXT[:, max(0, end - BLOCK) : end])[:, -1]
+        found = decoder.read(SEQUENCES[:, (end - 1 if end > prompt else 0) : end])
+        expected = model.logits(SEQUENCES[:, max(0, end - BLOCK) : end])[:, -1]
         assert found.dtype == dtype
         assert relative_error(found, expected) < bound, f"after {end} tokens"
 
 
-def test_a_model_of_one_layer_gives_the_logits_of_the_whole_window() -> None:
+def test_a_single_layer_and_several_tokens_together_give_the_same_logits() -> None:
     model = generic(replace(CONFIG, n_layer=1))
-    found = after(poisoned(model), TEXT[:, :6], 4)
-    assert relative_error(found, model.logits(TEXT[:, :6])[:, -1]) < 1e-12
-
-
-def test_several_tokens_behind_a_text_give_the_logits_of_the_whole_window() -> None:
+    found = after(poisoned(model), SEQUENCES[:, :6], 4)
+    assert relative_error(found, model.logits(SEQUENCES[:, :6])[:, -1]) < 1e-12
     model = generic()
     decoder = poisoned(model)
-    decoder.read(TEXT[:, :2])
-    found = decoder.read(TEXT[:, 2:5])
-    assert relative_error(found, model.logits(TEXT[:, :5])[:, -1]) < 1e-12
+    decoder.read(SEQUENCES[:, :2])
+    found = decoder.read(SEQUENCES[:, 2:5])
+    assert relative_error(found, model.logits(SEQUENCES[:, :5])[:, -1]) < 1e-12
 
 
-def test_what_is_kept_of_a_prompt_is_what_is_kept_of_its_tokens_one_by_one() -> None:
+def test_a_prompt_fills_the_cache_like_its_tokens_one_at_a_time() -> None:
     model = generic()
-    at_once, one_by_one = (Decoder(model.config, model.params, model.ops, B) for _ in range(2))
-    after(at_once, TEXT[:, :5], 5)
-    after(one_by_one, TEXT[:, :5], 1)
-    assert relative_error(one_by_one.cache[..., :5, :], at_once.cache[..., :5, :]) < 1e-12
+    together, single = (Decoder(model.config, model.params, model.ops, B) for _ in range(2))
+    after(together, SEQUENCES[:, :5], 5)
+    after(single, SEQUENCES[:, :5], 1)
+    assert relative_error(single.cache[..., :5, :], together.cache[..., :5, :]) < 1e-12
 
 
 @pytest.mark.parametrize("prompt", [1, 3])
-def test_an_early_token_changes_the_logits_of_its_own_text_alone(prompt: int) -> None:
+def test_a_token_affects_only_its_own_sequence(prompt: int) -> None:
     model = generic()
-    changed = TEXT[:, :6].copy()
+    changed = SEQUENCES[:, :6].copy()
     changed[1, 0] = (changed[1, 0] + 1) % V
-    before, now = (after(poisoned(model), text, prompt) for text in (TEXT[:, :6], changed))
+    before, now = (after(poisoned(model), tokens, prompt) for tokens in (SEQUENCES[:, :6], changed))
     assert (np.abs(now[1] - before[1]) > 1e-4).any()
     np.testing.assert_array_equal(now[[0, 2]], before[[0, 2]])
 
 
-def test_a_token_that_has_left_the_window_counts_no_more() -> None:
+def test_a_token_before_the_last_block_size_has_no_effect() -> None:
     model = generic()
-    changed = TEXT[:, : BLOCK + 1].copy()
+    changed = SEQUENCES[:, : BLOCK + 1].copy()
     changed[:, 0] = (changed[:, 0] + 1) % V
-    before, now = (after(poisoned(model), text, 2) for text in (TEXT[:, : BLOCK + 1], changed))
+    before, now = (
+        after(poisoned(model), tokens, 2) for tokens in (SEQUENCES[:, : BLOCK + 1], changed)
+    )
     np.testing.assert_array_equal(now, before)
 
 
-def test_two_decoders_of_one_model_do_not_disturb_each_other() -> None:
+def test_two_decoders_of_one_model_are_independent() -> None:
     model = generic()
     one, other = poisoned(model), poisoned(model)
-    one.read(TEXT[:, :3])
-    other.read(TEXT[:, 8:10])
-    found = one.read(TEXT[:, 3:4])
-    assert relative_error(found, model.logits(TEXT[:, :4])[:, -1]) < 1e-12
+    one.read(SEQUENCES[:, :3])
+    other.read(SEQUENCES[:, 8:10])
+    found = one.read(SEQUENCES[:, 3:4])
+    assert relative_error(found, model.logits(SEQUENCES[:, :4])[:, -1]) < 1e-12
 
 
 def linear_outputs(decoder: Decoder, tokens: np.ndarray) -> list[tuple[int, ...]]:
-    """The shapes that ops.linear gives while a decoder reads on."""
+    """Return the output shapes of ops.linear while a decoder reads tokens."""
     shapes: list[tuple[int, ...]] = []
     forward = decoder.ops.linear.forward
 
@@ -121,20 +126,20 @@ def linear_outputs(decoder: Decoder, tokens: np.ndarray) -> list[tuple[int, ...]
     return shapes
 
 
-def test_a_new_token_of_a_text_that_fits_is_one_row_a_text() -> None:
+def test_a_new_token_is_one_row_per_sequence() -> None:
     model = generic()
     decoder = Decoder(model.config, model.params, model.ops, B)
-    decoder.read(TEXT[:, :4])
-    assert {rows for rows, _ in linear_outputs(decoder, TEXT[:, 4:5])} == {B}
+    decoder.read(SEQUENCES[:, :4])
+    assert {rows for rows, _ in linear_outputs(decoder, SEQUENCES[:, 4:5])} == {B}
 
 
 @pytest.mark.parametrize("start", [0, BLOCK])
-def test_of_a_window_the_last_block_asks_the_last_rows_alone(start: int) -> None:
+def test_the_last_block_computes_only_the_last_rows(start: int) -> None:
     model = generic()
     decoder = Decoder(model.config, model.params, model.ops, B)
     if start:
-        decoder.read(TEXT[:, :start])
-    tokens = TEXT[:, start : start + 1] if start else TEXT[:, :BLOCK]
+        decoder.read(SEQUENCES[:, :start])
+    tokens = SEQUENCES[:, start : start + 1] if start else SEQUENCES[:, :BLOCK]
     rows = B * BLOCK
     block = [(rows, 3 * C), (rows, C), (rows, 4 * C), (rows, C)]
     last_block = [(rows, 2 * C), (B, C), (B, C), (B, 4 * C), (B, C)]
@@ -142,11 +147,11 @@ def test_of_a_window_the_last_block_asks_the_last_rows_alone(start: int) -> None
     assert linear_outputs(decoder, tokens) == expected
 
 
-@pytest.mark.parametrize("kept", [0, 4, BLOCK], ids=["prompt", "step", "past-the-window"])
+@pytest.mark.parametrize("kept", [0, 4, BLOCK], ids=["prompt", "step", "past-block_size"])
 def test_every_shape_comment_of_decoding_is_true(kept: int) -> None:
     model = generic()
     decoder = Decoder(model.config, model.params, model.ops, B)
     if kept:
-        decoder.read(TEXT[:, :kept])
-    tokens = TEXT[:, kept : kept + 1] if kept else TEXT[:, :5]
+        decoder.read(SEQUENCES[:, :kept])
+    tokens = SEQUENCES[:, kept : kept + 1] if kept else SEQUENCES[:, :5]
     assert Watch("model", "decoder.py").run(lambda: decoder.read(tokens)).checked >= 40

@@ -25,7 +25,7 @@ FIXTURE = read_safetensors(Path(__file__).parents[1] / "fixtures" / "pytorch.saf
 
 
 def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
-    """A float64 model with weights of order one; tokens that repeat; targets, one not counted."""
+    """Return a float64 model of order one, tokens that repeat, and targets, one of them ignored."""
     rng = np.random.default_rng(seed)
     model = tg.GPT(config, dtype="float64")
     for name, param in model.params.items():
@@ -35,9 +35,7 @@ def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np
     return model, tokens, targets
 
 
-# The relative error of each tensor's gradient that an oracle lets pass; that of Richardson and of
-# the Taylor slope is in their reports. Only the complex step looks at every element: it is the one
-# that sees all.
+# The method, the number of directions (None for every element), and the largest relative error.
 ORACLES: list[tuple[Method, int | None, float]] = [("complex", None, 1e-12), ("central", 3, 1e-7)]
 
 
@@ -53,7 +51,7 @@ def test_every_gradient_equals_the_numerical_one(
     names = [row.name for row in report.rows if "[key]" not in row.name]
     assert names == [*model.params, "loss"]
     for row in report.rows[:-1]:
-        # The bias of the keys has no gradient; its row is checked for being zero.
+        # The key bias has no gradient; its row must be zero.
         assert (row.verdict == "zero") == ("[key]" in row.name), report
         assert row.verdict == "zero" or row.relative < bound, report
         assert row.skipped == 0
@@ -63,56 +61,28 @@ def test_every_gradient_equals_the_numerical_one(
 @pytest.mark.parametrize(("gelu", "bias"), [("tanh", True), ("exact", False)])
 def test_loss_and_gradients_are_those_of_pytorch(gelu: Any, bias: bool) -> None:
     prefix = {"tanh": "tanh.", "exact": "none."}[gelu]  # PyTorch calls the exact GELU "none".
-    theirs = {n.removeprefix(prefix): t for n, t in FIXTURE.items() if n.startswith(prefix)}
+    fixture = {n.removeprefix(prefix): t for n, t in FIXTURE.items() if n.startswith(prefix)}
     config = tg.GPTConfig(
         vocab_size=13, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=bias, gelu=gelu
     )
     model = tg.GPT(config, dtype="float64")
-    model.params = {name: theirs[f"params.{name}"] for name in model.params}
-    loss, grads = model.loss_and_grads(theirs["tokens"], theirs["targets"])
-    assert loss == pytest.approx(float(theirs["loss"]), rel=1e-10)
-    assert {f"grads.{name}" for name in grads} == {n for n in theirs if n.startswith("grads.")}
+    model.params = {name: fixture[f"params.{name}"] for name in model.params}
+    loss, grads = model.loss_and_grads(fixture["tokens"], fixture["targets"])
+    assert loss == pytest.approx(float(fixture["loss"]), rel=1e-10)
+    assert {f"grads.{name}" for name in grads} == {n for n in fixture if n.startswith("grads.")}
     for name, grad in grads.items():
-        assert relative_error(grad, theirs[f"grads.{name}"]) < 1e-10, name
+        assert relative_error(grad, fixture[f"grads.{name}"]) < 1e-10, name
 
 
-def test_every_parameter_has_a_finite_gradient_that_is_not_zero() -> None:
-    model, tokens, targets = generic(CONFIG)
-    _, grads = model.loss_and_grads(tokens, targets)
-    for name, grad in grads.items():
-        assert np.isfinite(grad).all(), name
-        assert np.linalg.norm(grad) > 1e-6, name
-
-
-def test_the_key_bias_alone_has_no_gradient() -> None:
-    model, tokens, targets = generic(CONFIG)
-    _, grads = model.loss_and_grads(tokens, targets)
-    query, key, value = np.split(grads["h.0.attn.c_attn.bias"], 3)
-    assert np.abs(key).max() < 1e-14
-    assert np.abs(query).min() > 1e-6
-    assert np.abs(value).min() > 1e-6
-
-
-def test_positions_and_tokens_that_do_not_occur_get_no_gradient_from_reading() -> None:
+def test_positions_beyond_the_batch_get_no_gradient() -> None:
     model, tokens, targets = generic(CONFIG)
     _, grads = model.loss_and_grads(tokens, targets)
     assert (grads["wpe.weight"][5:] == 0).all()
     assert (grads["wpe.weight"][:5] != 0).all()
 
 
-@pytest.mark.parametrize("scale", [1, 1e4])
-def test_changing_the_future_never_changes_the_past(scale: float) -> None:
-    model, tokens, _ = generic(CONFIG)
-    model.params["wte.weight"] = model.params["wte.weight"] * scale
-    changed = tokens.copy()
-    changed[:, 3:] = (changed[:, 3:] + 1) % 11
-    before, after = model.logits(tokens), model.logits(changed)
-    np.testing.assert_array_equal(after[:, :3], before[:, :3])
-    assert (after[:, 3:] != before[:, 3:]).any()
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_parameters_gradients_and_logits_have_the_dtype_asked_for(dtype: str) -> None:
+def test_parameters_gradients_and_logits_have_the_requested_dtype(dtype: str) -> None:
     model = tg.GPT(replace(CONFIG, dropout=0.2), dtype=dtype)
     tokens = np.arange(5)[None]
     masks = model.draw_masks(1, 5, np.random.default_rng(0))
@@ -135,7 +105,7 @@ def test_the_initialisation_is_that_of_gpt2() -> None:
             assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
 
 
-def test_an_untrained_model_is_as_surprised_as_a_blind_guess() -> None:
+def test_the_loss_of_an_untrained_model_is_that_of_guessing() -> None:
     config = tg.GPTConfig(vocab_size=65)
     tokens, targets = np.random.default_rng(0).integers(0, 65, (2, 12, 64))
     assert tg.GPT(config).loss(tokens, targets) == pytest.approx(np.log(65), abs=0.05)
@@ -151,13 +121,7 @@ def test_names_and_shapes_are_those_of_gpt2_checkpoints() -> None:
     assert len(shapes) == 2 + 2 * 12 + 2
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
-    one, same, other = (tg.GPT(CONFIG, seed=seed).params["wte.weight"] for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).all()
-
-
-def test_dropout_masks_have_gpt2s_three_places_and_scale() -> None:
+def test_dropout_masks_are_drawn_where_gpt2_has_dropout() -> None:
     masks = tg.GPT(replace(CONFIG, dropout=0.25)).draw_masks(3, 5, np.random.default_rng(0))
     branches = {f"h.{i}.{name}.c_proj" for i in (0, 1) for name in ("attn", "mlp")}
     assert set(masks) == {"drop", "h.0.attn", "h.1.attn", *branches}
@@ -176,25 +140,15 @@ def test_the_loss_without_masks_has_no_dropout() -> None:
     assert model.loss(tokens, targets) == model.loss_and_grads(tokens, targets)[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("h.1.mlp.c_fc.weight", "the parameter h.1.mlp.c_fc.weight"),
-        ("wte.weight", "the parameter wte.weight"),
-    ],
-)
-def test_the_first_parameter_that_is_not_finite_is_named(name: str, place: str) -> None:
-    model, tokens, _ = generic(CONFIG)
-    model.params[name][0, 1] = np.nan
-    assert model.first_not_finite(tokens, {}, {}) == place
-
-
-def test_the_first_activation_that_is_not_finite_is_named() -> None:
+def test_the_first_parameter_or_activation_that_is_not_finite_is_named() -> None:
     model, tokens, _ = generic(CONFIG)
     model.params["h.1.mlp.c_fc.weight"][:] = 1.7e308
     with np.errstate(all="ignore"):
         place = model.first_not_finite(tokens, {}, {})
     assert place == "an activation of h.1.mlp.gelu"
+    for name in ("h.1.mlp.c_fc.weight", "wte.weight"):
+        model.params[name][0, 1] = np.nan
+        assert model.first_not_finite(tokens, {}, {}) == f"the parameter {name}"
 
 
 def test_logits_and_gradients_that_are_not_finite_are_named() -> None:
@@ -211,7 +165,7 @@ def test_logits_and_gradients_that_are_not_finite_are_named() -> None:
 
 
 @pytest.mark.parametrize("layer", ["h.0.attn.c_proj", "h.1.attn.c_proj", "h.1.mlp.c_proj"])
-def test_a_branch_that_is_dropped_is_a_branch_that_adds_nothing(layer: str) -> None:
+def test_a_dropped_branch_adds_nothing(layer: str) -> None:
     model, tokens, _ = generic(CONFIG)
     dropped, _ = model.forward(tokens, {layer: np.zeros((15, 6))})
     for kind in ("weight", "bias"):
@@ -220,7 +174,7 @@ def test_a_branch_that_is_dropped_is_a_branch_that_adds_nothing(layer: str) -> N
     np.testing.assert_array_equal(dropped, silent)
 
 
-def test_attention_that_is_dropped_gathers_nothing() -> None:
+def test_dropped_attention_gathers_nothing() -> None:
     model, tokens, _ = generic(CONFIG)
     dropped, _ = model.forward(tokens, {"h.1.attn": np.zeros((3, 2, 5, 5))})
     layer = "h.1.attn.c_proj.weight"
@@ -229,29 +183,16 @@ def test_attention_that_is_dropped_gathers_nothing() -> None:
     np.testing.assert_allclose(dropped, silent, rtol=1e-12)
 
 
-def test_embeddings_that_are_dropped_leave_all_tokens_alike() -> None:
+def test_dropped_embeddings_make_all_tokens_equal() -> None:
     model, tokens, _ = generic(CONFIG)
     dropped, _ = model.forward(tokens, {"drop": np.zeros((15, 6))})
     np.testing.assert_allclose(dropped, np.tile(dropped[0], (15, 1)), rtol=1e-12)
 
 
-def test_the_names_of_a_blocks_layers_follow_what_it_saves() -> None:
+def test_a_block_saves_one_value_per_layer() -> None:
     model, tokens, _ = generic(CONFIG)
     _, saved = model.forward(tokens)
     assert len(saved[3][0]) == len(BLOCK_LAYERS)
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"n_embd": 10, "n_head": 4}, "10 is not a multiple of 4"),
-        ({"vocab_size": 0}, "vocab_size must be positive, not 0"),
-        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), not 1.0"),
-    ],
-)
-def test_a_config_that_cannot_be_built_says_why(config: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **config)
 
 
 def test_a_saved_model_loads_with_the_same_logits(tmp_path: Path) -> None:
@@ -276,7 +217,7 @@ def test_the_count_of_parameters_is_that_of_the_model(n_layer: int) -> None:
     assert param_count(config) == sum(param.size for param in model.params.values())
 
 
-def test_the_first_weights_are_those_that_the_seeds_generator_draws_first() -> None:
+def test_the_seed_determines_the_initial_weights() -> None:
     config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
     drawn = 0.02 * generator(5, "init").standard_normal((11, 6))
     np.testing.assert_array_equal(tg.GPT(config, 5, "float64").params["wte.weight"], drawn)

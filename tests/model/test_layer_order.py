@@ -1,6 +1,6 @@
-"""Twelve layers, no two alike: everything that goes through them does so by number, not as text.
+"""Twelve different layers are used in the order of their numbers, not of their names.
 
-As text, h.10 comes before h.2; fewer than eleven layers would not show it.
+As strings, h.10 sorts before h.2; fewer than eleven layers would not show it.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ TARGETS = np.random.default_rng(2).integers(0, 13, (2, 6))
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """A model at generic values of order one, whose branches are small enough to keep x finite."""
+    """A model at generic values, with branches small enough to keep x finite."""
     model, rng = GPT(CONFIG), np.random.default_rng(3)
     for name, param in model.params.items():
         values = rng.standard_normal(param.shape) * (0.4 if param.ndim == 2 else 1)
@@ -32,7 +32,7 @@ def model() -> GPT:
 
 
 def layer_by_layer(model: GPT) -> np.ndarray:
-    """The logits (B, T, V), with the twelve blocks written out in their order."""
+    """Return the logits (B, T, V) of the twelve blocks in order."""
     order = ["h.0", "h.1", "h.2", "h.3", "h.4", "h.5", "h.6", "h.7", "h.8", "h.9", "h.10", "h.11"]
     params = model.params
     x = params["wte.weight"][TOKENS.reshape(-1)] + np.tile(params["wpe.weight"], (2, 1))
@@ -42,7 +42,7 @@ def layer_by_layer(model: GPT) -> np.ndarray:
     return (normed @ params["wte.weight"].T).reshape(2, 6, 13)
 
 
-def test_the_order_makes_a_difference(model: GPT) -> None:
+def test_the_order_matters(model: GPT) -> None:
     swapped = GPT(CONFIG, params=dict(model.params))
     for name in [name for name in model.params if name.startswith("h.10.")]:
         other = name.replace("h.10.", "h.2.")
@@ -50,12 +50,12 @@ def test_the_order_makes_a_difference(model: GPT) -> None:
     assert relative_error(swapped.logits(TOKENS), model.logits(TOKENS)) > 1e-2
 
 
-def test_the_model_goes_through_its_layers_in_order(model: GPT) -> None:
+def test_the_model_runs_its_layers_in_order(model: GPT) -> None:
     assert relative_error(model.logits(TOKENS), layer_by_layer(model)) < 1e-5
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_decoder_goes_through_its_layers_in_order(model: GPT, compiled: bool) -> None:
+def test_a_decoder_runs_its_layers_in_order(model: GPT, compiled: bool) -> None:
     decoder: Any = (
         decode_compiled.CompiledDecoder(model.config, model.params, 2)
         if compiled
@@ -67,24 +67,22 @@ def test_a_decoder_goes_through_its_layers_in_order(model: GPT, compiled: bool) 
         assert relative_error(logits, expected[:, place]) < 1e-4
 
 
-def test_the_training_step_goes_through_its_layers_in_order(model: GPT) -> None:
+def test_the_training_step_runs_its_layers_in_order(model: GPT) -> None:
     compiled = GPT(CONFIG, backend="numba", params=model.params)
     loss, grads = model.loss_and_grads(TOKENS, TARGETS)
     engine = CompiledEngine(compiled, len(TOKENS), 1)
     try:
-        their_loss, their_grads = engine.loss_and_grads(TOKENS, TARGETS)
-        assert their_loss == pytest.approx(loss, rel=1e-5)
+        step_loss, step_grads = engine.loss_and_grads(TOKENS, TARGETS)
+        assert step_loss == pytest.approx(loss, rel=1e-5)
         for name, grad in grads.items():
-            # The gradient of a key's bias is zero, but for rounding.
+            # The gradient of the key bias is zero up to rounding.
             scale = np.abs(grads[name.replace(".bias", ".weight")]).max()
-            assert np.abs(their_grads[name] - grad).max() < 1e-3 * max(scale, np.abs(grad).max())
+            assert np.abs(step_grads[name] - grad).max() < 1e-3 * max(scale, np.abs(grad).max())
     finally:
         engine.close()
 
 
-def test_parameters_come_from_files_in_the_order_of_their_layers(
-    tmp_path: Path, model: GPT
-) -> None:
+def test_parameters_are_loaded_in_the_order_of_their_layers(tmp_path: Path, model: GPT) -> None:
     model.save(tmp_path / "saved")
     model.save_pretrained(tmp_path / "gpt2")
     for found in (GPT.load(tmp_path / "saved"), GPT.from_pretrained(tmp_path / "gpt2")):

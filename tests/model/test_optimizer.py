@@ -1,4 +1,4 @@
-"""AdamW against its formulas one number at a time, clipping, and the schedule."""
+"""AdamW compared with its formula, one number at a time; clipping; the schedule."""
 
 import math
 from dataclasses import replace
@@ -30,7 +30,7 @@ def tensors(seed: int, dtype: str = "float64") -> dict[str, np.ndarray]:
 
 
 def adamw_of_one_number(theta: float, gradients: list[float], decay: float) -> float:
-    """Algorithm 2 of Loshchilov and Hutter, as printed."""
+    """Return theta after algorithm 2 of Loshchilov and Hutter."""
     m = v = 0.0
     for t, (g, rate) in enumerate(zip(gradients, RATES, strict=True), start=1):
         m = BETA1 * m + (1 - BETA1) * g
@@ -41,7 +41,7 @@ def adamw_of_one_number(theta: float, gradients: list[float], decay: float) -> f
 
 
 def trained(dtype: str = "float64", decay: float = DECAY) -> tuple[dict[str, np.ndarray], AdamW]:
-    """Parameters after a step for each of RATES, and their optimizer."""
+    """Return parameters after a step for each of RATES, and their optimizer."""
     params = tensors(0, dtype)
     optimizer = AdamW(params, BETA1, BETA2, decay)
     for step, rate in enumerate(RATES, start=1):
@@ -60,14 +60,11 @@ def test_adamw_is_the_papers_formula_for_each_number(name: str) -> None:
         assert found[place] == pytest.approx(expected, rel=1e-13), place
 
 
-def test_decay_acts_on_matrices() -> None:
+def test_only_matrices_decay() -> None:
     with_decay, without = trained()[0], trained(decay=0.0)[0]
     assert (with_decay["wte.weight"] != without["wte.weight"]).all()
-
-
-@pytest.mark.parametrize("name", ["ln_f.weight", "ln_f.bias"])
-def test_decay_leaves_biases_and_scales_alone(name: str) -> None:
-    np.testing.assert_array_equal(trained()[0][name], trained(decay=0.0)[0][name])
+    for name in ("ln_f.weight", "ln_f.bias"):
+        np.testing.assert_array_equal(with_decay[name], without[name])
 
 
 @steady
@@ -96,7 +93,7 @@ def test_both_means_decay_where_the_gradient_is_zero() -> None:
     second = {name: mean.copy() for name, mean in optimizer.second.items()}
     grads = tensors(2)
     for grad in grads.values():
-        grad.reshape(-1)[::2] = 0  # As in the rows of tokens that a batch does not have.
+        grad.reshape(-1)[::2] = 0  # As for tokens that are not in a batch.
     optimizer.update(params, grads, 0.01)
     for name, grad in grads.items():
         zero = grad == 0
@@ -105,30 +102,20 @@ def test_both_means_decay_where_the_gradient_is_zero() -> None:
         assert (second[name][zero] > 0).all()
 
 
-def test_parameters_are_changed_in_place() -> None:
-    params = tensors(0)
-    before = dict(params)
-    AdamW(params, BETA1, BETA2, DECAY).update(params, tensors(1), 0.01)
-    assert all(params[name] is before[name] for name in SHAPES)
-
-
-def test_gradients_are_left_as_they_were() -> None:
+def test_parameters_change_in_place_and_gradients_do_not() -> None:
     params, grads = tensors(0), tensors(1)
+    before = dict(params)
     AdamW(params, BETA1, BETA2, DECAY).update(params, grads, 0.01)
+    assert all(params[name] is before[name] for name in SHAPES)
     for name, grad in tensors(1).items():
         np.testing.assert_array_equal(grads[name], grad)
 
 
-def test_everything_stays_float32() -> None:
+def test_the_running_means_have_the_names_shapes_and_dtype_of_the_parameters() -> None:
     params, optimizer = trained("float32")
-    found = {t.dtype for kept in (params, optimizer.first, optimizer.second) for t in kept.values()}
-    assert found == {np.dtype(np.float32)}
-
-
-def test_the_running_means_have_the_names_and_shapes_of_the_parameters() -> None:
-    optimizer = trained()[1]
-    for kept in (optimizer.first, optimizer.second):
+    for kept in (params, optimizer.first, optimizer.second):
         assert {name: tensor.shape for name, tensor in kept.items()} == SHAPES
+        assert {tensor.dtype.name for tensor in kept.values()} == {"float32"}
 
 
 # Clipping
@@ -136,12 +123,9 @@ def test_the_running_means_have_the_names_and_shapes_of_the_parameters() -> None
 finite = st.floats(-1e6, 1e6).map(lambda x: x if abs(x) > 1e-6 else 0.0)
 
 
-def test_the_global_norm_is_that_of_all_gradients_as_one_vector() -> None:
-    whole = np.concatenate([grad.ravel() for grad in tensors(1).values()])
-    assert global_norm(tensors(1)) == pytest.approx(float(np.linalg.norm(whole)), rel=1e-14)
-
-
-def test_the_global_norm_is_summed_in_float64() -> None:
+def test_the_global_norm_is_that_of_one_vector_in_float64() -> None:
+    vector = np.concatenate([grad.ravel() for grad in tensors(1).values()])
+    assert global_norm(tensors(1)) == pytest.approx(float(np.linalg.norm(vector)), rel=1e-14)
     # In float32, 1e20 squared overflows.
     assert global_norm({"a": np.full(4, 1e20, np.float32)}) == pytest.approx(2e20, rel=1e-7)
 
@@ -155,15 +139,12 @@ def test_a_clipped_norm_never_exceeds_the_largest(grad: np.ndarray, largest: flo
     assert global_norm(clipped) <= largest * (1 + 11 * np.finfo(np.float64).eps)
 
 
-def test_clipping_scales_to_exactly_the_largest() -> None:
+def test_clipping_scales_every_gradient_in_its_dtype() -> None:
     clipped = clip(tensors(1), global_norm(tensors(1)), 0.25)
     assert global_norm(clipped) == pytest.approx(0.25, rel=1e-14)
-
-
-def test_clipping_keeps_the_direction() -> None:
-    clipped = clip(tensors(1), 2.0, 0.5)
-    for name, grad in tensors(1).items():
-        np.testing.assert_array_equal(clipped[name], grad / 4)
+    for name, grad in clip(tensors(1, "float32"), 2.0, 0.5).items():
+        assert grad.dtype == np.float32
+        np.testing.assert_array_equal(grad, tensors(1, "float32")[name] / 4)
 
 
 @pytest.mark.parametrize("largest", [0.0, 1e9])
@@ -173,17 +154,8 @@ def test_a_norm_below_the_largest_or_no_largest_changes_nothing(largest: float) 
         np.testing.assert_array_equal(clipped[name], grad)
 
 
-def test_clipped_gradients_stay_float32() -> None:
-    grads = tensors(1, "float32")
-    found = {grad.dtype for grad in clip(grads, global_norm(grads), 0.1).values()}
-    assert found == {np.dtype(np.float32)}
-
-
-# The learning rate
-
-
 @pytest.mark.parametrize("largest", [0.0, 1.0, 1e30])
-def test_a_gradient_is_named_whose_square_is_infinite_after_clipping(largest: float) -> None:
+def test_a_gradient_whose_square_overflows_after_clipping_is_named(largest: float) -> None:
     grads = tensors(1, "float32")
     limit = math.sqrt(np.finfo(np.float32).max)
     for factor, overflows in ((0.999, False), (1.001, True)):
@@ -201,8 +173,11 @@ def test_a_large_norm_of_gradients_with_finite_squares_names_nothing() -> None:
     assert overflowing_square(grads, global_norm(grads), 0.0) == ""
 
 
+# The learning rate
+
+
 def nanogpts_learning_rate(step: int, config: TrainConfig) -> float:
-    """get_lr of nanoGPT's train.py."""
+    """Return get_lr of nanoGPT's train.py."""
     if step < config.warmup_iters:
         return config.learning_rate * (step + 1) / (config.warmup_iters + 1)
     if step > config.lr_decay_iters:
@@ -212,7 +187,7 @@ def nanogpts_learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_lr + coefficient * (config.learning_rate - config.min_lr)
 
 
-@pytest.mark.parametrize("step", [0, 1, 50, 99, 100, 101, 700, 1050, 1999, 2000, 2001, 10**6])
+@pytest.mark.parametrize("step", [0, 99, 100, 700, 1999, 2000, 10**6])
 def test_the_schedule_is_nanogpts(step: int) -> None:
     found = learning_rate_at(step, TrainConfig())
     assert found == pytest.approx(nanogpts_learning_rate(step, TrainConfig()), rel=1e-14)
@@ -221,7 +196,7 @@ def test_the_schedule_is_nanogpts(step: int) -> None:
 @pytest.mark.parametrize(
     ("step", "rate"), [(0, 1e-3 / 101), (100, 1e-3), (1050, 5.5e-4), (2000, 1e-4), (5000, 1e-4)]
 )
-def test_the_schedule_of_preset_cpu_at_its_corners(step: int, rate: float) -> None:
+def test_the_schedule_of_the_preset_cpu(step: int, rate: float) -> None:
     assert learning_rate_at(step, TrainConfig()) == pytest.approx(rate, rel=1e-14)
 
 
@@ -241,7 +216,7 @@ def schedules(draw: st.DrawFn) -> TrainConfig:
 @given(schedules(), st.integers(0, 1000))
 def test_the_rate_is_positive_and_at_most_the_learning_rate(config: TrainConfig, step: int) -> None:
     rate = learning_rate_at(step, config)
-    # The sum of min_lr and the way from there may round up by one unit in the last place.
+    # The sum may round up by one unit in the last place.
     assert rate <= math.nextafter(config.learning_rate, math.inf)
     assert rate > 0 or step >= config.lr_decay_iters
 
@@ -256,7 +231,7 @@ def test_after_the_warm_up_the_rate_is_at_least_the_smallest(
 
 @steady
 @given(schedules(), st.integers(0, 1000))
-def test_no_step_changes_the_rate_more_than_the_ramp_or_the_steepest_of_the_cosine(
+def test_no_step_changes_the_rate_by_more_than_the_ramp_or_the_cosine(
     config: TrainConfig, step: int
 ) -> None:
     ramp = config.learning_rate / (config.warmup_iters + 1)

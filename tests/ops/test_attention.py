@@ -14,13 +14,13 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def averages(v: np.ndarray) -> np.ndarray:
-    """v (N, C) -> for each token the mean over itself and those before it (N, C)."""
+    """v (N, C) -> the mean of each token and all before it (N, C)."""
     sums = v.reshape(B, T, C).cumsum(axis=1)
     return (sums / np.arange(1, T + 1)[:, None]).reshape(B * T, C)
 
 
 def by_loops(qkv: np.ndarray) -> np.ndarray:
-    """The formula of the docstring, one number at a time."""
+    """Return the formula of the docstring, computed one number at a time."""
     q, k, v = np.split(qkv.reshape(B, T, 3 * C), 3, axis=-1)
     y = np.zeros((B, T, C))
     for b, t, h in np.ndindex(B, T, H):
@@ -45,7 +45,7 @@ def test_split_heads_and_merge_heads_undo_each_other() -> None:
 
 @pytest.mark.parametrize("scale", [1, 100, 1e6])
 def test_the_future_never_changes_the_past(scale: float) -> None:
-    # With 1e6, scores reach -1e12: a hidden score must be lower than any that is seen.
+    # With 1e6, scores reach -1e12: a hidden score must be lower than any visible one.
     qkv = scale * QKV
     changed = qkv.reshape(B, T, 3 * C).copy()
     changed[:, 3:] = scale * rng.standard_normal((B, T - 3, 3 * C))
@@ -73,7 +73,7 @@ def test_a_single_token_attends_to_itself() -> None:
     assert (dk == 0).all()
 
 
-def test_permuting_the_texts_permutes_the_result() -> None:
+def test_permuting_the_sequences_permutes_the_result() -> None:
     swapped = QKV.reshape(B, T, 3 * C)[::-1].reshape(B * T, 3 * C)
     y = attention.forward(QKV, B, H)[0].reshape(B, T, C)
     after = attention.forward(swapped, B, H)[0].reshape(B, T, C)
@@ -81,10 +81,10 @@ def test_permuting_the_texts_permutes_the_result() -> None:
 
 
 def test_the_key_bias_has_no_gradient() -> None:
-    # Adding one vector to all keys shifts every score of a row alike, and softmax does not notice.
+    # A vector added to all keys shifts all scores of a row equally, which softmax ignores.
     _, saved = attention.forward(QKV, B, H)
     dqkv = attention.backward(DY, saved)
-    # Sums over the texts, queries and keys, of products of order one.
+    # Sums over sequences, queries and keys of products of order one.
     atol = B * T * T * np.finfo(np.float64).eps
     np.testing.assert_allclose(dqkv[:, C : 2 * C].sum(axis=0), 0, atol=atol)
 
@@ -109,21 +109,21 @@ def test_huge_scores_choose_one_token_and_have_no_gradient(dtype: Any) -> None:
 def test_zero_and_denormal_queries_average_the_past(dtype: Any, size: float) -> None:
     qkv = np.array([size, 1.0, 1.0]).repeat(C) * QKV
     y, saved = attention.forward(qkv.astype(dtype), B, H)
-    # Each term of a mean of T rounds a few times: the value, its share, the product, the sums.
+    # Each term of a mean of T values rounds a few times.
     atol = (T + 3) * np.finfo(dtype).eps * np.abs(QKV).max()
     np.testing.assert_allclose(y, averages(QKV[:, 2 * C :]), rtol=0, atol=atol)
     dk = attention.backward(DY.astype(dtype), saved)[:, C : 2 * C]
-    # The gradient of the keys is made of queries, and as small as they are.
+    # The gradient of the keys is a sum of queries and as small as they are.
     assert (np.abs(dk) <= 1000 * size).all()
 
 
 @both_dtypes
-def test_equal_tokens_find_what_each_of_them_has(dtype: Any) -> None:
+def test_equal_tokens_attend_to_their_own_value(dtype: Any) -> None:
     qkv = np.tile(QKV[0], (B * T, 1)).astype(dtype)
     y, saved = attention.forward(qkv, B, H)
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(y, qkv[:, 2 * C :], rtol=T * eps)
     dq = attention.backward(DY.astype(dtype), saved)[:, :C]
-    # Of equal keys none is to be preferred; what is left is the rounding of T·D products.
+    # No key is preferred, so the gradient is only the rounding of T·D products.
     atol = T * D * eps * np.abs(QKV[0]).max() ** 2 * np.abs(DY).max()
     np.testing.assert_allclose(dq, 0, atol=atol)

@@ -45,15 +45,15 @@ def test_ignored_rows_change_nothing(
 def test_every_row_of_the_gradient_sums_to_zero(backward: Callable[..., np.ndarray]) -> None:
     _, saved = cross_entropy.forward(LOGITS, TARGETS)
     sums = backward(1.7, saved).sum(axis=-1)
-    # The probabilities of a row sum to 1 but for V roundings of their total, and as many as the
-    # largest log probability says of each; the sum here adds V more. Each is of 1.7/4 at most.
+    # The probabilities of a row sum to 1 up to V rounding errors of their total and the errors of
+    # their logarithms; the sum here adds V more. Each error is at most eps · 1.7/4.
     roundings = 2 * V + np.abs(saved[0]).max()
     assert (np.abs(sums) <= roundings * np.finfo(np.float64).eps * 1.7 / 4).all()
 
 
 @both_dtypes
 def test_shifting_the_logits_of_a_row_changes_nothing(dtype: Any) -> None:
-    # Multiples of 1/1024 and whole numbers add up without rounding, so nothing at all may change.
+    # Multiples of 1/1024 and integers add without rounding, so nothing may change.
     logits = np.round(1024 * LOGITS) / 1024
     shifted = logits + rng.integers(-1000, 1000, (N, 1))
     loss, saved = cross_entropy.forward(logits.astype(dtype), TARGETS)
@@ -63,14 +63,14 @@ def test_shifting_the_logits_of_a_row_changes_nothing(dtype: Any) -> None:
         np.testing.assert_array_equal(backward(1.7, saved_after), backward(1.7, saved))
 
 
-def test_with_nothing_to_count_loss_and_gradient_are_zero() -> None:
+def test_without_targets_loss_and_gradient_are_zero() -> None:
     loss, saved = cross_entropy.forward(LOGITS, np.full(N, -1))
     assert loss == 0
     assert (cross_entropy.backward(1.0, saved) == 0).all()
     assert (cross_entropy.backward_steps(1.0, saved) == 0).all()
 
 
-def test_a_float64_upstream_gradient_leaves_float32_as_it_is() -> None:
+def test_a_float64_upstream_gradient_keeps_float32() -> None:
     _, saved = cross_entropy.forward(LOGITS.astype(np.float32), TARGETS)
     for backward in BACKWARDS:
         assert backward(np.asarray(2.0), saved).dtype == np.float32
@@ -78,7 +78,7 @@ def test_a_float64_upstream_gradient_leaves_float32_as_it_is() -> None:
 
 @both_backwards
 @both_dtypes
-def test_a_single_class_is_no_surprise_and_has_no_gradient(
+def test_a_single_class_has_loss_and_gradient_zero(
     backward: Callable[..., np.ndarray], dtype: Any
 ) -> None:
     loss, saved = cross_entropy.forward(LOGITS[:, :1].astype(dtype), np.zeros(N, dtype=np.int64))
@@ -97,7 +97,7 @@ def test_huge_logits_cost_their_distance(backward: Callable[..., np.ndarray], dt
 
 @both_backwards
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e-40), (np.float64, 1e-310)])
-def test_denormal_logits_are_as_good_as_zeros(
+def test_denormal_logits_are_like_zeros(
     backward: Callable[..., np.ndarray], dtype: Any, size: float
 ) -> None:
     zero, saved_zero = cross_entropy.forward(np.zeros((N, V), dtype), TARGETS)
@@ -108,7 +108,7 @@ def test_denormal_logits_are_as_good_as_zeros(
 
 @both_backwards
 @both_dtypes
-def test_a_row_that_is_repeated_shares_its_gradient(
+def test_a_repeated_row_has_half_the_gradient(
     backward: Callable[..., np.ndarray], dtype: Any
 ) -> None:
     row, target = LOGITS[:1].astype(dtype), TARGETS[:1]

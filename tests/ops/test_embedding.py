@@ -8,7 +8,7 @@ IDS = np.array([3, 0, 3, 9, 3])
 WEIGHT, DROWS = rng.standard_normal((V, C)), rng.standard_normal((len(IDS), C))
 
 
-def test_each_row_is_the_one_that_its_id_names() -> None:
+def test_each_row_is_that_of_its_id() -> None:
     rows, _ = embedding.forward(IDS, WEIGHT)
     for row, i in zip(rows, IDS, strict=True):
         assert row.tolist() == WEIGHT[i].tolist()
@@ -20,7 +20,7 @@ def test_the_gradients_of_a_repeated_id_add_up() -> None:
     np.testing.assert_allclose(dweight[3], DROWS[0] + DROWS[2] + DROWS[4], rtol=1e-15)
 
 
-def test_rows_that_no_id_names_get_exactly_zero() -> None:
+def test_rows_whose_id_does_not_occur_get_zero() -> None:
     _, saved = embedding.forward(IDS, WEIGHT)
     dweight = embedding.backward(DROWS, saved)
     assert (dweight[np.setdiff1d(np.arange(V), IDS)] == 0).all()

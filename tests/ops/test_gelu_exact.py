@@ -15,7 +15,7 @@ def test_the_error_function_is_that_of_the_standard_library_to_2e_15() -> None:
     assert np.abs(found - expected).max() < 2e-15
 
 
-def test_the_error_function_is_one_far_out() -> None:
+def test_the_error_function_of_large_values_is_1() -> None:
     assert gelu_exact.error_function(np.array([7.0, -1e300])).tolist() == [1, -1]
 
 
@@ -39,7 +39,7 @@ def test_the_value_is_x_times_the_normal_distribution_function() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e4), (np.float64, 1e30)])
-def test_huge_values_pass_or_vanish_and_so_does_their_gradient(dtype: Any, huge: float) -> None:
+def test_huge_values_and_their_gradients_are_kept_or_zero(dtype: Any, huge: float) -> None:
     x = np.array([huge, -huge], dtype=dtype)
     y, saved = gelu_exact.forward(x)
     assert y.tolist() == [huge, 0]

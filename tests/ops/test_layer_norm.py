@@ -19,9 +19,9 @@ def as_dtype(dtype: Any) -> list[np.ndarray]:
 
 
 def rounding(xhat: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """How far a row of dx may be off (N, C): 2C roundings of each of the terms it is made of.
+    """Return a bound on the rounding error of dx (N, C): 2C errors of each of its terms.
 
-    The means are sums of C terms, of dxhat and of x; a few products round besides.
+    The means are sums of C terms of dxhat and of x; a few products round as well.
     """
     dxhat = np.abs(DY * WEIGHT)
     terms = dxhat + dxhat.mean(axis=-1, keepdims=True)
@@ -29,7 +29,7 @@ def rounding(xhat: np.ndarray, std: np.ndarray) -> np.ndarray:
     return 2 * C * np.finfo(np.float64).eps * terms / std
 
 
-def test_a_row_comes_out_with_mean_zero_and_variance_one() -> None:
+def test_a_normalized_row_has_mean_zero_and_variance_one() -> None:
     y, _ = layer_norm.forward(X, np.ones(C))
     np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-15)
     var = X.var(axis=-1)
@@ -37,7 +37,7 @@ def test_a_row_comes_out_with_mean_zero_and_variance_one() -> None:
 
 
 @both_backwards
-def test_the_gradient_has_no_part_along_the_row_of_ones(
+def test_the_gradient_has_no_component_along_the_row_of_ones(
     backward: Callable[..., tuple[np.ndarray, ...]],
 ) -> None:
     _, saved = layer_norm.forward(X, WEIGHT, BIAS)
@@ -46,14 +46,14 @@ def test_the_gradient_has_no_part_along_the_row_of_ones(
 
 
 @both_backwards
-def test_the_gradient_along_xhat_is_only_what_epsilon_leaves(
+def test_the_gradient_along_xhat_is_only_that_of_epsilon(
     backward: Callable[..., tuple[np.ndarray, ...]],
 ) -> None:
     _, saved = layer_norm.forward(X, WEIGHT, BIAS)
     xhat, std, _, _ = saved
     dx = backward(DY, saved)[0]
     dxhat = DY * WEIGHT
-    # Σ x̂² = C (1 - ε/σ²), so of the part of dxhat along x̂ the share ε/σ² stays.
+    # Σ x̂² = C (1 - ε/σ²), so the fraction ε/σ² of the component of dxhat along x̂ remains.
     left = (dxhat * xhat).sum(axis=-1) * layer_norm.EPSILON / std[:, 0] ** 3
     bound = (rounding(xhat, std) * np.abs(xhat)).sum(axis=-1)
     assert (np.abs((dx * xhat).sum(axis=-1) - left) <= bound).all()
@@ -62,7 +62,7 @@ def test_the_gradient_along_xhat_is_only_what_epsilon_leaves(
 def test_scaling_and_shifting_a_row_changes_almost_nothing() -> None:
     y, _ = layer_norm.forward(X, WEIGHT, BIAS)
     moved, _ = layer_norm.forward(1000 * X + 7, WEIGHT, BIAS)
-    # Only ε, small beside a variance of order one, notices the scale.
+    # Only ε, small compared with a variance of order one, depends on the scale.
     np.testing.assert_allclose(moved, y, atol=10 * layer_norm.EPSILON)
 
 
@@ -75,7 +75,7 @@ def test_a_constant_row_gives_the_bias(
     y, saved = layer_norm.forward(np.full((N, C), 3.0, dtype), weight, bias)
     np.testing.assert_array_equal(y, np.tile(bias, (N, 1)))
     dx, dweight, _ = backward(dy, saved)
-    # Nothing is left of the variance but ε, and x̂ is 0.
+    # The variance is ε, and x̂ is 0.
     dxhat = DY * WEIGHT
     expected = (dxhat - dxhat.mean(axis=-1, keepdims=True)) / layer_norm.EPSILON**0.5
     atol = C * np.finfo(dtype).eps * np.abs(dxhat).max() / layer_norm.EPSILON**0.5
@@ -85,7 +85,7 @@ def test_a_constant_row_gives_the_bias(
 
 @both_backwards
 @both_dtypes
-def test_of_a_single_channel_nothing_is_left_but_the_bias(
+def test_a_single_channel_gives_the_bias(
     backward: Callable[..., tuple[np.ndarray, ...]], dtype: Any
 ) -> None:
     x, weight, bias, dy = as_dtype(dtype)
@@ -98,7 +98,7 @@ def test_of_a_single_channel_nothing_is_left_but_the_bias(
 
 @both_backwards
 @pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e-40), (np.float64, 1e-310)])
-def test_denormal_values_are_as_good_as_zeros(
+def test_denormal_values_are_like_zeros(
     backward: Callable[..., tuple[np.ndarray, ...]], dtype: Any, size: float
 ) -> None:
     _, weight, bias, dy = as_dtype(dtype)
@@ -110,10 +110,10 @@ def test_denormal_values_are_as_good_as_zeros(
 
 @both_backwards
 @pytest.mark.parametrize(("dtype", "power"), [(np.float32, 50), (np.float64, 100)])
-def test_huge_values_lose_their_size_and_nothing_else(
+def test_the_size_of_huge_values_does_not_matter(
     backward: Callable[..., tuple[np.ndarray, ...]], dtype: Any, power: int
 ) -> None:
-    # ε is nothing beside the variance of both, and a power of 2 scales without rounding.
+    # ε is negligible in both variances, and a power of 2 scales without rounding.
     x, weight, bias, dy = as_dtype(dtype)
     large, huge = x * dtype(2.0**35), x * dtype(2.0**power)
     y, saved = layer_norm.forward(large, weight, bias)

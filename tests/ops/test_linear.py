@@ -19,7 +19,7 @@ def test_without_a_bias_there_is_no_gradient_for_one() -> None:
     assert linear.backward(DY, saved)[2] is None
 
 
-def test_gradients_of_two_halves_of_the_rows_add_up_to_the_whole() -> None:
+def test_the_gradients_of_two_halves_of_the_rows_add_up() -> None:
     def weight_gradient(rows: slice) -> np.ndarray:
         _, saved = linear.forward(X[rows], WEIGHT, BIAS)
         return linear.backward(DY[rows], saved)[1]

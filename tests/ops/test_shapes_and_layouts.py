@@ -1,7 +1,7 @@
-"""Every operation in every backend, at any sizes, with arguments that lie in memory in any way.
+"""Every operation in every backend, at random sizes and with random memory layouts.
 
-Hypothesis draws a call. One that fails it makes as simple as it can, and prints: two lines to be
-pasted into Python in the root of the repository.
+Hypothesis simplifies a call that fails and prints it as two lines that can be pasted into Python in
+the root of the repository.
 """
 
 import itertools
@@ -38,7 +38,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def within(array: np.ndarray, step: int) -> np.ndarray:
-    """Every step-th element of a larger array, full of what would be noticed if it were read."""
+    """Return the values as every step-th element of an array that is NaN or huge elsewhere."""
     poison: Any = np.nan if np.issubdtype(array.dtype, np.floating) else 1 << 40
     larger = np.full([step * size + 2 for size in array.shape], poison, array.dtype)
     view = larger[(..., *(slice(1, 1 + step * size, step) for size in array.shape))]
@@ -47,14 +47,14 @@ def within(array: np.ndarray, step: int) -> np.ndarray:
 
 
 def unaligned(array: np.ndarray) -> np.ndarray:
-    """A copy that begins at an odd address."""
+    """Return a copy that starts at an odd address."""
     raw = np.zeros(array.nbytes + 1, dtype=np.uint8)
     copy = raw[1:].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 
 
-# The simplest first: it is what Hypothesis leaves where the layout does not matter.
+# The simplest first, because Hypothesis ends there if the layout does not matter.
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "contiguous": lambda array: array.copy(),
     "read-only": read_only,
@@ -76,9 +76,9 @@ def check_layouts(
     seed: int = 0,
     sizes: dict[str, int] | None = None,
 ) -> None:
-    """Asserts that output and gradients are those of contiguous arguments.
+    """Assert that output and gradients are the same as for contiguous arguments.
 
-    layouts: of arguments by name, and of the upstream gradient, "dout"; the rest is contiguous.
+    layouts: by argument name, and "dout" for the upstream gradient; the others are contiguous.
     """
     chosen = case(name, seed, sizes)
     check = chosen.check(dtype=dtype, backend=backend)
@@ -99,8 +99,8 @@ def check_layouts(
 
     expected = results({})
     for what, found in results(layouts).items():
-        # Another layout may mean another order of summing at most 81 terms of order one; what
-        # is read from a wrong place is off by order one.
+        # Another layout may change the order of summing at most 81 terms of order one; a value
+        # read from a wrong place changes the result by order one.
         size = max(1.0, float(np.abs(expected[what]).max()))
         atol = 100 * size * float(np.finfo(dtype).eps)
         np.testing.assert_allclose(found, expected[what], rtol=0, atol=atol, err_msg=what)
@@ -108,23 +108,23 @@ def check_layouts(
 
 @st.composite
 def points(draw: st.DrawFn, name: str, backend: str) -> dict[str, Any]:
-    """What check_operation and check_layouts both take; sizes of 1 to 9, or to 4."""
-    # The other backends are made for float32.
+    """Draw the arguments of check_operation and check_layouts; sizes from 1 to 9, or to 4."""
+    # The other backends are float32 only.
     dtypes = ("float64", "float32") if backend == "numpy" else ("float32",)
-    # Few seeds: with none of these does a lone element fall where a GELU is nothing but rounding.
+    # Few seeds, with none of which a single element is where GELU is only rounding.
     dtype, seed = draw(st.sampled_from(dtypes)), draw(st.integers(0, 9))
     letters = VARIANTS[name].letters
-    # Every element is probed, and four sizes make many.
+    # Every element is checked, and four sizes make many.
     sizes_of_one = range(1, 10) if len(letters) < 4 else range(1, 5)
     sizes = {letter: draw(st.sampled_from(sizes_of_one)) for letter in letters}
-    # In half of the calls or so two agree: some bugs show only there.
+    # Two sizes are equal in about half of the calls, because some bugs show only there.
     one, other = draw(st.sampled_from([*itertools.combinations_with_replacement(letters, 2)]))
     sizes[other] = sizes[one]
     return {"dtype": dtype, "backend": backend, "seed": seed, "sizes": sizes}
 
 
 def layouts(name: str) -> st.SearchStrategy[dict[str, str]]:
-    """A layout for each array of a variant; a contiguous one is not mentioned."""
+    """Draw a layout for each array of a variant; contiguous ones are omitted."""
     drawn = {argument: st.sampled_from(list(LAYOUTS)) for argument in (*case(name).arrays, "dout")}
     return st.fixed_dictionaries(drawn).map(
         lambda found: {a: layout for a, layout in found.items() if layout != "contiguous"}
@@ -132,7 +132,7 @@ def layouts(name: str) -> st.SearchStrategy[dict[str, str]]:
 
 
 def written(check: Callable[..., Any], *args: Any, **keywords: Any) -> str:
-    """A call, as one writes it."""
+    """Return a call as source code."""
     parts = [*map(repr, args), *(f"{name}={value!r}" for name, value in keywords.items())]
     return f"{check.__name__}({', '.join(parts)})"
 
@@ -161,7 +161,7 @@ def test_output_and_gradients_do_not_depend_on_the_layout(
     check_layouts(name, found, **point)
 
 
-def test_every_layout_holds_the_same_numbers_in_another_way() -> None:
+def test_every_layout_has_the_same_values_in_another_order() -> None:
     array, ways = np.arange(12.0).reshape(2, 2, 3), set[tuple[Any, ...]]()
     for change in LAYOUTS.values():
         laid = change(array)

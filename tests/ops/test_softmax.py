@@ -20,7 +20,7 @@ def test_every_row_sums_to_one() -> None:
 
 @both_dtypes
 def test_shifting_a_row_changes_nothing(dtype: Any) -> None:
-    # Multiples of 1/1024 and whole numbers add up without rounding, so nothing at all may change.
+    # Multiples of 1/1024 and integers add without rounding, so nothing may change.
     x = np.round(1024 * X) / 1024
     shifted = x + rng.integers(-1000, 1000, (3, 4, 1))
     probs, saved = softmax.forward(x.astype(dtype))
@@ -35,15 +35,17 @@ def test_shifting_a_row_changes_nothing(dtype: Any) -> None:
 def test_every_row_of_the_gradient_sums_to_zero(backward: Callable[..., np.ndarray]) -> None:
     probs, saved = softmax.forward(X)
     sums = backward(DPROBS, saved).sum(axis=-1)
-    # Four sums of V terms (the two of p and of p·dp, here and of `total`) and a few products, each
-    # of which rounds by eps/2 of the sum of p |dp|.
+    # Four sums of V terms (those of p and of p·dp, here and in `total`) and a few products, each
+    # with a rounding error of eps/2 times the sum of p |dp|.
     bound = (2 * V + 5) * np.finfo(np.float64).eps * (probs * np.abs(DPROBS)).sum(axis=-1)
     assert (np.abs(sums) <= bound).all()
 
 
 @both_dtypes
 @pytest.mark.parametrize("backward", BACKWARDS)
-def test_huge_logits_take_all_or_share_it(backward: Callable[..., np.ndarray], dtype: Any) -> None:
+def test_huge_logits_give_0_1_or_equal_parts(
+    backward: Callable[..., np.ndarray], dtype: Any
+) -> None:
     x = np.array([[1e4, -1e4, 0.0], [1e4, 1e4, -1e4]], dtype=dtype)
     probs, saved = softmax.forward(x)
     assert probs.tolist() == [[1, 0, 0], [0.5, 0.5, 0]]
@@ -53,7 +55,7 @@ def test_huge_logits_take_all_or_share_it(backward: Callable[..., np.ndarray], d
 
 @both_dtypes
 @pytest.mark.parametrize("backward", BACKWARDS)
-def test_a_place_at_minus_infinity_gets_nothing(
+def test_a_logit_of_minus_infinity_gets_zero(
     backward: Callable[..., np.ndarray], dtype: Any
 ) -> None:
     x = X.astype(dtype)
@@ -68,18 +70,18 @@ def test_a_place_at_minus_infinity_gets_nothing(
 @pytest.mark.parametrize(
     ("dtype", "size"), [(np.float32, 0), (np.float64, 0), (np.float32, 1e-40), (np.float64, 1e-310)]
 )
-def test_equal_and_denormal_logits_share_evenly(dtype: Any, size: float) -> None:
+def test_equal_and_denormal_logits_give_equal_probabilities(dtype: Any, size: float) -> None:
     probs, saved = softmax.forward((size * X).astype(dtype))
     assert (probs == np.ones((), dtype) / V).all()
     expected = (DPROBS - DPROBS.mean(axis=-1, keepdims=True)) / V
     for backward in BACKWARDS:
         dx = backward(DPROBS.astype(dtype), saved)
-        # The mean is a sum of V products, and each of them is below 3/V.
+        # The mean is a sum of V products, each below 3/V.
         np.testing.assert_allclose(dx, expected, rtol=0, atol=4 * np.finfo(dtype).eps)
 
 
 @both_dtypes
-def test_a_single_class_is_certain_and_has_no_gradient(dtype: Any) -> None:
+def test_a_single_class_has_probability_1_and_no_gradient(dtype: Any) -> None:
     probs, saved = softmax.forward(X[..., :1].astype(dtype))
     assert (probs == 1).all()
     for backward in BACKWARDS:
