@@ -40,7 +40,7 @@ CaseNames = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run. llmc: the folder of a checkout of llm.c, if that is a peer."""
+    """A request for a run. llmc: the folder of a checkout of llm.c, if that is a peer."""
 
     operations: Sequence[str]
     shapes: Sequence[str]

@@ -1,4 +1,4 @@
-"""What results say about the machine beyond tinygpt_np.machine: caches, load, versions, commit."""
+"""Facts about the machine for results: caches, load, versions, commit."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from tinygpt_np import machine
 
 llvm: Any = binding
 PACKAGES = ("tinygpt-np", "numpy", "numba", "llvmlite", "torch", "transformers")
-# Where Linux describes the caches of the first CPU, and the sizes that are assumed elsewhere.
+# The folder in which Linux describes the caches of the first CPU, and sizes for other systems.
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 USUAL_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 

@@ -1,4 +1,4 @@
-"""What a tokenizer is worth to a small model: bits per character after the same training time.
+"""Tokenizers compared: bits per character of a small model after the same training time.
 
 Three GPTs with the same number of parameters, embeddings included, train on the same corpus for
 the same number of seconds, taking turns. Each is evaluated on the whole validation split. Losses
@@ -130,7 +130,7 @@ def run(
 
 
 def take_turns(learners: Mapping[str, Learner], seconds: float, say: Callable[[str], None]) -> None:
-    """Train each for the same number of seconds, in turns."""
+    """Train each for the same number of seconds, alternating."""
     until = 0.0
     while until < seconds:
         until = min(until + TURN, seconds)

@@ -1,4 +1,4 @@
-"""What kernels are asked to compute: one file per operation, with its directions, sizes and costs.
+"""Cases for kernels: one file per operation, with its directions, sizes, truth and costs.
 
 This package needs NumPy only, so that peers in other environments can compute the same cases.
 """

@@ -1,8 +1,9 @@
 """The matmuls of the linear layers and the head in a training step, for one micro-batch each.
 
 A layer takes y = x W, dx = dy Wᵀ and dW += xᵀ dy. The head's W is the token embedding transposed;
-its gradient is that of the first micro-batch, which is added to nothing. Where training packs the
-weights once per step, `uses` products share the packing, and a step here is all of them.
+its gradient is that of the first micro-batch, which is added to nothing. Training packs large
+weights once per step; a timed step here packs them too, and multiplies once for each of `uses`
+micro-batches.
 """
 
 import math

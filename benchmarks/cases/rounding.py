@@ -14,7 +14,7 @@ Number = TypeVar("Number", float, np.ndarray)
 U = 2.0**-24
 # Roundings that an exp counts as, if its error is below 1.1 ulp; an ulp is at most 2 U.
 EXP = 3
-# What an exp may flush to zero, and a product of two such values.
+# An absolute error that an exp may make by flushing to zero, or a product of two such values.
 TINY = 1e-37
 
 

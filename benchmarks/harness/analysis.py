@@ -1,4 +1,4 @@
-"""What follows from the turns of a comparison: times, gains, verdicts, fraction of the limit.
+"""Analyse the turns of a comparison: times, gains, verdicts, fraction of the limit.
 
 A gain is called faster or slower only if the interval of its ratio excludes 1 and its median is
 further from 1 than the interval of the A/A control, in which a rung is compared with itself.
@@ -16,12 +16,12 @@ FASTER, SLOWER, SAME = "faster", "slower", "same"
 
 
 def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]:
-    """Add to the record of a comparison what follows from it, in place, and return it.
+    """Add the results to the record of a comparison, in place, and return it.
 
-    Of a row: "seconds" per step, "gain" over the serial rung above or, of a reference, "by_ours"
-    (its time divided by that of the last rung on as many threads), "verdict", "fraction" of the
-    limit. Of a limit: "rate" per second and "pace" (seconds per unit). "cache": by threads, the
-    cache that the working set fits.
+    A row gets "seconds" per step, "gain" over the serial rung above or, for a reference, "by_ours"
+    (its time divided by that of the last rung on as many threads), "verdict", and "fraction" of the
+    limit. A limit gets "rate" per second and "pace" (seconds per unit). "cache" is the cache that
+    the working set fits, by threads.
     """
     for limit in record["limits"]:
         turns = [turn for turn in limit["turns"] if turn]
@@ -111,7 +111,7 @@ def bandwidth(rates: Mapping[str, float]) -> float:
 
 
 def cache_of(size: int, threads: int, caches: Mapping[str, int]) -> str:
-    """Return the name of the smallest caches that hold so many bytes, or "memory".
+    """Return the name of the smallest cache that a working set fits, or "memory".
 
     Each thread has its own caches, except for the last level, which all share.
     """

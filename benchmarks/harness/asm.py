@@ -1,4 +1,4 @@
-"""How much of a compiled kernel's arithmetic uses vector instructions.
+"""The fraction of vector instructions in the arithmetic of a compiled kernel.
 
 Counted are the floating-point arithmetic, comparison and conversion instructions in the machine
 code, each once however often it runs: those on vectors of any width, and the scalar ones. Moves,

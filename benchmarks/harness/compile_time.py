@@ -1,4 +1,4 @@
-"""How long Numba has been compiling in this process."""
+"""A clock of the time that Numba spends compiling in this process."""
 
 import time
 from typing import Any, cast

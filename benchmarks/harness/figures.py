@@ -9,7 +9,7 @@ from typing import Any, cast
 
 # A row leaves out what has these values.
 USUAL = {"by": "ours", "threads": 1, "reference": False, "able": True, "wrong": None}
-# What a file does not keep: samples, and what follows from other figures or stands in the source.
+# Left out of files: samples, and values that follow from others or from the source.
 DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement", "build_seconds")
 
 

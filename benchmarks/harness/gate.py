@@ -3,7 +3,7 @@
 A kernel is called with random inputs that contain outliers, then with other inputs, and once more
 with these. Outputs are filled with NaN before each call, so that an element that is not written
 is noticed. Inputs that are only read, and the memory around all arrays, must not change; and each
-element of the result must lie within its error bound of the float64 truth.
+element of the result must be within its error bound of the float64 truth.
 """
 
 import math
@@ -71,7 +71,7 @@ class Problem:
 class Guarded:
     """An array with guards around it, which starts at a cache line, as the arrays of training do.
 
-    Where an array starts makes a kernel of microseconds up to a third slower.
+    The alignment of arrays changes the time of a kernel of microseconds by up to a third.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -90,7 +90,7 @@ class Guarded:
 def compare(name: str, array: np.ndarray, truth: Truth) -> None:
     """Raise WrongResult, naming the worst element, unless |array - truth| <= bound everywhere.
 
-    Where the truth is known for some rows only, the other rows must be finite. NaN is wrong.
+    If the truth is known for some rows only, the other rows must be finite. NaN is wrong.
     """
     if truth.rows is not None and not np.isfinite(array).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])

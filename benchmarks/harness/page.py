@@ -26,7 +26,7 @@ COLUMNS = {
 }
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
 VERDICTS_OF_OURS = {**VERDICTS, FASTER: "▲ ours faster", SLOWER: "▼ ours slower"}
-# How the lines of a list in a docstring start: "- a", or a name, a colon, and what it is.
+# Starts of list items in a docstring: "- a", or a name, a colon, and a description.
 ITEM, TERM = re.compile(r"[-*] "), re.compile(r"(?!\s)((?:(?!\. ).){1,40}?)(?::\s+|\s{2,})(?=\S)")
 
 
@@ -277,7 +277,7 @@ def bar(record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: 
 
 
 def figures(record: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the number of each column and what stands below it."""
+    """Return the number of each column and the text below it."""
     found: dict[str, tuple[str, str]] = {}
     if "seconds" in row:
         median = row["seconds"].median

@@ -1,4 +1,4 @@
-"""The roofline of a case as SVG: what bounds a kernel, and how close each rung comes to it.
+"""The roofline of a case as SVG: the limits of the machine and the speed of each rung.
 
 Williams, Waterman, Patterson, "Roofline: an insightful visual performance model", 2009. Both axes
 are logarithmic. Colours are the CSS variables of the page that contains the picture.

@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What progress and messages call it."""
+        """The name in progress and messages."""
         return self.about.get("rung") or self.about["name"]
 
     def open(self, do: str = "open", **request: Any) -> None:
@@ -124,7 +124,7 @@ class Comparison:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What is known of the comparison, with the complete rounds."""
+        """All facts and turns of the comparison, without incomplete rounds."""
         rounds = min((len(each.turns) for each in self.all), default=0)
         parts = {"rows": self.candidates, "limits": self.limits, "controls": self.controls}
         return {**self.about, "rounds": rounds} | {

@@ -1,4 +1,4 @@
-"""The rungs of a ladder in a worker process: checked at the gate, then timed in turns.
+"""The rungs of a ladder in a worker process, which are checked by the gate and then timed.
 
 One process holds all rungs of a ladder, so that they differ in nothing else; each peer has its
 own process. `source` is the module whose ``rungs(operation)`` returns them.

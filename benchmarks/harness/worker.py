@@ -97,7 +97,7 @@ def named(place: str) -> Any:
 def main() -> None:
     """Answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # What a library prints must not be mistaken for an answer.
+    os.dup2(2, 1)  # Output of libraries must not be mistaken for an answer.
     request = json.loads(sys.argv[1])
     served = named(request["serve"])(**request["options"])
     for line in sys.stdin:

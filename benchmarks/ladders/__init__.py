@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.cases import Arrays, Sizes
 
-# Where the gains in the docstrings were measured, in one run of all ladders.
+# The machine on which the gains in the docstrings were measured, in one run of all ladders.
 MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 2026-11-23"
 
 
@@ -66,10 +66,10 @@ def run_all(pool: ThreadPoolExecutor, parts: Sequence[Callable[[], Any]]) -> Non
 
 @dataclass(frozen=True)
 class Runner:
-    """How a rung computes one direction.
+    """The implementation of one direction by a rung.
 
-    prepare: makes the step that is timed. What it does itself is not timed: splitting arrays,
-    allocating scratch buffers, running the forward of a backward. compiled: the Numba functions
+    prepare: makes the step that is timed. Its own work is not timed: splitting arrays, allocating
+    scratch buffers, running the forward of a backward. compiled: the Numba functions
     that do the work. collect: writes what the step returned to the outputs, untimed; None if the
     step writes them.
     """
@@ -95,23 +95,24 @@ class Rung:
     max_flops: float = math.inf
 
 
-def direct(
-    function: Callable[..., Any], *more: Any, scratch: Sequence[tuple[int, ...]] = ()
-) -> Runner:
-    """Return the runner of a function of the inputs, `more`, the outputs, and scratch buffers."""
+def direct(function: Callable[..., Any]) -> Runner:
+    """Return the runner of a function of the inputs and outputs."""
 
     def prepare(call: Call) -> Callable[[], Any]:
-        buffers = [np.empty(shape, np.float32) for shape in scratch]
-        return functools.partial(
-            function, *call.inputs.values(), *more, *call.outputs.values(), *buffers
-        )
+        return functools.partial(function, *call.arrays.values())
 
     return Runner(prepare, compiled_only(function))
 
 
-def compiled_only(*functions: Any) -> tuple[Any, ...]:
-    """Return the functions that Numba compiled."""
-    return tuple(function for function in functions if hasattr(function, "py_func"))
+def both(forward: Runner | Callable[..., Any], backward: Runner | Any) -> dict[str, Runner]:
+    """Return the runners of a forward and a backward; a function is called directly."""
+    pair = {"forward": forward, "backward": backward}
+    return {name: each if isinstance(each, Runner) else direct(each) for name, each in pair.items()}
+
+
+def compiled_only(function: Any) -> tuple[Any, ...]:
+    """Return a function if Numba compiled it."""
+    return (function,) if hasattr(function, "py_func") else ()
 
 
 def by_rows(function: Callable[..., Any]) -> Runner:

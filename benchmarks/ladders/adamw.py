@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases.adamw import NUMBERS
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Call, Rung, Runner, compiled_only
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import adamw as trained
 from tinygpt_np.config import ADAM_EPSILON
@@ -46,7 +46,7 @@ def with_numbers(function: Callable[..., Any]) -> Runner:
     def prepare(call: Call) -> Callable[[], Any]:
         return functools.partial(function, *call.inputs.values(), *NUMBERS)
 
-    return Runner(prepare, (function,) if hasattr(function, "py_func") else ())
+    return Runner(prepare, compiled_only(function))
 
 
 def python_update(
@@ -125,30 +125,14 @@ def prepare_parallel(call: Call) -> Callable[[], None]:
 
 RUNGS = [
     Rung("Python", "A loop over lists.", {"update": with_numbers(python_update)}, max_flops=8e6),
-    Rung(
-        "NumPy",
-        "A pass over memory and a new array for each operation.",
-        {"update": with_numbers(numpy_update)},
-    ),
-    Rung(
-        "naive",
-        "A compiled loop per statement.",
-        {"update": with_numbers(loop_per_statement)},
-    ),
-    Rung(
-        "fused",
-        "One loop: each array is read once and written once.",
-        {"update": with_numbers(fused)},
-    ),
-    Rung(
-        "vectors",
-        "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
-        {"update": with_numbers(trained.update)},
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the weights split between threads.",
-        {"update": Runner(prepare_parallel, (trained.update,))},
-        threads="several",
-    ),
-]
+    Rung("NumPy", "A pass over memory and a new array for each operation.",
+         {"update": with_numbers(numpy_update)}),
+    Rung("naive", "A compiled loop per statement.", {"update": with_numbers(loop_per_statement)}),
+    Rung("fused", "One loop: each array is read once and written once.",
+         {"update": with_numbers(fused)}),
+    Rung("vectors",
+         "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
+         {"update": with_numbers(trained.update)}),
+    Rung("parallel", "The same kernel, with the weights split between threads.",
+         {"update": Runner(prepare_parallel, (trained.update,))}, threads="several"),
+]  # fmt: skip

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Call, Rung, Runner, both
 from tinygpt_np.compiled.cache import exact, kernel
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
@@ -263,43 +263,21 @@ TILED = {
     "backward": Runner(functools.partial(tiled, direction="backward"), (trained.backward_texts,)),
 }
 RUNGS = [
-    Rung(
-        "NumPy",
-        "All pairs in full matrices: products, a mask, and a new array for each operation.",
-        {"forward": Runner(numpy_forward), "backward": Runner(numpy_backward)},
-    ),
-    Rung(
-        "materialised",
-        "The loops compiled as written: all pairs of a head, including masked ones.",
-        make_loops(in_order, math.exp, skip=False),
-    ),
-    Rung(
-        "causal skip",
-        "Only visible pairs are computed, a row of probabilities at a time.",
-        make_loops(in_order, math.exp, skip=True),
-    ),
-    Rung(
-        "vectors",
-        "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
-        make_loops(reordered, exp, skip=True),
-    ),
-    Rung(
-        "online",
-        "Key by key with a running maximum and sum; no probabilities are kept.",
-        {
-            "forward": Runner(online_forward, (online,)),
-            "backward": Runner(online_backward, (online_back,)),
-        },
-    ),
-    Rung(
-        "tiled",
-        "A few queries at a time with many keys: products in registers, vectorised exp.",
-        TILED,
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the sequences split between threads.",
-        TILED,
-        threads="several",
-    ),
-]
+    Rung("NumPy",
+         "All pairs in full matrices: products, a mask, and a new array for each operation.",
+         both(Runner(numpy_forward), Runner(numpy_backward))),
+    Rung("materialised",
+         "The loops compiled as written: all pairs of a head, including masked ones.",
+         make_loops(in_order, math.exp, skip=False)),
+    Rung("causal skip", "Only visible pairs are computed, a row of probabilities at a time.",
+         make_loops(in_order, math.exp, skip=True)),
+    Rung("vectors",
+         "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
+         make_loops(reordered, exp, skip=True)),
+    Rung("online", "Key by key with a running maximum and sum; no probabilities are kept.",
+         both(Runner(online_forward, (online,)), Runner(online_backward, (online_back,)))),
+    Rung("tiled", "A few queries at a time with many keys: products in registers, vectorised exp.",
+         TILED),
+    Rung("parallel", "The same kernel, with the sequences split between threads.", TILED,
+         threads="several"),
+]  # fmt: skip

@@ -172,36 +172,18 @@ def in_place(kernel: Any) -> Runner:
 
 DIRECTION = "loss and gradient"
 RUNGS = [
-    Rung(
-        "Python",
-        "Lists and loops, one element at a time.",
-        {DIRECTION: Runner(python)},
-        max_flops=2e7,
-    ),
-    Rung(
-        "NumPy",
-        "A pass over memory and a new array for each operation.",
-        {DIRECTION: Runner(numpy, collect=losses_of_saved)},
-    ),
-    Rung(
-        "two kernels",
-        "The loops compiled as written: losses and probabilities, then the gradient.",
-        {DIRECTION: Runner(two_kernels, (losses_and_probs, gradient))},
-    ),
-    Rung(
-        "fused",
-        "A row is replaced by its gradient in place, while it is in cache.",
-        {DIRECTION: in_place(fused)},
-    ),
-    Rung(
-        "vectors",
-        "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
-        {DIRECTION: in_place(trained.loss_and_dlogits)},
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the rows split between threads.",
-        {DIRECTION: in_place(trained.loss_and_dlogits)},
-        threads="several",
-    ),
-]
+    Rung("Python", "Lists and loops, one element at a time.", {DIRECTION: Runner(python)},
+         max_flops=2e7),
+    Rung("NumPy", "A pass over memory and a new array for each operation.",
+         {DIRECTION: Runner(numpy, collect=losses_of_saved)}),
+    Rung("two kernels",
+         "The loops compiled as written: losses and probabilities, then the gradient.",
+         {DIRECTION: Runner(two_kernels, (losses_and_probs, gradient))}),
+    Rung("fused", "A row is replaced by its gradient in place, while it is in cache.",
+         {DIRECTION: in_place(fused)}),
+    Rung("vectors",
+         "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
+         {DIRECTION: in_place(trained.loss_and_dlogits)}),
+    Rung("parallel", "The same kernel, with the rows split between threads.",
+         {DIRECTION: in_place(trained.loss_and_dlogits)}, threads="several"),
+]  # fmt: skip

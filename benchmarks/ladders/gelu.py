@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, by_rows, direct
+from benchmarks.ladders import Call, Rung, Runner, both, by_rows
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
@@ -126,42 +126,18 @@ def fused_back(dy: Any, x: Any, dx: Any) -> None:
 
 
 RUNGS = [
-    Rung(
-        "Python",
-        "A loop over a list with math.tanh.",
-        {"forward": direct(python_forward), "backward": direct(python_backward)},
-        max_flops=1e7,
-    ),
-    Rung(
-        "NumPy",
-        "A pass over memory and a new array for each operation.",
-        {"forward": direct(numpy_forward), "backward": Runner(prepare_numpy_backward)},
-    ),
-    Rung(
-        "naive",
-        "The loops compiled, one per operation, with temporary arrays.",
-        {"forward": direct(loop_an_operation), "backward": direct(loop_an_operation_back)},
-    ),
-    Rung(
-        "fused",
-        "One loop that reads x and writes y; intermediate values stay in registers.",
-        {"forward": direct(fused), "backward": direct(fused_back)},
-    ),
-    Rung(
-        "vectors",
-        "A sigmoid instead of tanh, with a branch-free polynomial exp: 16 elements at a time.",
-        {
-            "forward": direct(trained.forward_values),
-            "backward": direct(trained.backward_values),
-        },
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the elements split between threads.",
-        {
-            "forward": by_rows(trained.forward_values),
-            "backward": by_rows(trained.backward_values),
-        },
-        threads="several",
-    ),
-]
+    Rung("Python", "A loop over a list with math.tanh.", both(python_forward, python_backward),
+         max_flops=1e7),
+    Rung("NumPy", "A pass over memory and a new array for each operation.",
+         both(numpy_forward, Runner(prepare_numpy_backward))),
+    Rung("naive", "The loops compiled, one per operation, with temporary arrays.",
+         both(loop_an_operation, loop_an_operation_back)),
+    Rung("fused", "One loop that reads x and writes y; intermediate values stay in registers.",
+         both(fused, fused_back)),
+    Rung("vectors",
+         "A sigmoid instead of tanh, with a branch-free polynomial exp: 16 elements at a time.",
+         both(trained.forward_values, trained.backward_values)),
+    Rung("parallel", "The same kernel, with the elements split between threads.",
+         both(by_rows(trained.forward_values), by_rows(trained.backward_values)),
+         threads="several"),
+]  # fmt: skip

@@ -9,7 +9,7 @@ naive: the loops compiled, an array per operation. No calls; but sums are serial
     are vectorised (x1.9, x1.3; x2.4, x1.6).
 fused: a row is read, summed and written while it is in L1, and x̂ is never stored (x1.05, x1.4;
     x1.0, x1.4).
-vectors: the same loops with sums that may be reordered, so many vectors are summed at a time
+vectors: the same loops with sums that may be reordered: several vectors are summed at a time
     (x5.7, x6.7; x3.3, x3.0). Its backward adds to dx, dweight and dbias, as the residual stream
     needs it; zeroing them first is timed with it.
 parallel: rows on two threads, each with its own dweight and dbias. The work takes 7 to 180 µs,
@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, direct
+from benchmarks.ladders import Call, Rung, Runner, both, compiled_only
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
@@ -102,7 +102,7 @@ def with_moments(function: Callable[..., Any]) -> Runner:
             function, *call.inputs.values(), *moments(call), *call.outputs.values()
         )
 
-    return Runner(prepare, (function,) if hasattr(function, "py_func") else ())
+    return Runner(prepare, compiled_only(function))
 
 
 def moments(call: Call) -> tuple[np.ndarray, np.ndarray]:
@@ -269,42 +269,20 @@ def prepare_parallel_back(call: Call) -> Callable[[], None]:
 
 
 RUNGS = [
-    Rung(
-        "Python",
-        "Lists and loops, one element at a time.",
-        {"forward": direct(python_forward), "backward": with_moments(python_backward)},
-        max_flops=5e6,
-    ),
-    Rung(
-        "NumPy",
-        "A pass over memory and a new array for each operation.",
-        {"forward": direct(numpy_forward), "backward": Runner(prepare_numpy_backward)},
-    ),
-    Rung(
-        "naive",
-        "The loops compiled, with an array per operation.",
-        {"forward": direct(array_per_step), "backward": with_moments(array_per_step_back)},
-    ),
-    Rung(
-        "fused",
-        "A row at a time, while it is in L1, keeping only its sums.",
-        {"forward": direct(row_at_a_time), "backward": with_moments(row_at_a_time_back)},
-    ),
-    Rung(
-        "vectors",
-        "The same with sums that may be reordered: 16 lanes instead of a serial sum.",
-        {
-            "forward": Runner(prepare_vectors, (trained.forward_rows,)),
-            "backward": Runner(prepare_vectors_back, (trained.backward_rows,)),
-        },
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the rows split between threads, each with its own sums.",
-        {
-            "forward": Runner(prepare_parallel, (trained.forward_rows,)),
-            "backward": Runner(prepare_parallel_back, (trained.backward_rows,)),
-        },
-        threads="several",
-    ),
-]
+    Rung("Python", "Lists and loops, one element at a time.",
+         both(python_forward, with_moments(python_backward)), max_flops=5e6),
+    Rung("NumPy", "A pass over memory and a new array for each operation.",
+         both(numpy_forward, Runner(prepare_numpy_backward))),
+    Rung("naive", "The loops compiled, with an array per operation.",
+         both(array_per_step, with_moments(array_per_step_back))),
+    Rung("fused", "A row at a time, while it is in L1, keeping only its sums.",
+         both(row_at_a_time, with_moments(row_at_a_time_back))),
+    Rung("vectors", "The same with sums that may be reordered: 16 lanes instead of a serial sum.",
+         both(Runner(prepare_vectors, (trained.forward_rows,)),
+              Runner(prepare_vectors_back, (trained.backward_rows,)))),
+    Rung("parallel",
+         "The same kernel, with the rows split between threads, each with its own sums.",
+         both(Runner(prepare_parallel, (trained.forward_rows,)),
+              Runner(prepare_parallel_back, (trained.backward_rows,))),
+         threads="several"),
+]  # fmt: skip

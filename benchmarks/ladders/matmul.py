@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Runner, direct
+from benchmarks.ladders import Call, Rung, Runner, compiled_only, direct
 from tinygpt_np.compiled.cache import exact, kernel
 from tinygpt_np.compiled.kernels import matmul as trained
 from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_room, matmul
@@ -198,7 +198,7 @@ def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, room: Any
 
 def as_views(function: Callable[..., Any], *work: tuple[int, int]) -> dict[str, Runner]:
     """Return runners of a function of A, B, C and scratch; transposed operands are views."""
-    own = (function,) if hasattr(function, "py_func") else ()
+    own = compiled_only(function)
 
     def runner(across: bool, form: int) -> Runner:
         def prepare(call: Call) -> Callable[[], Any]:
@@ -266,46 +266,22 @@ def in_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
 
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.", as_views(in_python), max_flops=3e7),
-    Rung(
-        "loops",
-        "The loops compiled as written: a sum for each element of C.",
-        as_views(loops),
-    ),
-    Rung(
-        "reordered",
-        "The innermost loop runs along memory and is vectorised: rows of B are added to one of C.",
-        as_views(reordered) | {"dx": direct(dots)},
-    ),
-    Rung(
-        "blocked",
-        "A block of B at a time, which stays in cache while all rows of A use it.",
-        as_views(blocked) | {"dx": direct(blocked_dots)},
-    ),
-    Rung(
-        "packed",
-        "The block is copied to a contiguous panel, whatever the layout of B.",
-        as_views(packed, (DEPTH, WIDTH)),
-    ),
-    Rung(
-        "four by four",
-        "Four rows of the panel are added to four rows of C at once: each load is used more often.",
-        as_views(grouped, (DEPTH, WIDTH)),
-    ),
-    Rung(
-        "tile",
-        "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
-        by_layout(on_tiles, tiled),
-    ),
-    Rung(
-        "trained",
-        "Blocked for each cache, with prefetching.",
-        by_layout(as_in_training, matmul),
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the rows of C split between threads.",
-        by_layout(in_parts, matmul),
-        threads="several",
-    ),
+    Rung("loops", "The loops compiled as written: a sum for each element of C.", as_views(loops)),
+    Rung("reordered",
+         "The innermost loop runs along memory and is vectorised: rows of B are added to one of C.",
+         as_views(reordered) | {"dx": direct(dots)}),
+    Rung("blocked", "A block of B at a time, which stays in cache while all rows of A use it.",
+         as_views(blocked) | {"dx": direct(blocked_dots)}),
+    Rung("packed", "The block is copied to a contiguous panel, whatever the layout of B.",
+         as_views(packed, (DEPTH, WIDTH))),
+    Rung("four by four",
+         "Four rows of the panel are added to four rows of C at once: more uses per load.",
+         as_views(grouped, (DEPTH, WIDTH))),
+    Rung("tile",
+         "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
+         by_layout(on_tiles, tiled)),
+    Rung("trained", "Blocked for each cache, with prefetching.", by_layout(as_in_training, matmul)),
+    Rung("parallel", "The same kernel, with the rows of C split between threads.",
+         by_layout(in_parts, matmul), threads="several"),
     Rung("NumPy", "np.dot, a BLAS.", as_views(in_numpy), threads="any", reference=True),
-]
+]  # fmt: skip

@@ -95,4 +95,4 @@ def runners(prepare: Callable[..., Callable[[], Any]], compiled: bool) -> dict[s
 RUNGS = [
     Rung("ours", "The kernel of training, its weights packed once per step.", runners(ours, True)),
     Rung("NumPy", "np.dot, a BLAS.", runners(numpy, False), reference=True),
-]
+]  # fmt: skip

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Rung, by_rows, direct
+from benchmarks.ladders import Rung, both, by_rows, direct
 from tinygpt_np.compiled.cache import exact
 from tinygpt_np.compiled.kernels import softmax as trained
 from tinygpt_np.ops import softmax
@@ -107,36 +107,18 @@ def online(x: Any, probs: Any) -> None:
 
 
 RUNGS = [
-    Rung(
-        "Python",
-        "Lists and loops, one element at a time.",
-        {"forward": direct(python_forward), "backward": direct(python_backward)},
-        max_flops=2e7,
-    ),
-    Rung(
-        "NumPy",
-        "A pass over memory and a new array for each operation.",
-        {"forward": direct(numpy_forward), "backward": direct(numpy_backward)},
-    ),
-    Rung(
-        "three passes",
-        "The loops of Python compiled as written, one element at a time.",
-        {"forward": direct(three_passes), "backward": direct(two_passes_back)},
-    ),
-    Rung(
-        "online",
-        "Maximum and sum in one pass: the sum is rescaled when a larger element is found.",
-        {"forward": direct(online)},
-    ),
-    Rung(
-        "vectors",
-        "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
-        {"forward": direct(trained.forward_rows), "backward": direct(trained.backward_rows)},
-    ),
-    Rung(
-        "parallel",
-        "The same kernel, with the rows split between threads.",
-        {"forward": by_rows(trained.forward_rows), "backward": by_rows(trained.backward_rows)},
-        threads="several",
-    ),
-]
+    Rung("Python", "Lists and loops, one element at a time.", both(python_forward, python_backward),
+         max_flops=2e7),
+    Rung("NumPy", "A pass over memory and a new array for each operation.",
+         both(numpy_forward, numpy_backward)),
+    Rung("three passes", "The loops of Python compiled as written, one element at a time.",
+         both(three_passes, two_passes_back)),
+    Rung("online",
+         "Maximum and sum in one pass: the sum is rescaled when a larger element is found.",
+         {"forward": direct(online)}),
+    Rung("vectors",
+         "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
+         both(trained.forward_rows, trained.backward_rows)),
+    Rung("parallel", "The same kernel, with the rows split between threads.",
+         both(by_rows(trained.forward_rows), by_rows(trained.backward_rows)), threads="several"),
+]  # fmt: skip

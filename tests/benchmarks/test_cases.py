@@ -85,7 +85,7 @@ def attention_forward(qkv: Array, y: Array, sizes: Sizes) -> None:
 
 
 def saved_probs(qkv: Array, b: int, h: int) -> list[list[Number]]:
-    """Of one head, what a forward saved, which costs nothing any more."""
+    """Return the probabilities of a head, as saved by the forward at no cost."""
     q, k = qkv.values[b, :, 0, h], qkv.values[b, :, 1, h]
     exps = np.tril(np.exp(q @ k.T * q.shape[1] ** -0.5))
     probs = exps / exps.sum(axis=1, keepdims=True)

@@ -54,7 +54,7 @@ def process(*rungs: str) -> Process:
 
 
 def compare(processes: Processes, threads: tuple[int, ...] = (1,), **others: Any) -> Comparison:
-    plan = Plan([], [], threads, **{"rounds": 2, **others})
+    plan = Plan([], [], threads, rounds=others.pop("rounds", 2), **others)
     return run_case(processes, CASE, plan, lambda _: None)
 
 

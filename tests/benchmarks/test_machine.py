@@ -1,4 +1,4 @@
-"""What results say about the machine."""
+"""Facts about the machine in results."""
 
 import json
 import subprocess

@@ -57,7 +57,7 @@ class Number:
         return self.spend(operator.mul, other)
 
     def __truediv__(self, other: Any) -> "Number":
-        return self.spend(operator.truediv, other)
+        return self.spend(lambda a, b: a / b, other)
 
     def larger(self, other: Any) -> "Number":
         return self.spend(max, other)

@@ -9,8 +9,10 @@ from benchmarks.harness.gate import PROBLEMS, Problem
 from benchmarks.ladders import Rung
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
-SIZES = {"N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003}
-SIZES |= {"Q": 111, "F": 148, "uses": 5}
+SIZES = {
+    "N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003,
+    "Q": 111, "F": 148, "uses": 5,
+}  # fmt: skip
 POOL = ThreadPoolExecutor(3)
 CASES = [
     (operation, direction)

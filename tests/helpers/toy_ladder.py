@@ -28,7 +28,7 @@ def about() -> dict[str, Any]:
 
 
 def right(x: np.ndarray, probs: np.ndarray) -> None:
-    """x (N, V) -> probs (N, V)."""
+    """Write the softmax."""
     probs[...] = softmax.forward(x)[0]
 
 

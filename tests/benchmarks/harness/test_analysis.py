@@ -176,8 +176,8 @@ def test_the_rate_of_a_limit_is_that_of_its_best_sample_and_the_pace_that_of_the
 
 
 def test_a_model_is_bound_by_the_peak_alone() -> None:
-    found = record(row("step", [2.0] * 3)) | {"bytes": None}
-    found["limits"] = found["limits"][:1]
+    found: dict[str, Any] = record(row("step", [2.0] * 3)) | {"bytes": None}
+    found["limits"] = [limit("peak", 1000, [1.0] * 3)]
     del found["working_set"]
     (row_found,) = analyse(found, CACHES)["rows"]
     assert row_found["fraction"].median == 0.3

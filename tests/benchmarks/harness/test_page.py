@@ -172,7 +172,7 @@ def test_turns_that_were_not_taken_are_not_counted() -> None:
 
 def test_without_a_round_there_is_a_table_and_no_roofline() -> None:
     rows = [candidate("loops", turns=[]), candidate("shared", 2, turns=[])]
-    limits = [limit(name, 1) | {"turns": []} for name in ("peak", "triad")]
+    limits = [{**limit(name, 1), "turns": list[Any]()} for name in ("peak", "triad")]
     control = candidate("shared", 2, turns=[])
     text = shown(record(rows=rows, limits=limits, controls=[control], rounds=0))
     assert "stopped after 0 of 6 rounds" in text

@@ -1,4 +1,4 @@
-"""Rungs in a worker process: opened at the gate, timed in turns."""
+"""Rungs in a worker process are checked and timed."""
 
 import itertools
 import time
@@ -85,7 +85,8 @@ def test_a_worker_imports_no_kernels_before_it_counts_compile_time() -> None:
 
 
 def timed(step: Any, **others: Any) -> Timed:
-    return Timed(step, tuple, **{"samples": 4, "turn_seconds": 1.0, **others})
+    fields: dict[str, Any] = {"samples": 4, "turn_seconds": 1.0, **others}
+    return Timed(step, tuple, **fields)
 
 
 def test_a_sample_is_the_time_of_one_step_after_what_comes_before(
@@ -132,11 +133,11 @@ def test_threads_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_in_a_turn_libraries_have_the_threads_of_the_step() -> None:
-    found, seen, pools = made(), list[int](), threadpool_info
+    pools: Any = threadpool_info
+    found, seen = made(), list[int]()
 
     def step() -> None:
-        infos: Any = pools()
-        seen.extend(each["num_threads"] for each in infos if each["user_api"] == "blas")
+        seen.extend(each["num_threads"] for each in pools() if each["user_api"] == "blas")
 
     for threads in (2, 1, 2):
         seen.clear()
