@@ -1,176 +1,139 @@
-"""Ways to damage a file: its bytes, its place in the folder, its JSON, its tensors."""
+"""Actions that damage files: their bytes, their place in the folder, JSON, tensors, arguments."""
 
 import copy
 import gzip
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from campaign.faults import Action, Damage
 
 from tinygpt_np.storage.parameters import Tensors
 
+NAN, HUGE, DEEP = float("nan"), 10**30, 100_000
 Leaf = tuple[str | int, ...]
+# Return new content for a file.
+Change = Callable[[Random, bytes], bytes]
+
+
+def one_of(*actions: Action) -> Action:
+    return lambda rng, folder: rng.choice(actions)(rng, folder)
+
+
+def nothing(rng: Random, folder: Path) -> Damage:
+    return Damage("nothing")
+
 
 # Bytes
 
 
 def truncated(rng: Random, content: bytes) -> bytes:
-    return content[: rng.randrange(1, max(len(content), 2))]
+    return content[: rng.randrange(1, max(len(content) - 1, 2))]
 
 
 def flipped(rng: Random, content: bytes) -> bytes:
-    """Return the content with one bit changed."""
     place = rng.randrange(len(content))
     return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
 
 
-def emptied(rng: Random, content: bytes) -> bytes:
-    return b""
-
-
-def extended(rng: Random, content: bytes) -> bytes:
-    return content + rng.randbytes(rng.randrange(1, 40))
-
-
-def zeroed(rng: Random, content: bytes) -> bytes:
-    return bytes(len(content))
-
-
-def zipped(rng: Random, content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
-
-
-def shuffled(rng: Random, content: bytes) -> bytes:
-    return rng.randbytes(len(content) or 1)
-
-
-BYTES: dict[str, Callable[[Random, bytes], bytes]] = {
+BROKEN: dict[str, Change] = {
+    "emptied": lambda rng, content: b"",
+    "with all bytes zero": lambda rng, content: bytes(len(content)),
+    "compressed by gzip": lambda rng, content: gzip.compress(content, mtime=0),
+    "with random bytes": lambda rng, content: rng.randbytes(len(content) or 1),
+}
+BYTES: dict[str, Change] = {
+    **BROKEN,
     "truncated": truncated,
     "with one bit flipped": flipped,
-    "emptied": emptied,
-    "with bytes appended": extended,
-    "with all bytes zero": zeroed,
-    "compressed by gzip": zipped,
-    "with random bytes": shuffled,
+    "with bytes appended": lambda rng, content: content + rng.randbytes(rng.randrange(1, 40)),
 }
 
 
-def damage_bytes(rng: Random, path: Path, *ways: str) -> str:
-    """Damage a file in one of the ways, by default any; return what was done."""
-    way = rng.choice(ways or tuple(BYTES))
-    path.write_bytes(BYTES[way](rng, path.read_bytes()))
-    return f"{path.name} {way}"
+def rewritten(paths: Sequence[str], ways: Mapping[str, Change | bytes]) -> Action:
+    """Write one of the files anew in one of the ways."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        path, way = folder / rng.choice(paths), rng.choice(list(ways))
+        change = ways[way]
+        path.write_bytes(change if isinstance(change, bytes) else change(rng, path.read_bytes()))
+        return Damage(f"{path.name} {way}", names=(path.name,))
+
+    return action
 
 
 # Places
 
 
-def clear(path: Path) -> None:
+def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def to_nothing(path: Path) -> None:
-    clear(path)
-
-
-def to_folder(path: Path) -> None:
-    clear(path)
-    path.mkdir()
-
-
-def to_fifo(path: Path) -> None:
-    clear(path)
-    os.mkfifo(path)
-
-
-def to_dangling_link(path: Path) -> None:
-    clear(path)
-    path.symlink_to("nowhere")
-
-
-def to_circular_link(path: Path) -> None:
-    clear(path)
-    path.symlink_to(path.name)
-
-
-PLACES: dict[str, Callable[[Path], None]] = {
-    "missing": to_nothing,
-    "a folder": to_folder,
-    "a FIFO": to_fifo,
-    "a dangling link": to_dangling_link,
-    "a link to itself": to_circular_link,
+PLACES: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: None,
+    "a folder": Path.mkdir,
+    "a FIFO": os.mkfifo,
+    "a dangling link": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
+DEVICES: dict[str, Callable[[Path], object]] = {
+    f"/dev/{name}": lambda path, name=name: path.symlink_to(f"/dev/{name}")
+    for name in ("null", "zero", "urandom", "full")
 }
 
 
-def displace(rng: Random, path: Path, *ways: str) -> str:
-    """Put something else in the place of a file; return what."""
-    way = rng.choice(ways or tuple(PLACES))
-    PLACES[way](path)
-    return f"{path.name} is {way}"
+def displaced(*paths: str, ways: Iterable[str] = PLACES) -> Action:
+    """Put something else in the place of one of the files."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        path, way = folder / rng.choice(paths), rng.choice(list(ways))
+        remove(path)
+        (PLACES | DEVICES)[way](path)
+        return Damage(f"{path.name} is {way}", names=(path.name,))
+
+    return action
 
 
-def behind_link(path: Path) -> None:
-    """Move a file or folder away, and put a link to it in its place, which is harmless."""
-    target = path.with_name(f"moved-{path.name}")
-    path.rename(target)
-    path.symlink_to(target.name)
+def linked(*paths: str) -> Action:
+    """Move one of the files or folders elsewhere and put a link in its place."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        path = folder / rng.choice(paths)
+        target = folder / f"moved-{path.name}"
+        path.rename(target)
+        path.symlink_to(os.path.relpath(target, path.parent))
+        return Damage(f"{path.name} is a link")
+
+    return action
+
+
+def added(files: Mapping[str, Sequence[bytes]]) -> Action:
+    """Add a file with one of these contents."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        name = rng.choice(list(files))
+        content = rng.choice(files[name])
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+        return Damage(f"{name} is {content[:40]!r}", names=(Path(name).name,))
+
+    return action
 
 
 # JSON
 
-NAN, HUGE = float("nan"), 10**30
-DEEP = 100_000
-# One of each kind; a leaf is replaced by one of another type than its own.
+# Values of every type; a value is replaced by one of another type.
 VALUES: list[Any] = [
     *(None, True, "x", "", [], {}, [1], {"a": 1}, -1, 1.5, NAN, float("-inf"), HUGE, -HUGE),
     *("9" * 50, "\ud800", "../../outside", [[[[]]]]),
 ]
-
-
-def leaves(value: Any, place: Leaf = ()) -> Iterator[Leaf]:
-    """Yield the places of all values in a JSON value that have no values in them."""
-    if isinstance(value, dict | list) and value:
-        found = cast(Any, value)
-        for key, inner in found.items() if isinstance(value, dict) else enumerate(found):
-            yield from leaves(inner, (*place, key))
-    else:
-        yield place
-
-
-def at(value: Any, place: Leaf) -> Any:
-    for key in place:
-        value = value[key]
-    return value
-
-
-def replaced(value: Any, place: Leaf, new: Any) -> Any:
-    """Return a copy of a JSON value with another value at a place."""
-    if not place:
-        return new
-    changed = copy.deepcopy(value)
-    at(changed, place[:-1])[place[-1]] = new
-    return changed
-
-
-def without(value: Any, place: Leaf) -> Any:
-    changed = copy.deepcopy(value)
-    del at(changed, place[:-1])[place[-1]]
-    return changed
-
-
-def wrong_value(rng: Random, old: Any) -> Any:
-    """Return a value that no reader could take for the old one: of another JSON type."""
-
-    def kind(value: Any) -> str:
-        return json.dumps(value)[0].strip("-0123456789IN") or "a number"
-
-    return rng.choice([value for value in VALUES if kind(value) != kind(old)])
+REMOVED = object()
 
 
 def read_json(path: Path) -> Any:
@@ -181,40 +144,75 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def change_leaf(path: Path, place: Leaf, new: Any) -> str:
-    write_json(path, replaced(read_json(path), place, new))
-    return f"{path.name}: {'.'.join(map(str, place))} = {short(new)}"
+def type_of(value: Any) -> str:
+    return json.dumps(value)[0].strip("-0123456789IN") or "a number"
 
 
-def drop_leaf(path: Path, place: Leaf) -> str:
-    write_json(path, without(read_json(path), place))
-    return f"{path.name} without {'.'.join(map(str, place))}"
+def json_values(path: str, leaves: Mapping[Leaf, Sequence[Any]]) -> Action:
+    """Set an entry of a JSON file to one of its values, or remove it."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        leaf = rng.choice(list(leaves))
+        new, changed = rng.choice(leaves[leaf]), copy.deepcopy(read_json(folder / path))
+        inner = changed
+        for key in leaf[:-1]:
+            inner = inner[key]
+        if new is REMOVED:
+            del inner[leaf[-1]]
+        else:
+            inner[leaf[-1]] = new
+        write_json(folder / path, changed)
+        shown = "nothing" if new is REMOVED else ascii(new)[:40]
+        return Damage(f"{path}: {'.'.join(map(str, leaf))} = {shown}")
+
+    return action
 
 
-def wreck_json(rng: Random, path: Path) -> str:
-    """Write something that is no JSON object, or none at all."""
-    content = path.read_bytes()
-    other = {
-        "null": b"null",
-        "a list": b"[1, 2]",
-        "a text": b'"config"',
-        "a number": b"1e999",
-        "cut off": content.rstrip()[: -rng.randrange(1, 20)],
-        "followed by another": content + b"{}",
-        "in single quotes": content.replace(b'"', b"'"),
-        "deeply nested lists": b"[" * DEEP + b"]" * DEEP,
-        "deeply nested objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
-        "latin-1": content.rstrip()[:-1] + b', "\xe9": 1}',
-        "a number of too many digits": b'{"a": ' + b"9" * 10_000 + b"}",
-    }
-    kind = rng.choice(list(other))
-    path.write_bytes(other[kind])
-    return f"{path.name} is {kind}"
+def json_types(path: str, *leaves: Leaf) -> Action:
+    """Set an entry of a JSON file to a value of another type."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        leaf, old = rng.choice(leaves), read_json(folder / path)
+        for key in leaf:
+            old = old[key]
+        values = [value for value in VALUES if type_of(value) != type_of(old)]
+        return json_values(path, {leaf: values})(rng, folder)
+
+    return action
 
 
-def short(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def json_removed(path: str, *leaves: Leaf) -> Action:
+    return json_values(path, {leaf: [REMOVED] for leaf in leaves})
+
+
+def json_whole(path: str, values: Mapping[str, Callable[[Any], Any]]) -> Action:
+    """Replace the value in a JSON file by a function of it."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        way = rng.choice(list(values))
+        write_json(folder / path, values[way](read_json(folder / path)))
+        return Damage(f"{path} with {way}")
+
+    return action
+
+
+def wrecked(*paths: str) -> Action:
+    """Write something that is not JSON, or not an object."""
+    return rewritten(
+        paths,
+        {
+            "null": b"null",
+            "a list": b"[1, 2]",
+            "a string": b'"config"',
+            "a number": b"1e999",
+            "cut off": lambda rng, content: content.rstrip()[: -rng.randrange(1, 20)],
+            "followed by another": lambda rng, content: content + b"{}",
+            "in single quotes": lambda rng, content: content.replace(b'"', b"'"),
+            "deeply nested lists": b"[" * DEEP + b"]" * DEEP,
+            "deeply nested objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+            "latin-1": lambda rng, content: content.rstrip()[:-1] + b', "\xe9": 1}',
+        },
+    )
 
 
 # Tensors
@@ -229,63 +227,131 @@ def write_tensors(path: Path, tensors: Tensors) -> None:
     path.write_bytes(safetensors.numpy.save(contiguous))
 
 
-def damage_tensor(rng: Random, tensors: Tensors) -> str:
-    """Damage one of the tensors so that no model can have it; return what was done."""
+def with_value(tensor: np.ndarray, value: float) -> np.ndarray:
+    changed = tensor.copy()
+    changed.flat[tensor.size // 2] = value
+    return changed
+
+
+WRONG_TENSORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "with a row too many": lambda t: np.concatenate([t, t[:1]]),
+    "with a row too few": lambda t: t[:-1],
+    "without rows": lambda t: t[:0],
+    "with one more axis": lambda t: t[None],
+    "flat": lambda t: t.reshape(-1) if t.ndim > 1 else t.reshape(1, -1),
+    "a scalar": lambda t: np.ones((), np.float32),
+    "of integers": lambda t: t.astype(np.int64),
+    "of bytes": lambda t: t.astype(np.uint8),
+    "of booleans": lambda t: t > 0,
+    "of complex numbers": lambda t: t.astype(np.complex64),
+    "with NaN": lambda t: with_value(t, np.nan),
+    "with inf": lambda t: with_value(t, -np.inf),
+}
+
+
+def damage_tensor(
+    rng: Random, tensors: dict[str, Any], ways: Mapping[str, Callable[[Any], Any]]
+) -> str:
+    """Damage one tensor so that no model can have it."""
     name = rng.choice(sorted(tensors))
-    tensor = tensors[name]
-    not_finite = tensor.copy()
-    not_finite.flat[rng.randrange(tensor.size)] = rng.choice([np.nan, np.inf, -np.inf])
-    other: dict[str, np.ndarray] = {
-        "with a row too many": np.concatenate([tensor, tensor[:1]]),
-        "with a row too few": tensor[:-1],
-        "without rows": tensor[:0],
-        "with an axis more": tensor[None],
-        "flat": tensor.reshape(-1) if tensor.ndim > 1 else tensor.reshape(1, -1),
-        "a scalar": np.ones((), np.float32),
-        "of integers": tensor.astype(np.int64),
-        "of bytes": tensor.astype(np.uint8),
-        "of booleans": tensor > 0,
-        "not finite": not_finite,
-    }
-    way = rng.choice([*other, "missing", "renamed", "there under another name too"])
-    if way in other:
-        tensors[name] = other[way]
-    elif way == "missing":
-        del tensors[name]
+    way = rng.choice([*ways, "missing", "renamed", "there twice"])
+    if way in ways:
+        tensors[name] = ways[way](tensors[name])
     else:
-        tensors[f"{name}.copy"] = tensors.pop(name) if way == "renamed" else tensor
+        tensors[f"{name}.copy"] = tensors[name]
+        if way == "missing":
+            del tensors[f"{name}.copy"]
+        if way != "there twice":
+            del tensors[name]
     return f"{name} is {way}"
 
 
-def damage_header(rng: Random, path: Path) -> str:
-    """Damage the header of a file of safetensors so that it does not fit what follows."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
-    name = rng.choice([name for name in header if name != "__metadata__"])
-    entry = header[name]
-    start, end = entry["data_offsets"]
-    other: dict[str, dict[str, Any]] = {
-        "offsets past the end": {"data_offsets": [start + len(data), end + len(data)]},
-        "offsets that overlap others": {"data_offsets": [start + 4, end + 4]},
-        "negative offsets": {"data_offsets": [-4, end]},
-        "offsets in reverse": {"data_offsets": [end, start]},
-        "huge offsets": {"data_offsets": [0, 2**63]},
-        "a huge shape": {"shape": [2**40, 2**40]},
-        "a negative shape": {"shape": [-1, *entry["shape"]]},
-        "a shape that is no list": {"shape": "x"},
-        "a shape of another size": {"shape": [*entry["shape"], 2]},
-        "an unknown dtype": {"dtype": "F99"},
-        "a dtype that is no text": {"dtype": 32},
-        "a dtype of another size": {"dtype": "F64"},
-    }
-    way = rng.choice([*other, "no entry", "a length past the end", "a huge length", "length zero"])
-    if way in other:
-        header[name] = {**entry, **other[way]}
-    elif way == "no entry":
-        del header[name]
-    text = json.dumps(header).encode()
-    size = {"a length past the end": len(text) + len(data) + 1, "a huge length": 2**63}
-    size["length zero"] = 0
-    path.write_bytes(size.get(way, len(text)).to_bytes(8, "little") + text + data)
-    return f"{path.name}: {name} has {way}"
+def tensor(*paths: str) -> Action:
+    def action(rng: Random, folder: Path) -> Damage:
+        path = folder / rng.choice(paths)
+        found = read_tensors(path)
+        what = damage_tensor(rng, found, WRONG_TENSORS)
+        write_tensors(path, found)
+        return Damage(f"{path.name}: {what}")
+
+    return action
+
+
+def tensors(path: str, ways: Mapping[str, Callable[[Tensors], Tensors]]) -> Action:
+    """Replace the tensors in a file by a function of them."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        way = rng.choice(list(ways))
+        write_tensors(folder / path, ways[way](read_tensors(folder / path)))
+        return Damage(f"{path} with {way}")
+
+    return action
+
+
+def header(*paths: str) -> Action:
+    """Make the header of a safetensors file disagree with what follows."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        path = folder / rng.choice(paths)
+        content = path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        entries, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+        name = rng.choice([name for name in entries if name != "__metadata__"])
+        start, end = entries[name]["data_offsets"]
+        ways: dict[str, dict[str, Any]] = {
+            "offsets past the end": {"data_offsets": [start + len(data), end + len(data)]},
+            "offsets that overlap others": {"data_offsets": [start + 4, end + 4]},
+            "negative offsets": {"data_offsets": [-4, end]},
+            "offsets in reverse": {"data_offsets": [end, start]},
+            "huge offsets": {"data_offsets": [0, 2**63]},
+            "a huge shape": {"shape": [2**40, 2**40]},
+            "a negative shape": {"shape": [-1, *entries[name]["shape"]]},
+            "a shape that is not a list": {"shape": "x"},
+            "a shape of another size": {"shape": [*entries[name]["shape"], 2]},
+            "an unknown dtype": {"dtype": "F99"},
+            "a dtype that is not a string": {"dtype": 32},
+            "a dtype of another size": {"dtype": "F64"},
+        }
+        way = rng.choice([*ways, "no entry", "a length past the end", "a huge length", "length 0"])
+        if way == "no entry":
+            del entries[name]
+        else:
+            entries[name] |= ways.get(way, {})
+        text = json.dumps(entries).encode()
+        lengths = {"a length past the end": len(text) + len(data) + 1, "a huge length": 2**63}
+        size = 0 if way == "length 0" else lengths.get(way, len(text))
+        path.write_bytes(size.to_bytes(8, "little") + text + data)
+        return Damage(f"{path.name}: {name} has {way}")
+
+    return action
+
+
+# Arguments
+
+
+def flags(values: Mapping[str, Sequence[str]]) -> Action:
+    """Add a flag with one of its values, --flag=value."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        flag = rng.choice(list(values))
+        value = rng.choice(values[flag])
+        names = (f"--{flag}", flag, flag.replace("-", "_"), flag.replace("_", "-"))
+        return Damage(f"--{flag} {value!a}", (f"--{flag}={value}",), names)
+
+    return action
+
+
+def arguments(*choices: tuple[str, ...]) -> Action:
+    """Add one of these lists of arguments."""
+
+    def action(rng: Random, folder: Path) -> Damage:
+        chosen = rng.choice(choices)
+        return Damage(" ".join(map(ascii, chosen)), chosen)
+
+    return action
+
+
+def shown(name: str) -> tuple[str, ...]:
+    """Return how a message may show a name, by its first characters."""
+    line = name.split("\n")[0].strip("./ \0")[:20]
+    return (line.encode(errors="backslashreplace").decode().replace("\x1b", ""), ascii(line)[1:-1])

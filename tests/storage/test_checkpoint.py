@@ -286,7 +286,7 @@ def test_foreign_json_is_named(tmp_path: Path, name: str, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside", "/etc/passwd", "..", ".", "", "sub/file", "a\\b", "sha256.json"]
+    "name", ["../outside", "/etc/passwd", "..", ".", "", "sub/file", "a\\b", "a\0b", "sha256.json"]
 )
 def test_checksums_name_only_files_in_their_folder(tmp_path: Path, name: str) -> None:
     folder = save(tmp_path, 3)

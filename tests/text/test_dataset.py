@@ -221,6 +221,14 @@ def test_tokens_of_no_known_tokenizer_are_refused(tmp_path: Path) -> None:
         dataset.load(replace(CONFIG, data=str(folder)))
 
 
+def test_pieces_without_their_model_are_refused(tmp_path: Path) -> None:
+    folder = prepared(tmp_path / "tokens")
+    (folder / "meta.json").unlink()
+    (folder / "input.txt").write_text(TEXT, encoding="utf-8")
+    with pytest.raises(DataError, match="--tokenizer sentencepiece needs --tokenizer-path here"):
+        dataset.load(replace(CONFIG, data=str(folder), tokenizer="sentencepiece"))
+
+
 def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) -> None:
     folder = str(prepared(tmp_path / "tokens"))
     with pytest.raises(DataError, match=r"of tokenizer char, .* and --tokenizer is gpt2"):

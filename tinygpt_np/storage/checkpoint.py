@@ -197,8 +197,8 @@ def check_files(folder: Path) -> None:
     path = folder / CHECKSUMS
     checksums = read_json(path)
     for name, expected in checksums.items():
-        outside = name in ("", "..") or Path(name).name != name or "\\" in name
-        if outside or name == CHECKSUMS:
+        elsewhere = name in ("", "..") or Path(name).name != name or "\\" in name
+        if elsewhere or name == CHECKSUMS or not name.isprintable():
             raise CheckpointError(f"{path} should name files next to it, not {name!r}")
         if not isinstance(expected, str) or not re.fullmatch("[0-9a-f]{64}", expected):
             raise CheckpointError(f"{path}: {name} should be a SHA-256, not {expected!r:.80}")

@@ -250,6 +250,11 @@ def tokenizer_of(
             )
         check_meta(folder, meta, found, {TRAIN: len(train), VAL: len(val)})
         return found
+    if asked == "sentencepiece" and not config.tokenizer_path:
+        raise DataError(
+            f"--tokenizer sentencepiece needs --tokenizer-path here: the model that encoded the "
+            f"tokens in {folder}"
+        )
     if asked == "gpt2" or config.tokenizer_path:
         found = tokenizers.make(asked, config.tokenizer_path, "")
         for path in (folder / TRAIN, folder / VAL):
