@@ -1,4 +1,4 @@
-"""Functions with their gradients, right and wrong, for the tool to judge."""
+"""Functions with their gradients, for the checks."""
 
 from typing import Any
 

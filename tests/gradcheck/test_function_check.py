@@ -1,4 +1,4 @@
-"""How functions are called, which arguments are refused, and which rules a backward can break."""
+"""Calling conventions, refused arguments, and the rules that a backward can break."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -259,7 +259,7 @@ def test_the_layouts_are_what_they_are_called() -> None:
     assert not LAYOUTS["read-only"](X).flags.writeable
 
 
-# How functions are called
+# Calling conventions
 
 
 def test_arguments_by_position_have_the_names_of_the_function() -> None:

@@ -1,7 +1,6 @@
-"""What holds for the whole GPT with any weights: symmetries, sums, and extreme numbers.
+"""Properties of the whole GPT with any weights: symmetries, sums, and extreme numbers.
 
-Where the mathematics is exact, so is the test. Elsewhere two orders of summation may differ by
-ROUNDING.
+Results are equal where the mathematics is exact; two orders of summation may differ by ROUNDING.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What every model offers: checked arguments, loss, logits, decoding."""
+"""The base class of the models: checked arguments, loss, logits, decoding."""
 
 import re
 from typing import Any

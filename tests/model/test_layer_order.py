@@ -23,7 +23,7 @@ TARGETS = np.random.default_rng(2).integers(0, 13, (2, 6))
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """A model at generic values, with branches small enough to keep x finite."""
+    """Return a model at generic values, with branches small enough to keep x finite."""
     model, rng = GPT(CONFIG), np.random.default_rng(3)
     for name, param in model.params.items():
         values = rng.standard_normal(param.shape) * (0.4 if param.ndim == 2 else 1)

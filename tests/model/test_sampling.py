@@ -245,7 +245,7 @@ def test_a_wrong_argument_is_refused_at_the_call(rules: dict[str, Any], message:
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
-    """A GPT whose weights are of order one, so that its greedy text does not repeat itself."""
+    """Return a GPT with weights of order one, whose greedy text does not repeat itself."""
     config = GPTConfig(vocab_size=V, block_size=BLOCK, n_layer=1, n_head=2, n_embd=6)
     model = GPT(config, dtype="float64")
     rng = np.random.default_rng(8)
@@ -256,7 +256,7 @@ def model() -> GPT:
 def uncached(
     model: GPT, prompts: np.ndarray, temperature: float, top_k: int | None, seed: int
 ) -> np.ndarray:
-    """prompts (B, T) -> the 12 tokens that follow (B, 12), each from the whole context."""
+    """Return the 12 tokens after prompts (B, T), each computed from the whole context."""
     rng, text = generator(seed, "sampling"), prompts
     for _ in range(12):
         drawn = draw(model.logits(text[:, -BLOCK:])[:, -1], temperature, top_k, rng)
@@ -300,7 +300,7 @@ def test_a_prompt_may_have_any_integer_dtype(model: GPT, dtype: str) -> None:
 
 @pytest.fixture(scope="module")
 def repeater() -> GPT:
-    """A GPT whose most likely token is always the last one: its blocks add nothing."""
+    """Return a GPT whose most likely token is always the last one: its blocks add nothing."""
     model = GPT(GPTConfig(vocab_size=5, block_size=4, n_layer=1, n_head=2, n_embd=6))
     for name, param in model.params.items():
         model.params[name] = np.zeros_like(param)

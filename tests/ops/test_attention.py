@@ -14,7 +14,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def averages(v: np.ndarray) -> np.ndarray:
-    """v (N, C) -> the mean of each token and all before it (N, C)."""
+    """Return the mean of each token and all before it, v (N, C) -> (N, C)."""
     sums = v.reshape(B, T, C).cumsum(axis=1)
     return (sums / np.arange(1, T + 1)[:, None]).reshape(B * T, C)
 

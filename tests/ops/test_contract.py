@@ -306,7 +306,7 @@ def test_a_mask_that_does_not_fit_the_model_is_refused(
     assert said.endswith(f", not {shape}")
 
 
-# How the contracts are read
+# Reading contracts
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -1,4 +1,4 @@
-"""What holds for every operation; the facts of a single one are in its own file."""
+"""Properties of every operation; the facts of a single one are in its own file."""
 
 from collections.abc import Callable
 from typing import Any

@@ -41,7 +41,7 @@ def check(
         ``forward(*args) -> (out, saved)`` with ``out`` an array of any shape, or a plain function
         that returns a scalar.
     backward : callable
-        ``backward(dout, saved)`` -> the gradient of each differentiable argument: a tuple in their
+        ``backward(dout, saved)`` -> the gradient of each differentiable argument: a tuple in
         order, a single array, or a dict by name. For a plain function, ``backward(*args)``.
     args : tuple or dict
         The arguments of forward, by position or by name. float32 arguments are checked in float32

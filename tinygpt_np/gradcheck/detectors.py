@@ -1,7 +1,7 @@
 """Which checks detect which planted bugs: the four oracles, and the weaker checks they replace.
 
-Every bug of mutations.py is planted in turn. While it is planted, each detector is asked whether
-something is wrong. What a detector measures on the forward is measured once per operation.
+Every bug of mutations.py is planted, one at a time, and each detector reports whether something is
+wrong. Measurements that depend on the forward alone are made once per operation.
 """
 
 import copy

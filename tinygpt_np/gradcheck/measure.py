@@ -269,7 +269,7 @@ def complex_safe(
         return False
     real = central_difference(curve)
     near = roundings(subject.terms) * real.error + TOLERANCE["central"] * abs(step.value)
-    # A loss that stays real must not depend on the tensor at all.
+    # A loss that stays real is safe only if it does not depend on the tensor.
     analytic = np.iscomplexobj(complex_loss) or real.value == 0
     return bool(analytic) and abs(step.value - real.value) <= near
 
@@ -278,7 +278,7 @@ def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Gener
     """Return the probes (P,) along which the loss has a corner, and so no derivative.
 
     At a corner the slope jumps at every step size; elsewhere its change vanishes with the step. One
-    direction through all coordinates is tried first: without a kink there, there is none at all.
+    direction through all coordinates is tried first, and the coordinates only if it has a kink.
     """
     kinks = np.zeros(len(probes), dtype=bool)
     direction = rng.standard_normal(probes.shape)
