@@ -27,7 +27,7 @@ FEW = 5  # rounds; the intervals of fewer say nothing
 STOPPED = 130  # exit code after Ctrl-C
 
 
-class Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """A parser that reports errors in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -148,23 +148,23 @@ def installed(package: str) -> bool:
     return found
 
 
-def make_parser() -> Parser:
+def make_parser() -> OneLineParser:
     """Return the parser of all commands."""
-    parser = Parser(
+    parser = OneLineParser(
         prog="python -m benchmarks", description="How fast it is, and compared with what."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
 
-    def add(name: str, text: str, threads: int = usable_cores()) -> Parser:
-        command: Parser = commands.add_parser(name, help=text)
+    def add(name: str, text: str, threads: int = usable_cores()) -> OneLineParser:
+        command: OneLineParser = commands.add_parser(name, help=text)
         help_threads = f"of each side; default: {threads}"
         command.add_argument("--threads", type=int, default=threads, help=help_threads)
         command.add_argument("--rounds", type=int, help="turns of each side")
         command.add_argument("--json", type=Path, metavar="FILE", help="a new file for the figures")
         return command
 
-    def add_backend(command: Parser) -> None:
+    def add_backend(command: OneLineParser) -> None:
         choices = ["numba", "numpy"]
         command.add_argument("--backend", default="numba", choices=choices, help=argparse.SUPPRESS)
 

@@ -21,7 +21,7 @@ OPERATIONS = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "
 
 
 @dataclass(frozen=True)
-class Truth:
+class Expected:
     """The float64 values that an array should hold, and the error bound of each element.
 
     rows: which rows of the array the values are of; None for all of them.
@@ -46,7 +46,7 @@ class Direction:
 
     inputs: Callable[[Sizes, np.random.Generator], Arrays]
     outputs: dict[str, str]
-    truth: Callable[[Arrays], dict[str, Truth]]
+    truth: Callable[[Arrays], dict[str, Expected]]
     flops: Callable[[Sizes], int]
     bytes: Callable[[Sizes], int]
     changed: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers
 from benchmarks.cases.rounding import TINY, U, gamma
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model.optimizer import AdamW
@@ -31,7 +31,7 @@ def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"param": normal(rng, P), "grad": grad, "first": first, "second": root * root}
 
 
-def truth(inputs: Arrays) -> dict[str, Truth]:
+def truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the errors: few roundings, but 1 - β and 1 - βᵗ amplify the rounding of β."""
     # As a matrix, because only matrices decay.
     param, grad, first, second = (array.astype(np.float64)[None] for array in inputs.values())
@@ -56,7 +56,7 @@ def truth(inputs: Arrays) -> dict[str, Truth]:
         "first": (new_first, off_first),
         "second": (new_second, off_second),
     }
-    return {name: Truth(values[0], bound[0] + TINY) for name, (values, bound) in pairs.items()}
+    return {name: Expected(values[0], bound[0] + TINY) for name, (values, bound) in pairs.items()}
 
 
 DIRECTIONS = {

@@ -6,7 +6,16 @@ and (N, C) of training, N = B·T and C = H·D.
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, shape_of, unchecked
+from benchmarks.cases import (
+    Arrays,
+    Direction,
+    Expected,
+    Sizes,
+    normal,
+    outliers,
+    shape_of,
+    unchecked,
+)
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import attention
 
@@ -93,22 +102,22 @@ class Rounding:
         return np.stack(parts) + TINY
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+def forward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Return y with its bound."""
     qkv = inputs["qkv"].astype(np.float64)
     B, T, _, H, D = qkv.shape
     y, _ = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
-    return {"y": Truth(y.reshape(B, T, H, D), Rounding(qkv).y().swapaxes(1, 2))}
+    return {"y": Expected(y.reshape(B, T, H, D), Rounding(qkv).y().swapaxes(1, 2))}
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Return dqkv with its bound."""
     qkv, dy = (inputs[name].astype(np.float64) for name in ("qkv", "dy"))
     B, T, _, H, _ = qkv.shape
     _, saved = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
     dqkv = unchecked(attention.backward)(dy.reshape(B * T, -1), saved)
     bound = Rounding(qkv).dqkv(dy.swapaxes(1, 2)).transpose(1, 3, 0, 2, 4)
-    return {"dqkv": Truth(dqkv.reshape(qkv.shape), bound)}
+    return {"dqkv": Expected(dqkv.reshape(qkv.shape), bound)}
 
 
 def pairs(sizes: Sizes) -> tuple[int, int]:

@@ -5,7 +5,7 @@ The losses are those of the rows, 0 for a target of -1; dlogits are the gradient
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
@@ -39,7 +39,7 @@ def ignored(sizes: Sizes) -> int:
     return int(sizes["N"] > 1)
 
 
-def truth(inputs: Arrays) -> dict[str, Truth]:
+def truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the errors; an absolute error of an exponent is a relative one of its exponential.
 
     So the total is off by its own roundings and by the mean of |shifted|·U, and what is computed
@@ -61,8 +61,8 @@ def truth(inputs: Arrays) -> dict[str, Truth]:
     # A product with the scale, and at the target a difference of rounded numbers.
     off = probs * gamma(roundings + EXP + 3) + gamma(3) * chosen
     return {
-        "logits": Truth(dlogits, (off / count + TINY) * counted[:, None]),
-        "losses": Truth(losses, losses_off),
+        "logits": Expected(dlogits, (off / count + TINY) * counted[:, None]),
+        "losses": Expected(losses, losses_off),
     }
 
 

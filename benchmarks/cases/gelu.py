@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import gelu
 
@@ -26,12 +26,12 @@ def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"x": x}
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+def forward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the error; where tanh u is close to -1, 1 + tanh u consists of its error only."""
     x = inputs["x"].astype(np.float64)
     y, (_, tanh) = unchecked(gelu.forward)(x)
     bound = np.abs(x) * error_of_tanh(x, tanh) / 2 + np.abs(y) * gamma(4)
-    return {"y": Truth(y, bound + TINY)}
+    return {"y": Expected(y, bound + TINY)}
 
 
 def error_of_tanh(x: np.ndarray, tanh: np.ndarray) -> np.ndarray:
@@ -45,7 +45,7 @@ def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"dy": outliers(normal(rng, sizes["P"]), rng, 20), **forward_inputs(sizes, rng)}
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the error of tanh u, which enters the gate and tanh² u, and of two terms that cancel.
 
     1 - tanh² u may also be computed from an exp or a cosh, with 12 roundings; its factors have 8.
@@ -58,7 +58,7 @@ def backward_truth(inputs: Arrays) -> dict[str, Truth]:
     factor = np.abs(x) / 2 * gelu.SQRT_2_OVER_PI * (1 + 3 * gelu.CUBIC * x * x)
     gate = off / 2 + (1 + tanh) / 2 * gamma(8)
     bend = factor * (2 * np.abs(tanh) * off + (1 - tanh * tanh) * gamma(20))
-    return {"dx": Truth(dx, np.abs(dy) * (gate + bend) + TINY)}
+    return {"dx": Expected(dx, np.abs(dy) * (gate + bend) + TINY)}
 
 
 DIRECTIONS = {

@@ -6,7 +6,7 @@ elements hardly differ, so that ε matters.
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import layer_norm
 
@@ -29,14 +29,14 @@ def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"x": x, "weight": weight, "bias": outliers(normal(rng, sizes["C"]), rng, 20)}
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+def forward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the error of y by those of x̂, the product and the sum."""
     x, weight, bias = (inputs[name].astype(np.float64) for name in ("x", "weight", "bias"))
     y, (xhat, std, *_) = unchecked(layer_norm.forward)(x, weight, bias)
     off, _ = errors(x, xhat, std)
     scaled = np.abs(xhat * weight)
     bound = np.abs(weight) * off + scaled * gamma(2) + np.abs(y) * gamma(1)
-    return {"y": Truth(y, bound + TINY)}
+    return {"y": Expected(y, bound + TINY)}
 
 
 def errors(x: np.ndarray, xhat: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"dy": dy, "x": found["x"], "weight": found["weight"]}
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the errors of the three terms of dx = (g - mean(g) - x̂·mean(g·x̂)) / s, g = dy·w."""
     dy, x, weight = (inputs[name].astype(np.float64) for name in ("dy", "x", "weight"))
     _, saved = unchecked(layer_norm.forward)(x, weight)
@@ -81,9 +81,9 @@ def backward_truth(inputs: Arrays) -> dict[str, Truth]:
     rows = (upstream * np.abs(xhat)).sum(axis=0) * gamma(N + 2)
     rows = rows + (upstream * off).sum(axis=0) * (1 + gamma(N + 2))
     return {
-        "dx": Truth(dx, bound + TINY),
-        "dweight": Truth(dweight, rows + TINY),
-        "dbias": Truth(dy.sum(axis=0), upstream.sum(axis=0) * gamma(N) + TINY),
+        "dx": Expected(dx, bound + TINY),
+        "dweight": Expected(dweight, rows + TINY),
+        "dbias": Expected(dy.sum(axis=0), upstream.sum(axis=0) * gamma(N) + TINY),
     }
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.cases import (
     Arrays,
     Direction,
+    Expected,
     Sizes,
-    Truth,
     count,
     normal,
     outliers,
@@ -41,7 +41,7 @@ def product(
         shapes = {name: shape_of(SHAPES[name], sizes) for name in factors}
         return {name: outliers(normal(rng, *shape), rng, 20) for name, shape in shapes.items()}
 
-    def truth(inputs: Arrays) -> dict[str, Truth]:
+    def truth(inputs: Arrays) -> dict[str, Expected]:
         """Bound the error by gamma(depth)·Σ|a||b|.
 
         Each product is rounded once, and depth - 1 times with the sum in any order; fused
@@ -50,7 +50,7 @@ def product(
         a, b = (inputs[name].astype(np.float64) for name in factors)
         terms = a.shape[SHAPES[factors[0]].index(depth)]
         bound = gamma(terms) * multiply(np.abs(a), np.abs(b)) + TINY
-        return {result: Truth(multiply(a, b), bound)}
+        return {result: Expected(multiply(a, b), bound)}
 
     return Direction(
         inputs,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, count, normal, shape_of
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, count, normal, shape_of
 from benchmarks.cases.rounding import TINY, gamma
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.compiled.engine import micro_batches
@@ -36,14 +36,14 @@ SIZES = {name: sizes_of(name) for name in ("cpu", "lecture", "gpt2")}
 
 def checked_truth(
     name: str, a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None
-) -> dict[str, Truth]:
+) -> dict[str, Expected]:
     """Return start + a·b for some rows, with the bound gamma(depth + 1)·(|start| + Σ|a||b|)."""
     rows = np.linspace(0, len(a) - 1, min(len(a), CHECKED)).astype(np.int64)
     a, b = a[rows].astype(np.float64), b.astype(np.float64)
     values, size = a @ b, np.abs(a) @ np.abs(b)
     if start is not None:
         values, size = values + start[rows], size + np.abs(start[rows])
-    return {name: Truth(values, gamma(b.shape[0] + 1) * size + TINY, rows)}
+    return {name: Expected(values, gamma(b.shape[0] + 1) * size + TINY, rows)}
 
 
 def weight_of(layer: str, inputs: Arrays) -> np.ndarray:
@@ -64,7 +64,7 @@ def product(layer: str, which: str) -> Direction:
         given = (*names, "dweight") if adds else names
         return {name: normal(rng, *shape_of(shapes[name], sizes)) for name in given}
 
-    def truth(inputs: Arrays) -> dict[str, Truth]:
+    def truth(inputs: Arrays) -> dict[str, Expected]:
         if which == "y":
             return checked_truth("y", inputs["x"], weight_of(layer, inputs))
         if which == "dx":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Sizes, Truth, normal, outliers, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import softmax
 
@@ -22,14 +22,14 @@ def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"x": x}
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Truth]:
+def forward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the error: x - max is rounded, which exp turns into a relative error of |x - max|·U."""
     x = inputs["x"].astype(np.float64)
     probs, _ = softmax.forward(x)
     shift = x.max(axis=-1, keepdims=True) - x
     mean_shift = (probs * shift).sum(axis=-1, keepdims=True)
     roundings = EXP + x.shape[-1] + 2 + shift + EXP + mean_shift
-    return {"probs": Truth(probs, probs * gamma(roundings) + TINY)}
+    return {"probs": Expected(probs, probs * gamma(roundings) + TINY)}
 
 
 def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
@@ -39,12 +39,12 @@ def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"dprobs": dprobs, "probs": probs}
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Truth]:
+def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     """Bound the error of a sum of V products and two more operations."""
     probs, dprobs = (inputs[name].astype(np.float64) for name in ("probs", "dprobs"))
     dx = unchecked(softmax.backward)(dprobs, (probs, None))
     size = np.abs(dprobs) + (np.abs(dprobs) * probs).sum(axis=-1, keepdims=True)
-    return {"dx": Truth(dx, probs * size * gamma(probs.shape[-1] + 3) + TINY * (1 + size))}
+    return {"dx": Expected(dx, probs * size * gamma(probs.shape[-1] + 3) + TINY * (1 + size))}
 
 
 DIRECTIONS = {

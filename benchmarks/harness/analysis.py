@@ -7,7 +7,7 @@ further from 1 than the interval of the A/A control, in which a rung is compared
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.harness.statistics import Estimate, estimate, medians, ratio
+from benchmarks.harness.statistics import Interval, estimate, medians, ratio
 
 # An interval that covers less, because there were few rounds, resolves nothing.
 LEAST_COVERAGE = 0.9
@@ -32,7 +32,7 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
         threads = {limit["threads"] for limit in record["limits"]}
         size = record["working_set"]
         record["cache"] = {str(each): cache_of(size, each, caches) for each in threads}
-    noise: dict[int, Estimate | None] = {}
+    noise: dict[int, Interval | None] = {}
     for control in record["controls"]:
         twin = find_twin(record, control)
         noise[control["threads"]] = control["ratio"] = ratio(twin["turns"], control["turns"])
@@ -69,7 +69,7 @@ def last_rung(record: dict[str, Any], threads: int) -> dict[str, Any] | None:
     return rows[-1] if rows else None
 
 
-def verdict(found: Estimate | None, noise: Estimate | None) -> str:
+def verdict(found: Interval | None, noise: Interval | None) -> str:
     """Return whether a ratio is faster, slower or not resolved, given that of the control."""
     if found is None or noise is None or found.coverage < LEAST_COVERAGE:
         return SAME

@@ -38,7 +38,7 @@ from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER
 from benchmarks.harness.figures import USUAL
 from benchmarks.harness.report import SIGNS, interval, label, milliseconds
 from benchmarks.harness.rounds import OURS
-from benchmarks.harness.statistics import Estimate
+from benchmarks.harness.statistics import Interval
 from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")
@@ -57,7 +57,7 @@ class Figures:
     """The figures of a case: seconds of rungs with our kernels; and others that tell its pace."""
 
     name: str
-    kernels: dict[Key, Estimate] = field(default_factory=dict[Key, Estimate])
+    kernels: dict[Key, Interval] = field(default_factory=dict[Key, Interval])
     others: dict[Key, float] = field(default_factory=dict[Key, float])
 
 
@@ -68,7 +68,7 @@ class Difference:
     name: str
     old: float | None
     new: float | None
-    ratio: Estimate | None = None
+    ratio: Interval | None = None
     verdict: str = SAME
 
 
@@ -132,7 +132,7 @@ def read(records: Sequence[dict[str, Any]]) -> dict[Key, Figures]:
         case = found[name, *sorted(record["sizes"].items())] = Figures(name)
         for row in (USUAL | each for each in record["rows"] if "seconds" in each):
             key = label(row), row["by"], row["threads"]
-            estimate = Estimate(*row["seconds"])
+            estimate = Interval(*row["seconds"])
             if row["by"] == OURS and row.get("compile_seconds") is not None:
                 case.kernels[key] = estimate
             elif row["threads"] == 1:
@@ -183,14 +183,14 @@ def judge(old: Figures, new: Figures, again: Figures | None, row: Key, margin: f
     return Difference(f"{new.name} {row[0]}", *medians, ratio, said)
 
 
-def ratio_of(old: Figures, new: Figures, row: Key) -> Estimate:
+def ratio_of(old: Figures, new: Figures, row: Key) -> Interval:
     """Return the time of a row now divided by before, corrected for the machine's slowdown."""
     then, now, lost = old.kernels[row], new.kernels[row], slowdown(old, new)
     low, high = now.low / then.high / max(lost, 1.0), now.high / then.low / min(lost, 1.0)
-    return Estimate(now.median / then.median / lost, low, high, min(then.coverage, now.coverage))
+    return Interval(now.median / then.median / lost, low, high, min(then.coverage, now.coverage))
 
 
-def verdict(ratio: Estimate, margin: float) -> str:
+def verdict(ratio: Interval, margin: float) -> str:
     """Return whether a row is slower, faster or the same."""
     if ratio.coverage < LEAST_COVERAGE:
         return SAME

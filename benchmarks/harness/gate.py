@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import KernelCase, Truth
+from benchmarks.cases import Expected, KernelCase
 from benchmarks.ladders import Call
 
 # Two sets of inputs: with one, a kernel that returns its previous result would pass.
@@ -87,7 +87,7 @@ class Guarded:
         return all(bool((guard == GUARD).all()) for guard in guards)
 
 
-def compare(name: str, array: np.ndarray, truth: Truth) -> None:
+def compare(name: str, array: np.ndarray, truth: Expected) -> None:
     """Raise WrongResult, naming the worst element, unless |array - truth| <= bound everywhere.
 
     If the truth is known for some rows only, the other rows must be finite. NaN is wrong.

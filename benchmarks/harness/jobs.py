@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.turns import Timed, Turns
+from benchmarks.harness.turns import Timed, TimedSteps
 from benchmarks.harness.worker import named
 
 # The first steps, whose results must agree on all sides.
@@ -41,7 +41,7 @@ class Job:
     agreement: Callable[[Any], list[float]] = no_numbers
 
 
-class Jobs(Turns):
+class Jobs(TimedSteps):
     """The jobs of one worker process."""
 
     def open(

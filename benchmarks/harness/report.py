@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth
-from benchmarks.harness.statistics import Estimate
+from benchmarks.harness.statistics import Interval
 
 GIGA = 1e9
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
@@ -132,7 +132,7 @@ def label(row: dict[str, Any]) -> str:
     return row["rung"] + (f" ×{row['threads']}" if row["threads"] > 1 else "")
 
 
-def gain_of(row: dict[str, Any]) -> Estimate | None:
+def gain_of(row: dict[str, Any]) -> Interval | None:
     """Return the speedup over the rung above or, of a reference, its time divided by ours."""
     return row.get("by_ours" if row["reference"] else "gain")
 
@@ -151,7 +151,7 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.4g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
 
 
-def interval(ratio: Estimate) -> str:
+def interval(ratio: Interval) -> str:
     """Return a ratio with its interval; a single round has none."""
     if not ratio.coverage:
         return number(ratio.median)

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.harness.worker import Process, WorkerError
 
 OURS = "ours"
-# Turns that a candidate takes however slow it is.
+# TimedSteps that a candidate takes however slow it is.
 LEAST_TURNS = 5
 
 Say = Callable[[str], None]

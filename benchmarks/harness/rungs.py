@@ -15,7 +15,7 @@ from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.harness.compile_time import CompileTime, module_of
 from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult
-from benchmarks.harness.turns import Timed, Turns
+from benchmarks.harness.turns import Timed, TimedSteps
 from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.threads import limited
 
@@ -39,7 +39,7 @@ class FirstStep(NamedTuple):
     seconds: float
 
 
-class Rungs(Turns):
+class Rungs(TimedSteps):
     """The rungs of one source. All processes of a run use the same seed for their inputs."""
 
     def __init__(self, source: str, seed: int, options: dict[str, Any]) -> None:

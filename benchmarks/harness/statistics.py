@@ -14,7 +14,7 @@ from typing import NamedTuple
 Rounds = Sequence[Sequence[float] | None]
 
 
-class Estimate(NamedTuple):
+class Interval(NamedTuple):
     """A median, and an interval that contains the true median with probability `coverage`."""
 
     median: float
@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
     coverage: float
 
 
-def estimate(values: Sequence[float], coverage: float = 0.95) -> Estimate:
+def estimate(values: Sequence[float], coverage: float = 0.95) -> Interval:
     """Return the median of independent values and the narrowest interval that covers enough.
 
     The interval is from the k-th lowest to the k-th highest value; where no k covers enough, it is
@@ -38,7 +38,7 @@ def estimate(values: Sequence[float], coverage: float = 0.95) -> Estimate:
         if 1 - wider < coverage:
             break
         cut, outside = cut + 1, wider
-    return Estimate(statistics.median(ordered), ordered[cut], ordered[n - 1 - cut], 1 - outside)
+    return Interval(statistics.median(ordered), ordered[cut], ordered[n - 1 - cut], 1 - outside)
 
 
 def medians(rounds: Rounds) -> list[float]:
@@ -46,7 +46,7 @@ def medians(rounds: Rounds) -> list[float]:
     return [statistics.median(turn) for turn in rounds if turn]
 
 
-def ratio(theirs: Rounds, ours: Rounds) -> Estimate | None:
+def ratio(theirs: Rounds, ours: Rounds) -> Interval | None:
     """Return their time divided by ours, from the rounds in which both took a turn."""
     pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if a and b]
     if not pairs:

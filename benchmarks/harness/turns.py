@@ -26,7 +26,7 @@ class Timed:
     library_threads: bool = False
 
 
-class Turns:
+class TimedSteps:
     """Timed steps by number."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from benchmarks import kernels, products
 from benchmarks.cases import KernelCase
 from benchmarks.cases import products as cases
 from benchmarks.harness.gate import Problem, WrongResult
-from benchmarks.harness.statistics import Estimate
+from benchmarks.harness.statistics import Interval
 from benchmarks.ladders import products as ladder
 
 OURS, NUMPY = ladder.RUNGS
@@ -99,11 +99,11 @@ def test_where_rows_are_sampled_both_ends_are_checked(monkeypatch: pytest.Monkey
 
 
 def result(*ratios: float) -> dict[str, Any]:
-    one = Estimate(1e-3, 1e-3, 1e-3, 0.97)
+    one = Interval(1e-3, 1e-3, 1e-3, 0.97)
     return {
         "cases": [
             {"shape": "gpt2", "direction": f"toy {number}", "sizes": {"uses": 2}, "flops": 1e9,
-             "rows": [{"seconds": one}, {"seconds": one, "by_ours": Estimate(each, each, each, 1)}]}
+             "rows": [{"seconds": one}, {"seconds": one, "by_ours": Interval(each, each, each, 1)}]}
             for number, each in enumerate(ratios)
         ]
     }  # fmt: skip

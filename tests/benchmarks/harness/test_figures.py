@@ -29,6 +29,7 @@ def test_a_row_is_one_line(tmp_path: Path) -> None:
     figures.write(path, {"cases": [record()]})
     lines = [line for line in path.read_text().splitlines() if '"rung"' in line]
     assert len(lines) == 4 + 2  # with the controls
+    assert all(line.rstrip(",").endswith("}") for line in lines)
 
 
 def test_a_file_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:

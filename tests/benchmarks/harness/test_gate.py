@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cases
-from benchmarks.cases import Arrays, Direction, KernelCase, Sizes, Truth, outliers
+from benchmarks.cases import Arrays, Direction, Expected, KernelCase, Sizes, outliers
 from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult, compare
 from benchmarks.ladders import Call
 
@@ -22,9 +22,9 @@ def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
     return {"x": outliers(x, rng, 10), "y": y}
 
 
-def truth(inputs: Arrays) -> dict[str, Truth]:
+def truth(inputs: Arrays) -> dict[str, Expected]:
     total = inputs["x"].astype(np.float64) + inputs["y"]
-    return {"z": Truth(total, 2.0**-24 * np.abs(total))}
+    return {"z": Expected(total, 2.0**-24 * np.abs(total))}
 
 
 def cost(_: Sizes) -> int:
@@ -154,23 +154,23 @@ def test_the_worst_element_is_named_and_the_wrong_ones_are_counted() -> None:
     bound = np.array([[1.0, 0.1, 1.0], [1.0, 1.0, 1.0]])
     message = r"^z\[0, 1\] is 2.5, expected 2 ± 0.1; 2 of 6 elements are wrong$"
     with pytest.raises(WrongResult, match=message):
-        compare("z", found, Truth(values, bound))
+        compare("z", found, Expected(values, bound))
 
 
 def test_an_exact_element_with_a_bound_of_zero_is_not_the_worst() -> None:
     found = np.array([0.0, 3.0], np.float32)
     with pytest.raises(WrongResult, match=r"^z\[1\] is 3.*; 1 of 2 elements are wrong$"):
-        compare("z", found, Truth(np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+        compare("z", found, Expected(np.array([0.0, 1.0]), np.array([0.0, 1.0])))
 
 
 def test_nan_is_wrong() -> None:
     found = np.array([9.0, np.nan], np.float32)
     with pytest.raises(WrongResult, match=r"^z\[1\] is nan"):
-        compare("z", found, Truth(np.zeros(2), 1.0))
+        compare("z", found, Expected(np.zeros(2), 1.0))
 
 
 def test_where_the_truth_is_known_for_some_rows_the_others_must_be_finite() -> None:
-    truth = Truth(np.zeros((1, 2)), 0.5, np.array([2]))
+    truth = Expected(np.zeros((1, 2)), 0.5, np.array([2]))
     found = np.zeros((3, 2), np.float32)
     found[0] = 9  # Not compared.
     compare("z", found, truth)

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks.harness import report
-from benchmarks.harness.statistics import Estimate
+from benchmarks.harness.statistics import Interval
 
-RATIO = Estimate(4.196, 2.8, 123.4, 0.97)
+RATIO = Interval(4.196, 2.8, 123.4, 0.97)
 
 
 def row(**more: Any) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def row(**more: Any) -> dict[str, Any]:
 
 
 def measured(**more: Any) -> dict[str, Any]:
-    what = {"seconds": Estimate(0.00125, 0.001, 0.002, 0.97), "range": (0.001, 0.003)}
-    what |= {"fraction": Estimate(0.574, 0.5, 0.6, 0.97), "bound": "memory"}
+    what = {"seconds": Interval(0.00125, 0.001, 0.002, 0.97), "range": (0.001, 0.003)}
+    what |= {"fraction": Interval(0.574, 0.5, 0.6, 0.97), "bound": "memory"}
     return row(
         **what, gain=RATIO, verdict="faster", compile_seconds=0.5, first_seconds=0.25, **more
     )
@@ -32,7 +32,7 @@ def shown(*rows: dict[str, Any], width: int = 120, **more: Any) -> str:
         {"name": "peak", "threads": 1, "rate": 166e9},
         {"name": "triad", "threads": 1, "rate": 94e9},
     ]
-    control = {"rung": "vectors", "threads": 1, "ratio": Estimate(1.0, 0.97, 1.02, 0.96)}
+    control = {"rung": "vectors", "threads": 1, "ratio": Interval(1.0, 0.97, 1.02, 0.96)}
     record |= {"cache": {"1": "L2"}, "limits": limits, "controls": [control]}
     console = Console(width=width, record=True, file=io.StringIO(), highlight=False)
     report.show(record | {"rows": list(rows)} | more, console)
@@ -77,7 +77,7 @@ def test_in_a_narrow_window_columns_are_left_out_but_no_number_is_cut() -> None:
 
 
 def test_a_single_round_has_no_interval() -> None:
-    assert report.interval(Estimate(1.5, 1.5, 1.5, 0.0)) == "1.50"
+    assert report.interval(Interval(1.5, 1.5, 1.5, 0.0)) == "1.50"
 
 
 def test_where_vectors_were_counted_their_fraction_has_a_column() -> None:

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeSt
 from benchmarks import ROOT, cases
 from benchmarks.harness import rungs
 from benchmarks.harness.rungs import Rungs
-from benchmarks.harness.turns import Timed, Turns
+from benchmarks.harness.turns import Timed, TimedSteps
 from benchmarks.ladders import direct
 from tinygpt_np.compiled.kernels import softmax
 
@@ -92,7 +92,7 @@ def timed(step: Any, **others: Any) -> Timed:
 def test_a_sample_is_the_time_of_one_step_after_what_comes_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found, clock, seen = Turns(), [0.0], list[int]()
+    found, clock, seen = TimedSteps(), [0.0], list[int]()
 
     def before() -> tuple[int]:
         clock[0] += 5.0
@@ -111,7 +111,7 @@ def test_a_sample_is_the_time_of_one_step_after_what_comes_before(
 
 
 def test_a_turn_ends_when_its_time_is_over() -> None:
-    found = Turns()
+    found = TimedSteps()
     key = found.add(timed(lambda: time.sleep(0.01), samples=1000, turn_seconds=0.03))
     assert len(found.turn(key)["seconds"]) <= 3
 

@@ -28,7 +28,7 @@ def test_a_turn_takes_the_steps_that_were_asked_for(process: Process) -> None:
 
 
 def test_opening_a_job_reports_threads_agreement_and_warm_up(process: Process) -> None:
-    report = process.ask("open", **TOY, options={"agreement": [2.0]})
+    report = process.ask("open", **TOY | {"warm_up": 0.02}, options={"agreement": [2.0]})
     assert report["flops"] == 3  # The toy's FLOPs are the threads of its environment.
     assert report["agreement"] == [2.0] * WARM_UP_STEPS
     assert report["warm_up_seconds"] >= report["build_seconds"] + report["first_seconds"]
