@@ -247,7 +247,7 @@ def parse(source: str, play: Play) -> list[tuple[str, list[str]]]:
     for old, new, _reason in play.repairs:
         assert source.count(old) == 1, f"{play.name}: {old!r} is not there exactly once"
         source = source.replace(old, new)
-    # The title and the list of characters stand before the first heading.
+    # The title and the list of characters precede the first heading.
     start = START.search(source)
     assert start is not None, f"{play.name}: no beginning"
     text = DIRECTION.sub(drop_direction, source[start.start() :])

@@ -57,7 +57,7 @@ BYTES: dict[str, Change] = {
 
 
 def rewritten(paths: Sequence[str], ways: Mapping[str, Change | bytes]) -> Action:
-    """Write one of the files anew in one of the ways."""
+    """Rewrite one of the files in one of the ways."""
 
     def action(rng: Random, folder: Path) -> Damage:
         path, way = folder / rng.choice(paths), rng.choice(list(ways))

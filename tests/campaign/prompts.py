@@ -1,6 +1,6 @@
 """Strange prompts for models of characters, byte pairs and pieces.
 
-Accepted prompts are compared with the most likely tokens by the logits of the model, computed anew
+Accepted prompts are compared with the most likely tokens by the logits of the model, computed again
 for each token.
 """
 

@@ -1,4 +1,4 @@
-"""Texts to files of tokens: the same tokens as of the whole text, whole or not at all."""
+"""Token folders have the tokens of the whole text, and are written atomically."""
 
 import json
 import os
