@@ -4,9 +4,11 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinygpt_np import GPT, GPTConfig, TrainConfig, machine
+from tinygpt_np.compiled import threads
 from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.training.engine import check_memory
 
@@ -230,3 +232,39 @@ def test_the_processor_has_the_name_that_its_maker_gave_it(tmp_path: Path) -> No
 
 def test_without_a_name_the_processor_has_its_architecture(tmp_path: Path) -> None:
     assert machine.processor_name(tmp_path)
+
+
+# Facts
+
+
+def test_the_facts_have_cores_threads_and_versions() -> None:
+    with threads.limited(1):
+        facts = dict(machine.facts())
+    assert facts["cores"] == f"{machine.usable_cores()} usable of {os.cpu_count()}"
+    assert facts["Numba"].endswith("threads: 1")
+    assert facts["NumPy"] == np.__version__
+
+
+def test_the_facts_have_the_limits_of_a_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 2e9)
+    monkeypatch.setattr(machine, "available_memory", lambda: 1.5e9)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    cores, memory = machine.describe_cores(), machine.describe_memory()
+    assert cores.startswith("1 usable of ")
+    assert cores.endswith(", limited to the time of 0.5 by a control group")
+    assert memory == "1,500 MB available, limited to 2,000 MB by a control group"
+
+
+def test_without_limits_the_facts_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cpu_quota", "memory_limit", "available_memory"):
+        monkeypatch.setattr(machine, name, lambda *root: math.inf)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    assert "limited" not in machine.describe_cores()
+    assert machine.describe_memory() == "unknown"
+
+
+def test_a_blas_without_information_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("threadpoolctl.threadpool_info", list)
+    (text,) = machine.blas_libraries()
+    assert text.endswith(", threads: unknown")
+    assert len(text) > len(", threads: unknown")

@@ -11,7 +11,9 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 ROOT = Path("/")
 # More threads than any machine has cores; starting millions of them takes for ever.
@@ -129,3 +131,50 @@ def read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Yield the name and the value of each fact about this machine and its libraries."""
+    # Numba takes long to import.
+    import llvmlite.binding as llvm  # pyright: ignore[reportMissingTypeStubs]
+    import numba
+
+    name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
+    yield "processor", f"{processor_name()} ({name})"
+    yield "vectors", f"{vector_bits(features)} bits"
+    yield "cores", describe_cores()
+    yield "memory", describe_memory()
+    yield from (("BLAS", library) for library in blas_libraries())
+    yield "Numba", f"{version('numba')}, threads: {cast(Any, numba).get_num_threads()}"
+    yield from ((label, version(label.lower())) for label in ("llvmlite", "NumPy"))
+    yield "Python", f"{platform.python_version()} on {platform.platform()}"
+    yield "tinygpt-np", version("tinygpt-np")
+
+
+def describe_cores() -> str:
+    """Return the number of usable cores, and the CPU quota if there is one."""
+    quota = cpu_quota()
+    limit = "" if quota == math.inf else f", limited to the time of {quota:g} by a control group"
+    return f"{usable_cores()} usable of {os.cpu_count()}{limit}"
+
+
+def describe_memory() -> str:
+    """Return the available memory, and the limit of the control group if there is one."""
+    available, most = available_memory(), memory_limit()
+    limit = "" if most == math.inf else f", limited to {most / 1e6:,.0f} MB by a control group"
+    return "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available{limit}"
+
+
+def blas_libraries() -> list[str]:
+    """Return the BLAS libraries in use, with their number of threads if it is known."""
+    import numpy as np
+    import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
+
+    pools: list[dict[str, Any]] = cast(Any, threadpoolctl).threadpool_info()
+    found = [
+        f"{pool['internal_api']} {pool['version']}, threads: {pool['num_threads']}"
+        for pool in pools
+        if pool["user_api"] == "blas"
+    ]
+    built: Any = np.show_config(mode="dicts")
+    return found or [f"{built['Build Dependencies']['blas']['name']}, threads: unknown"]

@@ -2,12 +2,14 @@
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.commands import error_of
 
 from tinygpt_np import backend, cli
+from tinygpt_np.cli.doctor import cache_facts
 from tinygpt_np.gradcheck import self_test as doctor
 from tinygpt_np.gradcheck.self_test import Found
 
@@ -81,3 +83,11 @@ def test_a_numba_that_cannot_be_imported_is_reported_in_one_sentence(
     monkeypatch.delattr("tinygpt_np.gradcheck.self_test")
     monkeypatch.setitem(sys.modules, "tinygpt_np.gradcheck.self_test", None)
     assert "Numba cannot be imported" in error_of(capsys, "doctor")
+
+
+def test_a_cache_that_cannot_be_written_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "file"))
+    assert dict(cache_facts())["cache"] == "0 kernels, 0.0 MB, and CANNOT BE WRITTEN"

@@ -1,7 +1,5 @@
 """The self-test of the compiled kernels finds errors, and the facts describe the machine."""
 
-import math
-import os
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -9,8 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tinygpt_np import backend, machine, ops
-from tinygpt_np.compiled import threads
+from tinygpt_np import backend, ops
 from tinygpt_np.gradcheck import self_test as doctor
 
 
@@ -112,45 +109,3 @@ def test_an_operation_that_is_missing_is_wrong(monkeypatch: pytest.MonkeyPatch) 
     found = self_test(monkeypatch, module)
     assert wrong(found) == ["gelu"]
     assert "AttributeError" in found["gelu"].problem
-
-
-def test_facts_count_cores_and_threads() -> None:
-    with threads.limited(1):
-        facts = dict(doctor.facts())
-    assert facts["cores"] == f"{machine.usable_cores()} usable of {os.cpu_count()}"
-    assert facts["Numba"].endswith("threads: 1")
-    assert facts["NumPy"] == np.__version__
-
-
-def test_facts_say_the_limits_of_a_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
-    monkeypatch.setattr(machine, "memory_limit", lambda: 2e9)
-    monkeypatch.setattr(machine, "available_memory", lambda: 1.5e9)
-    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
-    facts = dict(doctor.facts())
-    assert facts["cores"].startswith("1 usable of ")
-    assert facts["cores"].endswith(", limited to the time of 0.5 by a control group")
-    assert facts["memory"] == "1,500 MB available, limited to 2,000 MB by a control group"
-
-
-def test_facts_without_limits_say_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("cpu_quota", "memory_limit", "available_memory"):
-        monkeypatch.setattr(machine, name, lambda *root: math.inf)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    facts = dict(doctor.facts())
-    assert "limited" not in facts["cores"]
-    assert facts["memory"] == "unknown"
-
-
-def test_a_cache_that_cannot_be_written_is_said(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "file"))
-    assert dict(doctor.facts())["cache"] == "0 kernels, 0.0 MB, and CANNOT BE WRITTEN"
-
-
-def test_a_blas_that_tells_nothing_is_named_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("threadpoolctl.threadpool_info", list)
-    (text,) = doctor.blas()
-    assert text.endswith(", threads: unknown")
-    assert len(text) > len(", threads: unknown")

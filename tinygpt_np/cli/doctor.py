@@ -1,6 +1,8 @@
 """`tinygpt doctor`: show the machine, and test the compiled kernels on it."""
 
+import itertools
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from tinygpt_np import machine
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.compiled import settings
 from tinygpt_np.config import counted
@@ -33,7 +36,7 @@ def run_doctor(job: Doctor, console: Console) -> None:
             from tinygpt_np.gradcheck import self_test
     except ImportError as error:
         raise RuntimeError(f"Numba cannot be imported: {error}") from None
-    print_facts(console, self_test.facts())
+    print_facts(console, itertools.chain(machine.facts(), cache_facts()))
     names = self_test.compiled_backends()
     if setting := settings.compiler_is_off():
         console.print(f"\n{setting} turns Numba's compiler off; no compiled kernel can be tested")
@@ -56,6 +59,16 @@ def run_doctor(job: Doctor, console: Console) -> None:
         right = right and all(each.ok for each in found)
     if not right:
         sys.exit(1)
+
+
+def cache_facts() -> Iterator[tuple[str, str]]:
+    """Yield the size and the folder of the compile cache."""
+    from tinygpt_np.compiled import cache  # Imports Numba.
+
+    state = cache.cache_state()
+    use = f"{counted(state.kernels, 'kernel')}, {state.bytes / 1e6:.1f} MB"
+    yield "cache", use if state.writable else f"{use}, and CANNOT BE WRITTEN"
+    yield "", str(state.folder)
 
 
 def show(found: "list[Found]", bound: float, console: Console) -> None:

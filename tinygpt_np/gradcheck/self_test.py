@@ -6,23 +6,17 @@ the same float32 numbers, so the difference is float32 rounding.
 """
 
 import math
-import os
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any, cast
 
-import llvmlite.binding as llvm  # pyright: ignore[reportMissingTypeStubs]
-import numba
 import numpy as np
-import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 
 from tinygpt_np import backend as backends
-from tinygpt_np import machine, ops
+from tinygpt_np import ops
 from tinygpt_np.compiled import cache as compiling
-from tinygpt_np.config import counted, generator
+from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.cases import VARIANTS, Case, case
 
 # Relative to the norm of a tensor. A right kernel is off by a few times float32 rounding, 6e-8.
@@ -99,48 +93,3 @@ def tensors(module: ModuleType, args: dict[str, Any], doutput: np.ndarray) -> li
     returned = module.backward(doutput, saved)
     parts = cast(tuple[Any, ...], returned if isinstance(returned, tuple) else (returned,))
     return [np.asarray(part) for part in (output, *parts) if part is not None]
-
-
-def facts() -> Iterator[tuple[str, str]]:
-    """Yield the name and the value of each fact about this machine and its libraries."""
-    name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
-    yield "processor", f"{machine.processor_name()} ({name})"
-    yield "vectors", f"{machine.vector_bits(features)} bits"
-    yield "cores", cores()
-    yield "memory", memory()
-    yield from (("BLAS", library) for library in blas())
-    yield "Numba", f"{version('numba')}, threads: {cast(Any, numba).get_num_threads()}"
-    yield "llvmlite", version("llvmlite")
-    yield "NumPy", np.__version__
-    yield "Python", f"{platform.python_version()} on {platform.platform()}"
-    yield "tinygpt-np", version("tinygpt-np")
-    cache = compiling.cache_state()
-    use = f"{counted(cache.kernels, 'kernel')}, {cache.bytes / 1e6:.1f} MB"
-    yield "cache", use if cache.writable else f"{use}, and CANNOT BE WRITTEN"
-    yield "", str(cache.folder)
-
-
-def cores() -> str:
-    """Return how many cores are used, and the CPU quota if there is one."""
-    quota = machine.cpu_quota()
-    limit = "" if quota == math.inf else f", limited to the time of {quota:g} by a control group"
-    return f"{machine.usable_cores()} usable of {os.cpu_count()}{limit}"
-
-
-def memory() -> str:
-    """Return how much memory there is, and the limit of the control group if there is one."""
-    available, most = machine.available_memory(), machine.memory_limit()
-    limit = "" if most == math.inf else f", limited to {most / 1e6:,.0f} MB by a control group"
-    return "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available{limit}"
-
-
-def blas() -> list[str]:
-    """Return the BLAS libraries in use, with their number of threads if it is known."""
-    pools: list[dict[str, Any]] = cast(Any, threadpoolctl).threadpool_info()
-    found = [
-        f"{pool['internal_api']} {pool['version']}, threads: {pool['num_threads']}"
-        for pool in pools
-        if pool["user_api"] == "blas"
-    ]
-    built: Any = np.show_config(mode="dicts")
-    return found or [f"{built['Build Dependencies']['blas']['name']}, threads: unknown"]
