@@ -8,7 +8,7 @@ import pytest
 from helpers.optional import needs
 from helpers.skips import pytest_addoption, pytest_configure
 
-from tinygpt_np.compiled import waiting
+from tinygpt_np.compiled import threads
 
 __all__ = ["pytest_addoption", "pytest_configure"]
 
@@ -43,7 +43,7 @@ def signals_are_not_ignored() -> Iterator[None]:
 def waits_end_before_the_limit_of_a_test() -> Iterator[None]:
     """Fail a test with a deadlock before pytest's timeout ends the whole process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(waiting, "INTERVAL", 15.0)
+        monkeypatch.setattr(threads, "INTERVAL", 15.0)
         yield
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.ladders import run_all
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, fma, load_vector, store_vector
 
@@ -34,7 +34,7 @@ BLAS = 1024
 Limit = tuple[Callable[[], Any], float]
 
 
-@exact
+@strict
 def multiply_add(rounds: Any, state: Any) -> None:
     """Take `rounds` multiply-adds in each of the accumulators; state (ACCUMULATORS, LANES)."""
     address, factor, term = state.ctypes.data, all_lanes(FACTOR), all_lanes(TERM)
@@ -53,7 +53,7 @@ def multiply_add(rounds: Any, state: Any) -> None:
         store_vector(address + number * VECTOR, value)
 
 
-@exact
+@strict
 def triad(a: Any, b: Any, c: Any, times: Any) -> None:
     """Compute a = b + c/2 `times` times; all flat, of whole vectors."""
     target, first, second = a.ctypes.data, b.ctypes.data, c.ctypes.data
@@ -63,7 +63,7 @@ def triad(a: Any, b: Any, c: Any, times: Any) -> None:
             store_vector(target + offset, found)
 
 
-@exact
+@strict
 def update(a: Any, b: Any, times: Any) -> None:
     """Compute a += b/2 `times` times; both flat, of whole vectors."""
     target, source = a.ctypes.data, b.ctypes.data

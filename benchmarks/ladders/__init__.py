@@ -2,7 +2,7 @@
 
 The docstring of a ladder describes its rungs, what each gained, and what was tried without
 success. RUNGS are the kernels, from loops in Python to the kernel that training uses; the last
-ones are imported from tinygpt_np, where they are explained. A function compiled as `exact` does
+ones are imported from tinygpt_np, where they are explained. A function compiled as `strict` does
 each operation as written; as `kernel`, sums may be reordered and multiply-adds fused, without
 which no sum is vectorised.
 """

@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.cases.adamw import NUMBERS
 from benchmarks.ladders import Call, Rung, Runner, compiled_only
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import adamw as trained
 from tinygpt_np.config import ADAM_EPSILON
 
@@ -77,7 +77,7 @@ def numpy_update(
     param -= learning_rate / correction1 * first / denominator
 
 
-@exact
+@strict
 def loop_per_statement(
     param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
     weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
@@ -98,7 +98,7 @@ def loop_per_statement(
         param[i] -= learning_rate / correction1 * first[i] / denominator[i]
 
 
-@exact
+@strict
 def fused(
     param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
     weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,

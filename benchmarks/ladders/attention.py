@@ -39,7 +39,7 @@ import numpy as np
 
 from benchmarks.cases import unchecked
 from benchmarks.ladders import Call, Rung, Runner, both
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
 from tinygpt_np.compiled.kernels.elementary import exp, maximum
@@ -83,7 +83,7 @@ def numpy_backward(call: Call) -> Callable[[], Any]:
     return step
 
 
-@exact
+@strict
 def in_order(total: Any, a: Any, b: Any) -> Any:
     """total + a·b; sums of these stay in order."""
     return total + a * b
@@ -102,7 +102,7 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
     skipped.
     """
 
-    @exact
+    @strict
     def forward(qkv: Any, probs: Any, y: Any) -> None:
         batch, time, _, heads, size = qkv.shape
         scale = np.float32(1 / math.sqrt(size))
@@ -126,7 +126,7 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
                 for d in range(size):
                     y[b, t, h, d] = add(y[b, t, h, d], prob, qkv[b, s, 2, h, d])
 
-    @exact
+    @strict
     def backward(qkv: Any, dy: Any, probs: Any, dprobs: Any, dqkv: Any) -> None:
         batch, time, _, heads, size = qkv.shape
         scale = np.float32(1 / math.sqrt(size))
@@ -237,30 +237,29 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
     sizes, tasks = call.sizes, list[Callable[[], Any]]()
     B, H, T, D = (sizes[name] for name in "BHTD")
     every = np.empty((B, H, T, 2), np.float32)
-    for texts in call.split(B):
-        arrays = {name: rows(array[texts]) for name, array in call.arrays.items()}
-        qkv, stats = arrays["qkv"], every[texts]
+    for sequences in call.split(B):
+        arrays = {name: rows(array[sequences]) for name, array in call.arrays.items()}
+        qkv, stats = arrays["qkv"], every[sequences]
         y = arrays["y"] if direction == "forward" else np.empty_like(arrays["dy"])
-        rooms = room, tiles, _, panels = trained.make_rooms(Arena(), T, D)
+        scratch = trained.make_scratch(Arena(), T, D)
         forward = functools.partial(
-            trained.forward_texts, qkv, H, NO_MASK, y, stats, 0, len(stats) * H, room, tiles,
-            panels,
-        )  # fmt: skip
+            trained.forward_heads, qkv, H, NO_MASK, y, stats, 0, len(stats) * H, scratch
+        )
         if direction == "forward":
             tasks.append(forward)
             continue
         forward()
         backward = functools.partial(
-            trained.backward_texts, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0,
-            len(stats) * H, *rooms,
+            trained.backward_heads, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0,
+            len(stats) * H, scratch,
         )  # fmt: skip
         tasks.append(backward)
     return functools.partial(call.run_all, tasks)
 
 
 TILED = {
-    "forward": Runner(functools.partial(tiled, direction="forward"), (trained.forward_texts,)),
-    "backward": Runner(functools.partial(tiled, direction="backward"), (trained.backward_texts,)),
+    "forward": Runner(functools.partial(tiled, direction="forward"), (trained.forward_heads,)),
+    "backward": Runner(functools.partial(tiled, direction="backward"), (trained.backward_heads,)),
 }
 RUNGS = [
     Rung("NumPy",

@@ -34,7 +34,7 @@ import numpy as np
 
 from benchmarks.cases import unchecked
 from benchmarks.ladders import Call, Rung, Runner
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import cross_entropy as trained
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
@@ -87,7 +87,7 @@ def losses_of_saved(call: Call, saved: Any) -> None:
     call.outputs["losses"][...] = -(log_probs * chosen).sum(axis=-1)
 
 
-@exact
+@strict
 def losses_and_probs(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
     """logits (N, V), targets (N,) -> probs (N, V), losses (N,)."""
     for n in range(logits.shape[0]):
@@ -104,7 +104,7 @@ def losses_and_probs(logits: Any, targets: Any, probs: Any, losses: Any) -> None
             losses[n] = math.log(total) + largest - logits[n, targets[n]]
 
 
-@exact
+@strict
 def gradient(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
     """probs (N, V), targets (N,) -> dlogits (N, V)."""
     for n in range(probs.shape[0]):
@@ -125,7 +125,7 @@ def two_kernels(call: Call) -> Callable[[], Any]:
     return step
 
 
-@exact
+@strict
 def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
     """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
     for n in range(logits.shape[0]):

@@ -36,7 +36,7 @@ import numpy as np
 
 from benchmarks.cases import unchecked
 from benchmarks.ladders import Call, Rung, Runner, both, by_rows
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
 
@@ -76,7 +76,7 @@ def numpy_backward(dy: np.ndarray, saved: tuple[Any, ...], dx: np.ndarray) -> No
     dx[...] = backward(dy, saved)
 
 
-@exact
+@strict
 def loop_an_operation(x: Any, y: Any) -> None:
     """x (P,) -> y (P,)."""
     cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
@@ -90,7 +90,7 @@ def loop_an_operation(x: Any, y: Any) -> None:
         y[i] = HALF * x[i] * (ONE + tanh[i])
 
 
-@exact
+@strict
 def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
     """dy, x (P,) -> dx (P,)."""
     cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
@@ -107,7 +107,7 @@ def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
         dx[i] = HALF * dy[i] * (ONE + tanh[i] + x[i] * bend[i])
 
 
-@exact
+@strict
 def fused(x: Any, y: Any) -> None:
     """x (P,) -> y (P,)."""
     for i in range(x.size):
@@ -115,7 +115,7 @@ def fused(x: Any, y: Any) -> None:
         y[i] = HALF * x[i] * (ONE + tanh)
 
 
-@exact
+@strict
 def fused_back(dy: Any, x: Any, dx: Any) -> None:
     """dy, x (P,) -> dx (P,)."""
     for i in range(x.size):

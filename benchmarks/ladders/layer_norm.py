@@ -35,7 +35,7 @@ import numpy as np
 
 from benchmarks.cases import unchecked
 from benchmarks.ladders import Call, Rung, Runner, both, compiled_only
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
 
@@ -111,7 +111,7 @@ def moments(call: Call) -> tuple[np.ndarray, np.ndarray]:
     return trained.forward(x, weight)[1][2:4]
 
 
-@exact
+@strict
 def array_per_step(x: Any, weight: Any, bias: Any, y: Any) -> None:
     """x (N, C), weight (C,), bias (C,) -> y (N, C)."""
     N, C = x.shape
@@ -139,7 +139,7 @@ def array_per_step(x: Any, weight: Any, bias: Any, y: Any) -> None:
             y[n, c] = xhat[n, c] * weight[c] + bias[c]
 
 
-@exact
+@strict
 def array_per_step_back(
     dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any, dbias: Any
 ) -> None:
@@ -173,7 +173,7 @@ def array_per_step_back(
             dx[n, c] = (dxhat[n, c] - along_ones[n] - xhat[n, c] * along_xhat[n]) * rstd[n]
 
 
-@exact
+@strict
 def row_at_a_time(x: Any, weight: Any, bias: Any, y: Any) -> None:
     """x (N, C), weight (C,), bias (C,) -> y (N, C)."""
     size = np.float32(x.shape[1])
@@ -189,7 +189,7 @@ def row_at_a_time(x: Any, weight: Any, bias: Any, y: Any) -> None:
             y[n, c] = (x[n, c] - mean) * rstd * weight[c] + bias[c]
 
 
-@exact
+@strict
 def row_at_a_time_back(
     dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any, dbias: Any
 ) -> None:

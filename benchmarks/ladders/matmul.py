@@ -38,9 +38,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ladders import Call, Rung, Runner, compiled_only, direct
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import matmul as trained
-from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_room, matmul
+from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_scratch, matmul
 from tinygpt_np.compiled.simd.memory import Arena
 
 # The layouts of A and B in each direction, as the arguments of the kernel: across and form.
@@ -59,7 +59,7 @@ def in_python(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
         c[i] = [sum(map(operator.mul, row, column)) for column in columns]
 
 
-@exact
+@strict
 def loops(a: Any, b: Any, c: Any) -> None:
     """a (M, K), b (K, N) -> c (M, N)."""
     for i in range(c.shape[0]):
@@ -178,21 +178,22 @@ def over_panels(add: Any) -> Any:
 packed, grouped = over_panels(one_by_one), over_panels(four_by_four)
 
 
-@exact
-def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, room: Any) -> None:
+@strict
+def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, scratch: Any) -> None:
     """a (M, K), b (K, N) -> c (M, N); a is (K, M) if across, b (N, K) if form is TRANSPOSED."""
     trained.pack_matrix(b, form, panels)
-    depth, step = (a.shape[0], 4) if across else (a.shape[1], 4 * a.shape[1])
+    depth = a.shape[0] if across else a.shape[1]
+    rows_of_a, rows_of_c = trained.matrix_of(a), trained.matrix_of(c)
     # Nothing is prefetched: the address to prefetch is in cache already.
-    zeros = here = room.ctypes.data
+    zeros = trained.matrix(scratch.ctypes.data, 0)
     for first in range(0, c.shape[1], PANEL):
         width = min(PANEL, c.shape[1] - first)
         for row in range(0, c.shape[0], ROWS):
-            trained.tile_product(
-                min(ROWS, c.shape[0] - row), a.ctypes.data + row * step, 4 * a.shape[1], across,
-                panels.ctypes.data + 4 * first * depth, trained.padded(width), zeros, 0,
-                c.ctypes.data + 4 * (row * c.shape[1] + first), 4 * c.shape[1], width, depth,
-                here, 0, here,
+            panel = trained.matrix(panels.ctypes.data + 4 * first * depth, trained.padded(width))
+            part = trained.moved(rows_of_a, 0, row) if across else trained.moved(rows_of_a, row, 0)
+            trained.tile_matmul(
+                min(ROWS, c.shape[0] - row), part, across, panel, zeros,
+                trained.moved(rows_of_c, row, first), width, depth, zeros, scratch.ctypes.data,
             )  # fmt: skip
 
 
@@ -228,13 +229,13 @@ def on_tiles(call: Call, across: bool, form: int) -> Callable[[], Any]:
     a, b, c = call.arrays.values()
     arena = Arena()
     panels = arena.zeros(1, trained.packed_size(len(a) if across else a.shape[1], c.shape[1]))
-    return functools.partial(tiled, a, across, b, form, c, panels, make_room(arena))
+    return functools.partial(tiled, a, across, b, form, c, panels, make_scratch(arena))
 
 
 def as_in_training(call: Call, across: bool, form: int) -> Callable[[], Any]:
     """Return a step by the kernel of training."""
     a, b, c = call.arrays.values()
-    return functools.partial(matmul, a, across, b, form, NOTHING, c, make_room(Arena()))
+    return functools.partial(matmul, a, across, b, form, NOTHING, c, make_scratch(Arena()))
 
 
 def in_parts(call: Call, across: bool, form: int) -> Callable[[], Any]:
@@ -243,16 +244,16 @@ def in_parts(call: Call, across: bool, form: int) -> Callable[[], Any]:
     arena = Arena()
 
     def part(rows: slice) -> Callable[[], Any]:
-        room = make_room(arena)
+        scratch = make_scratch(arena)
         if not across:
-            return functools.partial(matmul, a[rows], across, b, form, NOTHING, c[rows], room)
+            return functools.partial(matmul, a[rows], across, b, form, NOTHING, c[rows], scratch)
         columns = a[:, rows]
         own = arena.zeros(*columns.shape)
 
         def copy_and_multiply() -> None:
             # matmul takes contiguous arrays only. The copy is timed.
             np.copyto(own, columns)
-            matmul(own, across, b, form, NOTHING, c[rows], room)
+            matmul(own, across, b, form, NOTHING, c[rows], scratch)
 
         return copy_and_multiply
 

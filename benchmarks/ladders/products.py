@@ -13,21 +13,21 @@ import numpy as np
 from benchmarks.cases.products import HEAD, LAYERS, weight_of
 from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.kernels import matmul
-from tinygpt_np.compiled.products import NOTHING, TOKENS, NumbaProducts
+from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, NumbaMatmuls
 from tinygpt_np.compiled.simd.memory import Arena
 
 
 def ours(call: Call, layer: str, which: str) -> Callable[[], Any]:
     """Return a step that packs the weights and multiplies as often as training does with them."""
-    scratch, arrays = matmul.make_room(Arena()), call.arrays
+    scratch, arrays = matmul.make_scratch(Arena()), call.arrays
     if which == "dW":
-        unused = NumbaProducts({TOKENS: np.zeros((1, 1), np.float32)}, 1)
+        unused = NumbaMatmuls({TOKENS: np.zeros((1, 1), np.float32)}, 1)
         x, dy, dweight = arrays["x"], arrays["dy"], arrays["dweight"]
         if layer == HEAD:
             return functools.partial(unused.gradient, dy, x, NOTHING, dweight, scratch)
         return functools.partial(unused.gradient, x, dy, dweight, dweight, scratch)
     params = {TOKENS if layer == HEAD else layer: arrays["weight"]}
-    products = NumbaProducts({TOKENS: np.zeros((1, 1), np.float32)} | params, call.sizes["uses"])
+    products = NumbaMatmuls({TOKENS: np.zeros((1, 1), np.float32)} | params, call.sizes["uses"])
     panels, _ = products.operands[0 if which == "y" else 1][layer]
     packing = [
         functools.partial(matmul.pack_columns, *each)

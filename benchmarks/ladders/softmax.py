@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.cases import unchecked
 from benchmarks.ladders import Rung, both, by_rows, direct
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import softmax as trained
 from tinygpt_np.ops import softmax
 
@@ -65,7 +65,7 @@ def numpy_backward(dprobs: np.ndarray, probs: np.ndarray, dx: np.ndarray) -> Non
     dx[...] = backward(dprobs, (probs, None))
 
 
-@exact
+@strict
 def three_passes(x: Any, probs: Any) -> None:
     """x (N, V) -> probs (N, V)."""
     for n in range(x.shape[0]):
@@ -80,7 +80,7 @@ def three_passes(x: Any, probs: Any) -> None:
             probs[n, v] /= total
 
 
-@exact
+@strict
 def two_passes_back(dprobs: Any, probs: Any, dx: Any) -> None:
     """dprobs, probs (N, V) -> dx (N, V)."""
     for n in range(probs.shape[0]):
@@ -91,7 +91,7 @@ def two_passes_back(dprobs: Any, probs: Any, dx: Any) -> None:
             dx[n, v] = probs[n, v] * (dprobs[n, v] - mean)
 
 
-@exact
+@strict
 def online(x: Any, probs: Any) -> None:
     """x (N, V) -> probs (N, V)."""
     for n in range(x.shape[0]):

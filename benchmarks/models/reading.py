@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, load_vector, store_vector
 
 
-@exact
+@strict
 def add_all(values: Any, total: Any) -> None:
     """Add values (M,), M a multiple of 4·LANES, lane by lane to total (LANES,)."""
     address, end, step = values.ctypes.data, values.ctypes.data + 4 * values.size, 4 * LANES

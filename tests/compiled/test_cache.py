@@ -19,7 +19,7 @@ from helpers import processes
 from numba.core import config
 
 from tinygpt_np.compiled import cache
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 
 CALLEE = """
 from small.compiled.cache import kernel
@@ -30,12 +30,12 @@ def callee(x):
 """
 CALLER = """
 from small.compiled.kernels.callee import callee
-from small.compiled.cache import exact, kernel
+from small.compiled.cache import kernel, strict
 from small.ops.constants import SHIFT
 from small.config import RATE
 
 def adding(function, number):
-    @exact
+    @strict
     def added(x):
         return function(x) + number
 
@@ -172,7 +172,7 @@ def test_a_function_that_is_compiled_in_two_ways_is_kept_in_two(house: Path) -> 
     def doubled(x: Any) -> Any:
         return x + x
 
-    for decorated in (exact(doubled), kernel(doubled)):
+    for decorated in (strict(doubled), kernel(doubled)):
         decorated(1.0)
     assert len(kept_files(house)) == 2
 
@@ -295,11 +295,11 @@ def test_only_kernels_are_watched_and_only_for_as_long_as_said() -> None:
     with cache.watch(seen.append):
         njit(same)(1.0)
         kernel(same)(1.0)
-    exact(same)(1)
+    strict(same)(1)
     assert seen == ["test_cache.same"]
 
 
-@pytest.mark.parametrize("compiles", [kernel, exact])
+@pytest.mark.parametrize("compiles", [kernel, strict])
 def test_nan_stays_nan(compiles: Any) -> None:
     @compiles
     def is_nan(x: float) -> Any:
@@ -308,15 +308,15 @@ def test_nan_stays_nan(compiles: Any) -> None:
     assert is_nan(np.float32("nan"))
 
 
-def test_exact_keeps_the_order_of_sums() -> None:
-    @exact
+def test_strict_keeps_the_order_of_sums() -> None:
+    @strict
     def rounded(x: Any, big: Any) -> Any:
         return (x + big) - big
 
     assert rounded(np.float32(0.3), np.float32(2**24)) == 0
 
 
-@pytest.mark.parametrize("compiles", [kernel, exact])
+@pytest.mark.parametrize("compiles", [kernel, strict])
 def test_division_by_zero_is_infinite_as_in_numpy(compiles: Any) -> None:
     @compiles
     def inverse(x: Any) -> Any:
@@ -325,7 +325,7 @@ def test_division_by_zero_is_infinite_as_in_numpy(compiles: Any) -> None:
     assert inverse(0.0) == np.inf
 
 
-@pytest.mark.parametrize("compiles", [kernel, exact])
+@pytest.mark.parametrize("compiles", [kernel, strict])
 def test_kernels_run_without_the_gil(compiles: Any) -> None:
     def same(x: float) -> float:
         return x

@@ -1,10 +1,17 @@
-"""The compiled step against the NumPy model in float64: loss, gradients, update."""
+"""The compiled step against the NumPy model in float64, and on any number of threads."""
 
 import math
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
+from helpers.errors import relative_error
 from helpers.small_gpts import (
     BATCH,
     CONFIG,
@@ -13,37 +20,43 @@ from helpers.small_gpts import (
     LOSS,
     MOST_ROWS,
     SPLIT,
+    STUCK,
     TIME,
     assert_close,
     assert_same_bits,
     copied,
     every_variant,
-    exact,
     generic,
+    in_float64,
 )
 
 import tinygpt_np as tg
-from tinygpt_np.compiled import engine as parallel
-from tinygpt_np.compiled import products
-from tinygpt_np.compiled.engine import CompiledEngine, micro_batches
+from tinygpt_np.compiled import engine as compiled_engine
+from tinygpt_np.compiled import matmuls, threads
+from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
+from tinygpt_np.compiled.kernels import attention, cross_entropy, gelu, matmul
+from tinygpt_np.compiled.micro_batch import MicroBatch
+from tinygpt_np.compiled.threads import ALONE, ParallelRegion, StuckError
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
+from tinygpt_np.storage.parameters import Tensors
 
+pools: Callable[[], list[dict[str, Any]]] = threadpoolctl.threadpool_info
 every_packing = pytest.mark.parametrize("pack_from", [1, 99], ids=["packed", "on the fly"])
 
 
 @pytest.fixture(autouse=True)
 def small_micro_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "MOST_ROWS", MOST_ROWS)
+    monkeypatch.setattr(compiled_engine, "MOST_ROWS", MOST_ROWS)
     assert micro_batches(BATCH, TIME) == SPLIT
 
 
 def assert_true(
-    engine: CompiledEngine, tokens: np.ndarray, targets: np.ndarray, noise: Any = None
+    engine: CompiledEngine, tokens: np.ndarray, targets: np.ndarray, dropout_key: Any = None
 ) -> None:
     """Loss and gradients are those of the NumPy model in float64."""
-    loss, grads = engine.loss_and_grads(tokens, targets, noise)
-    masks = engine.masks(tokens.shape, noise)
-    expected, expected_grads = exact(cast(tg.GPT, engine.model)).loss_and_grads(
+    loss, grads = engine.loss_and_grads(tokens, targets, dropout_key)
+    masks = engine.masks(tokens.shape, dropout_key)
+    expected, expected_grads = in_float64(cast(tg.GPT, engine.model)).loss_and_grads(
         tokens, targets, masks
     )
     assert loss == pytest.approx(expected, rel=LOSS)
@@ -56,7 +69,7 @@ def assert_true(
 def test_loss_and_gradients_are_those_of_the_model_in_float64(
     config: tg.GPTConfig, pack_from: int, matmul: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "PACK_FROM", pack_from)
+    monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
     model, tokens, targets = generic(config)
     with CompiledEngine(model, BATCH, 2, matmul) as engine:
         for grad in engine.grads.values():
@@ -64,13 +77,13 @@ def test_loss_and_gradients_are_those_of_the_model_in_float64(
         assert_true(engine, tokens, targets, engine.draw(np.random.default_rng(3)))
 
 
-def test_without_noise_there_is_no_dropout() -> None:
+def test_without_a_key_there_is_no_dropout() -> None:
     model, tokens, targets = generic(DROPPING)
     with CompiledEngine(model, BATCH, 2) as engine:
         assert_true(engine, tokens, targets, None)
 
 
-def test_positions_that_no_text_reaches_have_no_gradient() -> None:
+def test_positions_that_no_sequence_reaches_have_no_gradient() -> None:
     model, tokens, targets = generic(CONFIG)
     with CompiledEngine(model, BATCH, 2) as engine:
         long_tokens = np.zeros((2, CONFIG.block_size), np.int64)
@@ -88,7 +101,7 @@ def test_the_loss_is_that_of_the_model_on_any_shape(count: int) -> None:
         for shape in [(7, 17), (7, 17), (3, 17), (1, 5), (1, 1), (9, 4), (7, 17)]:
             tokens, targets = rng.integers(0, CONFIG.vocab_size, (2, *shape))
             targets[0, 1:3] = -1
-            expected = exact(model).loss(tokens, targets)
+            expected = in_float64(model).loss(tokens, targets)
             assert engine.loss(tokens, targets) == pytest.approx(expected, rel=LOSS), shape
 
 
@@ -109,7 +122,7 @@ def test_a_step_is_the_same_after_steps_and_losses_of_other_shapes() -> None:
 def test_parameters_assigned_anew_are_those_of_the_next_call(
     pack_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "PACK_FROM", pack_from)
+    monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
     model, tokens, targets = generic(CONFIG)
     other, _, _ = generic(CONFIG, seed=1)
     with CompiledEngine(model, BATCH, 2) as engine:
@@ -119,7 +132,7 @@ def test_parameters_assigned_anew_are_those_of_the_next_call(
             assert_true(engine, tokens, targets)
         model.params = copied(generic(CONFIG, seed=2)[0].params)
         assert engine.loss(tokens, targets) == pytest.approx(
-            exact(model).loss(tokens, targets), rel=LOSS
+            in_float64(model).loss(tokens, targets), rel=LOSS
         )
 
 
@@ -175,7 +188,7 @@ def test_a_parameter_in_another_layout_is_used_or_refused_but_not_misread(
 def test_an_update_moves_the_models_own_parameters_and_the_next_call_sees_it(
     pack_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "PACK_FROM", pack_from)
+    monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
     model, tokens, targets = generic(CONFIG)
     own, before = dict(model.params), copied(model.params)
     with CompiledEngine(model, BATCH, 2) as engine:
@@ -188,32 +201,31 @@ def test_an_update_moves_the_models_own_parameters_and_the_next_call_sees_it(
 
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.3, 1e9], ids=["none", "clips", "too large"])
-@pytest.mark.parametrize("chunk", [1000, 1 << 18])
 def test_an_update_is_that_of_the_optimizer_in_float64(
-    grad_clip: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+    grad_clip: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "CHUNK", chunk)
+    monkeypatch.setattr(compiled_engine, "CHUNK", 1000)
     model, _, _ = generic(CONFIG)
-    truth = exact(model)
+    truth = in_float64(model)
     settings = 0.8, 0.95, 0.3
-    ours, theirs = AdamW(model.params, *settings), AdamW(truth.params, *settings)
+    found, expected = AdamW(model.params, *settings), AdamW(truth.params, *settings)
     with CompiledEngine(model, BATCH, 2) as engine:
         for step in range(4):
             grads, rate = generic(CONFIG, seed=10 + step)[0].params, 0.1 / (step + 1)
             norm = global_norm(grads)
-            engine.update(ours, grads, norm, rate, grad_clip)
+            engine.update(found, grads, norm, rate, grad_clip)
             doubles = {name: grad.astype(np.float64) for name, grad in grads.items()}
-            theirs.update(truth.params, clip(doubles, norm, grad_clip), rate)
-    assert ours.steps == theirs.steps == 4
+            expected.update(truth.params, clip(doubles, norm, grad_clip), rate)
+    assert found.steps == expected.steps == 4
     # Four steps of some ten roundings of 6e-8, which for the most part undo each other.
-    assert_close(ours.first, theirs.first, 1e-6)
-    assert_close(ours.second, theirs.second, 1e-6)
+    assert_close(found.first, expected.first, 1e-6)
+    assert_close(found.second, expected.second, 1e-6)
     assert_close(model.params, truth.params, 1e-6)
 
 
 @pytest.mark.parametrize("chunk", [1000, 1 << 18])
 def test_the_norm_is_that_of_the_optimizer(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "CHUNK", chunk)
+    monkeypatch.setattr(compiled_engine, "CHUNK", chunk)
     model, _, _ = generic(CONFIG)
     with CompiledEngine(model, BATCH, 2) as engine:
         # Sums of n terms in float64, each rounded n times, and half of it after the root.
@@ -274,7 +286,7 @@ def test_tokens_of_any_integers_and_layout_are_read_and_left_alone(dtype: Any) -
         (1, -2, r"targets must be in \[-1, 71\)"),
     ],
 )
-def test_what_the_model_refuses_the_engine_refuses(
+def test_the_engine_refuses_tokens_that_the_model_refuses(
     call: str, place: int, value: int, message: str
 ) -> None:
     model, *given = generic(CONFIG)
@@ -308,16 +320,334 @@ def test_an_unknown_matmul_is_refused() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 20, 192])
-def test_micro_batches_are_all_texts_in_order_and_evenly(
+def test_micro_batches_are_all_sequences_in_order_and_even(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "MOST_ROWS", rows)
-    for batch in range(1, 40):
-        for length in (1, 2, 3, 13, 64, 191, 192, 193, 300):
+    monkeypatch.setattr(compiled_engine, "MOST_ROWS", rows)
+    for batch in (1, 2, 3, 7, 16, 39):
+        for length in (1, 2, 13, 64, 191, 192, 193):
             parts = micro_batches(batch, length)
-            texts = [text for part in parts for text in range(part.start, part.stop)]
-            assert texts == list(range(batch))
+            sequences = [each for part in parts for each in range(part.start, part.stop)]
+            assert sequences == list(range(batch))
             sizes = {part.stop - part.start for part in parts}
             assert max(sizes) - min(sizes) <= 1
-            # As many rows as were meant, to a whole text.
+            # As many rows as intended, up to a whole sequence.
             assert max(sizes) == 1 or max(sizes) * length < rows + length
+
+
+@pytest.mark.parametrize(
+    ("batch", "time", "count"),
+    [(64, 256, 32), (12, 64, 4), (8, 65, 4), (2, 128, 2), (1, 1024, 1), (4, 31, 1), (3, 1024, 3)],
+)
+def test_the_number_of_micro_batches_stays_the_same_because_it_decides_the_bits_of_training(
+    batch: int, time: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    assert micro_batch_count(batch, time) == count
+
+
+# On threads
+
+
+def trained(count: int, matmul: str = "numba") -> tuple[list[float], Tensors, Tensors]:
+    """Losses and norms, last gradients and weights of 20 steps on changing batches."""
+    model, _, _ = generic(DROPPING)
+    optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
+    rng, dropout = np.random.default_rng(8), np.random.default_rng(9)
+    numbers, grads = list[float](), Tensors()
+    with CompiledEngine(model, BATCH, count, matmul) as engine:
+        for _ in range(20):
+            tokens, targets = rng.integers(0, CONFIG.vocab_size, (2, BATCH, TIME))
+            loss, grads = engine.loss_and_grads(tokens, targets, engine.draw(dropout))
+            norm = engine.norm(grads)
+            engine.update(optimizer, grads, norm, 1e-3, 1.0)
+            numbers += [loss, norm, engine.loss(tokens, targets)]
+    return numbers, grads, model.params
+
+
+def test_training_has_the_same_bits_on_any_number_of_threads_packed_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compiled_engine, "CHUNK", 1000)
+    numbers, grads, params = trained(2)
+    for count, pack_from in ((1, 1), (1, 99), (2, 1), (3, 1), (3, 99)):
+        monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
+        found_numbers, found_grads, found_params = trained(count)
+        assert found_numbers == numbers
+        assert_same_bits(found_grads, grads)
+        assert_same_bits(found_params, params)
+
+
+@pytest.mark.parametrize("late", [0, 2, 4])
+def test_gradients_have_the_same_bits_whichever_micro_batch_comes_last(
+    late: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokens, targets = generic(CONFIG)
+    with CompiledEngine(model, BATCH, len(SPLIT)) as engine:
+        expected = copied(engine.loss_and_grads(tokens, targets)[1])
+        in_micro_batch(monkeypatch, targets[SPLIT[late]], lambda: time.sleep(0.03))
+        _, grads = engine.loss_and_grads(tokens, targets)
+        assert_same_bits(grads, expected)
+
+
+def in_micro_batch(
+    monkeypatch: pytest.MonkeyPatch, targets: np.ndarray, event: Callable[[], None]
+) -> None:
+    """Makes something happen between forward and backward of the one with these targets."""
+    before: Callable[..., None] = cross_entropy.loss_and_dlogits
+
+    def after(logits: Any, given: np.ndarray, *rest: Any) -> None:
+        if np.array_equal(given, targets.reshape(-1)):
+            event()
+        before(logits, given, *rest)
+
+    monkeypatch.setattr(cross_entropy, "loss_and_dlogits", after)
+
+
+def outcome(job: Callable[[], Any]) -> Any:
+    """What a call returned, or the exception it raised; fails if it hangs."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(job())
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(STUCK)
+    assert not thread.is_alive(), "the call hangs"
+    return found[0]
+
+
+def fail() -> None:
+    raise ArithmeticError("a kernel broke")
+
+
+@pytest.mark.parametrize(("count", "number"), [(1, 1), (2, 0), (2, 4), (3, 1)])
+def test_an_error_in_one_micro_batch_comes_out_and_the_next_step_is_right(
+    count: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokens, targets = generic(CONFIG)
+    with CompiledEngine(model, BATCH, count) as engine:
+        expected = copied(engine.loss_and_grads(tokens, targets)[1])
+        with monkeypatch.context() as broken:
+            in_micro_batch(broken, targets[SPLIT[number]], fail)
+            error = outcome(lambda: engine.loss_and_grads(tokens, targets))
+        assert isinstance(error, ArithmeticError)
+        assert str(error) == "a kernel broke"
+        _, grads = outcome(lambda: engine.loss_and_grads(tokens, targets))
+        assert_same_bits(grads, expected)
+
+
+def blas_threads() -> list[int]:
+    return [pool["num_threads"] for pool in pools() if pool["user_api"] == "blas"]
+
+
+@pytest.mark.parametrize(("matmul", "inside"), [("blas", 1), ("numba", 2)])
+def test_blas_is_limited_to_one_thread_while_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, matmul: str, inside: int
+) -> None:
+    model, tokens, targets = generic(CONFIG)
+    seen: list[list[int]] = []
+    run = MicroBatch.loss_and_grads
+
+    def spy(*args: Any) -> float:
+        seen.append(blas_threads())
+        return run(*args)
+
+    monkeypatch.setattr(MicroBatch, "loss_and_grads", spy)
+    with threads.limited(2), CompiledEngine(model, BATCH, 2, matmul) as engine:
+        before = blas_threads()
+        engine.loss_and_grads(tokens, targets)
+        assert blas_threads() == before
+    assert seen
+    assert all(each == [inside] * len(before) for each in seen)
+
+
+def test_blas_has_its_threads_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, targets = generic(CONFIG)
+
+    def fail(*args: Any) -> float:
+        raise RuntimeError("in a micro-batch")
+
+    monkeypatch.setattr(MicroBatch, "loss_and_grads", fail)
+    with threads.limited(2), CompiledEngine(model, BATCH, 2, "blas") as engine:
+        before = blas_threads()
+        with pytest.raises(RuntimeError, match="in a micro-batch"):
+            engine.loss_and_grads(tokens, targets)
+        assert blas_threads() == before
+
+
+def test_after_closing_none_of_its_threads_is_left() -> None:
+    before = threading.active_count()
+    model, tokens, targets = generic(CONFIG)
+    with CompiledEngine(model, BATCH, 3) as engine:
+        engine.loss_and_grads(tokens, targets)
+    assert threading.active_count() == before
+
+
+def test_a_step_in_steady_state_allocates_next_to_nothing() -> None:
+    config = replace(DROPPING, n_embd=48, block_size=64)
+    model = tg.GPT(config)
+    tokens = np.zeros((24, 64), np.int64)
+    # What a step saves for its backward: 16 rows of C of each block and more, in float32.
+    activations = tokens.size * config.n_layer * 16 * config.n_embd * 4
+    optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
+    with CompiledEngine(model, len(tokens), 2) as engine:
+
+        def step() -> None:
+            _, grads = engine.loss_and_grads(tokens, tokens, 7)
+            engine.update(optimizer, grads, engine.norm(grads), 1e-3, 1.0)
+            engine.loss(tokens, tokens)
+
+        for _ in range(3):
+            step()
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            step()
+            growth = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+    assert growth < 0.01 * activations
+
+
+def test_a_bug_in_the_ordered_sections_is_an_error_and_not_a_deadlock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = ParallelRegion.ordered
+
+    def shifted(region: ParallelRegion, name: str, number: int, section: Any) -> None:
+        right(region, name, number + (number > 1), section)
+
+    model, tokens, targets = generic(CONFIG)
+    with CompiledEngine(model, BATCH, 2) as engine:
+        engine.loss_and_grads(tokens, targets)
+        monkeypatch.setattr(threads, "INTERVAL", 0.01)
+        monkeypatch.setattr(ParallelRegion, "ordered", shifted)
+        error = outcome(lambda: engine.loss_and_grads(tokens, targets))
+    assert isinstance(error, StuckError)
+    assert "to add to the gradient of" in str(error)
+
+
+# A batch of one micro-batch, whose operations are split: more rows, columns and numbers than one
+# thread is given at once.
+ONE = tg.GPTConfig(vocab_size=150, block_size=70, n_layer=2, n_head=5, n_embd=80, bias=True)
+
+
+@pytest.fixture
+def usual_micro_batches(small_micro_batches: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+
+
+one_sequence = pytest.mark.usefixtures("usual_micro_batches")
+
+
+def batch_of_one(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    model, _, _ = generic(config)
+    tokens, targets = rng.integers(0, config.vocab_size, (2, 1, config.block_size))
+    targets[0, :3] = -1
+    return model, tokens, targets
+
+
+@one_sequence
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"bias": False, "gelu": "exact"}, {"dropout": 0.2}],
+    ids=["bias", "no bias, exact", "dropout"],
+)
+def test_one_sequence_gives_the_same_bits_on_any_number_of_threads(change: dict[str, Any]) -> None:
+    config = replace(ONE, **change)
+    model, tokens, targets = batch_of_one(config)
+    expected: Any = None
+    for count in (1, 2, 3):
+        with CompiledEngine(model, 1, count) as engine:
+            key = engine.draw(np.random.default_rng(6))
+            loss, grads = engine.loss_and_grads(tokens, targets, key)
+            found = [loss, engine.loss(tokens, targets)], copied(grads)
+        expected = expected or found
+        assert found[0] == expected[0]
+        assert_same_bits(found[1], expected[1])
+
+
+@one_sequence
+def test_thirty_steps_on_one_sequence_have_the_bits_of_one_thread() -> None:
+    # So large that two threads pack their operands at the same time.
+    config = tg.GPTConfig(vocab_size=65, block_size=256, n_layer=1, n_head=6, n_embd=192)
+    model, tokens, targets = batch_of_one(config)
+    with CompiledEngine(model, 1, 1) as alone, CompiledEngine(model, 1, 2) as engine:
+        loss, grads = alone.loss_and_grads(tokens, targets)
+        for _ in range(30):
+            found_loss, found = engine.loss_and_grads(tokens, targets)
+            assert found_loss == loss
+            assert_same_bits(found, grads)
+
+
+@one_sequence
+def test_split_operations_give_the_gradients_of_the_truth_on_several_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran_on: dict[str, set[int]] = {}
+
+    def watch(module: Any, name: str) -> None:
+        before: Callable[..., Any] = getattr(module, name)
+
+        def after(*args: Any) -> Any:
+            ran_on.setdefault(name, set()).add(threading.get_ident())
+            return before(*args)
+
+        monkeypatch.setattr(module, name, after)
+
+    watch(matmul, "matmul_part")
+    watch(attention, "forward_heads")
+    watch(attention, "backward_heads")
+    watch(cross_entropy, "loss_and_dlogits")
+    watch(gelu, "forward_values")
+    watch(gelu, "backward_values")
+    model, tokens, targets = batch_of_one(ONE)
+    expected_loss, expected = in_float64(model).loss_and_grads(tokens, targets)
+    with CompiledEngine(model, 1, 3) as engine:
+        loss, grads = engine.loss_and_grads(tokens, targets)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    for name, grad in expected.items():
+        assert relative_error(grads[name], grad) < 2e-5, name
+    assert len(ran_on) == 6
+    assert all(len(found) > 1 for found in ran_on.values()), ran_on
+
+
+@one_sequence
+def test_operations_of_several_micro_batches_and_of_blas_are_not_split() -> None:
+    model, _, _ = batch_of_one(ONE)
+
+    def team(engine: CompiledEngine, batch: int) -> threads.ThreadTeam:
+        tokens = np.zeros((batch, 70), np.int64)
+        return engine.begin(tokens, tokens, None).team
+
+    with CompiledEngine(model, 8, 4) as engine:
+        assert team(engine, 1).size == 4
+        assert team(engine, 8) is ALONE
+    with CompiledEngine(model, 1, 2, "blas") as engine:
+        assert team(engine, 1) is ALONE
+
+
+@one_sequence
+def test_an_error_in_one_part_of_an_operation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens, targets = batch_of_one(ONE)
+    before: Any = attention.backward_heads
+
+    def failing(*args: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError("out of memory")
+        before(*args)
+
+    with CompiledEngine(model, 1, 2) as engine:
+        expected = copied(engine.loss_and_grads(tokens, targets)[1])
+        with monkeypatch.context() as patched:
+            patched.setattr(attention, "backward_heads", failing)
+            with pytest.raises(MemoryError, match="out of memory"):
+                engine.loss_and_grads(tokens, targets)
+        assert_same_bits(engine.loss_and_grads(tokens, targets)[1], expected)

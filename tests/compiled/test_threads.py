@@ -1,21 +1,281 @@
-"""One setting for the threads of BLAS and Numba, put back afterwards."""
+"""Teams of threads, ordered sections, and limits on the threads of BLAS and Numba."""
 
-from collections.abc import Callable
+import functools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any, cast
 
 import numba
 import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
-from helpers.processes import printed
+from helpers.processes import LIMIT, printed
 from numba.core import config
 
 from tinygpt_np.compiled import threads
+from tinygpt_np.compiled.threads import (
+    ALONE,
+    STOPPED,
+    ParallelRegion,
+    StoppedError,
+    StuckError,
+    ThreadTeam,
+)
 
 MOST: int = cast(Any, config).NUMBA_NUM_THREADS
 get_num_threads: Callable[[], int] = cast(Any, numba).get_num_threads
 pools: Callable[[], list[dict[str, Any]]] = threadpoolctl.threadpool_info
 has_two = pytest.mark.skipif(MOST < 2, reason="one core has no threads to limit")
+
+
+@pytest.fixture
+def team() -> Iterator[ThreadTeam]:
+    team = ThreadTeam(3)
+    yield team
+    team.close()
+
+
+def finish(region: ParallelRegion, *jobs: Callable[[], object]) -> bool:
+    """Run each job on a thread of its own; return whether all have ended in time."""
+    running = [threading.Thread(target=job, daemon=True) for job in jobs]
+    for thread in running:
+        thread.start()
+    end = time.monotonic() + LIMIT
+    for thread in running:
+        thread.join(max(end - time.monotonic(), 0))
+    finished = not any(thread.is_alive() for thread in running)
+    region.stop()
+    return finished
+
+
+def nothing() -> None: ...
+
+
+# Ordered sections
+
+
+@pytest.mark.parametrize("order", [range(12), range(11, -1, -1), np.argsort(np.sin(range(12)))])
+def test_sections_run_in_the_order_of_their_numbers(order: Iterable[int]) -> None:
+    region, entered = ParallelRegion(12), list[int]()
+
+    def enter(number: int) -> None:
+        region.ordered("a", number, lambda: entered.append(number))
+
+    assert finish(region, *(functools.partial(enter, number) for number in order))
+    assert entered == list(range(12))
+
+
+def test_sections_of_different_names_do_not_wait_for_each_other() -> None:
+    region = ParallelRegion(2)
+    for name, number in (("a", 0), ("a", 1), ("b", 0), ("a", 2), ("b", 1)):
+        region.ordered(name, number, nothing)
+
+
+@pytest.mark.parametrize("waiting", [1, 5])
+def test_stopping_a_region_releases_threads_that_wait(waiting: int) -> None:
+    region, released = ParallelRegion(waiting + 1), list[int]()
+    begun = threading.Barrier(waiting + 1)
+
+    def wait(number: int) -> None:
+        begun.wait(LIMIT)
+        with pytest.raises(StoppedError):
+            region.ordered("a", number, nothing)
+        released.append(number)
+
+    def stop() -> None:
+        begun.wait(LIMIT)
+        time.sleep(0.05)  # Until they wait.
+        region.stop()
+
+    assert finish(region, stop, *(functools.partial(wait, n) for n in range(1, waiting + 1)))
+    assert sorted(released) == list(range(1, waiting + 1))
+    with pytest.raises(StoppedError):
+        region.ordered("a", 3, nothing)
+    assert region.counter[0] == STOPPED
+
+
+def test_a_turn_that_never_comes_is_an_error_that_names_the_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "INTERVAL", 0.01)
+    message = r"turn of micro-batch 2 to add to the gradient of a, "
+    with pytest.raises(StuckError, match=message):
+        ParallelRegion(2).ordered("a", 2, nothing)
+
+
+def test_a_wait_lasts_ten_minutes_and_a_suspended_process_uses_up_one_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threads, "INTERVAL", 60.0)
+    region, intervals = ParallelRegion(2), list[float]()
+
+    def wait_for(ready: Callable[[], bool], interval: float) -> bool:
+        intervals.append(interval)
+        if len(intervals) == threads.INTERVALS:
+            region.next["a"] = 1
+        return ready()
+
+    monkeypatch.setattr(region.condition, "wait_for", wait_for)
+    region.ordered("a", 1, nothing)
+    assert sum(intervals) == 600
+    assert len(intervals) == 10
+
+
+# Teams
+
+
+def fail() -> None:
+    raise ArithmeticError("a kernel broke")
+
+
+@pytest.mark.parametrize("failing", range(3))
+def test_an_error_in_one_thread_releases_the_others_and_is_raised(
+    failing: int, team: ThreadTeam
+) -> None:
+    region, released = ParallelRegion(3), list[int]()
+
+    def job(thread: int) -> None:
+        if thread == failing:
+            fail()
+        try:
+            region.ordered("a", 1, nothing)
+        finally:
+            time.sleep(0.02)
+            released.append(thread)
+
+    with pytest.raises(ArithmeticError, match=r"^a kernel broke$"):
+        team.run(job, region)
+    # No thread is still at work when the error is raised.
+    assert sorted(released) == [thread for thread in range(3) if thread != failing]
+
+
+def test_an_interrupt_of_the_calling_thread_releases_the_others(team: ThreadTeam) -> None:
+    region = ParallelRegion(2)
+
+    def job(thread: int) -> None:
+        if thread == 0:
+            raise KeyboardInterrupt
+        region.ordered("a", 1, nothing)
+
+    with pytest.raises(KeyboardInterrupt):
+        team.run(job, region)
+
+
+def test_threads_that_have_begun_are_released_when_another_cannot_be_started(
+    team: ThreadTeam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    region, submit, begun = ParallelRegion(3), team.submit, list[Future[object]]()
+
+    def submit_once(job: Callable[..., object], *rest: object) -> Future[object]:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(submit(job, *rest))
+        return begun[0]
+
+    def wait(_: int) -> None:
+        region.ordered("a", 1, nothing)
+
+    monkeypatch.setattr(team, "submit", submit_once)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        team.run(wait, region)
+    assert begun[0].done()
+
+
+def test_a_kernel_that_gave_up_at_its_barrier_is_an_error(team: ThreadTeam) -> None:
+    region = ParallelRegion(2)
+
+    def give_up(_: int) -> None:
+        region.counter[0] = STOPPED
+
+    with pytest.raises(StuckError, match="for all of 2 threads"):
+        team.run(give_up, region)
+
+
+def test_each_number_is_taken_once_and_results_are_in_order(team: ThreadTeam) -> None:
+    taken = list[int]()
+    team.for_each(50, lambda thread, number: taken.append(number), ParallelRegion(3))
+    assert sorted(taken) == list(range(50))
+    assert team.map([functools.partial(pow, number, 2) for number in range(7)]) == [
+        number**2 for number in range(7)
+    ]
+    assert team.map([]) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize(("total", "unit"), [(1, 1), (2, 1), (64, 64), (65, 64), (999, 64), (7, 1)])
+def test_work_is_split_into_one_part_a_thread_at_multiples_of_a_unit(
+    size: int, total: int, unit: int
+) -> None:
+    found: list[tuple[int, int]] = []
+    ThreadTeam(size).split(total, unit, lambda part: found.append((part.start, part.stop)))
+    found.sort()
+    assert [place for a, b in found for place in range(a, b)] == list(range(total))
+    assert all(a % unit == 0 for a, _ in found)
+    assert len(found) <= size
+    if total >= size * unit:
+        assert len(found) == size
+
+
+def test_a_team_of_one_starts_no_thread() -> None:
+    before = threading.active_count()
+    ran_on = set[int]()
+    ALONE.split(100, 3, lambda _: ran_on.add(threading.get_ident()))
+    ALONE.map([lambda: ran_on.add(threading.get_ident())] * 3)
+    assert ran_on == {threading.get_ident()}
+    assert threading.active_count() == before
+
+
+# Trains and samples with two threads and with one, before and after a fork, and compares the bits.
+FORKING = """
+import os, signal
+from concurrent.futures import Future
+import numpy as np
+from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.compiled.decoder import CompiledDecoder
+from tinygpt_np.compiled.engine import CompiledEngine
+
+model = GPT(GPTConfig(vocab_size=11, block_size=16, n_layer=1, n_head=2, n_embd=8))
+tokens = np.arange(64 * 16).reshape(64, 16) % 11
+engines = [CompiledEngine(model, 64, threads) for threads in (2, 1)]
+decoders = [CompiledDecoder(model.config, model.params, 1, threads) for threads in (2, 1)]
+
+def check():
+    two, one = (engine.loss_and_grads(tokens, tokens) for engine in engines)
+    assert two[0] == one[0] and all((two[1][name] == one[1][name]).all() for name in one[1])
+    for i in range(24):
+        two, one = (decoder.read(tokens[:1, i % 16 :][:, :1]) for decoder in decoders)
+        assert (two == one).all(), i
+    assert decoders[0].ahead
+
+check()
+if not os.fork():
+    signal.alarm(60)
+    decoders[0].ahead[0] = Future()  # As if a thread of the parent had not finished it.
+    check()
+    os._exit(0)
+_, status = os.wait()
+assert status == 0, status
+check()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+# Limits on the threads of BLAS and Numba
 
 
 def counts() -> tuple[list[int], int]:
@@ -26,30 +286,19 @@ def counts() -> tuple[list[int], int]:
 
 @has_two
 @pytest.mark.parametrize("number", [1, 2])
-def test_blas_and_numba_have_as_many_threads_as_said(number: int) -> None:
+def test_blas_and_numba_are_limited_and_their_threads_put_back(number: int) -> None:
+    before = counts()
     with threads.limited(number):
         blas, numbas = counts()
     assert blas == [number] * len(blas)
     assert numbas == number
-
-
-@has_two
-def test_threads_are_put_back() -> None:
-    before = counts()
-    with threads.limited(1):
-        assert counts() != before
     assert counts() == before
-
-
-@has_two
-def test_threads_are_put_back_after_an_error() -> None:
-    before = counts()
-    with pytest.raises(ZeroDivisionError), threads.limited(1):
+    with pytest.raises(ZeroDivisionError), threads.limited(number):
         raise ZeroDivisionError
     assert counts() == before
 
 
-def test_more_threads_than_numba_has_are_as_many_as_it_has() -> None:
+def test_numba_is_not_limited_to_more_threads_than_it_has() -> None:
     with threads.limited(MOST + 1):
         assert get_num_threads() == MOST
 
@@ -62,25 +311,19 @@ def test_limiting_does_not_import_numba() -> None:
     assert printed(code).strip() == "False"
 
 
-@pytest.mark.parametrize("number", [0, -2])
-def test_less_than_one_thread_is_refused(number: int) -> None:
-    with (
-        pytest.raises(ValueError, match=f"a positive integer, not {number}"),
-        threads.limited(number),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("number", [threads.MOST_THREADS + 1, 10**8])
-def test_more_threads_than_any_machine_has_are_refused(number: int) -> None:
-    with (
-        pytest.raises(ValueError, match=f"threads must be at most 1024, not {number}"),
-        threads.limited(number),
-    ):
-        pass
-
-
-@pytest.mark.parametrize("number", [1.0, True, "2", None, np.float32(1)])
-def test_what_is_no_integer_is_refused(number: Any) -> None:
-    with pytest.raises(TypeError, match="a positive integer, not"), threads.limited(number):
+@pytest.mark.parametrize(
+    ("number", "kind", "message"),
+    [
+        *((number, ValueError, f"a positive integer, not {number}") for number in (0, -2)),
+        (threads.MOST_THREADS + 1, ValueError, "threads must be at most 1024, not 1025"),
+        *((each, TypeError, "a positive integer, not") for each in (1.0, True, "2", None)),
+    ],
+)
+@pytest.mark.parametrize("call", [threads.check_threads, ThreadTeam])
+def test_other_numbers_of_threads_are_refused(
+    call: Callable[[Any], Any], number: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        call(number)
+    with pytest.raises(kind, match=message), threads.limited(number):
         pass

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.compiled import engine, micro_batch, products
+from tinygpt_np.compiled import engine, matmuls, micro_batch
 from tinygpt_np.compiled.kernels import attention, matmul
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES
-from tinygpt_np.compiled.team import Team
+from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
 from tinygpt_np.gradcheck.compiled_step import ReferenceCheck
 
@@ -42,12 +42,12 @@ def test_the_step_is_right(point: str) -> None:
 
 @pytest.mark.slow
 def test_gradients_that_are_not_zeroed_between_steps_are_found(monkeypatch: Patch) -> None:
-    right = products.NumbaProducts.gradient
+    right = matmuls.NumbaMatmuls.gradient
 
     def add(self: Any, x: Any, dy: Any, start: Any, dweight: Any, *rest: Any) -> None:
         right(self, x, dy, dweight, dweight, *rest)
 
-    monkeypatch.setattr(products.NumbaProducts, "gradient", add)
+    monkeypatch.setattr(matmuls.NumbaMatmuls, "gradient", add)
     report = report_of()
     assert "gradients are not set to zero" in said(report, "h.0.mlp.c_fc.weight")
     assert "h.0.mlp.c_fc.bias" not in wrong(report)
@@ -55,14 +55,14 @@ def test_gradients_that_are_not_zeroed_between_steps_are_found(monkeypatch: Patc
 
 @pytest.mark.slow
 def test_panels_that_are_not_repacked_after_an_update_are_found(monkeypatch: Patch) -> None:
-    right = products.NumbaProducts.prepare
+    right = matmuls.NumbaMatmuls.prepare
 
     def once(self: Any) -> list[Callable[[], None]]:
         tasks = right(self)
         self.packings = []
         return tasks
 
-    monkeypatch.setattr(products.NumbaProducts, "prepare", once)
+    monkeypatch.setattr(matmuls.NumbaMatmuls, "prepare", once)
     report = report_of()
     assert "such as weights packed before an update" in said(report, "h.0.mlp.c_fc.weight")
 
@@ -78,7 +78,7 @@ def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch:
             matrix, form, depth, first, end // matmul.PANEL * matmul.PANEL if last else end, panels
         )
 
-    monkeypatch.setattr(products.matmul, "pack_columns", cut)
+    monkeypatch.setattr(matmuls.matmul, "pack_columns", cut)
     assert "h.0.mlp.c_fc.weight" in wrong(report_of())
 
 
@@ -97,22 +97,22 @@ def patient(monkeypatch: Patch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("patient")
 def test_attention_scratch_shared_by_threads_is_found(monkeypatch: Patch) -> None:
-    make, shared = attention.make_rooms, dict[tuple[int, ...], Any]()
+    make, shared = attention.make_scratch, dict[tuple[int, ...], Any]()
 
     def make_once(arena: Arena, *sizes: int) -> Any:
         return shared.setdefault(sizes, make(arena, *sizes))
 
-    monkeypatch.setattr(micro_batch.attention, "make_rooms", make_once)
+    monkeypatch.setattr(micro_batch.attention, "make_scratch", make_once)
     assert "do threads share memory?" in said(report_of(), "threads")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("patient")
 def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None:
-    def rooms_of(self: micro_batch.MicroBatch, _: Team) -> tuple[np.ndarray, ...]:
-        return self.rooms
+    def scratch_of(self: micro_batch.MicroBatch, _: ThreadTeam) -> attention.Scratch:
+        return self.attention_scratch
 
-    monkeypatch.setattr(micro_batch.MicroBatch, "rooms_of", rooms_of)
+    monkeypatch.setattr(micro_batch.MicroBatch, "attention_scratch_of", scratch_of)
     assert "do threads share memory?" in said(report_of("one sequence"), "threads")
 
 
@@ -120,7 +120,7 @@ def test_one_dropout_mask_for_all_layers_is_found(monkeypatch: Patch) -> None:
     def same_everywhere(key: int, _: int) -> np.uint64:
         return np.uint64(key)
 
-    monkeypatch.setattr(micro_batch, "place_key", same_everywhere)
+    monkeypatch.setattr(micro_batch, "mask_key", same_everywhere)
     problems = said(report_of(), "dropout masks")
     assert "drop and h.0.attn.c_proj have the same mask" in problems
     assert "drop and h.0.attn have the same mask" in problems
@@ -130,7 +130,7 @@ def test_one_dropout_mask_for_all_steps_is_found(monkeypatch: Patch) -> None:
     def same_always(_: int, place: int) -> np.uint64:
         return np.uint64(place)
 
-    monkeypatch.setattr(micro_batch, "place_key", same_always)
+    monkeypatch.setattr(micro_batch, "mask_key", same_always)
     assert said(report_of(), "dropout masks").startswith("drop and drop of the next step have")
 
 
@@ -148,11 +148,11 @@ def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
 def test_the_batches_reach_packed_weights_and_a_team() -> None:
     shapes = (suite.STEP_SEQUENCES, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
     for shape in shapes:
-        assert engine.micro_batch_count(*shape) >= products.PACK_FROM
+        assert engine.micro_batch_count(*shape) >= matmuls.PACK_FROM
     assert engine.micro_batch_count(*suite.WIDE_BATCHES["one sequence"]) == 1
 
 
 def test_the_widest_matrix_is_packed_in_parts_and_ends_within_a_vector() -> None:
     columns = 4 * suite.WIDE.n_embd
-    assert columns > products.AT_ONCE
+    assert columns > matmuls.COLUMNS_AT_ONCE
     assert columns % LANES

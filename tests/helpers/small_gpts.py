@@ -1,4 +1,4 @@
-"""Small GPTs with weights of order one, and how close a compiled step must come to the truth."""
+"""Small GPTs with weights of order one, and tolerances for a compiled step."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ VARIANTS = {
     "dropout": replace(CONFIG, dropout=0.3),
 }
 DROPPING = VARIANTS["dropout"]
-# Texts of a batch, shorter than a block, and how tests split them: into ones and twos.
+# Sequences of a batch, shorter than a block, and how tests split them: into ones and twos.
 BATCH, TIME = 7, 13
 SPLIT = [slice(0, 1), slice(1, 2), slice(2, 4), slice(4, 5), slice(5, 7)]
 MOST_ROWS = 20
@@ -30,18 +30,18 @@ every_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANT
 
 
 def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
-    """A float32 model with weights of order one; tokens; targets, some not counted."""
+    """A float32 model with weights of order one; tokens; targets, some of which do not count."""
     rng = np.random.default_rng(seed)
     model = tg.GPT(config)
     for name, param in model.params.items():
         model.params[name] = (0.5 * rng.standard_normal(param.shape)).astype(np.float32)
     tokens, targets = rng.integers(0, config.vocab_size, (2, BATCH, TIME))
-    # All of a micro-batch, the beginning of a text, and one place.
+    # A whole micro-batch, the beginning of a sequence, and one position.
     targets[1], targets[5, :9], targets[0, 2] = -1, -1, -1
     return model, tokens, targets
 
 
-def exact(model: tg.GPT) -> tg.GPT:
+def in_float64(model: tg.GPT) -> tg.GPT:
     """The same model in float64."""
     found = tg.GPT(model.config, dtype="float64")
     found.params = {name: param.astype(np.float64) for name, param in model.params.items()}

@@ -59,8 +59,8 @@ def kernel(function: Callable[..., Any]) -> Any:
     return kept(njit(**options, error_model="numpy")(function), function)
 
 
-def exact(function: Callable[..., Any]) -> Any:
-    """Like kernel, but every operation is done as written, so that all copies give the same bits.
+def strict(function: Callable[..., Any]) -> Any:
+    """Like kernel, but without fastmath: every operation is done as written, in all copies.
 
     Use it for sums that must not be regrouped, and for a function too large to be always inlined.
     """

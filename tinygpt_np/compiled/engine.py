@@ -1,49 +1,44 @@
-"""The compiled training step: a batch in micro-batches, on any number of threads, the same bits.
+"""The compiled training step: a batch in micro-batches, on any number of threads, with equal bits.
 
-A batch is split into micro-batches by the configuration alone, never by the number of threads. A
-thread takes the next one that nobody has taken and runs it forward and backward, with kernels that
-know nothing of threads, so that its activations stay in the cache of its core. Gradients are added
-in the order of the micro-batches (see waiting.Turns). Of a batch that is one micro-batch, as a
-single text is, all threads share out each operation (see team.py).
+A batch is split into micro-batches depending on the configuration alone, never on the number of
+threads. Each thread takes the next micro-batch and runs it forward and backward with
+single-threaded kernels, so that activations stay in the cache of its core. Gradients are added in
+the order of the micro-batches, in ordered sections. If there is only one micro-batch, the threads
+split its operations instead. See README.md for the design and the measurements behind it.
 """
 
 import contextlib
 import functools
 import itertools
 import math
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from tinygpt_np.compiled import products
+from tinygpt_np.compiled import matmuls
 from tinygpt_np.compiled.kernels import adamw, embedding
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
 from tinygpt_np.compiled.simd.memory import Arena
-from tinygpt_np.compiled.team import ALONE, Team
-from tinygpt_np.compiled.threads import check_threads, limited
-from tinygpt_np.compiled.waiting import Pool, Turns, run_together
+from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.storage.parameters import Tensors, param_count, param_shapes
 
-# A micro-batch has at most about so many rows: with more, its activations are too far from the
-# core. Of a smaller batch there are several still, for as many cores, but none with fewer rows than
-# these, of which each weight that is read, and each gradient that is added to, would be used too
-# little. Tried at 384 channels and 2048 rows, the fastest of 25 steps: 256 rows a micro-batch
-# 687 ms, 512 598 ms, 1024 617 ms.
+# Rows (tokens) of a micro-batch: at most MOST_ROWS, so that its activations stay in the cache. A
+# smaller batch is still split into up to SEVERAL micro-batches, for as many cores, of at least
+# FEWEST_ROWS, because each weight is read once per micro-batch.
 MOST_ROWS, SEVERAL, FEWEST_ROWS = 512, 4, 128
-# About what a thread has for products and attention on the way, in numbers.
-ROOMS = 1 << 20
-# What one thread updates or sums at once, in numbers.
+# Estimate of a thread's scratch memory for matmuls and attention, in float32 numbers.
+SCRATCH = 1 << 20
+# Numbers that a thread updates or sums in one call.
 CHUNK = 1 << 18
 
 
 class Model(Protocol):
-    """What a training step reads of a model; GPT is one.
+    """The part of a model that the engine uses, such as that of GPT.
 
-    check_targets raises unless tokens and targets fit the model.
+    check_targets raises ValueError unless tokens and targets fit the model.
     """
 
     config: GPTConfig
@@ -53,7 +48,7 @@ class Model(Protocol):
 
 
 class Optimizer(Protocol):
-    """What an update reads and changes of an optimizer; AdamW is one."""
+    """The part of an optimizer that an update reads and changes, such as that of AdamW."""
 
     beta1: float
     beta2: float
@@ -64,43 +59,50 @@ class Optimizer(Protocol):
 
 
 def micro_batch_count(batch: int, time: int) -> int:
-    """Into how many micro-batches a batch of this shape is split."""
+    """Return the number of micro-batches that a batch of this shape is split into."""
     rows = batch * time
     return min(batch, max(-(-rows // MOST_ROWS), min(SEVERAL, rows // FEWEST_ROWS), 1))
 
 
 def micro_batches(batch: int, time: int) -> list[slice]:
-    """Which texts of a batch of this shape make up each micro-batch: evenly many."""
+    """Return the sequences of each micro-batch, whose numbers differ by at most one."""
     count = micro_batch_count(batch, time)
     ends = [batch * number // count for number in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 class CompiledEngine:
-    """Loss and gradients of a GPT in float32, by compiled kernels on threads.
+    """Loss, gradients and updates of a float32 GPT, by compiled kernels on threads.
 
-    model: its parameters are read where they are at each step. batch_size: texts a step.
-    threads: how many, or None for one on each core. matmul: "numba", or "blas" for comparison.
-    To be closed, or used in a with statement.
+    Close it, or use it in a with statement.
+
+    Parameters
+    ----------
+    model
+        Its parameters are read in place at each step.
+    batch_size
+        Sequences per step.
+    threads
+        Number of threads; None for one per core.
+    matmul
+        "numba", or "blas" for comparison.
     """
 
     def __init__(
         self, model: Model, batch_size: int, threads: int | None = None, matmul: str = "numba"
     ) -> None:
         self.model, self.config = model, model.config
-        # A copy: an array that is assigned anew in the model's is to be noticed.
+        # A copy, so that arrays assigned to model.params later are noticed.
         self.params = trainable(model)
-        self.threads = usable_cores() if threads is None else threads
         self.matmul = matmul
-        self.uses = micro_batch_count(batch_size, self.config.block_size)
-        self.products = products.make(matmul, self.params, self.uses)
+        self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
+        self.matmuls = matmuls.make(matmul, self.params, self.micro_batches)
         arena = Arena()
         self.grads = {name: arena.zeros(*param.shape) for name, param in self.params.items()}
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
-        self.turns = Turns()
-        self.workspaces: list[dict[tuple[int, int], MicroBatch]] = []
-        check_threads(self.threads)
-        self.pool = Pool(self.threads)
+        self.buffers: list[dict[tuple[int, int], MicroBatch]] = []
+        self.team = ThreadTeam(usable_cores() if threads is None else threads)
+        self.threads = self.team.size
 
     def __enter__(self) -> "CompiledEngine":
         return self
@@ -109,11 +111,11 @@ class CompiledEngine:
         self.close()
 
     def close(self) -> None:
-        """Ends the threads."""
-        self.pool.shutdown()
+        """End the threads."""
+        self.team.close()
 
     def warm_up(self) -> None:
-        """Compiles what a step needs, and changes nothing."""
+        """Compile what a step needs, and change nothing."""
         tokens = np.zeros((1, self.config.block_size), np.int64)
         self.loss(tokens, tokens)
         self.loss_and_grads(tokens, tokens, 1 if self.config.dropout else None)
@@ -122,130 +124,98 @@ class CompiledEngine:
         adamw.update(*ones, 1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01)
 
     def draw(self, rng: np.random.Generator) -> int | None:
-        """The key of a step's dropout masks; None without dropout."""
+        """Return the key of a step's dropout masks, or None without dropout."""
         return int(rng.integers(2**63)) if self.config.dropout else None
 
-    def masks(self, shape: tuple[int, ...], noise: int | None) -> Tensors:
-        """The dropout masks that a key stands for, of a batch of this shape, for model.py."""
-        texts, time = shape
-        return {} if noise is None else draw_masks(self.config, texts, time, noise)
+    def masks(self, shape: tuple[int, ...], dropout_key: int | None) -> Tensors:
+        """Return the dropout masks that a key stands for, as GPT.forward takes them."""
+        batch, time = shape
+        return {} if dropout_key is None else draw_masks(self.config, batch, time, dropout_key)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """tokens, targets (B, T) -> mean cross-entropy in nats, without dropout."""
-        self.model.check_targets(tokens, targets)
-        self.prepare()
-        step = self.step(targets, None)
+        step = self.begin(tokens, targets, None)
 
         def run(work: MicroBatch, part: slice, number: int) -> float:
             return work.loss(ids(tokens[part]), ids(targets[part]), step)
 
-        return self.over_micro_batches(tokens, run) * step.scale
+        return self.over_micro_batches(tokens, run, step) * step.scale
 
     def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, noise: int | None = None
+        self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None = None
     ) -> tuple[float, Tensors]:
-        """tokens, targets (B, T), key of dropout masks -> loss in nats, gradients like params.
+        """tokens, targets (B, T) -> loss in nats, gradients like params.
 
-        The gradients are the engine's own, and those of the next call.
+        The gradients belong to the engine, and the next call overwrites them.
         """
-        self.model.check_targets(tokens, targets)
-        self.prepare()
-        step = self.step(targets, noise)
-        self.turns.restart()
+        step = self.begin(tokens, targets, dropout_key)
 
         def run(work: MicroBatch, part: slice, number: int) -> float:
             return work.loss_and_grads(
                 ids(tokens[part]), ids(targets[part]), step, number, part.start
             )
 
-        loss = self.over_micro_batches(tokens, run) * step.scale
-        # The head's part of wte is there already: both paths count.
+        loss = self.over_micro_batches(tokens, run, step) * step.scale
+        # The gradient of wte already holds the part of the output head.
         embedding.add_rows(ids(tokens), step.dembedded, self.grads["wte.weight"])
         self.grads["wpe.weight"].fill(0)
         embedding.add_positions(step.dembedded, tokens.shape[1], self.grads["wpe.weight"])
         return loss, self.grads
 
-    def step(self, targets: np.ndarray, noise: int | None) -> Step:
-        if len(self.dembedded) != targets.size:
-            self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
-        scale = 1 / int((targets != -1).sum())
-        return Step(
-            self.params, self.grads, self.dembedded, self.products, self.turns, scale, noise,
-            self.team(targets.shape),
-        )  # fmt: skip
-
-    def team(self, shape: tuple[int, ...]) -> Team:
-        """Who shares out a micro-batch: all threads, if it is the only one; else each has its own.
-
-        BLAS has all to itself, see products.py.
-        """
-        alone = len(micro_batches(*shape)) > 1 or self.matmul == "blas" or self.threads == 1
-        return ALONE if alone else Team(self.threads, self.share)
-
-    def prepare(self) -> None:
-        """Takes over parameters that were assigned anew, and packs the weights."""
+    def begin(self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None) -> Step:
+        """Check a batch, pack the weights, and return what its micro-batches share."""
+        self.model.check_targets(tokens, targets)
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
-            self.products = products.make(self.matmul, self.params, self.uses)
-        self.share(self.products.prepare())
+            self.matmuls = matmuls.make(self.matmul, self.params, self.micro_batches)
+        self.team.map(self.matmuls.prepare())
+        if len(self.dembedded) != targets.size:
+            self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
+        count = len(micro_batches(*targets.shape))
+        return Step(
+            params=self.params,
+            grads=self.grads,
+            dembedded=self.dembedded,
+            matmuls=self.matmuls,
+            region=ParallelRegion(min(self.team.size, count)),
+            scale=1 / int((targets != -1).sum()),
+            dropout_key=dropout_key,
+            # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
+            team=self.team if count == 1 and self.matmul != "blas" else ALONE,
+        )
 
     def over_micro_batches(
-        self, tokens: np.ndarray, run: Callable[[MicroBatch, slice, int], float]
+        self, tokens: np.ndarray, run: Callable[[MicroBatch, slice, int], float], step: Step
     ) -> float:
-        """The sum, in their order, of what `run` gives for each micro-batch."""
+        """Return the sum of what `run` returns for each micro-batch."""
         parts = micro_batches(*tokens.shape)
         results = [0.0] * len(parts)
-        numbers = iter(range(len(parts)))
-        taking = threading.Lock()
+        while len(self.buffers) < step.region.size:
+            self.buffers.append({})
 
-        def work(thread: int) -> None:
-            while True:
-                with taking:
-                    number = next(numbers, None)
-                if number is None:
-                    return
-                part = parts[number]
-                workspace = self.workspace(thread, part.stop - part.start, tokens.shape[1])
-                results[number] = run(workspace, part, number)
+        def work(thread: int, number: int) -> None:
+            part = parts[number]
+            buffers = self.buffers_of(thread, part.stop - part.start, tokens.shape[1])
+            results[number] = run(buffers, part, number)
 
-        # BLAS, if it is asked, gets one thread for each of ours; else nothing here knows of it.
+        # Each thread calls BLAS by itself, so BLAS must not start threads of its own.
         with limited(1) if self.matmul == "blas" else contextlib.nullcontext():
-            self.on_threads(work, len(parts))
+            self.team.for_each(len(parts), work, step.region)
         return math.fsum(results)
 
-    def workspace(self, thread: int, texts: int, time: int) -> MicroBatch:
-        """A thread's buffers for this shape; those for another that it had are given up."""
-        mine = self.workspaces[thread]
-        if (texts, time) not in mine:
-            if len(mine) > 1:
-                mine.clear()
-            mine[texts, time] = MicroBatch(self.config, texts, time)
-        return mine[texts, time]
-
-    def on_threads(self, work: Callable[[int], None], most: int) -> None:
-        """Run work(thread) on at most so many threads; raise the first error of them."""
-        count = min(self.threads, most)
-        while len(self.workspaces) < count:
-            self.workspaces.append({})
-        jobs = [functools.partial(work, thread) for thread in range(count)]
-        run_together(self.pool, jobs, self.turns.stop)
-
-    def share(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-        """Does all tasks, in any order, on all threads; their results in order."""
-        results: list[Any] = [None] * len(tasks)
-
-        def work(thread: int) -> None:
-            for task in range(thread, len(tasks), count):
-                results[task] = tasks[task]()
-
-        count = max(min(self.threads, len(tasks)), 1)
-        self.on_threads(work, count)
-        return results
+    def buffers_of(self, thread: int, batch: int, time: int) -> MicroBatch:
+        """Return a thread's buffers for a shape; it keeps those for two shapes."""
+        found = self.buffers[thread]
+        if (batch, time) not in found:
+            if len(found) > 1:
+                found.clear()
+            found[batch, time] = MicroBatch(self.config, batch, time)
+        return found[batch, time]
 
     def norm(self, grads: Tensors) -> float:
-        """The norm of all gradients seen as one vector, summed in float64 in a fixed order."""
+        """Return the norm of all gradients seen as one vector, with sums in a fixed order."""
         pieces = [piece for grad in grads.values() for piece in chunks(grad)]
-        sums = self.share([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
+        sums = self.team.map([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
         return math.sqrt(math.fsum(sums))
 
     def update(
@@ -256,7 +226,7 @@ class CompiledEngine:
         learning_rate: float,
         grad_clip: float,
     ) -> None:
-        """One step of AdamW, in place, with the gradients clipped to a norm as they are read."""
+        """Take one step of AdamW, in place, with gradients scaled down to a norm of grad_clip."""
         scale = grad_clip / norm if 0 < grad_clip < norm else 1.0
         optimizer.steps += 1
         beta1, beta2 = optimizer.beta1, optimizer.beta2
@@ -268,11 +238,11 @@ class CompiledEngine:
             tensors = param, grads[name], optimizer.first[name], optimizer.second[name]
             pieces = zip(*map(chunks, tensors), strict=True)
             tasks += [functools.partial(adamw.update, *piece, *rest) for piece in pieces]
-        self.share(tasks)
+        self.team.map(tasks)
 
 
 def trainable(model: Model) -> Tensors:
-    """The parameters of a model. Raises TypeError, ValueError for what kernels would misread."""
+    """Return a model's parameters. Raise TypeError or ValueError if kernels would misread them."""
     params = dict(model.params)
     for name, shape in param_shapes(model.config).items():
         param = params[name]
@@ -286,7 +256,7 @@ def trainable(model: Model) -> Tensors:
 
 
 def chunks(tensor: np.ndarray) -> list[np.ndarray]:
-    """A tensor, flat, in pieces that lie there as one."""
+    """Return flat views of the parts of a tensor."""
     values = tensor.reshape(-1)
     return [values[start : start + CHUNK] for start in range(0, values.size, CHUNK)]
 
@@ -297,19 +267,19 @@ def ids(tokens: np.ndarray) -> np.ndarray:
 
 
 def memory_estimate(config: GPTConfig, batch_size: int, threads: int) -> int:
-    """About how many bytes training takes; threads: 0 for one on each core.
+    """Return about how many bytes training takes; threads: 0 for one per core.
 
-    Each parameter has its gradient and two running means, and where weights are packed two copies.
-    A thread has the buffers of one micro-batch, and of one of another shape for evaluation. Python
-    and the compiler take about 300 MB.
+    Each parameter has a gradient, two running means and, where weights are packed, two copies. Each
+    thread has buffers for two shapes, of training and of evaluation. Python and the compiler take
+    about 300 MB.
     """
-    uses = micro_batch_count(batch_size, config.block_size)
-    rows = -(-batch_size // uses) * config.block_size
+    micro_batches = micro_batch_count(batch_size, config.block_size)
+    rows = -(-batch_size // micro_batches) * config.block_size
     C, dropping = config.n_embd, config.dropout > 0
     block = 16 * C + dropping * (2 * C + config.n_head * config.block_size)
-    thread = rows * (config.n_layer * block + 13 * C + config.vocab_size) + ROOMS
-    copies = 4 + 2 * (uses >= products.PACK_FROM)
-    count = min(threads or usable_cores(), uses)
-    # The gradient of the embedding's rows, tokens and targets.
+    thread = rows * (config.n_layer * block + 13 * C + config.vocab_size) + SCRATCH
+    copies = 4 + 2 * (micro_batches >= matmuls.PACK_FROM)
+    count = min(threads or usable_cores(), micro_batches)
+    # The gradient of the embedded tokens, the tokens and the targets.
     batch = batch_size * config.block_size * (C + 4)
     return 300_000_000 + 4 * (copies * param_count(config) + 2 * count * thread + batch)

@@ -1,22 +1,213 @@
-"""How many threads compute: one setting for the BLAS behind NumPy and for Numba."""
+"""Teams of threads that work on one call together, and limits on the threads of BLAS and Numba.
+
+A `ThreadTeam` is a pool of threads. Calls that run at the same time belong to a `ParallelRegion`,
+in which they wait for each other in ordered sections and, inside kernels, at a barrier. If one of
+them fails, the others are released and the error is raised by the call that started the region.
+Work is split only along axes that are not reduced, so results do not depend on the number of
+threads.
+"""
 
 import contextlib
+import functools
+import itertools
+import os
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from tinygpt_np.machine import MOST_THREADS
 
+# A thread waits at most ten minutes for another. The time is counted in intervals, so that a
+# process that was suspended for an hour has used up one interval and not all of them.
+INTERVAL, INTERVALS = 60.0, 10
+# The value of a region's counter after it has been stopped.
+STOPPED = 1 << 62
+
+
+class StoppedError(RuntimeError):
+    """Raised in waiting threads when another thread of the region has failed."""
+
+
+class StuckError(RuntimeError):
+    """Raised in a thread that has waited too long for another."""
+
+    def __init__(self, event: str) -> None:
+        minutes = f"{INTERVAL * INTERVALS / 60:.3g}"
+        super().__init__(
+            f"waited {minutes} minutes for {event}, which did not happen; this is a bug in tinygpt"
+        )
+
+
+class ParallelRegion:
+    """Threads that run at the same time, wait for each other and are stopped together.
+
+    Parameters
+    ----------
+    size
+        The number of threads.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.condition = threading.Condition()
+        self.stopped = False
+        # The number whose turn it is, for each ordered section.
+        self.next: dict[str, int] = {}
+        # Counts arrivals at the barrier inside kernels; see simd/barrier.py.
+        self.counter = np.zeros(1, np.int64)
+
+    def ordered(self, name: str, number: int, section: Callable[[], object]) -> None:
+        """Run a section for the numbers 0, 1, 2, … one after another, whichever thread has them.
+
+        Raises
+        ------
+        StoppedError
+            If another thread has failed.
+        StuckError
+            If the number's turn never comes.
+        """
+        if self.next.get(name, 0) != number:
+            self.wait_until(
+                lambda: self.next.get(name, 0) == number,
+                f"the turn of micro-batch {number} to add to the gradient of {name}",
+            )
+        section()
+        with self.condition:
+            self.next[name] = number + 1
+            self.condition.notify_all()
+
+    def wait_until(self, ready: Callable[[], bool], event: str) -> None:
+        """Wait until ready() is true. Raise StoppedError or StuckError if that never happens."""
+        with self.condition:
+            for _ in range(INTERVALS):
+                if self.condition.wait_for(lambda: self.stopped or ready(), INTERVAL):
+                    break
+            else:
+                raise StuckError(event)
+        if self.stopped:
+            raise StoppedError("another thread has failed")
+
+    def stop(self) -> None:
+        """Release all threads that wait, now and later."""
+        with self.condition:
+            self.stopped = True
+            self.counter[0] = STOPPED
+            self.condition.notify_all()
+
+
+class ThreadTeam:
+    """A pool of threads, one of which is the thread that calls it.
+
+    A forked process gets threads of its own: a fork copies the pool without its threads, and tasks
+    given to the copy would never run.
+    """
+
+    def __init__(self, size: int) -> None:
+        check_threads(size)
+        self.size, self.process = size, os.getpid()
+        self.executor = ThreadPoolExecutor(max(size - 1, 1))
+
+    def renew(self) -> bool:
+        """Replace the threads of a parent process. Return whether there were any to replace."""
+        forked = self.process != os.getpid()
+        if forked:
+            self.__init__(self.size)
+        return forked
+
+    def submit(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call a function on another thread of the team."""
+        self.renew()
+        return self.executor.submit(function, *args, **kwargs)
+
+    def close(self, wait: bool = True) -> None:
+        """End the threads; wait: after the tasks they have been given, else after those begun."""
+        self.executor.shutdown(wait=wait, cancel_futures=not wait)
+
+    def run(self, job: Callable[[int], object], region: ParallelRegion) -> None:
+        """Call job(0), …, job(region.size - 1) at the same time; return when all have ended.
+
+        job(0) runs on the calling thread. If a call raises, or the calling thread is interrupted,
+        the region is stopped, and the error is raised when all calls have ended.
+        """
+
+        def guarded(thread: int) -> None:
+            try:
+                job(thread)
+            except BaseException:
+                region.stop()
+                raise
+
+        others: list[Future[None]] = []
+        errors: list[BaseException] = []
+        try:
+            for thread in range(1, region.size):
+                others.append(self.submit(guarded, thread))  # noqa: PERF401 - keep those started.
+            job(0)
+            wait(others)
+        except BaseException as error:
+            errors.append(error)
+            region.stop()
+            wait(others)
+        errors += filter(None, (other.exception() for other in others))
+        if errors:
+            causes = (error for error in errors if not isinstance(error, StoppedError))
+            raise next(causes, errors[0])
+        if region.counter[0] >= STOPPED:
+            raise StuckError(f"all of {region.size} threads")
+
+    def for_each(
+        self, total: int, job: Callable[[int, int], object], region: ParallelRegion
+    ) -> None:
+        """Call job(thread, number) for each number below total, in ascending order.
+
+        A thread takes the next number as soon as it is free.
+        """
+        numbers, lock = iter(range(total)), threading.Lock()
+
+        def work(thread: int) -> None:
+            while True:
+                with lock:
+                    number = next(numbers, None)
+                if number is None:
+                    return
+                job(thread, number)
+
+        self.run(work, region)
+
+    def map(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        """Run tasks that do not depend on each other; return their results in order."""
+        count = max(min(self.size, len(tasks)), 1)
+        results: list[Any] = [None] * len(tasks)
+
+        def work(thread: int) -> None:
+            for number in range(thread, len(tasks), count):
+                results[number] = tasks[number]()
+
+        self.run(work, ParallelRegion(count))
+        return results
+
+    def split(self, total: int, unit: int, job: Callable[[slice], object]) -> None:
+        """Call job with one slice of range(total) per thread; slices begin at multiples of unit."""
+        if self.size == 1 or total <= unit:
+            job(slice(0, total))
+            return
+        units = -(-total // unit)
+        ends = [min(units * part // self.size * unit, total) for part in range(self.size + 1)]
+        slices = [slice(a, b) for a, b in itertools.pairwise(ends) if a < b]
+        self.map([functools.partial(job, part) for part in slices])
+
 
 @contextlib.contextmanager
 def limited(threads: int) -> Generator[None]:
-    """So many threads inside, and as many as before afterwards.
+    """Limit the threads of BLAS and Numba inside a with statement.
 
-    Numba's are set if it is imported by then, for the calling thread, and never to more than it
-    has, which is NUMBA_NUM_THREADS. Raises TypeError unless threads is an int, and ValueError
-    unless it is 1 or more.
+    Numba's are limited if it has been imported, for the calling thread, and never to more than
+    NUMBA_NUM_THREADS. Raise TypeError or ValueError unless `threads` is a positive integer.
     """
     check_threads(threads)
     with threadpool_limits(threads, user_api="blas"), numba_limited(threads):
@@ -24,6 +215,7 @@ def limited(threads: int) -> Generator[None]:
 
 
 def check_threads(threads: int) -> None:
+    """Raise TypeError or ValueError unless this is a number of threads that can be started."""
     if not isinstance(threads, int) or isinstance(threads, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"threads must be a positive integer, not {type(threads).__name__}")
     if threads < 1:
@@ -34,6 +226,7 @@ def check_threads(threads: int) -> None:
 
 @contextlib.contextmanager
 def numba_limited(threads: int) -> Generator[None]:
+    """Limit the threads of Numba, if it has been imported."""
     numba: Any = sys.modules.get("numba")
     if numba is None:
         yield
@@ -44,3 +237,7 @@ def numba_limited(threads: int) -> Generator[None]:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+# A team without further threads, for work that is not split.
+ALONE = ThreadTeam(1)

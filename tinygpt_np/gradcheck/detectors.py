@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled import waiting
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import VARIANTS, case
@@ -24,6 +23,7 @@ from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, count, sites
 from tinygpt_np.gradcheck.report import Report
+from tinygpt_np.gradcheck.workers import POLL_INTERVAL, WorkerProcesses
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW
@@ -378,12 +378,12 @@ def run(operations: Sequence[str], seed: int) -> Generator[MutantResult]:
     results: Any = context.Queue()
     processes = min(usable_cores(), len(operations))
     with context.Pool(processes, start_worker, (results,)) as pool:
-        workers = waiting.Workers()
+        workers = WorkerProcesses()
         done = pool.map_async(work, [(name, seed) for name in operations], chunksize=1)
         left = count(operations)
         while left:
             try:
-                yield results.get(timeout=waiting.LOOK)
+                yield results.get(timeout=POLL_INTERVAL)
                 left -= 1
             except queue.Empty:
                 if done.ready():

@@ -13,7 +13,7 @@ from helpers.kernel_twins import (
 
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import attention
-from tinygpt_np.compiled.kernels.attention import NO_MASK, RANK, make_rooms
+from tinygpt_np.compiled.kernels.attention import NO_MASK, RANK, make_scratch
 from tinygpt_np.compiled.kernels.matmul import PANEL
 from tinygpt_np.compiled.simd.memory import Arena
 
@@ -164,17 +164,15 @@ def test_cores_write_all_they_should_whatever_was_in_memory(
     qkv, dy, mask = inputs(time, size, has_mask)
     kept = NO_MASK if mask is None else mask
     y, stats, dqkv = poisoned(*dy.shape), poisoned(B, H, time, 2), poisoned(*qkv.shape)
-    room, tiles, stripes, panels = make_rooms(Arena(), time, size)
-    for memory in (room[PANEL:], tiles, stripes, panels):
+    scratch = make_scratch(Arena(), time, size)
+    for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.forward_texts(qkv, H, kept, y, stats, 0, B * H, room, tiles, panels)
+    attention.forward_heads(qkv, H, kept, y, stats, 0, B * H, scratch)
     expected, saved = attention.forward(qkv, B, H, mask)
     np.testing.assert_array_equal(y, expected)
-    for memory in (room[PANEL:], tiles, stripes, panels):
+    for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.backward_texts(
-        dy, qkv, H, kept, stats, dqkv, 0, B * H, room, tiles, stripes, panels
-    )  # fmt: skip
+    attention.backward_heads(dy, qkv, H, kept, stats, dqkv, 0, B * H, scratch)  # fmt: skip
     np.testing.assert_array_equal(dqkv, attention.backward(dy, saved))
 
 
@@ -214,7 +212,7 @@ def test_huge_logits_stay_finite(has_mask: bool) -> None:
 
 
 def first_tokens(rows: np.ndarray, count: int) -> np.ndarray:
-    """Of each of the texts, the rows of the tokens before `count`."""
+    """Return the first `count` rows of each sequence."""
     return rows.reshape(B, -1, rows.shape[1])[:, :count]
 
 
@@ -249,8 +247,8 @@ def test_nan_in_a_later_token_does_not_either(token: int, part: str) -> None:
 def test_a_gradient_reaches_no_later_token_and_no_other_query(token: int, has_mask: bool) -> None:
     time, size = RANK + 8, 33
     qkv, dy, mask = inputs(time, size, has_mask)
-    of_texts = first_tokens(dy, time)
-    of_texts[:, :token], of_texts[:, token + 1 :] = 0, 0
+    dy_sequences = first_tokens(dy, time)
+    dy_sequences[:, :token], dy_sequences[:, token + 1 :] = 0, 0
     dqkv = attention.backward(dy, attention.forward(qkv, B, H, mask)[1])
     dq, dk, dv = (first_tokens(part, time) for part in np.split(dqkv, 3, axis=1))
     assert not dk[:, token + 1 :].any()
@@ -293,7 +291,7 @@ def test_a_mask_of_ones_is_none() -> None:
 
 
 @dropped
-def test_texts_and_heads_know_nothing_of_each_other(has_mask: bool) -> None:
+def test_sequences_and_heads_do_not_depend_on_each_other(has_mask: bool) -> None:
     time, size = 67, 33
     qkv, dy, mask = inputs(time, size, has_mask)
     y, saved = attention.forward(qkv, B, H, mask)

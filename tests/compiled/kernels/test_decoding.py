@@ -1,4 +1,4 @@
-"""What is kept of texts, and attention to it; test_decode_compiled.py tries a whole model."""
+"""The cache of keys and values, and attention to it; test_decoder.py tests a whole model."""
 
 import itertools
 from typing import Any
@@ -15,16 +15,16 @@ from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
     PLAIN,
     TRANSPOSED,
-    make_room,
+    make_scratch,
     pack_matrix,
     packed_size,
 )
-from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.memory import Arena, Matrix
 from tinygpt_np.compiled.simd.vectors import ROWS
 
 rng = np.random.default_rng(29)
 H = 2
-# Places of the cache, size of a head.
+# Positions in the cache, size of a head.
 SHAPES = [
     *((1, 1), (7, 5), (PANEL, LANES), (PANEL + 5, 7), (2 * PANEL + LANES, PANEL + 3)),
     *((1029, 3), (7, 133)),
@@ -33,8 +33,12 @@ shapes = pytest.mark.parametrize(("capacity", "size"), SHAPES)
 
 
 @njit
-def looking(*arguments: Any) -> None:
+def call_attend(*arguments: Any) -> None:
     attend(*arguments)
+
+
+def matrix(array: np.ndarray) -> Matrix:
+    return Matrix(array.ctypes.data, array.strides[0])
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -42,7 +46,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def poisoned_cache(capacity: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and values of one layer and one text, (H, ·) each."""
+    """Keys and values of one layer and one sequence, (H, ·) each."""
     cache = decoding.make_cache(1, 1, H, capacity, size)
     for part in cache:
         part.fill(np.nan)
@@ -59,7 +63,7 @@ def keep_in_pieces(kv: np.ndarray, capacity: int, pieces: int) -> tuple[np.ndarr
 
 @shapes
 @pytest.mark.parametrize("pieces", [1, 2, 5, 1000])
-def test_what_is_kept_in_pieces_lies_as_if_packed_at_once(
+def test_keys_and_values_kept_in_pieces_are_as_if_packed_at_once(
     capacity: int, size: int, pieces: int
 ) -> None:
     kv = normal(capacity, 2 * H * size)
@@ -70,7 +74,7 @@ def test_what_is_kept_in_pieces_lies_as_if_packed_at_once(
             depth, columns = matrix.shape if form == PLAIN else matrix.shape[::-1]
             panels = np.zeros((1, packed_size(depth, columns)), np.float32)
             pack_matrix(matrix, form, panels)
-            # Nobody asked for what stands beside the last key.
+            # Numbers past the last key are not written.
             wanted = ~np.isnan(kept[head])
             assert np.count_nonzero(wanted) >= matrix.size
             np.testing.assert_array_equal(kept[head][wanted], panels[0][wanted])
@@ -78,7 +82,7 @@ def test_what_is_kept_in_pieces_lies_as_if_packed_at_once(
 
 @shapes
 @pytest.mark.parametrize("rows", [1, ROWS, 2 * ROWS + 1])
-def test_each_query_sees_what_is_kept_up_to_its_own_place(
+def test_each_query_attends_to_the_keys_up_to_its_own_position(
     capacity: int, size: int, rows: int
 ) -> None:
     rows = min(rows, capacity)
@@ -87,18 +91,17 @@ def test_each_query_sees_what_is_kept_up_to_its_own_place(
         keys, values = keep_in_pieces(kv, capacity, 3)
         tiles = make_tiles(Arena(), capacity)
         tiles.fill(np.nan)
-        room, out = make_room(Arena()), np.full((rows, size), np.nan, np.float32)
-        room[PANEL:] = np.nan
-        looking(
-            q.ctypes.data, 4 * size, rows, place, keys[1].ctypes.data, values[1].ctypes.data,
-            capacity, size, 0, out.ctypes.data, 4 * size, 0, tiles.ctypes.data,
-            4 * tiles.shape[1], room.ctypes.data,
+        scratch, out = make_scratch(Arena()), np.full((rows, size), np.nan, np.float32)
+        scratch[PANEL:] = np.nan
+        call_attend(
+            matrix(q), rows, place, keys[1].ctypes.data, values[1].ctypes.data, capacity, size, 0,
+            matrix(out), 0, matrix(tiles), scratch.ctypes.data,
         )  # fmt: skip
         k, v = kv[:, size : 2 * size].astype(float), kv[:, 3 * size :].astype(float)
         logits = q.astype(float) @ k.T / size**0.5
         logits[np.arange(place + rows) > place + np.arange(rows)[:, None]] = -np.inf
         exps = np.exp(logits - logits.max(axis=1, keepdims=True))
         probs = exps / exps.sum(axis=1, keepdims=True)
-        # Scores err by a rounding a term of their sums, and values once more for each place.
+        # One rounding for each term of a score, and one more for each position.
         bound = 1e-6 * (size + place + rows + 10) * (probs @ abs(v))
         assert_within(out, probs @ v, bound)

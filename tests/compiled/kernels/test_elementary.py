@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.kernel_twins import poisoned
 
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.compiled.simd.vectors import LANES, load_vector, store_vector
 
@@ -90,12 +90,12 @@ def test_exp_of_the_ends_of_the_line() -> None:
 
 
 def test_exp_of_a_vector_is_that_of_its_numbers() -> None:
-    @exact
+    @strict
     def by_vectors(x: Any, y: Any) -> None:
         for place in range(0, 4 * x.size, 4 * LANES):
             store_vector(y.ctypes.data + place, kernel_exp(load_vector(x.ctypes.data + place)))
 
-    @exact
+    @strict
     def by_numbers(x: Any, y: Any) -> None:
         for i in range(x.size):
             y[i] = kernel_exp(x[i])

@@ -1,3 +1,5 @@
+"""The matmul kernel: the bits of one chain per sum, in every form and at every edge."""
+
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,18 +19,18 @@ from tinygpt_np.compiled.kernels.matmul import (
     PACKED,
     PANEL,
     PLAIN,
-    ROOM,
+    SCRATCH,
     STRETCH,
     STRIPE,
     TRANSPOSED,
-    make_room,
+    make_scratch,
     matmul,
+    matmul_at,
     pack_columns,
     pack_matrix,
     packed_size,
-    product,
 )
-from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.memory import Arena, Matrix
 from tinygpt_np.compiled.simd.vectors import FUSED, LANES, ROWS
 
 rng = np.random.default_rng(21)
@@ -38,7 +40,7 @@ def around(*sizes: int) -> list[int]:
     return sorted({size + more for size in sizes for more in (-1, 0, 1) if size + more > 0})
 
 
-# (M, K, N), one of them awkward at a time; then a room that is used to its end, and all three past
+# (M, K, N), one of them awkward at a time; then scratch that is used to its end, and all three past
 # several blocks.
 SHAPES = [
     *((rows, 37, PANEL + LANES + 3) for rows in around(1, ROWS, FEW_ROWS, STRIPE)),
@@ -73,7 +75,7 @@ def packed(b: np.ndarray, form: int) -> np.ndarray:
 
 
 def in_form(b: np.ndarray, form: int) -> np.ndarray:
-    """b (K, N) as a product takes it in a form."""
+    """b (K, N) in a form of the second operand."""
     if form == TRANSPOSED:
         return np.ascontiguousarray(b.T)
     if form == PACKED:
@@ -91,37 +93,37 @@ def summand(start: np.ndarray) -> np.ndarray:
     return start if len(start) else np.zeros((1, 1), np.float32)
 
 
-def used_room() -> np.ndarray:
-    """A room in which what products left behind is as bad as can be."""
-    room = make_room(Arena())
-    room[PANEL:] = np.nan
-    return room
+def used_scratch() -> np.ndarray:
+    """Scratch memory in which earlier matmuls have left NaN."""
+    scratch = make_scratch(Arena())
+    scratch[PANEL:] = np.nan
+    return scratch
 
 
 @dataclass
 class Call:
-    """A product between guards: A, B, start and the room in NaN, C in a number."""
+    """A matmul of guarded arrays: A, B, start and scratch between NaN, C between numbers."""
 
     a: Guarded
     b: Guarded
     start: Guarded
     c: Guarded
-    room: Guarded
+    scratch: Guarded
 
 
 def call(a: np.ndarray, across: bool, b: np.ndarray, form: int, kind: str, start: Any) -> Call:
-    """Does a product, into NaN."""
+    """Run a matmul into an array of NaN."""
     c = start if kind == "c itself" else poisoned(len(a), b.shape[1])
     made = Call(
         Guarded(a.T if across else a, np.nan),
         Guarded(in_form(b, form), np.nan),
         Guarded(start, np.nan),
         Guarded(c, 12345),
-        Guarded(used_room(), np.nan),
+        Guarded(used_scratch(), np.nan),
     )
     begin = made.c.array if kind == "c itself" else made.start.array
     form = PACKED if form == BY_COLUMNS else form
-    matmul(made.a.array, across, made.b.array, form, begin, made.c.array, made.room.array)
+    matmul(made.a.array, across, made.b.array, form, begin, made.c.array, made.scratch.array)
     return made
 
 
@@ -141,19 +143,19 @@ def test_every_form_gives_the_bits_of_one_chain(shape: tuple[int, int, int], kin
 
 @shapes
 @pytest.mark.parametrize("kind", STARTS)
-def test_the_product_is_the_truth_but_for_rounding(shape: tuple[int, int, int], kind: str) -> None:
+def test_the_result_is_the_truth_within_rounding(shape: tuple[int, int, int], kind: str) -> None:
     rows, depth, columns = shape
     a, b, start = normal(rows, depth), normal(depth, columns), start_of(kind, rows, columns)
     found = call(a, False, b, PLAIN, kind, start).c.array
     wide, other, first = (each.astype(np.float64) for each in (a, b, summand(start)))
-    # K roundings of a sum, and one of each product where that is not done in one with its sum.
+    # K roundings of a sum, and one of each product without fused multiply-adds.
     bound = gamma(depth if FUSED else depth + 1) * (abs(wide) @ abs(other) + abs(first))
     assert_within(found, wide @ other + first, bound)
 
 
 @shapes
 @pytest.mark.parametrize("kind", STARTS)
-def test_nothing_is_written_but_c_and_the_room(shape: tuple[int, int, int], kind: str) -> None:
+def test_only_c_and_scratch_are_written(shape: tuple[int, int, int], kind: str) -> None:
     rows, depth, columns = shape
     a, b, start = normal(rows, depth), normal(depth, columns), start_of(kind, rows, columns)
     for made in every_call(a, b, start, kind):
@@ -161,20 +163,16 @@ def test_nothing_is_written_but_c_and_the_room(shape: tuple[int, int, int], kind
         assert made.b.is_intact()
         assert made.start.is_intact()
         assert made.c.surroundings_are_intact()
-        assert made.room.surroundings_are_intact()
+        assert made.scratch.surroundings_are_intact()
         # Where every sum without a start begins.
-        assert not made.room.array[:PANEL].any()
+        assert not made.scratch.array[:PANEL].any()
 
 
 @njit
-def product_at(addresses: Any, strides: Any, across: Any, form: Any, shape: Any, room: Any) -> None:
-    a, b, start, c = addresses
-    a_stride, b_stride, start_stride, c_stride = strides
+def call_matmul_at(matrices: Any, across: Any, form: Any, shape: Any, scratch: Any) -> None:
+    a, b, start, c = matrices
     rows, columns, depth = shape
-    product(
-        a, a_stride, across, b, b_stride, form, start, start_stride, 4, c, c_stride,
-        rows, columns, depth, room.ctypes.data,
-    )  # fmt: skip
+    matmul_at(a, across, b, form, start, 1, c, rows, columns, depth, scratch.ctypes.data)
 
 
 @pytest.mark.parametrize("across", [False, True])
@@ -185,14 +183,15 @@ def test_matrices_may_be_parts_of_larger_ones(across: bool, form: int) -> None:
     kept = [a.T if across else a, b.T if form == TRANSPOSED else b, start, poisoned(rows, columns)]
     large: list[np.ndarray] = []
     for number, matrix in enumerate(kept):
-        # NaN around what is read; around C a number, and a width apart from the others'.
+        # NaN around what is read, a number around C; all four have different widths.
         around_it = np.pad(
             matrix, ((2, 3), (3 + number, 7)), constant_values=12345 if number == 3 else np.nan
         )
         large.append(np.ascontiguousarray(around_it))
-    addresses = tuple(m[2:, 3 + number :].ctypes.data for number, m in enumerate(large))
-    strides = tuple(m.strides[0] for m in large)
-    product_at(addresses, strides, across, form, (rows, columns, depth), used_room())
+    matrices = tuple(
+        Matrix(m[2:, 3 + number :].ctypes.data, m.strides[0]) for number, m in enumerate(large)
+    )
+    call_matmul_at(matrices, across, form, (rows, columns, depth), used_scratch())
     expected = np.pad(chain(a, b, start), ((2, 3), (6, 7)), constant_values=12345)
     np.testing.assert_array_equal(large[3], expected)
 
@@ -215,7 +214,7 @@ def test_parts_of_the_rows_give_the_bits_of_the_whole(form: int) -> None:
 def test_nan_and_infinity_come_through_and_go_no_further(of: str, number: float, rows: int) -> None:
     depth, columns = DEPTH + 3, PANEL + LANES + 3
     a, b, start = normal(rows, depth), normal(depth, columns), normal(rows, columns)
-    # Zeros, of which the product with infinity is NaN; and places in vectors and beside them.
+    # Zeros, whose product with infinity is NaN; and places inside and outside of whole vectors.
     a[2, :], b[:, 5] = 0, 0
     matrix = {"a": a, "b": b, "start": start}[of]
     matrix[1, 4] = matrix[-1, -1] = number
@@ -232,19 +231,19 @@ def test_what_overflows_is_infinite() -> None:
         assert (made.c.array == -np.inf).all()
 
 
-def test_a_room_serves_product_after_product() -> None:
-    room = make_room(Arena())
+def test_scratch_can_be_used_again() -> None:
+    scratch = make_scratch(Arena())
     nothing = np.zeros((0, 1), np.float32)
     for rows, depth, columns in ((STRIPE + 1, STRETCH + 1, PANEL + 3), (3, 5, 7), (14, 9, LANES)):
         for across in (False, True):
             a, b, c = normal(rows, depth), normal(depth, columns), poisoned(rows, columns)
             lying = np.ascontiguousarray(a.T) if across else a
-            matmul(lying, across, b, PLAIN, nothing, c, room)
+            matmul(lying, across, b, PLAIN, nothing, c, scratch)
             np.testing.assert_array_equal(c, chain(a, b, summand(nothing)))
 
 
-def test_a_room_is_as_large_as_it_says() -> None:
-    assert make_room(Arena()).shape == (ROOM,)
+def test_scratch_has_the_size_it_says() -> None:
+    assert make_scratch(Arena()).shape == (SCRATCH,)
 
 
 @pytest.mark.parametrize("columns", [*around(1, LANES, HALF, PANEL), 3 * PANEL + LANES + 1])

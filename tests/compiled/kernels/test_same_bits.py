@@ -1,8 +1,8 @@
-"""Results do not depend on what was compiled or loaded first.
+"""Results do not depend on which kernels are compiled or loaded first.
 
 A function that Numba calls from compiled code is a weak symbol in the object of every caller, and
-the linker takes the copy that was loaded first. All copies must therefore give the same bits, or
-must not be called at all.
+the linker takes the copy that was loaded first. So all copies must give the same bits, or the
+function must be inlined.
 """
 
 import os
@@ -24,8 +24,9 @@ from tinygpt_np.compiled import cache as compiling
 from tinygpt_np.compiled import kernels, simd
 from tinygpt_np.compiled.simd import linking
 
-# Prints a digest of a training step's loss and gradients, and one of the logits of a text read in
-# pieces. With the argument "first", the functions that kernels call are called from Python before.
+# Prints a digest of a training step's loss and gradients, and one of the logits of sequences that
+# are read in pieces. With the argument "first", functions that kernels call are first called from
+# Python.
 SCRIPT = """
 import hashlib
 import sys
@@ -35,7 +36,7 @@ import numpy as np
 from tinygpt_np.training import engine
 from tinygpt_np.config import TrainConfig, generator
 from tinygpt_np.compiled.decoder import CompiledDecoder
-from tinygpt_np.compiled.kernels import cross_entropy, gelu, layer_norm, linear
+from tinygpt_np.compiled.kernels import cross_entropy, gelu, layer_norm
 from tinygpt_np.model.gpt import GPT
 
 if sys.argv[1:] == ["first"]:
@@ -44,7 +45,6 @@ if sys.argv[1:] == ["first"]:
     cross_entropy.loss_of(rows[0, 0], rows[0, 0], rows[0, 0])
     layer_norm.forward_rows(rows, rows[0], rows[0], rows.copy(), mean, rstd)
     gelu.forward_values(rows[0], rows[1].copy())
-    linear.add_bias(rows, rows[0], rows.copy())
 config = TrainConfig(
     block_size=40, n_layer=1, n_head=2, n_embd=96, batch_size=2, dropout=0, threads=1
 )
@@ -65,19 +65,19 @@ print("logits", digest.hexdigest())
 steps.close()
 """
 
-# Kernels that are compiled again, while the rest comes from a warm cache.
+# Kernels that are compiled again, while all others are loaded from a warm cache.
 MISSING = {
     "nothing": [],
     "callees": [
         *("cross_entropy.exponentials", "cross_entropy.loss_of", "layer_norm.forward_rows"),
-        *("gelu.forward_values", "linear.add_bias"),
+        "gelu.forward_values",
     ],
-    "callers": ["cross_entropy.loss_and_dlogits", "decoding.score"],
+    "callers": ["cross_entropy.loss_and_dlogits", "decoding.output_head"],
 }
 
 
 def modules() -> list[ModuleType]:
-    """All modules with kernels: those that train, and those of the ladders."""
+    """Return all modules with kernels: of the package, and of the ladders."""
     packages = kernels, simd, benchmarks.ladders
     return [
         import_module(f"{package.__name__}.{found.name}")
@@ -87,7 +87,7 @@ def modules() -> list[ModuleType]:
 
 
 def dispatchers(values: Any) -> Iterator[Any]:
-    """All compiled functions among some values, and those that they enclose or that they wrap."""
+    """Yield all compiled functions among some values, and those in their closures."""
     for value in values:
         if isinstance(value, CPUDispatcher):
             yield value
@@ -101,7 +101,7 @@ def test_a_function_that_may_regroup_sums_is_always_inlined_into_its_callers() -
         for dispatcher in dispatchers(vars(module).values()):
             name = f"{module.__name__}: {dispatcher.py_func.__qualname__}"
             options: dict[str, Any] = dispatcher.targetoptions
-            # Without a value of its own a function takes over the flags of its caller.
+            # Without a value of its own, a function takes over the flags of its caller.
             assert "fastmath" in options, name
             assert not options["fastmath"] or options.get("forceinline"), name
             count += 1
@@ -123,9 +123,9 @@ def run(cache: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A cache, and what the run printed that filled it.
+    """A cache, and the output of the run that filled it.
 
-    Kernels that are called by name, which take longest to compile, are there beforehand.
+    Linked kernels, which take longest to compile, are copied to it beforehand.
     """
     root = tmp_path_factory.mktemp("cache")
     source = compiling.cache_root() / compiling.stamp(compiling.HERE)

@@ -1,4 +1,4 @@
-"""The barrier: nobody goes on before all have come, and whoever gives up lets the others go."""
+"""The barrier inside kernels: none continues before all arrive; stopping it releases all."""
 
 import threading
 import time
@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from helpers.processes import LIMIT
 
-from tinygpt_np.compiled.cache import exact
-from tinygpt_np.compiled.simd.barrier import GIVEN_UP, PATIENCE, wait_for_all
+from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.simd.barrier import SPINS, wait_for_all
+from tinygpt_np.compiled.threads import STOPPED
 
 
-@exact
+@strict
 def rounds(thread: int, threads: int, counter: np.ndarray, values: np.ndarray) -> int:
-    """Each writes its number, then reads all others'; how often one of them was not there yet."""
+    """Write a number, wait, and read those of the others; return how many were missing."""
     late = 0
     for number in range(1, values.shape[0]):
         values[number, thread] = number
@@ -26,7 +27,7 @@ def rounds(thread: int, threads: int, counter: np.ndarray, values: np.ndarray) -
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_what_was_written_before_is_there_after(threads: int) -> None:
+def test_writes_before_the_barrier_are_visible_after_it(threads: int) -> None:
     counter, values = np.zeros(1, np.int64), np.zeros((500, threads), np.int64)
 
     def run(thread: int) -> int:
@@ -38,7 +39,7 @@ def test_what_was_written_before_is_there_after(threads: int) -> None:
     assert counter[0] == (499 * threads if threads > 1 else 0)
 
 
-def test_one_waits_for_the_other() -> None:
+def test_a_thread_waits_for_another() -> None:
     counter, values = np.zeros(1, np.int64), np.zeros((2, 2), np.int64)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(rounds, 0, 2, counter, values)
@@ -48,23 +49,23 @@ def test_one_waits_for_the_other() -> None:
         assert first.result(LIMIT) == 0
 
 
-def test_who_gives_up_lets_the_others_go() -> None:
+def test_stopping_releases_threads_that_wait() -> None:
     counter, values = np.zeros(1, np.int64), np.zeros((50, 2), np.int64)
     thread = threading.Thread(target=rounds, args=(0, 2, counter, values))
     thread.start()
     time.sleep(0.05)
     assert thread.is_alive()
-    counter[0] = GIVEN_UP
+    counter[0] = STOPPED
     thread.join(LIMIT)
     assert not thread.is_alive()
 
 
-@exact
+@strict
 def impatient(threads: int, counter: np.ndarray) -> None:
-    wait_for_all(counter.ctypes.data, threads, 3 * PATIENCE)
+    wait_for_all(counter.ctypes.data, threads, 3 * SPINS)
 
 
-def test_a_thread_gives_up_when_another_never_comes() -> None:
+def test_a_thread_stops_the_barrier_when_another_never_arrives() -> None:
     counter = np.zeros(1, np.int64)
     impatient(2, counter)
-    assert counter[0] == GIVEN_UP
+    assert counter[0] == STOPPED

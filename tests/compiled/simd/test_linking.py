@@ -1,3 +1,5 @@
+"""Kernels that are compiled once and called by name."""
+
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,12 @@ from numba.core import config
 
 from tinygpt_np.compiled import cache
 from tinygpt_np.compiled.simd.linking import linked
+from tinygpt_np.compiled.simd.memory import Matrix
 from tinygpt_np.compiled.simd.vectors import load, store
 
 
 def write_digits(target: Any, first: Any, second: Any, third: Any) -> None:
-    """Writes its arguments as the digits of a number."""
+    """Write the arguments as the digits of a number."""
     store(target, np.float32(100 * first + 10 * second + third))
 
 
@@ -27,7 +30,7 @@ def _nothing_compiled_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def machine_text(kernel: Any) -> str:
-    """What a kernel of one signature is made of, in LLVM's language, after optimisation."""
+    """Return the optimised LLVM code of a kernel with one signature."""
     (text,) = kernel.inspect_llvm().values()
     return text
 
@@ -54,6 +57,22 @@ def test_arguments_of_other_integers_are_widened() -> None:
     target = np.full(1, np.nan, np.float32)
     caller(target.ctypes.data, True)
     assert target[0] == 100 - 20 + 200
+
+
+def copy_number(source: Matrix, row: Any, target: Matrix) -> None:
+    store(target.address + row * target.stride, load(source.address + row * source.stride))
+
+
+def test_matrices_arrive_as_address_and_stride() -> None:
+    copy = linked(copy_number)
+
+    @njit
+    def caller(source: Any, row: Any, target: Any) -> None:
+        copy(source, row, target)
+
+    source, target = np.arange(12, dtype=np.float32).reshape(4, 3), np.zeros((4, 2), np.float32)
+    caller(Matrix(source.ctypes.data, 12), 2, Matrix(target.ctypes.data, 8))
+    np.testing.assert_array_equal(target, np.array([[0, 0], [0, 0], [6, 0], [0, 0]], np.float32))
 
 
 def test_a_linked_kernel_may_be_called_many_times_in_a_loop() -> None:
@@ -102,7 +121,7 @@ def test_a_linked_kernel_is_not_compiled_into_its_caller() -> None:
 
     caller(np.zeros(1, np.float32).ctypes.data)
     text = machine_text(caller)
-    # Of the linked kernel the caller knows the name, and none of its additions.
+    # The caller declares the linked kernel, and contains none of its additions.
     assert len(re.findall(rf'^declare i32 @"?{__name__}\.add_one"?\(', text, re.MULTILINE)) == 1
     assert "fadd" not in text
 

@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 from helpers.study_targets import studied_target
 
-from tinygpt_np.compiled.waiting import StuckError, Workers
+from tinygpt_np.gradcheck.workers import WorkerProcesses
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
 from tinygpt_np.study.source.parse import StudyError
@@ -90,8 +90,8 @@ def test_the_data_cannot_close_its_script_element() -> None:
 
 
 def test_a_study_ends_if_a_worker_is_killed() -> None:
-    workers, pages = Workers(), Mock()
+    workers, pages = WorkerProcesses(), Mock()
     workers.pids = {0}  # No process has this id.
     pages.next.side_effect = multiprocessing.TimeoutError
-    with pytest.raises(StuckError, match="a worker process has been killed"):
+    with pytest.raises(RuntimeError, match="a worker process has been killed"):
         site.next_page(pages, workers)

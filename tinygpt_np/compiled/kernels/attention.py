@@ -1,39 +1,42 @@
-"""Causal attention, compiled: a few rows of scores at a time, and of these only what is visible.
+"""Causal attention, compiled: ROWS queries at a time, with scores for visible keys only.
 
-Forward, for a tile of ROWS queries: their scores with every key that one of them sees; the softmax
-of each row (all of it is there, so its maximum needs no second thoughts); and the sum over the
-values. What stays is, per query, the largest score and one over the total of the exps, by which
-the backward makes the same probabilities again, to the last bit.
+Forward, for a tile of queries: the scores of all keys that one of them sees, the softmax of each
+row, and the weighted sum of the values. Each query's largest score and 1/Σ exp are saved, from
+which the backward computes the same probabilities, to the last bit.
 
-Backward, for a tile of queries: scores, probs and dprobs with every key, so that dq is a whole
-product. probs and dscores of a stripe of queries stay until dk and dv can be added up, over
-all of the stripe at once. The mean that the softmax's backward subtracts is Σ_s dprobs·probs of
-these very numbers (see softmax.py): Σ_d dy·y, which is the same but for rounding, would not cancel
-where one probability is 1 and its dscore 0.
+Backward, for a tile of queries: scores, probs and dprobs of all keys, and dq as one matmul. probs
+and dscores of a stripe of queries are kept until they are added to dk and dv at once. The mean that
+the softmax's backward subtracts is Σ_s dprobs·probs of these very numbers (see ops/softmax.py):
+Σ_d dy·y, which is equal but for rounding, would not cancel where one probability is 1.
 Source: Dao et al., "FlashAttention" (2022), algorithms 1 and 4.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels.elementary import exp
 from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
     PANELS,
     PLAIN,
     TRANSPOSED,
-    make_room,
+    matrix,
+    matrix_of,
+    moved,
     pack,
     packed_size,
     padded,
-    tile_product,
+    tile_matmul,
+)
+from tinygpt_np.compiled.kernels.matmul import (
+    make_scratch as make_matmul_scratch,
 )
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.linking import linked
-from tinygpt_np.compiled.simd.memory import Arena, workspace
+from tinygpt_np.compiled.simd.memory import Arena, Matrix, workspace
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
     ROWS,
@@ -56,62 +59,72 @@ VECTOR = 4 * LANES
 ZERO, ONE, MINUS_INFINITY = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
+class Scratch(NamedTuple):
+    """A thread's scratch memory for attention over T tokens.
+
+    tiles (ROWS + 2, ·): scores of ROWS queries, and two rows for numbers per query.
+    stripes (2, RANK, ·): probs and dscores of a stripe of queries.
+    panels (3, ·): packed keys and values.
+    """
+
+    matmul: np.ndarray
+    tiles: np.ndarray
+    stripes: np.ndarray
+    panels: np.ndarray
+
+
 def make_tiles(arena: Arena, time: int) -> np.ndarray:
     """Return memory for a tile of scores of up to `time` keys, and two further rows."""
     row = time + -time % LANES
-    # So that its rows do not all fall on the same few lines of the nearest cache.
+    # An odd number of vectors, so that rows do not all fall on the same lines of the L1 cache.
     return arena.zeros(ROWS + 2, row + LANES * (row // LANES % 2 == 0))
 
 
-def make_rooms(arena: Arena, time: int, head_size: int) -> tuple[np.ndarray, ...]:
-    """Memory for one thread's attention over `time` tokens: room, tiles, stripes, panels."""
+def make_scratch(arena: Arena, time: int, head_size: int) -> Scratch:
+    """Return one thread's scratch memory for attention over `time` tokens."""
     tiles = make_tiles(arena, time)
     stripes = arena.zeros(2, RANK, tiles.shape[1])
     size = max(packed_size(head_size, time), packed_size(time, head_size))
-    return make_room(arena), tiles, stripes, arena.zeros(3, size)
+    return Scratch(make_matmul_scratch(arena), tiles, stripes, arena.zeros(3, size))
 
 
-@exact
-def pack_all(b: Any, stride: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
-    """Packs all panels of a matrix at an address, of (depth, columns) once it is packed."""
+@strict
+def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
+    """Pack all panels of a Matrix, of (depth, columns) once it is packed."""
     for column in range(0, columns, PANEL):
-        corner = b + column * (stride if form == TRANSPOSED else 4)
+        corner = moved(b, column, 0) if form == TRANSPOSED else moved(b, 0, column)
         width = min(PANEL, columns - column)
-        pack(corner, stride, form, width, depth, panels + 4 * column * depth)
+        pack(corner, form, width, depth, panels + 4 * column * depth)
 
 
-@exact
-def to_columns(
-    height: Any, a: Any, a_stride: Any, panels: Any, first: Any, end: Any, depth: Any,
-    columns: Any, c: Any, c_stride: Any, room: Any,
-) -> None:  # fmt: skip
-    """Up to ROWS rows of A times the columns of B from first to end, in whole vectors."""
-    for column in range(first // PANEL * PANEL, end, PANEL):
-        skipped = max(first // LANES * LANES - column, 0)
-        stride = padded(min(PANEL, columns - column))
+@strict
+def matmul_columns(
+    height: Any, a: Any, panels: Any, end: Any, depth: Any, columns: Any, c: Any, scratch: Any
+) -> None:
+    """Up to ROWS rows of A times the first `end` columns of packed B, in whole vectors."""
+    for column in range(0, end, PANEL):
+        panel = matrix(panels + 4 * column * depth, padded(min(PANEL, columns - column)))
         width = (min(end - column, PANEL) + LANES - 1) // LANES * LANES
-        tile_product(
-            height, a, a_stride, False, panels + 4 * (column * depth + skipped), stride, room, 0,
-            c + 4 * (column + skipped), c_stride, width - skipped, depth, panels, 0, room,
+        tile_matmul(
+            height, a, False, panel, matrix(scratch, 0), moved(c, 0, column), width, depth,
+            matrix(panels, 0), scratch,
         )  # fmt: skip
 
 
-@exact
-def by_rows(
-    height: Any, a: Any, a_stride: Any, panels: Any, first: Any, end: Any, depth: Any,
-    columns: Any, c: Any, c_stride: Any, room: Any,
-) -> None:  # fmt: skip
-    """Up to ROWS rows of A, from `first` to `end`, times these rows of B, all its columns."""
+@strict
+def matmul_rows(
+    height: Any, a: Any, panels: Any, end: Any, depth: Any, columns: Any, c: Any, scratch: Any
+) -> None:
+    """The first `end` columns of up to ROWS rows of A times as many rows of packed B."""
     for column in range(0, columns, PANEL):
         width = min(PANEL, columns - column)
-        stride = padded(width)
-        tile_product(
-            height, a + 4 * first, a_stride, False, panels + 4 * column * depth + first * stride,
-            stride, room, 0, c + 4 * column, c_stride, width, end - first, panels, 0, room,
+        tile_matmul(
+            height, a, False, matrix(panels + 4 * column * depth, padded(width)),
+            matrix(scratch, 0), moved(c, 0, column), width, end, matrix(panels, 0), scratch,
         )  # fmt: skip
 
 
-@exact
+@strict
 def hide(values: Any, visible: Any, end: Any, hidden: Any) -> None:
     """Set the values from `visible` to `end`, in whole vectors, to `hidden`."""
     for block in range(visible // LANES * LANES, end, LANES):
@@ -119,9 +132,9 @@ def hide(values: Any, visible: Any, end: Any, hidden: Any) -> None:
         store_vector(place, first_lanes(load_vector(place), visible - block, hidden))
 
 
-@exact
-def largest_seen(scores: Any, visible: Any, end: Any) -> Any:
-    """The largest of the first `visible` scores; those from there to `end` become -inf."""
+@strict
+def largest_visible(scores: Any, visible: Any, end: Any) -> Any:
+    """Return the largest of the first `visible` scores; set those from there to `end` to -inf."""
     hide(scores, visible, end, MINUS_INFINITY)
     largest = load_vector(scores)
     for place in range(scores + VECTOR, scores + 4 * visible, VECTOR):
@@ -129,9 +142,9 @@ def largest_seen(scores: Any, visible: Any, end: Any) -> Any:
     return largest_of(largest)
 
 
-@exact
+@strict
 def exponentials(scores: Any, end: Any, largest: Any, scale: Any) -> Any:
-    """exp(scale·(scores - largest)) in place; their sum."""
+    """Replace scores by exp(scale·(scores - largest)); return their sum."""
     total = all_lanes(ZERO)
     for place in range(scores, scores + 4 * end, VECTOR):
         found = exp((load_vector(place) - largest) * scale)
@@ -140,26 +153,27 @@ def exponentials(scores: Any, end: Any, largest: Any, scale: Any) -> Any:
     return sum_of(total)
 
 
-@exact
-def multiply(values: Any, factors: Any, count: Any) -> None:
+@strict
+def multiply_by(values: Any, factors: Any, count: Any) -> None:
     """values *= factors, `count` of each, at addresses."""
-    whole = 4 * (count // LANES * LANES)
-    for place in range(0, whole, VECTOR):
+    aligned = 4 * (count // LANES * LANES)
+    for place in range(0, aligned, VECTOR):
         store_vector(values + place, load_vector(values + place) * load_vector(factors + place))
-    for place in range(whole, 4 * count, 4):
+    for place in range(aligned, 4 * count, 4):
         store(values + place, load(values + place) * load(factors + place))
 
 
-@exact
+@strict
 def scale_row(values: Any, count: Any, factor: Any) -> None:
-    whole = 4 * (count // LANES * LANES)
-    for place in range(values, values + whole, VECTOR):
+    """values *= factor, `count` numbers at an address."""
+    aligned = 4 * (count // LANES * LANES)
+    for place in range(values, values + aligned, VECTOR):
         store_vector(place, load_vector(place) * factor)
-    for place in range(values + whole, values + 4 * count, 4):
+    for place in range(values + aligned, values + 4 * count, 4):
         store(place, load(place) * factor)
 
 
-@exact
+@strict
 def recompute_probs(
     scores: Any, dprobs: Any, stats: Any, scale: Any, visible: Any, end: Any
 ) -> Any:  # fmt: skip
@@ -168,12 +182,12 @@ def recompute_probs(
     Both become 0 from `visible` to `end`.
     """
     largest, inverse = load(stats), load(stats + 4)
-    total, whole = all_lanes(ZERO), visible // LANES * LANES
-    for place in range(0, 4 * whole, VECTOR):
+    total, aligned = all_lanes(ZERO), visible // LANES * LANES
+    for place in range(0, 4 * aligned, VECTOR):
         prob = exp((load_vector(scores + place) - largest) * scale) * inverse
         store_vector(scores + place, prob)
         total = fma(prob, load_vector(dprobs + place), total)
-    for block in range(whole, end, LANES):
+    for block in range(aligned, end, LANES):
         place, count = 4 * block, visible - block
         prob = exp((load_vector(scores + place) - largest) * scale) * inverse
         prob = first_lanes(prob, count, ZERO)
@@ -184,8 +198,8 @@ def recompute_probs(
     return sum_of(total)
 
 
-@exact
-def undo_softmax(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> None:
+@strict
+def softmax_backward(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> None:
     """Turn dprobs of one query into dscores, in place."""
     for place in range(0, 4 * end, VECTOR):
         dscore = load_vector(probs + place) * (load_vector(dprobs + place) - mean) * scale
@@ -194,171 +208,160 @@ def undo_softmax(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> No
 
 @linked
 def attend(
-    q: Any, q_stride: Any, rows: Any, start: Any, keys: Any, values: Any, time: Any, size: Any,
-    kept: Any, y: Any, y_stride: Any, stats: Any, tiles: Any, row_stride: Any, room: Any,
+    q: Matrix, rows: Any, start: Any, keys: Any, values: Any, time: Any, size: Any, mask: Any,
+    y: Matrix, stats: Any, tiles: Matrix, scratch: Any,
 ) -> None:  # fmt: skip
-    """Attend from rows of queries of one head, at places from `start` on, to all keys up to theirs.
+    """Attend from the queries of one head at positions start, start + 1, … to the keys up to each.
 
-    q, y (rows, D); keys (D, T) and values (T, D) packed, for T = time; kept: of (rows, T) what
-    dropout keeps, or 0. stats (rows, 2) is written unless it is 0.
+    q, y (rows, D); keys (D, T) and values (T, D) packed, for T = time; mask: the address of the
+    dropout mask (rows, T), or 0. stats (rows, 2) is written unless its address is 0.
     """
     scale = np.float32(1 / math.sqrt(size))
-    inverses = tiles + ROWS * row_stride
-    largests = inverses + row_stride
+    inverses, largests = moved(tiles, ROWS, 0).address, moved(tiles, ROWS + 1, 0).address
     for row in range(0, rows, ROWS):
         height = min(ROWS, rows - row)
         end = start + row + height
-        to_columns(
-            height, q + row * q_stride, q_stride, keys, 0, end, size, time, tiles, row_stride,
-            room,
-        )  # fmt: skip
-        # Row by row in each of the two, so that one row need not wait for another's end.
+        matmul_columns(height, moved(q, row, 0), keys, end, size, time, tiles, scratch)
+        # Two loops, so that one row's arithmetic can overlap with the end of another's.
         for i in range(height):
-            largest = largest_seen(tiles + i * row_stride, start + row + i + 1, end)
+            largest = largest_visible(moved(tiles, i, 0).address, start + row + i + 1, end)
             store(largests + 4 * i, largest)
         for i in range(height):
-            place, largest = tiles + i * row_stride, load(largests + 4 * i)
+            place, largest = moved(tiles, i, 0).address, load(largests + 4 * i)
             total = exponentials(place, end, largest, scale)
             store(inverses + 4 * i, ONE / total)
             if stats:
                 store(stats + 8 * (row + i), largest)
                 store(stats + 8 * (row + i) + 4, ONE / total)
-            if kept:
-                multiply(place, kept + 4 * (row + i) * time, start + row + i + 1)
-        by_rows(
-            height, tiles, row_stride, values, 0, end, time, size, y + row * y_stride, y_stride,
-            room,
-        )  # fmt: skip
+            if mask:
+                multiply_by(place, mask + 4 * (row + i) * time, start + row + i + 1)
+        matmul_rows(height, tiles, values, end, time, size, moved(y, row, 0), scratch)
         for i in range(height):
-            scale_row(y + (row + i) * y_stride, size, load(inverses + 4 * i))
+            scale_row(moved(y, row + i, 0).address, size, load(inverses + 4 * i))
 
 
 @linked
 def forward_head(
-    q: Any, k: Any, v: Any, stride: Any, time: Any, size: Any, kept: Any, y: Any, y_stride: Any,
-    stats: Any, room: Any, tiles: Any, row_stride: Any, panels: Any, panels_stride: Any,
+    q: Matrix, time: Any, size: Any, width: Any, mask: Any, y: Matrix, stats: Any, scratch: Any,
+    tiles: Matrix, panels: Matrix,
 ) -> None:  # fmt: skip
-    """One head of one text, by addresses; kept is 0 without dropout."""
-    keys, values = panels, panels + panels_stride
-    pack_all(k, stride, TRANSPOSED, size, time, keys)
-    pack_all(v, stride, PLAIN, time, size, values)
-    attend(
-        q, stride, time, 0, keys, values, time, size, kept, y, y_stride, stats, tiles, row_stride,
-        room,
-    )  # fmt: skip
+    """One head of one sequence; q (T, D) is part of qkv (T, 3·width). mask: 0 for no dropout."""
+    keys, values = panels.address, panels.address + panels.stride
+    pack_all(moved(q, 0, width), TRANSPOSED, size, time, keys)
+    pack_all(moved(q, 0, 2 * width), PLAIN, time, size, values)
+    attend(q, time, 0, keys, values, time, size, mask, y, stats, tiles, scratch)
+
+
+@strict
+def head_of(array: Any, number: Any, time: Any, n_head: Any, size: Any) -> Any:
+    """Return one head's columns of one sequence's rows of an array (B·T, ·), as a Matrix."""
+    return moved(matrix_of(array), number // n_head * time, number % n_head * size)
+
+
+@strict
+def mask_of(mask: Any, number: Any, time: Any) -> Any:
+    """Return the address of one head's mask (T, T), or 0 without dropout."""
+    return mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0
 
 
 @kernel
-def forward_texts(
-    qkv: Any, n_head: Any, mask: Any, y: Any, stats: Any, first: Any, end: Any, room: Any,
-    tiles: Any, panels: Any,
-) -> None:  # fmt: skip
+def forward_heads(
+    qkv: Any, n_head: Any, mask: Any, y: Any, stats: Any, first: Any, end: Any, scratch: Any
+) -> None:
     """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), stats (B, H, T, 2).
 
-    Of the B·H heads of all texts, those from `first` to `end`.
+    Only the heads from `first` to `end` of the B·H heads of all sequences.
     """
     time, width = stats.shape[2], y.shape[1]
     size = width // n_head
-    stride = 12 * width
     for number in range(first, end):
-        text, head = number // n_head, number % n_head
-        q = qkv.ctypes.data + text * time * stride + 4 * head * size
         forward_head(
-            q, q + 4 * width, q + 8 * width, stride, time, size,
-            mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
-            y.ctypes.data + 4 * (text * time * width + head * size), 4 * width,
-            stats.ctypes.data + 8 * number * time, room.ctypes.data, tiles.ctypes.data,
-            4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
+            head_of(qkv, number, time, n_head, size), time, size, width,
+            mask_of(mask, number, time), head_of(y, number, time, n_head, size),
+            stats.ctypes.data + 8 * number * time, scratch.matmul.ctypes.data,
+            matrix_of(scratch.tiles), matrix_of(scratch.panels),
         )  # fmt: skip
 
 
-@exact
+@strict
 def add_stripe(
-    stripe: Any, row_stride: Any, origin: Any, rank: Any, b: Any, b_stride: Any, size: Any, c: Any,
-    c_stride: Any, room: Any,
-) -> None:  # fmt: skip
+    stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, scratch: Any
+) -> None:
     """Add stripeᵀ·B to C, for the keys that a stripe of queries sees; B is (T, D), C (T, D).
 
-    Keys that only this stripe and later ones see begin at zero.
+    Rows of C whose keys no earlier stripe sees start from zero.
     """
     for column in range(0, size, PANEL):
         width = min(PANEL, size - column)
-        panel, panel_stride = room + 4 * PANELS, padded(width)
-        pack(b + origin * b_stride + 4 * column, b_stride, PLAIN, width, rank, panel)
+        panel = matrix(scratch + 4 * PANELS, padded(width))
+        pack(moved(b, origin, column), PLAIN, width, rank, panel.address)
         for key in range(0, origin + rank, ROWS):
             height, skipped = min(ROWS, origin + rank - key), max(key - origin, 0)
-            there = c + key * c_stride + 4 * column
-            start, start_stride = (room, 0) if key >= origin else (there, c_stride)
-            tile_product(
-                height, stripe + skipped * row_stride + 4 * key, row_stride, True,
-                panel + skipped * panel_stride, panel_stride, start, start_stride, there, c_stride,
-                width, rank - skipped, panel, 0, room,
+            target = moved(c, key, column)
+            start = matrix(scratch, 0) if key >= origin else target
+            tile_matmul(
+                height, moved(stripe, skipped, key), True, moved(panel, skipped, 0), start, target,
+                width, rank - skipped, matrix(panel.address, 0), scratch,
             )  # fmt: skip
 
 
 @linked
 def backward_head(
-    dy: Any, q: Any, dq: Any, y_stride: Any, time: Any, size: Any, kept: Any, stats: Any, room: Any,
-    tiles: Any, stripes: Any, row_stride: Any, panels: Any, panels_stride: Any,
+    dy: Matrix, q: Matrix, dq: Matrix, time: Any, size: Any, width: Any, mask: Any, stats: Any,
+    scratch: Any, tiles: Any, stripes: Matrix, panels: Matrix,
 ) -> None:  # fmt: skip
-    """One head of one text, by addresses; kept is 0 without dropout."""
-    scale, stride = np.float32(1 / math.sqrt(size)), 3 * y_stride
-    k, v, dk, dv = q + y_stride, q + 2 * y_stride, dq + y_stride, dq + 2 * y_stride
-    probs, dscores, means = stripes, stripes + RANK * row_stride, tiles
-    keys_t, values_t, keys = panels, panels + panels_stride, panels + 2 * panels_stride
-    pack_all(k, stride, TRANSPOSED, size, time, keys_t)
-    pack_all(v, stride, TRANSPOSED, size, time, values_t)
-    pack_all(k, stride, PLAIN, time, size, keys)
+    """One head of one sequence; q and dq (T, D) are parts of qkv and dqkv (T, 3·width)."""
+    scale = np.float32(1 / math.sqrt(size))
+    k, v = moved(q, 0, width), moved(q, 0, 2 * width)
+    dk, dv = moved(dq, 0, width), moved(dq, 0, 2 * width)
+    probs, dscores, means = stripes, moved(stripes, RANK, 0), tiles
+    keys_t = panels.address
+    values_t, keys = keys_t + panels.stride, keys_t + 2 * panels.stride
+    pack_all(k, TRANSPOSED, size, time, keys_t)
+    pack_all(v, TRANSPOSED, size, time, values_t)
+    pack_all(k, PLAIN, time, size, keys)
     for origin in range(0, time, RANK):
         rank = min(RANK, time - origin)
         for row in range(0, rank, ROWS):
             height, query = min(ROWS, rank - row), origin + row
-            p, ds, end = probs + row * row_stride, dscores + row * row_stride, query + height
-            to_columns(
-                height, q + query * stride, stride, keys_t, 0, end, size, time, p, row_stride,
-                room,
-            )  # fmt: skip
-            to_columns(
-                height, dy + query * y_stride, y_stride, values_t, 0, end, size, time, ds,
-                row_stride, room,
-            )  # fmt: skip
-            # Row by row in each of the two, so that one row need not wait for another's end.
+            p, ds, end = moved(probs, row, 0), moved(dscores, row, 0), query + height
+            matmul_columns(height, moved(q, query, 0), keys_t, end, size, time, p, scratch)
+            matmul_columns(height, moved(dy, query, 0), values_t, end, size, time, ds, scratch)
+            # Two loops, so that one row's arithmetic can overlap with the end of another's.
             for i in range(height):
-                here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
-                if kept:
-                    multiply(there, kept + 4 * (query + i) * time, visible)
-                mean = recompute_probs(here, there, stats + 8 * (query + i), scale, visible, end)
+                p_row, ds_row, visible = moved(p, i, 0), moved(ds, i, 0), query + i + 1
+                if mask:
+                    multiply_by(ds_row.address, mask + 4 * (query + i) * time, visible)
+                mean = recompute_probs(
+                    p_row.address, ds_row.address, stats + 8 * (query + i), scale, visible, end
+                )
                 store(means + 4 * i, mean)
             for i in range(height):
-                here, there, visible = p + i * row_stride, ds + i * row_stride, query + i + 1
-                undo_softmax(here, there, load(means + 4 * i), scale, end)
-                if kept:
-                    multiply(here, kept + 4 * (query + i) * time, visible)
-            by_rows(
-                height, ds, row_stride, keys, 0, end, time, size, dq + query * stride, stride,
-                room,
-            )  # fmt: skip
-        add_stripe(probs, row_stride, origin, rank, dy, y_stride, size, dv, stride, room)
-        add_stripe(dscores, row_stride, origin, rank, q, stride, size, dk, stride, room)
+                p_row, ds_row, visible = moved(p, i, 0), moved(ds, i, 0), query + i + 1
+                softmax_backward(p_row.address, ds_row.address, load(means + 4 * i), scale, end)
+                if mask:
+                    multiply_by(p_row.address, mask + 4 * (query + i) * time, visible)
+            matmul_rows(height, ds, keys, end, time, size, moved(dq, query, 0), scratch)
+        add_stripe(probs, origin, rank, dy, size, dv, scratch)
+        add_stripe(dscores, origin, rank, q, size, dk, scratch)
 
 
 @kernel
-def backward_texts(
+def backward_heads(
     dy: Any, qkv: Any, n_head: Any, mask: Any, stats: Any, dqkv: Any, first: Any, end: Any,
-    room: Any, tiles: Any, stripes: Any, panels: Any,
+    scratch: Any,
 ) -> None:  # fmt: skip
-    """dy (N, C), what the forward was given, and its stats -> dqkv (N, 3C); heads first to end."""
+    """dy (N, C), and the forward's arguments and stats -> dqkv (N, 3C); heads first to end."""
     time, width = stats.shape[2], dy.shape[1]
     size = width // n_head
     for number in range(first, end):
-        text, head = number // n_head, number % n_head
-        rows = 4 * (text * time * width + head * size)
-        place = 12 * text * time * width + 4 * head * size
         backward_head(
-            dy.ctypes.data + rows, qkv.ctypes.data + place, dqkv.ctypes.data + place, 4 * width,
-            time, size, mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0,
-            stats.ctypes.data + 8 * number * time, room.ctypes.data, tiles.ctypes.data,
-            stripes.ctypes.data, 4 * tiles.shape[1], panels.ctypes.data, 4 * panels.shape[1],
+            head_of(dy, number, time, n_head, size), head_of(qkv, number, time, n_head, size),
+            head_of(dqkv, number, time, n_head, size), time, size, width,
+            mask_of(mask, number, time), stats.ctypes.data + 8 * number * time,
+            scratch.matmul.ctypes.data, scratch.tiles.ctypes.data,
+            matrix(scratch.stripes.ctypes.data, 4 * scratch.stripes.shape[2]),
+            matrix_of(scratch.panels),
         )  # fmt: skip
 
 
@@ -369,10 +372,10 @@ def forward(
     qkv = floats(qkv, "attention.forward: qkv")  # (N, 3C)
     time, width = len(qkv) // batch, qkv.shape[1] // 3
     kept = NO_MASK if mask is None else floats(mask, "attention.forward: mask")  # (B, H, T, T)
-    room, tiles, _, panels = workspace.get(make_rooms, time, width // n_head)
     y = np.empty((len(qkv), width), np.float32)  # (N, C)
     stats = np.empty((batch, n_head, time, 2), np.float32)  # (B, H, T, 2)
-    forward_texts(qkv, n_head, kept, y, stats, 0, batch * n_head, room, tiles, panels)
+    scratch = workspace.get(make_scratch, time, width // n_head)
+    forward_heads(qkv, n_head, kept, y, stats, 0, batch * n_head, scratch)
     return y, (qkv, n_head, kept, stats)
 
 
@@ -381,6 +384,6 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     qkv, n_head, mask, stats = saved
     dy = floats(dy, "attention.backward: dy")  # (N, C)
     dqkv = np.empty_like(qkv)  # (N, 3C)
-    rooms = workspace.get(make_rooms, stats.shape[2], dy.shape[1] // n_head)
-    backward_texts(dy, qkv, n_head, mask, stats, dqkv, 0, len(stats) * n_head, *rooms)
+    scratch = workspace.get(make_scratch, stats.shape[2], dy.shape[1] // n_head)
+    backward_heads(dy, qkv, n_head, mask, stats, dqkv, 0, len(stats) * n_head, scratch)
     return dqkv

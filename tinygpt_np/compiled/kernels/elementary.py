@@ -17,7 +17,7 @@ from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 from numba.extending import intrinsic
 
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.vectors import at_least, at_most, fma, power_of_two
 
 FLOAT = ir.FloatType()
@@ -74,13 +74,13 @@ def copysign(typing: Any, size: Any, sign: Any) -> Any:
     return types.float32(types.float32, types.float32), generate
 
 
-@exact
+@strict
 def product(a: Any, b: Any) -> Any:
     """a·b, rounded before anything is added to it, where a difference of products must cancel."""
     return a * b
 
 
-@exact
+@strict
 def parts_of_exp(x: Any) -> Any:
     """p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
     shifted = fma(x, LOG2_E, SHIFT)
@@ -90,14 +90,14 @@ def parts_of_exp(x: Any) -> Any:
     return fma(r * r, q, r), power_of_two(shifted)
 
 
-@exact
+@strict
 def exp(x: Any) -> Any:
     """exp(x) to 1.1 ulp; 0 below -86.98, where 2ⁿ⁻¹ is no normal number (it is under 2e-38)."""
     p, half_scale = parts_of_exp(at_most(at_least(x, EXP_LOW), EXP_HIGH))
     return (TWO + TWO * p) * half_scale
 
 
-@exact
+@strict
 def tanh(x: Any) -> Any:
     """tanh(x) to 3 ulp, tiny x too: m/(m + 2) with m = expm1(2|x|)."""
     size = copysign(x, ONE)
@@ -107,7 +107,7 @@ def tanh(x: Any) -> Any:
     return copysign(m / (m + TWO), x)
 
 
-@exact
+@strict
 def erf(x: Any) -> Any:
     """erf(x) to 2 ulp, tiny x too."""
     square = x * x

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.vectors import LANES, at_most, fma, load_vector, store_vector
@@ -24,13 +24,13 @@ LARGEST_SQUARE = np.float32(1e4)
 VECTOR = 4 * LANES
 
 
-@exact
+@strict
 def value(x: Any) -> Any:
     """GELU(x), of a number or a Vector."""
     return x / (ONE + exp(x * fma(CUBIC * x, x, LINEAR)))
 
 
-@exact
+@strict
 def slope(x: Any) -> Any:
     """GELU'(x)."""
     square = at_most(x * x, LARGEST_SQUARE)

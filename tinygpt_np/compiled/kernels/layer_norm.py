@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import exact, kernel
+from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels.elementary import product
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.ops import layer_norm
@@ -15,7 +15,7 @@ LARGEST = np.finfo(np.float32).max
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@exact
+@strict
 def mean_and_rstd(x: Any, n: Any) -> Any:
     """The mean and 1/s of row n, by float64: for numbers whose squares float32 does not hold."""
     size, total, square = x.shape[1], 0.0, 0.0

@@ -1,40 +1,26 @@
-"""Matrix product: C = start + A·B, with A read where it lies and B in packed panels.
+"""Matrix product: C = start + A·B, with A read in place and B in packed panels.
 
-B is cut into panels of PANEL columns; in a panel the numbers lie in the order in which the register
-tile (tile.py) reads them. Panels are made on the way, or once beforehand where many products have
-the same B. STRIPE rows of A at a time, which stay in the second cache, go past all panels, DEPTH
-steps of the depth at a time. Rows are shared out evenly to tiles of up to ROWS rows.
+B is cut into panels of PANEL columns, in which numbers have the order in which the register tile
+(simd/tile.py) reads them. Panels are packed on the way, or once beforehand where many matmuls use
+the same B. For each block of STRETCH steps of the depth, STRIPE rows of A, which stay in the L2
+cache, are multiplied by all panels, DEPTH steps at a time, in tiles of up to ROWS rows.
 
-Each sum is one chain in the order of the depth, c = fma(a, b, c), wherever its tile lies: the bits
-do not depend on the sizes of blocks, on what was packed when, or on the number of threads. The
-error is at most K·eps·Σ|a||b| (K the depth), as for any order.
+Each sum is one chain in the order of the depth, c = fma(a, b, c). So its bits do not depend on the
+sizes of blocks, on packing, or on the number of threads. The error is at most K·eps·Σ|a||b| (K the
+depth), as for any order.
 
 `start` is nothing (0 rows), a bias (1 row, added to all), or a matrix, which may be C itself.
-Tried on products of the presets, on cores shared with others; how much faster, medians of pairs:
-tiles of 6 x 64 instead of 14 x 32, 1.2; pages of 2 MiB (memory.py), 1.06 to 1.17. Asking for the
-tile of C below a row at a time instead of all of it at once, 1.05 to 1.10 (all at once was 1.04
-itself: its 24 lines from afar take every place in which the next steps could wait for theirs);
-also for a share of the next panel with each tile, 1.03 to 1.08 more (of one still to be packed, for
-the rows it is packed from, 1.0 to 1.08); together they bring operands from afar to within a tenth
-of ones close by. An A across memory copied row by row and read by a tile for it, instead of turned
-round, 1.03 to 1.2. A stripe at a time past the panels, instead of all rows past each panel, 1.03 to
-1.1 where there are 512 rows.
-Without effect beyond the noise: DEPTH from 96 to 384, STRETCH from 256 to 768, STRIPE of 96 or 288,
-GROUP of 256 or 1024, two steps of the depth between two jumps or eight, a stride of panels known to
-the compiler, arrays that begin at different places in a page, asking for lines of this panel ahead.
-Slower: copying a number of A to all lanes within the multiply-add, 0.5 to 0.9 (the loads become the
-limit). What is left: the loop alone, with all it reads close by, makes 96 % of the peak on a quiet
-core, and 80 % beside a neighbour on the same core, with whom it shares the places to start from.
+Sizes and prefetching were chosen by measurement; see compiled/README.md.
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), sec. 4-6.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.linking import linked
-from tinygpt_np.compiled.simd.memory import LINE, Arena
+from tinygpt_np.compiled.simd.memory import LINE, Arena, Matrix
 from tinygpt_np.compiled.simd.tile import make_tile
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
@@ -46,299 +32,303 @@ from tinygpt_np.compiled.simd.vectors import (
     transpose_block,
 )
 
-# The forms of B: as it is (K, N), transposed (N, K), or in panels.
+# The forms of B: as it is (K, N), transposed (N, K), or packed in panels.
 PLAIN, TRANSPOSED, PACKED = 0, 1, 2
 PANEL = LANES * VECTORS
-# At once: steps of the depth in a block, and in a stretch of blocks; columns packed; rows of A.
+# Steps of the depth in a block, and in a stretch of blocks; columns packed at once; rows of A at
+# once.
 DEPTH, STRETCH, GROUP, STRIPE = 256, 512, 8 * PANEL, 32 * ROWS
-# Up to so many rows of A a panel is read once or twice only, and packing it would cost more.
+# With at most this many rows, B is read once or twice, and packing it would take longer.
 FEW_ROWS = 2 * ROWS
 
-# A thread's own memory for what is packed on the way: zeros to start from, a tile at the edge of C,
-# panels, and a stripe of A, whose rows do not all begin on the same few lines of a cache; in
-# numbers, as are the places where they begin.
+# A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, and a stripe of A
+# with padded rows, so that they do not all fall on the same lines of a cache. Offsets in numbers.
 EDGE, PANELS = PANEL, PANEL + ROWS * LANES
 STRIPES = PANELS + STRETCH * GROUP
-ROOM = STRIPES + (STRIPE + LANES) * STRETCH
+SCRATCH = STRIPES + (STRIPE + LANES) * STRETCH
 
 HALF = LANES * max(VECTORS // 2, 1)
 wide, half, narrow = make_tile(VECTORS), make_tile(HALF // LANES), make_tile(1)
 
 
-def make_room(arena: Arena) -> np.ndarray:
-    """Memory for one thread's products, (ROOM,) float32."""
-    return arena.zeros(ROOM)
+class Next(NamedTuple):
+    """A block that will be needed next: `lines` cache lines of each of `rows` rows of a matrix."""
+
+    matrix: Matrix
+    rows: int
+    lines: int
+
+
+def make_scratch(arena: Arena) -> np.ndarray:
+    """Return one thread's scratch memory for matmuls, (SCRATCH,) float32."""
+    return arena.zeros(SCRATCH)
 
 
 def packed_size(depth: int, columns: int) -> int:
-    """How many numbers the panels of a (depth, columns) matrix hold."""
+    """Return how many numbers the panels of a (depth, columns) matrix hold."""
     return depth * (columns + -columns % LANES)
 
 
-@exact
-def at(b: Any, stride: Any, form: Any, row: Any, column: Any) -> Any:
-    """The address of a number of B."""
+@strict
+def matrix(address: Any, stride: Any) -> Any:
+    """Return a Matrix of two int64, whatever integers are given."""
+    number: Any = np.int64
+    return Matrix(number(address), number(stride))
+
+
+@strict
+def matrix_of(array: Any) -> Any:
+    """Return a C-contiguous array (M, N) as a Matrix."""
+    return matrix(array.ctypes.data, 4 * array.shape[1])
+
+
+@strict
+def moved(m: Any, row: Any, column: Any) -> Any:
+    """Return the part of a Matrix that begins at a row and a column."""
+    return Matrix(m.address + row * m.stride + 4 * column, m.stride)
+
+
+@strict
+def moved_operand(b: Any, form: Any, row: Any, column: Any) -> Any:
+    """Return the part of B that begins at a row and a column; form is not PACKED."""
     if form == TRANSPOSED:
-        return b + column * stride + 4 * row
-    return b + row * stride + 4 * column
+        return moved(b, column, row)
+    return moved(b, row, column)
 
 
-@exact
+@strict
 def padded(width: Any) -> Any:
-    """Bytes of a row of a panel: whole vectors."""
+    """Return the bytes of a panel's row: whole vectors."""
     return 4 * ((width + LANES - 1) // LANES * LANES)
 
 
-@exact
-def copy_rows(
-    source: Any, source_stride: Any, target: Any, target_stride: Any, rows: Any, columns: Any
-) -> None:
-    """Copies rows of numbers, by vectors as far as they go."""
-    whole = columns // LANES * LANES
+@strict
+def copy_rows(source: Any, target: Any, rows: Any, columns: Any) -> None:
+    """Copy rows of numbers from one Matrix to another, by vectors where possible."""
+    aligned = columns // LANES * LANES
     for row in range(rows):
-        here, there = source + row * source_stride, target + row * target_stride
-        for column in range(0, 4 * whole, 4 * LANES):
+        here, there = moved(source, row, 0).address, moved(target, row, 0).address
+        for column in range(0, 4 * aligned, 4 * LANES):
             copy_vector(here + column, there + column)
-        for column in range(4 * whole, 4 * columns, 4):
+        for column in range(4 * aligned, 4 * columns, 4):
             store(there + column, load(here + column))
 
 
 @linked
-def tile_product(
-    height: Any, a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any,
-    start: Any, start_stride: Any, c: Any, c_stride: Any, width: Any, depth: Any, fetch: Any,
-    fetch_stride: Any, room: Any,
+def tile_matmul(
+    height: Any, a: Matrix, across: Any, panel: Matrix, start: Matrix, c: Matrix, width: Any,
+    depth: Any, fetch: Matrix, scratch: Any,
 ) -> None:  # fmt: skip
-    """Up to ROWS rows of A times one panel, or some of its columns from a whole vector on.
+    """c (height, width) = start + a · panel, for up to ROWS rows and one panel or the end of one.
 
-    The last panel goes in two halves or vector by vector; an incomplete one goes through `room`.
-    fetch, fetch_stride: what to ask for meanwhile, see tile.py.
+    The last panel is computed in two halves or vector by vector, an incomplete vector in scratch.
+    fetch: see tile.py.
     """
     column = 0
     while column < width:
-        b, count = panel + 4 * column, min(width - column, PANEL)
-        s, s_stride, t, t_stride = start + 4 * column, start_stride, c + 4 * column, c_stride
+        b, s, t = moved(panel, 0, column), moved(start, 0, column), moved(c, 0, column)
+        count = min(width - column, PANEL)
         if count == PANEL:
-            wide(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                 fetch, fetch_stride)  # fmt: skip
+            wide(height, a, across, b, s, t, depth, fetch)
         elif count >= HALF:
             count = HALF
-            half(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                 fetch, fetch_stride)  # fmt: skip
+            half(height, a, across, b, s, t, depth, fetch)
+        elif count >= LANES:
+            count = LANES
+            narrow(height, a, across, b, s, t, depth, fetch)
         else:
-            count = min(count, LANES)
-            if count < LANES:
-                s, s_stride, t, t_stride = room + 4 * EDGE, 4 * LANES, room + 4 * EDGE, 4 * LANES
-                copy_rows(start + 4 * column, start_stride, s, s_stride, height, count)
-            narrow(height, a, a_stride, across, b, panel_stride, s, s_stride, t, t_stride, depth,
-                   fetch, fetch_stride)  # fmt: skip
-            if count < LANES:
-                copy_rows(t, t_stride, c + 4 * column, c_stride, height, count)
+            edge = matrix(scratch + 4 * EDGE, 4 * LANES)
+            copy_rows(s, edge, height, count)
+            narrow(height, a, across, b, edge, edge, depth, fetch)
+            copy_rows(edge, t, height, count)
         column += count
 
 
 @linked
-def transpose(
-    source: Any, stride: Any, rows: Any, columns: Any, target: Any, target_stride: Any
-) -> None:
-    """source is (columns, rows); target becomes (rows, columns)."""
+def transpose(source: Matrix, rows: Any, columns: Any, target: Matrix) -> None:
+    """source (columns, rows) -> target (rows, columns)."""
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
     for row in range(0, whole_rows, LANES):
         for column in range(0, whole_columns, LANES):
             transpose_block(
-                source + column * stride + 4 * row, stride,
-                target + row * target_stride + 4 * column, target_stride,
+                moved(source, column, row).address, source.stride,
+                moved(target, row, column).address, target.stride,
             )  # fmt: skip
     for row in range(rows):
         for column in range(whole_columns if row < whole_rows else 0, columns):
-            value = load(source + column * stride + 4 * row)
-            store(target + row * target_stride + 4 * column, value)
+            value = load(moved(source, column, row).address)
+            store(moved(target, row, column).address, value)
 
 
 @linked
-def pack(b: Any, b_stride: Any, form: Any, width: Any, depth: Any, panel: Any) -> None:
-    """Packs `depth` rows of a panel of up to PANEL columns; what is missing in a vector is 0."""
-    stride = padded(width)
+def pack(b: Matrix, form: Any, width: Any, depth: Any, panel: Any) -> None:
+    """Pack `depth` rows of a panel of up to PANEL columns; an incomplete vector ends in zeros."""
+    target = matrix(panel, padded(width))
     if form == TRANSPOSED:
-        transpose(b, b_stride, depth, width, panel, stride)
+        transpose(b, depth, width, target)
     else:
-        copy_rows(b, b_stride, panel, stride, depth, width)
+        copy_rows(b, target, depth, width)
     for row in range(depth):
-        for column in range(4 * width, stride, 4):
-            store(panel + row * stride + column, np.float32(0))
+        for column in range(4 * width, target.stride, 4):
+            store(panel + row * target.stride + column, np.float32(0))
 
 
-@exact
-def panel_product(
-    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, start: Any,
-    start_stride: Any, c: Any, c_stride: Any, rows: Any, width: Any, depth: Any,
-    next_rows: Any, next_lines: Any, fetch: Any, fetch_stride: Any, room: Any,
+@strict
+def panel_matmul(
+    a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
+    following: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel; each tile fetches a share of what comes next.
-
-    That is, from `fetch` on, next_rows rows of next_lines lines.
-    """
+    """Rows of A times one panel; each tile prefetches its part of what comes next."""
     tiles = (rows + ROWS - 1) // ROWS
     for tile in range(tiles):
-        row, line, rest = (
-            rows * tile // tiles,
-            tile * next_lines // tiles,
-            tile * next_lines % tiles,
-        )
-        tile_product(
-            rows * (tile + 1) // tiles - row, a + row * (4 if across else a_stride), a_stride,
-            across, panel, panel_stride, start + row * start_stride, start_stride,
-            c + row * c_stride, c_stride, width, depth,
-            fetch + 4 * LINE * line + next_rows * rest // tiles * fetch_stride, fetch_stride, room,
+        row, line = rows * tile // tiles, tile * following.lines // tiles
+        rest = tile * following.lines % tiles
+        fetch = moved(following.matrix, following.rows * rest // tiles, LINE * line)
+        tile_matmul(
+            rows * (tile + 1) // tiles - row,
+            moved(a, 0, row) if across else moved(a, row, 0), across, panel, moved(start, row, 0),
+            moved(c, row, 0), width, depth, fetch, scratch,
         )  # fmt: skip
 
 
-@exact
-def stretch_product(
-    a: Any, a_stride: Any, across: Any, panel: Any, panel_stride: Any, source: Any,
-    source_stride: Any, form: Any, start: Any, start_stride: Any, c: Any, c_stride: Any, rows: Any,
-    width: Any, depth: Any, room: Any,
+@strict
+def stretch_matmul(
+    a: Any, across: Any, panel: Any, source: Any, form: Any, start: Any, c: Any, rows: Any,
+    width: Any, depth: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel, a block of the depth at a time.
+    """Rows of A times one panel, DEPTH steps of the depth at a time.
 
-    source: where the panel that comes next lies in B, for it to be packed; for form PACKED it is
-    there already, behind this one.
+    source: the columns of B that the next panel is packed from; with form PACKED the next panel
+    follows this one.
     """
     blocks = (depth + DEPTH - 1) // DEPTH
     for block in range(blocks):
         k, end = depth * block // blocks, depth * (block + 1) // blocks
         if k > 0:
-            start, start_stride = c, c_stride
-        here = panel + k * panel_stride
-        fetch, fetch_stride = panel + end * panel_stride, 4 * LINE
-        next_rows, next_lines = (end - k) * panel_stride // (4 * LINE), 1
+            start = c
+        following = Next(
+            matrix(panel.address + end * panel.stride, 4 * LINE),
+            (end - k) * panel.stride // (4 * LINE),
+            1,
+        )
         if form == PLAIN:
-            fetch, fetch_stride = source + k * source_stride, source_stride
-            next_rows, next_lines = end - k, (PANEL + LINE - 1) // LINE
+            following = Next(moved(source, k, 0), end - k, (PANEL + LINE - 1) // LINE)
         elif form == TRANSPOSED:
-            fetch, fetch_stride = source + 4 * k, source_stride
-            next_rows, next_lines = PANEL, (end - k + LINE - 1) // LINE
-        panel_product(
-            a + k * (a_stride if across else 4), a_stride, across, here, panel_stride, start,
-            start_stride, c, c_stride, rows, width, end - k, next_rows, next_lines, fetch,
-            fetch_stride, room,
+            following = Next(moved(source, 0, k), PANEL, (end - k + LINE - 1) // LINE)
+        panel_matmul(
+            moved(a, k, 0) if across else moved(a, 0, k), across, moved(panel, k, 0), start, c,
+            rows, width, end - k, following, scratch,
         )  # fmt: skip
 
 
-@exact
+@strict
 def pack_group(
-    b: Any, b_stride: Any, form: Any, in_place: Any, low: Any, high: Any, first: Any, last: Any,
-    room: Any,
-) -> None:  # fmt: skip
-    """Packs rows low to high of the panels from column first to last, but what is read in place."""
+    b: Any, form: Any, in_place: Any, low: Any, high: Any, first: Any, last: Any, scratch: Any
+) -> None:
+    """Pack rows low to high of the panels from column first to last, but those read in place."""
     for column in range(first, last, PANEL):
         width = min(PANEL, last - column)
         if not (in_place and width == PANEL):
-            panel = room + 4 * (PANELS + (column - first) * (high - low))
-            pack(at(b, b_stride, form, low, column), b_stride, form, width, high - low, panel)
+            panel = scratch + 4 * (PANELS + (column - first) * (high - low))
+            pack(moved_operand(b, form, low, column), form, width, high - low, panel)
 
 
 @linked
-def product(
-    a: Any, a_stride: Any, across: Any, b: Any, b_stride: Any, form: Any,
-    start: Any, start_stride: Any, start_step: Any, c: Any, c_stride: Any,
-    rows: Any, columns: Any, depth: Any, room: Any,
+def matmul_at(
+    a: Matrix, across: Any, b: Matrix, form: Any, start: Matrix, start_step: Any, c: Matrix,
+    rows: Any, columns: Any, depth: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """matmul by addresses and strides in bytes; start_step is 4, or 0 where all start from zero."""
+    """matmul by addresses; start_step is 1, or 0 if all columns start from one zero."""
     in_place = form == PLAIN and rows <= FEW_ROWS
-    # Where all rows pass by at once, each panel is packed just before.
+    # If there is only one stripe, each panel is packed just before it is used.
     group = GROUP if rows > STRIPE else PANEL
     stretches = (depth + STRETCH - 1) // STRETCH
     for stretch in range(stretches):
         low, high = depth * stretch // stretches, depth * (stretch + 1) // stretches
         if low > 0:
-            start, start_stride, start_step = c, c_stride, 4
+            start, start_step = c, 1
         for first in range(0, columns, group):
             last = min(first + group, columns)
             if form != PACKED:
-                pack_group(b, b_stride, form, in_place, low, high, first, last, room)
+                pack_group(b, form, in_place, low, high, first, last, scratch)
             for row in range(0, rows, STRIPE):
                 height = min(STRIPE, rows - row)
-                a_part, a_part_stride = a + row * a_stride + 4 * low, a_stride
+                stripe = moved(a, row, low)
                 if across:
-                    a_part, a_part_stride = room + 4 * STRIPES, 4 * (STRIPE + LANES)
-                    source = a + low * a_stride + 4 * row
+                    stripe = matrix(scratch + 4 * STRIPES, 4 * (STRIPE + LANES))
                     if first == 0 or rows > STRIPE:
-                        copy_rows(source, a_stride, a_part, a_part_stride, high - low, height)
+                        copy_rows(moved(a, low, row), stripe, high - low, height)
                 for column in range(first, last, PANEL):
                     width = min(PANEL, last - column)
-                    panel_stride = padded(width)
-                    panel = room + 4 * (PANELS + (column - first) * (high - low))
+                    panel = matrix(
+                        scratch + 4 * (PANELS + (column - first) * (high - low)), padded(width)
+                    )
                     if form == PACKED:
-                        panel = b + 4 * column * depth + low * panel_stride
+                        panel = moved(matrix(b.address + 4 * column * depth, padded(width)), low, 0)
                     elif in_place and width == PANEL:
-                        panel, panel_stride = at(b, b_stride, form, low, column), b_stride
-                    stretch_product(
-                        a_part, a_part_stride, across, panel, panel_stride,
-                        at(b, b_stride, form, low, column + PANEL), b_stride,
+                        panel = moved_operand(b, form, low, column)
+                    stretch_matmul(
+                        stripe, across, panel, moved_operand(b, form, low, column + PANEL),
                         form if group == PANEL else PACKED,
-                        start + row * start_stride + column * start_step, start_stride,
-                        c + row * c_stride + 4 * column, c_stride, height, width, high - low,
-                        room,
+                        moved(start, row, column * start_step), moved(c, row, column), height,
+                        width, high - low, scratch,
                     )  # fmt: skip
 
 
-@exact
-def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, room: Any) -> None:
+@strict
+def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, scratch: Any) -> None:
     """c (M, N) = start + a·b; a is (M, K), or (K, M) if across; start (0, N), (1, N) or (M, N).
 
-    b is (K, N), (N, K) if form is TRANSPOSED, or what pack_matrix made of it, as (1, size).
-    All are C-contiguous float32; room is of make_room. c may be start, but no other.
+    b is (K, N), (N, K) if form is TRANSPOSED, or (1, size), packed by pack_matrix. All arrays are
+    C-contiguous float32; scratch is of make_scratch. c may be start, but no other.
     """
-    part_of_matmul(a, across, b, form, start, c, 0, c.shape[0], 0, c.shape[1], room)
+    matmul_part(a, across, b, form, start, c, 0, c.shape[0], 0, c.shape[1], scratch)
 
 
-@exact
-def beginning(start: Any, room: Any) -> Any:
-    """The address of what a product is added to, its stride, and its step from column to column."""
+@strict
+def start_of(start: Any, scratch: Any) -> Any:
+    """Return the Matrix that a matmul is added to, and its step from column to column, 0 or 1."""
     if start.shape[0] == 0:
-        return room.ctypes.data, 0, 0
+        return matrix(scratch.ctypes.data, 0), 0
     if start.shape[0] == 1:
-        return start.ctypes.data, 0, 4
-    return start.ctypes.data, 4 * start.shape[1], 4
+        return matrix(start.ctypes.data, 0), 1
+    return matrix_of(start), 1
 
 
-@exact
-def part_of_matmul(
+@strict
+def matmul_part(
     a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, top: Any, bottom: Any, left: Any,
-    right: Any, room: Any,
+    right: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Of c only rows top to bottom and columns left to right; left is a multiple of PANEL."""
+    """matmul, but of c only rows top to bottom and columns left (a multiple of PANEL) to right."""
     depth = a.shape[0] if across else a.shape[1]
-    a_stride, b_stride, c_stride = 4 * a.shape[1], 4 * b.shape[1], 4 * c.shape[1]
-    origin, stride, step = beginning(start, room)
-    corner = at(b.ctypes.data, b_stride, form, 0, left)
+    origin, step = start_of(start, scratch)
+    operand = moved_operand(matrix_of(b), form, 0, left)
     if form == PACKED:
-        corner = b.ctypes.data + 4 * left * depth
-    product(
-        a.ctypes.data + top * (4 if across else a_stride), a_stride, across, corner, b_stride, form,
-        origin + top * stride + left * step, stride, step,
-        c.ctypes.data + top * c_stride + 4 * left, c_stride, bottom - top, right - left, depth,
-        room.ctypes.data,
+        operand = matrix(b.ctypes.data + 4 * left * depth, 4 * b.shape[1])
+    matmul_at(
+        moved(matrix_of(a), 0, top) if across else moved(matrix_of(a), top, 0), across, operand,
+        form, moved(origin, top, left * step), step, moved(matrix_of(c), top, left), bottom - top,
+        right - left, depth, scratch.ctypes.data,
     )  # fmt: skip
 
 
-@exact
+@strict
 def pack_matrix(matrix: Any, form: Any, panels: Any) -> None:
-    """Packs all of B, (K, N) or (N, K) by its form, into panels of packed_size numbers."""
+    """Pack all of B, (K, N) or (N, K) by its form, into panels of packed_size numbers."""
     depth, columns = matrix.shape
     if form == TRANSPOSED:
         columns, depth = matrix.shape
     pack_columns(matrix, form, depth, 0, columns, panels)
 
 
-@exact
-def pack_columns(matrix: Any, form: Any, depth: Any, first: Any, end: Any, panels: Any) -> None:
-    """Packs the panels that begin at the columns from first (a multiple of PANEL) to end."""
-    columns = matrix.shape[0] if form == TRANSPOSED else matrix.shape[1]
+@strict
+def pack_columns(b: Any, form: Any, depth: Any, first: Any, end: Any, panels: Any) -> None:
+    """Pack the panels that begin at the columns from first (a multiple of PANEL) to end."""
+    columns = b.shape[0] if form == TRANSPOSED else b.shape[1]
     for column in range(first, end, PANEL):
         width = min(PANEL, columns - column)
         pack(
-            at(matrix.ctypes.data, 4 * matrix.shape[1], form, 0, column), 4 * matrix.shape[1],
-            form, width, depth, panels.ctypes.data + 4 * column * depth,
+            moved_operand(matrix_of(b), form, 0, column), form, width, depth,
+            panels.ctypes.data + 4 * column * depth,
         )  # fmt: skip

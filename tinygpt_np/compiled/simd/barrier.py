@@ -1,8 +1,8 @@
-"""A barrier for threads inside kernels: none goes on before all have come.
+"""A barrier for threads inside kernels: none continues before all have arrived.
 
-Between two products of one token lie microseconds; to wake a thread takes longer. So threads count
-themselves in, in a number that only grows, and look at it until all are there. One that looks for
-long lets others have its core now and then, where there are more threads than cores.
+Only microseconds pass between two matmuls of one token, and waking a thread takes longer. So
+threads count their arrivals in a number that only grows, and spin until it is large enough. A
+thread that spins for long yields its core now and then, in case there are more threads than cores.
 """
 
 import os
@@ -11,21 +11,20 @@ from typing import Any
 from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.vectors import INT, intrinsic
+from tinygpt_np.compiled.threads import STOPPED
 
-# A thread that fails sets the number to this, which releases all that wait, now and later.
-GIVEN_UP = 1 << 62
-# Looks before a thread lets another have its core.
-PATIENCE = 1 << 12
-# Looks after which a thread gives up: minutes. Unlike a time, looks are not used up while the
-# process is suspended.
-MOST_LOOKS = 1 << 37
+# Looks at the counter before a thread yields its core.
+SPINS = 1 << 12
+# Looks after which a thread gives up: minutes. Unlike a time, they do not pass while the process is
+# suspended.
+MOST_SPINS = 1 << 37
 
 
 @intrinsic
-def count_in(context: Any, address: Any) -> Any:
-    """Adds one to the int64 at an address, at once for all threads; what it was before."""
+def count_arrival(context: Any, address: Any) -> Any:
+    """Add one to the int64 at an address atomically; return its value before."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], INT.as_pointer())
@@ -35,8 +34,8 @@ def count_in(context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def look(context: Any, address: Any) -> Any:
-    """The int64 at an address, as it is now; what others wrote before is there too."""
+def read_counter(context: Any, address: Any) -> Any:
+    """Return the int64 at an address; writes that other threads made before theirs are visible."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], INT.as_pointer())
@@ -46,12 +45,12 @@ def look(context: Any, address: Any) -> Any:
 
 
 @intrinsic
-def give_up(context: Any, address: Any) -> Any:
-    """Set the int64 at an address to GIVEN_UP."""
+def stop(context: Any, address: Any) -> Any:
+    """Set the int64 at an address to STOPPED."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], INT.as_pointer())
-        builder.store_atomic(INT(GIVEN_UP), pointer, "seq_cst", 8)
+        builder.store_atomic(INT(STOPPED), pointer, "seq_cst", 8)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
@@ -59,7 +58,7 @@ def give_up(context: Any, address: Any) -> Any:
 
 @intrinsic
 def yield_core(context: Any) -> Any:
-    """Lets another thread run, where the system knows how to."""
+    """Let another thread run, if the system can."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if os.name == "posix":
@@ -74,23 +73,23 @@ def yield_core(context: Any) -> Any:
     return types.void(), codegen
 
 
-@exact
-def wait_for_all(counter: Any, threads: Any, most_looks: Any = MOST_LOOKS) -> None:
-    """Return when as many threads as there are have called this as often as this one.
+@strict
+def wait_for_all(counter: Any, threads: Any, most_spins: Any = MOST_SPINS) -> None:
+    """Wait until `threads` threads have called this as often as the calling thread.
 
-    Also returns, in all threads, after one has set the counter to GIVEN_UP, and after most_looks
-    looks, when it is set here: the caller checks the counter at the end.
+    Also returns, in all threads, once the number at the address `counter` is STOPPED, which this
+    sets after most_spins looks; the caller checks the counter at the end.
     """
     if threads == 1:
         return
-    before = count_in(counter)
-    if before >= GIVEN_UP:
+    before = count_arrival(counter)
+    if before >= STOPPED:
         return
-    target, looks = (before // threads + 1) * threads, 0
-    while look(counter) < target:
-        looks += 1
-        if looks % PATIENCE == 0:
-            if looks >= most_looks:
-                give_up(counter)
+    target, spins = (before // threads + 1) * threads, 0
+    while read_counter(counter) < target:
+        spins += 1
+        if spins % SPINS == 0:
+            if spins >= most_spins:
+                stop(counter)
                 return
             yield_core()

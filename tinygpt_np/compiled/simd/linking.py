@@ -1,8 +1,8 @@
-"""Kernels that others call without compiling them in.
+"""Kernels that other kernels call instead of compiling them in.
 
 Numba compiles a callee into each of its callers. For a register tile, which is large and called
-from many places, that would be most of the time that compiling takes. A linked kernel is compiled
-once, at once, and called by the name under which the JIT compiler's linker finds it.
+from many places, that would be most of the compile time. A linked kernel is compiled once, when it
+is defined, and called by the name under which the JIT compiler's linker finds it.
 """
 
 import inspect
@@ -12,24 +12,29 @@ from typing import Any, cast
 from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
 
-from tinygpt_np.compiled.cache import exact
+from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.simd.memory import Matrix
 
-WORD = ir.IntType(64)
-# Numba's calling convention: where to put a result and an exception (there are none), arguments;
-# it returns a status.
-NOTHING = ir.IntType(8).as_pointer()
+# Numba's calling convention: pointers for a result and an exception (there are none), then the
+# arguments; the function returns a status.
+POINTER = ir.IntType(8).as_pointer()
+MATRIX: Any = cast(Any, types).NamedUniTuple(types.int64, len(Matrix._fields), Matrix)
 
-# What the linker has an address of must stay in memory.
+# Compiled code whose address the linker has must stay in memory.
 compiled_kernels: list[Any] = []
 
 
 def linked(function: Callable[..., None]) -> Any:
-    """Compiles a function of int64s that returns nothing; to be called by kernels only."""
+    """Compile a function of integers and of matrices that returns nothing, for kernels to call.
+
+    Parameters annotated with Matrix are matrices, all others are int64.
+    """
     name = f"{function.__module__}.{function.__qualname__}"
     parameters = inspect.signature(function).parameters.values()
-    arity = len(parameters)
-    dispatcher = exact(function)
-    dispatcher.compile(types.void(*[types.int64] * arity))
+    kinds = [MATRIX if each.annotation is Matrix else types.int64 for each in parameters]
+    signature = types.void(*kinds)
+    dispatcher = strict(function)
+    dispatcher.compile(signature)
     (compiled,) = dispatcher.overloads.values()
     compiled_kernels.append(compiled)
     address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
@@ -37,16 +42,21 @@ def linked(function: Callable[..., None]) -> Any:
 
     def call(context: Any, *arguments: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind = ir.FunctionType(ir.IntType(32), [NOTHING] * 2 + [WORD] * arity)
+            packer = context.get_arg_packer(signature.args)
+            function_type = ir.FunctionType(
+                ir.IntType(32), [POINTER] * 2 + list(packer.argument_types)
+            )
             module = builder.module
-            found = module.globals.get(name) or ir.Function(module, kind, name)
+            callee = module.globals.get(name) or ir.Function(module, function_type, name)
             with builder.goto_entry_block():
-                unused = builder.alloca(NOTHING, 2)
-            places = [builder.bitcast(builder.gep(unused, [WORD(i)]), NOTHING) for i in range(2)]
-            builder.call(found, [*places, *args])
+                unused = builder.alloca(POINTER, 2)
+            places = [
+                builder.bitcast(builder.gep(unused, [ir.IntType(64)(i)]), POINTER) for i in range(2)
+            ]
+            builder.call(callee, [*places, *packer.as_arguments(builder, args)])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * arity), codegen
+        return signature, codegen
 
     # Numba reads the names of the arguments here.
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)

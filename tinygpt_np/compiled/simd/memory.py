@@ -1,30 +1,37 @@
-"""Memory for kernels: many arrays in few large pieces.
+"""Memory for kernels: arrays from large pieces, scratch buffers per thread, matrices by address.
 
-A product walks down the rows of matrices, and rows of a few kilobytes lie in a page each: with
-pages of 4 KiB the processor spends a tenth of its time on finding them. For a piece of 4 MiB or
-more NumPy asks Linux for pages of 2 MiB, of which few are needed; elsewhere nothing is lost.
-Measured: products of 256 x 384 x 1536 and the like take 1.06 to 1.17 times as long without.
+Linux backs a piece of 4 MiB or more with huge pages of 2 MiB (NumPy asks for them), so that walking
+down the rows of a matrix causes few TLB misses; see compiled/README.md for the gain.
 """
 
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+# Bytes of a piece.
 PIECE = 8 << 20
-# A cache line, so that no vector lies on two.
+# A cache line in numbers; each array begins on one, so that no vector crosses two.
 LINE = 16
 
 
+class Matrix(NamedTuple):
+    """A float32 matrix in memory: its address, and the bytes from one row to the next."""
+
+    address: int
+    stride: int
+
+
 class Arena:
-    """Hands out arrays of zeros, float32; a piece lives as long as an array in it."""
+    """Allocates float32 arrays of zeros from pieces, each of which lives as long as its arrays."""
 
     def __init__(self) -> None:
         self.piece = np.zeros(0, np.float32)
 
     def zeros(self, *shape: int) -> np.ndarray:
+        """Return an array of zeros."""
         count = math.prod(shape)
         lines = count + -count % LINE
         if lines > self.piece.size:
@@ -36,17 +43,17 @@ class Arena:
 
 
 class Workspace(threading.local):
-    """What each thread keeps from one call to the next: for each use what it was made with last."""
+    """Scratch buffers that a thread keeps between calls: the latest of each function's."""
 
     def __init__(self) -> None:
-        self.found: dict[Callable[..., Any], tuple[tuple[int, ...], Any]] = {}
+        self.buffers: dict[Callable[..., Any], tuple[tuple[int, ...], Any]] = {}
 
     def get(self, make: Callable[..., Any], *sizes: int) -> Any:
-        """make(arena, *sizes), or what it gave this thread before."""
-        key, value = self.found.get(make, (None, None))
+        """Return make(arena, *sizes), or the buffers that it last returned for these sizes."""
+        key, value = self.buffers.get(make, (None, None))
         if key != sizes:
             value = make(Arena(), *sizes)
-            self.found[make] = sizes, value
+            self.buffers[make] = sizes, value
         return value
 
 

@@ -1,14 +1,11 @@
-"""The register tile: the part of a matrix product that is kept in registers while it grows.
+"""The register tile: the part of a matmul's result that is kept in registers while it is summed.
 
-Numba vectorises loops, but does not keep a tile of sums in registers from step to step; here LLVM
-is told to, in its own language. Of C = A·B the tile holds ROWS x (VECTORS·LANES) sums; at each step
-along the depth it loads VECTORS vectors of a row of B, and for each row one number of A, copied to
-all lanes, and does ROWS·VECTORS fused multiply-adds. More sums for each load means fewer
-instructions between them: with 32 registers, 6 x 4 sums take 1.4 instructions a multiply-add,
-14 x 2 take 1.9 and are a third slower wherever the core is shared (both reach the peak where it is
-not).
+Numba vectorises loops, but does not keep a tile of sums in registers between iterations, so the
+tile is generated as LLVM instructions. Of C = A·B it holds ROWS x (VECTORS·LANES) sums. At each
+step along the depth it loads VECTORS vectors of a row of B and, for each row, one number of A,
+copied to all lanes, and does ROWS·VECTORS fused multiply-adds. compiled/README.md compares shapes.
 
-A may lie along memory, (rows, depth) with the depth contiguous, or across it, (depth, rows).
+A may be contiguous along the depth, (rows, depth), or across it, (depth, rows).
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 """
 
@@ -16,6 +13,7 @@ from typing import Any
 
 from numba import types
 
+from tinygpt_np.compiled.simd.linking import MATRIX
 from tinygpt_np.compiled.simd.vectors import (
     FLOAT,
     FUSED,
@@ -29,34 +27,26 @@ from tinygpt_np.compiled.simd.vectors import (
 
 
 def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = FUSED) -> Any:
-    """The intrinsic that makes a tile of C of up to `rows` rows and vectors·lanes columns."""
+    """Return an intrinsic for a tile of up to `rows` rows and exactly vectors·lanes columns."""
 
     @intrinsic
     def tile(
-        context: Any,
-        height: Any,
-        a: Any,
-        a_stride: Any,
-        across: Any,
-        b: Any,
-        b_stride: Any,
-        start: Any,
-        start_stride: Any,
-        c: Any,
-        c_stride: Any,
-        depth: Any,
+        context: Any, height: Any, a: Any, across: Any, b: Any, start: Any, c: Any, depth: Any,
         fetch: Any,
-        fetch_stride: Any,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """C = start + A·B, `height` rows of it, each sum in the order of the depth.
 
-        across: 0, or 1 where A lies across memory, so that a_stride leads from step to step.
-        fetch: the address of what will be needed next, which need not be valid; every few steps a
-        line is asked for, and the next lies fetch_stride behind it.
+        a, b, start, c: Matrix. across: 0, or 1 if the rows of `a` are steps of the depth. fetch: a
+        Matrix that will be needed next, and need not be valid; every few steps the first cache line
+        of one of its rows is prefetched.
         """
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            height, a, a_stride, across, *places = args
+            height, a, across, b, start, c, depth, fetch = args
+            matrices = [
+                (builder.extract_value(each, 0), builder.extract_value(each, 1))
+                for each in (a, b, start, c, fetch)
+            ]
             done = builder.append_basic_block("tile.done")
             impossible = builder.append_basic_block("tile.impossible")
             case = builder.add(height, builder.mul(across, INT(rows)))
@@ -68,38 +58,39 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
                     block = builder.append_basic_block(f"tile.{each}")
                     switch.add_case(INT(each + rows * is_across), block)
                     builder.position_at_end(block)
-                    # Others are at the edges of C only, and each takes time to compile.
-                    whole = each == rows and vectors == VECTORS
-                    emit = TileEmitter(builder, each, vectors, is_across, whole, lanes, fused)
-                    emit.tile(a, a_stride, *places)
+                    # The others are only used at the edges of C, and each takes time to compile.
+                    is_main = each == rows and vectors == VECTORS
+                    emit = TileEmitter(builder, each, vectors, is_across, is_main, lanes, fused)
+                    emit.tile(matrices, depth)
                     builder.branch(done)
             builder.position_at_end(done)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 13), codegen
+        i = types.int64
+        return types.void(i, MATRIX, i, MATRIX, MATRIX, MATRIX, i, MATRIX), codegen
 
     return tile
 
 
 class TileEmitter(Emitter):
-    """Writes a tile of a given height; whole: whether it is the one that most of C is made of."""
+    """Emits a tile of one height; is_main: whether most of C is made of such tiles."""
 
-    # Steps along the depth between two jumps: of a whole tile, and of one that is rare.
+    # Steps along the depth in an iteration of the loop: of the main tile, and of others.
     MANY, FEW = 4, 2
-    # Rows of A along memory that share a pointer; one each would need too many registers.
+    # Rows of A that share a pointer; one each would need too many registers.
     SHARING = 4
 
     def __init__(
-        self, builder: Any, height: int, vectors: int, across: bool, whole: bool, lanes: int,
+        self, builder: Any, height: int, vectors: int, across: bool, is_main: bool, lanes: int,
         fused: bool,
     ) -> None:  # fmt: skip
         super().__init__(builder, lanes, fused)
-        self.height, self.vectors, self.across, self.whole = height, vectors, across, whole
+        self.height, self.vectors, self.across, self.is_main = height, vectors, across, is_main
 
-    def tile(
-        self, a: Any, a_stride: Any, b: Any, b_stride: Any, start: Any, start_stride: Any,
-        c: Any, c_stride: Any, depth: Any, fetch: Any, fetch_stride: Any,
-    ) -> None:  # fmt: skip
+    def tile(self, matrices: list[tuple[Any, Any]], depth: Any) -> None:
+        """Emit the tile; matrices: address and stride of a, b, start, c and what to fetch."""
+        (a, a_stride), (b, b_stride), (start, start_stride), (c, c_stride), fetched = matrices
+        fetch, fetch_stride = fetched
         builder, width = self.builder, 4 * self.lanes
         every = [(row, vector) for row in range(self.height) for vector in range(self.vectors)]
         sums = [self.load(self.at(start, start_stride, r, v * width)) for r, v in every]
@@ -107,16 +98,16 @@ class TileEmitter(Emitter):
         self.fetch_stride = fetch_stride
         self.strides = [builder.mul(a_stride, INT(i)) for i in range(self.SHARING)]
         sharing = range(0, 1 if self.across else self.height, self.SHARING)
-        # The tile below is next; where C is large, it is far away.
+        # The tile below comes next; if C is large, it is not in the cache.
         below = self.at(c, c_stride, self.height)
         pointers = [below, self.at(fetch), self.at(b)]
         pointers += [self.at(a, a_stride, row) for row in sharing]
         self.split = len(pointers)
         state = [*pointers, *sums]
-        steps = self.MANY if self.whole else self.FEW
+        steps = self.MANY if self.is_main else self.FEW
         rest = builder.and_(depth, INT(steps - 1))
         many = builder.sub(depth, rest)
-        if self.whole:
+        if self.is_main:
             most = INT(steps * self.height)
             first = builder.select(builder.icmp_signed("<", many, most), many, most)
             state = self.loop(first, steps, state, fetching=True)
@@ -127,10 +118,10 @@ class TileEmitter(Emitter):
             self.store(total, self.at(c, c_stride, r, v * width))
 
     def loop(self, count: Any, steps: int, state: list[Any], fetching: bool = False) -> list[Any]:
-        """A loop over `count` (a multiple of steps) of the depth; the state before and after.
+        """Emit a loop over `count` (a multiple of steps) of the depth; return the state after it.
 
-        fetching: whether it asks for a row of the tile below each time. A few lines at once only:
-        more would be in the way of what the next steps read.
+        fetching: whether each iteration prefetches a row of the tile below. More lines at once
+        would delay the loads of the next steps.
         """
         builder = self.builder
         before = builder.block
@@ -169,7 +160,7 @@ class TileEmitter(Emitter):
     def step(
         self, pointers: list[Any], sums: list[Any], step: int, steps: int
     ) -> tuple[list[Any], list[Any]]:
-        """One step along the depth; pointers along memory move at the last of `steps`."""
+        """Emit one step along the depth; pointers into rows of A move at the last of `steps`."""
         builder, width = self.builder, 4 * self.lanes
         b, *rows = pointers
         vectors = [self.load(builder.gep(b, [INT(v * width)])) for v in range(self.vectors)]

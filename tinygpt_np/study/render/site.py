@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops
-from tinygpt_np.compiled import waiting
+from tinygpt_np.gradcheck.workers import POLL_INTERVAL, WorkerProcesses
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.study.proof.bugs import bugs
 from tinygpt_np.study.proof.sheet import study
@@ -74,18 +74,18 @@ def make_pages(chosen: Sequence[Target], described: str | None, console: Console
     )  # fmt: skip
     context = multiprocessing.get_context("spawn")
     with bar, context.Pool(min(usable_cores(), len(tasks)), ignore_ctrl_c) as pool:
-        workers = waiting.Workers()
+        workers = WorkerProcesses()
         # The models are last and take longest, so start with them.
         results = pool.imap(make_page, tasks[::-1])
         found = (next_page(results, workers) for _ in tasks)
         return list(bar.track(found, total=len(tasks)))[::-1]
 
 
-def next_page(results: "IMapIterator[Json]", workers: waiting.Workers) -> Json:
-    """Return the next result of a pool. Raises StuckError if one of its processes was killed."""
+def next_page(results: "IMapIterator[Json]", workers: WorkerProcesses) -> Json:
+    """Return the next result of a pool. Raises RuntimeError if one of its processes was killed."""
     while True:
         with contextlib.suppress(multiprocessing.TimeoutError):
-            return results.next(timeout=waiting.LOOK)
+            return results.next(timeout=POLL_INTERVAL)
         workers.check()
 
 

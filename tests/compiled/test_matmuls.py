@@ -1,4 +1,4 @@
-"""The products of a step against float64, within K roundings of a sum of K terms."""
+"""The matmuls of a step against float64, within K roundings of a sum of K terms."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ from helpers.kernel_bounds import assert_within, gamma
 from helpers.kernel_twins import poisoned
 
 import tinygpt_np as tg
-from tinygpt_np.compiled import products
-from tinygpt_np.compiled.kernels.matmul import make_room
-from tinygpt_np.compiled.products import HEAD, NOTHING, PACK_FROM, Products
+from tinygpt_np.compiled import matmuls
+from tinygpt_np.compiled.kernels.matmul import make_scratch
+from tinygpt_np.compiled.matmuls import HEAD, NOTHING, PACK_FROM, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
 
 # No two sizes alike, none a whole number of vectors, and columns for one panel, two and three.
@@ -20,10 +20,10 @@ NAMES = [
     *("h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight", "h.0.mlp.c_fc.weight"),
     *("h.0.mlp.c_proj.weight", HEAD),
 ]
-MAKERS: dict[str, Callable[[products.Tensors], Products]] = {
-    "packed": lambda params: products.make("numba", params, PACK_FROM),
-    "on the fly": lambda params: products.make("numba", params, PACK_FROM - 1),
-    "blas": lambda params: products.make("blas", params, PACK_FROM),
+MAKERS: dict[str, Callable[[matmuls.Tensors], Matmuls]] = {
+    "packed": lambda params: matmuls.make("numba", params, PACK_FROM),
+    "on the fly": lambda params: matmuls.make("numba", params, PACK_FROM - 1),
+    "blas": lambda params: matmuls.make("blas", params, PACK_FROM),
 }
 every_name = pytest.mark.parametrize("name", NAMES)
 every_kind = pytest.mark.parametrize("kind", MAKERS)
@@ -35,23 +35,23 @@ def normal(*shape: int) -> np.ndarray:
 
 
 PARAMS = {name: normal(*param.shape) for name, param in tg.GPT(CONFIG).params.items()}
-ROOM = make_room(Arena())
+SCRATCH = make_scratch(Arena())
 
 
-def made(kind: str, params: products.Tensors = PARAMS) -> Products:
-    """Products that are ready."""
+def prepared(kind: str, params: matmuls.Tensors = PARAMS) -> Matmuls:
+    """Matmuls that are ready."""
     found = MAKERS[kind](params)
     prepare(found)
     return found
 
 
-def prepare(found: Products) -> None:
+def prepare(found: Matmuls) -> None:
     """Its tasks in an order that no one would choose."""
     for task in reversed(found.prepare()):
         task()
 
 
-def matrix(name: str, params: products.Tensors = PARAMS) -> np.ndarray:
+def matrix(name: str, params: matmuls.Tensors = PARAMS) -> np.ndarray:
     """(C, K), in float64."""
     found = params["wte.weight"].T if name == HEAD else params[name]
     return found.astype(np.float64)
@@ -61,7 +61,7 @@ def starts(rows: int, columns: int) -> dict[str, np.ndarray]:
     return {"nothing": NOTHING, "bias": normal(1, columns), "matrix": normal(rows, columns)}
 
 
-def assert_product(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.ndarray) -> None:
+def assert_matmul(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.ndarray) -> None:
     """found = start + a·b but for one rounding a term, and those of the start."""
     a, b, start = (array.astype(np.float64) for array in (a, b, start))
     start = start if len(start) else np.zeros((1, 1))
@@ -76,8 +76,8 @@ def test_forward_is_the_product_with_the_weight(kind: str, name: str, start: str
     weight = matrix(name)
     x, y = normal(ROWS, weight.shape[0]), poisoned(ROWS, weight.shape[1])
     given = starts(*y.shape)[start]
-    made(kind).forward(x, name, given, y, ROOM)
-    assert_product(y, x, weight, given)
+    prepared(kind).forward(x, name, given, y, SCRATCH)
+    assert_matmul(y, x, weight, given)
 
 
 @every_kind
@@ -86,8 +86,8 @@ def test_forward_adds_to_the_result_itself(kind: str, name: str) -> None:
     weight = matrix(name)
     x, y = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
     before = y.copy()
-    made(kind).forward(x, name, y, y, ROOM)
-    assert_product(y, x, weight, before)
+    prepared(kind).forward(x, name, y, y, SCRATCH)
+    assert_matmul(y, x, weight, before)
 
 
 @every_kind
@@ -95,8 +95,8 @@ def test_forward_adds_to_the_result_itself(kind: str, name: str) -> None:
 def test_backward_is_the_product_with_the_weight_transposed(kind: str, name: str) -> None:
     weight = matrix(name)
     dy, dx = normal(ROWS, weight.shape[1]), poisoned(ROWS, weight.shape[0])
-    made(kind).backward(dy, name, dx, ROOM)
-    assert_product(dx, dy, weight.T, NOTHING)
+    prepared(kind).backward(dy, name, dx, SCRATCH)
+    assert_matmul(dx, dy, weight.T, NOTHING)
 
 
 @every_kind
@@ -106,16 +106,16 @@ def test_the_gradient_is_the_product_of_input_transposed_and_gradient(
 ) -> None:
     x, dy, dweight = normal(ROWS, 45), normal(ROWS, 71), poisoned(45, 71)
     given = starts(*dweight.shape)[start]
-    made(kind).gradient(x, dy, given, dweight, ROOM)
-    assert_product(dweight, x.T, dy, given)
+    prepared(kind).gradient(x, dy, given, dweight, SCRATCH)
+    assert_matmul(dweight, x.T, dy, given)
 
 
 @every_kind
 def test_the_gradient_adds_to_the_result_itself(kind: str) -> None:
     x, dy, dweight = normal(ROWS, 45), normal(ROWS, 71), normal(45, 71)
     before = dweight.copy()
-    made(kind).gradient(x, dy, dweight, dweight, ROOM)
-    assert_product(dweight, x.T, dy, before)
+    prepared(kind).gradient(x, dy, dweight, dweight, SCRATCH)
+    assert_matmul(dweight, x.T, dy, before)
 
 
 @every_name
@@ -125,8 +125,8 @@ def test_packing_changes_no_bit(name: str) -> None:
     results: list[tuple[np.ndarray, np.ndarray]] = []
     for kind in ("packed", "on the fly"):
         y, dx = poisoned(*dy.shape), poisoned(*x.shape)
-        made(kind).forward(x, name, NOTHING, y, ROOM)
-        made(kind).backward(dy, name, dx, ROOM)
+        prepared(kind).forward(x, name, NOTHING, y, SCRATCH)
+        prepared(kind).backward(dy, name, dx, SCRATCH)
         results.append((y, dx))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -138,32 +138,32 @@ def test_weights_that_changed_in_place_count_once_it_is_prepared_again(
     kind: str, name: str
 ) -> None:
     params = {each: param.copy() for each, param in PARAMS.items()}
-    found = made(kind, params)
+    found = prepared(kind, params)
     for param in params.values():
         param += 1
     prepare(found)
     weight = matrix(name, params)
     x, dy = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
     y, dx = poisoned(*dy.shape), poisoned(*x.shape)
-    found.forward(x, name, NOTHING, y, ROOM)
-    found.backward(dy, name, dx, ROOM)
-    assert_product(y, x, weight, NOTHING)
-    assert_product(dx, dy, weight.T, NOTHING)
+    found.forward(x, name, NOTHING, y, SCRATCH)
+    found.backward(dy, name, dx, SCRATCH)
+    assert_matmul(y, x, weight, NOTHING)
+    assert_matmul(dx, dy, weight.T, NOTHING)
 
 
 @pytest.mark.parametrize("uses", [PACK_FROM, PACK_FROM + 1])
 def test_weights_of_many_uses_are_packed(uses: int) -> None:
-    assert products.make("numba", PARAMS, uses).prepare()
+    assert matmuls.make("numba", PARAMS, uses).prepare()
 
 
 @pytest.mark.parametrize("uses", [1, PACK_FROM - 1])
 def test_weights_of_few_uses_are_not(uses: int) -> None:
-    assert products.make("numba", PARAMS, uses).prepare() == []
+    assert matmuls.make("numba", PARAMS, uses).prepare() == []
 
 
 def test_a_wide_weight_is_packed_in_several_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = len(MAKERS["packed"](PARAMS).prepare())
-    monkeypatch.setattr(products, "AT_ONCE", products.PANEL)
+    monkeypatch.setattr(matmuls, "COLUMNS_AT_ONCE", matmuls.PANEL)
     assert len(MAKERS["packed"](PARAMS).prepare()) > whole
     for name in NAMES:
         test_forward_is_the_product_with_the_weight("packed", name, "nothing")
@@ -175,16 +175,16 @@ def test_no_product_changes_what_it_is_given(kind: str) -> None:
     x, dy, start = normal(ROWS, 45), normal(ROWS, 71), normal(1, 71)
     given = [x, dy, start, *PARAMS.values()]
     before = [array.copy() for array in given]
-    found = made(kind)
-    found.forward(x, HEAD, start, poisoned(ROWS, 71), ROOM)
-    found.backward(dy, HEAD, poisoned(ROWS, 45), ROOM)
-    found.gradient(x, dy, start, poisoned(45, 71), ROOM)
+    found = prepared(kind)
+    found.forward(x, HEAD, start, poisoned(ROWS, 71), SCRATCH)
+    found.backward(dy, HEAD, poisoned(ROWS, 45), SCRATCH)
+    found.gradient(x, dy, start, poisoned(45, 71), SCRATCH)
     for one, other in zip(given, before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_the_weights_of_linear_layers_are_all_matrices_but_the_embeddings() -> None:
-    found = dict(products.matrices(PARAMS))
+    found = dict(matmuls.matrices(PARAMS))
     assert list(found) == NAMES[:-1]
     assert all(found[name] is PARAMS[name] for name in found)
 
@@ -192,4 +192,4 @@ def test_the_weights_of_linear_layers_are_all_matrices_but_the_embeddings() -> N
 @pytest.mark.parametrize("kind", ["", "cublas", "Numba"])
 def test_an_unknown_kind_is_refused_by_name(kind: str) -> None:
     with pytest.raises(ValueError, match=f"^matmul must be numba or blas, not '{kind}'$"):
-        products.make(kind, PARAMS, 1)
+        matmuls.make(kind, PARAMS, 1)

@@ -1,0 +1,187 @@
+"""The matmuls of a training step, by Numba or by BLAS: y = x W, dx = dy Wᵀ, dW = xᵀ dy.
+
+The output head is the token embedding transposed: its name here is "head", its matrix wte.weight.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinygpt_np.compiled.kernels import matmul
+from tinygpt_np.compiled.kernels.matmul import PACKED, PANEL, PLAIN, TRANSPOSED
+from tinygpt_np.compiled.simd.memory import Arena, workspace
+from tinygpt_np.compiled.threads import ALONE, ThreadTeam
+from tinygpt_np.storage.parameters import Tensors
+
+HEAD, TOKENS = "head", "wte.weight"
+# Weights are packed once per step if at least this many micro-batches use them.
+PACK_FROM = 4
+# Columns packed by one task.
+COLUMNS_AT_ONCE = 8 * PANEL
+# The start of a matmul that is added to nothing.
+NOTHING = np.zeros((0, 1), np.float32)
+
+# A matrix in memory, and its form for kernels/matmul.py.
+Operand = tuple[np.ndarray, int]
+
+
+class Matmuls(Protocol):
+    """Matmuls with the weights of a model, by parameter name.
+
+    All arrays are float32 and C-contiguous. `start` is added to the result: (0, 1) for nothing, a
+    bias (1, K), or a matrix, which may be the result itself. `scratch` is of matmul.make_scratch,
+    one for each thread. `team` are the threads that split the work.
+    """
+
+    def prepare(self) -> list[Callable[[], None]]:
+        """Return the tasks to run, in any order, after the weights have changed."""
+        ...
+
+    def forward(
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        """y (N, K) = start + x (N, C) · weight (C, K)."""
+        ...
+
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        """dx (N, C) = dy (N, K) · weightᵀ."""
+        ...
+
+    def gradient(
+        self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
+        scratch: np.ndarray, team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
+        ...
+
+
+class NumbaMatmuls:
+    """Matmuls by kernels/matmul.py, with packed weights if several micro-batches use them."""
+
+    def __init__(self, params: Tensors, micro_batches: int) -> None:
+        plain = {name: (param, PLAIN) for name, param in matrices(params)}
+        transposed = {name: (param, TRANSPOSED) for name, param in matrices(params)}
+        head = params[TOKENS]
+        self.operands: list[dict[str, Operand]] = [
+            plain | {HEAD: (head, TRANSPOSED)},
+            transposed | {HEAD: (head, PLAIN)},
+        ]
+        self.packings: list[tuple[np.ndarray, int, int, int, int, np.ndarray]] = []
+        if micro_batches >= PACK_FROM:
+            arena = Arena()
+            self.operands = [self.packed(each, arena) for each in self.operands]
+
+    def packed(self, operands: dict[str, Operand], arena: Arena) -> dict[str, Operand]:
+        """Return memory for packed operands, and add what packs them to self.packings."""
+        found: dict[str, Operand] = {}
+        for name, (matrix, form) in operands.items():
+            depth, columns = matrix.shape if form == PLAIN else matrix.shape[::-1]
+            panels = arena.zeros(1, matmul.packed_size(depth, columns))
+            for first in range(0, columns, COLUMNS_AT_ONCE):
+                end = min(first + COLUMNS_AT_ONCE, columns)
+                self.packings.append((matrix, form, depth, first, end, panels))
+            found[name] = panels, PACKED
+        return found
+
+    def prepare(self) -> list[Callable[[], None]]:
+        return [functools.partial(matmul.pack_columns, *each) for each in self.packings]
+
+    def forward(
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        split_matmul(x, False, *self.operands[0][name], start, y, scratch, team)
+
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        split_matmul(dy, False, *self.operands[1][name], NOTHING, dx, scratch, team)
+
+    def gradient(
+        self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
+        scratch: np.ndarray, team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        split_matmul(x, True, dy, PLAIN, start, dweight, scratch, team)
+
+
+def split_matmul(
+    a: np.ndarray, across: bool, b: np.ndarray, form: int, start: np.ndarray, c: np.ndarray,
+    scratch: np.ndarray, team: ThreadTeam,
+) -> None:  # fmt: skip
+    """matmul.matmul, with the longer side of the result split, so that threads pack less twice."""
+    if team.size == 1:
+        matmul.matmul(a, across, b, form, start, c, scratch)
+        return
+    rows, columns = c.shape
+
+    def part(top: int, bottom: int, left: int, right: int) -> None:
+        own = workspace.get(matmul.make_scratch)
+        matmul.matmul_part(a, across, b, form, start, c, top, bottom, left, right, own)
+
+    if rows > columns:
+        team.split(rows, PANEL, lambda cut: part(cut.start, cut.stop, 0, columns))
+    else:
+        team.split(columns, PANEL, lambda cut: part(0, rows, cut.start, cut.stop))
+
+
+class BlasMatmuls:
+    """Matmuls by NumPy's BLAS, for comparison; the caller limits BLAS to one thread.
+
+    They are not split, because the order of BLAS's sums depends on the shapes of its operands.
+    """
+
+    def __init__(self, params: Tensors) -> None:
+        self.weights = dict(matrices(params)) | {HEAD: params[TOKENS].T}
+
+    def prepare(self) -> list[Callable[[], None]]:
+        return []
+
+    def forward(
+        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        blas_matmul(x, self.weights[name], start, y)
+
+    def backward(
+        self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
+        team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        np.matmul(dy, self.weights[name].T, out=dx)
+
+    def gradient(
+        self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
+        scratch: np.ndarray, team: ThreadTeam = ALONE,
+    ) -> None:  # fmt: skip
+        blas_matmul(x.T, dy, start, dweight)
+
+
+def blas_matmul(a: np.ndarray, b: np.ndarray, start: np.ndarray, c: np.ndarray) -> None:
+    """c = start + a·b."""
+    if start is c:
+        c += a @ b
+        return
+    np.matmul(a, b, out=c)
+    if len(start):
+        c += start
+
+
+def matrices(params: Tensors) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the weights of linear layers with their names."""
+    for name, param in params.items():
+        if param.ndim == 2 and name not in (TOKENS, "wpe.weight"):
+            yield name, param
+
+
+def make(kind: str, params: Tensors, micro_batches: int) -> Matmuls:
+    """Return the matmuls named "numba" or "blas". Raise ValueError for another name."""
+    if kind not in ("numba", "blas"):
+        raise ValueError(f"matmul must be numba or blas, not {kind!r}")
+    chosen: Any = NumbaMatmuls(params, micro_batches) if kind == "numba" else BlasMatmuls(params)
+    return chosen
