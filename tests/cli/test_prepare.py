@@ -9,58 +9,51 @@ import pytest
 from helpers.commands import error_of, output_of
 from helpers.optional import needs
 from helpers.processes import LIMIT
-from helpers.tiny_run import COMMAND, TINY
+from helpers.tiny_run import COMMAND, TEXT, TINY
 
 from tinygpt_np import cli
 from tinygpt_np.training import runs
 
 
-def test_texts_are_prepared_and_trained_on(
+def test_prepared_tokens_train_the_same_model_as_the_text(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["prepare", "--tokenizer", "char", "--data", "text.txt", "text.txt", "--out", "two"])
-    out = capsys.readouterr().out
+    text = TEXT[:860]
+    (folder / "half.txt").write_text(text, encoding="utf-8")
+    flags = ["--tokenizer", "char", "--data", "half.txt", "half.txt", "--out", "tokens"]
+    out = output_of(capsys, "prepare", *flags)
     for expected in (
-        r"text +3,440 characters",
-        r"training +3,096 tokens",
-        r"validation +344 tokens",
+        r"text +1,720 characters",
+        r"training +1,548 tokens",
+        r"validation +172 tokens",
         r"tokenizer +char, 18 tokens in the vocabulary",
-        r"train on it:  tinygpt train --data two\n",
+        r"train on it:  tinygpt train --data tokens\n",
     ):
         assert re.search(expected, out), expected
-    cli.main(["train", "--data", "two", *TINY])
-    assert re.search(r"data +.*two: 3,440 tokens", capsys.readouterr().out)
-    assert runs.read_config(folder / "runs" / "cpu").data == str(folder / "two")
-    cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
-
-
-def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path) -> None:
-    cli.main(["prepare", "--tokenizer", "char", "--data", "text.txt", "--out", "tokens"])
+    (folder / "text.txt").write_text(text + text, encoding="utf-8")
     for name, source in (("a", "text.txt"), ("b", "tokens")):
-        cli.main(["train", "--data", source, "--name", name, *TINY])
+        out = output_of(capsys, "train", "--data", source, "--name", name, *TINY)
+    assert re.search(r"data +.*tokens: 1,720 tokens", out)
     first, second = (runs.last_checkpoint(folder / "runs" / name)[0] for name in "ab")
     weights = "model.safetensors"
     assert (first / weights).read_bytes() == (second / weights).read_bytes()
+    assert runs.read_config(folder / "runs" / "b").data == str(folder / "tokens")
+    cli.main(["train", "--resume", "b", "--max-iters", "22"])
 
 
-@pytest.mark.parametrize("command", ["train", "prepare"])
 def test_a_small_text_is_refused_with_the_vocabulary_that_it_allows(
-    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     needs("sentencepiece")
-    rest = TINY if command == "train" else ["--out", "x"]
-    flags = [command, "--tokenizer", "sentencepiece", "--data", "text.txt", *rest]
+    flags = ["train", "--tokenizer", "sentencepiece", "--data", "text.txt", *TINY]
     message = error_of(capsys, *flags)
     advised = re.search(
         r"1,024 pieces are too many .* --vocab-size (\d+) or less, or --tokenizer char", message
     )
     assert advised
-    out = output_of(capsys, *flags, "--vocab-size", advised[1])
-    if command == "train":
-        assert runs.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
-        cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
-    else:
-        assert f"{advised[1]} tokens in the vocabulary" in out
+    cli.main([*flags, "--vocab-size", advised[1]])
+    assert runs.read_config(folder / "runs" / "cpu").vocab_size == int(advised[1])
+    cli.main(["train", "--resume", "cpu", "--max-iters", "22"])
 
 
 PIPE = "is a pipe; expected a regular file: save the text first"
