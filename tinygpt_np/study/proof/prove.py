@@ -111,7 +111,8 @@ class Prover:
             if pair is None or self.truth.trace.data(pair.value) is None or executed.error:
                 continue
             expected = self.expected(pair)
-            if any(self.pairs.get((i, name)) == pair for i in self.after(index)):
+            later = range(index + 1, len(self.trace.executed))
+            if any(self.pairs.get((i, name)) == pair for i in later):
                 row = expected.compare(0.0)
                 yield GradientVerdict(name, pair, "partial", row, found, expected)
                 continue
@@ -182,10 +183,6 @@ class Prover:
         if pair.use is None:
             return self.truth.total(pair.value)
         return self.truth.use(pair.value, pair.use)
-
-    def after(self, index: int) -> range:
-        """Return the indices of the later steps."""
-        return range(index + 1, len(self.trace.executed))
 
     def params(self, index: int) -> Iterator[GradientVerdict]:
         """Check the gradients of parameters that a step stores."""
