@@ -108,7 +108,7 @@ def test_the_first_wrong_line_is_the_mutated_line_in_most_cases(visible: list[Bu
 )
 def test_simple_bugs_have_their_likely_cause(visible: list[Bug], kind: str, cause: str) -> None:
     # Only bugs in the whole right-hand side; a sign inside it has another cause.
-    whole = [
+    simple = [
         bug
         for bug in visible
         if bug.mutation.kind == kind
@@ -117,11 +117,13 @@ def test_simple_bugs_have_their_likely_cause(visible: list[Bug], kind: str, caus
         and any(mark in bug.mutation.after for mark in ("= -(", "/ 2", "-= "))
         and bug.first_wrong.gradients
     ]
-    matched = [bug for bug in whole if bug.first_wrong and bug.first_wrong.cause == cause]
+    matched = [bug for bug in simple if bug.first_wrong and bug.first_wrong.cause == cause]
     missed = [
-        (b.mutation.after, b.first_wrong and b.first_wrong.cause) for b in whole if b not in matched
+        (b.mutation.after, b.first_wrong and b.first_wrong.cause)
+        for b in simple
+        if b not in matched
     ]
-    assert len(matched) >= 0.9 * len(whole) > 9, missed
+    assert len(matched) >= 0.9 * len(simple) > 9, missed
 
 
 def test_one_mistake_makes_exactly_one_line_wrong(visible: list[Bug]) -> None:

@@ -519,6 +519,11 @@ def test_the_first_wrong_line_sets_the_mutated_variable_without_quotes() -> None
     assert len(planted) > 40
 
 
+def test_a_mistake_is_found_even_if_a_later_line_raises() -> None:
+    found = edited_proof(("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z"))
+    assert wrong_lines(found) == ["dz = -dy", "da = db @ z"]
+
+
 def test_if_a_term_is_added_twice_instead_of_another_the_second_is_wrong() -> None:
     twice = edited(UNQUOTED, ("dz += da * (1 - a * a)", "dz += a * db"))
     found = proof(FORWARD + twice)

@@ -197,20 +197,20 @@ def test_the_formulas_of_a_rule_give_the_measured_gradients(
     found = rule(f"y = {line}")
     assert found is not None
     text = f"{HEADS}\ndef forward({', '.join(args)}):\n    y = {line}\n    return y, 0"
-    true = truth(text, args)
-    values: dict[str, Any] = {**args, "dy": true.doutput, "y": true.out}
+    measured = truth(text, args)
+    values: dict[str, Any] = {**args, "dy": measured.doutput, "y": measured.out}
     checked = 0
     for formula in found.formulas:
         left, *rights = formula.split(" = ")
         name = left.lower().removesuffix("_i").removeprefix("d")
         if not left.startswith("d") or name not in args:
             continue
-        expected = gradient_of(true, Value(name, -1))
+        expected = gradient_of(measured, Value(name, -1))
         for right in rights:
             gradient = np.asarray(eval(MEANING[right], {"np": np, **values}))
-            whole = np.broadcast_to(gradient, np.broadcast_shapes(gradient.shape, args[name].shape))
+            full = np.broadcast_to(gradient, np.broadcast_shapes(gradient.shape, args[name].shape))
             np.testing.assert_allclose(
-                summed_over_broadcast(whole, args[name].shape), expected, rtol=1e-10
+                summed_over_broadcast(full, args[name].shape), expected, rtol=1e-10
             )
             checked += 1
     assert checked >= (1 if len([n for n in args if n not in "cn"]) < 2 or "c" in args else 2)
@@ -222,35 +222,35 @@ def test_the_formulas_of_a_rule_give_the_measured_gradients(
 )  # fmt: skip
 def test_a_rearrangement_moves_the_gradient_back(line: str) -> None:
     assert rule(f"y = {line}") == rules.REARRANGEMENT
-    true = truth(f"{HEADS}\ndef forward(x):\n    y = {line}\n    return y, 0", {"x": A})
+    measured = truth(f"{HEADS}\ndef forward(x):\n    y = {line}\n    return y, 0", {"x": A})
     positions = eval(line, {**module_of(HEADS), "x": np.arange(A.size).reshape(A.shape)})
-    expected = gradient_of(true, Value("x", -1))
-    np.testing.assert_allclose(moved_back(true.doutput, positions).reshape(A.shape), expected)
+    expected = gradient_of(measured, Value("x", -1))
+    np.testing.assert_allclose(moved_back(measured.doutput, positions).reshape(A.shape), expected)
     assert rules.REARRANGEMENT.formulas == ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i")
 
 
 def test_a_lookup_adds_the_gradients_of_all_reads_of_a_row() -> None:
     text = "def forward(x, ids):\n    y = x[ids]\n    return y, 0"
-    true = truth(text, {"x": A, "ids": IDS})
-    expected = gradient_of(true, Value("x", -1))
-    rows = [true.doutput[v == IDS].sum(axis=0) for v in range(len(A))]
+    measured = truth(text, {"x": A, "ids": IDS})
+    expected = gradient_of(measured, Value("x", -1))
+    rows = [measured.doutput[v == IDS].sum(axis=0) for v in range(len(A))]
     np.testing.assert_allclose(rows, expected, atol=1e-14)
     assert rules.LOOKUP.formulas[1] == "dx_v = Σ_{n : i(n) = v} dy_n"
 
 
 @pytest.mark.parametrize("name", ["softmax", "cross_entropy"])
 def test_a_line_treated_as_constant_has_no_gradient(name: str) -> None:
-    true = truth_of(name)
-    (value,) = (value for value in true.trace.values() if value.name == "largest")
-    statement = true.trace.steps[value.step].statement
+    measured = truth_of(name)
+    (value,) = (value for value in measured.trace.values() if value.name == "largest")
+    statement = measured.trace.steps[value.step].statement
     assert rule_of(statement, True) == rules.CONSTANT
-    np.testing.assert_allclose(gradient_of(true, value), 0, atol=1e-14)
+    np.testing.assert_allclose(gradient_of(measured, value), 0, atol=1e-14)
 
 
 def test_only_the_largest_element_of_a_maximum_has_a_gradient() -> None:
-    true = truth("def forward(x):\n    y = x.max(axis=0)\n    return y, 0", {"x": A})
-    expected = np.where(A.max(axis=0) == A, true.doutput, 0)
-    np.testing.assert_allclose(gradient_of(true, Value("x", -1)), expected, atol=1e-14)
+    measured = truth("def forward(x):\n    y = x.max(axis=0)\n    return y, 0", {"x": A})
+    expected = np.where(A.max(axis=0) == A, measured.doutput, 0)
+    np.testing.assert_allclose(gradient_of(measured, Value("x", -1)), expected, atol=1e-14)
     assert rule("y = x.max(axis=0)") == rules.MAXIMUM
 
 

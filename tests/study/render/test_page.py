@@ -151,8 +151,8 @@ def test_gradients_that_cannot_be_compared_have_no_figures() -> None:
 
 
 def test_a_difference_is_taken_before_it_is_rounded() -> None:
-    exact, found = np.array([1.0, 1e6]), np.array([1.0, 1e6 + 1e-3])
-    shown = difference(found, exact)
+    expected, found = np.array([1.0, 1e6]), np.array([1.0, 1e6 + 1e-3])
+    shown = difference(found, expected)
     assert shown is not None
     assert shown["numbers"] == [0.0, 0.001]
 
