@@ -34,33 +34,30 @@ def tensors(arrays: dict[str, np.ndarray], *names: str) -> list[torch.Tensor]:
     return [torch.from_numpy(arrays[name]) for name in names]
 
 
-def matmul_forward(call: Call) -> Step:
-    """Return a step that computes y = x W."""
-    x, weight, y = tensors(call.arrays, "x", "weight", "y")
-    return partial(torch.mm, x, weight, out=y)
+def operator(outputs: str, inputs: str, function: Any, *fixed: Any, **named: Any) -> Runner:
+    """Return the runner of an operator on some inputs, whose results are copied to the outputs."""
+
+    def prepare(call: Call) -> Step:
+        return partial(function, *tensors(call.inputs, *inputs.split()), *fixed, **named)
+
+    return collected(prepare, *outputs.split())
 
 
-def matmul_dx(call: Call) -> Step:
-    """Return a step that computes dx = dy Wᵀ."""
-    dy, weight, dx = tensors(call.arrays, "dy", "weight", "dx")
-    return partial(torch.mm, dy, weight.T, out=dx)
+def product(a: str, b: str, result: str, transposed: str = "") -> Runner:
+    """Return the runner of a matmul that writes to its output; one operand may be transposed."""
+
+    def prepare(call: Call) -> Step:
+        left, right, out = tensors(call.arrays, a, b, result)
+        left, right = left.T if transposed == a else left, right.T if transposed == b else right
+        return partial(torch.mm, left, right, out=out)
+
+    return Runner(prepare)
 
 
-def matmul_dweight(call: Call) -> Step:
-    """Return a step that computes dW = xᵀ dy."""
-    x, dy, dweight = tensors(call.arrays, "x", "dy", "dweight")
-    return partial(torch.mm, x.T, dy, out=dweight)
-
-
-def softmax_forward(call: Call) -> Step:
-    """Return a step that computes the softmax."""
-    return partial(F.softmax, *tensors(call.inputs, "x"), dim=-1)
-
-
-def softmax_backward(call: Call) -> Step:
-    """Return a step that computes dx, given the probabilities."""
-    dprobs, probs = tensors(call.inputs, "dprobs", "probs")
-    return partial(torch._softmax_backward_data, dprobs, probs, -1, torch.float32)
+def layer_norm_forward(call: Call) -> Step:
+    """Return a step that computes layer norm."""
+    x, weight, bias = tensors(call.inputs, "x", "weight", "bias")
+    return partial(F.layer_norm, x, weight.shape, weight, bias, layer_norm.EPSILON)
 
 
 def heads(qkv: torch.Tensor) -> list[torch.Tensor]:
@@ -111,12 +108,6 @@ def cross_entropy_both(call: Call) -> Step:
     return step
 
 
-def layer_norm_forward(call: Call) -> Step:
-    """Return a step that computes layer norm."""
-    x, weight, bias = tensors(call.inputs, "x", "weight", "bias")
-    return partial(F.layer_norm, x, weight.shape, weight, bias, layer_norm.EPSILON)
-
-
 def layer_norm_backward(call: Call) -> Step:
     """Return a step that is given the mean and 1/s of each row, as saved by the forward."""
     dy, x, weight = tensors(call.inputs, "dy", "x", "weight")
@@ -124,17 +115,6 @@ def layer_norm_backward(call: Call) -> Step:
     _, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, layer_norm.EPSILON)
     backward = aten.native_layer_norm_backward.default
     return partial(backward, dy, x, weight.shape, mean, scale, weight, bias, [True, True, True])
-
-
-def gelu_forward(call: Call) -> Step:
-    """Return a step that computes GELU."""
-    return partial(F.gelu, *tensors(call.inputs, "x"), approximate="tanh")
-
-
-def gelu_backward(call: Call) -> Step:
-    """Return a step that computes dx, given x."""
-    dy, x = tensors(call.inputs, "dy", "x")
-    return partial(aten.gelu_backward.default, dy, x, approximate="tanh")
 
 
 def adamw_update(call: Call) -> Step:
@@ -160,28 +140,26 @@ def adamw_update(call: Call) -> Step:
 
 RUNNERS = {
     "matmul": {
-        "forward": Runner(matmul_forward),
-        "dx": Runner(matmul_dx),
-        "dweight": Runner(matmul_dweight),
+        "forward": product("x", "weight", "y"),
+        "dx": product("dy", "weight", "dx", transposed="weight"),
+        "dweight": product("x", "dy", "dweight", transposed="x"),
     },
     "softmax": {
-        "forward": collected(softmax_forward, "probs"),
-        "backward": collected(softmax_backward, "dx"),
+        "forward": operator("probs", "x", F.softmax, dim=-1),
+        "backward": operator("dx", "dprobs probs", torch._softmax_backward_data, -1, torch.float32),
     },
     "attention": {
         "forward": Runner(attention_forward, collect=collect_attention),
         "backward": collected(attention_backward, "dqkv"),
     },
-    "cross_entropy": {
-        "loss and gradient": collected(cross_entropy_both, "losses", "logits"),
-    },
+    "cross_entropy": {"loss and gradient": collected(cross_entropy_both, "losses", "logits")},
     "layer_norm": {
         "forward": collected(layer_norm_forward, "y"),
         "backward": collected(layer_norm_backward, "dx", "dweight", "dbias"),
     },
     "gelu": {
-        "forward": collected(gelu_forward, "y"),
-        "backward": collected(gelu_backward, "dx"),
+        "forward": operator("y", "x", F.gelu, approximate="tanh"),
+        "backward": operator("dx", "dy x", aten.gelu_backward.default, approximate="tanh"),
     },
     "adamw": {"update": Runner(adamw_update)},
 }

@@ -226,13 +226,10 @@ TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
 
 
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(found: Comparison) -> Comparison:
-        found.stopped = True
-        for each in found.all:
-            each.turns.clear()
-        return found
+    def interrupt(_: Comparison) -> Comparison:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(kernels, "run_case", second(stop))
+    monkeypatch.setattr(kernels, "run_case", second(interrupt))
     assert not kernels.run(TINY, tmp_path / "found.json")["complete"]
     found = written(tmp_path / "found.json")
     assert (found["complete"], len(found["cases"])) == (False, 1)

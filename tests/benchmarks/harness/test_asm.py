@@ -92,21 +92,15 @@ def test_to_look_changes_nothing() -> None:
     assert str(module) == before
 
 
-def test_what_was_never_called_has_no_fraction() -> None:
-    assert asm.packed_fraction((cache.exact(in_order),)) is None
-
-
-def test_what_is_not_compiled_has_no_fraction() -> None:
-    assert asm.packed_fraction(()) is None
-
-
-def test_what_computes_nothing_has_no_fraction() -> None:
+def test_what_was_not_compiled_or_computes_nothing_has_no_fraction() -> None:
     @cache.exact
     def count(x: Any) -> Any:
         return x.size + 1
 
     count(ones())
     assert asm.packed_fraction((count,)) is None
+    assert asm.packed_fraction((cache.exact(in_order),)) is None
+    assert asm.packed_fraction(()) is None
 
 
 def test_every_signature_counts() -> None:
