@@ -132,11 +132,6 @@ def test_a_text_with_characters_that_the_model_does_not_know_is_named() -> None:
         dataset.from_corpus(Corpus("odd", TEXT + "é"), CharTokenizer.from_text(TEXT))
 
 
-def test_only_characters_are_called_unseen() -> None:
-    needs("tiktoken")
-    assert dataset.from_corpus(Corpus("odd", "hii" * 90 + "xyz" * 10), small()).unseen() == ""
-
-
 def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT[:80], encoding="utf-8")
     with pytest.raises(DataError, match="its validation split has 8 tokens"):
@@ -155,24 +150,6 @@ def test_a_prepared_folder_is_mapped_and_brings_its_tokenizer(tmp_path: Path) ->
     assert found.unseen() == ""
 
 
-def test_batches_from_a_folder_are_those_from_the_text(tmp_path: Path) -> None:
-    mapped = dataset.load(replace(CONFIG, data=str(prepared(tmp_path / "tokens"))))
-    in_memory = dataset.from_corpus(Corpus("text", TEXT))
-    for ids in (mapped, in_memory):
-        assert ids.train.max() > 0
-    first, second = (
-        corpus.random_batch(ids.train, 5, 8, np.random.default_rng(3))
-        for ids in (mapped, in_memory)
-    )
-    for ours, theirs in zip(first, second, strict=True):
-        assert ours.dtype == np.int64
-        np.testing.assert_array_equal(ours, theirs)
-    windows = [list(corpus.sequences(ids.val, 8)) for ids in (mapped, in_memory)]
-    for ours, theirs in zip(*windows, strict=True):
-        assert ours[0].dtype == ours[1].dtype == np.int64
-        np.testing.assert_array_equal(ours, theirs)
-
-
 def test_nanogpts_folder_of_characters_is_read_with_its_text(tmp_path: Path) -> None:
     folder = prepared(tmp_path / "shakespeare_char")
     (folder / "meta.json").unlink()
@@ -180,14 +157,6 @@ def test_nanogpts_folder_of_characters_is_read_with_its_text(tmp_path: Path) -> 
     (folder / "input.txt").write_text(TEXT, encoding="utf-8")
     found = dataset.load(replace(CONFIG, data=str(folder)))
     assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
-
-
-def test_tokens_that_are_not_of_the_text_beside_them_are_refused(tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "shakespeare_char")
-    (folder / "meta.json").unlink()
-    (folder / "input.txt").write_text(TEXT[::-1], encoding="utf-8")
-    with pytest.raises(DataError, match=r"is not the encoded input\.txt"):
-        dataset.load(replace(CONFIG, data=str(folder)))
 
 
 @pytest.mark.parametrize("place", [1, 1000, 1547, 1548, 1719])
@@ -375,14 +344,6 @@ def test_tokens_that_alternate_with_zeros_are_read_where_something_says_what_the
     (folder / "meta.json").unlink()
     (folder / "input.txt").write_text(text, encoding="utf-8")
     assert len(dataset.load(replace(CONFIG, data=str(folder))).train) == 360
-
-
-def test_an_odd_number_of_tokens_is_no_file_of_uint32(tmp_path: Path) -> None:
-    np.array([20, 0, 20], "<u2").tofile(tmp_path / "x.bin")
-    assert (
-        dataset.appearance(tmp_path / "x.bin", 18)
-        == "it is damaged or was written with another tokenizer"
-    )
 
 
 def test_small_tokens_at_every_second_place_are_not_uint32(

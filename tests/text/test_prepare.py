@@ -1,7 +1,6 @@
 """Token folders have the tokens of the whole text, and are written atomically."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,6 @@ def test_the_tokens_are_those_of_the_texts_as_one(tmp_path: Path, small_pieces: 
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1] == (1720, 1720)
     assert len(told) > 100
-
-
-def test_a_file_of_tokens_is_nanogpts(tmp_path: Path) -> None:
-    prepare.prepare([write(tmp_path / "a", "ba" * 50)], "char", "", tmp_path / "out", nothing)
-    assert (tmp_path / "out" / "val.bin").read_bytes() == b"\1\0\0\0" * 5
 
 
 @steady
@@ -186,11 +180,6 @@ def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> Non
     prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
 
 
-def test_characters_take_no_files(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="characters need no files"):
-        prepare.prepare(documents(tmp_path, TEXT), "char", "x", tmp_path / "out", nothing)
-
-
 def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
     needs("sentencepiece")
     meta = prepare.prepare(
@@ -201,17 +190,6 @@ def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
         prepare.prepare(
             documents(tmp_path, TEXT), "char", "", tmp_path / "two", nothing, vocab_size=300
         )
-
-
-def test_sentencepiece_is_trained_on_the_text_where_no_model_is_given(tmp_path: Path) -> None:
-    text = " ".join(f"{number} {number * 7919 % 1009}" for number in range(9000))
-    meta = prepare.prepare(
-        [write(tmp_path / "a", text)], "sentencepiece", "", tmp_path / "out", nothing
-    )
-    assert meta["vocab_size"] == 1024
-    assert tokenizers.load(tmp_path / "out").decode(
-        np.fromfile(tmp_path / "out" / "val.bin", "<u2")
-    ) == text[int(0.9 * len(text)) :]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -245,18 +223,6 @@ def test_a_text_that_changes_between_the_two_readings_is_refused(
     with pytest.raises(DataError, match=r"changed while being read: it had 900 char|there is no"):
         prepare.prepare([path], "char", "", tmp_path / "out", nothing)
     assert {name.name for name in tmp_path.iterdir()} <= {"a.txt"}
-
-
-def test_a_pipe_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(DataError, match="is a pipe; expected a regular file"):
-        prepare.prepare([tmp_path / "fifo"], "char", "", tmp_path / "out", nothing)
-    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
-
-
-def test_a_folder_is_no_text(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder"):
-        prepare.prepare([tmp_path], "char", "", tmp_path / "out", nothing)
 
 
 def test_a_second_prepare_into_a_folder_is_refused_while_the_first_goes_on(

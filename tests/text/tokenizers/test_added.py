@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
-from tinygpt_np.text.tokenizers.added import AddedToken, from_entries, in_folder, patterns, to_files
+from tinygpt_np.text.tokenizers.added import AddedToken, from_entries, patterns, to_files
 
 needs("tiktoken")
 steady = settings(deadline=None, derandomize=True, max_examples=200)
@@ -273,7 +273,3 @@ def test_a_folder_that_puts_something_before_every_text_is_refused(
         beside(tmp_path, {}) if form == "pair" else fast(tmp_path, [])
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({name: False}))
     assert (beside(tmp_path, {}) if form == "pair" else fast(tmp_path, [])).vocab_size == 264
-
-
-def test_a_folder_without_such_files_adds_nothing(tmp_path: Path) -> None:
-    assert in_folder(tmp_path, vocabulary()) == []

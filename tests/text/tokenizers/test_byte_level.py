@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,27 +53,9 @@ def test_what_cannot_become_whole_any_more_is_not_waited_for() -> None:
     assert list(BYTES.stream(b"\xf0\x9fab")) == ["\ufffda", "b"]
 
 
-def test_decode_takes_an_array() -> None:
-    assert BYTES.decode(np.array([0xC3, 0xA9])) == "é"
-
-
-@pytest.mark.parametrize("token", [-1, 3, 50_303])
-def test_a_token_that_does_not_exist_is_refused(token: int) -> None:
-    tokens = ByteLevel([b"a", b"b", b"c"])
-    message = rf"\[0, 3\), not {token}"
-    with pytest.raises(ValueError, match=message):
-        tokens.decode([0, token])
-    with pytest.raises(ValueError, match=message):
-        list(tokens.stream([0, token]))
-
-
 def test_half_a_pair_of_surrogates_is_no_text() -> None:
     with pytest.raises(TokenizerError, match=r"U\+D83D at position 2 is half of a surrogate pair"):
         checked("ab\ud83d")
-
-
-def test_a_text_is_handed_on_as_it_is() -> None:
-    assert checked("a🙂\0") == "a🙂\0"
 
 
 @pytest.mark.parametrize("use", [read, read_text, read_json])

@@ -44,11 +44,6 @@ def put(folder: Path, tokenizer: Tokenizer) -> Path:
 
 
 @every_kind
-def test_a_tokenizer_says_its_kind(kind: str) -> None:
-    assert EVERY[kind].kind == kind
-
-
-@every_kind
 @steady
 @given(text=st.text(sorted(set(TEXT))))
 def test_a_text_comes_back_at_once_or_in_a_stream(kind: str, text: str) -> None:
@@ -115,19 +110,10 @@ def test_characters_are_those_of_the_text() -> None:
     assert tokenizers.make("char", "", "cab").decode([0, 1, 2]) == "abc"
 
 
-def test_characters_take_no_files() -> None:
-    with pytest.raises(TokenizerError, match=r"need no files, but x\.model was given"):
-        tokenizers.make("char", "x.model", "abc")
-
-
 def test_without_a_path_pieces_are_learned_from_the_text() -> None:
     text = " ".join(f"{number * 7919 % 100_003}" for number in range(9000))
     made = tokenizers.make("sentencepiece", "", text)
     assert made.files() == SentencePieceTokenizer.train(text).files()
-
-
-def test_a_number_of_pieces_is_learned() -> None:
-    assert tokenizers.make("sentencepiece", "", TEXT, 285).vocab_size == 285
 
 
 @pytest.mark.parametrize(("kind", "path"), [("char", ""), ("gpt2", ""), ("sentencepiece", "x")])
@@ -235,15 +221,6 @@ def test_a_folder_of_hugging_faces_is_read(with_pair: bool, tmp_path: Path) -> N
     assert tokenizers.make("gpt2", str(tmp_path / "tokenizer.json"), "").kind == "gpt2"
 
 
-def test_hugging_faces_description_decides_how_words_are_cut(tmp_path: Path) -> None:
-    hugging_face(tmp_path)
-    write(tmp_path)
-    path = tmp_path / "tokenizer.json"
-    path.write_text(path.read_text().replace("ByteLevel", "Split"))
-    with pytest.raises(TokenizerError, match="splits texts into words differently from GPT-2"):
-        tokenizers.load(tmp_path)
-
-
 def test_a_lone_model_of_sentencepiece_may_have_any_name(tmp_path: Path) -> None:
     put(tmp_path, EVERY["sentencepiece"])
     (tmp_path / "tokenizer.model").rename(tmp_path / "spiece.model")
@@ -323,14 +300,6 @@ def test_a_tokenizer_is_found_by_its_folder_or_by_a_file(tmp_path: Path, kind: s
     file = {"gpt2": "merges.txt", "sentencepiece": "tokenizer.model"}[kind]
     for place in (tmp_path, tmp_path / file):
         assert tokenizers.from_path(place).files() == EVERY[kind].files()
-
-
-def test_a_place_where_nothing_lies_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="there is no tokenizer in"):
-        tokenizers.from_path(tmp_path)
-    for name in ("nothing", "nothing.model"):
-        with pytest.raises(TokenizerError, match=name):
-            tokenizers.from_path(tmp_path / name)
 
 
 def test_a_tokenizer_is_shown_with_the_size_of_its_vocabulary() -> None:
