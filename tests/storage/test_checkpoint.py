@@ -361,8 +361,8 @@ def test_every_value_of_a_wrong_type_or_out_of_range_is_refused(tmp_path: Path, 
     before = json.loads((folder / name).read_text())
     accepted, tried, rng = list[tuple[Place, Any]](), 0, random.Random(2)
     for place in places(before):
-        # One check tests the type of every setting and another its range: a few values suffice.
-        values = rng.sample(VALUES, 4) if "config" in place[:-1] else VALUES
+        # One check tests the type of every setting and another its range: two values suffice.
+        values = rng.sample(VALUES, 2) if "config" in place[:-1] else VALUES
         for new in [MISSING, *values] if place else VALUES:
             content = json.dumps(changed(before, place, new))
             if content == json.dumps(before):

@@ -552,6 +552,7 @@ def greedy(torch: Any, model: Any, prompt: np.ndarray, count: int) -> list[int]:
     return made[0, len(prompt) :].tolist()
 
 
+@pytest.mark.slow
 @every_size
 def test_float64_agrees_to_ten_digits(tmp_path: Path, torch: Any, peer: Any, size: Any) -> None:
     model = peer(size).double()
@@ -560,6 +561,7 @@ def test_float64_agrees_to_ten_digits(tmp_path: Path, torch: Any, peer: Any, siz
     compare(torch, model, loaded, loaded.loss_and_grads, 1e-10, size[3])
 
 
+@pytest.mark.slow
 @every_size
 def test_compiled_float32_agrees_to_four_digits(
     tmp_path: Path, torch: Any, peer: Any, size: Any
@@ -571,6 +573,7 @@ def test_compiled_float32_agrees_to_four_digits(
         compare(torch, model, loaded, engine.loss_and_grads, 1e-4, size[3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backend", "activation"), [("numpy", "gelu_new"), ("numba", "gelu")])
 def test_fifty_greedy_tokens_are_the_same(
     tmp_path: Path, torch: Any, peer: Any, backend: str, activation: str
@@ -584,6 +587,7 @@ def test_fifty_greedy_tokens_are_the_same(
     assert len(set(made)) > 5  # Not a short loop, which any model would repeat.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p"), [(1.0, 50, 0.9), (0.7, 7, 0.5), (1.6, 100, 0.99)]
 )
@@ -605,6 +609,7 @@ def test_sampling_probabilities_are_the_same(
     assert not (expected > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "dtype"), [("small", "float32"), ("exact", "float64"), ("wide", "float32")]
 )

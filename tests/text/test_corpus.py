@@ -265,9 +265,7 @@ def test_the_length_that_the_error_calls_long_enough_is_just_enough(block_size: 
     enough = 10 * block_size + 1
     train, val = corpus.split(np.zeros(enough), block_size)
     assert len(train) >= len(val) >= block_size + 1
-    with pytest.raises(
-        DataError, match=f"its validation split .* {enough:,} tokens is long"
-    ):
+    with pytest.raises(DataError, match=f"its validation split .* {enough:,} tokens is long"):
         corpus.split(np.zeros(enough - 1), block_size)
 
 

@@ -98,6 +98,7 @@ def test_ordinary_added_tokens_are_found_in_texts_and_special_ones_are_just_text
     assert added.decode(ids) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalized", [(True, True, True), (False, True, False)])
 def test_transformers_finds_the_same_tokens(tmp_path: Path, normalized: tuple[bool, ...]) -> None:
     transformers: Any = needs("transformers")

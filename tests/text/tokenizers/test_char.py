@@ -99,6 +99,7 @@ def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: P
         assert found.vocabulary == tokenizer.vocabulary
 
 
+@pytest.mark.slow
 def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
     transformers: Any = needs("transformers")
     tokenizer = CharTokenizer.from_text(ODD)

@@ -75,6 +75,7 @@ def test_a_long_word_is_not_too_much(gpt2: GPT2Tokenizer, unit: str) -> None:
     assert gpt2.decode(gpt2.encode(text)) == text
 
 
+@pytest.mark.slow
 def test_transformers_reads_our_files_and_gives_the_same_tokens(
     gpt2: GPT2Tokenizer, tmp_path: Path
 ) -> None:
@@ -414,6 +415,7 @@ def test_whatever_merges_are_accepted_are_applied_as_hugging_face_applies_them()
     assert accepted > 20
 
 
+@pytest.mark.slow
 def test_gpt2s_own_merges_are_all_applied(gpt2_files: Path) -> None:
     # The check itself is left out for them, because it takes a second.
     merges = merges_in((gpt2_files / "vocab.bpe").read_text(encoding="utf-8"), "vocab.bpe")
