@@ -57,14 +57,6 @@ def test_without_a_name_each_heading_has_a_line(capsys: pytest.CaptureFixture[st
     assert re.search(r"\d+ results in \d+ checks, all correct; \d+\.\d s", out)
 
 
-def test_a_name_is_shown_tensor_by_tensor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("linear") == 0
-    out = capsys.readouterr().out
-    assert re.search(r"linear +every gradient is right", out)
-    for name, shape in (("x", "6×8"), ("weight", "8×7"), ("bias", "7")):
-        assert re.search(rf"^{name} +{shape} .* ok", out, re.MULTILINE), name
-
-
 @pytest.mark.usefixtures("few", "wrong_linear")
 def test_a_wrong_gradient_is_shown_in_full_and_the_status_is_1(
     capsys: pytest.CaptureFixture[str],
@@ -149,13 +141,6 @@ def test_ctrl_c_shows_what_was_checked(capsys: pytest.CaptureFixture[str]) -> No
     assert out.rstrip().endswith("stopped; the rest was not checked")
 
 
-@pytest.mark.usefixtures("few", "interrupted")
-def test_json_after_ctrl_c_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--json") == 130
-    found = json.loads(capsys.readouterr().out)
-    assert (found["ok"], found["complete"], len(found["reports"])) == (None, False, 1)
-
-
 @pytest.mark.usefixtures("interrupted")
 def test_mutants_after_ctrl_c_are_called_stopped(
     folder: Path, capsys: pytest.CaptureFixture[str]
@@ -191,6 +176,21 @@ def test_a_wrong_matrix_makes_the_status_1(
 
 def no_mutants(*_: Any) -> Iterator[detectors.MutantResult]:
     yield from ()
+
+
+def test_a_name_is_shown_tensor_by_tensor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("linear") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"linear +every gradient is right", out)
+    for name, shape in (("x", "6×8"), ("weight", "8×7"), ("bias", "7")):
+        assert re.search(rf"^{name} +{shape} .* ok", out, re.MULTILINE), name
+
+
+@pytest.mark.usefixtures("few", "interrupted")
+def test_json_after_ctrl_c_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json") == 130
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["complete"], len(found["reports"])) == (None, False, 1)
 
 
 # Reports, tables, JSON and exit status agree

@@ -89,17 +89,6 @@ def test_a_loss_that_is_not_complex_safe_is_measured_by_richardson(name: str) ->
     assert found.usable.all()
 
 
-def test_the_absolute_value_is_measured_by_richardson() -> None:
-    found = measured(lambda x: np.sum(WEIGHTS * np.abs(x) ** 3))
-    assert found.method == "richardson"
-    np.testing.assert_allclose(found.values, (3 * WEIGHTS * np.abs(X) * X).reshape(-1), rtol=1e-9)
-
-
-@pytest.mark.parametrize("method", ["central", "richardson"])
-def test_the_requested_method_is_used(method: Method) -> None:
-    assert measured(smooth, method=method).method == method
-
-
 def test_a_constant_from_the_real_part_is_complex_safe() -> None:
     # Softmax subtracts its largest logit like this.
     def loss(x: np.ndarray) -> Any:
@@ -261,14 +250,6 @@ def test_the_floor_includes_terms_that_cancel() -> None:
 # Probes
 
 
-def test_the_default_probes_are_the_coordinates_in_order() -> None:
-    probes = Probes((2, 3))
-    assert len(probes) == 6
-    assert probes[4].tolist() == [[0, 0, 0], [0, 1, 0]]
-    assert probes.index(4) == (1, 1)
-    assert probes.along(X).tolist() == X.reshape(-1).tolist()
-
-
 def test_a_direction_sums_over_the_elements() -> None:
     directions = np.random.default_rng(0).standard_normal((4, 2, 3))
     probes = Probes((2, 3), directions)
@@ -277,9 +258,3 @@ def test_a_direction_sums_over_the_elements() -> None:
     np.testing.assert_allclose(probes.along(X), [np.sum(X * d) for d in directions])
     weights = np.array([1.0, 0, -2, 0])
     np.testing.assert_allclose(probes.combined(weights), directions[0] - 2 * directions[2])
-
-
-def test_a_scalar_has_one_coordinate() -> None:
-    found = measured(lambda x: x * x * x, np.array(2.0))
-    assert found.values.tolist() == [12]
-    assert found.probes.index(0) == ()

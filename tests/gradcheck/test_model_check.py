@@ -141,11 +141,6 @@ def test_a_changed_parameter_is_wrong_and_restored() -> None:
     np.testing.assert_array_equal(model.params["ln_f.bias"], before)
 
 
-def test_one_check_can_compare_many_models() -> None:
-    models = (None, planted(scale("ln_f.bias", -1)), None)
-    assert [model_check().report(model).ok for model in models] == [True, False, True]
-
-
 def test_a_large_model_is_checked_along_directions() -> None:
     model = tg.Bigram(50, dtype="float64")
     assert sum(p.size for p in model.params.values()) > ELEMENTS
@@ -159,12 +154,6 @@ def test_the_report_depends_on_the_seed() -> None:
     one, same, other = (checked(model, seed=seed, directions=2).to_json() for seed in (1, 1, 2))
     assert one == same
     assert one != other
-
-
-def test_the_title_is_the_name_of_the_model() -> None:
-    model = tg.Bigram(SMALL.vocab_size)
-    assert checked(model).title == "Bigram"
-    assert checked(model, title="mine").title == "mine"
 
 
 @pytest.mark.parametrize(

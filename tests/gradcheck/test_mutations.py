@@ -184,13 +184,6 @@ def test_a_planted_mutant_is_called_until_it_is_removed(name: str) -> None:
     assert getattr(chosen.owner, called) is before
 
 
-def test_a_mutant_is_removed_after_an_error() -> None:
-    before = Gradients.keep
-    with pytest.raises(ZeroDivisionError), site("gpt.keep").planted(lambda: None):
-        _ = 1 / 0
-    assert Gradients.keep is before
-
-
 def test_attention_calls_a_planted_softmax() -> None:
     chosen = site("softmax.backward")
     sign = next(
@@ -217,3 +210,10 @@ def test_the_other_gelu_differs_by_at_most_a_thousandth(name: str) -> None:
         f(np.ones_like(x), saved) for f in (chosen.owner.backward, chosen.compiled(other))
     )
     assert 1e-5 < np.abs(wrong - right).max() < 1e-3
+
+
+def test_a_mutant_is_removed_after_an_error() -> None:
+    before = Gradients.keep
+    with pytest.raises(ZeroDivisionError), site("gpt.keep").planted(lambda: None):
+        _ = 1 / 0
+    assert Gradients.keep is before

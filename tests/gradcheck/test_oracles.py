@@ -120,21 +120,10 @@ def test_the_remainder_of_a_wrong_derivative_falls_as_the_step(name: str, wrong:
     assert slope == pytest.approx(1, abs=0.02)
 
 
-@every_function
-def test_the_slope_does_not_show_an_error_below_a_millionth(name: str) -> None:
-    function, derivative = FUNCTIONS[name]
-    taylor = Taylor.sample(along(function, 0.7))
-    assert taylor.slope(float(derivative(0.7)) * (1 + 1e-7)) > 1.9
-
-
 def test_a_straight_line_leaves_no_remainder() -> None:
     taylor = Taylor.sample(lambda t: 3 + 2 * t)
     assert taylor.slope(2.0) == math.inf
     assert taylor.slope(2.001) == pytest.approx(1, abs=1e-3)
-
-
-def test_where_the_second_derivative_vanishes_the_slope_is_three() -> None:
-    assert Taylor.sample(along(np.sin, 0.0)).slope(1.0) == pytest.approx(3, abs=1e-3)
 
 
 def test_a_step_where_the_terms_cancel_does_not_change_the_slope() -> None:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ from gradcheck.functions import W, X, dlinear, drelu, linear, relu
 from rich.console import Console
 
 from tinygpt_np import gradcheck
-from tinygpt_np.gradcheck.report import Report, Row, as_text, draw, finite, summary_table, wide
+from tinygpt_np.gradcheck.report import Report, Row, as_text, draw, summary_table, wide
 
 
 def wrong(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -52,10 +51,6 @@ def test_a_row_shows_every_number() -> None:
     assert line.replace(", ", ",").split() == [cell.replace(", ", ",") for cell in expected]
 
 
-def test_a_right_row_shows_its_headroom() -> None:
-    assert re.search(r"\d+× +ok$", line_of(str(RIGHT), "w "))
-
-
 def test_every_column_has_a_name() -> None:
     names = (
         "tensor shape checked worst at analytic numeric absolute relative bound headroom verdict"
@@ -70,13 +65,8 @@ def test_problems_cause_and_seed_follow_the_table() -> None:
         "seed=5 reproduces it",
     ]
     assert len(str(RIGHT).splitlines()) == 4
-
-
-def test_every_problem_has_a_line() -> None:
-    both = replace(ROW, problems=("one", "two"))
-    lines = str(Report("r", (both,), 0)).splitlines()
-    assert "w: one" in lines
-    assert "w: two" in lines
+    lines = str(Report("r", (replace(ROW, problems=("one", "two")),), 0)).splitlines()
+    assert lines[3:5] == ["w: one", "w: two"]
 
 
 def test_kinks_are_counted_and_noted() -> None:
@@ -158,12 +148,6 @@ def test_a_file_gets_whole_lines_and_a_terminal_its_own_width(
     assert wide(Console(file=io.StringIO(), width=70)).width > 1000
 
 
-def test_nan_is_shown_as_a_dash() -> None:
-    none = replace(ROW, analytic=math.nan, numeric=math.nan, absolute=math.nan, relative=math.inf)
-    line = line_of(str(Report("r", (none,), 0)), "w ")
-    assert line.split()[3:8] == ["-"] * 5
-
-
 # Verdict and JSON
 
 
@@ -192,10 +176,3 @@ def test_json_is_complete_and_has_null_for_nan() -> None:
     assert (wrong["name"], wrong["shape"], wrong["verdict"]) == ("w", [6, 5], "wrong")
     assert (none["analytic"], none["relative"]) == (None, None)
     assert none["problems"] == ["there is no gradient"]
-
-
-def test_nan_in_lists_and_dicts_becomes_none() -> None:
-    assert finite({"a": [math.nan, (1, -math.inf)], "b": "nan"}) == {
-        "a": [None, [1, None]],
-        "b": "nan",
-    }

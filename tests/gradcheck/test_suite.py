@@ -23,10 +23,6 @@ def gpt() -> list[tuple[str, Report]]:
 of_the_gpt = pytest.mark.slow
 
 
-def test_every_operation_has_its_name() -> None:
-    assert set(suite.NAMES) == {*ops.__all__, "block", "bigram", "gpt", "step"}
-
-
 # test_every_operation.py and test_compiled_step.py check the rest.
 @pytest.mark.parametrize("name", ["dropout", "block", "bigram"])
 def test_the_report_is_right(name: str) -> None:
@@ -111,10 +107,6 @@ def test_one_mask_for_all_layers_is_wrong(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(model, "ops", SimpleNamespace(dropout=SimpleNamespace(draw_mask=draw)))
     masks = model.draw_masks(4, 5, np.random.default_rng(0))
     assert not distinct_masks(masks, {}).ok
-
-
-def test_masks_of_one_element_may_be_equal() -> None:
-    assert distinct_masks({"a": np.ones((1, 1)), "b": np.ones((1, 1))}, {}).ok
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax"])

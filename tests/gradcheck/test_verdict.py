@@ -13,7 +13,7 @@ from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.gradcheck.verdict import compare, likely_cause
 
 EXPECTED: np.ndarray = np.array([[1.0, -2.0, 3.0], [100.0, 0.001, -0.5]])
-FLOAT64, FLOAT32 = np.dtype(np.float64), np.dtype(np.float32)
+FLOAT64 = np.dtype(np.float64)
 NOTHING = np.zeros(6)
 MEASUREMENT = Measurement(
     "x", Probes((2, 3)), "complex", EXPECTED.reshape(-1), NOTHING, NOTHING > 0,
@@ -114,10 +114,6 @@ def test_an_unusable_gradient_is_described(gradient: Any, problem: str) -> None:
     assert found.problems == (problem,)
     assert found.verdict == "wrong"
     assert math.isnan(found.analytic)
-
-
-def test_a_gradient_must_have_the_dtype_of_its_argument() -> None:
-    assert row(EXPECTED, dtype=FLOAT32).problems == ("the dtype must be float32, not float64",)
 
 
 def test_a_gradient_of_zero_may_be_off_by_rounding_alone() -> None:
@@ -399,11 +395,6 @@ def test_an_error_too_small_to_recognise_has_no_cause(size: float) -> None:
     found = RIGHT.copy()
     found[2, 3] += size
     assert cause(found) == ""
-
-
-@pytest.mark.parametrize("size", [1e-5, 1e-3, 1e-1])
-def test_a_random_error_has_no_certain_cause(size: float) -> None:
-    assert cause(with_error(size)).startswith("perhaps ")
 
 
 def test_an_unrelated_gradient_has_no_cause() -> None:

@@ -11,7 +11,6 @@ from helpers.errors import relative_error
 import tinygpt_np as tg
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.measure import Method
-from tinygpt_np.model.gpt import BLOCK_LAYERS
 from tinygpt_np.storage.checkpoint import read_safetensors
 from tinygpt_np.storage.parameters import param_count
 
@@ -176,40 +175,10 @@ def test_a_dropped_branch_adds_nothing(layer: str) -> None:
     np.testing.assert_array_equal(dropped, silent)
 
 
-def test_dropped_attention_gathers_nothing() -> None:
-    model, tokens, _ = generic(CONFIG)
-    dropped, _ = model.forward(tokens, {"h.1.attn": np.zeros((3, 2, 5, 5))})
-    layer = "h.1.attn.c_proj.weight"
-    model.params[layer] = np.zeros_like(model.params[layer])
-    silent, _ = model.forward(tokens)
-    np.testing.assert_allclose(dropped, silent, rtol=1e-12)
-
-
 def test_dropped_embeddings_make_all_tokens_equal() -> None:
     model, tokens, _ = generic(CONFIG)
     dropped, _ = model.forward(tokens, {"drop": np.zeros((15, 6))})
     np.testing.assert_allclose(dropped, np.tile(dropped[0], (15, 1)), rtol=1e-12)
-
-
-def test_a_block_saves_one_value_per_layer() -> None:
-    model, tokens, _ = generic(CONFIG)
-    _, saved = model.forward(tokens)
-    assert len(saved[3][0]) == len(BLOCK_LAYERS)
-
-
-def test_a_saved_model_loads_with_the_same_logits(tmp_path: Path) -> None:
-    model = tg.GPT(CONFIG, seed=3)
-    model.save(tmp_path / "model")
-    tokens = np.array([[3, 1, 4]])
-    loaded = tg.GPT.load(tmp_path / "model")
-    np.testing.assert_array_equal(loaded.logits(tokens), model.logits(tokens))
-
-
-def test_saving_over_a_model_is_refused(tmp_path: Path) -> None:
-    model = tg.GPT(CONFIG)
-    model.save(tmp_path / "model")
-    with pytest.raises(ValueError, match="exists already"):
-        model.save(tmp_path / "model")
 
 
 @pytest.mark.parametrize("n_layer", [1, 2, 5])

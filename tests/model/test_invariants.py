@@ -132,14 +132,6 @@ def test_permuting_the_sequences_permutes_the_logits_only() -> None:
     assert_near(grads_after, grads)
 
 
-def test_a_repeated_sequence_changes_nothing() -> None:
-    model, (tokens, targets) = generic_gpt(), batch(V, 1, T, 0)
-    loss, grads = model.loss_and_grads(tokens, targets)
-    loss_twice, grads_twice = model.loss_and_grads(tokens[[0, 0]], targets[[0, 0]])
-    assert loss_twice == pytest.approx(loss, rel=ROUNDING)
-    assert_near(grads_twice, grads)
-
-
 # Extreme numbers
 
 

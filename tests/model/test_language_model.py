@@ -82,15 +82,6 @@ def test_ignored_targets_do_not_affect_loss_and_gradients(model: GPT) -> None:
         assert np.linalg.norm(grad - rest[name]) <= 1e-13 * np.linalg.norm(rest[name]), name
 
 
-def test_loss_and_loss_and_grads_agree(model: GPT) -> None:
-    assert model.loss_and_grads(TOKENS, TARGETS)[0] == model.loss(TOKENS, TARGETS)
-
-
-def test_gradients_have_the_names_and_shapes_of_the_parameters(model: GPT) -> None:
-    _, grads = model.loss_and_grads(TOKENS, TARGETS)
-    assert {n: g.shape for n, g in grads.items()} == {n: p.shape for n, p in model.params.items()}
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
 def test_tokens_and_targets_may_have_any_integer_dtype(model: GPT, dtype: str) -> None:
     loss = model.loss(TOKENS.astype(dtype), TARGETS.astype(dtype))
@@ -126,11 +117,6 @@ def test_a_bigram_takes_sequences_of_any_length() -> None:
 def test_a_dtype_other_than_float32_and_float64_is_refused(dtype: str) -> None:
     with pytest.raises(ValueError, match='must be "float32" or "float64"'):
         GPT(CONFIG, dtype=dtype)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_logits_have_the_dtype_of_the_model(dtype: str) -> None:
-    assert GPT(CONFIG, dtype=dtype).logits(TOKENS).dtype == dtype
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
