@@ -12,7 +12,7 @@ import jinja2
 from benchmarks import ladders
 from benchmarks.harness import report, roofline
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth
-from benchmarks.harness.report import GIGA, interval, milliseconds, number, several
+from benchmarks.harness.report import GIGA, interval, milliseconds, number, percent, several
 
 COLUMNS = {
     "ms": "milliseconds per step, median over the rounds",
@@ -241,24 +241,13 @@ def view_row(
         "idea": row.get("idea", ""),
         "reference": row["reference"],
         "wrong": row.get("wrong"),
-        "why_not": why_not(row),
-        "figures": figures(record, row),
+        "why_not": report.why_not(row),
+        "figures": report.figures(record, row),
         "bar": bar(record, row, bounds.get(row["threads"]), scale) if timed else None,
         "tip": tip(record, row, name) if timed else "",
         "verdict": row["verdict"] if resolved else "",
         "words": words(row) if resolved else "",
     }
-
-
-def why_not(row: dict[str, Any]) -> str:
-    """Return why a row has no times."""
-    if row.get("wrong"):
-        return "WRONG"
-    if row.get("offered") is False:
-        return "not offered"
-    if not row["able"]:
-        return "too slow"
-    return "" if "seconds" in row else "no turn"
 
 
 def words(row: dict[str, Any]) -> str:
@@ -274,33 +263,6 @@ def bar(record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: 
         return Bar(own, own, limit, "reference" if row["reference"] else "first")
     start, end = sorted((own, scale.place(speed(record, row) / ratio.median)))
     return Bar(start, end, limit, f"{row['verdict']} {'up' if ratio.median >= 1 else 'down'}")
-
-
-def figures(record: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the number of each column and the text below it."""
-    found: dict[str, tuple[str, str]] = {}
-    if "seconds" in row:
-        median = row["seconds"].median
-        found["ms"] = (milliseconds(median), "")
-        if ratio := report.gain_of(row):
-            found["gain"] = (number(ratio.median), f"{number(ratio.low)}–{number(ratio.high)}")
-        found["GFLOP/s"] = (f"{record['flops'] / median / GIGA:.2f}", "")
-        found["GB/s"] = (f"{record['bytes'] / median / GIGA:.2f}", "")
-        if "fraction" in row:
-            found["of limit"] = (percent(row["fraction"].median), row["bound"])
-    if row.get("compile_seconds") is not None:
-        cached = row["compile_seconds"] == 0
-        found["compile s"] = ("cached" if cached else f"{row['compile_seconds']:.2f}", "")
-    if row.get("first_seconds") is not None:
-        found["first ms"] = (milliseconds(row["first_seconds"]), "")
-    if row.get("packed") is not None:
-        found["packed"] = (percent(row["packed"]), "")
-    return found
-
-
-def percent(fraction: float) -> str:
-    """Return a percentage that is never rounded to zero."""
-    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
 
 
 def tip(record: dict[str, Any], row: dict[str, Any], name: str) -> str:

@@ -97,33 +97,47 @@ def amount(value: float) -> str:
 
 def cells(record: dict[str, Any], row: dict[str, Any]) -> dict[str, str]:
     """Return the cells of a row by column."""
-    found = {"": escape(label(row)), "ms": why_not(row)}
-    if row.get("compile_seconds") is not None:
-        cached = row["compile_seconds"] == 0
-        found["compile s"] = "[dim]cached[/dim]" if cached else f"{row['compile_seconds']:.2f}"
+    found = {"": escape(label(row))}
+    for column, (value, note) in figures(record, row).items():
+        if column == "gain":
+            sign = f" {SIGNS[row['verdict']]}" if record["controls"] else ""
+            value += (f" ({note})" if note else "") + sign
+        elif column == "of limit":
+            value += f" {note[:3]}"
+        found[column] = value
+    if reason := why_not(row):
+        found["ms"] = f"[{'red' if row.get('wrong') else 'dim'}]{reason}[/]"
+    return found
+
+
+def figures(record: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the figures of a row by column, each as a number and a note."""
+    found: dict[str, tuple[str, str]] = {}
+    if "seconds" in row:
+        median = row["seconds"].median
+        found["ms"] = (milliseconds(median), "")
+        if record.get("tokens"):
+            found["min – max"] = (" – ".join(milliseconds(value) for value in row["range"]), "")
+            found["tokens/s"] = (f"{record['tokens'] / median:,.0f}", "")
+        if ratio := gain_of(row):
+            spread = f"{number(ratio.low)}–{number(ratio.high)}"
+            # A single round has no interval.
+            found["gain"] = (number(ratio.median), spread if ratio.coverage else "")
+        for name, unit in (("flops", "GFLOP/s"), ("bytes", "GB/s")):
+            if record.get(name):
+                found[unit] = (f"{record[name] / median / GIGA:.2f}", "")
+        if "fraction" in row:
+            found["of limit"] = (percent(row["fraction"].median), row["bound"])
+    if (seconds := row.get("compile_seconds")) is not None:
+        found["compile s"] = (f"{seconds:.2f}" if seconds else "cached", "")
     if row.get("first_seconds") is not None:
-        found["first ms"] = milliseconds(row["first_seconds"])
+        found["first ms"] = (milliseconds(row["first_seconds"]), "")
     if row.get("packed") is not None:
-        found["packed"] = f"{row['packed']:.0%}"
-    if "seconds" not in row:
-        return found
-    median = row["seconds"].median
-    found["ms"] = milliseconds(median)
-    for name, unit, scale in (("flops", "GFLOP/s", GIGA), ("bytes", "GB/s", GIGA)):
-        if record.get(name):
-            found[unit] = f"{record[name] / median / scale:.2f}"
-    if record.get("tokens"):
-        found["tokens/s"] = f"{record['tokens'] / median:,.0f}"
-        found["min – max"] = " – ".join(milliseconds(value) for value in row["range"])
-    if "fraction" in row:
-        found["of limit"] = f"{row['fraction'].median:.0%} {row['bound'][:3]}"
-    if ratio := gain_of(row):
-        sign = f" {SIGNS[row['verdict']]}" if record["controls"] else ""
-        found["gain"] = f"{interval(ratio)}{sign}"
+        found["packed"] = (percent(row["packed"]), "")
     if row.get("memory") is not None:
-        found["MB"] = f"{row['memory'] / 1e6:,.0f}"
+        found["MB"] = (f"{row['memory'] / 1e6:,.0f}", "")
     if row.get("warm_up_seconds") is not None:
-        found["warm-up s"] = f"{row['warm_up_seconds']:.1f}"
+        found["warm-up s"] = (f"{row['warm_up_seconds']:.1f}", "")
     return found
 
 
@@ -140,10 +154,17 @@ def gain_of(row: dict[str, Any]) -> Interval | None:
 def why_not(row: dict[str, Any]) -> str:
     """Return why a row has no times."""
     if row.get("wrong"):
-        return "[red]WRONG[/red]"
+        return "WRONG"
     if row.get("offered") is False:
-        return "[dim]not offered[/dim]"
-    return "" if row.get("able", True) else "[dim]too slow[/dim]"
+        return "not offered"
+    if not row.get("able", True):
+        return "too slow"
+    return "" if "seconds" in row else "no turn"
+
+
+def percent(fraction: float) -> str:
+    """Return a percentage that is never rounded to zero."""
+    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
 
 
 def milliseconds(seconds: float) -> str:

@@ -46,14 +46,14 @@ def ones() -> np.ndarray:
 
 
 def test_a_sum_that_must_be_in_order_has_no_vectors() -> None:
-    compiled = cache.exact(in_order)
+    compiled = cache.strict(in_order)
     compiled(ones())
     assert asm.packed_fraction((compiled,)) == 0
 
 
 def test_a_loop_without_a_remainder_is_all_vectors_whatever_python_calls_it_by() -> None:
     # Called from Python, the factor is a double that must be converted: that is not its work.
-    compiled = cache.exact(scaled)
+    compiled = cache.strict(scaled)
     compiled(ones(), np.float32(2))
     assert asm.packed_fraction((compiled,)) == 1
 
@@ -63,7 +63,7 @@ def test_a_remainder_is_no_vector() -> None:
         for i in range(x.size):
             x[i] = x[i] * factor
 
-    compiled = cache.exact(any_size)
+    compiled = cache.strict(any_size)
     compiled(ones(), np.float32(2))
     fraction = asm.packed_fraction((compiled,))
     assert fraction is not None
@@ -83,7 +83,7 @@ def test_what_is_loaded_from_disk_has_the_fraction_that_it_had() -> None:
 
 
 def test_to_look_changes_nothing() -> None:
-    compiled = cache.exact(scaled)
+    compiled = cache.strict(scaled)
     compiled(ones(), np.float32(2))
     (result,) = compiled.overloads.values()
     module = result.library._get_module_for_linking()
@@ -93,18 +93,18 @@ def test_to_look_changes_nothing() -> None:
 
 
 def test_what_was_not_compiled_or_computes_nothing_has_no_fraction() -> None:
-    @cache.exact
+    @cache.strict
     def count(x: Any) -> Any:
         return x.size + 1
 
     count(ones())
     assert asm.packed_fraction((count,)) is None
-    assert asm.packed_fraction((cache.exact(in_order),)) is None
+    assert asm.packed_fraction((cache.strict(in_order),)) is None
     assert asm.packed_fraction(()) is None
 
 
 def test_every_signature_counts() -> None:
-    compiled = cache.exact(scaled)
+    compiled = cache.strict(scaled)
     compiled(ones(), np.float32(2))
     strided = np.ones((FIXED, 3), np.float32)[:, 1]
     compiled(strided, np.float32(2))
@@ -114,7 +114,7 @@ def test_every_signature_counts() -> None:
 
 
 def test_every_function_counts() -> None:
-    vectors, numbers = cache.exact(scaled), cache.exact(in_order)
+    vectors, numbers = cache.strict(scaled), cache.strict(in_order)
     vectors(ones(), np.float32(2))
     numbers(ones())
     fraction = asm.packed_fraction((vectors, numbers))
@@ -146,7 +146,7 @@ def test_what_a_function_calls_counts() -> None:
 def test_a_linked_kernel_counts_with_whoever_calls_it() -> None:
     call = linked(add_one)
 
-    @cache.exact
+    @cache.strict
     def through(target: Any) -> None:
         call(target)
 

@@ -99,6 +99,7 @@ def test_several_threads_are_shown_after_the_name() -> None:
         ({"wrong": "probs[0, 0] is 0, expected 1"}, "WRONG"),
         ({"able": False}, "too slow"),
         ({"able": False, "offered": False}, "not offered"),
+        ({}, "no turn"),
     ],
 )
 def test_a_rung_that_was_not_timed_says_why(more: dict[str, Any], said: str) -> None:
@@ -119,6 +120,10 @@ def test_references_are_shown_below_the_ladder() -> None:
 def test_the_limits_and_the_control_are_shown_below() -> None:
     text = " ".join(shown(measured()).split())
     assert "1 thread: 166 GFLOP/s, 94 GB/s (L2); A/A: vectors against itself 1.00" in text
+
+
+def test_a_small_fraction_is_not_rounded_to_zero() -> None:
+    assert [report.percent(fraction) for fraction in (0.5, 0.0004)] == ["50%", "0.04%"]
 
 
 def test_names_are_not_taken_for_markup() -> None:
