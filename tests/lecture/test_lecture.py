@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 from helpers.optional import needs
 
 from tinygpt_np import lecture, ops
@@ -34,7 +35,9 @@ def printed(name: str, steps: int | None = 8) -> str:
     chapter = lecture.find(name)
     tokenizer, train, val = workbench.load_data()
     out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+    # Threads of BLAS would wait for each other at every small matrix product.
+    one_thread: Any = threadpoolctl.threadpool_limits(1, user_api="blas")
+    with one_thread, pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         for package in OPTIONAL:
             patch.setitem(sys.modules, package, None)
         for module in (workbench, importlib.import_module(chapter.module)):

@@ -303,7 +303,8 @@ def test_a_folder_left_by_a_process_killed_while_starting_can_be_used(tmp_path: 
     run = tmp_path / "run"
     run.mkdir()
     (run / ".lock").touch()
-    files.temporary_name(run / "config.json").write_text("{")
+    for name in ("config.json", "metrics.jsonl"):
+        files.temporary_name(run / name).write_text("{")
     trainer = Trainer.start(run, CONFIG, DATA)
     assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json"]
     assert trainer.config == runs.read_config(run)
