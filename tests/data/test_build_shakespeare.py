@@ -1,4 +1,4 @@
-"""The script that built the corpus refuses a wrong archive, and never harms what is there."""
+"""The script that builds the corpus refuses a wrong archive and replaces its output atomically."""
 
 import hashlib
 import importlib.util
@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[2] / "data"
 
 @pytest.fixture
 def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The script as a module, writing to an output in tmp_path that exists already."""
+    """Import the script as a module, with an existing output in tmp_path."""
     spec = importlib.util.spec_from_file_location("builder", DATA / "build_shakespeare.py")
     assert spec
     assert spec.loader
@@ -38,7 +38,7 @@ def test_a_wrong_archive_is_refused_with_both_checksums(builder: Any, tmp_path: 
     ("arguments", "reason"),
     [(["absent"], "cannot read absent: No such"), (["one", "two"], "takes one argument")],
 )
-def test_a_build_that_fails_says_why_and_leaves_the_old_file_alone(
+def test_a_failed_build_says_why_and_keeps_the_old_file(
     builder: Any,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -64,7 +64,7 @@ def test_a_build_that_succeeds_replaces_the_old_file(built: Any) -> None:
     assert built.OUTPUT.read_bytes() == b"First Citizen:\n"
 
 
-def test_the_old_file_is_whole_until_the_new_one_is(
+def test_the_old_file_stays_if_the_new_one_cannot_be_renamed(
     built: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError("no space")))

@@ -1,4 +1,4 @@
-"""A small tokenizer of GPT-2's kind, whose files can be damaged at will."""
+"""A small GPT-2 tokenizer and its files."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ PAIRS = [("h", "i"), ("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("r", "e"), ("Ġthe
 
 
 def vocabulary(pairs: list[tuple[str, str]] = PAIRS) -> dict[str, int]:
-    """The bytes, what the pairs make, and the special token."""
+    """Return the bytes, the results of the merges and the special token."""
     tokens = [*CHARACTERS, *(first + second for first, second in pairs), END_OF_TEXT]
     return {token: i for i, token in enumerate(tokens)}
 
@@ -26,7 +26,7 @@ def write(
     merges: str | None = None,
     names: tuple[str, str] = ("vocab.json", "merges.txt"),
 ) -> tuple[Path, Path]:
-    """Files of that tokenizer, unless given: JSON of the tokens, and the text of the merges."""
+    """Write its files, with other tokens or merges if given."""
     paths = folder / names[0], folder / names[1]
     paths[0].write_text(json.dumps(vocabulary() if tokens is None else tokens), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in PAIRS), ""]

@@ -1,4 +1,4 @@
-"""Folders of tokens, as tinygpt prepare and nanoGPT write them, and a configuration for them."""
+"""Token folders of tinygpt prepare and nanoGPT, and a configuration for them."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def folder_of(path: Path, train: np.ndarray, val: np.ndarray) -> Path:
 
 
 def prepared(path: Path, text: str = TEXT) -> Path:
-    """A folder as tinygpt prepare writes it, in characters."""
+    """Write a token folder as tinygpt prepare does, of characters."""
     cut = int(0.9 * len(text))
     tokenizer = CharTokenizer.from_text(text)
     folder_of(path, tokenizer.encode(text[:cut]), tokenizer.encode(text[cut:]))

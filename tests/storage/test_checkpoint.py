@@ -54,7 +54,7 @@ def state_at(step: int, val_loss: float | None = 1.5) -> checkpoint.State:
 def save(
     checkpoints: Path, step: int, val_loss: float | None = 1.5, keep_best: bool = False
 ) -> Path:
-    """A small checkpoint whose weights are those of params(step)."""
+    """Save a small checkpoint with params(step)."""
     moments = {"first": params(step + 1), "second": params(step + 2)}
     optimizer = {f"{m}.{name}": t for m, found in moments.items() for name, t in found.items()}
     folder = checkpoint.save_checkpoint(

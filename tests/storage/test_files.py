@@ -1,4 +1,4 @@
-"""Writing in one step: by one process or several, interrupted anywhere, nothing is replaced."""
+"""Files and folders are written atomically by several processes, even if they are killed."""
 
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-# In turns, interleaved at the places that matter
+# Two writers, interleaved
 
 
 def test_a_second_writer_of_a_folder_is_refused_at_once(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def write_slowly(out: Path, meanwhile: Callable[[], object]) -> None:
         meanwhile()
 
 
-def test_of_two_writers_of_a_folder_the_later_one_is_refused_at_the_end(
+def test_the_later_of_two_writers_of_a_folder_is_refused_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if both had looked before either had begun.
@@ -58,7 +58,9 @@ def test_of_two_writers_of_a_folder_the_later_one_is_refused_at_the_end(
 
 
 @pytest.mark.parametrize("kind", ["an empty folder", "a file", "a dangling link"])
-def test_what_appears_while_a_folder_is_written_is_not_replaced(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_appears_while_a_folder_is_written_is_not_replaced(
+    tmp_path: Path, kind: str
+) -> None:
     out = tmp_path / "out"
     appear: dict[str, Callable[[], object]] = {
         "an empty folder": out.mkdir,
@@ -145,7 +147,9 @@ def kill_while_writing(folder: Path, kind: str) -> None:
 
 @posix
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path, kind: str) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_write(
+    tmp_path: Path, kind: str
+) -> None:
     kill_while_writing(tmp_path, kind)
     assert len(names(tmp_path)) == 1
     assert names(tmp_path)[0].startswith(files.TEMPORARY)
@@ -157,7 +161,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path,
 
 
 @posix
-def test_what_is_still_being_written_is_left_alone(tmp_path: Path) -> None:
+def test_files_of_a_live_process_are_kept(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "out") as temporary:
         assert files.clean(tmp_path)
         assert temporary.is_dir()
@@ -195,7 +199,7 @@ def test_without_locks_leftovers_stay_and_writing_works(
     assert len(names(tmp_path)) == 2
 
 
-def test_a_folder_that_cannot_be_removed_stays_whole(
+def test_a_folder_that_cannot_be_removed_stays_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files.write_folder(tmp_path / "old", CONTENTS)
@@ -224,7 +228,7 @@ def compete(barrier: Barrier, out: Path, number: int) -> None:
     os._exit(0)
 
 
-def test_of_processes_that_create_one_folder_at_once_one_succeeds(tmp_path: Path) -> None:
+def test_one_of_several_processes_that_create_a_folder_succeeds(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     barrier = spawn.Barrier(3)
     processes = [

@@ -166,7 +166,7 @@ def test_files_with_masks_and_head_but_without_prefix_are_read(folder: Path, mas
     assert_same(GPT.from_pretrained(folder), generic(CONFIG))
 
 
-def test_a_checkpoint_in_several_files_is_read(folder: Path) -> None:
+def test_sharded_weights_are_read(folder: Path) -> None:
     tensors = list(tensors_of(folder).items())
     (folder / "model.safetensors").unlink()
     index: dict[str, str] = {}
@@ -454,7 +454,7 @@ def torch() -> Any:
 
 @pytest.fixture
 def transformers(torch: Any) -> Iterator[Any]:
-    """The library without its progress bars and warnings."""
+    """Import the library without its progress bars and warnings."""
     library = needs("transformers")
     library.utils.logging.disable_progress_bar()
     library.utils.logging.set_verbosity_error()
@@ -465,7 +465,7 @@ def transformers(torch: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def peer(torch: Any, transformers: Any) -> Callable[..., Any]:
-    """A function that makes a GPT-2 of transformers with generic or its own initial weights."""
+    """Return a function that makes a GPT-2 of transformers."""
 
     def make(size: tuple[Any, ...], generic: bool = True) -> Any:
         layers, heads, width, positions, vocab_size, activation = size

@@ -26,7 +26,7 @@ def torch() -> Any:
 
 @pytest.fixture
 def ckpt(torch: Any, tmp_path: Path) -> Path:
-    """A checkpoint of nanoGPT's, written by PyTorch."""
+    """Write a checkpoint of nanoGPT."""
     torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
     return tmp_path / "ckpt.pt"
 

@@ -38,7 +38,7 @@ def text_file(folder: Path, content: bytes) -> str:
 # --data FILE
 
 
-def test_a_relative_path_gives_a_name_that_holds_from_any_folder(
+def test_a_relative_path_gives_an_absolute_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = text_file(tmp_path, b"text")
@@ -46,7 +46,7 @@ def test_a_relative_path_gives_a_name_that_holds_from_any_folder(
     assert corpus.load("text.txt").name == path
 
 
-def test_a_missing_file_is_named_and_what_could_be_given_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_with_the_alternatives(tmp_path: Path) -> None:
     path = tmp_path / "absent.txt"
     with pytest.raises(DataError, match="there is no file") as caught:
         corpus.load(str(path))
@@ -104,7 +104,7 @@ LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
     ],
 )
 @pytest.mark.parametrize("block", [8, 1 << 20])
-def test_a_file_in_another_encoding_comes_with_a_command_that_makes_it_utf8(
+def test_the_error_of_another_encoding_has_a_command_that_converts_it(
     tmp_path: Path, content: bytes, kind: str, command: str, block: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -248,7 +248,7 @@ def test_a_path_gives_the_text_of_the_file(tmp_path: Path, content: bytes, text:
 
 @steady
 @given(st.integers(1, 300), st.integers(0, 5000))
-def test_the_split_keeps_every_token_in_order_nine_tenths_to_train_on(block: int, n: int) -> None:
+def test_nine_tenths_of_the_tokens_are_for_training(block: int, n: int) -> None:
     ids = np.arange(n + 10 * (block + 2))
     train, val = corpus.split(ids, block)
     np.testing.assert_array_equal(np.concatenate([train, val]), ids)
@@ -352,7 +352,7 @@ def test_a_speech_is_a_speakers_line_and_the_lines_below_it(shakespeare: str) ->
         ("no single newline at the end", r"[^\n]\Z|\n\n\Z"),
     ],
 )
-def test_the_corpus_nowhere_has(shakespeare: str, what: str, pattern: str) -> None:
+def test_the_corpus_does_not_have(shakespeare: str, what: str, pattern: str) -> None:
     assert not re.findall(pattern, shakespeare, re.MULTILINE), what
 
 
@@ -361,7 +361,7 @@ def test_the_corpus_nowhere_has(shakespeare: str, what: str, pattern: str) -> No
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file in a cache of the test's own. Nothing may be downloaded unless the test says how."""
+    """Return the file in an empty cache, and forbid downloads."""
     monkeypatch.setattr("pooch.os_cache", tmp_path.joinpath)
     monkeypatch.setattr("pooch.retrieve", download(AssertionError("nothing may be downloaded")))
     (tmp_path / "tinygpt-np").mkdir()
@@ -369,7 +369,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def download(outcome: Exception | bytes) -> Callable[..., str]:
-    """A stand-in for pooch.retrieve that fails, or writes these bytes."""
+    """Return a fake pooch.retrieve that fails or writes these bytes."""
 
     def retrieve(url: str, known_hash: str, fname: str, path: Path) -> str:
         if isinstance(outcome, Exception):
@@ -382,7 +382,7 @@ def download(outcome: Exception | bytes) -> Callable[..., str]:
 
 
 def expect_error(cache: Path, what: str) -> str:
-    """Loading must fail with this message and say what to put where; returns the message."""
+    """Return the error of loading, which says which file to put where."""
     with pytest.raises(DataError, match=what) as caught:
         corpus.load("tinyshakespeare")
     message = str(caught.value)

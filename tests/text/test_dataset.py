@@ -49,7 +49,7 @@ class Pairs:
 # From a text
 
 
-def test_a_text_is_split_as_in_the_lecture_and_told_in_characters(tmp_path: Path) -> None:
+def test_a_text_is_split_as_in_the_lecture(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     found = dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
     train, val = corpus.split(TOKENIZER.encode(TEXT), 8)
@@ -68,7 +68,7 @@ def test_the_splits_are_of_the_same_text_whatever_the_tokenizer() -> None:
     assert found.about == "140 characters, 70 tokens"
 
 
-def test_a_text_is_cut_before_it_is_encoded_not_after() -> None:
+def test_a_text_is_split_before_it_is_encoded() -> None:
     needs("tiktoken")
     text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
     found = dataset.from_corpus(Corpus("x", text), small())
@@ -79,19 +79,19 @@ def test_a_text_is_cut_before_it_is_encoded_not_after() -> None:
     assert found.tokenizer.decode(found.val) == "i" + "y" * 9
 
 
-def test_bits_per_character_are_those_of_all_characters_but_the_given_ones() -> None:
+def test_bits_per_character_leave_out_the_first_token() -> None:
     found = dataset.from_corpus(Corpus("letters", "abcdefg" * 20), Pairs())
     # Of 14 characters in 7 tokens, 12 in 6 are predicted: 1.5 nats each.
     expected = 1.5 * 6 / 12 / math.log(2)
     assert found.bits_per_character(1.5) == pytest.approx(expected, rel=1e-12)
 
 
-def test_of_characters_a_loss_in_bits_is_the_loss_in_nats_by_ln_2() -> None:
+def test_the_loss_of_characters_in_bits_is_nats_by_ln_2() -> None:
     found = dataset.from_corpus(Corpus("text", TEXT))
     assert found.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
 
 
-def test_the_end_of_a_document_is_no_character() -> None:
+def test_the_end_of_a_document_is_not_a_character() -> None:
     needs("tiktoken")
     tokenizer = small()
     end = tokenizer.start()
@@ -102,7 +102,7 @@ def test_the_end_of_a_document_is_no_character() -> None:
     assert found.bits_per_character(1.5) == pytest.approx(1.5 * 4 / 8 / math.log(2), rel=1e-12)
 
 
-def test_pieces_are_learned_as_many_as_asked(tmp_path: Path) -> None:
+def test_the_requested_number_of_pieces_is_learned(tmp_path: Path) -> None:
     needs("sentencepiece")
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     config = replace(
@@ -141,7 +141,7 @@ def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
 # From a folder
 
 
-def test_a_prepared_folder_is_mapped_and_brings_its_tokenizer(tmp_path: Path) -> None:
+def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(tmp_path: Path) -> None:
     found = dataset.load(replace(CONFIG, data=str(prepared(tmp_path / "tokens"))))
     assert isinstance(found.train, np.memmap)
     assert not found.train.flags.writeable
@@ -160,9 +160,7 @@ def test_nanogpts_folder_of_characters_is_read_with_its_text(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("place", [1, 1000, 1547, 1548, 1719])
-def test_one_token_that_is_not_the_character_of_the_text_is_noticed(
-    tmp_path: Path, place: int
-) -> None:
+def test_one_token_that_differs_from_the_text_is_noticed(tmp_path: Path, place: int) -> None:
     folder = prepared(tmp_path / "shakespeare_char")
     (folder / "meta.json").unlink()
     other = "T" if TEXT[place] == "o" else "o"
@@ -184,7 +182,7 @@ def test_a_byte_order_mark_in_nanogpts_text_is_a_character_if_the_tokens_have_it
     assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == text
 
 
-def test_tokens_of_no_known_tokenizer_are_refused(tmp_path: Path) -> None:
+def test_tokens_of_an_unknown_tokenizer_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "tokens", np.arange(90), np.arange(20))
     with pytest.raises(DataError, match=r"no meta\.json, so its .* add --tokenizer gpt2"):
         dataset.load(replace(CONFIG, data=str(folder)))
@@ -218,7 +216,7 @@ def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) ->
         ("tokenizer.json", b"{}", r"tokenizer\.json"),
     ],
 )
-def test_a_folder_that_lacks_something_is_refused(
+def test_an_incomplete_folder_is_refused(
     tmp_path: Path, name: str, content: bytes | None, expected: str
 ) -> None:
     folder = prepared(tmp_path / "tokens")
@@ -231,7 +229,7 @@ def test_a_folder_that_lacks_something_is_refused(
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
-def test_more_tokens_between_the_same_ends_are_another_folder(
+def test_the_fingerprint_depends_on_the_number_of_tokens(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "ENDS", 4)
@@ -244,7 +242,7 @@ def test_more_tokens_between_the_same_ends_are_another_folder(
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 @pytest.mark.parametrize("place", [0, -1])
-def test_other_tokens_at_an_end_are_another_folder(
+def test_the_fingerprint_depends_on_both_ends(
     tmp_path: Path, name: str, place: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "ENDS", 4)
@@ -274,7 +272,7 @@ HEADER[:3] = 20240520, 1, 400
 )
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 @pytest.mark.parametrize("kind", ["meta.json", "gpt2", "input.txt"])
-def test_a_file_of_other_numbers_is_named_with_what_it_looks_like_and_how_to_rewrite_it(
+def test_another_format_is_named_with_advice_that_rewrites_it(
     tmp_path: Path, name: str, content: bytes, expected: str, kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -297,7 +295,7 @@ def test_a_file_of_other_numbers_is_named_with_what_it_looks_like_and_how_to_rew
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
-def test_a_token_beyond_the_vocabulary_is_named_with_its_file_and_place(
+def test_a_token_beyond_the_vocabulary_is_named_with_its_position(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "PART", 16)
@@ -335,7 +333,7 @@ def test_a_folder_that_is_not_what_its_meta_json_says_is_refused(
         dataset.load(replace(CONFIG, data=str(folder)))
 
 
-def test_tokens_that_alternate_with_zeros_are_read_where_something_says_what_they_are(
+def test_tokens_that_alternate_with_zeros_are_read_if_their_tokenizer_is_known(
     tmp_path: Path,
 ) -> None:
     text = "b\na\n" * 100  # Every second token is 0, as in a file of uint32.

@@ -35,7 +35,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "MAX_PIECE", 20)
 
 
-def test_the_tokens_are_those_of_the_texts_as_one(tmp_path: Path, small_pieces: None) -> None:
+def test_several_texts_are_encoded_as_one(tmp_path: Path, small_pieces: None) -> None:
     paths = [write(tmp_path / "a.txt", TEXT[:700]), write(tmp_path / "b.txt", TEXT[700:])]
     told: list[tuple[int, int]] = []
     meta = prepare.prepare(
@@ -67,7 +67,7 @@ def test_pieces_end_before_white_space_or_at_the_cut(text: str, cut: int, size: 
         assert end == cut or (text[end] in " \n" and not text[end - 1].isspace())
 
 
-def test_text_without_white_space_is_cut_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_without_white_space_is_split_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "MAX_PIECE", 20)
     pieces = list(prepare.whole_words(iter(["x" * 9] * 7), 0))
     assert "".join(pieces) == "x" * 63
@@ -75,7 +75,7 @@ def test_text_without_white_space_is_cut_in_the_end(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
-def test_pieces_have_the_tokens_of_the_whole(
+def test_pieces_have_the_tokens_of_the_whole_text(
     kind: str, tmp_path: Path, small_pieces: None, gpt2_files: Path
 ) -> None:
     text = "Where's  the 12 o'clock\r\ntrain?\n\n\tÜber  allem 🙂🙂 ,, !!  \n it's   \n" * 40
@@ -125,7 +125,7 @@ def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
     assert (meta["train_tokens"], meta["val_tokens"]) == (len(train), len(val))
 
 
-def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path) -> None:
+def test_a_document_that_ends_at_the_cut_ends_in_the_training_split(tmp_path: Path) -> None:
     needs("tiktoken")
     byte_pairs.write(tmp_path)
     prepare.prepare(
@@ -138,7 +138,7 @@ def test_the_end_of_a_document_at_the_cut_is_the_training_splits(tmp_path: Path)
     assert tokens == [[ord("a")] * 9 + [263], [ord("b"), 263]]
 
 
-def test_without_being_asked_texts_are_not_separated(tmp_path: Path) -> None:
+def test_documents_are_not_separated_by_default(tmp_path: Path) -> None:
     needs("tiktoken")
     byte_pairs.write(tmp_path)
     paths = documents(tmp_path, "hi", "i there <|endoftext|>", "hi" * 20)
@@ -149,9 +149,7 @@ def test_without_being_asked_texts_are_not_separated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["char", "sentencepiece", "gpt2"])
-def test_documents_are_separated_only_where_there_is_a_token_for_it(
-    tmp_path: Path, kind: str
-) -> None:
+def test_separating_documents_needs_a_token_for_it(tmp_path: Path, kind: str) -> None:
     path = ""
     if kind == "gpt2":
         needs("tiktoken")
@@ -225,9 +223,7 @@ def test_a_text_that_changes_between_the_two_readings_is_refused(
     assert {name.name for name in tmp_path.iterdir()} <= {"a.txt"}
 
 
-def test_a_second_prepare_into_a_folder_is_refused_while_the_first_goes_on(
-    tmp_path: Path, small_pieces: None
-) -> None:
+def test_two_prepares_into_one_folder_are_refused(tmp_path: Path, small_pieces: None) -> None:
     path, refused = write(tmp_path / "a", TEXT), list[str]()
 
     def meanwhile(done: int, total: int) -> None:
@@ -273,7 +269,7 @@ def test_sentencepiece_learns_from_all_of_the_first_pieces(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_a_stop_on_the_way_leaves_nothing(
+def test_an_interrupted_prepare_leaves_nothing(
     tmp_path: Path, error: BaseException, small_pieces: None
 ) -> None:
     def stop(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Added tokens: found in texts as transformers finds them, kept in files, or refused."""
+"""Added tokens are matched as by transformers, saved in files, or refused."""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def description(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def fast(folder: Path, entries: list[dict[str, Any]]) -> GPT2Tokenizer:
-    """The small tokenizer with added tokens, from a tokenizer.json."""
+    """Load the small tokenizer with added tokens from a tokenizer.json."""
     content = json.dumps(description(entries))
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     found = tokenizers.load(folder)
@@ -58,7 +58,7 @@ def fast(folder: Path, entries: list[dict[str, Any]]) -> GPT2Tokenizer:
 
 
 def beside(folder: Path, files: Mapping[str, object]) -> GPT2Tokenizer:
-    """The small tokenizer with these files next to vocab.json and merges.txt."""
+    """Load the small tokenizer with these files next to vocab.json and merges.txt."""
     write(folder)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
@@ -91,7 +91,7 @@ def added(tmp_path: Path) -> GPT2Tokenizer:
         ("there <sep> there", [ord("t"), 258, 260, 32, 267, 261]),
     ],
 )
-def test_ordinary_added_tokens_are_found_in_texts_and_special_ones_are_just_text(
+def test_ordinary_added_tokens_are_matched_and_special_ones_are_not(
     added: GPT2Tokenizer, text: str, ids: list[int]
 ) -> None:
     assert added.encode(text).tolist() == ids
@@ -128,13 +128,13 @@ def test_transformers_finds_the_same_tokens(tmp_path: Path, normalized: tuple[bo
     assert len(saved) == len(theirs) == ours.vocab_size == 268
 
 
-def test_the_longest_of_tokens_that_begin_together_is_found() -> None:
+def test_the_longest_added_token_is_matched() -> None:
     tokens = [AddedToken(text, i, False, True) for i, text in enumerate(("a", "abc", "ab", "a.c"))]
     (pattern,) = patterns(tokens)
     assert pattern.findall("abcabaaxcba.c") == ["abc", "ab", "a", "a", "a.c"]
 
 
-def test_tokens_that_are_not_normalized_are_found_first() -> None:
+def test_tokens_that_are_not_normalized_are_matched_first() -> None:
     first = AddedToken("bc", 0, special=False, normalized=False)
     last = AddedToken("abc", 1, special=False, normalized=True)
     assert [pattern.pattern for pattern in patterns([last, first])] == ["bc", "abc"]
@@ -186,7 +186,7 @@ def test_an_added_token_whose_number_does_not_fit_is_refused_with_both_files(
         beside(tmp_path, {"added_tokens.json": {"<sep>": number}})
 
 
-def test_an_added_token_that_is_no_text_is_refused_with_its_file(tmp_path: Path) -> None:
+def test_an_added_token_with_a_surrogate_is_refused_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(
         TokenizerError, match=r"added_tokens\.json: the token '\\ud800': .*half of a"
     ):
@@ -203,7 +203,7 @@ def test_an_added_token_that_is_no_text_is_refused_with_its_file(tmp_path: Path)
         {"extra_special_tokens": [{"content": "<sep>"}]},
     ],
 )
-def test_a_token_that_another_file_calls_special_is_just_text(
+def test_a_token_that_another_file_declares_special_is_not_matched(
     tmp_path: Path, name: str, special: dict[str, Any]
 ) -> None:
     files = {"added_tokens.json": {"<sep>": 264, "hello": 265}, name: special}
@@ -225,7 +225,7 @@ def test_tokens_in_tokenizer_config_json_are_read_and_outrank_the_older_file(
     assert (tokenizer.vocab_size, tokenizer.encode("<sep>").tolist()) == (265, [264])
 
 
-def test_what_a_file_calls_special_is_not_a_missing_merge(tmp_path: Path) -> None:
+def test_a_token_declared_special_is_not_a_missing_merge(tmp_path: Path) -> None:
     numbers = {**vocabulary(), "hehe": 264}  # As if merged from he and he.
     write(tmp_path, numbers)
     with pytest.raises(TokenizerError, match="no merge makes the token 'hehe'"):
@@ -238,7 +238,7 @@ def test_what_a_file_calls_special_is_not_a_missing_merge(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("flag", ["single_word", "lstrip", "rstrip"])
-def test_an_added_token_that_takes_more_of_the_text_is_refused(tmp_path: Path, flag: str) -> None:
+def test_options_for_the_text_around_a_token_are_refused(tmp_path: Path, flag: str) -> None:
     with pytest.raises(TokenizerError, match=f"token 'hello' has {flag}, which is not supported"):
         fast(tmp_path, [entry(AddedToken("hello", 264, False, True), **{flag: True})])
     fast(tmp_path, [entry(PAD, **{flag: True})])  # A special one is not looked for.
@@ -266,9 +266,7 @@ def test_an_added_tokens_decoder_of_another_form_is_refused(
 
 @pytest.mark.parametrize("name", ["add_prefix_space", "add_bos_token"])
 @pytest.mark.parametrize("form", ["pair", "description"])
-def test_a_folder_that_puts_something_before_every_text_is_refused(
-    tmp_path: Path, name: str, form: str
-) -> None:
+def test_a_prefix_for_every_text_is_refused(tmp_path: Path, name: str, form: str) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({name: True}))
     with pytest.raises(TokenizerError, match=f"{name} puts a .* before every text"):
         beside(tmp_path, {}) if form == "pair" else fast(tmp_path, [])

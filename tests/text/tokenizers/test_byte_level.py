@@ -1,4 +1,4 @@
-"""Tokens that are bytes: no character is written before all of it is there."""
+"""Tokens that are bytes are decoded in complete characters; files that cannot be read."""
 
 import os
 from collections.abc import Callable
@@ -29,11 +29,11 @@ def test_a_stream_gives_each_character_when_its_last_byte_comes(text: str) -> No
 
 @steady
 @given(st.binary())
-def test_a_stream_gives_what_decode_gives_also_where_it_is_no_text(content: bytes) -> None:
+def test_a_stream_equals_decode_for_any_bytes(content: bytes) -> None:
     assert "".join(BYTES.stream(content)) == BYTES.decode(content)
 
 
-def test_a_character_is_not_waited_for_longer_than_needed() -> None:
+def test_a_character_is_yielded_with_its_last_byte() -> None:
     tokens = iter("é€".encode())
     stream = BYTES.stream(tokens)
     assert next(stream) == "é"
@@ -45,15 +45,15 @@ def test_a_token_may_end_in_half_a_character() -> None:
     assert list(tokens.stream([0, 2, 1, 2])) == ["a", "🙂b"]
 
 
-def test_what_never_becomes_whole_is_a_replacement_character_in_the_end() -> None:
+def test_an_incomplete_character_at_the_end_is_replaced() -> None:
     assert list(BYTES.stream(b"a\xf0\x9f\x99")) == ["a", "\ufffd"]
 
 
-def test_what_cannot_become_whole_any_more_is_not_waited_for() -> None:
+def test_an_invalid_character_is_replaced_at_once() -> None:
     assert list(BYTES.stream(b"\xf0\x9fab")) == ["\ufffda", "b"]
 
 
-def test_half_a_pair_of_surrogates_is_no_text() -> None:
+def test_an_unpaired_surrogate_is_refused() -> None:
     with pytest.raises(TokenizerError, match=r"U\+D83D at position 2 is half of a surrogate pair"):
         checked("ab\ud83d")
 
@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_named(
         ('{"a": 1}'.encode("utf-16"), "is not UTF-8: .* iconv -f UTF-16"),
     ],
 )
-def test_a_file_that_is_no_json_object_is_named(
+def test_a_file_that_is_not_a_json_object_is_named(
     tmp_path: Path, content: bytes, expected: str
 ) -> None:
     (tmp_path / "x.json").write_bytes(content)

@@ -1,4 +1,4 @@
-"""Characters to integers and back."""
+"""The tokenizer of characters."""
 
 import json
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
         {"model": {"type": "WordLevel"}},
     ],
 )
-def test_words_that_are_no_single_characters_are_refused(
+def test_words_that_are_not_characters_are_refused(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
     files = CharTokenizer("ab").files_for_transformers()

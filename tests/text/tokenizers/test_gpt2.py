@@ -48,7 +48,7 @@ def test_the_vocabulary_is_as_large_as_published(gpt2: GPT2Tokenizer) -> None:
     assert (gpt2.vocab_size, gpt2.kind) == (50257, "gpt2")
 
 
-def test_an_empty_prompt_is_the_end_of_another_text(gpt2: GPT2Tokenizer) -> None:
+def test_a_text_starts_after_the_end_of_text(gpt2: GPT2Tokenizer) -> None:
     assert gpt2.start().tolist() == [50256]
     assert gpt2.decode([50256]) == "<|endoftext|>"
 
@@ -64,19 +64,19 @@ def test_any_text_survives_the_round_trip(gpt2: GPT2Tokenizer) -> None:
     holds()
 
 
-def test_half_a_pair_of_surrogates_is_refused(gpt2: GPT2Tokenizer) -> None:
+def test_an_unpaired_surrogate_is_refused(gpt2: GPT2Tokenizer) -> None:
     with pytest.raises(TokenizerError, match=r"U\+DE00 at position 1"):
         gpt2.encode("a\ude00")
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "é", "ab", "\n"])
-def test_a_long_word_is_not_too_much(gpt2: GPT2Tokenizer, unit: str) -> None:
+def test_a_long_word_is_encoded(gpt2: GPT2Tokenizer, unit: str) -> None:
     text = unit * 100_000
     assert gpt2.decode(gpt2.encode(text)) == text
 
 
 @pytest.mark.slow
-def test_transformers_reads_our_files_and_gives_the_same_tokens(
+def test_transformers_reads_the_files_and_gives_the_same_tokens(
     gpt2: GPT2Tokenizer, tmp_path: Path
 ) -> None:
     transformers: Any = needs("transformers")
@@ -117,7 +117,7 @@ def test_the_whole_corpus_has_the_tokens_that_transformers_makes(
 
 
 @pytest.mark.parametrize("ending", ["s", "d", "m", "t", "ll", "ve", "re"])
-def test_an_apostrophe_begins_a_word_with_the_endings_of_contractions_only(ending: str) -> None:
+def test_an_apostrophe_starts_a_word_only_in_contractions(ending: str) -> None:
     for word in (f"'{ending}", f"'{ending.upper()}", f"'{ending[:-1]}x"):
         pairs = [(word[:i], word[i]) for i in range(1, len(word))]
         tokenizer = GPT2Tokenizer(vocabulary(pairs), pairs, "x")
@@ -175,7 +175,7 @@ def test_without_tiktoken_the_extra_is_named(
 # Smaller ones of the same kind
 
 
-def test_a_byte_is_written_as_itself_where_it_can_be_printed() -> None:
+def test_a_printable_byte_is_written_as_itself() -> None:
     assert len(set(CHARACTERS)) == 256
     assert [CHARACTERS[byte] for byte in b"A \n\xad\xff\0"] == ["A", "Ġ", "Ċ", "Ń", "ÿ", "Ā"]
 
@@ -212,7 +212,7 @@ def test_bytes_may_be_numbered_in_any_order(tmp_path: Path) -> None:
 
 
 def changed(**changes: int | None) -> dict[str, int]:
-    """The small vocabulary with these tokens renumbered, or (None) left out."""
+    """Return the small vocabulary with tokens renumbered or, if None, removed."""
     found = vocabulary() | {token: i for token, i in changes.items() if i is not None}
     return {token: i for token, i in found.items() if changes.get(token, i) is not None}
 
@@ -251,7 +251,7 @@ def test_a_vocabulary_that_is_not_what_the_merges_make_is_refused(
         ("h 漢\n", "merge 1 should be two bytes"),
     ],
 )
-def test_merges_of_what_is_no_token_are_refused(tmp_path: Path, merges: str, expected: str) -> None:
+def test_merges_of_unknown_tokens_are_refused(tmp_path: Path, merges: str, expected: str) -> None:
     with pytest.raises(TokenizerError, match=r"merges\.txt") as caught:
         GPT2Tokenizer.from_files(*write(tmp_path, merges=merges))
     assert expected in str(caught.value)
@@ -277,7 +277,7 @@ def test_a_missing_file_is_named(tmp_path: Path, place: int) -> None:
 
 
 def hugging_face(**changes: Any) -> dict[str, Any]:
-    """The small tokenizer as Hugging Face describes it, with entries changed."""
+    """Return the tokenizer.json of the small tokenizer, with entries changed."""
     words = {k: v for k, v in vocabulary().items() if v < 263}
     return {
         "added_tokens": [{"id": 263, "content": "<|endoftext|>", "special": True}],
@@ -288,7 +288,7 @@ def hugging_face(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_hugging_faces_description_is_read() -> None:
+def test_a_tokenizer_json_is_read() -> None:
     found = GPT2Tokenizer.from_hugging_face(Path("x"), hugging_face())
     assert found.files() == small().files()
 
@@ -302,7 +302,7 @@ def test_hugging_faces_description_is_read() -> None:
         ("ignore_merges", True),
     ],
 )
-def test_a_model_that_merges_otherwise_is_refused(name: str, value: object) -> None:
+def test_unsupported_options_of_the_model_are_refused(name: str, value: object) -> None:
     description = hugging_face()
     description["model"][name] = value
     with pytest.raises(TokenizerError, match=rf"x has {name} = .*, which is not supported"):
@@ -359,7 +359,7 @@ def test_a_post_processor_that_adds_nothing_is_accepted(after: object) -> None:
         ({"post_processor": 5}, "has a post_processor that adds tokens"),
     ],
 )
-def test_another_description_is_refused(changes: dict[str, Any], expected: str) -> None:
+def test_another_tokenizer_json_is_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(TokenizerError, match=r"^x\.json") as caught:
         GPT2Tokenizer.from_hugging_face(Path("x.json"), hugging_face(**changes))
     assert expected in str(caught.value)
@@ -369,7 +369,7 @@ def test_another_description_is_refused(changes: dict[str, Any], expected: str) 
 
 
 @pytest.mark.parametrize("kept", range(len(PAIRS)))
-def test_missing_merges_are_noticed_whatever_their_number(tmp_path: Path, kept: int) -> None:
+def test_any_number_of_missing_merges_is_noticed(tmp_path: Path, kept: int) -> None:
     lines = [" ".join(pair) for pair in PAIRS[:kept]]
     paths = write(tmp_path, merges="\n".join(["#version: 0.2", *lines]))
     first = "".join(PAIRS[kept])
@@ -392,7 +392,7 @@ def test_a_merge_that_is_never_applied_is_refused(pair: tuple[str, str], parts: 
     assert parts in str(caught.value)
 
 
-def test_whatever_merges_are_accepted_are_applied_as_hugging_face_applies_them() -> None:
+def test_accepted_merges_are_applied_as_by_hugging_face() -> None:
     library: Any = needs("tokenizers")
     random, accepted = Random(0), 0
     for _ in range(60):
@@ -416,7 +416,7 @@ def test_whatever_merges_are_accepted_are_applied_as_hugging_face_applies_them()
 
 
 @pytest.mark.slow
-def test_gpt2s_own_merges_are_all_applied(gpt2_files: Path) -> None:
+def test_all_merges_of_gpt2_are_applied(gpt2_files: Path) -> None:
     # The check itself is left out for them, because it takes a second.
     merges = merges_in((gpt2_files / "vocab.bpe").read_text(encoding="utf-8"), "vocab.bpe")
     assert len(merges) == 50_000
@@ -424,9 +424,7 @@ def test_gpt2s_own_merges_are_all_applied(gpt2_files: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.9999])
-def test_gpt2s_own_merges_cut_off_anywhere_are_noticed(
-    tmp_path: Path, gpt2_files: Path, share: float
-) -> None:
+def test_truncated_gpt2_merges_are_noticed(tmp_path: Path, gpt2_files: Path, share: float) -> None:
     merges = (gpt2_files / "vocab.bpe").read_bytes()
     (tmp_path / "vocab.bpe").write_bytes(merges[: int(share * len(merges))])
     shutil.copy(gpt2_files / "encoder.json", tmp_path)
@@ -436,6 +434,6 @@ def test_gpt2s_own_merges_cut_off_anywhere_are_noticed(
         GPT2Tokenizer.from_files(tmp_path / "encoder.json", tmp_path / "vocab.bpe")
 
 
-def test_bytes_alone_are_a_vocabulary(tmp_path: Path) -> None:
+def test_a_vocabulary_may_have_only_bytes(tmp_path: Path) -> None:
     paths = write(tmp_path, vocabulary([]), merges="#version: 0.2\n")
     assert GPT2Tokenizer.from_files(*paths).encode("hi").tolist() == [104, 105]

@@ -1,4 +1,4 @@
-"""SentencePiece: pieces learned from a text, any text there and back, and models of others'."""
+"""SentencePiece tokenizers: lossless if trained here; models that were trained elsewhere."""
 
 import io
 import re
@@ -26,7 +26,7 @@ def learned() -> SentencePieceTokenizer:
 
 
 def foreign(text: str, vocab_size: int, **changes: Any) -> SentencePieceTokenizer:
-    """A model made with the library's own settings, which are not ours."""
+    """Train a model with the library's own settings."""
     written = io.BytesIO()
     library.SentencePieceTrainer.train(
         sentence_iterator=iter(text.split("\n")), model_writer=written, vocab_size=vocab_size,
@@ -65,7 +65,7 @@ def test_the_same_text_gives_the_same_pieces(learned: SentencePieceTokenizer) ->
     assert again.model == learned.model
 
 
-def test_a_piece_is_longer_than_a_character(learned: SentencePieceTokenizer) -> None:
+def test_pieces_are_longer_than_characters(learned: SentencePieceTokenizer) -> None:
     assert [learned.bytes_of(token) for token in learned.encode(", my lord")] == [
         b",",
         b" my",
@@ -73,54 +73,54 @@ def test_a_piece_is_longer_than_a_character(learned: SentencePieceTokenizer) -> 
     ]
 
 
-def test_half_a_pair_of_surrogates_is_refused(learned: SentencePieceTokenizer) -> None:
+def test_an_unpaired_surrogate_is_refused(learned: SentencePieceTokenizer) -> None:
     for use in (learned.encode, SentencePieceTokenizer.train):
         with pytest.raises(TokenizerError, match=r"U\+DE00 at position 1"):
             use("a\ude00")
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "é", "\n"])
-def test_a_long_word_is_not_too_much(learned: SentencePieceTokenizer, unit: str) -> None:
+def test_a_long_word_is_encoded(learned: SentencePieceTokenizer, unit: str) -> None:
     text = unit * 100_000
     assert learned.decode(learned.encode(text)) == text
 
 
-def test_training_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_training_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     SentencePieceTokenizer.train("to be or not to be\n▅ to be", 268)
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_number_so_many_pieces_are_learned() -> None:
+def test_the_default_number_of_pieces_is_learned() -> None:
     assert (
         SentencePieceTokenizer.train(corpus.load("shakespeare").text[:90_000]).vocab_size == PIECES
     )
 
 
 @pytest.mark.parametrize("char", ["é", "ÿ", "漢", "🙂"])
-def test_every_character_of_the_text_is_a_piece_however_rare(char: str) -> None:
+def test_even_a_rare_character_is_a_piece(char: str) -> None:
     tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + char, 275)
     (token,) = tokenizer.encode(char).tolist()
     assert tokenizer.bytes_of(token) == char.encode("utf-8")
 
 
-# What is learned from
+# The text to learn from
 
 
 @pytest.mark.parametrize("kept", ["▁", "▅", "\0"])
-def test_a_line_is_learned_from_whatever_character_is_in_it(kept: str) -> None:
+def test_lines_with_reserved_characters_are_learned_from(kept: str) -> None:
     tokenizer = SentencePieceTokenizer.train(f"to be or not{kept} to be {kept}", 270)
     assert tokenizer.decode([269, 268]).strip() != ""
     assert len(tokenizer.encode("to be")) < len("to be")
 
 
-def test_a_text_without_a_new_line_is_learned_from_whatever_its_length() -> None:
+def test_a_long_line_is_learned_from() -> None:
     tokenizer = SentencePieceTokenizer.train("漢字 " * 40_000, 263)
     assert len(tokenizer.encode(" 漢字")) == 1
 
 
 @steady
 @given(st.text())
-def test_what_is_shown_to_the_library_is_the_text_without_what_it_keeps(text: str) -> None:
+def test_the_library_sees_all_characters_that_are_not_reserved(text: str) -> None:
     assert "".join(LINE.findall(text)) == "".join(c for c in text if c not in "\n\0▁▅")
 
 
@@ -134,7 +134,7 @@ TEXT = "to be or not to be"
 
 
 def advised(message: str) -> int:
-    """The number of pieces that an error says would do."""
+    """Return the number of pieces that an error recommends."""
     found = re.search(r"--vocab-size (\d+)", message)
     assert found
     return int(found[1])
@@ -166,7 +166,7 @@ def test_a_number_of_pieces_is_positive(vocab_size: int) -> None:
         SentencePieceTokenizer.train(TEXT, vocab_size)
 
 
-def test_a_number_of_pieces_that_the_library_cannot_read_is_refused() -> None:
+def test_a_number_of_pieces_beyond_int32_is_refused() -> None:
     with pytest.raises(TokenizerError, match=r"vocab_size must be below 2\*\*31, not 2147483648"):
         SentencePieceTokenizer.train(TEXT, 2**31)
 
@@ -175,7 +175,7 @@ def test_a_number_of_pieces_that_the_library_cannot_read_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\0" * 99])
-def test_a_file_that_is_no_model_is_named(
+def test_a_file_that_is_not_a_model_is_named(
     content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "x.model"
@@ -194,17 +194,17 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         SentencePieceTokenizer(b"")
 
 
-# Models of others'
+# Models that were trained elsewhere
 
 
 @pytest.fixture(scope="module")
 def their() -> SentencePieceTokenizer:
-    """With the library's defaults: normalising, a space put before a text, no bytes."""
+    """Train a model that normalises, adds a space before a text and has no bytes."""
     return foreign(corpus.load("shakespeare").text[:50_000], 300)
 
 
 @pytest.mark.parametrize("text", ["to be", "b", "the end of it"])
-def test_the_space_that_a_model_puts_before_a_text_is_taken_away(
+def test_the_space_that_a_model_adds_before_a_text_is_removed(
     their: SentencePieceTokenizer, text: str
 ) -> None:
     ids = their.encode(text)
@@ -214,19 +214,19 @@ def test_the_space_that_a_model_puts_before_a_text_is_taken_away(
     assert "".join(their.stream(ids.tolist())) == f" {text}"
 
 
-def test_what_a_model_does_not_know_comes_back_as_a_replacement(
+def test_unknown_characters_decode_to_a_replacement(
     their: SentencePieceTokenizer,
 ) -> None:
     assert their.decode(their.encode("to 漢 be")) == "to \ufffd be"
 
 
-def test_a_model_that_normalises_decodes_to_what_it_made_of_the_text(
+def test_a_model_that_normalises_decodes_to_the_normalised_text(
     their: SentencePieceTokenizer,
 ) -> None:
     assert their.decode(their.encode("  ｔｏ   be\n")) == "to be"
 
 
-def test_an_empty_prompt_is_the_begin_of_a_model_without_new_lines(
+def test_a_model_without_newlines_starts_with_its_own_token(
     their: SentencePieceTokenizer,
 ) -> None:
     assert their.start().tolist() == [their.processor.bos_id()] == [1]

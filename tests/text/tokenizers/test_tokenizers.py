@@ -1,4 +1,4 @@
-"""What holds for every tokenizer; how one is made; and which one lies in a folder."""
+"""Properties of every tokenizer; making one; finding the one in a folder."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_a_tokenizer_comes_back_from_its_files(kind: str, tmp_path: Path) -> Non
 
 
 @every_kind
-def test_it_lies_in_the_folder_of_its_files(kind: str, tmp_path: Path) -> None:
+def test_a_folder_with_its_files_has_a_tokenizer(kind: str, tmp_path: Path) -> None:
     assert not tokenizers.has_tokenizer(tmp_path)
     assert tokenizers.has_tokenizer(put(tmp_path, EVERY[kind]))
 
@@ -177,7 +177,7 @@ def test_a_folder_of_another_kind_is_refused(
         ("sentencepiece", "x.model", "there is no file"),
     ],
 )
-def test_a_path_where_nothing_lies_is_named(
+def test_a_path_without_a_tokenizer_is_named(
     kind: str, name: str, expected: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TokenizerError, match=f"{tmp_path / name}") as caught:
@@ -213,7 +213,7 @@ def hugging_face(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("with_pair", [False, True])
-def test_a_folder_of_hugging_faces_is_read(with_pair: bool, tmp_path: Path) -> None:
+def test_a_folder_of_hugging_face_is_read(with_pair: bool, tmp_path: Path) -> None:
     hugging_face(tmp_path)
     if with_pair:
         write(tmp_path)
@@ -229,7 +229,7 @@ def test_a_lone_model_of_sentencepiece_may_have_any_name(tmp_path: Path) -> None
     assert tokenizers.load(tmp_path).files() == EVERY["sentencepiece"].files()
 
 
-def test_the_model_with_our_name_is_the_one(tmp_path: Path) -> None:
+def test_tokenizer_model_is_preferred_to_other_models(tmp_path: Path) -> None:
     put(tmp_path, EVERY["sentencepiece"])
     (tmp_path / "a.model").write_text("something else")
     assert tokenizers.load(tmp_path).kind == "sentencepiece"
@@ -284,7 +284,7 @@ def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
         ('{"type": "words"}', "is not a tokenizer of characters or byte pairs"),
     ],
 )
-def test_a_description_that_is_none_is_named(tmp_path: Path, content: str, expected: str) -> None:
+def test_a_wrong_tokenizer_json_is_named(tmp_path: Path, content: str, expected: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(TokenizerError, match=f"^{path} {expected}"):
