@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.study_targets import X, sheet, studied_target
+from helpers.study_targets import BACKWARD, FORWARD, X, edited, sheet, studied_target
 from helpers.user_layer import LAYER_FORWARD, WRONG_BACKWARD, WRONG_LAYER, write_layer
 from rich.console import Console
 
@@ -85,6 +85,13 @@ def test_no_line_is_cut_in_a_narrow_terminal(name: str) -> None:
     assert max(map(len, text.splitlines())) <= 80
     for row in studied_target(name).rows:
         assert "".join(row.text.split())[:24] in squeezed
+
+
+def test_inherited_errors_are_marked() -> None:
+    text = shown(sheet(FORWARD + edited(BACKWARD, ("db = dy.copy()", "db = 2 * dy"))))
+    assert "✗ because of db" in line_of(text, "da = db * z")
+    assert "✗ as above" in line_of(text, "return dx, dw")
+    assert "wrong as a consequence: da, dz, dx, dw" in text
 
 
 def test_the_backward_is_below_the_forward_in_a_narrow_terminal() -> None:
