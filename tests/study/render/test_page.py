@@ -151,10 +151,10 @@ def test_gradients_that_cannot_be_compared_have_no_figures() -> None:
 
 
 def test_a_difference_is_taken_before_it_is_rounded() -> None:
-    expected, found = np.array([1.0, 1e6]), np.array([1.0, 1e6 + 1e-3])
+    expected, found = np.array([1.0, 1e6]), np.array([1 + 1e-9, 1e6 + 1e-3])
     shown = difference(found, expected)
     assert shown is not None
-    assert shown["numbers"] == [0.0, 0.001]
+    assert shown["numbers"] == [1e-9, 0.001]
 
 
 def test_numbers_that_are_not_finite_become_none() -> None:
