@@ -192,8 +192,8 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(house: Pa
     results, compiled, warned = start()
     assert (results, compiled) == (RESULTS, COMPILED)
     assert warned.count("RuntimeWarning") == 1
-    assert f"cannot be kept in {house.parent / 'cache'}" in warned
-    assert "compiled anew on each start" in warned
+    assert f"cannot be stored in {house.parent / 'cache'}" in warned
+    assert "compiled again at every start" in warned
 
 
 def test_two_processes_at_once_do_not_break_one_another(house: Path) -> None:
@@ -261,7 +261,7 @@ def test_addresses_of_this_process_are_not_kept(house: Path) -> None:
     def entry(i: int) -> Any:
         return table[i]
 
-    with pytest.warns(RuntimeWarning, match=r"test_cache\.entry holds addresses"):
+    with pytest.warns(RuntimeWarning, match=r"test_cache\.entry contains addresses"):
         assert entry(7) == 1
     assert kept_files(house) == []
 

@@ -1,15 +1,18 @@
-"""How a kernel is compiled, and how what was compiled is kept on disk.
+"""Compile kernels, and keep their machine code on disk.
 
-Numba's own cache asks whether the file of a function has changed. A function it calls may stand in
-another file, and is compiled into it: change that file alone, and the old machine code goes on
-being loaded. So kernels are kept here, in a folder named after a stamp of all that goes into
-them: the sources of compiled/, ops/ and config.py, and of the function's own folder, the
-versions of the compilers, and the settings that change what they do. What a processor must be able
-to do is part of a kernel's key.
+Numba's own cache checks whether the file of a function has changed. A function that it calls may be
+in another file and is compiled into it, so after a change of that file alone the old machine code
+would still be loaded. Here kernels are kept in a folder named after a stamp: a hash of the sources
+of compiled/, ops/, config.py and the function's own folder, of the compilers' versions, and of
+settings that change the result. The processor's features are part of each kernel's key.
 
-Of Numba this relies on what its dispatcher asks of a cache (load_overload, save_overload, flush,
-cache_path), on CompileResult._reduce and _rebuild, which its own cache is made of, on the names
-py_func and _defn for what a dispatcher and an intrinsic wrap, and on the event numba:compile.
+A subclass of Numba's FunctionCache would have to replace its key (pickled closures differ between
+processes), its index (processes overwrite each other's), and the reading and writing of its files
+(damaged or unwritable ones are errors), which is all that it does.
+
+Private names of Numba used here: what its dispatcher calls on a cache (load_overload,
+save_overload, flush, cache_path), CompileResult._reduce and _rebuild, py_func and _defn of
+dispatchers and intrinsics, and the event numba:compile.
 """
 
 import contextlib
@@ -33,10 +36,10 @@ import numpy as np
 import platformdirs
 from numba.core import compiler, config, event, serialize
 
-# Never nnan or ninf: a NaN must stay one, to be found and named.
+# Never nnan or ninf: a NaN must stay one, so that it is found and reported.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 HERE = Path(__file__).parent
-# Folders of the latest stamps, of which each edit of a kernel makes a new one.
+# Every edit of a kernel makes a new folder; only those used last are kept.
 FOLDERS_KEPT = 8
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -49,11 +52,10 @@ pickle_of: Callable[[Any], bytes] = cast(Any, serialize).dumps
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function on its first call, without the GIL, and keep it on disk.
+    """Compile a function on its first call, to run without the GIL, and keep it on disk.
 
-    Sums may be regrouped, and how they are depends on the code around them. A kernel that another
-    calls is therefore always inlined: a copy that is called by name would be one of several with
-    the same name, and which of them the linker takes depends on what was loaded first.
+    Sums may be reassociated, depending on the code around them. So a kernel that another calls is
+    always inlined: if it were called by name, the linker would take the copy that was loaded first.
     """
     options = {"nogil": True, "fastmath": FASTMATH, "forceinline": True}
     return kept(njit(**options, error_model="numpy")(function), function)
@@ -62,14 +64,14 @@ def kernel(function: Callable[..., Any]) -> Any:
 def strict(function: Callable[..., Any]) -> Any:
     """Like kernel, but without fastmath: every operation is done as written, in all copies.
 
-    Use it for sums that must not be regrouped, and for a function too large to be always inlined.
+    Use it for sums in a fixed order, and for functions that are too large to be always inlined.
     """
     # Without fastmath=False a callee takes over the fastmath flags of its caller.
     return kept(njit(nogil=True, fastmath=False, error_model="numpy")(function), function)
 
 
 def kept(dispatcher: Any, function: Callable[..., Any]) -> Any:
-    """The dispatcher, with a cache if its function has a source that can be looked after."""
+    """Return the dispatcher, with a cache if its function has a source file."""
     source = Path(function.__code__.co_filename)
     if source.is_file():
         folder = cache_root() / stamp(source.parent)
@@ -78,7 +80,7 @@ def kept(dispatcher: Any, function: Callable[..., Any]) -> Any:
 
 
 def cache_root() -> Path:
-    """Where the folders are: in NUMBA_CACHE_DIR if that is set, or in the user's cache."""
+    """Return the folder of all caches: in NUMBA_CACHE_DIR if it is set, or in the user's cache."""
     chosen = settings.CACHE_DIR
     user = Path(chosen, "tinygpt-np") if chosen else platformdirs.user_cache_path("tinygpt-np")
     return user / "kernels"
@@ -86,7 +88,7 @@ def cache_root() -> Path:
 
 @functools.cache
 def stamp(folder: Path) -> str:
-    """What kernels in a folder are made of, as a name: another one, whatever has changed of it."""
+    """Return a hash of everything that the kernels in a folder are compiled from."""
     made_of = [
         sys.version,
         *(module.__version__ for module in (numba, llvmlite, np)),
@@ -109,8 +111,8 @@ def stamp(folder: Path) -> str:
 class Cache:
     """The machine code of one function, one file for each signature and kind of processor.
 
-    A file is a digest and what it is the digest of, put in place whole: two processes at once write
-    the same, and of one that is damaged nothing is believed.
+    A file is a digest and its content. It is replaced atomically, so that processes may write it at
+    the same time, and ignored if the digest is wrong.
     """
 
     def __init__(self, function: Callable[..., Any], folder: Path, options: dict[str, Any]) -> None:
@@ -118,21 +120,22 @@ class Cache:
         # One function may be compiled in two ways.
         self.liberties = sorted(options["fastmath"] or ())
         self.name = f"{Path(function.__code__.co_filename).stem}.{function.__name__}"
-        with contextlib.suppress(OSError):  # Used now, so removed last.
+        with contextlib.suppress(OSError):  # Mark the folder as used.
             os.utime(folder)
 
     @property
     def cache_path(self) -> str:
+        """Return the folder, for Numba's messages."""
         return str(self.folder)
 
     def path(self, signature: Any, target: Any) -> Path:
-        """The file for a signature on this processor."""
+        """Return the file for a signature on this processor."""
         of = identity(self.function), self.liberties
         key = repr((signature, target.codegen().magic_tuple(), of))
         return self.folder / f"{self.name}.{hashlib.sha256(key.encode()).hexdigest()[:32]}.nbc"
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """What was compiled, or None."""
+        """Return the cached machine code, or None."""
         target.refresh()
         try:
             content = self.path(signature, target).read_bytes()
@@ -144,10 +147,10 @@ class Cache:
         return compile_result._rebuild(target, *pickle.loads(body))
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Writes what was compiled; where that cannot be done, says so once."""
+        """Write machine code; warn once if that is not possible."""
         if compiled.library.has_dynamic_globals:
             warnings.warn(
-                f"{self.name} holds addresses of this process, so it cannot be kept on disk",
+                f"{self.name} contains addresses of this process, so it cannot be stored on disk",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -158,23 +161,23 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, hashlib.sha256(body).digest() + body)
         except OSError as error:
-            if not path.is_file():  # Else another process is reading it, and Windows locks it.
+            if not path.is_file():  # Windows locks a file that another process is reading.
                 warn_unwritable(path.parent.parent, error.strerror)
         else:
             remove_old_folders(path.parent.parent)
 
     def flush(self) -> None:
+        """Remove the files of the function."""
         for path in self.folder.glob(f"{self.name}.*.nbc"):
             path.unlink(missing_ok=True)
 
 
 def identity(value: Any) -> Any:
-    """What tells a function, or a value in its closure, from others, the same in each process.
+    """Return what distinguishes a function, or a value in its closure; equal in every process.
 
-    Where in the sources it stands is enough for a function without a closure; functions made in
-    one place differ by what they enclose.
+    That is its place in the sources and the values in its closure.
     """
-    function = getattr(value, "py_func", getattr(value, "_defn", value))  # Of what Numba wraps.
+    function = getattr(value, "py_func", getattr(value, "_defn", value))  # If Numba wraps it.
     if (code := getattr(function, "__code__", None)) is None:
         return pickle_of(value)
     enclosed = [identity(cell.cell_contents) for cell in function.__closure__ or ()]
@@ -182,28 +185,29 @@ def identity(value: Any) -> Any:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    beside = path.with_name(f"{uuid.uuid4().hex}.tmp")
+    """Write a file atomically. Not by storage/files.py, which would not be covered by the stamp."""
+    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 @functools.cache
 def warn_unwritable(folder: Path, reason: str | None) -> None:
+    """Warn, once for each folder and reason."""
     warnings.warn(
-        f"compiled kernels cannot be kept in {folder} ({reason}), so they are compiled anew on "
-        "each start; NUMBA_CACHE_DIR may name another folder",
+        f"compiled kernels cannot be stored in {folder} ({reason}), so they are compiled again at "
+        "every start; set NUMBA_CACHE_DIR to use another folder",
         RuntimeWarning,
         stacklevel=2,
     )
 
 
 def remove_old_folders(root: Path) -> None:
-    """Leaves those used last."""
+    """Remove all folders except those used last."""
     with contextlib.suppress(OSError):  # Another process may be doing the same.
         folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime)
         for folder in folders[:-FOLDERS_KEPT]:
@@ -212,7 +216,7 @@ def remove_old_folders(root: Path) -> None:
 
 @contextlib.contextmanager
 def watch(callback: Callable[[str], None]) -> Generator[None]:
-    """Calls callback("file.function") whenever a kernel is about to be compiled, not loaded."""
+    """Call callback("file.function") for each kernel that is compiled and not loaded."""
 
     class Listener(events.Listener):
         def on_start(self, event: Any) -> None:
@@ -229,7 +233,7 @@ def watch(callback: Callable[[str], None]) -> Generator[None]:
 
 @dataclass(frozen=True)
 class CacheState:
-    """folder: of the kernels as they are now; kernels: how many compiled ones it keeps."""
+    """The folder of the present kernels, and the number and size of its files."""
 
     folder: Path
     writable: bool
@@ -238,6 +242,7 @@ class CacheState:
 
 
 def cache_state() -> CacheState:
+    """Return the state of the cache on disk."""
     folder = cache_root() / stamp(HERE / "kernels")
     sizes = [path.stat().st_size for path in folder.glob("*.nbc")]
     try:

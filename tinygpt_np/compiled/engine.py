@@ -44,7 +44,9 @@ class Model(Protocol):
     config: GPTConfig
     params: Tensors
 
-    def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None: ...
+    def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
+        """Check a batch."""
+        ...
 
 
 class Optimizer(Protocol):

@@ -90,24 +90,28 @@ class NumbaMatmuls:
         return found
 
     def prepare(self) -> list[Callable[[], None]]:
+        """Return the tasks that pack the weights."""
         return [functools.partial(matmul.pack_columns, *each) for each in self.packings]
 
     def forward(
         self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """y (N, K) = start + x (N, C) · weight (C, K)."""
         split_matmul(x, False, *self.operands[0][name], start, y, scratch, team)
 
     def backward(
         self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """dx (N, C) = dy (N, K) · weightᵀ."""
         split_matmul(dy, False, *self.operands[1][name], NOTHING, dx, scratch, team)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
         scratch: np.ndarray, team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
         split_matmul(x, True, dy, PLAIN, start, dweight, scratch, team)
 
 
@@ -141,24 +145,28 @@ class BlasMatmuls:
         self.weights = dict(matrices(params)) | {HEAD: params[TOKENS].T}
 
     def prepare(self) -> list[Callable[[], None]]:
+        """Return nothing to do."""
         return []
 
     def forward(
         self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """y (N, K) = start + x (N, C) · weight (C, K)."""
         blas_matmul(x, self.weights[name], start, y)
 
     def backward(
         self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """dx (N, C) = dy (N, K) · weightᵀ."""
         np.matmul(dy, self.weights[name].T, out=dx)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
         scratch: np.ndarray, team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
+        """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
         blas_matmul(x.T, dy, start, dweight)
 
 

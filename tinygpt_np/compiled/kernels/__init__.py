@@ -1,14 +1,14 @@
 """The operations of ops/, compiled with Numba: same names, same signatures, float32 only.
 
-Each file holds compiled cores, which write into arrays they are given and allocate nothing (what
-training calls), and `forward` and `backward` around them, which take and return what their twins in
-ops/ do. The mathematics stands there; here stands what makes it fast.
+Each file holds compiled cores, which training calls and which write into arrays they are given and
+allocate nothing, and `forward` and `backward` around them, with the arguments and results of their
+twins in ops/, where the mathematics is explained.
 """
 
 from tinygpt_np.compiled import settings
 from tinygpt_np.ops import contract
 
-settings.check()  # Before Numba is imported, which does not name a wrong setting.
+settings.check()  # Before Numba is imported, whose own errors do not name a wrong setting.
 
 from tinygpt_np.compiled.kernels import (  # noqa: E402
     attention,

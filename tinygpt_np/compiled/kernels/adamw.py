@@ -25,11 +25,11 @@ def update(
     correction1: Any,
     correction2: Any,
 ) -> None:
-    """Moves param, first and second in place, all flat, by the gradient grad · scale.
+    """Update param, first and second in place, all flat, by the gradient grad · scale.
 
     weight_decay: 0 for vectors. correction1, correction2: 1 - betaᵗ at step t = 1, 2, …
     """
-    # Numbers come as float64; with one of them in the loop, all of it would run in float64.
+    # Numbers arrive as float64; one of them in the loop would make all of it float64.
     clipping, fresh1, fresh2 = np.float32(scale), np.float32(1 - beta1), np.float32(1 - beta2)
     shrink = np.float32(1 - learning_rate * weight_decay)
     rate = np.float32(learning_rate / correction1)
@@ -44,7 +44,7 @@ def update(
 
 @kernel
 def sum_of_squares(grad: Any) -> Any:
-    """The float64 sum of squares of grad, flat: the same bits on each run on one machine."""
+    """Return the float64 sum of squares of grad, flat, with equal bits on equal machines."""
     total = 0.0
     for i in range(grad.size):
         g = np.float64(grad[i])

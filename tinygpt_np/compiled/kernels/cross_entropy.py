@@ -1,4 +1,4 @@
-"""Cross-entropy, compiled. The derivation is in ops/cross_entropy.py. No core checks targets."""
+"""Cross-entropy, compiled. The derivation is in ops/cross_entropy.py; targets are not checked."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @kernel
 def exponentials(rows: Any, n: Any) -> Any:
-    """Puts exp(row - largest) in the place of row n; gives the largest and their total."""
+    """Replace row n by exp(row - largest); return the largest and their sum."""
     largest = MINUS_INFINITY
     for v in range(rows.shape[1]):
         largest = maximum(largest, rows[n, v])
@@ -31,13 +31,13 @@ def exponentials(rows: Any, n: Any) -> Any:
 
 @kernel
 def loss_of(logit: Any, largest: Any, total: Any) -> Any:
-    """-log of the probability of a logit, in float64."""
+    """Return -log of the probability of a logit, in float64."""
     return math.log(np.float64(total)) + (np.float64(largest) - np.float64(logit))
 
 
 @kernel
 def forward_rows(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
-    """Writes probs (N, V) and losses (N,) float64: 0 at a target of -1. probs may be logits."""
+    """Write probs (N, V) and losses (N,) float64, 0 for targets of -1. probs may be logits."""
     for n in range(logits.shape[0]):
         target = targets[n]
         logit = logits[n, max(target, 0)]
@@ -45,15 +45,15 @@ def forward_rows(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
             for v in range(logits.shape[1]):
                 probs[n, v] = logits[n, v]
         largest, total = exponentials(probs, n)
-        share = ONE / total
+        inverse = ONE / total
         for v in range(logits.shape[1]):
-            probs[n, v] *= share
+            probs[n, v] *= inverse
         losses[n] = 0.0 if target == IGNORE_INDEX else loss_of(logit, largest, total)
 
 
 @kernel
 def backward_rows(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
-    """Writes (probs - onehot) · scale to dlogits (N, V): 0 at a target of -1. It may be probs."""
+    """Write dlogits (N, V) = (probs - onehot) · scale, 0 for targets of -1. It may be probs."""
     factor = np.float32(scale)
     for n in range(probs.shape[0]):
         target = targets[n]
@@ -71,7 +71,7 @@ def backward_rows(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
 
 @kernel
 def loss_and_dlogits(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
-    """Writes losses (N,) float64, and (probs - onehot) · scale in the place of logits (N, V).
+    """Write losses (N,) float64, and replace logits (N, V) by (probs - onehot) · scale.
 
     A target of -1 gives a loss of 0 and a row of zeros.
     """
@@ -86,9 +86,9 @@ def loss_and_dlogits(logits: Any, targets: Any, scale: Any, losses: Any) -> None
             logit = logits[n, target]
             largest, total = exponentials(logits, n)
             losses[n] = loss_of(logit, largest, total)
-            share = factor / total
+            scaled = factor / total
             for v in range(logits.shape[1]):
-                logits[n, v] *= share
+                logits[n, v] *= scaled
             logits[n, target] -= factor
 
 

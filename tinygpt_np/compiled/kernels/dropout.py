@@ -1,9 +1,9 @@
 """Dropout, compiled. The derivation is in ops/dropout.py.
 
-Whether place i of a mask is kept is a hash of (key, i) and of nothing else, so a mask may be filled
-in any number of parts, in any order. Each 32 bits of the place and of the mixed key go through two
-rounds of a 32-bit finalizer (multiply, fold the high half down), whose constants are Wellons's
-"lowbias32"; the key is mixed beforehand by that of SplitMix64 (Steele, Lea, Flood 2014).
+Whether element i of a mask is kept is a hash of (key, i) alone, so a mask may be filled in any
+number of parts, in any order. Each 32 bits of the index and of the mixed key go through two rounds
+of a 32-bit finalizer (multiply, fold the high half down), with the constants of Wellons's
+"lowbias32"; the key is mixed beforehand by the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ W27, W30, W31, W32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 @kernel
 def mix64(bits: Any) -> Any:
-    """A one-to-one scramble of 64 bits."""
+    """Return a one-to-one hash of 64 bits."""
     bits += GOLDEN
     bits = (bits ^ (bits >> W30)) * WIDE_1
     bits = (bits ^ (bits >> W27)) * WIDE_2
@@ -33,7 +33,7 @@ def mix64(bits: Any) -> Any:
 
 @kernel
 def mix32(bits: Any) -> Any:
-    """A one-to-one scramble of 32 bits. Numba widens whatever it computes, hence the casts."""
+    """Return a one-to-one hash of 32 bits. The casts undo Numba's widening."""
     bits = np.uint32(np.uint32(bits ^ (bits >> S16)) * NARROW_1)
     bits = np.uint32(np.uint32(bits ^ (bits >> S15)) * NARROW_2)
     return np.uint32(bits ^ (bits >> S16))
@@ -41,9 +41,9 @@ def mix32(bits: Any) -> Any:
 
 @kernel
 def fill_mask(mask: Any, p: Any, key: Any, start: Any) -> None:
-    """Writes 0 with probability p in [0, 1), else 1/(1 - p), to mask, flat: places start on.
+    """Write 0 with probability p in [0, 1), else 1/(1 - p), to a flat part of a mask.
 
-    The place is start + i; key is 64 bits. Filling the parts of a mask equals filling the whole.
+    The part begins at element `start`; key is 64 bits. Filling in parts equals filling at once.
     """
     kept = np.float32(1 / (1 - p))
     threshold = np.uint32(min(p * 2.0**32, 2.0**32 - 1))
@@ -51,7 +51,7 @@ def fill_mask(mask: Any, p: Any, key: Any, start: Any) -> None:
     while done < mask.size:
         place = np.uint64(start) + np.uint64(done)
         low = place & LOW_HALF
-        # Up to where the low half of the place overflows, the high half belongs to the key.
+        # Until the low half of the index overflows, its high half is part of the key.
         size = min(mask.size - done, np.int64(LOW_HALF - low) + 1)
         mixed = mix64(mix64(np.uint64(key)) ^ (place >> W32))
         first, second = np.uint32(mixed), np.uint32(mixed >> W32)
@@ -66,7 +66,7 @@ def fill_mask(mask: Any, p: Any, key: Any, start: Any) -> None:
 
 @kernel
 def forward_values(x: Any, mask: Any, y: Any) -> None:
-    """Writes x · mask to y, all flat."""
+    """y = x · mask, all flat."""
     for i in range(x.size):
         y[i] = x[i] * mask[i]
 
@@ -81,7 +81,7 @@ def add_masked(x: Any, branch: Any, mask: Any, y: Any) -> None:
 def draw_mask(
     shape: tuple[int, ...], p: float, rng: np.random.Generator, dtype: np.dtype[Any]
 ) -> np.ndarray:
-    """A mask (shape) of zeros (with probability p in [0, 1)) and 1/(1 - p)."""
+    """Return a mask (shape) of zeros, with probability p in [0, 1), and 1/(1 - p)."""
     if dtype != np.float32:
         raise TypeError(f"dropout.draw_mask: dtype must be float32, not {dtype}")
     mask = np.empty(shape, np.float32)  # (...)
@@ -104,7 +104,7 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
 
 
 def masked(x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """x · mask, or a copy of x without one."""
+    """Return x · mask, or a copy of x without a mask."""
     if mask is None:
         return x.copy()
     y = np.empty_like(x)  # (...)

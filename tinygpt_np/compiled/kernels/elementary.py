@@ -1,12 +1,12 @@
 """exp, tanh and erf of one float32, for use in the loops of kernels; exp also of a Vector.
 
-Each is a straight line without a branch, so that a loop over it becomes vector instructions;
-Numba's own are calls, one element at a time, and many times slower. They are compiled as `exact`:
-`shifted - SHIFT` below is no zero, and a compiler free to regroup would make it one.
+Each is a straight line without branches, so that loops over it are vectorised; Numba's own are
+function calls, one element at a time, and many times slower. They are `strict`, because a compiler
+that may reassociate would simplify `shifted - SHIFT` below.
 
     exp(x) = 2ⁿ (1 + p),   n = round(x / ln 2),   p = expm1(x - n ln 2) = r + r² q(r)
 
-The polynomials are minimax fits of the relative error. All take NaN to NaN.
+The polynomials are minimax fits of the relative error. NaN stays NaN.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ OF_TWO_FLOATS = ir.FunctionType(FLOAT, [FLOAT, FLOAT])
 
 HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
-# Between these, n fits the exponent of a float32; below, exp is given as 0, above, it overflows.
+# Between these, n fits the exponent of a float32; below, exp becomes 0, above, it overflows.
 EXP_LOW, EXP_HIGH = np.float32(-87.4), np.float32(89)
 LOG2_E = np.float32(1.44269504)
 # ln 2 in two pieces: n times the first is subtracted without rounding.
 LN2_HIGH, LN2_LOW = np.float32(0.693147182), np.float32(-1.90465421e-9)
-# Beside 3·2²² the last bit of a float32 is worth 1, so adding it rounds to a whole number, which
-# stands in the low bits; 126 more make it the exponent of 2ⁿ⁻¹ (2ⁿ itself may be too large).
+# At 3·2²² the last bit of a float32 has the value 1, so adding it rounds to an integer, which is
+# then in the low bits; 126 more make it the exponent of 2ⁿ⁻¹ (2ⁿ itself may be too large).
 SHIFT = np.float32(3 * 2**22 + 126)
 Q0, Q1, Q2 = np.float32(0.499999981), np.float32(0.166665431), np.float32(0.0416672023)
 Q3, Q4 = np.float32(0.00836659581), np.float32(0.00138825072)
@@ -48,13 +48,13 @@ L3, L4, L5 = np.float32(0.0228830631), np.float32(-0.00321281024), np.float32(0.
 
 
 def instruction(function: Callable[..., Any]) -> Any:
-    """An intrinsic of Numba, whose typing context the caller does not see."""
+    """Return an intrinsic, typed for callers that do not pass its typing context."""
     return intrinsic(function)
 
 
 @instruction
 def maximum(typing: Any, a: Any, b: Any) -> Any:
-    """The larger, or NaN if either is. Unlike a comparison, a running one becomes vectors."""
+    """Return the larger, or NaN if either is NaN. Unlike comparisons, it is vectorised."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         function = builder.module.declare_intrinsic("llvm.maximum", [FLOAT], OF_TWO_FLOATS)
@@ -65,7 +65,7 @@ def maximum(typing: Any, a: Any, b: Any) -> Any:
 
 @instruction
 def copysign(typing: Any, size: Any, sign: Any) -> Any:
-    """|size| with the sign of `sign`."""
+    """Return |size| with the sign of `sign`."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         function = builder.module.declare_intrinsic("llvm.copysign", [FLOAT], OF_TWO_FLOATS)
@@ -75,14 +75,14 @@ def copysign(typing: Any, size: Any, sign: Any) -> Any:
 
 
 @strict
-def product(a: Any, b: Any) -> Any:
-    """a·b, rounded before anything is added to it, where a difference of products must cancel."""
+def rounded_product(a: Any, b: Any) -> Any:
+    """Return a·b, rounded before it is added to anything, so that equal products cancel."""
     return a * b
 
 
 @strict
 def parts_of_exp(x: Any) -> Any:
-    """p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
+    """Return p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
     shifted = fma(x, LOG2_E, SHIFT)
     n = shifted - SHIFT
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
@@ -92,14 +92,14 @@ def parts_of_exp(x: Any) -> Any:
 
 @strict
 def exp(x: Any) -> Any:
-    """exp(x) to 1.1 ulp; 0 below -86.98, where 2ⁿ⁻¹ is no normal number (it is under 2e-38)."""
+    """Return exp(x) to 1.1 ulp, and 0 below -86.98, where 2ⁿ⁻¹ is not a normal number."""
     p, half_scale = parts_of_exp(at_most(at_least(x, EXP_LOW), EXP_HIGH))
     return (TWO + TWO * p) * half_scale
 
 
 @strict
 def tanh(x: Any) -> Any:
-    """tanh(x) to 3 ulp, tiny x too: m/(m + 2) with m = expm1(2|x|)."""
+    """Return tanh(x) to 3 ulp, also for tiny x: m/(m + 2) with m = expm1(2|x|)."""
     size = copysign(x, ONE)
     size = TANH_IS_ONE if size > TANH_IS_ONE else size
     p, half_scale = parts_of_exp(TWO * size)
@@ -109,7 +109,7 @@ def tanh(x: Any) -> Any:
 
 @strict
 def erf(x: Any) -> Any:
-    """erf(x) to 2 ulp, tiny x too."""
+    """Return erf(x) to 2 ulp, also for tiny x."""
     square = x * x
     s = fma(fma(fma(fma(fma(S5, square, S4), square, S3), square, S2), square, S1), square, S0)
     small = fma(x, s, x)

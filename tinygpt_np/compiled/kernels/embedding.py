@@ -1,4 +1,4 @@
-"""Embedding, compiled. The derivation is in ops/embedding.py. No core checks its ids."""
+"""Embedding, compiled. The derivation is in ops/embedding.py. The cores do not check ids."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tinygpt_np.compiled.simd.arrays import floats, integers
 
 @kernel
 def forward_rows(ids: Any, weight: Any, rows: Any) -> None:
-    """Writes row ids[n] of weight (V, C) to rows[n], for each of ids (N,). rows (N, C)."""
+    """ids (N,), weight (V, C) -> rows (N, C)."""
     for n in range(ids.size):
         v = ids[n]
         for c in range(weight.shape[1]):
@@ -19,7 +19,7 @@ def forward_rows(ids: Any, weight: Any, rows: Any) -> None:
 
 @kernel
 def add_rows(ids: Any, drows: Any, dweight: Any) -> None:
-    """Adds drows[n] to row ids[n] of dweight (V, C), in the order of n. drows (N, C)."""
+    """Add drows (N, C) to the rows ids (N,) of dweight (V, C), in order."""
     for n in range(ids.size):
         v = ids[n]
         for c in range(dweight.shape[1]):
@@ -28,7 +28,7 @@ def add_rows(ids: Any, drows: Any, dweight: Any) -> None:
 
 @kernel
 def embed(tokens: Any, time: Any, wte: Any, wpe: Any, x: Any) -> None:
-    """Writes wte[tokens[n]] + wpe[n % time] to x[n]. tokens (N,), wte, wpe (·, C), x (N, C)."""
+    """tokens (N,), wte, wpe (·, C) -> x (N, C), with x[n] = wte[tokens[n]] + wpe[n % time]."""
     for n in range(tokens.size):
         v, t = tokens[n], n % time
         for c in range(x.shape[1]):
@@ -37,7 +37,7 @@ def embed(tokens: Any, time: Any, wte: Any, wpe: Any, x: Any) -> None:
 
 @kernel
 def add_positions(drows: Any, time: Any, dwpe: Any) -> None:
-    """Adds drows[n] to row n % time of dwpe (·, C), in the order of n. drows (N, C)."""
+    """Add row n of drows (N, C) to row n % time of dwpe (·, C), in order."""
     for n in range(drows.shape[0]):
         t = n % time
         for c in range(drows.shape[1]):

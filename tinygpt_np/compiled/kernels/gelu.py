@@ -1,7 +1,7 @@
 """GELU, tanh form, compiled. The derivation is in ops/gelu.py.
 
 The gate ½ (1 + tanh u) is written as the sigmoid 1/(1 + exp(-2u)), with gate' = 2 gate (1 - gate):
-one exp, and where tanh u is close to -1 nothing cancels.
+one exp, and no cancellation where tanh u is close to -1.
 """
 
 from typing import Any
@@ -19,20 +19,20 @@ exp = elementary.exp
 LINEAR = np.float32(-2 * gelu.SQRT_2_OVER_PI)
 CUBIC = np.float32(-2 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
 ONE, MINUS_THREE_CUBIC = np.float32(1), np.float32(6 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
-# From |x| = 100 on the gate is 0 or 1 whatever x² is; an infinite x² times a slope of 0 is NaN.
+# For |x| >= 100 the gate is 0 or 1 for any x², but an infinite x² times a slope of 0 would be NaN.
 LARGEST_SQUARE = np.float32(1e4)
 VECTOR = 4 * LANES
 
 
 @strict
 def value(x: Any) -> Any:
-    """GELU(x), of a number or a Vector."""
+    """Return GELU of a number or a Vector."""
     return x / (ONE + exp(x * fma(CUBIC * x, x, LINEAR)))
 
 
 @strict
 def slope(x: Any) -> Any:
-    """GELU'(x)."""
+    """Return the derivative of GELU."""
     square = at_most(x * x, LARGEST_SQUARE)
     gate = ONE / (ONE + exp(x * fma(CUBIC, square, LINEAR)))
     return fma(gate * (ONE - gate) * x, fma(MINUS_THREE_CUBIC, square, -LINEAR), gate)
@@ -40,23 +40,23 @@ def slope(x: Any) -> Any:
 
 @kernel
 def forward_values(x: Any, y: Any) -> None:
-    """Writes GELU of each of x to y, both flat."""
-    source, target, whole = x.ctypes.data, y.ctypes.data, x.size // LANES * LANES
-    for place in range(0, 4 * whole, VECTOR):
+    """y = GELU(x), both flat."""
+    source, target, aligned = x.ctypes.data, y.ctypes.data, x.size // LANES * LANES
+    for place in range(0, 4 * aligned, VECTOR):
         store_vector(target + place, value(load_vector(source + place)))
-    for i in range(whole, x.size):
+    for i in range(aligned, x.size):
         y[i] = value(x[i])
 
 
 @kernel
 def backward_values(dy: Any, x: Any, dx: Any) -> None:
-    """Writes dy · GELU'(x) to dx, all flat. dx may be dy, and nothing in between."""
+    """dx = dy · GELU'(x), all flat. dx may be dy, but must not overlap it otherwise."""
     source, upstream, target = x.ctypes.data, dy.ctypes.data, dx.ctypes.data
-    whole = x.size // LANES * LANES
-    for place in range(0, 4 * whole, VECTOR):
+    aligned = x.size // LANES * LANES
+    for place in range(0, 4 * aligned, VECTOR):
         found = load_vector(upstream + place) * slope(load_vector(source + place))
         store_vector(target + place, found)
-    for i in range(whole, x.size):
+    for i in range(aligned, x.size):
         dx[i] = dy[i] * slope(x[i])
 
 

@@ -16,16 +16,16 @@ HALF, ONE = np.float32(0.5), np.float32(1)
 
 @kernel
 def forward_values(x: Any, y: Any) -> None:
-    """Writes GELU of each of x to y, both flat."""
+    """y = GELU(x), both flat."""
     for i in range(x.size):
         y[i] = HALF * x[i] * (ONE + erf(SQRT_HALF * x[i]))
 
 
 @kernel
 def backward_values(dy: Any, x: Any, dx: Any) -> None:
-    """Writes dy · GELU'(x) to dx, all flat. dx may be dy, and nothing in between."""
-    # The work is done in place: with dy and dx in one loop, the compiler would run it element by
-    # element wherever they are the same memory.
+    """dx = dy · GELU'(x), all flat. dx may be dy, but must not overlap it otherwise."""
+    # In place, because a loop that reads dy and writes dx is not vectorised if they are the same
+    # memory.
     if dx.ctypes.data != dy.ctypes.data:
         for i in range(x.size):
             dx[i] = dy[i]

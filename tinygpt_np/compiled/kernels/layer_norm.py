@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.compiled.cache import kernel, strict
-from tinygpt_np.compiled.kernels.elementary import product
+from tinygpt_np.compiled.kernels.elementary import rounded_product
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.ops import layer_norm
 
@@ -17,7 +17,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @strict
 def mean_and_rstd(x: Any, n: Any) -> Any:
-    """The mean and 1/s of row n, by float64: for numbers whose squares float32 does not hold."""
+    """Return mean and 1/s of row n, computed in float64 because squares overflow float32."""
     size, total, square = x.shape[1], 0.0, 0.0
     for c in range(size):
         total += x[n, c]
@@ -29,14 +29,14 @@ def mean_and_rstd(x: Any, n: Any) -> Any:
 
 @kernel
 def forward_rows(x: Any, weight: Any, bias: Any, y: Any, mean: Any, rstd: Any) -> None:
-    """Writes y (N, C), mean and rstd = 1/s (N,). x (N, C), weight (C,), bias (C,) or (0,)."""
+    """x (N, C), weight (C,), bias (C,) or (0,) -> y (N, C), mean and rstd = 1/s (N,)."""
     size = np.float32(x.shape[1])
     for n in range(x.shape[0]):
         total = ZERO
         for c in range(x.shape[1]):
             total += x[n, c]
         mu = total / size
-        # A second pass: mean(x²) - mean(x)² would lose everything where the mean is large.
+        # A second pass, because mean(x²) - mean(x)² cancels if the mean is large.
         square = ZERO
         for c in range(x.shape[1]):
             centered = x[n, c] - mu
@@ -57,14 +57,14 @@ def forward_rows(x: Any, weight: Any, bias: Any, y: Any, mean: Any, rstd: Any) -
 def backward_rows(
     dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any, dbias: Any
 ) -> None:
-    """Adds to dx (N, C), dweight (C,) and dbias (C,) or (0,). mean, rstd (N,)."""
+    """Add to dx (N, C), dweight (C,) and dbias (C,) or (0,). mean, rstd (N,)."""
     size = np.float32(x.shape[1])
     for n in range(x.shape[0]):
         mu, scale = mean[n], rstd[n]
         along_ones = along_xhat = ZERO
         for c in range(x.shape[1]):
             xhat = (x[n, c] - mu) * scale
-            dxhat = product(dy[n, c], weight[c])
+            dxhat = rounded_product(dy[n, c], weight[c])
             along_ones += dxhat
             along_xhat += dxhat * xhat
             dweight[c] += dy[n, c] * xhat
@@ -74,7 +74,7 @@ def backward_rows(
             dbias[c] += dy[n, c]
         for c in range(x.shape[1]):
             xhat = (x[n, c] - mu) * scale
-            dxhat = product(dy[n, c], weight[c])
+            dxhat = rounded_product(dy[n, c], weight[c])
             dx[n, c] += (dxhat - along_ones - xhat * along_xhat) * scale
 
 

@@ -15,7 +15,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @kernel
 def forward_rows(x: Any, probs: Any) -> None:
-    """Writes the softmax of each row of x (N, V) to probs (N, V)."""
+    """Write the softmax of each row of x (N, V) to probs (N, V)."""
     for n in range(x.shape[0]):
         largest = MINUS_INFINITY
         for v in range(x.shape[1]):
@@ -24,14 +24,14 @@ def forward_rows(x: Any, probs: Any) -> None:
         for v in range(x.shape[1]):
             probs[n, v] = exp(x[n, v] - largest)
             total += probs[n, v]
-        share = ONE / total
+        inverse = ONE / total
         for v in range(x.shape[1]):
-            probs[n, v] *= share
+            probs[n, v] *= inverse
 
 
 @kernel
 def backward_rows(dprobs: Any, probs: Any, dx: Any) -> None:
-    """Writes probs · (dprobs - their weighted mean), all (N, V), to dx."""
+    """Write dx (N, V) = probs · (dprobs - their weighted mean)."""
     for n in range(probs.shape[0]):
         weighted_mean = ZERO
         for v in range(probs.shape[1]):

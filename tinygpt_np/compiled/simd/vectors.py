@@ -1,9 +1,9 @@
-"""Vectors of the host's width, and memory addressed by number: what kernels are made of.
+"""Vectors of the host's width, and loads and stores by address.
 
-Numba vectorises loops over arrays, but with vectors of half the width where it thinks better of it,
-and with the rest of a loop done number by number: for a row of 40 scores, half of the work. Here a
-Vector is a type: LANES float32, with + - * / and what is below, mixed freely with single numbers.
-Nothing is regrouped. An address is an int64; strides are in bytes.
+Numba vectorises loops over arrays, but often with half the width, and computes the remainder number
+by number: half of the work for a row of 40 scores. A Vector is a type of its own: LANES float32,
+with + - * / and the functions below, mixed freely with single numbers. Operations are never
+reassociated. An address is an int64; strides are in bytes.
 """
 
 import operator
@@ -21,7 +21,7 @@ intrinsic: Any = extend.intrinsic
 
 
 def tile_of_host(machine: str, features: dict[str, bool]) -> tuple[int, int, int, bool]:
-    """Of a CPU: lanes of float32 in a vector, rows and vectors of the tile, fused multiply-add."""
+    """Return lanes of float32 in a vector, rows and vectors of a tile, and whether FMA is fused."""
     if features.get("avx512f"):
         return 16, 6, 4, True
     if features.get("avx2") and features.get("fma"):
@@ -41,38 +41,41 @@ BYTES = ir.IntType(8).as_pointer()
 
 
 class Emitter:
-    """Writes the instructions that intrinsics have in common."""
+    """Emits the instructions that intrinsics have in common."""
 
     def __init__(self, builder: Any, lanes: int = LANES, fused: bool = FUSED) -> None:
         self.builder, self.lanes, self.fused = builder, lanes, fused
         self.vector: Any = ir.VectorType(FLOAT, lanes)
 
     def at(self, address: Any, stride: Any = None, times: int = 0, more: int = 0) -> Any:
-        """A pointer to address + stride·times + more."""
+        """Emit a pointer to address + stride·times + more."""
         if times:
             address = self.builder.add(address, self.builder.mul(stride, INT(times)))
         pointer = self.builder.inttoptr(address, BYTES)
         return self.builder.gep(pointer, [INT(more)]) if more else pointer
 
     def load(self, pointer: Any, kind: Any = None) -> Any:
+        """Emit a load of a vector, or of another type."""
         kind = self.vector if kind is None else kind
         return self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()), align=4)
 
     def store(self, value: Any, pointer: Any) -> None:
+        """Emit a store."""
         self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer()), align=4)
 
     def copied_to_all_lanes(self, number: Any) -> Any:
+        """Emit a vector of copies of a number."""
         undefined: Any = ir.Constant(self.vector, cast(Any, ir).Undefined)
         first = self.builder.insert_element(undefined, number, ir.IntType(32)(0))
         return self.shuffled(first, undefined, [0] * self.lanes)
 
     def shuffled(self, a: Any, b: Any, places: list[int]) -> Any:
+        """Emit a vector of lanes of a and b, which are numbered together."""
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
         return self.builder.shuffle_vector(a, b, mask)
 
     def prefetch(self, pointer: Any, to_write: bool = False) -> None:
-        """Asks for a line to be fetched: to be written to, into the nearest cache; else into the
-        second, which has room for it until it is needed."""
+        """Emit a prefetch of a line: into L1 if it will be written to, else into L2."""
         name, number = "llvm.prefetch.p0", ir.IntType(32)
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
@@ -82,11 +85,13 @@ class Emitter:
         self.builder.call(function, [pointer, number(write), number(near), number(1)])
 
     def multiplied_and_added(self, a: Any, b: Any, c: Any) -> Any:
+        """Emit a·b + c, fused if the processor has FMA."""
         if not self.fused:
             return self.builder.fadd(self.builder.fmul(a, b), c)
         return self.fma(a, b, c)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """Emit a·b + c, rounded once."""
         name = "llvm.fma.f32" if a.type == FLOAT else f"llvm.fma.v{a.type.count}f32"
         module = self.builder.module
         function = module.globals.get(name) or ir.Function(
@@ -95,23 +100,25 @@ class Emitter:
         return self.builder.call(function, [a, b, c])
 
     def larger(self, x: Any, bound: Any) -> Any:
-        """bound where x is below it, else x, a NaN too."""
+        """Emit bound where x is below it, else x, which may be NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", x, bound), bound, x)
 
     def smaller(self, x: Any, bound: Any) -> Any:
+        """Emit bound where x is above it, else x, which may be NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", x, bound), bound, x)
 
     def power_of_two(self, exponent: Any) -> Any:
-        whole: Any = ir.IntType(32)
-        places = whole(23)
+        """Emit the float32 with a given biased exponent; see the function power_of_two."""
+        integer: Any = ir.IntType(32)
+        places = integer(23)
         if exponent.type != FLOAT:
-            whole = ir.VectorType(whole, self.lanes)
-            places = ir.Constant(whole, [23] * self.lanes)
-        shifted = self.builder.shl(self.builder.bitcast(exponent, whole), places)
+            integer = ir.VectorType(integer, self.lanes)
+            places = ir.Constant(integer, [23] * self.lanes)
+        shifted = self.builder.shl(self.builder.bitcast(exponent, integer), places)
         return self.builder.bitcast(shifted, exponent.type)
 
     def folded(self, vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
-        """The lanes brought together: the two halves, lane by lane, and so on."""
+        """Emit a reduction of all lanes: of the two halves, lane by lane, and so on."""
         half = self.lanes // 2
         while half:
             upper = [half + lane if lane < half else lane for lane in range(self.lanes)]
@@ -120,6 +127,7 @@ class Emitter:
         return self.builder.extract_element(vector, ir.IntType(32)(0))
 
     def first_lanes(self, vector: Any, count: Any, rest: Any) -> Any:
+        """Emit the first `count` lanes of a vector, with `rest` in the others."""
         numbers = ir.VectorType(INT, self.lanes)
         undefined: Any = ir.Constant(numbers, cast(Any, ir).Undefined)
         counts = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
@@ -130,7 +138,7 @@ class Emitter:
 
 
 def typed(result: Any, arguments: int, emit: Callable[..., Any]) -> Any:
-    """The signature and code of an intrinsic of addresses (and numbers, last, where it stores)."""
+    """Return signature and code of an intrinsic whose arguments are addresses and strides."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = emit(Emitter(builder), *args)
@@ -141,7 +149,7 @@ def typed(result: Any, arguments: int, emit: Callable[..., Any]) -> Any:
 
 @intrinsic
 def load(context: Any, address: Any) -> Any:
-    """The float32 at an address."""
+    """Return the float32 at an address."""
 
     def emit_load(emit: Emitter, address: Any) -> Any:
         return emit.load(emit.at(address), FLOAT)
@@ -151,7 +159,7 @@ def load(context: Any, address: Any) -> Any:
 
 @intrinsic
 def store(context: Any, address: Any, value: Any) -> Any:
-    """Writes a float32 to an address."""
+    """Write a float32 to an address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = Emitter(builder)
@@ -163,7 +171,7 @@ def store(context: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def copy_vector(context: Any, source: Any, target: Any) -> Any:
-    """Copies LANES float32 from one address to another."""
+    """Copy LANES float32 from one address to another."""
 
     def emit_copy(emit: Emitter, source: Any, target: Any) -> None:
         emit.store(emit.load(emit.at(source)), emit.at(target))
@@ -175,9 +183,9 @@ def copy_vector(context: Any, source: Any, target: Any) -> Any:
 def transpose_block(
     context: Any, source: Any, source_stride: Any, target: Any, target_stride: Any
 ) -> Any:
-    """Writes a block of LANES x LANES float32 transposed, without leaving the registers.
+    """Write a block of LANES x LANES float32 transposed, in registers.
 
-    Seen as 2 x 2 blocks, the off-diagonal ones change places; then the same within each.
+    Of its 2 x 2 blocks, the off-diagonal ones are exchanged; then the same within each block.
     """
 
     def emit_transpose(
@@ -205,9 +213,10 @@ def transpose_block(
 
 
 class VectorType(types.Type):
-    """LANES float32. A single one stands for a vector of it."""
+    """The type of LANES float32; a single float32 converts to a vector of copies."""
 
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """Let a float32 be used as a vector."""
         return convert.Conversion.safe if other == types.float32 else None
 
 
@@ -216,6 +225,8 @@ Vector: Any = VectorType(name=f"float32 x {LANES}")
 
 @extend.register_model(VectorType)
 class VectorModel(extend.models.PrimitiveModel):
+    """The representation of a Vector in LLVM."""
+
     def __init__(self, manager: Any, kind: Any) -> None:
         base: Any = super()
         base.__init__(manager, kind, ir.VectorType(FLOAT, LANES))
@@ -223,11 +234,12 @@ class VectorModel(extend.models.PrimitiveModel):
 
 @extend.lower_cast(types.float32, VectorType)
 def copied_to_all_lanes(context: Any, builder: Any, source: Any, target: Any, value: Any) -> Any:
+    """Convert a float32 to a Vector."""
     return Emitter(builder).copied_to_all_lanes(value)
 
 
 def arithmetic(operation: Callable[..., Any], instruction: str) -> None:
-    """Teaches Numba an operation on two vectors, or on one and a number."""
+    """Define an operator for two vectors, or a vector and a number."""
 
     @templating.infer_global(operation)
     class Typing(templating.AbstractTemplate):  # pyright: ignore[reportUnusedClass]
@@ -252,7 +264,7 @@ arithmetic(operators.truediv, "fdiv")
 
 @intrinsic
 def load_vector(context: Any, address: Any) -> Any:
-    """The LANES float32 from an address on."""
+    """Return the LANES float32 from an address on."""
 
     def emit_load(emit: Emitter, address: Any) -> Any:
         return emit.load(emit.at(address))
@@ -262,7 +274,7 @@ def load_vector(context: Any, address: Any) -> Any:
 
 @intrinsic
 def store_vector(context: Any, address: Any, value: Any) -> Any:
-    """Writes a vector, or LANES times a float32, to an address."""
+    """Write a vector, or LANES copies of a float32, to an address."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = Emitter(builder)
@@ -274,7 +286,7 @@ def store_vector(context: Any, address: Any, value: Any) -> Any:
 
 @intrinsic
 def all_lanes(context: Any, number: Any) -> Any:
-    """A float32 in all lanes."""
+    """Return a vector of copies of a float32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return args[0]
@@ -283,7 +295,7 @@ def all_lanes(context: Any, number: Any) -> Any:
 
 
 def lanewise(emit: Callable[..., Any], *kinds: Any) -> Any:
-    """An intrinsic that does the same with single numbers and, lane by lane, with vectors."""
+    """Return the code of an intrinsic for single numbers and, lane by lane, for vectors."""
     kind = Vector if Vector in kinds else types.float32
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -294,37 +306,37 @@ def lanewise(emit: Callable[..., Any], *kinds: Any) -> Any:
 
 @intrinsic
 def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once."""
+    """Return a·b + c, rounded once."""
     return lanewise(Emitter.fma, a, b, c)
 
 
 @intrinsic
 def multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c, rounded once where the processor does so by itself: as the tiles of products do."""
+    """Return a·b + c, rounded once if the processor has FMA, as in the tiles of matmuls."""
     return lanewise(Emitter.multiplied_and_added, a, b, c)
 
 
 @intrinsic
 def at_least(context: Any, x: Any, low: Any) -> Any:
-    """The larger of the two; of x only, a NaN stays one."""
+    """Return the larger of the two; NaN if x is NaN."""
     return lanewise(Emitter.larger, x, low)
 
 
 @intrinsic
 def at_most(context: Any, x: Any, high: Any) -> Any:
-    """The smaller of the two; of x only, a NaN stays one."""
+    """Return the smaller of the two; NaN if x is NaN."""
     return lanewise(Emitter.smaller, x, high)
 
 
 @intrinsic
 def power_of_two(context: Any, exponent: Any) -> Any:
-    """The float32 whose exponent, biased by 127, is what stands in another's lowest 8 bits."""
+    """Return the float32 whose biased exponent is in the lowest 8 bits of another."""
     return lanewise(Emitter.power_of_two, exponent)
 
 
 @intrinsic
 def sum_of(context: Any, vector: Any) -> Any:
-    """The sum of a vector's lanes: of the two halves, lane by lane, and so on."""
+    """Return the sum of a vector's lanes: of the two halves, lane by lane, and so on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return Emitter(builder).folded(args[0], builder.fadd)
@@ -334,7 +346,7 @@ def sum_of(context: Any, vector: Any) -> Any:
 
 @intrinsic
 def largest_of(context: Any, vector: Any) -> Any:
-    """The largest of a vector's lanes; with a NaN among them, that or another of them."""
+    """Return the largest of a vector's lanes; any lane if one of them is NaN."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit = Emitter(builder)
@@ -345,7 +357,7 @@ def largest_of(context: Any, vector: Any) -> Any:
 
 @intrinsic
 def first_lanes(context: Any, vector: Any, count: Any, rest: Any) -> Any:
-    """The first `count` lanes of a vector, with `rest` in the others."""
+    """Return the first `count` lanes of a vector, with `rest` in the others."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vector, count, rest = args
