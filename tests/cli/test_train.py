@@ -57,7 +57,9 @@ def test_warnings_are_printed_before_training(folder: Path, capsys: Captured) ->
     assert re.search(r"note +characters that occur only in the validation split.*'Q'", out)
 
 
-@pytest.mark.parametrize(("measured", "verdict"), [(2.9, "within"), (2.0, "outside")])
+@pytest.mark.parametrize(
+    ("measured", "verdict"), [(2.9, "within"), (2.0, "outside"), (4.0, "outside")]
+)
 def test_the_loss_of_a_preset_is_compared_with_its_expected_band(
     measured: float, verdict: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,10 +67,13 @@ def saved_at(run: Path, seconds: int) -> None:
 def test_the_default_is_the_latest_run_with_a_checkpoint(run: Path) -> None:
     (run.parent / "empty" / "checkpoints").mkdir(parents=True)
     assert runs.find_run(None) == run
-    saved_at(run, 1000)
-    for name, seconds in (("ado", 3000), ("lear", 2000)):
-        saved_at(Path(shutil.copytree(run, Path("runs") / name)), seconds)
-    assert runs.find_run(None) == Path("runs/ado")
+    names = ["hamlet", "ado", "lear"]
+    for name in names[1:]:
+        shutil.copytree(run, Path("runs") / name)
+    for latest in names:
+        for name in names:
+            saved_at(Path("runs") / name, 2000 if name == latest else 1000)
+        assert runs.find_run(None) == Path("runs") / latest
 
 
 def test_a_run_is_found_by_its_name_or_path(run: Path) -> None:
