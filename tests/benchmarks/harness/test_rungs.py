@@ -166,8 +166,9 @@ def test_a_turn_of_blas_ends_when_its_threads_sleep() -> None:
 
 def test_a_rung_for_any_number_of_threads_has_those_of_a_library() -> None:
     found = made("reference", "shared")
-    keys = [found.open(name, 2)["key"] for name in ("reference", "shared")]
-    assert [found.timed[key].library_threads for key in keys] == [True, False]
+    for name in ("reference", "shared"):
+        found.open(name, 2)
+    assert [timed.library_threads for timed in found.timed] == [True, False]
 
 
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
