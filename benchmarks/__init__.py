@@ -2,11 +2,13 @@
 
 Run from a clone as ``python -m benchmarks COMMAND``; see README.md.
 
-cases/      what a kernel is asked to compute: inputs, float64 truth, error bounds, FLOPs and
-bytes ladders/    the kernels, one idea per rung, from loops in Python to the kernel used in
-training peers/      other libraries: PyTorch, transformers, llm.c, NumPy models/     training
-step, attention, sampling and GPT-2 generation as jobs harness/    worker processes, gate, rounds,
-statistics, result files, tables, pages
+kernels.py      the ladders; products.py: the matmuls of training
+experiments.py  training step, attention, sampling, generation; tokenizers.py: bits per character
+cases/          what kernels compute: inputs, float64 truth, error bounds, FLOPs and bytes
+ladders/        kernels, one idea per rung, from loops in Python to the kernel used in training
+models/         whole-model work as jobs, on our side
+peers/          other libraries: PyTorch, transformers, llm.c, NumPy
+harness/        worker processes, gate, rounds, statistics, result files, tables, pages
 """
 
 from pathlib import Path

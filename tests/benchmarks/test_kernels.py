@@ -13,6 +13,7 @@ import pytest
 from benchmarks import cases, kernels
 from benchmarks.harness.figures import figures
 from benchmarks.harness.rounds import Comparison, DisagreementError
+from benchmarks.harness.session import Session
 from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.kernels import Plan, Processes, run_case
 
@@ -106,6 +107,16 @@ def test_a_peer_that_exits_is_left_out_and_the_rounds_go_on(processes: Processes
     assert found.left_out == {"torch": "toy exited: ArithmeticError: the toy is broken"}
     assert found.record["rounds"] == 4
     assert found.record["rows"][-1]["turns"][-1] is None
+
+
+def test_a_peer_that_exits_takes_no_part_in_later_cases(processes: Processes) -> None:
+    processes.peers["torch", 1] = process("failing")
+    processes.peers["torch", 2] = process("reference")
+    run = Session("kernels", {})
+    with run.progress.status:
+        kernels.run_cases(processes, Plan([], [], (1,), rounds=4), [CASE], run, "cases", quiet=True)
+    assert processes.peers == {}
+    assert list(run.found["left_out"]) == ["torch"]
 
 
 def test_a_peer_that_exited_before_the_case_is_left_out(processes: Processes) -> None:
