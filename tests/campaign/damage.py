@@ -329,18 +329,6 @@ def header(*paths: str) -> Action:
 # Arguments
 
 
-def flags(values: Mapping[str, Sequence[str]]) -> Action:
-    """Add a flag with one of its values, --flag=value."""
-
-    def action(rng: Random, folder: Path) -> Damage:
-        flag = rng.choice(list(values))
-        value = rng.choice(values[flag])
-        names = (f"--{flag}", flag, flag.replace("-", "_"), flag.replace("_", "-"))
-        return Damage(f"--{flag} {value!a}", (f"--{flag}={value}",), names)
-
-    return action
-
-
 def arguments(*choices: tuple[str, ...]) -> Action:
     """Add one of these lists of arguments."""
 

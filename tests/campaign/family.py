@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from types import ModuleType
 
-from campaign import flags, hugging_face, nanogpt, prompts, runner, runs, texts, tokenizers, tokens
+from campaign import hugging_face, nanogpt, runner, runs, texts, tokenizers, tokens
 from campaign.faults import Damage, Fault, Outcome
 
 SEED = 17
@@ -84,5 +84,5 @@ class Family:
         return described.encode(errors="backslashreplace").decode()
 
 
-MODULES = (runs, texts, flags, prompts, tokens, hugging_face, tokenizers, nanogpt)
+MODULES = (runs, texts, tokens, hugging_face, tokenizers, nanogpt)
 FAMILIES = {family.name: family for family in map(Family, MODULES)}

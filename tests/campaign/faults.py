@@ -8,15 +8,14 @@ from random import Random
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to the input, and arguments to add to the command.
+    """What was done to the input, arguments to add to the command, and names to expect.
 
-    The names and the check are used if the fault has none.
+    The names are used if the fault has none.
     """
 
     what: str
     arguments: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
-    check: "Check | None" = None
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def never_right(outcome: Outcome) -> str:
 def unexpected(
     fault: Fault, damage: Damage, outcome: Outcome, undamaged: Callable[[], Outcome]
 ) -> str:
-    names, check = fault.names or damage.names or ("",), fault.check or damage.check
+    names = fault.names or damage.names or ("",)
     if outcome.code:
         if not fault.refused:
             return "it is harmless, but refused"
@@ -222,8 +222,8 @@ def unexpected(
         return ""
     if not fault.accepted:
         return "it is accepted silently"
-    if check is not None:
-        return check(outcome)
+    if fault.check is not None:
+        return fault.check(outcome)
     return "" if fault.refused else difference(outcome, undamaged())
 
 

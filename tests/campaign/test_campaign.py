@@ -1,4 +1,4 @@
-"""2,000 malformed inputs in eight families: each is refused by name, or harmless.
+"""1,500 malformed files in six families: each is refused by name, or harmless.
 
 A run tests one case in ten, other ones each day. A case that fails is printed with the command that
 runs it alone, PYTHONPATH=tests python -m campaign FAMILY NUMBER; without NUMBER all cases of
