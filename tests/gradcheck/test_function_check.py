@@ -17,6 +17,7 @@ from gradcheck.functions import (
 
 from tinygpt_np.gradcheck import CheckError, Report, check
 from tinygpt_np.gradcheck.function_check import LAYOUTS, FunctionCheck
+from tinygpt_np.gradcheck.measure import METHODS, Method
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
 Backward = Callable[[np.ndarray, Any], Any]
@@ -331,6 +332,25 @@ def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
 
     with pytest.raises(CheckError, match="the same output each time"):
         FunctionCheck(forward, (X,))
+
+
+# Rounding
+
+
+def offset(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    return np.concatenate([1e6 + np.sin(x), 1e6 + 0 * x]), x
+
+
+def doffset(dy: np.ndarray, x: Any) -> np.ndarray:
+    return dy[: len(x)] * np.cos(x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_large_terms_that_cancel_in_the_loss_are_no_false_alarm(method: Method) -> None:
+    # The loss is of order one, but rounds like its terms of order 1e6.
+    weights = np.array([1.0, 2.0, 3.0, -1.0, -2.0, -3.0])
+    check = FunctionCheck(offset, (SCALE[:3],), method=method, doutput=weights)
+    assert check.report(doffset).ok
 
 
 # Arguments and outputs that are refused

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tinygpt_np.gradcheck.detectors import MutantResult
-from tinygpt_np.gradcheck.matrix import DETECTORS, Matrix, draw, in_order, percent
+from tinygpt_np.gradcheck.matrix import DETECTORS, BugMatrix, draw, in_order, percent
 from tinygpt_np.gradcheck.mutations import EQUIVALENT
 
 SEEN, UNSEEN = dict.fromkeys(DETECTORS, True), dict.fromkeys(DETECTORS, False)
@@ -27,7 +27,7 @@ LISTED = [
 MATRIX = in_order([SOFTMAX, CRASH, BUG, *LISTED], ("linear", "softmax", "embedding"), True)
 
 
-def text(matrix: Matrix) -> str:
+def text(matrix: BugMatrix) -> str:
     out = io.StringIO()
     Console(file=out, width=120).print(draw(matrix))
     return out.getvalue()
@@ -51,12 +51,12 @@ def test_results_are_sorted_by_source() -> None:
 def test_an_error_is_a_surviving_bug_or_a_listed_mutant_that_is_not_made() -> None:
     assert MATRIX.errors == []
     survivor = replace(BUG, detected=SEEN | {"complex": False})
-    (error,) = Matrix((survivor, *LISTED), ("linear", "embedding")).errors
+    (error,) = BugMatrix((survivor, *LISTED), ("linear", "embedding")).errors
     assert error.startswith("linear.backward:41: dx = <a> → dx = -<a>: survived")
-    (error,) = Matrix(tuple(LISTED[1:]), ("embedding",)).errors
+    (error,) = BugMatrix(tuple(LISTED[1:]), ("embedding",)).errors
     assert error.endswith("listed as changing nothing, but no such mutant")
     # An interrupted run has not made all of them.
-    assert Matrix((BUG,), ("linear", "embedding"), complete=False).errors == []
+    assert BugMatrix((BUG,), ("linear", "embedding"), complete=False).errors == []
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_the_page_shows_an_interruption_and_an_error() -> None:
     assert "The run was interrupted" in replace(MATRIX, complete=False).page()
     assert "The run was interrupted" not in MATRIX.page()
     survivor = replace(BUG, detected=SEEN | {"complex": False})
-    assert "survived, and is not listed" in Matrix((survivor,), ("linear",)).page()
+    assert "survived, and is not listed" in BugMatrix((survivor,), ("linear",)).page()

@@ -130,7 +130,7 @@ def run_mutants(
     return not found.errors
 
 
-def conclusion(found: matrix.Matrix, total: int) -> str:
+def conclusion(found: matrix.BugMatrix, total: int) -> str:
     """Return the last line: wrong, stopped, or every bug detected."""
     if found.errors:
         return "[bold red]wrong[/bold red]"

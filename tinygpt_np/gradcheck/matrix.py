@@ -23,7 +23,7 @@ HEADS = {
 
 
 @dataclass(frozen=True)
-class Matrix:
+class BugMatrix:
     """The results of a run. operations: those with planted bugs. complete: not interrupted."""
 
     results: tuple[MutantResult, ...]
@@ -112,7 +112,7 @@ def percent(detected: int, bugs: int) -> str:
     return f"{rate:.0f} %" if rate >= 1 else f"{rate:.1f} %"
 
 
-def draw(matrix: Matrix) -> Group:
+def draw(matrix: BugMatrix) -> Group:
     """Return the matrix for the terminal."""
     bugs, listed = matrix.bugs, [r for r in matrix.results if r.reason and not r.error]
     crashed = sum(bool(bug.raised) for bug in bugs)
@@ -165,7 +165,7 @@ def crossed(
     return table
 
 
-def detectors_table(matrix: Matrix) -> Table:
+def detectors_table(matrix: BugMatrix) -> Table:
     """Return a table of how many bugs each check missed."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("check", "missed", "of", "rate"):
@@ -176,10 +176,12 @@ def detectors_table(matrix: Matrix) -> Table:
     return table
 
 
-def in_order(results: Iterable[MutantResult], operations: Sequence[str], complete: bool) -> Matrix:
+def in_order(
+    results: Iterable[MutantResult], operations: Sequence[str], complete: bool
+) -> BugMatrix:
     """Return the matrix of some results, sorted in the order of the source."""
     order = {name: number for number, name in enumerate(reversed(OPERATIONS))}
     ordered = sorted(
         results, key=lambda r: (order[r.operation], r.function, r.line, r.kind, r.after)
     )
-    return Matrix(tuple(ordered), tuple(name for name in order if name in operations), complete)
+    return BugMatrix(tuple(ordered), tuple(name for name in order if name in operations), complete)
