@@ -112,6 +112,7 @@ def test_ignored_flags_of_sample_are_noted() -> None:
         (["sample", "--start", "--seed", "1"], "--start needs a value"),
         (["sample", "--start", "FILE:"], "--start=FILE: must name a file after FILE:"),
         (["sample", "--device=cuda:0"], "--device=cuda:0: only --device=cpu is supported"),
+        (["sample", "--eval_only=False"], "there is no flag --eval-only"),
     ],
 )
 def test_flags_that_are_not_supported_are_refused(
