@@ -327,17 +327,6 @@ def test_a_wrong_index_is_refused(folder: Path, files: Any, expected: str) -> No
         GPT.from_pretrained(folder)
 
 
-def test_a_folder_without_weights_is_refused(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"there is no file .*model\.safetensors"):
-        GPT.from_pretrained(folder)
-
-
-def test_numba_has_no_float64(folder: Path) -> None:
-    with pytest.raises(ValueError, match="float32 only"):
-        GPT.from_pretrained(folder, backend="numba", dtype="float64")
-
-
 def test_a_folder_is_recognised_by_its_config(folder: Path, tmp_path: Path) -> None:
     assert hugging_face.is_gpt2(folder)
     generic(CONFIG).save(tmp_path / "own")

@@ -190,18 +190,6 @@ def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
     assert "tinygpt prepare" in str(e.value)
 
 
-def test_a_text_that_fits_into_memory_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(corpus, "available_memory", lambda: 4 * corpus.MEMORY_PER_BYTE)
-    assert corpus.load(text_file(tmp_path, b"text")).text == "text"
-    text = b"to be " * 10**5
-    with pytest.raises(
-        DataError, match=r"has 0\.6 MB; .* 10\.2 MB of memory, and 0\.0 MB are avail"
-    ):
-        corpus.load(text_file(tmp_path, text))
-
-
 def test_the_memory_that_a_text_takes_is_not_underestimated() -> None:
     text = "To be, or not to be: that is the question.\n" * 5000
     tracemalloc.start()
@@ -320,11 +308,6 @@ def test_the_embedded_corpus_is_the_file_in_data() -> None:
 def test_the_corpus_has_the_checksum_its_readme_gives() -> None:
     found = hashlib.sha256(corpus.embedded_file().read_bytes()).hexdigest()
     assert readme_row("SHA-256") == f"`{found}`"
-
-
-def test_the_corpus_has_the_size_its_readme_gives(shakespeare: str) -> None:
-    size = corpus.embedded_file().stat().st_size
-    assert readme_row("characters") == f"{len(shakespeare):,}" == f"{size:,}"
 
 
 def test_the_corpus_uses_tiny_shakespeares_65_characters_only(shakespeare: str) -> None:

@@ -178,18 +178,6 @@ def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> Non
     prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
 
 
-def test_a_number_of_pieces_is_learned(tmp_path: Path) -> None:
-    needs("sentencepiece")
-    meta = prepare.prepare(
-        documents(tmp_path, TEXT), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=300
-    )
-    assert meta["vocab_size"] == 300
-    with pytest.raises(ValueError, match="--vocab-size 300 sets how many pieces"):
-        prepare.prepare(
-            documents(tmp_path, TEXT), "char", "", tmp_path / "two", nothing, vocab_size=300
-        )
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(None, "there is no file"), (b"", "there is no text"), (b"abc\xff", "not UTF-8")],
@@ -255,6 +243,18 @@ def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> Non
     assert prepare.prepare([path], "char", "", tmp_path / "out", nothing)["vocab_size"] == most
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interrupted_prepare_leaves_nothing(
+    tmp_path: Path, error: BaseException, small_pieces: None
+) -> None:
+    def stop(done: int, total: int) -> None:
+        raise error
+
+    with pytest.raises((KeyboardInterrupt, CheckpointError)):
+        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_sentencepiece_learns_from_all_of_the_first_pieces(
     tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,15 +266,3 @@ def test_sentencepiece_learns_from_all_of_the_first_pieces(
     )
     expected = tokenizers.SentencePieceTokenizer.train(text[:1001], 290)  # 143 pieces of 7.
     assert tokenizers.load(tmp_path / "out").files() == expected.files()
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_prepare_leaves_nothing(
-    tmp_path: Path, error: BaseException, small_pieces: None
-) -> None:
-    def stop(done: int, total: int) -> None:
-        raise error
-
-    with pytest.raises((KeyboardInterrupt, CheckpointError)):
-        prepare.prepare([write(tmp_path / "a", TEXT)], "char", "", tmp_path / "out", stop)
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -140,12 +140,6 @@ def test_tokens_that_are_not_normalized_are_matched_first() -> None:
     assert [pattern.pattern for pattern in patterns([last, first])] == ["bc", "abc"]
 
 
-def test_an_added_token_may_be_one_that_merges_make(tmp_path: Path) -> None:
-    tokenizer = fast(tmp_path, [entry(AddedToken("hii", 262, False, True))])
-    assert tokenizer.encode("xhiix").tolist() == [ord("x"), 262, ord("x")]
-    assert tokenizer.vocab_size == 264
-
-
 # In files
 
 

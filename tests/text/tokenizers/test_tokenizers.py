@@ -1,7 +1,6 @@
 """Properties of every tokenizer; making one; finding the one in a folder."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +105,6 @@ def test_a_folder_with_its_files_has_a_tokenizer(kind: str, tmp_path: Path) -> N
 # Made
 
 
-def test_characters_are_those_of_the_text() -> None:
-    assert tokenizers.make("char", "", "cab").decode([0, 1, 2]) == "abc"
-
-
 def test_without_a_path_pieces_are_learned_from_the_text() -> None:
     text = " ".join(f"{number * 7919 % 100_003}" for number in range(9000))
     made = tokenizers.make("sentencepiece", "", text)
@@ -132,20 +127,6 @@ def test_a_folder_or_any_file_of_it_makes_a_tokenizer(kind: str, tmp_path: Path)
     put(tmp_path, EVERY[kind])
     for path in (tmp_path, *tmp_path.iterdir()):
         assert tokenizers.make(kind, str(path), "").files() == EVERY[kind].files()
-
-
-@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe"])
-def test_openais_names_of_the_two_files_are_known(name: str, tmp_path: Path) -> None:
-    write(tmp_path, names=("encoder.json", "vocab.bpe"))
-    for path in (tmp_path, tmp_path / name):
-        assert tokenizers.make("gpt2", str(path), "").files() == small().files()
-
-
-def test_a_model_of_any_name_makes_a_tokenizer(tmp_path: Path) -> None:
-    path = tmp_path / "mine"
-    path.write_bytes(EVERY["sentencepiece"].files()["tokenizer.model"])
-    made = tokenizers.make("sentencepiece", str(path), "")
-    assert made.files() == EVERY["sentencepiece"].files()
 
 
 @pytest.mark.parametrize(
@@ -251,14 +232,6 @@ def test_two_tokenizers_in_a_folder_are_refused(
         tokenizers.load(tmp_path)
 
 
-def test_two_models_of_sentencepiece_are_refused(tmp_path: Path) -> None:
-    put(tmp_path, EVERY["sentencepiece"])
-    shutil.copy(tmp_path / "tokenizer.model", tmp_path / "a.model")
-    (tmp_path / "tokenizer.model").rename(tmp_path / "b.model")
-    with pytest.raises(TokenizerError, match=r"has two tokenizers: a\.model and b\.model"):
-        tokenizers.load(tmp_path)
-
-
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
 def test_one_file_of_two_is_no_tokenizer(name: str, tmp_path: Path) -> None:
     put(tmp_path, EVERY["gpt2"])
@@ -294,15 +267,15 @@ def test_a_wrong_tokenizer_json_is_named(tmp_path: Path, content: str, expected:
 # By the place of its files
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
-def test_a_tokenizer_is_found_by_its_folder_or_by_a_file(tmp_path: Path, kind: str) -> None:
-    put(tmp_path, EVERY[kind])
-    file = {"gpt2": "merges.txt", "sentencepiece": "tokenizer.model"}[kind]
-    for place in (tmp_path, tmp_path / file):
-        assert tokenizers.from_path(place).files() == EVERY[kind].files()
-
-
 def test_a_tokenizer_is_shown_with_the_size_of_its_vocabulary() -> None:
     assert repr(CharTokenizer.from_text("to be")) == "<CharTokenizer: 5 characters>"
     assert repr(CharTokenizer.from_text("a")) == "<CharTokenizer: 1 character>"
     assert repr(small()) == f"<GPT2Tokenizer: {small().vocab_size:,} tokens>"
+
+
+def test_two_models_of_sentencepiece_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, EVERY["sentencepiece"])
+    shutil.copy(tmp_path / "tokenizer.model", tmp_path / "a.model")
+    (tmp_path / "tokenizer.model").rename(tmp_path / "b.model")
+    with pytest.raises(TokenizerError, match=r"has two tokenizers: a\.model and b\.model"):
+        tokenizers.load(tmp_path)
