@@ -1,6 +1,7 @@
 """Properties of every tokenizer; making one; finding the one in a folder."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
