@@ -295,10 +295,12 @@ def test_a_run_from_a_model_has_its_own_dropout(gpt: Path, monkeypatch: pytest.M
 def test_eval_only_prints_both_losses_and_writes_nothing(
     folder: Path, gpt: Path, capsys: Captured
 ) -> None:
+    text = TEXT[171::-1] + TEXT[172:]  # The splits start differently.
+    (folder / "text.txt").write_text(text, encoding="utf-8")
     out = output_of(capsys, *FROM_GPT, "--eval_only=True")
     model = GPT(SHAPE, seed=4).cropped(8)
-    for split, text in (("validation", TEXT[1548:]), ("training", TEXT[:172])):
-        ids = TOKENIZER.encode(text)
+    for split, part in (("validation", text[1548:]), ("training", text[:172])):
+        ids = TOKENIZER.encode(part)
         total = sum(
             model.loss(ids[None, start : start + 8][:, : len(ids) - 1 - start],
                        ids[None, start + 1 : start + 9])

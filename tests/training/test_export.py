@@ -102,8 +102,9 @@ def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
 
 def test_nothing_is_overwritten(tmp_path: Path, run: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
-        convert(str(run), tmp_path / "out", None)
+    for source in (str(run), "nothing"):  # Refused before anything is read.
+        with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
+            convert(source, tmp_path / "out", None)
 
 
 def test_a_model_without_a_tokenizer_is_converted_only_with_one(

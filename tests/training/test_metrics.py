@@ -48,6 +48,9 @@ def test_an_incomplete_last_line_is_left_out(run: Path) -> None:
     path = run / metrics.METRICS
     path.write_bytes(path.read_bytes()[:-9])
     assert metrics.read(run) == ROWS[:2]
+    path.write_bytes(path.read_bytes() + b"\n")  # A complete line is not due to a crash.
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged: line 3"):
+        metrics.read(run)
 
 
 WRONG: list[tuple[str, object]] = [
