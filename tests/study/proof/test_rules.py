@@ -85,7 +85,8 @@ def test_a_line_has_the_rule_of_its_operation(line: str, expected: Rule) -> None
 
 @pytest.mark.parametrize(
     "line", ["y = a ** 2", "y = a % b", "y = f(a)", "y = np.sinh(a)", "y = a.fill(3)", "y = -a",
-             "y += a", "y = a[0]", "y = np.exp(a).sum(axis=-1)", "y: int", "for y in a: pass", "y = [a, b]"],
+             "y += a", "y = a[0]", "y = np.exp(a).sum(axis=-1)", "y: int",
+             "for y in a: pass", "y = [a, b]"],
 )  # fmt: skip
 def test_other_lines_have_no_rule(line: str) -> None:
     assert rule(line) is None
