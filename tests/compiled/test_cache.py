@@ -1,8 +1,8 @@
-"""Compiled kernels on disk: never stale, never trusted when damaged, never in the way.
+"""Compiled kernels on disk: never stale, and ignored when damaged.
 
 Each start is a process of its own, with a copy of cache.py in a small package: a kernel whose
-result depends on a callee in another file of kernels/, on constants of ops/ and optim.py, and on
-what it encloses.
+result depends on a callee in another file of kernels/, on constants of ops/ and config.py, and on
+its closure.
 """
 
 import os
@@ -65,20 +65,20 @@ NOTHING = ""
 
 
 @pytest.fixture(autouse=True)
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The small package; kernels of this process and of others are kept in a folder beside it."""
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the small package, and a cache folder next to it for all processes."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
-    house = tmp_path / "small"
-    for room in ("compiled/kernels", "ops"):
-        (house / room).mkdir(parents=True)
-    shutil.copy(cache.__file__, house / "compiled")
-    (house / "compiled" / "kernels" / "callee.py").write_text(CALLEE)
-    (house / "compiled" / "kernels" / "caller.py").write_text(CALLER)
-    (house / "ops" / "constants.py").write_text("SHIFT = 100\n")
-    (house / "config.py").write_text("RATE = 0.5\n")
-    return house
+    package = tmp_path / "small"
+    for folder in ("compiled/kernels", "ops"):
+        (package / folder).mkdir(parents=True)
+    shutil.copy(cache.__file__, package / "compiled")
+    (package / "compiled" / "kernels" / "callee.py").write_text(CALLEE)
+    (package / "compiled" / "kernels" / "caller.py").write_text(CALLER)
+    (package / "ops" / "constants.py").write_text("SHIFT = 100\n")
+    (package / "config.py").write_text("RATE = 0.5\n")
+    return package
 
 
 def process() -> subprocess.Popen[str]:
@@ -86,7 +86,7 @@ def process() -> subprocess.Popen[str]:
 
 
 def outcome(started: subprocess.Popen[str]) -> tuple[str, str, str]:
-    """What a start printed: the results, what was compiled, and the warnings."""
+    """Return the results of a start, what it compiled, and its warnings."""
     out, err = started.communicate(timeout=processes.LIMIT)
     assert started.returncode == 0, err
     results, compiled = out.splitlines()
@@ -98,41 +98,47 @@ def start() -> tuple[str, str, str]:
 
 
 def change(path: Path, old: str, new: str) -> None:
-    """Edits a file behind the back of the clock: its time and its size stay what they were."""
+    """Edit a file without changing its time and its size."""
     before, text = path.stat(), path.read_text()
     assert old in text
     assert len(old) == len(new)
     path.write_text(text.replace(old, new))
-    # Python's own cache goes by time and size, too.
+    # Python's own cache compares time and size, too.
     shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def kept_files(house: Path) -> list[Path]:
-    return sorted((house.parent / "cache").rglob("*.nbc"))
+def stored_files(package: Path) -> list[Path]:
+    return sorted((package.parent / "cache").rglob("*.nbc"))
 
 
-def test_a_second_start_compiles_nothing(house: Path) -> None:
+def test_a_second_start_compiles_nothing_and_marks_the_folder_as_used(package: Path) -> None:
     assert start() == (RESULTS, COMPILED, NOTHING)
+    files = [path for path in (package.parent / "cache").rglob("*") if path.is_file()]
+    assert sorted(files) == stored_files(package)
+    assert len(files) == 4
+    folder = files[0].parent
+    os.utime(folder, (10**9, 10**9))
     assert start() == (RESULTS, NOTHING, NOTHING)
+    assert folder.stat().st_mtime > 10**9
 
 
-def test_a_changed_callee_in_another_file_changes_the_caller(house: Path) -> None:
+def test_a_changed_callee_in_another_file_changes_the_caller(package: Path) -> None:
     start()
-    change(house / "compiled" / "kernels" / "callee.py", "3 * x", "5 * x")
+    change(package / "compiled" / "kernels" / "callee.py", "3 * x", "5 * x")
     assert start() == ("110.0 20 30", COMPILED, NOTHING)
 
 
-def test_a_changed_constant_of_their_twins_changes_the_caller(house: Path) -> None:
+def test_a_changed_constant_elsewhere_changes_the_caller(package: Path) -> None:
     start()
-    change(house / "ops" / "constants.py", "100", "900")
+    change(package / "ops" / "constants.py", "100", "900")
     assert start()[0] == "906.0 16 26"
-    change(house / "config.py", "0.5", "1.5")
+    change(package / "config.py", "0.5", "1.5")
     assert start()[0] == "908.0 16 26"
 
 
-def test_a_neighbour_changes_a_kernel_that_stands_outside_of_kernels(house: Path) -> None:
-    folder = house.parent / "ladder"
+def test_a_changed_neighbour_changes_a_kernel_in_another_folder(package: Path) -> None:
+    folder = package.parent / "ladder"
     folder.mkdir()
     (folder / "neighbour.py").write_text("RUNG = 1\n")
     before = cache.stamp.__wrapped__(folder)
@@ -141,45 +147,46 @@ def test_a_neighbour_changes_a_kernel_that_stands_outside_of_kernels(house: Path
     assert cache.stamp.__wrapped__(folder) != before
 
 
-def test_a_changed_kernel_changes_those_that_stand_elsewhere_too(
-    house: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_kernel_changes_those_in_other_folders(
+    package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "HERE", house / "compiled")
-    before = cache.stamp.__wrapped__(house.parent)
-    change(house / "compiled" / "kernels" / "callee.py", "3 * x", "5 * x")
-    assert cache.stamp.__wrapped__(house.parent) != before
+    monkeypatch.setattr(cache, "HERE", package / "compiled")
+    before = cache.stamp.__wrapped__(package.parent)
+    change(package / "compiled" / "kernels" / "callee.py", "3 * x", "5 * x")
+    assert cache.stamp.__wrapped__(package.parent) != before
 
 
 @pytest.mark.parametrize("setting", ["BOUNDSCHECK", "OPT"])
-def test_settings_of_the_compiler_have_kernels_of_their_own(
-    setting: str, house: Path, monkeypatch: pytest.MonkeyPatch
+def test_settings_of_the_compiler_change_the_stamp(
+    setting: str, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = cache.stamp.__wrapped__(house)
+    before = cache.stamp.__wrapped__(package)
     monkeypatch.setattr(config, setting, 1)
-    assert cache.stamp.__wrapped__(house) != before
+    assert cache.stamp.__wrapped__(package) != before
 
 
 @pytest.mark.parametrize("module", ["numba", "llvmlite", "numpy"])
-def test_versions_of_what_compiles_have_kernels_of_their_own(
-    module: str, house: Path, monkeypatch: pytest.MonkeyPatch
+def test_versions_of_the_compilers_change_the_stamp(
+    module: str, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = cache.stamp.__wrapped__(house)
+    before = cache.stamp.__wrapped__(package)
     monkeypatch.setattr(f"{module}.__version__", "0")
-    assert cache.stamp.__wrapped__(house) != before
+    assert cache.stamp.__wrapped__(package) != before
 
 
-def test_a_function_that_is_compiled_in_two_ways_is_kept_in_two(house: Path) -> None:
+def test_a_function_compiled_in_two_ways_has_two_files(package: Path) -> None:
     def doubled(x: Any) -> Any:
         return x + x
 
     for decorated in (strict(doubled), kernel(doubled)):
         decorated(1.0)
-    assert len(kept_files(house)) == 2
+    assert len(stored_files(package)) == 2
 
 
-def test_damaged_files_are_compiled_anew(house: Path) -> None:
+@pytest.mark.slow
+def test_damaged_files_are_compiled_again(package: Path) -> None:
     start()
-    for number, path in enumerate(kept_files(house)):
+    for number, path in enumerate(stored_files(package)):
         content = path.read_bytes()
         flipped = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
         path.write_bytes([b"", content[:10], content[:-100], flipped][number])
@@ -187,16 +194,17 @@ def test_damaged_files_are_compiled_anew(house: Path) -> None:
     assert start() == (RESULTS, NOTHING, NOTHING)
 
 
-def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(house: Path) -> None:
-    (house.parent / "cache").write_text("a file where the folder should be")
+def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(package: Path) -> None:
+    (package.parent / "cache").write_text("a file where the folder should be")
     results, compiled, warned = start()
     assert (results, compiled) == (RESULTS, COMPILED)
     assert warned.count("RuntimeWarning") == 1
-    assert f"cannot be stored in {house.parent / 'cache'}" in warned
+    assert f"cannot be stored in {package.parent / 'cache'}" in warned
     assert "compiled again at every start" in warned
 
 
-def test_two_processes_at_once_do_not_break_one_another(house: Path) -> None:
+@pytest.mark.slow
+def test_two_processes_at_once_do_not_break_one_another(package: Path) -> None:
     both = [process(), process()]
     for started in both:
         results, _, warned = outcome(started)
@@ -204,15 +212,8 @@ def test_two_processes_at_once_do_not_break_one_another(house: Path) -> None:
     assert start() == (RESULTS, NOTHING, NOTHING)
 
 
-def test_nothing_but_kernels_is_left_in_the_folder(house: Path) -> None:
-    start()
-    files = [path for path in (house.parent / "cache").rglob("*") if path.is_file()]
-    assert sorted(files) == kept_files(house)
-    assert len(files) == 4
-
-
 @pytest.mark.skipif(os.name != "posix", reason="sets POSIX permissions")
-def test_who_may_read_the_users_files_may_read_these(tmp_path: Path) -> None:
+def test_files_have_the_usual_permissions(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         cache.write(tmp_path / "kernel.nbc", b"")
@@ -221,15 +222,16 @@ def test_who_may_read_the_users_files_may_read_these(tmp_path: Path) -> None:
     assert (tmp_path / "kernel.nbc").stat().st_mode & 0o777 == 0o644
 
 
-def test_what_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "kernel.nbc").mkdir()
     with pytest.raises(OSError, match=r"kernel\.nbc"):
         cache.write(tmp_path / "kernel.nbc", b"")
     assert [path.name for path in tmp_path.glob("*.*")] == ["kernel.nbc"]
 
 
-def test_folders_unused_for_longest_are_removed(house: Path) -> None:
-    root = house.parent / "cache" / "tinygpt-np" / "kernels"
+@pytest.mark.slow
+def test_folders_unused_for_longest_are_removed(package: Path) -> None:
+    root = package.parent / "cache" / "tinygpt-np" / "kernels"
     for age in range(1, 12):
         (root / f"old-{age}").mkdir(parents=True)
         os.utime(root / f"old-{age}", (10**9 - age, 10**9 - age))
@@ -239,22 +241,14 @@ def test_folders_unused_for_longest_are_removed(house: Path) -> None:
     assert {f"old-{age}" for age in range(1, cache.FOLDERS_KEPT)} < names
 
 
-def test_a_folder_in_use_counts_as_used_now(house: Path) -> None:
-    start()
-    folder = kept_files(house)[0].parent
-    os.utime(folder, (10**9, 10**9))
-    start()
-    assert folder.stat().st_mtime > 10**9
-
-
-def test_a_kernel_without_a_source_file_is_compiled_in_memory(house: Path) -> None:
+def test_a_kernel_without_a_source_file_is_compiled_in_memory(package: Path) -> None:
     names: dict[str, Any] = {}
     exec("def double(x): return 2 * x", names)
     assert kernel(names["double"])(4) == 8
-    assert kept_files(house) == []
+    assert stored_files(package) == []
 
 
-def test_addresses_of_this_process_are_not_kept(house: Path) -> None:
+def test_addresses_of_this_process_are_not_stored(package: Path) -> None:
     table = np.ones(10**6)  # Numba takes a large array by its address.
 
     @kernel
@@ -263,10 +257,10 @@ def test_addresses_of_this_process_are_not_kept(house: Path) -> None:
 
     with pytest.warns(RuntimeWarning, match=r"test_cache\.entry contains addresses"):
         assert entry(7) == 1
-    assert kept_files(house) == []
+    assert stored_files(package) == []
 
 
-def test_the_state_of_the_cache_is_its_files(house: Path) -> None:
+def test_the_state_of_the_cache_counts_its_files(package: Path) -> None:
     folder = cache.cache_root() / cache.stamp(cache.HERE)
     folder.mkdir(parents=True)
     (folder / "one.nbc").write_bytes(b"12345")
@@ -274,19 +268,19 @@ def test_the_state_of_the_cache_is_its_files(house: Path) -> None:
     assert cache.cache_state() == cache.CacheState(folder, True, 2, 7)
 
 
-def test_the_state_says_when_the_folder_cannot_be_written(house: Path) -> None:
-    (house.parent / "cache").write_text("a file where the folder should be")
+def test_the_state_says_when_the_folder_cannot_be_written(package: Path) -> None:
+    (package.parent / "cache").write_text("a file where the folder should be")
     state = cache.cache_state()
     assert (state.writable, state.kernels, state.bytes) == (False, 0, 0)
 
 
-def test_without_a_setting_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_setting_the_users_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "CACHE_DIR", "")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("caches", name))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     assert cache.cache_root() == Path("caches", "tinygpt-np", "kernels")
 
 
-def test_only_kernels_are_watched_and_only_for_as_long_as_said() -> None:
+def test_only_kernels_are_watched_and_only_inside_the_with_statement() -> None:
     def same(x: float) -> float:
         return x
 

@@ -114,13 +114,9 @@ def read_through(decoder: CompiledDecoder, text: np.ndarray, lengths: list[int])
 
 @in_both
 @every_config
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_every_step_gives_the_logits_of_the_whole_window(
-    config: GPTConfig, batch: int, threads: int
-) -> None:
-    model, text = generic(config), sequences(config, batch)
-    decoder = decoder_of(model, batch, threads)
+def test_every_step_gives_the_logits_of_the_whole_window(config: GPTConfig) -> None:
+    model, text = generic(config), sequences(config)
+    decoder = decoder_of(model, B, 2)
     text = text[:, : 3 * config.block_size + 2]
     found = read_through(decoder, text, [1] * text.shape[1])
     for end, (logits, true) in enumerate(zip(found, truth(model, text), strict=True), 1):
@@ -150,7 +146,7 @@ def test_the_bits_depend_neither_on_threads_nor_on_what_is_read_together(config:
     model, text, M = generic(config), sequences(config), config.block_size
     lengths = [1] * (3 * M + 2)
     expected = read_through(decoder_of(model, B, 1), text, lengths)
-    for threads in (2, 3, 5):
+    for threads in (2, 3):
         found = read_through(decoder_of(model, B, threads), text, lengths)
         np.testing.assert_array_equal(found, expected)
     alone = read_through(decoder_of(model, 1, 2), text[1:2], lengths)

@@ -120,6 +120,7 @@ def test_a_setting_that_a_program_makes_counts() -> None:
     assert run(code).stdout == "NUMBA_DISABLE_JIT=1\n"
 
 
+@pytest.mark.slow
 def test_gradcheck_without_the_compiler_checks_numpy_alone_and_says_so() -> None:
     found = run(
         "from tinygpt_np.cli import main; main(['gradcheck', 'gelu', '--json'])",
@@ -132,6 +133,7 @@ def test_gradcheck_without_the_compiler_checks_numpy_alone_and_says_so() -> None
     assert not [title for title in titles if "numba" in title]
 
 
+@pytest.mark.slow
 def test_everything_that_gradcheck_has_without_the_compiler_is_all_but_the_compiled_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

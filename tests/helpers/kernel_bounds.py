@@ -1,4 +1,4 @@
-"""How far float32 arithmetic may lie from the truth, by the rules of rounding (Higham 2002, ch. 3).
+"""Bounds on the error of float32 arithmetic, from the rules of rounding (Higham 2002, ch. 3).
 
 Each bound in the tests counts roundings: an operation gives its true result times 1 + δ, |δ| ≤ U,
 and k of these in a row, or a sum of k + 1 terms in any order, stay within gamma(k).
@@ -10,19 +10,19 @@ import numpy as np
 U = 2.0**-24
 # The kernels' exp errs by less than 1.1 ulp, an ulp being at most 2 U: 3 roundings are enough.
 EXP = 3
-# The same of erf: 2 ulp.
+# erf errs by less than 2 ulp.
 ERF = 4
-# What exp flushes to zero, and what a product of two such leaves.
+# Bounds what exp flushes to zero, and products of two such numbers.
 TINY = 1e-37
 
 
 def gamma(k: float) -> float:
-    """The relative error of k roundings one after another."""
+    """Return a bound on the relative error of k roundings in a row."""
     return k * U / (1 - k * U)
 
 
 def assert_within(found: np.ndarray, truth: np.ndarray, bound: np.ndarray | float) -> None:
-    """Fails, with the worst place, unless |found - truth| <= bound everywhere. NaN fails."""
+    """Check |found - truth| <= bound everywhere; a failure names the worst place. NaN fails."""
     assert found.shape == truth.shape
     allowed = np.broadcast_to(bound, truth.shape)
     error = np.abs(found.astype(np.float64) - truth)

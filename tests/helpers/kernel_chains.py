@@ -1,4 +1,4 @@
-"""What products are held against: the chain they promise, and arrays with watched surroundings."""
+"""The chain of multiply-adds that matmuls promise, and arrays between guard zones."""
 
 import numpy as np
 
@@ -39,17 +39,17 @@ def chain(a: np.ndarray, b: np.ndarray, start: np.ndarray, fused: bool = FUSED) 
 
 
 class Guarded:
-    """An array between two zones of a number that tells whether somebody wrote there."""
+    """An array between two zones of one number, which show whether they were written to."""
 
     def __init__(self, values: np.ndarray, zone: float) -> None:
         count = values.size
-        self.whole = np.full(count + 2 * ZONE, zone, np.float32)
-        self.array = self.whole[ZONE : ZONE + count].reshape(values.shape)
+        self.memory = np.full(count + 2 * ZONE, zone, np.float32)
+        self.array = self.memory[ZONE : ZONE + count].reshape(values.shape)
         self.array[...] = values
         self.values, self.zone = self.array.copy(), np.float32(zone)
 
     def surroundings_are_intact(self) -> bool:
-        zones = np.concatenate([self.whole[:ZONE], self.whole[-ZONE:]])
+        zones = np.concatenate([self.memory[:ZONE], self.memory[-ZONE:]])
         return np.array_equal(zones, np.full(2 * ZONE, self.zone), equal_nan=True)
 
     def is_intact(self) -> bool:

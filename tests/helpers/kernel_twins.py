@@ -1,4 +1,4 @@
-"""What holds for each kernel beside its twin in ops/."""
+"""Checks of each kernel against its twin in ops/."""
 
 import inspect
 from collections.abc import Callable
@@ -10,21 +10,21 @@ import pytest
 
 
 def poisoned(*shape: int) -> np.ndarray:
-    """An output before a kernel writes it: whatever stays unwritten shows."""
+    """Return an output of NaN, so that numbers that a kernel does not write show."""
     return np.full(shape, np.nan, np.float32)
 
 
 def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation of ops/ without the check of what it is given."""
+    """Return an operation of ops/ without the check of its arguments."""
     return inspect.unwrap(function)
 
 
 def assert_same_contract(twin: ModuleType, original: ModuleType, *names: str) -> None:
-    """Fails unless these functions have the signature and first docstring line of ops/."""
+    """Check that these functions have the signature and first docstring line of ops/."""
     for name in names:
-        ours, theirs = getattr(twin, name), plain(getattr(original, name))
-        assert inspect.signature(ours) == inspect.signature(theirs)
-        first, expected = ((f.__doc__ or "").partition("\n")[0] for f in (ours, theirs))
+        kernel, operation = getattr(twin, name), plain(getattr(original, name))
+        assert inspect.signature(kernel) == inspect.signature(operation)
+        first, expected = ((f.__doc__ or "").partition("\n")[0] for f in (kernel, operation))
         assert first == expected
 
 
@@ -33,13 +33,13 @@ def is_array(value: Any) -> bool:
 
 
 def flatten(result: Any) -> list[np.ndarray]:
-    """The arrays a function returned, without what it saved."""
+    """Return the arrays a function returned, without what it saved."""
     parts = cast("tuple[Any, ...]", result if isinstance(result, tuple) else (result,))
     return [np.asarray(part) for part in parts if is_array(part)]
 
 
 def assert_takes_any_layout(function: Callable[..., Any], *args: Any) -> None:
-    """Fails unless each array may be strided or read-only, and none is changed or handed back."""
+    """Check that arrays may be strided or read-only, and are neither changed nor returned."""
     expected = flatten(function(*args))
     for place, array in enumerate(args):
         if not is_array(array):
@@ -63,6 +63,6 @@ def assert_takes_any_layout(function: Callable[..., Any], *args: Any) -> None:
 
 
 def assert_refuses_float64(function: Callable[..., Any], message: str, *args: Any) -> None:
-    """Fails unless a first argument in float64 is a TypeError with this message."""
+    """Check that a first argument in float64 is a TypeError with this message."""
     with pytest.raises(TypeError, match=rf"^{message} must be an array of float32, not float64$"):
         function(args[0].astype(np.float64), *args[1:])

@@ -21,8 +21,8 @@ rng = np.random.default_rng(24)
 B, H = 2, 3
 # (T, D): around vectors, panels and stripes, and over several of them.
 SHAPES = [
-    (1, 16), (2, 1), (3, 3), (15, 33), (16, 16), (17, 64), (37, 80), (63, 65), (64, 32), (65, 3),
-    (RANK - 1, 32), (RANK, 16), (RANK + 1, 33), (95, 1), (97, 64), (130, 80), (200, 65), (20, 133),
+    (1, 16), (2, 1), (15, 33), (16, 16), (17, 64), (63, 65), (65, 3), (RANK - 1, 32), (RANK, 16),
+    (RANK + 1, 33), (20, 133),
 ]  # fmt: skip
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 dropped = pytest.mark.parametrize("has_mask", [True, False])

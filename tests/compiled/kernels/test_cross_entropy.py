@@ -15,7 +15,7 @@ from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import cross_entropy
 
 rng = np.random.default_rng(15)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 65, 127, 513, 4099, 33001])
+sizes = pytest.mark.parametrize("size", [1, 2, 15, 16, 17, 127, 4099])
 spreads = pytest.mark.parametrize("spread", [1, 30])
 N = 5
 SCALE = 0.37

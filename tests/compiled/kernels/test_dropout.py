@@ -14,7 +14,7 @@ from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import dropout
 
 rng = np.random.default_rng(17)
-sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
+sizes = pytest.mark.parametrize("size", [1, 15, 16, 17, 1000])
 KEY = np.uint64(0x0123456789ABCDEF)
 MANY = 200_000
 HALF_FULL = 2**32 - 77
@@ -62,13 +62,13 @@ def test_the_dropped_are_p_of_all_and_the_kept_make_up_for_them(p: float) -> Non
     assert abs((mask == 0).mean() - p) <= spread
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 8, 16, 64, 128, 1024])
+@pytest.mark.parametrize("distance", [1, 2, 16, 1024])
 def test_neighbours_are_independent(distance: int) -> None:
     mask = filled(MANY)
     assert abs(correlation(mask[distance:], mask[:-distance])) <= 6 / (MANY - distance) ** 0.5
 
 
-@pytest.mark.parametrize("bit", range(0, 64, 3))
+@pytest.mark.parametrize("bit", [0, 1, 31, 32, 63])
 def test_keys_that_differ_in_one_bit_give_independent_masks(bit: int) -> None:
     other = filled(MANY, key=KEY ^ np.uint64(1 << bit))
     assert abs(correlation(filled(MANY), other)) <= 6 / MANY**0.5

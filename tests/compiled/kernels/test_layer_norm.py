@@ -13,7 +13,7 @@ from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import layer_norm
 
 rng = np.random.default_rng(12)
-sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127, 384, 769, 4099])
+sizes = pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 127, 769])
 biased = pytest.mark.parametrize("has_bias", [True, False])
 N = 6
 

@@ -137,12 +137,14 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, run(root)
 
 
+@pytest.mark.slow
 def test_a_cold_and_a_warm_cache_give_the_same_bits(cold: tuple[Path, str]) -> None:
     cache, printed = cold
     assert [line.split()[0] for line in printed.splitlines()] == ["step", "logits"]
     assert run(cache) == printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["nothing", "callees", "callers"])
 def test_functions_called_or_compiled_before_their_callers_do_not_change_the_bits(
     cold: tuple[Path, str], missing: str, tmp_path: Path
