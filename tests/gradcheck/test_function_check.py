@@ -317,12 +317,6 @@ def test_random_numbers_that_are_not_replayed_are_refused() -> None:
         FunctionCheck(dropout, (X,))
 
 
-def test_the_title_is_the_name_of_the_forward() -> None:
-    assert FunctionCheck(linear, (X, W)).report(dlinear).title == "gradcheck.functions.linear"
-    assert FunctionCheck(linear, (X, W), title="mine").report(dlinear).title == "mine"
-    assert FunctionCheck(linear, (X, W)).report(dlinear, "this one").title == "this one"
-
-
 def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
     calls: list[int] = []
 

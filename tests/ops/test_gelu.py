@@ -26,17 +26,24 @@ def test_it_approximates_the_exact_form_to_5e_4() -> None:
     assert 1e-4 < difference < 5e-4
 
 
+both_forms = pytest.mark.parametrize("form", [gelu, gelu_exact], ids=["tanh", "exact"])
+
+
+@both_forms
 @pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e4), (np.float64, 1e30)])
-def test_huge_values_and_their_gradients_are_kept_or_zero(dtype: Any, huge: float) -> None:
+def test_huge_values_and_their_gradients_are_kept_or_zero(
+    form: Any, dtype: Any, huge: float
+) -> None:
     x = np.array([huge, -huge], dtype=dtype)
-    y, saved = gelu.forward(x)
+    y, saved = form.forward(x)
     assert y.tolist() == [huge, 0]
-    assert gelu.backward(np.ones_like(x), saved).tolist() == [1, 0]
+    assert form.backward(np.ones_like(x), saved).tolist() == [1, 0]
 
 
+@both_forms
 @pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
-def test_zero_and_denormal_values_are_halved(dtype: Any, tiny: float) -> None:
+def test_zero_and_denormal_values_are_halved(form: Any, dtype: Any, tiny: float) -> None:
     x = np.array([0, tiny, -tiny], dtype=dtype)
-    y, saved = gelu.forward(x)
+    y, saved = form.forward(x)
     np.testing.assert_array_equal(y, x / 2)
-    assert (gelu.backward(np.ones_like(x), saved) == 0.5).all()
+    assert (form.backward(np.ones_like(x), saved) == 0.5).all()

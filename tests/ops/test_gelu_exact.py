@@ -1,5 +1,4 @@
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,19 +35,3 @@ def test_the_value_is_x_times_the_normal_distribution_function() -> None:
     y, _ = gelu_exact.forward(GRID)
     expected = [x * 0.5 * math.erfc(-x / math.sqrt(2)) for x in GRID]
     np.testing.assert_allclose(y, expected, atol=8e-15)
-
-
-@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1e4), (np.float64, 1e30)])
-def test_huge_values_and_their_gradients_are_kept_or_zero(dtype: Any, huge: float) -> None:
-    x = np.array([huge, -huge], dtype=dtype)
-    y, saved = gelu_exact.forward(x)
-    assert y.tolist() == [huge, 0]
-    assert gelu_exact.backward(np.ones_like(x), saved).tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
-def test_zero_and_denormal_values_are_halved(dtype: Any, tiny: float) -> None:
-    x = np.array([0, tiny, -tiny], dtype=dtype)
-    y, saved = gelu_exact.forward(x)
-    np.testing.assert_array_equal(y, x / 2)
-    assert (gelu_exact.backward(np.ones_like(x), saved) == 0.5).all()
