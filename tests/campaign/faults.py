@@ -8,7 +8,7 @@ from random import Random
 
 @dataclass(frozen=True)
 class Damage:
-    """What was done to the input, arguments to add to the command, and names to expect.
+    """A description of the damage, arguments to add to the command, and names to expect.
 
     The names are used if the fault has none.
     """

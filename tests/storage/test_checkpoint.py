@@ -137,7 +137,7 @@ def test_a_checkpoint_is_named_after_its_step_and_comes_back(tmp_path: Path) -> 
     assert_same(second, params(252))
 
 
-# Which checkpoints are kept
+# Pruning
 
 
 def test_only_the_two_newest_checkpoints_are_kept_also_past_six_digits(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path, name: str) -> Non
     assert not list((tmp_path / "empty").iterdir())
 
 
-# What a failed write or a crash leaves behind
+# Failed writes and crashes
 
 
 def failing(error: BaseException, survived: int = 0) -> Callable[..., None]:

@@ -48,7 +48,7 @@ def write_slowly(out: Path, meanwhile: Callable[[], object]) -> None:
 def test_the_later_of_two_writers_of_a_folder_is_refused_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if both had looked before either had begun.
+    # As if both checked before either began.
     monkeypatch.setattr(files, "clean", lambda *_: False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     out = tmp_path / "out"
     with pytest.raises(FileError, match="out exists already"):
@@ -173,7 +173,7 @@ def test_files_of_a_live_process_are_kept(tmp_path: Path) -> None:
 def test_a_temporary_folder_taken_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A process that cleans up sees the folder before its writer has locked it.
+    # Another process cleans up before the writer has locked its folder.
     locked, cleaned = files.locked, list[Path]()
 
     def clean_first(path: Path) -> object:
@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_removed_stays_complete(
     assert names(tmp_path) == []
 
 
-# Real processes at the same time
+# Concurrent processes
 
 
 def compete(barrier: Barrier, out: Path, number: int) -> None:

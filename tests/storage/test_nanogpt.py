@@ -216,7 +216,7 @@ def test_other_contents_are_refused_by_name(
 
 
 def rewrite(ckpt: Path, changes: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
-    """Write a zip anew, with some of its files, named by their ends, changed."""
+    """Rewrite a zip with the files whose names have these ends changed."""
     with zipfile.ZipFile(ckpt) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(ckpt, "w", compression) as archive:

@@ -198,7 +198,7 @@ def test_the_memory_that_a_text_takes_is_not_underestimated() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # And the text itself, which was there before.
+    # Add the text itself, which existed before.
     assert 0.9 * corpus.MEMORY_PER_BYTE < peak / len(text) + 1 < corpus.MEMORY_PER_BYTE
 
 
@@ -231,7 +231,7 @@ def test_a_path_gives_the_text_of_the_file(tmp_path: Path, content: bytes, text:
     assert corpus.load(text_file(tmp_path, content)).text == text
 
 
-# The split
+# Splits
 
 
 @steady

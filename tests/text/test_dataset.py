@@ -46,7 +46,7 @@ class Pairs:
         return {}
 
 
-# From a text
+# Texts
 
 
 def test_a_text_is_split_as_in_the_lecture(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_text_is_split_before_it_is_encoded() -> None:
     text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
     found = dataset.from_corpus(Corpus("x", text), small())
     assert (len(found.train), len(found.val)) == (90, 30)
-    # A word that the cut divides is encoded as two.
+    # A word across the cut is encoded in two parts.
     found = dataset.from_corpus(Corpus("x", "x" * 88 + "hii" + "y" * 9), small())
     assert found.tokenizer.decode(found.train) == "x" * 88 + "hi"
     assert found.tokenizer.decode(found.val) == "i" + "y" * 9
@@ -81,7 +81,7 @@ def test_a_text_is_split_before_it_is_encoded() -> None:
 
 def test_bits_per_character_leave_out_the_first_token() -> None:
     found = dataset.from_corpus(Corpus("letters", "abcdefg" * 20), Pairs())
-    # Of 14 characters in 7 tokens, 12 in 6 are predicted: 1.5 nats each.
+    # The split has 14 characters in 7 tokens; 12 in 6 are predicted, at 1.5 nats per token.
     expected = 1.5 * 6 / 12 / math.log(2)
     assert found.bits_per_character(1.5) == pytest.approx(expected, rel=1e-12)
 
@@ -129,7 +129,7 @@ def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
         dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
 
 
-# From a folder
+# Token folders
 
 
 def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(tmp_path: Path) -> None:

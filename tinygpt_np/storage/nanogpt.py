@@ -1,7 +1,7 @@
 """Read nanoGPT's checkpoints.
 
 A ckpt.pt is a zip file with a pickle of tensors. PyTorch reads it, and has to be installed; with
-``weights_only`` it loads nothing but tensors and plain values, so no code in the pickle is run.
+``weights_only`` it loads only tensors and plain values, so no code in the pickle is run.
 """
 
 import contextlib

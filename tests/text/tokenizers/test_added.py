@@ -72,7 +72,7 @@ def added(tmp_path: Path) -> GPT2Tokenizer:
     return fast(tmp_path, [entry(token) for token in ADDED])
 
 
-# In texts
+# Matching
 
 
 # The ids that transformers 5.24 gives, with split_special_tokens=True.
@@ -140,7 +140,7 @@ def test_tokens_that_are_not_normalized_are_matched_first(tmp_path: Path) -> Non
     assert tokenizer.encode("abc").tolist() == [ord("a"), 264]
 
 
-# In files
+# Files
 
 
 def test_added_tokens_come_back_from_the_files_of_the_tokenizer(
@@ -220,7 +220,7 @@ def test_tokens_in_tokenizer_config_json_are_read_and_outrank_the_older_file(
 
 
 def test_a_token_declared_special_is_not_a_missing_merge(tmp_path: Path) -> None:
-    numbers = {**vocabulary(), "hehe": 264}  # As if merged from he and he.
+    numbers = {**vocabulary(), "hehe": 264}  # Looks like a merge of he and he.
     write(tmp_path, numbers)
     with pytest.raises(TokenizerError, match="no merge makes the token 'hehe'"):
         tokenizers.load(tmp_path)
@@ -228,14 +228,14 @@ def test_a_token_declared_special_is_not_a_missing_merge(tmp_path: Path) -> None
     assert tokenizers.load(tmp_path).encode("hehe").tolist() == [258, 258]
 
 
-# Refused
+# Refused files
 
 
 @pytest.mark.parametrize("flag", ["single_word", "lstrip", "rstrip"])
 def test_options_for_the_text_around_a_token_are_refused(tmp_path: Path, flag: str) -> None:
     with pytest.raises(TokenizerError, match=f"token 'hello' has {flag}, which is not supported"):
         fast(tmp_path, [entry(AddedToken("hello", 264, False, True), **{flag: True})])
-    fast(tmp_path, [entry(PAD, **{flag: True})])  # A special one is not looked for.
+    fast(tmp_path, [entry(PAD, **{flag: True})])  # Special tokens are not matched.
 
 
 @pytest.mark.parametrize(

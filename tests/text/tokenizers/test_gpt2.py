@@ -28,7 +28,7 @@ from tinygpt_np.text.tokenizers.gpt2 import (
 
 needs("tiktoken")
 steady = settings(deadline=None, derandomize=True, max_examples=300)
-# What is cut in more ways than letters are.
+# Random characters, and a mix that exercises every rule of PATTERN.
 TEXTS = st.text() | st.text("aAzé't sre12 \n\t\r.,!\u00a0\u3000🙂漢\u0301\0")
 
 
@@ -37,7 +37,7 @@ def gpt2(gpt2_files: Path) -> GPT2Tokenizer:
     return GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
 
 
-# GPT-2's own
+# GPT-2's files
 
 
 def test_a_sentence_has_the_tokens_that_the_lecture_shows(gpt2: GPT2Tokenizer) -> None:
@@ -91,14 +91,14 @@ def test_transformers_reads_the_files_and_gives_the_same_tokens(
 
     holds()
     assert len(other) == 50257
-    # And what it writes itself is read here.
+    # The files that transformers writes are read, too.
     other.save_pretrained(tmp_path / "theirs")
     path = tmp_path / "theirs" / "tokenizer.json"
     theirs = GPT2Tokenizer.from_hugging_face(path, json.loads(path.read_bytes()))
     assert theirs.files() == gpt2.files()
 
 
-# Tokens of the embedded corpus as it is, in capitals and in small letters, by transformers 5.24:
+# Tokens of the embedded corpus, in upper and in lower case, from transformers 5.24:
 # their number, and the SHA-256 of them in 16 bits each.
 CORPUS: dict[Callable[[str], str], tuple[int, str]] = {
     str: (362_472, "db840c0261847b9eabe5bbd7c98044c7581fc41fe6ff0edce4169df327539c9d"),
@@ -129,7 +129,7 @@ def test_an_apostrophe_starts_a_word_only_in_contractions(ending: str) -> None:
         ]
 
 
-# The cache
+# tiktoken's cache
 
 
 def test_the_cache_of_tiktoken_is_used(
@@ -172,7 +172,7 @@ def test_without_tiktoken_the_extra_is_named(
         make()
 
 
-# Smaller ones of the same kind
+# A small tokenizer
 
 
 def test_a_printable_byte_is_written_as_itself() -> None:
@@ -400,7 +400,7 @@ def test_accepted_merges_are_applied_as_by_hugging_face() -> None:
 
 @pytest.mark.slow
 def test_all_merges_of_gpt2_are_applied(gpt2_files: Path) -> None:
-    # The check itself is left out for them, because it takes a second.
+    # from_files skips this check for GPT-2's merges, because it takes a second.
     merges = merges_in((gpt2_files / "vocab.bpe").read_text(encoding="utf-8"), "vocab.bpe")
     assert len(merges) == 50_000
     check_learned(merges, "vocab.bpe")

@@ -35,7 +35,7 @@ def foreign(text: str, vocab_size: int, **changes: Any) -> SentencePieceTokenize
     return SentencePieceTokenizer(written.getvalue(), "foreign.model")
 
 
-# Learned
+# Training
 
 
 def test_any_text_survives_the_round_trip(learned: SentencePieceTokenizer) -> None:
@@ -204,7 +204,7 @@ def test_the_space_that_a_model_adds_before_a_text_is_removed(
     ids = their.encode(text)
     assert ids.tolist() == their.processor.encode(text)
     assert their.decode(ids) == their.processor.decode(ids.tolist()) == text
-    # A stream goes on from what stands before it, where that space is one between words.
+    # A stream continues a text, so the space separates words.
     assert "".join(their.stream(ids.tolist())) == f" {text}"
 
 

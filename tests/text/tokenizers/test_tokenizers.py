@@ -103,7 +103,7 @@ def test_a_folder_with_its_files_has_a_tokenizer(kind: str, tmp_path: Path) -> N
     assert tokenizers.has_tokenizer(put(tmp_path, EVERY[kind]))
 
 
-# Made
+# Making a tokenizer
 
 
 def test_without_a_path_pieces_are_learned_from_the_text() -> None:
@@ -172,7 +172,7 @@ def test_an_unknown_kind_is_refused() -> None:
         tokenizers.make("words", "", "")
 
 
-# In a folder
+# Loading from a folder
 
 
 def test_a_tokenizer_of_the_first_runs_is_read(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_folder_of_hugging_face_is_read(with_pair: bool, tmp_path: Path) -> No
 def test_a_lone_model_of_sentencepiece_may_have_any_name(tmp_path: Path) -> None:
     put(tmp_path, EVERY["sentencepiece"])
     (tmp_path / "tokenizer.model").rename(tmp_path / "spiece.model")
-    # What Hugging Face writes beside it says the same in other words.
+    # Hugging Face also writes a tokenizer.json.
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
     assert tokenizers.load(tmp_path).files() == EVERY["sentencepiece"].files()
 
@@ -263,9 +263,6 @@ def test_a_wrong_tokenizer_json_is_named(tmp_path: Path, content: str, expected:
     path.write_text(content, encoding="latin-1")
     with pytest.raises(TokenizerError, match=f"^{path} {expected}"):
         tokenizers.load(tmp_path)
-
-
-# By the place of its files
 
 
 def test_a_tokenizer_is_shown_with_the_size_of_its_vocabulary() -> None:
