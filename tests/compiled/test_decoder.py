@@ -117,7 +117,7 @@ def read_through(decoder: CompiledDecoder, text: np.ndarray, lengths: list[int])
 def test_every_step_gives_the_logits_of_the_whole_window(config: GPTConfig) -> None:
     model, text = generic(config), sequences(config)
     decoder = decoder_of(model, B, 2)
-    text = text[:, : 3 * config.block_size + 2]
+    text = text[:, : 2 * config.block_size + 3]
     found = read_through(decoder, text, [1] * text.shape[1])
     for end, (logits, true) in enumerate(zip(found, truth(model, text), strict=True), 1):
         assert relative_error(logits, true) < 1e-5, f"after {end} tokens"
