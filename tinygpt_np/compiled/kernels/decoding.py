@@ -147,7 +147,7 @@ def read(
     for low in range(0, batch, at_once):
         high = min(low + at_once, batch)
         if split.thread == 0:
-            embed(tokens[low:high], start, weights, buffers.x)
+            embed(tokens[low:high], start, weights.tokens, weights.positions, buffers.x)
         wait_for_all(split.counter.ctypes.data, split.columns)
         for layer in range(n_layer):
             read_block(
@@ -159,14 +159,14 @@ def read(
 
 
 @strict
-def embed(tokens: Any, start: Any, weights: Any, x: Any) -> None:
+def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
     """tokens (B, n) at the positions from start on -> the first B·n rows of x."""
     batch, count = tokens.shape
     for sequence in range(batch):
         for i in range(count):
             n, v, t = sequence * count + i, tokens[sequence, i], start + i
             for c in range(x.shape[1]):
-                x[n, c] = weights.tokens[v, c] + weights.positions[t, c]
+                x[n, c] = wte[v, c] + wpe[t, c]
 
 
 @strict
@@ -305,10 +305,11 @@ def columns_of(total: Any, thread: Any, threads: Any) -> Any:
 def add_bias(x: Any, step: Any, bias: Any, y: Any, left: Any, right: Any) -> None:
     """Columns left to right of y (M, N) = every step-th row of x + bias (N,)."""
     # The loop vectorises because its index begins at 0; a negative one would mean the end.
-    x, bias, y = x[:, left:right], bias[left:right], y[:, left:right]
+    bias = bias[left:right]
     for row in range(y.shape[0]):
-        for column in range(y.shape[1]):
-            y[row, column] = x[(row + 1) * step - 1, column] + bias[column]
+        source, target = x[(row + 1) * step - 1][left:right], y[row][left:right]
+        for column in range(target.size):
+            target[column] = source[column] + bias[column]
 
 
 @strict
