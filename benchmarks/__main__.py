@@ -151,16 +151,17 @@ def installed(package: str) -> bool:
 def make_parser() -> OneLineParser:
     """Return the parser of all commands."""
     parser = OneLineParser(
-        prog="python -m benchmarks", description="How fast it is, and compared with what."
+        prog="python -m benchmarks",
+        description="Measure speed, and compare it with other libraries.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
 
     def add(name: str, text: str, threads: int = usable_cores()) -> OneLineParser:
         command: OneLineParser = commands.add_parser(name, help=text)
-        help_threads = f"of each side; default: {threads}"
+        help_threads = f"threads of each candidate (default: {threads})"
         command.add_argument("--threads", type=int, default=threads, help=help_threads)
-        command.add_argument("--rounds", type=int, help="turns of each side")
+        command.add_argument("--rounds", type=int, help="turns of each candidate")
         command.add_argument("--json", type=Path, metavar="FILE", help="a new file for the figures")
         return command
 
@@ -181,7 +182,10 @@ def make_parser() -> OneLineParser:
     compared.add_argument("--data", default="shakespeare", help="as in tinygpt train")
     compared.add_argument("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
     compared.add_argument(
-        "--seconds", type=float, default=tokenizers.SECONDS, help="of training, for each tokenizer"
+        "--seconds",
+        type=float,
+        default=tokenizers.SECONDS,
+        help="seconds of training with each tokenizer",
     )
     return parser
 
@@ -209,7 +213,7 @@ def add_kernels(commands: Any) -> None:
     add(
         "--rounds",
         type=int,
-        help=f"turns of each; default: {kernels.ROUNDS}, with --quick {kernels.QUICK_ROUNDS}",
+        help=f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})",
     )
     add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
     add("--asm", action="store_true", help="also the fraction of vector instructions")
@@ -259,7 +263,7 @@ def check_names(names: Sequence[str], known: Sequence[str], rule: str) -> None:
 def check_kernels(asked: argparse.Namespace) -> None:
     """Check what only kernels takes, and choose where to write."""
     check_names(asked.operations, cases.OPERATIONS, "an operation must be one of")
-    check_names(asked.shapes or (), cases.SHAPES, "--shapes must be of")
+    check_names(asked.shapes or (), cases.SHAPES, "--shapes must be one of")
     if "llmc" in asked.peers and asked.llmc is None:
         raise ValueError("--peers llmc needs --llmc DIR, a checkout of llm.c")
     if asked.llmc is not None and not (asked.llmc / "train_gpt2.c").is_file():

@@ -1,4 +1,4 @@
-"""tinygpt-np: a GPT whose every gradient is written by hand in NumPy.
+"""tinygpt-np: a GPT in NumPy with hand-written gradients.
 
 `ops` holds the operations, `kernels` the same compiled, `GPT` and `Bigram` the models built from
 them, `gradcheck` proves their gradients, and yours; the README maps the rest.

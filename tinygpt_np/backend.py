@@ -1,7 +1,6 @@
 """Choose between the operations of ops/ and compiled code, by name.
 
-This is the only module that imports compiled code dynamically: on first use, because importing it
-loads a compiler.
+Compiled code is imported on first use, because importing it loads a compiler.
 """
 
 import importlib

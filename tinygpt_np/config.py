@@ -96,7 +96,7 @@ class TrainConfig(Architecture):
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
-    """Batches per step. Their gradients are averaged, in the memory of one batch."""
+    """Batches per step. Gradients are averaged over them; memory use is that of one batch."""
     max_iters: int = 2000
     """Number of training steps."""
     learning_rate: float = 1e-3
@@ -106,7 +106,7 @@ class TrainConfig(Architecture):
     warmup_iters: int = 100
     """Steps of linear warm-up."""
     lr_decay_iters: int = 2000
-    """Step at which the cosine decay ends; on the command line --max-iters by default."""
+    """Step at which the cosine decay ends (on the command line --max-iters, if not given)."""
     weight_decay: float = 0.1
     """Weight decay of AdamW, for matrices only."""
     beta1: float = 0.9

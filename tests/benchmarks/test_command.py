@@ -61,7 +61,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (("kernels", "softmix"), "an operation must be one of matmul, softmax, "),
         (
             ("kernels", "--shapes", "cpu", "big"),
-            "--shapes must be of cpu, lecture, gpt2, awkward, not big",
+            "--shapes must be one of cpu, lecture, gpt2, awkward, not big",
         ),
         (("kernels", "--threads", "1", "0"), "--threads must be from 1 to "),
         (("kernels", "--rounds", "0"), "--rounds must be at least 1, not 0"),

@@ -77,7 +77,7 @@ def test_the_command_line_sets_the_fields(argv: list[str], expected: Job) -> Non
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["--max-itres", "5"], "there is no flag --max-itres; do you mean --max-iters?"),
+        (["--max-itres", "5"], "there is no flag --max-itres; did you mean --max-iters?"),
         (["--max"], "there is no flag --max"),
         (["-f"], "there is no flag -f"),
         (["--out", "--fast"], "--out needs a value"),
@@ -87,7 +87,7 @@ def test_the_command_line_sets_the_fields(argv: list[str], expected: Job) -> Non
         (["--out=--"], "--out needs a value other than --"),
         (["--out", "--"], "--out needs a value other than --"),
         (["--no-fast"], "there is no flag --no-fast"),
-        (["from", "to", "and", "more"], "unexpected: and more"),
+        (["from", "to", "and", "more"], "unexpected argument and more"),
         (["--kind", "c"], "--kind must be one of a, b, not 'c'"),
         (["--rate", "0.7", "--max-iters=0"], "--max-iters must be above --rate = 0.7, not 0"),
     ],

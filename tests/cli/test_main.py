@@ -23,8 +23,14 @@ from tinygpt_np.cli import flags
     [
         ([], "usage: tinygpt COMMAND"),
         (["help"], "there is no command help; the commands are train, sample, runs, convert"),
-        (["train", "small.txt"], "unexpected: small.txt; a text is given as --data small.txt"),
-        (["prepare", "small.txt"], "unexpected: small.txt; a text is given as --data small.txt"),
+        (
+            ["train", "small.txt"],
+            "unexpected argument small.txt; to use a text, give --data small.txt",
+        ),
+        (
+            ["prepare", "small.txt"],
+            "unexpected argument small.txt; to use a text, give --data small.txt",
+        ),
         (["train", "config/x.py"], "config files are not run; give their settings as flags"),
         (["train", "--name", "a/b"], "--name must be the name of a new folder in runs/"),
         (["sample", "--endless", "--tokens", "500"], "leave out --tokens (see tinygpt sample"),

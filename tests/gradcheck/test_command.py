@@ -90,7 +90,7 @@ def test_each_oracle_can_be_chosen(method: str, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nonsense"], "what to check must be one of embedding, linear, .*gpt, step, not nonsense"),
+        (["nonsense"], "NAME must be one of embedding, linear, .*gpt, step, not nonsense"),
         (["nonsense", "--mutants"], "bugs are planted in one of .*gpt, not in nonsense"),
         (["--mutants", "--method", "taylor"], "leave out --method"),
         (["--html", "page.html"], "it goes with --mutants"),

@@ -91,7 +91,7 @@ def test_without_runs_the_message_says_how_to_make_one(folder: Path) -> None:
 
 
 def test_an_unknown_run_is_refused_with_a_similar_name_or_all_names(run: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no run hamlt; do you mean hamlet\?$"):
+    with pytest.raises(CheckpointError, match=r"there is no run hamlt; did you mean hamlet\?$"):
         runs.find_run("hamlt")
     shutil.copytree(run, "runs/ado")
     with pytest.raises(CheckpointError, match="no run othello; those in runs/ are: ado, hamlet"):
@@ -157,14 +157,14 @@ def test_a_run_is_loaded_in_any_dtype_that_models_have(trained: Path) -> None:
 
 
 def test_an_unknown_model_is_refused_with_what_is_accepted(run: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no model hamlt; do you mean hamlet\?$"):
+    with pytest.raises(CheckpointError, match=r"there is no model hamlt; did you mean hamlet\?$"):
         tg.load("hamlt")
     with pytest.raises(CheckpointError, match="there is no model '': expected gpt2"):
         tg.load("")
     with pytest.raises(
         CheckpointError,
         match=r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
-        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/, which has: hamlet",
+        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(hamlet\)",
     ):
         tg.load("othello")
 

@@ -19,10 +19,10 @@ from tinygpt_np.cli.output import Output
 from tinygpt_np.compiled import settings
 from tinygpt_np.machine import available_memory
 
-ABOUT = "A GPT whose every gradient is written by hand in NumPy."
+ABOUT = "A GPT in NumPy with hand-written gradients, compiled with Numba."
 # The commands and what they do.
 COMMANDS = {
-    "train": "Train a GPT on a text, from scratch or resuming a run (--resume).",
+    "train": "Train a GPT on a text, or resume a run (--resume).",
     "sample": "Generate text with a trained model, token by token.",
     "runs": "List the runs in runs/, or compare the settings of some.",
     "convert": "Convert nanoGPT's ckpt.pt, or a run, to a folder that transformers loads.",
@@ -30,7 +30,7 @@ COMMANDS = {
     "prepare": "Encode texts of any size as train.bin and val.bin.",
     "gradcheck": "Check every hand-written gradient against a numerical one.",
     "study": "Check each backward line and show it next to its forward line.",
-    "lecture": "Run a chapter of the lecture; without one, list them.",
+    "lecture": "Run a lecture chapter, or list the chapters.",
     "doctor": "Show the machine, and test every compiled kernel on it.",
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ def run(argv: list[str], console: Console) -> None:
         load_command(name)[1](job, console)
     else:
         close = difflib.get_close_matches(name, COMMANDS, 1)
-        guess = f"do you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+        guess = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {name or repr(name)}; {guess}", "tinygpt")
 
 

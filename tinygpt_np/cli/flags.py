@@ -101,7 +101,7 @@ def parse(defaults: Job, program: str, argv: list[str]) -> Job:
         words = " ".join(word for word in rest if word != "--")
         hint = getattr(defaults, "hint", None)
         advice = f"; {hint(words)}" if hint else ""
-        raise UsageError(f"unexpected: {words}{advice}", program)
+        raise UsageError(f"unexpected argument {words}{advice}", program)
     for name, value in vars(given).items():
         if isinstance(value, list):
             setattr(given, name, tuple(cast(list[str], value)))
@@ -236,7 +236,7 @@ def arranged(parser: Parser, argv: list[str]) -> list[str]:
             positional += rest
         elif action is None and name.startswith("-") and name != "-":
             close = difflib.get_close_matches(name, parser.flags, 1)
-            guess = f"; do you mean {close[0]}?" if close else ""
+            guess = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(f"there is no flag {name}{guess}", parser.prog)
         elif action is None:
             (flags if several else positional).append(token)

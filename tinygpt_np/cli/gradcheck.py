@@ -17,11 +17,12 @@ from tinygpt_np.gradcheck.measure import Method
 class Gradcheck:
     """Check every hand-written gradient against a numerical one.
 
-    Exit with 1 if one is wrong.
+    The exit status is 1 if any is wrong.
     """
 
     names: Annotated[tuple[str, ...], Argument("NAME", positional=True)] = ()
-    """An operation (softmax, ...), block, bigram, gpt or step, in full; by default all."""
+    """An operation (softmax, ...), block, bigram, gpt or step, tensor by tensor; by default
+    everything, one line per check."""
     method: Method = "complex"
     """The oracle: complex step, central differences, Richardson extrapolation, Taylor slope."""
     seed: int = 0

@@ -15,7 +15,7 @@ from tinygpt_np.lecture import Chapter
 
 @dataclass(frozen=True, kw_only=True)
 class Lecture:
-    """Run a chapter of the lecture; without one, list them."""
+    """Run a lecture chapter, or list the chapters."""
 
     chapter: Annotated[str | None, Argument("CHAPTER", positional=True)] = None
     """Its number or its name, such as 4 or bigram."""

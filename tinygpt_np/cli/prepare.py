@@ -39,7 +39,7 @@ class Prepare:
     @staticmethod
     def hint(words: str) -> str:
         """Return advice about unexpected arguments."""
-        return f"a text is given as --data {words}"
+        return f"to use a text, give --data {words}"
 
     def __post_init__(self) -> None:
         require(self, "vocab_size", self.vocab_size > 0, "positive")

@@ -12,9 +12,9 @@ from tinygpt_np.cli.flags import Argument
 from tinygpt_np.training import runs
 from tinygpt_np.training.runs import Summary
 
-COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "written")
+COLUMNS = ("run", "parameters", "data", "steps", "last loss", "best loss", "age")
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-NO_WRAP = ("steps", "written")
+NO_WRAP = ("steps", "age")
 UNLIMITED = 10_000  # columns
 
 

@@ -33,20 +33,20 @@ class RunFlags:
     preset: Literal[
         "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
     ] = "cpu"
-    """The recipe with the defaults of the flags below."""
+    """Recipe that sets the defaults of the flags below."""
     name: Annotated[str | None, Argument("NAME")] = None
     """Write the run to runs/NAME; by default runs/PRESET, or runs/PRESET-2 and so on."""
     resume: Annotated[str | None, Argument("RUN")] = None
     """Resume this run (a path, or a name in runs/) with its own settings and learning rate
-    schedule. Only --max-iters, --data (where the same data is now), --threads and --keep-best
-    may change."""
+    schedule. Only --max-iters, --threads and --keep-best can be changed; --data may give a new
+    path to the same data."""
     eval_only: Switch = False
     """Only evaluate a model (--init-from) or a run (--resume); nothing is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig, RunFlags):
-    """Train a GPT on a text, from scratch or resuming a run (--resume)."""
+    """Train a GPT on a text, or resume a run (--resume)."""
 
     typed: tuple[str, ...] = ()
 
@@ -55,7 +55,7 @@ class Train(TrainConfig, RunFlags):
         """Return advice about unexpected arguments."""
         if words.endswith(".py"):
             return "config files are not run; give their settings as flags"
-        return f"a text is given as --data {words}"
+        return f"to use a text, give --data {words}"
 
 
 def train_defaults(argv: list[str]) -> Train:

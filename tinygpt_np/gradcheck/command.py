@@ -26,7 +26,7 @@ def run_suite(
     """Check what is named, or everything; show the results and return whether all is right."""
     for name in names:
         if name not in suite.NAMES:
-            raise ValueError(f"what to check must be one of {', '.join(suite.NAMES)}, not {name}")
+            raise ValueError(f"NAME must be one of {', '.join(suite.NAMES)}, not {name}")
     found, start = Found(), time.monotonic()
     chosen = list(dict.fromkeys(names)) or suite.checkable()
     stopped = False

@@ -91,7 +91,7 @@ def find(name: str | Path | None) -> Path:
         )
     expected = (
         f": expected {', '.join(hugging_face.NAMES)}; a folder (a run, a checkpoint, or a GPT-2 "
-        f"checkpoint); or a run in {RUNS}/, which has: {known()}"
+        f"checkpoint); or a run in {RUNS}/ ({known()})"
     )
     names = [*hugging_face.NAMES, *(run.name for run in with_checkpoints())]
     raise CheckpointError(f"there is no model {shown(name)}{guess(name, names) or expected}")
@@ -105,7 +105,7 @@ def shown(name: str | Path) -> str:
 def guess(name: str | Path, names: Iterable[str]) -> str:
     """Return a question that suggests the most similar name, or ""."""
     close = difflib.get_close_matches(str(name), names, 1)
-    return f"; do you mean {close[0]}?" if close else ""
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def with_checkpoints() -> list[Path]:
@@ -230,7 +230,7 @@ def read_tokenizer(folder: Path, tokenizer_path: str) -> Tokenizer | None:
     """Return the tokenizer in a model's folder or at a path, or None if there is neither."""
     if tokenizer_path:
         if (folder / checkpoint.STATE).exists():
-            raise CheckpointError(f"a run has its own tokenizer; leave out {tokenizer_path}")
+            raise CheckpointError("a run has its own tokenizer; leave out --tokenizer-path")
         return tokenizers.from_path(Path(tokenizer_path))
     return tokenizers.load(folder) if tokenizers.has_tokenizer(folder) else None
 

@@ -217,10 +217,10 @@ class Trainer:
     def stop(self, problem: str, place: str) -> None:
         """Raise NotFiniteError. place: the first tensor that is not finite."""
         kept = checkpoint.steps_in(self.run / CHECKPOINTS)
+        last = f"The last good checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
         raise NotFiniteError(
             f"at step {self.step}: {problem}. The first tensor that is not finite is {place}. "
-            f"The last good checkpoint is {kept[-1] if kept else 'none yet'}; "
-            "a lower learning rate, a longer warm-up or gradient clipping may help"
+            f"{last}; a lower learning rate, a longer warm-up or gradient clipping may help"
         )
 
     def evaluation_is_due(self) -> bool:

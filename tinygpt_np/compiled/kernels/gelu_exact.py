@@ -1,4 +1,4 @@
-"""GELU, strict form, compiled. The derivation is in ops/gelu_exact.py."""
+"""GELU, exact form, compiled. The derivation is in ops/gelu_exact.py."""
 
 from typing import Any
 
