@@ -1,5 +1,6 @@
 """Calling conventions, refused arguments, and the rules that a backward can break."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,14 +27,6 @@ Backward = Callable[[np.ndarray, Any], Any]
 def problems(report: Report) -> dict[str, str]:
     """Return the problems by tensor."""
     return {row.name: "; ".join(row.problems) for row in report.rows if not row.ok}
-
-
-def compared(forward: Forward, backward: Backward, x: np.ndarray = X) -> Report:
-    return FunctionCheck(forward, (x,)).report(backward)
-
-
-def of_cube(backward: Backward) -> str:
-    return problems(compared(cube, backward)).get("x", "")
 
 
 def of_linear(backward: Backward) -> dict[str, str]:
@@ -96,23 +89,6 @@ def reads_raw_memory(dy: np.ndarray, x: Any) -> np.ndarray:
     return dy * 3 * raw * raw
 
 
-@pytest.mark.parametrize(
-    ("backward", "problem"),
-    [
-        (changes_the_upstream_gradient, "backward changes its input dout"),
-        (changes_its_input, "backward changes its input x"),
-        (reuses_a_buffer, "a second backward overwrites the gradient of the first"),
-        (accumulates, "a second backward differs"),
-        (in_memory_order, "with Fortran-ordered inputs: off by"),
-        (writes_to_its_input, "with read-only inputs: it raises ValueError"),
-        (reads_raw_memory, "with strided inputs: off by"),
-        (reads_raw_memory, "with Fortran-ordered inputs: off by"),
-    ],
-)
-def test_a_backward_that_breaks_a_rule_is_wrong(backward: Backward, problem: str) -> None:
-    assert problem in of_cube(backward)
-
-
 def cube_then_double(x: np.ndarray) -> tuple[np.ndarray, Any]:
     saved = x.copy()
     x *= 2
@@ -132,15 +108,6 @@ def takes_contiguous_arrays_only(x: np.ndarray) -> tuple[np.ndarray, Any]:
     return cube(x)
 
 
-def triples_what_was_saved(dy: np.ndarray, saved: Any) -> np.ndarray:
-    saved *= 3
-    return dy * saved
-
-
-def saves_a_square(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    return x * x * x, x * x
-
-
 def saves_a_list(x: np.ndarray) -> tuple[np.ndarray, Any]:
     return x * x * x, [3 * x * x]
 
@@ -152,25 +119,24 @@ def empties_a_list(dy: np.ndarray, saved: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("forward", "backward", "problem"),
     [
+        (cube, changes_the_upstream_gradient, "backward changes its input dout"),
+        (cube, changes_its_input, "backward changes its input x"),
+        (cube, reuses_a_buffer, "a second backward overwrites the gradient of the first"),
+        (cube, accumulates, "a second backward differs: the first changed what was saved"),
+        (cube, in_memory_order, "with Fortran-ordered inputs: off by"),
+        (cube, writes_to_its_input, "with read-only inputs: it raises ValueError"),
+        (cube, reads_raw_memory, "with strided inputs: off by"),
         (cube_then_double, dcube, "forward changes its input x"),
         (saves_in_a_buffer, dcube, "after another forward it differs: that changed what was saved"),
-        (
-            takes_contiguous_arrays_only,
-            dcube,
-            "with strided inputs: it raises TypeError: x must be contiguous",
-        ),
-        (
-            saves_a_square,
-            triples_what_was_saved,
-            "a second backward differs: the first changed what was saved",
-        ),
+        (takes_contiguous_arrays_only, dcube,
+         "with strided inputs: it raises TypeError: x must be contiguous"),
         (saves_a_list, empties_a_list, "a second backward raises IndexError"),
     ],
-)
+)  # fmt: skip
 def test_a_pair_that_breaks_a_rule_is_wrong(
     forward: Forward, backward: Backward, problem: str
 ) -> None:
-    assert problem in problems(compared(forward, backward))["x"]
+    assert problem in problems(FunctionCheck(forward, (X,)).report(backward))["x"]
 
 
 def test_a_forward_that_changes_an_input_without_a_gradient_is_wrong() -> None:
@@ -193,20 +159,17 @@ def add(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
     return out, (a, b, out)
 
 
-SHARING: dict[str, tuple[str, Backward]] = {
-    "dout": ("dout", lambda dy, saved: (dy, dy.copy())),
-    "a view of dout": ("dout", lambda dy, saved: (dy[:, :], dy.copy())),
-    "an input": ("a", lambda dy, saved: (saved[0], dy.copy())),
-    "the other input": ("b", lambda dy, saved: (saved[1], dy.copy())),
-    "the output": ("out", lambda dy, saved: (saved[2], dy.copy())),
+SHARING: dict[str, Backward] = {
+    "dout": lambda dy, saved: (dy[:, :], dy.copy()),
+    "b": lambda dy, saved: (saved[1], dy.copy()),
+    "out": lambda dy, saved: (saved[2], dy.copy()),
 }
 
 
-@pytest.mark.parametrize("name", SHARING)
-def test_a_gradient_that_shares_memory_is_wrong(name: str) -> None:
-    whose, backward = SHARING[name]
-    found = problems(FunctionCheck(add, (X, 2 * X)).report(backward))
-    assert f"the gradient shares its memory with {whose}" in found["a"]
+@pytest.mark.parametrize("owner", SHARING)
+def test_a_gradient_that_shares_memory_is_wrong(owner: str) -> None:
+    found = problems(FunctionCheck(add, (X, 2 * X)).report(SHARING[owner]))
+    assert f"the gradient shares its memory with {owner}" in found["a"]
 
 
 def test_the_arguments_of_the_caller_are_unchanged() -> None:
@@ -306,17 +269,6 @@ def test_a_generator_among_the_arguments_is_replayed() -> None:
     assert rng.bit_generator.state == before
 
 
-def test_random_numbers_that_are_not_replayed_are_refused() -> None:
-    rng = np.random.default_rng(0)
-
-    def dropout(x: np.ndarray) -> tuple[np.ndarray, Any]:
-        mask = rng.random(x.shape) < 0.7
-        return x * mask, mask
-
-    with pytest.raises(CheckError, match="the same output each time; if it draws random numbers"):
-        FunctionCheck(dropout, (X,))
-
-
 def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
     calls: list[int] = []
 
@@ -324,7 +276,7 @@ def test_outputs_that_differ_in_the_last_bits_are_refused() -> None:
         calls.append(1)
         return x * (1 + 1e-15 * len(calls)), x
 
-    with pytest.raises(CheckError, match="the same output each time"):
+    with pytest.raises(CheckError, match="the same output each time; if it draws random numbers"):
         FunctionCheck(forward, (X,))
 
 
@@ -360,24 +312,12 @@ def dsquare(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     return 2 * dy * x
 
 
-def scaled(dy: np.ndarray, scale: float) -> np.ndarray:
-    return dy * scale
-
-
-def first_of(dy: np.ndarray, n: np.ndarray) -> np.ndarray:
-    return dy * n[0]
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (ROW, r"args must be a tuple or a dict of arguments, not ndarray: write \(x,\)"),
-        ("abc", "args must be a tuple or a dict of arguments, not str"),
-        (None, "args must be a tuple or a dict of arguments, not NoneType"),
         ((), "one of the arguments must be an array of floats"),
         ((IDS,), "one of the arguments must be an array of floats, not only x: int64"),
-        (([0.5],), "one of the arguments must be an array of floats, not only x: list"),
-        ((ROW.astype(complex),), "must be an array of floats, not only x: complex128"),
         ((ROW.astype(np.float16),), "x must be an array of float32 or float64, not float16"),
         ((np.zeros((0, 3)),), r"x must not be empty, but its shape is \(0, 3\)"),
         ((np.array([1.0, np.nan]),), r"x must be finite, but at \(1,\) it is nan"),
@@ -402,7 +342,7 @@ def test_a_wrong_wrt_is_refused(wrt: Sequence[str], message: str) -> None:
         return x * n[0], n
 
     with pytest.raises(CheckError, match=message):
-        check(forward, first_of, (ROW, IDS), wrt)
+        check(forward, dsquare, (ROW, IDS), wrt)
 
 
 @pytest.mark.parametrize(
@@ -420,16 +360,12 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         check(square, dsquare, (ROW,), **options)
 
 
-@pytest.mark.parametrize(
-    ("forward", "backward", "message"),
-    [
-        (None, dsquare, "forward must be a function, not NoneType"),
-        (square, 3, "backward must be a function, not int"),
-    ],
-)
-def test_something_not_callable_is_refused(forward: Any, backward: Any, message: str) -> None:
-    with pytest.raises(CheckError, match=message):
-        check(forward, backward, (ROW,))
+def test_something_not_callable_is_refused() -> None:
+    wrong: Any = 3
+    with pytest.raises(CheckError, match="forward must be a function, not int"):
+        check(wrong, dsquare, (ROW,))
+    with pytest.raises(CheckError, match="backward must be a function, not int"):
+        check(square, wrong, (ROW,))
 
 
 @pytest.mark.parametrize(
@@ -437,8 +373,6 @@ def test_something_not_callable_is_refused(forward: Any, backward: Any, message:
     [
         ((ROW, ROW, ROW), r"forward must return \(out, saved\), not 3 values"),
         ((IDS, None), "the output of forward must be an array of floats, not int64"),
-        (([1.0, 2.0], None), "the output of forward must be an array of floats, not list"),
-        (None, "the output of forward must be an array of floats, not NoneType"),
         ((ROW[:0], None), r"the output of forward must not be empty, but its shape is \(0, 3\)"),
         ((ROW / np.inf - np.inf, None), r"must be finite, but at \(0, 0\) it is -inf"),
         (ROW, r"returns no \(out, saved\) must return a scalar, not \(1, 3\)"),
@@ -453,6 +387,6 @@ def test_floats_outside_arrays_are_noted() -> None:
     def forward(x: np.ndarray, p: dict[str, float], gain: float) -> tuple[np.ndarray, Any]:
         return x * gain * p["w"], gain * p["w"]
 
-    report = check(forward, scaled, (ROW, {"w": 2.0}, 3.0))
+    report = check(forward, operator.mul, (ROW, {"w": 2.0}, 3.0))
     assert report.ok
     assert report.notes == ("not checked, because not an array of floats: p (dict), gain (float)",)

@@ -38,7 +38,6 @@ def zero(floor: float = 1e-13) -> Measurement:
 
 def test_the_right_gradient_is_ok() -> None:
     found = row(EXPECTED)
-    assert found.ok
     assert (found.verdict, found.problems, found.cause) == ("ok", (), "")
     assert (found.checked, found.skipped, found.shape) == (6, 0, (2, 3))
 
@@ -48,8 +47,6 @@ def test_a_small_error_everywhere_is_detected_in_the_norm() -> None:
     found = row(EXPECTED * (1 + 1e-11))
     assert found.problems == ("off by 1e-11 of its norm",)
     assert found.relative == pytest.approx(1e-11, rel=1e-3)
-    barely = row(EXPECTED * (1 + 1.5e-12), replace(MEASUREMENT, floor=0.0))
-    assert barely.problems == ("off by 1.5e-12 of its norm",)
 
 
 def test_the_bound_is_the_tolerance_plus_the_uncertainty_relative_to_the_norm() -> None:
@@ -75,11 +72,6 @@ def test_an_element_may_have_the_error_of_rounding_and_of_the_oracle() -> None:
     assert not row(at((0, 0), 8e-12), rough).ok
 
 
-def test_the_worst_place_is_shown_with_both_numbers() -> None:
-    found = row(at((0, 2), 0.25))
-    assert (found.index, found.analytic, found.numeric, found.absolute) == ((0, 2), 3.25, 3, 0.25)
-
-
 def test_an_error_at_the_bound_passes_and_above_it_fails() -> None:
     bound = row(EXPECTED).bound
     size = float(np.linalg.norm(EXPECTED))
@@ -99,14 +91,11 @@ def test_the_headroom_is_how_much_larger_the_error_could_be() -> None:
     [
         (None, "there is no gradient"),
         (2.0, "the gradient must be an array, not float"),
-        ([1.0], "the gradient must be an array, not list"),
         (EXPECTED[0], r"the shape must be (2, 3), not (3,)"),
         (EXPECTED.T, "the shape must be (2, 3), not (3, 2); it looks transposed"),
         (EXPECTED.astype(np.float32), "the dtype must be float64, not float32"),
-        (EXPECTED.astype(np.complex128), "the dtype must be float64, not complex128"),
         (at((1, 2), math.nan), "not finite: nan at (1, 2)"),
         (at((0, 1), math.inf), "not finite: inf at (0, 1)"),
-        (at((0, 1), -math.inf), "not finite: -inf at (0, 1)"),
     ],
 )
 def test_an_unusable_gradient_is_described(gradient: Any, problem: str) -> None:
@@ -252,13 +241,10 @@ def cause(found: np.ndarray, expected: np.ndarray = RIGHT) -> str:
         (0.5, "half of it: a factor of 2 is missing"),
         (6, "too large by a factor of 6, a length or a number of elements here"),
         (1 / 8, "too small by a factor of 8, a length or a number of elements here"),
-        (48, "too large by a factor of 48, a length or a number of elements here"),
         (8**0.5, "too large by a factor of √8, a length or a number of elements here"),
         (6**-0.5, "too small by a factor of √6, a length or a number of elements here"),
         (-1, "the sign is wrong"),
         (-2, "the sign is wrong, and it is too large by a factor of 2: counted twice"),
-        (-1 / 6, "the sign is wrong, and it is too small by a factor of 6, "
-         "a length or a number of elements here"),
         (1.25, "1.25 times the right one"),
         (0, "all zero: never computed, or cut off on the way"),
     ],
@@ -276,58 +262,24 @@ def test_a_factor_is_named_despite_a_small_second_error() -> None:
     ("found", "expected", "name"),
     [
         (SQUARE.T, SQUARE, "transposed: axes 0 and 1 are swapped"),
-        (
-            RIGHT.T.reshape(N, C),
-            RIGHT,
-            "transposed: axes 0 and 1 are swapped, then reshaped to fit",
-        ),
-        (
-            HEADS.swapaxes(1, 2).reshape(HEADS.shape),
-            HEADS,
-            "transposed: axes 1 and 2 are swapped, then reshaped to fit",
-        ),
-        (
-            np.roll(RIGHT, 1, 0),
-            RIGHT,
-            "off by one: all values are shifted by +1 along axis 0",
-        ),
-        (
-            np.roll(RIGHT, -1, 1),
-            RIGHT,
-            "off by one: all values are shifted by -1 along axis 1",
-        ),
-        (
-            np.where(np.arange(N)[:, None] == 0, 0, RIGHT),
-            RIGHT,
-            "not filled in: right in 40 of 48 places, zero in the others",
-        ),
-        (
-            RIGHT,
-            np.where(np.arange(C) < 3, 0, RIGHT),
-            "not masked: right in 30 of 48 places, and not zero where it should be",
-        ),
-        (
-            np.where(np.arange(C) < 2, -RIGHT, RIGHT),
-            RIGHT,
-            "right in 36 of 48 places; in the others the sign is wrong",
-        ),
-        (
-            RIGHT + rng.standard_normal((N, 1)),
-            RIGHT,
-            "a sum or mean is missing: the error is constant along axis 1",
-        ),
-        (
-            RIGHT * rng.uniform(2, 3, (N, 1)),
-            RIGHT,
-            "a factor is missing: along axis 1 it is right up to a factor",
-        ),
-        (
-            RIGHT,
-            np.zeros((N, C)),
-            "it should be zero: something constant or masked lets a gradient through",
-        ),
+        (HEADS.swapaxes(1, 2).reshape(HEADS.shape), HEADS,
+         "transposed: axes 1 and 2 are swapped, then reshaped to fit"),
+        (np.roll(RIGHT, 1, 0), RIGHT, "off by one: all values are shifted by +1 along axis 0"),
+        (np.roll(RIGHT, -1, 1), RIGHT, "off by one: all values are shifted by -1 along axis 1"),
+        (np.where(np.arange(N)[:, None] == 0, 0, RIGHT), RIGHT,
+         "not filled in: right in 40 of 48 places, zero in the others"),
+        (RIGHT, np.where(np.arange(C) < 3, 0, RIGHT),
+         "not masked: right in 30 of 48 places, and not zero where it should be"),
+        (np.where(np.arange(C) < 2, -RIGHT, RIGHT), RIGHT,
+         "right in 36 of 48 places; in the others the sign is wrong"),
+        (RIGHT + rng.standard_normal((N, 1)), RIGHT,
+         "a sum or mean is missing: the error is constant along axis 1"),
+        (RIGHT * rng.uniform(2, 3, (N, 1)), RIGHT,
+         "a factor is missing: along axis 1 it is right up to a factor"),
+        (RIGHT, np.zeros((N, C)),
+         "it should be zero: something constant or masked lets a gradient through"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_named(found: np.ndarray, expected: np.ndarray, name: str) -> None:
     assert cause(found, expected) == name
 
@@ -361,19 +313,11 @@ X, DY = rng.standard_normal((2, N, C))
 SUMMED = "a mean or sum is missing: the right gradient sums to zero along axis 1"
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        (layer_norm(X, DY, mean=False, along=True), layer_norm(X, DY, mean=True, along=True)),
-        (layer_norm(X, DY, mean=False, along=False), layer_norm(X, DY, mean=True, along=True)),
-        (softmax(X, DY, summed=False), softmax(X, DY, summed=True)),
-    ],
-    ids=["layer norm without its mean", "layer norm without both", "softmax's diagonal"],
-)
-def test_a_gradient_that_should_sum_to_zero_and_does_not_is_named(
-    found: np.ndarray, expected: np.ndarray
-) -> None:
-    assert cause(found, expected).startswith(SUMMED)
+def test_a_gradient_that_should_sum_to_zero_and_does_not_is_named() -> None:
+    found, right = (layer_norm(X, DY, mean=mean, along=True) for mean in (False, True))
+    assert cause(found, right).startswith(SUMMED)
+    found, right = (softmax(X, DY, summed=summed) for summed in (False, True))
+    assert cause(found, right).startswith(SUMMED)
 
 
 def test_a_layer_norm_without_its_second_sum_lacks_a_term() -> None:
@@ -388,27 +332,17 @@ def with_error(size: float) -> np.ndarray:
     return RIGHT + size * rng.standard_normal((N, C))
 
 
-@pytest.mark.parametrize("size", [1e-11, 1e-9, 1e-7])
-def test_an_error_too_small_to_recognise_has_no_cause(size: float) -> None:
-    assert cause(with_error(size)) == ""
-    assert cause(RIGHT * (1 + size)) == ""
+def test_an_error_too_small_to_recognise_has_no_cause() -> None:
+    assert cause(with_error(1e-7)) == ""
+    assert cause(RIGHT * (1 + 1e-9)) == ""
     found = RIGHT.copy()
-    found[2, 3] += size
+    found[2, 3] += 1e-7
     assert cause(found) == ""
 
 
 def test_an_unrelated_gradient_has_no_cause() -> None:
     for seed in range(50):
-        other = np.random.default_rng(seed).standard_normal((N, C))
-        # Nearly orthogonal, or opposite.
-        if float(np.vdot(other, RIGHT)) < 0:
-            assert cause(other) == ""
-
-
-def test_an_error_larger_than_the_gradient_is_not_a_missing_term() -> None:
-    found = with_error(3)
-    assert float(np.vdot(found, RIGHT)) > 0
-    assert cause(found) == ""
+        assert cause(np.random.default_rng(seed).standard_normal((N, C))) == ""
 
 
 def test_small_errors_beside_one_large_element_are_not_the_same_along_an_axis() -> None:
@@ -427,8 +361,3 @@ def test_an_axis_of_length_1_explains_nothing(shape: tuple[int, ...], power: int
     single = [axis for axis, length in enumerate(shape) if length == 1]
     assert not any(f"axis {axis}" in named for axis in single)
     assert "transposed" not in named
-
-
-def test_a_length_of_1_is_not_a_factor() -> None:
-    assert likely_cause(RIGHT * (1 + 1e-9), RIGHT, [1], 1e-12) == ""
-    assert likely_cause(RIGHT * 3, RIGHT, [1], 1e-12) == "3 times the right one"
