@@ -192,7 +192,13 @@ def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
     assert not row_of(kernel, dcube, x, truth=by_abs).ok
 
 
-# Assertions
+# Seeds and assertions
+
+
+def test_the_report_depends_on_the_seed_alone() -> None:
+    one, same, other = (gradcheck.check(cube, dcube, (X,), seed=seed).rows for seed in (3, 3, 4))
+    assert one == same
+    assert one != other
 
 
 def test_assert_gradients_raises_with_the_report() -> None:

@@ -57,18 +57,12 @@ def raises_on_complex(x: np.ndarray) -> Any:
 
 # Each is Σ w sin x on real numbers.
 UNSAFE: dict[str, Loss] = {
-    "the absolute value": lambda x: np.sum(WEIGHTS * np.sin(x)) + 0 * np.abs(x[0, 0]),
-    "the real part": lambda x: np.sum(WEIGHTS * np.sin(np.real(x))),
-    "a conjugate": lambda x: np.sum(WEIGHTS * np.sin(np.conj(x))),
     "a conjugate of one element": lambda x: smooth(
         np.where([[True, True, False], [True, True, True]], x, np.conj(x))
     ),
+    "the real part": lambda x: np.sum(WEIGHTS * np.sin(np.real(x))),
     "a cast to floats": lambda x: np.sum(WEIGHTS * np.sin(x.astype(np.float64))),
-    "float()": lambda x: sum(
-        w * math.sin(float(v)) for w, v in zip(WEIGHTS.flat, x.flat, strict=True)
-    ),
     "a buffer of floats": fills_a_buffer,
-    "out=": lambda x: np.sum(WEIGHTS * np.sin(x, out=buffer)),
     "a kernel that raises": raises_on_complex,
 }
 
@@ -81,7 +75,7 @@ def test_a_smooth_loss_is_measured_by_the_complex_step() -> None:
     assert found.usable.all()
 
 
-@pytest.mark.parametrize("name", [name for name in UNSAFE if name != "the absolute value"])
+@pytest.mark.parametrize("name", UNSAFE)
 def test_a_loss_that_is_not_complex_safe_is_measured_by_richardson(name: str) -> None:
     found = measured(UNSAFE[name])
     assert found.method == "richardson"
@@ -106,19 +100,6 @@ def test_a_loss_that_does_not_depend_on_a_tensor_has_gradient_zero(method: Metho
     assert found.usable.all()
 
 
-def test_only_one_tensor_is_moved() -> None:
-    seen: list[np.ndarray] = []
-
-    def loss(tensors: dict[str, np.ndarray]) -> Any:
-        seen.append(tensors["other"])
-        return np.sum(tensors["x"] * tensors["other"])
-
-    both = Subject(loss, {"x": X, "other": WEIGHTS}, X.size)
-    curve = both.curve("x", np.ones(X.shape))
-    assert curve(0.5) - curve(0.0) == pytest.approx(0.5 * WEIGHTS.sum())
-    assert all(other is WEIGHTS for other in seen)
-
-
 def test_a_perturbed_value_moves_by_one_or_two_ulps() -> None:
     perturbed = subject(smooth).perturbed(np.random.default_rng(0)).values["x"]
     moves = np.abs(perturbed - X) / np.spacing(np.abs(X))
@@ -129,18 +110,10 @@ def test_a_perturbed_value_moves_by_one_or_two_ulps() -> None:
 # Kinks
 
 
-def relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
-
-
 KINKED: dict[str, tuple[Loss, np.ndarray, list[int]]] = {
-    "relu at 0": (lambda x: np.sum(WEIGHTS * relu(x)), X * (X != 0.4), [2]),
-    "relu at -0": (lambda x: np.sum(WEIGHTS * relu(x)), np.where(X == 0.4, -0.0, X), [2]),
+    "relu at 0": (lambda x: np.sum(WEIGHTS * np.maximum(x, 0)), X * (X != 0.4), [2]),
     "absolute value at 0": (lambda x: np.sum(WEIGHTS * np.abs(x)), X * (X > 0.3), [1, 4, 5]),
-    "hinge": (lambda x: np.sum(WEIGHTS * np.maximum(0, 1.1 - x)), X, [3]),
     "a tie for the largest": (lambda x: np.max(x) * 3, np.where(X == 0.7, 1.1, X), [0, 3]),
-    "leaky": (lambda x: np.sum(WEIGHTS * np.where(x > 0, x, 0.9 * x)), X * (X != 0.7), [0]),
-    "clip": (lambda x: np.sum(np.clip(x, -1.3, 5)), X, [1]),
 }
 
 
@@ -156,35 +129,23 @@ def test_kinks_are_found_and_the_other_elements_are_measured(name: str) -> None:
         assert found.values[number] == pytest.approx(slope, abs=1e-8)
 
 
-SMOOTH: dict[str, Callable[[Any], Any]] = {
-    "a steep curve": lambda t: 1e4 * t * t,
-    "a steep and crooked curve": lambda t: 1e6 * t + 1e5 * t * t,
-    "a straight line": lambda t: 5 + 3 * t,
-    "a constant": lambda t: 7.0,
-    "rounding of a large loss": lambda t: 1e12 + np.sin(1 + t),
-    "noise": lambda t: 1 + 1e-12 * math.sin(1e12 * float(t)),
-    "a step": lambda t: float(t >= 0),
-    "a power above 1 of a distance": lambda t: abs(t) ** 1.2,
-}
-
-
-@pytest.mark.parametrize("name", SMOOTH)
-def test_other_curves_have_no_kink(name: str) -> None:
-    assert not has_kink(SMOOTH[name])
-
-
-JUMPS: list[tuple[Callable[[float], float], bool]] = [
-    (lambda t: 1 + 2 * t + 30 * t * t + max(t, 0), True),
+CURVES: list[tuple[Callable[[float], float], bool]] = [
     (lambda t: 1 + 2 * t + 30 * t * t - 1e-3 * max(t, 0), True),
     # The curvature changes the slope by a tenth of the jump.
     (lambda t: max(t, 0) + 6e4 * t * t, True),
     # The limit is about fifty rounding errors of the loss.
     (lambda t: 1 + 2e-6 * max(t, 0), True),
     (lambda t: 1 + 5e-7 * max(t, 0), False),
+    # A steep and crooked curve, rounding of a large loss, noise, a step, a power of |t|.
+    (lambda t: 1e6 * t + 1e5 * t * t, False),
+    (lambda t: 1e12 + math.sin(1 + t), False),
+    (lambda t: 1 + 1e-12 * math.sin(1e12 * t), False),
+    (lambda t: float(t >= 0), False),
+    (lambda t: abs(t) ** 1.2, False),
 ]
 
 
-@pytest.mark.parametrize(("curve", "expected"), JUMPS)
+@pytest.mark.parametrize(("curve", "expected"), CURVES)
 def test_a_jump_of_the_slope_is_a_kink(curve: Callable[[float], float], expected: bool) -> None:
     assert has_kink(curve) == expected
 

@@ -8,7 +8,7 @@ import pytest
 
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, KINDS, Mutation, Site, mutations, sites
-from tinygpt_np.model.gpt import GPT, Gradients
+from tinygpt_np.model.gpt import GPT
 
 SITES = sites()
 IDS = [f"{site.operation}.{site.function}" for site in SITES]
@@ -62,13 +62,8 @@ def made(line: str) -> dict[str, str]:
         ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(axis=0, keepdims=True)", "axis"),
         ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(keepdims=True)", "axis"),
         ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(axis=-1)", "keepdims"),
-        (
-            "dx = a.sum(axis=-1, keepdims=True)",
-            "dx = a.mean(axis=-1, keepdims=True)",
-            "sum and mean",
-        ),
+        ("dx = a.sum(axis=0)", "dx = a.mean(axis=0)", "sum and mean"),
         ("dx = a.mean(axis=0)", "dx = a.sum(axis=0)", "sum and mean"),
-        ("dx = a.mean(axis=0)", "dx = a.mean(axis=-1)", "axis"),
         ("dx = a.mean(axis=0)", "dx = a", "sum dropped"),
         ("dx = dy.copy()", "dx = dy", "copy dropped"),
         ("dx = a / square.shape[-1]", "dx = a / square.shape[0]", "1/N"),
@@ -83,11 +78,7 @@ def made(line: str) -> dict[str, str]:
         ("np.add.at(dx, ids, dy)", "dx[ids] = dy", "scatter"),
         ("dx = square * dy", "dx = x * dy", "stale value"),
         ("dx = keep('h.0' + '.ln_1', dy)", "dx = keep('h.0' + '.ln_2', dy)", "wrong name"),
-        (
-            "dx = np.concatenate([a, b, c], axis=-1)",
-            "dx = np.concatenate([b, a, c], axis=-1)",
-            "order",
-        ),
+        ("dx = np.concatenate([a, b, c])", "dx = np.concatenate([b, a, c])", "order"),
     ],
 )
 def test_a_line_has_the_mutant(line: str, after: str, kind: str) -> None:
@@ -99,11 +90,6 @@ def test_saved_values_and_gradients_are_swapped() -> None:
     swapped = [m.after for m in found if m.kind == "saved swapped"]
     assert swapped == ["square, x, weight = saved", "x, weight, square = saved"]
     assert [m.after for m in found if m.kind == "order"] == ["return (dweight, dx)"]
-
-
-def test_a_reversed_loop_runs_forwards() -> None:
-    text = "def backward(d):\n    for layer in reversed(range(3)):\n        d = d\n    return d\n"
-    assert "for layer in range(3):" in [m.after for m in mutations(text, "backward")]
 
 
 def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
@@ -171,7 +157,7 @@ def test_every_equivalent_mutant_is_made_and_has_a_reason(
     assert len(EQUIVALENT) == 16
 
 
-@pytest.mark.parametrize("name", ["linear.backward", "softmax.backward_steps", "gpt.keep"])
+@pytest.mark.parametrize("name", ["softmax.backward_steps", "gpt.keep"])
 def test_a_planted_mutant_is_called_until_it_is_removed(name: str) -> None:
     chosen = site(name)
     called = chosen.function.removesuffix("_steps")
@@ -181,6 +167,9 @@ def test_a_planted_mutant_is_called_until_it_is_removed(name: str) -> None:
 
     with chosen.planted(mutant):
         assert getattr(chosen.owner, called) is mutant
+    assert getattr(chosen.owner, called) is before
+    with pytest.raises(ZeroDivisionError), chosen.planted(mutant):
+        _ = 1 / 0
     assert getattr(chosen.owner, called) is before
 
 
@@ -198,22 +187,3 @@ def test_attention_calls_a_planted_softmax() -> None:
     # The gradients of queries and keys pass through the softmax, those of values do not.
     np.testing.assert_array_equal(wrong[:, :6], -right[:, :6])
     np.testing.assert_array_equal(wrong[:, 6:], right[:, 6:])
-
-
-@pytest.mark.parametrize("name", ["gelu", "gelu_exact"])
-def test_the_other_gelu_differs_by_at_most_a_thousandth(name: str) -> None:
-    chosen = site(f"{name}.backward")
-    other = next(m for m in chosen.mutations() if m.kind == "other GELU")
-    x = np.random.default_rng(0).standard_normal((5, 7))
-    _, saved = getattr(ops, name).forward(x)
-    right, wrong = (
-        f(np.ones_like(x), saved) for f in (chosen.owner.backward, chosen.compiled(other))
-    )
-    assert 1e-5 < np.abs(wrong - right).max() < 1e-3
-
-
-def test_a_mutant_is_removed_after_an_error() -> None:
-    before = Gradients.keep
-    with pytest.raises(ZeroDivisionError), site("gpt.keep").planted(lambda: None):
-        _ = 1 / 0
-    assert Gradients.keep is before

@@ -42,17 +42,10 @@ def test_the_gpt_is_right_at_every_point(gpt: list[tuple[str, Report]]) -> None:
 
 
 @of_the_gpt
-def test_at_generic_values_every_element_of_the_gpt_is_checked(
-    gpt: list[tuple[str, Report]],
-) -> None:
-    report = next(report for heading, report in gpt if "every element" in heading)
-    for row in report.rows:
-        assert row.checked == np.prod(row.shape), row.name
-
-
-@of_the_gpt
 def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]) -> None:
     for heading, report in gpt:
+        if "every element" in heading:
+            assert all(row.checked == np.prod(row.shape) for row in report.rows)
         config = suite.CONFIG if "no bias" not in heading else None
         names = [row.name for row in report.rows if "[key]" not in row.name]
         if config is not None:
@@ -116,12 +109,6 @@ def test_an_operation_is_checked_in_float32_and_with_each_size_at_1(name: str) -
     assert ("softmax, in steps" in titles) == (name == "softmax")
     for letter in VARIANTS[name].letters:
         assert any(title.endswith(f"{letter}=1") for title in titles), letter
-
-
-def test_the_point_depends_on_the_seed() -> None:
-    one, same, other = (next(iter(suite.run("linear", "complex", s)))[1] for s in (1, 1, 2))
-    assert one == same
-    assert one.rows[0].numeric != other.rows[0].numeric
 
 
 def test_all_dimensions_are_distinct() -> None:

@@ -1,51 +1,16 @@
 """The page of the kernel benchmark."""
 
 import functools
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.html_pages import Page
 from helpers.kernel_results import candidate, found, limit, record
 
 from benchmarks.harness import page
 from benchmarks.harness.page import Scale
 from benchmarks.harness.roofline import Roofs
-
-
-class Page(HTMLParser):
-    """Notes the words of a page, its open tags, what it loads, and the labels of its bars."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.words, self.open, self.loaded = list[str](), list[str](), list[str]()
-        self.bars, self.svg = list[str](), 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "input"):
-            self.open.append(tag)
-        self.note(attrs)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.note(attrs)
-
-    def note(self, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        links = [values[name] for name in ("src", "href") if name in values]
-        self.loaded += [link for link in links if not link.startswith("#")]
-        if values.get("role") == "img":
-            self.bars.append(values["aria-label"])
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
 
 
 @functools.cache
@@ -145,7 +110,7 @@ def test_the_page_says_why_there_is_no_time() -> None:
 
 
 def test_a_bar_tells_the_numbers_when_hovered() -> None:
-    (label,) = (bar for bar in Page(usual()).bars if bar.startswith("tiles"))
+    (label,) = (bar for bar in Page(usual()).labels if bar.startswith("tiles"))
     assert label.splitlines() == [
         "tiles: 1.025e+04 ms (min 1e+04, max 1.05e+04)",
         "turns in 6 of 6 rounds",
