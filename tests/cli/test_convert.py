@@ -4,11 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.commands import error_of, output_of
+from helpers.commands import Captured, error_of, output_of
 
 from tinygpt_np import GPT, GPTConfig
-
-Captured = pytest.CaptureFixture[str]
 
 
 def test_a_run_is_converted_and_generates_the_same_text(run: Path, capsys: Captured) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.commands import error_of
+from helpers.commands import Captured, error_of
 
 from tinygpt_np import backend, cli
 from tinygpt_np.cli.doctor import cache_facts
@@ -29,7 +29,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Found]:
 
 
 def test_the_machine_the_compilation_and_the_results_are_shown(
-    found: list[Found], capsys: pytest.CaptureFixture[str]
+    found: list[Found], capsys: Captured
 ) -> None:
     found.append(Found("softmax", 1.25e-7))
     cli.main(["doctor"])
@@ -42,7 +42,7 @@ def test_the_machine_the_compilation_and_the_results_are_shown(
 
 
 def test_a_wrong_kernel_is_named_and_exits_with_1(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = [Found("softmax", 1e-7), Found("gelu", 0.5), Found("linear", 1e-8)]
     results = iter([wrong, [Found("gelu", 0.0)]])  # The second backend is correct.
@@ -56,9 +56,7 @@ def test_a_wrong_kernel_is_named_and_exits_with_1(
     assert "3 operations, 1 wrong" in out
 
 
-def test_an_exception_in_a_kernel_is_shown(
-    found: list[Found], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_exception_in_a_kernel_is_shown(found: list[Found], capsys: Captured) -> None:
     found.append(Found("gelu", float("nan"), "LoweringError: no [bold] idea"))
     with pytest.raises(SystemExit):
         cli.main(["doctor"])
@@ -68,7 +66,7 @@ def test_an_exception_in_a_kernel_is_shown(
 
 
 def test_without_a_compiled_backend_nothing_is_tested(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setattr(backend, "BACKENDS", ["numpy"])
     cli.main(["doctor"])
@@ -78,7 +76,7 @@ def test_without_a_compiled_backend_nothing_is_tested(
 
 
 def test_a_numba_that_cannot_be_imported_is_reported_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.delattr("tinygpt_np.gradcheck.self_test")
     monkeypatch.setitem(sys.modules, "tinygpt_np.gradcheck.self_test", None)

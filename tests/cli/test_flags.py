@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from helpers.commands import Captured
 
 from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
@@ -102,7 +103,7 @@ def test_a_wrong_command_line_is_refused_with_a_pointer_to_help(
 
 
 def test_help_has_what_a_flag_does_and_its_default(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stop:

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.commands import error_of
+from helpers.commands import Captured, error_of
 
 from tinygpt_np import cli, lecture
 from tinygpt_np.lecture import Chapter
 
 
-def test_the_lecture_lists_its_chapters(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lecture_lists_its_chapters(capsys: Captured) -> None:
     cli.main(["lecture"])
     assert re.search(r"4 +bigram +00:22:11", capsys.readouterr().out)
 
@@ -22,7 +22,7 @@ def print_numbers(chapter: Chapter) -> None:
 
 @pytest.mark.parametrize("chapter", lecture.chapters(), ids=lambda chapter: chapter.name)
 def test_a_chapter_is_introduced_with_its_place_in_the_video_and_its_source(
-    chapter: Chapter, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    chapter: Chapter, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lecture, "run", print_numbers)
     monkeypatch.setenv("COLUMNS", "100")
@@ -44,9 +44,7 @@ def test_a_chapter_is_introduced_with_its_place_in_the_video_and_its_source(
     assert words.endswith("its numbers")
 
 
-def test_all_runs_every_chapter(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_runs_every_chapter(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lecture, "run", print_numbers)
     cli.main(["lecture", "--all"])
     together = capsys.readouterr().out
@@ -55,7 +53,7 @@ def test_all_runs_every_chapter(
     assert capsys.readouterr().out == together
 
 
-def test_an_unknown_chapter_is_refused_with_all_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_chapter_is_refused_with_all_names(capsys: Captured) -> None:
     assert "there is no chapter trigram; there are: 1 reading" in error_of(
         capsys, "lecture", "trigram"
     )

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.commands import error_of
+from helpers.commands import Captured, error_of
 
 from tinygpt_np import cli
 from tinygpt_np.cli.nanogpt import translate, value_of
@@ -19,9 +19,7 @@ RECIPE = [
 ]
 
 
-def test_recipes_for_training_and_sampling_run(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recipes_for_training_and_sampling_run(folder: Path, capsys: Captured) -> None:
     cli.main(["train", "--data", "text.txt", *RECIPE, "--bias=True", "--out_dir=out-char"])
     found = runs.read_config(folder / "runs" / "out-char")
     assert (found.block_size, found.batch_size, found.n_layer, found.n_head) == (8, 2, 1, 2)
@@ -116,7 +114,7 @@ def test_ignored_flags_of_sample_are_noted() -> None:
     ],
 )
 def test_flags_that_are_not_supported_are_refused(
-    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], expected: str, capsys: Captured
 ) -> None:
     assert expected in error_of(capsys, *arguments)
     assert not Path("runs").exists()

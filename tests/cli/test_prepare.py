@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.commands import error_of, output_of
+from helpers.commands import Captured, error_of, output_of
 from helpers.optional import needs
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND, TEXT, TINY
@@ -15,9 +15,7 @@ from tinygpt_np import cli
 from tinygpt_np.training import runs
 
 
-def test_prepared_tokens_train_the_same_model_as_the_text(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prepared_tokens_train_the_same_model_as_the_text(folder: Path, capsys: Captured) -> None:
     text = TEXT[:860]
     (folder / "half.txt").write_text(text, encoding="utf-8")
     flags = ["--tokenizer", "char", "--data", "half.txt", "half.txt", "--out", "tokens"]
@@ -42,7 +40,7 @@ def test_prepared_tokens_train_the_same_model_as_the_text(
 
 
 def test_a_small_text_is_refused_with_the_vocabulary_that_it_allows(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: Captured
 ) -> None:
     needs("sentencepiece")
     flags = ["train", "--tokenizer", "sentencepiece", "--data", "text.txt", *TINY]
@@ -70,7 +68,7 @@ PIPE = "is a pipe; expected a regular file: save the text first"
     ids=["prepare", "train", "tokenize", "tokenize --train"],
 )
 def test_a_pipe_is_refused_as_a_text(
-    command: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...], folder: Path, capsys: Captured
 ) -> None:
     os.mkfifo("fifo")
     assert f"fifo {PIPE}" in error_of(capsys, *command, "fifo")
@@ -96,7 +94,7 @@ def test_standard_input_is_read_only_if_it_is_a_regular_file(folder: Path) -> No
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    flags: list[str], expected: str, capsys: Captured
 ) -> None:
     assert expected in error_of(capsys, "prepare", "--tokenizer", "char", *flags)
     assert not Path("x").exists()

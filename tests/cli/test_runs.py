@@ -6,13 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.commands import error_of, output_of
+from helpers.commands import Captured, error_of, output_of
 from rich.console import Console
 
 from tinygpt_np.cli.runs import COLUMNS, duration, show
 from tinygpt_np.training import metrics
-
-Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
@@ -56,14 +54,6 @@ def test_without_runs_the_message_says_how_to_make_one(capsys: Captured) -> None
     assert "there is no run nosuch" in error_of(capsys, "runs", "nosuch")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(-5, "now"), (0.5, "now"), (59.9, "59 s"), (1025, "17 min"), (3600, "1 h"), (200_000, "2 d")],
-)
-def test_a_duration_is_in_its_largest_unit(seconds: float, expected: str) -> None:
-    assert duration(seconds) == expected
-
-
 WIDE_ROW = [
     *("a-run-with-a-long-name", "10,795,776", "tinyshakespeare.txt", "5,000 of 5,000"),
     *("1.4697", "1.4697", "17 min"),
@@ -89,3 +79,11 @@ def test_a_terminal_does_not_break_steps_and_durations() -> None:
     assert max(map(len, lines)) <= 80
     for cell in ("5,000 of 5,000", "17 min"):
         assert any(cell in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-5, "now"), (0.5, "now"), (59.9, "59 s"), (1025, "17 min"), (3600, "1 h"), (200_000, "2 d")],
+)
+def test_a_duration_is_in_its_largest_unit(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers import processes
-from helpers.commands import start
+from helpers.commands import Captured, start
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND, TINY
 
@@ -43,9 +43,7 @@ def assert_saved_at_its_last_step(run: Path) -> None:
     assert int(last.name) == state.step == len(losses(run)) >= 15
 
 
-def test_the_first_interrupt_sets_a_flag_and_the_second_stops(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_first_interrupt_sets_a_flag_and_the_second_stops(capsys: Captured) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with interrupts() as interrupted:
         assert not interrupted()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers.byte_pairs import write
-from helpers.commands import error_of, output_of
+from helpers.commands import Captured, error_of, output_of
 from helpers.optional import needs
 
 from tinygpt_np.text.tokenizers import SentencePieceTokenizer
@@ -19,7 +19,7 @@ def rows(out: str) -> list[list[str]]:
     return [line.split(maxsplit=2) for line in table]
 
 
-def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_characters_are_shown_with_their_ids_and_bytes(capsys: Captured) -> None:
     Path("abc.txt").write_text("ab é\n", encoding="utf-8")
     out = output_of(capsys, "tokenize", "é b\n", "--data", "abc.txt")
     shown = [[cell.strip() for cell in row] for row in rows(out)]
@@ -30,9 +30,7 @@ def test_characters_are_shown_with_their_ids_and_bytes(capsys: pytest.CaptureFix
     )
 
 
-def test_pieces_of_gpt2_are_shown_from_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pieces_of_gpt2_are_shown_from_files(tmp_path: Path, capsys: Captured) -> None:
     needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
@@ -44,9 +42,7 @@ def test_pieces_of_gpt2_are_shown_from_files(
     )
 
 
-def test_incomplete_and_control_characters_are_escaped(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_incomplete_and_control_characters_are_escaped(tmp_path: Path, capsys: Captured) -> None:
     needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
@@ -54,13 +50,13 @@ def test_incomplete_and_control_characters_are_escaped(
     assert [row[1] for row in rows(out)] == ["\\xc3", "\\xa9", "\\x1b", "\\t", "\\r"]
 
 
-def test_an_empty_text_has_no_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_text_has_no_tokens(capsys: Captured) -> None:
     assert "0 tokens for 0 characters; the char vocabulary has 63 tokens\n" in output_of(
         capsys, "tokenize", ""
     )
 
 
-def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pieces_are_learned_and_written_and_used(capsys: Captured) -> None:
     needs("sentencepiece")
     text = "to be or not to be that is the question whether tis nobler in the mind\n" * 9
     Path("text.txt").write_text(text, encoding="utf-8")
@@ -74,9 +70,7 @@ def test_pieces_are_learned_and_written_and_used(capsys: pytest.CaptureFixture[s
     assert [int(row[0]) for row in rows(out)] == learned.encode("or the").tolist()
 
 
-def test_a_tokenizer_that_changes_the_text_is_reported(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_tokenizer_that_changes_the_text_is_reported(capsys: Captured) -> None:
     library: Any = needs("sentencepiece")
     lines = ["the [end] of it all", "to be or not to be"]
     with Path("other.model").open("wb") as file:  # By default, SentencePiece normalises.
@@ -93,7 +87,7 @@ def test_a_tokenizer_that_changes_the_text_is_reported(
     assert "changes" not in output_of(capsys, "tokenize", "to [end]", *flags)
 
 
-def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_overwritten(capsys: Captured) -> None:
     Path("mine.model").write_text("precious")
     message = error_of(capsys, *LEARN, "--out", "mine.model")
     assert "mine.model exists already, and nothing is overwritten" in message
@@ -115,7 +109,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    flags: list[str], expected: str, capsys: Captured
 ) -> None:
     assert expected in error_of(capsys, "tokenize", *flags)
     assert not Path("x.model").exists()

@@ -8,20 +8,22 @@ from helpers.tiny_run import COMMAND, TINY
 
 from tinygpt_np import cli
 
+Captured = pytest.CaptureFixture[str]
+
 
 def train_tiny(*flags: str) -> None:
     """Train on text.txt."""
     cli.main(["train", "--data", "text.txt", *TINY, *flags])
 
 
-def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def output_of(capsys: Captured, *arguments: str) -> str:
     """Return what a successful command prints."""
     capsys.readouterr()
     cli.main(list(arguments))
     return capsys.readouterr().out
 
 
-def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def error_of(capsys: Captured, *arguments: str) -> str:
     """Return the message of a command that fails: one paragraph without a traceback."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:

@@ -40,10 +40,6 @@ def test_nan_is_not_written(run: Path) -> None:
         metrics.record(run, Metrics(3, float("nan"), None, None, None, None))
 
 
-def test_a_run_without_a_file_has_no_metrics(tmp_path: Path) -> None:
-    assert metrics.read(tmp_path) == []
-
-
 def test_an_incomplete_last_line_is_left_out(run: Path) -> None:
     path = run / metrics.METRICS
     path.write_bytes(path.read_bytes()[:-9])
@@ -54,9 +50,8 @@ def test_an_incomplete_last_line_is_left_out(run: Path) -> None:
 
 
 WRONG: list[tuple[str, object]] = [
-    ("step", "x"), ("step", None), ("step", 1.5), ("step", True), ("step", -1),
-    ("val_loss", "4.1"), ("val_loss", True), ("val_loss", math.nan), ("val_loss", math.inf),
-    ("loss", "1"), ("lr", []), ("grad_norm", {}), ("tokens_per_second", "fast"),
+    ("step", "x"), ("step", 1.5), ("step", True), ("step", -1), ("val_loss", True),
+    ("loss", math.nan), ("lr", []), ("grad_norm", math.inf), ("tokens_per_second", "fast"),
 ]  # fmt: skip
 
 
@@ -110,11 +105,3 @@ def test_the_plot_has_any_name(tmp_path: Path, name: str) -> None:
 def test_a_run_without_metrics_has_no_plot(tmp_path: Path) -> None:
     plot_losses(tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_sync_does_not_change_the_file(run: Path, tmp_path: Path) -> None:
-    before = (run / metrics.METRICS).read_bytes()
-    metrics.sync(run)
-    assert (run / metrics.METRICS).read_bytes() == before
-    (tmp_path / "empty").mkdir()
-    metrics.sync(tmp_path / "empty")

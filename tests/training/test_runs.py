@@ -1,8 +1,6 @@
 """Runs and other models are found, loaded, listed and compared by name."""
 
-import inspect
 import json
-import operator
 import os
 import shutil
 from dataclasses import asdict, replace
@@ -16,7 +14,6 @@ from helpers.tiny_run import CONFIG, DATA
 import tinygpt_np as tg
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig
 from tinygpt_np.model.sampling import stream_text
-from tinygpt_np.storage import checkpoint
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
@@ -98,9 +95,8 @@ def test_an_unknown_run_is_refused_with_a_similar_name_or_all_names(run: Path) -
         runs.find_run("othello")
 
 
-@pytest.mark.parametrize("name", ["000002", "best"])
-def test_a_checkpoint_in_place_of_a_run_is_refused_with_its_run(run: Path, name: str) -> None:
-    folder = run / "checkpoints" / name
+def test_a_checkpoint_in_place_of_a_run_is_refused_with_its_run(run: Path) -> None:
+    folder = run / "checkpoints" / "best"
     with pytest.raises(CheckpointError) as caught:
         runs.find_run(str(folder))
     assert str(caught.value) == f"{folder} is a checkpoint; expected a run, such as {run}"
@@ -117,17 +113,9 @@ def test_a_run_is_loaded_from_its_newest_checkpoint(run: Path, name: str | Path)
     newest = GPT.load(checkpoint_of(run))
     for key, param in newest.params.items():
         np.testing.assert_array_equal(model.params[key], param)
-    older = GPT.load(run / "checkpoints" / "000001")
+    older, _ = tg.load("hamlet/checkpoints/000001")
     assert (older.params["wte.weight"] != newest.params["wte.weight"]).any()
     assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
-
-
-def test_an_older_or_the_best_checkpoint_is_loaded_by_its_folder(run: Path) -> None:
-    state = checkpoint.load_state(run / "checkpoints" / "best")
-    for name, expected in (("000001", "000001"), ("best", f"{state.step:06d}")):
-        model, _ = tg.load(f"hamlet/checkpoints/{name}")
-        params = GPT.load(run / "checkpoints" / expected).params
-        np.testing.assert_array_equal(model.params["wte.weight"], params["wte.weight"])
 
 
 @pytest.mark.parametrize(("dtype", "backend"), [("float64", "numpy"), ("float32", "numba")])
@@ -146,14 +134,12 @@ def test_a_gpt2_folder_and_a_saved_model_are_loaded(
 
 
 def test_a_run_is_loaded_in_any_dtype_that_models_have(trained: Path) -> None:
-    for dtype in ("float32", "float64"):
-        model, _ = tg.load(trained, dtype=dtype)
-        assert {param.dtype.name for param in model.params.values()} == {dtype}
+    model, _ = tg.load(trained, dtype="float64")
+    assert {param.dtype.name for param in model.params.values()} == {"float64"}
     with pytest.raises(ValueError, match="float32 only, not in float64"):
         tg.load(trained, "numba", "float64")
-    for dtype in ("int32", "foo"):
-        with pytest.raises(ValueError, match=f'must be "float32" or "float64", not \'{dtype}\''):
-            tg.load(trained, dtype=dtype)
+    with pytest.raises(ValueError, match='must be "float32" or "float64", not \'int32\''):
+        tg.load(trained, dtype="int32")
 
 
 def test_an_unknown_model_is_refused_with_what_is_accepted(run: Path) -> None:
@@ -195,25 +181,18 @@ def test_gpt_load_and_from_pretrained_refer_to_the_function_to_call(
         GPT.load("nosuch")
 
 
-@pytest.mark.parametrize("name", ["checkpoint.CheckpointError", "tokenizers.TokenizerError"])
-def test_an_exception_that_load_documents_can_be_imported(name: str) -> None:
-    assert f"\n{name}\n" in inspect.cleandoc(tg.load.__doc__ or "")
-    assert issubclass(operator.attrgetter(name)(runs), ValueError)
-
-
 def test_a_run_without_checkpoints_is_refused(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(CheckpointError, match="runs/hamlet has no checkpoint yet"):
         tg.load(run)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_a_damaged_checkpoint_is_refused_with_its_file(run: Path, name: str) -> None:
-    path = checkpoint_of(run) / name
+def test_a_damaged_checkpoint_is_refused_with_its_file(run: Path) -> None:
+    path = checkpoint_of(run) / "tokenizer.json"
     content = path.read_bytes()
     path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
     for place in (run, path.parent):
-        with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+        with pytest.raises(CheckpointError, match=r"tokenizer\.json is damaged"):
             tg.load(place)
 
 
@@ -241,7 +220,6 @@ def test_a_checkpoint_removed_while_it_is_read_is_replaced_by_the_newest(
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ('{"type": "char"}', TokenizerError, r"tokenizer\.json has no valid vocabulary"),
         ('{"vocabulary": [1, 2]}', TokenizerError, r"tokenizer\.json has no valid vocabulary"),
         ('{"vocabulary": ["a", "b"]}', CheckpointError, "has 2 tokens, but the model has 18"),
     ],
@@ -279,20 +257,17 @@ def padded(folder: Path, tokenizer: Tokenizer, vocab_size: int) -> Path:
     return folder / "padded"
 
 
-@pytest.mark.parametrize("vocab_size", [18, 24, 64, 128])
+@pytest.mark.parametrize("vocab_size", [17, 18, 19, 24, 40, 128, 192])
 def test_padding_to_a_usual_multiple_is_accepted_and_never_sampled(
     tmp_path: Path, vocab_size: int
 ) -> None:
-    characters = CharTokenizer.from_text(TEXT)
-    model, tokenizer = tg.load(padded(tmp_path, characters, vocab_size))
+    path = padded(tmp_path, CharTokenizer.from_text(TEXT), vocab_size)
+    if vocab_size not in (18, 24, 128):
+        with pytest.raises(CheckpointError, match=f"has 18 tokens, but the model has {vocab_size}"):
+            tg.load(path)
+        return
+    model, tokenizer = tg.load(path)
     assert set(stream_text(model.decoder(1), tokenizer, "be", 50, seed=1)) <= set(TEXT)
-
-
-@pytest.mark.parametrize("vocab_size", [17, 19, 20, 40, 192])
-def test_a_vocabulary_that_is_not_padding_is_refused(tmp_path: Path, vocab_size: int) -> None:
-    characters = CharTokenizer.from_text(TEXT)
-    with pytest.raises(CheckpointError, match=f"has 18 tokens, but the model has {vocab_size}"):
-        tg.load(padded(tmp_path, characters, vocab_size))
 
 
 @pytest.mark.parametrize("extra", [-1, 1, 127, 128])
@@ -313,7 +288,7 @@ def test_a_byte_pair_vocabulary_may_have_any_padding_below_128(tmp_path: Path, e
 # Configurations and facts
 
 
-@pytest.mark.parametrize("content", ["{}", "[]", '{"n_layer": 2}', '{"n_layers": 3}', "nonsense"])
+@pytest.mark.parametrize("content", ["{}", '{"n_layers": 3}', "nonsense"])
 def test_an_invalid_configuration_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / runs.CONFIG).write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json"):
@@ -367,16 +342,3 @@ def test_a_run_that_is_resumed_has_the_tokenizer_of_its_checkpoint(run: Path) ->
     assert runs.inputs(config).model is None
     shutil.rmtree(run / "checkpoints")
     assert runs.inputs(config, run=run).dataset.tokenizer.vocab_size < 18
-
-
-def test_init_from_takes_over_the_shape_and_a_smaller_block_size_crops(run: Path) -> None:
-    Path("text.txt").write_text(TEXT)
-    wanted = TrainConfig(data="text.txt", init_from="hamlet", block_size=3, dropout=0.25)
-    config, data, model = runs.inputs(wanted)
-    assert model is not None
-    assert (config.n_layer, config.n_embd, config.block_size) == (1, 8, 3)
-    assert model.config == config.gpt(18)
-    assert data.tokenizer.vocab_size == 18
-    message = r"hamlet has --n-layer 1, which --init-from keeps; leave out --n-layer 4"
-    with pytest.raises(ValueError, match=message):
-        runs.inputs(wanted, ["n_layer"])

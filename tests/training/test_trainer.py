@@ -82,6 +82,8 @@ def test_the_steps_are_those_of_the_configuration(
     tmp_path: Path, backend: Backend, tolerance: float
 ) -> None:
     config = replace(CONFIG, learning_rate=0.05, grad_clip=0.3, weight_decay=0.2, beta1=0.8)
+    if backend == "numba":
+        config = replace(config, batch_size=1, gradient_accumulation_steps=3)
     # The gradient of a key's bias is only rounding, which Adam would enlarge.
     config = replace(config, backend=backend, bias=backend == "numpy")
     trainer = Trainer.start(tmp_path / "run", config, DATA)
@@ -93,9 +95,9 @@ def test_the_steps_are_those_of_the_configuration(
     data_rng, dropout_rng = (generator(config.seed, purpose) for purpose in ("data", "dropout"))
     norms: list[float] = []
     for row in rows:
-        tokens, targets = corpus.random_batch(ids, config.batch_size, config.block_size, data_rng)
+        tokens, targets = corpus.random_batch(ids, 3, config.block_size, data_rng)
         if backend == "numpy":
-            masks = model.draw_masks(config.batch_size, config.block_size, dropout_rng)
+            masks = model.draw_masks(3, config.block_size, dropout_rng)
         else:
             masks = trainer.engine.masks(tokens.shape, trainer.engine.draw(dropout_rng))
         loss, grads = model.loss_and_grads(tokens, targets, masks)
@@ -110,46 +112,9 @@ def test_the_steps_are_those_of_the_configuration(
         assert relative_error(trainer.model.params[name], param) <= tolerance
 
 
-def test_accumulated_batches_give_the_losses_of_one_large_batch(tmp_path: Path) -> None:
-    config = replace(CONFIG, dropout=0.0, max_iters=3)
-    accumulated = replace(config, batch_size=1, gradient_accumulation_steps=3)
-    assert accumulated.tokens_per_step == config.tokens_per_step
-    found, expected = (
-        [row.loss for row in Trainer.start(tmp_path / name, each, DATA)][:-1]
-        for name, each in (("accumulated", accumulated), ("large", config))
-    )
-    assert found == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_seed_determines_every_loss(run: Path, tmp_path: Path) -> None:
-    assert losses(list(Trainer.start(tmp_path / "same", CONFIG, DATA))) == written(run)
+def test_another_seed_gives_other_losses(run: Path, tmp_path: Path) -> None:
     other = Trainer.start(tmp_path / "other", replace(CONFIG, seed=6), DATA)
     assert next(iter(other)).loss != written(run)[0][1]
-
-
-def test_dropout_does_not_change_the_batches(tmp_path: Path) -> None:
-    first, second = (
-        Trainer.start(tmp_path / str(p), replace(CONFIG, dropout=p), DATA) for p in (0, 0.5)
-    )
-    states: dict[str, list[str]] = {}
-    for each in (first, second):
-        list(islice(each, 3))
-        for purpose, rng in each.generators.items():
-            states.setdefault(purpose, []).append(str(rng.bit_generator.state))
-    assert states["data"][0] == states["data"][1]
-    assert states["dropout"][0] != states["dropout"][1]
-
-
-def test_the_validation_loss_is_the_mean_over_the_whole_split(tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    ids, total = trainer.dataset.val, 0.0
-    for start in range(0, len(ids) - 1, 8):
-        sequence = ids[start : start + 9]
-        total += trainer.model.loss(sequence[None, :-1], sequence[None, 1:]) * (len(sequence) - 1)
-    loss = trainer.evaluate()
-    assert loss == pytest.approx(total / (len(ids) - 1), rel=1e-6)
-    other = Trainer.start(tmp_path / "other", replace(CONFIG, batch_size=7), DATA)
-    assert other.evaluate() == loss
 
 
 def test_the_speed_is_the_tokens_of_a_step_divided_by_its_time(
@@ -177,7 +142,7 @@ def test_the_time_left_is_that_of_the_remaining_steps_and_evaluations(tmp_path: 
 # Stop and resume
 
 
-@pytest.mark.parametrize("steps", [0, 1, 4, 7, 8, 10])
+@pytest.mark.parametrize("steps", [0, 4, 7, 10])
 def test_a_run_saved_after_any_step_resumes_bit_for_bit(
     run: Path, tmp_path: Path, steps: int
 ) -> None:
@@ -188,25 +153,20 @@ def test_a_run_saved_after_any_step_resumes_bit_for_bit(
     assert written(tmp_path / "run") == written(run)
 
 
-@pytest.mark.parametrize(("steps", "resumed_at"), [(3, 0), (7, 4), (9, 8)])
+@pytest.mark.parametrize("steps", [0, 3, 7])
 def test_a_killed_run_resumes_from_its_last_checkpoint_bit_for_bit(
-    run: Path, tmp_path: Path, steps: int, resumed_at: int
+    run: Path, tmp_path: Path, steps: int
 ) -> None:
     stop_after(tmp_path / "run", steps)  # Not saved: the steps after the checkpoint are lost.
     with (tmp_path / "run" / metrics.METRICS).open("a") as file:
         file.write('{"step": 99, "lo')  # An incomplete line.
     resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
-    assert resumed.step == resumed_at
+    assert resumed.step == (4 if steps == 7 else 0)
     list(resumed)
     assert written(tmp_path / "run") == written(run)
     _, params = checkpoint.load_model(runs.last_checkpoint(run)[0])
     for name, param in params.items():
         np.testing.assert_array_equal(resumed.model.params[name], param)
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_again(run: Path, tmp_path: Path) -> None:
-    Trainer.start(tmp_path / "run", CONFIG, DATA)
-    assert losses(list(Trainer.resume(tmp_path / "run", CONFIG, DATA))) == written(run)
 
 
 def test_a_finished_run_can_be_extended(run: Path, tmp_path: Path) -> None:
@@ -255,18 +215,9 @@ def test_evaluating_a_run_does_not_touch_its_folder(run: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-@pytest.mark.parametrize("text", [LETTERS[::-1], LETTERS + "Z"], ids=["another", "more letters"])
-def test_resuming_with_another_text_is_refused(run: Path, text: str) -> None:
+def test_resuming_with_another_text_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
-        Trainer.resume(run, CONFIG, dataset.from_corpus(Corpus("other", text)))
-
-
-@pytest.mark.parametrize(("field", "value"), [("n_embd", 24), ("learning_rate", 0.5)])
-def test_resuming_with_other_settings_is_refused(run: Path, field: str, value: Any) -> None:
-    was, flag = getattr(CONFIG, field), f"--{field.replace('_', '-')}"
-    message = f"with {flag} {was}, which cannot be changed; to train with {flag} {value}, start"
-    with pytest.raises(CheckpointError, match=message):
-        Trainer.resume(run, replace(CONFIG, **{field: value}), DATA)
+        Trainer.resume(run, CONFIG, dataset.from_corpus(Corpus("other", LETTERS[::-1])))
 
 
 @pytest.mark.parametrize("max_iters", [10, 5])
@@ -286,14 +237,6 @@ def test_a_damaged_checkpoint_names_the_one_before(run: Path, tmp_path: Path) ->
         Trainer.resume(copy, CONFIG, DATA)
     shutil.rmtree(copy / runs.CHECKPOINTS / "000010")
     assert Trainer.resume(copy, CONFIG, DATA).step == 8
-
-
-def test_an_optimizer_that_does_not_fit_the_model_is_refused(run: Path, tmp_path: Path) -> None:
-    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    folder, state = runs.last_checkpoint(run)
-    del trainer.model.params["wte.weight"]
-    with pytest.raises(CheckpointError, match=r"optimizer.safetensors has the tensor first\.wte"):
-        trainer.restore(folder, state)
 
 
 # The folder of a run
@@ -320,7 +263,7 @@ def test_a_folder_with_other_files_or_a_run_in_it_is_refused(run: Path, tmp_path
         assert before.items() <= contents(folder).items()
 
 
-@pytest.mark.parametrize("change", [{"n_layer": 10**9}, {"batch_size": 10**9}, {"n_embd": 10**21}])
+@pytest.mark.parametrize("change", [{"batch_size": 10**9}, {"n_embd": 10**21}])
 def test_a_run_that_needs_more_memory_than_available_is_refused(
     tmp_path: Path, change: dict[str, int]
 ) -> None:
@@ -328,12 +271,6 @@ def test_a_run_that_needs_more_memory_than_available_is_refused(
     with pytest.raises(ValueError, match=message):
         Trainer.start(tmp_path / "run", replace(CONFIG, **({"n_head": 1} | change)), DATA)
     assert not (tmp_path / "run").exists()
-
-
-def test_numbered_runs_get_the_next_free_name(tmp_path: Path) -> None:
-    started = [Trainer.start(tmp_path / "cpu", NUMPY, DATA, numbered=True) for _ in range(3)]
-    assert [trainer.run.name for trainer in started] == ["cpu", "cpu-2", "cpu-3"]
-    assert [trainer.lock.is_locked for trainer in started] == [True] * 3
 
 
 def test_a_name_taken_by_another_process_in_the_meantime_is_skipped(
@@ -347,7 +284,9 @@ def test_a_name_taken_by_another_process_in_the_meantime_is_skipped(
         mkdir(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", taken_just_before)
-    assert Trainer.start(first, NUMPY, DATA, numbered=True).run == tmp_path / "cpu-2"
+    started = [Trainer.start(first, NUMPY, DATA, numbered=True) for _ in range(2)]
+    assert [trainer.run.name for trainer in started] == ["cpu-2", "cpu-3"]
+    assert [trainer.lock.is_locked for trainer in started] == [True] * 2
 
 
 def test_only_one_process_trains_a_run(tmp_path: Path) -> None:
@@ -399,14 +338,6 @@ def test_the_best_and_the_last_two_checkpoints_are_kept(
     assert (state.step, state.val_loss) == (best_step, min(losses))
 
 
-def test_a_run_resumes_from_its_last_checkpoint_not_its_best(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = train_with(tmp_path / "run", [3.0, 1.0, 2.0, 2.0, 2.0], monkeypatch)
-    longer = replace(trainer.config, max_iters=9)
-    assert Trainer.resume(tmp_path / "run", longer, DATA).step == 8
-
-
 def test_keep_best_can_be_turned_off_and_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,6 +367,7 @@ def test_a_copied_run_continues_with_its_best_checkpoint(
     for max_iters, val_loss, expected in ((10, 1.5, 2), (12, 0.5, 12)):
         always(val_loss, monkeypatch)
         resumed = Trainer.resume(copy, replace(trainer.config, max_iters=max_iters), DATA)
+        assert resumed.step == max_iters - 2  # That of the last checkpoint, not of the best.
         list(resumed)
         resumed.lock.release()
         assert checkpoint.load_state(best(copy)).step == expected
@@ -539,31 +471,7 @@ def test_a_step_whose_metrics_cannot_be_written_can_be_saved(
     assert losses(list(resumed)) == written(run)[6:]
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = stop_after(tmp_path / "run", 3)
-
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as failing:
-        failing.setattr(files, "sync_file", full)
-        with pytest.raises(CheckpointError, match="the disk is full"):
-            trainer.save()
-    trainer.lock.release()
-    assert Trainer.resume(tmp_path / "run", CONFIG, DATA).step == 0
-
-
 # Values that are not finite
-
-
-def test_a_loss_that_is_not_finite_stops_training_and_names_the_first_bad_tensor(
-    tmp_path: Path,
-) -> None:
-    message = r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.attn"
-    with pytest.raises(NotFiniteError, match=message):
-        list(Trainer.start(tmp_path / "run", DIVERGING, DATA))
 
 
 def changed_grads(
@@ -624,6 +532,7 @@ def test_a_gradient_too_large_for_adamw_stops_training_unless_it_is_clipped(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (DIVERGING, r"at step 1: loss nan.* The first tensor .* is an activation of h\.0\.attn"),
         # Each is evaluated, and would be saved, directly after the step that ruins the weights.
         (replace(DIVERGING, eval_interval=1), "last good checkpoint is .*checkpoints.000000"),
         (replace(DIVERGING, max_iters=1, learning_rate=1e38, lr_decay_iters=9), "at step 1"),
