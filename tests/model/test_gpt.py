@@ -10,7 +10,6 @@ from helpers.errors import relative_error
 
 import tinygpt_np as tg
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.storage.checkpoint import read_safetensors
 from tinygpt_np.storage.parameters import param_count
 
@@ -34,29 +33,20 @@ def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np
     return model, tokens, targets
 
 
-@pytest.mark.parametrize(
-    ("config", "method", "directions", "bound"),
-    [
-        *((config, "complex", None, 1e-12) for config in VARIANTS.values()),
-        (VARIANTS["dropout"], "central", 3, 1e-7),
-    ],
-    ids=[*VARIANTS, "central differences"],
-)
-def test_every_gradient_equals_the_numerical_one(
-    config: tg.GPTConfig, method: Method, directions: int | None, bound: float
-) -> None:
+@pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+def test_every_gradient_equals_the_numerical_one(config: tg.GPTConfig) -> None:
     model, tokens, targets = generic(config)
     masks = model.draw_masks(3, 5, np.random.default_rng(1))
-    report = tg.gradcheck.check_model(model, tokens, targets, masks, method, directions=directions)
+    report = tg.gradcheck.check_model(model, tokens, targets, masks)
     assert report.ok, report
     names = [row.name for row in report.rows if "[key]" not in row.name]
     assert names == [*model.params, "loss"]
     for row in report.rows[:-1]:
         # The key bias has no gradient; its row must be zero.
         assert (row.verdict == "zero") == ("[key]" in row.name), report
-        assert row.verdict == "zero" or row.relative < bound, report
+        assert row.verdict == "zero" or row.relative < 1e-12, report
         assert row.skipped == 0
-        assert row.checked == (directions or np.prod(row.shape))
+        assert row.checked == np.prod(row.shape)
 
 
 @pytest.mark.parametrize(("gelu", "bias"), [("tanh", True), ("exact", False)])
@@ -73,13 +63,6 @@ def test_loss_and_gradients_are_those_of_pytorch(gelu: Any, bias: bool) -> None:
     assert {f"grads.{name}" for name in grads} == {n for n in fixture if n.startswith("grads.")}
     for name, grad in grads.items():
         assert relative_error(grad, fixture[f"grads.{name}"]) < 1e-10, name
-
-
-def test_positions_beyond_the_batch_get_no_gradient() -> None:
-    model, tokens, targets = generic(CONFIG)
-    _, grads = model.loss_and_grads(tokens, targets)
-    assert (grads["wpe.weight"][5:] == 0).all()
-    assert (grads["wpe.weight"][:5] != 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -104,12 +87,6 @@ def test_the_initialisation_is_that_of_gpt2() -> None:
             # Five standard errors of a standard deviation and of a mean.
             assert param.std() == pytest.approx(scale, rel=5 / (2 * param.size) ** 0.5), name
             assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
-
-
-def test_the_loss_of_an_untrained_model_is_that_of_guessing() -> None:
-    config = tg.GPTConfig(vocab_size=65)
-    tokens, targets = np.random.default_rng(0).integers(0, 65, (2, 12, 64))
-    assert tg.GPT(config).loss(tokens, targets) == pytest.approx(np.log(65), abs=0.05)
 
 
 def test_dropout_masks_are_drawn_where_gpt2_has_dropout() -> None:
@@ -155,7 +132,7 @@ def test_logits_and_gradients_that_are_not_finite_are_named() -> None:
         assert model.first_not_finite(tokens, {}, grads) == "the logits"
 
 
-@pytest.mark.parametrize("layer", ["h.0.attn.c_proj", "h.1.attn.c_proj", "h.1.mlp.c_proj"])
+@pytest.mark.parametrize("layer", ["h.1.attn.c_proj", "h.1.mlp.c_proj"])
 def test_a_dropped_branch_adds_nothing(layer: str) -> None:
     model, tokens, _ = generic(CONFIG)
     dropped, _ = model.forward(tokens, {layer: np.zeros((15, 6))})
@@ -171,22 +148,16 @@ def test_dropped_embeddings_make_all_tokens_equal() -> None:
     np.testing.assert_allclose(dropped, np.tile(dropped[0], (15, 1)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("n_layer", [1, 2, 5])
-def test_the_count_of_parameters_is_that_of_the_model(n_layer: int) -> None:
-    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=n_layer, n_head=2, n_embd=6)
-    model = tg.GPT(config)
-    assert param_count(config) == sum(param.size for param in model.params.values())
+def test_the_count_of_parameters_is_that_of_the_model() -> None:
+    assert param_count(CONFIG) == sum(param.size for param in tg.GPT(CONFIG).params.values())
 
 
 def test_the_seed_determines_the_initial_weights() -> None:
-    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
     drawn = 0.02 * generator(5, "init").standard_normal((11, 6))
-    np.testing.assert_array_equal(tg.GPT(config, 5, "float64").params["wte.weight"], drawn)
+    np.testing.assert_array_equal(tg.GPT(CONFIG, 5, "float64").params["wte.weight"], drawn)
 
 
 def test_a_cropped_model_keeps_the_first_positions() -> None:
-    config = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=1, n_head=2, n_embd=6)
-    model = tg.GPT(config)
-    tokens = np.arange(4)[None]
+    model, tokens = tg.GPT(CONFIG), np.arange(4)[None]
     np.testing.assert_array_equal(model.cropped(4).logits(tokens), model.logits(tokens))
     assert model.cropped(4).block_size == 4

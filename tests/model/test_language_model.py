@@ -26,10 +26,7 @@ def changed(array: np.ndarray, place: tuple[int, int], value: int) -> np.ndarray
     return array
 
 
-SHAPES = [(), (3,), (1, 2, 3), (0, 3), (2, 0), (2, 5)]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 0), (2, 5)])
 def test_tokens_of_another_shape_are_refused(model: GPT, shape: tuple[int, ...]) -> None:
     expected = f"tokens must be (B, T) with B ≥ 1 and 1 ≤ T ≤ block_size = 4, not {shape}"
     with pytest.raises(ValueError, match=re.escape(expected)):
@@ -40,12 +37,6 @@ def test_tokens_of_another_shape_are_refused(model: GPT, shape: tuple[int, ...])
 @pytest.mark.parametrize(
     ("tokens", "targets", "error", "message"),
     [
-        (
-            TOKENS.astype(float),
-            TARGETS,
-            TypeError,
-            "tokens must be an array of integers, not float",
-        ),
         (TOKENS.tolist(), TARGETS, TypeError, "tokens must be an array of integers, not list"),
         (TOKENS > 0, TARGETS, TypeError, "tokens must be an array of integers, not bool"),
         (changed(TOKENS, (1, 2), V), TARGETS, ValueError, "tokens[1, 2] is 7"),
@@ -82,9 +73,8 @@ def test_ignored_targets_do_not_affect_loss_and_gradients(model: GPT) -> None:
         assert np.linalg.norm(grad - rest[name]) <= 1e-13 * np.linalg.norm(rest[name]), name
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint64"])
-def test_tokens_and_targets_may_have_any_integer_dtype(model: GPT, dtype: str) -> None:
-    loss = model.loss(TOKENS.astype(dtype), TARGETS.astype(dtype))
+def test_tokens_and_targets_may_have_any_integer_dtype(model: GPT) -> None:
+    loss = model.loss(TOKENS.astype(np.uint64), TARGETS.astype(np.uint64))
     assert loss == model.loss(TOKENS, TARGETS)
 
 
@@ -113,23 +103,16 @@ def test_a_bigram_takes_sequences_of_any_length() -> None:
     assert Bigram(V).logits(np.zeros((1, 1000), np.int64)).shape == (1, 1000, V)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int64", "double"])
-def test_a_dtype_other_than_float32_and_float64_is_refused(dtype: str) -> None:
+def test_a_dtype_other_than_float32_and_float64_is_refused() -> None:
     with pytest.raises(ValueError, match='must be "float32" or "float64"'):
-        GPT(CONFIG, dtype=dtype)
+        GPT(CONFIG, dtype="float16")
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_the_repr_of_a_model_has_its_size(backend: str) -> None:
-    gpt = GPT(CONFIG, backend=backend)
+def test_the_repr_of_a_model_has_its_size_and_backend() -> None:
     expected = "1 layer, 2 heads, 6 channels, block 4, vocabulary 7, float32"
-    assert repr(gpt) == f"<GPT: 516 parameters, {expected}, {backend}>"
-    bigram = Bigram(1234, dtype="float64", backend=backend)
+    assert repr(GPT(CONFIG)) == f"<GPT: 516 parameters, {expected}, numpy>"
+    bigram = Bigram(1234, dtype="float64", backend="numba")
     size = "1,522,756 parameters, vocabulary 1,234, float64"
-    assert repr(bigram) == f"<Bigram: {size}, {backend}>"
-
-
-def test_the_repr_of_a_model_with_other_operations_says_so() -> None:
-    other = Bigram(2)
-    other.ops = None
-    assert repr(other).endswith("other operations>")
+    assert repr(bigram) == f"<Bigram: {size}, numba>"
+    bigram.ops = None
+    assert repr(bigram).endswith("other operations>")

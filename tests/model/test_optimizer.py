@@ -40,10 +40,10 @@ def adamw_of_one_number(theta: float, gradients: list[float], decay: float) -> f
     return theta
 
 
-def trained(dtype: str = "float64", decay: float = DECAY) -> tuple[dict[str, np.ndarray], AdamW]:
+def trained(dtype: str = "float64") -> tuple[dict[str, np.ndarray], AdamW]:
     """Return parameters after a step for each of RATES, and their optimizer."""
     params = tensors(0, dtype)
-    optimizer = AdamW(params, BETA1, BETA2, decay)
+    optimizer = AdamW(params, BETA1, BETA2, DECAY)
     for step, rate in enumerate(RATES, start=1):
         optimizer.update(params, tensors(step, dtype), rate)
     return params, optimizer
@@ -58,40 +58,6 @@ def test_adamw_is_the_papers_formula_for_each_number(name: str) -> None:
         gradients = [float(grad[place]) for grad in grads]
         expected = adamw_of_one_number(float(tensors(0)[name][place]), gradients, decay)
         assert found[place] == pytest.approx(expected, rel=1e-13), place
-
-
-def test_only_matrices_decay() -> None:
-    with_decay, without = trained()[0], trained(decay=0.0)[0]
-    assert (with_decay["wte.weight"] != without["wte.weight"]).all()
-    for name in ("ln_f.weight", "ln_f.bias"):
-        np.testing.assert_array_equal(with_decay[name], without[name])
-
-
-@steady
-@given(st.floats(0.01, 1e6), st.booleans())
-def test_the_first_step_is_as_long_as_the_learning_rate(size: float, positive: bool) -> None:
-    grad = size if positive else -size
-    params = {"a": np.zeros(1)}
-    AdamW(params, BETA1, BETA2, 0.0).update(params, {"a": np.array([grad])}, 0.02)
-    # |g| / (|g| + 1e-8) is short of 1 by less than 1e-8 / |g|.
-    assert params["a"][0] == pytest.approx(math.copysign(0.02, -grad), rel=1.1e-8 / size + 1e-15)
-
-
-def test_both_means_decay_where_the_gradient_is_zero() -> None:
-    params = tensors(0)
-    optimizer = AdamW(params, BETA1, BETA2, 0.0)
-    optimizer.update(params, tensors(1), 0.01)
-    first = {name: mean.copy() for name, mean in optimizer.first.items()}
-    second = {name: mean.copy() for name, mean in optimizer.second.items()}
-    grads = tensors(2)
-    for grad in grads.values():
-        grad.reshape(-1)[::2] = 0  # As for tokens that are not in a batch.
-    optimizer.update(params, grads, 0.01)
-    for name, grad in grads.items():
-        zero = grad == 0
-        np.testing.assert_allclose(optimizer.first[name][zero], BETA1 * first[name][zero], 1e-12)
-        np.testing.assert_allclose(optimizer.second[name][zero], BETA2 * second[name][zero], 1e-12)
-        assert (second[name][zero] > 0).all()
 
 
 def test_parameters_change_in_place_and_gradients_do_not() -> None:
@@ -179,12 +145,6 @@ def nanogpts_learning_rate(step: int, config: TrainConfig) -> float:
     return config.min_lr + coefficient * (config.learning_rate - config.min_lr)
 
 
-@pytest.mark.parametrize("step", [0, 99, 100, 700, 1999, 2000, 10**6])
-def test_the_schedule_is_nanogpts(step: int) -> None:
-    found = learning_rate_at(step, TrainConfig())
-    assert found == pytest.approx(nanogpts_learning_rate(step, TrainConfig()), rel=1e-14)
-
-
 @st.composite
 def schedules(draw: st.DrawFn) -> TrainConfig:
     largest = draw(st.floats(1e-6, 1))
@@ -198,30 +158,12 @@ def schedules(draw: st.DrawFn) -> TrainConfig:
 
 
 @steady
-@given(schedules(), st.integers(0, 1000))
-def test_the_rate_is_positive_and_at_most_the_learning_rate(config: TrainConfig, step: int) -> None:
-    rate = learning_rate_at(step, config)
-    # The sum may round up by one unit in the last place.
-    assert rate <= math.nextafter(config.learning_rate, math.inf)
-    assert rate > 0 or step >= config.lr_decay_iters
-
-
-@steady
-@given(schedules(), st.integers(0, 1000))
-def test_no_step_changes_the_rate_by_more_than_the_ramp_or_the_cosine(
-    config: TrainConfig, step: int
-) -> None:
-    ramp = config.learning_rate / (config.warmup_iters + 1)
-    decay = config.lr_decay_iters - config.warmup_iters
-    cosine = (config.learning_rate - config.min_lr) * math.pi / 2 / decay
-    change = learning_rate_at(step + 1, config) - learning_rate_at(step, config)
-    rounding = 4 * math.ulp(config.learning_rate)
-    assert -cosine - rounding <= change <= ramp + rounding
-
-
-def test_without_warm_up_the_first_step_has_the_learning_rate() -> None:
-    config = replace(TrainConfig(), warmup_iters=0)
-    assert learning_rate_at(0, config) == config.learning_rate
+@given(schedules(), st.integers(0, 800))
+def test_the_schedule_is_nanogpts(config: TrainConfig, step: int) -> None:
+    found = learning_rate_at(step, config)
+    assert found == pytest.approx(nanogpts_learning_rate(step, config), rel=1e-13)
+    last = config.lr_decay_iters
+    assert learning_rate_at(last, config) == pytest.approx(config.min_lr, rel=1e-13)
 
 
 def test_a_decay_that_ends_with_the_warm_up_leaves_the_smallest_rate() -> None:

@@ -18,52 +18,11 @@ def as_dtype(dtype: Any) -> list[np.ndarray]:
     return [array.astype(dtype) for array in (X, WEIGHT, BIAS, DY)]
 
 
-def rounding(xhat: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Return a bound on the rounding error of dx (N, C): 2C errors of each of its terms.
-
-    The means are sums of C terms of dxhat and of x; a few products round as well.
-    """
-    dxhat = np.abs(DY * WEIGHT)
-    terms = dxhat + dxhat.mean(axis=-1, keepdims=True)
-    terms += (np.abs(X) / std + np.abs(xhat)) * (dxhat * np.abs(xhat)).mean(axis=-1, keepdims=True)
-    return 2 * C * np.finfo(np.float64).eps * terms / std
-
-
 def test_a_normalized_row_has_mean_zero_and_variance_one() -> None:
     y, _ = layer_norm.forward(X, np.ones(C))
     np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-15)
     var = X.var(axis=-1)
     np.testing.assert_allclose(y.var(axis=-1), var / (var + layer_norm.EPSILON), rtol=1e-12)
-
-
-@both_backwards
-def test_the_gradient_has_no_component_along_the_row_of_ones(
-    backward: Callable[..., tuple[np.ndarray, ...]],
-) -> None:
-    _, saved = layer_norm.forward(X, WEIGHT, BIAS)
-    dx = backward(DY, saved)[0]
-    assert (np.abs(dx.sum(axis=-1)) <= rounding(saved[0], saved[1]).sum(axis=-1)).all()
-
-
-@both_backwards
-def test_the_gradient_along_xhat_is_only_that_of_epsilon(
-    backward: Callable[..., tuple[np.ndarray, ...]],
-) -> None:
-    _, saved = layer_norm.forward(X, WEIGHT, BIAS)
-    xhat, std, _, _ = saved
-    dx = backward(DY, saved)[0]
-    dxhat = DY * WEIGHT
-    # Σ x̂² = C (1 - ε/σ²), so the fraction ε/σ² of the component of dxhat along x̂ remains.
-    left = (dxhat * xhat).sum(axis=-1) * layer_norm.EPSILON / std[:, 0] ** 3
-    bound = (rounding(xhat, std) * np.abs(xhat)).sum(axis=-1)
-    assert (np.abs((dx * xhat).sum(axis=-1) - left) <= bound).all()
-
-
-def test_scaling_and_shifting_a_row_changes_almost_nothing() -> None:
-    y, _ = layer_norm.forward(X, WEIGHT, BIAS)
-    moved, _ = layer_norm.forward(1000 * X + 7, WEIGHT, BIAS)
-    # Only ε, small compared with a variance of order one, depends on the scale.
-    np.testing.assert_allclose(moved, y, atol=10 * layer_norm.EPSILON)
 
 
 @both_backwards

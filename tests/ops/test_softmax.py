@@ -13,11 +13,6 @@ BACKWARDS = [softmax.backward, softmax.backward_steps]
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-def test_every_row_sums_to_one() -> None:
-    probs, _ = softmax.forward(X)
-    np.testing.assert_allclose(probs.sum(axis=-1), 1, rtol=1e-15)
-
-
 @both_dtypes
 def test_shifting_a_row_changes_nothing(dtype: Any) -> None:
     # Multiples of 1/1024 and integers add without rounding, so nothing may change.
@@ -29,16 +24,6 @@ def test_shifting_a_row_changes_nothing(dtype: Any) -> None:
     dprobs = DPROBS.astype(dtype)
     for backward in BACKWARDS:
         np.testing.assert_array_equal(backward(dprobs, saved_after), backward(dprobs, saved))
-
-
-@pytest.mark.parametrize("backward", BACKWARDS)
-def test_every_row_of_the_gradient_sums_to_zero(backward: Callable[..., np.ndarray]) -> None:
-    probs, saved = softmax.forward(X)
-    sums = backward(DPROBS, saved).sum(axis=-1)
-    # Four sums of V terms (those of p and of p·dp, here and in `total`) and a few products, each
-    # with a rounding error of eps/2 times the sum of p |dp|.
-    bound = (2 * V + 5) * np.finfo(np.float64).eps * (probs * np.abs(DPROBS)).sum(axis=-1)
-    assert (np.abs(sums) <= bound).all()
 
 
 @both_dtypes
