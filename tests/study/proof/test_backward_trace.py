@@ -71,12 +71,6 @@ def test_the_term_of_a_sum_is_computed_once() -> None:
     assert trace.returned == 2
 
 
-# Errors
-
-
-# Dependencies
-
-
 # Observed changes
 
 

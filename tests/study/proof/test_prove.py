@@ -3,7 +3,6 @@
 import ast
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +25,7 @@ from helpers.study_targets import (
 
 from tinygpt_np.gradcheck.mutations import mutations
 from tinygpt_np.study.proof.prove import prove
-from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.source import targets
-from tinygpt_np.study.source.parse import find_function, names_stored
+from tinygpt_np.study.source.parse import names_stored
 
 # Other forwards
 
@@ -37,12 +34,11 @@ ABS = edited(FORWARD, ("np.tanh(z)", "np.abs(z)"))
 BY_ABS = edited(BACKWARD, ("(1 - a * a)", "np.sign(z)"), ("# a = np.tanh(z)", "# a = np.abs(z)"))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_forward_without_complex_numbers_is_proven_by_richardson_extrapolation(seed: int) -> None:
-    found = proof(ABS + BY_ABS, seed=seed)
+def test_a_forward_without_complex_numbers_is_proven_by_richardson_extrapolation() -> None:
+    found = proof(ABS + BY_ABS)
     assert found.ok, report(found)
     assert {gradient.row.oracle for gradient in found.lines[-1].gradients} == {"Richardson"}
-    wrong = proof(ABS + edited(BY_ABS, ("da = db * z", "da = 1.001 * db * z")), seed=seed)
+    wrong = proof(ABS + edited(BY_ABS, ("da = db * z", "da = 1.001 * db * z")))
     assert wrong_lines(wrong) == ["da = 1.001 * db * z"]
 
 
@@ -127,17 +123,12 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, str]] = {
         ("return dx, dw", "return dx, dw, da"), "return dx, dw, da",
         "must return 2 gradients (x, w), not 3",
     ),
-    "nothing": (("return dx, dw", "return None"), "return None", "must return 2 gradients"),
     "another order": (
         ("return dx, dw", "return dw, dx"), "return dw, dx",
         "returned: dx: the shape must be (4, 5), not (5, 3)",
     ),
     "None": (
         ("return dx, dw", "return dx, None"), "return dx, None",
-        "returned: dw: there is no gradient",
-    ),
-    "a dict without one": (
-        ("return dx, dw", "return {'x': dx}"), "return {'x': dx}",
         "returned: dw: there is no gradient",
     ),
     "changes what it is given": (
@@ -211,49 +202,14 @@ def test_a_wrong_shape_comment_is_a_warning() -> None:
     )
     assert found.ok
     assert line_with(found, "da = db * z").status == "warning"
-    assert (
-        line_with(found, "da = db * z").message
-        == "the comment says (N, 2K), but the shape is (4, 3)"
-    )
+    message = "the comment says (N, 2K), but the shape is (4, 3)"
+    assert line_with(found, "da = db * z").message == message
 
 
 def test_a_different_value_without_effect_is_a_warning() -> None:
     found = edited_proof(("    # y = b + z", "    b = 2 * a * z\n    # y = b + z"))
     assert found.ok
     assert line_with(found, "b = 2 * a * z").status == "warning"
-
-
-# Independence of runs
-
-
-# Models
-
-
-BLOCK = Truth(targets.block())
-
-
-def block_with(old: str, new: str) -> Any:
-    text = targets.source_of(targets.model)
-    backward = text.index("def block_backward")
-    text = text[:backward] + edited(text[backward:], (old, new))
-    return prove(BLOCK, find_function(text, "GPT.block_backward", "model/gpt.py"))
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("dmid = dmid + grads", "dmid = grads", "dmid = grads."),
-        ("dx, dkept_1 = dmid, dmid", "dx, dkept_1 = dy, dmid", "dx, dkept_1 = dy, dmid"),
-        ('keep(f"{h}.ln_1"', 'keep(f"{h}.ln_2"', "dx = dx + "),
-        ('grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))',
-         "ops.layer_norm.backward(dnormed_1, ln_1)[0]", "return dx"),
-        ("return dx\n\n    @", "return dmid\n\n    @", "return dmid"),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_a_block_is_found_at_its_line(old: str, new: str, line: str) -> None:
-    found = block_with(old, new)
-    assert len(wrong_lines(found)) == 1, report(found)
-    assert wrong_lines(found)[0].startswith(line), report(found)
 
 
 def test_an_in_place_change_of_an_input_is_found_without_calling_the_function() -> None:
@@ -343,11 +299,6 @@ def test_a_harmless_warning_does_not_hide_a_mistake() -> None:
     found = edited_proof(("    # y = b + z", "    b = 0 * a\n    # y = b + z"), broken("dx"))
     assert wrong_lines(found) == ["dx = 1.5 * (dz @ w.T)"]
     assert line_with(found, "b = 0 * a").status == "warning"
-
-
-def test_a_different_value_is_wrong_if_a_gradient_depends_on_it() -> None:
-    found = edited_proof(("    # y = b + z", "    a = 0 * a\n    # y = b + z"))
-    assert wrong_lines(found) == ["a = 0 * a"]
 
 
 def test_a_swapped_name_that_forward_does_not_have_is_wrong_if_a_gradient_depends_on_it() -> None:
@@ -481,14 +432,11 @@ WARNED = ("a name for something else", "a name that looks like a gradient")
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_right_backward_is_right_in_any_style(style: str, seed: int) -> None:
-    found = proof(FORWARD + STYLES[style], seed=seed)
+def test_a_right_backward_is_right_in_any_style(style: str) -> None:
+    found = proof(FORWARD + STYLES[style])
     assert found.ok, report(found)
-    seen = {line.status for line in found.lines}
-    assert seen <= {"right", "partial", "", *(("warning",) if style in WARNED else ())}, report(
-        found
-    )
+    allowed = {"right", "partial", "", *(("warning",) if style in WARNED else ())}
+    assert {line.status for line in found.lines} <= allowed, report(found)
     assert {gradient.status for gradient in found.lines[-1].gradients} == {"right"}
     assert found.worst < 1e-12
 
@@ -540,8 +488,6 @@ def test_a_call_that_only_reads_a_gradient_is_not_wrong() -> None:
     ("style", "line"),
     [
         ("in the order of the forward", "dz += dy * a"),
-        ("some quotes", "dz += db * a"),
-        ("x = x + …", "dz = dz + db * a"),
         ("-=", "dz -= -db * a"),
     ],
 )

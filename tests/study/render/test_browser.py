@@ -42,82 +42,74 @@ both_schemes = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture
+def softmax(page: Page, folder: Path) -> Page:
+    """Return the page of softmax."""
+    open_page(page, folder)
+    return page
+
+
 # Highlighting and the panel
 
 
-def test_pointing_at_a_name_highlights_it_and_its_gradient(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.hover("[data-row='3'] [data-name=exps]")
-    assert {*texts(page, "main .lit")} == {"exps"}
-    assert {*texts(page, "main .lit-gradient")} == {"dexps"}
-
-
-def test_pointing_at_a_name_marks_each_line_that_reads_it(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.hover("[data-row='3'] [data-name=exps]")
-    numbers = [text.split()[0] for text in texts(page, ".line.reads")]
+def test_pointing_at_a_name_highlights_it_its_gradient_and_its_readers(softmax: Page) -> None:
+    softmax.hover("[data-row='3'] [data-name=exps]")
+    assert {*texts(softmax, "main .lit")} == {"exps"}
+    assert {*texts(softmax, "main .lit-gradient")} == {"dexps"}
+    numbers = [text.split()[0] for text in texts(softmax, ".line.reads")]
     assert sorted(numbers) == ["28", "29", "41", "43"]
+    softmax.hover("h1")
+    assert softmax.locator(".lit, .lit-gradient, .reads").count() == 0
 
 
-def test_the_highlight_ends_when_the_pointer_leaves(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.hover("[data-row='3'] [data-name=exps]")
-    page.hover("h1")
-    assert page.locator(".lit, .lit-gradient, .reads").count() == 0
-
-
-def test_a_name_opens_its_arrays_rules_and_verdicts(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("[data-row='3'] [data-name=exps]")
-    assert page.inner_text("#panel-title") == "exps"
-    assert [text.split(" (")[0] for text in texts(page, "#panel .heatmap figcaption")] == [
+def test_a_name_opens_its_arrays_rules_and_verdicts(softmax: Page) -> None:
+    softmax.click("[data-row='3'] [data-name=exps]")
+    assert softmax.inner_text("#panel-title") == "exps"
+    assert [text.split(" (")[0] for text in texts(softmax, "#panel .heatmap figcaption")] == [
         "value", "gradient", "numerical", "difference",
     ]  # fmt: skip
-    assert texts(page, "#panel h3") == [
+    assert texts(softmax, "#panel h3") == [
         "Where the gradient comes from",
         "Verdict",
         "Error by step size",
     ]
-    assert page.locator("#panel .rule .math math").count() == 5
-    assert page.locator("#panel .verdict-of").count() == 2
-
-
-def test_a_verdict_opens_its_value(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("[id='backward_steps:39'] .badge")
-    assert page.inner_text("#panel-title") == "total"
-
-
-def test_a_cell_shows_its_index_and_its_number_in_each_array(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("[data-row='3'] [data-name=exps]")
-    page.hover("#panel .heatmap >> nth=0 >> [data-index='5']")
-    readout = page.inner_text("#panel .readout")
-    assert readout.startswith("[0, 0, 5]")
-    assert "value 1," in readout
-    assert "numerical -0.2016" in readout
-
-
-def test_the_chart_has_both_curves_and_the_sweet_spot(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("[data-row='3'] [data-name=exps]")
-    assert page.locator("#panel .curve").count() == 2
-    words = texts(page, "#panel svg.chart text")
+    assert softmax.locator("#panel .rule .math math").count() == 5
+    assert softmax.locator("#panel .verdict-of").count() == 2
+    assert softmax.locator("#panel .curve").count() == 2
+    words = texts(softmax, "#panel svg.chart text")
     assert {"sweet spot", "truncation", "rounding"} <= {*words}
 
 
-def test_a_parameter_of_a_model_opens(page: Page, folder: Path) -> None:
+def test_a_verdict_opens_its_value(softmax: Page) -> None:
+    softmax.click("[id='backward_steps:39'] .badge")
+    assert softmax.inner_text("#panel-title") == "total"
+
+
+def test_a_cell_shows_its_index_and_its_number_in_each_array(softmax: Page) -> None:
+    softmax.click("[data-row='3'] [data-name=exps]")
+    softmax.hover("#panel .heatmap >> nth=0 >> [data-index='5']")
+    readout = softmax.inner_text("#panel .readout")
+    assert readout.startswith("[0, 0, 5]")
+    assert "value 1," in readout
+    assert "numerical -0.2016" in readout
+    softmax.focus("#panel .tiles >> nth=0")
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        softmax.keyboard.press(key)
+    assert softmax.inner_text("#panel .readout").startswith("[0, 1, 7]")
+
+
+def test_a_model_has_no_planted_bugs_and_its_parameters_open(page: Page, folder: Path) -> None:
     open_page(page, folder, "block")
+    assert texts(page, "#modes label") == ["Read", "Reveal"]
     page.click("button[data-open='h.0.ln_1.weight']")
     assert page.inner_text("#panel-title") == "h.0.ln_1.weight"
 
 
-def test_formulas_are_rendered(page: Page, folder: Path) -> None:
-    open_page(page, folder)
+def test_formulas_are_rendered(softmax: Page) -> None:
     drawn = (
         "[...document.querySelectorAll('math')].every((m) => m.getBoundingClientRect().width > 4)"
     )
-    assert page.evaluate(drawn)
+    assert softmax.evaluate(drawn)
 
 
 # Keyboard
@@ -131,47 +123,30 @@ def tab_to_the_code(page: Page) -> None:
     raise AssertionError("the Tab key does not reach the code")
 
 
-def test_arrow_keys_move_between_names(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    tab_to_the_code(page)
-    found = [focused_name(page)]
+def test_the_keyboard_moves_between_names_and_opens_and_closes_the_panel(softmax: Page) -> None:
+    tab_to_the_code(softmax)
+    found = [focused_name(softmax)]
     for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowLeft"):
-        page.keyboard.press(key)
-        found.append(focused_name(page))
+        softmax.keyboard.press(key)
+        found.append(focused_name(softmax))
     assert found == ["x", "largest", "x", "shifted", "x"]
+    softmax.keyboard.press("Enter")
+    assert softmax.is_visible("#panel")
+    softmax.keyboard.press("Escape")
+    assert softmax.is_hidden("#panel")
+    assert focused_name(softmax) == "x"
 
 
-def test_enter_opens_the_panel_and_escape_returns_to_the_name(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    tab_to_the_code(page)
-    page.keyboard.press("Enter")
-    assert page.is_visible("#panel")
-    page.keyboard.press("Escape")
-    assert page.is_hidden("#panel")
-    assert focused_name(page) == "x"
+def test_arrow_keys_change_the_mode(softmax: Page) -> None:
+    softmax.focus("[name=mode][value=read]")
+    softmax.keyboard.press("ArrowRight")
+    assert softmax.get_attribute("body", "data-mode") == "reveal"
 
 
-def test_arrow_keys_move_between_elements(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("[data-row='3'] [data-name=exps]")
-    page.focus("#panel .tiles >> nth=0")
-    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
-        page.keyboard.press(key)
-    assert page.inner_text("#panel .readout").startswith("[0, 1, 1]")
-
-
-def test_arrow_keys_change_the_mode(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.focus("[name=mode][value=read]")
-    page.keyboard.press("ArrowRight")
-    assert page.get_attribute("body", "data-mode") == "reveal"
-
-
-def test_each_mode_shows_its_own_description_only(page: Page, folder: Path) -> None:
-    open_page(page, folder)
+def test_each_mode_shows_its_own_description_only(softmax: Page) -> None:
     for mode in ("Reveal", "Break it", "Read"):
-        page.click(f"text={mode}")
-        shown = [about for about in page.locator(".about").all() if about.is_visible()]
+        softmax.click(f"text={mode}")
+        shown = [about for about in softmax.locator(".about").all() if about.is_visible()]
         assert [about.get_attribute("id") for about in shown] == [
             f"about-{mode.lower().split()[0]}"
         ]
@@ -182,15 +157,10 @@ def test_each_mode_shows_its_own_description_only(page: Page, folder: Path) -> N
 
 def test_a_box_of_the_diagram_links_to_its_operation(page: Page, folder: Path) -> None:
     open_page(page, folder, "index")
-    page.click(".diagram a.box >> text=embedding >> nth=0")
-    assert page.inner_text("h1") == "embedding"
-
-
-def test_boxes_can_be_reached_with_the_keyboard(page: Page, folder: Path) -> None:
-    open_page(page, folder, "index")
-    page.focus(".diagram a.box >> nth=0")
+    page.focus(".diagram a.box:has-text('embedding') >> nth=0")
     page.keyboard.press("Enter")
     page.wait_for_selector(".sheet")
+    assert page.inner_text("h1") == "embedding"
 
 
 # Widths and colours
@@ -204,52 +174,46 @@ def test_pages_fit_the_width_of_a_phone(page: Page, folder: Path, name: str) -> 
 
 
 @at_width
-def test_the_backward_is_below_its_line_on_a_phone(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    forward = page.locator("[data-row='3'] td >> nth=0").bounding_box()
-    backward = page.locator("[data-row='3'] td >> nth=1").bounding_box()
+def test_on_a_phone_the_backward_is_below_its_line_and_bugs_can_be_chosen(
+    softmax: Page,
+) -> None:
+    forward = softmax.locator("[data-row='3'] td >> nth=0").bounding_box()
+    backward = softmax.locator("[data-row='3'] td >> nth=1").bounding_box()
     assert backward["y"] >= forward["y"] + forward["height"] - 1
-
-
-@at_width
-def test_the_choice_of_a_bug_stays_visible_on_a_phone(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    plant(page, "dshifted = dprobs * exps")
-    page.click("#next-bug")
-    box = page.locator("#next-bug").bounding_box()
+    plant(softmax, "dshifted = dprobs * exps")
+    softmax.click("#next-bug")
+    box = softmax.locator("#next-bug").bounding_box()
     assert 0 <= box["y"] <= 740 - box["height"]
 
 
 @at_width
-def test_every_mode_fits_the_width_of_a_phone(page: Page, folder: Path) -> None:
-    open_page(page, folder)
+def test_every_mode_fits_the_width_of_a_phone(softmax: Page) -> None:
     for mode in ("Reveal", "Break it", "Read"):
-        page.click(f"text={mode}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    page.click("[data-row='3'] [data-name=exps]")
-    assert page.evaluate("document.getElementById('panel').scrollWidth") <= 360
+        softmax.click(f"text={mode}")
+        assert softmax.evaluate("document.documentElement.scrollWidth") <= 360
+    softmax.click("[data-row='3'] [data-name=exps]")
+    assert softmax.evaluate("document.getElementById('panel').scrollWidth") <= 360
 
 
 @both_schemes
-def test_all_text_has_enough_contrast(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.emulate_media(reduced_motion="reduce")
-    page.hover("[data-row='3'] [data-name=exps]")
-    page.click("[data-row='3'] [data-name=exps]")
-    found = [page.evaluate(CONTRASTS)]
-    page.keyboard.press("Escape")
+def test_all_text_has_enough_contrast(softmax: Page) -> None:
+    softmax.emulate_media(reduced_motion="reduce")
+    softmax.hover("[data-row='3'] [data-name=exps]")
+    softmax.click("[data-row='3'] [data-name=exps]")
+    found = [softmax.evaluate(CONTRASTS)]
+    softmax.keyboard.press("Escape")
     for mode in ("Reveal", "Break it"):
-        page.click(f"text={mode}")
-        found.append(page.evaluate(CONTRASTS))
-    page.select_option("#bug", label="dshifted = dprobs * exps")
-    found.append(page.evaluate(CONTRASTS))
+        softmax.click(f"text={mode}")
+        found.append(softmax.evaluate(CONTRASTS))
+    softmax.select_option("#bug", label="dshifted = dprobs * exps")
+    found.append(softmax.evaluate(CONTRASTS))
     worst = min(found, key=lambda each: each["ratio"])
     assert worst["ratio"] >= 4.5, worst
 
 
 # Reveal
 
-# The lines of softmax's backwards, in the order in which they run.
+# The lines of page's backwards, in the order in which they run.
 ORDER = [35, 36, 38, 39, 41, 43, 45, 46, 51, 52, 53, 54]
 
 
@@ -265,15 +229,13 @@ def concealed(page: Page) -> list[int]:
     return sorted(int(line.locator(".number").inner_text()) for line in hidden)
 
 
-def test_reveal_hides_every_line_of_the_backward_and_no_other(page: Page, folder: Path) -> None:
+def test_reveal_shows_only_the_left_side_and_shape_of_each_backward_line(
+    page: Page, folder: Path
+) -> None:
     open_reveal(page, folder)
     assert concealed(page) == ORDER
     assert all(line.is_visible() for line in page.locator("[data-row] td:first-child code").all())
     assert page.inner_text("#progress") == "0 of 12 lines revealed"
-
-
-def test_a_hidden_line_shows_its_left_side_and_shape_only(page: Page, folder: Path) -> None:
-    open_reveal(page, folder)
     line = page.locator("[id='backward_steps:43']")
     assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
     assert line.locator(".badge").is_hidden()
@@ -300,53 +262,39 @@ def test_a_click_reveals_a_line_and_moves_the_focus_to_the_next(page: Page, fold
     assert page.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
 
 
-def test_all_lines_can_be_hidden_again(page: Page, folder: Path) -> None:
-    open_reveal(page, folder)
-    page.click("#next-line")
-    page.click("#hide-again")
-    assert concealed(page) == ORDER
-
-
-def test_revealed_lines_stay_revealed_in_the_next_round(page: Page, folder: Path) -> None:
+def test_revealed_lines_stay_revealed_until_they_are_hidden_again(page: Page, folder: Path) -> None:
     open_reveal(page, folder)
     page.click("#next-line")
     page.click("text=Read")
     assert concealed(page) == []
     page.click("text=Reveal")
     assert concealed(page) == ORDER[1:]
+    page.click("#hide-again")
+    assert concealed(page) == ORDER
 
 
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
-def test_without_scripts_every_line_is_shown(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    assert concealed(page) == []
-    assert page.is_hidden("#modes")
+def test_without_scripts_every_line_is_shown(softmax: Page) -> None:
+    assert concealed(softmax) == []
+    assert softmax.is_hidden("#modes")
 
 
 # Break it
 
 
-def test_a_bug_marks_its_line_and_those_that_inherit_the_error(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    plant(page, "dshifted = dprobs * exps")
+def test_a_bug_marks_its_line_and_those_that_inherit_the_error(softmax: Page) -> None:
+    plant(softmax, "dshifted = dprobs * exps")
     marks = {f"backward_steps:{n}": text for n, text in {
         43: "✗ wrong, the first", 45: "! because of dshifted", 41: "✓ still right",
     }.items()}  # fmt: skip
     for line, words in marks.items():
-        assert page.inner_text(f"[id='{line}'] .broken") == words
-
-
-def test_a_bug_shows_the_line_before_and_after(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    plant(page, "dshifted = dprobs * exps")
-    assert texts(page, "[id='backward_steps:43'] del") == ["dshifted = dexps * exps"]
-    assert texts(page, "[id='backward_steps:43'] ins") == ["dshifted = dprobs * exps"]
-
-
-def test_a_bug_shows_the_message_of_the_check(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    plant(page, "dshifted = -(dexps * exps)")
-    assert "Likely cause: the sign is wrong" in page.inner_text("#bug-description")
+        assert softmax.inner_text(f"[id='{line}'] .broken") == words
+    assert texts(softmax, "[id='backward_steps:43'] del") == ["dshifted = dexps * exps"]
+    assert texts(softmax, "[id='backward_steps:43'] ins") == ["dshifted = dprobs * exps"]
+    softmax.select_option("#bug", label="dshifted = -(dexps * exps)")
+    assert "Likely cause: the sign is wrong" in softmax.inner_text("#bug-description")
+    softmax.click("text=Read")
+    assert softmax.locator(".broken, .changed").count() == 0
 
 
 def test_a_change_without_effect_has_a_reason(page: Page, folder: Path) -> None:
@@ -355,21 +303,8 @@ def test_a_change_without_effect_has_a_reason(page: Page, folder: Path) -> None:
     assert page.inner_text("#bug-description .message") == "= changes nothing: -0 is 0"
 
 
-def test_the_next_bug_can_be_chosen_with_a_key(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("text=Break it")
-    page.focus("#next-bug")
-    page.keyboard.press("Enter")
-    assert page.inner_text("#bug-number") == "2 of 63"
-
-
-def test_the_read_mode_removes_the_bug(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    plant(page, "dshifted = dprobs * exps")
-    page.click("text=Read")
-    assert page.locator(".broken, .changed").count() == 0
-
-
-def test_a_model_has_no_planted_bugs(page: Page, folder: Path) -> None:
-    open_page(page, folder, "block")
-    assert texts(page, "#modes label") == ["Read", "Reveal"]
+def test_the_next_bug_can_be_chosen_with_a_key(softmax: Page) -> None:
+    softmax.click("text=Break it")
+    softmax.focus("#next-bug")
+    softmax.keyboard.press("Enter")
+    assert softmax.inner_text("#bug-number") == "2 of 63"

@@ -62,15 +62,9 @@ def test_the_gradients_of_parameters_are_named() -> None:
     assert "✓" in line_of(shown(studied_target("block")), "h.0.attn.c_attn.weight")
 
 
-def test_names_without_a_gradient_show_what_they_are_checked_with(
-    tmp_path: Path,
-) -> None:
-    text = shown(study(user_target(write_layer(tmp_path, WRONG_LAYER))))
-    assert "checked together with dx" in line_of(text, "centered = x - mean")
-
-
 def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
     text = shown(study(user_target(write_layer(tmp_path, WRONG_LAYER))))
+    assert "checked together with dx" in line_of(text, "centered = x - mean")
     assert "✗ wrong" in line_of(text, "dx = dxhat / std")
     problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
     assert re.search(r"dx: off by 0\.\d+ of its norm", problems)
@@ -97,47 +91,29 @@ def test_inherited_errors_are_marked() -> None:
 def test_the_backward_is_below_the_forward_in_a_narrow_terminal() -> None:
     text = shown(studied_target("softmax"), 80)
     assert text.index("exps = np.exp(shifted)") < text.index("dshifted = dexps * exps")
-    assert "exps = np.exp(shifted)" in line_of(text, "27")
-    assert "dshifted" not in line_of(text, "27 ")
+    assert "dshifted" not in line_of(text, "exps = np.exp(shifted)")
 
 
 def test_the_use_of_finite_differences_is_explained(tmp_path: Path) -> None:
-    text = (
-        LAYER_FORWARD.replace("xhat * weight + bias", "np.abs(xhat) * weight + bias")
-        + WRONG_BACKWARD
-    )
-    text = text.replace(
-        "std = np.sqrt(", "out = np.zeros(x.shape)\n    out[...] = x\n    std = np.sqrt("
-    )
-    text = text.replace("xhat = centered / std", "xhat = (out - mean) / std", 1)
-    assert "measured by finite differences" in shown(
-        study(user_target(write_layer(tmp_path, text)))
-    )
+    forward = LAYER_FORWARD.replace("xhat * weight + bias", "np.abs(xhat) * weight + bias")
+    target = user_target(write_layer(tmp_path, forward + WRONG_BACKWARD))
+    assert "measured by finite differences" in shown(study(target))
 
 
-def test_a_backward_without_gradient_names_is_explained(tmp_path: Path) -> None:
+def test_a_backward_without_gradient_names_is_explained() -> None:
     text = """
 def forward(x):
-    y = x * 3
-    return y, ()
-
+    return x * 3, ()
 
 def backward(gradient, saved):
-    result = gradient * 3
-    return result
+    return gradient * 3
 """
-    sheet = study(user_target(write_layer(tmp_path, text), "x (N, C)"))
-    assert sheet.ok
-    assert "no line sets d<name>" in shown(sheet)
+    assert "no line sets d<name>" in shown(sheet(text, {"x": X}))
 
 
-def test_a_gradient_of_the_wrong_shape_is_shown_with_its_own_shape(tmp_path: Path) -> None:
-    wrong = WRONG_BACKWARD.replace("dx = dxhat / std", "dx = dxhat.sum(axis=0)")
-    line = line_of(
-        shown(study(user_target(write_layer(tmp_path, LAYER_FORWARD + wrong)))),
-        "dx = dxhat.sum(axis=0)",
-    )
-    assert re.search(r"dx = dxhat.sum\(axis=0\) +8 ", line)
+def test_a_gradient_of_the_wrong_shape_is_shown_with_its_own_shape() -> None:
+    text = shown(sheet(FORWARD + edited(BACKWARD, ("dz @ w.T", "dz.sum(axis=0)"))))
+    assert re.search(r"dx = dz.sum\(axis=0\) +3 ", text)
 
 
 def test_errors_in_a_variant_are_shown() -> None:
@@ -165,10 +141,13 @@ def line_shown(sheet: Sheet, number: int) -> str:
     return out.getvalue()
 
 
-def test_a_backward_line_is_shown_with_the_line_it_reverses() -> None:
+def test_a_backward_line_is_shown_with_the_line_it_reverses_and_its_figures() -> None:
     text = line_shown(studied_target("attention"), 84)
-    assert "54  products = q @ k.mT" in text
-    assert "84  dq = dproducts @ k" in text
+    for part in (
+        *("54  products = q @ k.mT", "84  dq = dproducts @ k", "q  2×4×3×5, norm 11.3", "mean"),
+        *("complex step, 120 elements: relative error", "analytic", "numeric", "█"),
+    ):
+        assert part in text or part in " ".join(text.split()), part
     assert "dk = " not in text
 
 
@@ -178,24 +157,10 @@ def test_a_forward_line_is_shown_with_all_lines_that_reverse_it() -> None:
     assert "85  dk = dproducts.mT @ q" in text
 
 
-def test_the_figures_of_a_verdict_are_shown() -> None:
-    text = " ".join(line_shown(studied_target("attention"), 84).split())
-    assert "complex step, 120 elements: relative error" in text
-    assert "analytic" in text
-    assert "numeric" in text
-
-
 def test_a_small_array_is_printed_in_full() -> None:
     values = studied_target("linear").truth.target.args["bias"]
     text = line_shown(studied_target("linear"), 28)
     assert all(f"{value:.4f}".rstrip("0") in text for value in values)
-
-
-def test_a_large_array_is_a_summary_and_a_heat_map() -> None:
-    text = line_shown(studied_target("attention"), 84)
-    assert "q  2×4×3×5, norm 11.3" in text
-    assert "mean" in text
-    assert "█" in text
 
 
 def test_a_line_without_gradients_shows_what_it_sets() -> None:
@@ -206,8 +171,7 @@ def test_a_line_without_gradients_shows_what_it_sets() -> None:
 def test_a_line_in_a_loop_is_shown_for_each_iteration() -> None:
     text = line_shown(sheet(LOOP, {"x": X}), 11)
     assert text.count("dx = dx * (1 - y[i] ** 2)") == 2
-    assert "# i = 0" in text
-    assert "# i = 1" in text
+    assert text.count("# i = 0") == text.count("# i = 1") == 1
 
 
 def test_a_wrong_gradient_is_shown_with_the_numerical_one(tmp_path: Path) -> None:
@@ -228,19 +192,10 @@ def lines(array: np.ndarray, width: int = 80) -> list[str]:
     return heat_map(array, width).plain.splitlines()
 
 
-def test_larger_numbers_are_denser() -> None:
+def test_a_heat_map_is_denser_for_larger_numbers_and_cut_if_it_is_large() -> None:
     assert lines(np.array([0.0, 0.3, 0.5, 0.7, 1.0]))[0] == " · ░ ▒ ▓ █"
-
-
-def test_a_wide_array_is_cut_at_the_width() -> None:
+    assert lines(np.array([np.nan, 1.0, np.inf]))[0] == "?? █??"
     first = lines(np.ones((2, 100)), width=40)[0]
     assert first.endswith("…")
     assert len(first) <= 40
-
-
-def test_the_rows_left_out_of_a_long_array_are_counted() -> None:
     assert f"… {50 - HEAT_MAP_ROWS} more rows" in lines(np.ones((50, 2)))
-
-
-def test_numbers_that_are_not_finite_are_marked() -> None:
-    assert lines(np.array([np.nan, 1.0, np.inf]))[0] == "?? █??"
