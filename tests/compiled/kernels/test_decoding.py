@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.kernel_bounds import assert_within
+from helpers.kernel_twins import normals
 from numba import njit
 
 from tinygpt_np.compiled.kernels import decoding
@@ -22,7 +23,7 @@ from tinygpt_np.compiled.kernels.matmul import (
 from tinygpt_np.compiled.simd.memory import Arena, Matrix
 from tinygpt_np.compiled.simd.vectors import ROWS
 
-rng = np.random.default_rng(29)
+_, normal = normals(29)
 H = 2
 # Positions in the cache, size of a head.
 SHAPES = [
@@ -39,10 +40,6 @@ def call_attend(*arguments: Any) -> None:
 
 def matrix(array: np.ndarray) -> Matrix:
     return Matrix(array.ctypes.data, array.strides[0])
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def poisoned_cache(capacity: int, size: int) -> tuple[np.ndarray, np.ndarray]:

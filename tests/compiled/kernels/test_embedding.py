@@ -1,25 +1,14 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from helpers.kernel_bounds import U, assert_within, gamma
-from helpers.kernel_twins import (
-    assert_refuses_float64,
-    assert_same_contract,
-    assert_takes_any_layout,
-    poisoned,
-)
+from helpers.kernel_twins import normals, poisoned
 
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import embedding
 
-rng = np.random.default_rng(16)
+rng, normal = normals(16)
 sizes = pytest.mark.parametrize("width", [1, 2, 7, 15, 16, 17, 65, 127, 769])
 N, V, TIME = 24, 11, 6
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 @sizes
@@ -82,32 +71,3 @@ def test_positions_are_added_to_what_is_there_in_the_order_of_n() -> None:
         expected[n % TIME] += drows[n]
     embedding.add_positions(drows, TIME, dwpe)
     np.testing.assert_array_equal(dwpe, expected)
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32])
-def test_ids_may_be_any_integers(dtype: Any) -> None:
-    ids, weight = rng.integers(0, V, N), normal(V, 5)
-    np.testing.assert_array_equal(embedding.forward(ids.astype(dtype), weight)[0], weight[ids])
-
-
-def test_ids_that_are_no_integers_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"^embedding.forward: ids must be an array of integers"):
-        embedding.forward(np.array([0.0, 1.5]), normal(V, 5))
-
-
-def test_the_contract_is_that_of_ops() -> None:
-    assert_same_contract(embedding, ops.embedding, "forward", "backward")
-
-
-def test_any_layout_gives_the_same_and_stays_as_it_was() -> None:
-    ids, weight = rng.integers(0, V, N), normal(V, 5)
-    assert_takes_any_layout(embedding.forward, ids, weight)
-    assert_takes_any_layout(embedding.backward, normal(N, 5), embedding.forward(ids, weight)[1])
-
-
-def test_float64_is_refused() -> None:
-    ids, weight = rng.integers(0, V, N), normal(V, 5)
-    with pytest.raises(TypeError, match=r"^embedding.forward: weight must be an array of float32"):
-        embedding.forward(ids, weight.astype(np.float64))
-    saved = embedding.forward(ids, weight)[1]
-    assert_refuses_float64(embedding.backward, "embedding.backward: drows", normal(N, 5), saved)

@@ -1,25 +1,18 @@
+from types import ModuleType
+
 import numpy as np
 import pytest
 from helpers.kernel_bounds import EXP, TINY, U, assert_within, gamma
-from helpers.kernel_twins import (
-    assert_refuses_float64,
-    assert_same_contract,
-    assert_takes_any_layout,
-    poisoned,
-)
+from helpers.kernel_twins import normals, poisoned
 
 from tinygpt_np import ops
-from tinygpt_np.compiled.kernels import gelu
+from tinygpt_np.compiled.kernels import gelu, gelu_exact
 from tinygpt_np.compiled.simd.vectors import LANES
 
-rng = np.random.default_rng(13)
+_, normal = normals(13)
 sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
 # The truth itself, in float64, loses this much of x where tanh is close to -1.
 FLOAT64 = 1e-15
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def values(size: int) -> np.ndarray:
@@ -47,7 +40,6 @@ def test_forward_is_the_truth_but_for_rounding(size: int) -> None:
     y = poisoned(size)
     gelu.forward_values(x, y)
     assert_within(y, truth, np.abs(x) * (gate * error + FLOAT64 + TINY))
-    np.testing.assert_array_equal(gelu.forward(x)[0], y)
 
 
 @sizes
@@ -68,38 +60,14 @@ def test_backward_is_the_truth_but_for_rounding(size: int, in_place: bool) -> No
     dx = dy.copy() if in_place else poisoned(size)
     gelu.backward_values(dx if in_place else dy, x, dx)
     assert_within(dx, truth, bound + TINY)
-    np.testing.assert_array_equal(gelu.backward(dy, gelu.forward(x)[1]), dx)
 
 
-def test_far_out_it_is_x_or_nothing() -> None:
+@pytest.mark.parametrize("module", [gelu, gelu_exact])
+def test_far_out_it_is_x_or_nothing(module: ModuleType) -> None:
     x = np.array([-1e4, -30, 0, 30, 1e4], np.float32)
-    y, saved = gelu.forward(x)
+    y, saved = module.forward(x)
     assert y.tolist() == [0, 0, 0, 30, 1e4]
-    assert gelu.backward(np.ones(5, np.float32), saved).tolist() == [0, 0, 0.5, 1, 1]
-
-
-def test_nan_stays_nan_and_spoils_nothing_else() -> None:
-    x = normal(37)
-    x[18] = np.nan
-    y, saved = gelu.forward(x)
-    assert np.isnan(y).tolist() == np.isnan(x).tolist()
-    assert np.isnan(gelu.backward(normal(37), saved)).tolist() == np.isnan(x).tolist()
-
-
-def test_the_contract_is_that_of_ops() -> None:
-    assert_same_contract(gelu, ops.gelu, "forward", "backward")
-
-
-def test_any_layout_gives_the_same_and_stays_as_it_was() -> None:
-    x = normal(3, 5, 7)
-    assert_takes_any_layout(gelu.forward, x)
-    assert_takes_any_layout(gelu.backward, normal(3, 5, 7), gelu.forward(x)[1])
-
-
-def test_float64_is_refused() -> None:
-    x = normal(3, 5)
-    assert_refuses_float64(gelu.forward, "gelu.forward: x", x)
-    assert_refuses_float64(gelu.backward, "gelu.backward: dy", x, gelu.forward(x)[1])
+    assert module.backward(np.ones(5, np.float32), saved).tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_a_value_has_the_same_bits_at_any_place() -> None:

@@ -1,22 +1,13 @@
 import numpy as np
 import pytest
 from helpers.kernel_bounds import ERF, EXP, TINY, U, assert_within, gamma
-from helpers.kernel_twins import (
-    assert_refuses_float64,
-    assert_same_contract,
-    assert_takes_any_layout,
-    poisoned,
-)
+from helpers.kernel_twins import normals, poisoned
 
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import gelu_exact
 
-rng = np.random.default_rng(14)
+_, normal = normals(14)
 sizes = pytest.mark.parametrize("size", [1, 2, 7, 15, 16, 17, 127, 1000, 70001])
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def values(size: int) -> np.ndarray:
@@ -46,7 +37,6 @@ def test_forward_is_the_truth_but_for_rounding(size: int) -> None:
     gelu_exact.forward_values(x, y)
     # One product more.
     assert_within(y, truth, np.abs(x64) * cdf_error(x64) + 2 * U * np.abs(truth))
-    np.testing.assert_array_equal(gelu_exact.forward(x)[0], y)
 
 
 @sizes
@@ -64,36 +54,3 @@ def test_backward_is_the_truth_but_for_rounding(size: int, in_place: bool) -> No
     dx = dy.copy() if in_place else poisoned(size)
     gelu_exact.backward_values(dx if in_place else dy, x, dx)
     assert_within(dx, truth, np.abs(dy64) * (cdf_error(x64) + dbend + last) + TINY)
-    np.testing.assert_array_equal(gelu_exact.backward(dy, gelu_exact.forward(x)[1]), dx)
-
-
-def test_far_out_it_is_x_or_nothing() -> None:
-    x = np.array([-1e4, -30, 0, 30, 1e4], np.float32)
-    y, saved = gelu_exact.forward(x)
-    assert y.tolist() == [0, 0, 0, 30, 1e4]
-    assert gelu_exact.backward(np.ones(5, np.float32), saved).tolist() == [0, 0, 0.5, 1, 1]
-
-
-def test_nan_stays_nan_and_spoils_nothing_else() -> None:
-    x = normal(37)
-    x[18] = np.nan
-    y, saved = gelu_exact.forward(x)
-    assert np.isnan(y).tolist() == np.isnan(x).tolist()
-    assert np.isnan(gelu_exact.backward(normal(37), saved)).tolist() == np.isnan(x).tolist()
-
-
-def test_the_contract_is_that_of_ops() -> None:
-    assert_same_contract(gelu_exact, ops.gelu_exact, "forward", "backward")
-
-
-def test_any_layout_gives_the_same_and_stays_as_it_was() -> None:
-    x = normal(3, 5, 7)
-    assert_takes_any_layout(gelu_exact.forward, x)
-    assert_takes_any_layout(gelu_exact.backward, normal(3, 5, 7), gelu_exact.forward(x)[1])
-
-
-def test_float64_is_refused() -> None:
-    x = normal(3, 5)
-    assert_refuses_float64(gelu_exact.forward, "gelu_exact.forward: x", x)
-    saved = gelu_exact.forward(x)[1]
-    assert_refuses_float64(gelu_exact.backward, "gelu_exact.backward: dy", x, saved)
