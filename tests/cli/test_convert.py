@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 from helpers.commands import Captured, error_of, output_of
 
 from tinygpt_np import GPT, GPTConfig
@@ -29,18 +28,3 @@ def test_a_model_without_a_tokenizer_needs_a_text(folder: Path, capsys: Captured
     out = output_of(capsys, "convert", "own", "gpt", "--text", "text.txt")
     assert "tinygpt sample --model gpt" in out
     assert output_of(capsys, "sample", "--model", "gpt", "--prompt", "be", "--tokens", "3")
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], "convert takes two arguments: SOURCE, and OUT"),
-        (["nothing", "out"], "there is no model nothing"),
-        (["text.txt", "out"], "text.txt is not a PyTorch checkpoint: it is not a zip"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: Captured
-) -> None:
-    assert expected in error_of(capsys, "convert", *flags)
-    assert not Path("out").exists()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.commands import Captured, error_of
+from helpers.commands import Captured
 
 from tinygpt_np import cli, lecture
 from tinygpt_np.lecture import Chapter
@@ -51,9 +51,3 @@ def test_all_runs_every_chapter(capsys: Captured, monkeypatch: pytest.MonkeyPatc
     for chapter in lecture.chapters():
         cli.main(["lecture", chapter.name])
     assert capsys.readouterr().out == together
-
-
-def test_an_unknown_chapter_is_refused_with_all_names(capsys: Captured) -> None:
-    assert "there is no chapter trigram; there are: 1 reading" in error_of(
-        capsys, "lecture", "trigram"
-    )

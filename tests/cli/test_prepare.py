@@ -83,18 +83,3 @@ def test_standard_input_is_read_only_if_it_is_a_regular_file(folder: Path) -> No
     with (folder / "text.txt").open() as text:
         subprocess.run(command, stdin=text, timeout=LIMIT, check=True)
     assert (folder / "x" / "train.bin").stat().st_size == 2 * 1548
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], "--out must name the folder to create"),
-        (["--out", "."], ". exists already, and nothing is overwritten"),
-        (["--out", "x", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: Captured
-) -> None:
-    assert expected in error_of(capsys, "prepare", "--tokenizer", "char", *flags)
-    assert not Path("x").exists()

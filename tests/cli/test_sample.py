@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.commands import Captured, error_of, output_of, start, train_tiny
+from helpers.commands import Captured, output_of, start, train_tiny
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND
 
@@ -38,34 +38,6 @@ def test_an_unknown_character_is_refused_or_skipped(capsys: Captured) -> None:
     assert "the nearest are 'e'" in captured.err
     out = output_of(capsys, "sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1")
     assert out.startswith("To b")
-
-
-@pytest.mark.usefixtures("run")
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--temperature", "-1"], "--temperature must be zero or more, not -1.0"),
-        (["--top-k", "0"], "--top-k must be positive, not 0"),
-        (["--greedy", "--temperature", "0.5"], "--greedy"),
-        (["--top-p", "0"], "--top-p must be in (0, 1], not 0.0"),
-        (["--num-samples", "0"], "--num-samples must be positive, not 0"),
-        (["--seed", str(2**32 - 1), "--num-samples", "2"], "the last sample would have seed 42949"),
-        (["--endless", "--num-samples", "2"], "--endless never ends its first sample"),
-        (["--prompt", "a", "--prompt-file", "text.txt"], "leave out one of them"),
-        (["--prompt-file", "nowhere.txt"], "there is no file nowhere.txt"),
-        (["--prompt-file", "."], ". is a folder; expected a file"),
-        (["--prompt-file", "fifo"], "fifo is a pipe; expected a regular file"),
-        (["--prompt-file", "latin.txt"], "iconv -f LATIN1 -t UTF-8 latin.txt"),
-        (["a", "--model", "b"], "leave out the run a, or leave out --model b"),
-        (["--model", "nowhere"], "there is no model nowhere"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    folder: Path, flags: list[str], expected: str, capsys: Captured
-) -> None:
-    (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
-    os.mkfifo(folder / "fifo")
-    assert expected in error_of(capsys, "sample", *flags)
 
 
 @pytest.mark.usefixtures("run")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from helpers.byte_pairs import write
 from helpers.commands import Captured, error_of, output_of
 from helpers.optional import needs
@@ -92,24 +91,3 @@ def test_nothing_is_overwritten(capsys: Captured) -> None:
     message = error_of(capsys, *LEARN, "--out", "mine.model")
     assert "mine.model exists already, and nothing is overwritten" in message
     assert Path("mine.model").read_text() == "precious"
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], "give a text, or --train sentencepiece"),
-        (["hii", "--out", "x.model"], "--out is the file that --train writes"),
-        ([*LEARN[1:]], "--out must name the file to write"),
-        (["hii", *LEARN[1:], "--out", "x.model"], "leave out the text"),
-        (["caf€"], "character '€' (U+20AC) at position 3"),
-        (["hii", "--tokenizer-path", "x.model"], "need no files, but x.model was given"),
-        (["hii", "--tokenizer", "gpt2", "--tokenizer-path", "x"], "x is not a GPT-2 tokenizer"),
-        (["hii", "--tokenizer", "sentencepiece", "--tokenizer-path", "x"], "there is no file x"),
-        (["hii", "--data", "nowhere.txt"], "there is no file nowhere.txt"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: Captured
-) -> None:
-    assert expected in error_of(capsys, "tokenize", *flags)
-    assert not Path("x.model").exists()

@@ -122,30 +122,6 @@ def test_flags_override_the_preset(folder: Path) -> None:
     assert found.lr_decay_iters == 1  # --max-iters sets it, too.
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--data", "nowhere.txt"], "there is no file nowhere.txt"),
-        (
-            ["--data", "."],
-            "train.bin; --data is a text file or a folder with train.bin and val.bin",
-        ),
-        (["--data", "text.txt", "--block-size", "999"], "the text is too short"),
-        (["--resume", "nothing"], "there is no run nothing"),
-        (["--name", "../outside"], "the name of a new folder in runs/"),
-        (["--name", ""], "the name of a new folder in runs/"),
-        (["--init-from", "nowhere"], "there is no model nowhere"),
-        (["--tokenizer-path", "text.txt"], "characters need no files, but text.txt was given"),
-        (["--vocab-size", "99"], "--vocab-size 99 sets how many pieces SentencePiece learns"),
-    ],
-)
-def test_bad_input_is_refused_in_one_sentence(
-    flags: list[str], expected: str, capsys: Captured
-) -> None:
-    assert expected in error_of(capsys, "train", *flags)
-    assert not Path("runs").exists()
-
-
 # The learning rate schedule
 
 
@@ -157,12 +133,6 @@ def test_an_end_of_the_decay_that_is_given_is_kept_with_a_note(
     assert (found.max_iters, found.lr_decay_iters) == (4, 2000)
     out = " ".join(capsys.readouterr().out.split())
     assert "note training ends at step 4, before the learning rate has decayed" in out
-
-
-@pytest.mark.parametrize("value", ["many", "-5"])
-def test_an_invalid_max_iters_is_refused_by_its_own_name(value: str, capsys: Captured) -> None:
-    message = error_of(capsys, *TRAIN, f"--max-iters={value}")
-    assert message.startswith("tinygpt: --max-iters must be")
 
 
 def test_help_shows_the_end_of_the_decay_that_max_iters_sets(capsys: Captured) -> None:

@@ -72,14 +72,6 @@ def test_the_chapters_are_numbered_and_in_the_order_of_the_video() -> None:
     assert times == sorted(set(times))
 
 
-def test_a_chapter_is_found_by_its_name_or_number() -> None:
-    for chapter in CHAPTERS:
-        assert lecture.find(chapter.name) == lecture.find(str(chapter.number)) == chapter
-    with pytest.raises(ValueError, match="trigram") as error:
-        lecture.find("trigram")
-    assert all(f"{chapter.number} {chapter.name}" in str(error.value) for chapter in CHAPTERS)
-
-
 def test_the_readme_lists_the_chapters_with_their_times() -> None:
     readme = (PACKAGE / "lecture" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) +\| `([\w-]+)` +\| (\S+) +\| (.*?) +\|$", readme, re.M)

@@ -1,0 +1,93 @@
+"""Bad input to any command is refused in one sentence, and nothing is written."""
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+from helpers.commands import Captured, error_of
+
+BAD = {
+    "help": "there is no command help; the commands are train, sample, runs, convert",
+    "trian": "did you mean train?",
+    "train --n-lyer 3": "did you mean --n-layer?",
+    "train small.txt": "unexpected argument small.txt; to use a text, give --data small.txt",
+    "train config/x.py": "config files are not run; give their settings as flags",
+    "train --n-embd 10": "10 is not a multiple of 4",
+    "train --min-lr 1": "--min-lr must be at most --learning-rate = 0.001, not 1.0",
+    "train --max-iters=many": "tinygpt: --max-iters must be",
+    "train --max-iters=-5": "tinygpt: --max-iters must be",
+    "train --data nowhere.txt": "there is no file nowhere.txt",
+    "train --data .": "train.bin; --data is a text file or a folder with train.bin and val.bin",
+    "train --data text.txt --block-size 999": "the text is too short",
+    "train --resume nothing": "there is no run nothing",
+    "train --name ../outside": "the name of a new folder in runs/",
+    "train --name ''": "the name of a new folder in runs/",
+    "train --init-from nowhere": "there is no model nowhere",
+    "train --tokenizer-path text.txt": "characters need no files, but text.txt was given",
+    "train --vocab-size 99": "--vocab-size 99 sets how many pieces SentencePiece learns",
+    "sample --temperature -1": "--temperature must be zero or more, not -1.0",
+    "sample --top-k 0": "--top-k must be positive, not 0",
+    "sample --greedy --temperature 0.5": "--greedy",
+    "sample --top-p 0": "--top-p must be in (0, 1], not 0.0",
+    "sample --num-samples 0": "--num-samples must be positive, not 0",
+    "sample --seed 4294967295 --num-samples 2": "the last sample would have seed 42949",
+    "sample --endless --tokens 500": "leave out --tokens (see tinygpt sample",
+    "sample --endless --num-samples 2": "--endless never ends its first sample",
+    "sample --prompt a --prompt-file text.txt": "leave out one of them",
+    "sample --prompt-file nowhere.txt": "there is no file nowhere.txt",
+    "sample --prompt-file .": ". is a folder; expected a file",
+    "sample --prompt-file fifo": "fifo is a pipe; expected a regular file",
+    "sample --prompt-file latin.txt": "iconv -f LATIN1 -t UTF-8 latin.txt",
+    "sample a --model b": "leave out the run a, or leave out --model b",
+    "sample --model nowhere": "there is no model nowhere",
+    "prepare --tokenizer char": "--out must name the folder to create",
+    "prepare --tokenizer char --out .": ". exists already, and nothing is overwritten",
+    "prepare --tokenizer char --out x --data nowhere.txt": "there is no file nowhere.txt",
+    "tokenize": "give a text, or --train sentencepiece",
+    "tokenize hii --out x.model": "--out is the file that --train writes",
+    "tokenize --train sentencepiece": "--out must name the file to write",
+    "tokenize hii --train sentencepiece --out x.model": "leave out the text",
+    "tokenize 'caf€'": "character '€' (U+20AC) at position 3",
+    "tokenize hii --tokenizer-path x.model": "need no files, but x.model was given",
+    "tokenize hii --tokenizer gpt2 --tokenizer-path x": "x is not a GPT-2 tokenizer",
+    "tokenize hii --tokenizer sentencepiece --tokenizer-path x": "there is no file x",
+    "tokenize hii --data nowhere.txt": "there is no file nowhere.txt",
+    "sample '\x1b[31mmine'": r"there is no model \x1b[31mmine",  # No control characters.
+    "runs nosuch": "there is no run nosuch",
+    "lecture trigram": "there is no chapter trigram; there are: 1 reading",
+    "convert": "convert takes two arguments: SOURCE, and OUT",
+    "convert nothing out": "there is no model nothing",
+    "convert text.txt out": "text.txt is not a PyTorch checkpoint: it is not a zip",
+    "study nothing": "TARGET must be one of attention, ",
+    "study linear --all": "--all studies all targets; leave out linear",
+    "study --line 3": "--line needs a target",
+    "study linear --line 3": "ops/linear.py: --line must be one of 23, 27, ",
+    "study linear --line 27 --html x": "--line needs a target and does not go with --html",
+    "study --args 'x (N,)'": "--args needs FILE.py:forward,backward",
+    "study linear --args 'x (N,)'": "linear has its own arguments",
+    "study layer.py": "given as FILE.py:forward,backward, not layer.py",
+    "study layer.py:a,b": "there is no file layer.py",
+    "study linear --seed -1": "--seed must be in [0, 2**32), not -1",
+    "train --device=cuda": "--device=cuda: only --device=cpu is supported",
+    "train --init_from=resume": "--init_from=resume: use --resume RUN instead",
+    "train --decay_lr=false": "--decay_lr must be True or False, not 'false'",
+    "train --decay-lr=": "--decay-lr must be True or False, not ''",
+    "train --eval_iters": "--eval_iters needs a value (see tinygpt train --help)",
+    "train --dataset": "--dataset needs a value",
+    "sample --start": "--start needs a value (see tinygpt sample --help)",
+    "sample --start --seed 1": "--start needs a value",
+    "sample --start FILE:": "--start=FILE: must name a file after FILE:",
+    "sample --device=cuda:0": "--device=cuda:0: only --device=cpu is supported",
+    "sample --eval_only=False": "there is no flag --eval-only",
+}
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize("command", BAD)
+def test_bad_input_is_refused_in_one_sentence(command: str, folder: Path, capsys: Captured) -> None:
+    (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
+    os.mkfifo(folder / "fifo")
+    before = {*folder.rglob("*")}
+    assert BAD[command] in error_of(capsys, *shlex.split(command))
+    assert {*folder.rglob("*")} == before
