@@ -19,13 +19,12 @@ from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.harness.rounds import Comparison, DisagreementError
 from benchmarks.harness.worker import WorkerError, named
 from benchmarks.models import gpt2, tinygpt, workloads
-from benchmarks.models.workloads import WORKLOADS, Workload
+from benchmarks.models.workloads import Workload
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.ops import attention
-from tinygpt_np.storage.parameters import param_shapes
 
 NUMPY = {"backend": "numpy", "matmul": "numba"}
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
@@ -91,17 +90,6 @@ def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
     assert not complete
     assert not written["complete"]
     assert [(found["name"], found["rounds"]) for found in written["cases"]] == [("toys", 2)]
-
-
-def test_an_error_in_a_later_experiment_keeps_the_earlier(tmp_path: Path, toys: None) -> None:
-    path = tmp_path / "all.json"
-    good, bad = (
-        Experiment(name, {}, [entry(name, fails_at=fails_at)], 1, 1, 1)
-        for name, fails_at in (("good", 0), ("bad", 1))
-    )
-    with pytest.raises(WorkerError):
-        run(path, good, bad)
-    assert [found["name"] for found in json.loads(path.read_text())["cases"]] == ["good"]
 
 
 # The candidates
@@ -204,12 +192,7 @@ def test_sequences_follow_one_another_after_the_warm_up() -> None:
     assert "".join(itertools.islice(found, 9)) == "ababcabca"
 
 
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_right_logits_pass(backend: str) -> None:
-    experiments.check_logits(TINY, backend)
-
-
-@pytest.mark.parametrize(("spoil", "after"), [(2e-5, 1), (float("nan"), 1), (2e-5, 7)])
+@pytest.mark.parametrize(("spoil", "after"), [(float("nan"), 1), (2e-5, 7)])
 def test_wrong_logits_are_refused(
     monkeypatch: pytest.MonkeyPatch, spoil: float, after: int
 ) -> None:
@@ -258,42 +241,22 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpt2, "LENGTHS", {"text": (5, 7), "first": (9, 1)})
 
 
-def checkpoint(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return the arguments of the run, with what the checkpoint held then."""
-    found: list[Any] = []
+def test_transformers_generates_the_same_text_from_the_checkpoint(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("transformers")
 
-    def run(*arguments: Any) -> bool:
-        model = GPT.from_pretrained(arguments[1][0].entries[0].options["folder"])
-        found.extend([*arguments, model])
-        return True
+    def run(benchmark: str, found: list[Experiment], *options: Any) -> bool:
+        assert (benchmark, *options) == ("pretrained", {"threads": 2}, None)
+        for experiment in found:
+            jobs = [named(each.build)(**each.options) for each in experiment.entries[:2]]
+            ours, theirs = (job.agreement(job.step()) for job in jobs)
+            assert ours == theirs
+            assert len(ours) == experiment.tokens
+        return len(found) == 2
 
     monkeypatch.setattr(experiments, "run", run)
     assert experiments.run_pretrained(2, 3, True, None)
-    return found
-
-
-def test_the_candidates_of_generation_read_a_checkpoint(
-    small: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    benchmark, found, options, path, model = checkpoint(monkeypatch)
-    assert (benchmark, options, path) == ("pretrained", {"threads": 2}, None)
-    assert model.config == SMALL
-    assert len(found) == 2
-
-
-def test_transformers_generates_the_same_text(
-    small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    needs("transformers")
-    _, found, _, _, model = checkpoint(monkeypatch)
-    model.save_pretrained(tmp_path / "kept")
-    for experiment in found:
-        made: list[list[float]] = []
-        for each in experiment.entries[:2]:
-            job = named(each.build)(**each.options | {"folder": str(tmp_path / "kept")})
-            made.append(job.agreement(job.step()))
-        assert made[0] == made[1]
-        assert len(made[0]) == experiment.tokens
 
 
 def test_reading_reads_every_weight_once_per_token(
@@ -341,13 +304,6 @@ def counted_multiply_adds(workload: Workload) -> int:
 
 def test_the_flops_of_a_step_are_two_for_each_multiply_add_of_its_loops() -> None:
     assert workloads.step_flops(TINY) == 2 * counted_multiply_adds(TINY)
-
-
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_multiplying_parameters_are_all_matrices_except_positions(name: str) -> None:
-    shapes = param_shapes(WORKLOADS[name].config)
-    matrices = [s for n, s in shapes.items() if len(s) == 2 and n != "wpe.weight"]
-    assert workloads.multiplying_params(WORKLOADS[name]) == sum(r * c for r, c in matrices)
 
 
 def test_batches_are_the_same_for_all_and_new_in_each_step() -> None:

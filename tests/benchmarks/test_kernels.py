@@ -1,16 +1,15 @@
 """The kernel benchmark: what is run, shown and written, and what ends it."""
 
 import contextlib
-import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from benchmarks import cases, kernels
+from benchmarks import kernels
 from benchmarks.harness.figures import figures
 from benchmarks.harness.rounds import Comparison, DisagreementError
 from benchmarks.harness.session import Session
@@ -77,10 +76,6 @@ def test_every_rung_has_a_row_and_limits_and_controls_take_turns(processes: Proc
     assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
 
 
-def test_a_rung_for_several_threads_is_left_out_where_there_is_one(processes: Processes) -> None:
-    assert ("shared", 1) not in names(compare(processes))
-
-
 def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several(processes: Processes) -> None:
     processes.ours.close()
     processes.ours = process("collected", "right", "shared", "reference")
@@ -119,14 +114,6 @@ def test_a_peer_that_exits_takes_no_part_in_later_cases(processes: Processes) ->
     assert list(run.found["left_out"]) == ["torch"]
 
 
-def test_a_peer_that_exited_before_the_case_is_left_out(processes: Processes) -> None:
-    processes.peers["torch", 1] = process("reference")
-    processes.peers["torch", 1].process.kill()
-    found = compare(processes)
-    assert ("reference", 1) not in names(found)
-    assert found.left_out == {"torch": "toy exited: killed by signal 9"}
-
-
 def test_without_our_own_process_there_is_no_comparison(processes: Processes) -> None:
     processes.ours.process.kill()
     with pytest.raises(WorkerError, match="toy exited: killed by signal 9"):
@@ -143,47 +130,26 @@ def test_ctrl_c_keeps_the_complete_rounds(processes: Processes) -> None:
 # A whole run
 
 
-class Run(NamedTuple):
-    """A complete run: what it returned, wrote and showed."""
-
-    found: dict[str, Any]
-    written: dict[str, Any]
-    shown: str
-
-
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    path, shown = tmp_path_factory.mktemp("whole") / "found.json", io.StringIO()
-    with pytest.MonkeyPatch.context() as monkeypatch, contextlib.redirect_stdout(shown):
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("whole") / "found.json"
+    with pytest.MonkeyPatch.context() as monkeypatch:
         shorten(monkeypatch)
         found = kernels.run(SMALL, path)
     assert path.with_suffix(".html").exists()
-    return Run(found, written(path), shown.getvalue())
+    assert written(path) == json.loads(json.dumps(figures(found)))
+    return found
 
 
-def test_a_run_measures_both_directions_and_writes_the_figures(whole: Run) -> None:
-    assert whole.found["complete"]
-    records = [(each["direction"], each["shape"], each["rounds"]) for each in whole.found["cases"]]
+def test_a_run_measures_both_directions_and_the_limits(whole: dict[str, Any]) -> None:
+    assert whole["complete"]
+    records = [(each["direction"], each["shape"], each["rounds"]) for each in whole["cases"]]
     assert records == [("forward", "awkward", 2), ("backward", "awkward", 2)]
-    assert whole.written == json.loads(json.dumps(figures(whole.found)))
-    assert whole.written["options"]["threads"] == [1, 2]
-    assert {"cpu", "vector_bits", "load", "versions", "blas", "commit"} <= {
-        *whole.written["machine"]
-    }
-
-
-def test_the_limits_are_measured_for_each_cache_and_number_of_threads(whole: Run) -> None:
     levels = [("peak", None), ("BLAS", None)]
     levels += [("triad", where) for where in ("L1", "L2", "memory")]
-    found = {(each["name"], each["where"], each["threads"]) for each in whole.found["limits"]}
+    found = {(each["name"], each["where"], each["threads"]) for each in whole["limits"]}
     assert found == {(*level, threads) for level in levels for threads in (1, 2)}
-    assert all(each["rate"].median > 0 for each in whole.found["limits"])
-
-
-def test_the_table_shows_every_rung(whole: Run) -> None:
-    for rung in ("Python", "NumPy", "three passes", "online", "vectors", "parallel ×2"):
-        assert re.search(rf"^ *{re.escape(rung)} +\d", whole.shown, re.MULTILINE), rung
-    assert "A/A: parallel ×2 against itself" in " ".join(whole.shown.split())
+    assert all(each["rate"].median > 0 for each in whole["limits"])
 
 
 def run_with_peer(
@@ -222,39 +188,26 @@ def test_a_wrong_peer_is_shown_and_the_run_completes(
     assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
 
-def second(result: Callable[[Comparison], Comparison]) -> Callable[..., Comparison]:
-    """Return a run_case that passes its second result through a function."""
-    original, calls = kernels.run_case, list[int]()
-
-    def run_case(*arguments: Any) -> Comparison:
-        calls.append(1)
-        found = original(*arguments)
-        return result(found) if len(calls) == 2 else found
-
-    return run_case
-
-
 TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
 
 
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_: Comparison) -> Comparison:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_ctrl_c_and_errors_keep_what_was_measured(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_case, calls = kernels.run_case, list[int]()
 
-    monkeypatch.setattr(kernels, "run_case", second(interrupt))
-    assert not kernels.run(TINY, tmp_path / "found.json")["complete"]
+    def fail(*arguments: Any) -> Comparison:
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return run_case(*arguments)
+
+    monkeypatch.setattr(kernels, "run_case", fail)
+    with pytest.raises(OSError) if error is OSError else contextlib.nullcontext():  # noqa: PT011
+        kernels.run(TINY, tmp_path / "found.json")
     found = written(tmp_path / "found.json")
     assert (found["complete"], len(found["cases"])) == (False, 1)
-
-
-def test_an_error_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Comparison) -> Comparison:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(kernels, "run_case", second(fail))
-    with pytest.raises(OSError, match="the disk is full"):
-        kernels.run(TINY, tmp_path / "found.json")
-    assert len(written(tmp_path / "found.json")["cases"]) == 1
 
 
 def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
@@ -269,7 +222,7 @@ def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
 
 
 def test_a_case_that_seems_slower_is_measured_again(
-    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
@@ -278,25 +231,11 @@ def test_a_case_that_seems_slower_is_measured_again(
         return [("softmax", "backward", "awkward")]
 
     monkeypatch.setattr("benchmarks.harness.compare.suspects", suspects)
-    found = kernels.run(TINY, tmp_path / "found.json", whole.found)
-    assert asked == [whole.found, 2]
+    found = kernels.run(TINY, tmp_path / "found.json", whole)
+    assert asked == [whole, 2]
     assert [each["direction"] for each in found["again"]] == ["backward"]
-    assert found["seed"] != whole.found["seed"]
-    assert whole.found["again"] == []
-
-
-def test_results_go_to_their_folder_under_the_time() -> None:
-    path = kernels.new_path()
-    assert path.parent == kernels.RESULTS
-    assert re.fullmatch(r"kernels-\d{8}-\d{6}\.json", path.name)
-
-
-def test_a_plan_goes_through_operations_directions_and_shapes() -> None:
-    plan = Plan(["softmax"], ["cpu", "gpt2"], [1], 1)
-    directions = cases.directions("softmax")
-    assert plan.cases == [
-        ("softmax", direction, shape) for direction in directions for shape in ("cpu", "gpt2")
-    ]
+    assert found["seed"] != whole["seed"]
+    assert whole["again"] == []
 
 
 def test_the_arrays_of_a_triad_fit_the_cache_that_it_is_named_after() -> None:
