@@ -15,10 +15,6 @@ def test_the_facts_are_json() -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_a_package_that_is_missing_has_no_version() -> None:
-    assert machine.version("no-such-package-of-ours") is None
-
-
 def test_outside_of_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise subprocess.CalledProcessError(128, "git")

@@ -1,7 +1,6 @@
 """The matmuls of the training steps against NumPy's."""
 
 import json
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,23 +42,12 @@ def problem(direction: str) -> tuple[Problem, Any]:
     return found, found.call(1, ThreadPoolExecutor(1))
 
 
-def nudge(array: np.ndarray) -> None:
-    array[-1, -1] += 1e-2
-
-
-def lose(array: np.ndarray) -> None:
-    array[3, 4] = np.nan
-
-
-@pytest.mark.parametrize("spoil", [nudge, lose])
 @pytest.mark.parametrize("direction", ["c_fc y", "c_fc dx", "c_fc dW", "head dW"])
-def test_an_element_that_is_wrong_is_found(
-    direction: str, spoil: Callable[[np.ndarray], None]
-) -> None:
+def test_an_element_that_is_wrong_is_found(direction: str) -> None:
     found, call = problem(direction)
     OURS.runners[direction].prepare(call)()
     found.check(call)
-    spoil(call.arrays[next(iter(found.truth))])
+    call.arrays[next(iter(found.truth))][-1, -1] += 1e-2
     with pytest.raises(WrongResult):
         found.check(call)
 

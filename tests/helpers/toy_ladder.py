@@ -15,7 +15,6 @@ OPTIONS: dict[str, Any] = {}
 
 
 def set_up(**options: Any) -> None:
-    """Note the options."""
     OPTIONS.clear()
     OPTIONS.update(options)
     if options.get("absent"):
@@ -23,28 +22,23 @@ def set_up(**options: Any) -> None:
 
 
 def about() -> dict[str, Any]:
-    """Return how this process was set up."""
     return {"options": OPTIONS, "environment": os.environ.get("OMP_NUM_THREADS")}
 
 
 def right(x: np.ndarray, probs: np.ndarray) -> None:
-    """Write the softmax."""
     probs[...] = softmax.forward(x)[0]
 
 
 def wrong(x: np.ndarray, probs: np.ndarray) -> None:
-    """Write zeros."""
     probs[...] = 0
 
 
 def in_prepare(call: Call) -> Callable[[], None]:
-    """Do all work before the clock starts."""
     right(*call.arrays.values())
     return lambda: None
 
 
 def once(call: Call) -> Callable[[], None]:
-    """Do all work in the first step."""
     taken: list[int] = []
 
     def step() -> None:
@@ -56,17 +50,14 @@ def once(call: Call) -> Callable[[], None]:
 
 
 def raising(x: np.ndarray, probs: np.ndarray) -> None:
-    """Fail."""
     raise IndexError("out of the toy")
 
 
 def returning(call: Call) -> Callable[[], Any]:
-    """Return the result instead of writing it."""
     return lambda: softmax.forward(call.inputs["x"])[0]
 
 
 def in_its_twelfth_step(act: Callable[[], None]) -> Runner:
-    """Return a runner that is right until then."""
 
     def prepare(call: Call) -> Any:
         taken = 0
@@ -85,12 +76,10 @@ def in_its_twelfth_step(act: Callable[[], None]) -> Runner:
 
 
 def fail() -> None:
-    """Fail."""
     raise ArithmeticError("the toy is broken")
 
 
 def interrupt() -> None:
-    """Press Ctrl-C in the parent process."""
     os.kill(os.getppid(), signal.SIGINT)
     time.sleep(60)
 

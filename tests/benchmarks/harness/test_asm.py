@@ -103,21 +103,16 @@ def test_what_was_not_compiled_or_computes_nothing_has_no_fraction() -> None:
     assert asm.packed_fraction(()) is None
 
 
-def test_every_signature_counts() -> None:
-    compiled = cache.strict(scaled)
-    compiled(ones(), np.float32(2))
-    strided = np.ones((FIXED, 3), np.float32)[:, 1]
-    compiled(strided, np.float32(2))
-    fraction = asm.packed_fraction((compiled,))
-    assert fraction is not None
-    assert 0 < fraction < 1
-
-
-def test_every_function_counts() -> None:
+def test_every_function_and_every_signature_counts() -> None:
     vectors, numbers = cache.strict(scaled), cache.strict(in_order)
     vectors(ones(), np.float32(2))
     numbers(ones())
     fraction = asm.packed_fraction((vectors, numbers))
+    assert fraction is not None
+    assert 0 < fraction < 1
+    # A second signature of one function.
+    vectors(np.ones((FIXED, 3), np.float32)[:, 1], np.float32(2))
+    fraction = asm.packed_fraction((vectors,))
     assert fraction is not None
     assert 0 < fraction < 1
 
@@ -154,63 +149,46 @@ def test_a_linked_kernel_counts_with_whoever_calls_it() -> None:
     through(x.ctypes.data)
     assert x[0] == 2
     assert asm.packed_fraction((through,)) == 0
+    assert asm.packed_fraction((call,)) == 0
 
 
-def test_a_linked_kernel_has_a_fraction_of_its_own() -> None:
-    assert asm.packed_fraction((linked(add_one),)) == 0
+X86 = {
+    True: [
+        "vaddps %zmm1, %zmm2, %zmm2", "vfmadd231ps (%rdi,%rax,4){1to16}, %zmm1, %zmm2",
+        "vsqrtpd %ymm1, %ymm2", "vcvtdq2ps %zmm1, %zmm2", "vcvttps2dq %zmm1, %zmm2",
+        "vcmpnlt_usps %xmm1, %xmm2, %xmm3", "divps %xmm1, %xmm2",
+    ],
+    False: [
+        "vaddss %xmm1, %xmm2, %xmm2", "vcvtss2sd %xmm1, %xmm2, %xmm2",
+        "vcvtsi2sdq %rax, %xmm2, %xmm2", "vucomiss %xmm1, %xmm2",
+    ],
+    None: [
+        "vmovups (%rax), %zmm1", "vbroadcastss (%rax), %zmm1", "vxorps %xmm1, %xmm1, %xmm1",
+        "vpmaxsd %ymm1, %ymm2, %ymm2", "subq $8, %rsp", "callq expf",
+    ],
+}  # fmt: skip
+ARM = {
+    True: [
+        "fadd v0.4s, v1.4s, v2.4s", "fmla v0.4s, v1.4s, v2.s[1]", "fmla.4s v0, v1, v2[1]",
+        "fmla z0.s, p0/m, z1.s, z2.s", "scvtf v0.2d, v0.2d",
+    ],
+    False: [
+        "fmul s0, s1, v2.s[1]", "fmul.s s0, s1, v2[1]", "fmadd d0, d1, d2, d3", "fcmp s0, #0.0",
+    ],
+    None: ["fmov s0, s1", "ldr q0, [x0]", "add v0.4s, v1.4s, v2.4s", "dup v0.4s, v1.s[0]"],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("line", "packed"),
-    [
-        ("vaddps %zmm1, %zmm2, %zmm2", [True]),
-        ("vfmadd231ps (%rdi,%rax,4){1to16}, %zmm1, %zmm2", [True]),
-        ("vmaxps %ymm1, %ymm2, %ymm2", [True]),
-        ("vsqrtpd %ymm1, %ymm2", [True]),
-        ("vcvtdq2ps %zmm1, %zmm2", [True]),
-        ("vcvttps2dq %zmm1, %zmm2", [True]),
-        ("vcmpnlt_usps %xmm1, %xmm2, %xmm3", [True]),
-        ("divps %xmm1, %xmm2", [True]),
-        ("vaddss %xmm1, %xmm2, %xmm2", [False]),
-        ("vfmadd213sd %xmm1, %xmm2, %xmm2", [False]),
-        ("vcvtss2sd %xmm1, %xmm2, %xmm2", [False]),
-        ("vcvtsi2sdq %rax, %xmm2, %xmm2", [False]),
-        ("vucomiss %xmm1, %xmm2", [False]),
-        ("vmovups (%rax), %zmm1", []),
-        ("vbroadcastss (%rax), %zmm1", []),
-        ("vxorps %xmm1, %xmm1, %xmm1", []),
-        ("vpmaxsd %ymm1, %ymm2, %ymm2", []),
-        ("vpaddd %ymm1, %ymm2, %ymm2", []),
-        ("subq $8, %rsp", []),
-        ("callq expf", []),
-    ],
+    ("lines", "triple"), [(X86, "x86_64-unknown-linux-gnu"), (ARM, "arm64-apple-darwin23")]
 )
-def test_on_x86_the_mnemonic_tells(line: str, packed: list[bool]) -> None:
-    assert asm.arithmetic(f"name:\n\t{line}\n", "x86_64-unknown-linux-gnu") == packed
-
-
-@pytest.mark.parametrize(
-    ("line", "packed"),
-    [
-        ("fadd v0.4s, v1.4s, v2.4s", [True]),
-        ("fmla v0.4s, v1.4s, v2.s[1]", [True]),
-        ("fmla.4s v0, v1, v2[1]", [True]),
-        ("fmla z0.s, p0/m, z1.s, z2.s", [True]),
-        ("scvtf v0.2d, v0.2d", [True]),
-        ("fadd s0, s1, s2", [False]),
-        ("fmul s0, s1, v2.s[1]", [False]),
-        ("fmul.s s0, s1, v2[1]", [False]),
-        ("fmadd d0, d1, d2, d3", [False]),
-        ("fcmp s0, #0.0", [False]),
-        ("fmov s0, s1", []),
-        ("ldr q0, [x0]", []),
-        ("add v0.4s, v1.4s, v2.4s", []),
-        ("dup v0.4s, v1.s[0]", []),
-        ("bl expf", []),
-    ],
-)
-def test_on_arm_the_registers_tell(line: str, packed: list[bool]) -> None:
-    assert asm.arithmetic(f"name:\n\t{line}\n", "arm64-apple-darwin23") == packed
+def test_the_mnemonic_or_the_registers_tell_vectors_from_numbers(
+    lines: dict[bool | None, list[str]], triple: str
+) -> None:
+    for packed, each in lines.items():
+        for line in each:
+            expected = [] if packed is None else [packed]
+            assert asm.arithmetic(f"name:\n\t{line}\n", triple) == expected, line
 
 
 def test_the_assembly_of_other_processors_tells_nothing() -> None:

@@ -24,14 +24,6 @@ def test_a_file_has_medians_with_their_intervals_but_no_samples(tmp_path: Path) 
     assert case["limits"][0] == {"name": "peak", "threads": 1, "rate": 10.0, "pace": 0.1}
 
 
-def test_a_row_is_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "found.json"
-    figures.write(path, {"cases": [record()]})
-    lines = [line for line in path.read_text().splitlines() if '"rung"' in line]
-    assert len(lines) == 4 + 2  # with the controls
-    assert all(line.rstrip(",").endswith("}") for line in lines)
-
-
 def test_a_file_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "all.json"
     path.write_text("as it was")

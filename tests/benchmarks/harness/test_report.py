@@ -43,12 +43,8 @@ def line(text: str, name: str) -> str:
     return next(each for each in text.splitlines() if each.strip().startswith(name))
 
 
-def test_the_title_says_what_was_done_and_what_it_costs() -> None:
-    title = "softmax forward, cpu: N 768, V 64; 15.4 MFLOP, 7.1 MB; 6 rounds"
-    assert title in shown(measured())
-
-
-def test_a_row_shows_what_was_measured() -> None:
+def test_the_title_says_what_it_costs_and_a_row_what_was_measured() -> None:
+    assert "softmax forward, cpu: N 768, V 64; 15.4 MFLOP, 7.1 MB; 6 rounds" in shown(measured())
     cells = line(shown(measured()), "vectors").split()
     assert cells == [
         "vectors", "0.50", "250", "1.25", "4.20", "(2.80–123)", "▲", "12.34", "5.68", "57%", "mem",
@@ -76,23 +72,6 @@ def test_in_a_narrow_window_columns_are_left_out_but_no_number_is_cut() -> None:
     assert "compile" not in shown(measured(), width=60)
 
 
-def test_a_single_round_has_no_interval() -> None:
-    assert report.interval(Interval(1.5, 1.5, 1.5, 0.0)) == "1.50"
-
-
-def test_where_vectors_were_counted_their_fraction_has_a_column() -> None:
-    assert "packed" not in shown(measured())
-    assert line(shown(measured(packed=0.914)), "vectors").split()[-1] == "91%"
-
-
-def test_a_kernel_that_was_loaded_from_disk_says_so() -> None:
-    assert line(shown(measured() | {"compile_seconds": 0.0}), "vectors").split()[1] == "cached"
-
-
-def test_several_threads_are_shown_after_the_name() -> None:
-    assert "vectors ×2" in shown(measured(threads=2))
-
-
 @pytest.mark.parametrize(
     ("more", "said"),
     [
@@ -104,11 +83,16 @@ def test_several_threads_are_shown_after_the_name() -> None:
 )
 def test_a_rung_that_was_not_timed_says_why(more: dict[str, Any], said: str) -> None:
     assert said in line(shown(row(**more)), "vectors")
+    if "wrong" in more:
+        assert f"vectors is WRONG: {more['wrong']}" in shown(row(**more))
 
 
-def test_what_is_wrong_is_explained_below() -> None:
-    text = shown(row(wrong="probs[0, 0] is 0, expected 1 ± 1e-07"))
-    assert "vectors is WRONG: probs[0, 0] is 0, expected 1 ± 1e-07" in text
+def test_of_a_rung_its_threads_vectors_and_cached_compilation_are_shown() -> None:
+    more = {"rung": "[red]", "threads": 2, "packed": 0.914} | {"fraction": Interval(4e-4, 0, 1, 1)}
+    cells = line(shown(measured() | more | {"compile_seconds": 0.0}), "[red]").split()
+    assert (cells[1], cells[2], cells[-1]) == ("×2", "cached", "91%")
+    assert "0.04%" in cells  # Not rounded to zero.
+    assert report.interval(Interval(1.5, 1.5, 1.5, 0.0)) == "1.50"  # A single round has none.
 
 
 def test_references_are_shown_below_the_ladder() -> None:
@@ -120,14 +104,6 @@ def test_references_are_shown_below_the_ladder() -> None:
 def test_the_limits_and_the_control_are_shown_below() -> None:
     text = " ".join(shown(measured()).split())
     assert "1 thread: 166 GFLOP/s, 94 GB/s (L2); A/A: vectors against itself 1.00" in text
-
-
-def test_a_small_fraction_is_not_rounded_to_zero() -> None:
-    assert [report.percent(fraction) for fraction in (0.5, 0.0004)] == ["50%", "0.04%"]
-
-
-def test_names_are_not_taken_for_markup() -> None:
-    assert "[red]" in shown(measured(rung="[red]"))
 
 
 def test_the_limits_of_the_machine_have_a_column_for_each_number_of_threads() -> None:

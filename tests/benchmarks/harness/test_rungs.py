@@ -180,11 +180,6 @@ def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     np.testing.assert_array_equal(call.inputs["param"], found.problems[-1].inputs["param"])
 
 
-def test_the_inputs_are_the_same_for_all_processes_with_the_seed() -> None:
-    for a, b in zip(made().problems, made().problems, strict=True):
-        np.testing.assert_array_equal(a.inputs["x"], b.inputs["x"])
-
-
 @pytest.mark.parametrize("name", ["peak", "triad", "update"])
 def test_a_limit_takes_turns_too(name: str) -> None:
     found = made()
