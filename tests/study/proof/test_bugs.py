@@ -138,7 +138,7 @@ def test_one_mistake_makes_exactly_one_line_wrong(visible: list[Bug]) -> None:
 def test_the_readme_has_these_counts(visible: list[Bug]) -> None:
     readme = (PACKAGE / "study" / "README.md").read_text(encoding="utf-8")
     matched = re.search(
-        r"With (\d+) bugs planted in the\s+operations.*? mistake in (\d+) cases", readme, re.DOTALL
+        r"With (\d+) bugs planted in the operations.*? faulty one in (\d+) cases", readme, re.DOTALL
     )
     assert matched is not None
     right = [bug for bug in visible if bug.first_wrong and sets_the_variable(bug, bug.first_wrong)]
