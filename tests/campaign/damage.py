@@ -48,17 +48,15 @@ BROKEN: dict[str, Change] = {
     "compressed by gzip": lambda rng, content: gzip.compress(content, mtime=0),
     "with random bytes": lambda rng, content: rng.randbytes(len(content) or 1),
 }
+SPOILT: dict[str, Change] = {**BROKEN, "truncated": truncated}
 BYTES: dict[str, Change] = {
-    **BROKEN,
-    "truncated": truncated,
+    **SPOILT,
     "with one bit flipped": flipped,
     "with bytes appended": lambda rng, content: content + rng.randbytes(rng.randrange(1, 40)),
 }
 
 
 def rewritten(paths: Sequence[str], ways: Mapping[str, Change | bytes]) -> Action:
-    """Rewrite one of the files in one of the ways."""
-
     def action(rng: Random, folder: Path) -> Damage:
         path, way = folder / rng.choice(paths), rng.choice(list(ways))
         change = ways[way]
@@ -89,8 +87,6 @@ DEVICES: dict[str, Callable[[Path], object]] = {
 
 
 def displaced(*paths: str, ways: Iterable[str] = PLACES) -> Action:
-    """Put something else in the place of one of the files."""
-
     def action(rng: Random, folder: Path) -> Damage:
         path, way = folder / rng.choice(paths), rng.choice(list(ways))
         remove(path)
@@ -101,8 +97,6 @@ def displaced(*paths: str, ways: Iterable[str] = PLACES) -> Action:
 
 
 def linked(*paths: str) -> Action:
-    """Move one of the files or folders elsewhere and put a link in its place."""
-
     def action(rng: Random, folder: Path) -> Damage:
         path = folder / rng.choice(paths)
         target = folder / f"moved-{path.name}"
@@ -114,8 +108,6 @@ def linked(*paths: str) -> Action:
 
 
 def added(files: Mapping[str, Sequence[bytes]]) -> Action:
-    """Add a file with one of these contents."""
-
     def action(rng: Random, folder: Path) -> Damage:
         name = rng.choice(list(files))
         content = rng.choice(files[name])
@@ -169,8 +161,6 @@ def json_values(path: str, leaves: Mapping[Leaf, Sequence[Any]]) -> Action:
 
 
 def json_types(path: str, *leaves: Leaf) -> Action:
-    """Set an entry of a JSON file to a value of another type."""
-
     def action(rng: Random, folder: Path) -> Damage:
         leaf, old = rng.choice(leaves), read_json(folder / path)
         for key in leaf:
@@ -186,8 +176,6 @@ def json_removed(path: str, *leaves: Leaf) -> Action:
 
 
 def json_whole(path: str, values: Mapping[str, Callable[[Any], Any]]) -> Action:
-    """Replace the value in a JSON file by a function of it."""
-
     def action(rng: Random, folder: Path) -> Damage:
         way = rng.choice(list(values))
         write_json(folder / path, values[way](read_json(folder / path)))
@@ -278,8 +266,6 @@ def tensor(*paths: str) -> Action:
 
 
 def tensors(path: str, ways: Mapping[str, Callable[[Tensors], Tensors]]) -> Action:
-    """Replace the tensors in a file by a function of them."""
-
     def action(rng: Random, folder: Path) -> Damage:
         way = rng.choice(list(ways))
         write_tensors(folder / path, ways[way](read_tensors(folder / path)))
@@ -330,8 +316,6 @@ def header(*paths: str) -> Action:
 
 
 def arguments(*choices: tuple[str, ...]) -> Action:
-    """Add one of these lists of arguments."""
-
     def action(rng: Random, folder: Path) -> Damage:
         chosen = rng.choice(choices)
         return Damage(" ".join(map(ascii, chosen)), chosen)

@@ -12,6 +12,7 @@ from campaign.damage import (
     HUGE,
     NAN,
     REMOVED,
+    SPOILT,
     VALUES,
     Leaf,
     added,
@@ -156,7 +157,7 @@ FAULTS = (
     ),
     refused(wrecked(INDEX), SHARDS, "index.json"),
     refused(
-        one_of(displaced(FIRST), rewritten([FIRST], {**BROKEN, "truncated": truncated}),
+        one_of(displaced(FIRST), rewritten([FIRST], SPOILT),
                header(FIRST), tensor(FIRST)),
         SHARDS, "first.safetensors", "index.json", weight=2,
     ),

@@ -10,15 +10,14 @@ from typing import Any
 
 from campaign import inputs
 from campaign.damage import (
-    BROKEN,
     BYTES,
     DEVICES,
     PLACES,
+    SPOILT,
     arguments,
     displaced,
     linked,
     rewritten,
-    truncated,
 )
 from campaign.faults import Action, Damage, either, harmless, refused
 from helpers.nanogpt_checkpoints import CONFIG, contents, generic
@@ -107,7 +106,7 @@ WRONG: dict[str, Way] = {
 }
 
 FAULTS = (
-    refused(rewritten([CKPT], {**BROKEN, "truncated": truncated}), CONVERT, CKPT, weight=3),
+    refused(rewritten([CKPT], SPOILT), CONVERT, CKPT, weight=3),
     either(rewritten([CKPT], {"with a bit flipped": BYTES["with one bit flipped"]}), CONVERT, CKPT),
     refused(displaced(CKPT, ways=(*PLACES, *DEVICES)), CONVERT, CKPT),
     harmless(linked(CKPT), CONVERT),

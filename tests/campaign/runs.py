@@ -9,11 +9,11 @@ from typing import Any
 
 from campaign import inputs
 from campaign.damage import (
-    BROKEN,
     BYTES,
     HUGE,
     NAN,
     REMOVED,
+    SPOILT,
     Leaf,
     added,
     arguments,
@@ -30,7 +30,6 @@ from campaign.damage import (
     rewritten,
     shown,
     tensor,
-    truncated,
     wrecked,
     write_json,
 )
@@ -198,7 +197,7 @@ FAULTS = (
                        "learning_rate", "max_iters", "dropout", "tokenizer", "backend"))),
             json_removed(f"{RUN}/config.json", ("n_layer",), ("data",), ("learning_rate",)),
             wrecked(f"{RUN}/config.json"),
-            rewritten([f"{RUN}/config.json"], {**BROKEN, "truncated": truncated}),
+            rewritten([f"{RUN}/config.json"], SPOILT),
             displaced(f"{RUN}/config.json"),
         ),
         TRAINING, "config.json", "no file", "runs/mine", "no run mine", weight=4,

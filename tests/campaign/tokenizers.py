@@ -12,6 +12,7 @@ from campaign.damage import (
     BYTES,
     HUGE,
     NAN,
+    SPOILT,
     Change,
     Leaf,
     added,
@@ -22,7 +23,6 @@ from campaign.damage import (
     linked,
     one_of,
     rewritten,
-    truncated,
     wrecked,
 )
 from campaign.faults import Check, Damage, Outcome, either, harmless, refused
@@ -163,7 +163,7 @@ FAULTS = (
     harmless(added({"pairs/added_tokens.json": [json.dumps({"<pad>": SIZE}).encode()]}),
              readers("pairs")[:1], same_ids(SIZE + 1)),
     refused(json_values(SAVED, WRONG_DESCRIPTIONS), readers("saved"), "saved", weight=5),
-    refused(one_of(wrecked(SAVED), rewritten([SAVED], {**BROKEN, "truncated": truncated})),
+    refused(one_of(wrecked(SAVED), rewritten([SAVED], SPOILT)),
             readers("saved"), "tokenizer.json", weight=2),
     harmless(
         one_of(
@@ -174,7 +174,7 @@ FAULTS = (
         readers("saved")[:1],
     ),
     harmless(both_forms, readers("pairs")[:1]),
-    refused(one_of(rewritten([PIECES], {**BROKEN, "truncated": truncated}), displaced(PIECES)),
+    refused(one_of(rewritten([PIECES], SPOILT), displaced(PIECES)),
             readers("pieces", "sentencepiece"), "pieces", weight=3),
     either(rewritten([PIECES], {"with a bit flipped": BYTES["with one bit flipped"]}),
            readers("pieces", "sentencepiece")[:1], "pieces"),
@@ -196,7 +196,7 @@ FAULTS = (
     harmless(linked("saved"), readers("saved")[:1]),
     refused(
         one_of(rewritten(["gpt/merges.txt"], {"cut off": WRONG_MERGES["cut off after a line"]}),
-               rewritten(["gpt/vocab.json"], {**BROKEN, "truncated": truncated})),
+               rewritten(["gpt/vocab.json"], SPOILT)),
         (SAMPLE, ("convert", "gpt", "out")), "gpt/",
     ),
     refused(

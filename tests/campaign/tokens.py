@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from campaign import inputs
 from campaign.damage import (
-    BROKEN,
     DEVICES,
     HUGE,
     PLACES,
     REMOVED,
+    SPOILT,
     Change,
     added,
     arguments,
@@ -25,7 +25,6 @@ from campaign.damage import (
     linked,
     one_of,
     rewritten,
-    truncated,
     wrecked,
 )
 from campaign.faults import Action, Damage, either, harmless, prints, refused
@@ -154,7 +153,7 @@ def metas(place: str) -> Action:
                            ("vocab_size",): [0, -1, 17, 19, HUGE],
                            ("val_tokens",): [0, -1, 3, HUGE]}),
         wrecked(path),
-        rewritten([path], {**BROKEN, "truncated": truncated}),
+        rewritten([path], SPOILT),
         displaced(path, ways=("a folder", "a FIFO")),
     )  # fmt: skip
 
@@ -186,7 +185,7 @@ FAULTS = (
             LOAD[CHARACTERS], CHARACTERS, "--tokenizer"),
     refused(arguments(("--tokenizer", "sentencepiece"), ("--tokenizer-path", "pairs/nosuch")),
             LOAD[NANO], NANO, "--tokenizer", "nosuch"),
-    *(refused(one_of(rewritten(files, {**BROKEN, "truncated": truncated}), displaced(*files)),
+    *(refused(one_of(rewritten(files, SPOILT), displaced(*files)),
               LOAD[place], *(Path(f).name for f in files), "no tokenizer", place)
       for place, files in ((CHARACTERS, (f"{CHARACTERS}/tokenizer.json",)),
                            (PAIRS, (f"{PAIRS}/vocab.json", f"{PAIRS}/merges.txt")))),

@@ -29,7 +29,9 @@ def test_characters_are_shown_with_their_ids_and_bytes(capsys: Captured) -> None
     )
 
 
-def test_pieces_of_gpt2_are_shown_from_files(tmp_path: Path, capsys: Captured) -> None:
+def test_pieces_of_gpt2_are_shown_from_files_and_control_characters_escaped(
+    tmp_path: Path, capsys: Captured
+) -> None:
     needs("tiktoken")
     write(tmp_path)
     flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
@@ -39,12 +41,6 @@ def test_pieces_of_gpt2_are_shown_from_files(tmp_path: Path, capsys: Captured) -
         "5 tokens for 12 characters, 2.40 characters per token; the gpt2 vocabulary has 264 tokens"
         in out
     )
-
-
-def test_incomplete_and_control_characters_are_escaped(tmp_path: Path, capsys: Captured) -> None:
-    needs("tiktoken")
-    write(tmp_path)
-    flags = ("--tokenizer", "gpt2", "--tokenizer-path", str(tmp_path))
     out = output_of(capsys, "tokenize", "é\x1b\t\r", *flags)
     assert [row[1] for row in rows(out)] == ["\\xc3", "\\xa9", "\\x1b", "\\t", "\\r"]
 

@@ -47,7 +47,8 @@ def test_a_small_text_is_warned_about(tmp_path: Path) -> None:
             {"warmup_iters": 11, "min_lr": 1e-3},
             "training ends at step 10, during the warm-up (--warmup-iters 11)",
         ),
-        ({"lr_decay_iters": 11, "min_lr": 1e-3}, None),  # A constant learning rate does not decay.
+        # A constant learning rate does not decay.
+        *(({"lr_decay_iters": iters, "min_lr": 1e-3}, None) for iters in (9, 11)),
     ],
 )
 def test_a_schedule_that_does_not_end_with_training_is_warned_about(

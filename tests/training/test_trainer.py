@@ -208,13 +208,6 @@ def test_a_run_in_float64_stays_in_float64(tmp_path: Path) -> None:
     list(Trainer.resume(tmp_path / "run", replace(config, max_iters=3), DATA))
 
 
-def test_evaluating_a_run_does_not_touch_its_folder(run: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
-    trainer = Trainer.at_last_checkpoint(run, CONFIG, DATA)
-    assert trainer.evaluate() == written(run)[-1][2]
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
-
-
 def test_resuming_with_another_text_is_refused(run: Path) -> None:
     with pytest.raises(CheckpointError, match=r"was trained on letters .*but other has another"):
         Trainer.resume(run, CONFIG, dataset.from_corpus(Corpus("other", LETTERS[::-1])))

@@ -48,13 +48,12 @@ def by_text(backward: str) -> dict[str, int | None]:
     return {body[index].text: each.use for (index, name), each in found.items() if name == "dz"}
 
 
-def test_a_quote_determines_what_the_lines_below_it_reverse() -> None:
+def test_a_quote_or_the_reversed_order_determines_what_a_line_reverses() -> None:
     expected = {"dz = dy.copy()": 3, "dz += db * a": 2, "dz += da * (1 - a * a)": 1}
     assert by_text(BACKWARD) == expected
-
-
-def test_without_quotes_the_order_is_reversed() -> None:
-    assert by_text(UNQUOTED) == by_text(BACKWARD)
+    assert by_text(UNQUOTED) == expected  # Without quotes, the order is reversed.
+    remarked = edited(BACKWARD, ("# b = a * z", "# b = a * z: a product"))
+    assert by_text(remarked) == expected
 
 
 def test_a_quote_has_precedence_over_the_order() -> None:
@@ -71,11 +70,6 @@ def backward(dy, saved):
     return dz @ w.T, x.T @ dz
 """
     assert by_text(quoted) == {"dz = dy * z * (1 - a * a)": 1, "dz += dy * a": 2, "dz += dy": 3}
-
-
-def test_a_quote_may_be_followed_by_a_colon_and_a_remark() -> None:
-    remarked = edited(BACKWARD, ("# b = a * z", "# b = a * z: a product"))
-    assert by_text(remarked) == by_text(BACKWARD)
 
 
 def test_if_lines_and_uses_differ_in_number_each_line_reverses_all_uses() -> None:

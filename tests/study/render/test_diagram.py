@@ -99,15 +99,11 @@ def horizontals(path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["gpt", "block"])
-def test_no_two_boxes_overlap(name: str) -> None:
+def test_no_two_boxes_overlap_and_all_are_inside_the_diagram(name: str) -> None:
     drawn = diagram(traced(name))
     for index, one in enumerate(drawn.placed):
         for other in drawn.placed[:index]:
             assert abs(one.x - other.x) >= WIDTH or abs(one.y - other.y) >= one.half + other.half
 
-
-@pytest.mark.parametrize("name", ["gpt", "block"])
-def test_all_boxes_are_inside_the_diagram(name: str) -> None:
-    drawn = diagram(traced(name))
     assert all(WIDTH / 2 <= each.x <= drawn.width - WIDTH / 2 for each in drawn.placed)
     assert all(each.half <= each.y <= drawn.height - each.half for each in drawn.placed)

@@ -21,35 +21,28 @@ def text(html: str) -> str:
     return unescape(re.sub(r"<[^>]*>", "", html))
 
 
-def test_a_name_on_the_left_side_has_the_key_of_the_value_it_sets() -> None:
-    html = highlight("x, block = f(x)", sets={"x": "x@9", "block": ""}, reads={"x": "x@7"})
-    assert names(html) == [("x", "x@9"), ("block", ""), ("x", "x@7")]
+Keys = dict[str, str]
+# A line, the keys of the names that it sets and reads, and the names that are marked.
+NAMES: dict[str, tuple[Keys, Keys, list[tuple[str, str]]]] = {
+    "x, block = f(x)": (
+        {"x": "x@9", "block": ""}, {"x": "x@7"}, [("x", "x@9"), ("block", ""), ("x", "x@7")]
+    ),
+    "dx += dmean": (
+        {"dx": "x"}, {"dx": "old", "dmean": "mean@0"}, [("dx", "x"), ("dmean", "mean@0")]
+    ),
+    "mean = x.mean(axis=-1)": (
+        {"mean": "mean@0"}, {"mean": "m", "x": "x"}, [("mean", "mean@0"), ("x", "x")]
+    ),
+    "y = f(axis = axis)": ({"y": ""}, {"axis": "a"}, [("y", ""), ("axis", "a")]),
+    "return a == b": ({"a": "set"}, {"a": "read"}, [("a", "read")]),
+    "μ = a": ({"μ": "μ@0", "a": "wrong"}, {"a": "a"}, [("μ", "μ@0"), ("a", "a")]),
+}  # fmt: skip
 
 
-def test_a_name_that_is_added_to_has_the_key_of_its_new_value() -> None:
-    html = highlight("dx += dmean", sets={"dx": "x"}, reads={"dx": "old", "dmean": "mean@0"})
-    assert names(html) == [("dx", "x"), ("dmean", "mean@0")]
-
-
-def test_a_method_is_not_a_variable() -> None:
-    html = highlight("mean = x.mean(axis=-1)", {"mean": "mean@0"}, {"mean": "m", "x": "x"})
-    assert names(html) == [("mean", "mean@0"), ("x", "x")]
-
-
-def test_a_keyword_argument_is_not_a_variable() -> None:
-    assert names(highlight("y = f(axis = axis)", {"y": ""}, {"axis": "a"})) == [
-        ("y", ""),
-        ("axis", "a"),
-    ]
-
-
-def test_a_comparison_is_not_an_assignment() -> None:
-    assert names(highlight("return a == b", {"a": "set"}, {"a": "read"})) == [("a", "read")]
-
-
-def test_a_letter_of_two_bytes_does_not_shift_names() -> None:
-    html = highlight("μ = a", sets={"μ": "μ@0", "a": "wrong"}, reads={"a": "a"})
-    assert names(html) == [("μ", "μ@0"), ("a", "a")]
+@pytest.mark.parametrize("line", NAMES)
+def test_a_variable_has_the_key_of_the_value_that_the_line_sets_or_reads(line: str) -> None:
+    sets, reads, marked = NAMES[line]
+    assert names(highlight(line, sets, reads)) == marked
 
 
 @pytest.mark.parametrize(
