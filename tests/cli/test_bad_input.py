@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 from helpers.commands import Captured, error_of
+from helpers.tiny_run import TEXT
+
+from tinygpt_np import GPT, CharTokenizer, GPTConfig
+
+GPT2 = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
+PIPE = "fifo is a pipe; expected a regular file"
 
 BAD = {
     "help": "there is no command help; the commands are train, sample, runs, convert",
@@ -20,6 +26,21 @@ BAD = {
     "train --data nowhere.txt": "there is no file nowhere.txt",
     "train --data .": "train.bin; --data is a text file or a folder with train.bin and val.bin",
     "train --data text.txt --block-size 999": "the text is too short",
+    "train --data fifo": PIPE,
+    "train --name cpu --data text.txt --block-size 8": "runs/cpu exists already, and nothing is",
+    "train --resume cpu": "runs/cpu has already taken 20 steps; to train further",
+    "train --resume cpu --n-layer 3": (
+        "trained with --n-layer 1, which cannot be changed; "
+        "to train with --n-layer 3, start a new run"
+    ),
+    "train --resume cpu --name other": "leave out --name and --preset",
+    "train --resume cpu --max-iters 30 --data other.txt": "other.txt has another text",
+    "train --init-from gpt --data text.txt --n-layer 4": (  # The default, but typed.
+        "gpt has --n-layer 2, which --init-from keeps; leave out --n-layer 4"
+    ),
+    "train --init-from gpt --data text.txt --n-layer 2 --no-bias": "gpt has --bias, which",
+    "train --init-from gpt --data text.txt --tokenizer gpt2": "gpt has --tokenizer char, which",
+    "train --init-from gpt --data text.txt --vocab-size 19": "gpt has --vocab-size 18, which",
     "train --resume nothing": "there is no run nothing",
     "train --name ../outside": "the name of a new folder in runs/",
     "train --name ''": "the name of a new folder in runs/",
@@ -37,13 +58,17 @@ BAD = {
     "sample --prompt a --prompt-file text.txt": "leave out one of them",
     "sample --prompt-file nowhere.txt": "there is no file nowhere.txt",
     "sample --prompt-file .": ". is a folder; expected a file",
-    "sample --prompt-file fifo": "fifo is a pipe; expected a regular file",
+    "sample --prompt-file fifo": PIPE,
     "sample --prompt-file latin.txt": "iconv -f LATIN1 -t UTF-8 latin.txt",
     "sample a --model b": "leave out the run a, or leave out --model b",
     "sample --model nowhere": "there is no model nowhere",
     "prepare --tokenizer char": "--out must name the folder to create",
     "prepare --tokenizer char --out .": ". exists already, and nothing is overwritten",
     "prepare --tokenizer char --out x --data nowhere.txt": "there is no file nowhere.txt",
+    "prepare --tokenizer char --out x --data fifo": PIPE,
+    "tokenize hii --data fifo": PIPE,
+    "tokenize --train sentencepiece --out x --data fifo": PIPE,
+    "tokenize --train sentencepiece --out mine.model": "mine.model exists already, and nothing",
     "tokenize": "give a text, or --train sentencepiece",
     "tokenize hii --out x.model": "--out is the file that --train writes",
     "tokenize --train sentencepiece": "--out must name the file to write",
@@ -59,6 +84,7 @@ BAD = {
     "convert": "convert takes two arguments: SOURCE, and OUT",
     "convert nothing out": "there is no model nothing",
     "convert text.txt out": "text.txt is not a PyTorch checkpoint: it is not a zip",
+    "study linear --html pages": "pages is not empty",
     "study nothing": "TARGET must be one of attention, ",
     "study linear --all": "--all studies all targets; leave out linear",
     "study --line 3": "--line needs a target",
@@ -83,11 +109,21 @@ BAD = {
 }
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return every file and folder, with the contents of the files."""
+    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
 @pytest.mark.usefixtures("run")
 @pytest.mark.parametrize("command", BAD)
 def test_bad_input_is_refused_in_one_sentence(command: str, folder: Path, capsys: Captured) -> None:
     (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
+    (folder / "other.txt").write_text(TEXT[::-1], encoding="utf-8")
+    (folder / "mine.model").write_text("precious")
+    (folder / "pages").mkdir()
+    (folder / "pages" / "notes.txt").write_text("mine")
     os.mkfifo(folder / "fifo")
-    before = {*folder.rglob("*")}
+    GPT(GPT2).save_pretrained(folder / "gpt", CharTokenizer.from_text(TEXT))
+    before = contents(folder)
     assert BAD[command] in error_of(capsys, *shlex.split(command))
-    assert {*folder.rglob("*")} == before
+    assert contents(folder) == before

@@ -1,11 +1,9 @@
 """`tinygpt prepare`: texts become token files that `tinygpt train` reads."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
 
-import pytest
 from helpers.commands import Captured, error_of, output_of
 from helpers.optional import needs
 from helpers.processes import LIMIT
@@ -55,24 +53,6 @@ def test_a_small_text_is_refused_with_the_vocabulary_that_it_allows(
 
 
 PIPE = "is a pipe; expected a regular file: save the text first"
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("prepare", "--tokenizer", "char", "--out", "x", "--data"),
-        ("train", *TINY, "--data"),
-        ("tokenize", "hii", "--data"),
-        ("tokenize", "--train", "sentencepiece", "--out", "x", "--data"),
-    ],
-    ids=["prepare", "train", "tokenize", "tokenize --train"],
-)
-def test_a_pipe_is_refused_as_a_text(
-    command: tuple[str, ...], folder: Path, capsys: Captured
-) -> None:
-    os.mkfifo("fifo")
-    assert f"fifo {PIPE}" in error_of(capsys, *command, "fifo")
-    assert {path.name for path in folder.iterdir()} == {"fifo", "text.txt"}
 
 
 def test_standard_input_is_read_only_if_it_is_a_regular_file(folder: Path) -> None:

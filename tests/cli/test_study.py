@@ -88,14 +88,6 @@ def test_a_page_can_be_written_for_any_mistake(folder: Path, line: str) -> None:
     assert len(list((folder / "pages").glob("*.html"))) == 2
 
 
-def test_pages_do_not_overwrite_files(folder: Path, capsys: Captured) -> None:
-    (folder / "pages").mkdir()
-    (folder / "pages" / "notes.txt").write_text("mine", encoding="utf-8")
-    message = error_of(capsys, "study", "linear", "--html", "pages")
-    assert "pages is not empty" in message
-    assert [path.name for path in (folder / "pages").iterdir()] == ["notes.txt"]
-
-
 def test_a_folder_that_cannot_be_created_is_refused_before_the_work(
     folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.byte_pairs import write
-from helpers.commands import Captured, error_of, output_of
+from helpers.commands import Captured, output_of
 from helpers.optional import needs
 
 from tinygpt_np.text.tokenizers import SentencePieceTokenizer
@@ -80,10 +80,3 @@ def test_a_tokenizer_that_changes_the_text_is_reported(capsys: Captured) -> None
     out = output_of(capsys, "tokenize", "to [ｅnd]", *flags)
     assert "this tokenizer changes the text; decoding gives 'to [end]'" in out
     assert "changes" not in output_of(capsys, "tokenize", "to [end]", *flags)
-
-
-def test_nothing_is_overwritten(capsys: Captured) -> None:
-    Path("mine.model").write_text("precious")
-    message = error_of(capsys, *LEARN, "--out", "mine.model")
-    assert "mine.model exists already, and nothing is overwritten" in message
-    assert Path("mine.model").read_text() == "precious"

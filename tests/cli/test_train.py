@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.commands import Captured, error_of, output_of, train_tiny
-from helpers.tiny_run import TEXT, TINY, TINY_FIELDS
+from helpers.commands import Captured, output_of, train_tiny
+from helpers.tiny_run import TEXT, TINY_FIELDS
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, cli, config
 from tinygpt_np.text import dataset
@@ -108,11 +108,9 @@ def test_a_plot_or_a_sample_that_fails_is_noted_and_the_run_is_complete(
     assert int(runs.last_checkpoint(folder / "runs" / "cpu")[0].name) == 20
 
 
-def test_a_run_gets_a_new_folder_unless_its_name_is_given(run: Path, capsys: Captured) -> None:
+def test_a_run_gets_a_new_folder_unless_its_name_is_given(run: Path) -> None:
     train_tiny("--max-iters", "1")
     assert {path.name for path in run.parent.iterdir()} == {"cpu", "cpu-2"}
-    message = error_of(capsys, *TRAIN, *TINY, "--name", "cpu")
-    assert "runs/cpu exists already, and nothing is overwritten" in message
 
 
 def test_flags_override_the_preset(folder: Path) -> None:
@@ -166,21 +164,6 @@ def test_a_run_that_needs_only_its_last_evaluation_says_so(folder: Path, capsys:
     assert re.search(r"training +no steps left, only the last evaluation", out)
 
 
-def test_a_run_is_resumed_only_with_its_settings_its_data_and_steps_left(
-    run: Path, capsys: Captured
-) -> None:
-    resume = ["train", "--resume", "cpu"]
-    assert (
-        "trained with --n-layer 1, which cannot be changed; "
-        "to train with --n-layer 3, start a new run" in error_of(capsys, *resume, "--n-layer", "3")
-    )
-    assert "leave out --name and --preset" in error_of(capsys, *resume, "--name", "other")
-    assert "runs/cpu has already taken 20 steps; to train further" in error_of(capsys, *resume)
-    flags = ["--max-iters", "30", "--data", "text.txt"]
-    Path("text.txt").write_text(TEXT[::-1], encoding="utf-8")
-    assert "another text" in error_of(capsys, *resume, *flags)
-
-
 # From a model
 
 TOKENIZER = CharTokenizer.from_text(TEXT)
@@ -222,23 +205,6 @@ def test_a_run_from_a_model_has_its_shape_and_weights_and_can_be_resumed(
     out = output_of(capsys, "train", "--resume", "on", "--max-iters", "2")
     assert re.search(r"resumed +at step 1", out)
     assert (gpt / "model.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("flags", "fixed", "asked"),
-    [
-        (["--n-layer", "4"], "--n-layer 2", "--n-layer 4"),  # The default, but typed.
-        (["--n-layer", "2", "--no-bias"], "--bias", "--no-bias"),
-        (["--tokenizer", "gpt2"], "--tokenizer char", "--tokenizer gpt2"),
-        (["--vocab-size", "19"], "--vocab-size 18", "--vocab-size 19"),
-    ],
-)
-def test_a_flag_that_contradicts_the_model_is_refused(
-    flags: list[str], fixed: str, asked: str, gpt: Path, capsys: Captured
-) -> None:
-    message = error_of(capsys, *FROM_GPT, *flags)
-    assert f"gpt has {fixed}, which --init-from keeps; leave out {asked}" in message
-    assert not Path("runs").exists()
 
 
 # --eval-only
