@@ -36,7 +36,7 @@ from tinygpt_np.compiled import matmuls, threads
 from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
 from tinygpt_np.compiled.kernels import attention, cross_entropy, gelu, matmul
 from tinygpt_np.compiled.micro_batch import MicroBatch
-from tinygpt_np.compiled.threads import ALONE, ParallelRegion, StuckError
+from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage.parameters import Tensors
 
@@ -83,16 +83,6 @@ def test_without_a_key_there_is_no_dropout() -> None:
         assert_true(engine, tokens, targets, None)
 
 
-def test_positions_that_no_sequence_reaches_have_no_gradient() -> None:
-    model, tokens, targets = generic(CONFIG)
-    with CompiledEngine(model, BATCH, 2) as engine:
-        long_tokens = np.zeros((2, CONFIG.block_size), np.int64)
-        engine.loss_and_grads(long_tokens, long_tokens)
-        _, grads = engine.loss_and_grads(tokens, targets)
-        assert (grads["wpe.weight"][TIME:] == 0).all()
-        assert (grads["wpe.weight"][:TIME] != 0).any(axis=1).all()
-
-
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_loss_is_that_of_the_model_on_any_shape(count: int) -> None:
     model, _, _ = generic(DROPPING)
@@ -136,52 +126,36 @@ def test_parameters_assigned_anew_are_those_of_the_next_call(
         )
 
 
-def test_a_parameter_assigned_in_float64_is_refused_by_name() -> None:
-    model, tokens, targets = generic(CONFIG)
-    with CompiledEngine(model, BATCH, 2) as engine:
-        name = "h.1.mlp.c_fc.weight"
-        model.params[name] = model.params[name].astype(np.float64)
-        for call in (engine.loss, engine.loss_and_grads):
-            with pytest.raises(TypeError, match=f"{name} must be float32"):
-                call(tokens, targets)
+LAYOUT = "C-contiguous and writeable"
 
 
-def test_a_parameter_assigned_in_another_shape_is_refused_by_name() -> None:
-    model, tokens, targets = generic(CONFIG)
-    with CompiledEngine(model, BATCH, 2) as engine:
-        name = "h.1.mlp.c_fc.weight"
-        model.params[name] = np.ones((40, 150), np.float32)
-        for call in (engine.loss, engine.loss_and_grads):
-            with pytest.raises(ValueError, match=f"{name} must be"):
-                call(tokens, targets)
+def read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
-@pytest.mark.parametrize("layout", ["columns first", "every other row", "read-only"])
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_parameter_in_another_layout_is_used_or_refused_but_not_misread(
-    layout: str, when: str
+MISREAD: list[tuple[Callable[[np.ndarray], np.ndarray], type[Exception], str]] = [
+    (lambda x: x.astype(np.float64), TypeError, "float32 to be trained by Numba, not float64"),
+    (lambda x: x[:, 1:].copy(), ValueError, r"\(36, 144\), not \(36, 143\)"),
+    (lambda x: np.asfortranarray(x), ValueError, LAYOUT),
+    (lambda x: np.repeat(x, 2, axis=0)[::2], ValueError, LAYOUT),
+    (lambda x: read_only(x.copy()), ValueError, LAYOUT),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "expected"), MISREAD)
+def test_a_parameter_that_kernels_would_misread_is_refused_by_name(
+    change: Callable[[np.ndarray], np.ndarray], kind: type[Exception], expected: str
 ) -> None:
     model, tokens, targets = generic(CONFIG)
-    found = model.params["h.0.mlp.c_fc.weight"].copy()
-    if layout == "columns first":
-        found = np.asfortranarray(found)
-    elif layout == "every other row":
-        found = np.repeat(found, 2, axis=0)[::2]
-    else:
-        found.flags.writeable = False
-    if when == "before":
-        model.params["h.0.mlp.c_fc.weight"] = found
-    try:
-        with CompiledEngine(model, BATCH, 2) as engine:
-            model.params["h.0.mlp.c_fc.weight"] = found
-            assert_true(engine, tokens, targets)
-            grads = engine.loss_and_grads(tokens, targets)[1]
-            before = found.copy()
-            optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
-            engine.update(optimizer, grads, 1.0, 1e-3, 0.0)
-            assert (model.params["h.0.mlp.c_fc.weight"] != before).any()
-    except (TypeError, ValueError) as error:
-        assert "h.0.mlp.c_fc.weight" in str(error)  # noqa: PT017
+    name = "h.1.mlp.c_fc.weight"
+    with CompiledEngine(model, BATCH, 2) as engine:
+        model.params[name] = change(model.params[name])
+        for call in (engine.loss, engine.loss_and_grads):
+            with pytest.raises(kind, match=f"^{name} must be {expected}"):
+                call(tokens, targets)
+    with pytest.raises(kind, match=f"^{name} must be {expected}"):
+        CompiledEngine(model, BATCH, 1)
 
 
 @every_packing
@@ -277,46 +251,20 @@ def test_tokens_of_any_integers_and_layout_are_read_and_left_alone(dtype: Any) -
 
 
 @pytest.mark.parametrize("call", ["loss", "loss_and_grads"])
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        (0, 71, r"tokens must be in \[0, 71\)"),
-        (0, -1, r"tokens must be in \[0, 71\)"),
-        (1, 71, r"targets must be in \[-1, 71\)"),
-        (1, -2, r"targets must be in \[-1, 71\)"),
-    ],
-)
-def test_the_engine_refuses_tokens_that_the_model_refuses(
-    call: str, place: int, value: int, message: str
-) -> None:
-    model, *given = generic(CONFIG)
-    given[place][2, 3] = value
-    with CompiledEngine(model, BATCH, 2) as engine, pytest.raises(ValueError, match=message):
-        getattr(engine, call)(*given)
-
-
-@pytest.mark.parametrize("call", ["loss", "loss_and_grads"])
-def test_shapes_that_do_not_fit_are_refused(call: str) -> None:
+def test_tokens_that_the_model_refuses_are_refused(call: str) -> None:
     model, tokens, targets = generic(CONFIG)
+    beyond, below = tokens.copy(), targets.copy()
+    beyond[2, 3], below[2, 3] = 71, -2
     with CompiledEngine(model, BATCH, 2) as engine:
         for given, message in [
+            ((beyond, targets), r"tokens must be in \[0, 71\)"),
+            ((tokens, below), r"targets must be in \[-1, 71\)"),
             ((tokens, targets[:-1]), "targets must be"),
             ((tokens, np.full_like(targets, -1)), "every target is -1"),
             ((np.zeros((2, 18), int), np.zeros((2, 18), int)), "block_size = 17"),
         ]:
             with pytest.raises(ValueError, match=message):
                 getattr(engine, call)(*given)
-
-
-def test_a_float64_model_is_refused_with_the_name_of_a_parameter() -> None:
-    message = r"^wte.weight must be float32 to be trained by Numba, not float64$"
-    with pytest.raises(TypeError, match=message):
-        CompiledEngine(tg.GPT(CONFIG, dtype="float64"), BATCH, 1)
-
-
-def test_an_unknown_matmul_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^matmul must be numba or blas, not 'mkl'$"):
-        CompiledEngine(tg.GPT(CONFIG), BATCH, 1, "mkl")
 
 
 @pytest.mark.parametrize("rows", [1, 20, 192])
@@ -425,7 +373,7 @@ def fail() -> None:
     raise ArithmeticError("a kernel broke")
 
 
-@pytest.mark.parametrize(("count", "number"), [(1, 1), (2, 0), (2, 4), (3, 1)])
+@pytest.mark.parametrize(("count", "number"), [(1, 1), (2, 0), (2, 4)])
 def test_an_error_in_one_micro_batch_comes_out_and_the_next_step_is_right(
     count: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,20 +414,6 @@ def test_blas_is_limited_to_one_thread_while_it_is_used(
     assert all(each == [inside] * len(before) for each in seen)
 
 
-def test_blas_has_its_threads_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokens, targets = generic(CONFIG)
-
-    def fail(*args: Any) -> float:
-        raise RuntimeError("in a micro-batch")
-
-    monkeypatch.setattr(MicroBatch, "loss_and_grads", fail)
-    with threads.limited(2), CompiledEngine(model, BATCH, 2, "blas") as engine:
-        before = blas_threads()
-        with pytest.raises(RuntimeError, match="in a micro-batch"):
-            engine.loss_and_grads(tokens, targets)
-        assert blas_threads() == before
-
-
 def test_after_closing_none_of_its_threads_is_left() -> None:
     before = threading.active_count()
     model, tokens, targets = generic(CONFIG)
@@ -513,24 +447,6 @@ def test_a_step_in_steady_state_allocates_next_to_nothing() -> None:
         finally:
             tracemalloc.stop()
     assert growth < 0.01 * activations
-
-
-def test_a_bug_in_the_ordered_sections_is_an_error_and_not_a_deadlock(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    right = ParallelRegion.ordered
-
-    def shifted(region: ParallelRegion, name: str, number: int, section: Any) -> None:
-        right(region, name, number + (number > 1), section)
-
-    model, tokens, targets = generic(CONFIG)
-    with CompiledEngine(model, BATCH, 2) as engine:
-        engine.loss_and_grads(tokens, targets)
-        monkeypatch.setattr(threads, "INTERVAL", 0.01)
-        monkeypatch.setattr(ParallelRegion, "ordered", shifted)
-        error = outcome(lambda: engine.loss_and_grads(tokens, targets))
-    assert isinstance(error, StuckError)
-    assert "to add to the gradient of" in str(error)
 
 
 # A batch of one micro-batch, whose operations are split: more rows, columns and numbers than one
@@ -632,22 +548,3 @@ def test_operations_of_several_micro_batches_and_of_blas_are_not_split() -> None
         assert team(engine, 8) is ALONE
     with CompiledEngine(model, 1, 2, "blas") as engine:
         assert team(engine, 1) is ALONE
-
-
-@one_sequence
-def test_an_error_in_one_part_of_an_operation_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokens, targets = batch_of_one(ONE)
-    before: Any = attention.backward_heads
-
-    def failing(*args: Any) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise MemoryError("out of memory")
-        before(*args)
-
-    with CompiledEngine(model, 1, 2) as engine:
-        expected = copied(engine.loss_and_grads(tokens, targets)[1])
-        with monkeypatch.context() as patched:
-            patched.setattr(attention, "backward_heads", failing)
-            with pytest.raises(MemoryError, match="out of memory"):
-                engine.loss_and_grads(tokens, targets)
-        assert_same_bits(engine.loss_and_grads(tokens, targets)[1], expected)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from helpers.kernel_bounds import assert_within, gamma
-from helpers.kernel_twins import poisoned
+from helpers.kernel_twins import normals, poisoned
 
 import tinygpt_np as tg
 from tinygpt_np.compiled import matmuls
@@ -26,14 +26,9 @@ MAKERS: dict[str, Callable[[matmuls.Tensors], Matmuls]] = {
     "blas": lambda params: matmuls.make("blas", params, PACK_FROM),
 }
 every_name = pytest.mark.parametrize("name", NAMES)
+every_start = pytest.mark.parametrize("start", ["nothing", "bias", "matrix", "itself"])
 every_kind = pytest.mark.parametrize("kind", MAKERS)
-rng = np.random.default_rng(31)
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
-
-
+_, normal = normals(31)
 PARAMS = {name: normal(*param.shape) for name, param in tg.GPT(CONFIG).params.items()}
 SCRATCH = make_scratch(Arena())
 
@@ -57,8 +52,11 @@ def matrix(name: str, params: matmuls.Tensors = PARAMS) -> np.ndarray:
     return found.astype(np.float64)
 
 
-def starts(rows: int, columns: int) -> dict[str, np.ndarray]:
-    return {"nothing": NOTHING, "bias": normal(1, columns), "matrix": normal(rows, columns)}
+def start_and_result(start: str, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The start of sums, and where to write them."""
+    result = normal(rows, columns) if start == "itself" else poisoned(rows, columns)
+    starts = {"nothing": NOTHING, "bias": normal(1, columns), "itself": result}
+    return starts.get(start, normal(rows, columns)), result
 
 
 def assert_matmul(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.ndarray) -> None:
@@ -71,22 +69,13 @@ def assert_matmul(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.nda
 
 @every_kind
 @every_name
-@pytest.mark.parametrize("start", ["nothing", "bias", "matrix"])
+@every_start
 def test_forward_is_the_product_with_the_weight(kind: str, name: str, start: str) -> None:
     weight = matrix(name)
-    x, y = normal(ROWS, weight.shape[0]), poisoned(ROWS, weight.shape[1])
-    given = starts(*y.shape)[start]
+    x = normal(ROWS, weight.shape[0])
+    given, y = start_and_result(start, ROWS, weight.shape[1])
+    before = given.copy()
     prepared(kind).forward(x, name, given, y, SCRATCH)
-    assert_matmul(y, x, weight, given)
-
-
-@every_kind
-@every_name
-def test_forward_adds_to_the_result_itself(kind: str, name: str) -> None:
-    weight = matrix(name)
-    x, y = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
-    before = y.copy()
-    prepared(kind).forward(x, name, y, y, SCRATCH)
     assert_matmul(y, x, weight, before)
 
 
@@ -100,36 +89,15 @@ def test_backward_is_the_product_with_the_weight_transposed(kind: str, name: str
 
 
 @every_kind
-@pytest.mark.parametrize("start", ["nothing", "bias", "matrix"])
+@every_start
 def test_the_gradient_is_the_product_of_input_transposed_and_gradient(
     kind: str, start: str
 ) -> None:
-    x, dy, dweight = normal(ROWS, 45), normal(ROWS, 71), poisoned(45, 71)
-    given = starts(*dweight.shape)[start]
+    x, dy = normal(ROWS, 45), normal(ROWS, 71)
+    given, dweight = start_and_result(start, 45, 71)
+    before = given.copy()
     prepared(kind).gradient(x, dy, given, dweight, SCRATCH)
-    assert_matmul(dweight, x.T, dy, given)
-
-
-@every_kind
-def test_the_gradient_adds_to_the_result_itself(kind: str) -> None:
-    x, dy, dweight = normal(ROWS, 45), normal(ROWS, 71), normal(45, 71)
-    before = dweight.copy()
-    prepared(kind).gradient(x, dy, dweight, dweight, SCRATCH)
     assert_matmul(dweight, x.T, dy, before)
-
-
-@every_name
-def test_packing_changes_no_bit(name: str) -> None:
-    weight = matrix(name)
-    x, dy = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
-    results: list[tuple[np.ndarray, np.ndarray]] = []
-    for kind in ("packed", "on the fly"):
-        y, dx = poisoned(*dy.shape), poisoned(*x.shape)
-        prepared(kind).forward(x, name, NOTHING, y, SCRATCH)
-        prepared(kind).backward(dy, name, dx, SCRATCH)
-        results.append((y, dx))
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @every_name
@@ -151,14 +119,9 @@ def test_weights_that_changed_in_place_count_once_it_is_prepared_again(
     assert_matmul(dx, dy, weight.T, NOTHING)
 
 
-@pytest.mark.parametrize("uses", [PACK_FROM, PACK_FROM + 1])
-def test_weights_of_many_uses_are_packed(uses: int) -> None:
-    assert matmuls.make("numba", PARAMS, uses).prepare()
-
-
-@pytest.mark.parametrize("uses", [1, PACK_FROM - 1])
-def test_weights_of_few_uses_are_not(uses: int) -> None:
-    assert matmuls.make("numba", PARAMS, uses).prepare() == []
+def test_weights_of_many_uses_are_packed() -> None:
+    for uses in (1, PACK_FROM - 1, PACK_FROM, PACK_FROM + 1):
+        assert bool(matmuls.make("numba", PARAMS, uses).prepare()) == (uses >= PACK_FROM)
 
 
 def test_a_wide_weight_is_packed_in_several_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,26 +133,12 @@ def test_a_wide_weight_is_packed_in_several_tasks(monkeypatch: pytest.MonkeyPatc
         test_backward_is_the_product_with_the_weight_transposed("packed", name)
 
 
-@every_kind
-def test_no_product_changes_what_it_is_given(kind: str) -> None:
-    x, dy, start = normal(ROWS, 45), normal(ROWS, 71), normal(1, 71)
-    given = [x, dy, start, *PARAMS.values()]
-    before = [array.copy() for array in given]
-    found = prepared(kind)
-    found.forward(x, HEAD, start, poisoned(ROWS, 71), SCRATCH)
-    found.backward(dy, HEAD, poisoned(ROWS, 45), SCRATCH)
-    found.gradient(x, dy, start, poisoned(45, 71), SCRATCH)
-    for one, other in zip(given, before, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_the_weights_of_linear_layers_are_all_matrices_but_the_embeddings() -> None:
     found = dict(matmuls.matrices(PARAMS))
     assert list(found) == NAMES[:-1]
     assert all(found[name] is PARAMS[name] for name in found)
 
 
-@pytest.mark.parametrize("kind", ["", "cublas", "Numba"])
-def test_an_unknown_kind_is_refused_by_name(kind: str) -> None:
-    with pytest.raises(ValueError, match=f"^matmul must be numba or blas, not '{kind}'$"):
-        matmuls.make(kind, PARAMS, 1)
+def test_an_unknown_kind_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^matmul must be numba or blas, not 'mkl'$"):
+        matmuls.make("mkl", PARAMS, 1)

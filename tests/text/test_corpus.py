@@ -53,10 +53,6 @@ def test_a_missing_file_is_named_with_the_alternatives(tmp_path: Path) -> None:
     assert f"{path}; expected shakespeare, tinyshakespeare, the path" in str(caught.value)
 
 
-def test_a_corpus_has_the_checksum_of_its_text() -> None:
-    assert corpus.Corpus("a name", "é\n").sha256 == hashlib.sha256(b"\xc3\xa9\n").hexdigest()
-
-
 # Reading files
 
 
@@ -66,7 +62,7 @@ def test_an_empty_file_is_called_empty(tmp_path: Path, content: bytes) -> None:
         corpus.load(text_file(tmp_path, content))
 
 
-@pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 def test_bytes_that_are_not_utf8_are_named_with_their_offset_in_the_file(
     tmp_path: Path, mark: bytes, block: int, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +74,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset_in_the_file(
         corpus.load(text_file(tmp_path, content))
 
 
+QUOTED = "a ‘b’ c\n"
 LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
 
 
@@ -85,16 +82,12 @@ LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
     ("content", "kind", "command"),
     [
         ("Où est l'été?\n".encode("latin-1"), "if it is LATIN1", "iconv -f LATIN1 -t UTF-8"),
-        ("Olé".encode("latin-1"), "if it is LATIN1", "iconv -f LATIN1 -t UTF-8"),
         (b"it\x92s " + "été\n".encode("cp1252"), "if it is WINDOWS-1252", "iconv -f WINDOWS-1252"),
         (LINE.encode("utf-16"), "looks like UTF-16", "iconv -f UTF-16 -t UTF-8"),
-        (b"\xfe\xff" + LINE.encode("utf-16-be"), "looks like UTF-16", "iconv -f UTF-16 -t UTF-8"),
         (LINE.encode("utf-32"), "looks like UTF-32", "iconv -f UTF-32 -t UTF-8"),
         (b"\0\0\xfe\xff" + LINE.encode("utf-32-be"), "looks like UTF-32", "iconv -f UTF-32"),
         ("plain".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE -t UTF-8"),
-        ("a ‘b’ c\n".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE"),
-        ("a ‘b’ c\n".encode("utf-16-be"), "of its first bytes are 0", "iconv -f UTF-16BE"),
-        ("café naïve\n".encode("utf-16-le"), "of its first bytes are 0", "iconv -f UTF-16LE"),
+        (QUOTED.encode("utf-16-be"), "of its first bytes are 0", "iconv -f UTF-16BE"),
         (gzip.compress(LINE.encode(), mtime=0), "looks like a gzip file", "gunzip -c"),
         (bz2.compress(LINE.encode()), "looks like a bzip2 file", "bunzip2 -c"),
         (lzma.compress(LINE.encode()), "looks like an xz file", "xz -dc"),
@@ -124,14 +117,12 @@ def test_the_error_of_another_encoding_has_a_command_that_converts_it(
     text = corpus.read_text(tmp_path / "text-utf8.txt")
     assert text in (
         LINE,
-        LINE + "\ufffd",
+        f"{LINE}\ufffd",
         "Où est l'été?\n",
-        "Olé",
         "it’s été\n",
         "plain",
         "plain ",
-        "a ‘b’ c\n",
-        "café naïve\n",
+        QUOTED,
     )
 
 
@@ -152,27 +143,19 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(
                 corpus.read_text(Path(path))
 
 
-def test_a_path_with_a_nul_character_is_refused() -> None:
-    with pytest.raises(DataError, match="is not a path"):
-        corpus.read_text(Path("a\0b"))
-
-
 def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
         monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
         server.bind("socket")
         monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
-        for path, kind in (
-            ("fifo", "a pipe"),
-            ("socket", "a socket"),
-            ("/dev/zero", "a device"),
-            ("/dev/urandom", "a device"),
-        ):
+        for path, kind in (("fifo", "a pipe"), ("socket", "a socket"), ("/dev/zero", "a device")):
             with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
                 corpus.load(path)
             with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
                 next(corpus.pieces(Path(path)))
+    with pytest.raises(DataError, match="is not a path"):
+        corpus.read_text(Path("a\0b"))
 
 
 def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
@@ -215,20 +198,6 @@ def test_a_text_in_pieces_is_the_text(
         assert "".join(corpus.pieces(path, keep_mark=True)) == expected
         assert "".join(corpus.pieces(path)) == expected.removeprefix("\ufeff")
         assert all(corpus.pieces(path, keep_mark=True))
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        (b"a\r\nb\r\n", "a\nb\n"),
-        (b"a\rb\r", "a\nb\n"),
-        (b"\xef\xbb\xbfab", "ab"),
-        ("Ünö\n".encode(), "Ünö\n"),
-    ],
-    ids=["Windows line ends", "old Mac line ends", "byte order mark", "UTF-8"],
-)
-def test_a_path_gives_the_text_of_the_file(tmp_path: Path, content: bytes, text: str) -> None:
-    assert corpus.load(text_file(tmp_path, content)).text == text
 
 
 # Splits
@@ -294,29 +263,19 @@ def shakespeare() -> str:
     return corpus.load("shakespeare").text
 
 
-def readme_row(name: str) -> str:
+def test_the_embedded_corpus_is_the_file_in_data_whose_checksum_its_readme_gives() -> None:
+    content = corpus.embedded_file().read_bytes()
+    assert content == (DATA / "shakespeare.txt").read_bytes()
     readme = (DATA / "README.md").read_text(encoding="utf-8")
-    found = re.search(rf"^\| {re.escape(name)}[^|]*\| (.*) \|$", readme, re.MULTILINE)
-    assert found
-    return found[1]
+    assert re.search(
+        rf"^\| SHA-256[^|]*\| `{hashlib.sha256(content).hexdigest()}` \|$", readme, re.M
+    )
 
 
-def test_the_embedded_corpus_is_the_file_in_data() -> None:
-    assert corpus.embedded_file().read_bytes() == (DATA / "shakespeare.txt").read_bytes()
-
-
-def test_the_corpus_has_the_checksum_its_readme_gives() -> None:
-    found = hashlib.sha256(corpus.embedded_file().read_bytes()).hexdigest()
-    assert readme_row("SHA-256") == f"`{found}`"
-
-
-def test_the_corpus_uses_tiny_shakespeares_65_characters_only(shakespeare: str) -> None:
-    assert set(shakespeare) <= TINYSHAKESPEARES_65
-
-
-def test_the_corpus_begins_as_tiny_shakespeare_does(shakespeare: str) -> None:
+def test_the_corpus_has_the_form_and_the_characters_of_tiny_shakespeare(shakespeare: str) -> None:
     begin = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak."
     assert shakespeare.startswith(begin)
+    assert set(shakespeare) <= TINYSHAKESPEARES_65
 
 
 def test_a_speech_is_a_speakers_line_and_the_lines_below_it(shakespeare: str) -> None:
@@ -380,22 +339,19 @@ def test_a_cached_file_with_the_wrong_checksum_is_refused(cache: Path) -> None:
     assert str(cache) in expect_error(cache, "has the wrong checksum; remove it").split(";")[0]
 
 
-def test_a_download_with_the_wrong_checksum_is_refused(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pooch.retrieve", download(ValueError("SHA256 hash does not match")))
-    expect_error(cache, "the download has the wrong checksum")
-
-
-FAILURES = [requests.ConnectionError, requests.exceptions.InvalidSchema, PermissionError]
-
-
-@pytest.mark.parametrize("error", FAILURES)
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("SHA256 hash does not match"), "the download has the wrong checksum"),
+        (requests.ConnectionError(), r"cannot be downloaded \(ConnectionError\)"),
+        (PermissionError("no way"), r"cannot be downloaded \(PermissionError\)"),
+    ],
+)
 def test_a_download_that_fails_is_named_with_its_reason(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
 ) -> None:
-    monkeypatch.setattr("pooch.retrieve", download(error("no way")))
-    expect_error(cache, rf"cannot be downloaded \({error.__name__}\)")
+    monkeypatch.setattr("pooch.retrieve", download(error))
+    expect_error(cache, expected)
 
 
 @pytest.mark.parametrize("cached", [True, False])

@@ -84,11 +84,8 @@ def test_bits_per_character_leave_out_the_first_token() -> None:
     # The split has 14 characters in 7 tokens; 12 in 6 are predicted, at 1.5 nats per token.
     expected = 1.5 * 6 / 12 / math.log(2)
     assert found.bits_per_character(1.5) == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_loss_of_characters_in_bits_is_nats_by_ln_2() -> None:
-    found = dataset.from_corpus(Corpus("text", TEXT))
-    assert found.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
+    characters = dataset.from_corpus(Corpus("text", TEXT))
+    assert characters.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
 
 
 def test_the_end_of_a_document_is_not_a_character() -> None:
@@ -118,12 +115,9 @@ def test_unseen_characters_are_those_that_only_the_validation_split_has() -> Non
     assert dataset.from_corpus(Corpus("odd", "ab" * 45 + "azxbababab")).unseen() == "xz"
 
 
-def test_a_text_with_characters_that_the_model_does_not_know_is_named() -> None:
+def test_a_text_that_does_not_fit_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^odd does not fit this model: character 'é'"):
         dataset.from_corpus(Corpus("odd", TEXT + "é"), CharTokenizer.from_text(TEXT))
-
-
-def test_a_text_too_short_for_a_block_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT[:80], encoding="utf-8")
     with pytest.raises(DataError, match="its validation split has 8 tokens"):
         dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
@@ -141,36 +135,34 @@ def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(tmp_path: Path) -> No
     assert found.unseen() == ""
 
 
-def test_nanogpts_folder_of_characters_is_read_with_its_text(tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "shakespeare_char")
+def nanogpts(path: Path, text: str, tokens_of: str = TEXT) -> Path:
+    """A folder of characters as nanoGPT has it: with its text, and without tokenizer files."""
+    folder = prepared(path, tokens_of)
     (folder / "meta.json").unlink()
     (folder / "tokenizer.json").unlink()
-    (folder / "input.txt").write_text(TEXT, encoding="utf-8")
-    found = dataset.load(replace(CONFIG, data=str(folder)))
-    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
+    (folder / "input.txt").write_text(text, encoding="utf-8")
+    return folder
 
 
-@pytest.mark.parametrize("place", [1, 1000, 1547, 1548, 1719])
+@pytest.mark.parametrize("place", [1, 1547, 1548, 1719])
 def test_one_token_that_differs_from_the_text_is_noticed(tmp_path: Path, place: int) -> None:
-    folder = prepared(tmp_path / "shakespeare_char")
-    (folder / "meta.json").unlink()
     other = "T" if TEXT[place] == "o" else "o"
-    changed = TEXT[:place] + other + TEXT[place + 1 :]
-    (folder / "input.txt").write_text(changed, encoding="utf-8")
+    folder = nanogpts(tmp_path / "tokens", TEXT[:place] + other + TEXT[place + 1 :])
     with pytest.raises(DataError, match=r"is not the encoded input\.txt"):
         dataset.load(replace(CONFIG, data=str(folder)))
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_a_byte_order_mark_in_nanogpts_text_is_a_character_if_the_tokens_have_it(
-    tmp_path: Path, kept: bool
+@pytest.mark.parametrize(
+    ("text", "tokens_of"),
+    [(TEXT, TEXT), (f"\ufeff{TEXT}", TEXT), (f"\ufeff{TEXT}", f"\ufeff{TEXT}")],
+    ids=["no mark", "a mark that is not encoded", "an encoded mark"],
+)
+def test_nanogpts_folder_of_characters_is_read_with_its_text(
+    tmp_path: Path, text: str, tokens_of: str
 ) -> None:
-    text = "\ufeff" + TEXT if kept else TEXT
-    folder = prepared(tmp_path / "shakespeare_char", text)
-    (folder / "meta.json").unlink()
-    (folder / "input.txt").write_text("\ufeff" + TEXT, encoding="utf-8")
+    folder = nanogpts(tmp_path / "shakespeare_char", text, tokens_of)
     found = dataset.load(replace(CONFIG, data=str(folder)))
-    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == text
+    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == tokens_of
 
 
 def test_tokens_of_an_unknown_tokenizer_are_refused(tmp_path: Path) -> None:
@@ -180,9 +172,7 @@ def test_tokens_of_an_unknown_tokenizer_are_refused(tmp_path: Path) -> None:
 
 
 def test_pieces_without_their_model_are_refused(tmp_path: Path) -> None:
-    folder = prepared(tmp_path / "tokens")
-    (folder / "meta.json").unlink()
-    (folder / "input.txt").write_text(TEXT, encoding="utf-8")
+    folder = nanogpts(tmp_path / "tokens", TEXT)
     with pytest.raises(DataError, match="--tokenizer sentencepiece needs --tokenizer-path here"):
         dataset.load(replace(CONFIG, data=str(folder), tokenizer="sentencepiece"))
 
@@ -199,11 +189,9 @@ def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) ->
     ("name", "content", "expected"),
     [
         ("train.bin", None, r"there is no file .*train\.bin; --data is a text file or a folder"),
-        ("val.bin", b"", r"val\.bin should hold tokens of 2 bytes each, but has 0 bytes"),
         ("val.bin", b"123", r"val\.bin should hold tokens of 2 bytes each, but has 3 bytes"),
         ("val.bin", b"\1\0\1\0", r"val\.bin has 2 tokens, but meta\.json says 172"),
         ("meta.json", b"{}", "of tokenizer None, its tokenizer files are of char"),
-        ("meta.json", b"[", r"meta\.json is damaged"),
         ("tokenizer.json", b"{}", r"tokenizer\.json"),
     ],
 )
@@ -253,8 +241,10 @@ HEADER[:3] = 20240520, 1, 400
     ],
     ids=["uint32", "big-endian", "llm.c"],
 )
-@pytest.mark.parametrize("name", ["train.bin", "val.bin"])
-@pytest.mark.parametrize("kind", ["meta.json", "gpt2", "input.txt"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("train.bin", "meta.json"), ("val.bin", "gpt2"), ("train.bin", "input.txt")],
+)
 def test_another_format_is_named_with_advice_that_rewrites_it(
     tmp_path: Path, name: str, content: bytes, expected: str, kind: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -301,8 +291,6 @@ def test_a_token_beyond_the_vocabulary_is_named_with_its_position(
     [
         ({"dtype": "uint32"}, r"meta\.json should say dtype 'uint16', but says 'uint32'"),
         ({"vocab_size": 19}, r"meta\.json should say vocab_size 18, but says 19"),
-        ({"train_tokens": 1549}, r"train\.bin has 1548 tokens, but meta\.json says 1549"),
-        ({"val_tokens": 171}, r"val\.bin has 172 tokens, but meta\.json says 171"),
         ({"val_tokens": "all"}, r"val\.bin has 172 tokens, but meta\.json says all"),
     ],
 )
@@ -310,8 +298,7 @@ def test_a_folder_that_is_not_what_its_meta_json_says_is_refused(
     tmp_path: Path, entry: dict[str, object], expected: str
 ) -> None:
     folder = prepared(tmp_path / "tokens")
-    meta = {"tokenizer": "char", "dtype": "uint16", "vocab_size": 18, **entry}
-    (folder / "meta.json").write_bytes(checkpoint.to_json(meta))
+    (folder / "meta.json").write_bytes(checkpoint.to_json({"tokenizer": "char", **entry}))
     with pytest.raises(DataError, match=expected):
         dataset.load(replace(CONFIG, data=str(folder)))
 

@@ -79,11 +79,8 @@ def test_pieces_have_the_tokens_of_the_whole_text(
     kind: str, tmp_path: Path, small_pieces: None, gpt2_files: Path
 ) -> None:
     text = "Where's  the 12 o'clock\r\ntrain?\n\n\tÜber  allem 🙂🙂 ,, !!  \n it's   \n" * 40
-    meta = prepare.prepare(
-        [write(tmp_path / "a.txt", text)],
-        kind, str(gpt2_files) if kind == "gpt2" else str(pieces_of(text, tmp_path)),
-        tmp_path / "out", nothing,
-    )  # fmt: skip
+    path = gpt2_files if kind == "gpt2" else pieces_of(text, tmp_path)
+    meta = prepared(tmp_path, text, kind=kind, path=path)
     text = text.replace("\r\n", "\n")
     found = dataset.load(TrainConfig(block_size=8, data=str(tmp_path / "out")))
     cut = int(0.9 * len(text))
@@ -98,22 +95,36 @@ def pieces_of(text: str, folder: Path) -> Path:
     return write(folder / "x.model", trained.files()["tokenizer.model"])
 
 
-def documents(folder: Path, *texts: str) -> list[Path]:
-    return [write(folder / f"{i}.txt", text) for i, text in enumerate(texts)]
+def prepared(
+    folder: Path, *texts: str, kind: str = "gpt2", path: Path | None = None, **options: Any
+) -> dict[str, Any]:
+    """Prepare texts with a tokenizer in their own folder, or in another."""
+    paths = [write(folder / f"{i}.txt", text) for i, text in enumerate(texts)]
+    return prepare.prepare(
+        paths,
+        kind,
+        "" if kind == "char" else str(path or folder),
+        folder / "out",
+        nothing,
+        **options,
+    )
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Write the files of a small GPT-2 tokenizer."""
+    needs("tiktoken")
+    byte_pairs.write(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize("empty", [True, False])
 def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
-    tmp_path: Path, small_pieces: None, empty: bool
+    pairs: Path, small_pieces: None, empty: bool
 ) -> None:
-    needs("tiktoken")
-    byte_pairs.write(tmp_path)
     texts = ["hi", "i there " * 30, "the", "re hii", "" if empty else "hi"]
-    meta = prepare.prepare(
-        documents(tmp_path, *texts), "gpt2", str(tmp_path), tmp_path / "out", nothing,
-        separate_documents=True,
-    )  # fmt: skip
-    found = dataset.load(TrainConfig(block_size=2, data=str(tmp_path / "out")))
+    meta = prepared(pairs, *texts, separate_documents=True)
+    found = dataset.load(TrainConfig(block_size=2, data=str(pairs / "out")))
     encode, end = found.tokenizer.encode, [263]
     cut = int(0.9 * sum(map(len, texts))) - len(texts[0])
     train = [*encode(texts[0]), *end, *encode(texts[1][:cut])]
@@ -125,57 +136,38 @@ def test_each_document_is_encoded_by_itself_and_ends_with_the_end_of_text(
     assert (meta["train_tokens"], meta["val_tokens"]) == (len(train), len(val))
 
 
-def test_a_document_that_ends_at_the_cut_ends_in_the_training_split(tmp_path: Path) -> None:
-    needs("tiktoken")
-    byte_pairs.write(tmp_path)
-    prepare.prepare(
-        documents(tmp_path, "a" * 9, "b"), "gpt2", str(tmp_path), tmp_path / "out", nothing,
-        separate_documents=True,
-    )  # fmt: skip
-    tokens = [
-        np.fromfile(tmp_path / "out" / name, "<u2").tolist() for name in ("train.bin", "val.bin")
-    ]
-    assert tokens == [[ord("a")] * 9 + [263], [ord("b"), 263]]
+def test_a_document_that_ends_at_the_cut_ends_in_the_training_split(pairs: Path) -> None:
+    prepared(pairs, "a" * 9, "b", separate_documents=True)
+    train, val = (np.fromfile(pairs / "out" / name, "<u2") for name in ("train.bin", "val.bin"))
+    assert (train.tolist(), val.tolist()) == ([ord("a")] * 9 + [263], [ord("b"), 263])
 
 
-def test_documents_are_not_separated_by_default(tmp_path: Path) -> None:
-    needs("tiktoken")
-    byte_pairs.write(tmp_path)
-    paths = documents(tmp_path, "hi", "i there <|endoftext|>", "hi" * 20)
-    prepare.prepare(paths, "gpt2", str(tmp_path), tmp_path / "out", nothing)
-    tokens = np.fromfile(tmp_path / "out" / "train.bin", "<u2")
+def test_documents_are_not_separated_by_default(pairs: Path) -> None:
+    prepared(pairs, "hi", "i there <|endoftext|>", "hi" * 20)
+    tokens = np.fromfile(pairs / "out" / "train.bin", "<u2")
     assert tokens[:2].tolist() == [262, 261]  # hii, there
     assert 263 not in tokens
 
 
 @pytest.mark.parametrize("kind", ["char", "sentencepiece", "gpt2"])
-def test_separating_documents_needs_a_token_for_it(tmp_path: Path, kind: str) -> None:
-    path = ""
+def test_separating_documents_needs_a_token_for_it(pairs: Path, kind: str) -> None:
+    path = pairs
     if kind == "gpt2":
-        needs("tiktoken")
-        numbers = {token: i for token, i in byte_pairs.vocabulary().items() if i < 263}
-        byte_pairs.write(tmp_path, numbers)
-        path = str(tmp_path)
+        byte_pairs.write(pairs, {t: i for t, i in byte_pairs.vocabulary().items() if i < 263})
     if kind == "sentencepiece":
         needs("sentencepiece")
-        path = str(pieces_of(TEXT, tmp_path))
+        path = pieces_of(TEXT, pairs)
     with pytest.raises(DataError, match=rf"endoftext.*; tokenizer {kind} does not have it"):
-        prepare.prepare(
-            documents(tmp_path, TEXT), kind, path, tmp_path / "out", nothing,
-            separate_documents=True,
-        )  # fmt: skip
-    assert not (tmp_path / "out").exists()
+        prepared(pairs, TEXT, kind=kind, path=path, separate_documents=True)
+    assert not (pairs / "out").exists()
 
 
-def test_an_added_token_that_a_cut_might_split_is_refused(tmp_path: Path) -> None:
-    needs("tiktoken")
-    byte_pairs.write(tmp_path)
-    added = {"one word": 264}
-    write(tmp_path / "added_tokens.json", json.dumps(added))
+def test_an_added_token_that_a_cut_might_split_is_refused(pairs: Path) -> None:
+    write(pairs / "added_tokens.json", json.dumps({"one word": 264}))
     with pytest.raises(DataError, match="the added token 'one word' has white space inside"):
-        prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
-    write(tmp_path / "added_tokens.json", json.dumps({" words": 264}))
-    prepare.prepare(documents(tmp_path, TEXT), "gpt2", str(tmp_path), tmp_path / "out", nothing)
+        prepared(pairs, TEXT)
+    write(pairs / "added_tokens.json", json.dumps({" words": 264}))
+    prepared(pairs, TEXT)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +253,7 @@ def test_sentencepiece_learns_from_all_of_the_first_pieces(
     needs("sentencepiece")
     text = " ".join(f"{number * 7919 % 1009}" for number in range(400))
     monkeypatch.setattr(prepare, "SAMPLE", 1000)
-    prepare.prepare(
-        documents(tmp_path, text), "sentencepiece", "", tmp_path / "out", nothing, vocab_size=290
-    )
+    path = write(tmp_path / "a.txt", text)
+    prepare.prepare([path], "sentencepiece", "", tmp_path / "out", nothing, vocab_size=290)
     expected = tokenizers.SentencePieceTokenizer.train(text[:1001], 290)  # 143 pieces of 7.
     assert tokenizers.load(tmp_path / "out").files() == expected.files()

@@ -17,14 +17,6 @@ both = pytest.mark.parametrize(
 )
 
 
-def by_columns(array: np.ndarray) -> np.ndarray:
-    return np.asfortranarray(array)
-
-
-def strided(array: np.ndarray) -> np.ndarray:
-    return np.repeat(array, 2, axis=1)[:, ::2]
-
-
 def unaligned(array: np.ndarray) -> np.ndarray:
     odd = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
     odd[...] = array
@@ -37,46 +29,42 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return frozen
 
 
-@both
-def test_what_lies_well_is_not_copied(convert: Converter, array: np.ndarray) -> None:
-    assert convert(array, "x") is array
+def strided(array: np.ndarray) -> np.ndarray:
+    return np.repeat(array, 2, axis=1)[:, ::2]
 
 
 @both
-@pytest.mark.parametrize("layout", [by_columns, read_only, strided, unaligned])
-def test_what_does_not_is_copied_and_left_as_it_was(
-    convert: Converter, array: np.ndarray, layout: Callable[[np.ndarray], np.ndarray]
+@pytest.mark.parametrize("layout", [np.asfortranarray, strided, unaligned, read_only])
+def test_only_an_array_that_lies_badly_is_copied(
+    convert: Converter, array: np.ndarray, layout: Callable[[Any], Any]
 ) -> None:
+    assert convert(array, "x") is array
     given = layout(array)
     found = convert(given, "x")
     assert found.flags.c_contiguous
     assert found.flags.writeable
     assert found.flags.aligned
     assert found.dtype == array.dtype
+    np.testing.assert_array_equal(found, array)
     found[...] = 99
     np.testing.assert_array_equal(given, array)
 
 
-@both
-def test_a_copy_holds_the_same_numbers(convert: Converter, array: np.ndarray) -> None:
-    np.testing.assert_array_equal(convert(np.asfortranarray(array), "x"), array)
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.complex64, np.int32, np.bool_])
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
 def test_floats_refuses_all_but_float32(dtype: Any) -> None:
     wanted = f"^gelu.forward: x must be an array of float32, not {np.dtype(dtype)}$"
     with pytest.raises(TypeError, match=wanted):
         floats(np.zeros(3, dtype), "gelu.forward: x")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.bool_, np.complex64])
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
 def test_integers_refuses_what_is_none(dtype: Any) -> None:
     wanted = f"^embedding.forward: ids must be an array of integers, not {np.dtype(dtype)}$"
     with pytest.raises(TypeError, match=wanted):
         integers(np.zeros(3, dtype), "embedding.forward: ids")
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint32, np.uint64])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint64])
 def test_any_integers_become_int64(dtype: Any) -> None:
     given: np.ndarray = np.array([0, 1, 127], dtype)
     found = integers(given, "ids")

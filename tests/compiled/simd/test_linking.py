@@ -75,20 +75,6 @@ def test_matrices_arrive_as_address_and_stride() -> None:
     np.testing.assert_array_equal(target, np.array([[0, 0], [0, 0], [6, 0], [0, 0]], np.float32))
 
 
-def test_a_linked_kernel_may_be_called_many_times_in_a_loop() -> None:
-    add = linked(add_one)
-
-    @njit
-    def caller(target: Any, times: Any) -> None:
-        for _ in range(times):
-            add(target)
-        add(target)
-
-    target = np.zeros(1, np.float32)
-    caller(target.ctypes.data, 1000)
-    assert target[0] == 1001
-
-
 def test_a_linked_kernel_is_compiled_once_and_at_once() -> None:
     compiled: list[str] = []
     with cache.watch(compiled.append):

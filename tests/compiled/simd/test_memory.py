@@ -1,7 +1,6 @@
 import gc
 
 import numpy as np
-import pytest
 
 from tinygpt_np.compiled.simd.memory import LINE, PIECE, Arena
 
@@ -14,32 +13,15 @@ SHAPES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def arrays() -> list[np.ndarray]:
+def test_arrays_are_zero_begin_on_cache_lines_and_do_not_overlap() -> None:
     arena = Arena()
-    return [arena.zeros(*shape) for shape in SHAPES]
-
-
-def test_arrays_are_of_the_shape_asked_for_in_float32(arrays: list[np.ndarray]) -> None:
-    assert [array.shape for array in arrays] == SHAPES
-    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
-
-
-def test_arrays_lie_as_kernels_take_them(arrays: list[np.ndarray]) -> None:
-    for array in arrays:
+    arrays = [arena.zeros(*shape) for shape in SHAPES]
+    for number, array in enumerate(arrays):
+        assert (array.shape, array.dtype) == (SHAPES[number], np.float32)
         assert array.flags.c_contiguous
         assert array.flags.writeable
-
-
-def test_every_array_is_zero(arrays: list[np.ndarray]) -> None:
-    assert not any(array.any() for array in arrays)
-
-
-def test_every_array_begins_on_a_cache_line(arrays: list[np.ndarray]) -> None:
-    assert {array.ctypes.data % 64 for array in arrays if array.size} == {0}
-
-
-def test_no_two_arrays_share_a_number(arrays: list[np.ndarray]) -> None:
+        assert not array.any()
+        assert array.ctypes.data % 64 == 0 or not array.size
     for number, array in enumerate(arrays):
         array[...] = number + 1
     for number, array in enumerate(arrays):

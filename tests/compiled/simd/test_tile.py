@@ -6,21 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.kernel_chains import chain
-from helpers.kernel_twins import poisoned
+from helpers.kernel_twins import normals, poisoned
 from numba import njit
 
 from tinygpt_np.compiled.simd.memory import Matrix
 from tinygpt_np.compiled.simd.tile import make_tile
 from tinygpt_np.compiled.simd.vectors import FUSED, LANES, ROWS, VECTORS
 
-rng = np.random.default_rng(22)
+_, normal = normals(22)
 NUMBER = np.float32(12345)
 # Prefetching needs no valid address.
 NOWHERE = Matrix(2**60, 64)
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def calling(tile: Any) -> Callable[..., None]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.kernel_chains import fma as rounded_once
-from helpers.kernel_twins import poisoned
+from helpers.kernel_twins import normals, poisoned
 from numba import njit
 
 from tinygpt_np.compiled.simd import vectors
@@ -20,12 +20,8 @@ from tinygpt_np.compiled.simd.vectors import (
     transpose_block,
 )
 
-rng = np.random.default_rng(22)
+rng, normal = normals(22)
 NUMBER = np.float32(12345)
-
-
-def normal(*shape: int) -> np.ndarray:
-    return rng.standard_normal(shape).astype(np.float32)
 
 
 def numbered(*shape: int) -> np.ndarray:

@@ -40,16 +40,10 @@ def test_a_character_is_yielded_with_its_last_byte() -> None:
     assert len(list(tokens)) == 3
 
 
-def test_a_token_may_end_in_half_a_character() -> None:
+def test_incomplete_and_invalid_characters_are_replaced() -> None:
     tokens = ByteLevel([b"a\xf0\x9f", b"\x99\x82b", b""])
     assert list(tokens.stream([0, 2, 1, 2])) == ["a", "🙂b"]
-
-
-def test_an_incomplete_character_at_the_end_is_replaced() -> None:
     assert list(BYTES.stream(b"a\xf0\x9f\x99")) == ["a", "\ufffd"]
-
-
-def test_an_invalid_character_is_replaced_at_once() -> None:
     assert list(BYTES.stream(b"\xf0\x9fab")) == ["\ufffda", "b"]
 
 

@@ -17,22 +17,9 @@ from tinygpt_np.text.tokenizers.char import CharTokenizer, UnknownCharacterError
 steady = settings(deadline=None, derandomize=True)
 
 
-@steady
-@given(st.text())
-def test_any_text_survives_the_round_trip(text: str) -> None:
-    tokenizer = CharTokenizer.from_text(text)
-    assert tokenizer.decode(tokenizer.encode(text)) == text
-
-
-def test_the_vocabulary_is_sorted_and_distinct() -> None:
+def test_a_token_is_the_place_of_its_character_in_the_sorted_vocabulary() -> None:
     assert CharTokenizer.from_text("hii there\n").vocabulary == tuple("\n ehirt")
-
-
-def test_a_token_is_the_place_of_its_character_in_the_vocabulary() -> None:
     assert CharTokenizer("xaz").encode("zax").tolist() == [2, 1, 0]
-
-
-def test_an_empty_text_is_an_integer_array_of_length_zero() -> None:
     tokens = CharTokenizer("ab").encode("")
     assert (tokens.shape, tokens.dtype) == ((0,), np.int64)
 
@@ -66,7 +53,7 @@ def test_nearest_is_by_base_letter_then_kind_then_code_point(char: str, nearest:
     assert CharTokenizer("9AEOez\u2019").nearest(char, 1) == [nearest]
 
 
-@pytest.mark.parametrize("char", ["a", "\x7f", "é", "ÿ", "Ā", "€", "\ud7ff", "🙂"])
+@pytest.mark.parametrize("char", ["a", "é", "€", "🙂"])
 def test_the_bytes_of_a_token_and_its_file_are_utf8(char: str) -> None:
     tokenizer = CharTokenizer(["\n", char])
     assert tokenizer.bytes_of(1) == char.encode("utf-8")

@@ -40,15 +40,9 @@ def gpt2(gpt2_files: Path) -> GPT2Tokenizer:
 # GPT-2's files
 
 
-def test_a_sentence_has_the_tokens_that_the_lecture_shows(gpt2: GPT2Tokenizer) -> None:
+def test_gpt2_has_the_tokens_that_the_lecture_shows(gpt2: GPT2Tokenizer) -> None:
     assert gpt2.encode("hii there").tolist() == [71, 4178, 612]
-
-
-def test_the_vocabulary_is_as_large_as_published(gpt2: GPT2Tokenizer) -> None:
     assert (gpt2.vocab_size, gpt2.kind) == (50257, "gpt2")
-
-
-def test_a_text_starts_after_the_end_of_text(gpt2: GPT2Tokenizer) -> None:
     assert gpt2.start().tolist() == [50256]
     assert gpt2.decode([50256]) == "<|endoftext|>"
 

@@ -56,17 +56,13 @@ def test_a_new_line_is_a_token_of_its_own(learned: SentencePieceTokenizer) -> No
     assert learned.decode(learned.start()) == "\n"
 
 
-def test_the_same_text_gives_the_same_pieces(learned: SentencePieceTokenizer) -> None:
+def test_the_same_text_gives_the_same_pieces_longer_than_characters(
+    learned: SentencePieceTokenizer,
+) -> None:
     again = SentencePieceTokenizer.train(corpus.load("shakespeare").text, 600)
     assert again.model == learned.model
-
-
-def test_pieces_are_longer_than_characters(learned: SentencePieceTokenizer) -> None:
-    assert [learned.bytes_of(token) for token in learned.encode(", my lord")] == [
-        b",",
-        b" my",
-        b" lord",
-    ]
+    pieces = [learned.bytes_of(token) for token in learned.encode(", my lord")]
+    assert pieces == [b",", b" my", b" lord"]
 
 
 def test_an_unpaired_surrogate_is_refused(learned: SentencePieceTokenizer) -> None:
@@ -129,31 +125,22 @@ def test_a_text_without_words_is_refused(text: str) -> None:
 TEXT = "to be or not to be"
 
 
-def advised(message: str) -> int:
-    """Return the number of pieces that an error recommends."""
-    found = re.search(r"--vocab-size (\d+)", message)
+@pytest.mark.parametrize(
+    ("asked", "many", "advice", "beyond"),
+    [(1024, "many", "or less, or --tokenizer char", 1), (100, "few", "or more", -1)],
+)
+def test_too_many_or_too_few_pieces_are_refused_with_the_limit(
+    asked: int, many: str, advice: str, beyond: int
+) -> None:
+    message = f"{asked:,} pieces are too {many} for this text"
+    with pytest.raises(TokenizerError, match=message) as caught:
+        SentencePieceTokenizer.train(TEXT, asked)
+    found = re.search(r"--vocab-size (\d+)", str(caught.value))
     assert found
-    return int(found[1])
-
-
-def test_too_many_pieces_are_refused_with_the_limit() -> None:
-    with pytest.raises(TokenizerError, match="1,024 pieces are too many for this text") as e:
-        SentencePieceTokenizer.train(TEXT, 1024)
-    limit = advised(str(e.value))
+    limit = int(found[1])
     assert SentencePieceTokenizer.train(TEXT, limit).vocab_size == limit
-    with pytest.raises(
-        TokenizerError, match=f"use --vocab-size {limit} or less, or --tokenizer char"
-    ):
-        SentencePieceTokenizer.train(TEXT, limit + 1)
-
-
-def test_too_few_pieces_are_refused_with_the_limit() -> None:
-    with pytest.raises(TokenizerError, match="100 pieces are too few for this text") as e:
-        SentencePieceTokenizer.train(TEXT, 100)
-    limit = advised(str(e.value))
-    assert SentencePieceTokenizer.train(TEXT, limit).vocab_size == limit
-    with pytest.raises(TokenizerError, match=f"use --vocab-size {limit} or more"):
-        SentencePieceTokenizer.train(TEXT, limit - 1)
+    with pytest.raises(TokenizerError, match=f"use --vocab-size {limit} {advice}"):
+        SentencePieceTokenizer.train(TEXT, limit + beyond)
 
 
 @pytest.mark.parametrize(
@@ -208,16 +195,11 @@ def test_the_space_that_a_model_adds_before_a_text_is_removed(
     assert "".join(their.stream(ids.tolist())) == f" {text}"
 
 
-def test_unknown_characters_decode_to_a_replacement(
-    their: SentencePieceTokenizer,
-) -> None:
-    assert their.decode(their.encode("to 漢 be")) == "to \ufffd be"
-
-
 def test_a_model_that_normalises_decodes_to_the_normalised_text(
     their: SentencePieceTokenizer,
 ) -> None:
     assert their.decode(their.encode("  ｔｏ   be\n")) == "to be"
+    assert their.decode(their.encode("to 漢 be")) == "to \ufffd be"
 
 
 def test_a_model_without_newlines_starts_with_its_own_token(
