@@ -1,13 +1,12 @@
 """`check` and `assert_gradients`: right functions pass at every seed, wrong ones never do."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from gradcheck.functions import (
-    SCALE,
     W,
     X,
     cube,
@@ -21,7 +20,7 @@ from gradcheck.functions import (
 )
 
 from tinygpt_np import gradcheck
-from tinygpt_np.gradcheck import CheckError, Report, Row
+from tinygpt_np.gradcheck import CheckError, Row
 from tinygpt_np.gradcheck.measure import METHODS, Method
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
@@ -43,18 +42,6 @@ def planted(place: Any, change: Callable[[Any], Any]) -> Backward:
         return dx
 
     return backward
-
-
-# Right gradients
-
-
-@every_method
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_right_gradients_are_right(method: Method, dtype: str) -> None:
-    x, w, scale = (array.astype(dtype) for array in (X, W, SCALE))
-    assert gradcheck.check(cube, dcube, (x,), method=method).ok
-    assert gradcheck.check(linear, dlinear, (x, w), method=method).ok
-    assert gradcheck.check(layer_norm, dlayer_norm, (x, scale), method=method).ok
 
 
 def sum_of_squares(x: np.ndarray) -> float:
@@ -224,17 +211,16 @@ def test_assert_gradients_takes_the_same_options_as_check() -> None:
         gradcheck.assert_gradients(cube, dcube, (x,), method="guess")  # pyright: ignore[reportArgumentType]
 
 
-def reports() -> Iterator[Report]:
-    """Yield the reports of right functions at many seeds, each at its own point."""
-    for seed in range(24):
+@every_method
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_there_are_no_false_alarms(method: Method, dtype: str) -> None:
+    for seed in range(3):
         rng = np.random.default_rng(seed)
-        dtype = ("float64", "float32")[seed % 2]
-        x, scale = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 5), (5,)))
-        method = METHODS[seed // 2 % 4]
-        yield gradcheck.check(layer_norm, dlayer_norm, (x, scale), None, method, seed=seed)
-        yield gradcheck.check(cube, dcube, (10 * x,), None, method, seed=seed)
-        yield gradcheck.check(relu, drelu, (x,), None, method, seed=seed)
-
-
-def test_there_are_no_false_alarms() -> None:
-    assert [str(report) for report in reports() if not report.ok] == []
+        x, w, scale = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 5), (5, 3), 5))
+        for report in (
+            gradcheck.check(linear, dlinear, (x, w), None, method, seed=seed),
+            gradcheck.check(layer_norm, dlayer_norm, (x, scale), None, method, seed=seed),
+            gradcheck.check(cube, dcube, (10 * x,), None, method, seed=seed),
+            gradcheck.check(relu, drelu, (x,), None, method, seed=seed),
+        ):
+            assert report.ok, report

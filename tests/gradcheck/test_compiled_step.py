@@ -103,22 +103,18 @@ def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None
     assert "do threads share memory?" in said(report_of("one sequence"), "threads")
 
 
-def test_one_dropout_mask_for_all_layers_is_found(monkeypatch: Patch) -> None:
-    def same_everywhere(key: int, _: int) -> np.uint64:
-        return np.uint64(key)
-
-    monkeypatch.setattr(micro_batch, "mask_key", same_everywhere)
-    problems = said(report_of(), "dropout masks")
-    assert "drop and h.0.attn.c_proj have the same mask" in problems
-    assert "drop and h.0.attn have the same mask" in problems
+SAME: dict[str, Callable[[int, int], np.uint64]] = {
+    "drop and h.0.attn have the same mask": lambda key, place: np.uint64(key),
+    "drop and drop of the next step have the same mask": lambda key, place: np.uint64(place),
+}
 
 
-def test_one_dropout_mask_for_all_steps_is_found(monkeypatch: Patch) -> None:
-    def same_always(_: int, place: int) -> np.uint64:
-        return np.uint64(place)
-
-    monkeypatch.setattr(micro_batch, "mask_key", same_always)
-    assert said(report_of(), "dropout masks").startswith("drop and drop of the next step have")
+@pytest.mark.parametrize("problem", SAME)
+def test_one_dropout_mask_for_all_layers_or_all_steps_is_found(
+    problem: str, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(micro_batch, "mask_key", SAME[problem])
+    assert problem in said(report_of(), "dropout masks")
 
 
 def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:

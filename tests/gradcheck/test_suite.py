@@ -7,17 +7,8 @@ import pytest
 
 from tinygpt_np import GPT, backend, ops
 from tinygpt_np.compiled import kernels
-from tinygpt_np.gradcheck import Report, suite
+from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
-
-
-@pytest.fixture(scope="module")
-def gpt() -> list[tuple[str, Report]]:
-    return list(suite.run("gpt", "complex", 0))
-
-
-# model/test_gpt.py checks the gradients of small models every day.
-of_the_gpt = pytest.mark.slow
 
 
 # test_every_operation.py and test_compiled_step.py check the rest.
@@ -27,27 +18,24 @@ def test_the_report_is_right(name: str) -> None:
         assert report.ok, report
 
 
-@of_the_gpt
-def test_the_gpt_is_right_at_every_point(gpt: list[tuple[str, Report]]) -> None:
-    for _, report in gpt:
+# model/test_gpt.py checks the gradients of small models every day.
+@pytest.mark.slow
+def test_the_gpt_is_right_in_every_parameter_at_every_point() -> None:
+    reports = dict(suite.run("gpt", "complex", 0))
+    points = ["generic values, every element", "initialisation", "briefly trained", "float32"]
+    points += ["T=1", "B=1", *(f"float32, {name}" for name in backend.BACKENDS if name != "numpy")]
+    for point in points:
+        assert any(f"gpt, {point}" in heading for heading in reports), point
+    for heading, report in reports.items():
         assert report.ok, report
-    headings = [heading for heading, _ in gpt]
-    assert len(set(headings)) == len(headings)
-    points = ("generic values", "initialisation", "briefly trained", "T=1", "B=1", "float32")
-    for point in (*points, *(f"float32, {name}" for name in backend.BACKENDS if name != "numpy")):
-        assert any(point in heading for heading in headings), point
-
-
-@of_the_gpt
-def test_every_parameter_is_checked_at_every_point(gpt: list[tuple[str, Report]]) -> None:
-    for heading, report in gpt:
         if "every element" in heading:
             assert all(row.checked == np.prod(row.shape) for row in report.rows)
-        config = suite.CONFIG if "no bias" not in heading else None
         names = [row.name for row in report.rows if "[key]" not in row.name]
-        if config is not None:
-            masks = ["dropout masks"] if "dropout masks" in names else []
-            assert names == [*GPT(config).params, "loss", *masks], heading
+        masks = ["dropout masks"] if "dropout masks" in names else []
+        if "no bias" not in heading:
+            assert names == [*GPT(suite.CONFIG).params, "loss", *masks], heading
+    for point in ("generic values, every element", "float32", "T=1", "B=1"):
+        assert reports[f"gpt, {point}"].rows[-1].name == "dropout masks"
 
 
 @pytest.mark.slow
@@ -70,13 +58,6 @@ def test_an_error_in_a_compiled_kernel_is_found_in_the_compiled_gpt(
     monkeypatch.setattr(kernels.layer_norm, "backward", backward)
     wrong = [heading for heading, report in suite.run("gpt", "complex", 0) if not report.ok]
     assert wrong == ["gpt, float32, numba"]
-
-
-@of_the_gpt
-@pytest.mark.parametrize("point", ["generic values, every element", "float32", "T=1", "B=1"])
-def test_the_gpt_is_checked_with_dropout(point: str, gpt: list[tuple[str, Report]]) -> None:
-    report = next(report for heading, report in gpt if heading == f"gpt, {point}")
-    assert report.rows[-1].name == "dropout masks"
 
 
 def test_the_block_is_checked_with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:

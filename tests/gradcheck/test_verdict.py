@@ -49,12 +49,6 @@ def test_a_small_error_everywhere_is_detected_in_the_norm() -> None:
     assert found.relative == pytest.approx(1e-11, rel=1e-3)
 
 
-def test_the_bound_is_the_tolerance_plus_the_uncertainty_relative_to_the_norm() -> None:
-    rough = replace(MEASUREMENT, floor=1e-11)
-    uncertain = 1e-11 * 6**0.5 / float(np.linalg.norm(EXPECTED))
-    assert row(EXPECTED, rough).bound == pytest.approx(1e-12 + uncertain, rel=1e-9, abs=0)
-
-
 def test_a_small_element_among_large_ones_is_checked_on_its_own() -> None:
     # 4e-12 is below the tolerance for the norm, which is 100, but four billionths of the element.
     found = row(at((1, 1), 4e-12))
@@ -73,11 +67,10 @@ def test_an_element_may_have_the_error_of_rounding_and_of_the_oracle() -> None:
 
 
 def test_an_error_at_the_bound_passes_and_above_it_fails() -> None:
-    bound = row(EXPECTED).bound
-    size = float(np.linalg.norm(EXPECTED))
-    direction = EXPECTED / size
-    assert row(EXPECTED + 0.99 * bound * size * direction).ok
-    assert row(EXPECTED + 1.01 * bound * size * direction).problems
+    bound, size = row(EXPECTED).bound, float(np.linalg.norm(EXPECTED))
+    assert bound == pytest.approx(1e-12 + 1e-13 * 6**0.5 / size, rel=1e-9, abs=0)
+    assert row(EXPECTED * (1 + 0.99 * bound)).ok
+    assert row(EXPECTED * (1 + 1.01 * bound)).problems
 
 
 def test_the_headroom_is_how_much_larger_the_error_could_be() -> None:
@@ -352,12 +345,11 @@ def test_small_errors_beside_one_large_element_are_not_the_same_along_an_axis() 
     assert "is constant along" not in cause(found, expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (8,), (1,), ()])
-@pytest.mark.parametrize("power", [0, 3])
-def test_an_axis_of_length_1_explains_nothing(shape: tuple[int, ...], power: int) -> None:
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1,), ()])
+def test_an_axis_of_length_1_explains_nothing(shape: tuple[int, ...]) -> None:
     expected = np.random.default_rng(1).standard_normal(shape)
-    found = np.asarray(expected + expected**power)
-    named = cause(found, expected)
-    single = [axis for axis, length in enumerate(shape) if length == 1]
-    assert not any(f"axis {axis}" in named for axis in single)
-    assert "transposed" not in named
+    for error in (1, expected**3):
+        named = cause(np.asarray(expected + error), expected)
+        single = [axis for axis, length in enumerate(shape) if length == 1]
+        assert not any(f"axis {axis}" in named for axis in single)
+        assert "transposed" not in named
