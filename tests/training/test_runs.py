@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -87,21 +88,6 @@ def test_without_runs_the_message_says_how_to_make_one(folder: Path) -> None:
         runs.find_run("othello")
 
 
-def test_an_unknown_run_is_refused_with_a_similar_name_or_all_names(run: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no run hamlt; did you mean hamlet\?$"):
-        runs.find_run("hamlt")
-    shutil.copytree(run, "runs/ado")
-    with pytest.raises(CheckpointError, match="no run othello; those in runs/ are: ado, hamlet"):
-        runs.find_run("othello")
-
-
-def test_a_checkpoint_in_place_of_a_run_is_refused_with_its_run(run: Path) -> None:
-    folder = run / "checkpoints" / "best"
-    with pytest.raises(CheckpointError) as caught:
-        runs.find_run(str(folder))
-    assert str(caught.value) == f"{folder} is a checkpoint; expected a run, such as {run}"
-
-
 # Load
 
 
@@ -142,43 +128,46 @@ def test_a_run_is_loaded_in_any_dtype_that_models_have(trained: Path) -> None:
         tg.load(trained, dtype="int32")
 
 
-def test_an_unknown_model_is_refused_with_what_is_accepted(run: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no model hamlt; did you mean hamlet\?$"):
-        tg.load("hamlt")
-    with pytest.raises(CheckpointError, match="there is no model '': expected gpt2"):
-        tg.load("")
-    with pytest.raises(
-        CheckpointError,
-        match=r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
-        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(hamlet\)",
-    ):
-        tg.load("othello")
+# A function, a name that it refuses, and the message.
+REFUSED: list[tuple[Callable[[str], object], str, str]] = [
+    (runs.find_run, "hamlt", r"there is no run hamlt; did you mean hamlet\?$"),
+    (runs.find_run, "othello", "there is no run othello; those in runs/ are: ado, hamlet$"),
+    (
+        runs.find_run,
+        "runs/hamlet/checkpoints/best",
+        "runs/hamlet/checkpoints/best is a checkpoint; expected a run, such as runs/hamlet$",
+    ),
+    (tg.load, "hamlt", r"there is no model hamlt; did you mean hamlet\?$"),
+    (tg.load, "", "there is no model '': expected gpt2"),
+    (
+        tg.load,
+        "othello",
+        r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
+        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(ado, hamlet\)$",
+    ),
+    (
+        tg.load,
+        "my ckpt.pt",
+        "^my ckpt.pt is a file; to use a nanoGPT checkpoint, convert it first: "
+        "tinygpt convert 'my ckpt.pt' FOLDER$",
+    ),
+    (GPT.from_pretrained, "runs/hamlet", r"is a training run: tinygpt_np\.load\("),
+    (GPT.load, "runs/hamlet", r"tinygpt_np\.load\('runs/hamlet'\)"),
+    (GPT.load, "gpt", r"GPT\.from_pretrained\('gpt'\)"),
+    (GPT.load, "gpt2", r"GPT\.from_pretrained\('gpt2'\)"),
+    (GPT.load, "nosuch", "there is no folder nosuch"),
+]
 
 
-def test_a_file_is_refused_with_the_command_that_converts_it(tmp_path: Path) -> None:
-    path = tmp_path / "my ckpt.pt"
-    path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError) as caught:
-        tg.load(path)
-    assert str(caught.value) == (
-        f"{path} is a file; to use a nanoGPT checkpoint, convert it first: "
-        f"tinygpt convert '{path}' FOLDER"
-    )
-
-
-def test_gpt_load_and_from_pretrained_refer_to_the_function_to_call(
-    tmp_path: Path, run: Path
+@pytest.mark.parametrize(("function", "name", "message"), REFUSED)
+def test_a_name_is_refused_with_what_was_meant_or_is_accepted(
+    run: Path, function: Callable[[str], object], name: str, message: str
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"is a training run: tinygpt_np\.load\("):
-        tg.GPT.from_pretrained(run)
-    with pytest.raises(CheckpointError, match=r"tinygpt_np\.load\('runs/hamlet'\)"):
-        GPT.load(run)
-    tg.load(run)[0].save_pretrained(tmp_path / "gpt")
-    for name in (tmp_path / "gpt", "gpt2"):
-        with pytest.raises(CheckpointError, match=rf"GPT\.from_pretrained\('{name}'\)"):
-            GPT.load(name)
-    with pytest.raises(CheckpointError, match="there is no folder nosuch"):
-        GPT.load("nosuch")
+    shutil.copytree(run, "runs/ado")
+    tg.load(run)[0].save_pretrained("gpt")
+    Path("my ckpt.pt").write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=message):
+        function(name)
 
 
 def test_a_run_without_checkpoints_is_refused(run: Path) -> None:

@@ -295,33 +295,41 @@ def test_the_lines_that_read_a_wrong_value_inherit_the_error() -> None:
     assert all(line.message == "because of x, w, a, z" for line in inherited)
 
 
-def test_a_harmless_warning_does_not_hide_a_mistake() -> None:
-    found = edited_proof(("    # y = b + z", "    b = 0 * a\n    # y = b + z"), broken("dx"))
-    assert wrong_lines(found) == ["dx = 1.5 * (dz @ w.T)"]
-    assert line_with(found, "b = 0 * a").status == "warning"
+# Edits of BACKWARD, and the lines that are then wrong.
+EDITS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
+    "a harmless warning does not hide a mistake": (
+        [("    # y = b + z", "    b = 0 * a\n    # y = b + z"), broken("dx")],
+        ["dx = 1.5 * (dz @ w.T)"],
+    ),
+    "a swapped name that forward does not have is wrong if a gradient depends on it": (
+        [("x, w, z, a = saved", "x, w, a, k = saved"), ("da = db * z", "da = db * k")],
+        ["x, w, a, k = saved"],
+    ),
+    "a warning is not an error if correcting it does not help": (
+        [
+            broken("dz, third"),
+            ("    # z = x @ w", "    w = w + 0 * dz.sum() + 1e-9\n    # z = x @ w"),
+        ],
+        [broken("dz, third")[1]],
+    ),
+    "the lines after a gradient of the wrong shape are not wrong": (
+        [("da = db * z", "da = (db * z)[:1]")], ["da = (db * z)[:1]"],
+    ),
+    "a mistake after a gradient that is not finite cannot be found": (
+        [("dz = dy.copy()", "dz = dy * np.inf"), broken("dx")], ["dz = dy * np.inf"],
+    ),
+    "a mistake is found even if a later line raises": (
+        [("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z")],
+        ["dz = -dy", "da = db @ z"],
+    ),
+}  # fmt: skip
 
 
-def test_a_swapped_name_that_forward_does_not_have_is_wrong_if_a_gradient_depends_on_it() -> None:
-    found = edited_proof(
-        ("x, w, z, a = saved", "x, w, a, k = saved"), ("da = db * z", "da = db * k")
-    )
-    assert wrong_lines(found) == ["x, w, a, k = saved"], report(found)
-
-
-def test_a_warning_is_not_an_error_if_correcting_it_does_not_help() -> None:
-    warning = ("    # z = x @ w", "    w = w + 0 * dz.sum() + 1e-9\n    # z = x @ w")
-    found = edited_proof(broken("dz, third"), warning)
-    assert wrong_lines(found) == [broken("dz, third")[1]], report(found)
-
-
-def test_the_lines_after_a_gradient_of_the_wrong_shape_are_not_wrong() -> None:
-    found = edited_proof(("da = db * z", "da = (db * z)[:1]"))
-    assert wrong_lines(found) == ["da = (db * z)[:1]"], report(found)
-
-
-def test_a_mistake_after_a_gradient_that_is_not_finite_cannot_be_found() -> None:
-    found = edited_proof(("dz = dy.copy()", "dz = dy * np.inf"), broken("dx"))
-    assert wrong_lines(found) == ["dz = dy * np.inf"]
+@pytest.mark.parametrize("rule", EDITS)
+def test_only_the_lines_with_a_mistake_are_wrong(rule: str) -> None:
+    edits, wrong = EDITS[rule]
+    found = edited_proof(*edits)
+    assert wrong_lines(found) == wrong, report(found)
 
 
 def test_a_mistake_in_one_iteration_of_a_loop_is_found_in_that_iteration() -> None:
@@ -465,11 +473,6 @@ def test_the_first_wrong_line_sets_the_mutated_variable_without_quotes() -> None
         assert sets & {*(wrong.step.statement.sets if wrong.step else ())} or not sets, mutation
         assert (wrong.step is None) == isinstance(mutated, ast.Return), mutation
     assert len(planted) > 40
-
-
-def test_a_mistake_is_found_even_if_a_later_line_raises() -> None:
-    found = edited_proof(("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z"))
-    assert wrong_lines(found) == ["dz = -dy", "da = db @ z"]
 
 
 def test_if_a_term_is_added_twice_instead_of_another_the_second_is_wrong() -> None:

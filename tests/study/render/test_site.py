@@ -46,12 +46,6 @@ def test_the_written_files_are_the_rendered_ones(
     assert written == files
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(StudyError, match="file cannot be created: File exists"):
-        site.make_folder(tmp_path / "file")
-
-
 def test_a_file_that_cannot_be_written_is_named(
     shown: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
