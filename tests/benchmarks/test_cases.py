@@ -23,30 +23,31 @@ from tinygpt_np.ops.layer_norm import EPSILON
 
 
 def matmul_forward(x: Array, weight: Array, y: Array, sizes: Sizes) -> None:
-    for n in range(sizes["N"]):
-        for k in range(sizes["K"]):
-            y[n, k] = total([x[n, c] * weight[c, k] for c in range(sizes["C"])])
+    for n, k in np.ndindex(sizes["N"], sizes["K"]):
+        y[n, k] = total([x[n, c] * weight[c, k] for c in range(sizes["C"])])
 
 
 def matmul_dx(dy: Array, weight: Array, dx: Array, sizes: Sizes) -> None:
-    for n in range(sizes["N"]):
-        for c in range(sizes["C"]):
-            dx[n, c] = total([dy[n, k] * weight[c, k] for k in range(sizes["K"])])
+    for n, c in np.ndindex(sizes["N"], sizes["C"]):
+        dx[n, c] = total([dy[n, k] * weight[c, k] for k in range(sizes["K"])])
 
 
 def matmul_dweight(x: Array, dy: Array, dweight: Array, sizes: Sizes) -> None:
-    for c in range(sizes["C"]):
-        for k in range(sizes["K"]):
-            dweight[c, k] = total([x[n, c] * dy[n, k] for n in range(sizes["N"])])
+    for c, k in np.ndindex(sizes["C"], sizes["K"]):
+        dweight[c, k] = total([x[n, c] * dy[n, k] for n in range(sizes["N"])])
+
+
+def exponentials(row: list[Number]) -> tuple[list[Number], Number]:
+    """Return the exponentials of the distances to the largest number, and that number."""
+    largest = row[0]
+    for number in row[1:]:
+        largest = largest.larger(number)
+    return [(number - largest).exp() for number in row], largest
 
 
 def softmax_forward(x: Array, probs: Array, sizes: Sizes) -> None:
     for n in range(sizes["N"]):
-        row = [x[n, v] for v in range(sizes["V"])]
-        largest = row[0]
-        for value in row[1:]:
-            largest = largest.larger(value)
-        exps = [(value - largest).exp() for value in row]
+        exps, _ = exponentials([x[n, v] for v in range(sizes["V"])])
         whole = total(exps)
         for v, value in enumerate(exps):
             probs[n, v] = value / whole
@@ -74,10 +75,7 @@ def attention_forward(qkv: Array, y: Array, sizes: Sizes) -> None:
     for (b, h), t in itertools.product(heads(sizes), range(T)):
         seen = range(t + 1)
         scores = [dot(qkv, qkv, [b, t, 0, h], [b, s, 1, h], D) * D**-0.5 for s in seen]
-        largest = scores[0]
-        for score in scores[1:]:
-            largest = largest.larger(score)
-        exps = [(score - largest).exp() for score in scores]
+        exps, _ = exponentials(scores)
         whole = total(exps)
         probs = [value / whole for value in exps]
         for d in range(D):
@@ -121,10 +119,7 @@ def cross_entropy_both(logits: Array, targets: Array, losses: Array, sizes: Size
                 logits[n, v] = zero
             continue
         row = [logits[n, v] for v in range(V)]
-        largest = row[0]
-        for logit in row[1:]:
-            largest = largest.larger(logit)
-        exps = [(logit - largest).exp() for logit in row]
+        exps, largest = exponentials(row)
         whole = total(exps)
         losses[n] = whole.log() + (largest - row[target])
         share = scale / whole

@@ -84,16 +84,11 @@ def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several(processes: P
     assert [each.name for each in found.controls] == ["right", "shared"]
 
 
-def test_a_peer_is_a_row_of_its_own(processes: Processes) -> None:
-    processes.peers["torch", 1] = process("reference")
-    *_, row = compare(processes).record["rows"]
+def test_a_peer_is_a_row_of_its_own_also_without_the_operation(processes: Processes) -> None:
+    processes.peers["torch", 1], processes.peers["numpy", 1] = process("reference"), process()
+    *_, row, absent = compare(processes).record["rows"]
     assert (row["by"], row["rung"], len(row["turns"])) == ("torch", "reference", 2)
-
-
-def test_a_peer_without_the_operation_is_not_offered(processes: Processes) -> None:
-    processes.peers["torch", 1] = process()
-    *_, row = compare(processes).record["rows"]
-    assert (row["by"], row["offered"], row["turns"]) == ("torch", False, [])
+    assert (absent["by"], absent["offered"], absent["turns"]) == ("numpy", False, [])
 
 
 def test_a_peer_that_exits_is_left_out_and_the_rounds_go_on(processes: Processes) -> None:

@@ -25,7 +25,6 @@ class Ledger:
 
     @property
     def bytes(self) -> int:
-        """Bytes read and written."""
         return sum(self.sizes[array] for _, array, _ in self.touched)
 
     def array(self, values: np.ndarray, itemsize: int = 4) -> "Array":

@@ -11,16 +11,11 @@ POOL = ThreadPoolExecutor(3)
 L1 = 1 << 14
 
 
-def test_the_triad_adds_half_of_one_array_to_another() -> None:
+def test_triad_and_update_add_half_of_one_array_to_another() -> None:
     rng = np.random.default_rng(0)
     a, b, c = rng.standard_normal((3, 4 * limits.LANES), dtype=np.float32)
     limits.triad(a, b, c, 2)
     np.testing.assert_array_equal(a, b + c / 2)
-
-
-def test_the_update_adds_half_of_one_array_to_the_other() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 4 * limits.LANES), dtype=np.float32)
     expected = (a + b / 2) + b / 2
     limits.update(a, b, 2)
     np.testing.assert_array_equal(a, expected)
