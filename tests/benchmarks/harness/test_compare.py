@@ -62,27 +62,20 @@ def test_rows_that_differ_everywhere_hide_a_difference() -> None:
     assert verdicts(result(), new) == {}
 
 
-def test_intervals_that_overlap_say_nothing() -> None:
+def test_intervals_that_overlap_and_few_rounds_say_nothing() -> None:
     old, new = result(), slowed(result(), 1.4, named("vectors"))
     old["cases"][0]["rows"][3]["seconds"][2] = 3e-4
     assert verdicts(old, new) == {}
-
-
-def test_few_rounds_say_nothing() -> None:
     old, new = result(), slowed(result(), 2.0, named("vectors"))
     for found in (old, new):
         found["cases"][0]["rows"][3]["seconds"][3] = 0.875
     assert verdicts(old, new) == {}
 
 
-def test_what_is_slower_again_is_slower() -> None:
+def test_what_was_measured_again_is_slower_only_if_it_was_slower_both_times() -> None:
     new = slowed(again(result()), 1.3, named("vectors"))
     assert verdicts(result(), new) == {VECTORS: SLOWER}
-
-
-def test_what_is_not_slower_again_is_not() -> None:
-    new = again(result())
-    new["cases"] = slowed(result(), 1.3, named("vectors"))["cases"]
+    new["again"] = again(result())["again"]
     assert verdicts(result(), new) == {}
 
 
@@ -156,11 +149,6 @@ def test_what_cannot_be_compared_is_refused_in_one_line(old: Path, text: str, li
     old.write_text(text)
     with pytest.raises(ValueError, match=f"^.*{re.escape(line)}.*$"):
         compare.load(old)
-
-
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none\.json cannot be read: No such file or directory$"):
-        compare.load(tmp_path / "none.json")
 
 
 def leaves(monkeypatch: pytest.MonkeyPatch, run: Any, *arguments: str | Path) -> Any:

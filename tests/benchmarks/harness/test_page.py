@@ -24,16 +24,24 @@ def shown(*records: dict[str, Any], **changes: Any) -> str:
     return Page(page.render(found(*records, **changes)) if changed else usual()).text
 
 
-def test_the_page_is_well_formed_and_loads_nothing() -> None:
+def test_the_page_is_well_formed_loads_nothing_and_is_written_to_a_new_file(tmp_path: Path) -> None:
     parsed = Page(usual())
     assert (parsed.open, parsed.loaded) == ([], [])
-
-
-def test_a_page_is_written_to_a_new_file(tmp_path: Path) -> None:
     page.write(found(), tmp_path / "new.html")
     assert (tmp_path / "new.html").read_text(encoding="utf-8") == usual()
     with pytest.raises(FileExistsError):
         page.write(found(), tmp_path / "new.html")
+
+
+def test_limits_of_a_case_and_packed_are_shown_where_they_were_measured() -> None:
+    assert "of limit compile s first ms packed" not in shown()
+    case = record(rows=[candidate("shared", 2, packed=0.5)])
+    assert rows_of(case)["shared ×2"]["figures"]["packed"] == ("50%", "")
+    for each in case["limits"]:
+        each["rate"] *= 1e9
+    text = shown(case)
+    assert "of limit compile s first ms packed" in text
+    assert "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1)" in text
 
 
 @pytest.mark.parametrize(
@@ -82,20 +90,6 @@ def test_without_a_control_nothing_is_resolved() -> None:
     case = record(controls=[])
     assert "No control, so no verdicts." in shown(case)
     assert rows_of(case)["tiles"]["words"] == "not resolved"
-
-
-def test_the_limits_measured_with_a_case_are_shown() -> None:
-    case = record()
-    for each in case["limits"]:
-        each["rate"] *= 1e9
-    assert "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1)" in shown(case)
-
-
-def test_packed_has_a_column_where_it_was_measured() -> None:
-    assert "of limit compile s first ms packed" not in shown()
-    case = record(rows=[candidate("shared", 2, packed=0.5)])
-    assert "of limit compile s first ms packed" in shown(case)
-    assert rows_of(case)["shared ×2"]["figures"]["packed"] == ("50%", "")
 
 
 def test_the_page_says_why_there_is_no_time() -> None:

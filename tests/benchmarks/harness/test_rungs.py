@@ -26,9 +26,8 @@ def made(*names: str) -> Rungs:
 
 
 def test_a_case_starts_with_its_cost_and_the_rungs_for_it() -> None:
-    begun = Rungs("helpers.toy_ladder", 0, {"rungs": ["right", "unable"]}).begin(
-        "softmax", "forward", "awkward"
-    )
+    toys = Rungs("helpers.toy_ladder", 0, {"rungs": ["right", "unable"]})
+    begun = toys.begin("softmax", "forward", "awkward")
     case = cases.case("softmax", "forward", "awkward")
     cost = {"sizes": case.sizes, "flops": case.flops, "bytes": case.bytes}
     assert begun["case"] == {**cost, "working_set": 4 * 2 * 101 * 67}
@@ -36,16 +35,10 @@ def test_a_case_starts_with_its_cost_and_the_rungs_for_it() -> None:
         ("right", True),
         ("unable", False),
     ]
-
-
-def test_an_array_that_is_changed_in_place_counts_once_in_the_working_set() -> None:
-    case = Rungs("helpers.toy_ladder", 0, {}).begin("adamw", "update", "awkward")["case"]
-    assert (case["working_set"], case["bytes"]) == (4 * 4 * 10007, 4 * 7 * 10007)
-
-
-def test_rungs_without_the_direction_are_not_offered() -> None:
-    found = Rungs("helpers.toy_ladder", 0, {"rungs": ["right"]})
-    assert found.begin("softmax", "backward", "awkward")["rungs"] == []
+    assert toys.begin("softmax", "backward", "awkward")["rungs"] == []
+    # An array that is changed in place counts once in the working set.
+    about = toys.begin("adamw", "update", "awkward")["case"]
+    assert (about["working_set"], about["bytes"]) == (4 * 4 * 10007, 4 * 7 * 10007)
 
 
 @pytest.mark.parametrize("name", ["right", "collected"])
@@ -61,9 +54,6 @@ def test_a_rung_that_is_wrong_or_does_its_work_untimed_gets_none(name: str) -> N
     report = made(name).open(name, 1)
     assert "key" not in report
     assert report["wrong"].startswith("probs[")
-
-
-def test_a_rung_that_raises_an_error_is_wrong() -> None:
     assert made("raising").open("raising", 1) == {"wrong": "IndexError: out of the toy"}
 
 
