@@ -119,13 +119,6 @@ def test_a_model_comes_back_bit_for_bit_and_can_be_written_to(tmp_path: Path, dt
         tensor += 1
 
 
-def test_a_saved_gpt_has_the_same_logits(tmp_path: Path) -> None:
-    model, tokens = GPT(CONFIG, seed=3, dtype="float64"), np.array([[4, 0, 2], [1, 3, 3]])
-    model.save(tmp_path / "model")
-    found = GPT.load(tmp_path / "model").logits(tokens)
-    np.testing.assert_array_equal(found, model.logits(tokens), strict=True)
-
-
 def test_a_checkpoint_is_named_after_its_step_and_comes_back(tmp_path: Path) -> None:
     folder = save(tmp_path, 250)
     assert folder == tmp_path / "000250"
@@ -430,13 +423,7 @@ def test_a_billion_layers_are_refused_at_once(tmp_path: Path) -> None:
 
 OPTIMIZERS: list[tuple[Callable[[Tensors], object], str]] = [
     (lambda t: t.pop("first.wte.weight"), "lacks the tensor first.wte.weight"),
-    (lambda t: t.update({"third.x": np.zeros(3, np.float32)}), "has the tensor third.x"),
     (lambda t: t.update({"first.wte.weight": t["first.wte.weight"].T}), "wte.weight should be (5,"),
-    (
-        lambda t: t.update({"first.wte.weight": t["first.wte.weight"].astype(np.float64)}),
-        "first.wte.weight should be (5, 4) float32, but is (5, 4) float64",
-    ),
-    (lambda t: t["first.wte.weight"].fill(np.nan), "has values that are not finite"),
     (lambda t: t["second.wte.weight"].fill(-1), "second.wte.weight, a mean of squares, has"),
 ]
 
@@ -458,17 +445,10 @@ def test_the_optimizer_of_another_model_is_refused(
 MISMATCHES: list[tuple[Tensors, str]] = [
     ({"wte.weight": tensors()["wte.weight"]}, " lacks the tensor ln_f.bias (4,)"),
     (tensors() | {"h.0.b": np.zeros(4)}, "the tensor h.0.b (4,), which this model does not have"),
-    (
-        tensors() | {"ln_f.bias": np.zeros(3, np.float32)},
-        ": ln_f.bias should be (4,) float32, but is (3,) float32",
-    ),
     (tensors(dtype="float64"), ": wte.weight should be (5, 4) float32, but is (5, 4) float64"),
-    *(
-        (
-            tensors() | {"ln_f.bias": np.array([1, value, 2, 3], np.float32)},
-            ": ln_f.bias has values that are not finite",
-        )
-        for value in (np.nan, np.inf, -np.inf)
+    (
+        tensors() | {"ln_f.bias": np.array([1, -np.inf, 2, 3], np.float32)},
+        ": ln_f.bias has values that are not finite",
     ),
     (  # The first in the order of the model is named.
         {"ln_f.bias": np.zeros(3, np.float32), "wte.weight": np.zeros((5, 3), np.float32)},
@@ -491,23 +471,16 @@ def test_matching_tensors_come_in_the_expected_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"),
+    ("settings", "dtype", "named"),
     [
-        ({"n_layer": 2}, r"h\.1\.ln_1\.weight"),
-        ({"n_embd": 6}, r"wte\.weight"),
-        ({"block_size": 8}, r"wpe\.weight"),
-        ({"bias": False}, r"has the tensor .*\.bias"),
+        ({"block_size": 8}, "float32", r"wpe\.weight"),
+        ({"bias": False}, "float32", r"has the tensor .*\.bias"),
+        ({}, "float16", "float16"),
     ],
 )
-def test_the_config_of_another_architecture_is_found_by_the_tensors(
-    tmp_path: Path, settings: dict[str, Any], named: str
+def test_tensors_of_another_architecture_or_in_half_precision_are_refused(
+    tmp_path: Path, settings: dict[str, Any], dtype: str, named: str
 ) -> None:
-    checkpoint.save_model(tmp_path / "model", replace(CONFIG, **settings), params())
+    checkpoint.save_model(tmp_path / "model", replace(CONFIG, **settings), params(dtype=dtype))
     with pytest.raises(CheckpointError, match=rf"model\.safetensors.*{named}"):
-        GPT.load(tmp_path / "model")
-
-
-def test_a_model_in_half_precision_is_refused(tmp_path: Path) -> None:
-    checkpoint.save_model(tmp_path / "model", CONFIG, params(dtype="float16"))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors.*float16"):
         GPT.load(tmp_path / "model")

@@ -17,7 +17,7 @@ from helpers.errors import relative_error
 from helpers.nanogpt_checkpoints import generic
 from helpers.optional import needs
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig
+from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.model.sampling import weights
 from tinygpt_np.storage import hugging_face
@@ -81,20 +81,6 @@ def test_dropout_is_written_but_not_loaded(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "gpt" / "config.json").read_text())
     assert {config[f"{place}_pdrop"] for place in ("attn", "embd", "resid")} == {0.25}
     assert GPT.from_pretrained(tmp_path / "gpt").config.dropout == 0
-
-
-def test_the_files_of_a_tokenizer_are_written_too(tmp_path: Path) -> None:
-    tokenizer = CharTokenizer("abcdefghijk")
-    generic(CONFIG).save_pretrained(tmp_path / "gpt", tokenizer)
-    for name, content in tokenizer.files_for_transformers().items():
-        assert (tmp_path / "gpt" / name).read_bytes() == content
-
-
-def test_nothing_is_overwritten(folder: Path) -> None:
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
-        generic(CONFIG).save_pretrained(folder)
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 # Formats of weights
@@ -196,15 +182,11 @@ def test_a_block_that_is_not_shorter_is_refused(block_size: int) -> None:
         ({"n_inner": 13}, "n_inner should be 4·n_embd = 48, but is 13"),
         ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon should be 1e-05, but is 1e-06"),
         ({"scale_attn_weights": False}, "scale_attn_weights should be True, but is False"),
-        (
-            {"scale_attn_by_inverse_layer_idx": True},
-            "scale_attn_by_inverse_layer_idx should be False, but is True",
-        ),
+        ({"scale_attn_by_inverse_layer_idx": True}, "layer_idx should be False, but is True"),
         ({"add_cross_attention": True}, "add_cross_attention should be False"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings should be True"),
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
         ({"n_layer": "two"}, "n_layer must be an integer, not 'two'"),
-        ({"n_layer": 3}, r"lacks the tensor h\.2\.ln_1\.weight \(12,\)"),
         ({"n_layer": 10**12}, r"lacks the tensor h\.2\.ln_1\.weight"),
         ({"n_layer": 1}, r"has the tensor h\.1\..*, which this model does not have"),
         ({"vocab_size": 12}, r"wte\.weight should be \(12, 12\) float32, but is \(11, 12\)"),
@@ -218,7 +200,7 @@ def test_another_architecture_is_refused_by_name(
         GPT.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["model_type", "n_embd", "n_positions", "vocab_size"])
+@pytest.mark.parametrize("name", ["model_type", "n_positions"])
 def test_a_config_that_lacks_something_is_refused(folder: Path, name: str) -> None:
     found = json.loads((folder / "config.json").read_text())
     del found[name]
@@ -227,23 +209,15 @@ def test_a_config_that_lacks_something_is_refused(folder: Path, name: str) -> No
         GPT.from_pretrained(folder)
 
 
-NAME, BIAS = "h.0.attn.c_attn.weight", "h.1.ln_2.bias"
+BIAS = "h.1.ln_2.bias"
 WRONG_TENSORS: list[tuple[str, Callable[[Any], Any], str]] = [
-    (BIAS, lambda t: None, r"lacks the tensor h\.1\.ln_2\.bias \(12,\)"),
     (BIAS, lambda t: np.zeros(13, t.dtype), r"ln_2\.bias should be \(12,\) float32, but is \(13,"),
-    (NAME, lambda t: np.ascontiguousarray(t.T), r"be \(12, 36\) float32, but is \(36, 12\)"),
-    (BIAS, lambda t: t * np.nan, r"h\.1\.ln_2\.bias has values that are not finite"),
     (BIAS, lambda t: np.full(12, 1e300), r"h\.1\.ln_2\.bias has values that are not finite"),
     (BIAS, lambda t: t.astype(np.int32), r"should be one of F64, F32, F16, BF16, but is I32"),
     (
-        "h.9.x",
-        lambda t: np.zeros(2),
-        r"has the tensor h\.9\.x \(2,\), which this model does not have",
-    ),
-    (
         "lm_head.weight",
         lambda t: np.zeros((11, 12), "f4"),
-        r"should be wte\.weight, as in every GPT-2",
+        r"should be wte\.weight, as in every GPT",
     ),
 ]
 
@@ -252,11 +226,8 @@ WRONG_TENSORS: list[tuple[str, Callable[[Any], Any], str]] = [
 def test_a_tensor_that_does_not_fit_is_named(
     folder: Path, name: str, change: Callable[[Any], Any], expected: str
 ) -> None:
-    tensors: dict[str, Any] = {}
-    for found, tensor in tensors_of(folder).items():
-        tensors[found.removeprefix("transformer.")] = tensor
-    tensors[name] = change(tensors.get(name))
-    write_tensors(folder, {n: t for n, t in tensors.items() if t is not None})
+    tensors = {n.removeprefix("transformer."): t for n, t in tensors_of(folder).items()}
+    write_tensors(folder, {**tensors, name: change(tensors.get(name))})
     with pytest.raises(CheckpointError, match=expected):
         GPT.from_pretrained(folder)
 
@@ -268,18 +239,17 @@ def test_names_with_and_without_prefix_are_refused(folder: Path) -> None:
         GPT.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("share", [0, 0.0001, 0.01, 0.5, 0.9999])
-def test_a_truncated_file_is_refused(folder: Path, share: float) -> None:
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or not"):
-        GPT.from_pretrained(folder)
-
-
-def test_a_header_with_a_wrong_length_is_refused(folder: Path) -> None:
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + content[8:])
-    with pytest.raises(CheckpointError, match="is damaged or not a safetensors"):
+@pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.9999, None])
+def test_a_truncated_file_or_a_header_with_a_wrong_length_is_refused(
+    folder: Path, share: float | None
+) -> None:
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    wrong = (2**62).to_bytes(8, "little") + content[8:]
+    path.write_bytes(wrong if share is None else content[: int(share * len(content))])
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors is damaged or not a safetensors"
+    ):
         GPT.from_pretrained(folder)
 
 
@@ -299,7 +269,7 @@ def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
         GPT.from_pretrained(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("content", ["[1]", "{", "[" * 10**5, ""])
+@pytest.mark.parametrize("content", ["[1]", "{", "[" * 10**5])
 def test_a_config_that_is_not_an_object_is_refused(folder: Path, content: str) -> None:
     (folder / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"config\.json is damaged: it is not a JSON object"):
@@ -310,7 +280,6 @@ def test_a_config_that_is_not_an_object_is_refused(folder: Path, content: str) -
     ("files", "expected"),
     [
         ({}, "should have a weight_map of tensors to files"),
-        ([1], "should have a weight_map of tensors to files"),
         ({"wte.weight": "../model.safetensors"}, "should name files in its folder, not '../model"),
         ({"wte.weight": "a\0b"}, r"should name files in its folder, not 'a\\x00b'"),
         ({"wte.weight": "\ud800"}, r"should name files in its folder, not '\\ud800'"),
@@ -374,13 +343,9 @@ ALL = hugging_face.MODEL_FILES + hugging_face.TOKENIZER_FILES
     ids=["cached", "online", "only the model is cached"],
 )
 def test_a_named_model_is_taken_from_the_cache_or_downloaded(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    cached: tuple[str, ...],
-    online: bool,
-    asked: list[str],
-) -> None:
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    cached: tuple[str, ...], online: bool, asked: list[str],
+) -> None:  # fmt: skip
     hub: Any = Hub(folder, cached, online)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert_same(GPT.from_pretrained("gpt2-medium"), generic(CONFIG))
@@ -404,10 +369,7 @@ def test_without_network_the_error_says_which_files_to_put_where(
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (
-            type("LocalEntryNotFoundError", (Exception,), {})("Cannot find the file…"),
-            "no connection",
-        ),
+        (type("LocalEntryNotFoundError", (Exception,), {})("Cannot find"), "no connection"),
         (ConnectionResetError(104, "reset"), "no connection"),
         (BrokenError("disk full\nmore"), "disk full"),
         (BrokenError(), "BrokenError"),
@@ -515,16 +477,7 @@ def greedy(torch: Any, model: Any, prompt: np.ndarray, count: int) -> list[int]:
 
 @pytest.mark.slow
 @every_size
-def test_float64_agrees_to_ten_digits(tmp_path: Path, torch: Any, peer: Any, size: Any) -> None:
-    model = peer(size).double()
-    model.save_pretrained(tmp_path / "gpt")
-    loaded = GPT.from_pretrained(tmp_path / "gpt", dtype="float64")
-    compare(torch, model, loaded, loaded.loss_and_grads, 1e-10, size[3])
-
-
-@pytest.mark.slow
-@every_size
-def test_compiled_float32_agrees_to_four_digits(
+def test_float64_agrees_to_ten_digits_and_compiled_float32_to_four(
     tmp_path: Path, torch: Any, peer: Any, size: Any
 ) -> None:
     model = peer(size)
@@ -532,20 +485,9 @@ def test_compiled_float32_agrees_to_four_digits(
     loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
     with CompiledEngine(loaded, 2, 2) as engine:
         compare(torch, model, loaded, engine.loss_and_grads, 1e-4, size[3])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("backend", "activation"), [("numpy", "gelu_new"), ("numba", "gelu")])
-def test_fifty_greedy_tokens_are_the_same(
-    tmp_path: Path, torch: Any, peer: Any, backend: str, activation: str
-) -> None:
-    model = peer((3, 4, 32, 64, 101, activation))
-    model.save_pretrained(tmp_path / "gpt")
-    loaded = GPT.from_pretrained(tmp_path / "gpt", backend=backend)
-    prompt = np.random.default_rng(5).integers(0, 101, 9)
-    made = [int(token) for token in loaded.generate(prompt, 50, temperature=0)]
-    assert made == greedy(torch, model, prompt, 50)
-    assert len(set(made)) > 5  # Not a short loop, which any model would repeat.
+    model.zero_grad()
+    loaded = GPT.from_pretrained(tmp_path / "gpt", dtype="float64")
+    compare(torch, model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3])
 
 
 @pytest.mark.slow

@@ -32,9 +32,7 @@ def ckpt(torch: Any, tmp_path: Path) -> Path:
 
 
 @every_bias
-@pytest.mark.parametrize(
-    "prefix", ["", "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module."]
-)
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
 def test_configuration_and_parameters_are_read_exactly(
     torch: Any, tmp_path: Path, bias: bool, prefix: str
 ) -> None:
@@ -172,35 +170,18 @@ def changed(torch: Any, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"without": "model"}, "should have nanoGPT's model and model_args"),
         ({"model": 5}, "should have nanoGPT's model and model_args"),
         ({"without": "model_args"}, "should have nanoGPT's model and model_args"),
         ({"missing": True}, r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12, 48\)"),
         ({"tensor": "number"}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
-        (
-            {"tensor": "integers"},
-            "a tensor of floats, but is torch.int32",
-        ),
-        (
-            {"tensor": "sparse"},
-            "a tensor of floats, but is .*sparse_coo",
-        ),
-        (
-            {"tensor": "meta"},
-            "a tensor of floats, but is .* on meta",
-        ),
-        (
-            {"tensor": "expanded"},
-            r"should be \(12, 48\), but is \(1000000, 1000000\)",
-        ),
+        ({"tensor": "integers"}, "a tensor of floats, but is torch.int32"),
+        ({"tensor": "sparse"}, "a tensor of floats, but is .*sparse_coo"),
+        ({"tensor": "meta"}, "a tensor of floats, but is .* on meta"),
+        ({"tensor": "expanded"}, r"should be \(12, 48\), but is \(1000000, 1000000\)"),
         ({"twice": True}, r"h\.1\.mlp\.c_fc\.weight is there twice"),
         ({"tensor": "misshapen"}, r"should be \(12, 48\), but is \(13, 48\)"),
-        (
-            {"tensor": "nan"},
-            "has values that are not finite",
-        ),
+        ({"tensor": "nan"}, "has values that are not finite"),
         ({"model_args": {"n_head": 5}}, "model_args is not a GPT's: n_embd must be"),
-        ({"model_args": {"n_layer": 3}}, r"lacks the tensor h\.2\.ln_1\.weight"),
         ({"model_args": {"n_layer": 10**12}}, r"lacks the tensor h\.2\.ln_1\.weight"),
     ],
 )
