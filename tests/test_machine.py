@@ -17,7 +17,7 @@ MEMINFO = f"MemTotal:       {16 * 2**20} kB\nMemFree:        1 kB\nMemAvailable:
 
 
 def tree(root: Path, files: dict[str, object]) -> Path:
-    """A file system with these files; those of control groups are named from their mount on."""
+    """Make a file system with these files; control groups are named from their mount on."""
     for name, content in {"proc/meminfo": MEMINFO, **files}.items():
         path = root / (name if name.startswith("proc/") else f"sys/fs/cgroup/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -81,7 +81,7 @@ def decoder_of(model: GPT, batch: int, threads: int | None = None) -> CompiledDe
 
 
 def generic(config: GPTConfig = CONFIG, backend: str = "numba") -> GPT:
-    """A model at generic values that keep activations at order one, so that attention is spread."""
+    """Return a model whose weights keep activations at order one, so that attention is spread."""
     rng = np.random.default_rng(3)
     model = GPT(config, backend=backend)
     for name, param in model.params.items():
@@ -91,7 +91,7 @@ def generic(config: GPTConfig = CONFIG, backend: str = "numba") -> GPT:
 
 
 def truth(model: GPT, text: np.ndarray) -> np.ndarray:
-    """The logits (T, B, V) after each token, in float64, from the whole window."""
+    """Return the logits (T, B, V) after each token, in float64, from the whole window."""
     exact, size = GPT(model.config, dtype="float64"), model.block_size
     exact.params = {name: param.astype(np.float64) for name, param in model.params.items()}
     growing = exact.logits(text[:, :size]).swapaxes(0, 1)

@@ -341,7 +341,7 @@ def test_gradients_have_the_same_bits_whichever_micro_batch_comes_last(
 def in_micro_batch(
     monkeypatch: pytest.MonkeyPatch, targets: np.ndarray, event: Callable[[], None]
 ) -> None:
-    """Makes something happen between forward and backward of the one with these targets."""
+    """Call a function between forward and backward of the one with these targets."""
     before: Callable[..., None] = cross_entropy.loss_and_dlogits
 
     def after(logits: Any, given: np.ndarray, *rest: Any) -> None:
@@ -353,7 +353,7 @@ def in_micro_batch(
 
 
 def outcome(job: Callable[[], Any]) -> Any:
-    """What a call returned, or the exception it raised; fails if it hangs."""
+    """Return what a call returns, or the exception it raises; fail if it hangs."""
     found: list[Any] = []
 
     def run() -> None:

@@ -53,14 +53,14 @@ def matrix(name: str, params: matmuls.Tensors = PARAMS) -> np.ndarray:
 
 
 def start_and_result(start: str, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """The start of sums, and where to write them."""
+    """Return the start of the sums, and the array to write them to."""
     result = normal(rows, columns) if start == "itself" else poisoned(rows, columns)
     starts = {"nothing": NOTHING, "bias": normal(1, columns), "itself": result}
     return starts.get(start, normal(rows, columns)), result
 
 
 def assert_matmul(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.ndarray) -> None:
-    """found = start + a·b but for one rounding a term, and those of the start."""
+    """Check found = start + a·b, within one rounding for each term and for the start."""
     a, b, start = (array.astype(np.float64) for array in (a, b, start))
     start = start if len(start) else np.zeros((1, 1))
     bound = gamma(a.shape[1] + 1) * (np.abs(a) @ np.abs(b) + np.abs(start))

@@ -28,13 +28,13 @@ KEY = 0xFEDCBA9876543210
 
 
 def few_sequences(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
-    """A model, and some sequences, of which some targets do not count."""
+    """Return a model, and some sequences, of which some targets do not count."""
     model, tokens, targets = generic(config)
     return model, tokens[-SEQUENCES:], targets[-SEQUENCES:]
 
 
 def poisoned_step(model: tg.GPT, targets: np.ndarray, rows: int) -> Step:
-    """A step whose results are all still to be written; its micro-batches have `rows` rows."""
+    """Return a step with results of NaN, whose micro-batches have `rows` rows."""
     grads = {name: poisoned(*param.shape) for name, param in model.params.items()}
     dembedded, scale = poisoned(rows, model.config.n_embd), 1 / int((targets != -1).sum())
     chosen = matmuls.make("numba", model.params, 1)

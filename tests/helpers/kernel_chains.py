@@ -27,7 +27,7 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def chain(a: np.ndarray, b: np.ndarray, start: np.ndarray, fused: bool = FUSED) -> np.ndarray:
-    """start + a·b, (M, N), each sum one chain in the order of the depth, as the kernels do it."""
+    """Return start + a·b, (M, N), each sum one chain in the order of the depth, as in kernels."""
     c = np.broadcast_to(start, (len(a), b.shape[1]))
     for column, row in zip(a.T[:, :, None], b[:, None, :], strict=True):
         if fused:

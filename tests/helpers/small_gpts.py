@@ -30,7 +30,7 @@ every_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANT
 
 
 def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
-    """A float32 model with weights of order one; tokens; targets, some of which do not count."""
+    """Return a float32 model with weights of order one, tokens, and targets, some of them -1."""
     rng = np.random.default_rng(seed)
     model = tg.GPT(config)
     for name, param in model.params.items():
@@ -42,7 +42,7 @@ def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np
 
 
 def in_float64(model: tg.GPT) -> tg.GPT:
-    """The same model in float64."""
+    """Return the same model in float64."""
     found = tg.GPT(model.config, dtype="float64")
     found.params = {name: param.astype(np.float64) for name, param in model.params.items()}
     return found

@@ -136,7 +136,7 @@ def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(tmp_path: Path) -> No
 
 
 def nanogpts(path: Path, text: str, tokens_of: str = TEXT) -> Path:
-    """A folder of characters as nanoGPT has it: with its text, and without tokenizer files."""
+    """Write a folder as nanoGPT's shakespeare_char, with its text and without other files."""
     folder = prepared(path, tokens_of)
     (folder / "meta.json").unlink()
     (folder / "tokenizer.json").unlink()

@@ -59,7 +59,7 @@ class Bounds:
         return plain(ops.attention.split_heads)(rows, *self.shape)
 
     def y(self) -> np.ndarray:
-        """A sum of T products with the mask and the values."""
+        # A sum of T products with the mask and the values.
         off = self.probs_off + gamma(self.time + 3) * (self.probs + self.probs_off)
         return ops.attention.merge_heads((off * self.mask) @ self.v + TINY)
 

@@ -29,7 +29,7 @@ def inputs(rows: int, size: int, spread: float, offset: float) -> tuple[np.ndarr
 
 
 def truths(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """losses (N,), probs (N, V), and probs - onehot (N, V), which is 0 where ignored."""
+    """Return losses (N,), probs (N, V), and probs - onehot (N, V), which is 0 where ignored."""
     _, saved = ops.cross_entropy.forward(logits.astype(np.float64), targets)
     counted = targets != -1
     losses = -saved[0][np.arange(len(targets)), targets] * counted

@@ -46,7 +46,7 @@ def erf64(x: np.ndarray) -> np.ndarray:
 
 
 def largest_ulps(found: np.ndarray, truth: np.ndarray) -> float:
-    """The largest error, in units of the distance between float32 numbers beside the truth."""
+    """Return the largest error, in units of the distance between float32 near the truth."""
     with np.errstate(under="ignore"):
         ulp = np.spacing(np.abs(truth).astype(np.float32)).astype(np.float64)
     error = np.abs(found - truth) / ulp

@@ -23,7 +23,7 @@ def values(size: int) -> np.ndarray:
 
 
 def sigmoid_and_error(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The gate, and a bound of the relative error of the one computed."""
+    """Return the gate, and a bound on the relative error of the one computed."""
     z = -2 * ops.gelu.SQRT_2_OVER_PI * (x + ops.gelu.CUBIC * x**3)
     with np.errstate(over="ignore"):
         gate = 1 / (1 + np.exp(z))

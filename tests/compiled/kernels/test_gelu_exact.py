@@ -18,7 +18,7 @@ def values(size: int) -> np.ndarray:
 
 
 def cdf_error(x: np.ndarray) -> np.ndarray:
-    """A bound of the absolute error of Φ(x)."""
+    """Return a bound on the absolute error of Φ(x)."""
     # x/√2 rounds twice, which moves Φ by x φ(x) times that; then erf, whose size is at most 1, and
     # the sum with 1, at most 2, all halved.
     return gamma(2) * np.abs(x) * density(x) * 1.01 + (ERF * U + 2 * U) / 2

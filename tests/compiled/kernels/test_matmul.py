@@ -59,7 +59,7 @@ STARTS = ("nothing", "bias", "matrix", "c itself")
 
 
 def packed(b: np.ndarray, form: int) -> np.ndarray:
-    """b (K, N) in panels: at once, or the last part first; read as it is, or transposed."""
+    """Pack b (K, N) in panels, the last part first, from b itself or from its transpose."""
     depth, columns = b.shape
     matrix = b if form == PLAIN else np.ascontiguousarray(b.T)
     panels = poisoned(1, packed_size(depth, columns))
@@ -70,7 +70,7 @@ def packed(b: np.ndarray, form: int) -> np.ndarray:
 
 
 def in_form(b: np.ndarray, form: int) -> np.ndarray:
-    """b (K, N) in a form of the second operand."""
+    """Return b (K, N) in a form of the second operand."""
     if form == TRANSPOSED:
         return np.ascontiguousarray(b.T)
     if form == PACKED:

@@ -123,7 +123,7 @@ def run(cache: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A cache, and the output of the run that filled it.
+    """Return a cache, and the output of the run that filled it.
 
     Linked kernels, which take longest to compile, are copied to it beforehand.
     """
