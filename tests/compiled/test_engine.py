@@ -210,20 +210,16 @@ def test_the_norm_is_that_of_the_optimizer(chunk: int, monkeypatch: pytest.Monke
         assert math.isnan(engine.norm(model.params))
 
 
-def test_a_key_of_masks_is_drawn_for_each_step() -> None:
+def test_a_key_of_masks_is_drawn_for_each_step_with_dropout_only() -> None:
     rng, same = np.random.default_rng(5), np.random.default_rng(5)
     with CompiledEngine(generic(DROPPING)[0], BATCH, 1) as engine:
         keys = [engine.draw(rng) for _ in range(3)]
         assert keys == [engine.draw(same) for _ in range(3)]
     assert len(set(keys)) == 3
-
-
-def test_without_dropout_no_key_is_drawn() -> None:
-    rng = np.random.default_rng(5)
     with CompiledEngine(generic(CONFIG)[0], BATCH, 1) as engine:
         assert engine.draw(rng) is None
         assert engine.masks((BATCH, TIME), None) == {}
-    assert rng.random() == np.random.default_rng(5).random()
+    assert rng.random() == same.random()
 
 
 def test_warming_up_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tinygpt_np.text.tokenizers import GPT2Tokenizer
 from tinygpt_np.text.tokenizers.gpt2 import CHARACTERS, END_OF_TEXT
@@ -18,6 +19,18 @@ def vocabulary(pairs: list[tuple[str, str]] = PAIRS) -> dict[str, int]:
 
 def small() -> GPT2Tokenizer:
     return GPT2Tokenizer(vocabulary(), PAIRS, "small")
+
+
+def description(**changes: Any) -> dict[str, Any]:
+    """Return its tokenizer.json in Hugging Face's format, with entries changed."""
+    words = {token: i for token, i in vocabulary().items() if token != END_OF_TEXT}
+    return {
+        "added_tokens": [{"id": len(words), "content": END_OF_TEXT, "special": True}],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "model": {"type": "BPE", "vocab": words, "merges": [list(pair) for pair in PAIRS]},
+        **changes,
+    }
 
 
 def write(

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from helpers.byte_pairs import PAIRS, small, vocabulary, write
+from helpers.byte_pairs import PAIRS, description, small, vocabulary, write
 from helpers.optional import needs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -219,7 +219,6 @@ def changed(**changes: int | None) -> dict[str, int]:
         ({"h": True}, "should be a JSON object of tokens and their numbers"),
         ({}, "lacks the token 'Ā'"),
         (changed(hi=257), "numbered from 0 without gaps or repeats"),
-        (changed(hi=9999), "numbered from 0 without gaps or repeats"),
         (changed(hi=258, he=256), "'hi' of merge 0 should have the number 256, but has 258"),
         (changed(hii=263, **{"<|endoftext|>": 262}), "'hii' of merge 6 should have the number 262"),
         (changed(a=263, **{"<|endoftext|>": 97}), "no merge makes the token '<|endoftext|>'"),
@@ -241,7 +240,6 @@ def test_a_vocabulary_that_is_not_what_the_merges_make_is_refused(
         ("h i\nhi\n", "merge 2 should be two bytes or results of earlier merges, but is ['hi']"),
         ("h i\nh i i\n", "merge 2 should be two bytes"),
         ("hi i\nh i\n", "merge 1 should be two bytes or results of earlier merges"),
-        ("h  i\n", "merge 1 should be two bytes"),
         ("h 漢\n", "merge 1 should be two bytes"),
     ],
 )
@@ -262,20 +260,8 @@ def test_a_damaged_file_is_named(tmp_path: Path, place: int) -> None:
 # Hugging Face's tokenizer.json
 
 
-def hugging_face(**changes: Any) -> dict[str, Any]:
-    """Return the tokenizer.json of the small tokenizer, with entries changed."""
-    words = {k: v for k, v in vocabulary().items() if v < 263}
-    return {
-        "added_tokens": [{"id": 263, "content": "<|endoftext|>", "special": True}],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
-        "model": {"type": "BPE", "vocab": words, "merges": [list(pair) for pair in PAIRS]},
-        **changes,
-    }
-
-
 def test_a_tokenizer_json_is_read() -> None:
-    found = GPT2Tokenizer.from_hugging_face(Path("x"), hugging_face())
+    found = GPT2Tokenizer.from_hugging_face(Path("x"), description())
     assert found.files() == small().files()
 
 
@@ -287,7 +273,7 @@ def test_a_tokenizer_json_is_read() -> None:
     ],
 )
 def test_a_post_processor_that_adds_nothing_is_accepted(after: object) -> None:
-    found = GPT2Tokenizer.from_hugging_face(Path("x"), hugging_face(post_processor=after))
+    found = GPT2Tokenizer.from_hugging_face(Path("x"), description(post_processor=after))
     assert found.files() == small().files()
 
 
@@ -301,44 +287,36 @@ def test_a_post_processor_that_adds_nothing_is_accepted(after: object) -> None:
         ({"model": {"vocab": {}, "merges": [["a", ["b"]]]}}, "merge 1 should be two bytes"),
         ({"added_tokens": 7}, "added_tokens should have a content and an id"),
         ({"added_tokens": [{"id": 3}]}, "added_tokens should have a content and an id"),
-        ({"pre_tokenizer": None}, "splits texts into words differently from GPT-2"),
-        ({"pre_tokenizer": {"type": "Metaspace"}}, "differently from GPT-2: {'type': 'Metas"),
-        (
-            {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
-            "splits texts into words differently from GPT-2",
-        ),
-        (
-            {
-                "pre_tokenizer": {
-                    "type": "ByteLevel",
-                    "add_prefix_space": False,
-                    "use_regex": False,
-                }
-            },
-            "splits texts into words differently from GPT-2",
+        *(
+            ({"pre_tokenizer": words}, "splits texts into words differently from GPT-2")
+            for words in (
+                None,
+                {"type": "Metaspace"},
+                {"type": "ByteLevel", "add_prefix_space": True},
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            )
         ),
         ({"normalizer": {"type": "NFC"}}, "has a normalizer, which is not supported"),
         *(
-            ({"model": hugging_face()["model"] | {name: value}}, f"has {name} = ")
+            ({"model": description()["model"] | {name: value}}, f"has {name} = ")
             for name, value in (
                 *(("dropout", 0.1), ("continuing_subword_prefix", "##")),
                 *(("end_of_word_suffix", "</w>"), ("ignore_merges", True)),
             )
         ),
-        (
-            {"post_processor": {"type": "TemplateProcessing", "single": [{"x": "A"}, {"y": "B"}]}},
-            "has a post_processor that adds tokens to every text, which is not supported",
-        ),
-        (
-            {"post_processor": {"type": "RobertaProcessing"}},
-            "has a post_processor that adds tokens to every text, which is not supported",
+        *(
+            ({"post_processor": after}, "has a post_processor that adds tokens to every text")
+            for after in (
+                {"type": "TemplateProcessing", "single": [{"x": "A"}, {"y": "B"}]},
+                {"type": "RobertaProcessing"},
+            )
         ),
         ({"post_processor": 5}, "has a post_processor that adds tokens"),
     ],
 )
 def test_another_tokenizer_json_is_refused(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(TokenizerError, match=r"^x\.json") as caught:
-        GPT2Tokenizer.from_hugging_face(Path("x.json"), hugging_face(**changes))
+        GPT2Tokenizer.from_hugging_face(Path("x.json"), description(**changes))
     assert expected in str(caught.value)
 
 
@@ -353,10 +331,10 @@ def test_any_number_of_missing_merges_is_noticed(tmp_path: Path, kept: int) -> N
     expected = rf"is truncated .* no merge makes the token '{first}' \({256 + kept}\)"
     with pytest.raises(TokenizerError, match=rf"merges\.txt {expected}"):
         GPT2Tokenizer.from_files(*paths)
-    description = hugging_face()
-    description["model"]["merges"] = lines
+    found = description()
+    found["model"]["merges"] = lines
     with pytest.raises(TokenizerError, match=rf"tokenizer\.json {expected}"):
-        GPT2Tokenizer.from_hugging_face(tmp_path / "tokenizer.json", description)
+        GPT2Tokenizer.from_hugging_face(tmp_path / "tokenizer.json", found)
 
 
 @pytest.mark.parametrize(
@@ -369,7 +347,7 @@ def test_a_merge_that_is_never_applied_is_refused(pair: tuple[str, str], parts: 
     assert parts in str(caught.value)
 
 
-def test_accepted_merges_are_applied_as_by_hugging_face() -> None:
+def test_accepted_merges_are_applied_as_by_description() -> None:
     library: Any = needs("tokenizers")
     random, accepted = Random(0), 0
     for _ in range(60):

@@ -2,11 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from helpers.byte_pairs import PAIRS, small, vocabulary, write
+from helpers.byte_pairs import description, small, write
 from helpers.optional import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,20 +178,9 @@ def test_a_tokenizer_of_the_first_runs_is_read(tmp_path: Path) -> None:
     assert found.files() == {"tokenizer.json": content.encode()}
 
 
-def hugging_face(folder: Path) -> None:
-    words = {k: v for k, v in vocabulary().items() if v < 263}
-    description: dict[str, Any] = {
-        "added_tokens": [{"id": 263, "content": "<|endoftext|>", "special": True}],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
-        "model": {"type": "BPE", "vocab": words, "merges": [" ".join(pair) for pair in PAIRS]},
-    }
-    (folder / "tokenizer.json").write_text(json.dumps(description), encoding="utf-8")
-
-
 @pytest.mark.parametrize("with_pair", [False, True])
 def test_a_folder_of_hugging_face_is_read(with_pair: bool, tmp_path: Path) -> None:
-    hugging_face(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(description()), encoding="utf-8")
     if with_pair:
         write(tmp_path)
     assert tokenizers.load(tmp_path).files() == small().files()
