@@ -115,20 +115,13 @@ def test_the_error_of_another_encoding_has_a_command_that_converts_it(
         return  # Not every machine has bunzip2 and xz.
     subprocess.run(advised[1], shell=True, cwd=tmp_path, timeout=60, check=False)
     text = corpus.read_text(tmp_path / "text-utf8.txt")
-    assert text in (
-        LINE,
-        f"{LINE}\ufffd",
-        "Où est l'été?\n",
-        "it’s été\n",
-        "plain",
-        "plain ",
-        QUOTED,
-    )
+    texts = LINE, f"{LINE}\ufffd", QUOTED, "Où est l'été?\n", "it’s été\n", "plain", "plain "
+    assert text in texts
 
 
 def test_a_text_may_have_nul_characters(tmp_path: Path) -> None:
-    assert corpus.load(text_file(tmp_path, b"\0a\0bcdefgh")).text == "\0a\0bcdefgh"
-    assert corpus.load(text_file(tmp_path, b"a\0")).text == "a\0"
+    for text in ("\0a\0bcdefgh", "a\0"):
+        assert corpus.load(text_file(tmp_path, text.encode())).text == text
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(

@@ -45,15 +45,6 @@ def test_ids_and_rows_may_be_more_than_a_number_of_16_bits() -> None:
     np.testing.assert_array_equal(x, weight[ids] + places[np.arange(len(ids)) % 1030])
 
 
-def test_rows_are_added_to_what_is_there_in_the_order_of_n() -> None:
-    ids, drows, dweight = rng.integers(0, V, N), normal(N, 17), normal(V, 17)
-    expected = dweight.copy()
-    for n in range(N):
-        expected[ids[n]] += drows[n]
-    embedding.add_rows(ids, drows, dweight)
-    np.testing.assert_array_equal(dweight, expected)
-
-
 @sizes
 def test_embed_adds_to_each_token_its_place_in_its_text(width: int) -> None:
     tokens, wte, wpe = rng.integers(0, V, N), normal(V, width), normal(TIME + 2, width)
@@ -64,10 +55,13 @@ def test_embed_adds_to_each_token_its_place_in_its_text(width: int) -> None:
     assert_within(x, truth, U * np.abs(truth))
 
 
-def test_positions_are_added_to_what_is_there_in_the_order_of_n() -> None:
-    drows, dwpe = normal(N, 17), normal(TIME + 2, 17)
-    expected = dwpe.copy()
+def test_gradients_are_added_to_what_is_there_in_the_order_of_n() -> None:
+    ids, drows, dwte, dwpe = rng.integers(0, V, N), normal(N, 17), normal(V, 17), normal(8, 17)
+    expected_dwte, expected_dwpe = dwte.copy(), dwpe.copy()
     for n in range(N):
-        expected[n % TIME] += drows[n]
+        expected_dwte[ids[n]] += drows[n]
+        expected_dwpe[n % TIME] += drows[n]
+    embedding.add_rows(ids, drows, dwte)
     embedding.add_positions(drows, TIME, dwpe)
-    np.testing.assert_array_equal(dwpe, expected)
+    np.testing.assert_array_equal(dwte, expected_dwte)
+    np.testing.assert_array_equal(dwpe, expected_dwpe)
