@@ -347,7 +347,7 @@ def test_a_merge_that_is_never_applied_is_refused(pair: tuple[str, str], parts: 
     assert parts in str(caught.value)
 
 
-def test_accepted_merges_are_applied_as_by_description() -> None:
+def test_accepted_merges_are_applied_as_by_hugging_face() -> None:
     library: Any = needs("tokenizers")
     random, accepted = Random(0), 0
     for _ in range(60):
