@@ -148,11 +148,10 @@ def test_a_forward_that_is_not_complex_safe_is_measured_by_richardson() -> None:
     assert not row_of(by_abs, lambda dy, x: 1.001 * dabs(dy, x)).ok
 
 
-def by_conjugate(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    return x * np.conj(x) * x, x
-
-
 def test_a_gradient_that_only_the_complex_step_confirms_is_wrong() -> None:
+    def by_conjugate(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return x * np.conj(x) * x, x
+
     # The complex step differentiates the conjugate with the opposite sign.
     assert not row_of(by_conjugate, lambda dy, x: dy * x * x).ok
     assert row_of(by_conjugate, dcube).ok

@@ -95,15 +95,6 @@ def test_bad_input_is_a_line_of_explanation(
     assert re.search(message, found), found
 
 
-def test_a_page_that_exists_is_not_overwritten(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "page.html").write_text("mine")
-    assert run("--mutants", "--html", "page.html") == 1
-    assert "page.html exists already" in capsys.readouterr().err
-    assert (folder / "page.html").read_text() == "mine"
-
-
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the command after the first report, and after the first mutant."""
@@ -146,7 +137,12 @@ def test_planted_bugs_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "8 mutants: 5 bugs" in out
     assert "every bug was detected" in out
-    assert "dweight[ids] += drows" in (folder / "page.html").read_text(encoding="utf-8")
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert "dweight[ids] += drows" in page
+    # A page that exists is not overwritten.
+    assert run("embedding", "--mutants", "--html", "page.html") == 1
+    assert "page.html exists already" in capsys.readouterr().err
+    assert (folder / "page.html").read_text(encoding="utf-8") == page
 
 
 def test_a_wrong_matrix_makes_the_status_1(

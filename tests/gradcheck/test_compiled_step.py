@@ -8,7 +8,6 @@ import pytest
 
 from tinygpt_np.compiled import engine, matmuls, micro_batch
 from tinygpt_np.compiled.kernels import attention, matmul
-from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
@@ -75,27 +74,11 @@ def hurried(monkeypatch: Patch) -> None:
     monkeypatch.setattr(compiled_step, "REPETITIONS", 1)
 
 
-@pytest.fixture
-def patient(monkeypatch: Patch) -> None:
-    """Take enough repetitions for a race to show on a busy machine."""
+@pytest.mark.slow
+def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None:
+    # Enough repetitions for a race to show on a busy machine.
     monkeypatch.setattr(compiled_step, "REPETITIONS", 1000)
 
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("patient")
-def test_attention_scratch_shared_by_threads_is_found(monkeypatch: Patch) -> None:
-    make, shared = attention.make_scratch, dict[tuple[int, ...], Any]()
-
-    def make_once(arena: Arena, *sizes: int) -> Any:
-        return shared.setdefault(sizes, make(arena, *sizes))
-
-    monkeypatch.setattr(micro_batch.attention, "make_scratch", make_once)
-    assert "do threads share memory?" in said(report_of(), "threads")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("patient")
-def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None:
     def scratch_of(self: micro_batch.MicroBatch, _: ThreadTeam) -> attention.Scratch:
         return self.attention_scratch
 
