@@ -26,6 +26,8 @@ from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.ops import attention
 
+pytestmark = pytest.mark.slow  # Whole runs, in several processes.
+
 NUMPY = {"backend": "numpy", "matmul": "numba"}
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
 TOKENS = 11

@@ -16,6 +16,8 @@ from benchmarks.harness.session import Session
 from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.kernels import Plan, Processes, run_case
 
+pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several processes.
+
 SMALL = Plan(["softmax"], ["awkward"], [1, 2], rounds=2)
 CASE = ("softmax", "forward", "awkward")
 

@@ -17,6 +17,8 @@ from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
 
+pytestmark = pytest.mark.slow  # Trains.
+
 SMALL = replace(tokenizers.CONFIG, block_size=8, batch_size=2, n_layer=1)
 DATA = dataset.from_corpus(Corpus("text", TEXT))
 

@@ -21,6 +21,8 @@ from numba.core import config
 from tinygpt_np.compiled import cache
 from tinygpt_np.compiled.cache import kernel, strict
 
+pytestmark = pytest.mark.slow  # Compiles in many processes.
+
 CALLEE = """
 from small.compiled.cache import kernel
 
@@ -176,7 +178,6 @@ def test_a_function_compiled_in_two_ways_has_two_files(package: Path) -> None:
     assert len(stored_files(package)) == 2
 
 
-@pytest.mark.slow
 def test_damaged_files_are_compiled_again(package: Path) -> None:
     start()
     for number, path in enumerate(stored_files(package)):
@@ -196,7 +197,6 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(package: 
     assert "compiled again at every start" in warned
 
 
-@pytest.mark.slow
 def test_two_processes_at_once_do_not_break_one_another(package: Path) -> None:
     both = [process(), process()]
     for started in both:
@@ -222,7 +222,6 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.*")] == ["kernel.nbc"]
 
 
-@pytest.mark.slow
 def test_folders_unused_for_longest_are_removed(package: Path) -> None:
     root = package.parent / "cache" / "tinygpt-np" / "kernels"
     for age in range(1, 12):

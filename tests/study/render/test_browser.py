@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from helpers.browser import Page, focused_name, open_page, plant, texts
 
+pytestmark = pytest.mark.slow  # Starts a browser.
+
 # Find the visible text with the lowest contrast to its background.
 CONTRASTS = """() => {
   const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
