@@ -41,7 +41,10 @@ CONFIGS = {
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
-@pytest.fixture(params=["small", "large", "long"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("large", "long")]
+
+
+@pytest.fixture(params=["small", *SLOW])
 def large(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights that are packed; or read in place, with matmuls split by columns or by rows."""
     if request.param != "small":

@@ -81,6 +81,7 @@ def test_the_readme_lists_the_chapters_with_their_times() -> None:
 # Every chapter
 
 
+@pytest.mark.slow
 @every_chapter
 def test_a_chapter_prints_finite_numbers_in_100_columns(chapter: lecture.Chapter) -> None:
     text = printed(chapter.name)

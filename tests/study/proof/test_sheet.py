@@ -80,6 +80,7 @@ def test_the_differentiable_values_of_an_operation_are_those_of_its_source(name:
     assert flowing(name) == {*DIFFERENTIABLE[name].split()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "seed"), MODELS)
 def test_every_parameter_and_value_of_a_model_has_a_verdict(name: str, seed: int) -> None:
     found = studied(name, seed)
@@ -240,6 +241,7 @@ def test_every_line_below_a_quote_reverses_the_quoted_line(name: str) -> None:
     assert found <= expected | {(quote, gradient) for quote, gradient in found if not quotes(name)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["block", "gpt"])
 def test_the_backwards_of_layers_reverse_their_forwards_in_order(name: str) -> None:
     sheet = studied(name)

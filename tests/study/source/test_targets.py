@@ -41,6 +41,7 @@ def test_the_values_depend_on_the_seed_only(name: str) -> None:
         assert (values[0] != values[2]).any(), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "right", "wrong", "line"),
     [
