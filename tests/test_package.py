@@ -1,4 +1,4 @@
-"""What importing the package loads, and what it exports."""
+"""Importing the package loads little, and its exported names exist."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What the READMEs show is what there is: files, commands, outputs and figures."""
+"""The files, commands, outputs and figures in the READMEs are the real ones."""
 
 import contextlib
 import inspect

@@ -422,7 +422,7 @@ def test_a_step_in_steady_state_allocates_next_to_nothing() -> None:
     config = replace(DROPPING, n_embd=48, block_size=64)
     model = tg.GPT(config)
     tokens = np.zeros((24, 64), np.int64)
-    # What a step saves for its backward: 16 rows of C of each block and more, in float32.
+    # A step saves at least 16 rows of C per token and block for its backward, in float32.
     activations = tokens.size * config.n_layer * 16 * config.n_embd * 4
     optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
     with CompiledEngine(model, len(tokens), 2) as engine:

@@ -16,7 +16,7 @@ from benchmarks.harness import gate
 
 
 class Ledger:
-    """What was spent so far; an element that is read or written again costs nothing."""
+    """The cost so far; reading or writing an element again costs nothing."""
 
     def __init__(self) -> None:
         self.flops = 0

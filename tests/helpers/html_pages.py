@@ -1,4 +1,4 @@
-"""What a test needs to know of an HTML page."""
+"""Parse HTML pages for tests."""
 
 from html.parser import HTMLParser
 

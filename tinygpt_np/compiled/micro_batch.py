@@ -36,7 +36,7 @@ ELEMENTS = 1 << 12
 
 @dataclass(frozen=True)
 class Step:
-    """What all micro-batches of a step share.
+    """Arrays and settings that all micro-batches of a step share.
 
     grads are added to. dembedded (B·T, C) is the gradient of the embedding's output, of which each
     micro-batch writes its own rows. scale is 1 / the number of targets that count. dropout_key is

@@ -1,8 +1,8 @@
-"""What `tinygpt gradcheck` checks: every operation, a block, both models, and the compiled step.
+"""The checks of `tinygpt gradcheck`: every operation, a block, both models, the compiled step.
 
 Each is checked at several sets of weights. Generic values of order one hide nothing. At GPT-2's
-initialisation weights are small, scales 1 and biases 0, and after a short training they are like a
-user's; gradients must be right there too, and rounding has another size.
+initialisation weights are small, scales are 1 and biases 0; after a short training, weights are
+like a user's. Gradients must be right there too, where rounding errors have other sizes.
 """
 
 from collections.abc import Callable, Iterator

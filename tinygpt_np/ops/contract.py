@@ -43,7 +43,7 @@ Sizes = dict[str, tuple[Any, str]]
 
 
 class SavedValues(tuple[Any, ...]):
-    """What a forward saved. operation: the name of its operation. shape: the output's shape."""
+    """Values saved by a forward. operation: its name. shape: the output's shape."""
 
     operation: str
     shape: tuple[int, ...]

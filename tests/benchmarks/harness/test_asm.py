@@ -138,7 +138,7 @@ def test_what_a_function_calls_counts() -> None:
     assert asm.reached(result) == ({"caller", "called"}, {"expf"})
 
 
-def test_a_linked_kernel_counts_with_whoever_calls_it() -> None:
+def test_a_linked_kernel_counts_with_its_caller() -> None:
     call = linked(add_one)
 
     @cache.strict

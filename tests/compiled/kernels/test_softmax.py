@@ -18,8 +18,7 @@ def forward_bound(x: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return probs * (moved + gamma(2 * EXP + x.shape[-1] + 2)) * 1.01 + TINY
 
 
-# Of rows far below zero, exp of each number is 0, and only that of its distance to the largest is
-# not.
+# In rows far below zero exp(x) underflows to 0, but exp(x - max) does not.
 @pytest.mark.parametrize(
     ("rows", "size", "scale", "offset"),
     [

@@ -1,4 +1,4 @@
-"""What all kernels share: contract and results of ops/, any layout, and float32 only."""
+"""All kernels keep the contract and results of ops/, in any layout, and take float32 only."""
 
 import inspect
 from typing import Any, cast

@@ -46,7 +46,7 @@ def test_the_tile_is_that_of_the_cpu(
 ) -> None:
     lacking = dict.fromkeys(("avx512f", "avx2", "fma", "neon"), False)
     assert tile_of_host(machine, lacking | dict.fromkeys(features, True)) == tile
-    # What a CPU is not said to have it has not.
+    # A feature that is not listed counts as absent.
     assert tile_of_host(machine, dict.fromkeys(features, True)) == tile
 
 
@@ -212,7 +212,7 @@ def test_lanes_are_brought_together_by_halves() -> None:
         return sum_of(load_vector(a)), largest_of(load_vector(a))
 
     for place in range(LANES):
-        # Of sizes so different that another order of the sum gives other bits.
+        # Sizes differ so much that another order of the sum gives other bits.
         values = normal(LANES) * np.float32(10) ** rng.integers(-4, 5, LANES).astype(np.float32)
         values[place] = 1e6
         assert call(values.ctypes.data) == (halved(values, np.add), np.float32(1e6))
