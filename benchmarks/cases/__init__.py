@@ -8,6 +8,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,20 +37,24 @@ class Expected:
 class Direction:
     """An operation in one direction.
 
-    inputs: makes the arrays that a kernel is given, float32 and integers, with outliers also in the
-    first and last elements, where off-by-one errors show. outputs: the shapes of the float32 arrays
-    that it writes, in letters. changed: the inputs that it overwrites. truth: of each array that is
-    written. flops, bytes: the least that the formula needs; an exponential, logarithm, root,
-    division or comparison counts as one FLOP, and each array counts once for being read and once
-    for being written.
+    Shapes are given in the letters of sizes and digits, such as "BT3HD".
+
+    inputs, outputs: the shapes of the float32 arrays that a kernel reads and writes. truth: of each
+    array that is written, given the inputs in float64. flops, bytes: the least that the formula
+    needs, given the sizes; an exponential, logarithm, root, division or comparison counts as one
+    FLOP. Without `bytes` each array counts once for being read and once for being written. edit:
+    changes the random inputs in place or returns others, given the generator and the inputs.
+    changed: the inputs that a kernel overwrites. outliers: the factor of some random elements.
     """
 
-    inputs: Callable[[Sizes, np.random.Generator], Arrays]
+    inputs: dict[str, str]
     outputs: dict[str, str]
-    truth: Callable[[Arrays], dict[str, Expected]]
-    flops: Callable[[Sizes], int]
-    bytes: Callable[[Sizes], int]
+    truth: Callable[..., dict[str, Expected]]
+    flops: Callable[[Any], int]
+    bytes: Callable[[Any], int] | None = None
+    edit: Callable[..., Arrays | None] | None = None
     changed: tuple[str, ...] = ()
+    outliers: float = 20
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,38 @@ class KernelCase:
     @property
     def flops(self) -> int:
         """FLOPs of one step."""
-        return self.how.flops(self.sizes)
+        return self.how.flops(SimpleNamespace(**self.sizes))
 
     @property
     def bytes(self) -> int:
         """Bytes that one step reads and writes."""
-        return self.how.bytes(self.sizes)
+        how = self.how
+        if how.bytes is not None:
+            return how.bytes(SimpleNamespace(**self.sizes))
+        changed = [how.inputs[name] for name in how.changed]
+        shapes = [*how.inputs.values(), *how.outputs.values(), *changed]
+        return 4 * sum(math.prod(shape_of(letters, self.sizes)) for letters in shapes)
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of the outputs by name."""
         return {name: shape_of(letters, self.sizes) for name, letters in self.how.outputs.items()}
+
+    def inputs(self, rng: np.random.Generator) -> Arrays:
+        """Return random inputs."""
+        found: Arrays = {}
+        for name, letters in self.how.inputs.items():
+            normal = rng.standard_normal(shape_of(letters, self.sizes), dtype=np.float32)
+            found[name] = outliers(normal, rng, self.how.outliers)
+        return found if self.how.edit is None else found | (self.how.edit(rng, **found) or {})
+
+    def truth(self, inputs: Arrays) -> dict[str, Expected]:
+        """Return the values expected for these inputs."""
+        exact = {
+            name: array.astype(np.float64) if array.dtype.kind == "f" else array
+            for name, array in inputs.items()
+        }
+        return self.how.truth(**exact)
 
 
 def directions(operation: str) -> tuple[str, ...]:
@@ -95,29 +121,20 @@ def module(operation: str) -> Any:
 
 
 def shape_of(letters: str, sizes: Sizes) -> tuple[int, ...]:
-    """Return a shape given in the letters of sizes and digits, such as "BT3HD"."""
+    """Return a shape given in the letters of sizes and digits."""
     return tuple(int(each) if each.isdigit() else sizes[each] for each in letters)
 
 
-def count(letters: str, sizes: Sizes) -> int:
-    """Return the number of elements of an array whose shape is given in letters."""
-    return math.prod(shape_of(letters, sizes))
-
-
 def outliers(array: np.ndarray, rng: np.random.Generator, factor: float) -> np.ndarray:
-    """Multiply the corners and 1 % of an array with one or two axes by `factor`, in place."""
-    far = rng.random(array.shape) < 0.01
-    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
-        far[corner[: array.ndim]] = True
-    array[far] *= factor
+    """Multiply 1 % of an array, and its corners where off-by-one errors show, in place."""
+    if factor != 1:
+        rows = array.reshape(len(array), -1)
+        far = rng.random(rows.shape) < 0.01
+        far[[0, 0, -1, -1], [0, -1, 0, -1]] = True
+        rows[far] *= factor
     return array
 
 
 def unchecked(operation: Callable[..., Any]) -> Callable[..., Any]:
     """Return an operation of ops/ without the checks of its arguments."""
     return inspect.unwrap(operation)
-
-
-def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Return standard normal float32 values."""
-    return rng.standard_normal(shape, dtype=np.float32)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers
+from benchmarks.cases import Direction, Expected, outliers
 from benchmarks.cases.rounding import TINY, U, gamma
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model.optimizer import AdamW
@@ -21,25 +21,28 @@ CORRECTION1, CORRECTION2 = 1 - BETA1**STEP, 1 - BETA2**STEP
 NUMBERS = (SCALE, LEARNING_RATE, WEIGHT_DECAY, BETA1, BETA2, CORRECTION1, CORRECTION2)
 
 
-def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return gradients up to 1e3 and down to 1e-6, where ε matters, with matching means."""
-    P = sizes["P"]
-    size = np.ones(P, np.float32)
-    size[rng.random(P) < 0.01] = 1e-6
-    size = outliers(size, rng, 1e3)
-    grad, first, root = (size * normal(rng, P) for _ in range(3))
-    return {"param": normal(rng, P), "grad": grad, "first": first, "second": root * root}
+def scale_gradients(
+    rng: np.random.Generator, grad: np.ndarray, first: np.ndarray, second: np.ndarray, **_: object
+) -> None:
+    """Make gradients up to 1e3 and down to 1e-6, where ε matters, with matching means."""
+    size = np.where(rng.random(grad.shape) < 0.01, 1e-6, 1).astype(np.float32)
+    outliers(size, rng, 1e3)
+    for array in (grad, first, second):
+        array *= size
+    second *= second
 
 
-def truth(inputs: Arrays) -> dict[str, Expected]:
+def truth(
+    param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> dict[str, Expected]:
     """Bound the errors: few roundings, but 1 - β and 1 - βᵗ amplify the rounding of β."""
-    # As a matrix, because only matrices decay.
-    param, grad, first, second = (array.astype(np.float64)[None] for array in inputs.values())
-    step = AdamW({"w": param}, BETA1, BETA2, WEIGHT_DECAY)
-    step.steps, step.first, step.second = STEP - 1, {"w": first.copy()}, {"w": second.copy()}
-    found, g = param.copy(), grad * SCALE
-    step.update({"w": found}, {"w": g}, LEARNING_RATE)
-    new_first, new_second = step.first["w"], step.second["w"]
+    step = AdamW({"w": param[None]}, BETA1, BETA2, WEIGHT_DECAY)
+    # As matrices, because only they decay.
+    found, new_first, new_second = (each[None].copy() for each in (param, first, second))
+    step.steps, step.first, step.second = STEP - 1, {"w": new_first}, {"w": new_second}
+    g = grad * SCALE
+    step.update({"w": found}, {"w": g[None]}, LEARNING_RATE)
+    found, new_first, new_second = found[0], new_first[0], new_second[0]
 
     fresh1, fresh2 = (1 - BETA1) * np.abs(g), (1 - BETA2) * g * g
     off_first = (np.abs(first) + fresh1) * gamma(6) + fresh1 * gamma(1 / (1 - BETA1))
@@ -51,23 +54,22 @@ def truth(inputs: Arrays) -> dict[str, Expected]:
     rate = LEARNING_RATE / CORRECTION1
     off = rate * (off_first + np.abs(new_first) * relative) / denominator
     off_param = np.abs(param) * gamma(3) + off * (1 + relative) + np.abs(found) * U
-    pairs = {
-        "param": (found, off_param),
-        "first": (new_first, off_first),
-        "second": (new_second, off_second),
+    return {
+        "param": Expected(found, off_param + TINY),
+        "first": Expected(new_first, off_first + TINY),
+        "second": Expected(new_second, off_second + TINY),
     }
-    return {name: Expected(values[0], bound[0] + TINY) for name, (values, bound) in pairs.items()}
 
 
 DIRECTIONS = {
     "update": Direction(
-        inputs,
+        {"param": "P", "grad": "P", "first": "P", "second": "P"},
         {},
         truth,
         # g: 1. first: 3. second, with g²: 4. The denominator: 3. param: 1 to decay, 3 to move.
-        flops=lambda sizes: 15 * sizes["P"],
-        # Four arrays are read and three of them written.
-        bytes=lambda sizes: 4 * 7 * sizes["P"],
+        flops=lambda size: 15 * size.P,
+        edit=scale_gradients,
         changed=("param", "first", "second"),
+        outliers=1,
     )
 }

@@ -4,18 +4,11 @@ qkv (B, T, 3, H, D), y and dy (B, T, H, D), dqkv like qkv. In memory these are t
 and (N, C) of training, N = B·T and C = H·D.
 """
 
+from typing import Any
+
 import numpy as np
 
-from benchmarks.cases import (
-    Arrays,
-    Direction,
-    Expected,
-    Sizes,
-    normal,
-    outliers,
-    shape_of,
-    unchecked,
-)
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import attention
 
@@ -28,24 +21,6 @@ SIZES = {
 # With outliers this large, one key gets nine tenths of the probability in a row out of twelve, and
 # scores are still accurate to some 1e-5.
 FACTOR = 10
-
-
-def array(letters: str, sizes: Sizes, rng: np.random.Generator) -> np.ndarray:
-    """Return an array with outliers in its rows (N, C)."""
-    shape = shape_of(letters, sizes)
-    rows = normal(rng, shape[0] * shape[1], int(np.prod(shape[2:])))
-    return outliers(rows, rng, FACTOR).reshape(shape)
-
-
-def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return qkv."""
-    return {"qkv": array("BT3HD", sizes, rng)}
-
-
-def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return qkv and dy."""
-    dy = array("BTHD", sizes, rng)
-    return {**forward_inputs(sizes, rng), "dy": dy}
 
 
 class Rounding:
@@ -102,17 +77,15 @@ class Rounding:
         return np.stack(parts) + TINY
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Expected]:
+def forward_truth(qkv: np.ndarray) -> dict[str, Expected]:
     """Return y with its bound."""
-    qkv = inputs["qkv"].astype(np.float64)
     B, T, _, H, D = qkv.shape
     y, _ = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
     return {"y": Expected(y.reshape(B, T, H, D), Rounding(qkv).y().swapaxes(1, 2))}
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Expected]:
+def backward_truth(dy: np.ndarray, qkv: np.ndarray) -> dict[str, Expected]:
     """Return dqkv with its bound."""
-    qkv, dy = (inputs[name].astype(np.float64) for name in ("qkv", "dy"))
     B, T, _, H, _ = qkv.shape
     _, saved = unchecked(attention.forward)(qkv.reshape(B * T, -1), B, H)
     dqkv = unchecked(attention.backward)(dy.reshape(B * T, -1), saved)
@@ -120,44 +93,33 @@ def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     return {"dqkv": Expected(dqkv.reshape(qkv.shape), bound)}
 
 
-def pairs(sizes: Sizes) -> tuple[int, int]:
-    """Return the number of visible pairs of query and key, and the number of queries."""
-    B, T, H = sizes["B"], sizes["T"], sizes["H"]
-    return B * H * T * (T + 1) // 2, B * H * T
-
-
-def forward_flops(sizes: Sizes) -> int:
+def forward_flops(size: Any) -> int:
     """Return the FLOPs for the visible pairs: scores with the scale, softmax, and sums over values.
 
     The softmax of n scores takes 5n - 2 (see softmax.py), a sum of n products 2n - 1.
     """
-    (seen, queries), D = pairs(sizes), sizes["D"]
+    queries, D = size.B * size.H * size.T, size.D
+    seen = queries * (size.T + 1) // 2
     return 2 * D * seen + (5 * seen - 2 * queries) + D * (2 * seen - queries)
 
 
-def backward_flops(sizes: Sizes) -> int:
+def backward_flops(size: Any) -> int:
     """Return the FLOPs given the probabilities: dV, dP, softmax (4n - 1), the scale, dQ and dK.
 
     Recomputing the probabilities, as some kernels do, is not counted.
     """
-    (seen, queries), D = pairs(sizes), sizes["D"]
+    queries, D = size.B * size.H * size.T, size.D
+    seen = queries * (size.T + 1) // 2
     return 3 * D * (2 * seen - queries) + (2 * D - 1) * seen + (4 * seen - queries) + seen
 
 
 DIRECTIONS = {
     "forward": Direction(
-        forward_inputs,
-        {"y": "BTHD"},
-        forward_truth,
-        forward_flops,
-        bytes=lambda sizes: 4 * (3 + 1) * pairs(sizes)[1] * sizes["D"],
+        {"qkv": "BT3HD"}, {"y": "BTHD"}, forward_truth, forward_flops, outliers=FACTOR
     ),
+    # The bytes are without what the forward saved, which depends on the kernel.
     "backward": Direction(
-        backward_inputs,
-        {"dqkv": "BT3HD"},
-        backward_truth,
-        backward_flops,
-        # Without what the forward saved, which depends on the kernel.
-        bytes=lambda sizes: 4 * (3 + 1 + 3) * pairs(sizes)[1] * sizes["D"],
+        {"dy": "BTHD", "qkv": "BT3HD"}, {"dqkv": "BT3HD"}, backward_truth, backward_flops,
+        outliers=FACTOR,
     ),
-}
+}  # fmt: skip

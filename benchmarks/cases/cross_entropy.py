@@ -3,9 +3,11 @@
 The losses are those of the rows, 0 for a target of -1; dlogits are the gradient of their mean.
 """
 
+from typing import Any
+
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
@@ -20,33 +22,25 @@ SIZES = {
 FAR = 150
 
 
-def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
+def with_targets(rng: np.random.Generator, logits: np.ndarray) -> Arrays:
     """Return logits and targets: first and last column in the first and last row, one ignored.
 
     At the other end of these rows is a logit so large that the target's probability underflows.
     """
-    N, V = sizes["N"], sizes["V"]
-    logits = outliers(normal(rng, N, V), rng, 20)
+    N, V = len(logits), int(logits.shape[1])
     logits[0, -1] = logits[-1, 0] = FAR
     targets = rng.integers(0, V, N)
-    targets[0], targets[-1] = 0, V - 1
-    targets[N // 2 : N // 2 + ignored(sizes)] = IGNORE_INDEX
+    targets[[0, N // 2, -1]] = 0, IGNORE_INDEX, V - 1
     return {"logits": logits, "targets": targets}
 
 
-def ignored(sizes: Sizes) -> int:
-    """Return the number of rows whose target is ignored."""
-    return int(sizes["N"] > 1)
-
-
-def truth(inputs: Arrays) -> dict[str, Expected]:
+def truth(logits: np.ndarray, targets: np.ndarray) -> dict[str, Expected]:
     """Bound the errors; an absolute error of an exponent is a relative one of its exponential.
 
     So the total is off by its own roundings and by the mean of |shifted|·U, and what is computed
     from it by roundings of numbers up to |shifted|, |max|, the logarithm and -log of a probability:
     some kernels subtract the maximum from a logit first, some add it to the logarithm first.
     """
-    logits, targets = inputs["logits"].astype(np.float64), inputs["targets"]
     _, saved = unchecked(cross_entropy.forward)(logits, targets)
     dlogits = unchecked(cross_entropy.backward)(1.0, saved)
     log_probs, total, chosen, counted, count = saved
@@ -66,23 +60,24 @@ def truth(inputs: Arrays) -> dict[str, Expected]:
     }
 
 
-def flops(sizes: Sizes) -> int:
+def flops(size: Any) -> int:
     """Return the FLOPs of the rows that are not ignored; the scale 1/M is given.
 
     V - 1 comparisons, V differences, V exponentials, V - 1 sums; a logarithm and two sums for the
     loss; V products and a difference for the gradient.
     """
-    return (sizes["N"] - ignored(sizes)) * (5 * sizes["V"] + 3)
-
-
-def bytes_of(sizes: Sizes) -> int:
-    """Return the bytes; an ignored row is written, but need not be read."""
-    N, V = sizes["N"], sizes["V"]
-    return 4 * (N - ignored(sizes)) * V + 4 * N * V + (8 + 4) * N
+    return (size.N - 1) * (5 * size.V + 3)
 
 
 DIRECTIONS = {
     "loss and gradient": Direction(
-        inputs, {"losses": "N"}, truth, flops, bytes_of, changed=("logits",)
+        {"logits": "NV"},
+        {"losses": "N"},
+        truth,
+        flops,
+        # An ignored row is written, but need not be read. The targets are int64.
+        bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,
+        edit=with_targets,
+        changed=("logits",),
     )
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import gelu
 
@@ -19,16 +19,13 @@ INNER = 8
 TANH = 8
 
 
-def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return x with outliers; positive at both ends, because GELU of far below 0 is 0."""
-    x = outliers(normal(rng, sizes["P"]), rng, 5)
+def positive_ends(_: np.random.Generator, x: np.ndarray, **others: np.ndarray) -> None:
+    """Make x positive at both ends, because GELU of far below 0 is 0."""
     x[[0, -1]] = np.abs(x[[0, -1]])
-    return {"x": x}
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Expected]:
+def forward_truth(x: np.ndarray) -> dict[str, Expected]:
     """Bound the error; where tanh u is close to -1, 1 + tanh u consists of its error only."""
-    x = inputs["x"].astype(np.float64)
     y, (_, tanh) = unchecked(gelu.forward)(x)
     bound = np.abs(x) * error_of_tanh(x, tanh) / 2 + np.abs(y) * gamma(4)
     return {"y": Expected(y, bound + TINY)}
@@ -40,17 +37,11 @@ def error_of_tanh(x: np.ndarray, tanh: np.ndarray) -> np.ndarray:
     return (1 - tanh * tanh) * inner * gamma(INNER) + np.abs(tanh) * gamma(TANH)
 
 
-def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return dy and x with outliers."""
-    return {"dy": outliers(normal(rng, sizes["P"]), rng, 20), **forward_inputs(sizes, rng)}
-
-
-def backward_truth(inputs: Arrays) -> dict[str, Expected]:
+def backward_truth(dy: np.ndarray, x: np.ndarray) -> dict[str, Expected]:
     """Bound the error of tanh u, which enters the gate and tanh² u, and of two terms that cancel.
 
     1 - tanh² u may also be computed from an exp or a cosh, with 12 roundings; its factors have 8.
     """
-    dy, x = (inputs[name].astype(np.float64) for name in ("dy", "x"))
     _, saved = unchecked(gelu.forward)(x)
     dx = unchecked(gelu.backward)(dy, saved)
     tanh = saved[1]
@@ -63,19 +54,21 @@ def backward_truth(inputs: Arrays) -> dict[str, Expected]:
 
 DIRECTIONS = {
     "forward": Direction(
-        forward_inputs,
+        {"x": "P"},
         {"y": "P"},
         forward_truth,
         # u: two products for x³, one with each constant, a sum. tanh. 1 +, half, times x.
-        flops=lambda sizes: 9 * sizes["P"],
-        bytes=lambda sizes: 4 * 2 * sizes["P"],
+        flops=lambda size: 9 * size.P,
+        edit=positive_ends,
+        outliers=5,
     ),
     "backward": Direction(
-        backward_inputs,
+        {"dy": "P", "x": "P"},
         {"dx": "P"},
         backward_truth,
         # u, tanh and gate: 8. x/2·√(2/π)·(1 - tanh²)·(1 + 3·0.044715·x²), given x²: 7. Then 2.
-        flops=lambda sizes: 17 * sizes["P"],
-        bytes=lambda sizes: 4 * 3 * sizes["P"],
+        flops=lambda size: 17 * size.P,
+        edit=positive_ends,
+        outliers=5,
     ),
 }

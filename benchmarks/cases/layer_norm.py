@@ -6,7 +6,7 @@ elements hardly differ, so that ε matters.
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import layer_norm
 
@@ -20,18 +20,17 @@ SIZES = {
 FAR, FLAT = 1000, 1e-3
 
 
-def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return x with outliers and unusual rows, weight and bias."""
-    x = outliers(normal(rng, sizes["N"], sizes["C"]), rng, 20)
-    x[[sizes["N"] // 3, sizes["N"] // 2]] += FAR
-    x[sizes["N"] // 4] *= FLAT
-    weight = 1 + normal(rng, sizes["C"]) / 2
-    return {"x": x, "weight": weight, "bias": outliers(normal(rng, sizes["C"]), rng, 20)}
+def unusual_rows(
+    _: np.random.Generator, x: np.ndarray, weight: np.ndarray, **others: np.ndarray
+) -> None:
+    """Move two rows far from 0, flatten another, and center the weights on 1."""
+    x[[len(x) // 3, len(x) // 2]] += FAR
+    x[len(x) // 4] *= FLAT
+    weight[...] = 1 + weight / 2
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Expected]:
+def forward_truth(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> dict[str, Expected]:
     """Bound the error of y by those of x̂, the product and the sum."""
-    x, weight, bias = (inputs[name].astype(np.float64) for name in ("x", "weight", "bias"))
     y, (xhat, std, *_) = unchecked(layer_norm.forward)(x, weight, bias)
     off, _ = errors(x, xhat, std)
     scaled = np.abs(xhat * weight)
@@ -55,16 +54,8 @@ def errors(x: np.ndarray, xhat: np.ndarray, std: np.ndarray) -> tuple[np.ndarray
     return centered * (1 + scale) / std + np.abs(xhat) * scale, scale
 
 
-def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return dy with outliers, and x and weight."""
-    found = forward_inputs(sizes, rng)
-    dy = outliers(normal(rng, sizes["N"], sizes["C"]), rng, 20)
-    return {"dy": dy, "x": found["x"], "weight": found["weight"]}
-
-
-def backward_truth(inputs: Arrays) -> dict[str, Expected]:
+def backward_truth(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> dict[str, Expected]:
     """Bound the errors of the three terms of dx = (g - mean(g) - x̂·mean(g·x̂)) / s, g = dy·w."""
-    dy, x, weight = (inputs[name].astype(np.float64) for name in ("dy", "x", "weight"))
     _, saved = unchecked(layer_norm.forward)(x, weight)
     xhat, std, *_ = saved
     dx, dweight, _ = unchecked(layer_norm.backward)(dy, saved)
@@ -87,32 +78,22 @@ def backward_truth(inputs: Arrays) -> dict[str, Expected]:
     }
 
 
-def backward_flops(sizes: Sizes) -> int:
-    """Return 11 FLOPs per element and 2 sums over the rows; the mean and 1/s are given."""
-    N, C = sizes["N"], sizes["C"]
-    return 11 * N * C + 2 * (N - 1) * C
-
-
-def backward_bytes(sizes: Sizes) -> int:
-    """Return the bytes of dy, x, dx; weight, dweight, dbias; the mean and 1/s of each row."""
-    N, C = sizes["N"], sizes["C"]
-    return 4 * (3 * N * C + 3 * C + 2 * N)
-
-
 DIRECTIONS = {
     "forward": Direction(
-        forward_inputs,
+        {"x": "NC", "weight": "C", "bias": "C"},
         {"y": "NC"},
         forward_truth,
         # Mean: C - 1 sums, a division. Variance: 3 C. ε and the root: 2. x̂, weight and bias: 3 C.
-        flops=lambda sizes: sizes["N"] * (7 * sizes["C"] + 2),
-        bytes=lambda sizes: 4 * (2 * sizes["N"] * sizes["C"] + 2 * sizes["C"]),
+        flops=lambda size: size.N * (7 * size.C + 2),
+        edit=unusual_rows,
     ),
     "backward": Direction(
-        backward_inputs,
+        {"dy": "NC", "x": "NC", "weight": "C"},
         {"dx": "NC", "dweight": "C", "dbias": "C"},
         backward_truth,
-        backward_flops,
-        backward_bytes,
+        # 11 per element and 2 sums over the rows. The mean and 1/s of each row are given.
+        flops=lambda size: (11 * size.N + 2 * (size.N - 1)) * size.C,
+        bytes=lambda size: 4 * (3 * size.N * size.C + 3 * size.C + 2 * size.N),
+        edit=unusual_rows,
     ),
 }

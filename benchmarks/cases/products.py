@@ -7,11 +7,11 @@ micro-batches.
 """
 
 import math
-from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, count, normal, shape_of
+from benchmarks.cases import Arrays, Direction, Expected, shape_of
 from benchmarks.cases.rounding import TINY, gamma
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.compiled.engine import micro_batches
@@ -23,7 +23,7 @@ LAYERS = {"c_attn": "CQ", "attn c_proj": "CC", "c_fc": "CF", "mlp c_proj": "FC",
 CHECKED = 2048
 
 
-def sizes_of(name: str) -> Sizes:
+def sizes_of(name: str) -> dict[str, int]:
     """Return the sizes of a workload; N is the rows of a micro-batch."""
     work = WORKLOADS[name]
     parts = micro_batches(work.batch_size, work.block_size)
@@ -34,21 +34,24 @@ def sizes_of(name: str) -> Sizes:
 SIZES = {name: sizes_of(name) for name in ("cpu", "lecture", "gpt2")}
 
 
+def factors(layer: str, which: str, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two matrices that are multiplied."""
+    if which == "dW":
+        left, right = ("dy", "x") if layer == HEAD else ("x", "dy")
+        return arrays[left].T, arrays[right]
+    weight = arrays["weight"].T if layer == HEAD else arrays["weight"]
+    return (arrays["x"], weight) if which == "y" else (arrays["dy"], weight.T)
+
+
 def checked_truth(
     name: str, a: np.ndarray, b: np.ndarray, start: np.ndarray | None = None
 ) -> dict[str, Expected]:
     """Return start + a·b for some rows, with the bound gamma(depth + 1)·(|start| + Σ|a||b|)."""
     rows = np.linspace(0, len(a) - 1, min(len(a), CHECKED)).astype(np.int64)
-    a, b = a[rows].astype(np.float64), b.astype(np.float64)
-    values, size = a @ b, np.abs(a) @ np.abs(b)
+    values, size = a[rows] @ b, np.abs(a[rows]) @ np.abs(b)
     if start is not None:
         values, size = values + start[rows], size + np.abs(start[rows])
-    return {name: Expected(values, gamma(b.shape[0] + 1) * size + TINY, rows)}
-
-
-def weight_of(layer: str, inputs: Arrays) -> np.ndarray:
-    """Return W (in, out) of a layer."""
-    return inputs["weight"].T if layer == HEAD else inputs["weight"]
+    return {name: Expected(values, gamma(len(b) + 1) * size + TINY, rows)}
 
 
 def product(layer: str, which: str) -> Direction:
@@ -56,36 +59,34 @@ def product(layer: str, which: str) -> Direction:
     rows, columns = LAYERS[layer]
     stored = columns + rows if layer == HEAD else rows + columns
     shapes = {"x": "N" + rows, "dy": "N" + columns, "weight": stored, "dweight": stored}
-    names: Sequence[str] = {"y": ("x", "weight"), "dx": ("dy", "weight"), "dW": ("x", "dy")}[which]
+    shapes |= {"y": shapes["dy"], "dx": shapes["x"]}
+    *names, result = {
+        "y": ("x", "weight", "y"), "dx": ("dy", "weight", "dx"), "dW": ("x", "dy", "dweight")
+    }[which]  # fmt: skip
     adds = which == "dW" and layer != HEAD
-    result = {"y": {"y": "N" + columns}, "dx": {"dx": "N" + rows}, "dW": {"dweight": stored}}[which]
+    given = [*names, result] if adds else names
 
-    def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-        given = (*names, "dweight") if adds else names
-        return {name: normal(rng, *shape_of(shapes[name], sizes)) for name in given}
+    def truth(**inputs: np.ndarray) -> dict[str, Expected]:
+        return checked_truth(result, *factors(layer, which, inputs), inputs.get(result))
 
-    def truth(inputs: Arrays) -> dict[str, Expected]:
-        if which == "y":
-            return checked_truth("y", inputs["x"], weight_of(layer, inputs))
-        if which == "dx":
-            return checked_truth("dx", inputs["dy"], weight_of(layer, inputs).T)
-        left, right = (inputs[name] for name in (("dy", "x") if layer == HEAD else ("x", "dy")))
-        return checked_truth("dweight", left.T, right, inputs["dweight"] if adds else None)
+    def multiplications(size: SimpleNamespace) -> int:
+        return 1 if which == "dW" else size.uses
 
-    def uses(sizes: Sizes) -> int:
-        return 1 if which == "dW" else sizes["uses"]
+    def flops(size: SimpleNamespace) -> int:
+        return 2 * multiplications(size) * math.prod(shape_of("N" + rows + columns, vars(size)))
 
-    def moved(sizes: Sizes) -> int:
-        arrays = [shapes[name] for name in names] + [*result.values()] * (1 + adds)
-        return 4 * uses(sizes) * sum(count(letters, sizes) for letters in arrays)
+    def moved(size: SimpleNamespace) -> int:
+        arrays = [math.prod(shape_of(shapes[name], vars(size))) for name in (*given, result)]
+        return 4 * multiplications(size) * sum(arrays)
 
     return Direction(
-        inputs,
-        {} if adds else result,
+        {name: shapes[name] for name in given},
+        {} if adds else {result: shapes[result]},
         truth,
-        flops=lambda sizes: 2 * uses(sizes) * math.prod(shape_of("N" + rows + columns, sizes)),
-        bytes=moved,
-        changed=("dweight",) if adds else (),
+        flops,
+        moved,
+        changed=(result,) if adds else (),
+        outliers=1,
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, Sizes, normal, outliers, unchecked
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import softmax
 
@@ -15,16 +15,13 @@ SIZES = {
 }
 
 
-def forward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return x with two rows that overflow unless the maximum, first or last, is subtracted."""
-    x = outliers(normal(rng, sizes["N"], sizes["V"]), rng, 20)
-    x[sizes["N"] // 3, 0] = x[sizes["N"] // 2, -1] = 300
-    return {"x": x}
+def overflow(_: np.random.Generator, x: np.ndarray) -> None:
+    """Make two rows overflow unless the maximum, first or last, is subtracted."""
+    x[len(x) // 3, 0] = x[len(x) // 2, -1] = 300
 
 
-def forward_truth(inputs: Arrays) -> dict[str, Expected]:
+def forward_truth(x: np.ndarray) -> dict[str, Expected]:
     """Bound the error: x - max is rounded, which exp turns into a relative error of |x - max|·U."""
-    x = inputs["x"].astype(np.float64)
     probs, _ = softmax.forward(x)
     shift = x.max(axis=-1, keepdims=True) - x
     mean_shift = (probs * shift).sum(axis=-1, keepdims=True)
@@ -32,16 +29,14 @@ def forward_truth(inputs: Arrays) -> dict[str, Expected]:
     return {"probs": Expected(probs, probs * gamma(roundings) + TINY)}
 
 
-def backward_inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    """Return dprobs and the probs of a forward."""
-    probs, _ = softmax.forward(forward_inputs(sizes, rng)["x"])
-    dprobs = outliers(normal(rng, sizes["N"], sizes["V"]), rng, 20)
-    return {"dprobs": dprobs, "probs": probs}
+def normalise(rng: np.random.Generator, dprobs: np.ndarray, probs: np.ndarray) -> None:
+    """Make probs those of a forward."""
+    overflow(rng, probs)
+    probs[...] = softmax.forward(probs)[0]
 
 
-def backward_truth(inputs: Arrays) -> dict[str, Expected]:
+def backward_truth(dprobs: np.ndarray, probs: np.ndarray) -> dict[str, Expected]:
     """Bound the error of a sum of V products and two more operations."""
-    probs, dprobs = (inputs[name].astype(np.float64) for name in ("probs", "dprobs"))
     dx = unchecked(softmax.backward)(dprobs, (probs, None))
     size = np.abs(dprobs) + (np.abs(dprobs) * probs).sum(axis=-1, keepdims=True)
     return {"dx": Expected(dx, probs * size * gamma(probs.shape[-1] + 3) + TINY * (1 + size))}
@@ -49,19 +44,19 @@ def backward_truth(inputs: Arrays) -> dict[str, Expected]:
 
 DIRECTIONS = {
     "forward": Direction(
-        forward_inputs,
+        {"x": "NV"},
         {"probs": "NV"},
         forward_truth,
         # V - 1 comparisons for the maximum, V - 1 sums for the total; V each of -, exp and /.
-        flops=lambda sizes: sizes["N"] * (5 * sizes["V"] - 2),
-        bytes=lambda sizes: 4 * 2 * sizes["N"] * sizes["V"],
+        flops=lambda size: size.N * (5 * size.V - 2),
+        edit=overflow,
     ),
     "backward": Direction(
-        backward_inputs,
+        {"dprobs": "NV", "probs": "NV"},
         {"dx": "NV"},
         backward_truth,
         # V products and V - 1 sums for the mean, then V differences and V products.
-        flops=lambda sizes: sizes["N"] * (4 * sizes["V"] - 1),
-        bytes=lambda sizes: 4 * 3 * sizes["N"] * sizes["V"],
+        flops=lambda size: size.N * (4 * size.V - 1),
+        edit=normalise,
     ),
 }

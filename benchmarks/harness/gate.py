@@ -29,8 +29,8 @@ class Problem:
 
     def __init__(self, case: KernelCase, seed: int, number: int) -> None:
         self.case = case
-        self.inputs = case.how.inputs(case.sizes, np.random.default_rng((seed, number)))
-        self.truth = case.how.truth(self.inputs)
+        self.inputs = case.inputs(np.random.default_rng((seed, number)))
+        self.truth = case.truth(self.inputs)
 
     def call(self, threads: int, pool: ThreadPoolExecutor) -> Call:
         """Return a call with its own copy of the inputs and poisoned outputs."""

@@ -154,7 +154,7 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
         return functools.partial(forward, call.inputs["qkv"], probs, call.outputs["y"])
 
     def prepare_backward(call: Call) -> Callable[[], Any]:
-        (qkv, dy), probs = call.inputs.values(), make(call, "BHTT")
+        (dy, qkv), probs = call.inputs.values(), make(call, "BHTT")
         forward(qkv, probs, np.empty_like(dy))
         return functools.partial(backward, qkv, dy, probs, make(call, "T"), call.outputs["dqkv"])
 
@@ -226,7 +226,7 @@ def online_forward(call: Call) -> Callable[[], Any]:
 
 def online_backward(call: Call) -> Callable[[], Any]:
     """Return the backward with what the forward saved."""
-    (qkv, dy), log_total = call.inputs.values(), make(call, "BHT")
+    (dy, qkv), log_total = call.inputs.values(), make(call, "BHT")
     y = np.empty_like(dy)
     online(qkv, y, log_total)
     return functools.partial(online_back, qkv, dy, y, log_total, call.outputs["dqkv"])

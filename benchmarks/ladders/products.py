@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases.products import HEAD, LAYERS, weight_of
+from benchmarks.cases.products import HEAD, LAYERS, factors
 from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.kernels import matmul
 from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, NumbaMatmuls
@@ -19,21 +19,19 @@ from tinygpt_np.compiled.simd.memory import Arena
 
 def ours(call: Call, layer: str, which: str) -> Callable[[], Any]:
     """Return a step that packs the weights and multiplies as often as training does with them."""
-    scratch, arrays = matmul.make_scratch(Arena()), call.arrays
+    scratch, arrays, uses = matmul.make_scratch(Arena()), call.arrays, call.sizes["uses"]
+    weights = {TOKENS: np.zeros((1, 1), np.float32)}
+    if which != "dW":
+        weights[TOKENS if layer == HEAD else layer] = arrays["weight"]
+    products = NumbaMatmuls(weights, uses)
     if which == "dW":
-        unused = NumbaMatmuls({TOKENS: np.zeros((1, 1), np.float32)}, 1)
-        x, dy, dweight = arrays["x"], arrays["dy"], arrays["dweight"]
-        if layer == HEAD:
-            return functools.partial(unused.gradient, dy, x, NOTHING, dweight, scratch)
-        return functools.partial(unused.gradient, x, dy, dweight, dweight, scratch)
-    params = {TOKENS if layer == HEAD else layer: arrays["weight"]}
-    products = NumbaMatmuls({TOKENS: np.zeros((1, 1), np.float32)} | params, call.sizes["uses"])
+        left, right = factors(layer, which, arrays)
+        start = NOTHING if layer == HEAD else arrays["dweight"]
+        return functools.partial(
+            products.gradient, left.T, right, start, arrays["dweight"], scratch
+        )
     panels, _ = products.operands[0 if which == "y" else 1][layer]
-    packing = [
-        functools.partial(matmul.pack_columns, *each)
-        for each in products.packings
-        if each[-1] is panels
-    ]
+    packings = [each for each in products.packings if each[-1] is panels]
     if which == "y":
         multiply = functools.partial(
             products.forward, arrays["x"], layer, NOTHING, arrays["y"], scratch
@@ -42,30 +40,23 @@ def ours(call: Call, layer: str, which: str) -> Callable[[], Any]:
         multiply = functools.partial(products.backward, arrays["dy"], layer, arrays["dx"], scratch)
 
     def step() -> None:
-        for pack in packing:
-            pack()
-        for _ in range(call.sizes["uses"]):
+        for packing in packings:
+            matmul.pack_columns(*packing)
+        for _ in range(uses):
             multiply()
 
     return step
 
 
 def numpy(call: Call, layer: str, which: str) -> Callable[[], Any]:
-    """Return a step of as many np.dot."""
-    arrays = call.arrays
+    """Return a step of as many np.dot. That of a gradient returns what is to be added."""
+    operands = factors(layer, which, call.arrays)
     if which == "dW":
-        left, right = (arrays[name] for name in (("dy", "x") if layer == HEAD else ("x", "dy")))
-        out = np.empty_like(arrays["dweight"])
-        return functools.partial(np.dot, left.T, right, out=out)
-    weight = weight_of(layer, call.inputs)
-    if which == "y":
-        multiply = functools.partial(np.dot, arrays["x"], weight, out=arrays["y"])
-    else:
-        multiply = functools.partial(np.dot, arrays["dy"], weight.T, out=arrays["dx"])
+        return functools.partial(np.dot, *operands, out=np.empty_like(call.arrays["dweight"]))
 
     def step() -> None:
         for _ in range(call.sizes["uses"]):
-            multiply()
+            np.dot(*operands, out=call.arrays[which])
 
     return step
 
@@ -78,21 +69,21 @@ def add_gradient(call: Call, product: np.ndarray) -> None:
         call.outputs["dweight"][...] = product
 
 
-def runners(prepare: Callable[..., Callable[[], Any]], compiled: bool) -> dict[str, Runner]:
+def runners(prepare: Callable[..., Callable[[], Any]], *compiled: Any) -> dict[str, Runner]:
     """Return the runner of each direction."""
-    found: dict[str, Runner] = {}
-    for layer in LAYERS:
-        for which in ("y", "dx", "dW"):
-            collect = add_gradient if which == "dW" and not compiled else None
-            found[f"{layer} {which}"] = Runner(
-                functools.partial(prepare, layer=layer, which=which),
-                (matmul.matmul,) if compiled else (),
-                collect,
-            )
-    return found
+    return {
+        f"{layer} {which}": Runner(
+            functools.partial(prepare, layer=layer, which=which),
+            compiled,
+            add_gradient if which == "dW" and not compiled else None,
+        )
+        for layer in LAYERS
+        for which in ("y", "dx", "dW")
+    }
 
 
 RUNGS = [
-    Rung("ours", "The kernel of training, its weights packed once per step.", runners(ours, True)),
-    Rung("NumPy", "np.dot, a BLAS.", runners(numpy, False), reference=True),
+    Rung("ours", "The kernel of training, its weights packed once per step.",
+         runners(ours, matmul.matmul)),
+    Rung("NumPy", "np.dot, a BLAS.", runners(numpy), reference=True),
 ]  # fmt: skip

@@ -21,12 +21,17 @@ CASES = [
 ]
 
 
+def tiny_case(operation: str, direction: str) -> KernelCase:
+    """Return a case at small sizes."""
+    found = cases.module(operation)
+    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
+    return KernelCase(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
+
+
 @functools.cache
 def problems(operation: str, direction: str) -> list[Problem]:
     """Return the problems of a case at small sizes."""
-    found = cases.module(operation)
-    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
-    case = KernelCase(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
+    case = tiny_case(operation, direction)
     return [Problem(case, 0, number) for number in range(PROBLEMS)]
 
 

@@ -3,12 +3,13 @@
 import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks import cases
-from benchmarks.cases import Arrays, Direction, Expected, KernelCase, Sizes, outliers
+from benchmarks.cases import Direction, Expected, KernelCase
 from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult, compare
 from benchmarks.ladders import Call
 
@@ -17,24 +18,18 @@ SIZES = {"N": 5, "V": 7}
 Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 
-def inputs(sizes: Sizes, rng: np.random.Generator) -> Arrays:
-    x, y = rng.standard_normal((2, sizes["N"], sizes["V"]), dtype=np.float32)
-    return {"x": outliers(x, rng, 10), "y": y}
+def truth(x: np.ndarray, y: np.ndarray) -> dict[str, Expected]:
+    return {"z": Expected(x + y, 2.0**-24 * np.abs(x + y))}
 
 
-def truth(inputs: Arrays) -> dict[str, Expected]:
-    total = inputs["x"].astype(np.float64) + inputs["y"]
-    return {"z": Expected(total, 2.0**-24 * np.abs(total))}
+def truth_in_place(x: np.ndarray, y: np.ndarray) -> dict[str, Expected]:
+    return {"x": truth(x, y)["z"]}
 
 
-def cost(_: Sizes) -> int:
-    return 1
-
-
-ADDITION = Direction(inputs, {"z": "NV"}, truth, cost, cost)
-IN_PLACE = Direction(
-    inputs, {}, lambda arrays: {"x": truth(arrays)["z"]}, cost, cost, changed=("x",)
-)
+ADDITION = Direction({"x": "NV", "y": "NV"}, {"z": "NV"}, truth, lambda _: 1)
+IN_PLACE = replace(
+    ADDITION, outputs={}, truth=truth_in_place, changed=("x",)
+)  # fmt: skip
 
 
 def add(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
@@ -208,7 +203,7 @@ ROUNDINGS = {
     "cross_entropy loss and gradient losses": 20,
     "layer_norm forward y": 130,
     "layer_norm backward dx": 450,
-    "layer_norm backward dweight": 35000,
+    "layer_norm backward dweight": 17000,
     "layer_norm backward dbias": 800,
     "gelu forward y": 9,
     "gelu backward dx": 23,
