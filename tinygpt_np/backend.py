@@ -42,10 +42,13 @@ def reference_of(operations: Any) -> Any:
 
 def decoder(config: GPTConfig, params: Tensors, batch: int) -> Callable[[np.ndarray], np.ndarray]:
     """Return the `read` method of a compiled decoder for `batch` sequences."""
-    module: Any = importlib.import_module("tinygpt_np.compiled.decoder")
-    return module.CompiledDecoder(config, params, batch).read
+    from tinygpt_np.compiled.decoder import CompiledDecoder
+
+    return CompiledDecoder(config, params, batch).read
 
 
 def engine() -> Any:
     """Return the module compiled/engine.py, which defines CompiledEngine."""
-    return importlib.import_module("tinygpt_np.compiled.engine")
+    from tinygpt_np.compiled import engine
+
+    return engine

@@ -1,9 +1,10 @@
 """Configuration, presets and random generators. The names of the settings are nanoGPT's."""
 
-import math
 import statistics
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -43,8 +44,7 @@ class Architecture:
                 f"n_embd must be a multiple of n_head, "
                 f"but {self.n_embd} is not a multiple of {self.n_head}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout}")
+        require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
 
     def in_words(self) -> str:
         """Return the shape as text, such as 1 layer, 2 heads, 8 channels, block 8."""
@@ -125,14 +125,7 @@ class TrainConfig(Architecture):
         require_positive(self, "batch_size", "gradient_accumulation_steps", "max_iters")
         require_positive(self, "eval_interval", "learning_rate", "vocab_size")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
-        not_negative = (
-            "min_lr",
-            "warmup_iters",
-            "lr_decay_iters",
-            "weight_decay",
-            "grad_clip",
-        )
-        for name in not_negative:
+        for name in ("min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "grad_clip"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
         require(self, "threads", 0 <= self.threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]")
         for name in ("beta1", "beta2"):
@@ -158,30 +151,29 @@ class TrainConfig(Architecture):
         return GPTConfig(vocab_size=vocab_size, **shape)
 
 
+# A test of the values of each type of field, and what they must be.
+KINDS: dict[Any, tuple[Callable[[Any], bool], str]] = {
+    int: (lambda value: type(value) is int, "an integer"),
+    float: (lambda value: is_number(value) and abs(value) <= sys.float_info.max, "a finite number"),
+    str: (lambda value: isinstance(value, str), "a string"),
+    bool: (lambda value: isinstance(value, bool), "true or false"),
+}
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number; True and False are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def require_types(config: Any) -> None:
     """Raise ValueError unless every field has a value of its type; floats must be finite."""
     for field in fields(config):
-        value, annotation = getattr(config, field.name), field.type
-        if annotation is int:
-            require(config, field.name, type(value) is int, "an integer")
-        elif annotation is float:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            require(config, field.name, number and is_finite(value), "a finite number")
-        elif annotation is str:
-            require(config, field.name, isinstance(value, str), "a string")
-        elif get_origin(annotation) is Literal:
-            choices = get_args(annotation)
+        value, choices = getattr(config, field.name), get_args(field.type)
+        if choices:
             require(config, field.name, value in choices, f"one of {', '.join(choices)}")
-        elif annotation is bool:
-            require(config, field.name, isinstance(value, bool), "true or false")
-
-
-def is_finite(value: float) -> bool:
-    """Return whether a number is a finite float; an integer may be too large for that."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+        else:
+            fits, expected = KINDS[field.type]
+            require(config, field.name, fits(value), expected)
 
 
 def require(config: Any, name: str, condition: bool, expected: str) -> None:

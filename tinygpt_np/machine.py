@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -42,11 +42,8 @@ def vector_bits(features: Mapping[str, bool]) -> int:
 
 def usable_cores(root: Path = ROOT) -> int:
     """Return the number of cores this process may use: its affinity, limited by the CPU quota."""
-    count: Callable[[], int | None] = getattr(os, "process_cpu_count", os.cpu_count)  # Python 3.13
-    if count is os.cpu_count and hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = count() or 1
+    affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
     quota = cpu_quota(root)
     return cores if quota >= cores else math.ceil(quota)
 
@@ -118,11 +115,8 @@ def groups(controller: str, root: Path) -> Iterator[Path]:
         mount = next((each for each in mounts if each.is_dir()), None)
         if mount is not None:
             inside = mount / os.path.normpath(path).lstrip("/")
-            for folder in (inside, *inside.parents):
-                if folder.is_dir():
-                    yield folder
-                if folder == mount:
-                    break
+            around = (each for each in (inside, *inside.parents) if each.is_relative_to(mount))
+            yield from (folder for folder in around if folder.is_dir())
 
 
 def read(path: Path) -> str:
@@ -140,29 +134,19 @@ def facts() -> Iterator[tuple[str, str]]:
     import numba
 
     name, features = cast(Any, llvm).get_host_cpu_name(), cast(Any, llvm).get_host_cpu_features()
+    quota, available, most = cpu_quota(), available_memory(), memory_limit()
+    time = f", limited to the time of {quota:g} by a control group" if quota < math.inf else ""
+    limit = f", limited to {most / 1e6:,.0f} MB by a control group" if most < math.inf else ""
     yield "processor", f"{processor_name()} ({name})"
     yield "vectors", f"{vector_bits(features)} bits"
-    yield "cores", describe_cores()
-    yield "memory", describe_memory()
+    yield "cores", f"{usable_cores()} usable of {os.cpu_count()}{time}"
+    memory = "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available"
+    yield "memory", memory + limit
     yield from (("BLAS", library) for library in blas_libraries())
     yield "Numba", f"{version('numba')}, threads: {cast(Any, numba).get_num_threads()}"
     yield from ((label, version(label.lower())) for label in ("llvmlite", "NumPy"))
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     yield "tinygpt-np", version("tinygpt-np")
-
-
-def describe_cores() -> str:
-    """Return the number of usable cores, and the CPU quota if there is one."""
-    quota = cpu_quota()
-    limit = "" if quota == math.inf else f", limited to the time of {quota:g} by a control group"
-    return f"{usable_cores()} usable of {os.cpu_count()}{limit}"
-
-
-def describe_memory() -> str:
-    """Return the available memory, and the limit of the control group if there is one."""
-    available, most = available_memory(), memory_limit()
-    limit = "" if most == math.inf else f", limited to {most / 1e6:,.0f} MB by a control group"
-    return "unknown" if available == math.inf else f"{available / 1e6:,.0f} MB available{limit}"
 
 
 def blas_libraries() -> list[str]:

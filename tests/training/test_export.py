@@ -27,19 +27,6 @@ def text(tmp_path: Path) -> str:
     return str(tmp_path / "text.txt")
 
 
-def test_a_nanogpt_checkpoint_becomes_a_folder_with_model_and_tokenizer(
-    tmp_path: Path, text: str
-) -> None:
-    model = generic(replace(CONFIG, bias=False))
-    torch.save(contents(model), tmp_path / "ckpt.pt")
-    convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", text)
-    found, tokenizer = runs.load(str(tmp_path / "out"))
-    assert found.config == CONFIG  # A GPT-2 has biases; those of this model are zeros.
-    for name, param in model.params.items():
-        np.testing.assert_array_equal(found.params[name], param, err_msg=name)
-    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "run"
@@ -48,15 +35,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_saved_model_is_converted_exactly(tmp_path: Path, text: str, dtype: str) -> None:
-    model = generic(CONFIG, dtype)
-    model.save(tmp_path / "saved")
-    convert(str(tmp_path / "saved"), tmp_path / "out", text)
-    found = GPT.from_pretrained(tmp_path / "out", dtype=dtype)
-    assert runs.load(tmp_path / "out")[1].files() == CharTokenizer.from_text(TEXT).files()
+@pytest.mark.parametrize(("source", "dtype"), [("ckpt.pt", "float32"), ("saved", "float64")])
+def test_a_model_is_converted_exactly_with_the_characters_of_its_text(
+    tmp_path: Path, text: str, source: str, dtype: str
+) -> None:
+    model = generic(replace(CONFIG, bias=source == "saved"), dtype)
+    if source == "saved":
+        model.save(tmp_path / source)
+    else:
+        torch.save(contents(model), tmp_path / source)
+    convert(str(tmp_path / source), tmp_path / "out", text)
+    found, tokenizer = runs.load(tmp_path / "out", dtype=dtype)
+    assert found.config == CONFIG  # A GPT-2 has biases; those of the nanoGPT are zeros.
     for name, param in model.params.items():
         np.testing.assert_array_equal(found.params[name], param, err_msg=name)
+    assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
 
 
 def test_a_gpt2_folder_is_converted_to_a_copy(tmp_path: Path) -> None:
@@ -64,13 +57,6 @@ def test_a_gpt2_folder_is_converted_to_a_copy(tmp_path: Path) -> None:
     convert(str(tmp_path / "gpt"), tmp_path / "out", None)
     for path in (tmp_path / "gpt").iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
-
-
-def test_a_text_other_than_the_models_is_refused(tmp_path: Path) -> None:
-    torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
-    (tmp_path / "text.txt").write_text("abc" * 99, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="has 3 characters, but the model was trained on 18"):
-        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
 
 
 @pytest.mark.parametrize("characters", [VOCABULARY, VOCABULARY + 1])
@@ -85,12 +71,16 @@ def test_a_byte_order_mark_is_a_character_if_the_model_has_one_more(
     assert ("\ufeff" in tokenizer.vocabulary) == (characters > VOCABULARY)
 
 
-def test_a_run_takes_no_text(tmp_path: Path, run: Path) -> None:
+def test_a_source_that_does_not_fit_is_refused(tmp_path: Path, run: Path) -> None:
+    torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
+    (tmp_path / "text.txt").write_text("abc" * 99, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="has 3 characters, but the model was trained on 18"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
     with pytest.raises(ValueError, match=r"a model without a tokenizer; .*/run has its own"):
         convert(str(run), tmp_path / "out", "shakespeare")
-
-
-def test_nothing_is_overwritten(tmp_path: Path, run: Path) -> None:
+    (path := tmp_path / "tokenizer.json").write_text('{"vocabulary": ["a", "b"]}')
+    with pytest.raises(CheckpointError, match="has 2 tokens, but the model has 18"):
+        convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None, str(path))
     (tmp_path / "out").mkdir()
     for source in (str(run), "nothing"):  # Refused before anything is read.
         with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):

@@ -15,10 +15,8 @@ def main() -> None:
     chars = sorted(set(text))
     print("\nall the distinct characters, sorted:", repr("".join(chars)))
     print("vocabulary size:", len(chars))
-    print(
-        "\nin the video: 1,115,394 characters, vocabulary size 65; that text is tiny Shakespeare,"
-    )
-    print("this one is nine plays from other editions, without its '$' and '3'")
+    print("\nin the video: 1,115,394 characters, vocabulary size 65; that text is tiny")
+    print("Shakespeare, this one is nine plays from other editions, without its '$' and '3'")
 
 
 if __name__ == "__main__":

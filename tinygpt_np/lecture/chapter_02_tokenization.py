@@ -46,18 +46,13 @@ def main() -> None:
     show("gpt2", GPT2Tokenizer.from_cache)
     show("sentencepiece", lambda: SentencePieceTokenizer.train(text))
 
-    print(
-        "\nin the video: 'hii there' is 46 47 47 1 58 46 43 56 43 in its 65 characters, which start"
-    )
-    print(
-        "with '\\n', ' ', '!', '$'; without '$' and '3' the ids are lower. For GPT-2: 71 4178 612"
-    )
+    print("\nin the video: 'hii there' is 46 47 47 1 58 46 43 56 43 in its 65 characters, which")
+    print("start with '\\n', ' ', '!', '$'; without '$' and '3' the ids are lower.")
+    print("For GPT-2: 71 4178 612")
 
     print(f"\nthe whole text becomes {len(train) + len(val):,} integers, and starts")
     print(np.array2string(train[:60], max_line_width=100))
-    print(
-        f"\nthe first 90 % is for training ({len(train):,}), the rest for validation ({len(val):,})"
-    )
+    print(f"\nthe first 90 % is for training ({len(train):,}), the rest to validate ({len(val):,})")
     print("in the video: 1,003,854 and 111,540, of a shorter text")
     print("It is split by position: the validation part is text that training never sees.")
 

@@ -16,9 +16,8 @@ from tinygpt_np.text import corpus
 def main() -> None:
     tokenizer, train, _ = load_data()
     V, rng = tokenizer.vocab_size, generator(1337, "init")
-    tokens, targets = corpus.random_batch(
-        train, 4, 8, generator(1337, "data")
-    )  # (B, T) chapter 3's
+    # (B, T), those of chapter 3
+    tokens, targets = corpus.random_batch(train, 4, 8, generator(1337, "data"))
     x, y = tokens.reshape(-1), targets.reshape(-1)  # (N,)
 
     table = rng.standard_normal((V, V))  # (V, V)
@@ -36,26 +35,17 @@ def main() -> None:
     losses = [ops.cross_entropy.forward(each[x], y)[0] for each in tables]
     # E ln Σ exp(l) = ln V + ln E[exp l] less what the spread of the sum takes, (e - 1) / 2V.
     predicted = np.log(V) + 1 / 2 - (np.e - 1) / (2 * V)
-    print(
-        "\nWhy is it higher? Random scores prefer some characters, and the wrong ones: the mean of"
-    )
-    print(f"exp(l) is √e, not 1, so about ln V + 1/2 is expected; for finite V, {predicted:.2f}.")
-    print(
-        f"  1000 tables: {np.mean(losses):.2f} on average, standard deviation {np.std(losses):.2f}"
-    )
+    print("\nWhy is it higher? Random scores prefer some characters, and the wrong ones: the mean")
+    print(f"of exp(l) is √e, not 1, so about ln V + 1/2 is expected, for finite V {predicted:.2f}.")
+    spread = np.std(losses)
+    print(f"  1000 tables: {np.mean(losses):.2f} on average, standard deviation {spread:.2f}")
     small = ops.cross_entropy.forward(0.01 * logits, y)[0]  # ()
     print(f"  the same table x 0.01, without preferences: {small:.2f}")
-    spread = np.std(losses)
     here, video = (loss - predicted) / spread, (4.8786 - predicted - np.log(65 / V)) / spread
-    print(
-        "\nWhy does the video have another loss? Its batch is as large as this one, but of another"
-    )
-    print("text, and PyTorch's generator fills its table. Random tables vary, and both losses are")
-    print(
-        f"plausible: {abs(here):.1f} standard deviations {side(here)} the expected loss (here) and"
-    )
-    print(f"{abs(video):.1f} {side(video)} it (video).")
-    print()
+    print("\nWhy does the video have another loss? Its batch is as large as this one, but of")
+    print("another text, and PyTorch's generator fills its table. Random tables vary, and both are")
+    print(f"plausible: {abs(here):.1f} standard deviations {side(here)} the expectation (here) and")
+    print(f"{abs(video):.1f} {side(video)} it (video).\n")
 
     token, written = 0, list[int]()
     for _ in range(80):

@@ -27,10 +27,8 @@ def main() -> None:
 
     dc = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])  # (T, C) of a loss that reads row 1 of c
     show("backward, db = a.T @ dc: a loss that reads row 1 of c moves rows 0 and 1", mean.T, dc)
-    print(
-        "Each row passes its gradient back to the rows that it averaged; row 2 is in the future of"
-    )
-    print("row 1 and gets none.")
+    print("Each row passes its gradient back to the rows that it averaged; row 2 is in the future")
+    print("of row 1 and gets none.")
 
 
 if __name__ == "__main__":

@@ -64,9 +64,7 @@ def main() -> None:
     for t in (0, 1, 2, 8, 15):
         print(f"  position {t:2}  " + " ".join(f"{waves[t, c]:6.3f}" for c in (0, 1, 8, 9, 30, 31)))
     model = Positioned({}, lambda params, x, batch: (x, ()), lambda dy, saved: (dy, {}))
-    print(
-        "\nHow similar are two positions? The dot product of their rows, at distance 0, 1, ... 7:"
-    )
+    print("\nHow similar are two positions? The dot product of their rows, at distance 0 to 7:")
     wpe = model.params["wpe"]  # (T, C)
     for name, table, s in (("sines", waves, 0), ("sines", waves, 5), ("learned", wpe, 0)):
         row = " ".join(f"{value:6.2f}" for value in table[s : s + 8] @ table[s])

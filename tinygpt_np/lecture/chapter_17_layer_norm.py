@@ -73,10 +73,8 @@ def main() -> None:
     large = [{n: p * (5 if p.ndim == 2 else 1) for n, p in m.params.items()} for m in (bare, model)]
     workbench.train(model, "layer norm")
     workbench.in_the_video(2.06, "with three blocks")
-    print(
-        "With two blocks, that is hardly better than chapter 16. Now all weights start five times"
-    )
-    print("too large:\n")
+    print("With two blocks, that is hardly better than chapter 16. Now all weights start five")
+    print("times too large:\n")
     bare.params, model.params = large
     workbench.train(bare, "residual only")
     workbench.train(model, "layer norm")

@@ -26,9 +26,8 @@ def main() -> None:
     y, saved = ops.dropout.forward(x, ops.dropout.draw_mask(x.shape, 0.2, dropout_rng, x.dtype))
     dx = ops.dropout.backward(x, saved)  # (N,)
     print("dropout 0.2 on ten thousand ones: " + " ".join(f"{v:.2f}" for v in y[:8]) + " ...")
-    print(
-        f"  {np.mean(y == 0):.1%} are dropped, the rest scaled up, the mean stays: {y.mean():.3f}"
-    )
+    dropped = f"{np.mean(y == 0):.1%}"
+    print(f"  {dropped} are dropped, the rest scaled up, the mean stays: {y.mean():.3f}")
     print(f"  backward, dx = dy · mask; where y is 0, dx is 0: {np.array_equal(dx == 0, y == 0)}\n")
 
     model = GPT(GPTConfig(vocab_size=V, block_size=T, n_layer=2, n_head=4, n_embd=128, dropout=0.1))
@@ -48,17 +47,15 @@ def main() -> None:
 
     tokens, targets = corpus.random_batch(val, B, T, rng)  # (B, T)
     draws = [model.draw_masks(B, T, dropout_rng) for _ in range(3)]
-    dropped = [model.loss_and_grads(tokens, targets, masks)[0] for masks in draws]
-    print("  one batch under three draws of dropout", " ".join(f"{v:.3f}" for v in dropped), end="")
+    losses = [model.loss_and_grads(tokens, targets, masks)[0] for masks in draws]
+    print("  one batch under three draws of dropout", " ".join(f"{v:.3f}" for v in losses), end="")
     print(f"; without, as it samples, {model.loss(tokens, targets):.3f}\n")
     print(tokenizer.decode(int(i) for i in model.generate(tokenizer.encode("\n"), 200, seed=1337)))
 
     preset = PRESETS["lecture"]
     lecture = sum(map(np.prod, param_shapes(preset.gpt(V)).values()))
     hours = preset.max_iters * LECTURE_STEP_SECONDS / 3600
-    print(
-        f"\n{STEPS} steps are only a start. tinygpt train takes {PRESETS['cpu'].max_iters:,}, and"
-    )
+    print(f"\n{STEPS} steps are a start. tinygpt train takes {PRESETS['cpu'].max_iters:,}, and")
     print("tinygpt train --preset lecture trains the model at the lecture's end:")
     steps = f"{preset.max_iters:,} steps of about {LECTURE_STEP_SECONDS} s each"
     print(f"  {lecture:,} parameters, {steps}")

@@ -86,15 +86,11 @@ class Array:
             given = shape[:before]
             if sizes.setdefault("...", (given, self.name))[0] != given:
                 return False
-        for axis, (times, letter) in enumerate(self.axes, before):
-            size = shape[axis]
-            if not letter:
-                if size != times:
-                    return False
-                continue
-            if letter not in sizes:
+        for size, (times, letter) in zip(shape[before:], self.axes, strict=True):
+            if letter and letter not in sizes:
                 sizes[letter] = (size // times, self.name)
-            if size != times * sizes[letter][0] or size == 0:
+            unit = sizes[letter][0] if letter else 1
+            if size != times * unit or size == 0:
                 return False
         return True
 
@@ -105,7 +101,6 @@ class Count:
 
     name: str
     letter: str
-    end: str = ""
     optional: bool = False
 
     def check(self, value: Any, sizes: Sizes) -> None:
@@ -195,19 +190,20 @@ def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Arr
 
 def parse(takes: str) -> list[Array | Count] | None:
     """Return the arguments described before the arrow, or None if the text is not a contract."""
-    found = [re.fullmatch(ARGUMENT, part) for part in re.split(r", (?=\w+ [(A-Z])", takes)]
-    return None if None in found else [argument(*match.groups()) for match in found if match]
-
-
-def argument(
-    name: str, count: str | None, shape: str, end: str | None, low: str | None, none: str | None
-) -> Array | Count:
-    """Return one argument from the groups of the regular expression ARGUMENT."""
-    if count:
-        return Count(name, count)
-    sizes = re.findall(SIZE, shape.replace("...", ""))
-    axes = tuple((int(size.rstrip(LETTERS) or 1), size.lstrip("0123456789")) for size in sizes)
-    return Array(name, shape, axes, "..." in shape, end or "", -1 if low else 0, bool(none))
+    found: list[Array | Count] = []
+    for part in re.split(r", (?=\w+ [(A-Z])", takes):
+        match = re.fullmatch(ARGUMENT, part)
+        if match is None:
+            return None
+        name, count, shape, end, low, none = match.groups()
+        if count:
+            found.append(Count(name, count))
+            continue
+        sizes = re.findall(SIZE, shape.replace("...", ""))
+        axes = tuple((int(size.rstrip(LETTERS) or 1), size.lstrip("0123456789")) for size in sizes)
+        lowest = -1 if low else 0
+        found.append(Array(name, shape, axes, "..." in shape, end or "", lowest, bool(none)))
+    return found
 
 
 def check_arguments(arguments: list[Array | Count], values: tuple[Any, ...]) -> None:

@@ -1,7 +1,7 @@
-"""Training engines: one interface to the loss, gradients and updates of NumPy and compiled code."""
+"""Training engines: the loss, gradients and updates of a model in NumPy or in compiled code."""
 
 import math
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,79 +12,42 @@ from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage.parameters import Tensors, param_count
 from tinygpt_np.text.corpus import EVAL_TOKENS
 
+if TYPE_CHECKING:  # Importing it loads a compiler.
+    from tinygpt_np.compiled.engine import CompiledEngine
 
-class Engine(Protocol):
-    """The loss, gradients and updates of one model, for batches of one shape (B, T).
-
-    The argument `dropout` is the result of `draw`: masks in NumPy, a key in compiled code.
-    """
-
-    def warm_up(self) -> None:
-        """Compile the training step, if it needs compiling, without changing the model."""
-        ...
-
-    def draw(self, rng: np.random.Generator) -> Any:
-        """Draw the dropout of one step."""
-        ...
-
-    def masks(self, shape: tuple[int, ...], dropout: Any) -> Tensors:
-        """Return the dropout masks of a batch, in the form that GPT.forward takes."""
-        ...
-
-    def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
-        """tokens, targets (B, T) with any B and T ≤ block_size -> mean loss, without dropout."""
-        ...
-
-    def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, dropout: Any = None
-    ) -> tuple[float, Tensors]:
-        """tokens, targets (B, T) -> loss in nats, gradients; the next call may overwrite them."""
-        ...
-
-    def norm(self, grads: Tensors) -> float:
-        """Return the global norm of the gradients."""
-        ...
-
-    def update(
-        self, optimizer: AdamW, grads: Tensors, norm: float, learning_rate: float, grad_clip: float
-    ) -> None:
-        """Take one optimizer step in place, with gradients clipped to a norm of grad_clip."""
-        ...
-
-    def close(self) -> None:
-        """Stop the worker threads, if there are any."""
-        ...
+Engine: TypeAlias = "NumPyEngine | CompiledEngine"
 
 
 class NumPyEngine:
-    """The engine of the NumPy backend. It processes batch_size sequences at a time.
+    """The loss, gradients and updates of a model in NumPy; CompiledEngine has the same methods.
 
-    batches: how many of these batches make up a step.
+    A step takes `batches` batches of batch_size sequences, one batch at a time. The argument
+    `dropout` is the result of `draw`: masks here, a key in compiled code.
     """
 
     def __init__(self, model: GPT, batch_size: int, batches: int = 1) -> None:
         self.model, self.batch_size, self.batches = model, batch_size, batches
 
     def warm_up(self) -> None:
-        """Do nothing: there is nothing to compile."""
+        """Do nothing; compiled code is compiled here, without changing the model."""
 
-    def draw(self, rng: np.random.Generator) -> list[Tensors]:
-        """Draw the masks of each batch."""
+    def draw(self, rng: np.random.Generator) -> Any:
+        """Draw the dropout of one step."""
         size, time = self.batch_size, self.model.block_size
         return [self.model.draw_masks(size, time, rng) for _ in range(self.batches)]
 
-    def masks(self, shape: tuple[int, ...], dropout: list[Tensors]) -> Tensors:
-        """Return the masks of all batches."""
+    def masks(self, shape: tuple[int, ...], dropout: Any) -> Tensors:
+        """Return the dropout masks of a step, in the form that GPT.forward takes."""
         return {name: np.concatenate([masks[name] for masks in dropout]) for name in dropout[0]}
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
-        """Return the mean loss."""
+        """tokens, targets (B, T) with any B and T ≤ block_size -> mean loss, without dropout."""
         return self.model.loss(tokens, targets)
 
     def loss_and_grads(
-        self, tokens: np.ndarray, targets: np.ndarray, dropout: list[Tensors] | None = None
+        self, tokens: np.ndarray, targets: np.ndarray, dropout: Any = None
     ) -> tuple[float, Tensors]:
-        """Return the loss and the gradients, averaged over the batches."""
+        """tokens, targets (B, T) -> loss in nats, gradients; the next call may overwrite them."""
         self.model.check_targets(tokens, targets)
         counted = int((targets != -1).sum())
         loss, grads = 0.0, dict[str, np.ndarray]()
@@ -105,17 +68,17 @@ class NumPyEngine:
         return loss, grads
 
     def norm(self, grads: Tensors) -> float:
-        """Return the global norm."""
+        """Return the global norm of the gradients."""
         return global_norm(grads)
 
     def update(
         self, optimizer: AdamW, grads: Tensors, norm: float, learning_rate: float, grad_clip: float
     ) -> None:
-        """Take a clipped step of AdamW."""
+        """Take one optimizer step in place, with gradients clipped to a norm of grad_clip."""
         optimizer.update(self.model.params, clip(grads, norm, grad_clip), learning_rate)
 
     def close(self) -> None:
-        """Do nothing: there are no threads."""
+        """Do nothing; compiled code stops its threads."""
 
 
 def make(model: GPT, config: TrainConfig) -> Engine:

@@ -26,41 +26,42 @@ def before_training(trainer: Trainer) -> Facts:
     """Yield the data, the model, the steps to take, and warnings."""
     config, model = trainer.config, trainer.model
     memory = engine.memory_estimate(model.config, config)
-    passes = config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
-    epochs = f"{passes:.1f} passes" if passes >= 0.1 else "less than 0.1 passes"
+    passes = passes_over_text(trainer)
+    epochs = f"{passes:.1f}" if passes >= 0.1 else "less than 0.1"
+    epochs += " passes over the text"
+    per_step = counted(config.tokens_per_step, "token")
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{model_size(trainer)}; about {memory / 1e6:.0f} MB"
-    per_step = counted(config.tokens_per_step, "token")
     if trainer.step == 0:
-        steps = f"{counted(config.max_iters, 'step')} of {per_step}: {epochs} over the text"
-        yield "training", steps
+        steps = f"{counted(config.max_iters, 'step')} of {per_step}"
+        yield "training", f"{steps}: {epochs}"
     else:
-        left = config.max_iters - trainer.step
-        steps = f"{counted(left, 'more step')} of {per_step}, to step {config.max_iters:,}"
         yield "resumed", f"at step {trainer.step:,}"
-        yield (
-            "training",
-            f"{steps}: {epochs} over the text in total"
-            if left
-            else "no steps left, only the last evaluation",
-        )
+        left = counted(config.max_iters - trainer.step, "more step")
+        steps = f"{left} of {per_step}, to step {config.max_iters:,}: {epochs} in total"
+        last = trainer.step == config.max_iters
+        yield "training", "no steps left, only the last evaluation" if last else steps
     if config.init_from != "scratch":
         yield "from", config.init_from
     elif trainer.step == 0:
-        yield (
-            "first loss",
-            f"about ln {model.vocab_size} = {math.log(model.vocab_size):.2f}, "
-            "that of a uniform guess",
-        )
+        guess = f"{math.log(model.vocab_size):.2f}, that of a uniform guess"
+        yield "first loss", f"about ln {model.vocab_size} = {guess}"
     for warning in warnings(trainer):
         yield "note", warning
+
+
+def passes_over_text(trainer: Trainer) -> float:
+    """Return how often training reads the text."""
+    config = trainer.config
+    return config.max_iters * config.tokens_per_step / len(trainer.dataset.train)
 
 
 def warnings(trainer: Trainer) -> Iterator[str]:
     """Yield warnings about data or a schedule that do not suit the run."""
     config, tokens = trainer.config, len(trainer.dataset.train)
-    params = param_count(trainer.model.config)
-    passes = config.max_iters * config.tokens_per_step / tokens
+    passes, params = passes_over_text(trainer), param_count(trainer.model.config)
+    ends = f"training ends at step {config.max_iters:,}"
+    decayed = f"decayed to --min-lr (at --lr-decay-iters {config.lr_decay_iters:,})"
     if passes > MANY_PASSES:
         yield (
             f"the text is read {passes:.0f} times: the model may memorise it, "
@@ -70,23 +71,14 @@ def warnings(trainer: Trainer) -> Iterator[str]:
         unit = "characters" if config.tokenizer == "char" else "tokens"
         yield f"there are more parameters ({params:,}) than training {unit} ({tokens:,})"
     if config.max_iters < config.warmup_iters:
-        yield (
-            f"training ends at step {config.max_iters:,}, during the warm-up "
-            f"(--warmup-iters {config.warmup_iters:,})"
-        )
-    decays = config.min_lr < config.learning_rate
-    if decays and config.max_iters < config.lr_decay_iters:
-        yield (
-            f"training ends at step {config.max_iters:,}, before the learning rate has decayed to "
-            f"--min-lr (at --lr-decay-iters {config.lr_decay_iters:,})"
-        )
-    if decays and config.max_iters > config.lr_decay_iters:
-        yield (
-            f"the learning rate has decayed to --min-lr (at --lr-decay-iters "
-            f"{config.lr_decay_iters:,}) and stays there until step {config.max_iters:,}"
-        )
-    unseen = trainer.dataset.unseen()
-    if unseen:
+        yield f"{ends}, during the warm-up (--warmup-iters {config.warmup_iters:,})"
+    if config.min_lr < config.learning_rate:
+        if config.max_iters < config.lr_decay_iters:
+            yield f"{ends}, before the learning rate has {decayed}"
+        if config.max_iters > config.lr_decay_iters:
+            rest = f"stays there until step {config.max_iters:,}"
+            yield f"the learning rate has {decayed} and {rest}"
+    if unseen := trainer.dataset.unseen():
         yield f"characters that occur only in the validation split, never in training: {unseen!r}"
 
 
@@ -123,15 +115,14 @@ def after_training(trainer: Trainer, loss: float) -> Facts:
 
 def before_evaluation(trainer: Trainer) -> Facts:
     """Yield what --eval-only is about to evaluate."""
-    if trainer.step > 0:
-        weights = f"{trainer.run}, at step {trainer.step:,}"
-    elif trainer.config.init_from != "scratch":
-        weights = trainer.config.init_from
-    else:
-        weights = "scratch: new random weights, not trained"
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", model_size(trainer)
-    yield "from", weights
+    if trainer.step > 0:
+        yield "from", f"{trainer.run}, at step {trainer.step:,}"
+    elif trainer.config.init_from != "scratch":
+        yield "from", trainer.config.init_from
+    else:
+        yield "from", "scratch: new random weights, not trained"
     yield "evaluation", "nothing is trained or written"
 
 
@@ -140,14 +131,10 @@ def evaluation(trainer: Trainer) -> Facts:
 
     The training loss is that of its first tokens, as many as the validation split has.
     """
-    val = trainer.dataset.val
-    first = trainer.dataset.train[: len(val)]
+    first = trainer.dataset.train[: len(trainer.dataset.val)]
     yield "validation", f"{in_both_units(trainer, trainer.evaluate())}, over the whole split"
-    yield (
-        "training",
-        f"{in_nats(trainer, trainer.evaluate(first))}, over the first {len(first):,} tokens of the "
-        "training split",
-    )
+    loss = in_nats(trainer, trainer.evaluate(first))
+    yield "training", f"{loss}, over the first {len(first):,} tokens of the training split"
 
 
 def model_size(trainer: Trainer) -> str:

@@ -11,22 +11,21 @@ runs/<name>/config.json         the configuration (TrainConfig)
 import difflib
 import shlex
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tinygpt_np.config import GPTConfig, TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.language_model import float_dtype
-from tinygpt_np.storage import checkpoint, files, hugging_face
+from tinygpt_np.storage import checkpoint, hugging_face
 from tinygpt_np.storage.checkpoint import CheckpointError, State
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset, tokenizers
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, Tokenizer
 from tinygpt_np.training import metrics
-from tinygpt_np.training.metrics import Metrics
 
 CONFIG, CHECKPOINTS, LOCK = "config.json", "checkpoints", ".lock"
 RUNS = Path("runs")
@@ -46,21 +45,18 @@ def find_run(name: str | None) -> Path:
 
     Raise CheckpointError if there is no such run.
     """
+    saved = with_checkpoints()
     if name is None:
-        saved = with_checkpoints()
         if not saved:
             raise CheckpointError(f"there is no run in {RUNS}/; tinygpt train makes one")
-        return max(saved, key=last_saved)
+        return max(saved, key=lambda run: saved[run].stat().st_mtime)
     for path in (Path(name), RUNS / name):
         if (path / checkpoint.STATE).exists():
             run = path.parent.parent
             raise CheckpointError(f"{path} is a checkpoint; expected a run, such as {run}")
         if (path / CONFIG).exists():
             return path
-    runs = [run.name for run in with_checkpoints()]
-    raise CheckpointError(
-        f"there is no run {shown(name)}{guess(name, runs) or f'; those in {RUNS}/ are: {known()}'}"
-    )
+    raise unknown("run", name, (), f"; those in {RUNS}/ are: {known()}")
 
 
 def find(name: str | Path | None) -> Path:
@@ -93,34 +89,25 @@ def find(name: str | Path | None) -> Path:
         f": expected {', '.join(hugging_face.NAMES)}; a folder (a run, a checkpoint, or a GPT-2 "
         f"checkpoint); or a run in {RUNS}/ ({known()})"
     )
-    names = [*hugging_face.NAMES, *(run.name for run in with_checkpoints())]
-    raise CheckpointError(f"there is no model {shown(name)}{guess(name, names) or expected}")
+    raise unknown("model", str(name), hugging_face.NAMES, expected)
 
 
-def shown(name: str | Path) -> str:
-    """Return a name for an error message, quoted if it is blank."""
-    return str(name) if str(name).strip() else repr(str(name))
+def unknown(kind: str, name: str, others: Collection[str], expected: str) -> CheckpointError:
+    """Return an error that suggests the most similar run or other name, or says what to expect."""
+    close = difflib.get_close_matches(name, [*others, *(run.name for run in with_checkpoints())], 1)
+    advice = f"; did you mean {close[0]}?" if close else expected
+    return CheckpointError(f"there is no {kind} {name if name.strip() else repr(name)}{advice}")
 
 
-def guess(name: str | Path, names: Iterable[str]) -> str:
-    """Return a question that suggests the most similar name, or ""."""
-    close = difflib.get_close_matches(str(name), names, 1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
-def with_checkpoints() -> list[Path]:
-    """Return the runs in runs/ that have a checkpoint."""
-    return [path for path in RUNS.glob("*") if checkpoint.steps_in(path / CHECKPOINTS)]
+def with_checkpoints() -> dict[Path, Path]:
+    """Return the runs in runs/ that have a checkpoint, with the newest one."""
+    found = {run: checkpoint.steps_in(run / CHECKPOINTS) for run in RUNS.glob("*")}
+    return {run: steps[-1] for run, steps in found.items() if steps}
 
 
 def known() -> str:
     """Return the names of the runs in runs/, for an error message."""
     return ", ".join(sorted(run.name for run in with_checkpoints())) or "none yet"
-
-
-def last_saved(run: Path) -> float:
-    """Return the time when the newest checkpoint of a run was written, in seconds."""
-    return checkpoint.steps_in(run / CHECKPOINTS)[-1].stat().st_mtime
 
 
 def last_checkpoint(run: Path) -> tuple[Path, State]:
@@ -140,11 +127,6 @@ def last_checkpoint(run: Path) -> tuple[Path, State]:
 def read_config(run: Path) -> TrainConfig:
     """Return the configuration of a run."""
     return checkpoint.config_of(TrainConfig, checkpoint.read_json(run / CONFIG), run / CONFIG)
-
-
-def is_started(run: Path) -> bool:
-    """Return whether a folder has files other than those of a run killed while it was started."""
-    return any(path.name != LOCK and not files.is_temporary(path) for path in run.iterdir())
 
 
 # Load
@@ -203,8 +185,16 @@ def load_model(
     """
     folder = find(name)
     try:
-        model = read_model(folder, backend, dtype)
-        tokenizer = read_tokenizer(folder, tokenizer_path)
+        if hugging_face.is_gpt2(folder):
+            model = GPT.from_pretrained(folder, backend, dtype or "float32")
+        else:
+            model = converted(GPT.load(folder), backend, dtype)
+        if not tokenizer_path:
+            tokenizer = tokenizers.load(folder) if tokenizers.has_tokenizer(folder) else None
+        elif (folder / checkpoint.STATE).exists():
+            raise CheckpointError("a run has its own tokenizer; leave out --tokenizer-path")
+        else:
+            tokenizer = tokenizers.from_path(Path(tokenizer_path))
     except (CheckpointError, tokenizers.TokenizerError):
         if folder.exists():
             raise
@@ -215,24 +205,12 @@ def load_model(
     return folder, model, tokenizer
 
 
-def read_model(folder: Path, backend: str, dtype: str) -> GPT:
-    """Return the model in a folder that find() has returned."""
-    if hugging_face.is_gpt2(folder):
-        return GPT.from_pretrained(folder, backend, dtype or "float32")
-    saved = GPT.load(folder)
-    dtype = dtype or saved.params["wte.weight"].dtype.name
-    converted = float_dtype(dtype)
-    params = {n: param.astype(converted, copy=False) for n, param in saved.params.items()}
-    return GPT(saved.config, dtype=dtype, backend=backend, params=params)
-
-
-def read_tokenizer(folder: Path, tokenizer_path: str) -> Tokenizer | None:
-    """Return the tokenizer in a model's folder or at a path, or None if there is neither."""
-    if tokenizer_path:
-        if (folder / checkpoint.STATE).exists():
-            raise CheckpointError("a run has its own tokenizer; leave out --tokenizer-path")
-        return tokenizers.from_path(Path(tokenizer_path))
-    return tokenizers.load(folder) if tokenizers.has_tokenizer(folder) else None
+def converted(model: GPT, backend: str, dtype: str) -> GPT:
+    """Return a model with another backend and dtype; "" keeps the dtype."""
+    dtype = dtype or model.params["wte.weight"].dtype.name
+    wanted = float_dtype(dtype)
+    params = {name: param.astype(wanted, copy=False) for name, param in model.params.items()}
+    return GPT(model.config, dtype=dtype, backend=backend, params=params)
 
 
 def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
@@ -254,15 +232,9 @@ def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
 # Start and resume
 
 
-class Inputs(NamedTuple):
-    """The configuration and data of a run, and its model unless that is created or resumed."""
-
-    config: TrainConfig
-    dataset: Dataset
-    model: GPT | None
-
-
-def inputs(config: TrainConfig, typed: Collection[str] = (), run: Path | None = None) -> Inputs:
+def inputs(
+    config: TrainConfig, typed: Collection[str] = (), run: Path | None = None
+) -> tuple[TrainConfig, Dataset, GPT | None]:
     """Load what training starts from.
 
     Parameters
@@ -275,15 +247,20 @@ def inputs(config: TrainConfig, typed: Collection[str] = (), run: Path | None = 
     run : Path, optional
         A run to resume: the tokenizer is that of its last checkpoint.
 
+    Returns
+    -------
+    tuple of TrainConfig, Dataset and GPT or None
+        The configuration, the data, and the model unless that is created or resumed.
+
     Raises
     ------
     ValueError
         If the model or the data cannot be loaded, or a setting in typed differs from the model's.
     """
     if run is not None and (saved := checkpoint.steps_in(run / CHECKPOINTS)):
-        return Inputs(config, dataset.load(config, tokenizers.load(saved[-1])), None)
+        return config, dataset.load(config, tokenizers.load(saved[-1])), None
     if config.init_from == "scratch":
-        return Inputs(config, dataset.load(config), None)
+        return config, dataset.load(config), None
     model, tokenizer = load(config.init_from, config.backend, config.dtype, config.tokenizer_path)
     if model.block_size > config.block_size:
         model = model.cropped(config.block_size)
@@ -297,7 +274,7 @@ def inputs(config: TrainConfig, typed: Collection[str] = (), run: Path | None = 
             )
     config = replace(config, **shape)
     model.config = config.gpt(model.vocab_size)  # The dropout is that of this run.
-    return Inputs(config, dataset.load(config, tokenizer), model)
+    return config, dataset.load(config, tokenizer), model
 
 
 def as_flag(name: str, value: Any) -> str:
@@ -342,25 +319,16 @@ def summaries() -> tuple[list[Summary], list[str]]:
 def summary(run: Path) -> Summary:
     """Return facts about a run. Raise CheckpointError if its files are damaged."""
     config, rows = read_config(run), metrics.read(run)
+    params = None
+    if saved := checkpoint.steps_in(run / CHECKPOINTS):
+        path = saved[-1] / checkpoint.CONFIG
+        params = param_count(checkpoint.config_of(GPTConfig, checkpoint.read_json(path), path))
+    # The last line of a finished run is not a step.
+    steps = rows[-1].step + (rows[-1].loss is not None) if rows else 0
     losses = [row.val_loss for row in rows if row.val_loss is not None]
-    written = run / (metrics.METRICS if rows else CONFIG)
-    age = time.time() - written.stat().st_mtime
     last, best = (losses[-1], min(losses)) if losses else (None, None)
-    return Summary(run.name, config, params_of(run), steps_taken(rows), last, best, age)
-
-
-def steps_taken(rows: list[Metrics]) -> int:
-    """Return the number of steps taken. The last line of a finished run is not a step."""
-    return rows[-1].step + (rows[-1].loss is not None) if rows else 0
-
-
-def params_of(run: Path) -> int | None:
-    """Return the number of parameters, or None before the first checkpoint."""
-    saved = checkpoint.steps_in(run / CHECKPOINTS)
-    if not saved:
-        return None
-    path = saved[-1] / checkpoint.CONFIG
-    return param_count(checkpoint.config_of(GPTConfig, checkpoint.read_json(path), path))
+    age = time.time() - (run / (metrics.METRICS if rows else CONFIG)).stat().st_mtime
+    return Summary(run.name, config, params, steps, last, best, age)
 
 
 def differences(configs: list[TrainConfig]) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ The files of a run are listed in runs.py.
 """
 
 import contextlib
+import functools
 import itertools
 import math
 import statistics
@@ -24,7 +25,7 @@ from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.text import corpus
 from tinygpt_np.text.dataset import Dataset
-from tinygpt_np.training import engine, metrics, runs
+from tinygpt_np.training import engine, metrics
 from tinygpt_np.training.metrics import Metrics
 from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag, last_checkpoint
 
@@ -53,19 +54,16 @@ class Trainer:
         self.run, self.dataset = run, dataset
         # dataset.name is an absolute path, so the run can be resumed from any folder.
         self.config = config = replace(config, data=dataset.name, tokenizer=dataset.tokenizer.kind)
-        vocab_size = model.vocab_size if model else dataset.tokenizer.vocab_size
-        engine.check_memory(config.gpt(vocab_size), config)
-        self.model = model or GPT(
-            config.gpt(vocab_size), config.seed, dtype=config.dtype, backend=config.backend
-        )
-        if self.model.config != config.gpt(vocab_size):
-            raise ValueError(
-                f"the model is {self.model.config}, but the run's is {config.gpt(vocab_size)}"
-            )
+        shape = config.gpt(model.vocab_size if model else dataset.tokenizer.vocab_size)
+        engine.check_memory(shape, config)
+        self.model = model or GPT(shape, config.seed, config.dtype, config.backend)
+        if self.model.config != shape:
+            raise ValueError(f"the model is {self.model.config}, but the run's is {shape}")
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
-        self.warm = False
+        # Compiles the training step before it is timed; later calls do nothing.
+        self.warm_up = functools.cache(self.engine.warm_up)
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
@@ -94,12 +92,12 @@ class Trainer:
         files.make_folder(trainer.run)
         trainer.lock = FileLock(trainer.run / LOCK)
         with trainer.locked():
-            if runs.is_started(trainer.run):
+            files.clean(trainer.run)
+            if any(path.name != LOCK for path in trainer.run.iterdir()):
                 raise CheckpointError(
                     f"{run} exists already, and nothing is overwritten: continue it with "
                     f"--resume {run}, or choose another --name"
                 )
-            files.clean(trainer.run)
             trainer.write_config()
         return trainer
 
@@ -163,12 +161,6 @@ class Trainer:
         """Write config.json."""
         files.write_file(self.run / CONFIG, checkpoint.to_json(asdict(self.config)))
 
-    def warm_up(self) -> None:
-        """Compile the training step before it is timed; later calls do nothing."""
-        if not self.warm:
-            self.engine.warm_up()
-            self.warm = True
-
     def __iter__(self) -> Iterator[Metrics]:
         """Take the remaining steps and yield the metrics of each."""
         self.warm_up()
@@ -186,15 +178,12 @@ class Trainer:
 
     def advance(self) -> Metrics:
         """Take one step: a batch, its loss and gradients, clipping, and AdamW."""
-        config, engine = self.config, self.engine
+        config, engine, generators = self.config, self.engine, self.generators
         start = time.perf_counter()
         tokens, targets = corpus.random_batch(
-            self.dataset.train,
-            config.sequences_per_step,
-            config.block_size,
-            self.generators["data"],
+            self.dataset.train, config.sequences_per_step, config.block_size, generators["data"]
         )
-        dropout = engine.draw(self.generators["dropout"])
+        dropout = engine.draw(generators["dropout"])
         # Overflow is detected and located below, so NumPy's warnings would only repeat it.
         with np.errstate(all="ignore"):
             loss, grads = engine.loss_and_grads(tokens, targets, dropout)
@@ -261,22 +250,13 @@ class Trainer:
         if (checkpoints / f"{self.step:06d}").exists():
             return  # It is this step's, and a step has only one state.
         metrics.sync(self.run)
-        states = {name: rng.bit_generator.state for name, rng in self.generators.items()}
+        rngs = {name: rng.bit_generator.state for name, rng in self.generators.items()}
+        data = self.dataset
+        state = State(self.step, self.val_loss, self.config, rngs, data.name, data.sha256)
         checkpoint.save_checkpoint(
-            checkpoints,
-            self.model.config,
-            self.model.params,
-            self.dataset.tokenizer.files(),
-            self.optimizer_tensors(),
-            State(
-                self.step,
-                self.val_loss,
-                self.config,
-                states,
-                self.dataset.name,
-                self.dataset.sha256,
-            ),
-        )
+            checkpoints, self.model.config, self.model.params,
+            data.tokenizer.files(), self.optimizer_tensors(), state,
+        )  # fmt: skip
         try:
             checkpoint.prune(checkpoints, self.config.keep_best)
         except OSError as error:
