@@ -4,7 +4,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
@@ -168,11 +168,12 @@ def is_number(value: Any) -> bool:
 def require_types(config: Any) -> None:
     """Raise ValueError unless every field has a value of its type; floats must be finite."""
     for field in fields(config):
-        value, choices = getattr(config, field.name), get_args(field.type)
-        if choices:
+        value, kind = getattr(config, field.name), field.type
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
             require(config, field.name, value in choices, f"one of {', '.join(choices)}")
-        else:
-            fits, expected = KINDS[field.type]
+        elif kind in KINDS:
+            fits, expected = KINDS[kind]
             require(config, field.name, fits(value), expected)
 
 
