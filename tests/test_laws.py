@@ -1,6 +1,6 @@
 """The rules of the architecture (see README.md), checked by reading the source and by running it.
 
-Rules 8 and 9, and that the two forms of rule 4 agree, are tested in ops/test_every_operation.py;
+Rules 8 and 9, and that both forms of rule 4 are right, are tested in ops/test_every_operation.py;
 rule 10 in test_config.py and training/test_trainer.py too. The linter checks rule 11.
 """
 
