@@ -157,10 +157,13 @@ def in_numpy(
 def collected(
     prepare: Callable[[Call], Callable[[], Any]], *names: str, compiled: tuple[Any, ...] = ()
 ) -> Runner:
-    """Return a runner of which the step returns the arrays of these names; copying is untimed."""
+    """Return a runner of which the step returns the outputs, or the arrays of these names.
+
+    Copying is not timed.
+    """
 
     def collect(call: Call, returned: Any) -> None:
-        write([call.arrays[name] for name in names], returned)
+        write([call.arrays[name] for name in names or call.outputs], returned)
 
     return Runner(prepare, compiled, collect)
 

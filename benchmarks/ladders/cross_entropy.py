@@ -159,7 +159,7 @@ def in_place(function: Any) -> Runner:
 
         return step
 
-    return collected(prepare, "losses", compiled=compiled_only(function))
+    return collected(prepare, compiled=compiled_only(function))
 
 
 DIRECTION = "loss and gradient"
