@@ -132,7 +132,7 @@ def generation(folder: Path, threads: int, rounds: int | None, peer: bool) -> li
             build = "benchmarks.peers.transformers_models:generate"
             entries.append(Entry("transformers", build, options, True, by="transformers"))
         if count > 1:
-            build = "benchmarks.models.gpt2:read_weights"
+            build = "benchmarks.models.reading:read_weights"
             entries.append(Entry("read weights", build, options, True))
         about = {"prompt": prompt, "count": count}
         found.append(Experiment(name, about, entries, rounds or PRETRAINED_ROUNDS, count))

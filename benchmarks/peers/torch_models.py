@@ -179,7 +179,7 @@ def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
     (B, H, T, D), which saves PyTorch copies.
     """
     torch.set_num_threads(threads)
-    batch, time, n_head, head_size = (sizes[name] for name in workloads.ATTENTION)
+    batch, time, n_head, head_size = sizes.values()
     width = n_head * head_size
     qkv, dy = (
         torch.from_numpy(array).view(batch, time, -1)
