@@ -54,8 +54,11 @@ def test_the_model_runs_its_layers_in_order(model: GPT, layer_by_layer: np.ndarr
 def test_a_decoder_runs_its_layers_in_order(
     model: GPT, layer_by_layer: np.ndarray, compiled: bool
 ) -> None:
-    args: Any = (model.config, model.params)
-    decoder = CompiledDecoder(*args, 2) if compiled else Decoder(*args, model.ops, 2)
+    decoder: Any = (
+        CompiledDecoder(model.config, model.params, 2)
+        if compiled
+        else Decoder(model.config, model.params, model.ops, 2)
+    )
     found = [decoder.read(TOKENS[:, :3]), *(decoder.read(TOKENS[:, i, None]) for i in range(3, 6))]
     for place, logits in enumerate(found, start=2):
         assert relative_error(logits, layer_by_layer[:, place]) < 1e-4

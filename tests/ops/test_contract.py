@@ -25,6 +25,7 @@ LINEAR, ATTENTION, CROSS_ENTROPY = (
     for name in ("linear", "attention", "cross_entropy")
 )
 ONE = np.asarray(1.0)
+cross_entropy: Any = tg.ops.cross_entropy
 
 every_backward = pytest.mark.parametrize(
     ("case", "backward"),
@@ -133,7 +134,7 @@ def test_a_wrong_size_or_value_is_described(call: Callable[[], Any], message: st
         (lambda: LINEAR.module.forward(*LINEAR.args.values(), 1),
          "linear.forward: too many positional arguments"),
         # float() would drop an imaginary part.
-        *((partial(tg.ops.cross_entropy.backward, dloss, output_and_saved(CROSS_ENTROPY)[1]),
+        *((partial(cross_entropy.backward, dloss, output_and_saved(CROSS_ENTROPY)[1]),
            f"cross_entropy.backward: dloss must be {REAL}, not {given}")
           for dloss, given in ((1, "int"), (None, "NoneType"), (1j, "complex"),
                                (1j * ONE, "complex128"))),
@@ -150,9 +151,9 @@ def test_integers_of_any_dtype_and_scalars_are_accepted() -> None:
         np.testing.assert_array_equal(rows, weight[ids])
     np.testing.assert_array_equal(forward(ATTENTION, batch=np.int64(2))()[0], ATTENTION.forward())
     _, saved = output_and_saved(CROSS_ENTROPY)
-    expected = tg.ops.cross_entropy.backward(1.0, saved)
+    expected = cross_entropy.backward(1.0, saved)
     for dloss in (np.float32(1), np.float64(1), ONE):
-        np.testing.assert_array_equal(tg.ops.cross_entropy.backward(dloss, saved), expected)
+        np.testing.assert_array_equal(cross_entropy.backward(dloss, saved), expected)
     # NumPy turns results of shape () into scalars.
     y, saved = tg.ops.gelu.forward(np.asarray(0.3))
     dy = tg.ops.gelu.backward(ONE, tg.ops.gelu.forward(y)[1])

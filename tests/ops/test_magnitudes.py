@@ -47,7 +47,7 @@ def inputs(operation: str, magnitude: float) -> tuple[list[Any], Any]:
         for name, arg in chosen.args.items()
     }
     first = chosen.differentiable[0]
-    x = np.abs(args[first])
+    x: np.ndarray = np.abs(args[first])
     x *= np.where(np.arange(x.shape[-1]) % 2, magnitude, -magnitude) / (x.max() * len(x))
     args[first] = x
     dy = np.random.default_rng(7).uniform(-1, 1, chosen.forward().shape)
