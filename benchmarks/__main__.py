@@ -1,28 +1,25 @@
 """The command line: ``python -m benchmarks COMMAND``. Exits with 2 if a request is invalid."""
 
 import argparse
-import importlib.util
 import io
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import cases, experiments, kernels, tokenizers
+from benchmarks import cases, experiments, kernels, products, tokenizers
 from benchmarks.harness import compare
-from benchmarks.harness.figures import check_path
+from benchmarks.harness.figures import new_file
 from benchmarks.harness.rounds import DisagreementError
 from benchmarks.harness.worker import WorkerError
-from benchmarks.kernels import Plan
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError
 from tinygpt_np.text.tokenizers import TokenizerError
 
-PEERS = {"torch": "PyTorch", "transformers": "transformers"}
-QUICK_SHAPES = ("cpu",)
 FEW = 5  # rounds; the intervals of fewer say nothing
 STOPPED = 130  # exit code after Ctrl-C
 
@@ -42,110 +39,72 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")
     parser = make_parser()
     arguments = sys.argv[1:] if arguments is None else arguments
-    asked = parser.parse_args(arguments or ["--help"])
+    asked = vars(parser.parse_args(arguments or ["--help"]))
+    command = asked.pop("command")
     try:
-        check(asked)
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        code = COMMANDS[asked.command](asked)
+        if command == "kernels":
+            check_kernels(parser, **asked)
+        complete = COMMANDS[command](**asked)
     except (DisagreementError, WorkerError, OSError, TokenizerError, DataError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except KeyboardInterrupt:
-        sys.exit(STOPPED)
-    sys.exit(code)
+        complete = False
+    sys.exit(0 if complete else STOPPED)
 
 
-def run_kernels(asked: argparse.Namespace) -> int:
-    """Run the ladders; return 1 if a kernel is slower than before."""
-    before = None if asked.compare is None else compare.load(asked.compare)
-    plan = Plan(
-        operations=asked.operations or cases.OPERATIONS,
-        shapes=asked.shapes or (QUICK_SHAPES if asked.quick else cases.SHAPES),
-        threads=sorted(set(asked.threads or (1, usable_cores()))),
-        rounds=asked.rounds or (kernels.QUICK_ROUNDS if asked.quick else kernels.ROUNDS),
-        last_only=asked.rungs == "last",
-        asm=asked.asm,
-        peers=tuple(dict.fromkeys(asked.peers)),
-        llmc=None if asked.llmc is None else str(asked.llmc),
+def check_kernels(
+    parser: OneLineParser, operations: list[str], peers: list[str], llmc: Path | None,
+    compare: dict[str, Any] | None, rounds: int | None, **_: Any,
+) -> None:  # fmt: skip
+    """Exit with a message if the arguments of kernels do not fit each other."""
+    for name in operations:
+        if name not in cases.OPERATIONS:
+            known = ", ".join(cases.OPERATIONS)
+            parser.error(f"an operation must be one of {known}, not {name}")
+    if "llmc" in peers and llmc is None:
+        parser.error("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    if compare is not None:
+        if rounds is not None and rounds < FEW:
+            parser.error(f"--compare needs at least --rounds {FEW}, not {rounds}")
+        before = {record["operation"] for record in compare["cases"]}
+        if not before & set(operations or cases.OPERATIONS):
+            parser.error("the result to compare with has none of the requested operations")
+
+
+def run_kernels(
+    operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
+    rounds: int | None, quick: bool, asm: bool, peers: list[str], llmc: Path | None,
+    json: Path | None, **others: Any,
+) -> bool:  # fmt: skip
+    """Run the ladders; exit with 1 if a kernel is slower than before."""
+    before = others["compare"]
+    plan = kernels.Plan(
+        operations=operations or cases.OPERATIONS,
+        shapes=shapes or (("cpu",) if quick else cases.SHAPES),
+        threads=sorted(set(threads or (1, usable_cores()))),
+        rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
+        last_only=rungs == "last",
+        asm=asm,
+        peers=tuple(dict.fromkeys(peers)),
+        llmc=None if llmc is None else str(llmc),
     )
-    found = kernels.run(plan, asked.json, before)
-    if not found["complete"]:
-        return STOPPED
-    if before is None:
-        return 0
-    return int(compare.show(compare.differences(before, found), Console(highlight=False)))
+    found = kernels.run(plan, json or kernels.new_path(), before)
+    if found["complete"] and before is not None:
+        slower = compare.show(compare.differences(before, found), Console(highlight=False))
+        sys.exit(int(slower))
+    return found["complete"]
 
 
-def run_train(asked: argparse.Namespace) -> int:
-    """Run the training steps."""
-    ours = {"backend": asked.backend, "matmul": asked.matmul}
-    pytorch = installed("torch")
-    found = [
-        experiments.training(WORKLOADS[name], asked.threads, asked.rounds, ours, pytorch)
-        for name in dict.fromkeys(asked.work)
-    ]
-    return code(experiments.run("train", found, {"threads": asked.threads, **ours}, asked.json))
-
-
-def run_attention(asked: argparse.Namespace) -> int:
-    """Run causal attention, forward and backward."""
-    options = {"threads": asked.threads, "backend": asked.backend}
-    sizes, pytorch = experiments.ATTENTION, installed("torch")
-    found = experiments.attention(sizes, asked.threads, asked.rounds, asked.backend, pytorch)
-    return code(experiments.run("attention", [found], options, asked.json))
-
-
-def run_sample(asked: argparse.Namespace) -> int:
-    """Run sampling."""
-    workload, pytorch = WORKLOADS[experiments.SAMPLED], installed("torch")
-    found = experiments.sampling(workload, experiments.TOKENS, asked.threads, asked.rounds, pytorch)
-    return code(experiments.run_sampling(found, {"threads": asked.threads}, asked.json))
-
-
-def run_pretrained(asked: argparse.Namespace) -> int:
-    """Run generation from a GPT-2 checkpoint."""
-    peer = installed("transformers")
-    return code(experiments.run_pretrained(asked.threads, asked.rounds, peer, asked.json))
-
-
-def run_matmul(asked: argparse.Namespace) -> int:
-    """Run the matmuls of the training steps."""
-    from benchmarks import products
-
-    return code(products.run(products.SHAPES, asked.rounds or products.ROUNDS, asked.json))
-
-
-def run_tokenizers(asked: argparse.Namespace) -> int:
-    """Run the comparison of tokenizers."""
-    rounds = asked.rounds or tokenizers.ROUNDS
-    return code(
-        tokenizers.run(asked.data, asked.gpt2, asked.seconds, rounds, asked.threads, asked.json)
-    )
-
-
-COMMANDS = {
+# Each takes the arguments of its command, and returns whether the run was completed.
+COMMANDS: dict[str, Callable[..., bool]] = {
     "kernels": run_kernels,
-    "train": run_train,
-    "attention": run_attention,
-    "matmul": run_matmul,
-    "sample": run_sample,
-    "pretrained": run_pretrained,
-    "tokenizers": run_tokenizers,
+    "train": experiments.train,
+    "attention": experiments.attention,
+    "matmul": products.run,
+    "sample": experiments.sample,
+    "pretrained": experiments.pretrained,
+    "tokenizers": tokenizers.run,
 }
-
-
-def code(complete: bool) -> int:
-    """Return the exit code of a run."""
-    return 0 if complete else STOPPED
-
-
-def installed(package: str) -> bool:
-    """Return whether a peer is installed, and say so if it is not."""
-    found = importlib.util.find_spec(package) is not None
-    if not found:
-        print(f"{PEERS[package]} is not installed: pip install '.[bench]'", file=sys.stderr)
-    return found
 
 
 def make_parser() -> OneLineParser:
@@ -157,128 +116,88 @@ def make_parser() -> OneLineParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
 
-    def add(name: str, text: str, threads: int = usable_cores()) -> OneLineParser:
-        command: OneLineParser = commands.add_parser(name, help=text)
-        help_threads = f"threads of each candidate (default: {threads})"
-        command.add_argument("--threads", type=int, default=threads, help=help_threads)
-        command.add_argument("--rounds", type=int, help="turns of each candidate")
-        command.add_argument("--json", type=Path, metavar="FILE", help="a new file for the figures")
-        return command
+    def add(name: str, text: str, most: int = usable_cores()) -> Callable[..., Any]:
+        add: Callable[..., Any] = commands.add_parser(name, help=text).add_argument
+        said = f"threads of each candidate (default: {most})"
+        add("--threads", type=within(int, 1, most), default=most, help=said)
+        add("--rounds", type=within(int, 1), help="turns of each candidate")
+        add("--json", type=path(new_file), metavar="FILE", help="a new file for the figures")
+        return add
 
-    def add_backend(command: OneLineParser) -> None:
-        choices = ["numba", "numpy"]
-        command.add_argument("--backend", default="numba", choices=choices, help=argparse.SUPPRESS)
-
+    backend: dict[str, Any] = {"choices": ["numba", "numpy"], "default": "numba"}
     step = add("train", "the training step, against PyTorch eager and compiled")
-    add_backend(step)
-    names = ", ".join(WORKLOADS)
-    step.add_argument("--work", nargs="+", default=list(WORKLOADS), metavar="WORK", help=names)
-    step.add_argument("--matmul", choices=["numba", "blas"], default="numba", help="our matmuls")
-    add_backend(add("attention", "causal attention, forward and backward, against PyTorch's SDPA"))
-    add("matmul", "the matmuls of training, against NumPy's BLAS", threads=1)
+    step("--backend", **backend, help=argparse.SUPPRESS)
+    works = list(WORKLOADS)
+    step("--work", nargs="+", default=works, choices=works, metavar="WORK", help=", ".join(works))
+    step("--matmul", choices=["numba", "blas"], default="numba", help="our matmuls")
+    text = "causal attention, forward and backward, against PyTorch's SDPA"
+    add("attention", text)("--backend", **backend, help=argparse.SUPPRESS)
+    add("matmul", "the matmuls of training, against NumPy's BLAS", most=1)
     add("sample", "sampling, against recomputing the context and PyTorch")
     add("pretrained", "generation from a GPT-2 checkpoint, against transformers")
-    compared = add("tokenizers", "bits per character with characters, pieces and byte pairs")
-    compared.add_argument("--data", default="shakespeare", help="as in tinygpt train")
-    compared.add_argument("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
-    compared.add_argument(
-        "--seconds",
-        type=float,
-        default=tokenizers.SECONDS,
-        help="seconds of training with each tokenizer",
-    )
+    trained = add("tokenizers", "bits per character with characters, pieces and byte pairs")
+    trained("--data", default="shakespeare", help="as in tinygpt train")
+    trained("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
+    text = "seconds of training with each tokenizer"
+    trained("--seconds", type=within(float, 0.1), default=tokenizers.SECONDS, help=text)
     return parser
 
 
 def add_kernels(commands: Any) -> None:
     """Add the command kernels."""
-    ladders = commands.add_parser(
+    text = "adders of kernels, from loops in Python to the kernel used in training"
+    add = commands.add_parser(
         "kernels",
-        help="ladders of kernels, from loops in Python to the kernel used in training",
-        description="Ladders of kernels, from loops in Python to the kernel used in training. Each "
-        "rung is checked, then timed in turns with the others. Figures and a page are written to "
-        "benchmarks/results/.",
-    )
-    add = ladders.add_argument
+        help=f"l{text}",
+        description=f"L{text}. Each rung is checked, then timed in turns with the others. Figures "
+        "and a page are written to benchmarks/results/.",
+    ).add_argument
     add("operations", nargs="*", metavar="OPERATION", help=", ".join(cases.OPERATIONS))
     add("--rungs", choices=["all", "last"], default="all", help="last: the kernel of training only")
-    add(
-        "--shapes",
-        nargs="+",
-        metavar="SHAPE",
-        help="cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
-        "vector or tile divides; default: all, with --quick cpu",
+    text = (
+        "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
+        "vector or tile divides; default: all, with --quick cpu"
     )
-    add("--threads", type=int, nargs="+", help="numbers of threads; default: 1 and all CPUs")
-    add(
-        "--rounds",
-        type=int,
-        help=f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})",
-    )
+    add("--shapes", nargs="+", choices=cases.SHAPES, metavar="SHAPE", help=text)
+    threads = within(int, 1, usable_cores())
+    add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
+    text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
+    add("--rounds", type=within(int, 1), help=text)
     add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
     add("--asm", action="store_true", help="also the fraction of vector instructions")
     add("--peers", nargs="+", default=[], choices=kernels.PEERS, help="other libraries")
-    add("--llmc", type=Path, metavar="DIR", help="a checkout of llm.c, for the peer llmc")
-    add(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="a new .json file for the figures; the page gets the same name",
-    )
-    add(
-        "--compare",
-        type=Path,
-        metavar="OLD",
-        help="an earlier result; exits with 1 if a kernel is slower now",
-    )
+    text = "a checkout of llm.c, for the peer llmc"
+    add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)
+    text = "a new .json file for the figures; the page gets the same name"
+    add("--json", type=path(kernels.new_files), metavar="FILE", help=text)
+    text = "an earlier result; exits with 1 if a kernel is slower now"
+    add("--compare", type=path(compare.load), metavar="OLD", help=text)
 
 
-def check(asked: argparse.Namespace) -> None:
-    """Raise ValueError if a request cannot be met, before anything is measured."""
-    threads: Any = asked.threads if asked.command == "kernels" else [asked.threads]
-    have = usable_cores()
-    for count in threads or ():
-        if not 1 <= count <= have:
-            raise ValueError(f"--threads must be from 1 to {have}, the CPUs here, not {count}")
-    if asked.rounds is not None and asked.rounds < 1:
-        raise ValueError(f"--rounds must be at least 1, not {asked.rounds}")
-    check_names(getattr(asked, "work", ()), [*WORKLOADS], "--work must be one of")
-    if asked.command == "tokenizers" and not asked.seconds > 0:
-        raise ValueError(f"--seconds must be more than 0, not {asked.seconds}")
-    if asked.command == "matmul" and asked.threads != 1:
-        raise ValueError(f"--threads must be 1 for matmul, not {asked.threads}")
-    if asked.command == "kernels":
-        check_kernels(asked)
-    if asked.json is not None:
-        check_path(asked.json)
+def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:
+    """Return a converter of arguments to numbers from `low` to `high`."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            rule = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"must be {rule}, not {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # in the message about text that is no number
+    return convert
 
 
-def check_names(names: Sequence[str], known: Sequence[str], rule: str) -> None:
-    """Raise ValueError if a name is not known."""
-    for name in names:
-        if name not in known:
-            raise ValueError(f"{rule} {', '.join(known)}, not {name}")
+def path(check: Callable[[Path], Any]) -> Callable[[str], Any]:
+    """Return a converter of arguments to what `check` returns for a path; a ValueError is shown."""
 
+    def convert(text: str) -> Any:
+        try:
+            return check(Path(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def check_kernels(asked: argparse.Namespace) -> None:
-    """Check what only kernels takes, and choose where to write."""
-    check_names(asked.operations, cases.OPERATIONS, "an operation must be one of")
-    check_names(asked.shapes or (), cases.SHAPES, "--shapes must be one of")
-    if "llmc" in asked.peers and asked.llmc is None:
-        raise ValueError("--peers llmc needs --llmc DIR, a checkout of llm.c")
-    if asked.llmc is not None and not (asked.llmc / "train_gpt2.c").is_file():
-        raise ValueError(f"--llmc must be a checkout of llm.c: {asked.llmc} has no train_gpt2.c")
-    if asked.json is not None and asked.json.suffix != ".json":
-        raise ValueError(f"--json must be a file that ends in .json, not {asked.json}")
-    if asked.compare is not None:
-        if asked.rounds is not None and asked.rounds < FEW:
-            raise ValueError(f"--compare needs at least --rounds {FEW}, not {asked.rounds}")
-        before = {record["operation"] for record in compare.load(asked.compare)["cases"]}
-        if not before & set(asked.operations or cases.OPERATIONS):
-            raise ValueError(f"{asked.compare} has none of the requested operations")
-    if asked.json is None:
-        asked.json = kernels.new_path()
-    check_path(asked.json.with_suffix(".html"))
+    return convert
 
 
 if __name__ == "__main__":

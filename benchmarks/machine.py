@@ -15,7 +15,6 @@ from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 from benchmarks import ROOT
 from tinygpt_np import machine
 
-llvm: Any = binding
 PACKAGES = ("tinygpt-np", "numpy", "numba", "llvmlite", "torch", "transformers")
 # The folder in which Linux describes the caches of the first CPU, and sizes for other systems.
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -24,7 +23,7 @@ USUAL_CACHES = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}
 
 def vector_bits() -> int:
     """Return the width of this processor's vectors."""
-    return machine.vector_bits(llvm.get_host_cpu_features())
+    return machine.vector_bits(cast(Any, binding).get_host_cpu_features())
 
 
 def caches() -> dict[str, int]:
@@ -48,6 +47,10 @@ def facts() -> dict[str, Any]:
     """Return all facts, in values that JSON knows."""
     blas = cast(Any, np.show_config(mode="dicts"))["Build Dependencies"]["blas"]
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": machine.processor_name(),
@@ -58,28 +61,20 @@ def facts() -> dict[str, Any]:
         "load": load(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": versions,
         "blas": f"{blas['name']} {blas['version']}",
         "commit": commit(),
     }
 
 
-def version(package: str) -> str | None:
-    """Return the version of an installed package."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def commit() -> str | None:
     """Return the commit of this clone, with a + if files were changed; None outside of git."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = ["git", "-C", str(ROOT)]
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
+        head = subprocess.check_output(
+            [*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        )
+        changed = subprocess.check_output([*git, "status", "--porcelain"])
     except (OSError, subprocess.CalledProcessError):
         return None
+    return head.strip() + ("+" if changed else "")

@@ -12,18 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.harness.report import table_of
 from benchmarks.harness.session import session
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, learning_rate_at
 from tinygpt_np.storage.parameters import param_count
-from tinygpt_np.text import corpus as data
 from tinygpt_np.text import dataset, tokenizers
-from tinygpt_np.text.corpus import Corpus
+from tinygpt_np.text.corpus import load, random_batch, sequences
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine
 
@@ -38,14 +36,13 @@ class Learner:
     """A GPT that is trained on the tokens of one tokenizer."""
 
     def __init__(self, found: Dataset, seed: int, threads: int) -> None:
-        self.found, self.tokens = found, 0
+        self.found, self.tokens, self.seconds = found, 0, 0.0
         config = replace(CONFIG, seed=seed, threads=threads, tokenizer=found.tokenizer.kind)
         self.config = config
         self.model = GPT(fitting(found.tokenizer.vocab_size), seed, backend="numba")
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.rng = generator(seed, "data")
-        self.seconds = 0.0
         self.engine.warm_up()
 
     def train(self, until: float, total: float) -> None:
@@ -53,9 +50,7 @@ class Learner:
         config = self.config
         while self.seconds < until:
             began = time.perf_counter()
-            batch = data.random_batch(
-                self.found.train, config.batch_size, config.block_size, self.rng
-            )
+            batch = random_batch(self.found.train, config.batch_size, config.block_size, self.rng)
             _, grads = self.engine.loss_and_grads(*batch)
             rate = learning_rate_at(int(self.seconds / total * config.lr_decay_iters), config)
             norm = self.engine.norm(grads)
@@ -66,7 +61,7 @@ class Learner:
     def bits(self) -> float:
         """Return the bits per character on the whole validation split."""
         total, count = 0.0, 0
-        for tokens, targets in data.sequences(self.found.val, self.config.block_size):
+        for tokens, targets in sequences(self.found.val, self.config.block_size):
             total += self.engine.loss(tokens, targets) * targets.size
             count += targets.size
         return self.found.bits_per_character(total / count)
@@ -91,39 +86,34 @@ def fitting(vocab_size: int) -> GPTConfig:
     return min(configs, key=lambda config: abs(param_count(config) - PARAMS))
 
 
-def datasets(corpus: Corpus, gpt2_files: str) -> dict[str, Dataset]:
-    """Return the corpus in the tokens of each kind. gpt2_files: see tokenizers.make."""
-    paths = dict.fromkeys(KINDS, "") | {"gpt2": gpt2_files}
-    return {
-        kind: dataset.from_corpus(corpus, tokenizers.make(kind, path, corpus.text))
-        for kind, path in paths.items()
-    }
-
-
 def run(
-    source: str, gpt2_files: str, seconds: float, rounds: int, threads: int, path: Path | None
+    data: str, gpt2: str, seconds: float, rounds: int | None, threads: int, json: Path | None
 ) -> bool:
-    """Train and evaluate, show, and write the result; return whether this was completed."""
-    corpus = data.load(source)
+    """Train and evaluate, show, and write the result; return whether this was completed.
+
+    gpt2: the files of GPT-2's tokenizer, as for tokenizers.make.
+    """
+    corpus = load(data)
+    rounds = rounds or ROUNDS
     options = {"corpus": corpus.name, "seconds": seconds, "rounds": rounds, "threads": threads}
-    with session("tokenizers", options, path) as run:
-        found = datasets(corpus, gpt2_files)
+    with session("tokenizers", options, json) as run:
+        found: dict[str, Dataset] = {}
         results: dict[str, Result] = {}
-        for kind, tokens in found.items():
-            config = fitting(tokens.tokenizer.vocab_size)
-            ratio = len(corpus.text) / (len(tokens.train) + len(tokens.val))
+        for kind in KINDS:
+            made = tokenizers.make(kind, gpt2 if kind == "gpt2" else "", corpus.text)
+            found[kind] = dataset.from_corpus(corpus, made)
+            ratio = len(corpus.text) / (len(found[kind].train) + len(found[kind].val))
+            config = fitting(made.vocab_size)
             sizes = config.vocab_size, config.n_embd, param_count(config)
             results[kind] = Result(*sizes, ratio, [], [])
         for seed in range(1, rounds + 1):
             learners = {kind: Learner(each, seed, threads) for kind, each in found.items()}
-            take_turns(
-                learners, seconds, lambda text, seed=seed: run.progress.say(f"seed {seed}: {text}")
-            )
+            take_turns(learners, seconds, lambda text, seed=seed: run.say(f"seed {seed}: {text}"))
             for kind, learner in learners.items():
                 results[kind].bits.append(learner.bits())
                 results[kind].tokens.append(learner.tokens)
-        with run.progress.hidden():
-            show(results, seconds, run.console)
+        with run.hidden() as console:
+            show(results, seconds, console)
         run.found["results"] = {kind: asdict(each) for kind, each in results.items()}
         run.found["complete"] = True
     return run.found["complete"]
@@ -141,12 +131,11 @@ def take_turns(learners: Mapping[str, Learner], seconds: float, say: Callable[[s
 
 def show(results: Mapping[str, Result], seconds: float, console: Console) -> None:
     """Show the table."""
-    title = f"{seconds:.0f} seconds of training each; medians over the seeds (lowest to highest)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("tokenizer")
-    for label in ("vocabulary", "width", "parameters", "characters/token", "characters read"):
-        table.add_column(label, justify="right")
-    table.add_column("bits/character", justify="right")
+    table = table_of(
+        f"{seconds:.0f} seconds of training each; medians over the seeds (lowest to highest)",
+        "tokenizer", "vocabulary", "width", "parameters", "characters/token", "characters read",
+        "bits/character",
+    )  # fmt: skip
     for kind, result in results.items():
         read, bits = statistics.median(result.tokens), statistics.median(result.bits)
         table.add_row(

@@ -11,7 +11,6 @@ from benchmarks.harness.statistics import Interval, estimate, medians, ratio
 
 # An interval that covers less, because there were few rounds, resolves nothing.
 LEAST_COVERAGE = 0.9
-COMPUTE, MEMORY = "compute", "memory"
 FASTER, SLOWER, SAME = "faster", "slower", "same"
 
 
@@ -24,49 +23,42 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
     the working set fits, by threads.
     """
     for limit in record["limits"]:
-        turns = [turn for turn in limit["turns"] if turn]
-        amount = limit["amount"]
-        limit["rate"] = amount / min(min(turn) for turn in turns) if turns else None
+        turns, amount = [turn for turn in limit["turns"] if turn], limit["amount"]
+        limit["rate"] = amount / min(map(min, turns)) if turns else None
         limit["pace"] = estimate(medians(turns)).median / amount if turns else None
     if "working_set" in record:
         threads = {limit["threads"] for limit in record["limits"]}
         size = record["working_set"]
         record["cache"] = {str(each): cache_of(size, each, caches) for each in threads}
+    rows = {(row["rung"], row["by"], row["threads"]): row for row in record["rows"]}
     noise: dict[int, Interval | None] = {}
     for control in record["controls"]:
-        twin = find_twin(record, control)
+        twin = rows[control["rung"], control["by"], control["threads"]]
         noise[control["threads"]] = control["ratio"] = ratio(twin["turns"], control["turns"])
+    timed = [row for row in record["rows"] if any(row["turns"])]
+    last = {row["threads"]: row for row in timed if not row["reference"]}
     above: dict[str, Any] | None = None
-    for row in record["rows"]:
-        if not any(row["turns"]):
-            continue
-        add_speed(record, row)
+    rates = rates_of(record)
+    for row in timed:
+        add_speed(record, row, rates.get(row["threads"]))
         if row["reference"]:
-            ours = last_rung(record, row["threads"])
-            name, other = "by_ours", (row, ours) if ours else None
+            name, slower, faster = "by_ours", row, last.get(row["threads"])
         else:
-            name, other = "gain", (above, row) if above else None
+            name, slower, faster = "gain", above, row
             above = row if row["threads"] == 1 or above is None else above
-        if other is not None:
-            row[name] = ratio(other[0]["turns"], other[1]["turns"])
+        if slower is not None and faster is not None:
+            row[name] = ratio(slower["turns"], faster["turns"])
             row["verdict"] = verdict(row[name], noise.get(row["threads"]))
     return record
 
 
-def find_twin(record: dict[str, Any], control: dict[str, Any]) -> dict[str, Any]:
-    """Return the row that a control repeats."""
-    same = ("rung", "by", "threads")
-    return next(row for row in record["rows"] if all(row[key] == control[key] for key in same))
-
-
-def last_rung(record: dict[str, Any], threads: int) -> dict[str, Any] | None:
-    """Return the last rung that was timed on as many threads."""
-    rows = [
-        row
-        for row in record["rows"]
-        if not row["reference"] and row["threads"] == threads and any(row["turns"])
-    ]
-    return rows[-1] if rows else None
+def rates_of(record: dict[str, Any]) -> dict[int, dict[str, float]]:
+    """Return the rates of the limits by threads and name, if they had a turn."""
+    found: dict[int, dict[str, float]] = {}
+    for limit in record["limits"]:
+        if limit["rate"]:
+            found.setdefault(limit["threads"], {})[limit["name"]] = limit["rate"]
+    return found
 
 
 def verdict(found: Interval | None, noise: Interval | None) -> str:
@@ -76,12 +68,10 @@ def verdict(found: Interval | None, noise: Interval | None) -> str:
     beyond = max(noise.high, 1 / noise.low)
     if found.low > 1 and found.median > beyond:
         return FASTER
-    if found.high < 1 and found.median < 1 / beyond:
-        return SLOWER
-    return SAME
+    return SLOWER if found.high < 1 and found.median < 1 / beyond else SAME
 
 
-def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
+def add_speed(record: dict[str, Any], row: dict[str, Any], rates: dict[str, float] | None) -> None:
     """Add the seconds of a row, their range, and the fraction of what bounds it.
 
     The bound is the longer of two times: the FLOPs at the machine's peak, and the bytes at the
@@ -91,18 +81,11 @@ def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
     times = medians(turns)
     row["seconds"] = estimate(times)
     row["range"] = min(map(min, turns)), max(map(max, turns))
-    rates = {
-        each["name"]: each["rate"]
-        for each in record["limits"]
-        if each["threads"] == row["threads"] and each["rate"]
-    }
-    flops, moved = record.get("flops"), record.get("bytes")
-    if not rates or not flops:
-        return
-    computing = flops / rates["peak"]
-    moving = moved / bandwidth(rates) if moved else 0.0
-    row["bound"] = COMPUTE if computing >= moving else MEMORY
-    row["fraction"] = estimate([max(computing, moving) / seconds for seconds in times])
+    if rates and record.get("flops"):
+        computing, moved = record["flops"] / rates["peak"], record.get("bytes")
+        moving = moved / bandwidth(rates) if moved else 0.0
+        row["bound"] = "compute" if computing >= moving else "memory"
+        row["fraction"] = estimate([max(computing, moving) / seconds for seconds in times])
 
 
 def bandwidth(rates: Mapping[str, float]) -> float:

@@ -1,9 +1,9 @@
 """The fraction of vector instructions in the arithmetic of a compiled kernel.
 
 Counted are the floating-point arithmetic, comparison and conversion instructions in the machine
-code, each once however often it runs: those on vectors of any width, and the scalar ones. Moves,
-broadcasts, shuffles and bit masks do not count, nor do calls of the C library such as expf. A
-vectorised loop with a scalar loop for the remainder therefore has a fraction of about a half.
+code, each once however often it runs. Moves, shuffles and bit masks do not count, nor do calls of
+the C library such as expf. A vectorised loop with a scalar loop for the remainder therefore has a
+fraction of about a half.
 
 Numba does not show the assembly of a function loaded from its cache, but keeps the optimised LLVM
 module next to the machine code. The assembly is made from that module.
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
-from tinygpt_np.compiled.simd import linking
+from tinygpt_np.compiled.simd.linking import compiled_kernels
 
 llvm: Any = cast(Any, binding)
 
@@ -43,7 +43,7 @@ def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
     linked kernels. Return None if there is nothing to count, or the processor's assembly is not
     known here.
     """
-    linked = {name_of(result): result for result in linking.compiled_kernels}
+    linked = {f"{each.fndesc.modname}.{each.fndesc.qualname}": each for each in compiled_kernels}
     waiting: list[Any] = []
     for function in compiled:
         if hasattr(function, "overloads"):
@@ -51,18 +51,15 @@ def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
         else:
             waiting.append(linked[inspect.getclosurevars(function._defn).nonlocals["name"]])
     seen: list[Any] = []
+    kinds: list[bool] = []
     while waiting:
         result = waiting.pop()
         if result not in seen:
             seen.append(result)
-            waiting += [linked[name] for name in reached(result)[1] if name in linked]
-    kinds = [kind for result in seen for kind in arithmetic(*assembly(result))]
+            own, outside = reached(result)
+            waiting += [linked[name] for name in outside if name in linked]
+            kinds += arithmetic(*assembly(result.library, own))
     return sum(kinds) / len(kinds) if kinds else None
-
-
-def name_of(result: Any) -> str:
-    """Return the name by which a linked kernel is called."""
-    return f"{result.fndesc.modname}.{result.fndesc.qualname}"
 
 
 def reached(result: Any) -> tuple[set[str], set[str]]:
@@ -76,24 +73,16 @@ def reached(result: Any) -> tuple[set[str], set[str]]:
         name = waiting.pop()
         if name in functions and name not in found:
             found.add(name)
-            waiting += [
-                operand.name
-                for block in functions[name].blocks
-                for instruction in block.instructions
-                for operand in instruction.operands
-            ]
+            for block in functions[name].blocks:
+                for instruction in block.instructions:
+                    waiting += [operand.name for operand in instruction.operands]
     outside = {name for name in found if functions[name].is_declaration}
     return found - outside, outside
 
 
-def assembly(result: Any) -> tuple[str, str]:
-    """Return the assembly of what a compiled function reaches in its module, and the target triple.
-
-    The module is copied first, because emitting assembly changes it.
-    """
-    library = result.library
-    module = library._get_module_for_linking().clone()
-    own, _ = reached(result)
+def assembly(library: Any, own: set[str]) -> tuple[str, str]:
+    """Return the assembly of some functions of a module, and the target triple."""
+    module = library._get_module_for_linking().clone()  # Emitting assembly changes a module.
     for function in module.functions:
         if not function.is_declaration and function.name not in own:
             function.linkage = llvm.Linkage.available_externally  # Not emitted.

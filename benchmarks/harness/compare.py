@@ -13,30 +13,25 @@ and differ by more than
 It must also be slower a second time, measured again in a new process. Rows on several threads get
 no verdict, because the placement of threads varies more than kernels do.
 
-Measured on two cores shared with others, without the second measurement: 12 pairs of runs of the
-same kernels gave no false alarm; of rows made twice as slow, 27 of 27 were found, of rows made
-1.3 times as slow 22 of 27. With both cores busy, 35 of 272 pairs had a false alarm. Comparing the
-fastest sample of each round instead of its median missed twice as slow in two runs out of three,
-because a core is quiet for a moment now and then.
+On two shared cores, without the second measurement, 12 pairs of runs gave no false alarm, and of
+rows made 1.3 times as slow 22 of 27 were found; with both cores busy, 35 of 272 pairs had one.
 """
 
 import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from benchmarks import machine
 from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER
 from benchmarks.harness.figures import USUAL
-from benchmarks.harness.report import SIGNS, interval, label, milliseconds
+from benchmarks.harness.report import SIGNS, interval, label, milliseconds, table_of
 from benchmarks.harness.rounds import OURS
 from benchmarks.harness.statistics import Interval
 from tinygpt_np.machine import processor_name
@@ -49,25 +44,35 @@ DEVIATION = 1.4826
 ENOUGH = 8
 NAMED = 3  # how many rows that are in one result only are named
 
-Key = tuple[Any, ...]
+
+class RowKey(NamedTuple):
+    """A row of a result, or a limit. case: operation, direction, shape and sizes.
+
+    kernel: whether it is a kernel of ours; the others tell the pace of the machine.
+    """
+
+    case: tuple[Any, ...]
+    label: str
+    by: str
+    threads: int
+    kernel: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the row in tables."""
+        return " ".join((*self.case[: len(CASE)], self.label))
 
 
-@dataclass
-class Figures:
-    """The figures of a case: seconds of rungs with our kernels; and others that tell its pace."""
-
-    name: str
-    kernels: dict[Key, Interval] = field(default_factory=dict[Key, Interval])
-    others: dict[Key, float] = field(default_factory=dict[Key, float])
+Rows = dict[RowKey, Interval]
 
 
 @dataclass(frozen=True)
 class Difference:
     """Seconds of a row before and now, and their ratio corrected for the machine's slowdown."""
 
-    name: str
-    old: float | None
-    new: float | None
+    row: RowKey
+    old: Interval | None
+    new: Interval | None
     ratio: Interval | None = None
     verdict: str = SAME
 
@@ -95,13 +100,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the cases with a row that seems slower, which are to be measured again."""
-    slower = {each.name for each in differences(old, new) if each.verdict == SLOWER}
-    found: list[tuple[str, str, str]] = []
-    for record in new["cases"]:
-        operation, direction, shape = (record[name] for name in CASE)
-        if any(name.startswith(f"{operation} {direction} {shape} ") for name in slower):
-            found.append((operation, direction, shape))
-    return found
+    slower = [each.row for each in differences(old, new) if each.verdict == SLOWER]
+    return list(dict.fromkeys(row.case[: len(CASE)] for row in slower))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
@@ -109,85 +109,70 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
 
     A row of a case that was measured again is slower only if it was slower both times.
     """
-    before, now, again = read(old["cases"]), read(new["cases"]), read(new.get("again", []))
-    margin = margin_of(before, now)
-    return [
-        *(
-            judge(before[key], case, again.get(key), row, margin)
-            for key, case in now.items()
-            if key in before
-            for row in case.kernels
-            if row in before[key].kernels
-        ),
-        *(Difference(name, None, seconds) for name, seconds in only(now, before)),
-        *(Difference(name, seconds, None) for name, seconds in only(before, now)),
-    ]
+    before, now, again = (
+        rows_of(each) for each in (old["cases"], new["cases"], new.get("again", []))
+    )
+    ratios, second = ratios_of(before, now), ratios_of(before, again)
+    margin = margin_of([math.log(each.median) for row, each in ratios.items() if row.threads == 1])
+    repeated = {row.case for row in again}
+    both, new_only, old_only = list[Difference](), list[Difference](), list[Difference]()
+    for row in (row for row in now | before if row.kernel):
+        if row not in before:
+            new_only.append(Difference(row, None, now[row]))
+        elif row not in now:
+            old_only.append(Difference(row, before[row], None))
+        else:
+            said = verdict(ratios[row], margin) if row.threads == 1 else SAME
+            if said == SLOWER and row.case in repeated:
+                said = verdict(second[row], margin) if row in second else SAME
+            both.append(Difference(row, before[row], now[row], ratios[row], said))
+    return [*both, *new_only, *old_only]
 
 
-def read(records: Sequence[dict[str, Any]]) -> dict[Key, Figures]:
-    """Return the figures by case and sizes."""
-    found: dict[Key, Figures] = {}
+def rows_of(records: Sequence[dict[str, Any]]) -> Rows:
+    """Return the seconds of the rows of cases, and the pace of their limits."""
+    found: Rows = {}
     for record in records:
-        name = " ".join(record[part] for part in CASE)
-        case = found[name, *sorted(record["sizes"].items())] = Figures(name)
+        case = (*(record[part] for part in CASE), *sorted(record["sizes"].items()))
         for row in (USUAL | each for each in record["rows"] if "seconds" in each):
-            key = label(row), row["by"], row["threads"]
-            estimate = Interval(*row["seconds"])
-            if row["by"] == OURS and row.get("compile_seconds") is not None:
-                case.kernels[key] = estimate
-            elif row["threads"] == 1:
-                case.others[key] = estimate.median
+            kernel = row["by"] == OURS and row.get("compile_seconds") is not None
+            if kernel or row["threads"] == 1:
+                key = RowKey(case, label(row), row["by"], row["threads"], kernel)
+                found[key] = Interval(*row["seconds"])
         for limit in record["limits"]:
             if limit["threads"] == 1 and limit["pace"]:
-                case.others[limit["name"],] = limit["pace"]
+                key = RowKey(case, limit["name"], "limit", 1, False)
+                found[key] = Interval(limit["pace"], limit["pace"], limit["pace"], 1.0)
     return found
 
 
-def slowdown(old: Figures, new: Figures) -> float:
-    """Return how many times as long the machine takes for what is not our kernel."""
-    both = old.others.keys() & new.others.keys()
-    return statistics.median([new.others[key] / old.others[key] for key in both] or [1.0])
+def ratios_of(old: Rows, new: Rows) -> Rows:
+    """Return the time of each row now divided by before, corrected for the machine's slowdown."""
+    both = [row for row in new if row in old]
+    lost: dict[tuple[Any, ...], list[float]] = {row.case: [] for row in both}
+    for row in both:
+        if not row.kernel:
+            lost[row.case].append(new[row].median / old[row].median)
+    found: Rows = {}
+    for row in both:
+        then, now = old[row], new[row]
+        slowdown = statistics.median(lost[row.case] or [1.0])
+        found[row] = Interval(
+            now.median / then.median / slowdown,
+            now.low / then.high / max(slowdown, 1.0),
+            now.high / then.low / min(slowdown, 1.0),
+            min(then.coverage, now.coverage),
+        )
+    return found
 
 
-def margin_of(before: dict[Key, Figures], now: dict[Key, Figures]) -> float:
-    """Return the factor that a row must be slower by at the least."""
-    shifts: list[float] = []
-    for key in before.keys() & now.keys():
-        old, new = before[key], now[key]
-        lost = slowdown(old, new)
-        shifts += [
-            math.log(new.kernels[row].median / old.kernels[row].median / lost)
-            for row in old.kernels.keys() & new.kernels.keys()
-            if row[-1] == 1
-        ]
-        shifts += [
-            math.log(new.others[each] / old.others[each] / lost)
-            for each in old.others.keys() & new.others.keys()
-        ]
+def margin_of(shifts: Sequence[float]) -> float:
+    """Return the factor that a row must be slower by, from the logarithms of all ratios."""
     if len(shifts) < ENOUGH:
         return MARGIN
     middle = statistics.median(shifts)
     spread = DEVIATION * statistics.median(abs(shift - middle) for shift in shifts)
     return max(MARGIN, math.exp(DEVIATIONS * spread))
-
-
-def judge(old: Figures, new: Figures, again: Figures | None, row: Key, margin: float) -> Difference:
-    """Return the difference of a row with its verdict."""
-    ratio = ratio_of(old, new, row)
-    said = verdict(ratio, margin)
-    if row[-1] > 1:
-        said = SAME
-    elif said == SLOWER and again is not None:
-        said = verdict(ratio_of(old, again, row), margin) if row in again.kernels else SAME
-    medians = old.kernels[row].median, new.kernels[row].median
-    return Difference(f"{new.name} {row[0]}", *medians, ratio, said)
-
-
-def ratio_of(old: Figures, new: Figures, row: Key) -> Interval:
-    """Return the time of a row now divided by before, corrected for the machine's slowdown."""
-    then, now, lost = old.kernels[row], new.kernels[row], slowdown(old, new)
-    low, high = now.low / then.high / max(lost, 1.0), now.high / then.low / min(lost, 1.0)
-    return Interval(now.median / then.median / lost, low, high, min(then.coverage, now.coverage))
 
 
 def verdict(ratio: Interval, margin: float) -> str:
@@ -199,51 +184,28 @@ def verdict(ratio: Interval, margin: float) -> str:
     return FASTER if ratio.high < 1 / margin else SAME
 
 
-def only(here: dict[Key, Figures], there: dict[Key, Figures]) -> list[tuple[str, float]]:
-    """Return the rows with our kernels that are in one result and not in the other."""
-    return [
-        (f"{case.name} {row[0]}", estimate.median)
-        for key, case in here.items()
-        for row, estimate in case.kernels.items()
-        if key not in there or row not in there[key].kernels
-    ]
-
-
 def show(found: Sequence[Difference], console: Console) -> bool:
     """Show what is slower and what is faster; return whether anything is slower."""
     both = [each for each in found if each.ratio is not None]
-    slower, faster = (
-        [each for each in both if each.verdict == verdict] for verdict in (SLOWER, FASTER)
-    )
+    slower = [each for each in both if each.verdict == SLOWER]
+    faster = [each for each in both if each.verdict == FASTER]
+    table = table_of("compared with before", "kernel", "ms before", "ms now", "now / before")
+    for each in (*slower, *faster):
+        times = [milliseconds(seconds.median) for seconds in (each.old, each.new) if seconds]
+        name = f"{escape(each.row.name)} {SIGNS[each.verdict]}"
+        table.add_row(name, *times, interval(each.ratio) if each.ratio else "")
     console.print()
     if slower or faster:
-        console.print(table_of([*slower, *faster]))
+        console.print(table)
     console.print(f"{len(slower)} of {len(both)} rows are slower than before, {len(faster)} faster")
     if few := sum(each.ratio.coverage < LEAST_COVERAGE for each in both if each.ratio):
         console.print(f"{few} have too few rounds to tell")
     for when, names in (
-        ("now", [each.name for each in found if each.old is None]),
-        ("before", [each.name for each in found if each.new is None]),
+        ("now", [each.row.name for each in found if each.old is None]),
+        ("before", [each.row.name for each in found if each.new is None]),
     ):
         if names:
             more = ", …" if len(names) > NAMED else ""
             listed = escape(", ".join(names[:NAMED]))
             console.print(f"{len(names)} rows were measured only {when}: {listed}{more}")
     return bool(slower)
-
-
-def table_of(resolved: Sequence[Difference]) -> Table:
-    """Return the table of the rows that differ."""
-    table = Table(title="compared with before", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("kernel")
-    for name in ("ms before", "ms now", "now / before"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in resolved:
-        assert each.old is not None
-        assert each.new is not None
-        assert each.ratio is not None
-        table.add_row(
-            f"{escape(each.name)} {SIGNS[each.verdict]}", milliseconds(each.old),
-            milliseconds(each.new), interval(each.ratio),
-        )  # fmt: skip
-    return table

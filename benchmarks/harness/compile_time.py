@@ -1,6 +1,7 @@
 """A clock of the time that Numba spends compiling in this process."""
 
 import time
+from collections import defaultdict
 from typing import Any, cast
 
 from numba.core import event
@@ -11,14 +12,19 @@ events: Any = cast(Any, event)
 class CompileTime(events.Listener):
     """A clock of compilation, which runs from its construction; loading from disk does not count.
 
-    seconds: so far. by_module: the same by the module of the compiled function; functions that it
-    calls are compiled within its time.
+    by_module: seconds by the module of the compiled function; functions that it calls are compiled
+    within its time.
     """
 
     def __init__(self) -> None:
-        self.seconds, self.depth, self.began = 0.0, 0, 0.0
-        self.by_module: dict[str, float] = {}
+        self.depth, self.began = 0, 0.0
+        self.by_module: dict[str, float] = defaultdict(float)
         events.register("numba:compile", self)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return sum(self.by_module.values())
 
     def on_start(self, event: Any) -> None:
         """Start the clock at the outermost compilation."""
@@ -30,10 +36,7 @@ class CompileTime(events.Listener):
         """Stop the clock at the end of the outermost compilation."""
         self.depth -= 1
         if self.depth == 0:
-            spent = time.perf_counter() - self.began
-            self.seconds += spent
-            name = module_of(event.data["dispatcher"])
-            self.by_module[name] = self.by_module.get(name, 0.0) + spent
+            self.by_module[module_of(event.data["dispatcher"])] += time.perf_counter() - self.began
 
 
 def module_of(compiled: Any) -> str:

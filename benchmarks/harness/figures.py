@@ -10,19 +10,19 @@ from typing import Any, cast
 # A row leaves out what has these values.
 USUAL = {"by": "ours", "threads": 1, "reference": False, "able": True, "wrong": None}
 # Left out of files: samples, and values that follow from others or from the source.
-DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement", "build_seconds")
+DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement")
 
 
-def check_path(path: Path) -> None:
-    """Raise ValueError unless a new file can be written there."""
+def new_file(path: Path) -> Path:
+    """Return the path of a new file, or raise ValueError if it cannot be written."""
     try:
-        with path.open("x"):
-            pass
+        path.open("x").close()
         path.unlink()
     except FileExistsError:
         raise ValueError(f"{path} exists already, and nothing is overwritten") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be written: {error.strerror}") from None
+    return path
 
 
 def write(path: Path, found: dict[str, Any]) -> None:
@@ -53,7 +53,7 @@ def lines(value: Any, indent: int = 0) -> str:
         return flat
     space, found = "\n" + " " * (indent + 1), cast(Any, value)
     if isinstance(value, dict):
-        parts = [f"{json.dumps(name)}: {lines(found[name], indent + 1)}" for name in found]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        parts = [f"{json.dumps(name)}: {lines(found[name], indent + 1)}" for name in found]
     else:
         parts = [lines(each, indent + 1) for each in found]
     return flat[0] + space + ("," + space).join(parts) + space[:-1] + flat[-1]

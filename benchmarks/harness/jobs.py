@@ -1,4 +1,4 @@
-"""Jobs in a worker process: training steps, sampled tokens, whole texts."""
+"""Timed steps in a worker process, and jobs: training steps, sampled tokens, whole texts."""
 
 import math
 import sys
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.turns import Timed, TimedSteps
 from benchmarks.harness.worker import named
 
 # The first steps, whose results must agree on all sides.
@@ -17,14 +16,37 @@ WARM_UP_STEPS = 2
 TURN_SECONDS = 0.6
 
 
-def no_arguments() -> tuple[Any, ...]:
-    """Return the arguments of a step that takes none."""
-    return ()
+@dataclass
+class Timed:
+    """A step to be timed. A turn ends after `samples` samples or after `turn_seconds`.
 
+    before: called before each sample, untimed; returns the arguments of the step.
+    repeat: steps per sample. warm_up: whether to take an untimed step before a turn. threads: how
+    many the step uses. library_threads: whether these belong to a library such as OpenMP or BLAS.
+    """
 
-def no_numbers(_: Any) -> list[float]:
-    """Return nothing to agree on."""
-    return []
+    step: Callable[..., Any]
+    before: Callable[[], tuple[Any, ...]]
+    samples: int
+    turn_seconds: float = math.inf
+    repeat: int = 1
+    warm_up: bool = False
+    threads: int = 1
+    library_threads: bool = False
+
+    def turn(self) -> list[float]:
+        """Return the seconds per step of each sample."""
+        samples: list[float] = []
+        spent = 0.0
+        while spent < self.turn_seconds and len(samples) < self.samples:
+            arguments = self.before()
+            began = time.perf_counter()
+            for _ in range(self.repeat):
+                self.step(*arguments)
+            elapsed = time.perf_counter() - began
+            spent += elapsed
+            samples.append(elapsed / self.repeat)
+        return samples
 
 
 @dataclass(frozen=True)
@@ -37,30 +59,23 @@ class Job:
 
     step: Callable[..., Any]
     flops: float = 0.0
-    draw: Callable[[], tuple[Any, ...]] = no_arguments
-    agreement: Callable[[Any], list[float]] = no_numbers
+    draw: Callable[[], tuple[Any, ...]] = tuple
+    agreement: Callable[[Any], list[float]] = lambda _: []
 
 
-class Jobs(TimedSteps):
-    """The jobs of one worker process."""
+class Jobs:
+    """The job of a worker process."""
 
     def open(
         self, build: str, options: dict[str, Any], warm_up: float, samples: int | None
     ) -> dict[str, Any]:
-        """Build a job, take its first steps and return its key and how the warm-up went.
+        """Build a job with a "module:function", take its first steps and return how that went.
 
-        Parameters
-        ----------
-        build : str
-            The "module:function" that builds the job from the options.
-        warm_up : float
-            Seconds for which the warm-up goes on after the first step, in which compilers run.
-        samples : int or None
-            Steps per turn; None for as many as fill it.
+        warm_up: seconds for which steps are taken after the first, in which compilers run.
+        samples: steps per turn; None for as many as fill it.
         """
         began = time.perf_counter()
         job: Job = named(build)(**options)
-        built = time.perf_counter() - began
         seconds: list[float] = []
         agreement: list[float] = []
         while len(seconds) < WARM_UP_STEPS or sum(seconds[1:]) < warm_up:
@@ -70,18 +85,18 @@ class Jobs(TimedSteps):
             seconds.append(time.perf_counter() - step_began)
             if len(seconds) <= WARM_UP_STEPS:
                 agreement += job.agreement(returned)
+        self.timed = Timed(job.step, job.draw, samples or steps_per_turn(seconds[-1]))
         return {
-            "key": self.add(Timed(job.step, job.draw, samples or steps_per_turn(seconds[-1]))),
+            "key": 0,
             "flops": job.flops,
             "agreement": agreement,
-            "build_seconds": built,
             "first_seconds": seconds[0],
             "warm_up_seconds": time.perf_counter() - began,
         }
 
     def turn(self, key: int) -> dict[str, Any]:
         """Take a turn, and return the most memory used so far with it."""
-        return super().turn(key) | {"memory": peak_memory()}
+        return {"seconds": self.timed.turn(), "memory": peak_memory()}
 
 
 def steps_per_turn(step_seconds: float) -> int:
@@ -91,13 +106,10 @@ def steps_per_turn(step_seconds: float) -> int:
 
 def peak_memory() -> int:
     """Return the largest resident size of this process so far, in bytes."""
-    status = Path("/proc/self/status")
+    status = Path("/proc/self/status")  # ru_maxrss includes the parent's size on Linux.
     if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        if "VmHWM" in lines:
-            return int(lines["VmHWM"].split()[0]) * 1024
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
-    # In kilobytes, except on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -78,36 +78,27 @@ def make(name: str, threads: int, size: int, pool: ThreadPoolExecutor) -> Limit:
 
     size: bytes of the arrays of all threads together, of "triad" and "update".
     """
-    if name == "peak":
-        return make_peak(threads, pool)
     if name == "BLAS":  # Its threads are BLAS's own.
         a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
         return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3
-    return make_moves(name, threads, size, pool)
-
-
-def make_peak(threads: int, pool: ThreadPoolExecutor) -> Limit:
-    """Return a step of multiply-adds and its FLOPs."""
-    flops = 2 * LANES * ACCUMULATORS
-    rounds = round(FLOPS / flops)
-    states = np.random.default_rng(0).random((threads, ACCUMULATORS, LANES), np.float32)
-    steps = [functools.partial(multiply_add, rounds, state) for state in states]
-    return functools.partial(run_all, pool, steps), float(threads * rounds * flops)
-
-
-def make_moves(name: str, threads: int, size: int, pool: ThreadPoolExecutor) -> Limit:
-    """Return a step of the triad or the update and the bytes that it moves."""
-    function, arrays = (triad, 3) if name == "triad" else (update, 2)
-    count = max(size // threads // (4 * arrays) // LANES, 1) * LANES
-    times = max(round(BYTES / (12 * count)), 1)
-    # Two arrays are read and one is written. What the triad writes is fetched unless it is in L1.
-    fetched = name == "triad" and 12 * count > next(iter(machine.caches().values()))
-    arena = Arena()
     steps: list[Callable[[], Any]] = []
-    for _ in range(threads):
-        operands = [arena.zeros(count) for _ in range(arrays)]
-        for number, array in enumerate(operands):
-            array[...] = number
-        steps.append(functools.partial(function, *operands, times))
-    moved = 16 if fetched else 12
-    return functools.partial(run_all, pool, steps), float(moved * count * times * threads)
+    if name == "peak":
+        flops = 2 * LANES * ACCUMULATORS
+        rounds = round(FLOPS / flops)
+        states = np.random.default_rng(0).random((threads, ACCUMULATORS, LANES), np.float32)
+        steps += [functools.partial(multiply_add, rounds, state) for state in states]
+        amount = rounds * flops
+    else:
+        function, arrays = (triad, 3) if name == "triad" else (update, 2)
+        count = max(size // threads // (4 * arrays) // LANES, 1) * LANES
+        times = max(round(BYTES / (12 * count)), 1)
+        arena = Arena()
+        for _ in range(threads):
+            operands = [arena.zeros(count) for _ in range(arrays)]
+            for number, array in enumerate(operands):
+                array[...] = number
+            steps.append(functools.partial(function, *operands, times))
+        # Two arrays are read and one is written. What the triad writes is fetched unless in L1.
+        fetched = name == "triad" and 12 * count > next(iter(machine.caches().values()))
+        amount = (16 if fetched else 12) * count * times
+    return functools.partial(run_all, pool, steps), float(threads * amount)

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import jinja2
 
 from benchmarks import ladders
 from benchmarks.harness import report, roofline
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth
-from benchmarks.harness.report import GIGA, interval, milliseconds, number, percent, several
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
+from benchmarks.harness.report import GIGA, interval, milliseconds, number, percent
+from benchmarks.harness.roofline import Axis, Roofs
 
 COLUMNS = {
     "ms": "milliseconds per step, median over the rounds",
@@ -25,54 +25,14 @@ COLUMNS = {
     "packed": "fraction of vector instructions among its arithmetic",
 }
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
-VERDICTS_OF_OURS = {**VERDICTS, FASTER: "▲ ours faster", SLOWER: "▼ ours slower"}
-# Starts of list items in a docstring: "- a", or a name, a colon, and a description.
-ITEM, TERM = re.compile(r"[-*] "), re.compile(r"(?!\s)((?:(?!\. ).){1,40}?)(?::\s+|\s{2,})(?=\S)")
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A bar in percent of the scale: to `start`, then what the rung gained or lost, to `end`.
-
-    roof: where the limit is. kind: "first", "reference", or a verdict and "up" or "down".
-    """
-
-    start: float
-    end: float
-    roof: float | None
-    kind: str
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A logarithmic scale of FLOP/s, which starts at a power of ten."""
-
-    low: float
-    decades: float
-
-    def place(self, value: float) -> float:
-        """Return where a value is, in percent."""
-        fraction = (math.log10(value) - self.low) / self.decades
-        return 100 * min(max(fraction, 0), 1)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """The powers of ten with their labels."""
-        powers = [self.low + step for step in range(math.floor(self.decades) + 1)]
-        return [(100 * (p - self.low) / self.decades, f"{10 ** (p - 9):g}") for p in powers]
-
-
-def scale_of(speeds: list[float]) -> Scale:
-    """Return a scale on which the slowest has a bar and the fastest fits."""
-    low = math.floor(math.log10(min(speeds, default=1) / 1.5))
-    return Scale(low, math.log10(max(speeds, default=1) * 1.15) - low)
+VERDICTS_OF_OURS = {FASTER: "▲ ours faster", SLOWER: "▼ ours slower", SAME: "not resolved"}
+TERM = re.compile(r"([^:.]{1,40}): (.*)")  # in the notes of a ladder
 
 
 def write(found: dict[str, Any], path: Path) -> None:
     """Write the page of a result to a new file."""
-    page = render(found)
     with path.open("x", encoding="utf-8") as file:
-        file.write(page)
+        file.write(render(found))
 
 
 def render(found: dict[str, Any]) -> str:
@@ -84,14 +44,17 @@ def render(found: dict[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    records = found["cases"]
+    records, limits = found["cases"], dict[str, dict[int, list[str]]]()
+    for limit in found["limits"]:
+        rates = [number(rate / GIGA) for rate in limit["rate"][:3]]
+        limits.setdefault(report.limit_name(limit), {})[limit["threads"]] = rates
     operations = list(dict.fromkeys(record["operation"] for record in records))
     roofs = roofline.roofs(found["limits"])
     packed = any(row.get("packed") is not None for record in records for row in record["rows"])
     return environment.get_template("kernels.html.jinja").render(
         found=found,
         facts=facts(found),
-        limits=limits(found["limits"]),
+        limits=limits,
         counts=sorted({limit["threads"] for limit in found["limits"]}),
         operations=operations,
         shapes=list(dict.fromkeys(record["shape"] for record in records)),
@@ -100,34 +63,31 @@ def render(found: dict[str, Any]) -> str:
         cases=[view(record, roofs, found["options"]["rounds"]) for record in records],
         columns=[name for name in COLUMNS if packed or name != "packed"],
         about=COLUMNS,
-        several=several,
+        several=report.several,
     )
 
 
 def facts(found: dict[str, Any]) -> dict[str, str]:
     """Return what the page says about the machine and the run, by name."""
     machine, options = found["machine"], found["options"]
-    affinity = machine["affinity"]
-    before, after = machine["load"], found.get("load_after")
-    versions = {name: version for name, version in machine["versions"].items() if version}
-    peers = {f"peer {name}": about for name, about in found["peers"].items()}
+    affinity, load = machine["affinity"], machine["load"]
     threads = f"{' and '.join(map(str, options['threads']))} of {machine['cpus']} CPUs"
     named = {
         "date": machine["date"],
         "CPU": machine["cpu"],
         "vectors": f"{machine['vector_bits']} bits",
         "threads": threads + (f" ({', '.join(map(str, affinity))})" if affinity else ""),
-        "caches": ", ".join(f"{name} {kibi(size)}" for name, size in machine["caches"].items()),
-        "load": f"{before} before, {after} after" if before is not None else "unknown",
+        "caches": pairs({name: kibi(size) for name, size in machine["caches"].items()}),
+        "load": "unknown" if load is None else f"{load} before, {found['load_after']} after",
         "system": machine["system"],
         "Python": machine["python"],
-        "versions": pairs(versions),
+        "versions": pairs({name: each for name, each in machine["versions"].items() if each}),
         "BLAS": machine["blas"],
         "commit": machine["commit"] or "unknown",
         "rounds": str(options["rounds"]),
         "seed": str(found["seed"]),
     }
-    return named | {name: pairs(about) for name, about in peers.items()}
+    return named | {f"peer {name}": pairs(about) for name, about in found["peers"].items()}
 
 
 def pairs(about: dict[str, Any]) -> str:
@@ -140,102 +100,65 @@ def kibi(size: int) -> str:
     return f"{size / (1 << 20):g} MiB" if size >= 1 << 20 else f"{size / (1 << 10):g} KiB"
 
 
-def limits(measured: list[dict[str, Any]]) -> dict[str, dict[int, list[str]]]:
-    """Return the median, low and high of each limit of the machine, by label and threads."""
-    found: dict[str, dict[int, list[str]]] = {}
-    for limit in measured:
-        where = limit["where"]
-        label = f"triad, {where}, GB/s" if where else f"{limit['name']}, GFLOP/s"
-        rates = [number(rate / GIGA) for rate in limit["rate"][:3]]
-        found.setdefault(label, {})[limit["threads"]] = rates
-    return found
-
-
 def blocks(notes: str) -> Iterator[tuple[str, Any]]:
-    """Yield the paragraphs, lists and indented lines of a docstring, each with its kind."""
-    for block in filter(None, re.split(r"\n\s*\n", notes.strip())):
-        lines = block.splitlines()
-        terms = [TERM.match(item) for item in items(lines, TERM)]
-        if ITEM.match(lines[0]):
-            yield "list", [item[2:] for item in items(lines, ITEM)]
-        elif len(terms) > 1 and all(line.startswith(" ") or TERM.match(line) for line in lines):
-            yield "terms", [(term[1], term.string[term.end() :]) for term in terms if term]
-        elif all(line.startswith(" ") for line in lines):
-            yield "lines", "\n".join(lines)
+    """Yield the paragraphs, lists and lists of terms of a docstring, each with its kind.
+
+    Items start with "- " or, in a list of terms, with a name and a colon; their other lines are
+    indented.
+    """
+    for block in notes.strip().split("\n\n"):
+        items = [" ".join(item.split()) for item in re.split(r"\n(?! )", block)]
+        terms = [TERM.fullmatch(item) for item in items]
+        if block.startswith("- "):
+            yield "list", [item[2:] for item in items]
+        elif len(items) > 1 and all(terms):
+            yield "terms", [term.groups() for term in terms if term]
         else:
-            yield "paragraph", " ".join(block.split())
+            yield "paragraph", " ".join(items)
 
 
-def items(lines: list[str], first: re.Pattern[str]) -> list[str]:
-    """Return the items of a list, each in one line; `first` matches where one starts."""
-    found: list[str] = []
-    for line in lines:
-        if found and not first.match(line):
-            found[-1] += f" {line.strip()}"
-        else:
-            found.append(line)
-    return found
-
-
-def view(record: dict[str, Any], roofs: roofline.Roofs, rounds: int) -> dict[str, Any]:
+def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     """Return a case as the template shows it."""
-    bounds = bounds_of(record)
+    own, intensity = rates_of(record), record["flops"] / record["bytes"]
+    roofs = {threads: {**rates} for threads, rates in roofs.items()}
+    for threads, rates in own.items():
+        cache = record["cache"][str(threads)]
+        roofs.setdefault(threads, {}).update({"peak": rates["peak"], cache: bandwidth(rates)})
+    bounds = {
+        threads: min(rates["peak"], bandwidth(rates) * intensity) for threads, rates in own.items()
+    }
     timed = [row for row in record["rows"] if "seconds" in row]
-    scale = scale_of([*(speed(record, row) for row in timed), *bounds.values()])
-    rows = [view_row(record, row, bounds, scale) for row in record["rows"]]
-    sizes = ", ".join(f"{letter} {size:,}" for letter, size in record["sizes"].items())
-    intensity = record["flops"] / record["bytes"]
-    cost = f"{report.amount(record['flops'])}FLOP, {report.amount(record['bytes'])}B"
-    stopped = f"stopped after {record['rounds']} of {rounds} rounds"
+    speeds = [*(record["flops"] / row["seconds"].median for row in timed), *bounds.values()]
+    # The slowest has a bar and the fastest fits.
+    low = math.floor(math.log10(min(speeds, default=1) / 1.5))
+    scale = Axis(10.0**low, max(speeds, default=1) * 1.15, 0, 100)
+    rows = [view_row(record, row, bounds.get(row["threads"]), scale) for row in record["rows"]]
     points = [
-        roofline.Point(shown["name"], shown["tip"], speed(record, row), not row["reference"])
-        for row, shown in zip(record["rows"], rows, strict=True)
-        if "seconds" in row
+        roofline.Point(row["name"], row["tip"], row["speed"], not row["reference"])
+        for row in rows
+        if row["bar"]
     ]
     groups = [[row for row in rows if row["reference"] == part] for part in (False, True)]
+    stopped = f"stopped after {record['rounds']} of {rounds} rounds"
     return {
-        "operation": record["operation"],
-        "direction": record["direction"],
-        "shape": record["shape"],
-        "about": f"{sizes}; {cost}: {intensity:.2g} FLOP/byte",
+        **{name: record[name] for name in ("operation", "direction", "shape")},
+        "about": f"{report.sizes(record)}; {report.costs(record)}: {intensity:.2g} FLOP/byte",
         "stopped": stopped if record["rounds"] < rounds else "",
-        "scale": scale,
+        "decades": math.log10(scale.high) - low,
+        "ticks": [(scale.place(value), f"{value / GIGA:g}") for value in scale.ticks()],
         "groups": [group for group in groups if group],
         "limits": report.limits_in_words(record),
         "controls": report.controls_in_words(record),
-        "roofline": roofline.draw(intensity, points, own_roofs(record, roofs)) if timed else None,
-    }
-
-
-def speed(record: dict[str, Any], row: dict[str, Any]) -> float:
-    """Return the FLOP/s of a row."""
-    return record["flops"] / row["seconds"].median
-
-
-def own_roofs(record: dict[str, Any], roofs: roofline.Roofs) -> roofline.Roofs:
-    """Return the roofs of the machine, updated with those measured with the case."""
-    peaks, bandwidths = {**roofs.peaks}, {key: {**each} for key, each in roofs.bandwidths.items()}
-    for threads, rates in report.rates_of(record).items():
-        peaks[threads] = rates["peak"]
-        bandwidths.setdefault(threads, {})[record["cache"][str(threads)]] = bandwidth(rates)
-    return roofline.Roofs(peaks, bandwidths)
-
-
-def bounds_of(record: dict[str, Any]) -> dict[int, float]:
-    """Return the FLOP/s that the machine allows in a case, by threads."""
-    return {
-        threads: min(rates["peak"], bandwidth(rates) * record["flops"] / record["bytes"])
-        for threads, rates in report.rates_of(record).items()
+        "roofline": roofline.draw(intensity, points, roofs) if timed else None,
     }
 
 
 def view_row(
-    record: dict[str, Any], row: dict[str, Any], bounds: dict[int, float], scale: Scale
+    record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: Axis
 ) -> dict[str, Any]:
     """Return a row of a ladder as the template shows it."""
-    timed, name = "seconds" in row, report.label(row)
-    resolved = timed and report.gain_of(row) is not None
-    return {
+    name = report.label(row)
+    found: dict[str, Any] = {
         "name": name,
         "by": row["by"] if row["by"] not in ("ours", row["rung"]) else "",
         "idea": row.get("idea", ""),
@@ -243,29 +166,37 @@ def view_row(
         "wrong": row.get("wrong"),
         "why_not": report.why_not(row),
         "figures": report.figures(record, row),
-        "bar": bar(record, row, bounds.get(row["threads"]), scale) if timed else None,
-        "tip": tip(record, row, name) if timed else "",
-        "verdict": row["verdict"] if resolved else "",
-        "words": words(row) if resolved else "",
+        "bar": None,
+        "verdict": "",
+        "words": "",
     }
+    if report.gain_of(row) is not None:
+        found["verdict"] = row["verdict"]
+        found["words"] = (VERDICTS_OF_OURS if row["reference"] else VERDICTS)[row["verdict"]]
+    if "seconds" in row:
+        found["speed"] = record["flops"] / row["seconds"].median
+        found["bar"] = bar(row, found["speed"], roof, scale)
+        found["tip"] = tip(record, row, name, found["words"])
+    return found
 
 
-def words(row: dict[str, Any]) -> str:
-    """Return the verdict in words."""
-    return (VERDICTS_OF_OURS if row["reference"] else VERDICTS)[row["verdict"]]
+def bar(row: dict[str, Any], speed: float, roof: float | None, scale: Axis) -> dict[str, Any]:
+    """Return a bar in percent of the scale: to "start", then what the rung gained, to "end".
+
+    roof: where the limit is. kind: "first", "reference", or a verdict and "up" or "down".
+    """
+    ratio = None if row["reference"] else row.get("gain")
+    if ratio is None:
+        kind, before = "reference" if row["reference"] else "first", speed
+    else:
+        kind = f"{row['verdict']} {'up' if ratio.median >= 1 else 'down'}"
+        before = speed / ratio.median
+    start, end = sorted(min(max(scale.place(value), 0), 100) for value in (before, speed))
+    limit = None if roof is None else scale.place(roof)
+    return {"start": start, "end": end, "roof": limit, "kind": kind}
 
 
-def bar(record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: Scale) -> Bar:
-    """Return the bar of a row."""
-    own, limit = scale.place(speed(record, row)), None if roof is None else scale.place(roof)
-    ratio = row.get("gain")
-    if row["reference"] or ratio is None:
-        return Bar(own, own, limit, "reference" if row["reference"] else "first")
-    start, end = sorted((own, scale.place(speed(record, row) / ratio.median)))
-    return Bar(start, end, limit, f"{row['verdict']} {'up' if ratio.median >= 1 else 'down'}")
-
-
-def tip(record: dict[str, Any], row: dict[str, Any], name: str) -> str:
+def tip(record: dict[str, Any], row: dict[str, Any], name: str, words: str) -> str:
     """Return the text that is shown when a bar or a point is hovered, line by line."""
     median, (least, most) = row["seconds"].median, row["range"]
     turns = sum(turn is not None for turn in row["turns"])
@@ -275,7 +206,7 @@ def tip(record: dict[str, Any], row: dict[str, Any], name: str) -> str:
     ]
     if ratio := report.gain_of(row):
         over = "its time divided by ours" if row["reference"] else "over the serial rung above"
-        lines.append(f"{over}: {interval(ratio)} at {ratio.coverage:.0%}, {words(row)}")
+        lines.append(f"{over}: {interval(ratio)} at {ratio.coverage:.0%}, {words}")
     rates = [record[name] / median / GIGA for name in ("flops", "bytes")]
     lines.append(f"{rates[0]:.3g} GFLOP/s, {rates[1]:.3g} GB/s")
     if fraction := row.get("fraction"):

@@ -1,6 +1,7 @@
 """Tables on the terminal: one per comparison, and the limits of the machine."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 from rich import box
@@ -8,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
 from benchmarks.harness.statistics import Interval
 
 GIGA = 1e9
@@ -32,18 +33,59 @@ LEGEND = (
 PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."
 
 
+def percent(fraction: float) -> str:
+    """Return a percentage that is never rounded to zero."""
+    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return milliseconds to four digits."""
+    return f"{seconds * 1e3:.4g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
+
+
+def number(value: float) -> str:
+    """Return a number to about three digits."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def interval(ratio: Interval) -> str:
+    """Return a ratio with its interval; a single round has none."""
+    if not ratio.coverage:
+        return number(ratio.median)
+    return f"{number(ratio.median)} ({number(ratio.low)}–{number(ratio.high)})"
+
+
+def several(threads: int) -> str:
+    """Return a number of threads in words."""
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+# What a row has beside its times: the column, and how a value is shown there.
+PAID: dict[str, tuple[str, Callable[[float], str]]] = {
+    "compile_seconds": ("compile s", lambda value: f"{value:.2f}" if value else "cached"),
+    "first_seconds": ("first ms", milliseconds),
+    "packed": ("packed", percent),
+    "memory": ("MB", lambda value: f"{value / 1e6:,.0f}"),
+    "warm_up_seconds": ("warm-up s", lambda value: f"{value:.1f}"),
+}
+
+
+def table_of(title: str, *columns: str) -> Table:
+    """Return an empty table; all columns but the first are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    return table
+
+
 def show_limits(found: dict[str, Any], console: Console) -> None:
-    """Show the limits of the machine, missing peers, and the legend."""
-    threads = found["options"]["threads"]
+    """Show the limits of the machine and the legend."""
     rows: dict[str, list[str]] = {}
     for limit in found["limits"]:
-        label = f"triad, {limit['where']}, GB/s" if limit["where"] else f"{limit['name']}, GFLOP/s"
         median, low, high = (value / GIGA for value in limit["rate"][:3])
-        rows.setdefault(label, []).append(f"{median:.0f} ({low:.0f} – {high:.0f})")
-    table = Table(title="limits of this machine", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("limit")
-    for count in threads:
-        table.add_column(several(count), justify="right")
+        rows.setdefault(limit_name(limit), []).append(f"{median:.0f} ({low:.0f} – {high:.0f})")
+    threads = map(several, found["options"]["threads"])
+    table = table_of("limits of this machine", "limit", *threads)
     for label, cells in rows.items():
         table.add_row(label, *cells)
     console.print(table)
@@ -52,47 +94,50 @@ def show_limits(found: dict[str, Any], console: Console) -> None:
         console.print(PACKED, style="dim")
 
 
+def limit_name(limit: dict[str, Any]) -> str:
+    """Return the name of a limit of the machine with its unit."""
+    return f"triad, {limit['where']}, GB/s" if limit["where"] else f"{limit['name']}, GFLOP/s"
+
+
 def show(record: dict[str, Any], console: Console) -> None:
     """Show the table of a comparison: the rungs from the first on, then the references."""
-    rows = [cells(record, row) for row in record["rows"]]
-    columns = [name for name in WIDTHS if any(name in row for row in rows)]
+    shown = [(row["reference"], cells(record, row)) for row in record["rows"]]
+    columns = [name for name in WIDTHS if any(name in row for _, row in shown)]
     for name in DISPENSABLE:
         if sum(WIDTHS[column] + 2 for column in columns) > console.width and name in columns:
             columns.remove(name)
-    table = Table(title=title(record), title_justify="left", box=box.SIMPLE_HEAD)
-    for name in columns:
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    name = record.get("name") or f"{record['operation']} {record['direction']}, {record['shape']}"
+    parts = [sizes(record), costs(record), f"{record['rounds']} rounds"]
+    title = f"[bold]{escape(name)}[/bold]: {'; '.join(escape(part) for part in parts if part)}"
+    table = table_of(title, *columns)
     for part in (False, True):
-        if part and any(row["reference"] for row in record["rows"]):
-            table.add_section()
-        for row, row_cells in zip(record["rows"], rows, strict=True):
-            if row["reference"] == part:
-                table.add_row(*(row_cells.get(column, "") for column in columns))
+        for reference, row in shown:
+            if reference == part:
+                table.add_row(*(row.get(column, "") for column in columns))
+        table.add_section()
     console.print()
     console.print(table)
-    if footer := below(record):
+    if footer := "; ".join([*limits_in_words(record), *controls_in_words(record)]):
         console.print(escape(footer))
     for row in record["rows"]:
         if row.get("wrong"):
             console.print(f"[red]{escape(row['rung'])} is WRONG:[/red] {escape(row['wrong'])}")
 
 
-def title(record: dict[str, Any]) -> str:
-    """Return what was compared, what it costs, and the number of rounds."""
-    sizes = ", ".join(f"{letter} {size:,}" for letter, size in record.get("sizes", {}).items())
-    cost = f"{amount(record['flops'])}FLOP" if record.get("flops") else ""
-    cost += f", {amount(record['bytes'])}B" if record.get("bytes") else ""
-    name = record.get("name") or f"{record['operation']} {record['direction']}, {record['shape']}"
-    parts = [escape(part) for part in (sizes, cost, f"{record['rounds']} rounds") if part]
-    return f"[bold]{escape(name)}[/bold]: {'; '.join(parts)}"
+def sizes(record: dict[str, Any]) -> str:
+    """Return the sizes of a case in words."""
+    return ", ".join(f"{letter} {size:,}" for letter, size in record.get("sizes", {}).items())
 
 
-def amount(value: float) -> str:
-    """Return a number with a decimal prefix."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f} "
+def costs(record: dict[str, Any]) -> str:
+    """Return the FLOPs and bytes of a case in words, with decimal prefixes."""
+    found: list[str] = []
+    for key, unit in (("flops", "FLOP"), ("bytes", "B")):
+        if value := record.get(key):
+            power = min(int(math.log10(value)) // 3, 4)
+            size = f"{value / 1000**power:.3g}" if power else f"{value:.0f}"
+            found.append(f"{size} {' kMGT'[power].strip()}{unit}")
+    return ", ".join(found)
 
 
 def cells(record: dict[str, Any], row: dict[str, Any]) -> dict[str, str]:
@@ -128,16 +173,9 @@ def figures(record: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[str,
                 found[unit] = (f"{record[name] / median / GIGA:.2f}", "")
         if "fraction" in row:
             found["of limit"] = (percent(row["fraction"].median), row["bound"])
-    if (seconds := row.get("compile_seconds")) is not None:
-        found["compile s"] = (f"{seconds:.2f}" if seconds else "cached", "")
-    if row.get("first_seconds") is not None:
-        found["first ms"] = (milliseconds(row["first_seconds"]), "")
-    if row.get("packed") is not None:
-        found["packed"] = (percent(row["packed"]), "")
-    if row.get("memory") is not None:
-        found["MB"] = (f"{row['memory'] / 1e6:,.0f}", "")
-    if row.get("warm_up_seconds") is not None:
-        found["warm-up s"] = (f"{row['warm_up_seconds']:.1f}", "")
+    for key, (column, words) in PAID.items():
+        if row.get(key) is not None:
+            found[column] = (words(row[key]), "")
     return found
 
 
@@ -162,38 +200,6 @@ def why_not(row: dict[str, Any]) -> str:
     return "" if "seconds" in row else "no turn"
 
 
-def percent(fraction: float) -> str:
-    """Return a percentage that is never rounded to zero."""
-    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
-
-
-def milliseconds(seconds: float) -> str:
-    """Return milliseconds to four digits."""
-    return f"{seconds * 1e3:.4g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
-
-
-def interval(ratio: Interval) -> str:
-    """Return a ratio with its interval; a single round has none."""
-    if not ratio.coverage:
-        return number(ratio.median)
-    return f"{number(ratio.median)} ({number(ratio.low)}–{number(ratio.high)})"
-
-
-def number(value: float) -> str:
-    """Return a number to about three digits."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def several(threads: int) -> str:
-    """Return a number of threads in words."""
-    return f"{threads} thread{'s' * (threads != 1)}"
-
-
-def below(record: dict[str, Any]) -> str:
-    """Return the limits that were measured with the rungs, and the controls."""
-    return "; ".join([*limits_in_words(record), *controls_in_words(record)])
-
-
 def limits_in_words(record: dict[str, Any]) -> list[str]:
     """Return the peak and the bandwidth of the comparison, for each number of threads."""
     return [
@@ -204,15 +210,7 @@ def limits_in_words(record: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def rates_of(record: dict[str, Any]) -> dict[int, dict[str, float]]:
-    """Return the rates of the limits by threads and name, where all had a turn."""
-    found: dict[int, dict[str, Any]] = {}
-    for limit in record["limits"]:
-        found.setdefault(limit["threads"], {})[limit["name"]] = limit["rate"]
-    return {threads: rates for threads, rates in found.items() if all(rates.values())}
-
-
-def controls_in_words(record: dict[str, Any]) -> Sequence[str]:
+def controls_in_words(record: dict[str, Any]) -> list[str]:
     """Return what the control rungs gained over themselves."""
     return [
         f"A/A: {label(control)} against itself {interval(control['ratio'])}"

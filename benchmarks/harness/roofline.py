@@ -16,6 +16,9 @@ LEFT, RIGHT, TOP, BOTTOM = 45.0, 441.0, 6.0, 266.0  # of the axes
 # Least distance of two labels, distance of a label from its point, radius of a point.
 GAP, ASIDE, RADIUS = 13.0, 20.0, 3.0
 
+# By threads: FLOP/s as "peak", and bytes/s by cache.
+Roofs = dict[int, dict[str, float]]
+
 
 class Point(NamedTuple):
     """The speed of a row. rung: whether it belongs to the ladder. title: shown on hovering."""
@@ -24,13 +27,6 @@ class Point(NamedTuple):
     title: str
     flops_per_second: float
     rung: bool
-
-
-class Roofs(NamedTuple):
-    """FLOP/s at the peak by threads, and bytes/s by threads and cache."""
-
-    peaks: dict[int, float]
-    bandwidths: dict[int, dict[str, float]]
 
 
 class Axis(NamedTuple):
@@ -54,34 +50,31 @@ class Axis(NamedTuple):
 
 def roofs(limits: list[dict[str, Any]]) -> Roofs:
     """Return the roofs from the limits of a machine."""
-    found = Roofs({}, {})
+    found: Roofs = {}
     for limit in limits:
-        rate, threads = limit["rate"][0], limit["threads"]
-        if limit["name"] == "peak":
-            found.peaks[threads] = rate
-        elif limit["name"] == "triad":
-            found.bandwidths.setdefault(threads, {})[limit["where"]] = rate
+        if limit["name"] in ("peak", "triad"):
+            name = limit["where"] or limit["name"]
+            found.setdefault(limit["threads"], {})[name] = limit["rate"][0]
     return found
 
 
 def draw(intensity: float, points: list[Point], above: Roofs) -> str:
     """Return the picture of a case. intensity: FLOPs per byte."""
-    speeds = [point.flops_per_second / GIGA for point in points]
-    speeds += [peak / GIGA for peak in above.peaks.values()]
+    speeds = [point.flops_per_second for point in points]
+    speeds += [rates["peak"] for rates in above.values()]
     ridges = [
-        above.peaks[threads] / rate
-        for threads, rates in above.bandwidths.items()
-        if threads in above.peaks
-        for rate in rates.values()
+        rates["peak"] / rate
+        for rates in above.values()
+        for where, rate in rates.items()
+        if where != "peak"
     ]
-    low, high = min(speeds, default=1), max(speeds, default=1)
     right = 3 * max([10 * intensity, *ridges])
     across = Axis(min([intensity, *ridges]) / 4, right, LEFT, RIGHT)
-    up = Axis(low / 2, high * 2.5, BOTTOM, TOP)
+    up = Axis(min(speeds) / 2 / GIGA, max(speeds) * 2.5 / GIGA, BOTTOM, TOP)
     parts = [
         *axes(across, up),
         *roof_lines(above, across, up),
-        *marks(intensity, points, across, up),
+        *marks(across.place(intensity), points, up),
     ]
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
     return f'<svg viewBox="{box}" font-size="9" aria-hidden="true">{"".join(parts)}</svg>'
@@ -98,50 +91,49 @@ def axes(across: Axis, up: Axis) -> Iterator[str]:
         yield line(LEFT, y, RIGHT, y, "--line", 0.5)
         yield text(LEFT - 4, y + 3, f"{value:g}", "--quiet", "end")
     yield text((LEFT + RIGHT) / 2, HEIGHT - 8, "FLOP/byte", "--ink", "middle")
-    yield text(
-        0, 0, "GFLOP/s", "--ink", "middle", f"translate(10 {(TOP + BOTTOM) / 2}) rotate(-90)"
-    )
+    turned = f"translate(10 {(TOP + BOTTOM) / 2}) rotate(-90)"
+    yield text(0, 0, "GFLOP/s", "--ink", "middle", turned)
 
 
 def roof_lines(above: Roofs, across: Axis, up: Axis) -> Iterator[str]:
     """Yield the roofs: solid and labelled for the fewest threads, dashed for more."""
-    for order, (threads, peak) in enumerate(sorted(above.peaks.items())):
-        rates = above.bandwidths.get(threads, {})
-        start = max(peak / max(rates.values(), default=math.inf), across.low)
+    for order, (threads, rates) in enumerate(sorted(above.items())):
+        peak = rates["peak"]
+        bandwidths = {where: rate for where, rate in rates.items() if where != "peak"}
+        start = max(peak / max(bandwidths.values(), default=math.inf), across.low)
         y = up.place(peak / GIGA)
         title = f"peak, {several(threads)}: {peak / GIGA:.0f} GFLOP/s"
         yield line(across.place(start), y, RIGHT, y, "--ink", 1.1, bool(order), title)
         if not order:
             yield text(RIGHT, y - 3, "peak", "--quiet", "end")
-        for where, rate in rates.items():
+        for where, rate in bandwidths.items():
             # From the left or the bottom of the axes to the peak.
             first, last = max(across.low, up.low * GIGA / rate), peak / rate
-            ends = [(across.place(at), up.place(at * rate / GIGA)) for at in (first, last)]
+            (x, y), (x2, y2) = (
+                (across.place(at), up.place(at * rate / GIGA)) for at in (first, last)
+            )
             title = f"{where}, {several(threads)}: {rate / GIGA:.0f} GB/s"
-            yield line(*ends[0], *ends[1], "--quiet", 1.1, bool(order), title)
+            yield line(x, y, x2, y2, "--quiet", 1.1, bool(order), title)
             if not order:
-                (x, y), (x2, y2) = ends
                 slope = math.degrees(math.atan2(y2 - y, x2 - x))
                 turned = f"translate({x + 6:.1f} {y - 8:.1f}) rotate({slope:.1f})"
                 yield text(0, 0, where, "--quiet", "start", turned)
 
 
-def marks(intensity: float, points: list[Point], across: Axis, up: Axis) -> Iterator[str]:
+def marks(x: float, points: list[Point], up: Axis) -> Iterator[str]:
     """Yield the points with their labels; the rungs of the ladder are connected."""
-    x = across.place(intensity)
-    places = [up.place(point.flops_per_second / GIGA) for point in points]
-    rungs = [y for point, y in zip(points, places, strict=True) if point.rung]
-    path = " ".join(f"{x:.1f},{y:.1f}" for y in rungs)
+    placed = [(up.place(point.flops_per_second / GIGA), point) for point in points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for y, point in placed if point.rung)
     yield f'<polyline points="{path}" fill="none" stroke="var(--good)"/>'
-    ordered = sorted(zip(places, points, strict=True), key=lambda pair: pair[0])
-    labels = spread([y for y, _ in ordered], GAP, TOP + GAP / 2)
-    for (y, point), beside in zip(ordered, labels, strict=True):
+    placed.sort(key=lambda pair: pair[0])
+    labels = spread([y for y, _ in placed], GAP, TOP + GAP / 2)
+    for (y, point), beside in zip(placed, labels, strict=True):
         yield line(x, y, x + ASIDE, beside, "--line", 0.8)
         yield text(x + ASIDE, beside + 3, point.label, "--ink", "start")
         colour = "var(--good)" if point.rung else "var(--peer)"
-        shape = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}" stroke="{colour}" '
         fill = colour if point.rung else "var(--paper)"
-        yield f'{shape}fill="{fill}"><title>{escape(point.title)}</title></circle>'
+        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}" stroke="{colour}" fill="{fill}">'
+        yield f"<title>{escape(point.title)}</title></circle>"
 
 
 def spread(places: list[float], gap: float, least: float) -> list[float]:
@@ -169,11 +161,9 @@ def line(
 ) -> str:  # fmt: skip
     """Return a line, with a title shown on hovering."""
     dashes = ' stroke-dasharray="4 2"' if dashed else ""
+    shown = f"<title>{escape(title)}</title>" if title else ""
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    style = f'stroke="var({colour})" stroke-width="{width:g}"{dashes}'
-    return (
-        f"<line {ends} {style}>" + (f"<title>{escape(title)}</title>" if title else "") + "</line>"
-    )
+    return f'<line {ends} stroke="var({colour})" stroke-width="{width:g}"{dashes}>{shown}</line>'
 
 
 def text(x: float, y: float, words: str, colour: str, anchor: str, transform: str = "") -> str:

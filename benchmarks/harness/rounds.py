@@ -2,18 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.harness.worker import Process, WorkerError
 
 OURS = "ours"
-# TimedSteps that a candidate takes however slow it is.
+# Turns that a candidate takes however slow it is.
 LEAST_TURNS = 5
 
 Say = Callable[[str], None]
+Item = TypeVar("Item")
 
 
 class DisagreementError(RuntimeError):
@@ -35,7 +36,6 @@ class Candidate:
     patience: float = math.inf
     key: int | None = None
     turns: list[list[float] | None] = field(default_factory=list[list[float] | None])
-    spent: float = 0.0
     lost: bool = False
 
     @property
@@ -51,14 +51,13 @@ class Candidate:
 
     def turn(self) -> list[float] | None:
         """Take a turn, unless this candidate is lost or has used up its time."""
-        taken = sum(turn is not None for turn in self.turns)
-        if self.lost or (self.spent > self.patience and taken >= LEAST_TURNS):
+        taken = [turn for turn in self.turns if turn is not None]
+        if self.lost or (sum(map(sum, taken)) > self.patience and len(taken) >= LEAST_TURNS):
             return None
         answer = self.process.ask("turn", key=self.key)
-        if "memory" in answer:
-            self.about["memory"] = answer["memory"]
-        self.spent += sum(answer["seconds"])
-        return answer["seconds"]
+        seconds: list[float] = answer.pop("seconds")
+        self.about |= answer
+        return seconds
 
 
 @dataclass
@@ -69,10 +68,10 @@ class Comparison:
     """
 
     about: dict[str, Any]
+    left_out: dict[str, str] = field(default_factory=dict[str, str])
     candidates: list[Candidate] = field(default_factory=list[Candidate])
     limits: list[Candidate] = field(default_factory=list[Candidate])
     controls: list[Candidate] = field(default_factory=list[Candidate])
-    left_out: dict[str, str] = field(default_factory=dict[str, str])
     stopped: bool = False
 
     @property
@@ -89,24 +88,20 @@ class Comparison:
         except KeyboardInterrupt:
             self.stopped = True
 
-    def add_limits(self, process: Process, names: Sequence[str], threads: int, size: int) -> None:
-        """Open limits of the machine, to be measured in the same rounds."""
-        for name in names:
-            about = {"name": name, "threads": threads, "size": size}
-            self.limits.append(Candidate(process, {**about}))
-            self.limits[-1].open("open_limit", **about)
+    def add_limit(self, process: Process, name: str, threads: int, size: int, **more: Any) -> None:
+        """Open a limit of the machine, to be measured in the same rounds."""
+        limit = Candidate(process, {"name": name, **more, "threads": threads, "size": size})
+        limit.open("open_limit", name=name, threads=threads, size=size)
+        self.limits.append(limit)
 
     def take_rounds(self, rounds: int, say: Say) -> None:
         """Take the rounds. A round counts when all candidates had their turn."""
-        began = time.monotonic()
-        for number in range(rounds):
-            spent = time.monotonic() - began
-            left = f", {time_left(spent / number * (rounds - number))}" if number else ""
-            every = self.all
+        every = self.all
+        for number, progress in counted(range(rounds)):
             first = number * len(every) // rounds if rounds > len(every) else number % len(every)
             turns: list[tuple[Candidate, list[float] | None]] = []
             for each in [*every[first:], *every[:first]]:
-                say(f"round {number + 1}/{rounds}{left}: {each.name}")
+                say(f"round {progress}: {each.name}")
                 turns.append((each, self.turn_of(each)))
             for each, seconds in turns:
                 each.turns.append(seconds)
@@ -133,6 +128,13 @@ class Comparison:
         }
 
 
-def time_left(seconds: float) -> str:
-    """Return the time left in words."""
-    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+def counted(items: Sequence[Item]) -> Iterator[tuple[Item, str]]:
+    """Yield items with their number and the time left, such as "2/9, about 30 s left"."""
+    began = time.monotonic()
+    for done, item in enumerate(items):
+        left = ""
+        if done:
+            seconds = (time.monotonic() - began) / done * (len(items) - done)
+            minutes = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+            left = f", about {minutes} left"
+        yield item, f"{done + 1}/{len(items)}{left}"

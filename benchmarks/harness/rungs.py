@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.harness.compile_time import CompileTime, module_of
 from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult
-from benchmarks.harness.turns import Timed, TimedSteps
+from benchmarks.harness.jobs import Timed
 from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.threads import limited
 
@@ -30,24 +30,18 @@ LONG_STEP = 0.05
 # Seconds between two checks whether threads sleep, the most checks, and how many must find it.
 PAUSE, CHECKS, QUIET = 4e-3, 100, 2
 
-
-class FirstStep(NamedTuple):
-    """A step that was taken once, and how long that took without compiling."""
-
-    step: Callable[[], Any]
-    call: Call
-    seconds: float
+Step = Callable[[], Any]
 
 
-class Rungs(TimedSteps):
+class Rungs:
     """The rungs of one source. All processes of a run use the same seed for their inputs."""
 
     def __init__(self, source: str, seed: int, options: dict[str, Any]) -> None:
-        super().__init__()
         self.source: Any = importlib.import_module(source)
         if hasattr(self.source, "set_up"):
             self.source.set_up(**options)
         self.seed = seed
+        self.timed: list[Timed] = []
         self.pools: dict[int, ThreadPoolExecutor] = {}
         self.clock = CompileTime()
         self.threads, self.limit = 0, ExitStack()
@@ -56,91 +50,55 @@ class Rungs(TimedSteps):
 
     def about(self) -> dict[str, Any]:
         """Return the versions of what runs here."""
-        return self.source.about() if hasattr(self.source, "about") else {}
+        return self.source.about()
 
     def begin(self, operation: str, direction: str, shape: str) -> dict[str, Any]:
         """Replace the current case; return its sizes and cost, and the rungs for it."""
         self.timed.clear()
         self.case: KernelCase = cases.case(operation, direction, shape)
-        self.rungs: list[Rung] = [
-            rung for rung in self.source.rungs(operation) if direction in rung.runners
-        ]
+        rungs: list[Rung] = self.source.rungs(operation)
+        self.rungs = {rung.name: rung for rung in rungs if direction in rung.runners}
         self.problems = [Problem(self.case, self.seed, number) for number in range(PROBLEMS)]
         call = self.problems[0].call(1, self.pool(1))
+        working_set = sum(array.nbytes for array in call.arrays.values())
         about = {"sizes": self.case.sizes, "flops": self.case.flops, "bytes": self.case.bytes}
-        about["working_set"] = sum(array.nbytes for array in call.arrays.values())
-        rungs = [
+        offered = [
             {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
              "reference": rung.reference, "able": self.case.flops <= rung.max_flops}
-            for rung in self.rungs
+            for rung in self.rungs.values()
         ]  # fmt: skip
-        return {"case": about, "rungs": rungs}
+        return {"case": {**about, "working_set": working_set}, "rungs": offered}
 
     def open(self, name: str, threads: int) -> dict[str, Any]:
         """Check a rung at the gate and return its key, or the reason why it is "wrong".
 
-        compile_seconds is the compile time the first time this rung is opened here: None if nothing
-        is compiled, 0 if all was loaded from disk. first_seconds is the first step without that.
+        compile_seconds: None if nothing is compiled, 0 if all was loaded from disk. first_seconds:
+        the first step without compiling.
         """
-        runner = self.runner(name)
+        rung = self.rungs[name]
+        runner = rung.runners[self.case.direction]
         self.set_threads(threads)
-        taken: list[FirstStep] = []
         try:
-            taken.extend(self.first_step(runner, problem, threads) for problem in self.problems)
+            calls = [problem.call(threads, self.pool(threads)) for problem in self.problems]
+            steps = [
+                (problem, call, runner.prepare(call))
+                for problem, call in zip(self.problems, calls, strict=True)
+            ]
+            first, *_, last = (self.take_step(runner, *each) for each in steps)
             # The step must work each time it is called, or the clock would time nothing.
-            self.take_step(runner, self.problems[-1], taken[-1].call, taken[-1].step)
-        except WrongResult as wrong:
-            return {"wrong": str(wrong)}
+            self.take_step(runner, *steps[-1])
         except Exception as error:
-            return {"wrong": f"{type(error).__name__}: {error}"}
-        first, last = taken[0], taken[-1]
-        (library,) = (rung.threads == "any" for rung in self.rungs if rung.name == name)
-        timed = self.as_timed(last.step, self.restorer(last.call), threads, last.seconds, library)
+            kind = "" if isinstance(error, WrongResult) else f"{type(error).__name__}: "
+            return {"wrong": f"{kind}{error}"}
+        _, call, step = steps[-1]
         return {
             "wrong": None,
-            "key": self.add(timed),
+            "key": self.add(step, self.restorer(call), threads, last, rung.threads == "any"),
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
-            "first_seconds": first.seconds,
+            "first_seconds": first,
         }
 
-    def runner(self, name: str) -> Runner:
-        """Return how the rung of a name computes the current case."""
-        (rung,) = (rung for rung in self.rungs if rung.name == name)
-        return rung.runners[self.case.direction]
-
-    def as_timed(
-        self, step: Callable[[], Any], before: Callable[[], tuple[Any, ...]], threads: int,
-        seconds: float, library: bool,
-    ) -> Timed:  # fmt: skip
-        """Return a kernel of which a step takes `seconds` as a timed step."""
-        repeat = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))
-        library = library and threads > 1
-        warm_up = seconds < LONG_STEP
-        return Timed(step, before, SAMPLES, TURN_SECONDS, repeat, warm_up, threads, library)
-
-    def compile_seconds(self, name: str, runner: Runner) -> float:
-        """Return the compile time of a rung, as it was when the rung was first opened here.
-
-        Some kernels are compiled when their module is imported. That time is attributed to the
-        first rung whose functions are in the module.
-        """
-        key = (self.case.operation, self.case.direction, name)
-        if key not in self.compiled:
-            modules = {module_of(function) for function in runner.compiled}
-            spent = {each: self.clock.by_module.get(each, 0.0) for each in modules}
-            self.compiled[key] = sum(spent[each] - self.claimed.get(each, 0.0) for each in modules)
-            self.claimed |= spent
-        return self.compiled[key]
-
-    def first_step(self, runner: Runner, problem: Problem, threads: int) -> FirstStep:
-        """Prepare a step and take it once. Raises WrongResult."""
-        call = problem.call(threads, self.pool(threads))
-        step = runner.prepare(call)
-        return FirstStep(step, call, self.take_step(runner, problem, call, step))
-
-    def take_step(
-        self, runner: Runner, problem: Problem, call: Call, step: Callable[[], Any]
-    ) -> float:
+    def take_step(self, runner: Runner, problem: Problem, call: Call, step: Step) -> float:
         """Take a step, check it and return its seconds without compiling. Raises WrongResult."""
         problem.poison(call)
         before = self.clock.seconds
@@ -152,21 +110,29 @@ class Rungs(TimedSteps):
         problem.check(call)
         return seconds - (self.clock.seconds - before)
 
-    def restorer(self, call: Call) -> Callable[[], tuple[Any, ...]]:
-        """Return a function that restores the inputs that a kernel overwrites.
+    def restorer(self, call: Call) -> Step:
+        """Return a function that restores the inputs that a kernel overwrites, before a sample."""
+        inputs = self.problems[-1].inputs
 
-        It is called before each sample; within one, short steps continue from the step before.
-        """
-        pairs = [
-            (call.inputs[name], self.problems[-1].inputs[name]) for name in self.case.how.changed
-        ]
-
-        def restore() -> tuple[Any, ...]:
-            for array, values in pairs:
-                array[...] = values
+        def restore() -> tuple[()]:
+            for name in self.case.how.changed:
+                call.inputs[name][...] = inputs[name]
             return ()
 
         return restore
+
+    def compile_seconds(self, name: str, runner: Runner) -> float:
+        """Return the compile time of a rung, as it was when the rung was first opened here.
+
+        The time of what is compiled on import is that of the first rung of the module.
+        """
+        key = (self.case.operation, self.case.direction, name)
+        if key not in self.compiled:
+            modules = {module_of(function) for function in runner.compiled}
+            spent = {each: self.clock.by_module.get(each, 0.0) for each in modules}
+            self.compiled[key] = sum(spent[each] - self.claimed.get(each, 0.0) for each in modules)
+            self.claimed |= spent
+        return self.compiled[key]
 
     def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
         """Open a limit of the machine; "amount" is the FLOPs or bytes of a step."""
@@ -178,18 +144,25 @@ class Rungs(TimedSteps):
         began = time.perf_counter()
         step()
         seconds = time.perf_counter() - began
-        timed = self.as_timed(step, tuple, threads, seconds, library=name == "BLAS")
-        return {"key": self.add(timed), "amount": amount}
+        return {"key": self.add(step, tuple, threads, seconds, name == "BLAS"), "amount": amount}
+
+    def add(self, step: Step, before: Step, threads: int, seconds: float, library: bool) -> int:
+        """Add a step that takes `seconds`, and return the key by which its turns are asked for."""
+        repeat = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))
+        warm_up, library = seconds < LONG_STEP, library and threads > 1
+        timed = Timed(step, before, SAMPLES, TURN_SECONDS, repeat, warm_up, threads, library)
+        self.timed.append(timed)
+        return len(self.timed) - 1
 
     def turn(self, key: int) -> dict[str, Any]:
         """Take a turn, with warm caches and the threads of the step."""
         timed = self.timed[key]
         self.set_threads(timed.threads)
         warm_up(timed)
-        answer = super().turn(key)
+        seconds = timed.turn()
         if timed.library_threads:
             wait_for_sleep()
-        return answer
+        return {"seconds": seconds}
 
     def set_threads(self, threads: int) -> None:
         """Set the threads of BLAS and Numba if they change: finding them takes a millisecond."""
@@ -202,7 +175,7 @@ class Rungs(TimedSteps):
         """Return the fraction of vector instructions in the arithmetic of a rung; see asm.py."""
         from benchmarks.harness import asm
 
-        return asm.packed_fraction(self.runner(name).compiled)
+        return asm.packed_fraction(self.rungs[name].runners[self.case.direction].compiled)
 
     def pool(self, threads: int) -> ThreadPoolExecutor:
         """Return the thread pool of this many threads."""

@@ -1,7 +1,7 @@
 """One run of a benchmark: progress while it runs, tables as they are done, its file at the end."""
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,77 +19,69 @@ QUIET_INTERVAL = 10.0
 # With a load average this high, ratios say little.
 BUSY = 0.5
 
-
-class Progress:
-    """Progress in place on a terminal, otherwise a line now and then."""
-
-    def __init__(self, console: Console) -> None:
-        self.console, self.last = console, -QUIET_INTERVAL
-        # Drawn seldom, because the candidates need the CPU.
-        self.status = console.status("", refresh_per_second=2)
-
-    def say(self, text: str) -> None:
-        """Show what is going on."""
-        if self.console.is_terminal:
-            self.status.update(escape(text))
-        elif time.monotonic() - self.last >= QUIET_INTERVAL:
-            self.last = time.monotonic()
-            self.console.print(escape(text))
-
-    @contextmanager
-    def hidden(self) -> Generator[None]:
-        """Hide the line of progress while a table is printed."""
-        self.status.stop()
-        try:
-            yield
-        finally:
-            self.status.start()
+Parts = Callable[[dict[str, Any]], Sequence[dict[str, Any]]]
 
 
 class Session:
-    """The result of a run as it grows. "cases" are the comparisons, "limits" the machine's."""
+    """The result of a run as it grows. "cases" are the comparisons, "limits" the machine's.
 
-    def __init__(self, benchmark: str, options: Mapping[str, Any]) -> None:
+    quiet: whether to show no table of a comparison.
+    """
+
+    def __init__(self, benchmark: str, options: Mapping[str, Any], quiet: bool = False) -> None:
         self.console, self.errors = Console(highlight=False), Console(stderr=True, highlight=False)
-        self.progress = Progress(self.errors)
+        # Drawn seldom, because the candidates need the CPU.
+        self.status = self.errors.status("", refresh_per_second=2)
+        self.said, self.quiet = -QUIET_INTERVAL, quiet
         facts = machine.facts()
         if (load := facts["load"]) is not None and load > BUSY:
             self.errors.print(f"other processes are running (load {load}); ratios may be off")
         self.found: dict[str, Any] = {"benchmark": benchmark, "complete": False}
         self.found |= {"options": dict(options), "machine": facts, "left_out": {}, "cases": []}
 
-    def add(self, comparison: Comparison, into: str = "cases", quiet: bool = False) -> bool:
-        """Analyse a comparison, show it, and return whether the run goes on."""
+    def say(self, text: str) -> None:
+        """Show progress in place on a terminal, otherwise in a line now and then."""
+        if self.errors.is_terminal:
+            self.status.update(escape(text))
+        elif time.monotonic() - self.said >= QUIET_INTERVAL:
+            self.said = time.monotonic()
+            self.errors.print(escape(text))
+
+    @contextmanager
+    def hidden(self) -> Generator[Console]:
+        """Hide the line of progress, and give the console for a table."""
+        self.status.stop()
+        yield self.console
+        self.status.start()
+
+    def add(
+        self, comparison: Comparison, into: str = "cases", parts: Parts = lambda record: [record]
+    ) -> bool:
+        """Analyse a comparison, or the parts of its record; return whether the run goes on."""
         self.found["left_out"] |= comparison.left_out
         record = comparison.record
         if record["rounds"] or not comparison.stopped:
-            self.add_record(record, into, quiet)
+            for part in parts(record):
+                self.found[into].append(analyse(part, self.found["machine"]["caches"]))
+                if not self.quiet:
+                    with self.hidden() as console:
+                        report.show(part, console)
         return not comparison.stopped
-
-    def add_record(self, record: dict[str, Any], into: str = "cases", quiet: bool = False) -> None:
-        """Analyse the record of a comparison and show it."""
-        self.found[into].append(analyse(record, self.found["machine"]["caches"]))
-        if not quiet:
-            with self.progress.hidden():
-                report.show(record, self.console)
 
 
 @contextmanager
 def session(
-    benchmark: str, options: Mapping[str, Any], path: Path | None, with_page: bool = False
+    benchmark: str, options: Mapping[str, Any], path: Path | None, quiet: bool = False
 ) -> Generator[Session]:
-    """Run a benchmark, and write what it found to `path` even after an error or Ctrl-C.
-
-    with_page: whether to write an HTML page next to it.
-    """
-    run = Session(benchmark, options)
+    """Run a benchmark, and write what it found to `path` even after an error or Ctrl-C."""
+    run = Session(benchmark, options, quiet)
+    found = run.found
     try:
-        with run.progress.status:
+        with run.status:
             yield run
     except KeyboardInterrupt:
         pass
     finally:
-        found = run.found
         found["load_after"] = machine.load()
         for reason in found["left_out"].values():
             run.errors.print(f"[yellow]left out:[/yellow] {escape(reason)}")
@@ -97,12 +89,16 @@ def session(
         if not found["complete"]:
             run.errors.print("stopped" if measured else "stopped; nothing was measured yet")
         if path is not None and measured:
-            figures.write(path, found)
-            written = str(path)
-            if with_page:
-                # Imported here because only this needs jinja2.
-                from benchmarks.harness import page
+            run.errors.print(f"written {write(found, path)}", soft_wrap=True)
 
-                page.write(found, path.with_suffix(".html"))
-                written += f" and {path.with_suffix('.html').name}"
-            run.errors.print(f"written {written}", soft_wrap=True)
+
+def write(found: dict[str, Any], path: Path) -> str:
+    """Write the result and, for kernels, a page next to it; return the names of the files."""
+    figures.write(path, found)
+    if found["benchmark"] != "kernels":
+        return str(path)
+    # Imported here because only this needs jinja2.
+    from benchmarks.harness import page
+
+    page.write(found, path.with_suffix(".html"))
+    return f"{path} and {path.with_suffix('.html').name}"

@@ -34,9 +34,8 @@ class Process:
         self.name = name
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        request = json.dumps({"serve": serve, "options": options})
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.harness.worker", request],
+            [sys.executable, "-m", __name__, json.dumps({"serve": serve, "options": options})],
             env=os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, str(threads)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -45,22 +44,20 @@ class Process:
             # Ctrl-C reaches the parent only, which then ends its workers itself.
             start_new_session=True,
         )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.requests, self.answers = self.process.stdin, self.process.stdout
 
     def ask(self, do: str, **values: Any) -> Any:
         """Call a method of the served object and return its result.
 
-        Raises
-        ------
-        WorkerError
-            If the process exits before it answers.
+        Raises WorkerError if the process exits before it answers.
         """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
-            print(json.dumps({"do": do, **values}), file=self.process.stdin, flush=True)
+            print(json.dumps({"do": do, **values}), file=self.requests, flush=True)
         except BrokenPipeError:
             self.process.wait()
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise WorkerError(f"{self.name} exited: {self.reason()}")
         return json.loads(line)
@@ -76,15 +73,13 @@ class Process:
 
     def close(self) -> None:
         """End the process by closing its input, or kill it if it is busy."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         try:
-            self.process.stdin.close()
+            self.requests.close()
             self.process.wait(PATIENCE)
         except (BrokenPipeError, subprocess.TimeoutExpired):
             self.process.kill()
             self.process.wait()
-        self.process.stdout.close()
+        self.answers.close()
         self.errors.close()
 
 

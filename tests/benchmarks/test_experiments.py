@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,53 +28,62 @@ from tinygpt_np.ops import attention
 
 pytestmark = pytest.mark.slow  # Whole runs, in several processes.
 
-NUMPY = {"backend": "numpy", "matmul": "numba"}
+NUMPY: dict[str, Any] = {"threads": 1, "backend": "numpy", "matmul": "numba"}
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
 TOKENS = 11
 
 
-def compare(*entries: Entry, rounds: int = 1, samples: int = 2) -> Comparison:
-    toys = Experiment("toys", {}, entries, rounds, 1, samples)
-    return experiments.compare(toys, 1, lambda _: None)
+# Agreement, rounds and results
 
 
-# Agreement and rounds
+def compare(*entries: Entry) -> Comparison:
+    return experiments.compare(Experiment("toys", {}, entries, 1, 1, 2), 1, lambda _: None)
 
 
-@pytest.mark.parametrize("theirs", [[2.0001, 3.0], []])
-def test_candidates_that_agree_or_have_nothing_to_agree_on_are_timed(
-    toys: None, theirs: list[float]
+def test_candidates_that_agree_are_timed_and_one_that_does_not_start_is_left_out(
+    toys: None,
 ) -> None:
-    found = compare(entry("a", agreement=[2.0, 3.0]), entry("b", True, agreement=theirs)).record
-    assert [len(row["turns"]) for row in found["rows"]] == [1, 1]
-    assert [limit["name"] for limit in found["limits"]] == ["peak"]
-    assert found["flops"] == 1  # The toy's FLOPs are the threads of its environment.
-
-
-@pytest.mark.parametrize("theirs", [2.01, float("nan")])
-def test_a_candidate_that_computes_something_else_is_refused(toys: None, theirs: float) -> None:
-    with pytest.raises(DisagreementError, match=r"b does not compute the same as a: .*, not 2"):
-        compare(entry("a", agreement=[2.0]), entry("b", True, agreement=[theirs]))
-
-
-def test_a_candidate_that_does_not_start_is_left_out_with_its_reason(toys: None) -> None:
-    found = compare(entry("a"), entry("b", True, fails_at=1))
-    assert found.left_out == {"b": "b exited: ArithmeticError: the toy is broken"}
-    assert [row["rung"] for row in found.record["rows"]] == ["a"]
+    absent = replace(entry("absent", True), by="no_package")
+    found = compare(
+        entry("a", agreement=[2.0, 3.0]), entry("b", True, agreement=[2.0001, 3.0]),
+        entry("c", True), entry("d", True, fails_at=1), absent,
+    )  # fmt: skip
+    assert [(row["rung"], len(row["turns"])) for row in found.record["rows"]] == [
+        ("a", 1), ("b", 1), ("c", 1),
+    ]  # fmt: skip
+    assert [limit["name"] for limit in found.record["limits"]] == ["peak"]
+    assert found.record["flops"] == 1  # The toy's FLOPs are the threads of its environment.
+    assert found.left_out == {
+        "d": "d exited: ArithmeticError: the toy is broken",
+        "no_package": "no_package is not installed: pip install '.[bench]'",
+    }
     with pytest.raises(WorkerError, match="a exited: ArithmeticError: the toy is broken"):
         compare(entry("a", fails_at=1), entry("b"))  # The first must run.
 
 
-def run(path: Path, *found: Experiment) -> tuple[bool, dict[str, Any]]:
-    complete = experiments.run("train", found, {"threads": 1, "backend": "numpy"}, path)
-    return complete, json.loads(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("theirs", [2.01, float("nan")])
+def test_a_candidate_that_computes_something_else_is_refused(toys: None, theirs: float) -> None:
+    message = rf"b does not compute the same as a: {theirs}, {theirs}, not 2, 2$"
+    with pytest.raises(DisagreementError, match=message):
+        compare(entry("a", agreement=[2.0]), entry("b", True, agreement=[theirs]))
+
+
+def run(path: Path, *found: Experiment) -> dict[str, Any]:
+    complete = experiments.run("train", found, NUMPY, path)
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["complete"] == complete
+    return written
+
+
+def ours_only(experiment: Experiment, **changes: Any) -> Experiment:
+    entries = [each for each in experiment.entries if each.by == "ours"]
+    return replace(experiment, entries=entries, **changes)
 
 
 def test_training_of_a_tiny_model_runs_and_is_written(tmp_path: Path, toys: None) -> None:
-    tiny = experiments.training(TINY, 1, None, NUMPY, pytorch=False)
-    complete, written = run(tmp_path / "all.json", replace(tiny, samples=2))
+    tiny = ours_only(experiments.training(TINY, None, NUMPY), samples=2)
+    written = run(tmp_path / "all.json", tiny)
     (found,) = written["cases"]
-    assert complete
     assert written["complete"]
     assert (found["name"], found["rounds"], found["about"]["n_embd"]) == ("tiny", 2, 12)
     assert found["rows"][0]["fraction"][0] > 0
@@ -85,42 +94,27 @@ def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
     tmp_path: Path, toys: None
 ) -> None:
     stopped = Experiment("toys", {}, [entry("a", interrupts_at=WARM_UP_STEPS + 5)], 9, 1, 2)
-    complete, written = run(tmp_path / "all.json", stopped, replace(stopped, name="next"))
-    assert not complete
+    written = run(tmp_path / "all.json", stopped, replace(stopped, name="next"))
     assert not written["complete"]
     assert [(found["name"], found["rounds"]) for found in written["cases"]] == [("toys", 2)]
 
 
-# The candidates
+def test_sampling_runs_and_is_written_in_parts(tmp_path: Path, toys: None) -> None:
+    written = run(tmp_path / "all.json", ours_only(experiments.sampling(TINY, TOKENS, 1, 2)))
+    names = [(found["name"], found["rounds"]) for found in written["cases"]]
+    assert names == [(f"sample, {n}", 2) for n in ("all 11 tokens", "the first 4", "the other 7")]
+    rows = [row["rung"] for row in written["cases"][0]["rows"]]
+    assert rows == ["recompute", "NumPy", "Numba"]
 
 
-def names(experiment: Experiment) -> list[tuple[str, bool]]:
-    return [(each.name, each.reference) for each in experiment.entries]
+def test_the_parts_of_a_sequence_are_the_means_of_their_tokens() -> None:
+    record = {"rounds": 2, "rows": [{"rung": "ours", "turns": [[1.0, 1.0, 2.0, 4.0], None]}]}
+    parts = experiments.parts_of(record, first=2, tokens=4)
+    turns = [part["rows"][0]["turns"] for part in parts]
+    assert turns == [[[2.0], None], [[1.0], None], [[3.0], None]]
 
 
-def test_the_candidates_of_training_attention_and_sampling() -> None:
-    training = experiments.training(TINY, 1, None, NUMPY, pytorch=True)
-    assert names(training) == [("ours", False), ("PyTorch", True), ("torch.compile", True)]
-    alone = experiments.training(TINY, 1, 4, NUMPY, pytorch=False)
-    assert (names(alone), alone.rounds, training.rounds) == ([("ours", False)], 4, TINY.rounds)
-    both = experiments.attention(SIZES, 1, None, "numpy", pytorch=True)
-    assert (names(both)[1:], both.tokens) == ([("SDPA", True), ("SDPA, split", True)], 35)
-    sampling = experiments.sampling(TINY, TOKENS, 1, None, pytorch=True)
-    assert [name for name, _ in names(sampling)] == ["recompute", "NumPy", "Numba", "PyTorch"]
-    assert {each.warm_up for each in sampling.entries} == {0}
-    assert sampling.samples == TOKENS
-
-
-def test_reading_all_weights_bounds_texts_but_not_a_first_token() -> None:
-    text, first = experiments.generation(Path("x"), 1, 3, peer=True)
-    assert [name for name, _ in names(text)] == ["ours", "transformers", "read weights"]
-    assert [name for name, _ in names(first)] == ["ours", "transformers"]
-    assert [(each.tokens, each.rounds) for each in (text, first)] == [(48, 3), (1, 3)]
-    alone, _ = experiments.generation(Path("x"), 1, None, peer=False)
-    assert [name for name, _ in names(alone)] == ["ours", "read weights"]
-
-
-# Training and attention
+# Jobs
 
 
 def steps(job: Job, count: int) -> list[list[float]]:
@@ -135,12 +129,12 @@ def test_a_step_is_a_step_of_training_and_tells_the_norm_before_clipping() -> No
         loss, grads = model.loss_and_grads(tokens, targets)
         expected.append([loss, global_norm(grads)])
         optimizer.update(model.params, clip(grads, global_norm(grads), 1.0), 1e-3)
-    assert steps(tinygpt.train(asdict(TINY), 1, **NUMPY), 3) == expected
+    assert steps(tinygpt.train(asdict(TINY), **NUMPY), 3) == expected
     compiled = steps(tinygpt.train(asdict(TINY), 1, "numba", "numba"), 3)
     np.testing.assert_allclose(compiled, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("threads", [2, 8])
 def test_the_threads_of_attention_share_all_sequences(threads: int) -> None:
     qkv, dy = workloads.attention_inputs(**SIZES)
     y, saved = attention.forward(qkv, SIZES["batch"], SIZES["n_head"])
@@ -152,79 +146,28 @@ def test_the_threads_of_attention_share_all_sequences(threads: int) -> None:
     assert job.agreement(found) == pytest.approx(workloads.norms([y], [dqkv]), rel=1e-6)
 
 
-# Sampling
-
-
-def sampler(backend: str = "numpy", cached: bool = True) -> Job:
-    return tinygpt.sample(asdict(TINY), TOKENS, backend, cached)
-
-
-def sequence_of(found: Job) -> list[int]:
-    """Return the first sequence after the warm-up."""
-    for _ in range(WARM_UP_STEPS):
-        found.step()
-    return [int(found.step()) for _ in range(TOKENS)]
-
-
 @pytest.mark.parametrize(
     ("backend", "cached"), [("numpy", True), ("numpy", False), ("numba", True)]
 )
 def test_a_turn_after_the_warm_up_is_the_sequence_that_generate_makes(
-    backend: str, cached: bool
+    backend: str, cached: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = GPT(TINY.config)
     model.params = workloads.sampling_params(TINY)
     expected = [int(t) for t in model.generate(np.zeros(1, np.int64), TOKENS, seed=workloads.SEED)]
-    job = sampler(backend, cached)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        if not cached:
-            monkeypatch.setattr(Decoder, "read", None)
-        assert sequence_of(job) == expected
-    assert job.agreement(None) == pytest.approx(sampler().agreement(None), rel=1e-5)
-    assert len(job.agreement(None)) == 4
+    norms = tinygpt.sample(asdict(TINY), TOKENS, "numpy", True).agreement(None)
+    if not cached:
+        monkeypatch.setattr(Decoder, "read", None)
+    job = tinygpt.sample(asdict(TINY), TOKENS, backend, cached)
+    found = [int(job.step()) for _ in range(WARM_UP_STEPS + TOKENS)]
+    assert found[WARM_UP_STEPS:] == expected
+    assert job.agreement(None) == pytest.approx(norms, rel=1e-5)
+    assert len(norms) == 4
 
 
 def test_sequences_follow_one_another_after_the_warm_up() -> None:
     found = workloads.endless(lambda: iter("abc"), 2)
     assert "".join(itertools.islice(found, 9)) == "ababcabca"
-
-
-@pytest.mark.parametrize(("spoil", "after"), [(float("nan"), 1), (2e-5, 7)])
-def test_wrong_logits_are_refused(
-    monkeypatch: pytest.MonkeyPatch, spoil: float, after: int
-) -> None:
-    read: Callable[..., np.ndarray] = Decoder.read
-    count = 0
-
-    def spoiled(self: Decoder, tokens: np.ndarray) -> np.ndarray:
-        nonlocal count
-        count += 1
-        return read(self, tokens) * (1 + spoil * (count >= after))
-
-    monkeypatch.setattr(Decoder, "read", spoiled)
-    with pytest.raises(DisagreementError, match=f"WRONG: the logits in numpy after {after} tokens"):
-        experiments.check_logits(TINY, "numpy")
-
-
-def test_the_parts_of_a_sequence_are_the_means_of_their_tokens() -> None:
-    record = {"rounds": 2, "rows": [{"rung": "ours", "turns": [[1.0, 1.0, 2.0, 4.0], None]}]}
-    whole, first, other = experiments.parts_of(record, first=2, tokens=4)
-    names = "sample, all 4 tokens", "sample, the first 2", "sample, the other 2"
-    assert (whole["name"], first["name"], other["name"]) == names
-    turns = [part["rows"][0]["turns"] for part in (whole, first, other)]
-    assert turns == [[[2.0], None], [[1.0], None], [[3.0], None]]
-
-
-def test_sampling_runs_and_is_written(tmp_path: Path, toys: None) -> None:
-    path = tmp_path / "all.json"
-    tiny = experiments.sampling(replace(TINY, n_layer=1), TOKENS, 1, 2, pytorch=False)
-    assert experiments.run_sampling(tiny, {"threads": 1}, path)
-    written = json.loads(path.read_text())
-    assert written["complete"]
-    names = [(found["name"], found["rounds"]) for found in written["cases"]]
-    assert names == [(f"sample, {n}", 2) for n in ("all 11 tokens", "the first 4", "the other 7")]
-    rows = [row["rung"] for row in written["cases"][0]["rows"]]
-    assert rows == ["recompute", "NumPy", "Numba"]
 
 
 # Generation from a GPT-2 checkpoint
@@ -242,18 +185,22 @@ def test_transformers_generates_the_same_text_from_the_checkpoint(
     small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs("transformers")
+    names: list[list[str]] = []
 
-    def run(benchmark: str, found: list[Experiment], *options: Any) -> bool:
+    def run(benchmark: str, found: Iterable[Experiment], *options: Any) -> bool:
         assert (benchmark, *options) == ("pretrained", {"threads": 2}, None)
         for experiment in found:
+            names.append([each.name for each in experiment.entries])
             jobs = [named(each.build)(**each.options) for each in experiment.entries[:2]]
             ours, theirs = (job.agreement(job.step()) for job in jobs)
             assert ours == theirs
             assert len(ours) == experiment.tokens
-        return len(found) == 2
+        return True
 
     monkeypatch.setattr(experiments, "run", run)
-    assert experiments.run_pretrained(2, 3, True, None)
+    assert experiments.pretrained(2, 3, None)
+    # Reading all weights bounds a text, but not a first token.
+    assert names == [["ours", "transformers", "read weights"], ["ours", "transformers"]]
 
 
 def test_reading_reads_every_weight_once_per_token_and_flops_are_those_of_the_products(
@@ -269,7 +216,7 @@ def test_reading_reads_every_weight_once_per_token_and_flops_are_those_of_the_pr
         sizes.append(values.size)
 
     monkeypatch.setattr(reading, "add_all", watched)
-    reading.read_weights("", 5, 3, 2).step()
+    gpt2.read_weights("", 5, 3, 2).step()
     assert len(sizes) == 3 * 2
     params = GPT(SMALL).params
     weights = sum(param.size for param in params.values())
@@ -286,14 +233,11 @@ def counted_multiply_adds(workload: Workload) -> int:
     C, V = workload.n_embd, workload.vocab_size
     head_size, N = C // workload.n_head, workload.batch_size * workload.block_size
     block = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)]
-    count = 0
-    for fan_in, fan_out in [*(block * workload.n_layer), (C, V)]:
-        count += 3 * N * fan_in * fan_out  # y, dx and dweight
+    weights = sum(rows * columns for rows, columns in [*(block * workload.n_layer), (C, V)])
     heads = workload.n_layer * workload.batch_size * workload.n_head
-    for query, key in itertools.product(range(workload.block_size), repeat=2):
-        if key <= query:
-            count += 6 * heads * head_size  # scores, y; dprobs, dv, dq, dk
-    return count
+    visible = sum(range(1, workload.block_size + 1))
+    # y, dx and dweight; scores, y, dprobs, dv, dq and dk.
+    return 3 * N * weights + 6 * heads * head_size * visible
 
 
 def test_the_flops_of_a_step_are_two_for_each_multiply_add_of_its_loops() -> None:

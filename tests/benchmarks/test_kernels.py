@@ -3,7 +3,8 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import pytest
 
 from benchmarks import kernels
 from benchmarks.harness.figures import figures
-from benchmarks.harness.rounds import Comparison, DisagreementError
-from benchmarks.harness.session import Session
-from benchmarks.harness.worker import Process, WorkerError
-from benchmarks.kernels import Plan, Processes, run_case
+from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
+from benchmarks.harness.worker import Process
+from benchmarks.kernels import Peers, Plan
 
 pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several processes.
 
+CASE = {"operation": "softmax", "direction": "forward", "shape": "awkward"}
 SMALL = Plan(["softmax"], ["awkward"], [1, 2], rounds=2)
-CASE = ("softmax", "forward", "awkward")
+TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
 
 
 @pytest.fixture(autouse=True)
@@ -41,85 +42,68 @@ def written(path: Path) -> dict[str, Any]:
 # One case
 
 
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    """Our ladder has a right rung, a wrong one, one that is too slow, and one for threads."""
-    found = Processes(process("right", "wrong", "unable", "shared"))
-    yield found
-    for each in (found.ours, *found.peers.values()):
-        each.close()
-
-
-def process(*rungs: str) -> Process:
+@contextlib.contextmanager
+def process(*rungs: str) -> Generator[Process]:
     options = {"source": "helpers.toy_ladder", "seed": 0, "options": {"rungs": rungs}}
-    return Process("toy", kernels.RUNGS, options, 1)
+    with closing(Process("toy", kernels.RUNGS, options, 1)) as found:
+        yield found
 
 
-def compare(processes: Processes, threads: tuple[int, ...] = (1,), **others: Any) -> Comparison:
-    plan = Plan([], [], threads, rounds=others.pop("rounds", 2), **others)
-    return run_case(processes, CASE, plan, lambda _: None)
+def compare(ours: Process, peers: Peers, plan: Plan) -> Comparison:
+    found = Comparison({**CASE})
+    with found.until_interrupted():
+        kernels.run_case(ours, peers, found, plan, lambda _: None)
+    return found
 
 
-def names(comparison: Comparison) -> list[tuple[str, int]]:
-    return [(row["rung"], row["threads"]) for row in comparison.record["rows"]]
+def rows_of(record: dict[str, Any], part: str = "rows") -> list[tuple[str, int, int]]:
+    rows = record[part]
+    return [(row.get("rung") or row["name"], row["threads"], len(row["turns"])) for row in rows]
 
 
-def test_every_rung_has_a_row_and_limits_and_controls_take_turns(processes: Processes) -> None:
-    found = compare(processes, threads=(1, 2)).record
-    rows = found["rows"]
-    expected = [("right", 1, 2), ("wrong", 1, 0), ("unable", 1, 0), ("shared", 2, 2)]
-    assert [(row["rung"], row["threads"], len(row["turns"])) for row in rows] == expected
-    assert rows[1]["wrong"]
-    assert not rows[2]["able"]
-    controls = [(each["rung"], each["threads"], len(each["turns"])) for each in found["controls"]]
-    assert controls == [("right", 1, 2), ("shared", 2, 2)]
-    limits = [(each["name"], each["threads"], len(each["turns"])) for each in found["limits"]]
-    assert limits == [(name, n, 2) for n in (1, 2) for name in ("peak", "triad", "update")]
+def test_every_rung_has_a_row_and_limits_and_controls_take_turns() -> None:
+    with process("right", "wrong", "unable", "shared") as ours:
+        found = compare(ours, {}, SMALL).record
+    assert rows_of(found) == [("right", 1, 2), ("wrong", 1, 0), ("unable", 1, 0), ("shared", 2, 2)]
+    assert found["rows"][1]["wrong"]
+    assert not found["rows"][2]["able"]
+    assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
+    limits = [(name, n, 2) for n in (1, 2) for name in ("peak", "triad", "update")]
+    assert rows_of(found, "limits") == limits
     assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
 
 
-def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several(processes: Processes) -> None:
-    processes.ours.close()
-    processes.ours = process("collected", "right", "shared", "reference")
-    found = compare(processes, threads=(1, 2), last_only=True)
-    assert names(found) == [("right", 1), ("shared", 2), ("reference", 1), ("reference", 2)]
-    assert [each.name for each in found.controls] == ["right", "shared"]
+def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several() -> None:
+    plan = Plan([], [], [1, 2], rounds=1, last_only=True)
+    with process("collected", "right", "shared", "reference") as ours:
+        found = compare(ours, {}, plan).record
+    references = [("reference", 1, 1), ("reference", 2, 1)]
+    assert rows_of(found) == [("right", 1, 1), ("shared", 2, 1), *references]
+    assert rows_of(found, "controls") == [("right", 1, 1), ("shared", 2, 1)]
 
 
-def test_a_peer_is_a_row_of_its_own_also_without_the_operation(processes: Processes) -> None:
-    processes.peers["torch", 1], processes.peers["numpy", 1] = process("reference"), process()
-    *_, row, absent = compare(processes).record["rows"]
-    assert (row["by"], row["rung"], len(row["turns"])) == ("torch", "reference", 2)
-    assert (absent["by"], absent["offered"], absent["turns"]) == ("numpy", False, [])
+def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
+    plan = Plan([], [], [1], rounds=4)
+    with (
+        process("right") as ours, process("reference") as torch, process() as numpy,
+        process("failing") as llmc,
+    ):  # fmt: skip
+        found = compare(ours, {("torch", 1): torch, ("numpy", 1): numpy, ("llmc", 1): llmc}, plan)
+        _, row, absent, failed = found.record["rows"]
+        assert (row["by"], row["rung"], len(row["turns"])) == ("torch", "reference", 4)
+        assert (absent["by"], absent["offered"], absent["turns"]) == ("numpy", False, [])
+        assert found.left_out == {"llmc": "toy exited: ArithmeticError: the toy is broken"}
+        assert found.record["rounds"] == 4
+        assert failed["turns"][-1] is None
+        # It takes no part in later cases.
+        later = Comparison({**CASE}, found.left_out)
+        kernels.run_case(ours, {("llmc", 2): torch}, later, plan, lambda _: None)
+        assert rows_of(later.record) == [("right", 1, 4)]
 
 
-def test_a_peer_that_exits_is_left_out_and_the_rounds_go_on(processes: Processes) -> None:
-    processes.peers["torch", 1] = process("failing")
-    found = compare(processes, rounds=4)
-    assert found.left_out == {"torch": "toy exited: ArithmeticError: the toy is broken"}
-    assert found.record["rounds"] == 4
-    assert found.record["rows"][-1]["turns"][-1] is None
-
-
-def test_a_peer_that_exits_takes_no_part_in_later_cases(processes: Processes) -> None:
-    processes.peers["torch", 1] = process("failing")
-    processes.peers["torch", 2] = process("reference")
-    run = Session("kernels", {})
-    with run.progress.status:
-        kernels.run_cases(processes, Plan([], [], (1,), rounds=4), [CASE], run, "cases", quiet=True)
-    assert processes.peers == {}
-    assert list(run.found["left_out"]) == ["torch"]
-
-
-def test_without_our_own_process_there_is_no_comparison(processes: Processes) -> None:
-    processes.ours.process.kill()
-    with pytest.raises(WorkerError, match="toy exited: killed by signal 9"):
-        compare(processes)
-
-
-def test_ctrl_c_keeps_the_complete_rounds(processes: Processes) -> None:
-    processes.peers["torch", 1] = process("interrupting")
-    found = compare(processes, rounds=9)
+def test_ctrl_c_keeps_the_complete_rounds() -> None:
+    with process("right") as ours, process("interrupting") as peer:
+        found = compare(ours, {("torch", 1): peer}, Plan([], [], [1], rounds=9))
     assert found.stopped
     assert 0 < found.record["rounds"] < 9
 
@@ -149,43 +133,25 @@ def test_a_run_measures_both_directions_and_the_limits(whole: dict[str, Any]) ->
     assert all(each["rate"].median > 0 for each in whole["limits"])
 
 
-def run_with_peer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: list[int], **options: Any
-) -> dict[str, Any]:
-    """Run the toy ladder as the peer torch."""
-    monkeypatch.setattr(kernels, "source_of", lambda _: "helpers.toy_ladder")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    monkeypatch.setattr(kernels, "options_of", lambda *_: options)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    plan = Plan(["softmax"], ["awkward"], threads, 2, last_only=True, peers=["torch"])
-    return kernels.run(plan, tmp_path / "a.json")
-
-
-def test_a_peer_that_does_not_start_is_named_with_its_reason(
+def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = run_with_peer(monkeypatch, tmp_path, [1], absent=True)
-    reason = "toys are not installed: pip install toys"
-    assert reason in found["left_out"]["torch"]
-    assert reason in " ".join(capsys.readouterr().err.split())
-
-
-def test_a_peer_is_timed_with_each_number_of_threads_and_says_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = run_with_peer(monkeypatch, tmp_path, [1, 2], rungs=["reference"])
-    assert found["peers"]["torch ×2"]["environment"] == "2"
+    monkeypatch.setitem(kernels.SOURCES, "torch", "helpers.toy_ladder")
+    monkeypatch.setenv("TOY_RUNGS", "reference,wrong")
+    monkeypatch.setitem(kernels.SOURCES, "llmc", "helpers.no_ladder")
+    plan = Plan(["softmax"], ["awkward"], [1, 2], 2, last_only=True, peers=["torch", "llmc"])
+    found = kernels.run(plan, tmp_path / "a.json")
+    reason = "No module named 'helpers.no_ladder'"
+    said = capsys.readouterr()
+    assert reason in found["left_out"]["llmc"]
+    assert reason in " ".join(said.err.split())
+    assert found["peers"]["torch ×2"] == {"threads": "2"}
     rows = [row for row in found["cases"][0]["rows"] if row["by"] == "torch"]
-    assert [row["threads"] for row in rows] == [1, 2]
-    assert all(row["by_ours"] for row in rows)
-
-
-def test_a_wrong_peer_is_shown_and_the_run_completes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_with_peer(monkeypatch, tmp_path, [1], rungs=["wrong"])["complete"]
-    assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
-
-
-TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
+    assert [(row["rung"], row["threads"], "by_ours" in row) for row in rows] == [
+        ("reference", 1, True), ("wrong", 1, False), ("reference", 2, True), ("wrong", 2, False),
+    ]  # fmt: skip
+    assert found["complete"]  # A wrong peer is only shown.
+    assert re.search(r"wrong is WRONG: probs\[", said.out)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
@@ -194,11 +160,11 @@ def test_ctrl_c_and_errors_keep_what_was_measured(
 ) -> None:
     run_case, calls = kernels.run_case, list[int]()
 
-    def fail(*arguments: Any) -> Comparison:
+    def fail(*arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 2:
             raise error
-        return run_case(*arguments)
+        run_case(*arguments)
 
     monkeypatch.setattr(kernels, "run_case", fail)
     with pytest.raises(OSError) if error is OSError else contextlib.nullcontext():  # noqa: PT011
@@ -208,14 +174,13 @@ def test_ctrl_c_and_errors_keep_what_was_measured(
 
 
 def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "LADDERS", "helpers.toy_ladder")
-    monkeypatch.setattr(kernels, "OPTIONS", {"rungs": ["right", "wrong"]})
+    monkeypatch.setitem(kernels.SOURCES, OURS, "helpers.toy_ladder")
+    monkeypatch.setenv("TOY_RUNGS", "right,wrong")
     with pytest.raises(DisagreementError, match=r"^WRONG: wrong, softmax forward awkward$"):
         kernels.run(SMALL, tmp_path / "found.json")
     assert len(written(tmp_path / "found.json")["cases"]) == 2
-    assert re.search(r"wrong is WRONG: probs\[", capsys.readouterr().out)
 
 
 def test_a_case_that_seems_slower_is_measured_again(
@@ -237,5 +202,5 @@ def test_a_case_that_seems_slower_is_measured_again(
 
 def test_the_arrays_of_a_triad_fit_the_cache_that_it_is_named_after() -> None:
     caches = {"L1": 1000, "L2": 8000, "L3": 64_000}
-    sizes = {each["where"]: each["size"] for each in kernels.working_sets(caches, 2)}
+    sizes = {where: size for _, where, size in kernels.limits_of(caches, 2)}
     assert sizes == {None: 0, "L1": 1000, "L2": 8000, "L3": 32_000, "memory": 256_000}

@@ -111,7 +111,7 @@ def test_a_run_writes_all_of_it(
     monkeypatch.setattr("benchmarks.machine.caches", lambda: {"L1": 1 << 14, "L2": 1 << 16})
     monkeypatch.setattr("benchmarks.cases.directions", lambda _: ("c_fc y", "attn c_proj dW"))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     path = tmp_path / "all.json"
-    assert products.run(("cpu",), 1, path)
+    assert products.run(1, 1, path, ("cpu",))
     written = json.loads(path.read_text())
     assert (written["benchmark"], written["complete"], len(written["cases"])) == ("matmul", True, 2)
     assert not path.with_suffix(".html").exists()

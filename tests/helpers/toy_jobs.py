@@ -14,7 +14,7 @@ TINY = Workload("tiny", 2, 3, 12, 5, 4, 11, 2)
 
 def entry(name: str, reference: bool = False, **options: Any) -> Entry:
     """Return a candidate with a job of this module."""
-    return Entry(name, "helpers.toy_jobs:build", options, reference, warm_up=0.0, by=name)
+    return Entry(name, "helpers.toy_jobs:build", options, reference, warm_up=0.0)
 
 
 def build(agreement: list[float] | None = None, fails_at: int = 0, interrupts_at: int = 0) -> Job:
@@ -35,5 +35,4 @@ def build(agreement: list[float] | None = None, fails_at: int = 0, interrupts_at
             os.kill(os.getppid(), signal.SIGINT)
             time.sleep(60)
 
-    flops = float(os.environ["OPENBLAS_NUM_THREADS"])
-    return Job(step, flops, agreement=lambda _: agreement or [])
+    return Job(step, float(os.environ["OMP_NUM_THREADS"]), agreement=lambda _: agreement or [])

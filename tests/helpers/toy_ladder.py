@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,16 @@ import numpy as np
 from benchmarks.ladders import Call, Rung, Runner, collected, direct
 from tinygpt_np.ops import softmax
 
-OPTIONS: dict[str, Any] = {}
+NAMES: list[str] = []
 
 
-def set_up(**options: Any) -> None:
-    OPTIONS.clear()
-    OPTIONS.update(options)
-    if options.get("absent"):
-        raise ImportError("toys are not installed: pip install toys")
+def set_up(rungs: Sequence[str] | None = None, **_: Any) -> None:
+    """Choose the rungs: those given, or those named in the environment."""
+    NAMES[:] = os.environ["TOY_RUNGS"].split(",") if rungs is None else rungs
 
 
 def about() -> dict[str, Any]:
-    return {"options": OPTIONS, "environment": os.environ.get("OMP_NUM_THREADS")}
+    return {"threads": os.environ["OMP_NUM_THREADS"]}
 
 
 def right(x: np.ndarray, probs: np.ndarray) -> None:
@@ -33,31 +31,21 @@ def wrong(x: np.ndarray, probs: np.ndarray) -> None:
     probs[...] = 0
 
 
+def raising(x: np.ndarray, probs: np.ndarray) -> None:
+    raise IndexError("out of the toy")
+
+
 def in_prepare(call: Call) -> Callable[[], None]:
     right(*call.arrays.values())
     return lambda: None
-
-
-def once(call: Call) -> Callable[[], None]:
-    taken: list[int] = []
-
-    def step() -> None:
-        if not taken:
-            right(*call.arrays.values())
-        taken.append(1)
-
-    return step
-
-
-def raising(x: np.ndarray, probs: np.ndarray) -> None:
-    raise IndexError("out of the toy")
 
 
 def returning(call: Call) -> Callable[[], Any]:
     return lambda: softmax.forward(call.inputs["x"])[0]
 
 
-def in_its_twelfth_step(act: Callable[[], None]) -> Runner:
+def stepwise(act: Callable[[int, Call], None]) -> Runner:
+    """Return a runner whose step is told its number, from 1 on."""
 
     def prepare(call: Call) -> Any:
         taken = 0
@@ -65,44 +53,52 @@ def in_its_twelfth_step(act: Callable[[], None]) -> Runner:
         def step() -> None:
             nonlocal taken
             taken += 1
-            if taken == 12:
-                act()
-            time.sleep(2e-3)
-            right(*call.arrays.values())
+            act(taken, call)
 
         return step
 
     return Runner(prepare)
 
 
-def fail() -> None:
-    raise ArithmeticError("the toy is broken")
+def once(number: int, call: Call) -> None:
+    if number == 1:
+        right(*call.arrays.values())
 
 
-def interrupt() -> None:
-    os.kill(os.getppid(), signal.SIGINT)
-    time.sleep(60)
+def failing(number: int, call: Call) -> None:
+    if number == 12:
+        raise ArithmeticError("the toy is broken")
+    time.sleep(2e-3)
+    right(*call.arrays.values())
 
 
-RUNGS = {
-    "right": Rung("right", "As it should be.", {"forward": direct(right)}),
-    "wrong": Rung("wrong", "All zeros.", {"forward": direct(wrong)}),
-    "in prepare": Rung("in prepare", "Cheats.", {"forward": Runner(in_prepare)}),
-    "once": Rung("once", "Cheats.", {"forward": Runner(once)}),
-    "raising": Rung("raising", "Fails.", {"forward": direct(raising)}),
-    "collected": Rung("collected", "Returns it.", {"forward": collected(returning, "probs")}),
-    "shared": Rung("shared", "On threads.", {"forward": direct(right)}, threads="several"),
-    "unable": Rung("unable", "Takes for ever.", {"forward": direct(right)}, max_flops=1),
-    "reference": Rung(
-        "reference", "For comparison.", {"forward": direct(right)}, threads="any", reference=True
-    ),
-    "failing": Rung("failing", "Breaks.", {"forward": in_its_twelfth_step(fail)}, reference=True),
-    "interrupting": Rung(
-        "interrupting", "Stops.", {"forward": in_its_twelfth_step(interrupt)}, reference=True
-    ),
+def interrupting(number: int, call: Call) -> None:
+    if number == 12:
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(60)
+    failing(number, call)
+
+
+RUNNERS: dict[str, tuple[Runner, dict[str, Any]]] = {
+    "right": (direct(right), {}),
+    "wrong": (direct(wrong), {}),
+    "in prepare": (Runner(in_prepare), {}),
+    "once": (stepwise(once), {}),
+    "raising": (direct(raising), {}),
+    "collected": (collected(returning, "probs"), {}),
+    "shared": (direct(right), {"threads": "several"}),
+    "unable": (direct(right), {"max_flops": 1}),
+    "reference": (direct(right), {"threads": "any", "reference": True}),
+    "failing": (stepwise(failing), {"reference": True}),
+    "interrupting": (stepwise(interrupting), {"reference": True}),
 }
 
 
 def rungs(operation: str) -> list[Rung]:
-    """Return the rungs named in the option "rungs", for softmax only."""
-    return [RUNGS[name] for name in OPTIONS.get("rungs", ())] if operation == "softmax" else []
+    """Return the chosen rungs, for the forward of softmax only."""
+    chosen = NAMES if operation == "softmax" else []
+    return [
+        Rung(name, "An idea.", {"forward": runner}, **more)
+        for name in chosen
+        for runner, more in [RUNNERS[name]]
+    ]

@@ -1,5 +1,7 @@
 """Two results: what is slower, what is shown, what is refused, and the exit code."""
 
+import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -7,105 +9,116 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.kernel_results import (
-    VECTORS,
-    Chosen,
-    again,
-    everything,
-    kernels,
-    named,
-    result,
-    shown,
-    slow,
-    slowed,
-    verdicts,
-)
+from rich.console import Console
 
 from benchmarks import __main__ as command
 from benchmarks import kernels as benchmark
+from benchmarks import machine
 from benchmarks.harness import compare
-from benchmarks.harness.analysis import FASTER, SLOWER
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from tinygpt_np.machine import processor_name
+
+# Seconds of kernels of ours and of others.
+OURS = {"naive": 5e-4, "vectors": 2e-4, "parallel ×2": 1e-3}
+OTHERS = {"Python": 1e-2, "NumPy": 1e-3, "PyTorch": 1e-4}
+CASES = [*itertools.product(("softmax", "gelu"), ("forward", "backward"), ("cpu", "lecture"))]
+VECTORS = "softmax forward cpu vectors"
+
+
+def result(factor: float = 1.0, slow: str = "no row") -> dict[str, Any]:
+    """Return a quiet result of this machine; rows that match `slow` take `factor` times as long."""
+    rng = np.random.default_rng(0)
+
+    def seconds(name: str, usual: float) -> float:
+        noise = float(np.exp(rng.uniform(-0.25, 0.25))) if slow == "random" else 1.0
+        return noise * usual * (factor if re.search(slow, f"{' '.join(case)} {name}") else 1.0)
+
+    records: list[dict[str, Any]] = []
+    for case in CASES:
+        rows: list[dict[str, Any]] = []
+        for name, usual in (OURS | OTHERS).items():
+            time, (rung, _, threads) = seconds(name, usual), name.partition(" ×")
+            row = {"rung": rung, "threads": int(threads or 1)}
+            row |= {"by": "torch" if name == "PyTorch" else "ours"}
+            row |= {"compile_seconds": 0.0} if name in OURS else {}
+            rows.append({**row, "seconds": [1.008 * time, 1.002 * time, 1.014 * time, 0.96]})
+        limits = [
+            {"name": name, "threads": threads, "pace": seconds(name, 1e-12)}
+            for threads, name in itertools.product((1, 2), ("peak", "triad"))
+        ]
+        about = dict(zip(compare.CASE, case, strict=True))
+        records.append({**about, "sizes": {"N": 8}, "rows": rows, "limits": limits})
+    here = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
+    about = {"benchmark": "kernels", "complete": True, "machine": here}
+    return {**about, "cases": records, "again": []}
+
+
+SLOWED = result(1.3, VECTORS)
+
+
+def verdicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
+    found = compare.differences(old, new)
+    return {each.row.name: each.verdict for each in found if each.verdict != SAME}
+
+
+def shown(old: dict[str, Any], new: dict[str, Any]) -> tuple[bool, str]:
+    console = Console(file=io.StringIO(), width=200, record=True)
+    return compare.show(compare.differences(old, new), console), console.export_text()
 
 
 @pytest.mark.parametrize(
-    ("factor", "chosen", "expected"),
+    ("factor", "slow", "expected"),
     [
-        (1.3, named("vectors"), {VECTORS: SLOWER}),
-        (0.7, named("vectors"), {VECTORS: FASTER}),
-        # Less than the margin, or another pace of the whole machine.
-        (1.09, named("vectors"), {}),
-        (0.5, everything, {}),
-        (2.0, everything, {}),
+        (1.3, VECTORS, {VECTORS: SLOWER}),
+        (0.7, VECTORS, {VECTORS: FASTER}),
+        # Less than the margin, another pace of the whole machine, and noise in all rows.
+        (1.09, VECTORS, {}),
+        (0.5, "", {}),
+        (2.0, "", {}),
+        (1.0, "random", {}),
         # Not kernels of ours, or on several threads.
-        *((3.0, named(name), {}) for name in ("Python", "PyTorch", "peak", "parallel")),
+        (3.0, "softmax forward cpu (Python|PyTorch|peak|parallel)", {}),
     ],
 )
 def test_a_kernel_with_another_time_is_found_and_nothing_else(
-    factor: float, chosen: Chosen, expected: dict[str, str]
+    factor: float, slow: str, expected: dict[str, str]
 ) -> None:
-    assert verdicts(result(), slowed(result(), factor, chosen)) == expected
+    assert verdicts(result(), result(factor, slow)) == expected
 
 
 def test_a_change_of_all_kernels_is_seen() -> None:
-    found = verdicts(result(), slowed(result(), 1.3, kernels))
-    assert len(found) == 16
-    assert set(found.values()) == {SLOWER}
-
-
-def test_rows_that_differ_everywhere_hide_a_difference() -> None:
-    new, rng = result(), np.random.default_rng(0)
-    for case in new["cases"]:
-        for row in (*case["limits"], *case["rows"]):
-            factor = float(np.exp(rng.uniform(-0.25, 0.25)))
-            slow(row, factor)
-    assert verdicts(result(), new) == {}
+    assert [*verdicts(result(), result(1.3, "|".join(OURS))).values()] == [SLOWER] * 16
 
 
 def test_intervals_that_overlap_and_few_rounds_say_nothing() -> None:
-    old, new = result(), slowed(result(), 1.4, named("vectors"))
-    old["cases"][0]["rows"][3]["seconds"][2] = 3e-4
-    assert verdicts(old, new) == {}
-    old, new = result(), slowed(result(), 2.0, named("vectors"))
-    for found in (old, new):
-        found["cases"][0]["rows"][3]["seconds"][3] = 0.875
-    assert verdicts(old, new) == {}
+    for index, value in ((2, 3e-4), (3, 0.875)):
+        old, new = result(), result(2.0 if index == 3 else 1.4, VECTORS)
+        old["cases"][0]["rows"][1]["seconds"][index] = value
+        assert verdicts(old, new) == {}
+    assert "1 have too few rounds to tell" in shown(old, new)[1]
 
 
 def test_what_was_measured_again_is_slower_only_if_it_was_slower_both_times() -> None:
-    new = slowed(again(result()), 1.3, named("vectors"))
-    assert verdicts(result(), new) == {VECTORS: SLOWER}
-    new["again"] = again(result())["again"]
-    assert verdicts(result(), new) == {}
+    assert compare.suspects(result(), SLOWED) == [("softmax", "forward", "cpu")]
+    assert compare.suspects(result(), result(0.5, VECTORS)) == []
+    for again, expected in ((SLOWED, {VECTORS: SLOWER}), (result(), {})):
+        assert verdicts(result(), {**SLOWED, "again": again["cases"][:1]}) == expected
 
 
-def test_only_tasks_with_a_slower_kernel_are_to_be_measured_again() -> None:
-    new = slowed(slowed(result(), 1.3, named("vectors")), 0.5, named("vectors", "gelu"))
-    assert compare.suspects(result(), new) == [("softmax", "forward", "cpu")]
-
-
-def test_rows_of_one_result_only_are_counted_and_named() -> None:
-    old, new = result(), result()
-    del old["cases"][0]["rows"][3]
-    new["cases"][1]["rows"] = [
-        each for each in new["cases"][1]["rows"] if not kernels({}, each) or each["threads"] > 1
-    ]
-    slower, text = shown(compare.differences(old, new))
-    assert not slower
-    assert f"1 rows were measured only now: {VECTORS}\n" in text
-    assert "2 rows were measured only before: softmax forward lecture naive, " in text
-
-
-def test_other_sizes_are_another_row() -> None:
-    old, new = result(), slowed(result(), 1.3, named("vectors"))
+def test_rows_of_one_result_only_are_counted_and_named_also_for_other_sizes() -> None:
+    old, new = result(), result(1.3, VECTORS)
     old["cases"][0]["sizes"] = {"N": 9}
-    assert VECTORS not in verdicts(old, new)
-    assert VECTORS in {each.name for each in compare.differences(old, new) if each.old is None}
+    del new["cases"][1]["rows"][0]
+    slower, text = shown(old, new)
+    assert not slower
+    first = "softmax forward cpu naive, softmax forward cpu vectors, softmax forward cpu parallel"
+    assert f"3 rows were measured only now: {first} ×2\n" in text
+    assert f"4 rows were measured only before: {first} ×2, …" in text
 
 
 def test_what_is_slower_is_shown_before_what_is_faster() -> None:
-    new = slowed(result(), 0.5, named("naive"))
-    slower, text = shown(compare.differences(result(), slowed(new, 1.3, named("vectors"))))
+    old = result(2.0, "softmax forward cpu naive")
+    slower, text = shown(old, SLOWED)
     assert slower
     assert text.index(VECTORS) < text.index("softmax forward cpu naive")
     assert "1.30 (1.28–1.32)" in text
@@ -119,10 +132,6 @@ def old(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_result_of_this_machine_is_loaded(old: Path) -> None:
-    assert compare.load(old) == result()
-
-
 def broken(**changes: Any) -> str:
     return json.dumps({**result(), **changes})
 
@@ -134,47 +143,37 @@ def broken(**changes: Any) -> str:
         ("[]", "old.json is no result of python -m benchmarks kernels"),
         (broken(benchmark="train"), "old.json is no result of python -m"),
         (broken(cases=[{"operation": "softmax"}]), "old.json is no result of python -m"),
-        (broken(machine={}), "old.json is no result of python -m"),
-        (
-            broken(machine={"cpu": "Z80", "vector_bits": 8}),
-            "old.json was measured on another machine (Z80, 8-bit vectors) than this (",
-        ),
-        (
-            broken(machine={"cpu": processor_name(), "vector_bits": 8}),
-            "8-bit vectors) than this (",
-        ),
+        (broken(machine={"cpu": processor_name(), "vector_bits": 8}),
+         f"old.json was measured on another machine ({processor_name()}, 8-bit vectors) than this"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_compared_is_refused_in_one_line(old: Path, text: str, line: str) -> None:
+    assert compare.load(old) == result()
     old.write_text(text)
     with pytest.raises(ValueError, match=f"^.*{re.escape(line)}.*$"):
         compare.load(old)
 
 
-def leaves(monkeypatch: pytest.MonkeyPatch, run: Any, *arguments: str | Path) -> Any:
-    monkeypatch.setattr(benchmark, "run", run)
-    with pytest.raises(SystemExit) as left:
-        command.main(["kernels", *map(str, arguments)])
-    return left.value.code
-
-
-def test_what_cannot_be_compared_is_refused_before_anything_is_measured(
-    monkeypatch: pytest.MonkeyPatch, old: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--compare", "none.json"), "none.json cannot be read"),
+        (("adamw", "--compare", "OLD"), "has none of the requested operations"),
+        (("--compare", "OLD", "--rounds", "4"), "--compare needs at least --rounds 5, not 4"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_before_anything_is_measured(
+    arguments: tuple[str, ...], line: str, old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert leaves(monkeypatch, None, "--compare", "none.json") == 2
-    assert "none.json cannot be read" in capsys.readouterr().err
-    assert leaves(monkeypatch, None, "adamw", "--compare", old) == 2
-    assert "old.json has none of the requested operations" in capsys.readouterr().err
-
-
-SLOWED = slowed(result(), 1.3, named("vectors"))
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["kernels", *(str(old) if each == "OLD" else each for each in arguments)])
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("new", "code"),
     [
-        (result(), 0),
-        (slowed(result(), 0.5, named("naive")), 0),
+        (result(0.5, VECTORS), 0),
         (SLOWED, 1),
         ({**SLOWED, "complete": False}, 130),
     ],
@@ -182,4 +181,7 @@ SLOWED = slowed(result(), 1.3, named("vectors"))
 def test_the_exit_code_says_whether_anything_is_slower_or_the_run_was_stopped(
     new: dict[str, Any], code: int, monkeypatch: pytest.MonkeyPatch, old: Path
 ) -> None:
-    assert leaves(monkeypatch, lambda *_: new, "--compare", old) == code  # pyright: ignore
+    monkeypatch.setattr(benchmark, "run", lambda *_: new)  # pyright: ignore
+    with pytest.raises(SystemExit) as left:
+        command.main(["kernels", "--compare", str(old)])
+    assert left.value.code == code

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from helpers.kernel_results import record
 
+from benchmarks import ROOT
 from benchmarks.harness import figures
 
 
@@ -24,26 +25,18 @@ def test_a_file_has_medians_with_their_intervals_but_no_samples(tmp_path: Path) 
     assert case["limits"][0] == {"name": "peak", "threads": 1, "rate": 10.0, "pace": 0.1}
 
 
-def test_a_file_that_exists_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "all.json"
+def test_only_a_new_file_that_can_be_written_is_accepted(tmp_path: Path) -> None:
+    path = figures.new_file(tmp_path / "all.json")
+    assert not path.exists()
     path.write_text("as it was")
     with pytest.raises(ValueError, match=r"all\.json exists already, and nothing is overwritten"):
-        figures.check_path(path)
+        figures.new_file(path)
     assert path.read_text() == "as it was"
-
-
-def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be written: No such file or directory"):
-        figures.check_path(tmp_path / "nowhere" / "all.json")
-
-
-def test_checking_a_path_leaves_no_file(tmp_path: Path) -> None:
-    figures.check_path(tmp_path / "all.json")
-    assert list(tmp_path.iterdir()) == []
+        figures.new_file(tmp_path / "nowhere" / "all.json")
 
 
 def test_the_results_that_are_kept_are_small() -> None:
-    files = list((Path(figures.__file__).parents[1] / "results").iterdir())
-    kept = [path for path in files if not path.name.startswith("kernels-")]
+    kept = [path for path in (ROOT / "benchmarks/results").iterdir() if "kernels-" not in path.name]
     assert {path.suffix for path in kept} == {".json"}
     assert sum(path.stat().st_size for path in kept) < 200_000

@@ -11,7 +11,7 @@ POOL = ThreadPoolExecutor(3)
 L1 = 1 << 14
 
 
-def test_triad_and_update_add_half_of_one_array_to_another() -> None:
+def test_the_loops_compute_what_they_are_counted_for() -> None:
     rng = np.random.default_rng(0)
     a, b, c = rng.standard_normal((3, 4 * limits.LANES), dtype=np.float32)
     limits.triad(a, b, c, 2)
@@ -19,11 +19,7 @@ def test_triad_and_update_add_half_of_one_array_to_another() -> None:
     expected = (a + b / 2) + b / 2
     limits.update(a, b, 2)
     np.testing.assert_array_equal(a, expected)
-
-
-def test_the_peak_takes_all_of_its_multiply_adds() -> None:
-    shape = (limits.ACCUMULATORS, limits.LANES)
-    state = np.random.default_rng(0).random(shape, np.float32)
+    state = rng.random((limits.ACCUMULATORS, limits.LANES), np.float32)
     expected = state.astype(np.float64)
     for _ in range(3):
         expected = expected * float(limits.FACTOR) + float(limits.TERM)
@@ -31,28 +27,29 @@ def test_the_peak_takes_all_of_its_multiply_adds() -> None:
     np.testing.assert_allclose(state, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["triad", "update"])
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("size", [5000, 200_000])
+@pytest.mark.parametrize(
+    ("name", "threads", "size"),
+    [("triad", 1, 5000), ("triad", 3, 200_000), ("update", 3, 5000), ("update", 1, 200_000)],
+)
 def test_moves_are_counted_with_what_is_fetched_before_it_is_written(
     name: str, threads: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.machine.caches", lambda: {"L1": L1})
-    calls: list[tuple[int, int, int]] = []
+    moved, held = list[int](), list[int]()
 
     def count(a: np.ndarray, *others: np.ndarray) -> None:
         *arrays, times = others
         read = arrays if name == "triad" else [a, *arrays]
-        held = a.nbytes + sum(each.nbytes for each in arrays)
-        calls.append((sum(each.nbytes for each in read) + a.nbytes, int(times), held))
+        moved.append((sum(each.nbytes for each in read) + a.nbytes) * int(times))
+        held.append(a.nbytes + sum(each.nbytes for each in arrays))
 
     monkeypatch.setattr(limits, name, count)
     step, amount = limits.make(name, threads, size, POOL)
     step()
-    assert len(calls) == threads
     fetched = 4 / 3 if name == "triad" and size // threads > L1 else 1
-    assert amount == pytest.approx(fetched * sum(moved * times for moved, times, _ in calls))
-    assert size - threads * 12 * limits.LANES < sum(held for *_, held in calls) <= size
+    assert amount == pytest.approx(fetched * sum(moved))
+    assert len(held) == threads
+    assert size - threads * 12 * limits.LANES < sum(held) <= size
 
 
 def test_the_peak_counts_the_flops_of_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:

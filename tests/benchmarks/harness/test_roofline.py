@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.harness import roofline
-from benchmarks.harness.roofline import Axis, Point, Roofs
+from benchmarks.harness.roofline import Axis, Point
 
-ROOFS = Roofs({1: 100e9, 2: 200e9}, {1: {"L1": 200e9, "memory": 10e9}, 2: {"memory": 15e9}})
+ROOFS = {1: {"peak": 100e9, "L1": 200e9, "memory": 10e9}, 2: {"peak": 200e9, "memory": 15e9}}
 POINTS = [
     Point("loops", "loops: 1 ms", 0.01e9, True),
     Point("a < b & c", "a < b:\n2 ms", 20e9, True),
@@ -15,12 +15,21 @@ POINTS = [
 ]
 
 
-def drawn(points: list[Point] = POINTS, above: Roofs = ROOFS) -> ElementTree.Element:
-    return ElementTree.fromstring(roofline.draw(2.0, points, above))
-
-
-def texts(tag: str, svg: ElementTree.Element) -> set[str]:
-    return {"".join(found.itertext()) for found in svg.iter(tag)}
+def test_points_and_roofs_are_drawn_with_titles_and_rungs_are_connected() -> None:
+    svg = ElementTree.fromstring(roofline.draw(2.0, POINTS, ROOFS))
+    titles = {title.text for title in svg.iter("title")}
+    assert {point.title for point in POINTS} < titles
+    assert {"peak, 2 threads: 200 GFLOP/s", "memory, 1 thread: 10 GB/s"} < titles
+    assert {"a < b & c", "loops", "L1", "peak"} < {text.text for text in svg.iter("text")}
+    (path,) = svg.iter("polyline")
+    assert len(path.attrib["points"].split()) == 2
+    heights = [float(circle.attrib["cy"]) for circle in svg.iter("circle")]
+    assert roofline.TOP < heights[0] < heights[1] < heights[2] < roofline.BOTTOM
+    # A ridge is where a bandwidth suffices for the peak.
+    lines = {line.findtext("title"): line.attrib for line in svg.iter("line")}
+    bandwidth, peak = lines["L1, 1 thread: 200 GB/s"], lines["peak, 1 thread: 100 GFLOP/s"]
+    assert (bandwidth["x2"], bandwidth["y2"]) == (peak["x1"], peak["y1"])
+    assert "<circle" in roofline.draw(2.0, POINTS, {})
 
 
 def test_roofs_are_those_of_peaks_and_triads_by_threads() -> None:
@@ -31,33 +40,7 @@ def test_roofs_are_those_of_peaks_and_triads_by_threads() -> None:
             ("BLAS", 1, None, 2.0),
         )
     ]  # fmt: skip
-    assert roofline.roofs(measured) == ({1: 5.0}, {1: {"L1": 3.0}, 2: {"L1": 4.0}})
-
-
-def test_points_and_roofs_have_titles_for_hovering() -> None:
-    expected = {point.title for point in POINTS}
-    expected |= {"peak, 2 threads: 200 GFLOP/s", "memory, 1 thread: 10 GB/s"}
-    assert expected <= texts("title", drawn())
-    assert {"a < b & c", "loops", "L1", "peak"} <= texts("text", drawn())
-    assert "loops" in texts("text", drawn(above=Roofs({}, {})))
-
-
-def test_only_the_rungs_of_the_ladder_are_connected() -> None:
-    (line,) = drawn().iter("polyline")
-    assert len(line.attrib["points"].split()) == 2
-
-
-def test_the_points_are_where_their_speed_is() -> None:
-    heights = [float(circle.attrib["cy"]) for circle in drawn().iter("circle")]
-    assert len(set(heights)) == 3
-    assert all(roofline.TOP < height < roofline.BOTTOM for height in heights)
-
-
-def test_a_ridge_is_where_a_bandwidth_suffices_for_the_peak() -> None:
-    lines = [each for each in drawn().iter("line") if "L1" in (each.findtext("title") or "")]
-    (peak,) = (e for e in drawn().iter("line") if "peak, 1" in (e.findtext("title") or ""))
-    assert lines[0].attrib["x2"] == peak.attrib["x1"]
-    assert lines[0].attrib["y2"] == peak.attrib["y1"]
+    assert roofline.roofs(measured) == {1: {"peak": 5.0, "L1": 3.0}, 2: {"L1": 4.0}}
 
 
 def test_an_axis_is_logarithmic_and_marked_at_powers_of_ten() -> None:

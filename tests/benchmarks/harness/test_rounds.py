@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.rounds import Candidate, Comparison, time_left
+from benchmarks.harness import rounds
+from benchmarks.harness.rounds import Candidate, Comparison
 from benchmarks.harness.worker import WorkerError
+
+TURN = [1.0, 3.0]
 
 
 class Fake:
@@ -21,77 +24,58 @@ class Fake:
             raise WorkerError("it exited: killed by signal 9")
         if self.turns == self.interrupted_at:
             raise KeyboardInterrupt
-        return {"seconds": [1.0, 3.0], "memory": self.turns}
+        return {"seconds": TURN, "memory": self.turns}
 
 
-def comparison(*processes: Fake, required: bool = True, patience: float = math.inf) -> Comparison:
+def comparison(*processes: Any, required: bool = True, patience: float = math.inf) -> Comparison:
     found = Comparison({})
     for name, process in zip("abcdef", processes, strict=False):
         about = {"rung": name, "by": name}
-        candidate: Any = Candidate(process, about, required, patience, key=0)  # pyright: ignore[reportArgumentType]
-        found.candidates.append(candidate)
+        found.candidates.append(Candidate(process, about, required, patience, key=0))
     return found
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def turns(found: Comparison) -> list[list[Any]]:
     return [row["turns"] for row in found.record["rows"]]
 
 
-def test_every_round_starts_with_another_candidate() -> None:
+def test_all_take_turns_in_rounds_that_start_with_another_and_tell_the_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 50.0, 60.0, 66.0])
+    monkeypatch.setattr(rounds.time, "monotonic", lambda: next(clock))
     said: list[str] = []
-    comparison(Fake(), Fake(), Fake()).take_rounds(4, said.append)
+    found = comparison(Fake(), Fake(), Fake(), Fake())
+    found.candidates[-1].key = None  # Takes no turns.
+    found.take_rounds(4, said.append)
     assert "".join(line[-1] for line in said) == "abcabcbcacab"
-
-
-def test_every_candidate_takes_a_turn_in_every_round() -> None:
-    found = comparison(Fake(), Fake())
-    found.take_rounds(3, quiet)
-    assert turns(found) == [[[1.0, 3.0]] * 3] * 2
-    assert found.record["rows"][0]["memory"] == 3
+    assert said[::3] == [
+        "round 1/4: a", "round 2/4, about 2 min left: a", "round 3/4, about 60 s left: b",
+        "round 4/4, about 22 s left: c",
+    ]  # fmt: skip
+    assert turns(found) == [[TURN] * 4] * 3 + [[]]
+    assert [row.get("memory") for row in found.record["rows"]] == [4, 4, 4, None]
 
 
 def test_a_slow_candidate_takes_its_least_turns_and_no_more() -> None:
     found = comparison(Fake(), patience=2.0)
-    found.take_rounds(7, quiet)
-    assert [turn is not None for turn in turns(found)[0]] == [True] * 5 + [False] * 2
+    found.take_rounds(7, lambda _: None)
+    assert turns(found) == [[TURN] * 5 + [None] * 2]
 
 
-def test_a_candidate_without_a_key_takes_no_turns() -> None:
-    found = comparison(Fake(), Fake())
-    found.candidates[1].key = None
-    found.take_rounds(2, quiet)
-    assert [len(row) for row in turns(found)] == [2, 0]
-    assert found.record["rounds"] == 2
-
-
-def test_a_candidate_that_exits_is_left_out_with_its_reason() -> None:
+def test_a_candidate_that_exits_is_left_out_unless_it_is_required() -> None:
     found = comparison(Fake(), Fake(fails_at=2), required=False)
-    found.take_rounds(3, quiet)
-    assert turns(found) == [[[1.0, 3.0]] * 3, [[1.0, 3.0], None, None]]
+    found.take_rounds(3, lambda _: None)
+    assert turns(found) == [[TURN] * 3, [TURN, None, None]]
     assert found.left_out == {"b": "it exited: killed by signal 9"}
-
-
-def test_without_a_required_candidate_there_is_no_comparison() -> None:
     with pytest.raises(WorkerError, match="killed by signal 9"):
-        comparison(Fake(fails_at=2)).take_rounds(3, quiet)
+        comparison(Fake(fails_at=2)).take_rounds(3, lambda _: None)
 
 
 def test_ctrl_c_keeps_the_complete_rounds() -> None:
     found = comparison(Fake(), Fake(interrupted_at=3))
     with found.until_interrupted():
-        found.take_rounds(9, quiet)
+        found.take_rounds(9, lambda _: None)
     assert found.stopped
     found.candidates[0].turns.append([9.0])  # As if it came between two of these.
-    assert found.record["rounds"] == 2
-    assert [len(row) for row in turns(found)] == [2, 2]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(12.4, "about 12 s left"), (200.0, "about 3 min left")]
-)
-def test_the_time_left_is_rounded(seconds: float, said: str) -> None:
-    assert time_left(seconds) == said
+    assert turns(found) == [[TURN] * 2] * 2

@@ -5,41 +5,33 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.harness.statistics import estimate, medians, ratio
+from benchmarks.harness.statistics import estimate, ratio
 
 
-def test_a_ratio_pairs_the_turns_of_a_round() -> None:
+def test_a_ratio_is_the_median_over_the_rounds_in_which_both_took_a_turn() -> None:
     # The machine slows down tenfold: within each round theirs takes twice as long.
-    found = ratio([[2.0], [6.0], [20.0]], [[1.0], [3.0], [10.0]])
+    theirs, ours = (
+        [[2.0, 9.0, 1.0], [6.0], [20.0], None, [1.0]],
+        [[1.0], [3.0], [10.0], [1.0], None],
+    )
+    found = ratio(theirs, ours)
     assert found is not None
     assert found[:3] == (2.0, 2.0, 2.0)
-
-
-def test_only_rounds_in_which_both_took_a_turn_are_compared() -> None:
-    found = ratio([[4.0], [6.0], None], [[2.0], [2.0], [9.0]])
-    assert found is not None
-    assert (found.low, found.high) == (2.0, 3.0)
     assert ratio([[1.0], None], [None, [1.0]]) is None
 
 
-def test_a_turn_counts_as_its_median_sample() -> None:
-    assert medians([[1.0, 9.0, 2.0], None]) == [2.0]
-
-
 @pytest.mark.parametrize(
-    ("count", "low", "high"), [(6, 0, 5), (8, 0, 7), (9, 1, 7), (15, 3, 11), (20, 5, 14)]
-)
-def test_the_interval_is_that_of_the_tables_of_the_sign_test(
-    count: int, low: int, high: int
+    ("count", "low", "high", "coverage"),
+    # As in tables of the sign test; few values give their range and what it covers.
+    [(1, 0, 0, 0.0), (3, 0, 2, 0.75), (5, 0, 4, 0.9375), (6, 0, 5, 0.96875), (8, 0, 7, None),
+     (9, 1, 7, None), (15, 3, 11, None), (20, 5, 14, None)],
+)  # fmt: skip
+def test_the_interval_is_that_of_the_sign_test(
+    count: int, low: int, high: int, coverage: float | None
 ) -> None:
     found = estimate([float(value) for value in reversed(range(count))])
     assert (found.low, found.high) == (low, high)
-
-
-@pytest.mark.parametrize(("count", "coverage"), [(1, 0.0), (3, 0.75), (5, 0.9375)])
-def test_few_values_give_their_range_and_what_it_covers(count: int, coverage: float) -> None:
-    found = estimate([float(value) for value in range(count)])
-    assert found[1:] == (0, count - 1, coverage)
+    assert found.coverage == coverage if coverage is not None else found.coverage >= 0.95
 
 
 def test_the_interval_covers_the_median_as_often_as_it_says() -> None:

@@ -9,7 +9,7 @@ from benchmarks.harness import jobs
 from benchmarks.harness.jobs import WARM_UP_STEPS
 from benchmarks.harness.worker import Process, WorkerError
 
-TOY = {"build": "helpers.toy_jobs:build", "warm_up": 0.0, "samples": None}
+TOY = {"build": "helpers.toy_jobs:build", "warm_up": 0.02, "samples": 7}
 
 
 @pytest.fixture
@@ -19,19 +19,20 @@ def process(toys: None) -> Iterator[Process]:
     found.close()
 
 
-def test_a_turn_takes_the_steps_that_were_asked_for(process: Process) -> None:
-    report = process.ask("open", **TOY | {"samples": 7}, options={})
+def test_a_job_warms_up_and_takes_turns_until_it_is_closed(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = process.ask("open", **TOY, options={"agreement": [2.0]})
+    assert report["flops"] == 3  # The toy's FLOPs are the threads of its environment.
+    assert report["agreement"] == [2.0] * WARM_UP_STEPS
+    assert report["warm_up_seconds"] >= 0.02 + report["first_seconds"]
     answer = process.ask("turn", key=report["key"])
     assert len(answer["seconds"]) == 7
     assert all(seconds >= 1e-3 for seconds in answer["seconds"])
     assert 1e6 < answer["memory"] < 1e9
-
-
-def test_opening_a_job_reports_threads_agreement_and_warm_up(process: Process) -> None:
-    report = process.ask("open", **TOY | {"warm_up": 0.02}, options={"agreement": [2.0]})
-    assert report["flops"] == 3  # The toy's FLOPs are the threads of its environment.
-    assert report["agreement"] == [2.0] * WARM_UP_STEPS
-    assert report["warm_up_seconds"] >= report["build_seconds"] + report["first_seconds"]
+    monkeypatch.setattr("benchmarks.harness.worker.PATIENCE", LIMIT)
+    process.close()
+    assert process.process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -43,20 +44,12 @@ def test_a_turn_takes_as_many_steps_as_fill_it_and_at_least_one(
     assert jobs.steps_per_turn(step_seconds) == steps
 
 
-def test_a_worker_that_fails_says_why(process: Process) -> None:
+def test_a_worker_that_fails_or_is_killed_says_why(process: Process) -> None:
+    other = Process("b", "benchmarks.harness.jobs:Jobs", {}, threads=1)
+    other.process.kill()
+    other.process.wait(LIMIT)
+    with pytest.raises(WorkerError, match="b exited: killed by signal 9"):
+        other.ask("turn", key=0)
+    other.close()
     with pytest.raises(WorkerError, match="a exited: ArithmeticError: the toy is broken"):
         process.ask("open", **TOY, options={"fails_at": 1})
-
-
-def test_a_worker_that_is_killed_is_named(process: Process) -> None:
-    process.process.kill()
-    process.process.wait(LIMIT)
-    with pytest.raises(WorkerError, match="a exited: killed by signal 9"):
-        process.ask("turn", key=0)
-
-
-def test_closing_ends_the_process(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.harness.worker.PATIENCE", LIMIT)
-    process.ask("open", **TOY, options={})
-    process.close()
-    assert process.process.returncode == 0

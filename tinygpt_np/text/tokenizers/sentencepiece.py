@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import PIECES
-from tinygpt_np.text import corpus
-from tinygpt_np.text.tokenizers.base import Tokenizer, TokenizerError, checked, missing
+from tinygpt_np.text.tokenizers.byte_level import ByteLevel, TokenizerError, checked, missing, read
 
 FILE = "tokenizer.model"
 # A space in a piece, and the text of the unknown token of models without byte pieces.
@@ -27,7 +26,7 @@ SPACE, UNKNOWN = "\N{LOWER ONE EIGHTH BLOCK}", "\N{REPLACEMENT CHARACTER}"
 LINE, LONGEST = re.compile(r"[^\n\0▁▅]{1,4096}"), 4 * 4096
 
 
-class SentencePieceTokenizer(Tokenizer):
+class SentencePieceTokenizer(ByteLevel):
     """A tokenizer from the content of a .model file.
 
     Models that were trained elsewhere may normalise a text (case, accents, white space), or decode
@@ -59,8 +58,10 @@ class SentencePieceTokenizer(Tokenizer):
         for this size.
         """
         library, written = sentencepiece_library(), io.BytesIO()
-        if not 0 < vocab_size < 2**31:
-            raise TokenizerError(f"vocab_size must be positive and below 2**31, not {vocab_size}")
+        if vocab_size < 1:
+            raise TokenizerError(f"vocab_size must be positive, not {vocab_size}")
+        if vocab_size >= 2**31:
+            raise TokenizerError(f"vocab_size must be below 2**31, not {vocab_size}")
         lines = [found[0] for found in LINE.finditer(checked(text))]
         if not lines:
             raise TokenizerError("there is no text to learn pieces from")
@@ -79,19 +80,14 @@ class SentencePieceTokenizer(Tokenizer):
     @classmethod
     def from_file(cls, path: Path) -> "SentencePieceTokenizer":
         """Return the tokenizer in a .model file."""
-        try:
-            corpus.file_size(path)
-            return cls(path.read_bytes(), str(path))
-        except OSError as error:
-            raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
-        except corpus.DataError as error:
-            raise TokenizerError(str(error)) from None
+        return cls(read(path), str(path))
 
     def encode(self, text: str) -> np.ndarray:
         """Return the tokens of a text, (T,) int64. Raise TokenizerError if it is not UTF-8."""
         if self.space_bytes is None or self.prefixed:
             return np.array(self.processor.encode(checked(text)), dtype=np.int64)
-        tokens, *others = (self.processor.encode(part) for part in checked(text).split(SPACE))
+        first, *others = (self.processor.encode(part) for part in checked(text).split(SPACE))
+        tokens: list[int] = first
         for part in others:
             tokens += [*self.space_bytes, *part]
         return np.array(tokens, dtype=np.int64)
@@ -134,9 +130,11 @@ def sentencepiece_library() -> Any:
 
 def explain(error: str, vocab_size: int) -> str:
     """Return a sentence for an error of SentencePiece's trainer, with what to do."""
-    if few := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
+    few = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
+    if few:
         return f"{vocab_size:,} pieces are too few for this text; use --vocab-size {few[1]} or more"
-    if many := re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE):
+    many = re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE)
+    if many:
         return (
             f"{vocab_size:,} pieces are too many for this text; use --vocab-size {many[1]} or "
             "less, or --tokenizer char"

@@ -1,8 +1,7 @@
-"""The base class of tokenizers, and how they read files."""
+"""The base class of tokenizers whose tokens are UTF-8 bytes, and how they read files."""
 
 import codecs
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,17 +20,8 @@ class MissingPackageError(TokenizerError):
     """A tokenizer needs a package that is not installed."""
 
 
-class Tokenizer(ABC):
-    """A tokenizer, whose tokens are integers in [0, vocab_size).
-
-    `kind` is char, gpt2 or sentencepiece; `tokens` has the UTF-8 bytes of each token, which may be
-    part of a character.
-    """
-
-    kind: str
-    noun = "token"
-    # The token <|endoftext|>, if the vocabulary has it.
-    end_of_text: int | None = None
+class ByteLevel:
+    """Decodes tokens, given the bytes of each; a token may be part of a character."""
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self.tokens = tokens
@@ -42,29 +32,7 @@ class Tokenizer(ABC):
         return len(self.tokens)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {counted(self.vocab_size, self.noun)}>"
-
-    @abstractmethod
-    def encode(self, text: str) -> np.ndarray:
-        """Return the tokens of a text, (T,) int64. Raise ValueError if it cannot be encoded."""
-
-    @abstractmethod
-    def start(self) -> np.ndarray:
-        """Return the token (1,) that precedes the start of a text."""
-
-    @abstractmethod
-    def files(self) -> dict[str, bytes]:
-        """Return the files from which load() reads this tokenizer."""
-
-    def files_for_transformers(self) -> dict[str, bytes]:
-        """Return the files from which transformers loads this tokenizer."""
-        return self.files()
-
-    def bytes_of(self, token: int) -> bytes:
-        """Return the UTF-8 bytes of a token. Raise ValueError if there is no such token."""
-        if not 0 <= token < len(self.tokens):
-            raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
-        return self.tokens[token]
+        return f"<{type(self).__name__}: {counted(self.vocab_size, 'token')}>"
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of tokens (T,). Bytes that are not UTF-8 become U+FFFD."""
@@ -81,6 +49,12 @@ class Tokenizer(ABC):
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
+
+    def bytes_of(self, token: int) -> bytes:
+        """Return the UTF-8 bytes of a token. Raise ValueError if there is no such token."""
+        if not 0 <= token < len(self.tokens):
+            raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
+        return self.tokens[token]
 
 
 def checked(text: str) -> str:
@@ -102,6 +76,17 @@ def missing(package: str) -> MissingPackageError:
     )
 
 
+def read(path: Path) -> bytes:
+    """Return the content of a regular file. Raise TokenizerError if it cannot be read."""
+    try:
+        corpus.file_size(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
+    except corpus.DataError as error:
+        raise TokenizerError(str(error)) from None
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file. Raise TokenizerError if it cannot be read."""
     try:
@@ -120,8 +105,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TokenizerError(f"{path} is damaged: it is not a JSON object")
     return cast(dict[str, Any], found)
-
-
-def as_object(value: Any) -> dict[str, Any]:
-    """Return a value from JSON if it is an object, else {}."""
-    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
