@@ -33,7 +33,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array.copy(),
     "reversed": lambda array: np.flip(np.flip(array).copy()),
     "Fortran-ordered": lambda array: array.copy(order="F"),
-    "read-only": lambda array: frozen(array.copy()),
+    "read-only": lambda array: np.broadcast_to(array.copy(), array.shape),
 }
 
 
@@ -62,10 +62,16 @@ class FunctionCheck:
         self.method: Method = method
         self.directions, self.seed = directions, seed
         self.title = title or f"{forward.__module__}.{getattr(forward, '__qualname__', forward)}"
-        self.keywords = isinstance(args, Mapping)
+        self.by_keyword = isinstance(args, Mapping)
         self.args = named(forward, args)
         self.wrt = differentiable(self.args, wrt)
-        self.unchecked = [] if wrt is not None else unchecked(self.args, self.wrt)
+        # Arguments that may hold floats, but not in an array.
+        self.unchecked = [
+            f"{name} ({kind_of(arg)})"
+            for name, arg in self.args.items()
+            if wrt is None and isinstance(arg, float | complex | dict | list | tuple)
+            if name not in self.wrt
+        ]
         self.rng = generator(seed, "gradcheck")
         self.out, self.plain = self.first_output()
         if doutput is None:
@@ -73,14 +79,13 @@ class FunctionCheck:
             doutput = np.ones(()) if self.plain else self.rng.standard_normal(self.out.shape)
         self.doutput = np.asarray(doutput, dtype=self.out.dtype)
 
-    def call(self, forward: Callable[..., Any], args: Mapping[str, Any]) -> Any:
-        """Call a forward with copies, so that a random generator starts from the same state."""
-        fresh = {name: copy.deepcopy(arg) for name, arg in args.items()}
-        return forward(**fresh) if self.keywords else forward(*fresh.values())
+    def call(self, function: Callable[..., Any], args: Mapping[str, Any]) -> Any:
+        """Call a function with the arguments by name, or by position as they were given."""
+        return function(**args) if self.by_keyword else function(*args.values())
 
     def first_output(self) -> tuple[np.ndarray, bool]:
         """Return the output as an array, and whether forward returns it without `saved`."""
-        returned, again = (self.call(self.forward, self.args) for _ in range(2))
+        returned, again = (self.call(self.forward, copied(self.args)) for _ in range(2))
         plain = not isinstance(returned, tuple)
         out, second = output_of(returned), output_of(again)
         if plain and out.size != 1:
@@ -97,24 +102,27 @@ class FunctionCheck:
     @cached_property
     def measurements(self) -> list[Measurement]:
         """The numerical gradient of each differentiable argument."""
-        fixed = {name: promoted(arg) for name, arg in self.args.items()}
+        fixed = {
+            name: np.asarray(arg, dtype=np.float64) if is_floating(arg) else arg
+            for name, arg in self.args.items()
+        }
         weights = self.doutput.astype(np.float64)
         # Where the terms of the loss cancel, the loss is small but its rounding error is not. A
         # constant of the size of the terms is added to show that; it has no derivative.
         size = 2 * float(np.abs(weights * self.out).sum())
 
         def loss(values: dict[str, np.ndarray]) -> Any:
-            returned = self.call(self.truth, {**fixed, **values})
+            # Copies, so that a random generator starts from the same state.
+            returned = self.call(self.truth, copied({**fixed, **values}))
             return size + np.sum(weights * (returned if self.plain else returned[0]))
 
-        values = {name: cast(np.ndarray, fixed[name]) for name in self.wrt}
+        values = {name: fixed[name] for name in self.wrt}
         eps = max(float(np.finfo(self.args[name].dtype).eps) for name in self.wrt)
         subject = Subject(loss, values, max(self.out.size, 1), eps)
         return list(measure_all(subject, self.method, self.directions, self.rng))
 
     def report(self, backward: Callable[..., Any], title: str | None = None) -> Report:
         """Run a backward and compare its gradients with the numerical ones."""
-        check_callable("backward", backward)
         return self.report_of(BackwardRun(self, backward), title)
 
     def report_of(self, run: "BackwardRun", title: str | None = None) -> Report:
@@ -129,55 +137,36 @@ class FunctionCheck:
         for measurement in self.measurements:
             row = self.row(measurement, run.gradients, sizes)
             problems = [*row.problems, *run.problems.get(measurement.name, [])]
-            for layout, found in run.layouts if not problems else ():
-                wrong = (
-                    (found,) if isinstance(found, str) else self.row(measurement, found).problems
-                )
+            for layout, found in run.in_layouts.items() if not problems else ():
+                wrong = [found] if isinstance(found, str) else self.row(measurement, found).problems
                 problems += [f"with {layout} inputs: {problem}" for problem in wrong]
             rows.append(replace(row, problems=tuple(problems)))
-        zeros = ", ".join(row.name for row in rows if row.verdict == "zero")
-        notes = [*self.notes(), *([f"zero up to rounding: {zeros}"] if zeros else [])]
-        return Report(title or self.title, tuple(rows), self.seed, tuple(notes))
+        return Report(title or self.title, tuple(rows), self.seed, tuple(self.notes(rows)))
 
     def row(self, measurement: Measurement, found: Gradients, sizes: Sequence[int] = ()) -> Row:
         """Compare one of the gradients found with its measurement."""
         gradient, dtype = found.get(measurement.name), self.args[measurement.name].dtype
         return compare(measurement, gradient, dtype, sizes)
 
-    def in_layouts(self, backward: Callable[..., Any]) -> Iterator[tuple[str, Gradients | str]]:
-        """Yield the gradients for each other memory layout of the inputs, or the error raised."""
-        for layout, change in LAYOUTS.items():
-            args = {
-                name: change(cast(Any, arg)) if isinstance(arg, np.ndarray) else copy.deepcopy(arg)
-                for name, arg in self.args.items()
-            }
-            try:
-                yield layout, self.gradients(backward, args, change(self.doutput))
-            except Exception as error:
-                yield layout, f"it raises {describe(error)}"
-
-    def gradients(
+    def run_forward(
         self, backward: Callable[..., Any], args: Mapping[str, Any], doutput: np.ndarray
-    ) -> Gradients:
-        """Run forward and backward once; return the gradients by argument name."""
-        values = args if self.keywords else tuple(args.values())
+    ) -> tuple[Any, Callable[[], Gradients]]:
+        """Return the output, and a function that runs the backward and names its gradients."""
         if self.plain:
-            returned = backward(**args) if self.keywords else backward(*cast(Any, values))
-        else:
-            _, saved = self.forward(**args) if self.keywords else self.forward(*cast(Any, values))
-            returned = backward(doutput, saved)
-        return self.by_name(returned)
+            return None, lambda: self.by_name(self.call(backward, args))
+        out, saved = self.call(self.forward, args)
+        return out, lambda: self.by_name(backward(doutput, saved))
 
     def by_name(self, returned: Any) -> Gradients:
         """Return the gradients that a backward returned, by argument name."""
         if isinstance(returned, Mapping):
-            unknown = set(cast(Mapping[str, Any], returned)) - set(self.wrt)
-            if unknown:
+            found = dict(cast(Mapping[str, Any], returned))
+            if unknown := set(found) - set(self.wrt):
                 raise CheckError(
                     f"backward returned a gradient of {', '.join(sorted(unknown))}, "
                     f"which is none of {', '.join(self.wrt)}"
                 )
-            return dict(cast(Mapping[str, Any], returned))
+            return found
         parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
         if len(parts) != len(self.wrt):
             # The gradient of an optional argument that was None is None.
@@ -189,37 +178,34 @@ class FunctionCheck:
             )
         return dict(zip(self.wrt, parts, strict=True))
 
-    def notes(self) -> Iterator[str]:
+    def notes(self, rows: Sequence[Row]) -> Iterator[str]:
         """Yield what a reader should know about how the gradients were measured."""
-        methods = {measurement.method for measurement in self.measurements}
-        if self.method == "complex" and "richardson" in methods:
+        if self.method == "complex" and any(m.method == "richardson" for m in self.measurements):
             yield "forward is not complex-safe, so Richardson extrapolation was used"
-        skipped = sum(int(measurement.kinks.sum()) for measurement in self.measurements)
-        if skipped:
+        if skipped := sum(int(measurement.kinks.sum()) for measurement in self.measurements):
             yield f"skipped: {skipped} at a kink of forward, where there is no derivative"
         if self.unchecked:
             yield f"not checked, because not an array of floats: {', '.join(self.unchecked)}"
+        if zeros := [row.name for row in rows if row.verdict == "zero"]:
+            yield f"zero up to rounding: {', '.join(zeros)}"
 
 
 class BackwardRun:
     """The gradients of a backward, and the rules it broke, found by running it several times.
 
-    gradients: by argument name. problems: by argument name. layouts: see FunctionCheck.in_layouts.
+    gradients, problems: by argument name. in_layouts: the gradients for each other memory layout of
+    the inputs, or the error raised.
     """
 
     def __init__(self, check: FunctionCheck, backward: Callable[..., Any]) -> None:
+        check_callable("backward", backward)
         self.check, self.problems = check, dict[str, list[str]]()
-        args = {name: copy.deepcopy(arg) for name, arg in check.args.items()}
-        doutput, values = check.doutput.copy(), tuple(args.values())
-        if check.plain:
-            out, call = None, lambda: backward(**args) if check.keywords else backward(*values)
-        else:
-            out, saved = check.forward(**args) if check.keywords else check.forward(*values)
-            call = lambda: backward(doutput, saved)  # noqa: E731
-        self.note_changes(args, "forward" if not check.plain else "f")
-        first = check.by_name(call())
+        args, doutput = copied(check.args), check.doutput.copy()
+        out, call = check.run_forward(backward, args, doutput)
+        self.note_changes(args, "forward")
+        first = call()
         self.note_changes({**args, "dout": doutput}, "backward")
-        self.gradients = {name: copy.deepcopy(gradient) for name, gradient in first.items()}
+        self.gradients = copied(first)
         for name, problem in memory_shared(first, {**args, "dout": doutput, "out": out}):
             self.note(name, problem)
         second = self.repeat(call, "a second backward", "the first changed what was saved")
@@ -227,17 +213,27 @@ class BackwardRun:
             # Flipped arguments have the same shapes and kinds, so hardly any forward refuses them.
             others = {name: np.flip(check.args[name]) for name in check.wrt}
             with contextlib.suppress(Exception):
-                check.call(check.forward, {**check.args, **others})
+                check.call(check.forward, copied({**check.args, **others}))
             self.repeat(call, "after another forward it", "that changed what was saved")
         for name, gradient in first.items():
             if not self.problems.get(name) and shares_memory(gradient, second.get(name)):
                 self.note(name, "a second backward overwrites the gradient of the first")
-        self.layouts = list(check.in_layouts(backward))
+        self.in_layouts = dict[str, Gradients | str]()
+        for layout, change in LAYOUTS.items():
+            args = {
+                name: change(cast(Any, arg)) if isinstance(arg, np.ndarray) else copy.deepcopy(arg)
+                for name, arg in check.args.items()
+            }
+            try:
+                found = check.run_forward(backward, args, change(check.doutput))[1]()
+            except Exception as error:
+                found = f"it raises {describe(error)}"
+            self.in_layouts[layout] = found
 
-    def repeat(self, call: Callable[[], Any], what: str, why: str) -> Gradients:
+    def repeat(self, call: Callable[[], Gradients], what: str, why: str) -> Gradients:
         """Run the backward again and note each gradient that differs from the first run."""
         try:
-            found = self.check.by_name(call())
+            found = call()
         except Exception as error:
             self.note("", f"{what} raises {describe(error)}: {why}")
             return {}
@@ -269,6 +265,11 @@ def check_callable(name: str, function: Any) -> None:
         raise CheckError(f"{name} must be a function, not {type(function).__name__}")
 
 
+def copied(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Return deep copies."""
+    return {name: copy.deepcopy(arg) for name, arg in args.items()}
+
+
 def named(forward: Callable[..., Any], args: Arguments) -> dict[str, Any]:
     """Return the arguments by name: arg0, arg1, … if forward has no signature."""
     if isinstance(args, Mapping):
@@ -277,10 +278,9 @@ def named(forward: Callable[..., Any], args: Arguments) -> dict[str, Any]:
         kind = type(args).__name__
         raise CheckError(f"args must be a tuple or a dict of arguments, not {kind}: write (x,)")
     try:
-        parameters = list(inspect.signature(forward).parameters)
+        names = list(inspect.signature(forward).parameters)[: len(args)]
     except ValueError:
-        parameters = []
-    names = parameters[: len(args)]
+        names = []
     names += [f"arg{i}" for i in range(len(names), len(args))]
     return dict(zip(names, args, strict=True))
 
@@ -289,9 +289,9 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None) -> tuple[
     """Return the names of the arguments to check: `wrt`, or by default all arrays of floats."""
     floats = [name for name, arg in args.items() if is_floating(arg)]
     names = tuple(floats) if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    if not names and wrt is not None:
+        raise CheckError(f"wrt must name some of the arguments ({', '.join(args)}), not none")
     if not names:
-        if wrt is not None:
-            raise CheckError(f"wrt must name some of the arguments ({', '.join(args)}), not none")
         kinds = ", ".join(f"{name}: {kind_of(arg)}" for name, arg in args.items())
         raise CheckError(f"one of the arguments must be an array of floats, not only {kinds}")
     if len(set(names)) < len(names):
@@ -299,22 +299,11 @@ def differentiable(args: Mapping[str, Any], wrt: Sequence[str] | None) -> tuple[
     for name in names:
         if name not in args:
             raise CheckError(f"wrt must name arguments ({', '.join(args)}), not {name!r}")
-        arg = args[name]
-        if name not in floats or arg.dtype not in (np.float32, np.float64):
-            raise CheckError(f"{name} must be an array of float32 or float64, not {kind_of(arg)}")
-        if not arg.size:
-            raise CheckError(f"{name} must not be empty, but its shape is {arg.shape}")
-        if not np.isfinite(arg).all():
-            raise CheckError(f"{name} must be finite, but {first_not_finite(arg)}")
+        if name not in floats or args[name].dtype not in (np.float32, np.float64):
+            kind = kind_of(args[name])
+            raise CheckError(f"{name} must be an array of float32 or float64, not {kind}")
+        check_values(name, args[name])
     return names
-
-
-def unchecked(args: Mapping[str, Any], wrt: Sequence[str]) -> list[str]:
-    """Return the arguments that may hold floats but not in an array, each with its type."""
-    holders = (float, complex, dict, list, tuple)
-    return [
-        f"{n} ({kind_of(a)})" for n, a in args.items() if n not in wrt and isinstance(a, holders)
-    ]
 
 
 def output_of(returned: Any) -> np.ndarray:
@@ -329,17 +318,17 @@ def output_of(returned: Any) -> np.ndarray:
             f"the output of forward must be an array of floats, not {kind_of(returned)}"
         )
     out: np.ndarray = np.asarray(returned)
-    if not out.size:
-        raise CheckError(f"the output of forward must not be empty, but its shape is {out.shape}")
-    if not np.isfinite(out).all():
-        raise CheckError(f"the output of forward must be finite, but {first_not_finite(out)}")
+    check_values("the output of forward", out)
     return out
 
 
-def first_not_finite(array: np.ndarray) -> str:
-    """Describe the first element that is not finite."""
-    place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    return f"at {place} it is {array[place]}"
+def check_values(name: str, array: np.ndarray) -> None:
+    """Raise CheckError if an array is empty or not finite."""
+    if not array.size:
+        raise CheckError(f"{name} must not be empty, but its shape is {array.shape}")
+    if not np.isfinite(array).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise CheckError(f"{name} must be finite, but at {place} it is {array[place]}")
 
 
 def is_floating(arg: Any) -> bool:
@@ -354,11 +343,6 @@ def kind_of(arg: Any) -> str:
     return str(getattr(arg, "dtype", type(arg).__name__))
 
 
-def promoted(arg: Any) -> Any:
-    """Return arrays of floats in float64, and everything else unchanged."""
-    return np.asarray(arg, dtype=np.float64) if is_floating(arg) else arg
-
-
 # Memory
 
 
@@ -370,12 +354,6 @@ def memory_shared(gradients: Gradients, inputs: Mapping[str, Any]) -> Iterator[t
             if shares_memory(gradient, array):
                 yield name, f"the gradient shares its memory with {other}"
         others[f"the gradient of {name}"] = gradient
-
-
-def frozen(array: np.ndarray) -> np.ndarray:
-    """Make an array read-only."""
-    array.setflags(write=False)
-    return array
 
 
 def shares_memory(a: Any, b: Any) -> bool:
