@@ -109,6 +109,16 @@ VARIANTS = {
 }  # fmt: skip
 
 
+def variants_of(operation: str) -> list[str]:
+    """Return the names of the variants of an operation."""
+    return [name for name, variant in VARIANTS.items() if variant.operation == operation]
+
+
+def as_tuple(returned: Any) -> tuple[Any, ...]:
+    """Return the gradients that a backward returned as a tuple."""
+    return cast(tuple[Any, ...], returned) if isinstance(returned, tuple) else (returned,)
+
+
 @dataclass(frozen=True)
 class Case:
     """A call of an operation.
@@ -146,10 +156,8 @@ class Case:
     ) -> dict[str, np.ndarray]:
         """Return the gradients that a backward of the operation computes, by argument name."""
         _, saved = self.module.forward(**(self.args | changed))
-        returned: Any = backward(doutput, saved)
-        parts = cast(tuple[Any, ...], returned if isinstance(returned, tuple) else (returned,))
-        named = zip(self.differentiable, (p for p in parts if p is not None), strict=True)
-        return dict(named)
+        parts = (part for part in as_tuple(backward(doutput, saved)) if part is not None)
+        return dict(zip(self.differentiable, parts, strict=True))
 
     def backwards(self) -> list[Callable[..., Any]]:
         """Return backward, and backward_steps if the operation has one."""
@@ -192,19 +200,16 @@ def check_operation(
     sizes: dict[str, int] | None = None,
 ) -> list[Report]:
     """Check backward, and backward_steps if there is one, with some sizes changed."""
-    sizes = sizes or {}
     chosen = case(name, seed, sizes)
     check = chosen.check(method, dtype, backend)
     module = getattr(backends.load(backend), chosen.operation)
-    reports: list[Report] = []
-    for function in ("backward", "backward_steps"):
-        if hasattr(module, function):
-            suffix = ", in steps" if function == "backward_steps" else ""
-            where = "".join(f", {letter}={size}" for letter, size in sizes.items())
-            where += "" if dtype == "float64" else f", {dtype}"
-            where += "" if backend == "numpy" else f", {backend}"
-            reports.append(check.report(getattr(module, function), f"{name}{suffix}{where}"))
-    return reports
+    unusual = [f"{letter}={size}" for letter, size in (sizes or {}).items()]
+    unusual += [each for each in (dtype, backend) if each not in ("float64", "numpy")]
+    return [
+        check.report(getattr(module, function), ", ".join([name, *form, *unusual]))
+        for function, form in (("backward", []), ("backward_steps", ["in steps"]))
+        if hasattr(module, function)
+    ]
 
 
 CASES = [case(name) for name in VARIANTS]

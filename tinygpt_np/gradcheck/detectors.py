@@ -5,19 +5,20 @@ wrong. Measurements that depend on the forward alone are made once per operation
 """
 
 import copy
+import itertools
 import multiprocessing
 import queue
 import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
-from tinygpt_np.gradcheck.cases import VARIANTS, case
+from tinygpt_np.gradcheck.cases import VARIANTS, case, variants_of
 from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
@@ -26,10 +27,8 @@ from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.gradcheck.workers import POLL_INTERVAL, WorkerProcesses
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.model.gpt import GPT
-from tinygpt_np.model.optimizer import AdamW
 from tinygpt_np.storage.parameters import Tensors
 
-Backward = Callable[..., Any]
 WEAK_CHECKS = {
     "loss": "the loss falls by half in training",
     "sum": "y.sum() as the loss, so the upstream gradient is all ones",
@@ -45,37 +44,33 @@ STEPS, LEARNING_RATE, PERIOD, SEED = 40, 4e-2, 10, 0
 
 
 @dataclass(frozen=True)
-class FunctionPair:
-    """A forward at generic values. right: its backward; planted: the backward with a mutant."""
+class Point:
+    """A forward at generic values. owner: the module or model that has its backward."""
 
     forward: Callable[..., Any]
     args: dict[str, Any]
     wrt: tuple[str, ...]
-    right: Backward
-    planted: Callable[[Backward], Backward]
+    owner: Any
+
+    @property
+    def backward(self) -> Callable[..., Any]:
+        """The backward, or the mutant that replaces it now."""
+        return self.owner.backward
 
     def check(self, seed: int, **options: Any) -> FunctionCheck:
         """Return the check of the forward."""
         return FunctionCheck(self.forward, self.args, self.wrt, seed=seed, **options)
 
 
-def operation_pairs(
-    operation: str, seed: int, sizes: dict[str, int] | None = None
-) -> list[FunctionPair]:
-    """Return a pair for every variant of an operation."""
-    names = [name for name, variant in VARIANTS.items() if variant.operation == operation]
+def operation_points(operation: str, seed: int, **sizes: int) -> list[Point]:
+    """Return a point for every variant of an operation."""
     return [
-        FunctionPair(c.module.forward, c.args, c.differentiable, c.module.backward, unchanged)
-        for c in (case(name, seed, sizes) for name in names)
+        Point(c.module.forward, c.args, c.differentiable, c.module)
+        for c in (case(name, seed, sizes) for name in variants_of(operation))
     ]
 
 
-def unchanged(mutant: Backward) -> Backward:
-    """Return the mutant: it is the whole backward of an operation."""
-    return mutant
-
-
-def model_pair(seed: int) -> FunctionPair:
+def model_point(seed: int) -> Point:
     """Return the whole GPT, from parameters to logits; a mutant is planted in its class."""
     model = suite.generic_gpt(DROPOUT, seed)
     tokens, _ = suite.batch(DROPOUT.vocab_size, suite.BATCH, suite.TIME, seed)
@@ -84,103 +79,77 @@ def model_pair(seed: int) -> FunctionPair:
 
     def forward(**params: np.ndarray) -> tuple[np.ndarray, Any]:
         model.params = params
-        dtype = next(iter(params.values())).dtype
-        # Masks are float32 with float32 parameters; a complex parameter leaves them real.
-        single = dtype == np.float32
-        cast = {name: mask.astype(dtype) if single else mask for name, mask in masks.items()}
-        return model.forward(tokens, cast)
+        # Masks have the precision of the parameters; complex parameters leave them real.
+        dtype = np.finfo(next(iter(params.values())).dtype).dtype
+        return model.forward(tokens, {name: mask.astype(dtype) for name, mask in masks.items()})
 
-    return FunctionPair(
-        forward, params, tuple(params), model.backward, lambda mutant: model.backward
-    )
+    return Point(forward, params, tuple(params), model)
 
 
 class Detectors:
-    """All detectors for the mutants of one operation, or of "gpt"."""
+    """All detectors for the mutants of one operation, or of "gpt"; made while none is planted."""
 
     def __init__(self, operation: str, seed: int = 0) -> None:
         self.operation, self.seed = operation, seed
-        self.gelu = "exact" if operation == "gelu_exact" else "tanh"
+        self.gelu: Any = "exact" if operation == "gelu_exact" else "tanh"
         is_model = operation == "gpt"
-        self.pairs = [model_pair(seed)] if is_model else operation_pairs(operation, seed)
+        self.points = [model_point(seed)] if is_model else operation_points(operation, seed)
         # On the whole model, only the complex step looks at every element.
-        self.directions = 2 if is_model else None
+        few = 2 if is_model else None
+        self.checks: dict[Method, list[FunctionCheck]] = {
+            method: [
+                point.check(seed, method=method, directions=None if method == "complex" else few)
+                for point in self.points
+            ]
+            for method in METHODS
+        }
+        self.sums = [
+            point.check(seed, doutput=np.ones(check.out.shape), directions=few)
+            for point, check in zip(self.points, self.checks["complex"], strict=True)
+        ]
+        self.float32 = [Float32Differences(point, seed) for point in self.points]
         self.initial = initial_check(self.gelu, seed)
         self.right = self.initial_gradients()
 
-    def named(self, mutant: Backward) -> dict[str, Callable[[], bool]]:
+    def named(self) -> dict[str, Callable[[], bool]]:
         """Return the detectors by name; each returns whether it detects the planted mutant."""
-        runs = cache(lambda: self.runs(mutant))
+        runs = cache(self.runs)
         oracles: dict[str, Callable[[], bool]] = {
             method: lambda method=method: wrong(self.reports(method, runs())) for method in METHODS
         }
+        sums = list(zip(self.sums, self.points, strict=True))
         return oracles | {
             "loss": lambda: not loss_halves(replace(TRAINED, gelu=self.gelu)),
-            "sum": lambda: wrong(check.report(p.planted(mutant)) for p, check in self.sums),
+            "sum": lambda: wrong(check.report(point.backward) for check, point in sums),
             "absolute": lambda: not self.within_absolute(),
-            "float32": lambda: not all(f.passes(f.pair.planted(mutant)) for f in self.float32),
+            "float32": lambda: not all(check.passes() for check in self.float32),
             "init": lambda: wrong([self.initial.report()]),
         }
 
-    def runs(self, mutant: Backward) -> list[BackwardRun]:
-        """Run a mutant at generic values, once for all oracles."""
-        pairs = zip(self.pairs, self.checks["complex"], strict=True)
-        return [BackwardRun(check, pair.planted(mutant)) for pair, check in pairs]
+    def runs(self) -> list[BackwardRun]:
+        """Run the planted mutant at generic values, once for all oracles."""
+        pairs = zip(self.checks["complex"], self.points, strict=True)
+        return [BackwardRun(check, point.backward) for check, point in pairs]
 
     def reports(self, method: Method, runs: list[BackwardRun]) -> list[Report]:
         """Return the reports of an oracle."""
         pairs = zip(self.checks[method], runs, strict=True)
         return [check.report_of(run) for check, run in pairs]
 
-    def problem(self, mutant: Backward) -> str:
+    def problem(self) -> str:
         """Return the first problem that the complex step finds, with its likely cause."""
-        reports = self.reports("complex", self.runs(mutant))
+        reports = self.reports("complex", self.runs())
         rows = [row for report in reports for row in report.rows if not row.ok]
         return f"{rows[0].name}: {rows[0].problems[0]}; {rows[0].cause}".strip("; ") if rows else ""
 
-    def detect_elsewhere(self, mutant: Backward) -> bool:
+    def detect_elsewhere(self) -> bool:
         """Return whether a mutant of an operation is detected at other values, or sizes of 1."""
-        return any(wrong([check.report(mutant)]) for check in self.elsewhere)
-
-    @cached_property
-    def elsewhere(self) -> list[FunctionCheck]:
-        """Checks with another seed, and with each size at 1."""
-        letters = next(v.letters for v in VARIANTS.values() if v.operation == self.operation)
-        points = [dict[str, int](), *({letter: 1} for letter in letters)]
-        return [
-            pair.check(self.seed + 1)
-            for sizes in points
-            for pair in operation_pairs(self.operation, self.seed + 1, sizes)
-        ]
-
-    @cached_property
-    def checks(self) -> dict[Method, list[FunctionCheck]]:
-        """The checks by each oracle."""
-        return {
-            method: [
-                pair.check(
-                    self.seed,
-                    method=method,
-                    directions=None if method == "complex" else self.directions,
-                )
-                for pair in self.pairs
-            ]
-            for method in METHODS
-        }
-
-    @cached_property
-    def sums(self) -> list[tuple[FunctionPair, FunctionCheck]]:
-        """Checks whose upstream gradient is all ones."""
-        pairs = zip(self.pairs, self.checks["complex"], strict=True)
-        return [
-            (p, p.check(self.seed, doutput=np.ones(c.out.shape), directions=self.directions))
-            for p, c in pairs
-        ]
-
-    @cached_property
-    def float32(self) -> "list[Float32Differences]":
-        """The checks by differences in float32."""
-        return [Float32Differences(pair, self.seed) for pair in self.pairs]
+        letters = VARIANTS[variants_of(self.operation)[0]].letters
+        seed = self.seed + 1
+        points = operation_points(self.operation, seed)
+        for letter in letters:
+            points += operation_points(self.operation, seed, **{letter: 1})
+        return wrong(point.check(seed).report(point.backward) for point in points)
 
     def initial_gradients(self) -> Tensors:
         """Return the gradients of the model at GPT-2's initialisation."""
@@ -190,8 +159,7 @@ class Detectors:
     def within_absolute(self) -> bool:
         """Return whether those gradients are within the absolute tolerance."""
         found = self.initial_gradients()
-        errors = (np.abs(found[name] - right).max() for name, right in self.right.items())
-        return all(error <= ABSOLUTE for error in errors)
+        return all(np.abs(found[n] - right).max() <= ABSOLUTE for n, right in self.right.items())
 
 
 @cache
@@ -214,21 +182,12 @@ class Float32Differences:
     The tolerance is twice what the right gradient needs, so it could hardly be tighter.
     """
 
-    def __init__(self, pair: FunctionPair, seed: int) -> None:
-        self.pair = pair
-        as_float32 = {
-            name: np.asarray(arg, "float32") if name in pair.wrt else arg
-            for name, arg in pair.args.items()
-        }
-        self.check = replace(pair, args=as_float32).check(seed)
-        self.numeric = {name: self.differences(name) for name in pair.wrt}
-        right = self.gradients(pair.right)
-        self.tolerance = {name: 2 * self.error(name, right[name]) for name in pair.wrt}
-
-    def gradients(self, backward: Backward) -> dict[str, np.ndarray]:
-        """Run a backward on copies, because a mutant may change its inputs."""
-        args = copy.deepcopy(self.check.args)
-        return self.check.gradients(backward, args, self.check.doutput.copy())
+    def __init__(self, point: Point, seed: int) -> None:
+        self.point = point
+        single = {name: np.asarray(point.args[name], "float32") for name in point.wrt}
+        self.check = replace(point, args={**point.args, **single}).check(seed)
+        self.numeric = {name: self.differences(name) for name in point.wrt}
+        self.tolerance = {name: 2 * error for name, error in self.errors().items()}
 
     def differences(self, name: str) -> np.ndarray:
         """Return the numerical gradient of an argument."""
@@ -246,31 +205,27 @@ class Float32Differences:
             found[place] = (ahead - behind) / np.float32(2 * FLOAT32_STEP)
         return found
 
-    def error(self, name: str, gradient: np.ndarray) -> float:
-        """Return the largest difference between a gradient and the numerical one."""
-        return float(np.abs(gradient - self.numeric[name]).max())
+    def errors(self) -> dict[str, float]:
+        """Return the largest difference between each gradient and the numerical one."""
+        # Copies, because a mutant may change its inputs.
+        args, doutput = copy.deepcopy(self.check.args), self.check.doutput.copy()
+        found = self.check.gradients(self.point.backward, args, doutput)
+        return {n: float(np.abs(found[n] - numeric).max()) for n, numeric in self.numeric.items()}
 
-    def passes(self, backward: Backward) -> bool:
+    def passes(self) -> bool:
         """Return whether every gradient is within its tolerance."""
-        found = self.gradients(backward)
-        return all(self.error(n, found[n]) <= self.tolerance[n] for n in self.pair.wrt)
+        return all(error <= self.tolerance[name] for name, error in self.errors().items())
 
 
 def loss_halves(config: GPTConfig) -> bool:
     """Return whether a short training on a periodic sequence halves the loss."""
     model, rng = GPT(config, SEED), generator(SEED, "data")
-    optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.1)
     data = rng.integers(0, config.vocab_size, PERIOD)
-    first, recent = 0.0, 0.0
-    for step in range(STEPS):
-        starts = rng.integers(0, PERIOD, (4, 1))
-        tokens = data[(starts + np.arange(suite.TIME + 1, dtype=np.int64)) % PERIOD]  # (B, T+1)
-        masks = model.draw_masks(4, suite.TIME, rng)
-        loss, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:], masks)
-        optimizer.update(model.params, grads, LEARNING_RATE)
-        first = first or loss
+    losses = suite.training_losses(model, data, rng, LEARNING_RATE)
+    first = recent = next(losses)
+    for loss in itertools.islice(losses, STEPS - 1):
         # A running mean of about ten steps.
-        recent = loss if step == 0 else 0.9 * recent + 0.1 * loss
+        recent = 0.9 * recent + 0.1 * loss
         if recent <= first / 2:
             return True
     return False
@@ -299,16 +254,12 @@ class MutantResult:
     reason: str
 
     @property
-    def killed(self) -> bool:
-        """Whether the default check, the complex step at generic values, detected it."""
-        return self.detected["complex"]
-
-    @property
     def error(self) -> str:
         """A bug that survived, or a detected mutant that is listed as equivalent, in words."""
-        if self.killed and self.reason:
+        killed = self.detected["complex"]
+        if killed and self.reason:
             return "listed as changing nothing, but it changes a gradient"
-        if not self.killed and not self.reason:
+        if not killed and not self.reason:
             return "survived, and is not listed as changing nothing"
         return ""
 
@@ -323,16 +274,16 @@ def plant(site: Site, mutation: Mutation, seed: int) -> MutantResult:
     detected, raised = dict[str, bool](), ""
     # A mutant may divide by zero, which is for the detectors to find.
     with site.planted(mutant), np.errstate(all="ignore"):
-        for name, detects in detectors.named(mutant).items():
+        for name, detects in detectors.named().items():
             try:
                 detected[name] = detects()
             except Exception as error:  # An error is a detection.
                 detected[name] = True
                 if name == "complex":
                     raised = f"{type(error).__name__}: {error}"
-        problem = f"raises {raised}" if raised else detectors.problem(mutant)
+        problem = f"raises {raised}" if raised else detectors.problem()
         if reason and not raised:
-            detected["complex"] |= detectors.detect_elsewhere(mutant)
+            detected["complex"] |= detectors.detect_elsewhere()
     return MutantResult(
         site.operation, site.function, mutation.kind, mutation.line, mutation.before,
         mutation.after, detected, raised, problem, reason,
@@ -348,9 +299,8 @@ def work(job: tuple[str, int]) -> None:
     for site in (site for site in sites() if site.operation == operation):
         for mutation in site.mutations():
             RESULTS[0].put(plant(site, mutation, seed))
-        right = getattr(site.owner, site.function)
-        with site.planted(right):
-            detectors = detectors_of(site.operation, seed).named(right)
+        detectors = detectors_of(site.operation, seed).named()
+        with site.planted(getattr(site.owner, site.function)):
             false_alarms = [name for name, detects in detectors.items() if detects()]
         if false_alarms:
             raise RuntimeError(

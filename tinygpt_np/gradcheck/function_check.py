@@ -157,6 +157,12 @@ class FunctionCheck:
         out, saved = self.call(self.forward, args)
         return out, lambda: self.by_name(backward(doutput, saved))
 
+    def gradients(
+        self, backward: Callable[..., Any], args: Mapping[str, Any], doutput: np.ndarray
+    ) -> Gradients:
+        """Run forward and backward once; return the gradients by argument name."""
+        return self.run_forward(backward, args, doutput)[1]()
+
     def by_name(self, returned: Any) -> Gradients:
         """Return the gradients that a backward returned, by argument name."""
         if isinstance(returned, Mapping):
@@ -225,7 +231,7 @@ class BackwardRun:
                 for name, arg in check.args.items()
             }
             try:
-                found = check.run_forward(backward, args, change(check.doutput))[1]()
+                found = check.gradients(backward, args, change(check.doutput))
             except Exception as error:
                 found = f"it raises {describe(error)}"
             self.in_layouts[layout] = found

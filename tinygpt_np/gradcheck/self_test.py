@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from tinygpt_np import backend as backends
 from tinygpt_np import ops
 from tinygpt_np.compiled import cache as compiling
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.cases import VARIANTS, Case, case
+from tinygpt_np.gradcheck.cases import VARIANTS, Case, as_tuple, case, variants_of
 
 # Relative to the norm of a tensor. A right kernel is off by a few times float32 rounding, 6e-8.
 BOUND = 1e-5
@@ -59,9 +59,8 @@ def test(backend: str, operation: str) -> Found:
         module = getattr(backends.load(backend), operation)
         errors = [
             error
-            for name, variant in VARIANTS.items()
-            if variant.operation == operation
-            for sizes in ({}, {letter: LARGE[letter] for letter in variant.letters})
+            for name in variants_of(operation)
+            for sizes in ({}, {letter: LARGE[letter] for letter in VARIANTS[name].letters})
             for error in errors_of(module, case(name, sizes=sizes))
         ]
     except Exception as error:  # The other operations are tested whatever was raised.
@@ -73,10 +72,9 @@ def errors_of(module: ModuleType, given: Case) -> Iterator[float]:
     """Yield the relative errors of the output and of each gradient against ops/."""
     single = given.as_dtype("float32")
     double = {name: array.astype("float64") for name, array in single.items()}
-    truth = given.module
-    output: np.ndarray = truth.forward(**{**given.args, **double})[0]
-    doutput = generator(given.seed, "gradcheck").standard_normal(output.shape, np.float32)
-    expected = tensors(truth, {**given.args, **double}, doutput.astype("float64"))
+    shape = given.forward(**double).shape
+    doutput = generator(given.seed, "gradcheck").standard_normal(shape, np.float32)
+    expected = tensors(given.module, {**given.args, **double}, doutput.astype("float64"))
     found = tensors(module, {**given.args, **single}, doutput)
     for reference, result in zip(expected, found, strict=True):
         if result.shape != reference.shape or result.dtype != np.float32:
@@ -90,6 +88,5 @@ def errors_of(module: ModuleType, given: Case) -> Iterator[float]:
 def tensors(module: ModuleType, args: dict[str, Any], doutput: np.ndarray) -> list[np.ndarray]:
     """Return the output of an operation and its gradients."""
     output, saved = module.forward(**args)
-    returned = module.backward(doutput, saved)
-    parts = cast(tuple[Any, ...], returned if isinstance(returned, tuple) else (returned,))
-    return [np.asarray(part) for part in (output, *parts) if part is not None]
+    parts = (output, *as_tuple(module.backward(doutput, saved)))
+    return [np.asarray(part) for part in parts if part is not None]

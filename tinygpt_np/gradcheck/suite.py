@@ -5,15 +5,16 @@ initialisation weights are small, scales are 1 and biases 0; after a short train
 like a user's. Gradients must be right there too, where rounding errors have other sizes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tinygpt_np import backend as backends
 from tinygpt_np.compiled import settings
 from tinygpt_np.config import GPTConfig, generator
-from tinygpt_np.gradcheck.cases import VARIANTS, check_operation
+from tinygpt_np.gradcheck.cases import VARIANTS, check_operation, variants_of
 from tinygpt_np.gradcheck.check import check, check_model
 from tinygpt_np.gradcheck.compiled_step import ReferenceCheck, check_step, distinct_masks
 from tinygpt_np.gradcheck.measure import Method
@@ -37,6 +38,7 @@ WIDE_BATCHES = {"wide": (8, 65), "one sequence": (1, WIDE.block_size)}
 WIDE_SCALE = 0.2
 TRAINING_STEPS, LEARNING_RATE = 60, 1e-2
 Reports = Iterator[tuple[str, Report]]
+Model = TypeVar("Model", bound=LanguageModel)
 
 
 def batch(vocab_size: int, size: int, time: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,15 +65,26 @@ def generic_gpt(
     return model
 
 
-def trained(model: LanguageModel, seed: int) -> LanguageModel:
-    """Train a model for a few steps on a periodic sequence, and return it."""
+def training_losses(
+    model: LanguageModel, data: np.ndarray, rng: np.random.Generator, learning_rate: float
+) -> Iterator[float]:
+    """Train a model on random sequences of periodic data; yield the loss of each step."""
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.1)
-    data, rng = generator(seed, "data").integers(0, model.vocab_size, 20), generator(seed, "data")
-    for _ in range(TRAINING_STEPS):
+    while True:
         starts = rng.integers(0, len(data), (4, 1))
         tokens = data[(starts + np.arange(TIME + 1, dtype=np.int64)) % len(data)]  # (B, T+1)
-        _, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:])
-        optimizer.update(model.params, grads, LEARNING_RATE)
+        masks = model.draw_masks(4, TIME, rng) if isinstance(model, GPT) else None
+        loss, grads = model.loss_and_grads(tokens[:, :-1], tokens[:, 1:], masks)
+        optimizer.update(model.params, grads, learning_rate)
+        yield loss
+
+
+def trained(model: Model, seed: int) -> Model:
+    """Train a model for a few steps on a periodic sequence, and return it."""
+    data = generator(seed, "data").integers(0, model.vocab_size, 20)
+    losses = training_losses(model, data, generator(seed, "data"), LEARNING_RATE)
+    for _ in range(TRAINING_STEPS):
+        next(losses)
     return model
 
 
@@ -82,82 +95,73 @@ def usable() -> list[str]:
 
 def operation(name: str, method: Method, seed: int) -> Reports:
     """Check an operation in each backend, at generic values and with each size at 1."""
-    for variant in (v for v in VARIANTS if VARIANTS[v].operation == name):
-        for backend in usable():
-            for dtype in ("float64", "float32") if backend == "numpy" else ("float32",):
-                point = f"{name}, generic values" + ("" if dtype == "float64" else f", {dtype}")
-                for report in check_operation(
-                    variant, method=method, dtype=dtype, backend=backend, seed=seed
-                ):
-                    yield point, report
-        for letter in VARIANTS[variant].letters:
-            one = {letter: 1}
-            for report in check_operation(variant, method=method, seed=seed, sizes=one):
-                yield f"{name}, sizes of 1", report
+    for variant in variants_of(name):
+        points: list[tuple[str, dict[str, Any]]] = [(f"{name}, generic values", {})]
+        points += [
+            (f"{name}, generic values, float32", {"dtype": "float32", "backend": backend})
+            for backend in usable()
+        ]
+        letters = VARIANTS[variant].letters
+        points += [(f"{name}, sizes of 1", {"sizes": {letter: 1}}) for letter in letters]
+        for point, options in points:
+            for report in check_operation(variant, method=method, seed=seed, **options):
+                yield point, report
 
 
 def block(method: Method, seed: int) -> Reports:
     """Check one transformer block: its input and every parameter, element by element."""
-    config = replace(CONFIG, n_layer=1, dropout=0.3)
     for size, time, point in ((BATCH, TIME, "generic values"), (BATCH, 1, "T=1"), (1, TIME, "B=1")):
-        model = generic_gpt(config, seed)
-        params = {name: p for name, p in model.params.items() if name.startswith("h.0")}
-        masks = model.draw_masks(size, time, generator(seed, "dropout"))
-        x = generator(seed, "data").standard_normal((size * time, config.n_embd))  # (N, C)
         title = f"block, {point}"
-        yield title, check_block(model, x, params, size, masks, method, seed, title)
+        yield title, check_block(size, time, method, seed, title)
 
 
-def check_block(
-    model: GPT, x: np.ndarray, params: Tensors, size: int, masks: Tensors, method: Method,
-    seed: int, title: str,
-) -> Report:  # fmt: skip
-    """Check the first block of a model, with input x (N, C)."""
-    inside = GPT(model.config, dtype="float64")
+def check_block(size: int, time: int, method: Method, seed: int, title: str) -> Report:
+    """Check a block on sequences of this size (B, T)."""
+    model = generic_gpt(replace(CONFIG, n_layer=1, dropout=0.3), seed)
+    all_params = model.params
+    own = {name: param for name, param in all_params.items() if name.startswith("h.0")}
+    masks = model.draw_masks(size, time, generator(seed, "dropout"))
+    x = generator(seed, "data").standard_normal((size * time, CONFIG.n_embd))  # (N, C)
 
     def forward(x: np.ndarray, **params: np.ndarray) -> tuple[np.ndarray, Saved]:
-        inside.params = {**model.params, **params}
-        return inside.block_forward(x, "h.0", size, masks)
+        model.params = {**all_params, **params}
+        return model.block_forward(x, "h.0", size, masks)
 
     def backward(dy: np.ndarray, saved: Saved) -> Tensors:
         grads = Gradients()
-        dx = inside.block_backward(dy, "h.0", saved, grads)
-        return {"x": dx, **grads}
+        return {"x": model.block_backward(dy, "h.0", saved, grads), **grads}
 
-    return check(forward, backward, {"x": x, **params}, None, method, seed=seed, title=title)
+    return check(forward, backward, {"x": x, **own}, None, method, seed=seed, title=title)
 
 
 def bigram(method: Method, seed: int) -> Reports:
     """Check the bigram model."""
+    tokens, targets = batch(CONFIG.vocab_size, BATCH, TIME, seed)
+    model = Bigram(CONFIG.vocab_size, seed, "float64")
     for point in ("generic values", "briefly trained"):
-        model: LanguageModel = Bigram(CONFIG.vocab_size, seed, "float64")
-        model = model if point == "generic values" else trained(model, seed)
-        tokens, targets = batch(CONFIG.vocab_size, BATCH, TIME, seed)
         title = f"bigram, {point}"
         yield title, check_model(model, tokens, targets, None, method, seed=seed, title=title)
+        trained(model, seed)
 
 
 def gpt(method: Method, seed: int) -> Reports:
     """Check the GPT: every element at generic values, random directions at the other points."""
-    dropout = replace(CONFIG, dropout=0.3)
-    exact = replace(CONFIG, gelu="exact", bias=False)
-    points: list[tuple[str, LanguageModel, int, int, int | None]] = [
-        ("generic values, every element", generic_gpt(dropout, seed), BATCH, TIME, None),
-        ("generic values, directions", generic_gpt(dropout, seed), BATCH, TIME, 4),
-        ("exact GELU, no bias", generic_gpt(exact, seed), BATCH, TIME, 4),
-        ("float32", generic_gpt(dropout, seed, "float32"), BATCH, TIME, 4),
-        ("T=1", generic_gpt(dropout, seed), BATCH, 1, 4),
-        ("B=1", generic_gpt(dropout, seed), 1, TIME, 4),
-        ("GPT-2's initialisation", GPT(CONFIG, seed, "float64"), BATCH, TIME, 4),
-        ("briefly trained", trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
-    ]
-    points += [
-        (f"float32, {backend}", generic_gpt(dropout, seed, "float32", backend), BATCH, TIME, 4)
-        for backend in usable()
-        if backend != "numpy"
-    ]
-    for point, model, size, time, directions in points:
-        assert isinstance(model, GPT)
+    config = replace(CONFIG, dropout=0.3)
+    small, exact = GPT(CONFIG, seed, "float64"), replace(CONFIG, gelu="exact", bias=False)
+    points = {
+        "generic values, every element": (generic_gpt(config, seed), BATCH, TIME, None),
+        "generic values, directions": (generic_gpt(config, seed), BATCH, TIME, 4),
+        "exact GELU, no bias": (generic_gpt(exact, seed), BATCH, TIME, 4),
+        "float32": (generic_gpt(config, seed, "float32"), BATCH, TIME, 4),
+        "T=1": (generic_gpt(config, seed), BATCH, 1, 4),
+        "B=1": (generic_gpt(config, seed), 1, TIME, 4),
+        "GPT-2's initialisation": (small, BATCH, TIME, 4),
+        "briefly trained": (trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
+    }
+    for backend in usable()[1:]:
+        compiled = generic_gpt(config, seed, "float32", backend)
+        points[f"float32, {backend}"] = (compiled, BATCH, TIME, 4)
+    for point, (model, size, time, directions) in points.items():
         tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
         rng = generator(seed, "dropout")
         masks = model.draw_masks(size, time, rng)
@@ -197,12 +201,7 @@ def step_at(
     return title, check_step(model, tokens, targets, kind, method, seed, title)
 
 
-MODELS: dict[str, Callable[[Method, int], Reports]] = {
-    "block": block,
-    "bigram": bigram,
-    "gpt": gpt,
-    "step": step,
-}
+MODELS = {check.__name__: check for check in (block, bigram, gpt, step)}
 NAMES = (*dict.fromkeys(variant.operation for variant in VARIANTS.values()), *MODELS)
 
 
