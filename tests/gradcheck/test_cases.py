@@ -1,8 +1,7 @@
 """The cases of the operations: generic values, and checks that detect an error in each gradient."""
 
 import math
-import sys
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,34 +18,23 @@ STEPS = {"softmax", "cross_entropy", "layer_norm"}
 
 
 def test_every_operation_has_a_case() -> None:
-    assert {variant.operation for variant in VARIANTS.values()} == set(ops.__all__)
-    assert [chosen.name for chosen in CASES] == list(VARIANTS)
+    assert {chosen.operation for chosen in CASES} == set(ops.__all__)
 
 
 @every_variant
-def test_arguments_depend_on_the_seed_and_not_on_the_upstream_gradient(name: str) -> None:
+def test_arguments_are_generic_and_depend_on_the_seed_and_on_the_sizes_named(name: str) -> None:
     one, same, other = (case(name, seed).arrays for seed in (1, 1, 2))
     for argument in one:
         np.testing.assert_array_equal(one[argument], same[argument])
     assert any(not np.array_equal(one[argument], other[argument]) for argument in one)
+    floats = case(name).as_dtype("float64").values()
+    assert all(0.3 < math.sqrt(float(np.mean(array**2))) < 4 for array in floats)
     # With one generator, both would start with the same numbers, and a mix-up would be right.
-    drawn = {value for array in case(name).as_dtype("float64").values() for value in array.flat}
-    assert not drawn & set(case(name).check().doutput.flat)
-
-
-@every_variant
-def test_values_are_of_order_one(name: str) -> None:
-    for array in case(name).as_dtype("float64").values():
-        assert 0.3 < math.sqrt(float(np.mean(array**2))) < 4
-
-
-@every_variant
-def test_a_variant_depends_on_the_sizes_that_it_names(name: str) -> None:
-    shapes = [array.shape for array in case(name).arrays.values()]
+    upstream = set(case(name).check().doutput.flat)
+    assert not upstream & {value for array in floats for value in array.flat}
     for letter in VARIANTS[name].letters:
-        larger = case(name, sizes={letter: SIZES[letter] + 20})
-        changed = [array.shape for array in larger.arrays.values()]
-        assert changed != shapes, letter
+        larger = case(name, 1, {letter: SIZES[letter] + 20}).arrays
+        assert any(larger[argument].shape != one[argument].shape for argument in one), letter
 
 
 def test_ids_repeat_and_one_target_is_ignored() -> None:
@@ -86,9 +74,8 @@ def test_each_form_of_the_backward_has_a_report_whose_title_names_what_is_unusua
 
 
 @every_variant
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_the_check_detects_an_error_in_each_gradient(
-    name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = case(name)
     right = chosen.module.backward
@@ -96,34 +83,23 @@ def test_the_check_detects_an_error_in_each_gradient(
 
         def backward(doutput: Any, saved: Any, number: int = number) -> Any:
             returned = right(doutput, saved)
-            if not isinstance(returned, tuple):
-                return returned * returned.dtype.type(1.002)
-            parts: list[Any] = list(returned)  # pyright: ignore[reportUnknownArgumentType]
+            parts = list(returned) if isinstance(returned, tuple) else [returned]
             parts[number] = parts[number] * parts[number].dtype.type(1.002)
             return tuple(parts)
 
         monkeypatch.setattr(chosen.module, "backward", backward)
-        report = check_operation(name, dtype=dtype)[0]
-        assert [row.name for row in report.rows if not row.ok] == [argument]
+        for dtype in ("float64", "float32"):
+            report = check_operation(name, dtype=dtype)[0]
+            assert [row.name for row in report.rows if not row.ok] == [argument]
 
 
-def test_another_backend_is_compared_with_ops(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Kernel(ModuleType):
-        @staticmethod
-        def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
-            return 2 * np.tanh(x), x
-
-        @staticmethod
-        def backward(dy: np.ndarray, x: Any) -> np.ndarray:
-            return dy * 2 * (1 - np.tanh(x) ** 2)
-
-    kernels = ModuleType("kernels")
-    kernels.gelu = Kernel("gelu")  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(backends.BACKENDS, "kernels", "other_kernels")
-    monkeypatch.setitem(sys.modules, "other_kernels", kernels)
+def test_another_backend_is_compared_with_ops(monkeypatch: pytest.MonkeyPatch) -> None:
     # Its backward is right for its own forward, which is not GELU.
+    other = SimpleNamespace(
+        forward=lambda x: (2 * np.tanh(x), x),  # pyright: ignore[reportUnknownLambdaType]
+        backward=lambda dy, x: dy * 2 * (1 - np.tanh(x) ** 2),  # pyright: ignore[reportUnknownLambdaType]
+    )
+    monkeypatch.setattr(backends, "load", lambda name: SimpleNamespace(gelu=other))  # pyright: ignore[reportUnknownLambdaType]
     (report,) = check_operation("gelu", dtype="float32", backend="kernels")
     assert report.title == "gelu, float32, kernels"
     assert not report.ok
@@ -137,6 +113,6 @@ FEW = {"N": 3, "C": 4, "K": 2, "V": 5, "B": 2, "T": 2, "H": 2, "D": 2}
 @pytest.mark.parametrize("method", METHODS)
 def test_no_oracle_has_a_false_alarm(name: str, method: Method) -> None:
     sizes = {letter: FEW[letter] for letter in VARIANTS[name].letters}
-    for seed, dtype in enumerate(("float64", "float32", "float64")):
+    for seed, dtype in enumerate(("float64", "float32")):
         for report in check_operation(name, method=method, dtype=dtype, seed=seed, sizes=sizes):
             assert report.ok, report

@@ -2,12 +2,13 @@
 
 import ast
 import inspect
+import re
 
 import numpy as np
 import pytest
 
 from tinygpt_np import ops
-from tinygpt_np.gradcheck.mutations import EQUIVALENT, KINDS, Mutation, Site, mutations, sites
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, KINDS, Site, mutations, sites
 from tinygpt_np.model.gpt import GPT
 
 SITES = sites()
@@ -28,61 +29,51 @@ def backward(dy, saved):
 '''
 
 
-def made(line: str) -> dict[str, str]:
-    """Return the mutants of one line of a backward: the changed line, and the kind of mistake."""
+@pytest.mark.parametrize(
+    ("line", "mutants"),
+    [
+        ("dx = dy @ weight.T", "weight.T @ dy, dy @ weight, dy.mT @ weight.T, -(dy @ weight.T), "
+         "dy @ weight.T / 2, np.ones_like(dy) @ weight.T"),
+        ("dx = a + b", "a, b, a + b + b, a - b, -(a + b), (a + b) / 2"),
+        ("dx = a - b", "a, -b, a - b - b, a + b, b - a, -(a - b), (a - b) / 2"),
+        ("dx = a * b", "a, b, a * b * b, -(a * b), a * b / 2"),
+        ("dx = a / n", "a, a / n / n, a * n, n / a, -(a / n), a / n / 2"),
+        ("dx = -a", "a"),
+        ("x = a.sum(axis=-1, keepdims=True)", "a, a.mean(axis=-1, keepdims=True), "
+         "a.sum(axis=0, keepdims=True), a.sum(keepdims=True), a.sum(axis=-1)"),
+        ("x = a.mean(axis=0)", "a, a.sum(axis=0), a.mean(axis=-1), a.mean()"),
+        ("x = dy.copy()", "dy, np.ones_like(dy).copy()"),
+        ("x = a / square.shape[-1]", "a, a / square.shape[-1] / square.shape[-1], "
+         "square.shape[-1] / a, a * square.shape[-1], a / square.shape[0], a / x.shape[-1]"),
+        ("x = np.tri(5, dtype=bool)", "np.tri(5, dtype=bool, k=1), np.tri(5, dtype=bool, k=-1)"),
+        ("x = np.where(seen, a, 0)", "a, np.where(seen, 0, a)"),
+        ("x = softmax.backward(a, saved_probs)", "a"),
+        ("x = None if unbiased else a", "None, a"),
+        ("x = square * a", "square, a, square * a * a, x * a"),
+        ("x = keep('h.0' + '.ln_1', a)", "keep('h.0' + '.ln_2', a), keep('h.0', a), "
+         "keep('.ln_1', a), keep('h.0' + '.ln_1' + '.ln_1', a), keep('h.0' - '.ln_1', a)"),
+        # The axis is not negated: axis=1 would be the same.
+        ("x = np.concatenate([a, b, c], axis=-1)", "np.concatenate([b, a, c], axis=-1), "
+         "np.concatenate([a, c, b], axis=-1)"),
+    ],
+)  # fmt: skip
+def test_a_line_has_these_mutants(line: str, mutants: str) -> None:
     found = mutations(SOURCE.format(line=line), "backward")
-    return {m.after: m.kind for m in found if m.before == ast.unparse(ast.parse(line))}
+    name = line.split(" = ")[0]
+    expected = [f"{name} = {each}" for each in re.split(r", (?![^(\[]*[)\]])", mutants)]
+    assert sorted(m.after for m in found if m.before == line) == sorted(expected)
 
 
 @pytest.mark.parametrize(
-    ("line", "after", "kind"),
+    ("line", "mutants"),
     [
-        ("dx = dy @ weight.T", "dx = weight.T @ dy", "operands swapped"),
-        ("dx = dy @ weight.T", "dx = dy @ weight", "transpose"),
-        ("dx = dy @ weight.T", "dx = dy.mT @ weight.T", "transpose"),
-        ("dx = dy @ weight.T", "dx = np.ones_like(dy) @ weight.T", "upstream ignored"),
-        ("dx = dy @ weight.T", "dx = -(dy @ weight.T)", "sign"),
-        ("dx = dy @ weight.T", "dx = dy @ weight.T / 2", "factor 1/2"),
-        ("dx = a + b", "dx = a", "term dropped"),
-        ("dx = a + b", "dx = b", "term dropped"),
-        ("dx = a + b", "dx = a + b + b", "term doubled"),
-        ("dx = a + b", "dx = a - b", "sign"),
-        ("dx = a - b", "dx = -b", "term dropped"),
-        ("dx = a - b", "dx = b - a", "operands swapped"),
-        ("dx = a * b", "dx = a", "factor dropped"),
-        ("dx = a * b", "dx = a * b * b", "factor doubled"),
-        ("dx = a / n", "dx = a", "factor dropped"),
-        ("dx = a / n", "dx = a * n", "factor inverted"),
-        ("dx = a / n", "dx = n / a", "operands swapped"),
-        ("dx = -a", "dx = a", "sign"),
-        ("dx += a", "dx = a", "+= to ="),
-        ("dx += a", "(nothing)", "term dropped"),
-        ("dx += a", "dx += a; dx += a", "term doubled"),
-        ("dx += a", "dx -= a", "sign"),
-        ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(axis=0, keepdims=True)", "axis"),
-        ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(keepdims=True)", "axis"),
-        ("dx = a.sum(axis=-1, keepdims=True)", "dx = a.sum(axis=-1)", "keepdims"),
-        ("dx = a.sum(axis=0)", "dx = a.mean(axis=0)", "sum and mean"),
-        ("dx = a.mean(axis=0)", "dx = a.sum(axis=0)", "sum and mean"),
-        ("dx = a.mean(axis=0)", "dx = a", "sum dropped"),
-        ("dx = dy.copy()", "dx = dy", "copy dropped"),
-        ("dx = a / square.shape[-1]", "dx = a / square.shape[0]", "1/N"),
-        ("seen = np.tri(5, dtype=bool)", "seen = np.tri(5, dtype=bool, k=1)", "mask"),
-        ("seen = np.tri(5, dtype=bool)", "seen = np.tri(5, dtype=bool, k=-1)", "mask"),
-        ("dx = np.where(seen, dy, 0)", "dx = dy", "mask"),
-        ("dx = np.where(seen, dy, 0)", "dx = np.where(seen, 0, dy)", "mask"),
-        ("dx = softmax.backward(dy, saved_probs)", "dx = dy", "call skipped"),
-        ("dx = None if unbiased else dy", "dx = None", "condition"),
-        ("dx = None if unbiased else dy", "dx = dy", "condition"),
-        ("np.add.at(dx, ids, dy)", "dx[ids] += dy", "scatter"),
-        ("np.add.at(dx, ids, dy)", "dx[ids] = dy", "scatter"),
-        ("dx = square * dy", "dx = x * dy", "stale value"),
-        ("dx = keep('h.0' + '.ln_1', dy)", "dx = keep('h.0' + '.ln_2', dy)", "wrong name"),
-        ("dx = np.concatenate([a, b, c])", "dx = np.concatenate([b, a, c])", "order"),
+        ("dx += a", ["dx = a", "(nothing)", "dx += a; dx += a", "dx -= a"]),
+        ("np.add.at(dx, ids, a)", ["dx[ids] += a", "dx[ids] = a", "(nothing)"]),
     ],
 )
-def test_a_line_has_the_mutant(line: str, after: str, kind: str) -> None:
-    assert made(line).get(after) == kind
+def test_a_statement_has_these_mutants(line: str, mutants: list[str]) -> None:
+    found = mutations(SOURCE.format(line=line), "backward")
+    assert [m.after for m in found if m.before == line] == mutants
 
 
 def test_saved_values_and_gradients_are_swapped() -> None:
@@ -95,11 +86,6 @@ def test_saved_values_and_gradients_are_swapped() -> None:
 def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
     text = SOURCE.format(line="dz = dy  # (N, K)\n    dweight = x.T @ dy")
     assert "dweight = x.T @ dz" not in [m.after for m in mutations(text, "backward")]
-
-
-def test_the_last_axis_is_not_negated() -> None:
-    # axis=1 would be the same axis.
-    assert "dx = np.concatenate([a, b], axis=1)" not in made("dx = np.concatenate([a, b], axis=-1)")
 
 
 def test_a_mutant_differs_from_the_original_in_the_line_it_names() -> None:
@@ -120,11 +106,6 @@ def site(name: str) -> Site:
     return SITES[IDS.index(name)]
 
 
-@pytest.fixture(scope="module")
-def everything() -> list[tuple[Site, Mutation]]:
-    return [(site, mutation) for site in SITES for mutation in site.mutations()]
-
-
 def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
     found = [
         f"{name}.{function}"
@@ -136,24 +117,13 @@ def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
     assert sorted(IDS) == sorted([*found, *(f"gpt.{name}" for name in [*methods, "keep"])])
 
 
-def test_every_kind_is_made(everything: list[tuple[Site, Mutation]]) -> None:
-    assert {mutation.kind for _, mutation in everything} == set(KINDS)
-
-
-def test_every_mutant_compiles_and_differs_from_the_others(
-    everything: list[tuple[Site, Mutation]],
-) -> None:
-    texts = [(site.operation, ast.unparse(mutation.tree)) for site, mutation in everything]
+def test_every_mutant_compiles_and_differs_from_the_others_and_every_kind_is_made() -> None:
+    found = [(site, mutation) for site in SITES for mutation in site.mutations()]
+    texts = [(site.operation, ast.unparse(mutation.tree)) for site, mutation in found]
     assert len(texts) == len(set(texts)) == 705
-    assert all(callable(site.compiled(mutation)) for site, mutation in everything)
-
-
-def test_every_equivalent_mutant_is_made_and_has_a_reason(
-    everything: list[tuple[Site, Mutation]],
-) -> None:
-    made = {(s.operation, s.function, m.before, m.after) for s, m in everything}
-    assert set(EQUIVALENT) <= made
-    assert all(EQUIVALENT.values())
+    assert all(callable(site.compiled(mutation)) for site, mutation in found)
+    assert {mutation.kind for _, mutation in found} == set(KINDS)
+    assert set(EQUIVALENT) <= {(s.operation, s.function, m.before, m.after) for s, m in found}
     assert len(EQUIVALENT) == 16
 
 
@@ -167,9 +137,6 @@ def test_a_planted_mutant_is_called_until_it_is_removed(name: str) -> None:
 
     with chosen.planted(mutant):
         assert getattr(chosen.owner, called) is mutant
-    assert getattr(chosen.owner, called) is before
-    with pytest.raises(ZeroDivisionError), chosen.planted(mutant):
-        _ = 1 / 0
     assert getattr(chosen.owner, called) is before
 
 

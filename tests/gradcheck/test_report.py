@@ -12,7 +12,7 @@ from gradcheck.functions import W, X, dlinear, drelu, linear, relu
 from rich.console import Console
 
 from tinygpt_np import gradcheck
-from tinygpt_np.gradcheck.report import Report, as_text, draw, summary_table, wide
+from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
 
 def wrong(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +46,7 @@ def test_a_row_shows_every_number() -> None:
 
 
 def test_the_verdict_precedes_the_table_and_problems_cause_and_seed_follow_it() -> None:
-    first, *_, problem, cause, seed = as_text(WRONG).splitlines()
+    first, *_, problem, cause, seed = str(WRONG).splitlines()
     assert first == "a wrong linear layer  WRONG"
     assert problem == "w: off by 1 of its norm"
     assert cause == "    likely cause: too large by a factor of 2: counted twice"

@@ -1,16 +1,26 @@
-"""Worker processes that are killed."""
+"""Jobs in worker processes."""
 
+import math
 import multiprocessing
+import time
 
 import pytest
 
-from tinygpt_np.gradcheck.workers import WorkerProcesses
+from tinygpt_np.gradcheck.workers import results
 
 
-def test_a_process_that_has_been_killed_is_reported() -> None:
-    with multiprocessing.get_context("spawn").Pool(1):
-        workers = WorkerProcesses()
-        workers.check()
-        workers.pids.add(0)  # The id of no process.
-        with pytest.raises(RuntimeError, match="a worker process has been killed"):
-            workers.check()
+def test_results_come_in_order_until_a_job_fails() -> None:
+    found = results(math.sqrt, [4.0, 9.0, -1.0])
+    assert (next(found), next(found)) == (2.0, 3.0)
+    with pytest.raises(ValueError, match="math domain error"):
+        next(found)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_is_killed_ends_the_run_with_an_error() -> None:
+    found = results(time.sleep, [0.0, 60.0])
+    next(found)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(RuntimeError, match="a worker process has been killed"):
+        next(found)

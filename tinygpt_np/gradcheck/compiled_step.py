@@ -80,12 +80,10 @@ class ReferenceCheck(ModelCheck):
         _, grads = LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
         tolerance = TOLERANCE["complex"] * self.subject.eps / EPS
         for name, grad in grads.items():
-            values, none = grad.reshape(-1), np.zeros(grad.size)
+            values, probes = grad.reshape(-1), Probes(grad.shape)
             # Rounding errors are relative to the largest element of a tensor.
             floor = tolerance * float(np.abs(values).max())
-            yield Measurement(
-                name, Probes(grad.shape), method, values, none, none > 0, floor, 0.0, tolerance
-            )
+            yield Measurement.exact(name, probes, method, values, floor, tolerance)
 
     def loss_rounding(self) -> float:
         """Return 0: at generic values the tolerance is larger, and measuring takes long."""
@@ -103,16 +101,14 @@ def distinct_masks(masks: Tensors, others: Tensors) -> Row:
     masks, others: the masks of two steps. Gradients cannot reveal this, because the oracle replays
     the same masks.
     """
-    named = [(name, mask) for name, mask in masks.items()]
-    named += [(f"{name} of the next step", mask) for name, mask in others.items()]
-    pairs = [
-        (a, b)
-        for (a, one), (b, other) in itertools.combinations(named, 2)
-        if min(one.size, other.size) >= COMPARED
-        and np.array_equal(one.reshape(-1)[:COMPARED], other.reshape(-1)[:COMPARED])
+    next_step = {f"{name} of the next step": mask for name, mask in others.items()}
+    both = masks | next_step
+    starts = {n: mask.reshape(-1)[:COMPARED] for n, mask in both.items() if mask.size >= COMPARED}
+    pairs = itertools.combinations(starts, 2)
+    problems = [
+        f"{a} and {b} have the same mask" for a, b in pairs if np.array_equal(starts[a], starts[b])
     ]
-    problems = tuple(f"{a} and {b} have the same mask" for a, b in pairs)
-    return row_without_figures("dropout masks", "comparison", len(named), problems)
+    return row_without_figures("dropout masks", "comparison", len(both), problems)
 
 
 def same_on_threads(
@@ -134,13 +130,13 @@ def same_on_threads(
                 f"on one, first in {wrong[0]}: do threads share memory?"
             )
             break
-    return row_without_figures("threads", "one thread", REPETITIONS, tuple(problems))
+    return row_without_figures("threads", "one thread", REPETITIONS, problems)
 
 
-def row_without_figures(name: str, oracle: str, checked: int, problems: tuple[str, ...]) -> Row:
+def row_without_figures(name: str, oracle: str, checked: int, problems: list[str]) -> Row:
     """Return a row that is not about one tensor: it has problems but no numbers."""
     none = math.nan
     return Row(
         name, (checked,), oracle, True, checked, 0, (), none, none, none, none, none, math.inf,
-        problems=problems,
+        problems=tuple(problems),
     )  # fmt: skip

@@ -4,11 +4,9 @@ Every bug of mutations.py is planted, one at a time, and each detector reports w
 wrong. Measurements that depend on the forward alone are made once per operation.
 """
 
+import contextlib
 import copy
 import itertools
-import multiprocessing
-import queue
-import signal
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,10 +20,9 @@ from tinygpt_np.gradcheck.cases import VARIANTS, case, variants_of
 from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
-from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, count, sites
+from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
 from tinygpt_np.gradcheck.report import Report
-from tinygpt_np.gradcheck.workers import POLL_INTERVAL, WorkerProcesses
-from tinygpt_np.machine import usable_cores
+from tinygpt_np.gradcheck.workers import results
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.storage.parameters import Tensors
 
@@ -290,33 +287,24 @@ def plant(site: Site, mutation: Mutation, seed: int) -> MutantResult:
     )  # fmt: skip
 
 
-def work(job: tuple[str, int]) -> None:
-    """Plant all mutants of an operation, in a worker process; then check the right backward.
+def work(job: tuple[int, int | None, int]) -> MutantResult | None:
+    """Plant a mutant, in a worker process. job: the site, the mutant, the seed.
 
-    Raises RuntimeError if a detector reports the right backward as wrong.
+    Without a mutant, check the right backward; raise RuntimeError if a detector says it is wrong.
     """
-    operation, seed = job
-    for site in (site for site in sites() if site.operation == operation):
-        for mutation in site.mutations():
-            RESULTS[0].put(plant(site, mutation, seed))
-        detectors = detectors_of(site.operation, seed).named()
-        with site.planted(getattr(site.owner, site.function)):
-            false_alarms = [name for name, detects in detectors.items() if detects()]
-        if false_alarms:
-            raise RuntimeError(
-                f"{site.operation}.{site.function} is right, but these detectors report an error: "
-                + ", ".join(false_alarms)
-            )
-
-
-# The queue for the results of a worker process, set when it starts.
-RESULTS: list[Any] = []
-
-
-def start_worker(results: Any) -> None:
-    """Ignore Ctrl-C, which the parent handles by ending its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    RESULTS.append(results)
+    number, mutant, seed = job
+    site = sites()[number]
+    if mutant is not None:
+        return plant(site, site.mutations()[mutant], seed)
+    detectors = detectors_of(site.operation, seed).named()
+    with site.planted(getattr(site.owner, site.function)):
+        false_alarms = [name for name, detects in detectors.items() if detects()]
+    if false_alarms:
+        raise RuntimeError(
+            f"{site.operation}.{site.function} is right, but these detectors report an error: "
+            + ", ".join(false_alarms)
+        )
+    return None
 
 
 def run(operations: Sequence[str], seed: int) -> Generator[MutantResult]:
@@ -324,19 +312,11 @@ def run(operations: Sequence[str], seed: int) -> Generator[MutantResult]:
 
     Raises RuntimeError if a detector reports the right backward as wrong, or a process is killed.
     """
-    context = multiprocessing.get_context("spawn")
-    results: Any = context.Queue()
-    processes = min(usable_cores(), len(operations))
-    with context.Pool(processes, start_worker, (results,)) as pool:
-        workers = WorkerProcesses()
-        done = pool.map_async(work, [(name, seed) for name in operations], chunksize=1)
-        left = count(operations)
-        while left:
-            try:
-                yield results.get(timeout=POLL_INTERVAL)
-                left -= 1
-            except queue.Empty:
-                if done.ready():
-                    done.get()
-                workers.check()
-        done.get()
+    jobs = [
+        (number, mutant, seed)
+        for number, site in reversed(list(enumerate(sites())))
+        if site.operation in operations
+        for mutant in (*range(len(site.mutations())), None)
+    ]
+    with contextlib.closing(results(work, jobs)) as found:
+        yield from (result for result in found if result is not None)

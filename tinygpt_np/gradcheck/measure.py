@@ -27,7 +27,8 @@ from tinygpt_np.storage.parameters import Tensors
 
 Method = Literal["complex", "central", "richardson", "taylor"]
 METHODS: tuple[Method, ...] = get_args(Method)
-ORACLES: dict[Method, Callable[[Curve], Estimate]] = {
+Oracle = Callable[[Curve], Estimate]
+ORACLES: dict[Method, Oracle] = {
     "complex": complex_step,
     "central": central_difference,
     "richardson": richardson,
@@ -71,19 +72,18 @@ class Subject:
         """Return t ↦ loss with the tensor `name` moved by t·direction."""
         return lambda t: self.loss({**self.values, name: self.values[name] + t * direction})
 
-    def perturbed(self, rng: np.random.Generator) -> "Subject":
-        """Return the subject with every value moved by one rounding error, up or down."""
-        moved = {
-            name: value * (1 + EPS * rng.choice([-1.0, 1.0], value.shape))
-            for name, value in self.values.items()
-        }
-        return replace(self, values=moved)
-
     @cached_property
     def perturbations(self) -> list["Subject"]:
-        """A fixed list of perturbed subjects."""
+        """The subject with every value moved by one rounding error, up or down, several times."""
         rng = generator(0, "gradcheck")
-        return [self.perturbed(rng) for _ in range(ROUNDING_SAMPLES)]
+        moved = [
+            {
+                name: value * (1 + EPS * rng.choice([-1.0, 1.0], value.shape))
+                for name, value in self.values.items()
+            }
+            for _ in range(ROUNDING_SAMPLES)
+        ]
+        return [replace(self, values=values) for values in moved]
 
     @cached_property
     def loss_value(self) -> float:
@@ -154,6 +154,15 @@ class Measurement:
     taylor: tuple[Taylor, ...] = ()
     scale: float = 0.0
 
+    @classmethod
+    def exact(
+        cls, name: str, probes: Probes, method: Method, values: np.ndarray, floor: float,
+        tolerance: float, scale: float = 0.0,
+    ) -> "Measurement":  # fmt: skip
+        """Return known derivatives (P,), without kinks and without errors of an oracle."""
+        none = np.zeros(len(probes))
+        return cls(name, probes, method, values, none, none > 0, floor, 0.0, tolerance, scale=scale)
+
     @property
     def unresolved(self) -> np.ndarray:
         """The probes (P,) whose derivative the oracle could not resolve."""
@@ -199,14 +208,12 @@ def measure(
     # The most accurate oracle, because the rounding error of a difference is not the gradient's.
     finest = complex_step if safe else richardson
     floor = times * one_rounding(subject, name, probes, finest, rng)
-    curves = (subject.curve(name, probes[number]) for number in range(len(probes)))
-    values, errors, taylor = np.zeros(len(probes)), np.zeros(len(probes)), ()
+    curves = [subject.curve(name, probes[number]) for number in range(len(probes))]
     if method == "taylor":
-        taylor = tuple(Taylor.sample(curve) for curve in curves)
+        estimates, taylor = [Estimate(0.0, 0.0)] * len(probes), tuple(map(Taylor.sample, curves))
     else:
-        estimates = [ORACLES[method](curve) for curve in curves]
-        values = np.array([estimate.value for estimate in estimates])  # (P,)
-        errors = np.array([estimate.error for estimate in estimates])  # (P,)
+        estimates, taylor = list(map(ORACLES[method], curves)), ()
+    values, errors = np.array([(each.value, each.error) for each in estimates]).T  # (P,), (P,)
     return Measurement(
         name, probes, method, values, errors, kinks, floor, times,
         max(TOLERANCE[method], tolerance), taylor, abs(subject.loss_value),
@@ -214,11 +221,7 @@ def measure(
 
 
 def one_rounding(
-    subject: Subject,
-    name: str,
-    probes: Probes,
-    oracle: Callable[[Curve], Estimate],
-    rng: np.random.Generator,
+    subject: Subject, name: str, probes: Probes, oracle: Oracle, rng: np.random.Generator
 ) -> float:
     """Measure how far one rounding error moves an element of the gradient.
 

@@ -33,7 +33,6 @@ from tinygpt_np.storage.parameters import Tensors
 ELEMENTS = 2000
 DIRECTIONS = 4
 KEY = "[key]"
-LOSS = "loss"
 # The parameters are changed by this fraction before the first of the three calls.
 MOVE = 1 / 2
 # A call whose loss and directional derivative have a relative error below this was right.
@@ -79,7 +78,11 @@ class ModelCheck:
             for measurement in self.measurements
             if measurement.name.endswith("attn.c_attn.bias")
         ]
-        self.measured_loss = known_loss(self.subject, self.loss_rounding())
+        loss, tolerance = self.subject.loss_value, TOLERANCE["complex"] * eps / EPS
+        self.measured_loss = Measurement.exact(
+            "loss", Probes(()), "complex", np.array([loss]), self.loss_rounding(), tolerance,
+            scale=abs(loss),
+        )  # fmt: skip
         self.factors = {
             name: 1 + MOVE * rng.choice([-1.0, 1.0], value.shape) for name, value in values.items()
         }
@@ -208,26 +211,14 @@ def moved(params: Tensors, factors: Tensors) -> Generator[Tensors]:
             params[name][...] = param
 
 
-def known_loss(subject: Subject, floor: float) -> Measurement:
-    """Return the loss as a measurement, with which the loss a model returns can be compared."""
-    tolerance = TOLERANCE["complex"] * subject.eps / EPS
-    values, errors, kinks = np.array([subject.loss_value]), np.zeros(1), np.zeros(1, bool)
-    return Measurement(
-        LOSS, Probes(()), "complex", values, errors, kinks, floor, 0.0, tolerance,
-        scale=abs(subject.loss_value),
-    )  # fmt: skip
-
-
 def key_bias(qkv_bias: Measurement, rng: np.random.Generator) -> Measurement:
     """Return the measurement of the key part of a qkv bias: zero, with no oracle error."""
-    shape = (qkv_bias.probes.shape[0] // 3,)
-    count = None if qkv_bias.probes.directions is None else len(qkv_bias.probes)
-    drawn = None if count is None else rng.standard_normal((count, *shape))
+    shape, directions = (qkv_bias.probes.shape[0] // 3,), qkv_bias.probes.directions
+    drawn = None if directions is None else rng.standard_normal((len(directions), *shape))
     probes = Probes(shape, drawn)
-    zero = np.zeros(len(probes))
     # A direction sums over all elements.
-    floor = qkv_bias.floor * (1.0 if count is None else shape[0] ** 0.5)
-    return Measurement(
-        qkv_bias.name + KEY, probes, qkv_bias.method, zero, zero, zero > 0, floor, 0.0,
+    floor = qkv_bias.floor * (1.0 if drawn is None else shape[0] ** 0.5)
+    return Measurement.exact(
+        qkv_bias.name + KEY, probes, qkv_bias.method, np.zeros(len(probes)), floor,
         qkv_bias.tolerance,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -123,6 +124,7 @@ class Mutation:
     tree: ast.FunctionDef = field(repr=False, compare=False)
 
 
+@cache
 def mutations(source: str, name: str) -> list[Mutation]:
     """Return all mutations of the function or method called `name`, without duplicates."""
     tree = ast.parse(source)

@@ -4,9 +4,9 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -18,9 +18,10 @@ from rich.text import Text
 WIDTH = 10_000
 # The table with all columns is at most this wide.
 FULL_WIDTH = 105
-NAMES = ("tensor", "shape", "checked", "worst at")
-FIGURES = ("analytic", "numeric", "absolute", "relative", "bound", "headroom")
-COLORS = {"ok": "green", "zero": "green", "wrong": "bold red"}
+# Columns that are left out of a narrower table.
+WIDE_ONLY = ("shape", "checked", "absolute", "bound")
+# Columns of text, which may be folded; figures are not.
+NAMES = ("tensor", "shape", "checked", "worst at", "oracle", "worst tensor")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Report:
     title: str
     rows: tuple[Row, ...]
     seed: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -93,36 +94,17 @@ class Report:
         """Return everything in JSON types; numbers that are not finite become None."""
         rows = [asdict(row) | {"verdict": row.verdict} for row in self.rows]
         report = {"title": self.title, "ok": self.ok, "seed": self.seed, "notes": self.notes}
-        return finite({**report, "rows": rows})
+        return json.loads(json.dumps({**report, "rows": rows}), parse_constant=lambda _: None)
 
     def to_json(self) -> str:
         """Return to_dict() as JSON."""
         return json.dumps(self.to_dict(), allow_nan=False)
 
     def __str__(self) -> str:
-        """Return the report as plain text."""
-        return as_text(self)
-
-
-def finite(value: Any) -> Any:
-    """Replace every number that is not finite by None."""
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            items = cast(dict[str, Any], value).items()
-            return {key: finite(part) for key, part in items}
-        case list() | tuple():
-            return [finite(part) for part in cast(list[Any], value)]
-        case _:
-            return value
-
-
-def as_text(report: Report) -> str:
-    """Return the report as plain text, for print() and for test output."""
-    out = io.StringIO()
-    Console(file=out, width=WIDTH, highlight=False).print(draw(report))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        """Return the report as plain text, for print() and for test output."""
+        out = io.StringIO()
+        Console(file=out, width=WIDTH, highlight=False).print(draw(self))
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def draw(report: Report, width: int = WIDTH) -> Group:
@@ -130,8 +112,11 @@ def draw(report: Report, width: int = WIDTH) -> Group:
     color = "green" if report.ok else "bold red"
     verdict = "every gradient is right" if report.ok else "WRONG"
     title = Text.from_markup(f"[bold]{escape(report.title)}[/bold]  [{color}]{verdict}[/{color}]")
-    parts: list[Table | Text | Padding] = [title, tensor_table(report.rows, width)]
+    names = [name for name in COLUMNS if width >= FULL_WIDTH or name not in WIDE_ONLY]
+    table = table_of(names)
+    parts: list[Table | Text | Padding] = [title, table]
     for row in report.rows:
+        table.add_row(*(COLUMNS[name](row) for name in names))
         parts += [Text(f"{row.name}: {problem}", style="red") for problem in row.problems]
         if row.cause:
             cause = Text(f"likely cause: {row.cause}")
@@ -142,48 +127,27 @@ def draw(report: Report, width: int = WIDTH) -> Group:
     return Group(*parts)
 
 
-def tensor_table(rows: Sequence[Row], width: int) -> Table:
-    """Return a table with a row per tensor, with fewer columns if the width is small."""
-    names, figures = NAMES, FIGURES
-    if width < FULL_WIDTH:
-        names, figures = (
-            NAMES[:1] + NAMES[-1:],
-            tuple(figure for figure in FIGURES if figure not in ("absolute", "bound")),
-        )
-    table = table_of(names, figures)
-    for row in rows:
-        texts = (
-            escape(row.name), shape_text(row.shape), checked(row), place(row),
-            value(row.analytic), value(row.numeric), error(row.absolute), relative(row),
-            error(row.bound), headroom(row),
-        )  # fmt: skip
-        cells: dict[str, str] = dict(zip((*NAMES, *FIGURES), texts, strict=True))
-        table.add_row(*(cells[name] for name in (*names, *figures)), verdict_text(row))
-    return table
-
-
 def summary_table(reports: Sequence[Report]) -> Table:
     """Return a table with a row per report, which shows its worst tensor."""
-    names = ("checked", "oracle", "worst tensor")
-    table = table_of(names, ("tensors", "relative", "bound", "headroom"))
+    figures = ("relative", "bound", "headroom", "verdict")
+    table = table_of(("checked", "oracle", "worst tensor", "tensors", *figures))
     for report in reports:
         row = report.worst
         oracles = ", ".join(dict.fromkeys(row.oracle for row in report.rows))
+        cells = (COLUMNS[name](row) for name in figures)
         table.add_row(
-            escape(report.title), oracles, escape(row.name), str(len(report.rows)), relative(row),
-            error(row.bound), headroom(row), verdict_text(row),
-        )  # fmt: skip
+            escape(report.title), oracles, escape(row.name), str(len(report.rows)), *cells
+        )
     return table
 
 
-def table_of(names: Sequence[str], figures: Sequence[str]) -> Table:
-    """Return a table of names, figures and a verdict; narrow columns fold, nothing is cut."""
+def table_of(names: Sequence[str]) -> Table:
+    """Return an empty table with these columns; narrow columns fold, nothing is cut."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in names:
-        table.add_column(name, overflow="fold")
-    for figure in figures:
-        table.add_column(figure, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+        is_figure = name not in (*NAMES, "verdict")
+        justify = "right" if is_figure else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name not in NAMES)
     return table
 
 
@@ -236,7 +200,17 @@ def headroom(row: Row) -> str:
     return f"{row.headroom:.2g}×" if row.headroom < 100 else f"{row.headroom:.0f}×"
 
 
-def verdict_text(row: Row) -> str:
-    """Return the verdict in its color."""
-    color = COLORS[row.verdict]
-    return f"[{color}]{row.verdict}[/{color}]"
+# The text of each column of a row, with markup.
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "tensor": lambda row: escape(row.name),
+    "shape": lambda row: shape_text(row.shape),
+    "checked": checked,
+    "worst at": place,
+    "analytic": lambda row: value(row.analytic),
+    "numeric": lambda row: value(row.numeric),
+    "absolute": lambda row: error(row.absolute),
+    "relative": relative,
+    "bound": lambda row: error(row.bound),
+    "headroom": headroom,
+    "verdict": lambda row: f"[{'green' if row.ok else 'bold red'}]{row.verdict}[/]",
+}

@@ -35,27 +35,21 @@ def compare(
         return replace(empty, problems=(wrong,))
     found = probes.along(gradient)
     compared = compare_slopes if measurement.taylor else compare_values
-    row = compared(measurement, found, empty)
+    row = compared(measurement, found, empty) if measurement.usable.any() else empty
     if not row.ok and row.by_element and not measurement.taylor:
         expected = np.where(measurement.usable, 0.0 if row.is_zero else measurement.values, found)
-        shape, tolerance = probes.shape, measurement.tolerance
-        cause = likely_cause(found.reshape(shape), expected.reshape(shape), sizes, tolerance)
-        row = replace(row, cause=cause)
-    return replace(row, problems=(*unmeasured_problems(measurement), *row.problems))
-
-
-def unmeasured_problems(measurement: Measurement) -> Iterator[str]:
-    """Yield the reasons why no gradient of this tensor could be called right."""
-    unresolved = measurement.unresolved
-    if unresolved.any():
-        first = measurement.probes.index(int(np.flatnonzero(unresolved)[0]))
-        yield (
-            f"{int(unresolved.sum())} of {len(unresolved)} derivatives could not be measured to "
-            f"{measurement.tolerance:g}, the first at {first}: forward is rough, or rounds more "
-            "than its dtype"
+        pair = found.reshape(probes.shape), expected.reshape(probes.shape)
+        row = replace(row, cause=next(likely_causes(*pair, sizes, measurement.tolerance), ""))
+    problems: list[str] = []
+    if len(unresolved := np.flatnonzero(measurement.unresolved)):
+        problems.append(
+            f"{len(unresolved)} of {len(found)} derivatives could not be measured to "
+            f"{measurement.tolerance:g}, the first at {probes.index(int(unresolved[0]))}: forward "
+            "is rough, or rounds more than its dtype"
         )
     if not measurement.usable.any():
-        yield "nothing could be checked"
+        problems.append("nothing could be checked")
+    return replace(row, problems=(*problems, *row.problems))
 
 
 def unusable(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> str | None:
@@ -88,8 +82,6 @@ def compare_values(measurement: Measurement, found: np.ndarray, row: Row) -> Row
     the second a wrong element that is small among large ones.
     """
     expected, usable, tolerance = measurement.values, measurement.usable, measurement.tolerance
-    if not usable.any():
-        return row
     errors = np.where(usable, np.abs(found - expected), 0.0)  # (P,)
     slack = measurement.floor + measurement.roundings * measurement.errors  # (P,)
     with np.errstate(over="ignore"):
@@ -128,8 +120,6 @@ def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row
     while in a single one the h² term of a right gradient may vanish against its h³ term.
     """
     usable = np.flatnonzero(measurement.usable)
-    if not len(usable):
-        return row
     slopes = np.array(
         [measurement.taylor[i].slope(float(found[i]), measurement.floor) for i in usable]
     )
@@ -156,22 +146,15 @@ def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row
 # Likely causes
 
 
-def likely_cause(
+def likely_causes(
     found: np.ndarray, expected: np.ndarray, sizes: Sequence[int], tolerance: float
-) -> str:
-    """Guess the mistake from a wrong gradient and the right one, of the same shape; or return "".
+) -> Iterator[str]:
+    """Guess the mistake from a wrong gradient and the right one; yield the simplest guess first.
 
     sizes: axis lengths, and numbers of elements, that may be a wrong factor or divisor.
     """
     # Looser than the tolerance, so that a mistake is recognised despite a small second one.
     near = max(1e-6, 10 * tolerance)
-    return next(causes(found, expected, sizes, near), "")
-
-
-def causes(
-    found: np.ndarray, expected: np.ndarray, sizes: Sequence[int], near: float
-) -> Iterator[str]:
-    """Yield the explanations that fit, the simplest first."""
     size = float(np.linalg.norm(expected))
     if size == 0:
         yield "it should be zero: something constant or masked lets a gradient through"

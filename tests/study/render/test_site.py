@@ -1,15 +1,12 @@
 """Tests of the folder of pages, and of tinygpt study --html."""
 
 import json
-import multiprocessing
 import re
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from helpers.study_targets import studied_target
 
-from tinygpt_np.gradcheck.workers import WorkerProcesses
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
 from tinygpt_np.study.source.parse import StudyError
@@ -81,11 +78,3 @@ def test_the_data_cannot_close_its_script_element() -> None:
     text = site.as_script({"message": "</script><b>"}, {})
     assert "<" not in text
     assert json.loads(text)["message"] == "</script><b>"
-
-
-def test_a_study_ends_if_a_worker_is_killed() -> None:
-    workers, pages = WorkerProcesses(), Mock()
-    workers.pids = {0}  # No process has this id.
-    pages.next.side_effect = multiprocessing.TimeoutError
-    with pytest.raises(RuntimeError, match="a worker process has been killed"):
-        site.next_page(pages, workers)

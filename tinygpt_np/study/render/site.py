@@ -2,13 +2,10 @@
 
 import contextlib
 import json
-import multiprocessing
 import re
-import signal
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from multiprocessing.pool import IMapIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops
-from tinygpt_np.gradcheck.workers import POLL_INTERVAL, WorkerProcesses
-from tinygpt_np.machine import usable_cores
+from tinygpt_np.gradcheck.workers import results
 from tinygpt_np.study.proof.bugs import bugs
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.render.diagram import WIDTH, Diagram, diagram
@@ -72,21 +68,9 @@ def make_pages(chosen: Sequence[Target], described: str | None, console: Console
         TextColumn("studying"), BarColumn(), MofNCompleteColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    with bar, context.Pool(min(usable_cores(), len(tasks)), ignore_ctrl_c) as pool:
-        workers = WorkerProcesses()
-        # The models are last and take longest, so start with them.
-        results = pool.imap(make_page, tasks[::-1])
-        found = (next_page(results, workers) for _ in tasks)
+    # The models are last and take longest, so start with them.
+    with bar, contextlib.closing(results(make_page, tasks[::-1])) as found:
         return list(bar.track(found, total=len(tasks)))[::-1]
-
-
-def next_page(results: "IMapIterator[Json]", workers: WorkerProcesses) -> Json:
-    """Return the next result of a pool. Raises RuntimeError if one of its processes was killed."""
-    while True:
-        with contextlib.suppress(multiprocessing.TimeoutError):
-            return results.next(timeout=POLL_INTERVAL)
-        workers.check()
 
 
 def make_page(task: tuple[str, str | None, int]) -> Json:
@@ -94,11 +78,6 @@ def make_page(task: tuple[str, str | None, int]) -> Json:
     name, described, seed = task
     planted = list(bugs(name, seed)) if name in ops.__all__ else []
     return page_data(study(find_target(name, described, seed)), planted)
-
-
-def ignore_ctrl_c() -> None:
-    """Ignore Ctrl-C in a worker; the parent process ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # The files
