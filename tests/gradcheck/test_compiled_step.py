@@ -23,13 +23,15 @@ def report_of(point: str = "wide") -> Report:
     )[1]
 
 
-def wrong(report: Report) -> list[str]:
-    return [row.name for row in report.rows if not row.ok]
+def wrong(report: Report) -> dict[str, str]:
+    """Return the problems and the cause of each wrong row."""
+    return {row.name: "; ".join((*row.problems, row.cause)) for row in report.rows if not row.ok}
 
 
-def said(report: Report, name: str) -> str:
-    row = next(row for row in report.rows if row.name == name)
-    return "\n".join((*row.problems, row.cause))
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: Patch) -> None:
+    """Take one repetition where no race has to show."""
+    monkeypatch.setattr(compiled_step, "REPETITIONS", 1)
 
 
 @pytest.mark.parametrize("point", suite.WIDE_BATCHES)
@@ -49,8 +51,8 @@ def test_panels_that_are_not_repacked_after_an_update_are_found(monkeypatch: Pat
         return tasks
 
     monkeypatch.setattr(matmuls.NumbaMatmuls, "prepare", once)
-    report = report_of()
-    assert "such as weights packed before an update" in said(report, "h.0.mlp.c_fc.weight")
+    found = wrong(report_of())
+    assert "such as weights packed before an update" in found["h.0.mlp.c_fc.weight"]
 
 
 @pytest.mark.slow
@@ -59,19 +61,11 @@ def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch:
 
     def cut(matrix: Any, form: Any, depth: int, first: int, end: int, panels: Any) -> None:
         columns = matrix.shape[0] if form == matmul.TRANSPOSED else matrix.shape[1]
-        last = first > 0 and end == columns
-        right(
-            matrix, form, depth, first, end // matmul.PANEL * matmul.PANEL if last else end, panels
-        )
+        end -= end % matmul.PANEL if first > 0 and end == columns else 0
+        right(matrix, form, depth, first, end, panels)
 
     monkeypatch.setattr(matmuls.matmul, "pack_columns", cut)
     assert "h.0.mlp.c_fc.weight" in wrong(report_of())
-
-
-@pytest.fixture(autouse=True)
-def hurried(monkeypatch: Patch) -> None:
-    """Take one repetition where no race has to show."""
-    monkeypatch.setattr(compiled_step, "REPETITIONS", 1)
 
 
 @pytest.mark.slow
@@ -83,7 +77,7 @@ def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None
         return self.attention_scratch
 
     monkeypatch.setattr(micro_batch.MicroBatch, "attention_scratch_of", scratch_of)
-    assert "do threads share memory?" in said(report_of("one sequence"), "threads")
+    assert "do threads share memory?" in wrong(report_of("one sequence"))["threads"]
 
 
 SAME: dict[str, Callable[[int, int], np.uint64]] = {
@@ -97,7 +91,7 @@ def test_one_dropout_mask_for_all_layers_or_all_steps_is_found(
     problem: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(micro_batch, "mask_key", SAME[problem])
-    assert problem in said(report_of(), "dropout masks")
+    assert problem in wrong(report_of())["dropout masks"]
 
 
 def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
@@ -108,17 +102,14 @@ def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
         return loss * tokens.size, grads
 
     monkeypatch.setattr(engine.CompiledEngine, "loss_and_grads", total)
-    assert wrong(report_of()) == ["loss"]
+    assert [*wrong(report_of())] == ["loss"]
 
 
-def test_the_batches_reach_packed_weights_and_a_team() -> None:
+def test_the_batches_reach_packed_weights_a_team_and_a_matrix_that_ends_within_a_vector() -> None:
     shapes = (suite.STEP_SEQUENCES, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
     for shape in shapes:
         assert engine.micro_batch_count(*shape) >= matmuls.PACK_FROM
     assert engine.micro_batch_count(*suite.WIDE_BATCHES["one sequence"]) == 1
-
-
-def test_the_widest_matrix_is_packed_in_parts_and_ends_within_a_vector() -> None:
     columns = 4 * suite.WIDE.n_embd
     assert columns > matmuls.COLUMNS_AT_ONCE
     assert columns % LANES

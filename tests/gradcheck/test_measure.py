@@ -22,31 +22,20 @@ from tinygpt_np.gradcheck.measure import (
 Loss = Callable[[np.ndarray], Any]
 X: np.ndarray = np.array([[0.7, -1.3, 0.4], [1.1, 0.2, -0.6]])
 WEIGHTS: np.ndarray = np.array([[0.3, -1.2, 0.8], [1.7, -0.4, 0.9]])
-buffer = np.empty(X.shape)
-
-
-def subject(loss: Loss, x: np.ndarray = X, eps: float = EPS) -> Subject:
-    return Subject(lambda tensors: loss(tensors["x"]), {"x": x}, x.size, eps)
 
 
 def measured(
     loss: Loss, x: np.ndarray = X, method: Method = "complex", eps: float = EPS
 ) -> Measurement:
-    rng = np.random.default_rng(0)
-    return measure(subject(loss, x, eps), "x", Probes(x.shape), method, rng)
+    subject = Subject(lambda tensors: loss(tensors["x"]), {"x": x}, x.size, eps)
+    return measure(subject, "x", Probes(x.shape), method, np.random.default_rng(0))
 
 
 def smooth(x: np.ndarray) -> Any:
     return np.sum(WEIGHTS * np.sin(x))
 
 
-def gradient_of_smooth(x: np.ndarray) -> np.ndarray:
-    return (WEIGHTS * np.cos(x)).reshape(-1)
-
-
-def fills_a_buffer(x: np.ndarray) -> Any:
-    buffer[...] = x
-    return np.sum(WEIGHTS * np.sin(buffer))
+GRADIENT = (WEIGHTS * np.cos(X)).reshape(-1)
 
 
 def raises_on_complex(x: np.ndarray) -> Any:
@@ -57,12 +46,9 @@ def raises_on_complex(x: np.ndarray) -> Any:
 
 # Each is Σ w sin x on real numbers.
 UNSAFE: dict[str, Loss] = {
-    "a conjugate of one element": lambda x: smooth(
-        np.where([[True, True, False], [True, True, True]], x, np.conj(x))
-    ),
-    "the real part": lambda x: np.sum(WEIGHTS * np.sin(np.real(x))),
-    "a cast to floats": lambda x: np.sum(WEIGHTS * np.sin(x.astype(np.float64))),
-    "a buffer of floats": fills_a_buffer,
+    "a conjugate of one element": lambda x: smooth(np.where(X == 0.4, np.conj(x), x)),
+    "the real part": lambda x: smooth(np.real(x)),
+    "a cast to floats": lambda x: smooth(x.astype(np.float64)),
     "a kernel that raises": raises_on_complex,
 }
 
@@ -70,7 +56,7 @@ UNSAFE: dict[str, Loss] = {
 def test_a_smooth_loss_is_measured_by_the_complex_step() -> None:
     found = measured(smooth)
     assert found.method == "complex"
-    np.testing.assert_allclose(found.values, gradient_of_smooth(X), rtol=4 * EPS)
+    np.testing.assert_allclose(found.values, GRADIENT, rtol=4 * EPS)
     assert (found.errors == 0).all()
     assert found.usable.all()
 
@@ -79,7 +65,7 @@ def test_a_smooth_loss_is_measured_by_the_complex_step() -> None:
 def test_a_loss_that_is_not_complex_safe_is_measured_by_richardson(name: str) -> None:
     found = measured(UNSAFE[name])
     assert found.method == "richardson"
-    np.testing.assert_allclose(found.values, gradient_of_smooth(X), rtol=1e-10)
+    np.testing.assert_allclose(found.values, GRADIENT, rtol=1e-10)
     assert found.usable.all()
 
 
@@ -91,19 +77,18 @@ def test_a_loss_that_does_not_depend_on_a_tensor_has_gradient_zero(method: Metho
     assert found.usable.all()
 
 
-# Kinks
-
-
-KINKED: dict[str, tuple[Loss, np.ndarray, list[int]]] = {
-    "relu at 0": (lambda x: np.sum(WEIGHTS * np.maximum(x, 0)), X * (X != 0.4), [2]),
-    "absolute value at 0": (lambda x: np.sum(WEIGHTS * np.abs(x)), X * (X > 0.3), [1, 4, 5]),
-    "a tie for the largest": (lambda x: np.max(x) * 3, np.where(X == 0.7, 1.1, X), [0, 3]),
-}
-
-
-@pytest.mark.parametrize("name", KINKED)
-def test_kinks_are_found_and_the_other_elements_are_measured(name: str) -> None:
-    loss, x, places = KINKED[name]
+@pytest.mark.parametrize(
+    ("loss", "x", "places"),
+    [
+        (lambda x: np.sum(WEIGHTS * np.maximum(x, 0)), X * (X != 0.4), [2]),
+        (lambda x: np.sum(WEIGHTS * np.abs(x)), X * (X > 0.3), [1, 4, 5]),
+        # Two elements are the largest.
+        (lambda x: np.max(x) * 3, np.where(X == 0.7, 1.1, X), [0, 3]),
+    ],
+)
+def test_kinks_are_found_and_the_other_elements_are_measured(
+    loss: Loss, x: np.ndarray, places: list[int]
+) -> None:
     found = measured(loss, x)
     assert np.flatnonzero(found.kinks).tolist() == places
     assert found.usable.sum() == x.size - len(places)
@@ -113,23 +98,23 @@ def test_kinks_are_found_and_the_other_elements_are_measured(name: str) -> None:
         assert found.values[number] == pytest.approx(slope, abs=1e-8)
 
 
-CURVES: list[tuple[Callable[[float], float], bool]] = [
-    (lambda t: 1 + 2 * t + 30 * t * t - 1e-3 * max(t, 0), True),
-    # The curvature changes the slope by a tenth of the jump.
-    (lambda t: max(t, 0) + 6e4 * t * t, True),
-    # The limit is about fifty rounding errors of the loss.
-    (lambda t: 1 + 2e-6 * max(t, 0), True),
-    (lambda t: 1 + 5e-7 * max(t, 0), False),
-    # A steep and crooked curve, rounding of a large loss, noise, a step, a power of |t|.
-    (lambda t: 1e6 * t + 1e5 * t * t, False),
-    (lambda t: 1e12 + math.sin(1 + t), False),
-    (lambda t: 1 + 1e-12 * math.sin(1e12 * t), False),
-    (lambda t: float(t >= 0), False),
-    (lambda t: abs(t) ** 1.2, False),
-]
-
-
-@pytest.mark.parametrize(("curve", "expected"), CURVES)
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        (lambda t: 1 + 2 * t + 30 * t * t - 1e-3 * max(t, 0), True),
+        # The curvature changes the slope by a tenth of the jump.
+        (lambda t: max(t, 0) + 6e4 * t * t, True),
+        # The limit is about fifty rounding errors of the loss.
+        (lambda t: 1 + 2e-6 * max(t, 0), True),
+        (lambda t: 1 + 5e-7 * max(t, 0), False),
+        # A steep and crooked curve, rounding of a large loss, noise, a step, a power of |t|.
+        (lambda t: 1e6 * t + 1e5 * t * t, False),
+        (lambda t: 1e12 + math.sin(1 + t), False),
+        (lambda t: 1 + 1e-12 * math.sin(1e12 * t), False),
+        (lambda t: float(t >= 0), False),
+        (lambda t: abs(t) ** 1.2, False),
+    ],
+)
 def test_a_jump_of_the_slope_is_a_kink(curve: Callable[[float], float], expected: bool) -> None:
     assert has_kink(curve) == expected
 
@@ -148,7 +133,7 @@ def test_a_loss_that_rounds_to_float32_is_resolved_for_float32_gradients_only() 
         assert found.unresolved.mean() > 0.5
     found = measured(rough, eps=float(np.finfo("float32").eps))
     assert found.usable.all()
-    np.testing.assert_allclose(found.values, gradient_of_smooth(X), rtol=1e-4)
+    np.testing.assert_allclose(found.values, GRADIENT, rtol=1e-4)
 
 
 def test_a_derivative_that_is_not_finite_does_not_affect_the_others() -> None:
