@@ -75,7 +75,7 @@ BAD = {
     "tokenize hii --train sentencepiece --out x.model": "leave out the text",
     "tokenize 'caf€'": "character '€' (U+20AC) at position 3",
     "tokenize hii --tokenizer-path x.model": "need no files, but x.model was given",
-    "tokenize hii --tokenizer gpt2 --tokenizer-path x": "x is not a GPT-2 tokenizer",
+    "tokenize hii --tokenizer gpt2 --tokenizer-path x": "x is not a tokenizer",
     "tokenize hii --tokenizer sentencepiece --tokenizer-path x": "there is no file x",
     "tokenize hii --data nowhere.txt": "there is no file nowhere.txt",
     "sample '\x1b[31mmine'": r"there is no model \x1b[31mmine",  # No control characters.

@@ -21,26 +21,26 @@ def small() -> GPT2Tokenizer:
     return GPT2Tokenizer(vocabulary(), PAIRS, "small")
 
 
-def description(**changes: Any) -> dict[str, Any]:
-    """Return its tokenizer.json in Hugging Face's format, with entries changed."""
+def description(*added: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return its tokenizer.json in Hugging Face's format, with added tokens and entries changed."""
     words = {token: i for token, i in vocabulary().items() if token != END_OF_TEXT}
+    end = {"id": len(words), "content": END_OF_TEXT, "special": True, "normalized": False}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    splitting = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
     return {
-        "added_tokens": [{"id": len(words), "content": END_OF_TEXT, "special": True}],
+        "version": "1.0",
+        "added_tokens": [flags | token for token in (end, *added)],
         "normalizer": None,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+        "pre_tokenizer": {"add_prefix_space": False, **splitting},
+        "decoder": {"add_prefix_space": True, **splitting},
         "model": {"type": "BPE", "vocab": words, "merges": [list(pair) for pair in PAIRS]},
         **changes,
     }
 
 
-def write(
-    folder: Path,
-    tokens: object = None,
-    merges: str | None = None,
-    names: tuple[str, str] = ("vocab.json", "merges.txt"),
-) -> tuple[Path, Path]:
+def write(folder: Path, tokens: object = None, merges: str | None = None) -> tuple[Path, Path]:
     """Write its files, with other tokens or merges if given."""
-    paths = folder / names[0], folder / names[1]
+    paths = folder / "vocab.json", folder / "merges.txt"
     paths[0].write_text(json.dumps(vocabulary() if tokens is None else tokens), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in PAIRS), ""]
     paths[1].write_text("\n".join(lines) if merges is None else merges, encoding="utf-8")

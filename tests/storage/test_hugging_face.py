@@ -2,10 +2,9 @@
 
 import json
 import logging
-import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,17 +34,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:
-    return LIBRARY.load_file(folder / "model.safetensors")
+    """Return the tensors in a folder, without the prefix of their names."""
+    found = LIBRARY.load_file(folder / "model.safetensors")
+    return {name.removeprefix("transformer."): tensor for name, tensor in found.items()}
 
 
 def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     (folder / "model.safetensors").unlink()  # Never into a file that a test has mapped.
     LIBRARY.save_file(tensors, folder / "model.safetensors")
-
-
-def change_config(folder: Path, **changes: Any) -> None:
-    found = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(found | changes))
 
 
 def assert_same(found: GPT, expected: GPT) -> None:
@@ -58,11 +54,13 @@ def assert_same(found: GPT, expected: GPT) -> None:
 
 
 @pytest.mark.parametrize("gelu", ["tanh", "exact"])
-def test_a_model_comes_back_as_it_was(tmp_path: Path, gelu: Any) -> None:
-    model = generic(replace(CONFIG, gelu=gelu))
+def test_a_model_comes_back_as_it_was_except_for_dropout(tmp_path: Path, gelu: Any) -> None:
+    model = generic(replace(CONFIG, gelu=gelu, dropout=0.25))
     model.save_pretrained(tmp_path / "gpt")
+    config = json.loads((tmp_path / "gpt" / "config.json").read_text())
+    assert {config[f"{place}_pdrop"] for place in ("attn", "embd", "resid")} == {0.25}
     found = GPT.from_pretrained(tmp_path / "gpt")
-    assert found.config == model.config
+    assert found.config == replace(model.config, dropout=0)
     assert_same(found, model)
 
 
@@ -76,21 +74,12 @@ def test_a_model_without_biases_comes_back_with_zeros_and_computes_the_same(
     assert relative_error(found.logits(TEXT), model.logits(TEXT)) < 1e-6
 
 
-def test_dropout_is_written_but_not_loaded(tmp_path: Path) -> None:
-    generic(replace(CONFIG, dropout=0.25)).save_pretrained(tmp_path / "gpt")
-    config = json.loads((tmp_path / "gpt" / "config.json").read_text())
-    assert {config[f"{place}_pdrop"] for place in ("attn", "embd", "resid")} == {0.25}
-    assert GPT.from_pretrained(tmp_path / "gpt").config.dropout == 0
-
-
 # Formats of weights
 
 
 def test_weights_are_mapped_and_changing_them_leaves_the_file_unchanged(folder: Path) -> None:
     before = (folder / "model.safetensors").read_bytes()
-    model = GPT.from_pretrained(folder)
-    for param in model.params.values():
-        assert isinstance(param, np.ndarray)
+    for param in GPT.from_pretrained(folder).params.values():
         assert param.flags.c_contiguous
         assert param.flags.writeable
         assert not param.flags.owndata
@@ -104,10 +93,9 @@ def test_weights_are_mapped_and_changing_them_leaves_the_file_unchanged(folder: 
     [("float16", "float32"), ("float64", "float32"), ("float32", "float64")],
 )
 def test_values_are_converted_to_the_requested_dtype(folder: Path, stored: str, dtype: str) -> None:
-    model = generic(CONFIG)
     write_tensors(folder, {n: t.astype(stored) for n, t in tensors_of(folder).items()})
     found = GPT.from_pretrained(folder, dtype=dtype)
-    for name, param in model.params.items():
+    for name, param in generic(CONFIG).params.items():
         assert found.params[name].dtype == dtype
         np.testing.assert_array_equal(found.params[name], param.astype(stored).astype(dtype))
 
@@ -129,21 +117,21 @@ def test_bfloat16_is_the_upper_half_of_a_float32(folder: Path) -> None:
 
 
 def test_unaligned_tensors_are_read(folder: Path) -> None:
-    content = (folder / "model.safetensors").read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    header = content[8 : 8 + length].rstrip() + b" "
+    path = folder / "model.safetensors"
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end].rstrip() + b" "
     while len(header) % 4 != 1:
         header += b" "
-    moved = len(header).to_bytes(8, "little") + header + content[8 + length :]
-    (folder / "model.safetensors").write_bytes(moved)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
     found = GPT.from_pretrained(folder)
     assert_same(found, generic(CONFIG))
     assert all(param.flags.aligned for param in found.params.values())
 
 
-@pytest.mark.parametrize("mask", ["float32", "uint8", "bool"])
+@pytest.mark.parametrize("mask", ["float32", "bool"])
 def test_files_with_masks_and_head_but_without_prefix_are_read(folder: Path, mask: str) -> None:
-    tensors = {n.removeprefix("transformer."): t for n, t in tensors_of(folder).items()}
+    tensors = tensors_of(folder)
     for layer in range(2):
         tensors[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 7, 7), mask))
         tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, np.float32)
@@ -176,70 +164,63 @@ def test_a_block_that_is_not_shorter_is_refused(block_size: int) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"model_type": "llama"}, "model_type should be gpt2, but is llama"),
-        ({"activation_function": "relu"}, "activation_function should be one of .*, but is relu"),
+        ({"model_type": None}, "model_type"),
+        ({"n_positions": None}, "n_positions"),
+        *(
+            ({name: value}, f"{name} should be .*, but is {value}")
+            for name, value in (
+                *(("model_type", "llama"), ("activation_function", "relu"), ("n_inner", 13)),
+                *(("layer_norm_epsilon", 1e-6), ("scale_attn_weights", False)),
+                *(("scale_attn_by_inverse_layer_idx", True), ("add_cross_attention", True)),
+                ("tie_word_embeddings", False),
+            )
+        ),
         ({"activation_function": ["gelu"]}, r"activation_function should be .*, but is \['gelu'\]"),
-        ({"n_inner": 13}, "n_inner should be 4·n_embd = 48, but is 13"),
-        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon should be 1e-05, but is 1e-06"),
-        ({"scale_attn_weights": False}, "scale_attn_weights should be True, but is False"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "layer_idx should be False, but is True"),
-        ({"add_cross_attention": True}, "add_cross_attention should be False"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings should be True"),
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
         ({"n_layer": "two"}, "n_layer must be an integer, not 'two'"),
         ({"n_layer": 10**12}, r"lacks the tensor h\.2\.ln_1\.weight"),
-        ({"n_layer": 1}, r"has the tensor h\.1\..*, which this model does not have"),
         ({"vocab_size": 12}, r"wte\.weight should be \(12, 12\) float32, but is \(11, 12\)"),
     ],
 )
 def test_another_architecture_is_refused_by_name(
     folder: Path, change: dict[str, Any], expected: str
 ) -> None:
-    change_config(folder, **change)
+    found = json.loads((folder / "config.json").read_text()) | change
+    content = {
+        name: value for name, value in found.items() if name == "n_inner" or value is not None
+    }
+    (folder / "config.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=expected):
-        GPT.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("name", ["model_type", "n_positions"])
-def test_a_config_that_lacks_something_is_refused(folder: Path, name: str) -> None:
-    found = json.loads((folder / "config.json").read_text())
-    del found[name]
-    (folder / "config.json").write_text(json.dumps(found))
-    with pytest.raises(CheckpointError, match=name):
         GPT.from_pretrained(folder)
 
 
 BIAS = "h.1.ln_2.bias"
-WRONG_TENSORS: list[tuple[str, Callable[[Any], Any], str]] = [
-    (BIAS, lambda t: np.zeros(13, t.dtype), r"ln_2\.bias should be \(12,\) float32, but is \(13,"),
-    (BIAS, lambda t: np.full(12, 1e300), r"h\.1\.ln_2\.bias has values that are not finite"),
-    (BIAS, lambda t: t.astype(np.int32), r"should be one of F64, F32, F16, BF16, but is I32"),
-    (
-        "lm_head.weight",
-        lambda t: np.zeros((11, 12), "f4"),
-        r"should be wte\.weight, as in every GPT",
-    ),
-]
 
 
-@pytest.mark.parametrize(("name", "change", "expected"), WRONG_TENSORS)
+@pytest.mark.parametrize(
+    ("name", "tensor", "expected"),
+    [
+        (BIAS, np.zeros(13, "f4"), r"ln_2\.bias should be \(12,\) float32, but is \(13,"),
+        (BIAS, np.full(12, 1e300), r"h\.1\.ln_2\.bias has values that are not finite"),
+        (BIAS, np.zeros(12, "i4"), r"should be one of F64, F32, F16, BF16, but is I32"),
+        ("h.2.b", np.zeros(12, "f4"), r"has the tensor h\.2\.b \(12,\), which this model does not"),
+        ("lm_head.weight", np.zeros((11, 12), "f4"), r"should be wte\.weight, as in every GPT"),
+        (
+            "transformer.ln_f.bias",
+            np.zeros(12, "f4"),
+            r"both with transformer\. before their names",
+        ),
+    ],
+)
 def test_a_tensor_that_does_not_fit_is_named(
-    folder: Path, name: str, change: Callable[[Any], Any], expected: str
+    folder: Path, name: str, tensor: np.ndarray, expected: str
 ) -> None:
-    tensors = {n.removeprefix("transformer."): t for n, t in tensors_of(folder).items()}
-    write_tensors(folder, {**tensors, name: change(tensors.get(name))})
+    write_tensors(folder, {**tensors_of(folder), name: tensor})
     with pytest.raises(CheckpointError, match=expected):
         GPT.from_pretrained(folder)
 
 
-def test_names_with_and_without_prefix_are_refused(folder: Path) -> None:
-    tensors = tensors_of(folder)
-    write_tensors(folder, tensors | {"ln_f.bias": tensors["transformer.ln_f.bias"]})
-    with pytest.raises(CheckpointError, match=r"both with transformer\. before their names"):
-        GPT.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("share", [0, 0.0001, 0.5, 0.9999, None])
+@pytest.mark.parametrize("share", [0, 0.5, None])
 def test_a_truncated_file_or_a_header_with_a_wrong_length_is_refused(
     folder: Path, share: float | None
 ) -> None:
@@ -247,32 +228,22 @@ def test_a_truncated_file_or_a_header_with_a_wrong_length_is_refused(
     content = path.read_bytes()
     wrong = (2**62).to_bytes(8, "little") + content[8:]
     path.write_bytes(wrong if share is None else content[: int(share * len(content))])
-    with pytest.raises(
-        CheckpointError, match=r"model\.safetensors is damaged or not a safetensors"
-    ):
+    message = r"model\.safetensors is damaged or not a safetensors"
+    with pytest.raises(CheckpointError, match=message):
         GPT.from_pretrained(folder)
 
 
-def test_weights_in_a_pickle_are_not_read(folder: Path) -> None:
+def test_a_folder_without_a_config_or_with_weights_in_a_pickle_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no folder .*; expected a folder or one"):
+        GPT.from_pretrained(folder / "nowhere")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="a pickle, which is never read here; save them as"):
         GPT.from_pretrained(folder)
-
-
-def test_a_missing_or_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        CheckpointError, match=r"there is no folder .*; expected a folder or one of gpt2"
-    ):
-        GPT.from_pretrained(tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"has no config\.json"):
-        GPT.from_pretrained(tmp_path / "empty")
-
-
-@pytest.mark.parametrize("content", ["[1]", "{", "[" * 10**5])
-def test_a_config_that_is_not_an_object_is_refused(folder: Path, content: str) -> None:
-    (folder / "config.json").write_text(content)
+    (folder / "config.json").write_text("[1]")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged: it is not a JSON object"):
+        GPT.from_pretrained(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no config\.json"):
         GPT.from_pretrained(folder)
 
 
@@ -282,29 +253,26 @@ def test_a_config_that_is_not_an_object_is_refused(folder: Path, content: str) -
         ({}, "should have a weight_map of tensors to files"),
         ({"wte.weight": "../model.safetensors"}, "should name files in its folder, not '../model"),
         ({"wte.weight": "a\0b"}, r"should name files in its folder, not 'a\\x00b'"),
-        ({"wte.weight": "\ud800"}, r"should name files in its folder, not '\\ud800'"),
         ({"wte.weight": "gone.safetensors"}, r"there is no file .*gone\.safetensors"),
         ({"wte.weight": "part.safetensors"}, r"index\.json lacks the tensor wpe\.weight \(7, 12\)"),
     ],
 )
 def test_a_wrong_index_is_refused(folder: Path, files: Any, expected: str) -> None:
-    part = {"wte.weight": tensors_of(folder)["transformer.wte.weight"]}
+    LIBRARY.save_file({"wte.weight": tensors_of(folder)["wte.weight"]}, folder / "part.safetensors")
     (folder / "model.safetensors").unlink()
-    LIBRARY.save_file(part, folder / "part.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     with pytest.raises(CheckpointError, match=expected):
         GPT.from_pretrained(folder)
 
 
-def test_a_folder_is_recognised_by_its_config(folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_recognised_by_its_config_or_pickle(folder: Path, tmp_path: Path) -> None:
     assert hugging_face.is_gpt2(folder)
     generic(CONFIG).save(tmp_path / "own")
     assert not hugging_face.is_gpt2(tmp_path / "own")
     assert not hugging_face.is_gpt2(tmp_path / "nowhere")
-    shutil.copytree(folder, tmp_path / "pickled")
-    (tmp_path / "pickled" / "config.json").unlink()
-    (tmp_path / "pickled" / "pytorch_model.bin").touch()
-    assert hugging_face.is_gpt2(tmp_path / "pickled")
+    (folder / "config.json").unlink()
+    (folder / "pytorch_model.bin").touch()
+    assert hugging_face.is_gpt2(folder)
 
 
 # Downloads
@@ -326,12 +294,8 @@ class Hub:
             logging.getLogger("huggingface_hub.utils").error("an attempt, and another")
             warnings.warn("an account would be faster", stacklevel=2)
             if not self.online:
-                raise BrokenError("no network")
+                raise RuntimeError("no network\nand more")
         return str(self.folder / name)
-
-
-class BrokenError(Exception):
-    """An error of the HTTP library, which is not an OSError."""
 
 
 ALL = hugging_face.MODEL_FILES + hugging_face.TOKENIZER_FILES
@@ -361,22 +325,9 @@ def test_without_network_the_error_says_which_files_to_put_where(
     with pytest.raises(CheckpointError) as caught:
         GPT.from_pretrained("gpt2-medium")
     message = str(caught.value)
-    assert "gpt2-medium cannot be downloaded (no network)" in message
+    assert "gpt2-medium cannot be downloaded (RuntimeError: no network); put config" in message
     assert "put config.json, model.safetensors, vocab.json, merges.txt" in message
     assert "of huggingface.co/openai-community/gpt2-medium into a folder and give that" in message
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (type("LocalEntryNotFoundError", (Exception,), {})("Cannot find"), "no connection"),
-        (ConnectionResetError(104, "reset"), "no connection"),
-        (BrokenError("disk full\nmore"), "disk full"),
-        (BrokenError(), "BrokenError"),
-    ],
-)
-def test_the_reason_of_a_failed_download_is_short(error: Exception, reason: str) -> None:
-    assert hugging_face.reason(error) == reason
 
 
 def test_without_huggingface_hub_the_error_says_what_to_install(
@@ -395,17 +346,12 @@ SIZES: dict[str, tuple[Any, ...]] = {
     "exact": (3, 2, 26, 16, 101, "gelu"),
     "wide": (1, 5, 160, 70, 333, "gelu_pytorch_tanh"),
 }
-every_size = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
 @pytest.fixture
-def torch() -> Any:
-    return needs("torch")
-
-
-@pytest.fixture
-def transformers(torch: Any) -> Iterator[Any]:
+def transformers() -> Iterator[Any]:
     """Import the library without its progress bars and warnings."""
+    needs("torch")
     library = needs("transformers")
     library.utils.logging.disable_progress_bar()
     library.utils.logging.set_verbosity_error()
@@ -414,32 +360,28 @@ def transformers(torch: Any) -> Iterator[Any]:
         yield library
 
 
-@pytest.fixture
-def peer(torch: Any, transformers: Any) -> Callable[..., Any]:
-    """Return a function that makes a GPT-2 of transformers."""
-
-    def make(size: tuple[Any, ...], generic: bool = True) -> Any:
-        layers, heads, width, positions, vocab_size, activation = size
-        config = transformers.GPT2Config(
-            n_layer=layers, n_head=heads, n_embd=width, n_positions=positions,
-            vocab_size=vocab_size, activation_function=activation, bos_token_id=None,
-            eos_token_id=None, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
-        )  # fmt: skip
-        torch.manual_seed(3)
-        model = transformers.GPT2LMHeadModel(config).eval()
-        with torch.no_grad():
-            for name, param in model.named_parameters() if generic else ():
-                fan_in = param.shape[0] if ".c_" in name and param.ndim == 2 else 1
-                param.copy_(torch.randn(param.shape) / fan_in**0.5)
-        return model
-
-    return make
+def peer(transformers: Any, size: tuple[Any, ...], folder: Path, generic: bool = True) -> Any:
+    """Return a GPT-2 of transformers, and save it in a folder."""
+    torch: Any = needs("torch")
+    layers, heads, width, positions, vocab_size, activation = size
+    config = transformers.GPT2Config(
+        n_layer=layers, n_head=heads, n_embd=width, n_positions=positions,
+        vocab_size=vocab_size, activation_function=activation, bos_token_id=None,
+        eos_token_id=None, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+    )  # fmt: skip
+    torch.manual_seed(3)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    with torch.no_grad():
+        for name, param in model.named_parameters() if generic else ():
+            fan_in = param.shape[0] if ".c_" in name and param.ndim == 2 else 1
+            param.copy_(torch.randn(param.shape) / fan_in**0.5)
+    model.save_pretrained(folder)
+    return model
 
 
-def compare(
-    torch: Any, model: Any, loaded: GPT, grads_of: Any, bound: float, time: int, count: int = 2
-) -> None:
+def compare(model: Any, loaded: GPT, grads_of: Any, bound: float, time: int, count: int) -> None:
     """Compare logits, loss and every gradient, each relative to its norm."""
+    torch: Any = needs("torch")
     rng = np.random.default_rng(4)
     tokens, targets = rng.integers(0, model.config.vocab_size, (2, count, time))
     targets[0, :2] = -1
@@ -454,40 +396,22 @@ def compare(
     named = {n.removeprefix("transformer."): p.grad.numpy() for n, p in model.named_parameters()}
     assert sorted(grads) == sorted(named)
     for name, grad in named.items():
-        if name.endswith("c_attn.bias"):
-            # The gradient of a key's bias is zero except for rounding: adding a constant to all
-            # scores of a row changes none of its probabilities.
-            query, key, value = np.split(grads[name], 3)
-            expected_query, _, expected_value = np.split(grad, 3)
-            assert relative_error(query, expected_query) < bound, name
-            assert relative_error(value, expected_value) < bound, name
-            assert np.abs(key).max() < bound * np.linalg.norm(grad), name
-        else:
-            assert relative_error(grads[name], grad) < bound, name
-
-
-def greedy(torch: Any, model: Any, prompt: np.ndarray, count: int) -> list[int]:
-    given = torch.from_numpy(prompt)[None]
-    made = model.generate(
-        given, attention_mask=torch.ones_like(given), max_new_tokens=count, do_sample=False,
-        use_cache=True, pad_token_id=0,
-    )  # fmt: skip
-    return made[0, len(prompt) :].tolist()
+        # In c_attn.bias, the gradient of the keys is zero except for rounding.
+        assert relative_error(grads[name], grad) < bound, name
 
 
 @pytest.mark.slow
-@every_size
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 def test_float64_agrees_to_ten_digits_and_compiled_float32_to_four(
-    tmp_path: Path, torch: Any, peer: Any, size: Any
+    tmp_path: Path, transformers: Any, size: Any
 ) -> None:
-    model = peer(size)
-    model.save_pretrained(tmp_path / "gpt")
+    model = peer(transformers, size, tmp_path / "gpt")
     loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
     with CompiledEngine(loaded, 2, 2) as engine:
-        compare(torch, model, loaded, engine.loss_and_grads, 1e-4, size[3])
+        compare(model, loaded, engine.loss_and_grads, 1e-4, size[3], 2)
     model.zero_grad()
     loaded = GPT.from_pretrained(tmp_path / "gpt", dtype="float64")
-    compare(torch, model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3])
+    compare(model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3], 2)
 
 
 @pytest.mark.slow
@@ -495,8 +419,9 @@ def test_float64_agrees_to_ten_digits_and_compiled_float32_to_four(
     ("temperature", "top_k", "top_p"), [(1.0, 50, 0.9), (0.7, 7, 0.5), (1.6, 100, 0.99)]
 )
 def test_sampling_probabilities_are_the_same(
-    torch: Any, transformers: Any, temperature: float, top_k: int, top_p: float
+    transformers: Any, temperature: float, top_k: int, top_p: float
 ) -> None:
+    torch: Any = needs("torch")
     logits = np.random.default_rng(8).standard_normal((5, 101))
     scores: Any = torch.from_numpy(logits)
     for warper in (
@@ -517,7 +442,7 @@ def test_sampling_probabilities_are_the_same(
     ("size", "dtype"), [("small", "float32"), ("exact", "float64"), ("wide", "float32")]
 )
 def test_transformers_loads_a_saved_model_unchanged(
-    tmp_path: Path, torch: Any, transformers: Any, size: str, dtype: str
+    tmp_path: Path, transformers: Any, size: str, dtype: str
 ) -> None:
     layers, heads, width, positions, vocab_size, activation = SIZES[size]
     config = GPTConfig(
@@ -530,6 +455,7 @@ def test_transformers_loads_a_saved_model_unchanged(
         tmp_path / "gpt", output_loading_info=True
     )
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    torch: Any = needs("torch")
     tokens = np.random.default_rng(4).integers(0, vocab_size, (2, positions))
     with torch.inference_mode():
         found = model.eval()(torch.from_numpy(tokens)).logits.numpy()
@@ -538,13 +464,16 @@ def test_transformers_loads_a_saved_model_unchanged(
 
 
 @pytest.mark.slow
-def test_the_size_of_the_smallest_gpt2(tmp_path: Path, torch: Any, peer: Any) -> None:
-    model = peer((12, 12, 768, 1024, 50257, "gelu_new"), generic=False)
-    model.save_pretrained(tmp_path / "gpt")
+def test_the_size_of_the_smallest_gpt2(tmp_path: Path, transformers: Any) -> None:
+    torch: Any = needs("torch")
+    model = peer(transformers, (12, 12, 768, 1024, 50257, "gelu_new"), tmp_path / "gpt", False)
     loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
     assert sum(param.size for param in loaded.params.values()) == 124_439_808
-    prompt = np.random.default_rng(7).integers(0, 50257, 5)
-    made = [int(token) for token in loaded.generate(prompt, 50, temperature=0)]
-    assert made == greedy(torch, model, prompt, 50)
+    prompt = torch.from_numpy(np.random.default_rng(7).integers(0, 50257, 5))
+    greedy = model.generate(
+        prompt[None], attention_mask=torch.ones(1, 5), max_new_tokens=50, do_sample=False,
+        use_cache=True, pad_token_id=0,
+    )  # fmt: skip
+    assert list(loaded.generate(prompt.numpy(), 50, temperature=0)) == greedy[0, 5:].tolist()
     with CompiledEngine(loaded, 1, 2) as engine:
-        compare(torch, model, loaded, engine.loss_and_grads, 1e-4, 33, 1)
+        compare(model, loaded, engine.loss_and_grads, 1e-4, 33, 1)

@@ -11,7 +11,6 @@ import socket
 import string
 import subprocess
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -35,7 +34,7 @@ def text_file(folder: Path, content: bytes) -> str:
     return str(path)
 
 
-# --data FILE
+# Reading files
 
 
 def test_a_relative_path_gives_an_absolute_name(
@@ -46,32 +45,16 @@ def test_a_relative_path_gives_an_absolute_name(
     assert corpus.load("text.txt").name == path
 
 
-def test_a_missing_file_is_named_with_the_alternatives(tmp_path: Path) -> None:
-    path = tmp_path / "absent.txt"
-    with pytest.raises(DataError, match="there is no file") as caught:
-        corpus.load(str(path))
-    assert f"{path}; expected shakespeare, tinyshakespeare, the path" in str(caught.value)
-
-
-# Reading files
-
-
-@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"], ids=["nothing", "byte order mark"])
-def test_an_empty_file_is_called_empty(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"text\.txt is empty"):
-        corpus.load(text_file(tmp_path, content))
-
-
 @pytest.mark.parametrize("block", [1, 7, 1 << 20])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
 def test_bytes_that_are_not_utf8_are_named_with_their_offset_in_the_file(
-    tmp_path: Path, mark: bytes, block: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corpus, "BLOCK", block)
-    content = mark + b"a long way to the caf\xe9 au lait"
-    offset = content.index(0xE9)
-    with pytest.raises(DataError, match=rf"not UTF-8: byte 0xe9 at offset {offset};"):
-        corpus.load(text_file(tmp_path, content))
+    for mark in (b"", b"\xef\xbb\xbf"):
+        content = mark + b"a long way to the caf\xe9 au lait"
+        expected = f"not UTF-8: byte 0xe9 at offset {content.index(0xE9)};"
+        with pytest.raises(DataError, match=expected):
+            corpus.load(text_file(tmp_path, content))
 
 
 QUOTED = "a ‘b’ c\n"
@@ -81,8 +64,8 @@ LINE = "Où est l’été? “Là-bas” – 5 €\n" * 3
 @pytest.mark.parametrize(
     ("content", "kind", "command"),
     [
-        ("Où est l'été?\n".encode("latin-1"), "if it is LATIN1", "iconv -f LATIN1 -t UTF-8"),
-        (b"it\x92s " + "été\n".encode("cp1252"), "if it is WINDOWS-1252", "iconv -f WINDOWS-1252"),
+        ("Où est l'été?\n".encode("latin-1"), "it may be LATIN1", "iconv -f LATIN1 -t UTF-8"),
+        (b"it\x92s " + "été\n".encode("cp1252"), "it may be WINDOWS-1252", "iconv -f WINDOWS-1252"),
         (LINE.encode("utf-16"), "looks like UTF-16", "iconv -f UTF-16 -t UTF-8"),
         (LINE.encode("utf-32"), "looks like UTF-32", "iconv -f UTF-32 -t UTF-8"),
         (b"\0\0\xfe\xff" + LINE.encode("utf-32-be"), "looks like UTF-32", "iconv -f UTF-32"),
@@ -104,9 +87,8 @@ def test_the_error_of_another_encoding_has_a_command_that_converts_it(
     monkeypatch.setattr(corpus, "BLOCK", block)
     folder = tmp_path / "my folder; rm"
     folder.mkdir()
-    path = text_file(folder, content)
     with pytest.raises(DataError) as caught:
-        corpus.load(path)
+        corpus.load(text_file(folder, content))
     assert kind in str(caught.value)
     assert command in str(caught.value)
     advised = re.search(r"convert it with  (.* > [^ ,]+)", str(caught.value))
@@ -142,10 +124,16 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
         server.bind("socket")
         monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
-        for path, kind in (("fifo", "a pipe"), ("socket", "a socket"), ("/dev/zero", "a device")):
-            with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
+        for path, expected in (
+            ("fifo", "fifo is a pipe; expected a regular file: save"),
+            ("socket", "socket is a socket; expected a regular file: save"),
+            ("/dev/zero", "/dev/zero is a device; expected a regular file: save"),
+            (".", "is a folder; expected a file"),
+            ("absent", "there is no file absent; expected shakespeare, tinyshakespeare, the path"),
+        ):
+            with pytest.raises(DataError, match=expected):
                 corpus.load(path)
-            with pytest.raises(DataError, match=f"{path} is {kind}; expected a regular file: save"):
+            with pytest.raises(DataError, match=expected.partition(";")[0]):
                 next(corpus.pieces(Path(path)))
     with pytest.raises(DataError, match="is not a path"):
         corpus.read_text(Path("a\0b"))
@@ -157,13 +145,12 @@ def test_a_text_too_large_for_memory_is_refused_before_it_is_read(
     path = tmp_path / "large.txt"
     with path.open("wb") as file:
         file.truncate(10**10)  # A sparse file, which takes no space.
-    monkeypatch.setattr(corpus, "available_memory", lambda: 8e9)
+    monkeypatch.setattr(corpus, "available_memory", lambda: 16e10)
     monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
-    with pytest.raises(
-        DataError, match=r"large\.txt has 10\.0 GB; .* about 170\.0 GB .* 8\.0 GB are available"
-    ) as e:
+    with pytest.raises(DataError) as caught:
         corpus.load(str(path))
-    assert "tinygpt prepare" in str(e.value)
+    for part in ("large.txt has 10,000 MB", "170,000 MB", "160,000 MB are", "tinygpt prepare"):
+        assert part in str(caught.value)
 
 
 def test_the_memory_that_a_text_takes_is_not_underestimated() -> None:
@@ -191,6 +178,9 @@ def test_a_text_in_pieces_is_the_text(
         assert "".join(corpus.pieces(path, keep_mark=True)) == expected
         assert "".join(corpus.pieces(path)) == expected.removeprefix("\ufeff")
         assert all(corpus.pieces(path, keep_mark=True))
+        if not expected.removeprefix("\ufeff"):
+            with pytest.raises(DataError, match=r"text\.txt is empty"):
+                corpus.read_text(path)
 
 
 # Splits
@@ -206,17 +196,15 @@ def test_nine_tenths_of_the_tokens_are_for_training(block: int, n: int) -> None:
     assert len(train) <= 9 * len(val)
 
 
-@pytest.mark.parametrize("block_size", [1, 2, 31, 64, 256])
+@pytest.mark.parametrize("block_size", [1, 31, 64])
 def test_the_length_that_the_error_calls_long_enough_is_just_enough(block_size: int) -> None:
-    with pytest.raises(DataError, match="its training split has 4 tokens") as caught:
-        corpus.split(np.zeros(5), max(block_size, 4))
-    found = re.search(r"a text of ([\d,]+) tokens is long enough", str(caught.value))
-    assert found
     enough = 10 * block_size + 1
     train, val = corpus.split(np.zeros(enough), block_size)
     assert len(train) >= len(val) >= block_size + 1
     with pytest.raises(DataError, match=f"its validation split .* {enough:,} tokens is long"):
         corpus.split(np.zeros(enough - 1), block_size)
+    with pytest.raises(DataError, match=f"its training split .* {enough:,} tokens is long enough"):
+        corpus.split(np.zeros(block_size), block_size)
 
 
 # Batches of sequences
@@ -248,113 +236,76 @@ def test_sequences_predict_each_token_after_the_first_once(length: int, block: i
     assert widths[-1] in {block, (length - 1) % block}
 
 
-# The embedded corpus
-
-
-@pytest.fixture(scope="module")
-def shakespeare() -> str:
-    return corpus.load("shakespeare").text
+# The named corpora
 
 
 def test_the_embedded_corpus_is_the_file_in_data_whose_checksum_its_readme_gives() -> None:
     content = corpus.embedded_file().read_bytes()
     assert content == (DATA / "shakespeare.txt").read_bytes()
     readme = (DATA / "README.md").read_text(encoding="utf-8")
-    assert re.search(
-        rf"^\| SHA-256[^|]*\| `{hashlib.sha256(content).hexdigest()}` \|$", readme, re.M
-    )
+    digest = hashlib.sha256(content).hexdigest()
+    assert re.search(rf"^\| SHA-256[^|]*\| `{digest}` \|$", readme, re.M)
 
 
-def test_the_corpus_has_the_form_and_the_characters_of_tiny_shakespeare(shakespeare: str) -> None:
+def test_the_embedded_corpus_has_the_form_of_tiny_shakespeare() -> None:
+    text = corpus.load("shakespeare").text
     begin = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak."
-    assert shakespeare.startswith(begin)
-    assert set(shakespeare) <= TINYSHAKESPEARES_65
-
-
-def test_a_speech_is_a_speakers_line_and_the_lines_below_it(shakespeare: str) -> None:
-    speeches = [speech.split("\n") for speech in shakespeare.rstrip("\n").split("\n\n")]
-    wrong = [s for s in speeches if not re.fullmatch(r"[A-Z][^.:;!?]*:", s[0]) or len(s) < 2]
-    assert not wrong
-
-
-@pytest.mark.parametrize(
-    ("what", "pattern"),
-    [
-        ("two blank lines", r"\n\n\n"),
-        ("a blank at either end of a line", r"^ .*|.* $"),
-        ("a stage direction", r"[\[\](){}]|^(?:Enter|Exit|Exeunt) .*"),
-        ("a heading", r"^(?:ACT|Act|SCENE|Scene) [IVX\d]+.*"),
-        ("no single newline at the end", r"[^\n]\Z|\n\n\Z"),
-    ],
-)
-def test_the_corpus_does_not_have(shakespeare: str, what: str, pattern: str) -> None:
-    assert not re.findall(pattern, shakespeare, re.MULTILINE), what
-
-
-# tiny Shakespeare, downloaded
+    assert text.startswith(begin)
+    assert set(text) <= TINYSHAKESPEARES_65
+    # A speech is a speaker's line and the lines below it.
+    speeches = [speech.split("\n") for speech in text.rstrip("\n").split("\n\n")]
+    assert not [s for s in speeches if not re.fullmatch(r"[A-Z][^.:;!?]*:", s[0]) or len(s) < 2]
+    blanks = r"\n\n\n", r"^ .*|.* $", r"[^\n]\Z|\n\n\Z"
+    headings = r"[\[\](){}]|^(?:Enter|Exit|Exeunt) .*", r"^(?:ACT|Act|SCENE|Scene) [IVX\d]+.*"
+    for pattern in blanks + headings:
+        assert not re.findall(pattern, text, re.MULTILINE), pattern
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the file in an empty cache, and forbid downloads."""
+    """Return the file in an empty cache, whose checksum is that of a small text."""
+    digest = hashlib.sha256(b"First Citizen:\n").hexdigest()
+    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_SHA256", digest)
     monkeypatch.setattr("pooch.os_cache", tmp_path.joinpath)
-    monkeypatch.setattr("pooch.retrieve", download(AssertionError("nothing may be downloaded")))
-    (tmp_path / "tinygpt-np").mkdir()
     return tmp_path / "tinygpt-np" / "tinyshakespeare.txt"
 
 
-def download(outcome: Exception | bytes) -> Callable[..., str]:
-    """Return a fake pooch.retrieve that fails or writes these bytes."""
+@pytest.mark.parametrize("cached", [b"First Citizen:\n", b"another text", b""])
+def test_tiny_shakespeare_is_in_the_cache_or_downloaded(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, cached: bytes
+) -> None:
+    if cached:
+        cache.parent.mkdir()
+        cache.write_bytes(cached)
 
-    def retrieve(url: str, known_hash: str, fname: str, path: Path) -> str:
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert known_hash == hashlib.sha256(outcome).hexdigest()
-        (path / fname).write_bytes(outcome)
-        return str(path / fname)
+    def download(url: str, output_file: str, pooch: object) -> None:
+        assert cached != b"First Citizen:\n"
+        assert url == corpus.TINYSHAKESPEARE_URL
+        Path(output_file).write_bytes(b"First Citizen:\n")
 
-    return retrieve
-
-
-def expect_error(cache: Path, what: str) -> str:
-    """Return the error of loading, which says which file to put where."""
-    with pytest.raises(DataError, match=what) as caught:
-        corpus.load("tinyshakespeare")
-    message = str(caught.value)
-    assert "put the file input.txt of karpathy/char-rnn" in message
-    assert "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed" in message
-    assert message.endswith(f" at {cache}")
-    return message
-
-
-def test_a_cached_file_with_the_wrong_checksum_is_refused(cache: Path) -> None:
-    cache.write_bytes(b"First Citizen:\n")
-    assert str(cache) in expect_error(cache, "has the wrong checksum; remove it").split(";")[0]
+    monkeypatch.setattr("pooch.core.choose_downloader", Mock(return_value=download))
+    assert corpus.load("tinyshakespeare") == corpus.Corpus("tinyshakespeare", "First Citizen:\n")
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ValueError("SHA256 hash does not match"), "the download has the wrong checksum"),
+        (None, "the download has the wrong checksum"),
         (requests.ConnectionError(), r"cannot be downloaded \(ConnectionError\)"),
         (PermissionError("no way"), r"cannot be downloaded \(PermissionError\)"),
     ],
 )
-def test_a_download_that_fails_is_named_with_its_reason(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
+def test_a_download_that_fails_says_which_file_to_put_where(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None, expected: str
 ) -> None:
-    monkeypatch.setattr("pooch.retrieve", download(error))
-    expect_error(cache, expected)
+    def download(url: str, output_file: str, pooch: object) -> None:
+        if error:
+            raise error
+        Path(output_file).write_bytes(b"something else")
 
-
-@pytest.mark.parametrize("cached", [True, False])
-def test_the_right_file_is_read_from_the_cache_or_downloaded_into_it(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
-) -> None:
-    content = b"First Citizen:\n"
-    monkeypatch.setattr(corpus, "TINYSHAKESPEARE_SHA256", hashlib.sha256(content).hexdigest())
-    if cached:
-        cache.write_bytes(content)
-    else:
-        monkeypatch.setattr("pooch.retrieve", download(content))
-    assert corpus.load("tinyshakespeare") == corpus.Corpus("tinyshakespeare", "First Citizen:\n")
+    monkeypatch.setattr("pooch.core.choose_downloader", Mock(return_value=download))
+    with pytest.raises(DataError, match=expected) as caught:
+        corpus.load("tinyshakespeare")
+    assert "put the file input.txt of karpathy/char-rnn" in str(caught.value)
+    assert corpus.TINYSHAKESPEARE_SHA256 in str(caught.value)
+    assert str(caught.value).endswith(f" at {cache}")

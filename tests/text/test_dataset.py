@@ -3,9 +3,9 @@
 import math
 import re
 import tracemalloc
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
@@ -18,32 +18,12 @@ from helpers.token_folders import CONFIG, TOKENIZER, folder_of, prepared
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.text import corpus, dataset, tokenizers
 from tinygpt_np.text.corpus import Corpus, DataError
-from tinygpt_np.text.tokenizers import CharTokenizer
+from tinygpt_np.text.dataset import Dataset
+from tinygpt_np.text.tokenizers import CharTokenizer, Tokenizer
 
 
-class Pairs:
-    """A tokenizer whose tokens are two characters each, 7·first + second of the alphabet."""
-
-    kind, vocab_size = "gpt2", 49
-
-    def encode(self, text: str) -> np.ndarray:
-        ids = np.array(["abcdefg".index(char) for char in text])
-        return ids[::2] * 7 + ids[1::2]
-
-    def decode(self, ids: Iterable[int] | np.ndarray) -> str:
-        return "".join("abcdefg"[i // 7] + "abcdefg"[i % 7] for i in ids)
-
-    def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        return (self.decode([token]) for token in tokens)
-
-    def bytes_of(self, token: int) -> bytes:
-        return self.decode([token]).encode()
-
-    def start(self) -> np.ndarray:
-        return np.zeros(1, np.int64)
-
-    def files(self) -> dict[str, bytes]:
-        return {}
+def load(data: Path, of_model: Tokenizer | None = None, **settings: Any) -> Dataset:
+    return dataset.load(replace(CONFIG, data=str(data), **settings), of_model)
 
 
 # Texts
@@ -51,21 +31,14 @@ class Pairs:
 
 def test_a_text_is_split_as_in_the_lecture(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    found = dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
+    found = load(tmp_path / "text.txt")
     train, val = corpus.split(TOKENIZER.encode(TEXT), 8)
     np.testing.assert_array_equal(found.train, train)
     np.testing.assert_array_equal(found.val, val)
     assert found.tokenizer.kind == "char"
     assert found.about == "1,720 characters, 18 distinct"
     assert (found.name, found.sha256) == (str(tmp_path / "text.txt"), Corpus("", TEXT).sha256)
-
-
-def test_the_splits_are_of_the_same_text_whatever_the_tokenizer() -> None:
-    text = "abcdefg" * 20
-    found = dataset.from_corpus(Corpus("letters", text), Pairs())
-    assert found.tokenizer.decode(found.train) == text[:126]
-    assert found.tokenizer.decode(found.val) == text[126:]
-    assert found.about == "140 characters, 70 tokens"
+    assert found.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
 
 
 def test_a_text_is_split_before_it_is_encoded() -> None:
@@ -73,42 +46,22 @@ def test_a_text_is_split_before_it_is_encoded() -> None:
     text = "hii" * 90 + "xyz" * 10  # 90 tokens in nine tenths of the text, 30 in the rest.
     found = dataset.from_corpus(Corpus("x", text), small())
     assert (len(found.train), len(found.val)) == (90, 30)
+    assert found.about == "300 characters, 120 tokens"
     # A word across the cut is encoded in two parts.
     found = dataset.from_corpus(Corpus("x", "x" * 88 + "hii" + "y" * 9), small())
     assert found.tokenizer.decode(found.train) == "x" * 88 + "hi"
     assert found.tokenizer.decode(found.val) == "i" + "y" * 9
 
 
-def test_bits_per_character_leave_out_the_first_token() -> None:
-    found = dataset.from_corpus(Corpus("letters", "abcdefg" * 20), Pairs())
-    # The split has 14 characters in 7 tokens; 12 in 6 are predicted, at 1.5 nats per token.
-    expected = 1.5 * 6 / 12 / math.log(2)
-    assert found.bits_per_character(1.5) == pytest.approx(expected, rel=1e-12)
-    characters = dataset.from_corpus(Corpus("text", TEXT))
-    assert characters.bits_per_character(2.5) == pytest.approx(2.5 / math.log(2), rel=1e-12)
-
-
-def test_the_end_of_a_document_is_not_a_character() -> None:
+def test_bits_per_character_leave_out_the_first_token_and_ends_of_documents() -> None:
     needs("tiktoken")
     tokenizer = small()
     end = tokenizer.start()
     ids = np.concatenate([tokenizer.encode("hii there"), end, tokenizer.encode("hi"), end])
     assert dataset.length(tokenizer, ids) == len("hii therehi")
-    found = dataset.Dataset("x", ids, ids, tokenizer, "", "")
+    found = Dataset("x", ids, ids, tokenizer, "", "")
     # hii is given; of the text, " there" and "hi" are predicted, in 4 tokens.
     assert found.bits_per_character(1.5) == pytest.approx(1.5 * 4 / 8 / math.log(2), rel=1e-12)
-
-
-@pytest.mark.parametrize("change", ["folder", "model"])
-def test_a_number_of_pieces_is_refused_where_the_vocabulary_is_given(
-    tmp_path: Path, change: str
-) -> None:
-    folder = str(prepared(tmp_path / "tokens"))
-    config = replace(CONFIG, tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
-    if change == "folder":
-        config = replace(config, data=folder, init_from="scratch")
-    with pytest.raises(DataError, match=r"--vocab-size 300 .* has its own vocabulary"):
-        dataset.load(config, TOKENIZER)
 
 
 def test_unseen_characters_are_those_that_only_the_validation_split_has() -> None:
@@ -120,69 +73,76 @@ def test_a_text_that_does_not_fit_is_named(tmp_path: Path) -> None:
         dataset.from_corpus(Corpus("odd", TEXT + "é"), CharTokenizer.from_text(TEXT))
     (tmp_path / "text.txt").write_text(TEXT[:80], encoding="utf-8")
     with pytest.raises(DataError, match="its validation split has 8 tokens"):
-        dataset.load(replace(CONFIG, data=str(tmp_path / "text.txt")))
+        load(tmp_path / "text.txt")
 
 
 # Token folders
 
 
-def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(tmp_path: Path) -> None:
-    found = dataset.load(replace(CONFIG, data=str(prepared(tmp_path / "tokens"))))
-    assert isinstance(found.train, np.memmap)
-    assert not found.train.flags.writeable
-    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
-    assert found.name == str(tmp_path / "tokens")
-    assert found.unseen() == ""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return prepared(tmp_path / "tokens")
 
 
-def nanogpts(path: Path, text: str, tokens_of: str = TEXT) -> Path:
-    """Write a folder as nanoGPT's shakespeare_char, with its text and without other files."""
-    folder = prepared(path, tokens_of)
+def as_nanogpts(folder: Path, text: str = TEXT) -> None:
+    """Leave only the files of nanoGPT's shakespeare_char, with its text."""
     (folder / "meta.json").unlink()
     (folder / "tokenizer.json").unlink()
     (folder / "input.txt").write_text(text, encoding="utf-8")
-    return folder
+
+
+def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(folder: Path) -> None:
+    found = load(folder)
+    assert isinstance(found.train, np.memmap)
+    assert not found.train.flags.writeable
+    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == TEXT
+    assert found.name == str(folder)
+    assert found.unseen() == ""
 
 
 @pytest.mark.parametrize("place", [1, 1547, 1548, 1719])
-def test_one_token_that_differs_from_the_text_is_noticed(tmp_path: Path, place: int) -> None:
+def test_one_token_that_differs_from_the_text_is_noticed(folder: Path, place: int) -> None:
     other = "T" if TEXT[place] == "o" else "o"
-    folder = nanogpts(tmp_path / "tokens", TEXT[:place] + other + TEXT[place + 1 :])
+    as_nanogpts(folder, TEXT[:place] + other + TEXT[place + 1 :])
     with pytest.raises(DataError, match=r"is not the encoded input\.txt"):
-        dataset.load(replace(CONFIG, data=str(folder)))
+        load(folder)
+
+
+@pytest.mark.parametrize(("mark", "encoded"), [("", ""), ("\ufeff", ""), ("\ufeff", "\ufeff")])
+def test_nanogpts_folder_of_characters_is_read_with_its_text(
+    tmp_path: Path, mark: str, encoded: str
+) -> None:
+    folder = prepared(tmp_path / "shakespeare_char", encoded + TEXT)
+    as_nanogpts(folder, mark + TEXT)
+    found = load(folder)
+    assert found.tokenizer.decode([*found.train, *found.val]) == encoded + TEXT
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens_of"),
-    [(TEXT, TEXT), (f"\ufeff{TEXT}", TEXT), (f"\ufeff{TEXT}", f"\ufeff{TEXT}")],
-    ids=["no mark", "a mark that is not encoded", "an encoded mark"],
+    ("settings", "expected"),
+    [
+        ({}, r"no meta\.json, so its tokenizer is unknown: add --tokenizer gpt2"),
+        ({"tokenizer": "sentencepiece"}, "--tokenizer sentencepiece needs --tokenizer-path here"),
+    ],
 )
-def test_nanogpts_folder_of_characters_is_read_with_its_text(
-    tmp_path: Path, text: str, tokens_of: str
+def test_tokens_of_an_unknown_tokenizer_are_refused(
+    tmp_path: Path, settings: dict[str, Any], expected: str
 ) -> None:
-    folder = nanogpts(tmp_path / "shakespeare_char", text, tokens_of)
-    found = dataset.load(replace(CONFIG, data=str(folder)))
-    assert found.tokenizer.decode(found.train) + found.tokenizer.decode(found.val) == tokens_of
-
-
-def test_tokens_of_an_unknown_tokenizer_are_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "tokens", np.arange(90), np.arange(20))
-    with pytest.raises(DataError, match=r"no meta\.json, so its .* add --tokenizer gpt2"):
-        dataset.load(replace(CONFIG, data=str(folder)))
+    with pytest.raises(DataError, match=expected):
+        load(folder, **settings)
 
 
-def test_pieces_without_their_model_are_refused(tmp_path: Path) -> None:
-    folder = nanogpts(tmp_path / "tokens", TEXT)
-    with pytest.raises(DataError, match="--tokenizer sentencepiece needs --tokenizer-path here"):
-        dataset.load(replace(CONFIG, data=str(folder), tokenizer="sentencepiece"))
-
-
-def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) -> None:
-    folder = str(prepared(tmp_path / "tokens"))
+def test_another_tokenizer_than_that_of_the_tokens_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match=r"of tokenizer char, .* and --tokenizer is gpt2"):
-        dataset.load(replace(CONFIG, data=folder, tokenizer="gpt2"))
+        load(folder, tokenizer="gpt2")
     with pytest.raises(DataError, match="tokenizer char with a vocabulary of 18, but the model"):
-        dataset.load(replace(CONFIG, data=folder), CharTokenizer("abc"))
+        load(folder, CharTokenizer("abc"))
+    message = r"--vocab-size 300 .* has its own vocabulary"
+    with pytest.raises(DataError, match=message):
+        load(folder, TOKENIZER, tokenizer="sentencepiece", vocab_size=300)
+    with pytest.raises(DataError, match=message):
+        load(Path("x"), tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
 
 
 @pytest.mark.parametrize(
@@ -193,26 +153,30 @@ def test_another_tokenizer_than_that_of_the_tokens_is_refused(tmp_path: Path) ->
         ("val.bin", b"\1\0\1\0", r"val\.bin has 2 tokens, but meta\.json says 172"),
         ("meta.json", b"{}", "of tokenizer None, its tokenizer files are of char"),
         ("tokenizer.json", b"{}", r"tokenizer\.json"),
+        ("dtype", "uint32", r"meta\.json should say dtype 'uint16', but says 'uint32'"),
+        ("vocab_size", 19, r"meta\.json should say vocab_size 18, but says 19"),
+        ("val_tokens", "all", r"val\.bin has 172 tokens, but meta\.json says all"),
     ],
 )
-def test_an_incomplete_folder_is_refused(
-    tmp_path: Path, name: str, content: bytes | None, expected: str
+def test_a_folder_whose_files_disagree_is_refused(
+    folder: Path, name: str, content: Any, expected: str
 ) -> None:
-    folder = prepared(tmp_path / "tokens")
     if content is None:
         (folder / name).unlink()
-    else:
+    elif "." in name:
         (folder / name).write_bytes(content)
+    else:
+        meta = {"tokenizer": "char", name: content}
+        (folder / "meta.json").write_bytes(checkpoint.to_json(meta))
     with pytest.raises(ValueError, match=expected):
-        dataset.load(replace(CONFIG, data=str(folder)))
+        load(folder)
 
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 def test_the_fingerprint_depends_on_the_number_of_tokens_and_on_both_ends(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "ENDS", 4)
-    folder = prepared(tmp_path / "tokens")
     tokens = np.fromfile(folder / name, "<u2")
     found = {dataset.fingerprint(folder)}
     for changed in (
@@ -246,19 +210,15 @@ HEADER[:3] = 20240520, 1, 400
     [("train.bin", "meta.json"), ("val.bin", "gpt2"), ("train.bin", "input.txt")],
 )
 def test_another_format_is_named_with_advice_that_rewrites_it(
-    tmp_path: Path, name: str, content: bytes, expected: str, kind: str,
+    folder: Path, name: str, content: bytes, expected: str, kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    folder = prepared(tmp_path / "tokens")
     if kind != "meta.json":
-        (folder / "meta.json").unlink()
-        (folder / "input.txt").write_text(TEXT, encoding="utf-8")
-    if kind == "gpt2":
-        monkeypatch.setattr(tokenizers, "make", Mock(return_value=TOKENIZER))
+        as_nanogpts(folder)
+    monkeypatch.setattr(tokenizers, "make", Mock(return_value=TOKENIZER))
     (folder / name).write_bytes(content)
-    asked = "gpt2" if kind == "gpt2" else "char"
     with pytest.raises(DataError) as caught:
-        dataset.load(replace(CONFIG, data=str(folder), tokenizer=asked))
+        load(folder, tokenizer="gpt2" if kind == "gpt2" else "char")
     assert str(folder / name) in str(caught.value)
     assert expected in str(caught.value)
     advised = re.search(r"(np\.fromfile\(.*\))\.tofile\('(\w+)-uint16\.bin'\)", str(caught.value))
@@ -269,38 +229,18 @@ def test_another_format_is_named_with_advice_that_rewrites_it(
 
 @pytest.mark.parametrize("name", ["train.bin", "val.bin"])
 def test_a_token_beyond_the_vocabulary_is_named_with_its_position(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset, "PART", 16)
-    folder = prepared(tmp_path / "tokens")
     tokens = np.fromfile(folder / name, "<u2")
     tokens[150] = 18
     tokens.tofile(folder / name)
-    with pytest.raises(
-        DataError, match=r"the token 18 at position 150, .* char has 18 tokens"
-    ) as caught:
-        dataset.load(replace(CONFIG, data=str(folder)))
-    assert str(folder / name) in str(caught.value)
+    expected = rf"{name} has the token 18 at position 150, .* char has 18 tokens"
+    with pytest.raises(DataError, match=expected):
+        load(folder)
     tokens[150] = 17
     tokens.tofile(folder / name)
-    assert dataset.load(replace(CONFIG, data=str(folder))).tokenizer.vocab_size == 18
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ({"dtype": "uint32"}, r"meta\.json should say dtype 'uint16', but says 'uint32'"),
-        ({"vocab_size": 19}, r"meta\.json should say vocab_size 18, but says 19"),
-        ({"val_tokens": "all"}, r"val\.bin has 172 tokens, but meta\.json says all"),
-    ],
-)
-def test_a_folder_that_is_not_what_its_meta_json_says_is_refused(
-    tmp_path: Path, entry: dict[str, object], expected: str
-) -> None:
-    folder = prepared(tmp_path / "tokens")
-    (folder / "meta.json").write_bytes(checkpoint.to_json({"tokenizer": "char", **entry}))
-    with pytest.raises(DataError, match=expected):
-        dataset.load(replace(CONFIG, data=str(folder)))
+    assert load(folder).tokenizer.vocab_size == 18
 
 
 def test_tokens_that_alternate_with_zeros_are_read_if_their_tokenizer_is_known(
@@ -308,25 +248,9 @@ def test_tokens_that_alternate_with_zeros_are_read_if_their_tokenizer_is_known(
 ) -> None:
     text = "b\na\n" * 100  # Every second token is 0, as in a file of uint32.
     folder = prepared(tmp_path / "tokens", text)
-    assert len(dataset.load(replace(CONFIG, data=str(folder))).train) == 360
-    (folder / "meta.json").unlink()
-    (folder / "input.txt").write_text(text, encoding="utf-8")
-    assert len(dataset.load(replace(CONFIG, data=str(folder))).train) == 360
-
-
-def test_checking_tokens_takes_no_memory_of_their_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dataset, "PART", 1 << 12)
-    folder = prepared(tmp_path / "tokens", TEXT * 200)
-    tracemalloc.start()
-    try:
-        dataset.check_tokens(folder / "train.bin", TOKENIZER)
-        dataset.appearance(folder / "train.bin", 18)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < (folder / "train.bin").stat().st_size / 10
+    assert len(load(folder).train) == 360
+    as_nanogpts(folder, text)
+    assert len(load(folder).train) == 360
 
 
 def test_small_tokens_at_every_second_place_are_not_uint32(
@@ -335,5 +259,19 @@ def test_small_tokens_at_every_second_place_are_not_uint32(
     tokens = np.tile([5, 3], 100)
     folder = folder_of(tmp_path / "tokens", tokens, tokens)
     monkeypatch.setattr(tokenizers, "make", Mock(return_value=TOKENIZER))
-    found = dataset.load(replace(CONFIG, data=str(folder), tokenizer="gpt2"))
-    assert found.train.tolist() == tokens.tolist()
+    assert load(folder, tokenizer="gpt2").train.tolist() == tokens.tolist()
+
+
+def test_checking_tokens_takes_no_memory_of_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "PART", 1 << 12)
+    path = prepared(tmp_path / "tokens", TEXT * 200) / "train.bin"
+    tracemalloc.start()
+    try:
+        dataset.check_tokens(path, TOKENIZER)
+        dataset.appearance(path, 18)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 10

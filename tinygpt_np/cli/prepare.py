@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.output import print_facts
 from tinygpt_np.config import PIECES, counted, require
-from tinygpt_np.text import prepare
+from tinygpt_np.text import corpus, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def run_prepare(job: Prepare, console: Console) -> None:
             bar.update(task, completed=done, total=total)
 
         meta: dict[str, Any] = prepare.prepare(
-            prepare.paths_of(job.data), job.tokenizer, job.tokenizer_path, out, report,
+            list(map(corpus.path_of, job.data)), job.tokenizer, job.tokenizer_path, out, report,
             separate_documents=job.separate_documents, vocab_size=job.vocab_size,
         )  # fmt: skip
     print_facts(

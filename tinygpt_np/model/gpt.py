@@ -19,7 +19,6 @@ from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.language_model import LanguageModel, Saved, float_dtype
 from tinygpt_np.storage import checkpoint, hugging_face
 from tinygpt_np.storage.parameters import Tensors, mask_shapes, param_shapes
-from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import Tokenizer
 
 # The layers of a block, in the order of its forward and of its saved values.
@@ -210,7 +209,7 @@ class GPT(LanguageModel):
 
         tokenizer: its files are written too.
         """
-        files = tokenizers.files_for_transformers(tokenizer) if tokenizer else {}
+        files = tokenizer.files_for_transformers() if tokenizer else {}
         hugging_face.save(Path(path), self.config, self.params, files)
 
     def cropped(self, block_size: int) -> "GPT":

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from tinygpt_np.config import Architecture, GPTConfig, Purpose, TrainConfig, generator
 from tinygpt_np.storage import files
 from tinygpt_np.storage.files import FileError
-from tinygpt_np.storage.parameters import Tensors, each_param
+from tinygpt_np.storage.parameters import Shape, Tensors, each_param
 
 CONFIG, MODEL = "config.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
@@ -57,16 +57,6 @@ class State:
     data_name: str
     data_sha256: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the contents of state.json."""
-        return {
-            "step": self.step,
-            "config": asdict(self.config),
-            "val_loss": self.val_loss,
-            "generators": self.generators,
-            "data": {"name": self.data_name, "sha256": self.data_sha256},
-        }
-
 
 def save_model(folder: Path, config: GPTConfig, params: Tensors) -> None:
     """Write config.json and model.safetensors into a new folder."""
@@ -77,25 +67,14 @@ def load_model(folder: Path) -> tuple[GPTConfig, Tensors]:
     """Return the configuration and parameters in a folder, which may be float32 or float64."""
     config, path = config_of(GPTConfig, read_json(folder / CONFIG), folder / CONFIG), folder / MODEL
     found = read_safetensors(path)
-    for name, param in found.items():
-        if param.dtype.name not in ("float32", "float64"):
-            raise CheckpointError(
-                f"{path}: {name} should be float32 or float64, but is {param.dtype}"
-            )
-    dtype = next((param.dtype.name for param in found.values()), "float32")
+    dtype = "float64" if {t.dtype.name for t in found.values()} == {"float64"} else "float32"
     return config, matching(found, each_param(config), dtype, path)
 
 
 def config_of(kind: type[Config], found: Any, path: Path) -> Config:
-    """Return a configuration from JSON. Raise CheckpointError if a field is missing or wrong.
-
-    path names the file in the message.
-    """
+    """Return a configuration from the JSON in a file. Raise CheckpointError if a field is wrong."""
     what = "a GPT's configuration" if kind is GPTConfig else "the configuration of a training run"
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} is not {what}: it is not a JSON object")
-    values = cast(dict[str, Any], found)
-    later = ADDED_LATER if kind is TrainConfig else ()
+    values, later = as_object(found), ADDED_LATER if kind is TrainConfig else ()
     missing = [f.name for f in fields(kind) if f.name not in {*values, *later}]
     if missing:
         raise CheckpointError(f"{path} is not {what}: it lacks {', '.join(missing)}")
@@ -114,14 +93,20 @@ def save_checkpoint(
     state: State,
 ) -> Path:
     """Write checkpoints/<step>, with the tokenizer's files, and return this folder."""
+    description = {
+        "step": state.step,
+        "config": asdict(state.config),
+        "val_loss": state.val_loss,
+        "generators": state.generators,
+        "data": {"name": state.data_name, "sha256": state.data_sha256},
+    }
     contents = {
         CONFIG: to_json(asdict(config)),
         MODEL: to_safetensors(params),
         **tokenizer,
         OPTIMIZER: to_safetensors(optimizer),
-        STATE: to_json(state.to_json()),
+        STATE: to_json(description),
     }
-    # Checksums detect damage that leaves a file parseable.
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents[CHECKSUMS] = to_json(checksums)
     folder = checkpoints / f"{state.step:06d}"
@@ -141,9 +126,8 @@ def prune(checkpoints: Path, keep_best: bool) -> None:
         if best and best != link and linked(link) != best.name:
             files.write_link(link, best)
     finally:
-        kept = {path.name for path in steps_in(checkpoints)[-KEPT:]} | {linked(link)}
-        kept |= {best.name} if best else set()
-        for old in steps_in(checkpoints):
+        kept = {linked(link), best.name if best else ""}
+        for old in steps_in(checkpoints)[:-KEPT]:
             if old.name not in kept:
                 files.remove_folder(old)
 
@@ -200,7 +184,7 @@ def check_files(folder: Path) -> None:
         elsewhere = name in ("", "..") or Path(name).name != name or "\\" in name
         if elsewhere or name == CHECKSUMS or not name.isprintable():
             raise CheckpointError(f"{path} should name files next to it, not {name!r}")
-        if not isinstance(expected, str) or not re.fullmatch("[0-9a-f]{64}", expected):
+        if not is_sha256(expected):
             raise CheckpointError(f"{path}: {name} should be a SHA-256, not {expected!r:.80}")
     # Which files the tokenizer has depends on its kind.
     present = {each.name for each in folder.iterdir()} - {CHECKSUMS}
@@ -215,37 +199,37 @@ def check_files(folder: Path) -> None:
 
 def state_of(found: dict[str, Any], path: Path) -> State:
     """Return a state from JSON. Raise CheckpointError, which names the wrong value."""
-
-    def require(name: str, value: Any, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise CheckpointError(f"{path}: {name} should be {wanted}, but is {value!r:.80}")
-
     config = config_of(TrainConfig, found.get("config"), path)
-    step, val_loss = found.get("step"), found.get("val_loss")
+    generators, data = as_object(found.get("generators")), as_object(found.get("data"))
+    step, loss = found.get("step"), found.get("val_loss", "missing")
+    name, sha256 = data.get("name"), data.get("sha256")
     in_run = type(step) is int and 0 <= step <= config.max_iters
-    require("step", step, in_run, f"a whole number in [0, {config.max_iters}]")
-    is_known = "val_loss" in found and (val_loss is None or is_loss(val_loss))
-    require("val_loss", val_loss, is_known, "null or a loss, finite and zero or more")
-    generators, data = found.get("generators"), found.get("data")
-    require("generators", generators, isinstance(generators, dict), "an object")
-    require("data", data, isinstance(data, dict), "an object")
-    states = cast(dict[str, Any], generators)
+    is_known = loss is None or is_loss(loss)
+    checks = [
+        ("step", step, in_run, f"a whole number in [0, {config.max_iters}]"),
+        ("val_loss", loss, is_known, "null or a loss, finite and zero or more"),
+        ("data.name", name, isinstance(name, str), "a string"),
+        ("data.sha256", sha256, is_sha256(sha256), "a SHA-256"),
+    ]
     for purpose in GENERATORS:
-        state = states.get(purpose)
+        state, wanted = generators.get(purpose), f"the state of a generator of {config.seed}"
         good = is_generator_state(state, config.seed, purpose)
-        require(f"generators.{purpose}", state, good, f"the state of a generator of {config.seed}")
-    name, sha256 = (cast(dict[str, Any], data).get(key) for key in ("name", "sha256"))
-    require("data.name", name, isinstance(name, str), "a string")
-    is_hash = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
-    require("data.sha256", sha256, is_hash, "a SHA-256")
-    return State(cast(int, step), val_loss, config, states, cast(str, name), cast(str, sha256))
+        checks.append((f"generators.{purpose}", state, good, wanted))
+    for what, value, holds, wanted in checks:
+        if not holds:
+            raise CheckpointError(f"{path}: {what} should be {wanted}, but is {value!r:.80}")
+    return State(cast(int, step), loss, config, generators, cast(str, name), cast(str, sha256))
+
+
+def is_sha256(value: Any) -> bool:
+    """Return whether a value from JSON is a SHA-256."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def is_loss(value: Any) -> bool:
     """Return whether a value from JSON can be a loss."""
-    if not isinstance(value, float | int) or isinstance(value, bool):
-        return False
-    return 0 <= value <= sys.float_info.max  # JSON has integers that overflow a float.
+    # JSON has integers that overflow a float.
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
 
 
 def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:
@@ -264,14 +248,14 @@ def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:
 
 def load_optimizer(folder: Path, params: Tensors) -> tuple[Tensors, Tensors]:
     """Return AdamW's first and second moments, with the names and shapes of the parameters."""
-    path, shapes = folder / OPTIMIZER, [(name, param.shape) for name, param in params.items()]
+    path, means = folder / OPTIMIZER, ("first", "second")
     dtype = next(iter(params.values())).dtype.name
-    expected = [(f"{mean}.{n}", shape) for mean in ("first", "second") for n, shape in shapes]
+    expected = [(f"{mean}.{n}", p.shape) for mean in means for n, p in params.items()]
     found = matching(read_safetensors(path), expected, dtype, path)
     for name in params:
         if (found[f"second.{name}"] < 0).any():
             raise CheckpointError(f"{path}: second.{name}, a mean of squares, has negative values")
-    first, second = ({n: found[f"{mean}.{n}"] for n in params} for mean in ("first", "second"))
+    first, second = ({n: found[f"{mean}.{n}"] for n in params} for mean in means)
     return first, second
 
 
@@ -282,7 +266,7 @@ def steps_in(checkpoints: Path) -> list[Path]:
 
 
 def matching(
-    found: Tensors, expected: Iterable[tuple[str, tuple[int, ...]]], dtype: str, path: Path
+    found: Tensors, expected: Iterable[tuple[str, Shape]], dtype: str, path: Path
 ) -> Tensors:
     """Return the found tensors in the order of the expected names and shapes.
 
@@ -301,24 +285,21 @@ def matching(
 
 
 def expected_shapes(
-    found: Mapping[str, tuple[int, ...]],
-    expected: Iterable[tuple[str, tuple[int, ...]]],
-    path: Path,
-) -> dict[str, tuple[int, ...]]:
+    found: Mapping[str, Shape], expected: Iterable[tuple[str, Shape]], path: Path
+) -> dict[str, Shape]:
     """Return the expected shapes by name. Raise CheckpointError unless the names are the same.
 
     Stops at the first missing name, so a configuration may claim any number of layers.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, Shape] = {}
     for name, shape in expected:
         if name not in found:
             raise CheckpointError(f"{path} lacks the tensor {name} {shape}")
         shapes[name] = shape
-    for name in sorted(found):  # The error names the first one.
-        if name not in shapes:
-            raise CheckpointError(
-                f"{path} has the tensor {name} {tuple(found[name])}, which this model does not have"
-            )
+    for name in sorted(found.keys() - shapes.keys()):
+        raise CheckpointError(
+            f"{path} has the tensor {name} {tuple(found[name])}, which this model does not have"
+        )
     return shapes
 
 
@@ -354,6 +335,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} is damaged: it is not a JSON object")
     return cast(dict[str, Any], found)
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """Return a value from JSON if it is an object, else {}."""
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 def read_safetensors(path: Path) -> Tensors:

@@ -30,21 +30,14 @@ class FileError(ValueError):
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file atomically, replacing an older one."""
-    make_folder(path.parent)
-    with described(path, len(content)), temporary_for(path, folder=False) as temporary:
-        clean(path.parent, path.name)
-        write_synced(temporary, content)
+    with new_file(path, content) as temporary:
         temporary.replace(path)
-        sync_folder(path.parent)
 
 
 def create_file(path: Path, content: bytes) -> None:
     """Write a new file atomically. Raise FileError if the path exists."""
-    make_folder(path.parent)
     refuse_existing(path)
-    with described(path, len(content)), temporary_for(path, folder=False) as temporary:
-        clean(path.parent, path.name)
-        write_synced(temporary, content)
+    with new_file(path, content) as temporary:
         try:
             os.link(temporary, path)  # Unlike a rename, this never replaces a file.
         except FileExistsError:
@@ -52,6 +45,17 @@ def create_file(path: Path, content: bytes) -> None:
         except OSError:  # The file system has no hard links.
             refuse_existing(path)
             temporary.rename(path)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, content: bytes) -> Generator[Path]:
+    """Yield a temporary file with this content, to be renamed to the path."""
+    make_folder(path.parent)
+    with described(path, len(content)), temporary_for(path, folder=False) as temporary:
+        clean(path.parent, path.name)
+        temporary.write_bytes(content)
+        sync_file(temporary)
+        yield temporary
         sync_folder(path.parent)
 
 
@@ -120,14 +124,15 @@ def make_folder(folder: Path) -> None:
         raise FileError(f"{folder} cannot be created: {error.strerror}") from None
 
 
-def clean(parent: Path, name: str | None = None) -> bool:
+def clean(parent: Path, name: str = "") -> bool:
     """Remove the leftovers of killed processes. Return whether a live process is writing.
 
     With a name, only files and folders that were to get this name are considered.
     """
     writing = False
     for path in list(parent.iterdir()):
-        if is_temporary(path) and name in (None, destination(path)):
+        destination = path.name.removeprefix(TEMPORARY).partition("-")[2]
+        if is_temporary(path) and name in ("", destination):
             try:
                 with locked(path):
                     remove(path)
@@ -143,12 +148,6 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(TEMPORARY)
 
 
-def destination(temporary: Path) -> str:
-    """Return the name that a temporary file or folder was to get."""
-    rest = temporary.name.removeprefix(TEMPORARY)
-    return rest.partition("-")[2] or rest  # Older versions had no random part.
-
-
 def temporary_name(path: Path) -> Path:
     """Return a unique temporary path in the same folder."""
     return path.parent / f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}"
@@ -159,10 +158,8 @@ def temporary_for(path: Path, folder: bool) -> Generator[Path]:
     """Yield a new, locked temporary file or folder next to a path, removed if it is not renamed."""
     while True:
         temporary = temporary_name(path)
-        if folder:
-            temporary.mkdir()
-        else:
-            temporary.touch(exist_ok=False)
+        create = temporary.mkdir if folder else temporary.touch
+        create(exist_ok=False)
         with contextlib.ExitStack() as held:
             try:
                 held.enter_context(locked(temporary))
@@ -223,12 +220,6 @@ def described(path: Path, size: int) -> Generator[None]:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR) and os.path.lexists(path):
             raise FileError(EXISTS.format(path)) from None
         raise FileError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and sync it to disk."""
-    path.write_bytes(content)
-    sync_file(path)
 
 
 def sync_file(path: Path) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +38,6 @@ FIXED: dict[str, Any] = {
 }  # fmt: skip
 # The dtypes of safetensors; BF16 is the upper half of a float32.
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-# Exceptions of huggingface_hub and its HTTP library if there is no connection.
-OFFLINE = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout")
 
 
 def is_gpt2(folder: Path) -> bool:
@@ -97,48 +95,31 @@ def fetch(name: str | Path) -> Path:
             f"{name} is downloaded by huggingface_hub: pip install 'tinygpt-np[hf]', or {remedy}"
         ) from None
     hub: Any = huggingface_hub
+    logger, reasons = logging.getLogger("huggingface_hub"), list[str]()
     # The cache comes first, because there may be no network. If the tokenizer cannot be downloaded,
     # the model alone is enough.
-    files, reasons = MODEL_FILES + TOKENIZER_FILES, list[str]()
-    for wanted, cached in ((files, True), (files, False), (MODEL_FILES, True)):
-        try:
-            with silenced():
+    files = MODEL_FILES + TOKENIZER_FILES
+    with warnings.catch_warnings(), contextlib.ExitStack() as restored:
+        # Silence the library's log and warnings, but not its progress bar.
+        restored.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
+        warnings.simplefilter("ignore")
+        for wanted, cached in ((files, True), (files, False), (MODEL_FILES, True)):
+            try:
                 found = [
                     hub.hf_hub_download(f"openai-community/{name}", file, local_files_only=cached)
                     for file in wanted
                 ]
-            return Path(found[0]).parent
-        except Exception as error:  # The HTTP library has exceptions of its own.
-            reasons.append(reason(error))
+                return Path(found[0]).parent
+            except Exception as error:  # The HTTP library has exceptions of its own.
+                reasons.append(f"{type(error).__name__}: {error}".partition("\n")[0])
     raise CheckpointError(f"{name} cannot be downloaded ({reasons[1]}); {remedy}")
-
-
-def reason(error: Exception) -> str:
-    """Return why a download failed, in a few words."""
-    if isinstance(error, ConnectionError) or type(error).__name__ in OFFLINE:
-        return "no connection"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-@contextlib.contextmanager
-def silenced() -> Generator[None]:
-    """Silence huggingface_hub's log and warnings in the context, but not its progress bar."""
-    logger = logging.getLogger("huggingface_hub")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
     """Return the configuration and parameters in a folder, as arrays of a dtype.
 
-    Parameters that have this dtype in the file are mapped into memory. Raise CheckpointError, with
-    what was expected and what was found, if the folder has no such model.
+    Parameters that have this dtype in the file are mapped into memory.
     """
     refuse_run(folder)
     if not (folder / CONFIG).exists():
@@ -158,16 +139,17 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
             if name in found:
                 raise CheckpointError(f"{file}: {name} is there twice")
             found[name] = tensor
-    params = {name: astype(tensor, dtype) for name, tensor in without_head(found, path).items()}
+    with np.errstate(over="ignore"):  # Values that overflow become infinite, which is refused.
+        params = {n: t.astype(dtype, copy=False) for n, t in without_head(found, path).items()}
     return config, checkpoint.matching(params, each_param(config), dtype, path)
 
 
 def shards(index: Path) -> list[Path]:
     """Return the files that an index lists, which are in its folder."""
-    files: Any = checkpoint.read_json(index).get("weight_map")
-    if not isinstance(files, dict) or not files:
+    found = checkpoint.as_object(checkpoint.read_json(index).get("weight_map"))
+    if not found:
         raise CheckpointError(f"{index} should have a weight_map of tensors to files")
-    names = sorted({str(name) for name in cast(dict[str, Any], files).values()})
+    names = sorted(set(map(str, found.values())))
     for name in names:
         if Path(name).name != name or not name.isprintable():
             raise CheckpointError(f"{index} should name files in its folder, not {name!r}")
@@ -262,21 +244,17 @@ def without_head(found: Tensors, path: Path) -> Tensors:
     return params
 
 
-def astype(tensor: np.ndarray, dtype: str) -> np.ndarray:
-    """Return a tensor in another dtype. Values that overflow become infinite."""
-    if tensor.dtype == dtype:
-        return tensor
-    with np.errstate(over="ignore"):
-        return tensor.astype(dtype)
-
-
 def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, bytes]) -> None:
     """Write a new folder that transformers loads as a GPT-2, with other files in it.
 
     GPT-2 has biases; those of a model without biases are written as zeros.
     """
-    params = params if config.bias else {**zero_biases(params), **params}
-    tensors = {f"{PREFIX}{n}": np.ascontiguousarray(t) for n, t in params.items()}
+    zeros = {
+        name.replace(".weight", ".bias"): np.zeros(param.shape[-1:], param.dtype)
+        for name, param in params.items()
+        if name not in (TABLE, "wpe.weight")
+    }
+    tensors = {f"{PREFIX}{n}": np.ascontiguousarray(t) for n, t in {**zeros, **params}.items()}
     contents = {
         CONFIG: checkpoint.to_json(description(config, params[TABLE].dtype.name)),
         MODEL: safetensors.numpy.save(tensors, {"format": "pt"}),
@@ -285,33 +263,16 @@ def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, byt
     files.write_folder(folder, contents)
 
 
-def zero_biases(params: Tensors) -> Tensors:
-    """Return a bias of zeros for every layer except the embeddings."""
-    layers = [name for name in params if name not in (TABLE, "wpe.weight")]
-    return {
-        name.replace(".weight", ".bias"): np.zeros(params[name].shape[-1:], params[name].dtype)
-        for name in layers
-    }
-
-
 def description(config: GPTConfig, dtype: str) -> dict[str, Any]:
     """Return the config.json of transformers' GPT2LMHeadModel."""
     end = END_OF_TEXT if config.vocab_size > END_OF_TEXT else None
+    dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.dropout)
     return {
         "architectures": ["GPT2LMHeadModel"],
         **FIXED,
         "activation_function": "gelu_new" if config.gelu == "tanh" else "gelu",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_ctx": config.block_size,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_inner": None,
-        "attn_pdrop": config.dropout,
-        "embd_pdrop": config.dropout,
-        "resid_pdrop": config.dropout,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "torch_dtype": dtype,
-    }
+        "vocab_size": config.vocab_size, "n_positions": config.block_size,
+        "n_ctx": config.block_size, "n_embd": config.n_embd, "n_layer": config.n_layer,
+        "n_head": config.n_head, "n_inner": None, **dropouts,
+        "bos_token_id": end, "eos_token_id": end, "torch_dtype": dtype,
+    }  # fmt: skip

@@ -4,13 +4,12 @@ A ckpt.pt is a zip file with a pickle of tensors. PyTorch reads it, and has to b
 ``weights_only`` it loads only tensors and plain values, so no code in the pickle is run.
 """
 
-import contextlib
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -26,20 +25,15 @@ WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
 def load(path: Path) -> tuple[GPTConfig, Tensors]:
     """Return the configuration and parameters in a ckpt.pt.
 
-    Raises
-    ------
-    CheckpointError
-        If the file is not a checkpoint of nanoGPT, is damaged, or PyTorch is not installed.
+    Raise CheckpointError if it is not nanoGPT's, is damaged, or PyTorch is not installed.
     """
     model, model_args = read(path)
     tensors = rename(model, path)
+    check_records(tensors, path)
     config = read_config(model_args, tensors, path)
-    head = tensors.pop(hugging_face.HEAD, None)
-    check_sizes(tensors, head, config, path)
     # Converting may copy a tensor, so it is done only after the sizes have been checked.
+    check_sizes(tensors, config, path)
     arrays = {name: to_array(tensor, name) for name, tensor in tensors.items()}
-    if head is not None:
-        arrays[hugging_face.HEAD] = to_array(head, hugging_face.HEAD)
     params = hugging_face.without_head(arrays, path)
     params = checkpoint.matching(params, each_param(config), "float32", path)
     return config, {name: np.ascontiguousarray(param) for name, param in params.items()}
@@ -64,12 +58,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path} is damaged, or holds more than tensors and plain values, and is not opened "
             f"({reason})"
         ) from None
-    check_records(found, path)
-    contents = cast(dict[str, Any], found if isinstance(found, dict) else {})
-    model, model_args = contents.get("model"), contents.get("model_args")
-    if not isinstance(model, dict) or not isinstance(model_args, dict):
+    contents = checkpoint.as_object(found)
+    model, model_args = (checkpoint.as_object(contents.get(n)) for n in ("model", "model_args"))
+    if not model or not model_args:
         raise CheckpointError(f"{path} should have nanoGPT's model and model_args")
-    return cast(dict[str, Any], model), cast(dict[str, Any], model_args)
+    return model, model_args
 
 
 def check_zip(path: Path) -> None:
@@ -89,30 +82,19 @@ def check_zip(path: Path) -> None:
         raise CheckpointError(f"{path} is damaged: the checksum of {damaged} in it is wrong")
 
 
-def check_records(contents: Any, path: Path) -> None:
+def check_records(tensors: Mapping[str, Any], path: Path) -> None:
     """Raise CheckpointError unless the zip has a file of the right size for every storage.
 
     PyTorch maps a storage from the offset of its file and reads past a file that is too short.
     """
     with zipfile.ZipFile(path) as archive:
         sizes = Counter(entry.file_size for entry in archive.infolist())
-    found = {storage.data_ptr(): storage.nbytes() for storage in storages(contents)}
+    storages = (tensor.untyped_storage() for tensor in tensors.values())
+    found = {storage.data_ptr(): storage.nbytes() for storage in storages}
     for size in Counter(found.values()) - sizes:
         raise CheckpointError(
             f"{path} is damaged: no file in it has the {size:,} bytes of a tensor"
         )
-
-
-def storages(contents: Any) -> Iterator[Any]:
-    """Yield the storage of every tensor on the CPU in nested containers."""
-    if isinstance(contents, dict | list | tuple):
-        found = cast(Any, contents)
-        parts: Iterable[Any] = found.values() if isinstance(contents, dict) else found
-        for part in parts:
-            yield from storages(part)
-    elif getattr(contents, "device", None) is not None and contents.device.type == "cpu":
-        with contextlib.suppress(NotImplementedError):  # A sparse tensor has no storage.
-            yield contents.untyped_storage()
 
 
 def rename(tensors: dict[Any, Any], path: Path) -> dict[str, Any]:
@@ -155,20 +137,21 @@ def read_config(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -
         raise CheckpointError(f"{path}: model_args is not a GPT's: {error}") from None
 
 
-def check_sizes(tensors: Mapping[str, Any], head: Any, config: GPTConfig, path: Path) -> None:
+def check_sizes(tensors: Mapping[str, Any], config: GPTConfig, path: Path) -> None:
     """Raise CheckpointError unless the shapes match the configuration and fit into the file.
 
     An expanded tensor, of stride 0, can claim any size.
     """
-    found = {name: shape_of(tensor, name) for name, tensor in tensors.items()}
+    params = {name: tensor for name, tensor in tensors.items() if name != hugging_face.HEAD}
+    found = {name: shape_of(tensor, name) for name, tensor in params.items()}
     shapes = checkpoint.expected_shapes(found, each_param(config), path)
-    checked = [(name, found[name], shape) for name, shape in shapes.items()]
-    if head is not None:
-        checked.append((hugging_face.HEAD, tuple(head.shape), shapes[hugging_face.TABLE]))
-    for name, shape, expected in checked:
+    if hugging_face.HEAD in tensors:
+        shapes[hugging_face.HEAD] = shapes[hugging_face.TABLE]
+    for name, expected in shapes.items():
+        shape = shape_of(tensors[name], name)
         if shape != expected:
             raise CheckpointError(f"{path}: {name} should be {expected}, but is {shape}")
-    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in params.values())
     size = path.stat().st_size
     if needed > size:
         raise CheckpointError(

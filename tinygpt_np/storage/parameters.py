@@ -6,6 +6,7 @@ A model's parameters are one flat dict. Linear layers are (in, out), as in GPT-2
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tinygpt_np.config import GPTConfig
 
 # Arrays by name: parameters, their gradients, dropout masks.
 Tensors = dict[str, np.ndarray]
+Shape = tuple[int, ...]
 
 
 def param_count(config: GPTConfig) -> int:
@@ -24,12 +26,12 @@ def param_count(config: GPTConfig) -> int:
     return one + (config.n_layer - 1) * (two - one)
 
 
-def param_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+def param_shapes(config: GPTConfig) -> dict[str, Shape]:
     """Return the name and shape of every parameter, in the order of the forward pass."""
     return dict(each_param(config))
 
 
-def each_param(config: GPTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+def each_param(config: GPTConfig) -> Iterator[tuple[str, Shape]]:
     """Yield the name and shape of every parameter.
 
     A configuration from a file may claim any number of layers, so this is a generator.
@@ -37,32 +39,24 @@ def each_param(config: GPTConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     C = config.n_embd
     yield "wte.weight", (config.vocab_size, C)
     yield "wpe.weight", (config.block_size, C)
-    for h in (f"h.{layer}" for layer in range(config.n_layer)):
-        yield from affine_shapes(f"{h}.ln_1", (C,), config.bias)
-        yield from affine_shapes(f"{h}.attn.c_attn", (C, 3 * C), config.bias)
-        yield from affine_shapes(f"{h}.attn.c_proj", (C, C), config.bias)
-        yield from affine_shapes(f"{h}.ln_2", (C,), config.bias)
-        yield from affine_shapes(f"{h}.mlp.c_fc", (C, 4 * C), config.bias)
-        yield from affine_shapes(f"{h}.mlp.c_proj", (4 * C, C), config.bias)
-    yield from affine_shapes("ln_f", (C,), config.bias)
+    block: dict[str, Shape] = {
+        "ln_1": (C,), "attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C),
+        "ln_2": (C,), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C),
+    }  # fmt: skip
+    layers = ((f"h.{i}.{name}", block[name]) for i in range(config.n_layer) for name in block)
+    for name, shape in chain(layers, [("ln_f", (C,))]):
+        yield f"{name}.weight", shape
+        if config.bias:
+            yield f"{name}.bias", shape[-1:]
 
 
-def affine_shapes(
-    name: str, shape: tuple[int, ...], bias: bool
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the weight of a layer, and its bias if it has one."""
-    yield f"{name}.weight", shape
-    if bias:
-        yield f"{name}.bias", shape[-1:]
-
-
-def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, tuple[int, ...]]:
+def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, Shape]:
     """Return the name and shape of every dropout mask for tokens (B, T), in the forward's order.
 
     GPT-2 applies dropout in three places: embeddings, attention, and the output of each branch.
     """
     rows = (batch * time, config.n_embd)
-    shapes: dict[str, tuple[int, ...]] = {"drop": rows}
+    shapes: dict[str, Shape] = {"drop": rows}
     for layer in range(config.n_layer):
         shapes[f"h.{layer}.attn"] = (batch, config.n_head, time, time)
         shapes[f"h.{layer}.attn.c_proj"] = rows

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -49,6 +50,7 @@ SIGNATURES = (
     (b"BZh", "a bzip2 file", "bunzip2 -c"),
     (b"\xfd7zXZ\0", "an xz file", "xz -dc"),
 )
+KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 class DataError(ValueError):
@@ -73,17 +75,22 @@ def load(source: str, keep_mark: bool = False) -> Corpus:
 
     With keep_mark, a byte order mark at the start of the file is a character of the text.
     """
-    if source == "shakespeare":
-        return Corpus(source, read_text(embedded_file()))
-    if source == "tinyshakespeare":
-        return Corpus(source, read_text(tinyshakespeare_file()))
-    path = Path(source)
+    path = path_of(source)
+    if source in NAMED:
+        return Corpus(source, read_text(path))
     if not os.path.lexists(path):
         raise DataError(
             f"there is no file {path}; expected shakespeare, tinyshakespeare, the path of a "
             "UTF-8 text, or, to train, a folder with train.bin and val.bin"
         )
     return Corpus(str(path.resolve()), read_text(path, keep_mark))
+
+
+def path_of(source: str) -> Path:
+    """Return the file that --data names: shakespeare, tinyshakespeare or a path."""
+    if source == "tinyshakespeare":
+        return tinyshakespeare_file()
+    return embedded_file() if source == "shakespeare" else Path(source)
 
 
 def embedded_file() -> Path:
@@ -102,12 +109,6 @@ def tinyshakespeare_file() -> Path:
         f"put the file input.txt of karpathy/char-rnn, data/tinyshakespeare (1,115,394 bytes, "
         f"SHA-256 {TINYSHAKESPEARE_SHA256}) at {path}"
     )
-    if path.exists():
-        if hashlib.sha256(path.read_bytes()).hexdigest() != TINYSHAKESPEARE_SHA256:
-            raise DataError(
-                f"{path} has the wrong checksum; remove it to download it again, or {remedy}"
-            )
-        return path
     pooch.get_logger().setLevel(logging.WARNING)
     try:
         pooch.retrieve(  # pyright: ignore[reportUnknownMemberType]
@@ -129,10 +130,10 @@ def read_text(path: Path, keep_mark: bool = False) -> str:
     size, has = file_size(path), available_memory()
     if size * MEMORY_PER_BYTE > has:
         raise DataError(
-            f"{path} has {as_words(size)}; training on it as a text would take about "
-            f"{as_words(size * MEMORY_PER_BYTE)} of memory, and {as_words(has)} are available: "
-            "turn it into a folder of tokens with tinygpt prepare, which reads a text in small "
-            "pieces, and train on that folder"
+            f"{path} has {size / 1e6:,.0f} MB; training on it as a text would take about "
+            f"{size * MEMORY_PER_BYTE / 1e6:,.0f} MB of memory, and {has / 1e6:,.0f} MB are "
+            "available: turn it into a folder of tokens with tinygpt prepare, which reads a text "
+            "in small pieces, and train on that folder"
         )
     text = "".join(pieces(path, keep_mark))
     if not text:
@@ -148,25 +149,18 @@ def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
     """
     file_size(path)
     # The decoder keeps the first part of a character or \r\n that is split between two blocks.
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
-    at_start, ascii_only, head = True, True, b""
+    encoding = codecs.getincrementaldecoder("utf-8" if keep_mark else "utf-8-sig")
+    decoder = io.IncrementalNewlineDecoder(encoding(), translate=True)
     try:
         with path.open("rb") as file:
+            refuse_zeros(path, file.read(BLOCK))
+            file.seek(0)
             while True:
                 block = file.read(BLOCK)
-                if not head:
-                    head = block
-                    refuse_zeros(path, head)
                 try:
                     text = decoder.decode(block, final=not block)
                 except UnicodeDecodeError as error:
-                    offset = file.tell() - len(error.object) + error.start
-                    ascii_only = ascii_only and error.object[: error.start].isascii()
-                    raise not_utf8(path, head, offset, error, ascii_only) from None
-                if at_start and text:
-                    text = text if keep_mark else text.removeprefix(BYTE_ORDER_MARK)
-                    at_start = False
-                ascii_only = ascii_only and text.isascii()
+                    raise not_utf8(path, file, error) from None
                 if text:
                     yield text
                 if not block:
@@ -189,54 +183,41 @@ def file_size(path: Path) -> int:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # A NUL character in the path.
         raise DataError(f"{str(path)!r} is not a path: {error}") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{path} is a folder; expected a file")
     if not stat.S_ISREG(found.st_mode):
-        kind = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise DataError(
-            f"{path} is {kind.get(stat.S_IFMT(found.st_mode), 'a device')}; expected a regular "
-            "file: save the text first, for example with  cat > text.txt"
-        )
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+        save = "a regular file: save the text first, for example with  cat > text.txt"
+        raise DataError(f"{path} is {kind}; expected {'a file' if kind == 'a folder' else save}")
     return found.st_size
 
 
-def as_words(size: float) -> str:
-    """Return a number of bytes in MB or GB."""
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
-
-
-def not_utf8(
-    path: Path, head: bytes, offset: int, error: UnicodeDecodeError, ascii_before: bool
-) -> DataError:
-    """Return the error for a file that is not UTF-8: its likely encoding and how to convert it.
-
-    Parameters
-    ----------
-    path, head : Path, bytes
-        The file and its first bytes.
-    offset : int
-        The position of the first byte that cannot be decoded.
-    error : UnicodeDecodeError
-        The decoder's error for this byte.
-    ascii_before : bool
-        Whether the text before this byte is ASCII, and so says nothing about the encoding.
-    """
-    byte = error.object[error.start]
-    place = f"{path} is not UTF-8: byte 0x{byte:02x} at offset {offset}"
-    for signature, kind, command in SIGNATURES:
-        if head.startswith(signature):
-            return DataError(f"{place}; it looks like {kind}; {advice(path, command)}")
-    ends = error.reason == "unexpected end of data"
-    # A single byte at the end of ASCII is more likely a letter in another encoding than part of a
-    # character.
-    if not ascii_before or (ends and len(error.object) - error.start > 1):
+def not_utf8(path: Path, file: BinaryIO, error: UnicodeDecodeError) -> DataError:
+    """Return the error for a file that is not UTF-8: its likely encoding and how to convert it."""
+    place = file.tell() - len(error.object) + error.start
+    byte, ends = error.object[error.start], error.reason == "unexpected end of data"
+    file.seek(0)
+    head = file.read(BLOCK)
+    likely = next((found for found in SIGNATURES if head.startswith(found[0])), None)
+    if likely:
+        what, command = f"it looks like {likely[1]}", likely[2]
+    # ASCII before the byte says nothing about the encoding, and a single byte at the end of it is
+    # more likely a letter in another encoding than part of a character.
+    elif is_ascii(file, place) and not (ends and len(error.object) - error.start > 1):
+        # Windows-1252 has quotation marks and dashes where Latin-1 has control characters.
+        encoding = "WINDOWS-1252" if byte < 0xA0 else "LATIN1"
+        what, command = f"it may be {encoding}", f"iconv -f {encoding} -t UTF-8"
+    else:
         what = "the file may be cut off" if ends else "it is damaged there"
-        return DataError(f"{place}; {what}; {advice(path, 'iconv -c -f UTF-8 -t UTF-8')}")
-    # Windows-1252 has quotation marks and dashes where Latin-1 has control characters.
-    encoding = "WINDOWS-1252" if byte < 0xA0 else "LATIN1"
+        command = "iconv -c -f UTF-8 -t UTF-8"
     return DataError(
-        f"{place}; if it is {encoding}: {advice(path, f'iconv -f {encoding} -t UTF-8')}"
+        f"{path} is not UTF-8: byte 0x{byte:02x} at offset {place}; {what}; {advice(path, command)}"
     )
+
+
+def is_ascii(file: BinaryIO, end: int) -> bool:
+    """Return whether the first `end` bytes of a file are ASCII."""
+    starts = range(0, end, BLOCK)
+    file.seek(0)
+    return all(file.read(min(BLOCK, end - start)).isascii() for start in starts)
 
 
 def advice(path: Path, command: str) -> str:

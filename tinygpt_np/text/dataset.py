@@ -22,12 +22,7 @@ from tinygpt_np.storage import checkpoint
 from tinygpt_np.text import corpus as data
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.corpus import Corpus, DataError
-from tinygpt_np.text.tokenizers import (
-    CharTokenizer,
-    GPT2Tokenizer,
-    Tokenizer,
-    UnknownCharacterError,
-)
+from tinygpt_np.text.tokenizers import CharTokenizer, Tokenizer, UnknownCharacterError
 
 TRAIN, VAL, META = "train.bin", "val.bin", "meta.json"
 # The text that nanoGPT's shakespeare_char has next to its tokens.
@@ -70,14 +65,14 @@ class Dataset:
 
     def unseen(self) -> str:
         """Return the characters that only the validation split of a text has."""
-        if not isinstance(self.tokenizer, CharTokenizer) or isinstance(self.train, np.memmap):
+        if self.tokenizer.kind != "char" or isinstance(self.train, np.memmap):
             return ""
         return self.tokenizer.decode(np.setdiff1d(self.val, self.train))
 
 
 def length(tokenizer: Tokenizer, tokens: np.ndarray) -> int:
     """Return the number of characters that tokens (M,) decode to, without <|endoftext|>."""
-    if isinstance(tokenizer, GPT2Tokenizer) and tokenizer.end_of_text is not None:
+    if tokenizer.end_of_text is not None:
         tokens = tokens[tokens != tokenizer.end_of_text]
     return sum(len(piece) for piece in tokenizer.stream(int(token) for token in tokens))
 
@@ -98,12 +93,9 @@ def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
     if is_folder:
         found = from_folder(folder.resolve(), config, tokenizer)
     else:
-        corpus = data.load(config.data)
-        if tokenizer is None:
-            tokenizer = tokenizers.make(
-                config.tokenizer, config.tokenizer_path, corpus.text, config.vocab_size
-            )
-        found = from_corpus(corpus, tokenizer)
+        corpus, settings = data.load(config.data), (config.tokenizer, config.tokenizer_path)
+        made = tokenizer or tokenizers.make(*settings, corpus.text, config.vocab_size)
+        found = from_corpus(corpus, made)
     data.check_lengths(found.train, found.val, config.block_size)
     return found
 
@@ -116,9 +108,10 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
         train, val = tokenizer.encode(corpus.text[:cut]), tokenizer.encode(corpus.text[cut:])
     except UnknownCharacterError as error:
         raise DataError(f"{corpus.name} does not fit this model: {error}") from None
-    about = f"{len(corpus.text):,} characters, {len(set(corpus.text))} distinct"
+    about = f"{len(set(corpus.text))} distinct"
     if tokenizer.kind != "char":
-        about = f"{len(corpus.text):,} characters, {len(train) + len(val):,} tokens"
+        about = f"{len(train) + len(val):,} tokens"
+    about = f"{len(corpus.text):,} characters, {about}"
     return Dataset(corpus.name, train, val, tokenizer, corpus.sha256, about)
 
 
@@ -129,24 +122,85 @@ def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) 
     of the file, if tokens are not in the vocabulary or the files disagree with meta.json.
     """
     train, val = (mapped(folder / name) for name in (TRAIN, VAL))
-    found = tokenizer_of(folder, config, train, val)
+    if (folder / META).exists():
+        found = from_meta(folder, config.tokenizer, {TRAIN: len(train), VAL: len(val)})
+    elif config.tokenizer != "char" or config.tokenizer_path:
+        found = from_path(folder, config)
+    else:
+        found = from_text(folder, train, val)
     for name in (TRAIN, VAL):
         check_tokens(folder / name, found)
-    if tokenizer is not None and (tokenizer.kind, tokenizer.vocab_size) != (
-        found.kind,
-        found.vocab_size,
-    ):
+    kinds = [
+        f"tokenizer {t.kind} with a vocabulary of {t.vocab_size}"
+        for t in (found, tokenizer or found)
+    ]
+    if kinds[0] != kinds[1]:
         raise DataError(
-            f"the tokens in {folder} are of {describe(found)}, but the model's are of "
-            f"{describe(tokenizer)}"
+            f"the tokens in {folder} are of {kinds[0]}, but the model's are of {kinds[1]}"
         )
     about = f"{len(train) + len(val):,} tokens"
     return Dataset(str(folder), train, val, found, fingerprint(folder), about)
 
 
-def describe(tokenizer: Tokenizer) -> str:
-    """Return a tokenizer's kind and the size of its vocabulary."""
-    return f"tokenizer {tokenizer.kind} with a vocabulary of {tokenizer.vocab_size}"
+def from_meta(folder: Path, asked: str, counts: dict[str, int]) -> Tokenizer:
+    """Return the tokenizer in a folder of `tinygpt prepare`.
+
+    Raise DataError if the folder disagrees with its meta.json, in which entries may be missing.
+    `asked` is --tokenizer, and `counts` has the number of tokens in each file.
+    """
+    meta, found = checkpoint.read_json(folder / META), tokenizers.load(folder)
+    kind: Any = meta.get("tokenizer")
+    if kind != found.kind or asked not in ("char", found.kind):
+        raise DataError(
+            f"the tokens in {folder} are of tokenizer {kind}, its tokenizer files are of "
+            f"{found.kind}, and --tokenizer is {asked}; all three must be the same"
+        )
+    for name, value in (("dtype", "uint16"), ("vocab_size", found.vocab_size)):
+        if meta.get(name, value) != value:
+            raise DataError(f"{folder / META} should say {name} {value!r}, but says {meta[name]!r}")
+    for file, count in counts.items():
+        said = meta.get(f"{Path(file).stem}_tokens", count)
+        if said != count:
+            looks = appearance(folder / file, found.vocab_size)
+            raise DataError(f"{folder / file} has {count} tokens, but {META} says {said}; {looks}")
+    return found
+
+
+def from_path(folder: Path, config: TrainConfig) -> Tokenizer:
+    """Return the tokenizer that --tokenizer and --tokenizer-path name for a folder's tokens."""
+    if config.tokenizer == "sentencepiece" and not config.tokenizer_path:
+        raise DataError(
+            f"--tokenizer sentencepiece needs --tokenizer-path here: the model that encoded the "
+            f"tokens in {folder}"
+        )
+    found = tokenizers.make(config.tokenizer, config.tokenizer_path, "")
+    for path in (folder / TRAIN, folder / VAL):
+        # Small uint32 numbers are also valid uint16, with every second token 0.
+        if below(path, "<u4", found.vocab_size):
+            looks = appearance(path, found.vocab_size)
+            raise DataError(f"{path} should hold uint16, but {looks}")
+    return found
+
+
+def from_text(folder: Path, train: np.ndarray, val: np.ndarray) -> Tokenizer:
+    """Return the tokenizer of characters whose tokens of input.txt are those in the folder."""
+    if not (folder / TEXT).exists():
+        raise DataError(
+            f"{folder} has no {META}, so its tokenizer is unknown: add --tokenizer gpt2, or put "
+            f"nanoGPT's {TEXT} for characters into it (meta.pkl is a pickle and is never read), or "
+            "make the folder with tinygpt prepare"
+        )
+    # In nanoGPT's folders of characters, a byte order mark is a character.
+    text = data.read_text(folder / TEXT, keep_mark=True)
+    for characters in (text, text.removeprefix(data.BYTE_ORDER_MARK)):
+        found = CharTokenizer.from_text(characters)
+        first, rest = np.split(found.encode(characters), [len(train)])
+        if np.array_equal(first, train) and np.array_equal(rest, val):
+            return found
+    wrong = folder / (VAL if np.array_equal(first, train) else TRAIN)
+    raise DataError(
+        f"{wrong} is not the encoded {TEXT} of its folder; {appearance(wrong, found.vocab_size)}"
+    )
 
 
 def mapped(path: Path) -> np.ndarray:
@@ -161,13 +215,13 @@ def mapped(path: Path) -> np.ndarray:
         raise DataError(
             f"{path} should hold tokens of {TOKEN.itemsize} bytes each, but has {size:,} bytes"
         )
-    with path.open("rb") as file:
-        if file.read(len(LLMC_MAGIC)) == LLMC_MAGIC:
-            raise DataError(
-                f"{path} has the header of llm.c, of {LLMC_HEADER:,} bytes; "
-                + rewrite(path, "<u2", LLMC_HEADER)
-            )
-    return np.memmap(path, TOKEN, mode="r")
+    tokens = np.memmap(path, TOKEN, mode="r")
+    if tokens[:2].tobytes() == LLMC_MAGIC:
+        raise DataError(
+            f"{path} has the header of llm.c, of {LLMC_HEADER:,} bytes; "
+            + rewrite(path, "<u2", LLMC_HEADER)
+        )
+    return tokens
 
 
 def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
@@ -182,23 +236,6 @@ def check_tokens(path: Path, tokenizer: Tokenizer) -> None:
                 f"{appearance(path, tokenizer.vocab_size)}"
             )
         position += len(part)
-
-
-def check_meta(
-    folder: Path, meta: dict[str, Any], tokenizer: Tokenizer, counts: dict[str, int]
-) -> None:
-    """Raise DataError if a folder disagrees with its meta.json, in which entries may be missing.
-
-    counts has the number of tokens in each file.
-    """
-    for name, value in (("dtype", "uint16"), ("vocab_size", tokenizer.vocab_size)):
-        if meta.get(name, value) != value:
-            raise DataError(f"{folder / META} should say {name} {value!r}, but says {meta[name]!r}")
-    for file, count in counts.items():
-        said = meta.get(f"{Path(file).stem}_tokens", count)
-        if said != count:
-            looks = appearance(folder / file, tokenizer.vocab_size)
-            raise DataError(f"{folder / file} has {count} tokens, but {META} says {said}; {looks}")
 
 
 def appearance(path: Path, vocab_size: int) -> str:
@@ -230,56 +267,6 @@ def parts(path: Path, dtype: Any) -> Iterator[np.ndarray]:
     with path.open("rb") as file:
         while len(part := np.fromfile(file, dtype, PART)):
             yield part
-
-
-def tokenizer_of(
-    folder: Path, config: TrainConfig, train: np.ndarray, val: np.ndarray
-) -> Tokenizer:
-    """Return the tokenizer of a token folder, from meta.json, --tokenizer or input.txt.
-
-    Raise DataError if the tokens disagree with it.
-    """
-    asked = config.tokenizer
-    if (folder / META).exists():
-        meta, found = checkpoint.read_json(folder / META), tokenizers.load(folder)
-        kind: Any = meta.get("tokenizer")
-        if kind != found.kind or asked not in ("char", found.kind):
-            raise DataError(
-                f"the tokens in {folder} are of tokenizer {kind}, its tokenizer files are of "
-                f"{found.kind}, and --tokenizer is {asked}; all three must be the same"
-            )
-        check_meta(folder, meta, found, {TRAIN: len(train), VAL: len(val)})
-        return found
-    if asked == "sentencepiece" and not config.tokenizer_path:
-        raise DataError(
-            f"--tokenizer sentencepiece needs --tokenizer-path here: the model that encoded the "
-            f"tokens in {folder}"
-        )
-    if asked == "gpt2" or config.tokenizer_path:
-        found = tokenizers.make(asked, config.tokenizer_path, "")
-        for path in (folder / TRAIN, folder / VAL):
-            # Small uint32 numbers are also valid uint16, with every second token 0.
-            if below(path, "<u4", found.vocab_size):
-                looks = appearance(path, found.vocab_size)
-                raise DataError(f"{path} should hold uint16, but {looks}")
-        return found
-    if not (folder / TEXT).exists():
-        raise DataError(
-            f"{folder} has no {META}, so its tokenizer is unknown: add --tokenizer gpt2, or put "
-            f"nanoGPT's {TEXT} for characters into it (meta.pkl is a pickle and is never read), or "
-            "make the folder with tinygpt prepare"
-        )
-    # In nanoGPT's folders of characters, a byte order mark is a character.
-    text = data.read_text(folder / TEXT, keep_mark=True)
-    for characters in (text, text.removeprefix(data.BYTE_ORDER_MARK)):
-        found = CharTokenizer.from_text(characters)
-        first, rest = np.split(found.encode(characters), [len(train)])
-        if np.array_equal(first, train) and np.array_equal(rest, val):
-            return found
-    wrong = folder / (VAL if np.array_equal(first, train) else TRAIN)
-    raise DataError(
-        f"{wrong} is not the encoded {TEXT} of its folder; {appearance(wrong, found.vocab_size)}"
-    )
 
 
 def fingerprint(folder: Path) -> str:

@@ -8,7 +8,6 @@ SentencePiece model trained here spans such a place, so the tokens are those of 
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -41,32 +40,36 @@ def prepare(
 ) -> dict[str, object]:
     """Write a new token folder atomically and return the contents of its meta.json.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        UTF-8 texts, which are concatenated in this order.
-    kind, tokenizer_path, vocab_size
-        See tokenizers.make.
-    out : Path
-        The folder to write.
-    report : callable
-        Called with the number of encoded characters and the total.
-    separate_documents : bool
-        Whether to put GPT-2's <|endoftext|> after each file.
+    The UTF-8 texts are concatenated, with GPT-2's <|endoftext|> after each if separate_documents is
+    true. See tokenizers.make for kind, tokenizer_path and vocab_size.
     """
     files.refuse_existing(out)
-    characters, seen = survey(paths)
+    characters, seen = 0, set[str]()
+    for piece in pieces(paths):
+        characters += len(piece)
+        seen.update(piece)
+    names = ", ".join(map(str, paths))
     if characters == 0:
-        raise DataError(f"{', '.join(map(str, paths))}: there is no text to train on")
+        raise DataError(f"{names}: there is no text to train on")
     tokenizer = choose(paths, kind, tokenizer_path, vocab_size, seen)
-    end = end_of_text(tokenizer) if separate_documents else None
-    if tokenizer.vocab_size > np.iinfo(TOKEN).max + 1:
+    end = tokenizer.end_of_text if separate_documents else None
+    if separate_documents and end is None:
         raise DataError(
-            f"token files are uint16, for a vocabulary of at most {np.iinfo(TOKEN).max + 1:,} "
-            f"tokens; that of {kind} has {tokenizer.vocab_size:,}"
+            f"documents are separated by {END_OF_TEXT}, which is a token of gpt2; tokenizer {kind} "
+            "does not have it"
         )
-    with files.new_folder(out) as temporary:
-        counts = encode_into(temporary, paths, tokenizer, end, characters, report)
+    with files.new_folder(out) as folder:
+        done, counts = 0, {TRAIN: 0, VAL: 0}
+        with (folder / TRAIN).open("wb") as train, (folder / VAL).open("wb") as val:
+            for name, tokens, done in encoded(paths, tokenizer, end, characters):
+                (train if name == TRAIN else val).write(tokens.astype(TOKEN).tobytes())
+                counts[name] += len(tokens)
+                report(done, characters)
+        if done != characters:
+            raise DataError(
+                f"{names} changed while being read: it had {characters:,} characters, and then "
+                f"{done:,}; nothing was written"
+            )
         meta: dict[str, object] = {
             "tokenizer": tokenizer.kind,
             "vocab_size": tokenizer.vocab_size,
@@ -75,34 +78,32 @@ def prepare(
             "train_tokens": counts[TRAIN],
             "val_tokens": counts[VAL],
         }
-        contents = {META: checkpoint.to_json(meta), **tokenizer.files()}
-        for name, content in contents.items():
-            (temporary / name).write_bytes(content)
+        for name, content in {META: checkpoint.to_json(meta), **tokenizer.files()}.items():
+            (folder / name).write_bytes(content)
     return meta
-
-
-def survey(paths: Sequence[Path]) -> tuple[int, set[str]]:
-    """Return the number of characters in the texts and the set of distinct ones."""
-    count, seen = 0, set[str]()
-    for piece in pieces(paths):
-        count += len(piece)
-        seen.update(piece)
-    return count, seen
 
 
 def choose(
     paths: Sequence[Path], kind: str, tokenizer_path: str, vocab_size: int, seen: set[str]
 ) -> Tokenizer:
-    """Return the requested tokenizer, trained on the texts if necessary."""
-    if kind == "char":
-        return tokenizers.make(kind, tokenizer_path, "".join(seen), vocab_size)
+    """Return the requested tokenizer, trained on the texts or made of their characters.
+
+    Raise DataError if its tokens cannot be written or would depend on the pieces.
+    """
     sample = io.StringIO()
     if kind == "sentencepiece" and not tokenizer_path:
         for piece in pieces(paths):
             sample.write(piece)
             if sample.tell() >= SAMPLE:
                 break
-    tokenizer = tokenizers.make(kind, tokenizer_path, sample.getvalue(), vocab_size)
+    text = "".join(seen) if kind == "char" else sample.getvalue()
+    tokenizer = tokenizers.make(kind, tokenizer_path, text, vocab_size)
+    most = np.iinfo(TOKEN).max + 1
+    if tokenizer.vocab_size > most:
+        raise DataError(
+            f"token files are uint16, for a vocabulary of at most {most:,} tokens; that of {kind} "
+            f"has {tokenizer.vocab_size:,}"
+        )
     for token in tokenizer.added if isinstance(tokenizer, GPT2Tokenizer) else ():
         if not token.special and last_gap(token.content):
             raise DataError(
@@ -112,54 +113,21 @@ def choose(
     return tokenizer
 
 
-def end_of_text(tokenizer: Tokenizer) -> int:
-    """Return the token that separates documents. Raise DataError if there is none."""
-    end = tokenizer.end_of_text if isinstance(tokenizer, GPT2Tokenizer) else None
-    if end is None:
-        raise DataError(
-            f"documents are separated by {END_OF_TEXT}, which is a token of gpt2; tokenizer "
-            f"{tokenizer.kind} does not have it"
-        )
-    return end
+def encoded(
+    paths: Sequence[Path], tokenizer: Tokenizer, end: int | None, characters: int
+) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Yield the name of a file, tokens for it, and the number of characters encoded so far.
 
-
-def encode_into(
-    folder: Path,
-    paths: Sequence[Path],
-    tokenizer: Tokenizer,
-    end: int | None,
-    characters: int,
-    report: Report,
-) -> dict[str, int]:
-    """Write train.bin and val.bin, and return the number of tokens in each.
-
-    `end` is the token to put after each text, if any. Raise DataError if the texts do not have the
-    number of characters that `survey` counted.
+    `end` is the token to put after each text, if any, as nanoGPT does.
     """
     cut, done = int(corpus.TRAIN_SHARE * characters), 0
-    counts = {TRAIN: 0, VAL: 0}
-    with (folder / TRAIN).open("wb") as train, (folder / VAL).open("wb") as val:
-        for document in [paths] if end is None else [[path] for path in paths]:
-            for piece in whole_words(pieces(document), cut - done):
-                name, file = (TRAIN, train) if done < cut else (VAL, val)
-                counts[name] += write(file, tokenizer.encode(piece))
-                done += len(piece)
-                report(done, characters)
-            if end is not None:  # After each document, as nanoGPT does.
-                name, file = (TRAIN, train) if done <= cut else (VAL, val)
-                counts[name] += write(file, np.array([end]))
-    if done != characters:
-        raise DataError(
-            f"{', '.join(map(str, paths))} changed while being read: it had {characters:,} "
-            f"characters, and then {done:,}; nothing was written"
-        )
-    return counts
-
-
-def write(file: BinaryIO, tokens: np.ndarray) -> int:
-    """Write tokens to a file and return their number."""
-    file.write(tokens.astype(TOKEN).tobytes())
-    return len(tokens)
+    for document in [paths] if end is None else [[path] for path in paths]:
+        for piece in whole_words(pieces(document), cut - done):
+            name = TRAIN if done < cut else VAL
+            done += len(piece)
+            yield name, tokenizer.encode(piece), done
+        if end is not None:
+            yield TRAIN if done <= cut else VAL, np.array([end]), done
 
 
 def whole_words(pieces: Iterator[str], cut: int) -> Iterator[str]:
@@ -194,9 +162,3 @@ def pieces(paths: Sequence[Path]) -> Iterator[str]:
     """Yield the texts of all files in pieces; see corpus.pieces."""
     for path in paths:
         yield from corpus.pieces(path)
-
-
-def paths_of(sources: Sequence[str]) -> list[Path]:
-    """Return the files that --data names: paths, shakespeare or tinyshakespeare."""
-    named = {"shakespeare": corpus.embedded_file, "tinyshakespeare": corpus.tinyshakespeare_file}
-    return [named[source]() if source in named else Path(source) for source in sources]

@@ -14,7 +14,7 @@ from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers.char import CharTokenizer, UnknownCharacterError
 
-steady = settings(deadline=None, derandomize=True)
+ODD = 'To be, or\n\tnot – é🙂\u0301\u200d Ġ$#\r\\"\u2028'
 
 
 def test_a_token_is_the_place_of_its_character_in_the_sorted_vocabulary() -> None:
@@ -22,6 +22,8 @@ def test_a_token_is_the_place_of_its_character_in_the_sorted_vocabulary() -> Non
     assert CharTokenizer("xaz").encode("zax").tolist() == [2, 1, 0]
     tokens = CharTokenizer("ab").encode("")
     assert (tokens.shape, tokens.dtype) == ((0,), np.int64)
+    starts = [CharTokenizer(vocabulary).start().tolist() for vocabulary in ("a\n", "ab")]
+    assert starts == [[1], [0]]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,6 @@ def test_a_token_is_the_place_of_its_character_in_the_sorted_vocabulary() -> Non
             "characters; the nearest are 'E', 'x', 'h'",
         ),
         ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklm€nopqrstuvwxyz", "'defghijklm€nopqrstuvw'"),
-        ("abcdefghijkl", "a€bcdefghijkl", "'a€bcdefghijk'"),
     ],
 )
 def test_the_first_unknown_character_is_named_in_its_context(
@@ -46,22 +47,13 @@ def test_the_first_unknown_character_is_named_in_its_context(
 
 
 @pytest.mark.parametrize(
-    ("char", "nearest"),
-    [("é", "e"), ("É", "e"), ("Ö", "O"), ("ß", "z"), ("5", "9"), ("~", "9")],
+    ("char", "nearest"), [("É", "e"), ("Ö", "O"), ("ß", "z"), ("5", "9"), ("~", "9")]
 )
 def test_nearest_is_by_base_letter_then_kind_then_code_point(char: str, nearest: str) -> None:
-    assert CharTokenizer("9AEOez\u2019").nearest(char, 1) == [nearest]
+    assert CharTokenizer("9AEOez\u2019").nearest(char)[0] == nearest
 
 
-@pytest.mark.parametrize("char", ["a", "é", "€", "🙂"])
-def test_the_bytes_of_a_token_and_its_file_are_utf8(char: str) -> None:
-    tokenizer = CharTokenizer(["\n", char])
-    assert tokenizer.bytes_of(1) == char.encode("utf-8")
-    (content,) = tokenizer.files().values()
-    assert json.loads(content.decode("utf-8")) == {"type": "char", "vocabulary": ["\n", char]}
-
-
-@steady
+@settings(deadline=None, derandomize=True)
 @given(st.text(), st.text())
 def test_what_known_leaves_can_be_encoded(vocabulary: str, text: str) -> None:
     tokenizer = CharTokenizer.from_text(vocabulary)
@@ -74,16 +66,12 @@ def test_a_vocabulary_must_be_distinct_single_characters(vocabulary: list[str]) 
         CharTokenizer(vocabulary)
 
 
-ODD = 'To be, or\n\tnot – é🙂\u0301\u200d Ġ$#\r\\"\u2028'
-
-
 def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: Path) -> None:
     tokenizer = CharTokenizer.from_text(ODD)
     for name, content in tokenizer.files_for_transformers().items():
         (tmp_path / name).write_bytes(content)
-    for found in (tokenizers.load(tmp_path), tokenizers.from_path(tmp_path / "tokenizer.json")):
-        assert isinstance(found, CharTokenizer)
-        assert found.vocabulary == tokenizer.vocabulary
+    for place in (tmp_path, tmp_path / "tokenizer.json"):
+        assert tokenizers.from_path(place).files() == tokenizer.files()
 
 
 @pytest.mark.slow
@@ -106,7 +94,6 @@ def test_transformers_reads_the_same_ids(tmp_path: Path) -> None:
     "change",
     [
         {"pre_tokenizer": {"type": "Whitespace"}},
-        {"pre_tokenizer": None},
         {"model": {"type": "WordLevel", "vocab": {"a": 0, "bc": 1}}},
         {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": 2}}},
         {"model": {"type": "WordLevel", "vocab": {"a": 0, "b": None}}},

@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 from helpers.optional import needs
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np.text import corpus
 from tinygpt_np.text.tokenizers import MissingPackageError, SentencePieceTokenizer, TokenizerError
-from tinygpt_np.text.tokenizers.sentencepiece import LINE, PIECES
+from tinygpt_np.text.tokenizers.sentencepiece import LINE
 
 library: Any = needs("sentencepiece")
-steady = settings(deadline=None, derandomize=True, max_examples=300)
-TEXTS = st.text() | st.text("the a\n\t\r\0▁▅\ufffd <unk>0x41é\u0301\u00a0\u3000🙂漢")
+TEXT = "to be or not to be"
 
 
 @pytest.fixture(scope="module")
@@ -25,29 +24,7 @@ def learned() -> SentencePieceTokenizer:
     return SentencePieceTokenizer.train(corpus.load("shakespeare").text, 600)
 
 
-def foreign(text: str, vocab_size: int, **changes: Any) -> SentencePieceTokenizer:
-    """Train a model with the library's own settings."""
-    written = io.BytesIO()
-    library.SentencePieceTrainer.train(
-        sentence_iterator=iter(text.split("\n")), model_writer=written, vocab_size=vocab_size,
-        minloglevel=2, **changes,
-    )  # fmt: skip
-    return SentencePieceTokenizer(written.getvalue(), "foreign.model")
-
-
 # Training
-
-
-def test_any_text_survives_the_round_trip(learned: SentencePieceTokenizer) -> None:
-    @steady
-    @given(TEXTS)
-    @example("  a  \n\n\n ▁ b▁▁ \r\n\t")
-    @example("<s></s><unk><0x41>\n<0x0A>")
-    def holds(text: str) -> None:
-        ids = learned.encode(text)
-        assert learned.decode(ids) == text == "".join(learned.stream(ids.tolist()))
-
-    holds()
 
 
 def test_a_new_line_is_a_token_of_its_own(learned: SentencePieceTokenizer) -> None:
@@ -65,64 +42,32 @@ def test_the_same_text_gives_the_same_pieces_longer_than_characters(
     assert pieces == [b",", b" my", b" lord"]
 
 
-def test_an_unpaired_surrogate_is_refused(learned: SentencePieceTokenizer) -> None:
-    for use in (learned.encode, SentencePieceTokenizer.train):
-        with pytest.raises(TokenizerError, match=r"U\+DE00 at position 1"):
-            use("a\ude00")
-
-
-@pytest.mark.parametrize("unit", ["a", " ", "é", "\n"])
-def test_a_long_word_is_encoded(learned: SentencePieceTokenizer, unit: str) -> None:
-    text = unit * 100_000
-    assert learned.decode(learned.encode(text)) == text
-
-
-def test_training_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    SentencePieceTokenizer.train("to be or not to be\n▅ to be", 268)
-    assert capfd.readouterr() == ("", "")
-
-
-def test_the_default_number_of_pieces_is_learned() -> None:
-    assert (
-        SentencePieceTokenizer.train(corpus.load("shakespeare").text[:90_000]).vocab_size == PIECES
-    )
-
-
-@pytest.mark.parametrize("char", ["é", "ÿ", "漢", "🙂"])
+@pytest.mark.parametrize("char", ["é", "🙂"])
 def test_even_a_rare_character_is_a_piece(char: str) -> None:
     tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + char, 275)
     (token,) = tokenizer.encode(char).tolist()
     assert tokenizer.bytes_of(token) == char.encode("utf-8")
 
 
-# The text to learn from
-
-
 @pytest.mark.parametrize("kept", ["▁", "▅", "\0"])
-def test_lines_with_reserved_characters_are_learned_from(kept: str) -> None:
+def test_lines_with_reserved_characters_are_learned_from_silently(
+    kept: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     tokenizer = SentencePieceTokenizer.train(f"to be or not{kept} to be {kept}", 270)
     assert tokenizer.decode([269, 268]).strip() != ""
     assert len(tokenizer.encode("to be")) < len("to be")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_long_line_is_learned_from() -> None:
-    tokenizer = SentencePieceTokenizer.train("漢字 " * 40_000, 263)
+    tokenizer = SentencePieceTokenizer.train("漢字 " * 4096, 263)
     assert len(tokenizer.encode(" 漢字")) == 1
 
 
-@steady
+@settings(deadline=None, derandomize=True)
 @given(st.text())
 def test_the_library_sees_all_characters_that_are_not_reserved(text: str) -> None:
     assert "".join(LINE.findall(text)) == "".join(c for c in text if c not in "\n\0▁▅")
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", "▁\0"])
-def test_a_text_without_words_is_refused(text: str) -> None:
-    with pytest.raises(TokenizerError, match="no text to learn pieces from"):
-        SentencePieceTokenizer.train(text)
-
-
-TEXT = "to be or not to be"
 
 
 @pytest.mark.parametrize(
@@ -144,18 +89,24 @@ def test_too_many_or_too_few_pieces_are_refused_with_the_limit(
 
 
 @pytest.mark.parametrize(
-    ("vocab_size", "message"),
-    [(0, "must be positive, not 0"), (2**31, r"must be below 2\*\*31, not 2147483648")],
+    ("text", "vocab_size", "message"),
+    [
+        (TEXT, 0, r"must be positive and below 2\*\*31, not 0"),
+        (TEXT, 2**31, r"must be positive and below 2\*\*31, not 2147483648"),
+        ("▁\n\0", 1024, "there is no text to learn pieces from"),
+    ],
 )
-def test_an_impossible_number_of_pieces_is_refused(vocab_size: int, message: str) -> None:
+def test_training_without_words_or_with_an_impossible_number_of_pieces_is_refused(
+    text: str, vocab_size: int, message: str
+) -> None:
     with pytest.raises(TokenizerError, match=message):
-        SentencePieceTokenizer.train(TEXT, vocab_size)
+        SentencePieceTokenizer.train(text, vocab_size)
 
 
 # Files
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 99])
+@pytest.mark.parametrize("content", [b"", b"text"])
 def test_a_file_that_is_not_a_model_is_named(
     content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,11 +119,9 @@ def test_a_file_that_is_not_a_model_is_named(
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    message = r"needs sentencepiece: pip install 'tinygpt-np\[tokenizers\]'"
-    with pytest.raises(MissingPackageError, match=message):
-        SentencePieceTokenizer.train(TEXT, 300)
-    with pytest.raises(MissingPackageError, match=message):
-        SentencePieceTokenizer(b"")
+    for use in (SentencePieceTokenizer.train, SentencePieceTokenizer):
+        with pytest.raises(MissingPackageError, match=r"needs sentencepiece: pip .*\[tokenizers\]"):
+            use(b"")  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 # Models that were trained elsewhere
@@ -181,7 +130,12 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def their() -> SentencePieceTokenizer:
     """Train a model that normalises, adds a space before a text and has no bytes."""
-    return foreign(corpus.load("shakespeare").text[:50_000], 300)
+    written = io.BytesIO()
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus.load("shakespeare").text[:50_000].split("\n")),
+        model_writer=written, vocab_size=300, minloglevel=2,
+    )  # fmt: skip
+    return SentencePieceTokenizer(written.getvalue(), "their.model")
 
 
 @pytest.mark.parametrize("text", ["to be", "b", "the end of it"])

@@ -16,19 +16,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.text.tokenizers.added import (
-    CONFIG,
-    END_OF_TEXT,
-    OLDER,
-    AddedToken,
-    check_config,
-    from_entries,
-    in_folder,
-    patterns,
-    to_files,
-)
-from tinygpt_np.text.tokenizers.byte_level import (
-    ByteLevel,
+from tinygpt_np.storage.checkpoint import as_object
+from tinygpt_np.text.tokenizers import added as added_tokens
+from tinygpt_np.text.tokenizers.added import END_OF_TEXT, AddedToken
+from tinygpt_np.text.tokenizers.base import (
+    Tokenizer,
     TokenizerError,
     checked,
     missing,
@@ -55,20 +47,12 @@ CHARACTERS = byte_characters()
 BYTES = {char: bytes([byte]) for byte, char in enumerate(CHARACTERS)}
 
 
-class GPT2Tokenizer(ByteLevel):
-    """GPT-2's tokenizer, with added tokens.
+class GPT2Tokenizer(Tokenizer):
+    """GPT-2's tokenizer, with added tokens; tokens that no merge makes are special.
 
-    Parameters
-    ----------
-    vocabulary : dict
-        Each token as the files write it, with its number: first the 256 bytes, then the results of
-        the merges in their order, then added tokens, without gaps.
-    merges : list of pairs of str
-        The pairs of tokens to merge.
-    added : sequence of AddedToken
-        See added.py. Other tokens that no merge makes are special.
-    name, merges_name : str
-        The files of the vocabulary and the merges, for errors.
+    The vocabulary numbers the tokens as the files write them: first the 256 bytes, then the results
+    of the merges in their order, then added tokens, without gaps. `name` and `merges_name` are the
+    files of the vocabulary and the merges, for errors.
     """
 
     kind = "gpt2"
@@ -91,16 +75,15 @@ class GPT2Tokenizer(ByteLevel):
         check_left_over(last, vocabulary, self.added, merges_name or name)
         if hashlib.sha256(merges_file(merges)).hexdigest() != MERGES[1]:  # Saves a second.
             check_learned(merges, merges_name or name)
-        super().__init__([*ranks, *(encoded(token, name) for token in last)])
-        self.patterns = patterns(self.added)
+        try:
+            super().__init__([*ranks, *(checked(token).encode() for token in last)])
+        except TokenizerError as error:
+            raise TokenizerError(f"{name}: in a token, {error}") from None
+        self.end_of_text = vocabulary.get(END_OF_TEXT)
+        self.patterns = added_tokens.patterns(self.added)
         self.encoding: Any = tiktoken.Encoding(
             name, pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
         )
-
-    @property
-    def end_of_text(self) -> int | None:
-        """Return the token <|endoftext|>, or None if the vocabulary has none."""
-        return self.vocabulary.get(END_OF_TEXT)
 
     @classmethod
     def from_files(cls, vocabulary: Path, merges: Path) -> "GPT2Tokenizer":
@@ -108,33 +91,37 @@ class GPT2Tokenizer(ByteLevel):
 
         Files of added tokens in the same folder are read, too.
         """
-        check_config(vocabulary.parent)
+        folder = vocabulary.parent
+        added_tokens.check_config(folder)
         found = read_json(vocabulary)
-        added = in_folder(vocabulary.parent, found)
+        added = added_tokens.in_folder(folder, found)
         pairs = merges_in(read_text(merges), str(merges))
         everything = {**found, **{token.content: token.id for token in added}}
         # A duplicate or missing number may be in any of the files.
-        others = [name for name in (CONFIG, OLDER) if (vocabulary.parent / name).exists()]
-        name = " and ".join([str(vocabulary), *others]) if added else str(vocabulary)
+        others = [
+            name
+            for name in (added_tokens.CONFIG, added_tokens.OLDER)
+            if added and (folder / name).exists()
+        ]
+        name = " and ".join([str(vocabulary), *others])
         return cls(everything, pairs, name, added, str(merges))
 
     @classmethod
-    def from_hugging_face(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
-        """Return the tokenizer that a tokenizer.json describes.
+    def from_description(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
+        """Return the tokenizer that the content of a tokenizer.json describes.
 
         Raise TokenizerError if it encodes differently from GPT-2.
         """
-        model: Any = description.get("model")
-        if not isinstance(model, dict) or cast(Any, model).get("type", "BPE") != "BPE":
+        model = as_object(description.get("model"))
+        if not model or model.get("type", "BPE") != "BPE":
             raise TokenizerError(f"{path} is not a tokenizer of characters or byte pairs")
-        parts = cast(dict[str, Any], model)
-        vocabulary, merges = parts.get("vocab"), parts.get("merges")
+        vocabulary, merges = model.get("vocab"), model.get("merges")
         if not isinstance(vocabulary, dict) or not isinstance(merges, list):
             raise TokenizerError(f"{path} should have the vocab and the merges of a BPE model")
-        check_description(path, description, parts)
-        check_config(path.parent)
+        check_description(path, description, model)
+        added_tokens.check_config(path.parent)
         pairs = [m.split(" ") if isinstance(m, str) else m for m in cast(list[Any], merges)]
-        added = from_entries(description.get("added_tokens", []), str(path))
+        added = added_tokens.from_entries(description.get("added_tokens", []), path)
         numbers = cast(dict[str, int], vocabulary) | {token.content: token.id for token in added}
         return cls(numbers, checked_pairs(pairs, str(path)), str(path), added)
 
@@ -143,17 +130,17 @@ class GPT2Tokenizer(ByteLevel):
         """Return GPT-2's tokenizer from tiktoken's cache, downloading its files if necessary."""
         try:
             from tiktoken.load import read_file_cached
+
+            # It compares the checksums.
+            vocabulary, merges = (read_file_cached(SOURCE + n, sha) for n, sha in (ENCODER, MERGES))
         except ImportError:
             raise missing("tiktoken") from None
-        try:
-            vocabulary, merges = (read_file_cached(SOURCE + n, sha) for n, sha in (ENCODER, MERGES))
         except (OSError, ValueError) as error:
             raise TokenizerError(
                 f"GPT-2's tokenizer is not in tiktoken's cache, and cannot be downloaded "
                 f"({type(error).__name__}): put {SOURCE}{ENCODER[0]} and {SOURCE}{MERGES[0]} into "
                 "a folder, and name it with --tokenizer-path"
             ) from None
-        # read_file_cached has compared the checksums.
         return cls(json.loads(vocabulary), merges_in(merges.decode(), MERGES[0]), ENCODER[0])
 
     def encode(self, text: str) -> np.ndarray:
@@ -175,53 +162,37 @@ class GPT2Tokenizer(ByteLevel):
     def start(self) -> np.ndarray:
         """Return <|endoftext|> (1,), as in GPT-2's training, or a newline if it is missing."""
         newline = self.vocabulary[CHARACTERS[ord("\n")]]
-        return np.array([self.vocabulary.get(END_OF_TEXT, newline)])
+        return np.array([newline if self.end_of_text is None else self.end_of_text])
 
     def files(self) -> dict[str, bytes]:
         """Return vocab.json, merges.txt and a file of added tokens, in transformers' format."""
-        vocabulary = json.dumps(self.vocabulary, ensure_ascii=False)
-        return {
-            "vocab.json": vocabulary.encode(),
-            "merges.txt": merges_file(self.merges),
-            **to_files(self.added),
-        }
+        vocabulary = json.dumps(self.vocabulary, ensure_ascii=False).encode()
+        merges = merges_file(self.merges)
+        return {"vocab.json": vocabulary, "merges.txt": merges, **added_tokens.to_files(self.added)}
 
 
-def encoded(token: str, name: str) -> bytes:
-    """Return the UTF-8 of an added token; `name` is its file, for errors."""
-    try:
-        return checked(token).encode()
-    except TokenizerError as error:
-        raise TokenizerError(f"{name}: the token {token!r}: {error}") from None
-
-
-def ranks_of(vocabulary: Any, merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
+def ranks_of(numbers: dict[str, int], merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
     """Return the bytes of all tokens that are not added, with their numbers, in order.
 
-    Raise TokenizerError unless the vocabulary has just the tokens that the merges make.
+    Raise TokenizerError unless the vocabulary begins with just the tokens that the merges make.
     """
-    if not isinstance(vocabulary, dict) or not all(
-        type(i) is int for i in cast(dict[str, Any], vocabulary).values()
-    ):
+    if not all(type(number) is int for number in numbers.values()):
         raise TokenizerError(f"{name} should be a JSON object of tokens and their numbers")
-    numbers = cast(dict[str, int], vocabulary)
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise TokenizerError(f"{name}: tokens should be numbered from 0 without gaps or repeats")
     made = [*CHARACTERS, *(first + second for first, second in merges)]
     for token in made:
         if token not in numbers:
             raise TokenizerError(f"{name} lacks the token {token!r}, which the merges make")
-    for place, token in enumerate(made[256:], start=256):
-        if numbers[token] != place:
-            raise TokenizerError(
-                f"{name}: the token {token!r} of merge {place - 256} should have the number "
-                f"{place}, but has {numbers[token]}"
-            )
     ordered = sorted(numbers, key=numbers.__getitem__)[: len(made)]
-    known = set[str](made)
-    for token in ordered:
-        if token not in known:
-            raise TokenizerError(f"{name}: no merge makes the token {token!r} ({numbers[token]})")
+    for number, (found, token) in enumerate(zip(ordered, made, strict=False)):
+        if number < 256 and found not in BYTES:
+            raise TokenizerError(f"{name}: token {number} should be a byte, but is {found!r}")
+        if number >= 256 and found != token:
+            raise TokenizerError(
+                f"{name}: token {number} should be {token!r}, the result of merge {number - 255}, "
+                f"but is {found!r}"
+            )
     return {b"".join(BYTES[char] for char in token): numbers[token] for token in ordered}
 
 
@@ -235,10 +206,8 @@ def check_left_over(
     known = {END_OF_TEXT, *(token.content for token in added)}
     for token in tokens:
         halves = ((token[:place], token[place:]) for place in range(1, len(token)))
-        if token not in known and any(
-            all(numbers.get(half, len(numbers)) < numbers[token] for half in pair)
-            for pair in halves
-        ):
+        later = (max(numbers.get(half, len(numbers)) for half in pair) for pair in halves)
+        if token not in known and min(later, default=len(numbers)) < numbers[token]:
             raise TokenizerError(
                 f"{merges_name} is truncated or for another vocabulary: no merge makes the token "
                 f"{token!r} ({numbers[token]}), the first of {len(tokens)} without a merge"
@@ -267,58 +236,42 @@ def check_learned(merges: Sequence[tuple[str, str]], name: str) -> None:
         ranks[pair] = number
 
 
+def check_description(path: Path, description: dict[str, Any], model: dict[str, Any]) -> None:
+    """Raise TokenizerError if a tokenizer.json encodes differently from GPT-2."""
+    splitting: Any = description.get("pre_tokenizer")
+    words = as_object(splitting)
+    settings = (words.get("type"), words.get("add_prefix_space"), words.get("use_regex", True))
+    if settings != ("ByteLevel", False, True):
+        raise TokenizerError(
+            f"{path} splits texts into words differently from GPT-2: {splitting!r:.200}"
+        )
+    after: Any = description.get("post_processor")
+    kind, single = (as_object(after).get(name) for name in ("type", "single"))
+    adds_nothing = kind == "TemplateProcessing" and isinstance(single, list) and len(single) == 1  # pyright: ignore[reportUnknownArgumentType]
+    if after is not None and kind != "ByteLevel" and not adds_nothing:
+        raise TokenizerError(
+            f"{path} has a post_processor that adds tokens to every text, which is not supported: "
+            f"{after!r:.200}"
+        )
+    names = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+    options = {
+        "normalizer": description.get("normalizer"),
+        **{n: model.get(n) or None for n in names},
+    }
+    for name, value in options.items():
+        if value is not None:
+            raise TokenizerError(f"{path} has {name} = {value!r:.200}, which is not supported")
+
+
 def merges_file(merges: Sequence[tuple[str, str]]) -> bytes:
     """Return the content of merges.txt."""
     return "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges), ""]).encode()
 
 
-def check_description(path: Path, description: dict[str, Any], model: dict[str, Any]) -> None:
-    """Raise TokenizerError if a tokenizer.json encodes differently from GPT-2."""
-    splitting: Any = description.get("pre_tokenizer")
-    if not splits_as_gpt2(splitting):
-        raise TokenizerError(
-            f"{path} splits texts into words differently from GPT-2: {splitting!r:.200}"
-        )
-    if description.get("normalizer") is not None:
-        raise TokenizerError(
-            f"{path} has a normalizer, which is not supported: {description['normalizer']!r:.200}"
-        )
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
-        if model.get(name):
-            raise TokenizerError(f"{path} has {name} = {model[name]!r}, which is not supported")
-    after: Any = description.get("post_processor")
-    if after is not None and not adds_nothing(after):
-        raise TokenizerError(
-            f"{path} has a post_processor that adds tokens to every text, which is not supported: "
-            f"{after!r:.200}"
-        )
-
-
-def splits_as_gpt2(pre_tokenizer: Any) -> bool:
-    """Return whether a pre_tokenizer splits texts with PATTERN."""
-    if not isinstance(pre_tokenizer, dict):
-        return False
-    found = cast(dict[str, Any], pre_tokenizer)
-    settings = (found.get("type"), found.get("add_prefix_space"), found.get("use_regex", True))
-    return settings == ("ByteLevel", False, True)
-
-
-def adds_nothing(post_processor: Any) -> bool:
-    """Return whether a post_processor leaves a single text unchanged."""
-    if not isinstance(post_processor, dict):
-        return False
-    found = cast(dict[str, Any], post_processor)
-    if found.get("type") == "TemplateProcessing":
-        single: Any = found.get("single")
-        return isinstance(single, list) and len(cast(list[Any], single)) == 1
-    return found.get("type") == "ByteLevel"
-
-
 def merges_in(text: str, name: str) -> list[tuple[str, str]]:
     """Return the pairs in the content of a merges.txt or vocab.bpe."""
-    lines = text.split("\n")
-    if lines[0].startswith("#version"):
-        del lines[0]
+    first, *others = text.split("\n")
+    lines = others if first.startswith("#version") else [first, *others]
     return checked_pairs([line.split(" ") for line in lines if line], name)
 
 

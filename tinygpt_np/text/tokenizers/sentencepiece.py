@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import PIECES
-from tinygpt_np.text.tokenizers.byte_level import ByteLevel, TokenizerError, checked, missing, read
+from tinygpt_np.storage.checkpoint import CheckpointError, read_bytes
+from tinygpt_np.text.tokenizers.base import Tokenizer, TokenizerError, checked, missing
 
 FILE = "tokenizer.model"
 # A space in a piece, and the text of the unknown token of models without byte pieces.
@@ -26,7 +27,7 @@ SPACE, UNKNOWN = "\N{LOWER ONE EIGHTH BLOCK}", "\N{REPLACEMENT CHARACTER}"
 LINE, LONGEST = re.compile(r"[^\n\0▁▅]{1,4096}"), 4 * 4096
 
 
-class SentencePieceTokenizer(ByteLevel):
+class SentencePieceTokenizer(Tokenizer):
     """A tokenizer from the content of a .model file.
 
     Models that were trained elsewhere may normalise a text (case, accents, white space), or decode
@@ -58,10 +59,8 @@ class SentencePieceTokenizer(ByteLevel):
         for this size.
         """
         library, written = sentencepiece_library(), io.BytesIO()
-        if vocab_size < 1:
-            raise TokenizerError(f"vocab_size must be positive, not {vocab_size}")
-        if vocab_size >= 2**31:
-            raise TokenizerError(f"vocab_size must be below 2**31, not {vocab_size}")
+        if not 0 < vocab_size < 2**31:
+            raise TokenizerError(f"vocab_size must be positive and below 2**31, not {vocab_size}")
         lines = [found[0] for found in LINE.finditer(checked(text))]
         if not lines:
             raise TokenizerError("there is no text to learn pieces from")
@@ -80,14 +79,16 @@ class SentencePieceTokenizer(ByteLevel):
     @classmethod
     def from_file(cls, path: Path) -> "SentencePieceTokenizer":
         """Return the tokenizer in a .model file."""
-        return cls(read(path), str(path))
+        try:
+            return cls(read_bytes(path), str(path))
+        except CheckpointError as error:
+            raise TokenizerError(str(error)) from None
 
     def encode(self, text: str) -> np.ndarray:
         """Return the tokens of a text, (T,) int64. Raise TokenizerError if it is not UTF-8."""
         if self.space_bytes is None or self.prefixed:
             return np.array(self.processor.encode(checked(text)), dtype=np.int64)
-        first, *others = (self.processor.encode(part) for part in checked(text).split(SPACE))
-        tokens: list[int] = first
+        tokens, *others = (self.processor.encode(part) for part in checked(text).split(SPACE))
         for part in others:
             tokens += [*self.space_bytes, *part]
         return np.array(tokens, dtype=np.int64)
@@ -130,11 +131,9 @@ def sentencepiece_library() -> Any:
 
 def explain(error: str, vocab_size: int) -> str:
     """Return a sentence for an error of SentencePiece's trainer, with what to do."""
-    few = re.search(r"smaller than required_chars\. \d+ vs (\d+)", error)
-    if few:
+    if few := re.search(r"smaller than required_chars\. \d+ vs (\d+)", error):
         return f"{vocab_size:,} pieces are too few for this text; use --vocab-size {few[1]} or more"
-    many = re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE)
-    if many:
+    if many := re.search(r"set it to a value <= (\d+)", error, re.IGNORECASE):
         return (
             f"{vocab_size:,} pieces are too many for this text; use --vocab-size {many[1]} or "
             "less, or --tokenizer char"

@@ -1,14 +1,15 @@
-"""The base class of tokenizers whose tokens are UTF-8 bytes, and how they read files."""
+"""The base class of tokenizers, and how they read files."""
 
 import codecs
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import counted
+from tinygpt_np.storage import checkpoint
 from tinygpt_np.text import corpus
 
 
@@ -20,8 +21,17 @@ class MissingPackageError(TokenizerError):
     """A tokenizer needs a package that is not installed."""
 
 
-class ByteLevel:
-    """Decodes tokens, given the bytes of each; a token may be part of a character."""
+class Tokenizer(ABC):
+    """A tokenizer, whose tokens are integers in [0, vocab_size).
+
+    `kind` is char, gpt2 or sentencepiece; `tokens` has the UTF-8 bytes of each token, which may be
+    part of a character.
+    """
+
+    kind: str
+    noun = "token"
+    # The token <|endoftext|>, if the vocabulary has it.
+    end_of_text: int | None = None
 
     def __init__(self, tokens: Sequence[bytes]) -> None:
         self.tokens = tokens
@@ -32,7 +42,29 @@ class ByteLevel:
         return len(self.tokens)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {counted(self.vocab_size, 'token')}>"
+        return f"<{type(self).__name__}: {counted(self.vocab_size, self.noun)}>"
+
+    @abstractmethod
+    def encode(self, text: str) -> np.ndarray:
+        """Return the tokens of a text, (T,) int64. Raise ValueError if it cannot be encoded."""
+
+    @abstractmethod
+    def start(self) -> np.ndarray:
+        """Return the token (1,) that precedes the start of a text."""
+
+    @abstractmethod
+    def files(self) -> dict[str, bytes]:
+        """Return the files from which load() reads this tokenizer."""
+
+    def files_for_transformers(self) -> dict[str, bytes]:
+        """Return the files from which transformers loads this tokenizer."""
+        return self.files()
+
+    def bytes_of(self, token: int) -> bytes:
+        """Return the UTF-8 bytes of a token. Raise ValueError if there is no such token."""
+        if not 0 <= token < len(self.tokens):
+            raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
+        return self.tokens[token]
 
     def decode(self, ids: Iterable[int] | np.ndarray) -> str:
         """Return the text of tokens (T,). Bytes that are not UTF-8 become U+FFFD."""
@@ -49,12 +81,6 @@ class ByteLevel:
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
-
-    def bytes_of(self, token: int) -> bytes:
-        """Return the UTF-8 bytes of a token. Raise ValueError if there is no such token."""
-        if not 0 <= token < len(self.tokens):
-            raise ValueError(f"token ids must be in [0, {len(self.tokens)}), not {token}")
-        return self.tokens[token]
 
 
 def checked(text: str) -> str:
@@ -76,17 +102,6 @@ def missing(package: str) -> MissingPackageError:
     )
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a regular file. Raise TokenizerError if it cannot be read."""
-    try:
-        corpus.file_size(path)
-        return path.read_bytes()
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}") from None
-    except corpus.DataError as error:
-        raise TokenizerError(str(error)) from None
-
-
 def read_text(path: Path) -> str:
     """Return the text of a file. Raise TokenizerError if it cannot be read."""
     try:
@@ -97,11 +112,7 @@ def read_text(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raise TokenizerError if it has none."""
-    content = read_text(path)
     try:
-        found: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        raise TokenizerError(f"{path} is damaged: it is not JSON") from None
-    if not isinstance(found, dict):
-        raise TokenizerError(f"{path} is damaged: it is not a JSON object")
-    return cast(dict[str, Any], found)
+        return checkpoint.read_json(path)
+    except checkpoint.CheckpointError as error:
+        raise TokenizerError(str(error)) from None
