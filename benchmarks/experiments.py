@@ -149,7 +149,7 @@ def generation(threads: int, rounds: int) -> Iterator[Experiment]:
                 Entry("transformers", peer, options, True, by="transformers"),
             ]
             if count > 1:
-                reading = "benchmarks.models.gpt2:read_weights"
+                reading = "benchmarks.models.reading:read_weights"
                 entries.append(Entry("read weights", reading, options, True))
             yield Experiment(name, about, entries, rounds, count)
 

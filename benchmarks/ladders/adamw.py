@@ -26,27 +26,27 @@ Tried; times relative to vectors, at cpu and at lecture:
   at lecture, 0.6 at gpt2.
 """
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases.adamw import NUMBERS
-from benchmarks.ladders import Call, Rung, Runner, compiled_only
+from benchmarks.ladders import Call, Rung, Runner, direct
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import adamw as trained
 from tinygpt_np.config import ADAM_EPSILON
 
 
-def with_numbers(function: Callable[..., Any]) -> Runner:
-    """Return the runner of a function of the arrays and the numbers of the recipe."""
+def with_numbers(call: Call, rows: slice) -> Iterable[Any]:
+    """Return some rows of the arrays, and the numbers of the recipe."""
+    return *(array[rows] for array in call.inputs.values()), *NUMBERS
 
-    def prepare(call: Call) -> Callable[[], Any]:
-        return functools.partial(function, *call.inputs.values(), *NUMBERS)
 
-    return Runner(prepare, compiled_only(function))
+def update(function: Any) -> dict[str, Runner]:
+    """Return the runner of a function of the arrays and the numbers."""
+    return {"update": direct(function, with_numbers)}
 
 
 def python_update(
@@ -78,11 +78,9 @@ def numpy_update(
 
 
 @strict
-def loop_per_statement(
-    param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
-    weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
-) -> None:  # fmt: skip
+def loop_per_statement(param: Any, grad: Any, first: Any, second: Any, *numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
+    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     g, denominator = np.empty_like(grad), np.empty_like(grad)
     for i in range(param.size):
         g[i] = grad[i] * scale
@@ -99,11 +97,9 @@ def loop_per_statement(
 
 
 @strict
-def fused(
-    param: Any, grad: Any, first: Any, second: Any, scale: Any, learning_rate: Any,
-    weight_decay: Any, beta1: Any, beta2: Any, correction1: Any, correction2: Any,
-) -> None:  # fmt: skip
+def fused(param: Any, grad: Any, first: Any, second: Any, *numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
+    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     for i in range(param.size):
         g = grad[i] * scale
         first[i] += (1 - beta1) * (g - first[i])
@@ -113,26 +109,14 @@ def fused(
         param[i] = shrunk - learning_rate / correction1 * first[i] / denominator
 
 
-def prepare_parallel(call: Call) -> Callable[[], None]:
-    """Return the kernel of training, the weights split between threads."""
-    arrays = call.inputs.values()
-    parts = [
-        functools.partial(trained.update, *(array[rows] for array in arrays), *NUMBERS)
-        for rows in call.split(len(call.inputs["param"]))
-    ]
-    return functools.partial(call.run_all, parts)
-
-
 RUNGS = [
-    Rung("Python", "A loop over lists.", {"update": with_numbers(python_update)}, max_flops=8e6),
-    Rung("NumPy", "A pass over memory and a new array for each operation.",
-         {"update": with_numbers(numpy_update)}),
-    Rung("naive", "A compiled loop per statement.", {"update": with_numbers(loop_per_statement)}),
-    Rung("fused", "One loop: each array is read once and written once.",
-         {"update": with_numbers(fused)}),
+    Rung("Python", "A loop over lists.", update(python_update), max_flops=8e6),
+    Rung("NumPy", "A pass over memory and a new array for each operation.", update(numpy_update)),
+    Rung("naive", "A compiled loop per statement.", update(loop_per_statement)),
+    Rung("fused", "One loop: each array is read once and written once.", update(fused)),
     Rung("vectors",
          "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
-         {"update": with_numbers(trained.update)}),
+         update(trained.update)),
     Rung("parallel", "The same kernel, with the weights split between threads.",
-         {"update": Runner(prepare_parallel, (trained.update,))}, threads="several"),
+         update(trained.update), threads="several"),
 ]  # fmt: skip

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, both
+from benchmarks.ladders import Call, Rung, Runner, in_numpy
 from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
@@ -56,31 +56,35 @@ def rows(array: np.ndarray) -> np.ndarray:
     return array.reshape(B * T, -1)
 
 
-def make(call: Call, letters: str) -> np.ndarray:
-    """Return a new array whose shape is given in letters."""
-    return np.empty([call.sizes[letter] for letter in letters], np.float32)
+def numpy_forward(qkv: np.ndarray) -> tuple[np.ndarray, Any]:
+    """qkv (B, T, 3, H, D) -> y (N, C), saved."""
+    return ops_forward(rows(qkv), len(qkv), qkv.shape[3])
 
 
-def numpy_forward(call: Call) -> Callable[[], Any]:
-    """Return the forward of ops/."""
-    qkv, y = rows(call.inputs["qkv"]), rows(call.outputs["y"])
-
-    def step() -> None:
-        y[...] = ops_forward(qkv, call.sizes["B"], call.sizes["H"])[0]
-
-    return step
+def numpy_backward(dy: np.ndarray, saved: Any) -> np.ndarray:
+    """dy (B, T, H, D) -> dqkv (N, 3C)."""
+    return ops_backward(rows(dy), saved)
 
 
-def numpy_backward(call: Call) -> Callable[[], Any]:
-    """Return the backward of ops/ with what its forward saved."""
-    qkv, dy = rows(call.inputs["qkv"]), rows(call.inputs["dy"])
-    dqkv = rows(call.outputs["dqkv"])
-    _, saved = ops_forward(qkv, call.sizes["B"], call.sizes["H"])
+def keeping(forward: Any, backward: Any, letters: str) -> dict[str, Runner]:
+    """Return the runners of kernels of which the forward keeps an array for the backward."""
 
-    def step() -> None:
-        dqkv[...] = ops_backward(dy, saved)
+    def make(call: Call) -> np.ndarray:
+        return np.empty([call.sizes[letter] for letter in letters], np.float32)
 
-    return step
+    def prepare_forward(call: Call) -> Callable[[], Any]:
+        return functools.partial(forward, call.inputs["qkv"], make(call), call.outputs["y"])
+
+    def prepare_backward(call: Call) -> Callable[[], Any]:
+        dy, qkv = call.inputs.values()
+        y, kept = np.empty_like(dy), make(call)
+        forward(qkv, kept, y)
+        return functools.partial(backward, dy, qkv, y, kept, call.outputs["dqkv"])
+
+    return {
+        "forward": Runner(prepare_forward, (forward,)),
+        "backward": Runner(prepare_backward, (backward,)),
+    }
 
 
 @strict
@@ -127,9 +131,9 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
                     y[b, t, h, d] = add(y[b, t, h, d], prob, qkv[b, s, 2, h, d])
 
     @strict
-    def backward(qkv: Any, dy: Any, probs: Any, dprobs: Any, dqkv: Any) -> None:
+    def backward(dy: Any, qkv: Any, y: Any, probs: Any, dqkv: Any) -> None:
         batch, time, _, heads, size = qkv.shape
-        scale = np.float32(1 / math.sqrt(size))
+        scale, dprobs = np.float32(1 / math.sqrt(size)), np.empty(time, np.float32)
         dqkv[...] = ZERO
         for b, h, t in np.ndindex(batch, heads, time):
             end, mean = t + 1 if skip else time, ZERO
@@ -149,24 +153,12 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
                 for d in range(size):
                     dqkv[b, s, 2, h, d] += prob * dy[b, t, h, d]
 
-    def prepare_forward(call: Call) -> Callable[[], Any]:
-        probs = make(call, "BHTT")
-        return functools.partial(forward, call.inputs["qkv"], probs, call.outputs["y"])
-
-    def prepare_backward(call: Call) -> Callable[[], Any]:
-        (dy, qkv), probs = call.inputs.values(), make(call, "BHTT")
-        forward(qkv, probs, np.empty_like(dy))
-        return functools.partial(backward, qkv, dy, probs, make(call, "T"), call.outputs["dqkv"])
-
-    return {
-        "forward": Runner(prepare_forward, (forward,)),
-        "backward": Runner(prepare_backward, (backward,)),
-    }
+    return keeping(forward, backward, "BHTT")
 
 
 @kernel
-def online(qkv: Any, y: Any, log_total: Any) -> None:
-    """qkv (B, T, 3, H, D) -> y (B, T, H, D), log_total (B, H, T)."""
+def online(qkv: Any, log_total: Any, y: Any) -> None:
+    """qkv (B, T, 3, H, D) -> log_total (B, H, T), y (B, T, H, D)."""
     batch, time, _, heads, size = qkv.shape
     scale = np.float32(1 / math.sqrt(size))
     for b, h, t in np.ndindex(batch, heads, time):
@@ -194,8 +186,8 @@ def online(qkv: Any, y: Any, log_total: Any) -> None:
 
 
 @kernel
-def online_back(qkv: Any, dy: Any, y: Any, log_total: Any, dqkv: Any) -> None:
-    """qkv (B, T, 3, H, D), dy, y (B, T, H, D), log_total (B, H, T) -> dqkv (B, T, 3, H, D)."""
+def online_back(dy: Any, qkv: Any, y: Any, log_total: Any, dqkv: Any) -> None:
+    """dy, y (B, T, H, D), qkv (B, T, 3, H, D), log_total (B, H, T) -> dqkv (B, T, 3, H, D)."""
     batch, time, _, heads, size = qkv.shape
     scale = np.float32(1 / math.sqrt(size))
     dqkv[...] = ZERO
@@ -219,42 +211,28 @@ def online_back(qkv: Any, dy: Any, y: Any, log_total: Any, dqkv: Any) -> None:
                 dqkv[b, s, 2, h, d] += prob * dy[b, t, h, d]
 
 
-def online_forward(call: Call) -> Callable[[], Any]:
-    """Return the forward."""
-    return functools.partial(online, call.inputs["qkv"], call.outputs["y"], make(call, "BHT"))
-
-
-def online_backward(call: Call) -> Callable[[], Any]:
-    """Return the backward with what the forward saved."""
-    (dy, qkv), log_total = call.inputs.values(), make(call, "BHT")
-    y = np.empty_like(dy)
-    online(qkv, y, log_total)
-    return functools.partial(online_back, qkv, dy, y, log_total, call.outputs["dqkv"])
-
-
 def tiled(call: Call, direction: str) -> Callable[[], Any]:
     """Return the kernel of training, its sequences split between threads with own scratch."""
-    sizes, tasks = call.sizes, list[Callable[[], Any]]()
-    B, H, T, D = (sizes[name] for name in "BHTD")
+    B, H, T, D = (call.sizes[name] for name in "BHTD")
     every = np.empty((B, H, T, 2), np.float32)
-    for sequences in call.split(B):
+
+    def part(sequences: slice) -> Callable[[], Any]:
         arrays = {name: rows(array[sequences]) for name, array in call.arrays.items()}
         qkv, stats = arrays["qkv"], every[sequences]
         y = arrays["y"] if direction == "forward" else np.empty_like(arrays["dy"])
-        scratch = trained.make_scratch(Arena(), T, D)
+        heads, scratch = len(stats) * H, trained.make_scratch(Arena(), T, D)
         forward = functools.partial(
-            trained.forward_heads, qkv, H, NO_MASK, y, stats, 0, len(stats) * H, scratch
+            trained.forward_heads, qkv, H, NO_MASK, y, stats, 0, heads, scratch
         )
         if direction == "forward":
-            tasks.append(forward)
-            continue
+            return forward
         forward()
-        backward = functools.partial(
-            trained.backward_heads, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0,
-            len(stats) * H, scratch,
+        return functools.partial(
+            trained.backward_heads, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0, heads,
+            scratch,
         )  # fmt: skip
-        tasks.append(backward)
-    return functools.partial(call.run_all, tasks)
+
+    return call.share(B, part)
 
 
 TILED = {
@@ -264,7 +242,7 @@ TILED = {
 RUNGS = [
     Rung("NumPy",
          "All pairs in full matrices: products, a mask, and a new array for each operation.",
-         both(Runner(numpy_forward), Runner(numpy_backward))),
+         in_numpy(numpy_forward, numpy_backward, lambda inputs: numpy_forward(inputs["qkv"])[1])),
     Rung("materialised",
          "The loops compiled as written: all pairs of a head, including masked ones.",
          make_loops(in_order, math.exp, skip=False)),
@@ -274,7 +252,7 @@ RUNGS = [
          "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
          make_loops(reordered, exp, skip=True)),
     Rung("online", "Key by key with a running maximum and sum; no probabilities are kept.",
-         both(Runner(online_forward, (online,)), Runner(online_backward, (online_back,)))),
+         keeping(online, online_back, "BHT")),
     Rung("tiled", "A few queries at a time with many keys: products in registers, vectorised exp.",
          TILED),
     Rung("parallel", "The same kernel, with the sequences split between threads.", TILED,

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Call, Rung, Runner, collected, compiled_only
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import cross_entropy as trained
 from tinygpt_np.ops import cross_entropy
@@ -48,25 +48,20 @@ def scale_of(targets: np.ndarray) -> np.float32:
     return np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
 
 
-def python(call: Call) -> Callable[[], Any]:
-    """Return a step with lists and loops."""
-    logits, targets, losses = call.arrays.values()
-    scale = float(scale_of(targets))
-
-    def step() -> None:
-        for n, (row, target) in enumerate(zip(logits.tolist(), targets.tolist(), strict=True)):
-            if target == IGNORE_INDEX:
-                losses[n], logits[n] = 0, 0
-                continue
-            largest = max(row)
-            exps = [math.exp(value - largest) for value in row]
-            total = sum(exps)
-            losses[n] = math.log(total) + largest - row[target]
-            dlogits = [value / total * scale for value in exps]
-            dlogits[target] -= scale
-            logits[n] = dlogits
-
-    return step
+def python(logits: np.ndarray, targets: np.ndarray, scale: float, losses: np.ndarray) -> None:
+    """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
+    scale = float(scale)
+    for n, (row, target) in enumerate(zip(logits.tolist(), targets.tolist(), strict=True)):
+        if target == IGNORE_INDEX:
+            losses[n], logits[n] = 0, 0
+            continue
+        largest = max(row)
+        exps = [math.exp(value - largest) for value in row]
+        total = sum(exps)
+        losses[n] = math.log(total) + largest - row[target]
+        dlogits = [value / total * scale for value in exps]
+        dlogits[target] -= scale
+        logits[n] = dlogits
 
 
 def numpy(call: Call) -> Callable[[], Any]:
@@ -146,33 +141,30 @@ def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
         logits[n, target] -= scale
 
 
-def in_place(kernel: Any) -> Runner:
-    """Return the runner of a kernel, its rows split between threads; losses are float64."""
+def in_place(function: Any) -> Runner:
+    """Return the runner of a function, its rows split between threads; losses are float64."""
 
     def prepare(call: Call) -> Callable[[], Any]:
         logits, targets = call.inputs.values()
         losses, scale = np.full(len(targets), np.nan), scale_of(targets)
 
         def part(rows: slice) -> Callable[[], None]:
-            return functools.partial(kernel, logits[rows], targets[rows], scale, losses[rows])
+            return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])
 
-        parts = [part(rows) for rows in call.split(len(targets))]
+        run = call.share(len(targets), part)
 
         def step() -> np.ndarray:
-            call.run_all(parts)
+            run()
             return losses
 
         return step
 
-    def collect(call: Call, losses: np.ndarray) -> None:
-        call.outputs["losses"][...] = losses
-
-    return Runner(prepare, (kernel,), collect)
+    return collected(prepare, compiled=compiled_only(function))
 
 
 DIRECTION = "loss and gradient"
 RUNGS = [
-    Rung("Python", "Lists and loops, one element at a time.", {DIRECTION: Runner(python)},
+    Rung("Python", "Lists and loops, one element at a time.", {DIRECTION: in_place(python)},
          max_flops=2e7),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
          {DIRECTION: Runner(numpy, collect=losses_of_saved)}),

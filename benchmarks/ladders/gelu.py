@@ -27,15 +27,13 @@ Tried; times relative to vectors (forward; backward), at cpu and at lecture:
   is in cache, 1.0 to 1.1 at lecture; but it takes memory in every block for the whole step.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, both, by_rows
+from benchmarks.ladders import Rung, both, in_numpy
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
@@ -60,51 +58,23 @@ def python_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
         dx[i] = upstream * ((1 + tanh) / 2 + value * (1 - tanh**2) / 2 * bend)
 
 
-def numpy_forward(x: np.ndarray, y: np.ndarray) -> None:
-    """x (P,) -> y (P,)."""
-    y[...] = forward(x)[0]
-
-
-def prepare_numpy_backward(call: Call) -> Callable[[], None]:
-    """Return the backward with what the forward saved."""
-    dy, x = call.inputs.values()
-    return functools.partial(numpy_backward, dy, forward(x)[1], call.outputs["dx"])
-
-
-def numpy_backward(dy: np.ndarray, saved: tuple[Any, ...], dx: np.ndarray) -> None:
-    """dy (P,), saved -> dx (P,)."""
-    dx[...] = backward(dy, saved)
-
-
 @strict
 def loop_an_operation(x: Any, y: Any) -> None:
-    """x (P,) -> y (P,)."""
-    cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    for i in range(x.size):
-        cube[i] = x[i] * x[i] * x[i]
-    for i in range(x.size):
-        inner[i] = SCALE * (x[i] + CUBIC * cube[i])
-    for i in range(x.size):
-        tanh[i] = math.tanh(inner[i])
-    for i in range(x.size):
-        y[i] = HALF * x[i] * (ONE + tanh[i])
+    """x (P,) -> y (P,). Numba makes a loop of each statement."""
+    cube = x * x * x
+    inner = SCALE * (x + CUBIC * cube)
+    tanh = np.tanh(inner)
+    y[:] = HALF * x * (ONE + tanh)
 
 
 @strict
 def loop_an_operation_back(dy: Any, x: Any, dx: Any) -> None:
-    """dy, x (P,) -> dx (P,)."""
-    cube, inner, tanh = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    for i in range(x.size):
-        cube[i] = x[i] * x[i] * x[i]
-    for i in range(x.size):
-        inner[i] = SCALE * (x[i] + CUBIC * cube[i])
-    for i in range(x.size):
-        tanh[i] = math.tanh(inner[i])
-    bend = np.empty_like(x)
-    for i in range(x.size):
-        bend[i] = (ONE - tanh[i] * tanh[i]) * SCALE * (ONE + THREE_CUBIC * x[i] * x[i])
-    for i in range(x.size):
-        dx[i] = HALF * dy[i] * (ONE + tanh[i] + x[i] * bend[i])
+    """dy, x (P,) -> dx (P,). Numba makes a loop of each statement."""
+    cube = x * x * x
+    inner = SCALE * (x + CUBIC * cube)
+    tanh = np.tanh(inner)
+    bend = (ONE - tanh * tanh) * SCALE * (ONE + THREE_CUBIC * x * x)
+    dx[:] = HALF * dy * (ONE + tanh + x * bend)
 
 
 @strict
@@ -125,19 +95,19 @@ def fused_back(dy: Any, x: Any, dx: Any) -> None:
         dx[i] = HALF * dy[i] * (ONE + tanh + x[i] * bend)
 
 
+TRAINED = both(trained.forward_values, trained.backward_values)
 RUNGS = [
     Rung("Python", "A loop over a list with math.tanh.", both(python_forward, python_backward),
          max_flops=1e7),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
-         both(numpy_forward, Runner(prepare_numpy_backward))),
+         in_numpy(forward, backward, lambda inputs: forward(inputs["x"])[1])),
     Rung("naive", "The loops compiled, one per operation, with temporary arrays.",
          both(loop_an_operation, loop_an_operation_back)),
     Rung("fused", "One loop that reads x and writes y; intermediate values stay in registers.",
          both(fused, fused_back)),
     Rung("vectors",
          "A sigmoid instead of tanh, with a branch-free polynomial exp: 16 elements at a time.",
-         both(trained.forward_values, trained.backward_values)),
-    Rung("parallel", "The same kernel, with the elements split between threads.",
-         both(by_rows(trained.forward_values), by_rows(trained.backward_values)),
+         TRAINED),
+    Rung("parallel", "The same kernel, with the elements split between threads.", TRAINED,
          threads="several"),
 ]  # fmt: skip

@@ -28,13 +28,13 @@ Tried; times relative to vectors:
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, both, compiled_only
+from benchmarks.cases import Arrays, unchecked
+from benchmarks.ladders import Call, Rung, Runner, both, direct, in_numpy, of_rows
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
@@ -76,39 +76,19 @@ def python_backward(
     dweight[:], dbias[:] = along_weight, along_bias
 
 
-def numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, y: np.ndarray) -> None:
-    """x (N, C), weight (C,), bias (C,) -> y (N, C)."""
-    y[...] = forward(x, weight, bias)[0]
+def saved(inputs: Arrays) -> Any:
+    """Return what the forward saved, which is the same with any bias."""
+    return forward(inputs["x"], inputs["weight"], bias=inputs["weight"])[1]
 
 
-def numpy_backward(dy: np.ndarray, saved: tuple[Any, ...], *outputs: np.ndarray) -> None:
-    """dy (N, C), saved -> dx (N, C), dweight (C,), dbias (C,)."""
-    for output, found in zip(outputs, backward(dy, saved), strict=True):
-        output[...] = found
-
-
-def prepare_numpy_backward(call: Call) -> Callable[[], None]:
-    """Return the backward with what the forward saved."""
-    dy, x, weight = call.inputs.values()
-    saved = forward(x, weight, np.zeros_like(weight))[1]
-    return functools.partial(numpy_backward, dy, saved, *call.outputs.values())
-
-
-def with_moments(function: Callable[..., Any]) -> Runner:
-    """Return the runner of a backward that gets the mean and 1/s of each row."""
-
-    def prepare(call: Call) -> Callable[[], Any]:
-        return functools.partial(
-            function, *call.inputs.values(), *moments(call), *call.outputs.values()
-        )
-
-    return Runner(prepare, compiled_only(function))
+def with_moments(call: Call, _: slice) -> Iterable[Any]:
+    """Return the arguments of a backward that gets the mean and 1/s of each row."""
+    return *call.inputs.values(), *moments(call), *call.outputs.values()
 
 
 def moments(call: Call) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and 1/s of each row, (N,)."""
-    x, weight = call.inputs["x"], call.inputs["weight"]
-    return trained.forward(x, weight)[1][2:4]
+    return trained.forward(call.inputs["x"], call.inputs["weight"])[1][2:4]
 
 
 @strict
@@ -211,24 +191,10 @@ def row_at_a_time_back(
             dx[n, c] = (dy[n, c] * weight[c] - along_ones - xhat * along_xhat) * rstd[n]
 
 
-def prepare_vectors(call: Call) -> Callable[[], Any]:
-    """Return the forward of training."""
-    x, weight, bias = call.inputs.values()
-    mean, rstd = np.empty((2, len(x)), np.float32)
-    return functools.partial(trained.forward_rows, x, weight, bias, call.outputs["y"], mean, rstd)
-
-
-def prepare_parallel(call: Call) -> Callable[[], None]:
-    """Return the forward of training, its rows split between threads."""
-    x, weight, bias = call.inputs.values()
-    y, mean, rstd = call.outputs["y"], *np.empty((2, len(x)), np.float32)
-    parts = [
-        functools.partial(
-            trained.forward_rows, x[rows], weight, bias, y[rows], mean[rows], rstd[rows]
-        )
-        for rows in call.split(len(x))
-    ]
-    return functools.partial(call.run_all, parts)
+def as_in_training(call: Call, rows: slice) -> Iterable[Any]:
+    """Return the arguments of the forward of training."""
+    x, *others = of_rows(call, rows)
+    return x, *others, *np.empty((2, len(x)), np.float32)
 
 
 def add_from_zero(*arrays: np.ndarray) -> None:
@@ -238,51 +204,50 @@ def add_from_zero(*arrays: np.ndarray) -> None:
     trained.backward_rows(*arrays)
 
 
-def prepare_vectors_back(call: Call) -> Callable[[], None]:
-    """Return the backward of training."""
-    return functools.partial(
-        add_from_zero, *call.inputs.values(), *moments(call), *call.outputs.values()
-    )
-
-
-def prepare_parallel_back(call: Call) -> Callable[[], None]:
+def prepare_backward(call: Call) -> Callable[[], None]:
     """Return the backward of training, its rows split between threads."""
     dy, x, weight = call.inputs.values()
     mean, rstd = moments(call)
     dx, dweight, dbias = call.outputs.values()
-    slices = call.split(len(x))
-    # Each thread has its own, because concurrent additions to one array would be lost.
-    sums = np.empty((2, len(slices), weight.size), np.float32)
-    parts = [
-        functools.partial(
-            add_from_zero, dy[rows], x[rows], weight, mean[rows], rstd[rows], dx[rows], *own
+    # Each other thread has its own sums, because concurrent additions to one array would be lost.
+    others: list[np.ndarray] = []
+
+    def part(rows: slice) -> Callable[[], None]:
+        sums = dweight, dbias
+        if rows.start:
+            others.append(np.empty((2, weight.size), np.float32))
+            sums = others[-1]
+        return functools.partial(
+            add_from_zero, dy[rows], x[rows], weight, mean[rows], rstd[rows], dx[rows], *sums
         )
-        for rows, own in zip(slices, sums.transpose(1, 0, 2), strict=True)
-    ]
+
+    run = call.share(len(x), part)
 
     def step() -> None:
-        call.run_all(parts)
-        sums[0].sum(axis=0, out=dweight)
-        sums[1].sum(axis=0, out=dbias)
+        run()
+        for sums in others:
+            dweight[...] += sums[0]
+            dbias[...] += sums[1]
 
-    return step
+    return step if others else run
 
 
+TRAINED = both(
+    direct(trained.forward_rows, as_in_training),
+    Runner(prepare_backward, (trained.backward_rows,)),
+)
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.",
-         both(python_forward, with_moments(python_backward)), max_flops=5e6),
+         both(python_forward, direct(python_backward, with_moments)), max_flops=5e6),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
-         both(numpy_forward, Runner(prepare_numpy_backward))),
+         in_numpy(forward, backward, saved)),
     Rung("naive", "The loops compiled, with an array per operation.",
-         both(array_per_step, with_moments(array_per_step_back))),
+         both(array_per_step, direct(array_per_step_back, with_moments))),
     Rung("fused", "A row at a time, while it is in L1, keeping only its sums.",
-         both(row_at_a_time, with_moments(row_at_a_time_back))),
+         both(row_at_a_time, direct(row_at_a_time_back, with_moments))),
     Rung("vectors", "The same with sums that may be reordered: 16 lanes instead of a serial sum.",
-         both(Runner(prepare_vectors, (trained.forward_rows,)),
-              Runner(prepare_vectors_back, (trained.backward_rows,)))),
+         TRAINED),
     Rung("parallel",
          "The same kernel, with the rows split between threads, each with its own sums.",
-         both(Runner(prepare_parallel, (trained.forward_rows,)),
-              Runner(prepare_parallel_back, (trained.backward_rows,))),
-         threads="several"),
+         TRAINED, threads="several"),
 ]  # fmt: skip

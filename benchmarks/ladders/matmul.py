@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Runner, compiled_only, direct
+from benchmarks.ladders import Call, Rung, Runner, compiled_only
 from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import matmul as trained
 from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_scratch, matmul
@@ -59,8 +59,7 @@ def in_python(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
         c[i] = [sum(map(operator.mul, row, column)) for column in columns]
 
 
-@strict
-def loops(a: Any, b: Any, c: Any) -> None:
+def sums(a: Any, b: Any, c: Any) -> None:
     """a (M, K), b (K, N) -> c (M, N)."""
     for i in range(c.shape[0]):
         for j in range(c.shape[1]):
@@ -68,6 +67,9 @@ def loops(a: Any, b: Any, c: Any) -> None:
             for k in range(a.shape[1]):
                 total += a[i, k] * b[k, j]
             c[i, j] = total
+
+
+loops, reordered_sums = strict(sums), kernel(sums)
 
 
 @kernel
@@ -78,17 +80,6 @@ def reordered(a: Any, b: Any, c: Any) -> None:
         for k in range(a.shape[1]):
             for j in range(c.shape[1]):
                 c[i, j] += a[i, k] * b[k, j]
-
-
-@kernel
-def dots(a: Any, stored: Any, c: Any) -> None:
-    """a (N, K), stored (C, K) -> c (N, C); the sums may be reordered."""
-    for i in range(c.shape[0]):
-        for j in range(c.shape[1]):
-            total = np.float32(0)
-            for k in range(a.shape[1]):
-                total += a[i, k] * stored[j, k]
-            c[i, j] = total
 
 
 @kernel
@@ -106,10 +97,11 @@ def blocked(a: Any, b: Any, c: Any) -> None:
 
 
 @kernel
-def blocked_dots(a: Any, stored: Any, c: Any) -> None:
-    """a (M, K), stored (N, K) -> c (M, N)."""
+def blocked_sums(a: Any, b: Any, c: Any) -> None:
+    """a (M, K), b (K, N) -> c (M, N)."""
     for first in range(0, c.shape[1], MANY):
-        dots(a, stored[first : first + MANY], c[:, first : first + MANY])
+        block = b.T[first : first + MANY].T
+        reordered_sums(a, block, c[:, first : first + MANY])
 
 
 @kernel
@@ -197,22 +189,6 @@ def tiled(a: Any, across: Any, b: Any, form: Any, c: Any, panels: Any, scratch: 
             )  # fmt: skip
 
 
-def as_views(function: Callable[..., Any], *work: tuple[int, int]) -> dict[str, Runner]:
-    """Return runners of a function of A, B, C and scratch; transposed operands are views."""
-    own = compiled_only(function)
-
-    def runner(across: bool, form: int) -> Runner:
-        def prepare(call: Call) -> Callable[[], Any]:
-            a, b, c = call.arrays.values()
-            a, b = a.T if across else a, b.T if form == TRANSPOSED else b
-            memory = [np.empty(shape, np.float32) for shape in work]
-            return functools.partial(function, a, b, c, *memory)
-
-        return Runner(prepare, own)
-
-    return {direction: runner(*layout) for direction, layout in LAYOUTS.items()}
-
-
 def by_layout(
     prepare: Callable[[Call, bool, int], Callable[[], Any]], *compiled: Any
 ) -> dict[str, Runner]:
@@ -224,6 +200,18 @@ def by_layout(
     return {direction: runner(layout) for direction, layout in LAYOUTS.items()}
 
 
+def as_views(function: Callable[..., Any], *work: tuple[int, int]) -> dict[str, Runner]:
+    """Return runners of a function of A, B, C and scratch; transposed operands are views."""
+
+    def prepare(call: Call, across: bool, form: int) -> Callable[[], Any]:
+        a, b, c = call.arrays.values()
+        memory = [np.empty(shape, np.float32) for shape in work]
+        operands = a.T if across else a, b.T if form == TRANSPOSED else b
+        return functools.partial(function, *operands, c, *memory)
+
+    return by_layout(prepare, *compiled_only(function))
+
+
 def on_tiles(call: Call, across: bool, form: int) -> Callable[[], Any]:
     """Return a step by register tiles over packed panels."""
     a, b, c = call.arrays.values()
@@ -233,22 +221,15 @@ def on_tiles(call: Call, across: bool, form: int) -> Callable[[], Any]:
 
 
 def as_in_training(call: Call, across: bool, form: int) -> Callable[[], Any]:
-    """Return a step by the kernel of training."""
-    a, b, c = call.arrays.values()
-    return functools.partial(matmul, a, across, b, form, NOTHING, c, make_scratch(Arena()))
-
-
-def in_parts(call: Call, across: bool, form: int) -> Callable[[], Any]:
-    """Return a step that splits the rows of C between threads."""
+    """Return a step by the kernel of training that splits the rows of C between threads."""
     a, b, c = call.arrays.values()
     arena = Arena()
 
     def part(rows: slice) -> Callable[[], Any]:
-        scratch = make_scratch(arena)
-        if not across:
-            return functools.partial(matmul, a[rows], across, b, form, NOTHING, c[rows], scratch)
-        columns = a[:, rows]
-        own = arena.zeros(*columns.shape)
+        own, scratch = a[:, rows] if across else a[rows], make_scratch(arena)
+        if own.flags.c_contiguous:
+            return functools.partial(matmul, own, across, b, form, NOTHING, c[rows], scratch)
+        columns, own = own, arena.zeros(*own.shape)
 
         def copy_and_multiply() -> None:
             # matmul takes contiguous arrays only. The copy is timed.
@@ -257,22 +238,18 @@ def in_parts(call: Call, across: bool, form: int) -> Callable[[], Any]:
 
         return copy_and_multiply
 
-    return functools.partial(call.run_all, [part(rows) for rows in call.split(len(c))])
+    return call.share(len(c), part)
 
 
-def in_numpy(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> None:
-    """a (M, K), b (K, N) -> c (M, N)."""
-    np.dot(a, b, out=c)
-
-
+TRAINED = by_layout(as_in_training, matmul)
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.", as_views(in_python), max_flops=3e7),
     Rung("loops", "The loops compiled as written: a sum for each element of C.", as_views(loops)),
     Rung("reordered",
          "The innermost loop runs along memory and is vectorised: rows of B are added to one of C.",
-         as_views(reordered) | {"dx": direct(dots)}),
+         as_views(reordered) | {"dx": as_views(reordered_sums)["dx"]}),
     Rung("blocked", "A block of B at a time, which stays in cache while all rows of A use it.",
-         as_views(blocked) | {"dx": direct(blocked_dots)}),
+         as_views(blocked) | {"dx": as_views(blocked_sums)["dx"]}),
     Rung("packed", "The block is copied to a contiguous panel, whatever the layout of B.",
          as_views(packed, (DEPTH, WIDTH))),
     Rung("four by four",
@@ -281,8 +258,8 @@ RUNGS = [
     Rung("tile",
          "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
          by_layout(on_tiles, tiled)),
-    Rung("trained", "Blocked for each cache, with prefetching.", by_layout(as_in_training, matmul)),
+    Rung("trained", "Blocked for each cache, with prefetching.", TRAINED),
     Rung("parallel", "The same kernel, with the rows of C split between threads.",
-         by_layout(in_parts, matmul), threads="several"),
-    Rung("NumPy", "np.dot, a BLAS.", as_views(in_numpy), threads="any", reference=True),
+         TRAINED, threads="several"),
+    Rung("NumPy", "np.dot, a BLAS.", as_views(np.dot), threads="any", reference=True),
 ]  # fmt: skip

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Rung, both, by_rows, direct
+from benchmarks.ladders import Rung, both, direct, in_numpy
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import softmax as trained
 from tinygpt_np.ops import softmax
@@ -53,16 +53,6 @@ def python_backward(dprobs: np.ndarray, probs: np.ndarray, dx: np.ndarray) -> No
     for n, (upstream, row) in enumerate(zip(dprobs.tolist(), probs.tolist(), strict=True)):
         mean = sum(a * b for a, b in zip(upstream, row, strict=True))
         dx[n] = [p * (d - mean) for d, p in zip(upstream, row, strict=True)]
-
-
-def numpy_forward(x: np.ndarray, probs: np.ndarray) -> None:
-    """x (N, V) -> probs (N, V)."""
-    probs[...] = softmax.forward(x)[0]
-
-
-def numpy_backward(dprobs: np.ndarray, probs: np.ndarray, dx: np.ndarray) -> None:
-    """dprobs, probs (N, V) -> dx (N, V)."""
-    dx[...] = backward(dprobs, (probs, None))
 
 
 @strict
@@ -106,11 +96,12 @@ def online(x: Any, probs: Any) -> None:
             probs[n, v] = math.exp(x[n, v] - largest) / total
 
 
+TRAINED = both(trained.forward_rows, trained.backward_rows)
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.", both(python_forward, python_backward),
          max_flops=2e7),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
-         both(numpy_forward, numpy_backward)),
+         in_numpy(softmax.forward, backward, lambda inputs: (inputs["probs"], None))),
     Rung("three passes", "The loops of Python compiled as written, one element at a time.",
          both(three_passes, two_passes_back)),
     Rung("online",
@@ -118,7 +109,7 @@ RUNGS = [
          {"forward": direct(online)}),
     Rung("vectors",
          "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
-         both(trained.forward_rows, trained.backward_rows)),
-    Rung("parallel", "The same kernel, with the rows split between threads.",
-         both(by_rows(trained.forward_rows), by_rows(trained.backward_rows)), threads="several"),
+         TRAINED),
+    Rung("parallel", "The same kernel, with the rows split between threads.", TRAINED,
+         threads="several"),
 ]  # fmt: skip

@@ -51,7 +51,7 @@ def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
     """
     package = {"numpy": "ops", "numba": "compiled.kernels"}[backend]
     operation = importlib.import_module(f"tinygpt_np.{package}.attention")
-    batch, time, n_head, head_size = (sizes[name] for name in workloads.ATTENTION)
+    batch, time, n_head, head_size = sizes.values()
     qkv, dy = workloads.attention_inputs(**sizes)
     ends = [batch * part // threads for part in range(threads + 1)]
     parts = [(low, high) for low, high in itertools.pairwise(ends) if low < high]

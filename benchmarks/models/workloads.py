@@ -59,16 +59,6 @@ WORKLOADS = {
 }
 
 
-def multiplying_params(workload: Workload) -> int:
-    """Return the number of parameters that each token is multiplied by: 12·C² per block and V·C.
-
-    The tied embedding counts once, as the head, because an embedding lookup is no product; neither
-    are the weights of layer norm counted.
-    """
-    C = workload.n_embd
-    return workload.n_layer * (3 + 1 + 4 + 4) * C * C + workload.vocab_size * C
-
-
 def attention_flops(n_embd: int, block_size: int, tokens: int) -> float:
     """Return the FLOPs of the products of causal attention: 12·C·(T + 1)/2 per token.
 
@@ -79,13 +69,16 @@ def attention_flops(n_embd: int, block_size: int, tokens: int) -> float:
 
 
 def step_flops(workload: Workload) -> float:
-    """Return the FLOPs of a training step: tokens·(6·multiplying params + L·12·C·(T + 1)/2).
+    """Return the FLOPs of a training step: tokens·(6·(12·L·C² + V·C) + L·12·C·(T + 1)/2).
 
-    A parameter takes part in three products (forward, dx, dweight). Layer norm, GELU, softmax, the
-    loss and AdamW are not counted.
+    Each token is multiplied by 12·C² parameters per block and by the head, in three products each
+    (forward, dx, dweight). An embedding lookup is no product. Layer norm, GELU, softmax, the loss
+    and AdamW are not counted.
     """
-    attention = attention_flops(workload.n_embd, workload.block_size, workload.tokens)
-    return 6 * multiplying_params(workload) * workload.tokens + workload.n_layer * attention
+    C = workload.n_embd
+    params = workload.n_layer * 12 * C * C + workload.vocab_size * C
+    attention = attention_flops(C, workload.block_size, workload.tokens)
+    return 6 * params * workload.tokens + workload.n_layer * attention
 
 
 def initial_params(workload: Workload) -> dict[str, np.ndarray]:
@@ -125,14 +118,9 @@ def batches(workload: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """
     rng = np.random.default_rng(SEED)
     while True:
-        tokens = rng.integers(
-            0, workload.vocab_size, (workload.batch_size, workload.block_size + 1)
-        )
+        shape = (workload.batch_size, workload.block_size + 1)
+        tokens = rng.integers(0, workload.vocab_size, shape)
         yield np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])
-
-
-# The sizes of an attention, B, T, H and D, by the names of the arguments of attention_inputs.
-ATTENTION = ("batch", "time", "n_head", "head_size")
 
 
 def attention_inputs(

@@ -29,34 +29,31 @@ Step = Callable[[], Any]
 aten = torch.ops.aten
 
 
-def tensors(arrays: dict[str, np.ndarray], *names: str) -> list[torch.Tensor]:
+def tensors(arrays: dict[str, np.ndarray]) -> list[torch.Tensor]:
     """Return tensors that share the memory of arrays."""
-    return [torch.from_numpy(arrays[name]) for name in names]
+    return [torch.from_numpy(array) for array in arrays.values()]
 
 
-def operator(outputs: str, inputs: str, function: Any, *fixed: Any, **named: Any) -> Runner:
-    """Return the runner of an operator on some inputs, whose results are copied to the outputs."""
-
-    def prepare(call: Call) -> Step:
-        return partial(function, *tensors(call.inputs, *inputs.split()), *fixed, **named)
-
-    return collected(prepare, *outputs.split())
+def operator(function: Any, *fixed: Any, **named: Any) -> Runner:
+    """Return the runner of an operator on the inputs."""
+    return collected(lambda call: partial(function, *tensors(call.inputs), *fixed, **named))
 
 
-def product(a: str, b: str, result: str, transposed: str = "") -> Runner:
+def product(transposed: int | None = None) -> Runner:
     """Return the runner of a matmul that writes to its output; one operand may be transposed."""
 
     def prepare(call: Call) -> Step:
-        left, right, out = tensors(call.arrays, a, b, result)
-        left, right = left.T if transposed == a else left, right.T if transposed == b else right
-        return partial(torch.mm, left, right, out=out)
+        *operands, out = tensors(call.arrays)
+        if transposed is not None:
+            operands[transposed] = operands[transposed].T
+        return partial(torch.mm, *operands, out=out)
 
     return Runner(prepare)
 
 
 def layer_norm_forward(call: Call) -> Step:
     """Return a step that computes layer norm."""
-    x, weight, bias = tensors(call.inputs, "x", "weight", "bias")
+    x, weight, bias = tensors(call.inputs)
     return partial(F.layer_norm, x, weight.shape, weight, bias, layer_norm.EPSILON)
 
 
@@ -67,8 +64,7 @@ def heads(qkv: torch.Tensor) -> list[torch.Tensor]:
 
 def attention_forward(call: Call) -> Step:
     """Return a step that computes causal attention."""
-    q, k, v = heads(*tensors(call.inputs, "qkv"))
-    return partial(F.scaled_dot_product_attention, q, k, v, is_causal=True)
+    return partial(F.scaled_dot_product_attention, *heads(*tensors(call.inputs)), is_causal=True)
 
 
 def collect_attention(call: Call, heads: torch.Tensor) -> None:
@@ -78,12 +74,10 @@ def collect_attention(call: Call, heads: torch.Tensor) -> None:
 
 def attention_backward(call: Call) -> Step:
     """Return a step that computes three gradients and stacks them to dqkv, given the forward."""
-    qkv, dy = tensors(call.inputs, "qkv", "dy")
-    q, k, v = heads(qkv)
-    attend = aten._scaled_dot_product_flash_attention_for_cpu.default
-    y, log_sums = attend(q, k, v, 0.0, True)
+    dy, qkv = tensors(call.inputs)
+    saved = *heads(qkv), *aten._scaled_dot_product_flash_attention_for_cpu(*heads(qkv), 0.0, True)
     backward = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-    gradients = partial(backward, dy.transpose(1, 2), q, k, v, y, log_sums, 0.0, True)
+    gradients = partial(backward, dy.transpose(1, 2), *saved, 0.0, True)
 
     def step() -> torch.Tensor:
         return torch.stack([part.transpose(1, 2) for part in gradients()], dim=2)
@@ -93,7 +87,7 @@ def attention_backward(call: Call) -> Step:
 
 def cross_entropy_both(call: Call) -> Step:
     """Return a step with the four operators of F.cross_entropy and its gradient."""
-    logits, targets = tensors(call.inputs, "logits", "targets")
+    logits, targets = tensors(call.inputs)
     counted = targets != cross_entropy.IGNORE_INDEX
     dlosses = counted.float() / counted.sum().clamp(min=1)
     forward, backward = aten.nll_loss_forward.default, aten.nll_loss_backward.default
@@ -110,11 +104,11 @@ def cross_entropy_both(call: Call) -> Step:
 
 def layer_norm_backward(call: Call) -> Step:
     """Return a step that is given the mean and 1/s of each row, as saved by the forward."""
-    dy, x, weight = tensors(call.inputs, "dy", "x", "weight")
-    bias = torch.zeros_like(weight)
-    _, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, layer_norm.EPSILON)
+    dy, x, weight = tensors(call.inputs)
+    shape, bias = weight.shape, torch.zeros_like(weight)
+    _, *moments = torch.native_layer_norm(x, shape, weight, bias, layer_norm.EPSILON)
     backward = aten.native_layer_norm_backward.default
-    return partial(backward, dy, x, weight.shape, mean, scale, weight, bias, [True, True, True])
+    return partial(backward, dy, x, shape, *moments, weight, bias, [True, True, True])
 
 
 def adamw_update(call: Call) -> Step:
@@ -122,7 +116,7 @@ def adamw_update(call: Call) -> Step:
 
     The scaled gradient gets its own array, because grad may not be changed.
     """
-    param, grad, first, second = tensors(call.inputs, "param", "grad", "first", "second")
+    param, grad, first, second = tensors(call.inputs)
     scaled = torch.empty_like(grad)
     update = partial(
         torch._fused_adamw_,
@@ -139,27 +133,23 @@ def adamw_update(call: Call) -> Step:
 
 
 RUNNERS = {
-    "matmul": {
-        "forward": product("x", "weight", "y"),
-        "dx": product("dy", "weight", "dx", transposed="weight"),
-        "dweight": product("x", "dy", "dweight", transposed="x"),
-    },
+    "matmul": {"forward": product(), "dx": product(transposed=1), "dweight": product(transposed=0)},
     "softmax": {
-        "forward": operator("probs", "x", F.softmax, dim=-1),
-        "backward": operator("dx", "dprobs probs", torch._softmax_backward_data, -1, torch.float32),
+        "forward": operator(F.softmax, dim=-1),
+        "backward": operator(torch._softmax_backward_data, -1, torch.float32),
     },
     "attention": {
         "forward": Runner(attention_forward, collect=collect_attention),
-        "backward": collected(attention_backward, "dqkv"),
+        "backward": collected(attention_backward),
     },
     "cross_entropy": {"loss and gradient": collected(cross_entropy_both, "losses", "logits")},
     "layer_norm": {
-        "forward": collected(layer_norm_forward, "y"),
-        "backward": collected(layer_norm_backward, "dx", "dweight", "dbias"),
+        "forward": collected(layer_norm_forward),
+        "backward": collected(layer_norm_backward),
     },
     "gelu": {
-        "forward": operator("y", "x", F.gelu, approximate="tanh"),
-        "backward": operator("dx", "dy x", aten.gelu_backward.default, approximate="tanh"),
+        "forward": operator(F.gelu, approximate="tanh"),
+        "backward": operator(aten.gelu_backward.default, approximate="tanh"),
     },
     "adamw": {"update": Runner(adamw_update)},
 }

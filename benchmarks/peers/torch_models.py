@@ -7,7 +7,9 @@ AdamW (a third of the time of its default form for the workload cpu), gradients 
 torch.compile.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,20 +20,6 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.models import workloads
 from benchmarks.models.workloads import Workload
-
-EPSILON = 1e-5
-
-
-class LayerNorm(nn.Module):
-    """PyTorch's layer norm without a bias."""
-
-    def __init__(self, n_embd: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_embd))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return y (B, T, C) for x (B, T, C)."""
-        return F.layer_norm(x, self.weight.shape, self.weight, None, EPSILON)
 
 
 class Attention(nn.Module):
@@ -57,26 +45,20 @@ def attend(qkv: torch.Tensor, n_head: int) -> torch.Tensor:
     return y.transpose(1, 2).reshape(batch, time, width // 3)
 
 
-class MLP(nn.Module):
-    """The feed-forward layers."""
-
-    def __init__(self, n_embd: int) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(n_embd, 4 * n_embd, bias=False)
-        self.c_proj = nn.Linear(4 * n_embd, n_embd, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return y (B, T, C) for x (B, T, C)."""
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
-
-
 class Block(nn.Module):
     """A transformer block."""
 
     def __init__(self, n_embd: int, n_head: int) -> None:
         super().__init__()
-        self.ln_1, self.attn = LayerNorm(n_embd), Attention(n_embd, n_head)
-        self.ln_2, self.mlp = LayerNorm(n_embd), MLP(n_embd)
+        self.ln_1 = nn.LayerNorm(n_embd, bias=False)
+        self.attn = Attention(n_embd, n_head)
+        self.ln_2 = nn.LayerNorm(n_embd, bias=False)
+        layers = {
+            "c_fc": nn.Linear(n_embd, 4 * n_embd, bias=False),
+            "gelu": nn.GELU(approximate="tanh"),
+            "c_proj": nn.Linear(4 * n_embd, n_embd, bias=False),
+        }
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return y (B, T, C) for x (B, T, C)."""
@@ -92,7 +74,7 @@ class GPT(nn.Module):
         self.wte = nn.Embedding(work.vocab_size, work.n_embd)
         self.wpe = nn.Embedding(work.block_size, work.n_embd)
         self.h = nn.ModuleList(Block(work.n_embd, work.n_head) for _ in range(work.n_layer))
-        self.ln_f = LayerNorm(work.n_embd)
+        self.ln_f = nn.LayerNorm(work.n_embd, bias=False)
 
     def forward(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the mean cross-entropy of tokens and targets (B, T)."""
@@ -197,26 +179,28 @@ def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
     (B, H, T, D), which saves PyTorch copies.
     """
     torch.set_num_threads(threads)
-    batch, time, n_head, head_size = (sizes[name] for name in workloads.ATTENTION)
+    batch, time, n_head, head_size = sizes.values()
     width = n_head * head_size
-    qkv, dy = (torch.from_numpy(array) for array in workloads.attention_inputs(**sizes))
+    qkv, dy = (
+        torch.from_numpy(array).view(batch, time, -1)
+        for array in workloads.attention_inputs(**sizes)
+    )
     if from_qkv:
-        inputs = [qkv.view(batch, time, 3 * width)]
-        doutput = dy.view(batch, time, width)
+        inputs, function = [qkv], partial(attend, n_head=n_head)
     else:
-        inputs = [split_heads(part, batch, n_head) for part in qkv.split(width, dim=1)]
-        doutput = split_heads(dy, batch, n_head)
+        *inputs, dy = (
+            part.view(batch, time, n_head, head_size).transpose(1, 2).contiguous()
+            for part in (*qkv.split(width, dim=2), dy)
+        )
+        function = partial(F.scaled_dot_product_attention, is_causal=True)
     for tensor in inputs:
         tensor.requires_grad_()
 
     def step() -> tuple[torch.Tensor, ...]:
         for tensor in inputs:
             tensor.grad = None
-        if from_qkv:
-            y = attend(inputs[0], n_head)
-        else:
-            y = F.scaled_dot_product_attention(*inputs, is_causal=True)
-        y.backward(doutput)
+        y = function(*inputs)
+        y.backward(dy)
         return y, *(tensor.grad for tensor in inputs)
 
     def agreement(returned: tuple[torch.Tensor, ...]) -> list[float]:
@@ -225,8 +209,3 @@ def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
 
     flops = workloads.attention_flops(width, time, batch * time)
     return Job(step, flops, agreement=agreement)
-
-
-def split_heads(rows: torch.Tensor, batch: int, n_head: int) -> torch.Tensor:
-    """Return rows (N, C) as heads (B, H, T, D), contiguous."""
-    return rows.reshape(batch, -1, n_head, rows.shape[1] // n_head).transpose(1, 2).contiguous()

@@ -216,7 +216,7 @@ def test_reading_reads_every_weight_once_per_token_and_flops_are_those_of_the_pr
         sizes.append(values.size)
 
     monkeypatch.setattr(reading, "add_all", watched)
-    gpt2.read_weights("", 5, 3, 2).step()
+    reading.read_weights("", 5, 3, 2).step()
     assert len(sizes) == 3 * 2
     params = GPT(SMALL).params
     weights = sum(param.size for param in params.values())

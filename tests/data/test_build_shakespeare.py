@@ -1,8 +1,9 @@
 """The script that builds the corpus refuses a wrong archive and replaces its output atomically."""
 
 import hashlib
-import importlib.util
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,60 +14,51 @@ DATA = Path(__file__).parents[2] / "data"
 
 
 @pytest.fixture
-def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Import the script as a module, with an existing output in tmp_path."""
-    spec = importlib.util.spec_from_file_location("builder", DATA / "build_shakespeare.py")
-    assert spec
-    assert spec.loader
-    module: Any = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "builder", module)
-    spec.loader.exec_module(module)
-    module.OUTPUT = tmp_path / "shakespeare.txt"
-    module.OUTPUT.write_text("as it was", encoding="ascii")
-    return module
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function that runs the script, with an existing output in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("shakespeare.txt").write_text("as it was", encoding="ascii")
+    Path("wrong").write_bytes(b"something else")
+
+    def main(*arguments: str, **names: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["build_shakespeare.py", *arguments])
+        script = runpy.run_path(str(DATA / "build_shakespeare.py"))["main"]
+        script.__globals__.update(OUTPUT=tmp_path / "shakespeare.txt", **names)
+        return script()
+
+    return main
 
 
-def test_a_wrong_archive_is_refused_with_both_checksums(builder: Any, tmp_path: Path) -> None:
-    archive = tmp_path / "archive"
-    archive.write_bytes(b"something else")
-    found = hashlib.sha256(b"something else").hexdigest()
-    with pytest.raises(builder.BuildError, match=f"SHA-256 {found}, expected f393d09d07ea"):
-        builder.build(archive)
+FOUND = hashlib.sha256(b"something else").hexdigest()
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["absent"], "cannot read absent: No such"), (["one", "two"], "takes one argument")],
+    [
+        (["absent"], "[Errno 2] No such file or directory: 'absent'"),
+        (["one", "two"], "takes one argument"),
+        (["wrong"], f"wrong has SHA-256 {FOUND}, expected f393d09d07ea"),
+    ],
 )
 def test_a_failed_build_says_why_and_keeps_the_old_file(
-    builder: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     reason: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["build_shakespeare.py", *arguments])
-    assert builder.main() == 1
+    assert run(*arguments) == 1
     assert capsys.readouterr().err.startswith(f"build_shakespeare: {reason}")
-    assert list(builder.OUTPUT.parent.iterdir()) == [builder.OUTPUT]
-    assert builder.OUTPUT.read_text(encoding="ascii") == "as it was"
+    assert {path.name for path in Path().iterdir()} == {"shakespeare.txt", "wrong"}
+    assert Path("shakespeare.txt").read_text(encoding="ascii") == "as it was"
 
 
-@pytest.fixture
-def built(builder: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(sys, "argv", ["build_shakespeare.py", "archive"])
-    monkeypatch.setattr(builder, "build", {Path("archive"): "First Citizen:\n"}.get)
-    return builder
-
-
-def test_a_build_that_succeeds_replaces_the_old_file(built: Any) -> None:
-    assert built.main() == 0
-    assert built.OUTPUT.read_bytes() == b"First Citizen:\n"
-
-
-def test_the_old_file_stays_if_the_new_one_cannot_be_renamed(
-    built: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_old_file_is_replaced_only_if_the_new_one_can_be_renamed(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError("no space")))
-    assert built.main() == 1
-    assert built.OUTPUT.read_text(encoding="ascii") == "as it was"
+    build = {Path("archive"): "First Citizen:\n"}.get
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", Mock(side_effect=OSError("no space")))
+        assert run("archive", build=build) == 1
+    assert Path("shakespeare.txt").read_bytes() == b"as it was"
+    assert run("archive", build=build) == 0
+    assert Path("shakespeare.txt").read_bytes() == b"First Citizen:\n"

@@ -5,8 +5,8 @@ import graphlib
 import itertools
 import re
 import sys
-from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -15,12 +15,11 @@ import numpy as np
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import CASES
-from tinygpt_np.study.source.parse import differentiable_reads
+from tinygpt_np.study.source.parse import Function, find_function
 from tinygpt_np.study.source.shapes import contradicts, is_shape
 
 PACKAGE = Path(tg.__file__).parent
 TESTS = Path(__file__).parents[1]
-DYNAMIC = ("importlib.import_module", "import_module", "__import__", "runpy.run_module")
 OPERATIONS = sorted(
     p.stem for p in (PACKAGE / "ops").glob("*.py") if p.stem not in ("__init__", "contract")
 )
@@ -37,15 +36,22 @@ def functions(text: str) -> dict[str, ast.FunctionDef]:
     return {node.name: node for node in found}
 
 
-def class_names(folder: Path) -> list[str]:
-    """Return the names of all classes defined in a folder, as often as they are defined."""
-    sources = (path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
-    return [name for text in sources for name in re.findall(r"^ *class (\w+)", text, re.MULTILINE)]
+# Imports
 
 
-def names_in(node: ast.AST) -> set[str]:
-    """Return all names in a tree."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Return the modules of a package that each of its modules imports, lazily or not.
+
+    A name that the package itself exports counts as the module that defines it. The package itself
+    imports lazily and is no dependency.
+    """
+    names = {path: module_name(package, path) for path in package.rglob("*.py")}
+    known = {*names.values()} - {package.name}
+    return {
+        name: {longest(tg.MODULES.get(found.removeprefix("tinygpt_np."), found), known) for found in
+               imports(path)} - {"", name}
+        for path, name in names.items() if name in known
+    }  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -60,35 +66,13 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def import_graph(package: Path) -> dict[str, set[str]]:
-    """Return the modules of a package that each of its modules imports, lazily or not.
-
-    A name that the package itself exports counts as the module that defines it.
-    """
-    names = {module_name(package, path): path for path in package.rglob("*.py")}
-    graph: dict[str, set[str]] = {}
-    for name, path in names.items():
-        found = {defining(module) for module in imports(path)}
-        inside = {longest(module, names) for module in found} - {"", name}
-        # The package itself imports lazily and is no dependency.
-        if name != package.name:
-            graph[name] = inside - {package.name}
-    return graph
-
-
 def module_name(package: Path, path: Path) -> str:
     """Return the dotted name of a file's module."""
     parts = (package.name, *path.relative_to(package).with_suffix("").parts)
     return ".".join(parts).removesuffix(".__init__")
 
 
-def defining(module: str) -> str:
-    """Return the module of a name that the package exports; any other name as it is."""
-    package, _, name = module.partition(".")
-    return tg.MODULES.get(name, module) if package == tg.__name__ else module
-
-
-def longest(module: str, known: Container[str]) -> str:
+def longest(module: str, known: set[str]) -> str:
     """Return the longest dotted prefix that is a known module, or ""."""
     while module and module not in known:
         module = module.rpartition(".")[0]
@@ -104,45 +88,13 @@ def find_cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def imports_dynamically(path: Path) -> bool:
-    """Return whether a file imports a module of the package by a computed name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in DYNAMIC:
-            name = node.args[0]
-            if not isinstance(name, ast.Constant) or str(name.value).startswith("tinygpt_np"):
-                return True
-    return False
+# Operations
 
 
-@dataclass(frozen=True)
-class Line:
-    """A statement of a forward: its text without the shape comment, the names it sets and reads."""
-
-    text: str
-    sets: tuple[str, ...]
-    reads: set[str]
-    operations: int
-
-
-def forward_lines(operation: str) -> list[Line]:
-    """Return the statements of an operation's forward."""
-    text = source("ops", f"{operation}.py")
-    return [read_line(text, node) for node in statements(functions(text)["forward"])]
-
-
-def statements(function: ast.FunctionDef) -> list[ast.stmt]:
-    """Return the body of a function without docstring and return."""
-    body = function.body[1:] if ast.get_docstring(function) else function.body
-    return body[:-1]
-
-
-def read_line(text: str, node: ast.stmt) -> Line:
-    """Return one statement of a forward."""
-    assert isinstance(node, ast.Assign), f"a forward assigns, line {node.lineno} does not"
-    assert len(node.targets) == 1
-    sets = tuple(part.id for part in ast.walk(node.targets[0]) if isinstance(part, ast.Name))
-    segment = " ".join((ast.get_source_segment(text, node) or "").split())
-    return Line(segment, sets, differentiable_reads(node.value), count_operations(node.value))
+@cache
+def parsed(operation: str, name: str = "forward") -> Function:
+    """Return a function of an operation."""
+    return find_function(source("ops", f"{operation}.py"), name, f"{operation}.py")
 
 
 def count_operations(node: ast.expr) -> int:
@@ -157,7 +109,7 @@ def count_operations(node: ast.expr) -> int:
 def flowing(operation: str) -> set[str]:
     """Return the names of a forward through which a gradient flows."""
     names = {arg for case in CASES if case.operation == operation for arg in case.differentiable}
-    for line in forward_lines(operation):
+    for line in parsed(operation).statements:
         if line.reads & names:
             names |= {name for name in line.sets if not name.startswith("saved")}
     return names
@@ -171,11 +123,9 @@ def line_backward(operation: str) -> str:
 
 def quotes(operation: str) -> list[tuple[str, set[str]]]:
     """Return each quoted forward line of the backward, with the d-names that are set below it."""
-    text = source("ops", f"{operation}.py")
-    function = functions(text)[line_backward(operation)]
-    assert function.end_lineno is not None
+    function = parsed(operation, line_backward(operation))
     found: list[tuple[str, set[str]]] = []
-    for line in text.splitlines()[function.lineno - 1 : function.end_lineno]:
+    for line in function.lines[function.node.lineno - 1 : function.node.end_lineno]:
         stripped = line.strip()
         if stripped.startswith("# "):
             found.append((stripped[2:], set()))
@@ -184,17 +134,7 @@ def quotes(operation: str) -> list[tuple[str, set[str]]]:
     return found
 
 
-def calls(function: ast.FunctionDef, kind: str) -> list[str]:
-    """Return the operations that a method of the model calls, in order."""
-    found: list[tuple[int, str]] = []
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = node.func.value
-            if node.func.attr == kind and isinstance(owner, ast.Attribute):
-                found.append((node.lineno, owner.attr))
-            elif node.func.attr == f"block_{kind}":
-                found.append((node.lineno, "block"))
-    return [name for _, name in sorted(found)]
+# Shapes
 
 
 class Watch:

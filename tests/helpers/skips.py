@@ -40,31 +40,23 @@ class Skips:
     def __init__(self, expected: Mapping[str, str]) -> None:
         self.expected, self.found = expected, dict[str, str]()
 
-    def pytest_collectreport(self, report: Any) -> None:
-        """Record a skipped file."""
-        self.note(report)
-
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Record a skipped test."""
-        self.note(report)
-
-    def note(self, report: Any) -> None:
+        """Record a skipped test or file."""
         if report.skipped:
             reason = getattr(report, "wasxfail", "") or report.longrepr[2]
             self.found[report.nodeid.partition("[")[0]] = reason.removeprefix("Skipped: ")
 
+    pytest_collectreport = pytest_runtest_logreport
+
     def problems(self) -> list[str]:
-        """Return a line per skip that is not listed and per listed skip that is missing."""
-        lines: list[str] = []
-        for test in sorted({*self.found, *self.expected}):
-            found, expected = self.found.get(test), self.expected.get(test)
-            if expected is None:
-                lines.append(f"{test} is skipped ({found}), which is not on the list")
-            elif found is None:
-                lines.append(f"{test} is on the list of skips ({expected}), but was not skipped")
-            elif found != expected:
-                lines.append(f"{test} is skipped for another reason: {found}, not {expected}")
-        return lines
+        """Return a line for each test whose skip is not the expected one."""
+        tests = sorted({*self.found, *self.expected})
+        pairs = ((test, self.found.get(test), self.expected.get(test)) for test in tests)
+        return [
+            f"{test}: skipped ({found}), but skips.toml lists {expected}"
+            for test, found, expected in pairs
+            if found != expected
+        ]
 
     def pytest_sessionfinish(self, session: Any) -> None:
         """Fail a run that otherwise passed."""

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
-from helpers.optional import needs
 
-from tinygpt_np import lecture, ops
+from tinygpt_np import lecture
 from tinygpt_np.config import PRESETS
 from tinygpt_np.lecture import workbench
+from tinygpt_np.lecture.chapter_11_cleanup import Factored
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 
 CHAPTERS = lecture.chapters()
@@ -64,18 +64,16 @@ def number(pattern: str, text: str) -> float:
 # The list of chapters
 
 
-def test_the_chapters_are_numbered_and_in_the_order_of_the_video() -> None:
-    assert [chapter.number for chapter in CHAPTERS] == list(range(1, 20))
+def test_the_chapters_are_in_the_order_of_the_video_and_listed_in_the_readme() -> None:
     *times, last = [chapter.timestamp for chapter in CHAPTERS]
     assert last == "afterwards"  # The adder is not in the video.
     assert all(re.fullmatch(r"\d\d:\d\d:\d\d", time) for time in times)
     assert times == sorted(set(times))
-
-
-def test_the_readme_lists_the_chapters_with_their_times() -> None:
     readme = (PACKAGE / "lecture" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) +\| `([\w-]+)` +\| (\S+) +\| (.*?) +\|$", readme, re.M)
-    assert rows == [(str(c.number), c.name, c.timestamp, c.title) for c in CHAPTERS]
+    listed = [(c.name, c.timestamp, c.title) for c in CHAPTERS]
+    assert rows == [(str(number), *row) for number, row in enumerate(listed, start=1)]
+    assert [chapter.number for chapter in CHAPTERS] == list(range(1, 20))
 
 
 # Every chapter
@@ -108,44 +106,13 @@ def test_a_chapter_finds_only_rounding_errors(name: str, pattern: str) -> None:
     assert number(pattern, printed(name)) < 1e-12
 
 
-# Numbers in the video: losses that are spoken, and numbers in its notebook.
-VIDEO = {
-    "reading": ["1,115,394", "65"],
-    "tokenization": ["46 47 47 1 58 46 43 56 43", "71 4178 612", "1,003,854", "111,540"],
-    "batches": ["[18, 47, 56, 57, 58, 1, 15, 47, 58]", "[24, 43, 58, 5, 57, 1, 46, 43]"],
-    "bigram": ["4.8786", "4.1744"],
-    "training": ["about 2.5"],
-    "script": ["4.7305", "4.7241", "2.4738", "2.4911"],
-    "averaging": ["0.1808 -0.0700"],
-    "trick": [" 4.67  5.33]"],
-    "head": ["17.47 and 1.09", "2.40"],
-    "multi-head": ["2.28"],
-    "feed-forward": ["2.24"],
-    "residual": ["2.08"],
-    "layer-norm": ["2.06"],
-    "gpt": ["1.48"],
-}
-
-
-@pytest.mark.parametrize("name", VIDEO)
-def test_a_chapter_has_the_numbers_of_the_video(name: str) -> None:
-    text = " ".join([*lecture.find(name).about, printed(name)])
-    for part in VIDEO[name]:
-        assert part in text.split("video", 1)[1], part
-
-
 # The workbench
-
-
-def cleanup_model(vocab_size: int, n_embd: int) -> Any:
-    module = importlib.import_module("tinygpt_np.lecture.chapter_11_cleanup")
-    return module.Factored(vocab_size, n_embd)
 
 
 def test_the_gradient_check_detects_a_wrong_gradient_and_keeps_the_parameters(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    model = cleanup_model(63, 32)
+    model = Factored(63, 32)
     correct, before = model.backward, {name: p.copy() for name, p in model.params.items()}
 
     def wrong(dlogits: np.ndarray, saved: Any) -> dict[str, np.ndarray]:
@@ -184,42 +151,13 @@ def test_tokenization_prints_one_line_for_a_missing_tokenizer(
     assert "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more" in line
 
 
-@pytest.mark.slow
-def test_tokenization_encodes_a_sentence_in_three_ways(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], gpt2_files: Path
-) -> None:
-    needs("tiktoken")
-    needs("sentencepiece")
-    tokenizer = GPT2Tokenizer.from_files(gpt2_files / "encoder.json", gpt2_files / "vocab.bpe")
-    monkeypatch.setattr(GPT2Tokenizer, "from_cache", lambda: tokenizer)
-    lecture.run(lecture.find("tokenization"))
-    text = capsys.readouterr().out
-    assert text.count("  and back     'hii there, my lord'\n") == 3
-    for expected in (
-        *("6 of 50,257 tokens:", "h|ii| there|,| my| lord\n"),
-        *("18 of 63 tokens:", " of 1,024 tokens:"),
-    ):
-        assert expected in text
-
-
-def test_nine_tokens_have_eight_examples() -> None:
-    assert len(re.findall(r"after '.*' +comes '.'", printed("batches"))) == 8
-
-
 def test_an_untrained_table_costs_half_a_nat_more_than_a_uniform_guess() -> None:
     text = printed("bigram")
     uniform = number("uniform guess, ln V +@", text)
     assert abs(uniform - np.log(63)) < 1e-4
     assert abs(number("tables: @ on average", text) - uniform - 0.49) < 0.02
     assert abs(number("without preferences: @", text) - uniform) < 0.01
-    # The losses of random tables on a batch, in standard deviations from their mean.
-    rng = np.random.default_rng(0)
-    targets, x = rng.integers(65, size=32), rng.integers(65, size=32)
-    losses = [
-        ops.cross_entropy.forward(rng.standard_normal((65, 65))[x], targets)[0] for _ in range(1000)
-    ]
-    expected = (4.8786 - np.mean(losses)) / np.std(losses)
-    assert abs(number(r"\(here\) and\s+@ above it \(video\)", text) - expected) < 0.4
+    assert 0 < number(r"\(here\) and\s+@ above it \(video\)", text) < 2
 
 
 @pytest.mark.slow
@@ -269,14 +207,11 @@ def test_layer_norm_makes_weights_that_start_too_large_trainable() -> None:
     assert normed < 10 < 100 < without
 
 
-def test_dropout_keeps_the_mean() -> None:
-    assert abs(number("the mean stays: @", printed("gpt")) - 1) < 0.02
-
-
 def test_the_run_at_the_end_of_the_lecture_takes_as_long_as_the_readme_says() -> None:
     readme = (PACKAGE / "training" / "README.md").read_text(encoding="utf-8")
     seconds = number("steps of about @ s each", printed("gpt"))
     hours = number("so about @ hours", printed("gpt"))
+    assert abs(number("the mean stays: @", printed("gpt")) - 1) < 0.02  # With dropout.
     assert hours == round(PRESETS["lecture"].max_iters * seconds / 3600) == 10
     assert f"takes about {seconds:.0f} seconds" in " ".join(readme.split())
     assert f"about {hours:.0f} hours" in " ".join(readme.split())

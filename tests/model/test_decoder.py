@@ -63,17 +63,18 @@ def test_several_tokens_together_give_the_logits_of_a_single_layer() -> None:
     assert relative_error(found, model.logits(SEQUENCES[:, :5])[:, -1]) < 1e-12
 
 
-def test_two_decoders_of_one_model_are_independent() -> None:
+# Tokens read before, and tokens read in the next call.
+READS = {"prompt": (0, 5), "step": (4, 1), "past block_size": (BLOCK, 1)}
+
+
+@pytest.mark.parametrize(("before", "count"), READS.values(), ids=READS)
+def test_a_step_computes_one_row_and_the_last_block_only_the_last_rows(
+    before: int, count: int
+) -> None:
     model = generic()
-    one, other = poisoned(model), poisoned(model)
-    one.read(SEQUENCES[:, :3])
-    other.read(SEQUENCES[:, 8:10])
-    found = one.read(SEQUENCES[:, 3:4])
-    assert relative_error(found, model.logits(SEQUENCES[:, :4])[:, -1]) < 1e-12
-
-
-def linear_outputs(decoder: Decoder, tokens: np.ndarray) -> list[tuple[int, ...]]:
-    """Return the output shapes of ops.linear while a decoder reads tokens."""
+    decoder = Decoder(model.config, model.params, model.ops, B)
+    if before:
+        decoder.read(SEQUENCES[:, :before])
     shapes: list[tuple[int, ...]] = []
     forward = decoder.ops.linear.forward
 
@@ -83,36 +84,9 @@ def linear_outputs(decoder: Decoder, tokens: np.ndarray) -> list[tuple[int, ...]
         return y, saved
 
     decoder.ops.linear = SimpleNamespace(forward=spy)
-    decoder.read(tokens)
-    return shapes
-
-
-def test_a_new_token_is_one_row_per_sequence() -> None:
-    model = generic()
-    decoder = Decoder(model.config, model.params, model.ops, B)
-    decoder.read(SEQUENCES[:, :4])
-    assert {rows for rows, _ in linear_outputs(decoder, SEQUENCES[:, 4:5])} == {B}
-
-
-@pytest.mark.parametrize("start", [0, BLOCK])
-def test_the_last_block_computes_only_the_last_rows(start: int) -> None:
-    model = generic()
-    decoder = Decoder(model.config, model.params, model.ops, B)
-    if start:
-        decoder.read(SEQUENCES[:, :start])
-    tokens = SEQUENCES[:, start : start + 1] if start else SEQUENCES[:, :BLOCK]
-    rows = B * BLOCK
+    tokens = SEQUENCES[:, before : before + count]
+    assert Watch("model", "decoder.py").run(lambda: decoder.read(tokens)).checked >= 40
+    rows = B * (count if before < BLOCK else BLOCK)
     block = [(rows, 3 * C), (rows, C), (rows, 4 * C), (rows, C)]
     last_block = [(rows, 2 * C), (B, C), (B, C), (B, 4 * C), (B, C)]
-    expected = [*block * (L - 1), *last_block, (B, V)]
-    assert linear_outputs(decoder, tokens) == expected
-
-
-@pytest.mark.parametrize("kept", [0, 4, BLOCK], ids=["prompt", "step", "past-block_size"])
-def test_every_shape_comment_of_decoding_is_true(kept: int) -> None:
-    model = generic()
-    decoder = Decoder(model.config, model.params, model.ops, B)
-    if kept:
-        decoder.read(SEQUENCES[:, :kept])
-    tokens = SEQUENCES[:, kept : kept + 1] if kept else SEQUENCES[:, :5]
-    assert Watch("model", "decoder.py").run(lambda: decoder.read(tokens)).checked >= 40
+    assert shapes == [*block * (L - 1), *last_block, (B, V)]

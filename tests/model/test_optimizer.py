@@ -40,45 +40,34 @@ def adamw_of_one_number(theta: float, gradients: list[float], decay: float) -> f
     return theta
 
 
-def trained(dtype: str = "float64") -> tuple[dict[str, np.ndarray], AdamW]:
-    """Return parameters after a step for each of RATES, and their optimizer."""
-    params = tensors(0, dtype)
+def test_adamw_is_the_papers_formula_for_each_number() -> None:
+    params, grads = tensors(0), [tensors(step) for step in range(1, len(RATES) + 1)]
     optimizer = AdamW(params, BETA1, BETA2, DECAY)
-    for step, rate in enumerate(RATES, start=1):
-        optimizer.update(params, tensors(step, dtype), rate)
-    return params, optimizer
+    for grad, rate in zip(grads, RATES, strict=True):
+        optimizer.update(params, grad, rate)
+    for name, found in params.items():
+        decay = DECAY if name == "wte.weight" else 0.0
+        for place in np.ndindex(found.shape):
+            gradients = [float(grad[name][place]) for grad in grads]
+            expected = adamw_of_one_number(float(tensors(0)[name][place]), gradients, decay)
+            assert found[place] == pytest.approx(expected, rel=1e-13), (name, place)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-def test_adamw_is_the_papers_formula_for_each_number(name: str) -> None:
-    found = trained()[0][name]
-    grads = [tensors(step)[name] for step in range(1, len(RATES) + 1)]
-    decay = DECAY if name == "wte.weight" else 0.0
-    for place in np.ndindex(found.shape):
-        gradients = [float(grad[place]) for grad in grads]
-        expected = adamw_of_one_number(float(tensors(0)[name][place]), gradients, decay)
-        assert found[place] == pytest.approx(expected, rel=1e-13), place
-
-
-def test_parameters_change_in_place_and_gradients_do_not() -> None:
-    params, grads = tensors(0), tensors(1)
+def test_parameters_and_means_change_in_place_in_their_dtype_and_gradients_do_not() -> None:
+    params, grads = tensors(0, "float32"), tensors(1, "float32")
+    optimizer = AdamW(params, BETA1, BETA2, DECAY)
     before = dict(params)
-    AdamW(params, BETA1, BETA2, DECAY).update(params, grads, 0.01)
-    assert all(params[name] is before[name] for name in SHAPES)
-    for name, grad in tensors(1).items():
+    optimizer.update(params, grads, 0.01)
+    for name, grad in tensors(1, "float32").items():
         np.testing.assert_array_equal(grads[name], grad)
-
-
-def test_the_running_means_have_the_names_shapes_and_dtype_of_the_parameters() -> None:
-    params, optimizer = trained("float32")
-    for kept in (params, optimizer.first, optimizer.second):
-        assert {name: tensor.shape for name, tensor in kept.items()} == SHAPES
-        assert {tensor.dtype.name for tensor in kept.values()} == {"float32"}
+        assert params[name] is before[name]
+        for kept in (params, optimizer.first, optimizer.second):
+            assert (kept[name].shape, kept[name].dtype) == (SHAPES[name], np.float32)
 
 
 # Clipping
 
-finite = st.floats(-1e6, 1e6).map(lambda x: x if abs(x) > 1e-6 else 0.0)
+finite = st.floats(-1e6, 1e6, width=32).map(lambda x: x if abs(x) > 1e-6 else 0.0)
 
 
 def test_the_global_norm_is_that_of_one_vector_in_float64() -> None:
@@ -89,27 +78,14 @@ def test_the_global_norm_is_that_of_one_vector_in_float64() -> None:
 
 
 @steady
-@given(arrays(np.float64, (2, 3), elements=finite), st.floats(1e-3, 1e3))
-def test_a_clipped_norm_never_exceeds_the_largest(grad: np.ndarray, largest: float) -> None:
+@given(arrays(np.float32, (2, 3), elements=finite), st.just(0.0) | st.floats(1e-3, 1e3))
+def test_gradients_are_scaled_to_a_norm_that_is_too_large(grad: np.ndarray, largest: float) -> None:
     grads = {"a": grad[:1], "b": grad[1]}
-    clipped = clip(grads, global_norm(grads), largest)
-    # Each norm of 6 squares, the quotient and the product round: 11 roundings at most.
-    assert global_norm(clipped) <= largest * (1 + 11 * np.finfo(np.float64).eps)
-
-
-def test_clipping_scales_every_gradient_in_its_dtype() -> None:
-    clipped = clip(tensors(1), global_norm(tensors(1)), 0.25)
-    assert global_norm(clipped) == pytest.approx(0.25, rel=1e-14)
-    for name, grad in clip(tensors(1, "float32"), 2.0, 0.5).items():
-        assert grad.dtype == np.float32
-        np.testing.assert_array_equal(grad, tensors(1, "float32")[name] / 4)
-
-
-@pytest.mark.parametrize("largest", [0.0, 1e9])
-def test_a_norm_below_the_largest_or_no_largest_changes_nothing(largest: float) -> None:
-    clipped = clip(tensors(1), global_norm(tensors(1)), largest)
-    for name, grad in tensors(1).items():
-        np.testing.assert_array_equal(clipped[name], grad)
+    norm = global_norm(grads)
+    for name, clipped in clip(grads, norm, largest).items():
+        assert clipped.dtype == np.float32
+        scale = np.float32(largest / norm) if 0 < largest < norm else np.float32(1)
+        np.testing.assert_array_equal(clipped, grads[name] * scale)
 
 
 @pytest.mark.parametrize("largest", [0.0, 1.0, 1e30])
@@ -123,11 +99,8 @@ def test_a_gradient_whose_square_overflows_after_clipping_is_named(largest: floa
         found = overflowing_square(grads, global_norm(grads), largest)
         clipped = 0 < largest < limit
         assert found == ("ln_f.weight" if overflows and not clipped else "")
-
-
-def test_a_large_norm_of_gradients_with_finite_squares_names_nothing() -> None:
+    # Its norm overflows when it is squared, but no element does.
     grads = {"w": np.full((2, 3), 1e19, np.float32)}
-    assert global_norm(grads) > math.sqrt(np.finfo(np.float32).max)
     assert overflowing_square(grads, global_norm(grads), 0.0) == ""
 
 
@@ -162,10 +135,7 @@ def schedules(draw: st.DrawFn) -> TrainConfig:
 def test_the_schedule_is_nanogpts(config: TrainConfig, step: int) -> None:
     found = learning_rate_at(step, config)
     assert found == pytest.approx(nanogpts_learning_rate(step, config), rel=1e-13)
-    last = config.lr_decay_iters
-    assert learning_rate_at(last, config) == pytest.approx(config.min_lr, rel=1e-13)
-
-
-def test_a_decay_that_ends_with_the_warm_up_leaves_the_smallest_rate() -> None:
-    config = replace(TrainConfig(), warmup_iters=7, lr_decay_iters=7)
-    assert learning_rate_at(7, config) == config.min_lr
+    # Also if the decay ends with the warm-up.
+    for ended in (config, replace(config, warmup_iters=config.lr_decay_iters)):
+        found = learning_rate_at(config.lr_decay_iters, ended)
+        assert found == pytest.approx(config.min_lr, rel=1e-13)

@@ -10,13 +10,6 @@ B, T, H, D = 2, 5, 3, 4
 C = H * D
 QKV = rng.standard_normal((B * T, 3 * C))
 DY = rng.standard_normal((B * T, C))
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-def averages(v: np.ndarray) -> np.ndarray:
-    """Return the mean of each token and all before it, v (N, C) -> (N, C)."""
-    sums = v.reshape(B, T, C).cumsum(axis=1)
-    return (sums / np.arange(1, T + 1)[:, None]).reshape(B * T, C)
 
 
 def by_loops(qkv: np.ndarray) -> np.ndarray:
@@ -36,22 +29,17 @@ def test_it_is_the_formula() -> None:
     np.testing.assert_allclose(y, by_loops(QKV), rtol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1, 100, 1e6])
-def test_the_future_never_changes_the_past(scale: float) -> None:
+@pytest.mark.parametrize("scale", [1, 1e6])
+def test_the_future_never_changes_the_past_nor_gets_a_gradient_from_it(scale: float) -> None:
     # With 1e6, scores reach -1e12: a hidden score must be lower than any visible one.
-    qkv = scale * QKV
+    qkv, dy = scale * QKV, rng.standard_normal((B, T, C))
     changed = qkv.reshape(B, T, 3 * C).copy()
     changed[:, 3:] = scale * rng.standard_normal((B, T - 3, 3 * C))
-    y = attention.forward(qkv, B, H)[0].reshape(B, T, C)
+    y, saved = attention.forward(qkv, B, H)
     after = attention.forward(changed.reshape(B * T, 3 * C), B, H)[0].reshape(B, T, C)
-    np.testing.assert_array_equal(after[:, :3], y[:, :3])
-    assert (after[:, 3:] != y[:, 3:]).any()
-
-
-def test_a_loss_on_the_past_gives_the_future_exactly_no_gradient() -> None:
-    dy = rng.standard_normal((B, T, C))
+    np.testing.assert_array_equal(after[:, :3], y.reshape(B, T, C)[:, :3])
+    assert (after[:, 3:] != y.reshape(B, T, C)[:, 3:]).any()
     dy[:, 3:] = 0
-    _, saved = attention.forward(QKV, B, H)
     dqkv = attention.backward(dy.reshape(B * T, C), saved).reshape(B, T, 3 * C)
     assert (dqkv[:, 3:] == 0).all()
     assert (dqkv[:, :3] != 0).any()
@@ -66,7 +54,7 @@ def test_a_single_token_attends_to_itself() -> None:
     assert (dk == 0).all()
 
 
-@both_dtypes
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_scores_choose_one_token_and_have_no_gradient(dtype: Any) -> None:
     # Scores of ±1e4 and more: the exponential of the distance to the largest is 0.
     qkv = np.array([2e2, 2e2, 1.0]).repeat(C) * QKV
@@ -78,17 +66,3 @@ def test_huge_scores_choose_one_token_and_have_no_gradient(dtype: Any) -> None:
     dq, dk, _ = np.split(attention.backward(DY.astype(dtype), saved), 3, axis=-1)
     assert (dq == 0).all()
     assert (dk == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "size"), [(np.float32, 0), (np.float64, 0), (np.float32, 1e-40), (np.float64, 1e-310)]
-)
-def test_zero_and_denormal_queries_average_the_past(dtype: Any, size: float) -> None:
-    qkv = np.array([size, 1.0, 1.0]).repeat(C) * QKV
-    y, saved = attention.forward(qkv.astype(dtype), B, H)
-    # Each term of a mean of T values rounds a few times.
-    atol = (T + 3) * np.finfo(dtype).eps * np.abs(QKV).max()
-    np.testing.assert_allclose(y, averages(QKV[:, 2 * C :]), rtol=0, atol=atol)
-    dk = attention.backward(DY.astype(dtype), saved)[:, C : 2 * C]
-    # The gradient of the keys is a sum of queries and as small as they are.
-    assert (np.abs(dk) <= 1000 * size).all()

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,6 @@ N, V = 6, 11
 LOGITS = rng.standard_normal((N, V))
 TARGETS = np.array([4, -1, 0, 4, 10, -1])
 BACKWARDS = [cross_entropy.backward, cross_entropy.backward_steps]
-both_backwards = pytest.mark.parametrize("backward", BACKWARDS)
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
@@ -22,58 +19,39 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
     assert loss == pytest.approx(expected, rel=1e-14)
 
 
-@both_backwards
 @pytest.mark.parametrize("targets", [TARGETS, np.array([-1, -1, -1, 7, -1, -1])])
-def test_ignored_rows_change_nothing(
-    backward: Callable[..., np.ndarray], targets: np.ndarray
-) -> None:
+def test_ignored_rows_change_nothing(targets: np.ndarray) -> None:
     counted = targets >= 0
     loss, saved = cross_entropy.forward(LOGITS, targets)
     alone, saved_alone = cross_entropy.forward(LOGITS[counted], targets[counted])
     assert loss == alone
-    dlogits = backward(1.0, saved)
-    np.testing.assert_array_equal(dlogits[counted], backward(1.0, saved_alone))
-    assert (dlogits[~counted] == 0).all()
+    for backward in BACKWARDS:
+        dlogits = backward(1.0, saved)
+        np.testing.assert_array_equal(dlogits[counted], backward(1.0, saved_alone))
+        assert (dlogits[~counted] == 0).all()
 
 
 def test_without_targets_loss_and_gradient_are_zero() -> None:
     loss, saved = cross_entropy.forward(LOGITS, np.full(N, -1))
     assert loss == 0
-    assert (cross_entropy.backward(1.0, saved) == 0).all()
-    assert (cross_entropy.backward_steps(1.0, saved) == 0).all()
+    assert not any(backward(1.0, saved).any() for backward in BACKWARDS)
 
 
-def test_a_float64_upstream_gradient_keeps_float32() -> None:
-    _, saved = cross_entropy.forward(LOGITS.astype(np.float32), TARGETS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("row", "target", "expected", "gradient"),
+    [
+        ([1e4, -1e4, 0.0], 1, 2e4, [1, -1, 0]),
+        ([5.0], 0, 0, [0]),
+        ([1e-40] * 2, 0, None, [-0.5, 0.5]),
+    ],
+)
+def test_a_loss_is_the_distance_of_huge_logits_and_zero_for_a_single_class(
+    row: list[float], target: int, expected: float | None, gradient: list[float], dtype: Any
+) -> None:
+    loss, saved = cross_entropy.forward(np.array([row], dtype), np.array([target]))
+    assert loss == (np.log(dtype(2)) if expected is None else expected)
     for backward in BACKWARDS:
-        assert backward(np.asarray(2.0), saved).dtype == np.float32
-
-
-@both_backwards
-@both_dtypes
-def test_a_single_class_has_loss_and_gradient_zero(
-    backward: Callable[..., np.ndarray], dtype: Any
-) -> None:
-    loss, saved = cross_entropy.forward(LOGITS[:, :1].astype(dtype), np.zeros(N, dtype=np.int64))
-    assert loss == 0
-    assert (backward(1.0, saved) == 0).all()
-
-
-@both_backwards
-@both_dtypes
-def test_huge_logits_cost_their_distance(backward: Callable[..., np.ndarray], dtype: Any) -> None:
-    logits = np.array([[1e4, -1e4, 0.0]], dtype=dtype)
-    loss, saved = cross_entropy.forward(logits, np.array([1]))
-    assert loss == 2e4
-    assert backward(1.0, saved).tolist() == [[1, -1, 0]]
-
-
-@both_backwards
-@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e-40), (np.float64, 1e-310)])
-def test_denormal_logits_are_like_zeros(
-    backward: Callable[..., np.ndarray], dtype: Any, size: float
-) -> None:
-    zero, saved_zero = cross_entropy.forward(np.zeros((N, V), dtype), TARGETS)
-    loss, saved = cross_entropy.forward((size * LOGITS).astype(dtype), TARGETS)
-    assert loss == zero
-    np.testing.assert_array_equal(backward(1.7, saved), backward(1.7, saved_zero))
+        dlogits = backward(np.asarray(1.0), saved)  # In float64, whatever the logits are.
+        assert dlogits.dtype == dtype
+        assert dlogits.tolist() == [gradient]

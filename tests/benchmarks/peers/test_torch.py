@@ -1,0 +1,60 @@
+"""PyTorch's kernels pass the gate, and its models do the same work as ours."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from helpers.gate import CASES, pass_gate
+from helpers.optional import needs
+from helpers.toy_jobs import TINY
+
+from benchmarks.harness.jobs import Job
+from benchmarks.models import tinygpt
+
+needs("torch")
+kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")
+models: Any = importlib.import_module("benchmarks.peers.torch_models")
+SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
+
+
+@pytest.mark.parametrize(("operation", "direction"), CASES)
+def test_a_kernel_is_right(operation: str, direction: str) -> None:
+    (rung,) = kernels.rungs(operation)
+    pass_gate(rung, operation, direction)
+
+
+def test_pytorch_takes_as_many_threads_as_it_is_told() -> None:
+    before = kernels.about()["threads"]
+    try:
+        kernels.set_up(threads=3)
+        assert kernels.about()["threads"] == 3
+    finally:
+        kernels.set_up(threads=before)
+
+
+def agreement(job: Job, steps: int = 1) -> Sequence[float]:
+    return [number for _ in range(steps) for number in job.agreement(job.step(*job.draw()))]
+
+
+def test_losses_and_norms_of_five_steps_are_ours() -> None:
+    expected = agreement(tinygpt.train(asdict(TINY), 1, "numpy", "numba"), 5)
+    found = agreement(models.train(asdict(TINY), 1, compiled=False), 5)
+    assert found == pytest.approx(expected, rel=2e-4)
+
+
+def test_a_sampled_text_begins_anew_from_the_seed_with_logits_that_are_ours() -> None:
+    job = models.sample(asdict(TINY), 9, 1)
+    drawn = [int(job.step()) for _ in range(2 + 9 + 9)]
+    assert drawn[:2] == drawn[2:4]
+    assert drawn[2:11] == drawn[11:]
+    expected = tinygpt.sample(asdict(TINY), 9, "numpy", cached=False).agreement(None)
+    assert job.agreement(None) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("from_qkv", [True, False])
+def test_attention_and_its_gradient_are_ours(from_qkv: bool) -> None:
+    expected = agreement(tinygpt.attention(SIZES, 1, "numpy"))
+    found = agreement(models.attention(SIZES, 1, from_qkv))
+    assert found == pytest.approx(expected, rel=1e-6)
