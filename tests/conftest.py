@@ -19,17 +19,11 @@ def ignore_signal(number: int, frame: object) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_not_ignored() -> Iterator[None]:
-    """Handle signals that were ignored when pytest was started.
-
-    Shells start background jobs with SIGINT ignored, and nohup with SIGHUP ignored; child processes
-    inherit this.
-    """
+    """Handle signals that shells ignore in background jobs; child processes inherit this."""
     # Handlers, unlike SIG_IGN, are not inherited.
     handlers = {
-        "SIGINT": signal.default_int_handler,
-        "SIGTERM": ignore_signal,
-        "SIGHUP": ignore_signal,
-    }
+        "SIGINT": signal.default_int_handler, "SIGTERM": ignore_signal, "SIGHUP": ignore_signal,
+    }  # fmt: skip
     numbers = [getattr(signal, name) for name in handlers if hasattr(signal, name)]
     ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:

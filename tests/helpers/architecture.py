@@ -188,22 +188,21 @@ class Watch:
             if isinstance(value, np.ndarray | np.floating):
                 known[name] = np.asarray(cast(Any, value))
         node = self.assignments.get(number)
-        if node is None:
-            return
-        # Unpacked values have their shape where they were computed.
-        if isinstance(node.value, ast.Name) and unpacks(node):
-            return
+        if node is None or (isinstance(node.value, ast.Name) and isinstance(node, ast.Assign)
+                            and isinstance(node.targets[0], ast.Tuple)):  # fmt: skip
+            return  # Unpacked values have their shape where they were computed.
         assert node.end_lineno is not None
         line = self.lines[node.end_lineno - 1]
         comment = re.search(r"# (\(.*\))$", line)
         shapes = re.findall(r"\(([^()]*)\)", comment.group(1)) if comment else []
-        found = [(target, value_of(target, frame)) for target in targets_of(node)]
-        for (target, value), shape in zip(found, itertools.cycle(shapes or [None]), strict=False):
+        targets = named_targets(node)
+        for target, shape in zip(targets, itertools.cycle(shapes or [None]), strict=False):
+            value: Any = eval(target, {}, frame.f_locals)
             # A forward returns its output and a tuple of saved values.
             if isinstance(value, np.ndarray) or (isinstance(value, np.floating) and shape):
-                where = f"{ast.unparse(target)} in: {line.strip()}"
+                where = f"{target} in: {line.strip()}"
                 assert shape is not None, f"no shape for {where}"
-                self.check(np.asarray(cast(Any, value)).shape, shape, where)
+                self.check(np.shape(cast(Any, value)), shape, where)
 
     def check(self, shape: tuple[int, ...], comment: str, where: str) -> None:
         """Check a shape against its comment."""
@@ -213,24 +212,9 @@ class Watch:
         assert not wrong, f"{where} is {shape}; the letters are {self.letters}"
 
 
-def unpacks(node: ast.Assign | ast.AugAssign) -> bool:
-    """Return whether a statement assigns to a tuple."""
-    return isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
-
-
-def targets_of(node: ast.Assign | ast.AugAssign) -> list[ast.expr]:
-    """Return the targets that a statement assigns."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    nested = (t.elts if isinstance(t, ast.Tuple) else [t] for t in targets)
-    return [target for part in nested for target in part]
-
-
-def value_of(target: ast.expr, frame: FrameType) -> Any:
-    """Return the value of a name, or of a name and a key, such as grads["wte.weight"]."""
-    match target:
-        case ast.Name(id=name):
-            return frame.f_locals.get(name)
-        case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
-            return frame.f_locals[name].get(key)
-        case _:
-            return None
+def named_targets(node: ast.Assign | ast.AugAssign) -> Iterator[str]:
+    """Yield the names that a statement assigns, and items such as grads["wte.weight"]."""
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        for part in target.elts if isinstance(target, ast.Tuple) else [target]:
+            if isinstance(part, ast.Name) or isinstance(getattr(part, "slice", None), ast.Constant):
+                yield ast.unparse(part)

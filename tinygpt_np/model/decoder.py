@@ -55,42 +55,45 @@ class Decoder:
         token_rows, _ = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
         position_rows, _ = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
         x = token_rows + position_rows  # (N, C)
-        last = self.config.n_layer - 1
-        for layer in range(last):
-            x = self.block(x, layer)  # (N, C)
-        y = self.last_block(x, last)  # (B, C)
-        normed, _ = ops.layer_norm.forward(y, *self.affine("ln_f"))  # (B, C)
+        for layer in range(self.config.n_layer):
+            x = self.block(x, layer)  # (..., C)
+        normed, _ = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (B, C)
         logits, _ = ops.linear.forward(normed, params["wte.weight"].T)  # (B, V)
         return logits
 
     def block(self, x: np.ndarray, layer: int) -> np.ndarray:
-        """x (N, C), the last rows of each sequence -> y (N, C); caches their keys and values."""
-        ops = self.ops
-        batch, channels = len(self.context), x.shape[1]
-        normed, _ = ops.layer_norm.forward(x, *self.affine(f"h.{layer}.ln_1"))  # (N, C)
-        qkv, _ = ops.linear.forward(normed, *self.affine(f"h.{layer}.attn.c_attn"))  # (N, 3C)
-        self.store(qkv[:, channels:], layer)
-        if len(x) == batch:
-            heads = self.attend(qkv[:, :channels], layer)  # (B, C)
-        else:
-            heads, _ = ops.attention.forward(qkv, batch, self.config.n_head)  # (N, C)
-        return self.finish_block(x, heads, layer)
+        """x (N, C), the last rows of each sequence -> y (N, C); caches their keys and values.
 
-    def last_block(self, x: np.ndarray, layer: int) -> np.ndarray:
-        """x (N, C) -> y (B, C), the last row of each sequence; caches all keys and values."""
-        ops = self.ops
+        The last layer returns only the last row of each sequence, (B, C).
+        """
+        ops, h = self.ops, f"h.{layer}"
         batch, channels = len(self.context), x.shape[1]
-        time = len(x) // batch
-        weight, bias = self.affine(f"h.{layer}.attn.c_attn")  # (C, 3C), (3C,)
-        q_bias = None if bias is None else bias[:channels]  # (C,)
-        kv_bias = None if bias is None else bias[channels:]  # (2C,)
-        normed, _ = ops.layer_norm.forward(x, *self.affine(f"h.{layer}.ln_1"))  # (N, C)
-        kv, _ = ops.linear.forward(normed, weight[:, channels:], kv_bias)  # (N, 2C)
-        self.store(kv, layer)
-        last_normed = normed[time - 1 :: time]  # (B, C)
-        q, _ = ops.linear.forward(last_normed, weight[:, :channels], q_bias)  # (B, C)
-        heads = self.attend(q, layer)  # (B, C)
-        return self.finish_block(x[time - 1 :: time], heads, layer)
+        normed_1, _ = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
+        if layer < self.config.n_layer - 1:
+            qkv, _ = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, 3C)
+            self.store(qkv[:, channels:], layer)
+            if len(x) == batch:
+                heads = self.attend(qkv[:, :channels], layer)  # (B, C)
+            else:
+                heads, _ = ops.attention.forward(qkv, batch, self.config.n_head)  # (N, C)
+        else:
+            weight, bias = self.affine(f"{h}.attn.c_attn")  # (C, 3C), (3C,)
+            q_bias = None if bias is None else bias[:channels]  # (C,)
+            kv_bias = None if bias is None else bias[channels:]  # (2C,)
+            kv, _ = ops.linear.forward(normed_1, weight[:, channels:], kv_bias)  # (N, 2C)
+            self.store(kv, layer)
+            time = len(x) // batch
+            x, last_normed = x[time - 1 :: time], normed_1[time - 1 :: time]  # (B, C)
+            q, _ = ops.linear.forward(last_normed, weight[:, :channels], q_bias)  # (B, C)
+            heads = self.attend(q, layer)  # (B, C)
+        out_1, _ = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (..., C)
+        mid = x + out_1  # (..., C)
+        normed_2, _ = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (..., C)
+        hidden, _ = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (..., 4C)
+        activated, _ = self.gelu.forward(hidden)  # (..., 4C)
+        out_2, _ = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (..., C)
+        y = mid + out_2  # (..., C)
+        return y
 
     def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the weight and the bias (or None) of a layer."""
@@ -117,15 +120,3 @@ class Decoder:
         probs, _ = self.ops.softmax.forward(scores)  # (B, H, 1, T)
         heads = probs @ values  # (B, H, 1, D)
         return heads.reshape(batch, n_head * head_size)
-
-    def finish_block(self, x: np.ndarray, heads: np.ndarray, layer: int) -> np.ndarray:
-        """x, heads (..., C) -> y (..., C): the rest of a block after attention."""
-        ops, h = self.ops, f"h.{layer}"
-        out_1, _ = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (..., C)
-        mid = x + out_1  # (..., C)
-        normed, _ = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (..., C)
-        hidden, _ = ops.linear.forward(normed, *self.affine(f"{h}.mlp.c_fc"))  # (..., 4C)
-        activated, _ = self.gelu.forward(hidden)  # (..., 4C)
-        out_2, _ = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (..., C)
-        y = mid + out_2  # (..., C)
-        return y

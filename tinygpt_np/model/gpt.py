@@ -152,7 +152,7 @@ class GPT(LanguageModel):
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function: the next tokens (B, T) -> logits (B, V) after the last of them."""
-        if backends.is_compiled(self.ops):
+        if backends.name_of(self.ops) == "numba":
             return backends.decoder(self.config, self.params, batch)
         return Decoder(self.config, self.params, self.ops, batch).read
 

@@ -14,29 +14,12 @@ from tinygpt_np.training import runs
 def convert(
     source: str, out: Path, text: str | None = None, tokenizer_path: str = ""
 ) -> tuple[GPT, Tokenizer | None]:
-    """Convert a ckpt.pt, a run or another model to a new folder.
+    """Convert a ckpt.pt, or a model that runs.find knows, to a new folder, and return its contents.
 
-    Parameters
-    ----------
-    source : str
-        A ckpt.pt, or a name that runs.find accepts.
-    out : Path
-        The folder to create.
-    text : str, optional
-        For a character-level model without a tokenizer, such as every ckpt.pt: the text that it was
-        trained on, from which the vocabulary is made.
-    tokenizer_path : str
-        For another model without a tokenizer: the files of its tokenizer.
-
-    Returns
-    -------
-    tuple of GPT and Tokenizer or None
-        The contents of the folder. The tokenizer is None only for a vocabulary of GPT-2's size.
-
-    Raises
-    ------
-    CheckpointError
-        If the source is not such a model, or its tokenizer is missing or does not fit.
+    text: for a character-level model without a tokenizer, such as every ckpt.pt, the text it was
+    trained on. tokenizer_path: for another model without a tokenizer, the files of its tokenizer.
+    The tokenizer is None only for a vocabulary of GPT-2's size. Raise CheckpointError if the source
+    is not such a model, or its tokenizer is missing or does not fit.
     """
     files.refuse_existing(out)
     if Path(source).is_file():
@@ -74,12 +57,10 @@ def make_tokenizer(
 
 
 def char_tokenizer(text: str, vocab_size: int) -> CharTokenizer:
-    """Return the sorted characters of a text as nanoGPT's vocabulary, which it keeps in a pickle.
-
-    nanoGPT counts a byte order mark as a character, so both vocabularies are tried.
-    """
+    """Return the sorted characters of a text, the vocabulary that nanoGPT keeps in a pickle."""
     loaded = corpus.load(text, keep_mark=True)
     plain = CharTokenizer.from_text(loaded.text.removeprefix(BYTE_ORDER_MARK))
+    # nanoGPT counts a byte order mark as a character.
     for tokenizer in (plain, CharTokenizer.from_text(loaded.text)):
         if tokenizer.vocab_size == vocab_size:
             return tokenizer

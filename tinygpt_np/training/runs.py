@@ -235,27 +235,12 @@ def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
 def inputs(
     config: TrainConfig, typed: Collection[str] = (), run: Path | None = None
 ) -> tuple[TrainConfig, Dataset, GPT | None]:
-    """Load what training starts from.
+    """Return what training starts from: configuration, data, and a model unless it is new or saved.
 
-    Parameters
-    ----------
-    config : TrainConfig
-        The configuration. With init_from, the model's shape replaces what it says, but a smaller
-        block_size crops the model.
-    typed : collection of str
-        The settings given on the command line, which must not contradict the model.
-    run : Path, optional
-        A run to resume: the tokenizer is that of its last checkpoint.
-
-    Returns
-    -------
-    tuple of TrainConfig, Dataset and GPT or None
-        The configuration, the data, and the model unless that is created or resumed.
-
-    Raises
-    ------
-    ValueError
-        If the model or the data cannot be loaded, or a setting in typed differs from the model's.
+    With init_from, the model's shape replaces that of config, but a smaller block_size crops it. A
+    run to resume has the tokenizer of its last checkpoint. Raise ValueError if the model or data
+    cannot be loaded, or a setting in `typed`, the ones given on the command line, differs from the
+    model's.
     """
     if run is not None and (saved := checkpoint.steps_in(run / CHECKPOINTS)):
         return config, dataset.load(config, tokenizers.load(saved[-1])), None
