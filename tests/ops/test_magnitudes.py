@@ -48,7 +48,7 @@ def inputs(operation: str, magnitude: float) -> tuple[list[Any], Any]:
     }
     first = chosen.differentiable[0]
     x: np.ndarray = np.abs(args[first])
-    x *= np.where(np.arange(x.shape[-1]) % 2 == 1, magnitude, -magnitude) / (x.max() * len(x))
+    x *= np.where(np.arange(int(x.shape[-1])) % 2 == 1, magnitude, -magnitude) / (x.max() * len(x))
     args[first] = x
     dy = np.random.default_rng(7).uniform(-1, 1, chosen.forward().shape)
     floats = [a.astype(np.float32) if a.dtype == np.float64 else a for a in (*args.values(), dy)]
