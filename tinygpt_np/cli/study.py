@@ -77,7 +77,7 @@ def show(job: Study, name: str, console: Console) -> bool:
     if job.line is None:
         console.print(draw(sheet, console.width))
     else:
-        console.print(draw_line(sheet, job.line, console))
+        console.print(draw_line(sheet, job.line, console.width))
     return sheet.ok
 
 
@@ -123,7 +123,7 @@ def list_targets(console: Console) -> None:
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name in targets.NAMES:
-        table.add_row(f"[bold]{name}[/bold]", targets.summary(name))
+        table.add_row(f"[bold]{name}[/bold]", targets.docstring(name).partition("\n")[0])
     console.print(table)
     console.print("\ntinygpt study softmax shows one target, --all all of them; for your own file:")
     console.print("tinygpt study mylayer.py:forward,backward", markup=False)

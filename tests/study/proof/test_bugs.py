@@ -2,29 +2,20 @@
 
 import ast
 import re
-from collections.abc import Callable
 
 import pytest
 from helpers.architecture import OPERATIONS, PACKAGE
+from helpers.study_targets import planted_bugs
 
-from tinygpt_np.gradcheck.mutations import Mutation
-from tinygpt_np.study.proof.bugs import Bug, bugs
-from tinygpt_np.study.proof.verdicts import BackwardLine
+from tinygpt_np.study.proof.bugs import Bug
+from tinygpt_np.study.source.parse import Statement, names_changed
 
 pytestmark = pytest.mark.slow
-# The text of a mutation that replaces the whole function.
-REPLACED = "(all of it)"
 
 
 @pytest.fixture(scope="module")
-def planted() -> dict[str, list[Bug]]:
-    """All bugs by operation, proven once for all tests in this module."""
-    return {name: [*bugs(name)] for name in OPERATIONS}
-
-
-@pytest.fixture(scope="module")
-def every(planted: dict[str, list[Bug]]) -> list[Bug]:
-    return [bug for found in planted.values() for bug in found]
+def every() -> list[Bug]:
+    return [bug for name in OPERATIONS for bug in planted_bugs(name)]
 
 
 @pytest.fixture(scope="module")
@@ -33,73 +24,38 @@ def visible(every: list[Bug]) -> list[Bug]:
     return [bug for bug in every if not bug.reason]
 
 
-def mutated(mutation: Mutation) -> set[str]:
-    """Return the names that the statement with the mistake sets; none for a return."""
-    names: set[str] = set()
-    if mutation.before.startswith(("return", REPLACED)):
-        return names
-    for node in ast.walk(ast.parse(mutation.before)):
-        match node:
-            case ast.Name(id=name, ctx=ast.Store()):
-                names.add(name)
-            case ast.Call(func=ast.Attribute(value=ast.Attribute(), attr="at"), args=[table, *_]):
-                names.add(ast.unparse(table))
-            case _:
-                pass
-    return names
+def sets_the_variable(bug: Bug) -> bool:
+    """Return whether the first wrong line sets a name that the mutated line sets."""
+    line, before = bug.first_wrong, bug.mutation.before
+    is_result = before.startswith(("return", "(all of it)"))
+    if line is None or line.step is None or is_result:
+        return line is not None and line.step is None and is_result
+    (node,) = ast.parse(before).body
+    mutated = Statement(node, before, "", tuple(names_changed(node)))
+    return bool({*mutated.sets} & {*line.step.statement.sets})
 
 
-def is_at_the_line(bug: Bug, line: BackwardLine) -> bool:
-    return line.line == bug.mutation.line
+def is_at_the_line(bug: Bug) -> bool:
+    return bug.first_wrong is not None and bug.first_wrong.line == bug.mutation.line
 
 
-def sets_the_variable(bug: Bug, line: BackwardLine) -> bool:
-    if line.step is None:
-        return bug.mutation.before.startswith(("return", REPLACED))
-    return bool(mutated(bug.mutation) & {*line.step.statement.sets})
+def test_every_backward_has_many_bugs(every: list[Bug]) -> None:
+    assert len(every) >= 600
+    for name in OPERATIONS:
+        kinds = {bug.mutation.kind for bug in planted_bugs(name)}
+        assert len(kinds) >= (2 if name == "embedding" else 3), name
 
 
-def fraction(
-    visible: list[Bug], condition: Callable[[Bug, BackwardLine], bool]
-) -> tuple[float, str]:
-    """Return the fraction of bugs whose first wrong line meets a condition, and the others."""
-    missed = [
-        bug for bug in visible if bug.first_wrong is None or not condition(bug, bug.first_wrong)
-    ]
-    texts = [
-        f"{bug.mutation.function}: {bug.mutation.before} -> {bug.mutation.after}, "
-        f"first_wrong: {bug.first_wrong and bug.first_wrong.text}"
-        for bug in missed
-    ]
-    return 1 - len(missed) / len(visible), "\n".join(texts)
+def test_every_bug_that_changes_a_gradient_makes_exactly_one_line_wrong(every: list[Bug]) -> None:
+    for bug in every:
+        wrong = [line.text for line in bug.proof.lines if line.status == "wrong"]
+        assert len(wrong) == (0 if bug.reason else 1), (bug.mutation, wrong)
 
 
-def test_every_backward_has_many_bugs(planted: dict[str, list[Bug]]) -> None:
-    assert sum(map(len, planted.values())) >= 600
-    for name, found in planted.items():
-        assert len({bug.mutation.kind for bug in found}) >= (2 if name == "embedding" else 3), name
-
-
-def test_every_bug_that_changes_a_gradient_is_found(visible: list[Bug]) -> None:
-    missed = [bug.mutation for bug in visible if bug.first_wrong is None]
-    assert missed == []
-
-
-def test_a_bug_that_changes_no_gradient_makes_no_line_wrong(every: list[Bug]) -> None:
-    wrong = [(bug.mutation, bug.first_wrong) for bug in every if bug.reason and bug.first_wrong]
-    assert wrong == []
-
-
-def test_the_first_wrong_line_sets_the_mutated_variable_in_nearly_all_cases(
-    visible: list[Bug],
-) -> None:
-    found, missed = fraction(visible, sets_the_variable)
-    assert found >= 0.96, f"{found:.1%}\n{missed}"
-
-
-def test_the_first_wrong_line_is_the_mutated_line_in_most_cases(visible: list[Bug]) -> None:
-    found, missed = fraction(visible, is_at_the_line)
-    assert found >= 0.95, f"{found:.1%}\n{missed}"
+def test_the_first_wrong_line_is_nearly_always_the_mutated_one(visible: list[Bug]) -> None:
+    for condition, least in ((sets_the_variable, 0.96), (is_at_the_line, 0.95)):
+        missed = [(bug.mutation, bug.first_wrong) for bug in visible if not condition(bug)]
+        assert len(missed) <= (1 - least) * len(visible), missed
 
 
 @pytest.mark.parametrize(
@@ -108,38 +64,21 @@ def test_the_first_wrong_line_is_the_mutated_line_in_most_cases(visible: list[Bu
 )
 def test_simple_bugs_have_their_likely_cause(visible: list[Bug], kind: str, cause: str) -> None:
     # Only bugs in the whole right-hand side; a sign inside it has another cause.
-    simple = [
-        bug
+    lines = [
+        bug.first_wrong
         for bug in visible
         if bug.mutation.kind == kind
-        and bug.first_wrong is not None
-        and bug.first_wrong.line == bug.mutation.line
+        and is_at_the_line(bug)
         and any(mark in bug.mutation.after for mark in ("= -(", "/ 2", "-= "))
-        and bug.first_wrong.gradients
     ]
-    matched = [bug for bug in simple if bug.first_wrong and bug.first_wrong.cause == cause]
-    missed = [
-        (b.mutation.after, b.first_wrong and b.first_wrong.cause)
-        for b in simple
-        if b not in matched
-    ]
-    assert len(matched) >= 0.9 * len(simple) > 9, missed
-
-
-def test_one_mistake_makes_exactly_one_line_wrong(visible: list[Bug]) -> None:
-    several = [
-        (bug.mutation.before, bug.mutation.after, wrong)
-        for bug in visible
-        if len(wrong := [line.text for line in bug.proof.lines if line.status == "wrong"]) > 1
-    ]
-    assert several == []
+    causes = [line.cause for line in lines if line and line.gradients]
+    assert causes.count(cause) >= 0.9 * len(causes) > 9, causes
 
 
 def test_the_readme_has_these_counts(visible: list[Bug]) -> None:
     readme = (PACKAGE / "study" / "README.md").read_text(encoding="utf-8")
-    matched = re.search(
-        r"With (\d+) bugs planted in the operations.*? faulty one in (\d+) cases", readme, re.DOTALL
-    )
+    counts = r"With (\d+) bugs planted in the operations.*? faulty one in (\d+) cases"
+    matched = re.search(counts, readme, re.DOTALL)
     assert matched is not None
-    right = [bug for bug in visible if bug.first_wrong and sets_the_variable(bug, bug.first_wrong)]
-    assert [int(count) for count in matched.groups()] == [len(visible), len(right)]
+    right = sum(map(sets_the_variable, visible))
+    assert [int(count) for count in matched.groups()] == [len(visible), right]

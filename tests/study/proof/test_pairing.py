@@ -1,64 +1,11 @@
 """Tests of which forward line each backward line reverses."""
 
-from collections.abc import Mapping
-from typing import Any
+import pytest
+from helpers.study_targets import BACKWARD, FORWARD, UNQUOTED, edited, proof
 
-from helpers.study_targets import (
-    ARGS,
-    BACKWARD,
-    FORWARD,
-    UNQUOTED,
-    edited,
-    function,
-    module_of,
-    truth,
-)
-
-from tinygpt_np.study.proof.backward_trace import trace_backward
-from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
-from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.source.parse import Function
-from tinygpt_np.study.source.trace import Step
-
-
-def run_and_pair(text: str, args: Mapping[str, Any] = ARGS) -> tuple[Truth, list[Step], Function]:
-    """Run the forward and the backward of a source."""
-    measured, backward = truth(text, args), function(text, "backward")
-    upstream, saved = backward.arguments
-    given = {upstream: measured.doutput.copy(), saved: measured.saved}
-    trace = trace_backward(backward, module_of(text), given)
-    return measured, [each.step for each in trace.executed], backward
-
-
-def pairs(text: str, args: Mapping[str, Any] = ARGS) -> dict[tuple[int, str], Pair]:
-    measured, steps, backward = run_and_pair(text, args)
-    reversed_by = reversed_steps(measured.trace, backward, steps)
-    return pair(measured.trace, measured.differentiable, steps, reversed_by)
-
-
-def reversals(text: str) -> dict[int, tuple[int, ...]]:
-    measured, steps, backward = run_and_pair(text)
-    return reversed_steps(measured.trace, backward, steps)
-
-
-def by_text(backward: str) -> dict[str, int | None]:
-    """Return the forward step that each line setting dz reverses."""
-    body = function(backward, "backward").statements
-    found = pairs(FORWARD + backward)
-    return {body[index].text: each.use for (index, name), each in found.items() if name == "dz"}
-
-
-def test_a_quote_or_the_reversed_order_determines_what_a_line_reverses() -> None:
-    expected = {"dz = dy.copy()": 3, "dz += db * a": 2, "dz += da * (1 - a * a)": 1}
-    assert by_text(BACKWARD) == expected
-    assert by_text(UNQUOTED) == expected  # Without quotes, the order is reversed.
-    remarked = edited(BACKWARD, ("# b = a * z", "# b = a * z: a product"))
-    assert by_text(remarked) == expected
-
-
-def test_a_quote_has_precedence_over_the_order() -> None:
-    # The terms of dz in the order of the forward.
-    quoted = """
+PAIRS = {"dz = dy.copy()": 3, "dz += db * a": 2, "dz += da * (1 - a * a)": 1}
+# The terms of dz in the order of the forward.
+REORDERED = """
 def backward(dy, saved):
     x, w, z, a = saved
     # a = np.tanh(z)
@@ -69,22 +16,14 @@ def backward(dy, saved):
     dz += dy
     return dz @ w.T, x.T @ dz
 """
-    assert by_text(quoted) == {"dz = dy * z * (1 - a * a)": 1, "dz += dy * a": 2, "dz += dy": 3}
-
-
-def test_if_lines_and_uses_differ_in_number_each_line_reverses_all_uses() -> None:
-    closed = """
+CLOSED = """
 def backward(dy, saved):
     x, w, z, a = saved
     dz = dy * (1 + a)
     dz += dy * z * (1 - a * a)
     return dz @ w.T, x.T @ dz
 """
-    assert {*by_text(closed).values()} == {None}
-
-
-def test_layers_in_another_order_are_not_paired() -> None:
-    forward = """
+LAYERS = """
 class f:
     forward = np.sin
     backward = np.cos
@@ -93,21 +32,46 @@ class g(f): ...
 
 def forward(x, w):
     z = f.forward(x)
-    y = g.forward(z)
-    return y, (x, z)
-"""
-    backward = """
+    y = g.forward(z) + 0 * w[0, 0]
+    return y, (x, z, w)
+
 def backward(dy, saved):
-    x, z = saved
-    dx = dy * f.backward(x)
+    x, z, w = saved
     dz = dy * g.backward(z)
-    return dx, dz
+    dx = dz * f.backward(x)
+    return dx, 0 * w
 """
-    assert {*reversals(forward + backward).values()} == {()}
-    swapped = edited(
-        forward + backward,
-        ("dx = dy * f", "dq = dy * g"),
-        ("dz = dy * g", "dr = dy * f"),
-        ("return dx, dz", "return dq, dr"),
+
+
+@pytest.mark.parametrize(
+    ("backward", "expected"),
+    [
+        (BACKWARD, PAIRS),
+        (UNQUOTED, PAIRS),  # Without quotes, the order is reversed.
+        (edited(BACKWARD, ("# b = a * z", "# b = a * z: a product")), PAIRS),
+        (REORDERED, {"dz = dy * z * (1 - a * a)": 1, "dz += dy * a": 2, "dz += dy": 3}),
+        # If lines and uses differ in number, each line reverses all uses.
+        (CLOSED, {"dz = dy * (1 + a)": None, "dz += dy * z * (1 - a * a)": None}),
+    ],
+)
+def test_a_quote_or_else_the_reversed_order_determines_what_a_line_reverses(
+    backward: str, expected: dict[str, int | None]
+) -> None:
+    lines = proof(FORWARD + backward).lines
+    pairs = {
+        line.text: g.pair for line in lines if line.step for g in line.gradients if g.name == "dz"
+    }
+    assert {text: pair and pair.use for text, pair in pairs.items()} == expected
+
+
+def test_layers_are_paired_only_if_they_come_in_reverse_order() -> None:
+    assert [line.reverses for line in proof(LAYERS).lines] == [None, 1, 0, None]
+    # Names that forward does not have, so that only the calls count.
+    renamed = edited(
+        LAYERS, ("    dz =", "    dr ="), ("dx = dz *", "dq = dr *"), ("return dx", "return dq")
     )
-    assert reversals(swapped) == {0: (), 1: (1,), 2: (0,)}
+    assert [line.reverses for line in proof(renamed).lines] == [None, 1, 0, None]
+    swapped = edited(
+        renamed, ("g.backward(z)", "f.backward(x)"), ("dr * f.backward(x)", "dr * g.backward(z)")
+    )
+    assert [line.reverses for line in proof(swapped).lines] == [None] * 4

@@ -1,8 +1,9 @@
-"""The operations and models are right, and every mistake is found at its line."""
+"""Every mistake is found at its line, and a right backward is right in any style."""
 
 import ast
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,66 +19,83 @@ from helpers.study_targets import (
     line_with,
     proof,
     report,
-    sheet,
     truth,
     wrong_lines,
 )
 
 from tinygpt_np.gradcheck.mutations import mutations
 from tinygpt_np.study.proof.prove import prove
-from tinygpt_np.study.source.parse import names_stored
-
-# Other forwards
-
+from tinygpt_np.study.source.parse import find_function
 
 ABS = edited(FORWARD, ("np.tanh(z)", "np.abs(z)"))
 BY_ABS = edited(BACKWARD, ("(1 - a * a)", "np.sign(z)"), ("# a = np.tanh(z)", "# a = np.abs(z)"))
-
-
-def test_a_forward_without_complex_numbers_is_proven_by_richardson_extrapolation() -> None:
-    found = proof(ABS + BY_ABS)
-    assert found.ok, report(found)
-    assert {gradient.row.oracle for gradient in found.lines[-1].gradients} == {"Richardson"}
-    wrong = proof(ABS + edited(BY_ABS, ("da = db * z", "da = 1.001 * db * z")))
-    assert wrong_lines(wrong) == ["da = 1.001 * db * z"]
-
-
-def test_float32_gradients_are_checked() -> None:
-    args = {name: array.astype(np.float32) for name, array in ARGS.items()}
-    found = proof(FORWARD + BACKWARD, args)
-    assert found.ok, report(found)
-    wrong = proof(FORWARD + edited(BACKWARD, ("db * z", "1.001 * db * z")), args)
-    assert wrong_lines(wrong) == ["da = 1.001 * db * z"]
-
-
-def test_a_forward_that_rounds_to_float32_inside_cannot_be_measured() -> None:
-    rough = edited(FORWARD, ("np.tanh(z)", "np.tanh(np.float32(z)).astype(float)"))
-    quoted = edited(BACKWARD, ("# a = np.tanh(z)", "# a = np.tanh(np.float32(z)).astype(float)"))
-    found = proof(rough + quoted)
-    assert not found.ok
-    assert any("could not be measured" in line.message for line in found.lines), report(found)
-
-
-def test_each_value_of_a_reassigned_name_is_proven() -> None:
-    text = """
-def forward(x):
+REASSIGNED = """
+def forward(x, w):
     h = x * 2
     h = np.tanh(h)
     h = h * x
-    return h, (x, np.tanh(2 * x))
+    return h, (x, np.tanh(2 * x), w)
 
 def backward(dh, saved):
-    x, t = saved
+    x, t, w = saved
     dx = dh * t
     dh = dh * x
     dh = dh * (1 - t * t)
     dx += dh * 2
-    return dx
+    return dx, 0 * w
 """
-    found = proof(text, {"x": X})
-    assert found.ok, report(found)
-    wrong = proof(edited(text, ("(1 - t * t)", "(1 - t)")), {"x": X})
-    assert wrong_lines(wrong) == ["dh = dh * (1 - t)"]
+GATES = """
+def forward(x, w):
+    z = x @ w
+    a, b = z[:, :1], z[:, 1:]
+    a, b = 1 / (1 + np.exp(-a)), np.tanh(b)
+    c = a * b
+    y = np.tanh(c)
+    return y, (x, w, a, b, y)
+
+def backward(dy, saved):
+    x, w, a, b, y = saved
+    dc = dy * (1 - y * y)
+    da = (dc * b).sum(axis=1, keepdims=True)
+    db = dc * a
+    dz = np.concatenate([da * a * (1 - a), db * (1 - b * b)], axis=1)
+    dx = dz @ w.T
+    dw = x.T @ dz
+    return dx, dw
+"""
+
+
+# A right source, the dtype, an edit, and the line that is then wrong.
+OTHER_FORWARDS = {
+    "complex numbers are refused": (
+        ABS + BY_ABS, float, ("da = db * z", "da = 1.001 * db * z"), "da = 1.001 * db * z"
+    ),
+    "float32": (
+        FORWARD + BACKWARD, np.float32, ("db * z", "1.001 * db * z"), "da = 1.001 * db * z"
+    ),
+    "a name is assigned three times": (
+        REASSIGNED, float, ("(1 - t * t)", "(1 - t)"), "dh = dh * (1 - t)"
+    ),
+    "names are assigned twice, in tuples": (
+        GATES, float, ("(1 - y * y)", "(1 - y)"), "dc = dy * (1 - y)"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_FORWARDS)
+def test_other_forwards_are_proven(name: str) -> None:
+    text, dtype, edit, wrong = OTHER_FORWARDS[name]
+    args = {key: array.astype(dtype) for key, array in ARGS.items()}
+    assert proof(text, args).ok, report(proof(text, args))
+    assert wrong_lines(proof(edited(text, edit), args)) == [wrong]
+
+
+def test_a_forward_that_rounds_to_float32_inside_cannot_be_measured() -> None:
+    rough = ("np.tanh(z)", "np.tanh(np.float32(z)).astype(float)")
+    found = proof(
+        edited(FORWARD, rough) + edited(BACKWARD, (f"# a = {rough[0]}", f"# a = {rough[1]}"))
+    )
+    assert any("could not be measured" in line.message for line in found.lines), report(found)
 
 
 # Mistakes
@@ -86,10 +104,6 @@ def backward(dh, saved):
 MISTAKES: Mapping[str, tuple[tuple[str, str], str, str]] = {
     "saved in the wrong order": (
         ("x, w, z, a = saved", "x, w, a, z = saved"), "x, w, a, z = saved",
-        "a is not what it was in forward",
-    ),
-    "a recomputed value that differs": (
-        ("    # y = b + z", "    a = np.tanh(z + 1)\n    # y = b + z"), "a = np.tanh(z + 1)",
         "a is not what it was in forward",
     ),
     "a helper of the wrong shape": (
@@ -107,10 +121,6 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, str]] = {
         ("    dz += db * a\n", "    dz += db * a\n    dz +=  db * a\n"), "dz +=  db * a",
         "dz: off by ",
     ),
-    "a sign": (("dz += db * a", "dz -= db * a"), "dz -= db * a", "dz: off by 2 of its norm"),
-    "not finite": (
-        ("dw = x.T @ dz", "dw = x.T @ dz / 0"), "dw = x.T @ dz / 0", "dw: not finite: ",
-    ),
     "raises": (("da = db * z", "da = db @ z"), "da = db @ z", "raises ValueError: matmul"),
     "raises at the return": (
         ("return dx, dw", "return dx, dq"), "return dx, dq", "raises NameError: name 'dq'",
@@ -119,24 +129,12 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, str]] = {
         ("return dx, dw", "return dx"), "return dx",
         "must return 2 gradients (x, w), not 1",
     ),
-    "too many": (
-        ("return dx, dw", "return dx, dw, da"), "return dx, dw, da",
-        "must return 2 gradients (x, w), not 3",
-    ),
     "another order": (
         ("return dx, dw", "return dw, dx"), "return dw, dx",
         "returned: dx: the shape must be (4, 5), not (5, 3)",
     ),
-    "None": (
-        ("return dx, dw", "return dx, None"), "return dx, None",
-        "returned: dw: there is no gradient",
-    ),
     "changes what it is given": (
         ("dz = dy.copy()", "dz = dy"), "dz += db * a", "changes an input of backward in place",
-    ),
-    "changes what was saved": (
-        ("    return dx, dw", "    x *= 2\n    return dx, dw"), "x *= 2",
-        "changes an input of backward in place",
     ),
     "changes what was saved before it is used": (
         ("    # z = x @ w", "    w *= 2\n    # z = x @ w"), "w *= 2",
@@ -151,14 +149,8 @@ def test_a_mistake_is_found_at_its_line_and_nowhere_else(mistake: str) -> None:
     found = edited_proof(edit)
     assert wrong_lines(found) == [text], report(found)
     assert message in line_with(found, text).message
-
-
-def test_the_lines_after_an_exception_are_not_reached() -> None:
-    found = edited_proof(("da = db * z", "da = db @ z"))
-    assert [line.text for line in found.lines[4:]] == [
-        "dz += db * a", "dz += da * (1 - a * a)", "dx = dz @ w.T", "dw = x.T @ dz", "return dx, dw"
-    ]  # fmt: skip
-    assert {line.status for line in found.lines[4:]} == {"unreached"}
+    unreached = [line.text for line in found.lines if line.status == "unreached"]
+    assert len(unreached) == (5 if message.startswith("raises ValueError") else 0)
 
 
 @pytest.mark.parametrize(("line", "returned"), [("dx = dy", "dx"), ("dk = dy.sum(axis=0)", "dy")])
@@ -188,73 +180,41 @@ def backward(dy, saved):
 """
     for bias in (None, W[0] + 1):
         assert proof(text, {**ARGS, "bias": bias}).ok
-    always = edited(text, ("None if unbiased else dy", "dy"))
-    found = proof(always, {**ARGS, "bias": None})
+    found = proof(edited(text, ("None if unbiased else dy", "dy")), {**ARGS, "bias": None})
     assert wrong_lines(found) == ["dbias = dy.sum(axis=0)"]
-    assert line_with(found, "dbias = dy.sum(axis=0)").message == (
-        "bias is None, so dbias must be None"
-    )
+    message = line_with(found, "dbias = dy.sum(axis=0)").message
+    assert message == "bias is None, so dbias must be None"
 
 
-def test_a_wrong_shape_comment_is_a_warning() -> None:
-    found = edited_proof(
-        ("da = db * z", "da = db * z  # (N, 2K)"), ("db = dy.copy()", "db = dy.copy()  # (N, K)")
-    )
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "da = db * z", "da = db * z  # (N, 2K)",
+            "the comment says (N, 2K), but the shape is (4, 3)",
+        ),
+        ("    # y = b", "    b = 2 * a * z\n    # y = b", "b is not what it was in forward"),
+    ],
+)  # fmt: skip
+def test_a_difference_without_effect_is_a_warning(old: str, new: str, message: str) -> None:
+    found = edited_proof((old, new), ("db = dy.copy()", "db = dy.copy()  # (N, K)"))
     assert found.ok
-    assert line_with(found, "da = db * z").status == "warning"
-    message = "the comment says (N, 2K), but the shape is (4, 3)"
-    assert line_with(found, "da = db * z").message == message
+    assert [line.message for line in found.lines if line.status == "warning"] == [message]
 
 
-def test_a_different_value_without_effect_is_a_warning() -> None:
-    found = edited_proof(("    # y = b + z", "    b = 2 * a * z\n    # y = b + z"))
-    assert found.ok
-    assert line_with(found, "b = 2 * a * z").status == "warning"
-
-
-def test_an_in_place_change_of_an_input_is_found_without_calling_the_function() -> None:
-    assert sheet(FORWARD + BACKWARD).target.functions != ()
-    measured = truth(FORWARD + edited(BACKWARD, ("dz = dy.copy()", "dz = dy")))
-    found = prove(measured, measured.target.backwards[0])
-    assert found.first_wrong is not None
-    assert found.first_wrong.text == "dz += db * a"
-    assert "changes an input of backward in place" in found.first_wrong.message
-
-
-def test_a_gradient_completed_before_a_line_that_raises_is_checked() -> None:
-    text = """
-def backward(dy, saved):
-    x, w, z, a = saved
-    dz = dy.copy()
-    da = dy * z
-    dz += dy * a
-    dz += 2 * da * (1 - a * a)
-    dx = dz @ w
-    return dx, x.T @ dz
-"""
-    stopped = proof(FORWARD + text)
-    assert wrong_lines(stopped) == ["dz += 2 * da * (1 - a * a)"], report(stopped)
+# Errors that are inherited
 
 
 LINES = {
-    "db": "db = dy.copy()",
-    "dz, first": "dz = dy.copy()",
-    "da": "da = db * z",
-    "dz, second": "dz += db * a",
-    "dz, third": "dz += da * (1 - a * a)",
-    "dx": "dx = dz @ w.T",
-    "dw": "dw = x.T @ dz",
-}
+    "db": "db = dy.copy()", "dz 1": "dz = dy.copy()", "da": "da = db * z", "dz 2": "dz += db * a",
+    "dz 3": "dz += da * (1 - a * a)", "dx": "dx = dz @ w.T", "dw": "dw = x.T @ dz",
+}  # fmt: skip
 # The lines that are wrong only because of each line.
 DEPENDENTS = {
-    "db": ("da", "dz, second", "dz, third", "dx", "dw"),
-    "dz, first": ("dz, second", "dz, third", "dx", "dw"),
-    "da": ("dz, third", "dx", "dw"),
-    "dz, second": ("dz, third", "dx", "dw"),
-    "dz, third": ("dx", "dw"),
-    "dx": (),
-    "dw": (),
-}
+    "db": ["da", "dz 2", "dz 3", "dx", "dw"], "dz 1": ["dz 2", "dz 3", "dx", "dw"],
+    "da": ["dz 3", "dx", "dw"], "dz 2": ["dz 3", "dx", "dw"], "dz 3": ["dx", "dw"],
+    "dx": [], "dw": [],
+}  # fmt: skip
 
 
 def broken(name: str, change: str = "1.5 * ({})") -> tuple[str, str]:
@@ -271,7 +231,7 @@ def test_the_lines_that_depend_on_a_mistake_inherit_it(name: str) -> None:
     assert wrong_lines(found) == [edit[1]], report(found)
     inherited = {line.text: line.message for line in found.lines if line.status == "inherited"}
     assert [*inherited] == [*(LINES[other] for other in DEPENDENTS[name]), "return dx, dw"]
-    assert {*inherited.values()} == {f"because of {name.partition(',')[0]}"}
+    assert {*inherited.values()} == {f"because of {name[:2]}"}
 
 
 @pytest.mark.parametrize(("first", "second"), [*itertools.combinations(LINES, 2)])
@@ -279,20 +239,6 @@ def test_two_mistakes_are_both_found(first: str, second: str) -> None:
     edits = broken(first), broken(second, "({}) / 3")
     found = edited_proof(*edits)
     assert wrong_lines(found) == [edit[1] for edit in edits], report(found)
-
-
-def test_an_error_can_be_inherited_from_two_lines() -> None:
-    found = edited_proof(broken("dx"), broken("dw"))
-    line = line_with(found, "return dx, dw")
-    assert (line.status, line.message) == ("inherited", "because of dx, dw")
-
-
-def test_the_lines_that_read_a_wrong_value_inherit_the_error() -> None:
-    found = edited_proof(("x, w, z, a = saved", "x, w, a, z = saved"))
-    assert wrong_lines(found) == ["x, w, a, z = saved"]
-    inherited = [line for line in found.lines if line.status == "inherited"]
-    assert len(inherited) == 6
-    assert all(line.message == "because of x, w, a, z" for line in inherited)
 
 
 # Edits of BACKWARD, and the lines that are then wrong.
@@ -307,10 +253,10 @@ EDITS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     ),
     "a warning is not an error if correcting it does not help": (
         [
-            broken("dz, third"),
+            broken("dz 3"),
             ("    # z = x @ w", "    w = w + 0 * dz.sum() + 1e-9\n    # z = x @ w"),
         ],
-        [broken("dz, third")[1]],
+        [broken("dz 3")[1]],
     ),
     "the lines after a gradient of the wrong shape are not wrong": (
         [("da = db * z", "da = (db * z)[:1]")], ["da = (db * z)[:1]"],
@@ -321,6 +267,13 @@ EDITS: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
     "a mistake is found even if a later line raises": (
         [("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z")],
         ["dz = -dy", "da = db @ z"],
+    ),
+    "a small mistake is found": (
+        [broken("dx", "1.000000001 * ({})")], ["dx = 1.000000001 * (dz @ w.T)"],
+    ),
+    "a small mistake after another is found, by checking the line alone": (
+        [broken("dz 3"), broken("dx", "1.00000001 * ({})")],
+        [broken("dz 3")[1], "dx = 1.00000001 * (dz @ w.T)"],
     ),
 }  # fmt: skip
 
@@ -354,31 +307,7 @@ def backward(dy, saved):
     assert np.shape(wrong[0].values["da"]) == X.shape
 
 
-GATES = """
-def forward(x, w):
-    z = x @ w
-    a, b = z[:, :1], z[:, 1:]
-    a, b = 1 / (1 + np.exp(-a)), np.tanh(b)
-    c = a * b
-    y = np.tanh(c)
-    return y, (x, w, a, b, y)
-
-def backward(dy, saved):
-    x, w, a, b, y = saved
-    dc = dy * (1 - y * y)
-    da = (dc * b).sum(axis=1, keepdims=True)
-    db = dc * a
-    dz = np.concatenate([da * a * (1 - a), db * (1 - b * b)], axis=1)
-    dx = dz @ w.T
-    dw = x.T @ dz
-    return dx, dw
-"""
-
-
-def test_the_gradient_of_another_value_of_a_name_is_not_an_incoming_gradient() -> None:
-    assert proof(GATES).ok
-    wrong = proof(edited(GATES, ("(1 - y * y)", "(1 - y)")))
-    assert wrong_lines(wrong) == ["dc = dy * (1 - y)"], report(wrong)
+# Styles
 
 
 HEAD = "def backward(dy, saved):\n    x, w, z, a = saved\n"
@@ -458,57 +387,62 @@ def test_unfinished_sums_before_an_exception_are_not_wrong(style: str, place: in
     assert wrong_lines(proof(FORWARD + "\n".join(lines))) == ["raised = None + 1"]
 
 
+# A style, edits, and the line that is then wrong.
+IN_STYLES = {
+    "a gradient completed before a line that raises is checked": (
+        STYLES["in the order of the forward"],
+        [("dz = dy * z * (1 - a * a)", "dz = dy"), ("dz += dy * a", "da = dy * z"),
+         ("dz += dy\n", "dz += dy * a\n    dz += 2 * da * (1 - a * a)\n"), ("dz @ w.T", "dz @ w")],
+        "dz += 2 * da * (1 - a * a)",
+    ),
+    "if a term is added twice instead of another the second is wrong": (
+        UNQUOTED, [("dz += da * (1 - a * a)", "dz += a * db")], "dz += a * db",
+    ),
+    "a call that only reads a gradient is not wrong": (
+        STYLES["a call that reads a gradient"], [("dz += db * a", "dz -= db * a")], "dz -= db * a",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", IN_STYLES)
+def test_a_mistake_in_another_style_is_found_at_its_line(rule: str) -> None:
+    text, edits, wrong = IN_STYLES[rule]
+    found = proof(FORWARD + edited(text, *edits))
+    assert wrong_lines(found)[0] == wrong, report(found)
+
+
 def test_the_first_wrong_line_sets_the_mutated_variable_without_quotes() -> None:
-    (body,) = (node for node in ast.parse(UNQUOTED).body if isinstance(node, ast.FunctionDef))
-    statements = {ast.unparse(node): node for node in body.body}
+    backward = find_function(FORWARD + UNQUOTED, "backward", "own.py")
+    statements = {
+        ast.unparse(each.node): each for each in (*backward.statements, backward.returned)
+    }
     measured = truth(FORWARD + UNQUOTED)
     planted = mutations(FORWARD + UNQUOTED, "backward")
     for mutation in planted:
-        found = prove(measured, measured.target.backwards[0].with_tree(mutation.tree))
-        wrong, mutated = found.first_wrong, statements[mutation.before]
         if "copy()" in mutation.before and "copy()" not in mutation.after:
             continue  # Only aliases an input, which is not checked here.
+        found = prove(measured, replace(measured.target.backwards[0], node=mutation.tree))
+        wrong, mutated = found.first_wrong, statements[mutation.before]
         assert wrong is not None, mutation
-        sets = {*names_stored(mutated)}
+        sets = {*mutated.sets}
         assert sets & {*(wrong.step.statement.sets if wrong.step else ())} or not sets, mutation
-        assert (wrong.step is None) == isinstance(mutated, ast.Return), mutation
+        assert (wrong.step is None) == isinstance(mutated.node, ast.Return), mutation
     assert len(planted) > 40
 
 
-def test_if_a_term_is_added_twice_instead_of_another_the_second_is_wrong() -> None:
-    twice = edited(UNQUOTED, ("dz += da * (1 - a * a)", "dz += a * db"))
-    found = proof(FORWARD + twice)
-    assert wrong_lines(found) == ["dz += a * db"]
-    assert line_with(found, "dz += db * a").status == "right"
-
-
-def test_a_call_that_only_reads_a_gradient_is_not_wrong() -> None:
-    reading = edited(STYLES["a call that reads a gradient"], ("dz += db * a", "dz -= db * a"))
-    assert wrong_lines(proof(FORWARD + reading)) == ["dz -= db * a"]
-
-
 @pytest.mark.parametrize(
-    ("style", "line"),
+    ("style", "line", "use"),
     [
-        ("in the order of the forward", "dz += dy * a"),
-        ("-=", "dz -= -db * a"),
+        ("in the order of the forward", "dz += dy * a", 2), ("-=", "dz -= -db * a", 2),
+        ("out=", f"np.multiply(dy, {SLOPE}, out=dz)", None),
+        ("a view", "rest[...] = dz[1:] @ w.T", None), ("helpers", "add(dz @ w.T, dx)", None),
     ],
-)
-def test_each_term_of_a_sum_has_a_verdict_in_any_style(style: str, line: str) -> None:
-    (gradient,) = line_with(proof(FORWARD + STYLES[style]), line).gradients
-    assert (gradient.name, gradient.status, gradient.is_term) == ("dz", "right", True)
-    expected = gradient.expected.gradient
-    assert expected is not None
-    np.testing.assert_allclose(gradient.found, expected, rtol=1e-12)
+)  # fmt: skip
+def test_a_line_that_completes_or_adds_to_a_gradient_has_a_verdict(
+    style: str, line: str, use: int | None
+) -> None:
+    found = line_with(proof(FORWARD + STYLES[style]), line).gradients
+    (gradient,) = (each for each in found if each.status == "right")
+    assert gradient.is_term == (use == 2)
     assert gradient.pair is not None
-    assert gradient.pair.use == 2
-
-
-def test_a_call_that_fills_a_gradient_has_a_verdict() -> None:
-    for style, line in [
-        ("out=", f"np.multiply(dy, {SLOPE}, out=dz)"), ("view", "rest[...] = dz[1:] @ w.T"),
-        ("helpers", "add(dz @ w.T, dx)"),
-    ]:  # fmt: skip
-        text = next(text for name, text in STYLES.items() if name.endswith(style))
-        names = {g.name: g.status for g in line_with(proof(FORWARD + text), line).gradients}
-        assert "right" in names.values(), (style, names)
+    assert gradient.pair.use == use

@@ -1,23 +1,25 @@
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.study_targets import ARGS, FORWARD, W, X, edited, gradient_of, truth, truth_of
+from helpers.study_targets import FORWARD, W, X, edited, gradient_of, truth, truth_of
 
-from tinygpt_np.study.proof.truth import DIRECTIONS, MAX_ELEMENTS
+from tinygpt_np.study.proof.truth import DIRECTIONS, MAX_ELEMENTS, Expected
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.trace import Value
 
 Z = X @ W
 A = np.tanh(Z)
 ZVALUE = Value("z", 0)
+rng = np.random.default_rng(6)
 
 
 def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
-def test_the_gradient_of_each_value_is_measured() -> None:
+def test_the_gradient_of_each_value_and_the_term_from_each_use_are_measured() -> None:
     measured = truth(FORWARD)
     dy = measured.doutput
     dz = dy * (1 + A + Z * (1 - A * A))
@@ -26,11 +28,6 @@ def test_the_gradient_of_each_value_is_measured() -> None:
         (Value("x", -1), dz @ W.T), (Value("w", -1), X.T @ dz),
     ]:  # fmt: skip
         close(measured.total(value).gradient, expected)
-
-
-def test_the_term_from_each_use_is_measured() -> None:
-    measured = truth(FORWARD)
-    dy = measured.doutput
     for step, expected in [(3, dy), (2, dy * A), (1, dy * Z * (1 - A * A))]:
         close(measured.use(ZVALUE, step).gradient, expected)
 
@@ -41,10 +38,7 @@ def test_the_terms_from_all_uses_add_up_to_the_gradient() -> None:
         for value in sorted(measured.differentiable, key=lambda each: each.step):
             uses = measured.trace.uses(value)
             if uses and value.name not in measured.outputs:
-                terms = [measured.use(value, use) for use in uses]
-                total = terms[0]
-                for term in terms[1:]:
-                    total = total.plus(term)
+                total = reduce(Expected.plus, (measured.use(value, use) for use in uses))
                 close(total.gradient, measured.total(value).gradient)
 
 
@@ -62,9 +56,6 @@ def test_in_place_changes_in_forward_are_differentiated() -> None:
     close(measured.total(Value("x", -1)).gradient, measured.doutput * (8 * X + 1))
 
 
-# The upstream gradient
-
-
 def test_the_upstream_gradient_is_random_and_depends_on_the_seed() -> None:
     first, again, other = (truth(FORWARD, seed=seed).doutput for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
@@ -72,44 +63,33 @@ def test_the_upstream_gradient_is_random_and_depends_on_the_seed() -> None:
     assert len(np.unique(first)) == first.size
 
 
-# The values through which a gradient flows
-
-
-def differentiable(text: str, **args: Any) -> set[str]:
-    return {value.name for value in truth(text, args).differentiable}
-
-
-def test_a_gradient_flows_through_what_changes_with_the_arguments() -> None:
-    text = """
-    def forward(x, n):
+FLOWS: dict[str, tuple[str, str]] = {
+    "what changes with the arguments": (
+        """
+    def forward(x, w):
         size = x.shape[0]
         mask = x > 0
-        constant = np.ones(n)
+        constant = np.ones(5)
         z = np.where(mask, x, 0) * size
         unused = z * 2
-        y = z + constant
+        y = (z + constant) @ w
         return y, 0
-    """
-    assert differentiable(text, x=X, n=5) == {"x", "z", "unused", "y"}
-
-
-def test_no_gradient_flows_through_np_real() -> None:
-    text = """
+    """,
+        "x w z unused y",
+    ),
+    "np.real": (
+        """
     def forward(x, w):
         z = x @ w
         m = np.real(z).max(axis=1, keepdims=True)
         s = z - m
         y = np.exp(s)
         return y, m
-    """
-    # The real part of a complex product may be rounded otherwise than a real product.
-    for size in range(2, 12):
-        x, w = (np.random.default_rng(size).standard_normal((size, size)) for _ in range(2))
-        assert differentiable(text, x=x, w=w) == {"x", "w", "z", "s", "y"}
-
-
-def test_without_complex_numbers_the_source_determines_the_flow() -> None:
-    text = """
+    """,
+        "x w z s y",
+    ),
+    "without complex numbers, the source determines it": (
+        """
     def forward(x, w):
         z = x @ w
         m = np.real(z).max()
@@ -117,11 +97,19 @@ def test_without_complex_numbers_the_source_determines_the_flow() -> None:
         a = np.maximum(z, 0.1) - m
         y = a * float(a.sum()) + count
         return y, 0
-    """
-    assert differentiable(text, **ARGS) == {"x", "w", "z", "a", "y"}
+    """,
+        "x w z a y",
+    ),
+}
 
 
-# The method
+@pytest.mark.parametrize("case", FLOWS)
+def test_a_gradient_flows_through_the_values_that_depend_on_the_arguments(case: str) -> None:
+    text, names = FLOWS[case]
+    # The real part of a complex product may be rounded otherwise than a real product.
+    for size in range(2, 12):
+        args = {"x": rng.standard_normal((size, 5)), "w": rng.standard_normal((5, size))}
+        assert {value.name for value in truth(text, args).differentiable} == {*names.split()}
 
 
 def test_without_complex_numbers_richardson_extrapolation_is_used() -> None:
@@ -146,22 +134,16 @@ def test_a_large_tensor_is_measured_along_random_directions() -> None:
     assert not total.compare(wrong).ok
 
 
-# A single line
-
-
 def test_a_line_is_locally_right_if_it_follows_from_wrong_incoming_gradients() -> None:
     measured = truth(FORWARD)
-    da = np.random.default_rng(6).standard_normal(Z.shape)
+    da = rng.standard_normal(Z.shape)
     assert measured.is_locally_right(ZVALUE, 1, {"a": da}, da * (1 - A * A))
     assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, da * (1 + A * A))
     assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, (1 + 1e-6) * da * (1 - A * A))
     assert not measured.is_locally_right(ZVALUE, 1, {"a": da}, np.nan * da)
 
 
-# Errors
-
-
-@pytest.mark.parametrize("returned", ["y", "(y, 0, 1)", "[y, 0]"])
+@pytest.mark.parametrize("returned", ["(y, 0, 1)", "[y, 0]"])
 def test_forward_must_return_an_output_and_saved(returned: str) -> None:
     with pytest.raises(StudyError, match=r"^own.py, line 3: forward must return \(out, saved\)"):
         truth(f"def forward(x):\n    y = x\n    return {returned}", {"x": X})

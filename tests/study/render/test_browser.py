@@ -36,6 +36,7 @@ CONTRASTS = """() => {
   }
   return worst;
 }"""
+EXPS = "[data-row='3'] [data-name=exps]"
 at_width = pytest.mark.parametrize(
     "page", [{"viewport": {"width": 360, "height": 740}}], indirect=True
 )
@@ -55,7 +56,7 @@ def softmax(page: Page, folder: Path) -> Page:
 
 
 def test_pointing_at_a_name_highlights_it_its_gradient_and_its_readers(softmax: Page) -> None:
-    softmax.hover("[data-row='3'] [data-name=exps]")
+    softmax.hover(EXPS)
     assert {*texts(softmax, "main .lit")} == {"exps"}
     assert {*texts(softmax, "main .lit-gradient")} == {"dexps"}
     numbers = [text.split()[0] for text in texts(softmax, ".line.reads")]
@@ -65,30 +66,24 @@ def test_pointing_at_a_name_highlights_it_its_gradient_and_its_readers(softmax: 
 
 
 def test_a_name_opens_its_arrays_rules_and_verdicts(softmax: Page) -> None:
-    softmax.click("[data-row='3'] [data-name=exps]")
+    softmax.click(EXPS)
     assert softmax.inner_text("#panel-title") == "exps"
-    assert [text.split(" (")[0] for text in texts(softmax, "#panel .heatmap figcaption")] == [
-        "value", "gradient", "numerical", "difference",
-    ]  # fmt: skip
-    assert texts(softmax, "#panel h3") == [
-        "Where the gradient comes from",
-        "Verdict",
-        "Error by step size",
-    ]
-    assert softmax.locator("#panel .rule .math math").count() == 5
-    assert softmax.locator("#panel .verdict-of").count() == 2
-    assert softmax.locator("#panel .curve").count() == 2
+    captions = [text.split(" (")[0] for text in texts(softmax, "#panel .heatmap figcaption")]
+    assert captions == ["value", "gradient", "numerical", "difference"]
+    headings = ["Where the gradient comes from", "Verdict", "Error by step size"]
+    assert texts(softmax, "#panel h3") == headings
+    counts = {".rule .math math": 5, ".verdict-of": 2, ".curve": 2}
+    assert {each: softmax.locator(f"#panel {each}").count() for each in counts} == counts
     words = texts(softmax, "#panel svg.chart text")
     assert {"sweet spot", "truncation", "rounding"} <= {*words}
-
-
-def test_a_verdict_opens_its_value(softmax: Page) -> None:
+    widths = "[...document.querySelectorAll('math')].map((m) => m.getBoundingClientRect().width)"
+    assert min(softmax.evaluate(widths)) > 4
     softmax.click("[id='backward_steps:39'] .badge")
     assert softmax.inner_text("#panel-title") == "total"
 
 
 def test_a_cell_shows_its_index_and_its_number_in_each_array(softmax: Page) -> None:
-    softmax.click("[data-row='3'] [data-name=exps]")
+    softmax.click(EXPS)
     softmax.hover("#panel .heatmap >> nth=0 >> [data-index='5']")
     readout = softmax.inner_text("#panel .readout")
     assert readout.startswith("[0, 0, 5]")
@@ -107,26 +102,14 @@ def test_a_model_has_no_planted_bugs_and_its_parameters_open(page: Page, folder:
     assert page.inner_text("#panel-title") == "h.0.ln_1.weight"
 
 
-def test_formulas_are_rendered(softmax: Page) -> None:
-    drawn = (
-        "[...document.querySelectorAll('math')].every((m) => m.getBoundingClientRect().width > 4)"
-    )
-    assert softmax.evaluate(drawn)
-
-
 # Keyboard
 
 
-def tab_to_the_code(page: Page) -> None:
-    for _ in range(20):
-        page.keyboard.press("Tab")
-        if focused_name(page):
-            return
-    raise AssertionError("the Tab key does not reach the code")
-
-
 def test_the_keyboard_moves_between_names_and_opens_and_closes_the_panel(softmax: Page) -> None:
-    tab_to_the_code(softmax)
+    for _ in range(20):
+        softmax.keyboard.press("Tab")
+        if focused_name(softmax):
+            break
     found = [focused_name(softmax)]
     for key in ("ArrowDown", "ArrowRight", "ArrowDown", "ArrowLeft"):
         softmax.keyboard.press(key)
@@ -139,22 +122,15 @@ def test_the_keyboard_moves_between_names_and_opens_and_closes_the_panel(softmax
     assert focused_name(softmax) == "x"
 
 
-def test_arrow_keys_change_the_mode(softmax: Page) -> None:
-    softmax.focus("[name=mode][value=read]")
-    softmax.keyboard.press("ArrowRight")
-    assert softmax.get_attribute("body", "data-mode") == "reveal"
-
-
 def test_each_mode_shows_its_own_description_only(softmax: Page) -> None:
     for mode in ("Reveal", "Break it", "Read"):
         softmax.click(f"text={mode}")
         shown = [about for about in softmax.locator(".about").all() if about.is_visible()]
-        assert [about.get_attribute("id") for about in shown] == [
-            f"about-{mode.lower().split()[0]}"
-        ]
-
-
-# The index
+        names = [about.get_attribute("id") for about in shown]
+        assert names == [f"about-{mode.lower().split()[0]}"]
+    softmax.focus("[name=mode][value=read]")
+    softmax.keyboard.press("ArrowRight")
+    assert softmax.get_attribute("body", "data-mode") == "reveal"
 
 
 def test_a_box_of_the_diagram_links_to_its_operation(page: Page, folder: Path) -> None:
@@ -168,19 +144,27 @@ def test_a_box_of_the_diagram_links_to_its_operation(page: Page, folder: Path) -
 # Widths and colours
 
 
-@at_width
-@pytest.mark.parametrize("name", ["index", "softmax", "block"])
-def test_pages_fit_the_width_of_a_phone(page: Page, folder: Path, name: str) -> None:
-    open_page(page, folder, name)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def width_of(page: Page, element: str = "documentElement") -> int:
+    return page.evaluate(f"document.{element}.scrollWidth")
 
 
 @at_width
-def test_on_a_phone_the_backward_is_below_its_line_and_bugs_can_be_chosen(
-    softmax: Page,
-) -> None:
-    forward = softmax.locator("[data-row='3'] td >> nth=0").bounding_box()
-    backward = softmax.locator("[data-row='3'] td >> nth=1").bounding_box()
+def test_pages_fit_the_width_of_a_phone_in_every_mode(page: Page, folder: Path) -> None:
+    for name in ("index", "block", "softmax"):
+        open_page(page, folder, name)
+        assert width_of(page) <= 360
+    for mode in ("Reveal", "Break it", "Read"):
+        page.click(f"text={mode}")
+        assert width_of(page) <= 360
+    page.click(EXPS)
+    assert width_of(page, "getElementById('panel')") <= 360
+
+
+@at_width
+def test_on_a_phone_the_backward_is_below_its_line_and_bugs_can_be_chosen(softmax: Page) -> None:
+    forward, backward = (
+        softmax.locator(f"[data-row='3'] td >> nth={column}").bounding_box() for column in (0, 1)
+    )
     assert backward["y"] >= forward["y"] + forward["height"] - 1
     plant(softmax, "dshifted = dprobs * exps")
     softmax.click("#next-bug")
@@ -188,20 +172,11 @@ def test_on_a_phone_the_backward_is_below_its_line_and_bugs_can_be_chosen(
     assert 0 <= box["y"] <= 740 - box["height"]
 
 
-@at_width
-def test_every_mode_fits_the_width_of_a_phone(softmax: Page) -> None:
-    for mode in ("Reveal", "Break it", "Read"):
-        softmax.click(f"text={mode}")
-        assert softmax.evaluate("document.documentElement.scrollWidth") <= 360
-    softmax.click("[data-row='3'] [data-name=exps]")
-    assert softmax.evaluate("document.getElementById('panel').scrollWidth") <= 360
-
-
 @both_schemes
 def test_all_text_has_enough_contrast(softmax: Page) -> None:
     softmax.emulate_media(reduced_motion="reduce")
-    softmax.hover("[data-row='3'] [data-name=exps]")
-    softmax.click("[data-row='3'] [data-name=exps]")
+    softmax.hover(EXPS)
+    softmax.click(EXPS)
     found = [softmax.evaluate(CONTRASTS)]
     softmax.keyboard.press("Escape")
     for mode in ("Reveal", "Break it"):
@@ -215,13 +190,15 @@ def test_all_text_has_enough_contrast(softmax: Page) -> None:
 
 # Reveal
 
-# The lines of page's backwards, in the order in which they run.
+# The lines of the backwards, in the order in which they run.
 ORDER = [35, 36, 38, 39, 41, 43, 45, 46, 51, 52, 53, 54]
 
 
-def open_reveal(page: Page, folder: Path) -> None:
-    open_page(page, folder)
-    page.click("text=Reveal")
+@pytest.fixture
+def hidden(softmax: Page) -> Page:
+    """Return the page of softmax with its backward hidden."""
+    softmax.click("text=Reveal")
+    return softmax
 
 
 def concealed(page: Page) -> list[int]:
@@ -231,48 +208,37 @@ def concealed(page: Page) -> list[int]:
     return sorted(int(line.locator(".number").inner_text()) for line in hidden)
 
 
-def test_reveal_shows_only_the_left_side_and_shape_of_each_backward_line(
-    page: Page, folder: Path
-) -> None:
-    open_reveal(page, folder)
-    assert concealed(page) == ORDER
-    assert all(line.is_visible() for line in page.locator("[data-row] td:first-child code").all())
-    assert page.inner_text("#progress") == "0 of 12 lines revealed"
-    line = page.locator("[id='backward_steps:43']")
+def test_reveal_shows_only_the_left_side_and_shape_of_each_backward_line(hidden: Page) -> None:
+    assert concealed(hidden) == ORDER
+    assert all(line.is_visible() for line in hidden.locator("[data-row] td:first-child code").all())
+    assert hidden.inner_text("#progress") == "0 of 12 lines revealed"
+    line = hidden.locator("[id='backward_steps:43']")
     assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
     assert line.locator(".badge").is_hidden()
 
 
-def test_the_button_reveals_the_lines_in_the_order_in_which_they_run(
-    page: Page, folder: Path
-) -> None:
-    open_reveal(page, folder)
-    page.focus("#next-line")
+def test_the_button_reveals_the_lines_in_the_order_in_which_they_run(hidden: Page) -> None:
+    hidden.focus("#next-line")
     for count in range(1, len(ORDER) + 1):
-        page.keyboard.press("Enter")
-        assert concealed(page) == ORDER[count:]
-    assert page.inner_text("#progress") == "12 of 12 lines revealed"
-    assert page.is_disabled("#next-line")
-    assert page.evaluate("document.activeElement.id") == "hide-again"
+        hidden.keyboard.press("Enter")
+        assert concealed(hidden) == ORDER[count:]
+    assert hidden.inner_text("#progress") == "12 of 12 lines revealed"
+    assert hidden.is_disabled("#next-line")
+    assert hidden.evaluate("document.activeElement.id") == "hide-again"
 
 
-def test_a_click_reveals_a_line_and_moves_the_focus_to_the_next(page: Page, folder: Path) -> None:
-    open_reveal(page, folder)
-    page.click("[id='backward_steps:41'] .reveal")
-    assert concealed(page) == [number for number in ORDER if number != 41]
-    assert page.locator("[id='backward_steps:41'] .badge").is_visible()
-    assert page.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
-
-
-def test_revealed_lines_stay_revealed_until_they_are_hidden_again(page: Page, folder: Path) -> None:
-    open_reveal(page, folder)
-    page.click("#next-line")
-    page.click("text=Read")
-    assert concealed(page) == []
-    page.click("text=Reveal")
-    assert concealed(page) == ORDER[1:]
-    page.click("#hide-again")
-    assert concealed(page) == ORDER
+def test_revealed_lines_stay_revealed_until_they_are_hidden_again(hidden: Page) -> None:
+    hidden.click("[id='backward_steps:41'] .reveal")
+    others = [number for number in ORDER if number != 41]
+    assert concealed(hidden) == others
+    assert hidden.locator("[id='backward_steps:41'] .badge").is_visible()
+    assert hidden.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
+    hidden.click("text=Read")
+    assert concealed(hidden) == []
+    hidden.click("text=Reveal")
+    assert concealed(hidden) == others
+    hidden.click("#hide-again")
+    assert concealed(hidden) == ORDER
 
 
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)
@@ -286,11 +252,9 @@ def test_without_scripts_every_line_is_shown(softmax: Page) -> None:
 
 def test_a_bug_marks_its_line_and_those_that_inherit_the_error(softmax: Page) -> None:
     plant(softmax, "dshifted = dprobs * exps")
-    marks = {f"backward_steps:{n}": text for n, text in {
-        43: "✗ wrong, the first", 45: "! because of dshifted", 41: "✓ still right",
-    }.items()}  # fmt: skip
+    marks = {43: "✗ wrong, the first", 45: "! because of dshifted", 41: "✓ still right"}
     for line, words in marks.items():
-        assert softmax.inner_text(f"[id='{line}'] .broken") == words
+        assert softmax.inner_text(f"[id='backward_steps:{line}'] .broken") == words
     assert texts(softmax, "[id='backward_steps:43'] del") == ["dshifted = dexps * exps"]
     assert texts(softmax, "[id='backward_steps:43'] ins") == ["dshifted = dprobs * exps"]
     softmax.select_option("#bug", label="dshifted = -(dexps * exps)")

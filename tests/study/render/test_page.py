@@ -1,6 +1,7 @@
 """Tests of the data of a page: every line, its verdict, its arrays and figures."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,17 +16,8 @@ from helpers.study_targets import (
     truth,
 )
 
-from tinygpt_np.study.proof.sheet import Sheet, study
-from tinygpt_np.study.render.page import (
-    STEPS,
-    ErrorCurves,
-    Json,
-    array,
-    difference,
-    error_curves,
-    finite,
-    page_data,
-)
+from tinygpt_np.study.proof.sheet import study
+from tinygpt_np.study.render.page import STEPS, Json, difference, error_curves, page_data
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import find_function
 from tinygpt_np.study.source.trace import Value
@@ -41,42 +33,44 @@ def gpt() -> Json:
     return page_data(studied_target("gpt"), [])
 
 
-def in_loop(gpt: Json) -> list[Json]:
-    """Return the rows that set x in the loop over the layers."""
-    rows = (row for row in gpt["rows"] if row["iteration"])
-    return [row for row in rows if row["sets"] and row["sets"][0].startswith("x@")]
-
-
 def lines(of: Json) -> dict[str, Json]:
     """Return the lines of the first backward by their text."""
     return {line["text"]: line for row in of["rows"] for line in row["backward"]}
 
 
-def row(of: Json, name: str) -> Json:
-    """Return the forward line that sets a name."""
-    return next(row for row in of["rows"] if name in [key.split("@")[0] for key in row["sets"]])
-
-
-def broken(*edits: tuple[str, str]) -> Sheet:
-    """Study softmax with lines of backward_steps replaced."""
+def broken(*edits: tuple[str, str], name: str = "backward_steps") -> Json:
+    """Return the page of softmax with lines of a backward replaced."""
     target = targets.named_target("softmax")
     source = edited("\n".join(target.forward.lines), *edits)
-    backward = find_function(source, "backward_steps", "ops/softmax.py")
-    return study(replace(target, backwards=(backward,), functions=()))
+    changed = find_function(source, name, "ops/softmax.py")
+    backwards = tuple(changed if each.name == name else each for each in target.backwards)
+    return page_data(study(replace(target, backwards=backwards, functions=())), [])
 
 
 def test_the_data_can_be_written_as_json(softmax: Json, gpt: Json) -> None:
-    for each in (softmax, gpt):
+    not_finite = broken(("dx = probs * (", "dx = np.inf * ("), name="backward")
+    other_shape = broken(("dx = dshifted", "dx = dshifted[0]"))
+    for each in (softmax, gpt, not_finite, other_shape):
         assert json.loads(json.dumps(each, allow_nan=False)) == each
+    assert other_shape["values"]["x"]["difference"] is None
 
 
 def test_a_name_that_is_reassigned_has_another_key(gpt: Json) -> None:
-    first, second = in_loop(gpt)
+    rows = [row for row in gpt["rows"] if row["iteration"]]
+    first, second = (row for row in rows if row["sets"] and row["sets"][0].startswith("x@"))
     assert [first["iteration"], second["iteration"]] == ["layer = 0", "layer = 1"]
     assert first["sets"] != second["sets"]
     assert f'data-name="x" data-value="{first["sets"][0]}"' in second["html"]
     ids = [line["id"] for row in gpt["rows"] for line in row["backward"]]
     assert len(ids) == len({*ids})
+
+
+def test_a_line_reads_the_value_that_was_set_last(gpt: Json) -> None:
+    html = [line["html"] for row in gpt["rows"][::-1] for line in row["backward"][::-1]]
+    found = [re.findall(r'data-name="dx" data-value="(x@\d+)"', line) for line in html]
+    (last,), second, first, (embedded,) = filter(None, found)
+    assert len({last, second[0], first[0]}) == 3
+    assert [second[1], first[1], embedded] == [last, second[0], first[0]]
 
 
 def test_a_parameter_has_its_arrays_and_its_verdict(gpt: Json) -> None:
@@ -97,42 +91,22 @@ def test_the_closed_form_lists_the_names_without_a_gradient(softmax: Json) -> No
     assert softmax["closed_form"]["agreement"] < 1e-14
 
 
-def test_a_gradient_of_the_wrong_shape_has_no_difference() -> None:
-    found = page_data(broken(("dx = dshifted", "dx = dshifted[0]")), [])
-    assert found["values"]["x"]["difference"] is None
-
-
 def test_every_line_of_a_bug_is_on_the_page(softmax: Json) -> None:
     ids = {line["id"] for line in (*lines(softmax).values(), *softmax["closed_form"]["lines"])}
     for found in softmax["bugs"]:
         assert {found["id"], found["first_wrong"], *found["affected"]} - {""} <= ids
 
 
-def test_a_bug_that_raises_stops_the_backward() -> None:
+def test_a_backward_that_raises_is_stopped_at_a_line() -> None:
     found = page_data(studied_target("linear"), planted_bugs("linear"))["bugs"]
-    raising = [bug for bug in found if "raises" in bug["message"]]
-    assert raising
-    assert all(bug["stopped"] for bug in raising)
+    assert {bug["stopped"] for bug in found if "raises" in bug["message"]} == {True}
     assert not all(bug["stopped"] for bug in found)
-
-
-def test_a_backward_that_raises_has_the_line_number() -> None:
     edits = ("dexps = dprobs / total", "dexps = dprobs * 2"), ("dexps * exps", "dexps @ exps")
-    shown = page_data(broken(*edits), [])
+    shown = broken(*edits)
     assert shown["raises_at"] == 43
-    lines = {line["text"]: line["status"] for row in shown["rows"] for line in row["backward"]}
-    assert lines["dexps = dprobs * 2"] == "wrong"
-    assert lines["dx = dshifted"] == lines["return dx"] == "unreached"
-
-
-def test_gradients_that_cannot_be_compared_have_no_figures() -> None:
-    target = targets.named_target("softmax")
-    text = "\n".join(target.backwards[1].lines)
-    for edit in (("dx = probs * (", "dx = 0 * ("), ("return dx", "return dx[0]")):
-        closed = find_function(text.replace(*edit), "backward", target.file)
-        backwards = (target.backwards[0], closed)
-        shown = page_data(study(replace(target, backwards=backwards, functions=())), [])
-        json.dumps(shown, allow_nan=False)
+    assert lines(shown)["dexps = dprobs * 2"]["status"] == "wrong"
+    assert lines(shown)["dx = dshifted"]["status"] == lines(shown)["return dx"]["status"]
+    assert lines(shown)["return dx"]["status"] == "unreached"
 
 
 def test_a_difference_is_taken_before_it_is_rounded() -> None:
@@ -142,45 +116,40 @@ def test_a_difference_is_taken_before_it_is_rounded() -> None:
     assert shown["numbers"] == [1e-9, 0.001]
 
 
-def test_numbers_that_are_not_finite_become_none() -> None:
-    assert [finite(x) for x in (np.inf, -np.inf, np.nan, 0.5)] == [None, None, None, 0.5]
-    json.dumps(array(np.array([np.nan, np.inf])), allow_nan=False)
+# Error curves
 
 
-def curves_of(text: str = FORWARD + BACKWARD, seed: int = 0) -> ErrorCurves:
+def curves_of(text: str = FORWARD + BACKWARD, seed: int = 0) -> tuple[list[float], list[float]]:
+    """Return the errors of the central difference and of the complex step."""
     found = error_curves(truth(text, seed=seed).total(Value("z", 0)), seed)
     assert found is not None
-    return found
+    return found["central"], found["complex"]
 
 
 def error_at(errors: list[float], step: float) -> float:
     return errors[int(np.argmin(np.abs(np.log10(STEPS / step))))]
 
 
+def slope(errors: list[float]) -> float:
+    """Return the slope from 1e-2 to 1e-4, where only the curvature is off."""
+    return float(np.log10(error_at(errors, 1e-2)) - np.log10(error_at(errors, 1e-4))) / 2
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_the_central_difference_has_errors_of_truncation_and_of_rounding(seed: int) -> None:
-    central = curves_of(seed=seed).central
-    # From 1e-2 to 1e-4: where only the curvature is off.
-    slope = (np.log10(error_at(central, 1e-2)) - np.log10(error_at(central, 1e-4))) / 2
-    assert slope == pytest.approx(2, abs=0.02)
+def test_the_error_of_the_complex_step_has_no_rounding_at_small_steps(seed: int) -> None:
+    central, complex_step = curves_of(seed=seed)
+    assert slope(central) == pytest.approx(2, abs=0.02)
+    assert slope(complex_step) == pytest.approx(2, abs=0.02)
     best = int(np.argmin(central))
     assert 1e-7 < STEPS[best] < 1e-4
     assert error_at(central, 1e-13) > 1e4 * central[best]
-    assert np.median(central[-4:]) > np.median(central[best : best + 4])
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_error_of_the_complex_step_stays_small_at_small_steps(seed: int) -> None:
-    errors = np.array(curves_of(seed=seed).complex)
-    assert errors[STEPS <= 1e-8].max() < 1e-14
-    slope = (np.log10(error_at([*errors], 1e-2)) - np.log10(error_at([*errors], 1e-4))) / 2
-    assert slope == pytest.approx(2, abs=0.02)
+    assert np.array(complex_step)[STEPS <= 1e-8].max() < 1e-14
 
 
 def test_a_forward_without_complex_numbers_has_no_complex_step() -> None:
-    found = curves_of(edited(FORWARD, ("np.tanh(z)", "np.abs(z)")))
-    assert found.complex == []
-    assert error_at(found.central, 1e-5) < 1e-8
+    central, complex_step = curves_of(edited(FORWARD, ("np.tanh(z)", "np.abs(z)")))
+    assert complex_step == []
+    assert error_at(central, 1e-5) < 1e-8
 
 
 def test_a_tensor_that_is_zero_or_measured_along_directions_has_no_error_curves() -> None:

@@ -1,4 +1,4 @@
-"""Tests of the folder of pages, and of tinygpt study --html."""
+"""Tests of the folder of pages."""
 
 import json
 import re
@@ -17,39 +17,24 @@ def shown() -> Json:
     return page_data(studied_target("softmax"), [])
 
 
-@pytest.fixture(scope="module")
-def files(shown: Json) -> dict[str, str]:
-    return site.render_files([shown])
-
-
-def test_a_page_loads_only_files_of_the_folder(files: dict[str, str]) -> None:
+def test_the_written_files_load_only_each_other(shown: Json, tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "new"
+    site.write_files(folder, [shown])
+    files = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert files == site.render_files([shown])
     for name in ("index.html", "softmax.html"):
         loaded = re.findall(r'(?:src|href)="([^"#]+)"', files[name])
         assert {each for each in loaded if each != "data:,"} <= {*files}
-
-
-def test_no_file_contains_an_external_address(files: dict[str, str]) -> None:
-    # The SVG namespace, which is never requested.
-    known = "http://www.w3.org/2000/svg"
     for name, text in files.items():
-        assert "//" not in re.sub(r"(?m)^\s*//.*$", "", text.replace(known, "")), name
-
-
-def test_the_written_files_are_the_rendered_ones(
-    shown: Json, files: dict[str, str], tmp_path: Path
-) -> None:
-    site.write_files(tmp_path / "a" / "new", [shown])
-    written = {p.name: p.read_text(encoding="utf-8") for p in (tmp_path / "a" / "new").iterdir()}
-    assert written == files
+        # The SVG namespace is never requested.
+        text = re.sub(r"(?m)^\s*//.*$", "", text.replace("http://www.w3.org/2000/svg", ""))
+        assert "//" not in text, name
 
 
 def test_a_file_that_cannot_be_written_is_named(
     shown: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make_folder(_: Path) -> None:
-        """Do nothing, as if the folder had been deleted since."""
-
-    monkeypatch.setattr(site, "make_folder", make_folder)
+    monkeypatch.setattr(site, "make_folder", Mock())  # As if the folder had been deleted since.
     with pytest.raises(StudyError, match=r"index\.html cannot be written: No such file"):
         site.write_files(tmp_path / "gone", [shown])
 
@@ -58,8 +43,7 @@ def test_a_file_that_cannot_be_written_is_named(
     ("name", "file"),
     [
         ("layer_norm", "layer_norm.html"),
-        ("mylayer.py:forward,backward", "mylayer.py-forward-backward.html"),
-        ("../../etc/a b.py:f,g", "etc-a-b.py-f-g.html"),
+        ("../../etc/my layer.py:forward,backward", "etc-my-layer.py-forward-backward.html"),
         ("größe.py:f,g", "gr-e.py-f-g.html"),
         ("index", "index-2.html"),
         ("::", "page.html"),

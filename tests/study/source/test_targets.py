@@ -1,5 +1,6 @@
 """Tests of targets: of the package, and in a user's file."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +24,6 @@ from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError, find_function
 from tinygpt_np.study.source.targets import Target, user_target
-
-
-def test_another_name_is_refused_with_a_list_of_names() -> None:
-    with pytest.raises(StudyError, match=r"must be one of .*softmax.*, gpt, .*, not nothing"):
-        targets.named_target("nothing")
 
 
 @pytest.mark.parametrize("name", targets.NAMES)
@@ -87,26 +83,18 @@ def test_the_differentiated_arrays_are_generic_and_of_order_one(each: Target) ->
 
 SCALE = """
 import numpy as np
-
-
 def forward(x):
     y = x * 3
     return y, ()
-
-
 def backward(dy, saved):
     dx = dy * 3
     return dx
 """
 LOOKUP = """
 import numpy as np
-
-
 def forward(ids, weight):
     rows = weight[ids]
     return rows, (ids, weight.shape)
-
-
 def backward(drows, saved):
     ids, shape = saved
     dweight = np.zeros(shape)
@@ -116,13 +104,9 @@ def backward(drows, saved):
 # forward has no name z, so dz has no expected gradient.
 INLINE = """
 import numpy as np
-
-
 def forward(x, w):
     p = np.tanh(x @ w)
     return p, (x, w, p)
-
-
 def backward(dp, saved):
     x, w, p = saved
     dz = dp * (1 - p * p)
@@ -131,10 +115,8 @@ def backward(dp, saved):
     return dx, dw
 """
 SHAPE, SHAPES = "x (N, C)", "x (N, C), w (C, K)"
-EARLY_RETURN = "    if x.size:\n        return x, ()\n    y ="
 DECORATED = "def changed(f):\n    return lambda {}\n\n@changed\ndef "
 RIGHT: dict[str, tuple[str, str | None]] = {
-    "a layer norm": (RIGHT_LAYER, None),
     "a file with a byte order mark": ("\ufeff" + RIGHT_LAYER, None),
     "integers in a range": (LOOKUP, "ids (N,) integers in [0, V), weight (V, C)"),
     "an inline expression": (INLINE, SHAPES),
@@ -155,8 +137,8 @@ RIGHT: dict[str, tuple[str, str | None]] = {
         ),
         SHAPE,
     ),
+    "a module in the same folder": ("import my_neighbour\n" + SCALE, SHAPE),
 }  # fmt: skip
-# Refused when the file is read.
 REFUSED = {
     "no shapes": (
         SCALE, None,
@@ -167,32 +149,27 @@ REFUSED = {
         edited(SCALE, ("(x)", "(x, scale)")), SHAPE,
         "forward also takes scale, which must be described too",
     ),
-    "a missing function": (
-        edited(SCALE, ("def backward", "def back")), SHAPE,
-        "has no function backward; functions found: forward, back",
-    ),
     "a missing import": (
         "import nothing_of_this_name\n" + SCALE, SHAPE,
         "layer.py cannot be imported: ModuleNotFoundError",
     ),
-    "a syntax error": ("def forward(:\n", SHAPE, "layer.py cannot be imported: SyntaxError"),
     "a backward with one argument": (
         edited(SCALE, ("(dy, saved)", "(dy)")), SHAPE,
         "backward must take the upstream gradient and what forward saved",
     ),
     "an early return": (
-        edited(SCALE, ("    y =", EARLY_RETURN)), SHAPE,
-        "one return, with a value, as its last statement; returns found on line: 7, 9",
+        edited(SCALE, ("    y =", "    if x.size:\n        return x, ()\n    y =")), SHAPE,
+        "one return, with a value, as its last statement; returns found on line: 5, 7",
     ),
-}  # fmt: skip
-# Refused when forward is run.
-NOT_RUN = {
-    "an exception": (("x * 3", "x @ x"), "layer.py, line 6: forward raises ValueError"),
+    "an exception": (
+        edited(SCALE, ("x * 3", "x @ x")), SHAPE, "layer.py, line 4: forward raises ValueError"
+    ),
     "infinite output": (
-        ("x * 3", "np.log(x)"), "output of forward is not finite; its arguments are random"
+        edited(SCALE, ("x * 3", "np.log(x)")), SHAPE,
+        "output of forward is not finite; its arguments are random",
     ),
     "a decorated forward": (
-        ("def forward", DECORATED.format("x: (f(x)[0] + 1, ())") + "forward"),
+        edited(SCALE, ("def forward", DECORATED.format("x: (f(x)[0] + 1, ())") + "forward")), SHAPE,
         "calling forward gives another output than running its lines",
     ),
 }  # fmt: skip
@@ -201,10 +178,6 @@ WRONG = {
     "a decorated backward": (
         edited(SCALE, ("def backward", DECORATED.format("*args: 2 * f(*args)") + "backward")),
         SHAPE, "return dx", "calling the function returns another gradient than its lines",
-    ),
-    "a redefined backward": (
-        SCALE + "\nbackward = lambda dy, saved: 2 * dy\n", SHAPE,
-        "return dx", "calling the function returns another gradient than its lines",
     ),
     # A common mistake: the gradient of a sum is not broadcast back.
     "a returned gradient that must broadcast": (
@@ -233,14 +206,9 @@ WRONG = {
 }  # fmt: skip
 
 
-def error_of(text: str, described: str | None = None) -> str:
-    with pytest.raises(StudyError) as error:
-        user_target(text, described)
-    return str(error.value)
-
-
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_file_is_right(tmp_path: Path, name: str) -> None:
+    (tmp_path / "my_neighbour.py").touch()
     text, described = RIGHT[name]
     assert study(user_target(write_layer(tmp_path, text), described)).ok
 
@@ -248,15 +216,8 @@ def test_a_right_file_is_right(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_that_cannot_be_studied_is_refused(tmp_path: Path, name: str) -> None:
     text, described, message = REFUSED[name]
-    assert message in error_of(write_layer(tmp_path, text), described)
-
-
-@pytest.mark.parametrize("name", NOT_RUN)
-def test_a_forward_that_cannot_be_run_line_by_line_is_refused(tmp_path: Path, name: str) -> None:
-    edit, message = NOT_RUN[name]
-    target = user_target(write_layer(tmp_path, edited(SCALE, edit)), SHAPE)
-    with pytest.raises(StudyError, match=message):
-        study(target)
+    with pytest.raises(StudyError, match=re.escape(message)):
+        study(user_target(write_layer(tmp_path, text), described))
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -274,44 +235,24 @@ def test_two_backwards_are_compared_with_each_other(tmp_path: Path) -> None:
     assert sheet.agreement == 0
 
 
-def test_arguments_have_the_shapes_in_the_docstring(tmp_path: Path) -> None:
-    args = user_target(write_layer(tmp_path, RIGHT_LAYER)).args
-    N, C = args["x"].shape
+def test_arguments_are_drawn_as_described(tmp_path: Path) -> None:
+    layer = user_target(write_layer(tmp_path, RIGHT_LAYER)).args
+    N, C = layer["x"].shape
     assert N != C
-    assert args["weight"].shape == args["bias"].shape == (C,)
-
-
-def test_letters_that_no_operation_uses_have_sizes_too(tmp_path: Path) -> None:
-    target = user_target(write_layer(tmp_path, SCALE), "x (..., Q, 3, 2E)")
-    *_, q, three, twice_e = target.args["x"].shape
-    assert (len({q, twice_e // 2}), three) == (2, 3)
-
-
-def test_integers_are_drawn_from_their_range(tmp_path: Path) -> None:
-    args = user_target(write_layer(tmp_path, LOOKUP), RIGHT["integers in a range"][1]).args
-    assert args["ids"].max() < len(args["weight"])
-
-
-def test_only_arguments_whose_gradient_is_returned_have_one(tmp_path: Path) -> None:
+    assert layer["weight"].shape == layer["bias"].shape == (C,)
+    lookup = user_target(write_layer(tmp_path, LOOKUP), RIGHT["integers in a range"][1]).args
+    assert lookup["ids"].max() < len(lookup["weight"])
+    scale = user_target(write_layer(tmp_path, SCALE), "x (..., Q, 3, 2E)")
+    first, second, q, three, twice_e = scale.args["x"].shape
+    assert (len({first, second, q, twice_e // 2}), three) == (4, 3)
     text, described = RIGHT["an argument without a gradient"]
     assert user_target(write_layer(tmp_path, text), described).wrt == ("x",)
 
 
-@pytest.mark.parametrize(
-    "text", ["layer.py", "layer.py:forward", "layer.py:a,b,c,d", "layer.py:a,"]
-)
+@pytest.mark.parametrize("text", ["layer.py:forward", "layer.py:a,b,c,d", "layer.py:a,"])
 def test_another_form_of_a_user_target_is_refused(text: str) -> None:
-    assert f"given as FILE.py:forward,backward, not {text}" in error_of(text)
-
-
-def test_a_missing_file_is_named() -> None:
-    assert error_of("nowhere.py:forward,backward") == "there is no file nowhere.py"
-
-
-def test_a_file_may_import_a_module_in_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "my_neighbour.py").write_text("THREE = 3\n", encoding="utf-8")
-    text = "from my_neighbour import THREE\n" + SCALE.replace("3", "THREE")
-    assert study(user_target(write_layer(tmp_path, text), SHAPE)).ok
+    with pytest.raises(StudyError, match=f"given as FILE.py:forward,backward, not {text}"):
+        user_target(text)
 
 
 def test_a_wrong_name_without_effect_is_counted_as_a_warning(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.source.parse import Function, Statement
-from tinygpt_np.study.source.trace import Namespace, Step, compile_node, compile_statement, unroll
+from tinygpt_np.study.source.parse import Function
+from tinygpt_np.study.source.trace import Namespace, Step, compiled, unroll
 
 # The term that a step adds to a gradient is stored under a name that no source can use.
 TERM = "term of the sum"
@@ -21,18 +21,10 @@ TERM = "term of the sum"
 class ExecutedStep:
     """A step that was run.
 
-    Attributes
-    ----------
-    values : Namespace
-        The values that the names it sets have afterwards.
-    added : Namespace
-        The term that it adds to a name, if it is a sum such as `x += …`.
-    params : Tensors
-        The gradients of parameters that it stores.
-    error : str
-        The exception that it raised, or "".
-    overwrites_input : bool
-        Whether it changes in place what the backward was given.
+    values: the values that the names it sets have afterwards. added: the term that it adds to a
+    name, if it is a sum such as `x += …`. params: the gradients of parameters that it stores.
+    error: the exception that it raised, or "". overwrites_input: whether it changes in place what
+    the backward was given.
     """
 
     step: Step
@@ -47,28 +39,14 @@ class ExecutedStep:
 class BackwardTrace:
     """A backward that was run, up to its return or to the step that raised.
 
-    Attributes
-    ----------
-    executed : tuple of ExecutedStep
-    before : tuple of Namespace
-        The namespace before each executed step, and at the end.
-    returned_names : frozenset of str
-        The names that the return statement reads.
-    steps : tuple of Step
-        All steps, including those that were not reached.
-    result : ast.expr
-        The expression of the return statement.
-    returned : Any
-        What the backward returned.
-    error : str
-        The exception raised by the return statement, or "".
+    before: the namespace before each executed step, and at the end. not_reached: the steps after
+    the one that raised. error: the exception raised by the return statement, or "".
     """
 
+    function: Function
     executed: tuple[ExecutedStep, ...]
     before: tuple[Namespace, ...]
-    returned_names: frozenset[str]
-    steps: tuple[Step, ...]
-    result: ast.expr
+    not_reached: tuple[Step, ...]
     returned: Any
     error: str = ""
 
@@ -80,14 +58,13 @@ class BackwardTrace:
     def rerun(self, start: int, changed: Namespace) -> Any:
         """Run the steps from `start` on with some names changed; return None if one raises."""
         namespace = {**copied(self.before[start], self.before[start]), **changed}
-        namespace |= {
-            n: copy.copy(cast(Namespace, v)) for n, v in namespace.items() if isinstance(v, dict)
-        }
+        dicts: Namespace = {n: v for n, v in namespace.items() if isinstance(v, dict)}
+        namespace |= {name: copy.copy(each) for name, each in dicts.items()}
         try:
             with np.errstate(all="ignore"):
-                for step in self.steps[start:]:
+                for step in (*(each.step for each in self.executed[start:]), *self.not_reached):
                     step.run(namespace)
-                return eval(compile_node(ast.Expression(self.result), "eval"), namespace)
+                return eval(compiled(self.function.result), namespace)
         except Exception:
             return None
 
@@ -100,13 +77,10 @@ class BackwardTrace:
 
         The return statement counts as the step after the last.
         """
-        found: set[int] = set()
         is_return = index == len(self.executed)
-        statement = None if is_return else self.executed[index].step.statement
-        for name in self.returned_names if statement is None else statement.mentions:
-            earlier = (i for i in reversed(range(index)) if name in self.sets(i))
-            found |= {i for i in [next(earlier, -1)] if i >= 0}
-        return sorted(found)
+        statement = self.function.returned if is_return else self.executed[index].step.statement
+        latest = {name: i for i in range(index) for name in self.sets(i)}
+        return sorted({latest[name] for name in statement.mentions if name in latest})
 
     def ancestors(self, index: int) -> list[int]:
         """Return all earlier steps on which a step depends, directly or indirectly."""
@@ -124,23 +98,18 @@ def trace_backward(function: Function, module: Namespace, args: Namespace) -> Ba
     namespace = {**module, **args}
     executed, before = list[ExecutedStep](), list[Namespace]()
     inputs = [*arrays_in([value for value in args.values() if not isinstance(value, dict)])]
-
-    def finished(returned: Any = None, error: str = "") -> BackwardTrace:
-        after, value = (*before, namespace), function.returned.value
-        assert value is not None
-        returned_names = function.statement(function.returned).mentions
-        observed = tuple(with_observed_changes(executed, after, returned_names))
-        steps = (*(each.step for each in observed), *steps_not_reached(function, executed))
-        return BackwardTrace(observed, after, returned_names, steps, value, returned, error)
-
+    not_reached, returned, error = list[Step](), None, ""
     for step in unroll(function, namespace):
         before.append(copied(namespace, namespace))
         params_before, inputs_before = copied_params(namespace), [a.tobytes() for a in inputs]
         try:
             added = run_step(step, namespace)
-        except Exception as error:
-            executed.append(ExecutedStep(step, {}, {}, {}, describe(error)))
-            return finished()
+        except Exception as raised:
+            executed.append(ExecutedStep(step, {}, {}, {}, describe(raised)))
+            last, index = step.statement.node.end_lineno or 0, len(executed)
+            later = (each for each in function.statements if each.line > last)
+            not_reached += (Step(index, each, {}, compiled(each.node)) for each in later)
+            break
         values = copied(namespace, step.statement.sets)
         params = {
             n: d for n, d in copied_params(namespace).items()
@@ -150,22 +119,14 @@ def trace_backward(function: Function, module: Namespace, args: Namespace) -> Ba
         executed.append(
             ExecutedStep(step, values, copied(added, added), params, overwrites_input=overwrites)
         )
-    value = function.returned.value
-    assert value is not None
-    try:
-        returned = eval(compile_node(ast.Expression(value), "eval"), namespace)
-    except Exception as error:
-        return finished(error=describe(error))
-    return finished(returned)
-
-
-def steps_not_reached(function: Function, executed: Sequence[ExecutedStep]) -> Iterator[Step]:
-    """Yield the steps after the one that raised, if one did."""
-    if executed and executed[-1].error:
-        last = executed[-1].step.statement.node
-        for each in function.statements:
-            if each.line > (last.end_lineno or last.lineno):
-                yield Step(len(executed), each, {}, compile_statement(each.node))
+    else:
+        try:
+            returned = eval(compiled(function.result), namespace)
+        except Exception as raised:
+            error = describe(raised)
+    before.append(namespace)
+    observed = tuple(with_observed_changes(executed, before, function.returned.mentions))
+    return BackwardTrace(function, observed, tuple(before), tuple(not_reached), returned, error)
 
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
@@ -201,7 +162,7 @@ def with_observed_changes(
         others = sorted(read - {*statement.sets})
         changes += [name for name in others if differ(before.get(name), after.get(name))]
         if tuple(changes) != statement.changes:
-            statement = replace(statement, observed_changes=tuple(changes))
+            statement = replace(statement, changes=tuple(changes))
             values = copied(after, statement.sets)
             each = replace(each, step=replace(each.step, statement=statement), values=values)
         found.insert(0, each)
@@ -225,40 +186,32 @@ def differ(before: Any, after: Any) -> bool:
 
 def run_step(step: Step, namespace: Namespace) -> Namespace:
     """Run a step and return the term that it adds to a name, if it is a sum."""
-    parts = as_sum(step.statement)
+    parts = as_sum(step.statement.node)
     if parts is None:
         step.run(namespace)
         return {}
-    name, sign, term = parts
+    name, sign, term, rest = parts
     namespace.update(step.bindings)
-    namespace[TERM] = eval(compile_node(ast.Expression(term), "eval"), namespace)
-    # Run the statement with the computed term in its place, so that it is not computed twice.
-    exec(compile_statement(with_term(step.statement.node)), namespace)
+    # The term is not computed twice.
+    namespace[TERM] = eval(compiled(term), namespace)
+    exec(compiled(rest), namespace)
     return {name: sign * namespace.pop(TERM)}
 
 
-def as_sum(statement: Statement) -> tuple[str, int, ast.expr] | None:
-    """Return `x += e`, `x -= e` and `x = x + e` as (x, ±1, e), and None for other statements."""
-    match statement.node:
-        case ast.AugAssign(ast.Name(id=name), ast.Add() | ast.Sub() as operator, term):
-            return name, -1 if isinstance(operator, ast.Sub) else 1, term
-        case ast.Assign([ast.Name(id=name)], ast.BinOp(ast.Name(id=first), ast.Add(), term)) if (
-            name == first
-        ):
-            return name, 1, term
+def as_sum(node: ast.stmt) -> tuple[str, int, ast.expr, ast.stmt] | None:
+    """Return `x += e`, `x -= e` and `x = x + e` as (x, ±1, e, the same with TERM for e)."""
+    rest, term = copy.deepcopy(node), ast.Name(TERM, ast.Load())
+    match rest:
+        case ast.AugAssign(ast.Name(id=name), ast.Add() | ast.Sub() as operator, e):
+            rest.value = term
+            return name, -1 if isinstance(operator, ast.Sub) else 1, e, rest
+        case ast.Assign(
+            [ast.Name(id=name)], ast.BinOp(ast.Name(id=first), ast.Add(), e) as value
+        ) if name == first:
+            value.right = term
+            return name, 1, e, rest
         case _:
             return None
-
-
-def with_term(node: ast.stmt) -> ast.stmt:
-    """Return a sum with its term replaced by the name of the computed term."""
-    changed = copy.deepcopy(node)
-    term = ast.Name(TERM, ast.Load())
-    if isinstance(changed, ast.AugAssign):
-        changed.value = term
-    else:
-        cast(ast.BinOp, cast(ast.Assign, changed).value).right = term
-    return changed
 
 
 def param_gradients(namespace: Namespace) -> Tensors:

@@ -1,7 +1,7 @@
 """Prove the operations with planted bugs: the mutants of the gradient checks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
 from tinygpt_np.study.proof.prove import prove
@@ -42,7 +42,7 @@ def planted(site: Site, mutation: Mutation, truths: list[Truth]) -> Bug:
     proofs: list[Proof] = []
     for truth in truths:
         original = next(b for b in truth.target.backwards if b.name == site.function)
-        proofs.append(prove(truth, original.with_tree(mutation.tree), mutant))
+        proofs.append(prove(truth, replace(original, node=mutation.tree), mutant))
         if not proofs[-1].ok:
             return Bug(mutation, proofs[-1], reason)
     return Bug(mutation, proofs[0], reason)

@@ -11,6 +11,7 @@ reads, wrong as they are. If that gives the result of the line, the line inherit
 
 import ast
 import copy
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -19,23 +20,23 @@ import numpy as np
 
 from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.proof.backward_trace import BackwardTrace, param_gradients, trace_backward
+from tinygpt_np.study.proof.backward_trace import describe, param_gradients, trace_backward
 from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import (
     BackwardLine,
     GradientVerdict,
     Proof,
+    Status,
     broadcasts_to,
     combined_status,
     compare,
     nearly_equal,
-    problem,
 )
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.shapes import Sizes, contradicts
-from tinygpt_np.study.source.targets import Target, gradients_by_name
-from tinygpt_np.study.source.trace import Namespace, Value, compile_node
+from tinygpt_np.study.source.targets import gradients_by_name
+from tinygpt_np.study.source.trace import Namespace, Value, compiled
 
 
 def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None = None) -> Proof:
@@ -45,33 +46,46 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
     gradients and that it does not change or alias its inputs.
     """
     prover = Prover(truth, function)
-    lines = [prover.line(index) for index in range(len(prover.trace.executed))]
-    if not prover.trace.raised:
+    lines, trace = prover.lines, prover.trace
+    lines += (prover.line(index) for index in range(len(trace.executed)))
+    if not trace.raised:
         lines.append(prover.returned())
-        prover.mark_missing_terms(lines)
+        prover.mark_missing_terms()
         if results_are_right(lines):
-            lines = [without_error(line) for line in lines]
-    lines = mark_inherited(truth, prover.trace, lines)
-    if all(line.status != "wrong" for line in lines):
-        mark_overwritten_input(lines, prover.trace)
-    if callable_ is not None and all(line.status != "wrong" for line in lines):
-        check_call(lines, truth, callable_)
-    return Proof(function, (*lines, *unreached(prover)), prover.trace)
+            lines[:] = map(without_error, lines)
+    prover.mark_inherited()
+    overwriting = [i for i, each in enumerate(trace.executed) if each.overwrites_input]
+    if prover.is_right and overwriting:
+        what = "an input of backward in place: the upstream gradient, or what was saved"
+        prover.mark(overwriting[0], "wrong", f"changes {what}")
+    if callable_ is not None and prover.is_right:
+        prover.check_call(callable_)
+    if trace.raised:
+        for step in trace.not_reached:
+            each = step.statement
+            lines.append(BackwardLine(step, each.line, each.text, each.shape, status="unreached"))
+        last = function.returned
+        lines.append(BackwardLine(None, last.line, last.text, status="unreached"))
+    return Proof(function, tuple(lines), trace)
 
 
 class Prover:
     """A run of one backward and the verdicts on its lines."""
 
     def __init__(self, truth: Truth, function: Function) -> None:
-        self.truth, self.function = truth, function
-        target, (upstream, saved) = truth.target, upstream_and_saved(function)
-        defaults = defaults_of(function, target.module)
+        self.truth, self.target, self.function = truth, truth.target, function
+        self.lines: list[BackwardLine] = []
+        names = [name for name in function.arguments if name not in ("self", function.upstream)]
         # Copies, because a wrong backward may change its inputs.
-        given = {upstream: truth.doutput.copy(), saved: copy.deepcopy(truth.saved)}
-        args = {**defaults, **given, **target.backward_args()}
+        given = {
+            function.upstream: truth.doutput.copy(),
+            "saved" if "saved" in names else names[0]: copy.deepcopy(truth.saved),
+        }
+        defaults = defaults_of(function, self.target.module)
+        args = {**defaults, **given, **self.target.backward_args(function)}
         # A wrong backward may also divide by zero; the result is checked below.
         with np.errstate(all="ignore"):
-            self.trace = trace_backward(function, target.module, args)
+            self.trace = trace_backward(function, self.target.module, args)
         steps = [each.step for each in self.trace.executed]
         self.reverses = reversed_steps(truth.trace, function, steps)
         self.pairs = pair(truth.trace, truth.differentiable, steps, self.reverses)
@@ -81,6 +95,15 @@ class Prover:
             self.pairs |= self.pairs_that_fit(value)
         self.sizes = Sizes()
         self.forward_names = {value.name: value for value in truth.trace.values()}
+
+    @property
+    def is_right(self) -> bool:
+        """Whether no line is wrong so far."""
+        return all(line.status != "wrong" for line in self.lines)
+
+    def mark(self, index: int, status: Status, message: str) -> None:
+        """Change the status of a line."""
+        self.lines[index] = replace(self.lines[index], status=status, message=message)
 
     def line(self, index: int) -> BackwardLine:
         """Check a step."""
@@ -98,8 +121,7 @@ class Prover:
             return replace(line, status="wrong", message=f"raises {executed.error}")
         wrong = next((g for g in gradients if g.status == "wrong"), None)
         if wrong is not None:
-            message, cause = problem(wrong)
-            return replace(line, status="wrong", message=message, cause=cause)
+            return replace(line, status="wrong", message=wrong.problem, cause=wrong.row.cause)
         warning = next(self.warnings(index), "")
         return replace(line, status="warning", message=warning) if warning else line
 
@@ -110,7 +132,8 @@ class Prover:
             found, pair = executed.values.get(name), self.pairs.get((index, name))
             if pair is None or self.truth.trace.data(pair.value) is None or executed.error:
                 continue
-            expected = self.expected(pair)
+            value, use = pair.value, pair.use
+            expected = self.truth.total(value) if use is None else self.truth.use(value, use)
             later = range(index + 1, len(self.trace.executed))
             if any(self.pairs.get((i, name)) == pair for i in later):
                 row = expected.compare(0.0)
@@ -157,18 +180,15 @@ class Prover:
         for key in free:
             executed = self.trace.executed[key[0]]
             term = executed.added.get(name, executed.values.get(name))
-            fitting = (use for use in unused if self.fits(name, term, value, use))
-            if (use := next(fitting, None)) is not None:
-                found[key] = Pair(value, use)
-                unused.remove(use)
+            for use in unused:
+                if compare(name, None, term, self.truth.use(value, use)).status == "right":
+                    found[key] = Pair(value, use)
+                    unused.remove(use)
+                    break
         unmatched = [key for key in free if key not in found]
         if is_right:
             return dict.fromkeys(keys, Pair(value, None)) if unmatched else found
         return found | {key: Pair(value, use) for key, use in zip(unmatched, unused, strict=False)}
-
-    def fits(self, name: str, term: Any, value: Value, use: int) -> bool:
-        """Return whether a term is the one that comes from a use of a value."""
-        return compare(name, None, term, self.truth.use(value, use)).status == "right"
 
     def may_be_continued(self, index: int, name: str, pair: Pair) -> bool:
         """Return whether a later line would have added to a gradient, had no step raised."""
@@ -178,16 +198,10 @@ class Prover:
         later = (s for s in self.function.statements if (s.node.end_lineno or 0) >= raising)
         return any(name in statement.sets for statement in later)
 
-    def expected(self, pair: Pair) -> Expected:
-        """Return the expected gradient of a value, or of one use of it."""
-        if pair.use is None:
-            return self.truth.total(pair.value)
-        return self.truth.use(pair.value, pair.use)
-
     def params(self, index: int) -> Iterator[GradientVerdict]:
         """Check the gradients of parameters that a step stores."""
         for name, found in self.trace.executed[index].params.items():
-            if name in self.truth.target.params:
+            if name in self.target.params:
                 yield compare(name, None, found, self.truth.param(name))
 
     def warnings(self, index: int) -> Iterator[str]:
@@ -226,37 +240,35 @@ class Prover:
 
     def returned(self) -> BackwardLine:
         """Check the return statement: the gradient of each argument and parameter."""
-        node = self.function.returned
-        line = BackwardLine(None, node.lineno, self.function.text(node), "", None, (), {}, "")
+        line = BackwardLine(None, self.function.returned.line, self.function.returned.text)
         if self.trace.error:
             return replace(line, status="wrong", message=f"raises {self.trace.error}")
         try:
-            found = gradients_by_name(self.truth.target, self.trace.returned)
+            found = gradients_by_name(self.target, self.trace.returned)
         except ValueError as error:
             return replace(line, status="wrong", message=str(error))
         known = {*found, *param_gradients(self.trace.before[-1])}
-        found |= {name: None for name in self.truth.target.params if name not in known}
+        found |= {name: None for name in self.target.params if name not in known}
         gradients = tuple(self.returned_for(name, gradient) for name, gradient in found.items())
         line = replace(line, gradients=gradients, status=combined_status(gradients))
-        wrong = next((g for g in gradients if g.status == "wrong"), None)
-        if wrong is None:
+        wrong = [gradient for gradient in gradients if gradient.status == "wrong"]
+        if not wrong:
             return line
-        problems = "; ".join(problem(g)[0] for g in gradients if g.status == "wrong")
-        message = f"returned: {problems}"
-        return replace(line, status="wrong", message=message, cause=wrong.row.cause)
+        message = f"returned: {'; '.join(gradient.problem for gradient in wrong)}"
+        return replace(line, status="wrong", message=message, cause=wrong[0].row.cause)
 
     def returned_for(self, name: str, gradient: Any) -> GradientVerdict:
         """Check what is returned for an argument, or for a parameter."""
-        expected = expected_result(self.truth, name)
+        expected = self.truth.result(name)
         # The shape of a returned gradient must match without broadcasting.
         row = expected.compare(gradient)
         status = "right" if row.ok else "wrong"
-        if name in self.truth.target.params:
+        if name in self.target.params:
             return GradientVerdict(name, None, status, row, gradient, expected)
         pair = Pair(Value(name, -1), None)
         return GradientVerdict(f"d{name}", pair, status, row, gradient, expected)
 
-    def mark_missing_terms(self, lines: list[BackwardLine]) -> None:
+    def mark_missing_terms(self) -> None:
         """Mark the gradients that lack the term from one of the lines that read the value."""
         last: dict[Value, int] = {}
         reversed_uses: dict[Value, set[int | None]] = {}
@@ -264,27 +276,147 @@ class Prover:
             last[each.value] = index
             reversed_uses.setdefault(each.value, set()).add(each.use)
         for value, uses in reversed_uses.items():
-            line = lines[last[value]]
-            if None in uses or line.status == "wrong":
+            if None in uses or self.lines[last[value]].status == "wrong":
                 continue
-            for use in sorted(set(self.truth.trace.uses(value)) - cast(set[int], uses)):
-                if self.truth.use(value, use).measured.values.any():
+            for use in self.truth.trace.uses(value):
+                if use not in uses and self.truth.use(value, use).measured.values.any():
                     text = self.truth.trace.steps[use].statement.text
-                    message = f"d{value.name} lacks the term from {text}"
-                    lines[last[value]] = replace(line, status="wrong", message=message)
+                    self.mark(last[value], "wrong", f"d{value.name} lacks the term from {text}")
                     break
 
+    # Lines that are wrong because of earlier lines
 
-def unreached(prover: Prover) -> Iterator[BackwardLine]:
-    """Yield the lines that did not run, because an earlier one raised."""
-    function, trace = prover.function, prover.trace
-    if not trace.raised:
-        return
-    for step in trace.steps[len(trace.executed) :]:
-        each = step.statement
-        yield BackwardLine(step, each.line, each.text, each.shape, None, (), {}, "unreached")
-    node = function.returned
-    yield BackwardLine(None, node.lineno, function.text(node), "", None, (), {}, "unreached")
+    def mark_inherited(self) -> None:
+        """Mark the lines that are wrong only because of earlier ones."""
+        lines, trace = self.lines, self.trace
+        for index, line in enumerate(lines):
+            if line.status == "wrong":
+                for i in [i for i in trace.ancestors(index) if lines[i].status == "warning"]:
+                    depends_on_wrong = any(lines[j].status == "wrong" for j in trace.ancestors(i))
+                    if not depends_on_wrong and self.makes_results_wrong(i):
+                        lines[i] = replace(lines[i], status="wrong")
+        self.mark_common_source()
+        for index, line in enumerate(lines):
+            # The return depends on all wrong lines.
+            earlier = trace.ancestors(index) if line.step else range(index)
+            wrong = [i for i in earlier if lines[i].status == "wrong"]
+            if line.status == "wrong" and wrong and self.is_right_in_itself(index):
+                names = dict.fromkeys(name for i in wrong for name in trace.sets(i))
+                self.mark(index, "inherited", f"because of {', '.join(names)}")
+
+    def makes_results_wrong(self, index: int) -> bool:
+        """Return whether the results are wrong because of what a line with a warning sets.
+
+        Values that differ from forward are corrected and the rest is run again. The answer is yes
+        if the right value is not known: for a wrong shape, or a name that forward does not have.
+        """
+        original = {name: self.truth.trace.data(v) for name, v in self.forward_names.items()}
+        values = self.trace.executed[index].values
+        corrected = {
+            n: original[n] for n, v in values.items() if n in original and v is not original[n]
+        }
+        if not corrected or not {*values} <= {*original}:
+            return True
+        try:
+            found = gradients_by_name(self.target, self.trace.rerun(index + 1, corrected))
+        except ValueError:
+            return False
+        return all(self.truth.result(name).compare(each).ok for name, each in found.items())
+
+    def mark_common_source(self) -> None:
+        """Mark the line on which several wrong lines depend, if it has no verdict of its own.
+
+        An example is a dz where forward has no z: if everything computed from it is wrong, so is
+        dz.
+        """
+        lines, trace = self.lines, self.trace
+        every = [i for i, line in enumerate(lines) if line.status == "wrong" and line.step]
+        wrong = [i for i in every if not {*every} & {*trace.ancestors(i)}]
+        fused = [
+            {i for i in trace.ancestors(w) if {*trace.sets(i)} & {*lines[w].fused}} for w in wrong
+        ]
+        common = set[int].intersection(*fused) if len(wrong) > 1 else set[int]()
+        if common:
+            names = ", ".join(dict.fromkeys(n for w in wrong for n in trace.sets(w)))
+            reason = f"because everything computed from it is wrong ({names})"
+            self.mark(max(common), "wrong", f"probably wrong, {reason}")
+
+    def is_right_in_itself(self, index: int) -> bool:
+        """Return whether a line that depends on a wrong one has no mistake of its own, if known."""
+        line = self.lines[index]
+        gradient = next((g for g in line.gradients if g.pair is not None), None)
+        if line.step is None or line.reverses is None or gradient is None or gradient.pair is None:
+            return True
+        incoming = self.incoming_gradients(index, line.reverses)
+        executed = self.trace.executed[index]
+        # The term that a line adds does not depend on the rest of the sum.
+        known = {*(f"d{name}" for name in incoming), *executed.added} if incoming else set[str]()
+        not_right = ("wrong", "inherited", "warning")
+        wrong = [i for i in self.trace.sources(index) if self.lines[i].status in not_right]
+        if incoming is None or any(not set(self.trace.sets(i)) & known for i in wrong):
+            # It reads a wrong value, not only wrong gradients, so its right result is not known.
+            return True
+        found = executed.added.get(gradient.name, executed.values.get(gradient.name))
+        if found is None or not broadcasts_to(np.shape(found), np.shape(gradient.expected.value)):
+            return False
+        return self.truth.is_locally_right(gradient.pair.value, line.reverses, incoming, found)
+
+    def incoming_gradients(self, index: int, reverses: int) -> Tensors | None:
+        """Return the gradients, before a line, of all names that the reversed forward line sets.
+
+        Return None if one is missing, not finite or has the wrong shape.
+        """
+        found: Tensors = {}
+        for name in self.truth.trace.steps[reverses].statement.sets:
+            value = Value(name, reverses)
+            if value in self.truth.differentiable:
+                gradient: Any = self.trace.before[index].get(f"d{name}")
+                has_shape = np.shape(gradient) == np.shape(self.truth.trace.data(value))
+                if gradient is None or not has_shape or not np.isfinite(gradient).all():
+                    return None
+                if not self.is_gradient_of(value, index):
+                    return None
+                found[name] = gradient
+        return found or None
+
+    def is_gradient_of(self, value: Value, index: int) -> bool:
+        """Return whether d<name> is, before a line, the gradient of this value of the name."""
+        name = f"d{value.name}"
+        setting = [i for i in range(index) if name in self.trace.sets(i)]
+        if not setting:  # It is an argument of the backward.
+            return value == self.truth.trace.definition(value.name, len(self.truth.trace.steps))
+        gradients = (g for g in self.lines[setting[-1]].gradients if g.name == name)
+        return any(g.pair is not None and g.pair.value == value for g in gradients)
+
+    def check_call(self, callable_: Callable[..., Any]) -> None:
+        """Mark lines if calling the backward fails, or does not give what its lines give.
+
+        A returned gradient must not share memory with an input or another gradient. The function
+        may differ from its lines because it is decorated, or redefined further down.
+        """
+        target, truth, lines = self.target, self.truth, self.lines
+        check = FunctionCheck(
+            target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
+        )
+
+        def backward(doutput: np.ndarray, saved: Any) -> dict[str, Any]:
+            return gradients_by_name(target, callable_(doutput, saved))
+
+        try:
+            ran = BackwardRun(check, backward)
+            problems, gradients = dict(ran.problems), ran.gradients
+        except Exception as error:
+            problems, gradients = {target.wrt[0]: [f"raises {describe(error)}"]}, {}
+        differs = "calling the function returns another gradient than its lines; is it decorated?"
+        for name, gradient in gradients.items():
+            row = truth.result(name).compare(gradient)
+            if not row.ok and name not in problems:
+                problems[name] = [f"d{name}: {row.problems[0]}: {differs}"]
+        for name, found in problems.items():
+            setting = [i for i, line in enumerate(lines) if f"d{name}" in line.values]
+            index = setting[-1] if setting and differs not in found[0] else -1
+            if lines[index].status != "wrong":
+                self.mark(index, "wrong", found[0])
 
 
 def results_are_right(lines: list[BackwardLine]) -> bool:
@@ -301,205 +433,8 @@ def without_error(line: BackwardLine) -> BackwardLine:
     return replace(line, status="warning", gradients=tuple(gradients))
 
 
-# Lines that are wrong because of earlier lines
-
-
-def mark_inherited(
-    truth: Truth, trace: BackwardTrace, lines: list[BackwardLine]
-) -> list[BackwardLine]:
-    """Return the lines, with those that are wrong only because of earlier ones marked."""
-    lines = [*lines]
-
-    def depends_on_wrong(index: int) -> bool:
-        return any(lines[i].status == "wrong" for i in trace.ancestors(index))
-
-    for index, line in enumerate(lines):
-        if line.status == "wrong":
-            for i in [i for i in trace.ancestors(index) if lines[i].status == "warning"]:
-                if not depends_on_wrong(i) and makes_results_wrong(truth, trace, i):
-                    lines[i] = replace(lines[i], status="wrong")
-    mark_common_source(trace, lines)
-    for index, line in enumerate(lines):
-        wrong = [i for i in dependencies(trace, lines, index) if lines[i].status == "wrong"]
-        if line.status == "wrong" and wrong and is_right_in_itself(truth, trace, lines, index):
-            names = dict.fromkeys(name for i in wrong for name in trace.sets(i))
-            message = f"because of {', '.join(names)}"
-            lines[index] = replace(line, status="inherited", message=message)
-    return lines
-
-
-def makes_results_wrong(truth: Truth, trace: BackwardTrace, index: int) -> bool:
-    """Return whether the results are wrong because of what a line with a warning sets.
-
-    Values that differ from forward are corrected and the rest is run again. The answer is yes
-    if the right value is not known: for a wrong shape, or a name that forward does not have.
-    """
-    original = {v.name: truth.trace.data(v) for v in truth.trace.values()}
-    values = trace.executed[index].values
-    corrected = {
-        n: original[n] for n, v in values.items() if n in original and v is not original[n]
-    }
-    if not corrected or not {*values} <= {*original}:
-        return True
-    returned = trace.rerun(index + 1, corrected)
-    found = None if returned is None else results(truth.target, returned)
-    if found is None:
-        return False
-    return all(expected_result(truth, name).compare(each).ok for name, each in found.items())
-
-
-def results(target: Target, returned: Any) -> dict[str, Any] | None:
-    """Return the gradients by name, or None if their number or keys do not match."""
-    try:
-        return gradients_by_name(target, returned)
-    except ValueError:
-        return None
-
-
-def expected_result(truth: Truth, name: str) -> Expected:
-    """Return the expected gradient of an argument or a parameter."""
-    is_param = name in truth.target.params
-    return truth.param(name) if is_param else truth.total(Value(name, -1))
-
-
-def mark_common_source(trace: BackwardTrace, lines: list[BackwardLine]) -> None:
-    """Mark the line on which several wrong lines depend, if it has no verdict of its own.
-
-    An example is a dz where forward has no z: if everything computed from it is wrong, so is dz.
-    """
-    every = [i for i, line in enumerate(lines) if line.status == "wrong" and line.step]
-    wrong = [i for i in every if not {*every} & {*trace.ancestors(i)}]
-    fused = [{i for i in trace.ancestors(w) if {*trace.sets(i)} & {*lines[w].fused}} for w in wrong]
-    common = set[int].intersection(*fused) if len(wrong) > 1 else set[int]()
-    if common:
-        index = max(common)
-        names = ", ".join(dict.fromkeys(n for w in wrong for n in trace.sets(w)))
-        message = f"probably wrong, because everything computed from it is wrong ({names})"
-        lines[index] = replace(lines[index], status="wrong", message=message)
-
-
-def dependencies(trace: BackwardTrace, lines: list[BackwardLine], index: int) -> list[int]:
-    """Return the earlier lines on which a line depends; the return depends on all wrong ones."""
-    if lines[index].step is None:
-        return [i for i, line in enumerate(lines[:index]) if line.status in ("wrong", "warning")]
-    return trace.ancestors(index)
-
-
-def is_right_in_itself(
-    truth: Truth, trace: BackwardTrace, lines: list[BackwardLine], index: int
-) -> bool:
-    """Return whether a line that depends on a wrong one has no mistake of its own, if known."""
-    line = lines[index]
-    gradient = next((g for g in line.gradients if g.pair is not None), None)
-    if line.step is None or line.reverses is None or gradient is None or gradient.pair is None:
-        return True
-    incoming = incoming_gradients(truth, trace, lines, index)
-    executed = trace.executed[index]
-    # The term that a line adds does not depend on the rest of the sum.
-    known = {*incoming, *executed.added} if incoming else set[str]()
-    not_right = ("wrong", "inherited", "warning")
-    wrong = [i for i in trace.sources(index) if lines[i].status in not_right]
-    if incoming is None or any(not set(trace.sets(i)) & known for i in wrong):
-        # It reads a wrong value, not only wrong gradients, so its right result is not known.
-        return True
-    found = executed.added.get(gradient.name, executed.values.get(gradient.name))
-    if found is None or not broadcasts_to(np.shape(found), np.shape(gradient.expected.value)):
-        return False
-    given = {name.removeprefix("d"): array for name, array in incoming.items()}
-    return truth.is_locally_right(gradient.pair.value, line.reverses, given, found)
-
-
-def incoming_gradients(
-    truth: Truth, trace: BackwardTrace, lines: list[BackwardLine], index: int
-) -> Tensors | None:
-    """Return the gradients, before a line, of all names that the reversed forward line sets.
-
-    Return None if one is missing, not finite or has the wrong shape.
-    """
-    found: Tensors = {}
-    reverses = lines[index].reverses
-    assert reverses is not None
-    for name in truth.trace.steps[reverses].statement.sets:
-        value = Value(name, reverses)
-        if value in truth.differentiable:
-            gradient: Any = trace.before[index].get(f"d{name}")
-            has_shape = np.shape(gradient) == np.shape(truth.trace.data(value))
-            if gradient is None or not has_shape or not np.isfinite(gradient).all():
-                return None
-            if not is_gradient_of(value, truth, trace, lines[:index]):
-                return None
-            found[f"d{name}"] = gradient
-    return found or None
-
-
-def is_gradient_of(
-    value: Value, truth: Truth, trace: BackwardTrace, before: list[BackwardLine]
-) -> bool:
-    """Return whether d<name> is the gradient of this value, not of another value of the name."""
-    name = f"d{value.name}"
-    setting = [line for i, line in enumerate(before) if name in trace.sets(i)]
-    if not setting:  # It is an argument of the backward.
-        return value == truth.trace.definition(value.name, len(truth.trace.steps))
-    pairs = [g.pair for g in setting[-1].gradients if g.name == name and g.pair is not None]
-    return any(pair.value == value for pair in pairs)
-
-
-# The backward as a Python function
-
-
-def mark_overwritten_input(lines: list[BackwardLine], trace: BackwardTrace) -> None:
-    """Mark the first line that changes in place what the backward was given."""
-    index = next((i for i, each in enumerate(trace.executed) if each.overwrites_input), None)
-    if index is not None:
-        message = "changes an input of backward in place: the upstream gradient, or what was saved"
-        lines[index] = replace(lines[index], status="wrong", message=message)
-
-
-def check_call(lines: list[BackwardLine], truth: Truth, callable_: Callable[..., Any]) -> None:
-    """Mark lines if calling the backward fails, or does not give what its lines give.
-
-    A returned gradient must not share memory with an input or another gradient. The function may
-    differ from its lines because it is decorated, or redefined further down.
-    """
-    target = truth.target
-    check = FunctionCheck(
-        target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
-    )
-
-    def backward(doutput: np.ndarray, saved: Any) -> dict[str, Any]:
-        return gradients_by_name(target, callable_(doutput, saved))
-
-    try:
-        ran = BackwardRun(check, backward)
-        problems, gradients = dict(ran.problems), ran.gradients
-    except Exception as error:
-        problems, gradients = {target.wrt[0]: [f"raises {type(error).__name__}: {error}"]}, {}
-    differs = "calling the function returns another gradient than its lines; is it decorated?"
-    for name, gradient in gradients.items():
-        row = truth.total(Value(name, -1)).compare(gradient)
-        if not row.ok and name not in problems:
-            problems[name] = [f"d{name}: {row.problems[0]}: {differs}"]
-    for name, found in problems.items():
-        setting = [i for i, line in enumerate(lines) if f"d{name}" in line.values]
-        index = setting[-1] if setting and differs not in found[0] else -1
-        if lines[index].status != "wrong":
-            lines[index] = replace(lines[index], status="wrong", message=found[0])
-
-
-def upstream_and_saved(function: Function) -> tuple[str, str]:
-    """Return the argument names of the upstream gradient and of what forward saved."""
-    names = [name for name in function.arguments if name != "self"]
-    return names[0], "saved" if "saved" in names else names[1]
-
-
 def defaults_of(function: Function, module: Namespace) -> Namespace:
     """Return the default values of the arguments of a backward."""
-    args = function.node.args
-    named = [*args.posonlyargs, *args.args]
-    found = dict(zip([arg.arg for arg in reversed(named)], reversed(args.defaults), strict=False))
-    for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True):
-        found |= {arg.arg: default} if default is not None else {}
-    return {
-        name: eval(compile_node(ast.Expression(default), "eval"), dict(module))
-        for name, default in found.items()
-    }
+    signature = ast.Lambda(function.node.args, ast.Constant(None))
+    parameters = inspect.signature(eval(compiled(signature), dict(module))).parameters.values()
+    return {each.name: each.default for each in parameters if each.default is not each.empty}

@@ -24,82 +24,85 @@ class Rule:
 
 
 BROADCAST = "If one side was broadcast, its gradient is summed over the broadcast axes."
-SUM = Rule(
-    "sum", ("y = a + b", "da = dy", "db = dy"),
-    f"∂y/∂a = ∂y/∂b = 1, so each side gets the gradient unchanged. {BROADCAST}",
-)  # fmt: skip
-DIFFERENCE = Rule(
-    "difference", ("y = a - b", "da = dy", "db = -dy"),
-    f"As for a sum, with a minus sign for b. {BROADCAST}",
-)  # fmt: skip
-PRODUCT = Rule(
-    "product", ("y = a ∘ b", "da = dy ∘ b", "db = dy ∘ a"),
-    f"The derivative with respect to one factor is the other factor. {BROADCAST}",
-)  # fmt: skip
-SQUARE = Rule(
-    "square", ("y = x ∘ x", "dx = 2 dy ∘ x"),
-    "The product rule with both factors equal: the two terms add up.",
-)  # fmt: skip
-QUOTIENT = Rule(
-    "quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
-    f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}",
-)  # fmt: skip
-MATRIX_PRODUCT = Rule(
-    "matrix product",
-    ("Y = A B", "Y_ik = Σ_j A_ij B_jk", "dA = dY Bᵀ", "dB = Aᵀ dY"),
-    "A_ij contributes B_jk to each Y_ik in row i. The shapes allow no other product.",
-)
-TRANSPOSED_PRODUCT = Rule(
-    "matrix product with a transpose",
-    ("Y = A Bᵀ", "Y_ij = Σ_k A_ik B_jk", "dA = dY B", "dB = dYᵀ A"),
-    "A_ik contributes B_jk to each Y_ij in row i, and B_jk contributes A_ik to column j.",
-)
-SELECTION = Rule(
-    "selection", ("y = a where the condition holds, else b", "da = dy where it holds, else 0"),
-    "An element that was not selected does not affect y. The condition has no gradient.",
-)  # fmt: skip
-AXIS_SUM = Rule(
-    "sum over an axis", ("y = Σ_i x_i", "dx_i = dy"),
-    "∂y/∂x_i = 1, so each term gets the gradient of the sum.",
-)  # fmt: skip
-MEAN = Rule(
-    "mean", ("y = 1/n Σ_i x_i", "dx_i = dy / n"),
-    "As for a sum, and each term has the weight 1/n.",
-)  # fmt: skip
-LOOKUP = Rule(
-    "lookup", ("y_n = x_{i(n)}", "dx_v = Σ_{n : i(n) = v} dy_n"),
-    "The gradients of a row that is read several times add up; a row that is not read gets zero.",
-)  # fmt: skip
-CONSTANT = Rule(
-    "constant", ("dx = 0",),
-    "No gradient flows through this line: its result is treated as a constant.",
-)  # fmt: skip
-MAXIMUM = Rule(
-    "maximum", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
-    "Only the largest element affects y.",
-)  # fmt: skip
-COPY = Rule("copy", ("y = x", "dx = dy"), "The values are the same, so the gradient is the same.")
-REARRANGEMENT = Rule(
-    "rearrangement", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
-    "Only the positions of the elements change, so the gradient is moved back to the old ones.",
-)  # fmt: skip
-
+RULES = {rule.name: rule for rule in (
+    Rule(
+        "sum", ("y = a + b", "da = dy", "db = dy"),
+        f"∂y/∂a = ∂y/∂b = 1, so each side gets the gradient unchanged. {BROADCAST}",
+    ),
+    Rule(
+        "difference", ("y = a - b", "da = dy", "db = -dy"),
+        f"As for a sum, with a minus sign for b. {BROADCAST}",
+    ),
+    Rule(
+        "product", ("y = a ∘ b", "da = dy ∘ b", "db = dy ∘ a"),
+        f"The derivative with respect to one factor is the other factor. {BROADCAST}",
+    ),
+    Rule(
+        "square", ("y = x ∘ x", "dx = 2 dy ∘ x"),
+        "The product rule with both factors equal: the two terms add up.",
+    ),
+    Rule(
+        "quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
+        f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}",
+    ),
+    Rule(
+        "matrix product", ("Y = A B", "Y_ik = Σ_j A_ij B_jk", "dA = dY Bᵀ", "dB = Aᵀ dY"),
+        "A_ij contributes B_jk to each Y_ik in row i. The shapes allow no other product.",
+    ),
+    Rule(
+        "matrix product with a transpose",
+        ("Y = A Bᵀ", "Y_ij = Σ_k A_ik B_jk", "dA = dY B", "dB = dYᵀ A"),
+        "A_ik contributes B_jk to each Y_ij in row i, and B_jk contributes A_ik to column j.",
+    ),
+    Rule(
+        "selection", ("y = a where the condition holds, else b", "da = dy where it holds, else 0"),
+        "An element that was not selected does not affect y. The condition has no gradient.",
+    ),
+    Rule(
+        "sum over an axis", ("y = Σ_i x_i", "dx_i = dy"),
+        "∂y/∂x_i = 1, so each term gets the gradient of the sum.",
+    ),
+    Rule(
+        "mean", ("y = 1/n Σ_i x_i", "dx_i = dy / n"),
+        "As for a sum, and each term has the weight 1/n.",
+    ),
+    Rule(
+        "lookup", ("y_n = x_{i(n)}", "dx_v = Σ_{n : i(n) = v} dy_n"),
+        "The gradients of a row that is read several times add up; a row that is not read gets "
+        "zero.",
+    ),
+    Rule(
+        "constant", ("dx = 0",),
+        "No gradient flows through this line: its result is treated as a constant.",
+    ),
+    Rule(
+        "maximum", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
+        "Only the largest element affects y.",
+    ),
+    Rule("copy", ("y = x", "dx = dy"), "The values are the same, so the gradient is the same."),
+    Rule(
+        "rearrangement", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
+        "Only the positions of the elements change, so the gradient is moved back to the old ones.",
+    ),
+    Rule("exponential", ("y = exp(x)", "dx = dy ∘ exp(x) = dy ∘ y")),
+    Rule("logarithm", ("y = log x", "dx = dy / x")),
+    Rule("square root", ("y = √x", "dx = dy / (2 √x) = dy / (2 y)")),
+    Rule("tanh", ("y = tanh x", "dx = dy ∘ (1 - tanh² x) = dy ∘ (1 - y²)")),
+    Rule("error function", ("y = erf(x)", "dx = dy ∘ 2/√π exp(-x²)")),
+)}  # fmt: skip
+LAYER = "the backward of "
+OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "sum", ast.Sub: "difference", ast.Mult: "product", ast.Div: "quotient",
+    ast.MatMult: "matrix product",
+}  # fmt: skip
+# The rule of a function, or of any method of a name.
 CALLS = {
-    "np.exp": Rule("exponential", ("y = exp(x)", "dx = dy ∘ exp(x) = dy ∘ y")),
-    "np.log": Rule("logarithm", ("y = log x", "dx = dy / x")),
-    "np.sqrt": Rule("square root", ("y = √x", "dx = dy / (2 √x) = dy / (2 y)")),
-    "np.tanh": Rule("tanh", ("y = tanh x", "dx = dy ∘ (1 - tanh² x) = dy ∘ (1 - y²)")),
-    "np.where": SELECTION,
-    "np.split": REARRANGEMENT,
-    "np.concatenate": REARRANGEMENT,
-    "np.real": CONSTANT,
-    "split_heads": REARRANGEMENT,
-    "merge_heads": REARRANGEMENT,
-    "error_function": Rule("error function", ("y = erf(x)", "dx = dy ∘ 2/√π exp(-x²)")),
-}
-METHODS = {
-    "sum": AXIS_SUM, "mean": MEAN, "max": MAXIMUM, "copy": COPY, "reshape": REARRANGEMENT,
-    "swapaxes": REARRANGEMENT, "transpose": REARRANGEMENT,
+    "np.exp": "exponential", "np.log": "logarithm", "np.sqrt": "square root", "np.tanh": "tanh",
+    "error_function": "error function", "np.where": "selection", "np.real": "constant",
+    "np.split": "rearrangement", "np.concatenate": "rearrangement",
+    "split_heads": "rearrangement", "merge_heads": "rearrangement",
+    ".sum": "sum over an axis", ".mean": "mean", ".max": "maximum", ".copy": "copy",
+    ".reshape": "rearrangement", ".swapaxes": "rearrangement", ".transpose": "rearrangement",
 }  # fmt: skip
 
 
@@ -111,64 +114,44 @@ def rule_of(statement: Statement, is_constant: bool = False) -> Rule | None:
     node = statement.node
     if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
         return None
-    rule = of_expression(node.value)
-    return rule if is_constant or rule is not CONSTANT else None
+    name = of_expression(node.value)
+    if name.startswith(LAYER):
+        operation = name.removeprefix(LAYER)
+        return Rule(name, (), f"{operation} has its own derivation and backward.", operation)
+    return RULES.get(name) if is_constant or name != "constant" else None
 
 
-def of_expression(node: ast.expr) -> Rule | None:
-    """Return the rule of an expression, or None."""
+def of_expression(node: ast.expr) -> str:
+    """Return the name of the rule of an expression, or ""."""
     match node:
         case ast.IfExp():
             # A choice made once per call, such as for a bias that may be None: use the side that
             # is not a copy.
             sides = [of_expression(node.orelse), of_expression(node.body)]
-            return next((side for side in sides if side not in (None, COPY)), sides[0])
-        case ast.BinOp(left, operator, right):
-            return of_operator(operator, ast.unparse(left), right)
+            return next((side for side in sides if side not in ("", "copy")), sides[0])
+        case ast.BinOp(left, ast.Mult(), right) if ast.unparse(left) == ast.unparse(right):
+            return "square"
+        case ast.BinOp(_, ast.MatMult(), ast.Attribute(attr="T" | "mT")):
+            return "matrix product with a transpose"
+        case ast.BinOp(op=operator):
+            return OPERATORS.get(type(operator), "")
         case ast.Call(func=ast.Attribute(value=owner, attr="forward")):
-            return operation_rule(ast.unparse(owner))
+            return LAYER + ast.unparse(owner).rpartition(".")[2]
         case ast.Call(func=ast.Attribute(attr="block_forward")):
-            return operation_rule("block")
+            return f"{LAYER}block"
+        case ast.Call(func=func) if (name := ast.unparse(func)) in CALLS:
+            return CALLS[name]
         case ast.Call(func=ast.Attribute(value=owner, attr=method)):
-            if ast.unparse(node.func) in CALLS:
-                return CALLS[ast.unparse(node.func)]
+            rule = CALLS.get(f".{method}", "")
             if isinstance(owner, ast.Call):  # Two calls in one line: only if both have this rule.
                 inner = of_expression(owner)
-                return inner if inner in (CONSTANT, METHODS.get(method)) else None
-            return METHODS.get(method)
-        case ast.Call(func=ast.Name(id=name)):
-            return CALLS.get(name)
+                return inner if inner in ("constant", rule) else ""
+            return rule
         case ast.Subscript(slice=ast.Name()):
-            return LOOKUP
+            return "lookup"
         case ast.Name():
-            return COPY
+            return "copy"
         case ast.Attribute(attr="T" | "mT"):
-            return REARRANGEMENT
+            return "rearrangement"
         case _:
-            return None
-
-
-def of_operator(operator: ast.operator, left: str, right: ast.expr) -> Rule | None:
-    """Return the rule of a binary operator, or None."""
-    match operator, right:
-        case ast.Add(), _:
-            return SUM
-        case ast.Sub(), _:
-            return DIFFERENCE
-        case ast.Mult(), _:
-            return SQUARE if left == ast.unparse(right) else PRODUCT
-        case ast.Div(), _:
-            return QUOTIENT
-        case ast.MatMult(), ast.Attribute(attr="T" | "mT"):
-            return TRANSPOSED_PRODUCT
-        case ast.MatMult(), _:
-            return MATRIX_PRODUCT
-        case _:
-            return None
-
-
-def operation_rule(owner: str) -> Rule:
-    """Return the rule of a call of another operation, such as ops.softmax.forward."""
-    operation = owner.rpartition(".")[2]
-    why = f"{operation} has its own derivation and backward."
-    return Rule(f"the backward of {operation}", (), why, operation)
+            return ""

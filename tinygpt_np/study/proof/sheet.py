@@ -4,9 +4,9 @@ The forward is read from top to bottom. The backward is read from bottom to top:
 the return statement of the forward and returns next to the forward's first line.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from tinygpt_np.study.source.trace import Step, Value
 class SheetRow:
     """A forward line and the backward lines that reverse it, the one that runs last first.
 
-    The first row (the signature) and the last row (the return) have no step.
+    The first row (the signature, with index -1) and the last row (the return) have no step.
     """
 
+    index: int
     line: int
     text: str
     shape: str
@@ -71,9 +72,13 @@ class Sheet:
         """The values through which a gradient flows, in the order of the forward."""
         return [value for value in self.truth.trace.values() if value in self.truth.differentiable]
 
+    def set_by(self, row: SheetRow) -> list[Value]:
+        """Return the values that a line sets and through which a gradient flows."""
+        return [value for value in self.values if value.step == row.index]
+
     def is_constant(self, row: SheetRow) -> bool:
         """Return whether no gradient flows through a line."""
-        return row.step is not None and all(v.step != row.step.index for v in self.values)
+        return row.step is not None and not self.set_by(row)
 
     def verdicts(self, value: Value) -> list[tuple[Proof, BackwardLine, GradientVerdict]]:
         """Return the verdicts on the gradient of a value and on its terms, in all backwards."""
@@ -87,15 +92,13 @@ class Sheet:
 
     def gradient(self, value: Value) -> Any:
         """Return the complete gradient of a value as computed by the first backward, or None."""
-        name = f"d{value.name}"
-        if name in self.proofs[0].function.arguments and value.step >= 0:
+        name, first = f"d{value.name}", self.proofs[0]
+        if name in first.function.arguments and value.step >= 0:
             return self.truth.doutput
         found = [
             line.values[name]
-            for line in self.proofs[0].lines
-            for gradient in line.gradients
-            if line.step is not None and gradient.name == name
-            if gradient.pair is not None and gradient.pair.value == value
+            for proof, line, gradient in self.verdicts(value)
+            if proof is first and line.step is not None and gradient.name == name
         ]
         return found[-1] if found else None
 
@@ -111,6 +114,10 @@ class Sheet:
         names = [f"d{v.name}" for v in self.values if v in reached and self.verdicts(v)]
         return tuple(dict.fromkeys(names))
 
+    def fused_with(self, row: SheetRow) -> list[str]:
+        """Return the gradients with which the values of a line are checked."""
+        return [*dict.fromkeys(name for value in self.set_by(row) for name in self.fused(value))]
+
     @cached_property
     def agreement(self) -> float | None:
         """The largest relative difference between the gradients of backward_steps and backward.
@@ -119,9 +126,10 @@ class Sheet:
         """
         if len(self.proofs) < 2:
             return None
+        returned = [{g.name: g.found for g in proof.lines[-1].gradients} for proof in self.proofs]
         differences = [0.0]
         for name in self.target.wrt:
-            steps, closed = (returned(proof, name) for proof in self.proofs)
+            steps, closed = (found.get(f"d{name}") for found in returned)
             if steps is None or closed is None or np.shape(steps) != np.shape(closed):
                 return None
             size = float(np.linalg.norm(steps))
@@ -129,20 +137,12 @@ class Sheet:
         return max(differences)
 
 
-def returned(proof: Proof, argument: str) -> Any:
-    """Return the gradient that a backward returned for an argument."""
-    gradients = proof.lines[-1].gradients
-    return next((g.found for g in gradients if g.name == f"d{argument}"), None)
-
-
 def study(target: Target) -> Sheet:
     """Run a target and prove its backwards line by line."""
     truth = Truth(target)
-    functions: tuple[Callable[..., Any] | None, ...] = target.functions[1:]
-    functions = functions or (None,) * len(target.backwards)
-    pairs = zip(target.backwards, functions, strict=True)
-    proofs = tuple(prove(truth, function, callable_) for function, callable_ in pairs)
-    return Sheet(truth, proofs, tuple(study(variant) for variant in target.variants))
+    functions = target.functions[1:] or (None,) * len(target.backwards)
+    proofs = tuple(map(prove, repeat(truth), target.backwards, functions))
+    return Sheet(truth, proofs, tuple(map(study, target.variants)))
 
 
 def align(forward: Function, steps: list[Step], proof: Proof) -> list[SheetRow]:
@@ -161,14 +161,13 @@ def align(forward: Function, steps: list[Step], proof: Proof) -> list[SheetRow]:
         backward.setdefault(current, []).extend([*preparing, line])
         preparing = []
     backward.setdefault(current, []).extend(preparing)
-
-    def row(index: int, line: int, text: str, shape: str, step: Step | None) -> SheetRow:
-        return SheetRow(line, text, shape, step, tuple(reversed(backward.get(index, []))))
-
-    head = f"def {forward.name}({', '.join(forward.arguments)})"
     last = forward.returned
+    rows: list[tuple[int, str, str, Step | None]] = [
+        (forward.node.lineno, forward.signature, "", None),
+        *((s.statement.line, s.statement.text, s.statement.shape, s) for s in steps),
+        (last.line, last.text, "", None),
+    ]
     return [
-        row(-1, forward.node.lineno, head, "", None),
-        *(row(s.index, s.statement.line, s.statement.text, s.statement.shape, s) for s in steps),
-        row(len(steps), last.lineno, forward.statement(last).text, "", None),
+        SheetRow(index, *row, tuple(reversed(backward.get(index, []))))
+        for index, row in enumerate(rows, -1)
     ]

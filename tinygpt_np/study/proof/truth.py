@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -20,10 +20,9 @@ import numpy as np
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.function_check import FunctionCheck, is_floating
 from tinygpt_np.gradcheck.measure import ORACLES, Measurement
-from tinygpt_np.gradcheck.oracles import Curve
 from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.parse import StudyError, names_in
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value
 
@@ -71,12 +70,6 @@ class Expected:
         )
         return replace(self, measured=both)
 
-    def curve(self, direction: np.ndarray) -> Curve:
-        """Return the function t ↦ loss, where the tensor is moved by t·direction."""
-        start, name = self.value, self.measured.name
-        weights, call = self.check.doutput, self.check.forward
-        return lambda t: np.sum(weights * call(**{name: start + t * direction})[0])
-
 
 class Truth:
     """The expected gradients of one target; each is measured once, when it is first needed."""
@@ -86,7 +79,7 @@ class Truth:
         self.trace = Trace(target.forward, target.module, target.args)
         returned: Any = self.trace.returned
         if not isinstance(returned, tuple) or len(cast(tuple[Any, ...], returned)) != 2:
-            line = f"{target.forward.file}, line {target.forward.returned.lineno}"
+            line = f"{target.forward.file}, line {target.forward.returned.line}"
             raise StudyError(f"{line}: forward must return (out, saved), with out a float array")
         self.saved: Any = returned[1]
         self.out = np.asarray(self.trace.output(returned))
@@ -96,24 +89,18 @@ class Truth:
                 "its arguments are random numbers of order one, positive and negative"
             )
         if target.functions:
-            self.require_same_output()
+            called = self.trace.output(target.functions[0](**self.trace.copied(target.args)))
+            if not np.array_equal(np.asarray(called), self.out, equal_nan=True):
+                raise StudyError(
+                    f"{target.forward.file}: calling {target.forward.name} gives another output "
+                    "than running its lines; is it decorated or redefined?"
+                )
         # Random, so that no error cancels by chance.
         rng = generator(target.seed, "gradcheck")
         self.doutput = np.asarray(rng.standard_normal(self.out.shape), dtype=self.out.dtype)
         self.total = cache(self._total)
         self.use = cache(self._use)
         self.param = cache(self._param)
-
-    def require_same_output(self) -> None:
-        """Raise StudyError unless calling forward gives the same output as running its lines."""
-        returned: Any = self.target.functions[0](**self.trace.copied(self.target.args))
-        out = self.trace.output(returned)
-        if not np.array_equal(np.asarray(out), self.out, equal_nan=True):
-            file, name = self.target.forward.file, self.target.forward.name
-            raise StudyError(
-                f"{file}: calling {name} gives another output than running its lines; "
-                "is it decorated or redefined?"
-            )
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -148,7 +135,7 @@ class Truth:
     def max_elements(self) -> int:
         """The largest number of elements that can be measured one by one in the time limit."""
         start = time.perf_counter()
-        self.trace.run_from({**self.target.module, **self.trace.copied(self.target.args)}, 0)
+        self.trace.output_for(self.target.args)
         runs = 1 if self.changed_by_imaginary_part is not None else RUNS_OF_DIFFERENCES
         return min(MAX_ELEMENTS, int(TIME_LIMIT / (runs * (time.perf_counter() - start))))
 
@@ -159,13 +146,19 @@ class Truth:
         def move(array: np.ndarray) -> np.ndarray:
             return array + step * rng.standard_normal(array.shape)
 
-        args = {**self.target.args}
-        if self.target.with_params is not None:
+        def has_changed(here: Any, there: Any) -> bool:
+            if not isinstance(here, np.ndarray | np.generic):
+                return False
+            if isinstance(step, complex):  # The real part may be rounded otherwise.
+                return bool(np.imag(cast(Any, here)).any())
+            return not np.array_equal(cast(Any, here), there)
+
+        args = self.target.args
+        if self.target.params:
             params = {name: move(param) for name, param in self.target.params.items()}
             args = self.target.with_params(params)
-        args |= {name: move(args[name]) for name in self.target.wrt}
+        args = args | {name: move(args[name]) for name in self.target.wrt}
         trace = Trace(self.target.forward, self.target.module, args)
-        has_changed = has_imaginary_part if isinstance(step, complex) else differ
         return {v for v in trace.values() if has_changed(trace.data(v), self.trace.data(v))}
 
     def read_from_arguments(self) -> set[Value]:
@@ -180,36 +173,35 @@ class Truth:
 
     def _total(self, value: Value) -> Expected:
         """Return the gradient of a value."""
-        return self.expected(value.name, self.trace.data(value), self.trace.output_with(value))
+        data, run = self.trace.data(value), partial(self.trace.output_with, value)
+        return self.expected(value.name, data, run)
 
     def _use(self, value: Value, step: int) -> Expected:
         """Return the term of a value's gradient that comes from one step that reads it."""
         if self.trace.uses(value) == [step] and value.name not in self.outputs:
             return self.total(value)
-        run = self.trace.output_with_use(value, step)
-        return self.expected(value.name, self.trace.data(value), run)
+        data, run = self.trace.data(value), partial(self.trace.output_with_use, value, step)
+        return self.expected(value.name, data, run)
 
     @cached_property
     def outputs(self) -> set[str]:
         """The names in the output; what forward saved does not count."""
-        value: ast.AST = self.trace.function.returned
-        match self.trace.function.returned.value:
-            case ast.Tuple(elts=[out, _]):
-                value = out
-            case _:
-                pass
-        return {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+        out = self.target.forward.result
+        if isinstance(out, ast.Tuple) and len(out.elts) == 2:
+            out = out.elts[0]
+        return {*names_in(out)}
 
     def _param(self, name: str) -> Expected:
         """Return the gradient of a parameter."""
-        with_params, trace = self.target.with_params, self.trace
-        assert with_params is not None
 
         def run(replacement: Any) -> Any:
-            args = with_params({**self.target.params, name: replacement})
-            return trace.run_from({**self.target.module, **trace.copied(args)}, 0)
+            return self.trace.output_for(self.target.with_params({name: replacement}))
 
         return self.expected(name, self.target.params[name], run)
+
+    def result(self, name: str) -> Expected:
+        """Return the gradient of an argument or a parameter."""
+        return self.param(name) if name in self.target.params else self.total(Value(name, -1))
 
     def is_locally_right(self, value: Value, step: int, gradients: Tensors, found: Any) -> bool:
         """Return whether a term of a gradient follows from the gradients of what a step sets.
@@ -218,8 +210,12 @@ class Truth:
         gradients of the names that the step sets, which may be wrong themselves. A few random
         directions are checked.
         """
-        run = self.trace.step_with(value.name, step, tuple(gradients))
         weights = np.concatenate([np.reshape(d, -1) for d in gradients.values()])
+
+        def run(replacement: Any) -> np.ndarray:
+            names = self.trace.step_with(value.name, step, replacement)
+            return np.concatenate([np.reshape(names[output], -1) for output in gradients])
+
         start = np.asarray(self.trace.data(value))
         measured = self.total(value).measured
         oracle, tolerance = ORACLES[measured.method], max(TOLERANCE, measured.tolerance)
@@ -249,14 +245,3 @@ class Truth:
             doutput=self.doutput,
         )  # fmt: skip
         return Expected(check, check.measurements[0], self.sizes)
-
-
-def has_imaginary_part(here: Any, there: Any) -> bool:
-    """Return whether an array or NumPy scalar is not real; its real part may be rounded."""
-    return isinstance(here, np.ndarray | np.generic) and bool(np.imag(cast(Any, here)).any())
-
-
-def differ(here: Any, there: Any) -> bool:
-    """Return whether two arrays or NumPy scalars differ."""
-    arrays = isinstance(here, np.ndarray | np.generic)
-    return arrays and not np.array_equal(cast(Any, here), there)

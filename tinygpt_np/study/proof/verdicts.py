@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -26,14 +26,8 @@ TOLERANCE = 1e-12
 class GradientVerdict:
     """The verdict on one gradient that a line sets.
 
-    Attributes
-    ----------
-    name : str
-        The name that is set, or the name of a parameter.
-    row : Row
-        The figures of the comparison.
-    found, expected
-        The array and what it should be: the gradient, or the term that the line adds (is_term).
+    name: the name that is set, or that of a parameter. row: the figures of the comparison. found,
+    expected: the array and what it should be: the gradient, or a term added to it (is_term).
     """
 
     name: str
@@ -46,34 +40,33 @@ class GradientVerdict:
 
     @property
     def digits(self) -> int:
-        """The number of correct decimal digits."""
-        return digits(self.row)
+        """The number of correct decimal digits; 16 if all bits are."""
+        if not self.row.ok or math.isnan(self.row.relative):
+            return 16 if self.row.ok else 0
+        return min(16, int(-math.log10(max(self.row.relative, 1e-17))))
+
+    @property
+    def problem(self) -> str:
+        """What is wrong."""
+        return f"{self.name}: {self.row.problems[0]}"
 
 
 @dataclass(frozen=True)
 class BackwardLine:
     """A step of a backward, or its return statement, whose `step` is None.
 
-    Attributes
-    ----------
-    reverses : int, optional
-        The forward step that it reverses.
-    values : mapping
-        The values of the names it sets.
-    message, cause : str
-        What is wrong, and the likely cause.
-    fused : tuple of str
-        Names without a verdict of their own, which are checked together with this line.
+    reverses: the forward step that it reverses. values: of the names it sets. message, cause: what
+    is wrong, and why. fused: names without a verdict of their own, checked together with this line.
     """
 
     step: Step | None
     line: int
     text: str
-    shape: str
-    reverses: int | None
-    gradients: tuple[GradientVerdict, ...]
-    values: Mapping[str, Any]
-    status: Status
+    shape: str = ""
+    reverses: int | None = None
+    gradients: tuple[GradientVerdict, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    status: Status = ""
     message: str = ""
     cause: str = ""
     fused: tuple[str, ...] = ()
@@ -97,11 +90,6 @@ class Proof:
         """The first wrong line, or None."""
         return next((line for line in self.lines if line.status == "wrong"), None)
 
-    @property
-    def gradients(self) -> list[GradientVerdict]:
-        """All verdicts."""
-        return [gradient for line in self.lines for gradient in line.gradients]
-
     def reported(self, line: BackwardLine) -> list[GradientVerdict]:
         """Return the verdicts to report on a line; the return repeats none of earlier lines."""
         if line.step is not None:
@@ -122,13 +110,6 @@ class Proof:
         return max((row.relative for row in rows), default=0.0)
 
 
-def digits(row: Row) -> int:
-    """Return the number of correct decimal digits; 16 if all bits are."""
-    if not row.ok or math.isnan(row.relative):
-        return 0 if not row.ok else 16
-    return min(16, int(-math.log10(max(row.relative, 1e-17))))
-
-
 def compare(
     name: str, pair: Pair | None, found: Any, expected: Expected, *, is_added: bool = False
 ) -> GradientVerdict:
@@ -143,12 +124,6 @@ def compare(
         row = broadcast if broadcast.ok or is_added else row
     status = "right" if row.ok else "wrong"
     return GradientVerdict(name, pair, status, row, found, expected)
-
-
-def problem(gradient: GradientVerdict) -> tuple[str, str]:
-    """Return what is wrong with a gradient and the likely cause."""
-    row = gradient.row
-    return f"{gradient.name}: {row.problems[0]}", row.cause
 
 
 def combined_status(gradients: Sequence[GradientVerdict]) -> Status:
@@ -169,15 +144,10 @@ def nearly_equal(here: Any, there: Any) -> bool:
     """Return whether two values are equal up to rounding."""
     if isinstance(here, tuple) and isinstance(there, tuple):
         first, second = cast(tuple[Any, ...], here), cast(tuple[Any, ...], there)
-        pairs = zip(first, second, strict=False)
-        return len(first) == len(second) and all(nearly_equal(a, b) for a, b in pairs)
-    if not is_number(here) or not is_number(there):
+        return len(first) == len(second) and all(map(nearly_equal, first, second))
+    numbers = np.ndarray | np.generic | int | float
+    if not isinstance(here, numbers) or not isinstance(there, numbers):
         return type(cast(Any, here)) is type(there)
     a, b = np.asarray(here, complex), np.asarray(there, complex)
     tolerance = TOLERANCE * float(np.linalg.norm(b))
     return a.shape == b.shape and float(np.linalg.norm(a - b)) <= tolerance
-
-
-def is_number(value: Any) -> bool:
-    """Return whether a value is an array or a number."""
-    return isinstance(value, np.ndarray | np.generic | int | float)

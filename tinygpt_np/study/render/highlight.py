@@ -24,29 +24,18 @@ def highlight(text: str, sets: Keys = NONE, reads: Keys = NONE) -> str:
     """
     tokens: list[tuple[Any, str]] = list(LEXER.get_tokens(text))
     words = [word for _, word in tokens]
-    start, position = start_of_value(text), 0
-    parts: list[str] = []
+    start, position, out = start_of_value(text), 0, ""
     for index, (kind, word) in enumerate(tokens):
         in_value = position >= start
-        keys = reads if in_value else sets
-        is_name = kind in Name and word in keys and is_variable(words, index, in_value)
-        parts.append(span(kind, word, data_attributes(word, keys[word]) if is_name else ""))
+        keys, attributes, short = reads if in_value else sets, "", STANDARD_TYPES.get(kind, "")
+        if kind in Name and word in keys and is_variable(words, index, in_value):
+            value = f' data-value="{escape(keys[word])}"' if keys[word] else ""
+            attributes = f' data-name="{escape(word)}"{value}'
+        is_plain = not attributes and (not short or kind in Token.Text)
+        html = escape(word)
+        out += html if is_plain else f'<span class="{short}"{attributes}>{html}</span>'
         position += len(word)
-    return "".join(parts)
-
-
-def span(kind: Any, word: str, attributes: str) -> str:
-    """Return a token as HTML."""
-    short = STANDARD_TYPES.get(kind, "")
-    if not attributes and (not short or kind in Token.Text):
-        return escape(word)
-    return f'<span class="{short}"{attributes}>{escape(word)}</span>'
-
-
-def data_attributes(name: str, key: str) -> str:
-    """Return the attributes of a variable name."""
-    value = f' data-value="{escape(key)}"' if key else ""
-    return f' data-name="{escape(name)}"{value}'
+    return out
 
 
 def is_variable(words: Sequence[str], index: int, in_value: bool) -> bool:

@@ -22,7 +22,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal
 
 FUNCTIONS = "exp|log|ln|tanh|mean|softmax|max|min|erf|sum"
 # Two adjacent words are prose; one of these is enough on its own.
@@ -60,28 +59,14 @@ DEEPEST = 20
 NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-@dataclass(frozen=True)
-class Block:
-    """A paragraph of a docstring, or lines of formulas, without indentation."""
+def blocks(docstring: str) -> list[tuple[bool, list[str]]]:
+    """Split a docstring into paragraphs and formulas; return whether it is one, and its lines.
 
-    kind: Literal["text", "math"]
-    lines: tuple[str, ...]
-
-
-def blocks(docstring: str) -> list[Block]:
-    """Split a docstring into paragraphs and formulas, which are indented by four or more spaces."""
-    cut: list[Block] = []
-    for kind, lines in groupby(inspect.cleandoc(docstring).splitlines(), kind_of_line):
-        if kind != "blank":
-            cut.append(Block(kind, tuple(line.strip() for line in lines)))
-    return cut
-
-
-def kind_of_line(line: str) -> Literal["text", "math", "blank"]:
-    """Return whether a line is text, a formula or blank."""
-    if not line.strip():
-        return "blank"
-    return "math" if line.startswith("    ") else "text"
+    Formulas are indented by four or more spaces.
+    """
+    lines = inspect.cleandoc(docstring).splitlines()
+    cut = groupby(lines, lambda line: (bool(line.strip()), line.startswith("    ")))
+    return [(is_math, [line.strip() for line in each]) for (filled, is_math), each in cut if filled]
 
 
 def mathml(text: str, display: bool = False) -> str:
@@ -144,16 +129,8 @@ def kind_of_character(character: str) -> str:
     return "operator" if is_sign else "unknown"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of MathML; `bare` is the same without its outer brackets."""
-
-    markup: str
-    bare: str
-
-
 class Parser:
-    """A recursive descent parser; each method consumes what it is named for.
+    """A recursive descent parser; each method consumes what it is named for and returns MathML.
 
     `stacked` tells whether fractions are drawn with a bar instead of a slash.
     """
@@ -163,6 +140,8 @@ class Parser:
         self.stacked = stacked
         self.position = 0
         self.depth = 0
+        # The content of each bracketed group, without its brackets.
+        self.inside: dict[str, str] = {}
 
     @property
     def next(self) -> Token:
@@ -198,74 +177,78 @@ class Parser:
         top = self.product()
         if self.next.kind == "slash" and self.after_next.kind in OPERANDS:
             return self.divided(top, self.take(), self.product())
-        return top.markup
+        return top
 
-    def product(self) -> Piece:
+    def product(self) -> str:
         """Return one or more factors."""
-        first = self.ratio()
-        parts = [first.markup]
+        parts = [self.ratio()]
         while True:
             if self.next.text in TIMES and self.after_next.kind in OPERANDS:
                 parts.append(self.symbol())
             elif self.next.kind not in OPERANDS:
-                break
+                return grouped(*parts)
             elif self.next.gap:
                 # A narrow space in K V, a wider one in x (1 - p) and x gate.
                 is_narrow = self.next.kind != "open" and len(self.next.text) < 3
                 parts.append(space(0.2 if is_narrow else 0.25))
-            parts.append(self.ratio().markup)
-        return first if len(parts) == 1 else piece(grouped(*parts))
+            parts.append(self.ratio())
 
-    def ratio(self) -> Piece:
+    def ratio(self) -> str:
         """Return an operand, or two operands with a slash and no spaces."""
         top = self.operand()
         is_tight = self.next.kind == "slash" and self.next.gap == self.after_next.gap == 0
         if is_tight and self.after_next.kind in OPERANDS:
-            return piece(self.divided(top, self.take(), self.operand()))
+            return self.divided(top, self.take(), self.operand())
         return top
 
-    def divided(self, top: Piece, slash: Token, bottom: Piece) -> str:
-        """Return a fraction."""
+    def divided(self, top: str, slash: Token, bottom: str) -> str:
+        """Return a fraction, which needs no brackets if it is stacked."""
         if self.stacked:
-            return f"<mfrac>{top.bare}{bottom.bare}</mfrac>"
+            return f"<mfrac>{self.bare(top)}{self.bare(bottom)}</mfrac>"
         edges = "" if slash.gap else ' lspace="0" rspace="0"'
-        return grouped(top.markup, f"<mo{edges}>/</mo>", bottom.markup)
+        return grouped(top, f"<mo{edges}>/</mo>", bottom)
 
-    def operand(self) -> Piece:
+    def bare(self, operand: str) -> str:
+        """Return an operand without its outer brackets."""
+        return self.inside.get(operand, operand)
+
+    def operand(self) -> str:
         """Return an atom with its scripts and, after a name, its bracket."""
         if self.depth == DEEPEST:
-            return piece(self.symbol())
+            return self.symbol()
         self.depth += 1
         first = self.next
         result = self.scripted(self.atom(), first.text)
         # f(x) and p_n[i] are one operand, 2(x) is two; ∂ joins the operand after it.
         joins = OPERANDS if first.text == "∂" else ["open"] if first.kind == "name" else []
         if self.next.kind in joins and self.next.gap == 0:
-            result = piece(grouped(result.markup, self.operand().markup))
+            result = grouped(result, self.operand())
         self.depth -= 1
         return result
 
-    def atom(self) -> Piece:
+    def atom(self) -> str:
         """Return a name, a number, a group, a root or a sum sign."""
         if self.next.kind == "open":
             return self.group()
         token = self.take()
-        if token.kind == "name":
-            return piece(identifier(token.text))
-        if token.kind == "number":
-            return piece(tag("mn", token.text.replace("-", MINUS)))
-        if token.kind == "vulgar":
-            top, bottom = unicodedata.normalize("NFKD", token.text).split("\u2044")
-            return piece(f"<mfrac>{tag('mn', top)}{tag('mn', bottom)}</mfrac>")
-        if token.kind == "large":
-            # No extra space: the summand is separated like any factor.
-            return piece(f'<mo lspace="0" rspace="0">{LARGE.get(token.text, token.text)}</mo>')
-        if token.kind == "root" and self.next.kind in OPERANDS:
-            inner = self.group() if self.next.kind == "open" else self.operand()
-            return piece(f"<msqrt>{inner.bare}</msqrt>")
-        return piece(tag("mi", "…" if token.kind == "dots" else token.text))
+        match token.kind:
+            case "name":
+                return identifier(token.text)
+            case "number":
+                return tag("mn", token.text.replace("-", MINUS))
+            case "vulgar":
+                top, bottom = unicodedata.normalize("NFKD", token.text).split("\u2044")
+                return f"<mfrac>{tag('mn', top)}{tag('mn', bottom)}</mfrac>"
+            case "large":
+                # No extra space: the summand is separated like any factor.
+                return f'<mo lspace="0" rspace="0">{LARGE.get(token.text, token.text)}</mo>'
+            case "root" if self.next.kind in OPERANDS:
+                inner = self.group() if self.next.kind == "open" else self.operand()
+                return f"<msqrt>{self.bare(inner)}</msqrt>"
+            case kind:
+                return tag("mi", "…" if kind == "dots" else token.text)
 
-    def group(self) -> Piece:
+    def group(self) -> str:
         """Return a bracket with its content and, if there is one, the closing bracket."""
         opening = self.take().text
         bare = self.row("close")
@@ -273,18 +256,20 @@ class Parser:
         stretchy = "true" if "<mfrac" in bare or "<munder" in bare else "false"
         opening = f'<mo form="prefix" stretchy="{stretchy}">{opening}</mo>'
         if self.next.kind != "close":
-            return piece(grouped(opening, bare))
+            return grouped(opening, bare)
         closing = f'<mo form="postfix" stretchy="{stretchy}">{self.take().text}</mo>'
-        return Piece(grouped(opening, bare, closing), bare)
+        result = grouped(opening, bare, closing)
+        self.inside[result] = bare
+        return result
 
-    def scripted(self, base: Piece, text: str) -> Piece:
+    def scripted(self, base: str, text: str) -> str:
         """Return a base with its scripts; primes belong to the base, as in y′_i."""
         below: list[str] = []
         above: list[str] = []
         while self.next.kind in SCRIPTS and self.next.gap == 0:
             token = self.take()
             if token.kind == "prime":
-                base = piece(grouped(base.markup, '<mo form="postfix">′</mo>'))
+                base = grouped(base, '<mo form="postfix">′</mo>')
             else:
                 is_below = token.kind == "sub" or token.text.startswith("_")
                 (below if is_below else above).append(self.script(token))
@@ -293,12 +278,12 @@ class Parser:
         low, high = ("under", "over") if text in set("ΣΠ∑∏") else ("sub", "sup")
         name = "m" + low * bool(below) + high * bool(above)
         scripts = "".join(grouped(*script) for script in (below, above) if script)
-        return piece(f"<{name}>{base.markup}{scripts}</{name}>")
+        return f"<{name}>{base}{scripts}</{name}>"
 
     def script(self, token: Token) -> str:
         """Return the content of a subscript or superscript."""
         if token.text in "_^":
-            return self.group().bare
+            return self.bare(self.group())
         if token.kind == "script":
             runs = re.findall(f"[0-9]+|[A-Za-z]{{4,}}|{LETTER}", token.text)
             return grouped(*(tag("mn" if run.isdigit() else "mi", run) for run in runs))
@@ -325,11 +310,6 @@ class Parser:
         if token.kind in ("open", "close", "slash", "bar"):
             return f'<mo stretchy="false">{token.text}</mo>'
         return tag("mtext", token.text)
-
-
-def piece(markup: str) -> Piece:
-    """Return a piece without outer brackets."""
-    return Piece(markup, markup)
 
 
 def grouped(*parts: str) -> str:

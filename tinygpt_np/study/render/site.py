@@ -4,7 +4,6 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -54,9 +53,6 @@ def write_site(
     return all(page["ok"] for page in pages)
 
 
-# The data of the pages
-
-
 def make_pages(chosen: Sequence[Target], described: str | None, console: Console) -> list[Json]:
     """Return the data of the pages, computed in as many processes as there are cores."""
     # Targets contain functions, which cannot be pickled, so workers get the names.
@@ -80,24 +76,28 @@ def make_page(task: tuple[str, str | None, int]) -> Json:
     return page_data(study(find_target(name, described, seed)), planted)
 
 
-# The files
-
-
 def render_files(pages: Sequence[Json]) -> dict[str, str]:
     """Return the contents of all files by name: the index, the pages, the style and the scripts."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("tinygpt_np.study.render", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    # A number with two digits: 0, 3.9e-16, 0.5.
+    cast(Any, templates.filters).update(figure="{:.2g}".format)
     names = file_names([each["name"] for each in pages])
     diagrams = model_diagrams() if {*names} & {*targets.NAMES} else []
-    found = {
-        "index.html": rendered(
-            "index.html.jinja", pages=pages, files=names, models=diagrams, box_width=WIDTH
-        )
-    }
+    index, page = map(templates.get_template, ("index.html.jinja", "page.html.jinja"))
+    found = {"index.html": index.render(pages=pages, files=names, models=diagrams, box_width=WIDTH)}
     for each in pages:
-        found[names[each["name"]]] = rendered(
-            "page.html.jinja", page=each, files=names, data=as_script(each, names), scripts=SCRIPTS
-        )
-    found["study.css"] = asset("study.css") + style_sheet()
-    return found | {name: asset(name) for name in SCRIPTS}
+        data = as_script(each, names)
+        text = page.render(page=each, files=names, data=data, scripts=SCRIPTS)
+        found[names[each["name"]]] = text
+    folder = resources.files("tinygpt_np.study.render") / "templates"
+    assets = {name: (folder / name).read_text(encoding="utf-8") for name in ("study.css", *SCRIPTS)}
+    return found | assets | {"study.css": assets["study.css"] + style_sheet()}
 
 
 def write_files(folder: Path, pages: Sequence[Json]) -> None:
@@ -144,39 +144,6 @@ def as_script(page: Json, names: dict[str, str]) -> Markup:
 
 def model_diagrams() -> list[tuple[str, str, Diagram]]:
     """Return the name, title and diagram of each model that has layers."""
-    found: list[tuple[str, str, Diagram]] = []
-    for name in ("gpt", "block"):
-        target = targets.named_target(name)
-        trace = Trace(target.forward, target.module, target.args)
-        found.append((name, target.title, diagram(trace)))
-    return found
-
-
-def asset(name: str) -> str:
-    """Return the text of a file in templates/."""
-    folder = resources.files("tinygpt_np.study.render") / "templates"
-    return (folder / name).read_text(encoding="utf-8")
-
-
-def rendered(template: str, **values: Any) -> str:
-    """Render a template."""
-    return environment().get_template(template).render(**values)
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """Return the Jinja environment of the templates."""
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("tinygpt_np.study.render", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    cast(Any, made.filters).update(figure=figure)
-    return made
-
-
-def figure(value: float) -> str:
-    """Return a number with two digits: 0, 3.9e-16, 0.5."""
-    return f"{value:.2g}"
+    models = map(targets.named_target, ("gpt", "block"))
+    traces = ((each, Trace(each.forward, each.module, each.args)) for each in models)
+    return [(each.name, each.title, diagram(trace)) for each, trace in traces]

@@ -1,10 +1,10 @@
 """Show a study in the terminal: all lines with their verdicts, or one line in detail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.style import Style
 from rich.syntax import Syntax
@@ -13,11 +13,11 @@ from rich.text import Text
 
 from tinygpt_np.config import counted
 from tinygpt_np.gradcheck.report import error, shape_text, value
-from tinygpt_np.study.proof.rules import Rule, rule_of
+from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.source.parse import StudyError
-from tinygpt_np.study.source.trace import Namespace, Step
+from tinygpt_np.study.source.trace import Step
 
 SIGNS = {
     "right": "✓", "wrong": "✗", "inherited": "✗", "warning": "!", "partial": "…", "unreached": "–",
@@ -28,7 +28,7 @@ COLORS = {"right": "green", "wrong": "bold red", "inherited": "yellow", "warning
 TWO_COLUMNS = 120
 # The maximum number of elements of an array that is printed in full.
 PRINTED = 36
-# The width of a heat map if the terminal's width is unknown, and its maximum number of rows.
+# The maximum width of a heat map, and its maximum number of rows.
 HEAT_MAP_WIDTH, HEAT_MAP_ROWS = 140, 32
 # Blue below zero and red above. The minus sign is for terminals and readers without colours.
 SHADES = ("·", "░", "▒", "▓", "█")
@@ -41,16 +41,16 @@ Cells = tuple[str, RenderableType, str, str, str, RenderableType]
 
 def draw(sheet: Sheet, width: int) -> Group:
     """Show all lines of a target, the closed form, and what is wrong."""
-    proof, target = sheet.proofs[0], sheet.target
     parts: list[RenderableType] = [heading(sheet)]
     parts.append(side_by_side(sheet) if width >= TWO_COLUMNS else interleaved(sheet))
-    parts += problems(proof)
+    parts += problems(sheet.proofs[0])
     if len(sheet.proofs) > 1:
         parts += [Text(), *closed_form(sheet)]
-    parts += [Text(), summary(sheet), *variants(sheet), *remarks(sheet)]
-    if target.kind != "user":
-        hint = f"tinygpt study {target.name} --line N shows one line in detail"
-        parts.append(Text(hint, style="dim"))
+    parts += [Text(), summary(sheet)]
+    for variant in sheet.variants:
+        parts.append(Text(f"{variant.target.title}: ").append(summary(variant)))
+        parts += (problem for proof in variant.proofs for problem in problems(proof))
+    parts += (Text(remark, style="dim") for remark in remarks(sheet))
     return Group(*parts)
 
 
@@ -63,19 +63,11 @@ def heading(sheet: Sheet) -> Text:
 
 def side_by_side(sheet: Sheet) -> Table:
     """Show the forward on the left, read downwards, and the backward on the right, read upwards."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=True)
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("forward ↓", overflow="fold", ratio=5)
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("backward ↑", overflow="fold", ratio=6)
-    add_figure_columns(table)
+    table = new_table({"forward ↓": 5, "backward ↑": 6})
     for row in sheet.rows:
-        forward: tuple[str, RenderableType] = (
-            str(row.line),
-            code(row.text, row.step and row.step.iteration),
-        )
+        forward: tuple[str, RenderableType] = (str(row.line), code(row.text, row.step))
         for line in row.backward:
-            for cells in backward_cells(sheet, line):
+            for cells in backward_cells(sheet.proofs[0], line):
                 table.add_row(*forward, *cells)
                 forward = ("", "")
         if not row.backward:
@@ -85,16 +77,25 @@ def side_by_side(sheet: Sheet) -> Table:
 
 def interleaved(sheet: Sheet) -> Table:
     """Show each forward line with the backward lines that reverse it indented below."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("forward ↓   ← backward ↑", overflow="fold", ratio=1)
-    add_figure_columns(table, norms=False)
+    table = new_table({"forward ↓   ← backward ↑": 1}, norms=False)
     for row in sheet.rows:
-        text = code(row.text, row.step and row.step.iteration)
-        table.add_row(str(row.line), text, "", why_no_backward(sheet, row))
+        table.add_row(str(row.line), code(row.text, row.step), "", why_no_backward(sheet, row))
         for line in row.backward:
-            for number, text, shape, *_, verdict in backward_cells(sheet, line):
+            for number, text, shape, *_, verdict in backward_cells(sheet.proofs[0], line):
                 table.add_row(number, Padding(text, (0, 0, 0, 2)), shape, verdict)
+    return table
+
+
+def new_table(columns: dict[str, int | None], norms: bool = True, header: bool = True) -> Table:
+    """Return a table with numbered columns of code, with their ratios, the shape and a verdict."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
+    for title, ratio in columns.items():
+        table.add_column("", justify="right", style="dim", no_wrap=True)
+        table.add_column(title, overflow="fold", ratio=ratio)
+    table.add_column("shape", no_wrap=True)
+    for title in ("‖value‖", "‖gradient‖") if norms else ():
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     return table
 
 
@@ -102,51 +103,37 @@ def why_no_backward(sheet: Sheet, row: SheetRow) -> Text:
     """Return why no backward line reverses a forward line, if none does."""
     if sheet.is_constant(row):
         return Text("constant", style="dim")
-    values = [v for v in sheet.values if row.step is not None and v.step == row.step.index]
-    together = dict.fromkeys(name for each in values for name in sheet.fused(each))
+    together = sheet.fused_with(row)
     return Text(f"checked together with {', '.join(together)}" if together else "", style="dim")
 
 
-def add_figure_columns(table: Table, norms: bool = True) -> None:
-    """Add the columns for the shape, the norms and the verdict."""
-    table.add_column("shape", no_wrap=True)
-    if norms:
-        table.add_column("‖value‖", justify="right", no_wrap=True)
-        table.add_column("‖gradient‖", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-
-
-def code(text: str, comment: str | None = "") -> Text:
-    """Return a line of Python with syntax highlighting."""
+def code(text: str, step: Step | None) -> Text:
+    """Return a line of Python with syntax highlighting, and the iteration of its loop."""
     lit = Syntax("", "python", theme="ansi_dark", background_color="default").highlight(text)
     lit.rstrip()
     lit.no_wrap, lit.overflow = False, "fold"
-    return lit.append(f"   # {comment}", style="dim") if comment else lit
+    return lit.append(f"   # {step.iteration}", style="dim") if step and step.iteration else lit
 
 
-def backward_cells(sheet: Sheet, line: BackwardLine) -> Iterator[Cells]:
+def backward_cells(proof: Proof, line: BackwardLine) -> Iterator[Cells]:
     """Yield number, text, shape, norms and verdict for each gradient that a line sets."""
-    number, text = str(line.line), code(line.text, line.step and line.step.iteration)
-    proof = next(p for p in sheet.proofs if any(line is each for each in p.lines))
+    number, text = str(line.line), code(line.text, line.step)
     gradients = proof.reported(line)
     if not gradients:
         yield number, text, line.shape, "", "", verdict_of(line, None)
     for gradient in gradients:
         name = "" if gradient.name in line.text and len(gradients) == 1 else gradient.name
-        shape = shape_of(line if gradient is gradients[0] else None, gradient)
+        # In letters if stated by the line, in numbers if wrong.
+        shape = shape_text(np.shape(gradient.expected.value))
+        if gradient.status == "wrong" and shape_text(np.shape(gradient.found)) != shape:
+            shape = shape_text(np.shape(gradient.found))
+        elif number and line.shape:
+            shape = line.shape
         yield (
             number, text if number else Text(f"  {name}", style="dim"), shape,
             norm(gradient.expected.value), norm(gradient.found), verdict_of(line, gradient),
         )  # fmt: skip
         number = ""
-
-
-def shape_of(line: BackwardLine | None, gradient: GradientVerdict) -> str:
-    """Return the shape of a gradient: in letters if stated by the line, in numbers if wrong."""
-    wanted, found = np.shape(gradient.expected.value), np.shape(gradient.found)
-    if gradient.status == "wrong" and found != wanted:
-        return shape_text(found)
-    return line.shape if line and line.shape else shape_text(wanted)
 
 
 def norm(array: Any) -> str:
@@ -157,28 +144,19 @@ def norm(array: Any) -> str:
 
 def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
     """Return the verdict on a gradient, or on a line that sets none."""
-    status = line.status
-    if gradient is not None and line.status not in ("wrong", "inherited"):
+    status, digits = line.status, "right"
+    if gradient and (gradient.status == "right" or status not in ("wrong", "inherited")):
         status = gradient.status
-    if gradient is not None and gradient.status == "right":
-        status = "right"
     if line.step is None and status == "inherited":  # Reported on the line that set it.
         return Text("✗ as above", style="yellow")
+    if gradient:
+        term = ", one term" if gradient.is_term else ""
+        digits = "zero" if gradient.row.is_zero else f"{counted(gradient.digits, 'digit')}{term}"
     words = {
-        "right": digits(gradient), "wrong": "wrong", "inherited": line.message,
-        "warning": "warning", "partial": "partial sum", "unreached": "not reached", "": "",
+        "right": digits, "wrong": "wrong", "inherited": line.message, "warning": "warning",
+        "partial": "partial sum", "unreached": "not reached", "": "",
     }  # fmt: skip
     return Text(f"{SIGNS[status]} {words[status]}".strip(), style=COLORS.get(status, "dim"))
-
-
-def digits(gradient: GradientVerdict | None) -> str:
-    """Return the precision of a right gradient in words."""
-    if gradient is None:
-        return "right"
-    if gradient.row.is_zero:
-        return "zero"
-    term = ", one term" if gradient.is_term else ""
-    return f"{counted(gradient.digits, 'digit')}{term}"
 
 
 def problems(proof: Proof) -> Iterator[Text]:
@@ -194,35 +172,31 @@ def problems(proof: Proof) -> Iterator[Text]:
         elif line.status == "warning":
             harmless = "; the returned gradients are right" if proof.ok else ""
             yield Text(f"\nline {line.line}: {line.message}{harmless}", style="yellow")
-    wrong = {n for line in proof.lines if line.status == "wrong" for n in wrong_names(line)}
-    later = [n for line in proof.lines if line.status == "inherited" for n in wrong_names(line)]
-    others = [name for name in dict.fromkeys(later) if name not in wrong]
+
+    def wrong_names(status: str) -> dict[str, None]:
+        lines = [line for line in proof.lines if line.status == status]
+        wrong = (g.name for line in lines for g in line.gradients if g.status == "wrong")
+        return dict.fromkeys(wrong)
+
+    others = [name for name in wrong_names("inherited") if name not in wrong_names("wrong")]
     if others:
         yield Text(f"wrong as a consequence: {', '.join(others)}", style="yellow")
 
 
-def wrong_names(line: BackwardLine) -> list[str]:
-    """Return the names of the wrong gradients of a line."""
-    return [gradient.name for gradient in line.gradients if gradient.status == "wrong"]
-
-
 def closed_form(sheet: Sheet) -> Iterator[RenderableType]:
     """Show the lines of the closed form and how well it agrees with the steps."""
-    proof = sheet.proofs[1]
+    steps, proof = sheet.proofs
     yield Text(f"{proof.function.name}, in closed form", style="bold")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("", overflow="fold")
-    add_figure_columns(table)
+    table = new_table({"": None}, header=False)
     for line in proof.lines:
-        for cells in backward_cells(sheet, line):
+        for cells in backward_cells(proof, line):
             table.add_row(*cells)
     yield table
     yield from problems(proof)
-    agreement = sheet.agreement
-    if agreement is not None:
-        first = sheet.proofs[0].function.name
-        yield Text(f"agrees with {first} to {error(agreement)} of the gradient's norm")
+    if (agreement := sheet.agreement) is not None:
+        yield Text(
+            f"agrees with {steps.function.name} to {error(agreement)} of the gradient's norm"
+        )
 
 
 def summary(sheet: Sheet) -> Text:
@@ -242,116 +216,87 @@ def summary(sheet: Sheet) -> Text:
     return text.append(f"; worst relative error {error(sheet.worst)}; seed={sheet.target.seed}")
 
 
-def variants(sheet: Sheet) -> Iterator[Text]:
-    """Yield the results of the other ways to call an operation, such as without a bias."""
-    for variant in sheet.variants:
-        yield Text(f"{variant.target.title}: ").append(summary(variant))
-        for proof in variant.proofs:
-            yield from problems(proof)
-
-
-def remarks(sheet: Sheet) -> Iterator[Text]:
+def remarks(sheet: Sheet) -> Iterator[str]:
     """Yield how a user could get a more precise or more detailed result."""
     if any(gradient.row.oracle == "Richardson" for gradient in sheet.all_verdicts):
-        yield Text(
+        yield (
             "measured by finite differences, because forward does not accept complex numbers; "
-            "common reasons are np.abs, and np.zeros(…) without dtype=x.dtype",
-            style="dim",
+            "common reasons are np.abs, and np.zeros(…) without dtype=x.dtype"
         )
     lines = [line for proof in sheet.proofs for line in proof.lines if line.step is not None]
     if not any(line.gradients for line in lines):
-        yield Text(
-            "no line sets d<name> for a name in forward, so only the returned gradients are "
-            "checked",
-            style="dim",
+        yield (
+            "no line sets d<name> for a name in forward, so only the returned gradients are checked"
         )
+    if sheet.target.kind != "user":
+        yield f"tinygpt study {sheet.target.name} --line N shows one line in detail"
 
 
 # One line in detail
 
 
-def draw_line(sheet: Sheet, number: int, console: Console) -> Group:
+def draw_line(sheet: Sheet, number: int, width: int) -> Group:
     """Show one line in detail: its rule, its arrays, and the figures of each verdict.
 
     A line in a loop is shown for each iteration. Raises StudyError if there is no such line.
     """
-    parts: list[RenderableType] = [heading(sheet)]
-    for row, line in lines_with_number(sheet, number):
-        parts += [Text(), *details(sheet, row, line, console)]
-    return Group(*parts)
-
-
-def lines_with_number(
-    sheet: Sheet, number: int
-) -> list[tuple[SheetRow | None, BackwardLine | None]]:
-    """Return the forward and backward lines that have a line number.
-
-    The forward line is None if a line of the closed form reverses no single line; the backward line
-    is None if the number is that of a forward line.
-    """
     rows, closed = sheet.rows, [line for proof in sheet.proofs[1:] for line in proof.lines]
     pairs: list[tuple[SheetRow | None, BackwardLine]]
     pairs = [(row, line) for row in rows for line in row.backward]
+    # A line of the closed form may reverse no single line.
     pairs += [(None if li.reverses is None else rows[li.reverses + 1], li) for li in closed]
-    found: list[tuple[SheetRow | None, BackwardLine | None]] = []
-    found += [(row, None) for row in rows if row.line == number]
-    found += [(row, line) for row, line in pairs if line.line == number]
-    if not found:
+    parts: list[RenderableType] = [heading(sheet)]
+    for row in rows:
+        if row.line == number:
+            before = sheet.truth.trace.before[row.step.index + 1] if row.step else {}
+            sets = row.step.statement.sets if row.step else ()
+            values = {name: before[name] for name in sets}
+            parts += [Text(), *details(sheet, row, row.backward, values, width)]
+    for row, line in pairs:
+        if line.line == number:
+            parts += [Text(), *details(sheet, row, (line,), line.values, width)]
+    if len(parts) == 1:
         known = sorted({row.line for row in rows} | {line.line for _, line in pairs})
-        lines = ", ".join(map(str, known))
-        raise StudyError(f"{sheet.target.file}: --line must be one of {lines}, not {number}")
-    return found
+        numbers = ", ".join(map(str, known))
+        raise StudyError(f"{sheet.target.file}: --line must be one of {numbers}, not {number}")
+    return Group(*parts)
 
 
 def details(
-    sheet: Sheet, row: SheetRow | None, line: BackwardLine | None, console: Console
-) -> Iterator[RenderableType]:
-    """Show a forward line with one or all of the backward lines that reverse it."""
-    lines = [line] if line else list(row.backward if row else ())
-    if row is not None:
-        yield source(row.line, row.text, row.shape, row.step)
-    for each in lines:
-        yield source(each.line, each.text, each.shape, each.step)
-    yield from derivation(sheet, row)
+    sheet: Sheet, row: SheetRow | None, lines: Sequence[BackwardLine], values: Mapping[str, Any],
+    width: int,
+) -> Iterator[RenderableType]:  # fmt: skip
+    """Show a forward line with backward lines that reverse it, or with the values it sets."""
+    for each in (*([row] if row else []), *lines):
+        text = code(each.text, each.step)
+        yield Text.assemble((f"{each.line}  ", "dim"), text, (f"  {each.shape}", "dim"))
+    rule = rule_of(row.step.statement, sheet.is_constant(row)) if row and row.step else None
+    if rule is not None:
+        yield Text()
+        yield Text(f"rule: {rule.name}", style="bold")
+        yield from (Text(f"    {formula}") for formula in rule.formulas)
+        if rule.why:
+            yield Text(rule.why)
+        if rule.operation:
+            yield Text(f"tinygpt study {rule.operation}", style="dim")
+    elif row is None:
+        yield Text(f"\n{sheet.target.docstring.strip()}")
     for each in lines:
         for gradient in each.gradients:
             yield Text()
             yield from figures(gradient, each)
-            yield from arrays(gradient, console)
+            yield from arrays(gradient, width)
         if each.fused:
             yield Text(f"checked together with it: {', '.join(each.fused)}")
         if each.message:
             yield Text(each.message, style=COLORS.get(each.status, ""))
     if not any(each.gradients for each in lines):
-        values = line.values if line else values_set(sheet, row)
         for name, data in values.items():
-            yield from value_set(name, data, console)
-
-
-def derivation(sheet: Sheet, row: SheetRow | None) -> Iterator[RenderableType]:
-    """Show the rule of a line; without a forward line, the derivation of the operation."""
-    rule = rule_of(row.step.statement, sheet.is_constant(row)) if row and row.step else None
-    if rule is not None:
-        yield Text()
-        yield from rule_text(rule)
-    elif row is None:
-        yield Text(f"\n{sheet.target.docstring.strip()}")
-
-
-def source(number: int, text: str, shape: str, step: Step | None) -> Text:
-    """Return a line with its number and shape."""
-    iteration = step.iteration if step else ""
-    return Text.assemble((f"{number}  ", "dim"), code(text, iteration), (f"  {shape}", "dim"))
-
-
-def rule_text(rule: Rule) -> Iterator[RenderableType]:
-    """Show a rule: its name, formulas and reason."""
-    yield Text(f"rule: {rule.name}", style="bold")
-    yield from (Text(f"    {formula}") for formula in rule.formulas)
-    if rule.why:
-        yield Text(rule.why)
-    if rule.operation:
-        yield Text(f"tinygpt study {rule.operation}", style="dim")
+            if isinstance(data, np.ndarray):
+                yield Text()
+                yield from array(name, data, width)
+            elif isinstance(data, int | float | np.generic):
+                yield Text(f"\n{name} = {data}")
 
 
 def figures(gradient: GradientVerdict, line: BackwardLine) -> Iterator[Text]:
@@ -367,33 +312,17 @@ def figures(gradient: GradientVerdict, line: BackwardLine) -> Iterator[Text]:
         yield Text(f"likely cause: {row.cause}")
 
 
-def arrays(gradient: GradientVerdict, console: Console) -> Iterator[RenderableType]:
+def arrays(gradient: GradientVerdict, width: int) -> Iterator[RenderableType]:
     """Show a tensor and its gradient; if the gradient is wrong, the measured one too."""
-    yield from array(gradient.expected.measured.name, gradient.expected.value, console)
+    expected = gradient.expected
+    yield from array(expected.measured.name, expected.value, width)
     if gradient.found is not None:
-        yield from array(gradient.name, gradient.found, console)
-    if not gradient.row.ok and gradient.expected.gradient is not None:
-        yield from array(f"{gradient.name}, numeric", gradient.expected.gradient, console)
+        yield from array(gradient.name, gradient.found, width)
+    if not gradient.row.ok and expected.gradient is not None:
+        yield from array(f"{gradient.name}, numeric", expected.gradient, width)
 
 
-def values_set(sheet: Sheet, row: SheetRow | None) -> Namespace:
-    """Return the values that a forward line sets."""
-    if row is None or row.step is None:
-        return {}
-    names = sheet.truth.trace.before[row.step.index + 1]
-    return {name: names[name] for name in row.step.statement.sets}
-
-
-def value_set(name: str, data: Any, console: Console) -> Iterator[RenderableType]:
-    """Show an array or a number."""
-    if isinstance(data, np.ndarray):
-        yield Text()
-        yield from array(name, data, console)
-    elif isinstance(data, int | float | np.generic):
-        yield Text(f"\n{name} = {data}")
-
-
-def array(name: str, numbers: Any, console: Console) -> Iterator[RenderableType]:
+def array(name: str, numbers: Any, width: int) -> Iterator[RenderableType]:
     """Show a small array in full, and a large one as a summary and a heat map."""
     found = np.asarray(numbers)
     size = f", norm {norm(found)}" if norm(found) else ""
@@ -404,8 +333,8 @@ def array(name: str, numbers: Any, console: Console) -> Iterator[RenderableType]
     else:
         lowest, highest, mean = (value(float(f(found))) for f in (np.min, np.max, np.mean))
         yield Text(f"    from {lowest} to {highest}, mean {mean}")
-        width = min(console.width, HEAT_MAP_WIDTH) - 4
-        yield Padding(heat_map(found, width), (0, 0, 0, 4), expand=False)
+        drawn = heat_map(found, min(width, HEAT_MAP_WIDTH) - 4)
+        yield Padding(drawn, (0, 0, 0, 4), expand=False)
 
 
 # Heat maps

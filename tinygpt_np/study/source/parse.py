@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 Def = ast.FunctionDef
@@ -17,21 +17,14 @@ class StudyError(ValueError):
 class Statement:
     """One statement of a function.
 
-    Attributes
-    ----------
-    text : str
-        The source on one line, without its comment.
-    shape : str
-        The shape stated by the comment, or "".
-    observed_changes : tuple of str, optional
-        The names whose values it was observed to change in place. Without it, they are inferred
-        from the source.
+    text: the source on one line, without its comment. shape: the shape stated by the comment, or
+    "". changes: the names whose values it may change in place.
     """
 
     node: ast.stmt
     text: str
     shape: str
-    observed_changes: tuple[str, ...] | None = None
+    changes: tuple[str, ...] = ()
 
     @property
     def line(self) -> int:
@@ -40,15 +33,14 @@ class Statement:
 
     @cached_property
     def sets(self) -> tuple[str, ...]:
-        """The names that it assigns or whose values it changes in place."""
-        return tuple(dict.fromkeys([*names_stored(self.node), *self.changes]))
-
-    @cached_property
-    def changes(self) -> tuple[str, ...]:
-        """The names whose values it may change in place."""
-        if self.observed_changes is not None:
-            return self.observed_changes
-        return tuple(dict.fromkeys(names_changed(self.node)))
+        """The names that it assigns, including those in loops and conditions, or changes."""
+        parts = [*ast.walk(self.node)]
+        loops = [part.target for part in parts if isinstance(part, ast.comprehension)]
+        # The variable of a comprehension is local to the comprehension.
+        local = {id(part) for target in loops for part in ast.walk(target)}
+        names = [p for p in parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)]
+        stored = [name.id for name in names if id(name) not in local]
+        return tuple(dict.fromkeys([*stored, *self.changes]))
 
     @cached_property
     def mentions(self) -> frozenset[str]:
@@ -64,19 +56,9 @@ class Statement:
         return self.mentions
 
 
-def names_stored(node: ast.stmt) -> Iterator[str]:
-    """Yield the names that a statement assigns, including those inside loops and conditions.
-
-    The variable of a comprehension is left out, because it is local to the comprehension.
-    """
-    loops = (part.target for part in ast.walk(node) if isinstance(part, ast.comprehension))
-    inner = {id(part) for target in loops for part in ast.walk(target)}
-    for part in ast.walk(node):
-        match part:
-            case ast.Name(id=name, ctx=ast.Store()) if id(part) not in inner:
-                yield name
-            case _:
-                pass
+def names_in(node: ast.AST) -> list[str]:
+    """Return all names in a tree, in the order of ast.walk."""
+    return [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
 
 
 def names_changed(node: ast.stmt) -> Iterator[str]:
@@ -87,11 +69,11 @@ def names_changed(node: ast.stmt) -> Iterator[str]:
     """
     for part in ast.walk(node):
         match part:
-            case ast.AugAssign(target=ast.Name(id=name)):
-                yield name
-            case ast.Subscript(value=ast.Name(id=name), ctx=ast.Store()):
-                yield name
-            case ast.keyword(arg="out", value=ast.Name(id=name)):
+            case (
+                ast.AugAssign(target=ast.Name(id=name))
+                | ast.Subscript(value=ast.Name(id=name), ctx=ast.Store())
+                | ast.keyword(arg="out", value=ast.Name(id=name))
+            ):
                 yield name
             case ast.Expr(value=ast.Call(func=func, args=args)):
                 yield from (first.id for first in args[:1] if isinstance(first, ast.Name))
@@ -101,7 +83,7 @@ def names_changed(node: ast.stmt) -> Iterator[str]:
                 pass
 
 
-def differentiable_reads(node: ast.expr) -> set[str]:
+def differentiable_reads(node: ast.AST) -> set[str]:
     """Return the names through which a gradient may flow into an expression.
 
     A name that is only compared or asked for its shape does not count, and neither does the
@@ -114,15 +96,13 @@ def differentiable_reads(node: ast.expr) -> set[str]:
             | ast.Call(func=ast.Attribute(attr="real"))
         ):
             return set()
-        case ast.IfExp():
-            return differentiable_reads(node.body) | differentiable_reads(node.orelse)
         case ast.Name():
             return {node.id}
+        case ast.IfExp():
+            parts = [node.body, node.orelse]
         case _:
-            children = list(ast.iter_child_nodes(node))
-            parts = [part.value if isinstance(part, ast.keyword) else part for part in children]
-            expressions = [part for part in parts if isinstance(part, ast.expr)]
-            return {name for part in expressions for name in differentiable_reads(part)}
+            parts = [p for p in ast.iter_child_nodes(node) if isinstance(p, ast.expr | ast.keyword)]
+    return {name for part in parts for name in differentiable_reads(part)}
 
 
 @dataclass(frozen=True)
@@ -145,28 +125,40 @@ class Function:
         return tuple(arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs))
 
     @property
-    def docstring(self) -> str:
-        """The docstring, or ""."""
-        return ast.get_docstring(self.node) or ""
+    def upstream(self) -> str:
+        """The argument of a backward that is the upstream gradient."""
+        return next(name for name in self.arguments if name != "self")
+
+    @property
+    def signature(self) -> str:
+        """The name with the names of the arguments, as in a definition."""
+        return f"def {self.name}({', '.join(self.arguments)})"
 
     @cached_property
     def statements(self) -> tuple[Statement, ...]:
         """The body without docstring and return."""
-        body = self.node.body[bool(ast.get_docstring(self.node)) :]
-        return tuple(self.statement(node) for node in body if not isinstance(node, ast.Return))
+        body = self.node.body[bool(ast.get_docstring(self.node)) : -1]
+        return tuple(self.statement(node) for node in body)
 
     @property
-    def returned(self) -> ast.Return:
+    def returned(self) -> Statement:
         """The return statement, which is the last statement."""
+        return self.statement(self.node.body[-1])
+
+    @property
+    def result(self) -> ast.expr:
+        """The returned expression."""
         last = self.node.body[-1]
         assert isinstance(last, ast.Return)
-        return last
+        assert last.value is not None
+        return last.value
 
     def statement(self, node: ast.stmt) -> Statement:
         """Return a statement of this function with the shape stated at the end of its last line."""
         last = self.lines[(node.end_lineno or node.lineno) - 1]
         comment = re.search(r"#\s*(\(.*\))\s*$", last)
-        return Statement(node, self.text(node), comment.group(1) if comment else "")
+        shape = comment.group(1) if comment else ""
+        return Statement(node, self.text(node), shape, tuple(dict.fromkeys(names_changed(node))))
 
     def text(self, node: ast.stmt) -> str:
         """Return the source of a statement on one line; for a compound statement, its header."""
@@ -177,10 +169,13 @@ class Function:
         raw = [line.encode() for line in self.lines[node.lineno - 1 : node.end_lineno]]
         raw[-1] = raw[-1][: node.end_col_offset]
         raw[0] = raw[0][node.col_offset :]
-        lines = [re.sub(r"#.*", "", line.decode()).strip() for line in raw]
-        text = " ".join(lines).strip()
+        text = " ".join(re.sub(r"#.*", "", line.decode()).strip() for line in raw).strip()
+        try:
+            is_source = ast.dump(ast.Module([node], [])) == ast.dump(ast.parse(text))
+        except SyntaxError:
+            is_source = False
         # A planted bug is in the tree only, not in the source.
-        return text if is_source_of(text, node) else ast.unparse(node)
+        return text if is_source else ast.unparse(node)
 
     def comments_above(self, line: int) -> list[str]:
         """Return the comment lines of this function above a line, nearest first."""
@@ -188,54 +183,39 @@ class Function:
         stripped = [text.strip() for text in above]
         return [text[1:].strip() for text in reversed(stripped) if text.startswith("#")]
 
-    def with_tree(self, node: Def) -> "Function":
-        """Return the function with another syntax tree, for a planted bug."""
-        return replace(self, node=node)
-
-
-def is_source_of(text: str, node: ast.stmt) -> bool:
-    """Return whether a text parses to the given statement."""
-    try:
-        return ast.dump(ast.Module([node], [])) == ast.dump(ast.parse(text))
-    except SyntaxError:
-        return False
-
 
 def find_function(text: str, name: str, file: str) -> Function:
     """Find a function, or a method given as Class.method, in the source of a file.
 
-    Raises
-    ------
-    StudyError
-        If there is no such function, or if it does not end in its only return statement.
+    Raises StudyError if there is none, or if it cannot be run one statement at a time.
     """
     try:
-        module = ast.parse(text)
+        body = list[ast.stmt](ast.parse(text).body)
     except (SyntaxError, ValueError) as error:
         raise StudyError(f"{file} is not valid Python: {error}") from None
-    parts, body = name.split("."), list[ast.stmt](module.body)
-    for owner in parts[:-1]:
-        owners = [node for node in body if isinstance(node, ast.ClassDef) and node.name == owner]
-        body = owners[-1].body if owners else []
-    found = [node for node in body if isinstance(node, Def) and node.name == parts[-1]]
-    if not found:
+    *owners, last = name.split(".")
+    for owner in owners:
+        classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == owner]
+        body = classes[-1].body if classes else []
+    functions = {node.name: node for node in body if isinstance(node, Def)}
+    if last not in functions:
         known = ", ".join(node.name for node in body if isinstance(node, Def)) or "none"
         raise StudyError(f"{file} has no function {name}; functions found: {known}")
-    require_straight_line(found[-1], file)
-    return Function(found[-1], tuple(text.splitlines()), file)
+    require_straight_line(functions[last], file)
+    return Function(functions[last], tuple(text.splitlines()), file)
 
 
 def require_straight_line(node: Def, file: str) -> None:
     """Raise StudyError unless a function can be run one statement at a time."""
-    place = f"{file}: {node.name}"
-    returns = [part for part in own_nodes(node) if isinstance(part, ast.Return)]
+    place, parts = f"{file}: {node.name}", [*own_nodes(node)]
+    returns = [part for part in parts if isinstance(part, ast.Return)]
     if returns != node.body[-1:] or returns[0].value is None:
         lines = ", ".join(str(part.lineno) for part in returns) or "none"
         raise StudyError(
             f"{place} must have one return, with a value, as its last statement; "
             f"returns found on line: {lines}"
         )
-    for part in own_nodes(node):
+    for part in parts:
         if isinstance(part, ast.Yield | ast.YieldFrom | ast.Await | ast.Global | ast.Nonlocal):
             kind = type(part).__name__.lower()
             raise StudyError(f"{place} must be a plain function, without {kind}")

@@ -10,6 +10,7 @@ import ast
 import copy
 import importlib.util
 import inspect
+import itertools
 import sys
 import tokenize
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +26,9 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS, case
 from tinygpt_np.gradcheck.function_check import differentiable
-from tinygpt_np.model import bigram
-from tinygpt_np.model import gpt as model
+from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
-from tinygpt_np.model.gpt import Gradients
+from tinygpt_np.model.gpt import GPT, Gradients
 from tinygpt_np.ops.contract import Array, Count, parse
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import Function, StudyError, find_function
@@ -36,7 +36,7 @@ from tinygpt_np.study.source.trace import Namespace
 
 Kind = Literal["operation", "model", "user"]
 
-MODELS = ("block", "gpt", "bigram")
+MODELS = {"block": "transformer block", "gpt": "GPT", "bigram": "bigram model"}
 NAMES = (*ops.__all__, *MODELS)
 # With dropout, so that its masks are checked too.
 CONFIG = replace(suite.CONFIG, dropout=0.3)
@@ -46,42 +46,22 @@ Each of the two reads a normalized copy of its input and adds its output to that
 residual stream that the layers write to, and its gradient flows back along the stream unchanged.
 """
 FORM = "FILE.py:forward,backward"
-# Sizes of letters that the operations do not use, and of the axes that ... stands for.
-OTHER_SIZES, ANY_AXES = (9, 10, 12, 13, 14, 15, 16, 17, 18, 19), (2, 3)
+# The sizes of the axes that ... stands for.
+ANY_AXES = (2, 3)
 
 
 @dataclass(frozen=True)
 class Target:
     """A forward with its backwards, and a call of it at generic values.
 
-    Attributes
-    ----------
-    name, title : str
-        The name on the command line, and the title for display.
-    file : str
-        The displayed name of the source file.
-    backwards : tuple of Function
-        The backward that follows the forward line by line comes first.
-    module : Namespace
-        The global names of the functions.
-    args : Namespace
-        The arguments of the call of forward.
-    wrt : tuple of str
-        The arguments that have a gradient.
-    seed : int
-        Seed of the upstream gradient.
-    params : Tensors
-        The parameters of a model, which have a gradient too.
-    with_params : callable, optional
-        Return the arguments with other parameters.
-    backward_args : callable
-        Return the arguments of a backward other than the upstream gradient and what was saved.
-        Called for each run.
-    functions : tuple of callable
-        forward and the backwards as Python functions. If given, their behaviour is checked too:
-        that they compute what their lines compute and do not change or alias their inputs.
-    variants : tuple of Target
-        Other ways to call the operation, such as without a bias.
+    name, title: on the command line, and for display. file: the displayed name of the source file.
+    backwards: the one that follows the forward line by line comes first. module: the global names
+    of the functions. args: the arguments of forward. wrt: those that have a gradient. seed: of the
+    upstream gradient. params: the parameters of a model, which have a gradient too. variants: other
+    ways to call the operation, such as without a bias.
+
+    functions: forward and the backwards as Python functions. If given, their behaviour is checked
+    too: that they compute what their lines compute and do not change or alias their inputs.
     """
 
     name: str
@@ -96,19 +76,25 @@ class Target:
     wrt: tuple[str, ...]
     seed: int = 0
     params: Tensors = field(default_factory=dict[str, np.ndarray])
-    with_params: Callable[[Tensors], Namespace] | None = None
-    backward_args: Callable[[], Namespace] = dict
     functions: tuple[Callable[..., Any], ...] = ()
     variants: tuple["Target", ...] = ()
+
+    def with_params(self, changed: Tensors) -> Namespace:
+        """Return the arguments with some parameters of the model changed."""
+        model = copy.copy(self.args["self"])
+        model.params = {**model.params, **changed}
+        return {**self.args, "self": model}
+
+    def backward_args(self, backward: Function) -> Namespace:
+        """Return the arguments of a model's backward that its forward has too, and `grads`."""
+        known = {**self.args, "grads": Gradients()} if self.kind == "model" else {}
+        return {name: known[name] for name in backward.arguments if name in known}
 
 
 def gradients_by_name(target: Target, returned: Any) -> dict[str, Any]:
     """Return the gradients returned by a backward, by the name of the argument or parameter.
 
-    Raises
-    ------
-    ValueError
-        If the number of gradients, or their keys, do not match.
+    Raises ValueError if the number of gradients, or their keys, do not match.
     """
     names = [*target.wrt, *target.params]
     if isinstance(returned, Mapping):
@@ -151,15 +137,14 @@ def named_target(name: str, seed: int = 0) -> Target:
         first, *others = (operation(variant, seed) for variant in variants_of(name))
         return replace(first, variants=tuple(others))
     if name in MODELS:
-        return {"block": block, "gpt": gpt, "bigram": bigram_model}[name](seed)
+        return model_target(name, seed)
     raise StudyError(f"TARGET must be one of {', '.join(NAMES)}, or {FORM}, not {name}")
 
 
-def summary(name: str) -> str:
-    """Return a one-line description of a target: the first line of its docstring."""
-    texts = {"block": BLOCK, "gpt": model.__doc__}
-    module = texts.get(name) or getattr(ops, name, bigram).__doc__ or ""
-    return module.partition("\n")[0]
+def docstring(name: str) -> str:
+    """Return the docstring of a target of this package."""
+    modules: dict[str, Any] = {"gpt": gpt, "bigram": bigram}
+    return BLOCK if name == "block" else modules.get(name, getattr(ops, name, None)).__doc__ or ""
 
 
 def variants_of(operation: str) -> list[str]:
@@ -170,81 +155,43 @@ def variants_of(operation: str) -> list[str]:
 def operation(variant: str, seed: int = 0) -> Target:
     """Return an operation called with the generic values of the gradient checks."""
     chosen = case(variant, seed)
-    module = chosen.module
-    text = source_of(module)
-    file = f"ops/{chosen.operation}.py"
-    backwards = [n for n in ("backward_steps", "backward") if hasattr(module, n)]
+    name, module = chosen.operation, chosen.module
+    text, file = inspect.getsource(module), f"ops/{name}.py"
+    backwards = [name for name in ("backward_steps", "backward") if hasattr(module, name)]
     forward = find_function(text, "forward", file)
     return Target(
-        chosen.operation, variant, "operation", file, module.__doc__ or "",
-        forward, tuple(find_function(text, name, file) for name in backwards), dict(vars(module)),
-        {**dict.fromkeys(forward.arguments), **chosen.args}, chosen.differentiable, seed,
-        functions=(module.forward, *(getattr(module, name) for name in backwards)),
+        name, variant, "operation", file, docstring(name),
+        forward, tuple(find_function(text, backward, file) for backward in backwards),
+        dict(vars(module)), {**dict.fromkeys(forward.arguments), **chosen.args},
+        chosen.differentiable, seed,
+        functions=(module.forward, *(getattr(module, backward) for backward in backwards)),
     )  # fmt: skip
 
 
-def source_of(module: ModuleType) -> str:
-    """Return the source of a module."""
-    assert module.__file__ is not None
-    return Path(module.__file__).read_text(encoding="utf-8")
-
-
-def block(seed: int = 0) -> Target:
-    """Return the first transformer block of a GPT, with its input and its parameters."""
-    gpt = suite.generic_gpt(CONFIG, seed)
-    shape = (suite.BATCH * suite.TIME, gpt.config.n_embd)
-    x = generator(seed, "data").standard_normal(shape)  # (N, C)
-    params = {name: param for name, param in gpt.params.items() if name.startswith("h.0.")}
-    masks = gpt.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
-    args: Namespace = {"self": gpt, "x": x, "h": "h.0", "batch": suite.BATCH, "masks": masks}
-    return model_target(
-        "block", "transformer block", BLOCK, "block_", args, ("x",), params, seed,
-        lambda: {"self": gpt, "h": "h.0", "grads": Gradients()},
-    )  # fmt: skip
-
-
-def gpt(seed: int = 0) -> Target:
-    """Return the GPT with all its parameters."""
-    gpt = suite.generic_gpt(CONFIG, seed)
-    tokens, _ = suite.batch(gpt.vocab_size, suite.BATCH, suite.TIME, seed)
-    masks = gpt.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
-    args: Namespace = {"self": gpt, "tokens": tokens, "masks": masks}
-    about = model.__doc__ or ""
-    return model_target("gpt", "GPT", about, "", args, (), gpt.params, seed, lambda: {"self": gpt})
-
-
-def bigram_model(seed: int = 0) -> Target:
-    """Return the bigram model."""
-    table = Bigram(suite.CONFIG.vocab_size, seed, "float64")
-    tokens, _ = suite.batch(table.vocab_size, suite.BATCH, suite.TIME, seed)
-    args: Namespace = {"self": table, "tokens": tokens, "masks": None}
-    about = bigram.__doc__ or ""
-    return model_target(
-        "bigram", "bigram model", about, "", args, (), table.params, seed, lambda: {"self": table}
-    )
-
-
-def model_target(
-    name: str, title: str, docstring: str, prefix: str, args: Namespace, wrt: tuple[str, ...],
-    params: Tensors, seed: int, backward_args: Callable[[], Namespace],
-) -> Target:  # fmt: skip
-    """Return the methods <prefix>forward and <prefix>backward of the model args["self"]."""
-    instance = args["self"]
-    module = sys.modules[type(instance).__module__]
-    text, file = source_of(module), f"model/{module.__name__.rpartition('.')[2]}.py"
+def model_target(name: str, seed: int) -> Target:
+    """Return a model, or the first transformer block of a GPT, with its parameters."""
+    is_gpt, prefix = name != "bigram", "block_" if name == "block" else ""
+    vocab = CONFIG.vocab_size
+    model = suite.generic_gpt(CONFIG, seed) if is_gpt else Bigram(vocab, seed, "float64")
+    tokens, _ = suite.batch(vocab, suite.BATCH, suite.TIME, seed)
+    rng = generator(seed, "dropout")
+    masks = model.draw_masks(suite.BATCH, suite.TIME, rng) if isinstance(model, GPT) else None
+    args: Namespace = {"self": model, "tokens": tokens, "masks": masks}
+    params = model.params
+    if name == "block":
+        shape = (suite.BATCH * suite.TIME, CONFIG.n_embd)
+        x = generator(seed, "data").standard_normal(shape)  # (N, C)
+        args = {"self": model, "x": x, "h": "h.0", "batch": suite.BATCH, "masks": masks}
+        params = {name: param for name, param in params.items() if name.startswith("h.0.")}
+    module = gpt if is_gpt else bigram
+    text, file = inspect.getsource(module), f"model/{'gpt' if is_gpt else name}.py"
     forward, backward = (
-        find_function(text, f"{type(instance).__name__}.{prefix}{method}", file)
+        find_function(text, f"{type(model).__name__}.{prefix}{method}", file)
         for method in ("forward", "backward")
     )
-
-    def with_params(changed: Tensors) -> Namespace:
-        other = copy.copy(instance)
-        other.params = {**instance.params, **changed}
-        return {**args, "self": other}
-
     return Target(
-        name, title, "model", file, docstring, forward, (backward,), dict(vars(module)), args, wrt,
-        seed, params, with_params, backward_args,
+        name, MODELS[name], "model", file, docstring(name), forward, (backward,),
+        dict(vars(module)), args, ("x",) if name == "block" else (), seed, params,
     )  # fmt: skip
 
 
@@ -272,30 +219,15 @@ def user_target(text: str, described: str | None = None, seed: int = 0) -> Targe
     )  # fmt: skip
 
 
-def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
-    """Return the float arrays that have a gradient.
-
-    These are all of them, unless the backward returns fewer gradients d<name>: a mask, for example,
-    has none.
-    """
-    value = backward.returned.value
-    parts = value.elts if isinstance(value, ast.Tuple) else [value]
-    named = {part.id.removeprefix("d") for part in parts if isinstance(part, ast.Name)}
-    if len(parts) < len(floats) and len(named) == len(parts) and named <= {*floats}:
-        return tuple(name for name in floats if name in named)
-    return floats
-
-
 def split_user_target(text: str) -> tuple[Path, list[str]]:
     """Split FILE.py:forward,backward into the file and the names of the functions."""
     file, colon, functions = text.rpartition(":")
     names = [name.strip() for name in functions.split(",")]
     if not colon or len(names) not in (2, 3) or not all(name.isidentifier() for name in names):
         raise StudyError(f"your own functions are given as {FORM}, not {text}")
-    path = Path(file)
-    if not path.is_file():
+    if not Path(file).is_file():
         raise StudyError(f"there is no file {file}")
-    return path, names
+    return Path(file), names
 
 
 def import_file(path: Path) -> ModuleType:
@@ -315,34 +247,48 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
+def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
+    """Return the float arrays that have a gradient.
+
+    These are all of them, unless the backward returns fewer gradients d<name>: a mask, for example,
+    has none.
+    """
+    value = backward.result
+    parts = value.elts if isinstance(value, ast.Tuple) else [value]
+    named = {part.id.removeprefix("d") for part in parts if isinstance(part, ast.Name)}
+    if len(parts) < len(floats) and len(named) == len(parts) and named <= {*floats}:
+        return tuple(name for name in floats if name in named)
+    return floats
+
+
 def arguments(function: Any, file: str, described: str | None, seed: int) -> Namespace:
     """Return random arguments of the described shapes, and the defaults of the others."""
     line = (inspect.getdoc(function) or "").partition("\n")[0]
     found = parse(line.partition(" -> ")[0] if described is None else described)
-    names = list(inspect.signature(function).parameters)
-    if found is None or not {each.name for each in found} <= {*names}:
+    defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
+    if found is None or not {each.name for each in found} <= {*defaults}:
         given = f"its docstring starts with {line!r}" if described is None else f"not {described!r}"
         raise StudyError(
-            f"{file}: the first line of the docstring of {function.__name__} ({', '.join(names)}), "
-            f"or --args, must describe its arguments in a form like "
+            f"{file}: the first line of the docstring of {function.__name__} "
+            f"({', '.join(defaults)}), or --args, must describe its arguments in a form like "
             f"'x (N, C), weight (C, 3), ids (N,) integers in [0, V)', with capital letters or "
             f"numbers for sizes; {given}"
         )
-    drawn = dict(draw(found, seed))
-    defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    missing = [n for n in names if n not in drawn and defaults[n] is inspect.Parameter.empty]
+    values = defaults | dict(draw(found, seed))
+    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
     if missing:
         raise StudyError(
             f"{file}: {function.__name__} also takes {', '.join(missing)}, "
             "which must be described too"
         )
-    return {name: drawn.get(name, defaults[name]) for name in names}
+    return values
 
 
 def draw(described: list[Array | Count], seed: int) -> Iterator[tuple[str, Any]]:
     """Draw values of order one, or integers, of the described shapes; each letter has one size."""
     rng, sizes = generator(seed, "data"), dict(SIZES)
-    others = iter(OTHER_SIZES)
+    # Sizes of the letters that the operations do not use.
+    others = (size for size in itertools.count(9) if size != SIZES["V"])
     for each in described:
         if isinstance(each, Count):
             yield each.name, sizes[each.letter]

@@ -6,9 +6,8 @@ statements.
 
 import ast
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import CodeType
 from typing import Any, cast
 
@@ -47,10 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Value:
-    """The value that a name has after a step; step -1 stands for an argument.
-
-    A name that is assigned twice has two values.
-    """
+    """The value that a name has after a step; step -1 stands for an argument."""
 
     name: str
     step: int
@@ -59,23 +55,19 @@ class Value:
 class Trace:
     """One run of a function.
 
-    Attributes
-    ----------
-    steps : list of Step
-    before : list of Namespace
-        The namespace before each step, and at the end.
-    returned : Any
-        What the function returned.
+    before: the namespace before each step, and at the end. returned: what the function returned.
     """
 
     def __init__(self, function: Function, module: Namespace, args: Namespace) -> None:
-        self.function, self.args = function, args
+        self.function, self.module, self.args = function, module, args
         self.steps: list[Step] = []
         self.before: list[Namespace] = []
+        # Whether a run changes the objects that it is given.
+        self.changes_in_place = any(statement.changes for statement in function.statements) or any(
+            isinstance(arg, np.random.Generator) for arg in args.values()
+        )
         namespace, line = {**module, **self.copied(args)}, function.node.lineno
-        value = function.returned.value
-        assert value is not None
-        self.returned_code = compile_node(ast.Expression(value), "eval")
+        self.result = compiled(function.result)
         try:
             with np.errstate(all="ignore"):  # The caller reports values that are not finite.
                 for step in unroll(function, namespace):
@@ -83,30 +75,20 @@ class Trace:
                     self.before.append(self.copied(namespace))
                     line = step.statement.line
                     step.run(namespace)
-                line = function.returned.lineno
-                self.returned: Any = eval(self.returned_code, namespace)
+                line = function.returned.line
+                self.returned: Any = eval(self.result, namespace)
         except Exception as error:
             raised = f"{function.name} raises {type(error).__name__}: {error}"
             raise StudyError(f"{function.file}, line {line}: {raised}") from None
         self.before.append(namespace)
 
-    @cached_property
-    def changes_in_place(self) -> bool:
-        """Whether a run changes the objects that it is given."""
-        draws = any(isinstance(arg, np.random.Generator) for arg in self.args.values())
-        return draws or any(statement.changes for statement in self.function.statements)
-
     def copied(self, namespace: Namespace) -> Namespace:
         """Copy a namespace, so that in-place changes of another run do not affect this one."""
         if not self.changes_in_place:
             return dict(namespace)
-        memo: dict[int, Any] = {}
-        return {
-            name: copy.deepcopy(cast(Any, value), memo)
-            if isinstance(value, MUTABLE) and name != "__builtins__"
-            else value
-            for name, value in namespace.items()
-        }
+        mutable: Namespace = {n: v for n, v in namespace.items() if isinstance(v, MUTABLE)}
+        mutable.pop("__builtins__", None)
+        return {**namespace, **copy.deepcopy(mutable)}
 
     def output(self, returned: Any) -> Any:
         """Return the output: the first element of (out, saved), anything else unchanged."""
@@ -115,51 +97,36 @@ class Trace:
             return parts[0] if len(parts) == 2 else parts
         return returned
 
-    def output_with(self, value: Value) -> Callable[[Any], Any]:
-        """Return a function that computes the output with a value replaced."""
+    def output_with(self, value: Value, replacement: Any) -> Any:
+        """Return the output with a value replaced."""
+        namespace = {**self.copied(self.before[value.step + 1]), value.name: replacement}
+        return self.run_from(namespace, value.step + 1)
 
-        def run(replacement: Any) -> Any:
-            namespace = self.copied(self.before[value.step + 1])
-            namespace[value.name] = replacement
-            return self.run_from(namespace, value.step + 1)
+    def output_with_use(self, value: Value, step: int, replacement: Any) -> Any:
+        """Return the output with a value replaced where one step reads it, and nowhere else."""
+        namespace = self.copied(self.before[step])
+        original = namespace[value.name]
+        namespace[value.name] = replacement
+        self.steps[step].run(namespace)
+        if value.name not in self.steps[step].statement.sets:
+            namespace[value.name] = original
+        return self.run_from(namespace, step + 1)
 
-        return run
-
-    def output_with_use(self, value: Value, step: int) -> Callable[[Any], Any]:
-        """Return a function that computes the output with a value replaced where one step reads it.
-
-        All other steps read the original value.
-        """
-
-        def run(replacement: Any) -> Any:
-            namespace = self.copied(self.before[step])
-            original = namespace[value.name]
-            namespace[value.name] = replacement
-            self.steps[step].run(namespace)
-            if value.name not in self.steps[step].statement.sets:
-                namespace[value.name] = original
-            return self.run_from(namespace, step + 1)
-
-        return run
-
-    def step_with(self, name: str, step: int, outputs: tuple[str, ...]) -> Callable[[Any], Any]:
-        """Return a function that runs one step alone with a name replaced.
-
-        The function returns the named outputs of the step, concatenated.
-        """
-
-        def run(replacement: Any) -> Any:
-            namespace = {**self.copied(self.before[step]), name: replacement}
-            self.steps[step].run(namespace)
-            return np.concatenate([np.reshape(namespace[output], -1) for output in outputs])
-
-        return run
+    def output_for(self, args: Namespace) -> Any:
+        """Return the output for other arguments."""
+        return self.run_from({**self.module, **self.copied(args)}, 0)
 
     def run_from(self, namespace: Namespace, start: int) -> Any:
         """Run the steps from `start` on and return the output."""
         for step in self.steps[start:]:
             step.run(namespace)
-        return self.output(eval(self.returned_code, namespace))
+        return self.output(eval(self.result, namespace))
+
+    def step_with(self, name: str, step: int, replacement: Any) -> Namespace:
+        """Run one step alone with a name replaced, and return the namespace after it."""
+        namespace = {**self.copied(self.before[step]), name: replacement}
+        self.steps[step].run(namespace)
+        return namespace
 
     def data(self, value: Value) -> Any:
         """Return the data of a value, usually an array."""
@@ -190,21 +157,19 @@ def unroll(function: Function, namespace: Namespace) -> Iterator[Step]:
     """Yield the steps of a function; the namespace must be up to date when a loop is reached."""
     index = 0
     for statement in function.statements:
-        iterations, body = [Namespace()], [statement]
-        if isinstance(statement.node, ast.For) and can_be_unrolled(statement.node):
-            loop = statement.node
+        loop, iterations, body = statement.node, [Namespace()], [statement]
+        codes = [compiled(loop)]
+        if isinstance(loop, ast.For) and can_be_unrolled(loop):
             # Evaluated once, because an iterator would be exhausted the second time.
-            items = list(eval(compile_node(ast.Expression(loop.iter), "eval"), namespace))
+            items = list(eval(compiled(loop.iter), namespace))
             if 0 < len(items) <= MAX_ITERATIONS:
                 iterations = [{cast(ast.Name, loop.target).id: item} for item in items]
                 body = [function.statement(node) for node in loop.body]
+                codes = [compiled(node) for node in loop.body]
             else:
+                iterations = [{ITEMS: items}]
                 replaced = ast.For(loop.target, ast.Name(ITEMS, ast.Load()), loop.body, [])
-                node = ast.copy_location(replaced, loop)
-                yield Step(index, statement, {ITEMS: items}, compile_statement(node))
-                index += 1
-                continue
-        codes = [compile_statement(each.node) for each in body]
+                codes = [compiled(ast.copy_location(replaced, loop))]
         for bindings in iterations:
             for each, code in zip(body, codes, strict=True):
                 yield Step(index, each, bindings, code)
@@ -218,11 +183,8 @@ def can_be_unrolled(loop: ast.For) -> bool:
     return is_plain and not loop.orelse and isinstance(loop.target, ast.Name)
 
 
-def compile_statement(node: ast.stmt) -> CodeType:
-    """Compile a single statement."""
-    return compile_node(ast.Module([node], []), "exec")
-
-
-def compile_node(tree: ast.Module | ast.Expression, mode: str) -> CodeType:
-    """Compile a module or an expression."""
-    return compile(ast.fix_missing_locations(tree), "<study>", mode)
+def compiled(node: ast.stmt | ast.expr) -> CodeType:
+    """Compile a statement for exec, or an expression for eval."""
+    is_expression = isinstance(node, ast.expr)
+    tree = ast.Expression(node) if is_expression else ast.Module([node], [])
+    return compile(ast.fix_missing_locations(tree), "<study>", "eval" if is_expression else "exec")
