@@ -34,7 +34,7 @@ def test_the_written_files_load_only_each_other(shown: Json, tmp_path: Path) -> 
 def test_a_file_that_cannot_be_written_is_named(
     shown: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(site, "make_folder", Mock())  # As if the folder had been deleted since.
+    monkeypatch.setattr(site, "make_folder", print)  # As if the folder had been deleted since.
     with pytest.raises(StudyError, match=r"index\.html cannot be written: No such file"):
         site.write_files(tmp_path / "gone", [shown])
 

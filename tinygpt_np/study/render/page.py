@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.mutations import KINDS
-from tinygpt_np.gradcheck.report import finite
+from tinygpt_np.gradcheck.report import in_json
 from tinygpt_np.study.proof.bugs import Bug
 from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
@@ -259,6 +259,17 @@ class PageData:
             "zero": row.is_zero,
             **{name: getattr(row, name) for name in FIGURES},
         }
+
+
+def finite(value: Any) -> Any:
+    """Return a value in JSON types; a number that is not finite becomes None."""
+    match value:
+        case dict():
+            return {name: finite(part) for name, part in cast(Json, value).items()}
+        case list() | tuple():
+            return [finite(part) for part in cast(list[Any], value)]
+        case _:
+            return in_json(value)
 
 
 def first_message(sheet: Sheet) -> str:
