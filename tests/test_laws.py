@@ -223,7 +223,7 @@ def test_a_name_with_d_in_a_backward_is_the_gradient_of_a_name(operation: str) -
     forward = parsed(operation)
     names = {*forward.arguments, *(name for line in forward.statements for name in line.mentions)}
     names |= {name for line in forward.statements for name in line.sets}
-    names |= {part.id for part in ast.walk(forward.returned) if isinstance(part, ast.Name)}
+    names |= forward.returned.mentions
     for name in {"backward", "backward_steps"} & {*functions(source("ops", f"{operation}.py"))}:
         backward = parsed(operation, name)
         sets = {*backward.arguments, *(each for line in backward.statements for each in line.sets)}
