@@ -59,7 +59,3 @@ def main() -> None:
 def side(difference: float) -> str:
     """Return "below" or "above" for a difference."""
     return "below" if difference < 0 else "above"
-
-
-if __name__ == "__main__":
-    main()

@@ -143,13 +143,14 @@ def check_rules(
     top_p: float | None,
 ) -> None:
     """Raise ValueError for a prompt or a rule that cannot be used."""
-    if tokens.ndim not in (1, 2) or not tokens.size:
-        raise ValueError(f"tokens must be (T,) or (B, T) with B and T ≥ 1, not {tokens.shape}")
-    if max_new_tokens is not None and max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be zero or more, not {max_new_tokens}")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be finite and zero or more, not {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, not {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+    shape = tokens.shape
+    rules = (
+        (tokens.ndim in (1, 2) and tokens.size, "tokens", "(T,) or (B, T) with B and T ≥ 1", shape),
+        ((max_new_tokens or 0) >= 0, "max_new_tokens", "zero or more", max_new_tokens),
+        (0 <= temperature < np.inf, "temperature", "finite and zero or more", temperature),
+        (top_k is None or top_k >= 1, "top_k", "1 or more", top_k),
+        (top_p is None or 0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p),
+    )
+    for fits, name, expected, given in rules:
+        if not fits:
+            raise ValueError(f"{name} must be {expected}, not {given}")

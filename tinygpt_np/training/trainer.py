@@ -22,7 +22,6 @@ from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, learning_rate_at, overflowing_square
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
-from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.text import corpus
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine, metrics
@@ -129,7 +128,11 @@ class Trainer:
         folder, state = last_checkpoint(run)
         check_same_run(run, config, dataset, state)
         trainer = cls(run, config, dataset, GPT.load(folder, config.backend))
-        trainer.restore(folder, state)
+        optimizer = trainer.optimizer
+        optimizer.first, optimizer.second = checkpoint.load_optimizer(folder, trainer.model.params)
+        trainer.step, trainer.val_loss, optimizer.steps = state.step, state.val_loss, state.step
+        for purpose, rng in trainer.generators.items():
+            rng.bit_generator.state = state.generators[purpose]
         return trainer
 
     @contextlib.contextmanager
@@ -147,15 +150,6 @@ class Trainer:
         except BaseException:
             self.lock.release()
             raise
-
-    def restore(self, folder: Path, state: State) -> None:
-        """Restore the optimizer, the random generators and the step from a checkpoint."""
-        first, second = checkpoint.load_optimizer(folder, self.model.params)
-        self.optimizer.first, self.optimizer.second = first, second
-        self.step, self.val_loss = state.step, state.val_loss
-        self.optimizer.steps = self.step
-        for purpose in GENERATORS:
-            self.generators[purpose].bit_generator.state = state.generators[purpose]
 
     def write_config(self) -> None:
         """Write config.json."""
@@ -253,20 +247,20 @@ class Trainer:
         rngs = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         data = self.dataset
         state = State(self.step, self.val_loss, self.config, rngs, data.name, data.sha256)
+        averages = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
+        averages |= {f"second.{name}": tensor for name, tensor in self.optimizer.second.items()}
         checkpoint.save_checkpoint(
-            checkpoints, self.model.config, self.model.params,
-            data.tokenizer.files(), self.optimizer_tensors(), state,
-        )  # fmt: skip
+            checkpoints,
+            self.model.config,
+            self.model.params,
+            data.tokenizer.files(),
+            averages,
+            state,
+        )
         try:
             checkpoint.prune(checkpoints, self.config.keep_best)
         except OSError as error:
             self.note(f"{checkpoints / checkpoint.BEST} cannot be written: {error.strerror}")
-
-    def optimizer_tensors(self) -> Tensors:
-        """Return the moving averages of AdamW, by the names that a checkpoint has for them."""
-        first = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
-        second = {f"second.{name}": tensor for name, tensor in self.optimizer.second.items()}
-        return first | second
 
     def plot(self) -> None:
         """Plot the losses. If that fails, training continues without the plot."""
