@@ -104,6 +104,14 @@ class KernelCase:
         return self.how.truth(**exact)
 
 
+def sizes(letters: str, *shapes: tuple[int, ...]) -> dict[str, Sizes]:
+    """Return the sizes of an operation for each of SHAPES."""
+    return {
+        name: dict(zip(letters, numbers, strict=True))
+        for name, numbers in zip(SHAPES, shapes, strict=True)
+    }
+
+
 def directions(operation: str) -> tuple[str, ...]:
     """Return the directions of an operation."""
     return tuple(module(operation).DIRECTIONS)

@@ -2,18 +2,13 @@
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, outliers
+from benchmarks.cases import Direction, Expected, outliers, sizes
 from benchmarks.cases.rounding import TINY, U, gamma
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model.optimizer import AdamW
 
 # P weights, as many as a matrix of the MLP has.
-SIZES = {
-    "cpu": {"P": 128 * 512},
-    "lecture": {"P": 384 * 1536},
-    "gpt2": {"P": 768 * 3072},
-    "awkward": {"P": 10007},
-}
+SIZES = sizes("P", (128 * 512,), (384 * 1536,), (768 * 3072,), (10007,))
 # The learning rate is so large that weights move by much more than they are rounded by.
 SCALE, LEARNING_RATE, WEIGHT_DECAY, BETA1, BETA2, STEP = 0.7, 0.1, 0.1, 0.9, 0.99, 3
 CORRECTION1, CORRECTION2 = 1 - BETA1**STEP, 1 - BETA2**STEP
@@ -63,13 +58,9 @@ def truth(
 
 DIRECTIONS = {
     "update": Direction(
-        {"param": "P", "grad": "P", "first": "P", "second": "P"},
-        {},
-        truth,
+        dict.fromkeys(("param", "grad", "first", "second"), "P"), {}, truth,
         # g: 1. first: 3. second, with g²: 4. The denominator: 3. param: 1 to decay, 3 to move.
         flops=lambda size: 15 * size.P,
-        edit=scale_gradients,
-        changed=("param", "first", "second"),
-        outliers=1,
+        edit=scale_gradients, changed=("param", "first", "second"), outliers=1,
     )
-}
+}  # fmt: skip

@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases import Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import attention
 
-SIZES = {
-    "cpu": {"B": 3, "T": 64, "H": 4, "D": 32},
-    "lecture": {"B": 2, "T": 256, "H": 6, "D": 64},
-    "gpt2": {"B": 2, "T": 64, "H": 12, "D": 64},
-    "awkward": {"B": 2, "T": 61, "H": 3, "D": 37},
-}
+SIZES = sizes("BTHD", (3, 64, 4, 32), (2, 256, 6, 64), (2, 64, 12, 64), (2, 61, 3, 37))
 # With outliers this large, one key gets nine tenths of the probability in a row out of twelve, and
 # scores are still accurate to some 1e-5.
 FACTOR = 10
@@ -114,9 +109,8 @@ def backward_flops(size: Any) -> int:
 
 
 DIRECTIONS = {
-    "forward": Direction(
-        {"qkv": "BT3HD"}, {"y": "BTHD"}, forward_truth, forward_flops, outliers=FACTOR
-    ),
+    "forward": Direction({"qkv": "BT3HD"}, {"y": "BTHD"}, forward_truth, forward_flops,
+                         outliers=FACTOR),
     # The bytes are without what the forward saved, which depends on the kernel.
     "backward": Direction(
         {"dy": "BTHD", "qkv": "BT3HD"}, {"dqkv": "BT3HD"}, backward_truth, backward_flops,

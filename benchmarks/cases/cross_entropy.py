@@ -7,17 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Arrays, Direction, Expected, unchecked
+from benchmarks.cases import Arrays, Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 
-SIZES = {
-    "cpu": {"N": 192, "V": 65},
-    "lecture": {"N": 512, "V": 65},
-    "gpt2": {"N": 128, "V": 50257},
-    "awkward": {"N": 101, "V": 67},
-}
+SIZES = sizes("NV", (192, 65), (512, 65), (128, 50257), (101, 67))
 # exp(FAR) overflows in float32, and exp(-FAR) underflows.
 FAR = 150
 
@@ -71,13 +66,8 @@ def flops(size: Any) -> int:
 
 DIRECTIONS = {
     "loss and gradient": Direction(
-        {"logits": "NV"},
-        {"losses": "N"},
-        truth,
-        flops,
+        {"logits": "NV"}, {"losses": "N"}, truth, flops, edit=with_targets, changed=("logits",),
         # An ignored row is written, but need not be read. The targets are int64.
         bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,
-        edit=with_targets,
-        changed=("logits",),
     )
-}
+}  # fmt: skip

@@ -2,17 +2,12 @@
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases import Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import gelu
 
 # P = N·4C elements of a micro-batch.
-SIZES = {
-    "cpu": {"P": 192 * 512},
-    "lecture": {"P": 512 * 1536},
-    "gpt2": {"P": 128 * 3072},
-    "awkward": {"P": 10007},
-}
+SIZES = sizes("P", (192 * 512,), (512 * 1536,), (128 * 3072,), (10007,))
 # Roundings of u, the argument of tanh: five operations, two constants and their product.
 INNER = 8
 # Roundings that a tanh counts as, if its error is below 4 ulp; an ulp is at most 2 U.
@@ -54,21 +49,13 @@ def backward_truth(dy: np.ndarray, x: np.ndarray) -> dict[str, Expected]:
 
 DIRECTIONS = {
     "forward": Direction(
-        {"x": "P"},
-        {"y": "P"},
-        forward_truth,
+        {"x": "P"}, {"y": "P"}, forward_truth, edit=positive_ends, outliers=5,
         # u: two products for x³, one with each constant, a sum. tanh. 1 +, half, times x.
         flops=lambda size: 9 * size.P,
-        edit=positive_ends,
-        outliers=5,
     ),
     "backward": Direction(
-        {"dy": "P", "x": "P"},
-        {"dx": "P"},
-        backward_truth,
+        {"dy": "P", "x": "P"}, {"dx": "P"}, backward_truth, edit=positive_ends, outliers=5,
         # u, tanh and gate: 8. x/2·√(2/π)·(1 - tanh²)·(1 + 3·0.044715·x²), given x²: 7. Then 2.
         flops=lambda size: 17 * size.P,
-        edit=positive_ends,
-        outliers=5,
     ),
-}
+}  # fmt: skip

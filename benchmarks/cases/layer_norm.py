@@ -6,17 +6,12 @@ elements hardly differ, so that ε matters.
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases import Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import layer_norm
 
 # N = B·T rows of C channels, or fewer rows where a micro-batch has more.
-SIZES = {
-    "cpu": {"N": 192, "C": 128},
-    "lecture": {"N": 512, "C": 384},
-    "gpt2": {"N": 128, "C": 768},
-    "awkward": {"N": 101, "C": 97},
-}
+SIZES = sizes("NC", (192, 128), (512, 384), (128, 768), (101, 97))
 FAR, FLAT = 1000, 1e-3
 
 
@@ -80,20 +75,15 @@ def backward_truth(dy: np.ndarray, x: np.ndarray, weight: np.ndarray) -> dict[st
 
 DIRECTIONS = {
     "forward": Direction(
-        {"x": "NC", "weight": "C", "bias": "C"},
-        {"y": "NC"},
-        forward_truth,
+        {"x": "NC", "weight": "C", "bias": "C"}, {"y": "NC"}, forward_truth, edit=unusual_rows,
         # Mean: C - 1 sums, a division. Variance: 3 C. ε and the root: 2. x̂, weight and bias: 3 C.
         flops=lambda size: size.N * (7 * size.C + 2),
-        edit=unusual_rows,
     ),
     "backward": Direction(
-        {"dy": "NC", "x": "NC", "weight": "C"},
-        {"dx": "NC", "dweight": "C", "dbias": "C"},
-        backward_truth,
+        {"dy": "NC", "x": "NC", "weight": "C"}, {"dx": "NC", "dweight": "C", "dbias": "C"},
+        backward_truth, edit=unusual_rows,
         # 11 per element and 2 sums over the rows. The mean and 1/s of each row are given.
         flops=lambda size: (11 * size.N + 2 * (size.N - 1)) * size.C,
         bytes=lambda size: 4 * (3 * size.N * size.C + 3 * size.C + 2 * size.N),
-        edit=unusual_rows,
     ),
-}
+}  # fmt: skip

@@ -5,26 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases import Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import TINY, gamma
 from tinygpt_np.ops import linear
 
-SIZES = {
-    "cpu": {"N": 192, "C": 128, "K": 512},
-    "lecture": {"N": 512, "C": 384, "K": 1536},
-    "gpt2": {"N": 128, "C": 768, "K": 3072},
-    "awkward": {"N": 101, "C": 97, "K": 389},
-}
+SIZES = sizes("NCK", (192, 128, 512), (512, 384, 1536), (128, 768, 3072), (101, 97, 389))
 SHAPES = {"x": "NC", "weight": "CK", "y": "NK", "dx": "NC", "dy": "NK", "dweight": "CK"}
 forward, backward = unchecked(linear.forward), unchecked(linear.backward)
 
 
 def product(
-    factors: tuple[str, str],
-    result: str,
-    depth: str,
+    factors: tuple[str, str], result: str, depth: str,
     multiply: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> Direction:
+) -> Direction:  # fmt: skip
     """Return the direction that multiplies two arrays; `depth` is the letter of the summed axis."""
     axis = SHAPES[factors[0]].index(depth)
 
@@ -50,10 +43,8 @@ def product(
 DIRECTIONS = {
     "forward": product(("x", "weight"), "y", "C", lambda x, weight: forward(x, weight)[0]),
     # dx needs no x, which gets no columns, and dweight no weight, which gets no rows.
-    "dx": product(
-        ("dy", "weight"), "dx", "K", lambda dy, weight: backward(dy, (dy[:, :0], weight, True))[0]
-    ),
-    "dweight": product(
-        ("x", "dy"), "dweight", "N", lambda x, dy: backward(dy, (x, dy[:0], True))[1]
-    ),
-}
+    "dx": product(("dy", "weight"), "dx", "K",
+                  lambda dy, weight: backward(dy, (dy[:, :0], weight, True))[0]),
+    "dweight": product(("x", "dy"), "dweight", "N",
+                       lambda x, dy: backward(dy, (x, dy[:0], True))[1]),
+}  # fmt: skip

@@ -79,15 +79,10 @@ def product(layer: str, which: str) -> Direction:
         arrays = [math.prod(shape_of(shapes[name], vars(size))) for name in (*given, result)]
         return 4 * multiplications(size) * sum(arrays)
 
-    return Direction(
-        {name: shapes[name] for name in given},
-        {} if adds else {result: shapes[result]},
-        truth,
-        flops,
-        moved,
-        changed=(result,) if adds else (),
-        outliers=1,
-    )
+    inputs = {name: shapes[name] for name in given}
+    if adds:
+        return Direction(inputs, {}, truth, flops, moved, changed=(result,), outliers=1)
+    return Direction(inputs, {result: shapes[result]}, truth, flops, moved, outliers=1)
 
 
 DIRECTIONS = {

@@ -2,17 +2,12 @@
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases import Direction, Expected, sizes, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np.ops import softmax
 
 # N = B·H·T rows of scores for V = T keys; for gpt2 a row of logits per token.
-SIZES = {
-    "cpu": {"N": 768, "V": 64},
-    "lecture": {"N": 3072, "V": 256},
-    "gpt2": {"N": 128, "V": 50257},
-    "awkward": {"N": 101, "V": 67},
-}
+SIZES = sizes("NV", (768, 64), (3072, 256), (128, 50257), (101, 67))
 
 
 def overflow(_: np.random.Generator, x: np.ndarray) -> None:
@@ -44,19 +39,13 @@ def backward_truth(dprobs: np.ndarray, probs: np.ndarray) -> dict[str, Expected]
 
 DIRECTIONS = {
     "forward": Direction(
-        {"x": "NV"},
-        {"probs": "NV"},
-        forward_truth,
+        {"x": "NV"}, {"probs": "NV"}, forward_truth, edit=overflow,
         # V - 1 comparisons for the maximum, V - 1 sums for the total; V each of -, exp and /.
         flops=lambda size: size.N * (5 * size.V - 2),
-        edit=overflow,
     ),
     "backward": Direction(
-        {"dprobs": "NV", "probs": "NV"},
-        {"dx": "NV"},
-        backward_truth,
+        {"dprobs": "NV", "probs": "NV"}, {"dx": "NV"}, backward_truth, edit=normalise,
         # V products and V - 1 sums for the mean, then V differences and V products.
         flops=lambda size: size.N * (4 * size.V - 1),
-        edit=normalise,
     ),
-}
+}  # fmt: skip
