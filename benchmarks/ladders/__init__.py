@@ -45,15 +45,16 @@ class Call:
         """Inputs and outputs by name."""
         return {**self.inputs, **self.outputs}
 
-    def split(self, count: int) -> list[slice]:
-        """Split `count` rows evenly between the threads; none gets an empty slice."""
-        ends = [count * part // self.threads for part in range(self.threads + 1)]
-        return [slice(low, high) for low, high in itertools.pairwise(ends) if low < high]
-
     def share(self, count: int, part: Callable[[slice], Callable[[], Any]]) -> Callable[[], Any]:
         """Return a step in which each thread does its part of `count` rows."""
-        parts = [part(rows) for rows in self.split(count)]
+        parts = [part(rows) for rows in split(count, self.threads)]
         return parts[0] if len(parts) == 1 else functools.partial(run_all, self.pool, parts)
+
+
+def split(count: int, threads: int) -> list[slice]:
+    """Split `count` rows evenly between threads; none gets an empty slice."""
+    ends = [count * part // threads for part in range(threads + 1)]
+    return [slice(low, high) for low, high in itertools.pairwise(ends) if low < high]
 
 
 def run_all(pool: ThreadPoolExecutor, parts: Sequence[Callable[[], Any]]) -> None:

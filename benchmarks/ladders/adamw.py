@@ -2,26 +2,21 @@
 
 Speedups are over the rung before, at cpu and at lecture.
 
-Python: a loop over lists.
-NumPy: the statements of the optimizer on whole arrays, each with one or two new arrays (x260 at
-    cpu).
-naive: a compiled loop per statement. Two of NumPy's temporaries remain; but the numbers of the
-    recipe are float64, and so is all arithmetic with them (x1.0, x1.6).
-fused: one loop. Intermediate values stay in registers; each array is read and written once (x1.7,
-    x2.1).
-vectors: the same loop with those numbers converted to float32 before it. Twice the lanes, no
-    conversions, and roots and divisions, the slowest operations, in half the time or less (x4.1,
-    x2.6). The rest is memory: 28 bytes per element.
-parallel: weights on two threads (x0.17, x0.69; x1.1 at gpt2).
+NumPy: one or two new arrays for each statement of the optimizer (x260 at cpu).
+naive: two of these arrays remain, and the numbers of the recipe are float64, as is all arithmetic
+    with them (x1.0, x1.6).
+fused: intermediate values stay in registers (x1.7, x2.1).
+vectors: twice the lanes, no conversions, and roots and divisions, the slowest operations, in half
+    the time or less (x4.1, x2.6). The rest is memory: 28 bytes per element.
+parallel: two threads (x0.17, x0.69; x1.1 at gpt2).
 
 Tried; times relative to vectors, at cpu and at lecture:
 
-- float64 numbers, but with sums and products that may be reordered: 2.9 and 2.5. So it is the
-  type.
-- Every operation as written, without fastmath: 1.2 and 1.1.
-- Two loops, first the means, then the weights: 1.1 and 1.6, because the means are read twice.
-- Both bias corrections folded into the rate and ε: 0.9 to 1.1, and 0.9. Memory hides a division,
-  and the formula would differ from the optimizer's.
+- float64 numbers, but with sums and products that may be reordered: 2.9, 2.5. So it is the type.
+- Every operation as written, without fastmath: 1.2, 1.1.
+- Two loops, first the means, then the weights: 1.1, 1.6, because the means are read twice.
+- Both bias corrections folded into the rate and ε: 0.9 to 1.1, 0.9. Memory hides a division, and
+  the formula would differ from the optimizer's.
 - NumPy in pieces of 8192, so that temporaries stay in cache: 1.5 times NumPy's time at cpu, 0.8
   at lecture, 0.6 at gpt2.
 """

@@ -2,29 +2,25 @@
 
 Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-NumPy: full matrices, half of them masked, but the products are those of a BLAS.
-materialised: the same in compiled loops. A score is a serial sum of D products (x0.37, x0.15;
-    x0.28, x0.20).
-causal skip: masked pairs, half of them all, are skipped (x2.0, x2.0; x2.0, x1.9).
-vectors: sums that may be reordered, so that a score takes a few vectors, and a branch-free exp
-    (x3.0, x3.8; x1.9, x2.4).
-online: nothing of size T x T is kept, the idea of FlashAttention, which saves no time here on its
-    own: the probabilities fit the caches, exp is scalar again, and the backward recomputes the
-    scores (x0.66, x0.75; x0.77, x0.79).
-tiled: each loaded element is used many times. All scores of a few queries are computed at once,
-    products are register tiles over packed panels, and exp handles 16 elements at a time (x4.9,
-    x5.9; x4.2, x5.2). Scores exist only for a tile and are not kept.
-parallel: sequences on two threads. 0.1 ms of work is done before the other thread has woken up,
-    and of three sequences one thread has two (x0.4; x0.8); at lecture x1.1 and x2.0.
+materialised: NumPy's products are those of a BLAS; here a score is a serial sum of D products
+    (x0.37, x0.15; x0.28, x0.20).
+causal skip: half of all pairs (x2.0, x2.0; x2.0, x1.9).
+vectors: a score takes a few vectors (x3.0, x3.8; x1.9, x2.4).
+online: the idea of FlashAttention, which saves no time here on its own: probabilities fit the
+    caches, exp is scalar again, and the backward recomputes scores (x0.66, x0.75; x0.77, x0.79).
+tiled: each loaded element is used many times. Products are register tiles over packed panels, and
+    scores exist only for a tile (x4.9, x5.9; x4.2, x5.2).
+parallel: two threads. 0.1 ms of work is done before the other thread has woken up, and of three
+    sequences one thread has two (x0.4; x0.8); at lecture x1.1 and x2.0.
 
 Tried; times relative to the rung named:
 
 - vectors, forward, with transposed keys, so that a row of scores is summed over all keys at once:
   1.37 at cpu, 0.95 at lecture. Rows are short at cpu, and transposing is not free.
 - online, forward, 16 keys at a time as in FlashAttention, so that exp is vectorised and the rest
-  is rescaled once per 16: 0.87 and 1.06. Scores and sums over values are still all of the time.
-- parallel, forward, by heads instead of sequences: 0.97 and 0.95.
-- NumPy, forward, in tiles of 64 queries with their visible keys: 0.77 and 0.51. Two of the ideas
+  is rescaled once per 16: 0.87, 1.06. Scores and sums over values are still all of the time.
+- parallel, forward, by heads instead of sequences: 0.97, 0.95.
+- NumPy, forward, in tiles of 64 queries with their visible keys: 0.77, 0.51. Two of the ideas
   above without a compiler; it takes 4.5 and 3.4 times as long as tiled.
 - Rows as views in the loops, a[b, t, h] instead of a[b, t, h, d]: up to 1.6 for online and 3 for
   its backward. Numba counts the references of a view, for each pair of tokens.

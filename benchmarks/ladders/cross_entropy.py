@@ -2,27 +2,23 @@
 
 Speedups are over the rung before, at cpu, lecture and gpt2.
 
-Python: lists and loops.
-NumPy: whole arrays, a dozen passes over memory (x26, x29; Python is too slow for gpt2).
-two kernels: the loops of Python compiled as written: probabilities and losses, then the gradient.
-    Fewer passes, but exp is a call per element (x1.6, x1.4, x1.4).
-fused: a row is replaced by its gradient in place, so there is no array of probabilities and each
-    row is still in cache. Nearly all of the time is exp, so this alone gains little (x1.06,
+NumPy: a dozen passes over memory (x26, x29; Python is too slow for gpt2).
+two kernels: fewer passes, but exp is a call per element (x1.6, x1.4, x1.4).
+fused: no array of probabilities. Nearly all of the time is exp, so this alone gains little (x1.06,
     x1.07, x1.18).
-vectors: a branch-free polynomial exp, a branch-free maximum, and sums that may be reordered, so
-    that all loops are vectorised (x4.2, x4.4, x7.3).
-parallel: rows on two threads. Less than 0.1 ms of work is done before the other thread has woken
-    up (x0.21, x0.41); at gpt2 it pays off (x1.6).
+vectors: with a branch-free maximum too, all loops are vectorised (x4.2, x4.4, x7.3).
+parallel: two threads. Less than 0.1 ms of work is done before the other has woken up (x0.21,
+    x0.41); at gpt2 it pays off (x1.6).
 
 Tried on top of vectors; times relative to it:
 
-- Recomputing the exponentials in the last pass instead of storing them: 1.33, 1.35 and 1.26.
-  Loading is cheaper than exp even for a row of 50257.
+- Recomputing the exponentials in the last pass instead of storing them: 1.33, 1.35, 1.26. Loading
+  is cheaper than exp even for a row of 50257.
 - The same with the normalisation in the exponent, exp(logit - max - log sum), which saves a
-  product but needs the logarithm first: 1.5, 1.5 and 1.1.
-- Maximum and sum in one pass (online) with the polynomial exp: 3.6, 3.7 and 3.9. Each element
-  depends on the one before.
-- Online by blocks of 512, each with its own maximum: 3.2, 3.2 and 3.1.
+  product but needs the logarithm first: 1.5, 1.5, 1.1.
+- Maximum and sum in one pass (online) with the polynomial exp: 3.6, 3.7, 3.9. Each element depends
+  on the one before.
+- Online by blocks of 512, each with its own maximum: 3.2, 3.2, 3.1.
 """
 
 import functools

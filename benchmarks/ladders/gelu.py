@@ -2,26 +2,23 @@
 
 Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-Python: a loop over a list.
 NumPy: whole arrays (x121, x78; x122). Its backward gets the tanh that its forward saved; all
     other rungs save only x and recompute it.
-naive: the loops compiled, an array per operation. Slower, because tanh is a call per element,
-    where NumPy has a vectorised one (x0.12, x0.29; x0.28, x0.49).
-fused: one loop without temporary arrays. They hardly cost anything; tanh is the time (x1.08,
-    x1.03; x1.08, x1.10).
-vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough, a branch-free polynomial in
-    vectors of full width (x37, x45; x33, x34). It is also more accurate far below 0, where 1 +
-    tanh u is only rounding error.
-parallel: elements on two threads. The work takes less than 0.6 ms, hardly enough to split (x0.45,
-    x1.3; x0.43, x1.5).
+naive: slower, because tanh is a call per element, where NumPy has a vectorised one (x0.12, x0.29;
+    x0.28, x0.49).
+fused: temporary arrays hardly cost anything; tanh is the time (x1.08, x1.03; x1.08, x1.10).
+vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough (x37, x45; x33, x34). It is also
+    more accurate far below 0, where 1 + tanh u is only rounding error.
+parallel: two threads. The work takes less than 0.6 ms, hardly enough to split (x0.45, x1.3; x0.43,
+    x1.5).
 
 Tried; times relative to vectors (forward; backward), at cpu and at lecture:
 
-- The sigmoid form with the C library's exp, one element at a time: 7 and 8; 6 and 9. So exp
-  instead of tanh gains 5, and the vectorised polynomial the rest.
-- The same formulas in a loop that the compiler vectorises: 1.3 and 1.3; 1.4 and 1.3. It chooses
-  vectors of half the width.
-- Such a loop with a polynomial tanh, keeping 1 + tanh: 1.6 and 1.7; 1.5 and 1.3.
+- The sigmoid form with the C library's exp, one element at a time: 7, 8; 6, 9. So exp instead of
+  tanh gains 5, and the vectorised polynomial the rest.
+- The same formulas in a loop that the compiler vectorises: 1.3, 1.3; 1.4, 1.3. It chooses vectors
+  of half the width.
+- Such a loop with a polynomial tanh, keeping 1 + tanh: 1.6, 1.7; 1.5, 1.3.
 - Reordered sums (fastmath) in the fused loop: no change, because tanh remains a call.
 - Saving the gate in the forward, so that the backward needs no exp: 0.6 to 0.7 at cpu, where all
   is in cache, 1.0 to 1.1 at lecture; but it takes memory in every block for the whole step.

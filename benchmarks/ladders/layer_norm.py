@@ -1,19 +1,15 @@
 """Layer norm, from a loop in Python to the kernel of a transformer block.
 
-All backwards get the mean and 1/s of each row, as saved by the forward. Speedups are over the
-rung before, at cpu and at lecture (forward; backward).
+All backwards get the mean and 1/s of each row, as saved by the forward; NumPy's also gets x̂.
+Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-Python: lists and loops.
-NumPy: whole arrays (x81, x76; x90, x88). Its backward also gets x̂.
-naive: the loops compiled, an array per operation. No calls; but sums are serial, where NumPy's
-    are vectorised (x1.9, x1.3; x2.4, x1.6).
-fused: a row is read, summed and written while it is in L1, and x̂ is never stored (x1.05, x1.4;
-    x1.0, x1.4).
-vectors: the same loops with sums that may be reordered: several vectors are summed at a time
-    (x5.7, x6.7; x3.3, x3.0). Its backward adds to dx, dweight and dbias, as the residual stream
-    needs it; zeroing them first is timed with it.
-parallel: rows on two threads, each with its own dweight and dbias. The work takes 7 to 180 µs,
-    less than waking up the other thread (x0.04, x0.5; x0.09, x0.65).
+NumPy: whole arrays (x81, x76; x90, x88).
+naive: no calls; but sums are serial, where NumPy's are vectorised (x1.9, x1.3; x2.4, x1.6).
+fused: x̂ is never stored (x1.05, x1.4; x1.0, x1.4).
+vectors: several vectors are summed at a time (x5.7, x6.7; x3.3, x3.0). Its backward adds to dx,
+    dweight and dbias, as the residual stream needs it; zeroing them first is timed with it.
+parallel: two threads. The work takes 7 to 180 µs, less than waking up the other thread (x0.04,
+    x0.5; x0.09, x0.65).
 
 Tried; times relative to vectors:
 
@@ -21,9 +17,9 @@ Tried; times relative to vectors:
   off by up to 0.5, and the gate refuses it.
 - Welford's running mean and variance, one pass and accurate: 19 at cpu and at lecture. Each
   element depends on a division by its count.
-- Keeping x - mean in y between the second and third pass: 0.9 in quiet moments, otherwise 0.7 to
-  1.1. Recomputing the difference is about as fast as loading it.
-- In the backward, keeping x̂ and dy·w of a row in a buffer: 1.05 and 1.1.
+- Keeping x - mean in y between the second and third pass: 0.7 to 1.1. Recomputing the difference
+  is about as fast as loading it.
+- In the backward, keeping x̂ and dy·w of a row in a buffer: 1.05, 1.1.
 """
 
 import functools

@@ -1,23 +1,22 @@
 """Matrix product C = A·B in the three directions of a linear layer, where A or B is transposed.
 
 Speedups are over the rung before on one thread, as forward / dx / dweight, at lecture unless
-noted.
+noted. Python reaches 0.07 GFLOP/s at cpu.
 
-Python: lists; at cpu 0.07 GFLOP/s.
-loops: compiled: 34 to 45 at cpu. Elements of A or B are a row apart from step to step, or each
-    addition waits for the one before: no vectors.
-reordered: 9 / 8 / 13. The innermost loop runs along memory. For dx it did so already; there its
-    sums may be reordered.
+loops: 34 to 45 at cpu. Elements of A or B are a row apart from step to step, or each addition
+    waits for the one before: no vectors.
+reordered: 9 / 8 / 13. For dx the innermost loop runs along memory already; there its sums may be
+    reordered.
 blocked: 1.5 / 1.8 / 1.6; 0.9 to 1.0 at cpu, where B fits L2 as it is.
-packed: 1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu. A step back, because copying costs and the loop is the
-    same; but B now has one layout in all directions, so that one loop can be optimised.
+packed: 1.0 / 0.7 / 1.1, 0.6 to 0.9 at cpu. A step back, because copying costs; but B now has one
+    layout in all directions, so that one loop can be optimised.
 four by four: 2.7 / 2.6 / 2.3. Until here each multiply-add loaded two vectors and stored one,
     which was the limit; now 16 of them load eight and store four.
-tile: 2.1 / 2.4 / 1.9. Sums stay in registers, and vectors are wider than Numba chooses.
+tile: 2.1 / 2.4 / 1.9. Vectors are wider than Numba chooses, too.
 trained: 1.0 / 1.0 / 1.1, 1.0 at cpu, 1.03 to 1.15 at gpt2. Cache blocking and prefetching are for
     matrices that do not fit the caches.
 parallel: 1.7 / 1.4 / 1.1 on two threads; 0.6 to 0.8 at cpu, where waking up a thread takes
-    longer. The same kernel on rows of C; each thread packs B for itself.
+    longer. Each thread packs B for itself.
 
 Tried without gain; speeds relative to the rung that does it otherwise:
 

@@ -2,27 +2,26 @@
 
 Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-Python: lists and loops.
 NumPy: whole arrays (x50, x45; x146, x124).
-three passes: the loops of Python compiled as written. Fewer passes over memory, but exp is a call
-    per element, where NumPy has a vectorised one (x0.83, x0.64; x2.0, x2.4).
-online: one pass over x less. But each element depends on the one before, because it is compared
-    with the running maximum, and exp is called twice (x0.56, x0.57). This pays off where memory
-    is slow and exp is cheap; here a row stays in cache, and exp is nearly all of the time.
-vectors: three passes again, with a branch-free polynomial exp, a branch-free maximum, and sums
-    that may be reordered, so that all three loops are vectorised (x13, x16; x4.0, x2.7).
-parallel: rows on two threads. Less than 0.1 ms of work is done before the other thread has woken
-    up (x0.17, x0.75; x0.13, x0.55); at gpt2 it pays off (x1.7; x1.6).
+three passes: fewer over memory, but exp is a call per element, where NumPy has a vectorised one
+    (x0.83, x0.64; x2.0, x2.4).
+online: each element depends on the one before, because it is compared with the running maximum,
+    and exp is called twice (x0.56, x0.57). This pays off where memory is slow and exp is cheap;
+    here a row stays in cache, and exp is nearly all of the time.
+vectors: three passes again, with a branch-free maximum too, so that all three loops are vectorised
+    (x13, x16; x4.0, x2.7).
+parallel: two threads. Less than 0.1 ms of work is done before the other has woken up (x0.17,
+    x0.75; x0.13, x0.55); at gpt2 it pays off (x1.7; x1.6).
 
 Tried on top of vectors; times relative to it:
 
 - One of its two ideas alone. With the C library's exp 4.6 at cpu and 5.8 at lecture, with sums in
   order 6.1 and 7.6: a loop with a call, or with a serial sum, is not vectorised.
-- Recomputing the exponentials in the last pass instead of storing them: 1.4 and 1.7.
-- The sum in a separate loop, as in NumPy: 1.1 and 1.2.
-- online with the polynomial exp: 9 and 11. The dependency chain remains.
-- Vector instructions by hand instead of the compiler's: 0.85 to 1.1, and 1.0.
-- In the backward, keeping the products for the mean in dx: 1.2 and 1.0.
+- Recomputing the exponentials in the last pass instead of storing them: 1.4, 1.7.
+- The sum in a separate loop, as in NumPy: 1.1, 1.2.
+- online with the polynomial exp: 9, 11. The dependency chain remains.
+- Vector instructions by hand instead of the compiler's: 0.85 to 1.1, 1.0.
+- In the backward, keeping the products for the mean in dx: 1.2, 1.0.
 """
 
 import math

@@ -1,7 +1,6 @@
 """Our side: training step, attention, sampling and GPT-2 generation, compiled or in NumPy."""
 
 import importlib
-import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.jobs import WARM_UP_STEPS, Job
+from benchmarks.ladders import split
 from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import Workload
 from tinygpt_np.model.gpt import GPT
@@ -53,14 +53,12 @@ def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
     operation = importlib.import_module(f"tinygpt_np.{package}.attention")
     batch, time, n_head, head_size = sizes.values()
     qkv, dy = workloads.attention_inputs(**sizes)
-    ends = [batch * part // threads for part in range(threads + 1)]
-    parts = [(low, high) for low, high in itertools.pairwise(ends) if low < high]
+    parts = split(batch, threads)
     pool = ThreadPoolExecutor(len(parts))
 
-    def both(part: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        low, high = part
-        rows = slice(low * time, high * time)
-        y, saved = operation.forward(qkv[rows], high - low, n_head)
+    def both(part: slice) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(part.start * time, part.stop * time)
+        y, saved = operation.forward(qkv[rows], part.stop - part.start, n_head)
         return y, operation.backward(dy[rows], saved)
 
     def step() -> list[tuple[np.ndarray, np.ndarray]]:
@@ -101,7 +99,7 @@ def sample(workload: dict[str, Any], tokens: int, backend: str, cached: bool) ->
     stream = workloads.endless(generate, WARM_UP_STEPS)
 
     def agreement(_: np.ndarray) -> list[float]:
-        return [workloads.norms([model.decoder(1)(each)])[0] for each in workloads.sequences(sizes)]
+        return workloads.norms(*([model.decoder(1)(each)] for each in workloads.sequences(sizes)))
 
     return Job(lambda: next(stream), agreement=agreement)
 

@@ -121,13 +121,12 @@ def train(workload: dict[str, Any], threads: int, compiled: bool) -> Job:
     params = list(model.parameters())
     optimizer = torch.optim.AdamW(
         [
-            {"params": [p for p in params if p.dim() >= 2], "weight_decay": workloads.WEIGHT_DECAY},
-            {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0},
+            {"params": [param for param in params if param.dim() >= 2]},
+            {"params": [param for param in params if param.dim() < 2], "weight_decay": 0.0},
         ],
-        lr=workloads.LEARNING_RATE,
-        betas=(workloads.BETA1, workloads.BETA2),
-        fused=True,
-    )
+        workloads.LEARNING_RATE, (workloads.BETA1, workloads.BETA2),
+        weight_decay=workloads.WEIGHT_DECAY, fused=True,
+    )  # fmt: skip
     batches = workloads.batches(sizes)
 
     def draw() -> tuple[torch.Tensor, ...]:
@@ -141,9 +140,10 @@ def train(workload: dict[str, Any], threads: int, compiled: bool) -> Job:
         optimizer.zero_grad(set_to_none=True)
         return loss, norm
 
-    return Job(
-        step, workloads.step_flops(sizes), draw, lambda returned: [v.item() for v in returned]
-    )
+    def agreement(returned: tuple[torch.Tensor, ...]) -> list[float]:
+        return [value.item() for value in returned]
+
+    return Job(step, workloads.step_flops(sizes), draw, agreement)
 
 
 def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:
@@ -162,12 +162,10 @@ def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:
         pass
     stream = workloads.endless(generate, WARM_UP_STEPS)
 
+    @torch.inference_mode()
     def agreement(_: torch.Tensor) -> list[float]:
-        with torch.inference_mode():
-            logits = [
-                model.next_logits(torch.from_numpy(each)) for each in workloads.sequences(sizes)
-            ]
-        return [workloads.norms([each.numpy()])[0] for each in logits]
+        sequences = map(torch.from_numpy, workloads.sequences(sizes))
+        return workloads.norms(*([model.next_logits(each).numpy()] for each in sequences))
 
     return Job(lambda: next(stream), agreement=agreement)
 
