@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.gate import tiny_case
+from helpers.gate import CASES, tiny_case
 
-from benchmarks import cases
 from benchmarks.cases import adamw
 from benchmarks.harness.gate import Problem, compare
 from tinygpt_np.config import ADAM_EPSILON
@@ -150,10 +149,7 @@ COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("operation", "direction"),
-    [(operation, way) for operation in cases.OPERATIONS for way in cases.directions(operation)],
-)
+@pytest.mark.parametrize(("operation", "direction"), CASES)
 def test_a_case_costs_what_it_claims(operation: str, direction: str) -> None:
     case = tiny_case(operation, direction)
     problem = Problem(case, 0, 0)

@@ -1,19 +1,18 @@
 """The matmuls of the training steps against NumPy's."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers.gate import SIZES, pass_gate, tiny_case
+from helpers.gate import POOL, SIZES, pass_gate, tiny_case
 from rich.console import Console
 
 from benchmarks import kernels, products
 from benchmarks.cases import products as cases
 from benchmarks.harness.gate import Problem, WrongResult
 from benchmarks.harness.statistics import Interval
-from benchmarks.ladders import Call
 from benchmarks.ladders import products as ladder
 
 OURS, NUMPY = ladder.RUNGS
@@ -25,21 +24,15 @@ def test_ours_and_numpy_pass_the_gate(direction: str) -> None:
         pass_gate(rung, "products", direction)
 
 
-@pytest.mark.parametrize(("name", "rows"), [("cpu", 192), ("lecture", 512), ("gpt2", 128)])
-def test_rows_are_those_of_a_micro_batch(name: str, rows: int) -> None:
-    sizes = cases.SIZES[name]
-    assert sizes["N"] == rows
-    assert sizes["uses"] * rows == {"cpu": 12 * 64, "lecture": 64 * 256, "gpt2": 4 * 64}[name]
-
-
-def opened(direction: str) -> tuple[Problem, Call]:
-    problem = Problem(tiny_case("products", direction), 0, 0)
-    return problem, problem.call(1, ThreadPoolExecutor(1))
+def test_rows_are_those_of_a_micro_batch() -> None:
+    found = {name: (sizes["N"], sizes["uses"]) for name, sizes in cases.SIZES.items()}
+    assert found == {"cpu": (192, 4), "lecture": (512, 32), "gpt2": (128, 2)}
 
 
 @pytest.mark.parametrize("direction", ["c_fc y", "c_fc dx", "c_fc dW", "head dW"])
 def test_an_element_that_is_wrong_is_found(direction: str) -> None:
-    problem, call = opened(direction)
+    problem = Problem(tiny_case("products", direction), 0, 0)
+    call = problem.call(1, POOL)
     OURS.runners[direction].prepare(call)()
     problem.check(call)
     call.arrays[next(iter(problem.truth))][-1, -1] += 1e-2
@@ -48,7 +41,7 @@ def test_an_element_that_is_wrong_is_found(direction: str) -> None:
 
 
 def test_weights_are_packed_within_the_step_where_training_packs_them() -> None:
-    _, call = opened("c_fc y")
+    call = Problem(tiny_case("products", "c_fc y"), 0, 0).call(1, POOL)
     step = OURS.runners["c_fc y"].prepare(call)
     step()
     call.inputs["weight"] *= 2
@@ -76,16 +69,14 @@ def test_where_rows_are_sampled_both_ends_are_checked(monkeypatch: pytest.Monkey
 
 def shown(*ratios: float | None) -> str:
     """Return what is shown of some ratios; None for a case in which ours was wrong."""
-    one = Interval(1e-3, 1e-3, 1e-3, 0.97)
-    rows = [
-        [{}, {"seconds": one}] if each is None
-        else [{"seconds": one}, {"seconds": one, "by_ours": Interval(each, each, each, 1)}]
-        for each in ratios
-    ]  # fmt: skip
-    case = {"shape": "gpt2", "sizes": {"uses": 2}, "flops": 1e9}
-    found = [
-        {**case, "direction": f"toy {number}", "rows": each} for number, each in enumerate(rows)
-    ]
+    seconds = {"seconds": Interval(1e-3, 1e-3, 1e-3, 0.97)}
+    found: list[dict[str, Any]] = []
+    for number, each in enumerate(ratios):
+        rows: list[dict[str, Interval]] = [{}, seconds]
+        if each is not None:
+            rows = [seconds, seconds | {"by_ours": Interval(each, each, each, 1)}]
+        case = {"shape": "gpt2", "direction": f"toy {number}", "sizes": {"uses": 2}, "flops": 1e9}
+        found.append({**case, "rows": rows})
     console = Console(width=80, highlight=False)
     with console.capture() as capture:
         products.show({"cases": found}, console)
