@@ -5,9 +5,10 @@ Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
 NumPy: whole arrays (x81, x76; x90, x88).
 naive: no calls; but sums are serial, where NumPy's are vectorised (x1.9, x1.3; x2.4, x1.6).
-fused: x̂ is never stored (x1.05, x1.4; x1.0, x1.4).
-vectors: several vectors are summed at a time (x5.7, x6.7; x3.3, x3.0). Its backward adds to dx,
-    dweight and dbias, as the residual stream needs it; zeroing them first is timed with it.
+fused: x̂ is never stored (x1.05, x1.4). The backward adds to dx, dweight and dbias, as the residual
+    stream needs it; zeroing them first is timed with it.
+vectors: the same source; several vectors are summed at a time (x5.7, x6.7; x3.3 and x4.2 times
+    naive).
 parallel: two threads. The work takes 7 to 180 µs, less than waking up the other thread (x0.04,
     x0.5; x0.09, x0.65).
 
@@ -36,7 +37,7 @@ from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
 
 EPSILON = np.float32(layer_norm.EPSILON)
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO = np.float32(0)
 forward, backward = unchecked(layer_norm.forward), unchecked(layer_norm.backward)
 
 
@@ -149,89 +150,53 @@ def array_per_step_back(
             dx[n, c] = (dxhat[n, c] - along_ones[n] - xhat[n, c] * along_xhat[n]) * rstd[n]
 
 
-@strict
-def row_at_a_time(x: Any, weight: Any, bias: Any, y: Any) -> None:
-    """x (N, C), weight (C,), bias (C,) -> y (N, C)."""
-    size = np.float32(x.shape[1])
-    for n in range(x.shape[0]):
-        total = square = ZERO
-        for c in range(x.shape[1]):
-            total += x[n, c]
-        mean = total / size
-        for c in range(x.shape[1]):
-            square += (x[n, c] - mean) * (x[n, c] - mean)
-        rstd = ONE / math.sqrt(square / size + EPSILON)
-        for c in range(x.shape[1]):
-            y[n, c] = (x[n, c] - mean) * rstd * weight[c] + bias[c]
-
-
-@strict
-def row_at_a_time_back(
-    dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any, dbias: Any
-) -> None:
-    """dy, x (N, C), weight (C,), mean, rstd (N,) -> dx (N, C), dweight, dbias (C,)."""
-    size = np.float32(x.shape[1])
-    dweight[:], dbias[:] = ZERO, ZERO
-    for n in range(x.shape[0]):
-        along_ones = along_xhat = ZERO
-        for c in range(x.shape[1]):
-            xhat = (x[n, c] - mean[n]) * rstd[n]
-            dbias[c] += dy[n, c]
-            dweight[c] += dy[n, c] * xhat
-            along_ones += dy[n, c] * weight[c]
-            along_xhat += dy[n, c] * weight[c] * xhat
-        along_ones /= size
-        along_xhat /= size
-        for c in range(x.shape[1]):
-            xhat = (x[n, c] - mean[n]) * rstd[n]
-            dx[n, c] = (dy[n, c] * weight[c] - along_ones - xhat * along_xhat) * rstd[n]
-
-
-def as_in_training(call: Call, rows: slice) -> Iterable[Any]:
-    """Return the arguments of the forward of training."""
+def with_new_moments(call: Call, rows: slice) -> Iterable[Any]:
+    """Return the arguments of a forward that writes the mean and 1/s of each row, too."""
     x, *others = of_rows(call, rows)
     return x, *others, *np.empty((2, len(x)), np.float32)
 
 
-def add_from_zero(*arrays: np.ndarray) -> None:
-    """Zero dx, dweight and dbias, and call the kernel of training, which adds to them."""
-    for gradient in arrays[-3:]:
-        gradient.fill(0)
-    trained.backward_rows(*arrays)
+def row_at_a_time(forward: Any, backward: Any) -> dict[str, Runner]:
+    """Return the runners of the kernels of training, or of their sources compiled otherwise."""
+
+    def add_from_zero(*arrays: np.ndarray) -> None:
+        """Zero dx, dweight and dbias, and call the backward, which adds to them."""
+        for gradient in arrays[-3:]:
+            gradient.fill(0)
+        backward(*arrays)
+
+    def prepare_backward(call: Call) -> Callable[[], None]:
+        dy, x, weight = call.inputs.values()
+        mean, rstd = moments(call)
+        dx, dweight, dbias = call.outputs.values()
+        # Each other thread has its own sums: concurrent additions to one array would be lost.
+        others: list[np.ndarray] = []
+
+        def part(rows: slice) -> Callable[[], None]:
+            sums = dweight, dbias
+            if rows.start:
+                others.append(np.empty((2, weight.size), np.float32))
+                sums = others[-1]
+            return functools.partial(
+                add_from_zero, dy[rows], x[rows], weight, mean[rows], rstd[rows], dx[rows], *sums
+            )
+
+        run = call.share(len(x), part)
+
+        def step() -> None:
+            run()
+            for sums in others:
+                dweight[...] += sums[0]
+                dbias[...] += sums[1]
+
+        return step if others else run
+
+    return both(direct(forward, with_new_moments), Runner(prepare_backward, (backward,)))
 
 
-def prepare_backward(call: Call) -> Callable[[], None]:
-    """Return the backward of training, its rows split between threads."""
-    dy, x, weight = call.inputs.values()
-    mean, rstd = moments(call)
-    dx, dweight, dbias = call.outputs.values()
-    # Each other thread has its own sums, because concurrent additions to one array would be lost.
-    others: list[np.ndarray] = []
-
-    def part(rows: slice) -> Callable[[], None]:
-        sums = dweight, dbias
-        if rows.start:
-            others.append(np.empty((2, weight.size), np.float32))
-            sums = others[-1]
-        return functools.partial(
-            add_from_zero, dy[rows], x[rows], weight, mean[rows], rstd[rows], dx[rows], *sums
-        )
-
-    run = call.share(len(x), part)
-
-    def step() -> None:
-        run()
-        for sums in others:
-            dweight[...] += sums[0]
-            dbias[...] += sums[1]
-
-    return step if others else run
-
-
-TRAINED = both(
-    direct(trained.forward_rows, as_in_training),
-    Runner(prepare_backward, (trained.backward_rows,)),
-)
+# The same loops, with sums in order and as in training.
+FUSED = row_at_a_time(strict(trained.forward_rows.py_func), strict(trained.backward_rows.py_func))
+TRAINED = row_at_a_time(trained.forward_rows, trained.backward_rows)
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.",
          both(python_forward, direct(python_backward, with_moments)), max_flops=5e6),
@@ -239,8 +204,7 @@ RUNGS = [
          in_numpy(forward, backward, saved)),
     Rung("naive", "The loops compiled, with an array per operation.",
          both(array_per_step, direct(array_per_step_back, with_moments))),
-    Rung("fused", "A row at a time, while it is in L1, keeping only its sums.",
-         both(row_at_a_time, direct(row_at_a_time_back, with_moments))),
+    Rung("fused", "A row at a time, while it is in L1, keeping only its sums.", FUSED),
     Rung("vectors", "The same with sums that may be reordered: 16 lanes instead of a serial sum.",
          TRAINED),
     Rung("parallel",

@@ -70,17 +70,6 @@ def three_passes(x: Any, probs: Any) -> None:
 
 
 @strict
-def two_passes_back(dprobs: Any, probs: Any, dx: Any) -> None:
-    """dprobs, probs (N, V) -> dx (N, V)."""
-    for n in range(probs.shape[0]):
-        mean = np.float32(0)
-        for v in range(probs.shape[1]):
-            mean += dprobs[n, v] * probs[n, v]
-        for v in range(probs.shape[1]):
-            dx[n, v] = probs[n, v] * (dprobs[n, v] - mean)
-
-
-@strict
 def online(x: Any, probs: Any) -> None:
     """x (N, V) -> probs (N, V)."""
     for n in range(x.shape[0]):
@@ -102,7 +91,7 @@ RUNGS = [
     Rung("NumPy", "A pass over memory and a new array for each operation.",
          in_numpy(softmax.forward, backward, lambda inputs: (inputs["probs"], None))),
     Rung("three passes", "The loops of Python compiled as written, one element at a time.",
-         both(three_passes, two_passes_back)),
+         both(three_passes, strict(trained.backward_rows.py_func))),
     Rung("online",
          "Maximum and sum in one pass: the sum is rescaled when a larger element is found.",
          {"forward": direct(online)}),
