@@ -193,6 +193,8 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
     Attention masks, which many files have, are skipped.
     """
+    if path.exists() and not path.is_file():  # Opening a pipe may never end.
+        raise CheckpointError(f"{path} should be a file, but is a folder, pipe or device")
     try:
         # The library checks the header: lengths, offsets, and that tensors do not overlap.
         with safetensors.safe_open(path, framework="numpy"):

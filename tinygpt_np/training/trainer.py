@@ -26,7 +26,14 @@ from tinygpt_np.text import corpus
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine, metrics
 from tinygpt_np.training.metrics import Metrics
-from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag, last_checkpoint
+from tinygpt_np.training.runs import (
+    CHECKPOINTS,
+    CONFIG,
+    LOCK,
+    as_flag,
+    check_vocabulary,
+    last_checkpoint,
+)
 
 # Settings that may change when a run is resumed, because they do not change the losses.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
@@ -127,7 +134,9 @@ class Trainer:
             return cls(run, config, dataset, model)
         folder, state = last_checkpoint(run)
         check_same_run(run, config, dataset, state)
-        trainer = cls(run, config, dataset, GPT.load(folder, config.backend))
+        model = GPT.load(folder, config.backend)
+        check_vocabulary(folder, model, dataset.tokenizer)
+        trainer = cls(run, config, dataset, model)
         optimizer = trainer.optimizer
         optimizer.first, optimizer.second = checkpoint.load_optimizer(folder, trainer.model.params)
         trainer.step, trainer.val_loss, optimizer.steps = state.step, state.val_loss, state.step
