@@ -1,40 +1,33 @@
-"""Actions that damage files: their bytes, their place in the folder, JSON, tensors, arguments."""
+# pyright: basic
+"""Ways to damage a file, by description: its bytes, its place, entries of JSON, tensors."""
 
-import copy
 import gzip
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
-from campaign.faults import Action, Damage
 
-from tinygpt_np.storage.parameters import Tensors
-
-NAN, HUGE, DEEP = float("nan"), 10**30, 100_000
-Leaf = tuple[str | int, ...]
-# Return new content for a file.
-Change = Callable[[Random, bytes], bytes]
+# Damage the file at a path.
+Way = Callable[[Random, Path], object]
+Ways = dict[str, Way]
+DEEP = 100_000
 
 
-def one_of(*actions: Action) -> Action:
-    return lambda rng, folder: rng.choice(actions)(rng, folder)
+def edits(**changes: bytes | Callable[[Random, bytes], bytes]) -> Ways:
+    """Return ways that replace the content of a file."""
 
+    def way(change: bytes | Callable[[Random, bytes], bytes]) -> Way:
+        return lambda rng, path: path.write_bytes(
+            change if isinstance(change, bytes) else change(rng, path.read_bytes())
+        )
 
-def nothing(rng: Random, folder: Path) -> Damage:
-    return Damage("nothing")
-
-
-# Bytes
-
-
-def truncated(rng: Random, content: bytes) -> bytes:
-    return content[: rng.randrange(1, max(len(content) - 1, 2))]
+    return {name: way(change) for name, change in changes.items()}
 
 
 def flipped(rng: Random, content: bytes) -> bytes:
@@ -42,288 +35,216 @@ def flipped(rng: Random, content: bytes) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
 
 
-BROKEN: dict[str, Change] = {
-    "emptied": lambda rng, content: b"",
-    "with all bytes zero": lambda rng, content: bytes(len(content)),
-    "compressed by gzip": lambda rng, content: gzip.compress(content, mtime=0),
-    "with random bytes": lambda rng, content: rng.randbytes(len(content) or 1),
-}
-SPOILT: dict[str, Change] = {**BROKEN, "truncated": truncated}
-BYTES: dict[str, Change] = {
-    **SPOILT,
-    "with one bit flipped": flipped,
-    "with bytes appended": lambda rng, content: content + rng.randbytes(rng.randrange(1, 40)),
-}
-
-
-def rewritten(paths: Sequence[str], ways: Mapping[str, Change | bytes]) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        path, way = folder / rng.choice(paths), rng.choice(list(ways))
-        change = ways[way]
-        path.write_bytes(change if isinstance(change, bytes) else change(rng, path.read_bytes()))
-        return Damage(f"{path.name} {way}", names=(path.name,))
-
-    return action
+FLIPPED = edits(a_bit_flipped=flipped)
+EMPTY = edits(empty=b"", compressed=lambda rng, c: gzip.compress(c, mtime=0))
+SPOILT = EMPTY | edits(
+    zeros=lambda rng, c: bytes(len(c)),
+    random_bytes=lambda rng, c: rng.randbytes(len(c) or 1),
+    truncated=lambda rng, c: c[: rng.randrange(1, max(len(c.rstrip()), 2))],
+)
+APPENDED = edits(appended=lambda rng, c: c + rng.randbytes(rng.randrange(1, 40)))
+NOT_JSON = edits(
+    **{"null": b"null", "a list": b"[1, 2]", "a string": b'"config"', "a number": b"1e999"},
+    nested_lists=b"[" * DEEP + b"]" * DEEP,
+    nested_objects=b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+    followed_by_another=lambda rng, c: c + b"{}",
+    in_single_quotes=lambda rng, c: c.replace(b'"', b"'"),
+    latin_1=lambda rng, c: c.rstrip()[:-1] + b', "\xe9": 1}',
+)
 
 
 # Places
 
 
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def replaced(make: Callable[[Path], object]) -> Way:
+    def way(rng: Random, path: Path) -> None:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        make(path)
+
+    return way
 
 
-PLACES: dict[str, Callable[[Path], object]] = {
-    "missing": lambda path: None,
-    "a folder": Path.mkdir,
-    "a FIFO": os.mkfifo,
-    "a dangling link": lambda path: path.symlink_to("nowhere"),
-    "a link to itself": lambda path: path.symlink_to(path.name),
+def moved(rng: Random, path: Path) -> None:
+    path.symlink_to(path.rename(path.parents[1] / f"moved-{path.name}"))
+
+
+def added(*contents: bytes) -> Ways:
+    def way(content: bytes) -> Way:
+        def add(rng: Random, path: Path) -> None:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+        return add
+
+    return {f"added as {content[:30]!r}": way(content) for content in contents}
+
+
+LINKED: Ways = {"a link": moved}
+MISSING = {
+    "missing": replaced(lambda path: None),
+    "a dangling link": replaced(lambda path: path.symlink_to("nowhere")),
 }
-DEVICES: dict[str, Callable[[Path], object]] = {
-    f"/dev/{name}": lambda path, name=name: path.symlink_to(f"/dev/{name}")
-    for name in ("null", "zero", "urandom", "full")
+PIPE = {"a folder": replaced(Path.mkdir), "a pipe": replaced(os.mkfifo)}
+PLACES = {
+    **{
+        f"a link to {target}": replaced(lambda path, target=target: path.symlink_to(target))
+        for target in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/full")
+    },
+    **MISSING,
+    **PIPE,
 }
 
 
-def displaced(*paths: str, ways: Iterable[str] = PLACES) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        path, way = folder / rng.choice(paths), rng.choice(list(ways))
-        remove(path)
-        (PLACES | DEVICES)[way](path)
-        return Damage(f"{path.name} is {way}", names=(path.name,))
-
-    return action
+# Entries of JSON, and of what other files contain
 
 
-def linked(*paths: str) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        path = folder / rng.choice(paths)
-        target = folder / f"moved-{path.name}"
-        path.rename(target)
-        path.symlink_to(os.path.relpath(target, path.parent))
-        return Damage(f"{path.name} is a link")
+class Format(NamedTuple):
+    """How a structure is read from a file, and written to it."""
 
-    return action
+    read: Callable[[Path], Any]
+    write: Callable[[Path, Any], object]
 
 
-def added(files: Mapping[str, Sequence[bytes]]) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        name = rng.choice(list(files))
-        content = rng.choice(files[name])
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(content)
-        return Damage(f"{name} is {content[:40]!r}", names=(Path(name).name,))
-
-    return action
+JSON = Format(
+    lambda path: json.loads(path.read_bytes()),
+    lambda path, value: path.write_text(json.dumps(value), encoding="utf-8"),
+)
 
 
-# JSON
+def changed(change: Callable[[Random, Any], object], file: Format = JSON) -> Way:
+    """Return a way to change a structure in place."""
 
-# Values of every type; a value is replaced by one of another type.
-VALUES: list[Any] = [
-    *(None, True, "x", "", [], {}, [1], {"a": 1}, -1, 1.5, NAN, float("-inf"), HUGE, -HUGE),
-    *("9" * 50, "\ud800", "../../outside", [[[[]]]]),
+    def way(rng: Random, path: Path) -> None:
+        found = file.read(path)
+        change(rng, found)
+        file.write(path, found)
+
+    return way
+
+
+def merged(*changes: dict[str, Any]) -> Ways:
+    """Return ways to set entries of a JSON object, or of the objects in it."""
+
+    def way(change: dict[str, Any]) -> Way:
+        def merge(rng: Random, found: dict[str, Any]) -> None:
+            for key, value in change.items():
+                inside = found.get(key)
+                if isinstance(inside, dict) and isinstance(value, dict):
+                    value = inside | value
+                found[key] = value
+
+        return changed(merge)
+
+    return {f"with {change!a:.70}": way(change) for change in changes}
+
+
+REMOVED, ANOTHER = object(), object()
+WRONG: list[Any] = [
+    *(ANOTHER, None, True, "xx", "", "9" * 50, "\ud800", [], [1], {}, {"a": 1}),
+    *(-1, 1.5, float("nan"), float("-inf"), 10**60),
 ]
-REMOVED = object()
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_bytes())
+def entries(*skip: str, file: Format = JSON, wrong: Sequence[Any] = (*WRONG, REMOVED)) -> Ways:
+    """Return ways to give any entry another value, type or range, or to remove it.
+
+    Entries with the names in skip and those below them are not changed.
+    """
+
+    def way(value: Any) -> Way:
+        def change(rng: Random, found: Any) -> None:
+            inside, key = rng.choice([p for p in places_in(found, skip) if is_wrong(value, *p)])
+            if value is REMOVED:
+                del inside[key]
+            else:
+                inside[key] = another(inside[key]) if value is ANOTHER else value
+
+        return changed(change, file)
+
+    names = {id(REMOVED): "removed", id(ANOTHER): "another"}
+    return {f"an entry is {names.get(id(v), ascii(v)[:20])}": way(v) for v in wrong}
 
 
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
+def places_in(found: Any, skip: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """Yield every dict or list inside a structure, with each of its keys."""
+    for key in [*found] if isinstance(found, dict) else range(len(found)):
+        if key not in skip:
+            yield found, key
+            if isinstance(found[key], dict | list):
+                yield from places_in(found[key], skip)
 
 
-def type_of(value: Any) -> str:
-    return json.dumps(value)[0].strip("-0123456789IN") or "a number"
+def is_wrong(value: Any, inside: Any, key: Any) -> bool:
+    """Return whether an entry may not have a value."""
+    old = inside[key]
+    if value is REMOVED or value is ANOTHER:
+        return isinstance(inside, dict) if value is REMOVED else isinstance(old, int | float | str)
+    return type(value) is not type(old) or (value != old and value != 1.5)
 
 
-def json_values(path: str, leaves: Mapping[Leaf, Sequence[Any]]) -> Action:
-    """Set an entry of a JSON file to one of its values, or remove it."""
-
-    def action(rng: Random, folder: Path) -> Damage:
-        leaf = rng.choice(list(leaves))
-        new, changed = rng.choice(leaves[leaf]), copy.deepcopy(read_json(folder / path))
-        inner = changed
-        for key in leaf[:-1]:
-            inner = inner[key]
-        if new is REMOVED:
-            del inner[leaf[-1]]
-        else:
-            inner[leaf[-1]] = new
-        write_json(folder / path, changed)
-        shown = "nothing" if new is REMOVED else ascii(new)[:40]
-        return Damage(f"{path}: {'.'.join(map(str, leaf))} = {shown}")
-
-    return action
-
-
-def json_types(path: str, *leaves: Leaf) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        leaf, old = rng.choice(leaves), read_json(folder / path)
-        for key in leaf:
-            old = old[key]
-        values = [value for value in VALUES if type_of(value) != type_of(old)]
-        return json_values(path, {leaf: values})(rng, folder)
-
-    return action
-
-
-def json_removed(path: str, *leaves: Leaf) -> Action:
-    return json_values(path, {leaf: [REMOVED] for leaf in leaves})
-
-
-def json_whole(path: str, values: Mapping[str, Callable[[Any], Any]]) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        way = rng.choice(list(values))
-        write_json(folder / path, values[way](read_json(folder / path)))
-        return Damage(f"{path} with {way}")
-
-    return action
-
-
-def wrecked(*paths: str) -> Action:
-    """Write something that is not JSON, or not an object."""
-    return rewritten(
-        paths,
-        {
-            "null": b"null",
-            "a list": b"[1, 2]",
-            "a string": b'"config"',
-            "a number": b"1e999",
-            "cut off": lambda rng, content: content.rstrip()[: -rng.randrange(1, 20)],
-            "followed by another": lambda rng, content: content + b"{}",
-            "in single quotes": lambda rng, content: content.replace(b'"', b"'"),
-            "deeply nested lists": b"[" * DEEP + b"]" * DEEP,
-            "deeply nested objects": b'{"a":' * DEEP + b"1" + b"}" * DEEP,
-            "latin-1": lambda rng, content: content.rstrip()[:-1] + b', "\xe9": 1}',
-        },
-    )
+def another(value: Any) -> Any:
+    """Return another value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    return f"{value}x" if isinstance(value, str) else value + 1
 
 
 # Tensors
 
 
-def read_tensors(path: Path) -> Tensors:
-    return safetensors.numpy.load(path.read_bytes())
+def read_header(path: Path) -> Any:
+    content = path.read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
-def write_tensors(path: Path, tensors: Tensors) -> None:
+def write_header(path: Path, header: Any, length: int | None = None) -> None:
+    """Replace the header of a safetensors file, without a change of what follows it."""
+    content, text = path.read_bytes(), json.dumps(header).encode()
+    size = (len(text) if length is None else length).to_bytes(8, "little")
+    path.write_bytes(size + text + content[8 + int.from_bytes(content[:8], "little") :])
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     path.write_bytes(safetensors.numpy.save(contiguous))
 
 
-def with_value(tensor: np.ndarray, value: float) -> np.ndarray:
-    changed = tensor.copy()
-    changed.flat[tensor.size // 2] = value
-    return changed
+TENSOR_FILE = Format(lambda path: safetensors.numpy.load(path.read_bytes()), write_tensors)
 
 
-WRONG_TENSORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "with a row too many": lambda t: np.concatenate([t, t[:1]]),
-    "with a row too few": lambda t: t[:-1],
-    "without rows": lambda t: t[:0],
-    "with one more axis": lambda t: t[None],
-    "flat": lambda t: t.reshape(-1) if t.ndim > 1 else t.reshape(1, -1),
+def tensor(change: Callable[[str, Any], dict[str, Any]]) -> Way:
+    """Return a way to replace one tensor by others."""
+
+    def replace(rng: Random, found: dict[str, Any]) -> None:
+        name = rng.choice(sorted(found))
+        found |= change(name, found.pop(name))
+
+    return changed(replace, TENSOR_FILE)
+
+
+ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
+    "a row too many": lambda t: np.concatenate([t, t[:1]]),
+    "a row too few": lambda t: t[:-1],
+    "one more axis": lambda t: t[None],
     "a scalar": lambda t: np.ones((), np.float32),
-    "of integers": lambda t: t.astype(np.int64),
-    "of bytes": lambda t: t.astype(np.uint8),
-    "of booleans": lambda t: t > 0,
-    "of complex numbers": lambda t: t.astype(np.complex64),
-    "with NaN": lambda t: with_value(t, np.nan),
-    "with inf": lambda t: with_value(t, -np.inf),
+    "NaN": lambda t: np.where(np.arange(t.shape[-1]), t, np.float32("nan")),
+    "inf": lambda t: np.where(np.arange(t.shape[-1]), t, np.float32("inf")),
+    **{f"dtype {name}": lambda t, name=name: t.astype(name) for name in ("i8", "u1", "?", "c8")},
+}
+TENSORS: Ways = {
+    **{name: tensor(lambda n, t, make=make: {n: make(t)}) for name, make in ARRAYS.items()},
+    "a missing tensor": tensor(lambda name, t: {}),
+    "a renamed tensor": tensor(lambda name, t: {f"{name}.copy": t}),
+    "a tensor twice": tensor(lambda name, t: {name: t, f"{name}.copy": t}),
+    **entries("__metadata__", file=Format(read_header, write_header)),
+    **{
+        f"a header of {n} bytes": lambda rng, path, n=n: write_header(path, read_header(path), n)
+        for n in (0, 1 << 20, 2**63)
+    },
 }
 
 
-def damage_tensor(
-    rng: Random, tensors: dict[str, Any], ways: Mapping[str, Callable[[Any], Any]]
-) -> str:
-    """Damage one tensor so that no model can have it."""
-    name = rng.choice(sorted(tensors))
-    way = rng.choice([*ways, "missing", "renamed", "there twice"])
-    if way in ways:
-        tensors[name] = ways[way](tensors[name])
-    else:
-        tensors[f"{name}.copy"] = tensors[name]
-        if way == "missing":
-            del tensors[f"{name}.copy"]
-        if way != "there twice":
-            del tensors[name]
-    return f"{name} is {way}"
-
-
-def tensor(*paths: str) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        path = folder / rng.choice(paths)
-        found = read_tensors(path)
-        what = damage_tensor(rng, found, WRONG_TENSORS)
-        write_tensors(path, found)
-        return Damage(f"{path.name}: {what}")
-
-    return action
-
-
-def tensors(path: str, ways: Mapping[str, Callable[[Tensors], Tensors]]) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        way = rng.choice(list(ways))
-        write_tensors(folder / path, ways[way](read_tensors(folder / path)))
-        return Damage(f"{path} with {way}")
-
-    return action
-
-
-def header(*paths: str) -> Action:
-    """Make the header of a safetensors file disagree with what follows."""
-
-    def action(rng: Random, folder: Path) -> Damage:
-        path = folder / rng.choice(paths)
-        content = path.read_bytes()
-        length = int.from_bytes(content[:8], "little")
-        entries, data = json.loads(content[8 : 8 + length]), content[8 + length :]
-        name = rng.choice([name for name in entries if name != "__metadata__"])
-        start, end = entries[name]["data_offsets"]
-        ways: dict[str, dict[str, Any]] = {
-            "offsets past the end": {"data_offsets": [start + len(data), end + len(data)]},
-            "offsets that overlap others": {"data_offsets": [start + 4, end + 4]},
-            "negative offsets": {"data_offsets": [-4, end]},
-            "offsets in reverse": {"data_offsets": [end, start]},
-            "huge offsets": {"data_offsets": [0, 2**63]},
-            "a huge shape": {"shape": [2**40, 2**40]},
-            "a negative shape": {"shape": [-1, *entries[name]["shape"]]},
-            "a shape that is not a list": {"shape": "x"},
-            "a shape of another size": {"shape": [*entries[name]["shape"], 2]},
-            "an unknown dtype": {"dtype": "F99"},
-            "a dtype that is not a string": {"dtype": 32},
-            "a dtype of another size": {"dtype": "F64"},
-        }
-        way = rng.choice([*ways, "no entry", "a length past the end", "a huge length", "length 0"])
-        if way == "no entry":
-            del entries[name]
-        else:
-            entries[name] |= ways.get(way, {})
-        text = json.dumps(entries).encode()
-        lengths = {"a length past the end": len(text) + len(data) + 1, "a huge length": 2**63}
-        size = 0 if way == "length 0" else lengths.get(way, len(text))
-        path.write_bytes(size.to_bytes(8, "little") + text + data)
-        return Damage(f"{path.name}: {name} has {way}")
-
-    return action
-
-
-# Arguments
-
-
-def arguments(*choices: tuple[str, ...]) -> Action:
-    def action(rng: Random, folder: Path) -> Damage:
-        chosen = rng.choice(choices)
-        return Damage(" ".join(map(ascii, chosen)), chosen)
-
-    return action
-
-
-def shown(name: str) -> tuple[str, ...]:
-    """Return how a message may show a name, by its first characters."""
-    line = name.split("\n")[0].strip("./ \0")[:20]
-    return (line.encode(errors="backslashreplace").decode().replace("\x1b", ""), ascii(line)[1:-1])
+def damaged(file: str, *skip: str) -> Ways:
+    """Return ways to damage any file of a kind; see entries."""
+    inside = {".json": {**NOT_JSON, **entries(*skip, wrong=WRONG)}, ".safetensors": TENSORS}
+    return {**SPOILT, **PLACES, **inside.get(Path(file).suffix, {})}
