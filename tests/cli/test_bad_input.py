@@ -11,22 +11,15 @@ from helpers.tiny_run import TEXT
 from tinygpt_np import GPT, CharTokenizer, GPTConfig
 
 GPT2 = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
-PIPE = "fifo is a pipe; expected a regular file"
-
 BAD = {
     "help": "there is no command help; the commands are train, sample, runs, convert",
     "trian": "did you mean train?",
-    "train --n-lyer 3": "did you mean --n-layer?",
     "train small.txt": "unexpected argument small.txt; to use a text, give --data small.txt",
     "train config/x.py": "config files are not run; give their settings as flags",
-    "train --n-embd 10": "10 is not a multiple of 4",
     "train --min-lr 1": "--min-lr must be at most --learning-rate = 0.001, not 1.0",
-    "train --max-iters=many": "tinygpt: --max-iters must be",
-    "train --max-iters=-5": "tinygpt: --max-iters must be",
     "train --data nowhere.txt": "there is no file nowhere.txt",
     "train --data .": "train.bin; --data is a text file or a folder with train.bin and val.bin",
     "train --data text.txt --block-size 999": "the text is too short",
-    "train --data fifo": PIPE,
     "train --name cpu --data text.txt --block-size 8": "runs/cpu exists already, and nothing is",
     "train --resume cpu": "runs/cpu has already taken 20 steps; to train further",
     "train --resume cpu --n-layer 3": (
@@ -34,17 +27,11 @@ BAD = {
         "to train with --n-layer 3, start a new run"
     ),
     "train --resume cpu --name other": "leave out --name and --preset",
-    "train --resume cpu --max-iters 30 --data other.txt": "other.txt has another text",
     "train --init-from gpt --data text.txt --n-layer 4": (  # The default, but typed.
         "gpt has --n-layer 2, which --init-from keeps; leave out --n-layer 4"
     ),
-    "train --init-from gpt --data text.txt --n-layer 2 --no-bias": "gpt has --bias, which",
     "train --init-from gpt --data text.txt --tokenizer gpt2": "gpt has --tokenizer char, which",
-    "train --init-from gpt --data text.txt --vocab-size 19": "gpt has --vocab-size 18, which",
-    "train --resume nothing": "there is no run nothing",
     "train --name ../outside": "the name of a new folder in runs/",
-    "train --name ''": "the name of a new folder in runs/",
-    "train --init-from nowhere": "there is no model nowhere",
     "train --tokenizer-path text.txt": "characters need no files, but text.txt was given",
     "train --vocab-size 99": "--vocab-size 99 sets how many pieces SentencePiece learns",
     "sample --temperature -1": "--temperature must be zero or more, not -1.0",
@@ -56,18 +43,11 @@ BAD = {
     "sample --endless --tokens 500": "leave out --tokens (see tinygpt sample",
     "sample --endless --num-samples 2": "--endless never ends its first sample",
     "sample --prompt a --prompt-file text.txt": "leave out one of them",
-    "sample --prompt-file nowhere.txt": "there is no file nowhere.txt",
-    "sample --prompt-file .": ". is a folder; expected a file",
-    "sample --prompt-file fifo": PIPE,
+    "sample --prompt-file fifo": "fifo is a pipe; expected a regular file",
     "sample --prompt-file latin.txt": "iconv -f LATIN1 -t UTF-8 latin.txt",
     "sample a --model b": "leave out the run a, or leave out --model b",
-    "sample --model nowhere": "there is no model nowhere",
     "prepare --tokenizer char": "--out must name the folder to create",
     "prepare --tokenizer char --out .": ". exists already, and nothing is overwritten",
-    "prepare --tokenizer char --out x --data nowhere.txt": "there is no file nowhere.txt",
-    "prepare --tokenizer char --out x --data fifo": PIPE,
-    "tokenize hii --data fifo": PIPE,
-    "tokenize --train sentencepiece --out x --data fifo": PIPE,
     "tokenize --train sentencepiece --out mine.model": "mine.model exists already, and nothing",
     "tokenize": "give a text, or --train sentencepiece",
     "tokenize hii --out x.model": "--out is the file that --train writes",
@@ -75,19 +55,14 @@ BAD = {
     "tokenize hii --train sentencepiece --out x.model": "leave out the text",
     "tokenize 'caf€'": "character '€' (U+20AC) at position 3",
     "tokenize hii --tokenizer-path x.model": "need no files, but x.model was given",
-    "tokenize hii --tokenizer gpt2 --tokenizer-path x": "x is not a tokenizer",
-    "tokenize hii --tokenizer sentencepiece --tokenizer-path x": "there is no file x",
-    "tokenize hii --data nowhere.txt": "there is no file nowhere.txt",
     "sample '\x1b[31mmine'": r"there is no model \x1b[31mmine",  # No control characters.
     "runs nosuch": "there is no run nosuch",
     "lecture trigram": "there is no chapter trigram; there are: 1 reading",
     "convert": "convert takes two arguments: SOURCE, and OUT",
-    "convert nothing out": "there is no model nothing",
     "convert text.txt out": "text.txt is not a PyTorch checkpoint: it is not a zip",
     "study linear --html pages": "pages is not empty",
     "study nothing": "TARGET must be one of attention, ",
     "study linear --all": "--all studies all targets; leave out linear",
-    "study --line 3": "--line needs a target",
     "study linear --line 3": "ops/linear.py: --line must be one of 23, 27, ",
     "study linear --line 27 --html x": "--line needs a target and does not go with --html",
     "study --args 'x (N,)'": "--args needs FILE.py:forward,backward",
@@ -98,13 +73,9 @@ BAD = {
     "train --device=cuda": "--device=cuda: only --device=cpu is supported",
     "train --init_from=resume": "--init_from=resume: use --resume RUN instead",
     "train --decay_lr=false": "--decay_lr must be True or False, not 'false'",
-    "train --decay-lr=": "--decay-lr must be True or False, not ''",
     "train --eval_iters": "--eval_iters needs a value (see tinygpt train --help)",
-    "train --dataset": "--dataset needs a value",
     "sample --start": "--start needs a value (see tinygpt sample --help)",
-    "sample --start --seed 1": "--start needs a value",
     "sample --start FILE:": "--start=FILE: must name a file after FILE:",
-    "sample --device=cuda:0": "--device=cuda:0: only --device=cpu is supported",
     "sample --eval_only=False": "there is no flag --eval-only",
 }
 
@@ -118,7 +89,6 @@ def contents(folder: Path) -> dict[Path, bytes]:
 @pytest.mark.parametrize("command", BAD)
 def test_bad_input_is_refused_in_one_sentence(command: str, folder: Path, capsys: Captured) -> None:
     (folder / "latin.txt").write_bytes("To bé".encode("latin-1"))
-    (folder / "other.txt").write_text(TEXT[::-1], encoding="utf-8")
     (folder / "mine.model").write_text("precious")
     (folder / "pages").mkdir()
     (folder / "pages" / "notes.txt").write_text("mine")

@@ -22,9 +22,6 @@ def test_a_run_is_converted_and_generates_the_same_text(run: Path, capsys: Captu
 
 def test_a_model_without_a_tokenizer_needs_a_text(folder: Path, capsys: Captured) -> None:
     GPT(GPTConfig(vocab_size=18, block_size=8, n_layer=1, n_head=2, n_embd=8)).save(folder / "own")
-    message = error_of(capsys, "convert", "own", "bare")
-    assert "own has a model of 18 tokens, but no tokenizer to sample with: add --text" in message
-    assert not Path("bare").exists()
-    out = output_of(capsys, "convert", "own", "gpt", "--text", "text.txt")
-    assert "tinygpt sample --model gpt" in out
+    assert "no tokenizer to sample with: add --text" in error_of(capsys, "convert", "own", "bare")
+    output_of(capsys, "convert", "own", "gpt", "--text", "text.txt")
     assert output_of(capsys, "sample", "--model", "gpt", "--prompt", "be", "--tokens", "3")

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from helpers.commands import Captured
+from helpers.commands import Captured, output_of
 
 from tinygpt_np import cli
 from tinygpt_np.cli.nanogpt import translate, value_of
@@ -13,15 +13,14 @@ from tinygpt_np.config import TrainConfig
 from tinygpt_np.training import runs
 
 # A shorter version of the recipe for a CPU in nanoGPT's README.
-RECIPE = [
-    *("--device=cpu", "--compile=False", "--eval_iters=20", "--log_interval=1", "--block_size=8"),
-    *("--batch_size=2", "--n_layer=1", "--n_head=2", "--n_embd=8", "--max_iters=3"),
-    *("--lr_decay_iters=3", "--dropout=0.0"),
-]
+RECIPE = (
+    "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=8 --batch_size=2 "
+    "--n_layer=1 --n_head=2 --n_embd=8 --max_iters=3 --lr_decay_iters=3 --dropout=0.0 --bias=True"
+)
 
 
 def test_recipes_for_training_and_sampling_run(folder: Path, capsys: Captured) -> None:
-    cli.main(["train", "--data", "text.txt", *RECIPE, "--bias=True", "--out_dir=out-char"])
+    cli.main(["train", "--data", "text.txt", *RECIPE.split(), "--out_dir=out-char"])
     found = runs.read_config(folder / "runs" / "out-char")
     assert (found.block_size, found.batch_size, found.n_layer, found.n_head) == (8, 2, 1, 2)
     assert (found.n_embd, found.max_iters, found.lr_decay_iters, found.bias) == (8, 3, 3, True)
@@ -31,47 +30,38 @@ def test_recipes_for_training_and_sampling_run(folder: Path, capsys: Captured) -
     assert "--device" not in notes
 
     (folder / "prompt.txt").write_text("that is", encoding="utf-8")
-    flags = ["--out_dir=out-char", "--device=cpu", "--compile=False", "--num_samples=2"]
-    cli.main(["sample", *flags, "--max_new_tokens=5", "--start=FILE:prompt.txt", "--seed=1337"])
-    captured = capsys.readouterr()
-    first, separator, second = re.split("(\n-+\n)", captured.out)
+    flags = ["--out_dir=out-char", "--compile=False", "--num_samples=2", "--max_new_tokens=5"]
+    out = output_of(capsys, "sample", *flags, "--start=FILE:prompt.txt", "--seed=1337")
+    first, separator, second = re.split("(\n-+\n)", out)
     assert separator == "\n---------------\n"
     assert len(first) == len(second.rstrip("\n")) == len("that is") + 5
     assert first.startswith("that is")
-    assert "--compile=False is ignored: " in captured.err
 
 
 # Command lines of nanoGPT, and what they are translated to.
 TRANSLATIONS = {
     "train --bias=True": "train --bias",
-    "train --bias=False": "train --no-bias",
     "train --eval_only=True": "train --eval-only",
     "train --eval_only=False": "train",
     "train --dataset=shakespeare_char": "train --data tinyshakespeare",
     "train --dataset=shakespeare": "train --data tinyshakespeare --tokenizer gpt2",
     "train --dataset=openwebtext": "train --data data/openwebtext",
-    "train --decay_lr=True": "train",
     "train --decay_lr=False": "train --min-lr 0.001 --warmup-iters 0",
     "train --decay_lr=False --learning_rate=3e-5": (
         "train --min-lr 3e-5 --warmup-iters 0 --learning_rate=3e-5"
     ),
-    "train --init_from=gpt2-xl": "train --init_from=gpt2-xl",
-    "train --n_layer=4 --bias": "train --n_layer=4 --bias",
     "train --bias True --bias False": "train --bias --no-bias",
     "train --device cpu --out_dir a": "train --name a",
     "train --bias --device cpu": "train --bias",
     "sample --start=ROMEO:": "sample --prompt=ROMEO:",
-    "sample --start ROMEO:": "sample --prompt=ROMEO:",
     "sample --start=--x=1": "sample --prompt=--x=1",
     "sample --start 'FILE:a b.txt'": "sample '--prompt-file=a b.txt'",
     "sample --num_samples=5 --max_new_tokens=9": "sample --num_samples=5 --tokens=9",
     "sample --max-new-tokens 9": "sample --tokens=9",
-    "sample --seed=1 --out_dir=out": "sample --seed=1 out",
     "sample --init_from=resume --out_dir out": "sample out",
     "sample --init_from=gpt2-xl": "sample --model=gpt2-xl",
     "sample --device=cpu --dtype=float32": "sample",
     "sample mine --prompt -- x": "sample mine --prompt -- x",
-    "sample --top_k=200 --temperature=0.8": "sample --top_k=200 --temperature=0.8",
 }
 
 
@@ -86,15 +76,11 @@ def test_ignored_flags_of_sample_are_noted() -> None:
     flags = ["--compile=True", "--dtype", "bfloat16", "--init_from=gpt2", "--out_dir=out"]
     found, notes = translate(["sample", *flags], None)
     assert found == ["sample", "--model=gpt2"]
-    assert [note.split(" is ignored")[0] for note in notes] == [
-        "--compile=True", "--dtype=bfloat16", "--out_dir=out",
-    ]  # fmt: skip
+    names = [note.split(" is ignored")[0] for note in notes]
+    assert names == ["--compile=True", "--dtype=bfloat16", "--out_dir=out"]
 
 
-@pytest.mark.parametrize(
-    "argv", [["--init_from", "a"], ["--init-from", "a"], ["--init_from=a"], ["--init-from=a"]]
-)
-def test_the_value_of_a_flag_is_found_in_either_spelling(argv: list[str]) -> None:
-    assert value_of(["x", *argv, "--y", "z"], "init_from") == "a"
-    assert value_of(["--init-from", "b", *argv], "init_from") == "a"
+def test_the_last_value_of_a_flag_counts_in_either_spelling() -> None:
+    for argv in (["--init_from", "a"], ["--init-from", "a"], ["--init_from=a"], ["--init-from=a"]):
+        assert value_of(["--init-from", "b", *argv, "--y", "z"], "init_from") == "a"
     assert value_of(["init-from", "a"], "init_from") is None

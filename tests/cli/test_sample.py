@@ -5,60 +5,41 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.commands import Captured, output_of, start, train_tiny
+from helpers.commands import Captured, error_of, output_of, start, train_tiny
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND
 
-from tinygpt_np import GPT, GPTConfig, cli
+from tinygpt_np import GPT, GPTConfig
 
 
 @pytest.mark.usefixtures("run")
-def test_a_sample_is_the_prompt_and_as_many_characters_as_asked(capsys: Captured) -> None:
-    out = output_of(capsys, "sample", "--prompt", "To be", "--tokens", "30", "--seed", "1")
+def test_prompts_rules_and_seeds(folder: Path, capsys: Captured) -> None:
+    def sample(*flags: str) -> str:
+        return output_of(capsys, "sample", *flags)
+
+    out = sample("--prompt", "To be", "--tokens", "30", "--seed", "1")
     assert out.startswith("To be")
     assert len(out) == len("To be") + 30 + 1
     # A prompt may look like a flag of another command.
-    flags = ["--skip-unknown", "--tokens", "1"]
-    assert len(output_of(capsys, "sample", "--prompt=--resume", *flags)) > 2
+    assert len(sample("--prompt=--resume", "--skip-unknown", "--tokens", "1")) > 2
 
-
-@pytest.mark.usefixtures("run")
-def test_greedy_is_temperature_0_or_top_k_1_or_a_small_top_p(capsys: Captured) -> None:
-    rules = ["--greedy", "--temperature=0", "--top-k=1", "--top-p=1e-6"]
-    assert len({output_of(capsys, "sample", "--tokens", "40", rule) for rule in rules}) == 1
-
-
-@pytest.mark.usefixtures("run")
-def test_an_unknown_character_is_refused_or_skipped(capsys: Captured) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["sample", "--prompt", "To bé"])
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "character 'é' (U+00E9) at position 4" in captured.err
-    assert "the nearest are 'e'" in captured.err
-    out = output_of(capsys, "sample", "--prompt", "To bé", "--skip-unknown", "--tokens", "1")
-    assert out.startswith("To b")
-
-
-@pytest.mark.usefixtures("run")
-def test_a_prompt_is_read_from_a_file(folder: Path, capsys: Captured) -> None:
     (folder / "prompt.txt").write_bytes(b"\xef\xbb\xbfTo be,\r\nor not")
     flags = ["--tokens", "3", "--seed", "1"]
-    from_file = output_of(capsys, "sample", "--prompt-file", "prompt.txt", *flags)
-    assert from_file == output_of(capsys, "sample", "--prompt", "To be,\nor not", *flags)
+    from_file = sample("--prompt-file", "prompt.txt", *flags)
+    assert from_file == sample("--prompt", "To be,\nor not", *flags)
     assert from_file.startswith("To be,\nor not")
 
+    rules = ["--greedy", "--temperature=0", "--top-k=1", "--top-p=1e-6"]
+    assert len({sample("--tokens", "40", rule) for rule in rules}) == 1
 
-@pytest.mark.usefixtures("run")
-def test_several_samples_have_consecutive_seeds(capsys: Captured) -> None:
     flags = ["--tokens", "20", "--top-p", "0.9"]
-    together = output_of(capsys, "sample", *flags, "--num-samples", "3", "--seed", "4")
-    alone = [output_of(capsys, "sample", *flags, "--seed", seed) for seed in ("4", "5", "6")]
+    together = sample(*flags, "--num-samples", "3", "--seed", "4")
+    alone = [sample(*flags, "--seed", seed) for seed in ("4", "5", "6")]
     assert together == "---------------\n".join(alone)
-    assert len(set(alone)) == 3
+    assert len({*alone}) == 3
 
-
-# Other models
+    assert "character 'é' (U+00E9) at position 4" in error_of(capsys, "sample", "--prompt", "To bé")
+    assert sample("--prompt", "To bé", "--skip-unknown", "--tokens", "1").startswith("To b")
 
 
 def test_gpt2s_tokens_are_printed_as_whole_characters(
@@ -77,20 +58,13 @@ def test_gpt2s_tokens_are_printed_as_whole_characters(
     out.encode()
 
 
-# In new processes
-
-
 def test_text_is_written_as_utf8_in_any_locale(folder: Path) -> None:
     (folder / "text.txt").write_text("Où est-ce? Là-bas. " * 40, encoding="utf-8")
     train_tiny("--max-iters", "1")
-    process = subprocess.run(
-        [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1", "--backend", "numpy"],
-        capture_output=True,
-        check=True,
-        timeout=LIMIT,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )
-    assert process.stdout.decode("utf-8").startswith("Là")
+    command = [*COMMAND, "sample", "--prompt", "Là", "--tokens", "1", "--backend", "numpy"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    out = subprocess.check_output(command, timeout=LIMIT, env=environment)
+    assert out.decode("utf-8").startswith("Là")
 
 
 @pytest.mark.usefixtures("run")

@@ -26,69 +26,43 @@ TRAIN = ["train", "--data", "text.txt"]
 def test_training_prints_a_summary_the_progress_a_sample_and_what_was_written(
     folder: Path, capsys: Captured
 ) -> None:
+    text = f"{TEXT[:-1]}Q"
+    (folder / "text.txt").write_text(text, encoding="utf-8")
     train_tiny("--name", "mine")
     out = capsys.readouterr().out
     for expected in (
-        r"text\.txt: 1,720 characters, 18 distinct",
+        r"text\.txt: 1,720 characters, 19 distinct",
         r"parameters, 1 layer, 2 heads, 8 channels, block 8; about \d+ MB",
         r"20 steps of 16 tokens: 0\.2 passes over",
-        r"about ln 18 = 2\.89",
+        r"about ln 19 = 2\.94",
         r"step 10 .*loss \d\.\d+  val \d\.\d+  [\d,]+ tokens/s  0:00:\d\d left",
         r"validation +\d\.\d{4} nats per character, \d\.\d{4} bits per character, over the whole",
         r"written +runs/mine/ with config.json, metrics.jsonl, loss.svg, checkpoints/",
         r"tinygpt sample runs/mine --endless",
+        r"note +characters that occur only in the validation split.*'Q'",
     ):
         assert re.search(expected, out), expected
     sample = re.split("─{20,}.*\n", out)[1]
     assert len(sample) == 300 + 1
-    assert set(sample) <= set(TEXT)
+    assert set(sample) <= set(text)
     found = {path.name for path in (folder / "runs" / "mine").iterdir()}
     assert found == {"config.json", "metrics.jsonl", "checkpoints", ".lock"}  # No plot in tests.
     assert json.loads((folder / "runs" / "mine" / "config.json").read_text())["n_embd"] == 8
 
 
-def test_warnings_are_printed_before_training(folder: Path, capsys: Captured) -> None:
-    (folder / "text.txt").write_text(TEXT * 2 + "Q", encoding="utf-8")
-    train_tiny("--max-iters", "2")
-    out = capsys.readouterr().out
-    assert "2 steps of 16 tokens: less than 0.1 passes over the text" in out
-    assert re.search(r"note +characters that occur only in the validation split.*'Q'", out)
-
-
-@pytest.mark.parametrize(
-    ("measured", "verdict"), [(2.9, "within"), (2.0, "outside"), (4.0, "outside")]
-)
-def test_the_loss_of_a_preset_is_compared_with_its_expected_band(
-    measured: float, verdict: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losses = (measured - 0.1, measured, measured + 0.1)
-    tiny = TrainConfig(**TINY_FIELDS, lr_decay_iters=20)
-    monkeypatch.setitem(config.PRESETS, "tiny", tiny)
-    monkeypatch.setattr(config, "MEASURED", {("tiny", str(Path("text.txt").resolve())): losses})
-    train_tiny()
-    assert f"{verdict} the expected band" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("losses", "flags", "shown"),
-    [
-        ([3.0, 2.25, 2.5], [], True),
-        ([3.0, 2.25, 2.5], ["--no-keep-best"], False),
-        ([3.0, 2.5, 2.25], [], False),
-    ],
-)
-def test_the_best_checkpoint_is_named_if_it_is_not_the_last(
-    losses: list[float],
-    flags: list[str],
-    shown: bool,
-    capsys: Captured,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("losses", "shown"), [([3.0, 2.25, 2.5], True), ([3.0, 2.5, 1.0], False)])
+def test_the_loss_is_compared_with_the_best_and_the_expected_band(
+    losses: list[float], shown: bool, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = iter(losses)
     monkeypatch.setattr(Trainer, "evaluate", lambda self: next(given))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    train_tiny(*flags)
-    best = "best 2.2500 at step 10, kept in runs/cpu/checkpoints/best"
+    monkeypatch.setitem(config.PRESETS, "tiny", TrainConfig(**TINY_FIELDS, lr_decay_iters=20))
+    key = ("tiny", str(Path("text.txt").resolve()))
+    monkeypatch.setattr(config, "MEASURED", {key: (2.4, 2.5, 2.6)})
+    train_tiny()
     out = " ".join(capsys.readouterr().out.split())
+    assert f"{'within' if shown else 'outside'} the expected band" in out
+    best = "best 2.2500 at step 10, kept in runs/cpu/checkpoints/best"
     assert (best in out) == ("kept in" in out) == shown
 
 
@@ -108,19 +82,13 @@ def test_a_plot_or_a_sample_that_fails_is_noted_and_the_run_is_complete(
     assert int(runs.last_checkpoint(folder / "runs" / "cpu")[0].name) == 20
 
 
-def test_a_run_gets_a_new_folder_unless_its_name_is_given(run: Path) -> None:
+def test_a_run_gets_a_new_folder_and_flags_override_the_preset(run: Path, folder: Path) -> None:
     train_tiny("--max-iters", "1")
     assert {path.name for path in run.parent.iterdir()} == {"cpu", "cpu-2"}
-
-
-def test_flags_override_the_preset(folder: Path) -> None:
     cli.main([*TRAIN, "--preset", "smoke", "--max-iters", "1", "--n_layer=1"])
     found = runs.read_config(folder / "runs" / "smoke")
     assert (found.max_iters, found.n_layer, found.n_embd) == (1, 1, 32)
     assert found.lr_decay_iters == 1  # --max-iters sets it, too.
-
-
-# The learning rate schedule
 
 
 def test_an_end_of_the_decay_that_is_given_is_kept_with_a_note(
@@ -131,9 +99,6 @@ def test_an_end_of_the_decay_that_is_given_is_kept_with_a_note(
     assert (found.max_iters, found.lr_decay_iters) == (4, 2000)
     out = " ".join(capsys.readouterr().out.split())
     assert "note training ends at step 4, before the learning rate has decayed" in out
-
-
-def test_help_shows_the_end_of_the_decay_that_max_iters_sets(capsys: Captured) -> None:
     with pytest.raises(SystemExit):
         cli.main(["train", "--max-iters", "77", "--help"])
     text = capsys.readouterr().out

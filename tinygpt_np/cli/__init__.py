@@ -5,7 +5,7 @@ import difflib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -111,71 +111,48 @@ def run(argv: list[str], console: Console) -> None:
         errors = Output(stderr=True, highlight=False, soft_wrap=True)
         for note in notes:
             errors.print(f"[bold]note[/bold]  {escape(note)}")
-        load_command(name)[1](job, console)
+        job.execute(console)
     else:
         close = difflib.get_close_matches(name, COMMANDS, 1)
         guess = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {name or repr(name)}; {guess}", "tinygpt")
 
 
-def load_command(name: str) -> tuple[type, Callable[[Any, Console], None]]:
-    """Import the file of a command. Return its dataclass and its function."""
+def load_command(name: str) -> Any:
+    """Import the dataclass of a command, which has its flags and its method execute."""
     match name:
         case "train":
-            from tinygpt_np.cli.train import Train, run_train
-
-            return Train, run_train
+            from tinygpt_np.cli.train import Train as Command
         case "sample":
-            from tinygpt_np.cli.sample import Sample, run_sample
-
-            return Sample, run_sample
+            from tinygpt_np.cli.sample import Sample as Command
         case "runs":
-            from tinygpt_np.cli.runs import Runs, run_runs
-
-            return Runs, run_runs
+            from tinygpt_np.cli.runs import Runs as Command
         case "convert":
-            from tinygpt_np.cli.convert import Convert, run_convert
-
-            return Convert, run_convert
+            from tinygpt_np.cli.convert import Convert as Command
         case "tokenize":
-            from tinygpt_np.cli.tokenize import Tokenize, run_tokenize
-
-            return Tokenize, run_tokenize
+            from tinygpt_np.cli.tokenize import Tokenize as Command
         case "prepare":
-            from tinygpt_np.cli.prepare import Prepare, run_prepare
-
-            return Prepare, run_prepare
+            from tinygpt_np.cli.prepare import Prepare as Command
         case "gradcheck":
-            from tinygpt_np.cli.gradcheck import Gradcheck, run_gradcheck
-
-            return Gradcheck, run_gradcheck
+            from tinygpt_np.cli.gradcheck import Gradcheck as Command
         case "study":
-            from tinygpt_np.cli.study import Study, run_study
-
-            return Study, run_study
+            from tinygpt_np.cli.study import Study as Command
         case "lecture":
-            from tinygpt_np.cli.lecture import Lecture, run_lecture
-
-            return Lecture, run_lecture
-        case "doctor":
-            from tinygpt_np.cli.doctor import Doctor, run_doctor
-
-            return Doctor, run_doctor
+            from tinygpt_np.cli.lecture import Lecture as Command
         case _:
-            raise KeyError(name)
+            from tinygpt_np.cli.doctor import Doctor as Command
+    return Command
 
 
 def parse(argv: list[str]) -> tuple[Any, list[str]]:
     """Return the job on the command line, and notes on flags that are ignored."""
     name, notes, resumes = argv[0], list[str](), False
-    defaults = load_command(name)[0]()
+    command = load_command(name)
+    defaults = command.defaults(argv) if name == "train" else command()
     if name in ("train", "sample"):
         from tinygpt_np.cli import nanogpt
 
-        if name == "train":
-            from tinygpt_np.cli.train import train_defaults
-
-            defaults, resumes = train_defaults(argv), nanogpt.value_of(argv, "resume") is not None
+        resumes = nanogpt.value_of(argv, "resume") is not None
         try:
             argv, notes = nanogpt.translate(argv, defaults)
         except ValueError as error:

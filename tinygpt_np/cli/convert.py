@@ -1,15 +1,13 @@
 """`tinygpt convert`: write a model as a folder that transformers loads."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.markup import escape
 
 from tinygpt_np.cli.flags import Argument, UsageError
-from tinygpt_np.cli.output import print_facts
+from tinygpt_np.cli.output import print_facts, suggest
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.training import export
 
@@ -28,16 +26,13 @@ class Convert:
     tokenizer_path: Annotated[str, Argument("PATH")] = ""
     """For another model without a tokenizer: the files of its tokenizer."""
 
-
-def run_convert(job: Convert, console: Console) -> None:
-    """Convert a model and print what was written."""
-    if not job.source or not job.out:
-        problem = "convert takes two arguments: SOURCE, and OUT, the folder to create"
-        raise UsageError(problem, "tinygpt convert")
-    model, _ = export.convert(job.source, Path(job.out), job.text, job.tokenizer_path)
-    files = ", ".join(sorted(path.name for path in Path(job.out).iterdir()))
-    size = f"{param_count(model.config):,} parameters, {model.config.in_words()}"
-    print_facts(console, [("model", size), ("written", f"{job.out}/ with {files}")])
-    console.print(
-        f"sample from it:  tinygpt sample --model {escape(shlex.quote(job.out))}", soft_wrap=True
-    )
+    def execute(self, console: Console) -> None:
+        """Convert a model and print what was written."""
+        if not self.source or not self.out:
+            problem = "convert takes two arguments: SOURCE, and OUT, the folder to create"
+            raise UsageError(problem, "tinygpt convert")
+        model, _ = export.convert(self.source, Path(self.out), self.text, self.tokenizer_path)
+        files = ", ".join(sorted(path.name for path in Path(self.out).iterdir()))
+        size = f"{param_count(model.config):,} parameters, {model.config.in_words()}"
+        print_facts(console, [("model", size), ("written", f"{self.out}/ with {files}")])
+        suggest(console, "sample from it", "tinygpt sample --model", self.out)

@@ -1,6 +1,5 @@
 """`tinygpt doctor`: show the machine, and test the compiled kernels on it."""
 
-import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,39 +25,38 @@ class Doctor:
     Exit with 1 if one is wrong.
     """
 
+    def execute(self, console: Console) -> None:
+        """Print facts about the machine and test every kernel; exit with 1 if one is wrong."""
+        settings.check_values()
+        try:
+            # Imports Numba, which is slow, and kernels that are compiled on import.
+            with console.status("starting; kernels are compiled only once"):
+                from tinygpt_np.gradcheck import self_test
+        except ImportError as error:
+            raise RuntimeError(f"Numba cannot be imported: {error}") from None
+        print_facts(console, [*machine.facts(), *cache_facts()])
+        names = self_test.compiled_backends()
+        if setting := settings.compiler_is_off():
+            problem = f"{setting} turns Numba's compiler off; no compiled kernel can be tested"
+            console.print(f"\n{problem}")
+            return
+        if not names:
+            problem = "no compiled backend: only NumPy is available, and there is nothing to test"
+            console.print(f"\n{problem}")
+        right = True
+        for name in names:
+            console.print(f"\nself-test of {name} in float32, against NumPy in float64")
+            with console.status("testing") as status:
 
-def run_doctor(job: Doctor, console: Console) -> None:
-    """Print facts about the machine and test every kernel; exit with 1 if one is wrong."""
-    settings.check_values()
-    try:
-        # Imports Numba, which is slow, and kernels that are compiled on import.
-        with console.status("starting; kernels are compiled only once"):
-            from tinygpt_np.gradcheck import self_test
-    except ImportError as error:
-        raise RuntimeError(f"Numba cannot be imported: {error}") from None
-    print_facts(console, itertools.chain(machine.facts(), cache_facts()))
-    names = self_test.compiled_backends()
-    if setting := settings.compiler_is_off():
-        console.print(f"\n{setting} turns Numba's compiler off; no compiled kernel can be tested")
-        names = []
-    elif not names:
-        console.print(
-            "\nno compiled backend: only NumPy is available, and there is nothing to test"
-        )
-    right = True
-    for name in names:
-        console.print(f"\nself-test of {name} in float32, against NumPy in float64")
-        with console.status("testing") as status:
+                def announce(kernel: str, status: Status = status) -> None:
+                    text = f"compiling {kernel}; this happens only once"
+                    status.update(text) if console.is_terminal else console.print(text)
 
-            def announce(kernel: str, status: Status = status) -> None:
-                text = f"compiling {kernel}; this happens only once"
-                status.update(text) if console.is_terminal else console.print(text)
-
-            found = self_test.self_test(name, announce)
-        show(found, self_test.BOUND, console)
-        right = right and all(each.ok for each in found)
-    if not right:
-        sys.exit(1)
+                found = self_test.self_test(name, announce)
+            show(found, self_test.BOUND, console)
+            right = right and all(each.ok for each in found)
+        if not right:
+            sys.exit(1)
 
 
 def cache_facts() -> Iterator[tuple[str, str]]:

@@ -15,7 +15,6 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
@@ -26,6 +25,7 @@ NO_FORM = "has no --no- form"
 Switch = Annotated[bool, NO_FORM]
 # A field of this name is not a flag; it receives the names of the fields set on the command line.
 TYPED = "typed"
+EXPECTED: dict[Any, str] = {int: "an integer", float: "a finite number", Path: "a path"}
 # Error messages show at most this many characters of a value.
 SHOWN = 60
 
@@ -56,32 +56,130 @@ class Formatter(argparse.HelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return textwrap.fill(
-            " ".join(text.split()), width, initial_indent=indent, subsequent_indent=indent,
-            break_on_hyphens=False,
-        )  # fmt: skip
+        return "\n".join(self._split_lines(text, width))
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises its errors. flags: its arguments by their flags."""
+    """The arguments of a command, by their flags and in their order, for argparse's help.
 
-    def __init__(self, program: str, about: str) -> None:
+    The command line is read here: argparse takes a value that starts with a hyphen for a flag, and
+    fails on positional arguments on both sides of a flag.
+    """
+
+    def __init__(self, defaults: Any, program: str) -> None:
+        kind = cast(Any, type(defaults))
         super().__init__(
             program,
             f"{program} [flags]",
-            about,
+            " ".join((inspect.getdoc(defaults) or "").split()),
             add_help=False,
-            allow_abbrev=False,
-            argument_default=argparse.SUPPRESS,
             formatter_class=Formatter,
-            exit_on_error=False,
         )
         self.flags: dict[str, argparse.Action] = {}
+        self.positional: list[argparse.Action] = []
+        self.kinds: dict[str, Any] = {}
+        self.add("--help", action="help", help="Show this help.")
+        hints, texts = get_type_hints(kind, include_extras=True), help_of(kind)
+        for field in fields(defaults):
+            if field.name != TYPED:
+                default, text = getattr(defaults, field.name), texts.get(field.name, "")
+                self.add_field(field.name, hints[field.name], default, text)
 
     def add(self, name: str, **options: Any) -> None:
         """Add an argument; a name without hyphens is positional."""
         action = self.add_argument(name, **options)
         self.flags |= dict.fromkeys(action.option_strings, action)
+        if not action.option_strings:
+            self.positional.append(action)
+
+    def add_field(self, name: str, hint: Any, default: Any, text: str) -> None:
+        """Add the argument of a field. text: its help."""
+        marks, kind, flag = getattr(hint, "__metadata__", ()), without_none(hint), flag_of(name)
+        if kind is bool and NO_FORM in marks:
+            self.add(flag, action="store_true", help=text)
+        elif kind is bool:
+            text += f" (default: {'--' if default else '--no-'}{flag[2:]})"
+            self.add(flag, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            several = get_origin(kind) is tuple
+            self.kinds[name] = get_args(kind)[0] if several else kind
+            named = (mark for mark in marks if isinstance(mark, Argument))
+            mark = next(named, Argument(metavar_of(kind)))
+            if default not in (None, "", ()):
+                text += f" (default: {' '.join(default) if several else default})"
+            if mark.positional:
+                shown = f"{mark.metavar}{' ...' if several else ''}"
+                self.usage = f"{self.usage} {shown if mark.required else f'[{shown}]'}"
+            self.add(
+                name if mark.positional else flag,
+                nargs=("*" if mark.positional else "+") if several else None,
+                help=text.replace("%", "%%"),
+                metavar=mark.metavar,
+            )
+
+    def read(self, argv: list[str]) -> dict[str, Any]:
+        """Return the values on the command line, by field. Raise ValueError for a wrong flag.
+
+        Positional arguments that are left over have the name "".
+        """
+        found: dict[str, Any] = {}
+        positional: list[str] = []
+        more = ""  # The last field, if it takes more values.
+        rest = iter(argv)
+        for token in rest:
+            name, equals, value = split("--help" if token == "-h" else token)
+            action = self.flags.get(name)
+            if token == "--":
+                positional += rest
+            elif action is None and name.startswith("-") and name != "-":
+                close = difflib.get_close_matches(name, self.flags, 1)
+                guess = f"; did you mean {close[0]}?" if close else ""
+                raise ValueError(f"there is no flag {name}{guess}")
+            elif action is None and more:
+                found[more] += (token,)
+            elif action is None:
+                positional.append(token)
+            elif action.nargs == 0:
+                if equals:
+                    raise ValueError(f"{name} takes no value, but {value!r} was given")
+                if name == "--help":
+                    self.print_help()
+                    self.exit()
+                found[action.dest], more = not name.startswith("--no-"), ""
+            else:
+                if not equals:
+                    value = next(rest, "--help")
+                    if split(value)[0] in self.flags:
+                        raise ValueError(f"{name} needs a value")
+                converted = self.convert(action.dest, name, value)
+                several = action.nargs == "+"
+                found[action.dest] = (converted,) if several else converted
+                more = action.dest if several and not equals else ""
+        for action in self.positional:
+            if positional:
+                count = len(positional) if action.nargs else 1
+                taken, positional = positional[:count], positional[count:]
+                found[action.dest] = tuple(taken) if action.nargs else taken[0]
+        return found | ({"": positional} if positional else {})
+
+    def convert(self, field: str, name: str, text: str) -> Any:
+        """Convert a value. Raise ValueError, which names the flag and what is expected."""
+        if text == "--":
+            raise ValueError(f"{name} needs a value other than --")
+        kind: Any = self.kinds[field]
+        choices = get_args(kind)
+        value: Any = text
+        try:
+            value = text if choices else kind(text)
+            right = value in choices if choices else text != "" or kind is str
+            right = right and (kind is not float or math.isfinite(value))
+        except ValueError:
+            right = False
+        if not right:
+            shown = repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
+            wanted = EXPECTED.get(kind, f"one of {', '.join(choices)}")
+            raise ValueError(f"{name} must be {wanted}, not {shown}")
+        return value
 
 
 def parse(defaults: Job, program: str, argv: list[str]) -> Job:
@@ -90,66 +188,20 @@ def parse(defaults: Job, program: str, argv: list[str]) -> Job:
     With --help, print the help and exit. Raise UsageError, which names the flag, for a wrong
     command line. The dataclass may have a method `hint` with advice about unexpected arguments.
     """
-    parser = parser_of(defaults, program)
     try:
-        given, rest = parser.parse_known_args(arranged(parser, argv))
-    except argparse.ArgumentError as error:
-        own = isinstance(error.__context__, argparse.ArgumentTypeError)
-        problem = error.message if own else "needs a value"
-        raise UsageError(f"{error.argument_name} {problem}", program) from None
-    if rest:
-        words = " ".join(word for word in rest if word != "--")
-        hint = getattr(defaults, "hint", None)
+        settings = Parser(defaults, program).read(argv)
+    except ValueError as error:
+        raise UsageError(str(error), program) from None
+    if "" in settings:
+        words, hint = " ".join(settings[""]), getattr(defaults, "hint", None)
         advice = f"; {hint(words)}" if hint else ""
         raise UsageError(f"unexpected argument {words}{advice}", program)
-    for name, value in vars(given).items():
-        if isinstance(value, list):
-            setattr(given, name, tuple(cast(list[str], value)))
-    settings = vars(given)
     if hasattr(defaults, TYPED):
         settings[TYPED] = tuple(settings)
     try:
         return replace(cast(Any, defaults), **settings)
     except ValueError as error:
         raise UsageError(with_flags(str(error), defaults), program) from None
-
-
-def parser_of(defaults: Any, program: str) -> Parser:
-    """Return a parser with an argument for each field of a dataclass."""
-    kind = cast(Any, type(defaults))
-    hints, documentation = get_type_hints(kind, include_extras=True), help_of(kind)
-    parser = Parser(program, " ".join((inspect.getdoc(defaults) or "").split()))
-    parser.add("--help", action="help", help="Show this help.")
-    for field in fields(defaults):
-        if field.name == TYPED:
-            continue
-        text = documentation.get(field.name, "")
-        add_argument(parser, field.name, hints[field.name], getattr(defaults, field.name), text)
-    return parser
-
-
-def add_argument(parser: Parser, name: str, hint: Any, default: Any, text: str) -> None:
-    """Add the argument of a field. text: its help."""
-    marks, kind = getattr(hint, "__metadata__", ()), without_none(hint)
-    mark = next((mark for mark in marks if isinstance(mark, Argument)), Argument(metavar_of(kind)))
-    if kind is bool:
-        if NO_FORM in marks:
-            parser.add(flag_of(name), action="store_true", help=text)
-        else:
-            text += f" (default: {'--' if default else '--no-'}{flag_of(name)[2:]})"
-            parser.add(flag_of(name), action=argparse.BooleanOptionalAction, help=text)
-        return
-    several = get_origin(kind) is tuple
-    if default not in (None, "", ()):
-        text += f" (default: {' '.join(default) if several else default})"
-    options: dict[str, Any] = {"help": text.replace("%", "%%"), "metavar": mark.metavar}
-    options["type"] = converter(get_args(kind)[0] if several else kind)
-    if mark.positional:
-        shown = f"{mark.metavar}{' ...' if several else ''}"
-        parser.usage = f"{parser.usage} {shown if mark.required else f'[{shown}]'}"
-        parser.add(name, nargs="*" if several else "?", **options)
-    else:
-        parser.add(flag_of(name), nargs="+" if several else None, **options)
 
 
 def flag_of(name: str) -> str:
@@ -189,71 +241,6 @@ def metavar_of(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"{{{','.join(get_args(kind))}}}"
     return {int: "INT", float: "FLOAT", Path: "PATH"}.get(kind, "TEXT")
-
-
-def converter(kind: Any) -> Callable[[str], Any]:
-    """Return the function that converts an argument to a type.
-
-    It raises argparse.ArgumentTypeError, with the expected and the actual value.
-    """
-
-    def convert(text: str) -> Any:
-        if get_origin(kind) is Literal:
-            expected, value = f"one of {', '.join(get_args(kind))}", text
-            right = text in get_args(kind)
-        elif kind is int or kind is float:
-            expected = "an integer" if kind is int else "a finite number"
-            try:
-                value = kind(text)
-                right = kind is int or math.isfinite(value)
-            except ValueError:
-                value, right = text, False
-        else:
-            expected, value, right = "a path", kind(text), kind is not Path or text != ""
-        if not right:
-            shown = repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}…"
-            raise argparse.ArgumentTypeError(f"must be {expected}, not {shown}")
-        return value
-
-    return convert
-
-
-def arranged(parser: Parser, argv: list[str]) -> list[str]:
-    """Return the arguments with flags as `--flag=value`, and positional arguments last.
-
-    argparse would take a value that starts with a hyphen for a flag, and fails on positional
-    arguments on both sides of a flag. Raise UsageError for a flag that does not exist.
-    """
-    flags: list[str] = []
-    positional: list[str] = []
-    several = False  # Whether the last flag takes more values.
-    rest = iter(argv)
-    for token in rest:
-        token = "--help" if token == "-h" else token
-        name, equals, value = split(token)
-        action = parser.flags.get(name)
-        if token == "--":
-            positional += rest
-        elif action is None and name.startswith("-") and name != "-":
-            close = difflib.get_close_matches(name, parser.flags, 1)
-            guess = f"; did you mean {close[0]}?" if close else ""
-            raise UsageError(f"there is no flag {name}{guess}", parser.prog)
-        elif action is None:
-            (flags if several else positional).append(token)
-        elif action.nargs == 0 and equals:
-            raise UsageError(f"{name} takes no value, but {value!r} was given", parser.prog)
-        elif action.nargs is None and not equals:
-            following = next(rest, None)
-            if following is None or split(following)[0] in parser.flags:
-                raise UsageError(f"{name} needs a value", parser.prog)
-            value = following
-            flags.append(f"{name}={following}")
-        else:
-            flags.append(f"{name}{equals}{value}")
-        if action and value == "--":  # argparse drops it.
-            raise UsageError(f"{name} needs a value other than --", parser.prog)
-        several = action.nargs == "+" and not equals if action else several
-    return [*flags, "--", *positional] if positional else flags
 
 
 def split(token: str) -> tuple[str, str, str]:

@@ -37,16 +37,15 @@ class Gradcheck:
     def __post_init__(self) -> None:
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
 
-
-def run_gradcheck(job: Gradcheck, console: Console) -> None:
-    """Check gradients, or the checks; exit with 1 if something is wrong."""
-    if job.mutants:
-        if job.method != "complex":
+    def execute(self, console: Console) -> None:
+        """Check gradients, or the checks; exit with 1 if something is wrong."""
+        if self.mutants and self.method != "complex":
             raise ValueError("--mutants tries every oracle; leave out --method")
-        right = run_mutants(job.names, job.seed, job.json, job.html, console)
-    elif job.html is not None:
-        raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")
-    else:
-        right = run_suite(job.names, job.method, job.seed, job.json, console)
-    if not right:
-        sys.exit(1)
+        if self.html is not None and not self.mutants:
+            raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")
+        if self.mutants:
+            right = run_mutants(self.names, self.seed, self.json, self.html, console)
+        else:
+            right = run_suite(self.names, self.method, self.seed, self.json, console)
+        if not right:
+            sys.exit(1)

@@ -22,27 +22,27 @@ class Lecture:
     all: Switch = False
     """Run all chapters in order."""
 
-
-def run_lecture(job: Lecture, console: Console) -> None:
-    """List the chapters, or run one or all of them."""
-    if job.all and job.chapter is not None:
-        raise ValueError(f"--all runs every chapter; leave out {job.chapter}, or leave out --all")
-    if job.all:
-        for chapter in lecture.chapters():
-            run(chapter, console)
-    elif job.chapter is not None:
-        run(lecture.find(job.chapter), console)
-    else:
-        table = Table("", box=None, pad_edge=False)
-        table.add_column("name", no_wrap=True)
-        table.add_column("starts at", no_wrap=True)
-        table.add_column("chapter")
-        for chapter in lecture.chapters():
-            table.add_row(str(chapter.number), chapter.name, chapter.timestamp, chapter.title)
-        console.print(table)
-        console.print(
-            "\ntinygpt lecture bigram runs one chapter, tinygpt lecture --all all of them."
-        )
+    def execute(self, console: Console) -> None:
+        """List the chapters, or run one or all of them."""
+        if self.all and self.chapter is not None:
+            problem = f"--all runs every chapter; leave out {self.chapter}, or leave out --all"
+            raise ValueError(problem)
+        if self.all:
+            for chapter in lecture.chapters():
+                run(chapter, console)
+        elif self.chapter is not None:
+            run(lecture.find(self.chapter), console)
+        else:
+            table = Table("", box=None, pad_edge=False)
+            table.add_column("name", no_wrap=True)
+            table.add_column("starts at", no_wrap=True)
+            table.add_column("chapter")
+            for each in lecture.chapters():
+                table.add_row(str(each.number), each.name, each.timestamp, each.title)
+            console.print(table)
+            console.print(
+                "\ntinygpt lecture bigram runs one chapter, tinygpt lecture --all all of them."
+            )
 
 
 def run(chapter: Chapter, console: Console) -> None:

@@ -8,11 +8,6 @@ a note.
 from collections.abc import Container
 from typing import Any
 
-# Flags that nanoGPT gives as True or False, and their form here.
-SWITCHES = {
-    "bias": {"True": ["--bias"], "False": ["--no-bias"]},
-    "eval_only": {"True": ["--eval-only"], "False": []},
-}
 # nanoGPT's datasets of the same text.
 DATASETS = {
     "shakespeare_char": ["--data", "tinyshakespeare"],
@@ -26,9 +21,7 @@ IGNORED = {
         "log_interval": "every step is recorded",
         "always_save_checkpoint": "a checkpoint is saved at every evaluation",
         "compile": COMPILED,
-        "wandb_log": LOGGED,
-        "wandb_project": LOGGED,
-        "wandb_run_name": LOGGED,
+        **dict.fromkeys(("wandb_log", "wandb_project", "wandb_run_name"), LOGGED),
     },
     "sample": {"compile": COMPILED, "dtype": "sampling computes in float32"},
 }
@@ -37,7 +30,8 @@ TRANSLATED = {
     "train": {*IGNORED["train"], "device", "dataset", "out_dir", "decay_lr"},
     "sample": {*IGNORED["sample"], "device", "out_dir", "init_from", "start", "max_new_tokens"},
 }
-FILE = "FILE:"
+# Flags of train.py that have a value there and none here.
+SWITCHES = ("bias", "eval_only")
 
 
 def translate(argv: list[str], defaults: Any) -> tuple[list[str], list[str]]:
@@ -61,69 +55,64 @@ def translate(argv: list[str], defaults: Any) -> tuple[list[str], list[str]]:
         If a flag asks for something that does not exist here.
     """
     command, *arguments = argv
-    translate_flag = translate_train if command == "train" else translate_sample
     found, notes = [command], list[str]()
+    model = value_of(argv, "init_from")
     for argument in joined(arguments, TRANSLATED[command]):
         name, equals, value = parts(argument)
-        if command == "train" and value in SWITCHES.get(name, {}):
-            found += SWITCHES[name][value]
-        elif not equals:
-            if name in TRANSLATED[command]:
-                raise ValueError(f"{argument} needs a value")
-            found.append(argument)
-        elif command == "sample" and (name, value) == ("dtype", "float32"):
-            pass
-        elif name in IGNORED[command]:
-            notes.append(f"{argument} is ignored: {IGNORED[command][name]}")
-        elif name == "device":
-            if value != "cpu":
-                raise ValueError(f"{argument}: only --device=cpu is supported")
-        elif command == "sample" and name == "out_dir" and is_pretrained(argv):
-            notes.append(f"{argument} is ignored with --init_from={value_of(argv, 'init_from')}")
+        reason = IGNORED[command].get(name)
+        if command == "sample" and name == "out_dir" and model not in (None, "resume"):
+            reason = f"--init_from={model} is loaded"
+        if name in TRANSLATED[command] and not equals:
+            raise ValueError(f"{argument} needs a value")
+        if (command, name, value) == ("sample", "dtype", "float32"):
+            continue
+        if reason is None:
+            found += translate_flag(command, argument, argv, defaults)
         else:
-            found += translate_flag(argument, argv, defaults)
+            notes.append(f"{argument} is ignored: {reason}")
     return found, notes
 
 
-def translate_train(argument: str, argv: list[str], defaults: Any) -> list[str]:
-    """Translate `--name=value` of train.py."""
+def translate_flag(command: str, argument: str, argv: list[str], defaults: Any) -> list[str]:
+    """Translate `--name=value`."""
     name, _, value = parts(argument)
-    if name == "dataset":
-        return DATASETS.get(value, ["--data", f"data/{value}"])
-    if name == "out_dir":
-        return ["--name", value]
-    if name == "decay_lr":
-        if value not in ("True", "False"):
+    match command, name, value:
+        case _, "device", "cpu":
+            return []
+        case _, "device", _:
+            raise ValueError(f"{argument}: only --device=cpu is supported")
+        case "train", "bias", "True" | "False":
+            return ["--bias" if value == "True" else "--no-bias"]
+        case "train", "eval_only", "True" | "False":
+            return ["--eval-only"] if value == "True" else []
+        case "train", "dataset", _:
+            return DATASETS.get(value, ["--data", f"data/{value}"])
+        case "train", "out_dir", _:
+            return ["--name", value]
+        case "train", "decay_lr", "True":
+            return []
+        case "train", "decay_lr", "False":
+            rate = value_of(argv, "learning_rate") or str(defaults.learning_rate)
+            return ["--min-lr", rate, "--warmup-iters", "0"]
+        case "train", "decay_lr", _:
             flag = argument.partition("=")[0]
             raise ValueError(f"{flag} must be True or False, not {value!r}")
-        rate = value_of(argv, "learning_rate") or str(defaults.learning_rate)
-        return [] if value == "True" else ["--min-lr", rate, "--warmup-iters", "0"]
-    if (name, value) == ("init_from", "resume"):
-        raise ValueError(f"{argument}: use --resume RUN instead, with RUN a folder in runs/")
-    return [argument]
-
-
-def translate_sample(argument: str, argv: list[str], defaults: Any) -> list[str]:
-    """Translate `--name=value` of sample.py."""
-    name, _, value = parts(argument)
-    if name == "out_dir":
-        return [value]
-    if name == "init_from":
-        return [] if value == "resume" else [f"--model={value}"]
-    if name == "start" and value == FILE:
-        raise ValueError(f"{argument} must name a file after {FILE}")
-    if name == "start" and value.startswith(FILE):
-        return [f"--prompt-file={value.removeprefix(FILE)}"]
-    if name == "start":
-        return [f"--prompt={value}"]
-    if name == "max_new_tokens":
-        return [f"--tokens={value}"]
-    return [argument]
-
-
-def is_pretrained(argv: list[str]) -> bool:
-    """Return whether sample.py would load a GPT-2 instead of the checkpoint in out_dir."""
-    return value_of(argv, "init_from") not in (None, "resume")
+        case "train", "init_from", "resume":
+            raise ValueError(f"{argument}: use --resume RUN instead, with RUN a folder in runs/")
+        case "sample", "out_dir", _:
+            return [value]
+        case "sample", "init_from", _:
+            return [] if value == "resume" else [f"--model={value}"]
+        case "sample", "start", "FILE:":
+            raise ValueError(f"{argument} must name a file after FILE:")
+        case "sample", "start", _ if value.startswith("FILE:"):
+            return [f"--prompt-file={value.removeprefix('FILE:')}"]
+        case "sample", "start", _:
+            return [f"--prompt={value}"]
+        case "sample", "max_new_tokens", _:
+            return [f"--tokens={value}"]
+        case _:
+            return [argument]
 
 
 def joined(argv: list[str], names: Container[str]) -> list[str]:
@@ -131,7 +120,7 @@ def joined(argv: list[str], names: Container[str]) -> list[str]:
     found: list[str] = []
     for argument in argv:
         name, equals, _ = parts(found[-1]) if found else ("", "", "")
-        is_switch = argument in SWITCHES.get(name, {})
+        is_switch = name in SWITCHES and argument in ("True", "False")
         if not equals and (is_switch or (name in names and not argument.startswith("--"))):
             found[-1] += f"={argument}"
         else:

@@ -1,10 +1,12 @@
 """Output that several commands share."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Generator, Iterable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +27,12 @@ def print_facts(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     for name, text in facts:
         table.add_row(f"[bold]{name}[/bold]", Text(text, overflow="fold"))
     console.print(table)
+
+
+def suggest(console: Console, what: str, command: str, path: object) -> None:
+    """Print a command with a path, quoted for the shell, on one line."""
+    quoted = escape(shlex.quote(str(path)))
+    console.print(f"{what}:  {command} {quoted}", soft_wrap=True)
 
 
 def write(stream: Iterable[str]) -> None:

@@ -1,16 +1,14 @@
 """`tinygpt prepare`: encode texts as the token files that training maps into memory."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
-from tinygpt_np.cli.output import print_facts
+from tinygpt_np.cli.output import print_facts, suggest
 from tinygpt_np.config import PIECES, counted, require
 from tinygpt_np.text import corpus, prepare
 
@@ -44,41 +42,31 @@ class Prepare:
     def __post_init__(self) -> None:
         require(self, "vocab_size", self.vocab_size > 0, "positive")
 
-
-def run_prepare(job: Prepare, console: Console) -> None:
-    """Encode texts and show the progress."""
-    if not job.out:
-        problem = "--out must name the folder to create, for example --out data/my-corpus"
-        raise UsageError(problem, "tinygpt prepare")
-    out = Path(job.out)
-    bar = Progress(
-        TextColumn("encoding"),
-        BarColumn(None),
-        TextColumn("{task.completed:,}/{task.total:,} characters"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        expand=True,
-    )
-    with bar:
-        task = bar.add_task("", total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        meta: dict[str, Any] = prepare.prepare(
-            list(map(corpus.path_of, job.data)), job.tokenizer, job.tokenizer_path, out, report,
-            separate_documents=job.separate_documents, vocab_size=job.vocab_size,
-        )  # fmt: skip
-    print_facts(
-        console,
-        [
+    def execute(self, console: Console) -> None:
+        """Encode texts and show the progress."""
+        if not self.out:
+            problem = "--out must name the folder to create, for example --out data/my-corpus"
+            raise UsageError(problem, "tinygpt prepare")
+        shown = (
+            *(TextColumn("encoding"), BarColumn(None)),
+            *(TextColumn("{task.completed:,}/{task.total:,} characters"), TimeRemainingColumn()),
+        )
+        with Progress(*shown, console=console, disable=not console.is_terminal, expand=True) as bar:
+            task = bar.add_task("", total=None)
+            meta: dict[str, Any] = prepare.prepare(
+                [*map(corpus.path_of, self.data)],
+                self.tokenizer,
+                self.tokenizer_path,
+                Path(self.out),
+                lambda done, total: bar.update(task, completed=done, total=total),
+                separate_documents=self.separate_documents,
+                vocab_size=self.vocab_size,
+            )
+        facts = [
             ("text", counted(meta["characters"], "character")),
             ("training", counted(meta["train_tokens"], "token")),
             ("validation", counted(meta["val_tokens"], "token")),
             ("tokenizer", f"{meta['tokenizer']}, {meta['vocab_size']:,} tokens in the vocabulary"),
-        ],
-    )
-    console.print(
-        f"train on it:  tinygpt train --data {escape(shlex.quote(job.out))}", soft_wrap=True
-    )
+        ]
+        print_facts(console, facts)
+        suggest(console, "train on it", "tinygpt train --data", self.out)

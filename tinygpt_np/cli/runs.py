@@ -25,27 +25,25 @@ class Runs:
     compare: Annotated[tuple[str, ...], Argument("RUN", positional=True)] = ()
     """Show only these runs, and the settings in which they differ."""
 
-
-def run_runs(job: Runs, console: Console) -> None:
-    """Print a table of runs, and below it a note for each that cannot be read."""
-    if job.compare:
-        found = [runs.summary(runs.find_run(name)) for name in job.compare]
-        problems: list[str] = []
-    else:
-        found, problems = runs.summaries()
-        if not found and not problems:
-            raise ValueError(f"there is no run in {runs.RUNS}/; tinygpt train makes one")
-    show(COLUMNS, [row_of(each) for each in found], console)
-    if len(job.compare) > 1:
-        differences = runs.differences([each.config for each in found])
-        console.print()
-        if differences:
-            rows = [[name, *map(str, values)] for name, values in differences.items()]
-            show(("setting", *(each.name for each in found)), rows, console)
+    def execute(self, console: Console) -> None:
+        """Print a table of runs, and below it a note for each that cannot be read."""
+        if self.compare:
+            found = [runs.summary(runs.find_run(name)) for name in self.compare]
+            problems: list[str] = []
         else:
-            console.print("their settings are the same")
-    for problem in problems:
-        console.print(Text(f"note  {problem}"), soft_wrap=True)
+            found, problems = runs.summaries()
+            if not found and not problems:
+                raise ValueError(f"there is no run in {runs.RUNS}/; tinygpt train makes one")
+        show(COLUMNS, [row_of(each) for each in found], console)
+        if len(self.compare) > 1:
+            console.print()
+            if differences := runs.differences([each.config for each in found]):
+                rows = [[name, *map(str, values)] for name, values in differences.items()]
+                show(("setting", *(each.name for each in found)), rows, console)
+            else:
+                console.print("their settings are the same")
+        for problem in problems:
+            console.print(Text(f"note  {problem}"), soft_wrap=True)
 
 
 def row_of(found: Summary) -> list[str]:

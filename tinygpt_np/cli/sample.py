@@ -67,49 +67,40 @@ class Sample:
         require(self, "top_p", self.top_p is None or 0 < self.top_p <= 1, "in (0, 1]")
         require(self, "seed", self.seed is None or 0 <= self.seed < 2**32, "in [0, 2**32)")
 
+    def execute(self, console: Console) -> None:
+        """Print the prompt and the text that follows it, once for each sample."""
+        for problem in self.contradictions():
+            raise UsageError(problem, "tinygpt sample")
+        prompt = self.prompt if self.prompt_file is None else read_text(self.prompt_file)
+        # Compiler messages go to stderr, because stdout is for the text.
+        with announced(self.backend, Output(stderr=True, highlight=False)):
+            name, path = self.model or self.run, self.tokenizer_path
+            model, tokenizer = runs.load(name, self.backend, tokenizer_path=path)
+            sampling.warm_up(model.decoder(1), model.block_size)
+        if self.skip_unknown and isinstance(tokenizer, CharTokenizer):
+            prompt = tokenizer.known(prompt)
+        temperature = 0.0 if self.greedy else self.temperature
+        tokens = None if self.endless else self.tokens
+        for number in range(self.num_samples):
+            seed = None if self.seed is None else self.seed + number
+            rules = (tokens, temperature, self.top_k, seed, self.top_p)
+            stream = sampling.stream_text(model.decoder(1), tokenizer, prompt, *rules)
+            if number > 0:
+                write([SEPARATOR])
+            write(itertools.chain([prompt], stream))
 
-def run_sample(job: Sample, console: Console) -> None:
-    """Print the prompt and the text that follows it, once for each sample."""
-    check(job)
-    prompt = job.prompt if job.prompt_file is None else read_text(job.prompt_file)
-    # Compiler messages go to stderr, because stdout is for the text.
-    with announced(job.backend, Output(stderr=True, highlight=False)):
-        model, tokenizer = runs.load(
-            job.model or job.run, job.backend, tokenizer_path=job.tokenizer_path
-        )
-        sampling.warm_up(model.decoder(1), model.block_size)
-    if job.skip_unknown and isinstance(tokenizer, CharTokenizer):
-        prompt = tokenizer.known(prompt)
-    temperature = 0.0 if job.greedy else job.temperature
-    tokens = None if job.endless else job.tokens
-    for number in range(job.num_samples):
-        seed = None if job.seed is None else job.seed + number
-        stream = sampling.stream_text(
-            model.decoder(1), tokenizer, prompt, tokens, temperature, job.top_k, seed, job.top_p
-        )
-        if number > 0:
-            write([SEPARATOR])
-        write(itertools.chain([prompt], stream))
-
-
-def check(job: Sample) -> None:
-    """Raise UsageError if flags contradict each other."""
-    for problem in problems(job):
-        raise UsageError(problem, "tinygpt sample")
-
-
-def problems(job: Sample) -> Iterator[str]:
-    """Yield a message for each contradiction between flags."""
-    if job.greedy and job.temperature not in (0, 1):
-        yield "--greedy always takes the most likely token; leave out --temperature"
-    if job.run is not None and job.model is not None:
-        yield f"leave out the run {job.run}, or leave out --model {job.model}"
-    if job.prompt and job.prompt_file is not None:
-        yield "--prompt and --prompt-file both give a prompt; leave out one of them"
-    if job.endless and "tokens" in job.typed:
-        yield "--endless generates until Ctrl-C; leave out --tokens"
-    if job.endless and job.num_samples > 1:
-        yield "--endless never ends its first sample; leave out --num-samples"
-    if job.seed is not None and job.seed + job.num_samples > 2**32:
-        last = job.seed + job.num_samples - 1
-        yield f"the last sample would have seed {last}; seeds must be below 2**32"
+    def contradictions(self) -> Iterator[str]:
+        """Yield a message for each contradiction between flags."""
+        if self.greedy and self.temperature not in (0, 1):
+            yield "--greedy always takes the most likely token; leave out --temperature"
+        if self.run is not None and self.model is not None:
+            yield f"leave out the run {self.run}, or leave out --model {self.model}"
+        if self.prompt and self.prompt_file is not None:
+            yield "--prompt and --prompt-file both give a prompt; leave out one of them"
+        if self.endless and "tokens" in self.typed:
+            yield "--endless generates until Ctrl-C; leave out --tokens"
+        if self.endless and self.num_samples > 1:
+            yield "--endless never ends its first sample; leave out --num-samples"
+        if self.seed is not None and self.seed + self.num_samples > 2**32:
+            last = self.seed + self.num_samples - 1
+            yield f"the last sample would have seed {last}; seeds must be below 2**32"

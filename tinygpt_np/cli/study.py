@@ -38,47 +38,51 @@ class Study:
         require(self, "line", self.line is None or self.line > 0, "positive")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
 
+    def execute(self, console: Console) -> None:
+        """List the targets, show some or write their pages; exit with 1 if one is wrong."""
+        if self.all and self.target is not None:
+            raise ValueError(f"--all studies all targets; leave out {self.target} or --all")
+        if self.line is not None and (self.target is None or self.html is not None):
+            raise ValueError("--line needs a target and does not go with --html")
+        if self.args is not None and self.target is None:
+            raise ValueError("--args needs FILE.py:forward,backward")
+        if self.html is not None:
+            right = self.write_pages(self.html, console)
+        elif self.all:
+            right = show_all(self.seed, console)
+        elif self.target is not None:
+            right = self.show(self.target, console)
+        else:
+            right = list_targets(console)
+        if not right:
+            sys.exit(1)
 
-def run_study(job: Study, console: Console) -> None:
-    """Run the command."""
-    if job.all and job.target is not None:
-        raise ValueError(f"--all studies all targets; leave out {job.target} or --all")
-    if job.line is not None and (job.target is None or job.html is not None):
-        raise ValueError("--line needs a target and does not go with --html")
-    if job.args is not None and job.target is None:
-        raise ValueError("--args needs FILE.py:forward,backward")
-    if job.html is not None:
-        right = write_pages(job, job.html, console)
-    elif job.all:
-        right = show_all(job.seed, console)
-    elif job.target is not None:
-        right = show(job, job.target, console)
-    else:
-        list_targets(console)
-        return
-    if not right:
-        sys.exit(1)
+    # The modules are imported in the functions, because starting another command must stay fast.
 
+    def show(self, name: str, console: Console) -> bool:
+        """Show a target, or one line of it; return whether all gradients are right."""
+        from tinygpt_np.gradcheck.report import wide
+        from tinygpt_np.study.proof.sheet import study
+        from tinygpt_np.study.render.terminal import draw, draw_line
+        from tinygpt_np.study.source.targets import find_target
 
-# The modules are imported in the functions, because starting another command must stay fast.
+        target = find_target(name, self.args, self.seed)
+        with console.status(f"studying {escape(target.name)}"):
+            sheet = study(target)
+        console = wide(console)
+        line = self.line
+        shown = draw(sheet, console.width) if line is None else draw_line(sheet, line, console.width)
+        console.print(shown)
+        return sheet.ok
 
+    def write_pages(self, folder: Path, console: Console) -> bool:
+        """Write HTML pages; return whether all gradients are right."""
+        from tinygpt_np.study.render.site import write_site
+        from tinygpt_np.study.source.targets import NAMES, find_target
 
-def show(job: Study, name: str, console: Console) -> bool:
-    """Show a target, or one line of it; return whether all gradients are right."""
-    from tinygpt_np.gradcheck.report import wide
-    from tinygpt_np.study.proof.sheet import study
-    from tinygpt_np.study.render.terminal import draw, draw_line
-    from tinygpt_np.study.source.targets import find_target
-
-    target = find_target(name, job.args, job.seed)
-    with console.status(f"studying {escape(target.name)}"):
-        sheet = study(target)
-    console = wide(console)
-    if job.line is None:
-        console.print(draw(sheet, console.width))
-    else:
-        console.print(draw_line(sheet, job.line, console.width))
-    return sheet.ok
+        names = NAMES if self.target is None else (self.target,)
+        chosen = [find_target(name, self.args, self.seed) for name in names]
+        return write_site(chosen, folder, self.args, console)
 
 
 def show_all(seed: int, console: Console) -> bool:
@@ -107,17 +111,7 @@ def show_all(seed: int, console: Console) -> bool:
     return right
 
 
-def write_pages(job: Study, folder: Path, console: Console) -> bool:
-    """Write HTML pages; return whether all gradients are right."""
-    from tinygpt_np.study.render.site import write_site
-    from tinygpt_np.study.source.targets import NAMES, find_target
-
-    names = NAMES if job.target is None else (job.target,)
-    chosen = [find_target(name, job.args, job.seed) for name in names]
-    return write_site(chosen, folder, job.args, console)
-
-
-def list_targets(console: Console) -> None:
+def list_targets(console: Console) -> bool:
     """List all targets."""
     from tinygpt_np.study.source import targets
 
@@ -127,3 +121,4 @@ def list_targets(console: Console) -> None:
     console.print(table)
     console.print("\ntinygpt study softmax shows one target, --all all of them; for your own file:")
     console.print("tinygpt study mylayer.py:forward,backward", markup=False)
+    return True

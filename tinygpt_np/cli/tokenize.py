@@ -1,6 +1,5 @@
 """`tinygpt tokenize`: show the tokens of a text, or learn a vocabulary from one."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinygpt_np.cli.flags import Argument
-from tinygpt_np.cli.output import print_facts
+from tinygpt_np.cli.output import print_facts, suggest
 from tinygpt_np.config import PIECES, counted, require
 from tinygpt_np.storage import files
 from tinygpt_np.text import corpus, tokenizers
@@ -44,45 +43,41 @@ class Tokenize:
     def __post_init__(self) -> None:
         require(self, "vocab_size", self.vocab_size > 0, "positive")
 
+    def execute(self, console: Console) -> None:
+        """Show the tokens of a text, or learn a vocabulary."""
+        if self.train is not None:
+            self.learn(console)
+        elif self.out is not None:
+            raise ValueError("--out is the file that --train writes; add --train sentencepiece")
+        elif self.text is None:
+            raise ValueError("there is nothing to do: give a text, or --train sentencepiece")
+        else:
+            needs_text = not self.tokenizer_path and self.tokenizer != "gpt2"
+            source = corpus.load(self.data).text if needs_text else ""
+            path, size = self.tokenizer_path, self.vocab_size
+            show(self.text, tokenizers.make(self.tokenizer, path, source, size), console)
 
-def run_tokenize(job: Tokenize, console: Console) -> None:
-    """Show the tokens of a text, or learn a vocabulary."""
-    if job.train is not None:
-        learn(job, console)
-        return
-    if job.out is not None:
-        raise ValueError("--out is the file that --train writes; add --train sentencepiece")
-    if job.text is None:
-        raise ValueError("there is nothing to do: give a text, or --train sentencepiece")
-    needs_text = not job.tokenizer_path and job.tokenizer != "gpt2"
-    source = corpus.load(job.data).text if needs_text else ""
-    tokenizer = tokenizers.make(job.tokenizer, job.tokenizer_path, source, job.vocab_size)
-    show(job.text, tokenizer, console)
-
-
-def learn(job: Tokenize, console: Console) -> None:
-    """Learn a vocabulary of SentencePiece's and write it."""
-    if job.text is not None:
-        raise ValueError("--train learns from --data; leave out the text")
-    if job.out is None:
-        raise ValueError("--out must name the file to write, for example --out my.model")
-    if job.out.exists():
-        raise ValueError(f"{job.out} exists already, and nothing is overwritten")
-    source = corpus.load(job.data)
-    tokenizer = SentencePieceTokenizer.train(source.text, job.vocab_size)
-    files.create_file(job.out, tokenizer.model)
-    count = len(tokenizer.encode(source.text))
-    print_facts(
-        console,
-        [
+    def learn(self, console: Console) -> None:
+        """Learn a vocabulary of SentencePiece's and write it."""
+        if self.text is not None:
+            raise ValueError("--train learns from --data; leave out the text")
+        if self.out is None:
+            raise ValueError("--out must name the file to write, for example --out my.model")
+        if self.out.exists():
+            raise ValueError(f"{self.out} exists already, and nothing is overwritten")
+        source = corpus.load(self.data)
+        tokenizer = SentencePieceTokenizer.train(source.text, self.vocab_size)
+        files.create_file(self.out, tokenizer.model)
+        count = len(tokenizer.encode(source.text))
+        facts = [
             ("text", f"{source.name}: {len(source.text):,} characters"),
             ("tokens", f"{count:,}, from a vocabulary of {tokenizer.vocab_size:,} pieces"),
             ("", f"{len(source.text) / count:.2f} characters per token"),
-            ("written", str(job.out)),
-        ],
-    )
-    flags = f"--tokenizer sentencepiece --tokenizer-path {shlex.quote(str(job.out))}"
-    console.print(f"train with it:  tinygpt train {escape(flags)}", soft_wrap=True)
+            ("written", str(self.out)),
+        ]
+        print_facts(console, facts)
+        command = "tinygpt train --tokenizer sentencepiece --tokenizer-path"
+        suggest(console, "train with it", command, self.out)
 
 
 def show(text: str, tokenizer: Tokenizer, console: Console) -> None:

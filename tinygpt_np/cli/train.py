@@ -57,37 +57,67 @@ class Train(TrainConfig, RunFlags):
             return "config files are not run; give their settings as flags"
         return f"to use a text, give --data {words}"
 
+    @classmethod
+    def defaults(cls, argv: list[str]) -> "Train":
+        """Return the settings of --preset, or of the run to resume.
 
-def train_defaults(argv: list[str]) -> Train:
-    """Return the defaults of `tinygpt train`: those of --preset, or of the run to resume.
+        They must be known before the flags are parsed, because --help shows them. --max-iters also
+        sets the default of --lr-decay-iters; a run that is resumed keeps its schedule.
+        """
+        resume, preset = value_of(argv, "resume"), value_of(argv, "preset")
+        if resume is not None:
+            return cls(**asdict(runs.read_config(runs.find_run(resume))))
+        if preset not in PRESETS:  # It is not given, or the parser will reject it.
+            preset = "cpu"
+        settings = asdict(PRESETS[preset])
+        with contextlib.suppress(TypeError, ValueError):  # Not given, or the parser will reject it.
+            settings["lr_decay_iters"] = max(int(cast(Any, value_of(argv, "max_iters"))), 0)
+        return cls(**settings, preset=cast(Any, preset))
 
-    They must be known before the flags are parsed, because --help shows them. --max-iters also
-    sets the default of --lr-decay-iters, except when a run is resumed, which keeps its schedule.
-    """
-    resume, preset = value_of(argv, "resume"), value_of(argv, "preset")
-    if resume is not None:
-        return Train(**asdict(runs.read_config(runs.find_run(resume))))
-    if preset not in PRESETS:  # It is not given, or the parser will reject it.
-        preset = "cpu"
-    settings = asdict(PRESETS[preset])
-    with contextlib.suppress(TypeError, ValueError):  # Not given, or the parser will reject it.
-        settings["lr_decay_iters"] = max(int(cast(Any, value_of(argv, "max_iters"))), 0)
-    return Train(**settings, preset=cast(Any, preset))
+    def execute(self, console: Console) -> None:
+        """Train, evaluate, and print a sample."""
+        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+        with announced(config.backend, console):
+            trainer = self.open_run(config)
+            before = report.before_evaluation if self.eval_only else report.before_training
+            print_facts(console, before(trainer))
+            trainer.warm_up()
+        if self.eval_only:
+            print_facts(console, report.evaluation(trainer))
+            return
+        val_loss = train_and_save(trainer, console)
+        if val_loss is None:
+            console.print(f"stopped before step {trainer.step} and saved; resume with")
+            command = f"tinygpt train --resume {shlex.quote(str(trainer.run))}"
+            console.print(f"  {escape(command)}", soft_wrap=True)
+            sys.exit(130)
+        print_facts(console, report.after_training(trainer, val_loss))
+        show_sample(trainer, console)
+        files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PLOT, f"{runs.CHECKPOINTS}/"))
+        command = f"tinygpt sample {shlex.quote(str(trainer.run))} --endless"
+        print_facts(console, [("written", f"{trainer.run}/ with {files}"), ("next", command)])
+
+    def open_run(self, config: TrainConfig) -> Trainer:
+        """Return the run to start, resume or evaluate."""
+        name = self.name
+        if self.resume is not None:
+            run = runs.find_run(self.resume)
+            if name is not None or self.preset != "cpu":
+                problem = f"--resume resumes {run}; leave out --name and --preset"
+                raise UsageError(problem, "tinygpt train")
+            resume = Trainer.at_last_checkpoint if self.eval_only else Trainer.resume
+            return resume(run, *runs.inputs(config, self.typed, run))
+        if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+            problem = f"--name must be the name of a new folder in runs/, not {name!r}"
+            raise UsageError(problem, "tinygpt train")
+        run, inputs = runs.RUNS / (name or self.preset), runs.inputs(config, self.typed)
+        if self.eval_only:
+            return Trainer(run, *inputs)
+        return Trainer.start(run, *inputs, numbered=name is None)
 
 
-def run_train(job: Train, console: Console) -> None:
-    """Train, evaluate, and print a sample."""
-    config = TrainConfig(**{f.name: getattr(job, f.name) for f in fields(TrainConfig)})
-    with announced(config.backend, console):
-        trainer = open_run(job, config)
-        if job.eval_only:
-            print_facts(console, report.before_evaluation(trainer))
-        else:
-            print_facts(console, report.before_training(trainer))
-        trainer.warm_up()
-    if job.eval_only:
-        print_facts(console, report.evaluation(trainer))
-        return
+def train_and_save(trainer: Trainer, console: Console) -> float | None:
+    """Train and return the final validation loss, or None after an interrupt."""
     with interrupts() as interrupted:
         try:
             train(trainer, console, interrupted)
@@ -100,54 +130,19 @@ def run_train(job: Train, console: Console) -> None:
         except OSError:
             trainer.save()  # The terminal was closed, or the disk is full.
             raise
-        val_loss = trainer.val_loss if trainer.step >= config.max_iters else None
-        if val_loss is None:
-            trainer.save()
-            trainer.plot()
-            show_notes(trainer, console)
-    if val_loss is None:
-        console.print(f"stopped before step {trainer.step} and saved; resume with")
-        console.print(
-            f"  tinygpt train --resume {escape(shlex.quote(str(trainer.run)))}", soft_wrap=True
-        )
-        sys.exit(130)
-    print_facts(console, report.after_training(trainer, val_loss))
-    show_sample(trainer, console)
-    files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PLOT, f"{runs.CHECKPOINTS}/"))
-    written = ("written", f"{trainer.run}/ with {files}")
-    print_facts(
-        console, [written, ("next", f"tinygpt sample {shlex.quote(str(trainer.run))} --endless")]
-    )
-
-
-def open_run(job: Train, config: TrainConfig) -> Trainer:
-    """Return the run to start, resume or evaluate."""
-    if job.resume is not None:
-        run = runs.find_run(job.resume)
-        if job.name is not None or job.preset != "cpu":
-            problem = f"--resume resumes {run}; leave out --name and --preset"
-            raise UsageError(problem, "tinygpt train")
-        resume = Trainer.at_last_checkpoint if job.eval_only else Trainer.resume
-        return resume(run, *runs.inputs(config, job.typed, run))
-    if job.name is not None and (job.name in ("", ".", "..") or Path(job.name).name != job.name):
-        problem = f"--name must be the name of a new folder in runs/, not {job.name!r}"
-        raise UsageError(problem, "tinygpt train")
-    run, inputs = runs.RUNS / (job.name or job.preset), runs.inputs(config, job.typed)
-    if job.eval_only:
-        return Trainer(run, *inputs)
-    return Trainer.start(run, *inputs, numbered=job.name is None)
+        if trainer.step >= trainer.config.max_iters and trainer.val_loss is not None:
+            return trainer.val_loss
+        trainer.save()
+        trainer.plot()
+        show_notes(trainer, console)
+        return None
 
 
 def train(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
     """Train until the end or an interrupt, and show the progress."""
-    bar = Progress(
-        TextColumn("{task.fields[doing]}"),
-        BarColumn(None),
-        TextColumn("{task.completed}/{task.total}  {task.fields[status]}"),
-        console=console,
-        disable=not console.is_terminal,
-        expand=True,
-    )
+    counts = TextColumn("{task.completed}/{task.total}  {task.fields[status]}")
+    columns = (TextColumn("{task.fields[doing]}"), BarColumn(None), counts)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, expand=True)
     total, val_loss, shown = trainer.config.max_iters, trainer.val_loss, time.monotonic()
     with bar:
         task = bar.add_task("", total=total, completed=trainer.step, doing="evaluating", status="")

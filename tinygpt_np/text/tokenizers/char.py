@@ -127,8 +127,7 @@ def vocabulary_in(description: dict[str, Any]) -> list[str]:
     """Return the characters in the content of a tokenizer.json. Raise ValueError if it has none."""
     if not has_words(description):
         vocabulary: Any = description.get("vocabulary")
-        is_list = isinstance(vocabulary, list) and vocabulary
-        if not is_list or not all(isinstance(char, str) for char in vocabulary):
+        if not isinstance(vocabulary, list) or not vocabulary or None in vocabulary:
             raise ValueError("it is not a list of characters")
         return vocabulary  # pyright: ignore[reportUnknownVariableType]
     ids = as_object(description["model"].get("vocab"))
