@@ -70,9 +70,8 @@ class Study:
         with console.status(f"studying {escape(target.name)}"):
             sheet = study(target)
         console = wide(console)
-        line = self.line
-        shown = draw(sheet, console.width) if line is None else draw_line(sheet, line, console.width)
-        console.print(shown)
+        width, line = console.width, self.line
+        console.print(draw(sheet, width) if line is None else draw_line(sheet, line, width))
         return sheet.ok
 
     def write_pages(self, folder: Path, console: Console) -> bool:
