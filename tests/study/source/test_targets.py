@@ -1,18 +1,15 @@
 """Tests of targets: of the package, and in a user's file."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.study_targets import (
-    BACKWARD,
-    FORWARD,
     edited,
     line_with,
     report,
-    target,
+    target_named,
     truth_of,
     wrong_lines,
 )
@@ -23,18 +20,21 @@ from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError, find_function
-from tinygpt_np.study.source.targets import Target, user_target
+from tinygpt_np.study.source.targets import user_target
 
 
-@pytest.mark.parametrize("name", targets.NAMES)
-def test_the_values_depend_on_the_seed_only(name: str) -> None:
-    first, again, other = (targets.named_target(name, seed) for seed in (3, 3, 4))
-    assert first.seed == 3
-    arrays = {**first.params, **{n: first.args[n] for n in first.wrt}}
-    for key in arrays:
-        values = [{**each.params, **each.args}[key] for each in (first, again, other)]
-        np.testing.assert_array_equal(values[0], values[1])
-        assert (values[0] != values[2]).any(), key
+@pytest.mark.parametrize("name", [*VARIANTS, *targets.MODELS])
+def test_the_differentiated_arrays_are_generic_and_depend_on_the_seed_only(name: str) -> None:
+    arrays, again, other = (
+        {**found.params, **{each: found.args[each] for each in found.wrt}}
+        for found in (target_named(name, seed) for seed in (3, 3, 4))
+    )
+    for key, array in arrays.items():
+        assert array.dtype == np.float64, key
+        assert array.size == len(np.unique(array)), f"{key} has a value twice"
+        assert 1e-3 < np.abs(array).mean() < 10, key
+        np.testing.assert_array_equal(array, again[key])
+        assert (array != other[key]).any(), key
 
 
 @pytest.mark.slow
@@ -61,21 +61,6 @@ def test_a_mistake_in_a_model_is_found_at_its_line(
     (first, *_) = wrong_lines(found)
     assert first.startswith(line), report(found)
     assert len(wrong_lines(found)) == 1 or name == "gpt", report(found)
-
-
-def every() -> Iterator[Target]:
-    yield from (targets.operation(variant) for variant in VARIANTS)
-    yield from (targets.named_target(name) for name in targets.MODELS)
-    yield target(FORWARD + BACKWARD)
-
-
-@pytest.mark.parametrize("each", [*every()], ids=lambda each: each.name)
-def test_the_differentiated_arrays_are_generic_and_of_order_one(each: Target) -> None:
-    arrays = {**{name: each.args[name] for name in each.wrt}, **each.params}
-    for name, array in arrays.items():
-        assert array.dtype == np.float64, name
-        assert array.size == len(np.unique(array)), f"{name} has a value twice"
-        assert 1e-3 < np.abs(array).mean() < 10, name
 
 
 # Functions in a user's file
@@ -116,68 +101,35 @@ def backward(dp, saved):
 """
 SHAPE, SHAPES = "x (N, C)", "x (N, C), w (C, K)"
 DECORATED = "def changed(f):\n    return lambda {}\n\n@changed\ndef "
-RIGHT: dict[str, tuple[str, str | None]] = {
-    "a file with a byte order mark": ("\ufeff" + RIGHT_LAYER, None),
-    "integers in a range": (LOOKUP, "ids (N,) integers in [0, V), weight (V, C)"),
-    "an inline expression": (INLINE, SHAPES),
-    "a dict by names": (edited(INLINE, ("dx, dw\n", '{"x": dx, "w": dw}\n')), SHAPES),
-    "a dict by gradients": (edited(INLINE, ("dx, dw\n", '{"dx": dx, "dw": dw}\n')), SHAPES),
-    "an argument with a default": (edited(SCALE, ("(x)", "(x, scale=3)")), SHAPE),
+MASKED = edited(SCALE, ("(x)", "(x, m)"), ("x * 3", "x * m"), ("()", "m"), ("dy * 3", "dy * saved"))
+RANGE = "ids (N,) integers in [0, V), weight (V, C)"
+ANOTHER = "calling the function returns another gradient than its lines"
+# The text of a file and its arguments; the line that is wrong, or "", and a part of its message.
+FILES: dict[str, tuple[str, str | None, str, str]] = {
+    "a file with a byte order mark": ("\ufeff" + RIGHT_LAYER, None, "", ""),
+    "integers in a range": (LOOKUP, RANGE, "", ""),
+    "an inline expression": (INLINE, SHAPES, "", ""),
+    "a dict by names": (edited(INLINE, ("dx, dw\n", '{"x": dx, "w": dw}\n')), SHAPES, "", ""),
+    "a dict by gradients": (
+        edited(INLINE, ("dx, dw\n", '{"dx": dx, "dw": dw}\n')), SHAPES, "", ""
+    ),
+    "an argument with a default": (edited(SCALE, ("(x)", "(x, scale=3)")), SHAPE, "", ""),
     "a backward with other arguments": (
-        edited(SCALE, ("saved)", "saved, k=3, *, more=0)"), ("dy * 3", "dy * k + more")), SHAPE
+        edited(SCALE, ("saved)", "saved, k=3, *, more=0)"), ("dy * 3", "dy * k + more")), SHAPE,
+        "", "",
     ),
-    "an argument without a gradient": (
-        edited(SCALE, ("(x)", "(x, m)"), ("x * 3", "x * m"), ("()", "m"), ("dy * 3", "dy * saved")),
-        "x (N, C), m (N, C)",
-    ),
+    "an argument without a gradient": (MASKED, "x (N, C), m (N, C)", "", ""),
     "a random generator": (
         edited(
             SCALE, ("(x)", "(x, rng=np.random.default_rng(3))"), ("()", "k"),
             ("y = x * 3", "k = rng.random(x.shape)\n    y = x * k"), ("dy * 3", "dy * saved"),
         ),
-        SHAPE,
+        SHAPE, "", "",
     ),
-    "a module in the same folder": ("import my_neighbour\n" + SCALE, SHAPE),
-}  # fmt: skip
-REFUSED = {
-    "no shapes": (
-        SCALE, None,
-        "the first line of the docstring of forward (x), or --args, must describe its arguments",
-    ),
-    "shapes of other arguments": (SCALE, "z (N, C)", "not 'z (N, C)'"),
-    "an argument that is not described": (
-        edited(SCALE, ("(x)", "(x, scale)")), SHAPE,
-        "forward also takes scale, which must be described too",
-    ),
-    "a missing import": (
-        "import nothing_of_this_name\n" + SCALE, SHAPE,
-        "layer.py cannot be imported: ModuleNotFoundError",
-    ),
-    "a backward with one argument": (
-        edited(SCALE, ("(dy, saved)", "(dy)")), SHAPE,
-        "backward must take the upstream gradient and what forward saved",
-    ),
-    "an early return": (
-        edited(SCALE, ("    y =", "    if x.size:\n        return x, ()\n    y =")), SHAPE,
-        "one return, with a value, as its last statement; returns found on line: 5, 7",
-    ),
-    "an exception": (
-        edited(SCALE, ("x * 3", "x @ x")), SHAPE, "layer.py, line 4: forward raises ValueError"
-    ),
-    "infinite output": (
-        edited(SCALE, ("x * 3", "np.log(x)")), SHAPE,
-        "output of forward is not finite; its arguments are random",
-    ),
-    "a decorated forward": (
-        edited(SCALE, ("def forward", DECORATED.format("x: (f(x)[0] + 1, ())") + "forward")), SHAPE,
-        "calling forward gives another output than running its lines",
-    ),
-}  # fmt: skip
-# The text of a file, the line that is wrong, and what its message contains.
-WRONG = {
+    "a module in the same folder": ("import my_neighbour\n" + SCALE, SHAPE, "", ""),
     "a decorated backward": (
         edited(SCALE, ("def backward", DECORATED.format("*args: 2 * f(*args)") + "backward")),
-        SHAPE, "return dx", "calling the function returns another gradient than its lines",
+        SHAPE, "return dx", ANOTHER,
     ),
     # A common mistake: the gradient of a sum is not broadcast back.
     "a returned gradient that must broadcast": (
@@ -204,28 +156,49 @@ WRONG = {
         SHAPE, "dx = dy * part", "dx: off by",
     ),
 }  # fmt: skip
+# The text of a file, its arguments, and a part of the message.
+REFUSED: list[tuple[str, str | None, str]] = [
+    (
+        SCALE, None,
+        "the first line of the docstring of forward (x), or --args, must describe its arguments",
+    ),
+    (SCALE, "z (N, C)", "not 'z (N, C)'"),
+    (
+        edited(SCALE, ("(x)", "(x, scale)")), SHAPE,
+        "forward also takes scale, which must be described too",
+    ),
+    ("import nothing\n" + SCALE, SHAPE, "layer.py cannot be imported: ModuleNotFoundError"),
+    (
+        edited(SCALE, ("(dy, saved)", "(dy)")), SHAPE,
+        "backward must take the upstream gradient and what forward saved",
+    ),
+    (edited(SCALE, ("x * 3", "x @ x")), SHAPE, "layer.py, line 4: forward raises ValueError"),
+    (
+        edited(SCALE, ("x * 3", "np.log(x)")), SHAPE,
+        "output of forward is not finite; its arguments are random",
+    ),
+    (
+        edited(SCALE, ("def forward", DECORATED.format("x: (f(x)[0] + 1, ())") + "forward")), SHAPE,
+        "calling forward gives another output than running its lines",
+    ),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_a_right_file_is_right(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_right_or_wrong_at_a_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "my_neighbour.py").touch()
-    text, described = RIGHT[name]
-    assert study(user_target(write_layer(tmp_path, text), described)).ok
+    text, described, line, message = FILES[name]
+    (proof,) = study(user_target(write_layer(tmp_path, text), described)).proofs
+    assert wrong_lines(proof) == ([line] if line else []), report(proof)
+    assert not line or message in line_with(proof, line).message
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_file_that_cannot_be_studied_is_refused(tmp_path: Path, name: str) -> None:
-    text, described, message = REFUSED[name]
+@pytest.mark.parametrize(("text", "described", "message"), REFUSED)
+def test_a_file_that_cannot_be_studied_is_refused(
+    tmp_path: Path, text: str, described: str | None, message: str
+) -> None:
     with pytest.raises(StudyError, match=re.escape(message)):
         study(user_target(write_layer(tmp_path, text), described))
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_in_a_file_is_found_at_its_line(tmp_path: Path, name: str) -> None:
-    text, described, line, message = WRONG[name]
-    (proof,) = study(user_target(write_layer(tmp_path, text), described)).proofs
-    assert wrong_lines(proof) == [line]
-    assert message in line_with(proof, line).message
 
 
 def test_two_backwards_are_compared_with_each_other(tmp_path: Path) -> None:
@@ -240,13 +213,12 @@ def test_arguments_are_drawn_as_described(tmp_path: Path) -> None:
     N, C = layer["x"].shape
     assert N != C
     assert layer["weight"].shape == layer["bias"].shape == (C,)
-    lookup = user_target(write_layer(tmp_path, LOOKUP), RIGHT["integers in a range"][1]).args
+    lookup = user_target(write_layer(tmp_path, LOOKUP), RANGE).args
     assert lookup["ids"].max() < len(lookup["weight"])
     scale = user_target(write_layer(tmp_path, SCALE), "x (..., Q, 3, 2E)")
     first, second, q, three, twice_e = scale.args["x"].shape
     assert (len({first, second, q, twice_e // 2}), three) == (4, 3)
-    text, described = RIGHT["an argument without a gradient"]
-    assert user_target(write_layer(tmp_path, text), described).wrt == ("x",)
+    assert user_target(write_layer(tmp_path, MASKED), "x (N, C), m (N, C)").wrt == ("x",)
 
 
 @pytest.mark.parametrize("text", ["layer.py:forward", "layer.py:a,b,c,d", "layer.py:a,"])
