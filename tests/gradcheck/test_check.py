@@ -1,24 +1,12 @@
 """`check` and `assert_gradients`: right functions pass at every seed, wrong ones never do."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from gradcheck.functions import (
-    W,
-    X,
-    cube,
-    dcube,
-    dlayer_norm,
-    dlinear,
-    doubled_weight,
-    drelu,
-    layer_norm,
-    linear,
-    relu,
-)
+from gradcheck import functions as f
+from gradcheck.functions import W, X, cube, dcube
 
 from tinygpt_np import gradcheck
 from tinygpt_np.gradcheck import CheckError, Row
@@ -26,7 +14,6 @@ from tinygpt_np.gradcheck.measure import METHODS, Method
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
 Backward = Callable[[np.ndarray, Any], Any]
-every_method = pytest.mark.parametrize("method", METHODS)
 
 
 def row_of(forward: Forward, backward: Backward, x: np.ndarray = X, **options: Any) -> Row:
@@ -45,18 +32,22 @@ def off_by(error: float) -> Backward:
     return backward
 
 
+def product(x: np.ndarray, y: np.ndarray) -> Any:
+    return np.sum(x * x * y)
+
+
+def dproduct(x: np.ndarray, y: np.ndarray) -> Any:
+    return 2 * x * y, x * x
+
+
 def test_a_plain_function_is_checked_with_its_gradient() -> None:
-    report = gradcheck.check(lambda x: float(np.sum(x * x)), np.positive, (X,))
-    assert (report.ok, report.rows[0].oracle) == (False, "Richardson")
-    assert report.rows[0].cause == "half of it: a factor of 2 is missing"
-
-    def product(x: np.ndarray, y: np.ndarray) -> Any:
-        return np.sum(x * x * y)
-
-    assert gradcheck.check(product, lambda x, y: (2 * x * y, x * x), {"x": X, "y": 2 + X}).ok
+    args = {"x": X, "y": 2 + X}
+    assert gradcheck.check(product, dproduct, args).ok
+    report = gradcheck.check(product, lambda x, y: (x * y, x * x), args)  # pyright: ignore
+    assert [row.cause for row in report.rows] == ["half of it: a factor of 2 is missing", ""]
 
 
-@every_method
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_checks_scalars_and_finds_a_wrong_factor(method: Method) -> None:
     for x in (np.array(0.7), np.float64(0.7), np.float32(0.7)):
         assert gradcheck.check(np.sin, np.cos, (x,), method=method).ok
@@ -75,67 +66,15 @@ def test_a_small_error_in_one_element_is_found_in_its_place_or_along_directions(
         assert not row_of(cube, off_by(1e-3), method=method, directions=3).ok
 
 
-def softmax_of_shifted(shift: np.ndarray) -> tuple[np.ndarray, Any]:
-    e = np.exp(X + shift - np.max(X + np.real(shift)))
-    probs = e / e.sum()
-    return probs, probs
-
-
-def dsoftmax(dy: np.ndarray, probs: Any) -> np.ndarray:
-    return np.sum(probs * (dy - np.sum(probs * dy)), keepdims=True)[0]
-
-
-@every_method
-def test_a_gradient_of_zero_may_have_rounding_errors(method: Method) -> None:
-    for seed in range(10):
-        shift = np.array([0.3 * seed])
-        assert row_of(softmax_of_shifted, dsoftmax, shift, method=method, seed=seed).ok
-
-
-@every_method
-def test_the_gradient_at_a_kink_may_be_that_of_either_side(method: Method) -> None:
-    x = np.where(X > 0.8, 0.0, X) if method != "taylor" else X
-    assert row_of(relu, drelu, x, method=method).ok
-    assert row_of(relu, lambda dy, x: dy * (x >= 0), x, method=method).ok
-
-
-# Forwards that are not complex-safe
-
-
-def by_abs(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    return np.abs(x) ** 3, x
-
-
-def dabs(dy: np.ndarray, x: Any) -> np.ndarray:
-    return dy * 3 * x * np.abs(x)
-
-
 def test_a_forward_that_is_not_complex_safe_is_measured_by_richardson() -> None:
-    report = gradcheck.check(by_abs, dabs, (X,))
-    assert report.ok
-    assert report.rows[0].oracle == "Richardson"
-    assert report.notes == ("forward is not complex-safe, so Richardson extrapolation was used",)
-    assert not row_of(by_abs, lambda dy, x: 1.001 * dabs(dy, x)).ok
-
-
-def test_a_gradient_that_only_the_complex_step_confirms_is_wrong() -> None:
     def by_conjugate(x: np.ndarray) -> tuple[np.ndarray, Any]:
         return x * np.conj(x) * x, x
 
+    report = gradcheck.check(by_conjugate, dcube, (X,))
+    assert (report.ok, report.rows[0].oracle) == (True, "Richardson")
+    assert report.notes == ("forward is not complex-safe, so Richardson extrapolation was used",)
     # The complex step differentiates the conjugate with the opposite sign.
     assert not row_of(by_conjugate, lambda dy, x: dy * x * x).ok
-    assert row_of(by_conjugate, dcube).ok
-
-
-@every_method
-def test_a_forward_that_rounds_to_float32_inside_is_never_right(method: Method) -> None:
-    def rounded(x: np.ndarray) -> tuple[np.ndarray, Any]:
-        return (x.astype(np.float32) ** 3).astype(np.float64), x
-
-    rows = [row_of(rounded, dcube, method=method, seed=seed) for seed in range(4)]
-    assert not any(row.ok for row in rows)
-    if method == "complex":
-        assert re.search(r"\d+ of 24 .* could not be measured to 1e-09", rows[0].problems[0])
 
 
 def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
@@ -147,10 +86,7 @@ def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
     row = row_of(kernel, dcube, x, truth=cube)
     assert (row.verdict, row.oracle) == ("ok", "complex step")
     # A kernel that computes something else is wrong, even if its gradient is its own.
-    assert not row_of(kernel, dcube, x, truth=by_abs).ok
-
-
-# Seeds and assertions
+    assert not row_of(kernel, dcube, x, truth=f.relu).ok
 
 
 def test_the_report_depends_on_the_seed_alone() -> None:
@@ -160,27 +96,40 @@ def test_the_report_depends_on_the_seed_alone() -> None:
 
 
 def test_assert_gradients_takes_the_options_of_check_and_raises_with_its_report() -> None:
-    options: dict[str, Any] = {"directions": 2, "seed": 1, "truth": linear, "title": "t"}
+    options: dict[str, Any] = {"directions": 2, "seed": 1, "truth": f.linear, "title": "t"}
     args, wrt = (X.astype(np.float32), W.astype(np.float32)), ("x", "w")
-    gradcheck.assert_gradients(linear, dlinear, args, wrt, "central", **options)
-    report = gradcheck.check(linear, doubled_weight, args, wrt, "central", **options)
+    gradcheck.assert_gradients(f.linear, f.dlinear, args, wrt, "central", **options)
+    report = gradcheck.check(f.linear, f.doubled_weight, args, wrt, "central", **options)
     with pytest.raises(AssertionError) as error:
-        gradcheck.assert_gradients(linear, doubled_weight, args, wrt, "central", **options)
+        gradcheck.assert_gradients(f.linear, f.doubled_weight, args, wrt, "central", **options)
     assert str(error.value) == f"\n{report}"
     with pytest.raises(CheckError, match=r"method must be one of .*, not 'guess'"):
         gradcheck.assert_gradients(cube, dcube, (X,), method="guess")  # pyright: ignore[reportArgumentType]
 
 
-@every_method
+def softmax_of_shifted(shift: np.ndarray) -> tuple[np.ndarray, Any]:
+    e = np.exp(X + shift - np.max(X + np.real(shift)))
+    probs = e / e.sum()
+    return probs, probs
+
+
+def dsoftmax(dy: np.ndarray, probs: Any) -> np.ndarray:
+    # Zero, but computed with rounding errors.
+    return np.sum(probs * (dy - np.sum(probs * dy)), keepdims=True)[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_there_are_no_false_alarms(method: Method, dtype: str) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         x, w, scale = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 5), (5, 3), 5))
+        kinked = np.where(x > 0.8, x * 0, x) if method != "taylor" else x
         for report in (
-            gradcheck.check(linear, dlinear, (x, w), None, method, seed=seed),
-            gradcheck.check(layer_norm, dlayer_norm, (x, scale), None, method, seed=seed),
+            gradcheck.check(f.linear, f.dlinear, (x, w), None, method, seed=seed),
+            gradcheck.check(f.layer_norm, f.dlayer_norm, (x, scale), None, method, seed=seed),
             gradcheck.check(cube, dcube, (10 * x,), None, method, seed=seed),
-            gradcheck.check(relu, drelu, (x,), None, method, seed=seed),
+            gradcheck.check(f.relu, f.drelu, (kinked,), None, method, seed=seed),
+            gradcheck.check(softmax_of_shifted, dsoftmax, (X[0, :1],), None, method, seed=seed),
         ):
             assert report.ok, report

@@ -1,9 +1,7 @@
 """`tinygpt gradcheck`: what it shows, its exit status, and what it refuses."""
 
 import json
-import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import cli, ops
-from tinygpt_np.gradcheck import Report, Row, detectors, suite
+from tinygpt_np.gradcheck import detectors, suite
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +60,10 @@ def test_a_wrong_gradient_is_shown_in_full_and_the_status_is_1(
     assert "likely cause: too large by a factor of 2" in out
     assert "seed=3 reproduces it" in out
     assert re.search(r"checks, \d+ wrong", out)
+    assert "every gradient is right" not in out
+    assert run("linear", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ok"], found["complete"], found["reports"][0]["ok"]) == (False, True, False)
 
 
 def test_an_oracle_can_be_chosen_and_json_has_every_row(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,40 +160,3 @@ def test_a_wrong_matrix_makes_the_status_1(
     assert run("embedding", "--mutants", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["ok"], found["complete"], found["mutants"]) == (True, True, [])
-
-
-RIGHT = Row(
-    "weight", (3,), "complex step", True, 3, 0, (1,), 1.0, 1.0, 1e-16, 1e-16, 1e-12, 1e4
-)  # fmt: skip
-ZERO = replace(RIGHT, is_zero=True, relative=math.nan)
-OFF = replace(RIGHT, relative=0.5, headroom=2e-12, problems=("off by 0.5 of its norm",))
-BROKEN = replace(RIGHT, headroom=math.inf, problems=("forward changes its input x",))
-
-
-@pytest.mark.parametrize("rows", [(RIGHT, ZERO), (RIGHT, OFF), (OFF, ZERO), (BROKEN, RIGHT)])
-@pytest.mark.parametrize("arguments", [(), ("linear",), ("linear", "--json")])
-def test_report_table_json_and_exit_status_agree(
-    rows: tuple[Row, ...],
-    arguments: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    right = {OFF, BROKEN}.isdisjoint(rows)
-    monkeypatch.setattr(suite, "NAMES", ("linear",))
-    for reports in ([Report("it", rows, 0)], [Report("it", (row,), 0) for row in rows]):
-        monkeypatch.setattr(suite, "run", lambda *_, found=reports: [("it", r) for r in found])  # pyright: ignore
-        assert run(*arguments) == (0 if right else 1)
-        out = capsys.readouterr().out
-        if "--json" in arguments:
-            found = json.loads(out)
-            assert found["ok"] == right == all(each["ok"] for each in found["reports"])
-            verdicts = [row["verdict"] for each in found["reports"] for row in each["rows"]]
-            assert ("wrong" not in verdicts) == right
-            continue
-        *table, conclusion = (line.rstrip() for line in out.splitlines())
-        assert ("all correct" in conclusion) == right == ("wrong" not in conclusion)
-        assert any(line.endswith(" wrong") for line in table) != right
-        assert any(line.endswith("WRONG") for line in table) != right
-        if not arguments:
-            summary = next(line for line in table if line.startswith("it "))
-            assert summary.endswith(" wrong") != right

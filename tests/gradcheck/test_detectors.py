@@ -123,7 +123,7 @@ def test_every_mutant_is_planted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "results", lambda _, jobs: (each for each in jobs))  # pyright: ignore
     jobs: list[Any] = list(detectors.run(("embedding", "softmax"), 7))
     for number, chosen in enumerate(sites()):
-        found = [mutant for site_number, mutant, seed in jobs if site_number == number]
+        found = [mutant for site_number, mutant, _ in jobs if site_number == number]
         all_of_them = [*range(len(chosen.mutations())), None]
         assert found == (all_of_them if chosen.operation in ("embedding", "softmax") else [])
     assert len(jobs) == mutations.count(("embedding", "softmax")) + 3

@@ -53,20 +53,16 @@ UNSAFE: dict[str, Loss] = {
 }
 
 
-def test_a_smooth_loss_is_measured_by_the_complex_step() -> None:
+def test_a_smooth_loss_is_measured_by_the_complex_step_and_others_by_richardson() -> None:
     found = measured(smooth)
     assert found.method == "complex"
     np.testing.assert_allclose(found.values, GRADIENT, rtol=4 * EPS)
     assert (found.errors == 0).all()
-    assert found.usable.all()
-
-
-@pytest.mark.parametrize("name", UNSAFE)
-def test_a_loss_that_is_not_complex_safe_is_measured_by_richardson(name: str) -> None:
-    found = measured(UNSAFE[name])
-    assert found.method == "richardson"
-    np.testing.assert_allclose(found.values, GRADIENT, rtol=1e-10)
-    assert found.usable.all()
+    for name, loss in UNSAFE.items():
+        found = measured(loss)
+        assert found.method == "richardson", name
+        np.testing.assert_allclose(found.values, GRADIENT, rtol=1e-10)
+        assert found.usable.all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,46 +73,46 @@ def test_a_loss_that_does_not_depend_on_a_tensor_has_gradient_zero(method: Metho
     assert found.usable.all()
 
 
-@pytest.mark.parametrize(
-    ("loss", "x", "places"),
-    [
-        (lambda x: np.sum(WEIGHTS * np.maximum(x, 0)), X * (X != 0.4), [2]),
-        (lambda x: np.sum(WEIGHTS * np.abs(x)), X * (X > 0.3), [1, 4, 5]),
-        # Two elements are the largest.
-        (lambda x: np.max(x) * 3, np.where(X == 0.7, 1.1, X), [0, 3]),
-    ],
-)
-def test_kinks_are_found_and_the_other_elements_are_measured(
-    loss: Loss, x: np.ndarray, places: list[int]
-) -> None:
-    found = measured(loss, x)
-    assert np.flatnonzero(found.kinks).tolist() == places
-    assert found.usable.sum() == x.size - len(places)
-    for number in np.flatnonzero(found.usable):
-        step = 1e-6 * Probes(x.shape)[int(number)]
-        slope = (loss(x + step) - loss(x - step)) / 2e-6
-        assert found.values[number] == pytest.approx(slope, abs=1e-8)
+KINKED: list[tuple[Loss, np.ndarray, list[int]]] = [
+    (lambda x: np.sum(WEIGHTS * np.maximum(x, 0)), X * (X != 0.4), [2]),
+    (lambda x: np.sum(WEIGHTS * np.abs(x)), X * (X > 0.3), [1, 4, 5]),
+    # Two elements are the largest.
+    (lambda x: np.max(x) * 3, np.where(X == 0.7, 1.1, X), [0, 3]),
+]
 
 
-@pytest.mark.parametrize(
-    ("curve", "expected"),
-    [
-        (lambda t: 1 + 2 * t + 30 * t * t - 1e-3 * max(t, 0), True),
-        # The curvature changes the slope by a tenth of the jump.
-        (lambda t: max(t, 0) + 6e4 * t * t, True),
-        # The limit is about fifty rounding errors of the loss.
-        (lambda t: 1 + 2e-6 * max(t, 0), True),
-        (lambda t: 1 + 5e-7 * max(t, 0), False),
-        # A steep and crooked curve, rounding of a large loss, noise, a step, a power of |t|.
-        (lambda t: 1e6 * t + 1e5 * t * t, False),
-        (lambda t: 1e12 + math.sin(1 + t), False),
-        (lambda t: 1 + 1e-12 * math.sin(1e12 * t), False),
-        (lambda t: float(t >= 0), False),
-        (lambda t: abs(t) ** 1.2, False),
-    ],
-)
-def test_a_jump_of_the_slope_is_a_kink(curve: Callable[[float], float], expected: bool) -> None:
-    assert has_kink(curve) == expected
+def test_kinks_are_found_and_the_other_elements_are_measured() -> None:
+    for loss, x, places in KINKED:
+        found = measured(loss, x)
+        assert np.flatnonzero(found.kinks).tolist() == places
+        assert found.usable.sum() == x.size - len(places)
+        for number in np.flatnonzero(found.usable):
+            step = 1e-6 * Probes(x.shape)[int(number)]
+            slope = (loss(x + step) - loss(x - step)) / 2e-6
+            assert found.values[number] == pytest.approx(slope, abs=1e-8)
+
+
+KINKS: list[Callable[[float], float]] = [
+    lambda t: 1 + 2 * t + 30 * t * t - 1e-3 * max(t, 0),
+    # The curvature changes the slope by a tenth of the jump.
+    lambda t: max(t, 0) + 6e4 * t * t,
+    # The limit is about fifty rounding errors of the loss.
+    lambda t: 1 + 2e-6 * max(t, 0),
+]
+NO_KINKS: list[Callable[[float], float]] = [
+    lambda t: 1 + 5e-7 * max(t, 0),
+    # A steep and crooked curve, rounding of a large loss, noise, a step, a power of |t|.
+    lambda t: 1e6 * t + 1e5 * t * t,
+    lambda t: 1e12 + math.sin(1 + t),
+    lambda t: 1 + 1e-12 * math.sin(1e12 * t),
+    lambda t: float(t >= 0),
+    lambda t: abs(t) ** 1.2,
+]
+
+
+def test_a_jump_of_the_slope_is_a_kink() -> None:
+    assert [has_kink(curve) for curve in KINKS] == [True] * 3
+    assert [has_kink(curve) for curve in NO_KINKS] == [False] * 6
 
 
 # Derivatives that cannot be resolved
@@ -155,14 +151,10 @@ def test_rounding_adds_up_as_in_the_paper() -> None:
     assert roundings(950) == pytest.approx(math.sqrt(2 * math.log(2 * 1000 / 1e-9) * 1000))
 
 
-def test_the_floor_is_the_size_of_rounding_in_the_dtype() -> None:
-    single = float(np.finfo("float32").eps)
-    floor = measured(smooth).floor
+def test_the_floor_is_the_size_of_rounding_in_the_dtype_and_where_the_loss_is_sensitive() -> None:
+    floor, single = measured(smooth).floor, float(np.finfo("float32").eps)
     assert EPS < floor < 1000 * EPS
     assert measured(smooth, eps=single).floor / floor == pytest.approx(single / EPS, rel=0.01)
-
-
-def test_the_floor_is_large_where_the_gradient_is_sensitive_to_rounding() -> None:
     # x ↦ sin(1e6 x): moving x by one ulp moves the derivative by 1e12 ulps.
     assert measured(lambda x: np.sum(np.sin(1e6 * x))).floor > 1e-5
 

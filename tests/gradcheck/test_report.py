@@ -64,7 +64,7 @@ def test_kinks_directions_and_slopes_are_shown_as_such() -> None:
 
 def test_a_missing_gradient_is_shown_without_numbers() -> None:
     for directions in (None, 2):
-        report = gradcheck.check(np.sin, lambda x: None, (np.array(0.5),), directions=directions)
+        report = gradcheck.check(np.sin, print, (np.array(0.5),), directions=directions)
         assert "scalar" in str(report)
         assert not re.search("nan|inf", str(report))
 
