@@ -55,58 +55,49 @@ class Draw:
         targets[1:2] = -1
         return targets
 
-    def attention(self) -> Args:
-        """Return the arguments of attention, without a mask."""
+    def qkv(self) -> np.ndarray:
+        """Return queries, keys and values (N, 3C) for attention."""
         B, T, H, D = self.shape("BTHD")
-        qkv = self.rng.standard_normal((B * T, 3 * H * D))
-        return {"qkv": qkv, "batch": B, "n_head": H}
+        return self.rng.standard_normal((B * T, 3 * H * D))
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to call an operation. letters: the sizes that its arguments depend on."""
+    """A way to call an operation."""
 
     operation: str
+    # The sizes that its arguments depend on.
     letters: str
     differentiable: tuple[str, ...]
-    args: Callable[[Draw], Args]
+    # The shape of each normal array, or a function that draws or returns the argument.
+    args: dict[str, str | Callable[[Draw], Any]]
 
 
 AFFINE = ("x", "weight", "bias")
+ATTENTION: dict[str, str | Callable[[Draw], Any]] = {
+    "qkv": Draw.qkv,
+    "batch": lambda d: d.sizes["B"],
+    "n_head": lambda d: d.sizes["H"],
+}
 VARIANTS = {
-    "embedding": Variant(
-        "embedding", "NCV", ("weight",), lambda d: {"ids": d.ids(), "weight": d.normal("VC")}
-    ),
-    "linear": Variant(
-        "linear", "NCK", AFFINE,
-        lambda d: {"x": d.normal("NC"), "weight": d.normal("CK"), "bias": d.normal("K")},
-    ),
-    "linear-no-bias": Variant(
-        "linear", "NCK", AFFINE[:2], lambda d: {"x": d.normal("NC"), "weight": d.normal("CK")}
-    ),
-    "layer_norm": Variant(
-        "layer_norm", "NC", AFFINE,
-        lambda d: {"x": d.normal("NC"), "weight": d.normal("C"), "bias": d.normal("C")},
-    ),
-    "layer_norm-no-bias": Variant(
-        "layer_norm", "NC", AFFINE[:2], lambda d: {"x": d.normal("NC"), "weight": d.normal("C")}
-    ),
-    "gelu": Variant("gelu", "NC", ("x",), lambda d: {"x": 2 * d.normal("NC")}),
-    "gelu_exact": Variant("gelu_exact", "NC", ("x",), lambda d: {"x": 2 * d.normal("NC")}),
-    "softmax": Variant("softmax", "BTV", ("x",), lambda d: {"x": d.normal("BTV")}),
-    "dropout": Variant(
-        "dropout", "NT", ("x",), lambda d: {"x": d.normal("NT"), "mask": d.mask("NT")}
-    ),
-    "dropout-no-mask": Variant("dropout", "NT", ("x",), lambda d: {"x": d.normal("NT")}),
+    "embedding": Variant("embedding", "NCV", ("weight",), {"ids": Draw.ids, "weight": "VC"}),
+    "linear": Variant("linear", "NCK", AFFINE, {"x": "NC", "weight": "CK", "bias": "K"}),
+    "linear-no-bias": Variant("linear", "NCK", AFFINE[:2], {"x": "NC", "weight": "CK"}),
+    "layer_norm": Variant("layer_norm", "NC", AFFINE, {"x": "NC", "weight": "C", "bias": "C"}),
+    "layer_norm-no-bias": Variant("layer_norm", "NC", AFFINE[:2], {"x": "NC", "weight": "C"}),
+    "gelu": Variant("gelu", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
+    "gelu_exact": Variant("gelu_exact", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
+    "softmax": Variant("softmax", "BTV", ("x",), {"x": "BTV"}),
+    "dropout": Variant("dropout", "NT", ("x",), {"x": "NT", "mask": lambda d: d.mask("NT")}),
+    "dropout-no-mask": Variant("dropout", "NT", ("x",), {"x": "NT"}),
     "attention": Variant(
-        "attention", "BTHD", ("qkv",), lambda d: {**d.attention(), "mask": d.mask("BHTT")}
+        "attention", "BTHD", ("qkv",), {**ATTENTION, "mask": lambda d: d.mask("BHTT")}
     ),
-    "attention-no-mask": Variant("attention", "BTHD", ("qkv",), Draw.attention),
+    "attention-no-mask": Variant("attention", "BTHD", ("qkv",), ATTENTION),
     "cross_entropy": Variant(
-        "cross_entropy", "NV", ("logits",),
-        lambda d: {"logits": d.normal("NV"), "targets": d.targets()},
+        "cross_entropy", "NV", ("logits",), {"logits": "NV", "targets": Draw.targets}
     ),
-}  # fmt: skip
+}
 
 
 def variants_of(operation: str) -> list[str]:
@@ -121,10 +112,7 @@ def as_tuple(returned: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Case:
-    """A call of an operation.
-
-    args: the arguments of forward, by name. differentiable: those that have a gradient.
-    """
+    """A call of an operation. differentiable: the arguments that have a gradient."""
 
     name: str
     operation: str
@@ -144,8 +132,7 @@ class Case:
 
     def as_dtype(self, dtype: Any) -> dict[str, np.ndarray]:
         """Return the arguments that are arrays of floats, in another dtype."""
-        floats = {n: a for n, a in self.arrays.items() if np.issubdtype(a.dtype, np.floating)}
-        return {name: array.astype(dtype) for name, array in floats.items()}
+        return {n: a.astype(dtype) for n, a in self.arrays.items() if a.dtype.kind == "f"}
 
     def forward(self, **changed: np.ndarray) -> np.ndarray:
         """Return the output, with some arguments replaced."""
@@ -186,7 +173,11 @@ def case(name: str, seed: int = 0, sizes: dict[str, int] | None = None) -> Case:
         if size < 1:
             raise CheckError(f"{letter} must be positive, not {size}")
     # Another generator than that of the upstream gradient, or both would get the same numbers.
-    args = variant.args(Draw(SIZES | (sizes or {}), generator(seed, "data")))
+    draw = Draw(SIZES | (sizes or {}), generator(seed, "data"))
+    args = {
+        name: draw.normal(each) if isinstance(each, str) else each(draw)
+        for name, each in variant.args.items()
+    }
     return Case(name, variant.operation, args, variant.differentiable, seed)
 
 

@@ -82,17 +82,10 @@ def assert_gradients(
     args: Arguments,
     wrt: Sequence[str] | None = None,
     method: Method = "complex",
-    *,
-    directions: int | None = None,
-    seed: int = 0,
-    truth: Callable[..., Any] | None = None,
-    title: str | None = None,
+    **options: Any,
 ) -> None:
-    """Raise AssertionError with the report of `check` if a gradient is wrong."""
-    report = check(
-        forward, backward, args, wrt, method,
-        directions=directions, seed=seed, truth=truth, title=title,
-    )  # fmt: skip
+    """Raise AssertionError with the report of `check` if a gradient is wrong; same options."""
+    report = check(forward, backward, args, wrt, method, **options)
     if not report.ok:
         raise AssertionError(f"\n{report}")
 

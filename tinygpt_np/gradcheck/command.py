@@ -73,22 +73,17 @@ def show(
 
 def by_heading(found: Found) -> list[Report]:
     """Merge the reports that have the same heading."""
-    merged: dict[str, list[Report]] = {}
+    merged: dict[str, Report] = {}
     for heading, report in found:
-        merged.setdefault(heading, []).append(report)
-    return [
-        Report(heading, tuple(row for report in reports for row in report.rows), reports[0].seed)
-        for heading, reports in merged.items()
-    ]
+        rows = merged[heading].rows if heading in merged else ()
+        merged[heading] = Report(heading, (*rows, *report.rows), report.seed)
+    return list(merged.values())
 
 
 def run_mutants(
     names: Sequence[str], seed: int, as_json: bool, page: Path | None, console: Console
 ) -> bool:
-    """Plant the bugs of what is named, or all; show the matrix of which check detects which.
-
-    page: a file to write the matrix to, as HTML. Returns whether every bug was detected.
-    """
+    """Plant the bugs of what is named, or all; show the matrix and return whether it is right."""
     for name in names:
         if name not in mutations.OPERATIONS:
             known = ", ".join(reversed(mutations.OPERATIONS))
@@ -120,7 +115,12 @@ def run_mutants(
         console.print(matrix.draw(found))
         for error in found.errors:
             console.print(f"[bold red]wrong:[/bold red] {escape(error)}")
-        console.print(f"\n{conclusion(found, total)}; {time.monotonic() - start:.0f} s")
+        conclusion = "[green]every bug was detected[/green]"
+        if found.errors:
+            conclusion = "[bold red]wrong[/bold red]"
+        elif stopped:
+            conclusion = f"[bold]stopped after {len(results)} of {total} mutants[/bold]"
+        console.print(f"\n{conclusion}; {time.monotonic() - start:.0f} s")
     if page is not None:
         page.write_text(found.page(), encoding="utf-8")
         if not as_json:
@@ -128,15 +128,6 @@ def run_mutants(
     if stopped:
         raise KeyboardInterrupt
     return not found.errors
-
-
-def conclusion(found: matrix.BugMatrix, total: int) -> str:
-    """Return the last line: wrong, stopped, or every bug detected."""
-    if found.errors:
-        return "[bold red]wrong[/bold red]"
-    if not found.complete:
-        return f"[bold]stopped after {len(found.results)} of {total} mutants[/bold]"
-    return "[green]every bug was detected[/green]"
 
 
 def create_empty(page: Path) -> None:

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from tinygpt_np import backend as backends
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.measure import TOLERANCE, Measurement, Method, Probes
-from tinygpt_np.gradcheck.model_check import ModelCall, ModelCheck
+from tinygpt_np.gradcheck.model_check import ModelCheck
 from tinygpt_np.gradcheck.oracles import EPS
 from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.model.gpt import GPT
@@ -30,11 +30,7 @@ def check_step(
     model: GPT, tokens: np.ndarray, targets: np.ndarray, kind: type[ModelCheck],
     method: Method, seed: int, title: str,
 ) -> Report:  # fmt: skip
-    """Check the training step of a float32 model on two threads, for a batch (B, T).
-
-    kind: ModelCheck or ReferenceCheck. Two rows are added to its report: that all dropout masks
-    differ, and that two threads give the same bits as one.
-    """
+    """Check the training step of a float32 model on two threads, its dropout and its threads."""
     make = backends.engine().CompiledEngine
     rng = generator(seed, "dropout")
     with (
@@ -66,10 +62,7 @@ class CompiledStep(GPT):
 
 
 class ReferenceCheck(ModelCheck):
-    """A model check whose oracle is NumPy's float64 backward, which other checks verify.
-
-    It needs one backward where the complex step needs about twenty forwards per parameter.
-    """
+    """A check by NumPy's float64 backward: one backward instead of twenty forwards a parameter."""
 
     def measure(
         self, method: Method, directions: int | None, rng: np.random.Generator
@@ -83,24 +76,16 @@ class ReferenceCheck(ModelCheck):
             values, probes = grad.reshape(-1), Probes(grad.shape)
             # Rounding errors are relative to the largest element of a tensor.
             floor = tolerance * float(np.abs(values).max())
-            yield Measurement.exact(name, probes, method, values, floor, tolerance)
+            yield Measurement.exact(name, probes, "NumPy", values, floor, tolerance)
 
     def loss_rounding(self) -> float:
         """Return 0: at generic values the tolerance is larger, and measuring takes long."""
         return 0.0
 
-    def rows(self, call: ModelCall, sizes: Sequence[int] = ()) -> list[Row]:
-        """Return the rows, with NumPy named as the oracle."""
-        *rows, loss = super().rows(call, sizes)
-        return [*(replace(row, oracle="NumPy") for row in rows), loss]
-
 
 def distinct_masks(masks: Tensors, others: Tensors) -> Row:
-    """Return a row that is wrong if two layers, or two steps, have the same dropout mask.
-
-    masks, others: the masks of two steps. Gradients cannot reveal this, because the oracle replays
-    the same masks.
-    """
+    """Return a row that is wrong if two layers, or two steps, have the same dropout mask."""
+    # Gradients cannot reveal this, because the oracle replays the same masks.
     next_step = {f"{name} of the next step": mask for name, mask in others.items()}
     both = masks | next_step
     starts = {n: mask.reshape(-1)[:COMPARED] for n, mask in both.items() if mask.size >= COMPARED}
@@ -114,10 +99,7 @@ def distinct_masks(masks: Tensors, others: Tensors) -> Row:
 def same_on_threads(
     engine: Any, alone: Any, tokens: np.ndarray, targets: np.ndarray, dropout_key: Any
 ) -> Row:
-    """Return a row that is wrong if a step on several threads differs in any bit from one thread.
-
-    engine, alone: engines of the same model, on several threads and on one.
-    """
+    """Return a row that is wrong if an engine on several threads has other bits than one alone."""
     loss, grads = alone.loss_and_grads(tokens, targets, dropout_key)
     problems: list[str] = []
     for number in range(1, REPETITIONS + 1):

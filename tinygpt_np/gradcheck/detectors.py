@@ -174,10 +174,7 @@ def wrong(reports: Iterable[Report]) -> bool:
 
 
 class Float32Differences:
-    """A weak check: central differences in float32, with a tolerance that the right gradient meets.
-
-    The tolerance is twice what the right gradient needs, so it could hardly be tighter.
-    """
+    """A weak check: central differences in float32, within twice what the right gradient needs."""
 
     def __init__(self, point: Point, seed: int) -> None:
         self.point = point
@@ -308,10 +305,7 @@ def work(job: tuple[int, int | None, int]) -> MutantResult | None:
 
 
 def run(operations: Sequence[str], seed: int) -> Generator[MutantResult]:
-    """Plant every mutant, in one process per core; yield results as they arrive.
-
-    Raises RuntimeError if a detector reports the right backward as wrong, or a process is killed.
-    """
+    """Plant every mutant, in one process per core; yield the results."""
     jobs = [
         (number, mutant, seed)
         for number, site in reversed(list(enumerate(sites())))

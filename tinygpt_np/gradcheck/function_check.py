@@ -126,10 +126,7 @@ class FunctionCheck:
         return self.report_of(BackwardRun(self, backward), title)
 
     def report_of(self, run: "BackwardRun", title: str | None = None) -> Report:
-        """Return the report of a run; it may come from a check of the same call by another method.
-
-        That way a backward runs once for all oracles.
-        """
+        """Return the report of a run, perhaps from a check of the same call by another method."""
         sizes: list[int] = []
         for arg in (*self.args.values(), self.out):
             sizes += [*getattr(arg, "shape", ()), getattr(arg, "size", 1)]

@@ -1,5 +1,6 @@
 """The matrix of planted bugs and the checks that detect them: for the terminal, JSON and HTML."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -51,16 +52,11 @@ class BugMatrix:
     @property
     def kinds(self) -> list[str]:
         """The kinds of bug, the most frequent first."""
-        counts: dict[str, int] = {}
-        for bug in self.bugs:
-            counts[bug.kind] = counts.get(bug.kind, 0) + 1
+        counts = Counter(bug.kind for bug in self.bugs)
         return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
     def detected(self, detector: str, **of: str) -> tuple[int, int]:
-        """Return how many bugs a detector detected, of how many.
-
-        of: selects them, as kind="sign" or operation="linear".
-        """
+        """Return how many bugs, for example of kind="sign", a detector detected, of how many."""
         chosen = [bug for bug in self.bugs if all(getattr(bug, k) == v for k, v in of.items())]
         return sum(bug.detected[detector] for bug in chosen), len(chosen)
 
@@ -116,26 +112,30 @@ def draw(matrix: BugMatrix) -> Group:
     """Return the matrix for the terminal."""
     bugs, listed = matrix.bugs, [r for r in matrix.results if r.reason and not r.error]
     crashed = sum(bool(bug.raised) for bug in bugs)
+
+    def of_operation(kind: str, operation: str) -> tuple[int, int]:
+        return matrix.detected("complex", kind=kind, operation=operation)
+
+    def missed(kind: str, detector: str) -> tuple[int, int]:
+        detected, planted = matrix.detected(detector, kind=kind)
+        return planted - detected, planted
+
+    checks = table_of("check", ["missed", "of", "rate"], 2)
+    for name in DETECTORS:
+        detected, planted = matrix.detected(name)
+        missing, rate = planted - detected, percent(detected, planted)
+        checks.add_row(DESCRIPTIONS[name], str(missing), str(planted), rate)
     parts: list[Table | Text] = [
         Text(
             f"{len(matrix.results)} mutants: {len(bugs)} bugs ({crashed} of them make the backward "
             f"raise), {len(listed)} that change no gradient"
         ),
         Text("\nBugs detected by the complex step, of those planted: kinds by operations", "bold"),
-        crossed(
-            matrix.kinds,
-            matrix.operations,
-            lambda kind, name: matrix.detected("complex", kind=kind, operation=name),
-        ),
+        crossed(matrix.kinds, {name: name for name in matrix.operations}, of_operation),
         Text("\nBugs missed by each check: the oracles, then weaker checks", "bold"),
-        detectors_table(matrix),
+        checks,
         Text("\nBugs missed, of those planted: kinds by checks", "bold"),
-        crossed(
-            matrix.kinds,
-            DETECTORS,
-            lambda kind, name: missed(*matrix.detected(name, kind=kind)),
-            HEADS,
-        ),
+        crossed(matrix.kinds, HEADS, missed),
     ]
     if listed:
         parts.append(Text("\nMutants that change no gradient", "bold"))
@@ -143,36 +143,23 @@ def draw(matrix: BugMatrix) -> Group:
     return Group(*parts)
 
 
-def missed(detected: int, bugs: int) -> tuple[int, int]:
-    """Return how many were missed, of how many."""
-    return bugs - detected, bugs
-
-
 def crossed(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    count: Callable[[str, str], tuple[int, int]],
-    heads: dict[str, str] | None = None,
+    kinds: Sequence[str], columns: dict[str, str], count: Callable[[str, str], tuple[int, int]]
 ) -> Table:
-    """Return a table of counts as some/all; a cell without bugs is empty."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("kind of bug", no_wrap=True)
-    for column in columns:
-        table.add_column((heads or {}).get(column, column), justify="right")
-    for row in rows:
-        cells = [count(row, column) for column in columns]
-        table.add_row(row, *(f"{some}/{total}" if total else "" for some, total in cells))
+    """Return a table of counts as some/all; a cell without bugs is empty. columns: their heads."""
+    table = table_of("kind of bug", list(columns.values()), 1)
+    for kind in kinds:
+        cells = [count(kind, column) for column in columns]
+        table.add_row(kind, *(f"{some}/{total}" if total else "" for some, total in cells))
     return table
 
 
-def detectors_table(matrix: BugMatrix) -> Table:
-    """Return a table of how many bugs each check missed."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("check", "missed", "of", "rate"):
-        table.add_column(name, justify="left" if name == "check" else "right")
-    for name in DETECTORS:
-        detected, bugs = matrix.detected(name)
-        table.add_row(DESCRIPTIONS[name], str(bugs - detected), str(bugs), percent(detected, bugs))
+def table_of(name: str, figures: Sequence[str], gap: int) -> Table:
+    """Return an empty table with a column of names and columns of figures."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column(name, no_wrap=name == "kind of bug")
+    for figure in figures:
+        table.add_column(figure, justify="right")
     return table
 
 

@@ -28,7 +28,7 @@ from tinygpt_np.storage.parameters import Tensors
 Method = Literal["complex", "central", "richardson", "taylor"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Oracle = Callable[[Curve], Estimate]
-ORACLES: dict[Method, Oracle] = {
+ORACLES: dict[str, Oracle] = {
     "complex": complex_step,
     "central": central_difference,
     "richardson": richardson,
@@ -144,7 +144,7 @@ class Measurement:
 
     name: str
     probes: Probes
-    method: Method
+    method: str
     values: np.ndarray
     errors: np.ndarray
     kinks: np.ndarray
@@ -156,7 +156,7 @@ class Measurement:
 
     @classmethod
     def exact(
-        cls, name: str, probes: Probes, method: Method, values: np.ndarray, floor: float,
+        cls, name: str, probes: Probes, method: str, values: np.ndarray, floor: float,
         tolerance: float, scale: float = 0.0,
     ) -> "Measurement":  # fmt: skip
         """Return known derivatives (P,), without kinks and without errors of an oracle."""
@@ -256,11 +256,9 @@ def roundings(terms: int) -> float:
 def complex_safe(
     subject: Subject, name: str, probes: Probes, kinks: np.ndarray, rng: np.random.Generator
 ) -> bool:
-    """Return whether the loss accepts complex values and is analytic, as the complex step needs.
-
-    A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not the
-    derivative. One central difference along a direction through all coordinates reveals that.
-    """
+    """Return whether the loss accepts complex values and is analytic, as the complex step needs."""
+    # A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not
+    # the derivative. One central difference along a direction through all coordinates reveals that.
     direction = probes.combined(rng.standard_normal(len(probes)) * ~kinks)
     curve = subject.curve(name, direction / max(1.0, float(np.linalg.norm(direction))))
     try:
@@ -278,11 +276,8 @@ def complex_safe(
 
 
 def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Generator) -> np.ndarray:
-    """Return the probes (P,) along which the loss has a corner, and so no derivative.
-
-    At a corner the slope jumps at every step size; elsewhere its change vanishes with the step. One
-    direction through all coordinates is tried first, and the coordinates only if it has a kink.
-    """
+    """Return the probes (P,) along which the loss has a corner, and so no derivative."""
+    # Most losses have none along a direction through all coordinates.
     kinks = np.zeros(len(probes), dtype=bool)
     direction = rng.standard_normal(probes.shape)
     if has_kink(subject.curve(name, direction)):
@@ -292,11 +287,8 @@ def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Gener
 
 
 def has_kink(curve: Curve) -> bool:
-    """Return whether the slope of the curve jumps at 0.
-
-    A jump is the same at every step, while the contribution of the curvature falls with the step
-    and that of rounding grows.
-    """
+    """Return whether the slope of the curve jumps at 0."""
+    # A jump is the same at every step; curvature contributes less at smaller ones, rounding more.
     steps, start = 1e-6 / np.array([1.0, 4.0, 16.0]), real_loss(curve, 0.0)
     jumps = [(real_loss(curve, h) - start) + (real_loss(curve, -h) - start) for h in steps]
     jumps = np.array(jumps) / steps

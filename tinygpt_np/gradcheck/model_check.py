@@ -80,7 +80,7 @@ class ModelCheck:
         ]
         loss, tolerance = self.subject.loss_value, TOLERANCE["complex"] * eps / EPS
         self.measured_loss = Measurement.exact(
-            "loss", Probes(()), "complex", np.array([loss]), self.loss_rounding(), tolerance,
+            "loss", Probes(()), "forward", np.array([loss]), self.loss_rounding(), tolerance,
             scale=abs(loss),
         )  # fmt: skip
         self.factors = {
@@ -152,25 +152,18 @@ class ModelCheck:
             fits = name in call.grads and np.shape(call.grads[name]) == param.shape
             part = np.split(call.grads[name], 3)[1] if fits else None
             rows.append(compare(key, part, param.dtype, sizes))
-        row = compare(self.measured_loss, call.loss, call.loss.dtype, sizes)
-        return [*rows, replace(row, oracle="forward")]
+        return [*rows, compare(self.measured_loss, call.loss, call.loss.dtype, sizes)]
 
     def is_stale(
         self, values: Tensors, earlier: "ModelCall", first: "ModelCall", second: "ModelCall"
     ) -> bool:
-        """Return whether the call at the moved parameters was right and a later one is wrong.
-
-        values: the moved parameters, in float64.
-        """
+        """Return whether the call at the moved parameters (values) was right and later is wrong."""
         before = self.relative_error(values, earlier)
         after = max(self.relative_error(self.subject.values, call) for call in (first, second))
         return before <= NEAR and max(NEAR, 10 * before) <= after < math.inf
 
     def relative_error(self, values: Tensors, call: "ModelCall") -> float:
-        """Return the relative error of the loss or of a derivative, whichever is larger.
-
-        The derivative is the one along a random direction through all parameters, at `values`.
-        """
+        """Return the relative error of the loss or of a random derivative, whichever is larger."""
         if unusable(call.loss, (), None) or any(
             unusable(call.grads.get(name), value.shape, None) for name, value in values.items()
         ):
@@ -197,10 +190,7 @@ class ModelCall:
 
 @contextlib.contextmanager
 def moved(params: Tensors, factors: Tensors) -> Generator[Tensors]:
-    """Multiply the writable parameters in place for a while; yield all of them in float64.
-
-    Their bits are restored at the end.
-    """
+    """Multiply the writable parameters in place for a while; yield all of them in float64."""
     before = {name: p.copy() for name, p in params.items() if p.flags.writeable}
     try:
         for name in before:

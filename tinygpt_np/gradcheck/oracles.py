@@ -74,10 +74,7 @@ def richardson(curve: Curve) -> Estimate:
 
 
 def real_loss(curve: Curve, t: float) -> float:
-    """Return the loss at t as a float.
-
-    It is not finite if the step leaves the domain of forward, such as a logarithm below 0.
-    """
+    """Return the loss at t as a float; not finite outside its domain, as a logarithm below 0."""
     with np.errstate(all="ignore"):
         return complex(curve(t)).real
 

@@ -26,11 +26,7 @@ LARGE = {"B": 2, "T": 37, "H": 3, "D": 24, "N": 70, "C": 136, "K": 150, "V": 83}
 
 @dataclass(frozen=True)
 class Found:
-    """The result for an operation of a backend.
-
-    error: the largest relative error of its tensors. problem: the error raised, if any; then error
-    is NaN.
-    """
+    """The largest relative error of an operation; or NaN, and the exception it raised."""
 
     operation: str
     error: float

@@ -176,13 +176,7 @@ def gpt(method: Method, seed: int) -> Reports:
 
 
 def step(method: Method, seed: int) -> Reports:
-    """Check the compiled training step on two threads.
-
-    A small model is compared with the oracle. A wider one, whose matrices are packed in several
-    parts and end within a panel, is compared with NumPy's gradients, once with one micro-batch per
-    thread and once with a single sequence on all threads. Raises CompilerError if Numba's compiler
-    is off.
-    """
+    """Check the compiled training step on two threads; the wide model by NumPy's gradients."""
     settings.check()
     shape = (STEP_SEQUENCES, CONFIG.block_size)
     yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelCheck, method, seed)

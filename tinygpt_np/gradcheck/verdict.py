@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.measure import Measurement, Method
+from tinygpt_np.gradcheck.measure import Measurement
 from tinygpt_np.gradcheck.report import Row
 
 # The remainder falls as h if the gradient is wrong and as h² if it is right.
 SLOPE_BOUND = 1.5
-ORACLE_NAMES: dict[Method, str] = {
+ORACLE_NAMES: dict[str, str] = {
     "complex": "complex step",
     "central": "central differences",
     "richardson": "Richardson",
@@ -25,8 +25,9 @@ def compare(
 ) -> Row:
     """Return the row of one tensor. sizes: axis lengths that may explain a wrong factor."""
     probes = measurement.probes
+    oracle = ORACLE_NAMES.get(measurement.method, measurement.method)
     empty = Row(
-        measurement.name, probes.shape, ORACLE_NAMES[measurement.method], probes.directions is None,
+        measurement.name, probes.shape, oracle, probes.directions is None,
         int(measurement.usable.sum()), int(measurement.kinks.sum()), (), math.nan, math.nan,
         math.nan, math.inf, measurement.tolerance, 0.0,
     )  # fmt: skip
@@ -53,10 +54,7 @@ def compare(
 
 
 def unusable(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> str | None:
-    """Return what is wrong with a gradient before its values are compared, or None.
-
-    dtype: None accepts any.
-    """
+    """Return what is wrong with a gradient before its values are compared, or None."""
     if gradient is None:
         return "there is no gradient"
     if not isinstance(gradient, np.ndarray | np.floating):
@@ -114,15 +112,13 @@ def compare_values(measurement: Measurement, found: np.ndarray, row: Row) -> Row
 
 
 def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row:
-    """Fill in the row by the Taylor slope test, from the derivatives along the probes (P,).
-
-    The direction with the median slope decides: a wrong gradient shows in nearly all directions,
-    while in a single one the h² term of a right gradient may vanish against its h³ term.
-    """
+    """Fill in the row by the Taylor slope test, from the derivatives along the probes (P,)."""
     usable = np.flatnonzero(measurement.usable)
     slopes = np.array(
         [measurement.taylor[i].slope(float(found[i]), measurement.floor) for i in usable]
     )
+    # The direction with the median slope decides: a wrong gradient shows in nearly all directions,
+    # while in a single one the h² term of a right gradient may vanish against its h³ term.
     middle = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))[len(slopes) // 2]
     slope, chosen = float(slopes[middle]), int(usable[middle])
     taylor = measurement.taylor[chosen]
