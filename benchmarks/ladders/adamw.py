@@ -44,9 +44,7 @@ def update(function: Any) -> dict[str, Runner]:
     return {"update": direct(function, with_numbers)}
 
 
-def python_update(
-    param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
-) -> None:
+def python_update(param: Any, grad: Any, first: Any, second: Any, *numbers: float) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     arrays = (param, grad, first, second)
@@ -59,9 +57,7 @@ def python_update(
         param[i], first[i], second[i] = w, m, v
 
 
-def numpy_update(
-    param: np.ndarray, grad: np.ndarray, first: np.ndarray, second: np.ndarray, *numbers: float
-) -> None:
+def numpy_update(param: Any, grad: Any, first: Any, second: Any, *numbers: float) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     g = grad * scale

@@ -7,9 +7,9 @@ materialised: NumPy's products are those of a BLAS; here a score is a serial sum
 causal skip: half of all pairs (x2.0, x2.0; x2.0, x1.9).
 vectors: a score takes a few vectors (x3.0, x3.8; x1.9, x2.4).
 online: the idea of FlashAttention, which saves no time here on its own: probabilities fit the
-    caches, exp is scalar again, and the backward recomputes scores (x0.66, x0.75; x0.77, x0.79).
+    caches, and exp is scalar again (x0.66, x0.75).
 tiled: each loaded element is used many times. Products are register tiles over packed panels, and
-    scores exist only for a tile (x4.9, x5.9; x4.2, x5.2).
+    scores exist only for a tile (x4.9, x5.9; x3.2, x4.1).
 parallel: two threads. 0.1 ms of work is done before the other thread has woken up, and of three
     sequences one thread has two (x0.4; x0.8); at lecture x1.1 and x2.0.
 
@@ -22,6 +22,7 @@ Tried; times relative to the rung named:
 - parallel, forward, by heads instead of sequences: 0.97, 0.95.
 - NumPy, forward, in tiles of 64 queries with their visible keys: 0.77, 0.51. Two of the ideas
   above without a compiler; it takes 4.5 and 3.4 times as long as tiled.
+- online in the backward, which recomputes the scores: 1.30, 1.27 of vectors.
 - Rows as views in the loops, a[b, t, h] instead of a[b, t, h, d]: up to 1.6 for online and 3 for
   its backward. Numba counts the references of a view, for each pair of tokens.
 """
@@ -33,8 +34,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import unchecked
-from benchmarks.ladders import Call, Rung, Runner, in_numpy
+from benchmarks.cases import shape_of, unchecked
+from benchmarks.ladders import Call, Rung, Runner, both, in_numpy
 from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
@@ -62,25 +63,9 @@ def numpy_backward(dy: np.ndarray, saved: Any) -> np.ndarray:
     return ops_backward(rows(dy), saved)
 
 
-def keeping(forward: Any, backward: Any, letters: str) -> dict[str, Runner]:
-    """Return the runners of kernels of which the forward keeps an array for the backward."""
-
-    def make(call: Call) -> np.ndarray:
-        return np.empty([call.sizes[letter] for letter in letters], np.float32)
-
-    def prepare_forward(call: Call) -> Callable[[], Any]:
-        return functools.partial(forward, call.inputs["qkv"], make(call), call.outputs["y"])
-
-    def prepare_backward(call: Call) -> Callable[[], Any]:
-        dy, qkv = call.inputs.values()
-        y, kept = np.empty_like(dy), make(call)
-        forward(qkv, kept, y)
-        return functools.partial(backward, dy, qkv, y, kept, call.outputs["dqkv"])
-
-    return {
-        "forward": Runner(prepare_forward, (forward,)),
-        "backward": Runner(prepare_backward, (backward,)),
-    }
+def make(call: Call, letters: str) -> np.ndarray:
+    """Return a new array whose shape is given in letters."""
+    return np.empty(shape_of(letters, call.sizes), np.float32)
 
 
 @strict
@@ -127,7 +112,7 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
                     y[b, t, h, d] = add(y[b, t, h, d], prob, qkv[b, s, 2, h, d])
 
     @strict
-    def backward(dy: Any, qkv: Any, y: Any, probs: Any, dqkv: Any) -> None:
+    def backward(dy: Any, qkv: Any, probs: Any, dqkv: Any) -> None:
         batch, time, _, heads, size = qkv.shape
         scale, dprobs = np.float32(1 / math.sqrt(size)), np.empty(time, np.float32)
         dqkv[...] = ZERO
@@ -149,7 +134,17 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
                 for d in range(size):
                     dqkv[b, s, 2, h, d] += prob * dy[b, t, h, d]
 
-    return keeping(forward, backward, "BHTT")
+    def prepare_forward(call: Call) -> Callable[[], Any]:
+        return functools.partial(
+            forward, *call.inputs.values(), make(call, "BHTT"), call.outputs["y"]
+        )
+
+    def prepare_backward(call: Call) -> Callable[[], Any]:
+        (dy, qkv), probs = call.inputs.values(), make(call, "BHTT")
+        forward(qkv, probs, np.empty_like(dy))
+        return functools.partial(backward, dy, qkv, probs, call.outputs["dqkv"])
+
+    return both(Runner(prepare_forward, (forward,)), Runner(prepare_backward, (backward,)))
 
 
 @kernel
@@ -181,30 +176,9 @@ def online(qkv: Any, log_total: Any, y: Any) -> None:
         log_total[b, h, t] = largest + np.float32(math.log(total))
 
 
-@kernel
-def online_back(dy: Any, qkv: Any, y: Any, log_total: Any, dqkv: Any) -> None:
-    """dy, y (B, T, H, D), qkv (B, T, 3, H, D), log_total (B, H, T) -> dqkv (B, T, 3, H, D)."""
-    batch, time, _, heads, size = qkv.shape
-    scale = np.float32(1 / math.sqrt(size))
-    dqkv[...] = ZERO
-    for b, h, t in np.ndindex(batch, heads, time):
-        delta = ZERO
-        for d in range(size):
-            delta += dy[b, t, h, d] * y[b, t, h, d]
-        for s in range(t + 1):
-            score, dprob = ZERO, ZERO
-            for d in range(size):
-                score += qkv[b, t, 0, h, d] * qkv[b, s, 1, h, d]
-            for d in range(size):
-                dprob += dy[b, t, h, d] * qkv[b, s, 2, h, d]
-            prob = exp(score * scale - log_total[b, h, t])
-            dscore = prob * (dprob - delta) * scale
-            for d in range(size):
-                dqkv[b, t, 0, h, d] += dscore * qkv[b, s, 1, h, d]
-            for d in range(size):
-                dqkv[b, s, 1, h, d] += dscore * qkv[b, t, 0, h, d]
-            for d in range(size):
-                dqkv[b, s, 2, h, d] += prob * dy[b, t, h, d]
+def online_forward(call: Call) -> Callable[[], Any]:
+    """Return the forward."""
+    return functools.partial(online, call.inputs["qkv"], make(call, "BHT"), call.outputs["y"])
 
 
 def tiled(call: Call, direction: str) -> Callable[[], Any]:
@@ -231,10 +205,10 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
     return call.share(B, part)
 
 
-TILED = {
-    "forward": Runner(functools.partial(tiled, direction="forward"), (trained.forward_heads,)),
-    "backward": Runner(functools.partial(tiled, direction="backward"), (trained.backward_heads,)),
-}
+TILED = both(
+    Runner(functools.partial(tiled, direction="forward"), (trained.forward_heads,)),
+    Runner(functools.partial(tiled, direction="backward"), (trained.backward_heads,)),
+)
 RUNGS = [
     Rung("NumPy",
          "All pairs in full matrices: products, a mask, and a new array for each operation.",
@@ -248,7 +222,7 @@ RUNGS = [
          "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
          make_loops(reordered, exp, skip=True)),
     Rung("online", "Key by key with a running maximum and sum; no probabilities are kept.",
-         keeping(online, online_back, "BHT")),
+         {"forward": Runner(online_forward, (online,))}),
     Rung("tiled", "A few queries at a time with many keys: products in registers, vectorised exp.",
          TILED),
     Rung("parallel", "The same kernel, with the sequences split between threads.", TILED,
