@@ -1,11 +1,9 @@
 """Files and folders are written atomically by several processes, even if they are killed."""
 
-import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -195,33 +193,3 @@ def test_a_folder_that_cannot_be_removed_stays_complete(
     assert written(tmp_path / "old") == CONTENTS
     files.remove_folder(tmp_path / "old")
     assert names(tmp_path) == []
-
-
-# Concurrent processes
-
-
-def compete(barrier: Barrier, out: Path, number: int) -> None:
-    contents = {f"{i}.bin": bytes([number]) * 10_000 for i in range(3)}
-    barrier.wait(SECONDS)
-    try:
-        files.write_folder(out, contents)
-    except FileError:
-        os._exit(1)
-    os._exit(0)
-
-
-def test_one_of_several_processes_that_create_a_folder_succeeds(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(3)
-    processes = [
-        spawn.Process(target=compete, args=(barrier, tmp_path / "out", n), daemon=True)
-        for n in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(SECONDS)
-    codes = [process.exitcode for process in processes]
-    assert sorted(code for code in codes if code is not None) == [0, 1, 1]
-    assert set(written(tmp_path / "out").values()) == {bytes([codes.index(0)]) * 10_000}
-    assert names(tmp_path) == ["out"]

@@ -83,16 +83,14 @@ class Evil:
         return Path.touch, (Path("touched"),)
 
 
-@pytest.mark.parametrize("kind", ["code", "module", "pickle"])
+@pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_that_would_run_code_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = Path("ckpt.pt")
-    if kind == "code":
+    if zipped:
         torch.save(contents(generic(CONFIG)) | {"config": Evil()}, path)
-    elif kind == "module":
-        torch.save({"model": torch.nn.Linear(2, 3)}, path)
     else:
         path.write_bytes(pickle.dumps(Evil()))
     refused = "is damaged, or holds more than|is not a PyTorch checkpoint: it is not a zip file"
@@ -100,7 +98,6 @@ def test_a_pickle_that_would_run_code_is_refused(
         nanogpt.load(path)
     # PyTorch's own message suggests loading the file without weights_only.
     assert "weights_only" not in str(caught.value)
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "touched").exists()
 
 
@@ -123,40 +120,33 @@ def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_r
 
 WEIGHT, HEAD, TABLE = "transformer.h.1.mlp.c_fc.weight", "lm_head.weight", "transformer.wte.weight"
 EXPANDED = torch.zeros(1, 1, dtype=torch.float16).expand(10**7, 10**7)
-TENSORS: list[tuple[dict[str, Any], str]] = [
-    ({WEIGHT: 5}, r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int"),
-    ({WEIGHT: torch.zeros(48, 12).int()}, "a tensor of floats, but is torch.int32"),
-    ({WEIGHT: torch.zeros(48, 12).to_sparse()}, "a tensor of floats, but is .*sparse_coo"),
-    ({WEIGHT: torch.zeros(48, 12, device="meta")}, "a tensor of floats, but is .* on meta"),
-    ({WEIGHT: torch.zeros(48, 13)}, r"should be \(12, 48\), but is \(13, 48\)"),
-    ({WEIGHT: torch.full((48, 12), torch.nan)}, "has values that are not finite"),
-    ({f"_orig_mod.{WEIGHT}": torch.zeros(1)}, r"h\.1\.mlp\.c_fc\.weight is there twice"),
-    *(({n: EXPANDED}, r"be \(18, 12\), but is \(10000000, 10000000\)") for n in (HEAD, TABLE)),
-]
-
-
-@pytest.mark.parametrize(("change", "expected"), TENSORS)
-def test_a_wrong_tensor_is_refused_by_name(
-    tmp_path: Path, change: dict[str, Any], expected: str
-) -> None:
-    saved = contents(generic(CONFIG))
-    saved["model"] |= change
-    with pytest.raises(CheckpointError, match=expected):
-        load(tmp_path, saved)
-
-
-CONTENTS: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+BAD: dict[str, Any] = {
+    r"h\.1\.mlp\.c_fc\.weight should be a tensor of floats, but is int": 5,
+    "a tensor of floats, but is torch.int32": torch.zeros(48, 12).int(),
+    "a tensor of floats, but is .*sparse_coo": torch.zeros(48, 12).to_sparse(),
+    "a tensor of floats, but is .* on meta": torch.zeros(48, 12, device="meta"),
+    r"should be \(12, 48\), but is \(13, 48\)": torch.zeros(48, 13),
+    "has values that are not finite": torch.full((48, 12), torch.nan),
+}
+CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda saved: saved.update(model=5), "should have nanoGPT's model and model_args"),
     (lambda saved: saved.pop("model_args"), "should have nanoGPT's model and model_args"),
     (lambda saved: saved["model_args"].pop("n_head"), "model_args lacks n_head"),
     (lambda saved: saved["model_args"].update(n_head=5), "is not a GPT's: n_embd must be"),
     (lambda saved: saved["model_args"].update(n_layer=10**12), r"lacks the tensor h\.2\.ln_1\.wei"),
     (lambda saved: saved["model"].pop(WEIGHT), r"lacks the tensor h\.1\.mlp\.c_fc\.weight \(12"),
+    (lambda saved: saved["model"].update({f"_orig_mod.{WEIGHT}": torch.ones(1)}), "is there twice"),
+    (lambda saved: saved["model"].update({HEAD: EXPANDED}), r"be \(18, 12\), but is \(10000000,"),
+    (lambda saved: saved["model"].update({TABLE: EXPANDED}), r"be \(18, 12\), but is \(10000000,"),
+    *(
+        (lambda saved, bad=bad: saved["model"].update({WEIGHT: bad}), what)
+        for what, bad in BAD.items()
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "expected"), CONTENTS)
-def test_other_contents_are_refused(
+@pytest.mark.parametrize(("change", "expected"), CHANGES)
+def test_other_contents_are_refused_by_name(
     tmp_path: Path, change: Callable[[dict[str, Any]], object], expected: str
 ) -> None:
     saved = contents(generic(CONFIG))
@@ -168,39 +158,32 @@ def test_other_contents_are_refused(
 # Damaged files
 
 
-def rewrite(ckpt: Path, changes: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
-    """Rewrite a zip with the files whose names have these ends changed."""
+def rezipped(ckpt: Path, compression: int, changes: dict[str, bytes]) -> bytes:
+    """Return the content of a zip with another compression or another content of files."""
     with zipfile.ZipFile(ckpt) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(ckpt, "w", compression) as archive:
         for name, content in files.items():
-            end = next((end for end in changes if name.endswith(end)), "")
-            archive.writestr(name, changes[end] if end else content)
+            archive.writestr(name, changes.get(name.rpartition("/")[2], content))
+    return ckpt.read_bytes()
 
 
-def test_a_truncated_file_is_refused(ckpt: Path) -> None:
-    content = ckpt.read_bytes()
-    ckpt.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="is not a PyTorch checkpoint: it is not a zip file"):
-        nanogpt.load(ckpt)
-
-
-def test_a_changed_bit_in_a_weight_is_noticed(ckpt: Path) -> None:
+def with_a_bit_flipped(ckpt: Path) -> bytes:
     content = bytearray(ckpt.read_bytes())
     content[content.index(generic(CONFIG).params["wte.weight"].tobytes()) + 5] ^= 1
-    ckpt.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged: the checksum of .*/data/0 in"):
-        nanogpt.load(ckpt)
+    return bytes(content)
 
 
-@pytest.mark.parametrize("content", [b"", b"1234"])
-def test_a_tensor_whose_file_in_the_zip_is_too_short_is_noticed(ckpt: Path, content: bytes) -> None:
-    rewrite(ckpt, {"/data/3": content})
-    with pytest.raises(CheckpointError, match=r"ckpt\.pt is damaged"):
-        nanogpt.load(ckpt)
+DAMAGE: dict[str, Callable[[Path], bytes]] = {
+    "is not a PyTorch checkpoint: it is not a zip file": lambda path: path.read_bytes()[:3000],
+    r"ckpt\.pt is damaged: the checksum of .*/data/0 in": with_a_bit_flipped,
+    r"ckpt\.pt is damaged: no file": lambda path: rezipped(path, zipfile.ZIP_STORED, {"3": b"1"}),
+    r"ckpt\.pt is compressed": lambda path: rezipped(path, zipfile.ZIP_DEFLATED, {}),
+}
 
 
-def test_a_compressed_zip_is_refused(ckpt: Path) -> None:
-    rewrite(ckpt, {}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(CheckpointError, match=r"ckpt\.pt is compressed"):
+@pytest.mark.parametrize("expected", DAMAGE)
+def test_a_damaged_file_is_refused(ckpt: Path, expected: str) -> None:
+    ckpt.write_bytes(DAMAGE[expected](ckpt))
+    with pytest.raises(CheckpointError, match=expected):
         nanogpt.load(ckpt)
