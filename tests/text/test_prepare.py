@@ -9,7 +9,7 @@ import pytest
 from helpers import byte_pairs
 from helpers.optional import needs
 from helpers.tiny_run import TEXT
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np.config import TrainConfig
@@ -73,23 +73,24 @@ def test_several_texts_are_encoded_as_one(tmp_path: Path, small_pieces: None) ->
 # Pieces
 
 
-@settings(deadline=None, derandomize=True)
+@settings(
+    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.text(" \n\taé’!'\u3000\x1c", min_size=1), st.integers(0, 60), st.integers(1, 9))
-def test_pieces_end_before_white_space_or_at_the_cut(text: str, cut: int, size: int) -> None:
+@example("x" * 63, 0, 9)
+def test_pieces_end_before_white_space_or_at_the_cut_or_are_long(
+    small_pieces: None, text: str, cut: int, size: int
+) -> None:
     given = (text[start : start + size] for start in range(0, len(text), size))
     pieces = list(prepare.whole_words(given, cut))
     assert "".join(pieces) == text
     assert all(pieces)
     ends = np.cumsum([len(piece) for piece in pieces])
     assert not 0 < cut < len(text) or cut in ends
-    for end in ends[:-1]:
-        assert end == cut or (text[end] in " \n" and not text[end - 1].isspace())
-
-
-def test_text_without_white_space_is_split_too(small_pieces: None) -> None:
-    pieces = list(prepare.whole_words(iter(["x" * 9] * 7), 0))
-    assert "".join(pieces) == "x" * 63
     assert max(map(len, pieces)) < 30
+    for end, piece in zip(ends[:-1], pieces[:-1], strict=True):
+        whole = text[end] in " \n" and not text[end - 1].isspace()
+        assert whole or end == cut or len(piece) >= 20
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
@@ -151,13 +152,6 @@ def test_a_document_that_ends_at_the_cut_ends_in_the_training_split(pairs: Path)
     encode(pairs, "a" * 9, "b", kind="gpt2", separate_documents=True)
     train, val = (np.fromfile(pairs / "out" / name, "<u2") for name in ("train.bin", "val.bin"))
     assert (train.tolist(), val.tolist()) == ([ord("a")] * 9 + [263], [ord("b"), 263])
-
-
-def test_documents_are_not_separated_by_default(pairs: Path) -> None:
-    encode(pairs, "hi", "i there <|endoftext|>", "hi" * 20, kind="gpt2")
-    tokens = np.fromfile(pairs / "out" / "train.bin", "<u2")
-    assert tokens[:2].tolist() == [262, 261]  # hii, there
-    assert 263 not in tokens
 
 
 @pytest.mark.parametrize("kind", ["char", "gpt2"])
@@ -230,13 +224,3 @@ def test_a_vocabulary_that_16_bits_cannot_hold_is_refused(tmp_path: Path) -> Non
     ):
         encode(tmp_path, text[: most + 1])
     assert encode(tmp_path, text[:most])["vocab_size"] == most
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_an_interrupted_prepare_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
-    def stop(done: int, total: int) -> None:
-        raise error
-
-    with pytest.raises((KeyboardInterrupt, CheckpointError)):
-        encode(tmp_path, TEXT, report=stop)
-    assert [path.name for path in tmp_path.iterdir()] == ["0.txt"]

@@ -156,11 +156,7 @@ def best_in(checkpoints: Path) -> Path | None:
 
 
 def load_state(folder: Path) -> State:
-    """Return the state of a checkpoint.
-
-    Raise CheckpointError if a file is damaged, or if state.json has values that training never
-    writes or that disagree with config.json.
-    """
+    """Return the state of a checkpoint. Raise CheckpointError if any of its files is wrong."""
     check_files(folder)
     state = state_of(read_json(folder / STATE), folder / STATE)
     if folder.name.isdecimal() and int(folder.name) != state.step:
@@ -268,10 +264,7 @@ def steps_in(checkpoints: Path) -> list[Path]:
 def matching(
     found: Tensors, expected: Iterable[tuple[str, Shape]], dtype: str, path: Path
 ) -> Tensors:
-    """Return the found tensors in the order of the expected names and shapes.
-
-    Raise CheckpointError unless names, shapes and dtype agree, and all values are finite.
-    """
+    """Return the tensors in the expected order. Raise CheckpointError unless they match."""
     shapes = expected_shapes({n: tensor.shape for n, tensor in found.items()}, expected, path)
     for name, shape in shapes.items():
         tensor = found[name]

@@ -125,10 +125,7 @@ def make_folder(folder: Path) -> None:
 
 
 def clean(parent: Path, name: str = "") -> bool:
-    """Remove the leftovers of killed processes. Return whether a live process is writing.
-
-    With a name, only files and folders that were to get this name are considered.
-    """
+    """Remove leftovers of killed processes. Return whether a live process is writing."""
     writing = False
     for path in list(parent.iterdir()):
         destination = path.name.removeprefix(TEMPORARY).partition("-")[2]

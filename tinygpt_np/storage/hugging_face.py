@@ -48,10 +48,7 @@ def is_gpt2(folder: Path) -> bool:
 
 
 def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
-    """Return the configuration and parameters in a folder written by GPT.save, or a checkpoint.
-
-    Raise CheckpointError for other kinds of model; the message says which function loads them.
-    """
+    """Return the configuration and parameters in a folder written by GPT.save, or a checkpoint."""
     refuse_run(folder)
     if str(folder) in NAMES or is_gpt2(folder):
         raise CheckpointError(
@@ -75,10 +72,7 @@ def refuse_run(folder: Path) -> None:
 
 
 def fetch(name: str | Path) -> Path:
-    """Return the folder of a checkpoint; one of NAMES is downloaded to huggingface_hub's cache.
-
-    Raise CheckpointError if there is no such folder or the download fails.
-    """
+    """Return the folder of a checkpoint; one of NAMES is downloaded to huggingface_hub's cache."""
     if name not in NAMES:
         if not Path(name).is_dir():
             known = ", ".join(NAMES)
@@ -117,10 +111,7 @@ def fetch(name: str | Path) -> Path:
 
 
 def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
-    """Return the configuration and parameters in a folder, as arrays of a dtype.
-
-    Parameters that have this dtype in the file are mapped into memory.
-    """
+    """Return the configuration and parameters in a folder, mapped into memory if possible."""
     refuse_run(folder)
     if not (folder / CONFIG).exists():
         raise CheckpointError(f"{folder} has no {CONFIG}, and is not a checkpoint")
@@ -189,10 +180,7 @@ def read_config(path: Path) -> GPTConfig:
 
 
 def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each tensor in a safetensors file, mapped into memory copy-on-write.
-
-    Attention masks, which many files have, are skipped.
-    """
+    """Yield each tensor in a safetensors file but attention masks, mapped copy-on-write."""
     if path.exists() and not path.is_file():  # Opening a pipe may never end.
         raise CheckpointError(f"{path} should be a file, but is a folder, pipe or device")
     try:

@@ -23,10 +23,7 @@ WRAPPERS = re.compile(r"(module\.|_orig_mod\.)*")
 
 
 def load(path: Path) -> tuple[GPTConfig, Tensors]:
-    """Return the configuration and parameters in a ckpt.pt.
-
-    Raise CheckpointError if it is not nanoGPT's, is damaged, or PyTorch is not installed.
-    """
+    """Return the configuration and parameters in a ckpt.pt."""
     model, model_args = read(path)
     tensors = rename(model, path)
     check_records(tensors, path)
@@ -66,10 +63,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_zip(path: Path) -> None:
-    """Raise CheckpointError unless a file is an uncompressed zip with correct checksums.
-
-    PyTorch does not compare the checksums itself.
-    """
+    """Raise CheckpointError unless a file is an uncompressed zip with correct checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             plain = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())

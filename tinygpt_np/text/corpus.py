@@ -71,10 +71,7 @@ class Corpus:
 
 
 def load(source: str, keep_mark: bool = False) -> Corpus:
-    """Return the corpus named `shakespeare` or `tinyshakespeare`, or the UTF-8 text in a file.
-
-    With keep_mark, a byte order mark at the start of the file is a character of the text.
-    """
+    """Return a named corpus or the UTF-8 text in a file, with its byte order mark if asked."""
     path = path_of(source)
     if source in NAMED:
         return Corpus(source, read_text(path))
@@ -123,10 +120,7 @@ def tinyshakespeare_file() -> Path:
 
 
 def read_text(path: Path, keep_mark: bool = False) -> str:
-    """Return the text of a file; see `pieces`.
-
-    Raise DataError if the file is empty or training on it needs more memory than is available.
-    """
+    """Return the text of a file; see `pieces`. Raise DataError if memory is too small for it."""
     size, has = file_size(path), available_memory()
     if size * MEMORY_PER_BYTE > has:
         raise DataError(
@@ -246,10 +240,7 @@ def refuse_zeros(path: Path, head: bytes) -> None:
 
 
 def split(ids: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split ids (M,) into the first 90 %, for training, and the rest, for validation.
-
-    Raise DataError unless each part has block_size + 1 tokens.
-    """
+    """Split ids (M,) into 90 % for training and the rest. Raise DataError if one is too short."""
     cut = int(TRAIN_SHARE * len(ids))
     train, val = ids[:cut], ids[cut:]
     check_lengths(train, val, block_size)

@@ -78,11 +78,7 @@ def length(tokenizer: Tokenizer, tokens: np.ndarray) -> int:
 
 
 def load(config: TrainConfig, tokenizer: Tokenizer | None = None) -> Dataset:
-    """Return the dataset that config.data names.
-
-    The tokenizer is that of the model to be trained further, or by default the configured one.
-    Raise DataError unless each split has block_size + 1 tokens.
-    """
+    """Return the dataset that config.data names, for a model's tokenizer or the configured one."""
     folder = Path(config.data)
     is_folder = config.data not in data.NAMED and folder.is_dir()
     if config.vocab_size != PIECES and (is_folder or config.init_from != "scratch"):
@@ -116,11 +112,7 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
 
 
 def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) -> Dataset:
-    """Return the dataset in a folder with train.bin and val.bin, with or without meta.json.
-
-    The tokenizer is that of the model to be trained further, if any. Raise DataError, with the name
-    of the file, if tokens are not in the vocabulary or the files disagree with meta.json.
-    """
+    """Return the dataset in a folder; `tokenizer` is that of the model to train further."""
     train, val = (mapped(folder / name) for name in (TRAIN, VAL))
     if (folder / META).exists():
         found = from_meta(folder, config.tokenizer, {TRAIN: len(train), VAL: len(val)})
@@ -143,11 +135,7 @@ def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) 
 
 
 def from_meta(folder: Path, asked: str, counts: dict[str, int]) -> Tokenizer:
-    """Return the tokenizer in a folder of `tinygpt prepare`.
-
-    Raise DataError if the folder disagrees with its meta.json, in which entries may be missing.
-    `asked` is --tokenizer, and `counts` has the number of tokens in each file.
-    """
+    """Return the tokenizer in a folder of `tinygpt prepare`; counts are of tokens in files."""
     meta, found = checkpoint.read_json(folder / META), tokenizers.load(folder)
     kind: Any = meta.get("tokenizer")
     if kind != found.kind or asked not in ("char", found.kind):

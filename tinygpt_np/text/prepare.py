@@ -86,10 +86,7 @@ def prepare(
 def choose(
     paths: Sequence[Path], kind: str, tokenizer_path: str, vocab_size: int, seen: set[str]
 ) -> Tokenizer:
-    """Return the requested tokenizer, trained on the texts or made of their characters.
-
-    Raise DataError if its tokens cannot be written or would depend on the pieces.
-    """
+    """Return the requested tokenizer, trained on the texts or made of their characters."""
     sample = io.StringIO()
     if kind == "sentencepiece" and not tokenizer_path:
         for piece in pieces(paths):

@@ -243,7 +243,7 @@ def test_one_file_of_two_is_no_tokenizer(tmp_path: Path) -> None:
         ('{"é": 1}', "is damaged: it is not a JSON object"),
         ("[" * 100_000, "is damaged: it is not a JSON object"),
         ("[1]", "is damaged: it is not a JSON object"),
-        ("{}", "is not a tokenizer: it is an empty JSON object"),
+        ("{}", "is not a tokenizer of characters or byte pairs"),
         ('{"type": "char"}', "has no valid vocabulary"),
         ('{"type": "char", "vocabulary": {"a": 1}}', "has no valid vocabulary: it is not a list"),
         ('{"type": "char", "vocabulary": ["a", "a"]}', "has no valid vocabulary"),

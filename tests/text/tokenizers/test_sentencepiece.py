@@ -42,11 +42,10 @@ def test_the_same_text_gives_the_same_pieces_longer_than_characters(
     assert pieces == [b",", b" my", b" lord"]
 
 
-@pytest.mark.parametrize("char", ["é", "🙂"])
-def test_even_a_rare_character_is_a_piece(char: str) -> None:
-    tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + char, 275)
-    (token,) = tokenizer.encode(char).tolist()
-    assert tokenizer.bytes_of(token) == char.encode("utf-8")
+def test_even_a_rare_character_is_a_piece() -> None:
+    tokenizer = SentencePieceTokenizer.train("to be or not to be " * 500 + "🙂", 275)
+    (token,) = tokenizer.encode("🙂").tolist()
+    assert tokenizer.bytes_of(token) == "🙂".encode()
 
 
 @pytest.mark.parametrize("kept", ["▁", "▅", "\0"])
@@ -149,15 +148,8 @@ def test_the_space_that_a_model_adds_before_a_text_is_removed(
     assert "".join(their.stream(ids.tolist())) == f" {text}"
 
 
-def test_a_model_that_normalises_decodes_to_the_normalised_text(
-    their: SentencePieceTokenizer,
-) -> None:
+def test_a_model_normalises_and_starts_with_its_own_token(their: SentencePieceTokenizer) -> None:
     assert their.decode(their.encode("  ｔｏ   be\n")) == "to be"
     assert their.decode(their.encode("to 漢 be")) == "to \ufffd be"
-
-
-def test_a_model_without_newlines_starts_with_its_own_token(
-    their: SentencePieceTokenizer,
-) -> None:
     assert their.start().tolist() == [their.processor.bos_id()] == [1]
     assert their.decode(their.start()) == ""

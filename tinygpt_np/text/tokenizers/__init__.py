@@ -72,14 +72,14 @@ def make(kind: str, path: str, text: str, vocab_size: int = PIECES) -> Tokenizer
 def load(folder: Path) -> Tokenizer:
     """Return the tokenizer in a folder. Raise TokenizerError, which names what is wrong."""
     path, models, pair = folder / DESCRIPTION, models_in(folder), pair_in(folder)
-    description = read_description(path) if path.exists() else {}
-    is_char = is_of_characters(description)
+    description = read_json(path) if path.exists() else None
+    is_char = is_of_characters(description or {})
     found = [*([path] if is_char else []), *models, *pair[:1]]
     if len(found) > 1:
         raise TokenizerError(f"{folder} has two tokenizers: {found[0].name} and {found[1].name}")
     if models:
         return SentencePieceTokenizer.from_file(models[0])
-    if description:  # Hugging Face may write the pair as well, with the same content.
+    if description is not None:  # Hugging Face may write the pair as well, with the same content.
         return described(path, description)
     if pair:
         return GPT2Tokenizer.from_files(*pair)
@@ -95,7 +95,7 @@ def from_path(path: Path) -> Tokenizer:
     if path.suffix == ".model":
         return SentencePieceTokenizer.from_file(path)
     if path.name == DESCRIPTION:
-        return described(path, read_description(path))
+        return described(path, read_json(path))
     for names in PAIRS:
         if path.name in names:
             return GPT2Tokenizer.from_files(*(path.parent / name for name in names))
@@ -119,14 +119,6 @@ def models_in(folder: Path) -> list[Path]:
     """Return the SentencePiece model of the usual name, or else all that exist."""
     model = folder / MODEL
     return [model] if model.exists() else sorted(folder.glob("*.model"))
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a tokenizer.json, of characters or of Hugging Face."""
-    found = read_json(path)
-    if not found:
-        raise TokenizerError(f"{path} is not a tokenizer: it is an empty JSON object")
-    return found
 
 
 def described(path: Path, description: dict[str, Any]) -> Tokenizer:

@@ -32,10 +32,7 @@ class AddedToken:
 
 
 def from_entries(entries: Any, path: Path) -> list[AddedToken]:
-    """Return the added tokens in a list of JSON objects, from the file at a path.
-
-    Raise TokenizerError if one is malformed or not supported.
-    """
+    """Return added tokens from JSON objects. Raise TokenizerError if one is wrong."""
     tokens: list[AddedToken] = []
     for entry in cast(list[Any], entries if isinstance(entries, list) else [None]):
         found = as_object(entry)
@@ -107,14 +104,10 @@ def patterns(tokens: Iterable[AddedToken]) -> list[re.Pattern[str]]:
 def to_files(tokens: Sequence[AddedToken]) -> dict[str, bytes]:
     """Return the file from which in_folder() and transformers read the tokens."""
     entries = {
-        str(token.id): {
-            **dict.fromkeys(FLAGS, False),
-            "content": token.content,
-            "special": token.special,
-            "normalized": token.normalized,
-        }
-        for token in tokens
-        if not (token.special and token.content == END_OF_TEXT)  # Every GPT-2 has it.
+        str(t.id): dict.fromkeys(FLAGS, False)
+        | {"content": t.content, "special": t.special, "normalized": t.normalized}
+        for t in tokens
+        if not (t.special and t.content == END_OF_TEXT)  # Every GPT-2 has it.
     }
     config = {"tokenizer_class": "GPT2Tokenizer", "added_tokens_decoder": entries}
     return {CONFIG: to_json(config)} if entries else {}

@@ -43,10 +43,7 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_description(cls, path: Path, description: dict[str, Any]) -> "CharTokenizer":
-        """Return the tokenizer that the content of a tokenizer.json describes.
-
-        Raise TokenizerError if it has no vocabulary of characters.
-        """
+        """Return the tokenizer that the content of a tokenizer.json describes."""
         try:
             return cls(vocabulary_in(description))
         except (TypeError, ValueError) as error:
@@ -78,10 +75,8 @@ class CharTokenizer(Tokenizer):
             "decoder": {"type": "Fuse"},
             "model": {"type": "WordLevel", "vocab": self._ids, "unk_token": "<unk>"},
         }  # fmt: skip
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-        }
+        name = "PreTrainedTokenizerFast"
+        config = {"tokenizer_class": name, "clean_up_tokenization_spaces": False}
         return {FILE: to_json(description), CONFIG: to_json(config)}
 
     def known(self, text: str) -> str:

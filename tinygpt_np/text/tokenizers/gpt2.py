@@ -18,15 +18,9 @@ import numpy as np
 
 from tinygpt_np.storage.checkpoint import as_object
 from tinygpt_np.text.tokenizers import added as added_tokens
+from tinygpt_np.text.tokenizers import base
 from tinygpt_np.text.tokenizers.added import END_OF_TEXT, AddedToken
-from tinygpt_np.text.tokenizers.base import (
-    Tokenizer,
-    TokenizerError,
-    checked,
-    missing,
-    read_json,
-    read_text,
-)
+from tinygpt_np.text.tokenizers.base import Tokenizer, TokenizerError, checked, missing
 
 # How GPT-2 splits a text into words: contractions, letters, digits, the rest, white space.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -87,31 +81,21 @@ class GPT2Tokenizer(Tokenizer):
 
     @classmethod
     def from_files(cls, vocabulary: Path, merges: Path) -> "GPT2Tokenizer":
-        """Return the tokenizer of encoder.json and vocab.bpe, or vocab.json and merges.txt.
-
-        Files of added tokens in the same folder are read, too.
-        """
+        """Return the tokenizer of two files, with the added tokens of others in their folder."""
         folder = vocabulary.parent
         added_tokens.check_config(folder)
-        found = read_json(vocabulary)
+        found = base.read_json(vocabulary)
         added = added_tokens.in_folder(folder, found)
-        pairs = merges_in(read_text(merges), str(merges))
+        pairs = merges_in(base.read_text(merges), str(merges))
         everything = {**found, **{token.content: token.id for token in added}}
         # A duplicate or missing number may be in any of the files.
-        others = [
-            name
-            for name in (added_tokens.CONFIG, added_tokens.OLDER)
-            if added and (folder / name).exists()
-        ]
-        name = " and ".join([str(vocabulary), *others])
+        files = (added_tokens.CONFIG, added_tokens.OLDER) if added else ()
+        name = " and ".join([str(vocabulary), *(n for n in files if (folder / n).exists())])
         return cls(everything, pairs, name, added, str(merges))
 
     @classmethod
     def from_description(cls, path: Path, description: dict[str, Any]) -> "GPT2Tokenizer":
-        """Return the tokenizer that the content of a tokenizer.json describes.
-
-        Raise TokenizerError if it encodes differently from GPT-2.
-        """
+        """Return the tokenizer of a tokenizer.json. Raise TokenizerError if it is not GPT-2's."""
         model = as_object(description.get("model"))
         if not model or model.get("type", "BPE") != "BPE":
             raise TokenizerError(f"{path} is not a tokenizer of characters or byte pairs")
@@ -167,15 +151,12 @@ class GPT2Tokenizer(Tokenizer):
     def files(self) -> dict[str, bytes]:
         """Return vocab.json, merges.txt and a file of added tokens, in transformers' format."""
         vocabulary = json.dumps(self.vocabulary, ensure_ascii=False).encode()
-        merges = merges_file(self.merges)
-        return {"vocab.json": vocabulary, "merges.txt": merges, **added_tokens.to_files(self.added)}
+        pair = {"vocab.json": vocabulary, "merges.txt": merges_file(self.merges)}
+        return pair | added_tokens.to_files(self.added)
 
 
 def ranks_of(numbers: dict[str, int], merges: list[tuple[str, str]], name: str) -> dict[bytes, int]:
-    """Return the bytes of all tokens that are not added, with their numbers, in order.
-
-    Raise TokenizerError unless the vocabulary begins with just the tokens that the merges make.
-    """
+    """Return the bytes of the tokens that bytes and merges make, with their numbers, in order."""
     if not all(type(number) is int for number in numbers.values()):
         raise TokenizerError(f"{name} should be a JSON object of tokens and their numbers")
     if sorted(numbers.values()) != list(range(len(numbers))):

@@ -53,11 +53,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, text: str, vocab_size: int = PIECES) -> "SentencePieceTokenizer":
-        """Learn vocab_size pieces from a text, always the same ones.
-
-        Raise TokenizerError, with the limit, if the text has too many characters or too few words
-        for this size.
-        """
+        """Learn vocab_size pieces from a text, always the same ones."""
         library, written = sentencepiece_library(), io.BytesIO()
         if not 0 < vocab_size < 2**31:
             raise TokenizerError(f"vocab_size must be positive and below 2**31, not {vocab_size}")
