@@ -5,7 +5,6 @@ rule 10 in test_config.py and training/test_trainer.py too. The linter checks ru
 """
 
 import ast
-import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ LAYERS = [
 ]
 # Packages in which every module has a test file of the same name.
 MIRRORED = [
-    *("", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
+    *("", "ops", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
     *("compiled/simd", "training", "gradcheck", "cli"),
     *("study/source", "study/proof", "study/render"),
 ]
@@ -56,11 +55,6 @@ def file_of(path: Path) -> str:
 # 1. Mirror
 
 
-@every_operation
-def test_every_operation_has_a_test_file_of_its_name(operation: str) -> None:
-    assert (TESTS / "ops" / f"test_{operation}.py").exists()
-
-
 @pytest.mark.parametrize("folder", MIRRORED)
 def test_every_module_has_a_test_file_of_its_name(folder: str) -> None:
     modules = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__", "__main__"}
@@ -72,11 +66,7 @@ def test_every_module_has_a_test_file_of_its_name(folder: str) -> None:
 
 def test_every_operation_is_exported_and_has_a_compiled_twin() -> None:
     assert sorted(tg.ops.__all__) == OPERATIONS
-    for operation in OPERATIONS:
-        twin, original = getattr(tg.kernels, operation), getattr(tg.ops, operation)
-        for name in ("forward", "backward"):
-            compiled, numpy = getattr(twin, name), getattr(original, name)
-            assert inspect.signature(compiled) == inspect.signature(numpy)
+    assert {*OPERATIONS} <= {*tg.kernels.__all__}
 
 
 # 2. Layers
@@ -100,11 +90,6 @@ def test_nothing_imports_upwards_and_no_modules_import_each_other() -> None:
         for module in imported:
             assert layer_of(module) <= layer_of(importer), f"{importer} imports {module}"
     assert find_cycle(GRAPH) == []
-
-
-def test_few_modules_are_outside_the_packages() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    assert modules == {"backend", "config", "machine"}
 
 
 def test_only_the_backend_imports_modules_by_a_name_that_is_computed() -> None:
@@ -290,11 +275,10 @@ def test_generators_are_made_in_one_place() -> None:
 ONCE = ("Engine", "Team", "Task", "Trial", "Entrant", "Row", "Measured")
 
 
-@pytest.mark.parametrize("name", ONCE)
-def test_a_class_name_means_one_thing(name: str) -> None:
-    folders = (PACKAGE, PACKAGE.parent / "benchmarks")
-    texts = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
-    assert sum(len(re.findall(rf"^ *class {name}\b", text, re.M)) for text in texts) <= 1
+def test_a_class_name_means_one_thing() -> None:
+    paths = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    names = re.findall(r"^ *class (\w+)", "\n".join(path.read_text() for path in paths), re.M)
+    assert [name for name in ONCE if names.count(name) > 1] == []
 
 
 # Tests
@@ -316,12 +300,8 @@ def waits_without_a_limit(path: Path) -> list[str]:
     return found
 
 
-def test_a_wait_without_a_limit_is_seen(tmp_path: Path) -> None:
+def test_tests_wait_for_processes_and_threads_with_a_limit(tmp_path: Path) -> None:
+    assert [wait for path in TESTS.rglob("*.py") for wait in waits_without_a_limit(path)] == []
     path = tmp_path / "waits.py"
     path.write_text("thread.join()\nthread.join(5)\nsubprocess.run(x)\nprocess.wait(timeout=1)\n")
     assert waits_without_a_limit(path) == ["waits.py:1 thread.join", "waits.py:3 subprocess.run"]
-
-
-def test_tests_wait_for_processes_and_threads_with_a_limit() -> None:
-    found = [wait for path in TESTS.rglob("*.py") for wait in waits_without_a_limit(path)]
-    assert found == []

@@ -152,24 +152,15 @@ def test_threads_are_as_many_as_the_quota_allows(monkeypatch: pytest.MonkeyPatch
 # Facts
 
 
-@pytest.mark.parametrize(
-    ("features", "bits"),
-    [
-        ({"avx512f": True, "avx2": True, "sse2": True}, 512),
-        ({"avx512f": False, "avx2": True, "sse2": True}, 256),
-        ({"neon": True, "sve": False}, 128),
-        ({}, 0),
-    ],
-)
-def test_the_width_of_vectors_is_that_of_the_widest(features: dict[str, bool], bits: int) -> None:
-    assert machine.vector_bits(features) == bits
-
-
-def test_the_processor_has_the_name_that_its_maker_gave_it(tmp_path: Path) -> None:
+def test_the_processor_has_its_makers_name_and_the_width_of_its_widest_vectors(
+    tmp_path: Path,
+) -> None:
     assert machine.processor_name(tmp_path)
     info = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: Other\n"
     root = tree(tmp_path, "", {"proc/cpuinfo": info})
     assert machine.processor_name(root) == "Some CPU @ 2 GHz"
+    assert machine.vector_bits({"avx512f": False, "avx2": True, "sse2": True}) == 256
+    assert machine.vector_bits({}) == 0
 
 
 def test_the_facts_have_cores_memory_threads_and_versions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 from tinygpt_np import lecture
 from tinygpt_np.config import PRESETS
 from tinygpt_np.lecture import workbench
+from tinygpt_np.lecture.chapter_02_tokenization import show
 from tinygpt_np.lecture.chapter_11_cleanup import Factored
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 
@@ -137,18 +139,14 @@ def test_a_heat_map_shades_the_past_and_leaves_the_future_blank() -> None:
 def test_tokenization_prints_one_line_for_a_missing_tokenizer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    message = "this tokenizer needs {}: pip install 'tinygpt-np[tokenizers]'"
     for package in ("tiktoken", "sentencepiece"):
-        message = f"this tokenizer needs {package}: pip install 'tinygpt-np[tokenizers]'"
-        assert message in printed("tokenization")
-
-    def fail() -> None:
-        raise TokenizerError("no network,\nno vocabulary")
-
-    monkeypatch.setattr(GPT2Tokenizer, "from_cache", fail)
-    monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    lecture.run(lecture.find("tokenization"))
-    (line,) = re.findall("^gpt2 .*", capsys.readouterr().out, re.M)
-    assert "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more" in line
+        assert message.format(package) in printed("tokenization")
+    # Any other error of a tokenizer.
+    monkeypatch.setattr(GPT2Tokenizer, "from_cache", Mock(side_effect=TokenizerError("no,\nno")))
+    show("gpt2", GPT2Tokenizer.from_cache)
+    expected = "cannot be downloaded; tinygpt tokenize hii --tokenizer gpt2 says more\n"
+    assert capsys.readouterr().out == f"{'gpt2':<15}{expected}"
 
 
 def test_an_untrained_table_costs_half_a_nat_more_than_a_uniform_guess() -> None:
@@ -170,11 +168,8 @@ def test_training_the_bigram_ends_near_the_loss_of_counting_pairs() -> None:
     assert all(2.4 < loss < 2.55 for loss in numbers("loss @", last))
 
 
-def test_the_mean_of_the_past_does_not_depend_on_the_future() -> None:
+def test_attention_sees_only_the_past_and_scaling_keeps_the_variance_at_one() -> None:
     assert "rows 0 to 4 stay" in printed("averaging")
-
-
-def test_scaling_keeps_the_variance_of_the_dot_products_at_one() -> None:
     rows = [line.split() for line in re.findall(r"^ +(?:4|16|64)  .*", printed("head"), re.M)]
     assert [int(row[0]) for row in rows] == [4, 16, 64]
     for row in rows:
@@ -183,8 +178,8 @@ def test_scaling_keeps_the_variance_of_the_dot_products_at_one() -> None:
 
 
 def test_the_gradient_vanishes_with_depth_without_residual_connections() -> None:
-    text = printed("residual")
-    without, residual = (numbers("@", line) for line in re.findall(r"^  with.*", text, re.M))
+    lines = re.findall(r"^  with.*", printed("residual"), re.M)
+    without, residual = (numbers("@", line) for line in lines)
     assert without[0] > 1e3 * without[2] > 1e6 * without[3]
     assert min(residual) > max(residual) / 2
 

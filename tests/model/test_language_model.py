@@ -86,8 +86,4 @@ def test_a_dtype_other_than_float32_and_float64_is_refused() -> None:
 def test_the_repr_of_a_model_has_its_size_and_backend() -> None:
     expected = "1 layer, 2 heads, 6 channels, block 4, vocabulary 7, float32"
     assert repr(GPT(CONFIG)) == f"<GPT: 516 parameters, {expected}, numpy>"
-    bigram = Bigram(1234, dtype="float64", backend="numba")
-    size = "1,522,756 parameters, vocabulary 1,234, float64"
-    assert repr(bigram) == f"<Bigram: {size}, numba>"
-    bigram.ops = None
-    assert repr(bigram).endswith("other operations>")
+    assert repr(Bigram(12)).startswith("<Bigram: 144 parameters, vocabulary 12,")

@@ -94,10 +94,7 @@ def test_the_steps_are_those_of_the_configuration(
     norms: list[float] = []
     for row in rows:
         tokens, targets = corpus.random_batch(ids, 3, config.block_size, data_rng)
-        if backend == "numpy":
-            masks = model.draw_masks(3, config.block_size, dropout_rng)
-        else:
-            masks = trainer.engine.masks(tokens.shape, trainer.engine.draw(dropout_rng))
+        masks = trainer.engine.masks(tokens.shape, trainer.engine.draw(dropout_rng))
         loss, grads = model.loss_and_grads(tokens, targets, masks)
         norms.append(global_norm(grads))
         rate = learning_rate_at(row.step, config)
