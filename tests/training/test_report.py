@@ -34,19 +34,16 @@ def test_a_small_text_is_warned_about(tmp_path: Path) -> None:
     assert unseen.endswith("never in training: 'Q'")
 
 
+DECAYED = "decayed to --min-lr (at --lr-decay-iters"
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"lr_decay_iters": 9}, "has decayed to --min-lr (at --lr-decay-iters 9) and stays there"),
-        (
-            {"lr_decay_iters": 11},
-            "before the learning rate has decayed to --min-lr (at --lr-decay-iters 11)",
-        ),
+        ({"lr_decay_iters": 9}, f"has {DECAYED} 9) and stays there until step 10"),
+        ({"lr_decay_iters": 11}, f"ends at step 10, before the learning rate has {DECAYED} 11)"),
+        ({"warmup_iters": 11, "min_lr": 1e-3}, "during the warm-up (--warmup-iters 11)"),
         ({"warmup_iters": 10}, None),
-        (
-            {"warmup_iters": 11, "min_lr": 1e-3},
-            "training ends at step 10, during the warm-up (--warmup-iters 11)",
-        ),
         # A constant learning rate does not decay.
         *(({"lr_decay_iters": iters, "min_lr": 1e-3}, None) for iters in (9, 11)),
     ],

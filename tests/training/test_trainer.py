@@ -204,18 +204,7 @@ def test_a_damaged_checkpoint_names_the_one_before(run: Path, tmp_path: Path) ->
 # The folder of a run
 
 
-def test_a_folder_left_by_a_process_killed_while_starting_can_be_used(tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / ".lock").touch()
-    for name in ("config.json", "metrics.jsonl"):
-        files.temporary_name(run / name).write_text("{")
-    trainer = Trainer.start(run, CONFIG, DATA)
-    assert sorted(path.name for path in run.iterdir()) == [".lock", "config.json"]
-    assert trainer.config == runs.read_config(run)
-
-
-def test_a_folder_with_other_files_or_a_run_in_it_is_refused(run: Path, tmp_path: Path) -> None:
+def test_a_new_run_uses_only_a_folder_without_other_files(run: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     for folder in (tmp_path / "mine", run):
@@ -223,6 +212,13 @@ def test_a_folder_with_other_files_or_a_run_in_it_is_refused(run: Path, tmp_path
         with pytest.raises(CheckpointError, match=f"{folder.name} exists already.*--resume"):
             Trainer.start(folder, CONFIG, DATA)
         assert before.items() <= contents(folder).items()
+    (left := tmp_path / "killed while starting").mkdir()
+    (left / ".lock").touch()
+    for name in ("config.json", "metrics.jsonl"):
+        files.temporary_name(left / name).write_text("{")
+    trainer = Trainer.start(left, CONFIG, DATA)
+    assert sorted(path.name for path in left.iterdir()) == [".lock", "config.json"]
+    assert trainer.config == runs.read_config(left)
 
 
 def test_a_run_that_needs_more_memory_than_available_is_refused(tmp_path: Path) -> None:
