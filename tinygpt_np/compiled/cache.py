@@ -18,6 +18,7 @@ dispatchers and intrinsics, and the event numba:compile.
 import contextlib
 import functools
 import hashlib
+import inspect
 import os
 import pickle
 import shutil
@@ -177,7 +178,7 @@ def identity(value: Any) -> Any:
 
     That is its place in the sources and the values in its closure.
     """
-    function = getattr(value, "py_func", getattr(value, "_defn", value))  # If Numba wraps it.
+    function = inspect.unwrap(value)  # What Numba has compiled, or an intrinsic's instructions.
     if (code := getattr(function, "__code__", None)) is None:
         return pickle_of(value)
     enclosed = [identity(cell.cell_contents) for cell in function.__closure__ or ()]

@@ -9,19 +9,21 @@ that may reassociate would simplify `shifted - SHIFT` below.
 The polynomials are minimax fits of the relative error. NaN stays NaN.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
-from numba.extending import intrinsic
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.simd.vectors import at_least, at_most, fma, power_of_two
-
-FLOAT = ir.FloatType()
-OF_TWO_FLOATS = ir.FunctionType(FLOAT, [FLOAT, FLOAT])
+from tinygpt_np.compiled.simd.vectors import (
+    FLOAT,
+    Emitter,
+    at_least,
+    at_most,
+    fma,
+    intrinsic,
+    power_of_two,
+)
 
 HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
 
@@ -47,31 +49,16 @@ L0, L1, L2 = np.float32(-1.12851191), np.float32(-0.635726549), np.float32(-0.10
 L3, L4, L5 = np.float32(0.0228830631), np.float32(-0.00321281024), np.float32(0.000213725396)
 
 
-def instruction(function: Callable[..., Any]) -> Any:
-    """Return an intrinsic, typed for callers that do not pass its typing context."""
-    return intrinsic(function)
-
-
-@instruction
-def maximum(typing: Any, a: Any, b: Any) -> Any:
+@intrinsic(types.float32, types.float32, types.float32)
+def maximum(emit: Emitter, a: Any, b: Any) -> Any:
     """Return the larger, or NaN if either is NaN. Unlike comparisons, it is vectorised."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.maximum", [FLOAT], OF_TWO_FLOATS)
-        return builder.call(function, args, fastmath=("nsz",))
-
-    return types.float32(types.float32, types.float32), generate
+    return emit.call("llvm.maximum.f32", FLOAT, [a, b], flags=("nsz",))
 
 
-@instruction
-def copysign(typing: Any, size: Any, sign: Any) -> Any:
+@intrinsic(types.float32, types.float32, types.float32)
+def copysign(emit: Emitter, size: Any, sign: Any) -> Any:
     """Return |size| with the sign of `sign`."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = builder.module.declare_intrinsic("llvm.copysign", [FLOAT], OF_TWO_FLOATS)
-        return builder.call(function, args)
-
-    return types.float32(types.float32, types.float32), generate
+    return emit.call("llvm.copysign.f32", FLOAT, [size, sign])
 
 
 @strict

@@ -12,7 +12,7 @@ from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.simd.vectors import INT, intrinsic
+from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
 from tinygpt_np.compiled.threads import STOPPED
 
 # Looks at the counter before a thread yields its core.
@@ -22,55 +22,32 @@ SPINS = 1 << 12
 MOST_SPINS = 1 << 37
 
 
-@intrinsic
-def count_arrival(context: Any, address: Any) -> Any:
+@intrinsic(types.int64, types.int64)
+def count_arrival(emit: Emitter, address: Any) -> Any:
     """Add one to the int64 at an address atomically; return its value before."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], INT.as_pointer())
-        return builder.atomic_rmw("add", pointer, INT(1), "seq_cst")
-
-    return types.int64(types.int64), codegen
+    pointer = emit.builder.inttoptr(address, INT.as_pointer())
+    return emit.builder.atomic_rmw("add", pointer, INT(1), "seq_cst")
 
 
-@intrinsic
-def read_counter(context: Any, address: Any) -> Any:
+@intrinsic(types.int64, types.int64)
+def read_counter(emit: Emitter, address: Any) -> Any:
     """Return the int64 at an address; writes that other threads made before theirs are visible."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], INT.as_pointer())
-        return builder.load_atomic(pointer, "acquire", 8)
-
-    return types.int64(types.int64), codegen
+    pointer = emit.builder.inttoptr(address, INT.as_pointer())
+    return emit.builder.load_atomic(pointer, "acquire", 8)
 
 
-@intrinsic
-def stop(context: Any, address: Any) -> Any:
+@intrinsic(types.void, types.int64)
+def stop(emit: Emitter, address: Any) -> None:
     """Set the int64 at an address to STOPPED."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], INT.as_pointer())
-        builder.store_atomic(INT(STOPPED), pointer, "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
+    pointer = emit.builder.inttoptr(address, INT.as_pointer())
+    emit.builder.store_atomic(INT(STOPPED), pointer, "seq_cst", 8)
 
 
-@intrinsic
-def yield_core(context: Any) -> Any:
+@intrinsic(types.void)
+def yield_core(emit: Emitter) -> None:
     """Let another thread run, if the system can."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if os.name == "posix":
-            name, number = "sched_yield", ir.IntType(32)
-            module = builder.module
-            function = module.globals.get(name) or ir.Function(
-                module, ir.FunctionType(number, []), name
-            )
-            builder.call(function, [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
+    if os.name == "posix":
+        emit.call("sched_yield", ir.IntType(32), [])
 
 
 @strict

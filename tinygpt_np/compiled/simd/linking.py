@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
+from numba.core import cgutils
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.memory import Matrix
@@ -46,8 +47,7 @@ def linked(function: Callable[..., None]) -> Any:
             function_type = ir.FunctionType(
                 ir.IntType(32), [POINTER] * 2 + list(packer.argument_types)
             )
-            module = builder.module
-            callee = module.globals.get(name) or ir.Function(module, function_type, name)
+            callee = cast(Any, cgutils).get_or_insert_function(builder.module, function_type, name)
             with builder.goto_entry_block():
                 unused = builder.alloca(POINTER, 2)
             places = [

@@ -29,45 +29,42 @@ from tinygpt_np.compiled.simd.vectors import (
 def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = FUSED) -> Any:
     """Return an intrinsic for a tile of up to `rows` rows and exactly vectors·lanes columns."""
 
-    @intrinsic
+    @intrinsic(
+        *(types.void, types.int64, MATRIX, types.int64, MATRIX, MATRIX, MATRIX),
+        *(types.int64, MATRIX),
+    )
     def tile(
-        context: Any, height: Any, a: Any, across: Any, b: Any, start: Any, c: Any, depth: Any,
+        emit: Emitter, height: Any, a: Any, across: Any, b: Any, start: Any, c: Any, depth: Any,
         fetch: Any,
-    ) -> Any:  # fmt: skip
+    ) -> None:  # fmt: skip
         """C = start + A·B, `height` rows of it, each sum in the order of the depth.
 
         a, b, start, c: Matrix. across: 0, or 1 if the rows of `a` are steps of the depth. fetch: a
         Matrix that will be needed next, and need not be valid; every few steps the first cache line
         of one of its rows is prefetched.
         """
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            height, a, across, b, start, c, depth, fetch = args
-            matrices = [
-                (builder.extract_value(each, 0), builder.extract_value(each, 1))
-                for each in (a, b, start, c, fetch)
-            ]
-            done = builder.append_basic_block("tile.done")
-            impossible = builder.append_basic_block("tile.impossible")
-            case = builder.add(height, builder.mul(across, INT(rows)))
-            switch = builder.switch(case, impossible)
-            builder.position_at_end(impossible)
-            builder.unreachable()
-            for is_across in (False, True):
-                for each in range(1, rows + 1):
-                    block = builder.append_basic_block(f"tile.{each}")
-                    switch.add_case(INT(each + rows * is_across), block)
-                    builder.position_at_end(block)
-                    # The others are only used at the edges of C, and each takes time to compile.
-                    is_main = each == rows and vectors == VECTORS
-                    emit = TileEmitter(builder, each, vectors, is_across, is_main, lanes, fused)
-                    emit.tile(matrices, depth)
-                    builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
-
-        i = types.int64
-        return types.void(i, MATRIX, i, MATRIX, MATRIX, MATRIX, i, MATRIX), codegen
+        builder = emit.builder
+        matrices = [
+            (builder.extract_value(each, 0), builder.extract_value(each, 1))
+            for each in (a, b, start, c, fetch)
+        ]
+        done = builder.append_basic_block("tile.done")
+        impossible = builder.append_basic_block("tile.impossible")
+        case = builder.add(height, builder.mul(across, INT(rows)))
+        switch = builder.switch(case, impossible)
+        builder.position_at_end(impossible)
+        builder.unreachable()
+        for is_across in (False, True):
+            for each in range(1, rows + 1):
+                block = builder.append_basic_block(f"tile.{each}")
+                switch.add_case(INT(each + rows * is_across), block)
+                builder.position_at_end(block)
+                # The others are only used at the edges of C, and each takes time to compile.
+                is_main = each == rows and vectors == VECTORS
+                tile_emitter = TileEmitter(builder, each, vectors, is_across, is_main, lanes, fused)
+                tile_emitter.tile(matrices, depth)
+                builder.branch(done)
+        builder.position_at_end(done)
 
     return tile
 

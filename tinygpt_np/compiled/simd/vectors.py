@@ -6,18 +6,19 @@ with + - * / and the functions below, mixed freely with single numbers. Operatio
 reassociated. An address is an int64; strides are in bytes.
 """
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any, cast
 
 from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
-from numba.core import typeconv
+from numba.core import cgutils, typeconv
 from numba.core.typing import templates
 
 # Numba has no types to offer.
 extend, templating, convert = cast(Any, extending), cast(Any, templates), cast(Any, typeconv)
-intrinsic: Any = extend.intrinsic
+find_or_declare: Any = cast(Any, cgutils).get_or_insert_function
 
 
 def tile_of_host(machine: str, features: dict[str, bool]) -> tuple[int, int, int, bool]:
@@ -65,7 +66,9 @@ class Emitter:
 
     def copied_to_all_lanes(self, number: Any) -> Any:
         """Emit a vector of copies of a number."""
-        undefined: Any = ir.Constant(self.vector, cast(Any, ir).Undefined)
+        undefined: Any = ir.Constant(
+            ir.VectorType(number.type, self.lanes), cast(Any, ir).Undefined
+        )
         first = self.builder.insert_element(undefined, number, ir.IntType(32)(0))
         return self.shuffled(first, undefined, [0] * self.lanes)
 
@@ -74,15 +77,16 @@ class Emitter:
         mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), places)
         return self.builder.shuffle_vector(a, b, mask)
 
+    def call(self, name: str, result: Any, arguments: list[Any], flags: Any = ()) -> Any:
+        """Emit a call of a function of LLVM or of the system, with fastmath flags."""
+        kind = ir.FunctionType(result, [each.type for each in arguments])
+        function = find_or_declare(self.builder.module, kind, name)
+        return self.builder.call(function, arguments, fastmath=flags)
+
     def prefetch(self, pointer: Any, to_write: bool = False) -> None:
         """Emit a prefetch of a line: into L1 if it will be written to, else into L2."""
-        name, number = "llvm.prefetch.p0", ir.IntType(32)
-        module = self.builder.module
-        function = module.globals.get(name) or ir.Function(
-            module, ir.FunctionType(ir.VoidType(), [BYTES, number, number, number]), name
-        )
-        write, near = (1, 3) if to_write else (0, 2)
-        self.builder.call(function, [pointer, number(write), number(near), number(1)])
+        options = [ir.IntType(32)(option) for option in ((1, 3, 1) if to_write else (0, 2, 1))]
+        self.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *options])
 
     def multiplied_and_added(self, a: Any, b: Any, c: Any) -> Any:
         """Emit a·b + c, fused if the processor has FMA."""
@@ -92,30 +96,12 @@ class Emitter:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Emit a·b + c, rounded once."""
-        name = "llvm.fma.f32" if a.type == FLOAT else f"llvm.fma.v{a.type.count}f32"
-        module = self.builder.module
-        function = module.globals.get(name) or ir.Function(
-            module, ir.FunctionType(a.type, [a.type] * 3), name
-        )
-        return self.builder.call(function, [a, b, c])
+        kind = "f32" if a.type == FLOAT else f"v{a.type.count}f32"
+        return self.call(f"llvm.fma.{kind}", a.type, [a, b, c])
 
     def larger(self, x: Any, bound: Any) -> Any:
         """Emit bound where x is below it, else x, which may be NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", x, bound), bound, x)
-
-    def smaller(self, x: Any, bound: Any) -> Any:
-        """Emit bound where x is above it, else x, which may be NaN."""
-        return self.builder.select(self.builder.fcmp_ordered(">", x, bound), bound, x)
-
-    def power_of_two(self, exponent: Any) -> Any:
-        """Emit the float32 with a given biased exponent; see the function power_of_two."""
-        integer: Any = ir.IntType(32)
-        places = integer(23)
-        if exponent.type != FLOAT:
-            integer = ir.VectorType(integer, self.lanes)
-            places = ir.Constant(integer, [23] * self.lanes)
-        shifted = self.builder.shl(self.builder.bitcast(exponent, integer), places)
-        return self.builder.bitcast(shifted, exponent.type)
 
     def folded(self, vector: Any, operation: Callable[[Any, Any], Any]) -> Any:
         """Emit a reduction of all lanes: of the two halves, lane by lane, and so on."""
@@ -126,90 +112,34 @@ class Emitter:
             half //= 2
         return self.builder.extract_element(vector, ir.IntType(32)(0))
 
-    def first_lanes(self, vector: Any, count: Any, rest: Any) -> Any:
-        """Emit the first `count` lanes of a vector, with `rest` in the others."""
-        numbers = ir.VectorType(INT, self.lanes)
-        undefined: Any = ir.Constant(numbers, cast(Any, ir).Undefined)
-        counts = self.builder.insert_element(undefined, count, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        counts = self.builder.shuffle_vector(counts, undefined, zeros)
-        lanes = ir.Constant(numbers, list(range(self.lanes)))
-        return self.builder.select(self.builder.icmp_signed("<", lanes, counts), vector, rest)
+
+def defined(emit_with: Callable[..., Any], signature_of: Callable[..., Any]) -> Any:
+    """Return an intrinsic whose instructions a function (emitter, *arguments) emits."""
+
+    @functools.wraps(emit_with)  # Numba reads the names of the arguments.
+    def define(context: Any, *kinds: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            value = emit_with(Emitter(builder), *args)
+            return context.get_dummy_value() if value is None else value
+
+        return signature_of(*kinds), codegen
+
+    return extend.intrinsic(define)
 
 
-def typed(result: Any, arguments: int, emit: Callable[..., Any]) -> Any:
-    """Return signature and code of an intrinsic whose arguments are addresses and strides."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = emit(Emitter(builder), *args)
-        return context.get_dummy_value() if value is None else value
-
-    return result(*[types.int64] * arguments), codegen
+def intrinsic(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that makes an intrinsic of these types."""
+    return lambda function: defined(function, lambda *_: result(*arguments))
 
 
-@intrinsic
-def load(context: Any, address: Any) -> Any:
-    """Return the float32 at an address."""
+def lanewise(function: Callable[..., Any]) -> Any:
+    """Make an intrinsic for single numbers and, lane by lane, for vectors."""
 
-    def emit_load(emit: Emitter, address: Any) -> Any:
-        return emit.load(emit.at(address), FLOAT)
+    def signature_of(*kinds: Any) -> Any:
+        kind = Vector if Vector in kinds else types.float32
+        return kind(*[kind] * len(kinds))
 
-    return typed(types.float32, 1, emit_load)
-
-
-@intrinsic
-def store(context: Any, address: Any, value: Any) -> Any:
-    """Write a float32 to an address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = Emitter(builder)
-        emit.store(args[1], emit.at(args[0]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), codegen
-
-
-@intrinsic
-def copy_vector(context: Any, source: Any, target: Any) -> Any:
-    """Copy LANES float32 from one address to another."""
-
-    def emit_copy(emit: Emitter, source: Any, target: Any) -> None:
-        emit.store(emit.load(emit.at(source)), emit.at(target))
-
-    return typed(types.void, 2, emit_copy)
-
-
-@intrinsic
-def transpose_block(
-    context: Any, source: Any, source_stride: Any, target: Any, target_stride: Any
-) -> Any:
-    """Write a block of LANES x LANES float32 transposed, in registers.
-
-    Of its 2 x 2 blocks, the off-diagonal ones are exchanged; then the same within each block.
-    """
-
-    def emit_transpose(
-        emit: Emitter, source: Any, source_stride: Any, target: Any, target_stride: Any
-    ) -> None:
-        rows = [emit.load(emit.at(source, source_stride, row)) for row in range(LANES)]
-        size = LANES // 2
-        while size:
-            for row in range(LANES):
-                if row & size:
-                    continue
-                upper, lower = rows[row], rows[row + size]
-                columns = range(LANES)
-                rows[row] = emit.shuffled(
-                    upper, lower, [LANES + c - size if c & size else c for c in columns]
-                )
-                rows[row + size] = emit.shuffled(
-                    upper, lower, [LANES + c if c & size else c + size for c in columns]
-                )
-            size //= 2
-        for row in range(LANES):
-            emit.store(rows[row], emit.at(target, target_stride, row))
-
-    return typed(types.void, 4, emit_transpose)
+    return defined(function, signature_of)
 
 
 class VectorType(types.Type):
@@ -262,105 +192,117 @@ arithmetic(operators.mul, "fmul")
 arithmetic(operators.truediv, "fdiv")
 
 
-@intrinsic
-def load_vector(context: Any, address: Any) -> Any:
+@intrinsic(types.float32, types.int64)
+def load(emit: Emitter, address: Any) -> Any:
+    """Return the float32 at an address."""
+    return emit.load(emit.at(address), FLOAT)
+
+
+@intrinsic(types.void, types.int64, types.float32)
+def store(emit: Emitter, address: Any, value: Any) -> None:
+    """Write a float32 to an address."""
+    emit.store(value, emit.at(address))
+
+
+@intrinsic(Vector, types.int64)
+def load_vector(emit: Emitter, address: Any) -> Any:
     """Return the LANES float32 from an address on."""
-
-    def emit_load(emit: Emitter, address: Any) -> Any:
-        return emit.load(emit.at(address))
-
-    return typed(Vector, 1, emit_load)
+    return emit.load(emit.at(address))
 
 
-@intrinsic
-def store_vector(context: Any, address: Any, value: Any) -> Any:
+@intrinsic(types.void, types.int64, Vector)
+def store_vector(emit: Emitter, address: Any, value: Any) -> None:
     """Write a vector, or LANES copies of a float32, to an address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = Emitter(builder)
-        emit.store(args[1], emit.at(args[0]))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, Vector), codegen
+    emit.store(value, emit.at(address))
 
 
-@intrinsic
-def all_lanes(context: Any, number: Any) -> Any:
-    """Return a vector of copies of a float32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return args[0]
-
-    return Vector(Vector), codegen
+@intrinsic(types.void, types.int64, types.int64)
+def copy_vector(emit: Emitter, source: Any, target: Any) -> None:
+    """Copy LANES float32 from one address to another."""
+    emit.store(emit.load(emit.at(source)), emit.at(target))
 
 
-def lanewise(emit: Callable[..., Any], *kinds: Any) -> Any:
-    """Return the code of an intrinsic for single numbers and, lane by lane, for vectors."""
-    kind = Vector if Vector in kinds else types.float32
+@intrinsic(types.void, *[types.int64] * 4)
+def transpose_block(
+    emit: Emitter, source: Any, source_stride: Any, target: Any, target_stride: Any
+) -> None:
+    """Write a block of LANES x LANES float32 transposed, in registers.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return emit(Emitter(builder), *args)
+    Of its 2 x 2 blocks, the off-diagonal ones are exchanged; then the same within each block.
+    """
+    rows = [emit.load(emit.at(source, source_stride, row)) for row in range(LANES)]
+    size, lanes = LANES // 2, range(LANES)
+    while size:
+        for row in (row for row in lanes if not row & size):
+            upper, lower = rows[row], rows[row + size]
+            rows[row] = emit.shuffled(
+                upper, lower, [LANES + lane - size if lane & size else lane for lane in lanes]
+            )
+            rows[row + size] = emit.shuffled(
+                upper, lower, [LANES + lane if lane & size else lane + size for lane in lanes]
+            )
+        size //= 2
+    for row in lanes:
+        emit.store(rows[row], emit.at(target, target_stride, row))
 
-    return kind(*[kind] * len(kinds)), codegen
+
+@intrinsic(Vector, Vector)
+def all_lanes(emit: Emitter, number: Any) -> Any:
+    """Return a vector of copies of a float32, to which Numba converts it."""
+    return number
 
 
-@intrinsic
-def fma(context: Any, a: Any, b: Any, c: Any) -> Any:
+@lanewise
+def fma(emit: Emitter, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once."""
-    return lanewise(Emitter.fma, a, b, c)
+    return emit.fma(a, b, c)
 
 
-@intrinsic
-def multiply_add(context: Any, a: Any, b: Any, c: Any) -> Any:
+@lanewise
+def multiply_add(emit: Emitter, a: Any, b: Any, c: Any) -> Any:
     """Return a·b + c, rounded once if the processor has FMA, as in the tiles of matmuls."""
-    return lanewise(Emitter.multiplied_and_added, a, b, c)
+    return emit.multiplied_and_added(a, b, c)
 
 
-@intrinsic
-def at_least(context: Any, x: Any, low: Any) -> Any:
+@lanewise
+def at_least(emit: Emitter, x: Any, low: Any) -> Any:
     """Return the larger of the two; NaN if x is NaN."""
-    return lanewise(Emitter.larger, x, low)
+    return emit.larger(x, low)
 
 
-@intrinsic
-def at_most(context: Any, x: Any, high: Any) -> Any:
+@lanewise
+def at_most(emit: Emitter, x: Any, high: Any) -> Any:
     """Return the smaller of the two; NaN if x is NaN."""
-    return lanewise(Emitter.smaller, x, high)
+    return emit.builder.select(emit.builder.fcmp_ordered(">", x, high), high, x)
 
 
-@intrinsic
-def power_of_two(context: Any, exponent: Any) -> Any:
+@lanewise
+def power_of_two(emit: Emitter, exponent: Any) -> Any:
     """Return the float32 whose biased exponent is in the lowest 8 bits of another."""
-    return lanewise(Emitter.power_of_two, exponent)
+    integer: Any = ir.IntType(32)
+    places = integer(23)
+    if exponent.type != FLOAT:
+        integer = ir.VectorType(integer, LANES)
+        places = ir.Constant(integer, [23] * LANES)
+    shifted = emit.builder.shl(emit.builder.bitcast(exponent, integer), places)
+    return emit.builder.bitcast(shifted, exponent.type)
 
 
-@intrinsic
-def sum_of(context: Any, vector: Any) -> Any:
+@intrinsic(types.float32, Vector)
+def sum_of(emit: Emitter, vector: Any) -> Any:
     """Return the sum of a vector's lanes: of the two halves, lane by lane, and so on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return Emitter(builder).folded(args[0], builder.fadd)
-
-    return types.float32(Vector), codegen
+    return emit.folded(vector, emit.builder.fadd)
 
 
-@intrinsic
-def largest_of(context: Any, vector: Any) -> Any:
+@intrinsic(types.float32, Vector)
+def largest_of(emit: Emitter, vector: Any) -> Any:
     """Return the largest of a vector's lanes; any lane if one of them is NaN."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit = Emitter(builder)
-        return emit.folded(args[0], emit.larger)
-
-    return types.float32(Vector), codegen
+    return emit.folded(vector, emit.larger)
 
 
-@intrinsic
-def first_lanes(context: Any, vector: Any, count: Any, rest: Any) -> Any:
+@intrinsic(Vector, Vector, types.int64, Vector)
+def first_lanes(emit: Emitter, vector: Any, count: Any, rest: Any) -> Any:
     """Return the first `count` lanes of a vector, with `rest` in the others."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector, count, rest = args
-        return Emitter(builder).first_lanes(vector, count, rest)
-
-    return Vector(Vector, types.int64, Vector), codegen
+    lanes = ir.Constant(ir.VectorType(INT, LANES), list(range(LANES)))
+    counts = emit.copied_to_all_lanes(count)
+    return emit.builder.select(emit.builder.icmp_signed("<", lanes, counts), vector, rest)
