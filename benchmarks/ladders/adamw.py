@@ -36,7 +36,7 @@ from tinygpt_np.config import ADAM_EPSILON
 
 def with_numbers(call: Call, rows: slice) -> Iterable[Any]:
     """Return some rows of the arrays, and the numbers of the recipe."""
-    return *(array[rows] for array in call.inputs.values()), *NUMBERS
+    return *(array[rows] for array in call.inputs.values()), trained.Recipe(*NUMBERS)
 
 
 def update(function: Any) -> dict[str, Runner]:
@@ -44,7 +44,7 @@ def update(function: Any) -> dict[str, Runner]:
     return {"update": direct(function, with_numbers)}
 
 
-def python_update(param: Any, grad: Any, first: Any, second: Any, *numbers: float) -> None:
+def python_update(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     arrays = (param, grad, first, second)
@@ -57,7 +57,7 @@ def python_update(param: Any, grad: Any, first: Any, second: Any, *numbers: floa
         param[i], first[i], second[i] = w, m, v
 
 
-def numpy_update(param: Any, grad: Any, first: Any, second: Any, *numbers: float) -> None:
+def numpy_update(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     g = grad * scale
@@ -69,7 +69,7 @@ def numpy_update(param: Any, grad: Any, first: Any, second: Any, *numbers: float
 
 
 @strict
-def loop_per_statement(param: Any, grad: Any, first: Any, second: Any, *numbers: Any) -> None:
+def loop_per_statement(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     g, denominator = np.empty_like(grad), np.empty_like(grad)
@@ -88,7 +88,7 @@ def loop_per_statement(param: Any, grad: Any, first: Any, second: Any, *numbers:
 
 
 @strict
-def fused(param: Any, grad: Any, first: Any, second: Any, *numbers: Any) -> None:
+def fused(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
     for i in range(param.size):

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.cases.products import HEAD, LAYERS, factors
 from benchmarks.ladders import Call, Rung, Runner
 from tinygpt_np.compiled.kernels import matmul
-from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, NumbaMatmuls
+from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
 
 
@@ -23,7 +23,7 @@ def ours(call: Call, layer: str, which: str) -> Callable[[], Any]:
     weights = {TOKENS: np.zeros((1, 1), np.float32)}
     if which != "dW":
         weights[TOKENS if layer == HEAD else layer] = arrays["weight"]
-    products = NumbaMatmuls(weights, uses)
+    products = Matmuls(weights, uses)
     if which == "dW":
         left, right = factors(layer, which, arrays)
         start = NOTHING if layer == HEAD else arrays["dweight"]

@@ -10,9 +10,8 @@ A subclass of Numba's FunctionCache would have to replace its key (pickled closu
 processes), its index (processes overwrite each other's), and the reading and writing of its files
 (damaged or unwritable ones are errors), which is all that it does.
 
-Private names of Numba used here: what its dispatcher calls on a cache (load_overload,
-save_overload, flush, cache_path), CompileResult._reduce and _rebuild, py_func and _defn of
-dispatchers and intrinsics, and the event numba:compile.
+Private names of Numba used here: load_overload and save_overload, which its dispatcher calls on a
+cache, CompileResult._reduce and _rebuild, and the event numba:compile.
 """
 
 import contextlib
@@ -27,9 +26,8 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import llvmlite  # pyright: ignore[reportMissingTypeStubs]
 import numba
@@ -90,11 +88,10 @@ def cache_root() -> Path:
 @functools.cache
 def stamp(folder: Path) -> str:
     """Return a hash of everything that the kernels in a folder are compiled from."""
-    made_of = [
-        sys.version,
-        *(module.__version__ for module in (numba, llvmlite, np)),
-        *(str(setting) for setting in (settings.OPT, settings.BOUNDSCHECK)),
-    ]
+    versions = [module.__version__ for module in (numba, llvmlite, np)]
+    digest = hashlib.sha256(
+        repr((sys.version, versions, settings.OPT, settings.BOUNDSCHECK)).encode()
+    )
     package = HERE.parent
     sources = {
         *HERE.rglob("*.py"),
@@ -102,7 +99,6 @@ def stamp(folder: Path) -> str:
         *package.glob("config.py"),
         *folder.glob("*.py"),
     }
-    digest = hashlib.sha256(repr(made_of).encode())
     for path in sorted(sources):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.parent.name}/{path.name} {content}\n".encode())
@@ -123,11 +119,6 @@ class Cache:
         self.name = f"{Path(function.__code__.co_filename).stem}.{function.__name__}"
         with contextlib.suppress(OSError):  # Mark the folder as used.
             os.utime(folder)
-
-    @property
-    def cache_path(self) -> str:
-        """Return the folder, for Numba's messages."""
-        return str(self.folder)
 
     def path(self, signature: Any, target: Any) -> Path:
         """Return the file for a signature on this processor."""
@@ -166,11 +157,6 @@ class Cache:
                 warn_unwritable(path.parent.parent, error.strerror)
         else:
             remove_old_folders(path.parent.parent)
-
-    def flush(self) -> None:
-        """Remove the files of the function."""
-        for path in self.folder.glob(f"{self.name}.*.nbc"):
-            path.unlink(missing_ok=True)
 
 
 def identity(value: Any) -> Any:
@@ -232,8 +218,7 @@ def watch(callback: Callable[[str], None]) -> Generator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class CacheState:
+class CacheState(NamedTuple):
     """The folder of the present kernels, and the number and size of its files."""
 
     folder: Path
@@ -249,6 +234,7 @@ def cache_state() -> CacheState:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        writable = True
     except OSError:
-        return CacheState(folder, False, len(sizes), sum(sizes))
-    return CacheState(folder, True, len(sizes), sum(sizes))
+        writable = False
+    return CacheState(folder, writable, len(sizes), sum(sizes))

@@ -107,24 +107,22 @@ class Reader:
     """The weights of a model, the cache of several windows of a batch, and the calls of kernels."""
 
     def __init__(self, config: GPTConfig, params: Tensors, batch: int, windows: int) -> None:
-        params = checked(config, params)
         self.batch, self.large = batch, param_count(config) >= LARGE
-        layout = in_place if self.large else packed
         # The kernels take addresses, so the matrices must be kept.
-        self.weights, self.matrices = layout(config, params)
+        self.weights, self.matrices = weights_of(config, checked(config, params), self.large)
         head_size = config.n_embd // config.n_head
         self.cache = decoding.make_cache(
             config.n_layer, windows * batch, config.n_head, config.block_size, head_size
         )
         self.sizes = max(ROWS_AT_ONCE, config.block_size), config.n_embd, config.block_size
         # Activations that threads share when they split columns.
-        self.shared = decoding.make_buffers(Arena(), few_rows.MOST, config.n_embd, 1)
+        shared = decoding.make_buffers(Arena(), few_rows.MOST, config.n_embd, 1)
+        self.shared = {name: getattr(shared, name) for name in ("x", "mid", "heads", "activated")}
 
     def read(self, tokens: np.ndarray, start: int, window: int, wanted: bool = True) -> np.ndarray:
         """tokens (B, n) from position start of a window -> logits (B, V), (0, V) if not wanted."""
         logits = self.logits(self.batch if wanted else 0)
-        tokens = np.ascontiguousarray(tokens, np.int64)
-        self.call(tokens, start, window * self.batch, logits, self.buffers(), NO_SPLIT)
+        self.call(tokens, start, window * self.batch, logits)
         return logits
 
     def read_together(self, tokens: np.ndarray, start: int, team: ThreadTeam) -> np.ndarray:
@@ -139,16 +137,11 @@ class Reader:
 
     def split_columns(self, tokens: np.ndarray, start: int, team: ThreadTeam) -> np.ndarray:
         """read_together, with every matmul split by its columns."""
-        tokens = np.ascontiguousarray(tokens, np.int64)
         logits, region = self.logits(self.batch), ParallelRegion(team.size)
-        shared = self.shared
-        x, mid, heads, activated = shared.x, shared.mid, shared.heads, shared.activated
 
         def job(thread: int) -> None:
-            own: Buffers = self.buffers()
-            buffers = own._replace(x=x, mid=mid, heads=heads, activated=activated)
             split = Split(thread, team.size, 1, region.counter)
-            self.call(tokens, start, 0, logits, buffers, split)
+            self.call(tokens, start, 0, logits, split, self.shared)
 
         team.run(job, region)
         return logits
@@ -162,37 +155,34 @@ class Reader:
         # The last part comes first, on this thread: only it computes logits.
         ends = [count * part // parts for part in range(parts, -1, -1)]
         for sequence in range(self.batch):
-            row = np.ascontiguousarray(tokens[sequence : sequence + 1], np.int64)
             region = ParallelRegion(parts)
 
-            def job(
-                thread: int, row: Any = row, region: Any = region, number: int = sequence
-            ) -> None:
+            def job(thread: int, region: Any = region, sequence: int = sequence) -> None:
                 first, end = ends[thread + 1], ends[thread]
-                wanted = logits[number : number + (thread == 0)]
+                part = tokens[sequence : sequence + 1, first:end]
+                wanted = logits[sequence : sequence + (thread == 0)]
                 split = Split(0, 1, parts, region.counter)
-                self.call(row[:, first:end], start + first, number, wanted, self.buffers(), split)
+                self.call(part, start + first, sequence, wanted, split)
 
             team.run(job, region)
         return logits
 
     def call(
-        self, tokens: np.ndarray, start: int, first: int, logits: np.ndarray, buffers: Buffers,
-        split: Split,
+        self, tokens: np.ndarray, start: int, first: int, logits: np.ndarray,
+        split: Split = NO_SPLIT, shared: Tensors | None = None,
     ) -> None:  # fmt: skip
-        """Call decoding.read with this model's weights and cache."""
+        """Call decoding.read with this thread's buffers, except those that are shared."""
+        buffers: Buffers = workspace.get(decoding.make_buffers, *self.sizes)
+        if shared:
+            buffers = buffers._replace(**shared)
         decoding.read(
-            tokens, start, tuple(self.weights), tuple(self.cache), first, logits, tuple(buffers),
-            tuple(split),
+            np.ascontiguousarray(tokens, np.int64), start, tuple(self.weights), tuple(self.cache),
+            first, logits, tuple(buffers), tuple(split),
         )  # fmt: skip
 
     def logits(self, rows: int) -> np.ndarray:
         """Return memory for logits (rows, V)."""
         return np.empty((rows, len(self.weights.tokens)), np.float32)
-
-    def buffers(self) -> Buffers:
-        """Return this thread's own buffers."""
-        return workspace.get(decoding.make_buffers, *self.sizes)
 
 
 def plan(batch: int, block_size: int, threads: int) -> tuple[int, int]:
@@ -219,88 +209,49 @@ def checked(config: GPTConfig, params: Tensors) -> Tensors:
     return params
 
 
-def in_place(config: GPTConfig, params: Tensors) -> tuple[Weights, Any]:
-    """Return a model's weights with matrices where they are, and the arrays to keep."""
-    C = config.n_embd
-    # Q and KV are the left and the right part of one matrix.
-    matrices = [
-        *(("attn.c_attn", 0), ("attn.c_attn", 4 * C)),
-        *(("attn.c_proj", 0), ("mlp.c_fc", 0), ("mlp.c_proj", 0)),
-    ]
-    addresses = [
-        [params[f"{h}.{name}.weight"].ctypes.data + offset for name, offset in matrices]
-        for h in layers(config)
-    ]
-    strides = [params[f"h.0.{name}.weight"].strides[0] for name, _ in matrices]
-    head = params["wte.weight"].ctypes.data, 4 * C
-    return make_weights(config, params, addresses, strides, PLAIN, head), params
+def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weights, Any]:
+    """Return a model's weights, and the matrices they refer to, packed unless read in place."""
+    C, arena, form = config.n_embd, Arena(), PLAIN if in_place else PACKED
+    layers = [f"h.{layer}" for layer in range(config.n_layer)]
+    # Those of a block in the order of Weights. Q and KV are the two parts of one matrix.
+    parts = [("attn.c_attn", slice(0, C)), ("attn.c_attn", slice(C, None))]
+    parts += [(name, slice(None)) for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
 
+    def operand(matrix: np.ndarray, form: int) -> np.ndarray:
+        if in_place:
+            return matrix
+        depth, columns = matrix.shape if form == PLAIN else matrix.shape[::-1]
+        panels = arena.zeros(1, matmul.packed_size(depth, columns))
+        matmul.pack_matrix(np.ascontiguousarray(matrix), form, panels)
+        return panels
 
-def packed(config: GPTConfig, params: Tensors) -> tuple[Weights, Any]:
-    """Return a model's weights with matrices packed in panels, and the arrays to keep."""
-    C, arena = config.n_embd, Arena()
-
-    def panels_of(name: str, columns: slice = slice(None)) -> np.ndarray:
-        """(L, 1, ·), in panels."""
-        weights = [params[f"{h}.{name}.weight"][:, columns] for h in layers(config)]
-        return panels(weights, PLAIN, arena)
-
-    five = [panels_of("attn.c_attn", slice(0, C)), panels_of("attn.c_attn", slice(C, None))]
-    five += [panels_of(name) for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
-    addresses = [[each[layer].ctypes.data for each in five] for layer in range(config.n_layer)]
-    head = panels([params["wte.weight"]], TRANSPOSED, arena)
-    weights = make_weights(config, params, addresses, [0] * 5, PACKED, (head.ctypes.data, 0))
-    return weights, (params, five, head)
-
-
-def layers(config: GPTConfig) -> list[str]:
-    """Return the prefixes of the blocks' parameter names."""
-    return [f"h.{layer}" for layer in range(config.n_layer)]
-
-
-def make_weights(
-    config: GPTConfig, params: Tensors, addresses: list[list[int]], strides: list[int], form: int,
-    head: tuple[int, int],
-) -> Weights:  # fmt: skip
-    """Return a model's weights, given its matrices."""
-    C = config.n_embd
-
-    def biases(name: str, columns: slice = slice(None)) -> np.ndarray:
+    def biases(name: str, columns: slice) -> np.ndarray:
         """(L, 1, K); zeros if the model has none."""
         none = np.zeros(param_shapes(config)[f"h.0.{name}.weight"][1], np.float32)
-        found = np.stack([params.get(f"{h}.{name}.bias", none) for h in layers(config)])  # (L, ·)
+        found = np.stack([params.get(f"{h}.{name}.bias", none) for h in layers])  # (L, ·)
         return found[:, None, columns].copy()
 
-    norms = [norm(params, f"{h}.ln_1") + norm(params, f"{h}.ln_2") for h in layers(config)]
-    return Weights(
-        tokens=params["wte.weight"],
-        positions=params["wpe.weight"],
-        norms=np.stack(norms),
-        addresses=np.array(addresses, np.int64),
-        strides=np.array(strides, np.int64),
-        form=form,
-        q_bias=biases("attn.c_attn", slice(0, C)),
-        kv_bias=biases("attn.c_attn", slice(C, None)),
-        out_bias=biases("attn.c_proj"),
-        up_bias=biases("mlp.c_fc"),
-        down_bias=biases("mlp.c_proj"),
-        final_norm=np.stack(norm(params, "ln_f")),
-        head=head[0],
-        head_stride=head[1],
+    def norm(name: str) -> list[np.ndarray]:
+        """Scale and bias, (C,) each; zeros if the model has no bias."""
+        weight = params[f"{name}.weight"]
+        return [weight, params.get(f"{name}.bias", np.zeros_like(weight))]
+
+    matrices = [
+        [operand(params[f"{h}.{name}.weight"][:, columns], PLAIN) for name, columns in parts]
+        for h in layers
+    ]
+    head = operand(params["wte.weight"], TRANSPOSED)
+    weights = Weights(
+        params["wte.weight"],
+        params["wpe.weight"],
+        np.stack([norm(f"{h}.ln_1") + norm(f"{h}.ln_2") for h in layers]),
+        np.array([[matrix.ctypes.data for matrix in each] for each in matrices], np.int64),
+        np.array([matrix.strides[0] for matrix in matrices[0]], np.int64),
+        form,
+        *(biases(*part) for part in parts),
+        final_norm=np.stack(norm("ln_f")),
+        head=head.ctypes.data,
+        head_stride=head.strides[0],
         exact_gelu=config.gelu == "exact",
     )
-
-
-def norm(params: Tensors, name: str) -> list[np.ndarray]:
-    """Return scale and bias of a layer norm, (C,) each; zeros if it has no bias."""
-    weight = params[f"{name}.weight"]
-    return [weight, params.get(f"{name}.bias", np.zeros_like(weight))]
-
-
-def panels(matrices: list[np.ndarray], form: int, arena: Arena) -> np.ndarray:
-    """Return matrices of one shape, each packed: (count, 1, ·)."""
-    depth, columns = matrices[0].shape if form == PLAIN else matrices[0].shape[::-1]
-    found = arena.zeros(len(matrices), 1, matmul.packed_size(depth, columns))
-    for matrix, into in zip(matrices, found, strict=True):
-        matmul.pack_matrix(np.ascontiguousarray(matrix), form, into)
-    return found
+    return weights, (params, matrices, head)

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinygpt_np.compiled import matmuls
 from tinygpt_np.compiled.kernels import adamw, embedding
+from tinygpt_np.compiled.matmuls import PACK_FROM, TOKENS, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
@@ -98,7 +98,7 @@ class CompiledEngine:
         self.params = trainable(model)
         self.matmul = matmul
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
-        self.matmuls = matmuls.make(matmul, self.params, self.micro_batches)
+        self.matmuls = Matmuls(self.params, self.micro_batches, matmul)
         arena = Arena()
         self.grads = {name: arena.zeros(*param.shape) for name, param in self.params.items()}
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
@@ -123,7 +123,7 @@ class CompiledEngine:
         self.loss_and_grads(tokens, tokens, 1 if self.config.dropout else None)
         self.norm(self.grads)
         ones = [np.ones(1, np.float32) for _ in range(4)]
-        adamw.update(*ones, 1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01)
+        adamw.update(*ones, adamw.Recipe(1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""
@@ -159,7 +159,7 @@ class CompiledEngine:
 
         loss = self.over_micro_batches(tokens, run, step) * step.scale
         # The gradient of wte already holds the part of the output head.
-        embedding.add_rows(ids(tokens), step.dembedded, self.grads["wte.weight"])
+        embedding.add_rows(ids(tokens), step.dembedded, self.grads[TOKENS])
         self.grads["wpe.weight"].fill(0)
         embedding.add_positions(step.dembedded, tokens.shape[1], self.grads["wpe.weight"])
         return loss, self.grads
@@ -169,7 +169,7 @@ class CompiledEngine:
         self.model.check_targets(tokens, targets)
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
-            self.matmuls = matmuls.make(self.matmul, self.params, self.micro_batches)
+            self.matmuls = Matmuls(self.params, self.micro_batches, self.matmul)
         self.team.map(self.matmuls.prepare())
         if len(self.dembedded) != targets.size:
             self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
@@ -236,10 +236,10 @@ class CompiledEngine:
         tasks: list[Callable[[], Any]] = []
         for name, param in self.model.params.items():
             decay = optimizer.weight_decay if param.ndim >= 2 else 0.0
-            rest = scale, learning_rate, decay, beta1, beta2, *corrections
+            recipe = adamw.Recipe(scale, learning_rate, decay, beta1, beta2, *corrections)
             tensors = param, grads[name], optimizer.first[name], optimizer.second[name]
             pieces = zip(*map(chunks, tensors), strict=True)
-            tasks += [functools.partial(adamw.update, *piece, *rest) for piece in pieces]
+            tasks += [functools.partial(adamw.update, *piece, recipe) for piece in pieces]
         self.team.map(tasks)
 
 
@@ -280,7 +280,7 @@ def memory_estimate(config: GPTConfig, batch_size: int, threads: int) -> int:
     C, dropping = config.n_embd, config.dropout > 0
     block = 16 * C + dropping * (2 * C + config.n_head * config.block_size)
     thread = rows * (config.n_layer * block + 13 * C + config.vocab_size) + SCRATCH
-    copies = 4 + 2 * (micro_batches >= matmuls.PACK_FROM)
+    copies = 4 + 2 * (micro_batches >= PACK_FROM)
     count = min(threads or usable_cores(), micro_batches)
     # The gradient of the embedded tokens, the tokens and the targets.
     batch = batch_size * config.block_size * (C + 4)

@@ -4,8 +4,7 @@ The output head is the token embedding transposed: its name here is "head", its 
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable
 
 import numpy as np
 
@@ -27,53 +26,35 @@ NOTHING = np.zeros((0, 1), np.float32)
 Operand = tuple[np.ndarray, int]
 
 
-class Matmuls(Protocol):
+class Matmuls:
     """Matmuls with the weights of a model, by parameter name.
 
     All arrays are float32 and C-contiguous. `start` is added to the result: (0, 1) for nothing, a
     bias (1, K), or a matrix, which may be the result itself. `scratch` is of matmul.make_scratch,
     one for each thread. `team` are the threads that split the work.
+
+    Parameters
+    ----------
+    micro_batches
+        The weights are packed if at least PACK_FROM use them.
+    kind
+        "numba", or "blas" for comparison; the caller limits BLAS to one thread.
     """
 
-    def prepare(self) -> list[Callable[[], None]]:
-        """Return the tasks to run, in any order, after the weights have changed."""
-        ...
-
-    def forward(
-        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """y (N, K) = start + x (N, C) · weight (C, K)."""
-        ...
-
-    def backward(
-        self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """dx (N, C) = dy (N, K) · weightᵀ."""
-        ...
-
-    def gradient(
-        self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        scratch: np.ndarray, team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
-        ...
-
-
-class NumbaMatmuls:
-    """Matmuls by kernels/matmul.py, with packed weights if several micro-batches use them."""
-
-    def __init__(self, params: Tensors, micro_batches: int) -> None:
-        plain = {name: (param, PLAIN) for name, param in matrices(params)}
-        transposed = {name: (param, TRANSPOSED) for name, param in matrices(params)}
-        head = params[TOKENS]
+    def __init__(self, params: Tensors, micro_batches: int, kind: str = "numba") -> None:
+        if kind not in ("numba", "blas"):
+            raise ValueError(f"matmul must be numba or blas, not {kind!r}")
+        self.multiply = split_matmul if kind == "numba" else blas_matmul
+        # Those of the forward, and of the backward.
         self.operands: list[dict[str, Operand]] = [
-            plain | {HEAD: (head, TRANSPOSED)},
-            transposed | {HEAD: (head, PLAIN)},
+            {HEAD: (params[TOKENS], TRANSPOSED)},
+            {HEAD: (params[TOKENS], PLAIN)},
         ]
+        for name, param in params.items():
+            if param.ndim == 2 and name not in (TOKENS, "wpe.weight"):
+                self.operands[0][name], self.operands[1][name] = (param, PLAIN), (param, TRANSPOSED)
         self.packings: list[tuple[np.ndarray, int, int, int, int, np.ndarray]] = []
-        if micro_batches >= PACK_FROM:
+        if kind == "numba" and micro_batches >= PACK_FROM:
             arena = Arena()
             self.operands = [self.packed(each, arena) for each in self.operands]
 
@@ -90,7 +71,7 @@ class NumbaMatmuls:
         return found
 
     def prepare(self) -> list[Callable[[], None]]:
-        """Return the tasks that pack the weights."""
+        """Return the tasks to run, in any order, after the weights have changed."""
         return [functools.partial(matmul.pack_columns, *each) for each in self.packings]
 
     def forward(
@@ -98,21 +79,21 @@ class NumbaMatmuls:
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
         """y (N, K) = start + x (N, C) · weight (C, K)."""
-        split_matmul(x, False, *self.operands[0][name], start, y, scratch, team)
+        self.multiply(x, False, *self.operands[0][name], start, y, scratch, team)
 
     def backward(
         self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
         team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
         """dx (N, C) = dy (N, K) · weightᵀ."""
-        split_matmul(dy, False, *self.operands[1][name], NOTHING, dx, scratch, team)
+        self.multiply(dy, False, *self.operands[1][name], NOTHING, dx, scratch, team)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
         scratch: np.ndarray, team: ThreadTeam = ALONE,
     ) -> None:  # fmt: skip
         """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
-        split_matmul(x, True, dy, PLAIN, start, dweight, scratch, team)
+        self.multiply(x, True, dy, PLAIN, start, dweight, scratch, team)
 
 
 def split_matmul(
@@ -135,61 +116,15 @@ def split_matmul(
         team.split(columns, PANEL, lambda cut: part(0, rows, cut.start, cut.stop))
 
 
-class BlasMatmuls:
-    """Matmuls by NumPy's BLAS, for comparison; the caller limits BLAS to one thread.
-
-    They are not split, because the order of BLAS's sums depends on the shapes of its operands.
-    """
-
-    def __init__(self, params: Tensors) -> None:
-        self.weights = dict(matrices(params)) | {HEAD: params[TOKENS].T}
-
-    def prepare(self) -> list[Callable[[], None]]:
-        """Return nothing to do."""
-        return []
-
-    def forward(
-        self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """y (N, K) = start + x (N, C) · weight (C, K)."""
-        blas_matmul(x, self.weights[name], start, y)
-
-    def backward(
-        self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """dx (N, C) = dy (N, K) · weightᵀ."""
-        np.matmul(dy, self.weights[name].T, out=dx)
-
-    def gradient(
-        self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        scratch: np.ndarray, team: ThreadTeam = ALONE,
-    ) -> None:  # fmt: skip
-        """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
-        blas_matmul(x.T, dy, start, dweight)
-
-
-def blas_matmul(a: np.ndarray, b: np.ndarray, start: np.ndarray, c: np.ndarray) -> None:
-    """c = start + a·b."""
+def blas_matmul(
+    a: np.ndarray, across: bool, b: np.ndarray, form: int, start: np.ndarray, c: np.ndarray,
+    scratch: np.ndarray, team: ThreadTeam,
+) -> None:  # fmt: skip
+    """matmul.matmul by NumPy's BLAS, not split: its sums depend on the shapes of its operands."""
+    a, b = a.T if across else a, b.T if form == TRANSPOSED else b
     if start is c:
         c += a @ b
         return
     np.matmul(a, b, out=c)
     if len(start):
         c += start
-
-
-def matrices(params: Tensors) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the weights of linear layers with their names."""
-    for name, param in params.items():
-        if param.ndim == 2 and name not in (TOKENS, "wpe.weight"):
-            yield name, param
-
-
-def make(kind: str, params: Tensors, micro_batches: int) -> Matmuls:
-    """Return the matmuls named "numba" or "blas". Raise ValueError for another name."""
-    if kind not in ("numba", "blas"):
-        raise ValueError(f"matmul must be numba or blas, not {kind!r}")
-    chosen: Any = NumbaMatmuls(params, micro_batches) if kind == "numba" else BlasMatmuls(params)
-    return chosen

@@ -5,7 +5,6 @@ those of earlier micro-batches, in the order of their numbers (ParallelRegion.or
 have the same bits on any number of threads and no gradient is stored per micro-batch.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -21,7 +20,7 @@ from tinygpt_np.compiled.kernels import (
     layer_norm,
     linear,
 )
-from tinygpt_np.compiled.matmuls import HEAD, NOTHING, Matmuls
+from tinygpt_np.compiled.matmuls import HEAD, NOTHING, TOKENS, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena, workspace
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
@@ -74,6 +73,10 @@ class Layer:
 class MicroBatch:
     """Forward and backward of `batch` sequences of `time` tokens, in buffers of their own."""
 
+    step: Step
+    number: int
+    dropping: bool
+
     def __init__(self, config: GPTConfig, batch: int, time: int) -> None:
         self.config, self.batch, self.time = config, batch, time
         arena = Arena()
@@ -87,12 +90,12 @@ class MicroBatch:
         self.mask = zeros(N, C) if config.dropout else NO_BIAS
         self.attention_scratch = attention.make_scratch(arena, time, C // config.n_head)
         self.scratch = self.attention_scratch.matmul
-        self.dropping = False
         self.gelu: ModuleType = gelu if config.gelu == "tanh" else gelu_exact
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""
-        self.forward(tokens, step, None)
+        self.step, self.dropping = step, False
+        self.forward(tokens)
         cross_entropy.forward_rows(self.logits, targets, self.logits, self.losses)
         return float(self.losses.sum())
 
@@ -101,11 +104,13 @@ class MicroBatch:
     ) -> float:
         """tokens, targets (N,) -> the sum of their losses; adds to step.grads.
 
-        `number` is that of the micro-batch, `first` that of its first sequence in the batch. Even
-        micro-batches add a weight's gradient before they compute dx, odd ones after, so that two
-        that run in step with each other do not wait.
+        `number` is that of the micro-batch, `first` that of its first sequence in the batch.
         """
-        self.forward(tokens, step, first)
+        self.step, self.number = step, number
+        self.dropping = bool(self.config.dropout) and step.dropout_key is not None
+        if self.dropping:
+            self.draw_masks(step.dropout_key or 0, first)
+        self.forward(tokens)
         # Fused: softmax, loss and dlogits.
         logits, losses, scale = self.logits, self.losses, np.float32(step.scale)
 
@@ -113,177 +118,164 @@ class MicroBatch:
             cross_entropy.loss_and_dlogits(logits[rows], targets[rows], scale, losses[rows])
 
         step.team.split(len(logits), 1, loss_of)
-        self.backward(step, number, slice(first * self.time, first * self.time + len(tokens)))
+        self.backward(step.dembedded[first * self.time :][: len(tokens)])
         return float(self.losses.sum())
 
-    def forward(self, tokens: np.ndarray, step: Step, first: int | None) -> None:
-        """tokens (N,) -> self.logits (N, V). first: the first sequence, or None for no dropout."""
-        params = step.params
-        self.dropping = (
-            bool(self.config.dropout) and first is not None and step.dropout_key is not None
-        )
-        x = self.layers[0].x  # (N, C)
-        embedding.embed(tokens, self.time, params["wte.weight"], params["wpe.weight"], x)
+    def forward(self, tokens: np.ndarray) -> None:
+        """tokens (N,) -> self.logits (N, V)."""
+        step, x = self.step, self.layers[0].x  # (N, C)
+        sequences = tokens.reshape(self.batch, self.time)
+        embedding.embed(sequences, 0, step.params[TOKENS], step.params["wpe.weight"], x)
         if self.dropping:
-            self.draw_masks(step.dropout_key or 0, first or 0)
             dropout.forward_values(flat(x), flat(self.mask), flat(x))
-        for number, layer in enumerate(self.layers):
-            following = self.layers[number + 1 :]
-            y = following[0].x if following else self.x  # (N, C)
-            self.block_forward(layer, y, f"h.{number}", step)
-        weight, bias = affine(params, "ln_f")
+        outputs = [*(layer.x for layer in self.layers[1:]), self.x]
+        for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
+            self.block_forward(layer, y, f"h.{number}")
+        weight, bias = affine(step.params, "ln_f")
         layer_norm.forward_rows(self.x, weight, bias, self.normed, self.mean, self.rstd)
         step.matmuls.forward(self.normed, HEAD, NOTHING, self.logits, self.scratch, step.team)
 
-    def block_forward(self, layer: Layer, y: np.ndarray, h: str, step: Step) -> None:
+    def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
-        params, config = step.params, self.config
+        params, team, n_head = self.step.params, self.step.team, self.config.n_head
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
         layer_norm.forward_rows(
             layer.x, *affine(params, f"{h}.ln_1"), layer.normed_1, layer.mean_1, layer.rstd_1
         )
-        self.linear(layer.normed_1, f"{h}.attn.c_attn", step, layer.qkv)
+        self.linear(layer.normed_1, f"{h}.attn.c_attn", layer.qkv)
 
         def attend(heads: slice) -> None:
             attention.forward_heads(
-                layer.qkv, config.n_head, mask, layer.heads, layer.stats, heads.start,
-                heads.stop, self.attention_scratch_of(step.team),
+                layer.qkv, n_head, mask, layer.heads, layer.stats, heads.start, heads.stop,
+                self.attention_scratch_of(team),
             )  # fmt: skip
 
-        step.team.split(self.batch * config.n_head, 1, attend)
+        team.split(self.batch * n_head, 1, attend)
         masks = layer.masks if self.dropping else [None, None]
-        self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", step, masks[0], layer.mid)
+        self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", masks[0], layer.mid)
         layer_norm.forward_rows(
             layer.mid, *affine(params, f"{h}.ln_2"), layer.normed_2, layer.mean_2, layer.rstd_2
         )
-        self.linear(layer.normed_2, f"{h}.mlp.c_fc", step, layer.hidden)
+        self.linear(layer.normed_2, f"{h}.mlp.c_fc", layer.hidden)
         hidden, activated = flat(layer.hidden), flat(layer.activated)
-        step.team.split(
-            len(hidden),
-            ELEMENTS,
-            lambda part: self.gelu.forward_values(hidden[part], activated[part]),
-        )
-        self.residual(layer.mid, layer.activated, f"{h}.mlp.c_proj", step, masks[1], y)
 
-    def linear(self, x: np.ndarray, name: str, step: Step, y: np.ndarray) -> None:
+        def activate(part: slice) -> None:
+            self.gelu.forward_values(hidden[part], activated[part])
+
+        team.split(len(hidden), ELEMENTS, activate)
+        self.residual(layer.mid, layer.activated, f"{h}.mlp.c_proj", masks[1], y)
+
+    def linear(self, x: np.ndarray, name: str, y: np.ndarray) -> None:
         """y (N, K) = x (N, C) · weight + bias; the matmul starts from the bias."""
-        bias = step.params.get(f"{name}.bias")
+        step, bias = self.step, self.step.params.get(f"{name}.bias")
         start = NOTHING if bias is None else bias[None]
         step.matmuls.forward(x, f"{name}.weight", start, y, self.scratch, step.team)
 
     def residual(
-        self, x: np.ndarray, branch: np.ndarray, name: str, step: Step,
-        mask: np.ndarray | None, y: np.ndarray,
-    ) -> None:  # fmt: skip
+        self, x: np.ndarray, branch: np.ndarray, name: str, mask: np.ndarray | None, y: np.ndarray
+    ) -> None:
         """y (N, C) = x + dropout(branch · weight + bias); without dropout in one matmul."""
         if mask is not None:
-            self.linear(branch, name, step, self.branch)
+            self.linear(branch, name, self.branch)
             dropout.add_masked(flat(x), flat(self.branch), flat(mask), flat(y))
             return
-        start, bias = x, step.params.get(f"{name}.bias")
+        step, start, bias = self.step, x, self.step.params.get(f"{name}.bias")
         if bias is not None:
             linear.add_bias(x, bias, y)
             start = y
         step.matmuls.forward(branch, f"{name}.weight", start, y, self.scratch, step.team)
 
-    def backward(self, step: Step, number: int, rows: slice) -> None:
-        """Add to the gradients of all parameters but the embeddings; self.logits holds dlogits."""
-        dx, dlogits = self.dx, self.logits  # (N, C), (N, V)
-
-        def head_gradient() -> None:
-            self.gradient(dlogits, self.normed, "wte.weight", step, number)
-
-        def head_input() -> None:
-            step.matmuls.backward(dlogits, HEAD, self.dnormed, self.scratch, step.team)
-
-        alternate(number, head_gradient, head_input)
+    def backward(self, dembedded: np.ndarray) -> None:
+        """Write dembedded (N, C), and add to all other gradients; self.logits holds dlogits."""
+        dx = self.dx  # (N, C)
+        self.linear_backward(self.logits, self.normed, HEAD, self.dnormed)
         dx.fill(0)
-        self.layer_norm(self.dnormed, self.x, "ln_f", self.mean, self.rstd, step, number)
-        for layer in reversed(range(self.config.n_layer)):
-            self.block_backward(self.layers[layer], f"h.{layer}", step, number)
-        dembedded = step.dembedded[rows]  # (N, C)
+        self.layer_norm(self.dnormed, self.x, "ln_f", self.mean, self.rstd)
+        for number in reversed(range(self.config.n_layer)):
+            self.block_backward(self.layers[number], f"h.{number}")
         if self.dropping:
             dropout.forward_values(flat(dx), flat(self.mask), flat(dembedded))
         else:
             dembedded[...] = dx
 
-    def block_backward(self, layer: Layer, h: str, step: Step, number: int) -> None:
+    def block_backward(self, layer: Layer, h: str) -> None:
         """Turn self.dx (N, C) from the gradient of the block's output into that of its input."""
-        config, dx, dhidden = self.config, self.dx, self.dhidden
+        team, n_head, dx, dhidden = self.step.team, self.config.n_head, self.dx, self.dhidden
         dout_2 = self.dropped(layer.masks[1]) if self.dropping else dx  # (N, C)
-        self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", dhidden, step, number)
+        self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", dhidden)
         dvalues, values = flat(dhidden), flat(layer.hidden)
-        step.team.split(
-            len(values),
-            ELEMENTS,
-            lambda part: self.gelu.backward_values(dvalues[part], values[part], dvalues[part]),
-        )
-        self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", self.dnormed, step, number)
+
+        def activate_backward(part: slice) -> None:
+            self.gelu.backward_values(dvalues[part], values[part], dvalues[part])
+
+        team.split(len(values), ELEMENTS, activate_backward)
+        self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", self.dnormed)
         # Fused: dx, which holds the gradient of the residual path, is added to.
-        self.layer_norm(
-            self.dnormed, layer.mid, f"{h}.ln_2", layer.mean_2, layer.rstd_2, step, number
-        )
+        self.layer_norm(self.dnormed, layer.mid, f"{h}.ln_2", layer.mean_2, layer.rstd_2)
         dout_1 = self.dropped(layer.masks[0]) if self.dropping else dx  # (N, C)
-        self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", self.dnormed, step, number)
+        self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", self.dnormed)
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
 
         def attend_backward(heads: slice) -> None:
             attention.backward_heads(
-                self.dnormed, layer.qkv, config.n_head, mask, layer.stats, self.dqkv,
-                heads.start, heads.stop, self.attention_scratch_of(step.team),
+                self.dnormed, layer.qkv, n_head, mask, layer.stats, self.dqkv, heads.start,
+                heads.stop, self.attention_scratch_of(team),
             )  # fmt: skip
 
-        step.team.split(self.batch * config.n_head, 1, attend_backward)
-        self.linear_backward(
-            self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed, step, number
-        )
-        self.layer_norm(
-            self.dnormed, layer.x, f"{h}.ln_1", layer.mean_1, layer.rstd_1, step, number
-        )
+        team.split(self.batch * n_head, 1, attend_backward)
+        self.linear_backward(self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed)
+        self.layer_norm(self.dnormed, layer.x, f"{h}.ln_1", layer.mean_1, layer.rstd_1)
 
-    def linear_backward(
-        self, dy: np.ndarray, x: np.ndarray, name: str, dx: np.ndarray, step: Step, number: int
-    ) -> None:
-        """dy (N, K), x (N, C) -> dx (N, C); adds to the gradients of weight and bias."""
+    def linear_backward(self, dy: np.ndarray, x: np.ndarray, name: str, dx: np.ndarray) -> None:
+        """dy (N, K), x (N, C) -> dx (N, C); adds to the gradients of weight and bias.
+
+        Even micro-batches add a weight's gradient before they compute dx, odd ones after, so that
+        two that run in step with each other do not wait.
+        """
+        step = self.step
 
         def gradient() -> None:
-            self.gradient(x, dy, f"{name}.weight", step, number)
+            if name == HEAD:  # Its weight is wte transposed.
+                self.add_gradient(dy, x, TOKENS)
+            else:
+                self.add_gradient(x, dy, f"{name}.weight")
 
         def backward() -> None:
-            step.matmuls.backward(dy, f"{name}.weight", dx, self.scratch, step.team)
+            weight = HEAD if name == HEAD else f"{name}.weight"
+            step.matmuls.backward(dy, weight, dx, self.scratch, step.team)
 
-        alternate(number, gradient, backward)
+        for job in (gradient, backward) if self.number % 2 == 0 else (backward, gradient):
+            job()
 
-    def gradient(self, x: np.ndarray, dy: np.ndarray, name: str, step: Step, number: int) -> None:
+    def add_gradient(self, x: np.ndarray, dy: np.ndarray, name: str) -> None:
         """Add xᵀ dy to the gradient of a weight, and the column sums of dy to that of its bias."""
-        dweight = step.grads[name]
-        dbias = step.grads.get(name.replace(".weight", ".bias"))
+        step, is_first = self.step, self.number == 0
+        dweight, dbias = step.grads[name], step.grads.get(name.replace(".weight", ".bias"))
 
         def add() -> None:
-            start = NOTHING if number == 0 else dweight
+            start = NOTHING if is_first else dweight
             step.matmuls.gradient(x, dy, start, dweight, self.scratch, step.team)
             if dbias is not None:
-                if number == 0:
+                if is_first:
                     dbias.fill(0)
                 linear.add_column_sums(dy, dbias)
 
-        step.region.ordered(name, number, add)
+        step.region.ordered(name, self.number, add)
 
     def layer_norm(
-        self, dy: np.ndarray, x: np.ndarray, name: str, mean: np.ndarray, rstd: np.ndarray,
-        step: Step, number: int,
-    ) -> None:  # fmt: skip
+        self, dy: np.ndarray, x: np.ndarray, name: str, mean: np.ndarray, rstd: np.ndarray
+    ) -> None:
         """Add to self.dx and to the gradients of a layer norm's weight and bias."""
-        weight, _ = affine(step.params, name)
-        dweight, dbias = affine(step.grads, name)
+        weight, _ = affine(self.step.params, name)
+        dweight, dbias = affine(self.step.grads, name)
 
         def add() -> None:
-            if number == 0:
+            if self.number == 0:
                 dweight.fill(0)
                 dbias.fill(0)
             layer_norm.backward_rows(dy, x, weight, mean, rstd, self.dx, dweight, dbias)
 
-        step.region.ordered(name, number, add)
+        self.step.region.ordered(name, self.number, add)
 
     def attention_scratch_of(self, team: ThreadTeam) -> attention.Scratch:
         """Return attention scratch for this thread: the micro-batch's own unless work is split."""
@@ -319,13 +311,6 @@ def draw_masks(config: GPTConfig, batch: int, time: int, key: int) -> Tensors:
 def mask_key(key: int, number: int) -> np.uint64:
     """Return the key of one of a step's masks."""
     return np.uint64((key + number * KEY_STEP) % 2**64)
-
-
-def alternate(number: int, gradient: Callable[[], None], backward: Callable[[], None]) -> None:
-    """Run both, in an order that depends on the micro-batch; see loss_and_grads."""
-    first, second = (gradient, backward) if number % 2 == 0 else (backward, gradient)
-    first()
-    second()
 
 
 def affine(tensors: Tensors, name: str) -> tuple[np.ndarray, np.ndarray]:

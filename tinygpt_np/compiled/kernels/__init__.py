@@ -23,16 +23,9 @@ from tinygpt_np.compiled.kernels import (  # noqa: E402
 )
 
 __all__ = [
-    "attention",
-    "cross_entropy",
-    "dropout",
-    "embedding",
-    "gelu",
-    "gelu_exact",
-    "layer_norm",
-    "linear",
-    "softmax",
-]
+    "attention", "cross_entropy", "dropout", "embedding", "gelu", "gelu_exact", "layer_norm",
+    "linear", "softmax",
+]  # fmt: skip
 
 for name in __all__:
     contract.guard(globals()[name])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.kernels import few_rows, gelu, gelu_exact, layer_norm
+from tinygpt_np.compiled.kernels import embedding, few_rows, gelu, gelu_exact, layer_norm
 from tinygpt_np.compiled.kernels.attention import attend, make_tiles
 from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
@@ -147,7 +147,7 @@ def read(
     for low in range(0, batch, at_once):
         high = min(low + at_once, batch)
         if split.thread == 0:
-            embed(tokens[low:high], start, weights.tokens, weights.positions, buffers.x)
+            embedding.embed(tokens[low:high], start, weights.tokens, weights.positions, buffers.x)
         wait_for_all(split.counter.ctypes.data, split.columns)
         for layer in range(n_layer):
             read_block(
@@ -156,17 +156,6 @@ def read(
             )  # fmt: skip
         if wanted:
             output_head(weights, logits[low:high], buffers, split)
-
-
-@strict
-def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
-    """tokens (B, n) at the positions from start on -> the first B·n rows of x."""
-    batch, count = tokens.shape
-    for sequence in range(batch):
-        for i in range(count):
-            n, v, t = sequence * count + i, tokens[sequence, i], start + i
-            for c in range(x.shape[1]):
-                x[n, c] = wte[v, c] + wpe[t, c]
 
 
 @strict

@@ -27,12 +27,14 @@ def add_rows(ids: Any, drows: Any, dweight: Any) -> None:
 
 
 @kernel
-def embed(tokens: Any, time: Any, wte: Any, wpe: Any, x: Any) -> None:
-    """tokens (N,), wte, wpe (·, C) -> x (N, C), with x[n] = wte[tokens[n]] + wpe[n % time]."""
-    for n in range(tokens.size):
-        v, t = tokens[n], n % time
-        for c in range(x.shape[1]):
-            x[n, c] = wte[v, c] + wpe[t, c]
+def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
+    """tokens (B, n) at the positions from start on, wte, wpe (·, C) -> the first B·n rows of x."""
+    batch, count = tokens.shape
+    for sequence in range(batch):
+        for i in range(count):
+            n, v, t = sequence * count + i, tokens[sequence, i], start + i
+            for c in range(x.shape[1]):
+                x[n, c] = wte[v, c] + wpe[t, c]
 
 
 @kernel

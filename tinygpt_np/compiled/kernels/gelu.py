@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.compiled.cache import kernel, strict
-from tinygpt_np.compiled.kernels import elementary
+from tinygpt_np.compiled.kernels.elementary import exp
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.vectors import LANES, at_most, fma, load_vector, store_vector
 from tinygpt_np.ops import gelu
 
-exp = elementary.exp
 # -2u = x (LINEAR + CUBIC x²), and its derivative is LINEAR + 3 CUBIC x².
 LINEAR = np.float32(-2 * gelu.SQRT_2_OVER_PI)
 CUBIC = np.float32(-2 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)

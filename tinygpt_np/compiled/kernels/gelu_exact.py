@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.compiled.cache import kernel
-from tinygpt_np.compiled.kernels import elementary
+from tinygpt_np.compiled.kernels.elementary import erf, exp
 from tinygpt_np.compiled.simd.arrays import floats
 
-erf, exp = elementary.erf, elementary.exp
 SQRT_HALF = np.float32(0.5**0.5)
 DENSITY_AT_ZERO = np.float32((2 * np.pi) ** -0.5)
 HALF, ONE = np.float32(0.5), np.float32(1)
