@@ -1,7 +1,5 @@
 """The matmuls of a step against float64, within K roundings of a sum of K terms."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from helpers.kernel_bounds import assert_within, gamma
@@ -9,7 +7,7 @@ from helpers.kernel_twins import normals, poisoned
 
 import tinygpt_np as tg
 from tinygpt_np.compiled import matmuls
-from tinygpt_np.compiled.kernels.matmul import make_scratch
+from tinygpt_np.compiled.kernels.matmul import PANEL, make_scratch
 from tinygpt_np.compiled.matmuls import HEAD, NOTHING, PACK_FROM, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
 
@@ -20,36 +18,7 @@ NAMES = [
     *("h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight", "h.0.mlp.c_fc.weight"),
     *("h.0.mlp.c_proj.weight", HEAD),
 ]
-MAKERS: dict[str, Callable[[matmuls.Tensors], Matmuls]] = {
-    "packed": lambda params: matmuls.make("numba", params, PACK_FROM),
-    "on the fly": lambda params: matmuls.make("numba", params, PACK_FROM - 1),
-    "blas": lambda params: matmuls.make("blas", params, PACK_FROM),
-}
-every_name = pytest.mark.parametrize("name", NAMES)
-every_start = pytest.mark.parametrize("start", ["nothing", "bias", "matrix", "itself"])
-every_kind = pytest.mark.parametrize("kind", MAKERS)
 _, normal = normals(31)
-PARAMS = {name: normal(*param.shape) for name, param in tg.GPT(CONFIG).params.items()}
-SCRATCH = make_scratch(Arena())
-
-
-def prepared(kind: str, params: matmuls.Tensors = PARAMS) -> Matmuls:
-    """Matmuls that are ready."""
-    found = MAKERS[kind](params)
-    prepare(found)
-    return found
-
-
-def prepare(found: Matmuls) -> None:
-    """Its tasks in an order that no one would choose."""
-    for task in reversed(found.prepare()):
-        task()
-
-
-def matrix(name: str, params: matmuls.Tensors = PARAMS) -> np.ndarray:
-    """(C, K), in float64."""
-    found = params["wte.weight"].T if name == HEAD else params[name]
-    return found.astype(np.float64)
 
 
 def start_and_result(start: str, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,78 +36,40 @@ def assert_matmul(found: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.nda
     assert_within(found, start + a @ b, bound)
 
 
-@every_kind
-@every_name
-@every_start
-def test_forward_is_the_product_with_the_weight(kind: str, name: str, start: str) -> None:
-    weight = matrix(name)
-    x = normal(ROWS, weight.shape[0])
-    given, y = start_and_result(start, ROWS, weight.shape[1])
-    before = given.copy()
-    prepared(kind).forward(x, name, given, y, SCRATCH)
-    assert_matmul(y, x, weight, before)
-
-
-@every_kind
-@every_name
-def test_backward_is_the_product_with_the_weight_transposed(kind: str, name: str) -> None:
-    weight = matrix(name)
-    dy, dx = normal(ROWS, weight.shape[1]), poisoned(ROWS, weight.shape[0])
-    prepared(kind).backward(dy, name, dx, SCRATCH)
-    assert_matmul(dx, dy, weight.T, NOTHING)
-
-
-@every_kind
-@every_start
-def test_the_gradient_is_the_product_of_input_transposed_and_gradient(
-    kind: str, start: str
+@pytest.mark.parametrize("start", ["nothing", "bias", "matrix", "itself"])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("kind", "uses", "at_once"),
+    [("numba", PACK_FROM, 8 * PANEL), ("numba", PACK_FROM, PANEL), ("numba", PACK_FROM - 1, PANEL),
+     ("blas", PACK_FROM, PANEL)],
+    ids=["packed", "packed in parts", "on the fly", "blas"],
+)  # fmt: skip
+def test_matmuls_are_true_also_after_weights_have_changed_in_place(
+    kind: str, uses: int, at_once: int, name: str, start: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, dy = normal(ROWS, 45), normal(ROWS, 71)
-    given, dweight = start_and_result(start, 45, 71)
-    before = given.copy()
-    prepared(kind).gradient(x, dy, given, dweight, SCRATCH)
-    assert_matmul(dweight, x.T, dy, before)
-
-
-@every_name
-@every_kind
-def test_weights_that_changed_in_place_count_once_it_is_prepared_again(
-    kind: str, name: str
-) -> None:
-    params = {each: param.copy() for each, param in PARAMS.items()}
-    found = prepared(kind, params)
-    for param in params.values():
-        param += 1
-    prepare(found)
-    weight = matrix(name, params)
-    x, dy = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
-    y, dx = poisoned(*dy.shape), poisoned(*x.shape)
-    found.forward(x, name, NOTHING, y, SCRATCH)
-    found.backward(dy, name, dx, SCRATCH)
-    assert_matmul(y, x, weight, NOTHING)
-    assert_matmul(dx, dy, weight.T, NOTHING)
-
-
-def test_weights_of_many_uses_are_packed() -> None:
-    for uses in (1, PACK_FROM - 1, PACK_FROM, PACK_FROM + 1):
-        assert bool(matmuls.make("numba", PARAMS, uses).prepare()) == (uses >= PACK_FROM)
-
-
-def test_a_wide_weight_is_packed_in_several_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = len(MAKERS["packed"](PARAMS).prepare())
-    monkeypatch.setattr(matmuls, "COLUMNS_AT_ONCE", matmuls.PANEL)
-    assert len(MAKERS["packed"](PARAMS).prepare()) > whole
-    for name in NAMES:
-        test_forward_is_the_product_with_the_weight("packed", name, "nothing")
-        test_backward_is_the_product_with_the_weight_transposed("packed", name)
-
-
-def test_the_weights_of_linear_layers_are_all_matrices_but_the_embeddings() -> None:
-    found = dict(matmuls.matrices(PARAMS))
-    assert list(found) == NAMES[:-1]
-    assert all(found[name] is PARAMS[name] for name in found)
+    monkeypatch.setattr(matmuls, "COLUMNS_AT_ONCE", at_once)
+    params = {name: normal(*param.shape) for name, param in tg.GPT(CONFIG).params.items()}
+    weight = params["wte.weight"].T if name == HEAD else params[name]
+    found, scratch = Matmuls(params, uses, kind), make_scratch(Arena())
+    assert bool(found.prepare()) == (kind == "numba" and uses >= PACK_FROM)
+    for _ in range(2):
+        weight += 1
+        for task in reversed(found.prepare()):  # In any order.
+            task()
+        x, dy = normal(ROWS, weight.shape[0]), normal(ROWS, weight.shape[1])
+        given, y = start_and_result(start, *dy.shape)
+        before = given.copy()
+        found.forward(x, name, given, y, scratch)
+        assert_matmul(y, x, weight, before)
+        dx = poisoned(*x.shape)
+        found.backward(dy, name, dx, scratch)
+        assert_matmul(dx, dy, weight.T, NOTHING)
+        given, dweight = start_and_result(start, *weight.shape)
+        before = given.copy()
+        found.gradient(x, dy, given, dweight, scratch)
+        assert_matmul(dweight, x.T, dy, before)
 
 
 def test_an_unknown_kind_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"^matmul must be numba or blas, not 'mkl'$"):
-        matmuls.make("mkl", PARAMS, 1)
+        Matmuls({}, 1, "mkl")

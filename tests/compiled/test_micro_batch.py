@@ -1,44 +1,29 @@
-"""One micro-batch: its buffers and its masks."""
+"""One micro-batch: its buffers and its masks. test_engine.py tests whole steps."""
 
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from helpers.errors import relative_error
 from helpers.kernel_twins import poisoned
 from helpers.small_gpts import (
     BATCH,
-    CONFIG,
     DROPPING,
     GRADIENT,
     LOSS,
     TIME,
+    assert_close,
     every_variant,
     generic,
     in_float64,
 )
 
 import tinygpt_np as tg
-from tinygpt_np.compiled import matmuls
+from tinygpt_np.compiled.matmuls import Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
 from tinygpt_np.compiled.threads import ParallelRegion
 
-SEQUENCES = 3
+SEQUENCES, BEFORE, AFTER = 3, 2, 1
 KEY = 0xFEDCBA9876543210
-
-
-def few_sequences(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
-    """Return a model, and some sequences, of which some targets do not count."""
-    model, tokens, targets = generic(config)
-    return model, tokens[-SEQUENCES:], targets[-SEQUENCES:]
-
-
-def poisoned_step(model: tg.GPT, targets: np.ndarray, rows: int) -> Step:
-    """Return a step with results of NaN, whose micro-batches have `rows` rows."""
-    grads = {name: poisoned(*param.shape) for name, param in model.params.items()}
-    dembedded, scale = poisoned(rows, model.config.n_embd), 1 / int((targets != -1).sum())
-    chosen = matmuls.make("numba", model.params, 1)
-    return Step(model.params, grads, dembedded, chosen, ParallelRegion(1), scale, KEY)
 
 
 def poison(work: MicroBatch) -> None:
@@ -54,71 +39,46 @@ def poison(work: MicroBatch) -> None:
 
 
 @every_variant
-def test_the_loss_is_the_sum_of_the_models(config: tg.GPTConfig) -> None:
-    model, tokens, targets = few_sequences(config)
+def test_in_poisoned_buffers_results_are_true_and_the_second_micro_batch_adds_its_own(
+    config: tg.GPTConfig,
+) -> None:
+    model, tokens, targets = generic(config)
+    tokens, targets = tokens[-SEQUENCES:], targets[-SEQUENCES:]
+    count = BEFORE + SEQUENCES + AFTER
+    masks = draw_masks(config, count, TIME, KEY) if config.dropout else {}
+    # The micro-batch is part of a batch, whose other sequences have no targets.
+    around = (BEFORE, AFTER), (0, 0)
+    padded = np.pad(tokens, around), np.pad(targets, around, constant_values=-1)
+    truth = in_float64(model)
+    true, expected = truth.loss_and_grads(padded[0], padded[1], masks)
+    rows = slice(BEFORE * TIME, (BEFORE + SEQUENCES) * TIME)
     work = MicroBatch(config, SEQUENCES, TIME)
-    poison(work)
-    step = poisoned_step(model, targets, tokens.size)
-    found = work.loss(tokens.reshape(-1), targets.reshape(-1), step)
-    assert found * step.scale == pytest.approx(in_float64(model).loss(tokens, targets), rel=LOSS)
-
-
-@every_variant
-def test_the_gradients_are_those_of_the_model_but_for_the_embedding(config: tg.GPTConfig) -> None:
-    model, tokens, targets = few_sequences(config)
-    masks = draw_masks(config, SEQUENCES, TIME, KEY) if config.dropout else {}
-    loss, grads = in_float64(model).loss_and_grads(tokens, targets, masks)
-    work = MicroBatch(config, SEQUENCES, TIME)
-    poison(work)
-    step = poisoned_step(model, targets, tokens.size)
-    found = work.loss_and_grads(tokens.reshape(-1), targets.reshape(-1), step, 0, 0)
-    assert found * step.scale == pytest.approx(loss, rel=LOSS)
-    for name in grads:
-        if name not in ("wte.weight", "wpe.weight"):
-            assert relative_error(step.grads[name], grads[name]) < GRADIENT, name
-    dembedded = step.dembedded.reshape(SEQUENCES, TIME, -1).sum(0, dtype=np.float64)
-    assert relative_error(dembedded, grads["wpe.weight"][:TIME]) < GRADIENT
-
-
-@every_variant
-def test_the_second_adds_what_it_would_give_alone(config: tg.GPTConfig) -> None:
-    model, tokens, targets = few_sequences(config)
-    # Both micro-batches have the same position in the batch, and so the same dropout masks.
-    alone, both = (poisoned_step(model, targets, tokens.size) for _ in range(2))
-    work = MicroBatch(config, SEQUENCES, TIME)
-    for step, numbers in ((alone, [0]), (both, [0, 1])):
-        for number in numbers:
-            work.loss_and_grads(tokens.reshape(-1), targets.reshape(-1), step, number, 0)
-    for name in alone.grads.keys() - {"wpe.weight"}:
-        assert relative_error(both.grads[name], 2 * alone.grads[name]) < 1e-6, name
-
-
-def test_each_writes_its_own_rows_of_the_embeddings_gradient() -> None:
-    model, tokens, targets = few_sequences(CONFIG)
-    step = poisoned_step(model, targets, (SEQUENCES + 3) * TIME)
-    work = MicroBatch(CONFIG, SEQUENCES, TIME)
-    work.loss_and_grads(tokens.reshape(-1), targets.reshape(-1), step, 0, 2)
-    written = np.isfinite(step.dembedded).all(axis=1)
-    np.testing.assert_array_equal(np.nonzero(written)[0], np.arange(2 * TIME, 5 * TIME))
-    assert np.isnan(step.dembedded[~written]).all()
-
-
-@pytest.mark.parametrize("count", [1, 3, BATCH])
-def test_the_masks_of_a_batch_are_those_its_micro_batches_draw(count: int) -> None:
-    whole = draw_masks(DROPPING, BATCH, TIME, KEY)
-    for first in range(BATCH - count + 1):
-        work = MicroBatch(DROPPING, count, TIME)
+    step = Step(
+        params=model.params,
+        grads={name: poisoned(*param.shape) for name, param in model.params.items()},
+        dembedded=poisoned(count * TIME, config.n_embd),
+        matmuls=Matmuls(model.params, 1),
+        region=ParallelRegion(1),
+        scale=1 / int((targets != -1).sum()),
+        dropout_key=KEY,
+    )
+    flat = tokens.reshape(-1), targets.reshape(-1)
+    for number in (0, 1):
         poison(work)
-        work.draw_masks(KEY, first)
-        rows = slice(first * TIME, (first + count) * TIME)
-        np.testing.assert_array_equal(work.mask, whole["drop"][rows])
-        for number, layer in enumerate(work.layers):
-            h = f"h.{number}"
-            np.testing.assert_array_equal(
-                layer.attention_mask, whole[f"{h}.attn"][first : first + count]
-            )
-            np.testing.assert_array_equal(layer.masks[0], whole[f"{h}.attn.c_proj"][rows])
-            np.testing.assert_array_equal(layer.masks[1], whole[f"{h}.mlp.c_proj"][rows])
+        loss = work.loss_and_grads(*flat, step, number, BEFORE)
+        assert loss * step.scale == pytest.approx(true, rel=LOSS)
+        found = {
+            name: grad / (number + 1)
+            for name, grad in step.grads.items()
+            if name not in ("wte.weight", "wpe.weight")  # The engine adds to these.
+        }
+        assert_close(found, {name: expected[name] for name in found}, GRADIENT)
+        dwpe = step.dembedded[rows].reshape(SEQUENCES, TIME, -1).sum(0, dtype=np.float64)
+        assert_close({"wpe": dwpe}, {"wpe": expected["wpe.weight"][:TIME]}, GRADIENT)
+        assert np.isnan(np.delete(step.dembedded, np.r_[rows], axis=0)).all()
+    poison(work)
+    true = truth.loss(tokens, targets)
+    assert work.loss(*flat, step) * step.scale == pytest.approx(true, rel=LOSS)
 
 
 def test_the_masks_are_those_that_the_model_takes() -> None:

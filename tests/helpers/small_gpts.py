@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import processes
 from helpers.errors import relative_error
 
 import tinygpt_np as tg
@@ -24,8 +23,6 @@ SPLIT = [slice(0, 1), slice(1, 2), slice(2, 4), slice(4, 5), slice(5, 7)]
 MOST_ROWS = 20
 # At these weights float32 errs by up to 1.4e-6 in a gradient (NumPy too) and 2e-7 in the loss.
 GRADIENT, LOSS = 5e-6, 1e-6
-# Seconds after which a call counts as stuck.
-STUCK = processes.LIMIT
 every_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 
 
