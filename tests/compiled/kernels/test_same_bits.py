@@ -8,15 +8,13 @@ function must be inlined.
 import os
 import pkgutil
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from helpers.processes import printed
 from numba.core.registry import CPUDispatcher
 
 import benchmarks.ladders
@@ -24,45 +22,34 @@ from tinygpt_np.compiled import cache as compiling
 from tinygpt_np.compiled import kernels, simd
 from tinygpt_np.compiled.simd import linking
 
-# Prints a digest of a training step's loss and gradients, and one of the logits of sequences that
-# are read in pieces. With the argument "first", functions that kernels call are first called from
-# Python.
+# Prints a digest of a training step's loss and gradients, and of the logits of sequences that are
+# read in pieces. With FIRST, functions that kernels call are first called from Python.
 SCRIPT = """
 import hashlib
-import sys
 
 import numpy as np
 
-from tinygpt_np.training import engine
-from tinygpt_np.config import TrainConfig, generator
 from tinygpt_np.compiled.decoder import CompiledDecoder
+from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.compiled.kernels import cross_entropy, gelu, layer_norm, softmax
-from tinygpt_np.model.gpt import GPT
+from tinygpt_np.model.gpt import GPT, GPTConfig
 
-if sys.argv[1:] == ["first"]:
+if FIRST:
     rows, (mean, rstd) = np.ones((3, 96), np.float32), np.ones((2, 3), np.float32)
     softmax.exponentials(rows, rows.copy(), 1)
     cross_entropy.loss_of(rows[0, 0], rows[0, 0], rows[0, 0])
     layer_norm.forward_rows(rows, rows[0], rows[0], rows.copy(), mean, rstd)
     gelu.forward_values(rows[0], rows[1].copy())
-config = TrainConfig(
-    block_size=40, n_layer=1, n_head=2, n_embd=96, batch_size=2, dropout=0, threads=1
-)
-model, rng = GPT(config.gpt(vocab_size=97), backend="numba"), generator(1, "init")
+model = GPT(GPTConfig(vocab_size=97, block_size=40, n_layer=1, n_head=2, n_embd=96))
+rng = np.random.default_rng(1)
 for name, param in model.params.items():
     model.params[name] = rng.standard_normal(param.shape, np.float32)
 tokens = rng.integers(0, 97, (2, 40))
-steps = engine.make(model, config)
-loss, grads = steps.loss_and_grads(tokens, tokens[::-1].copy(), None)
-digest = hashlib.sha256(np.float64(loss).tobytes())
-for grad in grads.values():
-    digest.update(grad.tobytes())
-print("step", digest.hexdigest())
-decoder, digest = CompiledDecoder(model.config, model.params, 2, 1), hashlib.sha256()
-for piece in (tokens[:, :7], tokens[:, 7:8], tokens[:, 8:]):
-    digest.update(decoder.read(piece).tobytes())
-print("logits", digest.hexdigest())
-steps.close()
+loss, grads = CompiledEngine(model, 2, 1).loss_and_grads(tokens, tokens[::-1].copy())
+decoder = CompiledDecoder(model.config, model.params, 2, 1)
+logits = [decoder.read(piece) for piece in (tokens[:, :7], tokens[:, 7:8], tokens[:, 8:])]
+for results in ([np.float64(loss), *grads.values()], logits):
+    print(hashlib.sha256(b"".join(each.tobytes() for each in results)).hexdigest())
 """
 
 # Kernels that are compiled again, while all others are loaded from a warm cache.
@@ -76,16 +63,6 @@ MISSING = {
 }
 
 
-def modules() -> list[ModuleType]:
-    """Return all modules with kernels: of the package, and of the ladders."""
-    packages = kernels, simd, benchmarks.ladders
-    return [
-        import_module(f"{package.__name__}.{found.name}")
-        for package in packages
-        for found in pkgutil.iter_modules(package.__path__)
-    ]
-
-
 def dispatchers(values: Any) -> Iterator[Any]:
     """Yield all compiled functions among some values, and those in their closures."""
     for value in values:
@@ -97,28 +74,22 @@ def dispatchers(values: Any) -> Iterator[Any]:
 
 def test_a_function_that_may_regroup_sums_is_always_inlined_into_its_callers() -> None:
     count = 0
-    for module in modules():
-        for dispatcher in dispatchers(vars(module).values()):
-            name = f"{module.__name__}: {dispatcher.py_func.__qualname__}"
-            options: dict[str, Any] = dispatcher.targetoptions
-            # Without a value of its own, a function takes over the flags of its caller.
-            assert "fastmath" in options, name
-            assert not options["fastmath"] or options.get("forceinline"), name
-            count += 1
+    for package in (kernels, simd, benchmarks.ladders):
+        for found in pkgutil.iter_modules(package.__path__):
+            module = import_module(f"{package.__name__}.{found.name}")
+            for dispatcher in dispatchers(vars(module).values()):
+                name = f"{module.__name__}: {dispatcher.py_func.__qualname__}"
+                options: dict[str, Any] = dispatcher.targetoptions
+                # Without a value of its own, a function takes over the flags of its caller.
+                assert "fastmath" in options, name
+                assert not options["fastmath"] or options.get("forceinline"), name
+                count += 1
     assert count > 100
 
 
-def run(cache: Path, *arguments: str) -> str:
-    found = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+def run(cache: Path, first: bool = False) -> str:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    return printed(SCRIPT.replace("FIRST", str(first)), env=environment)
 
 
 @pytest.fixture(scope="module")
@@ -138,23 +109,15 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-def test_a_cold_and_a_warm_cache_give_the_same_bits(cold: tuple[Path, str]) -> None:
-    cache, printed = cold
-    assert [line.split()[0] for line in printed.splitlines()] == ["step", "logits"]
-    assert run(cache) == printed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("missing", ["nothing", "callees", "callers"])
+@pytest.mark.parametrize("missing", MISSING)
 def test_functions_called_or_compiled_before_their_callers_do_not_change_the_bits(
     cold: tuple[Path, str], missing: str, tmp_path: Path
 ) -> None:
-    cache, printed = cold
+    cache, expected = cold
+    assert run(cache) == expected  # From a warm cache.
     shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
-    removed = 0
-    for name in MISSING[missing]:
-        for path in tmp_path.rglob(f"{name}.*.nbc"):
-            path.unlink()
-            removed += 1
-    assert removed >= len(MISSING[missing])
-    assert run(tmp_path, "first") == printed
+    paths = [path for name in MISSING[missing] for path in tmp_path.rglob(f"{name}.*.nbc")]
+    assert len(paths) >= len(MISSING[missing])
+    for path in paths:
+        path.unlink()
+    assert run(tmp_path, first=True) == expected

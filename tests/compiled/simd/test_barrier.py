@@ -1,6 +1,5 @@
 """The barrier inside kernels: none continues before all arrive; stopping it releases all."""
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,25 +38,17 @@ def test_writes_before_the_barrier_are_visible_after_it(threads: int) -> None:
     assert counter[0] == (499 * threads if threads > 1 else 0)
 
 
-def test_a_thread_waits_for_another() -> None:
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_thread_waits_for_another_or_until_it_is_stopped(stops: bool) -> None:
     counter, values = np.zeros(1, np.int64), np.zeros((2, 2), np.int64)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(rounds, 0, 2, counter, values)
         time.sleep(0.05)
         assert not first.done()
+        if stops:
+            counter[0] = STOPPED
         assert rounds(1, 2, counter, values) == 0
         assert first.result(LIMIT) == 0
-
-
-def test_stopping_releases_threads_that_wait() -> None:
-    counter, values = np.zeros(1, np.int64), np.zeros((50, 2), np.int64)
-    thread = threading.Thread(target=rounds, args=(0, 2, counter, values))
-    thread.start()
-    time.sleep(0.05)
-    assert thread.is_alive()
-    counter[0] = STOPPED
-    thread.join(LIMIT)
-    assert not thread.is_alive()
 
 
 @strict

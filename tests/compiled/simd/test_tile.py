@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.kernel_chains import chain
-from helpers.kernel_twins import normals, poisoned
+from helpers.kernel_twins import matrix, normals, poisoned
 from numba import njit
 
 from tinygpt_np.compiled.simd.memory import Matrix
@@ -26,10 +26,6 @@ def calling(tile: Any) -> Callable[..., None]:
         tile(height, a, across, b, start, c, depth, fetch)
 
     return call
-
-
-def matrix(array: np.ndarray) -> Matrix:
-    return Matrix(array.ctypes.data, array.strides[0])
 
 
 # (vectors, rows, lanes, fused): this host's, and those of others.
