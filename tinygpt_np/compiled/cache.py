@@ -6,9 +6,8 @@ would still be loaded. Here kernels are kept in a folder named after a stamp: a 
 of compiled/, ops/, config.py and the function's own folder, of the compilers' versions, and of
 settings that change the result. The processor's features are part of each kernel's key.
 
-A subclass of Numba's FunctionCache would have to replace its key (pickled closures differ between
-processes), its index (processes overwrite each other's), and the reading and writing of its files
-(damaged or unwritable ones are errors), which is all that it does.
+Numba's FunctionCache is not used, because its keys differ between processes (pickled closures), its
+index is overwritten by other processes, and damaged or unwritable files are errors.
 
 Private names of Numba used here: load_overload and save_overload, which its dispatcher calls on a
 cache, CompileResult._reduce and _rebuild, and the event numba:compile.
@@ -56,8 +55,7 @@ def kernel(function: Callable[..., Any]) -> Any:
     Sums may be reassociated, depending on the code around them. So a kernel that another calls is
     always inlined: if it were called by name, the linker would take the copy that was loaded first.
     """
-    options = {"nogil": True, "fastmath": FASTMATH, "forceinline": True}
-    return kept(njit(**options, error_model="numpy")(function), function)
+    return compiled(function, fastmath=FASTMATH, forceinline=True)
 
 
 def strict(function: Callable[..., Any]) -> Any:
@@ -66,11 +64,12 @@ def strict(function: Callable[..., Any]) -> Any:
     Use it for sums in a fixed order, and for functions that are too large to be always inlined.
     """
     # Without fastmath=False a callee takes over the fastmath flags of its caller.
-    return kept(njit(nogil=True, fastmath=False, error_model="numpy")(function), function)
+    return compiled(function, fastmath=False)
 
 
-def kept(dispatcher: Any, function: Callable[..., Any]) -> Any:
-    """Return the dispatcher, with a cache if its function has a source file."""
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile a function on its first call, with a cache if it has a source file."""
+    dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
     source = Path(function.__code__.co_filename)
     if source.is_file():
         folder = cache_root() / stamp(source.parent)
@@ -138,17 +137,17 @@ class Cache:
             return None
         return compile_result._rebuild(target, *pickle.loads(body))
 
-    def save_overload(self, signature: Any, compiled: Any) -> None:
+    def save_overload(self, signature: Any, found: Any) -> None:
         """Write machine code; warn once if that is not possible."""
-        if compiled.library.has_dynamic_globals:
+        if found.library.has_dynamic_globals:
             warnings.warn(
                 f"{self.name} contains addresses of this process, so it cannot be stored on disk",
                 RuntimeWarning,
                 stacklevel=2,
             )
             return
-        body = pickle_of(compiled._reduce())
-        path = self.path(signature, compiled.target_context)
+        body = pickle_of(found._reduce())
+        path = self.path(signature, found.target_context)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, hashlib.sha256(body).digest() + body)

@@ -44,13 +44,8 @@ class CompiledDecoder:
 
     tokens: (B, T) the tokens in the window, T ≤ M = block_size. ahead: the next windows, of which
     other threads read all but the last `left` rows; each window has its part of the cache, in turn.
-    The parameters must not change as long as the decoder is used.
-
-    Parameters
-    ----------
-    threads
-        Number of threads; None for one per core. One alone reads nothing ahead, but whole windows
-        when they are asked for. The logits have the same bits.
+    The parameters must not change as long as the decoder is used. threads: None for one per core.
+    One alone reads nothing ahead. The logits have the same bits.
     """
 
     def __init__(

@@ -1,10 +1,8 @@
 """The compiled training step: a batch in micro-batches, on any number of threads, with equal bits.
 
-A batch is split into micro-batches depending on the configuration alone, never on the number of
-threads. Each thread takes the next micro-batch and runs it forward and backward with
-single-threaded kernels, so that activations stay in the cache of its core. Gradients are added in
-the order of the micro-batches, in ordered sections. If there is only one micro-batch, the threads
-split its operations instead. See README.md for the design and the measurements behind it.
+A batch is split in a way that depends on its shape alone. Each thread takes the next micro-batch
+and runs it forward and backward, so that activations stay in the cache of its core. If there is
+only one micro-batch, the threads split its operations instead. README.md describes the design.
 """
 
 import contextlib
@@ -36,16 +34,13 @@ CHUNK = 1 << 18
 
 
 class Model(Protocol):
-    """The part of a model that the engine uses, such as that of GPT.
-
-    check_targets raises ValueError unless tokens and targets fit the model.
-    """
+    """The part of a model that the engine uses, such as that of GPT."""
 
     config: GPTConfig
     params: Tensors
 
     def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
-        """Check a batch."""
+        """Raise ValueError unless tokens and targets fit the model."""
         ...
 
 
@@ -76,18 +71,9 @@ def micro_batches(batch: int, time: int) -> list[slice]:
 class CompiledEngine:
     """Loss, gradients and updates of a float32 GPT, by compiled kernels on threads.
 
-    Close it, or use it in a with statement.
-
-    Parameters
-    ----------
-    model
-        Its parameters are read in place at each step.
-    batch_size
-        Sequences per step.
-    threads
-        Number of threads; None for one per core.
-    matmul
-        "numba", or "blas" for comparison.
+    The model's parameters are read in place at each step, of batch_size sequences. threads: None
+    for one per core. matmul: "numba", or "blas" for comparison. Close an engine, or use it in a
+    with statement.
     """
 
     def __init__(
@@ -136,12 +122,7 @@ class CompiledEngine:
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """tokens, targets (B, T) -> mean cross-entropy in nats, without dropout."""
-        step = self.begin(tokens, targets, None)
-
-        def run(work: MicroBatch, part: slice, number: int) -> float:
-            return work.loss(ids(tokens[part]), ids(targets[part]), step)
-
-        return self.over_micro_batches(tokens, run, step) * step.scale
+        return self.run(tokens, targets, self.begin(tokens, targets, None), with_grads=False)
 
     def loss_and_grads(
         self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None = None
@@ -151,13 +132,7 @@ class CompiledEngine:
         The gradients belong to the engine, and the next call overwrites them.
         """
         step = self.begin(tokens, targets, dropout_key)
-
-        def run(work: MicroBatch, part: slice, number: int) -> float:
-            return work.loss_and_grads(
-                ids(tokens[part]), ids(targets[part]), step, number, part.start
-            )
-
-        loss = self.over_micro_batches(tokens, run, step) * step.scale
+        loss = self.run(tokens, targets, step, with_grads=True)
         # The gradient of wte already holds the part of the output head.
         embedding.add_rows(ids(tokens), step.dembedded, self.grads[TOKENS])
         self.grads["wpe.weight"].fill(0)
@@ -186,24 +161,26 @@ class CompiledEngine:
             team=self.team if count == 1 and self.matmul != "blas" else ALONE,
         )
 
-    def over_micro_batches(
-        self, tokens: np.ndarray, run: Callable[[MicroBatch, slice, int], float], step: Step
-    ) -> float:
-        """Return the sum of what `run` returns for each micro-batch."""
+    def run(self, tokens: np.ndarray, targets: np.ndarray, step: Step, with_grads: bool) -> float:
+        """Run all micro-batches; return the mean loss."""
         parts = micro_batches(*tokens.shape)
-        results = [0.0] * len(parts)
+        losses = [0.0] * len(parts)
         while len(self.buffers) < step.region.size:
             self.buffers.append({})
 
         def work(thread: int, number: int) -> None:
             part = parts[number]
+            x, y = ids(tokens[part]), ids(targets[part])
             buffers = self.buffers_of(thread, part.stop - part.start, tokens.shape[1])
-            results[number] = run(buffers, part, number)
+            if with_grads:
+                losses[number] = buffers.loss_and_grads(x, y, step, number, part.start)
+            else:
+                losses[number] = buffers.loss(x, y, step)
 
         # Each thread calls BLAS by itself, so BLAS must not start threads of its own.
         with limited(1) if self.matmul == "blas" else contextlib.nullcontext():
             self.team.for_each(len(parts), work, step.region)
-        return math.fsum(results)
+        return math.fsum(losses) * step.scale
 
     def buffers_of(self, thread: int, batch: int, time: int) -> MicroBatch:
         """Return a thread's buffers for a shape; it keeps those for two shapes."""
@@ -221,13 +198,9 @@ class CompiledEngine:
         return math.sqrt(math.fsum(sums))
 
     def update(
-        self,
-        optimizer: Optimizer,
-        grads: Tensors,
-        norm: float,
-        learning_rate: float,
+        self, optimizer: Optimizer, grads: Tensors, norm: float, learning_rate: float,
         grad_clip: float,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Take one step of AdamW, in place, with gradients scaled down to a norm of grad_clip."""
         scale = grad_clip / norm if 0 < grad_clip < norm else 1.0
         optimizer.steps += 1

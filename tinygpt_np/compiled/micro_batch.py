@@ -61,7 +61,7 @@ class Layer:
         self.qkv, self.heads = zeros(N, 3 * C), zeros(N, C)
         self.mid, self.normed_2 = zeros(N, C), zeros(N, C)
         self.hidden, self.activated = zeros(N, 4 * C), zeros(N, 4 * C)
-        self.mean_1, self.rstd_1, self.mean_2, self.rstd_2 = zeros(4, N)
+        self.norm_1, self.norm_2 = zeros(2, 2, N)  # Mean and 1/s of each row.
         self.stats = zeros(batch, config.n_head, time, 2)
         self.attention_mask = attention.NO_MASK
         self.masks: list[np.ndarray] = []
@@ -85,7 +85,7 @@ class MicroBatch:
         self.x, self.normed, self.dx, self.dnormed, self.branch = (zeros(N, C) for _ in range(5))
         self.dqkv, self.dhidden = zeros(N, 3 * C), zeros(N, 4 * C)
         self.logits = zeros(N, config.vocab_size)
-        self.mean, self.rstd = zeros(2, N)
+        self.norm = zeros(2, N)
         self.losses = np.zeros(N)
         self.mask = zeros(N, C) if config.dropout else NO_BIAS
         self.attention_scratch = attention.make_scratch(arena, time, C // config.n_head)
@@ -132,16 +132,15 @@ class MicroBatch:
         for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
             self.block_forward(layer, y, f"h.{number}")
         weight, bias = affine(step.params, "ln_f")
-        layer_norm.forward_rows(self.x, weight, bias, self.normed, self.mean, self.rstd)
+        layer_norm.forward_rows(self.x, weight, bias, self.normed, *self.norm)
         step.matmuls.forward(self.normed, HEAD, NOTHING, self.logits, self.scratch, step.team)
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
         params, team, n_head = self.step.params, self.step.team, self.config.n_head
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
-        layer_norm.forward_rows(
-            layer.x, *affine(params, f"{h}.ln_1"), layer.normed_1, layer.mean_1, layer.rstd_1
-        )
+        weight, bias = affine(params, f"{h}.ln_1")
+        layer_norm.forward_rows(layer.x, weight, bias, layer.normed_1, *layer.norm_1)
         self.linear(layer.normed_1, f"{h}.attn.c_attn", layer.qkv)
 
         def attend(heads: slice) -> None:
@@ -153,9 +152,8 @@ class MicroBatch:
         team.split(self.batch * n_head, 1, attend)
         masks = layer.masks if self.dropping else [None, None]
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", masks[0], layer.mid)
-        layer_norm.forward_rows(
-            layer.mid, *affine(params, f"{h}.ln_2"), layer.normed_2, layer.mean_2, layer.rstd_2
-        )
+        weight, bias = affine(params, f"{h}.ln_2")
+        layer_norm.forward_rows(layer.mid, weight, bias, layer.normed_2, *layer.norm_2)
         self.linear(layer.normed_2, f"{h}.mlp.c_fc", layer.hidden)
         hidden, activated = flat(layer.hidden), flat(layer.activated)
 
@@ -190,7 +188,7 @@ class MicroBatch:
         dx = self.dx  # (N, C)
         self.linear_backward(self.logits, self.normed, HEAD, self.dnormed)
         dx.fill(0)
-        self.layer_norm(self.dnormed, self.x, "ln_f", self.mean, self.rstd)
+        self.layer_norm(self.dnormed, self.x, "ln_f", self.norm)
         for number in reversed(range(self.config.n_layer)):
             self.block_backward(self.layers[number], f"h.{number}")
         if self.dropping:
@@ -211,7 +209,7 @@ class MicroBatch:
         team.split(len(values), ELEMENTS, activate_backward)
         self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", self.dnormed)
         # Fused: dx, which holds the gradient of the residual path, is added to.
-        self.layer_norm(self.dnormed, layer.mid, f"{h}.ln_2", layer.mean_2, layer.rstd_2)
+        self.layer_norm(self.dnormed, layer.mid, f"{h}.ln_2", layer.norm_2)
         dout_1 = self.dropped(layer.masks[0]) if self.dropping else dx  # (N, C)
         self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", self.dnormed)
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
@@ -224,7 +222,7 @@ class MicroBatch:
 
         team.split(self.batch * n_head, 1, attend_backward)
         self.linear_backward(self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed)
-        self.layer_norm(self.dnormed, layer.x, f"{h}.ln_1", layer.mean_1, layer.rstd_1)
+        self.layer_norm(self.dnormed, layer.x, f"{h}.ln_1", layer.norm_1)
 
     def linear_backward(self, dy: np.ndarray, x: np.ndarray, name: str, dx: np.ndarray) -> None:
         """dy (N, K), x (N, C) -> dx (N, C); adds to the gradients of weight and bias.
@@ -262,9 +260,7 @@ class MicroBatch:
 
         step.region.ordered(name, self.number, add)
 
-    def layer_norm(
-        self, dy: np.ndarray, x: np.ndarray, name: str, mean: np.ndarray, rstd: np.ndarray
-    ) -> None:
+    def layer_norm(self, dy: np.ndarray, x: np.ndarray, name: str, norm: np.ndarray) -> None:
         """Add to self.dx and to the gradients of a layer norm's weight and bias."""
         weight, _ = affine(self.step.params, name)
         dweight, dbias = affine(self.step.grads, name)
@@ -273,7 +269,7 @@ class MicroBatch:
             if self.number == 0:
                 dweight.fill(0)
                 dbias.fill(0)
-            layer_norm.backward_rows(dy, x, weight, mean, rstd, self.dx, dweight, dbias)
+            layer_norm.backward_rows(dy, x, weight, *norm, self.dx, dweight, dbias)
 
         self.step.region.ordered(name, self.number, add)
 

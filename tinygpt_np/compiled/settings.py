@@ -1,7 +1,6 @@
-"""Environment variables of Numba that keep the compiled kernels from being used.
+"""Environment variables of Numba that keep compiled kernels from being used.
 
-They are checked before Numba is imported: it stops at some without naming them, and without its
-compiler the kernels cannot even be imported.
+They are checked before Numba is imported, which stops at some without naming them.
 """
 
 import os

@@ -44,13 +44,7 @@ class StuckError(RuntimeError):
 
 
 class ParallelRegion:
-    """Threads that run at the same time, wait for each other and are stopped together.
-
-    Parameters
-    ----------
-    size
-        The number of threads.
-    """
+    """Threads that run at the same time, wait for each other and are stopped together."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -64,33 +58,23 @@ class ParallelRegion:
     def ordered(self, name: str, number: int, section: Callable[[], object]) -> None:
         """Run a section for the numbers 0, 1, 2, … one after another, whichever thread has them.
 
-        Raises
-        ------
-        StoppedError
-            If another thread has failed.
-        StuckError
-            If the number's turn never comes.
+        Raise StoppedError if another thread has failed, StuckError if the turn never comes.
         """
-        if self.next.get(name, 0) != number:
-            self.wait_until(
-                lambda: self.next.get(name, 0) == number,
-                f"the turn of micro-batch {number} to add to the gradient of {name}",
-            )
+
+        def ready() -> bool:
+            return self.stopped or self.next.get(name, 0) == number
+
+        with self.condition:
+            if not any(self.condition.wait_for(ready, INTERVAL) for _ in range(INTERVALS)):
+                raise StuckError(
+                    f"the turn of micro-batch {number} to add to the gradient of {name}"
+                )
+            if self.stopped:
+                raise StoppedError("another thread has failed")
         section()
         with self.condition:
             self.next[name] = number + 1
             self.condition.notify_all()
-
-    def wait_until(self, ready: Callable[[], bool], event: str) -> None:
-        """Wait until ready() is true. Raise StoppedError or StuckError if that never happens."""
-        with self.condition:
-            for _ in range(INTERVALS):
-                if self.condition.wait_for(lambda: self.stopped or ready(), INTERVAL):
-                    break
-            else:
-                raise StuckError(event)
-        if self.stopped:
-            raise StoppedError("another thread has failed")
 
     def stop(self) -> None:
         """Release all threads that wait, now and later."""
@@ -202,18 +186,6 @@ class ThreadTeam:
         self.map([functools.partial(job, part) for part in slices])
 
 
-@contextlib.contextmanager
-def limited(threads: int) -> Generator[None]:
-    """Limit the threads of BLAS and Numba inside a with statement.
-
-    Numba's are limited if it has been imported, for the calling thread, and never to more than
-    NUMBA_NUM_THREADS. Raise TypeError or ValueError unless `threads` is a positive integer.
-    """
-    check_threads(threads)
-    with threadpool_limits(threads, user_api="blas"), numba_limited(threads):
-        yield
-
-
 def check_threads(threads: int) -> None:
     """Raise TypeError or ValueError unless this is a number of threads that can be started."""
     if not isinstance(threads, int) or isinstance(threads, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -225,18 +197,23 @@ def check_threads(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def numba_limited(threads: int) -> Generator[None]:
-    """Limit the threads of Numba, if it has been imported."""
+def limited(threads: int) -> Generator[None]:
+    """Limit the threads of BLAS and Numba inside a with statement.
+
+    Numba's are limited if it has been imported, for the calling thread, and never to more than
+    NUMBA_NUM_THREADS. Raise TypeError or ValueError unless `threads` is a positive integer.
+    """
+    check_threads(threads)
     numba: Any = sys.modules.get("numba")
-    if numba is None:
-        yield
-        return
-    before = numba.get_num_threads()
-    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    before = numba.get_num_threads() if numba else 0
+    with threadpool_limits(threads, user_api="blas"):
+        try:
+            if numba:
+                numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+            yield
+        finally:
+            if numba:
+                numba.set_num_threads(before)
 
 
 # A team without further threads, for work that is not split.

@@ -178,7 +178,7 @@ def read_block(
 
     x, normed, kv = buffers.x[:rows], buffers.normed[:rows], buffers.kv[:rows]
     layer_norm.forward_rows(x, norms[0], norms[1], normed, mean, rstd)
-    b, bias = weight_of(addresses, strides, KV), weights.kv_bias[layer]
+    b, bias = matrix(addresses[KV], strides[KV]), weights.kv_bias[layer]
     if threads == 1:
         matmul(normed, b, form, bias, kv, 0, 2 * width, scratch)
     else:
@@ -198,7 +198,7 @@ def read_block(
         gather_last(rows, step, normed)
     normed, q, heads = buffers.normed[:rows], buffers.q[:rows], buffers.heads[:rows]
     mid, hidden, activated = buffers.mid[:rows], buffers.hidden[:rows], buffers.activated[:rows]
-    b = weight_of(addresses, strides, Q)
+    b = matrix(addresses[Q], strides[Q])
     matmul(normed, b, form, weights.q_bias[layer], q, low, high, scratch)
     for sequence in range(batch):
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
@@ -212,18 +212,18 @@ def read_block(
     wait_for_all(counter, threads)
     left, right = columns_of(width, thread, threads)
     add_bias(x, step, weights.out_bias[layer, 0], mid, left, right)
-    b = weight_of(addresses, strides, ATTENTION_OUT)
+    b = matrix(addresses[ATTENTION_OUT], strides[ATTENTION_OUT])
     matmul(heads, b, form, mid, mid, left, right, scratch)
     wait_for_all(counter, threads)
     layer_norm.forward_rows(mid, norms[2], norms[3], normed, mean, rstd)
     top, bottom = columns_of(4 * width, thread, threads)
-    b = weight_of(addresses, strides, UP)
+    b = matrix(addresses[UP], strides[UP])
     matmul(normed, b, form, weights.up_bias[layer], hidden, top, bottom, scratch)
     apply_gelu(hidden, weights.exact_gelu, activated, top, bottom)
     wait_for_all(counter, threads)
     y = buffers.x[:rows]
     add_bias(mid, 1, weights.down_bias[layer, 0], y, left, right)
-    b = weight_of(addresses, strides, DOWN)
+    b = matrix(addresses[DOWN], strides[DOWN])
     matmul(activated, b, form, y, y, left, right, scratch)
     wait_for_all(counter, threads)
 
@@ -248,12 +248,6 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
             matrix_of(normed), False, head, weights.form, matrix(scratch, 0), 0, matrix_of(logits),
             rows, columns, depth, scratch,
         )  # fmt: skip
-
-
-@strict
-def weight_of(addresses: Any, strides: Any, number: Any) -> Any:
-    """Return one of a block's matrices, as a Matrix."""
-    return matrix(addresses[number], strides[number])
 
 
 @strict
