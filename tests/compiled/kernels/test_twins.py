@@ -10,40 +10,32 @@ from helpers.kernel_twins import normals, plain
 
 from tinygpt_np import ops
 from tinygpt_np.compiled import kernels
+from tinygpt_np.gradcheck.cases import CASES
 
 rng, normal = normals(11)
-IDS, MASK = rng.integers(0, 7, 24), (normal(3, 5, 7) > 0).astype(np.float32) * np.float32(2)
-KEPT = np.float32(1.5) * (normal(2, 3, 19, 19) > -0.4)
-# The arguments of the forward, and the gradient.
-CASES: dict[str, tuple[tuple[Any, ...], Any]] = {
-    "gelu": ((normal(3, 5, 7),), normal(3, 5, 7)),
-    "gelu_exact": ((normal(3, 5, 7),), normal(3, 5, 7)),
-    "softmax": ((normal(3, 5, 7),), normal(3, 5, 7)),
-    "dropout": ((normal(3, 5, 7), MASK), normal(3, 5, 7)),
-    "dropout, off": ((normal(3, 5, 7),), normal(3, 5, 7)),
-    "layer_norm": ((normal(6, 19), normal(19), normal(19)), normal(6, 19)),
-    "layer_norm, no bias": ((normal(6, 19), normal(19)), normal(6, 19)),
-    "linear": ((normal(13, 33), normal(33, 19), normal(19)), normal(13, 19)),
-    "linear, tied": ((normal(13, 33), normal(19, 33).T), normal(13, 19)),
-    "embedding": ((IDS, normal(7, 5)), normal(24, 5)),
-    "cross_entropy": ((normal(24, 7), np.where(IDS == 3, -1, IDS)), 0.37),
-    "cross_entropy, nothing to count": ((normal(3, 7), np.full(3, -1)), 0.37),
-    "attention": ((normal(38, 45), 2, 3, KEPT), normal(38, 15)),
-    "attention, no dropout": ((normal(38, 45), 2, 3), normal(38, 15)),
-}
-every_case = pytest.mark.parametrize("name", CASES)
 
 
-def twins(name: str) -> tuple[Any, Any]:
+def cases() -> dict[str, tuple[str, tuple[Any, ...], Any]]:
+    """Return the operation, the arguments of its forward and a gradient of each case."""
+    found: dict[str, tuple[str, tuple[Any, ...], Any]] = {}
+    for case in CASES:
+        args = tuple((case.args | case.as_dtype(np.float32)).values())
+        shape = case.forward().shape
+        found[case.name] = case.operation, args, normal(*shape) if shape else 0.37
+    x, weight, bias = found["linear"][1]
+    tied = np.ascontiguousarray(weight.T).T
+    found["linear, tied"] = "linear", (x, tied, bias), found["linear"][2]
+    found["nothing to count"] = "cross_entropy", (normal(3, 7), np.full(3, -1)), 0.37
+    return found
+
+
+ARGUMENTS = cases()
+every_case = pytest.mark.parametrize("name", ARGUMENTS)
+
+
+def twins(operation: str) -> tuple[Any, Any]:
     """Return an operation's modules of kernels and of ops."""
-    operation = name.partition(",")[0]
     return getattr(kernels, operation), getattr(ops, operation)
-
-
-def calls(name: str) -> list[tuple[Any, tuple[Any, ...]]]:
-    """Return the forward and the backward of a kernel, with arguments."""
-    twin, (args, dy) = twins(name)[0], CASES[name]
-    return [(twin.forward, args), (twin.backward, (dy, twin.forward(*args)[1]))]
 
 
 def is_array(value: Any) -> bool:
@@ -62,23 +54,22 @@ def test_the_contract_is_that_of_ops(operation: str) -> None:
     for name in ("forward", "backward", *(["draw_mask"] if operation == "dropout" else [])):
         compiled, numpy = getattr(twin, name), plain(getattr(original, name))
         assert inspect.signature(compiled) == inspect.signature(numpy)
-        first, expected = ((f.__doc__ or "").partition("\n")[0] for f in (compiled, numpy))
-        assert first == expected
+        assert compiled.__doc__.splitlines()[0] == (numpy.__doc__ or "").splitlines()[0]
 
 
 @every_case
 def test_results_are_those_of_ops_and_may_be_overwritten(name: str) -> None:
-    (twin, original), (args, dy) = twins(name), CASES[name]
+    operation, args, dy = ARGUMENTS[name]
+    twin, original = twins(operation)
     y, saved = twin.forward(*args)
     args64 = [x.astype(float) if is_array(x) and x.dtype == np.float32 else x for x in args]
     truth, saved64 = plain(original.forward)(*args64)
     np.testing.assert_allclose(y, truth, rtol=1e-5, atol=1e-5)
-    if isinstance(y, np.ndarray) and name != "softmax":  # It is saved for the backward.
+    if isinstance(y, np.ndarray) and operation != "softmax":  # It is saved for the backward.
         y[...] = np.nan
     truths = flatten(plain(original.backward)(dy if isinstance(dy, float) else dy + 0.0, saved64))
     for _ in range(2):
-        found = flatten(twin.backward(dy, saved))
-        for one, other in zip(found, truths, strict=True):
+        for one, other in zip(flatten(twin.backward(dy, saved)), truths, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
             one[...] = np.nan
 
@@ -94,7 +85,10 @@ def in_other_layouts(array: np.ndarray) -> list[np.ndarray]:
 
 @every_case
 def test_arguments_may_have_any_layout_and_stay_as_they_were_but_no_other_dtype(name: str) -> None:
-    for function, args in calls(name):
+    operation, forward_args, dy = ARGUMENTS[name]
+    twin, _ = twins(operation)
+    backward_args = dy, twin.forward(*forward_args)[1]
+    for function, args in ((twin.forward, forward_args), (twin.backward, backward_args)):
         expected = flatten(function(*args))
         parameters = inspect.signature(function).parameters
         for place, (parameter, array) in enumerate(zip(parameters, args, strict=False)):
@@ -111,13 +105,6 @@ def test_arguments_may_have_any_layout_and_stay_as_they_were_but_no_other_dtype(
             message = rf"\.{function.__name__}: {parameter} must be an array of {kind}, not float64"
             with pytest.raises(TypeError, match=message):
                 function(*args[:place], array.astype(np.float64), *args[place + 1 :])
-
-
-def test_ids_and_targets_may_be_any_integers() -> None:
-    ids, weight, logits = IDS.astype(np.uint16), normal(7, 5), normal(24, 7)
-    np.testing.assert_array_equal(kernels.embedding.forward(ids, weight)[0], weight[IDS])
-    losses = [kernels.cross_entropy.forward(logits, each)[0] for each in (ids, IDS)]
-    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("place", [0, 17, 36])

@@ -47,8 +47,9 @@ def test_a_thread_waits_for_another_or_until_it_is_stopped(stops: bool) -> None:
         assert not first.done()
         if stops:
             counter[0] = STOPPED
-        assert rounds(1, 2, counter, values) == 0
-        assert first.result(LIMIT) == 0
+        else:
+            assert rounds(1, 2, counter, values) == 0
+        assert first.result(LIMIT) == stops  # The number that was missing.
 
 
 @strict
