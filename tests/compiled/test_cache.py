@@ -22,18 +22,18 @@ from tinygpt_np.compiled.cache import kernel, strict
 
 pytestmark = pytest.mark.slow  # Compiles in many processes.
 
-CALLEE = """
+FILES = {
+    "compiled/kernels/callee.py": """
 from small.compiled.cache import kernel
 
 @kernel
 def callee(x):
     return 3 * x
-"""
-CALLER = """
+""",
+    "compiled/kernels/caller.py": """
 from small.compiled.kernels.callee import callee
 from small.compiled.cache import kernel, strict
 from small.ops.constants import SHIFT
-from small.config import RATE
 
 def adding(function, number):
     @strict
@@ -46,8 +46,12 @@ add_10, add_20 = adding(callee, 10), adding(callee, 20)
 
 @kernel
 def caller(x):
-    return callee(x) + SHIFT + 2 * RATE - 1
-"""
+    return callee(x) + SHIFT
+""",
+    "ops/constants.py": "SHIFT = 100",
+    "config.py": "",
+    "ladder/neighbour.py": "",
+}
 # Prints the results, then what was compiled for them.
 START = """
 import sys
@@ -58,11 +62,8 @@ with cache.watch(compiled.append):
     print(caller(2), add_10(2), add_20(2))
 print(*compiled)
 """
-RESULTS, COMPILED = (
-    "106.0 16 26",
-    "caller.caller callee.callee caller.added caller.added",
-)
-NOTHING = ""
+RESULTS = "106 16 26"
+COMPILED, NOTHING = "caller.caller callee.callee caller.added caller.added", ""
 
 
 @pytest.fixture(autouse=True)
@@ -72,14 +73,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
     package = tmp_path / "small"
-    files = {
-        "compiled/kernels/callee.py": CALLEE,
-        "compiled/kernels/caller.py": CALLER,
-        "ops/constants.py": "SHIFT = 100\n",
-        "config.py": "RATE = 0.5\n",
-        "ladder/neighbour.py": "",
-    }
-    for name, text in files.items():
+    for name, text in FILES.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(text)
     shutil.copy(cache.__file__, package / "compiled")
@@ -90,16 +84,13 @@ def process() -> subprocess.Popen[str]:
     return processes.start([sys.executable, "-W", "always", "-c", START])
 
 
-def outcome(started: subprocess.Popen[str]) -> tuple[str, str, str]:
+def start(started: subprocess.Popen[str] | None = None) -> tuple[str, str, str]:
     """Return the results of a start, what it compiled, and its warnings."""
+    started = started or process()
     out, err = started.communicate(timeout=processes.LIMIT)
     assert started.returncode == 0, err
     results, compiled = out.splitlines()
     return results, compiled, err
-
-
-def start() -> tuple[str, str, str]:
-    return outcome(process())
 
 
 def stored_files(package: Path) -> list[Path]:
@@ -129,11 +120,11 @@ def test_a_changed_callee_in_another_file_changes_the_caller(package: Path) -> N
     start()
     path = package / "compiled" / "kernels" / "callee.py"
     before = path.stat()
-    path.write_text(CALLEE.replace("3 * x", "5 * x"))
+    path.write_text(path.read_text().replace("3 * x", "5 * x"))
     # Python's own cache compares time and size.
     shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert start() == ("110.0 20 30", COMPILED, NOTHING)
+    assert start() == ("110 20 30", COMPILED, NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +178,7 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(package: 
 
 def test_two_processes_at_once_do_not_break_one_another() -> None:
     for started in [process(), process()]:
-        results, _, warned = outcome(started)
+        results, _, warned = start(started)
         assert (results, warned) == (RESULTS, NOTHING)
     assert start() == (RESULTS, NOTHING, NOTHING)
 

@@ -1,7 +1,6 @@
 """The compiled step against the NumPy model in float64, and on any number of threads."""
 
 import itertools
-import math
 import threading
 import time
 import tracemalloc
@@ -64,7 +63,8 @@ def assert_true(
     truth = in_float64(cast(tg.GPT, engine.model))
     expected, expected_grads = truth.loss_and_grads(tokens, targets, masks)
     assert loss == pytest.approx(expected, rel=LOSS)
-    assert_close(grads, expected_grads, GRADIENT)
+    # Longer sums for more rows.
+    assert_close(grads, expected_grads, GRADIENT if tokens.shape[0] > 1 else 2e-5)
 
 
 @every_variant
@@ -138,11 +138,12 @@ def test_a_parameter_that_kernels_would_misread_is_refused_by_name(
     name = "h.1.mlp.c_fc.weight"
     with CompiledEngine(model, BATCH, 2) as engine:
         model.params[name] = change(model.params[name])
-        for call in (engine.loss, engine.loss_and_grads):
-            with pytest.raises(kind, match=f"^{name} must be {expected}"):
-                call(tokens, targets)
-    with pytest.raises(kind, match=f"^{name} must be {expected}"):
-        CompiledEngine(model, BATCH, 1)
+        with pytest.raises(kind, match=f"^{name} must be {expected}"):
+            engine.loss(tokens, targets)
+        with pytest.raises(kind, match=f"^{name} must be {expected}"):
+            CompiledEngine(model, BATCH, 1)
+        with pytest.raises(ValueError, match=r"tokens must be in \[0, 71\)"):
+            engine.loss(tokens + 71, targets)
 
 
 @pytest.mark.parametrize("grad_clip", [0.0, 0.3, 1e9], ids=["none", "clips", "too large"])
@@ -151,32 +152,18 @@ def test_an_update_is_that_of_the_optimizer_in_float64(grad_clip: float) -> None
     truth = in_float64(model)
     found, expected = (AdamW(each.params, 0.8, 0.95, 0.3) for each in (model, truth))
     with CompiledEngine(model, BATCH, 2) as engine:
-        for step in range(4):
-            grads, rate = generic(CONFIG, seed=10 + step)[0].params, 0.1 / (step + 1)
-            # Sums of n terms in float64, each rounded n times, and half of it after the root.
-            terms = sum(grad.size for grad in grads.values())
+        for seed in range(10, 14):
+            grads = generic(CONFIG, seed)[0].params
             norm = engine.norm(grads)
-            assert norm == pytest.approx(global_norm(grads), rel=terms * 2.0**-53)
-            engine.update(found, grads, norm, rate, grad_clip)
+            # A sum of some 1e5 terms in float64, whose roundings mostly undo each other.
+            assert norm == pytest.approx(global_norm(grads), rel=1e-12)
+            engine.update(found, grads, norm, 1 / seed, grad_clip)
             doubles = {name: grad.astype(np.float64) for name, grad in grads.items()}
-            expected.update(truth.params, clip(doubles, norm, grad_clip), rate)
-        model.params["ln_f.bias"][3] = np.nan
-        assert math.isnan(engine.norm(model.params))
-        model.params["ln_f.bias"][3] = truth.params["ln_f.bias"][3]
-    assert found.steps == expected.steps == 4
+            expected.update(truth.params, clip(doubles, norm, grad_clip), 1 / seed)
     # Four steps of some ten roundings of 6e-8, which for the most part undo each other.
-    for tensors, true in (
-        (found.first, expected.first), (found.second, expected.second), (model.params, truth.params)
-    ):  # fmt: skip
-        assert_close(tensors, true, 1e-6)
-
-
-def test_tokens_and_targets_that_the_model_refuses_are_refused() -> None:
-    model, tokens, targets = generic(CONFIG)
-    with CompiledEngine(model, BATCH, 2) as engine:
-        for call in (engine.loss, engine.loss_and_grads):
-            with pytest.raises(ValueError, match=r"tokens must be in \[0, 71\)"):
-                call(tokens + 71, targets)
+    assert_close(found.first, expected.first, 1e-6)
+    assert_close(found.second, expected.second, 1e-6)
+    assert_close(model.params, truth.params, 1e-6)
 
 
 @pytest.mark.parametrize("rows", [1, 20, 192])
@@ -300,30 +287,20 @@ def test_blas_is_limited_to_one_thread_while_it_is_used(
 
 
 def test_a_step_in_steady_state_allocates_next_to_nothing() -> None:
-    config = replace(DROPPING, n_embd=48, block_size=64)
-    model = tg.GPT(config)
+    model = tg.GPT(replace(DROPPING, n_embd=48, block_size=64))
     tokens = np.zeros((24, 64), np.int64)
-    # A step saves at least 16 rows of C per token and block for its backward, in float32.
-    activations = tokens.size * config.n_layer * 16 * config.n_embd * 4
-    optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
+    optimizer, peaks = AdamW(model.params, 0.9, 0.99, 0.1), list[int]()
     with CompiledEngine(model, len(tokens), 2) as engine:
-
-        def step() -> None:
+        for _ in range(4):
+            tracemalloc.start()
             _, grads = engine.loss_and_grads(tokens, tokens, 7)
             engine.update(optimizer, grads, engine.norm(grads), 1e-3, 1.0)
             engine.loss(tokens, tokens)
-
-        for _ in range(3):
-            step()
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            step()
-            growth = tracemalloc.get_traced_memory()[1] - before
-        finally:
+            peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-    assert growth < 0.01 * activations
+    # A step saves at least 16 rows of C per token and block for its backward, in float32.
+    activations = tokens.size * model.config.n_layer * 16 * model.config.n_embd * 4
+    assert peaks[-1] < 0.01 * activations
 
 
 # A batch of one micro-batch, whose operations are split: more rows, columns and numbers than one
@@ -374,30 +351,24 @@ def test_one_sequence_gives_the_same_bits_on_any_number_of_threads(
 
 @one_sequence
 def test_split_operations_run_on_several_threads_and_are_true(monkeypatch: Patch) -> None:
-    ran_on: dict[str, set[int]] = {}
+    split = {
+        "matmul_part": matmul, "forward_heads": attention, "backward_heads": attention,
+        "loss_and_dlogits": cross_entropy, "forward_values": gelu, "backward_values": gelu,
+    }  # fmt: skip
+    ran_on = {name: set[int]() for name in split}
 
-    def watch(module: Any, name: str) -> None:
-        before: Callable[..., Any] = getattr(module, name)
-
+    def watched(name: str, before: Callable[..., Any]) -> Callable[..., Any]:
         def after(*args: Any) -> Any:
-            ran_on.setdefault(name, set()).add(threading.get_ident())
+            ran_on[name].add(threading.get_ident())
             return before(*args)
 
-        monkeypatch.setattr(module, name, after)
+        return after
 
-    watch(matmul, "matmul_part")
-    watch(attention, "forward_heads")
-    watch(attention, "backward_heads")
-    watch(cross_entropy, "loss_and_dlogits")
-    watch(gelu, "forward_values")
-    watch(gelu, "backward_values")
+    for name, module in split.items():
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     model, tokens, targets = batch_of_one(ONE)
     with CompiledEngine(model, 1, 3) as engine:
-        expected_loss, expected = in_float64(model).loss_and_grads(tokens, targets)
-        loss, grads = engine.loss_and_grads(tokens, targets)
-        assert loss == pytest.approx(expected_loss, rel=LOSS)
-        assert_close(grads, expected, 2e-5)
-    assert len(ran_on) == 6
+        assert_true(engine, tokens, targets)
     assert all(len(found) > 1 for found in ran_on.values()), ran_on
 
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from helpers.kernel_twins import poisoned
 from helpers.small_gpts import (
-    BATCH,
-    DROPPING,
     GRADIENT,
     LOSS,
     TIME,
@@ -79,22 +77,3 @@ def test_in_poisoned_buffers_results_are_true_and_the_second_micro_batch_adds_it
     poison(work)
     true = truth.loss(tokens, targets)
     assert work.loss(*flat, step) * step.scale == pytest.approx(true, rel=LOSS)
-
-
-def test_the_masks_are_those_that_the_model_takes() -> None:
-    expected = tg.GPT(DROPPING).draw_masks(BATCH, TIME, np.random.default_rng(0))
-    found = draw_masks(DROPPING, BATCH, TIME, KEY)
-    assert {n: (m.shape, m.dtype) for n, m in found.items()} == {
-        n: (m.shape, m.dtype) for n, m in expected.items()
-    }
-    for name, mask in found.items():
-        assert set(mask.flat) == {np.float32(0), np.float32(1 / 0.7)}, name
-
-
-def test_all_masks_of_a_key_and_of_other_keys_differ() -> None:
-    rows = [
-        mask.reshape(-1)[: BATCH * TIME].tobytes()
-        for key in (0, 1, KEY, 2**63 - 1)
-        for mask in draw_masks(DROPPING, BATCH, TIME, key).values()
-    ]
-    assert len(set(rows)) == len(rows) == 4 * 7

@@ -52,16 +52,6 @@ for results in ([np.float64(loss), *grads.values()], logits):
     print(hashlib.sha256(b"".join(each.tobytes() for each in results)).hexdigest())
 """
 
-# Kernels that are compiled again, while all others are loaded from a warm cache.
-MISSING = {
-    "nothing": [],
-    "callees": [
-        *("softmax.exponentials", "cross_entropy.loss_of", "layer_norm.forward_rows"),
-        "gelu.forward_values",
-    ],
-    "callers": ["cross_entropy.loss_and_dlogits", "decoding.output_head"],
-}
-
 
 def dispatchers(values: Any) -> Iterator[Any]:
     """Yield all compiled functions among some values, and those in their closures."""
@@ -92,32 +82,25 @@ def run(cache: Path, first: bool = False) -> str:
     return printed(SCRIPT.replace("FIRST", str(first)), env=environment)
 
 
-@pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return a cache, and the output of the run that filled it.
-
-    Linked kernels, which take longest to compile, are copied to it beforehand.
-    """
-    root = tmp_path_factory.mktemp("cache")
+@pytest.mark.slow
+def test_functions_called_or_compiled_before_their_callers_do_not_change_the_bits(
+    tmp_path: Path,
+) -> None:
+    # Linked kernels, which take longest to compile, are copied to the cold cache.
     source = compiling.cache_root() / compiling.stamp(compiling.HERE)
-    folder = root / "tinygpt-np" / "kernels" / source.name
+    folder = tmp_path / "tinygpt-np" / "kernels" / source.name
     folder.mkdir(parents=True)
     for compiled in linking.compiled_kernels:
         for path in source.glob(f"*.{compiled.fndesc.qualname}.*.nbc"):
             shutil.copy(path, folder)
-    return root, run(root)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("missing", MISSING)
-def test_functions_called_or_compiled_before_their_callers_do_not_change_the_bits(
-    cold: tuple[Path, str], missing: str, tmp_path: Path
-) -> None:
-    cache, expected = cold
-    assert run(cache) == expected  # From a warm cache.
-    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
-    paths = [path for name in MISSING[missing] for path in tmp_path.rglob(f"{name}.*.nbc")]
-    assert len(paths) >= len(MISSING[missing])
-    for path in paths:
-        path.unlink()
-    assert run(tmp_path, first=True) == expected
+    expected = run(tmp_path)
+    assert run(tmp_path) == expected
+    callees = "softmax.exponentials", "cross_entropy.loss_of", "layer_norm.forward_rows"
+    callers = "cross_entropy.loss_and_dlogits", "decoding.output_head"
+    # Compiled again, while all others are loaded from the warm cache.
+    for missing in ([], [*callees, "gelu.forward_values"], callers):
+        paths = [path for name in missing for path in folder.glob(f"{name}.*.nbc")]
+        assert len(paths) >= len(missing)
+        for path in paths:
+            path.unlink()
+        assert run(tmp_path, first=True) == expected

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.kernel_chains import chain
-from helpers.kernel_twins import matrix, normals, poisoned
+from helpers.kernel_twins import matrix, normals
 from numba import njit
 
 from tinygpt_np.compiled.simd.memory import Matrix
@@ -53,14 +53,3 @@ def test_a_tile_is_the_product_at_every_height_and_depth(
             factors = used, b[:, 1 : 1 + width], start[:, 4 : 4 + width]
             expected[:height, 6 : 6 + width] = chain(*factors, fused)
             np.testing.assert_array_equal(c, expected)
-
-
-def test_a_tile_may_start_from_one_row_and_from_itself() -> None:
-    call, width = calling(make_tile(1, ROWS)), LANES
-    a, b, bias, c = normal(ROWS, 7), normal(7, width), normal(1, width), poisoned(ROWS, width)
-    one_row = Matrix(bias.ctypes.data, 0)
-    call(ROWS, 0, (matrix(a), matrix(b), one_row, matrix(c)), 7, NOWHERE)
-    once = chain(a, b, bias)
-    np.testing.assert_array_equal(c, once)
-    call(ROWS, 0, (matrix(a), matrix(b), matrix(c), matrix(c)), 7, NOWHERE)
-    np.testing.assert_array_equal(c, chain(a, b, once))
