@@ -6,7 +6,6 @@ result depends on a callee in another file of kernels/, on constants, and on its
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -80,13 +79,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-def process() -> subprocess.Popen[str]:
-    return processes.start([sys.executable, "-W", "always", "-c", START])
-
-
-def start(started: subprocess.Popen[str] | None = None) -> tuple[str, str, str]:
+def start() -> tuple[str, str, str]:
     """Return the results of a start, what it compiled, and its warnings."""
-    started = started or process()
+    started = processes.start([sys.executable, "-W", "always", "-c", START])
     out, err = started.communicate(timeout=processes.LIMIT)
     assert started.returncode == 0, err
     results, compiled = out.splitlines()
@@ -174,13 +169,6 @@ def test_a_folder_that_cannot_be_made_is_one_warning_and_right_results(package: 
     assert warned.count("RuntimeWarning") == 1
     assert f"cannot be stored in {package.parent / 'cache'}" in warned
     assert "compiled again at every start" in warned
-
-
-def test_two_processes_at_once_do_not_break_one_another() -> None:
-    for started in [process(), process()]:
-        results, _, warned = start(started)
-        assert (results, warned) == (RESULTS, NOTHING)
-    assert start() == (RESULTS, NOTHING, NOTHING)
 
 
 def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:

@@ -58,23 +58,20 @@ in_both = pytest.mark.usefixtures("large")
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch: Patch) -> None:
     """Fill buffers and caches with NaN, so that reading unwritten memory shows."""
-    make_buffers, make_cache = decoding.make_buffers, decoding.make_cache
 
-    def buffers(*args: Any) -> decoding.Buffers:
-        found = make_buffers(*args)
-        for buffer in found[:-1]:
-            buffer.fill(np.nan)
-        found.scratch[PANEL:] = np.nan  # Sums start from the zeros before it.
-        return found
+    def filled(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any) -> Any:
+            found = make(*args)
+            for array in found:
+                array.fill(np.nan)
+            if isinstance(found, decoding.Buffers):
+                found.scratch[:PANEL] = 0  # Sums start from these.
+            return found
 
-    def cache(*args: Any) -> decoding.Cache:
-        found = make_cache(*args)
-        for part in found:
-            part.fill(np.nan)
-        return found
+        return made
 
-    monkeypatch.setattr(decoding, "make_buffers", buffers)
-    monkeypatch.setattr(decoding, "make_cache", cache)
+    for name in ("make_buffers", "make_cache"):
+        monkeypatch.setattr(decoding, name, filled(getattr(decoding, name)))
 
 
 def decoder_of(model: GPT, batch: int = B, threads: int | None = None) -> CompiledDecoder:
@@ -172,10 +169,9 @@ def test_both_backends_generate_the_same_text(
     np.testing.assert_array_equal(written("numba"), written("numpy"))
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 8, 64])
-@pytest.mark.parametrize("batch", [1, 3, 64])
-def test_a_plan_is_possible(batch: int, threads: int) -> None:
-    for block_size in (1, 2, 3, 4, 5, 8, 64, 256, 1024):
+@pytest.mark.parametrize("block_size", [1, 2, 3, 4, 5, 8, 64, 1024])
+def test_a_plan_is_possible(block_size: int) -> None:
+    for batch, threads in itertools.product((1, 3, 64), (1, 2, 3, 8, 64)):
         windows, left = plan(batch, block_size, threads)
         assert 1 <= windows <= left <= block_size
         if 1 < threads < block_size // 4:

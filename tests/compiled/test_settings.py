@@ -48,9 +48,11 @@ def test_a_wrong_value_is_reported_with_its_variable(
     assert settings.compiler_is_off() == ""
 
 
-def test_a_wrong_value_is_reported_before_numba_stops_at_it() -> None:
+def test_settings_are_checked_before_numba_is_imported_and_those_of_a_program_count() -> None:
     code = "import tinygpt_np as tg; tg.GPT\ntry: tg.kernels\nexcept RuntimeError as e: print(e)"
     assert "NUMBA_NUM_THREADS must be a whole number" in run(code, NUMBA_NUM_THREADS="0")
+    code = f"import numba; numba.config.DISABLE_JIT = True; {code}"
+    assert OFF in run(code)
 
 
 def test_without_the_compiler_kernels_say_why_and_doctor_tests_nothing() -> None:
@@ -65,14 +67,6 @@ def test_without_the_compiler_kernels_say_why_and_doctor_tests_nothing() -> None
     assert "processor" in doctor[0]
     assert f"{OFF}; no compiled kernel can be tested" in "\n".join(doctor)
     assert "right" not in "\n".join(doctor)
-
-
-def test_a_setting_that_a_program_makes_counts() -> None:
-    code = (
-        "import numba; numba.config.DISABLE_JIT = True\n"
-        "from tinygpt_np.compiled import settings; print(settings.compiler_is_off())"
-    )
-    assert run(code) == "NUMBA_DISABLE_JIT=1\n"
 
 
 def test_without_the_compiler_training_uses_numpy_and_refuses_numba(

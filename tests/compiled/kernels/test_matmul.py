@@ -44,6 +44,8 @@ SHAPES = [
         for depth in [*around(1, 4, DEPTH), 17, STRETCH + 1, 2 * STRETCH + 1]
     ),
     *((7, 11, columns) for columns in [*around(1, LANES, HALF, PANEL), 65, PANEL + HALF + 5]),
+    # As large as GPT-2: a head of a vocabulary, rows, depths.
+    *((7, 5, 33001), (65541, 2, 3), (5, 4099, 3)),
     (STRIPE, STRETCH, 5),
     (STRIPE + 1, 19, GROUP + PANEL + 5),
     (STRIPE + 7, STRETCH + 9, 2 * PANEL + HALF + LANES + 5),
