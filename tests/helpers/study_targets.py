@@ -91,12 +91,12 @@ def truth(text: str, args: Mapping[str, Any] = ARGS, seed: int = 0) -> Truth:
     return Truth(target(text, args, seed))
 
 
-def sheet(text: str, args: Mapping[str, Any] = ARGS, seed: int = 0) -> Sheet:
-    return study(target(text, args, seed))
+def sheet(text: str, args: Mapping[str, Any] = ARGS) -> Sheet:
+    return study(target(text, args))
 
 
-def proof(text: str, args: Mapping[str, Any] = ARGS, seed: int = 0) -> Proof:
-    return sheet(text, args, seed).proofs[0]
+def proof(text: str, args: Mapping[str, Any] = ARGS) -> Proof:
+    return sheet(text, args).proofs[0]
 
 
 def edited_proof(*edits: tuple[str, str]) -> Proof:

@@ -194,12 +194,9 @@ def test_any_text_gives_well_formed_markup(text: str) -> None:
     ET.fromstring(f"<p>{inline(text)}</p>")
 
 
-@pytest.mark.parametrize("piece", ["(", "√", "∂", "x_{", "f(", "x/", "(x"])
-def test_deep_nesting_is_supported(piece: str) -> None:
-    ET.fromstring(mathml(1000 * piece))
-    ET.fromstring(f"<p>{inline(1000 * piece)}</p>")
-
-
-def test_brackets_beyond_the_maximum_nesting_are_unchanged() -> None:
-    depth = 2 * DEEPEST
-    assert read(ET.fromstring(mathml(depth * "(" + depth * ")"))) == depth * "(" + depth * ")"
+def test_deep_nesting_is_supported() -> None:
+    for piece in ("(", "√", "∂", "x_{", "f(", "x/", "(x"):
+        ET.fromstring(mathml(1000 * piece))
+        ET.fromstring(f"<p>{inline(1000 * piece)}</p>")
+    brackets = 2 * DEEPEST * "(" + 2 * DEEPEST * ")"
+    assert read(ET.fromstring(mathml(brackets))) == brackets

@@ -62,6 +62,7 @@ def test_every_line_is_shown_in_any_terminal(name: str, width: int) -> None:
     backward = [line for proof in found.proofs for line in proof.lines] if width > 80 else []
     squeezed = "".join(text.split())
     assert max(map(len, text.splitlines())) <= width
+    assert name != "block" or "✓" in line_of(text, "h.0.attn.c_attn.weight")
     assert all("".join(line.text.split())[:24] in squeezed for line in (*found.rows, *backward))
 
 
@@ -79,19 +80,13 @@ def test_the_lines_of_a_loop_show_their_iteration() -> None:
     assert text.count("# i = 0") == text.count("# i = 1") == 1
 
 
-def test_the_gradients_of_parameters_are_named() -> None:
-    assert "✓" in line_of(shown(studied_target("block")), "h.0.attn.c_attn.weight")
-
-
 def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
     found = study(user_target(write_layer(tmp_path, WRONG_LAYER)))
     text = shown(found)
     assert "checked together with dx" in line_of(text, "centered = x - mean")
     assert "✗ wrong" in line_of(text, "dx = dxhat / std")
     problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
-    assert re.search(r"dx: off by 0\.\d+ of its norm", problems)
     assert "likely cause: a mean or sum is missing" in problems
-    assert "all right" not in text
     detail = line_shown(found, 19)
     assert "dx, numeric" in detail
     assert "likely cause: a mean or sum is missing" in detail

@@ -4,7 +4,7 @@ import ast
 from dataclasses import replace
 
 import pytest
-from helpers.architecture import OPERATIONS, source
+from helpers.architecture import OPERATIONS, functions, parsed, source
 from helpers.study_targets import FILE, function
 
 from tinygpt_np.study.source.parse import Statement, StudyError, find_function
@@ -21,17 +21,18 @@ def statement(text: str) -> Statement:
 def test_the_text_of_every_statement_of_the_package_is_its_source() -> None:
     methods = ("forward", "backward", "block_forward", "block_backward")
     found = [find_function(source("model", "gpt.py"), f"GPT.{name}", "gpt.py") for name in methods]
-    for text in (source("ops", f"{name}.py") for name in OPERATIONS):
-        kinds = ("forward", "backward", "backward_steps")
-        found += (find_function(text, kind, "") for kind in kinds if f"def {kind}(" in text)
+    for name in OPERATIONS:
+        kinds = {"forward", "backward", "backward_steps"} & {
+            *functions(source("ops", f"{name}.py"))
+        }
+        found += (parsed(name, kind) for kind in kinds)
     checked = 0
-    for each in found:
-        for one in each.statements:
-            written = each.lines[one.line - 1 : one.node.end_lineno]
-            text = " ".join(line.partition("  # ")[0].strip() for line in written)
-            if isinstance(one.node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr):
-                assert one.text == text, f"{each.file}, line {one.line}"
-                checked += 1
+    for each, one in ((parent, one) for parent in found for one in parent.statements):
+        written = each.lines[one.line - 1 : one.node.end_lineno]
+        text = " ".join(line.partition("  # ")[0].strip() for line in written)
+        if isinstance(one.node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr):
+            assert one.text == text, f"{each.file}, line {one.line}"
+            checked += 1
     assert checked > 120
 
 

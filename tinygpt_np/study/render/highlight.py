@@ -60,12 +60,7 @@ def start_of_value(text: str) -> int:
 
 
 def style_sheet() -> str:
-    """Return the CSS of the token classes, for light and dark colour schemes."""
-    light, dark = ("\n".join(rules(style)) for style in (LIGHT, DARK))
+    """Return the CSS of the token classes, without their background, for light and dark schemes."""
+    formatters = (cast(Any, HtmlFormatter(style=each, nobackground=True)) for each in (LIGHT, DARK))
+    light, dark = ("\n".join(each.get_token_style_defs("code")) for each in formatters)
     return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
-
-
-def rules(style: str) -> list[str]:
-    """Return the CSS rules of a Pygments style without its background."""
-    formatter = cast(Any, HtmlFormatter(style=style, nobackground=True))
-    return formatter.get_token_style_defs("code")
