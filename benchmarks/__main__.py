@@ -57,10 +57,9 @@ def check_kernels(
     compare: dict[str, Any] | None, rounds: int | None, **_: Any,
 ) -> None:  # fmt: skip
     """Exit with a message if the arguments of kernels do not fit each other."""
-    for name in operations:
-        if name not in cases.OPERATIONS:
-            known = ", ".join(cases.OPERATIONS)
-            parser.error(f"an operation must be one of {known}, not {name}")
+    known = cases.OPERATIONS  # As choices, argparse of Python 3.11 would refuse an empty list.
+    if unknown := [name for name in operations if name not in known]:
+        parser.error(f"an operation must be one of {', '.join(known)}, not {unknown[0]}")
     if "llmc" in peers and llmc is None:
         parser.error("--peers llmc needs --llmc DIR, a checkout of llm.c")
     if compare is not None:

@@ -199,34 +199,31 @@ def compare(experiment: Experiment, threads: int, say: Say) -> Comparison:
 def add(
     comparison: Comparison, entry: Entry, process: Process, threads: int, samples: int | None
 ) -> None:
-    """Open a job as a candidate, or leave it out if it fails and is not the first."""
+    """Open a job as a candidate, or leave it out if it fails and is not the first.
+
+    Raises DisagreementError unless its first results, if it has any, are those of the first.
+    """
     about = {"rung": entry.name, "by": entry.by, "threads": threads, "reference": entry.reference}
-    first = comparison.candidates[0] if comparison.candidates else None
-    candidate = Candidate(process, about, required=first is None)
+    candidate = Candidate(process, about, required=not comparison.candidates)
     try:
         candidate.open(
             build=entry.build, options=entry.options, warm_up=entry.warm_up, samples=samples
         )
     except WorkerError as error:
-        if first is None:
+        if candidate.required:
             raise
         comparison.left_out[entry.name] = str(error)
         return
     comparison.candidates.append(candidate)
     comparison.about.setdefault("flops", about.pop("flops"))
-    if first is not None:
-        check_agreement(first, candidate)
-
-
-def check_agreement(first: Candidate, other: Candidate) -> None:
-    """Raise DisagreementError unless the first results are the same; a candidate may have none."""
-    ours, theirs = np.array(first.about["agreement"]), np.array(other.about["agreement"])
+    theirs = np.array(about["agreement"])
+    ours = np.array(comparison.candidates[0].about["agreement"])
     if theirs.size and not (
         # Written so that NaN fails.
         ours.shape == theirs.shape and np.all(np.abs(ours - theirs) <= SAME * np.abs(ours))
     ):
         said = (", ".join(f"{value:.6g}" for value in values) for values in (theirs, ours))
-        different = f"{other.name} does not compute the same as {first.name}"
+        different = f"{entry.name} does not compute the same as {comparison.candidates[0].name}"
         raise DisagreementError(f"{different}: {', not '.join(said)}")
 
 

@@ -9,8 +9,9 @@ learning rate follows the fraction of the time that has passed.
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -67,18 +68,6 @@ class Learner:
         return self.found.bits_per_character(total / count)
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result of a tokenizer; `tokens` read and `bits` per character for each seed."""
-
-    vocab_size: int
-    n_embd: int
-    params: int
-    characters_per_token: float
-    tokens: list[int]
-    bits: list[float]
-
-
 def fitting(vocab_size: int) -> GPTConfig:
     """Return the configuration whose number of parameters is closest to PARAMS."""
     widths = range(CONFIG.n_head, 200 * CONFIG.n_head, CONFIG.n_head)
@@ -98,24 +87,26 @@ def run(
     options = {"corpus": corpus.name, "seconds": seconds, "rounds": rounds, "threads": threads}
     with session("tokenizers", options, json) as run:
         found: dict[str, Dataset] = {}
-        results: dict[str, Result] = {}
+        results: dict[str, dict[str, Any]] = {}
         for kind in KINDS:
             made = tokenizers.make(kind, gpt2 if kind == "gpt2" else "", corpus.text)
             found[kind] = dataset.from_corpus(corpus, made)
             ratio = len(corpus.text) / (len(found[kind].train) + len(found[kind].val))
             config = fitting(made.vocab_size)
-            sizes = config.vocab_size, config.n_embd, param_count(config)
-            results[kind] = Result(*sizes, ratio, [], [])
+            results[kind] = {
+                "vocab_size": config.vocab_size, "n_embd": config.n_embd,
+                "params": param_count(config), "characters_per_token": ratio,
+                "tokens": [], "bits": [],  # read and per character, for each seed
+            }  # fmt: skip
         for seed in range(1, rounds + 1):
             learners = {kind: Learner(each, seed, threads) for kind, each in found.items()}
             take_turns(learners, seconds, lambda text, seed=seed: run.say(f"seed {seed}: {text}"))
             for kind, learner in learners.items():
-                results[kind].bits.append(learner.bits())
-                results[kind].tokens.append(learner.tokens)
+                results[kind]["bits"].append(learner.bits())
+                results[kind]["tokens"].append(learner.tokens)
         with run.hidden() as console:
             show(results, seconds, console)
-        run.found["results"] = {kind: asdict(each) for kind, each in results.items()}
-        run.found["complete"] = True
+        run.found |= {"results": results, "complete": True}
     return run.found["complete"]
 
 
@@ -129,7 +120,7 @@ def take_turns(learners: Mapping[str, Learner], seconds: float, say: Callable[[s
             learner.train(until, seconds)
 
 
-def show(results: Mapping[str, Result], seconds: float, console: Console) -> None:
+def show(results: Mapping[str, dict[str, Any]], seconds: float, console: Console) -> None:
     """Show the table."""
     table = table_of(
         f"{seconds:.0f} seconds of training each; medians over the seeds (lowest to highest)",
@@ -137,11 +128,11 @@ def show(results: Mapping[str, Result], seconds: float, console: Console) -> Non
         "bits/character",
     )  # fmt: skip
     for kind, result in results.items():
-        read, bits = statistics.median(result.tokens), statistics.median(result.bits)
+        ratio, bits = result["characters_per_token"], result["bits"]
+        read = statistics.median(result["tokens"]) * ratio / 1e6
         table.add_row(
-            kind, f"{result.vocab_size:,}", str(result.n_embd), f"{result.params:,}",
-            f"{result.characters_per_token:.2f}",
-            f"{read * result.characters_per_token / 1e6:.1f} million",
-            f"{bits:.3f} ({min(result.bits):.3f} to {max(result.bits):.3f})",
+            kind, f"{result['vocab_size']:,}", str(result["n_embd"]), f"{result['params']:,}",
+            f"{ratio:.2f}", f"{read:.1f} million",
+            f"{statistics.median(bits):.3f} ({min(bits):.3f} to {max(bits):.3f})",
         )  # fmt: skip
     console.print(table)

@@ -27,9 +27,12 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
         limit["rate"] = amount / min(map(min, turns)) if turns else None
         limit["pace"] = estimate(medians(turns)).median / amount if turns else None
     if "working_set" in record:
-        threads = {limit["threads"] for limit in record["limits"]}
-        size = record["working_set"]
-        record["cache"] = {str(each): cache_of(size, each, caches) for each in threads}
+        # Each thread has its own caches, except for the last level, which all share.
+        *own, last = caches.items()
+        for threads in {limit["threads"] for limit in record["limits"]}:
+            sizes = [*((name, capacity * threads) for name, capacity in own), last]
+            fitting = [name for name, capacity in sizes if record["working_set"] <= capacity]
+            record.setdefault("cache", {})[str(threads)] = (*fitting, "memory")[0]
     rows = {(row["rung"], row["by"], row["threads"]): row for row in record["rows"]}
     noise: dict[int, Interval | None] = {}
     for control in record["controls"]:
@@ -91,13 +94,3 @@ def add_speed(record: dict[str, Any], row: dict[str, Any], rates: dict[str, floa
 def bandwidth(rates: Mapping[str, float]) -> float:
     """Return the bytes per second of the faster way to move them (see limits.py)."""
     return max(rates["triad"], rates.get("update", 0.0))
-
-
-def cache_of(size: int, threads: int, caches: Mapping[str, int]) -> str:
-    """Return the name of the smallest cache that a working set fits, or "memory".
-
-    Each thread has its own caches, except for the last level, which all share.
-    """
-    *own, last = caches.items()
-    sizes = [*((name, capacity * threads) for name, capacity in own), last]
-    return next((name for name, capacity in sizes if size <= capacity), "memory")

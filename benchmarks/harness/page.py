@@ -71,13 +71,17 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
     """Return what the page says about the machine and the run, by name."""
     machine, options = found["machine"], found["options"]
     affinity, load = machine["affinity"], machine["load"]
+    caches = {
+        name: f"{size / (1 << 20):g} MiB" if size >= 1 << 20 else f"{size / (1 << 10):g} KiB"
+        for name, size in machine["caches"].items()
+    }
     threads = f"{' and '.join(map(str, options['threads']))} of {machine['cpus']} CPUs"
     named = {
         "date": machine["date"],
         "CPU": machine["cpu"],
         "vectors": f"{machine['vector_bits']} bits",
         "threads": threads + (f" ({', '.join(map(str, affinity))})" if affinity else ""),
-        "caches": pairs({name: kibi(size) for name, size in machine["caches"].items()}),
+        "caches": pairs(caches),
         "load": "unknown" if load is None else f"{load} before, {found['load_after']} after",
         "system": machine["system"],
         "Python": machine["python"],
@@ -93,11 +97,6 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
 def pairs(about: dict[str, Any]) -> str:
     """Return names and values in one line."""
     return ", ".join(f"{name} {value}" for name, value in about.items())
-
-
-def kibi(size: int) -> str:
-    """Return bytes in KiB or MiB."""
-    return f"{size / (1 << 20):g} MiB" if size >= 1 << 20 else f"{size / (1 << 10):g} KiB"
 
 
 def blocks(notes: str) -> Iterator[tuple[str, Any]]:

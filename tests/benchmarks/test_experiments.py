@@ -19,7 +19,6 @@ from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.harness.rounds import Comparison, DisagreementError
 from benchmarks.harness.worker import WorkerError, named
 from benchmarks.models import gpt2, tinygpt, workloads
-from benchmarks.models.workloads import Workload
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.gpt import GPT
@@ -75,21 +74,6 @@ def run(path: Path, *found: Experiment) -> dict[str, Any]:
     return written
 
 
-def ours_only(experiment: Experiment, **changes: Any) -> Experiment:
-    entries = [each for each in experiment.entries if each.by == "ours"]
-    return replace(experiment, entries=entries, **changes)
-
-
-def test_training_of_a_tiny_model_runs_and_is_written(tmp_path: Path, toys: None) -> None:
-    tiny = ours_only(experiments.training(TINY, None, NUMPY), samples=2)
-    written = run(tmp_path / "all.json", tiny)
-    (found,) = written["cases"]
-    assert written["complete"]
-    assert (found["name"], found["rounds"], found["about"]["n_embd"]) == ("tiny", 2, 12)
-    assert found["rows"][0]["fraction"][0] > 0
-    assert found["rows"][0]["memory"] > 1e6
-
-
 def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
     tmp_path: Path, toys: None
 ) -> None:
@@ -99,12 +83,22 @@ def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
     assert [(found["name"], found["rounds"]) for found in written["cases"]] == [("toys", 2)]
 
 
-def test_sampling_runs_and_is_written_in_parts(tmp_path: Path, toys: None) -> None:
-    written = run(tmp_path / "all.json", ours_only(experiments.sampling(TINY, TOKENS, 1, 2)))
-    names = [(found["name"], found["rounds"]) for found in written["cases"]]
-    assert names == [(f"sample, {n}", 2) for n in ("all 11 tokens", "the first 4", "the other 7")]
-    rows = [row["rung"] for row in written["cases"][0]["rows"]]
-    assert rows == ["recompute", "NumPy", "Numba"]
+def test_training_and_sampling_run_and_are_written(tmp_path: Path, toys: None) -> None:
+    step = replace(experiments.training(TINY, None, NUMPY), samples=2)
+    found = [
+        replace(each, entries=[entry for entry in each.entries if entry.by == "ours"])
+        for each in (step, experiments.sampling(TINY, TOKENS, 1, 2))
+    ]
+    written = run(tmp_path / "all.json", *found)
+    assert written["complete"]
+    names = ["tiny", *(f"sample, {n}" for n in ("all 11 tokens", "the first 4", "the other 7"))]
+    assert [(found["name"], found["rounds"]) for found in written["cases"]] == [
+        (n, 2) for n in names
+    ]
+    (ours,), (recompute, *_) = (each["rows"] for each in written["cases"][:2])
+    assert ours["fraction"][0] > 0
+    assert ours["memory"] > 1e6
+    assert recompute["rung"] == "recompute"
 
 
 def test_the_parts_of_a_sequence_are_the_means_of_their_tokens() -> None:
@@ -159,15 +153,10 @@ def test_a_turn_after_the_warm_up_is_the_sequence_that_generate_makes(
     if not cached:
         monkeypatch.setattr(Decoder, "read", None)
     job = tinygpt.sample(asdict(TINY), TOKENS, backend, cached)
-    found = [int(job.step()) for _ in range(WARM_UP_STEPS + TOKENS)]
-    assert found[WARM_UP_STEPS:] == expected
+    found = [int(job.step()) for _ in range(WARM_UP_STEPS + 2 * TOKENS)]
+    assert found[WARM_UP_STEPS:] == 2 * expected  # The sequences follow one another.
     assert job.agreement(None) == pytest.approx(norms, rel=1e-5)
     assert len(norms) == 4
-
-
-def test_sequences_follow_one_another_after_the_warm_up() -> None:
-    found = workloads.endless(lambda: iter("abc"), 2)
-    assert "".join(itertools.islice(found, 9)) == "ababcabca"
 
 
 # Generation from a GPT-2 checkpoint
@@ -228,20 +217,13 @@ def test_reading_reads_every_weight_once_per_token_and_flops_are_those_of_the_pr
 # Workloads
 
 
-def counted_multiply_adds(workload: Workload) -> int:
-    """Count those of a training step by going through the loops of its matrix products."""
-    C, V = workload.n_embd, workload.vocab_size
-    head_size, N = C // workload.n_head, workload.batch_size * workload.block_size
-    block = [(C, 3 * C), (C, C), (C, 4 * C), (4 * C, C)]
-    weights = sum(rows * columns for rows, columns in [*(block * workload.n_layer), (C, V)])
-    heads = workload.n_layer * workload.batch_size * workload.n_head
-    visible = sum(range(1, workload.block_size + 1))
-    # y, dx and dweight; scores, y, dprobs, dv, dq and dk.
-    return 3 * N * weights + 6 * heads * head_size * visible
-
-
 def test_the_flops_of_a_step_are_two_for_each_multiply_add_of_its_loops() -> None:
-    assert workloads.step_flops(TINY) == 2 * counted_multiply_adds(TINY)
+    L, H, C, T, B, V = 2, 3, 12, 5, 4, 11
+    assert (TINY.n_layer, TINY.n_head, TINY.n_embd, TINY.tokens) == (L, H, C, B * T)
+    weights = L * (C * 3 * C + C * C + 2 * C * 4 * C) + C * V
+    pairs = L * B * H * sum(range(1, T + 1))  # of a query and a visible key
+    # y, dx and dweight; scores, y, dprobs, dv, dq and dk.
+    assert workloads.step_flops(TINY) == 2 * (3 * B * T * weights + 6 * pairs * C // H)
 
 
 def test_batches_are_the_same_for_all_and_new_in_each_step() -> None:
@@ -250,9 +232,3 @@ def test_batches_are_the_same_for_all_and_new_in_each_step() -> None:
     assert np.array_equal(first[:, 1:], targets[:, :-1])
     assert not np.array_equal(first, second)
     assert np.array_equal(first, next(workloads.batches(TINY))[0])
-
-
-def test_norms_do_not_depend_on_how_numbers_are_grouped() -> None:
-    x = np.random.default_rng(0).standard_normal((4, 6))
-    grouped = workloads.norms([x[:, 1:].T, x[:, :1]])
-    assert workloads.norms([x]) == pytest.approx(grouped, rel=1e-14)

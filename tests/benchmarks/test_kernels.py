@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,9 @@ def process(*rungs: str) -> Generator[Process]:
         yield found
 
 
-def compare(ours: Process, peers: Peers, plan: Plan) -> Comparison:
-    found = Comparison({**CASE})
-    with found.until_interrupted():
-        kernels.run_case(ours, peers, found, plan, lambda _: None)
+def compare(ours: Process, peers: Peers, plan: Plan, **left_out: str) -> Comparison:
+    found = Comparison({**CASE}, left_out)
+    kernels.run_case(ours, peers, found, plan, lambda _: None)
     return found
 
 
@@ -74,16 +74,15 @@ def test_every_rung_has_a_row_and_limits_and_controls_take_turns() -> None:
 
 
 def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several() -> None:
-    plan = Plan([], [], [1, 2], rounds=1, last_only=True)
-    with process("collected", "right", "shared", "reference") as ours:
-        found = compare(ours, {}, plan).record
-    references = [("reference", 1, 1), ("reference", 2, 1)]
-    assert rows_of(found) == [("right", 1, 1), ("shared", 2, 1), *references]
-    assert rows_of(found, "controls") == [("right", 1, 1), ("shared", 2, 1)]
+    with process("wrong", "right", "shared", "reference") as ours:
+        found = compare(ours, {}, replace(SMALL, last_only=True)).record
+    last = [("right", 1, 2), ("shared", 2, 2)]
+    assert rows_of(found) == [*last, ("reference", 1, 2), ("reference", 2, 2)]
+    assert rows_of(found, "controls") == last
 
 
 def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
-    plan = Plan([], [], [1], rounds=4)
+    plan = replace(TINY, rounds=4)
     with (
         process("right") as ours, process("reference") as torch, process() as numpy,
         process("failing") as llmc,
@@ -96,16 +95,8 @@ def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
         assert found.record["rounds"] == 4
         assert failed["turns"][-1] is None
         # It takes no part in later cases.
-        later = Comparison({**CASE}, found.left_out)
-        kernels.run_case(ours, {("llmc", 2): torch}, later, plan, lambda _: None)
+        later = compare(ours, {("llmc", 2): torch}, plan, **found.left_out)
         assert rows_of(later.record) == [("right", 1, 4)]
-
-
-def test_ctrl_c_keeps_the_complete_rounds() -> None:
-    with process("right") as ours, process("interrupting") as peer:
-        found = compare(ours, {("torch", 1): peer}, Plan([], [], [1], rounds=9))
-    assert found.stopped
-    assert 0 < found.record["rounds"] < 9
 
 
 # A whole run
@@ -126,10 +117,9 @@ def test_a_run_measures_both_directions_and_the_limits(whole: dict[str, Any]) ->
     assert whole["complete"]
     records = [(each["direction"], each["shape"], each["rounds"]) for each in whole["cases"]]
     assert records == [("forward", "awkward", 2), ("backward", "awkward", 2)]
-    levels = [("peak", None), ("BLAS", None)]
-    levels += [("triad", where) for where in ("L1", "L2", "memory")]
-    found = {(each["name"], each["where"], each["threads"]) for each in whole["limits"]}
-    assert found == {(*level, threads) for level in levels for threads in (1, 2)}
+    levels = [None, "L1", "L2", "memory", None]  # the peak, triads, and BLAS
+    found = [(each["where"], each["threads"]) for each in whole["limits"]]
+    assert found == [(level, threads) for threads in (1, 2) for level in levels]
     assert all(each["rate"].median > 0 for each in whole["limits"])
 
 
@@ -139,7 +129,7 @@ def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start
     monkeypatch.setitem(kernels.SOURCES, "torch", "helpers.toy_ladder")
     monkeypatch.setenv("TOY_RUNGS", "reference,wrong")
     monkeypatch.setitem(kernels.SOURCES, "llmc", "helpers.no_ladder")
-    plan = Plan(["softmax"], ["awkward"], [1, 2], 2, last_only=True, peers=["torch", "llmc"])
+    plan = replace(SMALL, last_only=True, peers=["torch", "llmc"])
     found = kernels.run(plan, tmp_path / "a.json")
     reason = "No module named 'helpers.no_ladder'"
     said = capsys.readouterr()

@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from helpers.tiny_run import TEXT
 from rich.console import Console
 
 from benchmarks import tokenizers
-from benchmarks.tokenizers import Learner, Result
+from benchmarks.tokenizers import Learner
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
@@ -80,7 +81,9 @@ def test_the_run_is_shown_and_written(
 
 def test_the_table_has_medians_and_what_was_read() -> None:
     console = Console(width=160, record=True)
-    result = Result(11, 24, 20_123, 2.5, [1_000_000, 2_000_000, 9_000_000], [2.0, 1.5, 1.75])
+    result: dict[str, Any] = {"vocab_size": 11, "n_embd": 24, "params": 20_123}
+    result |= {"characters_per_token": 2.5, "tokens": [1_000_000, 2_000_000, 9_000_000]}
+    result["bits"] = [2.0, 1.5, 1.75]
     tokenizers.show({"char": result}, 60.0, console)
     (row,) = (line for line in console.export_text().splitlines() if "char " in line)
     cells = re.split(r" {2,}", row.strip())

@@ -1,14 +1,13 @@
 """A ladder of softmax for the tests of the harness; as a peer it may fail."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Runner, collected, direct
+from benchmarks.ladders import Call, Rung, Runner, direct
 from tinygpt_np.ops import softmax
 
 NAMES: list[str] = []
@@ -40,10 +39,6 @@ def in_prepare(call: Call) -> Callable[[], None]:
     return lambda: None
 
 
-def returning(call: Call) -> Callable[[], Any]:
-    return lambda: softmax.forward(call.inputs["x"])[0]
-
-
 def stepwise(act: Callable[[int, Call], None]) -> Runner:
     """Return a runner whose step is told its number, from 1 on."""
 
@@ -72,25 +67,16 @@ def failing(number: int, call: Call) -> None:
     right(*call.arrays.values())
 
 
-def interrupting(number: int, call: Call) -> None:
-    if number == 12:
-        os.kill(os.getppid(), signal.SIGINT)
-        time.sleep(60)
-    failing(number, call)
-
-
 RUNNERS: dict[str, tuple[Runner, dict[str, Any]]] = {
     "right": (direct(right), {}),
     "wrong": (direct(wrong), {}),
     "in prepare": (Runner(in_prepare), {}),
     "once": (stepwise(once), {}),
     "raising": (direct(raising), {}),
-    "collected": (collected(returning, "probs"), {}),
     "shared": (direct(right), {"threads": "several"}),
     "unable": (direct(right), {"max_flops": 1}),
     "reference": (direct(right), {"threads": "any", "reference": True}),
     "failing": (stepwise(failing), {"reference": True}),
-    "interrupting": (stepwise(interrupting), {"reference": True}),
 }
 
 

@@ -33,14 +33,12 @@ def test_points_and_roofs_are_drawn_with_titles_and_rungs_are_connected() -> Non
 
 
 def test_roofs_are_those_of_peaks_and_triads_by_threads() -> None:
+    limits = ("peak", 1, None), ("triad", 1, "L1"), ("triad", 2, "L1"), ("BLAS", 1, None)
     measured = [
-        {"name": name, "threads": threads, "where": where, "rate": (rate, 0, 9, 0.9)}
-        for name, threads, where, rate in (
-            ("peak", 1, None, 5.0), ("triad", 1, "L1", 3.0), ("triad", 2, "L1", 4.0),
-            ("BLAS", 1, None, 2.0),
-        )
-    ]  # fmt: skip
-    assert roofline.roofs(measured) == {1: {"peak": 5.0, "L1": 3.0}, 2: {"L1": 4.0}}
+        {"name": name, "threads": threads, "where": where, "rate": (float(number), 0, 9, 0.9)}
+        for number, (name, threads, where) in enumerate(limits)
+    ]
+    assert roofline.roofs(measured) == {1: {"peak": 0.0, "L1": 1.0}, 2: {"L1": 2.0}}
 
 
 def test_an_axis_is_logarithmic_and_marked_at_powers_of_ten() -> None:
