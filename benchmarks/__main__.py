@@ -20,6 +20,7 @@ from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError
 from tinygpt_np.text.tokenizers import TokenizerError
 
+PROGRAM = "python -m benchmarks"
 FEW = 5  # rounds; the intervals of fewer say nothing
 STOPPED = 130  # exit code after Ctrl-C
 
@@ -37,48 +38,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # Print ? for ▲ in a terminal that lacks it.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    parser = make_parser()
     arguments = sys.argv[1:] if arguments is None else arguments
-    asked = vars(parser.parse_args(arguments or ["--help"]))
+    asked = vars(make_parser().parse_args(arguments or ["--help"]))
     command = asked.pop("command")
     try:
-        if command == "kernels":
-            check_kernels(parser, **asked)
         complete = COMMANDS[command](**asked)
     except (DisagreementError, WorkerError, OSError, TokenizerError, DataError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+        sys.exit(f"{PROGRAM}: {error}")
     except KeyboardInterrupt:
         complete = False
     sys.exit(0 if complete else STOPPED)
 
 
-def check_kernels(
-    parser: OneLineParser, operations: list[str], peers: list[str], llmc: Path | None,
-    compare: dict[str, Any] | None, rounds: int | None, **_: Any,
-) -> None:  # fmt: skip
-    """Exit with a message if the arguments of kernels do not fit each other."""
-    known = cases.OPERATIONS  # As choices, argparse of Python 3.11 would refuse an empty list.
-    if unknown := [name for name in operations if name not in known]:
-        parser.error(f"an operation must be one of {', '.join(known)}, not {unknown[0]}")
-    if "llmc" in peers and llmc is None:
-        parser.error("--peers llmc needs --llmc DIR, a checkout of llm.c")
-    if compare is not None:
-        if rounds is not None and rounds < FEW:
-            parser.error(f"--compare needs at least --rounds {FEW}, not {rounds}")
-        before = {record["operation"] for record in compare["cases"]}
-        if not before & set(operations or cases.OPERATIONS):
-            parser.error("the result to compare with has none of the requested operations")
-
-
 def run_kernels(
     operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
     rounds: int | None, quick: bool, asm: bool, peers: list[str], llmc: Path | None,
-    json: Path | None, **others: Any,
+    json: Path, before: dict[str, Any] | None,
 ) -> bool:  # fmt: skip
     """Run the ladders; exit with 1 if a kernel is slower than before."""
-    before = others["compare"]
+    known = cases.OPERATIONS  # As choices, argparse of Python 3.11 would refuse an empty list.
+    if unknown := [name for name in operations if name not in known]:
+        refuse(f"an operation must be one of {', '.join(known)}, not {unknown[0]}")
+    if "llmc" in peers and llmc is None:
+        refuse("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    if before is not None and rounds is not None and rounds < FEW:
+        refuse(f"--compare needs at least --rounds {FEW}, not {rounds}")
     plan = kernels.Plan(
-        operations=operations or cases.OPERATIONS,
+        operations=operations or known,
         shapes=shapes or (("cpu",) if quick else cases.SHAPES),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
@@ -87,11 +73,18 @@ def run_kernels(
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
     )
-    found = kernels.run(plan, json or kernels.new_path(), before)
+    if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
+        refuse("the result to compare with has none of the requested operations")
+    found = kernels.run(plan, json, before)
     if found["complete"] and before is not None:
         slower = compare.show(compare.differences(before, found), Console(highlight=False))
         sys.exit(int(slower))
     return found["complete"]
+
+
+def refuse(reason: str) -> NoReturn:
+    """Exit because a request is invalid."""
+    OneLineParser(prog=f"{PROGRAM} kernels").error(reason)
 
 
 # Each takes the arguments of its command, and returns whether the run was completed.
@@ -108,10 +101,8 @@ COMMANDS: dict[str, Callable[..., bool]] = {
 
 def make_parser() -> OneLineParser:
     """Return the parser of all commands."""
-    parser = OneLineParser(
-        prog="python -m benchmarks",
-        description="Measure speed, and compare it with other libraries.",
-    )
+    text = "Measure speed, and compare it with other libraries."
+    parser = OneLineParser(prog=PROGRAM, description=text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
 
@@ -168,9 +159,10 @@ def add_kernels(commands: Any) -> None:
     text = "a checkout of llm.c, for the peer llmc"
     add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)
     text = "a new .json file for the figures; the page gets the same name"
-    add("--json", type=path(kernels.new_files), metavar="FILE", help=text)
+    default = str(kernels.new_path())
+    add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
-    add("--compare", type=path(compare.load), metavar="OLD", help=text)
+    add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)
 
 
 def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:

@@ -1,6 +1,5 @@
 """The ladders of kernels: each rung is checked, then timed against the others and the limits."""
 
-import contextlib
 import secrets
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -24,7 +23,6 @@ PEERS = ("torch", "llmc", "numpy")
 SOURCES = {OURS: "benchmarks.ladders"} | {
     name: f"benchmarks.peers.{name}_kernels" for name in PEERS
 }
-RESULTS = ROOT / "benchmarks" / "results"
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
 # Seconds of samples after which a slow rung takes no more than the least number of turns.
 PATIENCE = 1.5
@@ -85,8 +83,14 @@ def run(
             with start(replace(plan, peers=()), run) as (ours, _):
                 complete = run_cases(ours, {}, plan, suspects, run, "again")
         found["complete"] = complete
-    if names := wrong(found):
-        raise DisagreementError(f"WRONG: {'; '.join(names)}")
+    wrong = [
+        f"{row['rung']}, {' '.join(record[name] for name in CASE)}"
+        for record in (*found["cases"], *found["again"])
+        for row in record["rows"]
+        if row.get("wrong") and row["by"] == OURS  # A wrong peer is only shown.
+    ]
+    if wrong:
+        raise DisagreementError(f"WRONG: {'; '.join(wrong)}")
     return found
 
 
@@ -226,9 +230,7 @@ def open_rung(
 
 def new_path() -> Path:
     """Return where results go by default: a file named after the time."""
-    with contextlib.suppress(OSError):  # The error shows when the file is tried.
-        RESULTS.mkdir(exist_ok=True)
-    return RESULTS / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    return ROOT / "benchmarks" / "results" / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
 
 
 def new_files(path: Path) -> Path:
@@ -244,13 +246,3 @@ def checkout(folder: Path) -> Path:
     if not (folder / "train_gpt2.c").is_file():
         raise ValueError(f"must be a checkout of llm.c: {folder} has no train_gpt2.c")
     return folder
-
-
-def wrong(found: dict[str, Any]) -> list[str]:
-    """Return which of our rungs were wrong, and in which case; a wrong peer is only shown."""
-    return [
-        f"{row['rung']}, {' '.join(record[name] for name in CASE)}"
-        for record in (*found["cases"], *found["again"])
-        for row in record["rows"]
-        if row.get("wrong") and row["by"] == OURS
-    ]

@@ -4,6 +4,7 @@ One process holds all rungs of a ladder, so that they differ in nothing else; ea
 own process. `source` is the module whose ``rungs(operation)`` returns them.
 """
 
+import functools
 import importlib
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ LONG_STEP = 0.05
 PAUSE, CHECKS, QUIET = 4e-3, 100, 2
 
 Step = Callable[[], Any]
+pool = functools.cache(ThreadPoolExecutor)  # by the number of threads
 
 
 class Rungs:
@@ -42,7 +44,6 @@ class Rungs:
             self.source.set_up(**options)
         self.seed = seed
         self.timed: list[Timed] = []
-        self.pools: dict[int, ThreadPoolExecutor] = {}
         self.clock = CompileTime()
         self.threads, self.limit = 0, ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
@@ -59,7 +60,7 @@ class Rungs:
         rungs: list[Rung] = self.source.rungs(operation)
         self.rungs = {rung.name: rung for rung in rungs if direction in rung.runners}
         self.problems = [Problem(self.case, self.seed, number) for number in range(PROBLEMS)]
-        call = self.problems[0].call(1, self.pool(1))
+        call = self.problems[0].call(1, pool(1))
         working_set = sum(array.nbytes for array in call.arrays.values())
         about = {"sizes": self.case.sizes, "flops": self.case.flops, "bytes": self.case.bytes}
         offered = [
@@ -79,7 +80,7 @@ class Rungs:
         runner = rung.runners[self.case.direction]
         self.set_threads(threads)
         try:
-            calls = [problem.call(threads, self.pool(threads)) for problem in self.problems]
+            calls = [problem.call(threads, pool(threads)) for problem in self.problems]
             steps = [
                 (problem, call, runner.prepare(call))
                 for problem, call in zip(self.problems, calls, strict=True)
@@ -139,7 +140,7 @@ class Rungs:
         # Imported here because it imports kernels, whose compile time is to be counted.
         from benchmarks.harness import limits
 
-        step, amount = limits.make(name, threads, size, self.pool(threads))
+        step, amount = limits.make(name, threads, size, pool(threads))
         step()  # Compiles.
         began = time.perf_counter()
         step()
@@ -176,12 +177,6 @@ class Rungs:
         from benchmarks.harness import asm
 
         return asm.packed_fraction(self.rungs[name].runners[self.case.direction].compiled)
-
-    def pool(self, threads: int) -> ThreadPoolExecutor:
-        """Return the thread pool of this many threads."""
-        if threads not in self.pools:
-            self.pools[threads] = ThreadPoolExecutor(threads)
-        return self.pools[threads]
 
 
 def warm_up(timed: Timed) -> None:

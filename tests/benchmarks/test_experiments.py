@@ -128,12 +128,11 @@ def test_a_step_is_a_step_of_training_and_tells_the_norm_before_clipping() -> No
     np.testing.assert_allclose(compiled, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("threads", [2, 8])
-def test_the_threads_of_attention_share_all_sequences(threads: int) -> None:
+def test_the_threads_of_attention_share_all_sequences() -> None:
     qkv, dy = workloads.attention_inputs(**SIZES)
     y, saved = attention.forward(qkv, SIZES["batch"], SIZES["n_head"])
     dqkv = attention.backward(dy, saved)
-    job = tinygpt.attention(SIZES, threads, "numpy")
+    job = tinygpt.attention(SIZES, 3, "numpy")
     found = job.step()
     assert relative_error(np.concatenate([y for y, _ in found]), y) < 1e-6
     assert relative_error(np.concatenate([dqkv for _, dqkv in found]), dqkv) < 1e-6

@@ -1,12 +1,10 @@
 """The fraction of vector instructions in compiled code, fresh or loaded from disk."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
-from llvmlite import binding as untyped  # pyright: ignore[reportMissingTypeStubs]
 from numba.core import config
 
 from benchmarks.harness import asm
@@ -16,8 +14,6 @@ from tinygpt_np.compiled.simd.vectors import load, store
 
 FIXED = 1024  # A multiple of every vector.
 TWO = np.float32(2)
-
-binding: Any = cast(Any, untyped)
 
 
 @pytest.fixture(autouse=True)
@@ -82,17 +78,6 @@ def test_what_is_loaded_from_disk_has_the_fraction_that_it_had() -> None:
     assert names == []
     assert fraction
     assert asm.packed_fraction((second,)) == fraction
-
-
-def test_what_a_function_calls_counts() -> None:
-    functions = {"called": "expf", "caller": "called", "wrapper": "caller"}
-    module = binding.parse_assembly("declare float @expf(float)\n" + "\n".join(
-        f"define float @{name}(float %x) {{ %y = call float @{callee}(float %x)\n ret float %y }}"
-        for name, callee in functions.items()
-    ))  # fmt: skip
-    library = SimpleNamespace(_get_module_for_linking=lambda: module)
-    result = SimpleNamespace(library=library, fndesc=SimpleNamespace(llvm_func_name="caller"))
-    assert asm.reached(result) == ({"caller", "called"}, {"expf"})
 
 
 def test_a_linked_kernel_counts_with_its_caller() -> None:

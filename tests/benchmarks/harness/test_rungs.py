@@ -129,7 +129,7 @@ def test_a_turn_of_a_library_ends_when_its_threads_sleep(monkeypatch: pytest.Mon
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     found = Rungs("benchmarks.ladders", 0, {})
     found.begin("adamw", "update", "awkward")
-    call = found.problems[-1].call(1, found.pool(1))
+    call = found.problems[-1].call(1, rungs.pool(1))
     call.inputs["param"].fill(0)
     assert found.restorer(call)() == ()
     np.testing.assert_array_equal(call.inputs["param"], found.problems[-1].inputs["param"])
