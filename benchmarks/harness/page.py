@@ -132,11 +132,7 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     low = math.floor(math.log10(min(speeds, default=1) / 1.5))
     scale = Axis(10.0**low, max(speeds, default=1) * 1.15, 0, 100)
     rows = [view_row(record, row, bounds.get(row["threads"]), scale) for row in record["rows"]]
-    points = [
-        roofline.Point(row["name"], row["tip"], row["speed"], not row["reference"])
-        for row in rows
-        if row["bar"]
-    ]
+    drawn = [row for row in rows if row["bar"]]
     groups = [[row for row in rows if row["reference"] == part] for part in (False, True)]
     stopped = f"stopped after {record['rounds']} of {rounds} rounds"
     return {
@@ -148,7 +144,7 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
         "groups": [group for group in groups if group],
         "limits": report.limits_in_words(record),
         "controls": report.controls_in_words(record),
-        "roofline": roofline.draw(intensity, points, roofs) if timed else None,
+        "roofline": roofline.draw(intensity, drawn, roofs) if drawn else None,
     }
 
 

@@ -20,15 +20,6 @@ GAP, ASIDE, RADIUS = 13.0, 20.0, 3.0
 Roofs = dict[int, dict[str, float]]
 
 
-class Point(NamedTuple):
-    """The speed of a row. rung: whether it belongs to the ladder. title: shown on hovering."""
-
-    label: str
-    title: str
-    flops_per_second: float
-    rung: bool
-
-
 class Axis(NamedTuple):
     """A logarithmic axis from `low` to `high`, drawn from `start` to `end`."""
 
@@ -58,9 +49,9 @@ def roofs(limits: list[dict[str, Any]]) -> Roofs:
     return found
 
 
-def draw(intensity: float, points: list[Point], above: Roofs) -> str:
-    """Return the picture of a case. intensity: FLOPs per byte."""
-    speeds = [point.flops_per_second for point in points]
+def draw(intensity: float, rows: list[dict[str, Any]], above: Roofs) -> str:
+    """Return the picture of a case and of the rows of page.view_row. intensity: FLOPs per byte."""
+    speeds = [row["speed"] for row in rows]
     speeds += [rates["peak"] for rates in above.values()]
     ridges = [
         rates["peak"] / rate
@@ -74,7 +65,7 @@ def draw(intensity: float, points: list[Point], above: Roofs) -> str:
     parts = [
         *axes(across, up),
         *roof_lines(above, across, up),
-        *marks(across.place(intensity), points, up),
+        *marks(across.place(intensity), rows, up),
     ]
     box = f"0 0 {WIDTH:g} {HEIGHT:g}"
     return f'<svg viewBox="{box}" font-size="9" aria-hidden="true">{"".join(parts)}</svg>'
@@ -120,20 +111,20 @@ def roof_lines(above: Roofs, across: Axis, up: Axis) -> Iterator[str]:
                 yield text(0, 0, where, "--quiet", "start", turned)
 
 
-def marks(x: float, points: list[Point], up: Axis) -> Iterator[str]:
-    """Yield the points with their labels; the rungs of the ladder are connected."""
-    placed = [(up.place(point.flops_per_second / GIGA), point) for point in points]
-    path = " ".join(f"{x:.1f},{y:.1f}" for y, point in placed if point.rung)
+def marks(x: float, rows: list[dict[str, Any]], up: Axis) -> Iterator[str]:
+    """Yield points with labels and titles for hovering; the rungs of the ladder are connected."""
+    placed = [(up.place(row["speed"] / GIGA), row) for row in rows]
+    path = " ".join(f"{x:.1f},{y:.1f}" for y, row in placed if not row["reference"])
     yield f'<polyline points="{path}" fill="none" stroke="var(--good)"/>'
     placed.sort(key=lambda pair: pair[0])
     labels = spread([y for y, _ in placed], GAP, TOP + GAP / 2)
-    for (y, point), beside in zip(placed, labels, strict=True):
+    for (y, row), beside in zip(placed, labels, strict=True):
         yield line(x, y, x + ASIDE, beside, "--line", 0.8)
-        yield text(x + ASIDE, beside + 3, point.label, "--ink", "start")
-        colour = "var(--good)" if point.rung else "var(--peer)"
-        fill = colour if point.rung else "var(--paper)"
+        yield text(x + ASIDE, beside + 3, row["name"], "--ink", "start")
+        colour = "var(--peer)" if row["reference"] else "var(--good)"
+        fill = "var(--paper)" if row["reference"] else colour
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}" stroke="{colour}" fill="{fill}">'
-        yield f"<title>{escape(point.title)}</title></circle>"
+        yield f"<title>{escape(row['tip'])}</title></circle>"
 
 
 def spread(places: list[float], gap: float, least: float) -> list[float]:

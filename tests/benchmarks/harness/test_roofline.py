@@ -1,24 +1,25 @@
 """The roofline of a case."""
 
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.harness import roofline
-from benchmarks.harness.roofline import Axis, Point
+from benchmarks.harness.roofline import Axis
 
 ROOFS = {1: {"peak": 100e9, "L1": 200e9, "memory": 10e9}, 2: {"peak": 200e9, "memory": 15e9}}
-POINTS = [
-    Point("loops", "loops: 1 ms", 0.01e9, True),
-    Point("a < b & c", "a < b:\n2 ms", 20e9, True),
-    Point("other", "other: 3 ms", 30e9, False),
+ROWS: list[dict[str, Any]] = [
+    {"name": "loops", "tip": "loops: 1 ms", "speed": 0.01e9, "reference": False},
+    {"name": "a < b & c", "tip": "a < b:\n2 ms", "speed": 20e9, "reference": False},
+    {"name": "other", "tip": "other: 3 ms", "speed": 30e9, "reference": True},
 ]
 
 
 def test_points_and_roofs_are_drawn_with_titles_and_rungs_are_connected() -> None:
-    svg = ElementTree.fromstring(roofline.draw(2.0, POINTS, ROOFS))
+    svg = ElementTree.fromstring(roofline.draw(2.0, ROWS, ROOFS))
     titles = {title.text for title in svg.iter("title")}
-    assert {point.title for point in POINTS} < titles
+    assert {row["tip"] for row in ROWS} < titles
     assert {"peak, 2 threads: 200 GFLOP/s", "memory, 1 thread: 10 GB/s"} < titles
     assert {"a < b & c", "loops", "L1", "peak"} < {text.text for text in svg.iter("text")}
     (path,) = svg.iter("polyline")
@@ -29,7 +30,7 @@ def test_points_and_roofs_are_drawn_with_titles_and_rungs_are_connected() -> Non
     lines = {line.findtext("title"): line.attrib for line in svg.iter("line")}
     bandwidth, peak = lines["L1, 1 thread: 200 GB/s"], lines["peak, 1 thread: 100 GFLOP/s"]
     assert (bandwidth["x2"], bandwidth["y2"]) == (peak["x1"], peak["y1"])
-    assert "<circle" in roofline.draw(2.0, POINTS, {})
+    assert "<circle" in roofline.draw(2.0, ROWS, {})
 
 
 def test_roofs_are_those_of_peaks_and_triads_by_threads() -> None:
