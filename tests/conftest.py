@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from helpers.optional import needs
-from helpers.skips import pytest_addoption, pytest_configure
+from helpers.skips import pytest_addoption, pytest_sessionfinish
 
 from tinygpt_np.compiled import threads
 
-__all__ = ["pytest_addoption", "pytest_configure"]
+__all__ = ["pytest_addoption", "pytest_sessionfinish"]
 
 
 def ignore_signal(number: int, frame: object) -> None:

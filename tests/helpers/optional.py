@@ -1,7 +1,4 @@
-"""Import libraries that only some tests need; without them these tests are skipped.
-
-The skips expected in each environment are listed in skips.toml.
-"""
+"""Import libraries that only some tests need; without them these tests are skipped."""
 
 import warnings
 from typing import Any
