@@ -39,8 +39,8 @@ ARGUMENTS = {
     "crossentropy_softmax_backward": "dlogits:NV dlosses probs targets 1 N V V",
     "attention_forward": "y:BTHD scores:BHTT probs:BHTT qkv B T C H",
     "attention_backward": "dqkv dscores:BHTT dprobs:BHTT dy qkv probs B T C H",
-    "layernorm_forward": "y:NC mean:N scale:N x weight bias:C 1 N C",
-    "layernorm_backward": "dx dweight dbias dy x weight mean scale 1 N C",
+    "layernorm_forward": "y mean:N rstd:N x weight bias 1 N C",
+    "layernorm_backward": "dx dweight dbias dy x weight mean rstd 1 N C",
     "gelu_forward": "y x P",
     "gelu_backward": "dx x dy P",
 }
@@ -172,7 +172,7 @@ RUNNERS = {
     },
     "layer_norm": {
         "forward": calling("layernorm_forward"),
-        "backward": calling("layernorm_backward", "dx dweight dbias", "layernorm_forward"),
+        "backward": calling("layernorm_backward", "dx dweight dbias"),
     },
     "gelu": {"forward": calling("gelu_forward"), "backward": calling("gelu_backward", "dx")},
 }
