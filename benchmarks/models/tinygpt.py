@@ -1,6 +1,5 @@
 """Our side: training step, attention, sampling and GPT-2 generation, compiled or in NumPy."""
 
-import importlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,10 +10,12 @@ from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.ladders import split
 from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import Workload
+from tinygpt_np import backend as backends
+from tinygpt_np.config import TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.model.optimizer import AdamW
-from tinygpt_np.training.engine import Engine, NumPyEngine
+from tinygpt_np.training.engine import make
 
 
 def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
@@ -26,12 +27,8 @@ def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> 
     sizes = Workload(**workload)
     model = GPT(sizes.config, seed=workloads.SEED, backend=backend)
     optimizer = AdamW(model.params, workloads.BETA1, workloads.BETA2, workloads.WEIGHT_DECAY)
-    if backend == "numpy":
-        engine: Engine = NumPyEngine(model, sizes.batch_size)
-    else:
-        # Imported here because it imports the compiler, which NumPy does not need.
-        compiled = importlib.import_module("tinygpt_np.compiled.engine")
-        engine = compiled.CompiledEngine(model, sizes.batch_size, threads=threads, matmul=matmul)
+    options: Any = {"backend": backend, "matmul": matmul}
+    engine = make(model, TrainConfig(batch_size=sizes.batch_size, threads=threads, **options))
     engine.warm_up()
     batches = workloads.batches(sizes)
 
@@ -49,8 +46,7 @@ def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
 
     The sequences are split between the threads; kernels release the GIL.
     """
-    package = {"numpy": "ops", "numba": "compiled.kernels"}[backend]
-    operation = importlib.import_module(f"tinygpt_np.{package}.attention")
+    operation = backends.load(backend).attention
     batch, time, n_head, head_size = sizes.values()
     qkv, dy = workloads.attention_inputs(**sizes)
     parts = split(batch, threads)
