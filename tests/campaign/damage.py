@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -16,18 +17,17 @@ import safetensors.numpy
 # Damage the file at a path.
 Way = Callable[[Random, Path], object]
 Ways = dict[str, Way]
+Edit = bytes | Callable[[Random, bytes], bytes]
 DEEP = 100_000
 
 
-def edits(**changes: bytes | Callable[[Random, bytes], bytes]) -> Ways:
+def edits(**changes: Edit) -> Ways:
     """Return ways that replace the content of a file."""
+    return {name: partial(edit, change) for name, change in changes.items()}
 
-    def way(change: bytes | Callable[[Random, bytes], bytes]) -> Way:
-        return lambda rng, path: path.write_bytes(
-            change if isinstance(change, bytes) else change(rng, path.read_bytes())
-        )
 
-    return {name: way(change) for name, change in changes.items()}
+def edit(change: Edit, rng: Random, path: Path) -> None:
+    path.write_bytes(change if isinstance(change, bytes) else change(rng, path.read_bytes()))
 
 
 def flipped(rng: Random, content: bytes) -> bytes:
@@ -56,43 +56,40 @@ NOT_JSON = edits(
 # Places
 
 
-def replaced(make: Callable[[Path], object]) -> Way:
-    def way(rng: Random, path: Path) -> None:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        make(path)
-
-    return way
+def replace(make: Callable[[Path], object], rng: Random, path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make(path)
 
 
-def moved(rng: Random, path: Path) -> None:
+def move(rng: Random, path: Path) -> None:
     path.symlink_to(path.rename(path.parents[1] / f"moved-{path.name}"))
 
 
+def add(content: bytes, rng: Random, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+
 def added(*contents: bytes) -> Ways:
-    def way(content: bytes) -> Way:
-        def add(rng: Random, path: Path) -> None:
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
-
-        return add
-
-    return {f"added as {content[:30]!r}": way(content) for content in contents}
+    return {f"added as {content[:30]!r}": partial(add, content) for content in contents}
 
 
-LINKED: Ways = {"a link": moved}
-MISSING = {
-    "missing": replaced(lambda path: None),
-    "a dangling link": replaced(lambda path: path.symlink_to("nowhere")),
-}
-PIPE = {"a folder": replaced(Path.mkdir), "a pipe": replaced(os.mkfifo)}
-PLACES = {
-    **{
-        f"a link to {target}": replaced(lambda path, target=target: path.symlink_to(target))
-        for target in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/full")
-    },
-    **MISSING,
-    **PIPE,
-}
+def links(*targets: str) -> Ways:
+    return {
+        f"a link to {target}": partial(replace, lambda path, target=target: path.symlink_to(target))
+        for target in targets
+    }
+
+
+LINKED: Ways = {"a link": move}
+MISSING = {"missing": partial(replace, lambda path: None), **links("nowhere")}
+PIPE = {"a folder": partial(replace, Path.mkdir), "a pipe": partial(replace, os.mkfifo)}
+PLACES = (
+    MISSING
+    | PIPE
+    | links("/dev/null", "/dev/zero", "/dev/urandom", "/dev/full")
+    | {"a link to itself": partial(replace, lambda path: path.symlink_to(path.name))}
+)
 
 
 # Entries of JSON, and of what other files contain
@@ -111,31 +108,31 @@ JSON = Format(
 )
 
 
-def changed(change: Callable[[Random, Any], object], file: Format = JSON) -> Way:
-    """Return a way to change a structure in place."""
+def change(
+    file: Format, in_place: Callable[[Random, Any], object], rng: Random, path: Path
+) -> None:
+    found = file.read(path)
+    in_place(rng, found)
+    file.write(path, found)
 
-    def way(rng: Random, path: Path) -> None:
-        found = file.read(path)
-        change(rng, found)
-        file.write(path, found)
 
-    return way
+def changes(file: Format, **in_place: Callable[[Random, Any], object]) -> Ways:
+    """Return ways to change the structure in a file in place."""
+    return {name: partial(change, file, each) for name, each in in_place.items()}
 
 
 def merged(*changes: dict[str, Any]) -> Ways:
     """Return ways to set entries of a JSON object, or of the objects in it."""
+    return {
+        f"{number}: with {new!a:.70}": partial(change, JSON, partial(merge, new))
+        for number, new in enumerate(changes)
+    }
 
-    def way(change: dict[str, Any]) -> Way:
-        def merge(rng: Random, found: dict[str, Any]) -> None:
-            for key, value in change.items():
-                inside = found.get(key)
-                if isinstance(inside, dict) and isinstance(value, dict):
-                    value = inside | value
-                found[key] = value
 
-        return changed(merge)
-
-    return {f"with {change!a:.70}": way(change) for change in changes}
+def merge(new: dict[str, Any], rng: Random, found: dict[str, Any]) -> None:
+    for key, value in new.items():
+        both = isinstance(value, dict) and isinstance(found.get(key), dict)
+        found[key] = found[key] | value if both else value
 
 
 REMOVED, ANOTHER = object(), object()
@@ -150,19 +147,23 @@ def entries(*skip: str, file: Format = JSON, wrong: Sequence[Any] = (*WRONG, REM
 
     Entries with the names in skip and those below them are not changed.
     """
-
-    def way(value: Any) -> Way:
-        def change(rng: Random, found: Any) -> None:
-            inside, key = rng.choice([p for p in places_in(found, skip) if is_wrong(value, *p)])
-            if value is REMOVED:
-                del inside[key]
-            else:
-                inside[key] = another(inside[key]) if value is ANOTHER else value
-
-        return changed(change, file)
-
     names = {id(REMOVED): "removed", id(ANOTHER): "another"}
-    return {f"an entry is {names.get(id(v), ascii(v)[:20])}": way(v) for v in wrong}
+    return {
+        f"an entry is {names.get(id(v), ascii(v)[:20])}, try {number}": partial(
+            change, file, partial(put, v, skip)
+        )
+        for v in wrong
+        for number in (1, 2)
+    }
+
+
+def put(value: Any, skip: Sequence[str], rng: Random, found: Any) -> None:
+    """Give an entry a value that it may not have."""
+    inside, key = rng.choice([p for p in places_in(found, skip) if is_wrong(value, *p)])
+    if value is REMOVED:
+        del inside[key]
+    else:
+        inside[key] = another(inside[key]) if value is ANOTHER else value
 
 
 def places_in(found: Any, skip: Sequence[str]) -> Iterator[tuple[Any, Any]]:
@@ -212,14 +213,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
 TENSOR_FILE = Format(lambda path: safetensors.numpy.load(path.read_bytes()), write_tensors)
 
 
-def tensor(change: Callable[[str, Any], dict[str, Any]]) -> Way:
+def tensor(make: Callable[[str, Any], dict[str, Any]]) -> Way:
     """Return a way to replace one tensor by others."""
 
-    def replace(rng: Random, found: dict[str, Any]) -> None:
+    def swap(rng: Random, found: dict[str, Any]) -> None:
         name = rng.choice(sorted(found))
-        found |= change(name, found.pop(name))
+        found |= make(name, found.pop(name))
 
-    return changed(replace, TENSOR_FILE)
+    return partial(change, TENSOR_FILE, swap)
 
 
 ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {

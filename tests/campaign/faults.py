@@ -2,36 +2,22 @@
 """What is damaged in the valid inputs, the commands that read it, and what they must do."""
 
 import hashlib
-import os
-import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+
 
 import numpy as np
 from campaign import damage
-from campaign.damage import JSON, Format, Ways, added, changed, damaged, edits, entries, merged
+from campaign.damage import JSON, Format, Ways, added, changes, damaged, edits, entries, merged
 from campaign.inputs import CHECKPOINT, FROM_MODEL, SAMPLING, TINY, TRAIN
+from campaign.runner import Fault
 from helpers import byte_pairs
 from helpers.optional import needs
 from helpers.tiny_run import TEXT
 
 Commands = Iterable[Sequence[str]]
-NOTHING: Ways = {"nothing": lambda rng, path: None}
-
-
-class Fault(NamedTuple):
-    """Ways to damage one of the files, or arguments to add to a command; see runner.Expected."""
-
-    commands: Commands
-    files: str = ""
-    ways: Ways = NOTHING
-    names: tuple[str, ...] = ()
-    refused: bool = True
-    accepted: bool = False
-    prints: str = ""
-    arguments: Sequence[tuple[str, ...]] = ((),)
 
 
 def refused(commands: Commands, files: str, ways: Ways, *names: str) -> Fault:
@@ -96,7 +82,7 @@ TEXTS = (
     same([PREPARE, PAIRS, TOKENIZE], "text.txt", damage.LINKED),
     given([("train", *TINY), OUT, TOKENIZE[:2], (*LEARN[:3], *LEARN[5:])], "--data", NAMES),
     refused([(*OUT, "--data", "text.txt", "bad.txt"), (*OUT, "--data", "bad.txt", "text.txt")],
-            "bad.txt", {**NOTHING, **added(b"\xe9")}),
+            "bad.txt", added(b"\xe9")),
     given([PREPARE[:-2], PAIRS[:-2], LEARN_290[:-2]], "--out",
           ("runs", "text.txt", ".", "text.txt/x", "x" * 300, "/proc/x", "/dev/null", "\ud800")),
     given([LEARN], "--vocab-size", ("0", "-1", "1", "5", "100", "100000", "2147483648", str(10**30),
@@ -121,17 +107,13 @@ FREE = ("max_iters", "threads", "keep_best", "data", "name")
 
 def sealed(ways: Ways) -> Ways:
     """Make the checksums agree with the damaged file."""
+    return {f"{name}, with its checksum": partial(seal, way) for name, way in ways.items()}
 
-    def way(name: str) -> damage.Way:
-        def damage_and_seal(rng: Random, path: Path) -> None:
-            ways[name](rng, path)
-            checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-            sums = path.with_name("sha256.json")
-            JSON.write(sums, JSON.read(sums) | {path.name: checksum})
 
-        return damage_and_seal
-
-    return {f"{name}, with its checksum": way(name) for name in ways}
+def seal(way: damage.Way, rng: Random, path: Path) -> None:
+    way(rng, path)
+    checksum, sums = hashlib.sha256(path.read_bytes()).hexdigest(), path.with_name("sha256.json")
+    JSON.write(sums, JSON.read(sums) | {path.name: checksum})
 
 
 KNOWN = sorted({*TEXT})
@@ -151,7 +133,8 @@ RUNS = (
     refused(READERS, CONFIG, sealed({**entries(), **merged({"n_experts": 1}, {"n_layer": 10**9})}),
             "model.safetensors", "tokenizer.json"),
     refused(TRAINING, STATE, sealed({**entries(*FREE, "val_loss", wrong=damage.WRONG[1:]),
-                                     **merged({"val_loss": -1}, {"val_loss": "x"})}),
+                                     **merged({"val_loss": -1}, {"val_loss": "x"},
+                                              {"data": {"sha256": "0" * 64}})}),
             "runs/mine was trained"),
     either([SAMPLE, TRAINING[1]], STATE, sealed(REMOVED)),
     either([SAMPLE], STATE, sealed(entries())),  # Only training needs the state.
@@ -164,7 +147,7 @@ RUNS = (
     ))}),
     refused(READERS, f"{CHECKPOINT}/notes.txt {CHECKPOINT}/vocab.json", added(b"x"), "sha256.json"),
     either([TRAINING[1]], f"{RUN}/config.json", REMOVED),
-    refused(TRAINING, f"{RUN}/config.json", damaged("config.json", *FREE), "mine"),
+    refused(TRAINING, f"{RUN}/config.json", damaged("config.json", *FREE), "mine", "--block-size"),
     refused([RESUME], f"{RUN}/metrics.jsonl", METRICS | damage.PIPE),
     same([RESUME], f"{RUN}/metrics.jsonl", edits(
         half_a_line=lambda rng, c: c + c[: rng.randrange(1, 30)].rstrip(b"\n")), "1 more step"),
@@ -175,10 +158,11 @@ RUNS = (
     *(refused(READERS, f"{RUN}/checkpoints/{name}/x", added(b"x"), name)
       for name in ("000003", "9" * 30, "٣")),
     refused([SAMPLE, EXPORT], f"{RUN}/checkpoints", damage.MISSING, "mine"),
-    given([("sample", *SAMPLING), ("train", "--resume")], "", NAMES, "run", "SOURCE"),
+    given([("sample", *SAMPLING), ("train", "--resume")], "", (*NAMES, "text.txt", "runs"), "run"),
     given([TRAIN], "--name", ("", ".", "..", "a/b", "/tmp/x", "mine", "x" * 300, "\ud800", "../x")),
     given([RESUME], "", ("--n-layer=3", "--dropout=0.5", "--seed=7", "--tokenizer=gpt2",
-                         "--name=other", "--preset=smoke", "--dtype=float64", "--data=nosuch.txt")),
+                         "--name=other", "--preset=smoke", "--dtype=float64", "--data=nosuch.txt",
+                         "--data=shakespeare")),
     Fault([("train", "--resume", "mine")], names=("steps",)),
 )  # fmt: skip
 
@@ -187,16 +171,12 @@ def tokens_of(content: bytes) -> np.ndarray:
     return np.frombuffer(content, "<u2").copy()
 
 
-def with_token(*tokens: int) -> Callable[[Random, bytes], bytes]:
+def put_token(tokens: Sequence[int], rng: Random, content: bytes) -> bytes:
     """Put one of the tokens anywhere."""
-
-    def change(rng: Random, content: bytes) -> bytes:
-        found = tokens_of(content)
-        place = rng.randrange(len(found))
-        found[place] = rng.choice([token for token in tokens if token != found[place]])
-        return found.tobytes()
-
-    return change
+    found = tokens_of(content)
+    place = rng.randrange(len(found))
+    found[place] = rng.choice([token for token in tokens if token != found[place]])
+    return found.tobytes()
 
 
 TOKEN_FILE = damage.EMPTY | damage.PLACES | edits(
@@ -205,7 +185,7 @@ TOKEN_FILE = damage.EMPTY | damage.PLACES | edits(
     header_of_llmc=lambda rng, c: np.array([20240520, *[9] * 255], "<i4").tobytes() + c,
     npy=lambda rng, c: b"\x93NUMPY\x01\0v\0" + b" " * 118 + c,
     text=lambda rng, c: " ".join(map(str, tokens_of(c))).encode(),
-    a_token_out_of_range=with_token(264, 300, 60_000, 65_535),
+    a_token_out_of_range=partial(put_token, [264, 300, 60_000, 65_535]),
     another_byte=lambda rng, c: c + b"\0",
     more_tokens=lambda rng, c: c + c[: 2 * rng.randrange(1, 30)],
     fewer_tokens=lambda rng, c: c[: -2 * rng.randrange(1, 30)],
@@ -233,7 +213,7 @@ TOKENS = (
     refused(LOAD["chars"], "chars/tokenizer.json", damaged("", "type") | VOCABULARIES),
     refused(LOAD["bytes"], "bytes/vocab.json bytes/merges.txt", damaged("")),
     refused(LOAD["nano"], "nano/train.bin nano/val.bin",
-            edits(another_token=with_token(*range(18)))),
+            edits(another_token=partial(put_token, range(18)))),
     refused(LOAD["nano"], "nano/input.txt", INPUT),
     same(LOAD["nano"], "nano/input.txt", LINE_ENDS),
     same(LOAD["nano"], "nano/meta.pkl", added(b"", b"cos\nsystem\n")),
@@ -284,35 +264,30 @@ def readers(kind: str, *path: str) -> Sequence[Sequence[str]]:
     )
 
 
-def lines(change: Callable[[Random, list[bytes]], object]) -> damage.Way:
-    """Return a way to change the lines of a text in place."""
-
-    def rewrite(rng: Random, path: Path) -> None:
-        found = path.read_bytes().splitlines()
-        change(rng, found)
-        path.write_bytes(b"".join(line + b"\r\n" for line in found))
-
-    return rewrite
-
-
+LINES = Format(
+    lambda path: path.read_bytes().splitlines(),
+    lambda path, found: path.write_bytes(b"".join(line + b"\r\n" for line in found)),
+)
 IN_PAIRS, IN_SAVED = readers("gpt2", "pairs"), readers("gpt2", "saved")
 IN_PIECES, SIZE = readers("sentencepiece", "pieces"), len(byte_pairs.vocabulary())
-MERGES = damage.SPOILT | damage.PLACES | {
-    "one line twice": lines(lambda rng, v: v.append(rng.choice(v[1:]))),
-    "one line missing": lines(lambda rng, v: v.pop(rng.randrange(1, 4))),
-    "another order": lines(lambda rng, v: v.reverse()),
-} | {
-    f"the line {line!a}": lines(lambda rng, v, line=line: v.insert(rng.randrange(1, len(v)), line))
-    for line in (b"x", b"x y z", b"x  y", b"  ", "é \u4e2d".encode(), b"qq x", b"x\ty", b" x")
-}  # fmt: skip
+MERGES = damage.SPOILT | damage.PLACES | changes(
+    LINES,
+    one_line_twice=lambda rng, v: v.append(rng.choice(v[1:])),
+    one_line_missing=lambda rng, v: v.pop(rng.randrange(1, 4)),
+    another_order=lambda rng, v: v.reverse(),
+    **{f"the line {line!a}": lambda rng, v, line=line: v.insert(rng.randrange(1, len(v)), line)
+       for line in (b"x", b"x y z", b"x  y", b"  ", "é \u4e2d".encode(), b"qq x", b"x\ty", b" x")},
+)  # fmt: skip
+SAME_MERGES = changes(
+    LINES, no_version=lambda rng, v: v.pop(0), empty_lines=lambda rng, v: v.append(b"")
+)
 ADDED = (
     *(b"{", b"null", b'["<pad>"]', b'{"<pad>": "x"}', b'{"<pad>": 3}', b'{"<pad>": -1}'),
     *(b'{"<pad>": 264.5}', b'{"<pad>": 271}', b'{"<pad>": 264, "<sep>": 264}'),
 )
 TOKENIZERS = (
     refused(IN_PAIRS, "pairs/merges.txt", MERGES, "merge", "vocab.json"),
-    same(IN_PAIRS[:1], "pairs/merges.txt", {"no version": lines(lambda rng, v: v.pop(0)),
-                                            "empty lines": lines(lambda rng, v: v.append(b""))}),
+    same(IN_PAIRS[:1], "pairs/merges.txt", SAME_MERGES),
     refused(IN_PAIRS, "pairs/vocab.json", {**damaged(".json"), **entries()}, "merge"),
     same(IN_PAIRS[:1], "pairs/vocab.json", merged({"<pad>": SIZE}), f"{SIZE + 1} tokens"),
     same(IN_PAIRS[:1], "pairs/added_tokens.json", added(b'{"<pad>": %d}' % SIZE),
@@ -334,43 +309,24 @@ TOKENIZERS = (
     given(readers("sentencepiece"), "--tokenizer-path", (*NAMES, "pairs", "saved", "chars")),
 )  # fmt: skip
 
-
-class Call:
-    """A call that a pickle makes when it is loaded without checks. It leaves a file or folder."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
-CALLS = (Call(eval, "open('canary', 'w')"), Call(open, "canary", "w"), Call(os.mkdir, "canary"))
 TORCH = Format(
     lambda path: needs("torch").load(path), lambda path, value: needs("torch").save(value, path)
 )
-PICKLE = Format(lambda path: {}, lambda path, value: path.write_bytes(pickle.dumps(value)))
-CONTENTS: dict[str, Callable[[Random, Any], object]] = {
-    "code": lambda rng, v: v.update({rng.choice(["config", "model", "model_args"]): CALLS[0]}),
-    "a state_dict": lambda rng, v: v.update(v.pop("model")),
-    "no tensors": lambda rng, v: v["model"].clear(),
-    "a name that is a number": lambda rng, v: v["model"].update({7: v["model"][BIAS]}),
-    "a name with a surrogate": lambda rng, v: v["model"].update({"\ud800": v["model"][BIAS]}),
-    "control characters": lambda rng, v: v["model"].update({"a\0b\x1b[31m": v["model"][BIAS]}),
-    "two prefixes": lambda rng, v: v["model"].update({"module.ln_f.bias": v["model"][BIAS]}),
-    "another head": lambda rng, v: v["model"].update({"lm_head.weight": v["model"][BIAS]}),
-}
+CONTENTS = changes(
+    TORCH,
+    a_state_dict=lambda rng, v: v.update(v.pop("model")),
+    no_tensors=lambda rng, v: v["model"].clear(),
+    **{f"the name {name!a}": lambda rng, v, name=name: v["model"].update({name: v["model"][BIAS]})
+       for name in (7, "\ud800", "a\0b\x1b[31m", "x" * 300, "module.ln_f.bias", "lm_head.weight")},
+)  # fmt: skip
 FROM_CKPT = [("convert", "ckpt.pt", "out", "--text", "text.txt")]
 OTHER_PARTS = ("model", "optimizer", "config", "iter_num", "best_val_loss")
 NANOGPT = (
-    refused(FROM_CKPT, "ckpt.pt", damaged("")
-            | {name: changed(change, TORCH) for name, change in CONTENTS.items()}
-            | {f"code in a pickle ({n})": changed(lambda rng, v, call=call: v.update(
-                model=call), PICKLE) for n, call in enumerate(CALLS)}),
-    *[refused(FROM_CKPT, "ckpt.pt", entries(*OTHER_PARTS, file=TORCH, wrong=damage.WRONG[1:]),
-              "memory")] * 3,
-    either(FROM_CKPT, "ckpt.pt", {**damage.FLIPPED, **entries(
-        *OTHER_PARTS, file=TORCH, wrong=[damage.REMOVED])}),
+    refused(FROM_CKPT, "ckpt.pt", damaged("") | CONTENTS),
+    refused(FROM_CKPT, "ckpt.pt", entries(*OTHER_PARTS, file=TORCH, wrong=damage.WRONG[1:]),
+            "memory"),
+    either(FROM_CKPT, "ckpt.pt", damage.FLIPPED
+           | entries(*OTHER_PARTS, file=TORCH, wrong=[damage.REMOVED])),
     same(FROM_CKPT, "ckpt.pt", damage.LINKED),
     given([("convert", "ckpt.pt", "--text", "text.txt")], "",
           ("text.txt", ".", "ckpt.pt", "text.txt/x", "/proc/x")),

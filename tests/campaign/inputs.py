@@ -8,13 +8,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from campaign import runner
 from campaign.damage import TENSOR_FILE, write_tensors
 from helpers import byte_pairs
 from helpers.nanogpt_checkpoints import CONFIG, contents, generic
 from helpers.tiny_run import TEXT
 
-from tinygpt_np import GPT, GPTConfig, SentencePieceTokenizer
+from tinygpt_np import GPT, GPTConfig, SentencePieceTokenizer, cli
 
 # Commands whose output is the same each time.
 FROM_MODEL = (
@@ -59,8 +58,8 @@ def inputs() -> Path:
         ("prepare", "--data", "text.txt", "--out", "chars", "--tokenizer", "char"),
         ("prepare", "--data", "text.txt", "--out", "bytes", "--tokenizer-path", "pairs"),
     ):
-        outcome = runner.run(command, folder)
-        assert outcome.code == 0, outcome.stderr
+        with contextlib.chdir(folder):
+            cli.main(command)
     copy(folder / CHECKPOINT, folder / "bare", "config.json", "model.safetensors")
     copy(folder / "chars", folder / "nano", "train.bin", "val.bin")
     (folder / "nano" / "input.txt").write_text(TEXT, encoding="utf-8")
@@ -74,7 +73,3 @@ def inputs() -> Path:
 def copy(source: Path, target: Path, *names: str) -> None:
     for name in names:
         shutil.copy(source / name, target)
-
-
-def copy_of_inputs(folder: Path) -> Path:
-    return Path(shutil.copytree(inputs(), folder))

@@ -1,6 +1,5 @@
 """Run a command on a damaged input, and say what is wrong with its outcome."""
 
-import contextlib
 import hashlib
 import os
 import re
@@ -9,12 +8,13 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from random import Random
 from types import FrameType
 from typing import NamedTuple
-from unittest import mock
+
+import pytest
 
 from tinygpt_np import cli
 
@@ -46,36 +46,43 @@ class Outcome(NamedTuple):
     changed: Sequence[str]
 
 
-class Expected(NamedTuple):
-    """Whether a command may be refused, with one of the names in its message, or accepted.
+class Fault(NamedTuple):
+    """Ways to damage one of the files, or arguments to add to a command, and what must come out.
 
-    If both are allowed, the input is ambiguous. An accepted command has its outcome on the
-    undamaged input, or prints a text.
+    The command is refused, with a name of the file, an argument or one of `names` in its message;
+    or it is accepted, and has its outcome on the undamaged input, or prints a text. If both are
+    allowed, the input is ambiguous.
     """
 
+    commands: Iterable[Sequence[str]]
+    files: str = ""
+    ways: Mapping[str, Callable[[Random, Path], object]] = {"nothing": lambda rng, path: None}
+    names: Sequence[str] = ()
     refused: bool = True
     accepted: bool = False
-    names: Sequence[str] = ()
     prints: str = ""
+    arguments: Sequence[tuple[str, ...]] = ((),)
 
 
 class Hang(BaseException):
     """A command took too long. Not an Exception, which a command might catch."""
 
 
-def run(command: Sequence[str], folder: Path) -> Outcome:
-    """Run a command in a folder and compare the folder before and after."""
+def run(command: Sequence[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> Outcome:
+    """Run a command in a folder and compare the folder before and after.
+
+    Both streams are captured, including what native code writes.
+    """
     before = contents(folder)
-    environment = {**ENVIRONMENT, "TMPDIR": str(folder / "tmp")}
-    with (
-        captured() as streams,
-        contextlib.chdir(folder),
-        mock.patch.dict(os.environ, environment),
-        mock.patch.object(tempfile, "tempdir", None),
-    ):
+    capfd.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         code = exit_code(command)
     # Outcomes in different folders are compared.
-    stdout, stderr = (stream.replace(str(folder), "FOLDER") for stream in streams)
+    stdout, stderr = (stream.replace(str(folder), "FOLDER") for stream in capfd.readouterr())
     after = contents(folder)
     made = {name: value for name, value in after.items() if name not in before}
     changed = [name for name, value in before.items() if after.get(name) != value]
@@ -111,30 +118,6 @@ def exit_code(command: Sequence[str]) -> int | None:
     return code
 
 
-@contextlib.contextmanager
-def captured() -> Generator[list[str]]:
-    """Collect both streams, including what native code writes, into the list."""
-    streams: list[str] = []
-    kept = os.dup(1), os.dup(2)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        try:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            with (
-                open(1, "w", encoding="utf-8", closefd=False) as stdout,
-                open(2, "w", encoding="utf-8", closefd=False) as stderr,
-                redirect_stdout(stdout),
-                redirect_stderr(stderr),
-            ):
-                yield streams
-        finally:
-            for number, (descriptor, file) in enumerate(zip(kept, (out, err), strict=True), 1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-                file.seek(0)
-                streams.append(file.read(1 << 20).decode(errors="backslashreplace"))
-
-
 def contents(folder: Path) -> dict[str, str]:
     """Return every entry of a folder but locks by its path, with what identifies its content."""
     paths = sorted(path for path in folder.rglob("*") if path.name != ".lock")
@@ -150,9 +133,9 @@ def identity(path: Path) -> str:
 
 
 def problems(
-    outcome: Outcome, expected: Expected, undamaged: Callable[[], Outcome]
+    outcome: Outcome, fault: Fault, names: Sequence[str], undamaged: Callable[[], Outcome]
 ) -> Iterator[str]:
-    """Yield what is wrong with an outcome."""
+    """Yield what is wrong with an outcome. A refusal must have one of the names in its message."""
     code, stderr, message = outcome.code, outcome.stderr, NOTE.sub("", outcome.stderr)
     if leak := LEAKS.search(stderr):
         yield f"its message contains {leak[0]!r}"
@@ -168,13 +151,13 @@ def problems(
         yield f"its message contains the control character {control[0]!r}"
     if unfinished := [name for name in outcome.made if UNFINISHED.search(name)]:
         yield f"it leaves {', '.join(unfinished)}"
-    if code and not expected.refused:
+    if code and not fault.refused:
         yield "it is harmless, but refused"
-    if code and not any(name in stderr for name in expected.names):
-        yield f"its message names none of {', '.join(expected.names)}"
+    if code and not any(name in stderr for name in names):
+        yield f"its message names none of {', '.join(names)}"
     if code and (touched := [*outcome.made, *outcome.changed][:5]):
         yield f"it is refused, but makes or changes {', '.join(touched)}"
-    if code == 0 and not expected.accepted:
+    if code == 0 and not fault.accepted:
         yield "it is accepted silently"
     elif code == 0:
         same = undamaged()
@@ -182,11 +165,11 @@ def problems(
             yield f"the undamaged input is refused: {same.stderr}"
         if changed := {*outcome.changed} - {*same.changed}:
             yield f"it changes {', '.join(changed)}"
-        if expected.prints and expected.prints not in outcome.stdout:
-            yield f"it should print {expected.prints!r}"
-        elif not expected.prints and outcome.stdout != same.stdout:
+        if fault.prints and fault.prints not in outcome.stdout:
+            yield f"it should print {fault.prints!r}"
+        elif not fault.prints and outcome.stdout != same.stdout:
             yield f"it prints something else than on the undamaged input: {same.stdout!r}"
-        elif not expected.prints and message != NOTE.sub("", same.stderr):
+        elif not fault.prints and message != NOTE.sub("", same.stderr):
             yield f"it warns: {stderr!r}"
-        elif not expected.prints and outcome.made != same.made:
+        elif not fault.prints and outcome.made != same.made:
             yield f"it makes {', '.join(outcome.made)} with other contents"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -9,11 +10,10 @@ from pathlib import Path
 
 import pytest
 from campaign import runner
-from campaign.runner import Expected, Outcome
+from campaign.runner import Fault, Outcome
 
-REFUSED = Expected(names=["bad.txt"])
-SAME = Expected(refused=False, accepted=True)
-EITHER = Expected(accepted=True, names=["bad.txt"], prints="right")
+REFUSED, SAME = Fault([]), Fault([], refused=False, accepted=True)
+EITHER = Fault([], accepted=True, prints="right")
 
 
 def stop(message: str = "tinygpt: bad.txt is bad", code: int = 1) -> None:
@@ -44,7 +44,7 @@ def shout() -> None:
 
 
 def leave_temporary() -> None:
-    Path(os.environ["TMPDIR"], "x").write_text("")
+    tempfile.mkstemp(prefix="x")
 
 
 def change() -> None:
@@ -53,7 +53,7 @@ def change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("main", "expected", "found"),
+    ("main", "fault", "found"),
     [
         (stop, REFUSED, ""),
         (stop, EITHER, ""),
@@ -84,16 +84,18 @@ def change() -> None:
 )  # fmt: skip
 def test_what_is_wrong_is_found(
     main: Callable[[], object],
-    expected: Expected,
+    fault: Fault,
     found: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "bad.txt").write_text("bad")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(runner, "LIMIT", 0.5)
     monkeypatch.setattr("tinygpt_np.cli.main", lambda _: main())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    outcome = runner.run(["sample"], tmp_path)
+    outcome = runner.run(["sample"], tmp_path, capfd)
     right = Outcome(0, "right\n", "", {}, [])
-    assert found in next(runner.problems(outcome, expected, lambda: right), "")
-    assert bool(found) == any(runner.problems(outcome, expected, lambda: right))
+    problem = next(runner.problems(outcome, fault, ["bad.txt"], lambda: right), "")
+    assert found in problem
+    assert bool(found) == bool(problem)

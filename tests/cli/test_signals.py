@@ -130,13 +130,3 @@ def test_a_terminal_that_is_closed_saves(folder: Path) -> None:
     os.close(screen)
     assert process.wait(timeout=LIMIT) != -signal.SIGHUP
     assert_saved_at_its_last_step(folder / "runs" / "long")
-
-
-@pytest.mark.slow
-def test_three_runs_started_together_get_three_folders(folder: Path) -> None:
-    flags = ["train", "--data", "text.txt", *TINY[:-2], "--max-iters", "2", "--backend", "numpy"]
-    for process in [start(*flags) for _ in range(3)]:
-        _, err = process.communicate(timeout=LIMIT)
-        assert process.returncode == 0, err
-    steps = {run.name: int(runs.last_checkpoint(run)[0].name) for run in Path("runs").iterdir()}
-    assert steps == {"cpu": 2, "cpu-2": 2, "cpu-3": 2}

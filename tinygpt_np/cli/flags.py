@@ -15,10 +15,20 @@ import itertools
 import math
 import re
 import textwrap
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 Job = TypeVar("Job")
 NO_FORM = "has no --no- form"
@@ -30,12 +40,8 @@ EXPECTED: dict[Any, str] = {int: "an integer", float: "a finite number", Path: "
 SHOWN = 60
 
 
-@dataclass(frozen=True)
-class Argument:
-    """Name the value of a field in the help.
-
-    positional: the value is given without a flag. required: the usage shows it without brackets.
-    """
+class Argument(NamedTuple):
+    """The name of a value in the help, and whether it is positional and shown without brackets."""
 
     metavar: str
     positional: bool = False
@@ -80,10 +86,8 @@ class Parser(argparse.ArgumentParser):
         self.kinds: dict[str, Any] = {}
         self.add("--help", action="help", help="Show this help.")
         hints, texts = get_type_hints(kind, include_extras=True), help_of(kind)
-        for field in fields(defaults):
-            if field.name != TYPED:
-                default, text = getattr(defaults, field.name), texts.get(field.name, "")
-                self.add_field(field.name, hints[field.name], default, text)
+        for name in (field.name for field in fields(defaults) if field.name != TYPED):
+            self.add_field(name, hints[name], getattr(defaults, name), texts.get(name, ""))
 
     def add(self, name: str, **options: Any) -> None:
         """Add an argument; a name without hyphens is positional."""
@@ -222,17 +226,11 @@ def help_of(job: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for kind in job.__mro__[:-1]:
         with contextlib.suppress(OSError):  # The source may be missing.
-            (node,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-            assert isinstance(node, ast.ClassDef)
+            node: Any = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
             for field, below in itertools.pairwise(node.body):
-                match field, below:
-                    case (
-                        ast.AnnAssign(target=ast.Name(id=name)),
-                        ast.Expr(value=ast.Constant(value=str(text))),
-                    ):
-                        found.setdefault(name, " ".join(text.split()))
-                    case _:
-                        pass
+                if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                    name, text = ast.unparse(field.target), ast.literal_eval(below.value)
+                    found.setdefault(name, " ".join(text.split()))
     return found
 
 

@@ -30,29 +30,12 @@ TRANSLATED = {
     "train": {*IGNORED["train"], "device", "dataset", "out_dir", "decay_lr"},
     "sample": {*IGNORED["sample"], "device", "out_dir", "init_from", "start", "max_new_tokens"},
 }
-# Flags of train.py that have a value there and none here.
-SWITCHES = ("bias", "eval_only")
 
 
 def translate(argv: list[str], defaults: Any) -> tuple[list[str], list[str]]:
-    """Translate the command line of `tinygpt train` or `tinygpt sample`.
+    """Translate a command line; return it in our flags, and a note for each flag that is ignored.
 
-    Parameters
-    ----------
-    argv : list of str
-        The command and its arguments.
-    defaults : Train or Sample
-        The settings that the flags override.
-
-    Returns
-    -------
-    tuple of list of str
-        The command line in our flags, and a note for each flag that is ignored.
-
-    Raises
-    ------
-    ValueError
-        If a flag asks for something that does not exist here.
+    Raise ValueError if a flag asks for something that does not exist here.
     """
     command, *arguments = argv
     found, notes = [command], list[str]()
@@ -120,7 +103,7 @@ def joined(argv: list[str], names: Container[str]) -> list[str]:
     found: list[str] = []
     for argument in argv:
         name, equals, _ = parts(found[-1]) if found else ("", "", "")
-        is_switch = name in SWITCHES and argument in ("True", "False")
+        is_switch = name in ("bias", "eval_only") and argument in ("True", "False")
         if not equals and (is_switch or (name in names and not argument.startswith("--"))):
             found[-1] += f"={argument}"
         else:
