@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-
 import numpy as np
 from campaign import damage
 from campaign.damage import JSON, Format, Ways, added, changes, damaged, edits, entries, merged

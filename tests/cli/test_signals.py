@@ -87,21 +87,6 @@ def test_a_signal_saves_and_prints_how_to_resume(
 
 
 @pytest.mark.slow
-def test_after_kill_9_the_losses_are_those_of_a_run_that_was_never_stopped(folder: Path) -> None:
-    for name, flags, steps in (
-        ("long", LONG, 25),
-        ("long", ["train", "--resume", "long"], 60),
-        ("other", [*LONG, "--name", "other"], 60),
-    ):
-        process = start(*flags)
-        wait_for_steps(folder / "runs" / name, steps)
-        process.kill()
-        process.communicate(timeout=LIMIT)
-    resumed, expected = (losses(folder / "runs" / name)[:60] for name in ("long", "other"))
-    assert resumed == expected
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("together", [False, True])
 def test_a_reader_of_the_output_that_has_gone_leaves_a_saved_run(
     folder: Path, together: bool
