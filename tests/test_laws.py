@@ -99,26 +99,26 @@ def test_only_the_backend_imports_modules_by_a_name_that_is_computed() -> None:
     assert found == {"__init__.py", "backend.py", "lecture/__init__.py"}
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import tinygpt_np.high",
-        "from tinygpt_np import high",
-        "from tinygpt_np.high import name",
-        "def f():\n    from tinygpt_np.high import name",
-        "if TYPE_CHECKING:\n    from tinygpt_np import high",
-        'importlib.import_module("tinygpt_np.high")',
-        'MODULES = {"name": "tinygpt_np.high"}',
-    ],
-)
-def test_every_kind_of_import_is_seen(tmp_path: Path, statement: str) -> None:
+STATEMENTS = [
+    "import tinygpt_np.high",
+    "from tinygpt_np import high",
+    "from tinygpt_np.high import name",
+    "def f():\n    from tinygpt_np.high import name",
+    "if TYPE_CHECKING:\n    from tinygpt_np import high",
+    'importlib.import_module("tinygpt_np.high")',
+    'MODULES = {"name": "tinygpt_np.high"}',
+]
+
+
+def test_every_kind_of_import_and_a_cycle_are_seen(tmp_path: Path) -> None:
     package = tmp_path / "tinygpt_np"
     package.mkdir()
-    (package / "low.py").write_text(statement + "\n")
-    (package / "high.py").write_text("from tinygpt_np.low import name\n")
+    (package / "high.py").write_text("from tinygpt_np.low0 import name\n")
+    for number, statement in enumerate(STATEMENTS):
+        (package / f"low{number}.py").write_text(statement + "\n")
     graph = import_graph(package)
-    assert graph["tinygpt_np.low"] == {"tinygpt_np.high"}
-    assert set(find_cycle(graph)) == {"tinygpt_np.low", "tinygpt_np.high"}
+    assert {tuple(graph[name]) for name in graph if "low" in name} == {("tinygpt_np.high",)}
+    assert set(find_cycle(graph)) == {"tinygpt_np.low0", "tinygpt_np.high"}
 
 
 def test_kernels_import_only_what_the_compile_cache_watches() -> None:
@@ -201,18 +201,6 @@ def test_every_shape_comment_of_the_model_is_true_and_gradients_have_the_shapes_
         named = {name for name in backward if name.startswith("d")}
         assert {f"d{name}" for name in gradients_of_names(forward, backward)} == named
         assert len(named) >= 6
-
-
-@every_operation
-def test_a_name_with_d_in_a_backward_is_the_gradient_of_a_name(operation: str) -> None:
-    forward = parsed(operation)
-    names = {*forward.arguments, *(name for line in forward.statements for name in line.mentions)}
-    names |= {name for line in forward.statements for name in line.sets}
-    names |= forward.returned.mentions
-    for name in {"backward", "backward_steps"} & {*functions(source("ops", f"{operation}.py"))}:
-        backward = parsed(operation, name)
-        sets = {*backward.arguments, *(each for line in backward.statements for each in line.sets)}
-        assert {each[1:] for each in sets if each.startswith("d")} <= names
 
 
 # 6. Reversal

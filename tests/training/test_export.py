@@ -10,11 +10,9 @@ from helpers.nanogpt_checkpoints import CONFIG, VOCABULARY, contents, generic
 from helpers.optional import needs
 from helpers.tiny_run import TEXT
 
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig
+from tinygpt_np import GPT, CharTokenizer, GPTConfig
 from tinygpt_np.storage.checkpoint import CheckpointError
-from tinygpt_np.text import dataset
-from tinygpt_np.text.corpus import Corpus
-from tinygpt_np.training import runs, trainer
+from tinygpt_np.training import runs
 from tinygpt_np.training.export import convert
 
 torch: Any = needs("torch")
@@ -25,14 +23,6 @@ def text(tmp_path: Path) -> str:
     """Return the path of the text that the models of these tests were trained on."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     return str(tmp_path / "text.txt")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "run"
-    config = TrainConfig(block_size=8, n_layer=1, n_head=2, n_embd=8, batch_size=2, max_iters=3)
-    list(trainer.Trainer.start(run, config, dataset.from_corpus(Corpus("text", TEXT))))
-    return run
 
 
 @pytest.mark.parametrize(("source", "dtype"), [("ckpt.pt", "float32"), ("saved", "float64")])
@@ -71,30 +61,30 @@ def test_a_byte_order_mark_is_a_character_if_the_model_has_one_more(
     assert ("\ufeff" in tokenizer.vocabulary) == (characters > VOCABULARY)
 
 
-def test_a_source_that_does_not_fit_is_refused(tmp_path: Path, run: Path) -> None:
+def test_a_source_that_does_not_fit_is_refused(tmp_path: Path, trained: Path) -> None:
     torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
     (tmp_path / "text.txt").write_text("abc" * 99, encoding="utf-8")
     with pytest.raises(CheckpointError, match="has 3 characters, but the model was trained on 18"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", str(tmp_path / "text.txt"))
     with pytest.raises(ValueError, match=r"a model without a tokenizer; .*/run has its own"):
-        convert(str(run), tmp_path / "out", "shakespeare")
+        convert(str(trained), tmp_path / "out", "shakespeare")
     (path := tmp_path / "tokenizer.json").write_text('{"vocabulary": ["a", "b"]}')
     with pytest.raises(CheckpointError, match="has 2 tokens, but the model has 18"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out", None, str(path))
     (tmp_path / "out").mkdir()
-    for source in (str(run), "nothing"):  # Refused before anything is read.
+    for source in (str(trained), "nothing"):  # Refused before anything is read.
         with pytest.raises(CheckpointError, match="exists already, and nothing is overwritten"):
             convert(source, tmp_path / "out", None)
 
 
 def test_a_model_without_a_tokenizer_is_converted_only_with_one(
-    tmp_path: Path, text: str, run: Path
+    tmp_path: Path, text: str, trained: Path
 ) -> None:
     torch.save(contents(generic(CONFIG)), tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError, match=r"18 tokens, but no tokenizer.*add --text FILE"):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    folder = runs.last_checkpoint(run)[0]
+    folder = runs.last_checkpoint(trained)[0]
     ways = ({"text": text}, {"tokenizer_path": str(folder)})
     for number, way in enumerate(ways):
         convert(str(tmp_path / "ckpt.pt"), tmp_path / f"out-{number}", **way)

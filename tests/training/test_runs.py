@@ -10,31 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import byte_pairs
-from helpers.tiny_run import CONFIG, DATA
+from helpers.tiny_run import CONFIG, DATA, TEXT
 
 import tinygpt_np as tg
-from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig
+from tinygpt_np import GPT, CharTokenizer, GPTConfig
 from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.storage.checkpoint import CheckpointError
-from tinygpt_np.text import dataset
-from tinygpt_np.text.corpus import Corpus
 from tinygpt_np.text.tokenizers import Tokenizer, TokenizerError
-from tinygpt_np.training import metrics, runs, trainer
+from tinygpt_np.training import metrics, runs
 from tinygpt_np.training.metrics import Metrics
-
-TEXT = "To be, or not to be:\nthat is the question.\n" * 5
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a finished run of two steps."""
-    run = tmp_path_factory.mktemp("trained") / "run"
-    config = TrainConfig(
-        block_size=4, n_layer=1, n_head=2, n_embd=8, batch_size=3, max_iters=2, eval_interval=1
-    )
-    for _ in trainer.Trainer.start(run, config, dataset.from_corpus(Corpus("hamlet", TEXT))):
-        pass
-    return run
 
 
 @pytest.fixture
@@ -110,31 +94,21 @@ def test_a_run_a_gpt2_folder_and_a_saved_model_are_loaded(
 REFUSED: list[tuple[Callable[[str], object], str, str]] = [
     (runs.find_run, "hamlt", r"there is no run hamlt; did you mean hamlet\?$"),
     (runs.find_run, "othello", "there is no run othello; those in runs/ are: ado, hamlet$"),
-    (
-        runs.find_run,
-        "runs/hamlet/checkpoints/best",
-        "runs/hamlet/checkpoints/best is a checkpoint; expected a run, such as runs/hamlet$",
-    ),
+    (runs.find_run, "runs/hamlet/checkpoints/best",
+     "best is a checkpoint; expected a run, such as runs/hamlet$"),
     (tg.load, "hamlt", r"there is no model hamlt; did you mean hamlet\?$"),
     (tg.load, "", "there is no model '': expected gpt2"),
-    (
-        tg.load,
-        "othello",
-        r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
-        r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(ado, hamlet\)$",
-    ),
-    (
-        tg.load,
-        "my ckpt.pt",
-        "^my ckpt.pt is a file; to use a nanoGPT checkpoint, convert it first: "
-        "tinygpt convert 'my ckpt.pt' FOLDER$",
-    ),
+    (tg.load, "othello",
+     r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
+     r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(ado, hamlet\)$"),
+    (tg.load, "my ckpt.pt",
+     "^my ckpt.pt is a file; .* convert it first: tinygpt convert 'my ckpt.pt' FOLDER$"),
     (GPT.from_pretrained, "runs/hamlet", r"is a training run: tinygpt_np\.load\("),
     (GPT.load, "runs/hamlet", r"tinygpt_np\.load\('runs/hamlet'\)"),
     (GPT.load, "gpt", r"GPT\.from_pretrained\('gpt'\)"),
     (GPT.load, "gpt2", r"GPT\.from_pretrained\('gpt2'\)"),
     (GPT.load, "nosuch", "there is no folder nosuch"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("function", "name", "message"), REFUSED)
