@@ -85,13 +85,10 @@ RECIPES: dict[str, tuple[Any, ...]] = {
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_the_published_recipe_and_decays_to_its_last_step(name: str) -> None:
     preset = PRESETS[name]
+    assert PRESETS["cpu"] == TrainConfig()
     assert (preset.lr_decay_iters, preset.beta1) == (preset.max_iters, 0.9)
     if name != "smoke":
         assert tuple(getattr(preset, field) for field in FIELDS) == RECIPES[name]
-
-
-def test_the_defaults_are_those_of_cpu() -> None:
-    assert TrainConfig() == PRESETS["cpu"]
 
 
 # Generators
@@ -108,35 +105,20 @@ def test_every_purpose_and_seed_has_its_own_generator() -> None:
             generator(seed, "data")
 
 
-# The expected band
-
-LOSSES = (1.90, 1.93, 1.89, 1.92, 1.91)
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """Return the configuration of a preset that was measured on a corpus."""
-    monkeypatch.setattr(config, "MEASURED", {("smoke", "some corpus"): LOSSES})
-    return replace(PRESETS["smoke"], data="some corpus")
-
-
-def test_the_band_is_the_95_percent_prediction_interval_of_runs_with_any_seed(
-    measured: TrainConfig,
+def test_the_band_is_the_95_percent_prediction_interval_of_measured_runs_with_any_seed(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    losses = (1.90, 1.93, 1.89, 1.92, 1.91)
+    monkeypatch.setattr(config, "MEASURED", {("smoke", "some corpus"): losses})
+    measured = replace(PRESETS["smoke"], data="some corpus")
     band = expected_band(replace(measured, seed=99))
     assert band
-    assert statistics.mean(band) == pytest.approx(statistics.mean(LOSSES), rel=1e-15)
-    # LOSSES has the standard deviation √(0.001 / 4); t(97.5 %, 4 degrees of freedom) = 2.776.
+    assert statistics.mean(band) == pytest.approx(statistics.mean(losses), rel=1e-15)
+    # Their standard deviation is √(0.001 / 4); t(97.5 %, 4 degrees of freedom) = 2.776.
     assert band[1] - band[0] == pytest.approx(2 * 2.776 * (0.001 / 4 * 6 / 5) ** 0.5, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    "changed", [{"n_layer": 3}, {"max_iters": 100}, {"data": "shakespeare"}, {"beta2": 0.9}]
-)
-def test_a_configuration_that_was_not_measured_has_no_band(
-    measured: TrainConfig, changed: dict[str, Any]
-) -> None:
-    assert expected_band(replace(measured, **changed)) is None
+    assert expected_band(replace(measured, n_layer=3)) is None
+    assert expected_band(replace(measured, max_iters=100)) is None
+    assert expected_band(replace(measured, data="shakespeare")) is None
 
 
 def test_a_count_of_one_has_a_singular_noun() -> None:
