@@ -20,7 +20,7 @@ WORDS = ("hello", "hello there", "<sep>", "€", "(a|.)")
 # Numbers after those of the small tokenizer, whose <|endoftext|> is 263.
 PAD = AddedToken("<|pad|>", 264, special=True, normalized=False)
 ADDED = [PAD, *(AddedToken(word, 265 + i, False, True) for i, word in enumerate(WORDS))]
-HELLO = AddedToken("hello", 264, False, True)
+HELLO = {"id": 264, "content": "hello"}
 
 
 def load(folder: Path, **files: object) -> GPT2Tokenizer:
@@ -33,9 +33,11 @@ def load(folder: Path, **files: object) -> GPT2Tokenizer:
     return found
 
 
-def fast(folder: Path, *added: AddedToken, **changes: object) -> GPT2Tokenizer:
+def fast(folder: Path, *added: AddedToken) -> GPT2Tokenizer:
     """Load the small tokenizer from a tokenizer.json with added tokens."""
-    return load(folder, tokenizer=description(*(asdict(token) | changes for token in added)))
+    config = {"add_prefix_space": False, "add_bos_token": False}
+    entries = [asdict(token) | {"lstrip": token.special} for token in added]
+    return load(folder, tokenizer=description(*entries), tokenizer_config=config)
 
 
 # Matching
@@ -147,42 +149,32 @@ def test_a_token_declared_special_is_not_a_missing_merge(tmp_path: Path) -> None
 
 NUMBERED = r"vocab\.json and added_tokens\.json: tokens should be numbered"
 NEITHER = "added_tokens should have a content and an id"
+DECODED = "added_tokens_decoder should have tokens by their numbers"
 WRONG: list[Any] = [
     *(7, {"id": 264, "content": "a"}, [7], [{"id": 3}], [{"content": "a"}]),
     *([{"id": "3", "content": "a"}], [{"id": True, "content": "a"}], [{"id": 3, "content": ""}]),
 ]
-DECODED = "added_tokens_decoder should have tokens by their numbers"
+FLAGS = ("single_word", "lstrip", "rstrip")
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    *(({"added_tokens": {"<sep>": number}}, NUMBERED) for number in (3, 270, -1)),
+    ({"added_tokens": {"\ud800": 264}}, r"added_tokens\.json: in a token, .*half of a surrogate"),
+    *(({"tokenizer": description(added_tokens=wrong)}, NEITHER) for wrong in WRONG),
+    *(
+        ({"tokenizer_config": {"added_tokens_decoder": decoder}}, DECODED)
+        for decoder in (5, [1], {"a": {"content": "b"}}, {"3": 4})
+    ),
+    *(({"tokenizer": description(HELLO | {flag: True})}, f"'hello' has {flag}") for flag in FLAGS),
+    *(
+        ({**files, "tokenizer_config": {name: True}}, f"{name} puts a .* before every text")
+        for name in ("add_prefix_space", "add_bos_token")
+        for files in ({}, {"tokenizer": description()})
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        *(("added_tokens", {"<sep>": number}, NUMBERED) for number in (3, 270, -1)),
-        ("added_tokens", {"\ud800": 264}, r"added_tokens\.json: in a token, .*half of a surrogate"),
-        *(("tokenizer", {**description(), "added_tokens": wrong}, NEITHER) for wrong in WRONG),
-        *(
-            ("tokenizer_config", {"added_tokens_decoder": decoder}, DECODED)
-            for decoder in (5, [1], {"a": {"content": "b"}}, {"3": 4})
-        ),
-    ],
-)
-def test_added_tokens_without_text_or_a_fitting_number_are_refused(
-    tmp_path: Path, name: str, content: object, expected: str
+@pytest.mark.parametrize(("files", "expected"), REFUSED)
+def test_wrong_or_unsupported_added_tokens_are_refused(
+    tmp_path: Path, files: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(TokenizerError, match=expected):
-        load(tmp_path, **{name: content})
-
-
-@pytest.mark.parametrize("flag", ["single_word", "lstrip", "rstrip"])
-def test_options_for_the_text_around_a_token_are_refused(tmp_path: Path, flag: str) -> None:
-    with pytest.raises(TokenizerError, match=f"token 'hello' has {flag}, which is not supported"):
-        fast(tmp_path, HELLO, **{flag: True})
-    fast(tmp_path, PAD, **{flag: True})  # Special tokens are not matched.
-
-
-@pytest.mark.parametrize("name", ["add_prefix_space", "add_bos_token"])
-@pytest.mark.parametrize("files", [{}, {"tokenizer": description()}])
-def test_a_prefix_for_every_text_is_refused(tmp_path: Path, name: str, files: Any) -> None:
-    with pytest.raises(TokenizerError, match=f"{name} puts a .* before every text"):
-        load(tmp_path, tokenizer_config={name: True}, **files)
-    assert load(tmp_path, tokenizer_config={name: False}, **files).vocab_size == 264
+        load(tmp_path, **files)
