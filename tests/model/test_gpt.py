@@ -137,3 +137,6 @@ def test_a_cropped_model_keeps_the_first_positions() -> None:
     model, tokens = tg.GPT(CONFIG), np.arange(4)[None]
     np.testing.assert_array_equal(model.cropped(4).logits(tokens), model.logits(tokens))
     assert model.cropped(4).block_size == 4
+    for size in (0, model.block_size + 1):
+        with pytest.raises(ValueError, match=rf"block_size must be in .*, not {size}"):
+            model.cropped(size)

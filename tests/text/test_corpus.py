@@ -79,18 +79,8 @@ def test_the_error_of_another_encoding_has_a_command_that_converts_it(
     if shutil.which(command.split()[0]) is None:
         return  # Not every machine has bunzip2 and xz.
     subprocess.run(advised[1], shell=True, cwd=tmp_path, timeout=60, check=False)
-    text = corpus.read_text(tmp_path / "text-utf8.txt")
-    texts = (
-        LINE,
-        f"{LINE}\ufffd",
-        QUOTED,
-        "Où est l'été?\n",
-        "it’s été\n",
-        "plain",
-        "plain ",
-        "\ufeffplain ",
-    )
-    assert text in texts
+    text = corpus.read_text(tmp_path / "text-utf8.txt").strip("\ufeff\ufffd ")
+    assert text in (LINE, QUOTED, "Où est l'été?\n", "it’s été\n", "plain")
 
 
 def test_a_text_may_have_nul_characters_and_a_relative_path(
@@ -102,35 +92,25 @@ def test_a_text_may_have_nul_characters_and_a_relative_path(
         assert corpus.load("text.txt") == corpus.Corpus(path, text)
 
 
-def test_a_file_that_cannot_be_read_is_named_with_the_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = text_file(tmp_path, b"text")
-    refusal = PermissionError(13, "Permission denied")
-    for method in ("open", "stat"):
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, method, Mock(side_effect=refusal))
-            with pytest.raises(DataError, match=r"text\.txt cannot be read: Permission denied"):
-                corpus.read_text(Path(path))
-
-
 def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
+    text_file(tmp_path, b"text")
+    monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
     with socket.socket(socket.AF_UNIX) as server:
-        monkeypatch.chdir(tmp_path)  # The path of a socket must be short.
         server.bind("socket")
-        monkeypatch.setattr(Path, "open", Mock(side_effect=AssertionError("it was opened")))
-        for path, expected in (
-            ("fifo", "fifo is a pipe; expected a regular file: save"),
-            ("socket", "socket is a socket; expected a regular file: save"),
-            ("/dev/zero", "/dev/zero is a device; expected a regular file: save"),
-            (".", "is a folder; expected a file"),
-            ("absent", "there is no file absent; expected shakespeare, tinyshakespeare, the path"),
-        ):
-            with pytest.raises(DataError, match=expected):
-                corpus.load(path)
-            with pytest.raises(DataError, match=expected.partition(";")[0]):
-                next(corpus.pieces(Path(path)))
+    monkeypatch.setattr(Path, "open", Mock(side_effect=PermissionError(13, "Permission denied")))
+    for path, expected in (
+        ("fifo", "fifo is a pipe; expected a regular file: save"),
+        ("socket", "socket is a socket; expected a regular file: save"),
+        ("/dev/zero", "/dev/zero is a device; expected a regular file: save"),
+        (".", "is a folder; expected a file"),
+        ("absent", "there is no file absent; expected shakespeare, tinyshakespeare, the path"),
+        ("text.txt", "text.txt cannot be read: Permission denied"),
+    ):
+        with pytest.raises(DataError, match=expected):
+            corpus.load(path)
+        with pytest.raises(DataError, match=expected.partition(";")[0]):
+            next(corpus.pieces(Path(path)))
     with pytest.raises(DataError, match="is not a path"):
         corpus.read_text(Path("a\0b"))
 

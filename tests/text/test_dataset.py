@@ -78,6 +78,9 @@ def test_a_text_that_does_not_fit_is_named(tmp_path: Path) -> None:
 
 # Token folders
 
+# The second and the last character of each split.
+ENDS = (1, 1547, 1548, 1719)
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -100,14 +103,6 @@ def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(folder: Path) -> None
     assert found.unseen() == ""
 
 
-@pytest.mark.parametrize("place", [1, 1547, 1548, 1719])
-def test_one_token_that_differs_from_the_text_is_noticed(folder: Path, place: int) -> None:
-    other = "T" if TEXT[place] == "o" else "o"
-    as_nanogpts(folder, TEXT[:place] + other + TEXT[place + 1 :])
-    with pytest.raises(DataError, match=r"is not the encoded input\.txt"):
-        load(folder)
-
-
 @pytest.mark.parametrize(("mark", "encoded"), [("", ""), ("\ufeff", ""), ("\ufeff", "\ufeff")])
 def test_nanogpts_folder_of_characters_is_read_with_its_text(
     tmp_path: Path, mark: str, encoded: str
@@ -118,58 +113,50 @@ def test_nanogpts_folder_of_characters_is_read_with_its_text(
     assert found.tokenizer.decode([*found.train, *found.val]) == encoded + TEXT
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({}, r"no meta\.json, so its tokenizer is unknown: add --tokenizer gpt2"),
-        ({"tokenizer": "sentencepiece"}, "--tokenizer sentencepiece needs --tokenizer-path here"),
-    ],
-)
-def test_tokens_of_an_unknown_tokenizer_are_refused(
-    tmp_path: Path, settings: dict[str, Any], expected: str
+NANO: dict[str, bytes | None] = {"meta.json": None, "tokenizer.json": None}
+OTHER = [TEXT[:place] + ("T" if TEXT[place] == "o" else "o") + TEXT[place + 1 :] for place in ENDS]
+META: list[tuple[dict[str, object], str]] = [
+    ({}, "of tokenizer None, its tokenizer files are of char"),
+    ({"tokenizer": "char", "dtype": "uint32"}, "should say dtype 'uint16', but says 'uint32'"),
+    ({"tokenizer": "char", "vocab_size": 19}, "should say vocab_size 18, but says 19"),
+    (
+        {"tokenizer": "char", "val_tokens": "all"},
+        r"val\.bin has 172 tokens, but meta\.json says all",
+    ),
+]
+PIECES: dict[str, Any] = {"tokenizer": "sentencepiece"}
+REFUSED: list[tuple[dict[str, bytes | None], dict[str, Any], str]] = [
+    ({"train.bin": None}, {}, r"there is no file .*train\.bin; --data is a text file or a folder"),
+    ({"val.bin": b"123"}, {}, r"val\.bin should hold tokens of 2 bytes each, but has 3 bytes"),
+    ({"val.bin": b"\1\0\1\0"}, {}, r"val\.bin has 2 tokens, but meta\.json says 172"),
+    ({"tokenizer.json": b"{}"}, {}, r"tokenizer\.json"),
+    *(({"meta.json": checkpoint.to_json(meta)}, {}, expected) for meta, expected in META),
+    ({}, {"tokenizer": "gpt2"}, r"of tokenizer char, .* and --tokenizer is gpt2"),
+    ({}, {**PIECES, "vocab_size": 300}, r"--vocab-size 300 .* has its own vocabulary"),
+    (NANO, {}, r"no meta\.json, so its tokenizer is unknown: add --tokenizer gpt2"),
+    (NANO, PIECES, "--tokenizer sentencepiece needs --tokenizer-path here"),
+    *(({**NANO, "input.txt": x.encode()}, {}, r"is not the encoded input\.txt") for x in OTHER),
+]
+
+
+@pytest.mark.parametrize(("files", "settings", "expected"), REFUSED)
+def test_a_folder_whose_files_or_settings_disagree_is_refused(
+    folder: Path, files: dict[str, bytes | None], settings: dict[str, Any], expected: str
 ) -> None:
-    folder = folder_of(tmp_path / "tokens", np.arange(90), np.arange(20))
-    with pytest.raises(DataError, match=expected):
+    for name, content in files.items():
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=expected):
         load(folder, **settings)
 
 
-def test_another_tokenizer_than_that_of_the_tokens_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"of tokenizer char, .* and --tokenizer is gpt2"):
-        load(folder, tokenizer="gpt2")
+def test_the_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="tokenizer char with a vocabulary of 18, but the model"):
         load(folder, CharTokenizer("abc"))
-    message = r"--vocab-size 300 .* has its own vocabulary"
-    with pytest.raises(DataError, match=message):
-        load(folder, TOKENIZER, tokenizer="sentencepiece", vocab_size=300)
-    with pytest.raises(DataError, match=message):
-        load(Path("x"), tokenizer="sentencepiece", vocab_size=300, init_from="gpt2")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("train.bin", None, r"there is no file .*train\.bin; --data is a text file or a folder"),
-        ("val.bin", b"123", r"val\.bin should hold tokens of 2 bytes each, but has 3 bytes"),
-        ("val.bin", b"\1\0\1\0", r"val\.bin has 2 tokens, but meta\.json says 172"),
-        ("meta.json", b"{}", "of tokenizer None, its tokenizer files are of char"),
-        ("tokenizer.json", b"{}", r"tokenizer\.json"),
-        ("dtype", "uint32", r"meta\.json should say dtype 'uint16', but says 'uint32'"),
-        ("vocab_size", 19, r"meta\.json should say vocab_size 18, but says 19"),
-        ("val_tokens", "all", r"val\.bin has 172 tokens, but meta\.json says all"),
-    ],
-)
-def test_a_folder_whose_files_disagree_is_refused(
-    folder: Path, name: str, content: Any, expected: str
-) -> None:
-    if content is None:
-        (folder / name).unlink()
-    elif "." in name:
-        (folder / name).write_bytes(content)
-    else:
-        meta = {"tokenizer": "char", name: content}
-        (folder / "meta.json").write_bytes(checkpoint.to_json(meta))
-    with pytest.raises(ValueError, match=expected):
-        load(folder)
+    with pytest.raises(DataError, match=r"--vocab-size 300 .* has its own vocabulary"):
+        load(Path("x"), None, **PIECES, vocab_size=300, init_from="gpt2")
 
 
 def test_the_fingerprint_depends_on_the_number_of_tokens_and_on_both_ends(
