@@ -10,11 +10,11 @@ from typing import Any
 
 from benchmarks import ROOT, cases
 from benchmarks.harness import compare, report
+from benchmarks.harness.analysis import estimate
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
-from benchmarks.harness.statistics import estimate
 from benchmarks.harness.worker import Process, WorkerError
 
 RUNGS = "benchmarks.harness.rungs:Rungs"

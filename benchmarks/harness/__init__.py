@@ -11,8 +11,7 @@ compile_time.py  how long Numba compiled; asm.py: the fraction of vector instruc
 In the parent process:
 
 rounds.py        candidates take turns, interleaved in rounds
-statistics.py    medians with confidence intervals, ratios within rounds
-analysis.py      gains, verdicts against the A/A control, fraction of the machine's limit
+analysis.py      medians, gains, verdicts against the A/A control, fraction of the limit
 session.py       one run: progress, tables as they are done, the result file at the end
 figures.py       the result file; compare.py: two result files
 report.py        tables; page.py and roofline.py: the HTML page

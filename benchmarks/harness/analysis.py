@@ -1,17 +1,31 @@
 """Analyse the turns of a comparison: times, gains, verdicts, fraction of the limit.
 
-A gain is called faster or slower only if the interval of its ratio excludes 1 and its median is
-further from 1 than the interval of the A/A control, in which a rung is compared with itself.
+A shared machine is faster in one minute than in the next, so the ratio of two candidates is taken
+in each round; the median counts. A gain is called faster or slower only if the interval of its
+ratio excludes 1 and its median is further from 1 than the interval of the A/A control, in which a
+rung is compared with itself.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-from benchmarks.harness.statistics import Interval, estimate, medians, ratio
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 # An interval that covers less, because there were few rounds, resolves nothing.
 LEAST_COVERAGE = 0.9
 FASTER, SLOWER, SAME = "faster", "slower", "same"
+
+# For each round the seconds of the samples of a turn; None for a turn that was not taken.
+Rounds = Sequence[Sequence[float] | None]
+
+
+class Interval(NamedTuple):
+    """A median, and an interval that contains the true median with probability `coverage`."""
+
+    median: float
+    low: float
+    high: float
+    coverage: float
 
 
 def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]:
@@ -94,3 +108,34 @@ def add_speed(record: dict[str, Any], row: dict[str, Any], rates: dict[str, floa
 def bandwidth(rates: Mapping[str, float]) -> float:
     """Return the bytes per second of the faster way to move them (see limits.py)."""
     return max(rates["triad"], rates.get("update", 0.0))
+
+
+def estimate(values: Sequence[float], coverage: float = 0.95) -> Interval:
+    """Return the median of independent values and the narrowest interval that covers enough.
+
+    The interval is from the k-th lowest to the k-th highest value; where no k covers enough, it is
+    the range. Each value is below the true median with probability 1/2, so the number of these is
+    binomial whatever the distribution. Six values are needed for 95 %.
+    """
+    ordered, n = sorted(values), len(values)
+    # outside: the probability that the true median is not in the interval.
+    cut, outside = 0, 2.0 ** (1 - n)
+    while cut + 1 < n / 2:
+        wider = outside + 2 * math.comb(n, cut + 1) * 0.5**n
+        if 1 - wider < coverage:
+            break
+        cut, outside = cut + 1, wider
+    return Interval(statistics.median(ordered), ordered[cut], ordered[n - 1 - cut], 1 - outside)
+
+
+def medians(rounds: Rounds) -> list[float]:
+    """Return the median of each turn that was taken."""
+    return [statistics.median(turn) for turn in rounds if turn]
+
+
+def ratio(theirs: Rounds, ours: Rounds) -> Interval | None:
+    """Return their time divided by ours, from the rounds in which both took a turn."""
+    pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if a and b]
+    if not pairs:
+        return None
+    return estimate([statistics.median(a) / statistics.median(b) for a, b in pairs])

@@ -12,9 +12,6 @@ and differ by more than
 
 It must also be slower a second time, measured again in a new process. Rows on several threads get
 no verdict, because the placement of threads varies more than kernels do.
-
-On two shared cores, without the second measurement, 12 pairs of runs gave no false alarm, and of
-rows made 1.3 times as slow 22 of 27 were found; with both cores busy, 35 of 272 pairs had one.
 """
 
 import json
@@ -29,11 +26,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import machine
-from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER
+from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER, Interval
 from benchmarks.harness.figures import USUAL
 from benchmarks.harness.report import SIGNS, interval, label, milliseconds, table_of
 from benchmarks.harness.rounds import OURS
-from benchmarks.harness.statistics import Interval
 from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
-from benchmarks.harness.statistics import Interval
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER, Interval, bandwidth, rates_of
 
 GIGA = 1e9
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}

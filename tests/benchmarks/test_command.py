@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -92,11 +93,7 @@ def test_each_benchmark_is_run_with_its_defaults(asked: list[Any], tmp_path: Pat
     (experiment,) = sample[1]
     assert (experiment.about["name"], experiment.samples, experiment.rounds) == ("cpu", 500, 9)
     assert pretrained[0::2] == ("pretrained", {"threads": CORES})
-    assert (products.shapes, products.threads, products.rounds) == (
-        ("cpu", "lecture", "gpt2"),
-        [1],
-        20,
-    )
+    assert products == kernels.Plan(["products"], ("cpu", "lecture", "gpt2"), [1], 20)
     assert named == {"benchmark": "matmul"}
     assert (tokenizers["data"], tokenizers["seconds"]) == ("shakespeare", 60.0)
 
@@ -105,24 +102,23 @@ def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) 
     path = tmp_path / "new.json"
     line = f"kernels gelu --quick --rungs last --json {path}"
     assert leaves(*line.split()) == 0
-    ((plan, found, before),) = asked
-    assert (plan.operations, plan.shapes, plan.rounds) == (["gelu"], ("cpu",), 6)
-    assert (plan.threads, plan.last_only) == (sorted({1, CORES}), True)
-    assert (found, before) == (path, None)
+    plan = kernels.Plan(["gelu"], ("cpu",), sorted({1, CORES}), 6, last_only=True)
+    assert asked == [(plan, path, None)]
+
+
+WRONG = DisagreementError("WRONG: cpu")
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"),
-    [(False, 130), (KeyboardInterrupt(), 130),
-     (DisagreementError("WRONG: cpu"), "python -m benchmarks: WRONG: cpu")],
-)  # fmt: skip
+    ("run", "code"),
+    [
+        (Mock(return_value=False), 130),
+        (Mock(side_effect=KeyboardInterrupt), 130),
+        (Mock(side_effect=WRONG), "python -m benchmarks: WRONG: cpu"),
+    ],
+)
 def test_the_exit_code_says_that_a_run_was_stopped_or_is_wrong(
-    outcome: Any, code: Any, monkeypatch: pytest.MonkeyPatch
+    run: Mock, code: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: Any) -> bool:
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
     monkeypatch.setattr(experiments, "run", run)
     assert leaves("attention") == code

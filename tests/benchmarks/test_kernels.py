@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import pytest
 
@@ -148,15 +149,8 @@ def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start
 def test_ctrl_c_and_errors_keep_what_was_measured(
     error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_case, calls = kernels.run_case, list[int]()
-
-    def fail(*arguments: Any) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise error
-        run_case(*arguments)
-
-    monkeypatch.setattr(kernels, "run_case", fail)
+    run_case = Mock(wraps=kernels.run_case, side_effect=[DEFAULT, error])
+    monkeypatch.setattr(kernels, "run_case", run_case)
     with pytest.raises(OSError) if error is OSError else contextlib.nullcontext():  # noqa: PT011
         kernels.run(TINY, tmp_path / "found.json")
     found = written(tmp_path / "found.json")
@@ -176,15 +170,10 @@ def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
 def test_a_case_that_seems_slower_is_measured_again(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Any] = []
-
-    def suspects(old: Any, new: dict[str, Any]) -> list[tuple[str, str, str]]:
-        asked.extend([old, len(new["cases"])])
-        return [("softmax", "backward", "awkward")]
-
+    suspects = Mock(return_value=[("softmax", "backward", "awkward")])
     monkeypatch.setattr("benchmarks.harness.compare.suspects", suspects)
     found = kernels.run(TINY, tmp_path / "found.json", whole)
-    assert asked == [whole, 2]
+    suspects.assert_called_once_with(whole, found)
     assert [each["direction"] for each in found["again"]] == ["backward"]
     assert found["seed"] != whole["seed"]
     assert whole["again"] == []

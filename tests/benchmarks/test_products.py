@@ -11,8 +11,8 @@ from rich.console import Console
 
 from benchmarks import kernels, products
 from benchmarks.cases import products as cases
+from benchmarks.harness.analysis import Interval
 from benchmarks.harness.gate import Problem, WrongResult
-from benchmarks.harness.statistics import Interval
 from benchmarks.ladders import products as ladder
 
 OURS, NUMPY = ladder.RUNGS

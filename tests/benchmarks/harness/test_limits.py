@@ -1,6 +1,7 @@
 """The loops that measure limits count what they do."""
 
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -53,13 +54,9 @@ def test_moves_are_counted_with_what_is_fetched_before_it_is_written(
 
 
 def test_the_peak_counts_the_flops_of_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds: list[int] = []
-
-    def count(times: int, _: np.ndarray) -> None:
-        rounds.append(times)
-
-    monkeypatch.setattr(limits, "multiply_add", count)
+    monkeypatch.setattr(limits, "multiply_add", loop := Mock())
     step, amount = limits.make("peak", 3, 0, POOL)
     step()
-    assert amount == sum(rounds) * 2 * limits.LANES * limits.ACCUMULATORS
+    rounds = sum(call.args[0] for call in loop.call_args_list)
+    assert amount == rounds * 2 * limits.LANES * limits.ACCUMULATORS
     assert amount == pytest.approx(3 * limits.FLOPS, rel=1e-3)

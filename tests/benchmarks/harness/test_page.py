@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from helpers.html_pages import Page
@@ -126,9 +127,9 @@ def test_bars_start_at_the_speed_of_the_rung_above_and_end_at_their_own() -> Non
 def test_a_roofline_has_the_limits_that_were_measured_with_the_case(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    drawn: list[Any] = []
-    monkeypatch.setattr(page.roofline, "draw", lambda *arguments: drawn.extend(arguments))  # pyright: ignore
+    monkeypatch.setattr(page.roofline, "draw", draw := Mock())
     page.view(record(), {1: {"peak": 5.0, "L1": 3.0, "L2": 2.0}}, 6)
     roofs = {1: {"peak": 10e9, "L1": 10e9, "L2": 2.0}, 2: {"peak": 10e9, "L1": 10e9}}
-    assert (drawn[0], drawn[2]) == (2.0, roofs)
-    assert [row["name"] for row in drawn[1]] == ["loops", "tiles", "shared ×2", "theirs"]
+    intensity, rows, above = draw.call_args.args
+    assert (intensity, above) == (2.0, roofs)
+    assert [row["name"] for row in rows] == ["loops", "tiles", "shared ×2", "theirs"]
