@@ -105,10 +105,11 @@ class GPT(nn.Module):
     def load(self, params: dict[str, np.ndarray]) -> None:
         """Copy weights in our layout."""
         linear = {name for name, module in self.named_modules() if isinstance(module, nn.Linear)}
-        with torch.no_grad():
-            for name, param in self.named_parameters():
-                weight = torch.from_numpy(params[name])
-                param.copy_(weight.T if name.removesuffix(".weight") in linear else weight)
+        weights = {
+            name: torch.from_numpy(param.T if name.removesuffix(".weight") in linear else param)
+            for name, param in params.items()
+        }
+        self.load_state_dict(weights)
 
 
 def train(workload: dict[str, Any], threads: int, compiled: bool) -> Job:

@@ -62,39 +62,28 @@ def test_functions_are_called_with_llmc_s_signatures(
             assert wrong.endswith("2 of 101 elements are wrong")
         else:
             assert wrong is None
-
-
-@needs_compiler
-def test_it_says_how_it_was_compiled(worker: Process) -> None:
-    about = worker.ask("about")
-    assert about["threads"] == 2
-    assert about["compiler"]
+    assert worker.ask("about")["threads"] == 2
 
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("source", "path", "message"),
     [
-        (None, r"^llm.c: .*train_gpt2.c does not exist$"),
-        ("int two;\n#error it is broken\n#error twice\n",
-         r"^llm.c: train_gpt2.c:2:2: error: .*it is broken"),
+        (None, None, r"^llm.c: .*train_gpt2.c does not exist$"),
+        ("", "/nowhere", r"^llm.c: there is no C compiler, cc$"),
+        ('#include "two.h"', None, r"^llm.c: .*two.h:1:2: error: .*it is broken"),
     ],
-)  # fmt: skip
-def test_a_folder_that_cannot_be_compiled_is_refused_with_the_first_error(
-    tmp_path: Path, source: str | None, message: str
-) -> None:
+)
+def test_what_cannot_be_compiled_is_refused_with_the_first_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, path: str | None,
+    message: str,
+) -> None:  # fmt: skip
+    (tmp_path / "two.h").write_text("#error it is broken\n#error twice\n")
     if source is not None:
         (tmp_path / llmc_kernels.SOURCE).write_text(source)
+    if path is not None:
+        monkeypatch.setenv("PATH", path)
     with pytest.raises(OSError, match=message):
-        llmc_kernels.set_up(1, str(tmp_path))
-
-
-def test_a_machine_without_a_compiler_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / llmc_kernels.SOURCE).touch()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OSError, match=r"^llm.c: there is no C compiler, cc$"):
         llmc_kernels.set_up(1, str(tmp_path))
 
 
