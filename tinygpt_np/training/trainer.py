@@ -24,16 +24,9 @@ from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
 from tinygpt_np.text import corpus
 from tinygpt_np.text.dataset import Dataset
-from tinygpt_np.training import engine, metrics
+from tinygpt_np.training import engine, metrics, runs
 from tinygpt_np.training.metrics import Metrics
-from tinygpt_np.training.runs import (
-    CHECKPOINTS,
-    CONFIG,
-    LOCK,
-    as_flag,
-    check_vocabulary,
-    last_checkpoint,
-)
+from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag
 
 # Settings that may change when a run is resumed, because they do not change the losses.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
@@ -132,10 +125,10 @@ class Trainer:
         """Return a run at its last checkpoint without changing its folder, for evaluation."""
         if not checkpoint.steps_in(run / CHECKPOINTS):
             return cls(run, config, dataset, model)
-        folder, state = last_checkpoint(run)
+        folder, state = runs.last_checkpoint(run)
         check_same_run(run, config, dataset, state)
         model = GPT.load(folder, config.backend)
-        check_vocabulary(folder, model, dataset.tokenizer)
+        runs.check_vocabulary(folder, model, dataset.tokenizer)
         trainer = cls(run, config, dataset, model)
         optimizer = trainer.optimizer
         optimizer.first, optimizer.second = checkpoint.load_optimizer(folder, trainer.model.params)
