@@ -118,13 +118,17 @@ class ModelCheck:
             if rows[number].ok:
                 problems = [f"in a second call: {problem}" for problem in again.problems]
                 rows[number] = replace(rows[number], problems=tuple(problems))
-        if not all(row.ok for row in rows) and self.is_stale(values, earlier, first, second):
-            added = {name: first.grads[name] - earlier.grads[name] for name in values}
-            without = self.rows(ModelCall(first.loss, added, []))
-            rows = [
-                row if row.ok else replace(row, cause=NOT_ZEROED if rest.ok else STALE)
-                for row, rest in zip(rows, without, strict=True)
-            ]
+        if not all(row.ok for row in rows):
+            before = self.relative_error(values, earlier)
+            after = max(self.relative_error(self.subject.values, call) for call in (first, second))
+            # The call at the moved parameters was right, and a later one is wrong.
+            if before <= NEAR and max(NEAR, 10 * before) <= after < math.inf:
+                added = {name: first.grads[name] - earlier.grads[name] for name in values}
+                without = self.rows(ModelCall(first.loss, added, []))
+                rows = [
+                    row if row.ok else replace(row, cause=NOT_ZEROED if rest.ok else STALE)
+                    for row, rest in zip(rows, without, strict=True)
+                ]
         return Report(self.title, tuple(rows), self.seed, (KEY_NOTE,) if self.keys else ())
 
     def call(self, model: LanguageModel) -> "ModelCall":
@@ -140,27 +144,20 @@ class ModelCheck:
 
     def rows(self, call: "ModelCall", sizes: Sequence[int] = ()) -> list[Row]:
         """Return one row for each parameter, for each bias of the keys, and for the loss."""
-        rows: list[Row] = []
-        for measurement in self.measurements:
-            name = measurement.name
-            row = compare(measurement, call.grads.get(name), self.model.params[name].dtype, sizes)
-            problems = (problem for whose, problem in call.problems if whose == name)
-            rows.append(replace(row, problems=(*row.problems, *problems)))
+        found: dict[str, Any] = {**call.grads, "loss": call.loss}
         for key in self.keys:
             name = key.name.removesuffix(KEY)
             param = self.model.params[name]
             fits = name in call.grads and np.shape(call.grads[name]) == param.shape
-            part = np.split(call.grads[name], 3)[1] if fits else None
-            rows.append(compare(key, part, param.dtype, sizes))
-        return [*rows, compare(self.measured_loss, call.loss, call.loss.dtype, sizes)]
-
-    def is_stale(
-        self, values: Tensors, earlier: "ModelCall", first: "ModelCall", second: "ModelCall"
-    ) -> bool:
-        """Return whether the call at the moved parameters (values) was right and later is wrong."""
-        before = self.relative_error(values, earlier)
-        after = max(self.relative_error(self.subject.values, call) for call in (first, second))
-        return before <= NEAR and max(NEAR, 10 * before) <= after < math.inf
+            found[key.name] = np.split(call.grads[name], 3)[1] if fits else None
+        rows: list[Row] = []
+        for measurement in (*self.measurements, *self.keys, self.measured_loss):
+            name = measurement.name
+            dtype = self.model.params.get(name.removesuffix(KEY), call.loss).dtype
+            row = compare(measurement, found.get(name), dtype, sizes)
+            problems = (problem for whose, problem in call.problems if whose == name)
+            rows.append(replace(row, problems=(*row.problems, *problems)))
+        return rows
 
     def relative_error(self, values: Tensors, call: "ModelCall") -> float:
         """Return the relative error of the loss or of a random derivative, whichever is larger."""
