@@ -38,18 +38,3 @@ def relu(x: np.ndarray) -> tuple[np.ndarray, Any]:
 
 def drelu(dy: np.ndarray, x: Any) -> np.ndarray:
     return dy * (x > 0)
-
-
-def layer_norm(x: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, Any]:
-    centered = x - x.mean(axis=-1, keepdims=True)
-    std = np.sqrt((centered * centered).mean(axis=-1, keepdims=True) + 1e-5)
-    xhat = centered / std
-    return xhat * scale, (xhat, std, scale)
-
-
-def dlayer_norm(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
-    xhat, std, scale = saved
-    dxhat = dy * scale
-    along = (dxhat * xhat).mean(axis=-1, keepdims=True)
-    dx = (dxhat - dxhat.mean(axis=-1, keepdims=True) - xhat * along) / std
-    return dx, (dy * xhat).sum(axis=0)

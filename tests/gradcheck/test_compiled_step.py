@@ -42,20 +42,6 @@ def test_the_step_is_right(point: str) -> None:
 
 
 @pytest.mark.slow
-def test_panels_that_are_not_repacked_after_an_update_are_found(monkeypatch: Patch) -> None:
-    right = matmuls.Matmuls.prepare
-
-    def once(self: Any) -> list[Callable[[], None]]:
-        tasks = right(self)
-        self.packings = []
-        return tasks
-
-    monkeypatch.setattr(matmuls.Matmuls, "prepare", once)
-    found = wrong(report_of())
-    assert "such as weights packed before an update" in found["h.0.mlp.c_fc.weight"]
-
-
-@pytest.mark.slow
 def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch: Patch) -> None:
     right = matmul.pack_columns
 

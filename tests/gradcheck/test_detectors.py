@@ -30,7 +30,7 @@ def planted(operation: str, after: str) -> MutantResult:
     return plant(chosen, mutation, 0)
 
 
-@pytest.mark.parametrize("operation", ["linear", "cross_entropy", "dropout", "softmax"])
+@pytest.mark.parametrize("operation", ["linear", "softmax"])
 def test_no_detector_reports_the_right_backward(operation: str) -> None:
     named = Detectors(operation).named()
     assert set(named) == {*METHODS, *WEAK_CHECKS}
@@ -104,16 +104,13 @@ def test_a_result_describes_the_problem_or_the_error() -> None:
     lost = planted("embedding", "dweight[ids] += drows")
     assert (lost.kind, lost.line) == ("scatter", 33)
     assert "weight: off by" in lost.problem
+    assert not lost.error
+    # What only a weak check detects has survived.
+    assert replace(lost, detected=lost.detected | {"complex": False}).error
     swapped = planted("embedding", "shape, ids = saved")
     assert swapped.detected["complex"]
     assert swapped.raised
     assert swapped.problem == f"raises {swapped.raised}"
-
-
-def test_a_bug_that_only_a_weak_check_detects_has_survived() -> None:
-    found = planted("embedding", "dweight[ids] = drows")
-    assert not found.error
-    assert replace(found, detected=found.detected | {"complex": False}).error
 
 
 # Running all mutants

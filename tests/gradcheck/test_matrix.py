@@ -1,7 +1,6 @@
 """The matrix of planted bugs and the checks that detect them, in text, JSON and HTML."""
 
 import io
-import json
 from dataclasses import replace
 
 from helpers.html_pages import Page
@@ -62,13 +61,6 @@ def test_the_text_has_counts_checks_and_reasons() -> None:
     assert "the loss falls by half in training 1 3 33 %" in found
     assert "sign 0/2 0/2 0/2 0/2 1/2 0/2" in found
     assert "-0 is 0" in found
-
-
-def test_the_dictionary_is_json_and_complete() -> None:
-    found = json.loads(json.dumps(MATRIX.to_dict()))
-    assert found["ok"] is True
-    assert found["detectors"]["loss"]["detected"] == 2
-    assert [mutant["before"] for mutant in found["mutants"]].count("dx = <a>") == 3
 
 
 def test_the_page_is_well_formed_loads_nothing_and_shows_every_mutant_as_it_is() -> None:

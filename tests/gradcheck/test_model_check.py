@@ -206,5 +206,5 @@ def test_gradients_that_are_wrong_only_in_the_second_call_are_wrong_and_called_s
 
 
 def test_an_error_of_every_call_is_not_called_stale() -> None:
-    report = of(lambda grads: grads.update({"wte.weight": grads["wte.weight"] * 2}))
-    assert "counted twice" in wrong(report)["wte.weight"]
+    found = wrong(of(lambda grads: grads.update({"wte.weight": grads["wte.weight"] * 2})))
+    assert "counted twice" in found["wte.weight"]

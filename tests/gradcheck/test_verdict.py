@@ -114,16 +114,6 @@ def test_a_derivative_that_the_oracle_cannot_resolve_is_wrong() -> None:
     assert found.problems[-1] == "nothing could be checked"
 
 
-def test_along_directions_the_number_of_the_worst_is_shown() -> None:
-    probes = Probes((2, 3), np.random.default_rng(0).standard_normal((3, 2, 3)))
-    values = probes.along(EXPECTED)
-    found = row(at((0, 2), 0.25), Measurement.exact("x", probes, "complex", values, 1e-13, 1e-12))
-    assert (found.verdict, found.by_element, found.checked) == ("wrong", False, 3)
-    (worst,) = found.index
-    assert found.numeric == values[worst]
-    assert found.absolute == pytest.approx(abs(0.25 * probes[worst][0, 2]))
-
-
 # The Taylor slope
 
 
