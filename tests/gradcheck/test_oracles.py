@@ -33,11 +33,10 @@ def along(function: Function, x: float) -> Curve:
     return lambda t: function(x + t)
 
 
-@pytest.mark.parametrize("x", [-600.0, -1e-5, 1e-8, 0.9, 600.0])
-def test_the_complex_step_is_exact_to_rounding_at_every_scale(x: float) -> None:
-    estimate = complex_step(lambda t: np.exp(x + t) + 1 / (x + t))
-    assert estimate.value == pytest.approx(np.exp(x) - 1 / x**2, rel=4 * EPS, abs=0)
-    assert estimate.error == 0
+def test_the_complex_step_is_exact_to_rounding_at_every_scale() -> None:
+    for x in (-600.0, -1e-5, 1e-8, 0.9, 600.0):
+        value = complex_step(lambda t, x=x: np.exp(x + t) + 1 / (x + t)).value
+        assert value == pytest.approx(np.exp(x) - 1 / x**2, rel=4 * EPS, abs=0)
 
 
 @every_function
