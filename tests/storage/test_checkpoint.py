@@ -200,7 +200,7 @@ def test_a_damaged_foreign_or_missing_file_is_named(folder: Path, name: str) -> 
                 seal(folder)
             assert name in refused(folder)
     path.unlink()
-    assert f"there is no file {path}" in refused(folder)
+    assert name in refused(folder)
     for make in (os.mkfifo, os.mkdir):
         make(path)
         assert f"{path} should be a file, but is a folder, pipe or device" in refused(folder)
@@ -213,7 +213,7 @@ def test_a_damaged_foreign_or_missing_file_is_named(folder: Path, name: str) -> 
 def test_checksums_name_only_files_in_their_folder(folder: Path, name: str) -> None:
     path = folder / checkpoint.CHECKSUMS
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: "0" * 64}))
-    assert "sha256.json should name files next to it, not" in refused(folder)
+    assert f"sha256.json lists {name!r}, but there is no such file next to it" in refused(folder)
 
 
 def test_a_checkpoint_in_the_folder_of_another_step_is_refused(folder: Path) -> None:

@@ -70,9 +70,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
 def new_folder(folder: Path, size: int = 0) -> Generator[Path]:
     """Create a folder atomically: yield a temporary folder to fill, then rename it.
 
-    The temporary folder is removed if anything fails. Raise FileError if the folder exists, before
-    or after it is filled, or if another process is writing it. `size`, in bytes, is used in the
-    message about a full disk.
+    It is removed if anything fails. Raise FileError if the folder exists, before or after it is
+    filled, or if another process is writing it. The message about a full disk has the size.
     """
     make_folder(folder.parent)
     refuse_existing(folder)
@@ -173,11 +172,7 @@ def temporary_for(path: Path, folder: bool) -> Generator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Lock a file or folder in the context.
-
-    Raise BlockingIOError if another process has locked it, FileNotFoundError if it has gone, and
-    OSError if locks are not supported.
-    """
+    """Lock a file or folder in the context, or raise OSError; BlockingIOError if it is locked."""
     if fcntl is None:
         raise OSError(errno.ENOTSUP, "no file locks")
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

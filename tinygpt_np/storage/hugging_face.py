@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 from safetensors import SafetensorError
 
 from tinygpt_np.config import GPTConfig
@@ -116,16 +115,15 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
     if not (folder / CONFIG).exists():
         raise CheckpointError(f"{folder} has no {CONFIG}, and is not a checkpoint")
     config = read_config(folder / CONFIG)
-    path = folder / MODEL
-    if not path.exists() and (folder / SHARDS).exists():
-        path = folder / SHARDS
-    elif not path.exists() and (folder / PICKLE).exists():
+    is_split = (folder / SHARDS).exists() and not (folder / MODEL).exists()
+    path = folder / (SHARDS if is_split else MODEL)
+    if not path.exists() and (folder / PICKLE).exists():
         raise CheckpointError(
             f"{folder} has its weights in {PICKLE}, a pickle, which is never read here; save them "
             f"as {MODEL}, as save_pretrained of transformers does"
         )
     found: Tensors = {}
-    for file in shards(path) if path.name == SHARDS else [path]:
+    for file in shards(path) if is_split else [path]:
         for name, tensor in mapped(file):
             if name in found:
                 raise CheckpointError(f"{file}: {name} is there twice")
@@ -150,13 +148,12 @@ def shards(index: Path) -> list[Path]:
 def read_config(path: Path) -> GPTConfig:
     """Return a GPT-2's config.json as a GPTConfig, with dropout 0."""
     found = checkpoint.read_json(path)
-    if "model_type" not in found:
-        raise CheckpointError(f"{path} has no model_type; expected gpt2")
     for name, expected in FIXED.items():
-        if found.get(name, expected) != expected:
-            raise CheckpointError(f"{path}: {name} should be {expected}, but is {found[name]}")
-    activation: Any = found.get("activation_function", "gelu_new")
-    if not isinstance(activation, str) or activation not in GELU:
+        value = found.get(name, None if name == "model_type" else expected)
+        if value != expected:
+            raise CheckpointError(f"{path}: {name} should be {expected}, but is {value}")
+    activation = str(found.get("activation_function", "gelu_new"))
+    if activation not in GELU:
         known = ", ".join(GELU)
         raise CheckpointError(
             f"{path}: activation_function should be one of {known}, but is {activation}"
@@ -244,10 +241,10 @@ def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, byt
         for name, param in params.items()
         if name not in (TABLE, "wpe.weight")
     }
-    tensors = {f"{PREFIX}{n}": np.ascontiguousarray(t) for n, t in {**zeros, **params}.items()}
+    tensors = {f"{PREFIX}{name}": tensor for name, tensor in {**zeros, **params}.items()}
     contents = {
         CONFIG: checkpoint.to_json(description(config, params[TABLE].dtype.name)),
-        MODEL: safetensors.numpy.save(tensors, {"format": "pt"}),
+        MODEL: checkpoint.to_safetensors(tensors, {"format": "pt"}),
         **others,
     }
     files.write_folder(folder, contents)

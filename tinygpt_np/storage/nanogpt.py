@@ -50,10 +50,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         found: Any = library.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # A damaged or malicious pickle can raise anything.
         # PyTorch's own message is long and suggests loading without weights_only.
-        reason = type(error).__name__
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors and plain values, and is not opened "
-            f"({reason})"
+            f"({type(error).__name__})"
         ) from None
     contents = checkpoint.as_object(found)
     model, model_args = (checkpoint.as_object(contents.get(n)) for n in ("model", "model_args"))
