@@ -21,58 +21,29 @@ def stop(message: str = "tinygpt: bad.txt is bad", code: int = 1) -> None:
     sys.exit(code)
 
 
-def after(*actions: Callable[[], object]) -> Callable[[], None]:
-    """Return a command that does something wrong and then refuses its input."""
-
-    def main() -> None:
-        for action in actions:
-            action()
-        stop()
-
-    return main
-
-
-def sleep() -> None:
-    try:
-        time.sleep(30)
-    except Exception:
-        stop()
-
-
-def shout() -> None:
-    os.write(2, b"libfoo: bad.txt\n")
-
-
-def leave_temporary() -> None:
-    tempfile.mkstemp(prefix="x")
-
-
 def change() -> None:
     Path("bad.txt").write_text("Bad")
     print("right")
 
 
 @pytest.mark.parametrize(
-    ("main", "fault", "found"),
+    ("action", "fault", "found"),
     [
         (stop, REFUSED, ""),
         (stop, EITHER, ""),
         (lambda: print("right"), SAME, ""),
         (lambda: print("right"), EITHER, ""),
-        (sleep, REFUSED, "it hangs"),
+        (lambda: time.sleep(30), REFUSED, "it hangs"),
         (lambda: int("x"), REFUSED, "Traceback"),
-        (lambda: stop("tinygpt: Traceback (most recent call last): bad.txt"), REFUSED, "Traceback"),
-        (after(lambda: warnings.warn("bad.txt", RuntimeWarning, 1)), REFUSED, "Warning"),
-        (after(shout), REFUSED, "it exits with 1 without a message"),
+        (lambda: warnings.warn("bad.txt", RuntimeWarning, 1), EITHER, "Warning"),
+        (lambda: (os.write(2, b"libfoo: bad.txt\n"), stop()), REFUSED, "without a message"),
         (lambda: stop(code=3), REFUSED, "it exits with 3"),
-        (after(lambda: Path(".writing-out").mkdir()), REFUSED, "it leaves .writing-out"),
-        (after(leave_temporary), REFUSED, "it leaves tmp/x"),
-        (after(lambda: Path("out").mkdir()), REFUSED, "it is refused, but makes or changes out"),
-        (after(change), REFUSED, "it is refused, but makes or changes bad.txt"),
-        (lambda: stop("tinygpt: no"), REFUSED, "names none of bad.txt"),
+        (lambda: Path(".writing-out").mkdir(), EITHER, "it leaves .writing-out"),
+        (lambda: tempfile.mkstemp(prefix="x"), EITHER, "it leaves tmp/x"),
+        (lambda: (Path("out").mkdir(), stop()), REFUSED, "it is refused, but makes or changes out"),
+        (lambda: (change(), stop()), REFUSED, "it is refused, but makes or changes bad.txt"),
         (lambda: stop("tinygpt: no"), EITHER, "names none of bad.txt"),
         (lambda: stop("tinygpt: line 1\nline 2\nbad.txt"), REFUSED, "longer than 2 lines"),
-        (lambda: stop("tinygpt: bad.txt " + "x" * 5000), REFUSED, "2500 characters"),
         (lambda: stop("tinygpt: bad.txt \x1b[31m"), REFUSED, "control character"),
         (lambda: stop("tinygpt: bad.txt <class 'int'>"), REFUSED, "<class"),
         (lambda: print("right"), REFUSED, "it is accepted silently"),
@@ -81,9 +52,9 @@ def change() -> None:
         (lambda: print("wrong"), EITHER, "it should print 'right'"),
         (change, SAME, "it changes bad.txt"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_found(
-    main: Callable[[], object],
+    action: Callable[[], object],
     fault: Fault,
     found: str,
     tmp_path: Path,
@@ -93,7 +64,7 @@ def test_what_is_wrong_is_found(
     (tmp_path / "bad.txt").write_text("bad")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(runner, "LIMIT", 0.5)
-    monkeypatch.setattr("tinygpt_np.cli.main", lambda _: main())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setattr("tinygpt_np.cli.main", lambda _: action())  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     outcome = runner.run(["sample"], tmp_path, capfd)
     right = Outcome(0, "right\n", "", {}, [])
     problem = next(runner.problems(outcome, fault, ["bad.txt"], lambda: right), "")
