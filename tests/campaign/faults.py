@@ -231,13 +231,23 @@ UNUSED = (
     *("architectures", "n_ctx", "attn_pdrop", "embd_pdrop", "resid_pdrop", "bos_token_id"),
     *("eos_token_id", "torch_dtype"),
 )
+OTHER_MODELS = merged(
+    *({"model_type": "llama"}, {"activation_function": "relu"}, {"layer_norm_epsilon": 1e-6}),
+    *({"n_inner": 16}, {"scale_attn_weights": False}, {"add_cross_attention": True}),
+)
+CONTRADICTIONS = changes(
+    damage.TENSOR_FILE,
+    both_prefixes=lambda rng, t: t.update({"ln_f.bias": t[BIAS]}),
+    another_head=lambda rng, t: t.update({"lm_head.weight": t["transformer.wpe.weight"]}),
+)
 GPT2 = (
-    refused(GPT, "gpt/config.json", damaged(".json", *UNUSED), "model.safetensors", "tokenizer"),
+    refused(GPT, "gpt/config.json", damaged(".json", *UNUSED) | OTHER_MODELS, "model.safetensors",
+            "tokenizer"),
     either(GPT, "gpt/config.json", REMOVED),
     same(GPT, "gpt/config.json", merged(
         {"n_inner": 32, "torch_dtype": "float16", "architectures": None, "_name_or_path": "\ud83d",
          "activation_function": "gelu_pytorch_tanh", "new": [{"a": {"b": [1, 2]}}]})),
-    refused(GPT, "gpt/model.safetensors", damaged(".safetensors")),
+    refused(GPT, "gpt/model.safetensors", damaged(".safetensors") | CONTRADICTIONS),
     refused(GPT[:2], "gpt/vocab.json gpt/merges.txt", damage.SPOILT),
     refused(GPT[:1], "gpt/vocab.json gpt/merges.txt", damage.PLACES, "tokenizer"),
     same(GPT, "gpt/config.json gpt/model.safetensors gpt/vocab.json gpt/merges.txt", damage.LINKED),
@@ -287,7 +297,8 @@ ADDED = (
 TOKENIZERS = (
     refused(IN_PAIRS, "pairs/merges.txt", MERGES, "merge", "vocab.json"),
     same(IN_PAIRS[:1], "pairs/merges.txt", SAME_MERGES),
-    refused(IN_PAIRS, "pairs/vocab.json", {**damaged(".json"), **entries()}, "merge"),
+    refused(IN_PAIRS, "pairs/vocab.json", {**damaged(".json"), **entries(), **merged(
+        {"<more>": SIZE + 5}, {"<more>": SIZE - 1}, {"hi": 3})}, "merge"),
     same(IN_PAIRS[:1], "pairs/vocab.json", merged({"<pad>": SIZE}), f"{SIZE + 1} tokens"),
     same(IN_PAIRS[:1], "pairs/added_tokens.json", added(b'{"<pad>": %d}' % SIZE),
          f"{SIZE + 1} tokens"),
@@ -295,7 +306,8 @@ TOKENIZERS = (
     refused(IN_PAIRS, "pairs/tokenizer.json",
             added(b'{"type": "char"}', b'{"type": "char", "vocabulary": "abc"}', b'{"a": 1}')),
     refused(IN_SAVED, "saved/tokenizer.json", {**damaged(".json", "special"), **merged(
-        {"normalizer": {"type": "NFC"}}, {"model": {"continuing_subword_prefix": "##"}},
+        {"normalizer": {"type": "NFC"}}, {"pre_tokenizer": {"type": "Whitespace"}},
+        {"model": {"type": "WordPiece"}}, {"model": {"continuing_subword_prefix": "##"}},
         {"model": {"ignore_merges": True}}, {"model": {"dropout": 0.5}})}),
     either(IN_SAVED, "saved/tokenizer.json", REMOVED),
     same(IN_SAVED[:1], "saved/tokenizer.json", merged(
@@ -315,6 +327,7 @@ CONTENTS = changes(
     TORCH,
     a_state_dict=lambda rng, v: v.update(v.pop("model")),
     no_tensors=lambda rng, v: v["model"].clear(),
+    another_class=lambda rng, v: v.update(config=Path("x")),
     **{f"the name {name!a}": lambda rng, v, name=name: v["model"].update({name: v["model"][BIAS]})
        for name in (7, "\ud800", "a\0b\x1b[31m", "x" * 300, "module.ln_f.bias", "lm_head.weight")},
 )  # fmt: skip
