@@ -81,6 +81,8 @@ def test_the_default_decoder_computes_the_last_tokens_again(model: GPT) -> None:
 def test_a_dtype_other_than_float32_and_float64_is_refused() -> None:
     with pytest.raises(ValueError, match='must be "float32" or "float64"'):
         GPT(CONFIG, dtype="float16")
+    with pytest.raises(ValueError, match="numba backend computes in float32 only, not in float64"):
+        GPT(CONFIG, dtype="float64", backend="numba")
 
 
 def test_the_repr_of_a_model_has_its_size_and_backend() -> None:
