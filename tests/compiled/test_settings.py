@@ -22,13 +22,6 @@ def run(code: str, **environment: str) -> str:
     return printed(code, env=os.environ | environment)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    return tmp_path
-
-
 @pytest.mark.parametrize(
     ("name", "value", "least"),
     [
@@ -70,13 +63,15 @@ def test_without_the_compiler_kernels_say_why_and_doctor_tests_nothing() -> None
 
 
 def test_without_the_compiler_training_uses_numpy_and_refuses_numba(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
     monkeypatch.setattr(settings, "compiler_is_off", lambda: "NUMBA_DISABLE_JIT=1")
     train_tiny()
     assert f"note  {OFF}, so the NumPy backend is used" in capsys.readouterr().err
-    assert runs.read_config(folder / "runs" / "cpu").backend == "numpy"
-    config = folder / "runs" / "cpu" / runs.CONFIG
+    config = Path("runs", "cpu", runs.CONFIG)
+    assert '"numpy"' in config.read_text()
     config.write_text(config.read_text().replace('"numpy"', '"numba"'))
     for arguments in (
         ["train", "--data", "text.txt", "--backend", "numba"],

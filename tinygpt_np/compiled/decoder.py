@@ -78,7 +78,9 @@ class CompiledDecoder:
             start = self.block_size - self.left
             self.ahead.popleft().result()
         else:
-            self.discard()
+            # Discard the windows that were begun, and wait until no thread writes to them.
+            wait([window for window in self.ahead if not window.cancel()])
+            self.ahead.clear()
         logits = self.reader.read(self.tokens[:, start:], start, self.turn)
         self.look_ahead()
         return logits
@@ -91,11 +93,6 @@ class CompiledDecoder:
             tokens = self.tokens[:, number : number + self.block_size - self.left]
             turn = (self.turn + number) % self.windows
             self.ahead.append(self.team.submit(self.reader.read, tokens, 0, turn, wanted=False))
-
-    def discard(self) -> None:
-        """Discard the windows that were begun, and wait until no thread writes to them."""
-        wait([window for window in self.ahead if not window.cancel()])
-        self.ahead.clear()
 
 
 class Reader:

@@ -163,7 +163,7 @@ class CompiledEngine:
 
     def run(self, tokens: np.ndarray, targets: np.ndarray, step: Step, with_grads: bool) -> float:
         """Run all micro-batches; return the mean loss."""
-        parts = micro_batches(*tokens.shape)
+        parts, time = micro_batches(*tokens.shape), tokens.shape[1]
         losses = [0.0] * len(parts)
         while len(self.buffers) < step.region.size:
             self.buffers.append({})
@@ -171,25 +171,21 @@ class CompiledEngine:
         def work(thread: int, number: int) -> None:
             part = parts[number]
             x, y = ids(tokens[part]), ids(targets[part])
-            buffers = self.buffers_of(thread, part.stop - part.start, tokens.shape[1])
+            batch, buffers = part.stop - part.start, self.buffers[thread]
+            if (batch, time) not in buffers:
+                if len(buffers) > 1:  # Those of two shapes are kept.
+                    buffers.clear()
+                buffers[batch, time] = MicroBatch(self.config, batch, time)
+            micro_batch = buffers[batch, time]
             if with_grads:
-                losses[number] = buffers.loss_and_grads(x, y, step, number, part.start)
+                losses[number] = micro_batch.loss_and_grads(x, y, step, number, part.start)
             else:
-                losses[number] = buffers.loss(x, y, step)
+                losses[number] = micro_batch.loss(x, y, step)
 
         # Each thread calls BLAS by itself, so BLAS must not start threads of its own.
         with limited(1) if self.matmul == "blas" else contextlib.nullcontext():
             self.team.for_each(len(parts), work, step.region)
         return math.fsum(losses) * step.scale
-
-    def buffers_of(self, thread: int, batch: int, time: int) -> MicroBatch:
-        """Return a thread's buffers for a shape; it keeps those for two shapes."""
-        found = self.buffers[thread]
-        if (batch, time) not in found:
-            if len(found) > 1:
-                found.clear()
-            found[batch, time] = MicroBatch(self.config, batch, time)
-        return found[batch, time]
 
     def norm(self, grads: Tensors) -> float:
         """Return the norm of all gradients seen as one vector, with sums in a fixed order."""
