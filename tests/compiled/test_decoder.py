@@ -200,7 +200,7 @@ def test_parameters_may_have_any_memory_layout() -> None:
     np.testing.assert_array_equal(decoder_of(model).read(text), expected)
 
 
-# What goes wrong
+# Errors
 
 
 def elsewhere(monkeypatch: Patch, event: Callable[[], None]) -> None:

@@ -74,7 +74,7 @@ def test_loss_and_gradients_are_those_of_the_model_in_float64(
 ) -> None:
     monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
     model, *batch = generic(config)
-    # Of other integers and layout than kernels take.
+    # Other integers and another layout than kernels take.
     tokens, targets = (read_only(np.asfortranarray(each.astype(np.int8))) for each in batch)
     with CompiledEngine(model, BATCH, 2, matmul) as engine:
         for grad in engine.grads.values():

@@ -50,7 +50,7 @@ def test_an_update_is_the_truth_but_for_rounding(
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_sum_of_squares_is_that_of_float64_wherever_the_array_begins(size: int) -> None:
-    grad = normal(size) * np.float32(1e30)  # Whose squares overflow float32.
+    grad = normal(size) * np.float32(1e30)  # Their squares overflow float32.
     truth = math.fsum(float(g) ** 2 for g in grad)
     found = adamw.sum_of_squares(grad)
     # Squares of float32 are exact in float64; a sum of them rounds each time by 2**-53.

@@ -24,7 +24,7 @@ def inputs(time: int, size: int, has_mask: bool) -> tuple[np.ndarray, np.ndarray
 
 
 class Bounds:
-    """How far float32 may be off, from the sizes of all that is added and multiplied."""
+    """Bounds on float32 errors, from the sizes of all that is added and multiplied."""
 
     def __init__(self, qkv: np.ndarray, mask: np.ndarray | None) -> None:
         parts = [self.heads_of(part) for part in np.split(qkv, 3, axis=1)]
@@ -90,7 +90,7 @@ def test_results_are_the_truth_but_for_rounding_whatever_was_in_memory(
     qkv[:, : 2 * width] *= np.float32(scale**0.5)
     qkv[:, :width] += np.float32(offset)
     qkv[:, width : 2 * width] -= np.float32(3 * offset)
-    # What the mask has at hidden places does not matter.
+    # The mask at hidden places does not matter.
     given = NO_MASK if mask is None else np.where(np.tri(time, dtype=bool), mask, np.nan)
     given, scratch = given.astype(np.float32), make_scratch(Arena(), time, size)
     y, stats, dqkv = poisoned(*dy.shape), poisoned(B, H, time, 2), poisoned(*qkv.shape)

@@ -27,7 +27,7 @@ def bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # and a rounding; reach has a constant, products and a sum, and three products join the three.
     bend = gate * (1 - gate) * reach
     dbend = bend * (error + gamma(10)) + gate * reach * (gate * error + U * (1 - gate))
-    # Where the gate rounds to 1, 1 - gate is 0 and not something below U.
+    # 1 - gate is 0 and not something below U if the gate rounds to 1.
     dbend = dbend + reach * gate * np.minimum(1 - gate, U)
     slope = gate * error + dbend + gamma(3) * (gate + bend) + FLOAT64 * (1 + reach)
     return size * (gate * error + FLOAT64 + TINY), slope

@@ -1,4 +1,4 @@
-"""What surrounds the matmuls; test_matmul.py and test_twins.py test the results."""
+"""Operands, column sums and biases; test_matmul.py and test_twins.py test the results."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What test_twins.py does not test of the conversion of arguments."""
+"""Conversions of arguments that test_twins.py does not test."""
 
 from typing import Any
 

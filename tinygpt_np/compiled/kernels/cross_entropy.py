@@ -6,11 +6,25 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.compiled.cache import kernel
-from tinygpt_np.compiled.kernels.softmax import exponentials
+from tinygpt_np.compiled.kernels.elementary import exp, maximum
 from tinygpt_np.compiled.simd.arrays import floats, integers
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 
+MINUS_INFINITY = np.float32(-np.inf)
 ZERO, ONE = np.float32(0), np.float32(1)
+
+
+@kernel
+def exponentials(rows: Any, n: Any) -> Any:
+    """Replace row n by exp(row - largest); return the largest and their sum."""
+    largest = MINUS_INFINITY
+    for v in range(rows.shape[1]):
+        largest = maximum(largest, rows[n, v])
+    total = ZERO
+    for v in range(rows.shape[1]):
+        rows[n, v] = exp(rows[n, v] - largest)
+        total += rows[n, v]
+    return largest, total
 
 
 @kernel
@@ -28,7 +42,7 @@ def forward_rows(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
         if probs.ctypes.data != logits.ctypes.data:
             for v in range(logits.shape[1]):
                 probs[n, v] = logits[n, v]
-        largest, total = exponentials(probs, probs, n)
+        largest, total = exponentials(probs, n)
         inverse = ONE / total
         for v in range(logits.shape[1]):
             probs[n, v] *= inverse
@@ -68,7 +82,7 @@ def loss_and_dlogits(logits: Any, targets: Any, scale: Any, losses: Any) -> None
                 logits[n, v] = ZERO
         else:
             logit = logits[n, target]
-            largest, total = exponentials(logits, logits, n)
+            largest, total = exponentials(logits, n)
             losses[n] = loss_of(logit, largest, total)
             scaled = factor / total
             for v in range(logits.shape[1]):

@@ -13,23 +13,16 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @kernel
-def exponentials(x: Any, exps: Any, n: Any) -> Any:
-    """Write exp(x - largest) of row n, which may be x itself; return the largest and the sum."""
-    largest = MINUS_INFINITY
-    for v in range(x.shape[1]):
-        largest = maximum(largest, x[n, v])
-    total = ZERO
-    for v in range(x.shape[1]):
-        exps[n, v] = exp(x[n, v] - largest)
-        total += exps[n, v]
-    return largest, total
-
-
-@kernel
 def forward_rows(x: Any, probs: Any) -> None:
     """Write the softmax of each row of x (N, V) to probs (N, V)."""
     for n in range(x.shape[0]):
-        _, total = exponentials(x, probs, n)
+        largest = MINUS_INFINITY
+        for v in range(x.shape[1]):
+            largest = maximum(largest, x[n, v])
+        total = ZERO
+        for v in range(x.shape[1]):
+            probs[n, v] = exp(x[n, v] - largest)
+            total += probs[n, v]
         inverse = ONE / total
         for v in range(x.shape[1]):
             probs[n, v] *= inverse
