@@ -9,7 +9,6 @@ import argparse
 import ast
 import contextlib
 import difflib
-import functools
 import inspect
 import itertools
 import math
@@ -18,23 +17,13 @@ import textwrap
 from dataclasses import fields, replace
 from pathlib import Path
 from types import NoneType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-Job = TypeVar("Job")
 NO_FORM = "has no --no- form"
 Switch = Annotated[bool, NO_FORM]
 # A field of this name is not a flag; it receives the names of the fields set on the command line.
 TYPED = "typed"
+METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", Path: "PATH"}
 EXPECTED: dict[Any, str] = {int: "an integer", float: "a finite number", Path: "a path"}
 # Error messages show at most this many characters of a value.
 SHOWN = 60
@@ -73,7 +62,6 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, defaults: Any, program: str) -> None:
-        kind = cast(Any, type(defaults))
         super().__init__(
             program,
             f"{program} [flags]",
@@ -85,7 +73,8 @@ class Parser(argparse.ArgumentParser):
         self.positional: list[argparse.Action] = []
         self.kinds: dict[str, Any] = {}
         self.add("--help", action="help", help="Show this help.")
-        hints, texts = get_type_hints(kind, include_extras=True), help_of(kind)
+        hints = get_type_hints(defaults.__class__, include_extras=True)
+        texts = help_of(defaults.__class__)
         for name in (field.name for field in fields(defaults) if field.name != TYPED):
             self.add_field(name, hints[name], getattr(defaults, name), texts.get(name, ""))
 
@@ -107,8 +96,9 @@ class Parser(argparse.ArgumentParser):
         else:
             several = get_origin(kind) is tuple
             self.kinds[name] = get_args(kind)[0] if several else kind
+            choices = f"{{{','.join(get_args(kind))}}}" if get_origin(kind) is Literal else "TEXT"
             named = (mark for mark in marks if isinstance(mark, Argument))
-            mark = next(named, Argument(metavar_of(kind)))
+            mark = next(named, Argument(METAVARS.get(kind, choices)))
             if default not in (None, "", ()):
                 text += f" (default: {' '.join(default) if several else default})"
             if mark.positional:
@@ -186,7 +176,7 @@ class Parser(argparse.ArgumentParser):
         return value
 
 
-def parse(defaults: Job, program: str, argv: list[str]) -> Job:
+def parse(defaults: Any, program: str, argv: list[str]) -> Any:
     """Return the dataclass with the values on the command line.
 
     With --help, print the help and exit. Raise UsageError, which names the flag, for a wrong
@@ -203,7 +193,7 @@ def parse(defaults: Job, program: str, argv: list[str]) -> Job:
     if hasattr(defaults, TYPED):
         settings[TYPED] = tuple(settings)
     try:
-        return replace(cast(Any, defaults), **settings)
+        return replace(defaults, **settings)
     except ValueError as error:
         raise UsageError(with_flags(str(error), defaults), program) from None
 
@@ -220,7 +210,6 @@ def without_none(hint: Any) -> Any:
     return others[0] if NoneType in get_args(kind) else kind
 
 
-@functools.cache
 def help_of(job: type) -> dict[str, str]:
     """Return the string below each field in the source of a dataclass and its bases."""
     found: dict[str, str] = {}
@@ -232,13 +221,6 @@ def help_of(job: type) -> dict[str, str]:
                     name, text = ast.unparse(field.target), ast.literal_eval(below.value)
                     found.setdefault(name, " ".join(text.split()))
     return found
-
-
-def metavar_of(kind: Any) -> str:
-    """Return the name of a value of this type in the help."""
-    if get_origin(kind) is Literal:
-        return f"{{{','.join(get_args(kind))}}}"
-    return {int: "INT", float: "FLOAT", Path: "PATH"}.get(kind, "TEXT")
 
 
 def split(token: str) -> tuple[str, str, str]:
