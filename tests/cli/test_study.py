@@ -6,7 +6,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from helpers.commands import Captured, error_of, output_of
-from helpers.processes import printed
 from helpers.user_layer import (
     LAYER_FORWARD,
     RIGHT_LAYER,
@@ -47,11 +46,6 @@ def test_the_arguments_of_a_user_layer_can_be_described(folder: Path, capsys: Ca
     described = "x (N, C), weight (C,), bias (C,)"
     text = RIGHT_LAYER.replace(f'"""{described} -> y (N, C)"""', "")
     assert "all right" in output_of(capsys, "study", write_layer(folder, text), "--args", described)
-
-
-def test_a_study_does_not_import_numba() -> None:
-    code = "from tinygpt_np import cli; cli.main(['study', 'linear']); import sys; "
-    printed(code + "assert 'numba' not in sys.modules")
 
 
 def test_pages_are_written_to_a_new_folder_in_the_order_of_the_targets(
