@@ -101,24 +101,6 @@ def test_unfinished_sums_before_an_exception_are_not_wrong(style: str, place: in
     assert wrong_lines(proof(FORWARD + "\n".join(lines))) == ["raised = None + 1"]
 
 
-@pytest.mark.parametrize(
-    ("style", "line", "use"),
-    [
-        ("in the order of the forward", "dz += dy * a", 2), ("-=", "dz -= -db * a", 2),
-        ("out=", f"np.multiply(dy, {SLOPE}, out=dz)", None),
-        ("a view", "rest[...] = dz[1:] @ w.T", None), ("helpers", "add(dz @ w.T, dx)", None),
-    ],
-)  # fmt: skip
-def test_a_line_that_completes_or_adds_to_a_gradient_has_a_verdict(
-    style: str, line: str, use: int | None
-) -> None:
-    found = line_with(proof(FORWARD + STYLES[style]), line).gradients
-    (gradient,) = (each for each in found if each.status == "right")
-    assert gradient.is_term == (use == 2)
-    assert gradient.pair is not None
-    assert gradient.pair.use == use
-
-
 # Mistakes
 
 

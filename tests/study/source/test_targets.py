@@ -225,14 +225,3 @@ def test_arguments_are_drawn_as_described(tmp_path: Path) -> None:
 def test_another_form_of_a_user_target_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match=f"given as FILE.py:forward,backward, not {text}"):
         user_target(text)
-
-
-def test_a_wrong_name_without_effect_is_counted_as_a_warning(tmp_path: Path) -> None:
-    text = edited(
-        SCALE, ("y = x * 3", "z = x * 1\n    y = z * 3"),
-        ("dx = dy * 3", "dz = dy * 6\n    dx = dz / 2"),
-    )  # fmt: skip
-    sheet = study(user_target(write_layer(tmp_path, text), SHAPE))
-    assert sheet.ok
-    assert [(g.name, g.status) for g in sheet.all_verdicts] == [("dz", "warning"), ("dx", "right")]
-    assert sheet.worst < 1e-12  # A gradient with a warning does not count.

@@ -20,6 +20,7 @@ def forward(x, w, n):
 """
 IN_PLACE = """
 def forward(x, w):
+    x *= 2
     z = x @ w
     z += 1
     z[0] = 3
@@ -117,21 +118,12 @@ def test_in_place_changes_do_not_affect_other_reruns() -> None:
     args = {"x": X.copy(), "w": W.copy()}
     traced = trace(IN_PLACE, args)
     expected = traced.returned[0].copy()
-    for value in (Value("z", 0), Value("z", 1), Value("x", -1)):
+    for value in (Value("z", 1), Value("z", 2), Value("x", 0), Value("x", -1)):
         data = traced.data(value).copy()
         for _ in range(2):
             np.testing.assert_array_equal(traced.output_with(value, data.copy()), expected)
         np.testing.assert_array_equal(traced.data(value), data)
     np.testing.assert_array_equal(args["x"], X)
-
-
-def test_a_forward_may_change_its_argument_in_place() -> None:
-    x = X.copy()
-    traced = trace("def forward(x):\n    x *= 2\n    y = x + 1\n    return y, 0", {"x": x})
-    np.testing.assert_array_equal(x, X)
-    np.testing.assert_array_equal(traced.returned[0], 2 * X + 1)
-    np.testing.assert_array_equal(traced.output_with(Value("x", -1), -X), 1 - 2 * X)
-    np.testing.assert_array_equal(traced.data(Value("x", -1)), X)
 
 
 def test_aliases_stay_aliases_and_generators_restart_in_a_rerun() -> None:

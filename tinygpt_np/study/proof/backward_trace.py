@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinygpt_np.gradcheck.function_check import describe
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.trace import Namespace, Step, compiled, unroll
@@ -73,10 +74,7 @@ class BackwardTrace:
         return self.executed[index].step.statement.sets
 
     def sources(self, index: int) -> list[int]:
-        """Return the earlier steps that set what a step reads, the latest one for each name.
-
-        The return statement counts as the step after the last.
-        """
+        """Return the latest earlier steps that set what a step, or the return at the end, reads."""
         is_return = index == len(self.executed)
         statement = self.function.returned if is_return else self.executed[index].step.statement
         latest = {name: i for i in range(index) for name in self.sets(i)}
@@ -229,8 +227,3 @@ def copied(namespace: Namespace, names: Iterable[str]) -> Namespace:
     """Return some names, with arrays copied, because a later step may change them in place."""
     found = {name: namespace[name] for name in names if name in namespace}
     return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in found.items()}
-
-
-def describe(error: Exception) -> str:
-    """Return an exception as "TypeError: message"."""
-    return f"{type(error).__name__}: {error}"

@@ -27,10 +27,7 @@ def pair(
     steps: Sequence[Step],
     reversed_by: Mapping[int, Sequence[int]],
 ) -> dict[tuple[int, str], Pair]:
-    """Return what is reversed by each backward step, for each name d<name> that the step sets.
-
-    `reversed_by` holds the forward steps that each backward step may reverse, most reliable first.
-    """
+    """Return what each backward step reverses, for each name d<name> that the step sets."""
     values = sorted(differentiable, key=lambda value: value.step)
     read = {(f"d{v.name}", use): Pair(v, use) for v in values for use in forward.uses(v)}
     found: dict[tuple[int, str], Pair] = {}

@@ -18,9 +18,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
+from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck, describe
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.proof.backward_trace import describe, param_gradients, trace_backward
+from tinygpt_np.study.proof.backward_trace import param_gradients, trace_backward
 from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import (
@@ -60,12 +60,9 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
         prover.mark(overwriting[0], "wrong", f"changes {what}")
     if callable_ is not None and prover.is_right:
         prover.check_call(callable_)
-    if trace.raised:
-        for step in trace.not_reached:
-            each = step.statement
-            lines.append(BackwardLine(step, each.line, each.text, each.shape, status="unreached"))
-        last = function.returned
-        lines.append(BackwardLine(None, last.line, last.text, status="unreached"))
+    for step in (*trace.not_reached, None) if trace.raised else ():
+        each = step.statement if step else replace(function.returned, shape="")
+        lines.append(BackwardLine(step, each.line, each.text, each.shape, status="unreached"))
     return Proof(function, tuple(lines), trace)
 
 
@@ -258,15 +255,13 @@ class Prover:
         return replace(line, status="wrong", message=message, cause=wrong[0].row.cause)
 
     def returned_for(self, name: str, gradient: Any) -> GradientVerdict:
-        """Check what is returned for an argument, or for a parameter."""
-        expected = self.truth.result(name)
-        # The shape of a returned gradient must match without broadcasting.
+        """Check what is returned for an argument, or for a parameter, without broadcasting."""
+        expected, is_param = self.truth.result(name), name in self.target.params
         row = expected.compare(gradient)
+        pair = None if is_param else Pair(Value(name, -1), None)
         status = "right" if row.ok else "wrong"
-        if name in self.target.params:
-            return GradientVerdict(name, None, status, row, gradient, expected)
-        pair = Pair(Value(name, -1), None)
-        return GradientVerdict(f"d{name}", pair, status, row, gradient, expected)
+        name = name if is_param else f"d{name}"
+        return GradientVerdict(name, pair, status, row, gradient, expected)
 
     def mark_missing_terms(self) -> None:
         """Mark the gradients that lack the term from one of the lines that read the value."""
@@ -324,11 +319,7 @@ class Prover:
         return all(self.truth.result(name).compare(each).ok for name, each in found.items())
 
     def mark_common_source(self) -> None:
-        """Mark the line on which several wrong lines depend, if it has no verdict of its own.
-
-        An example is a dz where forward has no z: if everything computed from it is wrong, so is
-        dz.
-        """
+        """Mark the line without a verdict that all wrong lines use, such as a dz without a z."""
         lines, trace = self.lines, self.trace
         every = [i for i, line in enumerate(lines) if line.status == "wrong" and line.step]
         wrong = [i for i in every if not {*every} & {*trace.ancestors(i)}]
@@ -362,10 +353,7 @@ class Prover:
         return self.truth.is_locally_right(gradient.pair.value, line.reverses, incoming, found)
 
     def incoming_gradients(self, index: int, reverses: int) -> Tensors | None:
-        """Return the gradients, before a line, of all names that the reversed forward line sets.
-
-        Return None if one is missing, not finite or has the wrong shape.
-        """
+        """Return the gradients, before a line, of what its forward line sets; None if unusable."""
         found: Tensors = {}
         for name in self.truth.trace.steps[reverses].statement.sets:
             value = Value(name, reverses)

@@ -12,10 +12,7 @@ from tinygpt_np.study.source.parse import Statement
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its formulas and the reason for them.
-
-    `operation` names the operation whose file has the derivation, if the line calls one.
-    """
+    """A rule, its formulas, the reason for them, and the operation that the line calls, or ""."""
 
     name: str
     formulas: tuple[str, ...] = ()
@@ -107,10 +104,7 @@ CALLS = {
 
 
 def rule_of(statement: Statement, is_constant: bool = False) -> Rule | None:
-    """Return the rule of a forward line, or None if none is known.
-
-    `is_constant` tells whether no gradient flows through the line.
-    """
+    """Return the rule of a line, or None; `is_constant`: whether no gradient flows through it."""
     node = statement.node
     if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
         return None

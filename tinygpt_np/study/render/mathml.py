@@ -60,10 +60,7 @@ NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def blocks(docstring: str) -> list[tuple[bool, list[str]]]:
-    """Split a docstring into paragraphs and formulas; return whether it is one, and its lines.
-
-    Formulas are indented by four or more spaces.
-    """
+    """Split a docstring into paragraphs and, indented by four or more spaces, formulas."""
     lines = inspect.cleandoc(docstring).splitlines()
     cut = groupby(lines, lambda line: (bool(line.strip()), line.startswith("    ")))
     return [(is_math, [line.strip() for line in each]) for (filled, is_math), each in cut if filled]

@@ -118,10 +118,7 @@ class PageData:
         }
 
     def rule(self, row: SheetRow) -> Json | None:
-        """Return the rule of a forward line, or None.
-
-        name; formulas: MathML; why: HTML; operation: whose page has the derivation, or "".
-        """
+        """Return the rule of a forward line with its formulas in MathML, or None."""
         constant = self.sheet.is_constant(row)
         found = rule_of(row.step.statement, constant) if row.step is not None else None
         if found is None:
@@ -168,10 +165,7 @@ class PageData:
         return found
 
     def closed_form(self, proof: Proof) -> Json:
-        """Return the closed form: its head, its lines, and its agreement with the steps.
-
-        `together` lists the names of forward that have no gradient of their own in the closed form.
-        """
+        """Return the closed form; `together` lists the names without a gradient of their own."""
         own = {g.name for line in proof.lines for g in line.gradients if g.pair}
         own |= {*proof.function.arguments}
         return {

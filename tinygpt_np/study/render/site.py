@@ -33,10 +33,7 @@ SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "bugs.
 def write_site(
     chosen: Sequence[Target], folder: Path, described: str | None, console: Console
 ) -> bool:
-    """Write the pages of some targets into a new folder; return whether all gradients are right.
-
-    `described` is the value of --args. Raises StudyError if the folder cannot be written.
-    """
+    """Write the pages into a new folder; return whether all gradients are right."""
     is_new = not folder.exists()
     make_folder(folder)
     try:

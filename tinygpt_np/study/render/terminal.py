@@ -284,8 +284,7 @@ def details(
     for each in lines:
         for gradient in each.gradients:
             yield Text()
-            yield from figures(gradient, each)
-            yield from arrays(gradient, width)
+            yield from figures(gradient, each, width)
         if each.fused:
             yield Text(f"checked together with it: {', '.join(each.fused)}")
         if each.message:
@@ -299,9 +298,9 @@ def details(
                 yield Text(f"\n{name} = {data}")
 
 
-def figures(gradient: GradientVerdict, line: BackwardLine) -> Iterator[Text]:
-    """Show the figures of a verdict."""
-    row = gradient.row
+def figures(gradient: GradientVerdict, line: BackwardLine, width: int) -> Iterator[RenderableType]:
+    """Show the figures of a verdict, the tensor, its gradient and, if wrong, the measured one."""
+    row, expected = gradient.row, gradient.expected
     term = ", the term from this line" if gradient.is_term else ""
     yield Text.assemble((f"{gradient.name}{term}  ", "bold"), verdict_of(line, gradient))
     checked = f"{row.checked} {'elements' if row.by_element else 'directions'}"
@@ -310,11 +309,6 @@ def figures(gradient: GradientVerdict, line: BackwardLine) -> Iterator[Text]:
     yield Text(f"{row.oracle}, {checked}: {errors}; worst at {list(row.index)}: {worst}")
     if row.cause:
         yield Text(f"likely cause: {row.cause}")
-
-
-def arrays(gradient: GradientVerdict, width: int) -> Iterator[RenderableType]:
-    """Show a tensor and its gradient; if the gradient is wrong, the measured one too."""
-    expected = gradient.expected
     yield from array(expected.measured.name, expected.value, width)
     if gradient.found is not None:
         yield from array(gradient.name, gradient.found, width)
@@ -341,10 +335,7 @@ def array(name: str, numbers: Any, width: int) -> Iterator[RenderableType]:
 
 
 def heat_map(array: np.ndarray, width: int) -> Text:
-    """Draw an array as rows of cells; all axes but the last are flattened into rows.
-
-    The larger the number, the denser the cell. Rows and columns that do not fit are left out.
-    """
+    """Draw an array as cells, denser for larger numbers; what does not fit is left out."""
     rows = array.reshape(-1, array.shape[-1])  # (..., last)
     columns = max(width // 2 - 1, 1)
     largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0

@@ -25,7 +25,7 @@ from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS, case
-from tinygpt_np.gradcheck.function_check import differentiable
+from tinygpt_np.gradcheck.function_check import describe, differentiable
 from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
 from tinygpt_np.model.gpt import GPT, Gradients
@@ -92,10 +92,7 @@ class Target:
 
 
 def gradients_by_name(target: Target, returned: Any) -> dict[str, Any]:
-    """Return the gradients returned by a backward, by the name of the argument or parameter.
-
-    Raises ValueError if the number of gradients, or their keys, do not match.
-    """
+    """Return the returned gradients by name; raise ValueError if number or keys are wrong."""
     names = [*target.wrt, *target.params]
     if isinstance(returned, Mapping):
         found = cast(Mapping[str, Any], returned)
@@ -116,10 +113,7 @@ def gradients_by_name(target: Target, returned: Any) -> dict[str, Any]:
 
 
 def find_target(name: str, described: str | None, seed: int) -> Target:
-    """Return the target with a name, or the one that FILE.py:forward,backward describes.
-
-    `described` is the value of --args. Raises StudyError if there is no such target.
-    """
+    """Return the target of a name, or of FILE.py:forward,backward and the value of --args."""
     is_user = ":" in name or name.endswith(".py")
     if described is not None and not is_user:
         raise ValueError(
@@ -240,19 +234,14 @@ def import_file(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        kind = type(error).__name__
-        raise StudyError(f"{path} cannot be imported: {kind}: {error}") from None
+        raise StudyError(f"{path} cannot be imported: {describe(error)}") from None
     finally:
         sys.path.pop(0)
     return module
 
 
 def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
-    """Return the float arrays that have a gradient.
-
-    These are all of them, unless the backward returns fewer gradients d<name>: a mask, for example,
-    has none.
-    """
+    """Return the float arrays, or only those whose d<name> a backward returns."""
     value = backward.result
     parts = value.elts if isinstance(value, ast.Tuple) else [value]
     named = {part.id.removeprefix("d") for part in parts if isinstance(part, ast.Name)}
