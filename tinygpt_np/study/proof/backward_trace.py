@@ -129,16 +129,12 @@ def trace_backward(function: Function, module: Namespace, args: Namespace) -> Ba
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
     """Yield the arrays in nested tuples, lists and dicts."""
-    match value:
-        case np.ndarray():
-            yield cast(np.ndarray, value)
-        case tuple() | list():
-            for part in cast(Sequence[Any], value):
-                yield from arrays_in(part)
-        case dict():
-            yield from arrays_in([*cast(dict[Any, Any], value).values()])
-        case _:
-            pass
+    if isinstance(value, np.ndarray):
+        yield cast(np.ndarray, value)
+    elif isinstance(value, tuple | list | dict):
+        nested = cast(Any, value)
+        for part in nested.values() if isinstance(nested, dict) else nested:
+            yield from arrays_in(part)
 
 
 def with_observed_changes(

@@ -22,65 +22,38 @@ class Rule:
 
 BROADCAST = "If one side was broadcast, its gradient is summed over the broadcast axes."
 RULES = {rule.name: rule for rule in (
-    Rule(
-        "sum", ("y = a + b", "da = dy", "db = dy"),
-        f"∂y/∂a = ∂y/∂b = 1, so each side gets the gradient unchanged. {BROADCAST}",
-    ),
-    Rule(
-        "difference", ("y = a - b", "da = dy", "db = -dy"),
-        f"As for a sum, with a minus sign for b. {BROADCAST}",
-    ),
-    Rule(
-        "product", ("y = a ∘ b", "da = dy ∘ b", "db = dy ∘ a"),
-        f"The derivative with respect to one factor is the other factor. {BROADCAST}",
-    ),
-    Rule(
-        "square", ("y = x ∘ x", "dx = 2 dy ∘ x"),
-        "The product rule with both factors equal: the two terms add up.",
-    ),
-    Rule(
-        "quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
-        f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}",
-    ),
-    Rule(
-        "matrix product", ("Y = A B", "Y_ik = Σ_j A_ij B_jk", "dA = dY Bᵀ", "dB = Aᵀ dY"),
-        "A_ij contributes B_jk to each Y_ik in row i. The shapes allow no other product.",
-    ),
-    Rule(
-        "matrix product with a transpose",
-        ("Y = A Bᵀ", "Y_ij = Σ_k A_ik B_jk", "dA = dY B", "dB = dYᵀ A"),
-        "A_ik contributes B_jk to each Y_ij in row i, and B_jk contributes A_ik to column j.",
-    ),
-    Rule(
-        "selection", ("y = a where the condition holds, else b", "da = dy where it holds, else 0"),
-        "An element that was not selected does not affect y. The condition has no gradient.",
-    ),
-    Rule(
-        "sum over an axis", ("y = Σ_i x_i", "dx_i = dy"),
-        "∂y/∂x_i = 1, so each term gets the gradient of the sum.",
-    ),
-    Rule(
-        "mean", ("y = 1/n Σ_i x_i", "dx_i = dy / n"),
-        "As for a sum, and each term has the weight 1/n.",
-    ),
-    Rule(
-        "lookup", ("y_n = x_{i(n)}", "dx_v = Σ_{n : i(n) = v} dy_n"),
-        "The gradients of a row that is read several times add up; a row that is not read gets "
-        "zero.",
-    ),
-    Rule(
-        "constant", ("dx = 0",),
-        "No gradient flows through this line: its result is treated as a constant.",
-    ),
-    Rule(
-        "maximum", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
-        "Only the largest element affects y.",
-    ),
+    Rule("sum", ("y = a + b", "da = dy", "db = dy"),
+         f"∂y/∂a = ∂y/∂b = 1, so each side gets the gradient unchanged. {BROADCAST}"),
+    Rule("difference", ("y = a - b", "da = dy", "db = -dy"),
+         f"As for a sum, with a minus sign for b. {BROADCAST}"),
+    Rule("product", ("y = a ∘ b", "da = dy ∘ b", "db = dy ∘ a"),
+         f"The derivative with respect to one factor is the other factor. {BROADCAST}"),
+    Rule("square", ("y = x ∘ x", "dx = 2 dy ∘ x"),
+         "The product rule with both factors equal: the two terms add up."),
+    Rule("quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
+         f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}"),
+    Rule("matrix product", ("Y = A B", "Y_ik = Σ_j A_ij B_jk", "dA = dY Bᵀ", "dB = Aᵀ dY"),
+         "A_ij contributes B_jk to each Y_ik in row i. The shapes allow no other product."),
+    Rule("matrix product with a transpose",
+         ("Y = A Bᵀ", "Y_ij = Σ_k A_ik B_jk", "dA = dY B", "dB = dYᵀ A"),
+         "A_ik contributes B_jk to each Y_ij in row i, and B_jk contributes A_ik to column j."),
+    Rule("selection", ("y = a where the condition holds, else b", "da = dy where it holds, else 0"),
+         "An element that was not selected does not affect y. The condition has no gradient."),
+    Rule("sum over an axis", ("y = Σ_i x_i", "dx_i = dy"),
+         "∂y/∂x_i = 1, so each term gets the gradient of the sum."),
+    Rule("mean", ("y = 1/n Σ_i x_i", "dx_i = dy / n"),
+         "As for a sum, and each term has the weight 1/n."),
+    Rule("lookup", ("y_n = x_{i(n)}", "dx_v = Σ_{n : i(n) = v} dy_n"),
+         "The gradients of a row that is read several times add up; a row that is not read gets "
+         "zero."),
+    Rule("constant", ("dx = 0",),
+         "No gradient flows through this line: its result is treated as a constant."),
+    Rule("maximum", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
+         "Only the largest element affects y."),
     Rule("copy", ("y = x", "dx = dy"), "The values are the same, so the gradient is the same."),
-    Rule(
-        "rearrangement", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
-        "Only the positions of the elements change, so the gradient is moved back to the old ones.",
-    ),
+    Rule("rearrangement", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
+         "Only the positions of the elements change, so the gradient is moved back to the old "
+         "ones."),
     Rule("exponential", ("y = exp(x)", "dx = dy ∘ exp(x) = dy ∘ y")),
     Rule("logarithm", ("y = log x", "dx = dy / x")),
     Rule("square root", ("y = √x", "dx = dy / (2 √x) = dy / (2 y)")),

@@ -1,15 +1,15 @@
 """Collect what a page shows of a study, in JSON types: the data of page.html.jinja."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.mutations import KINDS
-from tinygpt_np.gradcheck.report import in_json
 from tinygpt_np.study.proof.bugs import Bug
 from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
@@ -40,7 +40,8 @@ EMPTY: Json = {
 
 def page_data(sheet: Sheet, planted: list[Bug]) -> Json:
     """Return the data of a page; a number that is not finite becomes None."""
-    return finite(PageData(sheet).everything(planted))
+    text = json.dumps(PageData(sheet).everything(planted))
+    return json.loads(text, parse_constant=lambda name: None)
 
 
 class PageData:
@@ -66,8 +67,7 @@ class PageData:
             "warnings": sum(gradient.status == "warning" for gradient in verdicts),
             "raises_at": next(raising, None),
             "variants": [
-                {"title": variant.target.title, "message": first_message(variant)}
-                for variant in sheet.variants
+                {"title": v.target.title, "message": first_message(v)} for v in sheet.variants
             ],
             "functions": [target.forward.name, *(proof.function.name for proof in self.proofs)],
             "summary": summary,
@@ -253,17 +253,6 @@ class PageData:
             "zero": row.is_zero,
             **{name: getattr(row, name) for name in FIGURES},
         }
-
-
-def finite(value: Any) -> Any:
-    """Return a value in JSON types; a number that is not finite becomes None."""
-    match value:
-        case dict():
-            return {name: finite(part) for name, part in cast(Json, value).items()}
-        case list() | tuple():
-            return [finite(part) for part in cast(list[Any], value)]
-        case _:
-            return in_json(value)
 
 
 def first_message(sheet: Sheet) -> str:
