@@ -16,6 +16,19 @@ def trace_lines(*lines: str) -> BackwardTrace:
     return trace_backward(function(text, "backward"), {"np": np}, given)
 
 
+@pytest.mark.parametrize(
+    ("line", "factor"),
+    [
+        ("dx += dy * 3", 3), ("dx -= dy * 3", -3), ("dx = dx + dy * 3", 3), ("dx *= 3", None),
+        ("dx[0] += 3", None), ("dx = dy + dx", None), ("dx = dx - dy", None),
+    ],
+)  # fmt: skip
+def test_the_term_of_a_sum_is_recorded_with_its_sign(line: str, factor: int | None) -> None:
+    trace = trace_lines("dx = dy.copy()", line)
+    added = {name: float(term.sum()) for name, term in trace.executed[1].added.items()}
+    assert added == pytest.approx({} if factor is None else {"dx": factor * DY.sum()})
+
+
 def test_the_term_of_a_sum_is_computed_once() -> None:
     trace = trace_lines("calls = []", "dx = 1", "dx += calls.append(1) or len(calls)", "n = calls")
     assert trace.before[-1]["calls"] == [1]
