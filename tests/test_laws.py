@@ -267,29 +267,3 @@ def test_a_class_name_means_one_thing() -> None:
     paths = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
     names = re.findall(r"^ *class (\w+)", "\n".join(path.read_text() for path in paths), re.M)
     assert [name for name in ONCE if names.count(name) > 1] == []
-
-
-# Tests
-
-
-def waits_without_a_limit(path: Path) -> list[str]:
-    """Return the calls in a file that wait for a process or a thread without a timeout."""
-    found: list[str] = []
-    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            called, method = ast.unparse(call.func), call.func.attr
-            waits = (
-                re.fullmatch(r"subprocess\.(run|check_output|check_call)", called)
-                or method in ("communicate", "urlopen")
-                or (method in ("wait", "join", "result") and not call.args)
-            )
-            if waits and not any(keyword.arg == "timeout" for keyword in call.keywords):
-                found.append(f"{path.name}:{call.lineno} {called}")
-    return found
-
-
-def test_tests_wait_for_processes_and_threads_with_a_limit(tmp_path: Path) -> None:
-    assert [wait for path in TESTS.rglob("*.py") for wait in waits_without_a_limit(path)] == []
-    path = tmp_path / "waits.py"
-    path.write_text("thread.join()\nthread.join(5)\nsubprocess.run(x)\nprocess.wait(timeout=1)\n")
-    assert waits_without_a_limit(path) == ["waits.py:1 thread.join", "waits.py:3 subprocess.run"]

@@ -45,15 +45,6 @@ def test_the_future_never_changes_the_past_nor_gets_a_gradient_from_it(scale: fl
     assert (dqkv[:, :3] != 0).any()
 
 
-def test_a_single_token_attends_to_itself() -> None:
-    y, saved = attention.forward(QKV, B * T, H)
-    np.testing.assert_array_equal(y, QKV[:, 2 * C :])
-    dq, dk, dv = np.split(attention.backward(DY, saved), 3, axis=-1)
-    np.testing.assert_array_equal(dv, DY)
-    assert (dq == 0).all()
-    assert (dk == 0).all()
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_scores_choose_one_token_and_have_no_gradient(dtype: Any) -> None:
     # Scores of ±1e4 and more: the exponential of the distance to the largest is 0.
