@@ -117,8 +117,8 @@ def save_checkpoint(
 def prune(checkpoints: Path, keep_best: bool) -> None:
     """Remove all checkpoints but the two newest and the best, and leftovers of killed processes.
 
-    With keep_best, `best` becomes a link to the checkpoint with the lowest validation loss. Raise
-    OSError if the file system has no links; the best checkpoint is kept anyway.
+    With keep_best, `best` becomes a link to the checkpoint with the lowest validation loss, or
+    OSError is raised if the file system has no links; the best checkpoint is kept anyway.
     """
     files.clean(checkpoints)
     link, best = checkpoints / BEST, best_in(checkpoints) if keep_best else None
@@ -133,11 +133,8 @@ def prune(checkpoints: Path, keep_best: bool) -> None:
 
 
 def best_in(checkpoints: Path) -> Path | None:
-    """Return the earliest checkpoint with the lowest validation loss, or None.
-
-    `best` itself counts if it is a folder instead of a link, as in a copy of a run.
-    """
-    link = checkpoints / BEST
+    """Return the earliest checkpoint with the lowest validation loss, or None."""
+    link = checkpoints / BEST  # A folder instead of a link in a copy of a run.
     copied = [link] if link.is_dir() and not link.is_symlink() else []
     losses: dict[Path, float] = {}
     for folder in [*copied, *steps_in(checkpoints)]:
@@ -270,10 +267,7 @@ def matching(
 def expected_shapes(
     found: Mapping[str, Shape], expected: Iterable[tuple[str, Shape]], path: Path
 ) -> dict[str, Shape]:
-    """Return the expected shapes by name. Raise CheckpointError unless the names are the same.
-
-    Stops at the first missing name, so a configuration may claim any number of layers.
-    """
+    """Return the expected shapes by name, or raise CheckpointError at the first missing name."""
     shapes: dict[str, Shape] = {}
     for name, shape in expected:
         if name not in found:

@@ -89,10 +89,7 @@ def new_folder(folder: Path, size: int = 0) -> Generator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder if possible; on Windows, a folder in use cannot be removed.
-
-    It is renamed first, so that a crash does not leave part of it under its name.
-    """
+    """Remove a folder if possible, under another name, so that a crash leaves no part of it."""
     temporary = temporary_name(folder)
     with contextlib.suppress(OSError):
         folder.rename(temporary)

@@ -232,10 +232,7 @@ def without_head(found: Tensors, path: Path) -> Tensors:
 
 
 def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, bytes]) -> None:
-    """Write a new folder that transformers loads as a GPT-2, with other files in it.
-
-    GPT-2 has biases; those of a model without biases are written as zeros.
-    """
+    """Write a new folder that transformers loads as a GPT-2, with zeros for missing biases."""
     zeros = {
         name.replace(".weight", ".bias"): np.zeros(param.shape[-1:], param.dtype)
         for name, param in params.items()

@@ -76,10 +76,8 @@ def check_zip(path: Path) -> None:
 
 
 def check_records(tensors: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError unless the zip has a file of the right size for every storage.
-
-    PyTorch maps a storage from the offset of its file and reads past a file that is too short.
-    """
+    """Raise CheckpointError unless the zip has a file of the right size for every storage."""
+    # PyTorch maps a storage from the offset of its file and reads past a file that is too short.
     with zipfile.ZipFile(path) as archive:
         sizes = Counter(entry.file_size for entry in archive.infolist())
     storages = (tensor.untyped_storage() for tensor in tensors.values())
@@ -116,10 +114,8 @@ def check_tensor(tensor: Any, name: str, path: Path) -> None:
 
 
 def read_config(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -> GPTConfig:
-    """Return nanoGPT's ``model_args`` as a GPTConfig. nanoGPT uses the exact GELU.
-
-    Checkpoints from early 2023 have no ``bias``, and older ones no ``dropout``.
-    """
+    """Return nanoGPT's ``model_args`` as a GPTConfig. nanoGPT uses the exact GELU."""
+    # Checkpoints from early 2023 have no bias, and older ones no dropout.
     values: dict[str, Any] = {"bias": "ln_f.bias" in tensors, "dropout": 0.0, **found}
     names = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
     try:
@@ -131,10 +127,7 @@ def read_config(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -
 
 
 def check_sizes(tensors: Mapping[str, Any], config: GPTConfig, path: Path) -> None:
-    """Raise CheckpointError unless the shapes match the configuration and fit into the file.
-
-    An expanded tensor, of stride 0, can claim any size.
-    """
+    """Raise CheckpointError unless shapes match the configuration and fit into the file."""
     params = {name: tensor for name, tensor in tensors.items() if name != hugging_face.HEAD}
     found = {name: shape_of(tensor, name) for name, tensor in params.items()}
     shapes = checkpoint.expected_shapes(found, each_param(config), path)
@@ -144,6 +137,7 @@ def check_sizes(tensors: Mapping[str, Any], config: GPTConfig, path: Path) -> No
         shape = shape_of(tensors[name], name)
         if shape != expected:
             raise CheckpointError(f"{path}: {name} should be {expected}, but is {shape}")
+    # An expanded tensor, of stride 0, can claim any size.
     needed = sum(tensor.numel() * tensor.element_size() for tensor in params.values())
     size = path.stat().st_size
     if needed > size:

@@ -32,10 +32,7 @@ def param_shapes(config: GPTConfig) -> dict[str, Shape]:
 
 
 def each_param(config: GPTConfig) -> Iterator[tuple[str, Shape]]:
-    """Yield the name and shape of every parameter.
-
-    A configuration from a file may claim any number of layers, so this is a generator.
-    """
+    """Yield the name and shape of every parameter, of which a file may claim any number."""
     C = config.n_embd
     yield "wte.weight", (config.vocab_size, C)
     yield "wpe.weight", (config.block_size, C)
@@ -51,10 +48,7 @@ def each_param(config: GPTConfig) -> Iterator[tuple[str, Shape]]:
 
 
 def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, Shape]:
-    """Return the name and shape of every dropout mask for tokens (B, T), in the forward's order.
-
-    GPT-2 applies dropout in three places: embeddings, attention, and the output of each branch.
-    """
+    """Return the name and shape of every dropout mask for tokens (B, T), in the forward's order."""
     rows = (batch * time, config.n_embd)
     shapes: dict[str, Shape] = {"drop": rows}
     for layer in range(config.n_layer):

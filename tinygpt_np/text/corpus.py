@@ -138,8 +138,8 @@ def read_text(path: Path, keep_mark: bool = False) -> str:
 def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
     """Yield the text of a UTF-8 file in pieces, with normalised line ends.
 
-    A byte order mark at the start is skipped unless keep_mark is true. Raise DataError, which says
-    what to do, if the path is not a regular file or has another encoding.
+    A byte order mark at the start is skipped unless keep_mark is true. The error for a file with
+    another encoding says what to do.
     """
     file_size(path)
     # The decoder keeps the first part of a character or \r\n that is split between two blocks.
@@ -164,11 +164,7 @@ def pieces(path: Path, keep_mark: bool = False) -> Iterator[str]:
 
 
 def file_size(path: Path) -> int:
-    """Return the size of a regular file in bytes.
-
-    Raise DataError for anything else without opening it: opening a FIFO may block, a device may
-    have no end, and a pipe can be read only once.
-    """
+    """Return the size of a regular file. Nothing else is opened: a FIFO may block."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -222,10 +218,7 @@ def advice(path: Path, command: str) -> str:
 
 
 def refuse_zeros(path: Path, head: bytes) -> None:
-    """Raise DataError if many of a file's first bytes are 0, as in UTF-16 and in token files.
-
-    Such bytes decode as UTF-8. For a file with a known signature, the decoder's error says more.
-    """
+    """Raise DataError if many of a file's first bytes are 0, which decode as UTF-8."""
     if head.startswith(tuple(signature for signature, _, _ in SIGNATURES)):
         return
     even, odd = head[::2].count(0), head[1::2].count(0)

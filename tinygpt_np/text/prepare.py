@@ -113,10 +113,7 @@ def choose(
 def encoded(
     paths: Sequence[Path], tokenizer: Tokenizer, end: int | None, characters: int
 ) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Yield the name of a file, tokens for it, and the number of characters encoded so far.
-
-    `end` is the token to put after each text, if any, as nanoGPT does.
-    """
+    """Yield the name of a file, tokens for it, and the number of characters encoded so far."""
     cut, done = int(corpus.TRAIN_SHARE * characters), 0
     for document in [paths] if end is None else [[path] for path in paths]:
         for piece in whole_words(pieces(document), cut - done):
@@ -145,10 +142,8 @@ def whole_words(pieces: Iterator[str], cut: int) -> Iterator[str]:
 
 
 def last_gap(text: str) -> int:
-    """Return the last position of a space or newline that follows no white space, or 0.
-
-    Tokenizers disagree about which other characters are white space.
-    """
+    """Return the last position of a space or newline that follows no white space, or 0."""
+    # Tokenizers disagree about which other characters are white space.
     for place in range(len(text) - 1, 0, -1):
         if text[place] in " \n" and not text[place - 1].isspace():
             return place

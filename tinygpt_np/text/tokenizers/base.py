@@ -71,10 +71,7 @@ class Tokenizer(ABC):
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", errors="replace")
 
     def stream(self, tokens: Iterable[int]) -> Iterator[str]:
-        """Yield the text of tokens as they come, each character when its last byte has come.
-
-        Incomplete characters become U+FFFD.
-        """
+        """Yield the text of tokens as they come, each character when its last byte has come."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         for token in tokens:
             if text := decoder.decode(self.bytes_of(token)):

@@ -65,10 +65,7 @@ class CharTokenizer(Tokenizer):
         return {FILE: to_json({"type": self.kind, "vocabulary": self.vocabulary})}
 
     def files_for_transformers(self) -> dict[str, bytes]:
-        """Return tokenizer.json and tokenizer_config.json for AutoTokenizer of transformers.
-
-        Each character is a word. An unknown character is an error there too.
-        """
+        """Return the two files for AutoTokenizer of transformers, in which characters are words."""
         description: dict[str, Any] = {
             "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
             "normalizer": None, "pre_tokenizer": SINGLE_CHARACTERS, "post_processor": None,

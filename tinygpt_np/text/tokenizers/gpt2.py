@@ -45,8 +45,7 @@ class GPT2Tokenizer(Tokenizer):
     """GPT-2's tokenizer, with added tokens; tokens that no merge makes are special.
 
     The vocabulary numbers the tokens as the files write them: first the 256 bytes, then the results
-    of the merges in their order, then added tokens, without gaps. `name` and `merges_name` are the
-    files of the vocabulary and the merges, for errors.
+    of the merges in their order, then added tokens, without gaps. File names are for errors.
     """
 
     kind = "gpt2"
