@@ -132,11 +132,7 @@ def pretrained(threads: int, rounds: int | None, json: Path | None) -> bool:
 
 
 def generation(threads: int, rounds: int) -> Iterator[Experiment]:
-    """Yield generation from a GPT-2 checkpoint, compared with transformers' cached generate.
-
-    The checkpoint has GPT-2's sizes and initial weights. A whole text is one step, so the time to
-    the first token is included.
-    """
+    """Yield generation from a checkpoint with GPT-2's sizes and initial weights, text by text."""
     peer = "benchmarks.peers.transformers_models:generate"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "gpt2")
@@ -167,11 +163,7 @@ def run(
 
 
 def compare(experiment: Experiment, threads: int, say: Say) -> Comparison:
-    """Start the candidates one after the other, check that they agree, and take the rounds.
-
-    Raises WorkerError if the first does not run; others are left out. Raises DisagreementError if
-    a candidate does not compute the same as the first.
-    """
+    """Start the candidates one after the other, check that they agree, and take the rounds."""
     about = {"name": experiment.name, "about": experiment.about, "tokens": experiment.tokens}
     comparison = Comparison(about)
 
@@ -199,10 +191,7 @@ def compare(experiment: Experiment, threads: int, say: Say) -> Comparison:
 def add(
     comparison: Comparison, entry: Entry, process: Process, threads: int, samples: int | None
 ) -> None:
-    """Open a job as a candidate, or leave it out if it fails and is not the first.
-
-    Raises DisagreementError unless its first results, if it has any, are those of the first.
-    """
+    """Open a job as a candidate if it agrees with the first; leave it out if it does not run."""
     about = {"rung": entry.name, "by": entry.by, "threads": threads, "reference": entry.reference}
     candidate = Candidate(process, about, required=not comparison.candidates)
     try:

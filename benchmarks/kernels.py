@@ -96,10 +96,9 @@ def run(
 
 @contextmanager
 def start(plan: Plan, run: Session) -> Generator[tuple[Process, Peers]]:
-    """Start our process and those of the peers, and end them afterwards.
+    """Start our process and those of the peers that can be started, and end them afterwards.
 
-    A peer has a process per number of threads, which most libraries read when they are loaded. One
-    that does not start is left out.
+    A peer has a process per number of threads, which most libraries read when they are loaded.
     """
     with ExitStack() as processes:
 
@@ -135,10 +134,7 @@ def run_cases(
 
 
 def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, say: Say) -> None:
-    """Check and time the rungs, the peers, the controls and the limits in one case.
-
-    Raises WorkerError if our own process exits; a peer that does is left out from then on.
-    """
+    """Check and time the rungs, the peers, the controls and the limits in one case."""
     case = {**comparison.about}
     begun = ours.ask("begin", **case)
     comparison.about |= begun["case"]
@@ -164,12 +160,8 @@ def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:
 
 
 def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str | None, int]]:
-    """Yield the name of each limit, the cache that it is of, and the bytes of its arrays.
-
-    The arrays of a triad fill half of a cache, or four times the last one for memory. All caches
-    except the last are private to a thread.
-    """
-    *own, last = caches.items()
+    """Yield the name of each limit, the cache that it is of, and the bytes of its arrays."""
+    *own, last = caches.items()  # All except the last are private to a thread.
     yield "peak", None, 0
     for where, capacity in own:
         yield "triad", where, capacity // 2 * threads

@@ -1,8 +1,7 @@
 """Tokenizers compared: bits per character of a small model after the same training time.
 
-Three GPTs with the same number of parameters, embeddings included, train on the same corpus for
-the same number of seconds, taking turns. Each is evaluated on the whole validation split. Losses
-per token are not comparable, because tokens differ in length; bits per character are. The
+Three GPTs with the same number of parameters, embeddings included, take turns on the same corpus.
+Losses per token are not comparable, because tokens differ in length; bits per character are. The
 learning rate follows the fraction of the time that has passed.
 """
 
@@ -78,10 +77,7 @@ def fitting(vocab_size: int) -> GPTConfig:
 def run(
     data: str, gpt2: str, seconds: float, rounds: int | None, threads: int, json: Path | None
 ) -> bool:
-    """Train and evaluate, show, and write the result; return whether this was completed.
-
-    gpt2: the files of GPT-2's tokenizer, as for tokenizers.make.
-    """
+    """Train and evaluate, show, and write the result; return whether this was completed."""
     corpus = load(data)
     rounds = rounds or ROUNDS
     options = {"corpus": corpus.name, "seconds": seconds, "rounds": rounds, "threads": threads}

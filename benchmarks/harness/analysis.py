@@ -113,9 +113,8 @@ def bandwidth(rates: Mapping[str, float]) -> float:
 def estimate(values: Sequence[float], coverage: float = 0.95) -> Interval:
     """Return the median of independent values and the narrowest interval that covers enough.
 
-    The interval is from the k-th lowest to the k-th highest value; where no k covers enough, it is
-    the range. Each value is below the true median with probability 1/2, so the number of these is
-    binomial whatever the distribution. Six values are needed for 95 %.
+    The interval is from the k-th lowest to the k-th highest value, or the range. Each is below the
+    true median with probability 1/2, so the number of these is binomial.
     """
     ordered, n = sorted(values), len(values)
     # outside: the probability that the true median is not in the interval.

@@ -5,8 +5,8 @@ code, each once however often it runs. Moves, shuffles and bit masks do not coun
 the C library such as expf. A vectorised loop with a scalar loop for the remainder therefore has a
 fraction of about a half.
 
-Numba does not show the assembly of a function loaded from its cache, but keeps the optimised LLVM
-module next to the machine code. The assembly is made from that module.
+The assembly is made from the optimised LLVM module, because Numba does not show that of a function
+loaded from its cache.
 """
 
 import inspect
@@ -37,11 +37,9 @@ ARM_PACKED = re.compile(r"\.\d+[hsd]\b|\bz\d+\.")
 
 
 def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
-    """Return the fraction of vector instructions among the arithmetic of compiled functions.
+    """Return the fraction among compiled functions with all signatures and all that they call.
 
-    All signatures that were compiled or loaded count, and all functions that they call, including
-    linked kernels. Return None if there is nothing to count, or the processor's assembly is not
-    known here.
+    It is None if there is nothing to count, or the processor's assembly is not known here.
     """
     linked = {f"{each.fndesc.modname}.{each.fndesc.qualname}": each for each in compiled_kernels}
     waiting: list[Any] = []
@@ -63,10 +61,7 @@ def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
 
 
 def reached(result: Any) -> tuple[set[str], set[str]]:
-    """Return the functions that a compiled one calls directly or indirectly: its module's, others'.
-
-    The first set contains the function itself, but not its wrappers for calls from Python.
-    """
+    """Return the functions of its module that a compiled one needs, itself included, and others."""
     functions = {each.name: each for each in result.library._get_module_for_linking().functions}
     found, waiting = set[str](), [result.fndesc.llvm_func_name]
     while waiting:

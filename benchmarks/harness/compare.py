@@ -42,10 +42,7 @@ NAMED = 3  # how many rows that are in one result only are named
 
 
 class RowKey(NamedTuple):
-    """A row of a result, or a limit. case: operation, direction, shape and sizes.
-
-    kernel: whether it is a kernel of ours; the others tell the pace of the machine.
-    """
+    """A row of a result, or a limit. kernel: whether it is ours; others tell the machine's pace."""
 
     case: tuple[Any, ...]
     label: str

@@ -69,10 +69,7 @@ class Problem:
 
 
 class Guarded:
-    """An array with guards around it, which starts at a cache line, as the arrays of training do.
-
-    The alignment of arrays changes the time of a kernel of microseconds by up to a third.
-    """
+    """An array with guards around it that starts at a cache line, as the arrays of training do."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         size = math.prod(shape) * dtype.itemsize

@@ -1,10 +1,9 @@
 """Loops that measure the limits of the machine: peak FLOP/s, bandwidth, and a matmul by BLAS.
 
-The peak is a loop of independent vector FMAs only. Bandwidth is that of the triad a = b + s·c
-(McCalpin's STREAM) with a working set of any size: one that fits a cache measures that cache.
-Each thread has its own arrays. A cache line that is written is first fetched, unless it is in the
-L1 cache; that is counted here (STREAM does not count it). A kernel that writes where it has read
-saves the fetch, like the update a = a + s·b; a kernel's limit is the faster of the two.
+Bandwidth is that of the triad a = b + s·c (McCalpin's STREAM), of a cache if its arrays fit it.
+A cache line that is written is first fetched, unless it is in the L1 cache; that is counted here
+(STREAM does not count it). A kernel that writes where it has read saves the fetch, like the update
+a = a + s·b; a kernel's limit is the faster of the two.
 """
 
 import functools
@@ -74,10 +73,7 @@ def update(a: Any, b: Any, times: Any) -> None:
 
 
 def make(name: str, threads: int, size: int, pool: ThreadPoolExecutor) -> Limit:
-    """Return a step of "peak", "BLAS", "triad" or "update" on some threads.
-
-    size: bytes of the arrays of all threads together, of "triad" and "update".
-    """
+    """Return a step on some threads. size: bytes of all arrays of "triad" and "update"."""
     if name == "BLAS":  # Its threads are BLAS's own.
         a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
         return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3

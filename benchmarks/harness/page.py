@@ -100,12 +100,9 @@ def pairs(about: dict[str, Any]) -> str:
 
 
 def blocks(notes: str) -> Iterator[tuple[str, Any]]:
-    """Yield the paragraphs, lists and lists of terms of a docstring, each with its kind.
-
-    Items start with "- " or, in a list of terms, with a name and a colon; their other lines are
-    indented.
-    """
+    """Yield the paragraphs, lists and lists of terms of a docstring, each with its kind."""
     for block in notes.strip().split("\n\n"):
+        # The other lines of an item are indented.
         items = [" ".join(item.split()) for item in re.split(r"\n(?! )", block)]
         terms = [TERM.fullmatch(item) for item in items]
         if block.startswith("- "):

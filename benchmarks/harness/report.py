@@ -59,7 +59,7 @@ def several(threads: int) -> str:
     return f"{threads} thread{'s' * (threads != 1)}"
 
 
-# What a row has beside its times: the column, and how a value is shown there.
+# Other figures of a row: the column, and how a value is shown there.
 PAID: dict[str, tuple[str, Callable[[float], str]]] = {
     "compile_seconds": ("compile s", lambda value: f"{value:.2f}" if value else "cached"),
     "first_seconds": ("first ms", milliseconds),

@@ -123,10 +123,7 @@ class Rungs:
         return restore
 
     def compile_seconds(self, name: str, runner: Runner) -> float:
-        """Return the compile time of a rung, as it was when the rung was first opened here.
-
-        The time of what is compiled on import is that of the first rung of the module.
-        """
+        """Return the compile time of a rung when it was first opened, which includes imports."""
         key = (self.case.operation, self.case.direction, name)
         if key not in self.compiled:
             modules = {module_of(function) for function in runner.compiled}

@@ -23,10 +23,7 @@ Parts = Callable[[dict[str, Any]], Sequence[dict[str, Any]]]
 
 
 class Session:
-    """The result of a run as it grows. "cases" are the comparisons, "limits" the machine's.
-
-    quiet: whether to show no table of a comparison.
-    """
+    """The result of a run as it grows. quiet: whether to show no table of a comparison."""
 
     def __init__(self, benchmark: str, options: Mapping[str, Any], quiet: bool = False) -> None:
         self.console, self.errors = Console(highlight=False), Console(stderr=True, highlight=False)

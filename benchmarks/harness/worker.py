@@ -49,10 +49,7 @@ class Process:
         self.requests, self.answers = self.process.stdin, self.process.stdout
 
     def ask(self, do: str, **values: Any) -> Any:
-        """Call a method of the served object and return its result.
-
-        Raises WorkerError if the process exits before it answers.
-        """
+        """Return the result of a method of the served object; WorkerError if there is none."""
         try:
             print(json.dumps({"do": do, **values}), file=self.requests, flush=True)
         except BrokenPipeError:
