@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.errors import relative_error
 from helpers.optional import needs
 from helpers.toy_jobs import TINY, entry
 
@@ -22,8 +21,6 @@ from benchmarks.models import gpt2, tinygpt, workloads
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.gpt import GPT
-from tinygpt_np.model.optimizer import AdamW, clip, global_norm
-from tinygpt_np.ops import attention
 
 pytestmark = pytest.mark.slow  # Whole runs, in several processes.
 
@@ -115,28 +112,13 @@ def steps(job: Job, count: int) -> list[list[float]]:
     return [job.agreement(job.step(*job.draw())) for _ in range(count)]
 
 
-def test_a_step_is_a_step_of_training_and_tells_the_norm_before_clipping() -> None:
-    model = GPT(TINY.config, seed=workloads.SEED)
-    optimizer = AdamW(model.params, 0.9, 0.99, 0.1)
-    expected: list[list[float]] = []
-    for tokens, targets in itertools.islice(workloads.batches(TINY), 3):
-        loss, grads = model.loss_and_grads(tokens, targets)
-        expected.append([loss, global_norm(grads)])
-        optimizer.update(model.params, clip(grads, global_norm(grads), 1.0), 1e-3)
-    assert steps(tinygpt.train(asdict(TINY), **NUMPY), 3) == expected
-    compiled = steps(tinygpt.train(asdict(TINY), 1, "numba", "numba"), 3)
-    np.testing.assert_allclose(compiled, expected, rtol=1e-4)
-
-
-def test_the_threads_of_attention_share_all_sequences() -> None:
-    qkv, dy = workloads.attention_inputs(**SIZES)
-    y, saved = attention.forward(qkv, SIZES["batch"], SIZES["n_head"])
-    dqkv = attention.backward(dy, saved)
-    job = tinygpt.attention(SIZES, 3, "numpy")
-    found = job.step()
-    assert relative_error(np.concatenate([y for y, _ in found]), y) < 1e-6
-    assert relative_error(np.concatenate([dqkv for _, dqkv in found]), dqkv) < 1e-6
-    assert job.agreement(found) == pytest.approx(workloads.norms([y], [dqkv]), rel=1e-6)
+def test_compiled_training_and_attention_on_threads_do_the_same_work() -> None:
+    expected, found = (
+        steps(tinygpt.train(asdict(TINY), 1, backend, "numba"), 3) for backend in ("numpy", "numba")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    expected, found = (steps(tinygpt.attention(SIZES, n, "numpy"), 1) for n in (1, 3))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
