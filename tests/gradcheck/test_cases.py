@@ -42,19 +42,13 @@ def test_ids_repeat_and_one_target_is_ignored() -> None:
         assert (case("cross_entropy", seed).args["targets"] == -1).sum() == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "sizes", "message"),
-    [
-        ("gulu", {}, r"the operation must be one of embedding, linear, .*, not 'gulu'"),
-        ("linear", {"V": 2}, "the sizes of linear are N, C, K, not V"),
-        ("linear", {"N": 0}, "N must be positive, not 0"),
-    ],
-)
-def test_an_unknown_operation_or_size_is_refused(
-    name: str, sizes: dict[str, int], message: str
-) -> None:
-    with pytest.raises(CheckError, match=message):
-        case(name, 0, sizes)
+def test_an_unknown_operation_or_size_is_refused() -> None:
+    with pytest.raises(CheckError, match=r"the operation must be one of embedding, .*, not 'gulu'"):
+        case("gulu")
+    with pytest.raises(CheckError, match="the sizes of linear are N, C, K, not V"):
+        case("linear", 0, {"V": 2})
+    with pytest.raises(CheckError, match="N must be positive, not 0"):
+        case("linear", 0, {"N": 0})
 
 
 # The check of an operation

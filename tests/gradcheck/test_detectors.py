@@ -116,16 +116,6 @@ def test_a_result_describes_the_problem_or_the_error() -> None:
 # Running all mutants
 
 
-def test_every_mutant_is_planted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detectors, "results", lambda _, jobs: (each for each in jobs))  # pyright: ignore
-    jobs: list[Any] = list(detectors.run(("embedding", "softmax"), 7))
-    for number, chosen in enumerate(sites()):
-        found = [mutant for site_number, mutant, _ in jobs if site_number == number]
-        all_of_them = [*range(len(chosen.mutations())), None]
-        assert found == (all_of_them if chosen.operation in ("embedding", "softmax") else [])
-    assert len(jobs) == mutations.count(("embedding", "softmax")) + 3
-
-
 def test_a_false_alarm_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     number = next(i for i, each in enumerate(sites()) if each.operation == "dropout")
     assert work((number, None, 0)) is None
