@@ -9,7 +9,6 @@ the functions they are planted in, and EQUIVALENT lists the mutants that change 
 import ast
 import copy
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -131,9 +130,9 @@ def mutations(source: str, name: str) -> list[Mutation]:
     original = next(function for function in functions_in(tree) if function.name == name)
     scope, before = Scope(source, tree, original), ast.unparse(original)
     found: dict[str, Mutation] = {}
-    for number, node in enumerate(ast.walk(original)):
+    for node in ast.walk(original):
         for kind, replacement in changes(node, scope):
-            mutant = replaced(original, number, replacement)
+            mutant = replaced(original, node, replacement)
             after = ast.unparse(mutant)
             if after != before and after not in found:
                 line = getattr(node, "lineno", original.lineno)
@@ -314,13 +313,14 @@ class Fill(ast.NodeTransformer):
         return self.found.get(node.id, node)
 
 
-def replaced(function: ast.FunctionDef, number: int, replacement: Replacement) -> ast.FunctionDef:
-    """Return a copy of the function with the node of this number, in ast.walk order, replaced."""
-    mutant = copy.deepcopy(function)
-    target = next(itertools.islice(ast.walk(mutant), number, None))
+def replaced(function: ast.FunctionDef, node: ast.AST, replacement: Replacement) -> ast.FunctionDef:
+    """Return a copy of the function with one of its nodes replaced."""
+    copies: dict[int, Any] = {}
+    mutant = copy.deepcopy(function, copies)
+    target = copies[id(node)]
     fresh = copy.deepcopy(replacement)
-    for node in fresh if isinstance(fresh, list) else [fresh]:
-        ast.copy_location(node, target)
+    for new in fresh if isinstance(fresh, list) else [fresh]:
+        ast.copy_location(new, target)
 
     class Replace(ast.NodeTransformer):
         def visit(self, node: ast.AST) -> ast.AST | list[ast.stmt]:
