@@ -10,6 +10,7 @@ All tokens are checked once; then the files, which may be larger than memory, ar
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def from_corpus(corpus: Corpus, tokenizer: Tokenizer | None = None) -> Dataset:
 def from_folder(folder: Path, config: TrainConfig, tokenizer: Tokenizer | None) -> Dataset:
     """Return the dataset in a folder; `tokenizer` is that of the model to train further."""
     train, val = (mapped(folder / name) for name in (TRAIN, VAL))
-    if (folder / META).exists():
+    if os.path.lexists(folder / META):  # A link to a missing file is an error, not another format.
         found = from_meta(folder, config.tokenizer, {TRAIN: len(train), VAL: len(val)})
     elif config.tokenizer != "char" or config.tokenizer_path:
         found = from_path(folder, config)
