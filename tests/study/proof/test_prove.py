@@ -11,7 +11,6 @@ from helpers.study_targets import (
     BACKWARD,
     FORWARD,
     UNQUOTED,
-    W,
     X,
     edited,
     edited_proof,
@@ -54,9 +53,6 @@ STYLES = {
     "a loop": f"{HEAD}    dz = dy * {SLOPE}\n    dx, dw = np.zeros_like(x), np.zeros_like(w)\n"
     "    for i in range(len(x)):\n        dx[i] = w @ dz[i]\n"
     "        dw += np.outer(x[i], dz[i])\n    return dx, dw",
-    "a loop with a condition": f"{HEAD}    dz = dy * {SLOPE}\n    dx = 0 * x\n"
-    "    for i in range(len(x)):\n        if i >= 0:\n            dx[i] = w @ dz[i]\n"
-    "    dw = x.T @ dz\n    return dx, dw",
     "a view": f"{HEAD}    dz = dy * {SLOPE}\n    dx = np.zeros_like(x)\n    top = dx[:1]\n"
     "    rest = dx[1:]\n    top[...] = dz[:1] @ w.T\n    rest[...] = dz[1:] @ w.T\n"
     "    dw = x.T @ dz\n    return dx, dw",
@@ -64,11 +60,7 @@ STYLES = {
     "def add(more, into):\n    into += more\n\n"
     f"{HEAD}    dz = dy * slope(a, z)\n    dx, dw = 0 * x, 0 * w\n    add(dz @ w.T, dx)\n"
     "    add(x.T @ dz, into=dw)\n    return dx, dw",
-    "np.add.at": f"{HEAD}    dz = dy * {SLOPE}\n    dx, dw = np.zeros_like(x), x.T @ dz\n"
-    "    np.add.at(dx, np.arange(len(x)), dz @ w.T)\n    return dx, dw",
     "a list": f"{HEAD}    dz = dy * {SLOPE}\n    return [dz @ w.T, x.T @ dz]",
-    "two names of one gradient": f"{HEAD}    dz1 = dy * z * (1 - a * a)\n    dz2 = dy * a + dy\n"
-    f"    dz = dz1 + dz2\n{LAST}",
     "a name for something else": f"{HEAD}    z = dy * {SLOPE}\n    return z @ w.T, x.T @ z",
     "a name that looks like a gradient": f"{HEAD}    da = z.shape[1]\n    dz = dy * {SLOPE}\n"
     "    return dz.reshape(-1, da) @ w.T, x.T @ dz",
@@ -151,8 +143,6 @@ MISTAKES: list[tuple[Edits, list[str], str]] = [
         (("da = db * z", "da = (db * z).sum(axis=0)"),), ["da = (db * z).sum(axis=0)"],
         "da: the shape must be (4, 3), not (3,)",
     ),
-    ((("da = db * z", "da = (db * z)[:1]"),), ["da = (db * z)[:1]"], "da: the shape must be"),
-    ((("dz += db * a", "dz = db * a"),), ["dz = db * a"], "dz: off by"),
     (
         (("    dz += db * a\n", ""),), ["dz += da * (1 - a * a)"],
         "dz lacks the term from b = a * z",
@@ -193,14 +183,7 @@ MISTAKES: list[tuple[Edits, list[str], str]] = [
         (("dz = dy.copy()", "dz = dy * np.inf"), broken("dx")), ["dz = dy * np.inf"],
         "dz: not finite",
     ),
-    (
-        (("dz = dy.copy()", "dz = -dy"), ("da = db * z", "da = db @ z")),
-        ["dz = -dy", "da = db @ z"], "raises ValueError",
-    ),
-    # Small mistakes; if a line reads a wrong gradient, it is checked alone.
-    (
-        (broken("dx", "1.000000001 * ({})"),), ["dx = 1.000000001 * (dz @ w.T)"], "dx: off by",
-    ),
+    # A small mistake on a line that reads a wrong gradient, so that it is checked alone.
     (
         (broken("dz 3"), broken("dx", "1.00000001 * ({})")),
         ["dz += 1.5 * (da * (1 - a * a))", "dx = 1.00000001 * (dz @ w.T)"], "dx: off by",
@@ -305,10 +288,6 @@ OTHERS = {
     "an argument that is None": (
         NONE, {**ARGS, "bias": None}, [("None if unbiased else dy", "dy")],
         "dbias = dy.sum(axis=0)", "bias is None, so dbias must be None",
-    ),
-    "an argument that may be None": (
-        NONE, {**ARGS, "bias": W[0] + 1}, [("else dy", "else 2 * dy")],
-        "dbias = None if unbiased else 2 * dy.sum(axis=0)", "dbias: off by",
     ),
     "one iteration of a loop": (
         LOOP, {"x": X}, [("** 2", "** 2 * (1 + (i == 1))")],

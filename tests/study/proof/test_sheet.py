@@ -13,7 +13,6 @@ from helpers.study_targets import (
 )
 
 from tinygpt_np.gradcheck.cases import VARIANTS
-from tinygpt_np.study.proof.pairing import called
 from tinygpt_np.study.proof.sheet import Sheet
 from tinygpt_np.study.source.trace import Value
 
@@ -76,18 +75,6 @@ def test_no_line_is_wrong_and_the_relative_errors_are_below_1e_12(name: str, see
 
 
 # Names that are checked together with others
-
-
-@pytest.mark.parametrize("name", ["cross_entropy", "layer_norm", "softmax"])
-def test_the_other_names_of_a_closed_form_are_checked_together_with_a_gradient(name: str) -> None:
-    closed = Sheet(studied(name).truth, studied(name).proofs[1:])
-    right = {gradient.name for gradient in closed.all_verdicts if gradient.status == "right"}
-    fused = {value.name: closed.fused(value) for value in closed.values if closed.fused(value)}
-    assert len(fused) >= 3
-    for value, names in fused.items():
-        assert f"d{value}" not in right
-        assert {*names} <= right
-    assert all(has_verdict(closed, value) for value in closed.values)
 
 
 def test_names_without_a_gradient_are_checked_together_with_others() -> None:
@@ -190,17 +177,3 @@ def test_every_line_below_a_quote_reverses_the_quoted_line(name: str) -> None:
     expected = {(quote, gradient) for quote, names in quotes(name) for gradient in names}
     assert {pair for pair in expected if pair[1] in differentiable} <= found
     assert found <= expected or not quotes(name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "count"), [("block", 10), ("gpt", 7)])
-def test_the_backwards_of_layers_reverse_their_forwards_in_order(name: str, count: int) -> None:
-    steps, lines = studied(name).truth.trace.steps, studied(name).proofs[0].lines
-    pairs = [
-        (line.step, line.reverses) for line in lines if line.step and line.reverses is not None
-    ]
-    calls = [(called(b, "backward"), called(steps[f], "forward")) for b, f in pairs]
-    assert all(back == forward for back, forward in calls if back)
-    assert sum(bool(back) for back, _ in calls) == count
-    order = [forward for _, forward in pairs]
-    assert order == sorted(order, reverse=True)
