@@ -47,7 +47,7 @@ class GradientVerdict:
 
     @property
     def problem(self) -> str:
-        """What is wrong."""
+        """The name and the first problem."""
         return f"{self.name}: {self.row.problems[0]}"
 
 
