@@ -69,19 +69,14 @@ STRANGE = edits(**{
     for char in ("\0", "\x1b", "\u2028", "\x85", "\u202e", "\ufeff", "\uffff", "🙂")
 })  # fmt: skip
 SHORT = edits(a=b"a", newline=b"\n", spaces=b" " * 20, short=b"ab" * 10, nul=b"\0" * 30)
-NO_WORDS = edits(a=b"a" * 3000, newlines=b"\n" * 3000, spaces="▁".encode() * 3000)
 TEXTS = (
     refused(TEXT_READERS, "text.txt", NOT_UTF8 | damage.PLACES),
     refused([EVALUATE, LEARN_290, CONVERT], "text.txt", SHORT, "text", "pieces", "characters"),
-    refused([(*EVALUATE, "--tokenizer", "sentencepiece"), LEARN], "text.txt", NO_WORDS,
-            "pieces", "SentencePiece", "vocab"),
     refused([CONVERT], "text.txt", edits(é=(TEXT + "é").encode(), abc=b"abc" * 100)),
     same(TEXT_READERS, "text.txt", LINE_ENDS),
     same([EVALUATE, PREPARE, PAIRS], "text.txt", STRANGE, f"{len(TEXT) + 1:,} characters"),
     same([PREPARE, PAIRS, TOKENIZE], "text.txt", damage.LINKED),
     given([("train", *TINY), OUT, TOKENIZE[:2], (*LEARN[:3], *LEARN[5:])], "--data", NAMES),
-    refused([(*OUT, "--data", "text.txt", "bad.txt"), (*OUT, "--data", "bad.txt", "text.txt")],
-            "bad.txt", added(b"\xe9")),
     given([PREPARE[:-2], PAIRS[:-2], LEARN_290[:-2]], "--out",
           ("runs", "text.txt", ".", "text.txt/x", "x" * 300, "/proc/x", "/dev/null", "\ud800")),
     given([LEARN], "--vocab-size", ("0", "-1", "1", "5", "100", "100000", "2147483648", str(10**30),

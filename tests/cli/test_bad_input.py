@@ -13,7 +13,6 @@ from tinygpt_np import GPT, CharTokenizer, GPTConfig
 GPT2 = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
 BAD = {
     "help": "there is no command help; the commands are train, sample, runs, convert",
-    "trian": "did you mean train?",
     "train small.txt": "unexpected argument small.txt; to use a text, give --data small.txt",
     "train config/x.py": "config files are not run; give their settings as flags",
     "train --min-lr 1": "--min-lr must be at most --learning-rate = 0.001, not 1.0",
@@ -32,7 +31,6 @@ BAD = {
     ),
     "train --init-from gpt --data text.txt --tokenizer gpt2": "gpt has --tokenizer char, which",
     "train --name ../outside": "the name of a new folder in runs/",
-    "train --tokenizer-path text.txt": "characters need no files, but text.txt was given",
     "train --vocab-size 99": "--vocab-size 99 sets how many pieces SentencePiece learns",
     "sample --temperature -1": "--temperature must be zero or more, not -1.0",
     "sample --top-k 0": "--top-k must be positive, not 0",
@@ -47,14 +45,12 @@ BAD = {
     "sample --prompt-file latin.txt": "iconv -f LATIN1 -t UTF-8 latin.txt",
     "sample a --model b": "leave out the run a, or leave out --model b",
     "prepare --tokenizer char": "--out must name the folder to create",
-    "prepare --tokenizer char --out .": ". exists already, and nothing is overwritten",
     "tokenize --train sentencepiece --out mine.model": "mine.model exists already, and nothing",
     "tokenize": "give a text, or --train sentencepiece",
     "tokenize hii --out x.model": "--out is the file that --train writes",
     "tokenize --train sentencepiece": "--out must name the file to write",
     "tokenize hii --train sentencepiece --out x.model": "leave out the text",
     "tokenize 'caf€'": "character '€' (U+20AC) at position 3",
-    "tokenize hii --tokenizer-path x.model": "need no files, but x.model was given",
     "sample '\x1b[31mmine'": r"there is no model \x1b[31mmine",  # No control characters.
     "runs nosuch": "there is no run nosuch",
     "lecture trigram": "there is no chapter trigram; there are: 1 reading",
@@ -65,18 +61,18 @@ BAD = {
     "study linear --all": "--all studies all targets; leave out linear",
     "study linear --line 3": "ops/linear.py: --line must be one of 23, 27, ",
     "study linear --line 27 --html x": "--line needs a target and does not go with --html",
-    "study --args 'x (N,)'": "--args needs FILE.py:forward,backward",
     "study linear --args 'x (N,)'": "linear has its own arguments",
+    "study --args 'x (N,)'": "--args needs FILE.py:forward,backward",
     "study layer.py": "given as FILE.py:forward,backward, not layer.py",
     "study layer.py:a,b": "there is no file layer.py",
+    "train --tokenizer-path text.txt": "characters need no files, but text.txt was given",
     "study linear --seed -1": "--seed must be in [0, 2**32), not -1",
     "train --device=cuda": "--device=cuda: only --device=cpu is supported",
     "train --init_from=resume": "--init_from=resume: use --resume RUN instead",
     "train --decay_lr=false": "--decay_lr must be True or False, not 'false'",
-    "train --eval_iters": "--eval_iters needs a value (see tinygpt train --help)",
     "sample --start": "--start needs a value (see tinygpt sample --help)",
+    "sample --start --seed 1": "--start needs a value",
     "sample --start FILE:": "--start=FILE: must name a file after FILE:",
-    "sample --eval_only=False": "there is no flag --eval-only",
 }
 
 

@@ -66,10 +66,11 @@ def test_help_lists_every_command(capsys: Captured) -> None:
     for command, summary in cli.COMMANDS.items():
         assert lines.count([command, *summary.split()]) == 1
         assert (cli.load_command(command).__doc__ or "").startswith(summary)
-    with pytest.raises(SystemExit) as stop:
-        cli.main([])
-    assert stop.value.code == 2
-    assert "usage: tinygpt COMMAND" in capsys.readouterr().err
+    for arguments, shown in (([], "usage: tinygpt COMMAND"), (["trian"], "did you mean train?")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 2
+        assert shown in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
