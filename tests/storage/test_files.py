@@ -142,9 +142,7 @@ def kill_while_writing(folder: Path, kind: str) -> None:
 
 @posix
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_leftovers_of_a_killed_process_are_removed_by_the_next_write(
-    tmp_path: Path, kind: str
-) -> None:
+def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, kind: str) -> None:
     kill_while_writing(tmp_path, kind)
     if kind == "folder":
         files.write_folder(tmp_path / "out", CONTENTS)
@@ -173,9 +171,7 @@ def test_a_temporary_folder_taken_for_a_leftover_is_made_again(
 
 
 @posix
-def test_without_locks_leftovers_stay_and_writing_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_writing_works_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_while_writing(tmp_path, "folder")
     monkeypatch.setattr(files, "fcntl", None)
     files.write_folder(tmp_path / "out", CONTENTS)
@@ -183,9 +179,7 @@ def test_without_locks_leftovers_stay_and_writing_works(
     assert len(names(tmp_path)) == 2
 
 
-def test_a_folder_that_cannot_be_removed_stays_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_in_use_stays_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write_folder(tmp_path / "old", CONTENTS)
     with monkeypatch.context() as busy:
         busy.setattr(Path, "rename", refuse)

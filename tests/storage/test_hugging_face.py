@@ -65,9 +65,7 @@ def test_a_model_comes_back_as_it_was_except_for_dropout(tmp_path: Path, gelu: A
     assert_same(found, model)
 
 
-def test_a_model_without_biases_comes_back_with_zeros_and_computes_the_same(
-    tmp_path: Path,
-) -> None:
+def test_a_model_without_biases_computes_the_same(tmp_path: Path) -> None:
     model = generic(replace(CONFIG, bias=False))
     model.save_pretrained(tmp_path / "gpt")
     found = GPT.from_pretrained(tmp_path / "gpt")
@@ -301,9 +299,7 @@ def test_a_named_model_is_taken_from_the_cache_or_downloaded(
     assert not caplog.records
 
 
-def test_without_huggingface_hub_the_error_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match=r"pip install 'tinygpt-np\[hf\]'"):
         GPT.from_pretrained("gpt2")
@@ -349,11 +345,11 @@ def peer(transformers: Any, size: tuple[Any, ...], folder: Path) -> Any:
     return model
 
 
-def compare(model: Any, loaded: GPT, grads_of: Any, bound: float, time: int, count: int) -> None:
+def compare(model: Any, loaded: GPT, grads_of: Any, bound: float, time: int) -> None:
     """Compare logits, loss and every gradient, each relative to its norm."""
     torch: Any = needs("torch")
     rng = np.random.default_rng(4)
-    tokens, targets = rng.integers(0, model.config.vocab_size, (2, count, time))
+    tokens, targets = rng.integers(0, model.config.vocab_size, (2, 2, time))
     targets[0, :2] = -1
     logits = model(torch.from_numpy(tokens)).logits
     assert relative_error(loaded.logits(tokens), logits.detach().numpy()) < bound
@@ -372,22 +368,20 @@ def compare(model: Any, loaded: GPT, grads_of: Any, bound: float, time: int, cou
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_float64_agrees_to_ten_digits_and_compiled_float32_to_four(
-    tmp_path: Path, transformers: Any, size: Any
-) -> None:
+def test_gradients_and_logits_agree(tmp_path: Path, transformers: Any, size: Any) -> None:
     model = peer(transformers, size, tmp_path / "gpt")
     loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
     with CompiledEngine(loaded, 2, 2) as engine:
-        compare(model, loaded, engine.loss_and_grads, 1e-4, size[3], 2)
+        compare(model, loaded, engine.loss_and_grads, 1e-4, size[3])
     model.zero_grad()
     loaded = GPT.from_pretrained(tmp_path / "gpt", dtype="float64")
-    compare(model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3], 2)
+    compare(model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3])
     loaded.save_pretrained(tmp_path / "again")
     again, info = transformers.GPT2LMHeadModel.from_pretrained(
         tmp_path / "again", output_loading_info=True
     )
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    compare(again.eval(), loaded, loaded.loss_and_grads, 1e-10, size[3], 2)
+    compare(again.eval(), loaded, loaded.loss_and_grads, 1e-10, size[3])
 
 
 @pytest.mark.slow
@@ -402,5 +396,3 @@ def test_the_size_of_the_smallest_gpt2(tmp_path: Path, transformers: Any) -> Non
         use_cache=True, pad_token_id=0,
     )  # fmt: skip
     assert list(loaded.generate(prompt.numpy(), 50, temperature=0)) == greedy[0, 5:].tolist()
-    with CompiledEngine(loaded, 1, 2) as engine:
-        compare(model, loaded, engine.loss_and_grads, 1e-4, 33, 1)

@@ -37,9 +37,7 @@ def ckpt(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
-def test_configuration_and_parameters_are_read_exactly(
-    tmp_path: Path, bias: bool, early: bool, prefix: str
-) -> None:
+def test_parameters_are_read_exactly(tmp_path: Path, bias: bool, early: bool, prefix: str) -> None:
     model = generic(replace(CONFIG, bias=bias))
     saved = contents(model, prefix)
     if early:  # As in the beginning of 2023.
@@ -67,9 +65,7 @@ def test_changing_parameters_leaves_the_file_unchanged(ckpt: Path) -> None:
     assert ckpt.read_bytes() == before
 
 
-def test_without_pytorch_the_error_says_how_to_install_it(
-    ckpt: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pytorch_the_error_names_it(ckpt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(CheckpointError, match="is read by PyTorch: pip install torch"):
         nanogpt.load(ckpt)
@@ -101,9 +97,7 @@ def test_a_pickle_that_would_run_code_is_refused(
     assert not (tmp_path / "touched").exists()
 
 
-def test_tensors_that_claim_more_than_the_file_has_are_refused_before_they_are_read(
-    tmp_path: Path,
-) -> None:
+def test_tensors_that_claim_more_than_the_file_has_are_refused(tmp_path: Path) -> None:
     # Every shape agrees with model_args, but each tensor is one expanded value: 40 TB in all.
     width = 10**6
     shapes = param_shapes(replace(CONFIG, n_embd=width, n_head=1, n_layer=1))

@@ -83,9 +83,7 @@ def test_the_error_of_another_encoding_has_a_command_that_converts_it(
     assert text in (LINE, QUOTED, "Où est l'été?\n", "it’s été\n", "plain")
 
 
-def test_a_text_may_have_nul_characters_and_a_relative_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_may_have_nul_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("\0a\0bcdefgh", "a\0"):
         path = text_file(tmp_path, text.encode())

@@ -104,9 +104,7 @@ def test_a_prepared_folder_is_mapped_and_has_its_tokenizer(folder: Path) -> None
 
 
 @pytest.mark.parametrize(("mark", "encoded"), [("", ""), ("\ufeff", ""), ("\ufeff", "\ufeff")])
-def test_nanogpts_folder_of_characters_is_read_with_its_text(
-    tmp_path: Path, mark: str, encoded: str
-) -> None:
+def test_nanogpts_folder_is_read_with_its_text(tmp_path: Path, mark: str, encoded: str) -> None:
     folder = prepared(tmp_path / "shakespeare_char", encoded + TEXT)
     as_nanogpts(folder, mark + TEXT)
     found = load(folder)
@@ -240,9 +238,7 @@ def test_small_tokens_are_not_taken_for_uint32_if_the_tokenizer_fits(
     assert load(folder, tokenizer="gpt2").train.tolist() == tokens.tolist()
 
 
-def test_checking_tokens_takes_no_memory_of_their_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checking_tokens_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset, "PART", 1 << 12)
     path = prepared(tmp_path / "tokens", TEXT * 200) / "train.bin"
     tracemalloc.start()

@@ -198,9 +198,7 @@ def test_a_text_that_changes_between_the_two_readings_is_refused(
     assert {name.name for name in tmp_path.iterdir()} <= {"0.txt"}
 
 
-def test_a_folder_that_exists_or_is_being_written_is_refused(
-    tmp_path: Path, small_pieces: None
-) -> None:
+def test_a_folder_that_exists_or_is_written_is_refused(tmp_path: Path, small_pieces: None) -> None:
     refused: set[str] = set()
 
     def meanwhile(done: int, total: int) -> None:

@@ -107,9 +107,7 @@ def test_a_tokenizer_comes_back_from_its_files(kind: str, tmp_path: Path) -> Non
 # Making a tokenizer
 
 
-def test_without_a_path_a_tokenizer_is_learned_or_comes_from_the_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_path_a_tokenizer_is_learned_or_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     text = " ".join(f"{number * 7919 % 100_003}" for number in range(9000))
     made = tokenizers.make("sentencepiece", "", text)
     assert made.files() == SentencePieceTokenizer.train(text).files()
@@ -201,9 +199,7 @@ def test_tokenizer_model_is_preferred_or_else_the_only_model_is_read(tmp_path: P
         ("gpt2", "sentencepiece", "tokenizer.model and vocab.json"),
     ],
 )
-def test_two_tokenizers_in_a_folder_are_refused(
-    first: str, second: str, names: str, tmp_path: Path
-) -> None:
+def test_two_tokenizers_are_refused(first: str, second: str, names: str, tmp_path: Path) -> None:
     put(put(tmp_path, EVERY[first]), EVERY[second])
     with pytest.raises(TokenizerError, match=f"has two tokenizers: {names}"):
         tokenizers.load(tmp_path)

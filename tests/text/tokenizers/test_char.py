@@ -36,9 +36,7 @@ def test_a_token_is_the_place_of_its_character_in_the_sorted_vocabulary() -> Non
         ("abcdefghijklmnopqrstuvwxyz", "abcdefghijklm€nopqrstuvwxyz", "'defghijklm€nopqrstuvw'"),
     ],
 )
-def test_the_first_unknown_character_is_named_in_its_context(
-    vocabulary: str, text: str, message: str
-) -> None:
+def test_the_first_unknown_character_is_named(vocabulary: str, text: str, message: str) -> None:
     with pytest.raises(UnknownCharacterError) as caught:
         CharTokenizer(vocabulary).encode(text)
     assert message in str(caught.value)

@@ -44,9 +44,7 @@ def test_gpt2_has_the_tokens_that_the_lecture_shows(gpt2: GPT2Tokenizer) -> None
 
 
 @pytest.mark.slow
-def test_transformers_reads_the_files_and_gives_the_same_tokens(
-    gpt2: GPT2Tokenizer, tmp_path: Path
-) -> None:
+def test_transformers_gives_the_same_tokens(gpt2: GPT2Tokenizer, tmp_path: Path) -> None:
     transformers: Any = needs("transformers")
     for name, content in gpt2.files().items():
         (tmp_path / name).write_bytes(content)
@@ -93,9 +91,7 @@ def test_the_cache_of_tiktoken_is_used(
     assert GPT2Tokenizer.from_cache().files() == gpt2.files()
 
 
-def test_a_download_that_fails_says_which_files_to_put_where(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_failed_download_says_which_files_to_put_where(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: str, __: str) -> bytes:
         raise ConnectionError("no network")
 
@@ -140,9 +136,7 @@ def test_a_vocabulary_without_an_end_of_text_starts_after_a_new_line() -> None:
 
 
 @pytest.mark.parametrize("first", ["#version: 0.2\r\n", ""])
-def test_merges_are_read_with_any_line_ends_and_with_or_without_a_version(
-    tmp_path: Path, first: str
-) -> None:
+def test_merges_are_read_with_any_line_ends_and_version(tmp_path: Path, first: str) -> None:
     paths = write(tmp_path)
     lines = "\r\n".join(" ".join(pair) for pair in PAIRS)
     paths[1].write_bytes(f"{first}{lines}\r\n".encode())

@@ -33,9 +33,7 @@ def test_a_new_line_is_a_token_of_its_own(learned: SentencePieceTokenizer) -> No
     assert learned.decode(learned.start()) == "\n"
 
 
-def test_the_same_text_gives_the_same_pieces_longer_than_characters(
-    learned: SentencePieceTokenizer,
-) -> None:
+def test_the_same_text_gives_the_same_long_pieces(learned: SentencePieceTokenizer) -> None:
     again = SentencePieceTokenizer.train(corpus.load("shakespeare").text, 600)
     assert again.model == learned.model
     pieces = [learned.bytes_of(token) for token in learned.encode(", my lord")]
@@ -138,9 +136,7 @@ def their() -> SentencePieceTokenizer:
 
 
 @pytest.mark.parametrize("text", ["to be", "b", "the end of it"])
-def test_the_space_that_a_model_adds_before_a_text_is_removed(
-    their: SentencePieceTokenizer, text: str
-) -> None:
+def test_the_space_that_a_model_adds_is_removed(their: SentencePieceTokenizer, text: str) -> None:
     ids = their.encode(text)
     assert ids.tolist() == their.processor.encode(text)
     assert their.decode(ids) == their.processor.decode(ids.tolist()) == text
