@@ -77,41 +77,27 @@ def test_the_example_runs_and_says_what_its_comments_say(
     assert lines[1] == "(32, 96)"
 
 
-def test_the_wrong_layer_norm_prints_the_table_shown(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
-    exec(compile(code, "README.md", "exec"), {})
-    shown = ALL.split(code)[1].split("```")[2]
-    assert blurred(capsys.readouterr().out) == blurred(shown)
-
-
-def studied(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
-) -> str:
-    """Return what tinygpt study prints in a terminal as wide as the README's examples."""
-    monkeypatch.setenv("COLUMNS", "132")
+def studied(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what tinygpt study prints."""
     with contextlib.suppress(SystemExit):
         cli.main(["study", *arguments])
     return capsys.readouterr().out
 
 
-def test_the_study_of_softmax_prints_what_is_shown(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = next(block for block in PLAIN_BLOCKS if "forward ↓" in block)
-    assert blurred(studied(capsys, monkeypatch, "softmax")) == blurred(shown)
-
-
-def test_the_study_of_the_wrong_layer_norm_prints_what_is_shown(
+def test_the_checks_and_studies_print_what_is_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "132")  # The width of the examples.
+    shown = next(block for block in PLAIN_BLOCKS if "forward ↓" in block)
+    assert blurred(studied(capsys, "softmax")) == blurred(shown)
+    # A wrong layer norm of a user.
     code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
+    exec(compile(code, "README.md", "exec"), {})
+    assert blurred(capsys.readouterr().out) == blurred(ALL.split(code)[1].split("```")[2])
     text = code.replace("import tinygpt_np as tg\n", "").split("\nrng =")[0].rstrip() + "\n"
     (tmp_path / "layer_norm.py").write_text(text, encoding="utf-8")
     target = f"{tmp_path / 'layer_norm.py'}:forward,backward"
-    described = "x (N, C), weight (C,), bias (C,)"
-    out = studied(capsys, monkeypatch, target, "--args", described)
+    out = studied(capsys, target, "--args", "x (N, C), weight (C,), bias (C,)")
     shown = next(block for block in PLAIN_BLOCKS if ".py, line" in block)
     assert blurred(out[out.index("layer_norm.py, line") :]) == blurred(shown)
 

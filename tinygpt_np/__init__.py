@@ -25,18 +25,13 @@ __all__ = [
 # The module of each public name. A module is imported when a name of it is first used: NumPy
 # takes a tenth of a second, and the compiler behind kernels one (so `import *` leaves them out).
 MODULES = {
-    "GPT": "tinygpt_np.model.gpt",
-    "Bigram": "tinygpt_np.model.bigram",
-    "CharTokenizer": "tinygpt_np.text.tokenizers",
-    "GPT2Tokenizer": "tinygpt_np.text.tokenizers",
-    "GPTConfig": "tinygpt_np.config",
+    "GPT": "tinygpt_np.model.gpt", "Bigram": "tinygpt_np.model.bigram",
+    "CharTokenizer": "tinygpt_np.text.tokenizers", "GPT2Tokenizer": "tinygpt_np.text.tokenizers",
     "SentencePieceTokenizer": "tinygpt_np.text.tokenizers",
-    "TrainConfig": "tinygpt_np.config",
-    "gradcheck": "tinygpt_np.gradcheck",
-    "kernels": "tinygpt_np.compiled.kernels",
-    "load": "tinygpt_np.training.runs",
-    "ops": "tinygpt_np.ops",
-}
+    "GPTConfig": "tinygpt_np.config", "TrainConfig": "tinygpt_np.config",
+    "gradcheck": "tinygpt_np.gradcheck", "kernels": "tinygpt_np.compiled.kernels",
+    "load": "tinygpt_np.training.runs", "ops": "tinygpt_np.ops",
+}  # fmt: skip
 
 
 def __dir__() -> list[str]:
