@@ -5,8 +5,6 @@ import pytest
 
 from tinygpt_np.ops import gelu, gelu_exact
 
-both_forms = pytest.mark.parametrize("form", [gelu, gelu_exact], ids=["tanh", "exact"])
-
 
 def test_known_values() -> None:
     # torch.nn.functional.gelu(x, approximate="tanh") in float64, PyTorch 2.13.
@@ -21,13 +19,7 @@ def test_known_values() -> None:
     assert y.tolist() == pytest.approx(expected, rel=1e-14)
 
 
-def test_it_approximates_the_exact_form_to_5e_4() -> None:
-    grid = np.linspace(-8, 8, 801)
-    difference = np.abs(gelu.forward(grid)[0] - gelu_exact.forward(grid)[0]).max()
-    assert 1e-4 < difference < 5e-4
-
-
-@both_forms
+@pytest.mark.parametrize("form", [gelu, gelu_exact], ids=["tanh", "exact"])
 @pytest.mark.parametrize(
     ("dtype", "huge", "tiny"), [(np.float32, 1e4, 1e-40), (np.float64, 1e30, 1e-310)]
 )
