@@ -258,10 +258,7 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:
-    """Return the random generator for one purpose; it is independent of all others.
-
-    seed: an integer in [0, 2**32); NumPy would split a larger one into several.
-    """
+    """Return the random generator for one purpose, which is independent of all others."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {seed}")
     return np.random.default_rng([seed, PURPOSES.index(purpose)])

@@ -99,11 +99,7 @@ def memory_limits(root: Path = ROOT) -> Iterator[tuple[int, int]]:
 
 
 def groups(controller: str, root: Path) -> Iterator[Path]:
-    """Yield the folders of this process's group and of those around it, for one controller.
-
-    In a container the path in /proc may be that of the host; the container's own group is then
-    what is mounted.
-    """
+    """Yield the folders of this process's group and of those around it, for one controller."""
     for line in read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -112,6 +108,7 @@ def groups(controller: str, root: Path) -> Iterator[Path]:
             mounts = [root / GROUPS / controller, root / GROUPS / controllers]
         else:
             continue
+        # In a container the path may be that of the host; its own group is then what is mounted.
         mount = next((each for each in mounts if each.is_dir()), None)
         if mount is not None:
             inside = mount / os.path.normpath(path).lstrip("/")

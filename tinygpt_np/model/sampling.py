@@ -97,10 +97,7 @@ def draw(
     rng: np.random.Generator,
     top_p: float | None = None,
 ) -> np.ndarray:
-    """Draw one token per row, logits (B, V) -> (B,).
-
-    Raises ValueError if a logit is +inf or NaN.
-    """
+    """Draw one token per row, logits (B, V) -> (B,); raise ValueError if a logit is +inf or NaN."""
     if not (logits < np.inf).all():
         raise ValueError("the model's logits are not finite; its weights are damaged or too large")
     if temperature == 0:

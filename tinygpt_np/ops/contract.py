@@ -119,10 +119,7 @@ class Count:
 
 
 def guard(module: ModuleType) -> None:
-    """Make every function of an operation check its arguments.
-
-    Raises ValueError if a docstring does not start with a contract.
-    """
+    """Make every function of an operation check its arguments by the contract it must have."""
     if sys.flags.optimize > 1:  # python -OO removes docstrings.
         return
     operation = module.__name__.rpartition(".")[2]

@@ -91,13 +91,11 @@ def make(model: GPT, config: TrainConfig) -> Engine:
 
 
 def memory_estimate(config: GPTConfig, run: TrainConfig) -> int:
-    """Return about how many bytes training takes.
+    """Return about how many bytes training takes; Python and its libraries take 130 MB.
 
-    In NumPy, each parameter has a gradient and two moving averages. Per token, a block saves 20·C
-    values for its backward (two layer norms, qkv, three arrays of 4·C) and two rows of attention
-    per head, and the loss saves two rows of V. The backward needs about as much again. Evaluation
-    needs no backward, but may process more tokens at once. Python and its libraries take about
-    130 MB.
+    In NumPy, a parameter has a gradient and two moving averages. Per token, a block saves 20·C
+    values (two layer norms, qkv, three arrays of 4·C) and two rows of attention per head, and the
+    loss saves two rows of V. The backward needs as much again; evaluation may read more tokens.
     """
     if run.backend == "numba":
         return backend.engine().memory_estimate(config, run.sequences_per_step, run.threads)
@@ -111,10 +109,7 @@ def memory_estimate(config: GPTConfig, run: TrainConfig) -> int:
 
 
 def check_memory(config: GPTConfig, run: TrainConfig) -> None:
-    """Raise ValueError if training needs more memory than is available to this process.
-
-    Without this check the operating system would kill the process during training.
-    """
+    """Raise ValueError if training needs more memory than is available, and would be killed."""
     available, limit = machine.available_memory(), machine.memory_limit()
     needed = memory_estimate(config, run)
     if needed > available:

@@ -37,10 +37,7 @@ def record(run: Path, metrics: Metrics) -> None:
 
 
 def read(run: Path) -> list[Metrics]:
-    """Return all lines except an incomplete last one, as a crash leaves it.
-
-    Raise CheckpointError if any other line is damaged.
-    """
+    """Return all lines but an incomplete last one, as a crash leaves it; refuse other damage."""
     path = run / METRICS
     if not path.exists():
         return []
@@ -57,11 +54,7 @@ def read(run: Path) -> list[Metrics]:
 
 
 def row_of(found: Any) -> Metrics:
-    """Return a line of metrics from JSON.
-
-    Raise KeyError, TypeError or ValueError if it is invalid: step must be an integer, and every
-    other value a finite number or null.
-    """
+    """Return a line of metrics from JSON; raise KeyError, TypeError or ValueError if invalid."""
     row = Metrics(**{field.name: found[field.name] for field in fields(Metrics)})
     if type(row.step) is not int or row.step < 0:
         raise ValueError("step must be an integer of zero or more")

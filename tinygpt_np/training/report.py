@@ -127,10 +127,7 @@ def before_evaluation(trainer: Trainer) -> Facts:
 
 
 def evaluation(trainer: Trainer) -> Facts:
-    """Evaluate both splits, and yield their losses.
-
-    The training loss is that of its first tokens, as many as the validation split has.
-    """
+    """Evaluate the validation split and as many tokens of the training split."""
     first = trainer.dataset.train[: len(trainer.dataset.val)]
     yield "validation", f"{in_both_units(trainer, trainer.evaluate())}, over the whole split"
     loss = in_nats(trainer, trainer.evaluate(first))

@@ -41,10 +41,7 @@ FROM_MODEL = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
 
 
 def find_run(name: str | None) -> Path:
-    """Return the folder of a run, given its path or its name in runs/; None is the latest run.
-
-    Raise CheckpointError if there is no such run.
-    """
+    """Return the folder of a run, given its path or its name in runs/; None is the latest run."""
     saved = with_checkpoints()
     if name is None:
         if not saved:
@@ -179,10 +176,7 @@ def load_model(
     dtype: str = "",
     tokenizer_path: str = "",
 ) -> tuple[Path, GPT, Tokenizer | None]:
-    """Return the folder, the model, and the tokenizer if it has one; see load.
-
-    dtype: "" keeps the dtype of a run; a GPT-2 checkpoint is then loaded in float32.
-    """
+    """Return folder, model ("" keeps its dtype), and the tokenizer if it has one; see load."""
     folder = find(name)
     try:
         if hugging_face.is_gpt2(folder):
@@ -214,10 +208,7 @@ def converted(model: GPT, backend: str, dtype: str) -> GPT:
 
 
 def check_vocabulary(folder: Path, model: GPT, tokenizer: Tokenizer) -> None:
-    """Raise CheckpointError unless the vocabularies have the same size, except for padding.
-
-    Padding is never sampled; see sampling.stream_text.
-    """
+    """Raise CheckpointError unless model and tokenizer fit; padding, never sampled, may differ."""
     size = tokenizer.vocab_size
     sizes = {size, *(-(-size // multiple) * multiple for multiple in MULTIPLES)}
     if tokenizer.kind == "gpt2":

@@ -46,10 +46,7 @@ class Trainer:
     def __init__(
         self, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> None:
-        """Create the state of step 0 in memory; use start() or resume() to train.
-
-        model: the model to train; by default a new one.
-        """
+        """Create the state of step 0 in memory, for a new model unless one is given."""
         self.run, self.dataset = run, dataset
         # dataset.name is an absolute path, so the run can be resumed from any folder.
         self.config = config = replace(config, data=dataset.name, tokenizer=dataset.tokenizer.kind)
