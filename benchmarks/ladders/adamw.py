@@ -3,9 +3,8 @@
 Speedups are over the rung before, at cpu and at lecture.
 
 NumPy: one or two new arrays for each statement of the optimizer (x260 at cpu).
-naive: two of these arrays remain, and the numbers of the recipe are float64, as is all arithmetic
-    with them (x1.0, x1.6).
-fused: intermediate values stay in registers (x1.7, x2.1).
+fused: intermediate values stay in registers, but the numbers of the recipe are float64, and so is
+    all arithmetic with them (x1.7, x3.4). A loop per statement takes 1.7 and 2.1 times as long.
 vectors: twice the lanes, no conversions, and roots and divisions, the slowest operations, in half
     the time or less (x4.1, x2.6). The rest is memory: 28 bytes per element.
 parallel: two threads (x0.17, x0.69; x1.1 at gpt2).
@@ -69,25 +68,6 @@ def numpy_update(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -
 
 
 @strict
-def loop_per_statement(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
-    """param, grad, first, second (P,): update param, first and second in place."""
-    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
-    g, denominator = np.empty_like(grad), np.empty_like(grad)
-    for i in range(param.size):
-        g[i] = grad[i] * scale
-    for i in range(param.size):
-        first[i] += (1 - beta1) * (g[i] - first[i])
-    for i in range(param.size):
-        second[i] += (1 - beta2) * (g[i] * g[i] - second[i])
-    for i in range(param.size):
-        param[i] *= 1 - learning_rate * weight_decay
-    for i in range(param.size):
-        denominator[i] = math.sqrt(second[i] / correction2) + ADAM_EPSILON
-    for i in range(param.size):
-        param[i] -= learning_rate / correction1 * first[i] / denominator[i]
-
-
-@strict
 def fused(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
     """param, grad, first, second (P,): update param, first and second in place."""
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = numbers
@@ -103,7 +83,6 @@ def fused(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
 RUNGS = [
     Rung("Python", "A loop over lists.", update(python_update), max_flops=8e6),
     Rung("NumPy", "A pass over memory and a new array for each operation.", update(numpy_update)),
-    Rung("naive", "A compiled loop per statement.", update(loop_per_statement)),
     Rung("fused", "One loop: each array is read once and written once.", update(fused)),
     Rung("vectors",
          "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",

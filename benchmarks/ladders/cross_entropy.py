@@ -3,9 +3,8 @@
 Speedups are over the rung before, at cpu, lecture and gpt2.
 
 NumPy: a dozen passes over memory (x26, x29; Python is too slow for gpt2).
-two kernels: fewer passes, but exp is a call per element (x1.6, x1.4, x1.4).
-fused: no array of probabilities. Nearly all of the time is exp, so this alone gains little (x1.06,
-    x1.07, x1.18).
+fused: few passes, but exp is a call per element (x1.7, x1.5; x1.7 at gpt2). An array of
+    probabilities costs little, 1.06 to 1.18 times, because nearly all of the time is exp.
 vectors: with a branch-free maximum too, all loops are vectorised (x4.2, x4.4, x7.3).
 parallel: two threads. Less than 0.1 ms of work is done before the other has woken up (x0.21,
     x0.41); at gpt2 it pays off (x1.6).
@@ -79,44 +78,6 @@ def losses_of_saved(call: Call, saved: Any) -> None:
 
 
 @strict
-def losses_and_probs(logits: Any, targets: Any, probs: Any, losses: Any) -> None:
-    """logits (N, V), targets (N,) -> probs (N, V), losses (N,)."""
-    for n in range(logits.shape[0]):
-        largest, total = logits[n, 0], ZERO
-        for v in range(logits.shape[1]):
-            largest = max(largest, logits[n, v])
-        for v in range(logits.shape[1]):
-            probs[n, v] = math.exp(logits[n, v] - largest)
-            total += probs[n, v]
-        for v in range(logits.shape[1]):
-            probs[n, v] /= total
-        losses[n] = ZERO
-        if targets[n] != IGNORE_INDEX:
-            losses[n] = math.log(total) + largest - logits[n, targets[n]]
-
-
-@strict
-def gradient(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
-    """probs (N, V), targets (N,) -> dlogits (N, V)."""
-    for n in range(probs.shape[0]):
-        for v in range(probs.shape[1]):
-            counted = targets[n] != IGNORE_INDEX
-            dlogits[n, v] = (probs[n, v] - (v == targets[n])) * scale if counted else ZERO
-
-
-def two_kernels(call: Call) -> Callable[[], Any]:
-    """Return a step that calls both."""
-    logits, targets, losses = call.arrays.values()
-    probs, scale = np.empty_like(logits), scale_of(targets)
-
-    def step() -> None:
-        losses_and_probs(logits, targets, probs, losses)
-        gradient(probs, targets, scale, logits)
-
-    return step
-
-
-@strict
 def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
     """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
     for n in range(logits.shape[0]):
@@ -164,9 +125,6 @@ RUNGS = [
          max_flops=2e7),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
          {DIRECTION: Runner(numpy, collect=losses_of_saved)}),
-    Rung("two kernels",
-         "The loops compiled as written: losses and probabilities, then the gradient.",
-         {DIRECTION: Runner(two_kernels, (losses_and_probs, gradient))}),
     Rung("fused", "A row is replaced by its gradient in place, while it is in cache.",
          {DIRECTION: in_place(fused)}),
     Rung("vectors",

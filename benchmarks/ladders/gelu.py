@@ -4,8 +4,8 @@ Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
 NumPy: whole arrays (x121, x78; x122). Its backward gets the tanh that its forward saved; all
     other rungs save only x and recompute it.
-naive: slower, because tanh is a call per element, where NumPy has a vectorised one (x0.12, x0.29).
-fused: temporary arrays hardly cost anything; tanh is the time (x1.08, x1.03; x0.30, x0.54).
+fused: slower, because tanh is a call per element, where NumPy has a vectorised one (x0.13, x0.30;
+    x0.30, x0.54). A loop per operation with temporary arrays takes 1.08 and 1.03 times as long.
 vectors: ½ (1 + tanh u) is the sigmoid of 2u, so one exp is enough (x37, x45; x33, x34). It is also
     more accurate far below 0, where 1 + tanh u is only rounding error.
 parallel: two threads. The work takes less than 0.6 ms, hardly enough to split (x0.45, x1.3; x0.43,
@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Rung, both, direct, in_numpy
+from benchmarks.ladders import Rung, both, in_numpy
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
@@ -52,15 +52,6 @@ def python_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray) -> None:
         tanh = math.tanh(gelu.SQRT_2_OVER_PI * (value + gelu.CUBIC * value**3))
         bend = gelu.SQRT_2_OVER_PI * (1 + 3 * gelu.CUBIC * value**2)
         dx[i] = upstream * ((1 + tanh) / 2 + value * (1 - tanh**2) / 2 * bend)
-
-
-@strict
-def loop_an_operation(x: Any, y: Any) -> None:
-    """x (P,) -> y (P,). Numba makes a loop of each statement."""
-    cube = x * x * x
-    inner = SCALE * (x + CUBIC * cube)
-    tanh = np.tanh(inner)
-    y[:] = HALF * x * (ONE + tanh)
 
 
 @strict
@@ -87,8 +78,6 @@ RUNGS = [
          max_flops=1e7),
     Rung("NumPy", "A pass over memory and a new array for each operation.",
          in_numpy(forward, backward, lambda inputs: forward(inputs["x"])[1])),
-    Rung("naive", "The loops compiled, one per operation, with temporary arrays.",
-         {"forward": direct(loop_an_operation)}),
     Rung("fused", "One loop that reads x and writes y; intermediate values stay in registers.",
          both(fused, fused_back)),
     Rung("vectors",
