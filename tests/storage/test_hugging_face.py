@@ -246,12 +246,10 @@ def test_a_wrong_index_is_refused(folder: Path, files: Any, expected: str) -> No
 
 
 def test_a_folder_is_recognised_by_its_config_or_pickle(folder: Path, tmp_path: Path) -> None:
-    assert hugging_face.is_gpt2(folder)
     generic(CONFIG).save(tmp_path / "own")
-    assert not hugging_face.is_gpt2(tmp_path / "own")
-    assert not hugging_face.is_gpt2(tmp_path / "nowhere")
-    (folder / "config.json").unlink()
-    (folder / "pytorch_model.bin").touch()
+    found = [hugging_face.is_gpt2(tmp_path / name) for name in ("gpt", "own", "nowhere")]
+    assert found == [True, False, False]
+    (folder / "config.json").rename(folder / "pytorch_model.bin")
     assert hugging_face.is_gpt2(folder)
 
 

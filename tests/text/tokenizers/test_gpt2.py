@@ -1,6 +1,7 @@
 """GPT-2's tokenizer, compared with other implementations; files that are refused."""
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -188,9 +189,8 @@ def test_a_vocabulary_that_is_not_what_the_merges_make_is_refused(
 def test_merges_of_unknown_tokens_are_refused(tmp_path: Path, merges: str, expected: str) -> None:
     paths = write(tmp_path)
     paths[1].write_text(merges, encoding="latin-1")
-    with pytest.raises(TokenizerError, match=r"merges\.txt") as caught:
+    with pytest.raises(TokenizerError, match=rf"merges\.txt:? {re.escape(expected)}"):
         GPT2Tokenizer.from_files(*paths)
-    assert expected in str(caught.value)
 
 
 def test_merges_cut_off_anywhere_are_noticed(tmp_path: Path) -> None:
