@@ -51,9 +51,6 @@ def test_an_unknown_operation_or_size_is_refused() -> None:
         case("linear", 0, {"N": 0})
 
 
-# The check of an operation
-
-
 def test_each_form_of_the_backward_has_a_report_whose_title_names_what_is_unusual() -> None:
     titles = [each.title for each in check_operation("softmax", dtype="float32", sizes={"B": 4})]
     assert titles == ["softmax, B=4, float32", "softmax, in steps, B=4, float32"]

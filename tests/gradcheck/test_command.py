@@ -92,9 +92,6 @@ def test_bad_input_is_a_line_of_explanation(
     assert re.fullmatch(f"tinygpt: .*{message}.*", found), found
 
 
-# Ctrl-C
-
-
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt the command after the first report, and after the first mutant."""
@@ -130,9 +127,6 @@ def test_mutants_after_ctrl_c_are_called_stopped(
     assert "stopped after 1 of 8 mutants" in out
     assert "every bug was detected" not in out
     assert "The run was interrupted" in (folder / "page.html").read_text(encoding="utf-8")
-
-
-# Planted bugs
 
 
 def test_planted_bugs_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

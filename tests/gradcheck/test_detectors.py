@@ -113,9 +113,6 @@ def test_a_result_describes_the_problem_or_the_error() -> None:
     assert swapped.problem == f"raises {swapped.raised}"
 
 
-# Running all mutants
-
-
 def test_a_false_alarm_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     number = next(i for i, each in enumerate(sites()) if each.operation == "dropout")
     assert work((number, None, 0)) is None

@@ -34,8 +34,6 @@ def test_the_upstream_gradient_is_random_or_given() -> None:
     assert not FunctionCheck(cube, (X,)).report(for_ones).ok
 
 
-# Rules
-
 kept: list[np.ndarray] = []
 buffers = {char: np.empty(X.shape, char) for char in "dD"}
 
@@ -112,9 +110,6 @@ def test_a_forward_that_changes_an_input_without_a_gradient_is_wrong() -> None:
 
     report = FunctionCheck(forward, (X, np.array([0, 2, 0]))).report(dcube)
     assert problems(report) == {"x": "forward changes its input ids"}
-
-
-# Calling conventions
 
 
 def test_arguments_are_given_by_position_and_numbered_or_by_name() -> None:

@@ -134,9 +134,6 @@ def test_wrong_arguments_are_refused() -> None:
         check_model(generic_gpt(SMALL), TOKENS, TARGETS, directions=0)
 
 
-# The loss, and state that survives from one call to the next
-
-
 def test_a_wrong_loss_is_found_if_all_gradients_are_right() -> None:
     found = wrong(model_check(1).report(Changed(lambda loss, grads: (loss * TOKENS.size, grads))))
     assert [*found] == ["loss"]

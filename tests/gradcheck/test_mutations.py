@@ -80,9 +80,6 @@ def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
     assert "dweight = x.T @ dz" not in [m.after for m in mutations(text, "backward")]
 
 
-# Sites
-
-
 def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
     found = [
         f"{name}.{function}"

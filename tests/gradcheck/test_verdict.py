@@ -90,9 +90,6 @@ def test_a_gradient_of_zero_or_of_rounding_alone_may_be_off_by_rounding_alone() 
         assert row(np.full((2, 3), 1e3), exact).verdict == "wrong"
 
 
-# Elements that cannot be checked
-
-
 def test_a_kink_is_skipped_and_the_other_elements_are_checked() -> None:
     kinks = np.isin(np.arange(6), (0, 4))
     kinked = replace(MEASUREMENT, kinks=kinks, values=np.where(kinks, 77.0, MEASUREMENT.values))
@@ -112,9 +109,6 @@ def test_a_derivative_that_the_oracle_cannot_resolve_is_wrong() -> None:
     assert any("norm" in problem for problem in row(at((0, 0), 0.5), rough).problems)
     found = row(EXPECTED, replace(MEASUREMENT, values=np.full(6, math.nan)))
     assert found.problems[-1] == "nothing could be checked"
-
-
-# The Taylor slope
 
 
 def sloped(gradient: float, *curves: Callable[[float], float]) -> Row:
