@@ -11,16 +11,9 @@ from tinygpt_np.compiled.kernels import attention, matmul
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
-from tinygpt_np.gradcheck.compiled_step import ReferenceCheck
+from tinygpt_np.gradcheck.suite import wide_step
 
 Patch = pytest.MonkeyPatch
-
-
-def report_of(point: str = "wide") -> Report:
-    shape = suite.WIDE_BATCHES[point]
-    return suite.step_at(
-        "a step", suite.WIDE, suite.WIDE_SCALE, shape, ReferenceCheck, "complex", 0
-    )[1]
 
 
 def wrong(report: Report) -> dict[str, str]:
@@ -36,7 +29,7 @@ def hurried(monkeypatch: Patch) -> None:
 
 @pytest.mark.parametrize("point", suite.WIDE_BATCHES)
 def test_the_step_is_right(point: str) -> None:
-    report = report_of(point)
+    report = wide_step(point)
     assert report.ok, report
     assert [row.name for row in report.rows][-3:] == ["loss", "dropout masks", "threads"]
 
@@ -51,7 +44,7 @@ def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch:
         right(matrix, form, depth, first, end, panels)
 
     monkeypatch.setattr(matmuls.matmul, "pack_columns", cut)
-    assert "h.0.mlp.c_fc.weight" in wrong(report_of())
+    assert "h.0.mlp.c_fc.weight" in wrong(wide_step("wide"))
 
 
 @pytest.mark.slow
@@ -63,7 +56,7 @@ def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None
         return self.attention_scratch
 
     monkeypatch.setattr(micro_batch.MicroBatch, "attention_scratch_of", scratch_of)
-    assert "do threads share memory?" in wrong(report_of("one sequence"))["threads"]
+    assert "do threads share memory?" in wrong(wide_step("one sequence"))["threads"]
 
 
 SAME: dict[str, Callable[[int, int], np.uint64]] = {
@@ -77,7 +70,7 @@ def test_one_dropout_mask_for_all_layers_or_all_steps_is_found(
     problem: str, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr(micro_batch, "mask_key", SAME[problem])
-    assert problem in wrong(report_of())["dropout masks"]
+    assert problem in wrong(wide_step("wide"))["dropout masks"]
 
 
 def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
@@ -88,7 +81,7 @@ def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
         return loss * tokens.size, grads
 
     monkeypatch.setattr(engine.CompiledEngine, "loss_and_grads", total)
-    assert [*wrong(report_of())] == ["loss"]
+    assert [*wrong(wide_step("wide"))] == ["loss"]
 
 
 def test_the_batches_reach_packed_weights_a_team_and_a_matrix_that_ends_within_a_vector() -> None:

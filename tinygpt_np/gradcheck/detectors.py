@@ -225,9 +225,6 @@ def loss_halves(config: GPTConfig) -> bool:
     return False
 
 
-# Running all mutants
-
-
 @dataclass(frozen=True)
 class MutantResult:
     """A mutant, and which detectors detected it.

@@ -259,9 +259,6 @@ class BackwardRun:
                 cast(np.ndarray, arg)[...] = before[name]
 
 
-# Arguments
-
-
 def check_callable(name: str, function: Any) -> None:
     """Raise CheckError unless it can be called."""
     if not callable(function):
@@ -344,9 +341,6 @@ def is_floating(arg: Any) -> bool:
 def kind_of(arg: Any) -> str:
     """Return the dtype of an array, or the name of a type."""
     return str(getattr(arg, "dtype", type(arg).__name__))
-
-
-# Memory
 
 
 def memory_shared(gradients: Gradients, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -178,21 +178,20 @@ def gpt(method: Method, seed: int) -> Reports:
 def step(method: Method, seed: int) -> Reports:
     """Check the compiled training step on two threads; the wide model by NumPy's gradients."""
     settings.check()
-    shape = (STEP_SEQUENCES, CONFIG.block_size)
-    yield step_at("training step, float32, numba", CONFIG, 1.0, shape, ModelCheck, method, seed)
-    for point, shape in WIDE_BATCHES.items():
-        title = f"training step, {point}, float32, numba"
-        yield step_at(title, WIDE, WIDE_SCALE, shape, ReferenceCheck, method, seed)
+    title = "training step, float32, numba"
+    model = generic_gpt(replace(CONFIG, dropout=0.3), seed, "float32", "numba")
+    tokens, targets = batch(CONFIG.vocab_size, STEP_SEQUENCES, CONFIG.block_size, seed)
+    yield title, check_step(model, tokens, targets, ModelCheck, method, seed, title)
+    for point in WIDE_BATCHES:
+        yield f"training step, {point}, float32, numba", wide_step(point, method, seed)
 
 
-def step_at(
-    title: str, config: GPTConfig, scale: float, shape: tuple[int, int], kind: type[ModelCheck],
-    method: Method, seed: int,
-) -> tuple[str, Report]:  # fmt: skip
-    """Check one training step with dropout, on a batch of this shape (B, T)."""
-    model = generic_gpt(replace(config, dropout=0.3), seed, "float32", "numba", scale)
-    tokens, targets = batch(config.vocab_size, *shape, seed)
-    return title, check_step(model, tokens, targets, kind, method, seed, title)
+def wide_step(point: str, method: Method = "complex", seed: int = 0) -> Report:
+    """Check the training step of the wide model on one of its batches."""
+    model = generic_gpt(replace(WIDE, dropout=0.3), seed, "float32", "numba", WIDE_SCALE)
+    tokens, targets = batch(WIDE.vocab_size, *WIDE_BATCHES[point], seed)
+    title = f"training step, {point}, float32, numba"
+    return check_step(model, tokens, targets, ReferenceCheck, method, seed, title)
 
 
 MODELS = {check.__name__: check for check in (block, bigram, gpt, step)}

@@ -139,9 +139,6 @@ def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row
     )
 
 
-# Likely causes
-
-
 def likely_causes(
     found: np.ndarray, expected: np.ndarray, sizes: Sequence[int], tolerance: float
 ) -> Iterator[str]:
