@@ -107,8 +107,8 @@ def steps_per_turn(step_seconds: float) -> int:
 def peak_memory() -> int:
     """Return the largest resident size of this process so far, in bytes."""
     status = Path("/proc/self/status")  # ru_maxrss includes the parent's size on Linux.
-    if status.exists():
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    if status.exists() and "VmHWM:" in (text := status.read_text()):  # Not in every sandbox.
+        return int(text.partition("VmHWM:")[2].split()[0]) * 1024
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
