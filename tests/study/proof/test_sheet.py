@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 from helpers.architecture import OPERATIONS, flowing, line_backward, quotes
 from helpers.study_targets import (
@@ -7,6 +8,7 @@ from helpers.study_targets import (
     FORWARD,
     UNQUOTED,
     edited,
+    gradient_of,
     report,
     sheet,
     studied,
@@ -85,7 +87,14 @@ def test_names_without_a_gradient_are_checked_together_with_others() -> None:
     assert [line.fused for line in found.proofs[0].lines if line.fused] == [("slope",)]
 
 
-# Rows
+# The gradient of a value, and rows
+
+
+def test_the_gradient_of_a_value_is_the_final_sum() -> None:
+    found = sheet(FORWARD + BACKWARD)
+    for value in found.values:
+        expected = gradient_of(found.truth, value)
+        np.testing.assert_allclose(found.gradient(value), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, "block"])
