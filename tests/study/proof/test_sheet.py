@@ -111,10 +111,23 @@ def backward(dy, saved):
     x, w, z, a = saved
     # a = np.tanh(z)
     dz = dy * z * (1 - a * a)
-    # b = a * z: a product
+    # b = a * z
     dz += dy * a
     # y = b + z
     dz += dy
+    return dz @ w.T, x.T @ dz
+"""
+
+
+# Lines without a gradient, below quotes.
+HELPERS = """
+def backward(dy, saved):
+    x, w, z, a = saved
+    # y = b + z: a remark
+    s = a * a
+    # b = a * z
+    slope = 1 + a + z * (1 - s)
+    dz = dy * slope
     return dz @ w.T, x.T @ dz
 """
 
@@ -135,6 +148,14 @@ def backward(dy, saved):
             [
                 ["return dz @ w.T, x.T @ dz"], [], ["dz = dy * z * (1 - a * a)"],
                 ["dz += dy * a"], ["dz += dy"], ["x, w, z, a = saved"],
+            ],
+        ),
+        (
+            HELPERS,
+            [
+                ["return dz @ w.T, x.T @ dz"], [], [],
+                ["dz = dy * slope", "slope = 1 + a + z * (1 - s)"], ["s = a * a"],
+                ["x, w, z, a = saved"],
             ],
         ),
     ],
