@@ -186,19 +186,6 @@ def test_addresses_of_this_process_are_not_stored(package: Path) -> None:
     assert stored_files(package) == []
 
 
-def test_the_state_of_the_cache_counts_its_files_or_says_that_it_cannot_be_written(
-    package: Path,
-) -> None:
-    folder = cache.cache_root() / cache.stamp(cache.HERE / "kernels")
-    folder.mkdir(parents=True)
-    (folder / "one.nbc").write_bytes(b"12345")
-    (folder / "two.nbc").write_bytes(b"67")
-    assert cache.cache_state() == (folder, True, 2, 7)
-    shutil.rmtree(package.parent / "cache")
-    (package.parent / "cache").write_text("a file where the folder should be")
-    assert cache.cache_state() == (folder, False, 0, 0)
-
-
 def test_without_a_setting_the_users_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "CACHE_DIR", "")
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("caches", name))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]

@@ -1,6 +1,5 @@
 """The compiled step against the NumPy model in float64, and on any number of threads."""
 
-import itertools
 import threading
 import time
 import tracemalloc
@@ -164,18 +163,6 @@ def test_an_update_is_that_of_the_optimizer_in_float64(grad_clip: float) -> None
     assert_close(found.first, expected.first, 1e-6)
     assert_close(found.second, expected.second, 1e-6)
     assert_close(model.params, truth.params, 1e-6)
-
-
-@pytest.mark.parametrize("rows", [1, 20, 192])
-def test_micro_batches_are_all_sequences_in_order_and_even(rows: int, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(compiled_engine, "MOST_ROWS", rows)
-    for batch, length in itertools.product((1, 2, 3, 7, 16, 39), (1, 2, 13, 64, 191, 192, 193)):
-        parts = micro_batches(batch, length)
-        assert [n for part in parts for n in range(batch)[part]] == list(range(batch))
-        sizes = {part.stop - part.start for part in parts}
-        assert max(sizes) - min(sizes) <= 1
-        # As many rows as intended, up to a whole sequence.
-        assert max(sizes) == 1 or max(sizes) * length < rows + length
 
 
 def test_the_number_of_micro_batches_stays_the_same_because_it_decides_the_bits_of_training(

@@ -17,7 +17,6 @@ from numba.core import config
 
 from tinygpt_np.compiled import threads
 from tinygpt_np.compiled.threads import (
-    ALONE,
     STOPPED,
     ParallelRegion,
     StoppedError,
@@ -153,13 +152,6 @@ def test_work_is_split_into_one_part_a_thread_at_multiples_of_a_unit(
     assert [place for a, b in found for place in range(a, b)] == list(range(total))
     assert all(a % unit == 0 for a, _ in found)
     assert len(found) == min(size, -(-total // unit))
-
-
-def test_a_team_of_one_starts_no_thread() -> None:
-    ran_on = set[int]()
-    ALONE.split(100, 3, lambda _: ran_on.add(threading.get_ident()))
-    ALONE.map([lambda: ran_on.add(threading.get_ident())] * 3)
-    assert ran_on == {threading.get_ident()}
 
 
 # Trains and samples with two threads and with one, before and after a fork, and compares the bits.

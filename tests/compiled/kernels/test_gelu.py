@@ -1,12 +1,10 @@
-from types import ModuleType
-
 import numpy as np
 import pytest
 from helpers.kernel_bounds import EXP, TINY, U, gamma
 from helpers.kernel_twins import SIZES, assert_elementwise
 
 from tinygpt_np import ops
-from tinygpt_np.compiled.kernels import gelu, gelu_exact
+from tinygpt_np.compiled.kernels import gelu
 from tinygpt_np.compiled.simd.vectors import LANES
 
 # The truth itself, in float64, loses this much of x where tanh is close to -1.
@@ -36,14 +34,6 @@ def bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("size", SIZES)
 def test_results_are_the_truth_but_for_rounding(size: int) -> None:
     assert_elementwise(gelu, ops.gelu, size, bounds)
-
-
-@pytest.mark.parametrize("module", [gelu, gelu_exact])
-def test_far_out_it_is_x_or_nothing(module: ModuleType) -> None:
-    x = np.array([-1e4, -30, 0, 30, 1e4], np.float32)
-    y, saved = module.forward(x)
-    assert y.tolist() == [0, 0, 0, 30, 1e4]
-    assert module.backward(np.ones(5, np.float32), saved).tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_a_value_has_the_same_bits_at_any_place() -> None:
