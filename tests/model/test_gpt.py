@@ -10,10 +10,10 @@ from helpers.errors import relative_error
 
 import tinygpt_np as tg
 from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
 from tinygpt_np.storage.checkpoint import read_safetensors
 from tinygpt_np.storage.parameters import param_count
 
-CONFIG = tg.GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
 VARIANTS = {
     "tanh-bias": CONFIG,
     "exact-no-bias": replace(CONFIG, gelu="exact", bias=False),
@@ -22,15 +22,9 @@ VARIANTS = {
 FIXTURE = read_safetensors(Path(__file__).parents[1] / "fixtures" / "pytorch.safetensors")
 
 
-def generic(config: tg.GPTConfig, seed: int = 0) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
+def generic(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
     """Return a float64 model of order one, tokens that repeat, and targets, one of them ignored."""
-    rng = np.random.default_rng(seed)
-    model = tg.GPT(config, dtype="float64")
-    for name, param in model.params.items():
-        model.params[name] = rng.standard_normal(param.shape)
-    tokens, targets = rng.integers(0, config.vocab_size, (2, 3, 5))
-    targets[0, 2] = -1
-    return model, tokens, targets
+    return generic_gpt(config), *batch(config.vocab_size, 3, 5, 0)
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
