@@ -171,6 +171,7 @@ REFUSED: list[tuple[str, str | None, str]] = [
         "backward must take the upstream gradient and what forward saved",
     ),
     (edited(SCALE, ("x * 3", "x @ x")), SHAPE, "layer.py, line 4: forward raises ValueError"),
+    (edited(SCALE, ("return y", "return q")), SHAPE, "line 5: forward raises NameError: name 'q'"),
     (
         edited(SCALE, ("x * 3", "np.log(x)")), SHAPE,
         "output of forward is not finite; its arguments are random",

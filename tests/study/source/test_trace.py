@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from helpers.study_targets import ARGS, FORWARD, W, X, module_of, trace
 
-from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.trace import MAX_ITERATIONS, Value
 
 Z = X @ W
@@ -133,19 +132,3 @@ def test_aliases_stay_aliases_and_generators_restart_in_a_rerun() -> None:
     drawing = trace(text, {"x": X, "rng": np.random.default_rng(1)})
     found = drawing.output_with(Value("x", -1), 2 * X)
     np.testing.assert_array_equal(found, 2 * drawing.returned[0])
-
-
-@pytest.mark.parametrize(
-    ("line", "number", "error"),
-    [
-        ("z = x @ x", "3", "ValueError: matmul"),
-        ("for i in range(3): z = x[7]", "3", "IndexError"),
-        ("for i in 5: z = 1", ".", "TypeError"),
-        ("z = 1", "4", "NameError: name 'y' is not defined"),
-    ],
-)
-def test_a_forward_that_raises_is_refused_with_file_and_line(
-    line: str, number: str, error: str
-) -> None:
-    with pytest.raises(StudyError, match=f"^own.py, line {number}: forward raises {error}"):
-        trace(f"def forward(x):\n    a = 1\n    {line}\n    return y, 0", {"x": X})
