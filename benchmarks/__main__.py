@@ -5,6 +5,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -159,7 +160,7 @@ def add_kernels(commands: Any) -> None:
     text = "a checkout of llm.c, for the peer llmc"
     add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)
     text = "a new .json file for the figures; the page gets the same name"
-    default = str(kernels.new_path())
+    default = f"{kernels.RESULTS}/kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
     add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from benchmarks.harness.session import Session, session
 from benchmarks.harness.worker import Process, WorkerError
 
 RUNGS = "benchmarks.harness.rungs:Rungs"
+RESULTS = ROOT / "benchmarks" / "results"
 PEERS = ("torch", "llmc", "numpy")
 # The modules with the rungs of each.
 SOURCES = {OURS: "benchmarks.ladders"} | {
@@ -218,11 +218,6 @@ def open_rung(
         if asm and candidate.key is not None:
             about["packed"] = process.ask("packed", name=about["rung"])
     return candidate
-
-
-def new_path() -> Path:
-    """Return where results go by default: a file named after the time."""
-    return ROOT / "benchmarks" / "results" / f"kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
 
 
 def new_files(path: Path) -> Path:

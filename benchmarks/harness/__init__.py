@@ -4,9 +4,9 @@ In the worker processes:
 
 worker.py        a process that answers requests, and the handle of it in the parent process
 jobs.py          timed steps; a job (a training step, a sampled token, …) as one
-rungs.py         the rungs of a ladder as timed steps, each checked by gate.py
+rungs.py         the rungs of a ladder as timed steps, each checked by gate.py; compile times
 limits.py        loops that measure peak FLOP/s and bandwidth
-compile_time.py  how long Numba compiled; asm.py: the fraction of vector instructions
+asm.py           the fraction of vector instructions
 
 In the parent process:
 

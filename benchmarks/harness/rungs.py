@@ -7,14 +7,16 @@ own process. `source` is the module whose ``rungs(operation)`` returns them.
 import functools
 import importlib
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
+
+from numba.core import event
 
 from benchmarks import cases
 from benchmarks.cases import KernelCase
-from benchmarks.harness.compile_time import CompileTime, module_of
 from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult
 from benchmarks.harness.jobs import Timed
 from benchmarks.ladders import Call, Rung, Runner
@@ -31,8 +33,45 @@ LONG_STEP = 0.05
 # Seconds between two checks whether threads sleep, the most checks, and how many must find it.
 PAUSE, CHECKS, QUIET = 4e-3, 100, 2
 
+events: Any = cast(Any, event)
 Step = Callable[[], Any]
 pool = functools.cache(ThreadPoolExecutor)  # by the number of threads
+
+
+class CompileTime(events.Listener):
+    """A clock of compilation, which runs from its construction; loading from disk does not count.
+
+    by_module: seconds by the module of the compiled function; functions that it calls are compiled
+    within its time.
+    """
+
+    def __init__(self) -> None:
+        self.depth, self.began = 0, 0.0
+        self.by_module: dict[str, float] = defaultdict(float)
+        events.register("numba:compile", self)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return sum(self.by_module.values())
+
+    def on_start(self, event: Any) -> None:
+        """Start the clock at the outermost compilation."""
+        if self.depth == 0:
+            self.began = time.perf_counter()
+        self.depth += 1
+
+    def on_end(self, event: Any) -> None:
+        """Stop the clock at the end of the outermost compilation."""
+        self.depth -= 1
+        if self.depth == 0:
+            self.by_module[module_of(event.data["dispatcher"])] += time.perf_counter() - self.began
+
+
+def module_of(compiled: Any) -> str:
+    """Return the module of a compiled function: one of `njit`, or an intrinsic."""
+    function = getattr(compiled, "py_func", None) or compiled._defn
+    return function.__module__
 
 
 class Rungs:

@@ -86,16 +86,12 @@ def session(
         if not found["complete"]:
             run.errors.print("stopped" if measured else "stopped; nothing was measured yet")
         if path is not None and measured:
-            run.errors.print(f"written {write(found, path)}", soft_wrap=True)
+            figures.write(path, found)
+            written = str(path)
+            if benchmark == "kernels":
+                # Imported here because only this needs jinja2.
+                from benchmarks.harness import page
 
-
-def write(found: dict[str, Any], path: Path) -> str:
-    """Write the result and, for kernels, a page next to it; return the names of the files."""
-    figures.write(path, found)
-    if found["benchmark"] != "kernels":
-        return str(path)
-    # Imported here because only this needs jinja2.
-    from benchmarks.harness import page
-
-    page.write(found, path.with_suffix(".html"))
-    return f"{path} and {path.with_suffix('.html').name}"
+                page.write(found, path.with_suffix(".html"))
+                written += f" and {path.with_suffix('.html').name}"
+            run.errors.print(f"written {written}", soft_wrap=True)

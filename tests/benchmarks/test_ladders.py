@@ -4,7 +4,7 @@ import pytest
 from helpers.gate import pass_gate
 
 from benchmarks import ROOT, cases, ladders
-from benchmarks.harness.compile_time import module_of
+from benchmarks.harness.rungs import module_of
 from benchmarks.ladders import Rung
 
 CASES = [

@@ -7,17 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numba
 import numpy as np
 import pytest
 from helpers.processes import printed
+from numba.core import event
 from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks import ROOT
 from benchmarks.harness import jobs, rungs
 from benchmarks.harness.jobs import Timed
-from benchmarks.harness.rungs import Rungs
+from benchmarks.harness.rungs import CompileTime, Rungs
 from benchmarks.ladders import direct
 from tinygpt_np.compiled.kernels import softmax
+
+njit: Any = numba.njit
+events: Any = event
 
 
 def made(*names: str) -> Rungs:
@@ -132,3 +137,24 @@ def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     call.inputs["param"].fill(0)
     assert found.restorer(call)() == ()
     np.testing.assert_array_equal(call.inputs["param"], found.problems[-1].inputs["param"])
+
+
+def test_compiling_is_counted_once_with_what_is_compiled_within_it() -> None:
+    @njit
+    def inner(x: Any) -> Any:
+        return x * x
+
+    @njit
+    def outer(x: Any) -> Any:
+        return inner(x) + 1
+
+    clock, alone = CompileTime(), events.TimingListener()
+    with events.install_listener("numba:compile", alone):
+        outer(1.0)
+    seconds = clock.seconds
+    assert 0 < seconds <= 1.01 * alone.duration
+    assert clock.by_module == {__name__: seconds}
+    outer(2.0)
+    assert clock.seconds == seconds
+    outer(np.float32(1))
+    assert clock.seconds > seconds
