@@ -109,8 +109,9 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.Monke
             corpus.load(path)
         with pytest.raises(DataError, match=expected.partition(";")[0]):
             next(corpus.pieces(Path(path)))
-    with pytest.raises(DataError, match="is not a path"):
-        corpus.read_text(Path("a\0b"))
+    for name, expected in (("a\0b", "is not a path"), ("x" * 300, "cannot be read: File name too")):
+        with pytest.raises(DataError, match=expected):
+            corpus.read_text(Path(name))
 
 
 def test_a_text_too_large_for_memory_is_refused_before_it_is_read(

@@ -119,7 +119,10 @@ DECODER = {"264": {"content": "<sep>"}}
     ("files", "ids"),
     [
         ({}, [265, 264]),
-        ({"special_tokens_map": {"sep_token": "<sep>"}}, [265, *b"<sep>"]),
+        (
+            {"special_tokens_map": {"a_token": "<sep>", "b_token": 5, "c": "hello"}},
+            [265, *b"<sep>"],
+        ),
         ({"special_tokens_map": {"sep_token": {"content": "<sep>"}}}, [265, *b"<sep>"]),
         ({"tokenizer_config": {"additional_special_tokens": ["<sep>"]}}, [265, *b"<sep>"]),
         ({"tokenizer_config": {"extra_special_tokens": [{"content": "<sep>"}]}}, [265, *b"<sep>"]),

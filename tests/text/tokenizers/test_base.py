@@ -127,6 +127,7 @@ def test_a_folder_or_any_file_of_it_makes_a_tokenizer(kind: str, tmp_path: Path)
     put(tmp_path, EVERY[kind])
     for path in (tmp_path, *tmp_path.iterdir()):
         assert tokenizers.make(kind, str(path), "").files() == EVERY[kind].files()
+        assert tokenizers.from_path(path).files() == EVERY[kind].files()
 
 
 @pytest.mark.parametrize(
@@ -168,14 +169,13 @@ def test_a_tokenizer_of_the_first_runs_is_read(tmp_path: Path) -> None:
     assert found.files() == {"tokenizer.json": content.encode()}
 
 
-@pytest.mark.parametrize("with_pair", [False, True])
-def test_a_folder_of_hugging_face_is_read(with_pair: bool, tmp_path: Path) -> None:
+def test_a_folder_of_hugging_face_is_read(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(description()), encoding="utf-8")
-    if with_pair:
-        write(tmp_path)
     for place in (tmp_path, path):
         assert tokenizers.make("gpt2", str(place), "").files() == small().files()
+    write(tmp_path)
+    assert tokenizers.load(tmp_path).files() == small().files()
 
 
 def test_tokenizer_model_is_preferred_or_else_the_only_model_is_read(tmp_path: Path) -> None:
@@ -191,18 +191,15 @@ def test_tokenizer_model_is_preferred_or_else_the_only_model_is_read(tmp_path: P
     assert tokenizers.load(tmp_path).files() == EVERY["sentencepiece"].files()
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "names"),
-    [
+def test_two_tokenizers_are_refused(tmp_path: Path) -> None:
+    for first, second, names in (
         ("char", "gpt2", "tokenizer.json and vocab.json"),
         ("char", "sentencepiece", "tokenizer.json and tokenizer.model"),
         ("gpt2", "sentencepiece", "tokenizer.model and vocab.json"),
-    ],
-)
-def test_two_tokenizers_are_refused(first: str, second: str, names: str, tmp_path: Path) -> None:
-    put(put(tmp_path, EVERY[first]), EVERY[second])
-    with pytest.raises(TokenizerError, match=f"has two tokenizers: {names}"):
-        tokenizers.load(tmp_path)
+    ):
+        folder = put(put(tmp_path / names, EVERY[first]), EVERY[second])
+        with pytest.raises(TokenizerError, match=f"has two tokenizers: {names}"):
+            tokenizers.load(folder)
 
 
 def test_one_file_of_two_is_no_tokenizer(tmp_path: Path) -> None:
