@@ -131,9 +131,10 @@ def arrays_in(value: Any) -> Iterator[np.ndarray]:
     """Yield the arrays in nested tuples, lists and dicts."""
     if isinstance(value, np.ndarray):
         yield cast(np.ndarray, value)
-    elif isinstance(value, tuple | list | dict):
-        nested = cast(Any, value)
-        for part in nested.values() if isinstance(nested, dict) else nested:
+    elif isinstance(value, dict):
+        yield from arrays_in([*cast(dict[Any, Any], value).values()])
+    elif isinstance(value, tuple | list):
+        for part in cast(Sequence[Any], value):
             yield from arrays_in(part)
 
 

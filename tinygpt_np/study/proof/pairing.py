@@ -22,11 +22,9 @@ class Pair:
 
 
 def pair(
-    forward: Trace,
-    differentiable: set[Value],
-    steps: Sequence[Step],
+    forward: Trace, differentiable: set[Value], steps: Sequence[Step],
     reversed_by: Mapping[int, Sequence[int]],
-) -> dict[tuple[int, str], Pair]:
+) -> dict[tuple[int, str], Pair]:  # fmt: skip
     """Return what each backward step reverses, for each name d<name> that the step sets."""
     values = sorted(differentiable, key=lambda value: value.step)
     read = {(f"d{v.name}", use): Pair(v, use) for v in values for use in forward.uses(v)}

@@ -13,10 +13,9 @@ LEXER = cast(Any, PythonLexer(stripnl=False, ensurenl=False))
 LIGHT, DARK = "default", "github-dark"
 # Variable names with the keys of their values on the page, or "".
 Keys = Mapping[str, str]
-NONE: Keys = {}
 
 
-def highlight(text: str, sets: Keys = NONE, reads: Keys = NONE) -> str:
+def highlight(text: str, sets: Keys, reads: Keys) -> str:
     """Return a line of Python as HTML spans with the classes of Pygments.
 
     The names in `sets` (on the left side of an assignment) and in `reads` (elsewhere) also get

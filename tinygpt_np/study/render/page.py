@@ -132,7 +132,7 @@ class PageData:
         values = reversed(self.sheet.values)
         upstream = next((key(v) for v in values if f"d{v.name}" == function.upstream), "")
         keys = dict.fromkeys(function.arguments, "") | {function.upstream: upstream}
-        html = highlight(function.signature, reads=keys)
+        html = highlight(function.signature, {}, keys)
         return {"line": function.node.lineno, "html": html, "upstream": upstream}
 
     def lines(self, proof: Proof) -> list[Json]:
