@@ -13,7 +13,7 @@ import pytest
 from helpers.byte_pairs import small
 from helpers.optional import needs
 from helpers.tiny_run import TEXT
-from helpers.token_folders import CONFIG, TOKENIZER, folder_of, prepared
+from helpers.token_folders import CONFIG, TOKENIZER, prepared
 
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.text import corpus, dataset, tokenizers
@@ -232,8 +232,9 @@ def test_small_tokens_are_not_taken_for_uint32_if_the_tokenizer_fits(
     assert len(load(folder).train) == 360
     as_nanogpts(folder, text)
     assert len(load(folder).train) == 360
-    tokens = np.tile([5, 3], 100)
-    folder = folder_of(tmp_path / "others", tokens, tokens)
+    tokens = np.tile([5, 3], 100).astype("<u2")
+    for name in ("train.bin", "val.bin"):
+        (folder / name).write_bytes(tokens.tobytes())
     monkeypatch.setattr(tokenizers, "make", Mock(return_value=TOKENIZER))
     assert load(folder, tokenizer="gpt2").train.tolist() == tokens.tolist()
 

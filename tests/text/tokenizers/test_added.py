@@ -11,6 +11,7 @@ from helpers.optional import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygpt_np.storage.files import write_folder
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 from tinygpt_np.text.tokenizers.added import AddedToken
@@ -73,9 +74,7 @@ def test_transformers_finds_the_same_tokens(tmp_path: Path, normalized: tuple[bo
     ]
     ours = fast(tmp_path, PAD, *tokens)
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
-    (tmp_path / "saved").mkdir()
-    for name, content in ours.files().items():
-        (tmp_path / "saved" / name).write_bytes(content)
+    write_folder(tmp_path / "saved", ours.files())
     saved = transformers.AutoTokenizer.from_pretrained(tmp_path / "saved")
 
     @settings(deadline=None, derandomize=True, max_examples=200)
@@ -101,9 +100,7 @@ def test_tokens_that_are_not_normalized_are_matched_first(tmp_path: Path) -> Non
 
 def test_added_tokens_come_back_from_the_files_of_the_tokenizer(tmp_path: Path) -> None:
     added, folder = fast(tmp_path, *ADDED), tmp_path / "saved"
-    folder.mkdir()
-    for name, content in added.files().items():
-        (folder / name).write_bytes(content)
+    write_folder(folder, added.files())
     found = tokenizers.load(folder)
     assert isinstance(found, GPT2Tokenizer)
     assert found.added == tuple(ADDED)

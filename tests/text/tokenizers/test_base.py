@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygpt_np.config import PIECES
+from tinygpt_np.storage.files import write_folder
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers import (
     CharTokenizer,
@@ -37,11 +38,9 @@ byte_kinds = pytest.mark.parametrize("kind", ["gpt2", "sentencepiece"])
 steady = settings(deadline=None, derandomize=True, max_examples=300)
 
 
-def put(folder: Path, tokenizer: Tokenizer) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, content in tokenizer.files().items():
-        (folder / name).write_bytes(content)
-    return folder
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "folder"
 
 
 # Every tokenizer
@@ -95,10 +94,11 @@ def test_an_unpaired_surrogate_is_refused(use: Callable[[str], object]) -> None:
 
 
 @every_kind
-def test_a_tokenizer_comes_back_from_its_files(kind: str, tmp_path: Path) -> None:
-    assert not tokenizers.has_tokenizer(tmp_path)
-    found = tokenizers.load(put(tmp_path, EVERY[kind]))
-    assert tokenizers.has_tokenizer(tmp_path)
+def test_a_tokenizer_comes_back_from_its_files(kind: str, folder: Path) -> None:
+    assert not tokenizers.has_tokenizer(folder)
+    write_folder(folder, EVERY[kind].files())
+    found = tokenizers.load(folder)
+    assert tokenizers.has_tokenizer(folder)
     assert found.kind == kind
     assert found.files() == EVERY[kind].files()
     assert found.encode(TEXT).tolist() == EVERY[kind].encode(TEXT).tolist()
@@ -123,9 +123,9 @@ def test_a_number_of_pieces_is_refused_where_none_are_learned(kind: str, path: s
 
 
 @byte_kinds
-def test_a_folder_or_any_file_of_it_makes_a_tokenizer(kind: str, tmp_path: Path) -> None:
-    put(tmp_path, EVERY[kind])
-    for path in (tmp_path, *tmp_path.iterdir()):
+def test_a_folder_or_any_file_of_it_makes_a_tokenizer(kind: str, folder: Path) -> None:
+    write_folder(folder, EVERY[kind].files())
+    for path in (folder, *folder.iterdir()):
         assert tokenizers.make(kind, str(path), "").files() == EVERY[kind].files()
         assert tokenizers.from_path(path).files() == EVERY[kind].files()
 
@@ -152,7 +152,7 @@ def test_a_path_without_the_tokenizer_is_refused(
     os.mkfifo("fifo")
     Path("empty").mkdir()
     for name in ("char", "gpt2"):
-        put(Path(name), EVERY[name])
+        write_folder(Path(name), EVERY[name].files())
     with pytest.raises(TokenizerError) as caught:
         tokenizers.make(kind, path, "")
     assert expected in str(caught.value)
@@ -178,17 +178,16 @@ def test_a_folder_of_hugging_face_is_read(tmp_path: Path) -> None:
     assert tokenizers.load(tmp_path).files() == small().files()
 
 
-def test_tokenizer_model_is_preferred_or_else_the_only_model_is_read(tmp_path: Path) -> None:
-    put(tmp_path, EVERY["sentencepiece"])
-    (tmp_path / "a.model").write_text("something else")
-    assert tokenizers.load(tmp_path).kind == "sentencepiece"
-    (tmp_path / "tokenizer.model").rename(tmp_path / "b.model")
+def test_tokenizer_model_is_preferred_or_else_the_only_model_is_read(folder: Path) -> None:
+    write_folder(folder, {**EVERY["sentencepiece"].files(), "a.model": b"something else"})
+    assert tokenizers.load(folder).kind == "sentencepiece"
+    (folder / "tokenizer.model").rename(folder / "b.model")
     with pytest.raises(TokenizerError, match=r"has two tokenizers: a\.model and b\.model"):
-        tokenizers.load(tmp_path)
-    (tmp_path / "a.model").unlink()
+        tokenizers.load(folder)
+    (folder / "a.model").unlink()
     # Hugging Face also writes a tokenizer.json.
-    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
-    assert tokenizers.load(tmp_path).files() == EVERY["sentencepiece"].files()
+    (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    assert tokenizers.load(folder).files() == EVERY["sentencepiece"].files()
 
 
 def test_two_tokenizers_are_refused(tmp_path: Path) -> None:
@@ -197,17 +196,17 @@ def test_two_tokenizers_are_refused(tmp_path: Path) -> None:
         ("char", "sentencepiece", "tokenizer.json and tokenizer.model"),
         ("gpt2", "sentencepiece", "tokenizer.model and vocab.json"),
     ):
-        folder = put(put(tmp_path / names, EVERY[first]), EVERY[second])
+        folder = tmp_path / names
+        write_folder(folder, EVERY[first].files() | EVERY[second].files())
         with pytest.raises(TokenizerError, match=f"has two tokenizers: {names}"):
             tokenizers.load(folder)
 
 
-def test_one_file_of_two_is_no_tokenizer(tmp_path: Path) -> None:
-    put(tmp_path, EVERY["gpt2"])
-    (tmp_path / "merges.txt").unlink()
-    assert not tokenizers.has_tokenizer(tmp_path)
+def test_one_file_of_two_is_no_tokenizer(folder: Path) -> None:
+    write_folder(folder, {"vocab.json": EVERY["gpt2"].files()["vocab.json"]})
+    assert not tokenizers.has_tokenizer(folder)
     with pytest.raises(TokenizerError, match=r"there is no tokenizer in .*vocab\.json with merges"):
-        tokenizers.load(tmp_path)
+        tokenizers.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from helpers.optional import needs
 
 from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.storage.files import write_folder
 from tinygpt_np.text import tokenizers
 from tinygpt_np.text.tokenizers.char import CharTokenizer, UnknownCharacterError
 
@@ -55,9 +56,8 @@ def test_known_leaves_out_unknown_characters() -> None:
 
 def test_the_files_for_transformers_come_back_as_the_same_vocabulary(tmp_path: Path) -> None:
     tokenizer = CharTokenizer.from_text(ODD)
-    for name, content in tokenizer.files_for_transformers().items():
-        (tmp_path / name).write_bytes(content)
-    for place in (tmp_path, tmp_path / "tokenizer.json"):
+    write_folder(tmp_path / "saved", tokenizer.files_for_transformers())
+    for place in (tmp_path / "saved", tmp_path / "saved" / "tokenizer.json"):
         assert tokenizers.from_path(place).files() == tokenizer.files()
 
 
