@@ -80,12 +80,9 @@ class BugMatrix:
         import jinja2
 
         environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("tinygpt_np.gradcheck", "templates"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
+            loader=jinja2.PackageLoader("tinygpt_np.gradcheck", "templates"), autoescape=True,
+            trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        )  # fmt: skip
         return environment.get_template("matrix.html.jinja").render(
             matrix=self, detectors=DETECTORS, heads=HEADS, descriptions=DESCRIPTIONS, where=where,
             oracles=METHODS, percent=percent, kinds=KINDS,
@@ -99,13 +96,10 @@ def where(result: MutantResult) -> str:
 
 def percent(detected: int, bugs: int) -> str:
     """Return the fraction that was missed; only 0 is shown as 0 %."""
-    missed = bugs - detected
     if not bugs:
         return "-"
-    if not missed:
-        return "0 %"
-    rate = 100 * missed / bugs
-    return f"{rate:.0f} %" if rate >= 1 else f"{rate:.1f} %"
+    rate = 100 * (bugs - detected) / bugs
+    return f"{rate:.1f} %" if 0 < rate < 1 else f"{rate:.0f} %"
 
 
 def draw(matrix: BugMatrix) -> Group:

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -91,13 +91,16 @@ class Report:
         return min(self.rows, key=lambda row: (row.ok, row.headroom))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything in JSON types; numbers that are not finite become None."""
+        """Return everything for JSON; numbers that are not finite become None."""
         rows = [
-            {name: in_json(value) for name, value in asdict(row).items()} | {"verdict": row.verdict}
+            {
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in {**asdict(row), "verdict": row.verdict}.items()
+            }
             for row in self.rows
         ]
-        about = {"title": self.title, "ok": self.ok, "seed": self.seed}
-        return {**about, "notes": list(self.notes), "rows": rows}
+        about = {"title": self.title, "ok": self.ok, "seed": self.seed, "notes": self.notes}
+        return {**about, "rows": rows}
 
     def to_json(self) -> str:
         """Return to_dict() as JSON."""
@@ -108,13 +111,6 @@ class Report:
         out = io.StringIO()
         Console(file=out, width=WIDTH, highlight=False).print(draw(self))
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def in_json(value: Any) -> Any:
-    """Return None for a number that is not finite, and a list for a tuple."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return list(cast(tuple[Any, ...], value)) if isinstance(value, tuple) else value
 
 
 def draw(report: Report, width: int = WIDTH) -> Group:
