@@ -238,7 +238,7 @@ TENSORS: Ways = {
 }
 
 
-def damaged(file: str, *skip: str) -> Ways:
-    """Return ways to damage any file of a kind; see entries."""
-    inside = {".json": {**NOT_JSON, **entries(*skip, wrong=WRONG)}, ".safetensors": TENSORS}
-    return {**SPOILT, **PLACES, **inside.get(Path(file).suffix, {})}
+def damaged(kind: str = "", *skip: str) -> Ways:
+    """Return ways to damage any file, and what is in it if it is json or safetensors."""
+    inside = {"json": NOT_JSON | entries(*skip, wrong=WRONG), "safetensors": TENSORS}
+    return SPOILT | PLACES | inside.get(kind, {})

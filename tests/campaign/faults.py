@@ -141,7 +141,7 @@ RUNS = (
     ))}),
     refused(READERS, f"{CHECKPOINT}/notes.txt {CHECKPOINT}/vocab.json", added(b"x"), "sha256.json"),
     either([TRAINING[1]], f"{RUN}/config.json", REMOVED),
-    refused(TRAINING, f"{RUN}/config.json", damaged("config.json", *FREE), "mine", "--block-size"),
+    refused(TRAINING, f"{RUN}/config.json", damaged("json", *FREE), "mine", "--block-size"),
     refused([RESUME], f"{RUN}/metrics.jsonl", METRICS | damage.PIPE),
     same([RESUME], f"{RUN}/metrics.jsonl", edits(
         half_a_line=lambda rng, c: c + c[: rng.randrange(1, 30)].rstrip(b"\n")), "1 more step"),
@@ -194,7 +194,7 @@ LOAD = {
     place: [("train", "--data", place, *TINY, "--eval-only", *flags)]
     for place, flags in {"chars": (), "bytes": ("--tokenizer", "gpt2"), "nano": ()}.items()
 }
-META = {n: w for n, w in damaged("meta.json", "characters").items() if n not in damage.MISSING}
+META = {n: w for n, w in damaged("json", "characters").items() if n not in damage.MISSING}
 TOKENS = (
     *(fault for place, load in LOAD.items() for fault in (
         refused(load, f"{place}/train.bin {place}/val.bin", TOKEN_FILE, "too short"),
@@ -204,8 +204,8 @@ TOKENS = (
     *(refused(LOAD[place], f"{place}/meta.json", META) for place in ("chars", "bytes")),
     *(either(LOAD[place], f"{place}/meta.json", REMOVED) for place in ("chars", "bytes")),
     refused(LOAD["chars"], "chars/meta.json", damage.MISSING),
-    refused(LOAD["chars"], "chars/tokenizer.json", damaged("", "type") | VOCABULARIES),
-    refused(LOAD["bytes"], "bytes/vocab.json bytes/merges.txt", damaged("")),
+    refused(LOAD["chars"], "chars/tokenizer.json", damaged("json", "type") | VOCABULARIES),
+    refused(LOAD["bytes"], "bytes/vocab.json bytes/merges.txt", damaged()),
     refused(LOAD["nano"], "nano/train.bin nano/val.bin",
             edits(another_token=partial(put_token, range(18)))),
     refused(LOAD["nano"], "nano/input.txt", INPUT),
@@ -236,13 +236,13 @@ CONTRADICTIONS = changes(
     another_head=lambda rng, t: t.update({"lm_head.weight": t["transformer.wpe.weight"]}),
 )
 GPT2 = (
-    refused(GPT, "gpt/config.json", damaged(".json", *UNUSED) | OTHER_MODELS, "model.safetensors",
+    refused(GPT, "gpt/config.json", damaged("json", *UNUSED) | OTHER_MODELS, "model.safetensors",
             "tokenizer"),
     either(GPT, "gpt/config.json", REMOVED),
     same(GPT, "gpt/config.json", merged(
         {"n_inner": 32, "torch_dtype": "float16", "architectures": None, "_name_or_path": "\ud83d",
          "activation_function": "gelu_pytorch_tanh", "new": [{"a": {"b": [1, 2]}}]})),
-    refused(GPT, "gpt/model.safetensors", damaged(".safetensors") | CONTRADICTIONS),
+    refused(GPT, "gpt/model.safetensors", damaged("safetensors") | CONTRADICTIONS),
     refused(GPT[:2], "gpt/vocab.json gpt/merges.txt", damage.SPOILT),
     refused(GPT[:1], "gpt/vocab.json gpt/merges.txt", damage.PLACES, "tokenizer"),
     same(GPT, "gpt/config.json gpt/model.safetensors gpt/vocab.json gpt/merges.txt", damage.LINKED),
@@ -250,7 +250,7 @@ GPT2 = (
         {"weight_map": {BIAS: file}} for file in (
             "../gpt/model.safetensors", "/etc/passwd", "", ".", "..", "nosuch", "a\0b")))}),
     either(SHARDS, INDEX, REMOVED),
-    refused(SHARDS, "shards/first.safetensors", damaged(".safetensors")),
+    refused(SHARDS, "shards/first.safetensors", damaged("safetensors")),
     refused(GPT, "gpt/model.safetensors", {"as a pickle": lambda rng, path: path.rename(
         path.with_name("pytorch_model.bin"))}, "pytorch_model.bin"),
     same(GPT, "gpt/README.md gpt/generation_config.json", added(b"\0x", b"{")),
@@ -289,10 +289,19 @@ ADDED = (
     *(b"{", b"null", b'["<pad>"]', b'{"<pad>": "x"}', b'{"<pad>": 3}', b'{"<pad>": -1}'),
     *(b'{"<pad>": 264.5}', b'{"<pad>": 271}', b'{"<pad>": 264, "<sep>": 264}'),
 )
+SAVED = damaged("json", "version", "added_tokens", "decoder", "trim_offsets") | merged(
+    *({"added_tokens": x} for x in ("x", [7], [{"id": 3, "content": "y"}], [{"id": "x"}])),
+    {"normalizer": {"type": "NFC"}},
+    {"pre_tokenizer": {"type": "Whitespace"}},
+    {"model": {"type": "WordPiece"}},
+    {"model": {"continuing_subword_prefix": "##"}},
+    {"model": {"ignore_merges": True}},
+    {"model": {"dropout": 0.5}},
+)
 TOKENIZERS = (
     refused(IN_PAIRS, "pairs/merges.txt", MERGES, "merge", "vocab.json"),
     same(IN_PAIRS[:1], "pairs/merges.txt", SAME_MERGES),
-    refused(IN_PAIRS, "pairs/vocab.json", {**damaged(".json"), **entries(), **merged(
+    refused(IN_PAIRS, "pairs/vocab.json", {**damaged("json"), **entries(), **merged(
         {"<more>": SIZE + 5}, {"<more>": SIZE - 1}, {"hi": 3})}, "merge"),
     same(IN_PAIRS[:1], "pairs/vocab.json", merged({"<pad>": SIZE}), f"{SIZE + 1} tokens"),
     same(IN_PAIRS[:1], "pairs/added_tokens.json", added(b'{"<pad>": %d}' % SIZE),
@@ -300,16 +309,13 @@ TOKENIZERS = (
     refused(IN_PAIRS, "pairs/added_tokens.json", added(*ADDED)),
     refused(IN_PAIRS, "pairs/tokenizer.json",
             added(b'{"type": "char"}', b'{"type": "char", "vocabulary": "abc"}', b'{"a": 1}')),
-    refused(IN_SAVED, "saved/tokenizer.json", {**damaged(".json", "special"), **merged(
-        {"normalizer": {"type": "NFC"}}, {"pre_tokenizer": {"type": "Whitespace"}},
-        {"model": {"type": "WordPiece"}}, {"model": {"continuing_subword_prefix": "##"}},
-        {"model": {"ignore_merges": True}}, {"model": {"dropout": 0.5}})}),
+    refused(IN_SAVED, "saved/tokenizer.json", SAVED),
     either(IN_SAVED, "saved/tokenizer.json", REMOVED),
     same(IN_SAVED[:1], "saved/tokenizer.json", merged(
         {"truncation": {"max_length": 3}}, {"post_processor": None},
         {"model": {"merges": [*map(" ".join, byte_pairs.PAIRS)]}})),
     same(IN_SAVED[:1], "saved", damage.LINKED),
-    refused(IN_PIECES, "pieces/tokenizer.model", damaged("")),
+    refused(IN_PIECES, "pieces/tokenizer.model", damaged()),
     either(IN_PIECES[:1], "pieces/tokenizer.model", damage.FLIPPED),
     given(readers("gpt2"), "--tokenizer-path", (*NAMES, "pieces", "chars")),
     given(readers("sentencepiece"), "--tokenizer-path", (*NAMES, "pairs", "saved", "chars")),
@@ -329,7 +335,7 @@ CONTENTS = changes(
 FROM_CKPT = [("convert", "ckpt.pt", "out", "--text", "text.txt")]
 OTHER_PARTS = ("model", "optimizer", "config", "iter_num", "best_val_loss")
 NANOGPT = (
-    refused(FROM_CKPT, "ckpt.pt", damaged("") | CONTENTS),
+    refused(FROM_CKPT, "ckpt.pt", damaged() | CONTENTS),
     refused(FROM_CKPT, "ckpt.pt", entries(*OTHER_PARTS, file=TORCH, wrong=damage.WRONG[1:]),
             "memory"),
     either(FROM_CKPT, "ckpt.pt", damage.FLIPPED
