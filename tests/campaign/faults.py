@@ -292,6 +292,7 @@ ADDED = (
 SAVED = damaged("json", "version", "added_tokens", "decoder", "trim_offsets") | merged(
     *({"added_tokens": x} for x in ("x", [7], [{"id": 3, "content": "y"}], [{"id": "x"}])),
     {"normalizer": {"type": "NFC"}},
+    {"post_processor": {"type": "BertProcessing"}},
     {"pre_tokenizer": {"type": "Whitespace"}},
     {"model": {"type": "WordPiece"}},
     {"model": {"continuing_subword_prefix": "##"}},
