@@ -25,10 +25,10 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
     return process
 
 
-def printed(code: str, *options: str, **others: Any) -> str:
+def printed(code: str, *options: str, timeout: float = LIMIT, **others: Any) -> str:
     """Run Python code in a process that must succeed; return what it writes to both streams."""
     command = [sys.executable, *options, "-c", code]
     streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    found = subprocess.run(command, text=True, timeout=LIMIT, check=False, **streams, **others)
+    found = subprocess.run(command, text=True, timeout=timeout, check=False, **streams, **others)
     assert found.returncode == 0, found.stdout
     return found.stdout

@@ -79,10 +79,11 @@ def test_a_function_that_may_regroup_sums_is_always_inlined_into_its_callers() -
 
 def run(cache: Path, first: bool = False) -> str:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-    return printed(SCRIPT.replace("FIRST", str(first)), env=environment)
+    return printed(SCRIPT.replace("FIRST", str(first)), timeout=600, env=environment)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # Compiles in several processes.
 def test_functions_called_or_compiled_before_their_callers_do_not_change_the_bits(
     tmp_path: Path,
 ) -> None:
