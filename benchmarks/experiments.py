@@ -19,7 +19,7 @@ from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementE
 from benchmarks.harness.session import Parts, session
 from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.models import gpt2, workloads
-from benchmarks.models.workloads import WORKLOADS, Workload
+from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.model.gpt import GPT
 
 JOBS, RUNGS = "benchmarks.harness.jobs:Jobs", "benchmarks.harness.rungs:Rungs"
@@ -69,20 +69,18 @@ def train(
 ) -> bool:  # fmt: skip
     """Time training steps."""
     options = {"threads": threads, "backend": backend, "matmul": matmul}
-    found = [training(WORKLOADS[name], rounds, options) for name in dict.fromkeys(work)]
+    found: list[Experiment] = []
+    for workload in (WORKLOADS[name] for name in dict.fromkeys(work)):
+        about = asdict(workload)
+        peer = {"workload": about, "threads": threads}
+        entries = [
+            Entry("ours", f"{TINYGPT}:train", {"workload": about, **options}),
+            Entry("PyTorch", f"{TORCH}:train", {**peer, "compiled": False}, True, by="torch"),
+            Entry("torch.compile", f"{TORCH}:train", {**peer, "compiled": True}, True, by="torch"),
+        ]
+        chosen = rounds or workload.rounds
+        found.append(Experiment(workload.name, about, entries, chosen, workload.tokens))
     return run("train", found, options, json)
-
-
-def training(workload: Workload, rounds: int | None, options: dict[str, Any]) -> Experiment:
-    """Return the training step of a workload. options: threads, and our backend and matmul."""
-    about = asdict(workload)
-    peer = {"workload": about, "threads": options["threads"]}
-    entries = [
-        Entry("ours", f"{TINYGPT}:train", {"workload": about, **options}),
-        Entry("PyTorch", f"{TORCH}:train", {**peer, "compiled": False}, True, by="torch"),
-        Entry("torch.compile", f"{TORCH}:train", {**peer, "compiled": True}, True, by="torch"),
-    ]
-    return Experiment(workload.name, about, entries, rounds or workload.rounds, workload.tokens)
 
 
 def attention(threads: int, rounds: int | None, backend: str, json: Path | None) -> bool:
@@ -100,19 +98,14 @@ def attention(threads: int, rounds: int | None, backend: str, json: Path | None)
 
 
 def sample(threads: int, rounds: int | None, json: Path | None) -> bool:
-    """Time sampling."""
-    found = sampling(WORKLOADS["cpu"], TOKENS, threads, rounds or SAMPLE_ROUNDS)
-    return run("sample", [found], {"threads": threads}, json)
-
-
-def sampling(workload: Workload, tokens: int, threads: int, rounds: int) -> Experiment:
-    """Return sampling token by token: recomputing the context as nanoGPT does, cached, compiled.
+    """Time sampling token by token: recomputing the context as nanoGPT does, cached, compiled.
 
     Until the context is full, cached keys and values are valid for the next token; after that all
     positions shift, and only the last block and the head can be cut short.
     """
+    workload = WORKLOADS["cpu"]
     about, build = asdict(workload), f"{TINYGPT}:sample"
-    common: dict[str, Any] = {"workload": about, "tokens": tokens}
+    common: dict[str, Any] = {"workload": about, "tokens": TOKENS}
     peer = {**common, "threads": threads}
     # They warm up while they are built, so that a turn starts with a sequence.
     entries = [
@@ -121,8 +114,10 @@ def sampling(workload: Workload, tokens: int, threads: int, rounds: int) -> Expe
         Entry("Numba", build, {**common, "backend": "numba", "cached": True}, warm_up=0),
         Entry("PyTorch", f"{TORCH}:sample", peer, True, warm_up=0, by="torch"),
     ]
-    parts = functools.partial(parts_of, first=workload.block_size - 1, tokens=tokens)
-    return Experiment("sample", about, entries, rounds, 1, tokens, parts)
+    parts = functools.partial(parts_of, first=workload.block_size - 1, tokens=TOKENS)
+    chosen = rounds or SAMPLE_ROUNDS
+    found = Experiment("sample", about, entries, chosen, 1, TOKENS, parts)
+    return run("sample", [found], {"threads": threads}, json)
 
 
 def pretrained(threads: int, rounds: int | None, json: Path | None) -> bool:

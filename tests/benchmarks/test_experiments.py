@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -24,7 +25,6 @@ from tinygpt_np.model.gpt import GPT
 
 pytestmark = pytest.mark.slow  # Whole runs, in several processes.
 
-NUMPY: dict[str, Any] = {"threads": 1, "backend": "numpy", "matmul": "numba"}
 SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
 TOKENS = 11
 
@@ -64,38 +64,34 @@ def test_a_candidate_that_computes_something_else_is_refused(toys: None, theirs:
         compare(entry("a", agreement=[2.0]), entry("b", True, agreement=[theirs]))
 
 
-def run(path: Path, *found: Experiment) -> dict[str, Any]:
-    complete = experiments.run("train", found, NUMPY, path)
-    written = json.loads(path.read_text(encoding="utf-8"))
-    assert written["complete"] == complete
-    return written
-
-
 def test_ctrl_c_writes_the_complete_rounds_and_starts_nothing_else(
     tmp_path: Path, toys: None
 ) -> None:
+    path = tmp_path / "all.json"
     stopped = Experiment("toys", {}, [entry("a", interrupts_at=WARM_UP_STEPS + 5)], 9, 1, 2)
-    written = run(tmp_path / "all.json", stopped, replace(stopped, name="next"))
+    found = [stopped, replace(stopped, name="next")]
+    assert not experiments.run("train", found, {"threads": 1}, path)
+    written = json.loads(path.read_text(encoding="utf-8"))
     assert not written["complete"]
     assert [(found["name"], found["rounds"]) for found in written["cases"]] == [("toys", 2)]
 
 
-def test_training_and_sampling_run_and_are_written(tmp_path: Path, toys: None) -> None:
-    step = replace(experiments.training(TINY, None, NUMPY), samples=2)
-    found = [
-        replace(each, entries=[entry for entry in each.entries if entry.by == "ours"])
-        for each in (step, experiments.sampling(TINY, TOKENS, 1, 2))
-    ]
-    written = run(tmp_path / "all.json", *found)
-    assert written["complete"]
-    names = ["tiny", *(f"sample, {n}" for n in ("all 11 tokens", "the first 4", "the other 7"))]
-    assert [(found["name"], found["rounds"]) for found in written["cases"]] == [
-        (n, 2) for n in names
-    ]
-    (ours,), (recompute, *_) = (each["rows"] for each in written["cases"][:2])
-    assert ours["fraction"][0] > 0
-    assert ours["memory"] > 1e6
-    assert recompute["rung"] == "recompute"
+def test_training_and_sampling_run_and_are_written(
+    tmp_path: Path, toys: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(workloads.WORKLOADS, "cpu", TINY)
+    monkeypatch.setattr(experiments, "TOKENS", TOKENS)
+    monkeypatch.setattr(experiments, "find_spec", Mock(return_value=None))  # Without PyTorch.
+    train, sample = tmp_path / "train.json", tmp_path / "sample.json"
+    assert experiments.train(["cpu", "cpu"], 1, None, "numpy", "numba", train)
+    assert experiments.sample(1, 2, sample)
+    (step,), parts = (json.loads(path.read_text())["cases"] for path in (train, sample))
+    assert (step["name"], step["rounds"], len(step["rows"])) == ("tiny", 2, 1)
+    assert step["rows"][0]["fraction"][0] > 0
+    assert step["rows"][0]["memory"] > 1e6
+    names = [f"sample, {part}" for part in ("all 11 tokens", "the first 4", "the other 7")]
+    assert [part["name"] for part in parts] == names
+    assert [row["rung"] for row in parts[0]["rows"]] == ["recompute", "NumPy", "Numba"]
 
 
 def test_the_parts_of_a_sequence_are_the_means_of_their_tokens() -> None:
