@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from tinygpt_np import machine
@@ -35,27 +34,20 @@ class Doctor:
         except ImportError as error:
             raise RuntimeError(f"Numba cannot be imported: {error}") from None
         print_facts(console, [*machine.facts(), *cache_facts()])
-        names = self_test.compiled_backends()
         if setting := settings.compiler_is_off():
             problem = f"{setting} turns Numba's compiler off; no compiled kernel can be tested"
             console.print(f"\n{problem}")
             return
-        if not names:
-            problem = "no compiled backend: only NumPy is available, and there is nothing to test"
-            console.print(f"\n{problem}")
-        right = True
-        for name in names:
-            console.print(f"\nself-test of {name} in float32, against NumPy in float64")
-            with console.status("testing") as status:
+        console.print("\nself-test of numba in float32, against NumPy in float64")
+        with console.status("testing") as status:
 
-                def announce(kernel: str, status: Status = status) -> None:
-                    text = f"compiling {kernel}; this happens only once"
-                    status.update(text) if console.is_terminal else console.print(text)
+            def announce(kernel: str) -> None:
+                text = f"compiling {kernel}; this happens only once"
+                status.update(text) if console.is_terminal else console.print(text)
 
-                found = self_test.self_test(name, announce)
-            show(found, self_test.BOUND, console)
-            right = right and all(each.ok for each in found)
-        if not right:
+            found = self_test.self_test(announce)
+        show(found, self_test.BOUND, console)
+        if not all(each.ok for each in found):
             sys.exit(1)
 
 
