@@ -17,3 +17,7 @@ def main() -> None:
     print("vocabulary size:", len(chars))
     print("\nin the video: 1,115,394 characters, vocabulary size 65; that text is tiny")
     print("Shakespeare, this one is nine plays from other editions, without its '$' and '3'")
+
+
+if __name__ == "__main__":
+    main()

@@ -55,3 +55,7 @@ def main() -> None:
     print(f"\nthe first 90 % is for training ({len(train):,}), the rest to validate ({len(val):,})")
     print("in the video: 1,003,854 and 111,540, of a shorter text")
     print("It is split by position: the validation part is text that training never sees.")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,3 +33,7 @@ def main() -> None:
     print(f"\n{BATCH_SIZE} x {BLOCK_SIZE} = {targets.size} examples in one batch, as in the video")
     print("in the video: the first row is [24, 43, 58, 5, 57, 1, 46, 43], \"Let's he\"; PyTorch's")
     print("generator draws other places, and its text is another")
+
+
+if __name__ == "__main__":
+    main()

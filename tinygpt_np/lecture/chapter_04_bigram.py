@@ -59,3 +59,7 @@ def main() -> None:
 def side(difference: float) -> str:
     """Return "below" or "above" for a difference."""
     return "below" if difference < 0 else "above"
+
+
+if __name__ == "__main__":
+    main()

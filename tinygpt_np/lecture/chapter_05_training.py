@@ -57,3 +57,7 @@ def main() -> None:
     print("in the video: about 2.5, the loss of the last batch alone\n")
     written = model.generate(tokenizer.encode("\n"), 300, seed=1337)
     print(tokenizer.decode(int(token) for token in written))
+
+
+if __name__ == "__main__":
+    main()

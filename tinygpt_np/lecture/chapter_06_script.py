@@ -43,3 +43,7 @@ def main() -> None:
     print("Both losses fall alike: so small a table cannot memorise the text.\n")
     written = model.generate(tokenizer.encode("\n"), max_new_tokens=300, seed=SEED)
     print(tokenizer.decode(int(token) for token in written))
+
+
+if __name__ == "__main__":
+    main()

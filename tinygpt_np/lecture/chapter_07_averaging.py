@@ -30,3 +30,7 @@ def main() -> None:
     same = [np.array_equal(changed[: t + 1].mean(axis=0), mean_so_far[0, t]) for t in range(T)]
     print(f"Change rows 5 to 7, and rows 0 to {sum(same) - 1} stay as they were: no look ahead.")
     print(f"It costs {B * T} iterations of a Python loop. Chapter 9 needs none.")
+
+
+if __name__ == "__main__":
+    main()

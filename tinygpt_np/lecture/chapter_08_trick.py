@@ -29,3 +29,7 @@ def main() -> None:
     show("backward, db = a.T @ dc: a loss that reads row 1 of c moves rows 0 and 1", mean.T, dc)
     print("Each row passes its gradient back to the rows that it averaged; row 2 is in the future")
     print("of row 1 and gets none.")
+
+
+if __name__ == "__main__":
+    main()

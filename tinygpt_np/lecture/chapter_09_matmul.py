@@ -30,3 +30,7 @@ def main() -> None:
         print(f"  {row}    {pair[0]}   {pair[1]}")
     difference = np.abs(by_product - by_loops).max()
     print(f"\nlargest difference over all {B} sequences: {difference:.1e} (rounding only)")
+
+
+if __name__ == "__main__":
+    main()

@@ -42,3 +42,7 @@ def main() -> None:
     print("\nbackward: dscores = weights · (dweights - Σ dweights · weights), 0 where masked")
     print(f"  largest sum of a row {np.abs(dscores.sum(axis=-1)).max():.1e}: a shift moves nothing")
     print(f"  largest difference from ops.softmax {error:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -45,3 +45,7 @@ def main() -> None:
     print("\nStill a bigram model, so it ends near 2.5. Its table is wte @ head, (V, C) by (C, V),")
     print(f"of rank {C}: {V * C:,} + {C * V:,} numbers for the {V * V:,} of the full table.")
     print("The gain is not a lower loss, but the place between the two, where blocks will go.")
+
+
+if __name__ == "__main__":
+    main()

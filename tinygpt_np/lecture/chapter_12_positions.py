@@ -73,3 +73,7 @@ def main() -> None:
     workbench.check_gradient(model)
     workbench.train(model, "with learned positions")
     print("\nNo better than without: a position is of no use before a token can look at others.")
+
+
+if __name__ == "__main__":
+    main()

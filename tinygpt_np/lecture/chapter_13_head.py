@@ -84,3 +84,7 @@ def main() -> None:
     # The forward has saved: ids, positions, (x, c_attn, (q, k, v, probs)), y.
     maps = {"untrained": before[2][2][3][0], "trained": after[2][2][3][0]}  # (T, T)
     print(workbench.heat_maps(maps, TEXT))
+
+
+if __name__ == "__main__":
+    main()

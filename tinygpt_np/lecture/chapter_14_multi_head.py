@@ -49,3 +49,7 @@ def main() -> None:
     # The forward has saved: ids, positions, (c_attn, (q, k, v, probs, ...), c_proj, block), y.
     maps = {f"head {h}": probs for h, probs in enumerate(saved[2][1][3][0])}  # (T, T)
     print("\nwhat each head attends to:\n\n" + workbench.heat_maps(maps, TEXT))
+
+
+if __name__ == "__main__":
+    main()

@@ -62,3 +62,7 @@ def main() -> None:
     workbench.train(model, "with GELU")
     workbench.in_the_video(2.24, "with ReLU")
     print("\nThe same parameters and training: only the nonlinearity makes the difference.")
+
+
+if __name__ == "__main__":
+    main()

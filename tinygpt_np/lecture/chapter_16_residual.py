@@ -68,3 +68,7 @@ def main() -> None:
     workbench.in_the_video(2.08, "with three blocks")
     print("\nWithout residual connections, two blocks do worse than the single one of chapter 15;")
     print("with them, two blocks do better.")
+
+
+if __name__ == "__main__":
+    main()

@@ -79,3 +79,7 @@ def main() -> None:
     workbench.train(bare, "residual only")
     workbench.train(model, "layer norm")
     print("\nA layer norm removes the scale of its input: that makes deep stacks trainable.")
+
+
+if __name__ == "__main__":
+    main()

@@ -61,3 +61,7 @@ def main() -> None:
     print(f"  {lecture:,} parameters, {steps}")
     print(f"  (measured on two cores of a server), so about {hours:.0f} hours")
     print("in the video: validation loss 1.48 after about 15 minutes on a GPU (A100)")
+
+
+if __name__ == "__main__":
+    main()

@@ -112,3 +112,7 @@ def equation(digits: np.ndarray) -> str:
     """Return a sum as text, such as 85 + 50 = 135."""
     a, b = (10 * int(digits[i]) + int(digits[i + 1]) for i in (0, 2))
     return f"{a:2d} + {b:2d} = {number(digits[GIVEN:])}"
+
+
+if __name__ == "__main__":
+    main()
