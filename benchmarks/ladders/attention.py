@@ -6,10 +6,8 @@ materialised: NumPy's products are those of a BLAS; here a score is a serial sum
     (x0.37, x0.15; x0.28, x0.20).
 causal skip: half of all pairs (x2.0, x2.0; x2.0, x1.9).
 vectors: a score takes a few vectors (x3.0, x3.8; x1.9, x2.4).
-online: the idea of FlashAttention, which saves no time here on its own: probabilities fit the
-    caches, and exp is scalar again (x0.66, x0.75).
 tiled: each loaded element is used many times. Products are register tiles over packed panels, and
-    scores exist only for a tile (x4.9, x5.9; x3.2, x4.1).
+    scores exist only for a tile (x3.2, x4.4; x3.2, x4.1).
 parallel: two threads. 0.1 ms of work is done before the other thread has woken up, and of three
     sequences one thread has two (x0.4; x0.8); at lecture x1.1 and x2.0.
 
@@ -17,12 +15,12 @@ Tried; times relative to the rung named:
 
 - vectors, forward, with transposed keys, so that a row of scores is summed over all keys at once:
   1.37 at cpu, 0.95 at lecture. Rows are short at cpu, and transposing is not free.
-- online, forward, 16 keys at a time as in FlashAttention, so that exp is vectorised and the rest
-  is rescaled once per 16: 0.87, 1.06. Scores and sums over values are still all of the time.
+- Online, key by key with a running maximum and sum, the idea of FlashAttention: 1.5, 1.3 of
+  vectors; in the backward, which recomputes the scores, 1.30, 1.27. The probabilities fit the
+  caches anyway. 16 keys at a time, so that exp is vectorised: 0.87, 1.06 of that.
 - parallel, forward, by heads instead of sequences: 0.97, 0.95.
 - NumPy, forward, in tiles of 64 queries with their visible keys: 0.77, 0.51. Two of the ideas
   above without a compiler; it takes 4.5 and 3.4 times as long as tiled.
-- online in the backward, which recomputes the scores: 1.30, 1.27 of vectors.
 - Rows as views in the loops, a[b, t, h] instead of a[b, t, h, d]: up to 1.6 for online and 3 for
   its backward. Numba counts the references of a view, for each pair of tokens.
 """
@@ -147,40 +145,6 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
     return both(Runner(prepare_forward, (forward,)), Runner(prepare_backward, (backward,)))
 
 
-@kernel
-def online(qkv: Any, log_total: Any, y: Any) -> None:
-    """qkv (B, T, 3, H, D) -> log_total (B, H, T), y (B, T, H, D)."""
-    batch, time, _, heads, size = qkv.shape
-    scale = np.float32(1 / math.sqrt(size))
-    for b, h, t in np.ndindex(batch, heads, time):
-        largest, total = MINUS_INFINITY, ZERO
-        for d in range(size):
-            y[b, t, h, d] = ZERO
-        for s in range(t + 1):
-            score = ZERO
-            for d in range(size):
-                score += qkv[b, t, 0, h, d] * qkv[b, s, 1, h, d]
-            score *= scale
-            if score > largest:
-                factor = exp(largest - score)
-                total *= factor
-                for d in range(size):
-                    y[b, t, h, d] *= factor
-                largest = score
-            prob = exp(score - largest)
-            total += prob
-            for d in range(size):
-                y[b, t, h, d] += prob * qkv[b, s, 2, h, d]
-        for d in range(size):
-            y[b, t, h, d] /= total
-        log_total[b, h, t] = largest + np.float32(math.log(total))
-
-
-def online_forward(call: Call) -> Callable[[], Any]:
-    """Return the forward."""
-    return functools.partial(online, call.inputs["qkv"], make(call, "BHT"), call.outputs["y"])
-
-
 def tiled(call: Call, direction: str) -> Callable[[], Any]:
     """Return the kernel of training, its sequences split between threads with own scratch."""
     B, H, T, D = (call.sizes[name] for name in "BHTD")
@@ -221,8 +185,6 @@ RUNGS = [
     Rung("vectors",
          "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
          make_loops(reordered, exp, skip=True)),
-    Rung("online", "Key by key with a running maximum and sum; no probabilities are kept.",
-         {"forward": Runner(online_forward, (online,))}),
     Rung("tiled", "A few queries at a time with many keys: products in registers, vectorised exp.",
          TILED),
     Rung("parallel", "The same kernel, with the sequences split between threads.", TILED,

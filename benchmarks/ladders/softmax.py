@@ -5,11 +5,7 @@ Speedups are over the rung before, at cpu and at lecture (forward; backward).
 NumPy: whole arrays (x50, x45; x146, x124).
 three passes: fewer over memory, but exp is a call per element, where NumPy has a vectorised one
     (x0.83, x0.64; x2.0, x2.4).
-online: each element depends on the one before, because it is compared with the running maximum,
-    and exp is called twice (x0.56, x0.57). This pays off where memory is slow and exp is cheap;
-    here a row stays in cache, and exp is nearly all of the time.
-vectors: three passes again, with a branch-free maximum too, so that all three loops are vectorised
-    (x13, x16; x4.0, x2.7).
+vectors: with a branch-free maximum too, all three loops are vectorised (x7.3, x9.1; x4.0, x2.7).
 parallel: two threads. Less than 0.1 ms of work is done before the other has woken up (x0.17,
     x0.75; x0.13, x0.55); at gpt2 it pays off (x1.7; x1.6).
 
@@ -19,7 +15,8 @@ Tried on top of vectors; times relative to it:
   order 6.1 and 7.6: a loop with a call, or with a serial sum, is not vectorised.
 - Recomputing the exponentials in the last pass instead of storing them: 1.4, 1.7.
 - The sum in a separate loop, as in NumPy: 1.1, 1.2.
-- online with the polynomial exp: 9, 11. The dependency chain remains.
+- Maximum and sum in one pass (online), with a running maximum: 13, 16; with the polynomial exp: 9,
+  11. Each element depends on the one before, and exp is called twice.
 - Vector instructions by hand instead of the compiler's: 0.85 to 1.1, 1.0.
 - In the backward, keeping the products for the mean in dx: 1.2, 1.0.
 """
@@ -30,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Rung, both, direct, in_numpy
+from benchmarks.ladders import Rung, both, in_numpy
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import softmax as trained
 from tinygpt_np.ops import softmax
@@ -69,21 +66,6 @@ def three_passes(x: Any, probs: Any) -> None:
             probs[n, v] /= total
 
 
-@strict
-def online(x: Any, probs: Any) -> None:
-    """x (N, V) -> probs (N, V)."""
-    for n in range(x.shape[0]):
-        largest, total = x[n, 0], np.float32(1)
-        for v in range(1, x.shape[1]):
-            if x[n, v] > largest:
-                total = total * math.exp(largest - x[n, v]) + np.float32(1)
-                largest = x[n, v]
-            else:
-                total += math.exp(x[n, v] - largest)
-        for v in range(x.shape[1]):
-            probs[n, v] = math.exp(x[n, v] - largest) / total
-
-
 TRAINED = both(trained.forward_rows, trained.backward_rows)
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.", both(python_forward, python_backward),
@@ -92,9 +74,6 @@ RUNGS = [
          in_numpy(softmax.forward, backward, lambda inputs: (inputs["probs"], None))),
     Rung("three passes", "The loops of Python compiled as written, one element at a time.",
          both(three_passes, strict(trained.backward_rows.py_func))),
-    Rung("online",
-         "Maximum and sum in one pass: the sum is rescaled when a larger element is found.",
-         {"forward": direct(online)}),
     Rung("vectors",
          "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
          TRAINED),
