@@ -1,12 +1,13 @@
 """Arrays for the tests of kernels, and the operations of ops/ without their checks."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from helpers.kernel_bounds import TINY, assert_within
 
+from benchmarks.cases import Expected
+from benchmarks.cases.rounding import TINY
+from benchmarks.harness.gate import compare
 from tinygpt_np.compiled.simd.memory import Matrix
 
 
@@ -29,9 +30,10 @@ def wide(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.astype(np.float64) for array in arrays]
 
 
-def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an operation of ops/ without the check of its arguments."""
-    return inspect.unwrap(function)
+def assert_within(found: np.ndarray, truth: np.ndarray, bound: np.ndarray | float) -> None:
+    """Check |found - truth| <= bound everywhere."""
+    assert found.shape == truth.shape
+    compare("result", found, Expected(truth, bound))
 
 
 # Below, at and above the width of a vector, and large.

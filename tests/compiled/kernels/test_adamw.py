@@ -2,9 +2,9 @@ import math
 
 import numpy as np
 import pytest
-from helpers.kernel_bounds import U, assert_within, gamma
-from helpers.kernel_twins import SIZES, normals, wide
+from helpers.kernel_twins import SIZES, assert_within, normals, wide
 
+from benchmarks.cases.rounding import U, gamma
 from tinygpt_np.compiled.kernels import adamw
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model import optimizer as optim

@@ -2,9 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.kernel_bounds import EXP, TINY, assert_within, gamma
-from helpers.kernel_twins import normals, plain, poisoned, wide
+from helpers.kernel_twins import assert_within, normals, poisoned, wide
 
+from benchmarks.cases import unchecked
+from benchmarks.cases.rounding import EXP, TINY, gamma
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import attention
 from tinygpt_np.compiled.kernels.attention import NO_MASK, RANK, make_scratch
@@ -48,7 +49,7 @@ class Bounds:
         self.probs_off = self.probs * off + TINY * visible
 
     def heads_of(self, rows: np.ndarray) -> np.ndarray:
-        return plain(ops.attention.split_heads)(rows, B, H)
+        return unchecked(ops.attention.split_heads)(rows, B, H)
 
     def y(self) -> np.ndarray:
         # A sum of T products with the mask and the values.
@@ -98,13 +99,13 @@ def test_results_are_the_truth_but_for_rounding_whatever_was_in_memory(
         memory[...] = np.nan
     attention.forward_heads(qkv, H, given, y, stats, 0, B * H, scratch)
     x, d = wide(qkv, dy)
-    truth, saved = plain(ops.attention.forward)(x, B, H, mask)
+    truth, saved = unchecked(ops.attention.forward)(x, B, H, mask)
     bounds = Bounds(x, mask)
     assert_within(y, truth, bounds.y())
     for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
     attention.backward_heads(dy, qkv, H, given, stats, dqkv, 0, B * H, scratch)
-    assert_within(dqkv, plain(ops.attention.backward)(d, saved), bounds.dqkv(d))
+    assert_within(dqkv, unchecked(ops.attention.backward)(d, saved), bounds.dqkv(d))
 
 
 @pytest.mark.parametrize("scale", [1, 30, 1000])
@@ -116,7 +117,7 @@ def test_saturated_heads_have_accurate_gradients(scale: float, has_mask: bool) -
     qkv *= np.float32(scale)
     qkv[:, : 2 * dy.shape[1]] = np.rint(qkv[:, : 2 * dy.shape[1]].clip(-1000, 1000))
     x, d = wide(qkv, dy)
-    forward, backward = plain(ops.attention.forward), plain(ops.attention.backward)
+    forward, backward = unchecked(ops.attention.forward), unchecked(ops.attention.backward)
     truth = backward(d, forward(x, B, H, mask)[1])
     numpy = backward(dy, forward(qkv, B, H, mask)[1])
     ours = attention.backward(dy, attention.forward(qkv, B, H, mask)[1])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from helpers.kernel_bounds import EXP, TINY, U, assert_within, gamma
-from helpers.kernel_twins import normals, poisoned
+from helpers.kernel_twins import assert_within, normals, poisoned
 
+from benchmarks.cases.rounding import EXP, TINY, U, gamma
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import cross_entropy
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.kernel_bounds import assert_within
-from helpers.kernel_twins import matrix, normals, plain, poisoned
+from helpers.kernel_twins import assert_within, matrix, normals, poisoned
 from numba import njit
 
+from benchmarks.cases import unchecked
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import decoding
 from tinygpt_np.compiled.kernels.attention import attend, make_tiles
@@ -56,8 +56,8 @@ def test_each_query_attends_to_keys_kept_in_pieces_up_to_its_own_position(
                 matrix(tiles), scratch.ctypes.data,
             )  # fmt: skip
         qkv = qkv.astype(np.float64)
-        truth, _ = plain(ops.attention.forward)(qkv, 1, H)
+        truth, _ = unchecked(ops.attention.forward)(qkv, 1, H)
         qkv[:, 2 * width :] = np.abs(qkv[:, 2 * width :])
         # One rounding for each term of a score, and one more for each position.
-        bound = 1e-6 * (size + count + 10) * plain(ops.attention.forward)(qkv, 1, H)[0]
+        bound = 1e-6 * (size + count + 10) * unchecked(ops.attention.forward)(qkv, 1, H)[0]
         assert_within(y, truth[place:], bound[place:])

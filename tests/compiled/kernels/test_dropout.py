@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.kernel_bounds import U, assert_within, gamma
-from helpers.kernel_twins import normals, poisoned
+from helpers.kernel_twins import assert_within, normals, poisoned
 
+from benchmarks.cases.rounding import U, gamma
 from tinygpt_np.compiled.kernels import dropout
 
 rng, normal = normals(17)

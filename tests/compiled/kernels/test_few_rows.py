@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from helpers.kernel_bounds import assert_within, gamma
-from helpers.kernel_twins import matrix, normals, wide
+from helpers.kernel_twins import assert_within, matrix, normals, wide
 
+from benchmarks.cases.rounding import gamma
 from tinygpt_np.compiled.kernels import few_rows, matmul
 from tinygpt_np.compiled.simd.memory import Arena
 

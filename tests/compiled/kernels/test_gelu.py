@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from helpers.kernel_bounds import EXP, TINY, U, gamma
 from helpers.kernel_twins import SIZES, assert_elementwise
 
+from benchmarks.cases.rounding import EXP, TINY, U, gamma
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import gelu
 from tinygpt_np.compiled.simd.vectors import LANES

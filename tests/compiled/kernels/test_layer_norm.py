@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from helpers.kernel_bounds import U, assert_within, gamma
-from helpers.kernel_twins import normals, plain, poisoned, wide
+from helpers.kernel_twins import assert_within, normals, poisoned, wide
 
+from benchmarks.cases import unchecked
+from benchmarks.cases.rounding import U, gamma
 from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import layer_norm
 
@@ -51,7 +52,7 @@ def test_results_are_the_truth_but_for_rounding(rows: int, width: int, offset: f
         # The truth for these mean and rstd, which are data here.
         d, w, m, r = wide(dy, weight, mean[:, None], rstd[:, None])
         xhat = (x - m) * r
-        terms = plain(ops.layer_norm.backward)(d, (xhat, 1 / r, w, False))
+        terms = unchecked(ops.layer_norm.backward)(d, (xhat, 1 / r, w, False))
         # xhat rounds twice, dy·weight once, its product with xhat once, means C times; then a
         # product, two differences, the product by rstd; and last the sum with what was there.
         g = np.abs(d * w)

@@ -6,8 +6,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from helpers.architecture import OPERATIONS
-from helpers.kernel_twins import normals, plain
+from helpers.kernel_twins import normals
 
+from benchmarks.cases import unchecked
 from tinygpt_np import ops
 from tinygpt_np.compiled import kernels
 from tinygpt_np.gradcheck.cases import CASES
@@ -52,7 +53,7 @@ def flatten(result: Any) -> list[np.ndarray]:
 def test_the_contract_is_that_of_ops(operation: str) -> None:
     twin, original = twins(operation)
     for name in ("forward", "backward", *(["draw_mask"] if operation == "dropout" else [])):
-        compiled, numpy = getattr(twin, name), plain(getattr(original, name))
+        compiled, numpy = getattr(twin, name), unchecked(getattr(original, name))
         assert inspect.signature(compiled) == inspect.signature(numpy)
         assert compiled.__doc__.splitlines()[0] == (numpy.__doc__ or "").splitlines()[0]
 
@@ -63,11 +64,13 @@ def test_results_are_those_of_ops_and_may_be_overwritten(name: str) -> None:
     twin, original = twins(operation)
     y, saved = twin.forward(*args)
     args64 = [x.astype(float) if is_array(x) and x.dtype == np.float32 else x for x in args]
-    truth, saved64 = plain(original.forward)(*args64)
+    truth, saved64 = unchecked(original.forward)(*args64)
     np.testing.assert_allclose(y, truth, rtol=1e-5, atol=1e-5)
     if isinstance(y, np.ndarray) and operation != "softmax":  # It is saved for the backward.
         y[...] = np.nan
-    truths = flatten(plain(original.backward)(dy if isinstance(dy, float) else dy + 0.0, saved64))
+    truths = flatten(
+        unchecked(original.backward)(dy if isinstance(dy, float) else dy + 0.0, saved64)
+    )
     for _ in range(2):
         for one, other in zip(flatten(twin.backward(dy, saved)), truths, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
