@@ -150,6 +150,13 @@ def test_a_folder_whose_files_or_settings_disagree_is_refused(
         load(folder, **settings)
 
 
+def test_a_broken_link_is_no_missing_meta_json(folder: Path) -> None:
+    (folder / "meta.json").unlink()
+    (folder / "meta.json").symlink_to("meta.json")
+    with pytest.raises(ValueError, match=r"meta\.json cannot be read: Too many levels"):
+        load(folder, tokenizer="gpt2")
+
+
 def test_the_tokenizer_of_another_model_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="tokenizer char with a vocabulary of 18, but the model"):
         load(folder, CharTokenizer("abc"))
