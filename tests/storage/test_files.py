@@ -45,7 +45,6 @@ def test_a_second_writer_of_a_folder_is_refused_at_once(tmp_path: Path) -> None:
 
 APPEAR: dict[str, Callable[[Path], object]] = {
     "an empty folder": Path.mkdir,
-    "a file": Path.touch,
     "a dangling link": lambda out: out.symlink_to("nowhere"),
     "another writer": lambda out: files.write_folder(out, CONTENTS),
 }

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -317,12 +318,8 @@ def test_the_best_checkpoint_survives_a_crash_while_it_is_replaced(
     trainer = Trainer.at_last_checkpoint(tmp_path / "run", config, DATA)
     trainer.step, trainer.val_loss, trainer.config = 7, 0.5, replace(config, max_iters=7)
     checkpoints = tmp_path / "run" / "checkpoints"
-
-    def crash(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as crashing:
-        crashing.setattr(Path, place, crash)
+        crashing.setattr(Path, place, Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trainer.save()
     assert checkpoint.load_state(best(tmp_path / "run")).val_loss in (1.0, 0.5)
@@ -347,9 +344,7 @@ def test_a_plot_is_drawn_after_every_evaluation(
 def test_training_continues_if_the_file_system_has_no_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
+    refuse = Mock(side_effect=PermissionError(1, "Operation not permitted"))
     monkeypatch.setattr(Path, "symlink_to", refuse)
     trainer = Trainer.start(tmp_path / "run", NUMPY, DATA)
     list(trainer)
@@ -363,12 +358,8 @@ def test_a_step_whose_metrics_cannot_be_written_can_be_saved(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = stop_after(tmp_path / "run", 5)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as failing:
-        failing.setattr(metrics, "record", full)
+        failing.setattr(metrics, "record", Mock(side_effect=OSError(28, "No space left")))
         with pytest.raises(OSError, match="No space left"):
             trainer.advance()
     trainer.save()

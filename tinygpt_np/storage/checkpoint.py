@@ -188,11 +188,12 @@ def state_of(found: dict[str, Any], path: Path) -> State:
     name, sha256 = data.get("name"), data.get("sha256")
     in_run = type(step) is int and 0 <= step <= config.max_iters
     is_known = loss is None or is_loss(loss)
+    is_sha256 = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)
     checks = [
         ("step", step, in_run, f"a whole number in [0, {config.max_iters}]"),
         ("val_loss", loss, is_known, "null or a loss, finite and zero or more"),
         ("data.name", name, isinstance(name, str), "a string"),
-        ("data.sha256", sha256, is_sha256(sha256), "a SHA-256"),
+        ("data.sha256", sha256, is_sha256, "a SHA-256"),
     ]
     for purpose in GENERATORS:
         state, wanted = generators.get(purpose), f"the state of a generator of {config.seed}"
@@ -202,11 +203,6 @@ def state_of(found: dict[str, Any], path: Path) -> State:
         if not holds:
             raise CheckpointError(f"{path}: {what} should be {wanted}, but is {value!r:.80}")
     return State(cast(int, step), loss, config, generators, cast(str, name), cast(str, sha256))
-
-
-def is_sha256(value: Any) -> bool:
-    """Return whether a value from JSON is a SHA-256."""
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
 def is_loss(value: Any) -> bool:

@@ -125,7 +125,7 @@ def clean(parent: Path, name: str = "") -> bool:
     writing = False
     for path in list(parent.iterdir()):
         destination = path.name.removeprefix(TEMPORARY).partition("-")[2]
-        if is_temporary(path) and name in ("", destination):
+        if path.name.startswith(TEMPORARY) and name in ("", destination):
             try:
                 with locked(path):
                     remove(path)
@@ -134,11 +134,6 @@ def clean(parent: Path, name: str = "") -> bool:
             except OSError:  # It has just gone, or locks are not supported.
                 pass
     return writing
-
-
-def is_temporary(path: Path) -> bool:
-    """Return whether a path has a temporary name."""
-    return path.name.startswith(TEMPORARY)
 
 
 def temporary_name(path: Path) -> Path:
