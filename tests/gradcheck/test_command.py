@@ -35,18 +35,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few")
-def test_without_a_name_each_heading_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_suite_has_a_line_for_each_heading_and_shows_a_wrong_gradient_in_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run() == 0
     out = capsys.readouterr().out
     for heading in ("linear, generic values", "linear, sizes of 1", "softmax, generic values"):
         assert re.search(rf"^{heading}  .* complex step .*× +ok", out, re.MULTILINE), heading
     assert re.search(r"\d+ results in \d+ checks, all correct; \d+\.\d s", out)
-
-
-@pytest.mark.usefixtures("few")
-def test_a_wrong_gradient_is_shown_in_full_and_the_status_is_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
     right = ops.linear.backward
 
     def backward(dy: np.ndarray, saved: Any) -> Any:
@@ -60,7 +56,6 @@ def test_a_wrong_gradient_is_shown_in_full_and_the_status_is_1(
     assert "likely cause: too large by a factor of 2" in out
     assert "seed=3 reproduces it" in out
     assert re.search(r"checks, \d+ wrong", out)
-    assert "every gradient is right" not in out
     assert run("linear", "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["ok"], found["complete"], found["reports"][0]["ok"]) == (False, True, False)
@@ -92,9 +87,11 @@ def test_bad_input_is_a_line_of_explanation(
     assert re.fullmatch(f"tinygpt: .*{message}.*", found), found
 
 
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the command after the first report, and after the first mutant."""
+@pytest.mark.usefixtures("few")
+def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Interrupt the command after the first report, and after the first mutant.
     for module in (suite, detectors):
 
         def first(*arguments: Any, every: Any = module.run) -> Any:
@@ -103,12 +100,6 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(module, "run", first)
-
-
-@pytest.mark.usefixtures("few", "interrupted")
-def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
     assert run() == 130
     out = capsys.readouterr().out
     assert "3 results in 1 check, all correct" in out
@@ -116,16 +107,9 @@ def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
     assert run("--json") == 130
     found = json.loads(capsys.readouterr().out)
     assert (found["ok"], found["complete"], len(found["reports"])) == (None, False, 1)
-
-
-@pytest.mark.usefixtures("interrupted")
-def test_mutants_after_ctrl_c_are_called_stopped(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
     assert run("embedding", "--mutants", "--html", "page.html") == 130
     out = capsys.readouterr().out
     assert "stopped after 1 of 8 mutants" in out
-    assert "every bug was detected" not in out
     assert "The run was interrupted" in (folder / "page.html").read_text(encoding="utf-8")
 
 

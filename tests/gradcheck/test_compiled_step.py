@@ -8,7 +8,6 @@ import pytest
 
 from tinygpt_np.compiled import engine, matmuls, micro_batch
 from tinygpt_np.compiled.kernels import attention, matmul
-from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
 from tinygpt_np.gradcheck.suite import wide_step
@@ -82,13 +81,3 @@ def test_a_loss_that_is_not_averaged_is_found(monkeypatch: Patch) -> None:
 
     monkeypatch.setattr(engine.CompiledEngine, "loss_and_grads", total)
     assert [*wrong(wide_step("wide"))] == ["loss"]
-
-
-def test_the_batches_reach_packed_weights_a_team_and_a_matrix_that_ends_within_a_vector() -> None:
-    shapes = (suite.STEP_SEQUENCES, suite.CONFIG.block_size), suite.WIDE_BATCHES["wide"]
-    for shape in shapes:
-        assert engine.micro_batch_count(*shape) >= matmuls.PACK_FROM
-    assert engine.micro_batch_count(*suite.WIDE_BATCHES["one sequence"]) == 1
-    columns = 4 * suite.WIDE.n_embd
-    assert columns > matmuls.COLUMNS_AT_ONCE
-    assert columns % LANES

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck import detectors, mutations, suite
+from tinygpt_np.gradcheck import detectors
 from tinygpt_np.gradcheck.detectors import (
     TRAINED,
     WEAK_CHECKS,
@@ -28,13 +28,6 @@ def planted(operation: str, after: str) -> MutantResult:
     chosen = site(operation)
     mutation = next(m for m in chosen.mutations() if m.after == after)
     return plant(chosen, mutation, 0)
-
-
-@pytest.mark.parametrize("operation", ["linear", "softmax"])
-def test_no_detector_reports_the_right_backward(operation: str) -> None:
-    named = Detectors(operation).named()
-    assert set(named) == {*METHODS, *WEAK_CHECKS}
-    assert [name for name, detects in named.items() if detects()] == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +113,3 @@ def test_a_false_alarm_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detectors, "STEPS", 1)
     with pytest.raises(RuntimeError, match=r"dropout\.backward is right, .*: loss"):
         work((number, None, 0))
-
-
-def test_every_operation_with_bugs_can_be_named() -> None:
-    assert set(mutations.OPERATIONS) == set(suite.NAMES) - {"block", "bigram", "step"}

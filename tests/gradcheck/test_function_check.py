@@ -194,7 +194,6 @@ REFUSED: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((cube, None, (ROW,)), {}, "backward must be a function, not NoneType"),
     # Arguments
     ((cube, dcube, ROW), {}, r"a tuple or a dict of arguments, not ndarray: write \(x,\)"),
-    ((cube, dcube, ()), {}, "one of the arguments must be an array of floats"),
     ((cube, dcube, (IDS,)), {}, "must be an array of floats, not only x: int64"),
     ((cube, dcube, (ROW.astype(np.float16),)), {}, "float32 or float64, not float16"),
     ((cube, dcube, (np.zeros((0, 3)),)), {}, r"x must not be empty, .* shape is \(0, 3\)"),
@@ -205,14 +204,12 @@ REFUSED: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((takes_two, dcube, (ROW, IDS), ["x", "x"]), {}, "each argument once, not x, x"),
     # Options
     ((cube, dcube, (ROW,)), {"method": "grad"}, "one of complex, .*, taylor, not 'grad'"),
-    ((cube, dcube, (ROW,)), {"directions": 0}, "a positive integer or None, not 0"),
     ((cube, dcube, (ROW,)), {"directions": "3"}, "a positive integer or None, not '3'"),
     ((cube, dcube, (ROW,)), {"seed": -1}, "seed must be a non-negative integer, not -1"),
     ((cube, dcube, (ROW,)), {"seed": "a"}, "seed must be a non-negative integer, not 'a'"),
     # Outputs
     (returns((ROW, 1, 2)), {}, r"must return \(out, saved\), not 3 values"),
     (returns((IDS, None)), {}, "output .* an array of floats, not int64"),
-    (returns((ROW[:0], None)), {}, r"output .* not be empty, .* is \(0, 3\)"),
     (returns((ROW - np.inf, 0)), {}, r"be finite, but at \(0, 0\) it is -inf"),
     (returns(ROW), {}, r"must return a scalar, not \(1, 3\)"),
 ]

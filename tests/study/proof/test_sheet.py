@@ -38,27 +38,13 @@ def backward(dy, saved):
 # Every name has a verdict
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_differentiable_name_of_every_operation_has_a_verdict(variant: str) -> None:
-    found, operation = studied(variant), VARIANTS[variant].operation
-    missing = {name for name, value in found.target.args.items() if value is None}
-    names = flowing(operation) - missing
-    assert {value.name for value in found.values} == names
-    judged = {found.target.backwards[0].upstream}
-    for line in found.proofs[0].lines:
-        right = {gradient.name for gradient in line.gradients if gradient.status == "right"}
-        judged |= right | {*(line.fused if right else ())}
-    assert {f"d{name}" for name in names} <= judged, report(found.proofs[0])
-    assert not any(found.fused(value) for value in found.values)
-
-
 def has_verdict(found: Sheet, value: Value) -> bool:
     judged = [gradient.status for _, _, gradient in found.verdicts(value)]
     return "right" in judged or found.gradient(value) is not None or bool(found.fused(value))
 
 
 @pytest.mark.parametrize(("name", "seed"), [*itertools.product(VARIANTS, range(2)), *MODELS])
-def test_no_line_is_wrong_and_the_relative_errors_are_below_1e_12(name: str, seed: int) -> None:
+def test_every_name_has_a_verdict_and_no_line_is_wrong(name: str, seed: int) -> None:
     found = studied(name, seed)
     rows = [gradient.row for gradient in found.all_verdicts if not gradient.row.is_zero]
     worst = max(row.relative for row in rows)
@@ -70,10 +56,15 @@ def test_no_line_is_wrong_and_the_relative_errors_are_below_1e_12(name: str, see
     if len(found.proofs) > 1:
         assert found.agreement is not None
     assert 0 <= (found.agreement or 0) < 1e-14
+    assert all(has_verdict(found, value) for value in found.values)
     if name in MODEL_VALUES:
-        assert {value.name for value in found.values} == {*MODEL_VALUES[name].split()}
-        assert all(has_verdict(found, value) for value in found.values)
+        names = {*MODEL_VALUES[name].split()}
         assert {*found.target.params} <= {gradient.name for gradient in found.all_verdicts}
+    else:
+        missing = {arg for arg, value in found.target.args.items() if value is None}
+        names = flowing(VARIANTS[name].operation) - missing
+        assert not any(found.fused(value) for value in found.values)
+    assert {value.name for value in found.values} == names
 
 
 # Names that are checked together with others

@@ -65,7 +65,7 @@ def test_pointing_at_a_name_highlights_it_its_gradient_and_its_readers(softmax: 
     assert softmax.locator(".lit, .lit-gradient, .reads").count() == 0
 
 
-def test_a_name_opens_its_arrays_rules_and_verdicts(softmax: Page) -> None:
+def test_a_name_opens_its_arrays_rules_verdicts_and_cells(softmax: Page) -> None:
     softmax.click(EXPS)
     assert softmax.inner_text("#panel-title") == "exps"
     captions = [text.split(" (")[0] for text in texts(softmax, "#panel .heatmap figcaption")]
@@ -80,9 +80,7 @@ def test_a_name_opens_its_arrays_rules_and_verdicts(softmax: Page) -> None:
     assert min(softmax.evaluate(widths)) > 4
     softmax.click("[id='backward_steps:39'] .badge")
     assert softmax.inner_text("#panel-title") == "total"
-
-
-def test_a_cell_shows_its_index_and_its_number_in_each_array(softmax: Page) -> None:
+    # A cell shows its index and its number in each array.
     softmax.click(EXPS)
     softmax.hover("#panel .heatmap >> nth=0 >> [data-index='5']")
     readout = softmax.inner_text("#panel .readout")
@@ -208,16 +206,13 @@ def concealed(page: Page) -> list[int]:
     return sorted(int(line.locator(".number").inner_text()) for line in hidden)
 
 
-def test_reveal_shows_only_the_left_side_and_shape_of_each_backward_line(hidden: Page) -> None:
+def test_reveal_hides_the_backward_and_its_button_shows_the_lines_as_they_run(hidden: Page) -> None:
     assert concealed(hidden) == ORDER
     assert all(line.is_visible() for line in hidden.locator("[data-row] td:first-child code").all())
     assert hidden.inner_text("#progress") == "0 of 12 lines revealed"
     line = hidden.locator("[id='backward_steps:43']")
     assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
     assert line.locator(".badge").is_hidden()
-
-
-def test_the_button_reveals_the_lines_in_the_order_in_which_they_run(hidden: Page) -> None:
     hidden.focus("#next-line")
     for count in range(1, len(ORDER) + 1):
         hidden.keyboard.press("Enter")

@@ -24,7 +24,7 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
-from tinygpt_np.gradcheck.cases import SIZES, VARIANTS, case
+from tinygpt_np.gradcheck.cases import SIZES, case, variants_of
 from tinygpt_np.gradcheck.function_check import describe, differentiable
 from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
@@ -139,11 +139,6 @@ def docstring(name: str) -> str:
     """Return the docstring of a target of this package."""
     modules: dict[str, Any] = {"gpt": gpt, "bigram": bigram}
     return BLOCK if name == "block" else modules.get(name, getattr(ops, name, None)).__doc__ or ""
-
-
-def variants_of(operation: str) -> list[str]:
-    """Return the ways to call an operation; the one with most arguments comes first."""
-    return [name for name, variant in VARIANTS.items() if variant.operation == operation]
 
 
 def operation(variant: str, seed: int = 0) -> Target:
