@@ -8,14 +8,7 @@ from typing import Any
 import pytest
 
 from tinygpt_np import GPTConfig, TrainConfig, config
-from tinygpt_np.config import (
-    PRESETS,
-    PURPOSES,
-    Architecture,
-    counted,
-    expected_band,
-    generator,
-)
+from tinygpt_np.config import PRESETS, PURPOSES, Architecture, expected_band, generator
 
 NAN, INFINITE = float("nan"), float("inf")
 BAD: list[tuple[str, Any, str]] = [
@@ -119,8 +112,3 @@ def test_the_band_is_the_95_percent_prediction_interval_of_measured_runs_with_an
     assert expected_band(replace(measured, n_layer=3)) is None
     assert expected_band(replace(measured, max_iters=100)) is None
     assert expected_band(replace(measured, data="shakespeare")) is None
-
-
-def test_a_count_of_one_has_a_singular_noun() -> None:
-    texts = [counted(count, "layer") for count in (0, 1, 1001)]
-    assert texts == ["0 layers", "1 layer", "1,001 layers"]

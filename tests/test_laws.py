@@ -257,13 +257,3 @@ def test_generators_are_made_in_one_place() -> None:
     found = {file_of(path) for path in paths if "default_rng" in path.read_text(encoding="utf-8")}
     # Sampling without a seed takes a random one.
     assert found == {"config.py", "model/sampling.py"}
-
-
-# Names that were used for different things in different modules.
-ONCE = ("Engine", "Team", "Task", "Trial", "Entrant", "Row", "Measured")
-
-
-def test_a_class_name_means_one_thing() -> None:
-    paths = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
-    names = re.findall(r"^ *class (\w+)", "\n".join(path.read_text() for path in paths), re.M)
-    assert [name for name in ONCE if names.count(name) > 1] == []

@@ -22,7 +22,7 @@ HEAVY = ("matplotlib", "rich", "numba", "pooch", "jinja2", "tinygpt_np.gradcheck
     ("code", "absent"),
     [
         ("import tinygpt_np", ("numpy", "tinygpt_np.config", *HEAVY)),
-        ("import tinygpt_np; tinygpt_np.GPT", HEAVY),
+        ("import tinygpt_np as tg; tg.GPT(tg.GPTConfig(vocab_size=5))", HEAVY),
         ("from tinygpt_np import *; GPT", ("numba",)),
     ],
 )

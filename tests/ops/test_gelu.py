@@ -10,12 +10,8 @@ def test_known_values() -> None:
     # torch.nn.functional.gelu(x, approximate="tanh") in float64, PyTorch 2.13.
     y, _ = gelu.forward(np.array([-2.0, -0.5, 0.0, 1.0, 3.0]))
     expected = [
-        -0.04540230591222494,
-        -0.15428599017485606,
-        0,
-        0.8411919906082768,
-        2.996362607918227,
-    ]
+        -0.04540230591222494, -0.15428599017485606, 0, 0.8411919906082768, 2.996362607918227,
+    ]  # fmt: skip
     assert y.tolist() == pytest.approx(expected, rel=1e-14)
 
 

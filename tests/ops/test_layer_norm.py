@@ -11,10 +11,6 @@ X, WEIGHT, BIAS, DY = (rng.standard_normal(shape) for shape in ((N, C), (C,), (C
 BACKWARDS = [layer_norm.backward, layer_norm.backward_steps]
 
 
-def as_dtype(dtype: Any) -> list[np.ndarray]:
-    return [array.astype(dtype) for array in (X, WEIGHT, BIAS, DY)]
-
-
 def test_a_normalized_row_has_mean_zero_and_variance_one() -> None:
     y, _ = layer_norm.forward(X, np.ones(C))
     np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-15)
@@ -24,7 +20,7 @@ def test_a_normalized_row_has_mean_zero_and_variance_one() -> None:
 
 @pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])
 def test_a_row_without_variance_gives_the_bias(dtype: Any, tiny: float) -> None:
-    x, weight, bias, dy = as_dtype(dtype)
+    x, weight, bias, dy = (array.astype(dtype) for array in (X, WEIGHT, BIAS, DY))
     # The variance is ε, and x̂ is 0.
     dxhat = DY * WEIGHT
     expected = (dxhat - dxhat.mean(axis=-1, keepdims=True)) / layer_norm.EPSILON**0.5

@@ -179,21 +179,18 @@ def test_a_text_that_cannot_be_read_is_refused_and_nothing_is_left(
     assert {path.name for path in tmp_path.iterdir()} <= {"a.txt"}
 
 
-@pytest.mark.parametrize("size", [1000, 899, None], ids=["longer", "shorter", "gone"])
+@pytest.mark.parametrize("size", [1000, 899])
 def test_a_text_that_changes_between_the_two_readings_is_refused(
-    tmp_path: Path, size: int | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, choose = tmp_path / "0.txt", prepare.choose
+    choose = prepare.choose
 
     def choose_and_change(*arguments: Any) -> tokenizers.Tokenizer:
-        if size is None:
-            path.unlink()
-        else:
-            write(path, TEXT[:size])
+        write(tmp_path / "0.txt", TEXT[:size])
         return choose(*arguments)
 
     monkeypatch.setattr(prepare, "choose", choose_and_change)
-    with pytest.raises(DataError, match=r"changed while being read: it had 900 char|there is no"):
+    with pytest.raises(DataError, match="changed while being read: it had 900 char"):
         encode(tmp_path, TEXT[:900])
     assert {name.name for name in tmp_path.iterdir()} <= {"0.txt"}
 

@@ -17,13 +17,7 @@ from hypothesis import strategies as st
 from tinygpt_np.storage.files import write_folder
 from tinygpt_np.text import corpus, tokenizers
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, MissingPackageError, TokenizerError
-from tinygpt_np.text.tokenizers.gpt2 import (
-    ENCODER,
-    MERGES,
-    SOURCE,
-    check_learned,
-    merges_in,
-)
+from tinygpt_np.text.tokenizers.gpt2 import ENCODER, MERGES, SOURCE
 
 needs("tiktoken")
 # Random characters, and a mix that exercises every rule of PATTERN.
@@ -113,14 +107,6 @@ def test_without_tiktoken_the_extra_is_named(
         make()
 
 
-@pytest.mark.slow
-def test_all_merges_of_gpt2_are_applied(gpt2_files: Path) -> None:
-    # from_files skips this check for GPT-2's merges, because it takes a second.
-    merges = merges_in((gpt2_files / "vocab.bpe").read_text(encoding="utf-8"), "vocab.bpe")
-    assert len(merges) == 50_000
-    check_learned(merges, "vocab.bpe")
-
-
 # A small tokenizer
 
 
@@ -175,7 +161,6 @@ def test_a_vocabulary_that_is_not_what_the_merges_make_is_refused(
     ("merges", "expected"),
     [
         ("h i\nhi\n", "merge 2 should be two bytes or results of earlier merges, but is ['hi']"),
-        ("h i\nh i i\n", "merge 2 should be two bytes"),
         ("hi i\nh i\n", "merge 1 should be two bytes or results of earlier merges"),
         ("h ÿ\n", "is not UTF-8"),
     ],
@@ -259,10 +244,8 @@ OPTIONS = {
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"model": None}, "is not a tokenizer of characters or byte pairs"),
         ({"model": {"type": "WordPiece"}}, "is not a tokenizer of characters or byte pairs"),
         ({"model": {"type": "BPE", "vocab": 5, "merges": []}}, "the vocab and the merges"),
-        ({"model": {"vocab": {}, "merges": [5]}}, "merge 1 should be two bytes"),
         ({"model": {"vocab": {}, "merges": [["a", ["b"]]]}}, "merge 1 should be two bytes"),
         *(({"pre_tokenizer": words}, "splits texts into words differently") for words in SPLITTING),
         ({"normalizer": []}, "has normalizer = [], which is not supported"),

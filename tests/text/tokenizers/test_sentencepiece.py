@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 from helpers.optional import needs
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tinygpt_np.text import corpus
 from tinygpt_np.text.tokenizers import MissingPackageError, SentencePieceTokenizer, TokenizerError
-from tinygpt_np.text.tokenizers.sentencepiece import LINE
 
 library: Any = needs("sentencepiece")
 TEXT = "to be or not to be"
@@ -54,12 +51,6 @@ def test_any_text_is_learned_from_silently(
     tokenizer = SentencePieceTokenizer.train(text, size)
     assert len(tokenizer.encode(word)) < len(word.encode()) - 2
     assert capfd.readouterr() == ("", "")
-
-
-@settings(deadline=None, derandomize=True)
-@given(st.text())
-def test_the_library_sees_all_characters_that_are_not_reserved(text: str) -> None:
-    assert "".join(LINE.findall(text)) == "".join(c for c in text if c not in "\n\0▁▅")
 
 
 @pytest.mark.parametrize(

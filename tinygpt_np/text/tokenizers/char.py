@@ -13,11 +13,8 @@ from tinygpt_np.text.tokenizers.base import Tokenizer, TokenizerError
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 # Hugging Face's description of splitting a text into characters.
 SINGLE_CHARACTERS = {
-    "type": "Split",
-    "pattern": {"Regex": "[\\s\\S]"},
-    "behavior": "Isolated",
-    "invert": False,
-}
+    "type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": False,
+}  # fmt: skip
 
 
 class UnknownCharacterError(ValueError):
