@@ -20,5 +20,6 @@ def test_the_logits_of_a_token_are_its_row_of_the_table() -> None:
 
 
 def test_an_empty_vocabulary_is_refused() -> None:
-    with pytest.raises(ValueError, match="vocab_size must be positive, not 0"):
-        tg.Bigram(0)
+    for make in (tg.Bigram, tg.GPTConfig):
+        with pytest.raises(ValueError, match="vocab_size must be positive, not 0"):
+            make(vocab_size=0)

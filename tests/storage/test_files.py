@@ -14,7 +14,6 @@ from tinygpt_np.storage.files import FileError
 
 SECONDS = 60
 CONTENTS = {"train.bin": b"12345678", "meta.json": b"{}"}
-posix = pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -139,7 +138,6 @@ def kill_while_writing(folder: Path, kind: str) -> None:
     assert leftover.startswith(files.TEMPORARY)
 
 
-@posix
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, kind: str) -> None:
     kill_while_writing(tmp_path, kind)
@@ -150,7 +148,6 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path, kind: str) ->
     assert names(tmp_path) == ["out"]
 
 
-@posix
 def test_a_temporary_folder_taken_for_a_leftover_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +166,6 @@ def test_a_temporary_folder_taken_for_a_leftover_is_made_again(
     assert written(tmp_path / "out") == CONTENTS
 
 
-@posix
 def test_writing_works_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kill_while_writing(tmp_path, "folder")
     monkeypatch.setattr(files, "fcntl", None)

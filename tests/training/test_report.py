@@ -21,10 +21,6 @@ def warnings_of(run: Path, text: str, **settings: Any) -> list[str]:
     return list(report.warnings(Trainer(run, replace(SMALL, **settings), data)))
 
 
-def test_a_run_that_suits_its_data_has_no_warnings(tmp_path: Path) -> None:
-    assert warnings_of(tmp_path / "run", LETTERS * 5) == []
-
-
 def test_a_small_text_is_warned_about(tmp_path: Path) -> None:
     found = warnings_of(tmp_path / "run", LETTERS + "Q", max_iters=500, n_embd=24)
     passes, size, decay, unseen = found
