@@ -19,7 +19,6 @@ def dlinear(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def doubled_weight(dy: np.ndarray, saved: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return twice the right gradient of w."""
     dx, dw = dlinear(dy, saved)
     return dx, 2 * dw
 

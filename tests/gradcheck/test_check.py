@@ -22,7 +22,6 @@ def row_of(forward: Forward, backward: Backward, x: np.ndarray = X, **options: A
 
 
 def off_by(error: float) -> Backward:
-    """Return the gradient of the cube with an error in one element."""
 
     def backward(dy: np.ndarray, x: Any) -> np.ndarray:
         dx = dcube(dy, x)

@@ -20,7 +20,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> int:
-    """Return the exit status of a command."""
     try:
         cli.main(["gradcheck", *arguments])
     except SystemExit as stop:

@@ -17,7 +17,6 @@ Backward = Callable[[np.ndarray, Any], Any]
 
 
 def problems(report: Report) -> dict[str, str]:
-    """Return the problems by tensor."""
     return {row.name: "; ".join(row.problems) for row in report.rows if not row.ok}
 
 

@@ -22,7 +22,6 @@ MEASUREMENT = replace(
 
 
 def at(place: tuple[int, int], error: float) -> np.ndarray:
-    """Return the right gradient with an error in one element."""
     gradient = EXPECTED.copy()
     gradient[place] += error
     return gradient

@@ -60,14 +60,12 @@ def edited(text: str, *edits: tuple[str, str]) -> str:
 
 
 def module_of(text: str) -> dict[str, Any]:
-    """Execute a source and return its global names."""
     module: dict[str, Any] = {"np": np}
     exec(compile(dedent(text), FILE, "exec"), module)
     return module
 
 
 def function(text: str, name: str = "forward") -> Function:
-    """Parse a function of a source."""
     return find_function(dedent(text), name, FILE)
 
 
@@ -100,12 +98,10 @@ def proof(text: str, args: Mapping[str, Any] = ARGS) -> Proof:
 
 
 def edited_proof(*edits: tuple[str, str]) -> Proof:
-    """Return the proof of BACKWARD after some edits."""
     return proof(FORWARD + edited(BACKWARD, *edits))
 
 
 def wrong_lines(proof: Proof) -> list[str]:
-    """Return the lines that have a mistake."""
     return [line.text for line in proof.lines if line.status == "wrong"]
 
 
@@ -116,20 +112,17 @@ def report(proof: Proof) -> str:
 
 
 def line_with(proof: Proof, text: str) -> BackwardLine:
-    """Return the only line with a text."""
     (line,) = (line for line in proof.lines if line.text == text)
     return line
 
 
 def gradient_of(truth: Truth, value: Value) -> np.ndarray:
-    """Return the complete measured gradient of a value."""
     gradient = truth.total(value).gradient
     assert gradient is not None
     return gradient
 
 
 def target_named(name: str, seed: int = 0) -> Target:
-    """Return a variant of an operation, or a model."""
     return (targets.operation if name in VARIANTS else targets.named_target)(name, seed)
 
 
@@ -141,7 +134,6 @@ def truth_of(name: str) -> Truth:
 
 @cache
 def studied(name: str, seed: int = 0) -> Sheet:
-    """Study a variant of an operation, or a model, once."""
     return study(target_named(name, seed))
 
 
@@ -153,5 +145,4 @@ def studied_target(name: str) -> Sheet:
 
 @cache
 def planted_bugs(operation: str) -> list[Bug]:
-    """Prove all bugs planted in an operation, once."""
     return list(bugs(operation))

@@ -109,7 +109,6 @@ DEPENDENTS = {
 
 
 def broken(name: str, change: str = "1.5 * ({})") -> tuple[str, str]:
-    """Return an edit that makes one line wrong."""
     text = LINES[name]
     left, equals, right = text.partition(" = ") if " = " in text else text.partition(" += ")
     return text, f"{left}{equals}{change.format(right)}"

@@ -77,8 +77,7 @@ def test_a_large_tensor_is_measured_along_random_directions() -> None:
     measured = truth("def forward(x):\n    y = x * x * x\n    return y, 0", {"x": x})
     total = measured.total(Value("x", -1))
     assert total.gradient is None
-    assert total.measured.probes.directions is not None
-    assert total.measured.probes.directions.shape == (DIRECTIONS, MAX_ELEMENTS + 1)
+    assert len(total.measured.probes) == DIRECTIONS
     right = measured.doutput * 3 * x * x
     assert total.compare(right).ok
     wrong = right.copy()

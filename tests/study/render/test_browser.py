@@ -37,17 +37,12 @@ CONTRASTS = """() => {
   return worst;
 }"""
 EXPS = "[data-row='3'] [data-name=exps]"
-at_width = pytest.mark.parametrize(
-    "page", [{"viewport": {"width": 360, "height": 740}}], indirect=True
-)
-both_schemes = pytest.mark.parametrize(
-    "page", [{"color_scheme": "light"}, {"color_scheme": "dark"}], indirect=True
-)
+PHONE = {"viewport": {"width": 360, "height": 740}}
+SCHEMES = [{"color_scheme": "light"}, {"color_scheme": "dark"}]
 
 
 @pytest.fixture
 def softmax(page: Page, folder: Path) -> Page:
-    """Return the page of softmax."""
     open_page(page, folder)
     return page
 
@@ -146,8 +141,10 @@ def width_of(page: Page, element: str = "documentElement") -> int:
     return page.evaluate(f"document.{element}.scrollWidth")
 
 
-@at_width
-def test_pages_fit_the_width_of_a_phone_in_every_mode(page: Page, folder: Path) -> None:
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_on_a_phone_pages_fit_in_every_mode_and_bugs_can_be_chosen(
+    page: Page, folder: Path
+) -> None:
     for name in ("index", "block", "softmax"):
         open_page(page, folder, name)
         assert width_of(page) <= 360
@@ -156,21 +153,19 @@ def test_pages_fit_the_width_of_a_phone_in_every_mode(page: Page, folder: Path) 
         assert width_of(page) <= 360
     page.click(EXPS)
     assert width_of(page, "getElementById('panel')") <= 360
-
-
-@at_width
-def test_on_a_phone_the_backward_is_below_its_line_and_bugs_can_be_chosen(softmax: Page) -> None:
+    page.keyboard.press("Escape")
+    # The backward is below its line.
     forward, backward = (
-        softmax.locator(f"[data-row='3'] td >> nth={column}").bounding_box() for column in (0, 1)
+        page.locator(f"[data-row='3'] td >> nth={column}").bounding_box() for column in (0, 1)
     )
     assert backward["y"] >= forward["y"] + forward["height"] - 1
-    plant(softmax, "dshifted = dprobs * exps")
-    softmax.click("#next-bug")
-    box = softmax.locator("#next-bug").bounding_box()
+    plant(page, "dshifted = dprobs * exps")
+    page.click("#next-bug")
+    box = page.locator("#next-bug").bounding_box()
     assert 0 <= box["y"] <= 740 - box["height"]
 
 
-@both_schemes
+@pytest.mark.parametrize("page", SCHEMES, indirect=True)
 def test_all_text_has_enough_contrast(softmax: Page) -> None:
     softmax.emulate_media(reduced_motion="reduce")
     softmax.hover(EXPS)
@@ -192,13 +187,6 @@ def test_all_text_has_enough_contrast(softmax: Page) -> None:
 ORDER = [35, 36, 38, 39, 41, 43, 45, 46, 51, 52, 53, 54]
 
 
-@pytest.fixture
-def hidden(softmax: Page) -> Page:
-    """Return the page of softmax with its backward hidden."""
-    softmax.click("text=Reveal")
-    return softmax
-
-
 def concealed(page: Page) -> list[int]:
     """Return the numbers of the lines whose code is hidden, in order."""
     lines = page.locator(".line.back[id]").all()
@@ -206,34 +194,40 @@ def concealed(page: Page) -> list[int]:
     return sorted(int(line.locator(".number").inner_text()) for line in hidden)
 
 
-def test_reveal_hides_the_backward_and_its_button_shows_the_lines_as_they_run(hidden: Page) -> None:
-    assert concealed(hidden) == ORDER
-    assert all(line.is_visible() for line in hidden.locator("[data-row] td:first-child code").all())
-    assert hidden.inner_text("#progress") == "0 of 12 lines revealed"
-    line = hidden.locator("[id='backward_steps:43']")
+def test_reveal_hides_the_backward_and_its_button_shows_the_lines_as_they_run(
+    softmax: Page,
+) -> None:
+    softmax.click("text=Reveal")
+    assert concealed(softmax) == ORDER
+    assert all(
+        line.is_visible() for line in softmax.locator("[data-row] td:first-child code").all()
+    )
+    assert softmax.inner_text("#progress") == "0 of 12 lines revealed"
+    line = softmax.locator("[id='backward_steps:43']")
     assert " ".join(line.inner_text().split()) == "43 Reveal line 43: dshifted = … (..., V)"
     assert line.locator(".badge").is_hidden()
-    hidden.focus("#next-line")
+    softmax.focus("#next-line")
     for count in range(1, len(ORDER) + 1):
-        hidden.keyboard.press("Enter")
-        assert concealed(hidden) == ORDER[count:]
-    assert hidden.inner_text("#progress") == "12 of 12 lines revealed"
-    assert hidden.is_disabled("#next-line")
-    assert hidden.evaluate("document.activeElement.id") == "hide-again"
+        softmax.keyboard.press("Enter")
+        assert concealed(softmax) == ORDER[count:]
+    assert softmax.inner_text("#progress") == "12 of 12 lines revealed"
+    assert softmax.is_disabled("#next-line")
+    assert softmax.evaluate("document.activeElement.id") == "hide-again"
 
 
-def test_revealed_lines_stay_revealed_until_they_are_hidden_again(hidden: Page) -> None:
-    hidden.click("[id='backward_steps:41'] .reveal")
+def test_revealed_lines_stay_revealed_until_they_are_hidden_again(softmax: Page) -> None:
+    softmax.click("text=Reveal")
+    softmax.click("[id='backward_steps:41'] .reveal")
     others = [number for number in ORDER if number != 41]
-    assert concealed(hidden) == others
-    assert hidden.locator("[id='backward_steps:41'] .badge").is_visible()
-    assert hidden.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
-    hidden.click("text=Read")
-    assert concealed(hidden) == []
-    hidden.click("text=Reveal")
-    assert concealed(hidden) == others
-    hidden.click("#hide-again")
-    assert concealed(hidden) == ORDER
+    assert concealed(softmax) == others
+    assert softmax.locator("[id='backward_steps:41'] .badge").is_visible()
+    assert softmax.evaluate("document.activeElement.parentElement.id") == "backward_steps:35"
+    softmax.click("text=Read")
+    assert concealed(softmax) == []
+    softmax.click("text=Reveal")
+    assert concealed(softmax) == others
+    softmax.click("#hide-again")
+    assert concealed(softmax) == ORDER
 
 
 @pytest.mark.parametrize("page", [{"java_script_enabled": False}], indirect=True)

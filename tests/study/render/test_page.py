@@ -34,7 +34,6 @@ def gpt() -> Json:
 
 
 def lines(of: Json) -> dict[str, Json]:
-    """Return the lines of the first backward by their text."""
     return {line["text"]: line for row in of["rows"] for line in row["backward"]}
 
 

@@ -10,7 +10,6 @@ from tinygpt_np.study.source.parse import Statement, StudyError
 
 
 def statement(text: str) -> Statement:
-    """Parse the first statement of a body."""
     return function(f"def forward(x):\n    {text}\n    return x").statements[0]
 
 

@@ -152,8 +152,12 @@ def with_observed_changes(
         statement = each.step.statement
         changes = [*statement.changes]
         if isinstance(statement.node, ast.Expr):  # A call may leave its arguments unchanged.
-            unchanged = {n for n in changes if is_unchanged(before.get(n), after.get(n))}
-            changes = [name for name in changes if name not in unchanged]
+            changes = [
+                name
+                for name in changes
+                if differ(before.get(name), after.get(name))
+                or not isinstance(after.get(name), np.ndarray | ModuleType)
+            ]
         others = sorted(read - {*statement.sets})
         changes += [name for name in others if differ(before.get(name), after.get(name))]
         if tuple(changes) != statement.changes:
@@ -165,12 +169,6 @@ def with_observed_changes(
             read -= {*statement.sets} - {*statement.changes}
         read |= statement.mentions
     return found
-
-
-def is_unchanged(before: Any, after: Any) -> bool:
-    """Return whether an array is unchanged; a module, such as np, always is."""
-    is_array = isinstance(after, np.ndarray)
-    return isinstance(after, ModuleType) or (is_array and not differ(before, after))
 
 
 def differ(before: Any, after: Any) -> bool:

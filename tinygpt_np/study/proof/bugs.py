@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from tinygpt_np.gradcheck.cases import variants_of
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
 from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.truth import Truth
@@ -29,7 +30,7 @@ class Bug:
 
 def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
     """Yield all bugs that can be planted in the backwards of an operation."""
-    truths = [Truth(targets.operation(name, seed)) for name in targets.variants_of(operation)]
+    truths = [Truth(targets.operation(name, seed)) for name in variants_of(operation)]
     for site in (site for site in sites() if site.operation == operation):
         for mutation in site.mutations():
             yield planted(site, mutation, truths)

@@ -51,7 +51,9 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
     if not trace.raised:
         lines.append(prover.returned())
         prover.mark_missing_terms()
-        if results_are_right(lines):
+        # The gradients that are returned, or stored for a parameter.
+        results = [g for each in lines for g in each.gradients if not each.step or not g.pair]
+        if lines[-1].status != "wrong" and all(g.status == "right" for g in results):
             lines[:] = map(without_error, lines)
     prover.mark_inherited()
     overwriting = [i for i, each in enumerate(trace.executed) if each.overwrites_input]
@@ -405,12 +407,6 @@ class Prover:
             index = setting[-1] if setting and differs not in found[0] else -1
             if lines[index].status != "wrong":
                 self.mark(index, "wrong", found[0])
-
-
-def results_are_right(lines: list[BackwardLine]) -> bool:
-    """Return whether all gradients that are returned, or stored for a parameter, are right."""
-    results = [g for line in lines for g in line.gradients if line.step is None or g.pair is None]
-    return lines[-1].status != "wrong" and all(g.status == "right" for g in results)
 
 
 def without_error(line: BackwardLine) -> BackwardLine:
