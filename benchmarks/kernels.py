@@ -96,10 +96,7 @@ def run(
 
 @contextmanager
 def start(plan: Plan, run: Session) -> Generator[tuple[Process, Peers]]:
-    """Start our process and those of the peers that can be started, and end them afterwards.
-
-    A peer has a process per number of threads, which most libraries read when they are loaded.
-    """
+    """Start our process and those of the peers that can be started, and end them afterwards."""
     with ExitStack() as processes:
 
         def process(name: str, threads: int, options: dict[str, Any]) -> Process:
@@ -110,7 +107,7 @@ def start(plan: Plan, run: Session) -> Generator[tuple[Process, Peers]]:
         for name in plan.peers:
             run.say(f"starting {name}")
             more = {"folder": plan.llmc} if name == "llmc" else {}
-            try:
+            try:  # A process per number of threads, which most libraries read when loaded.
                 for count in plan.threads:
                     peers[name, count] = process(name, count, {"threads": count, **more})
                     run.found["peers"][f"{name} ×{count}"] = peers[name, count].ask("about")

@@ -18,6 +18,7 @@ Sizes = dict[str, int]
 # The sizes to choose from: those of a micro-batch of the workloads of these names (see
 # models/workloads.py), and "awkward" ones that no vector or tile divides.
 SHAPES = ("cpu", "lecture", "gpt2", "awkward")
+unchecked = inspect.unwrap  # returns an operation of ops/ without the checks of its arguments
 OPERATIONS = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
 
 
@@ -141,8 +142,3 @@ def outliers(array: np.ndarray, rng: np.random.Generator, factor: float) -> np.n
         far[[0, 0, -1, -1], [0, -1, 0, -1]] = True
         rows[far] *= factor
     return array
-
-
-def unchecked(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an operation of ops/ without the checks of its arguments."""
-    return inspect.unwrap(operation)

@@ -37,10 +37,7 @@ ARM_PACKED = re.compile(r"\.\d+[hsd]\b|\bz\d+\.")
 
 
 def packed_fraction(compiled: tuple[Any, ...]) -> float | None:
-    """Return the fraction among compiled functions with all signatures and all that they call.
-
-    It is None if there is nothing to count, or the processor's assembly is not known here.
-    """
+    """Return the fraction in functions with all that they call, or None if nothing is counted."""
     linked = {f"{each.fndesc.modname}.{each.fndesc.qualname}": each for each in compiled_kernels}
     waiting: list[Any] = []
     for function in compiled:

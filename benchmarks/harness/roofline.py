@@ -128,10 +128,7 @@ def marks(x: float, rows: list[dict[str, Any]], up: Axis) -> Iterator[str]:
 
 
 def spread(places: list[float], gap: float, least: float) -> list[float]:
-    """Move ascending places apart, so that each is `gap` after the one before.
-
-    Those that were too close are centred around where they were together, from `least` on.
-    """
+    """Move ascending places `gap` apart, close ones around their common center, from `least` on."""
     groups: list[list[float]] = []
 
     def start_of(group: list[float]) -> float:

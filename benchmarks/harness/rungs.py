@@ -130,10 +130,11 @@ class Rungs:
         except Exception as error:
             kind = "" if isinstance(error, WrongResult) else f"{type(error).__name__}: "
             return {"wrong": f"{kind}{error}"}
-        _, call, step = steps[-1]
+        problem, call, step = steps[-1]
+        restore = functools.partial(problem.restore, call)
         return {
             "wrong": None,
-            "key": self.add(step, self.restorer(call), threads, last, rung.threads == "any"),
+            "key": self.add(step, restore, threads, last, rung.threads == "any"),
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
             "first_seconds": first,
         }
@@ -149,17 +150,6 @@ class Rungs:
             runner.collect(call, returned)
         problem.check(call)
         return seconds - (self.clock.seconds - before)
-
-    def restorer(self, call: Call) -> Step:
-        """Return a function that restores the inputs that a kernel overwrites, before a sample."""
-        inputs = self.problems[-1].inputs
-
-        def restore() -> tuple[()]:
-            for name in self.case.how.changed:
-                call.inputs[name][...] = inputs[name]
-            return ()
-
-        return restore
 
     def compile_seconds(self, name: str, runner: Runner) -> float:
         """Return the compile time of a rung when it was first opened, which includes imports."""
@@ -225,10 +215,7 @@ def warm_up(timed: Timed) -> None:
 
 
 def wait_for_sleep() -> None:
-    """Wait until the threads of this process sleep.
-
-    Those of BLAS and OpenMP spin for up to 50 ms after a step, on the CPU of the next candidate.
-    """
+    """Wait until threads sleep: those of BLAS and OpenMP spin for up to 50 ms after a step."""
     quiet = 0
     for _ in range(CHECKS):
         before = time.process_time()

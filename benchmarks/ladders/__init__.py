@@ -138,10 +138,7 @@ def write(outputs: Sequence[np.ndarray], returned: Any) -> None:
 def in_numpy(
     forward: Callable[..., Any], backward: Callable[..., Any], save: Callable[[Arrays], Any]
 ) -> dict[str, Runner]:
-    """Return the runners of an operation of ops/ on whole arrays.
-
-    save: returns what the forward saved, given the inputs of the backward; untimed.
-    """
+    """Return the runners of an operation of ops/; `save` gives what its forward saved, untimed."""
 
     def prepare_forward(call: Call) -> Callable[[], Any]:
         inputs, outputs = call.inputs.values(), [*call.outputs.values()]
@@ -158,10 +155,7 @@ def in_numpy(
 def collected(
     prepare: Callable[[Call], Callable[[], Any]], *names: str, compiled: tuple[Any, ...] = ()
 ) -> Runner:
-    """Return a runner of which the step returns the outputs, or the arrays of these names.
-
-    Copying is not timed.
-    """
+    """Return a runner whose step returns the outputs, or arrays of these names; copied untimed."""
 
     def collect(call: Call, returned: Any) -> None:
         write([call.arrays[name] for name in names or call.outputs], returned)

@@ -1,7 +1,5 @@
 """GPT-2 124M generation: the checkpoint's sizes and the prompt."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from benchmarks.models.workloads import SEED
@@ -22,8 +20,3 @@ def flops(prompt: int, count: int) -> float:
     C = CONFIG.n_embd
     read = prompt + count - 1
     return 2.0 * (read * CONFIG.n_layer * 12 * C * C + count * CONFIG.vocab_size * C)
-
-
-def as_floats(tokens: Sequence[int]) -> list[float]:
-    """Return tokens as numbers to agree on."""
-    return [float(token) for token in tokens]

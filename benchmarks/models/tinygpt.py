@@ -19,11 +19,7 @@ from tinygpt_np.training.engine import make
 
 
 def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
-    """Return the training step of a workload, given by the fields of a Workload.
-
-    A step returns the loss and the norm of the gradients before clipping. The threads of NumPy are
-    those of its BLAS.
-    """
+    """Return the training step: it gives the loss, and the norm of gradients before clipping."""
     sizes = Workload(**workload)
     model = GPT(sizes.config, seed=workloads.SEED, backend=backend)
     optimizer = AdamW(model.params, workloads.BETA1, workloads.BETA2, workloads.WEIGHT_DECAY)
@@ -42,10 +38,7 @@ def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> 
 
 
 def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
-    """Return causal attention, forward and backward, for the sizes of attention_inputs.
-
-    The sequences are split between the threads; kernels release the GIL.
-    """
+    """Return causal attention, forward and backward; sequences are split between the threads."""
     operation = backends.load(backend).attention
     batch, time, n_head, head_size = sizes.values()
     qkv, dy = workloads.attention_inputs(**sizes)
@@ -75,17 +68,11 @@ class Recomputing(GPT):
         return LanguageModel.decoder(self, batch)
 
 
-def sampler(workload: Workload, backend: str, cached: bool) -> GPT:
-    """Return a GPT to sample from, with or without a cache of keys and values."""
-    model = (GPT if cached else Recomputing)(workload.config, backend=backend)
-    model.params = workloads.sampling_params(workload)
-    return model
-
-
 def sample(workload: dict[str, Any], tokens: int, backend: str, cached: bool) -> Job:
     """Return a job that samples sequences after a prompt of one token, token by token."""
-    sizes = Workload(**workload)
-    model, prompt = sampler(sizes, backend, cached), np.zeros(1, np.int64)
+    sizes, prompt = Workload(**workload), np.zeros(1, np.int64)
+    model = (GPT if cached else Recomputing)(sizes.config, backend=backend)
+    model.params = workloads.sampling_params(sizes)
 
     def generate() -> Iterator[np.ndarray]:
         return model.generate(prompt, tokens, seed=workloads.SEED)
@@ -101,13 +88,10 @@ def sample(workload: dict[str, Any], tokens: int, backend: str, cached: bool) ->
 
 
 def generate(folder: str, prompt: int, count: int, threads: int) -> Job:
-    """Return a job that generates `count` tokens from a GPT-2 checkpoint, greedily.
-
-    The threads are those of the worker process.
-    """
+    """Return a job that generates `count` tokens greedily, on the threads of its process."""
     model, given = GPT.from_pretrained(folder, backend="numba"), gpt2.prompt_of(prompt)
 
     def step() -> list[int]:
         return [int(token) for token in model.generate(given, count, temperature=0)]
 
-    return Job(step, gpt2.flops(prompt, count), agreement=gpt2.as_floats)
+    return Job(step, gpt2.flops(prompt, count), agreement=list)

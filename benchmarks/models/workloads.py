@@ -102,22 +102,16 @@ def sequences(workload: Workload) -> list[np.ndarray]:
 
 
 def endless(generate: Callable[[], Iterator[Token]], warm_up: int) -> Iterator[Token]:
-    """Yield the tokens of one generated sequence after another, after `warm_up` tokens of one.
-
-    So the first turn after the warm-up starts with a sequence.
-    """
+    """Yield `warm_up` tokens, then whole sequences, so that the first turn starts with one."""
     yield from itertools.islice(generate(), warm_up)
     while True:
         yield from generate()
 
 
 def batches(workload: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield tokens and targets (B, T) int64 without end, the same for every candidate.
-
-    They are random and new in each step, because gradients vanish on a memorised batch.
-    """
+    """Yield random tokens and targets (B, T) int64 without end, the same for every candidate."""
     rng = np.random.default_rng(SEED)
-    while True:
+    while True:  # New in each step, because gradients vanish on a memorised batch.
         shape = (workload.batch_size, workload.block_size + 1)
         tokens = rng.integers(0, workload.vocab_size, shape)
         yield np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:])

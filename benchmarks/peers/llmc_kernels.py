@@ -100,23 +100,15 @@ def bound(name: str, values: dict[str, Any]) -> Step:
         key, _, letters = each.partition(":")
         if key not in values:
             values[key] = np.full(shape_of(letters, values), np.nan, np.float32)
-        arguments.append(passed(values[key]))
+        value = values[key]
+        array = isinstance(value, np.ndarray)
+        # data_as keeps the array alive.
+        arguments.append(value.ctypes.data_as(ctypes.c_void_p) if array else value)
     return partial(functions[name], *arguments)
 
 
-def passed(argument: np.ndarray | int | None) -> Any:
-    """Return an argument as ctypes passes it; None is a null pointer."""
-    if isinstance(argument, np.ndarray):
-        assert argument.flags.c_contiguous
-        return argument.ctypes.data_as(ctypes.c_void_p)  # It keeps the array alive.
-    return None if argument is None else ctypes.c_int(argument)
-
-
 def calling(name: str, zeroed: str = "", before: str = "") -> Runner:
-    """Return the runner of a function that adds to the arrays `zeroed`.
-
-    before: the forward of a backward, which is not timed.
-    """
+    """Return the runner of a function that adds to `zeroed`, after the untimed forward `before`."""
 
     def prepare(call: Call) -> Step:
         values = values_of(call)

@@ -111,12 +111,9 @@ def layer_norm_backward(call: Call) -> Step:
 
 
 def adamw_update(call: Call) -> Step:
-    """Return the update that AdamW(fused=True) calls, in place, after scaling as clipping does.
-
-    The scaled gradient gets its own array, because grad may not be changed.
-    """
+    """Return the update that AdamW(fused=True) calls, in place, after scaling as clipping does."""
     param, grad, first, second = tensors(call.inputs)
-    scaled = torch.empty_like(grad)
+    scaled = torch.empty_like(grad)  # grad may not be changed.
     update = partial(
         torch._fused_adamw_,
         [param], [scaled], [first], [second], [], [torch.tensor(float(recipe.STEP))],

@@ -172,11 +172,7 @@ def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:
 
 
 def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
-    """Return causal attention, forward and backward, for the sizes of attention_inputs.
-
-    from_qkv: with one array for q, k and v, as in a model and as ours; otherwise with three arrays
-    (B, H, T, D), which saves PyTorch copies.
-    """
+    """Return causal attention, forward and backward, from one array as ours or from q, k and v."""
     torch.set_num_threads(threads)
     batch, time, n_head, head_size = sizes.values()
     width = n_head * head_size
@@ -186,7 +182,7 @@ def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
     )
     if from_qkv:
         inputs, function = [qkv], partial(attend, n_head=n_head)
-    else:
+    else:  # Arrays (B, H, T, D) save PyTorch copies.
         *inputs, dy = (
             part.view(batch, time, n_head, head_size).transpose(1, 2).contiguous()
             for part in (*qkv.split(width, dim=2), dy)

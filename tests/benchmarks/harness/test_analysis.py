@@ -100,12 +100,6 @@ def test_the_limit_is_the_most_that_the_machine_did_and_the_time_that_takes_long
     assert one["fraction"].median == 0.4
 
 
-def test_a_model_is_bound_by_the_peak_alone() -> None:
-    limits = [limit("peak", 1000, [1.0])]
-    record: Row = {"flops": 600, "rows": [row("step", [2.0] * 3)], "limits": limits, "controls": []}
-    assert analyse(record, CACHES)["rows"][0]["fraction"].median == 0.3
-
-
 def test_a_ratio_is_the_median_over_the_rounds_in_which_both_took_a_turn() -> None:
     # The machine slows down tenfold: within each round theirs takes twice as long.
     theirs, ours = (

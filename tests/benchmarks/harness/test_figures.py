@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 from helpers.kernel_results import record
 
 from benchmarks import ROOT
@@ -23,17 +22,6 @@ def test_a_file_has_medians_with_their_intervals_but_no_samples(tmp_path: Path) 
     assert shared["threads"] == 2
     assert (theirs["by"], theirs["reference"], theirs["by_ours"][0]) == ("torch", True, 2.0)
     assert case["limits"][0] == {"name": "peak", "threads": 1, "rate": 10e9, "pace": 1e-10}
-
-
-def test_only_a_new_file_that_can_be_written_is_accepted(tmp_path: Path) -> None:
-    path = figures.new_file(tmp_path / "all.json")
-    assert not path.exists()
-    path.write_text("as it was")
-    with pytest.raises(ValueError, match=r"all\.json exists already, and nothing is overwritten"):
-        figures.new_file(path)
-    assert path.read_text() == "as it was"
-    with pytest.raises(ValueError, match="cannot be written: No such file or directory"):
-        figures.new_file(tmp_path / "nowhere" / "all.json")
 
 
 def test_the_results_that_are_kept_are_small() -> None:

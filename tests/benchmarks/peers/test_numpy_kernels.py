@@ -1,18 +1,19 @@
-"""NumPy's kernels pass the gate; a peer that is not installed says how to install it."""
+"""NumPy as a peer; a peer that is not installed says how to install it."""
 
 import importlib
 import sys
 
 import pytest
-from helpers.gate import CASES, pass_gate
 
+from benchmarks import cases
 from benchmarks.peers import numpy_kernels
 
 
-@pytest.mark.parametrize(("operation", "direction"), CASES)
-def test_numpy_is_right(operation: str, direction: str) -> None:
-    (rung,) = numpy_kernels.rungs(operation)
-    pass_gate(rung, operation, direction)
+def test_it_is_the_rung_of_each_ladder_on_any_number_of_threads() -> None:
+    for operation in cases.OPERATIONS:
+        (rung,) = numpy_kernels.rungs(operation)
+        assert (rung.name, rung.threads, rung.reference) == ("NumPy", "any", True)
+        assert tuple(rung.runners) == cases.directions(operation)
 
 
 def test_what_is_not_installed_says_how_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
