@@ -32,13 +32,10 @@ def test_nothing_is_loaded_before_it_is_used(code: str, absent: tuple[str, ...])
 
 def test_every_exported_name_exists() -> None:
     assert all(getattr(tg, name) is not None for name in dir(tg))
+    assert tg.__version__ == version("tinygpt-np")
     assert {*tg.__all__} == {*dir(tg)} - {"kernels", "__version__"}
     with pytest.raises(AttributeError, match="'tinygpt_np' has no attribute 'nosuch'"):
         tg.nosuch  # type: ignore[attr-defined] # noqa: B018
-
-
-def test_the_version_is_that_of_the_distribution() -> None:
-    assert tg.__version__ == version("tinygpt-np")
 
 
 def test_every_dependency_has_a_lower_bound_that_ci_can_install() -> None:

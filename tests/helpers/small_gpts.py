@@ -59,4 +59,4 @@ def assert_close(found: Tensors, expected: Tensors, bound: float) -> None:
 def assert_same_bits(found: Tensors, expected: Tensors) -> None:
     assert list(found) == list(expected)
     for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name)
+        np.testing.assert_array_equal(found[name], tensor, err_msg=name, strict=True)

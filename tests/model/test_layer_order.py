@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.errors import relative_error
+from helpers.small_gpts import assert_same_bits
 
 from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.compiled.decoder import CompiledDecoder
@@ -49,5 +50,4 @@ def test_forward_decoders_training_and_files_have_the_layers_in_order(tmp_path: 
     model.save_pretrained(tmp_path / "gpt2")
     for loaded in (GPT.load(tmp_path / "saved"), GPT.from_pretrained(tmp_path / "gpt2")):
         assert list(loaded.params) == list(param_shapes(CONFIG))
-        for name, param in params.items():
-            np.testing.assert_array_equal(loaded.params[name], param, err_msg=name)
+        assert_same_bits(loaded.params, params)

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from helpers.small_gpts import assert_same_bits
 
 from tinygpt_np import GPTConfig, TrainConfig
 from tinygpt_np.config import generator
@@ -82,12 +83,6 @@ def seal(folder: Path) -> None:
     (folder / checkpoint.CHECKSUMS).write_text(json.dumps(sums))
 
 
-def assert_same(found: Tensors, expected: Tensors) -> None:
-    assert list(found) == list(expected)
-    for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor, err_msg=name, strict=True)
-
-
 def steps(checkpoints: Path) -> list[int]:
     return [int(folder.name) for folder in checkpoint.steps_in(checkpoints)]
 
@@ -102,7 +97,7 @@ def test_a_model_comes_back_bit_for_bit_and_can_be_written_to(tmp_path: Path, dt
     checkpoint.save_model(tmp_path / "model", CONFIG, saved)
     config, found = checkpoint.load_model(tmp_path / "model")
     assert config == CONFIG
-    assert_same(found, saved)
+    assert_same_bits(found, saved)
     for tensor in found.values():
         tensor += 1
 
@@ -114,8 +109,8 @@ def test_a_checkpoint_is_named_after_its_step_and_comes_back(tmp_path: Path) -> 
     assert checkpoint.load_state(folder) == state_at(250)
     assert (folder / "tokenizer.json").read_bytes() == TOKENIZER["tokenizer.json"]
     first, second = checkpoint.load_optimizer(folder, params(250))
-    assert_same(first, params(251))
-    assert_same(second, params(252))
+    assert_same_bits(first, params(251))
+    assert_same_bits(second, params(252))
 
 
 # Pruning
@@ -163,7 +158,7 @@ def test_after_a_failure_at_any_sync_every_listed_checkpoint_is_complete(
         # The eighth sync makes the rename durable; the checkpoint has its name by then.
         assert steps(checkpoints) == ([1, 2] if survived == 7 else [1])
         for folder in checkpoints.iterdir():
-            assert_same(load(folder), params(int(folder.name)))
+            assert_same_bits(load(folder), params(int(folder.name)))
 
 
 # Damaged and foreign files

@@ -17,6 +17,7 @@ import safetensors.numpy
 from helpers.errors import relative_error
 from helpers.nanogpt_checkpoints import generic
 from helpers.optional import needs
+from helpers.small_gpts import assert_same_bits
 
 from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.compiled.engine import CompiledEngine
@@ -45,12 +46,6 @@ def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     LIBRARY.save_file(tensors, folder / "model.safetensors")
 
 
-def assert_same(found: GPT, expected: GPT) -> None:
-    assert list(found.params) == list(expected.params)
-    for name, param in expected.params.items():
-        np.testing.assert_array_equal(found.params[name], param, err_msg=name)
-
-
 # Saving and loading
 
 
@@ -62,7 +57,7 @@ def test_a_model_comes_back_as_it_was_except_for_dropout(tmp_path: Path, gelu: A
     assert {config[f"{place}_pdrop"] for place in ("attn", "embd", "resid")} == {0.25}
     found = GPT.from_pretrained(tmp_path / "gpt")
     assert found.config == replace(model.config, dropout=0)
-    assert_same(found, model)
+    assert_same_bits(found.params, model.params)
 
 
 def test_a_model_without_biases_computes_the_same(tmp_path: Path) -> None:
@@ -84,7 +79,7 @@ def test_weights_are_mapped_and_changing_them_leaves_the_file_unchanged(folder: 
         assert not param.flags.owndata
         param += 1
     assert (folder / "model.safetensors").read_bytes() == before
-    assert_same(GPT.from_pretrained(folder), generic(CONFIG))
+    assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -120,7 +115,7 @@ def test_files_with_masks_and_head_but_without_prefix_are_read(folder: Path, mas
         tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, np.float32)
     tensors["lm_head.weight"] = tensors["wte.weight"].copy()
     write_tensors(folder, tensors)
-    assert_same(GPT.from_pretrained(folder), generic(CONFIG))
+    assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
 
 
 def test_sharded_weights_are_read(folder: Path) -> None:
@@ -132,7 +127,7 @@ def test_sharded_weights_are_read(folder: Path) -> None:
         LIBRARY.save_file(dict(part), folder / name)
         index |= {tensor: name for tensor, _ in part}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    assert_same(GPT.from_pretrained(folder), generic(CONFIG))
+    assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
 
 
 # Refused folders
@@ -282,7 +277,7 @@ def test_a_named_model_is_taken_from_the_cache_or_downloaded(
         with pytest.raises(CheckpointError, match=message):
             GPT.from_pretrained("gpt2-medium")
     else:
-        assert_same(GPT.from_pretrained("gpt2-medium"), generic(CONFIG))
+        assert_same_bits(GPT.from_pretrained("gpt2-medium").params, generic(CONFIG).params)
         assert asked == expected
     assert not caplog.records
 

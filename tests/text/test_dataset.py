@@ -117,10 +117,6 @@ META: list[tuple[dict[str, object], str]] = [
     ({}, "of tokenizer None, its tokenizer files are of char"),
     ({"tokenizer": "char", "dtype": "uint32"}, "should say dtype 'uint16', but says 'uint32'"),
     ({"tokenizer": "char", "vocab_size": 19}, "should say vocab_size 18, but says 19"),
-    (
-        {"tokenizer": "char", "val_tokens": "all"},
-        r"val\.bin has 172 tokens, but meta\.json says all",
-    ),
 ]
 PIECES: dict[str, Any] = {"tokenizer": "sentencepiece"}
 REFUSED: list[tuple[dict[str, bytes | None], dict[str, Any], str]] = [

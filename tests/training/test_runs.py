@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import byte_pairs
+from helpers.small_gpts import assert_same_bits
 from helpers.tiny_run import CONFIG, DATA, TEXT
 
 import tinygpt_np as tg
@@ -67,8 +68,7 @@ def test_a_run_is_found_by_name_or_path_and_by_default_the_latest_with_a_checkpo
 def test_a_run_is_loaded_from_its_newest_checkpoint(run: Path, name: str | Path) -> None:
     model, tokenizer = tg.load(name)
     newest = GPT.load(checkpoint_of(run))
-    for key, param in newest.params.items():
-        np.testing.assert_array_equal(model.params[key], param)
+    assert_same_bits(model.params, newest.params)
     older, _ = tg.load("hamlet/checkpoints/000001")
     assert (older.params["wte.weight"] != newest.params["wte.weight"]).any()
     assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()

@@ -12,6 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from helpers.errors import relative_error
+from helpers.small_gpts import assert_same_bits
 from helpers.tiny_run import CONFIG, DATA, LETTERS
 
 from tinygpt_np.config import TrainConfig, generator
@@ -146,8 +147,7 @@ def test_a_run_that_is_saved_or_killed_after_any_step_resumes_bit_for_bit(
     assert losses(list(resumed)) == written(run)[start:]
     assert written(tmp_path / "run") == written(run)
     _, params = checkpoint.load_model(runs.last_checkpoint(run)[0])
-    for name, param in params.items():
-        np.testing.assert_array_equal(resumed.model.params[name], param)
+    assert_same_bits(resumed.model.params, params)
 
 
 def test_a_finished_run_can_be_extended(run: Path, tmp_path: Path) -> None:
