@@ -92,7 +92,8 @@ def run_mutants(
         create_empty(page)
     operations = [name for name in mutations.OPERATIONS if not names or name in names]
     results, stopped, start = list[detectors.MutantResult](), False, time.monotonic()
-    total = mutations.count(operations)
+    chosen = (site for site in mutations.sites() if site.operation in operations)
+    total = sum(len(site.mutations()) for site in chosen)
     bar = Progress(
         TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal or as_json,

@@ -282,10 +282,7 @@ def plant(site: Site, mutation: Mutation, seed: int) -> MutantResult:
 
 
 def work(job: tuple[int, int | None, int]) -> MutantResult | None:
-    """Plant a mutant, in a worker process. job: the site, the mutant, the seed.
-
-    Without a mutant, check the right backward; raise RuntimeError if a detector says it is wrong.
-    """
+    """Plant a mutant, or check the right backward if it is None. job: site, mutant, seed."""
     number, mutant, seed = job
     site = sites()[number]
     if mutant is not None:

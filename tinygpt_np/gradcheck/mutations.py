@@ -10,7 +10,7 @@ import ast
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -398,11 +398,6 @@ def sites() -> list[Site]:
     ]
     found += [Site("gpt", gpt.GPT, gpt, name) for name in ("backward", "block_backward")]
     return [*found, Site("gpt", gpt.Gradients, gpt, "keep")]
-
-
-def count(operations: Sequence[str]) -> int:
-    """Return the number of mutants of these operations."""
-    return sum(len(site.mutations()) for site in sites() if site.operation in operations)
 
 
 # Every operation with planted bugs; "gpt", which takes longest, comes first.

@@ -142,10 +142,7 @@ def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row
 def likely_causes(
     found: np.ndarray, expected: np.ndarray, sizes: Sequence[int], tolerance: float
 ) -> Iterator[str]:
-    """Guess the mistake from a wrong gradient and the right one; yield the simplest guess first.
-
-    sizes: axis lengths, and numbers of elements, that may be a wrong factor or divisor.
-    """
+    """Guess the mistake from a wrong gradient and the right one; yield the simplest guess first."""
     # Looser than the tolerance, so that a mistake is recognised despite a small second one.
     near = max(1e-6, 10 * tolerance)
     size = float(np.linalg.norm(expected))

@@ -141,11 +141,7 @@ def arrays_in(value: Any) -> Iterator[np.ndarray]:
 def with_observed_changes(
     executed: list[ExecutedStep], namespaces: Sequence[Namespace], read: frozenset[str]
 ) -> list[ExecutedStep]:
-    """Return the steps with the names they were observed to change, in a call or through an alias.
-
-    `namespaces` holds the namespace before each step and at the end; `read` the names read by the
-    return statement. Changes to a name that is not read afterwards are ignored.
-    """
+    """Return the steps with the names they were observed to change, if these are read later."""
     found: list[ExecutedStep] = []
     for index in reversed(range(len(executed))):
         each, before, after = executed[index], namespaces[index], namespaces[index + 1]

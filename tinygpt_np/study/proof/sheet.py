@@ -120,10 +120,7 @@ class Sheet:
 
     @cached_property
     def agreement(self) -> float | None:
-        """The largest relative difference between the gradients of backward_steps and backward.
-
-        None if there is one backward only, or if the gradients cannot be compared.
-        """
+        """The largest relative difference between the gradients of two backwards, if any."""
         if len(self.proofs) < 2:
             return None
         returned = [{g.name: g.found for g in proof.lines[-1].gradients} for proof in self.proofs]

@@ -16,11 +16,7 @@ Keys = Mapping[str, str]
 
 
 def highlight(text: str, sets: Keys, reads: Keys) -> str:
-    """Return a line of Python as HTML spans with the classes of Pygments.
-
-    The names in `sets` (on the left side of an assignment) and in `reads` (elsewhere) also get
-    data-name, and data-value unless their key is "".
-    """
+    """Return a line of Python as HTML, with the keys of the names that it sets and reads."""
     tokens: list[tuple[Any, str]] = list(LEXER.get_tokens(text))
     words = [word for _, word in tokens]
     start, position, out = start_of_value(text), 0, ""

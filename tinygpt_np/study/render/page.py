@@ -262,10 +262,7 @@ def first_message(sheet: Sheet) -> str:
 
 
 def derivation(docstring: str) -> tuple[str, list[Json]]:
-    """Return the first paragraph as HTML, and the rest of a docstring.
-
-    The rest consists of {"kind": "text", "html": …} and {"kind": "math", "lines": [MathML, …]}.
-    """
+    """Return the first paragraph of a docstring as HTML, and the rest as HTML and MathML."""
     found: list[Json] = []
     for is_math, lines in blocks(docstring):
         if is_math:
@@ -326,8 +323,6 @@ def error_curves(expected: Expected, seed: int = 0) -> dict[str, list[float]] | 
     direction = np.asarray(rng.standard_normal(gradient.shape))
     direction /= np.linalg.norm(direction)
     derivative = float(np.sum(gradient * direction))
-    if derivative == 0:
-        return None
     start, name, check = expected.value, expected.measured.name, expected.check
 
     def curve(t: complex) -> Any:

@@ -18,7 +18,7 @@ from tinygpt_np import ops
 from tinygpt_np.gradcheck.workers import results
 from tinygpt_np.study.proof.bugs import bugs
 from tinygpt_np.study.proof.sheet import study
-from tinygpt_np.study.render.diagram import WIDTH, Diagram, diagram
+from tinygpt_np.study.render.diagram import WIDTH, diagram
 from tinygpt_np.study.render.highlight import style_sheet
 from tinygpt_np.study.render.page import Json, page_data
 from tinygpt_np.study.source import targets
@@ -85,7 +85,11 @@ def render_files(pages: Sequence[Json]) -> dict[str, str]:
     # A number with two digits: 0, 3.9e-16, 0.5.
     cast(Any, templates.filters).update(figure="{:.2g}".format)
     names = file_names([each["name"] for each in pages])
-    diagrams = model_diagrams() if {*names} & {*targets.NAMES} else []
+    models = ("gpt", "block") if {*names} & {*targets.NAMES} else ()
+    diagrams = [
+        (each.name, each.title, diagram(Trace(each.forward, each.module, each.args)))
+        for each in map(targets.named_target, models)
+    ]
     index, page = map(templates.get_template, ("index.html.jinja", "page.html.jinja"))
     found = {"index.html": index.render(pages=pages, files=names, models=diagrams, box_width=WIDTH)}
     for each in pages:
@@ -137,10 +141,3 @@ def as_script(page: Json, names: dict[str, str]) -> Markup:
     """Return the data for the scripts of a page as JSON that cannot close its script element."""
     text = json.dumps({**page, "files": names}, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
-
-
-def model_diagrams() -> list[tuple[str, str, Diagram]]:
-    """Return the name, title and diagram of each model that has layers."""
-    models = map(targets.named_target, ("gpt", "block"))
-    traces = ((each, Trace(each.forward, each.module, each.args)) for each in models)
-    return [(each.name, each.title, diagram(trace)) for each, trace in traces]

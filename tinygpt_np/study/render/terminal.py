@@ -236,10 +236,7 @@ def remarks(sheet: Sheet) -> Iterator[str]:
 
 
 def draw_line(sheet: Sheet, number: int, width: int) -> Group:
-    """Show one line in detail: its rule, its arrays, and the figures of each verdict.
-
-    A line in a loop is shown for each iteration. Raises StudyError if there is no such line.
-    """
+    """Show the rule, arrays and figures of one line, for each iteration if it is in a loop."""
     rows, closed = sheet.rows, [line for proof in sheet.proofs[1:] for line in proof.lines]
     pairs: list[tuple[SheetRow | None, BackwardLine]]
     pairs = [(row, line) for row in rows for line in row.backward]

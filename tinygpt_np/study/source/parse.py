@@ -185,10 +185,7 @@ class Function:
 
 
 def find_function(text: str, name: str, file: str) -> Function:
-    """Find a function, or a method given as Class.method, in the source of a file.
-
-    Raises StudyError if there is none, or if it cannot be run one statement at a time.
-    """
+    """Find a function, or Class.method, that can be run one statement at a time; or StudyError."""
     try:
         body = list[ast.stmt](ast.parse(text).body)
     except (SyntaxError, ValueError) as error:
