@@ -3,8 +3,6 @@
 The losses are those of the rows, 0 for a target of -1; dlogits are the gradient of their mean.
 """
 
-from typing import Any
-
 import numpy as np
 
 from benchmarks.cases import Arrays, Direction, Expected, sizes, unchecked
@@ -55,18 +53,12 @@ def truth(logits: np.ndarray, targets: np.ndarray) -> dict[str, Expected]:
     }
 
 
-def flops(size: Any) -> int:
-    """Return the FLOPs of the rows that are not ignored; the scale 1/M is given.
-
-    V - 1 comparisons, V differences, V exponentials, V - 1 sums; a logarithm and two sums for the
-    loss; V products and a difference for the gradient.
-    """
-    return (size.N - 1) * (5 * size.V + 3)
-
-
 DIRECTIONS = {
     "loss and gradient": Direction(
-        {"logits": "NV"}, {"losses": "N"}, truth, flops, edit=with_targets, changed=("logits",),
+        {"logits": "NV"}, {"losses": "N"}, truth, edit=with_targets, changed=("logits",),
+        # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
+        # for the loss a logarithm and two sums; for the gradient V products and a difference.
+        flops=lambda size: (size.N - 1) * (5 * size.V + 3),
         # An ignored row is written, but need not be read. The targets are int64.
         bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,
     )

@@ -22,11 +22,7 @@ def product(
     axis = SHAPES[factors[0]].index(depth)
 
     def truth(**inputs: np.ndarray) -> dict[str, Expected]:
-        """Bound the error by gamma(depth)·Σ|a||b|.
-
-        Each product is rounded once, and depth - 1 times with the sum in any order; fused
-        multiply-adds round less often.
-        """
+        """Bound the error: a product is rounded once, and depth - 1 times with the sum."""
         a, b = inputs.values()
         bound = gamma(a.shape[axis]) * multiply(np.abs(a), np.abs(b)) + TINY
         return {result: Expected(multiply(a, b), bound)}

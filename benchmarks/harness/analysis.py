@@ -89,11 +89,7 @@ def verdict(found: Interval | None, noise: Interval | None) -> str:
 
 
 def add_speed(record: dict[str, Any], row: dict[str, Any], rates: dict[str, float] | None) -> None:
-    """Add the seconds of a row, their range, and the fraction of what bounds it.
-
-    The bound is the longer of two times: the FLOPs at the machine's peak, and the bytes at the
-    bandwidth for their working set (Williams, Waterman, Patterson, "Roofline", 2009).
-    """
+    """Add the seconds of a row, their range, and the fraction of its bound by the roofline."""
     turns = [turn for turn in row["turns"] if turn]
     times = medians(turns)
     row["seconds"] = estimate(times)

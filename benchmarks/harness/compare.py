@@ -98,10 +98,7 @@ def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, s
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    """Return the difference of each row in the order of the new result, then rows of one only.
-
-    A row of a case that was measured again is slower only if it was slower both times.
-    """
+    """Return the difference of each row in the order of the new result, then rows of one only."""
     before, now, again = (
         rows_of(each) for each in (old["cases"], new["cases"], new.get("again", []))
     )
@@ -116,7 +113,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
             old_only.append(Difference(row, before[row], None))
         else:
             said = verdict(ratios[row], margin) if row.threads == 1 else SAME
-            if said == SLOWER and row.case in repeated:
+            if said == SLOWER and row.case in repeated:  # It must be slower both times.
                 said = verdict(second[row], margin) if row in second else SAME
             both.append(Difference(row, before[row], now[row], ratios[row], said))
     return [*both, *new_only, *old_only]

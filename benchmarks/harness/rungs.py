@@ -39,11 +39,7 @@ pool = functools.cache(ThreadPoolExecutor)  # by the number of threads
 
 
 class CompileTime(events.Listener):
-    """A clock of compilation, which runs from its construction; loading from disk does not count.
-
-    by_module: seconds by the module of the compiled function; functions that it calls are compiled
-    within its time.
-    """
+    """Seconds of compilation by module, with functions called; loading from disk does not count."""
 
     def __init__(self) -> None:
         self.depth, self.began = 0, 0.0

@@ -38,11 +38,6 @@ ops_forward, ops_backward = unchecked(cross_entropy.forward), unchecked(cross_en
 ZERO = np.float32(0)
 
 
-def scale_of(targets: np.ndarray) -> np.float32:
-    """Return 1/M, which training knows beforehand."""
-    return np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
-
-
 def python(logits: np.ndarray, targets: np.ndarray, scale: float, losses: np.ndarray) -> None:
     """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
     scale = float(scale)
@@ -103,7 +98,9 @@ def in_place(function: Any) -> Runner:
 
     def prepare(call: Call) -> Callable[[], Any]:
         logits, targets = call.inputs.values()
-        losses, scale = np.full(len(targets), np.nan), scale_of(targets)
+        losses = np.full(len(targets), np.nan)
+        # Training knows 1/M beforehand.
+        scale = np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
 
         def part(rows: slice) -> Callable[[], None]:
             return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])

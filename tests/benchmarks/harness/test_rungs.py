@@ -133,7 +133,8 @@ def test_a_turn_of_a_library_ends_when_its_threads_sleep(monkeypatch: pytest.Mon
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     found = Rungs("benchmarks.ladders", 0, {})
     found.begin("adamw", "update", "awkward")
-    before = cast(Any, found.timed[found.open("NumPy", 1)["key"]].before)
+    assert found.open("NumPy", 1)["key"] == 0
+    before = cast(Any, found.timed[0].before)
     (call,) = before.args
     call.inputs["param"].fill(0)
     assert before() == ()
