@@ -29,7 +29,6 @@ def run(*arguments: str) -> int:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reduce the suite to two operations."""
     monkeypatch.setattr(suite, "NAMES", ("linear", "softmax"))
 
 

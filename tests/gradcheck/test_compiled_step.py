@@ -16,7 +16,6 @@ Patch = pytest.MonkeyPatch
 
 
 def wrong(report: Report) -> dict[str, str]:
-    """Return the problems and the cause of each wrong row."""
     return {row.name: "; ".join((*row.problems, row.cause)) for row in report.rows if not row.ok}
 
 

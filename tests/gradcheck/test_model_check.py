@@ -48,7 +48,6 @@ def of(change: Callable[[Tensors], Any], directions: int | None = None) -> Repor
 
 
 def wrong(report: Report) -> dict[str, str]:
-    """Return the problems and the cause of each wrong row."""
     return {row.name: "; ".join((*row.problems, row.cause)) for row in report.rows if not row.ok}
 
 

@@ -13,10 +13,7 @@ from tinygpt_np.study.source import targets
 
 @dataclass(frozen=True)
 class Bug:
-    """A mutant and its proof, for the first call of the operation that shows the bug.
-
-    `reason` says why an equivalent mutant changes no gradient; it is "" for the others.
-    """
+    """A mutant and its proof. reason: why an equivalent mutant changes no gradient, or ""."""
 
     mutation: Mutation
     proof: Proof

@@ -110,11 +110,9 @@ class Truth:
 
     @cached_property
     def differentiable(self) -> set[Value]:
-        """The values through which a gradient flows.
+        """The values through which a gradient flows: they get an imaginary part with the arguments.
 
-        If the arguments get an imaginary part, so do these values; np.real cuts the flow. If
-        forward, or one of its lines, does not accept complex numbers, the values are those that
-        change with the arguments, among those that the source reads from them.
+        Without complex numbers, they are read from the arguments and change with them.
         """
         found = self.changed_by_imaginary_part or set[Value]()
         if self.target.wrt:

@@ -45,10 +45,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow between two boxes, with the shape of the array and the position of this label.
-
-    `is_skip` tells whether it is a skip connection, drawn around the boxes in between.
-    """
+    """An arrow, with a label at x, y. is_skip: whether it goes around the boxes in between."""
 
     path: str
     is_skip: bool

@@ -311,11 +311,7 @@ def difference(found: Any, expected: np.ndarray | None) -> Json | None:
 
 
 def error_curves(expected: Expected, seed: int = 0) -> dict[str, list[float]] | None:
-    """Return the relative errors of the central difference and the complex step by step size.
-
-    The derivative is taken along one random direction. `complex` is empty if forward does not
-    accept complex numbers. Return None if the gradient is zero or not complete.
-    """
+    """Return relative errors by step size; None if the gradient is zero or not complete."""
     gradient = expected.gradient
     if gradient is None or not gradient.any():
         return None

@@ -7,10 +7,7 @@ Sizes = dict[str, int]
 
 
 def contradicts(stated: str, shape: tuple[int, ...], sizes: Sizes) -> bool:
-    """Return whether a shape differs from the stated one, and record the sizes of new letters.
-
-    A comment that is not a shape in letters and numbers contradicts nothing.
-    """
+    """Return whether a shape differs from the stated one, if any; record sizes of new letters."""
     if not is_shape(stated):
         return False
     parts = [part.strip() for part in stated.strip("()").split(",") if part.strip()]
