@@ -36,7 +36,7 @@ from tinygpt_np.study.proof.verdicts import (
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.shapes import Sizes, contradicts
 from tinygpt_np.study.source.targets import gradients_by_name
-from tinygpt_np.study.source.trace import Namespace, Value, compiled
+from tinygpt_np.study.source.trace import Value, compiled
 
 
 def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None = None) -> Proof:
@@ -80,7 +80,9 @@ class Prover:
             function.upstream: truth.doutput.copy(),
             "saved" if "saved" in names else names[0]: copy.deepcopy(truth.saved),
         }
-        defaults = defaults_of(function, self.target.module)
+        signature = compiled(ast.Lambda(function.node.args, ast.Constant(None)))
+        parameters = inspect.signature(eval(signature, dict(self.target.module))).parameters
+        defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
         args = {**defaults, **given, **self.target.backward_args(function)}
         # A wrong backward may also divide by zero; the result is checked below.
         with np.errstate(all="ignore"):
@@ -415,10 +417,3 @@ def without_error(line: BackwardLine) -> BackwardLine:
         return line
     gradients = (replace(g, status="warning") if g.status == "wrong" else g for g in line.gradients)
     return replace(line, status="warning", gradients=tuple(gradients))
-
-
-def defaults_of(function: Function, module: Namespace) -> Namespace:
-    """Return the default values of the arguments of a backward."""
-    signature = ast.Lambda(function.node.args, ast.Constant(None))
-    parameters = inspect.signature(eval(compiled(signature), dict(module))).parameters.values()
-    return {each.name: each.default for each in parameters if each.default is not each.empty}
