@@ -234,6 +234,13 @@ def test_a_missing_or_wrong_shape_is_seen(tmp_path: Path, line: str, message: st
         Watch(str(path)).run(lambda: names["forward"](np.ones((2, 3))))
 
 
+@pytest.mark.parametrize("path", [*(f"ops/{name}.py" for name in OPERATIONS), "model/gpt.py"])
+def test_no_backward_reshapes(path: str) -> None:
+    for name, function in functions(source(path)).items():
+        if "backward" in name:
+            assert "reshape" not in ast.unparse(function), f"{path}: {name}"
+
+
 # 8. Complex-safe, 10. One generator per purpose, and the length of docstrings
 
 
@@ -250,3 +257,13 @@ def test_generators_are_made_in_one_place() -> None:
     found = {file_of(path) for path in paths if "default_rng" in path.read_text(encoding="utf-8")}
     # Sampling without a seed takes a random one.
     assert found == {"config.py", "model/sampling.py"}
+
+
+# Names that were used for different things in different modules.
+ONCE = ("Engine", "Team", "Task", "Trial", "Entrant", "Row", "Measured")
+
+
+def test_a_class_name_means_one_thing() -> None:
+    paths = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "benchmarks").rglob("*.py")]
+    names = re.findall(r"^ *class (\w+)", "\n".join(path.read_text() for path in paths), re.M)
+    assert [name for name in ONCE if names.count(name) > 1] == []
