@@ -38,8 +38,8 @@ def main() -> None:
         _, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE)
 
-    print("\nin the video: train loss 4.7305, val loss 4.7241 at step 0, and 2.4738, 2.4911 at")
-    print("step 2700. Its text and random numbers are others; table and recipe are the same.")
+    print("\nin the video: train loss 4.7305, val loss 4.7241 at step 0, and 2.4738, 2.4911")
+    print("at step 2700. Its text and random numbers are others; table and recipe are the same.")
     print("Both losses fall alike: so small a table cannot memorise the text.\n")
     written = model.generate(tokenizer.encode("\n"), max_new_tokens=300, seed=SEED)
     print(tokenizer.decode(int(token) for token in written))
