@@ -20,6 +20,8 @@ ORACLE_NAMES: dict[str, str] = {
 }
 
 
+# The norm of a gradient of 1e200 overflows; an infinite error is the right result.
+@np.errstate(over="ignore")
 def compare(
     measurement: Measurement, gradient: Any, dtype: np.dtype[Any], sizes: Sequence[int]
 ) -> Row:
@@ -82,11 +84,10 @@ def compare_values(measurement: Measurement, found: np.ndarray, row: Row) -> Row
     expected, usable, tolerance = measurement.values, measurement.usable, measurement.tolerance
     errors = np.where(usable, np.abs(found - expected), 0.0)  # (P,)
     slack = measurement.floor + measurement.roundings * measurement.errors  # (P,)
-    with np.errstate(over="ignore"):
-        allowed = np.maximum(tolerance * np.abs(expected) + slack, np.finfo(float).tiny)  # (P,)
-        ratios = np.where(usable, errors / allowed, 0.0)  # (P,)
-    norm, uncertain = (float(np.linalg.norm(part[usable])) for part in (expected, slack))
+    allowed = np.maximum(tolerance * np.abs(expected) + slack, np.finfo(float).tiny)  # (P,)
+    ratios = np.where(usable, errors / allowed, 0.0)  # (P,)
     error = float(np.linalg.norm(errors))
+    norm, uncertain = (float(np.linalg.norm(part[usable])) for part in (expected, slack))
     is_zero = norm <= uncertain
     tensor_ratio = 0.0 if is_zero else error / (tolerance * norm + uncertain)
     largest_ratio = float(ratios.max())
