@@ -109,7 +109,7 @@ class CompiledEngine:
         self.loss_and_grads(tokens, tokens, 1 if self.config.dropout else None)
         self.norm(self.grads)
         ones = [np.ones(1, np.float32) for _ in range(4)]
-        adamw.update(*ones, adamw.Recipe(1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
+        adamw.update(*ones, (1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""
@@ -205,7 +205,7 @@ class CompiledEngine:
         tasks: list[Callable[[], Any]] = []
         for name, param in self.model.params.items():
             decay = optimizer.weight_decay if param.ndim >= 2 else 0.0
-            recipe = adamw.Recipe(scale, learning_rate, decay, beta1, beta2, *corrections)
+            recipe = scale, learning_rate, decay, beta1, beta2, *corrections
             tensors = param, grads[name], optimizer.first[name], optimizer.second[name]
             pieces = zip(*map(chunks, tensors), strict=True)
             tasks += [functools.partial(adamw.update, *piece, recipe) for piece in pieces]

@@ -61,7 +61,8 @@ class Layer:
         self.qkv, self.heads = zeros(N, 3 * C), zeros(N, C)
         self.mid, self.normed_2 = zeros(N, C), zeros(N, C)
         self.hidden, self.activated = zeros(N, 4 * C), zeros(N, 4 * C)
-        self.norm_1, self.norm_2 = zeros(2, 2, N)  # Mean and 1/s of each row.
+        # Mean and 1/s of each row.
+        self.norm_1, self.norm_2 = (tuple(rows) for rows in zeros(2, 2, N))
         self.stats = zeros(batch, config.n_head, time, 2)
         self.attention_mask = attention.NO_MASK
         self.masks: list[np.ndarray] = []
@@ -85,7 +86,7 @@ class MicroBatch:
         self.x, self.normed, self.dx, self.dnormed, self.branch = (zeros(N, C) for _ in range(5))
         self.dqkv, self.dhidden = zeros(N, 3 * C), zeros(N, 4 * C)
         self.logits = zeros(N, config.vocab_size)
-        self.norm = zeros(2, N)
+        self.norm = tuple(zeros(2, N))
         self.losses = np.zeros(N)
         self.mask = zeros(N, C) if config.dropout else NO_BIAS
         self.attention_scratch = attention.make_scratch(arena, time, C // config.n_head)
@@ -260,7 +261,9 @@ class MicroBatch:
 
         step.region.ordered(name, self.number, add)
 
-    def layer_norm(self, dy: np.ndarray, x: np.ndarray, name: str, norm: np.ndarray) -> None:
+    def layer_norm(
+        self, dy: np.ndarray, x: np.ndarray, name: str, norm: tuple[np.ndarray, ...]
+    ) -> None:
         """Add to self.dx and to the gradients of a layer norm's weight and bias."""
         weight, _ = affine(self.step.params, name)
         dweight, dbias = affine(self.step.grads, name)

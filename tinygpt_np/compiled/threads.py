@@ -64,13 +64,14 @@ class ParallelRegion:
         def ready() -> bool:
             return self.stopped or self.next.get(name, 0) == number
 
-        with self.condition:
-            if not any(self.condition.wait_for(ready, INTERVAL) for _ in range(INTERVALS)):
-                raise StuckError(
-                    f"the turn of micro-batch {number} to add to the gradient of {name}"
-                )
-            if self.stopped:
-                raise StoppedError("another thread has failed")
+        if self.next.get(name, 0) != number:
+            with self.condition:
+                if not any(self.condition.wait_for(ready, INTERVAL) for _ in range(INTERVALS)):
+                    raise StuckError(
+                        f"the turn of micro-batch {number} to add to the gradient of {name}"
+                    )
+                if self.stopped:
+                    raise StoppedError("another thread has failed")
         section()
         with self.condition:
             self.next[name] = number + 1

@@ -33,7 +33,7 @@ def test_an_update_is_the_truth_but_for_rounding(
     truth.update({"w": true_param}, {"w": g}, RATE)
 
     corrections = 1 - BETA1**step, 1 - BETA2**step
-    recipe = adamw.Recipe(scale, RATE, weight_decay, BETA1, BETA2, *corrections)
+    recipe = scale, RATE, weight_decay, BETA1, BETA2, *corrections
     adamw.update(param, grad, first, second, recipe)
     m, v = truth.first["w"], truth.second["w"]
     assert_within(first, m[0], bound1[0])

@@ -1,7 +1,7 @@
 """AdamW, compiled: the update of model/optimizer.py in one pass over memory."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,21 +11,13 @@ from tinygpt_np.config import ADAM_EPSILON
 EPSILON = np.float32(ADAM_EPSILON)
 
 
-class Recipe(NamedTuple):
-    """Numbers of an update. weight_decay: 0 for vectors; corrections: 1 - betaᵗ at step t ≥ 1."""
-
-    scale: float
-    learning_rate: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    correction1: float
-    correction2: float
-
-
 @kernel
 def update(param: Any, grad: Any, first: Any, second: Any, recipe: Any) -> None:
-    """Update param, first and second in place, all flat, by the gradient grad · recipe.scale."""
+    """Update param, first and second in place, all flat, by the gradient grad · scale.
+
+    recipe: scale, learning_rate, weight_decay (0 for vectors), beta1, beta2, and the corrections
+    1 - beta1ᵗ, 1 - beta2ᵗ at step t ≥ 1; a plain tuple, which Numba passes fastest.
+    """
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = recipe
     # Numbers arrive as float64; one of them in the loop would make all of it float64.
     clipping, fresh1, fresh2 = np.float32(scale), np.float32(1 - beta1), np.float32(1 - beta2)
