@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any, cast
 
 from campaign.damage import TENSOR_FILE, write_tensors
 from helpers import byte_pairs
@@ -66,7 +67,7 @@ def inputs() -> Path:
     with contextlib.suppress(ImportError):
         import torch  # pyright: ignore[reportMissingImports]
 
-        torch.save(contents(generic(CONFIG)), folder / "ckpt.pt")
+        cast(Any, torch).save(contents(generic(CONFIG)), folder / "ckpt.pt")
     return folder
 
 
