@@ -93,7 +93,7 @@ PLACES = MISSING | PIPE | links("/dev/null", "/dev/zero", "/dev/urandom", "/dev/
 
 
 class Format(NamedTuple):
-    """How a structure is read from a file, and written to it."""
+    """Functions that read a structure from a file and write it."""
 
     read: Callable[[Path], Any]
     write: Callable[[Path, Any], object]

@@ -1,5 +1,5 @@
 # pyright: basic
-"""What is damaged in the valid inputs, the commands that read it, and what they must do."""
+"""The table of faults: files to damage, the commands that read them, and their expected outcome."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

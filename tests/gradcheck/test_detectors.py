@@ -90,7 +90,7 @@ def test_a_result_describes_the_problem_or_the_error() -> None:
     assert (lost.kind, lost.line) == ("scatter", 33)
     assert "weight: off by" in lost.problem
     assert not lost.error
-    # What only a weak check detects has survived.
+    # A bug that only a weak check detects has survived.
     assert replace(lost, detected=lost.detected | {"complex": False}).error
     swapped = planted("embedding", "shape, ids = saved")
     assert swapped.detected["complex"]

@@ -163,7 +163,7 @@ def identity(value: Any) -> Any:
 
     That is its place in the sources and the values in its closure.
     """
-    function = inspect.unwrap(value)  # What Numba has compiled, or an intrinsic's instructions.
+    function = inspect.unwrap(value)  # The function that Numba compiled or that emits an intrinsic.
     if (code := getattr(function, "__code__", None)) is None:
         return pickle_of(value)
     enclosed = [identity(cell.cell_contents) for cell in function.__closure__ or ()]

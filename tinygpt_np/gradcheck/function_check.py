@@ -107,7 +107,7 @@ class FunctionCheck:
             for name, arg in self.args.items()
         }
         weights = self.doutput.astype(np.float64)
-        # Where the terms of the loss cancel, the loss is small but its rounding error is not. A
+        # If the terms of the loss cancel, the loss is small but its rounding error is not. A
         # constant of the size of the terms is added to show that; it has no derivative.
         size = 2 * float(np.abs(weights * self.out).sum())
 

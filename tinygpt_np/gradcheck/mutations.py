@@ -49,8 +49,8 @@ KINDS = {
     "upstream ignored": "ones instead of the upstream gradient",
     "wrong name": "a gradient is stored under the name of another layer",
 }
-# What may be written instead of an expression by mistake, by kind. A, B and C match any expression,
-# X a name.
+# Mistakes in an expression, by kind: a pattern and its wrong versions. A, B and C match any
+# expression, X a name.
 EXPRESSIONS: dict[str, dict[str, list[str]]] = {
     "A @ B": {"operands swapped": ["B @ A"]},
     "X @ A": {"transpose": ["X.mT @ A"]},

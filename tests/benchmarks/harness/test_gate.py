@@ -105,7 +105,7 @@ def test_an_input_must_be_changed_where_that_is_the_task() -> None:
         # An exact element with a bound of zero is not the worst, but NaN is.
         ([0, 3], Expected(np.array([0.0, 1]), np.array([0.0, 1])), r"z\[1\] is 3.*; 1 of 2 .*"),
         ([0, np.nan], Expected(np.full(2, 0.5), 1.0), r"z\[1\] is nan.*"),
-        # Where the truth is known for some rows, the others must be finite.
+        # If the truth is known for some rows only, the others must be finite.
         ([[9.0], [0], [1]], Expected(np.zeros((1, 1)), 0.5, np.array([2])), r"z\[2, 0\] is 1, .*"),
         ([[np.nan], [0], [0]], Expected(np.zeros((1, 1)), 0.5, np.array([2])), r"z\[0, 0\] is nan"),
     ],

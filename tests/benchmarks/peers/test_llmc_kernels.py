@@ -17,7 +17,7 @@ from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.peers import llmc_kernels
 
 KERNELS = Path(__file__).parents[2] / "fixtures" / "llmc_kernels.c"
-# What llm.c does not offer; see the docstring of llmc_kernels.
+# Directions that llm.c does not offer; see the docstring of llmc_kernels.
 ABSENT = {("matmul", "dx"), ("matmul", "dweight"), ("softmax", "backward"), ("adamw", "update")}
 
 

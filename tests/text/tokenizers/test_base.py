@@ -1,4 +1,4 @@
-"""What every tokenizer does; making one; finding the one in a folder."""
+"""Facts about every tokenizer; making one; finding the one in a folder."""
 
 import json
 import os

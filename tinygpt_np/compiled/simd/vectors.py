@@ -228,7 +228,7 @@ def transpose_block(
 ) -> None:
     """Write a block of LANES x LANES float32 transposed, in registers.
 
-    Of its 2 x 2 blocks, the off-diagonal ones are exchanged; then the same within each block.
+    The off-diagonal blocks of its 2 x 2 are exchanged; then the same within each block.
     """
     rows = [emit.load(emit.at(source, source_stride, row)) for row in range(LANES)]
     size, lanes = LANES // 2, range(LANES)
