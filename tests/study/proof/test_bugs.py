@@ -8,6 +8,7 @@ from helpers.architecture import OPERATIONS, PACKAGE
 from helpers.study_targets import planted_bugs
 
 from tinygpt_np.study.proof.bugs import Bug
+from tinygpt_np.study.proof.verdicts import MISTAKES
 from tinygpt_np.study.source.parse import Statement, names_changed
 
 pytestmark = pytest.mark.slow
@@ -25,23 +26,26 @@ def visible(every: list[Bug]) -> list[Bug]:
 
 
 def sets_the_variable(bug: Bug) -> bool:
-    """Return whether the first wrong line sets a name that the mutated line sets."""
+    """Return whether the first wrong or missing line sets a name that the mutated line sets."""
     line, before = bug.first_wrong, bug.mutation.before
     is_result = before.startswith(("return", "(all of it)"))
-    if line is None or line.step is None or is_result:
-        return line is not None and line.step is None and is_result
+    if line is None or line.is_return or is_result:
+        return line is not None and line.is_return and is_result
     (node,) = ast.parse(before).body
     mutated = Statement(node, before, "", tuple(names_changed(node)))
-    return bool({*mutated.sets} & {*line.step.statement.sets})
+    sets = line.step.statement.sets if line.step else (line.text.split()[0],)
+    return bool({*mutated.sets} & {*sets})
 
 
 def is_at_the_line(bug: Bug) -> bool:
+    if bug.first_wrong is not None and bug.first_wrong.status == "missing":
+        return bug.mutation.after == "(nothing)" and sets_the_variable(bug)
     return bug.first_wrong is not None and bug.first_wrong.line == bug.mutation.line
 
 
 def test_every_bug_that_changes_a_gradient_makes_exactly_one_line_wrong(every: list[Bug]) -> None:
     for bug in every:
-        wrong = [line.text for line in bug.proof.lines if line.status == "wrong"]
+        wrong = [line.text for line in bug.proof.lines if line.status in MISTAKES]
         assert len(wrong) == (0 if bug.reason else 1), (bug.mutation, wrong)
 
 

@@ -50,10 +50,11 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
     lines += (prover.line(index) for index in range(len(trace.executed)))
     if not trace.raised:
         lines.append(prover.returned())
-        prover.mark_missing_terms()
+        prover.missing += prover.missing_terms()
         # The gradients that are returned, or stored for a parameter.
         results = [g for each in lines for g in each.gradients if not each.step or not g.pair]
-        if lines[-1].status != "wrong" and all(g.status == "right" for g in results):
+        is_right = lines[-1].status != "wrong" and all(g.status == "right" for g in results)
+        if is_right and not prover.missing:
             lines[:] = map(without_error, lines)
     prover.mark_inherited()
     overwriting = [i for i, each in enumerate(trace.executed) if each.overwrites_input]
@@ -65,6 +66,8 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
     for step in (*trace.not_reached, None) if trace.raised else ():
         each = step.statement if step else replace(function.returned, shape="")
         lines.append(BackwardLine(step, each.line, each.text, each.shape, status="unreached"))
+    for index, line in sorted(prover.missing, key=lambda each: -each[0]):
+        lines.insert(index + 1, line)
     return Proof(function, tuple(lines), trace)
 
 
@@ -74,6 +77,8 @@ class Prover:
     def __init__(self, truth: Truth, function: Function) -> None:
         self.truth, self.target, self.function = truth, truth.target, function
         self.lines: list[BackwardLine] = []
+        # The missing lines, each with the index of the step after which it should run.
+        self.missing: list[tuple[int, BackwardLine]] = []
         names = [name for name in function.arguments if name not in ("self", function.upstream)]
         # Copies, because a wrong backward may change its inputs.
         given = {
@@ -99,8 +104,8 @@ class Prover:
 
     @property
     def is_right(self) -> bool:
-        """Whether no line is wrong so far."""
-        return all(line.status != "wrong" for line in self.lines)
+        """Whether no line is wrong or missing so far."""
+        return not self.missing and all(line.status != "wrong" for line in self.lines)
 
     def mark(self, index: int, status: Status, message: str) -> None:
         """Change the status of a line."""
@@ -267,8 +272,8 @@ class Prover:
         name = name if is_param else f"d{name}"
         return GradientVerdict(name, pair, status, row, gradient, expected)
 
-    def mark_missing_terms(self) -> None:
-        """Mark the gradients that lack the term from one of the lines that read the value."""
+    def missing_terms(self) -> Iterator[tuple[int, BackwardLine]]:
+        """Yield a line for each term that a gradient lacks, with the index of the step before."""
         last: dict[Value, int] = {}
         reversed_uses: dict[Value, set[int | None]] = {}
         for (index, _), each in sorted(self.pairs.items()):
@@ -279,14 +284,18 @@ class Prover:
                 continue
             for use in self.truth.trace.uses(value):
                 if use not in uses and self.truth.use(value, use).measured.values.any():
-                    text = self.truth.trace.steps[use].statement.text
-                    self.mark(last[value], "wrong", f"d{value.name} lacks the term from {text}")
-                    break
+                    statement = self.truth.trace.steps[use].statement
+                    part = f"the part through line {statement.line}, {statement.text}"
+                    line = self.trace.executed[last[value]].step.statement.line
+                    yield last[value], BackwardLine(
+                        None, line, f"d{value.name} += …", reverses=use, status="missing",
+                        message=f"d{value.name} lacks {part}",
+                    )  # fmt: skip
 
     # Lines that are wrong because of earlier lines
 
     def mark_inherited(self) -> None:
-        """Mark the lines that are wrong only because of earlier ones."""
+        """Mark the lines that are wrong only because of earlier ones, or of missing ones."""
         lines, trace = self.lines, self.trace
         for index, line in enumerate(lines):
             if line.status == "wrong":
@@ -299,6 +308,7 @@ class Prover:
             # The return depends on all wrong lines.
             earlier = trace.ancestors(index) if line.step else range(index)
             wrong = [i for i in earlier if lines[i].status == "wrong"]
+            wrong += [i for i, _ in self.missing if i in earlier]
             if line.status == "wrong" and wrong and self.is_right_in_itself(index):
                 names = dict.fromkeys(name for i in wrong for name in trace.sets(i))
                 self.mark(index, "inherited", f"because of {', '.join(names)}")

@@ -147,7 +147,7 @@ def align(forward: Function, steps: list[Step], proof: Proof) -> list[SheetRow]:
     backward: dict[int, list[BackwardLine]] = {}
     preparing, current = list[BackwardLine](), len(steps)
     for line in proof.lines:
-        if line.step is None:
+        if line.is_return:
             current = -1
         elif line.reverses is not None:
             current = line.reverses

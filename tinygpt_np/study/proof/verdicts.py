@@ -14,11 +14,14 @@ from tinygpt_np.study.proof.truth import Expected
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.trace import Step
 
-# right: the gradient. wrong: not the gradient, and this line has the mistake. inherited: not the
+# right: the gradient. wrong: not the gradient, and this line has the mistake. missing: not a line
+# of the backward, but the place where one should add a part of a gradient. inherited: not the
 # gradient, because the gradients that it reads are wrong. partial: a later line completes it.
 # warning: differs from forward or from the comment, but the returned gradients are right.
 # unreached: an earlier line raised. "": the line sets no gradient.
-Status = Literal["right", "wrong", "inherited", "partial", "warning", "unreached", ""]
+Status = Literal["right", "wrong", "missing", "inherited", "partial", "warning", "unreached", ""]
+# What a reader should look at first.
+MISTAKES: tuple[Status, ...] = ("wrong", "missing")
 TOLERANCE = 1e-12
 
 
@@ -53,10 +56,12 @@ class GradientVerdict:
 
 @dataclass(frozen=True)
 class BackwardLine:
-    """A step of a backward, or its return statement, whose `step` is None.
+    """A step of a backward, its return statement, or the place of a missing line.
 
-    reverses: the forward step that it reverses. values: of the names it sets. message, cause: what
-    is wrong, and why. fused: names without a verdict of their own, checked together with this line.
+    step: None for the return and for a missing line. line: of a missing line, the number of the
+    line above it. text: of a missing line, what it should add to, such as "dh += …". reverses: the
+    forward step that it reverses, or should. values: of the names it sets. message, cause: what is
+    wrong, and why. fused: names without a verdict of their own, checked together with this line.
     """
 
     step: Step | None
@@ -71,10 +76,18 @@ class BackwardLine:
     cause: str = ""
     fused: tuple[str, ...] = ()
 
+    @property
+    def is_return(self) -> bool:
+        """Whether it is the return statement."""
+        return self.step is None and self.status != "missing"
+
 
 @dataclass(frozen=True)
 class Proof:
-    """The verdicts on a backward; its lines in the order in which they run, the return last."""
+    """The verdicts on a backward; its lines in the order in which they run, the return last.
+
+    A missing line has the status "missing" and stands where it should run.
+    """
 
     function: Function
     lines: tuple[BackwardLine, ...]
@@ -82,13 +95,13 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Whether no line is wrong."""
+        """Whether no line is wrong or missing."""
         return self.first_wrong is None
 
     @property
     def first_wrong(self) -> BackwardLine | None:
-        """The first wrong line, or None."""
-        return next((line for line in self.lines if line.status == "wrong"), None)
+        """The first line that is wrong or missing, or None."""
+        return next((line for line in self.lines if line.status in MISTAKES), None)
 
     def reported(self, line: BackwardLine) -> list[GradientVerdict]:
         """Return the verdicts to report on a line; the return repeats none of earlier lines."""

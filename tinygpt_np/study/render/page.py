@@ -150,6 +150,7 @@ class PageData:
         known: Keys = {name: last.get(name, "") for name in function.arguments}
         for line in proof.lines:
             statement = line.step.statement if line.step else function.returned
+            reads = () if line.status == "missing" else sorted(statement.mentions)
             bindings = dict.fromkeys(line.step.bindings, "") if line.step else {}
             sets = {name: last.get(name, "") for name in (statement.sets if line.step else ())}
             sets |= {g.name: key(g.pair.value) for g in line.gradients if g.pair and g.name in sets}
@@ -158,7 +159,7 @@ class PageData:
             found.append({
                 "id": line_id(proof, line), "function": function.name, "line": line.line,
                 "html": html, "text": line.text, "shape": line.shape, "status": line.status,
-                "message": line.message, "cause": line.cause, "reads": sorted(statement.mentions),
+                "message": line.message, "cause": line.cause, "reads": reads,
                 "gradients": [self.verdict(gradient) for gradient in proof.reported(line)],
                 "fused": line.fused,
             })  # fmt: skip
@@ -282,7 +283,8 @@ def key(value: Value) -> str:
 def line_id(proof: Proof, line: BackwardLine) -> str:
     """Return the id of a backward line on its page."""
     iteration = f":{line.step.index}" if line.step is not None and line.step.bindings else ""
-    return f"{proof.function.name}:{line.line}{iteration}"
+    missing = f":missing:{line.reverses}" if line.status == "missing" else ""
+    return f"{proof.function.name}:{line.line}{iteration}{missing}"
 
 
 def array(value: Any) -> Json | None:
@@ -344,10 +346,12 @@ def bug_data(bug: Bug) -> Json:
     - reason: why it changes nothing, or ""
     - affected: {"status", "message"} of each line that is not right, by id
     - stopped: whether it raises, so that later lines do not run
-    - message, cause, first_wrong: of the first wrong line, and its id
+    - message, cause, first_wrong: of the first wrong or missing line, and its id
     """
     mutation, proof, first = bug.mutation, bug.proof, bug.first_wrong
-    replaces_function = mutation.line == 0
+    replaces_function, changed = mutation.line == 0, f"{mutation.function}:{mutation.line}"
+    # A line that the bug removed is still on the page.
+    blamed = changed if first and first.status == "missing" else first and line_id(proof, first)
     affected = {
         line_id(proof, line): {"status": line.status, "message": line.message}
         for line in proof.lines
@@ -357,7 +361,7 @@ def bug_data(bug: Bug) -> Json:
         "kind": mutation.kind,
         "what": KINDS[mutation.kind],
         "function": mutation.function,
-        "id": "" if replaces_function else f"{mutation.function}:{mutation.line}",
+        "id": "" if replaces_function else changed,
         "before": mutation.before,
         "after": mutation.after,
         "reason": bug.reason,
@@ -365,5 +369,5 @@ def bug_data(bug: Bug) -> Json:
         "stopped": bool(proof.trace.error) or any(each.error for each in proof.trace.executed),
         "message": first.message if first else "",
         "cause": first.cause if first else "",
-        "first_wrong": "" if replaces_function or first is None else line_id(proof, first),
+        "first_wrong": "" if replaces_function else blamed or "",
     }

@@ -15,15 +15,18 @@ from tinygpt_np.config import counted
 from tinygpt_np.gradcheck.report import error, shape_text, value
 from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
-from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
+from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.trace import Step
 
 SIGNS = {
-    "right": "✓", "wrong": "✗", "inherited": "✗", "warning": "!", "partial": "…", "unreached": "–",
-    "": "",
+    "right": "✓", "wrong": "✗", "missing": "✗", "inherited": "✗", "warning": "!", "partial": "…",
+    "unreached": "–", "": "",
 }  # fmt: skip
-COLORS = {"right": "green", "wrong": "bold red", "inherited": "yellow", "warning": "yellow"}
+COLORS = {
+    "right": "green", "wrong": "bold red", "missing": "bold red", "inherited": "yellow",
+    "warning": "yellow",
+}  # fmt: skip
 # In a narrower terminal the backward is shown below the forward instead of next to it.
 TWO_COLUMNS = 120
 # The maximum number of elements of an array that is printed in full.
@@ -117,7 +120,7 @@ def code(text: str, step: Step | None) -> Text:
 
 def backward_cells(proof: Proof, line: BackwardLine) -> Iterator[Cells]:
     """Yield number, text, shape, norms and verdict for each gradient that a line sets."""
-    number, text = str(line.line), code(line.text, line.step)
+    number, text = "" if line.status == "missing" else str(line.line), code(line.text, line.step)
     gradients = proof.reported(line)
     if not gradients:
         yield number, text, line.shape, "", "", verdict_of(line, None)
@@ -147,14 +150,14 @@ def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
     status, digits = line.status, "right"
     if gradient and (gradient.status == "right" or status not in ("wrong", "inherited")):
         status = gradient.status
-    if line.step is None and status == "inherited":  # Reported on the line that set it.
+    if line.is_return and status == "inherited":  # Reported on the line that set it.
         return Text("✗ as above", style="yellow")
     if gradient:
         term = ", one term" if gradient.is_term else ""
         digits = "zero" if gradient.row.is_zero else f"{counted(gradient.digits, 'digit')}{term}"
     words = {
-        "right": digits, "wrong": "wrong", "inherited": line.message, "warning": "warning",
-        "partial": "partial sum", "unreached": "not reached", "": "",
+        "right": digits, "wrong": "wrong", "missing": "missing", "inherited": line.message,
+        "warning": "warning", "partial": "partial sum", "unreached": "not reached", "": "",
     }  # fmt: skip
     return Text(f"{SIGNS[status]} {words[status]}".strip(), style=COLORS.get(status, "dim"))
 
@@ -162,8 +165,9 @@ def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
 def problems(proof: Proof) -> Iterator[Text]:
     """Yield what is wrong and where, the likely cause, and what is wrong as a consequence."""
     for line in proof.lines:
-        if line.status == "wrong":
-            yield Text(f"\n{proof.function.file}, line {line.line}: {line.text}", style="bold red")
+        if line.status in MISTAKES:
+            place = f"{'after ' * (line.status == 'missing')}line {line.line}"
+            yield Text(f"\n{proof.function.file}, {place}: {line.text}", style="bold red")
             yield Text(f"  {line.message}", style="red")
             if line.cause:
                 yield Text(f"  likely cause: {line.cause}")
@@ -204,9 +208,11 @@ def summary(sheet: Sheet) -> Text:
     statuses = [line.status for proof in sheet.proofs for line in proof.lines]
     warnings = sum(gradient.status == "warning" for gradient in sheet.all_verdicts)
     text = Text(f"{counted(len(sheet.all_verdicts), 'gradient')} checked, ")
-    if "wrong" in statuses:
-        wrong, later = statuses.count("wrong"), statuses.count("inherited")
-        text.append(f"{counted(wrong, 'line')} wrong", style="bold red")
+    mistakes = [status for status in MISTAKES if status in statuses]
+    if mistakes:
+        counts = (f"{counted(statuses.count(each), 'line')} {each}" for each in mistakes)
+        later = statuses.count("inherited")
+        text.append(", ".join(counts), style="bold red")
         text.append(f", {later} more as a consequence" if later else "")
     elif warnings:
         style = "yellow"
