@@ -1,6 +1,7 @@
 """Parse HTML pages for tests."""
 
 from html.parser import HTMLParser
+from typing import Any
 
 
 class Page(HTMLParser):
@@ -38,3 +39,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Collect text."""
         self.words.append(data)
+
+
+def html_of(result: Any) -> str:
+    """Return what a notebook shows of a result."""
+    return result._repr_html_()

@@ -77,15 +77,11 @@ class BugMatrix:
 
     def page(self) -> str:
         """Return the matrix as an HTML page that needs no network."""
-        import jinja2
+        from tinygpt_np.gradcheck.notebook import render
 
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("tinygpt_np.gradcheck", "templates"), autoescape=True,
-            trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
-        )  # fmt: skip
-        return environment.get_template("matrix.html.jinja").render(
-            matrix=self, detectors=DETECTORS, heads=HEADS, descriptions=DESCRIPTIONS, where=where,
-            oracles=METHODS, percent=percent, kinds=KINDS,
+        return render(
+            "matrix.html.jinja", matrix=self, detectors=DETECTORS, heads=HEADS, where=where,
+            descriptions=DESCRIPTIONS, oracles=METHODS, percent=percent, kinds=KINDS,
         )  # fmt: skip
 
 

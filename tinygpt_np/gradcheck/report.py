@@ -1,13 +1,14 @@
-"""The report of a check, as text, as a terminal table, and as JSON."""
+"""The report of a check, as text, as a terminal table, as JSON and as HTML for notebooks."""
 
 import io
 import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.padding import Padding
@@ -37,7 +38,8 @@ class Row:
     With the Taylor slope, relative is the slope and bound the smallest slope that passes.
 
     checked: the number of elements or directions. skipped: those at a kink, where there is no
-    derivative. problems: everything that is wrong. cause: the likely mistake.
+    derivative. problems: everything that is wrong. cause: the likely mistake. found, expected: the
+    gradient by hand and by the oracle, if every element was compared and something is wrong.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Row:
     is_zero: bool = False
     problems: tuple[str, ...] = ()
     cause: str = ""
+    found: np.ndarray | None = field(default=None, repr=False, compare=False)
+    expected: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -68,7 +72,7 @@ class Row:
         return "wrong" if self.problems else "zero" if self.is_zero else "ok"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The result for one operation, block or model.
 
@@ -90,12 +94,18 @@ class Report:
         """The first wrong row, or the one with the least headroom."""
         return min(self.rows, key=lambda row: (row.ok, row.headroom))
 
+    @property
+    def verdict(self) -> str:
+        """Whether every gradient is right, in words."""
+        return "every gradient is right" if self.ok else "WRONG"
+
     def to_dict(self) -> dict[str, Any]:
-        """Return everything for JSON; numbers that are not finite become None."""
+        """Return everything but the arrays for JSON; numbers that are not finite become None."""
         rows = [
             {
                 name: None if isinstance(value, float) and not math.isfinite(value) else value
-                for name, value in {**asdict(row), "verdict": row.verdict}.items()
+                for name, value in {**vars(row), "verdict": row.verdict}.items()
+                if name not in ("found", "expected")
             }
             for row in self.rows
         ]
@@ -112,12 +122,26 @@ class Report:
         Console(file=out, width=WIDTH, highlight=False).print(draw(self))
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return the report for a notebook, with heat maps of the gradients that are wrong."""
+        from tinygpt_np.gradcheck import notebook
+
+        def cells(row: Row, name: str) -> str:
+            return Text.from_markup(COLUMNS[name](row)).plain
+
+        body = notebook.render(
+            "report.html.jinja", report=self, columns=COLUMNS, names=(*NAMES, "verdict"),
+            cells=cells, comparison=notebook.comparison,
+        )  # fmt: skip
+        return notebook.framed(body, str(self))
+
 
 def draw(report: Report, width: int = WIDTH) -> Group:
     """Return a table with a row per tensor, followed by the problems in words."""
     color = "green" if report.ok else "bold red"
-    verdict = "every gradient is right" if report.ok else "WRONG"
-    title = Text.from_markup(f"[bold]{escape(report.title)}[/bold]  [{color}]{verdict}[/{color}]")
+    title = Text.from_markup(f"[bold]{escape(report.title)}[/bold]  [{color}]{report.verdict}[/]")
     names = [name for name in COLUMNS if width >= FULL_WIDTH or name not in WIDE_ONLY]
     table = table_of(names)
     parts: list[Table | Text | Padding] = [title, table]

@@ -43,7 +43,8 @@ def compare(
     if not row.ok and row.by_element and not measurement.taylor:
         expected = np.where(measurement.usable, 0.0 if row.is_zero else measurement.values, found)
         pair = found.reshape(probes.shape), expected.reshape(probes.shape)
-        row = replace(row, cause=likely_cause(*pair, sizes, measurement.tolerance))
+        cause = likely_cause(*pair, sizes, measurement.tolerance)
+        row = replace(row, cause=cause, found=pair[0], expected=pair[1])
     problems: list[str] = []
     if len(unresolved := np.flatnonzero(measurement.unresolved)):
         problems.append(
