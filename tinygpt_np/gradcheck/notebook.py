@@ -42,8 +42,9 @@ class HeatMap:
 
 
 @cache
-def templates(package: str) -> jinja2.Environment:
-    """Return the templates of a package."""
+def templates(module: str) -> jinja2.Environment:
+    """Return the templates of the package that a module is in."""
+    package, _, _ = module.rpartition(".")
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package, "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
@@ -52,7 +53,7 @@ def templates(package: str) -> jinja2.Environment:
 
 def render(name: str, **values: Any) -> Markup:
     """Render a template of this package."""
-    template = templates("tinygpt_np.gradcheck").get_template(name)
+    template = templates(__name__).get_template(name)
     return Markup(template.render(**values))
 
 
