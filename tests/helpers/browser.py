@@ -19,9 +19,3 @@ def texts(page: Page, selector: str) -> list[str]:
 def focused_name(page: Page) -> Any:
     """Return the variable name that has the focus."""
     return page.evaluate("document.activeElement.dataset.name")
-
-
-def plant(page: Page, after: str) -> None:
-    """Plant the bug that changes a line to `after`."""
-    page.click("text=Break it")
-    page.select_option("#bug", label=after)

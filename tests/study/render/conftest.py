@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from helpers.optional import needs
-from helpers.study_targets import planted_bugs, studied_target
+from helpers.study_targets import studied_target
 
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
+from tinygpt_np.study.render.questions import questions
 
 CHROMIUM = Path("/usr/bin/chromium")
 LOCAL = ("file://", "data:,")
@@ -17,9 +18,8 @@ LOCAL = ("file://", "data:,")
 
 @pytest.fixture(scope="session")
 def pages() -> list[Json]:
-    operations = [
-        page_data(studied_target(name), planted_bugs(name)) for name in ("softmax", "embedding")
-    ]
+    names = ("embedding", "softmax")
+    operations = [page_data(studied_target(name), questions(name)) for name in names]
     return [*operations, page_data(studied_target("block"), [])]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.browser import Page, focused_name, open_page, plant, texts
+from helpers.browser import Page, focused_name, open_page, texts
 
 pytestmark = pytest.mark.slow  # Starts a browser.
 
@@ -64,9 +64,7 @@ def test_a_name_opens_its_arrays_rules_verdicts_and_cells(softmax: Page) -> None
     softmax.click(EXPS)
     assert softmax.inner_text("#panel-title") == "exps"
     captions = [text.split(" (")[0] for text in texts(softmax, "#panel .heatmap figcaption")]
-    assert captions == ["value", "gradient", "numerical", "difference"]
-    headings = ["Where the gradient comes from", "Verdict", "Error by step size"]
-    assert texts(softmax, "#panel h3") == headings
+    assert captions == ["value", "gradient", "expected", "difference"]
     counts = {".rule .math math": 5, ".verdict-of": 2, ".curve": 2}
     assert {each: softmax.locator(f"#panel {each}").count() for each in counts} == counts
     words = texts(softmax, "#panel svg.chart text")
@@ -81,7 +79,7 @@ def test_a_name_opens_its_arrays_rules_verdicts_and_cells(softmax: Page) -> None
     readout = softmax.inner_text("#panel .readout")
     assert readout.startswith("[0, 0, 5]")
     assert "value 1," in readout
-    assert "numerical -0.2016" in readout
+    assert "expected -0.2016" in readout
     softmax.focus("#panel .tiles >> nth=0")
     for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
         softmax.keyboard.press(key)
@@ -159,10 +157,9 @@ def test_on_a_phone_pages_fit_in_every_mode_and_bugs_can_be_chosen(
         page.locator(f"[data-row='3'] td >> nth={column}").bounding_box() for column in (0, 1)
     )
     assert backward["y"] >= forward["y"] + forward["height"] - 1
-    plant(page, "dshifted = dprobs * exps")
-    page.click("#next-bug")
-    box = page.locator("#next-bug").bounding_box()
-    assert 0 <= box["y"] <= 740 - box["height"]
+    page.click("text=Break it")
+    page.click(".choice >> nth=0")
+    assert width_of(page) <= 360
 
 
 @pytest.mark.parametrize("page", SCHEMES, indirect=True)
@@ -175,8 +172,10 @@ def test_all_text_has_enough_contrast(softmax: Page) -> None:
     for mode in ("Reveal", "Break it"):
         softmax.click(f"text={mode}")
         found.append(softmax.evaluate(CONTRASTS))
-    softmax.select_option("#bug", label="dshifted = dprobs * exps")
-    found.append(softmax.evaluate(CONTRASTS))
+    for line in softmax.evaluate("study.questions.slice(0, 2).map((each) => each.id)"):
+        answer(softmax, line)
+        found.append(softmax.evaluate(CONTRASTS))
+        softmax.click("#next")
     worst = min(found, key=lambda each: each["ratio"])
     assert worst["ratio"] >= 4.5, worst
 
@@ -239,25 +238,82 @@ def test_without_scripts_every_line_is_shown(softmax: Page) -> None:
 # Break it
 
 
-def test_a_bug_marks_its_line_and_those_that_inherit_the_error(softmax: Page) -> None:
-    plant(softmax, "dshifted = dprobs * exps")
-    marks = {43: "✗ wrong, the first", 45: "! because of dshifted", 41: "✓ still right"}
-    for line, words in marks.items():
-        assert softmax.inner_text(f"[id='backward_steps:{line}'] .broken") == words
-    assert texts(softmax, "[id='backward_steps:43'] del") == ["dshifted = dexps * exps"]
-    assert texts(softmax, "[id='backward_steps:43'] ins") == ["dshifted = dprobs * exps"]
-    softmax.select_option("#bug", label="dshifted = -(dexps * exps)")
-    assert "Likely cause: the sign is wrong" in softmax.inner_text("#bug-description")
-    softmax.click("text=Read")
-    assert softmax.locator(".broken, .changed").count() == 0
+def lines_by_status(page: Page, question: int) -> dict[str, list[str]]:
+    """Return the ids of the lines of a question: the wrong one, those after it, the others."""
+    asked = page.evaluate(f"study.questions[{question}]")
+    ids = page.evaluate("[...document.querySelectorAll('.line.asked')].map((line) => line.id)")
+    other = [each for each in ids if each != asked["id"] and each not in asked["lines"]]
+    return {"wrong": [asked["id"]], "inherited": [*asked["lines"]], "right": other}
+
+
+def answer(page: Page, line: str) -> None:
+    page.click(f"[id='{line}'] .choice")
+
+
+def test_a_question_shows_the_symptoms_and_the_broken_line_but_not_which_it_is(
+    softmax: Page,
+) -> None:
     softmax.click("text=Break it")
-    number = softmax.inner_text("#bug-number").partition(" of ")
-    softmax.focus("#next-bug")
-    softmax.keyboard.press("Enter")
-    assert softmax.inner_text("#bug-number") == f"{int(number[0]) + 1} of 63"
+    asked = softmax.evaluate("study.questions[0]")
+    text = softmax.inner_text("#question")
+    assert "Question 1 of 10" in text
+    assert f"dx ✗ {asked['symptoms'][0]['problem']}" in " ".join(text.split())
+    assert asked["cause"] not in text
+    shown = texts(softmax, ".choice code")
+    assert asked["after"] in shown
+    assert asked["before"] not in shown
+    assert not any(badge.is_visible() for badge in softmax.locator(".badge").all())
+    looks = "[...new Set([...document.querySelectorAll('.choice')].map((b) => b.className))]"
+    assert softmax.evaluate(looks) == ["choice"]
 
 
-def test_a_change_without_effect_has_a_reason(page: Page, folder: Path) -> None:
-    open_page(page, folder, "embedding")
-    plant(page, "dweight = -np.zeros(shape, dtype=drows.dtype)")
-    assert page.inner_text("#bug-description .message") == "= changes nothing: -0 is 0"
+def test_an_answer_is_judged_and_explained_and_the_line_repaired(softmax: Page) -> None:
+    softmax.click("text=Break it")
+    asked = softmax.evaluate("study.questions")
+    answer(softmax, asked[0]["id"])
+    number = asked[0]["id"].split(":")[1]
+    assert f"✓ Right, it is line {number}." in softmax.inner_text("#question .message")
+    assert f"Likely cause: {asked[0]['cause']}." in softmax.inner_text("#question .message")
+    line = f"[id='{asked[0]['id']}']"
+    assert texts(softmax, f"{line} del") == [asked[0]["after"]]
+    assert texts(softmax, f"{line} ins") == [asked[0]["before"]]
+    assert softmax.inner_text("#score") == "1 of 1 found"
+    softmax.click("#next")
+    index = next(i for i, each in enumerate(asked) if each["function"] == "backward_steps")
+    while softmax.inner_text("#question-number") != f"Question {index + 1} of 10":
+        softmax.click("#next-question")
+    ids = lines_by_status(softmax, index)
+    answer(softmax, ids["inherited"][0])
+    explained = softmax.inner_text("#question .message")
+    number = ids["inherited"][0].split(":")[1]
+    assert f"✗ Line {number} is wrong, but only because of" in explained
+    assert f"It is line {ids['wrong'][0].split(':')[1]}." in explained
+    assert softmax.inner_text("#score") == "1 of 2 found"
+    softmax.click("text=Read")
+    assert softmax.locator(".choice, .broken, .changed").count() == 0
+
+
+def test_questions_are_answered_with_the_keyboard_to_the_end_and_again(softmax: Page) -> None:
+    softmax.click("text=Break it")
+    right = softmax.evaluate("study.questions.map((question) => question.id)")
+    for number, line in enumerate(right, 1):
+        assert softmax.inner_text("#question-number") == f"Question {number} of 10"
+        softmax.focus(f"[id='{line}'] .choice")
+        softmax.keyboard.press("Enter")
+        assert softmax.evaluate("document.activeElement.id") == "next"
+        softmax.keyboard.press("Enter")
+    assert softmax.inner_text("#score") == ""
+    assert softmax.inner_text("#question-number") == "Question 1 of 10"
+    focused: list[str] = []
+    for _ in range(5):  # From the question to its button, the code, and the first line to choose.
+        softmax.keyboard.press("Tab")
+        focused.append(softmax.evaluate("document.activeElement.className"))
+    assert "choice" in focused
+
+
+def test_a_line_that_is_right_is_a_wrong_answer(softmax: Page) -> None:
+    softmax.click("text=Break it")
+    line = lines_by_status(softmax, 0)["right"][0]
+    answer(softmax, line)
+    assert "does what it should. It is line" in softmax.inner_text("#question .message")
+    assert softmax.inner_text(f"[id='{line}'] .broken").startswith("your answer")

@@ -5,10 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.architecture import OPERATIONS, PACKAGE
 from helpers.study_targets import studied_target
 
+from tinygpt_np import ops
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
+from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError
 
 
@@ -57,3 +60,24 @@ def test_the_data_cannot_close_its_script_element() -> None:
     text = site.as_script({"message": "</script><b>"}, {})
     assert "<" not in text
     assert json.loads(text)["message"] == "</script><b>"
+
+
+def test_the_pages_are_in_the_reading_order_of_the_operations() -> None:
+    assert sorted(targets.OPERATIONS) == sorted(OPERATIONS)
+    readme = (PACKAGE / "ops" / "README.md").read_text(encoding="utf-8")
+    order = re.findall(
+        r"`(\w+)`", readme[readme.index("conventions, then") : readme.index("and finally")]
+    )
+    assert tuple(order) == targets.OPERATIONS
+    for index, name in enumerate(targets.OPERATIONS):
+        assert not {*vars(getattr(ops, name))} & {*targets.OPERATIONS[index:]}, name
+
+
+def test_a_page_links_to_its_neighbours_in_the_order_of_the_index(shown: Json) -> None:
+    pages = [{**shown, "name": name, "title": name} for name in ("a", "b", "c")]
+    files = site.render_files(pages)
+    links = re.findall(r'href="(\w+)\.html"', files["index.html"].partition("All pages")[2])
+    assert links == ["a", "b", "c"]
+    for name, neighbours in (("a", ["b"]), ("b", ["a", "c"]), ("c", ["b"])):
+        found = re.findall(r'rel="(?:prev|next)" href="(\w)\.html"', files[f"{name}.html"])
+        assert found == neighbours * 2  # Above and below the code.

@@ -38,9 +38,9 @@ EMPTY: Json = {
 }  # fmt: skip
 
 
-def page_data(sheet: Sheet, planted: list[Bug]) -> Json:
-    """Return the data of a page; a number that is not finite becomes None."""
-    text = json.dumps(PageData(sheet).everything(planted))
+def page_data(sheet: Sheet, bugs: list[Bug]) -> Json:
+    """Return the data of a page that asks about some bugs; a number not finite becomes None."""
+    text = json.dumps(PageData(sheet).everything(bugs))
     return json.loads(text, parse_constant=lambda name: None)
 
 
@@ -51,7 +51,7 @@ class PageData:
         self.sheet, self.target = sheet, sheet.target
         self.proofs, self.trace = sheet.proofs, sheet.truth.trace
 
-    def everything(self, planted: list[Bug]) -> Json:
+    def everything(self, bugs: list[Bug]) -> Json:
         """Return all of it."""
         sheet, target = self.sheet, self.target
         verdicts = sheet.all_verdicts
@@ -77,7 +77,7 @@ class PageData:
             "closed_form": self.closed_form(self.proofs[1]) if len(self.proofs) > 1 else None,
             "values": {key: self.value(value) for value, key in self.keys.items()},
             "params": {name: self.param(name) for name in target.params},
-            "bugs": [bug_data(each) for each in planted],
+            "questions": [question(bug) for bug in bugs],
         }
 
     @cached_property
@@ -160,21 +160,18 @@ class PageData:
                 "id": line_id(proof, line), "function": function.name, "line": line.line,
                 "html": html, "text": line.text, "shape": line.shape, "status": line.status,
                 "message": line.message, "cause": line.cause, "reads": reads,
-                "gradients": [self.verdict(gradient) for gradient in proof.reported(line)],
+                "gradients": [self.verdict(proof, line, g) for g in proof.reported(line)],
                 "fused": line.fused,
             })  # fmt: skip
         return found
 
     def closed_form(self, proof: Proof) -> Json:
-        """Return the closed form; `together` lists the names without a gradient of their own."""
-        own = {g.name for line in proof.lines for g in line.gradients if g.pair}
-        own |= {*proof.function.arguments}
+        """Return the closed form."""
         return {
             "function": proof.function.name,
             "head": self.head(proof),
             "lines": self.lines(proof),
             "agreement": self.sheet.agreement,
-            "together": [v.name for v in self.sheet.values if f"d{v.name}" not in own],
         }
 
     # The values
@@ -233,15 +230,18 @@ class PageData:
             "gradient": array(found),
             "expected": array(expected.gradient),
             "difference": difference(found, expected.gradient),
-            "verdicts": [{**self.verdict(g), "id": line_id(p, line)} for p, line, g in verdicts],
+            "verdicts": [
+                {**self.verdict(*each), "id": line_id(each[0], each[1])} for each in verdicts
+            ],
         }
 
-    def verdict(self, gradient: GradientVerdict) -> Json:
-        """Return the data of a verdict.
+    def verdict(self, proof: Proof, line: BackwardLine, gradient: GradientVerdict) -> Json:
+        """Return the data of a verdict on a line.
 
         - name; value: the key of the value whose gradient it is, or "" for a parameter
         - status; digits; the figures of the comparison
         - term: whether it is one of several terms; through: the forward line it comes from, or ""
+        - row: whose rule gives the gradient, or None if the line does not follow a single rule
         """
         pair, steps, row = gradient.pair, self.trace.steps, gradient.row
         return {
@@ -251,9 +251,30 @@ class PageData:
             "digits": gradient.digits,
             "term": gradient.is_term,
             "through": steps[pair.use].statement.text if pair and pair.use is not None else "",
+            "row": self.row_of_rule(proof, line, gradient),
             "zero": row.is_zero,
             **{name: getattr(row, name) for name in FIGURES},
         }
+
+    def row_of_rule(
+        self, proof: Proof, line: BackwardLine, gradient: GradientVerdict
+    ) -> int | None:
+        """Return the row whose rule gives a gradient, or None if the line reverses several rows.
+
+        A line that follows a rule reads the gradient of what the forward line sets.
+        """
+        pair, trace = gradient.pair, self.trace
+        use = line.reverses if pair is None else pair.use
+        if use is None and pair is not None and len(uses := trace.uses(pair.value)) == 1:
+            (use,) = uses
+        if use is None:
+            return None
+        statement = line.step.statement if line.step else proof.function.returned
+        sets = trace.steps[use].statement.sets
+        given = {f"d{name}" for name in sets}
+        if self.sheet.truth.outputs & {*sets}:
+            given.add(proof.function.upstream)
+        return use + 1 if given & statement.mentions else None
 
 
 def first_message(sheet: Sheet) -> str:
@@ -338,36 +359,37 @@ def error_curves(expected: Expected, seed: int = 0) -> dict[str, list[float]] | 
     }
 
 
-def bug_data(bug: Bug) -> Json:
-    """Return the data of a planted bug.
+def question(bug: Bug) -> Json:
+    """Return the data of a planted bug, whose line a reader has to find.
 
-    - kind, and the kind in words; function; before and after: the changed line
-    - id: of the changed line, or "" if the whole function is replaced
-    - reason: why it changes nothing, or ""
-    - affected: {"status", "message"} of each line that is not right, by id
-    - stopped: whether it raises, so that later lines do not run
-    - message, cause, first_wrong: of the first wrong or missing line, and its id
+    - function; symptoms: {"name", "ok", "problem", "index", "analytic", "numeric"} of each gradient
+      that the broken function returns
+    - id: of the wrong line; html: of the line with the bug; before, after: the line in text
+    - what: the kind of mistake; message, cause: the verdict on the line
+    - lines: {"status", "message"} of the other lines that are not right, by id
     """
     mutation, proof, first = bug.mutation, bug.proof, bug.first_wrong
-    replaces_function, changed = mutation.line == 0, f"{mutation.function}:{mutation.line}"
-    # A line that the bug removed is still on the page.
-    blamed = changed if first and first.status == "missing" else first and line_id(proof, first)
-    affected = {
-        line_id(proof, line): {"status": line.status, "message": line.message}
-        for line in proof.lines
-        if line.status in NOT_RIGHT
-    }
+    assert first is not None
     return {
-        "kind": mutation.kind,
-        "what": KINDS[mutation.kind],
         "function": mutation.function,
-        "id": "" if replaces_function else changed,
+        "symptoms": [
+            {
+                "name": gradient.name, "ok": row.ok, "problem": next(iter(row.problems), ""),
+                "index": row.index, "analytic": row.analytic, "numeric": row.numeric,
+            }
+            for gradient in proof.lines[-1].gradients
+            for row in [gradient.row]
+        ],
+        "id": line_id(proof, first),
+        "html": highlight(mutation.after, {}, {}),
         "before": mutation.before,
         "after": mutation.after,
-        "reason": bug.reason,
-        "affected": {} if replaces_function else affected,
-        "stopped": bool(proof.trace.error) or any(each.error for each in proof.trace.executed),
-        "message": first.message if first else "",
-        "cause": first.cause if first else "",
-        "first_wrong": "" if replaces_function else blamed or "",
-    }
+        "what": KINDS[mutation.kind],
+        "message": first.message,
+        "cause": first.cause,
+        "lines": {
+            line_id(proof, line): {"status": line.status, "message": line.message}
+            for line in proof.lines
+            if line.status in NOT_RIGHT and line is not first
+        },
+    }  # fmt: skip

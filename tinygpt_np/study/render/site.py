@@ -16,18 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.workers import results
-from tinygpt_np.study.proof.bugs import bugs
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.render.diagram import WIDTH, diagram
 from tinygpt_np.study.render.highlight import style_sheet
 from tinygpt_np.study.render.page import Json, page_data
+from tinygpt_np.study.render.questions import questions
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.targets import Target, find_target
 from tinygpt_np.study.source.trace import Trace
 
 # A page loads the scripts in this order.
-SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "bugs.js")
+SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "questions.js")
 
 
 def write_site(
@@ -67,10 +67,10 @@ def make_pages(chosen: Sequence[Target], described: str | None, console: Console
 
 
 def make_page(task: tuple[str, str | None, int]) -> Json:
-    """Return the data of one page, with the planted bugs of an operation."""
+    """Return the data of one page; that of an operation asks about bugs."""
     name, described, seed = task
-    planted = list(bugs(name, seed)) if name in ops.__all__ else []
-    return page_data(study(find_target(name, described, seed)), planted)
+    bugs = questions(name, seed) if name in ops.__all__ else []
+    return page_data(study(find_target(name, described, seed)), bugs)
 
 
 def render_files(pages: Sequence[Json]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def render_files(pages: Sequence[Json]) -> dict[str, str]:
     found = {"index.html": index.render(pages=pages, files=names, models=diagrams, box_width=WIDTH)}
     for each in pages:
         data = as_script(each, names)
-        text = page.render(page=each, files=names, data=data, scripts=SCRIPTS)
+        text = page.render(page=each, pages=pages, files=names, data=data, scripts=SCRIPTS)
         found[names[each["name"]]] = text
     folder = resources.files("tinygpt_np.study.render") / "templates"
     assets = {name: (folder / name).read_text(encoding="utf-8") for name in ("study.css", *SCRIPTS)}

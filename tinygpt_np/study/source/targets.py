@@ -36,8 +36,13 @@ from tinygpt_np.study.source.trace import Namespace
 
 Kind = Literal["operation", "model", "user"]
 
-MODELS = {"block": "transformer block", "gpt": "GPT", "bigram": "bigram model"}
-NAMES = (*ops.__all__, *MODELS)
+# In reading order: no target calls a later one.
+OPERATIONS = (
+    *("linear", "embedding", "softmax", "cross_entropy", "layer_norm", "gelu", "gelu_exact"),
+    *("dropout", "attention"),
+)
+MODELS = {"bigram": "bigram model", "block": "transformer block", "gpt": "GPT"}
+NAMES = (*OPERATIONS, *MODELS)
 # With dropout, so that its masks are checked too.
 CONFIG = replace(suite.CONFIG, dropout=0.3)
 BLOCK = """A transformer block: attention, then feed-forward.

@@ -1,49 +1,79 @@
 "use strict";
-// The panel: the arrays of a value and its gradient, and the verdicts on it.
+// The panel: the rule behind a gradient with its verdict, then the arrays.
 
 const panel = document.getElementById("panel");
+// The panel is a column next to the code where there is room for it, and covers the page elsewhere.
+const isWide = matchMedia("(min-width: 75rem)");
 let opener = null;
 
 document.addEventListener("click", (event) => {
   const from = event.target.closest("main [data-value], main [data-open]");
-  const key = from?.dataset.value ?? from?.dataset.open;
-  const value = study.values[key] ?? study.params[key];
-  if (value) openPanel(value, from);
+  if (from && document.body.dataset.mode !== "break") open(from);
 });
-
-function openPanel(value, from) {
-  opener = from;
-  document.querySelector(".opened")?.classList.remove("opened");
-  from.closest(".line")?.classList.add("opened");
-  const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
-  close.addEventListener("click", closePanel);
-  panel.replaceChildren(
-    make("header", {}, make("h2", { id: "panel-title" }, make("code", {}, value.name)), close),
-    value.line ? make("p", { class: "quiet" }, `line ${value.line}${value.iteration && `, ${value.iteration}`}`) : "",
-    ...parts(value).filter(Boolean),
-  );
-  panel.hidden = false;
-  document.body.classList.add("with-panel");
-  panel.scrollTop = 0;
-  panel.focus();
-  from.scrollIntoView({ block: "nearest" });
-}
-
-function closePanel() {
-  panel.hidden = true;
-  document.body.classList.remove("with-panel");
-  document.querySelector(".opened")?.classList.remove("opened");
-  if (opener?.matches("[data-value]")) focusName(opener);
-  else opener?.focus();
-}
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) closePanel();
 });
 
-/** The sections of the panel. */
-function parts(value) {
-  return [noGradient(value), arrays(value), derivation(value), verdicts(value), chartOf(value)];
+document.addEventListener("mode", ({ detail: mode }) => {
+  if (mode === "read") openFirst();
+  else hidePanel();
+});
+
+openFirst();
+
+/** Opens the first wrong gradient, or else the one that is computed first. */
+function openFirst() {
+  const marks = linesInOrder().flatMap((line) => [...line.querySelectorAll("[data-open]")]);
+  const first = marks.find((each) => each.matches(".wrong")) ?? marks[0];
+  if (first && isWide.matches) show(first);
+}
+
+function open(from) {
+  if (!show(from)) return;
+  opener = from;
+  panel.focus();
+  from.scrollIntoView({ block: "nearest" });
+}
+
+/** Fills the panel; returns whether there is something to show. */
+function show(from) {
+  const key = from.dataset.value ?? from.dataset.open, value = study.values[key] ?? study.params[key];
+  if (!value) return false;
+  hidePanel();
+  const line = from.closest(".line");
+  line?.classList.add("opened");
+  const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
+  close.addEventListener("click", closePanel);
+  const place = value.line ? `line ${value.line}${value.iteration && `, ${value.iteration}`}` : "parameter";
+  panel.replaceChildren(
+    make("header", {}, make("h2", { id: "panel-title" }, make("code", {}, value.name)),
+      make("span", { class: "quiet" }, place), close),
+    ...parts(value, line?.id),
+  );
+  panel.hidden = false;
+  document.body.classList.add("with-panel");
+  panel.scrollTop = 0;
+  return true;
+}
+
+function hidePanel() {
+  panel.hidden = true;
+  document.body.classList.remove("with-panel");
+  document.querySelector(".opened")?.classList.remove("opened");
+}
+
+function closePanel() {
+  hidePanel();
+  if (opener?.matches("[data-value]")) focusName(opener);
+  else opener?.focus();
+}
+
+/** The sections of the panel; the verdict on the line that was clicked comes first. */
+function parts(value, id) {
+  const verdicts = [...value.verdicts].sort((a, b) => (b.id === id) - (a.id === id));
+  const rules = verdicts.length ? verdicts.map(reason) : value.uses.map((use) => ruleOf(study.rows[use]));
+  return [noGradient(value), ...rules, arrays(value), chartOf(value)].filter(Boolean);
 }
 
 /** Why no line computes the gradient of a value, if none does. */
@@ -57,37 +87,29 @@ function noGradient(value) {
   return null;
 }
 
-function arrays(value) {
-  const scale = largestOf(value.gradient, value.expected);
-  return heatmaps([
-    { title: "value", array: value.value },
-    { title: value.upstream ? "upstream gradient" : "gradient", array: value.gradient, scale },
-    { title: "numerical", array: value.upstream ? null : value.expected, scale },
-    { title: "difference", array: value.upstream ? null : value.difference },
-  ]);
-}
-
-/** The rules of the lines that read the value, from which its gradient follows. */
-function derivation(value) {
-  const rows = value.uses.map((use) => study.rows[use]).filter((row) => row?.rule);
-  if (!rows.length) return null;
-  const origin = rows.length === 1 ? "It follows from the line that reads the value."
-    : "It is the sum of one term from each line that reads the value.";
-  return make("section", {},
-    make("h3", {}, "Where the gradient comes from"),
-    make("p", { class: "quiet" }, origin),
-    ...rows.map(ruleOf));
+/** The rule that gives a gradient, or its derivation, and the verdict. */
+function reason(found) {
+  return make("section", { class: "reason" },
+    found.row === null ? derivationOf() : ruleOf(study.rows[found.row]), verdict(found));
 }
 
 function ruleOf(row) {
+  if (!row?.rule) return null;
   const { name, formulas, why, operation } = row.rule;
   const file = study.files[operation];
   return make("div", { class: "rule" },
-    make("div", { class: "line" }, make("span", { class: "number" }, row.line), plainCode(row.html)),
-    make("p", {}, make("b", {}, name[0].toUpperCase() + name.slice(1))),
+    make("p", {}, make("b", {}, name[0].toUpperCase() + name.slice(1)), ` in line ${row.line}  `, plainCode(row.html)),
     ...formulas.map((formula) => make("div", { class: "math", html: formula })),
-    why ? make("p", { html: why }) : null,
+    why ? make("p", { class: "quiet", html: why }) : null,
     file ? make("p", {}, make("a", { href: file }, `Open ${operation}`)) : null);
+}
+
+/** The derivation in the docstring, for a line that reverses several lines at once. */
+function derivationOf() {
+  const text = document.querySelector("#derivation");
+  return make("div", { class: "rule" },
+    make("p", {}, make("b", {}, "Closed form"), ": it reverses several lines at once, so no single rule gives it."),
+    ...(text ? [...text.cloneNode(true).children].slice(1) : []));
 }
 
 /** A line of code whose names are not highlighted and do not open the panel. */
@@ -100,14 +122,7 @@ function plainCode(html) {
   return code;
 }
 
-function verdicts(value) {
-  if (!value.verdicts.length) return null;
-  return make("section", {}, make("h3", {}, "Verdict"), ...value.verdicts.map(verdict));
-}
-
 function verdict(found) {
-  const [name, number] = found.id.split(":");
-  const link = make("a", { href: `#${found.id}` }, `${name}, line ${number}`);
   const right = found.status === "right";
   const message = right ? (found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`)
     : `✗ ${found.problems[0] ?? "wrong"}`;
@@ -120,13 +135,23 @@ function verdict(found) {
     ["oracle", `${found.oracle}, ${found.checked} elements`],
     found.skipped ? ["skipped at a kink", String(found.skipped)] : null,
   ].filter(Boolean);
-  const term = found.term && found.through
-    ? make("p", {}, "The term from ", make("code", {}, found.through)) : null;
+  const [name, number] = found.id.split(":");
   return make("div", { class: "verdict-of" },
-    make("p", {}, make("b", { class: right ? "good" : "bad" }, message), " ", link),
-    term,
+    make("p", {}, make("b", { class: right ? "good" : "bad" }, message), ", ",
+      make("a", { href: `#${found.id}` }, `${name}, line ${number}`)),
     found.cause ? make("p", { class: "bad" }, `Likely cause: ${found.cause}`) : null,
-    make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)])));
+    make("details", { open: right ? null : "" }, make("summary", {}, "Figures"),
+      make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]))));
+}
+
+function arrays(value) {
+  const scale = largestOf(value.gradient, value.expected);
+  return heatmaps([
+    { title: "value", array: value.value },
+    { title: value.upstream ? "upstream gradient" : "gradient", array: value.gradient, scale },
+    { title: "expected", array: value.upstream ? null : value.expected, scale },
+    { title: "difference", array: value.upstream ? null : value.difference },
+  ]);
 }
 
 function chartOf(value) {

@@ -14,13 +14,6 @@ nextLine.addEventListener("click", () => {
 });
 hideAgain.addEventListener("click", hideAll);
 
-/** The backward lines in the order in which they run. The first table is read from bottom to top. */
-function linesInOrder() {
-  const [sheet, closed] = document.querySelectorAll(".sheet");
-  const linesOf = (table) => [...(table?.querySelectorAll(".line.back[id]") ?? [])];
-  return [...linesOf(sheet).reverse(), ...linesOf(closed)];
-}
-
 function isConcealed(line) {
   return line.classList.contains("concealed");
 }

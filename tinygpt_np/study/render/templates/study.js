@@ -31,6 +31,13 @@ function short(value, digits = 4) {
   return value.toExponential(1);
 }
 
+/** The backward lines in the order in which they run. The first table is read from bottom to top. */
+function linesInOrder() {
+  const [sheet, closed] = document.querySelectorAll(".sheet");
+  const linesOf = (table) => [...(table?.querySelectorAll(".line.back[id]") ?? [])];
+  return [...linesOf(sheet).reverse(), ...linesOf(closed)];
+}
+
 // Highlighting
 
 const differentiable = new Set(
@@ -124,14 +131,11 @@ function focusName(name) {
 
 const modes = document.getElementById("modes");
 modes.hidden = false;
-document.querySelector(".needs-script").hidden = false;
+for (const each of document.querySelectorAll(".needs-script")) each.hidden = false;
 
 modes.addEventListener("change", () => {
   const mode = modes.elements.mode.value;
   document.body.dataset.mode = mode;
-  // Open, it pushes the code off the screen, and it contains the formulas to be worked out.
-  const derivation = document.querySelector("details.derivation");
-  if (derivation) derivation.open = mode === "read";
   for (const about of document.querySelectorAll(".about"))
     about.hidden = about.id !== `about-${mode}`;
   document.dispatchEvent(new CustomEvent("mode", { detail: mode }));
