@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from tinygpt_np.config import GPTConfig, TrainConfig
     from tinygpt_np.model.bigram import Bigram
     from tinygpt_np.model.gpt import GPT
+    from tinygpt_np.study.render.notebook import study_functions as study
     from tinygpt_np.text.tokenizers import CharTokenizer, GPT2Tokenizer, SentencePieceTokenizer
     from tinygpt_np.training.runs import load
 
 __version__ = "0.1.0"
 __all__ = [
     "GPT", "Bigram", "CharTokenizer", "GPT2Tokenizer", "GPTConfig", "SentencePieceTokenizer",
-    "TrainConfig", "gradcheck", "load", "ops",
+    "TrainConfig", "gradcheck", "load", "ops", "study",
 ]  # fmt: skip
 
 # The module of each public name. A module is imported when a name of it is first used: NumPy
@@ -31,6 +32,7 @@ MODULES = {
     "GPTConfig": "tinygpt_np.config", "TrainConfig": "tinygpt_np.config",
     "gradcheck": "tinygpt_np.gradcheck", "kernels": "tinygpt_np.compiled.kernels",
     "load": "tinygpt_np.training.runs", "ops": "tinygpt_np.ops",
+    "study": "tinygpt_np.study",
 }  # fmt: skip
 
 

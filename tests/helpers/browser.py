@@ -5,6 +5,36 @@ from typing import Any
 
 Page = Any
 
+# Find the visible text with the lowest contrast to its background.
+CONTRASTS = """() => {
+  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const rgba = (color) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = color;
+    context.fillRect(0, 0, 1, 1);
+    return [...context.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor);
+      if (color[3] > 250) return color;
+    }
+    return [255, 255, 255, 255];
+  };
+  const worst = {ratio: 21};
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+    if (!text || !element.getClientRects().length || element.closest("svg, script")) continue;
+    const [a, b] = [rgba(getComputedStyle(element).color), behind(element)].map(light);
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < worst.ratio) Object.assign(worst, {ratio, text: element.textContent.slice(0, 40)});
+  }
+  return worst;
+}"""
+
 
 def open_page(page: Page, folder: Path, name: str = "softmax") -> None:
     """Open a page from disk."""
@@ -19,3 +49,8 @@ def texts(page: Page, selector: str) -> list[str]:
 def focused_name(page: Page) -> Any:
     """Return the variable name that has the focus."""
     return page.evaluate("document.activeElement.dataset.name")
+
+
+def lowest_contrast(page: Page) -> Any:
+    """Return the text with the lowest contrast to its background, and the ratio."""
+    return page.evaluate(CONTRASTS)

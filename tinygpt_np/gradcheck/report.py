@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -118,9 +118,7 @@ class Report:
 
     def __str__(self) -> str:
         """Return the report as plain text, for print() and for test output."""
-        out = io.StringIO()
-        Console(file=out, width=WIDTH, highlight=False).print(draw(self))
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+        return plain_text(draw(self))
 
     __repr__ = __str__
 
@@ -136,6 +134,13 @@ class Report:
             cells=cells, comparison=notebook.comparison,
         )  # fmt: skip
         return notebook.framed(body, str(self))
+
+
+def plain_text(drawn: RenderableType) -> str:
+    """Return what a file would get, in a notebook too, where Rich would display it at once."""
+    out = io.StringIO()
+    Console(file=out, width=WIDTH, highlight=False, force_jupyter=False).print(drawn)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def draw(report: Report, width: int = WIDTH) -> Group:

@@ -3,39 +3,10 @@
 from pathlib import Path
 
 import pytest
-from helpers.browser import Page, focused_name, open_page, texts
+from helpers.browser import Page, focused_name, lowest_contrast, open_page, texts
 
 pytestmark = pytest.mark.slow  # Starts a browser.
 
-# Find the visible text with the lowest contrast to its background.
-CONTRASTS = """() => {
-  const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
-  const rgba = (color) => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = color;
-    context.fillRect(0, 0, 1, 1);
-    return [...context.getImageData(0, 0, 1, 1).data];
-  };
-  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
-    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const color = rgba(getComputedStyle(at).backgroundColor);
-      if (color[3] > 250) return color;
-    }
-    return [255, 255, 255, 255];
-  };
-  const worst = {ratio: 21};
-  for (const element of document.querySelectorAll("body *")) {
-    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
-    if (!text || !element.getClientRects().length || element.closest("svg, script")) continue;
-    const [a, b] = [rgba(getComputedStyle(element).color), behind(element)].map(light);
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < worst.ratio) Object.assign(worst, {ratio, text: element.textContent.slice(0, 40)});
-  }
-  return worst;
-}"""
 EXPS = "[data-row='3'] [data-name=exps]"
 PHONE = {"viewport": {"width": 360, "height": 740}}
 SCHEMES = [{"color_scheme": "light"}, {"color_scheme": "dark"}]
@@ -167,14 +138,14 @@ def test_all_text_has_enough_contrast(softmax: Page) -> None:
     softmax.emulate_media(reduced_motion="reduce")
     softmax.hover(EXPS)
     softmax.click(EXPS)
-    found = [softmax.evaluate(CONTRASTS)]
+    found = [lowest_contrast(softmax)]
     softmax.keyboard.press("Escape")
     for mode in ("Reveal", "Break it"):
         softmax.click(f"text={mode}")
-        found.append(softmax.evaluate(CONTRASTS))
+        found.append(lowest_contrast(softmax))
     for line in softmax.evaluate("study.questions.slice(0, 2).map((each) => each.id)"):
         answer(softmax, line)
-        found.append(softmax.evaluate(CONTRASTS))
+        found.append(lowest_contrast(softmax))
         softmax.click("#next")
     worst = min(found, key=lambda each: each["ratio"])
     assert worst["ratio"] >= 4.5, worst
