@@ -18,7 +18,7 @@ LOCAL = ("file://", "data:,")
 
 @pytest.fixture(scope="session")
 def pages() -> list[Json]:
-    names = ("embedding", "softmax")
+    names = ("embedding", "softmax", "attention")
     operations = [page_data(studied_target(name), questions(name)) for name in names]
     return [*operations, page_data(studied_target("block"), [])]
 

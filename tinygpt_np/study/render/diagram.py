@@ -1,11 +1,14 @@
-"""Draw the diagram of a model from its forward: a box for each layer, a circle for each sum.
+"""Draw the diagram of a forward: a box for each layer, a circle for each sum or matrix product.
 
 Each call `layer.forward(…)` becomes a box that links to the page of its operation, and
-`block_forward(…)` one that links to the page of the block. The sum of two names becomes a circle.
-Other lines pass on what they read. The code does not depend on a particular model.
+`block_forward(…)` one that links to the page of the block. The sum or the matrix product of two
+names becomes a circle. Other lines pass on what they read. The code does not depend on a particular
+model. Next to the arrow of each value is that of its gradient, in the opposite direction.
 """
 
 import ast
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,24 +17,33 @@ import numpy as np
 from tinygpt_np.study.source.parse import names_in
 from tinygpt_np.study.source.trace import Step, Trace
 
-# In pixels: the size of a box and of a sum, and the distances between rows and columns.
+# In pixels: the size of a box and of a circle, and the distances between rows and columns.
 WIDTH, HEIGHT, RADIUS = 150, 40, 12
-ROW, COLUMN, LANE, MARGIN = 64, 166, 22, 6
-CORNER = 10
+ROW, COLUMN, MARGIN = 72, 290, 6
+# From the centre of a box: an input that only it reads, and the lane of a skip connection.
+SIDE, LANE = 130, 178
+# The distance between the arrows of a value and of its gradient, of a label from the middle between
+# them, and the width of a letter of a label.
+APART, GAP, LETTER = 8, 13, 7.3
+CIRCLES: dict[type[ast.operator], str] = {ast.Add: "+", ast.MatMult: "@"}
+Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Box:
-    """A layer, a sum, or the name of an input or output.
+    """A layer, a circle, or the name of an input or output.
 
-    reads: the indices of the boxes whose output it reads. shape: of its output. layer: its name,
-    such as "ln_1" or "layer = 0". page: the target whose page it links to, or "". x, y: the centre.
+    output: the name of its output, and shape: the shape of it; has_gradient: whether it has one.
+    reads: the indices of the boxes whose output it reads. layer: its name, such as "ln_1" or
+    "layer = 0". page: the target whose page it links to, or "". x, y: the centre.
     """
 
-    kind: Literal["name", "layer", "sum"]
+    kind: Literal["name", "layer", "circle"]
     text: str
     reads: tuple[int, ...]
+    output: str
     shape: str = ""
+    has_gradient: bool = True
     layer: str = ""
     page: str = ""
     x: float = 0
@@ -40,87 +52,133 @@ class Box:
     @property
     def half(self) -> float:
         """Half the height."""
-        return {"name": 12, "layer": HEIGHT / 2, "sum": RADIUS}[self.kind]
+        return {"name": 12, "layer": HEIGHT / 2, "circle": RADIUS}[self.kind]
+
+    @property
+    def wide(self) -> float:
+        """Half the width."""
+        return {"name": 36, "layer": WIDTH / 2, "circle": RADIUS}[self.kind]
 
 
 @dataclass(frozen=True)
 class Edge:
-    """An arrow, with a label at x, y. is_skip: whether it goes around the boxes in between."""
+    """The arrow of a value, and the arrow of its gradient, which has no points if there is none.
 
-    path: str
+    name, gradient: the labels to the left and to the right of x, y. is_skip: whether it goes around
+    the boxes in between.
+    """
+
+    points: Points
+    back: Points
+    name: str
+    gradient: str
     is_skip: bool
-    shape: str
     x: float
     y: float
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """The boxes and arrows of a model."""
+    """The boxes and arrows of a model; x is 0 in the middle, and left is the smallest x."""
 
     boxes: list[Box]
     edges: list[Edge]
+    left: float
     width: float
     height: float
 
 
-def diagram(trace: Trace) -> Diagram:
-    """Return the diagram of a forward that was run."""
-    found = boxes(trace)
-    # The length of the longest path from an input to each box.
-    depths: list[int] = []
-    for box in found:
-        depths.append(max((depths[index] + 1 for index in box.reads), default=0))
-    rows = [[i for i, d in enumerate(depths) if d == depth] for depth in range(max(depths) + 1)]
-    columns = max(len(row) for row in rows)
-    width = columns * COLUMN + 2 * LANE
-    for depth, row in enumerate(rows):
-        for column, index in enumerate(row):
-            x = width / 2 + (column - (len(row) - 1) / 2) * COLUMN
-            found[index] = replace(found[index], x=x, y=MARGIN + HEIGHT / 2 + depth * ROW)
-    edges = [
-        edge(found[source], found[index], depths[index] - depths[source] > 1)
-        for index, box in enumerate(found)
-        for source in box.reads
+def diagram(traces: Sequence[Trace], wrt: Collection[str]) -> Diagram:
+    """Return the diagram of a forward that was run, and of functions that call it.
+
+    wrt: the inputs that have a gradient.
+    """
+    found = boxes(traces, wrt)
+    rows = rows_of(found)
+    is_aside = [not box.reads and row > 0 for box, row in zip(found, rows, strict=True)]
+    columns = [
+        [i for i, row in enumerate(rows) if row == number and not is_aside[i]]
+        for number in range(max(rows) + 1)
     ]
-    return Diagram(found, edges, width, 2 * MARGIN + HEIGHT + ROW * max(depths))
+    for index, box in enumerate(found):
+        row = columns[rows[index]]
+        x = -SIDE if is_aside[index] else (row.index(index) - (len(row) - 1) / 2) * COLUMN
+        found[index] = replace(box, x=x, y=MARGIN + HEIGHT / 2 + rows[index] * ROW)
+    edges = [edge(found[source], box) for box in found for source in box.reads]
+    spans = [(box.x - box.wide, box.x + box.wide) for box in found]
+    spans += [
+        (each.x - GAP - LETTER * len(each.name), each.x + GAP + LETTER * len(each.gradient))
+        for each in edges
+    ]
+    spans += [point[:1] * 2 for each in edges for point in (*each.points, *each.back)]
+    left = min(start for start, _ in spans) - MARGIN
+    right = max(end for _, end in spans) + MARGIN
+    height = 2 * MARGIN + HEIGHT + ROW * max(rows)
+    return Diagram(found, edges, left, right - left, height)
 
 
-def boxes(trace: Trace) -> list[Box]:
+def rows_of(found: Sequence[Box]) -> list[int]:
+    """Return the row of each box, below all that it reads; a late input is next to its reader."""
+    rows: list[int] = []
+    for box in found:
+        rows.append(max((rows[index] + 1 for index in box.reads), default=0))
+    for index, box in enumerate(found):
+        readers = [row for row, other in zip(rows, found, strict=True) if index in other.reads]
+        if not box.reads and min(readers) > 1:
+            rows[index] = min(readers)
+    return rows
+
+
+def boxes(traces: Sequence[Trace], wrt: Collection[str]) -> list[Box]:
     """Return the boxes in the order of the forward, from the inputs to the output."""
     found: list[Box] = []
     # The box that computes each name.
     source: dict[str, int] = {}
 
-    def put(box: Box, name: str) -> None:
-        source[name] = len(found)
+    def put(box: Box) -> None:
+        source[box.output] = len(found)
         found.append(box)
 
-    for name, value in trace.args.items():
-        if isinstance(value, np.ndarray):
-            put(Box("name", name, ()), name)
-    for step in trace.steps:
-        call, node, sets = layer_call(step), step.statement.node, step.statement.sets
-        if call is not None:
-            reads = names_in(call.args[0])
-            for name in (name for name in reads if name not in source):
-                put(Box("name", name, ()), name)
-            put(layer_box(step, call, tuple(source[name] for name in reads)), sets[0])
-            continue
-        known = {*source} & step.statement.reads
-        read = tuple(source[name] for name in names_in(node) if name in known)
-        match node:
-            case ast.Assign(value=ast.BinOp(op=ast.Add())) if len(read) > 1:
-                put(Box("sum", "+", read, step.statement.shape), sets[0])
-            case _ if read:
-                source |= dict.fromkeys(sets, read[0])
-            case _:
-                pass
-    result = trace.function.result
+    for trace in traces:
+        for name, value in trace.args.items():
+            if isinstance(value, np.ndarray) and name not in source:
+                put(input_box(trace, name, wrt))
+        for step in trace.steps:
+            call, statement = layer_call(step), step.statement
+            if call is None:
+                read = [name for name in names_in(statement.node) if name in statement.reads]
+                known = tuple(dict.fromkeys(source[name] for name in read if name in source))
+                circle = circle_of(statement.node) if len(read) > 1 else ""
+                if circle and known:
+                    put(Box("circle", circle, known, statement.sets[0], statement.shape))
+                elif known:
+                    source |= dict.fromkeys(statement.sets, known[0])
+            elif ast.unparse(call.func) != "self.forward":  # That one has a trace of its own.
+                first, *others = map(names_in, call.args)
+                for name in (name for name in first if name not in source):
+                    put(input_box(trace, name, wrt))
+                names = (*first, *(name for each in others for name in each if name in source))
+                put(layer_box(step, call, tuple(dict.fromkeys(source[name] for name in names))))
+    result = traces[-1].function.result
     first = result.elts[0] if isinstance(result, ast.Tuple) else result
-    if isinstance(first, ast.Name) and first.id in source:
-        found.append(Box("name", first.id, (source[first.id],)))
-    return found
+    name = next(name for name in names_in(first) if name in source)
+    return [*found, Box("name", name, (source[name],), name)]
+
+
+def circle_of(node: ast.stmt) -> str:
+    """Return the sign of a sum or of a matrix product, or ""."""
+    match node:
+        case ast.Assign(value=ast.BinOp(op=operator)):
+            return CIRCLES.get(type(operator), "")
+        case _:
+            return ""
+
+
+def input_box(trace: Trace, name: str, wrt: Collection[str]) -> Box:
+    """Return the box of an input, with the shape that the docstring states."""
+    docstring = ast.get_docstring(trace.function.node) or ""
+    stated = re.search(rf"\b{name} (\([^()]*\))", docstring)
+    return Box("name", name, (), name, stated[1] if stated else "", name in wrt)
 
 
 def layer_call(step: Step) -> ast.Call | None:
@@ -139,21 +197,34 @@ def layer_box(step: Step, call: ast.Call, reads: tuple[int, ...]) -> Box:
         for part in ast.walk(argument)
         if isinstance(part, ast.Constant) and isinstance(part.value, str)
     ]
+    statement = step.statement
     layer = step.iteration or "".join(words[:1]).strip(".")
-    return Box("layer", name.replace("_", " "), reads, step.statement.shape, layer, name)
+    text, shape = name.replace("_", " "), statement.shape
+    return Box("layer", text, reads, statement.sets[0], shape, layer=layer, page=name)
 
 
-def edge(source: Box, reader: Box, is_skip: bool) -> Edge:
-    """Return the arrow from a box to one that reads it; a skip connection goes around."""
+def edge(source: Box, reader: Box) -> Edge:
+    """Return the arrows between a box and one that reads it; a skip connection goes around."""
     start, end = source.y + source.half, reader.y - reader.half
-    if is_skip:
-        lane, side = source.x + WIDTH / 2 + LANE, reader.x + reader.half
-        path = (
-            f"M{source.x:g},{start + 8:g} H{lane - CORNER:g} q{CORNER},0 {CORNER},{CORNER} "
-            f"V{reader.y - CORNER:g} q0,{CORNER} {-CORNER},{CORNER} H{side:g}"
-        )
-        return Edge(path, True, "", lane, reader.y)
-    turns = end if source.x == reader.x else end - 14
-    around = f" H{reader.x:g} V{end:g}" if turns != end else ""
-    path = f"M{source.x:g},{start:g} V{turns:g}{around}"
-    return Edge(path, False, source.shape, source.x + 8, (start + turns) / 2 + 4)
+    is_skip, is_aside = reader.y - source.y > ROW, reader.y == source.y
+    gradient = f"d{source.output} {source.shape}" if source.has_gradient else ""
+    # The name of an input is above its arrow.
+    name = source.output if source.kind != "name" else ""
+
+    def points(side: float) -> Points:
+        x, y = source.x + side, reader.y + side
+        if is_aside:
+            return [(source.x + source.wide, y), (reader.x - reader.wide, y)]
+        if is_skip:
+            lane, top = source.x + LANE + side, start + APART - side
+            return [(x, top), (lane, top), (lane, y), (reader.x + reader.wide, y)]
+        if source.x == reader.x:
+            return [(x, start), (x, end)]
+        turn = end - 14 + (side if source.x < reader.x else -side)
+        return [(x, start), (x, turn), (reader.x + side, turn), (reader.x + side, end)]
+
+    down, up = points(-APART / 2), points(APART / 2)[::-1] if gradient else []
+    if is_skip or is_aside:  # Their names are in the diagram already.
+        name = gradient = ""
+    turn = min(down[1][1], end - 14 - APART) if source.x != reader.x else end
+    return Edge(down, up, name, gradient, is_skip, source.x, (start + turn) / 2)

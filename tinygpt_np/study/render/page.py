@@ -1,6 +1,8 @@
 """Collect what a page shows of a study, in JSON types: the data of page.html.jinja."""
 
+import ast
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cached_property
@@ -32,9 +34,9 @@ FIGURES = (
 )
 # The data of a value or parameter for which nothing else is known.
 EMPTY: Json = {
-    "name": "", "line": 0, "iteration": "", "uses": [], "constant": False, "upstream": False,
-    "fused": [], "value": None, "gradient": None, "expected": None, "difference": None,
-    "verdicts": [], "chart": None,
+    "name": "", "line": 0, "iteration": "", "axes": [], "uses": [], "constant": False,
+    "upstream": False, "fused": [], "value": None, "gradient": None, "expected": None,
+    "difference": None, "verdicts": [], "chart": None,
 }  # fmt: skip
 
 
@@ -179,7 +181,7 @@ class PageData:
     def value(self, value: Value) -> Json:
         """Return the data of a value.
 
-        - name; line and iteration where it is set; value: see `array`
+        - name; line and iteration where it is set; axes: see there; value: see `array`
         - constant: whether no gradient flows through it; if one does:
         - uses: the rows that read it; upstream: whether its gradient is the upstream gradient
         - fused: the gradients with which it is checked, if it has none of its own
@@ -191,6 +193,7 @@ class PageData:
             "name": value.name,
             "line": trace.steps[step].statement.line if step >= 0 else sheet.rows[0].line,
             "iteration": trace.steps[step].iteration if step >= 0 else "",
+            "axes": self.axes(value),
             "constant": value not in sheet.truth.differentiable,
             "value": array(trace.data(value)),
         }
@@ -211,6 +214,27 @@ class PageData:
             "chart": curves and {name: rounded(each, 3) for name, each in curves.items()},
         }
 
+    def axes(self, value: Value) -> list[str]:
+        """Return the names of the axes of a value, such as B, T and C, if the source states them.
+
+        The axes that ... stands for have the name "".
+        """
+        if value.step < 0:
+            docstring = ast.get_docstring(self.target.forward.node) or ""
+            names, stated = [value.name], re.findall(rf"\b{value.name} (\([^()]*\))", docstring)
+        else:
+            statement = self.trace.steps[value.step].statement
+            names, stated = [*statement.sets], re.findall(r"\([^()]*\)", statement.shape)
+        if not stated:
+            return []
+        index = names.index(value.name) if len(stated) == len(names) else 0
+        found, ndim = stated[index].strip("()").split(","), np.ndim(self.trace.data(value))
+        axes = [axis.strip() for axis in found if axis.strip()]
+        if "..." in axes:
+            at = axes.index("...")
+            axes[at : at + 1] = [""] * (ndim - len(axes) + 1)
+        return axes if len(axes) == ndim else []
+
     def param(self, name: str) -> Json:
         """Return the data of a parameter of a model; its line is 0."""
         verdicts = [
@@ -226,10 +250,13 @@ class PageData:
 
     def gradients(self, found: Any, expected: Expected, verdicts: Verdicts) -> Json:
         """Return a gradient, what it should be, their difference, and the verdicts."""
+        differing = difference(found, expected.gradient)
+        if differing and all(gradient.status == "right" for *_, gradient in verdicts):
+            differing |= {"numbers": None, "is_rounding": True}
         return {
             "gradient": array(found),
             "expected": array(expected.gradient),
-            "difference": difference(found, expected.gradient),
+            "difference": differing,
             "verdicts": [
                 {**self.verdict(*each), "id": line_id(each[0], each[1])} for each in verdicts
             ],
@@ -309,13 +336,20 @@ def line_id(proof: Proof, line: BackwardLine) -> str:
 
 
 def array(value: Any) -> Json | None:
-    """Return the shape, the norm and the flat list of numbers, which is None for large arrays."""
+    """Return the data of an array.
+
+    - shape; norm; numbers: a flat list, or None for large arrays
+    - is_mask: whether the numbers stand for True and False
+    - is_rounding: whether it is a difference that is explained by rounding; it has no numbers then
+    """
     if not isinstance(value, np.ndarray | np.generic | float):
         return None
     numbers = np.asarray(value, float)
     return {
         "shape": numbers.shape,
         "norm": float(np.linalg.norm(numbers)),
+        "is_mask": np.asarray(value).dtype == bool,
+        "is_rounding": False,
         "numbers": rounded(numbers.reshape(-1), 4) if numbers.size <= MAX_ELEMENTS else None,
     }
 

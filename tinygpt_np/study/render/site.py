@@ -16,13 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops
 from tinygpt_np.gradcheck.workers import results
+from tinygpt_np.model import language_model
 from tinygpt_np.study.proof.sheet import study
-from tinygpt_np.study.render.diagram import WIDTH, diagram
+from tinygpt_np.study.render.diagram import WIDTH, Diagram, diagram
 from tinygpt_np.study.render.highlight import style_sheet
 from tinygpt_np.study.render.page import Json, page_data
 from tinygpt_np.study.render.questions import questions
 from tinygpt_np.study.source import targets
-from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.parse import StudyError, find_function
 from tinygpt_np.study.source.targets import Target, find_target
 from tinygpt_np.study.source.trace import Trace
 
@@ -85,13 +86,9 @@ def render_files(pages: Sequence[Json]) -> dict[str, str]:
     # A number with two digits: 0, 3.9e-16, 0.5.
     cast(Any, templates.filters).update(figure="{:.2g}".format)
     names = file_names([each["name"] for each in pages])
-    models = ("gpt", "block") if {*names} & {*targets.NAMES} else ()
-    diagrams = [
-        (each.name, each.title, diagram(Trace(each.forward, each.module, each.args)))
-        for each in map(targets.named_target, models)
-    ]
+    models = diagrams() if {*names} & {*targets.NAMES} else []
     index, page = map(templates.get_template, ("index.html.jinja", "page.html.jinja"))
-    found = {"index.html": index.render(pages=pages, files=names, models=diagrams, box_width=WIDTH)}
+    found = {"index.html": index.render(pages=pages, files=names, models=models, box_width=WIDTH)}
     for each in pages:
         data = as_script(each, names)
         text = page.render(page=each, pages=pages, files=names, data=data, scripts=SCRIPTS)
@@ -99,6 +96,17 @@ def render_files(pages: Sequence[Json]) -> dict[str, str]:
     folder = resources.files("tinygpt_np.study.render") / "templates"
     assets = {name: (folder / name).read_text(encoding="utf-8") for name in ("study.css", *SCRIPTS)}
     return found | assets | {"study.css": assets["study.css"] + style_sheet()}
+
+
+def diagrams() -> list[tuple[Target, Diagram]]:
+    """Return the diagrams of the GPT with its loss, of a block and of attention."""
+    found = [targets.named_target(name) for name in ("gpt", "block", "attention")]
+    traces = [[Trace(each.forward, each.module, each.args)] for each in found]
+    file = language_model.__file__
+    loss = find_function(Path(file).read_text(encoding="utf-8"), "LanguageModel.loss", file)
+    args = {"self": found[0].args["self"], "tokens": (tokens := found[0].args["tokens"])}
+    traces[0].append(Trace(loss, dict(vars(language_model)), {**args, "targets": tokens}))
+    return [(each, diagram(ran, each.wrt)) for each, ran in zip(found, traces, strict=True)]
 
 
 def write_files(folder: Path, pages: Sequence[Json]) -> None:

@@ -6,7 +6,7 @@ const FEW = 36;
 const HUGE = 1e20;
 
 /** Heat maps of arrays [{title, array, scale}], with the values of the element at the cursor. */
-function heatmaps(arrays) {
+function heatmaps(arrays, axes) {
   const shown = arrays.filter(({ array }) => array);
   const readout = make("output", { class: "readout" }, "Point at an element, or use the arrow keys.");
   const box = make("div", { class: "heatmaps" });
@@ -20,7 +20,7 @@ function heatmaps(arrays) {
       cell.classList.toggle("cursor", Number(cell.dataset.index) === cursor);
     const text = shown
       .filter(({ array }) => array.numbers && size(array.shape) === size(shape))
-      .map(({ title, array }) => `${title} ${short(array.numbers[cursor])}`);
+      .map(({ title, array }) => `${title} ${words(array, array.numbers[cursor])}`);
     readout.textContent = `${place(cursor, shape)}  ${text.join(",  ")}`;
   }
 
@@ -36,30 +36,34 @@ function heatmaps(arrays) {
     event.preventDefault();
     point(cursor < 0 ? 0 : cursor + moves[event.key]);
   });
-  for (const each of shown) box.append(heatmap(each));
+  for (const each of shown) box.append(heatmap({ ...each, shape: shown[0].array.shape, axes }));
   return make("div", {}, box, shown.some(({ array }) => array.numbers) ? readout : null);
 }
 
-/** One array with its title and legend. */
-function heatmap({ title, array, scale }) {
-  const words = `${array.shape.length ? shapeOf(array.shape) : "scalar"}, norm ${short(array.norm)}`;
+/** One array with its title and legend; its shape is in the title if it is not the usual one. */
+function heatmap({ title, array, scale, shape, axes }) {
+  const isOther = shapeOf(array.shape) !== shapeOf(shape);
+  const caption = `${isOther ? ` ${shapeOf(array.shape)}` : ""}${array.is_mask ? "" : ` norm ${short(array.norm)}`}`;
   const figure = make("figure", { class: "heatmap" });
-  figure.append(make("figcaption", {}, make("b", {}, title), ` ${words}`));
+  figure.append(make("figcaption", {}, make("b", {}, title), caption));
   if (!array.numbers) {
-    figure.append(make("p", { class: "quiet" }, "Too large to draw."));
+    figure.append(make("p", { class: "quiet" }, array.is_rounding ? "equal up to rounding" : "too large to draw"));
     return figure;
   }
   const largest = scale ?? largestOf(array), columns = array.shape.at(-1) ?? 1;
   const tiles = make("div", {
     class: "tiles", tabindex: 0, role: "group", "data-columns": columns,
-    "aria-label": `${title}, ${words}; the arrow keys move from element to element`,
+    "aria-label": `${title}, ${shapeOf(array.shape)}; the arrow keys move from element to element`,
   });
-  const few = array.numbers.length <= FEW;
-  for (const tile of tilesOf(array)) tiles.append(few ? table(tile, largest) : picture(tile, largest));
-  figure.append(tiles, legend(largest));
+  // The slices of an array with four axes form a table themselves.
+  if (array.shape.length > 3) Object.assign(tiles.style, { display: "grid", gridTemplateColumns: `repeat(${array.shape.at(-3)}, auto)` });
+  const few = array.numbers.length <= FEW && !array.is_mask;
+  for (const tile of tilesOf(array, isOther ? [] : axes)) tiles.append(few ? table(tile, largest) : picture(tile, largest));
+  figure.append(tiles, array.is_mask ? maskLegend() : few ? "" : legend(largest));
   return figure;
 }
 
+const words = (array, value) => (array.is_mask ? (value ? "True" : "False") : short(value));
 const size = (shape) => shape.reduce((product, length) => product * length, 1);
 const shapeOf = (shape) => `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
 
@@ -79,13 +83,20 @@ function place(position, shape) {
 }
 
 /** An array as two-dimensional tiles: {name, rows, columns, start, numbers}. */
-function tilesOf({ shape, numbers }) {
+function tilesOf({ shape, numbers }, axes) {
   const columns = shape.at(-1) ?? 1, rows = shape.at(-2) ?? 1, leading = shape.slice(0, -2);
   return Array.from({ length: size(leading) }, (_, tile) => ({
-    name: leading.length ? `${place(tile, leading).slice(0, -1)}, :, :]` : "",
+    name: leading.length ? sliceName(tile, leading, axes) : "",
     rows, columns, start: tile * rows * columns,
     numbers: numbers.slice(tile * rows * columns, (tile + 1) * rows * columns),
   }));
+}
+
+/** The name of a slice: "B 0, H 1", or "[0, 1]" if the axes have no names. */
+function sliceName(tile, leading, axes) {
+  const index = place(tile, leading).slice(1, -1).split(", ");
+  const isNamed = leading.every((_, axis) => axes[axis]);
+  return isNamed ? index.map((number, axis) => `${axes[axis]} ${number}`).join(", ") : `[${index.join(", ")}]`;
 }
 
 /** The colour of a number, between the colours of zero and of the largest number. */
@@ -98,7 +109,7 @@ function paint(value, largest) {
 
 function picture({ name, rows, columns, start, numbers }, largest) {
   const cells = draw("svg", { viewBox: `0 0 ${columns} ${rows}`, class: "cells" });
-  cells.style.maxWidth = `${columns * 16}px`;
+  cells.style.width = `${columns * 14}px`;
   numbers.forEach((value, index) => {
     const [x, y] = [index % columns, Math.floor(index / columns)];
     const cell = draw("rect", { x, y, width: 1, height: 1, "data-index": start + index });
@@ -132,4 +143,13 @@ function tiled(name, content) {
 function legend(largest) {
   return make("div", { class: "legend", "aria-hidden": "true" },
     short(-largest, 3), make("span", { class: "ramp" }), short(largest, 3));
+}
+
+function maskLegend() {
+  const sample = (name, value) => {
+    const square = make("span", { class: "sample" });
+    square.style.background = paint(value, 1);
+    return [square, name];
+  };
+  return make("div", { class: "legend" }, ...sample("False", 0), ...sample("True", 1));
 }

@@ -45,10 +45,12 @@ function show(from) {
   line?.classList.add("opened");
   const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
   close.addEventListener("click", closePanel);
-  const place = value.line ? `line ${value.line}${value.iteration && `, ${value.iteration}`}` : "parameter";
+  const { axes, iteration } = value, shape = value.value?.shape ?? [];
+  const sizes = shape.map((length, axis) => (axes[axis] ? `${axes[axis]} ${length}` : length));
+  const place = value.line ? `line ${value.line}${iteration && `, ${iteration}`}` : "parameter";
   panel.replaceChildren(
     make("header", {}, make("h2", { id: "panel-title" }, make("code", {}, value.name)),
-      make("span", { class: "quiet" }, place), close),
+      make("span", { class: "quiet" }, `${shape.length ? `${shapeOf(sizes)}, ` : ""}${place}`), close),
     ...parts(value, line?.id),
   );
   panel.hidden = false;
@@ -151,7 +153,7 @@ function arrays(value) {
     { title: value.upstream ? "upstream gradient" : "gradient", array: value.gradient, scale },
     { title: "expected", array: value.upstream ? null : value.expected, scale },
     { title: "difference", array: value.upstream ? null : value.difference },
-  ]);
+  ], value.axes);
 }
 
 function chartOf(value) {

@@ -21,7 +21,7 @@ function ask(index) {
   const question = questions[index], answer = answers[index];
   document.getElementById("question").replaceChildren(
     progress(),
-    make("p", {}, "One line of ", make("code", {}, question.function), " was changed. ", make("b", {}, "Which one?"), " It returns"),
+    make("p", {}, "One line of ", make("code", {}, question.function), " was changed. ", make("b", {}, "Which one?"), " It now returns:"),
     make("ul", {}, ...question.symptoms.map(symptom)),
     answer ? solution(question, answer) : make("p", { class: "quiet" }, "Click the line, or press Tab until it has the focus, then Enter."),
   );
@@ -30,7 +30,6 @@ function ask(index) {
     else line.append(choice(line, question));
     line.classList.add(answer ? "solved" : "asked");
   }
-  for (const line of document.querySelectorAll(".line.back:not(.asked, .solved)")) line.classList.add("aside");
 }
 
 /** The lines of the changed function, in the order of the file. */
@@ -50,7 +49,7 @@ function progress() {
     button("previous-question", "‹", "Previous question", current - 1),
     make("b", { id: "question-number" }, `Question ${current + 1} of ${questions.length}`),
     button("next-question", "›", "Next question", current + 1),
-    make("span", { id: "score", class: "quiet" }, done ? `${right} of ${done} found` : ""));
+    make("span", { id: "score", class: "quiet" }, done ? `${right} of ${done} right` : ""));
 }
 
 /** What is wrong with a returned gradient. */
@@ -62,7 +61,10 @@ function symptom({ name, ok, problem, index, analytic, numeric }) {
 
 /** A button in place of a line, with its code as it is in the broken function. */
 function choice(line, question) {
-  const code = line.id === question.id ? make("code", { html: question.html }) : plainCode(line.querySelector("code").innerHTML);
+  const written = line.querySelector("code"), shape = written.querySelector(".shape");
+  const code = line.id === question.id ? make("code", { html: question.html }) : plainCode(written.innerHTML);
+  // The shape in the comment is not part of the code.
+  if (line.id === question.id && shape) code.append(" ", shape.cloneNode(true));
   const number = line.querySelector(".number").textContent;
   const button = make("button", { type: "button", class: "choice" },
     make("span", { class: "visually-hidden" }, `Line ${number}: `), code);
@@ -88,12 +90,11 @@ function solution(question, answer) {
   });
   return make("div", { class: `message ${right ? "right" : "wrong"}` },
     make("p", {}, make("b", {}, right ? `✓ Right, it is line ${number}.` : `✗ Line ${numberOf(answer)} ${reason}. It is line ${number}.`)),
-    make("p", {}, `The mistake: ${question.what}. ${sentence(question.message)}`,
-      ...(question.cause ? [` Likely cause: ${question.cause}.`] : [])),
+    make("p", {}, `The mistake: ${question.what}.`),
+    make("p", {}, `The check reports line ${number} first: ${question.message}`,
+      question.cause ? `; likely cause: ${question.cause}.` : "."),
     next);
 }
-
-const sentence = (words) => `${words[0].toUpperCase()}${words.slice(1)}.`;
 
 /** Marks a line of the solution. */
 function mark(line, question, answer) {
@@ -112,7 +113,7 @@ function mark(line, question, answer) {
 function clearQuestion() {
   for (const added of document.querySelectorAll(".choice, .broken, .line > .changed")) added.remove();
   for (const line of document.querySelectorAll(".line.back")) {
-    line.classList.remove("asked", "solved", "aside");
+    line.classList.remove("asked", "solved");
     delete line.dataset.broken;
   }
 }
