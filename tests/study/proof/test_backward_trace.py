@@ -54,7 +54,7 @@ def test_a_step_sets_the_names_it_was_observed_to_change(
 ) -> None:
     trace = trace_lines("dx = dy * 2", *lines)
     each = trace.executed[2]
-    assert {*each.step.statement.sets} - {"n"} == sets - {"n"}
+    assert {*each.step.statement.sets} - {"n", "n[0]"} == sets - {"n"}
     assert {*each.values} == {*each.step.statement.sets}
     if "dx" in sets and len(lines) == 2:
         np.testing.assert_array_equal(each.values["dx"], trace.returned)

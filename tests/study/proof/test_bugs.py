@@ -9,7 +9,7 @@ from helpers.study_targets import planted_bugs
 
 from tinygpt_np.study.proof.bugs import Bug
 from tinygpt_np.study.proof.verdicts import MISTAKES
-from tinygpt_np.study.source.parse import Statement, names_changed
+from tinygpt_np.study.source.parse import Names
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def sets_the_variable(bug: Bug) -> bool:
     if line is None or line.is_return or is_result:
         return line is not None and line.is_return and is_result
     (node,) = ast.parse(before).body
-    mutated = Statement(node, before, "", tuple(names_changed(node)))
+    mutated = Names(node, {}).statement(node, before, "")
     sets = line.step.statement.sets if line.step else (line.text.split()[0],)
     return bool({*mutated.sets} & {*sets})
 

@@ -77,7 +77,8 @@ def test_the_lines_of_a_loop_show_their_iteration() -> None:
     assert text.count("# i = 0") == text.count("# i = 1") == 3
     text = line_shown(sheet(LOOP, {"x": X}), 11)
     assert text.count("dx = dx * (1 - y[i] ** 2)") == 2
-    assert text.count("# i = 0") == text.count("# i = 1") == 1
+    # Next to the forward line of the same iteration.
+    assert text.count("# i = 0") == text.count("# i = 1") == text.count("x = np.tanh(x)") == 2
 
 
 def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from helpers.study_targets import ARGS, FORWARD, W, X, module_of, trace
 
-from tinygpt_np.study.source.trace import MAX_ITERATIONS, Value
+from tinygpt_np.study.source.steps import MAX_ITERATIONS
+from tinygpt_np.study.source.trace import Value
 
 Z = X @ W
 OTHER = np.random.default_rng(2).standard_normal(Z.shape)
@@ -56,14 +57,11 @@ def test_each_statement_in_each_iteration_of_a_loop_is_a_step() -> None:
     "loop",
     [
         f"for i in range({MAX_ITERATIONS + 1}):\n        z = z + i",
-        "for i in range(2):\n        if i:\n            z = z + i",
         "for i in range(2):\n        z = z + i\n    else:\n        z = z + 9",
-        "for i, j in [(1, 2), (3, 4)]:\n        z = z + i + j",
-        "for i in []:\n        z = z + i",
-        "while z[0] < 9:\n        z = z + 1",
+        "try:\n        z = z + 1\n    except ValueError:\n        z = z + 9",
     ],
 )
-def test_a_long_or_complicated_loop_is_one_step(loop: str) -> None:
+def test_another_compound_statement_is_one_step(loop: str) -> None:
     text = f"def forward(x):\n    z = x * 2\n    {loop}\n    return z, x"
     traced = trace(text, {"x": np.arange(3.0)})
     assert len(traced.steps) == 2

@@ -10,9 +10,12 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.gradcheck.function_check import describe
+from tinygpt_np.gradcheck.tree import leaves
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.source.parse import Function
-from tinygpt_np.study.source.trace import Namespace, Step, compiled, unroll
+from tinygpt_np.study.source.parse import Function, Statement
+from tinygpt_np.study.source.paths import Namespace, overlap, read, store
+from tinygpt_np.study.source.steps import Step, Stepper, compiled
+from tinygpt_np.study.source.trace import copied as deep_copied
 
 # The term that a step adds to a gradient is stored under a name that no source can use.
 TERM = "term of the sum"
@@ -40,13 +43,17 @@ class ExecutedStep:
 class BackwardTrace:
     """A backward that was run, up to its return or to the step that raised.
 
-    before: the namespace before each executed step, and at the end. not_reached: the steps after
-    the one that raised. error: the exception raised by the return statement, or "".
+    module, args: of the run. before: the namespace before each executed step, and at the end. end:
+    the return statement; if a step raised, the last one. not_reached: the steps after the one that
+    raised. error: the exception raised by the return statement, or "".
     """
 
     function: Function
+    module: Namespace
+    args: Namespace
     executed: tuple[ExecutedStep, ...]
     before: tuple[Namespace, ...]
+    end: Step
     not_reached: tuple[Step, ...]
     returned: Any
     error: str = ""
@@ -57,15 +64,22 @@ class BackwardTrace:
         return bool(self.executed) and bool(self.executed[-1].error)
 
     def rerun(self, start: int, changed: Namespace) -> Any:
-        """Run the steps from `start` on with some names changed; return None if one raises."""
-        namespace = {**copied(self.before[start], self.before[start]), **changed}
-        dicts: Namespace = {n: v for n, v in namespace.items() if isinstance(v, dict)}
-        namespace |= {name: copy.copy(each) for name, each in dicts.items()}
+        """Run the steps again, with some names changed before the step `start`.
+
+        Return None if a step raises.
+        """
+        args = deep_copied(self.args)
+        namespace = {**args, **self.module, **args}
+        steps = [*(each.step for each in self.executed), *self.not_reached]
         try:
             with np.errstate(all="ignore"):
-                for step in (*(each.step for each in self.executed[start:]), *self.not_reached):
+                for step in steps[:start]:
                     step.run(namespace)
-                return eval(compiled(self.function.result), namespace)
+                for name, value in changed.items():
+                    store(namespace, name, value)
+                for step in steps[start:]:
+                    step.run(namespace)
+                return self.end.run(namespace)
         except Exception:
             return None
 
@@ -76,9 +90,14 @@ class BackwardTrace:
     def sources(self, index: int) -> list[int]:
         """Return the latest earlier steps that set what a step, or the return at the end, reads."""
         is_return = index == len(self.executed)
-        statement = self.function.returned if is_return else self.executed[index].step.statement
+        statement = self.end.statement if is_return else self.executed[index].step.statement
         latest = {name: i for i in range(index) for name in self.sets(i)}
-        return sorted({latest[name] for name in statement.mentions if name in latest})
+        found = set[int]()
+        for name in statement.mentions:
+            # A container depends on all of its parts, and a part on the container.
+            exact = [latest[name]] if name in latest else list[int]()
+            found |= {*exact, *(i for each, i in latest.items() if related(name, each))}
+        return sorted(found)
 
     def ancestors(self, index: int) -> list[int]:
         """Return all earlier steps on which a step depends, directly or indirectly."""
@@ -91,55 +110,78 @@ class BackwardTrace:
         return sorted(found)
 
 
+def related(name: str, other: str) -> bool:
+    """Return whether a name leads to a part of another one, or the other way round."""
+    return name != other and overlap(name, other)
+
+
 def trace_backward(function: Function, module: Namespace, args: Namespace) -> BackwardTrace:
     """Run a backward up to its return, or to the step that raises."""
-    namespace = {**module, **args}
+    given = deep_copied(args)
+    stepper = Stepper(function, module, args)
+    namespace = stepper.namespace
     executed, before = list[ExecutedStep](), list[Namespace]()
-    inputs = [*arrays_in([value for value in args.values() if not isinstance(value, dict)])]
+    inputs = [*arrays_in([value for name, value in args.items() if name != "grads"])]
     not_reached, returned, error = list[Step](), None, ""
-    for step in unroll(function, namespace):
+    for step in stepper:
         before.append(copied(namespace, namespace))
-        params_before, inputs_before = copied_params(namespace), [a.tobytes() for a in inputs]
+        params_before, inputs_before = copied_params(namespace), [bits(a) for a in inputs]
         try:
             added = run_step(step, namespace)
         except Exception as raised:
             executed.append(ExecutedStep(step, {}, {}, {}, describe(raised)))
-            last, index = step.statement.node.end_lineno or 0, len(executed)
-            later = (each for each in function.statements if each.line > last)
-            not_reached += (Step(index, each, {}, compiled(each.node)) for each in later)
+            later = (node for node in stepper.following if not isinstance(node, ast.Return))
+            not_reached += (unreached(function, node, len(executed)) for node in later)
+            end = unreached(function, function.returned.node, len(executed))
             break
         values = copied(namespace, step.statement.sets)
         params = {
             n: d for n, d in copied_params(namespace).items()
             if n not in params_before or differ(params_before[n], d)
         }  # fmt: skip
-        overwrites = inputs_before != [a.tobytes() for a in inputs]
+        overwrites = inputs_before != [bits(a) for a in inputs]
         executed.append(
             ExecutedStep(step, values, copied(added, added), params, overwrites_input=overwrites)
         )
     else:
+        assert stepper.end is not None
+        end = stepper.end
         try:
-            returned = eval(compiled(function.result), namespace)
+            returned = end.run(namespace)
         except Exception as raised:
             error = describe(raised)
     before.append(namespace)
-    observed = tuple(with_observed_changes(executed, before, function.returned.mentions))
-    return BackwardTrace(function, observed, tuple(before), tuple(not_reached), returned, error)
+    observed = tuple(with_observed_changes(executed, before, end.statement.mentions))
+    return BackwardTrace(
+        function, module, given, observed, tuple(before), end, tuple(not_reached), returned, error
+    )
+
+
+def unreached(function: Function, node: ast.stmt, index: int) -> Step:
+    """Return a step that was not reached."""
+    return Step(index, function.statement(node), {}, compiled(node), function)
+
+
+def bits(array: np.ndarray) -> bytes:
+    """Return the bits of an array; b"" for one of objects, whose parts count themselves."""
+    return b"" if array.dtype == object else array.tobytes()
 
 
 def arrays_in(value: Any) -> Iterator[np.ndarray]:
-    """Yield the arrays in nested tuples, lists and dicts."""
+    """Yield the arrays in nested tuples, lists, dicts, objects and arrays of objects."""
     if isinstance(value, np.ndarray):
-        yield cast(np.ndarray, value)
-    elif isinstance(value, dict):
-        yield from arrays_in([*cast(dict[Any, Any], value).values()])
-    elif isinstance(value, tuple | list):
-        for part in cast(Sequence[Any], value):
-            yield from arrays_in(part)
+        array = cast(np.ndarray, value)
+        yield array
+        if array.dtype == object:
+            yield from arrays_in([*array.ravel()])
+    else:
+        for leaf in leaves({"": value}).values():
+            if isinstance(leaf, np.ndarray):
+                yield from arrays_in(leaf)
 
 
 def with_observed_changes(
-    executed: list[ExecutedStep], namespaces: Sequence[Namespace], read: frozenset[str]
+    executed: list[ExecutedStep], namespaces: Sequence[Namespace], needed: frozenset[str]
 ) -> list[ExecutedStep]:
     """Return the steps with the names they were observed to change, if these are read later."""
     found: list[ExecutedStep] = []
@@ -151,19 +193,19 @@ def with_observed_changes(
             changes = [
                 name
                 for name in changes
-                if differ(before.get(name), after.get(name))
-                or not isinstance(after.get(name), np.ndarray | ModuleType)
+                if differ(read(before, name), read(after, name))
+                or not isinstance(read(after, name), np.ndarray | ModuleType)
             ]
-        others = sorted(read - {*statement.sets})
-        changes += [name for name in others if differ(before.get(name), after.get(name))]
+        others = sorted(needed - {*statement.sets})
+        changes += [name for name in others if differ(read(before, name), read(after, name))]
         if tuple(changes) != statement.changes:
             statement = replace(statement, changes=tuple(changes))
             values = copied(after, statement.sets)
             each = replace(each, step=replace(each.step, statement=statement), values=values)
         found.insert(0, each)
         if isinstance(statement.node, ast.Assign):
-            read -= {*statement.sets} - {*statement.changes}
-        read |= statement.mentions
+            needed -= {*statement.sets} - {*statement.changes}
+        needed |= statement.mentions
     return found
 
 
@@ -175,28 +217,31 @@ def differ(before: Any, after: Any) -> bool:
 
 def run_step(step: Step, namespace: Namespace) -> Namespace:
     """Run a step and return the term that it adds to a name, if it is a sum."""
-    parts = as_sum(step.statement.node)
+    parts = as_sum(step.statement)
     if parts is None:
         step.run(namespace)
         return {}
     name, sign, term, rest = parts
-    namespace.update(step.bindings)
+    namespace.update(step.binds)
     # The term is not computed twice.
     namespace[TERM] = eval(compiled(term), namespace)
     exec(compiled(rest), namespace)
     return {name: sign * namespace.pop(TERM)}
 
 
-def as_sum(node: ast.stmt) -> tuple[str, int, ast.expr, ast.stmt] | None:
+def as_sum(statement: Statement) -> tuple[str, int, ast.expr, ast.stmt] | None:
     """Return `x += e`, `x -= e` and `x = x + e` as (x, ±1, e, the same with TERM for e)."""
-    rest, term = copy.deepcopy(node), ast.Name(TERM, ast.Load())
+    if len(statement.assigned) != 1:  # A part of an array changes, or there are several names.
+        return None
+    (name,), term = statement.assigned, ast.Name(TERM, ast.Load())
+    rest = copy.deepcopy(statement.node)
     match rest:
-        case ast.AugAssign(ast.Name(id=name), ast.Add() | ast.Sub() as operator, e):
+        case ast.AugAssign(_, ast.Add() | ast.Sub() as operator, e):
             rest.value = term
             return name, -1 if isinstance(operator, ast.Sub) else 1, e, rest
-        case ast.Assign(
-            [ast.Name(id=name)], ast.BinOp(ast.Name(id=first), ast.Add(), e) as value
-        ) if name == first:
+        case ast.Assign([target], ast.BinOp(first, ast.Add(), e) as value) if ast.unparse(
+            target
+        ) == ast.unparse(first):
             value.right = term
             return name, 1, e, rest
         case _:
@@ -216,5 +261,5 @@ def copied_params(namespace: Namespace) -> Tensors:
 
 def copied(namespace: Namespace, names: Iterable[str]) -> Namespace:
     """Return some names, with arrays copied, because a later step may change them in place."""
-    found = {name: namespace[name] for name in names if name in namespace}
+    found = {name: read(namespace, name) for name in names}
     return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in found.items()}

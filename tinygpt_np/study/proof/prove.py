@@ -35,8 +35,9 @@ from tinygpt_np.study.proof.verdicts import (
 )
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.shapes import Sizes, contradicts
+from tinygpt_np.study.source.steps import compiled
 from tinygpt_np.study.source.targets import gradients_by_name
-from tinygpt_np.study.source.trace import Value, compiled
+from tinygpt_np.study.source.trace import Value
 
 
 def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None = None) -> Proof:
@@ -246,7 +247,8 @@ class Prover:
 
     def returned(self) -> BackwardLine:
         """Check the return statement: the gradient of each argument and parameter."""
-        line = BackwardLine(None, self.function.returned.line, self.function.returned.text)
+        statement = self.trace.end.statement
+        line = BackwardLine(None, statement.line, statement.text)
         if self.trace.error:
             return replace(line, status="wrong", message=f"raises {self.trace.error}")
         try:

@@ -23,8 +23,9 @@ from tinygpt_np.gradcheck.measure import ORACLES, Measurement
 from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import StudyError, names_in
+from tinygpt_np.study.source.paths import read
 from tinygpt_np.study.source.targets import Target
-from tinygpt_np.study.source.trace import Trace, Value
+from tinygpt_np.study.source.trace import Trace, Value, copied
 
 # A tensor with more elements is measured along a few random directions.
 MAX_ELEMENTS, DIRECTIONS = 2000, 4
@@ -89,7 +90,7 @@ class Truth:
                 "its arguments are random numbers of order one, positive and negative"
             )
         if target.functions:
-            called = self.trace.output(target.functions[0](**self.trace.copied(target.args)))
+            called = self.trace.output(target.functions[0](**copied(target.args)))
             if not np.array_equal(np.asarray(called), self.out, equal_nan=True):
                 raise StudyError(
                     f"{target.forward.file}: calling {target.forward.name} gives another output "
@@ -212,7 +213,7 @@ class Truth:
 
         def run(replacement: Any) -> np.ndarray:
             names = self.trace.step_with(value.name, step, replacement)
-            return np.concatenate([np.reshape(names[output], -1) for output in gradients])
+            return np.concatenate([np.reshape(read(names, output), -1) for output in gradients])
 
         start = np.asarray(self.trace.data(value))
         measured = self.total(value).measured

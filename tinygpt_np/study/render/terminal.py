@@ -17,7 +17,7 @@ from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
 from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.source.parse import StudyError
-from tinygpt_np.study.source.trace import Step
+from tinygpt_np.study.source.trace import Step, Value
 
 SIGNS = {
     "right": "✓", "wrong": "✗", "missing": "✗", "inherited": "✗", "warning": "!", "partial": "…",
@@ -251,9 +251,8 @@ def draw_line(sheet: Sheet, number: int, width: int) -> Group:
     parts: list[RenderableType] = [heading(sheet)]
     for row in rows:
         if row.line == number:
-            before = sheet.truth.trace.before[row.step.index + 1] if row.step else {}
             sets = row.step.statement.sets if row.step else ()
-            values = {name: before[name] for name in sets}
+            values = {name: sheet.truth.trace.data(Value(name, row.index)) for name in sets}
             parts += [Text(), *details(sheet, row, row.backward, values, width)]
     for row, line in pairs:
         if line.line == number:

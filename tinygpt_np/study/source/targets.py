@@ -32,7 +32,7 @@ from tinygpt_np.model.gpt import GPT, Gradients
 from tinygpt_np.ops.contract import Array, Count, parse
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import Function, StudyError, find_function
-from tinygpt_np.study.source.trace import Namespace
+from tinygpt_np.study.source.paths import Namespace
 
 Kind = Literal["operation", "model", "user"]
 

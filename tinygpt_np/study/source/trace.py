@@ -1,52 +1,27 @@
-"""Run a function one step at a time, and rerun the rest of it with one value replaced.
-
-A step is a statement, or one iteration of a statement in a loop that contains only plain
-statements.
-"""
+"""Record one run of a function, and rerun it with one value replaced."""
 
 import ast
 import copy
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import CodeType
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.study.source.parse import Function, Statement, StudyError
-
-Namespace = dict[str, Any]
-MUTABLE = (np.ndarray, list, dict, set, np.random.Generator)
-# A loop with more iterations is a single step.
-MAX_ITERATIONS = 16
-# The items of a loop are stored under a name that no source can use.
-ITEMS = "items of the loop"
-
-
-@dataclass(frozen=True)
-class Step:
-    """A statement to be run, with the loop variables of its iteration and its compiled code."""
-
-    index: int
-    statement: Statement
-    bindings: Mapping[str, Any]
-    code: CodeType
-
-    @property
-    def iteration(self) -> str:
-        """The iteration of the loop, such as "layer = 0", or ""."""
-        bindings = {name: value for name, value in self.bindings.items() if name != ITEMS}
-        return ", ".join(f"{name} = {value}" for name, value in bindings.items())
-
-    def run(self, namespace: Namespace) -> None:
-        """Execute the statement in a namespace."""
-        namespace.update(self.bindings)
-        exec(self.code, namespace)
+from tinygpt_np.gradcheck.tree import leaves, with_leaves
+from tinygpt_np.study.source.parse import Function, Names, StudyError
+from tinygpt_np.study.source.paths import Namespace, overlap, parsed, read, store
+from tinygpt_np.study.source.steps import Step, Stepper
 
 
 @dataclass(frozen=True)
 class Value:
-    """The value that a name has after a step; step -1 stands for an argument."""
+    """The value that a name has after a step; step -1 stands for an argument.
+
+    name: a path, such as `x`, `self.a` or `params['W1']`.
+    """
 
     name: str
     step: int
@@ -55,40 +30,72 @@ class Value:
 class Trace:
     """One run of a function.
 
-    before: the namespace before each step, and at the end. returned: what the function returned.
+    before: the namespace before each step, and at the end. end: the return statement that was
+    reached. returned: what the function returned.
     """
 
     def __init__(self, function: Function, module: Namespace, args: Namespace) -> None:
         self.function, self.module, self.args = function, module, args
         self.steps: list[Step] = []
         self.before: list[Namespace] = []
-        # Whether a run changes the objects that it is given.
-        self.changes_in_place = any(statement.changes for statement in function.statements) or any(
-            isinstance(arg, np.random.Generator) for arg in args.values()
-        )
-        namespace, line = {**module, **self.copied(args)}, function.node.lineno
-        self.result = compiled(function.result)
+        self.recorded: dict[Value, Any] = {}
+        used = copied(args)
+        stepper = Stepper(function, module, used)
         try:
             with np.errstate(all="ignore"):  # The caller reports values that are not finite.
-                for step in unroll(function, namespace):
+                for step in stepper:
                     self.steps.append(step)
-                    self.before.append(self.copied(namespace))
-                    line = step.statement.line
-                    step.run(namespace)
-                line = function.returned.line
-                self.returned: Any = eval(self.result, namespace)
+                    self.before.append({**stepper.namespace})
+                    step.run(stepper.namespace)
+                    self.record(step, stepper.namespace)
+                assert stepper.end is not None
+                self.end = stepper.end
+                self.returned: Any = self.end.run(stepper.namespace)
+        except StudyError:
+            raise
         except Exception as error:
             raised = f"{function.name} raises {type(error).__name__}: {error}"
-            raise StudyError(f"{function.file}, line {line}: {raised}") from None
-        self.before.append(namespace)
+            raise StudyError(f"{function.file}, line {stepper.line}: {raised}") from None
+        self.before.append(stepper.namespace)
+        # The arguments that a run changes, so that each rerun needs a copy.
+        self.changed = [name for name, arg in args.items() if has_changed(arg, used[name])]
+        self.is_pure = not self.changed and not self.changes_in_place(stepper.namespace)
 
-    def copied(self, namespace: Namespace) -> Namespace:
-        """Copy a namespace, so that in-place changes of another run do not affect this one."""
-        if not self.changes_in_place:
-            return dict(namespace)
-        mutable: Namespace = {n: v for n, v in namespace.items() if isinstance(v, MUTABLE)}
-        mutable.pop("__builtins__", None)
-        return {**namespace, **copy.deepcopy(mutable)}
+    def record(self, step: Step, namespace: Namespace) -> None:
+        """Record copies of the values that a step sets."""
+        for name in step.statement.sets:
+            value = read(namespace, name)
+            is_array = isinstance(value, np.ndarray)
+            self.recorded[Value(name, step.index)] = value.copy() if is_array else value
+
+    def changes_in_place(self, namespace: Namespace) -> bool:
+        """Return whether a step changes an object, or a function reads the names of this run."""
+        if any(step.statement.changes for step in self.steps):
+            return True
+        for value, recorded in self.recorded.items():
+            now: Any = self.before[value.step + 1].get(value.name)
+            if isinstance(recorded, np.ndarray):
+                if not isinstance(now, np.ndarray) or differ(cast(Any, now), cast(Any, recorded)):
+                    return True
+            elif isinstance(recorded, Iterator) or parsed(value.name)[1]:
+                return True
+        functions = (each for each in self.recorded.values() if inspect.isfunction(each))
+        return any(function.__globals__ is namespace for function in functions)
+
+    def start(self, replaced: Namespace | None = None) -> Namespace:
+        """Return the namespace at the start of a run, with leaves of the arguments replaced."""
+        args = {**self.args, **copied({name: self.args[name] for name in self.changed})}
+        args = with_leaves(args, replaced) if replaced else args
+        return {**args, **self.module, **args}
+
+    def at(self, step: int) -> Namespace:
+        """Return the namespace before a step of another run."""
+        if self.is_pure:
+            return {**self.before[step]}
+        namespace = self.start()
+        for each in self.steps[:step]:
+            each.run(namespace)
+        return namespace
 
     def output(self, returned: Any) -> Any:
         """Return the output: the first element of (out, saved), anything else unchanged."""
@@ -99,92 +106,124 @@ class Trace:
 
     def output_with(self, value: Value, replacement: Any) -> Any:
         """Return the output with a value replaced."""
-        namespace = {**self.copied(self.before[value.step + 1]), value.name: replacement}
+        if value.step < 0:
+            return self.run_from(self.start({value.name: replacement}), 0)
+        namespace = self.at(value.step + 1)
+        store(namespace, value.name, replacement)
         return self.run_from(namespace, value.step + 1)
 
     def output_with_use(self, value: Value, step: int, replacement: Any) -> Any:
         """Return the output with a value replaced where one step reads it, and nowhere else."""
-        namespace = self.copied(self.before[step])
-        original = namespace[value.name]
-        namespace[value.name] = replacement
-        self.steps[step].run(namespace)
-        if value.name not in self.steps[step].statement.sets:
-            namespace[value.name] = original
+        namespace = self.at(step)
+        original = read(namespace, value.name)
+        store(namespace, value.name, replacement)
+        try:
+            self.steps[step].run(namespace)
+        finally:
+            if value.name not in self.steps[step].statement.sets:
+                store(namespace, value.name, original)
         return self.run_from(namespace, step + 1)
 
     def output_for(self, args: Namespace) -> Any:
         """Return the output for other arguments."""
-        return self.run_from({**self.module, **self.copied(args)}, 0)
+        args = {**args, **copied({name: args[name] for name in self.changed})}
+        return self.run_from({**args, **self.module, **args}, 0)
 
     def run_from(self, namespace: Namespace, start: int) -> Any:
         """Run the steps from `start` on and return the output."""
         for step in self.steps[start:]:
             step.run(namespace)
-        return self.output(eval(self.result, namespace))
+        return self.output(self.end.run(namespace))
 
     def step_with(self, name: str, step: int, replacement: Any) -> Namespace:
         """Run one step alone with a name replaced, and return the namespace after it."""
-        namespace = {**self.copied(self.before[step]), name: replacement}
+        namespace = self.at(step)
+        store(namespace, name, replacement)
         self.steps[step].run(namespace)
         return namespace
 
     def data(self, value: Value) -> Any:
         """Return the data of a value, usually an array."""
-        return self.before[value.step + 1].get(value.name)
+        if value.step < 0:
+            return read(self.args, value.name)
+        if value in self.recorded:
+            return self.recorded[value]
+        return read(self.before[value.step + 1], value.name)
 
     def values(self) -> Iterator[Value]:
         """Yield the arguments, then all values in the order in which they are set."""
-        yield from (Value(name, -1) for name in self.args)
+        for name, arg in self.args.items():
+            yield Value(name, -1)
+            if isinstance(arg, dict | list | tuple):
+                yield from (Value(each, -1) for each in leaves({name: arg}))
         for step in self.steps:
             yield from (Value(name, step.index) for name in step.statement.sets)
 
     def definition(self, name: str, step: int) -> Value:
         """Return the value that a name has when a step reads it."""
-        earlier = (s.index for s in reversed(self.steps[:step]) if name in s.statement.sets)
+        earlier = (s.index for s in reversed(self.steps[:step]) if self.defines(s, name))
         return Value(name, next(earlier, -1))
 
+    def defines(self, step: Step, name: str) -> bool:
+        """Return whether a step sets a name, its container or a part of it."""
+        return any(overlap(name, each) for each in step.statement.sets)
+
     def uses(self, value: Value) -> list[int]:
-        """Return the steps whose results depend directly on a value."""
+        """Return the steps whose results depend directly on a value and affect the output."""
         return [
             step.index
             for step in self.steps[value.step + 1 :]
-            if value.name in step.statement.reads
+            if step.index in self.live
+            and any(overlap(value.name, name) for name in step.statement.reads)
             and self.definition(value.name, step.index) == value
         ]
 
-
-def unroll(function: Function, namespace: Namespace) -> Iterator[Step]:
-    """Yield the steps of a function; the namespace must be up to date when a loop is reached."""
-    index = 0
-    for statement in function.statements:
-        loop, iterations, body = statement.node, [Namespace()], [statement]
-        codes = [compiled(loop)]
-        if isinstance(loop, ast.For) and can_be_unrolled(loop):
-            # Evaluated once, because an iterator would be exhausted the second time.
-            items = list(eval(compiled(loop.iter), namespace))
-            if 0 < len(items) <= MAX_ITERATIONS:
-                iterations = [{cast(ast.Name, loop.target).id: item} for item in items]
-                body = [function.statement(node) for node in loop.body]
-                codes = [compiled(node) for node in loop.body]
-            else:
-                iterations = [{ITEMS: items}]
-                replaced = ast.For(loop.target, ast.Name(ITEMS, ast.Load()), loop.body, [])
-                codes = [compiled(ast.copy_location(replaced, loop))]
-        for bindings in iterations:
-            for each, code in zip(body, codes, strict=True):
-                yield Step(index, each, bindings, code)
-                index += 1
+    @cached_property
+    def live(self) -> set[int]:
+        """The steps on which the output depends; what is only saved does not count."""
+        last = self.end.statement.node
+        assert isinstance(last, ast.Return)
+        result = last.value
+        if isinstance(result, ast.Tuple) and len(result.elts) > 1:
+            result = ast.Tuple(result.elts[:-1], ast.Load())
+        output = ast.copy_location(ast.Return(result), last)
+        needed, found = {*Names(output, self.before[-1]).mentioned}, set[int]()
+        for step in reversed(self.steps):
+            sets = step.statement.sets
+            if any(overlap(name, each) for each in needed for name in sets):
+                found.add(step.index)
+                needed -= {*step.statement.assigned} - {*step.statement.changes}
+                needed |= step.statement.reads
+        return found
 
 
-def can_be_unrolled(loop: ast.For) -> bool:
-    """Return whether the body of a loop contains only plain statements."""
-    plain = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)
-    is_plain = all(isinstance(node, plain) for node in loop.body)
-    return is_plain and not loop.orelse and isinstance(loop.target, ast.Name)
+def copied(args: Namespace) -> Namespace:
+    """Return deep copies of arguments, which keep what they share; some kinds have no copy."""
+    try:
+        return copy.deepcopy(args)
+    except (TypeError, copy.Error):
+        return {**args}
 
 
-def compiled(node: ast.stmt | ast.expr) -> CodeType:
-    """Compile a statement for exec, or an expression for eval."""
-    is_expression = isinstance(node, ast.expr)
-    tree = ast.Expression(node) if is_expression else ast.Module([node], [])
-    return compile(ast.fix_missing_locations(tree), "<study>", "eval" if is_expression else "exec")
+def differ(before: np.ndarray, after: np.ndarray) -> bool:
+    """Return whether two arrays differ in any bit."""
+    return before is not after and before.tobytes() != after.tobytes()
+
+
+def has_changed(before: Any, after: Any) -> bool:
+    """Return whether a run changed an argument; one that draws random numbers counts as changed."""
+    here, there = leaves({"": before}), leaves({"": after})
+    if here.keys() != there.keys():
+        return True
+    for one, other in zip(here.values(), there.values(), strict=True):
+        if isinstance(one, np.ndarray):
+            if cast(Any, one).dtype != object and differ(cast(Any, one), other):
+                return True
+        elif isinstance(one, np.random.Generator | Iterator) or not same(one, other):
+            return True
+    return False
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two numbers or texts are equal; other kinds are not compared."""
+    return not isinstance(one, bool | int | float | str) or one == other
