@@ -73,7 +73,6 @@ OPEN: set[tuple[str, str, str]] = {
     ("check", "repeated_ids", "backward"),
     ("check", "weighted_cross_entropy", "backward"),
     ("study", "attention_scale", "backward"),
-    ("study", "batch_norm_training", "backward"),
     ("study", "gradient_keys", "backward_wrong"),
     ("study", "gru_missing_path", "backward"),
     ("study", "homework_layer_norm", "backward"),
