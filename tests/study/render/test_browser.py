@@ -89,7 +89,7 @@ def test_the_panel_begins_with_the_rule_and_the_verdict_of_the_line(softmax: Pag
 def test_a_line_of_the_closed_form_shows_the_derivation_instead_of_a_rule(softmax: Page) -> None:
     softmax.click("[id='backward:53'] .badge")
     derived = texts(softmax, "#panel .rule")[0]
-    assert derived.startswith("Closed form: it reverses several lines at once")
+    assert derived.startswith("This line reverses several lines at once")
     assert "every row of" in derived
     assert "Difference" not in derived
     assert "backward, line 53" in texts(softmax, ".verdict-of > p")[0]

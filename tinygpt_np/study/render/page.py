@@ -206,6 +206,9 @@ class PageData:
             for proof, line, gradient in sheet.verdicts(value)
             if gradient in proof.reported(line) and gradient.status != "partial"
         ]
+        # The return repeats the verdicts on wrong gradients.
+        own = {id(proof) for proof, line, _ in verdicts if not line.is_return}
+        verdicts = [each for each in verdicts if not each[1].is_return or id(each[0]) not in own]
         return data | {
             "uses": [use + 1 for use in trace.uses(value)],
             "upstream": found is sheet.truth.doutput,
@@ -233,7 +236,8 @@ class PageData:
         if "..." in axes:
             at = axes.index("...")
             axes[at : at + 1] = [""] * (ndim - len(axes) + 1)
-        return axes if len(axes) == ndim else []
+        named = [axis if re.search("[A-Z]", axis) else "" for axis in axes]
+        return named if len(axes) == ndim else []
 
     def param(self, name: str) -> Json:
         """Return the data of a parameter of a model; its line is 0."""
@@ -291,17 +295,18 @@ class PageData:
         A line that follows a rule reads the gradient of what the forward line sets.
         """
         pair, trace = gradient.pair, self.trace
-        use = line.reverses if pair is None else pair.use
-        if use is None and pair is not None and len(uses := trace.uses(pair.value)) == 1:
-            (use,) = uses
-        if use is None:
-            return None
+        uses = [line.reverses if pair is None else pair.use]
+        if pair is not None and pair.use is None:
+            uses = [*trace.uses(pair.value)]
         statement = line.step.statement if line.step else proof.function.returned
-        sets = trace.steps[use].statement.sets
-        given = {f"d{name}" for name in sets}
-        if self.sheet.truth.outputs & {*sets}:
-            given.add(proof.function.upstream)
-        return use + 1 if given & statement.mentions else None
+        found = list[int]()
+        for use in (use for use in uses if use is not None):
+            sets = trace.steps[use].statement.sets
+            given = {f"d{name}" for name in sets}
+            if self.sheet.truth.outputs & {*sets}:
+                given.add(proof.function.upstream)
+            found += [use + 1] if given & statement.mentions else []
+        return found[0] if len(found) == 1 else None
 
 
 def first_message(sheet: Sheet) -> str:

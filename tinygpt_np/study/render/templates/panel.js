@@ -22,10 +22,10 @@ document.addEventListener("mode", ({ detail: mode }) => {
 
 openFirst();
 
-/** Opens the first wrong gradient, or else the one that is computed first. */
+/** Opens the first gradient that is not right, or else the one that is computed first. */
 function openFirst() {
   const marks = linesInOrder().flatMap((line) => [...line.querySelectorAll("[data-open]")]);
-  const first = marks.find((each) => each.matches(".wrong")) ?? marks[0];
+  const first = marks.find((each) => each.matches(".wrong, .inherited")) ?? marks[0];
   if (first && isWide.matches) show(first);
 }
 
@@ -108,9 +108,9 @@ function ruleOf(row) {
 
 /** The derivation in the docstring, for a line that reverses several lines at once. */
 function derivationOf() {
-  const text = document.querySelector("#derivation");
+  const text = document.querySelector("#derivation:has(.math)");
   return make("div", { class: "rule" },
-    make("p", {}, make("b", {}, "Closed form"), ": it reverses several lines at once, so no single rule gives it."),
+    make("p", {}, "This line reverses several lines at once, so no single rule gives it."),
     ...(text ? [...text.cloneNode(true).children].slice(1) : []));
 }
 
