@@ -1,13 +1,46 @@
-"""Find the differentiation rule of a forward line.
+"""Give the differentiation rule of a forward line with the names, shapes and values of the line.
 
-Formulas use the notation of the docstrings in ops/, which render/mathml.py converts: y is what the
-line sets; a, b and x are what it reads; ∘ is the elementwise product.
+A rule is given only if it is right: its gradients are computed for values near those of the run and
+compared with the numerical derivative of the line.
 """
 
 import ast
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
 
-from tinygpt_np.study.source.parse import Statement
+import numpy as np
+
+from tinygpt_np.config import generator
+from tinygpt_np.ops import contract
+from tinygpt_np.study.proof import operations
+from tinygpt_np.study.proof.derivative import Match, gradients_of, matched
+from tinygpt_np.study.proof.expression import (
+    Reader,
+    UnknownError,
+    arrays_in,
+    call,
+    constant,
+    evaluated,
+    parsed,
+)
+from tinygpt_np.study.proof.formula import ATOM, PRODUCT, Writer, below
+from tinygpt_np.study.proof.truth import Truth
+from tinygpt_np.study.source.parse import Function
+from tinygpt_np.study.source.trace import Namespace, Step
+
+# The rule of a line with a longer formula is written in steps with names of their own.
+LONGEST = 64
+NAMES_OF_STEPS = ("u", "v", "w", "s", "t", "p", "q", "r", "a", "b", "c", "d", "e", "f", "g", "h")
+# The steps of the numerical derivatives, how far values are moved from kinks before them, and the
+# error that passes, relative to the norms of the gradient and of the direction.
+STEP, TINY, MOVE, TOLERANCE = 1e-6, 1e-30, 1e-3, 1e-5
+NUMBERS = (int, float, np.ndarray, np.number)
+SPLIT = Match("split", {}, {}, "The gradients of the parts are joined as the parts were.")
+# Rules that are not named with others, because they only move elements.
+MOVING = ("transpose", "rearrangement")
 
 
 @dataclass(frozen=True)
@@ -20,105 +53,407 @@ class Rule:
     operation: str = ""
 
 
-BROADCAST = "If one side was broadcast, its gradient is summed over the broadcast axes."
-RULES = {rule.name: rule for rule in (
-    Rule("sum", ("y = a + b", "da = dy", "db = dy"),
-         f"∂y/∂a = ∂y/∂b = 1, so each side gets the gradient unchanged. {BROADCAST}"),
-    Rule("difference", ("y = a - b", "da = dy", "db = -dy"),
-         f"As for a sum, with a minus sign for b. {BROADCAST}"),
-    Rule("product", ("y = a ∘ b", "da = dy ∘ b", "db = dy ∘ a"),
-         f"The derivative with respect to one factor is the other factor. {BROADCAST}"),
-    Rule("square", ("y = x ∘ x", "dx = 2 dy ∘ x"),
-         "The product rule with both factors equal: the two terms add up."),
-    Rule("quotient", ("y = a / b", "da = dy / b", "db = -dy ∘ a / b² = -dy ∘ y / b"),
-         f"The numerator has the factor 1/b, and the derivative of 1/b is -1/b². {BROADCAST}"),
-    Rule("matrix product", ("Y = A B", "Y_ik = Σ_j A_ij B_jk", "dA = dY Bᵀ", "dB = Aᵀ dY"),
-         "A_ij contributes B_jk to each Y_ik in row i. The shapes allow no other product."),
-    Rule("matrix product with a transpose",
-         ("Y = A Bᵀ", "Y_ij = Σ_k A_ik B_jk", "dA = dY B", "dB = dYᵀ A"),
-         "A_ik contributes B_jk to each Y_ij in row i, and B_jk contributes A_ik to column j."),
-    Rule("selection", ("y = a where the condition holds, else b", "da = dy where it holds, else 0"),
-         "An element that was not selected does not affect y. The condition has no gradient."),
-    Rule("sum over an axis", ("y = Σ_i x_i", "dx_i = dy"),
-         "∂y/∂x_i = 1, so each term gets the gradient of the sum."),
-    Rule("mean", ("y = 1/n Σ_i x_i", "dx_i = dy / n"),
-         "As for a sum, and each term has the weight 1/n."),
-    Rule("lookup", ("y_n = x_{i(n)}", "dx_v = Σ_{n : i(n) = v} dy_n"),
-         "The gradients of a row that is read several times add up; a row that is not read gets "
-         "zero."),
-    Rule("constant", ("dx = 0",),
-         "No gradient flows through this line: its result is treated as a constant."),
-    Rule("maximum", ("y = max x", "dx_i = dy where x_i is the largest, else 0"),
-         "Only the largest element affects y."),
-    Rule("copy", ("y = x", "dx = dy"), "The values are the same, so the gradient is the same."),
-    Rule("rearrangement", ("y_i = x_{p(i)}", "dx_{p(i)} = dy_i"),
-         "Only the positions of the elements change, so the gradient is moved back to the old "
-         "ones."),
-    Rule("exponential", ("y = exp(x)", "dx = dy ∘ exp(x) = dy ∘ y")),
-    Rule("logarithm", ("y = log x", "dx = dy / x")),
-    Rule("square root", ("y = √x", "dx = dy / (2 √x) = dy / (2 y)")),
-    Rule("tanh", ("y = tanh x", "dx = dy ∘ (1 - tanh² x) = dy ∘ (1 - y²)")),
-    Rule("error function", ("y = erf(x)", "dx = dy ∘ 2/√π exp(-x²)")),
-)}  # fmt: skip
-LAYER = "the backward of "
-OPERATORS: dict[type[ast.operator], str] = {
-    ast.Add: "sum", ast.Sub: "difference", ast.Mult: "product", ast.Div: "quotient",
-    ast.MatMult: "matrix product",
-}  # fmt: skip
-# The rule of a function, or of any method of a name.
-CALLS = {
-    "np.exp": "exponential", "np.log": "logarithm", "np.sqrt": "square root", "np.tanh": "tanh",
-    "error_function": "error function", "np.where": "selection", "np.real": "constant",
-    "np.split": "rearrangement", "np.concatenate": "rearrangement",
-    "split_heads": "rearrangement", "merge_heads": "rearrangement",
-    ".sum": "sum over an axis", ".mean": "mean", ".max": "maximum", ".copy": "copy",
-    ".reshape": "rearrangement", ".swapaxes": "rearrangement", ".transpose": "rearrangement",
-}  # fmt: skip
-
-
-def rule_of(statement: Statement, is_constant: bool = False) -> Rule | None:
-    """Return the rule of a line, or None; `is_constant`: whether no gradient flows through it."""
-    node = statement.node
-    if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+def rule_of(truth: Truth, step: Step) -> Rule | None:
+    """Return the rule of a forward line, or None if none is known."""
+    if operation := operation_of(step.statement.node):
+        why = f"{operation} has its own derivation and backward."
+        return Rule(f"the backward of {operation}", (), why, operation)
+    if not any(value.step == step.index for value in truth.differentiable):
+        return constant_of(truth, step)
+    try:
+        line = LineRule(truth, step)
+        return line.rule if line.is_right() else None
+    except UnknownError:
         return None
-    name = of_expression(node.value)
-    if name.startswith(LAYER):
-        operation = name.removeprefix(LAYER)
-        return Rule(name, (), f"{operation} has its own derivation and backward.", operation)
-    return RULES.get(name) if is_constant or name != "constant" else None
 
 
-def of_expression(node: ast.expr) -> str:
-    """Return the name of the rule of an expression, or ""."""
+def constant_of(truth: Truth, step: Step) -> Rule | None:
+    """Return the rule of a line that treats what it reads as constant by np.real, or None."""
+    definitions = (truth.trace.definition(name, step.index) for name in step.statement.mentions)
+    read = ", ".join(value.name for value in definitions if value in truth.differentiable)
+    if "np.real(" not in step.statement.text or not read:
+        return None
+    sets = ", ".join(step.statement.sets)
+    why = f"{sets} is treated as a constant, so no gradient flows through this line to {read}."
+    return Rule("constant", (), why)
+
+
+def operation_of(node: ast.stmt) -> str:
+    """Return the name of the operation that a line calls, or ""."""
     match node:
-        case ast.IfExp():
-            # A choice made once per call, such as for a bias that may be None: use the side that
-            # is not a copy.
-            sides = [of_expression(node.orelse), of_expression(node.body)]
-            return next((side for side in sides if side not in ("", "copy")), sides[0])
-        case ast.BinOp(left, ast.Mult(), right) if ast.unparse(left) == ast.unparse(right):
-            return "square"
-        case ast.BinOp(_, ast.MatMult(), ast.Attribute(attr="T" | "mT")):
-            return "matrix product with a transpose"
-        case ast.BinOp(op=operator):
-            return OPERATORS.get(type(operator), "")
-        case ast.Call(func=ast.Attribute(value=owner, attr="forward")):
-            return LAYER + ast.unparse(owner).rpartition(".")[2]
-        case ast.Call(func=ast.Attribute(attr="block_forward")):
-            return f"{LAYER}block"
-        case ast.Call(func=func) if (name := ast.unparse(func)) in CALLS:
-            return CALLS[name]
-        case ast.Call(func=ast.Attribute(value=owner, attr=method)):
-            rule = CALLS.get(f".{method}", "")
-            if isinstance(owner, ast.Call):  # Two calls in one line: only if both have this rule.
-                inner = of_expression(owner)
-                return inner if inner in ("constant", rule) else ""
-            return rule
-        case ast.Subscript(slice=ast.Name()):
-            return "lookup"
-        case ast.Name():
-            return "copy"
-        case ast.Attribute(attr="T" | "mT"):
-            return "rearrangement"
+        case ast.Assign(value=ast.Call(ast.Attribute(owner, "forward"))):
+            return ast.unparse(owner).rpartition(".")[2]
+        case ast.Assign(value=ast.Call(ast.Attribute(attr="block_forward"))):
+            return "block"
         case _:
             return ""
+
+
+@dataclass(frozen=True)
+class Equation:
+    """What a name is, or what is stored or added in it at an index."""
+
+    name: str
+    value: ast.expr
+    index: ast.expr | None = None
+
+
+class LineRule:
+    """The rule of a forward line.
+
+    results: what the line sets. steps: intermediate results that have names of their own.
+    gradients: those of the steps and of the names that the line reads, in the order of computation.
+    """
+
+    def __init__(self, truth: Truth, step: Step) -> None:
+        self.truth, self.step, self.statement = truth, step, step.statement
+        self.after = truth.trace.before[step.index + 1]
+        before = {**truth.trace.before[step.index], **step.bindings}
+        self.steps: list[Equation] = []
+        self.gradients: list[Equation] = []
+        self.matches: list[Match] = []
+        self.reader = Reader(before, self.is_differentiable, self.stated)
+        self.split_along: int | None = None
+        self.results = [each for each in self.read() if self.reader.operands(each.value)]
+        for name in self.statement.sets:
+            self.reader.see(name, self.after.get(name))
+        self.operands = sorted({n for e in self.results for n in self.reader.operands(e.value)})
+        if not self.operands or any(f"d{name}" in self.reader.names for name in self.operands):
+            raise UnknownError(self.statement.text)
+        self.derive(in_steps=False)
+        if any(is_scattered(e.value) or len(self.formula(e)) > LONGEST for e in self.gradients):
+            self.derive(in_steps=True)
+
+    def is_differentiable(self, name: str) -> bool:
+        """Return whether a gradient flows into a name."""
+        if any(name == each.name for each in self.steps):
+            return True
+        if name in self.reader.parts:
+            return np.asarray(self.reader.names[name]).dtype.kind == "f"
+        return self.truth.trace.definition(name, self.step.index) in self.truth.differentiable
+
+    def stated(self, name: str) -> str:
+        """Return the shape that the source states for a name, or ""."""
+        if self.is_new(name):
+            return self.statement.shape
+        definition = self.truth.trace.definition(name, self.step.index)
+        if definition.step >= 0:
+            return self.truth.trace.steps[definition.step].statement.shape
+        return shapes_of_arguments(self.truth.target.forward).get(name, "")
+
+    def is_new(self, name: str) -> bool:
+        """Return whether the line sets a name that it does not read."""
+        return name in self.statement.sets and name not in self.statement.mentions
+
+    # Reading the statement
+
+    def read(self) -> Iterator[Equation]:
+        """Yield what the statement sets."""
+        read = self.reader.read
+        match self.statement.node:
+            case ast.Assign([ast.Tuple(names)], ast.Tuple(values)) if len(names) == len(values):
+                for target, value in zip(names, values, strict=True):
+                    yield Equation(ast.unparse(target), read(value))
+            case ast.Assign([ast.Tuple(names)], ast.Call() as split):
+                yield from self.split([*map(ast.unparse, names)], split)
+            case ast.Assign([ast.Subscript(ast.Name(name), index)], value):
+                if is_array(self.after.get(name)):
+                    yield Equation(name, read(value), index)
+            case ast.Assign([ast.Name() | ast.Attribute() as target], value):
+                yield Equation(ast.unparse(target), read(value))
+            case ast.AnnAssign(ast.Name(name), value=ast.expr() as value):
+                yield Equation(name, read(value))
+            case ast.AugAssign(ast.Name(name), operator, value):
+                yield Equation(name, ast.BinOp(read(ast.Name(name)), operator, read(value)))
+            case _:
+                raise UnknownError(self.statement.text)
+
+    def split(self, names: list[str], node: ast.Call) -> Iterator[Equation]:
+        """Yield the parts of an array that is split along an axis, as slices of it."""
+        name, args = self.reader.function(node)
+        if name != "np.split" or len(args) + len(node.keywords) > 3:
+            raise UnknownError(name)
+        x, parts, *axes = map(self.reader.read, [*args, *(k.value for k in node.keywords)])
+        shape = self.reader.shape(x)
+        axis = int(self.reader.value(axes[0])) % len(shape) if axes else 0
+        places = np.split(np.arange(shape[axis]), self.reader.value(parts))
+        for target, place in zip(names, places, strict=True):
+            text = f"x[{':, ' * axis}{place[0] or ''}:{place[-1] + 1}]"
+            part = parsed(text)
+            assert isinstance(part, ast.Subscript)
+            yield Equation(target, ast.Subscript(x, part.slice))
+        self.split_along = axis
+
+    # Deriving the gradients
+
+    def derive(self, in_steps: bool) -> None:
+        """Find the gradients, also of the intermediate results if these get names."""
+        self.steps, self.gradients, self.matches = [], [], []
+        terms: dict[str, list[ast.expr]] = {}
+        self.trees = list[ast.expr]()
+        for result in self.results:
+            start = len(self.steps)
+            tree = self.named(result.value) if in_steps else result.value
+            self.trees.append(tree)
+            gradient: ast.expr = ast.Name(f"d{result.name}")
+            if result.index is not None:
+                gradient = ast.Subscript(gradient, result.index)
+            is_new = result.index is None and self.is_new(result.name)
+            self.apply(tree, gradient, ast.Name(result.name) if is_new else tree, terms)
+            for each in reversed(self.steps[start:]):
+                self.add_gradient(each.name, terms.pop(each.name))
+                self.apply(each.value, ast.Name(f"d{each.name}"), ast.Name(each.name), terms)
+        for name, parts in terms.items():
+            if self.split_along is None:
+                self.add_gradient(name, parts)
+        if self.split_along is not None:
+            self.matches = [SPLIT]
+            parts = ast.Tuple([ast.Name(f"d{each.name}") for each in self.results], ast.Load())
+            joined = call("np.concatenate", parts, constant(self.split_along))
+            self.gradients.append(Equation(f"d{self.operands[0]}", joined))
+
+    def apply(
+        self, tree: ast.expr, gradient: ast.expr, value: ast.expr, terms: dict[str, list[ast.expr]]
+    ) -> None:
+        """Apply the chain rule to an expression; collect the terms of its operands' gradients."""
+        for each in gradients_of(tree, gradient, value, self.reader):
+            if isinstance(each, Match):
+                self.matches.append(each)
+            else:
+                terms.setdefault(each.name, []).append(each.value)
+
+    def add_gradient(self, name: str, terms: list[ast.expr]) -> None:
+        """Add a gradient that is the sum of some terms; terms at an index have their own line."""
+        whole = list[ast.expr]()
+        for term in map(self.writer.simplified, terms):
+            match term:
+                case ast.Call(
+                    ast.Attribute(attr="scattered"), [inner, _, ast.Subscript() as place]
+                ):
+                    self.gradients.append(Equation(f"d{name}", inner, place.slice))
+                case _:
+                    whole.append(term)
+        if whole:
+            self.gradients.append(Equation(f"d{name}", self.writer.total(whole)))
+
+    def named(self, tree: ast.expr) -> ast.expr:
+        """Return an expression of names, after giving each intermediate result a name."""
+        if isinstance(tree, ast.Name):
+            return tree
+        found, replaced = matched(tree, self.reader), dict[int, ast.expr]()
+        for operand in (found.operands[name] for name in found.gradients):
+            if isinstance(operand, ast.Name) or not self.reader.operands(operand):
+                continue
+            inner = self.named(operand)
+            taken = self.statement.mentions | {*self.statement.sets, *(s.name for s in self.steps)}
+            name = next(name for name in NAMES_OF_STEPS if name not in taken)
+            self.reader.names[name] = self.reader.value(inner)
+            self.steps.append(Equation(name, inner))
+            replaced[id(operand)] = ast.Name(name)
+        return with_parts(tree, replaced)
+
+    # Checking
+
+    def is_right(self) -> bool:
+        """Return whether the gradients agree with the numerical derivative of the line."""
+        rng, names = generator(self.truth.target.seed, "gradcheck"), self.reader.names
+        for each, output in zip(self.results, self.outputs({}), strict=True):
+            found = self.after.get(each.name, output)
+            if each.index is not None:
+                found = found[at(each.index, names)]
+            if not np.allclose(output, found, rtol=1e-6, atol=0, equal_nan=True):
+                return False
+        moved = {name: moved_from_kinks(names[name], rng) for name in self.operands}
+        weights = [rng.standard_normal(np.shape(output)) for output in self.outputs(moved)]
+        gradients = self.evaluated(weights, moved)
+        for name in self.operands:
+            found, value = gradients.get(name), moved[name]
+            if found is None or np.shape(found) != np.shape(value):
+                return False
+            direction = rng.standard_normal(np.shape(value))
+
+            def loss(t: complex, name: str = name, direction: Any = direction) -> Any:
+                outputs = self.outputs({**moved, name: moved[name] + t * direction})
+                return sum(np.sum(w * y) for w, y in zip(weights, outputs, strict=True))
+
+            scale = float(np.max(np.abs(value), initial=0)) or 1.0
+            size = float(np.linalg.norm(found) * np.linalg.norm(direction))
+            analytic = float(np.sum(found * direction))
+            errors = (abs(each - analytic) for each in numerical_derivatives(loss, STEP * scale))
+            if not any(each <= TOLERANCE * size for each in errors):
+                return False
+        return True
+
+    def outputs(self, changed: Namespace) -> list[Any]:
+        """Return what the line sets if some names that it reads have other values."""
+        names = self.reader.names | changed
+        return [evaluated(each.value, names) for each in self.results]
+
+    def evaluated(self, upstream: Iterable[Any], changed: Namespace) -> dict[str, Any]:
+        """Return the gradients of the operands by the rule, for gradients of the results."""
+        names = self.reader.names | changed
+        for each, gradient, output in zip(
+            self.results, upstream, self.outputs(changed), strict=True
+        ):
+            names[f"d{each.name}"] = gradient
+            if each.index is not None:
+                shape, index = np.shape(self.after[each.name]), at(each.index, names)
+                names[f"d{each.name}"] = operations.scattered(gradient, shape, index)
+            elif self.is_new(each.name):
+                names[each.name] = output
+        for each in self.steps:
+            names[each.name] = evaluated(each.value, names)
+        found: dict[str, Any] = {}
+        for each in self.gradients:
+            name, value = each.name[1:], evaluated(each.value, names)
+            if each.index is not None:
+                value = operations.scattered(value, np.shape(names[name]), at(each.index, names))
+            found[name] = found[name] + value if name in found else value
+            if name not in self.operands:
+                names[each.name] = found[name]
+        return {name: found[name] for name in self.operands if name in found}
+
+    # Writing
+
+    @property
+    def told(self) -> list[Match]:
+        """The rules that are named: those that only move elements if there are no others."""
+        others = [each for each in self.matches if each.name not in MOVING]
+        return others or self.matches
+
+    @cached_property
+    def rule(self) -> Rule:
+        """The rule in words and formulas."""
+        names = [*dict.fromkeys(each.name for each in self.told)] or ["copy"]
+        name = names[0] if len(names) == 1 else f"chain rule: {', '.join(names)}"
+        results = [
+            Equation(each.name, tree, each.index)
+            for each, tree in zip(self.results, self.trees, strict=True)
+        ]
+        formulas = [*map(self.formula, [*self.steps, *results, *self.gradients])]
+        return Rule(name, tuple(formulas), " ".join(self.reasons()))
+
+    def is_table(self, index: ast.Name) -> bool:
+        """Return whether an index is a list of rows, which may repeat."""
+        rows = np.asarray(self.reader.names[index.id])
+        return rows.ndim == 1 and rows.dtype.kind in "iu"
+
+    @property
+    def writer(self) -> Writer:
+        """What simplifies and writes the formulas."""
+        return Writer(self.is_number)
+
+    def is_number(self, tree: ast.expr) -> bool:
+        """Return whether an expression is a single number."""
+        names = (part.id for part in ast.walk(tree) if isinstance(part, ast.Name))
+        if not all(name in self.reader.names for name in names):  # A gradient.
+            return False
+        value = self.reader.value(tree)
+        return isinstance(value, NUMBERS) and np.shape(cast(Any, value)) == ()
+
+    def formula(self, equation: Equation) -> str:
+        """Return an equation as a formula."""
+        name, tree = equation.name, equation.value
+        writer = self.writer
+        index, value = equation.index, equation.value
+        if isinstance(index, ast.Name) and isinstance(value, ast.Name) and self.is_table(index):
+            return f"{name}_v = Σ_{{n : {index.id}_n = v}} {value.id}_n"
+        if index is not None:
+            name += f"[{ast.unparse(index).strip('()')}]"
+            if equation in self.gradients and has_repeats(at(index, self.reader.names)):
+                return f"{name} = Σ {self.writer.at(value, PRODUCT)} over equal indices"
+        elif indices := writer.indices(tree):
+            name += below(indices)
+        return f"{name} = {writer.formula(tree)}"
+
+    def reason(self, match: Match) -> str:
+        """Return the reason for a rule, with the names of its operands if they are short."""
+        written = {name: self.writer.at(tree, ATOM) for name, tree in match.operands.items()}
+        short = {name: text if len(text) < 24 else name for name, text in written.items()}
+        more = (
+            why for name, why in match.more.items() if self.reader.operands(match.operands[name])
+        )
+        return " ".join(filter(None, (match.why, *more))).format(**short)
+
+    def reasons(self) -> Iterator[str]:
+        """Yield the reason for each rule, and for each sum over broadcast axes."""
+        yield from dict.fromkeys(reason for each in self.told if (reason := self.reason(each)))
+        if not self.matches:
+            yield "The values are the same, so the gradient is the same."
+        if any(not self.is_new(each.name) for each in self.results if each.index is None):
+            names = ", ".join(f"d{each.name}" for each in self.results)
+            yield f"On the right, {names} is the gradient of the new value."
+        for each in self.gradients:
+            axes = dict.fromkeys(broadcast_axes(each.value))
+            for label in axes:
+                along = f" along {label.replace(',', ' and ')}" if label else ""
+                yield f"{each.name} is summed{along}, because {each.name[1:]} was broadcast{along}."
+
+
+def broadcast_axes(tree: ast.expr) -> Iterator[str]:
+    """Yield the labels of the axes over which an expression sums because of broadcasting."""
+    for part in ast.walk(tree):
+        match part:
+            case ast.Call(ast.Attribute(attr="sum_to"), [*_, ast.Constant(value=str(label))]):
+                yield label
+            case _:
+                pass
+
+
+def is_scattered(tree: ast.expr) -> bool:
+    """Return whether a part of an expression is stored at an index."""
+    parts = (part for part in ast.walk(tree) if isinstance(part, ast.Attribute))
+    return any(part.attr == "scattered" for part in parts)
+
+
+def has_repeats(index: Any) -> bool:
+    """Return whether an index may have an element several times."""
+    arrays = arrays_in(index)
+    if not arrays or any(each.dtype == bool for each in arrays):
+        return False
+    places = np.stack([each.reshape(-1) for each in np.broadcast_arrays(*arrays)])
+    return np.unique(places, axis=1).shape != places.shape
+
+
+def shapes_of_arguments(function: Function) -> dict[str, str]:
+    """Return the shapes that the first line of a docstring states for arguments."""
+    line = (ast.get_docstring(function.node) or "").partition("\n")[0]
+    found = contract.parse(line.partition(" -> ")[0]) or []
+    return {each.name: each.shape for each in found if isinstance(each, contract.Array)}
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value is an array."""
+    return isinstance(value, np.ndarray)
+
+
+def at(index: ast.expr, names: Mapping[str, Any]) -> Any:
+    """Return the value of an index."""
+    return evaluated(ast.Subscript(parsed("op.index"), index), names)
+
+
+def moved_from_kinks(value: Any, rng: np.random.Generator) -> Any:
+    """Return an array with each element moved a little, so that none is zero or equals another."""
+    noise = rng.standard_normal(np.shape(value))
+    return np.where(np.asarray(value) == 0, MOVE * noise, value * (1 + MOVE * noise))
+
+
+def numerical_derivatives(loss: Callable[[complex], Any], step: float) -> Iterator[float]:
+    """Yield the derivative at 0 by the complex step and by a central difference.
+
+    np.real is treated as constant by the first only, and np.abs is not by the second.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        yield complex(loss(1j * TINY)).imag / TINY
+    yield float((loss(step) - loss(-step)) / (2 * step))
+
+
+def with_parts(tree: Any, replaced: Mapping[int, ast.expr]) -> Any:
+    """Return a copy of a tree with some parts, given by their ids, replaced."""
+    if id(tree) in replaced:
+        return replaced[id(tree)]
+    if isinstance(tree, list):
+        return [with_parts(part, replaced) for part in cast(list[Any], tree)]
+    if not isinstance(tree, ast.expr):
+        return tree
+    return type(tree)(**{n: with_parts(part, replaced) for n, part in ast.iter_fields(tree)})

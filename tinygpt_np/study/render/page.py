@@ -121,8 +121,7 @@ class PageData:
 
     def rule(self, row: SheetRow) -> Json | None:
         """Return the rule of a forward line with its formulas in MathML, or None."""
-        constant = self.sheet.is_constant(row)
-        found = rule_of(row.step.statement, constant) if row.step is not None else None
+        found = rule_of(self.sheet.truth, row.step) if row.step is not None else None
         if found is None:
             return None
         formulas = [mathml(formula, True) for formula in found.formulas]

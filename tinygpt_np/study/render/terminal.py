@@ -272,7 +272,7 @@ def details(
     for each in (*([row] if row else []), *lines):
         text = code(each.text, each.step)
         yield Text.assemble((f"{each.line}  ", "dim"), text, (f"  {each.shape}", "dim"))
-    rule = rule_of(row.step.statement, sheet.is_constant(row)) if row and row.step else None
+    rule = rule_of(sheet.truth, row.step) if row and row.step else None
     if rule is not None:
         yield Text()
         yield Text(f"rule: {rule.name}", style="bold")

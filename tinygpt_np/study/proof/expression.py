@@ -1,0 +1,532 @@
+"""Read the expression of a forward line for differentiation.
+
+Methods, aliases and short functions of the user's file are replaced by NumPy's functions, and axes
+by numbers: `x.sum(-1)`, `np.sum(x, axis=1)` and `sum(axis=1)` of the same x become one expression,
+with the functions of operations.py, as op. Only functions without side effects are read.
+"""
+
+import ast
+import builtins
+import copy
+import inspect
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from tinygpt_np.study.proof import operations
+from tinygpt_np.study.source.shapes import is_shape
+
+# Functions whose result has no gradient: constants, integers and conditions.
+WITHOUT_GRADIENT = {
+    *("np.real", "np.sign", "np.floor", "np.ceil", "np.round", "np.rint", "np.trunc", "np.argmax"),
+    *("np.argmin", "np.argsort", "np.isfinite", "np.isnan", "np.any", "np.all", "np.zeros_like"),
+    *("np.ones_like", "np.full_like", "np.empty_like", "np.shape", "np.size", "np.ndim", "op.size"),
+    *("np.logical_not", "np.logical_and", "np.logical_or", "np.heaviside", "len", "range"),
+}
+REDUCTIONS = {"sum", "mean", "max", "min", "amax", "amin", "var", "std", "prod"}
+METHODS = {
+    *REDUCTIONS, "reshape", "ravel", "flatten", "squeeze", "transpose", "swapaxes", "dot", "clip",
+    "copy", "astype", "cumsum", "repeat", "take", "any", "all", "argmax", "argmin", "round",
+}  # fmt: skip
+OPERATORS: dict[str, type[ast.operator]] = {
+    "add": ast.Add, "subtract": ast.Sub, "multiply": ast.Mult, "divide": ast.Div,
+    "true_divide": ast.Div, "power": ast.Pow, "matmul": ast.MatMult,
+}  # fmt: skip
+RESHAPING = {"reshape", "ravel", "flatten", "squeeze", "expand_dims", "atleast_2d"}
+PERMUTING = {"transpose", "swapaxes", "moveaxis", "rollaxis", "matrix_transpose"}
+COPYING = {"copy", "array", "asarray", "ascontiguousarray", "astype"}
+BUILTINS = {"len", "range", "int", "float", "max", "min", "abs", "bool", "tuple", "list"}
+IMPURE = {"copyto", "put", "place", "putmask", "fill_diagonal", "save", "savetxt", "load", "seterr"}
+# Functions of the user's file with these names are taken for what they are called.
+HELPERS = ("softmax", "log_softmax")
+
+
+class UnknownError(Exception):
+    """Raised if an expression cannot be read or has no known derivative."""
+
+
+class Reader:
+    """Reads the expressions of one line in the namespace in which it runs.
+
+    stated: the shape that a comment or docstring states for a name, or "". is_differentiable: of a
+    name. names: the namespace with the functions of operations.py.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, Any],
+        is_differentiable: Callable[[str], bool],
+        stated: Callable[[str], str],
+    ) -> None:
+        if names.get("np", np) is not np or "op" in names:
+            raise UnknownError("np and op have another meaning here")
+        self.names: dict[str, Any] = {**names, "np": np, "op": operations}
+        self.original, self.stated = names, stated
+        self.is_differentiable = is_differentiable
+        self.parts: dict[str, ast.expr] = {}  # The source of arrays in objects, lists and dicts.
+        self.seen: dict[str, tuple[int, ...]] = {}  # The shapes of what the line reads or sets.
+        self.values: dict[str, Any] = {}
+
+    def value(self, tree: ast.expr) -> Any:
+        """Return the value of an expression."""
+        key = ast.dump(tree)
+        if key not in self.values:
+            self.values[key] = evaluated(tree, self.names)
+        return self.values[key]
+
+    def shape(self, tree: ast.expr) -> tuple[int, ...]:
+        """Return the shape of an expression."""
+        return np.shape(self.value(tree))
+
+    def operands(self, tree: ast.expr) -> set[str]:
+        """Return the names through which a gradient flows into an expression."""
+        match tree:
+            case ast.Name(name):
+                return {name} if self.is_differentiable(name) else set()
+            case ast.Compare() | ast.Attribute() | ast.Constant():
+                return set()
+            case ast.Call(func, args) if ast.unparse(func) not in WITHOUT_GRADIENT:
+                parts = args
+            case ast.Subscript(value):
+                parts = [value]
+            case ast.Call():
+                return set()
+            case _:
+                parts = [part for part in ast.iter_child_nodes(tree) if isinstance(part, ast.expr)]
+        return {name for part in parts for name in self.operands(part)}
+
+    def see(self, name: str, value: Any) -> None:
+        """Remember the shape of an array, whose axes may have letters."""
+        if isinstance(value, np.ndarray):
+            self.seen[name] = np.shape(cast(Any, value))
+
+    # Reading
+
+    def read(self, node: ast.expr) -> ast.expr:
+        """Return an expression in terms of NumPy's functions and those of operations.py."""
+        match node:
+            case ast.Name(name):
+                if name not in self.names:
+                    raise UnknownError(name)
+                self.see(name, self.names[name])
+                return ast.Name(name)
+            case ast.Constant():
+                return node
+            case ast.Attribute() | ast.Subscript():
+                return self.part(node)
+            case ast.BinOp(left, operator, right):
+                return ast.BinOp(self.read(left), operator, self.read(right))
+            case ast.UnaryOp(ast.UAdd(), operand):
+                return self.read(operand)
+            case ast.UnaryOp(operator, operand):
+                return ast.UnaryOp(operator, self.read(operand))
+            case ast.Compare(left, operators, others):
+                return ast.Compare(self.read(left), operators, [*map(self.read, others)])
+            case ast.IfExp(test, body, orelse):
+                return self.read(body if self.value(self.read(test)) else orelse)
+            case ast.Tuple(parts) | ast.List(parts):
+                return ast.Tuple([*map(self.read, parts)], ast.Load())
+            case ast.Call():
+                return self.call(node)
+            case _:
+                raise UnknownError(ast.unparse(node))
+
+    def part(self, node: ast.Attribute | ast.Subscript) -> ast.expr:
+        """Read an attribute or an index: of an array, or of an object that has arrays."""
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith(".shape"):
+            return self.length(node)
+        base = self.read(node.value)
+        value = self.value(base)
+        if isinstance(value, np.ndarray):
+            return (
+                self.indexed(base, node)
+                if isinstance(node, ast.Subscript)
+                else (self.attribute(base, node))
+            )
+        whole = evaluated(node, self.original)
+        if not isinstance(whole, np.ndarray):
+            return node
+        text = ast.unparse(node)
+        name = node.attr if isinstance(node, ast.Attribute) else last_key(node.slice, text)
+        if self.names.get(name, whole) is not whole:
+            name = text
+        self.names[name] = whole
+        self.parts[name] = node
+        self.see(name, whole)
+        return ast.Name(name)
+
+    def length(self, node: ast.Subscript) -> ast.expr:
+        """Read x.shape[i], the length of an axis."""
+        assert isinstance(node.value, ast.Attribute)
+        array, axis = self.read(node.value.value), evaluated(node.slice, self.original)
+        if not isinstance(axis, int):
+            raise UnknownError(ast.unparse(node))
+        return self.size(array, (axis,))
+
+    def attribute(self, base: ast.expr, node: ast.Attribute) -> ast.expr:
+        """Read an attribute of an array."""
+        match node.attr:
+            case "T" | "mT":
+                ndim = len(self.shape(base))
+                order = tuple(range(ndim))[::-1]
+                return self.permuted(base, order if node.attr == "T" else last_two(ndim))
+            case "size":
+                return self.size(base, tuple(range(len(self.shape(base)))))
+            case "shape" | "ndim" | "dtype":
+                return node
+            case _:
+                raise UnknownError(ast.unparse(node))
+
+    def indexed(self, base: ast.expr, node: ast.Subscript) -> ast.expr:
+        """Read an index of an array; one that only adds axes is a change of shape."""
+        index = evaluated(ast.Subscript(parsed("op.index"), node.slice), self.names)
+        if all(part is None or part is ... or is_whole(part) for part in parts_of(index)):
+            return self.shaped(base, self.value(base)[index].shape)
+        return ast.Subscript(base, node.slice, ast.Load())
+
+    def call(self, node: ast.Call) -> ast.expr:
+        """Read a call."""
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise UnknownError(ast.unparse(node))
+        name, args = self.function(node)
+        keywords = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        short = name.removeprefix("np.")
+        if not name:
+            return self.inlined(node)
+        if name in BUILTINS:
+            return self.builtin(name, args, node)
+        if name == "np.einsum":
+            return self.einsum(args)
+        if name == "np.where" and len(args) != 3:
+            raise UnknownError(name)
+        if short in REDUCTIONS:
+            return self.reduction(short, args, keywords)
+        if short in RESHAPING | PERMUTING:
+            return self.rearranged(short, args, keywords)
+        if short in ("concatenate", "hstack", "vstack", "stack", "column_stack"):
+            return self.joined(short, args, keywords)
+        read = [self.read(arg) for arg in args]
+        if short in OPERATORS and len(read) == 2:
+            return ast.BinOp(read[0], OPERATORS[short](), read[1])
+        if short == "dot" and all(len(self.shape(each)) <= 2 for each in read):
+            return ast.BinOp(read[0], ast.MatMult(), read[1])
+        if short == "negative":
+            return ast.UnaryOp(ast.USub(), read[0])
+        if short == "square":
+            return ast.BinOp(read[0], ast.Pow(), ast.Constant(2))
+        if short == "reciprocal":
+            return ast.BinOp(ast.Constant(1), ast.Div(), read[0])
+        if short == "absolute":
+            name = "np.abs"
+        if short in COPYING:
+            return self.copied(read[0], node)
+        if short == "clip":
+            read += [self.read(keywords.pop(k)) for k in ("a_min", "min") if k in keywords]
+            read += [self.read(keywords.pop(k)) for k in ("a_max", "max") if k in keywords]
+        rest = [ast.keyword(key, self.read(value)) for key, value in keywords.items()]
+        return ast.Call(parsed(name), read, rest)
+
+    def function(self, node: ast.Call) -> tuple[str, list[ast.expr]]:
+        """Return the name of a function and its arguments; "" for a function of the user's."""
+        func = node.func
+        if isinstance(func, ast.Attribute):
+            owner = self.owner(func.value)
+            if isinstance(owner, np.ndarray | np.generic) and func.attr in METHODS:
+                return f"np.{func.attr}", [func.value, *node.args]
+            if owner is np and func.attr not in IMPURE and callable(getattr(np, func.attr, None)):
+                return f"np.{func.attr}", node.args
+            raise UnknownError(ast.unparse(node))
+        found = self.owner(func)
+        name = getattr(found, "__name__", "")
+        if getattr(builtins, name, None) is found and name in BUILTINS:
+            return name, node.args
+        if getattr(np, name, None) is found:
+            return f"np.{name}", node.args
+        module = getattr(found, "__module__", "")
+        if name == "error_function" and module.startswith("tinygpt_np.ops"):
+            return "op.erf", node.args
+        if name == "erf" and module.startswith("scipy"):
+            return "op.erf", node.args
+        if name in ("split_heads", "merge_heads") and module.startswith("tinygpt_np.ops"):
+            return f"op.{name}", node.args
+        return "", node.args
+
+    def owner(self, node: ast.expr) -> Any:
+        """Return the value of a function or of the object of a method."""
+        if isinstance(node, ast.Name | ast.Attribute) and is_path(node):
+            return evaluated(node, self.original)
+        return self.value(self.read(node))
+
+    def builtin(self, name: str, args: list[ast.expr], node: ast.Call) -> ast.expr:
+        """Read a call of a function of Python, which has no gradient."""
+        read = [self.read(arg) for arg in args]
+        if name == "len" and isinstance(self.value(read[0]), np.ndarray):
+            return self.size(read[0], (0,))
+        if name == "abs":
+            return ast.Call(parsed("np.abs"), read, [])
+        if any(self.operands(each) for each in read):
+            raise UnknownError(name)
+        return ast.Call(ast.Name(name), read, node.keywords)
+
+    def inlined(self, node: ast.Call) -> ast.expr:
+        """Read a call of a function that consists of one return statement, or is well known."""
+        function = self.owner(node.func)
+        name = getattr(function, "__name__", "")
+        if not inspect.isfunction(function):
+            raise UnknownError(name)
+        if name in HELPERS and len(node.args) == 1 and not node.keywords:
+            if self.original.get(name, function) is not function:
+                raise UnknownError(name)
+            self.names[name] = function
+            return ast.Call(ast.Name(name), [self.read(node.args[0])], [])
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+            bound = inspect.signature(function).bind(*node.args, **{
+                str(keyword.arg): keyword.value for keyword in node.keywords
+            })  # fmt: skip
+        except (OSError, TypeError, SyntaxError, ValueError):
+            raise UnknownError(name) from None
+        defaults = {
+            n: ast.Constant(p.default)
+            for n, p in inspect.signature(function).parameters.items()
+            if isinstance(p.default, int | float) and n not in bound.arguments
+        }
+        given: dict[str, Any] = {**defaults, **bound.arguments}
+        if not isinstance(tree, ast.FunctionDef) or not all(
+            isinstance(each, ast.expr) for each in given.values()
+        ):
+            raise UnknownError(name)
+        body = tree.body[bool(ast.get_docstring(tree)) :]
+        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+            raise UnknownError(name)
+        for each in ast.walk(body[0].value):
+            if isinstance(each, ast.Name) and each.id not in given:
+                inside = function.__globals__.get(each.id)
+                if inside is not self.original.get(each.id, inside):
+                    raise UnknownError(each.id)
+        return self.read(substituted(body[0].value, given))
+
+    # Functions
+
+    def reduction(self, kind: str, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
+        """Read a sum, mean, …, as aggregate(kind, x, axes, keeps, [ddof,] label)."""
+        kind = kind.removeprefix("a") if kind in ("amax", "amin") else kind
+        x, *rest = args
+        keywords = {**dict(zip(("axis",), rest, strict=False)), **keywords}
+        if len(rest) > 1 or not {*keywords} <= {"axis", "keepdims", "ddof"}:
+            raise UnknownError(kind)
+        given = {name: self.value(self.read(value)) for name, value in keywords.items()}
+        array = self.read(x)
+        ndim, axis = len(self.shape(array)), given.get("axis")
+        axes = tuple(int(each) % ndim for each in (range(ndim) if axis is None else parts_of(axis)))
+        keeps, ddof = bool(given.get("keepdims")), int(given.get("ddof", 0))
+        return call(
+            "op.aggregate", constant(kind), array, constant(axes), constant(keeps), constant(ddof),
+            constant(self.label(array, axes)),
+        )  # fmt: skip
+
+    def rearranged(
+        self, name: str, args: list[ast.expr], keywords: dict[str, ast.expr]
+    ) -> ast.expr:
+        """Read a change of shape, or of the order of the axes."""
+        array = self.read(args[0])
+        function = getattr(np, {"flatten": "ravel"}.get(name, name))
+        given = [self.value(self.read(arg)) for arg in args[1:]]
+        if name in ("reshape", "transpose") and len(given) > 1:
+            given = [tuple(given)]
+        named = {key: self.value(self.read(value)) for key, value in keywords.items()}
+        if name in RESHAPING:
+            if "order" in named:
+                raise UnknownError(name)
+            return self.shaped(array, function(self.value(array), *given, **named).shape)
+        # The axes are told apart by their lengths.
+        ndim = len(self.shape(array))
+        moved = function(np.zeros(range(2, 2 + ndim)), *given, **named)
+        return self.permuted(array, tuple(length - 2 for length in moved.shape))
+
+    def permuted(self, array: ast.expr, order: tuple[int, ...]) -> ast.expr:
+        """Return an array with its axes in another order."""
+        if order == tuple(range(len(order))):
+            return array
+        if order == last_two(len(order)):
+            return call("op.transpose", array)
+        return call("op.permuted", array, constant(order))
+
+    def shaped(self, array: ast.expr, shape: tuple[int, ...]) -> ast.expr:
+        """Return an array in another shape, named if it has other axes than of length 1."""
+        old = [length for length in self.shape(array) if length != 1]
+        label = "" if old == [length for length in shape if length != 1] else str(shape)
+        return call("op.shaped", array, constant(shape), constant(label))
+
+    def joined(self, name: str, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
+        """Read a concatenation or a stack of arrays, as np.concatenate or np.stack with an axis."""
+        arrays = self.read(args[0])
+        if not isinstance(arrays, ast.Tuple) or len(args) > 2 or not {*keywords} <= {"axis"}:
+            raise UnknownError(name)
+        axis = [*args[1:], *keywords.values()]
+        number = int(self.value(self.read(axis[0]))) if axis else 0
+        ndim = len(self.shape(arrays.elts[0]))
+        if name in ("hstack", "column_stack") and ndim > 1:
+            number = 1
+        elif name in ("vstack", "column_stack") and ndim < 2:
+            raise UnknownError(name)
+        is_stack = name == "stack"
+        function = "np.stack" if is_stack else "np.concatenate"
+        return call(function, arrays, constant(number % (ndim + is_stack)))
+
+    def einsum(self, args: list[ast.expr]) -> ast.expr:
+        """Read an einsum; its result is always named after an arrow."""
+        indices, *arrays = args
+        if not isinstance(indices, ast.Constant) or not isinstance(indices.value, str):
+            raise UnknownError("einsum")
+        takes, arrow, gives = indices.value.replace(" ", "").partition("->")
+        if not arrow:
+            letters = sorted({letter for letter in takes if letter.isalpha()})
+            gives = "".join(letter for letter in letters if takes.count(letter) == 1)
+        return call("np.einsum", constant(f"{takes}->{gives}"), *map(self.read, arrays))
+
+    def copied(self, array: ast.expr, node: ast.Call) -> ast.expr:
+        """Read a copy, which is of floats if the array is."""
+        if isinstance(array, ast.Tuple) or not isinstance(self.value(array), np.ndarray):
+            if self.operands(array):
+                raise UnknownError(ast.unparse(node))
+            return node
+        if evaluated(node, self.original).dtype.kind != self.value(array).dtype.kind:
+            if self.operands(array):
+                raise UnknownError(ast.unparse(node))
+            return node
+        return call("np.copy", array)
+
+    # Axes
+
+    def size(self, array: ast.expr, axes: Iterable[int]) -> ast.expr:
+        """Return the product of the lengths of some axes of an array, named by their letters."""
+        shape, letters = self.shape(array), self.letters(array)
+        axes = [axis % len(shape) for axis in axes]
+        number = int(np.prod([shape[axis] for axis in axes]))
+        named = [letters[axis] for axis in axes]
+        if not all(named):
+            return constant(number)
+        label = "·".join(named)
+        return call(
+            "op.size", constant(number), constant(f"({label})" if len(named) > 1 else label)
+        )
+
+    def label(self, array: ast.expr, axes: Iterable[int]) -> str:
+        """Return the letters of some axes of an array, or their numbers; "" for all axes."""
+        return self.label_of(self.shape(array), axes, self.letters(array))
+
+    def label_of(
+        self, shape: tuple[int, ...], axes: Iterable[int], letters: list[str] | None = None
+    ) -> str:
+        """Return the letters of some axes of an array of this shape, or their numbers."""
+        letters, axes = letters or self.letters_of(shape), [*axes]
+        if all(letters[axis] for axis in axes):
+            return ",".join(letters[axis] for axis in axes)
+        if len(axes) == len(letters):
+            return ""
+        return f"{'axis' if len(axes) == 1 else 'axes'} {','.join(map(str, axes))}"
+
+    def letters(self, array: ast.expr) -> list[str]:
+        """Return the letters of the axes of an array, "" for those without."""
+        shape = self.shape(array)
+        if isinstance(array, ast.Name) and (found := self.stated_letters(array.id, shape)):
+            return found
+        return self.letters_of(shape)
+
+    def letters_of(self, shape: tuple[int, ...]) -> list[str]:
+        """Return the letters of the axes of an array of this shape, "" for those without."""
+        for name, other in self.seen.items():
+            if other == shape and (found := self.stated_letters(name, shape)):
+                return found
+        known: dict[int, set[str]] = {}
+        for name, other in self.seen.items():
+            for length, letter in zip(other, self.stated_letters(name, other), strict=False):
+                known.setdefault(length, set()).add(letter)
+        one = {length: next(iter(found)) for length, found in known.items() if len(found) == 1}
+        return [one.get(length, "") for length in shape]
+
+    def stated_letters(self, name: str, shape: tuple[int, ...]) -> list[str]:
+        """Return the letters that the source states for a name of this shape, or []."""
+        stated = self.stated(name)
+        if not stated or not is_shape(stated):
+            return []
+        parts = [part.strip() for part in stated.strip("()").split(",") if part.strip()]
+        if parts[:1] == ["..."]:
+            parts = [""] * (len(shape) - len(parts) + 1) + parts[1:]
+        parts = [part if any(c.isalpha() for c in part) else "" for part in parts]
+        return parts if len(parts) == len(shape) else []
+
+
+def evaluated(tree: ast.expr, names: Mapping[str, Any]) -> Any:
+    """Return the value of an expression in a namespace."""
+    code = compile(ast.fix_missing_locations(ast.Expression(loaded(tree))), "<rule>", "eval")
+    with np.errstate(all="ignore"):
+        return eval(code, dict(names))
+
+
+def loaded(tree: ast.expr) -> ast.expr:
+    """Return an expression whose names are read."""
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Name | ast.Attribute | ast.Subscript | ast.Tuple | ast.List):
+            part.ctx = ast.Load()
+    return tree
+
+
+def parts_of(index: Any) -> tuple[Any, ...]:
+    """Return the parts of an index, or of some axes."""
+    return cast(tuple[Any, ...], index) if isinstance(index, tuple) else (index,)
+
+
+def arrays_in(index: Any) -> list[Any]:
+    """Return the arrays among the parts of an index."""
+    parts: tuple[Any, ...] = parts_of(index)
+    return [np.asarray(cast(Any, part)) for part in parts if isinstance(part, np.ndarray | list)]
+
+
+def is_whole(index: Any) -> bool:
+    """Return whether an index is the slice of a whole axis."""
+    return isinstance(index, slice) and index == slice(None)
+
+
+def is_path(node: ast.expr) -> bool:
+    """Return whether a node is a name or an attribute of one."""
+    return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and is_path(node.value))
+
+
+def last_key(node: ast.expr, text: str) -> str:
+    """Return the key in params["W1"] as a name, or the whole text for another index."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else text
+
+
+def last_two(ndim: int) -> tuple[int, ...]:
+    """Return the order of axes with the last two exchanged."""
+    order = [*range(ndim)]
+    return tuple(order[:-2] + order[-2:][::-1])
+
+
+def parsed(text: str) -> ast.expr:
+    """Return an expression."""
+    return ast.parse(text, mode="eval").body
+
+
+def constant(value: Any) -> ast.expr:
+    """Return a constant."""
+    return ast.Constant(value)
+
+
+def call(name: str, *args: ast.expr) -> ast.Call:
+    """Return a call of a function."""
+    return ast.Call(parsed(name), [*args], [])
+
+
+def substituted(tree: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
+    """Return an expression with names replaced by expressions."""
+
+    class Substitute(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return names.get(node.id, node)
+
+    return Substitute().visit(copy.deepcopy(tree))
