@@ -67,10 +67,8 @@ WRONG = {
 OPEN: set[tuple[str, str, str]] = {
     ("check", "gradient_keys", "backward"),
     ("check", "gradient_keys", "backward_wrong"),
-    ("check", "ignored_targets", "backward"),
     ("check", "lstm_two_outputs", "backward"),
     ("check", "mlp_parameter_dict", "backward"),
-    ("check", "repeated_ids", "backward"),
     ("check", "weighted_cross_entropy", "backward"),
     ("study", "attention_scale", "backward"),
     ("study", "gradient_keys", "backward_wrong"),
@@ -81,7 +79,6 @@ OPEN: set[tuple[str, str, str]] = {
     ("study", "lstm_two_outputs", "backward"),
     ("study", "mlp_gradient_dict", "backward"),
     ("study", "mlp_parameter_dict", "backward"),
-    ("study", "object_cache", "backward"),
     ("study", "object_cache", "backward_wrong"),
     ("study", "repeated_ids", "backward"),
     ("study", "residual_forgotten", "backward"),

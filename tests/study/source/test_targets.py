@@ -158,12 +158,12 @@ FILES: dict[str, tuple[str, str | None, str, str]] = {
 REFUSED: list[tuple[str, str | None, str]] = [
     (
         SCALE, None,
-        "the first line of the docstring of forward (x), or --args, must describe its arguments",
+        "the docstring of forward(x), or --args, must describe its arguments",
     ),
-    (SCALE, "z (N, C)", "not 'z (N, C)'"),
+    (SCALE, "z (N, C)", "there is no argument z"),
     (
         edited(SCALE, ("(x)", "(x, scale)")), SHAPE,
-        "forward also takes scale, which must be described too",
+        "not described: scale",
     ),
     ("import nothing\n" + SCALE, SHAPE, "layer.py cannot be imported: ModuleNotFoundError"),
     (

@@ -146,7 +146,7 @@ class Truth:
             return array + step * rng.standard_normal(array.shape)
 
         def has_changed(here: Any, there: Any) -> bool:
-            if not isinstance(here, np.ndarray | np.generic):
+            if not isinstance(here, np.ndarray | np.generic) or cast(Any, here).dtype == object:
                 return False
             if isinstance(step, complex):  # The real part may be rounded otherwise.
                 return bool(np.imag(cast(Any, here)).any())

@@ -1,24 +1,18 @@
 """Study two functions of a notebook or script, and show the result as HTML or text."""
 
-import inspect
-import linecache
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from tinygpt_np.gradcheck.function_check import differentiable, named
 from tinygpt_np.gradcheck.notebook import comparison, framed, templates
 from tinygpt_np.gradcheck.report import WIDTH, Row, plain_text
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow, study
 from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, Proof
 from tinygpt_np.study.render.highlight import highlight
 from tinygpt_np.study.render.terminal import backward_cells, draw, summary, why_no_backward
-from tinygpt_np.study.source.parse import Function, StudyError, find_function
-from tinygpt_np.study.source.targets import Target
+from tinygpt_np.study.source.targets import target_of
 
 # The class of a verdict by its colour in the terminal.
 CLASSES = {"green": "right", "bold red": "wrong", "yellow": "warning"}
@@ -105,39 +99,3 @@ def study_functions(
     """Study two functions at given arguments; see `tg.study`."""
     target = target_of(forward, backward, args, seed)
     return Study(study(replace(target, title=title) if title else target))
-
-
-def target_of(
-    forward: Callable[..., Any], backward: Callable[..., Any],
-    args: Sequence[Any] | Mapping[str, Any], seed: int,
-) -> Target:  # fmt: skip
-    """Return the target of two functions and the arguments of one call. Raises StudyError."""
-    functions = inspect.unwrap(forward), inspect.unwrap(backward)
-    first, second = map(source_of, functions)
-    given = named(forward, args)
-    defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items()}
-    return Target(
-        first.name, first.name, "user", first.file, inspect.getdoc(forward) or "", first, (second,),
-        functions[0].__globals__, defaults | given, differentiable(given, None), seed,
-        functions=functions,
-    )  # fmt: skip
-
-
-def source_of(function: Callable[..., Any]) -> Function:
-    """Return the source of a function, which may be in a cell of a notebook. Raises StudyError."""
-    name = getattr(function, "__qualname__", type(function).__name__)
-    try:
-        path = inspect.getsourcefile(function) or ""
-    except TypeError:
-        path = ""
-    text = "".join(linecache.getlines(path))
-    if not text:
-        raise StudyError(f"the source of {name} is not known; define it in a file or in a cell")
-    return find_function(text, name, file_name(path))
-
-
-def file_name(path: str) -> str:
-    """Return the name of a file, or that of a cell, such as In[3]."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    cell = shell.compile.format_code_name(path) if shell else None
-    return cell[1] if cell else Path(path).name

@@ -1,19 +1,18 @@
 """Find what to study: an operation, a block or a model of this package, or a user's functions.
 
 A target consists of a forward, its backwards and the arguments of one call. User functions are
-given as FILE.py:forward,backward and called with random arrays, so the shapes of their arguments
-must be known: from the first line of forward's docstring, as in ops/, or from --args, in the same
-notation.
+given as FILE.py:forward,backward and called with random arrays (arguments.py), or as Python
+functions with the arguments of a call.
 """
 
 import ast
 import copy
 import importlib.util
 import inspect
-import itertools
+import linecache
 import sys
 import tokenize
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -24,14 +23,14 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
-from tinygpt_np.gradcheck.cases import SIZES, case, variants_of
-from tinygpt_np.gradcheck.function_check import describe, differentiable
+from tinygpt_np.gradcheck.cases import case, variants_of
+from tinygpt_np.gradcheck.function_check import describe, differentiable, named
 from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
 from tinygpt_np.model.gpt import GPT, Gradients
-from tinygpt_np.ops.contract import Array, Count, parse
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.study.source.parse import Function, StudyError, find_function
+from tinygpt_np.study.source.arguments import draw_arguments
+from tinygpt_np.study.source.parse import Function, StudyError, find_function, methods_in
 from tinygpt_np.study.source.paths import Namespace
 
 Kind = Literal["operation", "model", "user"]
@@ -51,8 +50,6 @@ Each of the two reads a normalized copy of its input and adds its output to that
 residual stream that the layers write to, and its gradient flows back along the stream unchanged.
 """
 FORM = "FILE.py:forward,backward"
-# The sizes of the axes that ... stands for.
-ANY_AXES = (2, 3)
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ def model_target(name: str, seed: int) -> Target:
     )  # fmt: skip
 
 
-# Functions in a user's file
+# Functions of a user
 
 
 def user_target(text: str, described: str | None = None, seed: int = 0) -> Target:
@@ -199,12 +196,12 @@ def user_target(text: str, described: str | None = None, seed: int = 0) -> Targe
     file = path.name
     with tokenize.open(path) as opened:  # Uses the encoding that the file declares.
         source = opened.read()
-    forward, *backwards = (find_function(source, name, file) for name in names)
+    forward, *backwards = (find_function(source, name, file, steps_into=True) for name in names)
     for backward in backwards:
         if len(backward.arguments) < 2:
             place = f"{file}: {backward.name}"
             raise StudyError(f"{place} must take the upstream gradient and what forward saved")
-    args = arguments(getattr(module, forward.name), file, described, seed)
+    args = draw_arguments(getattr(module, forward.name), file, described, seed)
     wrt = arguments_with_gradient(differentiable(args, None), backwards[-1])
     return Target(
         text, path.stem, "user", file, module.__doc__ or "", forward, tuple(backwards),
@@ -240,6 +237,25 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
+def target_of(
+    forward: Callable[..., Any], backward: Callable[..., Any],
+    args: Sequence[Any] | Mapping[str, Any], seed: int = 0,
+) -> Target:  # fmt: skip
+    """Return the target of two functions, which may be in cells of a notebook, and their arguments.
+
+    Raises StudyError if a source is not known, or cannot be run line by line.
+    """
+    functions = inspect.unwrap(forward), inspect.unwrap(backward)
+    module = functions[0].__globals__
+    first, second = (replace(source_of(f), methods=methods_of(module)) for f in functions)
+    given = named(forward, args)
+    defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items()}
+    return Target(
+        first.name, first.name, "user", first.file, inspect.getdoc(forward) or "", first, (second,),
+        module, defaults | given, differentiable(given, None), seed, functions=functions,
+    )  # fmt: skip
+
+
 def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
     """Return the float arrays, or only those whose d<name> a backward returns."""
     value = backward.result
@@ -250,44 +266,35 @@ def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tupl
     return floats
 
 
-def arguments(function: Any, file: str, described: str | None, seed: int) -> Namespace:
-    """Return random arguments of the described shapes, and the defaults of the others."""
-    line = (inspect.getdoc(function) or "").partition("\n")[0]
-    found = parse(line.partition(" -> ")[0] if described is None else described)
-    defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    if found is None or not {each.name for each in found} <= {*defaults}:
-        given = f"its docstring starts with {line!r}" if described is None else f"not {described!r}"
-        raise StudyError(
-            f"{file}: the first line of the docstring of {function.__name__} "
-            f"({', '.join(defaults)}), or --args, must describe its arguments in a form like "
-            f"'x (N, C), weight (C, 3), ids (N,) integers in [0, V)', with capital letters or "
-            f"numbers for sizes; {given}"
-        )
-    values = defaults | dict(draw(found, seed))
-    missing = [name for name, value in values.items() if value is inspect.Parameter.empty]
-    if missing:
-        raise StudyError(
-            f"{file}: {function.__name__} also takes {', '.join(missing)}, "
-            "which must be described too"
-        )
-    return values
+def source_of(function: Callable[..., Any]) -> Function:
+    """Return the source of a function, which may be in a cell of a notebook. Raises StudyError."""
+    name = getattr(function, "__qualname__", type(function).__name__)
+    try:
+        path = inspect.getsourcefile(function) or ""
+    except TypeError:
+        path = ""
+    text = "".join(linecache.getlines(path))
+    if not text:
+        raise StudyError(f"the source of {name} is not known; define it in a file or in a cell")
+    return find_function(text, name, file_name(path))
 
 
-def draw(described: list[Array | Count], seed: int) -> Iterator[tuple[str, Any]]:
-    """Draw values of order one, or integers, of the described shapes; each letter has one size."""
-    rng, sizes = generator(seed, "data"), dict(SIZES)
-    # Sizes of the letters that the operations do not use.
-    others = (size for size in itertools.count(9) if size != SIZES["V"])
-    for each in described:
-        if isinstance(each, Count):
-            yield each.name, sizes[each.letter]
-            continue
-        for letter in [letter for _, letter in each.axes] + list(each.end):
-            if letter and letter not in sizes:
-                sizes[letter] = next(others)
-        shape = tuple(times * (sizes[letter] if letter else 1) for times, letter in each.axes)
-        shape = ANY_AXES + shape if each.any_before else shape
-        if each.end:
-            yield each.name, rng.integers(max(each.lowest, 0), sizes[each.end], shape)
-        else:
-            yield each.name, np.asarray(rng.standard_normal(shape))
+def methods_of(module: Namespace) -> dict[str, Function]:
+    """Return the methods of the classes defined in a module, which may consist of cells."""
+    found: dict[str, Function] = {}
+    for each in [each for each in module.values() if isinstance(each, type)]:
+        functions = [f for f in vars(each).values() if inspect.isfunction(f)]
+        if each.__module__ == module.get("__name__") and functions:
+            path = functions[0].__code__.co_filename
+            text = "".join(linecache.getlines(path))
+            methods = methods_in(ast.parse(text), tuple(text.splitlines()), file_name(path))
+            own = f"{each.__name__}."
+            found |= {name: method for name, method in methods.items() if name.startswith(own)}
+    return found
+
+
+def file_name(path: str) -> str:
+    """Return the name of a file, or that of a cell, such as In[3]."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    cell = shell.compile.format_code_name(path) if shell else None
+    return cell[1] if cell else Path(path).name
