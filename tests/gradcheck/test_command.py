@@ -74,6 +74,7 @@ def test_an_oracle_can_be_chosen_and_json_has_every_row(capsys: pytest.CaptureFi
         ("nonsense --mutants", "bugs are planted in one of .*gpt, not in nonsense"),
         ("--mutants --method taylor", "leave out --method"),
         ("--html page.html", "it goes with --mutants"),
+        ("--libraries", "it goes with --mutants"),
         ("--mutants --html none/page.html", "none/page.html cannot be made"),
     ],
 )
@@ -89,11 +90,13 @@ def test_bad_input_is_a_line_of_explanation(
 def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Interrupt the command after the first report, and after the first mutant.
-    for module in (suite, detectors):
+    # Interrupt the command after the first report, and after a right backward and a mutant.
+    for module, number in ((suite, 1), (detectors, 2)):
 
-        def first(*arguments: Any, every: Any = module.run) -> Any:
-            yield next(results := every(*arguments))
+        def first(*arguments: Any, every: Any = module.run, number: int = number) -> Any:
+            results = every(*arguments)
+            for _ in range(number):
+                yield next(results)
             results.close()
             raise KeyboardInterrupt
 

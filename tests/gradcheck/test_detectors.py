@@ -11,6 +11,7 @@ from tinygpt_np.gradcheck.detectors import (
     WEAK_CHECKS,
     Detectors,
     MutantResult,
+    RightResult,
     plant,
     work,
 )
@@ -100,8 +101,8 @@ def test_a_result_describes_the_problem_or_the_error() -> None:
 
 def test_a_false_alarm_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     number = next(i for i, each in enumerate(sites()) if each.operation == "dropout")
-    assert work((number, None, 0)) is None
+    assert work((number, None, 0, ())) == RightResult("dropout", "backward", ())
     # Training can be made too short for the right gradient.
     monkeypatch.setattr(detectors, "STEPS", 1)
     with pytest.raises(RuntimeError, match=r"dropout\.backward is right, .*: loss"):
-        work((number, None, 0))
+        work((number, None, 0, ()))

@@ -6,7 +6,8 @@ from dataclasses import replace
 from helpers.html_pages import Page
 from rich.console import Console
 
-from tinygpt_np.gradcheck.detectors import MutantResult
+from tinygpt_np.gradcheck.detectors import MutantResult, RightResult
+from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.matrix import DETECTORS, BugMatrix, draw, in_order, percent
 from tinygpt_np.gradcheck.mutations import EQUIVALENT
 
@@ -25,6 +26,12 @@ LISTED = [
 MATRIX = in_order([SOFTMAX, CRASH, BUG, *LISTED], ("linear", "softmax", "embedding"), True)
 
 
+def drawn(matrix: BugMatrix) -> str:
+    out = io.StringIO()
+    Console(file=out, width=120).print(draw(matrix))
+    return out.getvalue()
+
+
 def test_it_counts_by_detector_kind_and_operation_in_the_order_of_the_source() -> None:
     results = [*LISTED[::-1], BUG, SOFTMAX, CRASH]
     assert in_order(results, ("softmax", "linear", "embedding"), True) == MATRIX
@@ -33,6 +40,40 @@ def test_it_counts_by_detector_kind_and_operation_in_the_order_of_the_source() -
     assert MATRIX.detected("loss") == (2, 3)
     assert MATRIX.detected("loss", kind="sign") == (1, 2)
     assert MATRIX.detected("loss", kind="sign", operation="softmax") == (1, 1)
+
+
+def test_a_check_that_accuses_the_right_backward_has_detected_nothing_there() -> None:
+    rights = [
+        RightResult("linear", "backward", ("jax", "jax, init")),
+        RightResult("softmax", "backward", ("jax, init",)),
+    ]
+    matrix = in_order([*rights, *MATRIX.results], MATRIX.operations, True)
+    assert [matrix.detected(name) for name in ("torch", "jax", "jax, init")] == [
+        (3, 3),
+        (1, 1),
+        (0, 0),
+    ]
+    found = " ".join(drawn(matrix).split())
+    assert "jax.test_util.check_grads, reverse mode 0 1 0 % accuses 1 of 2 right backwards" in found
+    assert "initialisation 0 0 - accuses 2 of 2 right backwards" in found
+    assert "accuses 2 of 2 right backwards" in Page(matrix.page()).text
+    counted = matrix.to_dict()["detectors"]
+    assert [counted[name]["accused"] for name in ("torch", "jax", "jax, init")] == [0, 1, 2]
+
+
+def test_the_checks_of_libraries_are_shown_only_if_they_were_used() -> None:
+    used = [name for name in DETECTORS if name.partition(",")[0] not in LIBRARY_CHECKS]
+    results = [
+        replace(result, detected={name: result.detected[name] for name in used})
+        for result in MATRIX.results
+    ]
+    own = replace(MATRIX, results=tuple(results))
+    assert own.detectors == used
+    assert MATRIX.detectors == [*DETECTORS]
+    for matrix, is_shown in ((own, False), (MATRIX, True)):
+        assert ("check_grads" in drawn(matrix)) is is_shown
+        assert ("check_grads" in Page(matrix.page()).text) is is_shown
+        assert ("torch fast" in matrix.to_dict()["detectors"]) is is_shown
 
 
 def test_an_error_is_a_surviving_bug_or_a_listed_mutant_that_is_not_made() -> None:
@@ -53,9 +94,7 @@ def test_a_missed_bug_is_never_rounded_to_0_percent() -> None:
 
 
 def test_the_text_has_counts_checks_and_reasons() -> None:
-    out = io.StringIO()
-    Console(file=out, width=120).print(draw(MATRIX))
-    found = " ".join(out.getvalue().split())
+    found = " ".join(drawn(MATRIX).split())
     assert f"{3 + len(LISTED)} mutants: 3 bugs (1 of them make the backward raise)" in found
     assert "sign 1/1 1/1" in found
     assert "the loss falls by half in training 1 3 33 %" in found

@@ -31,6 +31,8 @@ class Gradcheck:
     """Print the results as JSON."""
     mutants: Switch = False
     """Plant each bug in turn and show which checks detect it."""
+    libraries: Switch = False
+    """Also use the checks of PyTorch, JAX and autograd, if they are installed; minutes more."""
     html: Annotated[Path | None, Argument("FILE")] = None
     """Also write the matrix of bugs and checks as an HTML page."""
 
@@ -41,10 +43,14 @@ class Gradcheck:
         """Check gradients, or the checks; exit with 1 if something is wrong."""
         if self.mutants and self.method != "complex":
             raise ValueError("--mutants tries every oracle; leave out --method")
+        if self.libraries and not self.mutants:
+            raise ValueError("--libraries tries checks on planted bugs; it goes with --mutants")
         if self.html is not None and not self.mutants:
             raise ValueError("--html shows the matrix of planted bugs; it goes with --mutants")
         if self.mutants:
-            right = run_mutants(self.names, self.seed, self.json, self.html, console)
+            right = run_mutants(
+                self.names, self.seed, self.libraries, self.json, self.html, console
+            )
         else:
             right = run_suite(self.names, self.method, self.seed, self.json, console)
         if not right:

@@ -13,9 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tinygpt_np.config import counted
 from tinygpt_np.gradcheck import detectors, matrix, mutations, suite
+from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
+INSTALL = "pip install 'tinygpt-np[detectors]'"
 # A report, and the heading under which the summary counts it.
 Found = list[tuple[str, Report]]
 
@@ -81,26 +83,33 @@ def by_heading(found: Found) -> list[Report]:
 
 
 def run_mutants(
-    names: Sequence[str], seed: int, as_json: bool, page: Path | None, console: Console
-) -> bool:
+    names: Sequence[str], seed: int, with_libraries: bool, as_json: bool, page: Path | None,
+    console: Console,
+) -> bool:  # fmt: skip
     """Plant the bugs of what is named, or all; show the matrix and return whether it is right."""
     for name in names:
         if name not in mutations.OPERATIONS:
             known = ", ".join(reversed(mutations.OPERATIONS))
             raise ValueError(f"bugs are planted in one of {known}, not in {name}")
+    libraries = installed_libraries() if with_libraries else ()
     if page is not None:
         create_empty(page)
     operations = [name for name in mutations.OPERATIONS if not names or name in names]
-    results, stopped, start = list[detectors.MutantResult](), False, time.monotonic()
-    chosen = (site for site in mutations.sites() if site.operation in operations)
-    total = sum(len(site.mutations()) for site in chosen)
+    results = list[detectors.MutantResult | detectors.RightResult]()
+    stopped, start = False, time.monotonic()
+    chosen = [site for site in mutations.sites() if site.operation in operations]
+    planted = sum(len(site.mutations()) for site in chosen)
     bar = Progress(
         TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal or as_json,
     )  # fmt: skip
-    with bar, contextlib.closing(detectors.run(operations, seed)) as run, sigterm_interrupts():
+    with (
+        bar,
+        contextlib.closing(detectors.run(operations, seed, libraries)) as run,
+        sigterm_interrupts(),
+    ):
         try:
-            for result in bar.track(run, total=total, description=""):
+            for result in bar.track(run, total=planted + len(chosen), description=""):
                 results.append(result)
         except KeyboardInterrupt:
             stopped = True
@@ -120,8 +129,11 @@ def run_mutants(
         if found.errors:
             conclusion = "[bold red]wrong[/bold red]"
         elif stopped:
-            conclusion = f"[bold]stopped after {len(results)} of {total} mutants[/bold]"
+            conclusion = f"[bold]stopped after {len(found.results)} of {planted} mutants[/bold]"
         console.print(f"\n{conclusion}; {time.monotonic() - start:.0f} s")
+        if with_libraries and (missing := sorted(missing_packages())):
+            left_out = f"left out, because not installed: {', '.join(missing)}; {INSTALL}"
+            console.print(left_out, markup=False)
     if page is not None:
         page.write_text(found.page(), encoding="utf-8")
         if not as_json:
@@ -129,6 +141,20 @@ def run_mutants(
     if stopped:
         raise KeyboardInterrupt
     return not found.errors
+
+
+def missing_packages() -> set[str]:
+    """Return the libraries whose checks cannot be used."""
+    return {check.package for check in LIBRARY_CHECKS.values() if check.version is None}
+
+
+def installed_libraries() -> tuple[str, ...]:
+    """Return the checks of installed libraries. Raises ValueError if there is none."""
+    found = tuple(name for name, check in LIBRARY_CHECKS.items() if check.version is not None)
+    if not found:
+        packages = ", ".join(sorted(missing_packages()))
+        raise ValueError(f"--libraries needs one of {packages}: {INSTALL}")
+    return found
 
 
 def create_empty(page: Path) -> None:

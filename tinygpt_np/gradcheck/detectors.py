@@ -1,4 +1,4 @@
-"""Which checks detect which planted bugs: the four oracles, and the weaker checks they replace.
+"""Which checks detect which planted bugs: the oracles, weaker checks, and those of libraries.
 
 Every bug of mutations.py is planted, one at a time, and each detector reports whether something is
 wrong. Measurements that depend on the forward alone are made once per operation.
@@ -9,7 +9,7 @@ import copy
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import VARIANTS, case, variants_of
 from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
+from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS, Arrays, Pair
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
@@ -33,6 +34,8 @@ WEAK_CHECKS = {
     "float32": "differences in float32, at best: twice the tolerance the right gradient needs",
     "init": "a whole model at GPT-2's initialisation, by the complex step",
 }
+# The ending of the name of a library's check if it is used at GPT-2's initialisation.
+AT_INIT = ", init"
 ABSOLUTE, FLOAT32_STEP = 1e-4, 1e-2
 DROPOUT = replace(suite.CONFIG, dropout=0.3)
 # Small enough for hundreds of trainings a minute; a right gradient halves the loss in 25 steps.
@@ -108,8 +111,11 @@ class Detectors:
         self.initial = initial_check(self.gelu, seed)
         self.right = self.initial_gradients()
 
-    def named(self) -> dict[str, Callable[[], bool]]:
-        """Return the detectors by name; each returns whether it detects the planted mutant."""
+    def named(self, libraries: Sequence[str] = ()) -> dict[str, Callable[[], bool]]:
+        """Return the detectors by name; each returns whether it detects the planted mutant.
+
+        libraries: the keys of LIBRARY_CHECKS that are used too.
+        """
         runs = cache(self.runs)
         oracles: dict[str, Callable[[], bool]] = {
             method: lambda method=method: wrong(self.reports(method, runs())) for method in METHODS
@@ -121,7 +127,30 @@ class Detectors:
             "absolute": lambda: not self.within_absolute(),
             "float32": lambda: not all(check.passes() for check in self.float32),
             "init": lambda: wrong([self.initial.report()]),
+            **{name: partial(refused, name, self.pairs) for name in libraries},
+            **{name + AT_INIT: partial(refused, name, [self.initial_pair]) for name in libraries},
         }
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The points as the checks of libraries take them."""
+        return [*map(pair_of, self.points, self.checks["complex"])]
+
+    @cached_property
+    def initial_pair(self) -> Pair:
+        """The loss of the model at GPT-2's initialisation, as the checks of libraries take it."""
+        check, model = self.initial, copy.copy(self.initial.model)
+        names, arrays = zip(*check.model.params.items(), strict=True)
+
+        def loss_and_grads(arrays: Arrays) -> tuple[float, Tensors]:
+            model.params = dict(zip(names, arrays, strict=True))
+            return model.loss_and_grads(check.tokens, check.targets, check.masks)
+
+        def gradients(arrays: Arrays, doutput: np.ndarray) -> Arrays:
+            found = loss_and_grads(arrays)[1]
+            return tuple(doutput * found[name] for name in names)
+
+        return Pair(arrays, lambda *arrays: np.asarray(loss_and_grads(arrays)[0]), gradients)
 
     def runs(self) -> list[BackwardRun]:
         """Run the planted mutant at generic values, once for all oracles."""
@@ -166,6 +195,32 @@ def initial_check(gelu: Any, seed: int) -> ModelCheck:
     tokens, targets = suite.batch(model.vocab_size, suite.BATCH, suite.TIME, seed)
     masks = model.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
     return ModelCheck(model, tokens, targets, masks, "complex", 4, seed, "initialisation")
+
+
+def pair_of(point: Point, check: FunctionCheck) -> Pair:
+    """Return a point as the checks of libraries take it."""
+
+    def args(arrays: Arrays) -> dict[str, Any]:
+        return {**check.args, **dict(zip(point.wrt, arrays, strict=True))}
+
+    def gradients(arrays: Arrays, doutput: np.ndarray) -> Arrays:
+        found = check.gradients(point.backward, args(arrays), doutput)
+        return tuple(found[name] for name in point.wrt)
+
+    def forward(*arrays: np.ndarray) -> np.ndarray:
+        return np.asarray(check.call(point.forward, args(arrays))[0])
+
+    return Pair(tuple(check.args[name] for name in point.wrt), forward, gradients)
+
+
+def refused(library: str, pairs: Iterable[Pair]) -> bool:
+    """Return whether the check of a library reports an error in one of the pairs."""
+    try:
+        for pair in pairs:
+            LIBRARY_CHECKS[library].raises_unless_right(pair)
+    except Exception:  # Each library has its own exceptions, and passes on those of a backward.
+        return True
+    return False
 
 
 def wrong(reports: Iterable[Report]) -> bool:
@@ -255,17 +310,26 @@ class MutantResult:
         return ""
 
 
+@dataclass(frozen=True)
+class RightResult:
+    """The right backward of a site. accused_by: the checks of libraries that report an error."""
+
+    operation: str
+    function: str
+    accused_by: tuple[str, ...]
+
+
 detectors_of = cache(Detectors)
 
 
-def plant(site: Site, mutation: Mutation, seed: int) -> MutantResult:
+def plant(site: Site, mutation: Mutation, seed: int, libraries: Sequence[str] = ()) -> MutantResult:
     """Plant a mutant and ask every detector."""
     mutant, detectors = site.compiled(mutation), detectors_of(site.operation, seed)
     reason = EQUIVALENT.get((site.operation, site.function, mutation.before, mutation.after), "")
     detected, raised = dict[str, bool](), ""
     # A mutant may divide by zero, which is for the detectors to find.
     with site.planted(mutant), np.errstate(all="ignore"):
-        for name, detects in detectors.named().items():
+        for name, detects in detectors.named(libraries).items():
             try:
                 detected[name] = detects()
             except Exception as error:  # An error is a detection.
@@ -281,30 +345,36 @@ def plant(site: Site, mutation: Mutation, seed: int) -> MutantResult:
     )  # fmt: skip
 
 
-def work(job: tuple[int, int | None, int]) -> MutantResult | None:
-    """Plant a mutant, or check the right backward if it is None. job: site, mutant, seed."""
-    number, mutant, seed = job
+def work(job: tuple[int, int | None, int, Sequence[str]]) -> MutantResult | RightResult:
+    """Plant a mutant, or check the right backward if it is None.
+
+    job: the numbers of site and mutant, the seed, and the libraries whose checks are used too.
+    """
+    number, mutant, seed, libraries = job
     site = sites()[number]
     if mutant is not None:
-        return plant(site, site.mutations()[mutant], seed)
-    detectors = detectors_of(site.operation, seed).named()
+        return plant(site, site.mutations()[mutant], seed, libraries)
+    detectors = detectors_of(site.operation, seed).named(libraries)
     with site.planted(getattr(site.owner, site.function)):
-        false_alarms = [name for name, detects in detectors.items() if detects()]
+        accused_by = tuple(name for name, detects in detectors.items() if detects())
+    false_alarms = [name for name in accused_by if name.removesuffix(AT_INIT) not in libraries]
     if false_alarms:
         raise RuntimeError(
             f"{site.operation}.{site.function} is right, but these detectors report an error: "
             + ", ".join(false_alarms)
         )
-    return None
+    return RightResult(site.operation, site.function, accused_by)
 
 
-def run(operations: Sequence[str], seed: int) -> Generator[MutantResult]:
-    """Plant every mutant, in one process per core; yield the results."""
+def run(
+    operations: Sequence[str], seed: int, libraries: Sequence[str] = ()
+) -> Generator[MutantResult | RightResult]:
+    """Check every right backward and plant every mutant, in one process per core."""
     jobs = [
-        (number, mutant, seed)
+        (number, mutant, seed, libraries)
         for number, site in reversed(list(enumerate(sites())))
         if site.operation in operations
-        for mutant in (*range(len(site.mutations())), None)
+        for mutant in (None, *range(len(site.mutations())))
     ]
     with contextlib.closing(results(work, jobs)) as found:
-        yield from (result for result in found if result is not None)
+        yield from found

@@ -9,14 +9,20 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tinygpt_np.gradcheck.detectors import WEAK_CHECKS, MutantResult
+from tinygpt_np.gradcheck.detectors import AT_INIT, WEAK_CHECKS, MutantResult, RightResult
+from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.measure import METHODS
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, KINDS, OPERATIONS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 
-DETECTORS = (*METHODS, *WEAK_CHECKS)
-DESCRIPTIONS = {**ORACLE_NAMES, **WEAK_CHECKS}
-HEADS = {
+LIBRARIES = {
+    name + where: check.about + (" at GPT-2's initialisation" if where else "")
+    for where in ("", AT_INIT)
+    for name, check in LIBRARY_CHECKS.items()
+}
+DETECTORS = (*METHODS, *WEAK_CHECKS, *LIBRARIES)
+DESCRIPTIONS = {**ORACLE_NAMES, **WEAK_CHECKS, **LIBRARIES}
+HEADS = {name: name for name in LIBRARIES} | {
     "complex": "complex", "central": "central", "richardson": "Richards.", "taylor": "Taylor",
     "loss": "loss falls", "sum": "y.sum()", "absolute": "absolute", "float32": "float32",
     "init": "init",
@@ -25,11 +31,27 @@ HEADS = {
 
 @dataclass(frozen=True)
 class BugMatrix:
-    """The results of a run. operations: those with planted bugs. complete: not interrupted."""
+    """The results of a run.
+
+    operations: those with planted bugs. complete: not interrupted. rights: what the checks of
+    libraries report on the right backwards.
+    """
 
     results: tuple[MutantResult, ...]
     operations: tuple[str, ...]
     complete: bool = True
+    rights: tuple[RightResult, ...] = ()
+
+    @property
+    def detectors(self) -> list[str]:
+        """The detectors that were used."""
+        used = {name for result in self.results for name in result.detected}
+        return [name for name in DETECTORS if name in used or name not in LIBRARIES]
+
+    @property
+    def libraries(self) -> list[str]:
+        """The libraries whose checks were used."""
+        return [name for name in LIBRARY_CHECKS if name in self.detectors]
 
     @property
     def bugs(self) -> list[MutantResult]:
@@ -56,22 +78,46 @@ class BugMatrix:
         return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
     def detected(self, detector: str, **of: str) -> tuple[int, int]:
-        """Return how many bugs, for example of kind="sign", a detector detected, of how many."""
-        chosen = [bug for bug in self.bugs if all(getattr(bug, k) == v for k, v in of.items())]
+        """Return how many bugs, for example of kind="sign", a detector detected, of how many.
+
+        Bugs in functions whose right backward it accuses are not counted.
+        """
+        accused = self.accused(detector)
+        chosen = [
+            bug
+            for bug in self.bugs
+            if all(getattr(bug, k) == v for k, v in of.items())
+            if (bug.operation, bug.function) not in accused
+        ]
         return sum(bug.detected[detector] for bug in chosen), len(chosen)
+
+    def accused(self, detector: str) -> list[tuple[str, str]]:
+        """Return the operations and functions whose right backward a detector accuses."""
+        return [(r.operation, r.function) for r in self.rights if detector in r.accused_by]
+
+    def alarms(self, detector: str) -> str:
+        """Return how many right backwards a detector accuses, in words, or ""."""
+        accused = len(self.accused(detector))
+        return f"accuses {accused} of {len(self.rights)} right backwards" if accused else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types."""
-        counts = {detector: self.detected(detector) for detector in DETECTORS}
+        counts = {detector: self.detected(detector) for detector in self.detectors}
         return {
             # None after an interruption: the other mutants were not planted.
             "ok": False if self.errors else True if self.complete else None,
             "complete": self.complete,
             "errors": self.errors,
             "detectors": {
-                detector: {"about": DESCRIPTIONS[detector], "detected": detected, "bugs": bugs}
+                detector: {
+                    "about": DESCRIPTIONS[detector],
+                    "detected": detected,
+                    "bugs": bugs,
+                    "accused": len(self.accused(detector)),
+                }
                 for detector, (detected, bugs) in counts.items()
             },
+            "versions": versions() if self.libraries else {},
             "mutants": [asdict(result) for result in self.results],
         }
 
@@ -80,7 +126,7 @@ class BugMatrix:
         from tinygpt_np.gradcheck.notebook import render
 
         return render(
-            "matrix.html.jinja", matrix=self, detectors=DETECTORS, heads=HEADS, where=where,
+            "matrix.html.jinja", matrix=self, heads=HEADS, where=where, versions=versions(),
             descriptions=DESCRIPTIONS, oracles=METHODS, percent=percent, kinds=KINDS,
         )  # fmt: skip
 
@@ -88,6 +134,12 @@ class BugMatrix:
 def where(result: MutantResult) -> str:
     """Return the operation, function and line of a mutant; line 0 is the whole function."""
     return f"{result.operation}.{result.function}" + (f":{result.line}" if result.line else "")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that are installed."""
+    found = {check.package: check.version for check in LIBRARY_CHECKS.values()}
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def percent(detected: int, bugs: int) -> str:
@@ -111,10 +163,14 @@ def draw(matrix: BugMatrix) -> Group:
         return planted - detected, planted
 
     checks = table_of("check", ["missed", "of", "rate"], 2)
-    for name in DETECTORS:
+    checks.add_column("", no_wrap=True)
+    for name in matrix.detectors:
         detected, planted = matrix.detected(name)
         missing, rate = planted - detected, percent(detected, planted)
-        checks.add_row(DESCRIPTIONS[name], str(missing), str(planted), rate)
+        alarms = Text(matrix.alarms(name), "red")
+        checks.add_row(DESCRIPTIONS[name], str(missing), str(planted), rate, alarms)
+    own = {name: HEADS[name] for name in matrix.detectors if name not in LIBRARIES}
+    of_libraries = {name: HEADS[name] for name in matrix.detectors if name in LIBRARIES}
     parts: list[Table | Text] = [
         Text(
             f"{len(matrix.results)} mutants: {len(bugs)} bugs ({crashed} of them make the backward "
@@ -125,8 +181,14 @@ def draw(matrix: BugMatrix) -> Group:
         Text("\nBugs missed by each check: the oracles, then weaker checks", "bold"),
         checks,
         Text("\nBugs missed, of those planted: kinds by checks", "bold"),
-        crossed(matrix.kinds, HEADS, missed),
+        crossed(matrix.kinds, own, missed),
     ]
+    if of_libraries:
+        used = ", ".join(f"{name} {version}" for name, version in versions().items())
+        parts += [
+            Text(f"\nBugs missed by the checks of libraries, at their defaults; {used}", "bold"),
+            crossed(matrix.kinds, of_libraries, missed),
+        ]
     if listed:
         parts.append(Text("\nMutants that change no gradient", "bold"))
         parts += [Text(f"{where(r)}  {r.before} → {r.after}: {r.reason}") for r in listed]
@@ -154,11 +216,15 @@ def table_of(name: str, figures: Sequence[str], gap: int) -> Table:
 
 
 def in_order(
-    results: Iterable[MutantResult], operations: Sequence[str], complete: bool
+    results: Iterable[MutantResult | RightResult], operations: Sequence[str], complete: bool
 ) -> BugMatrix:
     """Return the matrix of some results, sorted in the order of the source."""
+    found = list(results)
+    rights = tuple(result for result in found if isinstance(result, RightResult))
     order = {name: number for number, name in enumerate(reversed(OPERATIONS))}
     ordered = sorted(
-        results, key=lambda r: (order[r.operation], r.function, r.line, r.kind, r.after)
+        (result for result in found if isinstance(result, MutantResult)),
+        key=lambda r: (order[r.operation], r.function, r.line, r.kind, r.after),
     )
-    return BugMatrix(tuple(ordered), tuple(name for name in order if name in operations), complete)
+    names = tuple(name for name in order if name in operations)
+    return BugMatrix(tuple(ordered), names, complete, rights)
