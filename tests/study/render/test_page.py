@@ -111,6 +111,37 @@ def test_the_upstream_gradient_may_have_any_name() -> None:
     assert found["rows"][verdict["row"]]["sets"] == ["y@3"]
 
 
+def test_a_missing_line_has_its_place_and_the_rule_of_the_line_that_it_should_reverse() -> None:
+    found = page_data(sheet(FORWARD + edited(BACKWARD, ("    dz += db * a\n", ""))), [])
+    texts = [line["text"] for line in found["rows"][3]["backward"]]
+    assert texts == ["dz += …", "da = db * z"]
+    line, dz = found["rows"][3]["backward"][0], found["values"]["z@0"]
+    assert (line["status"], line["lacks"]) == ("missing", "z@0")
+    assert 'data-name="dz" data-value="z@0"' in line["html"]
+    assert dz["missing"] == [{"row": 3, "message": line["message"]}]
+    # All lines of dz are right, but their sum is not.
+    assert {verdict["status"] for verdict in dz["verdicts"]} == {"right"}
+    assert not dz["difference"]["is_rounding"]
+    assert dz["difference"]["numbers"]
+
+
+def test_a_difference_that_rounding_explains_has_no_numbers(softmax: Json) -> None:
+    differences = [value["difference"] for value in softmax["values"].values()]
+    assert {each["is_rounding"] for each in differences if each} == {True}
+    assert {each["numbers"] is None for each in differences if each} == {True}
+    dx = broken(("dexps * exps", "-dexps * exps"))["values"]["x"]["difference"]
+    assert dx["norm"] > 1
+    assert not dx["is_rounding"]
+
+
+def test_the_axes_of_a_value_are_those_that_the_source_states(softmax: Json, gpt: Json) -> None:
+    assert softmax["values"]["x"]["axes"] == ["", "", "V"]
+    assert softmax["values"]["total@3"]["axes"] == ["", "", ""]
+    assert gpt["values"]["tokens"]["axes"] == ["B", "T"]
+    stated = page_data(sheet(FORWARD + BACKWARD), [])["values"]
+    assert [stated[key]["axes"] for key in ("x", "z@0", "a@1")] == [[], ["N", "K"], []]
+
+
 def test_every_line_of_a_question_is_on_the_page(softmax: Json) -> None:
     closed = softmax["closed_form"]["lines"]
     texts = {line["id"]: line["text"] for line in (*lines(softmax).values(), *closed)}

@@ -35,8 +35,8 @@ FIGURES = (
 # The data of a value or parameter for which nothing else is known.
 EMPTY: Json = {
     "name": "", "line": 0, "iteration": "", "axes": [], "uses": [], "constant": False,
-    "upstream": False, "fused": [], "value": None, "gradient": None, "expected": None,
-    "difference": None, "verdicts": [], "chart": None,
+    "upstream": False, "fused": [], "missing": [], "value": None, "gradient": None,
+    "expected": None, "difference": None, "verdicts": [], "chart": None,
 }  # fmt: skip
 
 
@@ -143,6 +143,7 @@ class PageData:
         - function, line, html, text, shape
         - status, message, cause: the verdict on the line; gradients: see `verdict`
         - reads: the names that it reads; fused: names that are checked together with it
+        - lacks: of a missing line, the key of the value whose gradient lacks a part, or ""
         """
         function, found = proof.function, list[Json]()
         # A name that forward assigned twice stands for its last value.
@@ -155,6 +156,8 @@ class PageData:
             bindings = dict.fromkeys(line.step.bindings, "") if line.step else {}
             sets = {name: last.get(name, "") for name in (statement.sets if line.step else ())}
             sets |= {g.name: key(g.pair.value) for g in line.gradients if g.pair and g.name in sets}
+            lacking = self.lacking(line)
+            sets |= {f"d{value.name}": key(value) for value in lacking}
             html = highlight(line.text, sets, {**known, **bindings})
             known = {**known, **sets}
             found.append({
@@ -162,9 +165,16 @@ class PageData:
                 "html": html, "text": line.text, "shape": line.shape, "status": line.status,
                 "message": line.message, "cause": line.cause, "reads": reads,
                 "gradients": [self.verdict(proof, line, g) for g in proof.reported(line)],
-                "fused": line.fused,
+                "fused": line.fused, "lacks": "".join(map(key, lacking)),
             })  # fmt: skip
         return found
+
+    def lacking(self, line: BackwardLine) -> list[Value]:
+        """Return the value whose gradient lacks the part of a missing line, as a list, or []."""
+        if line.status != "missing" or line.reverses is None:
+            return []
+        name = line.text.removeprefix("d").partition(" += ")[0]
+        return [self.trace.definition(name, line.reverses)]
 
     def closed_form(self, proof: Proof) -> Json:
         """Return the closed form."""
@@ -184,6 +194,7 @@ class PageData:
         - constant: whether no gradient flows through it; if one does:
         - uses: the rows that read it; upstream: whether its gradient is the upstream gradient
         - fused: the gradients with which it is checked, if it has none of its own
+        - missing: {"row", "message"} of each part that its gradient lacks
         - gradient, expected, difference: see `array`
         - verdicts: see `verdict`, with the id of the line; chart: see `error_curves`
         """
@@ -212,6 +223,12 @@ class PageData:
             "uses": [use + 1 for use in trace.uses(value)],
             "upstream": found is sheet.truth.doutput,
             "fused": sheet.fused(value),
+            "missing": [
+                {"row": line.reverses + 1, "message": line.message}
+                for proof in self.proofs
+                for line in proof.lines
+                if line.reverses is not None and value in self.lacking(line)
+            ],
             **self.gradients(found, expected, verdicts),
             "chart": curves and {name: rounded(each, 3) for name, each in curves.items()},
         }
@@ -254,7 +271,7 @@ class PageData:
     def gradients(self, found: Any, expected: Expected, verdicts: Verdicts) -> Json:
         """Return a gradient, what it should be, their difference, and the verdicts."""
         differing = difference(found, expected.gradient)
-        if differing and all(gradient.status == "right" for *_, gradient in verdicts):
+        if differing and expected.compare(found).ok:
             differing |= {"numbers": None, "is_rounding": True}
         return {
             "gradient": array(found),

@@ -51,7 +51,7 @@ function show(from) {
   panel.replaceChildren(
     make("header", {}, make("h2", { id: "panel-title" }, make("code", {}, value.name)),
       make("span", { class: "quiet" }, `${shape.length ? `${shapeOf(sizes)}, ` : ""}${place}`), close),
-    ...parts(value, line?.id),
+    make("div", { class: "parts" }, ...parts(value, line?.id)),
   );
   panel.hidden = false;
   document.body.classList.add("with-panel");
@@ -75,7 +75,8 @@ function closePanel() {
 function parts(value, id) {
   const verdicts = [...value.verdicts].sort((a, b) => (b.id === id) - (a.id === id));
   const rules = verdicts.length ? verdicts.map(reason) : value.uses.map((use) => ruleOf(study.rows[use]));
-  return [noGradient(value), ...rules, arrays(value), chartOf(value)].filter(Boolean);
+  const explained = [...value.missing.map(missing), noGradient(value), ...rules].filter(Boolean);
+  return [make("div", {}, ...explained), arrays(value), chartOf(value)].filter(Boolean);
 }
 
 /** Why no line computes the gradient of a value, if none does. */
@@ -93,6 +94,12 @@ function noGradient(value) {
 function reason(found) {
   return make("section", { class: "reason" },
     found.row === null ? derivationOf() : ruleOf(study.rows[found.row]), verdict(found));
+}
+
+/** The rule of a forward line that no line of the backward reverses. */
+function missing({ row, message }) {
+  return make("section", { class: "reason" },
+    make("p", {}, make("b", { class: "bad" }, `✗ ${message}`)), ruleOf(study.rows[row]));
 }
 
 function ruleOf(row) {
