@@ -37,7 +37,7 @@ def test_a_name_opens_its_arrays_rules_verdicts_and_cells(softmax: Page) -> None
     assert softmax.inner_text("#panel-title") == "exps"
     captions = texts(softmax, "#panel .heatmap b")
     assert captions == ["value", "gradient", "expected", "difference"]
-    counts = {".rule .math math": 5, ".verdict-of": 2, ".curve": 2}
+    counts = {".rule .math math": 4, ".verdict-of": 2, ".curve": 2}
     assert {each: softmax.locator(f"#panel {each}").count() for each in counts} == counts
     words = texts(softmax, "#panel svg.chart text")
     assert {"sweet spot", "truncation", "rounding"} <= {*words}

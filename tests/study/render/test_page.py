@@ -104,6 +104,20 @@ def test_a_line_has_its_rule_unless_it_reverses_several_lines(softmax: Json, gpt
     assert gpt["rows"][verdict["row"]]["rule"]["operation"] == "layer_norm"
 
 
+def test_the_formulas_of_a_rule_name_the_gradient_that_they_give(softmax: Json, gpt: Json) -> None:
+    given = {
+        row["line"]: [formula["of"] for formula in row["rule"]["formulas"]]
+        for row in softmax["rows"]
+        if row["rule"]
+    }
+    assert given == {
+        25: [], 26: ["", "dx"], 27: ["", "dshifted"], 28: ["", "dexps"],
+        29: ["", "dexps", "dtotal"],
+    }  # fmt: skip
+    rule = next(row["rule"] for row in gpt["rows"] if row["sets"] == ["embedded@6"])
+    assert [each["of"] for each in rule["formulas"]] == ["", "dtoken_rows", "dposition_rows"]
+
+
 def test_the_upstream_gradient_may_have_any_name() -> None:
     renamed = BACKWARD.replace("(dy, saved)", "(dout, saved)").replace("dy.copy()", "dout.copy()")
     found = page_data(sheet(FORWARD + renamed), [])

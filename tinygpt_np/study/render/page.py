@@ -120,11 +120,20 @@ class PageData:
         }
 
     def rule(self, row: SheetRow) -> Json | None:
-        """Return the rule of a forward line with its formulas in MathML, or None."""
+        """Return the rule of a forward line, or None.
+
+        - name; why; operation
+        - formulas: {"of", "html"}, in MathML; of: the gradient that it gives, such as "dx", or ""
+        """
         found = rule_of(self.sheet.truth, row.step) if row.step is not None else None
-        if found is None:
+        if found is None or row.step is None:
             return None
-        formulas = [mathml(formula, True) for formula in found.formulas]
+        # The longest name first, because dx_1 is not the element 1 of dx.
+        names = [f"d{name}" for name in sorted(row.step.statement.mentions, key=len, reverse=True)]
+        formulas = [
+            {"of": next(filter(formula.startswith, names), ""), "html": mathml(formula, True)}
+            for formula in found.formulas
+        ]
         return {**asdict(found), "formulas": formulas, "why": inline(found.why)}
 
     def head(self, proof: Proof) -> Json:

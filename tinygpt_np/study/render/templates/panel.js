@@ -73,10 +73,13 @@ function closePanel() {
 
 /** The sections of the panel; the verdict on the line that was clicked comes first. */
 function parts(value, id) {
+  const gradient = `d${value.name}`;
   const verdicts = [...value.verdicts].sort((a, b) => (b.id === id) - (a.id === id));
-  const rules = verdicts.length ? verdicts.map(reason) : value.uses.map((use) => ruleOf(study.rows[use]));
-  const explained = [...value.missing.map(missing), noGradient(value), ...rules].filter(Boolean);
-  return [make("div", {}, ...explained), arrays(value), chartOf(value)].filter(Boolean);
+  const rules = verdicts.length ? verdicts.map((found) => reason(found, gradient))
+    : value.uses.map((use) => ruleOf(study.rows[use], gradient));
+  const lacking = value.missing.map((each) => missing(each, gradient));
+  return [make("div", {}, ...[...lacking, noGradient(value), ...rules].filter(Boolean)), arrays(value),
+    chartOf(value)].filter(Boolean);
 }
 
 /** Why no line computes the gradient of a value, if none does. */
@@ -91,24 +94,25 @@ function noGradient(value) {
 }
 
 /** The rule that gives a gradient, or its derivation, and the verdict. */
-function reason(found) {
+function reason(found, gradient) {
   return make("section", { class: "reason" },
-    found.row === null ? derivationOf() : ruleOf(study.rows[found.row]), verdict(found));
+    found.row === null ? derivationOf() : ruleOf(study.rows[found.row], gradient), verdict(found));
 }
 
 /** The rule of a forward line that no line of the backward reverses. */
-function missing({ row, message }) {
+function missing({ row, message }, gradient) {
   return make("section", { class: "reason" },
-    make("p", {}, make("b", { class: "bad" }, `✗ ${message}`)), ruleOf(study.rows[row]));
+    make("p", {}, make("b", { class: "bad" }, `✗ ${message}`)), ruleOf(study.rows[row], gradient));
 }
 
-function ruleOf(row) {
+/** The rule of a forward line, with the formulas of one of the gradients that it gives. */
+function ruleOf(row, gradient) {
   if (!row?.rule) return null;
   const { name, formulas, why, operation } = row.rule;
   const file = study.files[operation];
   return make("div", { class: "rule" },
     make("p", {}, make("b", {}, name[0].toUpperCase() + name.slice(1)), ` in line ${row.line}  `, plainCode(row.html)),
-    ...formulas.map((formula) => make("div", { class: "math", html: formula })),
+    ...formulas.filter(({ of }) => !of || of === gradient).map(({ html }) => make("div", { class: "math", html })),
     why ? make("p", { class: "quiet", html: why }) : null,
     file ? make("p", {}, make("a", { href: file }, `Open ${operation}`)) : null);
 }
