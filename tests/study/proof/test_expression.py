@@ -24,7 +24,9 @@ NAMES: dict[str, Any] = {
 
 
 def reader(**stated: str) -> Reader:
-    return Reader(NAMES, lambda name: name in ("x", "w", "W"), lambda name: stated.get(name, ""))
+    return Reader(
+        NAMES, lambda name: name in ("x", "w", "W"), lambda name: stated.get(name, ""), {}
+    )
 
 
 def read(text: str) -> str:
@@ -89,5 +91,5 @@ def test_axes_have_the_letters_of_the_source_or_numbers() -> None:
 def test_a_name_of_the_user_is_not_mistaken_for_a_function_of_the_reader() -> None:
     assert read("T * x") == "T * x"
     with pytest.raises(UnknownError, match="np and op"):
-        Reader({"op": 1}, lambda name: True, lambda name: "")
+        Reader({"op": 1}, lambda name: True, lambda name: "", {})
     assert evaluated(parsed("x + 1"), NAMES)[0, 0] == 2

@@ -147,7 +147,6 @@ LINES: dict[str, tuple[str, ...] | None] = {
     "A @ G": None,
     "A @ W": None,
     "np.matmul(x, W)": ("dx = dy Wᵀ", "dW = xᵀ dy"),
-    "x @ params['W1']": ("dx = dy W1ᵀ", "dW1 = xᵀ dy"),
     "np.einsum('nc,ck->nk', x, W)": (
         "dx_{nc} = Σ_k dy_{nk} W_{ck}", "dW_{ck} = Σ_n dy_{nk} x_{nc}",
     ),
@@ -181,6 +180,7 @@ LINES: dict[str, tuple[str, ...] | None] = {
     "np.concatenate([x, p], axis=1)": ("dx = dy[:, :5]", "dp = dy[:, 5:10]"),
     "np.hstack((x, column))": None,
     "np.vstack([x, z])": ("dx = dy[:4]", "dz = dy[4:8]"),
+    "np.pad(x, ((1, 1), (0, 2)))": ("dx = dy[1:5, 0:5]",),
     "np.stack([x, z], axis=1)": ("dx = dy[:, 0]", "dz = dy[:, 1]"),
     "x.copy()": ("dx = dy",),
     "np.array(x)": ("dx = dy",),
@@ -268,8 +268,9 @@ def test_the_axes_of_a_rule_have_the_letters_of_the_source() -> None:
             "dexps = dprobs / total",
             "dtotal = -Σ_V (dprobs ∘ probs / total)",
         ),
-        "exps has the factor 1/total. The derivative of 1/total is -1/total², and exps/total² is "
-        "probs/total. dtotal is summed along V, because total was broadcast along V.",
+        "The numerator has the factor 1/total. The derivative of 1/total is -1/total², and "
+        "exps/total² is probs/total. dtotal is summed along V, because total was broadcast along "
+        "V.",
     )
 
 

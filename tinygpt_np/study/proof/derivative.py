@@ -53,7 +53,7 @@ PATTERNS = (
     Pattern("sigmoid", "1 / (1 + np.exp(-x))", {"x": "dy * y * (1 - y)"},
             "With y = 1 / (1 + exp(-x)), the derivative is exp(-x) / (1 + exp(-x))² = y (1 - y)."),
     Pattern("quotient", "a / b", {"a": "dy / b", "b": "-dy * y / b"}, more={
-            "a": "{a} has the factor 1/{b}.",
+            "a": "The numerator has the factor 1/{b}.",
             "b": "The derivative of 1/{b} is -1/{b}², and {a}/{b}² is {y}/{b}."}),
     Pattern("power", "x ** n", {"x": "dy * n * x ** (n - 1)", "n": "dy * y * np.log(x)"},
             "The derivative of xⁿ is n xⁿ⁻¹."),
@@ -299,6 +299,15 @@ def stacked(args: list[ast.expr], reader: Reader) -> Match:
     return Match("stack", operands, gradients, "Each part gets its part of the gradient.")
 
 
+def padded(args: list[ast.expr], reader: Reader) -> Match:
+    """Return the rule of an array with constants around it."""
+    x, widths = args
+    ends = zip(reader.value(widths), reader.shape(x), strict=True)
+    index = ", ".join(f"{before}:{before + length}" for (before, _), length in ends)
+    why = "The elements of x are in the middle of the result; what is around them is constant."
+    return Match("padding", {"x": x}, {"x": f"dy[{index}]"}, why)
+
+
 def einsum(args: list[ast.expr], reader: Reader) -> Match:
     """Return the rule of an einsum: the gradient takes the place of the operand."""
     indices, *arrays = args
@@ -364,8 +373,8 @@ def log_normalised(args: list[ast.expr], reader: Reader) -> Match:
 CALLS: dict[str, Callable[[list[ast.expr], Reader], Match]] = {
     "op.aggregate": reduction, "op.shaped": reshaped, "op.permuted": permuted,
     "op.transpose": transposed, "op.split_heads": heads_split, "op.merge_heads": heads_merged,
-    "np.concatenate": concatenated,
-    "np.stack": stacked, "np.einsum": einsum, "softmax": normalised, "log_softmax": log_normalised,
+    "np.concatenate": concatenated, "np.stack": stacked, "np.pad": padded, "np.einsum": einsum,
+    "softmax": normalised, "log_softmax": log_normalised,
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.study.proof import operations
+from tinygpt_np.study.source.paths import SCOPE, leaf, resolve
 from tinygpt_np.study.source.shapes import is_shape
 
 # Functions whose result has no gradient: constants, integers and conditions.
@@ -51,7 +52,8 @@ class Reader:
     """Reads the expressions of one line in the namespace in which it runs.
 
     stated: the shape that a comment or docstring states for a name, or "". is_differentiable: of a
-    name. names: the namespace with the functions of operations.py.
+    name. arguments: the letters of the axes of forward's arguments, by shape. names: the namespace
+    with the functions of operations.py.
     """
 
     def __init__(
@@ -59,13 +61,14 @@ class Reader:
         names: Mapping[str, Any],
         is_differentiable: Callable[[str], bool],
         stated: Callable[[str], str],
+        arguments: Mapping[tuple[int, ...], list[str]],
     ) -> None:
         if names.get("np", np) is not np or "op" in names:
             raise UnknownError("np and op have another meaning here")
         self.names: dict[str, Any] = {**names, "np": np, "op": operations}
         self.original, self.stated = names, stated
-        self.is_differentiable = is_differentiable
-        self.parts: dict[str, ast.expr] = {}  # The source of arrays in objects, lists and dicts.
+        self.is_differentiable, self.arguments = is_differentiable, arguments
+        self.paths: dict[str, str] = {}  # Of names that are not those of the run, as in paths.py.
         self.seen: dict[str, tuple[int, ...]] = {}  # The shapes of what the line reads or sets.
         self.values: dict[str, Any] = {}
 
@@ -97,11 +100,6 @@ class Reader:
                 parts = [part for part in ast.iter_child_nodes(tree) if isinstance(part, ast.expr)]
         return {name for part in parts for name in self.operands(part)}
 
-    def see(self, name: str, value: Any) -> None:
-        """Remember the shape of an array, whose axes may have letters."""
-        if isinstance(value, np.ndarray):
-            self.seen[name] = np.shape(cast(Any, value))
-
     # Reading
 
     def read(self, node: ast.expr) -> ast.expr:
@@ -110,8 +108,7 @@ class Reader:
             case ast.Name(name):
                 if name not in self.names:
                     raise UnknownError(name)
-                self.see(name, self.names[name])
-                return ast.Name(name)
+                return self.named(name, self.names[name])
             case ast.Constant():
                 return node
             case ast.Attribute() | ast.Subscript():
@@ -148,13 +145,18 @@ class Reader:
         whole = evaluated(node, self.original)
         if not isinstance(whole, np.ndarray):
             return node
-        text = ast.unparse(node)
-        name = node.attr if isinstance(node, ast.Attribute) else last_key(node.slice, text)
-        if self.names.get(name, whole) is not whole:
-            name = text
-        self.names[name] = whole
-        self.parts[name] = node
-        self.see(name, whole)
+        return self.named(resolve(node, self.original) or ast.unparse(node), whole)
+
+    def named(self, path: str, value: Any) -> ast.expr:
+        """Return the value at a path as a name, which is the last in the path if that is free."""
+        name = path if path in self.names else leaf(path)
+        if SCOPE in path:
+            name = leaf(path)
+        if self.paths.get(name, path) != path or (name != path and name in self.original):
+            name = path
+        self.paths[name], self.names[name] = path, value
+        if isinstance(value, np.ndarray):
+            self.seen[name] = np.shape(cast(Any, value))
         return ast.Name(name)
 
     def length(self, node: ast.Subscript) -> ast.expr:
@@ -222,6 +224,8 @@ class Reader:
             name = "np.abs"
         if short in COPYING:
             return self.copied(read[0], node)
+        if short == "pad":
+            return self.padded(read, keywords)
         if short == "clip":
             read += [self.read(keywords.pop(k)) for k in ("a_min", "min") if k in keywords]
             read += [self.read(keywords.pop(k)) for k in ("a_max", "max") if k in keywords]
@@ -376,6 +380,15 @@ class Reader:
         function = "np.stack" if is_stack else "np.concatenate"
         return call(function, arrays, constant(number % (ndim + is_stack)))
 
+    def padded(self, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
+        """Read a padding with constants, as np.pad(x, ((before, after), …))."""
+        given = [self.value(each) for each in args[1:]]
+        mode = self.value(self.read(keywords["mode"])) if "mode" in keywords else "constant"
+        if [*given[1:], mode] not in (["constant"], ["constant", "constant"]):
+            raise UnknownError("pad")
+        widths = np.broadcast_to(np.asarray(given[0], int), (len(self.shape(args[0])), 2))
+        return call("np.pad", args[0], constant(tuple((int(a), int(b)) for a, b in widths)))
+
     def einsum(self, args: list[ast.expr]) -> ast.expr:
         """Read an einsum; its result is always named after an arrow."""
         indices, *arrays = args
@@ -441,6 +454,8 @@ class Reader:
         for name, other in self.seen.items():
             if other == shape and (found := self.stated_letters(name, shape)):
                 return found
+        if len(shape) > 1 and (found := self.arguments.get(shape)):
+            return found
         known: dict[int, set[str]] = {}
         for name, other in self.seen.items():
             for length, letter in zip(other, self.stated_letters(name, other), strict=False):
@@ -450,14 +465,18 @@ class Reader:
 
     def stated_letters(self, name: str, shape: tuple[int, ...]) -> list[str]:
         """Return the letters that the source states for a name of this shape, or []."""
-        stated = self.stated(name)
-        if not stated or not is_shape(stated):
-            return []
-        parts = [part.strip() for part in stated.strip("()").split(",") if part.strip()]
-        if parts[:1] == ["..."]:
-            parts = [""] * (len(shape) - len(parts) + 1) + parts[1:]
-        parts = [part if any(c.isalpha() for c in part) else "" for part in parts]
-        return parts if len(parts) == len(shape) else []
+        return letters_in(self.stated(name), len(shape))
+
+
+def letters_in(stated: str, ndim: int) -> list[str]:
+    """Return the letters of the axes in a shape such as (N, 3C); [] if it has another number."""
+    if not stated or not is_shape(stated):
+        return []
+    parts = [part.strip() for part in stated.strip("()").split(",") if part.strip()]
+    if parts[:1] == ["..."]:
+        parts = [""] * (ndim - len(parts) + 1) + parts[1:]
+    parts = [part if any(c.isalpha() for c in part) else "" for part in parts]
+    return parts if len(parts) == ndim else []
 
 
 def evaluated(tree: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -483,7 +502,9 @@ def parts_of(index: Any) -> tuple[Any, ...]:
 def arrays_in(index: Any) -> list[Any]:
     """Return the arrays among the parts of an index."""
     parts: tuple[Any, ...] = parts_of(index)
-    return [np.asarray(cast(Any, part)) for part in parts if isinstance(part, np.ndarray | list)]
+    return [
+        np.asarray(cast(Any, part)) for part in parts if isinstance(part, np.ndarray | list | range)
+    ]
 
 
 def is_whole(index: Any) -> bool:
@@ -494,11 +515,6 @@ def is_whole(index: Any) -> bool:
 def is_path(node: ast.expr) -> bool:
     """Return whether a node is a name or an attribute of one."""
     return isinstance(node, ast.Name) or (isinstance(node, ast.Attribute) and is_path(node.value))
-
-
-def last_key(node: ast.expr, text: str) -> str:
-    """Return the key in params["W1"] as a name, or the whole text for another index."""
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else text
 
 
 def last_two(ndim: int) -> tuple[int, ...]:

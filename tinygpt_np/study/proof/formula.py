@@ -274,12 +274,13 @@ class Writer(Algebra):
             case ast.Call():
                 return self.call(tree)
             case ast.Subscript(value, index):
-                return f"{self.at(value, ATOM)}[{ast.unparse(index).strip('()')}]", ATOM
+                return f"{self.at(value, ATOM)}[{index_text(index)}]", ATOM
             case ast.Tuple(parts) | ast.List(parts):
                 return f"({', '.join(map(self.formula, parts))})", ATOM
             case _:
                 text = ast.unparse(tree)
-                return CONSTANTS.get(text, text), ATOM
+                level = SUM if isinstance(tree, ast.BinOp | ast.IfExp | ast.BoolOp) else ATOM
+                return CONSTANTS.get(text, text), level
 
     def product(self, left: ast.expr, right: ast.expr) -> str:
         """Return a product, with the sign that tells what is multiplied."""
@@ -363,6 +364,11 @@ class Writer(Algebra):
 def below(label: str) -> str:
     """Return a subscript; a single letter needs no braces."""
     return (f"_{label}" if len(label) == 1 else f"_{{{label}}}") if label else ""
+
+
+def index_text(index: ast.expr) -> str:
+    """Return what stands between the brackets of an index."""
+    return ", ".join(map(ast.unparse, index.elts if isinstance(index, ast.Tuple) else [index]))
 
 
 def number_text(number: float) -> str:

@@ -5,11 +5,15 @@ compared with the numerical derivative of the line.
 """
 
 import ast
+import builtins
 import contextlib
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from string import Formatter
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -24,15 +28,23 @@ from tinygpt_np.study.proof.expression import (
     call,
     constant,
     evaluated,
+    letters_in,
     parsed,
 )
-from tinygpt_np.study.proof.formula import ATOM, PRODUCT, Writer, below
+from tinygpt_np.study.proof.formula import ATOM, PRODUCT, Writer, below, index_text
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.source.parse import Function
-from tinygpt_np.study.source.trace import Namespace, Step
+from tinygpt_np.study.source.paths import Namespace, read, resolve
+from tinygpt_np.study.source.steps import Step
+from tinygpt_np.study.source.trace import Value
 
-# The rule of a line with a longer formula is written in steps with names of their own.
-LONGEST = 64
+# If a formula is longer, the rule is written in steps: for gradients that several operands need, or
+# for all.
+SHORT, LONG = 24, 64
+# An operand with a longer formula is not named in the reason.
+LONGEST_OPERAND = 12
+Kind = Literal["none", "shared", "all"]
+KINDS: tuple[tuple[Kind, int], ...] = (("none", SHORT), ("shared", LONG), ("all", sys.maxsize))
 NAMES_OF_STEPS = ("u", "v", "w", "s", "t", "p", "q", "r", "a", "b", "c", "d", "e", "f", "g", "h")
 # The steps of the numerical derivatives, how far values are moved from kinks before them, and the
 # error that passes, relative to the norms of the gradient and of the direction.
@@ -41,6 +53,8 @@ NUMBERS = (int, float, np.ndarray, np.number)
 SPLIT = Match("split", {}, {}, "The gradients of the parts are joined as the parts were.")
 # Rules that are not named with others, because they only move elements.
 MOVING = ("transpose", "rearrangement")
+# Rules whose reasons are left out in a line with others.
+BASIC = ("sum", "difference", "negative", "product")
 
 
 @dataclass(frozen=True)
@@ -55,7 +69,7 @@ class Rule:
 
 def rule_of(truth: Truth, step: Step) -> Rule | None:
     """Return the rule of a forward line, or None if none is known."""
-    if operation := operation_of(step.statement.node):
+    if operation := operation_of(truth, step):
         why = f"{operation} has its own derivation and backward."
         return Rule(f"the backward of {operation}", (), why, operation)
     if not any(value.step == step.index for value in truth.differentiable):
@@ -78,13 +92,14 @@ def constant_of(truth: Truth, step: Step) -> Rule | None:
     return Rule("constant", (), why)
 
 
-def operation_of(node: ast.stmt) -> str:
-    """Return the name of the operation that a line calls, or ""."""
-    match node:
-        case ast.Assign(value=ast.Call(ast.Attribute(owner, "forward"))):
-            return ast.unparse(owner).rpartition(".")[2]
+def operation_of(truth: Truth, step: Step) -> str:
+    """Return the name of the operation of this package that a line calls, or ""."""
+    match step.statement.node:
         case ast.Assign(value=ast.Call(ast.Attribute(attr="block_forward"))):
             return "block"
+        case ast.Assign(value=ast.Call(ast.Attribute(owner, "forward"))):
+            name = ast.unparse(owner).rpartition(".")[2]
+            return name if truth.target.kind != "user" else ""
         case _:
             return ""
 
@@ -107,68 +122,105 @@ class LineRule:
 
     def __init__(self, truth: Truth, step: Step) -> None:
         self.truth, self.step, self.statement = truth, step, step.statement
-        self.after = truth.trace.before[step.index + 1]
-        before = {**truth.trace.before[step.index], **step.bindings}
+        before = {**truth.trace.at(step.index), **step.binds}
         self.steps: list[Equation] = []
         self.gradients: list[Equation] = []
         self.matches: list[Match] = []
-        self.reader = Reader(before, self.is_differentiable, self.stated)
+        letters = {
+            shape: found
+            for shape, stated in stated_shapes(truth)
+            if (found := letters_in(stated, len(shape)))
+        }
+        self.reader = Reader(before, self.is_differentiable, self.stated, letters)
+        self.known = {*truth.trace.values()}
         self.split_along: int | None = None
         self.results = [each for each in self.read() if self.reader.operands(each.value)]
-        for name in self.statement.sets:
-            self.reader.see(name, self.after.get(name))
         self.operands = sorted({n for e in self.results for n in self.reader.operands(e.value)})
         if not self.operands or any(f"d{name}" in self.reader.names for name in self.operands):
             raise UnknownError(self.statement.text)
-        self.derive(in_steps=False)
-        if any(is_scattered(e.value) or len(self.formula(e)) > LONGEST for e in self.gradients):
-            self.derive(in_steps=True)
+        for kind, longest in KINDS:
+            self.derive(kind)
+            formulas = map(self.formula, self.gradients)
+            if max(map(len, formulas)) <= longest and not self.is_scattered:
+                break
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether a part of a gradient is stored at an index, so that it needs a name."""
+        parts = (part for each in self.gradients for part in ast.walk(each.value))
+        return any(isinstance(part, ast.Attribute) and part.attr == "scattered" for part in parts)
 
     def is_differentiable(self, name: str) -> bool:
         """Return whether a gradient flows into a name."""
         if any(name == each.name for each in self.steps):
             return True
-        if name in self.reader.parts:
+        definition = self.definition(name)
+        is_part = any(mark in definition.name for mark in ".[")
+        if is_part and definition.step < 0 and definition not in self.known:
+            # An array in an object, such as a parameter of a model.
             return np.asarray(self.reader.names[name]).dtype.kind == "f"
-        return self.truth.trace.definition(name, self.step.index) in self.truth.differentiable
+        return definition in self.truth.differentiable
+
+    def definition(self, name: str) -> Value:
+        """Return the value that a name has before the line."""
+        return self.truth.trace.definition(self.reader.paths.get(name, name), self.step.index)
+
+    def result(self, name: str) -> Value:
+        """Return the value that a name has after the line."""
+        return Value(self.reader.paths.get(name, name), self.step.index)
 
     def stated(self, name: str) -> str:
         """Return the shape that the source states for a name, or ""."""
         if self.is_new(name):
             return self.statement.shape
-        definition = self.truth.trace.definition(name, self.step.index)
+        definition = self.definition(name)
         if definition.step >= 0:
             return self.truth.trace.steps[definition.step].statement.shape
         return shapes_of_arguments(self.truth.target.forward).get(name, "")
 
     def is_new(self, name: str) -> bool:
         """Return whether the line sets a name that it does not read."""
-        return name in self.statement.sets and name not in self.statement.mentions
+        path = self.reader.paths.get(name, name)
+        return path in self.statement.assigned and path not in self.statement.mentions
 
     # Reading the statement
 
     def read(self) -> Iterator[Equation]:
         """Yield what the statement sets."""
-        read = self.reader.read
+        read, set_ = self.reader.read, self.set_name
         match self.statement.node:
             case ast.Assign([ast.Tuple(names)], ast.Tuple(values)) if len(names) == len(values):
                 for target, value in zip(names, values, strict=True):
-                    yield Equation(ast.unparse(target), read(value))
+                    yield Equation(set_(target), read(value))
             case ast.Assign([ast.Tuple(names)], ast.Call() as split):
-                yield from self.split([*map(ast.unparse, names)], split)
-            case ast.Assign([ast.Subscript(ast.Name(name), index)], value):
-                if is_array(self.after.get(name)):
-                    yield Equation(name, read(value), index)
-            case ast.Assign([ast.Name() | ast.Attribute() as target], value):
-                yield Equation(ast.unparse(target), read(value))
-            case ast.AnnAssign(ast.Name(name), value=ast.expr() as value):
-                yield Equation(name, read(value))
-            case ast.AugAssign(ast.Name(name), operator, value):
-                yield Equation(name, ast.BinOp(read(ast.Name(name)), operator, read(value)))
+                yield from self.split(names, split)
+            case ast.Assign([ast.Subscript(base, index)], value) if self.is_array(base):
+                yield Equation(set_(base), read(value), index)
+            case ast.Assign([target], value) | ast.AnnAssign(target, value=ast.expr() as value):
+                yield Equation(set_(target), read(value))
+            case ast.AugAssign(target, operator, value):
+                yield Equation(set_(target), ast.BinOp(read(target), operator, read(value)))
             case _:
                 raise UnknownError(self.statement.text)
 
-    def split(self, names: list[str], node: ast.Call) -> Iterator[Equation]:
+    def set_name(self, target: ast.expr) -> str:
+        """Return the name of a target, whose shape and letters are remembered."""
+        path = resolve(target, self.reader.original)
+        if path is None or path not in self.statement.sets:
+            raise UnknownError(ast.unparse(target))
+        value = self.truth.trace.data(Value(path, self.step.index))
+        known = self.reader.names.get(path, self)
+        name = ast.unparse(self.reader.named(path, value))
+        if known is not self:  # What the line reads is the old value.
+            self.reader.names[name] = known
+        return name
+
+    def is_array(self, node: ast.expr) -> bool:
+        """Return whether an expression is an array."""
+        path = resolve(node, self.reader.original)
+        return path is not None and isinstance(read(self.reader.original, path), np.ndarray)
+
+    def split(self, names: list[ast.expr], node: ast.Call) -> Iterator[Equation]:
         """Yield the parts of an array that is split along an axis, as slices of it."""
         name, args = self.reader.function(node)
         if name != "np.split" or len(args) + len(node.keywords) > 3:
@@ -181,24 +233,31 @@ class LineRule:
             text = f"x[{':, ' * axis}{place[0] or ''}:{place[-1] + 1}]"
             part = parsed(text)
             assert isinstance(part, ast.Subscript)
-            yield Equation(target, ast.Subscript(x, part.slice))
+            yield Equation(self.set_name(target), ast.Subscript(x, part.slice))
         self.split_along = axis
 
     # Deriving the gradients
 
-    def derive(self, in_steps: bool) -> None:
-        """Find the gradients, also of the intermediate results if these get names."""
+    def derive(self, kind: Kind) -> None:
+        """Find the gradients; kind: which intermediate results get names.
+
+        shared: those whose gradient is needed for several operands.
+        """
+        for each in self.steps:
+            del self.reader.names[each.name]
         self.steps, self.gradients, self.matches = [], [], []
         terms: dict[str, list[ast.expr]] = {}
         self.trees = list[ast.expr]()
         for result in self.results:
             start = len(self.steps)
-            tree = self.named(result.value) if in_steps else result.value
+            tree = self.with_steps(result.value, kind) if kind != "none" else result.value
+            is_new = result.index is None and self.is_new(result.name)
+            if self.steps[start:] and not is_new and reads_result(matched(tree, self.reader)):
+                tree = self.add_step(tree)
             self.trees.append(tree)
             gradient: ast.expr = ast.Name(f"d{result.name}")
             if result.index is not None:
                 gradient = ast.Subscript(gradient, result.index)
-            is_new = result.index is None and self.is_new(result.name)
             self.apply(tree, gradient, ast.Name(result.name) if is_new else tree, terms)
             for each in reversed(self.steps[start:]):
                 self.add_gradient(each.name, terms.pop(each.name))
@@ -236,21 +295,40 @@ class LineRule:
         if whole:
             self.gradients.append(Equation(f"d{name}", self.writer.total(whole)))
 
-    def named(self, tree: ast.expr) -> ast.expr:
-        """Return an expression of names, after giving each intermediate result a name."""
+    def with_steps(self, tree: ast.expr, kind: str, is_plain: bool = True) -> ast.expr:
+        """Return an expression in which some operands are names, added as steps.
+
+        is_plain: whether the gradient of the expression is that of the line, but for a number.
+        """
         if isinstance(tree, ast.Name):
             return tree
         found, replaced = matched(tree, self.reader), dict[int, ast.expr]()
-        for operand in (found.operands[name] for name in found.gradients):
-            if isinstance(operand, ast.Name) or not self.reader.operands(operand):
+        for name, gradient in found.gradients.items():
+            operand = found.operands[name]
+            count = self.occurrences(operand)
+            if not count or isinstance(operand, ast.Name):
                 continue
-            inner = self.named(operand)
-            taken = self.statement.mentions | {*self.statement.sets, *(s.name for s in self.steps)}
-            name = next(name for name in NAMES_OF_STEPS if name not in taken)
-            self.reader.names[name] = self.reader.value(inner)
-            self.steps.append(Equation(name, inner))
-            replaced[id(operand)] = ast.Name(name)
+            others = (each for other, each in found.operands.items() if other != name)
+            passes = gradient in ("dy", "-dy") or (
+                found.name in ("product", "quotient") and all(map(self.is_number, others))
+            )
+            is_step = kind == "all" or (count > 1 and not (is_plain and passes))
+            inner = self.with_steps(operand, kind, is_step or (is_plain and passes))
+            replaced[id(operand)] = self.add_step(inner) if is_step else inner
         return with_parts(tree, replaced)
+
+    def occurrences(self, tree: ast.expr) -> int:
+        """Return how often names with a gradient occur in an expression."""
+        names = (part.id for part in ast.walk(tree) if isinstance(part, ast.Name))
+        return sum(name in self.reader.operands(tree) for name in names)
+
+    def add_step(self, tree: ast.expr) -> ast.expr:
+        """Give an expression a name."""
+        taken = {*self.reader.names, *self.reader.original}
+        name = next((n for n in NAMES_OF_STEPS if n not in taken), f"u{len(self.steps)}")
+        self.reader.names[name] = self.reader.value(tree)
+        self.steps.append(Equation(name, tree))
+        return ast.Name(name)
 
     # Checking
 
@@ -258,7 +336,7 @@ class LineRule:
         """Return whether the gradients agree with the numerical derivative of the line."""
         rng, names = generator(self.truth.target.seed, "gradcheck"), self.reader.names
         for each, output in zip(self.results, self.outputs({}), strict=True):
-            found = self.after.get(each.name, output)
+            found = self.truth.trace.data(self.result(each.name))
             if each.index is not None:
                 found = found[at(each.index, names)]
             if not np.allclose(output, found, rtol=1e-6, atol=0, equal_nan=True):
@@ -297,7 +375,10 @@ class LineRule:
         ):
             names[f"d{each.name}"] = gradient
             if each.index is not None:
-                shape, index = np.shape(self.after[each.name]), at(each.index, names)
+                shape, index = (
+                    np.shape(self.truth.trace.data(self.result(each.name))),
+                    at(each.index, names),
+                )
                 names[f"d{each.name}"] = operations.scattered(gradient, shape, index)
             elif self.is_new(each.name):
                 names[each.name] = output
@@ -346,8 +427,8 @@ class LineRule:
     def is_number(self, tree: ast.expr) -> bool:
         """Return whether an expression is a single number."""
         names = (part.id for part in ast.walk(tree) if isinstance(part, ast.Name))
-        if not all(name in self.reader.names for name in names):  # A gradient.
-            return False
+        if not all(name in self.reader.names or hasattr(builtins, name) for name in names):
+            return False  # A gradient.
         value = self.reader.value(tree)
         return isinstance(value, NUMBERS) and np.shape(cast(Any, value)) == ()
 
@@ -359,7 +440,7 @@ class LineRule:
         if isinstance(index, ast.Name) and isinstance(value, ast.Name) and self.is_table(index):
             return f"{name}_v = Σ_{{n : {index.id}_n = v}} {value.id}_n"
         if index is not None:
-            name += f"[{ast.unparse(index).strip('()')}]"
+            name += f"[{index_text(index)}]"
             if equation in self.gradients and has_repeats(at(index, self.reader.names)):
                 return f"{name} = Σ {self.writer.at(value, PRODUCT)} over equal indices"
         elif indices := writer.indices(tree):
@@ -377,7 +458,9 @@ class LineRule:
 
     def reasons(self) -> Iterator[str]:
         """Yield the reason for each rule, and for each sum over broadcast axes."""
-        yield from dict.fromkeys(reason for each in self.told if (reason := self.reason(each)))
+        told = self.told
+        others = [each for each in told if each.name not in BASIC]
+        yield from dict.fromkeys(reason for each in others or told if (reason := self.reason(each)))
         if not self.matches:
             yield "The values are the same, so the gradient is the same."
         if any(not self.is_new(each.name) for each in self.results if each.index is None):
@@ -400,10 +483,14 @@ def broadcast_axes(tree: ast.expr) -> Iterator[str]:
                 pass
 
 
-def is_scattered(tree: ast.expr) -> bool:
-    """Return whether a part of an expression is stored at an index."""
-    parts = (part for part in ast.walk(tree) if isinstance(part, ast.Attribute))
-    return any(part.attr == "scattered" for part in parts)
+def reads_result(match: Match) -> bool:
+    """Return whether a gradient is written with the value of the expression."""
+    return any(re.search(r"\by\b", gradient) for gradient in match.gradients.values())
+
+
+def names_in(text: str) -> set[str]:
+    """Return the names in the braces of a text."""
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
 def has_repeats(index: Any) -> bool:
@@ -422,9 +509,12 @@ def shapes_of_arguments(function: Function) -> dict[str, str]:
     return {each.name: each.shape for each in found if isinstance(each, contract.Array)}
 
 
-def is_array(value: Any) -> bool:
-    """Return whether a value is an array."""
-    return isinstance(value, np.ndarray)
+def stated_shapes(truth: Truth) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Yield the shapes of the arguments and of the output, in numbers and in letters."""
+    line = (ast.get_docstring(truth.target.forward.node) or "").partition("\n")[0]
+    yield np.shape(truth.out), "".join(re.findall(r" -> \w+ (\(.*?\))", line))
+    for name, stated in shapes_of_arguments(truth.target.forward).items():
+        yield np.shape(truth.target.args[name]), stated
 
 
 def at(index: ast.expr, names: Mapping[str, Any]) -> Any:
