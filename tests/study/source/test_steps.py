@@ -157,9 +157,11 @@ FORWARD = ["np_ = x * self.w", "x = self.act(np_)", "self.x = x", "return self.s
     [
         (["layer = Layer(w)", "y = layer.forward(x)"],
          ["layer = Layer(w)", *INIT, "x = x", *FORWARD]),
-        (["y = Layer(w, scale=3).add(x + 1)"],
-         ["y = Layer(w, scale=3).add(x + 1)", *INIT, "x = x + 1", "self.total = x + to",
+        (["layer = Layer(w, scale=3)", "y = layer.add(x + 1)"],
+         ["layer = Layer(w, scale=3)", *INIT, "x = x + 1", "self.total = x + to",
           "return self.total"]),
+        # An object without a name.
+        (["y = Layer(w).add(x)"], ["y = Layer(w).add(x)"]),
         (["layer = Layer(w)", "y = 2 * layer(x) + 1"],
          ["layer = Layer(w)", *INIT, "x = x", *FORWARD, "return self.forward(x)",
           "y = 2 * layer(x) + 1"]),
@@ -186,6 +188,12 @@ def test_values_of_objects_are_named_by_the_first_path_to_the_object() -> None:
     )  # fmt: skip
     names = [name for step in traced.steps for name in step.statement.sets if ".x" in name]
     assert names == ["layers[0].x", "layers[1].x"]
+    assert traced.steps[0].statement.text == "layers = [Layer(w), Layer(2 * w)]"
+    assert {"layers[0].w", "layers[1].w"} <= {value.name for value in traced.values()}
+    assert [step.iteration for step in traced.steps][4::4] == [
+        "layer = layers[0]",
+        "layer = layers[1]",
+    ]
     first = next(value for value in traced.values() if value.name == "layers[0].x")
     assert [traced.steps[use].statement.text for use in traced.uses(first)] == [FORWARD[-1]]
     same = traced.output_with(first, traced.data(first).copy())

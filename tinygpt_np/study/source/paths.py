@@ -197,8 +197,12 @@ def constant(node: ast.expr, namespace: Mapping[str, Any]) -> tuple[bool, Any]:
 
 def canonical(name: str, namespace: Mapping[str, Any]) -> str:
     """Return the first path to the object that a name stands for."""
-    value = namespace.get(name)
-    return next((path for path, each in containers(namespace) if each is value), name)
+    return path_to(namespace.get(name), namespace) or name
+
+
+def path_to(value: Any, namespace: Mapping[str, Any]) -> str | None:
+    """Return the first path to an object, dict, list or tuple; None if there is none."""
+    return next((path for path, each in containers(namespace) if each is value), None)
 
 
 def containers(namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

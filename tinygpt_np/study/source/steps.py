@@ -16,8 +16,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinygpt_np.gradcheck.tree import contents
 from tinygpt_np.study.source.parse import Def, Function, Statement, StudyError, own_nodes
-from tinygpt_np.study.source.paths import SCOPE, Namespace, expression, leaf, read, resolve
+from tinygpt_np.study.source.paths import SCOPE, Namespace, expression, path_to, read, resolve
 
 # Loops with more rounds in total are a single step.
 MAX_ITERATIONS = 16
@@ -288,7 +289,7 @@ class Stepper:
     def rounds(self, loop: ast.For, running: ast.For, items: list[Any], scope: Scope) -> Steps:
         """Run the rounds of a loop."""
         target, iterable = running.target, running.iter
-        is_constant = all(map(is_constant_item, items))
+        is_constant = all(self.is_constant(v) for i in items for v in assigned(target, i).values())
         name = "" if is_constant else self.unique(ITEMS)
         store_items = ast.Assign(
             [ast.Name(name, ast.Store())], ast.List([ast.Starred(iterable, ast.Load())], ast.Load())
@@ -297,9 +298,9 @@ class Stepper:
         for index, item in enumerate(items):
             inner = replace(scope, rounds=scope.rounds // len(items))
             if is_constant:
-                bound = assigned(target, item)
-                self.bind(bound)
-                labels = {leaf(key): value for key, value in bound.items()}
+                bound = assigned(loop.target, item)
+                inner = replace(inner, names={**scope.names})
+                labels = {name: self.bind_item(name, each, inner) for name, each in bound.items()}
             else:
                 labels = {"round": index}
                 part = ast.Subscript(ast.Name(name, ast.Load()), ast.Constant(index), ast.Load())
@@ -315,6 +316,24 @@ class Stepper:
             if isinstance(signal, ast.Break):
                 break
         return None
+
+    def is_constant(self, item: Any) -> bool:
+        """Return whether what a loop variable stands for needs no step: it depends on no array."""
+        if isinstance(item, tuple):
+            return all(map(self.is_constant, cast(tuple[Any, ...], item)))
+        if contents(item) is None:
+            return item is None or isinstance(item, int | str | slice | np.integer)
+        path = path_to(item, self.namespace)
+        return path is not None and SCOPE not in path
+
+    def bind_item(self, name: str, item: Any, scope: Scope) -> Any:
+        """Bind a loop variable, in the scope if it is an object; return what is shown for it."""
+        path = path_to(item, self.namespace)
+        if path is None:
+            self.bind({cast(ast.Name, scope.renamed(ast.Name(name, ast.Load()))).id: item})
+            return item
+        cast(dict[str, ast.expr], scope.names)[name] = expression(path)
+        return path
 
     def while_rounds(self, loop: ast.While, scope: Scope) -> Steps:
         """Run the rounds of a while loop; the last step runs all rounds above the limit."""
@@ -347,7 +366,15 @@ class Stepper:
         value: ast.AST | None = getattr(running, "value", None)
         while value is not None:
             called = ((call, self.method(call, scope)) for call in calls_in(value))
-            found = next(((call, method) for call, method in called if method is not None), None)
+            found = next(
+                (
+                    (call, method)
+                    for call, method in called
+                    # An object without a name of its own is made in one step.
+                    if method is not None and (call is value or not method.is_class)
+                ),
+                None,
+            )
             if found is None:
                 return running
             call, method = found
@@ -402,7 +429,6 @@ class Stepper:
             target = target or ast.Name(self.unique(f"object{SCOPE}{method.name}"), ast.Store())
             new = ast.Call(ast.Attribute(call.func, "__new__", ast.Load()), [call.func], [])
             yield self.step(node, located_at(node, ast.Assign([target], new)), scope)
-            # An object that is not stored by a name is made in one step.
             path = resolve(with_load(target), self.namespace) or path
         label = self.unique(f"{SCOPE}{method.name}")
         stored = set[str]().union(*map(stored_in, function.body))
@@ -541,13 +567,6 @@ def is_errstate(item: ast.withitem) -> bool:
     """Return whether a context manager only silences warnings of NumPy."""
     call = item.context_expr
     return isinstance(call, ast.Call) and ast.unparse(call.func).endswith("errstate")
-
-
-def is_constant_item(item: Any) -> bool:
-    """Return whether the item of a loop depends on no array of floats."""
-    if isinstance(item, tuple):
-        return all(map(is_constant_item, cast(tuple[Any, ...], item)))
-    return item is None or isinstance(item, int | str | slice | np.integer)
 
 
 def compiled(node: ast.stmt | ast.expr) -> CodeType:

@@ -45,6 +45,7 @@ class Trace:
             with np.errstate(all="ignore"):  # The caller reports values that are not finite.
                 for step in stepper:
                     self.steps.append(step)
+                    self.record_parts(step, stepper.namespace)
                     self.before.append({**stepper.namespace})
                     step.run(stepper.namespace)
                     self.record(step, stepper.namespace)
@@ -68,12 +69,21 @@ class Trace:
             is_array = isinstance(value, np.ndarray)
             self.recorded[Value(name, step.index)] = value.copy() if is_array else value
 
+    def record_parts(self, step: Step, namespace: Namespace) -> None:
+        """Record the arrays that a step reads from an object or list that an earlier step made."""
+        for name in step.statement.reads:
+            if parsed(name)[1]:
+                value, part = self.definition(name, step.index), read(namespace, name)
+                if value.step >= 0 and value not in self.recorded and isinstance(part, np.ndarray):
+                    self.recorded[value] = part.copy()
+
     def changes_in_place(self, namespace: Namespace) -> bool:
         """Return whether a step changes an object, or a function reads the names of this run."""
         if any(step.statement.changes for step in self.steps):
             return True
-        for value, recorded in self.recorded.items():
-            now: Any = self.before[value.step + 1].get(value.name)
+        named = [Value(name, step.index) for step in self.steps for name in step.statement.sets]
+        for value in named:
+            recorded, now = self.recorded[value], self.before[value.step + 1].get(value.name)
             if isinstance(recorded, np.ndarray):
                 if not isinstance(now, np.ndarray) or differ(cast(Any, now), cast(Any, recorded)):
                     return True
@@ -156,8 +166,7 @@ class Trace:
             yield Value(name, -1)
             if isinstance(arg, dict | list | tuple):
                 yield from (Value(each, -1) for each in leaves({name: arg}))
-        for step in self.steps:
-            yield from (Value(name, step.index) for name in step.statement.sets)
+        yield from sorted(self.recorded, key=lambda value: value.step)
 
     def definition(self, name: str, step: int) -> Value:
         """Return the value that a name has when a step reads it."""
