@@ -22,7 +22,7 @@ def test_arguments_are_generic_and_depend_on_the_seed_and_on_the_sizes_named(nam
     floats = case(name).as_dtype("float64").values()
     assert all(0.3 < math.sqrt(float(np.mean(array**2))) < 4 for array in floats)
     # With one generator, both would start with the same numbers, and a mix-up would be right.
-    upstream = set(case(name).check().doutput.flat)
+    upstream = set(case(name).check().upstream["out"].flat)
     assert not upstream & {value for array in floats for value in array.flat}
     for letter in VARIANTS[name].letters:
         larger = case(name, 1, {letter: SIZES[letter] + 20}).arrays

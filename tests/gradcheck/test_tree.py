@@ -1,5 +1,6 @@
 """Nested arguments: names of leaves, replacement, and gradients in every form people return."""
 
+import copy
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 
 from tinygpt_np.gradcheck import CheckError
-from tinygpt_np.gradcheck.tree import gradients_by_name, leaves, with_leaves
+from tinygpt_np.gradcheck.tree import (
+    attribute_gradients,
+    gradients_by_name,
+    leaves,
+    root,
+    stores_a_gradient,
+    with_gradient,
+    with_leaves,
+)
 
 # Arrays of distinct shapes, so that a wrong match is seen.
 X, W1, B1, W2, B2 = (np.ones(shape) for shape in ((5, 2), (2, 3), (3,), (3, 4), (4,)))
@@ -54,19 +63,19 @@ def matched(returned: Any, args: dict[str, Any], *names: str) -> dict[str, Any]:
     return gradients_by_name(returned, args, names or names_of(args))
 
 
-# Strings stand for gradients where shapes do not matter.
+# Strings stand for gradients where shapes do not matter, and "-" for None.
 FORMS: list[tuple[dict[str, Any], Any, str]] = [
     # By position
     ({"x": X}, "x", "x"),
     ({"x": X}, ("x",), "x"),
     (FLAT, ("x", "w", "b"), "x w b"),
-    (FLAT, ["x", None, "b"], "x b"),
+    (FLAT, ["x", None, "b"], "x - b"),
     ({"x": X, "ids": 3, "w": W1}, ("x", "w"), "x w"),
     ({"x": X, "ids": 3, "w": W1}, ("x", None, "w"), "x w"),
     ({"x": X, "w": W1}, ("x", "w", None), "x w"),
     (DICT, ("x", {"W1": "W1", "b1": "b1"}), "x W1 b1"),
     (DICT, ("x", "W1", "b1"), "x W1 b1"),
-    (DICT, (None, {"dW1": "W1"}), "W1"),
+    (DICT, (None, {"dW1": "W1"}), "- W1"),
     ({"ids": 3, "params": {"W1": W1, "b1": B1}}, (None, {"dW1": "W1"}), "W1"),
     ({"ids": 3, "params": {"W1": W1, "b1": B1}}, {"dW1": "W1"}, "W1"),
     ({"params": {"W1": W1, "training": True}}, "W1", "W1"),
@@ -86,12 +95,12 @@ FORMS: list[tuple[dict[str, Any], Any, str]] = [
     (DICT, {"dparams": {"dW1": "W1"}}, "W1"),
     (DICT, {"params['b1']": "b1"}, "b1"),
     ({"x": X, "params": {"x": W1}}, {"x": "x"}, "x"),
-    (LAYERS, {"x": "x", "layers": [None, {"dW": "1W"}]}, "x 1W"),
+    (LAYERS, {"x": "x", "layers": [None, {"dW": "1W"}]}, "x - - 1W"),
     ({"x": X, "ids": 3}, {"x": "x", "ids": None}, "x"),
     # Neither
-    (FLAT, None, ""),
-    (FLAT, (None, None, None), ""),
-    (DICT, {"params": None}, ""),
+    (FLAT, None, "- - -"),
+    (FLAT, (None, None, None), "- - -"),
+    (DICT, {"params": None}, "- -"),
 ]
 
 
@@ -100,10 +109,10 @@ def test_gradients_are_matched_in_every_form(
     args: dict[str, Any], returned: Any, expected: str
 ) -> None:
     found = matched(returned, args)
-    assert [*found.values()] == expected.split()
+    assert [gradient or "-" for gradient in found.values()] == expected.split()
     for name, gradient in found.items():
         keys = "".join(char for char in name if char not in "[]'.").removeprefix("layers")
-        assert keys.endswith(gradient)
+        assert keys.endswith(gradient or "")
 
 
 def test_only_the_gradients_that_were_asked_for_are_matched() -> None:
@@ -141,3 +150,37 @@ def test_what_cannot_be_matched_is_refused(
 ) -> None:
     with pytest.raises(CheckError, match=message):
         matched(returned, args)
+
+
+def test_an_argument_without_a_gradient_is_constant_but_no_leaf_of_a_dict_is_forgotten() -> None:
+    layer = SimpleNamespace(W=W1, mean=B1)
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        (FLAT, {"x": X}, "x"),
+        (FLAT, {"x": X, "w": None}, "x"),
+        (FLAT, {}, "x w b"),
+        (DICT, {"x": X}, "x"),
+        (DICT, {"params['W1']": W1}, "params['W1'] params['b1']"),
+        (DICT, {"params['W1']": W1, "params['b1']": None}, "params['W1']"),
+        ({"layer": layer}, {"layer.W": W1}, "layer.W"),
+    ]
+    for args, found, expected in cases:
+        assert with_gradient(args, names_of(args), found) == tuple(expected.split())
+
+
+def test_gradients_that_objects_hold_are_found() -> None:
+    inner = [SimpleNamespace(V=W2)]
+    layer = SimpleNamespace(W=W1, b=B1, inner=inner, params={"c": B2})
+    args = {"x": X, "self": layer}
+    after: dict[str, Any] = copy.deepcopy(args)
+    after["self"].__dict__.update(dW="W", b_grad="b", rate="?", grads={"dc": "c", "other": "?"})
+    after["self"].inner[0].dV = "V"
+    found = attribute_gradients(args, after, names_of(args))
+    names = ["self.W", "self.b", "self.inner[0].V", "self.params['c']"]
+    assert found == dict(zip(names, "WbVc", strict=True))
+
+
+def test_a_place_for_gradients_is_no_argument() -> None:
+    layer = SimpleNamespace(W=W1, dW=W1, d=X, grads={"V": W2}, V=W2)
+    found = root({"self": layer}).leaves
+    stored = [leaf.name for leaf in found if stores_a_gradient(leaf, found)]
+    assert stored == ["self.dW", "self.grads['V']"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np.gradcheck.calls import differentiable
 from tinygpt_np.gradcheck.cases import VARIANTS
-from tinygpt_np.gradcheck.function_check import differentiable
 from tinygpt_np.study.proof.bugs import Bug, bugs
 from tinygpt_np.study.proof.sheet import Sheet, study
 from tinygpt_np.study.proof.truth import Truth

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.gradcheck.function_check import Arguments, FunctionCheck
+from tinygpt_np.gradcheck.calls import Arguments, check_callable
+from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
 from tinygpt_np.gradcheck.report import Report
@@ -69,8 +70,9 @@ def check(
     CheckError
         If the pair cannot be checked; the message says what to change. A ValueError.
     """
+    check_callable("backward", backward)
     function_check = FunctionCheck(
-        forward, args, wrt,
+        forward, args, wrt, backward=backward,
         method=method, directions=directions, seed=seed, truth=truth, title=title,
     )  # fmt: skip
     return function_check.report(backward)

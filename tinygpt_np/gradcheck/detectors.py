@@ -5,7 +5,6 @@ wrong. Measurements that depend on the forward alone are made once per operation
 """
 
 import contextlib
-import copy
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,10 @@ import numpy as np
 
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
+from tinygpt_np.gradcheck.backward_run import BackwardRun
+from tinygpt_np.gradcheck.calls import copied
 from tinygpt_np.gradcheck.cases import VARIANTS, case, variants_of
-from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck
+from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS, Arrays, Pair
 from tinygpt_np.gradcheck.measure import METHODS, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
@@ -104,7 +105,7 @@ class Detectors:
             for method in METHODS
         }
         self.sums = [
-            point.check(seed, doutput=np.ones(check.out.shape), directions=few)
+            point.check(seed, doutput=np.ones_like(check.upstream["out"]), directions=few)
             for point, check in zip(self.points, self.checks["complex"], strict=True)
         ]
         self.float32 = [Float32Differences(point, seed) for point in self.points]
@@ -155,7 +156,7 @@ class Detectors:
     def runs(self) -> list[BackwardRun]:
         """Run the planted mutant at generic values, once for all oracles."""
         pairs = zip(self.checks["complex"], self.points, strict=True)
-        return [BackwardRun(check, point.backward) for check, point in pairs]
+        return [check.run(point.backward) for check, point in pairs]
 
     def reports(self, method: Method, runs: list[BackwardRun]) -> list[Report]:
         """Return the reports of an oracle."""
@@ -204,11 +205,11 @@ def pair_of(point: Point, check: FunctionCheck) -> Pair:
         return {**check.args, **dict(zip(point.wrt, arrays, strict=True))}
 
     def gradients(arrays: Arrays, doutput: np.ndarray) -> Arrays:
-        found = check.gradients(point.backward, args(arrays), doutput)
+        found = check.call.gradients(point.backward, args(arrays), {"out": doutput})
         return tuple(found[name] for name in point.wrt)
 
     def forward(*arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(check.call(point.forward, args(arrays))[0])
+        return np.asarray(point.forward(**args(arrays))[0])
 
     return Pair(tuple(check.args[name] for name in point.wrt), forward, gradients)
 
@@ -246,8 +247,8 @@ class Float32Differences:
         def loss(place: tuple[int, ...], step: float) -> np.float32:
             moved = value.copy()
             moved[place] += np.float32(step)
-            out, _ = check.call(check.forward, {**check.args, name: moved})
-            return np.sum(check.doutput * out, dtype=np.float32)
+            out, _ = self.point.forward(**{**check.call.args, name: moved})
+            return np.sum(check.upstream["out"] * out, dtype=np.float32)
 
         for place in np.ndindex(value.shape):
             ahead, behind = loss(place, FLOAT32_STEP), loss(place, -FLOAT32_STEP)
@@ -257,8 +258,8 @@ class Float32Differences:
     def errors(self) -> dict[str, float]:
         """Return the largest difference between each gradient and the numerical one."""
         # Copies, because a mutant may change its inputs.
-        args, doutput = copy.deepcopy(self.check.args), self.check.doutput.copy()
-        found = self.check.gradients(self.point.backward, args, doutput)
+        args, upstream = copied(self.check.call.args), copied(self.check.upstream)
+        found = self.check.call.gradients(self.point.backward, args, upstream)
         return {n: float(np.abs(found[n] - numeric).max()) for n, numeric in self.numeric.items()}
 
     def passes(self) -> bool:

@@ -11,7 +11,8 @@ import numpy as np
 
 from tinygpt_np import backend as backends
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.function_check import memory_shared, same_bits
+from tinygpt_np.gradcheck.backward_run import memory_shared
+from tinygpt_np.gradcheck.calls import same_bits
 from tinygpt_np.gradcheck.measure import (
     TOLERANCE,
     CheckError,

@@ -9,7 +9,7 @@ import copy
 import functools
 import itertools
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -20,11 +20,13 @@ from tinygpt_np.gradcheck.measure import CheckError
 
 Args = Mapping[str, Any]
 Gradients = dict[str, Any]
-# How people name the gradient of W.
+# How people name the gradient of W, and attributes with the gradients of several parameters.
 GRADIENT_NAMES = ("d{}", "d_{}", "grad_{}", "{}_grad")
-# Attributes and other objects with a __dict__ that hold no arguments.
+COLLECTIONS = ("grads", "gradients", "grad")
+# These have a __dict__, but are no objects that hold arrays as attributes.
 NOT_NESTED = (
-    np.ndarray, type, types.ModuleType, types.FunctionType, types.MethodType, functools.partial,
+    np.ndarray, np.ufunc, type, types.ModuleType, types.FunctionType, types.MethodType,
+    functools.partial,
 )  # fmt: skip
 
 
@@ -49,6 +51,13 @@ class Node:
         every = (self, *self.descendants)
         return tuple(node for node in every if node.parts is None)
 
+    @cached_property
+    def attributes(self) -> tuple["Node", ...]:
+        """The leaves that objects hold as attributes, directly or in their parts."""
+        if is_object(self.value):
+            return self.leaves
+        return tuple(leaf for part in self.parts or () for leaf in part.attributes)
+
 
 def root(args: Args) -> Node:
     """Return the arguments of a call as a tree; the names of its parts are those of arguments."""
@@ -67,16 +76,33 @@ def node(value: Any, name: str, key: Any, above: tuple[int, ...]) -> Node:
 
 def contents(value: Any) -> list[tuple[Any, str, Any]] | None:
     """Return (key, how the key is written, value) for the parts of a container, else None."""
-    held = cast(Any, value)
     if isinstance(value, Mapping):
-        return [(key, f"[{key!r}]", each) for key, each in held.items()]
-    if isinstance(value, tuple) and hasattr(held, "_fields"):
-        return [(key, f".{key}", each) for key, each in zip(held._fields, held, strict=True)]
+        return [(key, f"[{key!r}]", each) for key, each in cast(Args, value).items()]
     if isinstance(value, list | tuple):
-        return [(i, f"[{i}]", each) for i, each in enumerate(held)]
-    if hasattr(held, "__dict__") and not isinstance(value, NOT_NESTED):
-        return [(key, f".{key}", each) for key, each in vars(held).items()]
+        parts, fields = list(cast(list[Any], value)), getattr(cast(Any, value), "_fields", None)
+        names = [(i, f"[{i}]") for i in range(len(parts))]
+        names = names if fields is None else [(field, f".{field}") for field in fields]
+        return [(*name, part) for name, part in zip(names, parts, strict=True)]
+    if is_object(value):
+        attributes: dict[str, Any] = vars(cast(object, value))
+        return [(key, f".{key}", each) for key, each in attributes.items()]
     return None
+
+
+def is_object(value: Any) -> bool:
+    """Return whether a value holds others as attributes; arrays of other libraries do not."""
+    return (
+        hasattr(value, "__dict__")
+        and not isinstance(value, NOT_NESTED)
+        and not hasattr(value, "dtype")
+    )
+
+
+def is_floating(value: Any) -> bool:
+    """Return whether a value is an array or a NumPy number of floats."""
+    return isinstance(value, np.ndarray | np.generic) and np.issubdtype(
+        cast(Any, value).dtype, np.floating
+    )
 
 
 def leaves(args: Args) -> dict[str, Any]:
@@ -105,7 +131,7 @@ def rebuilt(node: Node, change: Callable[[str, Any], Any]) -> Any:
     if isinstance(value, tuple):
         return getattr(cast(Any, value), "_make", tuple)(parts.values())
     changed: Any = copy.copy(value)
-    into = changed if isinstance(value, Mapping | list) else vars(changed)
+    into = cast(Any, changed if isinstance(value, Mapping | list) else vars(changed))
     for key, part in parts.items():
         into[key] = part
     return changed
@@ -137,7 +163,7 @@ def gradients_by_name(
     Returns
     -------
     dict
-        The gradient of each of the leaves for which there is one.
+        The gradient, or None, of each of the leaves for which something was returned.
 
     Raises
     ------
@@ -146,6 +172,29 @@ def gradients_by_name(
     """
     found = Match(tuple(names), tuple(result_names)).assign(root(args), returned)
     return {name: found[name] for name in names if name in found}
+
+
+def with_gradient(args: Args, names: Sequence[str], found: Args) -> tuple[str, ...]:
+    """Return the leaves that should have a gradient, which are all if none has one.
+
+    An argument without a gradient is a constant, and so is a leaf for which None was returned. But
+    if a dict, list or tuple has gradients, none of its leaves is forgotten.
+
+    Parameters
+    ----------
+    args : dict
+        The arguments of forward.
+    names : sequence of str
+        The leaves that may have a gradient.
+    found : dict
+        The gradients by leaf.
+    """
+    given = {name for name in names if found.get(name) is not None}
+    for part in root(args).parts or ():
+        below = {leaf.name for leaf in part.leaves} - {leaf.name for leaf in part.attributes}
+        if below & given:
+            given |= {name for name in names if name in below and name not in found}
+    return tuple(name for name in names if name in given) or tuple(names)
 
 
 @dataclass(frozen=True)
@@ -162,7 +211,7 @@ class Match:
     def assign(self, node: Node, found: Any) -> Gradients:
         """Return the gradients below a node from what was returned for it."""
         if found is None:
-            return {}
+            return {leaf.name: None for leaf in node.leaves}
         if node.parts is None:
             return {node.name: found}
         if isinstance(found, tuple | list):
@@ -175,11 +224,14 @@ class Match:
         """Return the gradients below a node from a sequence."""
         every = node.parts or ()
         parts = [part for part in every if self.has_gradient(part)]
+        # The gradients of an object are usually stored on it.
+        plain = [part for part in parts if not is_object(part.value)]
         flat = [leaf for leaf in node.leaves if leaf.name in self.names]
         # An optional argument that is not given has no gradient either.
         given = [each for each in found if each is not None]
         for nodes, values in (
-            (parts, found), (flat, found), (every, found), (parts, given), (flat, given),
+            (parts, found), (flat, found), (plain, found), (every, found),
+            (parts, given), (flat, given), (plain, given),
         ):  # fmt: skip
             if len(nodes) == len(values) and all(map(self.fits, nodes, values)):
                 return merged(map(self.assign, nodes, values))
@@ -202,7 +254,9 @@ class Match:
     def chosen(self, node: Node, found: list[Any]) -> list[Node]:
         """Return the leaves to which too few gradients belong; none if that is not certain."""
         if len(self.result_names) == len(found):
-            named = [each for name in self.result_names for each in matches(node, name)[:1]]
+            named = [
+                each for name in self.result_names for each in matches(node.descendants, name)[:1]
+            ]
             if len({each.name for each in named if each.name in self.names}) == len(found):
                 return named
         flat = [leaf for leaf in node.leaves if leaf.name in self.names]
@@ -212,7 +266,7 @@ class Match:
 
     def find(self, node: Node, key: Any) -> Node:
         """Return the part below a node that a key means."""
-        every = matches(node, key)
+        every = matches(node.descendants, key)
         found = [each for each in every if self.has_gradient(each)] or every
         # A part of the node itself comes before the parts of its parts.
         found = [each for each in found if each in (node.parts or ())] or found
@@ -223,12 +277,43 @@ class Match:
         joined = (" or " if found else ", ").join(names)
         raise CheckError(f"backward returned a gradient of {key}, {which} {joined}")
 
+    def stored(self, node: Node, after: Any) -> Iterator[Gradients]:
+        """Yield the gradients that objects hold; `after` is the value of the node at the end."""
+        now = {key: value for key, _, value in contents(after) or ()}
+        for part in node.parts or ():
+            yield from self.stored(part, now.get(part.key))
+        for key, value in now.items() if is_object(after) else ():
+            is_collection = key in COLLECTIONS and isinstance(value, Mapping)
+            named: Mapping[Any, Any] = cast(Any, value) if is_collection else {key: value}
+            for name, gradient in named.items():
+                every = [each for each in node.descendants if self.has_gradient(each)]
+                found = matches(every, name, exact=is_collection)
+                if len(found) == 1:
+                    yield self.assign(found[0], gradient)
 
-def matches(node: Node, key: Any) -> list[Node]:
-    """Return the parts below a node that a key may mean: of this name, else the name of its d."""
-    every = node.descendants
-    exact = [each for each in every if each.key == key or each.name == key]
-    return exact or [each for each in every if is_gradient_name(key, each.key)]
+
+def attribute_gradients(args: Args, after: Args, names: Sequence[str]) -> Gradients:
+    """Return the gradients that objects among the arguments hold, as self.dW or self.grads['W'].
+
+    args: the arguments before the call. after: the same after backward. names: the leaves that have
+    a gradient.
+    """
+    found = merged(Match(tuple(names)).stored(root(args), dict(after)))
+    return {name: found[name] for name in names if name in found}
+
+
+def stores_a_gradient(leaf: Node, others: Sequence[Node]) -> bool:
+    """Return whether a leaf is the place where an object keeps the gradient of another leaf."""
+    holder = leaf.name.removesuffix(f".{leaf.key}")
+    siblings = [each.key for each in others if each.name == f"{holder}.{each.key}"]
+    in_collection = any(f".{name}[" in leaf.name for name in COLLECTIONS)
+    return in_collection or any(is_gradient_name(leaf.key, key) for key in siblings)
+
+
+def matches(nodes: Sequence[Node], key: Any, *, exact: bool = True) -> list[Node]:
+    """Return the nodes that a key may mean: those of its name, else those whose gradient it is."""
+    named = [node for node in nodes if node.key == key or node.name == key] if exact else []
+    return named or [node for node in nodes if is_gradient_name(key, node.key)]
 
 
 def is_gradient_name(name: Any, of: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.function_check import describe
+from tinygpt_np.gradcheck.calls import describe
 from tinygpt_np.gradcheck.tree import leaves
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import Function, Statement

@@ -18,7 +18,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.function_check import BackwardRun, FunctionCheck, describe
+from tinygpt_np.gradcheck.calls import describe
+from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.proof.backward_trace import param_gradients, trace_backward
 from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
@@ -407,7 +408,7 @@ class Prover:
             return gradients_by_name(target, callable_(doutput, saved))
 
         try:
-            ran = BackwardRun(check, backward)
+            ran = check.run(backward)
             problems, gradients = dict(ran.problems), ran.gradients
         except Exception as error:
             problems, gradients = {target.wrt[0]: [f"raises {describe(error)}"]}, {}

@@ -18,9 +18,10 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.function_check import FunctionCheck, is_floating
+from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import ORACLES, Measurement
 from tinygpt_np.gradcheck.report import Row
+from tinygpt_np.gradcheck.tree import is_floating
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import StudyError, names_in
 from tinygpt_np.study.source.paths import read
@@ -243,4 +244,4 @@ class Truth:
             directions=None if np.size(value) <= self.max_elements else DIRECTIONS,
             doutput=self.doutput,
         )  # fmt: skip
-        return Expected(check, check.measurements[0], self.sizes)
+        return Expected(check, check.measurements((name,))[0], self.sizes)

@@ -23,8 +23,8 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
+from tinygpt_np.gradcheck.calls import describe, differentiable, named
 from tinygpt_np.gradcheck.cases import case, variants_of
-from tinygpt_np.gradcheck.function_check import describe, differentiable, named
 from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
 from tinygpt_np.model.gpt import GPT, Gradients
