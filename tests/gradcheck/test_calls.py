@@ -273,14 +273,15 @@ def an_object_of_layers() -> Case:
 @case
 def a_loss_whose_backward_takes_nothing() -> Case:
     class MeanSquare:
-        factor = 1.0
+        factor: float = 1.0
+        difference: Array
 
         def forward(self, y: Array, targets: Array) -> Any:
             self.difference = y - targets
             return np.mean(self.difference * self.difference)
 
         def backward(self) -> Array:
-            return self.factor * 2 * self.difference / np.size(self.difference)
+            return self.factor * 2 * self.difference / 12
 
     loss = MeanSquare()
     loss.factor = 1.0
@@ -376,7 +377,7 @@ def a_constant_mask_of_floats() -> Case:
 @case
 def a_constant_with_infinities() -> Case:
     def forward(x: Array, mask: Array) -> Any:
-        y: Array = np.exp(x + mask)
+        y: Any = np.exp(x + mask)
         return y, y
 
     def make(factor: float) -> Callable[..., Any]:
@@ -389,9 +390,9 @@ def a_constant_with_infinities() -> Case:
 def a_generator_in_forward_and_backward() -> Case:
     def forward(x: Array, generator: np.random.Generator) -> Any:
         state = generator.bit_generator.state
-        y = x * (generator.random(x.shape) < 0.5)
+        mask = generator.random(x.shape) < 0.5
         generator.bit_generator.state = state
-        return y, generator
+        return x * mask, generator
 
     def make(factor: float) -> Callable[..., Any]:
         return lambda dy, saved: factor * dy * (saved.random(dy.shape) < 0.5)  # pyright: ignore

@@ -140,9 +140,9 @@ class BackwardRun:
 
     def run_with(self, change: Callable[[str, Any], Any]) -> Gradients | str:
         """Return the gradients for changed leaves of the inputs, or the error that is raised."""
-        args = map_leaves(change, copied(self.call.args))
+        args, douts = (map_leaves(change, copied(x)) for x in (self.call.args, self.upstream))
         try:
-            return self.call.gradients(self.backward, args, map_leaves(change, self.upstream))
+            return self.call.gradients(self.backward, args, douts)
         except Exception as error:
             return f"it raises {describe(error)}"
 

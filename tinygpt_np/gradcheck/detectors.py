@@ -5,6 +5,7 @@ wrong. Measurements that depend on the forward alone are made once per operation
 """
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -202,7 +203,7 @@ def pair_of(point: Point, check: FunctionCheck) -> Pair:
     """Return a point as the checks of libraries take it."""
 
     def args(arrays: Arrays) -> dict[str, Any]:
-        return {**check.args, **dict(zip(point.wrt, arrays, strict=True))}
+        return {**check.call.args, **dict(zip(point.wrt, arrays, strict=True))}
 
     def gradients(arrays: Arrays, doutput: np.ndarray) -> Arrays:
         found = check.call.gradients(point.backward, args(arrays), {"out": doutput})
