@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import cli, ops
-from tinygpt_np.gradcheck import detectors, suite
+from tinygpt_np.gradcheck import command, detectors, suite
 
 
 @pytest.fixture(autouse=True)
@@ -110,13 +110,17 @@ def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
     assert (found["ok"], found["complete"], len(found["reports"])) == (None, False, 1)
     assert run("embedding", "--mutants", "--html", "page.html") == 130
     out = capsys.readouterr().out
-    assert "stopped after 1 of 8 mutants" in out
+    assert "stopped after 1 mutant;" in out
     assert "The run was interrupted" in (folder / "page.html").read_text(encoding="utf-8")
 
 
-def test_planted_bugs_are_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_planted_bugs_are_shown(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "ANNOUNCED_EVERY", 0.0)
     assert run("embedding", "--mutants", "--html", "page.html") == 0
-    out = capsys.readouterr().out
+    out, progress = capsys.readouterr()
+    assert "planting bugs: 9 of 9 backwards, about 0 s left" in progress
     assert "8 mutants: 5 bugs" in out
     assert "every bug was detected" in out
     page = (folder / "page.html").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
+# Seconds between two lines about the progress of a long run whose output is not a terminal.
+ANNOUNCED_EVERY = 10.0
 INSTALL = "pip install 'tinygpt-np[detectors]'"
 # A report, and the heading under which the summary counts it.
 Found = list[tuple[str, Report]]
@@ -94,43 +97,17 @@ def run_mutants(
     libraries = installed_libraries() if with_libraries else ()
     if page is not None:
         create_empty(page)
-    operations = [name for name in mutations.OPERATIONS if not names or name in names]
-    results = list[detectors.MutantResult | detectors.RightResult]()
-    stopped, start = False, time.monotonic()
-    chosen = [site for site in mutations.sites() if site.operation in operations]
-    planted = sum(len(site.mutations()) for site in chosen)
-    bar = Progress(
-        TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal or as_json,
-    )  # fmt: skip
-    with (
-        bar,
-        contextlib.closing(detectors.run(operations, seed, libraries)) as run,
-        sigterm_interrupts(),
-    ):
-        try:
-            for result in bar.track(run, total=planted + len(chosen), description=""):
-                results.append(result)
-        except KeyboardInterrupt:
-            stopped = True
-        except Exception:
-            if page is not None:
-                page.unlink()
-            raise
-    found = matrix.in_order(results, operations, complete=not stopped)
+    operations, start = [n for n in mutations.OPERATIONS if not names or n in names], time.time()
+    try:
+        found = plant_bugs(operations, seed, libraries, as_json, console)
+    except Exception:
+        if page is not None:
+            page.unlink()
+        raise
     if as_json:
         print(json.dumps(found.to_dict()))
     else:
-        console = wide(console)
-        console.print(matrix.draw(found))
-        for error in found.errors:
-            console.print(f"[bold red]wrong:[/bold red] {escape(error)}")
-        conclusion = "[green]every bug was detected[/green]"
-        if found.errors:
-            conclusion = "[bold red]wrong[/bold red]"
-        elif stopped:
-            conclusion = f"[bold]stopped after {len(found.results)} of {planted} mutants[/bold]"
-        console.print(f"\n{conclusion}; {time.monotonic() - start:.0f} s")
+        show_matrix(found, time.time() - start, wide(console))
         if with_libraries and (missing := sorted(missing_packages())):
             left_out = f"left out, because not installed: {', '.join(missing)}; {INSTALL}"
             console.print(left_out, markup=False)
@@ -138,9 +115,48 @@ def run_mutants(
         page.write_text(found.page(), encoding="utf-8")
         if not as_json:
             console.print(f"written  {escape(str(page))}")
-    if stopped:
+    if not found.complete:
         raise KeyboardInterrupt
     return not found.errors
+
+
+def plant_bugs(
+    operations: Sequence[str], seed: int, libraries: Sequence[str], as_json: bool, console: Console
+) -> matrix.BugMatrix:
+    """Plant the bugs and show the progress; after an interruption, return what was found."""
+    results = list[detectors.MutantResult | detectors.RightResult]()
+    total = len(detectors.jobs(operations, seed, libraries))
+    bar = Progress(
+        TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal or as_json,
+    )  # fmt: skip
+    run, complete = detectors.run(operations, seed, libraries), True
+    start = announced = time.monotonic()
+    with bar, contextlib.closing(run), sigterm_interrupts():
+        try:
+            for result in bar.track(run, total=total, description=""):
+                results.append(result)
+                if bar.disable and time.monotonic() > announced + ANNOUNCED_EVERY:
+                    announced = time.monotonic()
+                    left = (announced - start) * (total / len(results) - 1)
+                    done = f"{len(results)} of {total} backwards, about {left:.0f} s left"
+                    print(f"planting bugs: {done}", file=sys.stderr)
+        except KeyboardInterrupt:
+            complete = False
+    return matrix.in_order(results, operations, complete)
+
+
+def show_matrix(found: matrix.BugMatrix, seconds: float, console: Console) -> None:
+    """Show the matrix and the conclusion."""
+    console.print(matrix.draw(found))
+    for error in found.errors:
+        console.print(f"[bold red]wrong:[/bold red] {escape(error)}")
+    conclusion = "[green]every bug was detected[/green]"
+    if found.errors:
+        conclusion = "[bold red]wrong[/bold red]"
+    elif not found.complete:
+        conclusion = f"[bold]stopped after {counted(len(found.results), 'mutant')}[/bold]"
+    console.print(f"\n{conclusion}; {seconds:.0f} s")
 
 
 def missing_packages() -> set[str]:

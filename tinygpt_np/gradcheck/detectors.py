@@ -322,6 +322,9 @@ class RightResult:
 
 
 detectors_of = cache(Detectors)
+# The number of a site, that of a mutant or None for the right backward, the seed, and the libraries
+# whose checks are used too.
+Job = tuple[int, int | None, int, Sequence[str]]
 
 
 def plant(site: Site, mutation: Mutation, seed: int, libraries: Sequence[str] = ()) -> MutantResult:
@@ -347,11 +350,8 @@ def plant(site: Site, mutation: Mutation, seed: int, libraries: Sequence[str] = 
     )  # fmt: skip
 
 
-def work(job: tuple[int, int | None, int, Sequence[str]]) -> MutantResult | RightResult:
-    """Plant a mutant, or check the right backward if it is None.
-
-    job: the numbers of site and mutant, the seed, and the libraries whose checks are used too.
-    """
+def work(job: Job) -> MutantResult | RightResult:
+    """Plant a mutant, or check the right backward."""
     number, mutant, seed, libraries = job
     site = sites()[number]
     if mutant is not None:
@@ -372,11 +372,15 @@ def run(
     operations: Sequence[str], seed: int, libraries: Sequence[str] = ()
 ) -> Generator[MutantResult | RightResult]:
     """Check every right backward and plant every mutant, in one process per core."""
-    jobs = [
+    with contextlib.closing(results(work, jobs(operations, seed, libraries))) as found:
+        yield from found
+
+
+def jobs(operations: Sequence[str], seed: int, libraries: Sequence[str]) -> list[Job]:
+    """Return the right backward of every site, followed by its mutants; the slowest come first."""
+    return [
         (number, mutant, seed, libraries)
         for number, site in reversed(list(enumerate(sites())))
         if site.operation in operations
         for mutant in (None, *range(len(site.mutations())))
     ]
-    with contextlib.closing(results(work, jobs)) as found:
-        yield from found
