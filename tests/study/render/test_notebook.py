@@ -130,6 +130,11 @@ def softmax(study):
     assert printed(define + "from tinygpt_np import study\nsoftmax(study)").split() == ["True"]
 
 
+def test_an_array_whose_gradient_is_not_returned_has_none() -> None:
+    dropout = tg.ops.dropout
+    assert tg.study(dropout.forward, dropout.backward, (X, 2.0 * (X > 0))).ok
+
+
 def test_functions_that_cannot_be_studied_are_refused_with_the_reason() -> None:
     names: dict[str, Any] = {}
     exec("def forward(x): return x, None", names)

@@ -252,7 +252,8 @@ def target_of(
     defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items()}
     return Target(
         first.name, first.name, "user", first.file, inspect.getdoc(forward) or "", first, (second,),
-        module, defaults | given, differentiable(given, None), seed, functions=functions,
+        module, defaults | given, arguments_with_gradient(differentiable(given, None), second),
+        seed, functions=functions,
     )  # fmt: skip
 
 
