@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.optional import needs
-from helpers.study_targets import studied_target
+from helpers.study_targets import BACKWARD, FORWARD, edited, sheet, studied_target
 
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
@@ -20,7 +20,8 @@ LOCAL = ("file://", "data:,")
 def pages() -> list[Json]:
     names = ("embedding", "softmax", "attention")
     operations = [page_data(studied_target(name), questions(name)) for name in names]
-    return [*operations, page_data(studied_target("block"), [])]
+    lacking = sheet(FORWARD + edited(BACKWARD, ("    dz += db * a\n", "")))
+    return [*operations, page_data(studied_target("block"), []), page_data(lacking, [])]
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow  # Starts a browser.
 EXPS = "[data-row='3'] [data-name=exps]"
 SCREEN = {"viewport": {"width": 1400, "height": 1000}}
 PHONE = {"viewport": {"width": 360, "height": 740}}
+SCREENS = [{**SCREEN, "color_scheme": scheme} for scheme in ("light", "dark")]
 SCHEMES = [{"color_scheme": "light"}, {"color_scheme": "dark"}]
 
 
@@ -117,6 +118,22 @@ def test_masks_and_arrays_with_four_axes_have_readable_legends(page: Page, folde
     )
     assert len({*lefts}) == 4
     assert tops[:4] == [tops[0]] * 4 != tops[4:]
+
+
+@pytest.mark.parametrize("page", SCREENS, indirect=True)
+def test_a_page_with_a_missing_line_opens_at_its_place_and_rule(page: Page, folder: Path) -> None:
+    open_page(page, folder, "own")
+    line = page.locator("[data-status='missing']")
+    assert line.locator(".number").inner_text() == "+"
+    assert line.evaluate("line => line.closest('tr').dataset.row") == "3"
+    assert page.inner_text("#panel-title") == "z"
+    first = texts(page, "#panel .reason >> nth=0")[0]
+    assert first.startswith("✗ dz lacks the part through line")
+    assert "Product in line" in first
+    assert texts(page, "#panel .heatmap p") == []  # The difference is painted.
+    page.emulate_media(reduced_motion="reduce")
+    worst = lowest_contrast(page)
+    assert worst["ratio"] >= 4.5, worst
 
 
 def test_a_model_has_no_planted_bugs_and_its_parameters_open(page: Page, folder: Path) -> None:
@@ -321,7 +338,7 @@ def test_an_answer_is_judged_and_explained_and_the_line_repaired(softmax: Page) 
     explained = softmax.inner_text("#question .message")
     number = ids["inherited"][0].split(":")[1]
     assert f"✗ Line {number} is wrong, but only because of" in explained
-    assert f"It is line {ids['wrong'][0].split(':')[1]}." in explained
+    assert f"The wrong line is line {ids['wrong'][0].split(':')[1]}." in explained
     assert softmax.inner_text("#score") == "1 of 2 right"
     softmax.click("text=Read")
     assert softmax.locator(".choice, .broken, .changed").count() == 0
@@ -349,5 +366,5 @@ def test_a_line_that_is_right_is_a_wrong_answer(softmax: Page) -> None:
     softmax.click("text=Break it")
     line = lines_by_status(softmax, 0)["right"][0]
     answer(softmax, line)
-    assert "does what it should. It is line" in softmax.inner_text("#question .message")
+    assert "does what it should. The wrong line is" in softmax.inner_text("#question .message")
     assert softmax.inner_text(f"[id='{line}'] .broken").startswith("your answer")

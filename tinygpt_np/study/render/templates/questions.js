@@ -8,6 +8,7 @@ let current = 0;
 
 document.addEventListener("mode", ({ detail: mode }) => {
   clearQuestion();
+  document.documentElement.style.removeProperty("--covered");
   if (mode === "break") ask(current);
 });
 
@@ -30,6 +31,16 @@ function ask(index) {
     else line.append(choice(line, question));
     line.classList.add(answer ? "solved" : "asked");
   }
+  bringIntoView(question);
+}
+
+/** Scrolls to the lines of a question, or on a phone, where it scrolls with them, to the question. */
+function bringIntoView(question) {
+  const about = document.getElementById("about-break");
+  const isSticky = getComputedStyle(about).position === "sticky";
+  document.documentElement.style.setProperty("--covered", isSticky ? `${about.offsetHeight + 8}px` : "1rem");
+  const targets = isSticky ? [linesOf(question).at(-1), linesOf(question)[0]] : [about];
+  for (const each of targets) each.scrollIntoView({ block: "nearest" });
 }
 
 /** The lines of the changed function, in the order of the file. */
@@ -89,7 +100,7 @@ function solution(question, answer) {
     document.getElementById("question").focus({ preventScroll: true });
   });
   return make("div", { class: `message ${right ? "right" : "wrong"}` },
-    make("p", {}, make("b", {}, right ? `✓ Right, it is line ${number}.` : `✗ Line ${numberOf(answer)} ${reason}. It is line ${number}.`)),
+    make("p", {}, make("b", {}, right ? `✓ Right, it is line ${number}.` : `✗ Line ${numberOf(answer)} ${reason}. The wrong line is line ${number}.`)),
     make("p", {}, `The mistake: ${question.what}.`),
     make("p", {}, `The check reports line ${number} first: ${question.message}`,
       question.cause ? `; likely cause: ${question.cause}.` : "."),
