@@ -130,3 +130,26 @@ def test_aliases_stay_aliases_and_generators_restart_in_a_rerun() -> None:
     drawing = trace(text, {"x": X, "rng": np.random.default_rng(1)})
     found = drawing.output_with(Value("x", -1), 2 * X)
     np.testing.assert_array_equal(found, 2 * drawing.returned[0])
+
+
+@pytest.mark.parametrize(
+    ("lines", "changes"),
+    [
+        (("out = 0 * x", "top = out[:1]", "top += x[:1]"), {"top", "out"}),
+        (("out = 0 * x", "add(out, x)", "out = out + 1"), {"out"}),
+        (("out = x * 1", "done = add(out, x)", "k = 0"), {"out", "done"}),
+        (("out = x * 1", "n = [out]", "n[0] *= x"), {"out", "n[0]"}),
+    ],
+)  # fmt: skip
+def test_an_array_that_changes_under_another_name_has_a_new_value(
+    lines: tuple[str, ...], changes: set[str]
+) -> None:
+    body = "\n    ".join(lines)
+    text = f"def add(a, b):\n    a += b\n\ndef forward(x):\n    {body}\n    return out * x, 0"
+    traced = trace(text, {"x": X.copy()})
+    assert {
+        *next(s for s in traced.steps if "out" in s.statement.changes).statement.sets
+    } == changes
+    assert traced.live >= {s.index for s in traced.steps if "out" in s.statement.sets}
+    found = traced.output_with(Value("x", -1), 2 * X)
+    np.testing.assert_array_equal(found, module_of(text)["forward"](2 * X)[0])

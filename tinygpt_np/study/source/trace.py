@@ -4,7 +4,7 @@ import ast
 import copy
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
@@ -40,15 +40,17 @@ class Trace:
         self.before: list[Namespace] = []
         self.recorded: dict[Value, Any] = {}
         used = copied(args)
+        # The latest copy of each array.
+        self.latest = {name: arg for name, arg in args.items() if isinstance(arg, np.ndarray)}
         stepper = Stepper(function, module, used)
         try:
             with np.errstate(all="ignore"):  # The caller reports values that are not finite.
                 for step in stepper:
-                    self.steps.append(step)
                     self.record_parts(step, stepper.namespace)
                     self.before.append({**stepper.namespace})
                     step.run(stepper.namespace)
-                    self.record(step, stepper.namespace)
+                    self.steps.append(self.with_observed_changes(step, stepper.namespace))
+                    self.record(self.steps[-1], stepper.namespace)
                 assert stepper.end is not None
                 self.end = stepper.end
                 self.returned: Any = self.end.run(stepper.namespace)
@@ -62,12 +64,27 @@ class Trace:
         self.changed = [name for name, arg in args.items() if has_changed(arg, used[name])]
         self.is_pure = not self.changed and not self.changes_in_place(stepper.namespace)
 
+    def with_observed_changes(self, step: Step, namespace: Namespace) -> Step:
+        """Return a step with the arrays that it changed under another name, as through a view."""
+        statement = step.statement
+        for name, before in self.latest.items():
+            after = read(namespace, name)
+            if (
+                name not in statement.sets
+                and isinstance(after, np.ndarray)
+                and differ(before, after)
+            ):
+                statement = replace(statement, changes=(*statement.changes, name))
+        return step if statement is step.statement else replace(step, statement=statement)
+
     def record(self, step: Step, namespace: Namespace) -> None:
         """Record copies of the values that a step sets."""
         for name in step.statement.sets:
             value = read(namespace, name)
-            is_array = isinstance(value, np.ndarray)
-            self.recorded[Value(name, step.index)] = value.copy() if is_array else value
+            self.recorded[Value(name, step.index)] = value
+            self.latest.pop(name, None)
+            if isinstance(value, np.ndarray):
+                self.latest[name] = self.recorded[Value(name, step.index)] = value.copy()
 
     def record_parts(self, step: Step, namespace: Namespace) -> None:
         """Record the arrays that a step reads from an object or list that an earlier step made."""
@@ -216,7 +233,9 @@ def copied(args: Namespace) -> Namespace:
 
 def differ(before: np.ndarray, after: np.ndarray) -> bool:
     """Return whether two arrays differ in any bit."""
-    return before is not after and before.tobytes() != after.tobytes()
+    if before is after or before.dtype == object:
+        return False
+    return before.shape != after.shape or before.tobytes() != after.tobytes()
 
 
 def has_changed(before: Any, after: Any) -> bool:
@@ -226,7 +245,7 @@ def has_changed(before: Any, after: Any) -> bool:
         return True
     for one, other in zip(here.values(), there.values(), strict=True):
         if isinstance(one, np.ndarray):
-            if cast(Any, one).dtype != object and differ(cast(Any, one), other):
+            if differ(cast(Any, one), other):
                 return True
         elif isinstance(one, np.random.Generator | Iterator) or not same(one, other):
             return True
