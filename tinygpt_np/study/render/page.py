@@ -409,7 +409,7 @@ def error_curves(expected: Expected, seed: int = 0) -> dict[str, list[float]] | 
     start, name, check = expected.value, expected.measured.name, expected.check
 
     def curve(t: complex) -> Any:
-        return np.sum(check.doutput * check.forward(**{name: start + t * direction})[0])
+        return check.terms({name: start + t * direction}).sum()
 
     with np.errstate(all="ignore"):
         central = [complex(curve(h) - curve(-h)).real / (2 * h) for h in STEPS]
