@@ -84,8 +84,15 @@ def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
     x = X.astype(np.float32)
     row = row_of(kernel, dcube, x, truth=cube)
     assert (row.verdict, row.oracle) == ("ok", "complex step")
-    # A kernel that computes something else is wrong, even if its gradient is its own.
-    assert not row_of(kernel, dcube, x, truth=f.relu).ok
+    # A kernel that computes something else is wrong, even if its gradient is that of the truth.
+    for factor, ok in ((1 + 1e-7, True), (1 + 1e-4, False), (0, False)):
+        row = row_of(
+            lambda x, factor=factor: (kernel(x)[0] * x.dtype.type(factor), x), dcube, x, truth=cube
+        )
+        assert row.ok is ok
+        assert ok or "out differs from that of truth: off by" in row.problems[0]
+    with pytest.raises(CheckError, match=r"truth must return out in the shape .*, not \(6,\)"):
+        row_of(kernel, dcube, x, truth=lambda x: cube(x[0]))
 
 
 def test_assert_gradients_takes_the_options_of_check_and_raises_with_its_report() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gradcheck.functions import SCALE, W, X, cube, dcube, dlinear, linear
 
 from tinygpt_np.gradcheck import CheckError, Report, check
-from tinygpt_np.gradcheck.function_check import FunctionCheck
+from tinygpt_np.gradcheck.function_check import FunctionCheck, max_elements
 from tinygpt_np.gradcheck.measure import METHODS, Method
 
 Forward = Callable[[np.ndarray], tuple[np.ndarray, Any]]
@@ -165,3 +165,30 @@ def test_floats_outside_arrays_are_noted() -> None:
     assert report.notes == (
         "not checked, because not an array of floats: p['w'] (float), gain (float)",
     )
+
+
+def test_large_or_slow_arguments_are_checked_along_directions_and_a_note_says_so() -> None:
+    def forward(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, Any]:
+        return np.tanh(x @ w), (x, w)
+
+    def backward(dy: np.ndarray, saved: Any, factor: float = 1) -> Any:
+        x, w = saved
+        dz = dy * (1 - np.tanh(x @ w) ** 2)
+        return dz @ w.T, factor * x.T @ dz
+
+    rng = np.random.default_rng(0)
+    args = rng.standard_normal((2, 90)), rng.standard_normal((90, 40))
+    report = check(forward, backward, args)
+    assert report.ok
+    assert [(row.checked, row.by_element) for row in report.rows] == [(180, True), (4, False)]
+    (note,) = report.notes
+    assert note == "too large or too slow to check every element: w; checked along 4 directions"
+    wrong = check(forward, lambda dy, saved: backward(dy, saved, 1 + 1e-9), args)  # pyright: ignore
+    assert problems(wrong).keys() == {"w"}
+    # The caller decides.
+    assert not check(forward, backward, args, directions=2).notes
+
+
+def test_few_elements_are_measured_if_forward_is_slow() -> None:
+    assert [max_elements(seconds, True) for seconds in (1e-6, 0.003, 1)] == [2000, 1000, 3]
+    assert [max_elements(seconds, False) for seconds in (1e-6, 0.003, 1)] == [2000, 31, 0]

@@ -25,6 +25,7 @@ from tinygpt_np.gradcheck.calls import (
 )
 from tinygpt_np.gradcheck.measure import (
     TAYLOR_DIRECTIONS,
+    CheckError,
     Measurement,
     Method,
     Probes,
@@ -41,6 +42,8 @@ MAX_ELEMENTS, DIRECTIONS = 2000, 4
 # The time for one tensor in seconds, and the runs of forward that finite differences need for one
 # element; if forward is slow, fewer elements are measured one by one.
 TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
+# The relative error that the output of a float32 kernel may have, in ulps.
+TRUTH_ULPS = 64
 
 
 def max_elements(seconds: float, takes_complex: bool) -> int:
@@ -100,11 +103,15 @@ class FunctionCheck:
 
         values: the leaves to be replaced, real or complex.
         """
-        # Copies, so that a random generator starts from the same state.
-        args = copied(with_leaves(self.fixed, values))
-        outputs = leaves({"out": self.call.convention.outputs(self.call.call(self.truth, args))})
+        outputs = self.true_outputs(values)
         parts = [np.ravel(weights * outputs[name]) for name, weights in self.weights.items()]
         return np.concatenate(parts)
+
+    def true_outputs(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the outputs of the forward that is differentiated, for replaced leaves."""
+        # Copies, so that a random generator starts from the same state.
+        args = copied(with_leaves(self.fixed, values))
+        return leaves({"out": self.call.convention.outputs(self.call.call(self.truth, args))})
 
     @cached_property
     def fixed(self) -> dict[str, Any]:
@@ -185,17 +192,18 @@ class FunctionCheck:
         sizes: list[int] = []
         for arg in (*self.args.values(), *self.upstream.values()):
             sizes += [*getattr(arg, "shape", ()), getattr(arg, "size", 1)]
-        rows: list[Row] = []
+        wrong, rows = self.truth_differs(), list[Row]()
         for measurement in self.measurements(run.names):
             row = self.row(measurement, run.gradients, sizes)
             problems = [*row.problems, *run.problems.get(measurement.name, [])]
             for layout, found in run.in_layouts.items() if not problems else ():
-                wrong = [found] if isinstance(found, str) else self.row(measurement, found).problems
-                problems += [f"with {layout} inputs: {problem}" for problem in wrong]
-            if not problems and (wrong := run.in_broadcast.get(measurement.name)):
-                problems.append(f"with broadcast (stride 0) inputs: {wrong}")
+                other = [found] if isinstance(found, str) else self.row(measurement, found).problems
+                problems += [f"with {layout} inputs: {problem}" for problem in other]
+            if not problems and measurement.name in run.in_broadcast:
+                problem = run.in_broadcast[measurement.name]
+                problems.append(f"with broadcast (stride 0) inputs: {problem}")
             rows.append(replace(row, problems=tuple(problems)))
-        if wrong := self.truth_differs():
+        if wrong:
             rows[0] = replace(rows[0], problems=(wrong, *rows[0].problems))
         return Report(title or self.title, tuple(rows), self.seed, tuple(self.notes(rows)))
 
@@ -206,6 +214,29 @@ class FunctionCheck:
 
     def truth_differs(self) -> str:
         """Return how forward differs from the function that was given as its truth, or ""."""
+        if self.truth is self.call.forward:
+            return ""
+        rng = generator(self.seed, "gradcheck")
+
+        def moved(name: str) -> np.ndarray:
+            value = np.asarray(self.args[name])
+            ulps = np.finfo(value.dtype).eps * rng.choice([-1.0, 1.0], value.shape)
+            return value * (1 + ulps)
+
+        right = self.true_outputs({})
+        near = self.true_outputs({name: moved(name) for name in self.call.wrt})
+        for name, out in self.call.outputs.items():
+            if np.shape(right.get(name)) != out.shape:
+                shape = np.shape(right.get(name))
+                raise CheckError(f"truth must return {name} in the shape {out.shape}, not {shape}")
+            norm, error, move = (
+                float(np.linalg.norm(np.ravel(each)))
+                for each in (right[name], out - right[name], near[name] - right[name])
+            )
+            # The output may differ by its own rounding, and by that of the inputs.
+            if not error <= TRUTH_ULPS * (np.finfo(out.dtype).eps * norm + move):
+                size = error / (norm or 1)
+                return f"{name} differs from that of truth: off by {size:.2g} of its norm"
         return ""
 
     def notes(self, rows: Sequence[Row]) -> Iterator[str]:
@@ -216,7 +247,7 @@ class FunctionCheck:
         if large and self.directions is None and self.method != "taylor":
             yield (
                 f"too large or too slow to check every element: {', '.join(large)}; checked along "
-                f"{DIRECTIONS} random directions"
+                f"{DIRECTIONS} directions"
             )
         if skipped := sum(row.skipped for row in rows):
             yield f"skipped: {skipped} at a kink of forward, where there is no derivative"
