@@ -32,8 +32,7 @@ def drawn(what: Any, width: int) -> str:
 
 def test_kinks_directions_and_slopes_are_shown_as_such() -> None:
     text, kinks = str(gradcheck.check(relu, drelu, (np.where(X > 1, 0, X),))), int((X > 1).sum())
-    note = f"note: skipped: {kinks} at a kink of forward, where there is no derivative"
-    assert text.splitlines()[-1] == note
+    assert text.splitlines()[-1].startswith(f"note: at a kink of forward: {kinks}, where")
     assert f"{24 - kinks} of 24" in text
     line = line_of(str(gradcheck.check(linear, dlinear, (X, W), directions=3)), "x ")
     assert re.search(r" 3 dir\. +dir\. [012] ", line)

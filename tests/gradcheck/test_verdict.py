@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.measure import Measurement, Probes
-from tinygpt_np.gradcheck.oracles import Taylor
+from tinygpt_np.gradcheck.measure import Group, Measurement
+from tinygpt_np.gradcheck.oracles import EPS, Taylor
+from tinygpt_np.gradcheck.probes import Probes
 from tinygpt_np.gradcheck.report import Row
-from tinygpt_np.gradcheck.verdict import compare
+from tinygpt_np.gradcheck.rounding import FACTOR, Rounding, noisy_view
+from tinygpt_np.gradcheck.verdict import UNCERTAINTY, compare
 
 EXPECTED: np.ndarray = np.array([[1.0, -2.0, 3.0], [100.0, 0.001, -0.5]])
-NOTHING = np.zeros(6)
+NOTHING, FLOAT64 = np.zeros(6), np.dtype(np.float64)
 MEASUREMENT = replace(
-    Measurement.exact("x", Probes((2, 3)), "complex", EXPECTED.reshape(-1), 1e-13, 1e-12, 1.0),
-    roundings=10.0,
+    Measurement.exact("x", Probes((2, 3)), "complex", EXPECTED.reshape(-1), EPS, 1.0),
+    rounding=lambda number: 10.0,
 )
+FLOOR = FACTOR * 10 * EPS
 
 
 def at(place: tuple[int, int], error: float) -> np.ndarray:
@@ -27,17 +30,25 @@ def at(place: tuple[int, int], error: float) -> np.ndarray:
     return gradient
 
 
-def row(gradient: Any, measured: Measurement = MEASUREMENT) -> Row:
-    return compare(measured, gradient, np.dtype(np.float64), [2, 3])
+def backward_with(sensitivity: float) -> Rounding:
+    """Return the rounding of a backward all of whose elements have this sensitivity."""
+    return Rounding(lambda: {"x": noisy_view(np.full((2, 3), sensitivity)) * 1.0})
+
+
+EXACT_BACKWARD = backward_with(1e-20)
+
+
+def row(
+    gradient: Any, measured: Measurement = MEASUREMENT, rounding: Rounding | None = EXACT_BACKWARD
+) -> Row:
+    return compare(measured, {"x": gradient}, FLOAT64, [2, 3], rounding)
 
 
 def test_a_small_error_everywhere_is_detected_in_the_norm() -> None:
-    bound, size = row(EXPECTED).bound, float(np.linalg.norm(EXPECTED))
-    assert bound == pytest.approx(1e-12 + 1e-13 * 6**0.5 / size, rel=1e-9, abs=0)
-    assert row(EXPECTED * (1 + 0.99 * bound)).verdict == "ok"
-    found = row(EXPECTED * (1 + 1e-11))
-    assert found.problems == ("off by 1e-11 of its norm",)
-    assert found.relative == pytest.approx(1e-11, rel=1e-3)
+    assert row(EXPECTED * (1 + 0.99e-12)).verdict == "ok"
+    found = row(EXPECTED * (1 + 1e-10))
+    assert found.problems == ("off by 1e-10 of its norm",)
+    assert found.relative == pytest.approx(1e-10, rel=1e-3)
 
 
 def test_a_small_element_among_large_ones_is_checked_on_its_own() -> None:
@@ -45,17 +56,46 @@ def test_a_small_element_among_large_ones_is_checked_on_its_own() -> None:
     found = row(at((1, 1), 4e-12))
     assert found.problems == ("off in 1 of 6 places by more than rounding explains",)
     assert (found.index, found.relative < 1e-13) == ((1, 1), True)
-    small = row(at((1, 1), 2e-14))
-    assert row(at((1, 1), 0.99 * small.headroom * 2e-14)).ok
-    assert not row(at((1, 1), 1.01 * small.headroom * 2e-14)).ok
+    small = row(at((1, 1), 2e-16))
+    assert row(at((1, 1), 0.99 * small.headroom * 2e-16)).headroom > 1
+    assert not row(at((1, 1), 1e-15 + FLOOR)).ok
 
 
 def test_an_element_may_have_the_error_of_rounding_and_of_the_oracle() -> None:
-    assert row(at((1, 1), 9e-14)).ok
+    assert row(at((1, 1), FLOOR)).ok
     rough = replace(MEASUREMENT, errors=np.where(np.arange(6) == 4, 1e-12, 0.0))
-    assert row(at((1, 1), 8e-12), rough).ok
-    assert not row(at((1, 1), 1.2e-11), rough).ok
-    assert not row(at((0, 0), 8e-12), rough).ok
+    assert row(at((1, 1), 0.9e-12 * UNCERTAINTY), rough).ok
+    assert not row(at((1, 1), 1.1e-12 * UNCERTAINTY), rough).ok
+    assert not row(at((0, 0), 0.9e-12 * UNCERTAINTY), rough).ok
+
+
+def test_a_backward_may_have_the_rounding_error_of_its_own_operations() -> None:
+    error = 1e5 * EPS
+    assert not row(at((1, 1), error)).ok
+    assert not row(at((1, 1), error), rounding=backward_with(1e2)).ok
+    assert row(at((1, 1), error), rounding=backward_with(1e5)).ok
+    # The rounding of the oracle is that of float64, also for a gradient in float32.
+    single = replace(MEASUREMENT, eps=float(np.finfo("float32").eps))
+    assert row(at((1, 1), 1e-6), single, backward_with(10)).ok
+    assert not row(at((1, 1), 1e-6), single).ok
+
+
+def test_an_unknown_backward_may_add_numbers_as_large_as_the_largest_element() -> None:
+    for error, verdict in ((100 * EPS, "ok"), (1e4 * EPS, "wrong")):
+        assert row(at((1, 1), error), rounding=None).verdict == verdict
+
+
+def test_what_rounding_may_change_by_a_fraction_of_the_gradient_is_not_measured() -> None:
+    for places in (EXPECTED + 0.3, EXPECTED - 1e3):
+        found = row(places, rounding=backward_with(1e30))
+        assert (found.verdict, found.ok) == ("wrong", False)
+    rough = replace(MEASUREMENT, rounding=lambda number: 1e30)
+    for gradient in (EXPECTED + 0.3, EXPECTED - 1e3, EXPECTED * 0):
+        found = row(gradient, rough)
+        assert (found.verdict, found.ok, found.problems) == ("unmeasured", False, ())
+        assert "6 of 6 places could not be measured: rounding explains" in found.messages[0]
+    # An error of rounding size is excused without a measurement.
+    assert row(EXPECTED * (1 + EPS), rough).verdict == "ok"
 
 
 @pytest.mark.parametrize(
@@ -75,45 +115,86 @@ def test_an_unusable_gradient_is_described(gradient: Any, problem: str) -> None:
 
 
 def test_a_gradient_of_zero_or_of_rounding_alone_may_be_off_by_rounding_alone() -> None:
-    zero = replace(MEASUREMENT, values=NOTHING)
-    found = row(np.full((2, 3), 9e-14), zero)
-    assert (found.verdict, found.bound) == ("zero", 1e-13)
+    zero = replace(MEASUREMENT, values=NOTHING, left=NOTHING, right=NOTHING)
+    found = row(np.full((2, 3), 0.9 * FLOOR), zero)
+    assert (found.verdict, found.bound) == ("zero", pytest.approx(FLOOR))
     assert math.isnan(found.relative)
     assert not row(at((1, 1), 1e-9) - EXPECTED, zero).ok
-    rounding = replace(MEASUREMENT, values=np.full(6, 5e-14))
-    assert row(np.full((2, 3), -4e-14), rounding).verdict == "zero"
+    small = np.full(6, FLOOR / 2)
+    rounding = replace(MEASUREMENT, values=small, left=small, right=small)
+    assert row(np.full((2, 3), -0.4 * FLOOR), rounding).verdict == "zero"
     assert row(np.full((2, 3), 1e-3), rounding).cause.startswith("it should be zero")
-    exact = replace(zero, floor=0.0)
+    exact = replace(zero, rounding=lambda number: 0.0)
     assert row(np.zeros((2, 3)), exact).verdict == "zero"
     with np.errstate(all="raise"):
         assert row(np.full((2, 3), 1e3), exact).verdict == "wrong"
 
 
-def test_a_kink_is_skipped_and_the_other_elements_are_checked() -> None:
-    kinks = np.isin(np.arange(6), (0, 4))
-    kinked = replace(MEASUREMENT, kinks=kinks, values=np.where(kinks, 77.0, MEASUREMENT.values))
-    found = row(EXPECTED, kinked)
-    assert (found.verdict, found.checked, found.skipped) == ("ok", 4, 2)
-    found = row(at((0, 2), 1e-9), kinked)
-    assert (found.verdict, found.index) == ("wrong", (0, 2))
-    found = row(EXPECTED, replace(MEASUREMENT, kinks=np.ones(6, bool)))
-    assert (found.problems, found.cause) == (("nothing could be checked",), "")
+KINKS = np.isin(np.arange(6), (0, 4))
+KINKED = replace(
+    MEASUREMENT,
+    left=np.where(KINKS, -2.0, MEASUREMENT.values),
+    right=np.where(KINKS, 6.0, MEASUREMENT.values),
+    values=np.where(KINKS, 2.0, MEASUREMENT.values),
+)
 
 
-def test_a_derivative_that_the_oracle_cannot_resolve_is_wrong() -> None:
-    rough = replace(MEASUREMENT, errors=np.where(np.arange(6) == 3, 1e-6, 0.0))
+def with_kinks(first: float, second: float) -> np.ndarray:
+    return np.where(KINKS, [first, 0, 0, 0, second, 0], MEASUREMENT.values).reshape(2, 3)
+
+
+def test_at_a_kink_the_derivative_of_a_side_their_mean_and_0_are_right() -> None:
+    for value in (-2.0, 6.0, 2.0, 0.0, 6 * (1 + 1e-15)):
+        found = row(with_kinks(value, 6.0), KINKED)
+        assert (found.verdict, found.checked, found.skipped) == ("ok", 4, 2)
+    # 0 is right only between the two.
+    positive = replace(KINKED, left=np.where(KINKS, 1.0, MEASUREMENT.values))
+    assert row(with_kinks(0.0, 1.0), positive).verdict == "wrong"
+
+
+def test_at_a_kink_another_gradient_is_wrong_outside_the_sides_and_not_measured_between() -> None:
+    for value in (-2.1, 6.001, 1e3):
+        found = row(with_kinks(-2.0, value), KINKED)
+        assert (found.verdict, found.index) == ("wrong", (1, 1))
+    found = row(with_kinks(1.0, 5.0), KINKED)
+    assert (found.verdict, found.ok) == ("unmeasured", False)
+    assert "2 of 6 places could not be measured: they are at a kink" in str(found)
+    assert row(at((0, 2), 1e-9) * ~KINKS.reshape(2, 3), KINKED).verdict == "wrong"
+
+
+def test_equal_elements_at_kinks_share_a_gradient_that_adds_up() -> None:
+    group = Group({"x": np.array([0]), "y": np.array([1])}, 6.0, 1e-12)
+    measured = replace(KINKED, groups=(group,))
+
+    def together(x: float, y: Any) -> Row:
+        gradients = {"x": with_kinks(x, 6.0), "y": y}
+        return compare(measured, gradients, FLOAT64, [2, 3])
+
+    assert together(5.0, np.array([0.0, 1.0])).verdict == "ok"
+    assert together(6.0, np.array([0.0, 0.0])).verdict == "ok"
+    found = together(6.0, np.array([0.0, 6.0]))
+    assert found.problems == (
+        "at ties: the gradients of 2 equal elements must add up to 6, not 12",
+    )
+    # Without the other gradient, the sum is unknown.
+    assert together(5.0, None).verdict == "unmeasured"
+    assert together(6.0, None).verdict == "ok"
+
+
+def test_a_derivative_that_the_oracle_cannot_resolve_is_not_measured() -> None:
+    rough = replace(MEASUREMENT, errors=np.where(np.arange(6) == 3, 1e-3, 0.0))
     found = row(EXPECTED, rough)
-    assert (found.checked, found.cause) == (5, "")
-    assert "1 of 6 derivatives could not be measured to 1e-12, the first at (1, 0)" in str(found)
+    assert (found.verdict, found.checked, found.cause) == ("unmeasured", 5, "")
+    assert "1 of 6 derivatives could not be measured to 1e-06, the first at (1, 0)" in str(found)
     assert any("norm" in problem for problem in row(at((0, 0), 0.5), rough).problems)
     found = row(EXPECTED, replace(MEASUREMENT, values=np.full(6, math.nan)))
-    assert found.problems[-1] == "nothing could be checked"
+    assert (found.verdict, found.ok) == ("unmeasured", False)
 
 
 def sloped(gradient: float, *curves: Callable[[float], float]) -> Row:
     """Compare a gradient with one direction a curve; the derivative of each is 2."""
     probes = Probes((2, 3), np.ones((len(curves), 2, 3)) / 6)
-    exact = Measurement.exact("x", probes, "taylor", np.zeros(len(curves)), 1e-13, 1e-12)
+    exact = Measurement.exact("x", probes, "taylor", np.zeros(len(curves)), EPS)
     measured = replace(exact, taylor=tuple(map(Taylor.sample, curves)))
     return row(np.full((2, 3), gradient), measured)
 

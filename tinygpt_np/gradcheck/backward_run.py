@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.gradcheck.calls import ForwardCall, check_callable, copied, describe, same_bits
+from tinygpt_np.gradcheck.rounding import Rounding, noisy_view
 from tinygpt_np.gradcheck.tree import (
     Args,
     Gradients,
@@ -35,7 +36,7 @@ class BackwardRun:
     gradients, problems: by the leaf of the arguments. names: the leaves to be compared, which are
     those with a gradient if the caller of the check named none. in_layouts: the gradients for each
     other memory layout of the inputs, or the error raised. in_broadcast: what is wrong only for
-    inputs that are broadcast.
+    inputs that are broadcast. rounding: how far rounding moves the gradients.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BackwardRun:
         check_callable("backward", backward)
         self.call, self.backward, self.upstream = call, backward, upstream
         self.noted: list[tuple[str, str]] = []
+        self.rounding = Rounding(self.with_noise)
         args, douts = copied(call.args), copied(upstream)
         out, run = call.start(backward, args, douts)
         self.note_changes(args, douts, "forward")
@@ -65,6 +67,15 @@ class BackwardRun:
         # Others are refused before their values are looked at.
         self.compared = [name for name in self.names if is_floating(first.get(name))]
         self.in_broadcast = self.broadcast_differences()
+
+    def with_noise(self) -> Gradients:
+        """Return the gradients in float64, with noise added to every operation."""
+
+        def noisy(name: str, leaf: Any) -> Any:
+            return noisy_view(np.array(leaf, np.float64)) if is_floating(leaf) else leaf
+
+        args, douts = (map_leaves(noisy, copied(x)) for x in (self.call.args, self.upstream))
+        return self.call.gradients(self.backward, args, douts)
 
     def run_again(self, run: Callable[[], Gradients], first: Gradients) -> None:
         """Note how further runs of the backward differ from the first one."""

@@ -1,6 +1,5 @@
 """Check the compiled training step: its gradients, its dropout masks, and its threads."""
 
-import copy
 import itertools
 import math
 from collections.abc import Iterator
@@ -11,12 +10,11 @@ import numpy as np
 
 from tinygpt_np import backend as backends
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.measure import TOLERANCE, Measurement, Method, Probes
+from tinygpt_np.gradcheck.measure import Measurement, Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
-from tinygpt_np.gradcheck.oracles import EPS
+from tinygpt_np.gradcheck.probes import Probes
 from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.model.gpt import GPT
-from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
 
 DIRECTIONS = 2
@@ -68,19 +66,11 @@ class ReferenceCheck(ModelCheck):
         self, method: Method, directions: int | None, rng: np.random.Generator
     ) -> Iterator[Measurement]:
         """Take NumPy's gradients in float64 as the measurements."""
-        model = copy.copy(self.model)
-        model.params, model.ops = self.subject.values, backends.reference_of(self.model.ops)
-        _, grads = LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
-        tolerance = TOLERANCE["complex"] * self.subject.eps / EPS
+        _, grads = self.reference(self.subject.values)
         for name, grad in grads.items():
-            values, probes = grad.reshape(-1), Probes(grad.shape)
-            # Rounding errors are relative to the largest element of a tensor.
-            floor = tolerance * float(np.abs(values).max())
-            yield Measurement.exact(name, probes, "NumPy", values, floor, tolerance)
-
-    def loss_rounding(self) -> float:
-        """Return 0: at generic values the tolerance is larger, and measuring takes long."""
-        return 0.0
+            probes = Probes(grad.shape)
+            size = self.subject.size_of(name)
+            yield Measurement.exact(name, probes, "NumPy", grad.ravel(), self.subject.eps, size)
 
 
 def distinct_masks(masks: Tensors, others: Tensors) -> Row:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ from tinygpt_np.gradcheck.measure import (
     CheckError,
     Measurement,
     Method,
-    Probes,
-    Subject,
     check_options,
     measure,
+    with_groups,
 )
+from tinygpt_np.gradcheck.probes import Probes
 from tinygpt_np.gradcheck.report import Report, Row
+from tinygpt_np.gradcheck.rounding import Rounding
+from tinygpt_np.gradcheck.subject import Subject
 from tinygpt_np.gradcheck.tree import Gradients, is_floating, leaves, map_leaves, with_leaves
 from tinygpt_np.gradcheck.verdict import compare
 
@@ -139,11 +141,15 @@ class FunctionCheck:
 
     def measurements(self, names: Sequence[str]) -> list[Measurement]:
         """Return the numerical gradient of each of some leaves of the arguments."""
-        for name in names:
-            if name not in self.measured:
-                check_values(name, np.asarray(self.args[name]))
-                self.measured[name] = self.measure(name)
-        return [self.measured[name] for name in names]
+        unknown = [name for name in names if name not in self.measured]
+        for name in unknown:
+            check_values(name, np.asarray(self.args[name]))
+            self.measured[name] = self.measure(name)
+        found = [self.measured[name] for name in names]
+        if unknown:
+            found = with_groups(self.subject(max(each.eps for each in found)), found)
+            self.measured.update((each.name, each) for each in found)
+        return found
 
     def measure(self, name: str) -> Measurement:
         """Measure the gradient of a leaf, along random directions if it is large."""
@@ -161,13 +167,7 @@ class FunctionCheck:
         """Return the loss as a function of the leaves with a gradient."""
         if eps not in self.subjects:
             values = {name: np.asarray(self.args[name], np.float64) for name in self.call.wrt}
-            # If the terms of the loss cancel, the loss is small but its rounding error is not. A
-            # constant of the size of the terms is added to show that; it has no derivative.
-            terms = self.terms({})
-            size = 2 * float(np.abs(terms).sum())
-            self.subjects[eps] = Subject(
-                lambda values: size + self.terms(values).sum(), values, len(terms), eps
-            )
+            self.subjects[eps] = Subject(self.terms, values, eps)
         return self.subjects[eps]
 
     @cached_property
@@ -194,10 +194,11 @@ class FunctionCheck:
             sizes += [*getattr(arg, "shape", ()), getattr(arg, "size", 1)]
         wrong, rows = self.truth_differs(), list[Row]()
         for measurement in self.measurements(run.names):
-            row = self.row(measurement, run.gradients, sizes)
+            row = self.row(measurement, run.gradients, sizes, run.rounding)
             problems = [*row.problems, *run.problems.get(measurement.name, [])]
             for layout, found in run.in_layouts.items() if not problems else ():
-                other = [found] if isinstance(found, str) else self.row(measurement, found).problems
+                row_of = partial(self.row, measurement, rounding=run.rounding)
+                other = [found] if isinstance(found, str) else row_of(found).problems
                 problems += [f"with {layout} inputs: {problem}" for problem in other]
             if not problems and measurement.name in run.in_broadcast:
                 problem = run.in_broadcast[measurement.name]
@@ -207,10 +208,12 @@ class FunctionCheck:
             rows[0] = replace(rows[0], problems=(wrong, *rows[0].problems))
         return Report(title or self.title, tuple(rows), self.seed, tuple(self.notes(rows)))
 
-    def row(self, measurement: Measurement, found: Gradients, sizes: Sequence[int] = ()) -> Row:
+    def row(
+        self, measurement: Measurement, found: Gradients, sizes: Sequence[int] = (),
+        rounding: Rounding | None = None,
+    ) -> Row:  # fmt: skip
         """Compare one of the gradients found with its measurement."""
-        gradient, dtype = found.get(measurement.name), self.args[measurement.name].dtype
-        return compare(measurement, gradient, dtype, sizes)
+        return compare(measurement, found, self.args[measurement.name].dtype, sizes, rounding)
 
     def truth_differs(self) -> str:
         """Return how forward differs from the function that was given as its truth, or ""."""
@@ -250,7 +253,10 @@ class FunctionCheck:
                 f"{DIRECTIONS} directions"
             )
         if skipped := sum(row.skipped for row in rows):
-            yield f"skipped: {skipped} at a kink of forward, where there is no derivative"
+            yield (
+                f"at a kink of forward: {skipped}, where the derivative from the left, from the "
+                "right, their mean and 0 between them are right"
+            )
         if constants := [name for name in self.call.wrt if name not in [row.name for row in rows]]:
             yield (
                 f"backward returns no gradient of {', '.join(constants)}: taken as constant; name "

@@ -1,29 +1,35 @@
 """Measure the numerical gradient of a scalar loss, one tensor at a time, with an oracle.
 
 A tensor is moved along each of its coordinates or along a few random directions, while the others
-stay fixed. How much rounding may change a correct gradient is measured here as well.
+stay fixed. Where the loss has a kink, its derivatives from both sides are measured.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Literal, get_args
+from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 
-from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.kinks import SMALL, KinkFinder
 from tinygpt_np.gradcheck.oracles import (
     EPS,
+    SMALLEST,
     Curve,
     Estimate,
     Taylor,
     central_difference,
     complex_step,
-    real_loss,
+    differences,
+    extrapolated,
+    real_terms,
     richardson,
+    tangents,
 )
-from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.gradcheck.probes import Probes, magnitudes, typical
+from tinygpt_np.gradcheck.rounding import Rounding
+from tinygpt_np.gradcheck.subject import Subject
 
 Method = Literal["complex", "central", "richardson", "taylor"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -33,19 +39,16 @@ ORACLES: dict[str, Oracle] = {
     "central": central_difference,
     "richardson": richardson,
 }
-# The largest error of a correct float64 gradient, relative to the norm of the tensor.
-TOLERANCE: dict[Method, float] = {
-    "complex": 1e-12,
+# The largest error that an oracle may have for a float64 gradient, relative to the largest element.
+RESOLUTION: dict[Method, float] = {
+    "complex": 1e-6,
     "central": 1e-7,
     "richardson": 1e-9,
-    "taylor": 1e-12,
+    "taylor": 1e-9,
 }
-# How many perturbed measurements are made to estimate the effect of rounding.
-ROUNDING_SAMPLES = 8
-# The probability that rounding alone makes a correct tensor fail.
-FALSE_ALARM = 1e-9
-# The number of operations in a row that produce one term of the loss.
-CHAIN = 50
+# The relative error that a correct element may have without further measurement: in float64, and in
+# ulp for other dtypes.
+TOLERANCE, ULPS = 1e-12, 64
 # The Taylor slope test uses this many random directions by default.
 TAYLOR_DIRECTIONS = 3
 
@@ -55,91 +58,33 @@ class CheckError(ValueError):
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A scalar loss as a function of named tensors, and the point at which it is differentiated.
+class Group:
+    """Places at kinks that hold the same value, in one or more tensors, moved together.
 
-    loss: takes the tensors in float64 or complex128. values: the tensors, in float64. terms: the
-    number of terms that the loss, and so each gradient, sums. eps: machine epsilon of the dtype in
-    which the gradients to be checked were computed.
+    places: the numbers of the places by tensor. value, error: the derivative along the common
+    direction. Each place alone has a kink, as in a maximum of equal elements, but together they
+    have none, so their gradients must add up to `value`.
     """
 
-    loss: Callable[[Tensors], Any]
-    values: Tensors
-    terms: int
-    eps: float = EPS
-
-    def curve(self, name: str, direction: np.ndarray) -> Curve:
-        """Return t ↦ loss with the tensor `name` moved by t·direction."""
-        return lambda t: self.loss({**self.values, name: self.values[name] + t * direction})
-
-    @cached_property
-    def perturbations(self) -> list["Subject"]:
-        """The subject with every value moved by one rounding error, up or down, several times."""
-        rng = generator(0, "gradcheck")
-        moved = [
-            {
-                name: value * (1 + EPS * rng.choice([-1.0, 1.0], value.shape))
-                for name, value in self.values.items()
-            }
-            for _ in range(ROUNDING_SAMPLES)
-        ]
-        return [replace(self, values=values) for values in moved]
-
-    @cached_property
-    def loss_value(self) -> float:
-        """The loss at the point."""
-        return complex(self.loss(self.values)).real
-
-    @cached_property
-    def term_rounding(self) -> float:
-        """The rounding error of one term of the loss in float64: measured, but at least one ulp."""
-        moves = max(abs(other.loss_value - self.loss_value) for other in self.perturbations)
-        return max(moves / self.terms**0.5, EPS * abs(self.loss_value) / self.terms)
+    places: Mapping[str, np.ndarray]
+    value: float
+    error: float
 
 
-@dataclass(frozen=True)
-class Probes:
-    """The P directions in which a tensor is moved: all coordinates, or `directions` (P, *shape)."""
-
-    shape: tuple[int, ...]
-    directions: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return int(np.prod(self.shape)) if self.directions is None else len(self.directions)
-
-    def __getitem__(self, number: int) -> np.ndarray:
-        if self.directions is not None:
-            return self.directions[number]
-        direction = np.zeros(self.shape)
-        direction.flat[number] = 1.0
-        return direction
-
-    def combined(self, weights: np.ndarray) -> np.ndarray:
-        """Return the weighted sum of all probes (*shape), for weights (P,)."""
-        if self.directions is None:
-            return weights.reshape(self.shape)
-        return np.tensordot(weights, self.directions, axes=1)
-
-    def index(self, number: int) -> tuple[int, ...]:
-        """Return the index of a coordinate in its tensor, or the number of a direction."""
-        if self.directions is not None:
-            return (number,)
-        return tuple(int(i) for i in np.unravel_index(number, self.shape))
-
-    def along(self, gradient: np.ndarray) -> np.ndarray:
-        """Return the derivatives of a gradient (*shape) along the probes (P,), in float64."""
-        flat = gradient.astype(np.float64).reshape(-1)
-        return flat if self.directions is None else self.directions.reshape(len(self), -1) @ flat
+def no_rounding(number: int) -> float:
+    """Return 0, the sensitivity of a known derivative to rounding."""
+    return 0.0
 
 
 @dataclass(frozen=True)
 class Measurement:
     """The derivatives of one tensor along its probes, with bounds on their errors.
 
-    values, errors (P,): from the oracle; with method "taylor", `taylor` instead. kinks (P,): where
-    the loss has a corner and so no derivative. floor: the largest rounding error of an element of a
-    correct gradient. roundings: the factor by which the oracle's own errors may add up. scale: the
-    size of the loss, to which the resolution of a difference is relative.
+    values, errors (P,): from the oracle; with method "taylor", `taylor` instead. left, right (P,):
+    the derivatives from both sides; they differ where the loss has a kink. groups: places at kinks
+    that have a derivative together. rounding: returns the sensitivity of the oracle's own
+    computation to rounding along a probe. size: the size of the loss, relative to the tensor's
+    values: a derivative far below it is zero up to rounding. eps: that of the gradient's dtype.
     """
 
     name: str
@@ -147,33 +92,60 @@ class Measurement:
     method: str
     values: np.ndarray
     errors: np.ndarray
-    kinks: np.ndarray
-    floor: float
-    roundings: float
-    tolerance: float
-    taylor: tuple[Taylor, ...] = ()
+    left: np.ndarray
+    right: np.ndarray
+    resolution: float
+    eps: float = EPS
+    size: float = 0.0
     scale: float = 0.0
+    rounding: Callable[[int], float] = no_rounding
+    groups: tuple[Group, ...] = ()
+    taylor: tuple[Taylor, ...] = ()
 
     @classmethod
     def exact(
-        cls, name: str, probes: Probes, method: str, values: np.ndarray, floor: float,
-        tolerance: float, scale: float = 0.0,
+        cls, name: str, probes: Probes, method: str, values: np.ndarray, eps: float,
+        size: float = 0.0,
     ) -> "Measurement":  # fmt: skip
         """Return known derivatives (P,), without kinks and without errors of an oracle."""
-        none = np.zeros(len(probes))
-        return cls(name, probes, method, values, none, none > 0, floor, 0.0, tolerance, scale=scale)
+        none, resolution = np.zeros(len(probes)), RESOLUTION["complex"]
+        return cls(name, probes, method, values, none, values, values, resolution, eps, size)
+
+    def plus(self, other: "Measurement") -> "Measurement":
+        """Return the sum of two gradients of the same tensor."""
+        return replace(
+            self,
+            values=self.values + other.values,
+            errors=self.errors + other.errors,
+            left=self.left + other.left,
+            right=self.right + other.right,
+            size=self.size + other.size,
+            scale=self.scale + other.scale,
+            rounding=lambda number: self.rounding(number) + other.rounding(number),
+            groups=(),
+        )
+
+    @property
+    def tolerance(self) -> float:
+        """The relative error that a correct element may have without further measurement."""
+        return max(TOLERANCE, ULPS * self.eps)
+
+    @property
+    def kinks(self) -> np.ndarray:
+        """Where (P,) the derivatives from both sides differ."""
+        return ~((self.left == self.right) | np.isnan(self.values))
 
     @property
     def unresolved(self) -> np.ndarray:
         """The probes (P,) whose derivative the oracle could not resolve."""
         finite = np.isfinite(self.values)
         largest = float(np.abs(self.values[finite]).max(initial=self.scale))
-        return ~self.kinks & ~(finite & (self.errors <= self.tolerance * largest))
+        return ~(finite & (self.errors <= self.resolution * largest))
 
     @property
     def usable(self) -> np.ndarray:
-        """The probes (P,) whose derivative exists and is known."""
-        return ~self.kinks & ~self.unresolved
+        """The probes (P,) whose derivative, or those from both sides, are known."""
+        return ~self.unresolved
 
 
 def check_options(method: Method, directions: int | None, seed: int) -> None:
@@ -188,110 +160,165 @@ def check_options(method: Method, directions: int | None, seed: int) -> None:
 
 def measure_all(
     subject: Subject, method: Method, directions: int | None, rng: np.random.Generator
-) -> Iterator[Measurement]:
+) -> list[Measurement]:
     """Measure every tensor of a subject, element by element or along random directions."""
     count = TAYLOR_DIRECTIONS if directions is None and method == "taylor" else directions
+    found: list[Measurement] = []
     for name, value in subject.values.items():
         drawn = None if count is None else rng.standard_normal((count, *value.shape))
-        yield measure(subject, name, Probes(value.shape, drawn), method, rng)
+        found.append(measure(subject, name, Probes(value.shape, drawn), method, rng))
+    return with_groups(subject, found)
 
 
 def measure(
     subject: Subject, name: str, probes: Probes, method: Method, rng: np.random.Generator
 ) -> Measurement:
     """Measure the gradient of one tensor; "complex" becomes "richardson" if it is not safe."""
-    kinks = find_kinks(subject, name, probes, rng)
-    safe = complex_safe(subject, name, probes, kinks, rng)
-    if method == "complex" and not safe:
-        method = "richardson"
-    times, tolerance = roundings(subject.terms), TOLERANCE["complex"] * subject.eps / EPS
-    # The most accurate oracle, because the rounding error of a difference is not the gradient's.
-    finest = complex_step if safe else richardson
-    floor = times * one_rounding(subject, name, probes, finest, rng)
-    curves = [subject.curve(name, probes[number]) for number in range(len(probes))]
-    if method == "taylor":
-        estimates, taylor = [Estimate(0.0, 0.0)] * len(probes), tuple(map(Taylor.sample, curves))
-    else:
-        estimates, taylor = list(map(ORACLES[method], curves)), ()
-    values, errors = np.array([(each.value, each.error) for each in estimates]).T  # (P,), (P,)
+    safe = complex_safe(subject, name, probes, rng)
+    used: Method = "richardson" if method == "complex" and not safe else method
+    finder, value = KinkFinder(safe, subject.eps), subject.values[name]
+    curves = [subject.curve({name: probes[number]}) for number in range(len(probes))]
+    found: list[Estimate] = []
+    left, right = np.empty(len(probes)), np.empty(len(probes))
+    has_kinks = has_suspects(finder, subject, name, probes, rng)
+    for number, curve in enumerate(curves):
+        units = probes.scales(value, number)
+        scaled = along(curve, units[0])
+        if not finder.safe or method in ("central", "richardson"):
+            curve = that_depend(curve, units)
+            scaled = along(curve, units[0])
+        if has_kinks and finder.suspects(scaled):
+            sides = finder.sides(scaled)
+            left[number], right[number] = sides.left.value / units[0], sides.right.value / units[0]
+            middle = (left[number] + right[number]) / 2
+            if not sides.differ:
+                left[number] = right[number] = middle
+            found.append(Estimate(middle, sides.error / units[0]))
+        else:
+            found.append(derivative(used, curve, units, subject.eps))
+            left[number] = right[number] = found[-1].value
+    values, errors = np.array([(each.value, each.error) for each in found]).T  # (P,), (P,)
+    resolution = max(RESOLUTION[used], TOLERANCE * subject.eps / EPS)
+
+    @cache
+    def rounding(number: int) -> float:
+        """Return the sensitivity to rounding of a derivative as the oracle computes it."""
+        # Richardson extrapolation sees the rounding of forward in its own table.
+        if not safe and used != "central":
+            return 0.0
+        oracle = central_difference if used == "central" else complex_step
+        unit, _ = probes.scales(value, number)
+        curve = along(subject.curve({name: probes[number]}, noisy=True), unit)
+        known = Rounding(lambda: {"": np.array([oracle(curve).value / unit])}).of("")
+        return 0.0 if known is None else float(known[0])
+
     return Measurement(
-        name, probes, method, values, errors, kinks, floor, times,
-        max(TOLERANCE[method], tolerance), taylor, abs(subject.loss_value),
+        name, probes, used, values, errors, left, right, resolution, subject.eps,
+        subject.size_of(name), subject.size / max(typical(value), 1.0), rounding,
+        taylor=tuple(map(Taylor.sample, curves)) if method == "taylor" else (),
     )  # fmt: skip
 
 
-def one_rounding(
-    subject: Subject, name: str, probes: Probes, oracle: Oracle, rng: np.random.Generator
-) -> float:
-    """Measure how far one rounding error moves an element of the gradient.
+def along(curve: Curve, unit: float) -> Curve:
+    """Return the curve with steps in another unit."""
+    return lambda t: curve(t * unit)
 
-    That is how much the element changes when every input moves by one rounding error. It can be 0
-    by chance where large terms cancel, so it is at least the rounding error of one term of the loss
-    divided by the size of the tensor's values (or by 1, if they are smaller).
+
+def that_depend(curve: Curve, units: tuple[float, float]) -> Curve:
+    """Return the curve of those terms that change at all; the others would add rounding errors.
+
+    A term that does not change over a small step may depend on the tensor nevertheless, so the
+    steps are large.
     """
-    order = max(1.0, float(np.sqrt(np.mean(subject.values[name] ** 2))))
-    numbers = [int(number) for number in rng.permutation(len(probes))[:ROUNDING_SAMPLES]]
-    unmoved = [oracle(subject.curve(name, probes[number])) for number in numbers]
-    largest = subject.term_rounding / order
-    for sample, perturbed in enumerate(subject.perturbations):
-        number, still = numbers[sample % len(numbers)], unmoved[sample % len(numbers)]
-        moved = oracle(perturbed.curve(name, probes[number]))
-        # The oracle's own error does not belong to the gradient.
-        moves = abs(moved.value - still.value) - moved.error - still.error
-        largest = max(largest, moves, EPS * abs(still.value))
-    return largest * subject.eps / EPS
+    start, unit = real_terms(curve, 0.0), max(units)
+    same = [start == real_terms(curve, t) for t in (unit, -unit, unit / 8, -unit / 8)]
+    (moving,) = np.nonzero(~np.logical_and.reduce(same))
+    return lambda t: curve(t)[moving]
 
 
-def roundings(terms: int) -> float:
-    """Return how rounding errors add up in a sum of n terms: λ√(n+c), with λ = √(2 ln(2(n+c)/δ)).
+def derivative(method: Method, curve: Curve, units: tuple[float, float], eps: float) -> Estimate:
+    """Return the derivative along a curve, and its error.
 
-    Rounding errors have random signs; the sum of n of them exceeds this bound with probability δ. c
-    stands for the operations that compute each term.
-    Source: Higham, Mary, "A New Approach to Probabilistic Rounding Error Analysis" (2019), (2.6).
+    Differences are taken in the first unit; in the second if that is more precise and agrees.
     """
-    count = terms + CHAIN
-    return float(np.sqrt(2 * np.log(2 * count / FALSE_ALARM) * count))
+    if method == "taylor":
+        return Estimate(0.0, 0.0)
+    if method == "complex":
+        found = complex_step(curve)
+        if np.isfinite(found.value):
+            # The terms are added in the dtype of the gradient as well.
+            return Estimate(found.value, found.error * eps / EPS)
+    oracle = richardson if method == "complex" else ORACLES[method]
+
+    def measured(unit: float) -> Estimate:
+        estimate = oracle(along(curve, unit))
+        return Estimate(estimate.value / unit, estimate.error / unit)
+
+    first = measured(units[0])
+    if first.error <= RESOLUTION["richardson"] * abs(first.value):
+        return first
+    second = measured(units[1])
+    agrees = not abs(second.value - first.value) > first.error
+    return second if agrees and second.error < first.error else first
 
 
-def complex_safe(
-    subject: Subject, name: str, probes: Probes, kinks: np.ndarray, rng: np.random.Generator
+def has_suspects(
+    finder: KinkFinder, subject: Subject, name: str, probes: Probes, rng: np.random.Generator
 ) -> bool:
-    """Return whether the loss accepts complex values and is analytic, as the complex step needs."""
-    # A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not
-    # the derivative. One central difference along a direction through all coordinates reveals that.
-    direction = probes.combined(rng.standard_normal(len(probes)) * ~kinks)
-    curve = subject.curve(name, direction / max(1.0, float(np.linalg.norm(direction))))
+    """Return whether any probe may have a kink; most losses have none along a random direction."""
+    direction = magnitudes(subject.values[name]) * rng.standard_normal(probes.shape)
+    return finder.suspects(subject.curve({name: direction}), SMALL)
+
+
+def complex_safe(subject: Subject, name: str, probes: Probes, rng: np.random.Generator) -> bool:
+    """Return whether the loss accepts complex values and is analytic, as the complex step needs.
+
+    A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not the
+    derivative. Differences of each term along a random direction reveal that. They are taken at a
+    point nearby, which lies at no kink.
+    """
+    unit = magnitudes(subject.values[name])
+    nearby = subject.values[name] + 2.0**-7 * unit * rng.standard_normal(probes.shape)
+    moved = replace(subject, values={**subject.values, name: nearby})
+    curve = moved.curve({name: unit * rng.standard_normal(probes.shape)})
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            complex_loss = curve(0j)
-            step = complex_step(curve)
+            slopes = tangents(curve)
     except Exception:  # Any error on complex numbers means that forward is not complex-safe.
         return False
-    real = central_difference(curve)
-    near = roundings(subject.terms) * real.error + TOLERANCE["central"] * abs(step.value)
-    # A loss that stays real is safe only if it does not depend on the tensor.
-    analytic = np.iscomplexobj(complex_loss) or real.value == 0
-    return bool(analytic) and abs(step.value - real.value) <= near
+    steps = 2.0 ** -np.arange(4.0, 16.0, 2.0)
+    pairs = [differences(curve, float(h)) for h in steps]
+    real, errors = extrapolated(steps, *(np.array(each) for each in zip(*pairs, strict=True)), 16.0)
+    with np.errstate(all="ignore"):
+        wrong = np.abs(slopes - real) > 100 * errors + 1e-8 * np.abs(slopes) + SMALLEST
+    # Where the differences step out of the domain they prove nothing.
+    return not wrong.any()
 
 
-def find_kinks(subject: Subject, name: str, probes: Probes, rng: np.random.Generator) -> np.ndarray:
-    """Return the probes (P,) along which the loss has a corner, and so no derivative."""
-    # Most losses have none along a direction through all coordinates.
-    kinks = np.zeros(len(probes), dtype=bool)
-    direction = rng.standard_normal(probes.shape)
-    if has_kink(subject.curve(name, direction)):
-        for number in range(len(probes)):
-            kinks[number] = has_kink(subject.curve(name, probes[number]))
-    return kinks
-
-
-def has_kink(curve: Curve) -> bool:
-    """Return whether the slope of the curve jumps at 0."""
-    # A jump is the same at every step; curvature contributes less at smaller ones, rounding more.
-    steps, start = 1e-6 / np.array([1.0, 4.0, 16.0]), real_loss(curve, 0.0)
-    jumps = [(real_loss(curve, h) - start) + (real_loss(curve, -h) - start) for h in steps]
-    jumps = np.array(jumps) / steps
-    rounding = 4 * EPS * abs(start) / steps[-1]
-    smallest = float(np.abs(jumps).min())
-    return smallest > 64 * rounding and float(np.ptp(jumps)) < smallest / 4
+def with_groups(subject: Subject, measurements: list[Measurement]) -> list[Measurement]:
+    """Add to each measurement the groups of places at kinks that hold the same value."""
+    places: dict[float, dict[str, list[int]]] = {}
+    for each in measurements:
+        if each.probes.directions is None:
+            for number in np.flatnonzero(each.kinks):
+                value = float(subject.values[each.name].flat[number])
+                places.setdefault(value, {}).setdefault(each.name, []).append(int(number))
+    finder = KinkFinder(all(m.method == "complex" for m in measurements), subject.eps)
+    groups: list[Group] = []
+    for value, named in places.items():
+        if sum(map(len, named.values())) < 2:
+            continue
+        unit, directions = abs(value) or 1.0, dict[str, np.ndarray]()
+        for name, numbers in named.items():
+            directions[name] = np.zeros_like(subject.values[name])
+            directions[name].flat[numbers] = unit
+        sides = finder.sides(subject.curve(directions))
+        if not sides.differ and np.isfinite(sides.left.value):
+            middle = (sides.left.value + sides.right.value) / 2
+            arrays = {name: np.array(numbers) for name, numbers in named.items()}
+            groups.append(Group(arrays, middle / unit, sides.error / unit))
+    return [
+        replace(m, groups=tuple(group for group in groups if m.name in group.places))
+        for m in measurements
+    ]

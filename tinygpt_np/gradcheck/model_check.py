@@ -14,18 +14,17 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.backward_run import memory_shared
 from tinygpt_np.gradcheck.calls import same_bits
 from tinygpt_np.gradcheck.measure import (
-    TOLERANCE,
     CheckError,
     Measurement,
     Method,
-    Probes,
-    Subject,
     check_options,
     measure_all,
-    roundings,
 )
-from tinygpt_np.gradcheck.oracles import EPS, central_difference
+from tinygpt_np.gradcheck.oracles import central_difference
+from tinygpt_np.gradcheck.probes import Probes
 from tinygpt_np.gradcheck.report import Report, Row
+from tinygpt_np.gradcheck.rounding import Rounding, noisy_view
+from tinygpt_np.gradcheck.subject import Subject
 from tinygpt_np.gradcheck.verdict import compare, unusable
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
@@ -71,7 +70,8 @@ class ModelCheck:
             directions = DIRECTIONS
         eps = max(float(np.finfo(param.dtype).eps) for param in model.params.values())
         values = {name: param.astype(np.float64) for name, param in model.params.items()}
-        self.subject = Subject(self.loss, values, tokens.size * model.vocab_size, eps)
+        self.subject = Subject(self.loss, values, eps)
+        self.rounding = Rounding(self.with_noise)
         rng = generator(seed, "gradcheck")
         self.measurements = list(self.measure(method, directions, rng))
         self.keys = [
@@ -79,11 +79,8 @@ class ModelCheck:
             for measurement in self.measurements
             if measurement.name.endswith("attn.c_attn.bias")
         ]
-        loss, tolerance = self.subject.loss_value, TOLERANCE["complex"] * eps / EPS
-        self.measured_loss = Measurement.exact(
-            "loss", Probes(()), "forward", np.array([loss]), self.loss_rounding(), tolerance,
-            scale=abs(loss),
-        )  # fmt: skip
+        loss = np.array([complex(self.loss(values)).real])
+        self.measured_loss = Measurement.exact("loss", Probes(()), "forward", loss, eps)
         self.factors = {
             name: 1 + MOVE * rng.choice([-1.0, 1.0], value.shape) for name, value in values.items()
         }
@@ -94,10 +91,23 @@ class ModelCheck:
         """Measure the numerical gradient of each parameter."""
         return measure_all(self.subject, method, directions, rng)
 
-    def loss_rounding(self) -> float:
-        """Return the largest rounding error of the loss of a correct model."""
-        subject = self.subject
-        return roundings(subject.terms) * subject.term_rounding * subject.eps / EPS
+    def with_noise(self) -> Tensors:
+        """Return the gradients and the loss of NumPy's operations, with noise added to each."""
+        params = {name: noisy_view(value.copy()) for name, value in self.subject.values.items()}
+        loss, grads = self.reference(params)
+        found = {**grads, "loss": np.asarray(loss)}
+        return found | {key.name: self.key_part(key, grads) for key in self.keys}
+
+    def reference(self, params: Tensors) -> tuple[Any, Tensors]:
+        """Return the loss and the gradients by NumPy's operations."""
+        model = copy.copy(self.model)
+        model.params, model.ops = params, backends.reference_of(model.ops)
+        return LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
+
+    @staticmethod
+    def key_part(key: Measurement, grads: Tensors) -> np.ndarray:
+        """Return the gradient of the bias of the keys."""
+        return np.split(grads[key.name.removesuffix(KEY)], 3)[1]
 
     def loss(self, params: Tensors) -> Any:
         """Return the loss for other parameters, which may be complex."""
@@ -150,12 +160,12 @@ class ModelCheck:
             name = key.name.removesuffix(KEY)
             param = self.model.params[name]
             fits = name in call.grads and np.shape(call.grads[name]) == param.shape
-            found[key.name] = np.split(call.grads[name], 3)[1] if fits else None
+            found[key.name] = self.key_part(key, call.grads) if fits else None
         rows: list[Row] = []
         for measurement in (*self.measurements, *self.keys, self.measured_loss):
             name = measurement.name
             dtype = self.model.params.get(name.removesuffix(KEY), call.loss).dtype
-            row = compare(measurement, found.get(name), dtype, sizes)
+            row = compare(measurement, found, dtype, sizes, self.rounding)
             problems = (problem for whose, problem in call.problems if whose == name)
             rows.append(replace(row, problems=(*row.problems, *problems)))
         return rows
@@ -204,9 +214,7 @@ def key_bias(qkv_bias: Measurement, rng: np.random.Generator) -> Measurement:
     shape, directions = (qkv_bias.probes.shape[0] // 3,), qkv_bias.probes.directions
     drawn = None if directions is None else rng.standard_normal((len(directions), *shape))
     probes = Probes(shape, drawn)
-    # A direction sums over all elements.
-    floor = qkv_bias.floor * (1.0 if drawn is None else shape[0] ** 0.5)
     return Measurement.exact(
-        qkv_bias.name + KEY, probes, qkv_bias.method, np.zeros(len(probes)), floor,
-        qkv_bias.tolerance,
+        qkv_bias.name + KEY, probes, qkv_bias.method, np.zeros(len(probes)), qkv_bias.eps,
+        qkv_bias.size,
     )  # fmt: skip

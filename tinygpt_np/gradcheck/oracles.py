@@ -1,8 +1,8 @@
 """Four oracles: ways to compute or test a derivative without deriving it by hand.
 
-Each takes a curve t ↦ loss(x + t·u) and looks at its slope at t = 0, where the direction u is one
-coordinate or a random direction. Three return the derivative and a bound on their own error, which
-includes the rounding of the loss. The fourth, the Taylor slope, tests a derivative it is given.
+Each takes a curve t ↦ terms(x + t·u), whose sum is the loss, and looks at the slope of the sum at
+t = 0, where the direction u is one coordinate or a random direction. Three return the derivative
+and a bound on their own error. The fourth, the Taylor slope, tests a derivative it is given.
 """
 
 import math
@@ -12,8 +12,12 @@ from typing import Any
 
 import numpy as np
 
-Curve = Callable[[Any], Any]
+Curve = Callable[[Any], np.ndarray]
 EPS = float(np.finfo(np.float64).eps)
+# So small that its square vanishes next to 1.
+IMAGINARY = 1e-40
+# Smaller slopes underflow in the complex step.
+SMALLEST = float(np.finfo(np.float64).tiny) / IMAGINARY
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,18 @@ def complex_step(curve: Curve) -> Estimate:
     """Return Im loss(x + ihu) / h, exact to rounding if the loss is analytic and takes complex x.
 
     loss(x + ihu) = loss + ih loss' - h² loss''/2 - …: the imaginary part is h·loss' up to h³.
-    Nothing is subtracted, so h can be so small that the h² and h³ terms vanish.
+    Nothing is subtracted, so h can be so small that the h² and h³ terms vanish. The error is that
+    of adding the terms.
     Source: Squire, Trapp, "Using Complex Variables to Estimate Derivatives" (1998).
     """
-    h = 1e-40
-    return Estimate(complex(curve(1j * h)).imag / h, 0.0)
+    slopes = tangents(curve)
+    return Estimate(float(slopes.sum()), EPS * float(np.abs(slopes).sum()) + SMALLEST)
+
+
+def tangents(curve: Curve, t: float = 0.0) -> np.ndarray:
+    """Return the derivative of each term at t by the complex step."""
+    with np.errstate(all="ignore"):
+        return np.imag(curve(t + 1j * IMAGINARY)) / IMAGINARY
 
 
 def central_difference(curve: Curve) -> Estimate:
@@ -42,47 +53,95 @@ def central_difference(curve: Curve) -> Estimate:
     step reduces the first part to a quarter, so the difference of the two results is ¾ of it.
     """
     h = EPS ** (1 / 3)
-    value, rounding = difference(curve, h)
-    half, _ = difference(curve, h / 2)
-    return Estimate(value, 4 / 3 * abs(value - half) + rounding)
+    (value, half), (rounding, _) = total_differences(curve, np.array([h, h / 2]))
+    error = float(4 / 3 * abs(value - half) + rounding)
+    return Estimate(float(value), error if math.isfinite(error) else math.inf)
 
 
 def richardson(curve: Curve) -> Estimate:
     """Return central differences at decreasing steps, combined to cancel h², h⁴, …: about 1e-12.
 
-    Each row of the table starts with the difference at its step; each further entry cancels one
-    more power of h² with the help of the row above. The entry that differs least from its two
-    neighbours is returned, with that difference as its error. If the loss is rough, neighbours may
-    agree by chance, so the roughness seen at the smallest steps is added to the error.
+    See `extrapolated`.
+    """
+    steps = 0.1 / 2.0 ** np.arange(16)
+    value, error = extrapolated(steps, *total_differences(curve, steps), 4.0)
+    return Estimate(float(value), float(error))
+
+
+def one_sided(curve: Curve, side: float) -> Estimate:
+    """Return the limit of the slope from one side (side is 1 or -1), by differences.
+
+    (loss(x + 2hu) - loss(x + hu)) / h at decreasing steps, combined to cancel h, h², …. The loss at
+    x itself does not count, so it may jump there.
+    """
+    steps = side * 0.1 / 2.0 ** np.arange(16)
+    points = [real_terms(curve, float(h)) for h in (2 * steps[0], *steps)]
+    pairs = [
+        change(far, near, float(h))
+        for far, near, h in zip(points[:-1], points[1:], steps, strict=True)
+    ]
+    values, roundings = np.array([(v.sum(), r.sum()) for v, r in pairs]).T  # (steps,), (steps,)
+    value, error = extrapolated(np.abs(steps), values, roundings, 2.0)
+    return Estimate(float(value), float(error))
+
+
+def extrapolated(
+    steps: np.ndarray, slopes: np.ndarray, roundings: np.ndarray, factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the limit of differences as the step goes to 0, and its error.
+
+    steps (S,), each half of the one before; slopes, roundings (S, ...): the difference at each step
+    and its rounding error. factor: by how much halving the step reduces the first term of the
+    error; the next terms are reduced by its powers.
+
+    Each column of the table is combined from the one before, and cancels one more term. The entry
+    that differs least from its two neighbours is returned, with that difference as its error. If
+    the loss is rough, neighbours may agree by chance, so the roughness seen at the smallest steps
+    is added to the error. Steps outside the domain are ignored.
     Source: Ridders, "Accurate computation of F'(x) and F'(x)F''(x)" (1982).
     """
-    h, rows, found = 0.2, [list[float]()], list[tuple[Estimate, float]]()
-    for _ in range(16):
-        h /= 2
-        value, rounding = difference(curve, h)
-        row = [value]
-        for order, left_above in enumerate(rows[-1], 1):
-            factor = 4.0**order
-            row.append((factor * row[-1] - left_above) / (factor - 1))
-            error = max(abs(row[-1] - row[-2]), abs(row[-1] - left_above)) + rounding
-            found.append((Estimate(row[-1], error), h))
-        rows.append(row)
-    roughness = max(abs(rows[-1][1] - rows[-2][1]) * h, abs(rows[-2][1] - rows[-3][1]) * 2 * h)
-    weighed = [Estimate(e.value, e.error + roughness / step) for e, step in found]
-    known = [estimate for estimate in weighed if not math.isnan(estimate.error)]
-    return min(known, key=lambda e: e.error, default=Estimate(math.nan, math.inf))
-
-
-def real_loss(curve: Curve, t: float) -> float:
-    """Return the loss at t as a float; not finite outside its domain, as a logarithm below 0."""
+    steps = steps.reshape(-1, *(1,) * (slopes.ndim - 1))
+    found, errors, column = list[np.ndarray](), list[np.ndarray](), slopes
     with np.errstate(all="ignore"):
-        return complex(curve(t)).real
+        power, roughness = factor, 0.0
+        for order in range(1, len(steps)):
+            following = (power * column[1:] - column[:-1]) / (power - 1)
+            difference = np.maximum(abs(following - column[1:]), abs(following - column[:-1]))
+            if order == 1:
+                noise = abs(np.diff(following[-3:], axis=0)) * steps[-2:]
+                roughness = noise.max(axis=0)
+            errors.append(difference + roundings[order:] + roughness / steps[order:])
+            found.append(following)
+            column, power = following, power * factor
+    every, bounds = np.concatenate(found), np.concatenate(errors)
+    bounds = np.where(np.isfinite(bounds), bounds, np.inf)
+    best = np.argmin(bounds, axis=0, keepdims=True)
+    value, error = (np.take_along_axis(each, best, 0)[0] for each in (every, bounds))
+    return np.where(np.isfinite(error), value, np.nan), error
 
 
-def difference(curve: Curve, h: float) -> tuple[float, float]:
-    """Return the central difference and its error from rounding the two losses."""
-    ahead, behind = real_loss(curve, h), real_loss(curve, -h)
-    return (ahead - behind) / (2 * h), EPS * (abs(ahead) + abs(behind)) / (2 * h)
+def real_terms(curve: Curve, t: float) -> np.ndarray:
+    """Return the terms as floats; not finite outside their domain, as a logarithm below 0."""
+    with np.errstate(all="ignore"):
+        return np.asarray(np.real(curve(t)))
+
+
+def change(ahead: np.ndarray, behind: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the slope of each term over a step, and its rounding error."""
+    with np.errstate(all="ignore"):
+        return (ahead - behind) / step, EPS * (np.abs(ahead) + np.abs(behind)) / abs(step)
+
+
+def differences(curve: Curve, h: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the central difference of each term, and its rounding error."""
+    return change(real_terms(curve, h), real_terms(curve, -h), 2 * h)
+
+
+def total_differences(curve: Curve, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the central differences of the loss at some steps, and their rounding errors."""
+    pairs = [differences(curve, float(h)) for h in steps]
+    values, roundings = np.array([(v.sum(), r.sum()) for v, r in pairs]).T  # (steps,), (steps,)
+    return values, roundings
 
 
 @dataclass(frozen=True)
@@ -103,11 +162,12 @@ class Taylor:
     def sample(cls, curve: Curve) -> "Taylor":
         """Evaluate the curve at steps from 1/4 down to 2⁻²⁶."""
         steps = 2.0 ** -np.arange(2.0, 27.0)
-        start = real_loss(curve, 0.0)
-        losses = np.array([real_loss(curve, float(h)) for h in steps])
-        inside = np.isfinite(losses)
-        largest = float(np.abs(losses[inside]).max(initial=abs(start)))
-        return cls(steps[inside], losses[inside] - start, 2 * EPS * largest)
+        start = real_terms(curve, 0.0)
+        pairs = [change(real_terms(curve, float(h)), start, float(h)) for h in steps]
+        changes, roundings = steps * np.array([(v.sum(), r.sum()) for v, r in pairs]).T
+        inside = np.isfinite(changes)
+        largest = float(roundings[inside].max(initial=0.0))
+        return cls(steps[inside], changes[inside], largest)
 
     def slope(self, derivative: float, slack: float = 0.0) -> float:
         """Return the power of h with which the remainder falls, at the smallest usable steps.

@@ -37,9 +37,10 @@ class Row:
     If the gradient is zero, relative is NaN and bound is the largest error that passes at index.
     With the Taylor slope, relative is the slope and bound the smallest slope that passes.
 
-    checked: the number of elements or directions. skipped: those at a kink, where there is no
-    derivative. problems: everything that is wrong. cause: the likely mistake. found, expected: the
-    gradient by hand and by the oracle, if every element was compared and something is wrong.
+    checked: the number of elements or directions that have a derivative. skipped: those at a kink,
+    compared with the derivatives from both sides. problems: everything that is wrong. unmeasured:
+    what could not be measured, or "". cause: the likely mistake. found, expected: the gradient by
+    hand and by the oracle, if every element was compared and something is wrong.
     """
 
     name: str
@@ -57,19 +58,27 @@ class Row:
     headroom: float
     is_zero: bool = False
     problems: tuple[str, ...] = ()
+    unmeasured: str = ""
     cause: str = ""
     found: np.ndarray | None = field(default=None, repr=False, compare=False)
     expected: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
+        """Whether everything was measured, and nothing is wrong."""
+        return not self.messages
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """Everything that is wrong, and what could not be measured."""
+        return (*self.problems, self.unmeasured) if self.unmeasured else self.problems
 
     @property
     def verdict(self) -> str:
-        """ok, zero (right, and zero up to rounding), or wrong."""
-        return "wrong" if self.problems else "zero" if self.is_zero else "ok"
+        """ok, zero (right, and zero up to rounding), wrong, or unmeasured."""
+        if not self.ok:
+            return "wrong" if self.problems else "unmeasured"
+        return "zero" if self.is_zero else "ok"
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,13 +100,15 @@ class Report:
 
     @property
     def worst(self) -> Row:
-        """The first wrong row, or the one with the least headroom."""
-        return min(self.rows, key=lambda row: (row.ok, row.headroom))
+        """The first wrong row, one that could not be measured, or that with least headroom."""
+        return min(self.rows, key=lambda row: (not row.problems, row.ok, row.headroom))
 
     @property
     def verdict(self) -> str:
         """Whether every gradient is right, in words."""
-        return "every gradient is right" if self.ok else "WRONG"
+        if self.rows and not any(row.problems for row in self.rows):
+            return "every gradient is right" if self.ok else "could not be measured"
+        return "WRONG"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays for JSON; numbers that are not finite become None."""
@@ -152,7 +163,7 @@ def draw(report: Report, width: int = WIDTH) -> Group:
     parts: list[Table | Text | Padding] = [title, table]
     for row in report.rows:
         table.add_row(*(COLUMNS[name](row) for name in names))
-        parts += [Text(f"{row.name}: {problem}", style="red") for problem in row.problems]
+        parts += [Text(f"{row.name}: {problem}", style="red") for problem in row.messages]
         if row.cause:
             cause = Text(f"likely cause: {row.cause}")
             parts.append(Padding(cause, (0, 0, 0, 4), expand=False))

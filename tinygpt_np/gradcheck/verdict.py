@@ -1,7 +1,7 @@
-"""Compare a gradient with its measurement: right or wrong."""
+"""Compare a gradient with its measurement: right, wrong, or not measurable."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,10 +9,19 @@ import numpy as np
 
 from tinygpt_np.gradcheck.causes import likely_cause
 from tinygpt_np.gradcheck.measure import Measurement
+from tinygpt_np.gradcheck.oracles import EPS
 from tinygpt_np.gradcheck.report import Row
+from tinygpt_np.gradcheck.rounding import FACTOR, Rounding
 
 # The remainder falls as h if the gradient is wrong and as h² if it is right.
 SLOPE_BOUND = 1.5
+# The estimated errors of an oracle may be too small by this factor.
+UNCERTAINTY = 16
+# A tensor is measured if rounding changes its elements by less than this fraction of the largest,
+# or by less than this many ulp of the loss relative to the tensor's values.
+FRACTION, ULPS_OF_ZERO = 1e-3, 1e4
+# An unknown backward may add numbers a few times as large as the largest element.
+ULPS_OF_UNKNOWN = 32
 ORACLE_NAMES: dict[str, str] = {
     "complex": "complex step",
     "central": "central differences",
@@ -22,39 +31,42 @@ ORACLE_NAMES: dict[str, str] = {
 
 
 # The norm of a gradient of 1e200 overflows; an infinite error is the right result.
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def compare(
-    measurement: Measurement, gradient: Any, dtype: np.dtype[Any], sizes: Sequence[int]
+    measurement: Measurement,
+    gradients: Mapping[str, Any],
+    dtype: np.dtype[Any],
+    sizes: Sequence[int],
+    rounding: Rounding | None = None,
 ) -> Row:
-    """Return the row of one tensor. sizes: axis lengths that may explain a wrong factor."""
-    probes = measurement.probes
+    """Return the row of one tensor.
+
+    gradients: those of all tensors. sizes: axis lengths that may explain a wrong factor. rounding:
+    of the backward; without it, that of the oracle's computation stands for both.
+    """
+    probes, gradient = measurement.probes, gradients.get(measurement.name)
     oracle = ORACLE_NAMES.get(measurement.method, measurement.method)
     empty = Row(
         measurement.name, probes.shape, oracle, probes.directions is None,
-        int(measurement.usable.sum()), int(measurement.kinks.sum()), (), math.nan, math.nan,
-        math.nan, math.inf, measurement.tolerance, 0.0,
+        int((measurement.usable & ~measurement.kinks).sum()), int(measurement.kinks.sum()), (),
+        math.nan, math.nan, math.nan, math.inf, measurement.tolerance, 0.0,
     )  # fmt: skip
     wrong = unusable(gradient, probes.shape, dtype)
     if wrong is not None:
         return replace(empty, problems=(wrong,))
-    found = probes.along(gradient)
-    compared = compare_slopes if measurement.taylor else compare_values
-    row = compared(measurement, found, empty) if measurement.usable.any() else empty
-    if not row.ok and row.by_element and not measurement.taylor:
-        expected = np.where(measurement.usable, 0.0 if row.is_zero else measurement.values, found)
-        pair = found.reshape(probes.shape), expected.reshape(probes.shape)
+    if not measurement.usable.any():
+        return replace(empty, unmeasured=unresolved(measurement))
+    if measurement.taylor:
+        return compare_slopes(measurement, probes.along(cast(Any, gradient)), rounding, empty)
+    comparison = Comparison(measurement, gradients, rounding, float(np.finfo(dtype).tiny))
+    row = comparison.row(empty)
+    if row.problems and row.by_element:
+        known = measurement.usable & ~comparison.open
+        expected = np.where(known, 0.0 if row.is_zero else comparison.expected, comparison.found)
+        pair = comparison.found.reshape(probes.shape), expected.reshape(probes.shape)
         cause = likely_cause(*pair, sizes, measurement.tolerance)
         row = replace(row, cause=cause, found=pair[0], expected=pair[1])
-    problems: list[str] = []
-    if len(unresolved := np.flatnonzero(measurement.unresolved)):
-        problems.append(
-            f"{len(unresolved)} of {len(found)} derivatives could not be measured to "
-            f"{measurement.tolerance:g}, the first at {probes.index(int(unresolved[0]))}: forward "
-            "is rough, or rounds more than its dtype"
-        )
-    if not measurement.usable.any():
-        problems.append("nothing could be checked")
-    return replace(row, problems=(*problems, *row.problems))
+    return row
 
 
 def unusable(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> str | None:
@@ -75,51 +87,195 @@ def unusable(gradient: Any, shape: tuple[int, ...], dtype: np.dtype[Any] | None)
     return None
 
 
-def compare_values(measurement: Measurement, found: np.ndarray, row: Row) -> Row:
-    """Fill in the row from the derivatives along the probes (P,).
+def unresolved(measurement: Measurement) -> str:
+    """Return which derivatives the oracle could not resolve, or ""."""
+    places = np.flatnonzero(measurement.unresolved)
+    if not len(places):
+        return ""
+    first = measurement.probes.index(int(places[0]))
+    return (
+        f"{len(places)} of {len(measurement.values)} derivatives could not be measured to "
+        f"{measurement.resolution:g}, the first at {first}: forward is rough, or rounds more than "
+        "its dtype"
+    )
 
-    Two conditions must hold. For the tensor, ‖found - expected‖ is at most tolerance·‖expected‖;
-    for each element, the error is at most tolerance·|element|. A slack is added to both bounds, for
-    rounding and for the error of the oracle. The first condition detects small errors everywhere,
-    the second a wrong element that is small among large ones.
+
+class Comparison:
+    """The errors of a gradient along the probes (P,), and how large they may be.
+
+    found, expected: the derivatives by hand and by the oracle; at a kink, the derivative from one
+    side, their mean or 0, whichever is nearest. errors: their differences. rounded: the
+    part of each error that rounding explains, where that was measured. open: the places at a kink
+    whose gradient is between the derivatives from both sides, but none of those that are usual.
     """
-    expected, usable, tolerance = measurement.values, measurement.usable, measurement.tolerance
-    errors = np.where(usable, np.abs(found - expected), 0.0)  # (P,)
-    slack = measurement.floor + measurement.roundings * measurement.errors  # (P,)
-    allowed = np.maximum(tolerance * np.abs(expected) + slack, np.finfo(float).tiny)  # (P,)
-    ratios = np.where(usable, errors / allowed, 0.0)  # (P,)
-    error = float(np.linalg.norm(errors))
-    norm, uncertain = (float(np.linalg.norm(part[usable])) for part in (expected, slack))
-    is_zero = norm <= uncertain
-    tensor_ratio = 0.0 if is_zero else error / (tolerance * norm + uncertain)
-    largest_ratio = float(ratios.max())
-    worst = int(np.argmax(ratios if largest_ratio > 1 else errors))
-    problems = tuple[str, ...]()
-    if tensor_ratio > 1:
-        problems = (f"off by {error / norm:.2g} of its norm",)
-    elif largest_ratio > 1:
-        places = int((ratios > 1).sum())
-        problems = (f"off in {places} of {len(found)} places by more than rounding explains",)
-    return replace(
-        row,
-        index=measurement.probes.index(worst),
-        analytic=float(found[worst]),
-        numeric=float(expected[worst]),
-        absolute=float(errors[worst]),
-        relative=math.nan if is_zero else error / norm,
-        bound=float(slack[worst]) if is_zero else tolerance + uncertain / norm,
-        headroom=1 / max(tensor_ratio, largest_ratio) if error else math.inf,
-        is_zero=is_zero,
-        problems=problems,
-    )
+
+    def __init__(
+        self, measurement: Measurement, gradients: Mapping[str, Any], rounding: Rounding | None,
+        tiny: float,
+    ) -> None:  # fmt: skip
+        self.measurement, self.gradients, self.rounding = measurement, gradients, rounding
+        self.found = measurement.probes.along(gradients[measurement.name])
+        self.tiny, self.rounded = tiny, np.zeros(len(self.found))
+        left, right = measurement.left, measurement.right
+        low, high = np.minimum(left, right), np.maximum(left, right)
+        usual = np.array([measurement.values, left, right, np.clip(0.0, low, high)])  # (4, P)
+        nearest = np.argmin(np.abs(usual - self.found), axis=0)  # (P,)
+        kinks = measurement.kinks
+        self.expected = np.where(kinks, usual[nearest, np.arange(len(nearest))], usual[0])
+        self.errors = np.where(measurement.usable, np.abs(self.found - self.expected), 0.0)
+        inside = kinks & (low <= self.found) & (self.found <= high) & self.failing
+        shared, self.group_problem = self.shared()
+        self.errors[inside & shared] = 0.0
+        self.open = inside & ~shared
+        self.errors[self.open] = 0.0
+        # The largest slack with which a tensor counts as measured.
+        self.largest = float(np.abs(self.expected[measurement.usable]).max(initial=0.0))
+        near_zero = ULPS_OF_ZERO * measurement.eps * measurement.size
+        self.measured = max(FRACTION * self.largest, near_zero)
+        self.add_rounding()
+        self.is_zero = self.largest <= float(self.slack[measurement.usable].max())
+
+    @property
+    def slack(self) -> np.ndarray:
+        """The part of `allowed` (P,) that does not depend on the element."""
+        return UNCERTAINTY * self.measurement.errors + self.rounded
+
+    @property
+    def allowed(self) -> np.ndarray:
+        """The largest errors (P,) that pass."""
+        return self.measurement.tolerance * np.abs(self.expected) + self.slack + self.tiny
+
+    @property
+    def failing(self) -> np.ndarray:
+        """Where (P,) the error is larger."""
+        return ~(self.errors <= self.allowed)
+
+    def shared(self) -> tuple[np.ndarray, str]:
+        """Return the places (P,) in groups whose gradients add up as they must, and a problem."""
+        agreed, problem = np.zeros(len(self.found), dtype=bool), ""
+        for group in self.measurement.groups:
+            parts = [
+                np.asarray(self.gradients[name], np.float64).reshape(-1)[places]
+                for name, places in group.places.items()
+                if np.size(self.gradients.get(name)) > places.max()
+            ]
+            if len(parts) < len(group.places):
+                continue
+            every = np.concatenate(parts)
+            near = 1e3 * self.measurement.tolerance * max(np.abs(every).sum(), abs(group.value))
+            if abs(every.sum() - group.value) <= near + UNCERTAINTY * group.error:
+                agreed[group.places[self.measurement.name]] = True
+            else:
+                problem = (
+                    f"at ties: the gradients of {len(every)} equal elements must add up to "
+                    f"{group.value:.6g}, not {every.sum():.6g}"
+                )
+        return agreed, problem
+
+    def add_rounding(self) -> None:
+        """Add to the slack what rounding explains, until an element is wrong."""
+        measurement, failing = self.measurement, np.flatnonzero(self.failing)
+        if not len(failing):
+            return
+
+        def own(number: int) -> float:
+            return FACTOR * measurement.rounding(number)
+
+        worst = int(failing[np.argmax(self.errors[failing])])
+        if self.errors[worst] > self.measured and not self.excused(worst, own(worst)):
+            # Even a backward whose rounding explains this error would not be right.
+            self.rounded[worst] = own(worst) * measurement.eps
+            return
+        known, eps = None, measurement.eps
+        if self.rounding is not None:
+            known = self.rounding.of(measurement.name, measurement.probes)
+        if known is not None:
+            self.rounded[failing] += FACTOR * known[failing] * eps
+            eps = EPS
+        else:
+            self.rounded[failing] += ULPS_OF_UNKNOWN * self.largest * eps
+        failing = np.flatnonzero(self.failing)
+        for number in map(int, failing[np.argsort(-self.errors[failing])]):
+            self.rounded[number] += own(number) * eps
+            if not self.errors[number] <= self.allowed[number]:
+                return
+
+    def excused(self, number: int, sensitivity: float) -> bool:
+        """Return whether rounding with this sensitivity explains the error of an element."""
+        rounding = sensitivity * self.measurement.eps
+        return bool(self.errors[number] <= self.allowed[number] + rounding)
+
+    def row(self, row: Row) -> Row:
+        """Fill in the row."""
+        measurement, usable = self.measurement, self.measurement.usable
+        ratios = np.where(usable, self.errors / self.allowed, 0.0)
+        error, norm, slack = (
+            float(np.linalg.norm(each[usable])) for each in (self.errors, self.expected, self.slack)
+        )
+        largest_ratio = float(ratios.max())
+        worst = int(np.argmax(ratios if largest_ratio > 1 else self.errors))
+        problems = tuple[str, ...]()
+        if largest_ratio > 1 and error > measurement.tolerance * norm + slack:
+            by = f"{error / norm:.2g} of its norm" if norm else f"{error:.2g}, and should be zero"
+            problems = (f"off by {by}",)
+        elif not largest_ratio <= 1:
+            places = int((ratios > 1).sum())
+            problems = (f"off in {places} of {len(ratios)} places by more than rounding explains",)
+        elif self.group_problem:
+            problems = (self.group_problem,)
+        return replace(
+            row,
+            index=measurement.probes.index(worst),
+            analytic=float(self.found[worst]),
+            numeric=float(self.expected[worst]),
+            absolute=float(self.errors[worst]),
+            relative=math.nan if self.is_zero else error / norm,
+            bound=(
+                float(self.slack[worst]) if self.is_zero else measurement.tolerance + slack / norm
+            ),
+            headroom=1 / largest_ratio if largest_ratio else math.inf,
+            is_zero=self.is_zero,
+            problems=problems,
+            unmeasured="; ".join(self.unmeasured()),
+        )
+
+    def unmeasured(self) -> Iterator[str]:
+        """Yield what could not be measured."""
+        measurement = self.measurement
+        if not_resolved := unresolved(measurement):
+            yield not_resolved
+        if count := int(self.open.sum()):
+            yield (
+                f"{count} of {len(self.found)} places could not be measured: they are at a kink, "
+                "and the gradient is between the derivatives from both sides"
+            )
+        rough = measurement.usable & (self.rounded > self.measured)
+        if count := int(rough.sum()):
+            yield (
+                f"{count} of {len(self.found)} places could not be measured: rounding explains "
+                f"an error of {self.rounded[rough].max():.1g}"
+            )
 
 
-def compare_slopes(measurement: Measurement, found: np.ndarray, row: Row) -> Row:
+def compare_slopes(
+    measurement: Measurement, found: np.ndarray, rounding: Rounding | None, row: Row
+) -> Row:
     """Fill in the row by the Taylor slope test, from the derivatives along the probes (P,)."""
-    usable = np.flatnonzero(measurement.usable)
-    slopes = np.array(
-        [measurement.taylor[i].slope(float(found[i]), measurement.floor) for i in usable]
-    )
+    usable = np.flatnonzero(measurement.usable & ~measurement.kinks)
+    if not len(usable):
+        return replace(row, unmeasured="all directions cross a kink")
+
+    def slopes_with(slack: np.ndarray) -> np.ndarray:
+        return np.array(
+            [measurement.taylor[i].slope(float(found[i]), float(slack[i])) for i in usable]
+        )
+
+    slack = measurement.tolerance * np.abs(found) + measurement.errors
+    slopes = slopes_with(slack)
+    if not (slopes >= SLOPE_BOUND).all() and rounding is not None:
+        known = rounding.of(measurement.name, measurement.probes)
+        if known is not None:
+            slopes = slopes_with(slack + FACTOR * measurement.eps * known)
     # The direction with the median slope decides: a wrong gradient shows in nearly all directions,
     # while in a single one the h² term of a right gradient may vanish against its h³ term.
     middle = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))[len(slopes) // 2]

@@ -416,7 +416,7 @@ class Prover:
         for name, gradient in gradients.items():
             row = truth.result(name).compare(gradient)
             if not row.ok and name not in problems:
-                problems[name] = [f"d{name}: {row.problems[0]}: {differs}"]
+                problems[name] = [f"d{name}: {row.messages[0]}: {differs}"]
         for name, found in problems.items():
             setting = [i for i, line in enumerate(lines) if f"d{name}" in line.values]
             index = setting[-1] if setting and differs not in found[0] else -1

@@ -51,7 +51,7 @@ class GradientVerdict:
     @property
     def problem(self) -> str:
         """The name and the first problem."""
-        return f"{self.name}: {self.row.problems[0]}"
+        return f"{self.name}: {self.row.messages[0]}"
 
 
 @dataclass(frozen=True)

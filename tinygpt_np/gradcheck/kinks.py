@@ -1,0 +1,109 @@
+"""Find where a loss has a kink or jumps, and measure its derivatives from both sides there."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygpt_np.gradcheck.oracles import (
+    EPS,
+    Curve,
+    Estimate,
+    complex_step,
+    one_sided,
+    real_terms,
+    tangents,
+)
+
+# How far from the point slopes are compared: by the complex step, and by differences, whose step
+# must be above rounding.
+REACH, STEP = 2.0**-36, 2.0**-18
+# A kink changes the slope as much at a distance that is smaller by this factor.
+CLOSER = 16
+# The part of a slope that changes at a kink: at least this, for a coordinate and for a direction
+# through all coordinates, where it is one among many.
+LARGE, SMALL = 1e-6, 1e-11
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The derivatives from both sides; from the inside for both, at the edge of the domain."""
+
+    left: Estimate
+    right: Estimate
+
+    @property
+    def error(self) -> float:
+        """The larger of the two errors."""
+        return max(self.left.error, self.right.error)
+
+    @property
+    def differ(self) -> bool:
+        """Whether there is a kink."""
+        near = 16 * (self.left.error + self.right.error)
+        sizes = abs(self.left.value) + abs(self.right.value)
+        return abs(self.right.value - self.left.value) > near + LARGE * sizes
+
+
+@dataclass(frozen=True)
+class KinkFinder:
+    """How kinks are found: by the complex step if the loss is `safe` for it, or by differences.
+
+    eps: the machine epsilon of the gradient; a kink within its rounding error counts.
+    """
+
+    safe: bool
+    eps: float
+
+    @property
+    def reach(self) -> float:
+        """The distance at which slopes are compared."""
+        return max(REACH if self.safe else STEP, 64 * self.eps)
+
+    def suspects(self, curve: Curve, part: float = LARGE) -> bool:
+        """Return whether a slope may change abruptly at 0, a term may jump, or the domain end.
+
+        part: the smallest change of a slope that matters, relative to the slope.
+        """
+        if not all(np.isfinite(real_terms(curve, t)).all() for t in (self.reach, -self.reach)):
+            return True
+        changed = self.slope_change if self.safe else self.difference_change
+        wide, _ = changed(curve, self.reach, part)
+        narrow, near = changed(curve, self.reach / CLOSER, part)
+        # Comparisons with NaN are False.
+        return not ((narrow <= wide / 4) | (narrow <= near)).all()
+
+    def slope_change(self, curve: Curve, reach: float, part: float) -> tuple[np.ndarray, ...]:
+        """Return the change of the slope of each term across 0, and the largest negligible one."""
+        left, right = tangents(curve, -reach), tangents(curve, reach)
+        with np.errstate(all="ignore"):
+            return np.abs(right - left), part * (np.abs(right) + np.abs(left))
+
+    def difference_change(self, curve: Curve, reach: float, part: float) -> tuple[np.ndarray, ...]:
+        """Return the same by differences, for which 64 rounding errors are negligible."""
+        start, ahead, behind = (real_terms(curve, t) for t in (0.0, reach, -reach))
+        with np.errstate(all="ignore"):
+            changes = np.abs((ahead - start) + (behind - start)) / reach
+            size = np.abs(ahead) + np.abs(behind) + np.abs(start)
+            near = part * (np.abs(ahead - start) + np.abs(behind - start)) / reach
+            return changes, near + 64 * EPS * size / reach
+
+    def sides(self, curve: Curve) -> Sides:
+        """Return the derivatives from both sides."""
+        left, right = self.side(curve, -1.0), self.side(curve, 1.0)
+        left, right = (left or right), (right or left)
+        nothing = Estimate(np.nan, np.inf)
+        return Sides(left or nothing, right or nothing)
+
+    def side(self, curve: Curve, sign: float) -> Estimate | None:
+        """Return the derivative from one side, or None if it is outside the domain."""
+        if not np.isfinite(real_terms(curve, sign * 4 * self.reach)).all():
+            return None
+        if not self.safe:
+            return one_sided(curve, sign)
+        near, middle, far = (
+            complex_step(lambda t, r=reach: curve(sign * r + t))
+            for reach in (self.reach, 2 * self.reach, 4 * self.reach)
+        )
+        # The slope at distance r is that of the side plus a multiple of r.
+        value, rough = 2 * near.value - middle.value, 2 * middle.value - far.value
+        return Estimate(value, abs(value - rough) + 3 * near.error)
