@@ -39,7 +39,10 @@ def test_a_wrong_user_layer_exits_with_1(folder: Path, capsys: Captured) -> None
     with pytest.raises(SystemExit) as stop:
         cli.main(["study", write_layer(folder, WRONG_LAYER)])
     assert stop.value.code == 1
-    assert "likely cause: a mean or sum is missing" in capsys.readouterr().out
+    assert (
+        "likely cause: a path is missing: dx lacks the part through `mean`"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_arguments_of_a_user_layer_can_be_described(folder: Path, capsys: Captured) -> None:

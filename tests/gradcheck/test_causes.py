@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tinygpt_np.gradcheck.causes import likely_cause
+from tinygpt_np.gradcheck.causes import MISTAKES, judged, likely_cause, named_mistakes
+from tinygpt_np.gradcheck.mutations import KINDS
 
 rng = np.random.default_rng(5)
 N, C = 6, 8
@@ -29,38 +30,77 @@ IDS = np.array([3, 0, 3, 9, 3, 0])
 SCATTERED, LAST = np.zeros((2, 11, C))
 np.add.at(SCATTERED, IDS, DY)
 LAST[IDS] = DY
-SUMMED = "a mean or sum is missing: the right gradient sums to zero along axis 1, this one does not"
+IGNORED = np.where(ROWS == 2, 0, RIGHT)
 
 
 @pytest.mark.parametrize(
     ("found", "expected", "name"),
     [
-        (2 * RIGHT, RIGHT, "too large by a factor of 2: counted twice"),
-        (2 * RIGHT + 1e-8 * X, RIGHT, "too large by a factor of 2: counted twice"),
-        (RIGHT / 2, RIGHT, "half of it: a factor of 2 is missing"),
+        (2 * RIGHT, RIGHT, "too large by a factor of 2"),
+        (2 * RIGHT + 1e-11 * X, RIGHT, "too large by a factor of 2"),
+        (RIGHT / 2, RIGHT, "too small by a factor of 2"),
         (6 * RIGHT, RIGHT, "too large by a factor of 6, a length or a number of elements here"),
-        (6**-0.5 * RIGHT, RIGHT, "too small by a factor of √6, a length"),
+        (6**-0.5 * RIGHT, RIGHT, "too small by a factor of √6, a length or a number of elements"),
         (-RIGHT, RIGHT, "the sign is wrong"),
-        (-2 * RIGHT, RIGHT, "the sign is wrong, and it is too large by a factor of 2"),
-        (1.25 * RIGHT, RIGHT, "1.25 times the right one"),
-        (0 * RIGHT, RIGHT, "all zero: never computed, or cut off on the way"),
-        (RIGHT, 0 * RIGHT, "it should be zero: something constant or masked lets a gradient"),
+        (-2 * RIGHT, RIGHT, "the sign is wrong, and too large by a factor of 2"),
+        (1.25 * RIGHT, RIGHT, "too large by a factor of 1.25"),
+        (0 * RIGHT, RIGHT, "all zero: it is never computed, or a factor is zero"),
+        (RIGHT, 0 * RIGHT, "it should be zero: a constant or a masked value lets a gradient"),
         (SQUARE.T, SQUARE, "transposed: axes 0 and 1 are swapped"),
         (HEADS_T, HEADS, "transposed: axes 1 and 2 are swapped, then reshaped to fit"),
         (np.roll(RIGHT, 1, 0), RIGHT, "off by one: all values are shifted by +1 along axis 0"),
         (np.roll(RIGHT, -1, 1), RIGHT, "off by one: all values are shifted by -1 along axis 1"),
         (RIGHT * (ROWS > 0), RIGHT, "not filled in: right in 40 of 48 places, zero in the others"),
-        (RIGHT, RIGHT * (ROWS > 2), "not masked: right in 24 of 48 places, and not zero"),
-        (RIGHT * np.sign(ROWS - 0.5), RIGHT, "right in 40 of 48 places; in the others the sign is"),
-        (LAST, SCATTERED, "right in 72 of 88 places; in the others perhaps not accumulated"),
-        (RIGHT + ROWS, RIGHT, "a sum or mean is missing: the error is constant along axis 1"),
-        (RIGHT * (2 + ROWS), RIGHT, "a factor is missing: along axis 1 it is right up to a factor"),
-        (NO_MEAN / STD, LAYER_NORM / STD, SUMMED),
-        (CENTERED / STD, LAYER_NORM / STD, "perhaps a term is missing, or one too many"),
+        (RIGHT, RIGHT * (ROWS > 2), "not masked: 24 elements should be zero"),
+        (
+            IGNORED * 5 / 6 + (RIGHT - IGNORED), IGNORED,
+            "not masked: 8 elements should be zero, as for ignored rows, and the mean is over all",
+        ),
+        (
+            RIGHT * np.sign(ROWS - 0.5), RIGHT,
+            "partly wrong: right in 40 of 48 places, the others: the sign is wrong",
+        ),
+        (NO_MEAN / STD, LAYER_NORM / STD, "a term is missing: subtract the mean along axis 1"),
     ],
-)
+)  # fmt: skip
 def test_a_mistake_is_named(found: np.ndarray, expected: np.ndarray, name: str) -> None:
     assert cause(found, expected).startswith(name)
+    assert named_mistakes(cause(found, expected))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (RIGHT + ROWS, RIGHT),
+        (RIGHT * (2 + ROWS), RIGHT),
+        (CENTERED / STD, LAYER_NORM / STD),
+        (LAST, SCATTERED),
+        (2 * RIGHT + 1e-7 * X, RIGHT),
+    ],
+    ids=["constant along rows", "a factor per row", "a term", "repeated", "nearly twice"],
+)
+def test_what_is_no_identity_is_no_cause(found: np.ndarray, expected: np.ndarray) -> None:
+    assert cause(found, expected) == ""
+
+
+def test_equal_lengths_that_explain_an_error_differently_are_both_named_or_none_is() -> None:
+    assert likely_cause(2 * RIGHT, RIGHT, [4, 2, 8], 1e-12) == (
+        "too large by a factor of 2 or √4, a length or a number of elements here"
+    )
+    # Swapping any two axes has the same effect.
+    cube = rng.standard_normal((3, 3, 3))
+    cyclic = cube + cube.transpose(1, 2, 0) + cube.transpose(2, 0, 1)
+    assert cause(cyclic.swapaxes(0, 1), cyclic) == ""
+    assert cause(cube.swapaxes(0, 1), cube).startswith("transposed: axes 0 and 1")
+
+
+def test_the_causes_of_planted_bugs_are_judged_by_the_first_words() -> None:
+    assert judged("", "sign") == "none"
+    assert judged("the sign is wrong: leave out the minus sign", "sign") == "right"
+    assert judged("the sign is wrong", "transpose") == "wrong"
+    both = "a factor too many: leave out `/ 2`, or the wrong value: write `a` for `b`"
+    assert [judged(both, kind) for kind in ("stale value", "axis")] == ["one of two", "wrong"]
+    assert {kind for kinds in MISTAKES.values() for kind in kinds} <= {*KINDS, "path dropped"}
 
 
 def test_an_error_too_small_to_recognise_or_an_unrelated_gradient_has_no_cause() -> None:

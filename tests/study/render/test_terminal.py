@@ -87,10 +87,10 @@ def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
     assert "checked together with dx" in line_of(text, "centered = x - mean")
     assert "✗ wrong" in line_of(text, "dx = dxhat / std")
     problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
-    assert "likely cause: a mean or sum is missing" in problems
+    assert "likely cause: a path is missing: dx lacks the part through `mean`" in problems
     detail = line_shown(found, 19)
     assert "dx, numeric" in detail
-    assert "likely cause: a mean or sum is missing" in detail
+    assert "likely cause: a path is missing: dx lacks the part through `mean`" in detail
 
 
 def test_inherited_errors_are_marked() -> None:

@@ -24,6 +24,14 @@ class Bug:
         """The first wrong line."""
         return self.proof.first_wrong
 
+    @property
+    def cause(self) -> str:
+        """The cause that the first wrong line is given, or "": a missing line is one itself."""
+        line = self.first_wrong
+        if line is not None and line.status == "missing":
+            return f"a path is missing: {line.message}"
+        return line.cause if line else ""
+
 
 def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:
     """Yield all bugs that can be planted in the backwards of an operation."""

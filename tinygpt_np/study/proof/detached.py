@@ -1,0 +1,107 @@
+"""Find the parts of a gradient that are missing because something was taken for a constant.
+
+The mean and the variance of a normalization depend on its input. A backward that takes them for
+constants lacks a part of the gradient. To find out, a value of forward, or a sum or mean in one of
+its lines, keeps its value while the input moves, and the gradient that results is compared.
+"""
+
+import ast
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.measure import ORACLES
+from tinygpt_np.study.proof.repairs import operands_of
+from tinygpt_np.study.proof.truth import Truth
+from tinygpt_np.study.source.trace import Namespace, Step, Value, compiled
+
+# A gradient is compared along so many random directions.
+DIRECTIONS, NEAR = 3, 1e-8
+# A part of a line keeps its value under this name, which no source can use.
+CONSTANT = "constant of step {}"
+# In a longer forward, only single parts are tried.
+MAX_PARTS = 40
+
+
+@dataclass(frozen=True)
+class Part:
+    """A value that a forward line sets, or a part of the line, which is taken for a constant.
+
+    node: the line with the part replaced by a constant. kept: the names that keep these values.
+    """
+
+    step: int
+    text: str
+    node: ast.stmt
+    kept: Namespace
+
+
+def detached_parts(truth: Truth, value: Value, found: np.ndarray) -> list[Part]:
+    """Return what must be constant for a gradient to be right: one or two parts, or none."""
+    rng = generator(truth.target.seed, "gradcheck")
+    directions = [rng.standard_normal(np.shape(found)) for _ in range(DIRECTIONS)]
+    expected = [float(np.sum(found * direction)) for direction in directions]
+    near = NEAR * float(np.linalg.norm(found))
+    parts = [*parts_of(truth, value)][::-1]
+    most = 2 if len(parts) <= MAX_PARTS else 1
+    for size in range(1, most + 1):
+        for chosen in itertools.combinations(parts, size):
+            derivatives = (derivative(truth, value, chosen, d) for d in directions)
+            pairs = zip(derivatives, expected, directions, strict=True)
+            if all(abs(a - b) <= near * np.linalg.norm(d) for a, b, d in pairs):
+                return [*chosen][::-1]
+    return []
+
+
+def parts_of(truth: Truth, value: Value) -> Iterator[Part]:
+    """Yield the parts of forward that may be taken for constants, in the order of the lines."""
+    trace = truth.trace
+    for step in trace.steps[value.step + 1 :]:
+        node, before = step.statement.node, trace.before[step.index]
+        whole = getattr(node, "value", None)
+        todo = [*operands_of(whole)] if isinstance(whole, ast.expr) else []
+        for part in todo:
+            todo += operands_of(part)
+            match part:
+                case ast.Call(func=ast.Attribute(attr="sum" | "mean" | "max" | "var" | "std")):
+                    name = CONSTANT.format(step.index)
+                    kept = {name: eval(compiled(part), {**before, **step.bindings})}
+                    new = copy.deepcopy(node, {id(part): ast.Name(name, ast.Load())})
+                    yield Part(step.index, ast.unparse(part), new, kept)
+                case _:
+                    pass
+        for name in step.statement.sets:
+            if (each := Value(name, step.index)) in truth.differentiable:
+                yield Part(step.index, name, node, {name: trace.data(each)})
+
+
+def derivative(truth: Truth, value: Value, parts: Sequence[Part], direction: np.ndarray) -> float:
+    """Return the derivative of the loss with respect to a value along a direction."""
+    trace, start = truth.trace, np.asarray(truth.trace.data(value))
+    changed = {part.step: (part, compiled(part.node)) for part in parts}
+
+    def loss(t: Any) -> Any:
+        namespace = trace.copied(trace.before[value.step + 1])
+        namespace[value.name] = start + t * direction
+        for step in trace.steps[value.step + 1 :]:
+            run(step, namespace, changed)
+        return np.sum(truth.doutput * trace.output(eval(trace.result, namespace)))
+
+    return float(ORACLES[truth.total(value).measured.method](loss).value)
+
+
+def run(step: Step, namespace: Namespace, changed: dict[int, tuple[Part, Any]]) -> None:
+    """Run a step, with one of its parts or its result kept."""
+    if step.index not in changed:
+        step.run(namespace)
+        return
+    part, code = changed[step.index]
+    namespace.update(step.bindings)
+    namespace.update(part.kept)
+    exec(code, namespace)
+    namespace.update(part.kept)

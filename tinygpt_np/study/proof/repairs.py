@@ -1,0 +1,458 @@
+"""Find the mistake in a wrong line: the smallest change of the line that makes it right.
+
+Changes are tried in the order of their size: first a changed sign, operator, name or axis, then an
+operand that is added, then one that is made of two values. A change is evaluated: the line is run
+with it, and what it sets must be the expected gradient to about nine digits. If the smallest
+changes that pass correct different mistakes, it is unknown which one was made; then two mistakes
+are both reported, and more are not.
+"""
+
+import ast
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinygpt_np.gradcheck.mutations import Fill, matches, parsed, parsed_table
+from tinygpt_np.study.source.trace import Namespace, Step, compiled
+
+# With larger arrays, no operand of two values is tried.
+MAX_ELEMENTS = 10_000
+# A change inserts an operand under this name, which no source can use.
+OPERAND = "operand of the change"
+MUTABLE = (np.ndarray, dict)
+NUMBERS = np.ndarray | np.generic | int | float
+# What corrects a mistake in an expression, by pattern; A, B and C match any expression.
+CORRECTIONS: dict[str, dict[str, list[str]]] = {
+    "A @ B": {"the operands are swapped": ["B @ A"]},
+    "A.T": {"a transpose too many": ["A"]},
+    "A.mT": {"a transpose too many": ["A"]},
+    "A + B": {"a term too many": ["A", "B"], "the sign is wrong": ["A - B", "B - A"]},
+    "A - B": {"a term too many": ["A", "-B"], "the sign is wrong": ["A + B"]},
+    "A * B": {"a factor too many": ["A", "B"], "multiplied, not divided": ["A / B", "B / A"]},
+    "A / B": {
+        "a factor too many": ["A"],
+        "divided, not multiplied": ["A * B"],
+        "the operands are swapped": ["B / A"],
+    },
+    "-A": {"the sign is wrong": ["A"]},
+    "np.ones_like(A)": {"the upstream gradient is ignored": ["A"]},
+    "np.where(A, B, C)": {"the mask is wrong": ["np.where(A, C, B)"]},
+    "np.tri(A, dtype=B, k=C)": {"the mask is wrong": ["np.tri(A, dtype=B)"]},
+    "A if B else C": {"the condition is wrong": ["C if B else A"]},
+}
+# What may be missing around an expression A.
+WRAPPERS = {
+    "A.T": "a transpose is missing",
+    "A.mT": "a transpose is missing",
+    "np.exp(A)": "a call is missing",
+}
+# What may be missing next to an expression A: an operand B.
+OPERATIONS = {
+    "A * B": ("a factor is missing", "multiply {0} by {1}"),
+    "A / B": ("a factor is missing", "divide {0} by {1}"),
+    "A + B": ("a term is missing", "add {1} to {0}"),
+    "A - B": ("a term is missing", "subtract {1} from {0}"),
+}
+# The derivatives of common functions, in terms of their argument or their value A.
+DERIVATIVES = {
+    "(1 - A * A)": ", the derivative of tanh",
+    "A * (1 - A)": ", the derivative of a sigmoid",
+    "(A > 0)": ", the mask of a ReLU",
+    "np.exp(A)": "",
+    "np.exp(-A * A)": "",
+}
+# Mistakes that a missing or extra operand may explain as well.
+REPLACED = ("the wrong value", "the wrong number")
+PATTERNS = [*parsed_table(CORRECTIONS, "eval")]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A value that a change may insert, its source, and perhaps what it is."""
+
+    text: str
+    value: Any
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A changed statement. mistake: what it corrects. how: the change in words.
+
+    operands: the values that OPERAND in the statement may have; {1} in `how` is the source of it.
+    """
+
+    mistake: str
+    how: str
+    node: ast.stmt
+    operands: Sequence[Operand] = ()
+
+
+@dataclass(frozen=True)
+class WrongLine:
+    """A line of a backward that is wrong, and what it should do.
+
+    steps: what is run again; the last of them sets what is_right judges. before: the namespace
+    before each of them. suspects: the indices of those that may have the mistake, the most likely
+    first. numbers: what a factor may be, such as a length.
+    """
+
+    steps: Sequence[Step]
+    before: Sequence[Namespace]
+    suspects: Sequence[int]
+    is_right: Callable[[Namespace], bool]
+    numbers: Sequence[Operand] = ()
+
+    def passing(self, suspect: int, change: Change) -> Iterator[str]:
+        """Yield the change in words, with each of its operands that makes the line right."""
+        node, changed = self.steps[suspect].statement.node, compiled(change.node)
+        for operand in change.operands or (Operand("", None),):
+            namespace = copied(self.before[suspect]) | {OPERAND: operand.value}
+            try:
+                with np.errstate(all="ignore"):
+                    for step in self.steps[suspect:]:
+                        if step.statement.node is node:  # A loop runs it several times.
+                            namespace.update(step.bindings)
+                            exec(changed, namespace)
+                        else:
+                            step.run(namespace)
+                    is_right = self.is_right(namespace)
+            except Exception:
+                continue
+            if is_right:
+                yield change.how.replace("{1}", f"`{operand.text}`{operand.about}")
+
+
+def mistakes(wrong: WrongLine) -> dict[str, str]:
+    """Return what the smallest changes correct that make a line right, each with such a change."""
+    suspects = {i: Suspect(wrong.steps[i], wrong.before[i], wrong.numbers) for i in wrong.suspects}
+    found = dict[str, str]()
+    for changes in (Suspect.small_changes, Suspect.insertions, Suspect.long_insertions):
+        for index, suspect in suspects.items():
+            for change in changes(suspect):
+                # What replaces a value can also be added to it, as a difference.
+                if found and change.mistake == "a term is missing":
+                    continue
+                for how in wrong.passing(index, change):
+                    found.setdefault(change.mistake, how)
+        if not {*found} <= {*REPLACED} or (found and changes is Suspect.insertions):
+            break
+    return found
+
+
+class Suspect:
+    """A step that may have a mistake, and the ways to change it."""
+
+    def __init__(self, step: Step, before: Namespace, numbers: Sequence[Operand]) -> None:
+        self.node, self.namespace = step.statement.node, {**before, **step.bindings}
+        # The latest name first: it is the most likely of those with the same value.
+        values = {n: v for n, v in reversed(self.namespace.items()) if is_number(v)}
+        self.arrays = [Operand(n, v) for n, v in values.items() if np.ndim(v)]
+        self.scalars = [Operand(n, v) for n, v in values.items() if not np.ndim(v)]
+        mentioned = step.statement.mentions
+        lengths = [
+            Operand(f"{array.text}.shape[{axis}]", length)
+            for array in sorted(self.arrays, key=lambda array: array.text not in mentioned)
+            for axis, length in enumerate(array.value.shape)
+        ]
+        # Numbers that are equal explain a factor equally well.
+        texts: dict[float, list[str]] = {}
+        for each in (*self.scalars, *numbers, *lengths, Operand("2", 2)):
+            texts.setdefault(float(each.value), []).append(each.text)
+        self.numbers = [
+            Operand("` or `".join([*dict.fromkeys(t)][:2]), v) for v, t in texts.items()
+        ]
+
+    @cached_property
+    def expressions(self) -> list[tuple[ast.expr, Any]]:
+        """The expressions of the statement, the largest first, with their values or None."""
+        value = getattr(self.node, "value", None)
+        found = list[tuple[ast.expr, Any]]()
+        todo = [value] if isinstance(value, ast.expr) else []
+        for node in todo:
+            try:
+                with np.errstate(all="ignore"):
+                    result = eval(compiled(node), copied(self.namespace))
+            except Exception:
+                result = None
+            found.append((node, result if is_number(result) else None))
+            todo += operands_of(node)
+        return found
+
+    # Small changes
+
+    def small_changes(self) -> Iterator[Change]:
+        """Yield the changes of a sign, an operator, a name, an axis or the order of a tuple."""
+        for mistake, new in statement_changes(self.node):
+            new = ast.fix_missing_locations(ast.copy_location(new, self.node))
+            yield Change(mistake, substitution(self.node, new), new)
+        for node, value in self.expressions:
+            unused = [name for name in names_of(node) if self.namespace.get(name, 0) is None]
+            for mistake, new in (*corrections(node), *reductions(node)):
+                if unused and mistake == "a factor too many":
+                    text = f"`{unused[0]}` is None here"
+                    yield Change("a condition is missing", text, self.replaced(node, new))
+                else:
+                    yield self.substituted(mistake, node, new)
+            if value is not None:
+                yield from self.replacements(node, value)
+        for node, value in self.expressions:
+            if value is not None:
+                yield self.substituted("the sign is wrong", node, filled("-A", A=node))
+
+    def replacements(self, node: ast.expr, value: Any) -> Iterator[Change]:
+        """Yield the changes of a name to another one, and of a number to another number."""
+        is_name, is_array = isinstance(node, ast.Name), np.ndim(value) > 0
+        is_number = isinstance(node, ast.Subscript | ast.Attribute) or is_call_of_len(node)
+        if is_name or (is_number and not is_array):
+            mistake = "the wrong value" if is_name else "the wrong number"
+            new = self.replaced(node, ast.Name(OPERAND, ast.Load()))
+            how = f"write {{1}} for `{ast.unparse(node)}`"
+            others = self.arrays if is_array else self.numbers
+            yield Change(mistake, how, new, others)
+
+    # Insertions
+
+    def insertions(self) -> Iterator[Change]:
+        """Yield the changes that add an operand, a transpose, a sum or a call."""
+        for node, value in self.expressions:
+            if value is None:
+                continue
+            for wrapper, mistake in (*WRAPPERS.items(), *self.calls):
+                yield self.substituted(mistake, node, filled(wrapper, A=node))
+            for axis, end in itertools.product(range(np.ndim(value)), ("", ", keepdims=True")):
+                for kind in ("sum", "mean"):
+                    new = filled(f"A.{kind}(axis={axis}{end})", A=node)
+                    yield self.substituted(f"a {kind} is missing", node, new)
+            yield from self.with_operand(node, [*self.arrays, *self.numbers, *self.unary], "*/")
+        # A factor of 2 is missing rather than a term that equals the one that is there.
+        for node, value in self.expressions:
+            if value is not None:
+                yield from self.with_operand(node, [*self.arrays, Operand("1", 1)], "+-")
+
+    def long_insertions(self) -> Iterator[Change]:
+        """Yield the changes that add an operand made of two values."""
+        nodes = [
+            node for node, v in self.expressions if is_number(v) and np.size(v) <= MAX_ELEMENTS
+        ]
+        for node in nodes:
+            # x * (y / x) replaces x.
+            name = ast.unparse(node)
+            factors = [each for each in self.binary if name not in each.text.split(" / ")]
+            yield from self.with_operand(node, [*factors, *self.differences], "*/")
+        for node in nodes:
+            yield from self.with_operand(node, [*self.binary, *self.projections], "+-")
+
+    @cached_property
+    def calls(self) -> list[tuple[str, str]]:
+        """The calls of the backward of a module, with something that was saved."""
+        owners = [n for n, v in self.namespace.items() if isinstance(v, ModuleType)]
+        owners = [n for n in owners if hasattr(self.namespace[n], "backward")]
+        saved = [n for n, v in self.namespace.items() if isinstance(v, tuple)]
+        pairs = itertools.product(owners, saved)
+        return [(f"{owner}.backward(A, {name})", "a call is missing") for owner, name in pairs]
+
+    @cached_property
+    def unary(self) -> list[Operand]:
+        """The vectors as columns, and the derivatives of common functions at each value."""
+        columns = [f"{a.text}[:, None]" for a in self.arrays if np.ndim(a.value) == 1]
+        found = [*self.evaluated(columns)]
+        for derivative, about in DERIVATIVES.items():
+            texts = [derivative.replace("A", array.text) for array in self.arrays]
+            found += (replace(each, about=about) for each in self.evaluated(texts))
+        return found
+
+    @cached_property
+    def binary(self) -> list[Operand]:
+        """The products and quotients of two values."""
+        names = [*(each.text for each in (*self.arrays, *self.scalars)), "2"]
+        products = (f"{a} * {b}" for a, b in itertools.combinations_with_replacement(names, 2))
+        quotients = (f"{a} / {b}" for a, b in itertools.permutations(names, 2))
+        return [*self.evaluated((*products, *quotients))]
+
+    @cached_property
+    def differences(self) -> list[Operand]:
+        """The differences of two values, and the numbers with the other sign."""
+        names = [each.text for each in self.arrays]
+        negated = [f"-{each.text}" for each in self.scalars]
+        pairs = itertools.permutations(names, 2)
+        return [*self.evaluated((*negated, *(f"({a} - {b})" for a, b in pairs)))]
+
+    @cached_property
+    def projections(self) -> list[Operand]:
+        """The means of a value, and a value times the mean of its product with another one."""
+        texts = list[str]()
+        for a in self.arrays:
+            for axis in range(np.ndim(a.value)):
+                end = f"mean(axis={axis}, keepdims=True)"
+                same = [b.text for b in self.arrays if np.shape(b.value) == np.shape(a.value)]
+                texts += [f"{a.text}.{end}", *(f"{a.text} * ({a.text} * {b}).{end}" for b in same)]
+        return [*self.evaluated(texts)]
+
+    def evaluated(self, texts: Iterable[str]) -> Iterator[Operand]:
+        """Yield the expressions that have a value."""
+        for text in texts:
+            try:
+                with np.errstate(all="ignore"):
+                    yield Operand(text, eval(text, dict(self.namespace)))
+            except Exception:
+                continue
+
+    # Changed statements
+
+    def with_operand(
+        self, node: ast.expr, operands: Sequence[Operand], operators: str
+    ) -> Iterator[Change]:
+        """Yield the changes that join an expression and one of some operands."""
+        # An operand of all that is set is described by the name that is set.
+        target = self.node.targets[0] if isinstance(self.node, ast.Assign) else node
+        is_all = getattr(self.node, "value", None) is node and isinstance(target, ast.Name)
+        text = f"`{ast.unparse(target if is_all else node)}`"
+        for operation, (mistake, how) in OPERATIONS.items():
+            if operation[2] in operators and operands:
+                new = filled(operation, A=node, B=ast.Name(OPERAND, ast.Load()))
+                yield Change(mistake, how.replace("{0}", text), self.replaced(node, new), operands)
+
+    def substituted(self, mistake: str, node: ast.expr, new: ast.expr) -> Change:
+        """Return the change of an expression."""
+        return Change(mistake, substitution(node, new), self.replaced(node, new))
+
+    def replaced(self, node: ast.expr, new: ast.expr) -> ast.stmt:
+        """Return a copy of the statement with one of its expressions replaced."""
+        # What the memo has under the id of a node is taken for the copy of the node.
+        return copy.deepcopy(self.node, {id(node): new})
+
+
+def statement_changes(node: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
+    """Yield the mistakes that a statement of another kind corrects, with that statement."""
+    match node:
+        case ast.AugAssign(target=ast.Name(), op=ast.Add() | ast.Sub() as op, value=value):
+            other = ast.Sub() if isinstance(op, ast.Add) else ast.Add()
+            yield "the sign is wrong", ast.AugAssign(node.target, other, value)
+            yield "counted twice", ast.Pass()
+        case ast.Assign(targets=[ast.Tuple(elts=elements)], value=value):
+            for swapped in exchanged(elements):
+                new = ast.Assign([ast.Tuple(swapped, ast.Store())], value)
+                yield "unpacked in the wrong order", new
+        case ast.Assign(targets=[ast.Name() | ast.Subscript() as target], value=value):
+            yield "not accumulated", ast.AugAssign(target, ast.Add(), value)
+        case _:
+            pass
+    match node:
+        case (
+            ast.AugAssign(target=ast.Subscript(value=array, slice=index), value=value)
+            | ast.Assign(targets=[ast.Subscript(value=array, slice=index)], value=value)
+        ):
+            call = filled("np.add.at(A, B, C)", A=array, B=index, C=value)
+            yield "repeated indices are lost", ast.Expr(call)
+        case _:
+            pass
+
+
+def corrections(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the mistakes that another operator or order corrects, with the new expression."""
+    for pattern, mistakes in PATTERNS:
+        found: dict[str, Any] = {}
+        if matches(pattern, node, found):
+            for mistake, new in mistakes:
+                yield mistake, Fill(found).visit(copy.deepcopy(new)).body
+    if isinstance(node, ast.Tuple | ast.List):
+        for elements in exchanged(node.elts):
+            yield "the order is wrong", type(node)(elements, ast.Load())
+
+
+def reductions(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the mistakes that another axis, or a mean for a sum, corrects, with the new call."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=owner, attr="sum" | "mean" as kind), args=args):
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+        case _:
+            return
+    if ast.unparse(owner) == "np":
+        owner, *args = args
+    if args:
+        keywords["axis"] = args[0]
+
+    def call(kind: str, axis: ast.expr | None, keepdims: bool) -> ast.expr:
+        parts = [ast.keyword("axis", axis)] if axis else []
+        parts += [ast.keyword("keepdims", ast.Constant(True))] if keepdims else []
+        return ast.Call(ast.Attribute(owner, kind, ast.Load()), [], parts)
+
+    axis, keepdims = keywords.get("axis"), "keepdims" in keywords
+    other = "mean" if kind == "sum" else "sum"
+    yield f"a {kind}, not a {other}", call(other, axis, keepdims)
+    yield f"a {kind} too many", owner
+    yield f"keepdims is {'set' if keepdims else 'missing'}", call(kind, axis, not keepdims)
+    for new in (None, *(parsed(text).body for text in ("-1", "0", "1", "2"))):
+        yield "the wrong axis", call(kind, new, keepdims)
+
+
+def operands_of(node: ast.expr) -> Iterator[ast.expr]:
+    """Yield the operands of an expression; not an index, axis, comparison or called function."""
+    match node:
+        case ast.Call(func=func, args=args, keywords=keywords):
+            yield from [func.value] if isinstance(func, ast.Attribute) else []
+            yield from args
+            yield from (k.value for k in keywords if k.arg not in ("axis", "keepdims", "dtype"))
+        case ast.Subscript(value=value):
+            yield value
+        case ast.Compare() | ast.Attribute(attr="shape" | "dtype" | "size"):
+            pass
+        case _:
+            yield from (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
+
+
+def is_call_of_len(node: ast.expr) -> bool:
+    """Return whether an expression is len(…)."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "len"
+
+
+def names_of(node: ast.expr) -> list[str]:
+    """Return the names that are operands of an expression."""
+    return [part.id for part in operands_of(node) if isinstance(part, ast.Name)]
+
+
+def exchanged(elements: Sequence[ast.expr]) -> Iterator[list[ast.expr]]:
+    """Yield a list with two of its elements exchanged, for each pair of them."""
+    for i, j in itertools.combinations(range(len(elements)), 2):
+        swapped = [*elements]
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        yield swapped
+
+
+def filled(text: str, **letters: ast.expr) -> ast.expr:
+    """Return an expression with its letters replaced."""
+    return Fill(letters).visit(parsed(text)).body
+
+
+def substitution(node: ast.AST, new: ast.AST) -> str:
+    """Return in words what has to be written instead, or left out."""
+    gone = ast.Name("")
+    match node:
+        case ast.BinOp(left=left, op=op, right=right) if new is left:
+            return f"leave out `{ast.unparse(ast.BinOp(gone, op, right)).strip()}`"
+        case ast.BinOp(left=left, op=op, right=right) if new is right:
+            return f"leave out `{ast.unparse(ast.BinOp(left, op, gone)).strip()}`"
+        case ast.UnaryOp(operand=operand) if new is operand:
+            return "leave out the minus sign"
+        case ast.stmt() if isinstance(new, ast.Pass):
+            return f"leave out this `{ast.unparse(node)}`"
+        case _:
+            return f"write `{ast.unparse(new)}` for `{ast.unparse(node)}`"
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is an array or a number."""
+    return isinstance(value, NUMBERS)
+
+
+def copied(namespace: Namespace) -> Namespace:
+    """Return a namespace whose arrays and dicts may be changed in place."""
+    names = [n for n, v in namespace.items() if isinstance(v, MUTABLE) and n != "__builtins__"]
+    return namespace | {name: copy.copy(namespace[name]) for name in names}
