@@ -1,6 +1,7 @@
 """The smallest change that makes a line right: which ones are tried, and which is reported."""
 
 import ast
+import copy
 from typing import Any
 
 import numpy as np
@@ -8,28 +9,35 @@ import pytest
 
 from tinygpt_np.gradcheck.causes import MISTAKES
 from tinygpt_np.ops import softmax
-from tinygpt_np.study.proof.repairs import Operand, WrongLine, copied, mistakes
-from tinygpt_np.study.source.parse import Statement
-from tinygpt_np.study.source.trace import Namespace, Step, compiled
+from tinygpt_np.study.proof.repairs import Operand, WrongLine, mistakes
+from tinygpt_np.study.source.parse import Names, find_function
+from tinygpt_np.study.source.paths import Namespace
+from tinygpt_np.study.source.steps import Step, compiled
 
 rng = np.random.default_rng(2)
 A, B = rng.standard_normal((2, 3, 4))
 W, S = rng.standard_normal((4, 5)), rng.standard_normal((4, 4))
+MODULES: Namespace = {"np": np, "softmax": softmax}
 VALUES: Namespace = {
-    "np": np, "softmax": softmax, "a": A, "b": B, "w": W, "s": S, "column": B[:, :1],
+    **MODULES, "a": A, "b": B, "w": W, "s": S, "column": B[:, :1],
     "row": B[0], "n": 7, "ids": np.array([0, 2, 2]), "pair": (A, B), "mask": None, "flag": True,
     "saved": softmax.forward(A)[1], "total": A * B + 1,
 }  # fmt: skip
 
 
+FUNCTION = find_function("def backward(d, saved):\n    return d", "backward", "own.py")
+
+
 def step(text: str) -> Step:
     (node,) = ast.parse(text).body
-    return Step(0, Statement(node, text, ""), {}, compiled(node))
+    return Step(0, Names(node, VALUES).statement(node, text, ""), {}, compiled(node), FUNCTION)
 
 
 def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, str]:
     """Return the mistakes in a statement, given the right one."""
-    expected = copied({**VALUES, **values})
+    expected = (
+        copy.deepcopy({n: v for n, v in VALUES.items() if n not in MODULES}) | MODULES | values
+    )
     exec(right, expected)
 
     def is_right(namespace: Namespace) -> bool:
@@ -38,7 +46,7 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
         return np.shape(value) == np.shape(expected[name]) and is_near
 
     numbers = [Operand("np.sqrt(n)", 7**0.5)]
-    return mistakes(WrongLine([step(wrong)], [{**VALUES, **values}], [0], is_right, numbers))
+    return mistakes(WrongLine([step(wrong)], {0: {**VALUES, **values}}, MODULES, is_right, numbers))
 
 
 @pytest.mark.parametrize(
@@ -140,13 +148,13 @@ def test_a_line_that_no_small_change_makes_right_has_no_mistake() -> None:
 
 def test_an_earlier_line_may_have_the_mistake() -> None:
     steps = [step("m = a.mean(axis=0)"), step("d = a - m")]
-    before = [VALUES, {**VALUES, "m": A.mean(axis=0)}]
+    before = {1: {**VALUES, "m": A.mean(axis=0)}, 0: VALUES}
     right = A - A.sum(axis=0)
 
     def is_right(namespace: Namespace) -> bool:
         return np.allclose(namespace["d"], right, rtol=1e-12, atol=0)
 
-    corrected = mistakes(WrongLine(steps, before, [1, 0], is_right))
+    corrected = mistakes(WrongLine(steps, before, MODULES, is_right))
     assert corrected["a mean, not a sum"] == "write `a.sum(axis=0)` for `a.mean(axis=0)`"
 
 

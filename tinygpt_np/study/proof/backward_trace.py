@@ -83,6 +83,19 @@ class BackwardTrace:
         except Exception:
             return None
 
+    def namespaces_before(self, indices: Sequence[int]) -> dict[int, Namespace]:
+        """Return the namespaces before some executed steps, in their order, to run them again."""
+        args = deep_copied(self.args)
+        namespace: Namespace = {**args, **self.module, **args}
+        found = dict[int, Namespace]()
+        for index, each in enumerate((*self.executed, None)):
+            if index in indices:
+                own = {n: v for n, v in namespace.items() if v is not self.module.get(n, self)}
+                found[index] = {**namespace, **deep_copied(own)}
+            if each is not None and not each.error:
+                each.step.run(namespace)
+        return {index: found[index] for index in indices}
+
     def sets(self, index: int) -> tuple[str, ...]:
         """Return the names that an executed step sets."""
         return self.executed[index].step.statement.sets

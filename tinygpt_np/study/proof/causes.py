@@ -16,15 +16,21 @@ from tinygpt_np.gradcheck.verdict import unusable
 from tinygpt_np.study.proof.backward_trace import BackwardTrace, param_gradients
 from tinygpt_np.study.proof.detached import detached_parts
 from tinygpt_np.study.proof.pairing import Pair
-from tinygpt_np.study.proof.repairs import Operand, WrongLine, is_number, mistakes, operands_of
+from tinygpt_np.study.proof.repairs import (
+    RESULT,
+    Operand,
+    WrongLine,
+    is_number,
+    mistakes,
+    operands_of,
+)
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, nearly_equal
-from tinygpt_np.study.source.parse import Statement
+from tinygpt_np.study.source.paths import Namespace, read
+from tinygpt_np.study.source.steps import compiled
 from tinygpt_np.study.source.targets import gradients_by_name
-from tinygpt_np.study.source.trace import Namespace, Step, Trace, compiled
+from tinygpt_np.study.source.trace import Trace
 
-# What is returned is stored under a name that no source can use.
-RESULT = "the result"
 # The largest relative error of what a corrected line sets.
 NEAR = 1e-9
 IsRight = Callable[[Namespace], bool]
@@ -60,20 +66,11 @@ def cause(
     goal = next(goals(truth, trace, lines, index, pairs), None)
     if goal is None:
         return ""
-    steps = [each.step for each in trace.executed]
-    result = ast.Assign([ast.Name(RESULT, ast.Store())], trace.function.result)
-    ast.copy_location(result, trace.function.returned.node)
-    steps.append(Step(len(steps), Statement(result, "", ""), {}, compiled(result)))
+    steps = [*(each.step for each in trace.executed), trace.end][: goal.index + 1]
     ancestors = [i for i in trace.ancestors(goal.index) if {*trace.sets(i)} & {*line.fused}]
     suspects = [index, *(reversed(ancestors) if goal.index == index else ())]
-    start = min(suspects)
-    shown = slice(start, goal.index + 1)
-    found = mistakes(
-        WrongLine(
-            steps[shown], trace.before[shown], [i - start for i in suspects], goal.is_right,
-            numbers(truth.trace),
-        )
-    )  # fmt: skip
+    before = trace.namespaces_before(suspects)
+    found = mistakes(WrongLine(steps, before, trace.module, goal.is_right, numbers(truth.trace)))
     if not found:
         return missing_part(truth, line)
     if len(found) > 2:
@@ -122,15 +119,15 @@ def goals(
 
 def has_values(values: Namespace, namespace: Namespace) -> bool:
     """Return whether names have these values."""
-    return all(nearly_equal(namespace[name], value) for name, value in values.items())
+    return all(nearly_equal(read(namespace, name), value) for name, value in values.items())
 
 
 def gradient_of(name: str, expected: Expected, before: Namespace, is_sum: bool) -> IsRight:
     """Return whether a step sets a gradient to the expected one, or adds the expected term."""
 
     def is_right(namespace: Namespace) -> bool:
-        found = param_gradients(namespace).get(name, namespace.get(name))
-        return is_near(expected, found - before[name] if is_sum else found)
+        found = param_gradients(namespace).get(name, read(namespace, name))
+        return is_near(expected, found - read(before, name) if is_sum else found)
 
     return is_right
 
@@ -165,7 +162,7 @@ def numbers(forward: Trace) -> list[Operand]:
             todo += operands_of(node)
             if isinstance(node, ast.BinOp | ast.Call | ast.Subscript):
                 try:
-                    number = eval(compiled(node), {**forward.before[step.index], **step.bindings})
+                    number = eval(compiled(node), {**forward.before[step.index], **step.binds})
                 except Exception:
                     continue
                 if is_number(number) and not np.ndim(number) and np.isrealobj(number) and number:

@@ -18,7 +18,9 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.measure import ORACLES
 from tinygpt_np.study.proof.repairs import operands_of
 from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.source.trace import Namespace, Step, Value, compiled
+from tinygpt_np.study.source.paths import Namespace, store
+from tinygpt_np.study.source.steps import Step, compiled
+from tinygpt_np.study.source.trace import Value
 
 # A gradient is compared along so many random directions.
 DIRECTIONS, NEAR = 3, 1e-8
@@ -70,7 +72,7 @@ def parts_of(truth: Truth, value: Value) -> Iterator[Part]:
             match part:
                 case ast.Call(func=ast.Attribute(attr="sum" | "mean" | "max" | "var" | "std")):
                     name = CONSTANT.format(step.index)
-                    kept = {name: eval(compiled(part), {**before, **step.bindings})}
+                    kept = {name: eval(compiled(part), {**before, **step.binds})}
                     new = copy.deepcopy(node, {id(part): ast.Name(name, ast.Load())})
                     yield Part(step.index, ast.unparse(part), new, kept)
                 case _:
@@ -86,11 +88,13 @@ def derivative(truth: Truth, value: Value, parts: Sequence[Part], direction: np.
     changed = {part.step: (part, compiled(part.node)) for part in parts}
 
     def loss(t: Any) -> Any:
-        namespace = trace.copied(trace.before[value.step + 1])
-        namespace[value.name] = start + t * direction
+        moved = start + t * direction
+        namespace = trace.start({value.name: moved}) if value.step < 0 else trace.at(value.step + 1)
+        if value.step >= 0:
+            store(namespace, value.name, moved)
         for step in trace.steps[value.step + 1 :]:
             run(step, namespace, changed)
-        return np.sum(truth.doutput * trace.output(eval(trace.result, namespace)))
+        return np.sum(truth.doutput * trace.output(trace.end.run(namespace)))
 
     return float(ORACLES[truth.total(value).measured.method](loss).value)
 
@@ -101,7 +105,8 @@ def run(step: Step, namespace: Namespace, changed: dict[int, tuple[Part, Any]]) 
         step.run(namespace)
         return
     part, code = changed[step.index]
-    namespace.update(step.bindings)
-    namespace.update(part.kept)
+    for name, value in {**step.binds, **part.kept}.items():
+        store(namespace, name, value)
     exec(code, namespace)
-    namespace.update(part.kept)
+    for name, value in part.kept.items():
+        store(namespace, name, value)

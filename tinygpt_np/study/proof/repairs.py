@@ -10,7 +10,7 @@ are both reported, and more are not.
 import ast
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType
@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.gradcheck.mutations import Fill, matches, parsed, parsed_table
-from tinygpt_np.study.source.trace import Namespace, Step, compiled
+from tinygpt_np.study.source.paths import Namespace
+from tinygpt_np.study.source.paths import parsed as parsed_path
+from tinygpt_np.study.source.steps import Step, compiled
 
 # With larger arrays, no operand of two values is tried.
 MAX_ELEMENTS = 10_000
 # A change inserts an operand under this name, which no source can use.
 OPERAND = "operand of the change"
-MUTABLE = (np.ndarray, dict)
+# What a return statement returns has this name.
+RESULT = "the result"
 NUMBERS = np.ndarray | np.generic | int | float
 # What corrects a mistake in an expression, by pattern; A, B and C match any expression.
 CORRECTIONS: dict[str, dict[str, list[str]]] = {
@@ -99,13 +102,13 @@ class WrongLine:
     """A line of a backward that is wrong, and what it should do.
 
     steps: what is run again; the last of them sets what is_right judges. before: the namespace
-    before each of them. suspects: the indices of those that may have the mistake, the most likely
-    first. numbers: what a factor may be, such as a length.
+    before each step that may have the mistake, by its index; the most likely comes first. module:
+    what is in a namespace and never changes. numbers: what a factor may be, such as a length.
     """
 
     steps: Sequence[Step]
-    before: Sequence[Namespace]
-    suspects: Sequence[int]
+    before: Mapping[int, Namespace]
+    module: Namespace
     is_right: Callable[[Namespace], bool]
     numbers: Sequence[Operand] = ()
 
@@ -113,25 +116,38 @@ class WrongLine:
         """Yield the change in words, with each of its operands that makes the line right."""
         node, changed = self.steps[suspect].statement.node, compiled(change.node)
         for operand in change.operands or (Operand("", None),):
-            namespace = copied(self.before[suspect]) | {OPERAND: operand.value}
+            namespace = self.start(suspect) | {OPERAND: operand.value}
             try:
                 with np.errstate(all="ignore"):
                     for step in self.steps[suspect:]:
-                        if step.statement.node is node:  # A loop runs it several times.
-                            namespace.update(step.bindings)
-                            exec(changed, namespace)
-                        else:
-                            step.run(namespace)
+                        namespace.update(step.binds)
+                        # A loop runs a statement several times.
+                        code = changed if step.statement.node is node else step.code
+                        namespace[RESULT] = eval(code, namespace)
                     is_right = self.is_right(namespace)
             except Exception:
                 continue
             if is_right:
                 yield change.how.replace("{1}", f"`{operand.text}`{operand.about}")
 
+    def start(self, suspect: int) -> Namespace:
+        """Return a namespace that the steps from a suspect on may change."""
+        before = self.before[suspect]
+        own = {n: v for n, v in before.items() if n not in self.module or v is not self.module[n]}
+        if self.changes_containers:
+            return before | copy.deepcopy(own)
+        return before | {n: v.copy() for n, v in own.items() if isinstance(v, np.ndarray)}
+
+    @cached_property
+    def changes_containers(self) -> bool:
+        """Whether a step stores something in an object, a dict or a list."""
+        sets = (name for step in self.steps for name in step.statement.sets)
+        return any(parsed_path(name)[1] for name in sets)
+
 
 def mistakes(wrong: WrongLine) -> dict[str, str]:
     """Return what the smallest changes correct that make a line right, each with such a change."""
-    suspects = {i: Suspect(wrong.steps[i], wrong.before[i], wrong.numbers) for i in wrong.suspects}
+    suspects = {i: Suspect(wrong.steps[i], each, wrong.numbers) for i, each in wrong.before.items()}
     found = dict[str, str]()
     for changes in (Suspect.small_changes, Suspect.insertions, Suspect.long_insertions):
         for index, suspect in suspects.items():
@@ -150,7 +166,7 @@ class Suspect:
     """A step that may have a mistake, and the ways to change it."""
 
     def __init__(self, step: Step, before: Namespace, numbers: Sequence[Operand]) -> None:
-        self.node, self.namespace = step.statement.node, {**before, **step.bindings}
+        self.node, self.namespace = step.statement.node, {**before, **step.binds}
         # The latest name first: it is the most likely of those with the same value.
         values = {n: v for n, v in reversed(self.namespace.items()) if is_number(v)}
         self.arrays = [Operand(n, v) for n, v in values.items() if np.ndim(v)]
@@ -178,7 +194,7 @@ class Suspect:
         for node in todo:
             try:
                 with np.errstate(all="ignore"):
-                    result = eval(compiled(node), copied(self.namespace))
+                    result = eval(compiled(node), dict(self.namespace))
             except Exception:
                 result = None
             found.append((node, result if is_number(result) else None))
@@ -450,9 +466,3 @@ def substitution(node: ast.AST, new: ast.AST) -> str:
 def is_number(value: Any) -> bool:
     """Return whether a value is an array or a number."""
     return isinstance(value, NUMBERS)
-
-
-def copied(namespace: Namespace) -> Namespace:
-    """Return a namespace whose arrays and dicts may be changed in place."""
-    names = [n for n, v in namespace.items() if isinstance(v, MUTABLE) and n != "__builtins__"]
-    return namespace | {name: copy.copy(namespace[name]) for name in names}
