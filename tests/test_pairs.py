@@ -70,15 +70,11 @@ OPEN: set[tuple[str, str, str]] = {
     ("study", "gru_missing_path", "backward"),
     ("study", "homework_layer_norm", "backward"),
     ("study", "homework_layer_norm", "backward_wrong"),
-    ("study", "ignored_targets", "backward"),
     ("study", "lstm_two_outputs", "backward"),
     ("study", "mlp_gradient_dict", "backward"),
     ("study", "mlp_parameter_dict", "backward"),
-    ("study", "object_cache", "backward_wrong"),
     ("study", "repeated_ids", "backward"),
     ("study", "residual_forgotten", "backward"),
-    ("study", "rnn_time_loop", "backward"),
-    ("study", "weighted_cross_entropy", "backward"),
 }
 
 

@@ -188,7 +188,8 @@ def parts(
 ) -> Iterator[str]:
     """Yield the cause if part of the gradient is right, or zero where the right one is not."""
     scale = float(np.abs(expected).max())
-    wrong, is_zero = np.abs(found - expected) > near * scale, expected == 0
+    wrong = np.abs(found - expected) > near * scale
+    is_zero = np.abs(expected) <= near * scale
     if (wrong & is_zero).any():
         masked = f"not masked: {int((wrong & is_zero).sum())} elements should be zero"
         ratio = factor(found[~is_zero], expected[~is_zero], near)

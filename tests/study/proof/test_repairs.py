@@ -54,7 +54,7 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
     [
         ("d = a + b", "d = a - b", "the sign is wrong", "write `a - b` for `a + b`"),
         ("d = -a * b", "d = a * b", "the sign is wrong", "leave out the minus sign"),
-        ("d = a * b", "d = -a * b", "the sign is wrong", "write `-(a * b)` for `a * b`"),
+        ("d = a * b", "d = -a * b", "the sign is wrong", "negate `d`"),
         ("d = a * b", "d = a / b", "multiplied, not divided", "write `a / b` for `a * b`"),
         ("d = a / b", "d = a * b", "divided, not multiplied", "write `a * b` for `a / b`"),
         ("d = a / b", "d = b / a", "the operands are swapped", "write `b / a` for `a / b`"),

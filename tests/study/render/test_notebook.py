@@ -97,7 +97,7 @@ def test_a_study_has_a_verdict_the_first_wrong_line_and_a_row_for_each_gradient(
         == first.text
     )
     assert "dtotal: off by 2" in first.message
-    assert first.cause == "the sign is wrong"
+    assert first.cause == "the sign is wrong: negate `dtotal`"
     assert not study.ok
     assert [row.ok for row in study.rows].count(False) >= 2
 

@@ -1,7 +1,8 @@
 """The cause of a wrong line: the mistake that makes it differ from what it should set.
 
 What a line should set is known if it is a gradient, a value of forward, or the result of the
-backward. If it is not, the next line that uses it is judged instead.
+backward. If it is not, the next line that uses it is judged instead. If no change makes the line
+itself right, one may make the result right, where a later line completes the gradient.
 """
 
 import ast
@@ -33,9 +34,9 @@ from tinygpt_np.study.source.trace import Trace
 
 # The largest relative error of what a corrected line sets.
 NEAR = 1e-9
-IsRight = Callable[[Namespace], bool]
 # Of these mistakes, the size of the factor says more.
-OF_A_FACTOR = ("a factor is missing", "a factor too many", "the wrong number")
+OF_A_FACTOR = {"a factor is missing", "a factor too many", "the wrong number"}
+IsRight = Callable[[Namespace], bool]
 
 
 @dataclass(frozen=True)
@@ -46,83 +47,97 @@ class Goal:
     is_right: IsRight
 
 
-@np.errstate(all="ignore")
-def cause(
-    truth: Truth, trace: BackwardTrace, lines: Sequence[BackwardLine], index: int,
-    pairs: Mapping[tuple[int, str], Pair],
-) -> str:  # fmt: skip
-    """Return the cause of a wrong line, or "".
+@dataclass(frozen=True)
+class Backward:
+    """A backward that was run.
 
     lines: the verdicts on the executed steps and, if it was reached, on the return. pairs: the
     values whose gradients the steps set.
     """
-    line = lines[index]
-    if absent := next((g.name for g in line.gradients if g.found is None), ""):
-        return f"a condition is missing: `{absent}` is None, and it should be a gradient"
-    if line.message.endswith("must be None"):
-        return f"a condition is missing: {line.message}"
-    if "shares its memory with" in line.message:
-        return f"a copy is missing: {line.message}"
-    goal = next(goals(truth, trace, lines, index, pairs), None)
-    if goal is None:
+
+    truth: Truth
+    trace: BackwardTrace
+    lines: Sequence[BackwardLine]
+    pairs: Mapping[tuple[int, str], Pair]
+
+    @np.errstate(all="ignore")
+    def cause(self, index: int) -> str:
+        """Return the cause of a wrong line, or ""."""
+        line = self.lines[index]
+        if absent := next((g.name for g in line.gradients if g.found is None), ""):
+            return f"a condition is missing: `{absent}` is None, and it should be a gradient"
+        if line.message.endswith("must be None"):
+            return f"a condition is missing: {line.message}"
+        if "shares its memory with" in line.message:
+            return f"a copy is missing: {line.message}"
+        return self.of_change(index) or self.of_constant(line) or self.of_values(line)
+
+    def of_change(self, index: int) -> str:
+        """Return the mistake that the smallest change of a line corrects."""
+        line, every = self.lines[index], [*self.goals(index)]
+        for goal in every[:1] + every[1:][-1:]:
+            found = self.changes(index, goal)
+            if found:
+                size = ""
+                if {*found} <= OF_A_FACTOR and line.cause.startswith("too "):
+                    size = f"; {line.gradients[0].name} is {line.cause}"
+                texts = [f"{mistake}: {how}" for mistake, how in found.items()]
+                return ", or ".join(texts) + size if len(texts) <= 2 else ""
         return ""
-    steps = [*(each.step for each in trace.executed), trace.end][: goal.index + 1]
-    ancestors = [i for i in trace.ancestors(goal.index) if {*trace.sets(i)} & {*line.fused}]
-    suspects = [index, *(reversed(ancestors) if goal.index == index else ())]
-    before = trace.namespaces_before(suspects)
-    found = mistakes(WrongLine(steps, before, trace.module, goal.is_right, numbers(truth.trace)))
-    if not found:
-        return missing_part(truth, line)
-    if len(found) > 2:
+
+    def of_constant(self, line: BackwardLine) -> str:
+        """Return the values of forward that a gradient takes for constants."""
+        for g in line.gradients:
+            if g.pair is None or g.status != "wrong" or np.shape(g.found) != g.row.shape:
+                continue
+            if parts := detached_parts(self.truth, g.pair.value, np.asarray(g.found)):
+                texts = " and ".join(f"`{part.text}`" for part in parts)
+                return f"a path is missing: {g.name} lacks the part through {texts}"
         return ""
-    size = ""
-    if {*found} <= {*OF_A_FACTOR} and line.cause.startswith("too "):
-        size = f"; {line.gradients[0].name} is {line.cause}"
-    return ", or ".join(f"{mistake}: {how}" for mistake, how in found.items()) + size
+
+    def of_values(self, line: BackwardLine) -> str:
+        """Return what the values show of the gradient, or of the result if only one is wrong."""
+        last = self.lines[-1]
+        causes = [g.row.cause for g in last.gradients if last.is_return and not g.row.ok]
+        return line.cause or (causes[0] if len(causes) == 1 else "")
+
+    def goals(self, index: int) -> Iterator[Goal]:
+        """Yield what the lines from a wrong one on should set, as far as it is known."""
+        truth, executed = self.truth, self.trace.executed
+        forward = {value.name: value for value in truth.trace.values()}
+        for i, each in list(enumerate(executed))[index:]:
+            statement, before = each.step.statement, self.trace.before[i]
+            for name in statement.sets if each.error else ():
+                if (pair := self.pairs.get((i, name))) is not None:
+                    value, use = pair.value, pair.use
+                    expected = truth.total(value) if use is None else truth.use(value, use)
+                    is_sum = isinstance(statement.node, ast.AugAssign)
+                    yield Goal(i, sets_gradient(name, expected, before, is_sum))
+            for g in self.lines[i].gradients:
+                if g.status in ("wrong", "inherited"):
+                    is_sum = g.name in each.added and g.found is each.added[g.name]
+                    yield Goal(i, sets_gradient(g.name, g.expected, before, is_sum))
+            same = {n: truth.trace.data(forward[n]) for n in statement.sets if n in forward}
+            if i == index and same:
+                yield Goal(i, partial(has_values, same))
+        if len(self.lines) > len(executed):
+            yield Goal(len(executed), partial(has_result, truth))
+
+    def changes(self, index: int, goal: Goal) -> dict[str, str]:
+        """Return the mistakes that the smallest changes of a line correct, with a change each."""
+        trace = self.trace
+        steps = [*(each.step for each in trace.executed), trace.end][: goal.index + 1]
+        node, fused = steps[index].statement.node, {*self.lines[index].fused}
+        # In a loop, the first round has the mistake too.
+        first = next(i for i, step in enumerate(steps) if step.statement.node is node)
+        earlier = trace.ancestors(index) if goal.index == index else []
+        suspects = [first, *(i for i in reversed(earlier) if {*trace.sets(i)} & fused)]
+        before = trace.namespaces_before(suspects)
+        known = numbers(self.truth.trace)
+        return mistakes(WrongLine(steps, before, trace.module, goal.is_right, known))
 
 
-def missing_part(truth: Truth, line: BackwardLine) -> str:
-    """Return the cause if a gradient is right for a forward some of whose values are constant."""
-    for g in line.gradients:
-        if g.pair is None or g.status != "wrong" or np.shape(g.found) != g.row.shape:
-            continue
-        if parts := detached_parts(truth, g.pair.value, np.asarray(g.found)):
-            texts = " and ".join(f"`{part.text}`" for part in parts)
-            return f"a path is missing: {g.name} lacks the part through {texts}"
-    return ""
-
-
-def goals(
-    truth: Truth, trace: BackwardTrace, lines: Sequence[BackwardLine], index: int,
-    pairs: Mapping[tuple[int, str], Pair],
-) -> Iterator[Goal]:  # fmt: skip
-    """Yield what the lines from a wrong one on should set, as far as it is known."""
-    executed, forward = trace.executed, {value.name: value for value in truth.trace.values()}
-    for i, each in list(enumerate(executed))[index:]:
-        statement, before = each.step.statement, trace.before[i]
-        for name in statement.sets if each.error else ():
-            if (pair := pairs.get((i, name))) is not None:
-                value, use = pair.value, pair.use
-                expected = truth.total(value) if use is None else truth.use(value, use)
-                is_sum = isinstance(statement.node, ast.AugAssign)
-                yield Goal(i, gradient_of(name, expected, before, is_sum))
-        for g in lines[i].gradients:
-            if g.status in ("wrong", "inherited"):
-                is_sum = g.name in each.added and g.found is each.added[g.name]
-                yield Goal(i, gradient_of(g.name, g.expected, before, is_sum))
-        same = {name: truth.trace.data(forward[name]) for name in statement.sets if name in forward}
-        if i == index and same:
-            yield Goal(i, partial(has_values, same))
-    if len(lines) > len(executed):
-        yield Goal(len(executed), partial(is_right_result, truth))
-
-
-def has_values(values: Namespace, namespace: Namespace) -> bool:
-    """Return whether names have these values."""
-    return all(nearly_equal(read(namespace, name), value) for name, value in values.items())
-
-
-def gradient_of(name: str, expected: Expected, before: Namespace, is_sum: bool) -> IsRight:
+def sets_gradient(name: str, expected: Expected, before: Namespace, is_sum: bool) -> IsRight:
     """Return whether a step sets a gradient to the expected one, or adds the expected term."""
 
     def is_right(namespace: Namespace) -> bool:
@@ -132,7 +147,12 @@ def gradient_of(name: str, expected: Expected, before: Namespace, is_sum: bool) 
     return is_right
 
 
-def is_right_result(truth: Truth, namespace: Namespace) -> bool:
+def has_values(values: Namespace, namespace: Namespace) -> bool:
+    """Return whether names have these values."""
+    return all(nearly_equal(read(namespace, name), value) for name, value in values.items())
+
+
+def has_result(truth: Truth, namespace: Namespace) -> bool:
     """Return whether the returned gradients are the expected ones."""
     found = gradients_by_name(truth.target, namespace[RESULT])
     return all(is_near(truth.result(name), each) for name, each in found.items())

@@ -22,7 +22,7 @@ from tinygpt_np.gradcheck.calls import describe
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.proof.backward_trace import param_gradients, trace_backward
-from tinygpt_np.study.proof.causes import cause
+from tinygpt_np.study.proof.causes import Backward
 from tinygpt_np.study.proof.pairing import Pair, pair, reversed_steps
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import (
@@ -66,10 +66,10 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
         prover.mark(overwriting[0], "wrong", f"changes {what}")
     if callable_ is not None and prover.is_right:
         prover.check_call(callable_)
-    for index, line in enumerate(lines):
-        if line.status == "wrong":
-            found = cause(truth, trace, lines, index, prover.pairs) or line.cause
-            lines[index] = with_cause(line, found)
+    backward = Backward(truth, trace, lines, prover.pairs)
+    wrong = [index for index, line in enumerate(lines) if line.status == "wrong"]
+    for index, cause in [(index, backward.cause(index)) for index in wrong]:
+        lines[index] = with_cause(lines[index], cause)
     for step in (*trace.not_reached, None) if trace.raised else ():
         each = step.statement if step else replace(function.returned, shape="")
         lines.append(BackwardLine(step, each.line, each.text, each.shape, status="unreached"))

@@ -179,7 +179,7 @@ class Suspect:
         ]
         # Numbers that are equal explain a factor equally well.
         texts: dict[float, list[str]] = {}
-        for each in (*self.scalars, *numbers, *lengths, Operand("2", 2)):
+        for each in (*numbers, *self.scalars, *lengths, Operand("2", 2)):
             texts.setdefault(float(each.value), []).append(each.text)
         self.numbers = [
             Operand("` or `".join([*dict.fromkeys(t)][:2]), v) for v, t in texts.items()
@@ -220,7 +220,8 @@ class Suspect:
                 yield from self.replacements(node, value)
         for node, value in self.expressions:
             if value is not None:
-                yield self.substituted("the sign is wrong", node, filled("-A", A=node))
+                new = self.replaced(node, filled("-A", A=node))
+                yield Change("the sign is wrong", f"negate {self.name(node)}", new)
 
     def replacements(self, node: ast.expr, value: Any) -> Iterator[Change]:
         """Yield the changes of a name to another one, and of a number to another number."""
@@ -326,14 +327,19 @@ class Suspect:
         self, node: ast.expr, operands: Sequence[Operand], operators: str
     ) -> Iterator[Change]:
         """Yield the changes that join an expression and one of some operands."""
-        # An operand of all that is set is described by the name that is set.
-        target = self.node.targets[0] if isinstance(self.node, ast.Assign) else node
-        is_all = getattr(self.node, "value", None) is node and isinstance(target, ast.Name)
-        text = f"`{ast.unparse(target if is_all else node)}`"
         for operation, (mistake, how) in OPERATIONS.items():
             if operation[2] in operators and operands:
                 new = filled(operation, A=node, B=ast.Name(OPERAND, ast.Load()))
-                yield Change(mistake, how.replace("{0}", text), self.replaced(node, new), operands)
+                how = how.replace("{0}", self.name(node))
+                yield Change(mistake, how, self.replaced(node, new), operands)
+
+    def name(self, node: ast.expr) -> str:
+        """Return an expression, or the name that is set if it is all of the right-hand side."""
+        match self.node:
+            case ast.Assign(targets=[ast.Name() as target], value=value) if value is node:
+                return f"`{ast.unparse(target)}`"
+            case _:
+                return f"`{ast.unparse(node)}`"
 
     def substituted(self, mistake: str, node: ast.expr, new: ast.expr) -> Change:
         """Return the change of an expression."""
