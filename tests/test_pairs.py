@@ -59,9 +59,7 @@ WRONG = {
     ("repeated_ids", "backward"): Wrong("dtable[ids] += dy", "repeated", ("table",)),
     ("residual_forgotten", "backward"): Wrong("y = x + v", "dx lacks the part", ("x",), True),
     ("rnn_time_loop", "backward"): Wrong("dWh = ", "accumulated|last|=", ("Wh",)),
-    ("weighted_cross_entropy", "backward"): Wrong(
-        "dlogits = ", r"w\.sum\(\)", ("logits",)
-    ),
+    ("weighted_cross_entropy", "backward"): Wrong("dlogits = ", r"w\.sum\(\)", ("logits",)),
 }
 # What does not hold yet: (tool, pair, backward).
 OPEN: set[tuple[str, str, str]] = {

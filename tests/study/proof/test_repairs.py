@@ -33,6 +33,11 @@ def step(text: str) -> Step:
     return Step(0, Names(node, VALUES).statement(node, text, ""), {}, compiled(node), FUNCTION)
 
 
+def is_near(value: Any, expected: Any) -> bool:
+    same_shape = np.shape(value) == np.shape(expected)
+    return same_shape and np.allclose(value, expected, rtol=1e-9, atol=0)
+
+
 def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, str]:
     """Return the mistakes in a statement, given the right one."""
     expected = (
@@ -41,9 +46,7 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
     exec(right, expected)
 
     def is_right(namespace: Namespace) -> bool:
-        value = namespace[name]
-        is_near = np.allclose(value, expected[name], rtol=1e-9, atol=0)
-        return np.shape(value) == np.shape(expected[name]) and is_near
+        return is_near(namespace[name], expected[name])
 
     numbers = [Operand("np.sqrt(n)", 7**0.5)]
     return mistakes(WrongLine([step(wrong)], {0: {**VALUES, **values}}, MODULES, is_right, numbers))
@@ -152,7 +155,7 @@ def test_an_earlier_line_may_have_the_mistake() -> None:
     right = A - A.sum(axis=0)
 
     def is_right(namespace: Namespace) -> bool:
-        return np.allclose(namespace["d"], right, rtol=1e-12, atol=0)
+        return is_near(namespace["d"], right)
 
     corrected = mistakes(WrongLine(steps, before, MODULES, is_right))
     assert corrected["a mean, not a sum"] == "write `a.sum(axis=0)` for `a.mean(axis=0)`"

@@ -124,10 +124,9 @@ class WrongLine:
                         # A loop runs a statement several times.
                         code = changed if step.statement.node is node else step.code
                         namespace[RESULT] = eval(code, namespace)
-                    is_right = self.is_right(namespace)
             except Exception:
                 continue
-            if is_right:
+            if self.is_right(namespace):
                 yield change.how.replace("{1}", f"`{operand.text}`{operand.about}")
 
     def start(self, suspect: int) -> Namespace:
