@@ -149,6 +149,10 @@ def test_a_line_that_no_small_change_makes_right_has_no_mistake() -> None:
     assert found("d = unknown * a", "d = a @ w") == {}
 
 
+def test_a_line_that_is_right_has_no_mistake() -> None:
+    assert found("d = a + b", "d = b + a") == {}
+
+
 def test_an_earlier_line_may_have_the_mistake() -> None:
     steps = [step("m = a.mean(axis=0)"), step("d = a - m")]
     before = {1: {**VALUES, "m": A.mean(axis=0)}, 0: VALUES}

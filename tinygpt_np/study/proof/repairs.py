@@ -145,7 +145,14 @@ class WrongLine:
 
 
 def mistakes(wrong: WrongLine) -> dict[str, str]:
-    """Return what the smallest changes correct that make a line right, each with such a change."""
+    """Return what the smallest changes correct that make a line right, each with such a change.
+
+    If the line is right as it is, because something else is wrong, there is none.
+    """
+    for index in wrong.before:
+        unchanged = Change("", "", wrong.steps[index].statement.node)
+        if any(True for _ in wrong.passing(index, unchanged)):
+            return {}
     suspects = {i: Suspect(wrong.steps[i], each, wrong.numbers) for i, each in wrong.before.items()}
     found = dict[str, str]()
     for changes in (Suspect.small_changes, Suspect.insertions, Suspect.long_insertions):
