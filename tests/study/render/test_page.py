@@ -139,6 +139,13 @@ def test_a_missing_line_has_its_place_and_the_rule_of_the_line_that_it_should_re
     assert dz["difference"]["numbers"]
 
 
+def test_a_gradient_that_is_returned_without_a_name_is_shown() -> None:
+    unnamed = edited(BACKWARD, ("    dw = x.T @ dz\n", ""), ("dx, dw", "dx, -x.T @ dz"))
+    dw = page_data(sheet(FORWARD + unnamed), [])["values"]["w"]
+    assert dw["gradient"]["norm"] == pytest.approx(dw["expected"]["norm"])
+    assert dw["difference"]["norm"] == pytest.approx(2 * dw["expected"]["norm"])
+
+
 def test_a_difference_that_rounding_explains_has_no_numbers(softmax: Json) -> None:
     differences = [value["difference"] for value in softmax["values"].values()]
     assert {each["is_rounding"] for each in differences if each} == {True}

@@ -228,6 +228,8 @@ class PageData:
         # The return repeats the verdicts on wrong gradients.
         own = {id(proof) for proof, line, _ in verdicts if not line.is_return}
         verdicts = [each for each in verdicts if not each[1].is_return or id(each[0]) not in own]
+        if found is None and not own and verdicts:  # It is returned without a name of its own.
+            found = verdicts[0][2].found
         return data | {
             "uses": [use + 1 for use in trace.uses(value)],
             "upstream": found is sheet.truth.doutput,

@@ -59,7 +59,7 @@ function heatmap({ title, array, scale, shape, axes }) {
   if (array.shape.length > 3) Object.assign(tiles.style, { display: "grid", gridTemplateColumns: `repeat(${array.shape.at(-3)}, auto)` });
   const few = array.numbers.length <= FEW && !array.is_mask;
   for (const tile of tilesOf(array, isOther ? [] : axes)) tiles.append(few ? table(tile, largest) : picture(tile, largest));
-  figure.append(tiles, array.is_mask ? maskLegend() : few ? "" : legend(largest));
+  figure.append(tiles, array.is_mask ? samples({ False: 0, True: 1 }) : few ? "" : legend(largest, array));
   return figure;
 }
 
@@ -140,16 +140,17 @@ function tiled(name, content) {
   return make("div", { class: "tile" }, name ? make("small", {}, name) : null, content);
 }
 
-function legend(largest) {
+function legend(largest, { numbers }) {
   return make("div", { class: "legend", "aria-hidden": "true" },
-    short(-largest, 3), make("span", { class: "ramp" }), short(largest, 3));
+    short(-largest, 3), make("span", { class: "ramp" }), short(largest, 3),
+    numbers.includes(null) ? samples({ "not finite": null }) : null);
 }
 
-function maskLegend() {
-  const sample = (name, value) => {
+/** A legend of the colours of single numbers, by their names. */
+function samples(numbers) {
+  return make("div", { class: "legend" }, ...Object.entries(numbers).flatMap(([name, number]) => {
     const square = make("span", { class: "sample" });
-    square.style.background = paint(value, 1);
+    square.style.background = paint(number, 1);
     return [square, name];
-  };
-  return make("div", { class: "legend" }, ...sample("False", 0), ...sample("True", 1));
+  }));
 }

@@ -140,8 +140,8 @@ function verdict(found) {
   const message = right ? (found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`)
     : `✗ ${found.problems[0] ?? "wrong"}`;
   const rows = [
-    [`analytic, at [${found.index.join(", ")}]`, String(found.analytic)],
-    ["numeric", String(found.numeric)],
+    found.analytic === null ? null : [`analytic, at [${found.index.join(", ")}]`, String(found.analytic)],
+    found.numeric === null ? null : ["numeric", String(found.numeric)],
     found.zero ? ["largest error", short(found.absolute)] : ["relative error", short(found.relative)],
     ["tolerance", short(found.bound)],
     right ? ["headroom", found.headroom === null ? "no error" : `${short(found.headroom, 2)} times`] : null,
