@@ -155,6 +155,17 @@ def test_a_difference_that_rounding_explains_has_no_numbers(softmax: Json) -> No
     assert not dx["is_rounding"]
 
 
+def test_only_arrays_of_real_numbers_are_shown() -> None:
+    text = edited(
+        FORWARD,
+        ("    a = ", "    pair = np.array([x, 1, None], object)\n    mask = z > 0\n    a = "),
+    )
+    values = page_data(sheet(text + BACKWARD), [])["values"]
+    assert "pair@1" not in values
+    assert values["mask@2"]["value"]["is_mask"]
+    assert not values["z@0"]["value"]["is_mask"]
+
+
 def test_the_axes_of_a_value_are_those_that_the_source_states(softmax: Json, gpt: Json) -> None:
     assert softmax["values"]["x"]["axes"] == ["", "", "V"]
     assert softmax["values"]["total@3"]["axes"] == ["", "", ""]

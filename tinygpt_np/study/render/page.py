@@ -368,7 +368,7 @@ def line_id(proof: Proof, line: BackwardLine) -> str:
 
 
 def array(value: Any) -> Json | None:
-    """Return the data of an array.
+    """Return the data of an array of real numbers or booleans; None for anything else.
 
     - shape; norm; numbers: a flat list, or None for large arrays
     - is_mask: whether the numbers stand for True and False
@@ -376,11 +376,14 @@ def array(value: Any) -> Json | None:
     """
     if not isinstance(value, np.ndarray | np.generic | float):
         return None
-    numbers = np.asarray(value, float)
+    given = np.asarray(value)
+    if given.dtype.kind not in "biuf":
+        return None
+    numbers = given.astype(float)
     return {
         "shape": numbers.shape,
         "norm": float(np.linalg.norm(numbers)),
-        "is_mask": np.asarray(value).dtype == bool,
+        "is_mask": given.dtype == bool,
         "is_rounding": False,
         "numbers": rounded(numbers.reshape(-1), 4) if numbers.size <= MAX_ELEMENTS else None,
     }
