@@ -17,6 +17,7 @@ from helpers.study_targets import (
 )
 
 from tinygpt_np.study.proof.sheet import study
+from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import STEPS, Json, difference, error_curves, page_data
 from tinygpt_np.study.render.questions import questions
 from tinygpt_np.study.source import targets
@@ -153,6 +154,23 @@ def test_a_difference_that_rounding_explains_has_no_numbers(softmax: Json) -> No
     dx = broken(("dexps * exps", "-dexps * exps"))["values"]["x"]["difference"]
     assert dx["norm"] > 1
     assert not dx["is_rounding"]
+
+
+def test_a_gradient_that_could_not_be_measured_is_neither_right_nor_wrong() -> None:
+    lines = [
+        "def forward(h):", "    v = np.linalg.inv(h)", "    return v, v",
+        "def backward(dv, v):", "    dh = -v.T @ dv @ v.T", "    return dh",
+    ]  # fmt: skip
+    hilbert = 1 / (np.arange(12) + np.arange(12)[:, None] + 1.0)
+    found = page_data(sheet("\n".join(lines), {"h": hilbert}), [])
+    (verdict,) = found["values"]["h"]["verdicts"]
+    assert verdict["status"] == "unmeasured"
+    assert "could not be measured" in verdict["messages"][0]
+    assert (found["right"], found["total"]) == (0, found["unmeasured"])
+    files = site.render_files([found])
+    text = " ".join(files["own.html"].split())
+    assert f"? 0 of {found['total']} gradients right, {found['total']} could not be" in text
+    assert "? not measured</button>" in text
 
 
 def test_only_arrays_of_real_numbers_are_shown() -> None:

@@ -30,7 +30,7 @@ MAX_ELEMENTS = 2000
 STEPS = 10.0 ** -np.arange(0, 16.5, 0.5)
 FIGURES = (
     *("oracle", "checked", "skipped", "index", "analytic", "numeric", "absolute", "relative"),
-    *("bound", "headroom", "problems", "cause"),
+    *("bound", "headroom", "messages", "cause"),
 )
 # The data of a value or parameter for which nothing else is known.
 EMPTY: Json = {
@@ -67,6 +67,7 @@ class PageData:
             "total": len(verdicts),
             "worst": sheet.worst,
             "warnings": sum(gradient.status == "warning" for gradient in verdicts),
+            "unmeasured": sum(gradient.row.verdict == "unmeasured" for gradient in verdicts),
             "raises_at": next(raising, None),
             "variants": [
                 {"title": v.target.title, "message": first_message(v)} for v in sheet.variants
@@ -149,7 +150,7 @@ class PageData:
         """Return the data of a backward's lines, in the order they run.
 
         - id: "backward:53", or "backward:53:4" for one iteration of a loop
-        - function, line, html, text, shape
+        - function, line, html, text, shape; iteration: of a loop, such as "layer = 0", or ""
         - status, message, cause: the verdict on the line; gradients: see `verdict`
         - reads: the names that it reads; fused: names that are checked together with it
         - lacks: of a missing line, the key of the value whose gradient lacks a part, or ""
@@ -173,6 +174,7 @@ class PageData:
                 "id": line_id(proof, line), "function": function.name, "line": line.line,
                 "html": html, "text": line.text, "shape": line.shape, "status": line.status,
                 "message": line.message, "cause": line.cause, "reads": reads,
+                "iteration": line.step.iteration if line.step else "",
                 "gradients": [self.verdict(proof, line, g) for g in proof.reported(line)],
                 "fused": line.fused, "lacks": "".join(map(key, lacking)),
             })  # fmt: skip
@@ -297,7 +299,7 @@ class PageData:
         """Return the data of a verdict on a line.
 
         - name; value: the key of the value whose gradient it is, or "" for a parameter
-        - status; digits; the figures of the comparison
+        - status, or "unmeasured"; digits; the figures of the comparison
         - term: whether it is one of several terms; through: the forward line it comes from, or ""
         - row: whose rule gives the gradient, or None if the line does not follow a single rule
         """
@@ -305,7 +307,7 @@ class PageData:
         return {
             "name": gradient.name,
             "value": key(pair.value) if pair else "",
-            "status": gradient.status,
+            "status": "unmeasured" if row.verdict == "unmeasured" else gradient.status,
             "digits": gradient.digits,
             "term": gradient.is_term,
             "through": steps[pair.use].statement.text if pair and pair.use is not None else "",
@@ -443,7 +445,7 @@ def question(bug: Bug) -> Json:
         "function": mutation.function,
         "symptoms": [
             {
-                "name": gradient.name, "ok": row.ok, "problem": next(iter(row.problems), ""),
+                "name": gradient.name, "ok": row.ok, "problem": next(iter(row.messages), ""),
                 "index": row.index, "analytic": row.analytic, "numeric": row.numeric,
             }
             for gradient in proof.lines[-1].gradients

@@ -136,9 +136,10 @@ function plainCode(html) {
 }
 
 function verdict(found) {
-  const right = found.status === "right";
-  const message = right ? (found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`)
-    : `✗ ${found.problems[0] ?? "wrong"}`;
+  const right = found.status === "right", [problem] = found.messages;
+  const [kind, message] = right ? ["good", found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`]
+    : found.status === "unmeasured" ? ["warn", `? not measured: ${problem}`]
+    : ["bad", `✗ ${problem ?? "wrong"}`];
   const rows = [
     found.analytic === null ? null : [`analytic, at [${found.index.join(", ")}]`, String(found.analytic)],
     found.numeric === null ? null : ["numeric", String(found.numeric)],
@@ -150,7 +151,7 @@ function verdict(found) {
   ].filter(Boolean);
   const [name, number] = found.id.split(":");
   return make("div", { class: "verdict-of" },
-    make("p", {}, make("b", { class: right ? "good" : "bad" }, message), ", ",
+    make("p", {}, make("b", { class: kind }, message), ", ",
       make("a", { href: `#${found.id}` }, `${name}, line ${number}`)),
     found.cause ? make("p", { class: "bad" }, `Likely cause: ${found.cause}`) : null,
     make("details", { open: right ? null : "" }, make("summary", {}, "Figures"),
