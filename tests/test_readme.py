@@ -90,6 +90,8 @@ def test_the_checks_and_studies_print_what_is_shown(
     monkeypatch.setenv("COLUMNS", "132")  # The width of the examples.
     shown = next(block for block in PLAIN_BLOCKS if "forward ↓" in block)
     assert blurred(studied(capsys, "softmax")) == blurred(shown)
+    rule = next(block for block in PLAIN_BLOCKS if block.startswith("rule of line"))
+    assert " ".join(rule.split()) in " ".join(studied(capsys, "softmax", "--line", "29").split())
     # A wrong layer norm of a user.
     code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
     exec(compile(code, "README.md", "exec"), {})

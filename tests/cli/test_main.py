@@ -80,7 +80,7 @@ def test_help_lists_every_command(capsys: Captured) -> None:
         (["doctor", "--help"], "numba matplotlib jinja2 tinygpt_np.cli.train"),
         (["train", "--help"], "numba matplotlib jinja2 tinygpt_np.gradcheck tinygpt_np.cli.study"),
         (["sample", "--help"], "numba matplotlib jinja2 rich.progress tinygpt_np.gradcheck"),
-        (["study", "linear"], "numba"),
+        (["study", "softmax"], "numba matplotlib jinja2 scipy torch jax rich.progress pooch"),
     ],
 )
 def test_a_command_imports_only_what_it_needs(arguments: list[str], unneeded: str) -> None:

@@ -26,7 +26,7 @@ def test_targets_are_listed_and_shown_and_a_line_in_detail(
     out = output_of(capsys, "study")
     assert all(name in out for name in targets.NAMES)
     assert "tinygpt study mylayer.py:forward,backward" in out
-    assert "rule: matrix product" in output_of(capsys, "study", "linear", "--line", "41")
+    assert "rule of line 27: matrix product" in output_of(capsys, "study", "linear", "--line", "41")
     out = output_of(capsys, "study", "linear", "--seed", "5")
     assert "seed=5" in out
     assert "linear-no-bias: 3 gradients checked, all right" in out

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tinygpt_np.cli.flags import Argument, Switch
+from tinygpt_np.cli.output import waiting
 from tinygpt_np.config import require
 
 
@@ -25,6 +25,8 @@ class Study:
     """softmax, …, block, gpt, bigram, or FILE.py:forward,backward; without it, list all targets."""
     line: Annotated[int | None, Argument("N")] = None
     """Show one line in detail: its rule, its arrays and the figures of its verdict."""
+    derivation: Switch = False
+    """Show the derivation from the docstring too."""
     args: Annotated[str | None, Argument("'x (N, C), …'")] = None
     """The shapes of forward's arguments, for a file whose docstring does not state them."""
     all: Switch = False
@@ -44,6 +46,8 @@ class Study:
             raise ValueError(f"--all studies all targets; leave out {self.target} or --all")
         if self.line is not None and (self.target is None or self.html is not None):
             raise ValueError("--line needs a target and does not go with --html")
+        if self.derivation and (self.target is None or self.html is not None or self.line):
+            raise ValueError("--derivation needs a target and does not go with --line or --html")
         if self.args is not None and self.target is None:
             raise ValueError("--args needs FILE.py:forward,backward")
         if self.html is not None:
@@ -67,11 +71,15 @@ class Study:
         from tinygpt_np.study.source.targets import find_target
 
         target = find_target(name, self.args, self.seed)
-        with console.status(f"studying {escape(target.name)}"):
-            sheet = study(target)
+        with waiting(f"studying {target.name}") as announce:
+            sheet = study(target, announce)
         console = wide(console)
         width, line = console.width, self.line
-        console.print(draw(sheet, width) if line is None else draw_line(sheet, line, width))
+        if line is not None:
+            console.print(draw_line(sheet, line, width))
+            return sheet.ok
+        console.print(draw(sheet, width, self.derivation))
+        console.print("--line N shows one line in detail, --derivation the derivation", style="dim")
         return sheet.ok
 
     def write_pages(self, folder: Path, console: Console) -> bool:
@@ -96,9 +104,9 @@ def show_all(seed: int, console: Console) -> bool:
         table.add_column(name, justify="right")
     table.add_column("")
     right, start = True, time.monotonic()
-    with console.status("") as status:
-        for name in targets.NAMES:
-            status.update(f"studying {name}")
+    with waiting("studying all targets") as announce:
+        for done, name in enumerate(targets.NAMES):
+            announce(name, done, len(targets.NAMES))
             sheet = study(targets.named_target(name, seed))
             right = right and sheet.ok
             verdict = "[green]all right[/green]" if sheet.ok else "[bold red]wrong[/bold red]"

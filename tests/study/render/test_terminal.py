@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from helpers.study_targets import BACKWARD, FORWARD, X, edited, sheet, studied_target
 from helpers.user_layer import LAYER_FORWARD, WRONG_BACKWARD, WRONG_LAYER, write_layer
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from tinygpt_np.study.proof.sheet import Sheet, study
 from tinygpt_np.study.render.page import page_data
-from tinygpt_np.study.render.terminal import HEAT_MAP_ROWS, draw, draw_line, heat_map
+from tinygpt_np.study.render.terminal import LEGEND, draw, draw_line, folded
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError, find_function
 from tinygpt_np.study.source.targets import user_target
@@ -41,6 +42,14 @@ def printed(renderable: RenderableType, width: int) -> str:
 
 def shown(sheet: Sheet, width: int = 180) -> str:
     return printed(draw(sheet, width), width)
+
+
+def shown_at_widths(sheet: Sheet) -> str:
+    return shown(sheet, 80) + shown(sheet, 180)
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def line_shown(sheet: Sheet, number: int) -> str:
@@ -84,7 +93,7 @@ def test_the_lines_of_a_loop_show_their_iteration() -> None:
 def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
     found = study(user_target(write_layer(tmp_path, WRONG_LAYER)))
     text = shown(found)
-    assert "checked together with dx" in line_of(text, "centered = x - mean")
+    assert "checked with dx" in line_of(text, "centered = x - mean")
     assert "✗ wrong" in line_of(text, "dx = dxhat / std")
     problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
     assert "likely cause: a path is missing: dx lacks the part through `mean`" in problems
@@ -96,7 +105,7 @@ def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
 def test_inherited_errors_are_marked() -> None:
     text = shown(sheet(FORWARD + edited(BACKWARD, ("db = dy.copy()", "db = 2 * dy"))))
     assert "✗ because of db" in line_of(text, "da = db * z")
-    assert "✗ as above" in line_of(text, "return dx, dw")
+    assert "✗ as above" in text.split("return dx, dw")[1].splitlines()[1]
     assert "wrong as a consequence: da, dz, dx, dw" in text
 
 
@@ -136,6 +145,67 @@ def test_errors_in_a_variant_are_shown() -> None:
     ]
 
 
+def test_a_long_loop_shows_its_first_and_last_rounds_and_those_with_a_mistake() -> None:
+    items = ["a", *(f"b{t}" for t in range(6)), "c"]
+
+    def iteration(item: str) -> str:
+        return f"t = {item[1]}" if item[0] == "b" else ""
+
+    shown = [*folded(items, iteration, lambda item: item == "b3")]
+    assert shown == ["a", "b0", "… t = 1 to 2", "b3", "… t = 4", "b5", "c"]
+    assert [*folded(items[:3], iteration, lambda item: False)] == items[:3]
+    loop = edited(LOOP, ("range(2)", "range(3)"), ("[1, 0]", "[2, 1, 0]"))
+    text = shown_at_widths(sheet(loop, {"x": X}))
+    # In the narrow table, on both sides of the wide one.
+    assert text.count("… i = 1") == 3
+
+
+def test_every_mark_that_occurs_is_explained_and_no_other() -> None:
+    found = sheet(FORWARD + edited(BACKWARD, ("db = dy.copy()", "db = 2 * dy")))
+    for width in (80, 180):
+        text = shown(found, width)
+        legend = text.split("\n✓ digits")[1].split("\n\n")[0]
+        for mark, meaning in LEGEND.items():
+            is_used = any(mark in line for line in text.split("\n✓ digits")[0].splitlines())
+            assert (squeezed(meaning) in squeezed("✓ digits" + legend)) == is_used, mark
+
+
+def test_the_figures_of_a_row_are_those_of_the_name_in_it() -> None:
+    found = studied_target("softmax")
+    norms = {
+        value.name: f"{np.linalg.norm(found.truth.trace.data(value)):.4g}" for value in found.values
+    }
+    text = shown(found)
+    for name, line in {
+        "shifted": "shifted = x - largest",
+        "exps": "exps = np.exp(shifted)",
+    }.items():
+        assert norms[name] in line_of(text, line)
+    # Other gradients than the one that the line assigns have rows with their names.
+    text, norms = shown(studied_target("block")), norms_of(studied_target("block"))
+    for name, line in {
+        "dnormed_1": "dnormed_1 = grads.keep(",
+        "h.0.attn.c_attn.weight": "  h.0.attn.c_attn.weight",
+    }.items():
+        assert norms[name] in line_of(text, line)
+
+
+def norms_of(sheet: Sheet) -> dict[str, str]:
+    return {each.name: f"{np.linalg.norm(each.found):.4g}" for each in sheet.all_verdicts}
+
+
+def test_the_derivation_is_shown_if_it_is_asked_for() -> None:
+    found = studied_target("layer_norm")
+    formula = "∂x̂_j/∂x_i = (δ_ij - 1/C - x̂_i x̂_j / C) / s"
+    assert formula not in shown(found)
+    text = printed(draw(found, 100, derivation=True), 100)
+    assert f"    {formula}" in text
+    assert "\nSource: Ba, Kiros, Hinton" in text
+    assert max(map(cell_len, text.splitlines())) <= 100
+    own = sheet(FORWARD + BACKWARD)
+    assert "no derivation" in printed(draw(own, 100, derivation=True), 100)
+
+
 # One line in detail
 
 
@@ -157,7 +227,7 @@ def test_a_small_array_is_printed_in_full_and_a_line_without_gradients_shows_wha
     text = line_shown(studied_target("linear"), 28)
     assert all(f"{value:.4f}".rstrip("0") in text for value in values)
     assert "scale = 0.447" in line_shown(studied_target("attention"), 52)
-    assert "True False False" in line_shown(studied_target("attention"), 53)
+    assert " █ █ ·\n" in line_shown(studied_target("attention"), 53)
 
 
 def test_another_line_number_is_refused_with_the_possible_ones() -> None:
@@ -165,13 +235,11 @@ def test_another_line_number_is_refused_with_the_possible_ones() -> None:
         line_shown(studied_target("linear"), 1)
 
 
-def test_a_heat_map_is_denser_for_larger_numbers_and_cut_if_it_is_large() -> None:
-    def lines(array: np.ndarray, width: int = 80) -> list[str]:
-        return heat_map(array, width).plain.splitlines()
-
-    assert lines(np.array([0.0, 0.3, -0.5, 0.7, 1.0]))[0] == " · ░-▒ ▓ █"
-    assert lines(np.array([np.nan, 1.0, np.inf]))[0] == "?? █??"
-    first = lines(np.ones((2, 100)), width=40)[0]
-    assert first.endswith("…")
-    assert len(first) <= 40
-    assert f"… {50 - HEAT_MAP_ROWS} more rows" in lines(np.ones((50, 2)))
+def test_a_line_of_the_closed_form_shows_its_derivation_and_no_rule() -> None:
+    text = line_shown(studied_target("softmax"), 53)
+    assert "rule" not in text
+    assert "∂p_j/∂x_i = p_j (δ_ij - p_i)" in text
+    text = line_shown(studied_target("softmax"), 39)
+    assert "rule of line 29: quotient" in text
+    assert "dtotal = -Σ_V (dprobs ∘ probs / total)" in text
+    assert "because total was broadcast along V" in text

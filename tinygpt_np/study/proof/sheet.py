@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.study.proof.prove import prove
-from tinygpt_np.study.proof.truth import Truth
+from tinygpt_np.study.proof.truth import Announce, Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.targets import Target
@@ -134,12 +134,13 @@ class Sheet:
         return max(differences)
 
 
-def study(target: Target) -> Sheet:
-    """Run a target and prove its backwards line by line."""
-    truth = Truth(target)
+def study(target: Target, announce: Announce | None = None) -> Sheet:
+    """Run a target and prove its backwards line by line; `announce`: see Truth."""
+    truth = Truth(target, announce)
     functions = target.functions[1:] or (None,) * len(target.backwards)
     proofs = tuple(map(prove, repeat(truth), target.backwards, functions))
-    return Sheet(truth, proofs, tuple(map(study, target.variants)))
+    variants = (study(variant, announce) for variant in target.variants)
+    return Sheet(truth, proofs, tuple(variants))
 
 
 def align(forward: Function, steps: list[Step], proof: Proof) -> list[SheetRow]:

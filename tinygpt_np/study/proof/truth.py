@@ -28,6 +28,7 @@ from tinygpt_np.study.source.paths import read
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value, copied
 
+Announce = Callable[[str, int, int], None]
 # A tensor with more elements is measured along a few random directions.
 MAX_ELEMENTS, DIRECTIONS = 2000, 4
 # The time for one tensor in seconds, and the runs of forward that finite differences need for one
@@ -70,10 +71,14 @@ class Expected:
 
 
 class Truth:
-    """The expected gradients of one target; each is measured once, when it is first needed."""
+    """The expected gradients of one target; each is measured once, when it is first needed.
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    announce: called before each measurement with the name of the gradient, the number of
+    measurements that are done, and about how many there will be.
+    """
+
+    def __init__(self, target: Target, announce: Announce | None = None) -> None:
+        self.target, self.announce, self.measured = target, announce, 0
         self.trace = Trace(target.forward, target.module, target.args)
         returned: Any = self.trace.returned
         if not isinstance(returned, tuple) or len(cast(tuple[Any, ...], returned)) != 2:
@@ -195,6 +200,12 @@ class Truth:
 
         return self.expected(name, self.target.params[name], run)
 
+    @cached_property
+    def planned(self) -> int:
+        """The number of measurements if all gradients and all their terms are needed."""
+        uses = (len(self.trace.uses(value)) for value in self.differentiable)
+        return len(self.target.params) + sum(1 if count < 2 else 1 + count for count in uses)
+
     def result(self, name: str) -> Expected:
         """Return the gradient of an argument or a parameter."""
         return self.param(name) if name in self.target.params else self.total(Value(name, -1))
@@ -230,6 +241,9 @@ class Truth:
 
     def expected(self, name: str, value: Any, run: Callable[[Any], Any]) -> Expected:
         """Measure the gradient of the loss with respect to the argument of `run`."""
+        if self.announce is not None:
+            self.announce(f"d{name}", self.measured, max(self.planned, self.measured + 1))
+        self.measured += 1
 
         def forward(**moved: np.ndarray) -> tuple[Any, tuple[()]]:
             return run(moved[name]), ()

@@ -67,7 +67,7 @@ def lines_of(sheet: Sheet, row: SheetRow) -> Iterator[dict[str, Any]]:
          "class": CLASSES.get(str(getattr(verdict, "style", "")), "quiet")}
         for line in row.backward
         for number, text, shape, *_, verdict in backward_cells(sheet.proofs[0], line)
-    ] or [{**empty, "verdict": why_no_backward(sheet, row).plain}]  # fmt: skip
+    ] or [{**empty, "verdict": why_no_backward(sheet, row)}]  # fmt: skip
     for each in cells:
         yield {**forward, **each}
         forward = dict.fromkeys(forward, "")

@@ -1,12 +1,13 @@
 """Show a study in the terminal: all lines with their verdicts, or one line in detail."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.style import Style
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,8 @@ from tinygpt_np.gradcheck.report import error, shape_text, value
 from tinygpt_np.study.proof.rules import rule_of
 from tinygpt_np.study.proof.sheet import Sheet, SheetRow
 from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, GradientVerdict, Proof
+from tinygpt_np.study.render.arrays import array, norm
+from tinygpt_np.study.render.mathml import blocks
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.trace import Step, Value
 
@@ -29,26 +32,42 @@ COLORS = {
 }  # fmt: skip
 # In a narrower terminal the backward is shown below the forward instead of next to it.
 TWO_COLUMNS = 120
-# The maximum number of elements of an array that is printed in full.
-PRINTED = 36
-# The maximum width of a heat map, and its maximum number of rows.
-HEAT_MAP_WIDTH, HEAT_MAP_ROWS = 140, 32
-# Blue below zero and red above. The minus sign is for terminals and readers without colours.
-SHADES = ("·", "░", "▒", "▓", "█")
+# If a loop has more rounds, only the first, the last and those with a mistake are shown.
+MAX_ROUNDS = 2
+# What each mark in the table means, by what the verdict starts with or contains.
+LEGEND = {
+    "✓": "✓ digits that agree with the numerical gradient",
+    "one term": "one term: other lines add to it",
+    "partial sum": "… a later line completes it",
+    "✗ wrong": "✗ wrong: the mistake is here",
+    "✗ missing": "✗ missing: a line should be here",
+    "✗ because": "✗ because of: a consequence of an earlier mistake",
+    "✗ as above": "✗ as above: see the line that sets it",
+    "unmeasured": "? the numerical gradient is too inexact to tell",
+    "warning": "! see below; the returned gradients are right",
+    "not reached": "– an earlier line raised an error",
+    "constant": "constant: no gradient flows through it",
+    "checked with": "checked with: has no gradient of its own",
+}
+# The maximum width of a verdict, and the maximum number of names in it.
+VERDICT_WIDTH, NAMES_SHOWN = 26, 3
 
-Cells = tuple[str, RenderableType, str, str, str, RenderableType]
+Cells = tuple[str, RenderableType, str, str, RenderableType]
 
 
 # All lines
 
 
-def draw(sheet: Sheet, width: int) -> Group:
+def draw(sheet: Sheet, width: int, derivation: bool = False) -> Group:
     """Show all lines of a target, the closed form, and what is wrong."""
     parts: list[RenderableType] = [heading(sheet)]
+    if derivation:
+        parts += [Text(), *derived(sheet), Text()]
     parts.append(side_by_side(sheet) if width >= TWO_COLUMNS else interleaved(sheet))
-    parts += problems(sheet.proofs[0])
-    if len(sheet.proofs) > 1:
-        parts += [Text(), *closed_form(sheet)]
+    parts += [legend(sheet), *problems(sheet.proofs[0])]
+    for proof in sheet.proofs[1:]:
+        parts += [Text(f"\n{proof.function.name}, in closed form", style="bold")]
+        parts += [closed_form(proof), *problems(proof), *agreement(sheet)]
     parts += [Text(), summary(sheet)]
     for variant in sheet.variants:
         parts.append(Text(f"{variant.target.title}: ").append(summary(variant)))
@@ -64,50 +83,162 @@ def heading(sheet: Sheet) -> Text:
     return title.append(f"  {first}", style="not bold") if first else title
 
 
+def derived(sheet: Sheet) -> Iterator[RenderableType]:
+    """Yield the docstring after its first line: paragraphs, and formulas on lines of their own."""
+    found = blocks(sheet.target.docstring.strip().partition("\n")[2])
+    for index, (is_math, lines) in enumerate(found):
+        if index:
+            yield Text()
+        text = "\n".join(map(plain, lines)) if is_math else paragraph(lines)
+        yield Padding(Text(text), (0, 0, 0, 4 * is_math), expand=False)
+    if not found:
+        yield Text("the docstring of the file has no derivation", style="dim")
+
+
+def paragraph(lines: list[str]) -> str:
+    """Return lines as one, except those that start with a heading such as Source."""
+    return re.sub(r" (?=(Source|Common mistakes?): )", "\n", " ".join(lines))
+
+
+def plain(formula: str) -> str:
+    """Return a formula for the terminal: subscripts of one word need no braces."""
+    return re.sub(r"([_^])\{([-\w.]+)\}", r"\1\2", formula)
+
+
 def side_by_side(sheet: Sheet) -> Table:
     """Show the forward on the left, read downwards, and the backward on the right, read upwards."""
-    table = new_table({"forward ↓": 5, "backward ↑": 6})
-    for row in sheet.rows:
-        forward: tuple[str, RenderableType] = (str(row.line), code(row.text, row.step))
-        for line in row.backward:
-            for cells in backward_cells(sheet.proofs[0], line):
-                table.add_row(*forward, *cells)
-                forward = ("", "")
+    table = new_table()
+    add_code(table, "forward ↓", 5)
+    table.add_column("‖value‖", justify="right", no_wrap=True)
+    add_code(table, "backward ↑", 6)
+    add_verdict(table)
+    proof = sheet.proofs[0]
+    for row in folded(sheet.rows, iteration_of_row, lambda row: any(map(is_mistake, row.backward))):
+        if isinstance(row, str):
+            table.add_row("", Text(row, style="dim"), "", "", Text(row, style="dim"))
+            continue
+        value = norm(value_of(sheet, row))
+        forward: tuple[RenderableType, ...] = (str(row.line), code(row.text, row.step), value)
         if not row.backward:
-            table.add_row(*forward, "", why_no_backward(sheet, row))
+            table.add_row(*forward, "", Text(why_no_backward(sheet, row), style="dim"))
+        for line in folded(row.backward, iteration_of_line, is_mistake):
+            for cells in rounds_or_cells(proof, line):
+                table.add_row(*forward, *cells)
+                forward = ("", "", "")
     return table
 
 
 def interleaved(sheet: Sheet) -> Table:
     """Show each forward line with the backward lines that reverse it indented below."""
-    table = new_table({"forward ↓   ← backward ↑": 1}, norms=False)
-    for row in sheet.rows:
-        table.add_row(str(row.line), code(row.text, row.step), "", why_no_backward(sheet, row))
-        for line in row.backward:
-            for number, text, shape, *_, verdict in backward_cells(sheet.proofs[0], line):
+    table = new_table()
+    add_code(table, "forward ↓   ← backward ↑", 1)
+    add_verdict(table, norms=False)
+    proof = sheet.proofs[0]
+    for row in folded(sheet.rows, iteration_of_row, lambda row: any(map(is_mistake, row.backward))):
+        if isinstance(row, str):
+            table.add_row("", Text(row, style="dim"))
+            continue
+        why = why_no_backward(sheet, row)
+        table.add_row(str(row.line), code(row.text, row.step), "", Text(why, style="dim"))
+        for line in folded(row.backward, iteration_of_line, is_mistake):
+            for number, text, shape, _, verdict in rounds_or_cells(proof, line):
                 table.add_row(number, Padding(text, (0, 0, 0, 2)), shape, verdict)
     return table
 
 
-def new_table(columns: dict[str, int | None], norms: bool = True, header: bool = True) -> Table:
-    """Return a table with numbered columns of code, with their ratios, the shape and a verdict."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
-    for title, ratio in columns.items():
-        table.add_column("", justify="right", style="dim", no_wrap=True)
-        table.add_column(title, overflow="fold", ratio=ratio)
-    table.add_column("shape", no_wrap=True)
-    for title in ("‖value‖", "‖gradient‖") if norms else ():
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+def closed_form(proof: Proof) -> Table:
+    """Show the lines of the closed form."""
+    table = new_table(header=False)
+    add_code(table, "", None)
+    add_verdict(table)
+    for line in proof.lines:
+        for cells in backward_cells(proof, line):
+            table.add_row(*cells)
     return table
 
 
-def why_no_backward(sheet: Sheet, row: SheetRow) -> Text:
-    """Return why no backward line reverses a forward line, if none does."""
+def new_table(header: bool = True) -> Table:
+    """Return a table without columns."""
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header)
+
+
+def add_code(table: Table, title: str, ratio: int | None) -> None:
+    """Add columns of line numbers and of code."""
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column(title, overflow="fold", ratio=ratio)
+
+
+def add_verdict(table: Table, norms: bool = True) -> None:
+    """Add columns of shapes, norms and verdicts."""
+    table.add_column("shape", no_wrap=True)
+    if norms:
+        table.add_column("‖gradient‖", justify="right", no_wrap=True)
+    table.add_column("verdict", max_width=VERDICT_WIDTH)
+
+
+def why_no_backward(sheet: Sheet, row: SheetRow) -> str:
+    """Return why no backward line reverses a forward line, if none does, or ""."""
+    if row.backward:
+        return ""
     if sheet.is_constant(row):
-        return Text("constant", style="dim")
-    together = sheet.fused_with(row)
-    return Text(f"checked together with {', '.join(together)}" if together else "", style="dim")
+        return "constant"
+    names = sheet.fused_with(row)
+    more = ", …" if len(names) > NAMES_SHOWN else ""
+    return f"checked with {', '.join(names[:NAMES_SHOWN])}{more}" if names else ""
+
+
+# Rounds of loops
+
+
+Item = TypeVar("Item")
+
+
+def folded(
+    items: Sequence[Item], iteration: Callable[[Item], str], is_kept: Callable[[Item], bool]
+) -> Iterator[Item | str]:
+    """Yield items without most rounds of loops, in whose place a text is given."""
+    for in_loop, each in groupby(items, lambda item: bool(iteration(item))):
+        rounds = [(name, [*parts]) for name, parts in groupby(each, iteration)]
+        count, hidden = len(rounds) if in_loop else 0, list[str]()
+        for index, (name, parts) in enumerate(rounds):
+            is_end = index in (0, count - 1)
+            if count > MAX_ROUNDS and not is_end and not any(map(is_kept, parts)):
+                hidden.append(name)
+                continue
+            if hidden:
+                yield left_out(hidden)
+                hidden = []
+            yield from parts
+
+
+def left_out(rounds: list[str]) -> str:
+    """Return a text for rounds that are not shown."""
+    if len(rounds) == 1:
+        return f"… {rounds[0]}"
+    return f"… {rounds[0]} to {rounds[-1].rpartition(' = ')[2]}"
+
+
+def iteration_of_row(row: SheetRow) -> str:
+    """Return the iteration of a forward line, or ""."""
+    return row.step.iteration if row.step else ""
+
+
+def iteration_of_line(line: BackwardLine) -> str:
+    """Return the iteration of a backward line, or ""."""
+    return line.step.iteration if line.step else ""
+
+
+def is_mistake(line: BackwardLine) -> bool:
+    """Return whether a line is wrong, missing or doubtful."""
+    return line.status in (*MISTAKES, "warning")
+
+
+def rounds_or_cells(proof: Proof, line: BackwardLine | str) -> Iterator[Cells]:
+    """Yield the cells of a backward line, or of a text for rounds that are left out."""
+    if isinstance(line, str):
+        yield "", Text(line, style="dim"), "", "", ""
+    else:
+        yield from backward_cells(proof, line)
 
 
 def code(text: str, step: Step | None) -> Text:
@@ -119,30 +250,51 @@ def code(text: str, step: Step | None) -> Text:
 
 
 def backward_cells(proof: Proof, line: BackwardLine) -> Iterator[Cells]:
-    """Yield number, text, shape, norms and verdict for each gradient that a line sets."""
-    number, text = "" if line.status == "missing" else str(line.line), code(line.text, line.step)
+    """Yield number, text, shape, norm and verdict: one row per gradient that a line sets.
+
+    The first row is that of the line and has the figures of the only gradient that it assigns or
+    returns; other gradients, such as those it stores for parameters, follow with their names.
+    """
+    number, text = str(line.line), code(line.text, line.step)
+    if line.status == "missing":
+        number, text = "", Text(line.text, style=COLORS["missing"])
     gradients = proof.reported(line)
+    names = line.step.statement.assigned if line.step else [g.name for g in gradients]
+    own = [gradient for gradient in gradients if gradient.name in names]
     if not gradients:
-        yield number, text, line.shape, "", "", verdict_of(line, None)
+        yield number, text, line.shape, "", verdict_of(line, None)
+    elif len(own) == 1 and is_in(own[0].name, line.text):
+        yield number, text, *figures_of(line, own[0], line.shape)
+    else:
+        yield number, text, "", "", ""
+        own = []
     for gradient in gradients:
-        name = "" if gradient.name in line.text and len(gradients) == 1 else gradient.name
-        # In letters if stated by the line, in numbers if wrong.
-        shape = shape_text(np.shape(gradient.expected.value))
-        if gradient.status == "wrong" and shape_text(np.shape(gradient.found)) != shape:
-            shape = shape_text(np.shape(gradient.found))
-        elif number and line.shape:
-            shape = line.shape
-        yield (
-            number, text if number else Text(f"  {name}", style="dim"), shape,
-            norm(gradient.expected.value), norm(gradient.found), verdict_of(line, gradient),
-        )  # fmt: skip
-        number = ""
+        if gradient not in own:
+            yield "", Text(f"  {gradient.name}", style="dim"), *figures_of(line, gradient, "")
 
 
-def norm(array: Any) -> str:
-    """Return the norm of an array as text, or "" if it is not an array of floats."""
-    found = np.asarray(array) if array is not None else np.asarray("")
-    return f"{float(np.linalg.norm(found)):.4g}" if found.dtype.kind == "f" else ""
+def is_in(name: str, text: str) -> bool:
+    """Return whether a name occurs in a line."""
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+
+
+def figures_of(
+    line: BackwardLine, gradient: GradientVerdict, stated: str
+) -> tuple[str, str, RenderableType]:
+    """Return shape, norm and verdict of a gradient; the shape in letters if stated and right."""
+    shape, found = (
+        shape_text(np.shape(gradient.expected.value)),
+        shape_text(np.shape(gradient.found)),
+    )
+    is_other = gradient.status == "wrong" and found != shape
+    shown = found if is_other else stated or shape
+    return shown, norm(gradient.found), verdict_of(line, gradient)
+
+
+def value_of(sheet: Sheet, row: SheetRow) -> Any:
+    """Return the value that a forward line sets, if it is a single one with a gradient."""
+    values = sheet.set_by(row) if row.step else []
+    return sheet.truth.trace.data(values[0]) if len(values) == 1 else None
 
 
 def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
@@ -187,20 +339,21 @@ def problems(proof: Proof) -> Iterator[Text]:
         yield Text(f"wrong as a consequence: {', '.join(others)}", style="yellow")
 
 
-def closed_form(sheet: Sheet) -> Iterator[RenderableType]:
-    """Show the lines of the closed form and how well it agrees with the steps."""
-    steps, proof = sheet.proofs
-    yield Text(f"{proof.function.name}, in closed form", style="bold")
-    table = new_table({"": None}, header=False)
-    for line in proof.lines:
-        for cells in backward_cells(proof, line):
-            table.add_row(*cells)
-    yield table
-    yield from problems(proof)
-    if (agreement := sheet.agreement) is not None:
-        yield Text(
-            f"agrees with {steps.function.name} to {error(agreement)} of the gradient's norm"
-        )
+def agreement(sheet: Sheet) -> Iterator[Text]:
+    """Yield how well the closed form agrees with the steps."""
+    if (found := sheet.agreement) is not None:
+        steps = sheet.proofs[0].function.name
+        yield Text(f"agrees with {steps} to {error(found)} of the gradient's norm")
+
+
+def legend(sheet: Sheet) -> Text:
+    """Explain the marks that occur in the tables."""
+    marks = {why_no_backward(sheet, row) for row in sheet.rows}
+    for proof in sheet.proofs:
+        cells = (cells for line in proof.lines for cells in backward_cells(proof, line))
+        marks |= {str(verdict) for *_, verdict in cells}
+    found = (text for mark, text in LEGEND.items() if any(mark in each for each in marks))
+    return Text(" · ".join(found), style="dim")
 
 
 def summary(sheet: Sheet) -> Text:
@@ -234,8 +387,6 @@ def remarks(sheet: Sheet) -> Iterator[str]:
         yield (
             "no line sets d<name> for a name in forward, so only the returned gradients are checked"
         )
-    if sheet.target.kind != "user":
-        yield f"tinygpt study {sheet.target.name} --line N shows one line in detail"
 
 
 # One line in detail
@@ -243,22 +394,24 @@ def remarks(sheet: Sheet) -> Iterator[str]:
 
 def draw_line(sheet: Sheet, number: int, width: int) -> Group:
     """Show the rule, arrays and figures of one line, for each iteration if it is in a loop."""
-    rows, closed = sheet.rows, [line for proof in sheet.proofs[1:] for line in proof.lines]
-    pairs: list[tuple[SheetRow | None, BackwardLine]]
-    pairs = [(row, line) for row in rows for line in row.backward]
-    # A line of the closed form may reverse no single line.
-    pairs += [(None if li.reverses is None else rows[li.reverses + 1], li) for li in closed]
+    rows = sheet.rows
     parts: list[RenderableType] = [heading(sheet)]
     for row in rows:
         if row.line == number:
-            sets = row.step.statement.sets if row.step else ()
-            values = {name: sheet.truth.trace.data(Value(name, row.index)) for name in sets}
+            names = row.step.statement.sets if row.step else ()
+            values = {name: sheet.truth.trace.data(Value(name, row.index)) for name in names}
             parts += [Text(), *details(sheet, row, row.backward, values, width)]
-    for row, line in pairs:
+        for line in row.backward:
+            if line.line == number:
+                parts += [Text(), *details(sheet, row, (line,), line.values, width)]
+    # A line of the closed form reverses no single line.
+    closed = [line for proof in sheet.proofs[1:] for line in proof.lines]
+    for line in closed:
         if line.line == number:
-            parts += [Text(), *details(sheet, row, (line,), line.values, width)]
+            parts += [Text(), *details(sheet, None, (line,), line.values, width)]
     if len(parts) == 1:
-        known = sorted({row.line for row in rows} | {line.line for _, line in pairs})
+        backward = {line.line for row in rows for line in row.backward}
+        known = sorted({row.line for row in rows} | backward | {line.line for line in closed})
         numbers = ", ".join(map(str, known))
         raise StudyError(f"{sheet.target.file}: --line must be one of {numbers}, not {number}")
     return Group(*parts)
@@ -272,17 +425,7 @@ def details(
     for each in (*([row] if row else []), *lines):
         text = code(each.text, each.step)
         yield Text.assemble((f"{each.line}  ", "dim"), text, (f"  {each.shape}", "dim"))
-    rule = rule_of(sheet.truth, row.step) if row and row.step else None
-    if rule is not None:
-        yield Text()
-        yield Text(f"rule: {rule.name}", style="bold")
-        yield from (Text(f"    {formula}") for formula in rule.formulas)
-        if rule.why:
-            yield Text(rule.why)
-        if rule.operation:
-            yield Text(f"tinygpt study {rule.operation}", style="dim")
-    elif row is None:
-        yield Text(f"\n{sheet.target.docstring.strip()}")
+    yield from reasons(sheet, row)
     for each in lines:
         for gradient in each.gradients:
             yield Text()
@@ -298,6 +441,22 @@ def details(
                 yield from array(name, data, width)
             elif isinstance(data, int | float | np.generic):
                 yield Text(f"\n{name} = {data}")
+
+
+def reasons(sheet: Sheet, row: SheetRow | None) -> Iterator[RenderableType]:
+    """Show the rule of a forward line, or for the closed form its derivation."""
+    if row is None:
+        yield Text()
+        yield from derived(sheet)
+        return
+    rule = rule_of(sheet.truth, row.step) if row.step else None
+    if rule is None:
+        return
+    yield Text(f"\nrule of line {row.line}: {rule.name}", style="bold")
+    yield from (Text(f"    {plain(formula)}") for formula in rule.formulas)
+    yield Text(rule.why)
+    if rule.operation:
+        yield Text(f"tinygpt study {rule.operation}", style="dim")
 
 
 def figures(gradient: GradientVerdict, line: BackwardLine, width: int) -> Iterator[RenderableType]:
@@ -316,46 +475,3 @@ def figures(gradient: GradientVerdict, line: BackwardLine, width: int) -> Iterat
         yield from array(gradient.name, gradient.found, width)
     if not gradient.row.ok and expected.gradient is not None:
         yield from array(f"{gradient.name}, numeric", expected.gradient, width)
-
-
-def array(name: str, numbers: Any, width: int) -> Iterator[RenderableType]:
-    """Show a small array in full, and a large one as a summary and a heat map."""
-    found = np.asarray(numbers)
-    size = f", norm {norm(found)}" if norm(found) else ""
-    yield Text(f"{name}  {shape_text(found.shape)}{size}", style="bold")
-    if found.size <= PRINTED or found.dtype.kind != "f":
-        text = np.array2string(found, precision=4, suppress_small=True, threshold=200)
-        yield Padding(Text(text), (0, 0, 0, 4), expand=False)
-    else:
-        lowest, highest, mean = (value(float(f(found))) for f in (np.min, np.max, np.mean))
-        yield Text(f"    from {lowest} to {highest}, mean {mean}")
-        drawn = heat_map(found, min(width, HEAT_MAP_WIDTH) - 4)
-        yield Padding(drawn, (0, 0, 0, 4), expand=False)
-
-
-# Heat maps
-
-
-def heat_map(array: np.ndarray, width: int) -> Text:
-    """Draw an array as cells, denser for larger numbers; what does not fit is left out."""
-    rows = array.reshape(-1, array.shape[-1])  # (..., last)
-    columns = max(width // 2 - 1, 1)
-    largest = float(np.abs(rows[np.isfinite(rows)]).max(initial=0.0)) or 1.0
-    text = Text()
-    for row in rows[:HEAT_MAP_ROWS, :columns]:
-        for number in row:
-            text.append(*cell(float(number), largest))
-        text.append(" …\n" if rows.shape[1] > columns else "\n")
-    if len(rows) > HEAT_MAP_ROWS:
-        text.append(f"… {counted(len(rows) - HEAT_MAP_ROWS, 'more row')}\n")
-    return text.append(f"minus and blue below 0, red above; █ at ±{largest:.3g}", style="dim")
-
-
-def cell(number: float, largest: float) -> tuple[str, Style]:
-    """Return the sign and shade of a number, and its colour."""
-    if not np.isfinite(number):
-        return "??", Style(color="magenta", reverse=True)
-    fraction = min(abs(number) / largest, 1.0)
-    shade = SHADES[min(int(fraction * len(SHADES)), len(SHADES) - 1)]
-    sign = "-" if number < 0 and shade != SHADES[0] else " "
-    return sign + shade, Style(color="red" if number > 0 else "blue")
