@@ -203,11 +203,12 @@ def test_the_outputs_can_be_read_in_any_theme_and_width(
     assert texts(page, ".blame code")
     for selector in (".tinygpt .wrong", ".map .plus", ".map .minus", ".map .worst"):
         assert page.locator(selector).first.is_visible(), selector
-    colors = {
-        page.locator(f".map .{sign}").first.evaluate("e => getComputedStyle(e).backgroundColor")
-        for sign in ("plus", "minus")
-    }
-    assert len(colors) == 2
+    paper, plus, minus = (
+        page.locator(each).first.evaluate("e => getComputedStyle(e).backgroundColor")
+        for each in (".body", ".map .plus", ".map .minus")
+    )
+    assert (paper == "rgb(255, 255, 255)") is (theme == "light")
+    assert len({paper, plus, minus}) == 3
 
 
 @pytest.mark.slow  # Starts a browser.
