@@ -63,6 +63,7 @@ def test_a_right_backward_is_accepted_and_a_wrong_one_refused(
     state = str(np.random.get_state())  # noqa: NPY002
     assert not refused(library, [pair(right)])
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         for wrong in (doubled, transposed, changes_inputs, divides_by_zero, raises):
             assert refused(library, [pair(right), pair(wrong)]), wrong
     assert [each for each in caught if each.category is RuntimeWarning] == []
