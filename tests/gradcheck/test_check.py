@@ -92,7 +92,7 @@ def test_a_float32_kernel_is_compared_with_the_given_truth() -> None:
         assert row.ok is ok
         assert ok or "out differs from that of truth: off by" in row.problems[0]
     with pytest.raises(CheckError, match=r"truth must return out in the shape .*, not \(6,\)"):
-        row_of(kernel, dcube, x, truth=lambda x: cube(x[0]))
+        row_of(kernel, dcube, x, truth=lambda x: cube(x[0]))  # pyright: ignore
 
 
 def test_assert_gradients_takes_the_options_of_check_and_raises_with_its_report() -> None:

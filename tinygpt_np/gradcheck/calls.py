@@ -180,7 +180,9 @@ def named(forward: Callable[..., Any], args: Arguments) -> dict[str, Any]:
             raise CheckError(f"forward({names}) does not take these arguments: {error}") from None
     if isinstance(args, Mapping):
         return dict(args)
-    names = [*(signature.parameters if signature else ())][: len(args)]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature.parameters.values() if signature else ()
+    names = [each.name for each in parameters if each.kind in kinds][: len(args)]
     names += [f"arg{i}" for i in range(len(names), len(args))]
     return dict(zip(names, args, strict=True))
 
