@@ -43,7 +43,8 @@ def test_a_plain_function_is_checked_with_its_gradient() -> None:
     args = {"x": X, "y": 2 + X}
     assert gradcheck.check(product, dproduct, args).ok
     report = gradcheck.check(product, lambda x, y: (x * y, x * x), args)  # pyright: ignore
-    assert [row.cause for row in report.rows] == ["half of it: a factor of 2 is missing", ""]
+    assert report.rows[0].cause.startswith("too small by a factor of 2")
+    assert report.rows[1].ok
 
 
 @pytest.mark.parametrize("method", METHODS)
