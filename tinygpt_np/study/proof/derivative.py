@@ -19,8 +19,8 @@ from tinygpt_np.study.proof.expression import (
     call,
     constant,
     parsed,
-    substituted,
 )
+from tinygpt_np.study.proof.inline import substituted
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ with the functions of operations.py, as op. Only functions without side effects 
 
 import ast
 import builtins
-import copy
 import inspect
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from tinygpt_np.study.proof import operations
-from tinygpt_np.study.source.paths import SCOPE, leaf, resolve
+from tinygpt_np.study.proof.inline import inlined
+from tinygpt_np.study.source.paths import leaf, resolve
 from tinygpt_np.study.source.shapes import is_shape
 
 # Functions whose result has no gradient: constants, integers and conditions.
@@ -52,7 +51,8 @@ class Reader:
     """Reads the expressions of one line in the namespace in which it runs.
 
     stated: the shape that a comment or docstring states for a name, or "". is_differentiable: of a
-    name. arguments: the letters of the axes of forward's arguments, by shape. names: the namespace
+    name. arguments: the letters of the axes of forward's arguments, by shape. own: the names in the
+    line. names: the namespace
     with the functions of operations.py.
     """
 
@@ -62,12 +62,14 @@ class Reader:
         is_differentiable: Callable[[str], bool],
         stated: Callable[[str], str],
         arguments: Mapping[tuple[int, ...], list[str]],
+        own: Iterable[str] = (),
     ) -> None:
         if names.get("np", np) is not np or "op" in names:
             raise UnknownError("np and op have another meaning here")
         self.names: dict[str, Any] = {**names, "np": np, "op": operations}
         self.original, self.stated = names, stated
         self.is_differentiable, self.arguments = is_differentiable, arguments
+        self.own = {*own}
         self.paths: dict[str, str] = {}  # Of names that are not those of the run, as in paths.py.
         self.seen: dict[str, tuple[int, ...]] = {}  # The shapes of what the line reads or sets.
         self.values: dict[str, Any] = {}
@@ -149,10 +151,8 @@ class Reader:
 
     def named(self, path: str, value: Any) -> ast.expr:
         """Return the value at a path as a name, which is the last in the path if that is free."""
-        name = path if path in self.names else leaf(path)
-        if SCOPE in path:
-            name = leaf(path)
-        if self.paths.get(name, path) != path or (name != path and name in self.original):
+        name = leaf(path)
+        if self.paths.get(name, path) != path or (name != path and name in self.own):
             name = path
         self.paths[name], self.names[name] = path, value
         if isinstance(value, np.ndarray):
@@ -241,7 +241,7 @@ class Reader:
                 return f"np.{func.attr}", [func.value, *node.args]
             if owner is np and func.attr not in IMPURE and callable(getattr(np, func.attr, None)):
                 return f"np.{func.attr}", node.args
-            raise UnknownError(ast.unparse(node))
+            return "", node.args
         found = self.owner(func)
         name = getattr(found, "__name__", "")
         if getattr(builtins, name, None) is found and name in BUILTINS:
@@ -275,42 +275,24 @@ class Reader:
         return ast.Call(ast.Name(name), read, node.keywords)
 
     def inlined(self, node: ast.Call) -> ast.expr:
-        """Read a call of a function that consists of one return statement, or is well known."""
+        """Read a call of a function of the user: a well-known or a short one."""
         function = self.owner(node.func)
         name = getattr(function, "__name__", "")
-        if not inspect.isfunction(function):
+        if not inspect.isroutine(function):
             raise UnknownError(name)
         if name in HELPERS and len(node.args) == 1 and not node.keywords:
             if self.original.get(name, function) is not function:
                 raise UnknownError(name)
             self.names[name] = function
             return ast.Call(ast.Name(name), [self.read(node.args[0])], [])
-        try:
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-            bound = inspect.signature(function).bind(*node.args, **{
-                str(keyword.arg): keyword.value for keyword in node.keywords
-            })  # fmt: skip
-        except (OSError, TypeError, SyntaxError, ValueError):
-            raise UnknownError(name) from None
-        defaults = {
-            n: ast.Constant(p.default)
-            for n, p in inspect.signature(function).parameters.items()
-            if isinstance(p.default, int | float) and n not in bound.arguments
-        }
-        given: dict[str, Any] = {**defaults, **bound.arguments}
-        if not isinstance(tree, ast.FunctionDef) or not all(
-            isinstance(each, ast.expr) for each in given.values()
-        ):
-            raise UnknownError(name)
-        body = tree.body[bool(ast.get_docstring(tree)) :]
-        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
-            raise UnknownError(name)
-        for each in ast.walk(body[0].value):
-            if isinstance(each, ast.Name) and each.id not in given:
-                inside = function.__globals__.get(each.id)
-                if inside is not self.original.get(each.id, inside):
-                    raise UnknownError(each.id)
-        return self.read(substituted(body[0].value, given))
+        return self.read(self.returned(node))
+
+    def returned(self, node: ast.Call) -> ast.expr:
+        """Return what a short function of the user returns, as an expression that is not read."""
+        found = inlined(self.owner(node.func), node, self.original)
+        if found is None:
+            raise UnknownError(ast.unparse(node))
+        return found
 
     # Functions
 
@@ -536,13 +518,3 @@ def constant(value: Any) -> ast.expr:
 def call(name: str, *args: ast.expr) -> ast.Call:
     """Return a call of a function."""
     return ast.Call(parsed(name), [*args], [])
-
-
-def substituted(tree: ast.expr, names: Mapping[str, ast.expr]) -> ast.expr:
-    """Return an expression with names replaced by expressions."""
-
-    class Substitute(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return names.get(node.id, node)
-
-    return Substitute().visit(copy.deepcopy(tree))

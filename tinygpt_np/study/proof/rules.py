@@ -33,7 +33,7 @@ from tinygpt_np.study.proof.expression import (
 )
 from tinygpt_np.study.proof.formula import ATOM, PRODUCT, Writer, below, index_text
 from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.source.parse import Function
+from tinygpt_np.study.source.parse import Function, names_in
 from tinygpt_np.study.source.paths import Namespace, read, resolve
 from tinygpt_np.study.source.steps import Step
 from tinygpt_np.study.source.trace import Value
@@ -131,7 +131,8 @@ class LineRule:
             for shape, stated in stated_shapes(truth)
             if (found := letters_in(stated, len(shape)))
         }
-        self.reader = Reader(before, self.is_differentiable, self.stated, letters)
+        own = names_in(self.statement.node)
+        self.reader = Reader(before, self.is_differentiable, self.stated, letters, own)
         self.known = {*truth.trace.values()}
         self.split_along: int | None = None
         self.results = [each for each in self.read() if self.reader.operands(each.value)]
@@ -192,8 +193,8 @@ class LineRule:
             case ast.Assign([ast.Tuple(names)], ast.Tuple(values)) if len(names) == len(values):
                 for target, value in zip(names, values, strict=True):
                     yield Equation(set_(target), read(value))
-            case ast.Assign([ast.Tuple(names)], ast.Call() as split):
-                yield from self.split(names, split)
+            case ast.Assign([ast.Tuple(names)], ast.Call() as called):
+                yield from self.called(names, called)
             case ast.Assign([ast.Subscript(base, index)], value) if self.is_array(base):
                 yield Equation(set_(base), read(value), index)
             case ast.Assign([target], value) | ast.AnnAssign(target, value=ast.expr() as value):
@@ -215,17 +216,31 @@ class LineRule:
             self.reader.names[name] = known
         return name
 
-    def is_array(self, node: ast.expr) -> bool:
-        """Return whether an expression is an array."""
+    def is_array(self, node: ast.expr, after: bool = False) -> bool:
+        """Return whether an expression is an array, before or after the line."""
         path = resolve(node, self.reader.original)
-        return path is not None and isinstance(read(self.reader.original, path), np.ndarray)
+        if path is None:
+            return False
+        value = Value(path, self.step.index)
+        found = self.truth.trace.data(value) if after else read(self.reader.original, path)
+        return isinstance(found, np.ndarray)
 
-    def split(self, names: list[ast.expr], node: ast.Call) -> Iterator[Equation]:
-        """Yield the parts of an array that is split along an axis, as slices of it."""
+    def called(self, names: list[ast.expr], node: ast.Call) -> Iterator[Equation]:
+        """Yield what a function returns that returns several arrays."""
         name, args = self.reader.function(node)
-        if name != "np.split" or len(args) + len(node.keywords) > 3:
+        if name == "np.split" and len(args) + len(node.keywords) <= 3:
+            yield from self.split(names, [*args, *(k.value for k in node.keywords)])
+            return
+        parts = self.reader.returned(node) if not name else node
+        if not isinstance(parts, ast.Tuple) or len(parts.elts) != len(names):
             raise UnknownError(name)
-        x, parts, *axes = map(self.reader.read, [*args, *(k.value for k in node.keywords)])
+        for target, value in zip(names, parts.elts, strict=True):
+            if self.is_array(target, after=True):
+                yield Equation(self.set_name(target), self.reader.read(value))
+
+    def split(self, names: list[ast.expr], args: list[ast.expr]) -> Iterator[Equation]:
+        """Yield the parts of an array that is split along an axis, as slices of it."""
+        x, parts, *axes = map(self.reader.read, args)
         shape = self.reader.shape(x)
         axis = int(self.reader.value(axes[0])) % len(shape) if axes else 0
         places = np.split(np.arange(shape[axis]), self.reader.value(parts))
@@ -343,7 +358,7 @@ class LineRule:
                 return False
         moved = {name: moved_from_kinks(names[name], rng) for name in self.operands}
         weights = [rng.standard_normal(np.shape(output)) for output in self.outputs(moved)]
-        gradients = self.evaluated(weights, moved)
+        gradients = self.evaluated(map(self.in_whole, self.results, weights), moved)
         for name in self.operands:
             found, value = gradients.get(name), moved[name]
             if found is None or np.shape(found) != np.shape(value):
@@ -362,6 +377,13 @@ class LineRule:
                 return False
         return True
 
+    def in_whole(self, result: Equation, gradient: Any) -> Any:
+        """Return the gradient of what the line sets, which may be a part of an array."""
+        if result.index is None:
+            return gradient
+        shape = np.shape(self.truth.trace.data(self.result(result.name)))
+        return operations.scattered(gradient, shape, at(result.index, self.reader.names))
+
     def outputs(self, changed: Namespace) -> list[Any]:
         """Return what the line sets if some names that it reads have other values."""
         names = self.reader.names | changed
@@ -374,13 +396,7 @@ class LineRule:
             self.results, upstream, self.outputs(changed), strict=True
         ):
             names[f"d{each.name}"] = gradient
-            if each.index is not None:
-                shape, index = (
-                    np.shape(self.truth.trace.data(self.result(each.name))),
-                    at(each.index, names),
-                )
-                names[f"d{each.name}"] = operations.scattered(gradient, shape, index)
-            elif self.is_new(each.name):
+            if each.index is None and self.is_new(each.name):
                 names[each.name] = output
         for each in self.steps:
             names[each.name] = evaluated(each.value, names)
@@ -488,7 +504,7 @@ def reads_result(match: Match) -> bool:
     return any(re.search(r"\by\b", gradient) for gradient in match.gradients.values())
 
 
-def names_in(text: str) -> set[str]:
+def fields_in(text: str) -> set[str]:
     """Return the names in the braces of a text."""
     return {name for _, name, _, _ in Formatter().parse(text) if name}
 

@@ -30,8 +30,9 @@ COLORS = {
     "right": "green", "wrong": "bold red", "missing": "bold red", "inherited": "yellow",
     "warning": "yellow",
 }  # fmt: skip
-# In a narrower terminal the backward is shown below the forward instead of next to it.
-TWO_COLUMNS = 120
+# In a narrower terminal the backward is shown below the forward instead of next to it, or the norms
+# are left out.
+TWO_COLUMNS, WITH_NORMS = 120, 132
 # If a loop has more rounds, only the first, the last and those with a mistake are shown.
 MAX_ROUNDS = 2
 # What each mark in the table means, by what the verdict starts with or contains.
@@ -46,7 +47,7 @@ LEGEND = {
     "unmeasured": "? the numerical gradient is too inexact to tell",
     "warning": "! see below; the returned gradients are right",
     "not reached": "– an earlier line raised an error",
-    "constant": "constant: no gradient flows through it",
+    "constant": "constant: no gradient flows",
     "checked with": "checked with: has no gradient of its own",
 }
 # The maximum width of a verdict, and the maximum number of names in it.
@@ -63,7 +64,7 @@ def draw(sheet: Sheet, width: int, derivation: bool = False) -> Group:
     parts: list[RenderableType] = [heading(sheet)]
     if derivation:
         parts += [Text(), *derived(sheet), Text()]
-    parts.append(side_by_side(sheet) if width >= TWO_COLUMNS else interleaved(sheet))
+    parts.append(side_by_side(sheet, width) if width >= TWO_COLUMNS else interleaved(sheet))
     parts += [legend(sheet), *problems(sheet.proofs[0])]
     for proof in sheet.proofs[1:]:
         parts += [Text(f"\n{proof.function.name}, in closed form", style="bold")]
@@ -105,27 +106,35 @@ def plain(formula: str) -> str:
     return re.sub(r"([_^])\{([-\w.]+)\}", r"\1\2", formula)
 
 
-def side_by_side(sheet: Sheet) -> Table:
+def side_by_side(sheet: Sheet, width: int) -> Table:
     """Show the forward on the left, read downwards, and the backward on the right, read upwards."""
-    table = new_table()
+    table, norms = new_table(), width >= WITH_NORMS
     add_code(table, "forward ↓", 5)
-    table.add_column("‖value‖", justify="right", no_wrap=True)
+    if norms:
+        table.add_column("‖value‖", justify="right", no_wrap=True)
     add_code(table, "backward ↑", 6)
-    add_verdict(table)
-    proof = sheet.proofs[0]
-    for row in folded(sheet.rows, iteration_of_row, lambda row: any(map(is_mistake, row.backward))):
+    add_verdict(table, norms)
+    for cells in wide_rows(sheet):
+        value, gradient = cells[2], cells[6]
+        table.add_row(*cells[:2], *[value] * norms, *cells[3:6], *[gradient] * norms, cells[7])
+    return table
+
+
+def wide_rows(sheet: Sheet) -> Iterator[tuple[RenderableType, ...]]:
+    """Yield number, text and norm of a forward line, and the cells of a backward line."""
+    for row in folded(sheet.rows, iteration_of_row, has_mistake):
         if isinstance(row, str):
-            table.add_row("", Text(row, style="dim"), "", "", Text(row, style="dim"))
+            text = Text(row, style="dim")
+            yield "", text, "", "", text, "", "", ""
             continue
         value = norm(value_of(sheet, row))
         forward: tuple[RenderableType, ...] = (str(row.line), code(row.text, row.step), value)
         if not row.backward:
-            table.add_row(*forward, "", Text(why_no_backward(sheet, row), style="dim"))
+            yield *forward, "", Text(why_no_backward(sheet, row), style="dim"), "", "", ""
         for line in folded(row.backward, iteration_of_line, is_mistake):
-            for cells in rounds_or_cells(proof, line):
-                table.add_row(*forward, *cells)
+            for cells in rounds_or_cells(sheet.proofs[0], line):
+                yield *forward, *cells
                 forward = ("", "", "")
-    return table
 
 
 def interleaved(sheet: Sheet) -> Table:
@@ -134,7 +143,7 @@ def interleaved(sheet: Sheet) -> Table:
     add_code(table, "forward ↓   ← backward ↑", 1)
     add_verdict(table, norms=False)
     proof = sheet.proofs[0]
-    for row in folded(sheet.rows, iteration_of_row, lambda row: any(map(is_mistake, row.backward))):
+    for row in folded(sheet.rows, iteration_of_row, has_mistake):
         if isinstance(row, str):
             table.add_row("", Text(row, style="dim"))
             continue
@@ -233,6 +242,11 @@ def is_mistake(line: BackwardLine) -> bool:
     return line.status in (*MISTAKES, "warning")
 
 
+def has_mistake(row: SheetRow) -> bool:
+    """Return whether one of the backward lines next to a forward line is a mistake."""
+    return any(map(is_mistake, row.backward))
+
+
 def rounds_or_cells(proof: Proof, line: BackwardLine | str) -> Iterator[Cells]:
     """Yield the cells of a backward line, or of a text for rounds that are left out."""
     if isinstance(line, str):
@@ -259,8 +273,8 @@ def backward_cells(proof: Proof, line: BackwardLine) -> Iterator[Cells]:
     if line.status == "missing":
         number, text = "", Text(line.text, style=COLORS["missing"])
     gradients = proof.reported(line)
-    names = line.step.statement.assigned if line.step else [g.name for g in gradients]
-    own = [gradient for gradient in gradients if gradient.name in names]
+    assigned = line.step.statement.assigned if line.step else ()
+    own = [each for each in gradients if each.name in assigned] or gradients
     if not gradients:
         yield number, text, line.shape, "", verdict_of(line, None)
     elif len(own) == 1 and is_in(own[0].name, line.text):
