@@ -143,6 +143,17 @@ def test_a_wrong_loss_is_found_if_all_gradients_are_right() -> None:
         assert [*wrong(model_check(1).report(changed))] == ["loss"], loss
 
 
+def test_a_loss_that_is_wrong_in_any_of_the_calls_is_found() -> None:
+    for number in (1, 2, 3):
+        calls: list[float] = []
+
+        def change(loss: float, grads: Tensors, number: int = number) -> Any:
+            calls.append(loss)  # noqa: B023
+            return loss * (1 + 1e-9 * (len(calls) == number)), grads  # noqa: B023
+
+        assert [*wrong(model_check(1).report(Changed(change)))] == ["loss"]
+
+
 def test_gradients_that_are_not_set_to_zero_are_named() -> None:
     sums = {name: np.zeros_like(param) for name, param in generic_gpt(SMALL).params.items()}
 

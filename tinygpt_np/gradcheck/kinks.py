@@ -31,10 +31,21 @@ class Sides:
     left: Estimate
     right: Estimate
 
+    def __truediv__(self, unit: float) -> "Sides":
+        """Return the derivatives with respect to t from those with respect to t / unit."""
+        left, right = (Estimate(e.value / unit, e.error / unit) for e in (self.left, self.right))
+        return Sides(left, right)
+
     @property
-    def error(self) -> float:
-        """The larger of the two errors."""
-        return max(self.left.error, self.right.error)
+    def middle(self) -> Estimate:
+        """The mean of both derivatives."""
+        error = max(self.left.error, self.right.error)
+        return Estimate((self.left.value + self.right.value) / 2, error)
+
+    def agree(self, other: Estimate) -> bool:
+        """Return whether a derivative at the point itself is that of both sides, up to errors."""
+        near = 16 * (self.middle.error + other.error) + LARGE * abs(self.middle.value)
+        return bool(abs(other.value - self.middle.value) <= near)
 
     @property
     def differ(self) -> bool:
@@ -48,11 +59,11 @@ class Sides:
 class KinkFinder:
     """How kinks are found: by the complex step if the loss is `safe` for it, or by differences.
 
-    eps: the machine epsilon of the gradient; a kink within its rounding error counts.
+    eps: a machine epsilon; a kink at a distance of up to 64 eps counts.
     """
 
     safe: bool
-    eps: float
+    eps: float = EPS
 
     @property
     def reach(self) -> float:

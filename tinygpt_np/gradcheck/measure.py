@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinygpt_np.gradcheck.kinks import SMALL, KinkFinder
+from tinygpt_np.gradcheck.kinks import SMALL, KinkFinder, Sides
 from tinygpt_np.gradcheck.oracles import (
+    CENTRAL,
     EPS,
     SMALLEST,
     Curve,
@@ -22,7 +23,6 @@ from tinygpt_np.gradcheck.oracles import (
     central_difference,
     complex_step,
     differences,
-    extrapolated,
     real_terms,
     richardson,
     tangents,
@@ -76,6 +76,10 @@ def no_rounding(number: int) -> float:
     return 0.0
 
 
+def no_kink(number: int) -> None:
+    """Return None: there is no kink near a known derivative."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The derivatives of one tensor along its probes, with bounds on their errors.
@@ -83,8 +87,9 @@ class Measurement:
     values, errors (P,): from the oracle; with method "taylor", `taylor` instead. left, right (P,):
     the derivatives from both sides; they differ where the loss has a kink. groups: places at kinks
     that have a derivative together. rounding: returns the sensitivity of the oracle's own
-    computation to rounding along a probe. size: the size of the loss, relative to the tensor's
-    values: a derivative far below it is zero up to rounding. eps: that of the gradient's dtype.
+    computation to rounding along a probe. nearby: returns the sides of a kink that rounding in the
+    gradient's dtype may cross. size: the size of the loss, relative to the tensor's values: a
+    derivative far below it is zero up to rounding. eps: that of the gradient's dtype.
     """
 
     name: str
@@ -99,6 +104,7 @@ class Measurement:
     size: float = 0.0
     scale: float = 0.0
     rounding: Callable[[int], float] = no_rounding
+    nearby: Callable[[int], Sides | None] = no_kink
     groups: tuple[Group, ...] = ()
     taylor: tuple[Taylor, ...] = ()
 
@@ -176,7 +182,7 @@ def measure(
     """Measure the gradient of one tensor; "complex" becomes "richardson" if it is not safe."""
     safe = complex_safe(subject, name, probes, rng)
     used: Method = "richardson" if method == "complex" and not safe else method
-    finder, value = KinkFinder(safe, subject.eps), subject.values[name]
+    finder, value = KinkFinder(safe), subject.values[name]
     curves = [subject.curve({name: probes[number]}) for number in range(len(probes))]
     found: list[Estimate] = []
     left, right = np.empty(len(probes)), np.empty(len(probes))
@@ -187,34 +193,48 @@ def measure(
         if not finder.safe or method in ("central", "richardson"):
             curve = that_depend(curve, units)
             scaled = along(curve, units[0])
+        found.append(derivative(used, curve, units, subject.eps))
+        left[number] = right[number] = found[-1].value
         if has_kinks and finder.suspects(scaled):
-            sides = finder.sides(scaled)
-            left[number], right[number] = sides.left.value / units[0], sides.right.value / units[0]
-            middle = (left[number] + right[number]) / 2
-            if not sides.differ:
-                left[number] = right[number] = middle
-            found.append(Estimate(middle, sides.error / units[0]))
-        else:
-            found.append(derivative(used, curve, units, subject.eps))
-            left[number] = right[number] = found[-1].value
+            sides = finder.sides(scaled) / units[0]
+            if sides.differ:
+                left[number], right[number] = sides.left.value, sides.right.value
+            is_better = sides.middle.error < found[-1].error
+            if sides.differ or is_better or not sides.agree(found[-1]):
+                found[-1] = sides.middle
+    left, right = (
+        np.where(left == right, [e.value for e in found], each) for each in (left, right)
+    )
     values, errors = np.array([(each.value, each.error) for each in found]).T  # (P,), (P,)
     resolution = max(RESOLUTION[used], TOLERANCE * subject.eps / EPS)
 
     @cache
     def rounding(number: int) -> float:
         """Return the sensitivity to rounding of a derivative as the oracle computes it."""
-        # Richardson extrapolation sees the rounding of forward in its own table.
-        if not safe and used != "central":
-            return 0.0
-        oracle = central_difference if used == "central" else complex_step
         unit, _ = probes.scales(value, number)
         curve = along(subject.curve({name: probes[number]}, noisy=True), unit)
-        known = Rounding(lambda: {"": np.array([oracle(curve).value / unit])}).of("")
+
+        def slope() -> np.ndarray:
+            # Richardson extrapolation mostly takes large steps.
+            h = CENTRAL if used == "central" else 2.0**-6
+            is_complex = safe and used != "central"
+            return tangents(curve).sum() if is_complex else differences(curve, h)[0].sum()
+
+        known = Rounding(lambda: {"": slope() / unit}).of("")
         return 0.0 if known is None else float(known[0])
+
+    @cache
+    def nearby(number: int) -> Sides | None:
+        """Return the sides of a kink so near that rounding in the gradient's dtype crosses it."""
+        curve, (unit, _) = subject.curve({name: probes[number]}), probes.scales(value, number)
+        wide, scaled = KinkFinder(safe, subject.eps), along(curve, unit)
+        sides = wide.sides(scaled) / unit if wide.suspects(scaled) else None
+        return sides if sides and sides.differ and wide.reach > finder.reach else None
 
     return Measurement(
         name, probes, used, values, errors, left, right, resolution, subject.eps,
         subject.size_of(name), subject.size / max(typical(value), 1.0), rounding,
+        nearby,
         taylor=tuple(map(Taylor.sample, curves)) if method == "taylor" else (),
     )  # fmt: skip
 
@@ -287,13 +307,37 @@ def complex_safe(subject: Subject, name: str, probes: Probes, rng: np.random.Gen
             slopes = tangents(curve)
     except Exception:  # Any error on complex numbers means that forward is not complex-safe.
         return False
-    steps = 2.0 ** -np.arange(4.0, 16.0, 2.0)
-    pairs = [differences(curve, float(h)) for h in steps]
-    real, errors = extrapolated(steps, *(np.array(each) for each in zip(*pairs, strict=True)), 16.0)
-    with np.errstate(all="ignore"):
-        wrong = np.abs(slopes - real) > 100 * errors + 1e-8 * np.abs(slopes) + SMALLEST
-    # Where the differences step out of the domain they prove nothing.
-    return not wrong.any()
+    return agrees_with_differences(curve, slopes, 0.0) or agrees_with_differences(
+        curve, slopes, subject.rounding
+    )
+
+
+def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> bool:
+    """Return whether the slope of each term agrees with its differences at one step at least.
+
+    rounding: that of the terms in addition to that of their last operation. Steps so small that
+    rounding matters count only if the differences have not settled before. Where all steps lead out
+    of the domain, they prove nothing.
+    """
+    agrees, inside = np.zeros((2, *slopes.shape), dtype=bool)
+    unsettled, before = np.ones(slopes.shape, dtype=bool), np.full(slopes.shape, np.nan)
+    for h in 2.0 ** -np.arange(3.0, 36.0, 3.0):
+        real, errors = differences(curve, float(h))
+        with np.errstate(all="ignore"):
+            # The point is rounded, too.
+            errors += (rounding + EPS * np.abs(slopes)) / h
+            # The steps differ by a factor of 8.
+            better = np.where(np.isfinite(before), (64 * real - before) / 63, real)
+            near = 1e-7 * np.abs(slopes) + 16 * errors + SMALLEST
+            agrees |= unsettled & (np.abs(better - slopes) <= near)
+            if h < 2**-14:
+                is_precise = errors <= 1e-6 * np.abs(slopes)
+                unsettled &= is_precise & ~(np.abs(real - before) <= 1e-3 * np.abs(real))
+        if agrees.all():
+            return True
+        inside |= np.isfinite(real)
+        before = real
+    return bool((agrees | ~inside).all())
 
 
 def with_groups(subject: Subject, measurements: list[Measurement]) -> list[Measurement]:
@@ -304,7 +348,7 @@ def with_groups(subject: Subject, measurements: list[Measurement]) -> list[Measu
             for number in np.flatnonzero(each.kinks):
                 value = float(subject.values[each.name].flat[number])
                 places.setdefault(value, {}).setdefault(each.name, []).append(int(number))
-    finder = KinkFinder(all(m.method == "complex" for m in measurements), subject.eps)
+    finder = KinkFinder(all(m.method == "complex" for m in measurements))
     groups: list[Group] = []
     for value, named in places.items():
         if sum(map(len, named.values())) < 2:
@@ -313,11 +357,10 @@ def with_groups(subject: Subject, measurements: list[Measurement]) -> list[Measu
         for name, numbers in named.items():
             directions[name] = np.zeros_like(subject.values[name])
             directions[name].flat[numbers] = unit
-        sides = finder.sides(subject.curve(directions))
-        if not sides.differ and np.isfinite(sides.left.value):
-            middle = (sides.left.value + sides.right.value) / 2
+        sides = finder.sides(subject.curve(directions)) / unit
+        if not sides.differ and np.isfinite(sides.middle.value):
             arrays = {name: np.array(numbers) for name, numbers in named.items()}
-            groups.append(Group(arrays, middle / unit, sides.error / unit))
+            groups.append(Group(arrays, sides.middle.value, sides.middle.error))
     return [
         replace(m, groups=tuple(group for group in groups if m.name in group.places))
         for m in measurements

@@ -71,7 +71,7 @@ class ModelCheck:
         eps = max(float(np.finfo(param.dtype).eps) for param in model.params.values())
         values = {name: param.astype(np.float64) for name, param in model.params.items()}
         self.subject = Subject(self.loss, values, eps)
-        self.rounding = Rounding(self.with_noise)
+        self.rounding = Rounding(lambda: self.with_noise(values))
         rng = generator(seed, "gradcheck")
         self.measurements = list(self.measure(method, directions, rng))
         self.keys = [
@@ -91,9 +91,17 @@ class ModelCheck:
         """Measure the numerical gradient of each parameter."""
         return measure_all(self.subject, method, directions, rng)
 
-    def with_noise(self) -> Tensors:
+    def loss_problems(self, values: Tensors, call: "ModelCall") -> list[str]:
+        """Return what is wrong with the loss of a call at other parameters."""
+        right = np.array([complex(self.loss(values)).real])
+        measured = Measurement.exact("loss", Probes(()), "forward", right, self.subject.eps)
+        rounding = Rounding(lambda: self.with_noise(values))
+        row = compare(measured, {"loss": call.loss}, call.loss.dtype, [], rounding)
+        return [f"at other parameters: {problem}" for problem in row.problems]
+
+    def with_noise(self, values: Tensors) -> Tensors:
         """Return the gradients and the loss of NumPy's operations, with noise added to each."""
-        params = {name: noisy_view(value.copy()) for name, value in self.subject.values.items()}
+        params = {name: noisy_view(value.copy()) for name, value in values.items()}
         loss, grads = self.reference(params)
         found = {**grads, "loss": np.asarray(loss)}
         return found | {key.name: self.key_part(key, grads) for key in self.keys}
@@ -121,6 +129,7 @@ class ModelCheck:
         model = model or self.model
         with moved(model.params, self.factors) as values:
             earlier = self.call(model)
+            wrong_loss = self.loss_problems(values, earlier)
         first, second = self.call(model), self.call(model)
         sizes = [n for param in model.params.values() for n in (*param.shape, param.size)]
         sizes += [*self.tokens.shape, self.tokens.size]
@@ -128,6 +137,7 @@ class ModelCheck:
         for number, again in enumerate(self.rows(second)):
             if rows[number].ok:
                 problems = [f"in a second call: {problem}" for problem in again.problems]
+                problems += wrong_loss if rows[number].name == "loss" else []
                 rows[number] = replace(rows[number], problems=tuple(problems))
         if not all(row.ok for row in rows):
             before = self.relative_error(values, earlier)

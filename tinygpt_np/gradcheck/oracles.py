@@ -16,6 +16,8 @@ Curve = Callable[[Any], np.ndarray]
 EPS = float(np.finfo(np.float64).eps)
 # So small that its square vanishes next to 1.
 IMAGINARY = 1e-40
+# The step of a central difference.
+CENTRAL = EPS ** (1 / 3)
 # Smaller slopes underflow in the complex step.
 SMALLEST = float(np.finfo(np.float64).tiny) / IMAGINARY
 
@@ -52,8 +54,8 @@ def central_difference(curve: Curve) -> Estimate:
     Its error is h²·loss'''/6 + eps·|loss|/h; the two parts balance near h = eps^(1/3). Halving the
     step reduces the first part to a quarter, so the difference of the two results is ¾ of it.
     """
-    h = EPS ** (1 / 3)
-    (value, half), (rounding, _) = total_differences(curve, np.array([h, h / 2]))
+    steps = np.array([CENTRAL, CENTRAL / 2])
+    (value, half), (rounding, _) = total_differences(curve, steps)
     error = float(4 / 3 * abs(value - half) + rounding)
     return Estimate(float(value), error if math.isfinite(error) else math.inf)
 
@@ -168,6 +170,12 @@ class Taylor:
         inside = np.isfinite(changes)
         largest = float(roundings[inside].max(initial=0.0))
         return cls(steps[inside], changes[inside], largest)
+
+    @property
+    def derivative(self) -> float:
+        """The best estimate of the derivative from these samples, for a report."""
+        last = np.flatnonzero(np.abs(self.changes) > 1e6 * self.rounding)
+        return float(self.changes[last[-1]] / self.steps[last[-1]]) if len(last) else 0.0
 
     def slope(self, derivative: float, slack: float = 0.0) -> float:
         """Return the power of h with which the remainder falls, at the smallest usable steps.

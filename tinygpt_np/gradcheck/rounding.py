@@ -78,6 +78,17 @@ class Noise:
         return result
 
     @classmethod
+    def spread(cls, value: Any) -> Any:
+        """Return a matrix whose elements have noise relative to the largest of them."""
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fc" or not value.size:
+            return value
+        noise = cls.added(np.full(value.shape, 1 + 1j)) - (1 + 1j)
+        real = value.real + noise.real * np.abs(value.real).max()
+        if value.dtype.kind == "f":
+            return real
+        return real + 1j * (value.imag + noise.imag * np.abs(value.imag).max())
+
+    @classmethod
     def drawn(cls, shape: tuple[int, ...]) -> np.ndarray:
         """Return random numbers in [-1, 1] (*shape)."""
         count = math.prod(shape)
@@ -124,10 +135,13 @@ class NoisyArray(np.ndarray):
         self, func: Any, types: Iterable[type], args: Any, kwargs: Mapping[str, Any]
     ) -> Any:
         """Run a function of NumPy; one that computes sums itself gets noise before and after."""
-        module = str(func.__module__)
-        if func.__name__ not in SUMS and not module.startswith(("numpy.linalg", "numpy.fft")):
+        if str(func.__module__).startswith(("numpy.linalg", "numpy.fft")):
+            before = after = Noise.spread
+        elif func.__name__ in SUMS:
+            before, after = summand, Noise.added
+        else:
             return noisy_view(super().__array_function__(func, types, args, kwargs))
-        return noisy_view(nested(Noise.added, func(*nested(summand, args), **nested(bare, kwargs))))
+        return noisy_view(nested(after, func(*nested(before, args), **nested(bare, kwargs))))
 
     def dot(self, b: Any, out: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the dot product; the method of ndarray calls no ufunc."""

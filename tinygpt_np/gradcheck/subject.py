@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygpt_np.gradcheck.oracles import EPS, Curve
 from tinygpt_np.gradcheck.probes import typical
-from tinygpt_np.gradcheck.rounding import bare, noisy_view
+from tinygpt_np.gradcheck.rounding import FACTOR, Rounding, bare, noisy_view
 from tinygpt_np.storage.parameters import Tensors
 
 
@@ -41,6 +41,12 @@ class Subject:
     def size(self) -> float:
         """The sum of the absolute values of the terms at the point."""
         return float(np.abs(self.curve({})(0.0)).sum())
+
+    @cached_property
+    def rounding(self) -> np.ndarray:
+        """The rounding error of each term; 0 if it is unknown."""
+        known = Rounding(lambda: {"": self.curve({}, noisy=True)(0.0)}).of("")
+        return np.zeros(1) if known is None else FACTOR * EPS * known
 
     def size_of(self, name: str) -> float:
         """Return the size of the loss relative to the typical value of a tensor, or to 1."""

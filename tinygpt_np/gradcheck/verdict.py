@@ -197,8 +197,18 @@ class Comparison:
         failing = np.flatnonzero(self.failing)
         for number in map(int, failing[np.argsort(-self.errors[failing])]):
             self.rounded[number] += own(number) * eps
-            if not self.errors[number] <= self.allowed[number]:
+            if not self.errors[number] <= self.allowed[number] and not self.is_across(number):
                 return
+
+    def is_across(self, number: int) -> bool:
+        """Return whether an element is the derivative from beyond a kink that is nearby."""
+        sides = self.measurement.nearby(number)
+        for side in (sides.left, sides.right) if sides else ():
+            near = self.measurement.tolerance * abs(side.value) + UNCERTAINTY * side.error
+            if abs(self.found[number] - side.value) <= near + self.rounded[number]:
+                self.expected[number], self.errors[number] = side.value, 0.0
+                return True
+        return False
 
     def excused(self, number: int, sensitivity: float) -> bool:
         """Return whether rounding with this sensitivity explains the error of an element."""
@@ -210,7 +220,7 @@ class Comparison:
         measurement, usable = self.measurement, self.measurement.usable
         ratios = np.where(usable, self.errors / self.allowed, 0.0)
         error, norm, slack = (
-            float(np.linalg.norm(each[usable])) for each in (self.errors, self.expected, self.slack)
+            norm_of(each[usable]) for each in (self.errors, self.expected, self.slack)
         )
         largest_ratio = float(ratios.max())
         worst = int(np.argmax(ratios if largest_ratio > 1 else self.errors))
@@ -257,6 +267,12 @@ class Comparison:
             )
 
 
+def norm_of(values: np.ndarray) -> float:
+    """Return the Euclidean norm, also of numbers whose squares underflow."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return largest * float(np.linalg.norm(values / largest)) if largest else 0.0
+
+
 def compare_slopes(
     measurement: Measurement, found: np.ndarray, rounding: Rounding | None, row: Row
 ) -> Row:
@@ -265,25 +281,22 @@ def compare_slopes(
     if not len(usable):
         return replace(row, unmeasured="all directions cross a kink")
 
-    def slopes_with(slack: np.ndarray) -> np.ndarray:
-        return np.array(
-            [measurement.taylor[i].slope(float(found[i]), float(slack[i])) for i in usable]
-        )
+    def median(slack: np.ndarray) -> tuple[float, int]:
+        # The direction with the median slope decides: a wrong gradient shows in nearly all, while
+        # in a single one the h² term of a right gradient may vanish against its h³ term.
+        slopes = [measurement.taylor[i].slope(float(found[i]), float(slack[i])) for i in usable]
+        order = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))
+        return slopes[order[len(order) // 2]], int(usable[order[len(order) // 2]])
 
     slack = measurement.tolerance * np.abs(found) + measurement.errors
-    slopes = slopes_with(slack)
-    if not (slopes >= SLOPE_BOUND).all() and rounding is not None:
+    slope, chosen = median(slack)
+    numeric = measurement.taylor[chosen].derivative
+    is_small = abs(found[chosen] - numeric) <= FRACTION * abs(numeric)
+    if not slope >= SLOPE_BOUND and is_small and rounding is not None:
         known = rounding.of(measurement.name, measurement.probes)
         if known is not None:
-            slopes = slopes_with(slack + FACTOR * measurement.eps * known)
-    # The direction with the median slope decides: a wrong gradient shows in nearly all directions,
-    # while in a single one the h² term of a right gradient may vanish against its h³ term.
-    middle = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))[len(slopes) // 2]
-    slope, chosen = float(slopes[middle]), int(usable[middle])
-    taylor = measurement.taylor[chosen]
-    # The best estimate of the derivative from these samples, for the report only.
-    last = np.flatnonzero(np.abs(taylor.changes) > 1e6 * taylor.rounding)
-    numeric = float(taylor.changes[last[-1]] / taylor.steps[last[-1]]) if len(last) else 0.0
+            slope, chosen = median(slack + FACTOR * measurement.eps * known)
+            numeric = measurement.taylor[chosen].derivative
     right = slope >= SLOPE_BOUND
     return replace(
         row,
