@@ -1,5 +1,7 @@
 """What a report shows in a notebook: every element where it is, and nothing that runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gradcheck.functions import W, X, dlinear, doubled_weight, linear
@@ -77,6 +79,20 @@ def test_a_right_report_has_no_heat_map_and_an_odd_one_is_shown_too() -> None:
     directions = gradcheck.check(linear, doubled_weight, (X, W), directions=3)
     assert "dir." in html_of(directions)
     assert "WRONG" in html_of(Report("nothing", (), 0))
+
+
+def test_what_could_not_be_measured_is_neither_right_nor_wrong() -> None:
+    row = replace(WRONG.rows[1], problems=(), unmeasured="forward is rough")
+    html = html_of(Report("rough", (row,), 0))
+    assert '<span class="unmeasured">could not be measured</span>' in html
+    assert '<span class="unmeasured">forward is rough</span>' in html
+    assert 'class="wrong"' not in html
+
+
+def test_code_in_a_cause_is_shown_as_code() -> None:
+    row = replace(WRONG.rows[1], cause="write `a < b` for `<i>`")
+    html = html_of(Report("code", (row,), 0))
+    assert "write <code>a &lt; b</code> for <code>&lt;i&gt;</code>" in html
 
 
 def test_the_representation_is_the_text() -> None:

@@ -1,13 +1,14 @@
 """Show results in a notebook as HTML that needs no network and no script: frame and heat maps."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # A heat map has at most this many rows and columns; it shows those around the worst element.
 ROWS, COLUMNS = 24, 32
@@ -45,10 +46,17 @@ class HeatMap:
 def templates(module: str) -> jinja2.Environment:
     """Return the templates of the package that a module is in."""
     package, _, _ = module.rpartition(".")
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package, "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
+    cast(Any, environment.filters).update(with_code=with_code)
+    return environment
+
+
+def with_code(text: str) -> Markup:
+    """Return a text as HTML, with `code` as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def render(name: str, **values: Any) -> Markup:
