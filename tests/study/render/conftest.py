@@ -19,7 +19,9 @@ LOCAL = ("file://", "data:,")
 @pytest.fixture(scope="session")
 def pages() -> list[Json]:
     names = ("embedding", "softmax", "attention")
-    operations = [page_data(studied_target(name), questions(name)) for name in names]
+    operations = [
+        page_data(studied_target(name), questions(studied_target(name).truth)) for name in names
+    ]
     lacking = sheet(FORWARD + edited(BACKWARD, ("    dz += db * a\n", "")))
     return [*operations, page_data(studied_target("block"), []), page_data(lacking, [])]
 

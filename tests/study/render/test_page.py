@@ -27,7 +27,7 @@ from tinygpt_np.study.source.trace import Value
 
 @pytest.fixture(scope="module")
 def softmax() -> Json:
-    return page_data(studied_target("softmax"), questions("softmax"))
+    return page_data(studied_target("softmax"), questions(studied_target("softmax").truth))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 from helpers.architecture import OPERATIONS
+from helpers.study_targets import studied_target
 
 from tinygpt_np.gradcheck.mutations import KINDS
 from tinygpt_np.study.render.questions import COUNT, TYPICAL, questions
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.slow  # Proves many bugs.
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_questions_of_an_operation_are_about_many_kinds_and_lines(name: str) -> None:
-    found = questions(name)
+    found = questions(studied_target(name).truth)
     kinds = [bug.mutation.kind for bug in found]
     small = {"dropout": 8, "embedding": 3}  # Their backwards have one line each.
     assert len(found) == small.get(name, COUNT)
@@ -25,7 +26,7 @@ def test_the_questions_of_an_operation_are_about_many_kinds_and_lines(name: str)
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_question_has_one_answer_and_its_line_does_not_give_it_away(name: str) -> None:
-    for bug in questions(name):
+    for bug in questions(studied_target(name).truth):
         assert bug.reason == ""
         assert bug.first_wrong is not None
         assert bug.first_wrong.line == bug.mutation.line
@@ -36,7 +37,8 @@ def test_a_question_has_one_answer_and_its_line_does_not_give_it_away(name: str)
 
 
 def test_the_choice_is_always_the_same() -> None:
-    first, second = ([bug.mutation for bug in questions("softmax")] for _ in range(2))
+    truth = studied_target("softmax").truth
+    first, second = ([bug.mutation for bug in questions(truth)] for _ in range(2))
     assert first == second
 
 

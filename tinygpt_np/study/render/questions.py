@@ -6,11 +6,9 @@ thinking: if it changes no gradient, raises, removes the line, makes an earlier 
 written in another style than the other lines.
 """
 
-from tinygpt_np.gradcheck.cases import variants_of
 from tinygpt_np.gradcheck.mutations import EQUIVALENT, Mutation, Site, sites
 from tinygpt_np.study.proof.bugs import Bug, planted
 from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.source import targets
 
 COUNT = 10
 # The kinds of mistakes, the most typical first.
@@ -22,9 +20,9 @@ TYPICAL = (
 )
 
 
-def questions(operation: str, seed: int = 0) -> list[Bug]:
+def questions(truth: Truth) -> list[Bug]:
     """Return at most ten bugs of an operation to ask about, always the same ones."""
-    truth = Truth(targets.operation(variants_of(operation)[0], seed))
+    operation = truth.target.name
     waiting: dict[str, list[tuple[Site, Mutation]]] = {kind: [] for kind in TYPICAL}
     for site in (site for site in sites() if site.operation == operation):
         for mutation in site.mutations():

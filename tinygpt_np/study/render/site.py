@@ -70,8 +70,8 @@ def make_pages(chosen: Sequence[Target], described: str | None, console: Console
 def make_page(task: tuple[str, str | None, int]) -> Json:
     """Return the data of one page; that of an operation asks about bugs."""
     name, described, seed = task
-    bugs = questions(name, seed) if name in ops.__all__ else []
-    return page_data(study(find_target(name, described, seed)), bugs)
+    sheet = study(find_target(name, described, seed))
+    return page_data(sheet, questions(sheet.truth) if name in ops.__all__ else [])
 
 
 def render_files(pages: Sequence[Json]) -> dict[str, str]:
