@@ -34,7 +34,18 @@ GRAPH = import_graph(PACKAGE)
 # The packages and root modules, from the lowest to the highest; each imports only lower ones. In
 # study, so do the packages in it.
 LAYERS = [
-    *("machine", "config", "ops", "storage", "text", "compiled", "backend", "model", "training"),
+    *(
+        "hooks",
+        "machine",
+        "config",
+        "ops",
+        "storage",
+        "text",
+        "compiled",
+        "backend",
+        "model",
+        "training",
+    ),
     *("gradcheck", "study.source", "study.proof", "study.render", "study", "lecture", "cli"),
     "__main__",
 ]

@@ -7,6 +7,8 @@ them, `gradcheck` proves their gradients, and yours; the README maps the rest.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tinygpt_np import hooks
+
 if TYPE_CHECKING:
     from tinygpt_np import gradcheck, ops
     from tinygpt_np.compiled import kernels as kernels
@@ -34,6 +36,12 @@ MODULES = {
     "load": "tinygpt_np.training.runs", "ops": "tinygpt_np.ops",
     "study": "tinygpt_np.study",
 }  # fmt: skip
+
+
+# Study explains what gradcheck finds wrong, and is imported only then.
+EXPLAIN = "tinygpt_np.study.proof.explain"
+hooks.explain = lambda *args: importlib.import_module(EXPLAIN).explain(*args)
+hooks.cause_of_bug = lambda *args: importlib.import_module(EXPLAIN).cause_of_bug(*args)
 
 
 def __dir__() -> list[str]:

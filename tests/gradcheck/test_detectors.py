@@ -89,6 +89,7 @@ def test_a_listed_mutant_is_also_checked_where_a_size_is_1(monkeypatch: pytest.M
 def test_a_result_describes_the_problem_or_the_error() -> None:
     lost = planted("embedding", "dweight[ids] += drows")
     assert (lost.kind, lost.line) == ("scatter", 33)
+    assert lost.cause.startswith("repeated indices are lost: write `np.add.at(dweight, ids, drows)")
     assert "weight: off by" in lost.problem
     assert not lost.error
     # A bug that only a weak check detects has survived.

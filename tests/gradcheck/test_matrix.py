@@ -14,9 +14,11 @@ from tinygpt_np.gradcheck.mutations import EQUIVALENT
 SEEN, UNSEEN = dict.fromkeys(DETECTORS, True), dict.fromkeys(DETECTORS, False)
 BUG = MutantResult(
     "linear", "backward", "sign", 41, "dx = <a>", "dx = -<a>", SEEN | {"loss": False}, "",
-    "x: off by 2 of its norm; the sign is wrong", "",
+    "x: off by 2 of its norm; the sign is wrong", "", "the sign is wrong: negate <dx>",
 )  # fmt: skip
-CRASH = replace(BUG, kind="transpose", after="dx = a.T", raised="ValueError: no", detected=SEEN)
+CRASH = replace(
+    BUG, kind="transpose", after="dx = a.T", raised="ValueError: no", detected=SEEN, cause=""
+)
 SOFTMAX = replace(BUG, operation="softmax", detected=SEEN)
 LISTED = [
     replace(BUG, operation=r, function=f, before=b, after=a, reason=reason, detected=UNSEEN)
@@ -74,6 +76,27 @@ def test_the_checks_of_libraries_are_shown_only_if_they_were_used() -> None:
         assert ("check_grads" in drawn(matrix)) is is_shown
         assert ("check_grads" in Page(matrix.page()).text) is is_shown
         assert ("torch fast" in matrix.to_dict()["detectors"]) is is_shown
+
+
+def test_the_causes_are_counted_by_kind_and_verdict() -> None:
+    wrong = replace(BUG, cause="a transpose is missing: transpose `a`")
+    both = replace(BUG, cause="a factor too many: leave out `a`, or the sign is wrong: negate `a`")
+    model = replace(BUG, operation="gpt", cause="")
+    matrix = replace(MATRIX, results=(*MATRIX.results, wrong, both, model))
+    assert dict(matrix.causes()) == {"right": 2, "one of two": 1, "none": 1, "wrong": 1}
+    assert matrix.causes("transpose")["none"] == 1
+    named = {"a factor too many or the sign is wrong": 1, "a transpose is missing": 1}
+    assert matrix.named("sign") == {"the sign is wrong": 2, **named}
+    found = " ".join(drawn(matrix).split())
+    assert "sign 2 1 1 the sign is wrong 2, " in found
+    assert "all 2 1 1 1" in found
+    assert matrix.to_dict()["causes"]["transpose"]["named"] == {"": 1}
+    page = Page(matrix.page())
+    assert (page.open, page.loaded) == ([], [])
+    assert "all 2 1 1 1" in page.text
+    assert "the sign is wrong: negate <dx>" in page.text
+    # The bugs in models are not explained.
+    assert "Causes" not in drawn(replace(MATRIX, results=(model,)))
 
 
 def test_an_error_is_a_surviving_bug_or_a_listed_mutant_that_is_not_made() -> None:

@@ -5,10 +5,12 @@ of the oracles in oracles.py, verdict.py compares it with the hand-written one, 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tinygpt_np import hooks
 from tinygpt_np.gradcheck.calls import Arguments, check_callable
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import Method
@@ -75,7 +77,23 @@ def check(
         forward, args, wrt, backward=backward,
         method=method, directions=directions, seed=seed, truth=truth, title=title,
     )  # fmt: skip
-    return function_check.report(backward)
+    report = function_check.report(backward)
+    if any(row.verdict == "wrong" for row in report.rows):
+        names = tuple(row.name for row in report.rows)
+        explanation = hooks.explain(forward, backward, function_check.call.args, names, seed)
+        report = report if explanation is None else explained(report, explanation)
+    return report
+
+
+def explained(report: Report, explanation: hooks.Explanation) -> Report:
+    """Add to a report where the first mistake is, and the causes of its wrong gradients."""
+    rows = (
+        replace(row, cause=explanation.causes.get(row.name) or row.cause)
+        if row.verdict == "wrong" else row
+        for row in report.rows
+    )  # fmt: skip
+    notes = (f"the first mistake is in {explanation.where}", *report.notes)
+    return replace(report, rows=tuple(rows), notes=notes)
 
 
 def assert_gradients(

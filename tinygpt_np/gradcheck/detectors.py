@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np import hooks, ops
 from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.backward_run import BackwardRun
@@ -287,7 +288,8 @@ class MutantResult:
     """A mutant, and which detectors detected it.
 
     detected: by detector. raised: the error it raised instead of returning a gradient, or "".
-    problem: what the complex step reports. reason: why it is listed in EQUIVALENT, or "".
+    problem: what the complex step reports. reason: why it is listed in EQUIVALENT, or "". cause:
+    what study says about a bug in an operation.
     """
 
     operation: str
@@ -300,6 +302,7 @@ class MutantResult:
     raised: str
     problem: str
     reason: str
+    cause: str = ""
 
     @property
     def error(self) -> str:
@@ -344,9 +347,11 @@ def plant(site: Site, mutation: Mutation, seed: int, libraries: Sequence[str] = 
         problem = f"raises {raised}" if raised else detectors.problem()
         if reason and not raised:
             detected["complex"] |= detectors.detect_elsewhere()
+    is_explained = site.operation in ops.__all__ and not reason
+    cause = hooks.cause_of_bug(site, mutation, seed) if is_explained else ""
     return MutantResult(
         site.operation, site.function, mutation.kind, mutation.line, mutation.before,
-        mutation.after, detected, raised, problem, reason,
+        mutation.after, detected, raised, problem, reason, cause,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from tinygpt_np import ops
+from tinygpt_np.gradcheck.causes import VERDICTS, judged, named_mistakes
 from tinygpt_np.gradcheck.detectors import AT_INIT, WEAK_CHECKS, MutantResult, RightResult
 from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.measure import METHODS
@@ -100,6 +102,21 @@ class BugMatrix:
         accused = len(self.accused(detector))
         return f"accuses {accused} of {len(self.rights)} right backwards" if accused else ""
 
+    def causes(self, kind: str = "") -> Counter[str]:
+        """Return how often the causes of the bugs in operations are right: counts of VERDICTS."""
+        verdicts = (judged(bug.cause, bug.kind) for bug in self.explained(kind))
+        return Counter(dict.fromkeys(VERDICTS, 0)) + Counter(verdicts)
+
+    def named(self, kind: str) -> dict[str, int]:
+        """Return how often each mistake is named for a kind of bug, the most frequent first."""
+        named = (" or ".join(named_mistakes(bug.cause)) for bug in self.explained(kind))
+        return dict(Counter(named).most_common())
+
+    def explained(self, kind: str = "") -> list[MutantResult]:
+        """Return the bugs that study explains, of one kind or of all."""
+        explained = [bug for bug in self.bugs if bug.operation in ops.__all__]
+        return [bug for bug in explained if kind in ("", bug.kind)]
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types."""
         counts = {detector: self.detected(detector) for detector in self.detectors}
@@ -117,6 +134,11 @@ class BugMatrix:
                 }
                 for detector, (detected, bugs) in counts.items()
             },
+            "causes": {
+                kind: {**self.causes(kind), "named": self.named(kind)}
+                for kind in self.kinds
+                if self.explained(kind)
+            },
             "versions": versions() if self.libraries else {},
             "mutants": [asdict(result) for result in self.results],
         }
@@ -128,6 +150,7 @@ class BugMatrix:
         return render(
             "matrix.html.jinja", matrix=self, heads=HEADS, where=where, versions=versions(),
             descriptions=DESCRIPTIONS, oracles=METHODS, percent=percent, kinds=KINDS,
+            verdicts=VERDICTS, judged=judged,
         )  # fmt: skip
 
 
@@ -183,6 +206,11 @@ def draw(matrix: BugMatrix) -> Group:
         Text("\nBugs missed, of those planted: kinds by checks", "bold"),
         crossed(matrix.kinds, own, missed),
     ]
+    if matrix.explained():
+        parts += [
+            Text("\nCauses that are given for the bugs in operations", "bold"),
+            causes_table(matrix),
+        ]
     if of_libraries:
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
         parts += [
@@ -203,6 +231,18 @@ def crossed(
     for kind in kinds:
         cells = [count(kind, column) for column in columns]
         table.add_row(kind, *(f"{some}/{total}" if total else "" for some, total in cells))
+    return table
+
+
+def causes_table(matrix: BugMatrix) -> Table:
+    """Return how often the cause is right, by kind of bug, and which mistakes are named."""
+    table = table_of("kind of bug", VERDICTS, 1)
+    table.add_column("named", overflow="fold")
+    for kind in (*filter(matrix.explained, matrix.kinds), ""):
+        counts = matrix.causes(kind)
+        named = matrix.named(kind) if kind else {}
+        words = ", ".join(f"{mistake or 'none'} {count}" for mistake, count in named.items())
+        table.add_row(kind or "all", *(str(counts[each] or "") for each in VERDICTS), words)
     return table
 
 

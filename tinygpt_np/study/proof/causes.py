@@ -78,9 +78,9 @@ class Backward:
         for goal in every[:1] + every[1:][-1:]:
             found = self.changes(index, goal)
             if found:
-                size = ""
-                if {*found} <= OF_A_FACTOR and line.cause.startswith("too "):
-                    size = f"; {line.gradients[0].name} is {line.cause}"
+                wrong = next((g.name for g in line.gradients if g.status == "wrong"), "")
+                is_scaled = {*found} <= OF_A_FACTOR and line.cause.startswith("too ")
+                size = f"; {wrong} is {line.cause}" if is_scaled else ""
                 texts = [f"{mistake}: {how}" for mistake, how in found.items()]
                 return ", or ".join(texts) + size if len(texts) <= 2 else ""
         return ""

@@ -242,11 +242,15 @@ class Suspect:
 
     # Insertions
 
+    @cached_property
+    def values(self) -> list[tuple[ast.expr, Any]]:
+        """The expressions that have a value and are no constants."""
+        pairs = ((n, v) for n, v in self.expressions if not isinstance(n, ast.Constant))
+        return [(node, value) for node, value in pairs if value is not None]
+
     def insertions(self) -> Iterator[Change]:
         """Yield the changes that add an operand, a transpose, a sum or a call."""
-        for node, value in self.expressions:
-            if value is None:
-                continue
+        for node, value in self.values:
             for wrapper, mistake in (*WRAPPERS.items(), *self.calls):
                 yield self.substituted(mistake, node, filled(wrapper, A=node))
             for axis, end in itertools.product(range(np.ndim(value)), ("", ", keepdims=True")):
@@ -255,9 +259,8 @@ class Suspect:
                     yield self.substituted(f"a {kind} is missing", node, new)
             yield from self.with_operand(node, [*self.arrays, *self.numbers, *self.unary], "*/")
         # A factor of 2 is missing rather than a term that equals the one that is there.
-        for node, value in self.expressions:
-            if value is not None:
-                yield from self.with_operand(node, [*self.arrays, Operand("1", 1)], "+-")
+        for node, _ in self.values:
+            yield from self.with_operand(node, [*self.arrays, Operand("1", 1)], "+-")
 
     def long_insertions(self) -> Iterator[Change]:
         """Yield the changes that add an operand made of two values."""
