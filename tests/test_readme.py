@@ -49,7 +49,7 @@ def test_the_map_is_the_tree_and_the_readme_is_short() -> None:
     package = ROOT / "tinygpt_np"
     folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
-    assert modules == {"backend.py", "config.py", "machine.py", "__main__.py"}
+    assert modules == {"backend.py", "config.py", "hooks.py", "machine.py", "__main__.py"}
     assert inside == folders | modules
     assert set(drawn) - inside == {"tinygpt_np/", "data/", "tests/", "benchmarks/"}
 
@@ -94,13 +94,15 @@ def test_the_checks_and_studies_print_what_is_shown(
     assert " ".join(rule.split()) in " ".join(studied(capsys, "softmax", "--line", "29").split())
     # A wrong layer norm of a user.
     code = next(block for block in PYTHON_BLOCKS if "tg.gradcheck.check(" in block)
-    exec(compile(code, "README.md", "exec"), {})
+    path = tmp_path / "layer_norm.py"
+    path.write_text(code, encoding="utf-8")
+    exec(compile(code, str(path), "exec"), {})
     assert blurred(capsys.readouterr().out) == blurred(ALL.split(code)[1].split("```")[2])
     text = code.replace("import tinygpt_np as tg\n", "").split("\nrng =")[0].rstrip() + "\n"
     (tmp_path / "layer_norm.py").write_text(text, encoding="utf-8")
     target = f"{tmp_path / 'layer_norm.py'}:forward,backward"
     out = studied(capsys, target, "--args", "x (N, C), weight (C,), bias (C,)")
-    shown = next(block for block in PLAIN_BLOCKS if ".py, line" in block)
+    shown = next(block for block in PLAIN_BLOCKS if block.startswith("layer_norm.py, line"))
     assert blurred(out[out.index("layer_norm.py, line") :]) == blurred(shown)
 
 

@@ -141,10 +141,11 @@ def sets_gradient(name: str, expected: Expected, before: Namespace, is_sum: bool
     """Return whether a step sets a gradient to the expected one, or adds the expected term."""
 
     def is_right(namespace: Namespace) -> bool:
-        found = param_gradients(namespace).get(name, read(namespace, name))
-        start = read(before, name) if is_sum else 0.0
-        has_shape = np.shape(found) == expected.measured.probes.shape
-        return found is not None and has_shape and is_near(expected, found - start)
+        found: Any = param_gradients(namespace).get(name, read(namespace, name))
+        start: Any = read(before, name) if is_sum else 0.0
+        if found is None or np.shape(found) != expected.measured.probes.shape:
+            return False
+        return is_near(expected, found - start)
 
     return is_right
 
