@@ -67,7 +67,7 @@ def test_the_cause_is_right_or_not_given(visible: list[Bug]) -> None:
 
 def test_the_readme_has_these_counts(visible: list[Bug]) -> None:
     readme = (PACKAGE / "study" / "README.md").read_text(encoding="utf-8")
-    counts = r"With (\d+) bugs planted in the operations.*? faulty one in (\d+) cases"
+    counts = r"With (\d+) bugs planted in the\s+operations.*? faulty one in (\d+) cases"
     matched = re.search(counts, readme, re.DOTALL)
     assert matched is not None
     right = sum(map(sets_the_variable, visible))

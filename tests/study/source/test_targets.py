@@ -144,7 +144,7 @@ FILES: dict[str, tuple[str, str | None, str, str]] = {
     ),
     "the common source of wrong gradients": (
         edited(INLINE, ("1 - p", "1 + p")), SHAPES, "dz = dp * (1 + p * p)",
-        "probably wrong, because everything computed from it is wrong (dw, dx)",
+        "judged by what dw, dx need",
     ),
     "a helper with a name of forward": (
         edited(

@@ -2,7 +2,7 @@
 
 import ast
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, cast
@@ -63,26 +63,6 @@ class BackwardTrace:
         """Whether a step raised, so that the return statement was not reached."""
         return bool(self.executed) and bool(self.executed[-1].error)
 
-    def rerun(self, start: int, changed: Namespace) -> Any:
-        """Run the steps again, with some names changed before the step `start`.
-
-        Return None if a step raises.
-        """
-        args = deep_copied(self.args)
-        namespace = {**args, **self.module, **args}
-        steps = [*(each.step for each in self.executed), *self.not_reached]
-        try:
-            with np.errstate(all="ignore"):
-                for step in steps[:start]:
-                    step.run(namespace)
-                for name, value in changed.items():
-                    store(namespace, name, value)
-                for step in steps[start:]:
-                    step.run(namespace)
-                return self.end.run(namespace)
-        except Exception:
-            return None
-
     def namespaces_before(self, indices: Sequence[int]) -> dict[int, Namespace]:
         """Return the namespaces before some executed steps, in their order, to run them again."""
         args = deep_copied(self.args)
@@ -128,8 +108,14 @@ def related(name: str, other: str) -> bool:
     return name != other and overlap(name, other)
 
 
-def trace_backward(function: Function, module: Namespace, args: Namespace) -> BackwardTrace:
-    """Run a backward up to its return, or to the step that raises."""
+def trace_backward(
+    function: Function, module: Namespace, args: Namespace,
+    corrections: Mapping[int, Namespace] | None = None,
+) -> BackwardTrace:  # fmt: skip
+    """Run a backward up to its return, or to the step that raises.
+
+    corrections: names to set after some steps, so that later steps read the right values.
+    """
     given = deep_copied(args)
     stepper = Stepper(function, module, args)
     namespace = stepper.namespace
@@ -152,6 +138,8 @@ def trace_backward(function: Function, module: Namespace, args: Namespace) -> Ba
             n: d for n, d in copied_params(namespace).items()
             if n not in params_before or differ(params_before[n], d)
         }  # fmt: skip
+        for name, value in (corrections or {}).get(step.index, {}).items():
+            store(namespace, name, copy.copy(value))
         overwrites = inputs_before != [bits(a) for a in inputs]
         executed.append(
             ExecutedStep(step, values, copied(added, added), params, overwrites_input=overwrites)
@@ -247,15 +235,14 @@ def as_sum(statement: Statement) -> tuple[str, int, ast.expr, ast.stmt] | None:
     if len(statement.assigned) != 1:  # A part of an array changes, or there are several names.
         return None
     (name,), term = statement.assigned, ast.Name(TERM, ast.Load())
-    rest = copy.deepcopy(statement.node)
-    match rest:
+    match rest := copy.copy(statement.node):
         case ast.AugAssign(_, ast.Add() | ast.Sub() as operator, e):
             rest.value = term
             return name, -1 if isinstance(operator, ast.Sub) else 1, e, rest
         case ast.Assign([target], ast.BinOp(first, ast.Add(), e) as value) if ast.unparse(
             target
         ) == ast.unparse(first):
-            value.right = term
+            rest.value = ast.BinOp(first, value.op, term)
             return name, 1, e, rest
         case _:
             return None

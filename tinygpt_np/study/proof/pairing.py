@@ -1,50 +1,78 @@
-"""Determine which line of the forward each line of a backward reverses.
+"""Find the steps of a backward that compute one gradient, and the forward step each one reverses.
 
-Three rules apply, the most reliable first: the backward of a layer reverses its forward, if the
-layers come in reverse order; the comment above a line quotes the forward line it reverses; and
-otherwise the gradients of a name come in the reverse order of the lines that read it.
+A gradient is computed by a chain of steps: one that assigns a name, and those that add to it or
+change it in place. A backward step reverses a forward step if both call the same layer, and all
+layers come in reverse order, or if the comment above it quotes the forward line.
 """
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from tinygpt_np.study.proof.backward_trace import BackwardTrace
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.trace import Step, Trace, Value
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The value whose gradient is set, and the step that reads it, or None for all of them."""
+    """The value whose gradient is set, and the step that reads it, or None for several of them."""
 
     value: Value
     use: int | None
 
 
-def pair(
-    forward: Trace, differentiable: set[Value], steps: Sequence[Step],
-    reversed_by: Mapping[int, Sequence[int]],
-) -> dict[tuple[int, str], Pair]:  # fmt: skip
-    """Return what each backward step reverses, for each name d<name> that the step sets."""
-    values = sorted(differentiable, key=lambda value: value.step)
-    read = {(f"d{v.name}", use): Pair(v, use) for v in values for use in forward.uses(v)}
-    found: dict[tuple[int, str], Pair] = {}
-    unpaired: dict[str, list[int]] = {f"d{value.name}": [] for value in values}
-    for step in steps:
-        for name in (name for name in step.statement.sets if name in unpaired):
-            uses = (read[name, use] for use in reversed_by[step.index] if (name, use) in read)
-            if (each := next(uses, None)) is not None:
-                found[step.index, name] = each
-            else:
-                unpaired[name].append(step.index)
-    for name, indices in unpaired.items():
-        free = [p for (n, _), p in read.items() if n == name and p not in found.values()][::-1]
-        named = [value for value in values if f"d{value.name}" == name]
-        if len(free) == len(indices):
-            found |= {(index, name): each for index, each in zip(indices, free, strict=True)}
-        elif len(named) == 1:
-            found |= {(index, name): Pair(named[0], None) for index in indices}
-    return found
+@dataclass(frozen=True)
+class Setting:
+    """A step that sets an array; index -1 stands for an argument of the backward.
+
+    array: its value afterwards. term: what the step adds, if it is a sum such as `x += …`. fresh:
+    whether what the name had before is lost.
+    """
+
+    index: int
+    name: str
+    array: Any
+    term: Any = None
+    fresh: bool = True
+
+
+# The settings that compute one array, in the order in which they run.
+Chain = tuple[Setting, ...]
+
+
+def chains(trace: BackwardTrace) -> list[Chain]:
+    """Return the chains of a backward in the order in which they are completed.
+
+    An assignment starts a new chain if the old array was read. Otherwise it overwrites a part.
+    """
+    arguments = (n for n in trace.function.arguments if is_array(trace.before[0].get(n)))
+    current = {name: [Setting(-1, name, trace.before[0][name])] for name in arguments}
+    found, read = [*current.values()], set[str]()
+    for index, each in enumerate(trace.executed):
+        statement = each.step.statement
+        read |= statement.mentions - {*statement.changes} - {*each.added}
+        for name in statement.sets:
+            is_last = not any(name in later.values for later in trace.executed[index + 1 :])
+            # None is a gradient only if it is returned, and a placeholder before.
+            if not is_array(each.values.get(name)) and not (name in each.values and is_last):
+                continue
+            fresh = name not in each.added and name not in statement.changes
+            if name not in current or (fresh and name in read):
+                current[name] = []
+                found.append(current[name])
+            read -= {name} if fresh else set()
+            term = each.added.get(name)
+            current[name].append(Setting(index, name, each.values[name], term, fresh))
+    return sorted((tuple(chain) for chain in found), key=lambda chain: chain[-1].index)
+
+
+def is_array(value: Any) -> bool:
+    """Return whether a value may be a gradient."""
+    return isinstance(value, np.ndarray | np.generic | float) and np.asarray(value).dtype != object
 
 
 def reversed_steps(

@@ -162,13 +162,6 @@ class Trace:
             step.run(namespace)
         return self.output(self.end.run(namespace))
 
-    def step_with(self, name: str, step: int, replacement: Any) -> Namespace:
-        """Run one step alone with a name replaced, and return the namespace after it."""
-        namespace = self.at(step)
-        store(namespace, name, replacement)
-        self.steps[step].run(namespace)
-        return namespace
-
     def data(self, value: Value) -> Any:
         """Return the data of a value, usually an array."""
         if value.step < 0:
