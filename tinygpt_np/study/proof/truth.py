@@ -21,9 +21,9 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import Measurement
 from tinygpt_np.gradcheck.report import Row
-from tinygpt_np.gradcheck.tree import is_floating
+from tinygpt_np.gradcheck.tree import is_floating, with_leaves
 from tinygpt_np.study.source.parse import StudyError, names_in
-from tinygpt_np.study.source.paths import store
+from tinygpt_np.study.source.paths import read, store
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value, copied
 
@@ -172,7 +172,7 @@ class Truth:
         if self.target.params:
             params = {name: move(param) for name, param in self.target.params.items()}
             args = self.target.with_params(params)
-        args = args | {name: move(args[name]) for name in self.target.wrt}
+        args = with_leaves(args, {name: move(read(args, name)) for name in self.target.wrt})
         trace = Trace(self.target.forward, self.target.module, args)
         return {v for v in trace.values() if has_changed(trace.data(v), self.trace.data(v))}
 
