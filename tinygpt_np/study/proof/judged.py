@@ -10,7 +10,7 @@ from tinygpt_np.study.proof.accounts import Account, Accounts
 from tinygpt_np.study.proof.backward_trace import BackwardTrace, param_gradients
 from tinygpt_np.study.proof.pairing import Pair, reversed_steps
 from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.proof.verdicts import GradientVerdict, compare, nearly_equal
+from tinygpt_np.study.proof.verdicts import GradientVerdict, compare, nearly_equal, status_of
 from tinygpt_np.study.source.paths import differentiated, leaf
 from tinygpt_np.study.source.shapes import Sizes, contradicts
 from tinygpt_np.study.source.targets import gradients_by_name
@@ -68,9 +68,8 @@ class Judged:
         expected, is_param = self.truth.result(name), name in self.target.params
         row = expected.compare(gradient)
         pair = None if is_param else Pair(Value(name, -1), None)
-        status = "right" if row.ok else "wrong"
         name = name if is_param else f"d{name}"
-        return GradientVerdict(name, pair, status, row, gradient, expected)
+        return GradientVerdict(name, pair, status_of(row), row, gradient, expected)
 
     def verdicts_at(self, index: int) -> list[GradientVerdict]:
         """Return the verdicts on what a step sets and stores."""
@@ -92,7 +91,7 @@ class Judged:
         stored = (v for v in self.verdicts.values() if v.pair is None)
         results = [*self.results.values(), *stored]
         no_error = not self.trace.raised and not self.problem
-        return no_error and all(verdict.status == "right" for verdict in results)
+        return no_error and all(verdict.status != "wrong" for verdict in results)
 
     def may_be_continued(self, account: Account, number: int) -> bool:
         """Return whether a later line would have completed a gradient, had no step raised."""

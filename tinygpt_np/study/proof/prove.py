@@ -48,7 +48,8 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
         prover.mark(overwriting[0], "wrong", f"changes {what}")
     if callable_ is not None and prover.is_right:
         prover.check_call(callable_)
-    backward = Backward(truth, trace, lines, prover.pairs)
+    pairs = {item: v.pair for item, v in prover.judged.verdicts.items() if v.pair is not None}
+    backward = Backward(truth, trace, lines, pairs)
     wrong = [index for index, line in enumerate(lines) if line.status == "wrong"]
     for index, cause in [(index, backward.cause(index)) for index in wrong]:
         lines[index] = with_cause(lines[index], cause)

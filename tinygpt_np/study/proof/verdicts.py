@@ -18,8 +18,11 @@ from tinygpt_np.study.source.trace import Step
 # of the backward, but the place where one should add a part of a gradient. inherited: not the
 # gradient, because the gradients that it reads are wrong. partial: a later line completes it.
 # warning: differs from forward or from the comment, but the returned gradients are right.
-# unreached: an earlier line raised. "": the line sets no gradient.
-Status = Literal["right", "wrong", "missing", "inherited", "partial", "warning", "unreached", ""]
+# unmeasured: neither right nor wrong, because the gradient could not be measured. unreached: an
+# earlier line raised. "": the line sets no gradient.
+Status = Literal[
+    "right", "wrong", "missing", "inherited", "partial", "warning", "unmeasured", "unreached", ""
+]
 # What a reader should look at first.
 MISTAKES: tuple[Status, ...] = ("wrong", "missing")
 TOLERANCE = 1e-12
@@ -134,15 +137,22 @@ def compare(
     if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
         broadcast = expected.compare(np.broadcast_to(found, shape))
         # If it is right after broadcasting, prove.py gives a warning about its shape.
-        row = broadcast if broadcast.ok or is_added else row
-    status = "right" if row.ok else "wrong"
-    return GradientVerdict(name, pair, status, row, found, expected)
+        row = broadcast if is_added or not broadcast.problems else row
+    return GradientVerdict(name, pair, status_of(row), row, found, expected)
+
+
+def status_of(row: Row) -> Status:
+    """Return the status of a gradient from its comparison."""
+    if row.problems:
+        return "wrong"
+    return "unmeasured" if row.unmeasured else "right"
 
 
 def combined_status(gradients: Sequence[GradientVerdict]) -> Status:
     """Return the status of a line none of whose gradients is wrong."""
-    statuses = [gradient.status for gradient in gradients]
-    return "right" if "right" in statuses else "partial" if statuses else ""
+    statuses = {gradient.status for gradient in gradients} - {"warning"}
+    order: tuple[Status, ...] = ("unmeasured", "right", "partial", "")
+    return next(status for status in order if status in statuses or not status)
 
 
 def broadcasts_to(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

@@ -24,7 +24,7 @@ from tinygpt_np.study.source.trace import Step, Value
 
 SIGNS = {
     "right": "✓", "wrong": "✗", "missing": "✗", "inherited": "✗", "warning": "!", "partial": "…",
-    "unreached": "–", "": "",
+    "unmeasured": "?", "unreached": "–", "": "",
 }  # fmt: skip
 COLORS = {
     "right": "green", "wrong": "bold red", "missing": "bold red", "inherited": "yellow",
@@ -323,7 +323,8 @@ def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
         digits = "zero" if gradient.row.is_zero else f"{counted(gradient.digits, 'digit')}{term}"
     words = {
         "right": digits, "wrong": "wrong", "missing": "missing", "inherited": line.message,
-        "warning": "warning", "partial": "partial sum", "unreached": "not reached", "": "",
+        "warning": "warning", "partial": "partial sum", "unmeasured": "not measured",
+        "unreached": "not reached", "": "",
     }  # fmt: skip
     return Text(f"{SIGNS[status]} {words[status]}".strip(), style=COLORS.get(status, "dim"))
 
