@@ -202,16 +202,20 @@ class Accounts:
         self.returned = {} if trace.raised or trace.error else returned_names(truth, trace)
         self.found = list[Account]()
         for chain in chains(trace):
-            name = chain[0].name
-            bases = differentiated(name)
-            named = [value for base in bases for value in self.values if leaf(value.name) == base]
-            named = named or self.returned.get(name, [])
+            named = self.named(chain[0].name)
             while chain and named:
                 each = self.best(chain, named)
                 self.found.append(each)
                 # What follows is computed in place from a complete gradient: a mask, for example.
                 chain, named = chain[len(each.chain) :], self.sources(each.value)
                 chain = (replace(chain[0], fresh=True), *chain[1:]) if chain else ()
+
+    def named(self, name: str) -> list[Value]:
+        """Return the values whose gradient a name says that it is, the likeliest first."""
+        bases, taken = differentiated(name), {each.value for each in self.found}
+        found = [value for base in bases for value in self.values if leaf(value.name) == base]
+        found = found or self.returned.get(name, [])
+        return sorted(found, key=lambda value: value in taken)
 
     def best(self, chain: Chain, named: Sequence[Value]) -> Account:
         """Return the account of a chain, or of its first part, for the value that fits best."""

@@ -11,7 +11,7 @@ that are computed from it overdetermine its value, and another value of it makes
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,9 @@ ACCURACY = 1e-8
 class Mistake:
     """A step with a mistake, or after which a line is missing.
 
-    values: what names that it sets should be. verdicts: on the names, given right inputs. missing:
-    the forward steps whose terms are missing, if no line that is there is wrong.
+    values: what names that it sets should be. later: the same for later steps that repeat the
+    mistake. verdicts: on the names, given right inputs. missing: the forward steps whose terms are
+    missing, if no line that is there is wrong.
     """
 
     index: int
@@ -48,6 +49,7 @@ class Mistake:
     cause: str = ""
     verdicts: tuple[GradientVerdict, ...] = ()
     missing: Uses = ()
+    later: Corrections = field(default_factory=dict[int, Namespace])
 
     @property
     def names(self) -> list[str]:
@@ -73,7 +75,7 @@ class Blame:
         while (found := self.next()) is not None:
             mistake, self.judged = found
             self.mistakes.append(mistake)
-            self.corrections = self.corrected(mistake.index, mistake.values)
+            self.corrections = self.corrected(mistake)
             self.explained |= self.items(mistake)
 
     @property
@@ -95,14 +97,17 @@ class Blame:
         ancestors = self.judged.trace.ancestors
         return own | {item for item in self.judged.wrong if mistake.index in ancestors(item[0])}
 
-    def corrected(self, index: int, values: Namespace) -> dict[int, Namespace]:
-        """Return the corrections with some more."""
-        return {**self.corrections, index: {**self.corrections.get(index, {}), **values}}
+    def corrected(self, mistake: Mistake) -> dict[int, Namespace]:
+        """Return the corrections with those of a mistake."""
+        found = {index: dict(values) for index, values in self.corrections.items()}
+        for index, values in (*mistake.later.items(), (mistake.index, mistake.values)):
+            found.setdefault(index, {}).update(values)
+        return found
 
     def next(self) -> tuple[Mistake, Judged] | None:
         """Return the first mistake that is left, and the verdicts with its correction."""
         for mistake in () if self.judged.is_right else self.possible_mistakes():
-            judged = Judged(self.truth, self.run(self.corrected(mistake.index, mistake.values)))
+            judged = Judged(self.truth, self.run(self.corrected(mistake)))
             left = self.wrong(judged) - self.explained - self.items(mistake)
             if left < self.left:
                 return mistake, judged
@@ -115,12 +120,14 @@ class Blame:
         # A wrong value that is not used makes nothing else wrong.
         used = {*range(end)} if trace.raised else {*trace.ancestors(end), end}
         used |= {index for (index, _), verdict in judged.verdicts.items() if verdict.pair is None}
+        chains = (account.chain for account in judged.accounts.found)
+        used |= {each.index for chain in chains if chain[-1].index in used for each in chain}
         incomplete = {
             (account.chain[-1].index, account.name): account
             for account in judged.accounts.found
-            if account.is_partial and account.chain[-1].index >= 0
+            if account.is_partial and account.overwriting is None
         }
-        indices = {index for index, _ in (*self.left, *incomplete)}
+        indices = {index for index, _ in (*self.left, *incomplete) if index >= 0}
         for index in sorted(indices & used):
             wrong = [name for i, name in sorted(self.left) if i == index]
             if wrong:
@@ -144,8 +151,20 @@ class Blame:
             values = {v.name: array for v, array in choice if array is not None}
             better = {v.name: v for v, _ in choice}
             best = tuple(better.get(verdict.name, verdict) for verdict in verdicts)
-            message, cause = best[0].problem, best[0].row.cause
-            yield Mistake(index, values, message, cause, best)
+            yield Mistake(
+                index, values, best[0].problem, best[0].row.cause, best,
+                later=self.overwritten(index, wrong),
+            )  # fmt: skip
+
+    def overwritten(self, index: int, names: Sequence[str]) -> dict[int, Namespace]:
+        """Return the complete sums after later steps that overwrite terms as well."""
+        found = dict[int, Namespace]()
+        for name in names:
+            account, number = self.judged.numbers.get((index, name), (None, 0))
+            if account is not None and account.overwriting == number:
+                total = self.truth.total(account.value).array
+                found |= {account.chain[-1].index: {name: total}} if total is not None else {}
+        return found
 
     def right_values(self, index: int, name: str) -> list[tuple[GradientVerdict, Any]]:
         """Return what a name should be, the most likely value first, each with a verdict."""

@@ -71,6 +71,16 @@ class Judged:
         name = name if is_param else f"d{name}"
         return GradientVerdict(name, pair, status_of(row), row, gradient, expected)
 
+    @property
+    def pairs(self) -> dict[Item, Pair]:
+        """The values whose gradients the steps set, or would have set if they had not raised."""
+        found = {item: v.pair for item, v in self.verdicts.items() if v.pair is not None}
+        last = len(self.trace.executed) - 1
+        for name in self.trace.sets(last) if self.trace.raised else ():
+            if values := self.accounts.named(name):
+                found[last, name] = Pair(values[0], next(iter(self.reverses[last]), None))
+        return found
+
     def verdicts_at(self, index: int) -> list[GradientVerdict]:
         """Return the verdicts on what a step sets and stores."""
         return [verdict for (i, _), verdict in self.verdicts.items() if i == index]

@@ -48,8 +48,7 @@ def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None
         prover.mark(overwriting[0], "wrong", f"changes {what}")
     if callable_ is not None and prover.is_right:
         prover.check_call(callable_)
-    pairs = {item: v.pair for item, v in prover.judged.verdicts.items() if v.pair is not None}
-    backward = Backward(truth, trace, lines, pairs)
+    backward = Backward(truth, trace, lines, prover.judged.pairs)
     wrong = [index for index, line in enumerate(lines) if line.status == "wrong"]
     for index, cause in [(index, backward.cause(index)) for index in wrong]:
         lines[index] = with_cause(lines[index], cause)

@@ -277,4 +277,6 @@ class Truth:
             directions=None if np.size(value) <= self.max_elements else DIRECTIONS,
             doutput=self.doutput,
         )  # fmt: skip
+        # Decided once, because a time differs from run to run, and terms must be added up.
+        check.max_elements = self.max_elements
         return Expected(check, check.measurements((name,))[0], self.sizes)
