@@ -20,6 +20,7 @@ from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, GradientVerd
 from tinygpt_np.study.render.arrays import array, norm
 from tinygpt_np.study.render.mathml import blocks
 from tinygpt_np.study.source.parse import StudyError
+from tinygpt_np.study.source.paths import leaf
 from tinygpt_np.study.source.trace import Step, Value
 
 SIGNS = {
@@ -266,30 +267,31 @@ def code(text: str, step: Step | None) -> Text:
 def backward_cells(proof: Proof, line: BackwardLine) -> Iterator[Cells]:
     """Yield number, text, shape, norm and verdict: one row per gradient that a line sets.
 
-    The first row is that of the line and has the figures of the only gradient that it assigns or
+    The first row is that of the line and has the figures of the only name that it assigns or
     returns; other gradients, such as those it stores for parameters, follow with their names.
     """
     number, text = str(line.line), code(line.text, line.step)
     if line.status == "missing":
         number, text = "", Text(line.text, style=COLORS["missing"])
     gradients = proof.reported(line)
-    assigned = line.step.statement.assigned if line.step else ()
-    own = [each for each in gradients if each.name in assigned] or gradients
-    if not gradients:
-        yield number, text, line.shape, "", verdict_of(line, None)
-    elif len(own) == 1 and is_in(own[0].name, line.text):
+    own = [each for each in gradients if each.name in only_name(line)]
+    if own:
         yield number, text, *figures_of(line, own[0], line.shape)
-    else:
+    elif gradients:
         yield number, text, "", "", ""
-        own = []
+    else:
+        yield number, text, line.shape, "", verdict_of(line, None)
     for gradient in gradients:
         if gradient not in own:
             yield "", Text(f"  {gradient.name}", style="dim"), *figures_of(line, gradient, "")
 
 
-def is_in(name: str, text: str) -> bool:
-    """Return whether a name occurs in a line."""
-    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
+def only_name(line: BackwardLine) -> tuple[str, ...]:
+    """Return the name that a line assigns, changes or returns, as a path and as its last part."""
+    if line.step is None:
+        return (line.text.removeprefix("return "),)
+    names = line.step.statement.assigned or line.step.statement.changes
+    return (names[0], leaf(names[0])) if len(names) == 1 else ()
 
 
 def figures_of(
