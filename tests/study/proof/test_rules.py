@@ -11,6 +11,9 @@ from helpers.study_targets import gradient_of, target, truth_of
 from tinygpt_np.gradcheck.cases import VARIANTS
 from tinygpt_np.ops.attention import merge_heads, split_heads
 from tinygpt_np.ops.gelu_exact import error_function
+from tinygpt_np.study.proof import derivative
+from tinygpt_np.study.proof.derivative import PARSED, PATTERNS
+from tinygpt_np.study.proof.expression import parsed
 from tinygpt_np.study.proof.rules import LineRule, Rule, rule_of
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.source.trace import Step, Value
@@ -309,3 +312,27 @@ def test_a_call_of_a_layer_refers_to_its_derivation() -> None:
     truth = truth_of("attention")
     found = [rule_of(truth, step) for step in truth.trace.steps]
     assert [rule.operation for rule in found if rule and rule.operation] == ["softmax", "dropout"]
+
+
+def test_a_wrong_rule_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = truth_of_line("np.tanh(x) * z")
+    assert rule_of(truth, truth.trace.steps[-1]) is not None
+    for gradient in ("dy * (1 - y)", "dy * (1 - y ** 2) * 1.0001", "dy.T", "dy[0]", "nosuch"):
+        wrong = replace(PATTERNS[0], name="tanh", gradients={"x": gradient})
+        monkeypatch.setattr(derivative, "PARSED", [(wrong, parsed("np.tanh(x)")), *PARSED])
+        assert rule_of(truth, truth.trace.steps[-1]) is None, gradient
+
+
+def test_a_gradient_at_a_tie_or_of_a_line_that_is_read_wrongly_is_not_given() -> None:
+    truth = truth_of_line("np.maximum(x, x)")
+    assert rule_of(truth, truth.trace.steps[-1]) is None
+    truth = truth_of_line("x * z")
+    step = truth.trace.steps[-1]
+    truth.trace.recorded[Value("y", step.index)] = truth.out + 1e-3
+    assert rule_of(truth, step) is None
+
+
+@pytest.mark.parametrize("line", ["s.sum() * x", "x * np.hstack([s, 2.0, 1, 1, 1])", "x[0, 0] + s"])
+def test_a_line_with_single_numbers_gives_no_error(line: str) -> None:
+    truth = truth_of_line(line)
+    rule_of(truth, truth.trace.steps[-1])

@@ -306,6 +306,8 @@ class Reader:
         given = {name: self.value(self.read(value)) for name, value in keywords.items()}
         array = self.read(x)
         ndim, axis = len(self.shape(array)), given.get("axis")
+        if ndim == 0:
+            raise UnknownError(kind)
         axes = tuple(int(each) % ndim for each in (range(ndim) if axis is None else parts_of(axis)))
         keeps, ddof = bool(given.get("keepdims")), int(given.get("ddof", 0))
         return call(
@@ -462,10 +464,13 @@ def letters_in(stated: str, ndim: int) -> list[str]:
 
 
 def evaluated(tree: ast.expr, names: Mapping[str, Any]) -> Any:
-    """Return the value of an expression in a namespace."""
-    code = compile(ast.fix_missing_locations(ast.Expression(loaded(tree))), "<rule>", "eval")
-    with np.errstate(all="ignore"):
-        return eval(code, dict(names))
+    """Return the value of an expression in a namespace; raise UnknownError if it has none."""
+    try:
+        code = compile(ast.fix_missing_locations(ast.Expression(loaded(tree))), "<rule>", "eval")
+        with np.errstate(all="ignore"):
+            return eval(code, dict(names))
+    except Exception as error:
+        raise UnknownError(f"{type(error).__name__}: {error}") from None
 
 
 def loaded(tree: ast.expr) -> ast.expr:

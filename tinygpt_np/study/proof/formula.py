@@ -24,7 +24,9 @@ CONSTANTS = {"np.pi": "π", "np.inf": "∞", "np.e": "e"}
 LINEAR = ("sum_to", "spread", "shaped", "transpose", "einsum")
 # Numbers such as 0.5 are written as fractions, others as decimal fractions.
 LARGEST_DENOMINATOR = 16
-FUNCTIONS = {"maximum": "max", "minimum": "min", "prod": "Π", "sum": "Σ"}
+FUNCTIONS = {
+    "maximum": "max", "minimum": "min", "prod": "Π", "sum": "Σ", "permuted": "transpose",
+}  # fmt: skip
 
 
 # Simplify

@@ -48,7 +48,8 @@ KINDS: tuple[tuple[Kind, int], ...] = (("none", SHORT), ("shared", LONG), ("all"
 NAMES_OF_STEPS = ("u", "v", "w", "s", "t", "p", "q", "r", "a", "b", "c", "d", "e", "f", "g", "h")
 # The steps of the numerical derivatives, how far values are moved from kinks before them, and the
 # error that passes, relative to the norms of the gradient and of the direction.
-STEP, TINY, MOVE, TOLERANCE = 1e-6, 1e-30, 1e-3, 1e-5
+STEP, TINY, MOVE, TOLERANCE = 1e-6, 1e-30, 1e-3, 1e-7
+ROUNDING = 1e-15
 NUMBERS = (int, float, np.ndarray, np.number)
 SPLIT = Match("split", {}, {}, "The gradients of the parts are joined as the parts were.")
 # Rules that are not named with others, because they only move elements.
@@ -77,8 +78,8 @@ def rule_of(truth: Truth, step: Step) -> Rule | None:
     try:
         line = LineRule(truth, step)
         return line.rule if line.is_right() else None
-    except UnknownError:
-        return None
+    except (UnknownError, ArithmeticError, LookupError, TypeError, ValueError):
+        return None  # An odd line, such as one that sums a single number.
 
 
 def constant_of(truth: Truth, step: Step) -> Rule | None:
@@ -260,6 +261,7 @@ class LineRule:
         """
         for each in self.steps:
             del self.reader.names[each.name]
+        self.reader.values.clear()  # The names of steps stand for others now.
         self.steps, self.gradients, self.matches = [], [], []
         terms: dict[str, list[ast.expr]] = {}
         self.trees = list[ast.expr]()
@@ -369,11 +371,16 @@ class LineRule:
                 outputs = self.outputs({**moved, name: moved[name] + t * direction})
                 return sum(np.sum(w * y) for w, y in zip(weights, outputs, strict=True))
 
-            scale = float(np.max(np.abs(value), initial=0)) or 1.0
+            step = STEP * (float(np.max(np.abs(value), initial=0)) or 1.0)
+            # What cancels leaves rounding errors.
+            terms = sum(
+                np.abs(w * y).sum() for w, y in zip(weights, self.outputs(moved), strict=True)
+            )
             size = float(np.linalg.norm(found) * np.linalg.norm(direction))
+            allowed = TOLERANCE * size + ROUNDING * float(terms) / step
             analytic = float(np.sum(found * direction))
-            errors = (abs(each - analytic) for each in numerical_derivatives(loss, STEP * scale))
-            if not any(each <= TOLERANCE * size for each in errors):
+            errors = (abs(each - analytic) for each in numerical_derivatives(loss, step))
+            if not any(each <= allowed for each in errors):
                 return False
         return True
 
@@ -549,7 +556,7 @@ def numerical_derivatives(loss: Callable[[complex], Any], step: float) -> Iterat
 
     np.real is treated as constant by the first only, and np.abs is not by the second.
     """
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(UnknownError, TypeError, ValueError):
         yield complex(loss(1j * TINY)).imag / TINY
     yield float((loss(step) - loss(-step)) / (2 * step))
 
