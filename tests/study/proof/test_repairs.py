@@ -153,6 +153,14 @@ def test_a_line_that_is_right_has_no_mistake() -> None:
     assert found("d = a + b", "d = b + a") == {}
 
 
+def test_a_statement_in_a_loop_that_is_one_step_is_changed() -> None:
+    loop = "for i in range(3):\n    total = total {} row * i"
+    corrected = found(loop.format("-"), loop.format("+"), "total")
+    assert corrected == {"the sign is wrong": "write `total + row * i` for `total - row * i`"}
+    loop = "for i in ids:\n    total[i] {} b[i]"
+    assert [*found(loop.format("="), loop.format("+="), "total")] == ["not accumulated"]
+
+
 def test_an_earlier_line_may_have_the_mistake() -> None:
     steps = [step("m = a.mean(axis=0)"), step("d = a - m")]
     before = {1: {**VALUES, "m": A.mean(axis=0)}, 0: VALUES}

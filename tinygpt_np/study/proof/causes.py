@@ -6,6 +6,7 @@ itself right, one may make the result right, where a later line completes the gr
 """
 
 import ast
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -60,8 +61,14 @@ class Backward:
     lines: Sequence[BackwardLine]
     pairs: Mapping[tuple[int, str], Pair]
 
-    @np.errstate(all="ignore")
     def cause(self, index: int) -> str:
+        """Return the cause of a wrong line, or ""."""
+        # A changed line may divide by zero, or read a number as an array.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            return self.of_line(index)
+
+    def of_line(self, index: int) -> str:
         """Return the cause of a wrong line, or ""."""
         line = self.lines[index]
         if absent := next((g.name for g in line.gradients if g.found is None), ""):
@@ -88,7 +95,9 @@ class Backward:
     def of_constant(self, line: BackwardLine) -> str:
         """Return the values of forward that a gradient takes for constants."""
         for g in line.gradients:
-            if g.pair is None or g.status != "wrong" or np.shape(g.found) != g.row.shape:
+            # Without any part, a gradient is zero.
+            is_array = np.shape(g.found) == g.row.shape and np.any(g.found)
+            if g.pair is None or g.status != "wrong" or not is_array:
                 continue
             if parts := detached_parts(self.truth, g.pair.value, np.asarray(g.found)):
                 texts = " and ".join(f"`{part.text}`" for part in parts)

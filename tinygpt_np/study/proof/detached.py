@@ -53,9 +53,11 @@ def detached_parts(truth: Truth, value: Value, found: np.ndarray) -> list[Part]:
     most = 2 if len(parts) <= MAX_PARTS else 1
     for size in range(1, most + 1):
         for chosen in itertools.combinations(parts, size):
-            derivatives = (derivative(truth, value, chosen, d) for d in directions)
-            pairs = zip(derivatives, expected, directions, strict=True)
-            if all(abs(a - b) <= near * np.linalg.norm(d) for a, b, d in pairs):
+            pairs = zip(expected, directions, strict=True)
+            if all(
+                abs(derivative(truth, value, chosen, d) - e) <= near * np.linalg.norm(d)
+                for e, d in pairs
+            ):
                 return [*chosen][::-1]
     return []
 
@@ -83,7 +85,10 @@ def parts_of(truth: Truth, value: Value) -> Iterator[Part]:
 
 
 def derivative(truth: Truth, value: Value, parts: Sequence[Part], direction: np.ndarray) -> float:
-    """Return the derivative of the loss with respect to a value along a direction."""
+    """Return the derivative of the loss with respect to a value along a direction.
+
+    It is NaN if the value that a part keeps does not fit where the line runs again, as in a loop.
+    """
     trace, start = truth.trace, np.asarray(truth.trace.data(value))
     changed = {part.step: (part, compiled(part.node)) for part in parts}
 
@@ -96,7 +101,10 @@ def derivative(truth: Truth, value: Value, parts: Sequence[Part], direction: np.
             run(step, namespace, changed)
         return np.sum(truth.doutput * trace.output(trace.end.run(namespace)))
 
-    return float(ORACLES[truth.total(value).measured.method](loss).value)
+    try:
+        return float(ORACLES[truth.total(value).measured.method](loss).value)
+    except Exception:
+        return np.nan
 
 
 def run(step: Step, namespace: Namespace, changed: dict[int, tuple[Part, Any]]) -> None:

@@ -192,11 +192,16 @@ class Suspect:
         ]
 
     @cached_property
+    def statements(self) -> list[ast.stmt]:
+        """The simple statements: one, or those in a loop that is a single step."""
+        every = (part for part in ast.walk(self.node) if isinstance(part, ast.stmt))
+        return [statement for statement in every if not hasattr(statement, "body")]
+
+    @cached_property
     def expressions(self) -> list[tuple[ast.expr, Any]]:
         """The expressions of the statement, the largest first, with their values or None."""
-        value = getattr(self.node, "value", None)
-        found = list[tuple[ast.expr, Any]]()
-        todo = [value] if isinstance(value, ast.expr) else []
+        values = (getattr(statement, "value", None) for statement in self.statements)
+        found, todo = list[tuple[ast.expr, Any]](), [v for v in values if isinstance(v, ast.expr)]
         for node in todo:
             try:
                 with np.errstate(all="ignore"):
@@ -211,9 +216,11 @@ class Suspect:
 
     def small_changes(self) -> Iterator[Change]:
         """Yield the changes of a sign, an operator, a name, an axis or the order of a tuple."""
-        for mistake, new in statement_changes(self.node):
-            new = ast.fix_missing_locations(ast.copy_location(new, self.node))
-            yield Change(mistake, substitution(self.node, new), new)
+        for statement in self.statements:
+            for mistake, new in statement_changes(statement, self.namespace):
+                new = ast.fix_missing_locations(ast.copy_location(new, statement))
+                how = substitution(statement, new)
+                yield Change(mistake, how, copy.deepcopy(self.node, {id(statement): new}))
         for node, value in self.expressions:
             unused = [name for name in names_of(node) if self.namespace.get(name, 0) is None]
             for mistake, new in (*corrections(node), *reductions(node)):
@@ -312,10 +319,11 @@ class Suspect:
 
     @cached_property
     def projections(self) -> list[Operand]:
-        """The means of a value, and a value times the mean of its product with another one."""
-        texts = list[str]()
+        """The means of a value, and a value times its product with another one, or its mean."""
+        pairs = itertools.permutations((each.text for each in self.arrays), 2)
+        texts = [f"{a} * {a} * {b}" for a, b in pairs]
         for a in self.arrays:
-            for axis in range(np.ndim(a.value)):
+            for axis in (axis for axis, length in enumerate(a.value.shape) if length > 1):
                 end = f"mean(axis={axis}, keepdims=True)"
                 same = [b.text for b in self.arrays if np.shape(b.value) == np.shape(a.value)]
                 texts += [f"{a.text}.{end}", *(f"{a.text} * ({a.text} * {b}).{end}" for b in same)]
@@ -360,7 +368,7 @@ class Suspect:
         return copy.deepcopy(self.node, {id(node): new})
 
 
-def statement_changes(node: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
+def statement_changes(node: ast.stmt, values: Namespace) -> Iterator[tuple[str, ast.stmt]]:
     """Yield the mistakes that a statement of another kind corrects, with that statement."""
     match node:
         case ast.AugAssign(target=ast.Name(), op=ast.Add() | ast.Sub() as op, value=value):
@@ -380,8 +388,10 @@ def statement_changes(node: ast.stmt) -> Iterator[tuple[str, ast.stmt]]:
             ast.AugAssign(target=ast.Subscript(value=array, slice=index), value=value)
             | ast.Assign(targets=[ast.Subscript(value=array, slice=index)], value=value)
         ):
-            call = filled("np.add.at(A, B, C)", A=array, B=index, C=value)
-            yield "repeated indices are lost", ast.Expr(call)
+            names = (part.id for part in ast.walk(index) if isinstance(part, ast.Name))
+            if any(np.ndim(values.get(name)) for name in names):
+                call = filled("np.add.at(A, B, C)", A=array, B=index, C=value)
+                yield "repeated indices are lost", ast.Expr(call)
         case _:
             pass
 
@@ -480,4 +490,4 @@ def substitution(node: ast.AST, new: ast.AST) -> str:
 
 def is_number(value: Any) -> bool:
     """Return whether a value is an array or a number."""
-    return isinstance(value, NUMBERS)
+    return isinstance(value, NUMBERS) and np.asarray(value).dtype.kind in "biuf"
