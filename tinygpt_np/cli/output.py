@@ -3,8 +3,7 @@
 import contextlib
 import shlex
 import sys
-import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,9 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tinygpt_np.compiled import settings
-
-# The progress of a computation is shown after so many seconds, and in a file every so many.
-PATIENCE, INTERVAL = 2.0, 5.0
 
 
 class Output(Console):
@@ -68,34 +64,3 @@ def announced(backend: str, console: Console) -> Generator[None]:
 
         with cache.watch(announce):
             yield
-
-
-@contextlib.contextmanager
-def waiting(what: str) -> Generator[Callable[[str, int, int], None]]:
-    """Show the progress of a computation on stderr, if it takes more than two seconds.
-
-    Yields a function to be called with what is computed now, and how many parts of how many are
-    done.
-    """
-    console = Output(stderr=True, highlight=False, soft_wrap=True)
-    start = time.monotonic()
-    shown, status = start + PATIENCE - INTERVAL, console.status("")
-
-    def announce(part: str, done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now < start + PATIENCE:
-            return
-        left = f", about {(now - start) * (total / done - 1):.0f} s left" if done else ""
-        text = f"{what}: {part}, {done} of about {total} done{left}"
-        if console.is_terminal:
-            status.update(escape(text))
-            status.start()
-        elif now >= shown + INTERVAL:
-            shown = now
-            console.print(text, markup=False)
-
-    try:
-        yield announce
-    finally:
-        status.stop()

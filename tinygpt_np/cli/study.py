@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from tinygpt_np.cli.flags import Argument, Switch
-from tinygpt_np.cli.output import waiting
 from tinygpt_np.config import require
 
 
@@ -65,6 +64,7 @@ class Study:
 
     def show(self, name: str, console: Console) -> bool:
         """Show a target, or one line of it; return whether all gradients are right."""
+        from tinygpt_np.gradcheck.progress import waiting
         from tinygpt_np.gradcheck.report import wide
         from tinygpt_np.study.proof.sheet import study
         from tinygpt_np.study.render.terminal import draw, draw_line
@@ -94,6 +94,7 @@ class Study:
 
 def show_all(seed: int, console: Console) -> bool:
     """Show one line for each target; return whether all gradients are right."""
+    from tinygpt_np.gradcheck.progress import waiting
     from tinygpt_np.gradcheck.report import error
     from tinygpt_np.study.proof.sheet import study
     from tinygpt_np.study.source import targets

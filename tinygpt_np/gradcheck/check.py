@@ -15,6 +15,7 @@ from tinygpt_np.gradcheck.calls import Arguments, check_callable
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import Method
 from tinygpt_np.gradcheck.model_check import ModelCheck
+from tinygpt_np.gradcheck.progress import progress
 from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.storage.parameters import Tensors
@@ -73,16 +74,17 @@ def check(
         If the pair cannot be checked; the message says what to change. A ValueError.
     """
     check_callable("backward", backward)
-    function_check = FunctionCheck(
-        forward, args, wrt, backward=backward,
-        method=method, directions=directions, seed=seed, truth=truth, title=title,
-    )  # fmt: skip
-    report = function_check.report(backward)
-    if any(row.verdict == "wrong" for row in report.rows):
-        names = tuple(row.name for row in report.rows)
-        explanation = hooks.explain(forward, backward, function_check.call.args, names, seed)
-        report = report if explanation is None else explained(report, explanation)
-    return report
+    with progress("checking the gradients") as announce:
+        function_check = FunctionCheck(
+            forward, args, wrt, backward=backward, method=method, directions=directions,
+            seed=seed, truth=truth, title=title, announce=announce,
+        )  # fmt: skip
+        report = function_check.report(backward)
+        if any(row.verdict == "wrong" for row in report.rows):
+            names = tuple(row.name for row in report.rows)
+            explanation = hooks.explain(forward, backward, function_check.call.args, names, seed)
+            report = report if explanation is None else explained(report, explanation)
+        return report
 
 
 def explained(report: Report, explanation: hooks.Explanation) -> Report:
@@ -148,4 +150,7 @@ def check_model(
         One row per parameter, one for the key bias of each layer, and one for the loss.
     """
     title = title or type(model).__name__
-    return ModelCheck(model, tokens, targets, masks, method, directions, seed, title).report()
+    with progress("checking the model") as announce:
+        return ModelCheck(
+            model, tokens, targets, masks, method, directions, seed, title, announce
+        ).report()

@@ -17,6 +17,7 @@ import numpy as np
 from tinygpt_np.gradcheck.calls import check_callable, describe, named
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.measure import CheckError
+from tinygpt_np.gradcheck.progress import progress
 from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.gradcheck.tree import leaves, map_leaves, with_leaves
 
@@ -160,10 +161,10 @@ class LibraryFunction(ABC):
             except Exception as error:  # Libraries raise errors of many types.
                 raise CheckError(f"the gradient of {title} raises {describe(error)}") from error
 
-        with self.settings():
+        with self.settings(), progress("checking the gradients") as announce:
             check = FunctionCheck(
-                self.forward, self.args, self.wrt,
-                method=method, directions=directions, seed=seed, title=title,
+                self.forward, self.args, self.wrt, method=method, directions=directions,
+                seed=seed, title=title, announce=announce,
             )  # fmt: skip
             report = check.report(backward)
         promoted = ", ".join(self.promoted)

@@ -29,11 +29,13 @@ from tinygpt_np.gradcheck.measure import (
     CheckError,
     Measurement,
     Method,
+    announce_all,
     check_options,
     measure,
     with_groups,
 )
 from tinygpt_np.gradcheck.probes import Probes
+from tinygpt_np.gradcheck.progress import Announce, quiet
 from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.gradcheck.rounding import Rounding
 from tinygpt_np.gradcheck.subject import Subject
@@ -70,7 +72,7 @@ class FunctionCheck:
     """A forward, the arguments of one call, and the gradients measured there.
 
     The parameters are those of `check`. backward: one whose form decides how forward is called.
-    doutput: the upstream gradient; by default it is random.
+    doutput: the upstream gradient; by default it is random. announce: shows the progress.
     """
 
     def __init__(
@@ -86,12 +88,13 @@ class FunctionCheck:
         truth: Callable[..., Any] | None = None,
         title: str | None = None,
         doutput: Any = None,
+        announce: Announce = quiet,
     ) -> None:
         check_options(method, directions, seed)
         check_callable("forward", forward)
         self.truth = truth or forward
         self.method: Method = method
-        self.directions, self.seed = directions, seed
+        self.directions, self.seed, self.announce = directions, seed, announce
         self.title = title or f"{forward.__module__}.{getattr(forward, '__qualname__', forward)}"
         self.call = ForwardCall(forward, args, wrt, backward)
         self.args = leaves(self.call.args)
@@ -155,27 +158,31 @@ class FunctionCheck:
 
     def measurements(self, names: Sequence[str]) -> list[Measurement]:
         """Return the numerical gradient of each of some leaves of the arguments."""
-        unknown = [name for name in names if name not in self.measured]
-        for name in unknown:
+        unknown = {name: self.probes(name) for name in names if name not in self.measured}
+        announced = announce_all(self.announce, unknown)
+        for name, probes in unknown.items():
             check_values(name, np.asarray(self.args[name]))
-            self.measured[name] = self.measure(name)
+            dtypes = [self.args[name].dtype, *(each.dtype for each in self.upstream.values())]
+            subject = self.subject(max(float(np.finfo(dtype).eps) for dtype in dtypes))
+            self.measured[name] = measure(
+                subject, name, probes, self.method, self.rngs[name], announced[name]
+            )
         found = [self.measured[name] for name in names]
         if unknown:
             found = with_groups(self.subject(max(each.eps for each in found)), found)
             self.measured.update((each.name, each) for each in found)
         return found
 
-    def measure(self, name: str) -> Measurement:
-        """Measure the gradient of a leaf, along random directions if it is large."""
-        leaf, rng, count = self.args[name], self.rngs[name], self.directions
+    def probes(self, name: str) -> Probes:
+        """Return the directions in which a leaf is moved, a few random ones if it is large."""
+        leaf, count = self.args[name], self.directions
         if count is None and self.method == "taylor":
             count = TAYLOR_DIRECTIONS
         elif count is None and leaf.size > self.max_elements:
             count = DIRECTIONS
+        rng = self.rngs[name]
         drawn = None if count is None else rng.standard_normal((count, *leaf.shape))
-        dtypes = [leaf.dtype, *(weights.dtype for weights in self.upstream.values())]
-        subject = self.subject(max(float(np.finfo(dtype).eps) for dtype in dtypes))
-        return measure(subject, name, Probes(leaf.shape, drawn), self.method, rng)
+        return Probes(leaf.shape, drawn)
 
     def subject(self, eps: float) -> Subject:
         """Return the loss as a function of the leaves with a gradient."""

@@ -28,6 +28,7 @@ from tinygpt_np.gradcheck.oracles import (
     tangents,
 )
 from tinygpt_np.gradcheck.probes import Probes, magnitudes, typical
+from tinygpt_np.gradcheck.progress import Announce, quiet
 from tinygpt_np.gradcheck.rounding import Rounding
 from tinygpt_np.gradcheck.subject import Subject
 
@@ -165,21 +166,51 @@ def check_options(method: Method, directions: int | None, seed: int) -> None:
 
 
 def measure_all(
-    subject: Subject, method: Method, directions: int | None, rng: np.random.Generator
+    subject: Subject,
+    method: Method,
+    directions: int | None,
+    rng: np.random.Generator,
+    announce: Announce = quiet,
 ) -> list[Measurement]:
     """Measure every tensor of a subject, element by element or along random directions."""
     count = TAYLOR_DIRECTIONS if directions is None and method == "taylor" else directions
-    found: list[Measurement] = []
+    probes: dict[str, Probes] = {}
     for name, value in subject.values.items():
         drawn = None if count is None else rng.standard_normal((count, *value.shape))
-        found.append(measure(subject, name, Probes(value.shape, drawn), method, rng))
+        probes[name] = Probes(value.shape, drawn)
+    announced = announce_all(announce, probes)
+    found = [measure(subject, n, p, method, rng, announced[n]) for n, p in probes.items()]
     return with_groups(subject, found)
 
 
+def announce_all(
+    announce: Announce, probes: Mapping[str, Probes]
+) -> dict[str, Callable[[int], None]]:
+    """Return for each tensor a function that announces the number of a probe."""
+    total, done = sum(map(len, probes.values())), 0
+
+    def of(name: str, earlier: int) -> Callable[[int], None]:
+        return lambda number: announce(name, earlier + number, total)
+
+    found = dict[str, Callable[[int], None]]()
+    for name, each in probes.items():
+        found[name] = of(name, done)
+        done += len(each)
+    return found
+
+
 def measure(
-    subject: Subject, name: str, probes: Probes, method: Method, rng: np.random.Generator
+    subject: Subject,
+    name: str,
+    probes: Probes,
+    method: Method,
+    rng: np.random.Generator,
+    announce: Callable[[int], None] = quiet,
 ) -> Measurement:
-    """Measure the gradient of one tensor; "complex" becomes "richardson" if it is not safe."""
+    """Measure the gradient of one tensor; "complex" becomes "richardson" if it is not safe.
+
+    announce: called with the number of each probe before it is measured.
+    """
     safe = complex_safe(subject, name, probes, rng)
     used: Method = "richardson" if method == "complex" and not safe else method
     finder, value = KinkFinder(safe), subject.values[name]
@@ -188,6 +219,7 @@ def measure(
     left, right = np.empty(len(probes)), np.empty(len(probes))
     has_kinks = has_suspects(finder, subject, name, probes, rng)
     for number, curve in enumerate(curves):
+        announce(number)
         units = probes.scales(value, number)
         scaled = along(curve, units[0])
         if not finder.safe or method in ("central", "richardson"):

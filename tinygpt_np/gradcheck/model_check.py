@@ -22,6 +22,7 @@ from tinygpt_np.gradcheck.measure import (
 )
 from tinygpt_np.gradcheck.oracles import central_difference
 from tinygpt_np.gradcheck.probes import Probes
+from tinygpt_np.gradcheck.progress import Announce, quiet
 from tinygpt_np.gradcheck.report import Report, Row
 from tinygpt_np.gradcheck.rounding import Rounding, noisy_view
 from tinygpt_np.gradcheck.subject import Subject
@@ -59,13 +60,14 @@ class ModelCheck:
         directions: int | None,
         seed: int,
         title: str,
+        announce: Announce = quiet,
     ) -> None:
         check_options(method, directions, seed)
         if not isinstance(model, LanguageModel):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CheckError(f"model must be a LanguageModel, not {type(model).__name__}")
         model.check_targets(tokens, targets)
         self.model, self.tokens, self.targets, self.masks = model, tokens, targets, masks
-        self.seed, self.title = seed, title
+        self.seed, self.title, self.announce = seed, title, announce
         if directions is None and sum(p.size for p in model.params.values()) > ELEMENTS:
             directions = DIRECTIONS
         eps = max(float(np.finfo(param.dtype).eps) for param in model.params.values())
@@ -89,7 +91,7 @@ class ModelCheck:
         self, method: Method, directions: int | None, rng: np.random.Generator
     ) -> Iterable[Measurement]:
         """Measure the numerical gradient of each parameter."""
-        return measure_all(self.subject, method, directions, rng)
+        return measure_all(self.subject, method, directions, rng, self.announce)
 
     def loss_problems(self, values: Tensors, call: "ModelCall") -> list[str]:
         """Return what is wrong with the loss of a call at other parameters."""
