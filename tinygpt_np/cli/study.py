@@ -67,7 +67,7 @@ class Study:
         from tinygpt_np.gradcheck.progress import waiting
         from tinygpt_np.gradcheck.report import wide
         from tinygpt_np.study.proof.sheet import study
-        from tinygpt_np.study.render.terminal import draw, draw_line
+        from tinygpt_np.study.render.terminal import derivation_of, draw, draw_line
         from tinygpt_np.study.source.targets import find_target
 
         target = find_target(name, self.args, self.seed)
@@ -79,7 +79,8 @@ class Study:
             console.print(draw_line(sheet, line, width))
             return sheet.ok
         console.print(draw(sheet, width, self.derivation))
-        console.print("--line N shows one line in detail, --derivation the derivation", style="dim")
+        more = ", --derivation the derivation" * bool(derivation_of(target)) * (not self.derivation)
+        console.print(f"--line N shows one line in detail{more}", style="dim")
         return sheet.ok
 
     def write_pages(self, folder: Path, console: Console) -> bool:

@@ -21,6 +21,7 @@ from tinygpt_np.study.render.arrays import array, norm
 from tinygpt_np.study.render.mathml import blocks
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.paths import leaf
+from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Step, Value
 
 SIGNS = {
@@ -85,9 +86,14 @@ def heading(sheet: Sheet) -> Text:
     return title.append(f"  {first}", style="not bold") if first else title
 
 
+def derivation_of(target: Target) -> list[tuple[bool, list[str]]]:
+    """Return the docstring after its first line: formulas (True) and paragraphs, in lines."""
+    return blocks(target.docstring.strip().partition("\n")[2])
+
+
 def derived(sheet: Sheet) -> Iterator[RenderableType]:
-    """Yield the docstring after its first line: paragraphs, and formulas on lines of their own."""
-    found = blocks(sheet.target.docstring.strip().partition("\n")[2])
+    """Yield the derivation in the docstring, with formulas on lines of their own."""
+    found = derivation_of(sheet.target)
     for index, (is_math, lines) in enumerate(found):
         if index:
             yield Text()
