@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.backward_run import BackwardRun
 from tinygpt_np.gradcheck.calls import copied
-from tinygpt_np.gradcheck.cases import VARIANTS, case, variants_of
+from tinygpt_np.gradcheck.cases import VARIANTS, as_tuple, case, variants_of
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS, Arrays, Pair
 from tinygpt_np.gradcheck.measure import METHODS, Method
@@ -137,7 +137,7 @@ class Detectors:
     @cached_property
     def pairs(self) -> list[Pair]:
         """The points as the checks of libraries take them."""
-        return [*map(pair_of, self.points, self.checks["complex"])]
+        return [*map(pair_of, self.points)]
 
     @cached_property
     def initial_pair(self) -> Pair:
@@ -200,20 +200,23 @@ def initial_check(gelu: Any, seed: int) -> ModelCheck:
     return ModelCheck(model, tokens, targets, masks, "complex", 4, seed, "initialisation")
 
 
-def pair_of(point: Point, check: FunctionCheck) -> Pair:
+def pair_of(point: Point) -> Pair:
     """Return a point as the checks of libraries take it."""
 
-    def args(arrays: Arrays) -> dict[str, Any]:
-        return {**check.call.args, **dict(zip(point.wrt, arrays, strict=True))}
+    def run(arrays: Arrays) -> tuple[Any, Any]:
+        return point.forward(**{**point.args, **dict(zip(point.wrt, arrays, strict=True))})
 
     def gradients(arrays: Arrays, doutput: np.ndarray) -> Arrays:
-        found = check.call.gradients(point.backward, args(arrays), {"out": doutput})
-        return tuple(found[name] for name in point.wrt)
+        found = point.backward(doutput, run(arrays)[1])
+        if isinstance(found, dict):
+            return tuple(cast(Tensors, found)[name] for name in point.wrt)
+        # The gradient of an argument that is None is None.
+        return tuple(gradient for gradient in as_tuple(found) if gradient is not None)
 
     def forward(*arrays: np.ndarray) -> np.ndarray:
-        return np.asarray(point.forward(**args(arrays))[0])
+        return np.asarray(run(arrays)[0])
 
-    return Pair(tuple(check.args[name] for name in point.wrt), forward, gradients)
+    return Pair(tuple(point.args[name] for name in point.wrt), forward, gradients)
 
 
 def refused(library: str, pairs: Iterable[Pair]) -> bool:
