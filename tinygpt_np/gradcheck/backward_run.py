@@ -26,7 +26,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "read-only": lambda array: np.broadcast_to(array.copy(), array.shape),
 }
 
-# A function is steep at a point where its gradient is so many times as large as usual.
+# A function is steep where its gradient is larger than usual by this factor.
 STEEP = 100
 
 

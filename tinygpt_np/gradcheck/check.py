@@ -37,21 +37,29 @@ def check(
 
     Also checked: shape and dtype; that neither function changes its inputs and backward does not
     change `saved`; that each gradient has its own memory; and that strided, reversed,
-    Fortran-ordered and read-only inputs give the same result.
+    Fortran-ordered, read-only and broadcast inputs give the same result.
+
+    Large arguments are checked along random directions; a note says so. After two seconds, the
+    progress is shown on stderr.
 
     Parameters
     ----------
     forward : callable
-        ``forward(*args) -> (out, saved)`` with ``out`` an array of any shape, or a plain function
-        that returns a scalar.
+        ``forward(*args) -> (out, saved)`` with ``out`` an array of any shape, or several in a
+        tuple, list or dict, also as ``(h, c, saved)``; a method that keeps what is saved on its
+        object and returns the outputs alone; or a plain function that returns a scalar.
     backward : callable
-        ``backward(dout, saved)`` -> the gradient of each differentiable argument: a tuple in
-        order, a single array, or a dict by name. For a plain function, ``backward(*args)``.
+        ``backward(dout, saved)`` -> the gradients. ``dout`` is nested like the outputs, or there
+        is an argument for each (``dh, dc, saved``). A method takes ``dout`` alone; the gradient of
+        a plain function takes the arguments of forward. The gradients come by position, nested like
+        the arguments, or by a key such as W1 or dW1; a method may store them as ``self.dW1``. None
+        stands for no gradient.
     args : tuple or dict
-        The arguments of forward, by position or by name. float32 arguments are checked in float32
-        against a float64 oracle.
+        The arguments of forward, by position or by name. Parameters may be nested in dicts, lists,
+        tuples and objects. float32 arguments are checked in float32 against a float64 oracle.
     wrt : sequence of str, optional
-        The names of the arguments that have a gradient; by default every array of floats.
+        The arguments that must have a gradient, or the arrays in them, as ``params['W1']``. By
+        default every array of floats for which backward returns one; a note names the others.
     method : {"complex", "central", "richardson", "taylor"}
         The oracle. "complex" falls back to Richardson extrapolation if forward is not complex-safe.
     directions : int, optional
@@ -59,7 +67,8 @@ def check(
     seed : int
         Seed of the upstream gradient and the directions.
     truth : callable, optional
-        The forward to differentiate, if forward itself cannot take float64 (a float32 kernel).
+        The forward to differentiate, if forward itself cannot take float64 (a float32 kernel). Its
+        outputs must be those of forward.
     title : str, optional
         The first line of the report; by default the name of forward.
 

@@ -22,7 +22,7 @@ from tinygpt_np.gradcheck.tree import contents, is_floating, leaves
 
 @dataclass(frozen=True)
 class Convention:
-    """How a backward is called.
+    """The way in which a backward is called.
 
     has_saved: whether the last value that forward returns is what it saved. takes: what backward
     takes, of "upstream" (one gradient, nested like the outputs) or "each" upstream gradient,
@@ -94,7 +94,7 @@ def convention(
 def without_saved(
     returned: Any, backward: Callable[..., Any] | None, names: Sequence[str], are_methods: bool
 ) -> Convention:
-    """Return how a backward is called if forward returns nothing but its outputs."""
+    """Return how a backward is called if forward returns its outputs alone."""
     outputs = [leaf for leaf in leaves({"out": returned}).values() if is_output(leaf)]
     is_scalar, parts = sum(map(np.size, outputs)) == 1, len(contents(returned) or ())
     taken = None if backward is None else required(backward)
@@ -106,7 +106,7 @@ def without_saved(
         forms = upstream[:1] + of_scalar[::-1]
     else:
         forms = of_scalar + upstream
-    if taken is None:  # Of a function without a signature nothing is known.
+    if taken is None:  # It has no signature.
         found = ("args",) if is_scalar else None
     else:
         found = next((takes for count, takes in forms if accepts(backward, count)), None)
@@ -131,7 +131,7 @@ def required(function: Callable[..., Any]) -> list[str] | None:
 
 
 def accepts(function: Callable[..., Any] | None, count: int) -> bool:
-    """Return whether a function can be called with so many positional arguments."""
+    """Return whether a function can be called with `count` positional arguments."""
     try:
         inspect.signature(cast(Any, function)).bind(*range(count))
     except TypeError:

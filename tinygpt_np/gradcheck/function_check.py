@@ -47,7 +47,7 @@ MAX_ELEMENTS, DIRECTIONS = 2000, 4
 # The time for one tensor in seconds, and the runs of forward that finite differences need for one
 # element; if forward is slow, fewer elements are measured one by one.
 TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
-# A forward that takes less than so many seconds is timed several times.
+# A forward that takes fewer seconds is timed several times.
 SLOW, TIMINGS = 0.01, 5
 # The relative error that the output of a float32 kernel may have, in ulps.
 TRUTH_ULPS = 64

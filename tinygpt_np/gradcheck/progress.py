@@ -8,9 +8,9 @@ from collections.abc import Callable, Generator
 from rich.console import Console
 from rich.markup import escape
 
-# What is computed now, and how many parts of how many are done.
+# Takes the part that is computed now, the number of parts done, and of all.
 Announce = Callable[[str, int, int], None]
-# Progress is shown after so many seconds, and in a file every so many.
+# Seconds until progress is shown, and between two lines in a file.
 PATIENCE, INTERVAL = 2.0, 5.0
 
 

@@ -20,7 +20,7 @@ from tinygpt_np.gradcheck.measure import CheckError
 
 Args = Mapping[str, Any]
 Gradients = dict[str, Any]
-# How people name the gradient of W, and attributes with the gradients of several parameters.
+# Names that people give the gradient of W, and attributes with the gradients of several parameters.
 GRADIENT_NAMES = ("d{}", "d_{}", "grad_{}", "{}_grad")
 COLLECTIONS = ("grads", "gradients", "grad")
 # These have a __dict__, but are no objects that hold arrays as attributes.
@@ -322,7 +322,7 @@ def is_gradient_name(name: Any, of: Any) -> bool:
 
 
 def in_order(nodes: Sequence[Node], found: Sequence[Any]) -> list[Node]:
-    """Return the first leaves with the shapes of the gradients, in their order; else none."""
+    """Return the first leaves with the shapes of the gradients, in order; none if one is missing."""
     rest, chosen = iter(nodes), list[Node]()
     for gradient in found:
         same = (each for each in rest if np.shape(each.value) == np.shape(gradient))

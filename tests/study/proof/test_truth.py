@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.study_targets import FORWARD, W, X, gradient_of, truth
 
-from tinygpt_np.study.proof.truth import DIRECTIONS, MAX_ELEMENTS
+from tinygpt_np.gradcheck.function_check import DIRECTIONS, MAX_ELEMENTS
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.trace import Value
 
@@ -95,7 +95,7 @@ def test_a_slow_forward_is_measured_along_random_directions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gradient = gradient_of(truth(FORWARD), Value("x", -1))
-    monkeypatch.setattr("tinygpt_np.study.proof.truth.TIME_LIMIT", 0.0)
+    monkeypatch.setattr("tinygpt_np.gradcheck.function_check.TIME_LIMIT", 0.0)
     slow = truth(FORWARD).total(Value("x", -1))
     assert len(slow.measured.probes) == DIRECTIONS
     assert slow.compare(gradient).ok

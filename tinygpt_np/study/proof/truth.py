@@ -8,7 +8,6 @@ term of the gradient.
 """
 
 import ast
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.function_check import FunctionCheck
+from tinygpt_np.gradcheck.function_check import FunctionCheck, max_elements
 from tinygpt_np.gradcheck.measure import Measurement
 from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.gradcheck.tree import is_floating, with_leaves
@@ -28,11 +27,6 @@ from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value, copied
 
 Announce = Callable[[str, int, int], None]
-# A tensor with more elements is measured along a few random directions.
-MAX_ELEMENTS, DIRECTIONS = 2000, 4
-# The time for one tensor in seconds, and the runs of forward that finite differences need for one
-# element; if forward is slow, fewer elements are measured one by one.
-TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
 TINY, SMALL = 1e-40, 1e-6
 # The rounding errors of a backward, in units of the last place of the loss: the values between that
 # it multiplies may be much larger than their products.
@@ -166,10 +160,8 @@ class Truth:
     @cached_property
     def max_elements(self) -> int:
         """The largest number of elements that can be measured one by one in the time limit."""
-        start = time.perf_counter()
-        self.trace.output_for(self.target.args)
-        runs = 1 if self.changed_by_imaginary_part is not None else RUNS_OF_DIFFERENCES
-        return min(MAX_ELEMENTS, int(TIME_LIMIT / (runs * (time.perf_counter() - start))))
+        takes_complex = self.changed_by_imaginary_part is not None
+        return max_elements(lambda: self.trace.output_for(self.target.args), takes_complex)
 
     def changed_by(self, step: complex) -> set[Value]:
         """Return the values that change when the arguments move in a random direction."""
@@ -274,7 +266,6 @@ class Truth:
         check = FunctionCheck(
             forward, {name: np.asarray(value)}, (name,),
             seed=self.target.seed, title=name,
-            directions=None if np.size(value) <= self.max_elements else DIRECTIONS,
             doutput=self.doutput,
         )  # fmt: skip
         # Decided once, because a time differs from run to run, and terms must be added up.
