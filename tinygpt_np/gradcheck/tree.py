@@ -322,7 +322,7 @@ def is_gradient_name(name: Any, of: Any) -> bool:
 
 
 def in_order(nodes: Sequence[Node], found: Sequence[Any]) -> list[Node]:
-    """Return the first leaves with the shapes of the gradients, in order; none if one is missing."""
+    """Return the first leaves that have the shapes of the gradients; none if one is missing."""
     rest, chosen = iter(nodes), list[Node]()
     for gradient in found:
         same = (each for each in rest if np.shape(each.value) == np.shape(gradient))
