@@ -97,6 +97,8 @@ def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
     assert "✗ wrong" in line_of(text, "dx = dxhat / std")
     problems = text.split("layer.py, line 19: dx = dxhat / std")[1]
     assert "likely cause: a path is missing: dx lacks the part through `mean`" in problems
+    # The line skips the lines between, so the rule of none of them is its own.
+    assert "by the rule" not in problems
     detail = line_shown(found, 19)
     assert "dx, numeric" in detail
     assert "likely cause: a path is missing: dx lacks the part through `mean`" in detail
@@ -158,6 +160,17 @@ def test_a_long_loop_shows_its_first_and_last_rounds_and_those_with_a_mistake() 
     text = shown_at_widths(sheet(loop, {"x": X}))
     # In the narrow table, on both sides of the wide one.
     assert text.count("… i = 1") == 3
+
+
+def test_the_formula_of_a_wrong_or_missing_line_is_given_if_its_rule_says_so() -> None:
+    text = shown(
+        sheet(FORWARD + edited(BACKWARD, ("dz += da * (1 - a * a)", "dz += da * (1 - a)")))
+    )
+    assert "dz += da * (1 - a)\n" in text.split("own.py, line ")[1]
+    assert "  by the rule of line 4: dz = da ∘ (1 - a²)\n" in text
+    text = shown(sheet(FORWARD + edited(BACKWARD, ("    dz += db * a\n", ""))))
+    assert "dz += …" in text
+    assert "by the rule of line 5: dz = db ∘ a" in text
 
 
 def test_every_mark_that_occurs_is_explained_and_no_other() -> None:

@@ -67,14 +67,14 @@ def draw(sheet: Sheet, width: int, derivation: bool = False) -> Group:
     if derivation:
         parts += [Text(), *derived(sheet), Text()]
     parts.append(side_by_side(sheet, width) if width >= TWO_COLUMNS else interleaved(sheet))
-    parts += [legend(sheet), *problems(sheet.proofs[0])]
+    parts += [legend(sheet), *problems(sheet, sheet.proofs[0])]
     for proof in sheet.proofs[1:]:
         parts += [Text(f"\n{proof.function.name}, in closed form", style="bold")]
-        parts += [closed_form(proof), *problems(proof), *agreement(sheet)]
+        parts += [closed_form(proof), *problems(sheet, proof), *agreement(sheet)]
     parts += [Text(), summary(sheet)]
     for variant in sheet.variants:
         parts.append(Text(f"{variant.target.title}: ").append(summary(variant)))
-        parts += (problem for proof in variant.proofs for problem in problems(proof))
+        parts += (problem for proof in variant.proofs for problem in problems(variant, proof))
     parts += (Text(remark, style="dim") for remark in remarks(sheet))
     return Group(*parts)
 
@@ -337,7 +337,7 @@ def verdict_of(line: BackwardLine, gradient: GradientVerdict | None) -> Text:
     return Text(f"{SIGNS[status]} {words[status]}".strip(), style=COLORS.get(status, "dim"))
 
 
-def problems(proof: Proof) -> Iterator[Text]:
+def problems(sheet: Sheet, proof: Proof) -> Iterator[Text]:
     """Yield what is wrong and where, the likely cause, and what is wrong as a consequence."""
     for line in proof.lines:
         if line.status in MISTAKES:
@@ -346,6 +346,7 @@ def problems(proof: Proof) -> Iterator[Text]:
             yield Text(f"  {line.message}", style="red")
             if line.cause:
                 yield Text(f"  likely cause: {line.cause}")
+            yield from (Text(f"  {text}") for text in expected(sheet, line))
             if line.fused:
                 yield Text(f"  checked together with it: {', '.join(line.fused)}")
         elif line.status == "warning":
@@ -360,6 +361,31 @@ def problems(proof: Proof) -> Iterator[Text]:
     others = [name for name in wrong_names("inherited") if name not in wrong_names("wrong")]
     if others:
         yield Text(f"wrong as a consequence: {', '.join(others)}", style="yellow")
+
+
+def expected(sheet: Sheet, line: BackwardLine) -> Iterator[str]:
+    """Yield what a wrong or missing line should add, if the rule of its forward line says so."""
+    step = sheet.truth.trace.steps[line.reverses] if line.reverses is not None else None
+    if step is None or (line.step and not follows(sheet, line.step, step)):
+        return
+    rule = rule_of(sheet.truth, step)
+    if rule is None or not rule.formulas:
+        return
+    sides = [re.split(r" = |\[|_\{", formula)[0] for formula in rule.formulas]
+    # A rule that is written in steps begins with the first of them.
+    if sides[0] not in map(leaf, step.statement.sets):
+        return
+    for side, formula in zip(sides, rule.formulas, strict=True):
+        if side == line.text.partition(" ")[0]:
+            yield f"by the rule of line {step.statement.line}: {plain(formula)}"
+
+
+def follows(sheet: Sheet, backward: Step, forward: Step) -> bool:
+    """Return whether a backward line reads the gradient of what a forward line sets."""
+    sets, given = {*forward.statement.sets}, set[str]()
+    if sheet.truth.outputs & sets:
+        given.add(sheet.proofs[0].function.upstream)
+    return bool((given | {f"d{leaf(name)}" for name in sets}) & backward.statement.mentions)
 
 
 def agreement(sheet: Sheet) -> Iterator[Text]:
