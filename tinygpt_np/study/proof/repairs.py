@@ -389,7 +389,7 @@ def statement_changes(node: ast.stmt, values: Namespace) -> Iterator[tuple[str, 
             | ast.Assign(targets=[ast.Subscript(value=array, slice=index)], value=value)
         ):
             names = (part.id for part in ast.walk(index) if isinstance(part, ast.Name))
-            if any(np.ndim(values.get(name)) for name in names):
+            if any(np.ndim(values.get(name, 0)) for name in names):
                 call = filled("np.add.at(A, B, C)", A=array, B=index, C=value)
                 yield "repeated indices are lost", ast.Expr(call)
         case _:
