@@ -45,6 +45,10 @@ def cause_of(operation: str, after: str) -> str:
             "a condition is missing: `dw` is None, and it should be a gradient",
         ),
         (
+            "dw = x.T @ dz", "dw = None",
+            "a condition is missing: `dw` is None, and it should be a gradient",
+        ),
+        (
             "dz = dy.copy()", "dz = dy.copy() / 2",
             "a factor too many: leave out `/ 2`; dz is too small by a factor of 2 or √4, a length "
             "or a number of elements here",

@@ -26,11 +26,9 @@ class Bug:
 
     @property
     def cause(self) -> str:
-        """The cause that the first wrong line is given, or "": a missing line is one itself."""
+        """The cause that the first wrong or missing line is given, or ""."""
         line = self.first_wrong
-        if line is not None and line.status == "missing":
-            return f"a path is missing: {line.message}"
-        return line.cause if line else ""
+        return line.stated_cause if line else ""
 
 
 def bugs(operation: str, seed: int = 0) -> Iterator[Bug]:

@@ -14,7 +14,7 @@ from tinygpt_np.hooks import Explanation
 from tinygpt_np.study.proof.bugs import planted
 from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.truth import Truth
-from tinygpt_np.study.proof.verdicts import MISTAKES, BackwardLine, Proof
+from tinygpt_np.study.proof.verdicts import MISTAKES, Proof
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.trace import Value
 
@@ -58,12 +58,7 @@ def cause_of_result(proof: Proof, name: str) -> str:
     if len(mistakes) > 1 and setting:
         used = {setting[-1], *proof.trace.ancestors(setting[-1])}
         mistakes = [line for line in mistakes if line in [lines[i] for i in used]] or mistakes
-    return stated_cause(mistakes[0])
-
-
-def stated_cause(line: BackwardLine) -> str:
-    """Return the cause of a line; a missing line is one itself."""
-    return f"a path is missing: {line.message}" if line.status == "missing" else line.cause
+    return mistakes[0].stated_cause
 
 
 def cause_of_bug(site: Site, mutation: Mutation, seed: int) -> str:

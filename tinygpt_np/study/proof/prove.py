@@ -198,8 +198,11 @@ class Prover:
             if not is_return and steps[use].iteration:
                 message += f" ({steps[use].iteration})"
             line = step.statement.line
+            absent = f"a condition is missing: `{name}` is None, and it should be a gradient"
+            cause = absent if mistake.verdicts[0].found is None else ""
             found.append(BackwardLine(
-                None, line, f"{name} += …", reverses=use, status="missing", message=message
+                None, line, f"{name} += …", reverses=use, status="missing", message=message,
+                cause=cause,
             ))  # fmt: skip
         return found
 

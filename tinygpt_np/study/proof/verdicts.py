@@ -80,6 +80,12 @@ class BackwardLine:
     fused: tuple[str, ...] = ()
 
     @property
+    def stated_cause(self) -> str:
+        """The cause; a missing line is one itself."""
+        is_missing = self.status == "missing" and not self.cause
+        return f"a path is missing: {self.message}" if is_missing else self.cause
+
+    @property
     def is_return(self) -> bool:
         """Whether it is the return statement."""
         return self.step is None and self.status != "missing"
