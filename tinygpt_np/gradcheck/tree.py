@@ -212,6 +212,8 @@ class Match:
         """Return the gradients below a node from what was returned for it."""
         if found is None:
             return {leaf.name: None for leaf in node.leaves}
+        if node.parts is None and node.value is None:
+            raise CheckError(f"{node.name} is None, so its gradient must be None")
         if node.parts is None:
             return {node.name: found}
         if isinstance(found, tuple | list):

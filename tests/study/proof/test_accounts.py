@@ -34,8 +34,7 @@ def accounts(*lines: str) -> dict[str, Account]:
     """Return the accounts of a backward by the name of the gradient."""
     chosen = target(TEXT.format(lines="\n    ".join(lines)), ARGS)
     truth, (backward,) = Truth(chosen), chosen.backwards
-    given = {"dy": truth.doutput.copy(), "saved": truth.saved}
-    trace = trace_backward(backward, chosen.module, given)
+    trace = trace_backward(backward, chosen.module, truth.given(backward))
     reverses = reversed_steps(truth.trace, backward, [each.step for each in trace.executed])
     return {each.name: each for each in Accounts(truth, trace, reverses).found}
 
@@ -72,8 +71,7 @@ def test_an_array_that_is_masked_in_place_is_the_gradient_of_the_value_before_th
     text = TEXT.replace("du = dy * (u > 0)", "dv = dy.copy()\n    dv[u <= 0] = 0\n    du = dv")
     chosen = target(text.format(lines="dx = dy + du @ w.T + 2 * x * dy"), ARGS)
     truth, (backward,) = Truth(chosen), chosen.backwards
-    given = {"dy": truth.doutput.copy(), "saved": truth.saved}
-    trace = trace_backward(backward, chosen.module, given)
+    trace = trace_backward(backward, chosen.module, truth.given(backward))
     found = Accounts(truth, trace, dict.fromkeys(range(9), ())).found
     values = [each.value for each in found if each.name == "dv"]
     assert values == [Value("v", 1), Value("u", 0)]

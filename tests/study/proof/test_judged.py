@@ -24,7 +24,7 @@ def judged(*edits: tuple[str, str]) -> Judged:
         ),
         ((("dx = dz @ w.T", "dx = dz @ w.T * 2"),), {(6, "dx"), (8, "x")}),
         ((("dx = dz @ w.T", "dx = dz @ w"),), {(6, "")}),
-        ((("return dx, dw", "return dx"),), {(8, "")}),
+        ((("return dx, dw", "return dx"),), {(8, "w")}),
         ((("return dx, dw", "return dx, dw * 2"),), {(8, "w")}),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.parse import StudyError, find_function
-from tinygpt_np.study.source.targets import user_target
+from tinygpt_np.study.source.targets import methods_of, target_of, user_target
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, *targets.MODELS])
@@ -140,7 +140,7 @@ FILES: dict[str, tuple[str, str | None, str, str]] = {
     ),
     "other keys": (
         edited(INLINE, ("dx, dw\n", '{"a": dx, "b": dw}\n')), SHAPES,
-        'return {"a": dx, "b": dw}', "the keys must be x, w, not a, b",
+        'return {"a": dx, "b": dw}', "a gradient of a, which is none of x, w",
     ),
     "the common source of wrong gradients": (
         edited(INLINE, ("1 - p", "1 + p")), SHAPES, "dz = dp * (1 + p * p)",
@@ -198,6 +198,89 @@ def test_a_file_that_cannot_be_studied_is_refused(
 ) -> None:
     with pytest.raises(StudyError, match=re.escape(message)):
         study(user_target(write_layer(tmp_path, text), described))
+
+
+# A pair in another form, its arguments, and a mistake with the line that is then wrong.
+FORMS: dict[str, tuple[str, str, tuple[str, str], str]] = {
+    "several outputs": (
+        "def forward(x, w):\n    h = x @ w\n    c = np.tanh(h)\n    return h, c, (x, w, c)\n"
+        "def backward(dh, dc, saved):\n    x, w, c = saved\n    dh = dh + dc * (1 - c * c)\n"
+        "    return dh @ w.T, x.T @ dh",
+        "x (N, C), w (C, K)", ("1 - c", "1 + c"), "dh = dh + dc * (1 + c * c)",
+    ),
+    "a dict of parameters": (
+        "def forward(x, p):\n    y = x @ p['W'] + p['b']\n    return y, (x, p)\n"
+        "def backward(dy, saved):\n    x, p = saved\n    grads = {'W': x.T @ dy}\n"
+        "    grads['b'] = dy.sum(0)\n    dx = dy @ p['W'].T\n    return dx, grads",
+        "x (N, C), p {W (C, K), b (K,)}", ("dy.sum(0)", "dy.mean(0)"),
+        "grads['b'] = dy.mean(0)",
+    ),
+    "a loss and its gradient": (
+        "def forward(x):\n    loss = (x * x).sum()\n    return loss\n"
+        "def backward(x):\n    dx = 2 * x\n    return dx",
+        "x (N,)", ("2 * x", "3 * x"), "dx = 3 * x",
+    ),
+    "an argument without a gradient": (
+        "def forward(x, m):\n    y = x * m\n    return y, m\n"
+        "def backward(dy, m):\n    dx = dy * m\n    return dx, None",
+        "x (N,), m (N,)", ("dy * m", "dy + m"), "dx = dy + m",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_pairs_are_studied_in_other_forms(tmp_path: Path, name: str) -> None:
+    text, described, edit, line = FORMS[name]
+    text = f"import numpy as np\n{text}\n"
+    (proof,) = study(user_target(write_layer(tmp_path, text), described)).proofs
+    assert {each.status for each in proof.lines} <= {"right", "partial", ""}, report(proof)
+    (proof,) = study(user_target(write_layer(tmp_path, edited(text, edit)), described)).proofs
+    assert wrong_lines(proof) == [line], report(proof)
+
+
+class Layer:
+    """A layer that keeps what its backward needs, and its gradients."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(5)
+        self.W, self.b = rng.standard_normal((4, 3)), rng.standard_normal(3)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.x = x
+        self.y = np.tanh(x @ self.W + self.b)
+        return self.y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        dz = dy * (1 - self.y**2)
+        self.dW = self.x.T @ dz
+        self.db = dz.sum(axis=0)
+        return dz @ self.W.T
+
+    def wrong(self, dy: np.ndarray) -> np.ndarray:
+        dz = dy * (1 - self.y**2)
+        self.dW = self.x.T @ dz
+        self.db = dz.sum(axis=1)[:3]
+        return dz @ self.W.T
+
+
+def test_methods_of_an_object_are_studied_with_its_parameters() -> None:
+    layer, x = Layer(), np.random.default_rng(6).standard_normal((5, 4))
+    found = study(target_of(layer.forward, layer.backward, (x,)))
+    assert found.target.wrt == ("x", "self.W", "self.b")
+    assert found.ok, report(found.proofs[0])
+    assert not hasattr(layer, "dW")
+    found = study(target_of(layer.forward, layer.wrong, (x,)))
+    assert wrong_lines(found.proofs[0]) == ["self.db = dz.sum(axis=1)[:3]"]
+
+
+def test_the_methods_that_a_function_calls_are_stepped_into() -> None:
+    def forward(x: np.ndarray, layer: Layer) -> tuple[np.ndarray, Layer]:
+        y = layer.forward(x) * 2
+        return y, layer
+
+    with pytest.raises(StudyError, match=r"has no function .*<locals>"):
+        target_of(forward, forward, (np.ones(4), Layer()))
+    assert {"Layer.forward", "Layer.backward"} <= {*methods_of(globals())}
 
 
 def test_two_backwards_are_compared_with_each_other(tmp_path: Path) -> None:

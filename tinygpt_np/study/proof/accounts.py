@@ -21,7 +21,6 @@ from tinygpt_np.study.proof.pairing import Chain, Pair, chains
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import GradientVerdict, compare
 from tinygpt_np.study.source.paths import differentiated, leaf
-from tinygpt_np.study.source.targets import gradients_by_name
 from tinygpt_np.study.source.trace import Value
 
 Uses = tuple[int, ...]
@@ -266,7 +265,7 @@ class Accounts:
 def returned_names(truth: Truth, trace: BackwardTrace) -> dict[str, list[Value]]:
     """Return the names of the arrays that are returned, with the argument of each."""
     try:
-        found = gradients_by_name(truth.target, trace.returned)
+        found = trace.gradients(truth.target)
     except ValueError:
         return {}
     names = {id(value): name for name, value in trace.before[-1].items()}

@@ -9,12 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.calls import describe
-from tinygpt_np.gradcheck.tree import leaves
+from tinygpt_np.gradcheck.calls import SELF, describe
+from tinygpt_np.gradcheck.tree import Gradients, leaves
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.parse import Function, Statement
 from tinygpt_np.study.source.paths import Namespace, overlap, read, store
 from tinygpt_np.study.source.steps import Step, Stepper, compiled
+from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import copied as deep_copied
 
 # The term that a step adds to a gradient is stored under a name that no source can use.
@@ -57,6 +58,10 @@ class BackwardTrace:
     not_reached: tuple[Step, ...]
     returned: Any
     error: str = ""
+
+    def gradients(self, target: Target) -> Gradients:
+        """Return the gradients of arguments by name. Raises ValueError if that is impossible."""
+        return target.gradients(self.returned, self.before[-1])
 
     @property
     def raised(self) -> bool:
@@ -152,6 +157,9 @@ def trace_backward(
         except Exception as raised:
             error = describe(raised)
     before.append(namespace)
+    if SELF in args:  # Its attributes are results too.
+        mentioned = end.statement.mentioned | {SELF}
+        end = replace(end, statement=replace(end.statement, mentioned=mentioned))
     observed = tuple(with_observed_changes(executed, before, end.statement.mentions))
     return BackwardTrace(
         function, module, given, observed, tuple(before), end, tuple(not_reached), returned, error

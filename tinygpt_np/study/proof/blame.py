@@ -23,7 +23,6 @@ from tinygpt_np.study.proof.judged import Item, Judged
 from tinygpt_np.study.proof.pairing import Pair, is_array
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import GradientVerdict, compare
-from tinygpt_np.study.source.targets import gradients_by_name
 from tinygpt_np.study.source.trace import Namespace
 
 # Right values by the step that sets them.
@@ -268,7 +267,7 @@ def found_value(truth: Truth, trace: BackwardTrace, item: Item) -> Any:
     if index < len(trace.executed):
         return trace.executed[index].values.get(name)
     try:
-        return gradients_by_name(truth.target, trace.returned).get(name)
+        return trace.gradients(truth.target).get(name)
     except ValueError:
         return None
 

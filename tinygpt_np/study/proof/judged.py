@@ -13,7 +13,6 @@ from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import GradientVerdict, compare, nearly_equal, status_of
 from tinygpt_np.study.source.paths import differentiated, leaf
 from tinygpt_np.study.source.shapes import Sizes, contradicts
-from tinygpt_np.study.source.targets import gradients_by_name
 from tinygpt_np.study.source.trace import Value
 
 # A name that a step sets, or a gradient that is returned, with the number of steps as its index.
@@ -55,7 +54,7 @@ class Judged:
         if self.trace.error:
             return f"raises {self.trace.error}"
         try:
-            found = gradients_by_name(self.target, self.trace.returned)
+            found = self.trace.gradients(self.target)
         except ValueError as error:
             return str(error)
         known = {*found, *param_gradients(self.trace.before[-1])}
@@ -68,7 +67,7 @@ class Judged:
         expected, is_param = self.truth.result(name), name in self.target.params
         row = expected.compare(gradient)
         pair = None if is_param else Pair(Value(name, -1), None)
-        name = name if is_param else f"d{name}"
+        name = name if is_param else f"d{leaf(name)}"
         return GradientVerdict(name, pair, status_of(row), row, gradient, expected)
 
     @property

@@ -7,7 +7,6 @@ assigns a name that also occurs in forward must give it the same value.
 """
 
 import ast
-import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.gradcheck.calls import describe
+from tinygpt_np.gradcheck.calls import SELF, describe
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 from tinygpt_np.study.proof.backward_trace import BackwardTrace, trace_backward
 from tinygpt_np.study.proof.blame import Blame, Corrections, Mistake
@@ -30,8 +29,8 @@ from tinygpt_np.study.proof.verdicts import (
     combined_status,
 )
 from tinygpt_np.study.source.parse import Function
+from tinygpt_np.study.source.paths import differentiated, leaf
 from tinygpt_np.study.source.steps import compiled
-from tinygpt_np.study.source.targets import gradients_by_name
 
 
 def prove(truth: Truth, function: Function, callable_: Callable[..., Any] | None = None) -> Proof:
@@ -77,16 +76,10 @@ class Prover:
 
     def run(self, corrections: Corrections) -> BackwardTrace:
         """Run the backward with copies of its inputs, because a wrong one may change them."""
-        function = self.function
-        names = [name for name in function.arguments if name not in ("self", function.upstream)]
-        given = {
-            function.upstream: self.truth.doutput.copy(),
-            "saved" if "saved" in names else names[0]: copy.deepcopy(self.truth.saved),
-        }
-        args = {**self.defaults, **given, **self.target.backward_args(function)}
+        args = {**self.defaults, **self.truth.given(self.function)}
         # A wrong backward may also divide by zero; the result is checked.
         with np.errstate(all="ignore"):
-            return trace_backward(function, self.target.module, args, corrections)
+            return trace_backward(self.function, self.target.module, args, corrections)
 
     @property
     def is_right(self) -> bool:
@@ -219,15 +212,14 @@ class Prover:
         may differ from its lines because it is decorated, or redefined further down.
         """
         target, truth, lines = self.target, self.truth, self.lines
-        check = FunctionCheck(
-            target.functions[0], target.args, target.wrt, seed=target.seed, doutput=truth.doutput
-        )
-
-        def backward(doutput: np.ndarray, saved: Any) -> dict[str, Any]:
-            return gradients_by_name(target, callable_(doutput, saved))
-
+        args = {name: arg for name, arg in target.args.items() if name != SELF}
+        upstream = truth.trace.upstream(truth.doutput)
         try:
-            ran = check.run(backward)
+            check = FunctionCheck(
+                target.functions[0], args, target.wrt, backward=callable_, seed=target.seed,
+                doutput=upstream,
+            )  # fmt: skip
+            ran = check.run(callable_)
             problems, gradients = dict(ran.problems), ran.gradients
         except Exception as error:
             problems, gradients = {target.wrt[0]: [f"raises {describe(error)}"]}, {}
@@ -235,9 +227,13 @@ class Prover:
         for name, gradient in gradients.items():
             row = truth.result(name).compare(gradient)
             if not row.ok and name not in problems:
-                problems[name] = [f"d{name}: {row.messages[0]}: {differs}"]
+                problems[name] = [f"d{leaf(name)}: {row.messages[0]}: {differs}"]
         for name, found in problems.items():
-            setting = [i for i, line in enumerate(lines) if f"d{name}" in line.values]
+            setting = [
+                index
+                for index, line in enumerate(lines)
+                if any(leaf(name) in differentiated(each) for each in line.values)
+            ]
             index = setting[-1] if setting and differs not in found[0] else -1
             if lines[index].status != "wrong":
                 self.mark(index, "wrong", found[0])

@@ -7,22 +7,23 @@ it can be replaced for one of them only, while the others read the original valu
 term of the gradient.
 """
 
-import ast
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial, reduce
+from types import MethodType
 from typing import Any, cast
 
 import numpy as np
 
 from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.calls import SELF
 from tinygpt_np.gradcheck.function_check import FunctionCheck, max_elements
 from tinygpt_np.gradcheck.measure import Measurement
 from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.gradcheck.tree import is_floating, with_leaves
-from tinygpt_np.study.source.parse import StudyError, names_in
-from tinygpt_np.study.source.paths import read, store
+from tinygpt_np.study.source.parse import Function, StudyError
+from tinygpt_np.study.source.paths import Namespace, read, store
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value, copied
 
@@ -31,6 +32,11 @@ TINY, SMALL = 1e-40, 1e-6
 # The rounding errors of a backward, in units of the last place of the loss: the values between that
 # it multiplies may be much larger than their products.
 ROUNDINGS = 16
+# What a backward may take, in words.
+TAKEN = {
+    "upstream": "the upstream gradient", "each": "the upstream gradient of each output",
+    "saved": "what forward saved", "args": "the arguments of forward",
+}  # fmt: skip
 # Two gradients with a smaller relative difference may be equal.
 NEAR = 1e-4
 
@@ -104,20 +110,15 @@ class Truth:
 
     def __init__(self, target: Target, announce: Announce | None = None) -> None:
         self.target, self.announce, self.measured = target, announce, 0
-        self.trace = Trace(target.forward, target.module, target.args)
-        returned: Any = self.trace.returned
-        if not isinstance(returned, tuple) or len(cast(tuple[Any, ...], returned)) != 2:
-            line = f"{target.forward.file}, line {target.forward.returned.line}"
-            raise StudyError(f"{line}: forward must return (out, saved), with out a float array")
-        self.saved: Any = returned[1]
-        self.out = np.asarray(self.trace.output(returned))
+        self.trace = Trace(target.forward, target.module, target.args, target.convention)
+        self.out = np.asarray(self.trace.output(self.trace.returned))
         if not np.isfinite(self.out).all():
             raise StudyError(
                 f"{target.forward.file}: the output of {target.forward.name} is not finite; "
                 "its arguments are random numbers of order one, positive and negative"
             )
         if target.functions:
-            called = self.trace.output(target.functions[0](**copied(target.args)))
+            called = self.trace.output(call_forward(target))
             if not np.array_equal(np.asarray(called), self.out, equal_nan=True):
                 raise StudyError(
                     f"{target.forward.file}: calling {target.forward.name} gives another output "
@@ -126,6 +127,8 @@ class Truth:
         # Random, so that no error cancels by chance.
         rng = generator(target.seed, "gradcheck")
         self.doutput = np.asarray(rng.standard_normal(self.out.shape), dtype=self.out.dtype)
+        if not {"upstream", "each"} & {*target.convention.takes}:  # The output is the loss.
+            self.doutput = np.ones_like(self.out)
         self.total = cache(self._total)
         self.uses, self.use = cache(self._uses), cache(self._use)
         self.param = cache(self._param)
@@ -182,7 +185,7 @@ class Truth:
             params = {name: move(param) for name, param in self.target.params.items()}
             args = self.target.with_params(params)
         args = with_leaves(args, {name: move(read(args, name)) for name in self.target.wrt})
-        trace = Trace(self.target.forward, self.target.module, args)
+        trace = Trace(self.target.forward, self.target.module, args, self.target.convention)
         return {v for v in trace.values() if has_changed(trace.data(v), self.trace.data(v))}
 
     def read_from_arguments(self) -> set[Value]:
@@ -203,7 +206,8 @@ class Truth:
     def _uses(self, value: Value) -> tuple[int, ...]:
         """Return the steps through which a value affects the output; the return is the last."""
         end, found = len(self.trace.steps), self.trace.uses(value)
-        is_output = value.name in self.outputs and self.trace.definition(value.name, end) == value
+        is_output = value.name in self.trace.output_names
+        is_output = is_output and self.trace.definition(value.name, end) == value
         return (*found, end) if is_output else (*found,)
 
     def _use(self, value: Value, step: int) -> Expected:
@@ -228,14 +232,6 @@ class Truth:
             return self.total(value)
         return reduce(Expected.plus, (self.use(value, use) for use in every))
 
-    @cached_property
-    def outputs(self) -> set[str]:
-        """The names in the output; what forward saved does not count."""
-        out = self.target.forward.result
-        if isinstance(out, ast.Tuple) and len(out.elts) == 2:
-            out = out.elts[0]
-        return {*names_in(out)}
-
     def _param(self, name: str) -> Expected:
         """Return the gradient of a parameter."""
 
@@ -254,6 +250,24 @@ class Truth:
         """Return the gradient of an argument or a parameter."""
         return self.param(name) if name in self.target.params else self.total(Value(name, -1))
 
+    def given(self, function: Function) -> Namespace:
+        """Return the arguments of a backward, in copies: a wrong one may change them."""
+        target, trace = self.target, self.trace
+        names = [name for name in function.arguments if name != SELF]
+        kept = copied({"returned": trace.returned, "owner": trace.before[-1].get(SELF)})
+        if target.kind == "model":
+            saved = "saved" if "saved" in names else names[1]
+            given = {function.upstream: self.doutput.copy(), saved: kept["returned"][1]}
+            return given | target.backward_args(function)
+        args = [arg for name, arg in copied(target.args).items() if name != SELF]
+        upstream = trace.upstream(self.doutput.copy())
+        values = target.convention.arguments(upstream, kept["returned"], args)
+        if len(names) < len(values):
+            what = " and ".join(TAKEN[each] for each in target.convention.takes)
+            raise StudyError(f"{function.file}: {function.name} must take {what}")
+        owner = {SELF: kept["owner"]} if SELF in target.args else {}
+        return owner | dict(zip(names, values, strict=False))
+
     def expected(self, name: str, value: Any, run: Callable[[Any], Any]) -> Expected:
         """Measure the gradient of the loss with respect to the argument of `run`."""
         if self.announce is not None:
@@ -271,3 +285,11 @@ class Truth:
         # Decided once, because a time differs from run to run, and terms must be added up.
         check.max_elements = self.max_elements
         return Expected(check, check.measurements((name,))[0], self.sizes)
+
+
+def call_forward(target: Target) -> Any:
+    """Return what the forward returns if it is called with copies of its arguments."""
+    args, forward = copied(target.args), target.functions[0]
+    if isinstance(forward, MethodType):
+        forward = MethodType(forward.__func__, args.pop(SELF))
+    return forward(**args)

@@ -332,7 +332,7 @@ class PageData:
         for use in (use for use in uses if use is not None):
             sets = trace.steps[use].statement.sets
             given = {f"d{name}" for name in sets}
-            if self.sheet.truth.outputs & {*sets}:
+            if self.sheet.truth.trace.output_names & {*sets}:
                 given.add(proof.function.upstream)
             found += [use + 1] if given & statement.mentions else []
         return found[0] if len(found) == 1 else None

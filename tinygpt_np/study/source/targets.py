@@ -6,6 +6,7 @@ functions with the arguments of a call.
 """
 
 import ast
+import contextlib
 import copy
 import importlib.util
 import inspect
@@ -23,15 +24,22 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
-from tinygpt_np.gradcheck.calls import describe, differentiable, named
+from tinygpt_np.gradcheck.calls import SELF, ForwardCall, copied, describe, differentiable, named
 from tinygpt_np.gradcheck.cases import case, variants_of
+from tinygpt_np.gradcheck.convention import STANDARD, Convention
+from tinygpt_np.gradcheck.tree import (
+    Gradients,
+    attribute_gradients,
+    gradients_by_name,
+    with_gradient,
+)
 from tinygpt_np.model import bigram, gpt
 from tinygpt_np.model.bigram import Bigram
-from tinygpt_np.model.gpt import GPT, Gradients
+from tinygpt_np.model.gpt import GPT
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.arguments import draw_arguments
-from tinygpt_np.study.source.parse import Function, StudyError, find_function, methods_in
-from tinygpt_np.study.source.paths import Namespace
+from tinygpt_np.study.source.parse import Function, StudyError, find_function, methods_in, names_in
+from tinygpt_np.study.source.paths import Namespace, differentiated, leaf
 
 Kind = Literal["operation", "model", "user"]
 
@@ -64,6 +72,8 @@ class Target:
 
     functions: forward and the backwards as Python functions. If given, their behaviour is checked
     too: that they compute what their lines compute and do not change or alias their inputs.
+    convention: what forward returns and the backwards take; the object of two methods is called
+    self.
     """
 
     name: str
@@ -80,6 +90,7 @@ class Target:
     params: Tensors = field(default_factory=dict[str, np.ndarray])
     functions: tuple[Callable[..., Any], ...] = ()
     variants: tuple["Target", ...] = ()
+    convention: Convention = STANDARD
 
     def with_params(self, changed: Tensors) -> Namespace:
         """Return the arguments with some parameters of the model changed."""
@@ -87,31 +98,28 @@ class Target:
         model.params = {**model.params, **changed}
         return {**self.args, "self": model}
 
+    def gradients(self, returned: Any, after: Namespace) -> Gradients:
+        """Return the gradients of arguments that a backward returned, by name.
+
+        after: the namespace after the backward; the object of two methods may hold gradients.
+        Raises ValueError if number or keys are wrong.
+        """
+        if self.kind == "model" and isinstance(returned, Mapping):
+            found = cast(Mapping[str, Any], returned)
+            return {name: found.get(name) for name in (*self.wrt, *self.params)}
+        if self.kind == "model":  # A block stores the gradients of its parameters elsewhere.
+            parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
+            return dict(zip(self.wrt, parts, strict=True))
+        found = gradients_by_name(returned, self.args, self.wrt)
+        if SELF in self.args:
+            kept = {**self.args, SELF: after[SELF]}
+            found = attribute_gradients(self.args, kept, self.wrt) | found
+        return {name: found.get(name) for name in self.wrt}
+
     def backward_args(self, backward: Function) -> Namespace:
         """Return the arguments of a model's backward that its forward has too, and `grads`."""
-        known = {**self.args, "grads": Gradients()} if self.kind == "model" else {}
+        known = {**self.args, "grads": gpt.Gradients()} if self.kind == "model" else {}
         return {name: known[name] for name in backward.arguments if name in known}
-
-
-def gradients_by_name(target: Target, returned: Any) -> dict[str, Any]:
-    """Return the returned gradients by name; raise ValueError if number or keys are wrong."""
-    names = [*target.wrt, *target.params]
-    if isinstance(returned, Mapping):
-        found = cast(Mapping[str, Any], returned)
-        keys = {name: name if name in found else f"d{name}" for name in names}
-        if not {*keys.values()} & {*found}:
-            raise ValueError(f"the keys must be {', '.join(names)}, not {', '.join(found)}")
-        return {name: found.get(key) for name, key in keys.items()}
-    parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
-    if target.kind == "model":  # A block stores the gradients of its parameters elsewhere.
-        return dict(zip(target.wrt, parts, strict=True))
-    if len(parts) != len(names):
-        # The gradient of an argument that was None is None.
-        parts = [part for part in parts if part is not None]
-    if len(parts) != len(names):
-        expected = f"must return {len(names)} gradients ({', '.join(names)})"
-        raise ValueError(f"{expected}, not {len(parts)}")
-    return dict(zip(names, parts, strict=True))
 
 
 def find_target(name: str, described: str | None, seed: int) -> Target:
@@ -197,17 +205,35 @@ def user_target(text: str, described: str | None = None, seed: int = 0) -> Targe
     with tokenize.open(path) as opened:  # Uses the encoding that the file declares.
         source = opened.read()
     forward, *backwards = (find_function(source, name, file, steps_into=True) for name in names)
-    for backward in backwards:
-        if len(backward.arguments) < 2:
-            place = f"{file}: {backward.name}"
-            raise StudyError(f"{place} must take the upstream gradient and what forward saved")
     args = draw_arguments(getattr(module, forward.name), file, described, seed)
-    wrt = arguments_with_gradient(differentiable(args, None), backwards[-1])
-    return Target(
+    return with_call(Target(
         text, path.stem, "user", file, module.__doc__ or "", forward, tuple(backwards),
-        dict(vars(module)), args, wrt, seed,
+        dict(vars(module)), args, (), seed,
         functions=tuple(getattr(module, name) for name in names),
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def with_call(target: Target) -> Target:
+    """Return a target with its convention and the arguments that have a gradient.
+
+    These are the leaves of floats for which a backward, if it runs, returns a gradient, or a name
+    such as dx, even if that is None.
+    """
+    forward, *_, backward = target.functions
+    try:
+        args = {name: arg for name, arg in target.args.items() if name != SELF}
+        call = ForwardCall(forward, args, None, backward)
+    except Exception:  # The reason is found when the lines run.
+        return replace(target, wrt=differentiable(target.args, None))
+    rng, wrt = generator(target.seed, "gradcheck"), call.wrt
+    upstream = {name: rng.standard_normal(np.shape(out)) for name, out in call.outputs.items()}
+    with contextlib.suppress(Exception), np.errstate(all="ignore"):
+        found = call.gradients(backward, copied(call.args), upstream)
+        claimed = {base for name in names_in(target.backwards[-1].result)
+                   for base in differentiated(name)}  # fmt: skip
+        given = {*with_gradient(call.args, call.wrt, found)}
+        wrt = tuple(name for name in call.wrt if name in given or leaf(name) in claimed)
+    return replace(target, args=call.args, wrt=wrt, convention=call.convention)
 
 
 def split_user_target(text: str) -> tuple[Path, list[str]]:
@@ -248,23 +274,11 @@ def target_of(
     functions = inspect.unwrap(forward), inspect.unwrap(backward)
     module = functions[0].__globals__
     first, second = (replace(source_of(f), methods=methods_of(module)) for f in functions)
-    given = named(forward, args)
     defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items()}
-    return Target(
+    return with_call(Target(
         first.name, first.name, "user", first.file, inspect.getdoc(forward) or "", first, (second,),
-        module, defaults | given, arguments_with_gradient(differentiable(given, None), second),
-        seed, functions=functions,
-    )  # fmt: skip
-
-
-def arguments_with_gradient(floats: tuple[str, ...], backward: Function) -> tuple[str, ...]:
-    """Return the float arrays, or only those whose d<name> a backward returns."""
-    value = backward.result
-    parts = value.elts if isinstance(value, ast.Tuple) else [value]
-    named = {part.id.removeprefix("d") for part in parts if isinstance(part, ast.Name)}
-    if len(parts) < len(floats) and len(named) == len(parts) and named <= {*floats}:
-        return tuple(name for name in floats if name in named)
-    return floats
+        module, defaults | named(forward, args), (), seed, functions=functions,
+    ))  # fmt: skip
 
 
 def source_of(function: Callable[..., Any]) -> Function:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.tree import leaves, with_leaves
+from tinygpt_np.gradcheck.convention import STANDARD, Convention, is_output
+from tinygpt_np.gradcheck.tree import leaves, map_leaves, with_leaves
 from tinygpt_np.study.source.parse import Function, Names, StudyError
 from tinygpt_np.study.source.paths import Namespace, overlap, parsed, read, store
 from tinygpt_np.study.source.steps import Step, Stepper
@@ -34,8 +35,12 @@ class Trace:
     reached. returned: what the function returned.
     """
 
-    def __init__(self, function: Function, module: Namespace, args: Namespace) -> None:
+    def __init__(
+        self, function: Function, module: Namespace, args: Namespace,
+        convention: Convention = STANDARD,
+    ) -> None:  # fmt: skip
         self.function, self.module, self.args = function, module, args
+        self.convention = convention
         self.steps: list[Step] = []
         self.before: list[Namespace] = []
         self.recorded: dict[Value, Any] = {}
@@ -125,11 +130,31 @@ class Trace:
         return namespace
 
     def output(self, returned: Any) -> Any:
-        """Return the output: the first element of (out, saved), anything else unchanged."""
-        if isinstance(returned, tuple):
-            parts = cast(tuple[Any, ...], returned)
-            return parts[0] if len(parts) == 2 else parts
-        return returned
+        """Return the output; several outputs in one vector."""
+        every = leaves({"out": self.convention.outputs(returned)})
+        found = [every.get(name) for name in self.outputs]
+        return found[0] if len(found) == 1 else np.concatenate([np.ravel(each) for each in found])
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The outputs of floats by name: out, or out[0], out['h'] and so on."""
+        every, has_saved = dict[str, Any](), self.convention.has_saved
+        if not has_saved or (isinstance(self.returned, tuple) and len(self.returned) > 1):
+            every = leaves({"out": self.convention.outputs(self.returned)})
+        found = {name: each for name, each in every.items() if is_output(each)}
+        if not found:
+            place = f"{self.function.file}, line {self.end.statement.line}"
+            raise StudyError(f"{place}: forward must return (out, saved), with out a float array")
+        return found
+
+    def upstream(self, doutput: np.ndarray) -> Any:
+        """Return the upstream gradient in the form of the outputs."""
+        places = np.cumsum([np.size(each) for each in self.outputs.values()])[:-1]
+        parts = np.split(doutput.reshape(-1), places)
+        shaped = zip(self.outputs.items(), parts, strict=True)
+        by_name = {name: part.reshape(np.shape(each)) for (name, each), part in shaped}
+        form = {"out": self.convention.outputs(self.returned)}
+        return map_leaves(lambda name, _: by_name.get(name), form)["out"]
 
     def output_with(self, value: Value, replacement: Any) -> Any:
         """Return the output with a value replaced."""
@@ -174,7 +199,7 @@ class Trace:
         """Yield the arguments, then all values in the order in which they are set."""
         for name, arg in self.args.items():
             yield Value(name, -1)
-            if isinstance(arg, dict | list | tuple):
+            if isinstance(arg, dict | list | tuple) or self.function.methods:
                 yield from (Value(each, -1) for each in leaves({name: arg}))
         yield from sorted(self.recorded, key=lambda value: value.step)
 
@@ -198,15 +223,20 @@ class Trace:
         ]
 
     @cached_property
-    def live(self) -> set[int]:
-        """The steps on which the output depends; what is only saved does not count."""
+    def output_names(self) -> frozenset[str]:
+        """The names in the output; what is only saved does not count."""
         last = self.end.statement.node
         assert isinstance(last, ast.Return)
         result = last.value
-        if isinstance(result, ast.Tuple) and len(result.elts) > 1:
+        if self.convention.has_saved and isinstance(result, ast.Tuple) and len(result.elts) > 1:
             result = ast.Tuple(result.elts[:-1], ast.Load())
         output = ast.copy_location(ast.Return(result), last)
-        needed, found = {*Names(output, self.before[-1]).mentioned}, set[int]()
+        return frozenset(Names(output, self.before[-1]).mentioned)
+
+    @cached_property
+    def live(self) -> set[int]:
+        """The steps on which the output depends; what is only saved does not count."""
+        needed, found = {*self.output_names}, set[int]()
         for step in reversed(self.steps):
             sets = step.statement.sets
             if any(overlap(name, each) for each in needed for name in sets):
