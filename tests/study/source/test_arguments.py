@@ -17,7 +17,7 @@ def drawn(text: str, docstring: str = "", seed: int = 0, defaults: str = "") -> 
     module: dict[str, Any] = {}
     exec(f"def forward({', '.join(names)}{defaults}): pass", module)
     module["forward"].__doc__ = docstring
-    return draw_arguments(module["forward"], "own.py", text, seed)
+    return draw_arguments([module["forward"]], "own.py", text, seed)[0]
 
 
 def shapes(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -273,6 +273,30 @@ def test_methods_of_an_object_are_studied_with_its_parameters() -> None:
     assert wrong_lines(found.proofs[0]) == ["self.db = dz.sum(axis=1)[:3]"]
 
 
+METHODS = """
+class Linear:
+    def __init__(self, weight, scale=2.0):
+        self.weight, self.scale = weight, scale
+    def forward(self, x):
+        "x (N, C) -> y (N, K)"
+        self.x = x
+        return self.scale * (x @ self.weight)
+    def backward(self, dy):
+        self.dweight = self.scale * self.x.T @ dy
+        return self.scale * dy @ self.weight.T
+"""
+
+
+def test_an_object_of_a_class_in_a_file_is_made(tmp_path: Path) -> None:
+    path = write_layer(tmp_path, METHODS).partition(":")[0]
+    name = f"{path}:Linear.forward,Linear.backward"
+    found = study(user_target(name, "weight (C, K)"))
+    assert found.target.wrt == ("x", "self.weight")
+    assert found.ok, report(found.proofs[0])
+    with pytest.raises(StudyError, match=r"of Linear\(weight, scale\).*described: weight"):
+        user_target(name)
+
+
 def test_the_methods_that_a_function_calls_are_stepped_into() -> None:
     def forward(x: np.ndarray, layer: Layer) -> tuple[np.ndarray, Layer]:
         y = layer.forward(x) * 2

@@ -13,13 +13,14 @@ import ast
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import generator
+from tinygpt_np.gradcheck.calls import SELF
 from tinygpt_np.gradcheck.cases import SIZES
 from tinygpt_np.study.source.parse import StudyError
 
@@ -76,31 +77,42 @@ Description = Described | Constant | Size | dict[str, Any]
 
 
 def draw_arguments(
-    function: Callable[..., Any], file: str, given: str | None, seed: int
-) -> dict[str, Any]:
-    """Return random arguments of the described shapes, and the defaults of the others.
+    functions: Sequence[Callable[..., Any]], file: str, given: str | None, seed: int
+) -> list[dict[str, Any]]:
+    """Return random arguments of the described shapes for each function, and its defaults.
 
-    given: descriptions that complete or replace those of the docstring. Raises StudyError.
+    given: descriptions that complete or replace those of the docstrings. Raises StudyError.
     """
-    docstring = inspect.getdoc(function) or ""
-    defaults = {n: p.default for n, p in inspect.signature(function).parameters.items()}
-    required = [name for name, default in defaults.items() if default is inspect.Parameter.empty]
-    found, wrong = described(docstring, defaults), ""
+    drawing, values = Draw(seed), list[dict[str, Any]]()
     try:
-        found |= parse(given or "")
+        others, wrong = parse(given or ""), ""
     except ValueError as error:
-        wrong = str(error)
-    wrong = wrong or next((f"there is no argument {n}" for n in found if n not in defaults), "")
-    if missing := [name for name in required if name not in found]:
-        wrong = wrong or f"not described: {', '.join(missing)}"
-    if wrong:
-        raise StudyError(
-            f"{file}: the docstring of {function.__name__}({', '.join(defaults)}), or --args, must "
-            "describe its arguments in a form like 'x (N, C), weight (C, 3), ids (N,) integers in "
-            f"[0, V), params {{W (C, K)}}, stride 2', with letters or numbers for sizes; {wrong}"
-        )
-    drawing = Draw(seed)
-    return defaults | {name: drawing.draw(each) for name, each in found.items()}
+        others, wrong = dict[str, Description](), str(error)
+    known = [defaults_of(function) for function in functions]
+    unknown = [name for name in others if not any(name in each for each in known)]
+    wrong = wrong or "".join(f"there is no argument {name}" for name in unknown[:1])
+    for function, defaults in zip(functions, known, strict=True):
+        found = described(inspect.getdoc(function) or "", defaults)
+        found |= {name: each for name, each in others.items() if name in defaults}
+        missing = [
+            n for n, d in defaults.items() if d is inspect.Parameter.empty and n not in found
+        ]
+        wrong = wrong or f"not described: {', '.join(missing)}" if missing or wrong else ""
+        if wrong:
+            raise StudyError(
+                f"{file}: the docstring of {function.__name__}({', '.join(defaults)}), or --args, "
+                "must describe its arguments in a form like 'x (N, C), weight (C, 3), ids (N,) "
+                "integers in [0, V), params {W (C, K)}, stride 2', with letters or numbers for "
+                f"sizes; {wrong}"
+            )
+        values.append(defaults | {name: drawing.draw(each) for name, each in found.items()})
+    return values
+
+
+def defaults_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the defaults of the arguments of a function or class; Parameter.empty for none."""
+    parameters = inspect.signature(function).parameters
+    return {name: p.default for name, p in parameters.items() if name != SELF}
 
 
 def described(docstring: str, names: Collection[str]) -> dict[str, Description]:

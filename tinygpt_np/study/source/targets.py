@@ -8,6 +8,7 @@ functions with the arguments of a call.
 import ast
 import contextlib
 import copy
+import functools
 import importlib.util
 import inspect
 import linecache
@@ -198,18 +199,29 @@ def model_target(name: str, seed: int) -> Target:
 
 
 def user_target(text: str, described: str | None = None, seed: int = 0) -> Target:
-    """Return the target that FILE.py:forward,backward describes; `described` is that of --args."""
+    """Return the target that FILE.py:forward,backward describes; `described` is that of --args.
+
+    The functions may be methods, as Class.forward and Class.backward; then an object is made.
+    """
     path, names = split_user_target(text)
     module = import_file(path)
     file = path.name
     with tokenize.open(path) as opened:  # Uses the encoding that the file declares.
         source = opened.read()
     forward, *backwards = (find_function(source, name, file, steps_into=True) for name in names)
-    args = draw_arguments(getattr(module, forward.name), file, described, seed)
+    functions = [functools.reduce(getattr, name.split("."), module) for name in names]
+    owner, _, _ = names[0].rpartition(".")
+    if owner:
+        kind = getattr(module, owner)
+        made, args = draw_arguments((kind, functions[0]), file, described, seed)
+        made = kind(**made)
+        functions = [getattr(made, name.rpartition(".")[2]) for name in names]
+    else:
+        (args,) = draw_arguments(functions[:1], file, described, seed)
     return with_call(Target(
         text, path.stem, "user", file, module.__doc__ or "", forward, tuple(backwards),
         dict(vars(module)), args, (), seed,
-        functions=tuple(getattr(module, name) for name in names),
+        functions=tuple(functions),
     ))  # fmt: skip
 
 
@@ -240,11 +252,17 @@ def split_user_target(text: str) -> tuple[Path, list[str]]:
     """Split FILE.py:forward,backward into the file and the names of the functions."""
     file, colon, functions = text.rpartition(":")
     names = [name.strip() for name in functions.split(",")]
-    if not colon or len(names) not in (2, 3) or not all(name.isidentifier() for name in names):
+    if not colon or len(names) not in (2, 3) or not all(map(is_name, names)):
         raise StudyError(f"your own functions are given as {FORM}, not {text}")
     if not Path(file).is_file():
         raise StudyError(f"there is no file {file}")
     return Path(file), names
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text is the name of a function, or Class.method."""
+    parts = text.split(".")
+    return len(parts) <= 2 and all(part.isidentifier() for part in parts)
 
 
 def import_file(path: Path) -> ModuleType:
