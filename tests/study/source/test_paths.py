@@ -81,6 +81,9 @@ def test_a_value_is_stored_where_its_path_leads() -> None:
         store(here, path, "new")
         assert read(here, path) == "new"
     assert here["layer"].W == "new"
+    here["pairs"] = [(1, np.ones(2))]
+    store(here, "pairs[0][1]", "new")
+    assert here["pairs"] == [(1, "new")]
     assert read(here, "net.layers[9].W") is None
     assert read(here, "net.nothing") is None
 

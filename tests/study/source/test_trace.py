@@ -153,3 +153,21 @@ def test_an_array_that_changes_under_another_name_has_a_new_value(
     assert traced.live >= {s.index for s in traced.steps if "out" in s.statement.sets}
     found = traced.output_with(Value("x", -1), 2 * X)
     np.testing.assert_array_equal(found, module_of(text)["forward"](2 * X)[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("def forward(x):\n    a = b = x * 2\n    a += 1\n    return a * b, 0", Value("a", 0)),
+        (
+            "def forward(x):\n    y = 0 * x\n    a = y[:1]\n    a += x[1:2]\n    return y + x, 0",
+            Value("a", 1),
+        ),
+    ],
+)
+def test_a_value_that_changes_under_another_name_is_not_replaced(text: str, value: Value) -> None:
+    traced = trace(text, {"x": X})
+    assert value in traced.values()
+    assert not traced.can_be_replaced(value)
+    assert traced.can_be_replaced(Value("x", -1))
+    assert trace(LOOP, {**ARGS, "n": 2}).can_be_replaced(Value("h", 2))

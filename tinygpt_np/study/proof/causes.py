@@ -30,7 +30,6 @@ from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, nearly_equal
 from tinygpt_np.study.source.paths import Namespace, read
 from tinygpt_np.study.source.steps import compiled
-from tinygpt_np.study.source.targets import gradients_by_name
 from tinygpt_np.study.source.trace import Trace
 
 # The largest relative error of what a corrected line sets.
@@ -167,7 +166,7 @@ def has_values(values: Namespace, namespace: Namespace) -> bool:
 def has_result(truth: Truth, namespace: Namespace) -> bool:
     """Return whether the returned gradients are the expected ones."""
     try:
-        found = gradients_by_name(truth.target, namespace[RESULT])
+        found = truth.target.gradients(namespace[RESULT], namespace)
     except ValueError:
         return False
     return all(is_near(truth.result(name), each) for name, each in found.items())

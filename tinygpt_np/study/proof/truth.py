@@ -148,7 +148,7 @@ class Truth:
         found = self.changed_by_imaginary_part or set[Value]()
         if self.target.wrt:
             found = found | (self.read_from_arguments() & self.changed_by(SMALL))
-        return found
+        return {value for value in found if self.trace.can_be_replaced(value)}
 
     @cached_property
     def changed_by_imaginary_part(self) -> set[Value] | None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tinygpt_np.gradcheck.tree import contents
+from tinygpt_np.gradcheck.tree import contents, with_leaves
 
 Namespace = dict[str, Any]
 # Between a local name of a method and the name of the method.
@@ -76,7 +76,7 @@ def follow(value: Any, kind: str, key: Any) -> Any:
 
 
 def store(namespace: Namespace, path: str, value: Any) -> None:
-    """Store a value at a path, in the container that is there."""
+    """Store a value at a path, in the container that is there; a tuple is made anew."""
     root, links = parsed(path)
     if not links:
         namespace[root] = value
@@ -85,7 +85,9 @@ def store(namespace: Namespace, path: str, value: Any) -> None:
     for kind, key in links[:-1]:
         owner = follow(owner, kind, key)
     kind, key = links[-1]
-    if kind == ".":
+    if isinstance(owner, tuple):
+        namespace[root] = with_leaves({root: namespace[root]}, {path: value})[root]
+    elif kind == ".":
         setattr(owner, key, value)
     else:
         owner[key] = value

@@ -44,6 +44,8 @@ class Trace:
         self.steps: list[Step] = []
         self.before: list[Namespace] = []
         self.recorded: dict[Value, Any] = {}
+        # Whether an array changes under another name, as through a view.
+        self.has_aliases = False
         used = copied(args)
         # The latest copy of each array.
         self.latest = {name: arg for name, arg in args.items() if isinstance(arg, np.ndarray)}
@@ -80,6 +82,7 @@ class Trace:
                 and differ(before, after)
             ):
                 statement = replace(statement, changes=(*statement.changes, name))
+                self.has_aliases = True
         return step if statement is step.statement else replace(step, statement=statement)
 
     def record(self, step: Step, namespace: Namespace) -> None:
@@ -180,6 +183,19 @@ class Trace:
         """Return the output for other arguments."""
         args = {**args, **copied({name: args[name] for name in self.changed})}
         return self.run_from({**args, **self.module, **args}, 0)
+
+    def can_be_replaced(self, value: Value) -> bool:
+        """Return whether the output is the same with a value replaced by itself.
+
+        It is not if the value is changed in place under another name.
+        """
+        if value.step < 0 or not self.has_aliases:
+            return True
+        data = self.data(value)
+        runs = [self.output_with(value, copy.copy(data))]
+        runs += [self.output_with_use(value, use, copy.copy(data)) for use in self.uses(value)]
+        output = self.output(self.returned)
+        return all(np.array_equal(run, output, equal_nan=True) for run in runs)
 
     def run_from(self, namespace: Namespace, start: int) -> Any:
         """Run the steps from `start` on and return the output."""
