@@ -209,7 +209,7 @@ def user_target(text: str, described: str | None = None, seed: int = 0) -> Targe
     with tokenize.open(path) as opened:  # Uses the encoding that the file declares.
         source = opened.read()
     forward, *backwards = (find_function(source, name, file, steps_into=True) for name in names)
-    functions = [functools.reduce(getattr, name.split("."), module) for name in names]
+    functions: list[Any] = [functools.reduce(getattr, name.split("."), module) for name in names]
     owner, _, _ = names[0].rpartition(".")
     if owner:
         kind = getattr(module, owner)

@@ -48,7 +48,9 @@ class Trace:
         self.has_aliases = False
         used = copied(args)
         # The latest copy of each array.
-        self.latest = {name: arg for name, arg in args.items() if isinstance(arg, np.ndarray)}
+        self.latest: dict[str, Any] = {
+            name: arg for name, arg in args.items() if isinstance(arg, np.ndarray)
+        }
         stepper = Stepper(function, module, used)
         try:
             with np.errstate(all="ignore"):  # The caller reports values that are not finite.
@@ -135,14 +137,14 @@ class Trace:
     def output(self, returned: Any) -> Any:
         """Return the output; several outputs in one vector."""
         every = leaves({"out": self.convention.outputs(returned)})
-        found = [every.get(name) for name in self.outputs]
+        found: list[Any] = [every.get(name) for name in self.outputs]
         return found[0] if len(found) == 1 else np.concatenate([np.ravel(each) for each in found])
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
         """The outputs of floats by name: out, or out[0], out['h'] and so on."""
-        every, has_saved = dict[str, Any](), self.convention.has_saved
-        if not has_saved or (isinstance(self.returned, tuple) and len(self.returned) > 1):
+        every, is_tuple = dict[str, Any](), isinstance(self.returned, tuple)
+        if not self.convention.has_saved or (is_tuple and self.returned[1:]):
             every = leaves({"out": self.convention.outputs(self.returned)})
         found = {name: each for name, each in every.items() if is_output(each)}
         if not found:
