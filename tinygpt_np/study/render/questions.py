@@ -50,12 +50,11 @@ def questions(truth: Truth) -> list[Bug]:
 
 
 def looks_right(site: Site, mutation: Mutation, truth: Truth) -> bool:
-    """Return whether a mutation replaces one line by one that is written like the others."""
+    """Return whether a mutation changes a gradient, in a line written as ast.unparse writes it."""
     function = next(b for b in truth.target.backwards if b.name == site.function)
     texts = {statement.text for statement in (*function.statements, function.returned)}
     key = site.operation, site.function, mutation.before, mutation.after
-    is_line = ";" not in mutation.after and mutation.after != "(nothing)"
-    return is_line and mutation.before in texts and key not in EQUIVALENT
+    return mutation.before in texts and key not in EQUIVALENT
 
 
 def is_found_at_its_line(bug: Bug) -> bool:
