@@ -105,6 +105,15 @@ def test_a_line_has_its_rule_unless_it_reverses_several_lines(softmax: Json, gpt
     assert gpt["rows"][verdict["row"]]["rule"]["operation"] == "layer_norm"
 
 
+def test_a_line_follows_a_rule_through_names_without_a_verdict() -> None:
+    helped = edited(
+        BACKWARD, ("    dz += da * (1 - a * a)", "    slope = da * (1 - a * a)\n    dz += slope")
+    )
+    found = page_data(sheet(FORWARD + helped), [])
+    rows = [verdict["row"] for verdict in found["values"]["z@0"]["verdicts"]]
+    assert [found["rows"][row]["sets"] for row in rows] == [["y@3"], ["b@2"], ["a@1"]]
+
+
 def test_the_formulas_of_a_rule_name_the_gradient_that_they_give(softmax: Json, gpt: Json) -> None:
     given = {
         row["line"]: [formula["of"] for formula in row["rule"]["formulas"]]

@@ -56,6 +56,10 @@ def test_a_target_gets_a_valid_file_name_of_its_own() -> None:
     assert site.file_names([*files]) == files
 
 
+def test_code_in_a_message_is_marked_and_escaped() -> None:
+    assert site.coded("divide `a < b` & c") == "divide <code>a &lt; b</code> &amp; c"
+
+
 def test_the_data_cannot_close_its_script_element() -> None:
     text = site.as_script({"message": "</script><b>"}, {})
     assert "<" not in text

@@ -321,20 +321,23 @@ class PageData:
     ) -> int | None:
         """Return the row whose rule gives a gradient, or None if the line reverses several rows.
 
-        A line that follows a rule reads the gradient of what the forward line sets.
+        A line that follows a rule reads the gradient of what the forward line sets, itself or
+        through names that have no verdict of their own.
         """
         pair, trace = gradient.pair, self.trace
         uses = [line.reverses if pair is None else pair.use]
         if pair is not None and pair.use is None:
             uses = [*trace.uses(pair.value)]
         statement = line.step.statement if line.step else proof.function.returned
-        found = list[int]()
+        reads, found = {*statement.mentions}, list[int]()
+        for other in (other.step.statement for other in proof.lines if other.step):
+            reads |= other.mentions if {*other.sets} & {*line.fused} else set[str]()
         for use in (use for use in uses if use is not None):
             sets = trace.steps[use].statement.sets
             given = {f"d{name}" for name in sets}
             if self.sheet.truth.trace.output_names & {*sets}:
                 given.add(proof.function.upstream)
-            found += [use + 1] if given & statement.mentions else []
+            found += [use + 1] if given & reads else []
         return found[0] if len(found) == 1 else None
 
 

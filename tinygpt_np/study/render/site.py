@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import jinja2
 from markupsafe import Markup
+from markupsafe import escape as escape_html
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -84,7 +85,7 @@ def render_files(pages: Sequence[Json]) -> dict[str, str]:
         undefined=jinja2.StrictUndefined,
     )
     # A number with two digits: 0, 3.9e-16, 0.5.
-    cast(Any, templates.filters).update(figure="{:.2g}".format)
+    cast(Any, templates.filters).update(figure="{:.2g}".format, coded=coded)
     names = file_names([each["name"] for each in pages])
     models = diagrams() if {*names} & {*targets.NAMES} else []
     index, page = map(templates.get_template, ("index.html.jinja", "page.html.jinja"))
@@ -143,6 +144,11 @@ def file_names(names: Sequence[str]) -> dict[str, str]:
         taken.add(file.lower())
         found[name] = file
     return found
+
+
+def coded(text: str) -> Markup:
+    """Return a text as HTML, with <code> for what is in backticks."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape_html(text))))
 
 
 def as_script(page: Json, names: dict[str, str]) -> Markup:

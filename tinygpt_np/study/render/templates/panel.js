@@ -102,7 +102,7 @@ function reason(found, gradient) {
 /** The rule of a forward line that no line of the backward reverses. */
 function missing({ row, message }, gradient) {
   return make("section", { class: "reason" },
-    make("p", {}, make("b", { class: "bad" }, `✗ ${message}`)), ruleOf(study.rows[row], gradient));
+    make("p", {}, make("b", { class: "bad" }, ...coded(`✗ ${message}`))), ruleOf(study.rows[row], gradient));
 }
 
 /** The rule of a forward line, with the formulas of one of the gradients that it gives. */
@@ -151,9 +151,9 @@ function verdict(found) {
   ].filter(Boolean);
   const [name, number] = found.id.split(":");
   return make("div", { class: "verdict-of" },
-    make("p", {}, make("b", { class: kind }, message), ", ",
+    make("p", {}, make("b", { class: kind }, ...coded(message)), ", ",
       make("a", { href: `#${found.id}` }, `${name}, line ${number}`)),
-    found.cause ? make("p", { class: "bad" }, `Likely cause: ${found.cause}`) : null,
+    found.cause ? make("p", { class: "cause" }, ...coded(`Likely cause: ${found.cause}`)) : null,
     make("details", { open: right ? null : "" }, make("summary", {}, "Figures"),
       make("dl", {}, ...rows.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]))));
 }

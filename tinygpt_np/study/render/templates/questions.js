@@ -102,8 +102,8 @@ function solution(question, answer) {
   return make("div", { class: `message ${right ? "right" : "wrong"}` },
     make("p", {}, make("b", {}, right ? `✓ Right, it is line ${number}.` : `✗ Line ${numberOf(answer)} ${reason}. The wrong line is line ${number}.`)),
     make("p", {}, `The mistake: ${question.what}.`),
-    make("p", {}, `The check reports line ${number} first: ${question.message}`,
-      question.cause ? `; likely cause: ${question.cause}.` : "."),
+    make("p", {}, ...coded(`The check reports line ${number} first: ${question.message}`),
+      ...coded(question.cause ? `; likely cause: ${question.cause}.` : ".")),
     next);
 }
 

@@ -14,6 +14,9 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** The parts of a text; code is in backticks. */
+const coded = (text) => text.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+
 /** Creates an SVG element. */
 function draw(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
