@@ -1,7 +1,7 @@
 """Pairs in every form that people write: a right backward passes, and a wrong one does not."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -241,6 +241,16 @@ def methods_that_keep_their_state_on_the_object() -> Case:
 
 
 @case
+def an_object_that_is_called() -> Case:
+    class Called(Affine):
+        def __call__(self, x: Array) -> Array:
+            return self.forward(x)
+
+    layer = Called()
+    return replace(of_methods(layer, (X,), "self.W", "x self.W self.b"), forward=layer)
+
+
+@case
 def a_method_after_it_was_used() -> Case:
     layer = Affine()
     layer.forward(X)
@@ -273,7 +283,8 @@ def an_object_of_layers() -> Case:
 @case
 def a_loss_whose_backward_takes_nothing() -> Case:
     class MeanSquare:
-        factor, difference = 1.0, X
+        factor: float
+        difference: Any
 
         def forward(self, y: Array, targets: Array) -> Any:
             self.difference = y - targets
@@ -444,6 +455,8 @@ def test_arguments_that_forward_does_not_take_are_refused() -> None:
 def test_a_leaf_or_a_whole_argument_is_named_in_wrt() -> None:
     for wrt in (("params",), ("params['W1']", "params['b1']", "params['W2']", "params['b2']")):
         assert ForwardCall(mlp, (X, PARAMS), wrt).wrt == tuple(MLP_ROWS.split()[1:])
+    with pytest.raises(CheckError, match="wrt must be a list of names, not int"):
+        ForwardCall(mlp, (X, PARAMS), 3)  # pyright: ignore[reportArgumentType]
     with pytest.raises(CheckError, match=r"wrt must name arguments \(x, params, params\['W1'\]"):
         ForwardCall(mlp, (X, PARAMS), ("W1",))
 

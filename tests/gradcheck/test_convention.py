@@ -72,6 +72,9 @@ def test_outputs_and_arguments_follow_the_form() -> None:
 
 
 def test_a_backward_that_fits_no_form_is_refused() -> None:
+    for takes in ("", "dout", "a, b, c, d"):
+        with pytest.raises(CheckError, match=rf"what forward saved, not \({takes}\)"):
+            convention((A, SAVED), taking(takes), "x")
     with pytest.raises(CheckError, match=r"scalar, not \(2,\), or .* not \(da, db, saved\)"):
         convention(A, taking("da, db, saved"), "x")
     with pytest.raises(CheckError, match=r"scalar, not \(2,\), or its backward must take dout"):

@@ -65,6 +65,11 @@ def test_a_missing_gradient_is_wrong_unless_its_argument_was_none() -> None:
     assert FunctionCheck(forward, (X, W, None)).report(backward).ok
 
 
+def test_a_list_of_numbers_is_no_gradient() -> None:
+    found = of_linear(lambda dy, saved: (dlinear(dy, saved)[0].tolist(), dlinear(dy, saved)[1]))
+    assert found == {"x": "the gradient must be an array, not list"}
+
+
 def test_other_gradients_are_refused() -> None:
     with pytest.raises(CheckError, match="a gradient of weigth, which is none of x, w"):
         of_linear(lambda dy, saved: {"weigth": dy})

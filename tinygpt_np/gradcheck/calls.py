@@ -50,6 +50,8 @@ class ForwardCall:
         wrt: Sequence[str] | None = None,
         backward: Callable[..., Any] | None = None,
     ) -> None:
+        if isinstance(cast(Any, forward).__call__, MethodType):  # An object that can be called.
+            forward = cast(Any, forward).__call__
         self.forward, self.by_keyword = forward, isinstance(args, Mapping)
         self.args = named(forward, args)
         names, owner = [*self.args], owner_of(forward)
@@ -212,6 +214,8 @@ def differentiable(
     found = [leaf for leaf in nodes.leaves if is_floating(leaf.value) and leaf.name not in state]
     floats = [leaf.name for leaf in found if not stores_a_gradient(leaf, found)]
     chosen = [wrt] if isinstance(wrt, str) else wrt
+    if chosen is not None and not isinstance(chosen, list | tuple):
+        raise CheckError(f"wrt must be a list of names, not {type(wrt).__name__}")
     if chosen is None:
         names = floats
     else:

@@ -88,7 +88,14 @@ def convention(
         if are_methods and len(taken) == count and all(map(names_a_gradient, taken)):
             return Convention(False, ("each",))
     parts = len(contents(STANDARD.outputs(returned)) or ())
-    return Convention(True, ("each", "saved")) if 2 <= parts == len(taken) - 1 else STANDARD
+    if 2 <= parts == len(taken) - 1:
+        return Convention(True, ("each", "saved"))
+    if not accepts(backward, 2):
+        raise CheckError(
+            f"backward must take the upstream gradient and what forward saved, "
+            f"not ({', '.join(taken)})"
+        )
+    return STANDARD
 
 
 def without_saved(

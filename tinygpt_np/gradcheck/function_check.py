@@ -47,8 +47,8 @@ MAX_ELEMENTS, DIRECTIONS = 2000, 4
 # The time for one tensor in seconds, and the runs of forward that finite differences need for one
 # element; if forward is slow, fewer elements are measured one by one.
 TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
-# A forward that takes fewer seconds is timed several times.
-SLOW, TIMINGS = 0.01, 5
+# How often a forward is timed, and the time in seconds after which that ends.
+TIMINGS, TIMING_LIMIT = 5, 0.3
 # The relative error that the output of a float32 kernel may have, in ulps.
 TRUTH_ULPS = 64
 
@@ -58,13 +58,12 @@ def max_elements(run: Callable[[], Any], takes_complex: bool) -> int:
 
     run: runs forward once. takes_complex: whether it can be measured by the complex step.
     """
-    runs, seconds = 1 if takes_complex else RUNS_OF_DIFFERENCES, math.inf
-    for _ in range(TIMINGS):
+    runs, times = 1 if takes_complex else RUNS_OF_DIFFERENCES, list[float]()
+    while len(times) < TIMINGS and sum(times) < TIMING_LIMIT:
         start = time.perf_counter()
         run()
-        seconds = min(seconds, time.perf_counter() - start)
-        if seconds > SLOW:  # Other programs hardly disturb a long run.
-            break
+        times.append(time.perf_counter() - start)
+    seconds = min(times)  # Other programs delay some runs.
     return max(DIRECTIONS, min(MAX_ELEMENTS, int(TIME_LIMIT / (runs * max(seconds, 1e-9)))))
 
 
@@ -92,11 +91,12 @@ class FunctionCheck:
     ) -> None:
         check_options(method, directions, seed)
         check_callable("forward", forward)
-        self.truth = truth or forward
         self.method: Method = method
         self.directions, self.seed, self.announce = directions, seed, announce
-        self.title = title or f"{forward.__module__}.{getattr(forward, '__qualname__', forward)}"
+        name = getattr(forward, "__qualname__", type(forward).__qualname__)
+        self.title = title or f"{forward.__module__}.{name}"
         self.call = ForwardCall(forward, args, wrt, backward)
+        self.truth = truth or self.call.forward
         self.args = leaves(self.call.args)
         rng = generator(seed, "gradcheck")
         self.upstream = self.draw_upstream(rng, doutput)

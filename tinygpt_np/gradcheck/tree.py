@@ -240,6 +240,8 @@ class Match:
         chosen = self.chosen(node, given) if len(given) < len(flat) else []
         if chosen:
             return {leaf.name: each for leaf, each in zip(chosen, given, strict=True)}
+        if len(flat) == len(found):  # A list of numbers is refused as the gradient of its leaf.
+            return dict(zip((leaf.name for leaf in flat), found, strict=True))
         names = [leaf.name for leaf in flat]
         constants = ", or None is returned for the others" if len(given) < len(flat) else ""
         raise CheckError(
