@@ -273,8 +273,8 @@ class FunctionCheck:
             )
         if skipped := sum(row.skipped for row in rows):
             yield (
-                f"at a kink of forward: {skipped}, where the derivative from the left, from the "
-                "right, their mean and 0 between them are right"
+                f"at a kink of forward: {skipped}, where the derivatives from both sides, their "
+                "mean and 0 between them are right"
             )
         if constants := [name for name in self.call.wrt if name not in [row.name for row in rows]]:
             yield (

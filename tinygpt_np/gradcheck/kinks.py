@@ -1,5 +1,6 @@
 """Find where a loss has a kink or jumps, and measure its derivatives from both sides there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,15 @@ class Sides:
         near = 16 * (self.left.error + self.right.error)
         sizes = abs(self.left.value) + abs(self.right.value)
         return abs(self.right.value - self.left.value) > near + LARGE * sizes
+
+
+@dataclass(frozen=True)
+class Kink:
+    """The gradients at a kink. usual (A,): those of some convention. low, high: the extremes."""
+
+    usual: np.ndarray
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -118,3 +128,28 @@ class KinkFinder:
         # The slope at distance r is that of the side plus a multiple of r.
         value, rough = 2 * near.value - middle.value, 2 * middle.value - far.value
         return Estimate(value, abs(value - rough) + 3 * near.error)
+
+    def kink(self, curve: Curve, sides: Sides, nearby: Sequence[Curve]) -> Kink:
+        """Return what a gradient may be, from the slopes along `nearby` curves as well.
+
+        The usual ones are the derivatives from both sides, their mean, and 0 between them; for each
+        term, the less steep or the steeper side or 0; and the derivative at any point nearby. If
+        several kinks meet, as those of all units of a layer, each may follow a convention of its
+        own, and other gradients are right, too.
+        """
+        left, right = sides.left.value, sides.right.value
+        usual = [left, right, (left + right) / 2, float(np.clip(0, *sorted((left, right))))]
+        one = False
+        if self.safe:
+            terms = np.array([tangents(curve, -self.reach), tangents(curve, self.reach)])  # (2, K)
+            steep = np.argmax(np.abs(terms), axis=0)[None]
+            between = np.clip(0, terms.min(axis=0), terms.max(axis=0))
+            chosen = (np.take_along_axis(terms, each, 0) for each in (steep, 1 - steep))
+            points = [complex_step(each).value for each in nearby]
+            usual += [*(float(each.sum()) for each in chosen), float(between.sum()), *points]
+            near = LARGE * (abs(left) + abs(right))
+            one = all(min(abs(each - left), abs(each - right)) <= near for each in points)
+        known = np.array([each for each in usual if np.isfinite(each)] or [left])
+        low, high = float(known.min()), float(known.max())
+        spread = 0.0 if one else high - low
+        return Kink(known, low - spread, high + spread)

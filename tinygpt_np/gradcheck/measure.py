@@ -7,12 +7,12 @@ stay fixed. Where the loss has a kink, its derivatives from both sides are measu
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinygpt_np.gradcheck.kinks import SMALL, KinkFinder, Sides
+from tinygpt_np.gradcheck.kinks import SMALL, Kink, KinkFinder, Sides
 from tinygpt_np.gradcheck.oracles import (
     CENTRAL,
     EPS,
@@ -50,6 +50,8 @@ RESOLUTION: dict[Method, float] = {
 # The relative error that a correct element may have without further measurement: in float64, and in
 # ulp for other dtypes.
 TOLERANCE, ULPS = 1e-12, 64
+# The number of points near a kink at which the derivative is measured.
+POINTS = 16
 # The Taylor slope test uses this many random directions by default.
 TAYLOR_DIRECTIONS = 3
 
@@ -85,12 +87,13 @@ def no_kink(number: int) -> None:
 class Measurement:
     """The derivatives of one tensor along its probes, with bounds on their errors.
 
-    values, errors (P,): from the oracle; with method "taylor", `taylor` instead. left, right (P,):
-    the derivatives from both sides; they differ where the loss has a kink. groups: places at kinks
-    that have a derivative together. rounding: returns the sensitivity of the oracle's own
-    computation to rounding along a probe. nearby: returns the sides of a kink that rounding in the
-    gradient's dtype may cross. size: the size of the loss, relative to the tensor's values: a
-    derivative far below it is zero up to rounding. eps: that of the gradient's dtype.
+    values, errors (P,): from the oracle; with method "taylor", `taylor` instead. kinks (P,): where
+    the loss has a kink; there a gradient may be one of the `usual` (A, P), and is between `low` and
+    `high` (P,) by any convention. groups: places at kinks that have a derivative together.
+    rounding: returns the sensitivity of the oracle's own computation to rounding along a probe.
+    nearby: returns the sides of a kink that rounding in the gradient's dtype may cross. size: the
+    size of the loss, relative to the tensor's values: a derivative far below it is zero up to
+    rounding. scale: the size to which differences are precise. eps: that of the gradient's dtype.
     """
 
     name: str
@@ -98,8 +101,10 @@ class Measurement:
     method: str
     values: np.ndarray
     errors: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
+    kinks: np.ndarray
+    usual: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     resolution: float
     eps: float = EPS
     size: float = 0.0
@@ -115,8 +120,11 @@ class Measurement:
         size: float = 0.0,
     ) -> "Measurement":  # fmt: skip
         """Return known derivatives (P,), without kinks and without errors of an oracle."""
-        none, resolution = np.zeros(len(probes)), RESOLUTION["complex"]
-        return cls(name, probes, method, values, none, values, values, resolution, eps, size)
+        none = np.zeros(len(probes))
+        return cls(
+            name, probes, method, values, none, none > 0, values[None], values, values,
+            RESOLUTION["complex"], eps, size,
+        )  # fmt: skip
 
     def plus(self, other: "Measurement") -> "Measurement":
         """Return the sum of two gradients of the same tensor."""
@@ -124,8 +132,10 @@ class Measurement:
             self,
             values=self.values + other.values,
             errors=self.errors + other.errors,
-            left=self.left + other.left,
-            right=self.right + other.right,
+            kinks=self.kinks | other.kinks,
+            usual=(self.usual[:, None] + other.usual).reshape(-1, len(self.values)),
+            low=self.low + other.low,
+            high=self.high + other.high,
             size=self.size + other.size,
             scale=self.scale + other.scale,
             rounding=lambda number: self.rounding(number) + other.rounding(number),
@@ -138,16 +148,11 @@ class Measurement:
         return max(TOLERANCE, ULPS * self.eps)
 
     @property
-    def kinks(self) -> np.ndarray:
-        """Where (P,) the derivatives from both sides differ."""
-        return ~((self.left == self.right) | np.isnan(self.values))
-
-    @property
     def unresolved(self) -> np.ndarray:
         """The probes (P,) whose derivative the oracle could not resolve."""
         finite = np.isfinite(self.values)
-        largest = float(np.abs(self.values[finite]).max(initial=self.scale))
-        return ~(finite & (self.errors <= self.resolution * largest))
+        largest = float(np.abs(self.usual[:, finite]).max(initial=self.scale))
+        return ~(finite & (self.errors <= self.resolution * largest + 2 * SMALLEST))
 
     @property
     def usable(self) -> np.ndarray:
@@ -211,64 +216,119 @@ def measure(
 
     announce: called with the number of each probe before it is measured.
     """
-    safe = complex_safe(subject, name, probes, rng)
-    used: Method = "richardson" if method == "complex" and not safe else method
-    finder, value = KinkFinder(safe), subject.values[name]
-    curves = [subject.curve({name: probes[number]}) for number in range(len(probes))]
+    tensor = Tensor(subject, name, probes, method, rng)
     found: list[Estimate] = []
-    left, right = np.empty(len(probes)), np.empty(len(probes))
-    has_kinks = has_suspects(finder, subject, name, probes, rng)
-    for number, curve in enumerate(curves):
+    for number in range(len(probes)):
         announce(number)
-        units = probes.scales(value, number)
-        scaled = along(curve, units[0])
-        if not finder.safe or method in ("central", "richardson"):
-            curve = that_depend(curve, units)
-            scaled = along(curve, units[0])
-        found.append(derivative(used, curve, units, subject.eps))
-        left[number] = right[number] = found[-1].value
-        if has_kinks and finder.suspects(scaled):
-            sides = finder.sides(scaled) / units[0]
-            if sides.differ:
-                left[number], right[number] = sides.left.value, sides.right.value
-            is_better = sides.middle.error < found[-1].error
-            if sides.differ or is_better or not sides.agree(found[-1]):
-                found[-1] = sides.middle
-    left, right = (
-        np.where(left == right, [e.value for e in found], each) for each in (left, right)
-    )
+        found.append(tensor.derivative(number))
+    kinks = dict[int, Kink]()
+    if tensor.has_suspects:
+        for number in range(len(probes)):
+            found[number], kink = tensor.checked_for_kink(number, found[number])
+            if kink is not None:
+                kinks[number] = kink
     values, errors = np.array([(each.value, each.error) for each in found]).T  # (P,), (P,)
-    resolution = max(RESOLUTION[used], TOLERANCE * subject.eps / EPS)
+    most = max((len(kink.usual) for kink in kinks.values()), default=1)
+    usual, low, high = np.tile(values, (most, 1)), values.copy(), values.copy()
+    for number, kink in kinks.items():
+        usual[:, number] = np.resize(kink.usual, most)
+        low[number], high[number] = kink.low, kink.high
+    is_kink = np.isin(np.arange(len(probes)), list(kinks))
+    resolution = max(RESOLUTION[tensor.method], TOLERANCE * subject.eps / EPS)
+    size = subject.size / max(typical(subject.values[name]), 1.0)
+    taylor = tuple(Taylor.sample(tensor.curve(number)) for number in range(len(probes)))
+    return Measurement(
+        name, probes, tensor.method, values, errors, is_kink, usual, low, high, resolution,
+        subject.eps, subject.size_of(name), size, cache(tensor.rounding), cache(tensor.nearby),
+        taylor=taylor if method == "taylor" else (),
+    )  # fmt: skip
 
-    @cache
-    def rounding(number: int) -> float:
+
+class Tensor:
+    """One tensor of a subject, and how it is measured: safe says whether by the complex step."""
+
+    def __init__(
+        self, subject: Subject, name: str, probes: Probes, method: Method, rng: np.random.Generator
+    ) -> None:
+        self.subject, self.name, self.probes, self.rng = subject, name, probes, rng
+        self.value = subject.values[name]
+        self.safe = complex_safe(subject, name, probes, rng)
+        self.method: Method = method
+        if method == "complex" and not self.safe:
+            self.method = "richardson"
+        self.finder = KinkFinder(self.safe)
+
+    def curve(self, number: int) -> Curve:
+        """Return the curve along a probe, of those terms whose differences matter."""
+        curve = self.subject.curve({self.name: self.probes[number]})
+        is_by_differences = not self.safe or self.method in ("central", "richardson")
+        return that_depend(curve, self.units(number)) if is_by_differences else curve
+
+    def units(self, number: int) -> tuple[float, float]:
+        """Return the units of the steps along a probe."""
+        return self.probes.scales(self.value, number)
+
+    def derivative(self, number: int) -> Estimate:
+        """Return the derivative along a probe."""
+        return derivative(self.method, self.curve(number), self.units(number), self.subject.eps)
+
+    @cached_property
+    def has_suspects(self) -> bool:
+        """Whether any probe may have a kink; most losses have none along a random direction."""
+        direction = magnitudes(self.value) * self.rng.standard_normal(self.probes.shape)
+        return self.finder.suspects(self.subject.curve({self.name: direction}), SMALL)
+
+    @cached_property
+    def points_nearby(self) -> list[Subject]:
+        """The subject at points so near that the derivatives are those at a side of each kink."""
+
+        def moved(value: np.ndarray) -> np.ndarray:
+            drawn = self.rng.standard_normal(value.shape)
+            return value + 4 * self.finder.reach * magnitudes(value) * drawn
+
+        values = self.subject.values.items()
+        count = POINTS if self.safe else 0
+        points = [{name: moved(value) for name, value in values} for _ in range(count)]
+        return [replace(self.subject, values=point) for point in points]
+
+    def checked_for_kink(self, number: int, known: Estimate) -> tuple[Estimate, Kink | None]:
+        """Return the derivative along a probe, or that between the sides of a kink, and the kink.
+
+        known: the derivative as if there were no kink.
+        """
+        unit, _ = self.units(number)
+        curve = along(self.curve(number), unit)
+        if not self.finder.suspects(curve):
+            return known, None
+        sides = self.finder.sides(curve)
+        middle = (sides / unit).middle
+        if not sides.differ:
+            is_right = middle.error >= known.error and (sides / unit).agree(known)
+            return known if is_right else middle, None
+        direction = {self.name: self.probes[number] * unit}
+        kink = self.finder.kink(curve, sides, [e.curve(direction) for e in self.points_nearby])
+        return middle, Kink(kink.usual / unit, kink.low / unit, kink.high / unit)
+
+    def rounding(self, number: int) -> float:
         """Return the sensitivity to rounding of a derivative as the oracle computes it."""
-        unit, _ = probes.scales(value, number)
-        curve = along(subject.curve({name: probes[number]}, noisy=True), unit)
+        unit, _ = self.units(number)
+        curve = along(self.subject.curve({self.name: self.probes[number]}, noisy=True), unit)
 
         def slope() -> np.ndarray:
             # Richardson extrapolation mostly takes large steps.
-            h = CENTRAL if used == "central" else 2.0**-6
-            is_complex = safe and used != "central"
+            h = CENTRAL if self.method == "central" else 2.0**-6
+            is_complex = self.safe and self.method != "central"
             return tangents(curve).sum() if is_complex else differences(curve, h)[0].sum()
 
         known = Rounding(lambda: {"": slope() / unit}).of("")
         return 0.0 if known is None else float(known[0])
 
-    @cache
-    def nearby(number: int) -> Sides | None:
+    def nearby(self, number: int) -> Sides | None:
         """Return the sides of a kink so near that rounding in the gradient's dtype crosses it."""
-        curve, (unit, _) = subject.curve({name: probes[number]}), probes.scales(value, number)
-        wide, scaled = KinkFinder(safe, subject.eps), along(curve, unit)
-        sides = wide.sides(scaled) / unit if wide.suspects(scaled) else None
-        return sides if sides and sides.differ and wide.reach > finder.reach else None
-
-    return Measurement(
-        name, probes, used, values, errors, left, right, resolution, subject.eps,
-        subject.size_of(name), subject.size / max(typical(value), 1.0), rounding,
-        nearby,
-        taylor=tuple(map(Taylor.sample, curves)) if method == "taylor" else (),
-    )  # fmt: skip
+        wide, (unit, _) = KinkFinder(self.safe, self.subject.eps), self.units(number)
+        curve = along(self.curve(number), unit)
+        sides = wide.sides(curve) / unit if wide.suspects(curve) else None
+        return sides if sides and sides.differ and wide.reach > self.finder.reach else None
 
 
 def along(curve: Curve, unit: float) -> Curve:
@@ -314,14 +374,6 @@ def derivative(method: Method, curve: Curve, units: tuple[float, float], eps: fl
     return second if agrees and second.error < first.error else first
 
 
-def has_suspects(
-    finder: KinkFinder, subject: Subject, name: str, probes: Probes, rng: np.random.Generator
-) -> bool:
-    """Return whether any probe may have a kink; most losses have none along a random direction."""
-    direction = magnitudes(subject.values[name]) * rng.standard_normal(probes.shape)
-    return finder.suspects(subject.curve({name: direction}), SMALL)
-
-
 def complex_safe(subject: Subject, name: str, probes: Probes, rng: np.random.Generator) -> bool:
     """Return whether the loss accepts complex values and is analytic, as the complex step needs.
 
@@ -345,14 +397,16 @@ def complex_safe(subject: Subject, name: str, probes: Probes, rng: np.random.Gen
 
 
 def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> bool:
-    """Return whether the slope of each term agrees with its differences at one step at least.
+    """Return whether the slope of each term agrees with its differences at the first good step.
 
-    rounding: that of the terms in addition to that of their last operation. Steps so small that
-    rounding matters count only if the differences have not settled before. Where all steps lead out
-    of the domain, they prove nothing.
+    rounding: that of the terms in addition to that of their last operation. A step is good if its
+    rounding error is small next to the slope, and the next larger step gives the same difference.
+    Terms that change by rounding errors only, or whose steps all lead out of the domain, prove
+    nothing.
     """
-    agrees, inside = np.zeros((2, *slopes.shape), dtype=bool)
-    unsettled, before = np.ones(slopes.shape, dtype=bool), np.full(slopes.shape, np.nan)
+    size = np.abs(real_terms(curve, 0.0))
+    agrees, differs, inside, flat = np.zeros((4, *slopes.shape), dtype=bool)
+    before, known = np.full((2, *slopes.shape), np.nan)
     for h in 2.0 ** -np.arange(3.0, 36.0, 3.0):
         real, errors = differences(curve, float(h))
         with np.errstate(all="ignore"):
@@ -360,16 +414,17 @@ def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> 
             errors += (rounding + EPS * np.abs(slopes)) / h
             # The steps differ by a factor of 8.
             better = np.where(np.isfinite(before), (64 * real - before) / 63, real)
-            near = 1e-7 * np.abs(slopes) + 16 * errors + SMALLEST
-            agrees |= unsettled & (np.abs(better - slopes) <= near)
-            if h < 2**-14:
-                is_precise = errors <= 1e-6 * np.abs(slopes)
-                unsettled &= is_precise & ~(np.abs(real - before) <= 1e-3 * np.abs(real))
-        if agrees.all():
-            return True
+            near = 1e-7 * np.abs(slopes) + 4 * errors
+            counts = (errors <= 0.05 * np.abs(slopes)) & ~differs
+            agrees |= counts & (np.abs(better - slopes) <= near)
+            differs |= counts & ~agrees & (np.abs(better - known) <= near)
+            largest = np.maximum(np.abs(slopes), np.abs(real))
+            flat |= largest <= 1e4 * (EPS * size + rounding) + SMALLEST
         inside |= np.isfinite(real)
-        before = real
-    return bool((agrees | ~inside).all())
+        if (agrees | flat).all() and (agrees | (slopes == 0)).any():
+            return True
+        before, known = real, better
+    return bool((agrees | flat | ~inside).all() and (agrees | (slopes == 0) | ~inside).any())
 
 
 def with_groups(subject: Subject, measurements: list[Measurement]) -> list[Measurement]:

@@ -115,6 +115,9 @@ class NoisyArray(np.ndarray):
             plain = [*kept, *(summand(each) for each in plain[len(kept) :])]
         elif name in OF_PRODUCTS and any(np.iscomplexobj(each) for each in plain):
             plain = [Noise.added(each) for each in plain]
+        elif name == "log1p" and np.iscomplexobj(plain[0]):
+            # NumPy computes it as log(1 + z).
+            plain = [Noise.added(1 + plain[0]) - 1]
         if out is not None:
             options["out"] = tuple(bare(each) for each in out)
         result = getattr(ufunc, method)(*plain, **options)
