@@ -414,10 +414,10 @@ def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> 
             errors += (rounding + EPS * np.abs(slopes)) / h
             # The steps differ by a factor of 8.
             better = np.where(np.isfinite(before), (64 * real - before) / 63, real)
-            near = 1e-7 * np.abs(slopes) + 4 * errors
             counts = (errors <= 0.05 * np.abs(slopes)) & ~differs
-            agrees |= counts & (np.abs(better - slopes) <= near)
-            differs |= counts & ~agrees & (np.abs(better - known) <= near)
+            agrees |= counts & (np.abs(better - slopes) <= 1e-7 * np.abs(slopes) + 4 * errors)
+            has_settled = np.abs(better - known) <= 1e-7 * np.abs(better) + 4 * errors
+            differs |= counts & has_settled & ~agrees
             largest = np.maximum(np.abs(slopes), np.abs(real))
             flat |= largest <= 1e4 * (EPS * size + rounding) + SMALLEST
         inside |= np.isfinite(real)
