@@ -383,7 +383,7 @@ def expected(sheet: Sheet, line: BackwardLine) -> Iterator[str]:
 def follows(sheet: Sheet, backward: Step, forward: Step) -> bool:
     """Return whether a backward line reads the gradient of what a forward line sets."""
     sets, given = {*forward.statement.sets}, set[str]()
-    if sheet.truth.outputs & sets:
+    if sheet.truth.trace.output_names & sets:
         given.add(sheet.proofs[0].function.upstream)
     return bool((given | {f"d{leaf(name)}" for name in sets}) & backward.statement.mentions)
 
