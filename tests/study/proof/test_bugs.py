@@ -72,3 +72,19 @@ def test_the_readme_has_these_counts(visible: list[Bug]) -> None:
     assert matched is not None
     right = sum(map(sets_the_variable, visible))
     assert [int(count) for count in matched.groups()] == [len(visible), right]
+
+
+def test_the_readme_shows_how_often_causes_are_right(visible: list[Bug]) -> None:
+    counts: dict[str, Counter[str]] = {}
+    for bug in visible:
+        counts.setdefault(bug.mutation.kind, Counter())[judged(bug.cause, bug.mutation.kind)] += 1
+    others = {kind for kind, count in counts.items() if {*count} == {"right"}}
+    chosen = {kind: count for kind, count in counts.items() if kind not in others}
+    ordered = dict(sorted(chosen.items(), key=lambda each: (-each[1].total(), each[0])))
+    ordered["all other kinds"] = sum((counts[kind] for kind in others), Counter[str]())
+    ordered["all"] = sum(counts.values(), Counter[str]())
+    table = [f"| kind of bug | {' | '.join(VERDICTS)} |", "|---|---|---|---|---|"]
+    for kind, count in ordered.items():
+        table.append(f"| {kind} | {' | '.join(str(count[verdict]) for verdict in VERDICTS)} |")
+    shown = "\n".join(table)
+    assert shown in (PACKAGE / "gradcheck" / "README.md").read_text(encoding="utf-8"), shown
