@@ -175,6 +175,10 @@ def test_equal_elements_at_kinks_share_a_gradient_that_adds_up() -> None:
     assert found.problems == (
         "at ties: the gradients of 2 equal elements must add up to 6, not 12",
     )
+    # A share is not larger than the whole.
+    wider = replace(measured, low=measured.low - 9, high=measured.high + 9)
+    gradients = {"x": with_kinks(8.0, 6.0), "y": np.array([0.0, -2.0])}
+    assert compare(wider, gradients, FLOAT64, [2, 3]).verdict == "unmeasured"
     # Without the other gradient, the sum is unknown.
     assert together(5.0, None).verdict == "unmeasured"
     assert together(6.0, None).verdict == "ok"

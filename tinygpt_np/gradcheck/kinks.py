@@ -138,7 +138,7 @@ class KinkFinder:
         own, and other gradients are right, too.
         """
         left, right = sides.left.value, sides.right.value
-        usual = [left, right, (left + right) / 2, float(np.clip(0, *sorted((left, right))))]
+        usual = [left, right, (left + right) / 2, min(max(0.0, min(left, right)), max(left, right))]
         one = False
         if self.safe:
             terms = np.array([tangents(curve, -self.reach), tangents(curve, self.reach)])  # (2, K)

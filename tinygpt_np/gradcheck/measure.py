@@ -236,11 +236,11 @@ def measure(
     is_kink = np.isin(np.arange(len(probes)), list(kinks))
     resolution = max(RESOLUTION[tensor.method], TOLERANCE * subject.eps / EPS)
     size = subject.size / max(typical(subject.values[name]), 1.0)
-    taylor = tuple(Taylor.sample(tensor.curve(number)) for number in range(len(probes)))
+    tested = range(len(probes)) if method == "taylor" else ()
     return Measurement(
         name, probes, tensor.method, values, errors, is_kink, usual, low, high, resolution,
         subject.eps, subject.size_of(name), size, cache(tensor.rounding), cache(tensor.nearby),
-        taylor=taylor if method == "taylor" else (),
+        taylor=tuple(Taylor.sample(tensor.curve(number)) for number in tested),
     )  # fmt: skip
 
 

@@ -128,6 +128,9 @@ class Comparison:
         inside = kinks & (measurement.low <= self.found) & (self.found <= measurement.high)
         inside &= self.failing
         shared, self.group_problem = self.shared()
+        shared &= (measurement.usual.min(axis=0) <= self.found) & (
+            self.found <= measurement.usual.max(axis=0)
+        )
         self.errors[inside & shared] = 0.0
         self.open = inside & ~shared
         self.errors[self.open] = 0.0
