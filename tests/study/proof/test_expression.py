@@ -41,8 +41,9 @@ SAME = {
     "x[None, :]": "np.expand_dims(x, 0)", "x.clip(0, 1)": "np.clip(x, min=0, max=1)",
     "tanh(x)": "np.tanh(x)", "double(x)": "2 * x", "double(x, factor=n)": "n * x",
     "np.hstack([x, x])": "np.concatenate((x, x), axis=-1)", "len(x)": "x.shape[0]",
-    "x if n > 2 else w": "x", "x.copy()": "np.array(x)", "np.einsum('ij,jk', x, x.T)":
-    "np.einsum('ij, jk -> ik', x, x.T)", "abs(x)": "np.absolute(x)",
+    "x if n > 2 else w": "x", "x.copy()": "np.array(x)",
+    "np.einsum('ij,jk->ik', x, x.T)": "np.einsum('ij, jk -> ik', x, x.T)",
+    "abs(x)": "np.absolute(x)",
 }  # fmt: skip
 
 

@@ -143,11 +143,9 @@ LINES: dict[str, tuple[str, ...] | None] = {
     "x.mean(axis=0)": ("dx = dy / 4",),
     "np.mean(x, axis=1, keepdims=True)": ("dx = dy / 5",),
     "x.var(axis=0)": ("dx = dy ∘ (x - mean_{axis 0}(x)) / 2",),
-    "np.var(x, axis=1, ddof=1)": None,
     "np.std(x, axis=0)": ("dx = dy ∘ (x - mean_{axis 0}(x)) / (4 y)",),
     "x.max(axis=1, keepdims=True)": ("dx = dy where x = y, else 0",),
     "x.min(axis=0)": None,
-    "p.prod(axis=1)": ("dp = dy ∘ y / p",),
     "A.mean(axis=(0, 2, 3), keepdims=True)": ("dA = dy / 40",),
     "0.5 * np.sum(x * x) / len(x)": ("dx = dy ∘ x / 4",),
     "(x * row).sum() / row.sum()": None,
@@ -174,7 +172,6 @@ LINES: dict[str, tuple[str, ...] | None] = {
     "np.einsum('bhqd,bhkd->bhqk', A, K) / np.sqrt(n)": (
         "dA_{bhqd} = (Σ_k dy_{bhqk} K_{bhkd}) / √n", "dK_{bhkd} = (Σ_q dy_{bhqk} A_{bhqd}) / √n",
     ),
-    "np.einsum('nc,ck', x, W)": None,
     "np.einsum('nc,nc->n', x, z)": ("dx_{nc} = dy_n z_{nc}", "dz_{nc} = dy_n x_{nc}"),
     "np.einsum('nc->n', x)": ("dx = dy_n",),
     # Indices.

@@ -207,12 +207,10 @@ def summed(
 
 def reduction(args: list[ast.expr], reader: Reader) -> Match:
     """Return the rule of a sum, mean, maximum, variance and so on."""
-    kind, x, axes, _, ddof, label = args
+    kind, x, axes, _, label = args
     n = reader.size(x, reader.value(axes))
     spread = "op.spread(dy, shape, axes)"
-    mean = call("op.aggregate", constant("mean"), x, axes, constant(True), constant(0), label)
-    if reader.value(ddof):
-        n = ast.BinOp(n, ast.Sub(), ddof)
+    mean = call("op.aggregate", constant("mean"), x, axes, constant(True), label)
     operands = {
         "x": x, "shape": constant(reader.shape(x)), "axes": axes, "n": n, "mean": mean,
     }  # fmt: skip
@@ -224,8 +222,6 @@ def reduction(args: list[ast.expr], reader: Reader) -> Match:
                 "Only the largest element affects the result."),
         "min": ("minimum", f"np.where(x == op.spread(y, shape, axes), {spread}, 0)",
                 "Only the smallest element affects the result."),
-        "prod": ("product of elements", f"{spread} * op.spread(y, shape, axes) / x",
-                 "The derivative with respect to one factor is the product of the others."),
         "var": ("variance", f"2 * {spread} * (x - mean) / n",
                 "Each squared deviation has the weight 1/n. The mean in it adds nothing, because "
                 "the deviations sum to zero."),
@@ -356,7 +352,7 @@ def normalised(args: list[ast.expr], reader: Reader) -> Match:
     x, ndim = args[0], len(reader.shape(args[0]))
     axes = (ndim - 1,)
     operands = {"x": x, "axes": constant(axes), "label": constant(reader.label(x, axes))}
-    gradient = "y * (dy - op.aggregate('sum', dy * y, axes, True, 0, label))"
+    gradient = "y * (dy - op.aggregate('sum', dy * y, axes, True, label))"
     why = "From ∂y_j/∂x_i = y_j (δ_ij - y_i): the deviation of dy from its y-weighted mean."
     return Match("softmax", operands, {"x": gradient}, why)
 
@@ -366,7 +362,7 @@ def log_normalised(args: list[ast.expr], reader: Reader) -> Match:
     x, ndim = args[0], len(reader.shape(args[0]))
     axes = (ndim - 1,)
     operands = {"x": x, "axes": constant(axes), "label": constant(reader.label(x, axes))}
-    gradient = "dy - np.exp(y) * op.aggregate('sum', dy, axes, True, 0, label)"
+    gradient = "dy - np.exp(y) * op.aggregate('sum', dy, axes, True, label)"
     return Match("log-softmax", operands, {"x": gradient}, "From ∂y_j/∂x_i = δ_ij - exp(y_i).")
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.study.proof import operations
-from tinygpt_np.study.proof.inline import inlined
+from tinygpt_np.study.proof.inline import inlined, substituted
 from tinygpt_np.study.source.paths import leaf, resolve
 from tinygpt_np.study.source.shapes import is_shape
 
@@ -25,17 +25,19 @@ WITHOUT_GRADIENT = {
     *("np.ones_like", "np.full_like", "np.empty_like", "np.shape", "np.size", "np.ndim", "op.size"),
     *("np.logical_not", "np.logical_and", "np.logical_or", "np.heaviside", "len", "range"),
 }
-REDUCTIONS = {"sum", "mean", "max", "min", "amax", "amin", "var", "std", "prod"}
+REDUCTIONS = {"sum", "mean", "max", "min", "amax", "amin", "var", "std"}
 METHODS = {
     *REDUCTIONS, "reshape", "ravel", "flatten", "squeeze", "transpose", "swapaxes", "dot", "clip",
-    "copy", "astype", "cumsum", "repeat", "take", "any", "all", "argmax", "argmin", "round",
+    "copy", "astype", "any", "all", "argmax", "argmin", "round",
 }  # fmt: skip
-OPERATORS: dict[str, type[ast.operator]] = {
-    "add": ast.Add, "subtract": ast.Sub, "multiply": ast.Mult, "divide": ast.Div,
-    "true_divide": ast.Div, "power": ast.Pow, "matmul": ast.MatMult,
+# Functions that have a shorter form.
+SHORTER = {
+    "add": "a + b", "subtract": "a - b", "multiply": "a * b", "divide": "a / b", "power": "a ** b",
+    "matmul": "a @ b", "negative": "-a", "square": "a ** 2", "reciprocal": "1 / a",
+    "absolute": "np.abs(a)",
 }  # fmt: skip
-RESHAPING = {"reshape", "ravel", "flatten", "squeeze", "expand_dims", "atleast_2d"}
-PERMUTING = {"transpose", "swapaxes", "moveaxis", "rollaxis", "matrix_transpose"}
+RESHAPING = {"reshape", "ravel", "flatten", "squeeze", "expand_dims"}
+PERMUTING = {"transpose", "swapaxes", "moveaxis"}
 COPYING = {"copy", "array", "asarray", "ascontiguousarray", "astype"}
 BUILTINS = {"len", "range", "int", "float", "max", "min", "abs", "bool", "tuple", "list"}
 IMPURE = {"copyto", "put", "place", "putmask", "fill_diagonal", "save", "savetxt", "load", "seterr"}
@@ -52,8 +54,7 @@ class Reader:
 
     stated: the shape that a comment or docstring states for a name, or "". is_differentiable: of a
     name. arguments: the letters of the axes of forward's arguments, by shape. own: the names in the
-    line. names: the namespace
-    with the functions of operations.py.
+    line. names: the namespace with the functions of operations.py.
     """
 
     def __init__(
@@ -139,11 +140,8 @@ class Reader:
         base = self.read(node.value)
         value = self.value(base)
         if isinstance(value, np.ndarray):
-            return (
-                self.indexed(base, node)
-                if isinstance(node, ast.Subscript)
-                else (self.attribute(base, node))
-            )
+            is_index = isinstance(node, ast.Subscript)
+            return self.indexed(base, node) if is_index else self.attribute(base, node)
         whole = evaluated(node, self.original)
         if not isinstance(whole, np.ndarray):
             return node
@@ -207,21 +205,13 @@ class Reader:
             return self.reduction(short, args, keywords)
         if short in RESHAPING | PERMUTING:
             return self.rearranged(short, args, keywords)
-        if short in ("concatenate", "hstack", "vstack", "stack", "column_stack"):
+        if short in ("concatenate", "hstack", "vstack", "stack"):
             return self.joined(short, args, keywords)
         read = [self.read(arg) for arg in args]
-        if short in OPERATORS and len(read) == 2:
-            return ast.BinOp(read[0], OPERATORS[short](), read[1])
+        if short in SHORTER:
+            return substituted(parsed(SHORTER[short]), dict(zip("ab", read, strict=False)))
         if short == "dot" and all(len(self.shape(each)) <= 2 for each in read):
             return ast.BinOp(read[0], ast.MatMult(), read[1])
-        if short == "negative":
-            return ast.UnaryOp(ast.USub(), read[0])
-        if short == "square":
-            return ast.BinOp(read[0], ast.Pow(), ast.Constant(2))
-        if short == "reciprocal":
-            return ast.BinOp(ast.Constant(1), ast.Div(), read[0])
-        if short == "absolute":
-            name = "np.abs"
         if short in COPYING:
             return self.copied(read[0], node)
         if short == "pad":
@@ -297,11 +287,11 @@ class Reader:
     # Functions
 
     def reduction(self, kind: str, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
-        """Read a sum, mean, …, as aggregate(kind, x, axes, keeps, [ddof,] label)."""
+        """Read a sum, mean, …, as aggregate(kind, x, axes, keeps, label)."""
         kind = kind.removeprefix("a") if kind in ("amax", "amin") else kind
         x, *rest = args
         keywords = {**dict(zip(("axis",), rest, strict=False)), **keywords}
-        if len(rest) > 1 or not {*keywords} <= {"axis", "keepdims", "ddof"}:
+        if len(rest) > 1 or not {*keywords} <= {"axis", "keepdims"}:
             raise UnknownError(kind)
         given = {name: self.value(self.read(value)) for name, value in keywords.items()}
         array = self.read(x)
@@ -309,11 +299,8 @@ class Reader:
         if ndim == 0:
             raise UnknownError(kind)
         axes = tuple(int(each) % ndim for each in (range(ndim) if axis is None else parts_of(axis)))
-        keeps, ddof = bool(given.get("keepdims")), int(given.get("ddof", 0))
-        return call(
-            "op.aggregate", constant(kind), array, constant(axes), constant(keeps), constant(ddof),
-            constant(self.label(array, axes)),
-        )  # fmt: skip
+        options = (axes, bool(given.get("keepdims")), self.label(array, axes))
+        return call("op.aggregate", constant(kind), array, *map(constant, options))
 
     def rearranged(
         self, name: str, args: list[ast.expr], keywords: dict[str, ast.expr]
@@ -356,45 +343,39 @@ class Reader:
         axis = [*args[1:], *keywords.values()]
         number = int(self.value(self.read(axis[0]))) if axis else 0
         ndim = len(self.shape(arrays.elts[0]))
-        if name in ("hstack", "column_stack") and ndim > 1:
+        if name == "hstack" and ndim > 1:
             number = 1
-        elif name in ("vstack", "column_stack") and ndim < 2:
+        elif name == "vstack" and ndim < 2:
             raise UnknownError(name)
         is_stack = name == "stack"
         function = "np.stack" if is_stack else "np.concatenate"
         return call(function, arrays, constant(number % (ndim + is_stack)))
 
     def padded(self, args: list[ast.expr], keywords: dict[str, ast.expr]) -> ast.expr:
-        """Read a padding with constants, as np.pad(x, ((before, after), …))."""
-        given = [self.value(each) for each in args[1:]]
-        mode = self.value(self.read(keywords["mode"])) if "mode" in keywords else "constant"
-        if [*given[1:], mode] not in (["constant"], ["constant", "constant"]):
+        """Read a padding with zeros, as np.pad(x, ((before, after), …))."""
+        x, widths, *rest = args
+        modes = [self.value(each) for each in (*rest, *map(self.read, keywords.values()))]
+        if {*modes} - {"constant", 0}:
             raise UnknownError("pad")
-        widths = np.broadcast_to(np.asarray(given[0], int), (len(self.shape(args[0])), 2))
-        return call("np.pad", args[0], constant(tuple((int(a), int(b)) for a, b in widths)))
+        pairs = np.broadcast_to(np.asarray(self.value(widths), int), (len(self.shape(x)), 2))
+        return call("np.pad", x, constant(tuple((int(a), int(b)) for a, b in pairs)))
 
     def einsum(self, args: list[ast.expr]) -> ast.expr:
-        """Read an einsum; its result is always named after an arrow."""
+        """Read an einsum that names the indices of its result after an arrow."""
         indices, *arrays = args
-        if not isinstance(indices, ast.Constant) or not isinstance(indices.value, str):
+        text = self.value(indices)
+        if not isinstance(text, str) or "->" not in text:
             raise UnknownError("einsum")
-        takes, arrow, gives = indices.value.replace(" ", "").partition("->")
-        if not arrow:
-            letters = sorted({letter for letter in takes if letter.isalpha()})
-            gives = "".join(letter for letter in letters if takes.count(letter) == 1)
-        return call("np.einsum", constant(f"{takes}->{gives}"), *map(self.read, arrays))
+        return call("np.einsum", constant(text.replace(" ", "")), *map(self.read, arrays))
 
     def copied(self, array: ast.expr, node: ast.Call) -> ast.expr:
-        """Read a copy, which is of floats if the array is."""
-        if isinstance(array, ast.Tuple) or not isinstance(self.value(array), np.ndarray):
-            if self.operands(array):
-                raise UnknownError(ast.unparse(node))
-            return node
-        if evaluated(node, self.original).dtype.kind != self.value(array).dtype.kind:
-            if self.operands(array):
-                raise UnknownError(ast.unparse(node))
-            return node
-        return call("np.copy", array)
+        """Read a copy; of floats as floats, because other copies have no gradient."""
+        kinds = [np.asarray(v).dtype.kind for v in (self.value(array), self.value(node))]
+        if kinds[0] == kinds[1] and not isinstance(array, ast.Tuple):
+            return call("np.copy", array)
+        if self.operands(array):
+            raise UnknownError(ast.unparse(node))
+        return node
 
     # Axes
 
@@ -407,9 +388,8 @@ class Reader:
         if not all(named):
             return constant(number)
         label = "·".join(named)
-        return call(
-            "op.size", constant(number), constant(f"({label})" if len(named) > 1 else label)
-        )
+        label = f"({label})" if len(named) > 1 else label
+        return call("op.size", constant(number), constant(label))
 
     def label(self, array: ast.expr, axes: Iterable[int]) -> str:
         """Return the letters of some axes of an array, or their numbers; "" for all axes."""

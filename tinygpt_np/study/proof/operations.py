@@ -36,12 +36,9 @@ def size(length: int, label: str) -> int:
     return length
 
 
-def aggregate(
-    kind: str, x: np.ndarray, axes: Axes, keeps: bool, ddof: int, label: str
-) -> np.ndarray:
-    """Return the sum, mean, max, min, prod, var or std of x along some axes."""
-    options: dict[str, Any] = {"ddof": ddof} if kind in ("var", "std") else {}
-    return getattr(np, kind)(x, axis=axes, keepdims=keeps, **options)
+def aggregate(kind: str, x: np.ndarray, axes: Axes, keeps: bool, label: str) -> np.ndarray:
+    """Return the sum, mean, max, min, var or std of x along some axes."""
+    return getattr(np, kind)(x, axis=axes, keepdims=keeps)
 
 
 def spread(x: np.ndarray, shape: Axes, axes: Axes) -> np.ndarray:

@@ -34,7 +34,7 @@ from tinygpt_np.study.proof.expression import (
 from tinygpt_np.study.proof.formula import ATOM, PRODUCT, Writer, below, index_text
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.source.parse import Function, names_in
-from tinygpt_np.study.source.paths import Namespace, read, resolve
+from tinygpt_np.study.source.paths import Namespace, resolve
 from tinygpt_np.study.source.steps import Step
 from tinygpt_np.study.source.trace import Value
 
@@ -217,13 +217,10 @@ class LineRule:
             self.reader.names[name] = known
         return name
 
-    def is_array(self, node: ast.expr, after: bool = False) -> bool:
-        """Return whether an expression is an array, before or after the line."""
-        path = resolve(node, self.reader.original)
-        if path is None:
-            return False
-        value = Value(path, self.step.index)
-        found = self.truth.trace.data(value) if after else read(self.reader.original, path)
+    def is_array(self, target: ast.expr) -> bool:
+        """Return whether a target is an array after the line."""
+        path = resolve(target, self.reader.original)
+        found = self.truth.trace.data(Value(path, self.step.index)) if path is not None else None
         return isinstance(found, np.ndarray)
 
     def called(self, names: list[ast.expr], node: ast.Call) -> Iterator[Equation]:
@@ -236,7 +233,7 @@ class LineRule:
         if not isinstance(parts, ast.Tuple) or len(parts.elts) != len(names):
             raise UnknownError(name)
         for target, value in zip(names, parts.elts, strict=True):
-            if self.is_array(target, after=True):
+            if self.is_array(target):
                 yield Equation(self.set_name(target), self.reader.read(value))
 
     def split(self, names: list[ast.expr], args: list[ast.expr]) -> Iterator[Equation]:

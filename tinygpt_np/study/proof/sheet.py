@@ -118,6 +118,28 @@ class Sheet:
         """Return the gradients with which the values of a line are checked."""
         return [*dict.fromkeys(name for value in self.set_by(row) for name in self.fused(value))]
 
+    def followed(self, proof: Proof, line: BackwardLine, gradient: GradientVerdict) -> Step | None:
+        """Return the forward step whose rule gives a gradient, or None if a line reverses several.
+
+        A line that follows a rule reads the gradient of what the forward line sets, itself or
+        through names that have no verdict of their own.
+        """
+        pair, trace = gradient.pair, self.truth.trace
+        uses = [line.reverses if pair is None else pair.use]
+        if pair is not None and pair.use is None:
+            uses = [*trace.uses(pair.value)]
+        statement = line.step.statement if line.step else proof.function.returned
+        reads, found = {*statement.mentions}, list[Step]()
+        for other in (other.step.statement for other in proof.lines if other.step):
+            reads |= other.mentions if {*other.sets} & {*line.fused} else set[str]()
+        for step in (trace.steps[use] for use in uses if use is not None):
+            sets = {*step.statement.sets}
+            given = {f"d{name}" for name in sets}
+            if trace.output_names & sets:
+                given.add(proof.function.upstream)
+            found += [step] if given & reads else []
+        return found[0] if len(found) == 1 else None
+
     @cached_property
     def agreement(self) -> float | None:
         """The largest relative difference between the gradients of two backwards, if any."""

@@ -304,6 +304,7 @@ class PageData:
         - row: whose rule gives the gradient, or None if the line does not follow a single rule
         """
         pair, steps, row = gradient.pair, self.trace.steps, gradient.row
+        followed = self.sheet.followed(proof, line, gradient)
         return {
             "name": gradient.name,
             "value": key(pair.value) if pair else "",
@@ -311,34 +312,10 @@ class PageData:
             "digits": gradient.digits,
             "term": gradient.is_term,
             "through": steps[pair.use].statement.text if pair and pair.use is not None else "",
-            "row": self.row_of_rule(proof, line, gradient),
+            "row": followed and followed.index + 1,
             "zero": row.is_zero,
             **{name: getattr(row, name) for name in FIGURES},
         }
-
-    def row_of_rule(
-        self, proof: Proof, line: BackwardLine, gradient: GradientVerdict
-    ) -> int | None:
-        """Return the row whose rule gives a gradient, or None if the line reverses several rows.
-
-        A line that follows a rule reads the gradient of what the forward line sets, itself or
-        through names that have no verdict of their own.
-        """
-        pair, trace = gradient.pair, self.trace
-        uses = [line.reverses if pair is None else pair.use]
-        if pair is not None and pair.use is None:
-            uses = [*trace.uses(pair.value)]
-        statement = line.step.statement if line.step else proof.function.returned
-        reads, found = {*statement.mentions}, list[int]()
-        for other in (other.step.statement for other in proof.lines if other.step):
-            reads |= other.mentions if {*other.sets} & {*line.fused} else set[str]()
-        for use in (use for use in uses if use is not None):
-            sets = trace.steps[use].statement.sets
-            given = {f"d{name}" for name in sets}
-            if self.sheet.truth.trace.output_names & {*sets}:
-                given.add(proof.function.upstream)
-            found += [use + 1] if given & reads else []
-        return found[0] if len(found) == 1 else None
 
 
 def first_message(sheet: Sheet) -> str:

@@ -346,7 +346,7 @@ def problems(sheet: Sheet, proof: Proof) -> Iterator[Text]:
             yield Text(f"  {line.message}", style="red")
             if line.cause:
                 yield Text(f"  likely cause: {line.cause}")
-            yield from (Text(f"  {text}") for text in expected(sheet, line))
+            yield from (Text(f"  {text}") for text in expected(sheet, proof, line))
             if line.fused:
                 yield Text(f"  checked together with it: {', '.join(line.fused)}")
         elif line.status == "warning":
@@ -363,29 +363,21 @@ def problems(sheet: Sheet, proof: Proof) -> Iterator[Text]:
         yield Text(f"wrong as a consequence: {', '.join(others)}", style="yellow")
 
 
-def expected(sheet: Sheet, line: BackwardLine) -> Iterator[str]:
+def expected(sheet: Sheet, proof: Proof, line: BackwardLine) -> Iterator[str]:
     """Yield what a wrong or missing line should add, if the rule of its forward line says so."""
-    step = sheet.truth.trace.steps[line.reverses] if line.reverses is not None else None
-    if step is None or (line.step and not follows(sheet, line.step, step)):
-        return
-    rule = rule_of(sheet.truth, step)
-    if rule is None or not rule.formulas:
-        return
-    sides = [re.split(r" = |\[|_\{", formula)[0] for formula in rule.formulas]
-    # A rule that is written in steps begins with the first of them.
-    if sides[0] not in map(leaf, step.statement.sets):
-        return
-    for side, formula in zip(sides, rule.formulas, strict=True):
-        if side == line.text.partition(" ")[0]:
-            yield f"by the rule of line {step.statement.line}: {plain(formula)}"
-
-
-def follows(sheet: Sheet, backward: Step, forward: Step) -> bool:
-    """Return whether a backward line reads the gradient of what a forward line sets."""
-    sets, given = {*forward.statement.sets}, set[str]()
-    if sheet.truth.trace.output_names & sets:
-        given.add(sheet.proofs[0].function.upstream)
-    return bool((given | {f"d{leaf(name)}" for name in sets}) & backward.statement.mentions)
+    wrong = [each for each in line.gradients if each.status == "wrong"]
+    steps = [sheet.followed(proof, line, gradient) for gradient in wrong]
+    if line.status == "missing" and line.reverses is not None:
+        steps = [sheet.truth.trace.steps[line.reverses]]
+    for step in {step.index: step for step in steps if step is not None}.values():
+        rule = rule_of(sheet.truth, step)
+        formulas = rule.formulas if rule else ()
+        sides = [re.split(r" = |\[|_\{", formula)[0] for formula in formulas]
+        # A rule that is written in steps begins with the first of them.
+        if sides and sides[0] in map(leaf, step.statement.sets):
+            for side, formula in zip(sides, formulas, strict=True):
+                if side == line.text.partition(" ")[0]:
+                    yield f"by the rule of line {step.statement.line}: {plain(formula)}"
 
 
 def agreement(sheet: Sheet) -> Iterator[Text]:
