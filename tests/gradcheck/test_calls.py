@@ -222,9 +222,9 @@ class Affine:
         return self.y
 
     def backward(self, dout: Array) -> Array:
-        dx, dw, self.grads["b"] = daffine(dout, self.x, self.W, self.y)
+        self.dx, dw, self.grads["b"] = daffine(dout, self.x, self.W, self.y)
         self.dW += self.factor * dw
-        return dx
+        return self.dx
 
 
 def of_methods(layer: Any, args: Any, wrong: str, rows: str) -> Case:

@@ -180,7 +180,7 @@ def test_gradients_that_objects_hold_are_found() -> None:
 
 
 def test_a_place_for_gradients_is_no_argument() -> None:
-    layer = SimpleNamespace(W=W1, dW=W1, d=X, grads={"V": W2}, V=W2)
-    found = root({"self": layer}).leaves
-    stored = [leaf.name for leaf in found if stores_a_gradient(leaf, found)]
-    assert stored == ["self.dW", "self.grads['V']"]
+    layer = SimpleNamespace(W=W1, dW=W1, d=X, grads={"V": W2}, V=W2, dx=X)
+    args = root({"x": X, "dx": X, "self": layer})
+    stored = [leaf.name for leaf in args.leaves if stores_a_gradient(leaf, args)]
+    assert stored == ["self.dW", "self.grads['V']", "self.dx"]

@@ -44,14 +44,14 @@ class BackwardRun:
     ) -> None:
         check_callable("backward", backward)
         self.call, self.backward, self.upstream = call, backward, upstream
-        self.noted: list[tuple[str, str]] = []
+        self.noted, self.names = list[tuple[str, str]](), tuple[str, ...]()
         self.rounding = Rounding(self.with_noise)
         args, douts = copied(call.args), copied(upstream)
         out, run = call.start(backward, args, douts)
         self.note_changes(args, douts, "forward")
         first = run()
-        self.note_changes(args, douts, "backward")
         self.names = call.wrt if call.are_chosen else with_gradient(call.args, call.wrt, first)
+        self.note_changes(args, douts, "backward")
         self.gradients = copied(first)
         self.noted += memory_shared(first, {**self.inputs(args, douts), **out})
         self.run_again(run, first)
@@ -110,8 +110,12 @@ class BackwardRun:
 
     def in_layout(self, change: Callable[[np.ndarray], np.ndarray], name: str, leaf: Any) -> Any:
         """Return a leaf, in another memory layout if it is an array that is given to backward."""
-        is_given = name in self.call.inputs or name in self.upstream
-        return change(cast(Any, leaf)) if is_given and isinstance(leaf, np.ndarray) else leaf
+        is_given = self.is_input(name) and isinstance(leaf, np.ndarray)
+        return change(cast(Any, leaf)) if is_given else leaf
+
+    def is_input(self, name: str) -> bool:
+        """Return whether a leaf is only read; objects may set attributes other than parameters."""
+        return name in self.call.inputs or name in self.names or name in self.upstream
 
     def broadcast_differences(self) -> Gradients:
         """Return how gradients for broadcast inputs (stride 0) differ from those for copies.
@@ -159,7 +163,7 @@ class BackwardRun:
 
     def inputs(self, args: Args, douts: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return what a backward was given, by name; the upstream gradient is dout."""
-        given = {name: leaf for name, leaf in leaves(args).items() if name in self.call.inputs}
+        given = {name: leaf for name, leaf in leaves(args).items() if self.is_input(name)}
         return given | {f"d{name}": dout for name, dout in douts.items()}
 
     def note_changes(self, args: Args, douts: Mapping[str, np.ndarray], culprit: str) -> None:

@@ -39,8 +39,8 @@ class ForwardCall:
 
     args: by name; the object of two methods is called self. held: the attributes of objects among
     them, which the functions may set. wrt: the leaves of the arguments that may have a gradient;
-    are_chosen: whether the caller named them. inputs: the leaves that no function may change.
-    outputs: those of floats, by name.
+    are_chosen: whether the caller named them. inputs: the leaves that no object holds, which no
+    function may change. outputs: those of floats, by name.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ForwardCall:
         self.held = {leaf.name for leaf in root(self.args).attributes}
         state = {name for name in self.held if after.get(name) is not before[name]}
         self.are_chosen, self.wrt = wrt is not None, differentiable(self.args, wrt, state)
-        self.inputs = {*before} - self.held | {*self.wrt}
+        self.inputs = {*before} - self.held
         self.convention = convention(returned, backward, names, are_methods=self.are_methods)
         self.outputs = self.outputs_of(returned)
         self.check_outputs(returned)
@@ -212,7 +212,7 @@ def differentiable(
     """
     nodes = root(args)
     found = [leaf for leaf in nodes.leaves if is_floating(leaf.value) and leaf.name not in state]
-    floats = [leaf.name for leaf in found if not stores_a_gradient(leaf, found)]
+    floats = [leaf.name for leaf in found if not stores_a_gradient(leaf, nodes)]
     chosen = [wrt] if isinstance(wrt, str) else wrt
     if chosen is not None and not isinstance(chosen, list | tuple):
         raise CheckError(f"wrt must be a list of names, not {type(wrt).__name__}")

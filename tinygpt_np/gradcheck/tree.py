@@ -306,12 +306,13 @@ def attribute_gradients(args: Args, after: Args, names: Sequence[str]) -> Gradie
     return {name: found[name] for name in names if name in found}
 
 
-def stores_a_gradient(leaf: Node, others: Sequence[Node]) -> bool:
-    """Return whether a leaf is the place where an object keeps the gradient of another leaf."""
+def stores_a_gradient(leaf: Node, args: Node) -> bool:
+    """Return whether a leaf of the arguments is where an object keeps the gradient of another."""
     holder = leaf.name.removesuffix(f".{leaf.key}")
-    siblings = [each.key for each in others if each.name == f"{holder}.{each.key}"]
-    in_collection = any(f".{name}[" in leaf.name for name in COLLECTIONS)
-    return in_collection or any(is_gradient_name(leaf.key, key) for key in siblings)
+    if holder == leaf.name:
+        return any(f".{name}[" in leaf.name for name in COLLECTIONS)
+    others = (n for n in args.descendants if n.name in (f"{holder}.{n.key}", n.key))
+    return any(is_gradient_name(leaf.key, other.key) for other in others)
 
 
 def matches(nodes: Sequence[Node], key: Any, *, exact: bool = True) -> list[Node]:
