@@ -1,5 +1,6 @@
 """What a notebook shows of a check and of a study, in a kernel and in a browser."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,32 @@ def test_an_array_whose_gradient_is_not_returned_has_none() -> None:
 def test_functions_that_cannot_be_studied_are_refused_with_the_reason() -> None:
     names: dict[str, Any] = {}
     exec("def forward(x): return x, None", names)
-    with pytest.raises(StudyError, match="source of forward"):
-        tg.study(names["forward"], backward, (X,))
+    without_source: list[Any] = [names["forward"], np.sin, partial(forward), 3]
+    for function in without_source:
+        for pair in ((function, backward), (forward, function)):
+            with pytest.raises(StudyError, match=r"the source of .* is not known"):
+                tg.study(*pair, (X,))
+
+
+def test_functions_inside_a_function_can_be_studied_with_the_names_around_them() -> None:
+    scale = 3.0
+
+    def scaled(x: np.ndarray) -> tuple[np.ndarray, None]:
+        y = scale * x
+        return y, None
+
+    def gradient(dy: np.ndarray, saved: None, factor: float = 2.0) -> np.ndarray:
+        dx = factor * dy
+        return dx
+
+    def right(dy: np.ndarray, saved: None) -> np.ndarray:
+        dx = scale * dy
+        return dx
+
+    assert tg.study(scaled, right, (X,)).ok
+    first = tg.study(scaled, gradient, (X,)).first_wrong
+    assert first is not None
+    assert first.text == "dx = factor * dy"
 
 
 @pytest.fixture(scope="module")

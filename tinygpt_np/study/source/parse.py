@@ -306,6 +306,7 @@ class Function:
 def find_function(text: str, name: str, file: str, steps_into: bool = False) -> Function:
     """Find a function, or Class.method, that can be run one statement at a time; or StudyError.
 
+    name: as in __qualname__, so a function inside another one is outer.<locals>.inner.
     steps_into: also step into the methods of the classes in the file.
     """
     try:
@@ -315,8 +316,9 @@ def find_function(text: str, name: str, file: str, steps_into: bool = False) -> 
     lines, body = tuple(text.splitlines()), list[ast.stmt](tree.body)
     *owners, last = name.split(".")
     for owner in owners:
-        classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == owner]
-        body = classes[-1].body if classes else []
+        owned = [n for n in body if isinstance(n, ast.ClassDef | Def) and n.name == owner]
+        if owner != "<locals>":
+            body = owned[-1].body if owned else []
     functions = {node.name: node for node in body if isinstance(node, Def)}
     if last not in functions:
         known = ", ".join(node.name for node in body if isinstance(node, Def)) or "none"

@@ -290,8 +290,9 @@ def target_of(
     Raises StudyError if a source is not known, or cannot be run line by line.
     """
     functions = inspect.unwrap(forward), inspect.unwrap(backward)
-    module = functions[0].__globals__
-    first, second = (replace(source_of(f), methods=methods_of(module)) for f in functions)
+    first, second = map(source_of, functions)
+    module = {**names_around(functions[1]), **names_around(functions[0])}
+    first, second = (replace(each, methods=methods_of(module)) for each in (first, second))
     defaults = {n: p.default for n, p in inspect.signature(forward).parameters.items()}
     return with_call(Target(
         first.name, first.name, "user", first.file, inspect.getdoc(forward) or "", first, (second,),
@@ -310,6 +311,11 @@ def source_of(function: Callable[..., Any]) -> Function:
     if not text:
         raise StudyError(f"the source of {name} is not known; define it in a file or in a cell")
     return find_function(text, name, file_name(path))
+
+
+def names_around(function: Any) -> Namespace:
+    """Return the global names that a function can use, and the local ones of functions around."""
+    return {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
 
 
 def methods_of(module: Namespace) -> dict[str, Function]:
