@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np.gradcheck.progress import Announce, quiet
 from tinygpt_np.study.proof.prove import prove
-from tinygpt_np.study.proof.truth import Announce, Truth
+from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.source.parse import Function
 from tinygpt_np.study.source.targets import Target
@@ -156,7 +157,7 @@ class Sheet:
         return max(differences)
 
 
-def study(target: Target, announce: Announce | None = None) -> Sheet:
+def study(target: Target, announce: Announce = quiet) -> Sheet:
     """Run a target and prove its backwards line by line; `announce`: see Truth."""
     truth = Truth(target, announce)
     functions = target.functions[1:] or (None,) * len(target.backwards)

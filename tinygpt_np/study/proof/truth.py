@@ -20,6 +20,7 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck.calls import SELF
 from tinygpt_np.gradcheck.function_check import FunctionCheck, max_elements
 from tinygpt_np.gradcheck.measure import Measurement
+from tinygpt_np.gradcheck.progress import Announce, quiet
 from tinygpt_np.gradcheck.report import Row
 from tinygpt_np.gradcheck.tree import is_floating, with_leaves
 from tinygpt_np.study.source.parse import Function, StudyError
@@ -27,7 +28,6 @@ from tinygpt_np.study.source.paths import Namespace, read, store
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import Trace, Value, copied
 
-Announce = Callable[[str, int, int], None]
 TINY, SMALL = 1e-40, 1e-6
 # The rounding errors of a backward, in units of the last place of the loss: the values between that
 # it multiplies may be much larger than their products.
@@ -108,7 +108,7 @@ class Truth:
     measurements that are done, and about how many there will be.
     """
 
-    def __init__(self, target: Target, announce: Announce | None = None) -> None:
+    def __init__(self, target: Target, announce: Announce = quiet) -> None:
         self.target, self.announce, self.measured = target, announce, 0
         self.trace = Trace(target.forward, target.module, target.args, target.convention)
         self.out = np.asarray(self.trace.output(self.trace.returned))
@@ -270,8 +270,7 @@ class Truth:
 
     def expected(self, name: str, value: Any, run: Callable[[Any], Any]) -> Expected:
         """Measure the gradient of the loss with respect to the argument of `run`."""
-        if self.announce is not None:
-            self.announce(f"d{name}", self.measured, max(self.planned, self.measured + 1))
+        self.announce(f"d{name}", self.measured, max(self.planned, self.measured + 1))
         self.measured += 1
 
         def forward(**moved: np.ndarray) -> tuple[Any, tuple[()]]:

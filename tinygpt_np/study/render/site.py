@@ -13,9 +13,9 @@ from markupsafe import Markup
 from markupsafe import escape as escape_html
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tinygpt_np import ops
+from tinygpt_np.gradcheck.progress import Announce, progress, quiet
 from tinygpt_np.gradcheck.workers import results
 from tinygpt_np.model import language_model
 from tinygpt_np.study.proof.sheet import study
@@ -39,7 +39,7 @@ def write_site(
     is_new = not folder.exists()
     make_folder(folder)
     try:
-        pages = make_pages(chosen, described, console)
+        pages = make_pages(chosen, described)
         write_files(folder, pages)
     except BaseException:
         if is_new:  # Leave no empty folder behind.
@@ -52,26 +52,25 @@ def write_site(
     return all(page["ok"] for page in pages)
 
 
-def make_pages(chosen: Sequence[Target], described: str | None, console: Console) -> list[Json]:
+def make_pages(chosen: Sequence[Target], described: str | None) -> list[Json]:
     """Return the data of the pages, computed in as many processes as there are cores."""
     # Targets contain functions, which cannot be pickled, so workers get the names.
-    tasks = [(target.name, described, target.seed) for target in chosen]
-    if len(tasks) == 1:
-        with console.status(f"studying {escape(chosen[0].name)}"):
-            return [make_page(tasks[0])]
-    bar = Progress(
-        TextColumn("studying"), BarColumn(), MofNCompleteColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    # The models are last and take longest, so start with them.
-    with bar, contextlib.closing(results(make_page, tasks[::-1])) as found:
-        return list(bar.track(found, total=len(tasks)))[::-1]
+    tasks, pages = [(target.name, described, target.seed) for target in chosen], list[Json]()
+    with progress("studying") as announce:
+        if len(tasks) == 1:
+            return [make_page(tasks[0], announce)]
+        # The models are last and take longest, so start with them.
+        with contextlib.closing(results(make_page, tasks[::-1])) as found:
+            for page in found:
+                pages.append(page)
+                announce(page["name"], len(pages), len(tasks))
+    return pages[::-1]
 
 
-def make_page(task: tuple[str, str | None, int]) -> Json:
+def make_page(task: tuple[str, str | None, int], announce: Announce = quiet) -> Json:
     """Return the data of one page; that of an operation asks about bugs."""
     name, described, seed = task
-    sheet = study(find_target(name, described, seed))
+    sheet = study(find_target(name, described, seed), announce)
     return page_data(sheet, questions(sheet.truth) if name in ops.__all__ else [])
 
 
