@@ -53,6 +53,16 @@ def steps_of(*lines: str, args: dict[str, Any] | None = None) -> list[str]:
         (["for i in range(n):", "    pass", "z = z * i"], ["z = z * i"]),
         (["while n > 1:", "    n = n - 1", "    z = -z"],
          [f"{text} round = {i}" for i in (0, 1) for text in ("n = n - 1", "z = -z")]),
+        # A condition or an iterable that changes something is a step.
+        (["if (k := n) > 2:", "    z = z * k"], ["if (k := n) > 2", "z = z * k"]),
+        (["rng = np.random.default_rng(1)", "if rng.random() > 2:", "    z = -z"],
+         ["rng = np.random.default_rng(1)", "if rng.random() > 2"]),
+        (["rng = np.random.default_rng(1)", "for i in rng.permutation(2):", "    z = z + i"],
+         ["rng = np.random.default_rng(1)", "for i in rng.permutation(2)",
+          *(f"z = z + i i = {i}" for i in np.random.default_rng(1).permutation(2))]),
+        (["rng = np.random.default_rng(1)", "for u in rng.random(1):", "    z = z * u"],
+         ["rng = np.random.default_rng(1)", "for u in rng.random(1)",
+          "for u in rng.random(1) round = 0", "z = z * u round = 0"]),
         # An item that is an array depends on it.
         (["y = 0", "for row in z:", "    y = y + row * row", "z = z + y"],
          ["y = 0", *(f"{text} round = {i}" for i in range(3)

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -23,11 +23,12 @@ from tinygpt_np.study.source.paths import SCOPE, Namespace, expression, path_to,
 # Loops with more rounds in total are a single step.
 MAX_ITERATIONS = 16
 MAX_DEPTH = 8
-# The items of a loop are stored under a name that no source can use.
-ITEMS = "items of the loop"
+# Names that no source can use: of the items of a loop, and of a condition or iterable.
+ITEMS, HEADER = "items of the loop", "value of the header"
 # How a block ends: by break, continue or return, or normally.
 Signal = ast.Break | ast.Continue | ast.Return | None
 Steps = Generator["Step", None, Signal]
+Node = TypeVar("Node", bound=ast.stmt)
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,8 @@ class Stepper:
             case ast.Return():
                 return (yield from self.returning(node, scope))
             case ast.If():
-                chosen = self.evaluate(node.test, scope)
-                if chosen is not None:
-                    return (yield from self.block(node.body if chosen[0] else node.orelse, scope))
+                chosen, _ = yield from self.value(node.test, node, scope)
+                return (yield from self.block(node.body if chosen else node.orelse, scope))
             case ast.For():
                 return (yield from self.loop(node, scope))
             case ast.While(orelse=[]):
@@ -224,17 +224,27 @@ class Stepper:
             self.codes[id(node)] = known
         return known[1]
 
-    def evaluate(self, node: ast.expr, scope: Scope) -> tuple[Any] | None:
-        """Return the value of a condition or an iterable, in a tuple.
+    def value(
+        self, node: ast.expr, header: ast.stmt, scope: Scope
+    ) -> Generator[Step, None, tuple[Any, ast.expr]]:
+        """Return the value of a condition or an iterable in a header, and an expression for it.
 
-        Return None if evaluating it changes something or raises; then the statement is one step.
+        If evaluating it changes something or raises, that is a step.
         """
         node = scope.renamed(node)
+        if (found := self.evaluated(node)) is not None:
+            return found[0], node
+        name, text = self.unique(HEADER), scope.function.text(header).removesuffix(": …")
+        assign = located_at(header, ast.Assign([ast.Name(name, ast.Store())], node))
+        yield self.step(header, assign, scope, text)
+        return self.namespace[name], ast.Name(name, ast.Load())
+
+    def evaluated(self, node: ast.expr) -> tuple[Any] | None:
+        """Return the value of an expression in a tuple; None if it changes something or raises."""
         for part in ast.walk(node):
-            if isinstance(part, ast.NamedExpr | ast.Await):
-                return None
             name = part.id if isinstance(part, ast.Name) else ""
-            if isinstance(self.namespace.get(name), np.random.Generator):
+            draws = isinstance(self.namespace.get(name), np.random.Generator)
+            if draws or isinstance(part, ast.NamedExpr):
                 return None
         try:
             return (eval(compiled(node), self.namespace),)
@@ -250,17 +260,17 @@ class Stepper:
 
     def loop(self, node: ast.For, scope: Scope) -> Steps:
         """Run a loop round by round, or as one step."""
-        evaluated, running = self.evaluate(node.iter, scope), scope.renamed(node)
-        iterable: Any = None if evaluated is None else evaluated[0]
-        if isinstance(iterable, Iterator) and not isinstance(node.iter, ast.Call):
+        iterable, items = yield from self.value(node.iter, node, scope)
+        if isinstance(iterable, Iterator) and not isinstance(items, ast.Call):
             # An iterator would be exhausted the second time.
             name, iterable = self.unique(ITEMS), [*cast(Any, iterable)]
             self.bind({name: iterable})
-            running = ast.For(running.target, ast.Name(name, ast.Load()), running.body, node.orelse)
-            running = ast.fix_missing_locations(ast.copy_location(running, node))
-        items = self.items(node, iterable, scope)
-        if items is not None:
-            return (yield from self.rounds(node, running, items, scope))
+            items = ast.Name(name, ast.Load())
+        renamed = scope.renamed(node)
+        running = ast.For(renamed.target, items, renamed.body, renamed.orelse)
+        running = located_at(node, running)
+        if (found := self.items(node, iterable, scope)) is not None:
+            return (yield from self.rounds(node, running, found, scope))
         yield from self.simple(node, scope, running)
         return None
 
@@ -279,7 +289,7 @@ class Stepper:
             names = assigned(scope.renamed(loop.target), items[0])
             before = {name: self.namespace.get(name) for name in names}
             self.namespace |= names
-            evaluated = self.evaluate(inner.iter, scope)
+            evaluated = self.evaluated(scope.renamed(inner.iter))
             fewer = replace(scope, rounds=scope.rounds // len(items))
             unrolled = evaluated is not None and self.items(inner, evaluated[0], fewer) is not None
             self.namespace |= before
@@ -338,10 +348,8 @@ class Stepper:
     def while_rounds(self, loop: ast.While, scope: Scope) -> Steps:
         """Run the rounds of a while loop; the last step runs all rounds above the limit."""
         for index in range(scope.rounds):
-            condition = self.evaluate(loop.test, scope)
-            if condition is None:
-                break
-            if not condition[0]:
+            goes_on, _ = yield from self.value(loop.test, loop, scope)
+            if not goes_on:
                 return None
             inner = replace(
                 scope, rounds=scope.rounds // 4, bindings={**scope.bindings, "round": index}
@@ -544,7 +552,7 @@ def with_load(target: ast.expr) -> ast.expr:
     return node
 
 
-def located_at(node: ast.stmt, made: ast.stmt) -> ast.stmt:
+def located_at(node: ast.stmt, made: Node) -> Node:
     """Return a tree that was made, at the place of a statement of the source."""
     return ast.fix_missing_locations(ast.copy_location(made, node))
 
