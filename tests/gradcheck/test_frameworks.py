@@ -138,6 +138,25 @@ def test_a_function_of_torch_that_ignores_its_input_is_found() -> None:
     assert [row.cause for row in report.rows][1].startswith("all zero")
 
 
+def test_a_scalar_is_checked_and_a_gradient_wrong_for_expanded_tensors_only_is_found() -> None:
+    torch = needs("torch")
+    (row,) = check_torch(torch.sin, torch.tensor(0.3)).rows
+    assert (row.ok, row.shape) == (True, ())
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:
+            return dy * ctx.saved_tensors[0] * (2 if all(dy.stride()) else 1)
+
+    (row,) = check_torch(Square, torch.tensor(X)).rows
+    assert row.problems[0].startswith("with broadcast (stride 0) inputs: off by")
+
+
 def test_what_torch_cannot_check_is_refused() -> None:
     torch = needs("torch")
     x = torch.tensor(X)

@@ -5,6 +5,7 @@ hand. The function is measured in float64, and its gradient comes from the libra
 upstream gradient.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -229,7 +230,7 @@ class TorchFunction(LibraryFunction):
         """Run the function with tensors of float64 and the same random numbers each time."""
         torch = self.torch
         inputs = {
-            name: torch.tensor(np.ascontiguousarray(leaf), device=self.devices[name])
+            name: torch.tensor(np.array(leaf, order="C"), device=self.devices[name])
             for name, leaf in leaves(args).items()
             if name in self.devices
         }
@@ -263,16 +264,19 @@ class TorchFunction(LibraryFunction):
         """Return the gradients by torch.autograd; those of unused inputs are zero."""
         inputs, outputs = saved
         given = leaves({"out": douts})
-        # A negative stride has no tensor; others are kept.
-        upstream = [
-            self.torch.as_tensor(given[name] + 0.0, dtype=out.dtype, device=out.device)
-            for name, out in outputs.items()
-        ]
+        upstream = [self.upstream(given[name], out.device) for name, out in outputs.items()]
         found = self.torch.autograd.grad(
             [*outputs.values()], [inputs[name] for name in self.wrt], upstream,
             retain_graph=True, materialize_grads=True,
         )  # fmt: skip
         return {name: self.array(each) for name, each in zip(self.wrt, found, strict=True)}
+
+    def upstream(self, dout: np.ndarray, device: Any) -> Any:
+        """Return an upstream gradient as a tensor with the same strides, if PyTorch has them."""
+        array = dout.copy() if min(dout.strides, default=0) < 0 else dout
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # The array may be read-only.
+            return self.torch.as_tensor(array, device=device)
 
 
 class JaxFunction(LibraryFunction):
