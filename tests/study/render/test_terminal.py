@@ -183,6 +183,24 @@ def test_every_mark_that_occurs_is_explained_and_no_other() -> None:
             assert (squeezed(meaning) in squeezed("✓ digits" + legend)) == is_used, mark
 
 
+def test_a_gradient_that_could_not_be_measured_is_neither_right_nor_wrong() -> None:
+    text = """
+def forward(x):
+    b = np.linalg.inv(x)
+    return b, b
+
+def backward(db, b):
+    dx = -b.T @ db @ b.T
+    return dx
+"""
+    rows = np.arange(10)
+    text = shown(sheet(text, {"x": 1 / (1.0 + rows[:, None] + rows)}))
+    assert "? not measured" in line_of(text, "dx = -b.T @ db @ b.T")
+    assert squeezed(LEGEND["not measured"]) in squeezed(text)
+    assert "1 could not be measured, the others are right" in text
+    assert "wrong" not in text
+
+
 def test_the_figures_of_a_row_are_those_of_the_name_in_it() -> None:
     found = studied_target("softmax")
     norms = {

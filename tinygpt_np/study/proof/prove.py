@@ -226,8 +226,8 @@ class Prover:
         differs = "calling the function returns another gradient than its lines; is it decorated?"
         for name, gradient in gradients.items():
             row = truth.result(name).compare(gradient)
-            if not row.ok and name not in problems:
-                problems[name] = [f"d{leaf(name)}: {row.messages[0]}: {differs}"]
+            if row.problems and name not in problems:
+                problems[name] = [f"d{leaf(name)}: {row.problems[0]}: {differs}"]
         for name, found in problems.items():
             setting = [
                 index

@@ -46,7 +46,7 @@ LEGEND = {
     "✗ missing": "✗ missing: a line should be here",
     "✗ because": "✗ because of: a consequence of an earlier mistake",
     "✗ as above": "✗ as above: see the line that sets it",
-    "unmeasured": "? the numerical gradient is too inexact to tell",
+    "not measured": "? the numerical gradient is too inexact to tell",
     "warning": "! see below; the returned gradients are right",
     "not reached": "– an earlier line raised an error",
     "constant": "constant: no gradient flows",
@@ -246,7 +246,7 @@ def iteration_of_line(line: BackwardLine) -> str:
 
 def is_mistake(line: BackwardLine) -> bool:
     """Return whether a line is wrong, missing or doubtful."""
-    return line.status in (*MISTAKES, "warning")
+    return line.status in (*MISTAKES, "warning", "unmeasured")
 
 
 def has_mistake(row: SheetRow) -> bool:
@@ -408,6 +408,8 @@ def summary(sheet: Sheet) -> Text:
         later = statuses.count("inherited")
         text.append(", ".join(counts), style="bold red")
         text.append(f", {later} more as a consequence" if later else "")
+    elif unmeasured := sum(each.status == "unmeasured" for each in sheet.all_verdicts):
+        text.append(f"{unmeasured} could not be measured, the others are right", style="yellow")
     elif warnings:
         style = "yellow"
         text.append(f"{counted(warnings, 'warning')}, the returned gradients are right", style)
