@@ -241,6 +241,23 @@ def methods_that_keep_their_state_on_the_object() -> Case:
 
 
 @case
+def a_method_that_returns_nothing() -> Case:
+    class Embedding:
+        def __init__(self) -> None:
+            self.weight, self.factor = W1.copy(), 1.0
+
+        def forward(self, ids: Array) -> Array:
+            self.ids = ids
+            return self.weight[ids]
+
+        def backward(self, dout: Array) -> None:
+            self.dweight = np.zeros_like(self.weight)
+            np.add.at(self.dweight, self.ids, self.factor * dout)
+
+    return of_methods(Embedding(), (np.array([1, 2, 1]),), "self.weight", "self.weight")
+
+
+@case
 def an_object_that_is_called() -> Case:
     class Called(Affine):
         def __call__(self, x: Array) -> Array:

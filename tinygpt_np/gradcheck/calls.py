@@ -140,12 +140,12 @@ class ForwardCall:
             if is_plain:
                 found = self.call(backward, args)
             else:
-                given = [*self.without_object(args).values()]
-                found = self.bound(backward, args)(
-                    *self.convention.arguments(douts, returned, given)
-                )
+                own = [*self.without_object(args).values()]
+                taken = self.convention.arguments(douts, returned, own)
+                found = self.bound(backward, args)(*taken)
+            given = gradients_by_name(found, self.args, self.wrt, result_names(backward))
             stored = attribute_gradients(self.args, args, self.wrt)
-            return stored | gradients_by_name(found, self.args, self.wrt, result_names(backward))
+            return given | {n: g for n, g in stored.items() if given.get(n) is None}
 
         return outputs, run
 
