@@ -12,6 +12,7 @@ import pytest
 
 from tinygpt_np import cli, config
 from tinygpt_np.gradcheck.detectors import WEAK_CHECKS
+from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.verdict import ORACLE_NAMES
 from tinygpt_np.ops import softmax
 from tinygpt_np.training import runs
@@ -115,6 +116,9 @@ def test_the_table_of_missed_bugs_names_every_check() -> None:
     table = ALL.split("| check | misses |")[1].split("\n\n")[0]
     named = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert named == ["the oracles here: " + ", ".join(ORACLE_NAMES.values()), *WEAK_CHECKS.values()]
+    table = ALL.split("| check of a library |")[1].split("\n\n")[0]
+    named = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert named == [check.about for check in LIBRARY_CHECKS.values()]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

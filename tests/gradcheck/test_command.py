@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np import cli, ops
-from tinygpt_np.gradcheck import command, detectors, suite
+from tinygpt_np.gradcheck import detectors, progress, suite
 
 
 @pytest.fixture(autouse=True)
@@ -117,10 +117,11 @@ def test_ctrl_c_shows_what_was_checked_and_claims_nothing_of_the_rest(
 def test_planted_bugs_are_shown(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "ANNOUNCED_EVERY", 0.0)
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     assert run("embedding", "--mutants", "--html", "page.html") == 0
-    out, progress = capsys.readouterr()
-    assert "planting bugs: 9 of 9 backwards, about 0 s left" in progress
+    out, shown = capsys.readouterr()
+    assert "planting bugs: embedding.backward, 9 of about 9 done, about 0 s left" in shown
     assert "8 mutants: 5 bugs" in out
     assert "every bug was detected" in out
     page = (folder / "page.html").read_text(encoding="utf-8")

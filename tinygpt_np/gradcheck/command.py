@@ -3,23 +3,20 @@
 import contextlib
 import json
 import signal
-import sys
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tinygpt_np.config import counted
 from tinygpt_np.gradcheck import detectors, matrix, mutations, suite
 from tinygpt_np.gradcheck.library_checks import LIBRARY_CHECKS
 from tinygpt_np.gradcheck.measure import Method
+from tinygpt_np.gradcheck.progress import waiting
 from tinygpt_np.gradcheck.report import Report, draw, summary_table, wide
 
-# Seconds between two lines about the progress of a long run whose output is not a terminal.
-ANNOUNCED_EVERY = 10.0
 INSTALL = "pip install 'tinygpt-np[detectors]'"
 # A report, and the heading under which the summary counts it.
 Found = list[tuple[str, Report]]
@@ -99,7 +96,7 @@ def run_mutants(
         create_empty(page)
     operations, start = [n for n in mutations.OPERATIONS if not names or n in names], time.time()
     try:
-        found = plant_bugs(operations, seed, libraries, as_json, console)
+        found = plant_bugs(operations, seed, libraries)
     except Exception:
         if page is not None:
             page.unlink()
@@ -120,27 +117,16 @@ def run_mutants(
     return not found.errors
 
 
-def plant_bugs(
-    operations: Sequence[str], seed: int, libraries: Sequence[str], as_json: bool, console: Console
-) -> matrix.BugMatrix:
+def plant_bugs(operations: Sequence[str], seed: int, libraries: Sequence[str]) -> matrix.BugMatrix:
     """Plant the bugs and show the progress; after an interruption, return what was found."""
     results = list[detectors.MutantResult | detectors.RightResult]()
     total = len(detectors.jobs(operations, seed, libraries))
-    bar = Progress(
-        TextColumn("planting bugs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal or as_json,
-    )  # fmt: skip
     run, complete = detectors.run(operations, seed, libraries), True
-    start = announced = time.monotonic()
-    with bar, contextlib.closing(run), sigterm_interrupts():
+    with waiting("planting bugs") as announce, contextlib.closing(run), sigterm_interrupts():
         try:
-            for result in bar.track(run, total=total, description=""):
+            for result in run:
                 results.append(result)
-                if bar.disable and time.monotonic() > announced + ANNOUNCED_EVERY:
-                    announced = time.monotonic()
-                    left = (announced - start) * (total / len(results) - 1)
-                    done = f"{len(results)} of {total} backwards, about {left:.0f} s left"
-                    print(f"planting bugs: {done}", file=sys.stderr)
+                announce(f"{result.operation}.{result.function}", len(results), total)
         except KeyboardInterrupt:
             complete = False
     return matrix.in_order(results, operations, complete)
