@@ -50,8 +50,7 @@ def cause_of(operation: str, after: str) -> str:
         ),
         (
             "dz = dy.copy()", "dz = dy.copy() / 2",
-            "a factor too many: leave out `/ 2`; dz is too small by a factor of 2 or √4, a length "
-            "or a number of elements here",
+            "a factor too many: leave out `/ 2`; dz is too small by a factor of 2 or √4",
         ),
         ("dz @ w.T", "np.tanh(dz) @ w.T", ""),
     ],

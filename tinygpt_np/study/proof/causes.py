@@ -82,13 +82,11 @@ class Backward:
         """Return the mistake that the smallest change of a line corrects."""
         line, every = self.lines[index], [*self.goals(index)]
         for goal in every[:1] + every[1:][-1:]:
-            found = self.changes(index, goal)
-            if found:
-                wrong = next((g.name for g in line.gradients if g.status == "wrong"), "")
-                is_scaled = {*found} <= OF_A_FACTOR and line.cause.startswith("too ")
-                size = f"; {wrong} is {line.cause}" if is_scaled else ""
+            if found := self.changes(index, goal):
                 texts = [f"{mistake}: {how}" for mistake, how in found.items()]
-                return ", or ".join(texts) + size if len(texts) <= 2 else ""
+                if {*found} <= OF_A_FACTOR and goal is every[0]:
+                    texts[-1] += size_of_error(line)
+                return ", or ".join(texts) if len(texts) <= 2 else ""
         return ""
 
     def of_constant(self, line: BackwardLine) -> str:
@@ -143,6 +141,13 @@ class Backward:
         before = trace.namespaces_before(suspects)
         known = numbers(self.truth.trace)
         return mistakes(WrongLine(steps, before, trace.module, goal.is_right, known))
+
+
+def size_of_error(line: BackwardLine) -> str:
+    """Return how much too large or small the wrong gradient of a line is, if it is a multiple."""
+    wrong = next((g.name for g in line.gradients if g.status == "wrong"), "")
+    size, _, _ = line.cause.partition(", a length")
+    return f"; {wrong} is {size}" if size.startswith("too ") else ""
 
 
 def sets_gradient(name: str, expected: Expected, before: Namespace, is_sum: bool) -> IsRight:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.gradcheck.mutations import Fill, matches, parsed, parsed_table
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.paths import Namespace
 from tinygpt_np.study.source.paths import parsed as parsed_path
 from tinygpt_np.study.source.steps import Step, compiled
@@ -112,30 +113,27 @@ class WrongLine:
     is_right: Callable[[Namespace], bool]
     numbers: Sequence[Operand] = ()
 
-    def passing(self, suspect: int, change: Change) -> Iterator[str]:
+    @cached_property
+    def suspects(self) -> list["Suspect"]:
+        """The steps that may have the mistake."""
+        return [Suspect(self, index) for index in self.before]
+
+    def passing(self, suspect: "Suspect", change: Change) -> Iterator[str]:
         """Yield the change in words, with each of its operands that makes the line right."""
-        node, changed = self.steps[suspect].statement.node, compiled(change.node)
+        changed = compiled(change.node)
         for operand in change.operands or (Operand("", None),):
-            namespace = self.start(suspect) | {OPERAND: operand.value}
+            namespace = suspect.start() | {OPERAND: operand.value}
             try:
                 with np.errstate(all="ignore"):
-                    for step in self.steps[suspect:]:
+                    for step in self.steps[suspect.index :]:
                         namespace.update(step.binds)
                         # A loop runs a statement several times.
-                        code = changed if step.statement.node is node else step.code
+                        code = changed if step.statement.node is suspect.node else step.code
                         namespace[RESULT] = eval(code, namespace)
             except Exception:
                 continue
             if self.is_right(namespace):
                 yield change.how.replace("{1}", f"`{operand.text}`{operand.about}")
-
-    def start(self, suspect: int) -> Namespace:
-        """Return a namespace that the steps from a suspect on may change."""
-        before = self.before[suspect]
-        own = {n: v for n, v in before.items() if n not in self.module or v is not self.module[n]}
-        if self.changes_containers:
-            return before | copy.deepcopy(own)
-        return before | {n: v.copy() for n, v in own.items() if isinstance(v, np.ndarray)}
 
     @cached_property
     def changes_containers(self) -> bool:
@@ -149,19 +147,16 @@ def mistakes(wrong: WrongLine) -> dict[str, str]:
 
     If the line is right as it is, because something else is wrong, there is none.
     """
-    for index in wrong.before:
-        unchanged = Change("", "", wrong.steps[index].statement.node)
-        if any(True for _ in wrong.passing(index, unchanged)):
-            return {}
-    suspects = {i: Suspect(wrong.steps[i], each, wrong.numbers) for i, each in wrong.before.items()}
     found = dict[str, str]()
+    if any([*wrong.passing(each, Change("", "", each.node))] for each in wrong.suspects):
+        return found
     for changes in (Suspect.small_changes, Suspect.insertions, Suspect.long_insertions):
-        for index, suspect in suspects.items():
+        for suspect in wrong.suspects:
             for change in changes(suspect):
                 # What replaces a value can also be added to it, as a difference.
                 if found and change.mistake == "a term is missing":
                     continue
-                for how in wrong.passing(index, change):
+                for how in wrong.passing(suspect, change):
                     found.setdefault(change.mistake, how)
         if not {*found} <= {*REPLACED} or (found and changes is Suspect.insertions):
             break
@@ -171,8 +166,14 @@ def mistakes(wrong: WrongLine) -> dict[str, str]:
 class Suspect:
     """A step that may have a mistake, and the ways to change it."""
 
-    def __init__(self, step: Step, before: Namespace, numbers: Sequence[Operand]) -> None:
-        self.node, self.namespace = step.statement.node, {**before, **step.binds}
+    def __init__(self, wrong: WrongLine, index: int) -> None:
+        step, module = wrong.steps[index], wrong.module
+        self.wrong, self.index, self.node = wrong, index, step.statement.node
+        self.namespace = {**wrong.before[index], **step.binds}
+        # What the steps may change in place.
+        own: Namespace = {n: v for n, v in self.namespace.items() if v is not module.get(n, self)}
+        self.containers = own if wrong.changes_containers else {}
+        self.own: Tensors = {n: v for n, v in own.items() if isinstance(v, np.ndarray)}
         # The latest name first: it is the most likely of those with the same value.
         values = {n: v for n, v in reversed(self.namespace.items()) if is_number(v)}
         self.arrays = [Operand(n, v) for n, v in values.items() if np.ndim(v)]
@@ -185,11 +186,17 @@ class Suspect:
         ]
         # Numbers that are equal explain a factor equally well.
         texts: dict[float, list[str]] = {}
-        for each in (*numbers, *self.scalars, *lengths, Operand("2", 2)):
+        for each in (*wrong.numbers, *self.scalars, *lengths, Operand("2", 2)):
             texts.setdefault(float(each.value), []).append(each.text)
         self.numbers = [
             Operand("` or `".join([*dict.fromkeys(t)][:2]), v) for v, t in texts.items()
         ]
+
+    def start(self) -> Namespace:
+        """Return a namespace that the step and those after it may change."""
+        if self.containers:
+            return self.namespace | copy.deepcopy(self.containers)
+        return self.namespace | {name: array.copy() for name, array in self.own.items()}
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
