@@ -34,6 +34,7 @@ def test_the_mean_and_the_deviation_of_a_layer_norm_may_be_taken_for_constants()
 def test_other_errors_are_explained_by_no_constant() -> None:
     dxhat, xhat, std = normalized(TRUTH)
     assert texts(2 * dxhat / std) == []
+    assert texts(0 * dxhat) == []
     assert texts(dxhat / std + 1e-6 * xhat) == []
     rng = np.random.default_rng(0)
     assert texts(rng.standard_normal(8), "weight") == []

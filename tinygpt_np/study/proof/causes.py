@@ -92,9 +92,7 @@ class Backward:
     def of_constant(self, line: BackwardLine) -> str:
         """Return the values of forward that a gradient takes for constants."""
         for g in line.gradients:
-            # Without any part, a gradient is zero.
-            is_array = np.shape(g.found) == g.row.shape and np.any(g.found)
-            if g.pair is None or g.status != "wrong" or not is_array:
+            if g.pair is None or g.status != "wrong" or np.shape(g.found) != g.row.shape:
                 continue
             if parts := detached_parts(self.truth, g.pair.value, np.asarray(g.found)):
                 texts = " and ".join(f"`{part.text}`" for part in parts)

@@ -45,6 +45,8 @@ class Part:
 
 def detached_parts(truth: Truth, value: Value, found: np.ndarray) -> list[Part]:
     """Return what must be constant for a gradient to be right: one or two parts, or none."""
+    if not np.any(found):  # It is zero without any part.
+        return []
     rng = generator(truth.target.seed, "gradcheck")
     directions = [rng.standard_normal(np.shape(found)) for _ in range(DIRECTIONS)]
     expected = [float(np.sum(found * direction)) for direction in directions]

@@ -24,8 +24,8 @@ from tinygpt_np.study.source.paths import Namespace
 from tinygpt_np.study.source.paths import parsed as parsed_path
 from tinygpt_np.study.source.steps import Step, compiled
 
-# With larger arrays, no operand of two values is tried.
-MAX_ELEMENTS = 10_000
+# With larger arrays, no operand of two values is tried; with more arrays, the latest ones are.
+MAX_ELEMENTS, MAX_NAMES = 10_000, 24
 # A change inserts an operand under this name, which no source can use.
 OPERAND = "operand of the change"
 # What a return statement returns has this name.
@@ -278,9 +278,7 @@ class Suspect:
 
     def long_insertions(self) -> Iterator[Change]:
         """Yield the changes that add an operand made of two values."""
-        nodes = [
-            node for node, v in self.expressions if is_number(v) and np.size(v) <= MAX_ELEMENTS
-        ]
+        nodes = [node for node, value in self.values if np.size(value) <= MAX_ELEMENTS]
         for node in nodes:
             # x * (y / x) replaces x.
             name = ast.unparse(node)
@@ -309,9 +307,14 @@ class Suspect:
         return found
 
     @cached_property
+    def latest(self) -> list[Operand]:
+        """The arrays of which pairs are tried."""
+        return self.arrays[:MAX_NAMES]
+
+    @cached_property
     def binary(self) -> list[Operand]:
         """The products and quotients of two values."""
-        names = [*(each.text for each in (*self.arrays, *self.scalars)), "2"]
+        names = [*(each.text for each in (*self.latest, *self.scalars)), "2"]
         products = (f"{a} * {b}" for a, b in itertools.combinations_with_replacement(names, 2))
         quotients = (f"{a} / {b}" for a, b in itertools.permutations(names, 2))
         return [*self.evaluated((*products, *quotients))]
@@ -319,7 +322,7 @@ class Suspect:
     @cached_property
     def differences(self) -> list[Operand]:
         """The differences of two values, and the numbers with the other sign."""
-        names = [each.text for each in self.arrays]
+        names = [each.text for each in self.latest]
         negated = [f"-{each.text}" for each in self.scalars]
         pairs = itertools.permutations(names, 2)
         return [*self.evaluated((*negated, *(f"({a} - {b})" for a, b in pairs)))]
@@ -327,12 +330,12 @@ class Suspect:
     @cached_property
     def projections(self) -> list[Operand]:
         """The means of a value, and a value times its product with another one, or its mean."""
-        pairs = itertools.permutations((each.text for each in self.arrays), 2)
+        pairs = itertools.permutations((each.text for each in self.latest), 2)
         texts = [f"{a} * {a} * {b}" for a, b in pairs]
-        for a in self.arrays:
+        for a in self.latest:
             for axis in (axis for axis, length in enumerate(a.value.shape) if length > 1):
                 end = f"mean(axis={axis}, keepdims=True)"
-                same = [b.text for b in self.arrays if np.shape(b.value) == np.shape(a.value)]
+                same = [b.text for b in self.latest if np.shape(b.value) == np.shape(a.value)]
                 texts += [f"{a.text}.{end}", *(f"{a.text} * ({a.text} * {b}).{end}" for b in same)]
         return [*self.evaluated(texts)]
 
