@@ -131,11 +131,10 @@ class Backward:
         """Return the mistakes that the smallest changes of a line correct, with a change each."""
         trace = self.trace
         steps = [*(each.step for each in trace.executed), trace.end][: goal.index + 1]
-        node, fused = steps[index].statement.node, {*self.lines[index].fused}
-        # In a loop, the first round has the mistake too.
-        first = next(i for i, step in enumerate(steps) if step.statement.node is node)
-        earlier = trace.ancestors(index) if goal.index == index else []
-        suspects = [first, *(i for i in reversed(earlier) if {*trace.sets(i)} & fused)]
+        fused, earlier = {*self.lines[index].fused}, trace.ancestors(index)
+        suspects = [index]
+        if goal.index == index:
+            suspects += (i for i in reversed(earlier) if {*trace.sets(i)} & fused)
         before = trace.namespaces_before(suspects)
         known = numbers(self.truth.trace)
         return mistakes(WrongLine(steps, before, trace.module, goal.is_right, known))
