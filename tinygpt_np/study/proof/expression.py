@@ -71,7 +71,7 @@ class Reader:
         self.original, self.stated = names, stated
         self.is_differentiable, self.arguments = is_differentiable, arguments
         self.own = {*own}
-        self.paths: dict[str, str] = {}  # Of names that are not those of the run, as in paths.py.
+        self.paths: dict[str, str] = {}  # The path of each name, as in paths.py.
         self.seen: dict[str, tuple[int, ...]] = {}  # The shapes of what the line reads or sets.
         self.values: dict[str, Any] = {}
 

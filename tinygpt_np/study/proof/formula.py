@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
 
-# How tightly the parts of a formula bind; a part that binds less than its place needs is bracketed.
+# Precedence of the parts of a formula; a part of lower precedence than its place is bracketed.
 WORDS, COMPARISON, SUM, QUOTIENT, PRODUCT, MATRIX, POWER, ATOM = range(8)
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 COMPARISONS: dict[type[ast.cmpop], str] = {
@@ -369,7 +369,7 @@ def below(label: str) -> str:
 
 
 def index_text(index: ast.expr) -> str:
-    """Return what stands between the brackets of an index."""
+    """Return the text between the brackets of an index."""
     return ", ".join(map(ast.unparse, index.elts if isinstance(index, ast.Tuple) else [index]))
 
 

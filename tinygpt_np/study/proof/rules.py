@@ -107,7 +107,7 @@ def operation_of(truth: Truth, step: Step) -> str:
 
 @dataclass(frozen=True)
 class Equation:
-    """What a name is, or what is stored or added in it at an index."""
+    """The value of a name, or a value that is stored in it, or added to it, at an index."""
 
     name: str
     value: ast.expr
@@ -213,7 +213,7 @@ class LineRule:
         value = self.truth.trace.data(Value(path, self.step.index))
         known = self.reader.names.get(path, self)
         name = ast.unparse(self.reader.named(path, value))
-        if known is not self:  # What the line reads is the old value.
+        if known is not self:  # The line reads the old value.
             self.reader.names[name] = known
         return name
 
@@ -369,7 +369,7 @@ class LineRule:
                 return sum(np.sum(w * y) for w, y in zip(weights, outputs, strict=True))
 
             step = STEP * (float(np.max(np.abs(value), initial=0)) or 1.0)
-            # What cancels leaves rounding errors.
+            # Rounding errors remain where terms cancel.
             terms = sum(
                 np.abs(w * y).sum() for w, y in zip(weights, self.outputs(moved), strict=True)
             )
@@ -441,7 +441,7 @@ class LineRule:
 
     @property
     def writer(self) -> Writer:
-        """What simplifies and writes the formulas."""
+        """The writer of the formulas, which also simplifies them."""
         return Writer(self.is_number)
 
     def is_number(self, tree: ast.expr) -> bool:

@@ -16,7 +16,7 @@ from rich.text import Text
 from tinygpt_np.config import counted
 from tinygpt_np.gradcheck.report import shape_text, value
 
-# Arrays with at most so many elements are printed in numbers: floats and others.
+# The maximum number of elements of an array that is printed in numbers: of floats, of others.
 PRINTED, PRINTED_INTEGERS = 36, 200
 # The maximum width and number of lines of a slice, and of all slices.
 WIDTH, LINES, ALL_LINES = 140, 32, 48

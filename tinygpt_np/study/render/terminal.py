@@ -37,7 +37,7 @@ COLORS = {
 TWO_COLUMNS, WITH_NORMS = 120, 132
 # If a loop has more rounds, only the first, the last and those with a mistake are shown.
 MAX_ROUNDS = 2
-# What each mark in the table means, by what the verdict starts with or contains.
+# The meaning of each mark in the table, by a text that the verdict contains.
 LEGEND = {
     "✓": "✓ digits that agree with the numerical gradient",
     "one term": "one term: other lines add to it",
