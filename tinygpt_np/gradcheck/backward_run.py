@@ -111,7 +111,7 @@ class BackwardRun:
     def in_layout(self, change: Callable[[np.ndarray], np.ndarray], name: str, leaf: Any) -> Any:
         """Return a leaf, in another memory layout if it is an array that is given to backward."""
         is_given = self.is_input(name) and isinstance(leaf, np.ndarray)
-        return change(cast(Any, leaf)) if is_given else leaf
+        return cast(Any, change(cast(Any, leaf)) if is_given else leaf)
 
     def is_input(self, name: str) -> bool:
         """Return whether a leaf is only read; objects may set attributes other than parameters."""
