@@ -112,8 +112,18 @@ class Prover:
         blamed = {v.name: v for m in self.mistakes_at(index) for v in m.verdicts}
         for verdict in self.judged.verdicts_at(index):
             verdict = blamed.get(verdict.name, verdict)
-            harmless = verdict.status == "wrong" and self.judged.is_right
-            yield replace(verdict, status="warning") if harmless else verdict
+            if verdict.status != "wrong" or not self.is_harmless(index, verdict):
+                yield verdict
+
+    def is_harmless(self, index: int, verdict: GradientVerdict) -> bool:
+        """Return whether a name is not a gradient, although it is called so, and need not be."""
+        if self.judged.is_right:
+            return True
+        caused = {each.index for each in self.blame.mistakes} & {
+            *self.trace.ancestors(index),
+            index,
+        }
+        return not caused and self.blame.judged.is_right
 
     def mistakes_at(self, index: int) -> list[Mistake]:
         """Return the mistakes in a step, not those after it."""
@@ -129,11 +139,10 @@ class Prover:
             return "wrong", f"raises {error}", ""
         if found := self.mistakes_at(index):
             return self.blamed(found[0])
-        wrong = next((gradient for gradient in gradients if gradient.status == "wrong"), None)
-        if wrong is not None:
+        if wrong := next((gradient for gradient in gradients if gradient.status == "wrong"), None):
             return self.not_blamed(index, wrong)
-        warning = next(self.warnings(index), "")
-        return ("warning", warning, "") if warning else None
+        comment = self.judged.comments.get(index)
+        return ("warning", comment, "") if comment else None
 
     def blamed(self, mistake: Mistake) -> tuple[Status, str, str]:
         """Return the verdict on a step with a mistake; in a loop, only its first run is blamed."""
@@ -151,8 +160,6 @@ class Prover:
         causes = [each for each in self.blame.mistakes if each.index in earlier]
         if causes and not (is_return and wrong.name in self.still_wrong):
             return "inherited", because_of(causes), ""
-        if self.blame.judged.is_right and not is_return:
-            return "warning", wrong.problem, ""
         message = f"returned: {wrong.problem}" if is_return else wrong.problem
         return "wrong", message, wrong.row.cause
 
@@ -198,12 +205,6 @@ class Prover:
                 cause=cause,
             ))  # fmt: skip
         return found
-
-    def warnings(self, index: int) -> Iterator[str]:
-        """Yield the differences of a step from forward and from its comment."""
-        yield from (remark for _, remark in self.judged.unlike_forward(index).values())
-        if remark := self.judged.comments.get(index, ""):
-            yield remark
 
     def check_call(self, callable_: Callable[..., Any]) -> None:
         """Mark lines if calling the backward fails, or does not give what its lines give.

@@ -162,6 +162,13 @@ def study(target: Target, announce: Announce = quiet) -> Sheet:
     truth = Truth(target, announce)
     functions = target.functions[1:] or (None,) * len(target.backwards)
     proofs = tuple(map(prove, repeat(truth), target.backwards, functions))
+    if truth.out.size == 1 and not all(proof.ok for proof in proofs):
+        # A backward of a loss may multiply by dloss in the end. Without this factor, the lines
+        # before are right; if all are, it is the factor that is wrong.
+        plain = Truth(target, announce, upstream=1.0)
+        without = tuple(map(prove, repeat(plain), target.backwards, functions))
+        if not all(proof.ok for proof in without):
+            truth, proofs = plain, without
     variants = (study(variant, announce) for variant in target.variants)
     return Sheet(truth, proofs, tuple(variants))
 

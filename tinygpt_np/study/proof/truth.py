@@ -108,7 +108,9 @@ class Truth:
     measurements that are done, and about how many there will be.
     """
 
-    def __init__(self, target: Target, announce: Announce = quiet) -> None:
+    def __init__(
+        self, target: Target, announce: Announce = quiet, upstream: float | None = None
+    ) -> None:
         self.target, self.announce, self.measured = target, announce, 0
         self.trace = Trace(target.forward, target.module, target.args, target.convention)
         self.out = np.asarray(self.trace.output(self.trace.returned))
@@ -126,9 +128,10 @@ class Truth:
                 )
         # Random, so that no error cancels by chance.
         rng = generator(target.seed, "gradcheck")
-        self.doutput = np.asarray(rng.standard_normal(self.out.shape), dtype=self.out.dtype)
         if not {"upstream", "each"} & {*target.convention.takes}:  # The output is the loss.
-            self.doutput = np.ones_like(self.out)
+            upstream = 1.0
+        drawn = rng.standard_normal(self.out.shape) if upstream is None else upstream
+        self.doutput = np.full(self.out.shape, drawn, dtype=self.out.dtype)
         self.total = cache(self._total)
         self.uses, self.use = cache(self._uses), cache(self._use)
         self.param = cache(self._param)

@@ -17,7 +17,7 @@ from tinygpt_np.study.source.trace import Step
 # right: the gradient. wrong: not the gradient, and this line has the mistake. missing: not a line
 # of the backward, but the place where one should add a part of a gradient. inherited: not the
 # gradient, because the gradients that it reads are wrong. partial: a later line completes it.
-# warning: differs from forward or from the comment, but the returned gradients are right.
+# warning: the comment states another shape, but nothing is wrong.
 # unmeasured: neither right nor wrong, because the gradient could not be measured. unreached: an
 # earlier line raised. "": the line sets no gradient.
 Status = Literal[
@@ -128,7 +128,7 @@ class Proof:
     @property
     def worst(self) -> float:
         """The largest relative error of a gradient."""
-        rows = [g.row for g in self.verdicts if g.status != "warning" and not g.row.is_zero]
+        rows = [gradient.row for gradient in self.verdicts if not gradient.row.is_zero]
         return max((row.relative for row in rows), default=0.0)
 
 
@@ -142,7 +142,7 @@ def compare(
     row = expected.compare(found)
     if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
         broadcast = expected.compare(np.broadcast_to(found, shape))
-        # If it is right after broadcasting, prove.py gives a warning about its shape.
+        # What is returned must have the shape itself, see Judged.result.
         row = broadcast if is_added or not broadcast.problems else row
     return GradientVerdict(name, pair, status_of(row), row, found, expected)
 
@@ -156,7 +156,7 @@ def status_of(row: Row) -> Status:
 
 def combined_status(gradients: Sequence[GradientVerdict]) -> Status:
     """Return the status of a line none of whose gradients is wrong."""
-    statuses = {gradient.status for gradient in gradients} - {"warning"}
+    statuses = {gradient.status for gradient in gradients}
     order: tuple[Status, ...] = ("unmeasured", "right", "partial", "")
     return next(status for status in order if status in statuses or not status)
 
