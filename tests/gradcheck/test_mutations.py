@@ -75,6 +75,14 @@ def test_a_statement_has_these_mutants(line: str, mutants: list[str]) -> None:
     assert [m.after for m in found if m.before == line] == mutants
 
 
+def test_each_of_several_paths_is_dropped() -> None:
+    text = SOURCE.format(line="dx = a\n    dx = dx + b\n    dweight = c\n    dx += c")
+    found = [(m.before, m.after) for m in mutations(text, "backward") if m.kind == "path dropped"]
+    assert sorted(found) == [
+        ("dx += c", "(nothing)"), ("dx = a", "dx = np.zeros_like(a)"), ("dx = dx + b", "(nothing)"),
+    ]  # fmt: skip
+
+
 def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
     text = SOURCE.format(line="dz = dy  # (N, K)\n    dweight = x.T @ dy")
     assert "dweight = x.T @ dz" not in [m.after for m in mutations(text, "backward")]
@@ -94,7 +102,7 @@ def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
 def test_every_mutant_compiles_and_differs_from_the_others_and_every_kind_is_made() -> None:
     found = [(site, mutation) for site in SITES for mutation in site.mutations()]
     texts = [(site.operation, ast.unparse(mutation.tree)) for site, mutation in found]
-    assert len(texts) == len(set(texts)) == 705
+    assert len(texts) == len(set(texts)) == 713
     assert all(callable(site.compiled(mutation)) for site, mutation in found)
     assert {mutation.kind for _, mutation in found} == set(KINDS)
     assert set(EQUIVALENT) <= {(s.operation, s.function, m.before, m.after) for s, m in found}

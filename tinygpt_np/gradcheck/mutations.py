@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 from unittest import mock
 
 from tinygpt_np import ops
@@ -37,6 +37,7 @@ KINDS = {
     "operands swapped": "b @ a for a @ b, b - a for a - b, b / a for a / b",
     "order": "the right gradients in the wrong order",
     "other GELU": "the derivative of the tanh form for the exact form, or vice versa",
+    "path dropped": "one of several paths of the gradient is forgotten, a whole statement",
     "saved swapped": "saved values are unpacked in the wrong order",
     "scatter": "only the last occurrence of a repeated token counts",
     "sign": "minus for plus",
@@ -44,7 +45,7 @@ KINDS = {
     "sum and mean": "sum for mean, mean for sum",
     "sum dropped": "broadcast in forward, not summed in backward",
     "term doubled": "a term is counted twice",
-    "term dropped": "a path of the gradient is forgotten",
+    "term dropped": "a term of an expression is forgotten",
     "transpose": "a transpose is missing, or one too many",
     "upstream ignored": "ones instead of the upstream gradient",
     "wrong name": "a gradient is stored under the name of another layer",
@@ -95,11 +96,11 @@ EXPRESSIONS: dict[str, dict[str, list[str]]] = {
 STATEMENTS: dict[str, dict[str, list[str]]] = {
     "X += A": {
         "+= to =": ["X = A"],
-        "term dropped": [""],
+        "path dropped": [""],
         "term doubled": ["X += A; X += A"],
         "sign": ["X -= A"],
     },
-    "np.add.at(A, B, C)": {"scatter": ["A[B] += C", "A[B] = C"], "term dropped": [""]},
+    "np.add.at(A, B, C)": {"scatter": ["A[B] += C", "A[B] = C"], "path dropped": [""]},
 }
 SWAPPED_NAMES = {
     ".ln_1": ".ln_2",
@@ -185,6 +186,13 @@ class Scope:
             if isinstance(node.value, ast.Name)
         }
 
+        # Gradients to which other paths are added after the first one, by their names.
+        self.sums = {
+            ast.unparse(node.target if isinstance(node, ast.AugAssign) else node.targets[0])
+            for node in ast.walk(function)
+            if isinstance(node, ast.AugAssign) or is_sum(node)
+        }
+
     def value(self, name: str) -> str:
         """Return the first name of the value of this name."""
         while name in self.aliases:
@@ -211,6 +219,15 @@ def assignments(function: ast.FunctionDef) -> list[tuple[str, ast.Assign]]:
         for node in ast.walk(function)
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     ]
+
+
+def is_sum(node: ast.AST) -> TypeGuard[ast.Assign]:
+    """Return whether a statement is of the form x = x + a."""
+    match node:
+        case ast.Assign([ast.Name(id=name)], ast.BinOp(ast.Name(id=first), ast.Add())):
+            return name == first
+        case _:
+            return False
 
 
 def is_unpacking(node: ast.Assign) -> bool:
@@ -244,6 +261,11 @@ def changes(node: ast.AST, scope: Scope) -> Iterator[tuple[str, Replacement]]:
                 yield "sign", ast.Assign(node.targets, negated)
                 half = ast.BinOp(node.value, ast.Div(), ast.Constant(2))
                 yield "factor 1/2", ast.Assign(node.targets, half)
+            if is_sum(node):
+                yield "path dropped", []
+            elif name in scope.sums:
+                zeros = ast.Call(parsed("np.zeros_like").body, [node.value], [])
+                yield "path dropped", ast.Assign(node.targets, zeros)
         case ast.Return(value=ast.Tuple(elts=parts)):
             for swapped in exchanged(parts):
                 yield "order", ast.Return(ast.Tuple(swapped, ast.Load()))

@@ -20,7 +20,7 @@ def trace_lines(*lines: str) -> BackwardTrace:
     ("line", "factor"),
     [
         ("dx += dy * 3", 3), ("dx -= dy * 3", -3), ("dx = dx + dy * 3", 3), ("dx *= 3", None),
-        ("dx[0] += 3", None), ("dx = dy + dx", None), ("dx = dx - dy", None),
+        ("dx[0] += 3", None), ("dx = dy + dx", None), ("dx = dx - dy", -1),
     ],
 )  # fmt: skip
 def test_the_term_of_a_sum_is_recorded_with_its_sign(line: str, factor: int | None) -> None:

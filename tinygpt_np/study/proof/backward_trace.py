@@ -239,7 +239,7 @@ def run_step(step: Step, namespace: Namespace) -> Namespace:
 
 
 def as_sum(statement: Statement) -> tuple[str, int, ast.expr, ast.stmt] | None:
-    """Return `x += e`, `x -= e` and `x = x + e` as (x, ±1, e, the same with TERM for e)."""
+    """Return `x += e`, `x = x + e` and the same with `-` as (x, ±1, e, it with TERM for e)."""
     if len(statement.assigned) != 1:  # A part of an array changes, or there are several names.
         return None
     (name,), term = statement.assigned, ast.Name(TERM, ast.Load())
@@ -247,11 +247,11 @@ def as_sum(statement: Statement) -> tuple[str, int, ast.expr, ast.stmt] | None:
         case ast.AugAssign(_, ast.Add() | ast.Sub() as operator, e):
             rest.value = term
             return name, -1 if isinstance(operator, ast.Sub) else 1, e, rest
-        case ast.Assign([target], ast.BinOp(first, ast.Add(), e) as value) if ast.unparse(
-            target
-        ) == ast.unparse(first):
-            rest.value = ast.BinOp(first, value.op, term)
-            return name, 1, e, rest
+        case ast.Assign([target], ast.BinOp(first, ast.Add() | ast.Sub() as operator, e)) if (
+            ast.unparse(target) == ast.unparse(first)
+        ):
+            rest.value = ast.BinOp(first, operator, term)
+            return name, -1 if isinstance(operator, ast.Sub) else 1, e, rest
         case _:
             return None
 
