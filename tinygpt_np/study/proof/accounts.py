@@ -168,11 +168,12 @@ def account(truth: Truth, value: Value, chain: Chain, reverses: Reversed) -> Acc
         left = tuple(use for use in nonzero_uses(truth, value) if use not in has)
         adds = setting.term is not None
         found, before = (setting.term, ()) if adds else (setting.array, has)
+        # A start for later terms, not a term that came out as 0.
+        is_start = (len(chain) > 1 or setting.is_blank) and not np.any(found)
         parts.append(None)
         for part in possible_parts(left, reverses.get(setting.index, ())):
             uses = (*before, *part)
-            equal = is_equal(found, truth.sum(value, uses), adds) if uses else not np.any(found)
-            if equal:
+            if is_equal(found, truth.sum(value, uses), adds) if uses else is_start:
                 parts[-1], has = part, (*has, *part)
                 break
     return Account(truth, value, chain, tuple(parts))

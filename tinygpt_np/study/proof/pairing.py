@@ -30,7 +30,7 @@ class Setting:
     """A step that sets an array; index -1 stands for an argument of the backward.
 
     array: its value afterwards. term: what the step adds, if it is a sum such as `x += …`. fresh:
-    whether what the name had before is lost.
+    whether what the name had before is lost. is_blank: whether it makes an array of zeros.
     """
 
     index: int
@@ -38,6 +38,7 @@ class Setting:
     array: Any
     term: Any = None
     fresh: bool = True
+    is_blank: bool = False
 
 
 # The settings that compute one array, in the order in which they run.
@@ -65,8 +66,8 @@ def chains(trace: BackwardTrace) -> list[Chain]:
                 current[name] = []
                 found.append(current[name])
             read -= {name} if fresh else set()
-            term = each.added.get(name)
-            current[name].append(Setting(index, name, each.values[name], term, fresh))
+            term, is_blank = each.added.get(name), "zeros" in statement.text
+            current[name].append(Setting(index, name, each.values[name], term, fresh, is_blank))
     return sorted((tuple(chain) for chain in found), key=lambda chain: chain[-1].index)
 
 
