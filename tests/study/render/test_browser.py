@@ -42,6 +42,10 @@ def test_a_name_opens_its_arrays_rules_verdicts_and_cells(softmax: Page) -> None
     assert {each: softmax.locator(f"#panel {each}").count() for each in counts} == counts
     words = texts(softmax, "#panel svg.chart text")
     assert {"sweet spot", "truncation", "rounding"} <= {*words}
+    # The second term is folded.
+    assert texts(softmax, "#panel .reason > summary") == ["✓ the term of backward_steps, line 41"]
+    assert [each.is_visible() for each in softmax.locator("#panel .rule").all()] == [True, False]
+    softmax.click("#panel .reason > summary")
     widths = "[...document.querySelectorAll('math')].map((m) => m.getBoundingClientRect().width)"
     assert min(softmax.evaluate(widths)) > 4
     softmax.click("[id='backward_steps:39'] .badge")

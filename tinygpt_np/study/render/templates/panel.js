@@ -75,9 +75,10 @@ function closePanel() {
 function parts(value, id) {
   const gradient = `d${value.name}`;
   const verdicts = [...value.verdicts].sort((a, b) => (b.id === id) - (a.id === id));
-  const rules = verdicts.length ? verdicts.map((found) => reason(found, gradient))
-    : value.uses.map((use) => ruleOf(study.rows[use], gradient));
   const lacking = value.missing.map((each) => missing(each, gradient));
+  const rules = verdicts.length
+    ? verdicts.map((found, index) => (index || lacking.length ? other : reason)(found, gradient))
+    : value.uses.map((use) => ruleOf(study.rows[use], gradient));
   return [make("div", {}, ...[...lacking, noGradient(value), ...rules].filter(Boolean)), arrays(value),
     chartOf(value)].filter(Boolean);
 }
@@ -97,6 +98,15 @@ function noGradient(value) {
 function reason(found, gradient) {
   return make("section", { class: "reason" },
     found.row === null ? derivationOf() : ruleOf(study.rows[found.row], gradient), verdict(found));
+}
+
+/** The same for another line that computes a part of the gradient, or all of it; folded if it is right. */
+function other(found, gradient) {
+  const [name, number] = found.id.split(":"), right = found.status === "right";
+  return make("details", { class: "reason", open: right ? null : "" },
+    make("summary", {}, make("span", { class: kindOf(found) }, { good: "✓", warn: "?", bad: "✗" }[kindOf(found)]),
+      ` ${found.term ? "the term of " : ""}${name}, line ${number}`),
+    reason(found, gradient));
 }
 
 /** The rule of a forward line that no line of the backward reverses. */
@@ -135,11 +145,12 @@ function plainCode(html) {
   return code;
 }
 
+const kindOf = ({ status }) => (status === "right" ? "good" : status === "unmeasured" ? "warn" : "bad");
+
 function verdict(found) {
-  const right = found.status === "right", [problem] = found.messages;
-  const [kind, message] = right ? ["good", found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`]
-    : found.status === "unmeasured" ? ["warn", `? not measured: ${problem}`]
-    : ["bad", `✗ ${problem ?? "wrong"}`];
+  const right = found.status === "right", kind = kindOf(found), [problem] = found.messages;
+  const message = right ? (found.zero ? "✓ zero up to rounding" : `✓ right to ${found.digits} digits`)
+    : kind === "warn" ? `? not measured: ${problem}` : `✗ ${problem ?? "wrong"}`;
   const rows = [
     found.analytic === null ? null : [`analytic, at [${found.index.join(", ")}]`, String(found.analytic)],
     found.numeric === null ? null : ["numeric", String(found.numeric)],
