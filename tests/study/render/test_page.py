@@ -170,7 +170,7 @@ def test_a_gradient_that_could_not_be_measured_is_neither_right_nor_wrong() -> N
         "def forward(h):", "    v = np.linalg.inv(h)", "    return v, v",
         "def backward(dv, v):", "    dh = -v.T @ dv @ v.T", "    return dh",
     ]  # fmt: skip
-    hilbert = 1 / (np.arange(12) + np.arange(12)[:, None] + 1.0)
+    hilbert = 1 / (np.arange(10) + np.arange(10)[:, None] + 1.0)
     found = page_data(sheet("\n".join(lines), {"h": hilbert}), [])
     (verdict,) = found["values"]["h"]["verdicts"]
     assert verdict["status"] == "unmeasured"

@@ -19,6 +19,7 @@ from tinygpt_np.study.proof.truth import Expected
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
 from tinygpt_np.study.render.highlight import Keys, highlight
 from tinygpt_np.study.render.mathml import blocks, inline, mathml
+from tinygpt_np.study.source.paths import differentiated, leaf
 from tinygpt_np.study.source.trace import Value
 
 Json = dict[str, Any]
@@ -34,9 +35,9 @@ FIGURES = (
 )
 # The data of a value or parameter for which nothing else is known.
 EMPTY: Json = {
-    "name": "", "line": 0, "iteration": "", "axes": [], "uses": [], "constant": False,
-    "upstream": False, "fused": [], "missing": [], "value": None, "gradient": None,
-    "expected": None, "difference": None, "verdicts": [], "chart": None,
+    "name": "", "gradientName": "", "line": 0, "iteration": "", "axes": [], "uses": [],
+    "constant": False, "upstream": False, "fused": [], "missing": [], "value": None,
+    "gradient": None, "expected": None, "difference": None, "verdicts": [], "chart": None,
 }  # fmt: skip
 
 
@@ -130,7 +131,8 @@ class PageData:
         if found is None or row.step is None:
             return None
         # The longest name first, because dx_1 is not the element 1 of dx.
-        names = [f"d{name}" for name in sorted(row.step.statement.mentions, key=len, reverse=True)]
+        read = {leaf(name) for name in row.step.statement.mentions}
+        names = [f"d{name}" for name in sorted(read, key=len, reverse=True)]
         formulas = [
             {"of": next(filter(formula.startswith, names), ""), "html": mathml(formula, True)}
             for formula in found.formulas
@@ -141,7 +143,7 @@ class PageData:
         """Return the signature of a backward: line, html, and the key of the upstream value."""
         function = proof.function
         values = reversed(self.sheet.values)
-        upstream = next((key(v) for v in values if f"d{v.name}" == function.upstream), "")
+        upstream = next((key(v) for v in values if f"d{leaf(v.name)}" == function.upstream), "")
         keys = dict.fromkeys(function.arguments, "") | {function.upstream: upstream}
         html = highlight(function.signature, {}, keys)
         return {"line": function.node.lineno, "html": html, "upstream": upstream}
@@ -158,7 +160,7 @@ class PageData:
         function, found = proof.function, list[Json]()
         # A name that forward assigned twice stands for its last value.
         last = {value.name: key(value) for value in self.trace.values() if value in self.keys}
-        last |= {f"d{value.name}": key(value) for value in self.sheet.values}
+        last |= {f"d{leaf(value.name)}": key(value) for value in self.sheet.values}
         known: Keys = {name: last.get(name, "") for name in function.arguments}
         for line in proof.lines:
             statement = line.step.statement if line.step else function.returned
@@ -167,7 +169,7 @@ class PageData:
             sets = {name: last.get(name, "") for name in (statement.sets if line.step else ())}
             sets |= {g.name: key(g.pair.value) for g in line.gradients if g.pair and g.name in sets}
             lacking = self.lacking(line)
-            sets |= {f"d{value.name}": key(value) for value in lacking}
+            sets |= {f"d{leaf(value.name)}": key(value) for value in lacking}
             html = highlight(line.text, sets, {**known, **bindings})
             known = {**known, **sets}
             found.append({
@@ -184,8 +186,10 @@ class PageData:
         """Return the value whose gradient lacks the part of a missing line, as a list, or []."""
         if line.status != "missing" or line.reverses is None:
             return []
-        name = line.text.removeprefix("d").partition(" += ")[0]
-        return [self.trace.definition(name, line.reverses)]
+        names, trace = differentiated(line.text.partition(" += ")[0]), self.trace
+        found = [value for value in self.sheet.values if leaf(value.name) in names]
+        reading = [value for value in found if line.reverses in trace.uses(value)]
+        return (reading or found[::-1])[:1]
 
     def closed_form(self, proof: Proof) -> Json:
         """Return the closed form."""
@@ -201,7 +205,8 @@ class PageData:
     def value(self, value: Value) -> Json:
         """Return the data of a value.
 
-        - name; line and iteration where it is set; axes: see there; value: see `array`
+        - name; gradientName; line and iteration where it is set
+        - axes: see there; value: see `array`
         - constant: whether no gradient flows through it; if one does:
         - uses: the rows that read it; upstream: whether its gradient is the upstream gradient
         - fused: the gradients with which it is checked, if it has none of its own
@@ -212,6 +217,7 @@ class PageData:
         sheet, trace, step = self.sheet, self.trace, value.step
         data = EMPTY | {
             "name": value.name,
+            "gradientName": f"d{leaf(value.name)}",
             "line": trace.steps[step].statement.line if step >= 0 else sheet.rows[0].line,
             "iteration": trace.steps[step].iteration if step >= 0 else "",
             "axes": self.axes(value),

@@ -73,7 +73,7 @@ function closePanel() {
 
 /** The sections of the panel; the verdict on the line that was clicked comes first. */
 function parts(value, id) {
-  const gradient = `d${value.name}`;
+  const gradient = value.gradientName;
   const verdicts = [...value.verdicts].sort((a, b) => (b.id === id) - (a.id === id));
   const lacking = value.missing.map((each) => missing(each, gradient));
   const rules = verdicts.length
@@ -145,7 +145,10 @@ function plainCode(html) {
   return code;
 }
 
-const kindOf = ({ status }) => (status === "right" ? "good" : status === "unmeasured" ? "warn" : "bad");
+/** The class of a verdict. */
+function kindOf({ status }) {
+  return status === "right" ? "good" : status === "unmeasured" ? "warn" : "bad";
+}
 
 function verdict(found) {
   const right = found.status === "right", kind = kindOf(found), [problem] = found.messages;
