@@ -1,3 +1,4 @@
+# pyright: basic
 """Sixty-odd functions with right gradients, written as people write them, at all scales.
 
 Each is a forward that returns (out, saved), a backward that returns a tuple of gradients, and the

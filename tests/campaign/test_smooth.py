@@ -1,3 +1,4 @@
+# pyright: basic
 """Right gradients of many functions at all scales, in float64 and float32: none is called wrong.
 
 CASES=7 pytest tests/campaign tests only draw 7, and CASES=all all of them; otherwise one draw in

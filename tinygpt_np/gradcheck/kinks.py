@@ -129,8 +129,8 @@ class KinkFinder:
         value, rough = 2 * near.value - middle.value, 2 * middle.value - far.value
         return Estimate(value, abs(value - rough) + 3 * near.error)
 
-    def kink(self, curve: Curve, sides: Sides, nearby: Sequence[Curve]) -> Kink:
-        """Return what a gradient may be, from the slopes along `nearby` curves as well.
+    def kink(self, curve: Curve, sides: Sides, points: Sequence[float]) -> Kink:
+        """Return what a gradient may be, from the slopes at `points` nearby as well.
 
         The usual ones are the derivatives from both sides, their mean, and 0 between them; for each
         term, the less steep or the steeper side or 0; and the derivative at any point nearby. If
@@ -140,12 +140,11 @@ class KinkFinder:
         left, right = sides.left.value, sides.right.value
         usual = [left, right, (left + right) / 2, min(max(0.0, min(left, right)), max(left, right))]
         one = False
-        if self.safe:
+        if self.safe and sides.left is not sides.right:
             terms = np.array([tangents(curve, -self.reach), tangents(curve, self.reach)])  # (2, K)
             steep = np.argmax(np.abs(terms), axis=0)[None]
             between = np.clip(0, terms.min(axis=0), terms.max(axis=0))
             chosen = (np.take_along_axis(terms, each, 0) for each in (steep, 1 - steep))
-            points = [complex_step(each).value for each in nearby]
             usual += [*(float(each.sum()) for each in chosen), float(between.sum()), *points]
             near = LARGE * (abs(left) + abs(right))
             one = all(min(abs(each - left), abs(each - right)) <= near for each in points)

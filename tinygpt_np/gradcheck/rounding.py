@@ -80,11 +80,12 @@ class Noise:
     @classmethod
     def spread(cls, value: Any) -> Any:
         """Return a matrix whose elements have noise relative to the largest of them."""
-        if not isinstance(value, np.ndarray) or value.dtype.kind not in "fc" or not value.size:
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or dtype.kind not in "fc" or not value.size:
             return value
         noise = cls.added(np.full(value.shape, 1 + 1j)) - (1 + 1j)
         real = value.real + noise.real * np.abs(value.real).max()
-        if value.dtype.kind == "f":
+        if dtype.kind == "f":
             return real
         return real + 1j * (value.imag + noise.imag * np.abs(value.imag).max())
 
@@ -124,12 +125,12 @@ class NoisyArray(np.ndarray):
         if method == "at" or result is None:
             return None
         if name not in EXACT:
-            several = isinstance(result, tuple)
-            noisy = tuple(Noise.added(each) for each in (result if several else (result,)))
+            several: Any = cast(Any, result) if isinstance(result, tuple) else (result,)
+            noisy = tuple(Noise.added(each) for each in several)
             for each, to in zip(noisy, out or (), strict=False):
                 if to is not None:
                     bare(to)[...] = each
-            result = noisy if several else noisy[0]
+            result = noisy if several is result else noisy[0]
         if out is not None:
             return out[0] if len(out) == 1 else out
         return noisy_view(result)
@@ -168,17 +169,17 @@ def nested(change: Callable[[Any], Any], value: Any) -> Any:
         named = cast(dict[str, Any], value)
         return {name: nested(change, each) for name, each in named.items()}
     if type(value) in (tuple, list):
-        return type(value)(nested(change, each) for each in cast(Any, value))
+        return type(value)(nested(change, each) for each in value)
     if isinstance(value, tuple):  # The named tuples of np.linalg.
-        return tuple(nested(change, each) for each in cast(tuple[Any, ...], value))
+        return tuple(nested(change, each) for each in cast(Any, value))
     return change(bare(value))
 
 
 def noisy_view(value: Any) -> Any:
     """Return floating arrays and numbers as noisy arrays, which share their memory."""
     if type(value) in (tuple, list):
-        return type(value)(noisy_view(each) for each in cast(Any, value))
-    is_float = isinstance(value, np.ndarray | np.inexact) and value.dtype.kind in "fc"
+        return type(value)(noisy_view(each) for each in value)
+    is_float = getattr(getattr(value, "dtype", None), "kind", "") in ("f", "c")
     return np.asarray(value).view(NoisyArray) if is_float else value
 
 

@@ -163,7 +163,7 @@ class Comparison:
             parts = [
                 np.asarray(self.gradients[name], np.float64).reshape(-1)[places]
                 for name, places in group.places.items()
-                if np.size(self.gradients.get(name)) > places.max()
+                if np.size(np.asarray(self.gradients.get(name))) > places.max()
             ]
             if len(parts) < len(group.places):
                 continue
@@ -290,9 +290,13 @@ def compare_slopes(
     def median(slack: np.ndarray) -> tuple[float, int]:
         # The direction with the median slope decides: a wrong gradient shows in nearly all, while
         # in a single one the h² term of a right gradient may vanish against its h³ term.
-        slopes = [measurement.taylor[i].slope(float(found[i]), float(slack[i])) for i in usable]
+        pairs = zip(found, slack, strict=True)
+        every = [
+            taylor.slope(*pair) for taylor, pair in zip(measurement.taylor, pairs, strict=True)
+        ]
+        slopes = np.array(every)[usable]
         order = np.argsort(np.where(np.isnan(slopes), -np.inf, slopes))
-        return slopes[order[len(order) // 2]], int(usable[order[len(order) // 2]])
+        return float(slopes[order[len(order) // 2]]), int(usable[order[len(order) // 2]])
 
     slack = measurement.tolerance * np.abs(found) + measurement.errors
     slope, chosen = median(slack)
