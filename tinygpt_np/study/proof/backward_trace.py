@@ -17,6 +17,7 @@ from tinygpt_np.study.source.paths import Namespace, overlap, read, store
 from tinygpt_np.study.source.steps import Step, Stepper, compiled
 from tinygpt_np.study.source.targets import Target
 from tinygpt_np.study.source.trace import copied as deep_copied
+from tinygpt_np.study.source.trace import differ
 
 # The term that a step adds to a gradient is stored under a name that no source can use.
 TERM = "term of the sum"
@@ -90,12 +91,9 @@ class BackwardTrace:
         is_return = index == len(self.executed)
         statement = self.end.statement if is_return else self.executed[index].step.statement
         latest = {name: i for i in range(index) for name in self.sets(i)}
-        found = set[int]()
-        for name in statement.mentions:
-            # A container depends on all of its parts, and a part on the container.
-            exact = [latest[name]] if name in latest else list[int]()
-            found |= {*exact, *(i for each, i in latest.items() if related(name, each))}
-        return sorted(found)
+        # A container depends on all of its parts, and a part on the container.
+        read = statement.mentions
+        return sorted({i for each, i in latest.items() if any(overlap(n, each) for n in read)})
 
     def ancestors(self, index: int) -> list[int]:
         """Return all earlier steps on which a step depends, directly or indirectly."""
@@ -106,11 +104,6 @@ class BackwardTrace:
                 found.add(source)
                 todo += self.sources(source)
         return sorted(found)
-
-
-def related(name: str, other: str) -> bool:
-    """Return whether a name leads to a part of another one, or the other way round."""
-    return name != other and overlap(name, other)
 
 
 def trace_backward(
@@ -216,12 +209,6 @@ def with_observed_changes(
             needed -= {*statement.sets} - {*statement.changes}
         needed |= statement.mentions
     return found
-
-
-def differ(before: Any, after: Any) -> bool:
-    """Return whether two arrays differ in any bit."""
-    arrays = isinstance(before, np.ndarray) and isinstance(after, np.ndarray)
-    return arrays and cast(np.ndarray, before).tobytes() != cast(np.ndarray, after).tobytes()
 
 
 def run_step(step: Step, namespace: Namespace) -> Namespace:

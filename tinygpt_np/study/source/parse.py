@@ -135,13 +135,12 @@ class Names:
                 if isinstance(node.ctx, ast.Store):
                     self.store(node)
                     return
-                if names_in(node)[-1:] and not {*names_in(node)} & local:
-                    path = resolve(node, self.namespace)
-                    if path is not None:
-                        self.mention(path, flows)
-                        self.mention_alias(node, path)
-                        self.visit(getattr(node, "slice", None), False)
-                        return
+                is_local = bool({*names_in(node)} & local)
+                if not is_local and (path := resolve(node, self.namespace)) is not None:
+                    self.mention(path, flows)
+                    self.mention_alias(node, path)
+                    self.visit(getattr(node, "slice", None), False)
+                    return
                 if isinstance(node, ast.Attribute) and node.attr in CONSTANT_ATTRIBUTES:
                     flows = False
             case ast.AugAssign(target=target, value=value):
@@ -161,23 +160,16 @@ class Names:
                 self.change(value)
             case ast.Expr(value=ast.Call(func=func, args=args)):
                 # A call whose result is discarded changes its object or its first argument.
-                if isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name):
-                    self.change(func.value)
-                elif isinstance(func, ast.Attribute):
-                    self.change_path(func.value)
-                for first in args[:1]:
-                    self.change_path(first)
+                owner = [func.value] if isinstance(func, ast.Attribute) else []
+                paths = (resolve(each, self.namespace) for each in (*owner, *args[:1]))
+                self.changes += [path for path in paths if path is not None]
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 self.visit(node.generators[0].iter, flows, local)
                 targets = [generator.target for generator in node.generators]
                 local = local | {name for target in targets for name in names_in(target)}
             case ast.Lambda() | ast.FunctionDef():
-                parts = [*ast.walk(node)]
-                stored = {
-                    p.id for p in parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)
-                }
                 self.assigned += [node.name] if isinstance(node, ast.FunctionDef) else []
-                local = local | stored | {p.arg for p in parts if isinstance(p, ast.arg)}
+                local = local | own_names(node)
             case ast.ClassDef(name=name):
                 self.assigned.append(name)
                 return
@@ -189,10 +181,16 @@ class Names:
         for part in ast.iter_child_nodes(node):
             self.visit(part, flows, local)
 
-    def change_path(self, node: ast.expr) -> None:
-        """Record an expression that is changed in place, if it is a path."""
-        if resolve(node, self.namespace) is not None:
-            self.change(node)
+
+def stored_in(node: ast.AST) -> set[str]:
+    """Return the names that a tree assigns."""
+    names = (part for part in ast.walk(node) if isinstance(part, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
+
+
+def own_names(node: ast.AST) -> set[str]:
+    """Return the arguments and the local names of a nested function or lambda."""
+    return {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)} | stored_in(node)
 
 
 def names_in(node: ast.AST) -> list[str]:

@@ -17,7 +17,15 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from tinygpt_np.gradcheck.tree import contents
-from tinygpt_np.study.source.parse import Def, Function, Statement, StudyError, own_nodes
+from tinygpt_np.study.source.parse import (
+    Def,
+    Function,
+    Statement,
+    StudyError,
+    own_names,
+    own_nodes,
+    stored_in,
+)
 from tinygpt_np.study.source.paths import SCOPE, Namespace, expression, path_to, read, resolve
 
 # Loops with more rounds in total are a single step.
@@ -100,7 +108,7 @@ class Renamer(ast.NodeTransformer):
 
     def without(self, node: ast.AST) -> ast.AST:
         """Rename the names in a nested function that are not its own."""
-        own = {part.arg for part in ast.walk(node) if isinstance(part, ast.arg)} | stored_in(node)
+        own = own_names(node)
         names = {name: other for name, other in self.names.items() if name not in own}
         return Renamer(names).generic_visit(node)
 
@@ -555,12 +563,6 @@ def with_load(target: ast.expr) -> ast.expr:
 def located_at(node: ast.stmt, made: Node) -> Node:
     """Return a tree that was made, at the place of a statement of the source."""
     return ast.fix_missing_locations(ast.copy_location(made, node))
-
-
-def stored_in(node: ast.AST) -> set[str]:
-    """Return the names that a tree assigns."""
-    names = (part for part in ast.walk(node) if isinstance(part, ast.Name))
-    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def assigned(target: ast.expr, value: Any) -> Namespace:

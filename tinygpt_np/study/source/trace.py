@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -78,11 +78,7 @@ class Trace:
         statement = step.statement
         for name, before in self.latest.items():
             after = read(namespace, name)
-            if (
-                name not in statement.sets
-                and isinstance(after, np.ndarray)
-                and differ(before, after)
-            ):
+            if name not in statement.sets and differ(before, after):
                 statement = replace(statement, changes=(*statement.changes, name))
                 self.has_aliases = True
         return step if statement is step.statement else replace(step, statement=statement)
@@ -112,7 +108,7 @@ class Trace:
         for value in named:
             recorded, now = self.recorded[value], self.before[value.step + 1].get(value.name)
             if isinstance(recorded, np.ndarray):
-                if not isinstance(now, np.ndarray) or differ(cast(Any, now), cast(Any, recorded)):
+                if not isinstance(now, np.ndarray) or differ(now, recorded):
                     return True
             elif isinstance(recorded, Iterator) or parsed(value.name)[1]:
                 return True
@@ -272,11 +268,12 @@ def copied(args: Namespace) -> Namespace:
         return {**args}
 
 
-def differ(before: np.ndarray, after: np.ndarray) -> bool:
-    """Return whether two arrays differ in any bit."""
-    if before is after or before.dtype == object:
+def differ(before: Any, after: Any) -> bool:
+    """Return whether two arrays differ in their shapes or any bit; nothing else is compared."""
+    if before is after or not all(isinstance(each, np.ndarray) for each in (before, after)):
         return False
-    return before.shape != after.shape or before.tobytes() != after.tobytes()
+    is_same = before.shape == after.shape and before.tobytes() == after.tobytes()
+    return before.dtype != object and not is_same
 
 
 def has_changed(before: Any, after: Any) -> bool:
@@ -285,10 +282,9 @@ def has_changed(before: Any, after: Any) -> bool:
     if here.keys() != there.keys():
         return True
     for one, other in zip(here.values(), there.values(), strict=True):
-        if isinstance(one, np.ndarray):
-            if differ(cast(Any, one), other):
-                return True
-        elif isinstance(one, np.random.Generator | Iterator) or not same(one, other):
+        if differ(one, other):
+            return True
+        if isinstance(one, np.random.Generator | Iterator) or not same(one, other):
             return True
     return False
 
