@@ -107,6 +107,8 @@ def test_a_wrong_line_is_shown_with_its_error_and_cause(tmp_path: Path) -> None:
 def test_inherited_errors_are_marked() -> None:
     text = shown(sheet(FORWARD + edited(BACKWARD, ("db = dy.copy()", "db = 2 * dy"))))
     assert "✗ because of db" in line_of(text, "da = db * z")
+    # A line that returns several names has no figures itself.
+    assert "✗" not in line_of(text, "return dx, dw")
     assert "✗ as above" in text.split("return dx, dw")[1].splitlines()[1]
     assert "wrong as a consequence: da, dz, dx, dw" in text
 
