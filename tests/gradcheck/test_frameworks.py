@@ -53,7 +53,7 @@ def expected_cause() -> str:
 def test_a_wrong_function_of_torch_gets_the_row_and_the_cause_of_check() -> None:
     torch = needs("torch")
     inputs = torch.tensor(X), torch.tensor(W)
-    for method in ("richardson", "taylor", "central"):
+    for method in ("taylor", "richardson"):
         assert check_torch(linear_function(torch, 1).apply, *inputs, method=method).ok
         report = check_torch(linear_function(torch, 2), *inputs, method=method)
         assert [(row.name, row.verdict) for row in report.rows] == [("x", "ok"), ("w", "wrong")]
@@ -64,7 +64,7 @@ def test_a_wrong_function_of_torch_gets_the_row_and_the_cause_of_check() -> None
 def test_a_wrong_custom_vjp_gets_the_row_and_the_cause_of_check() -> None:
     jax = needs("jax")
     inputs = jax.numpy.asarray(X), jax.numpy.asarray(W)
-    for method in ("richardson", "taylor", "central"):
+    for method in ("taylor", "richardson"):
         assert check_jax(linear_custom_vjp(jax, 1), *inputs, method=method).ok
         report = check_jax(linear_custom_vjp(jax, 2), *inputs, method=method)
         assert [(row.name, row.verdict) for row in report.rows] == [("x", "ok"), ("w", "wrong")]
@@ -117,7 +117,7 @@ def test_nested_arrays_several_outputs_integers_and_keyword_arguments_of_jax() -
         return {"h": scale * (mask * params["x"])[ids], "n": 4}, params["x"] @ params["w"], ids
 
     params = {"x": jax.numpy.asarray(X), "w": W}
-    report = check_jax(partial(function, scale=2.0), params, IDS, jax.random.key(0))
+    report = check_jax(partial(function, scale=2.0), params, IDS, jax.random.key(0), directions=3)
     assert report.ok, report
     assert [row.name for row in report.rows] == ["params['x']", "params['w']"]
 
@@ -176,7 +176,7 @@ def test_what_torch_cannot_check_is_refused() -> None:
         ((torch.sigmoid, x * 1j), {}, "complex tensors cannot be checked"),
         ((torch.detach, x), {}, "detach returns nothing that has a gradient"),
         ((torch.Tensor.float, x), {}, "float must keep float64, but out is of torch.float32"),
-        ((torch.sigmoid, x), {"method": "complex"}, "one of richardson, .* not 'complex'"),
+        ((torch.sigmoid, x), {"method": "complex"}, "one of richardson, taylor, not 'complex'"),
         ((linear_function(torch, 1), x), {}, r"forward\(x, w\) does not take these arguments"),
         ((Raises, x), {}, "the gradient of Raises raises RuntimeError: .*invalid gradient"),
     ]

@@ -22,8 +22,8 @@ from tinygpt_np.gradcheck.progress import progress
 from tinygpt_np.gradcheck.report import Report
 from tinygpt_np.gradcheck.tree import leaves, map_leaves, with_leaves
 
-FrameworkMethod = Literal["richardson", "central", "taylor"]
-METHODS: tuple[FrameworkMethod, ...] = ("richardson", "central", "taylor")
+FrameworkMethod = Literal["richardson", "taylor"]
+METHODS: tuple[FrameworkMethod, ...] = ("richardson", "taylor")
 # The name of the parameters of a module among the arguments.
 PARAMETERS = "params"
 INSTALL = "this check needs {}: pip install 'tinygpt-np[{}]'"
@@ -49,7 +49,7 @@ def check_torch(
         The arguments, which may be nested in lists, tuples and dicts. Those that require a gradient
         are checked, or all of floats if none does; and the parameters of a module. They are checked
         in float64. Tensors of integers or booleans have no gradient.
-    method : {"richardson", "central", "taylor"}
+    method : {"richardson", "taylor"}
         The oracle.
     directions, seed, title
         As for `check`.
