@@ -90,7 +90,8 @@ def test_the_causes_are_counted_by_kind_and_verdict() -> None:
     found = " ".join(drawn(matrix).split())
     assert "sign 2 1 1 the sign is wrong 2, " in found
     assert "all 2 1 1 1" in found
-    assert matrix.to_dict()["causes"]["transpose"]["named"] == {"": 1}
+    none = {"right": 0, "one of two": 0, "none": 1, "wrong": 0, "named": {"": 1}}
+    assert matrix.to_dict()["causes"]["transpose"] == none
     page = Page(matrix.page())
     assert (page.open, page.loaded) == ([], [])
     assert "all 2 1 1 1" in page.text

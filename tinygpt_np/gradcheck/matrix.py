@@ -105,7 +105,7 @@ class BugMatrix:
     def causes(self, kind: str = "") -> Counter[str]:
         """Return how often the causes of the bugs in operations are right: counts of VERDICTS."""
         verdicts = (judged(bug.cause, bug.kind) for bug in self.explained(kind))
-        return Counter(dict.fromkeys(VERDICTS, 0)) + Counter(verdicts)
+        return Counter(verdicts)
 
     def named(self, kind: str) -> dict[str, int]:
         """Return how often each mistake is named for a kind of bug, the most frequent first."""
@@ -135,7 +135,10 @@ class BugMatrix:
                 for detector, (detected, bugs) in counts.items()
             },
             "causes": {
-                kind: {**self.causes(kind), "named": self.named(kind)}
+                kind: {
+                    **{verdict: self.causes(kind)[verdict] for verdict in VERDICTS},
+                    "named": self.named(kind),
+                }
                 for kind in self.kinds
                 if self.explained(kind)
             },
