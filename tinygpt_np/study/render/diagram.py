@@ -64,15 +64,13 @@ class Box:
 class Edge:
     """The arrow of a value, and the arrow of its gradient, which has no points if there is none.
 
-    name, gradient: the labels to the left and to the right of x, y. is_skip: whether it goes around
-    the boxes in between.
+    name, gradient: the labels to the left and to the right of x, y.
     """
 
     points: Points
     back: Points
     name: str
     gradient: str
-    is_skip: bool
     x: float
     y: float
 
@@ -227,4 +225,4 @@ def edge(source: Box, reader: Box) -> Edge:
     if is_skip or is_aside:  # Their names are in the diagram already.
         name = gradient = ""
     turn = min(down[1][1], end - 14 - APART) if source.x != reader.x else end
-    return Edge(down, up, name, gradient, is_skip, source.x, (start + turn) / 2)
+    return Edge(down, up, name, gradient, source.x, (start + turn) / 2)

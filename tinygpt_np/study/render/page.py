@@ -62,7 +62,7 @@ class PageData:
         steps = dict(zip(map(id, self.proofs[0].lines), self.lines(self.proofs[0]), strict=True))
         raising = (p.trace.executed[-1].step.statement.line for p in self.proofs if p.trace.raised)
         return {
-            **{key: getattr(target, key) for key in ("name", "title", "kind", "file", "seed")},
+            **{key: getattr(target, key) for key in ("name", "title", "file", "seed")},
             "ok": sheet.ok,
             "right": sum(gradient.status == "right" for gradient in verdicts),
             "total": len(verdicts),
