@@ -188,13 +188,6 @@ def draw(matrix: BugMatrix) -> Group:
         detected, planted = matrix.detected(detector, kind=kind)
         return planted - detected, planted
 
-    checks = table_of("check", ["missed", "of", "rate"], 2)
-    checks.add_column("", no_wrap=True)
-    for name in matrix.detectors:
-        detected, planted = matrix.detected(name)
-        missing, rate = planted - detected, percent(detected, planted)
-        alarms = Text(matrix.alarms(name), "red")
-        checks.add_row(DESCRIPTIONS[name], str(missing), str(planted), rate, alarms)
     own = {name: HEADS[name] for name in matrix.detectors if name not in LIBRARIES}
     of_libraries = {name: HEADS[name] for name in matrix.detectors if name in LIBRARIES}
     parts: list[Table | Text] = [
@@ -205,25 +198,37 @@ def draw(matrix: BugMatrix) -> Group:
         Text("\nBugs detected by the complex step, of those planted: kinds by operations", "bold"),
         crossed(matrix.kinds, {name: name for name in matrix.operations}, of_operation),
         Text("\nBugs missed by each check: the oracles, then weaker checks", "bold"),
-        checks,
+        checks_table(matrix),
         Text("\nBugs missed, of those planted: kinds by checks", "bold"),
         crossed(matrix.kinds, own, missed),
     ]
-    if matrix.explained():
-        parts += [
-            Text("\nCauses that are given for the bugs in operations", "bold"),
-            causes_table(matrix),
-        ]
     if of_libraries:
         used = ", ".join(f"{name} {version}" for name, version in versions().items())
         parts += [
             Text(f"\nBugs missed by the checks of libraries, at their defaults; {used}", "bold"),
             crossed(matrix.kinds, of_libraries, missed),
         ]
+    if matrix.explained():
+        parts += [
+            Text("\nCauses that are given for the bugs in operations", "bold"),
+            causes_table(matrix),
+        ]
     if listed:
         parts.append(Text("\nMutants that change no gradient", "bold"))
         parts += [Text(f"{where(r)}  {r.before} → {r.after}: {r.reason}") for r in listed]
     return Group(*parts)
+
+
+def checks_table(matrix: BugMatrix) -> Table:
+    """Return how many bugs each check misses, and whether it accuses right backwards."""
+    table = table_of("check", ["missed", "of", "rate"], 2)
+    table.add_column("", no_wrap=True)
+    for name in matrix.detectors:
+        detected, planted = matrix.detected(name)
+        missing, rate = planted - detected, percent(detected, planted)
+        alarms = Text(matrix.alarms(name), "red")
+        table.add_row(DESCRIPTIONS[name], str(missing), str(planted), rate, alarms)
+    return table
 
 
 def crossed(
