@@ -32,7 +32,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "a call is missing": ("call skipped",),
     "a condition is missing": ("condition",),
     "a copy is missing": ("copy dropped",),
-    # One branch of a condition may lack a factor of the other one; np.exp(x) may be a factor.
+    # One branch of a condition lacks a factor that the other one has.
     "a factor is missing": ("factor dropped", "condition"),
     "a factor too many": ("factor doubled", "factor 1/2"),
     "a mean is missing": ("sum dropped",),
@@ -62,7 +62,6 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "the upstream gradient is ignored": ("upstream ignored",),
     "the wrong axis": ("axis",),
     "the wrong number": ("1/N",),
-    # The values saved by forward may be another value of the same shape.
     "the wrong value": ("stale value",),
     "unpacked in the wrong order": ("saved swapped",),
 }

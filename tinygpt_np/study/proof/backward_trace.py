@@ -70,7 +70,7 @@ class BackwardTrace:
         return bool(self.executed) and bool(self.executed[-1].error)
 
     def namespaces_before(self, indices: Sequence[int]) -> dict[int, Namespace]:
-        """Return the namespaces before some executed steps, in their order, to run them again."""
+        """Return the namespaces before some executed steps, to run these steps again."""
         args = deep_copied(self.args)
         namespace: Namespace = {**args, **self.module, **args}
         found = dict[int, Namespace]()
