@@ -132,9 +132,11 @@ class Trace:
 
     def output(self, returned: Any) -> Any:
         """Return the output; several outputs in one vector."""
-        every = leaves({"out": self.convention.outputs(returned)})
-        found: list[Any] = [every.get(name) for name in self.outputs]
-        return found[0] if len(found) == 1 else np.concatenate([np.ravel(each) for each in found])
+        found = self.convention.outputs(returned)
+        if [*self.outputs] == ["out"]:
+            return found
+        every = leaves({"out": found})
+        return np.concatenate([np.ravel(every[name]) for name in self.outputs])
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
