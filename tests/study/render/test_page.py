@@ -180,6 +180,7 @@ def test_a_gradient_that_could_not_be_measured_is_neither_right_nor_wrong() -> N
     text = " ".join(files["own.html"].split())
     assert f"? 0 of {found['total']} gradients right, {found['total']} could not be" in text
     assert "? not measured</button>" in text
+    assert f"? {found['total']} gradients could not be measured" in files["index.html"]
 
 
 def test_only_arrays_of_real_numbers_are_shown() -> None:
