@@ -120,6 +120,8 @@ def test_what_cannot_be_run_is_refused_with_its_line(lines: list[str], message: 
 
 CLASSES = """
 import numpy as np
+def twice(x):
+    return 2 * x
 class Base:
     def __call__(self, x):
         return self.forward(x)
@@ -134,6 +136,8 @@ class Layer(Base):
         x = self.act(np_)
         self.x = x
         return self.scale * self.x
+    def square(self, x):
+        return twice(x)
     def add(self, x, *, to=1):
         if to is None:
             return x
@@ -170,6 +174,9 @@ FORWARD = ["np_ = x * self.w", "x = self.act(np_)", "self.x = x", "return self.s
         (["layer = Layer(w, scale=3)", "y = layer.add(x + 1)"],
          ["layer = Layer(w, scale=3)", *INIT, "x = x + 1", "self.total = x + to",
           "return self.total"]),
+        # A local name of forward does not hide the global name that a method reads.
+        (["twice = 3", "layer = Layer(w)", "y = layer.square(x)"],
+         ["twice = 3", "layer = Layer(w)", *INIT, "return twice(x)"]),
         # An object without a name.
         (["y = Layer(w).add(x)"], ["y = Layer(w).add(x)"]),
         (["layer = Layer(w)", "y = 2 * layer(x) + 1"],

@@ -89,6 +89,16 @@ def test_the_output_with_a_value_replaced_is_right() -> None:
         np.testing.assert_array_equal(found, output)
 
 
+def test_a_step_that_only_saves_a_value_does_not_use_it() -> None:
+    text = (
+        "def forward(x):\n    z = 2 * x\n    cache = (x, z)\n    mean = z.mean()\n"
+        "    y = z * z\n    return y, (cache, mean)"
+    )
+    traced = trace(text, {"x": X})
+    assert traced.live == {0, 3}
+    assert traced.uses(Value("z", 0)) == [3]
+
+
 def test_a_step_that_overwrites_the_replaced_value_keeps_its_result() -> None:
     in_place = trace("def forward(x):\n    x += 1\n    y = 3 * x\n    return y, 0", {"x": X})
     found = in_place.output_with_use(Value("x", -1), 0, 2 * X)
