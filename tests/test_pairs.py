@@ -151,4 +151,5 @@ def test_check_and_study_give_the_same_cause() -> None:
         # Only study sees the gradients of values that are no arguments.
         pairs = [gradient.pair for gradient in first.gradients if gradient.pair is not None]
         if causes and first.cause and all(pair.value.step < 0 for pair in pairs):
-            assert first.cause in causes, name
+            # Study proves a wrong loss without its gradient, and so may know the size of a factor.
+            assert any(first.cause.startswith(cause) for cause in causes), name

@@ -113,4 +113,5 @@ def test_an_overdetermined_input_is_solved_for() -> None:
     np.testing.assert_allclose(found, right)
     # No input gives other targets, and a square system has a solution for each target.
     assert solve(outputs, start, rng.standard_normal(6)) is None
+    assert solve(lambda value: outputs(value) / (value == start).all(), start, np.ones(6)) is None
     assert solve(lambda value: outputs(value)[:4], start, outputs(right)[:4]) is None

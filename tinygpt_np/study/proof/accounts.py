@@ -231,7 +231,8 @@ class Accounts:
             return fits[0]
         if (start := next(filter(None, map(Account.complete_part, each)), None)) is not None:
             return start
-        if not free and (value := self.reading(chain[-1].array, taken)) is not None:
+        if not free:  # The name is used again, for the gradient of an earlier value.
+            value = self.reading(chain[-1].array, taken) or self.sources(named[0])[0]
             return account(self.truth, value, chain, self.reverses)
         return each[0]
 

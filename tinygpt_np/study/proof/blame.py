@@ -90,6 +90,13 @@ class Blame:
         """Return what a mistake explains without running the backward again."""
         names = (*mistake.values, *(verdict.name for verdict in mistake.verdicts))
         own = {(mistake.index, name) for name in names}
+        if not mistake.missing:
+            # What depends on other names of the step, whose right values are not known.
+            trace = self.judged.trace
+            others = {n for n in trace.sets(mistake.index) if (mistake.index, n) not in own}
+            others -= {name for index, name in self.judged.verdicts if index == mistake.index}
+            steps = [each.step.statement.mentions for each in trace.executed]
+            own |= {(i, n) for i, n in self.judged.wrong if i < len(steps) and others & steps[i]}
         if mistake.values or any(verdict.pair is None for verdict in mistake.verdicts):
             return own
         # The right values are not known, so what depends on them cannot be judged.
@@ -272,6 +279,7 @@ def found_value(truth: Truth, trace: BackwardTrace, item: Item) -> Any:
         return None
 
 
+@np.errstate(all="ignore")
 def solve(
     outputs: Callable[[np.ndarray], np.ndarray | None], start: np.ndarray, target: np.ndarray
 ) -> np.ndarray | None:
@@ -290,6 +298,8 @@ def solve(
             return None
         columns.append((there - base) / scale)
     matrix = np.stack(columns, axis=1)
+    if not np.isfinite(matrix).all():
+        return None
     step, _, rank, _ = np.linalg.lstsq(matrix, target - base)
     found = start + step.reshape(start.shape)
     reached = outputs(found)

@@ -160,13 +160,20 @@ class Prover:
         causes = [each for each in self.blame.mistakes if each.index in earlier]
         if causes and not (is_return and wrong.name in self.still_wrong):
             return "inherited", because_of(causes), ""
+        names = [n for i, n in sorted(self.blame.left) if i in earlier and n]
+        if names and not (is_return and self.blame.mistakes):
+            return "inherited", f"because of {', '.join(dict.fromkeys(names))}", ""
         message = f"returned: {wrong.problem}" if is_return else wrong.problem
         return "wrong", message, wrong.row.cause
 
     @property
     def still_wrong(self) -> set[str]:
         """The returned gradients that are wrong although all known mistakes are corrected."""
-        end, results = len(self.blame.judged.trace.executed), self.blame.judged.results
+        judged, left = self.blame.judged, self.blame.left
+        end, results = len(judged.trace.executed), judged.results
+        corrected = {(i, name) for i, names in self.blame.corrections.items() for name in names}
+        if any(index < end for index, _ in judged.wrong - left - corrected):
+            return set()  # What could not be corrected may be the reason.
         return {results[name].name for index, name in self.blame.left if index == end and name}
 
     def returned(self) -> BackwardLine:
