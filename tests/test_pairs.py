@@ -61,10 +61,6 @@ WRONG = {
     ("rnn_time_loop", "backward"): Wrong("dWh = ", "accumulated|last|=", ("Wh",)),
     ("weighted_cross_entropy", "backward"): Wrong("dlogits = ", r"w\.sum\(\)", ("logits",)),
 }
-# What does not hold yet: (tool, pair, backward).
-OPEN: set[tuple[str, str, str]] = {
-    ("study", "homework_layer_norm", "backward_wrong"),
-}
 
 
 def target(name: str, backward: str, seed: int = 0) -> Target:
@@ -81,16 +77,8 @@ def spelled(text: str) -> str:
     return text.replace('"', "'")
 
 
-def mark_open(request: pytest.FixtureRequest, *key: str) -> None:
-    if key in OPEN:
-        request.applymarker(pytest.mark.xfail(strict=True))
-
-
 @pytest.mark.parametrize(("name", "backward"), RIGHT.items())
-def test_a_right_pair_is_called_right_by_check(
-    request: pytest.FixtureRequest, name: str, backward: str
-) -> None:
-    mark_open(request, "check", name, backward)
+def test_a_right_pair_is_called_right_by_check(name: str, backward: str) -> None:
     for seed in SEEDS:
         each = target(name, backward, seed)
         report = checked(each)
@@ -98,10 +86,7 @@ def test_a_right_pair_is_called_right_by_check(
 
 
 @pytest.mark.parametrize(("name", "backward"), RIGHT.items())
-def test_a_right_pair_is_called_right_by_study_without_a_remark(
-    request: pytest.FixtureRequest, name: str, backward: str
-) -> None:
-    mark_open(request, "study", name, backward)
+def test_a_right_pair_is_called_right_by_study_without_a_remark(name: str, backward: str) -> None:
     for seed in SEEDS:
         sheet = study(target(name, backward, seed))
         lines = sheet.proofs[0].lines
@@ -110,10 +95,7 @@ def test_a_right_pair_is_called_right_by_study_without_a_remark(
 
 
 @pytest.mark.parametrize(("name", "backward"), WRONG)
-def test_a_wrong_pair_is_called_wrong_by_check(
-    request: pytest.FixtureRequest, name: str, backward: str
-) -> None:
-    mark_open(request, "check", name, backward)
+def test_a_wrong_pair_is_called_wrong_by_check(name: str, backward: str) -> None:
     for seed in SEEDS:
         each = target(name, backward, seed)
         report = checked(each)
@@ -122,10 +104,7 @@ def test_a_wrong_pair_is_called_wrong_by_check(
 
 
 @pytest.mark.parametrize(("name", "backward"), WRONG)
-def test_study_blames_the_line_and_gives_the_cause(
-    request: pytest.FixtureRequest, name: str, backward: str
-) -> None:
-    mark_open(request, "study", name, backward)
+def test_study_blames_the_line_and_gives_the_cause(name: str, backward: str) -> None:
     expected = WRONG[name, backward]
     for seed in SEEDS:
         proof = study(target(name, backward, seed)).proofs[0]
@@ -142,8 +121,6 @@ def test_study_blames_the_line_and_gives_the_cause(
 
 def test_check_and_study_give_the_same_cause() -> None:
     for name, backward in WRONG:
-        if {("check", name, backward), ("study", name, backward)} & OPEN:
-            continue
         each = target(name, backward)
         causes = {row.cause for row in checked(each).rows if row.cause}
         first = study(each).proofs[0].first_wrong

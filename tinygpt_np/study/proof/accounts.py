@@ -149,6 +149,14 @@ class Account:
         return is_shared and number != self.unexplained[-1]
 
 
+def part_through(truth: Truth, use: int) -> str:
+    """Return which part of a gradient comes through a forward step, or the return."""
+    steps = truth.trace.steps
+    step = truth.trace.end if use == len(steps) else steps[use]
+    iteration = f" ({step.iteration})" if step.iteration else ""
+    return f"line {step.statement.line}, {step.statement.text}{iteration}"
+
+
 def is_equal(found: Any, expected: Expected, is_added: bool = False) -> bool:
     """Return whether an array is the expected gradient, or a term of it, which may broadcast."""
     is_near = expected.is_near(found)
@@ -243,6 +251,19 @@ class Accounts:
             value for value in rest if np.shape(self.truth.trace.data(value)) == np.shape(array)
         )
         return next((value for value in same if is_equal(array, self.truth.total(value))), None)
+
+    def lacks_in_line(self, account: Account) -> bool:
+        """Return whether a closed form lacks terms for which the backward has no gradient yet."""
+        if len(account.chain) > 1 or len(account.parts[0] or ()) < 2:
+            return False
+        missing = [value for value in self.values if value.step in account.missing]
+        arrays = [setting.array for chain in chains(self.trace) for setting in chain]
+        return bool(missing) and not any(
+            np.shape(array) == np.shape(self.truth.trace.data(value))
+            and is_equal(array, self.truth.total(value))
+            for value in missing
+            for array in arrays
+        )
 
     def partial_readings(self, index: int, name: str) -> Iterator[Account]:
         """Yield the accounts for which an array is a part of a gradient."""

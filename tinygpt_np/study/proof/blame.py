@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.gradcheck.causes import likely_cause
-from tinygpt_np.study.proof.accounts import Account, Uses
+from tinygpt_np.study.proof.accounts import Account, Uses, part_through
 from tinygpt_np.study.proof.backward_trace import BackwardTrace
 from tinygpt_np.study.proof.judged import Item, Judged
 from tinygpt_np.study.proof.pairing import Pair, is_array
@@ -192,6 +192,10 @@ class Blame:
         total, name = self.truth.total(account.value), account.name
         verdict = compare(name, Pair(account.value, None), account.chain[-1].array, total)
         values = {} if total.array is None else {name: total.array}
+        if self.judged.accounts.lacks_in_line(account):
+            parts = " and ".join(part_through(self.truth, use) for use in account.missing)
+            message = f"{verdict.problem}; it lacks the term through {parts}"
+            return Mistake(index, values, message, verdicts=(verdict,))
         return Mistake(index, values, verdicts=(verdict,), missing=account.missing)
 
     def unlike_forward(self, index: int) -> Iterator[Mistake]:

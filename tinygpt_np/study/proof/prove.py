@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygpt_np.gradcheck.calls import SELF, describe
 from tinygpt_np.gradcheck.function_check import FunctionCheck
+from tinygpt_np.study.proof.accounts import part_through
 from tinygpt_np.study.proof.backward_trace import BackwardTrace, trace_backward
 from tinygpt_np.study.proof.blame import Blame, Corrections, Mistake
 from tinygpt_np.study.proof.causes import Backward
@@ -197,13 +198,8 @@ class Prover:
         """Return a line for each term that is missing after a step."""
         found, step = list[BackwardLine](), self.trace.executed[mistake.index].step
         for use in mistake.missing:
-            steps, name = self.truth.trace.steps, mistake.verdicts[0].name
-            is_return = use == len(steps)
-            statement = self.target.forward.returned if is_return else steps[use].statement
-            part = f"the part through line {statement.line}, {statement.text}"
-            message = f"{name} lacks {part}"
-            if not is_return and steps[use].iteration:
-                message += f" ({steps[use].iteration})"
+            name = mistake.verdicts[0].name
+            message = f"{name} lacks the part through {part_through(self.truth, use)}"
             line = step.statement.line
             absent = f"a condition is missing: `{name}` is None, and it should be a gradient"
             cause = absent if mistake.verdicts[0].found is None else ""
