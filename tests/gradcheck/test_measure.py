@@ -144,6 +144,14 @@ def test_kinks_are_found_with_the_derivatives_from_both_sides() -> None:
                 assert np.abs(found.usual[:, number] - side).min() < 1e-8
 
 
+def test_tied_elements_have_a_kink_even_if_each_alone_has_none() -> None:
+    # Moving one of three equal elements does not move their median.
+    found = measured(lambda x: 3 * np.sort(x)[1], np.array([2.0, 2.0, 2.0]))
+    assert found.kinks.all()
+    for value in (0, 3):
+        assert np.abs(found.usual - value).min(axis=0) == pytest.approx(np.zeros(3), abs=1e-9)
+
+
 def test_a_jump_has_the_derivative_of_its_sides() -> None:
     for terms in (lambda x: np.floor(np.real(x)) * 5 + 2 * x, lambda x: np.floor(x) * 5 + 2 * x):
         found = measured(terms, np.array([1.0, 0.5, -3.0]))

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from tinygpt_np.gradcheck.kinks import LARGE, SMALL, Kink, KinkFinder, Sides
+from tinygpt_np.gradcheck.kinks import CLOSER, LARGE, SMALL, Kink, KinkFinder, Sides
 from tinygpt_np.gradcheck.oracles import (
     CENTRAL,
     EPS,
@@ -282,21 +282,46 @@ class Tensor:
     def has_suspects(self) -> bool:
         """Whether any probe may have a kink; most losses have none along a random direction."""
         direction = magnitudes(self.value) * self.rng.standard_normal(self.probes.shape)
-        return self.finder.suspects(self.subject.curve({self.name: direction}), SMALL)
+        if self.finder.suspects(self.subject.curve({self.name: direction}), SMALL):
+            return True
+        if not self.safe:
+            return False
+        # The median of tied elements has the same slope on both sides, but another one nearby.
+        wide = self.difference_nearby(direction, 1.0)
+        if not (wide > self.noise).any():
+            return False
+        narrow = self.difference_nearby(direction, 1 / CLOSER)
+        return bool(((wide > self.noise) & (narrow > wide / 4)).any())
+
+    @property
+    def noise(self) -> float:
+        """Slopes up to this size are rounding errors of the loss."""
+        return ROUNDINGS * EPS * self.subject.size
+
+    def difference_nearby(self, direction: np.ndarray, distance: float) -> np.ndarray:
+        """Return by how much the slope of each term differs between a few points nearby."""
+        points = [self.moved(distance).curve({self.name: direction}) for _ in range(4)]
+        slopes = np.array([tangents(each) for each in points])  # (4, K)
+        differ = np.ptp(slopes, axis=0)
+        return np.where(differ > LARGE * np.abs(slopes).max(axis=0), differ, 0.0)
+
+    def moved(self, distance: float = 1.0) -> Subject:
+        """Return the subject so near that the derivatives are those at a side of each kink."""
+        return replace(self.subject, values={
+            name: value + 4 * distance * self.finder.reach * magnitudes(value)
+            * self.rng.standard_normal(value.shape)
+            for name, value in self.subject.values.items()
+        })  # fmt: skip
 
     @cached_property
-    def points_nearby(self) -> list[Subject]:
-        """The subject at points so near that the derivatives are those at a side of each kink."""
+    def points_nearby(self) -> list[list[Subject]]:
+        """The subject at points nearby and at closer ones, in its domain."""
 
-        def moved(value: np.ndarray) -> np.ndarray:
-            drawn = self.rng.standard_normal(value.shape)
-            return value + 4 * self.finder.reach * magnitudes(value) * drawn
+        def points(distance: float) -> list[Subject]:
+            found = [self.moved(distance) for _ in range(POINTS if self.safe else 0)]
+            return [each for each in found if np.isfinite(real_terms(each.curve({}), 0.0)).all()]
 
-        values = self.subject.values.items()
-        count = POINTS if self.safe else 0
-        points = [{name: moved(value) for name, value in values} for _ in range(count)]
-        found = [replace(self.subject, values=point) for point in points]
-        return [each for each in found if np.isfinite(real_terms(each.curve({}), 0.0)).all()]
+        return [points(1.0), points(1 / CLOSER)]
 
     def checked_for_kink(self, number: int, known: Estimate) -> tuple[Estimate, Kink | None]:
         """Return the derivative along a probe, or that between the sides of a kink, and the kink.
@@ -305,14 +330,19 @@ class Tensor:
         """
         unit, _ = self.units(number)
         curve, direction = along(self.curve(number), unit), {self.name: self.probes[number] * unit}
-        points = [complex_step(each.curve(direction)) for each in self.points_nearby]
-        # Slopes this small are rounding errors of the loss.
-        noise = ROUNDINGS * EPS * self.subject.size
-        # Where several elements are tied, the loss may have no kink along a single coordinate.
-        # The Taylor test has no slope to compare with them.
-        is_tied = self.method != "taylor" and any(
-            abs(e.value - known.value * unit) > LARGE * e.error / EPS + noise for e in points
+        slope, noise = known.value * unit, self.noise
+        points, closer = (
+            [complex_step(each.curve(direction)) for each in points]
+            for points in self.points_nearby
         )
+        # Where several elements are tied, the loss may have no kink along a single coordinate.
+        wide, narrow = (
+            max((abs(each.value - slope) for each in found), default=0.0)
+            for found in (points, closer)
+        )
+        terms = max((each.error for each in points), default=0.0) / EPS
+        # The Taylor test has no slope to compare with them.
+        is_tied = self.method != "taylor" and wide > LARGE * terms + noise and narrow > wide / 4
         if not is_tied and not self.finder.suspects(curve):
             return known, None
         sides = self.finder.sides(curve)
