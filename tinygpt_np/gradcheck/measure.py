@@ -452,7 +452,7 @@ def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> 
     size = np.abs(real_terms(curve, 0.0))
     agrees, differs, inside, flat = np.zeros((4, *slopes.shape), dtype=bool)
     before, known = np.full((2, *slopes.shape), np.nan)
-    for h in 2.0 ** -np.arange(3.0, 36.0, 3.0):
+    for h in 2.0 ** -np.arange(3.0, 43.0, 3.0):
         real, errors = differences(curve, float(h))
         with np.errstate(all="ignore"):
             # The point is rounded, too.
