@@ -231,11 +231,12 @@ class Accounts:
         quoted = {use for each in chain for use in self.reverses.get(each.index, ())}
         free = [value for value in named if value not in taken]
         free.sort(key=lambda value: not quoted & {*self.truth.uses(value)})
-        each = [account(self.truth, value, chain, self.reverses) for value in free or named]
-        fits = [e for e in each if e.is_complete] or [
-            e for e in each if e.is_partial and any(e.after)
-        ]
-        if fits:
+        each = list[Account]()
+        for value in free or named:
+            each.append(account(self.truth, value, chain, self.reverses))
+            if each[-1].is_complete:
+                return each[-1]
+        if fits := [e for e in each if e.is_partial and any(e.after)]:
             return fits[0]
         if (start := next(filter(None, map(Account.complete_part, each)), None)) is not None:
             return start
