@@ -43,6 +43,10 @@ def transposed(arrays: Arrays, doutput: np.ndarray) -> Arrays:
     return dx, dw.T
 
 
+def one_more(arrays: Arrays, doutput: np.ndarray) -> Arrays:
+    return (*right(arrays, doutput), doutput)
+
+
 def changes_inputs(arrays: Arrays, doutput: np.ndarray) -> Arrays:
     doutput *= 2
     return right(arrays, doutput)
@@ -64,7 +68,7 @@ def test_a_right_backward_is_accepted_and_a_wrong_one_refused(
     assert not refused(library, [pair(right)])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for wrong in (doubled, transposed, changes_inputs, divides_by_zero, raises):
+        for wrong in (doubled, transposed, one_more, changes_inputs, divides_by_zero, raises):
             assert refused(library, [pair(right), pair(wrong)]), wrong
     assert [each for each in caught if each.filename == __file__] == []
     assert not refused(library, [pair(right)])

@@ -41,7 +41,10 @@ class Pair:
     def gradients(self, arrays: Any, doutput: Any) -> Arrays:
         """Return the gradients. A wrong backward may change its inputs, and divide by zero."""
         with np.errstate(all="ignore"):  # Libraries call this in threads of their own.
-            return self.backward(copied(arrays), *copied([doutput]))
+            found = self.backward(copied(arrays), *copied([doutput]))
+        if len(found) != len(self.arrays):  # autograd would ignore one too many.
+            raise ValueError(f"{len(found)} gradients of {len(self.arrays)} arrays")
+        return found
 
 
 @dataclass(frozen=True)
