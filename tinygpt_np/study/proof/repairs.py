@@ -23,6 +23,7 @@ from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.study.source.paths import Namespace
 from tinygpt_np.study.source.paths import parsed as parsed_path
 from tinygpt_np.study.source.steps import Step, compiled
+from tinygpt_np.study.source.trace import copied
 
 # With larger arrays, no operand of two values is tried; with more arrays, the latest ones are.
 MAX_ELEMENTS, MAX_NAMES = 10_000, 24
@@ -195,7 +196,7 @@ class Suspect:
     def start(self) -> Namespace:
         """Return a namespace that the step and those after it may change."""
         if self.containers:
-            return self.namespace | copy.deepcopy(self.containers)
+            return self.namespace | copied(self.containers)
         return self.namespace | {name: array.copy() for name, array in self.own.items()}
 
     @cached_property

@@ -3,6 +3,7 @@
 import ast
 import copy
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -264,8 +265,9 @@ class Trace:
 
 def copied(args: Namespace) -> Namespace:
     """Return deep copies of arguments, which keep what they share; some kinds have no copy."""
+    modules = {id(module): module for module in [*sys.modules.values()]}
     try:
-        return copy.deepcopy(args)
+        return copy.deepcopy(args, modules)
     except (TypeError, copy.Error):
         return {**args}
 
