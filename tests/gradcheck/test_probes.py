@@ -23,6 +23,6 @@ def test_a_step_keeps_the_sign_of_each_coordinate() -> None:
     assert typical(value) == pytest.approx(2, rel=1e-8)
     np.testing.assert_allclose(magnitudes(value), [1e-9, 4, 2])
     assert typical(np.zeros(3)) == 1
-    assert Probes((3,)).scales(value, 0) == pytest.approx((1e-9, 2))
-    unit, small = Probes((3,), np.array([[2.0, 1.0, 5.0]])).scales(value, 0)
+    assert Probes((3,)).scales(value)[0] == pytest.approx((1e-9, 2))
+    unit, small = Probes((3,), np.array([[2.0, 1.0, 5.0]])).scales(value)[0]
     assert (unit, small) == pytest.approx((1, 5e-10))

@@ -9,7 +9,8 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MethodType
+from functools import lru_cache
+from types import CodeType, MethodType
 from typing import Any, cast
 
 import numpy as np
@@ -191,9 +192,16 @@ def named(forward: Callable[..., Any], args: Arguments) -> dict[str, Any]:
 
 def result_names(function: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names in the last return statement of a function, if it returns only names."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return () if code is None else names_returned(code)
+
+
+@lru_cache(maxsize=256)
+def names_returned(code: CodeType) -> tuple[str, ...]:
+    """Return the same for the code of a function, which is parsed once."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, SyntaxError):
         return ()
     returns = [each.value for each in ast.walk(tree) if isinstance(each, ast.Return)]
     last = returns[-1] if returns else None

@@ -273,7 +273,13 @@ class Tensor:
 
     def units(self, number: int) -> tuple[float, float]:
         """Return the units of the steps along a probe."""
-        return self.probes.scales(self.value, number)
+        own, usual = self.scales[number]
+        return float(own), float(usual)
+
+    @cached_property
+    def scales(self) -> np.ndarray:
+        """The units of the steps along all probes (P, 2)."""
+        return self.probes.scales(self.value)
 
     def derivative(self, number: int) -> Estimate:
         """Return the derivative along a probe."""

@@ -33,18 +33,20 @@ class Probes:
         flat = gradient.astype(np.float64).reshape(-1)
         return flat if self.directions is None else self.directions.reshape(len(self), -1) @ flat
 
-    def scales(self, value: np.ndarray, number: int) -> tuple[float, float]:
-        """Return two units of the steps along a probe.
+    def scales(self, value: np.ndarray) -> np.ndarray:
+        """Return two units of the steps along each probe (P, 2).
 
         A coordinate moves by a fraction of its own value, so that it keeps its sign and stays in
         the domain; or of the typical value, which loses fewer digits. A direction moves by a
         fraction of itself, or by less, so that each coordinate keeps its sign.
         """
         if self.directions is None:
-            return float(magnitudes(value).flat[number]), typical(value)
-        moved = (value != 0) & (self.directions[number] != 0)
-        ratios = np.abs(value[moved] / self.directions[number][moved])
-        return 1.0, float(ratios.min(initial=1.0))
+            own = magnitudes(value).reshape(-1)
+            return np.stack([own, np.full_like(own, typical(value))], axis=1)
+        with np.errstate(all="ignore"):
+            ratios = np.abs(value / self.directions).reshape(len(self), -1)
+        ratios = np.where(np.isfinite(ratios) & (ratios > 0), ratios, 1.0)
+        return np.stack([np.ones(len(self)), ratios.min(axis=1, initial=1.0)], axis=1)
 
 
 def typical(value: np.ndarray) -> float:
