@@ -132,3 +132,15 @@ def test_there_are_no_false_alarms(method: Method, dtype: str) -> None:
             row_of(softmax_of_shifted, dsoftmax, X[0, :1], method=method, seed=seed),
         ):
             assert row.ok, row
+
+
+@pytest.mark.parametrize("factor", [1, 2, -1, 1.01])
+def test_the_inverse_of_a_hilbert_matrix_cannot_be_measured(factor: float) -> None:
+    for n in (10, 11, 12, 13):
+        i = np.arange(float(n))
+        row = row_of(
+            lambda a: (y := np.linalg.inv(a), y),
+            lambda dy, y: -factor * y.T @ dy @ y.T,
+            1 / (i[:, None] + i + 1),
+        )
+        assert row.verdict == "unmeasured"

@@ -126,6 +126,10 @@ def test_an_effect_that_does_not_shrink_with_the_noise_is_a_comparison_and_does_
 def test_a_result_without_correct_digits_is_infinitely_sensitive() -> None:
     found = sensitivity(lambda x: np.sin(1e18 * x) + 0 * x, np.array([0.3, 0.7]))
     assert np.isinf(found).all()
+    # With noise, the inverse of a singular matrix is far smaller.
+    i = np.arange(12.0)
+    hilbert = 1 / (i[:, None] + i + 1)
+    assert np.isinf(sensitivity(lambda x: np.linalg.inv(x) ** 2, hilbert)).all()
 
 
 def test_code_that_does_not_take_noisy_arrays_is_of_unknown_sensitivity() -> None:

@@ -194,8 +194,8 @@ class Rounding:
         self.known = dict[tuple[str, Probes | None], np.ndarray | None]()
 
     @cached_property
-    def deviations(self) -> dict[str, np.ndarray] | None:
-        """Deviations by name, (samples, 2, *shape): at η and at the reduced η.
+    def results(self) -> dict[str, np.ndarray] | None:
+        """Results by name, (samples, 3, *shape): without noise, at η and at the reduced η.
 
         None if the code does not run on noisy arrays.
         """
@@ -209,8 +209,8 @@ class Rounding:
                         moved = self.once()
                     for name, value in moved.items():
                         if size == NOISE:
-                            found[name].append([])
-                        found[name][-1].append(value - still[name])
+                            found[name].append([still[name]])
+                        found[name][-1].append(value)
         except Exception:  # Any error on noisy arrays means that the code does not take them.
             return None
         return {name: np.array(each) for name, each in found.items()}
@@ -224,28 +224,29 @@ class Rounding:
         """Return the sensitivity of a result to rounding along probes (P,), or None if unknown."""
         key = name, probes
         if key not in self.known:
-            deviations, along = (
-                (self.deviations or {}).get(name),
-                probes.along if probes else np.ravel,
-            )
-            if deviations is None or not deviations.any():
-                self.known[key] = None
-            else:
-                flat = [[along(each) for each in pair] for pair in deviations]
+            results, along = (self.results or {}).get(name), probes.along if probes else np.ravel
+            self.known[key] = None
+            if results is not None and (results != results[0, 0]).any():
+                flat = [[along(each) for each in sample] for sample in results]
                 self.known[key] = sensitivity(np.array(flat))
         return self.known[key]
 
 
-def sensitivity(deviations: np.ndarray) -> np.ndarray:
-    """Deviations (samples, 2, P) at η and at the reduced η -> sensitivity to rounding (P,).
+def sensitivity(results: np.ndarray) -> np.ndarray:
+    """Results (samples, 3, P) without noise, at η and at the reduced η -> sensitivity (P,).
 
     An effect that does not shrink with η is a comparison with another outcome, as at a tie: it does
     not count. One that neither shrinks in proportion nor stays the same is saturated: the result
     has no correct digit at this η, and its sensitivity is infinite.
     """
-    large, small = np.abs(deviations[:, 0]), np.abs(deviations[:, 1])
+    still, noisy, less = results.swapaxes(0, 1)
     with np.errstate(invalid="ignore"):
+        large, small, change = (
+            np.abs(a - b) for a, b in ((noisy, still), (less, still), (noisy, less))
+        )
         shrinks = small <= large.max(axis=0) / 16
-        same = ~shrinks & (np.abs(deviations[:, 0] - deviations[:, 1]) <= 0.1 * large)
+        # Saturated results may all be far below the one without noise, but they are not the same.
+        sizes = np.minimum(large, np.maximum(np.abs(noisy), np.abs(less)))
+        same = ~shrinks & (change <= 0.1 * sizes)
     effect = np.where(same, 0.0, np.where(shrinks, small * REDUCTION, np.inf))
     return effect.max(axis=0) / NOISE

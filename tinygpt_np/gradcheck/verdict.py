@@ -152,6 +152,11 @@ class Comparison:
         return self.measurement.tolerance * np.abs(self.expected) + self.slack + self.tiny
 
     @property
+    def rough(self) -> np.ndarray:
+        """Where (P,) rounding explains so large an error that nothing is known."""
+        return self.measurement.usable & (self.rounded > self.measured)
+
+    @property
     def failing(self) -> np.ndarray:
         """Where (P,) the error is larger."""
         return ~(self.errors <= self.allowed)
@@ -237,7 +242,7 @@ class Comparison:
         elif not largest_ratio <= 1:
             places = int((ratios > 1).sum())
             problems = (f"off in {places} of {len(ratios)} places by more than rounding explains",)
-        elif self.group_problem:
+        elif self.group_problem and not self.rough.any():
             problems = (self.group_problem,)
         return replace(
             row,
@@ -265,11 +270,10 @@ class Comparison:
                 f"{count} of {len(self.found)} places could not be measured: they are at a kink, "
                 "and the gradient there is none of the usual ones"
             )
-        rough = measurement.usable & (self.rounded > self.measured)
-        if count := int(rough.sum()):
+        if count := int(self.rough.sum()):
             yield (
                 f"{count} of {len(self.found)} places could not be measured: rounding explains "
-                f"an error of {self.rounded[rough].max():.1g}"
+                f"an error of {self.rounded[self.rough].max():.1g}"
             )
 
 

@@ -50,7 +50,7 @@ class Sheet:
 
     @property
     def ok(self) -> bool:
-        """Whether no line is wrong, in any backward or variant."""
+        """Whether every backward is right, in all variants."""
         return all(proof.ok for proof in self.proofs) and all(each.ok for each in self.variants)
 
     @property

@@ -104,8 +104,9 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Whether no line is wrong or missing."""
-        return self.first_wrong is None
+        """Whether no line is wrong or missing, and what is returned could be measured."""
+        returned = (g for line in self.lines if line.is_return for g in line.gradients)
+        return self.first_wrong is None and all(g.status != "unmeasured" for g in returned)
 
     @property
     def first_wrong(self) -> BackwardLine | None:
