@@ -1,3 +1,4 @@
+# pyright: basic
 """Kinks are found by how the slope changes, and have derivatives from both sides."""
 
 import math

@@ -1,3 +1,4 @@
+# pyright: basic
 """Measuring a gradient: which oracle is used, how precise it is, kinks and their groups."""
 
 from collections.abc import Callable
@@ -47,7 +48,7 @@ def raises_on_complex(x: np.ndarray) -> Any:
 # Each is Σ w sin x on real numbers.
 UNSAFE: dict[str, Loss] = {
     "a conjugate of one element": lambda x: smooth(np.where(X == 0.4, np.conj(x), x)),
-    "a conjugate of a small term": lambda x: smooth(x) + 1e-6 * (np.conj(x) - x.real),
+    "a conjugate of a small term": lambda x: smooth(x) + 1e-6 * (np.conj(x) - np.real(x)),
     "the real part": lambda x: smooth(np.real(x)),
     "a cast to floats": lambda x: smooth(x.astype(np.float64)),
     "a kernel that raises": raises_on_complex,
@@ -109,7 +110,8 @@ def test_a_loss_that_does_not_depend_on_a_tensor_has_gradient_zero(method: Metho
 
 def test_small_elements_are_measured_as_precisely_as_large_ones() -> None:
     x = np.array([1.0, 1e-11, -3.0])
-    for method, near in (("complex", 1e-15), ("richardson", 1e-9), ("central", 1e-6)):
+    bounds: dict[Method, float] = {"complex": 1e-15, "richardson": 1e-9, "central": 1e-6}
+    for method, near in bounds.items():
         np.testing.assert_allclose(measured(lambda x: x * x, x, method).values, 2 * x, rtol=near)
     # A term that changes only over large steps has a derivative with rounding errors.
     curve = that_depend(lambda t: np.array([np.tanh(20 + 20 * t), 7.0, t * t]), (1.0, 1.0))

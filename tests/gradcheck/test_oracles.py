@@ -99,7 +99,7 @@ def test_the_slope_is_the_typical_one_of_the_smallest_steps() -> None:
     # h² - 64 h³ is 0 at h = 1/64, a step of the test just above the rounding level.
     assert Taylor.sample(lambda t: 1e7 + t * t - 64 * t * t * t).slope(0.0) > SLOPE_BOUND
 
-    def jumping(t: float) -> float:
+    def jumping(t: float) -> Any:
         return t * (1 - 0.5 * (-1) ** round(math.log2(t))) if t else 0.0
 
     assert Taylor.sample(jumping).slope(0.0) < SLOPE_BOUND

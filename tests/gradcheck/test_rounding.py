@@ -1,3 +1,4 @@
+# pyright: basic
 """Monte Carlo arithmetic: the noise reaches every operation, and measures what rounding does."""
 
 from collections.abc import Callable

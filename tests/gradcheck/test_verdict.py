@@ -1,7 +1,7 @@
+# pyright: basic
 """Comparing a gradient with its measurement: the verdict."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -194,7 +194,7 @@ def test_a_derivative_that_the_oracle_cannot_resolve_is_not_measured() -> None:
     assert (found.verdict, found.ok) == ("unmeasured", False)
 
 
-def sloped(gradient: float, *curves: Callable[[float], float]) -> Row:
+def sloped(gradient: float, *curves: Any) -> Row:
     """Compare a gradient with one direction a curve; the derivative of each is 2."""
     probes = Probes((2, 3), np.ones((len(curves), 2, 3)) / 6)
     exact = Measurement.exact("x", probes, "taylor", np.zeros(len(curves)), EPS)

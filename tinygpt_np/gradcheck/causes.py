@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tinygpt_np.config import counted
+
 # The largest error, relative to the norm, of an identity that holds.
 NEAR = 1e-9
 # A factor this near to 1 is no mistake in a formula.
@@ -190,7 +192,7 @@ def parts(
     wrong = np.abs(found - expected) > near * scale
     is_zero = np.abs(expected) <= near * scale
     if (wrong & is_zero).any():
-        masked = f"not masked: {int((wrong & is_zero).sum())} elements should be zero"
+        masked = f"not masked: {counted(int((wrong & is_zero).sum()), 'element')} should be zero"
         ratio = factor(found[~is_zero], expected[~is_zero], near)
         if ratio is not None and abs(ratio * is_zero.size / (~is_zero).sum() - 1) <= near:
             yield f"{masked}, as for ignored rows, and the mean is over all rows"

@@ -323,13 +323,13 @@ class Tensor:
 
     @cached_property
     def points_nearby(self) -> list[list[Subject]]:
-        """The subject at points nearby and at closer ones, in its domain."""
+        """The subject at points nearby, at closer ones, and at more points nearby for kinks."""
 
-        def points(distance: float) -> list[Subject]:
-            found = [self.moved(distance) for _ in range(POINTS if self.safe else 0)]
+        def points(count: int, distance: float) -> list[Subject]:
+            found = [self.moved(distance) for _ in range(count if self.safe else 0)]
             return [each for each in found if np.isfinite(real_terms(each.curve({}), 0.0)).all()]
 
-        return [points(1.0), points(1 / CLOSER)]
+        return [points(POINTS, 1.0), points(POINTS, 1 / CLOSER), points(4 * POINTS, 1.0)]
 
     def checked_for_kink(self, number: int, known: Estimate) -> tuple[Estimate, Kink | None]:
         """Return the derivative along a probe, or that between the sides of a kink, and the kink.
@@ -339,9 +339,9 @@ class Tensor:
         unit, _ = self.units(number)
         curve, direction = along(self.curve(number), unit), {self.name: self.probes[number] * unit}
         slope, noise = known.value * unit, self.noise
+        *usual_points, more = self.points_nearby
         points, closer = (
-            [complex_step(each.curve(direction)) for each in points]
-            for points in self.points_nearby
+            [complex_step(each.curve(direction)) for each in points] for points in usual_points
         )
         # Where several elements are tied, the loss may have no kink along a single coordinate.
         wide, narrow = (
@@ -359,6 +359,8 @@ class Tensor:
         if not is_tied and not differ:
             is_right = middle.error >= known.error and (sides / unit).agree(known)
             return known if is_right else middle, None
+        # Of several tied elements, few points have the order that a convention follows.
+        points += [complex_step(each.curve(direction)) for each in more]
         kink = self.finder.kink(curve, sides, [each.value for each in points])
         return middle, Kink(kink.usual / unit, kink.low / unit, kink.high / unit)
 

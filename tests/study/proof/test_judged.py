@@ -40,7 +40,9 @@ def test_the_right_value_of_a_partial_sum_has_the_terms_so_far() -> None:
     found, right = judged(("dz += db * a", "dz += 3 * db * a")), judged()
     for index in (2, 4, 5):
         expected = right.trace.executed[index].values["dz"]
-        np.testing.assert_allclose(found.right_value((index, "dz")), expected, rtol=1e-12)
+        value = found.right_value((index, "dz"))
+        assert value is not None
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
 
 
 def test_names_that_forward_has_with_another_value_are_noted() -> None:
