@@ -21,7 +21,7 @@ DESCRIBED = {
 
 @dataclass(frozen=True)
 class Wrong:
-    """What is wrong: the blamed line, and what the report says about it.
+    """The mistake of a pair: the blamed line, and what the report says about it.
 
     line: a pattern of the first red line, or the start of the forward line whose path is missing.
     says: a pattern in its message or cause. leaves: the gradients that `check` calls wrong.

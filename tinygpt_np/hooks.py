@@ -1,4 +1,4 @@
-"""What a lower layer may ask of a higher one that it cannot import.
+"""Functions that a lower layer calls in a higher one, which it cannot import.
 
 gradcheck compares gradients, and study, which uses it, runs a backward line by line. The package's
 __init__ connects them: it sets the functions here, which import study when they are first called.
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 
 class Explanation(NamedTuple):
-    """Where the first mistake of a backward is, and the causes of its wrong gradients by name."""
+    """The place of a backward's first mistake, and the causes of its wrong gradients by name."""
 
     where: str
     causes: dict[str, str]

@@ -88,7 +88,7 @@ def test_no_wrong_gradient_passes_and_no_convention_is_wrong(part: int) -> None:
     found = judged(mine)
     assert not [each for each in found if is_bad(*each)]
     if len(mine) > len(FUNCTIONS):
-        # The campaign is about kinks, so many gradients must be wrong there, and some right.
+        # The campaign is about kinks: many gradients must be wrong there, and some right.
         assert sum(n for (kind, _), n in found.items() if kind == "wrong") > 4 * len(mine)
         assert found["right", "ok"] > len(mine)
 

@@ -17,7 +17,7 @@ def taking(parameters: str) -> Callable[..., Any]:
     return eval(f"lambda {parameters}: 0")
 
 
-# What forward returns, its arguments, what backward takes, whether both are methods; then the form.
+# The result of forward, its arguments, those of backward, whether both are methods; then the form.
 FORMS: list[tuple[Any, str, str | None, bool, tuple[bool, tuple[str, ...]]]] = [
     ((A, SAVED), "x", "dout, saved", False, (True, ("upstream", "saved"))),
     ((A, B), "x", "dout, saved", False, (True, ("upstream", "saved"))),
@@ -29,7 +29,7 @@ FORMS: list[tuple[Any, str, str | None, bool, tuple[bool, tuple[str, ...]]]] = [
     ((A, B, SAVED), "x", "dout, saved", False, (True, ("upstream", "saved"))),
     ((A, B, SAVED), "x", "da, db, saved", False, (True, ("each", "saved"))),
     (({"a": A, "b": B}, SAVED), "x", "da, db, saved", False, (True, ("each", "saved"))),
-    # What is saved is kept elsewhere
+    # Saved values are kept elsewhere
     (A, "x", "dout", False, (False, ("upstream",))),
     (A, "xw", "dout, scale=1", True, (False, ("upstream",))),
     ((A, B), "x", "dout", False, (False, ("upstream",))),

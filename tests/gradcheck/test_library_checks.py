@@ -93,8 +93,8 @@ def test_the_output_is_computed_once_for_all_backwards(library: str) -> None:
     assert 0 < before == calls
 
 
-# What each library misses, measured: half of a gradient at the scores of GPT-2's initialisation,
-# and a bias's gradient without its sum, which PyTorch sums itself.
+# The bugs that each library misses, as measured: half of a gradient at the scores of GPT-2's
+# initialisation, and a bias's gradient without its sum, which PyTorch sums itself.
 MISSED = {
     ("softmax", "dexps = dprobs / total / 2"): {"torch, init", "torch fast, init"},
     ("linear", "dbias = None if unbiased else dy"): {

@@ -1,4 +1,4 @@
-"""What a report shows in a notebook: every element where it is, and nothing that runs."""
+"""A report in a notebook shows every element in its place, and contains nothing that runs."""
 
 from dataclasses import replace
 

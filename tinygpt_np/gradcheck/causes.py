@@ -20,7 +20,7 @@ CLEAR = 1e-6
 # Each mistake that a cause may name, and the kinds of planted bug (see mutations.KINDS) that it
 # describes rightly.
 MISTAKES: dict[str, tuple[str, ...]] = {
-    # What the values of a gradient show.
+    # Mistakes that the values of a gradient show.
     "all zero": ("term dropped", "mask"),
     "it should be zero": ("mask",),
     "not filled in": ("mask",),
@@ -30,7 +30,7 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "too large": ("factor dropped", "factor doubled", "factor inverted"),
     "too small": ("factor dropped", "factor doubled", "factor inverted", "factor 1/2"),
     "transposed": ("transpose",),
-    # What study finds in a line.
+    # Mistakes that study finds in a line.
     "a call is missing": ("call skipped",),
     "a condition is missing": ("condition",),
     "a copy is missing": ("copy dropped",),

@@ -47,7 +47,7 @@ MAX_ELEMENTS, DIRECTIONS = 2000, 4
 # The time for one tensor in seconds, and the runs of forward that finite differences need for one
 # element; if forward is slow, fewer elements are measured one by one.
 TIME_LIMIT, RUNS_OF_DIFFERENCES = 3.0, 32
-# How often a forward is timed, and the time in seconds after which that ends.
+# The number of times a forward is timed, and the limit in seconds on the time this takes.
 TIMINGS, TIMING_LIMIT = 5, 0.3
 # The relative error that the output of a float32 kernel may have, in ulps.
 TRUTH_ULPS = 64

@@ -15,8 +15,8 @@ from tinygpt_np.gradcheck.oracles import (
     tangents,
 )
 
-# How far from the point slopes are compared: by the complex step, and by differences, whose step
-# must be above rounding.
+# The distance from the point at which slopes are compared: by the complex step, and by differences,
+# whose step must be above rounding.
 REACH, STEP = 2.0**-36, 2.0**-18
 # A kink changes the slope as much at a distance that is smaller by this factor.
 CLOSER = 16
@@ -67,7 +67,7 @@ class Kink:
 
 @dataclass(frozen=True)
 class KinkFinder:
-    """How kinks are found: by the complex step if the loss is `safe` for it, or by differences.
+    """A search for kinks: by the complex step if the loss is `safe` for it, or by differences.
 
     eps: a machine epsilon; a kink at a distance of up to 64 eps counts.
     """

@@ -1,7 +1,7 @@
 """Measure the numerical gradient of a scalar loss, one tensor at a time, with an oracle.
 
 A tensor is moved along each of its coordinates or along a few random directions, while the others
-stay fixed. Where the loss has a kink, its derivatives from both sides are measured.
+stay fixed. At a kink of the loss, its derivatives from both sides are measured.
 """
 
 import warnings
@@ -50,7 +50,7 @@ RESOLUTION: dict[Method, float] = {
 # The relative error that a correct element may have without further measurement: in float64, and in
 # ulp for other dtypes.
 TOLERANCE, ULPS = 1e-12, 64
-# How many rounding errors of the loss a slope may be.
+# The largest slope that may be due to rounding, in rounding errors of the loss.
 ROUNDINGS = 1e4
 # The number of points near a kink at which the derivative is measured.
 POINTS = 16
@@ -343,7 +343,7 @@ class Tensor:
         points, closer = (
             [complex_step(each.curve(direction)) for each in points] for points in usual_points
         )
-        # Where several elements are tied, the loss may have no kink along a single coordinate.
+        # If several elements are tied, the loss may have no kink along a single coordinate.
         wide, narrow = (
             max((abs(each.value - slope) for each in found), default=0.0)
             for found in (points, closer)
@@ -359,7 +359,7 @@ class Tensor:
         if not is_tied and not differ:
             is_right = middle.error >= known.error and (sides / unit).agree(known)
             return known if is_right else middle, None
-        # Of several tied elements, few points have the order that a convention follows.
+        # Few points order several tied elements as a convention does, so more points are needed.
         points += [complex_step(each.curve(direction)) for each in more]
         kink = self.finder.kink(curve, sides, [each.value for each in points])
         return middle, Kink(kink.usual / unit, kink.low / unit, kink.high / unit)
@@ -392,7 +392,7 @@ def along(curve: Curve, unit: float) -> Curve:
 
 
 def that_depend(curve: Curve, units: tuple[float, float]) -> Curve:
-    """Return the curve of those terms that change at all; the others would add rounding errors.
+    """Return the curve of the terms that change; the others would only add rounding errors.
 
     A term that does not change over a small step may depend on the tensor nevertheless, so the
     steps are large.
@@ -434,12 +434,12 @@ def complex_safe(subject: Subject, name: str, probes: Probes, rng: np.random.Gen
 
     A loss that takes |x| or a conjugate runs on complex numbers, but its imaginary part is not the
     derivative. Differences of each term along a random direction reveal that. They are taken at a
-    point nearby, which lies at no kink.
+    point nearby, which is not at a kink.
     """
     unit = magnitudes(subject.values[name])
     nearby = subject.values[name] + 2.0**-7 * unit * rng.standard_normal(probes.shape)
     moved = replace(subject, values={**subject.values, name: nearby})
-    # Of the size of the values: that of a smaller step drowns in the rounding of the point.
+    # As large as the values: the effect of a smaller step is lost in the rounding of the point.
     direction = unit * rng.uniform(0.5, 1.5, probes.shape) * rng.choice([-1.0, 1.0], probes.shape)
     curve = moved.curve({name: direction})
     try:
@@ -459,7 +459,7 @@ def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> 
     rounding: that of the terms in addition to that of their last operation. A step is good if its
     rounding error is small next to the slope, and the next larger step gives the same difference.
     Terms that change by rounding errors only count as settled; those whose steps all lead out of
-    the domain do not count at all.
+    the domain are ignored.
     """
     size = np.abs(real_terms(curve, 0.0))
     agrees, differs, inside, flat = np.zeros((4, *slopes.shape), dtype=bool)

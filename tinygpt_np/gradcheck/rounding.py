@@ -22,7 +22,7 @@ from tinygpt_np.gradcheck.probes import Probes
 
 # The size of the noise, and the factor by which it is reduced to see whether the effect is linear.
 NOISE, REDUCTION = 2.0**-30, 256.0
-# How often the code is run with other noise.
+# The number of runs of the code, each with other noise.
 SAMPLES = 6
 # The largest error of correct code, in units of the largest deviation of the samples. Functions
 # such as exp are off by up to 4 ulp, and the largest of a few samples may be small by chance.

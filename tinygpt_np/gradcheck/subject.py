@@ -1,4 +1,4 @@
-"""What is differentiated: a loss as a function of named tensors, at a point."""
+"""The subject of a derivative: a loss as a function of named tensors, at a point."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -153,12 +153,12 @@ class Comparison:
 
     @property
     def rough(self) -> np.ndarray:
-        """Where (P,) rounding explains so large an error that nothing is known."""
+        """A mask (P,) of probes where rounding explains errors so large that nothing is known."""
         return self.measurement.usable & (self.rounded > self.measured)
 
     @property
     def failing(self) -> np.ndarray:
-        """Where (P,) the error is larger."""
+        """A mask (P,) of the probes where the error is larger than allowed."""
         return ~(self.errors <= self.allowed)
 
     def shared(self) -> tuple[np.ndarray, str]:

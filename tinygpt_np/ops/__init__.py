@@ -6,10 +6,10 @@ or complex128 (with which the complex step is an exact oracle for `backward`). I
 changed. The first line of a docstring is the contract; contract.py checks every argument against it
 before the function runs.
 
-How to read a file. The forward is a straight line with one operation per statement. The backward
-walks the same lines in reverse: a comment quotes each forward line, followed by the gradients of
-the names that the line reads. `d<name>` is d(loss)/d(name) and has the shape of `<name>`; the
-comment at the end of a line gives that shape, in these letters:
+The forward of a file is a straight line with one operation per statement. The backward walks the
+same lines in reverse: a comment quotes each forward line, followed by the gradients of the names
+that the line reads. `d<name>` is d(loss)/d(name) and has the shape of `<name>`; the comment at the
+end of a line gives that shape, in these letters:
 
     B batch    T time    C channels    H heads    D = C/H head size    V vocabulary
     N = B·T rows (one row per token)    K output channels of a linear layer

@@ -27,7 +27,7 @@ CONFIG, MODEL = "config.json", "model.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 CHECKSUMS = "sha256.json"
 BEST = "best"
-# How many of the newest checkpoints are kept.
+# The number of newest checkpoints that are kept.
 KEPT = 2
 # Settings that older runs lack, because today's default was the only value.
 ADDED_LATER = (
@@ -168,7 +168,7 @@ def check_files(folder: Path) -> None:
     """Raise CheckpointError unless a checkpoint's files are complete and match their checksums."""
     path = folder / CHECKSUMS
     checksums, present = read_json(path), {each.name for each in folder.iterdir()} - {CHECKSUMS}
-    # Which files the tokenizer has depends on its kind.
+    # The files of the tokenizer are not named here, because they depend on its kind.
     if not {CONFIG, MODEL, OPTIMIZER, STATE} | present <= set(checksums):
         raise CheckpointError(f"{path} does not list the files of a checkpoint")
     for name, expected in checksums.items():

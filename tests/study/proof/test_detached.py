@@ -1,4 +1,4 @@
-"""What must be constant for a wrong gradient to be right."""
+"""The parts of a forward that must be constant for a wrong gradient to be right."""
 
 import numpy as np
 from helpers.study_targets import ARGS, truth, truth_of

@@ -135,7 +135,7 @@ def test_changes_that_correct_different_mistakes_are_all_found() -> None:
     assert corrected == {
         "a factor too many": "leave out `/ 2`", "the wrong value": "write `double` for `b`",
     }  # fmt: skip
-    # What replaces a name may lack a factor just as well.
+    # A replacement of a name may lack a factor as well.
     corrected = found("d = a", "d = b", ratio=B / A)
     assert [*corrected] == ["the wrong value", "a factor is missing"]
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a check and of a study, in a kernel and in a browser."""
+"""The output of a check and of a study in a notebook, in a kernel and in a browser."""
 
 from functools import partial
 from pathlib import Path

@@ -94,7 +94,7 @@ class Buffers(NamedTuple):
 
 
 class Split(NamedTuple):
-    """How threads split the work of one call; counter is where they wait for each other.
+    """The split of one call's work between threads, which wait for each other at counter.
 
     By columns: thread `thread` of `columns` threads, which share x, mid, heads and activated.
     By rows: each of `rows` threads calls with its own rows of one sequence.

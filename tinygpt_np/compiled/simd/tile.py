@@ -1,7 +1,7 @@
 """The register tile: the part of a matmul's result that is kept in registers while it is summed.
 
 Numba vectorises loops, but does not keep a tile of sums in registers between iterations, so the
-tile is generated as LLVM instructions. Of C = A·B it holds ROWS x (VECTORS·LANES) sums. At each
+tile is generated as LLVM instructions. It holds ROWS x (VECTORS·LANES) sums of C = A·B. At each
 step along the depth it loads VECTORS vectors of a row of B and, for each row, one number of A,
 copied to all lanes, and does ROWS·VECTORS fused multiply-adds. compiled/README.md compares shapes.
 

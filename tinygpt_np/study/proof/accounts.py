@@ -24,7 +24,7 @@ from tinygpt_np.study.source.paths import differentiated, leaf
 from tinygpt_np.study.source.trace import Value
 
 Uses = tuple[int, ...]
-# The forward steps that backward steps reverse, as far as calls and comments tell.
+# The forward steps that backward steps reverse, as shown by calls and comments.
 Reversed = Mapping[int, Sequence[int]]
 # If more terms are left, sums of three or more are not tried, only the sum of all.
 MAX_TERMS = 8
@@ -32,7 +32,7 @@ MAX_TERMS = 8
 
 @dataclass(frozen=True)
 class Account:
-    """What the settings of a chain add up to, as the gradient of one value.
+    """The sum of the settings of a chain, as the gradient of one value.
 
     parts: the forward steps whose terms each setting adds; None if it adds no sum of terms.
     """
@@ -214,7 +214,7 @@ class Accounts:
             while chain and named:
                 each = self.best(chain, named)
                 self.found.append(each)
-                # What follows is computed in place from a complete gradient: a mask, for example.
+                # The rest is computed in place from a complete gradient: a mask, for example.
                 chain, named = chain[len(each.chain) :], self.sources(each.value)
                 chain = (replace(chain[0], fresh=True), *chain[1:]) if chain else ()
 

@@ -1,6 +1,6 @@
 """Find the mistakes in a wrong backward: the places where a right value makes the rest right.
 
-The steps run in order, so the first wrong value is looked at first. What it should be is known if
+The steps run in order, so the first wrong value is looked at first. Its right value is known if
 it is the gradient of a value, or a value of forward. It is corrected, and the backward runs again.
 If something becomes right and nothing wrong, the step has a mistake; what is right now was wrong
 only as a consequence. This is repeated until the returned gradients are right.
@@ -69,7 +69,7 @@ class Blame:
         self.end = len(judged.trace.executed) - judged.trace.raised
         self.mistakes = list[Mistake]()
         self.corrections: dict[int, Namespace] = {}
-        # What is explained: by a correction, or because it depends on what cannot be corrected.
+        # Items explained by a correction, or because they depend on one that cannot be corrected.
         self.explained = set[Item]()
         while (found := self.next()) is not None:
             mistake, self.judged = found
@@ -79,7 +79,7 @@ class Blame:
 
     @property
     def left(self) -> set[Item]:
-        """What is still wrong."""
+        """The items that are still wrong."""
         return self.wrong(self.judged) - self.explained
 
     def wrong(self, judged: Judged) -> set[Item]:
@@ -91,7 +91,7 @@ class Blame:
         names = (*mistake.values, *(verdict.name for verdict in mistake.verdicts))
         own = {(mistake.index, name) for name in names}
         if not mistake.missing:
-            # What depends on other names of the step, whose right values are not known.
+            # Items that depend on other names of the step, whose right values are not known.
             trace = self.judged.trace
             others = {n for n in trace.sets(mistake.index) if (mistake.index, n) not in own}
             others -= {name for index, name in self.judged.verdicts if index == mistake.index}

@@ -1,6 +1,6 @@
 """The cause of a wrong line: the mistake that makes it differ from what it should set.
 
-What a line should set is known if it is a gradient, a value of forward, or the result of the
+The right value of a line is known if it is a gradient, a value of forward, or the result of the
 backward. If it is not, the next line that uses it is judged instead. If no change makes the line
 itself right, one may make the result right, where a later line completes the gradient.
 """
@@ -34,14 +34,14 @@ from tinygpt_np.study.source.trace import Trace
 
 # The largest relative error of what a corrected line sets.
 NEAR = 1e-9
-# Of these mistakes, the size of the factor says more.
+# Mistakes in a factor, for which a message also gives the size of the error.
 OF_A_FACTOR = {"a factor is missing", "a factor too many", "the wrong number"}
 IsRight = Callable[[Namespace], bool]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a step should set. index: of the step, or of the return after the last one."""
+    """A test of what a step sets. index: of the step, or of the return after the last one."""
 
     index: int
     is_right: IsRight
@@ -106,7 +106,7 @@ class Backward:
         return line.cause or (causes[0] if len(causes) == 1 else "")
 
     def goals(self, index: int) -> Iterator[Goal]:
-        """Yield what the lines from a wrong one on should set, as far as it is known."""
+        """Yield what the lines from a wrong one on should set, if it is known."""
         truth, executed = self.truth, self.trace.executed
         forward = {value.name: value for value in truth.trace.values()}
         for i, each in list(enumerate(executed))[index:]:

@@ -22,7 +22,7 @@ from tinygpt_np.study.source.paths import Namespace, store
 from tinygpt_np.study.source.steps import Step, compiled
 from tinygpt_np.study.source.trace import Value
 
-# A gradient is compared along so many random directions.
+# The number of random directions along which gradients are compared, and the relative tolerance.
 DIRECTIONS, NEAR = 3, 1e-8
 # A part of a line keeps its value under this name, which no source can use.
 CONSTANT = "constant of step {}"

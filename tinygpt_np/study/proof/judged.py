@@ -86,7 +86,7 @@ class Judged:
 
     @cached_property
     def wrong(self) -> set[Item]:
-        """What is wrong: names that steps set, and returned gradients; "" stands for an error."""
+        """Wrong items: names that steps set, and returned gradients; "" stands for an error."""
         end = len(self.trace.executed)
         found = {item for item, verdict in self.verdicts.items() if verdict.status == "wrong"}
         found |= {(end, name) for name, each in self.results.items() if each.status == "wrong"}

@@ -174,7 +174,7 @@ class Prover:
         end, results = len(judged.trace.executed), judged.results
         corrected = {(i, name) for i, names in self.blame.corrections.items() for name in names}
         if any(index < end for index, _ in judged.wrong - left - corrected):
-            return set()  # What could not be corrected may be the reason.
+            return set()  # An item that could not be corrected may be the reason.
         return {results[name].name for index, name in self.blame.left if index == end and name}
 
     def returned(self) -> BackwardLine:

@@ -29,10 +29,10 @@ from tinygpt_np.study.source.trace import copied
 MAX_ELEMENTS, MAX_NAMES = 10_000, 24
 # A change inserts an operand under this name, which no source can use.
 OPERAND = "operand of the change"
-# What a return statement returns has this name.
+# The result of a return statement has this name.
 RESULT = "the result"
 NUMBERS = np.ndarray | np.generic | int | float
-# What corrects a mistake in an expression, by pattern; A, B and C match any expression.
+# Corrections of mistakes in an expression, by pattern; A, B and C match any expression.
 CORRECTIONS: dict[str, dict[str, list[str]]] = {
     "A @ B": {"the operands are swapped": ["B @ A"]},
     "A.T": {"a transpose too many": ["A"]},
@@ -51,13 +51,13 @@ CORRECTIONS: dict[str, dict[str, list[str]]] = {
     "np.tri(A, dtype=B, k=C)": {"the mask is wrong": ["np.tri(A, dtype=B)"]},
     "A if B else C": {"the condition is wrong": ["C if B else A"]},
 }
-# What may be missing around an expression A.
+# Operations that may be missing around an expression A.
 WRAPPERS = {
     "A.T": "a transpose is missing",
     "A.mT": "a transpose is missing",
     "np.exp(A)": "a call is missing",
 }
-# What may be missing next to an expression A: an operand B.
+# Operations with an operand B that may be missing next to an expression A.
 OPERATIONS = {
     "A * B": ("a factor is missing", "multiply {0} by {1}"),
     "A / B": ("a factor is missing", "divide {0} by {1}"),
@@ -154,7 +154,7 @@ def mistakes(wrong: WrongLine) -> dict[str, str]:
     for changes in (Suspect.small_changes, Suspect.insertions, Suspect.long_insertions):
         for suspect in wrong.suspects:
             for change in changes(suspect):
-                # What replaces a value can also be added to it, as a difference.
+                # A replacement of a value can also be added to it, as a difference.
                 if found and change.mistake == "a term is missing":
                     continue
                 for how in wrong.passing(suspect, change):
@@ -171,7 +171,7 @@ class Suspect:
         step, module = wrong.steps[index], wrong.module
         self.wrong, self.index, self.node = wrong, index, step.statement.node
         self.namespace = {**wrong.before[index], **step.binds}
-        # What the steps may change in place.
+        # Values that the steps may change in place.
         own: Namespace = {n: v for n, v in self.namespace.items() if v is not module.get(n, self)}
         self.containers = own if wrong.changes_containers else {}
         self.own: Tensors = {n: v for n, v in own.items() if isinstance(v, np.ndarray)}
@@ -375,7 +375,7 @@ class Suspect:
 
     def replaced(self, node: ast.expr, new: ast.expr) -> ast.stmt:
         """Return a copy of the statement with one of its expressions replaced."""
-        # What the memo has under the id of a node is taken for the copy of the node.
+        # deepcopy takes the memo's entry under the id of a node for the copy of the node.
         return copy.deepcopy(self.node, {id(node): new})
 
 

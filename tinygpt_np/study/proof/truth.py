@@ -32,7 +32,7 @@ TINY, SMALL = 1e-40, 1e-6
 # The rounding errors of a backward, in units of the last place of the loss: the values between that
 # it multiplies may be much larger than their products.
 ROUNDINGS = 16
-# What a backward may take, in words.
+# Arguments that a backward may take, in words.
 TAKEN = {
     "upstream": "the upstream gradient", "each": "the upstream gradient of each output",
     "saved": "what forward saved", "args": "the arguments of forward",

@@ -23,7 +23,7 @@ from tinygpt_np.study.source.trace import Step
 Status = Literal[
     "right", "wrong", "missing", "inherited", "partial", "warning", "unmeasured", "unreached", ""
 ]
-# What a reader should look at first.
+# The statuses of the lines that a reader should look at first.
 MISTAKES: tuple[Status, ...] = ("wrong", "missing")
 TOLERANCE = 1e-12
 
@@ -95,7 +95,7 @@ class BackwardLine:
 class Proof:
     """The verdicts on a backward; its lines in the order in which they run, the return last.
 
-    A missing line has the status "missing" and stands where it should run.
+    A missing line has the status "missing" and is listed where it should run.
     """
 
     function: Function
@@ -143,7 +143,7 @@ def compare(
     row = expected.compare(found)
     if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
         broadcast = expected.compare(np.broadcast_to(found, shape))
-        # What is returned must have the shape itself, see Judged.result.
+        # A returned gradient must have the shape itself, see Judged.result.
         row = broadcast if is_added or not broadcast.problems else row
     return GradientVerdict(name, pair, status_of(row), row, found, expected)
 

@@ -76,7 +76,7 @@ def follow(value: Any, kind: str, key: Any) -> Any:
 
 
 def store(namespace: Namespace, path: str, value: Any) -> None:
-    """Store a value at a path, in the container that is there; a tuple is made anew."""
+    """Store a value at a path, in the container that is there; a tuple is rebuilt."""
     root, links = parsed(path)
     if not links:
         namespace[root] = value

@@ -33,7 +33,7 @@ MAX_ITERATIONS = 16
 MAX_DEPTH = 8
 # Names that no source can use: of the items of a loop, and of a condition or iterable.
 ITEMS, HEADER = "items of the loop", "value of the header"
-# How a block ends: by break, continue or return, or normally.
+# The way a block ends: by break, continue or return, or normally.
 Signal = ast.Break | ast.Continue | ast.Return | None
 Steps = Generator["Step", None, Signal]
 Node = TypeVar("Node", bound=ast.stmt)
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a statement is: in a function whose names have others in the run, and in loops.
+    """The place of a statement: in a function whose names have others in the run, and in loops.
 
     rounds: the number of rounds that loops may have here. depth: of calls.
     """
@@ -292,7 +292,7 @@ class Stepper:
         inner = loop.body[0]
         if len(items) > scope.rounds or not items or len(loop.body) > 1:
             return items if len(items) <= scope.rounds else None
-        # A nest of loops is unrolled as a whole or not at all.
+        # A nest of loops is unrolled completely or stays as it is.
         if isinstance(inner, ast.For):
             names = assigned(scope.renamed(loop.target), items[0])
             before = {name: self.namespace.get(name) for name in names}

@@ -22,7 +22,7 @@ from tinygpt_np.text.tokenizers import base
 from tinygpt_np.text.tokenizers.added import END_OF_TEXT, AddedToken
 from tinygpt_np.text.tokenizers.base import Tokenizer, TokenizerError, checked, missing
 
-# How GPT-2 splits a text into words: contractions, letters, digits, the rest, white space.
+# The words into which GPT-2 splits a text: contractions, letters, digits, the rest, white space.
 PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 SOURCE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 # OpenAI's two files, with their SHA-256.
@@ -45,7 +45,7 @@ class GPT2Tokenizer(Tokenizer):
     """GPT-2's tokenizer, with added tokens; tokens that no merge makes are special.
 
     The vocabulary numbers the tokens as the files write them: first the 256 bytes, then the results
-    of the merges in their order, then added tokens, without gaps. File names are for errors.
+    of the merges in file order, then added tokens, without gaps. File names are for errors.
     """
 
     kind = "gpt2"
