@@ -464,20 +464,23 @@ def agrees_with_differences(curve: Curve, slopes: np.ndarray, rounding: Any) -> 
     size = np.abs(real_terms(curve, 0.0))
     agrees, differs, inside, flat = np.zeros((4, *slopes.shape), dtype=bool)
     before, known = np.full((2, *slopes.shape), np.nan)
-    for h in 2.0 ** -np.arange(3.0, 43.0, 3.0):
+    # No step is a multiple of another, so an oscillation does not look the same at several.
+    for h in np.exp(-2.0 * np.arange(1.0, 15.0)):
         real, errors = differences(curve, float(h))
         with np.errstate(all="ignore"):
-            # The steps differ by a factor of 8.
-            better = np.where(np.isfinite(before), (64 * real - before) / 63, real)
+            # The error of a difference is proportional to h².
+            factor = np.exp(4.0)
+            better = np.where(np.isfinite(before), (factor * real - before) / (factor - 1), real)
             largest = np.fmax(np.abs(slopes), np.abs(real))
             # The point is rounded, too.
             errors += (rounding + EPS * np.abs(slopes)) / h
             # Differences that have settled across a kink may still agree on this side of it.
             is_open = ~differs | (errors <= 1e-9 * largest)
             counts = (errors <= 0.05 * largest) & is_open
-            agrees |= counts & (np.abs(better - slopes) <= 1e-10 * np.abs(slopes) + 4 * errors)
+            change = np.abs(better - slopes)
+            agrees |= counts & (change <= 1e-10 * np.abs(slopes) + 4 * errors)
             has_settled = np.abs(better - known) <= 1e-10 * np.abs(better) + 4 * errors
-            differs |= counts & has_settled & ~agrees
+            differs |= counts & has_settled & ~agrees & (change > 100 * errors)
             flat |= largest <= ROUNDINGS * (EPS * size + rounding) + SMALLEST
         inside |= np.isfinite(real)
         if (agrees | flat).all() and (agrees | (slopes == 0)).any():

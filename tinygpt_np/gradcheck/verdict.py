@@ -60,7 +60,9 @@ def compare(
         return replace(empty, unmeasured=unresolved(measurement))
     if measurement.taylor:
         return compare_slopes(measurement, probes.along(cast(Any, gradient)), rounding, empty)
-    comparison = Comparison(measurement, gradients, rounding, float(np.finfo(dtype).tiny))
+    # An intermediate value that underflows may be multiplied by a larger one.
+    info = np.finfo(dtype)
+    comparison = Comparison(measurement, gradients, rounding, float(info.tiny / info.eps))
     row = comparison.row(empty)
     if row.problems and row.by_element:
         known = measurement.usable & ~comparison.open
@@ -242,7 +244,7 @@ class Comparison:
         elif not largest_ratio <= 1:
             places = int((ratios > 1).sum())
             problems = (f"off in {places} of {len(ratios)} places by more than rounding explains",)
-        elif self.group_problem and not self.rough.any():
+        elif self.group_problem and not (self.rough | measurement.unresolved).any():
             problems = (self.group_problem,)
         return replace(
             row,
