@@ -92,7 +92,7 @@ def check_with_torch(pair: Pair, **options: bool) -> None:
 def check_with_jax(pair: Pair) -> None:
     """Check a pair with jax.test_util.check_grads."""
     import jax  # pyright: ignore[reportMissingImports]
-    from jax import test_util  # pyright: ignore[reportMissingImports]
+    from jax import test_util  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
     library, tests = cast(Any, jax), cast(Any, test_util)
     out, inputs = pair.output(*pair.arrays), tuple(map(np.asarray, pair.arrays))
@@ -124,8 +124,8 @@ def check_with_jax(pair: Pair) -> None:
 def check_with_autograd(pair: Pair) -> None:
     """Check a pair with autograd.test_util.check_grads."""
     from autograd import (  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
-        extend,
-        test_util,
+        extend,  # pyright: ignore[reportUnknownVariableType]
+        test_util,  # pyright: ignore[reportUnknownVariableType]
     )
 
     library, tests = cast(Any, extend), cast(Any, test_util)
