@@ -144,3 +144,16 @@ def test_the_inverse_of_a_hilbert_matrix_cannot_be_measured(factor: float) -> No
             1 / (i[:, None] + i + 1),
         )
         assert row.verdict == "unmeasured"
+
+
+def test_digits_that_the_complex_step_loses_accuse_nobody() -> None:
+    # |x| is not analytic, but far out its part of the loss is tiny.
+    def forward(x: np.ndarray) -> tuple[Any, np.ndarray]:
+        return np.sum(3 * x + 1e-4 * np.exp(-np.abs(x))), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return dy * (3 - 1e-4 * np.sign(x) * np.exp(-np.abs(x)))
+
+    x = np.array([11.0, -12.0, 12.5])
+    assert row_of(forward, backward, x).ok
+    assert not row_of(forward, lambda dy, x: backward(dy, x) * (1 + 1e-9), x).ok

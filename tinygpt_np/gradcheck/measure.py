@@ -81,6 +81,11 @@ def no_rounding(number: int) -> float:
     return 0.0
 
 
+def no_second(number: int) -> Estimate:
+    """Return nothing known: a known derivative needs no second oracle."""
+    return Estimate(np.nan, np.inf)
+
+
 def no_kink(number: int) -> None:
     """Return None: there is no kink near a known derivative."""
 
@@ -113,6 +118,7 @@ class Measurement:
     scale: float = 0.0
     rounding: Callable[[int], float] = no_rounding
     nearby: Callable[[int], Sides | None] = no_kink
+    second: Callable[[int], Estimate] = no_second
     groups: tuple[Group, ...] = ()
     taylor: tuple[Taylor, ...] = ()
 
@@ -247,6 +253,7 @@ def measure(
     return Measurement(
         name, probes, tensor.method, values, errors, is_kink, usual, low, high, resolution,
         subject.eps, subject.size_of(name), size, cache(tensor.rounding), cache(tensor.nearby),
+        cache(tensor.second),
         taylor=tuple(Taylor.sample(tensor.curve(number)) for number in tested),
     )  # fmt: skip
 
@@ -377,6 +384,14 @@ class Tensor:
 
         known = Rounding(lambda: {"": slope() / unit}).of("")
         return 0.0 if known is None else float(known[0])
+
+    def second(self, number: int) -> Estimate:
+        """Return the derivative by Richardson extrapolation, to confirm the complex step."""
+        if self.method != "complex":
+            return no_second(number)
+        units = self.units(number)
+        curve = self.subject.curve({self.name: self.probes[number]})
+        return derivative("richardson", that_depend(curve, units), units, self.subject.eps)
 
     def nearby(self, number: int) -> Sides | None:
         """Return the sides of a kink so near that rounding in the gradient's dtype crosses it."""

@@ -26,7 +26,7 @@ NOISE, REDUCTION = 2.0**-30, 256.0
 SAMPLES = 6
 # The largest error of correct code, in units of the largest deviation of the samples. Functions
 # such as exp are off by up to 4 ulp, and the largest of a few samples may be small by chance.
-FACTOR = 16.0
+FACTOR = 32.0
 # Ufuncs whose floating results are exact.
 EXACT = {
     "absolute", "ceil", "clip", "conjugate", "copysign", "fabs", "floor", "floor_divide", "fmax",
