@@ -146,7 +146,7 @@ def test_the_inverse_of_a_hilbert_matrix_cannot_be_measured(factor: float) -> No
         assert row.verdict == "unmeasured"
 
 
-def test_digits_that_the_complex_step_loses_accuse_nobody() -> None:
+def test_digits_that_the_complex_step_loses_are_no_error() -> None:
     # |x| is not analytic, but far out its part of the loss is tiny.
     def forward(x: np.ndarray) -> tuple[Any, np.ndarray]:
         return np.sum(3 * x + 1e-4 * np.exp(-np.abs(x))), x

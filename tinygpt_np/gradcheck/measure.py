@@ -100,7 +100,8 @@ class Measurement:
     rounding: returns the sensitivity of the oracle's own computation to rounding along a probe.
     nearby: returns the sides of a kink that rounding in the gradient's dtype may cross. second:
     returns the derivative by another oracle. size: that of the loss, relative to the tensor's
-    values: a derivative far below it is zero up to rounding. scale: the size to which differences are precise. eps: that of the gradient's dtype.
+    values: a derivative far below it is zero up to rounding. scale: the size to which differences
+    are precise. eps: that of the gradient's dtype.
     """
 
     name: str
