@@ -307,7 +307,8 @@ def source_of(function: Callable[..., Any]) -> Function:
         path = inspect.getsourcefile(function) or ""
     except TypeError:
         path = ""
-    text = "".join(linecache.getlines(path))
+    # Every text that is run by exec has this name, so its lines may be those of another one.
+    text = "" if path == "<string>" else "".join(linecache.getlines(path))
     if not text:
         raise StudyError(f"the source of {name} is not known; define it in a file or in a cell")
     return find_function(text, name, file_name(path))
