@@ -35,6 +35,7 @@ class Wrong:
 
 RIGHT = {
     "batch_norm_training": "backward",
+    "convolution_loops": "backward",
     "gradient_keys": "backward",
     "homework_layer_norm": "backward",
     "lstm_two_outputs": "backward",
@@ -47,6 +48,7 @@ WRONG = {
     ("attention_scale", "backward"): Wrong(
         "dq = ", "too large by a factor of √d = 2|too large by a factor of 2", ("x", "Wqkv")
     ),
+    ("convolution_loops", "backward_wrong"): Wrong("for n in", "not accumulated", ("w",)),
     ("gradient_keys", "backward_wrong"): Wrong(
         r"grads\['dW'\] = ", "too small by a factor of 6", ("W",)
     ),

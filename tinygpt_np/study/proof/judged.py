@@ -129,7 +129,9 @@ class Judged:
         """Return the names of which forward says another value: the right value and a remark."""
         trace, found = self.truth.trace, dict[str, tuple[Any, str]]()
         for name, value in self.trace.executed[index].values.items():
-            right = [trace.data(each) for each in trace.values() if each.name == name]
+            # What is called _ is not used.
+            is_named = name != "_"
+            right = [trace.data(v) for v in trace.values() if v.name == name and is_named]
             if right and not any(nearly_equal(value, each) for each in right):
                 found[name] = right[-1], f"{name} is not what it was in forward"
             for base in differentiated(name) if value is not None else ():
