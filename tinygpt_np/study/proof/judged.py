@@ -129,7 +129,7 @@ class Judged:
         """Return the names of which forward says another value: the right value and a remark."""
         trace, found = self.truth.trace, dict[str, tuple[Any, str]]()
         for name, value in self.trace.executed[index].values.items():
-            # What is called _ is not used.
+            # The name _ stands for a value that is not used.
             is_named = name != "_"
             right = [trace.data(v) for v in trace.values() if v.name == name and is_named]
             if right and not any(nearly_equal(value, each) for each in right):
