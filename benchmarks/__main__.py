@@ -14,8 +14,8 @@ from rich.console import Console
 from benchmarks import cases, experiments, kernels, products, tokenizers
 from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
+from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import DisagreementError
-from benchmarks.harness.worker import WorkerError
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.process import Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say
 from benchmarks.harness.session import Parts, session
-from benchmarks.harness.worker import Process, WorkerError
 from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.model.gpt import GPT
 
-JOBS, RUNGS = "benchmarks.harness.jobs:Jobs", "benchmarks.harness.rungs:Rungs"
+JOBS, RUNGS = "benchmarks.worker.jobs:Jobs", "benchmarks.worker.rungs:Rungs"
 TINYGPT, TORCH = "benchmarks.models.tinygpt", "benchmarks.peers.torch_models"
 # Numbers that candidates agree on differ by at most this fraction.
 SAME = 1e-3

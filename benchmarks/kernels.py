@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, cases
-from benchmarks.harness import compare, report
+from benchmarks.harness import compare
 from benchmarks.harness.analysis import estimate
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
+from benchmarks.harness.process import Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
-from benchmarks.harness.worker import Process, WorkerError
+from benchmarks.render import report
 
-RUNGS = "benchmarks.harness.rungs:Rungs"
+RUNGS = "benchmarks.worker.rungs:Rungs"
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = ("torch", "llmc", "numpy")
 # The modules with the rungs of each.

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import kernels
-from benchmarks.harness.report import GIGA, interval, table_of
+from benchmarks.render.report import GIGA, interval, table_of
 
 SHAPES = ("cpu", "lecture", "gpt2")
 ROUNDS = 20

@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.harness.report import table_of
 from benchmarks.harness.session import session
+from benchmarks.render.report import table_of
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, learning_rate_at

@@ -28,8 +28,8 @@ from rich.markup import escape
 from benchmarks import machine
 from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER, Interval
 from benchmarks.harness.figures import USUAL
-from benchmarks.harness.report import SIGNS, interval, label, milliseconds, table_of
 from benchmarks.harness.rounds import OURS
+from benchmarks.render.report import SIGNS, interval, label, milliseconds, table_of
 from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from benchmarks.harness.worker import Process, WorkerError
+from benchmarks.harness.process import Process, WorkerError
 
 OURS = "ours"
 # Turns that a candidate takes however slow it is.

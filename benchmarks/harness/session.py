@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import machine
-from benchmarks.harness import figures, report
+from benchmarks.harness import figures
 from benchmarks.harness.analysis import analyse
 from benchmarks.harness.rounds import Comparison
+from benchmarks.render import report
 
 # Seconds between lines of progress where there is no terminal to update one in.
 QUIET_INTERVAL = 10.0
@@ -90,7 +91,7 @@ def session(
             written = str(path)
             if benchmark == "kernels":
                 # Imported here because only this needs jinja2.
-                from benchmarks.harness import page
+                from benchmarks.render import page
 
                 page.write(found, path.with_suffix(".html"))
                 written += f" and {path.with_suffix('.html').name}"

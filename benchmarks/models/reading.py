@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.jobs import Job
 from benchmarks.ladders import run_all
 from benchmarks.models import gpt2
+from benchmarks.worker.jobs import Job
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, load_vector, store_vector

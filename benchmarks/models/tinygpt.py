@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.ladders import split
 from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import Workload
+from benchmarks.worker.jobs import WARM_UP_STEPS, Job
 from tinygpt_np import backend as backends
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.model.gpt import GPT

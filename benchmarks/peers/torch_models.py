@@ -17,9 +17,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.harness.jobs import WARM_UP_STEPS, Job
 from benchmarks.models import workloads
 from benchmarks.models.workloads import Workload
+from benchmarks.worker.jobs import WARM_UP_STEPS, Job
 
 
 class Attention(nn.Module):

@@ -4,8 +4,8 @@
 
 import warnings
 
-from benchmarks.harness.jobs import Job
 from benchmarks.models.gpt2 import flops, prompt_of
+from benchmarks.worker.jobs import Job
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ import pytest
 from helpers.gate import CASES, tiny_case
 
 from benchmarks.cases import adamw, unchecked
-from benchmarks.harness.gate import Problem, compare
+from benchmarks.worker.gate import Problem, compare
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import gelu, layer_norm, linear, softmax
 from tinygpt_np.ops.gelu import CUBIC, SQRT_2_OVER_PI

@@ -15,10 +15,11 @@ from helpers.toy_jobs import TINY, entry
 
 from benchmarks import experiments
 from benchmarks.experiments import Entry, Experiment
-from benchmarks.harness.jobs import WARM_UP_STEPS, Job
+from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import Comparison, DisagreementError
-from benchmarks.harness.worker import WorkerError, named
 from benchmarks.models import gpt2, tinygpt, workloads
+from benchmarks.worker import named
+from benchmarks.worker.jobs import WARM_UP_STEPS, Job
 from tinygpt_np.compiled.simd.vectors import LANES
 from tinygpt_np.model.decoder import Decoder
 from tinygpt_np.model.gpt import GPT

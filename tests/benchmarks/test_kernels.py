@@ -14,8 +14,8 @@ import pytest
 
 from benchmarks import kernels
 from benchmarks.harness.figures import figures
+from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
-from benchmarks.harness.worker import Process
 from benchmarks.kernels import Peers, Plan
 
 pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several processes.

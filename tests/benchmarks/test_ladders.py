@@ -4,8 +4,8 @@ import pytest
 from helpers.gate import pass_gate
 
 from benchmarks import ROOT, cases, ladders
-from benchmarks.harness.rungs import module_of
 from benchmarks.ladders import Rung
+from benchmarks.worker.rungs import module_of
 
 CASES = [
     (operation, direction, rung, threads)

@@ -12,8 +12,8 @@ from rich.console import Console
 from benchmarks import kernels, products
 from benchmarks.cases import products as cases
 from benchmarks.harness.analysis import Interval
-from benchmarks.harness.gate import Problem, WrongResult, compare
 from benchmarks.ladders import products as ladder
+from benchmarks.worker.gate import Problem, WrongResult, compare
 
 OURS, NUMPY = ladder.RUNGS
 

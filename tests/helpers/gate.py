@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks import cases
 from benchmarks.cases import KernelCase
-from benchmarks.harness.gate import PROBLEMS, Problem
 from benchmarks.ladders import Rung
+from benchmarks.worker.gate import PROBLEMS, Problem
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
 SIZES = {

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from benchmarks.experiments import Entry
-from benchmarks.harness.jobs import Job
 from benchmarks.models.workloads import Workload
+from benchmarks.worker.jobs import Job
 
 TINY = Workload("tiny", 2, 3, 12, 5, 4, 11, 2)
 

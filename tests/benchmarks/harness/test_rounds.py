@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from benchmarks.harness import rounds
+from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import Candidate, Comparison
-from benchmarks.harness.worker import WorkerError
 
 TURN = [1.0, 3.0]
 

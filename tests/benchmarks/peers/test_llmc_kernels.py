@@ -13,7 +13,7 @@ import pytest
 from helpers.gate import CASES
 from helpers.processes import LIMIT
 
-from benchmarks.harness.worker import Process, WorkerError
+from benchmarks.harness.process import Process, WorkerError
 from benchmarks.peers import llmc_kernels
 
 KERNELS = Path(__file__).parents[2] / "fixtures" / "llmc_kernels.c"
@@ -29,7 +29,7 @@ needs_compiler = pytest.mark.skipif(compiled.returncode != 0, reason="there is n
 def started(folder: Path) -> Process:
     options = {"threads": 2, "folder": str(folder)}
     asked = {"source": llmc_kernels.__name__, "seed": 0, "options": options}
-    return Process("llmc", "benchmarks.harness.rungs:Rungs", asked, 2)
+    return Process("llmc", "benchmarks.worker.rungs:Rungs", asked, 2)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from helpers.gate import CASES, pass_gate
 from helpers.optional import needs
 from helpers.toy_jobs import TINY
 
-from benchmarks.harness.jobs import Job
 from benchmarks.models import tinygpt
+from benchmarks.worker.jobs import Job
 
 needs("torch")
 kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")

@@ -15,10 +15,10 @@ from numba.core import event
 from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks import ROOT
-from benchmarks.harness import jobs, rungs
-from benchmarks.harness.jobs import Timed
-from benchmarks.harness.rungs import CompileTime, Rungs
 from benchmarks.ladders import direct
+from benchmarks.worker import jobs, rungs
+from benchmarks.worker.jobs import Timed
+from benchmarks.worker.rungs import CompileTime, Rungs
 from tinygpt_np.compiled.kernels import softmax
 
 njit: Any = numba.njit
@@ -59,7 +59,7 @@ def test_what_was_compiled_on_import_counts_for_the_first_rung_of_the_module() -
     found.clock.by_module[home] = 2.75
     assert found.compile_seconds("shared", runner) == 0.25
     assert found.compile_seconds("right", runner) == 2.5
-    code = "import sys, benchmarks.harness.rungs; "
+    code = "import sys, benchmarks.worker.rungs; "
     code += "print('tinygpt_np.compiled.kernels' in sys.modules)"
     assert printed(code, cwd=ROOT) == "False\n"  # Or their time would not be counted.
 

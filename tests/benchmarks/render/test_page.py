@@ -8,8 +8,8 @@ import pytest
 from helpers.html_pages import Page
 from helpers.kernel_results import candidate, found, limit, record
 
-from benchmarks.harness import page
-from benchmarks.harness.roofline import Axis
+from benchmarks.render import page
+from benchmarks.render.roofline import Axis
 
 USUAL = Page(page.render(found()))
 

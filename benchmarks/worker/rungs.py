@@ -17,9 +17,9 @@ from numba.core import event
 
 from benchmarks import cases
 from benchmarks.cases import KernelCase
-from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult
-from benchmarks.harness.jobs import Timed
 from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.worker.gate import PROBLEMS, Problem, WrongResult
+from benchmarks.worker.jobs import Timed
 from tinygpt_np.compiled.threads import limited
 
 # A sample repeats a step until it takes this long, because reading the clock costs as much as a
@@ -160,7 +160,7 @@ class Rungs:
     def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
         """Open a limit of the machine; "amount" is the FLOPs or bytes of a step."""
         # Imported here because it imports kernels, whose compile time is to be counted.
-        from benchmarks.harness import limits
+        from benchmarks.worker import limits
 
         step, amount = limits.make(name, threads, size, pool(threads))
         step()  # Compiles.
@@ -196,7 +196,7 @@ class Rungs:
 
     def packed(self, name: str) -> float | None:
         """Return the fraction of vector instructions in the arithmetic of a rung; see asm.py."""
-        from benchmarks.harness import asm
+        from benchmarks.worker import asm
 
         return asm.packed_fraction(self.rungs[name].runners[self.case.direction].compiled)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numba.core import config
 
-from benchmarks.harness import asm
+from benchmarks.worker import asm
 from tinygpt_np.compiled import cache
 from tinygpt_np.compiled.simd.linking import linked
 from tinygpt_np.compiled.simd.vectors import load, store

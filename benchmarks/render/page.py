@@ -9,10 +9,10 @@ from typing import Any
 import jinja2
 
 from benchmarks import ladders
-from benchmarks.harness import report, roofline
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
-from benchmarks.harness.report import GIGA, interval, milliseconds, number, percent
-from benchmarks.harness.roofline import Axis, Roofs
+from benchmarks.render import report, roofline
+from benchmarks.render.report import GIGA, interval, milliseconds, number, percent
+from benchmarks.render.roofline import Axis, Roofs
 
 COLUMNS = {
     "ms": "milliseconds per step, median over the rounds",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.worker import named
+from benchmarks.worker import named
 
 # The first steps, whose results must agree on all sides.
 WARM_UP_STEPS = 2

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.harness import roofline
-from benchmarks.harness.roofline import Axis
+from benchmarks.render import roofline
+from benchmarks.render.roofline import Axis
 
 ROOFS = {1: {"peak": 100e9, "L1": 200e9, "memory": 10e9}, 2: {"peak": 200e9, "memory": 15e9}}
 ROWS: list[dict[str, Any]] = [

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import cases
 from benchmarks.cases import Direction, Expected, KernelCase
-from benchmarks.harness.gate import PROBLEMS, Problem, WrongResult, compare
 from benchmarks.ladders import Call
+from benchmarks.worker.gate import PROBLEMS, Problem, WrongResult, compare
 
 POOL = ThreadPoolExecutor(1)
 Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]

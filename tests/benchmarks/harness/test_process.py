@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import pytest
 from helpers.processes import LIMIT
 
-from benchmarks.harness import jobs
-from benchmarks.harness.jobs import WARM_UP_STEPS
-from benchmarks.harness.worker import Process, WorkerError
+from benchmarks.harness.process import Process, WorkerError
+from benchmarks.worker import jobs
+from benchmarks.worker.jobs import WARM_UP_STEPS
 
 TOY = {"build": "helpers.toy_jobs:build", "warm_up": 0.02, "samples": 7}
 
 
 @pytest.fixture
 def process(toys: None) -> Iterator[Process]:
-    found = Process("a", "benchmarks.harness.jobs:Jobs", {}, threads=3)
+    found = Process("a", "benchmarks.worker.jobs:Jobs", {}, threads=3)
     yield found
     found.close()
 
@@ -30,7 +30,7 @@ def test_a_job_warms_up_and_takes_turns_until_it_is_closed(
     assert len(answer["seconds"]) == 7
     assert all(seconds >= 1e-3 for seconds in answer["seconds"])
     assert 1e6 < answer["memory"] < 1e9
-    monkeypatch.setattr("benchmarks.harness.worker.PATIENCE", LIMIT)
+    monkeypatch.setattr("benchmarks.harness.process.PATIENCE", LIMIT)
     process.close()
     assert process.process.returncode == 0
 

@@ -1,13 +1,5 @@
-"""A worker process that answers requests, and the handle of it in the parent process.
+"""A worker process as the parent process sees it: it is asked, and it answers."""
 
-    python -m benchmarks.harness.worker '{"serve": "module:Class", "options": {…}}'
-
-Requests and answers are lines of JSON. For each ``{"do": method, …}`` the worker calls that
-method of one object of the class with the remaining values, and writes what it returned. It exits
-when its input ends.
-"""
-
-import importlib
 import json
 import os
 import subprocess
@@ -35,7 +27,12 @@ class Process:
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps({"serve": serve, "options": options})],
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.worker",
+                json.dumps({"serve": serve, "options": options}),
+            ],
             env=os.environ | {"PYTHONPATH": path} | dict.fromkeys(THREADS, str(threads)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,25 +75,3 @@ class Process:
             self.process.wait()
         self.answers.close()
         self.errors.close()
-
-
-def named(place: str) -> Any:
-    """Return the object at "module:name"."""
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def main() -> None:
-    """Answer requests until the input ends."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # Output of libraries must not be mistaken for an answer.
-    request = json.loads(sys.argv[1])
-    served = named(request["serve"])(**request["options"])
-    for line in sys.stdin:
-        request = json.loads(line)
-        answer = getattr(served, request.pop("do"))(**request)
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

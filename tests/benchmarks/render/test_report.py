@@ -5,8 +5,8 @@ from typing import Any
 from helpers.kernel_results import CACHES, candidate, limit, record
 from rich.console import Console
 
-from benchmarks.harness import report
 from benchmarks.harness.analysis import analyse
+from benchmarks.render import report
 
 ROWS = [
     candidate("theirs", by="torch", reference=True),

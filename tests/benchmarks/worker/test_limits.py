@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from benchmarks.harness import limits
+from benchmarks.worker import limits
 
 POOL = ThreadPoolExecutor(3)
 L1 = 1 << 14

@@ -1,0 +1,18 @@
+"""What runs in the worker processes: steps, which are checked and timed.
+
+__main__.py      answers requests
+jobs.py          timed steps; a job (a training step, a sampled token, …) as one
+rungs.py         the rungs of a ladder as timed steps; compile times
+gate.py          checks a rung before it is timed
+limits.py        loops that measure peak FLOP/s and bandwidth
+asm.py           the fraction of vector instructions
+"""
+
+import importlib
+from typing import Any
+
+
+def named(place: str) -> Any:
+    """Return the object at "module:name"."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
