@@ -69,7 +69,7 @@ def run_kernels(
         shapes=shapes or (("cpu",) if quick else cases.SHAPES),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
-        last_only=rungs == "last",
+        trained_only=rungs == "trained",
         asm=asm,
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
@@ -144,7 +144,8 @@ def add_kernels(commands: Any) -> None:
         "and a page are written to benchmarks/results/.",
     ).add_argument
     add("operations", nargs="*", metavar="OPERATION", help=", ".join(cases.OPERATIONS))
-    add("--rungs", choices=["all", "last"], default="all", help="last: the kernel of training only")
+    text = "trained: the kernels of training only"
+    add("--rungs", choices=["all", "trained"], default="all", help=text)
     text = (
         "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
         "vector or tile divides; default: all, with --quick cpu"

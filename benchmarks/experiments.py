@@ -37,6 +37,7 @@ class Entry:
     """A candidate before it is started: the "module:function" that builds its job, and options.
 
     warm_up: seconds of steps before its first turn. reference: whether it is no rung of ours.
+    trained: whether references are compared with it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Entry:
     reference: bool = False
     warm_up: float = 1.0
     by: str = OURS
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def train(
         about = asdict(workload)
         peer = {"workload": about, "threads": threads}
         entries = [
-            Entry("ours", f"{TINYGPT}:train", {"workload": about, **options}),
+            Entry("ours", f"{TINYGPT}:train", {"workload": about, **options}, trained=True),
             Entry("PyTorch", f"{TORCH}:train", {**peer, "compiled": False}, True, by="torch"),
             Entry("torch.compile", f"{TORCH}:train", {**peer, "compiled": True}, True, by="torch"),
         ]
@@ -88,7 +90,7 @@ def attention(threads: int, rounds: int | None, backend: str, json: Path | None)
     common: dict[str, Any] = {"sizes": ATTENTION, "threads": threads}
     build = f"{TORCH}:attention"
     entries = [
-        Entry("ours", f"{TINYGPT}:attention", {**common, "backend": backend}),
+        Entry("ours", f"{TINYGPT}:attention", {**common, "backend": backend}, trained=True),
         Entry("SDPA", build, {**common, "from_qkv": True}, True, by="torch"),
         Entry("SDPA, split", build, {**common, "from_qkv": False}, True, by="torch"),
     ]
@@ -111,9 +113,10 @@ def sample(threads: int, rounds: int | None, json: Path | None) -> bool:
     entries = [
         Entry("recompute", build, {**common, "backend": "numpy", "cached": False}, warm_up=0),
         Entry("NumPy", build, {**common, "backend": "numpy", "cached": True}, warm_up=0),
-        Entry("Numba", build, {**common, "backend": "numba", "cached": True}, warm_up=0),
+        Entry("Numba", build, {**common, "backend": "numba", "cached": True}, warm_up=0,
+              trained=True),
         Entry("PyTorch", f"{TORCH}:sample", peer, True, warm_up=0, by="torch"),
-    ]
+    ]  # fmt: skip
     parts = functools.partial(parts_of, first=workload.block_size - 1, tokens=TOKENS)
     chosen = rounds or SAMPLE_ROUNDS
     found = Experiment("sample", about, entries, chosen, 1, TOKENS, parts)
@@ -136,7 +139,7 @@ def generation(threads: int, rounds: int) -> Iterator[Experiment]:
             about = {"prompt": prompt, "count": count}
             options = {"folder": str(folder), "threads": threads, **about}
             entries = [
-                Entry("ours", f"{TINYGPT}:generate", options),
+                Entry("ours", f"{TINYGPT}:generate", options, trained=True),
                 Entry("transformers", peer, options, True, by="transformers"),
             ]
             if count > 1:
@@ -187,7 +190,8 @@ def add(
     comparison: Comparison, entry: Entry, process: Process, threads: int, samples: int | None
 ) -> None:
     """Open a job as a candidate if it agrees with the first; leave it out if it does not run."""
-    about = {"rung": entry.name, "by": entry.by, "threads": threads, "reference": entry.reference}
+    about = {"rung": entry.name, "by": entry.by, "threads": threads}
+    about |= {"reference": entry.reference, "trained": entry.trained}
     candidate = Candidate(process, about, required=not comparison.candidates)
     try:
         candidate.open(

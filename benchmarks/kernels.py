@@ -40,7 +40,7 @@ class Plan:
     shapes: Sequence[str]
     threads: Sequence[int]
     rounds: int
-    last_only: bool = False
+    trained_only: bool = False
     asm: bool = False
     peers: Sequence[str] = ()
     llmc: str | None = None
@@ -171,12 +171,10 @@ def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str |
 def open_ours(
     ours: Process, comparison: Comparison, rungs: list[dict[str, Any]], plan: Plan, say: Say
 ) -> None:
-    """Open the rungs of a ladder, and the last one for each number of threads as a control."""
-    if plan.last_only:
-        ladder = [rung for rung in rungs if not rung["reference"]]
-        last = [rung for rung in ladder if rung["threads"] == "one"][-1:] + ladder[-1:]
-        rungs = [rung for rung in rungs if rung["reference"] or rung in last]
-    controlled: dict[int, Candidate] = {}
+    """Open the rungs of a ladder, and those of training once more as controls."""
+    if plan.trained_only:
+        rungs = [rung for rung in rungs if rung["reference"] or rung["trained"]]
+    controlled: list[Candidate] = []
     for rung in rungs:
         counts = [1] if rung["threads"] == "one" else plan.threads
         for count in counts:
@@ -185,9 +183,9 @@ def open_ours(
             say(f"checking {rung['rung']}")
             candidate = open_rung(ours, {**rung, "by": OURS, "threads": count}, plan.asm)
             comparison.candidates.append(candidate)
-            if candidate.key is not None and not rung["reference"]:
-                controlled[count] = candidate
-    for candidate in controlled.values():
+            if candidate.key is not None and rung["trained"]:
+                controlled.append(candidate)
+    for candidate in controlled:
         comparison.controls.append(open_rung(ours, {**candidate.about}))
 
 
@@ -197,7 +195,8 @@ def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: 
         if name in comparison.left_out:
             continue
         say(f"checking {name}")
-        absent = {"rung": name, "reference": True, "able": False, "offered": False}
+        absent = {"rung": name, "reference": True, "trained": False}
+        absent |= {"able": False, "offered": False}
         try:
             for rung in process.ask("begin", **case)["rungs"] or [absent]:
                 about = {**rung, "by": name, "threads": count}

@@ -32,9 +32,9 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
     """Add the results to the record of a comparison, in place, and return it.
 
     A row gets "seconds" per step, "gain" over the serial rung above or, for a reference, "by_ours"
-    (its time divided by that of the last rung on as many threads), "verdict", and "fraction" of the
-    limit. A limit gets "rate" per second and "pace" (seconds per unit). "cache" is the cache that
-    the working set fits, by threads.
+    (its time divided by that of the trained rung on as many threads), "verdict", and "fraction" of
+    the limit. A limit gets "rate" per second and "pace" (seconds per unit). "cache" is the cache
+    that the working set fits, by threads.
     """
     for limit in record["limits"]:
         turns, amount = [turn for turn in limit["turns"] if turn], limit["amount"]
@@ -53,13 +53,13 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
         twin = rows[control["rung"], control["by"], control["threads"]]
         noise[control["threads"]] = control["ratio"] = ratio(twin["turns"], control["turns"])
     timed = [row for row in record["rows"] if any(row["turns"])]
-    last = {row["threads"]: row for row in timed if not row["reference"]}
+    trained = {row["threads"]: row for row in timed if row["trained"]}
     above: dict[str, Any] | None = None
     rates = rates_of(record)
     for row in timed:
         add_speed(record, row, rates.get(row["threads"]))
         if row["reference"]:
-            name, slower, faster = "by_ours", row, last.get(row["threads"])
+            name, slower, faster = "by_ours", row, trained.get(row["threads"])
         else:
             name, slower, faster = "gain", above, row
             above = row if row["threads"] == 1 or above is None else above

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 # A row leaves out what has these values.
-USUAL = {"by": "ours", "threads": 1, "reference": False, "able": True, "wrong": None}
+USUAL = {
+    "by": "ours", "threads": 1, "reference": False, "trained": False, "able": True, "wrong": None
+}  # fmt: skip
 # Left out of files: samples, and values that follow from others or from the source.
 DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement")
 

@@ -1,10 +1,10 @@
 """Ladders of kernels: one file per operation, one idea per rung.
 
 The docstring of a ladder describes its rungs, what each gained, and what was tried without
-success. RUNGS are the kernels, from loops in Python to the kernel that training uses; the last
-ones are imported from tinygpt_np, where they are explained. A function compiled as `strict` does
-each operation as written; as `kernel`, sums may be reordered and multiply-adds fused, without
-which no sum is vectorised.
+success. RUNGS are the kernels, from loops in Python to those that training uses, which are
+imported from tinygpt_np, where they are explained. A function compiled as `strict` does each
+operation as written; as `kernel`, sums may be reordered and multiply-adds fused, without which no
+sum is vectorised.
 """
 
 import ast
@@ -86,7 +86,9 @@ class Rung:
     """A rung of a ladder, or a reference that is no part of it.
 
     runners: by direction. threads: "one", "several" (only where there are several), or "any".
-    max_flops: the largest case that it is asked to compute.
+    trained: whether it is the kernel that training uses, which references are compared with; one
+    rung per direction on one thread and one on several. max_flops: the largest case that it is
+    asked to compute.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Rung:
     runners: dict[str, Runner]
     threads: Literal["one", "several", "any"] = "one"
     reference: bool = False
+    trained: bool = False
     max_flops: float = math.inf
 
 

@@ -86,7 +86,7 @@ RUNGS = [
     Rung("fused", "One loop: each array is read once and written once.", update(fused)),
     Rung("vectors",
          "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
-         update(trained.update)),
+         update(trained.update), trained=True),
     Rung("parallel", "The same kernel, with the weights split between threads.",
-         update(trained.update), threads="several"),
+         update(trained.update), threads="several", trained=True),
 ]  # fmt: skip

@@ -186,7 +186,7 @@ RUNGS = [
          "The same with sums that may be reordered and a branch-free exp: 16 elements at a time.",
          make_loops(reordered, exp, skip=True)),
     Rung("tiled", "A few queries at a time with many keys: products in registers, vectorised exp.",
-         TILED),
+         TILED, trained=True),
     Rung("parallel", "The same kernel, with the sequences split between threads.", TILED,
-         threads="several"),
+         threads="several", trained=True),
 ]  # fmt: skip

@@ -126,7 +126,7 @@ RUNGS = [
          {DIRECTION: in_place(fused)}),
     Rung("vectors",
          "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
-         {DIRECTION: in_place(trained.loss_and_dlogits)}),
+         {DIRECTION: in_place(trained.loss_and_dlogits)}, trained=True),
     Rung("parallel", "The same kernel, with the rows split between threads.",
-         {DIRECTION: in_place(trained.loss_and_dlogits)}, threads="several"),
+         {DIRECTION: in_place(trained.loss_and_dlogits)}, threads="several", trained=True),
 ]  # fmt: skip

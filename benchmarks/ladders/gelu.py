@@ -82,7 +82,7 @@ RUNGS = [
          both(fused, fused_back)),
     Rung("vectors",
          "A sigmoid instead of tanh, with a branch-free polynomial exp: 16 elements at a time.",
-         TRAINED),
+         TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the elements split between threads.", TRAINED,
-         threads="several"),
+         threads="several", trained=True),
 ]  # fmt: skip

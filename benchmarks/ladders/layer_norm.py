@@ -128,8 +128,8 @@ RUNGS = [
                   lambda inputs: forward(inputs["x"], inputs["weight"], inputs["weight"])[1])),
     Rung("fused", "A row at a time, while it is in L1, keeping only its sums.", FUSED),
     Rung("vectors", "The same with sums that may be reordered: 16 lanes instead of a serial sum.",
-         TRAINED),
+         TRAINED, trained=True),
     Rung("parallel",
          "The same kernel, with the rows split between threads, each with its own sums.",
-         TRAINED, threads="several"),
+         TRAINED, threads="several", trained=True),
 ]  # fmt: skip

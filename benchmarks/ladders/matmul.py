@@ -257,8 +257,8 @@ RUNGS = [
     Rung("tile",
          "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
          by_layout(on_tiles, tiled)),
-    Rung("trained", "Blocked for each cache, with prefetching.", TRAINED),
+    Rung("trained", "Blocked for each cache, with prefetching.", TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the rows of C split between threads.",
-         TRAINED, threads="several"),
+         TRAINED, threads="several", trained=True),
     Rung("NumPy", "np.dot, a BLAS.", as_views(np.dot), threads="any", reference=True),
 ]  # fmt: skip

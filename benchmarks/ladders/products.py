@@ -84,6 +84,6 @@ def runners(prepare: Callable[..., Callable[[], Any]], *compiled: Any) -> dict[s
 
 RUNGS = [
     Rung("ours", "The kernel of training, its weights packed once per step.",
-         runners(ours, matmul.matmul)),
+         runners(ours, matmul.matmul), trained=True),
     Rung("NumPy", "np.dot, a BLAS.", runners(numpy), reference=True),
 ]  # fmt: skip

@@ -76,7 +76,7 @@ RUNGS = [
          both(three_passes, strict(trained.backward_rows.py_func))),
     Rung("vectors",
          "A branch-free polynomial exp and sums that may be reordered: 16 elements at a time.",
-         TRAINED),
+         TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the rows split between threads.", TRAINED,
-         threads="several"),
+         threads="several", trained=True),
 ]  # fmt: skip

@@ -100,7 +100,8 @@ class Rungs:
         about = {"sizes": self.case.sizes, "flops": self.case.flops, "bytes": self.case.bytes}
         offered = [
             {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
-             "reference": rung.reference, "able": self.case.flops <= rung.max_flops}
+             "reference": rung.reference, "trained": rung.trained,
+             "able": self.case.flops <= rung.max_flops}
             for rung in self.rungs.values()
         ]  # fmt: skip
         return {"case": {**about, "working_set": working_set}, "rungs": offered}

@@ -97,9 +97,9 @@ def test_each_benchmark_is_run_with_its_defaults(asked: list[Any], tmp_path: Pat
 
 def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "new.json"
-    line = f"kernels gelu --quick --rungs last --json {path}"
+    line = f"kernels gelu --quick --rungs trained --json {path}"
     assert leaves(*line.split()) == 0
-    plan = kernels.Plan(["gelu"], ("cpu",), sorted({1, CORES}), 6, last_only=True)
+    plan = kernels.Plan(["gelu"], ("cpu",), sorted({1, CORES}), 6, trained_only=True)
     assert asked == [(plan, path, None)]
     assert not path.exists()  # The check that it can be written leaves nothing.
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several process
 
 CASE = {"operation": "softmax", "direction": "forward", "shape": "awkward"}
 SMALL = Plan(["softmax"], ["awkward"], [1, 2], rounds=2)
-TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, last_only=True)
+TINY = Plan(["softmax"], ["awkward"], [1], rounds=1, trained_only=True)
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +74,19 @@ def test_every_rung_has_a_row_and_limits_and_controls_take_turns() -> None:
     assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
 
 
-def test_the_last_rungs_are_the_kernel_on_one_thread_and_on_several() -> None:
+def test_the_trained_rungs_are_the_kernel_on_one_thread_and_on_several() -> None:
     with process("wrong", "right", "shared", "reference") as ours:
-        found = compare(ours, {}, replace(SMALL, last_only=True)).record
-    last = [("right", 1, 2), ("shared", 2, 2)]
-    assert rows_of(found) == [*last, ("reference", 1, 2), ("reference", 2, 2)]
-    assert rows_of(found, "controls") == last
+        found = compare(ours, {}, replace(SMALL, trained_only=True)).record
+    trained = [("right", 1, 2), ("shared", 2, 2)]
+    assert rows_of(found) == [*trained, ("reference", 1, 2), ("reference", 2, 2)]
+    assert rows_of(found, "controls") == trained
+
+
+def test_a_rung_after_those_of_training_is_no_control() -> None:
+    with process("right", "later", "shared", "later shared") as ours:
+        found = compare(ours, {}, SMALL).record
+    assert [name for name, *_ in rows_of(found)] == ["right", "later", "shared", "later shared"]
+    assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
 
 
 def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
@@ -130,7 +137,7 @@ def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start
     monkeypatch.setitem(kernels.SOURCES, "torch", "helpers.toy_ladder")
     monkeypatch.setenv("TOY_RUNGS", "reference,wrong")
     monkeypatch.setitem(kernels.SOURCES, "llmc", "helpers.no_ladder")
-    plan = replace(SMALL, last_only=True, peers=["torch", "llmc"])
+    plan = replace(SMALL, trained_only=True, peers=["torch", "llmc"])
     found = kernels.run(plan, tmp_path / "a.json")
     reason = "No module named 'helpers.no_ladder'"
     said = capsys.readouterr()

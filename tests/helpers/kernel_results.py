@@ -13,6 +13,7 @@ SECONDS = {"loops": 0.04, "tiles": 0.01, "shared": 0.008, "theirs": 0.02}
 def candidate(rung: str, threads: int = 1, **about: Any) -> dict[str, Any]:
     """Return a row with six turns."""
     fixed = {"rung": rung, "threads": threads, "by": "ours", "reference": False, "able": True}
+    fixed["trained"] = rung in ("tiles", "shared")
     turns = [[SECONDS.get(rung, 0.001) * (1 + part / 100)] * 2 for part in range(6)]
     paid = {"compile_seconds": None, "first_seconds": 0.007, "idea": f"The idea of {rung}."}
     return {**fixed, **paid, "turns": turns, **about}

@@ -68,12 +68,14 @@ def failing(number: int, call: Call) -> None:
 
 
 RUNNERS: dict[str, tuple[Runner, dict[str, Any]]] = {
-    "right": (direct(right), {}),
+    "right": (direct(right), {"trained": True}),
+    "later": (direct(right), {}),
+    "later shared": (direct(right), {"threads": "several"}),
     "wrong": (direct(wrong), {}),
     "in prepare": (Runner(in_prepare), {}),
     "once": (stepwise(once), {}),
     "raising": (direct(raising), {}),
-    "shared": (direct(right), {"threads": "several"}),
+    "shared": (direct(right), {"threads": "several", "trained": True}),
     "unable": (direct(right), {"max_flops": 1}),
     "reference": (direct(right), {"threads": "any", "reference": True}),
     "failing": (stepwise(failing), {"reference": True}),

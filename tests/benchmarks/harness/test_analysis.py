@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 def row(name: str, seconds: list[Any], **more: Any) -> Row:
     """Return a serial rung of ours with the seconds of each round."""
-    about = {"rung": name, "by": "ours", "threads": 1, "reference": False}
+    about = {"rung": name, "by": "ours", "threads": 1, "reference": False, "trained": False}
     return {**about, "turns": [[each] * 3 for each in seconds], **more}
 
 
@@ -31,15 +31,16 @@ def analysed(*rows: Row, controls: Sequence[Row] = (), limits: Sequence[Row] = (
 
 SLOW = row("slow", [4.0, 8.0, 4.0, 4.0, 4.0, 4.0])
 FAST = row("fast", [2.0, 4.0, 2.0, 2.0, 2.0, 2.0])
+TRAINED = {**FAST, "trained": True}
 TWIN = row("fast", [2.0, 4.2, 2.1, 1.9, 2.0, 2.0])
 BETTER = row("better", [1.9, 3.8, 1.9, 1.9, 1.9, 1.9])
 
 
 def test_a_gain_is_over_the_serial_rung_above_within_the_round() -> None:
     found = analysed(
-        row("BLAS", [3.0] * 6, reference=True), SLOW, row("wrong", [], wrong="y[0] is 1"), FAST,
-        row("two", [1.0, 2.0, 1.0, 1.0, 1.0, 1.0], threads=2),
-        row("four", [0.5, 1.0, 0.5, 0.5, 0.5, 0.5], threads=4),
+        row("BLAS", [3.0] * 6, reference=True), SLOW, row("wrong", [], wrong="y[0] is 1"), TRAINED,
+        row("two", [1.0, 2.0, 1.0, 1.0, 1.0, 1.0], threads=2, trained=True),
+        row("four", [0.5, 1.0, 0.5, 0.5, 0.5, 0.5], threads=4, trained=True),
         row("BLAS", [3.0] * 6, reference=True, threads=2),
     )  # fmt: skip
     blas, slow, wrong, fast, two, four, shared = found["rows"]
@@ -48,8 +49,14 @@ def test_a_gain_is_over_the_serial_rung_above_within_the_round() -> None:
     assert "seconds" not in wrong
     assert fast["gain"][:3] == (2.0, 2.0, 2.0)
     assert [each["gain"].median for each in (two, four)] == [2.0, 4.0]
-    # A reference is compared with our last rung on as many threads.
+    # A reference is compared with the kernel of training on as many threads.
     assert [each["by_ours"].median for each in (blas, shared)] == [1.5, 3.0]
+
+
+def test_a_rung_after_that_of_training_is_not_what_references_are_compared_with() -> None:
+    new, blas = row("new", [6.0] * 6), row("BLAS", [3.0] * 6, reference=True)
+    assert "by_ours" not in analysed(new, blas)["rows"][1]
+    assert analysed(TRAINED, new, blas)["rows"][2]["by_ours"].median == 1.5
 
 
 @pytest.mark.parametrize(
