@@ -6,6 +6,7 @@ rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed
 limits.py        loops that measure peak FLOP/s and bandwidth
 asm.py           the fraction of vector instructions
+counters.py      instructions, cycles and cache misses, by perf_event_open
 """
 
 import importlib
