@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import kernels
-from benchmarks.render.report import GIGA, interval, table_of
+from benchmarks.render.cells import GIGA, interval
+from benchmarks.render.report import table_of
 
 SHAPES = ("cpu", "lecture", "gpt2")
 ROUNDS = 20

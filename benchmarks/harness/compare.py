@@ -29,7 +29,8 @@ from benchmarks import machine
 from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER, Interval
 from benchmarks.harness.figures import USUAL
 from benchmarks.harness.rounds import OURS
-from benchmarks.render.report import SIGNS, interval, label, milliseconds, table_of
+from benchmarks.render.cells import interval, label, milliseconds
+from benchmarks.render.report import SIGNS, table_of
 from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")

@@ -1,5 +1,6 @@
 """What is shown of a result.
 
+cells.py         what a row shows: its name, figures and notes
 report.py        tables on the terminal
 page.py          the HTML page, from kernels.html.jinja; roofline.py: its pictures
 """

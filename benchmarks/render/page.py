@@ -10,8 +10,8 @@ import jinja2
 
 from benchmarks import ladders
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
-from benchmarks.render import report, roofline
-from benchmarks.render.report import GIGA, interval, milliseconds, number, percent
+from benchmarks.render import cells, roofline
+from benchmarks.render.cells import GIGA, interval, milliseconds, number, percent
 from benchmarks.render.roofline import Axis, Roofs
 
 COLUMNS = {
@@ -47,7 +47,7 @@ def render(found: dict[str, Any]) -> str:
     records, limits = found["cases"], dict[str, dict[int, list[str]]]()
     for limit in found["limits"]:
         rates = [number(rate / GIGA) for rate in limit["rate"][:3]]
-        limits.setdefault(report.limit_name(limit), {})[limit["threads"]] = rates
+        limits.setdefault(cells.limit_name(limit), {})[limit["threads"]] = rates
     operations = list(dict.fromkeys(record["operation"] for record in records))
     roofs = roofline.roofs(found["limits"])
     packed = any(row.get("packed") is not None for record in records for row in record["rows"])
@@ -63,7 +63,7 @@ def render(found: dict[str, Any]) -> str:
         cases=[view(record, roofs, found["options"]["rounds"]) for record in records],
         columns=[name for name in COLUMNS if packed or name != "packed"],
         about=COLUMNS,
-        several=report.several,
+        several=cells.several,
     )
 
 
@@ -134,13 +134,13 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     stopped = f"stopped after {record['rounds']} of {rounds} rounds"
     return {
         **{name: record[name] for name in ("operation", "direction", "shape")},
-        "about": f"{report.sizes(record)}; {report.costs(record)}: {intensity:.2g} FLOP/byte",
+        "about": f"{cells.sizes(record)}; {cells.costs(record)}: {intensity:.2g} FLOP/byte",
         "stopped": stopped if record["rounds"] < rounds else "",
         "decades": math.log10(scale.high) - low,
         "ticks": [(scale.place(value), f"{value / GIGA:g}") for value in scale.ticks()],
         "groups": [group for group in groups if group],
-        "limits": report.limits_in_words(record),
-        "controls": report.controls_in_words(record),
+        "limits": cells.limits_in_words(record),
+        "controls": cells.controls_in_words(record),
         "roofline": roofline.draw(intensity, drawn, roofs) if drawn else None,
     }
 
@@ -149,20 +149,20 @@ def view_row(
     record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: Axis
 ) -> dict[str, Any]:
     """Return a row of a ladder as the template shows it."""
-    name = report.label(row)
+    name = cells.label(row)
     found: dict[str, Any] = {
         "name": name,
         "by": row["by"] if row["by"] not in ("ours", row["rung"]) else "",
         "idea": row.get("idea", ""),
         "reference": row["reference"],
         "wrong": row.get("wrong"),
-        "why_not": report.why_not(row),
-        "figures": report.figures(record, row),
+        "why_not": cells.why_not(row),
+        "figures": cells.figures(record, row),
         "bar": None,
         "verdict": "",
         "words": "",
     }
-    if report.gain_of(row) is not None:
+    if cells.gain_of(row) is not None:
         found["verdict"] = row["verdict"]
         found["words"] = (VERDICTS_OF_OURS if row["reference"] else VERDICTS)[row["verdict"]]
     if "seconds" in row:
@@ -196,7 +196,7 @@ def tip(record: dict[str, Any], row: dict[str, Any], name: str, words: str) -> s
         f"{name}: {milliseconds(median)} ms (min {milliseconds(least)}, max {milliseconds(most)})",
         f"turns in {turns} of {record['rounds']} rounds",
     ]
-    if ratio := report.gain_of(row):
+    if ratio := cells.gain_of(row):
         over = "its time divided by ours" if row["reference"] else "over the serial rung above"
         lines.append(f"{over}: {interval(ratio)} at {ratio.coverage:.0%}, {words}")
     rates = [record[name] / median / GIGA for name in ("flops", "bytes")]

@@ -1,218 +1,177 @@
 """Tables on the terminal: one per comparison, and the limits of the machine."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape, render
 from rich.table import Table
 
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, Interval, bandwidth, rates_of
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER
+from benchmarks.render import cells
+from benchmarks.render.cells import FAILED, GIGA, MINE, WRONG, limit_name, number, several
 
-GIGA = 1e9
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
-WIDTHS = {
-    "": 15, "compile s": 9, "first ms": 8, "ms": 8, "min – max": 15, "gain": 20, "tokens/s": 8,
-    "GFLOP/s": 7, "GB/s": 6, "of limit": 8, "packed": 6, "MB": 6, "warm-up s": 9,
-}  # fmt: skip
+UNRESOLVED = "[yellow]?[/yellow]"
+NAME = "rung"  # the column of names, whose header is empty
+COLUMNS = (
+    NAME, "compile s", "first ms", "ms", "min – max", "gain", "tokens/s", "GFLOP/s", "GB/s",
+    "of limit", "packed", "MB", "warm-up s",
+)  # fmt: skip
 # The columns that are left out first in a narrow window; the page shows them all.
 DISPENSABLE = (
     "first ms", "compile s", "GB/s", "packed", "warm-up s", "GFLOP/s", "min – max", "MB",
     "of limit",
 )  # fmt: skip
+# A name is wrapped to no fewer characters than this. Spaces between two columns.
+LEAST_NAME, BETWEEN = 12, 2
+TRACED = 4  # the last lines of a traceback that are shown
 LEGEND = (
-    "gain: speedup over the serial rung above; for a reference (below the line), its time divided"
-    " by ours on as many threads. ▲ ▼: more than a rung gains over itself (A/A); ~: not resolved."
-    " of limit: the longer of FLOPs at peak (com) and bytes at bandwidth (mem), divided by the"
-    " time. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
+    "gain: speedup over the serial rung above; below a line, the row's time divided by that of"
+    " our trained kernel. ▲ ▼: more than a rung gains over itself (A/A); ~ not resolved; ? no"
+    " verdict. of limit: the time that the FLOPs (com) or bytes (mem) take at best, divided by"
+    " the time. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
     " D head size, P elements."
+)
+# The parts of a table, divided by lines: the ladder, the kernels of the user, the references.
+PARTS: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
+    lambda row: not row["reference"] and row["by"] != MINE,
+    lambda row: row["by"] == MINE,
+    lambda row: row["reference"] and row["by"] != MINE,
 )
 PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."
 
 
-def percent(fraction: float) -> str:
-    """Return a percentage that is never rounded to zero."""
-    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
-
-
-def milliseconds(seconds: float) -> str:
-    """Return milliseconds to four digits."""
-    return f"{seconds * 1e3:.4g}" if seconds >= 1e-4 else f"{seconds * 1e3:.4f}"
-
-
-def number(value: float) -> str:
-    """Return a number to about three digits."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def interval(ratio: Interval) -> str:
-    """Return a ratio with its interval; a single round has none."""
-    if not ratio.coverage:
-        return number(ratio.median)
-    return f"{number(ratio.median)} ({number(ratio.low)}–{number(ratio.high)})"
-
-
-def several(threads: int) -> str:
-    """Return a number of threads in words."""
-    return f"{threads} thread{'s' * (threads != 1)}"
-
-
-# Other figures of a row: the column, and how a value is shown there.
-PAID: dict[str, tuple[str, Callable[[float], str]]] = {
-    "compile_seconds": ("compile s", lambda value: f"{value:.2f}" if value else "cached"),
-    "first_seconds": ("first ms", milliseconds),
-    "packed": ("packed", percent),
-    "memory": ("MB", lambda value: f"{value / 1e6:,.0f}"),
-    "warm_up_seconds": ("warm-up s", lambda value: f"{value:.1f}"),
-}
-
-
 def table_of(title: str, *columns: str) -> Table:
     """Return an empty table; all columns but the first are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    table = Table(
+        title=title or None, title_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, BETWEEN - 1, 0, 0), pad_edge=False, show_edge=False,
+    )  # fmt: skip
+    for place, name in enumerate(columns):
+        table.add_column(name, justify="right" if place else "left", no_wrap=True)
     return table
 
 
 def show_limits(found: dict[str, Any], console: Console) -> None:
     """Show the limits of the machine and the legend."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for limit in found["limits"]:
-        median, low, high = (value / GIGA for value in limit["rate"][:3])
-        rows.setdefault(limit_name(limit), []).append(f"{median:.0f} ({low:.0f} – {high:.0f})")
-    threads = map(several, found["options"]["threads"])
-    table = table_of("limits of this machine", "limit", *threads)
-    for label, cells in rows.items():
-        table.add_row(label, *cells)
-    console.print(table)
+        median, low, high = (number(value / GIGA) for value in limit["rate"][:3])
+        cell = f"{median} ({low}–{high})"
+        rows.setdefault(limit_name(limit), {})[several(limit["threads"])] = cell
+    heads = [several(threads) for threads in found["options"]["threads"]]
+    cell = max(needed(rows.values(), heads).values(), default=0) + BETWEEN
+    per_table = max(1, (console.width - max(map(len, rows), default=0)) // cell)
+    console.print("limits of this machine", style="bold")
+    for start in range(0, len(heads), per_table):
+        part = heads[start : start + per_table]
+        table = table_of("", "", *part)
+        for name, each in rows.items():
+            table.add_row(name, *(each.get(head, "") for head in part))
+        console.print(table)
+        console.print()
     console.print(LEGEND, style="dim")
     if found["options"].get("asm"):
         console.print(PACKED, style="dim")
 
 
-def limit_name(limit: dict[str, Any]) -> str:
-    """Return the name of a limit of the machine with its unit."""
-    return f"triad, {limit['where']}, GB/s" if limit["where"] else f"{limit['name']}, GFLOP/s"
-
-
 def show(record: dict[str, Any], console: Console) -> None:
-    """Show the table of a comparison: the rungs from the first on, then the references."""
-    shown = [(row["reference"], cells(record, row)) for row in record["rows"]]
-    columns = [name for name in WIDTHS if any(name in row for _, row in shown)]
-    for name in DISPENSABLE:
-        if sum(WIDTHS[column] + 2 for column in columns) > console.width and name in columns:
-            columns.remove(name)
-    name = record.get("name") or f"{record['operation']} {record['direction']}, {record['shape']}"
-    parts = [sizes(record), costs(record), f"{record['rounds']} rounds"]
-    title = f"[bold]{escape(name)}[/bold]: {'; '.join(escape(part) for part in parts if part)}"
-    table = table_of(title, *columns)
-    for part in (False, True):
-        for reference, row in shown:
-            if reference == part:
-                table.add_row(*(row.get(column, "") for column in columns))
+    """Show the table of a comparison: the rungs from the first on, then the others."""
+    marks: dict[str, int] = {}
+    rows = [
+        (row, name, row_cells(record, row, name, marks))
+        for row, name in zip(record["rows"], cells.names(record["rows"]), strict=True)
+    ]
+    table, columns = empty_table([each for *_, each in rows], console.width)
+    for part in PARTS:
+        for row, _, each in rows:
+            if part(row):
+                table.add_row(*(each.get(column, "") for column in columns))
         table.add_section()
-    console.print()
-    console.print(table)
-    if footer := "; ".join([*limits_in_words(record), *controls_in_words(record)]):
-        console.print(escape(footer))
-    for row in record["rows"]:
-        if row.get("wrong"):
-            console.print(f"[red]{escape(row['rung'])} is WRONG:[/red] {escape(row['wrong'])}")
+    console.print(f"\n{title(record)}")
+    console.print(table, crop=False)
+    for text, mark in marks.items():
+        console.print(escape(f"[{mark}] {text}"), style="dim")
+    for row, name, _ in rows:
+        show_failure(row, name, console)
+    footer = [*cells.limits_in_words(record), cells.controls_in_words(record)]
+    if said := "; ".join(filter(None, footer)):
+        console.print(escape(said))
 
 
-def sizes(record: dict[str, Any]) -> str:
-    """Return the sizes of a case in words."""
-    return ", ".join(f"{letter} {size:,}" for letter, size in record.get("sizes", {}).items())
+def empty_table(rows: list[dict[str, str]], width: int) -> tuple[Table, list[str]]:
+    """Return a table for the cells of rows, and its columns, in which only names are wrapped."""
+    columns = columns_that_fit(rows, width)
+    widths = needed(rows, columns)
+    others = sum(widths[name] + BETWEEN for name in columns[1:])
+    widths[NAME] = min(widths[NAME], max(width - others, LEAST_NAME))
+    table = table_of("", *columns)
+    # In a very narrow window the table is wider than that, rather than cut.
+    table.width = widths[NAME] + others
+    for column in table.columns:
+        column.width = widths[str(column.header)]
+    names = table.columns[0]
+    names.header, names.no_wrap, names.overflow = "", False, "fold"
+    return table, columns
 
 
-def costs(record: dict[str, Any]) -> str:
-    """Return the FLOPs and bytes of a case in words, with decimal prefixes."""
-    found: list[str] = []
-    for key, unit in (("flops", "FLOP"), ("bytes", "B")):
-        if value := record.get(key):
-            power = min(int(math.log10(value)) // 3, 4)
-            size = f"{value / 1000**power:.3g}" if power else f"{value:.0f}"
-            found.append(f"{size} {' kMGT'[power].strip()}{unit}")
-    return ", ".join(found)
+def title(record: Mapping[str, Any]) -> str:
+    """Return what is compared, in markup."""
+    name = record.get("name") or f"{record['operation']} {record['direction']}, {record['shape']}"
+    parts = [cells.sizes(record), cells.costs(record), f"{record['rounds']} rounds"]
+    return f"[bold]{escape(name)}[/bold]: {'; '.join(escape(part) for part in parts if part)}"
 
 
-def cells(record: dict[str, Any], row: dict[str, Any]) -> dict[str, str]:
-    """Return the cells of a row by column."""
-    found = {"": escape(label(row))}
-    for column, (value, note) in figures(record, row).items():
+def needed(rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> dict[str, int]:
+    """Return the characters that the widest cell of each column takes."""
+    rows = [*rows]
+    return {
+        name: max(render(text).cell_len for text in (name, *(row.get(name, "") for row in rows)))
+        for name in columns
+    }
+
+
+def columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
+    """Return the columns of rows, without the least important if the window is narrow."""
+    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    widths = needed(rows, columns)
+    widths[NAME] = min(widths[NAME], LEAST_NAME)
+    for name in DISPENSABLE:
+        if sum(widths[column] + BETWEEN for column in columns) - BETWEEN > width:
+            columns = [column for column in columns if column != name]
+    return columns
+
+
+def row_cells(
+    record: Mapping[str, Any], row: Mapping[str, Any], name: str, marks: dict[str, int]
+) -> dict[str, str]:
+    """Return the cells of a row by column, in markup; `marks` numbers the notes of all rows."""
+    numbers = [marks.setdefault(text, len(marks) + 1) for text in cells.notes(row)]
+    found = {NAME: escape("".join([name, *(f" [{number}]" for number in numbers)]))}
+    for column, (value, note) in cells.figures(record, row).items():
         if column == "gain":
-            sign = f" {SIGNS[row['verdict']]}" if record["controls"] else ""
-            value += (f" ({note})" if note else "") + sign
+            value += f" ({note})" * bool(note) + f" {sign(record, row)}".rstrip()
         elif column == "of limit":
             value += f" {note[:3]}"
         found[column] = value
-    if reason := why_not(row):
-        found["ms"] = f"[{'red' if row.get('wrong') else 'dim'}]{reason}[/]"
+    if reason := cells.why_not(row):
+        found["ms"] = f"[{'red' if reason in (WRONG, FAILED) else 'dim'}]{reason}[/]"
     return found
 
 
-def figures(record: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the figures of a row by column, each as a number and a note."""
-    found: dict[str, tuple[str, str]] = {}
-    if "seconds" in row:
-        median = row["seconds"].median
-        found["ms"] = (milliseconds(median), "")
-        if record.get("tokens"):
-            found["min – max"] = (" – ".join(milliseconds(value) for value in row["range"]), "")
-            found["tokens/s"] = (f"{record['tokens'] / median:,.0f}", "")
-        if ratio := gain_of(row):
-            spread = f"{number(ratio.low)}–{number(ratio.high)}"
-            # A single round has no interval.
-            found["gain"] = (number(ratio.median), spread if ratio.coverage else "")
-        for name, unit in (("flops", "GFLOP/s"), ("bytes", "GB/s")):
-            if record.get(name):
-                found[unit] = (f"{record[name] / median / GIGA:.2f}", "")
-        if "fraction" in row:
-            found["of limit"] = (percent(row["fraction"].median), row["bound"])
-    for key, (column, words) in PAID.items():
-        if row.get(key) is not None:
-            found[column] = (words(row[key]), "")
-    return found
+def sign(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return the sign of a verdict in markup; nothing is judged without a control."""
+    if row.get("unresolved"):
+        return UNRESOLVED
+    return SIGNS[row["verdict"]] if record["controls"] else ""
 
 
-def label(row: dict[str, Any]) -> str:
-    """Return the name of a row with its threads, if it has several."""
-    return row["rung"] + (f" ×{row['threads']}" if row["threads"] > 1 else "")
-
-
-def gain_of(row: dict[str, Any]) -> Interval | None:
-    """Return the speedup over the rung above or, of a reference, its time divided by ours."""
-    return row.get("by_ours" if row["reference"] else "gain")
-
-
-def why_not(row: dict[str, Any]) -> str:
-    """Return why a row has no times."""
-    if row.get("wrong"):
-        return "WRONG"
-    if row.get("offered") is False:
-        return "not offered"
-    if not row.get("able", True):
-        return "too slow"
-    return "" if "seconds" in row else "no turn"
-
-
-def limits_in_words(record: dict[str, Any]) -> list[str]:
-    """Return the peak and the bandwidth of the comparison, for each number of threads."""
-    return [
-        f"{several(threads)}: {rates['peak'] / GIGA:.0f} GFLOP/s"
-        + (f", {bandwidth(rates) / GIGA:.0f} GB/s ({record['cache'][str(threads)]})"
-           if "triad" in rates else "")
-        for threads, rates in rates_of(record).items()
-    ]  # fmt: skip
-
-
-def controls_in_words(record: dict[str, Any]) -> list[str]:
-    """Return what the control rungs gained over themselves."""
-    return [
-        f"A/A: {label(control)} against itself {interval(control['ratio'])}"
-        for control in record["controls"]
-        if control["ratio"]
-    ]
+def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
+    """Show why a row is wrong or failed, with the last lines of the traceback."""
+    if reason := row.get("wrong") or row.get("failed"):
+        state = f"is {WRONG}" if row.get("wrong") else FAILED
+        console.print(f"[red]{escape(name)} {state}:[/red] {escape(reason)}")
+        for line in (row.get("traceback") or "").rstrip().splitlines()[-TRACED:]:
+            console.print(escape(f"  {line}"), style="dim")

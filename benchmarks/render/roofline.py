@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any, NamedTuple
 
-from benchmarks.render.report import GIGA, several
+from benchmarks.render.cells import GIGA, several
 
 WIDTH, HEIGHT = 446.0, 302.0
 LEFT, RIGHT, TOP, BOTTOM = 45.0, 441.0, 6.0, 266.0  # of the axes

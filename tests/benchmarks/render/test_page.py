@@ -34,7 +34,7 @@ def test_the_page_says_all_facts_of_a_run() -> None:
         "triad, L1, GB/s 10.0 9.00–11.0", "theirs torch The idea of theirs.",
         "Roofline of matmul forward, cpu", "references; gain:", "of limit compile s first ms loops",
         "Notes from benchmarks/ladders/matmul.py. Their gains were measured on",
-        "A/A: tiles against itself 1.00 (1.00–1.00); A/A: shared ×2 against itself",
+        "A/A: tiles 1.00 (1.00–1.00), shared ×2 1.00 (1.00–1.00).",
     ):  # fmt: skip
         assert fact in USUAL.text
 

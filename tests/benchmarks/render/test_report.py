@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import pytest
 from helpers.kernel_results import CACHES, candidate, limit, record
 from rich.console import Console
 
 from benchmarks.harness.analysis import analyse
-from benchmarks.render import report
+from benchmarks.render import cells, report
 
 ROWS = [
     candidate("theirs", by="torch", reference=True),
@@ -45,11 +46,30 @@ def test_a_ladder_is_shown_with_its_cost_references_and_limits() -> None:
         "lost 7 no turn",
         "theirs 7 20.5 2.00 (2.00–2.00) ▲ 3.90 1.95 39% com",
         "absent 7 not offered",
-        "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1); "
-        "A/A: tiles against itself 1.00 (1.00–1.00); A/A: shared ×2 against itself 1.00",
-        "(1.00–1.00)",
         "[red] is WRONG: y[0] is nan",
+        "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1); "
+        "A/A: tiles 1.00 (1.00–1.00), shared ×2 1.00 (1.00–1.00)",
     ]
+
+
+def test_what_is_to_be_known_of_a_row_stands_below_the_table() -> None:
+    slept = {"unresolved": "2 threads had 1.1 CPUs", "warnings": ["A/A ratio 1.4"]}
+    traceback = "".join(f"line {number}\n" for number in range(9)) + "IndexError: [b] is out\n"
+    rows = [
+        candidate("tiles", warnings=["A/A ratio 1.4"]),
+        candidate("shared", 2, **slept),
+        candidate("a [b]", by="mine", failed="IndexError: [b] is out", traceback=traceback),
+        candidate("theirs", by="torch", reference=True, layouts="contiguous only"),
+    ]
+    rows = lines(shown(record(rows=rows)))[2:-1]
+    assert [row.split(" 7 ")[0] for row in rows] == [
+        "tiles [1]", "shared ×2 [2] [1]", "a [b]", "theirs [3]",
+        "[1] A/A ratio 1.4", "[2] no verdict: 2 threads had 1.1 CPUs", "[3] contiguous only",
+        "a [b] FAILED: IndexError: [b] is out",
+        "line 6", "line 7", "line 8", "IndexError: [b] is out",
+    ]  # fmt: skip
+    assert "1.25 (1.25–1.25) ?" in rows[1]
+    assert rows[2] == "a [b] 7 FAILED"
 
 
 def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdict() -> None:
@@ -66,13 +86,44 @@ def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdi
     ]
 
 
-def test_in_a_narrow_window_columns_are_left_out_but_no_number_is_cut() -> None:
-    for width in (60, 70, 80, 95):
-        text = shown(record(rows=ROWS[:-1]), width)
-        assert max(map(len, text.splitlines())) <= width
-        assert "…" not in text
-        assert "10.25   4.00 (4.00–4.00) ▲" in text
-    assert "compile" not in shown(record(rows=ROWS), 60)
+def rungs_of_all_sizes() -> list[dict[str, Any]]:
+    """Return rows with long names, equal names, 128 threads, and times from 1 ns to 3 minutes."""
+    names = (
+        "a rung whose name has more than 40 letters", "antidisestablishmentarianism_of_a_kernel",
+        "mine: my_kernel.py:product", "NumPy", "x",
+    )  # fmt: skip
+    whose = ("ours", "torch", "llmc", "numpy", "mine")
+    return [
+        candidate(
+            name, threads, by=by, reference=by not in ("ours", "mine"), packed=0.004,
+            compile_seconds=123.456, first_seconds=60.0, warnings=[f"{by} is noisy"],
+            turns=[[seconds * (1 + part / 30)] for part in range(6)],
+        )
+        for seconds, by in zip((1.23e-9, 4.56e-7, 7.89e-5, 0.0123, 187.6), whose, strict=True)
+        for threads in (1, 128)
+        for name in names
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "last"), [(40, "gain"), (60, "gain"), (80, "of limit"), (120, "packed")]
+)
+def test_in_a_narrow_window_columns_are_left_out_and_names_wrap_but_no_number_is_cut(
+    width: int, last: str
+) -> None:
+    case = record(rows=rungs_of_all_sizes(), controls=[])
+    table = shown(case, width).split("[1] ours is noisy")[0]
+    heads, line, *rows = table[table.index(" rounds\n") + 8 :].splitlines()
+    assert heads.endswith(f" {last}")
+    assert max(map(len, rows)) == len(line) <= max(width, 51)
+    columns = [name for name in report.COLUMNS if f" {name}" in heads]
+    written = set("\n".join(rows).split())
+    for row in case["rows"]:
+        figures = cells.figures(case, row)
+        for value, note in (figures[name] for name in columns if name in figures):
+            assert {value, *([f"({note})"] if "–" in note else [])} <= written
+    (name, *_) = cells.names(case["rows"])
+    assert set(name.split()) <= written
 
 
 def test_the_limits_of_the_machine_have_a_column_for_each_number_of_threads() -> None:
@@ -81,13 +132,33 @@ def test_the_limits_of_the_machine_have_a_column_for_each_number_of_threads() ->
         for threads in (1, 2)
         for name, where in (("peak", None), ("triad", "L2"))
     ]
-    console = Console(width=80)
-    with console.capture() as capture:
-        report.show_limits({"limits": limits, "options": {"threads": [1, 2], "asm": True}}, console)
-    rows = lines(capture.get())
+    found = {"limits": limits, "options": {"threads": [1, 2], "asm": True}}
+    rows = lines(limits_shown(found, 80))
     assert rows[1:4] == [
-        "limit 1 thread 2 threads",
-        "peak, GFLOP/s 94 (90 – 97) 94 (90 – 97)",
-        "triad, L2, GB/s 94 (90 – 97) 94 (90 – 97)",
+        "1 thread 2 threads",
+        "peak, GFLOP/s 94.4 (90.0–97.0) 94.4 (90.0–97.0)",
+        "triad, L2, GB/s 94.4 (90.0–97.0) 94.4 (90.0–97.0)",
     ]
     assert "packed: fraction" in " ".join(rows)
+
+
+def test_limits_for_many_numbers_of_threads_take_several_tables() -> None:
+    counts = [1, 2, 4, 8, 16, 32, 64, 128]
+    limits = [
+        {"name": name, "where": where, "threads": threads, "rate": (9e12, 8e12, 1e13, 0.9)}
+        for threads in counts
+        for name, where in (("peak", None), ("triad", "memory"))
+        if (name, threads) != ("triad", 1)
+    ]
+    for width in (60, 80, 120):
+        text = limits_shown({"limits": limits, "options": {"threads": counts}}, width)
+        assert "…" not in text
+        assert text.count("9,000 (8,000–10,000)") == 15
+        assert max(map(len, text.splitlines())) <= width
+
+
+def limits_shown(found: dict[str, Any], width: int) -> str:
+    console = Console(width=width, highlight=False)
+    with console.capture() as capture:
+        report.show_limits(found, console)
+    return capture.get()

@@ -1,0 +1,165 @@
+"""What a row shows on the terminal and on the page: its name, its figures by column, its notes."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness.analysis import Interval, bandwidth, rates_of
+
+GIGA = 1e9
+# What a row may be instead of timed, in red.
+WRONG, FAILED = "WRONG", "FAILED"
+OURS, MINE = "ours", "mine"
+
+
+def percent(fraction: float) -> str:
+    """Return a percentage that is never rounded to zero."""
+    return f"{fraction:.0%}" if fraction >= 0.01 else f"{100 * fraction:.1g}%"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return milliseconds to three or four digits, without an exponent."""
+    value = seconds * 1e3
+    if value >= 1e4:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if value >= 0.1 else f"{value:.{2 - math.floor(math.log10(value))}f}"
+
+
+def number(value: float) -> str:
+    """Return a number to about three digits, which is never rounded to zero."""
+    if value < 0.1 or value >= 1e6:
+        return f"{value:.2g}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def interval(ratio: Interval) -> str:
+    """Return a ratio with its interval; a single round has none."""
+    if not ratio.coverage:
+        return number(ratio.median)
+    return f"{number(ratio.median)} ({number(ratio.low)}–{number(ratio.high)})"
+
+
+def several(threads: int) -> str:
+    """Return a number of threads in words."""
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+# Other figures of a row: the column, and how a value is shown there.
+PAID: dict[str, tuple[str, Callable[[float], str]]] = {
+    "compile_seconds": ("compile s", lambda value: f"{value:.2f}" if value else "cached"),
+    "first_seconds": ("first ms", milliseconds),
+    "packed": ("packed", percent),
+    "memory": ("MB", lambda value: f"{value / 1e6:,.0f}"),
+    "warm_up_seconds": ("warm-up s", lambda value: f"{value:.1f}"),
+}
+
+
+def label(row: Mapping[str, Any]) -> str:
+    """Return the name of a row with its threads, if it has several."""
+    return row["rung"] + (f" ×{row['threads']}" if row["threads"] > 1 else "")
+
+
+def names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of rows; equal ones are told apart by whose rungs they are."""
+    labels = [label(row) for row in rows]
+    whose = [row["by"] if row["by"] in (OURS, MINE) else f"peer {row['by']}" for row in rows]
+    return [
+        f"{name} ({by})" if labels.count(name) > 1 else name
+        for name, by in zip(labels, whose, strict=True)
+    ]
+
+
+def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the figures of a row by column, each as a number and a note."""
+    found: dict[str, tuple[str, str]] = {}
+    if is_timed(row):
+        median = row["seconds"].median
+        found["ms"] = (milliseconds(median), "")
+        if record.get("tokens"):
+            found["min – max"] = (" – ".join(milliseconds(value) for value in row["range"]), "")
+            found["tokens/s"] = (f"{record['tokens'] / median:,.0f}", "")
+        if ratio := gain_of(row):
+            spread = f"{number(ratio.low)}–{number(ratio.high)}"
+            # A single round has no interval.
+            found["gain"] = (number(ratio.median), spread if ratio.coverage else "")
+        for name, unit in (("flops", "GFLOP/s"), ("bytes", "GB/s")):
+            if record.get(name):
+                found[unit] = (number(record[name] / median / GIGA), "")
+        if "fraction" in row:
+            found["of limit"] = (percent(row["fraction"].median), row["bound"])
+    for key, (column, words) in PAID.items():
+        if row.get(key) is not None:
+            found[column] = (words(row[key]), "")
+    return found
+
+
+def is_timed(row: Mapping[str, Any]) -> bool:
+    """Return whether a row has times that count: it was neither wrong nor did it fail."""
+    return "seconds" in row and not (row.get("wrong") or row.get("failed"))
+
+
+def gain_of(row: Mapping[str, Any]) -> Interval | None:
+    """Return the speedup over the rung above or, of a reference, its time divided by ours."""
+    return row.get("by_ours" if row["reference"] else "gain")
+
+
+def why_not(row: Mapping[str, Any]) -> str:
+    """Return why a row has no times."""
+    if row.get("wrong"):
+        return WRONG
+    if row.get("failed"):
+        return FAILED
+    if row.get("offered") is False:
+        return "not offered"
+    if not row.get("able", True):
+        return "too slow"
+    return "" if "seconds" in row else "no turn"
+
+
+def notes(row: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known of a row besides its figures."""
+    found = [f"no verdict: {row['unresolved']}"] if row.get("unresolved") else []
+    found += row.get("warnings", [])
+    if row.get("layouts", "any") != "any":
+        found.append(row["layouts"])
+    return found
+
+
+def sizes(record: Mapping[str, Any]) -> str:
+    """Return the sizes of a case in words."""
+    return ", ".join(f"{letter} {size:,}" for letter, size in record.get("sizes", {}).items())
+
+
+def costs(record: Mapping[str, Any]) -> str:
+    """Return the FLOPs and bytes of a case in words, with decimal prefixes."""
+    found: list[str] = []
+    for key, unit in (("flops", "FLOP"), ("bytes", "B")):
+        if value := record.get(key):
+            power = min(int(math.log10(value)) // 3, 4)
+            size = f"{value / 1000**power:.3g}" if power else f"{value:.0f}"
+            found.append(f"{size} {' kMGT'[power].strip()}{unit}")
+    return ", ".join(found)
+
+
+def limit_name(limit: Mapping[str, Any]) -> str:
+    """Return the name of a limit of the machine with its unit."""
+    return f"triad, {limit['where']}, GB/s" if limit["where"] else f"{limit['name']}, GFLOP/s"
+
+
+def limits_in_words(record: dict[str, Any]) -> list[str]:
+    """Return the peak and the bandwidth of the comparison, for each number of threads."""
+    return [
+        f"{several(threads)}: {rates['peak'] / GIGA:.0f} GFLOP/s"
+        + (f", {bandwidth(rates) / GIGA:.0f} GB/s ({record['cache'][str(threads)]})"
+           if "triad" in rates else "")
+        for threads, rates in rates_of(record).items()
+    ]  # fmt: skip
+
+
+def controls_in_words(record: Mapping[str, Any]) -> str:
+    """Return what the controls gained over themselves, if there are any."""
+    timed = [control for control in record["controls"] if control["ratio"]]
+    gained = [
+        f"{name} {interval(each['ratio'])}" for name, each in zip(names(timed), timed, strict=True)
+    ]
+    return f"A/A: {', '.join(gained)}" if gained else ""
