@@ -14,7 +14,6 @@ It must also be slower a second time, measured again in a new process. Rows on s
 no verdict, because the placement of threads varies more than kernels do.
 """
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from rich.markup import escape
 
 from benchmarks import machine
 from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER, Interval
-from benchmarks.harness.figures import USUAL
+from benchmarks.harness.figures import USUAL, read
 from benchmarks.harness.rounds import OURS
 from benchmarks.render.cells import interval, label, milliseconds
 from benchmarks.render.report import SIGNS, table_of
@@ -73,14 +72,9 @@ class Difference:
 
 def load(path: Path) -> dict[str, Any]:
     """Return a result, or raise ValueError if it cannot be compared with one of this machine."""
+    found: Any = read(path)
     try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ValueError(f"{path} is not JSON") from None
-    try:
-        known = found["benchmark"] == "kernels" and bool(differences(found, found))
+        known = bool(differences(found, found))
         there = f"{found['machine']['cpu']}, {found['machine']['vector_bits']}-bit vectors"
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError):
         known, there = False, ""

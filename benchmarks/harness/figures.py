@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+# The version of the format. The first, without a number, had limits of their best samples.
+FORMAT = 2
 # A row leaves out what has these values.
 USUAL = {
     "by": "ours", "threads": 1, "reference": False, "trained": False, "able": True, "wrong": None
 }  # fmt: skip
 # Left out of files: samples, and values that follow from others or from the source.
-DROPPED = ("turns", "idea", "range", "bound", "amount", "size", "agreement")
+DROPPED = (
+    "turns", "idea", "range", "fraction", "bound", "amount", "size", "agreement"
+)  # fmt: skip
 
 
 def new_file(path: Path) -> Path:
@@ -30,7 +34,23 @@ def new_file(path: Path) -> Path:
 def write(path: Path, found: dict[str, Any]) -> None:
     """Write the figures of a run to a new file, one row of a table per line."""
     with path.open("x", encoding="utf-8") as file:
-        file.write(lines(figures(found)) + "\n")
+        file.write(lines({"format": FORMAT, **figures(found)}) + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the figures of a run of kernels, or raise ValueError if a file has none."""
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"{path} is not JSON") from None
+    named = cast(dict[str, Any], found if isinstance(found, dict) else {})
+    if named.get("benchmark") != "kernels":
+        raise ValueError(f"{path} is no result of python -m benchmarks kernels")
+    if (version := named.get("format", 1)) != FORMAT:
+        raise ValueError(f"{path} has format {version} of results; known is {FORMAT}: run it again")
+    return named
 
 
 def figures(found: Any) -> Any:

@@ -13,7 +13,7 @@ from unittest.mock import DEFAULT, Mock
 import pytest
 
 from benchmarks import kernels
-from benchmarks.harness.figures import figures
+from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
 from benchmarks.kernels import Peers, Plan
@@ -117,7 +117,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         shorten(monkeypatch)
         found = kernels.run(SMALL, path)
     assert path.with_suffix(".html").exists()
-    assert written(path) == json.loads(json.dumps(figures(found)))
+    assert written(path) == json.loads(json.dumps({"format": FORMAT, **figures(found)}))
     return found
 
 

@@ -17,11 +17,13 @@ from benchmarks import __main__ as command
 from benchmarks import kernels as benchmark
 from benchmarks.harness import compare
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
+from benchmarks.harness.figures import FORMAT
 from tinygpt_np.machine import processor_name
 
 VECTORS, ONLINE = "softmax forward cpu vectors", "softmax forward cpu online"
 OLD = json.loads((ROOT / "benchmarks/results/ice-lake.json").read_text(encoding="utf-8"))
 OLD["cases"] = [case for case in OLD["cases"] if case["operation"] in ("softmax", "gelu")]
+OLD["format"] = FORMAT
 OLD["machine"] = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
 
 
