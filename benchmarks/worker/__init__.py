@@ -1,7 +1,8 @@
 """What runs in the worker processes: steps, which are checked and timed.
 
 __main__.py      answers requests
-jobs.py          timed steps; a job (a training step, a sampled token, …) as one
+clock.py         times steps: warm-up, samples, waiting for CPUs
+jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed
 limits.py        loops that measure peak FLOP/s and bandwidth

@@ -1,4 +1,4 @@
-"""Timed steps in a worker process, and jobs: training steps, sampled tokens, whole texts."""
+"""Jobs in a worker process: training steps, sampled tokens, whole texts."""
 
 import math
 import sys
@@ -9,44 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import named
+from benchmarks.worker.clock import Timed
 
 # The first steps, whose results must agree on all sides.
 WARM_UP_STEPS = 2
 # A turn takes as many steps as fill about this many seconds.
 TURN_SECONDS = 0.6
-
-
-@dataclass
-class Timed:
-    """A step to be timed. A turn ends after `samples` samples or after `turn_seconds`.
-
-    before: called before each sample, untimed; returns the arguments of the step.
-    repeat: steps per sample. warm_up: whether to take an untimed step before a turn. threads: how
-    many the step uses. library_threads: whether these belong to a library such as OpenMP or BLAS.
-    """
-
-    step: Callable[..., Any]
-    before: Callable[[], tuple[Any, ...]]
-    samples: int
-    turn_seconds: float = math.inf
-    repeat: int = 1
-    warm_up: bool = False
-    threads: int = 1
-    library_threads: bool = False
-
-    def turn(self) -> list[float]:
-        """Return the seconds per step of each sample."""
-        samples: list[float] = []
-        spent = 0.0
-        while spent < self.turn_seconds and len(samples) < self.samples:
-            arguments = self.before()
-            began = time.perf_counter()
-            for _ in range(self.repeat):
-                self.step(*arguments)
-            elapsed = time.perf_counter() - began
-            spent += elapsed
-            samples.append(elapsed / self.repeat)
-        return samples
 
 
 @dataclass(frozen=True)
@@ -85,7 +53,8 @@ class Jobs:
             seconds.append(time.perf_counter() - step_began)
             if len(seconds) <= WARM_UP_STEPS:
                 agreement += job.agreement(returned)
-        self.timed = Timed(job.step, job.draw, samples or steps_per_turn(seconds[-1]))
+        self.timed = Timed(job.step, job.draw)
+        self.samples = samples or steps_per_turn(seconds[-1])
         return {
             "key": 0,
             "flops": job.flops,
@@ -96,7 +65,8 @@ class Jobs:
 
     def turn(self, key: int) -> dict[str, Any]:
         """Take a turn, and return the most memory used so far with it."""
-        return {"seconds": self.timed.turn(), "memory": peak_memory()}
+        seconds = [self.timed.sample() for _ in range(self.samples)]
+        return {"seconds": seconds, "memory": peak_memory()}
 
 
 def steps_per_turn(step_seconds: float) -> int:

@@ -1,13 +1,16 @@
 """Loops that measure the limits of the machine: peak FLOP/s, bandwidth, and a matmul by BLAS.
 
-Bandwidth is that of the triad a = b + s·c (McCalpin's STREAM), of a cache if its arrays fit it.
-A cache line that is written is first fetched, unless it is in the L1 cache; that is counted here
-(STREAM does not count it). A kernel that writes where it has read saves the fetch, like the update
-a = a + s·b; a kernel's limit is the faster of the two.
+Bandwidth is measured with three loops, and a kernel's limit is the fastest of them:
+
+- the triad a = b + s·c (McCalpin's STREAM). A cache line that is written is first fetched, unless
+  it is in the L1 cache; that is counted here (STREAM does not count it);
+- the update a = a + s·b, which saves the fetch because it writes where it has read;
+- the sum of an array, which only reads.
 """
 
 import functools
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,8 +24,9 @@ from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, fma, load_vector,
 
 VECTOR = 4 * LANES
 FACTOR, TERM = np.float32(0.5), np.float32(1e-7)
-# FLOPs or bytes of a step per thread, so that it takes longer than starting a thread.
-FLOPS, BYTES = 5e8, 1 << 26
+# Steps repeat a loop until they take this many seconds, and twice that on several threads, whose
+# start takes some 0.03 ms.
+STEP_SECONDS = 1e-3
 # A fused multiply-add takes about four cycles and two can start in each, so eight must be in
 # flight; with more accumulators than registers (16 or 32) they would be spilled.
 ACCUMULATORS = 12
@@ -34,8 +38,8 @@ Limit = tuple[Callable[[], Any], float]
 
 
 @strict
-def multiply_add(rounds: Any, state: Any) -> None:
-    """Take `rounds` multiply-adds in each of the accumulators; state (ACCUMULATORS, LANES)."""
+def multiply_add(state: Any, times: Any) -> None:
+    """Take `times` multiply-adds in each of the accumulators; state (ACCUMULATORS, LANES)."""
     address, factor, term = state.ctypes.data, all_lanes(FACTOR), all_lanes(TERM)
     a, b = load_vector(address), load_vector(address + VECTOR)
     c, d = load_vector(address + 2 * VECTOR), load_vector(address + 3 * VECTOR)
@@ -43,7 +47,7 @@ def multiply_add(rounds: Any, state: Any) -> None:
     g, h = load_vector(address + 6 * VECTOR), load_vector(address + 7 * VECTOR)
     i, j = load_vector(address + 8 * VECTOR), load_vector(address + 9 * VECTOR)
     k, m = load_vector(address + 10 * VECTOR), load_vector(address + 11 * VECTOR)
-    for _ in range(rounds):
+    for _ in range(times):
         a, b, c = fma(a, factor, term), fma(b, factor, term), fma(c, factor, term)
         d, e, f = fma(d, factor, term), fma(e, factor, term), fma(f, factor, term)
         g, h, i = fma(g, factor, term), fma(h, factor, term), fma(i, factor, term)
@@ -72,29 +76,78 @@ def update(a: Any, b: Any, times: Any) -> None:
             store_vector(target + offset, found)
 
 
-def make(name: str, threads: int, size: int, pool: ThreadPoolExecutor) -> Limit:
-    """Return a step on some threads. size: bytes of all arrays of "triad" and "update"."""
+@strict
+def read(a: Any, total: Any, times: Any) -> None:
+    """Add the vectors of a (M,), M a multiple of 8·LANES, to total (LANES,) `times` times.
+
+    Its halves are read at the same time, because two streams are prefetched faster than one.
+    """
+    start, half = a.ctypes.data, 2 * a.size
+    b = load_vector(total.ctypes.data)
+    c = d = e = f = g = h = i = all_lanes(np.float32(0))
+    for _ in range(times):
+        for at in range(start, start + half, 4 * VECTOR):
+            b, c = b + load_vector(at), c + load_vector(at + half)
+            d, e = d + load_vector(at + VECTOR), e + load_vector(at + half + VECTOR)
+            f, g = f + load_vector(at + 2 * VECTOR), g + load_vector(at + half + 2 * VECTOR)
+            h, i = h + load_vector(at + 3 * VECTOR), i + load_vector(at + half + 3 * VECTOR)
+    store_vector(total.ctypes.data, ((b + c) + (d + e)) + ((f + g) + (h + i)))
+
+
+# The loop of each bandwidth, how many arrays it has, and how many reads and writes of one it makes.
+BANDWIDTHS = {"triad": (triad, 3, 3), "update": (update, 2, 3), "read": (read, 1, 1)}
+
+
+def make(name: str, threads: int, size: int, pool: ThreadPoolExecutor, cold: bool = False) -> Limit:
+    """Return a step on some threads.
+
+    size: bytes of all arrays of a bandwidth. cold: whether these are not in the caches when a step
+    begins, which therefore passes over them only once.
+    """
     if name == "BLAS":  # Its threads are BLAS's own.
         a, b, c = (np.full((BLAS, BLAS), value, np.float32) for value in (1, 2, 0))
         return functools.partial(np.dot, a, b, out=c), 2.0 * BLAS**3
-    steps: list[Callable[[], Any]] = []
     if name == "peak":
-        flops = 2 * LANES * ACCUMULATORS
-        rounds = round(FLOPS / flops)
         states = np.random.default_rng(0).random((threads, ACCUMULATORS, LANES), np.float32)
-        steps += [functools.partial(multiply_add, rounds, state) for state in states]
-        amount = rounds * flops
+        loops = [functools.partial(multiply_add, state) for state in states]
+        amount = 2 * LANES * ACCUMULATORS
     else:
-        function, arrays = (triad, 3) if name == "triad" else (update, 2)
-        count = max(size // threads // (4 * arrays) // LANES, 1) * LANES
-        times = max(round(BYTES / (12 * count)), 1)
-        arena = Arena()
-        for _ in range(threads):
-            operands = [arena.zeros(count) for _ in range(arrays)]
-            for number, array in enumerate(operands):
-                array[...] = number
-            steps.append(functools.partial(function, *operands, times))
-        # Two arrays are read and one is written. What the triad writes is fetched unless in L1.
-        fetched = name == "triad" and 12 * count > next(iter(machine.caches().values()))
-        amount = (16 if fetched else 12) * count * times
-    return functools.partial(run_all, pool, steps), float(threads * amount)
+        function, arrays, moves = BANDWIDTHS[name]
+        count = max(size // threads // (4 * arrays) // (8 * LANES), 1) * 8 * LANES
+        loops = [
+            functools.partial(function, *operands) for operands in filled(threads, arrays, count)
+        ]
+        # What the triad writes is fetched unless it is in the L1 cache.
+        near = not cold and 4 * arrays * count <= next(iter(machine.caches().values()))
+        amount = 4 * count * (moves + (name == "triad" and not near))
+    once = cold and name != "peak"
+    times = 1 if once else repetitions(loops[0], STEP_SECONDS * min(threads, 2))
+    steps = [functools.partial(loop, times) for loop in loops]
+    return functools.partial(run_all, pool, steps), float(threads * amount * times)
+
+
+def filled(threads: int, arrays: int, count: int) -> Iterator[list[np.ndarray]]:
+    """Yield the arrays of each thread, and a vector for the sum if there is only one."""
+    arena = Arena()
+    for _ in range(threads):
+        operands = [arena.zeros(count) for _ in range(arrays)]
+        for number, array in enumerate(operands):
+            array[...] = number  # Memory that was never written is one shared page of zeros.
+        yield operands if arrays > 1 else [*operands, arena.zeros(LANES)]
+
+
+def repetitions(loop: Callable[[int], Any], seconds: float) -> int:
+    """Return how often to repeat a loop so that it takes so many seconds."""
+    times, spent = 1, 0.0
+    loop(times)  # Compiles.
+    while spent < seconds / 4:
+        times *= 2
+        spent = min(seconds_of(loop, times) for _ in range(3))  # Another process may interrupt it.
+    return max(1, round(times * seconds / spent))
+
+
+def seconds_of(loop: Callable[[int], Any], times: int) -> float:
+    """Return how long a loop takes."""
+    began = time.perf_counter()
+    loop(times)
+    return time.perf_counter() - began

@@ -18,20 +18,9 @@ from numba.core import event
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.worker.clock import Eviction, Timed, wait_for_sleep
 from benchmarks.worker.gate import PROBLEMS, Problem, WrongResult
-from benchmarks.worker.jobs import Timed
 from tinygpt_np.compiled.threads import limited
-
-# A sample repeats a step until it takes this long, because reading the clock costs as much as a
-# step of microseconds. A turn lasts this many seconds or samples.
-SAMPLE_SECONDS, TURN_SECONDS, SAMPLES = 2e-4, 5e-3, 12
-# Steps on several threads run untimed for this many seconds before a turn: a thread that slept
-# wakes up on the CPU of the thread that woke it, and Linux takes a while to move it to a free one.
-SPREAD_SECONDS = 0.03
-# A step this long fills the caches itself and needs no untimed step before a turn.
-LONG_STEP = 0.05
-# Seconds between two checks whether threads sleep, the most checks, and how many must find it.
-PAUSE, CHECKS, QUIET = 4e-3, 100, 2
 
 events: Any = cast(Any, event)
 Step = Callable[[], Any]
@@ -71,13 +60,17 @@ def module_of(compiled: Any) -> str:
 
 
 class Rungs:
-    """The rungs of one source. All processes of a run use the same seed for their inputs."""
+    """The rungs of one source. All processes of a run use the same seed for their inputs.
 
-    def __init__(self, source: str, seed: int, options: dict[str, Any]) -> None:
+    cache: "hot" to time steps with warm caches, "cold" to empty these before each.
+    """
+
+    def __init__(self, source: str, seed: int, options: dict[str, Any], cache: str = "hot") -> None:
         self.source: Any = importlib.import_module(source)
         if hasattr(self.source, "set_up"):
             self.source.set_up(**options)
         self.seed = seed
+        self.eviction = Eviction() if cache == "cold" else None
         self.timed: list[Timed] = []
         self.clock = CompileTime()
         self.threads, self.limit = 0, ExitStack()
@@ -121,7 +114,7 @@ class Rungs:
                 (problem, call, runner.prepare(call))
                 for problem, call in zip(self.problems, calls, strict=True)
             ]
-            first, *_, last = (self.take_step(runner, *each) for each in steps)
+            first, *_ = (self.take_step(runner, *each) for each in steps)
             # The step must work each time it is called, or the clock would time nothing.
             self.take_step(runner, *steps[-1])
         except Exception as error:
@@ -131,7 +124,7 @@ class Rungs:
         restore = functools.partial(problem.restore, call)
         return {
             "wrong": None,
-            "key": self.add(step, restore, threads, last, rung.threads == "any"),
+            "key": self.add(step, restore, threads, rung.threads == "any"),
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
             "first_seconds": first,
         }
@@ -163,30 +156,24 @@ class Rungs:
         # Imported here because it imports kernels, whose compile time is to be counted.
         from benchmarks.worker import limits
 
-        step, amount = limits.make(name, threads, size, pool(threads))
-        step()  # Compiles.
-        began = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - began
-        return {"key": self.add(step, tuple, threads, seconds, name == "BLAS"), "amount": amount}
+        cold = self.eviction is not None
+        step, amount = limits.make(name, threads, size, pool(threads), cold)
+        return {"key": self.add(step, tuple, threads, name == "BLAS"), "amount": amount}
 
-    def add(self, step: Step, before: Step, threads: int, seconds: float, library: bool) -> int:
-        """Add a step that takes `seconds`, and return the key by which its turns are asked for."""
-        repeat = max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))
-        warm_up, library = seconds < LONG_STEP, library and threads > 1
-        timed = Timed(step, before, SAMPLES, TURN_SECONDS, repeat, warm_up, threads, library)
-        self.timed.append(timed)
+    def add(self, step: Step, before: Step, threads: int, library: bool) -> int:
+        """Add a step, and return the key by which its turns are asked for."""
+        evict = self.eviction and self.eviction.step(threads, pool(threads))
+        self.timed.append(Timed(step, before, threads, library and threads > 1, evict))
         return len(self.timed) - 1
 
     def turn(self, key: int) -> dict[str, Any]:
-        """Take a turn, with warm caches and the threads of the step."""
+        """Take a turn with the threads of the step; see clock.py."""
         timed = self.timed[key]
         self.set_threads(timed.threads)
-        warm_up(timed)
-        seconds = timed.turn()
+        found = timed.turn()
         if timed.library_threads:
             wait_for_sleep()
-        return {"seconds": seconds}
+        return found
 
     def set_threads(self, threads: int) -> None:
         """Set the threads of BLAS and Numba if they change: finding them takes a millisecond."""
@@ -200,23 +187,3 @@ class Rungs:
         from benchmarks.worker import asm
 
         return asm.packed_fraction(self.rungs[name].runners[self.case.direction].compiled)
-
-
-def warm_up(timed: Timed) -> None:
-    """Take untimed steps: one unless steps are long, and on several threads until these spread."""
-    began = time.perf_counter()
-    if timed.warm_up:
-        timed.step()
-    while timed.threads > 1 and time.perf_counter() - began < SPREAD_SECONDS:
-        timed.step()
-
-
-def wait_for_sleep() -> None:
-    """Wait until threads sleep: those of BLAS and OpenMP spin for up to 50 ms after a step."""
-    quiet = 0
-    for _ in range(CHECKS):
-        before = time.process_time()
-        time.sleep(PAUSE)
-        quiet = quiet + 1 if time.process_time() - before < PAUSE / 8 else 0
-        if quiet == QUIET:
-            return

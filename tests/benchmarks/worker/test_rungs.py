@@ -1,9 +1,7 @@
 """Rungs in a worker process are checked and timed."""
 
 import gc
-import itertools
 import time
-from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -16,8 +14,8 @@ from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeSt
 
 from benchmarks import ROOT
 from benchmarks.ladders import direct
-from benchmarks.worker import jobs, rungs
-from benchmarks.worker.jobs import Timed
+from benchmarks.worker import rungs
+from benchmarks.worker.clock import Timed
 from benchmarks.worker.rungs import CompileTime, Rungs
 from tinygpt_np.compiled.kernels import softmax
 
@@ -29,10 +27,6 @@ def made(*names: str) -> Rungs:
     found = Rungs("helpers.toy_ladder", 0, {"rungs": names})
     found.begin("softmax", "forward", "awkward")
     return found
-
-
-def timed(step: Any, **others: Any) -> Timed:
-    return Timed(step, tuple, 4, 1.0, **others)
 
 
 def test_an_array_that_is_changed_in_place_counts_once_in_the_working_set() -> None:
@@ -64,43 +58,6 @@ def test_what_was_compiled_on_import_counts_for_the_first_rung_of_the_module() -
     assert printed(code, cwd=ROOT) == "False\n"  # Or their time would not be counted.
 
 
-def test_a_sample_is_the_time_of_one_step_after_what_comes_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    clock, seen = [0.0], list[int]()
-
-    def before() -> tuple[int]:
-        clock[0] += 5.0
-        return (len(seen),)
-
-    def step(number: int) -> None:
-        clock[0] += 1e-4
-        seen.append(number)
-
-    monkeypatch.setattr(jobs, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    assert Timed(step, before, samples=3, repeat=4).turn() == pytest.approx([1e-4] * 3)
-    assert seen == [0] * 4 + [4] * 4 + [8] * 4
-    # A turn also ends when its time is over.
-    assert len(Timed(step, before, samples=9, turn_seconds=2.5e-4).turn()) == 3
-
-
-def test_short_steps_are_repeated_and_all_but_long_ones_warm_up() -> None:
-    found = made()
-    for seconds, repeat in ((1e-6, 200), (1e-4, 2), (2e-4, 1), (0.5, 1)):
-        added = found.timed[found.add(tuple, tuple, 1, seconds, False)]
-        assert (added.repeat, added.warm_up) == (repeat, seconds < rungs.LONG_STEP)
-
-
-def test_threads_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count()  # Each look takes 1/64 s.
-    monkeypatch.setattr(rungs, "SPREAD_SECONDS", 0.25)
-    monkeypatch.setattr(rungs, "time", SimpleNamespace(perf_counter=lambda: next(clock) / 64))
-    for threads, expected in ((1, 0), (2, 15)):
-        step = Mock()
-        rungs.warm_up(timed(step, threads=threads))
-        assert step.call_count == expected
-
-
 def test_in_a_turn_libraries_have_the_threads_of_the_step() -> None:
     pools: Any = threadpool_info
     gc.collect()  # The rungs of earlier tests restore the threads when they are deleted.
@@ -109,7 +66,7 @@ def test_in_a_turn_libraries_have_the_threads_of_the_step() -> None:
     def step() -> None:
         seen.extend(each["num_threads"] for each in pools() if each["user_api"] == "blas")
 
-    found.timed = [timed(step, threads=1), timed(step, threads=2)]
+    found.timed = [Timed(step, threads=1), Timed(step, threads=2)]
     for key in (1, 0, 1):
         seen.clear()
         found.turn(key)

@@ -1,0 +1,165 @@
+"""The clock: how a step is warmed up and timed, the same for kernels, peers and limits.
+
+A turn starts with samples that do not count, until these no longer become shorter. Then the samples
+are taken whose median is the result of the turn. How long a turn lasts follows from the time of a
+sample, between bounds (nanobench and torch.utils.benchmark choose it in similar ways).
+"""
+
+import mmap
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.ladders import run_all, split
+
+# A sample repeats a step until it takes this long, because reading the clock costs as much as a
+# step of microseconds.
+SAMPLE_SECONDS = 2e-4
+# Samples have settled if the median of the last few is at most this fraction below that of as many
+# before. Noise makes some longer, but that is not waited for: no warm-up ends it.
+FEW, FALL = 3, 0.02
+# A turn has this many samples and takes this long, unless that takes longer than MOST_SECONDS.
+SAMPLES, LEAST_SECONDS = 5, 5e-3
+# The longest that warming up may take, and that the samples may take, each.
+MOST_SECONDS = 0.1
+# A step this long on one thread fills the caches itself: a turn is one sample without a warm-up.
+LONG_STEP = 0.05
+# Steps on several threads warm up at least this long: a thread that slept wakes up on the CPU of
+# the thread that woke it, and Linux takes a while to move it to a free one.
+SPREAD_SECONDS = 0.03
+# Seconds between two checks whether threads sleep, the most checks, and how many must find it.
+PAUSE, CHECKS, QUIET = 4e-3, 100, 2
+# The folder in which Linux describes the threads of this process.
+THREADS = Path("/proc/self/task")
+
+
+@dataclass
+class Timed:
+    """A step to be timed.
+
+    before: called before each sample, untimed; returns the arguments of the step. threads: how many
+    the step uses. library_threads: whether these belong to a library such as OpenMP or BLAS.
+    evict: empties the caches, so that the step finds them cold; None to time it with warm caches.
+    repeat: steps per sample.
+    """
+
+    step: Callable[..., Any]
+    before: Callable[[], tuple[Any, ...]] = tuple
+    threads: int = 1
+    library_threads: bool = False
+    evict: Callable[[], Any] | None = None
+    repeat: int = 1
+
+    def sample(self) -> float:
+        """Return the seconds per step of one sample."""
+        arguments = self.before()
+        if self.evict is not None:
+            self.evict()
+        began = time.perf_counter()
+        for _ in range(self.repeat):
+            self.step(*arguments)
+        return (time.perf_counter() - began) / self.repeat
+
+    def turn(self) -> dict[str, Any]:
+        """Warm up and return the "seconds" per step of each sample, and the fraction "waited"."""
+        waits, began, self.repeat = run_delays(), time.perf_counter(), 1
+        seconds = [self.sample()]
+        if seconds[0] < LONG_STEP or self.threads > 1:
+            self.warm_up(seconds)
+            waits, began = run_delays(), time.perf_counter()
+            seconds = self.samples()
+        return {"seconds": seconds, "waited": waited(waits, time.perf_counter() - began)}
+
+    def warm_up(self, found: list[float]) -> None:
+        """Take further samples until they settle, and find how often one repeats the step."""
+        began, spent = time.perf_counter(), 0.0
+        least = SPREAD_SECONDS if self.threads > 1 else 0.0
+        while spent < least or (spent < MOST_SECONDS and not settled(found)):
+            self.repeat = self.repeats(found[-1])
+            found.append(self.sample())
+            spent = time.perf_counter() - began
+        self.repeat = self.repeats(statistics.median(found[-FEW:]))
+
+    def repeats(self, seconds: float) -> int:
+        """Return how many steps of this length make a sample; with cold caches it is one."""
+        return 1 if self.evict else max(1, round(SAMPLE_SECONDS / max(seconds, 1e-7)))
+
+    def samples(self) -> list[float]:
+        """Return the samples of a turn."""
+        began, found = time.perf_counter(), list[float]()
+        while True:
+            found.append(self.sample())
+            spent = time.perf_counter() - began
+            if spent >= (LEAST_SECONDS if len(found) >= SAMPLES else MOST_SECONDS):
+                return found
+
+
+def settled(samples: Sequence[float]) -> bool:
+    """Return whether samples have stopped becoming shorter."""
+    if len(samples) < 2 * FEW:
+        return False
+    before, now = statistics.median(samples[-2 * FEW : -FEW]), statistics.median(samples[-FEW:])
+    return now >= (1 - FALL) * before
+
+
+def run_delays() -> dict[str, int] | None:
+    """Return for how many ns each thread was ready to run and had no CPU; None if not known."""
+    found: dict[str, int] = {}
+    ran = 0
+    try:
+        for thread in os.listdir(THREADS):
+            try:
+                on_cpu, waiting, _ = (THREADS / thread / "schedstat").read_text().split()
+            except FileNotFoundError:  # It has ended.
+                continue
+            found[thread], ran = int(waiting), ran + int(on_cpu)
+    except (OSError, ValueError):
+        return None
+    return found if ran else None  # Kernels that do not count this say 0 everywhere.
+
+
+def waited(before: dict[str, int] | None, seconds: float) -> float | None:
+    """Return the time that threads waited for a CPU since `before`, divided by the seconds."""
+    after = run_delays()
+    if before is None or after is None:
+        return None
+    waits = sum(wait - before.get(thread, 0) for thread, wait in after.items())
+    return waits * 1e-9 / seconds
+
+
+def wait_for_sleep() -> None:
+    """Wait until threads sleep: those of BLAS and OpenMP spin for up to 50 ms after a step."""
+    quiet = 0
+    for _ in range(CHECKS):
+        before = time.process_time()
+        time.sleep(PAUSE)
+        quiet = quiet + 1 if time.process_time() - before < PAUSE / 8 else 0
+        if quiet == QUIET:
+            return
+
+
+class Eviction:
+    """Memory that is overwritten to empty the caches.
+
+    It is twice as large as the last cache, and as the private caches of all CPUs together. It is
+    shared with forks of the process.
+    """
+
+    def __init__(self) -> None:
+        *own, last = machine.caches().values()
+        size = 2 * max(last, sum(own) * (os.cpu_count() or 1))
+        self.memory = np.frombuffer(mmap.mmap(-1, size // 8 * 8), np.int64)
+
+    def step(self, threads: int, pool: ThreadPoolExecutor) -> Callable[[], Any]:
+        """Return a step in which threads overwrite a part each, by stores that go to the caches."""
+        parts = [self.memory[part] for part in split(self.memory.size, threads)]
+        return partial(run_all, pool, [partial(np.add, each, 1, out=each) for each in parts])
