@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_kernels(
     operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
     rounds: int | None, quick: bool, asm: bool, peers: list[str], llmc: Path | None,
-    json: Path, before: dict[str, Any] | None,
+    json: Path, csv: Path | None, before: dict[str, Any] | None,
 ) -> bool:  # fmt: skip
     """Run the ladders; exit with 1 if a kernel is slower than before."""
     known = cases.OPERATIONS  # As choices, argparse of Python 3.11 would refuse an empty list.
@@ -73,6 +73,7 @@ def run_kernels(
         asm=asm,
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
+        csv=None if csv is None else str(csv),
     )
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
         refuse("the result to compare with has none of the requested operations")
@@ -163,6 +164,8 @@ def add_kernels(commands: Any) -> None:
     text = "a new .json file for the figures; the page gets the same name"
     default = f"{kernels.RESULTS}/kernels-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
+    text = "a new file for all rows as comma-separated values"
+    add("--csv", type=path(new_file), metavar="FILE", help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
     add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)
 

@@ -34,7 +34,10 @@ CaseNames = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Plan:
-    """A request for a run. llmc: the folder of a checkout of llm.c, if that is a peer."""
+    """A request for a run.
+
+    llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file for all rows.
+    """
 
     operations: Sequence[str]
     shapes: Sequence[str]
@@ -44,6 +47,7 @@ class Plan:
     asm: bool = False
     peers: Sequence[str] = ()
     llmc: str | None = None
+    csv: str | None = None
 
     @property
     def cases(self) -> list[CaseNames]:

@@ -91,8 +91,11 @@ def session(
             written = str(path)
             if benchmark == "kernels":
                 # Imported here because only this needs jinja2.
-                from benchmarks.render import page
+                from benchmarks.render import csv_file, page
 
                 page.write(found, path.with_suffix(".html"))
                 written += f" and {path.with_suffix('.html').name}"
+                if (rows := found["options"]["csv"]) is not None:
+                    csv_file.write(found, Path(rows))
+                    written += f" and {rows}"
             run.errors.print(f"written {written}", soft_wrap=True)

@@ -3,4 +3,5 @@
 cells.py         what a row shows: its name, figures and notes
 report.py        tables on the terminal
 page.py          the HTML page, from kernels.html.jinja; roofline.py: its pictures
+csv_file.py      all rows as comma-separated values
 """

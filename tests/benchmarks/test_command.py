@@ -55,6 +55,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("sample --json nowhere/all.json", "all.json cannot be written: No such file or directory"),
         ("train --json OLD", "exists already, and nothing is overwritten"),
         ("kernels --json nowhere/all.json", "nowhere/all.html cannot be written"),
+        ("kernels --csv nowhere/all.csv", "argument --csv: nowhere/all.csv cannot be written"),
         ("kernels --json all.html", "must be a file that ends in .json, not all.html"),
         ("kernels softmix", "an operation must be one of matmul, softmax, "),
         ("kernels --shapes cpu big", "argument --shapes: invalid choice: 'big' (choose from 'cpu'"),
@@ -97,9 +98,11 @@ def test_each_benchmark_is_run_with_its_defaults(asked: list[Any], tmp_path: Pat
 
 def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "new.json"
-    line = f"kernels gelu --quick --rungs trained --json {path}"
+    line = f"kernels gelu --quick --rungs trained --json {path} --csv {path}.csv"
     assert leaves(*line.split()) == 0
-    plan = kernels.Plan(["gelu"], ("cpu",), sorted({1, CORES}), 6, trained_only=True)
+    plan = kernels.Plan(
+        ["gelu"], ("cpu",), sorted({1, CORES}), 6, trained_only=True, csv=f"{path}.csv"
+    )
     assert asked == [(plan, path, None)]
     assert not path.exists()  # The check that it can be written leaves nothing.
 

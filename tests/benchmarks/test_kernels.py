@@ -115,7 +115,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("whole") / "found.json"
     with pytest.MonkeyPatch.context() as monkeypatch:
         shorten(monkeypatch)
-        found = kernels.run(SMALL, path)
+        found = kernels.run(replace(SMALL, csv=str(path.with_suffix(".csv"))), path)
+    assert len(path.with_suffix(".csv").read_text().splitlines()) > len(found["cases"])
     assert path.with_suffix(".html").exists()
     assert written(path) == json.loads(json.dumps({"format": FORMAT, **figures(found)}))
     return found
