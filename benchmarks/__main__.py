@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from benchmarks import cases, experiments, kernels, products, tokenizers
+from benchmarks.cases.shapes import SHAPES
 from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import WorkerError
@@ -66,7 +67,7 @@ def run_kernels(
         refuse(f"--compare needs at least --rounds {FEW}, not {rounds}")
     plan = kernels.Plan(
         operations=operations or known,
-        shapes=shapes or (("cpu",) if quick else cases.SHAPES),
+        shapes=shapes or (("cpu",) if quick else SHAPES),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
         trained_only=rungs == "trained",
@@ -151,7 +152,7 @@ def add_kernels(commands: Any) -> None:
         "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
         "vector or tile divides; default: all, with --quick cpu"
     )
-    add("--shapes", nargs="+", choices=cases.SHAPES, metavar="SHAPE", help=text)
+    add("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=text)
     threads = within(int, 1, usable_cores())
     add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"

@@ -8,10 +8,11 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import kernels
+from benchmarks.cases.shapes import MICRO_BATCHES
 from benchmarks.render.cells import GIGA, interval
 from benchmarks.render.report import table_of
 
-SHAPES = ("cpu", "lecture", "gpt2")
+SHAPES = tuple(MICRO_BATCHES)
 ROUNDS = 20
 # Ratios below this are listed at the end.
 SLOW = 0.9

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cases import shapes
+from benchmarks.cases.shapes import Sizes
+
 Arrays = dict[str, np.ndarray]
-Sizes = dict[str, int]
-# The sizes to choose from: those of a micro-batch of the workloads of these names (see
-# models/workloads.py), and "awkward" ones that no vector or tile divides.
-SHAPES = ("cpu", "lecture", "gpt2", "awkward")
 unchecked = inspect.unwrap  # returns an operation of ops/ without the checks of its arguments
 OPERATIONS = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
 
@@ -105,14 +104,6 @@ class KernelCase:
         return self.how.truth(**exact)
 
 
-def sizes(letters: str, *shapes: tuple[int, ...]) -> dict[str, Sizes]:
-    """Return the sizes of an operation for each of SHAPES."""
-    return {
-        name: dict(zip(letters, numbers, strict=True))
-        for name, numbers in zip(SHAPES, shapes, strict=True)
-    }
-
-
 def directions(operation: str) -> tuple[str, ...]:
     """Return the directions of an operation."""
     return tuple(module(operation).DIRECTIONS)
@@ -120,8 +111,13 @@ def directions(operation: str) -> tuple[str, ...]:
 
 def case(operation: str, direction: str, shape: str) -> KernelCase:
     """Return a case by its names."""
-    found = module(operation)
-    return KernelCase(operation, direction, shape, found.SIZES[shape], found.DIRECTIONS[direction])
+    how = module(operation).DIRECTIONS[direction]
+    return KernelCase(operation, direction, shape, sizes(operation, shape), how)
+
+
+def sizes(operation: str, shape: str) -> Sizes:
+    """Return the sizes of an operation at a shape, or raise ValueError; see shapes.py."""
+    return shapes.sizes(operation, module(operation).sizes, shape)
 
 
 def module(operation: str) -> Any:

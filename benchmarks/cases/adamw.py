@@ -2,18 +2,22 @@
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, outliers, sizes
+from benchmarks.cases import Direction, Expected, outliers
 from benchmarks.cases.rounding import TINY, U, gamma
+from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model.optimizer import AdamW
 
-# P weights, as many as a matrix of the MLP has.
-SIZES = sizes("P", (128 * 512,), (384 * 1536,), (768 * 3072,), (10007,))
 # The learning rate is so large that weights move by much more than they are rounded by.
 SCALE, LEARNING_RATE, WEIGHT_DECAY, BETA1, BETA2, STEP = 0.7, 0.1, 0.1, 0.9, 0.99, 3
 CORRECTION1, CORRECTION2 = 1 - BETA1**STEP, 1 - BETA2**STEP
 # These in the order in which the kernel of training takes them.
 NUMBERS = (SCALE, LEARNING_RATE, WEIGHT_DECAY, BETA1, BETA2, CORRECTION1, CORRECTION2)
+
+
+def sizes(part: MicroBatch) -> Sizes:
+    """Return P weights, as many as a matrix of the MLP has."""
+    return {"P": part.width * 4 * part.width}
 
 
 def scale_gradients(

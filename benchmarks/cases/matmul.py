@@ -5,13 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, sizes, unchecked
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import TINY, gamma
+from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import linear
 
-SIZES = sizes("NCK", (192, 128, 512), (512, 384, 1536), (128, 768, 3072), (101, 97, 389))
 SHAPES = {"x": "NC", "weight": "CK", "y": "NK", "dx": "NC", "dy": "NK", "dweight": "CK"}
 forward, backward = unchecked(linear.forward), unchecked(linear.backward)
+
+
+def sizes(part: MicroBatch) -> Sizes:
+    """Return N rows, C channels and K = 4 C outputs."""
+    return {"N": part.rows, "C": part.width, "K": 4 * part.width}
 
 
 def product(

@@ -13,8 +13,7 @@ import numpy as np
 
 from benchmarks.cases import Arrays, Direction, Expected, shape_of
 from benchmarks.cases.rounding import TINY, gamma
-from benchmarks.models.workloads import WORKLOADS
-from tinygpt_np.compiled.engine import micro_batches
+from benchmarks.cases.shapes import MicroBatch, Sizes
 
 HEAD = "head"
 # Rows and columns of W: C the width, Q = 3 C, F = 4 C, V the vocabulary.
@@ -23,15 +22,11 @@ LAYERS = {"c_attn": "CQ", "attn c_proj": "CC", "c_fc": "CF", "mlp c_proj": "FC",
 CHECKED = 2048
 
 
-def sizes_of(name: str) -> dict[str, int]:
-    """Return the sizes of a workload; N is the rows of a micro-batch."""
-    work = WORKLOADS[name]
-    parts = micro_batches(work.batch_size, work.block_size)
-    rows, C = (parts[0].stop - parts[0].start) * work.block_size, work.n_embd
-    return {"N": rows, "C": C, "Q": 3 * C, "F": 4 * C, "V": work.vocab_size, "uses": len(parts)}
-
-
-SIZES = {name: sizes_of(name) for name in ("cpu", "lecture", "gpt2")}
+def sizes(part: MicroBatch) -> Sizes:
+    """Return N rows, and what LAYERS says."""
+    C = part.width
+    found = {"N": part.rows, "C": C, "Q": 3 * C, "F": 4 * C, "V": part.vocab}
+    return found | {"uses": part.uses}
 
 
 def factors(layer: str, which: str, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:

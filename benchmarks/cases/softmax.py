@@ -1,13 +1,18 @@
-"""Softmax of rows: of attention scores, and of logits for the shape gpt2."""
+"""Softmax of rows: of attention scores, or of logits where the vocabulary is large."""
 
 import numpy as np
 
-from benchmarks.cases import Direction, Expected, sizes, unchecked
+from benchmarks.cases import Direction, Expected, unchecked
 from benchmarks.cases.rounding import EXP, TINY, gamma
+from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import softmax
 
-# N = B·H·T rows of scores for V = T keys; for gpt2 a row of logits per token.
-SIZES = sizes("NV", (768, 64), (3072, 256), (128, 50257), (101, 67))
+
+def sizes(part: MicroBatch) -> Sizes:
+    """Return N rows of V values: a row of logits per token if these are more, or else of scores."""
+    if part.vocab > part.heads * part.time:
+        return {"N": part.rows, "V": part.vocab}
+    return {"N": part.heads * part.rows, "V": part.time}
 
 
 def overflow(_: np.random.Generator, x: np.ndarray) -> None:

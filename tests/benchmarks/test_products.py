@@ -11,6 +11,7 @@ from rich.console import Console
 
 from benchmarks import kernels, products
 from benchmarks.cases import products as cases
+from benchmarks.cases.shapes import MICRO_BATCHES
 from benchmarks.harness.analysis import Interval
 from benchmarks.ladders import products as ladder
 from benchmarks.worker.gate import Problem, WrongResult, compare
@@ -33,8 +34,9 @@ def test_ours_and_numpy_pass_the_gate_and_an_element_that_is_wrong_does_not(
 
 
 def test_rows_are_those_of_a_micro_batch() -> None:
-    found = {name: (sizes["N"], sizes["uses"]) for name, sizes in cases.SIZES.items()}
-    assert found == {"cpu": (192, 4), "lecture": (512, 32), "gpt2": (128, 2)}
+    found = {name: cases.sizes(part) for name, part in MICRO_BATCHES.items()}
+    rows = {name: (sizes["N"], sizes["uses"]) for name, sizes in found.items()}
+    assert rows == {"cpu": (192, 4), "lecture": (512, 32), "gpt2": (128, 2)}
 
 
 def test_weights_are_packed_within_the_step_where_training_packs_them() -> None:

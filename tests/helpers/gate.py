@@ -23,9 +23,9 @@ CASES = [
 
 def tiny_case(operation: str, direction: str) -> KernelCase:
     """Return a case at small sizes."""
-    found = cases.module(operation)
-    sizes = {letter: SIZES[letter] for letter in found.SIZES["cpu"]}
-    return KernelCase(operation, direction, "tiny", sizes, found.DIRECTIONS[direction])
+    how = cases.module(operation).DIRECTIONS[direction]
+    sizes = {letter: SIZES[letter] for letter in cases.sizes(operation, "cpu")}
+    return KernelCase(operation, direction, "tiny", sizes, how)
 
 
 @functools.cache
