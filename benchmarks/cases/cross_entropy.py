@@ -63,7 +63,8 @@ DIRECTIONS = {
         {"logits": "NV"}, {"losses": "N"}, truth, edit=with_targets, changed=("logits",),
         # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
         # for the loss a logarithm and two sums; for the gradient V products and a difference.
-        flops=lambda size: (size.N - 1) * (5 * size.V + 3),
+        # Of fewer than three rows none is ignored.
+        flops=lambda size: (size.N - (size.N > 2)) * (5 * size.V + 3),
         # An ignored row is written, but need not be read. The targets are int64.
         bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,
     )

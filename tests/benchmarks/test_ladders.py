@@ -26,6 +26,15 @@ def test_every_rung_is_right(operation: str, direction: str, rung: Rung, threads
     pass_gate(rung, operation, direction, threads)
 
 
+@pytest.mark.parametrize("size", [1, 2, 8])
+@pytest.mark.parametrize("operation", cases.OPERATIONS)
+def test_all_rungs_are_right_where_all_sizes_are_equal_and_small(operation: str, size: int) -> None:
+    shape = f"{'='.join(cases.sizes(operation, 'cpu'))}={size}"
+    for _, direction, rung, threads in (each for each in CASES if each[0] == operation):
+        assert cases.case(operation, direction, shape).flops > 0
+        pass_gate(rung, operation, direction, threads, shape)
+
+
 @pytest.mark.parametrize("operation", cases.OPERATIONS)
 def test_one_rung_is_that_of_training_on_one_thread_and_one_on_several(operation: str) -> None:
     rungs = ladders.rungs(operation)

@@ -29,16 +29,19 @@ def tiny_case(operation: str, direction: str) -> KernelCase:
 
 
 @functools.cache
-def problems(operation: str, direction: str) -> list[Problem]:
-    """Return the problems of a case at small sizes."""
-    case = tiny_case(operation, direction)
+def problems(operation: str, direction: str, shape: str | None = None) -> list[Problem]:
+    """Return the problems of a case at a shape, or else at small sizes."""
+    named = shape and cases.case(operation, direction, shape)
+    case = named or tiny_case(operation, direction)
     return [Problem(case, 0, number) for number in range(PROBLEMS)]
 
 
-def pass_gate(rung: Rung, operation: str, direction: str, threads: int = 1) -> None:
+def pass_gate(
+    rung: Rung, operation: str, direction: str, threads: int = 1, shape: str | None = None
+) -> None:
     """Raise WrongResult if a rung is wrong in its second step."""
     runner = rung.runners[direction]
-    for problem in problems(operation, direction):
+    for problem in problems(operation, direction, shape):
         call = problem.call(threads, POOL)
         step = runner.prepare(call)
         step()
