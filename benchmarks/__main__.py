@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from benchmarks import cases, experiments, kernels, products, tokenizers
-from benchmarks.cases.shapes import SHAPES
+from benchmarks.cases.shapes import SHAPES, USUAL
 from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import WorkerError
@@ -67,7 +68,7 @@ def run_kernels(
         refuse(f"--compare needs at least --rounds {FEW}, not {rounds}")
     plan = kernels.Plan(
         operations=operations or known,
-        shapes=shapes or (("cpu",) if quick else SHAPES),
+        shapes=tuple(dict.fromkeys(shapes or (("cpu",) if quick else SHAPES))),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
         trained_only=rungs == "trained",
@@ -76,6 +77,11 @@ def run_kernels(
         llmc=None if llmc is None else str(llmc),
         csv=None if csv is None else str(csv),
     )
+    for operation, shape in itertools.product(plan.operations, plan.shapes):
+        try:
+            cases.sizes(operation, shape)
+        except ValueError as error:
+            refuse(f"argument --shapes: {error}")
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
         refuse("the result to compare with has none of the requested operations")
     found = kernels.run(plan, json, before)
@@ -148,11 +154,14 @@ def add_kernels(commands: Any) -> None:
     add("operations", nargs="*", metavar="OPERATION", help=", ".join(cases.OPERATIONS))
     text = "trained: the kernels of training only"
     add("--rungs", choices=["all", "trained"], default="all", help=text)
+    letters = "; ".join(f"{name} {' '.join(cases.sizes(name, USUAL))}" for name in cases.OPERATIONS)
     text = (
         "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
-        "vector or tile divides; default: all, with --quick cpu"
+        "vector or tile divides; default: all, with --quick cpu. Or sizes by letter, the others "
+        f"being those of {USUAL} or of a shape in front: N=512,C=384 or lecture,K=64. The letters "
+        f"are {letters}"
     )
-    add("--shapes", nargs="+", choices=SHAPES, metavar="SHAPE", help=text)
+    add("--shapes", nargs="+", metavar="SHAPE", help=text)
     threads = within(int, 1, usable_cores())
     add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"

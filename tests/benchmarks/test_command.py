@@ -58,7 +58,12 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("kernels --csv nowhere/all.csv", "argument --csv: nowhere/all.csv cannot be written"),
         ("kernels --json all.html", "must be a file that ends in .json, not all.html"),
         ("kernels softmix", "an operation must be one of matmul, softmax, "),
-        ("kernels --shapes cpu big", "argument --shapes: invalid choice: 'big' (choose from 'cpu'"),
+        ("kernels --shapes cpu big", "argument --shapes: must be cpu, lecture, gpt2, awkward or "),
+        ("kernels matmul gelu --shapes N=5", "argument --shapes: gelu has the sizes P, not N"),
+        (
+            "kernels gelu --shapes P=0",
+            "argument --shapes: P must be from 1 to 1,000,000,000, not 0",
+        ),
         ("kernels --peers llmc", "--peers llmc needs --llmc DIR, a checkout of llm.c"),
         ("kernels --llmc nowhere", "must be a checkout of llm.c: nowhere has no train_gpt2.c"),
         ("trian", "invalid choice: 'trian'"),
