@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import ROOT, cases
 from benchmarks.harness import compare
-from benchmarks.harness.analysis import estimate
+from benchmarks.harness.analysis import BANDWIDTHS, estimate, medians
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import Process, WorkerError
@@ -27,7 +27,7 @@ SOURCES = {OURS: "benchmarks.ladders"} | {
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
 # Seconds of samples after which a slow rung takes no more than the least number of turns.
 PATIENCE = 1.5
-LIMITS = ("peak", "triad", "update")
+LIMITS = ("peak", *BANDWIDTHS)
 
 CaseNames = tuple[str, str, str]
 
@@ -157,7 +157,7 @@ def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:
             comparison.add_limit(ours, name, count, size, where=where)
     comparison.take_rounds(LIMIT_ROUNDS, run.say)
     for limit in comparison.record["limits"]:
-        rates = [limit["amount"] / min(turn) for turn in limit["turns"]]
+        rates = [limit["amount"] / seconds for seconds in medians(limit["turns"])]
         run.found["limits"].append({**limit, "rate": estimate(rates)})
 
 

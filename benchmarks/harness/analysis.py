@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 # An interval that covers less, because there were few rounds, resolves nothing.
 LEAST_COVERAGE = 0.9
+# The limits that move bytes.
+BANDWIDTHS = ("triad", "update", "read")
 FASTER, SLOWER, SAME = "faster", "slower", "same"
 
 # For each round the seconds of the samples of a turn; None for a turn that was not taken.
@@ -28,8 +30,10 @@ class Interval(NamedTuple):
     coverage: float
 
 
-def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]:
+def analyse(record: dict[str, Any], machine: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Add the results to the record of a comparison, in place, and return it.
+
+    machine: the limits of the machine, with the bandwidth of each cache.
 
     A row gets "seconds" per step, "gain" over the serial rung above or, for a reference, "by_ours"
     (its time divided by that of the trained rung on as many threads), "verdict", and "fraction" of
@@ -38,15 +42,15 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
     """
     for limit in record["limits"]:
         turns, amount = [turn for turn in limit["turns"] if turn], limit["amount"]
-        limit["rate"] = amount / min(map(min, turns)) if turns else None
         limit["pace"] = estimate(medians(turns)).median / amount if turns else None
+        limit["rate"] = 1 / limit["pace"] if turns else None
+    rates = rates_of(record)
     if "working_set" in record:
-        # Each thread has its own caches, except for the last level, which all share.
-        *own, last = caches.items()
-        for threads in {limit["threads"] for limit in record["limits"]}:
-            sizes = [*((name, capacity * threads) for name, capacity in own), last]
-            fitting = [name for name, capacity in sizes if record["working_set"] <= capacity]
-            record.setdefault("cache", {})[str(threads)] = (*fitting, "memory")[0]
+        record["cache"] = {
+            str(threads): cache_of(each["triad"], threads, machine)
+            for threads, each in rates.items()
+            if "triad" in each
+        }
     rows = {(row["rung"], row["by"], row["threads"]): row for row in record["rows"]}
     noise: dict[int, Interval | None] = {}
     for control in record["controls"]:
@@ -55,9 +59,8 @@ def analyse(record: dict[str, Any], caches: Mapping[str, int]) -> dict[str, Any]
     timed = [row for row in record["rows"] if any(row["turns"])]
     trained = {row["threads"]: row for row in timed if row["trained"]}
     above: dict[str, Any] | None = None
-    rates = rates_of(record)
     for row in timed:
-        add_speed(record, row, rates.get(row["threads"]))
+        add_speed(record, row)
         if row["reference"]:
             name, slower, faster = "by_ours", row, trained.get(row["threads"])
         else:
@@ -88,22 +91,43 @@ def verdict(found: Interval | None, noise: Interval | None) -> str:
     return SLOWER if found.high < 1 and found.median < 1 / beyond else SAME
 
 
-def add_speed(record: dict[str, Any], row: dict[str, Any], rates: dict[str, float] | None) -> None:
+def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
     """Add the seconds of a row, their range, and the fraction of its bound by the roofline."""
     turns = [turn for turn in row["turns"] if turn]
-    times = medians(turns)
-    row["seconds"] = estimate(times)
+    row["seconds"] = estimate(medians(turns))
     row["range"] = min(map(min, turns)), max(map(max, turns))
-    if rates and record.get("flops"):
-        computing, moved = record["flops"] / rates["peak"], record.get("bytes")
-        moving = moved / bandwidth(rates) if moved else 0.0
-        row["bound"] = "compute" if computing >= moving else "memory"
-        row["fraction"] = estimate([max(computing, moving) / seconds for seconds in times])
+    limits = {
+        limit["name"]: limit
+        for limit in record["limits"]
+        if limit["threads"] == row["threads"] and limit["rate"]
+    }
+    if limits and record.get("flops"):
+        works = {"peak": record["flops"]}
+        if record.get("bytes"):
+            fastest = max(set(limits) & {*BANDWIDTHS}, key=lambda name: limits[name]["rate"])
+            works[fastest] = record["bytes"]
+        binding = max(works, key=lambda name: works[name] / limits[name]["rate"])
+        row["bound"] = "compute" if binding == "peak" else "memory"
+        limit = limits[binding]
+        if found := ratio(limit["turns"], row["turns"]):
+            *ratios, coverage = found
+            times = works[binding] / limit["amount"]
+            row["fraction"] = Interval(*(times * each for each in ratios), coverage)
 
 
 def bandwidth(rates: Mapping[str, float]) -> float:
-    """Return the bytes per second of the faster way to move them (see limits.py)."""
-    return max(rates["triad"], rates.get("update", 0.0))
+    """Return the bytes per second of the fastest way to move them (see limits.py)."""
+    return max(rate for name, rate in rates.items() if name in BANDWIDTHS)
+
+
+def cache_of(rate: float, threads: int, machine: Sequence[dict[str, Any]]) -> str | None:
+    """Return the cache, or memory, whose bandwidth for so many threads is the nearest to a rate."""
+    rates = {
+        limit["where"]: limit["rate"][0]
+        for limit in machine
+        if (limit["name"], limit["threads"]) == ("triad", threads)
+    }
+    return min(rates, key=lambda where: abs(math.log(rates[where] / rate)), default=None)
 
 
 def estimate(values: Sequence[float], coverage: float = 0.95) -> Interval:

@@ -60,7 +60,7 @@ class Session:
         record = comparison.record
         if record["rounds"] or not comparison.stopped:
             for part in parts(record):
-                self.found[into].append(analyse(part, self.found["machine"]["caches"]))
+                self.found[into].append(analyse(part, self.found.get("limits", [])))
                 if not self.quiet:
                     with self.hidden() as console:
                         report.show(part, console)

@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, analyse, estimate, ratio
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER, analyse, cache_of, estimate, ratio
 
-CACHES = {"L1": 1000, "L2": 10_000}
+# The bandwidth of each cache, by threads.
+CACHES = {1: {"L1": 400, "L2": 90, "memory": 20}, 2: {"L1": 250, "memory": 20}}
+MACHINE: list[dict[str, Any]] = [
+    {"name": "triad", "where": where, "threads": threads, "rate": (rate, rate, rate, 1.0)}
+    for threads, rates in CACHES.items()
+    for where, rate in rates.items()
+]
 Row = dict[str, Any]
 
 
@@ -18,15 +24,16 @@ def row(name: str, seconds: list[Any], **more: Any) -> Row:
 
 
 def limit(name: str, amount: float, seconds: list[float], threads: int = 1) -> Row:
-    turns = [[2 * each, each] for each in seconds]
+    turns = [[each, each / 2, 3 * each] for each in seconds]
     return {"name": name, "threads": threads, "amount": amount, "turns": turns}
 
 
 def analysed(*rows: Row, controls: Sequence[Row] = (), limits: Sequence[Row] = ()) -> Row:
     """Return a case of 600 FLOPs and 100 bytes; the machine does 1000 FLOP/s and 100 B/s."""
-    limits = limits or [limit("peak", 1000, [1.0]), limit("triad", 100, [1.0])]
+    ones = [1.0] * max(len(each["turns"]) for each in rows)
+    limits = limits or [limit("peak", 1000, ones), limit("triad", 100, ones)]
     record: Row = {"flops": 600, "bytes": 100, "working_set": 2000, "rows": [*rows]}
-    return analyse({**record, "limits": [*limits], "controls": [*controls]}, CACHES)
+    return analyse({**record, "limits": [*limits], "controls": [*controls]}, MACHINE)
 
 
 SLOW = row("slow", [4.0, 8.0, 4.0, 4.0, 4.0, 4.0])
@@ -87,24 +94,32 @@ def test_a_control_counts_for_as_many_threads_as_it_has() -> None:
     assert [each["verdict"] for each in found["rows"][1:]] == [FASTER, SAME]
 
 
-def test_the_limit_is_the_most_that_the_machine_did_and_the_time_that_takes_longer() -> None:
+def test_the_limit_is_the_time_that_takes_longer_by_the_same_statistic() -> None:
     limits = [
-        limit("peak", 1000, [1.0, 2.0, 3.0]), limit("triad", 100, [2.0, 2.0, 1.0]),
+        limit("peak", 1000, [1.0, 2.0, 3.0]), limit("triad", 100, [1.0, 2.0, 1.0]),
         limit("peak", 200, [1.0] * 3, 2), limit("triad", 200, [1.0] * 3, 2),
     ]  # fmt: skip
     found = analysed(
-        row("kernel", [2.0, 4.0, 2.0]), row("both", [2.0] * 3, threads=2), limits=limits
+        row("kernel", [4.0, 5.0, 3.0]), row("both", [2.0] * 3, threads=2), limits=limits
     )
     one, two = found["rows"]
-    assert (one["bound"], one["fraction"][:3]) == ("memory", (0.5, 0.25, 0.5))
+    assert (limits[0]["rate"], limits[1]["rate"]) == (1000 / 2, 100 / 1)
+    # 600 FLOPs take 0.6, 1.2 and 1.8 s, within the rounds.
+    assert (one["bound"], one["fraction"][:3]) == ("compute", pytest.approx((0.24, 0.15, 0.6)))
     assert (two["bound"], two["fraction"].median) == ("compute", 1.5)
     assert found["cache"] == {"1": "L2", "2": "L1"}
-    # The best sample; and the medians 1.5, 3 and 4.5.
-    assert (limits[0]["rate"], limits[0]["pace"]) == (1000, 3 / 1000)
-    # The faster way to move bytes.
-    limits.append(limit("update", 125, [1.0] * 3))
-    (one,) = analysed(row("kernel", [2.0] * 3), limits=limits)["rows"]
-    assert one["fraction"].median == 0.4
+
+
+def test_a_bandwidth_is_that_of_the_fastest_way_to_move_bytes() -> None:
+    limits = [limit("peak", 1000, [1.0] * 3), limit("triad", 100, [1.0] * 3)]
+    limits += [limit("update", 40, [1.0, 0.25, 0.25]), limit("read", 120, [1.0] * 3)]
+    record = analysed(row("kernel", [2.0, 1.0, 1.0]), limits=limits)
+    # Moving 100 bytes takes longer than 600 FLOPs: 2.5, 0.625 and 0.625 s.
+    (one,) = record["rows"]
+    assert (one["bound"], one["fraction"][:3]) == ("memory", (0.625, 0.625, 1.25))
+    assert record["cache"] == {"1": "L2"}  # What counts is the triad, as in the machine's limits.
+    for each, rate in ((300, "L1"), (200, "L1"), (40, "memory"), (1, "memory")):
+        assert cache_of(each, 1, MACHINE) == rate
 
 
 def test_a_ratio_is_the_median_over_the_rounds_in_which_both_took_a_turn() -> None:

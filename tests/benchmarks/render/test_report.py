@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from helpers.kernel_results import CACHES, candidate, limit, record
+from helpers.kernel_results import candidate, limit, record
 from rich.console import Console
 
 from benchmarks.harness.analysis import analyse
@@ -74,10 +74,11 @@ def test_what_is_to_be_known_of_a_row_stands_below_the_table() -> None:
 
 def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdict() -> None:
     rows = [candidate("ours", memory=7e6, warm_up_seconds=5.0), candidate("once")]
-    for row in rows:
-        row["turns"] = row["turns"][:1]  # A single round has no interval.
+    peak = limit("peak", 1)
+    for each in (*rows, peak):
+        each["turns"] = each["turns"][:1]  # A single round has no interval.
     model = {"name": "cpu", "tokens": 768, "rounds": 1, "flops": 1e5, "controls": [], "rows": rows}
-    assert lines(shown(analyse({**model, "limits": [limit("peak", 1)]}, CACHES))) == [
+    assert lines(shown(analyse({**model, "limits": [peak]}, []))) == [
         "cpu: 100 kFLOP; 1 rounds",
         "first ms ms min – max gain tokens/s GFLOP/s of limit MB warm-up s",
         "ours 7 1 1 – 1 768,000 0.10 1% com 7 5.0",
