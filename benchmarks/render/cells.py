@@ -10,6 +10,9 @@ GIGA = 1e9
 # What a row may be instead of timed, in red.
 WRONG, FAILED = "WRONG", "FAILED"
 OURS, MINE = "ours", "mine"
+# The parts of a table: our rungs, the user's kernels, and references.
+LADDER, REFERENCES = "ladder", "references"
+PARTS = (LADDER, MINE, REFERENCES)
 
 
 def percent(fraction: float) -> str:
@@ -54,6 +57,17 @@ PAID: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
+# Hardware counters of a step: the column.
+COUNTERS = {"instructions": "instructions", "cycles": "cycles", "misses": "cache misses"}
+
+
+def prefixed(value: float, unit: str = "") -> str:
+    """Return a number to three digits with a decimal prefix."""
+    rounded = float(f"{value:.3g}")
+    power = min(int(math.log10(rounded)) // 3, 4) if rounded >= 1 else 0
+    return f"{rounded / 1000**power:.3g} {' kMGT'[power].strip()}{unit}".rstrip()
+
+
 def label(row: Mapping[str, Any]) -> str:
     """Return the name of a row with its threads, if it has several."""
     return row["rung"] + (f" ×{row['threads']}" if row["threads"] > 1 else "")
@@ -90,6 +104,10 @@ def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tupl
     for key, (column, words) in PAID.items():
         if row.get(key) is not None:
             found[column] = (words(row[key]), "")
+    counted: dict[str, float] = row.get("counters") or {}
+    for key, column in COUNTERS.items():
+        if key in counted:
+            found[column] = (prefixed(counted[key]), "")
     return found
 
 
@@ -98,9 +116,14 @@ def is_timed(row: Mapping[str, Any]) -> bool:
     return "seconds" in row and not (row.get("wrong") or row.get("failed"))
 
 
+def part(row: Mapping[str, Any]) -> str:
+    """Return the part of the table that a row is in."""
+    return MINE if row["by"] == MINE else REFERENCES if row["reference"] else LADDER
+
+
 def gain_of(row: Mapping[str, Any]) -> Interval | None:
-    """Return the speedup over the rung above or, of a reference, its time divided by ours."""
-    return row.get("by_ours" if row["reference"] else "gain")
+    """Return the speedup over the rung above or, outside the ladder, the time divided by ours."""
+    return row.get("gain" if part(row) == LADDER else "by_ours")
 
 
 def why_not(row: Mapping[str, Any]) -> str:
@@ -132,13 +155,8 @@ def sizes(record: Mapping[str, Any]) -> str:
 
 def costs(record: Mapping[str, Any]) -> str:
     """Return the FLOPs and bytes of a case in words, with decimal prefixes."""
-    found: list[str] = []
-    for key, unit in (("flops", "FLOP"), ("bytes", "B")):
-        if value := record.get(key):
-            power = min(int(math.log10(value)) // 3, 4)
-            size = f"{value / 1000**power:.3g}" if power else f"{value:.0f}"
-            found.append(f"{size} {' kMGT'[power].strip()}{unit}")
-    return ", ".join(found)
+    units = {"flops": "FLOP", "bytes": "B"}
+    return ", ".join(prefixed(record[key], unit) for key, unit in units.items() if record.get(key))
 
 
 def limit_name(limit: Mapping[str, Any]) -> str:

@@ -52,7 +52,7 @@ def line(found: dict[str, Any], record: dict[str, Any], row: dict[str, Any]) -> 
     if rates:
         values["peak_gflop_per_second"] = rates["peak"] / GIGA
         values["bandwidth_gbyte_per_second"] = bandwidth(rates) / GIGA
-    counters = row.get("counters") or {}
+    counters: dict[str, float] = row.get("counters") or {}
     values |= {column: counters.get(name) for name, column in COUNTERS.items()}
     return values | (speeds(record, row) if is_timed(row) else {})
 

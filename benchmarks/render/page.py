@@ -11,21 +11,30 @@ import jinja2
 from benchmarks import ladders
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
 from benchmarks.render import cells, roofline
-from benchmarks.render.cells import GIGA, interval, milliseconds, number, percent
+from benchmarks.render.cells import GIGA, LADDER, interval, milliseconds, number, percent
 from benchmarks.render.roofline import Axis, Roofs
 
 COLUMNS = {
     "ms": "milliseconds per step, median over the rounds",
-    "gain": "speedup over the serial rung above; for a reference, its time divided by ours",
+    "gain": "speedup over the serial rung above; outside the ladder, the time divided by ours",
     "GFLOP/s": "1e9 floating-point operations per second",
     "GB/s": "1e9 bytes per second",
     "of limit": "how close the time is to what bounds it, computing or moving the bytes",
     "compile s": "seconds of compilation; cached: loaded from disk",
     "first ms": "milliseconds of the first step, without compilation",
     "packed": "fraction of vector instructions among its arithmetic",
+    "instructions": "instructions of a step, on all threads",
+    "cycles": "cycles of a step, on all threads",
+    "cache misses": "cache misses of a step, on all threads, as Linux counts them",
 }
+# The columns that are shown only if a row has them.
+OPTIONAL = ("packed", *cells.COUNTERS.values())
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
 VERDICTS_OF_OURS = {FASTER: "▲ ours faster", SLOWER: "▼ ours slower", SAME: "not resolved"}
+CACHE_MODES = {
+    "hot": "hot: as the step before left them",
+    "cold": "cold: emptied of the arrays of the step",
+}
 TERM = re.compile(r"([^:.]{1,40}): (.*)")  # in the notes of a ladder
 
 
@@ -50,7 +59,9 @@ def render(found: dict[str, Any]) -> str:
         limits.setdefault(cells.limit_name(limit), {})[limit["threads"]] = rates
     operations = list(dict.fromkeys(record["operation"] for record in records))
     roofs = roofline.roofs(found["limits"])
-    packed = any(row.get("packed") is not None for record in records for row in record["rows"])
+    views = [view(record, roofs, found["options"]["rounds"]) for record in records]
+    rows = [row for each in views for group in each["groups"] for row in group]
+    shown = {column for row in rows for column in row["figures"]}
     return environment.get_template("kernels.html.jinja").render(
         found=found,
         facts=facts(found),
@@ -60,8 +71,9 @@ def render(found: dict[str, Any]) -> str:
         shapes=list(dict.fromkeys(record["shape"] for record in records)),
         measured_on=ladders.MEASURED_ON,
         notes={name: list(blocks(ladders.notes(name))) for name in operations},
-        cases=[view(record, roofs, found["options"]["rounds"]) for record in records],
-        columns=[name for name in COLUMNS if packed or name != "packed"],
+        gains={name: gains(records, name) for name in operations},
+        cases=views,
+        columns=[name for name in COLUMNS if name in shown or name not in OPTIONAL],
         about=COLUMNS,
         several=cells.several,
     )
@@ -71,17 +83,13 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
     """Return what the page says about the machine and the run, by name."""
     machine, options = found["machine"], found["options"]
     affinity, load = machine["affinity"], machine["load"]
-    caches = {
-        name: f"{size / (1 << 20):g} MiB" if size >= 1 << 20 else f"{size / (1 << 10):g} KiB"
-        for name, size in machine["caches"].items()
-    }
     threads = f"{' and '.join(map(str, options['threads']))} of {machine['cpus']} CPUs"
     named = {
         "date": machine["date"],
         "CPU": machine["cpu"],
         "vectors": f"{machine['vector_bits']} bits",
         "threads": threads + (f" ({', '.join(map(str, affinity))})" if affinity else ""),
-        "caches": pairs(caches),
+        "caches": pairs({name: binary(size) for name, size in machine["caches"].items()}),
         "load": "unknown" if load is None else f"{load} before, {found['load_after']} after",
         "system": machine["system"],
         "Python": machine["python"],
@@ -91,7 +99,14 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
         "rounds": str(options["rounds"]),
         "seed": str(found["seed"]),
     }
+    if "cache" in options:
+        named["caches before a step"] = CACHE_MODES[options["cache"]]
     return named | {f"peer {name}": pairs(about) for name, about in found["peers"].items()}
+
+
+def binary(size: int) -> str:
+    """Return a number of bytes in KiB or MiB."""
+    return f"{size / (1 << 20):g} MiB" if size >= 1 << 20 else f"{size / (1 << 10):g} KiB"
 
 
 def pairs(about: dict[str, Any]) -> str:
@@ -113,6 +128,19 @@ def blocks(notes: str) -> Iterator[tuple[str, Any]]:
             yield "paragraph", " ".join(items)
 
 
+def gains(records: list[dict[str, Any]], operation: str) -> dict[str, dict[str, list[str]]]:
+    """Return what the rungs of an operation gained in this run, by rung and shape, in words."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        for row in record["rows"] if record["operation"] == operation else []:
+            gain = cells.gain_of(row)
+            if gain is not None and cells.part(row) == LADDER and cells.is_timed(row):
+                threads = f" ×{row['threads']}" if row["threads"] > 1 else ""
+                words = f"{record['direction']}{threads} {interval(gain)}"
+                found.setdefault(row["rung"], {}).setdefault(record["shape"], []).append(words)
+    return found
+
+
 def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     """Return a case as the template shows it."""
     own, intensity = rates_of(record), record["flops"] / record["bytes"]
@@ -123,14 +151,17 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     bounds = {
         threads: min(rates["peak"], bandwidth(rates) * intensity) for threads, rates in own.items()
     }
-    timed = [row for row in record["rows"] if "seconds" in row]
+    timed = [row for row in record["rows"] if cells.is_timed(row)]
     speeds = [*(record["flops"] / row["seconds"].median for row in timed), *bounds.values()]
     # The slowest has a bar and the fastest fits.
     low = math.floor(math.log10(min(speeds, default=1) / 1.5))
     scale = Axis(10.0**low, max(speeds, default=1) * 1.15, 0, 100)
-    rows = [view_row(record, row, bounds.get(row["threads"]), scale) for row in record["rows"]]
+    rows = [
+        view_row(record, row, name, bounds.get(row["threads"]), scale)
+        for row, name in zip(record["rows"], cells.names(record["rows"]), strict=True)
+    ]
     drawn = [row for row in rows if row["bar"]]
-    groups = [[row for row in rows if row["reference"] == part] for part in (False, True)]
+    groups = [[row for row in rows if row["part"] == part] for part in cells.PARTS]
     stopped = f"stopped after {record['rounds']} of {rounds} rounds"
     return {
         **{name: record[name] for name in ("operation", "direction", "shape")},
@@ -146,42 +177,49 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
 
 
 def view_row(
-    record: dict[str, Any], row: dict[str, Any], roof: float | None, scale: Axis
+    record: dict[str, Any], row: dict[str, Any], name: str, roof: float | None, scale: Axis
 ) -> dict[str, Any]:
     """Return a row of a ladder as the template shows it."""
-    name = cells.label(row)
+    part, unresolved = cells.part(row), row.get("unresolved")
     found: dict[str, Any] = {
         "name": name,
-        "by": row["by"] if row["by"] not in ("ours", row["rung"]) else "",
+        "part": part,
+        "by": "" if part == LADDER or row["by"] in name else row["by"],
         "idea": row.get("idea", ""),
-        "reference": row["reference"],
-        "wrong": row.get("wrong"),
+        "notes": cells.notes(row),
+        "loop": "\n".join(row.get("loop") or []),
         "why_not": cells.why_not(row),
+        "bad": row.get("wrong") or row.get("failed"),
+        "traceback": row.get("traceback"),
         "figures": cells.figures(record, row),
         "bar": None,
         "verdict": "",
         "words": "",
     }
+    if not cells.is_timed(row):
+        return found
     if cells.gain_of(row) is not None:
-        found["verdict"] = row["verdict"]
-        found["words"] = (VERDICTS_OF_OURS if row["reference"] else VERDICTS)[row["verdict"]]
-    if "seconds" in row:
-        found["speed"] = record["flops"] / row["seconds"].median
-        found["bar"] = bar(row, found["speed"], roof, scale)
-        found["tip"] = tip(record, row, name, found["words"])
+        found["verdict"] = SAME if unresolved else row["verdict"]
+        words = VERDICTS if part == LADDER else VERDICTS_OF_OURS
+        found["words"] = "no verdict" if unresolved else words[row["verdict"]]
+    found["speed"] = record["flops"] / row["seconds"].median
+    found["bar"] = bar(row, found, roof, scale)
+    found["tip"] = tip(record, row, name, found["words"])
     return found
 
 
-def bar(row: dict[str, Any], speed: float, roof: float | None, scale: Axis) -> dict[str, Any]:
+def bar(
+    row: dict[str, Any], shown: dict[str, Any], roof: float | None, scale: Axis
+) -> dict[str, Any]:
     """Return a bar in percent of the scale: to "start", then what the rung gained, to "end".
 
-    roof: where the limit is. kind: "first", "reference", or a verdict and "up" or "down".
+    roof: where the limit is. kind: "first", "mine", "references", or a verdict and "up" or "down".
     """
-    ratio = None if row["reference"] else row.get("gain")
-    if ratio is None:
-        kind, before = "reference" if row["reference"] else "first", speed
-    else:
-        kind = f"{row['verdict']} {'up' if ratio.median >= 1 else 'down'}"
+    ratio = row.get("gain") if shown["part"] == LADDER else None
+    before = speed = shown["speed"]
+    kind = "first" if shown["part"] == LADDER else shown["part"]
+    if ratio is not None:
+        kind = f"{shown['verdict']} {'up' if ratio.median >= 1 else 'down'}"
         before = speed / ratio.median
     start, end = sorted(min(max(scale.place(value), 0), 100) for value in (before, speed))
     limit = None if roof is None else scale.place(roof)
@@ -197,7 +235,11 @@ def tip(record: dict[str, Any], row: dict[str, Any], name: str, words: str) -> s
         f"turns in {turns} of {record['rounds']} rounds",
     ]
     if ratio := cells.gain_of(row):
-        over = "its time divided by ours" if row["reference"] else "over the serial rung above"
+        over = (
+            "its time divided by ours"
+            if cells.part(row) != LADDER
+            else "over the serial rung above"
+        )
         lines.append(f"{over}: {interval(ratio)} at {ratio.coverage:.0%}, {words}")
     rates = [record[name] / median / GIGA for name in ("flops", "bytes")]
     lines.append(f"{rates[0]:.3g} GFLOP/s, {rates[1]:.3g} GB/s")

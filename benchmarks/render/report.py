@@ -1,6 +1,6 @@
 """Tables on the terminal: one per comparison, and the limits of the machine."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
@@ -10,19 +10,19 @@ from rich.table import Table
 
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from benchmarks.render import cells
-from benchmarks.render.cells import FAILED, GIGA, MINE, WRONG, limit_name, number, several
+from benchmarks.render.cells import FAILED, GIGA, WRONG, limit_name, number, several
 
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
 UNRESOLVED = "[yellow]?[/yellow]"
 NAME = "rung"  # the column of names, whose header is empty
 COLUMNS = (
     NAME, "compile s", "first ms", "ms", "min – max", "gain", "tokens/s", "GFLOP/s", "GB/s",
-    "of limit", "packed", "MB", "warm-up s",
+    "of limit", "packed", *cells.COUNTERS.values(), "MB", "warm-up s",
 )  # fmt: skip
 # The columns that are left out first in a narrow window; the page shows them all.
 DISPENSABLE = (
-    "first ms", "compile s", "GB/s", "packed", "warm-up s", "GFLOP/s", "min – max", "MB",
-    "of limit",
+    *cells.COUNTERS.values(), "first ms", "compile s", "GB/s", "packed", "warm-up s", "GFLOP/s",
+    "min – max", "MB", "of limit",
 )  # fmt: skip
 # A name is wrapped to no fewer characters than this. Spaces between two columns.
 LEAST_NAME, BETWEEN = 12, 2
@@ -33,12 +33,6 @@ LEGEND = (
     " verdict. of limit: the time that the FLOPs (com) or bytes (mem) take at best, divided by"
     " the time. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
     " D head size, P elements."
-)
-# The parts of a table, divided by lines: the ladder, the kernels of the user, the references.
-PARTS: tuple[Callable[[Mapping[str, Any]], bool], ...] = (
-    lambda row: not row["reference"] and row["by"] != MINE,
-    lambda row: row["by"] == MINE,
-    lambda row: row["reference"] and row["by"] != MINE,
 )
 PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."
 
@@ -85,9 +79,9 @@ def show(record: dict[str, Any], console: Console) -> None:
         for row, name in zip(record["rows"], cells.names(record["rows"]), strict=True)
     ]
     table, columns = empty_table([each for *_, each in rows], console.width)
-    for part in PARTS:
+    for part in cells.PARTS:
         for row, _, each in rows:
-            if part(row):
+            if cells.part(row) == part:
                 table.add_row(*(each.get(column, "") for column in columns))
         table.add_section()
     console.print(f"\n{title(record)}")

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any, NamedTuple
 
-from benchmarks.render.cells import GIGA, several
+from benchmarks.render.cells import GIGA, LADDER, MINE, REFERENCES, several
 
 WIDTH, HEIGHT = 446.0, 302.0
 LEFT, RIGHT, TOP, BOTTOM = 45.0, 441.0, 6.0, 266.0  # of the axes
 # Least distance of two labels, distance of a label from its point, radius of a point.
 GAP, ASIDE, RADIUS = 13.0, 20.0, 3.0
+COLOURS = {LADDER: "var(--good)", MINE: "var(--mine)", REFERENCES: "var(--peer)"}
 
 # By threads: FLOP/s as "peak", and bytes/s by cache.
 Roofs = dict[int, dict[str, float]]
@@ -114,15 +115,15 @@ def roof_lines(above: Roofs, across: Axis, up: Axis) -> Iterator[str]:
 def marks(x: float, rows: list[dict[str, Any]], up: Axis) -> Iterator[str]:
     """Yield points with labels and titles for hovering; the rungs of the ladder are connected."""
     placed = [(up.place(row["speed"] / GIGA), row) for row in rows]
-    path = " ".join(f"{x:.1f},{y:.1f}" for y, row in placed if not row["reference"])
+    path = " ".join(f"{x:.1f},{y:.1f}" for y, row in placed if row["part"] == LADDER)
     yield f'<polyline points="{path}" fill="none" stroke="var(--good)"/>'
     placed.sort(key=lambda pair: pair[0])
     labels = spread([y for y, _ in placed], GAP, TOP + GAP / 2)
     for (y, row), beside in zip(placed, labels, strict=True):
         yield line(x, y, x + ASIDE, beside, "--line", 0.8)
         yield text(x + ASIDE, beside + 3, row["name"], "--ink", "start")
-        colour = "var(--peer)" if row["reference"] else "var(--good)"
-        fill = "var(--paper)" if row["reference"] else colour
+        colour = COLOURS[row["part"]]
+        fill = "var(--paper)" if row["part"] == REFERENCES else colour
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS:g}" stroke="{colour}" fill="{fill}">'
         yield f"<title>{escape(row['tip'])}</title></circle>"
 

@@ -28,6 +28,14 @@ def test_numbers_are_never_rounded_to_zero(value: float, shown: str) -> None:
     assert cells.number(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.25, "0.25"), (999.4, "999"), (999_999, "1 M"), (12_345, "12.3 k"), (4.56e16, "4.56e+04 T")],
+)
+def test_counts_have_a_prefix(value: float, shown: str) -> None:
+    assert cells.prefixed(value) == shown
+
+
 def test_rows_of_equal_names_are_told_apart_by_whose_they_are() -> None:
     rows = [
         candidate("NumPy"), candidate("NumPy", by="numpy", reference=True), candidate("NumPy", 2),

@@ -1,5 +1,6 @@
 """The page of the kernel benchmark."""
 
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -8,7 +9,8 @@ import pytest
 from helpers.html_pages import Page
 from helpers.kernel_results import candidate, found, limit, record
 
-from benchmarks.render import page
+from benchmarks import ladders
+from benchmarks.render import cells, page
 from benchmarks.render.roofline import Axis
 
 USUAL = Page(page.render(found()))
@@ -33,7 +35,8 @@ def test_the_page_says_all_facts_of_a_run() -> None:
         "0.25 before, 1.75 after", "numpy 2.4.0", "BLAS Some BLAS", "2026-01-02",
         "triad, L1, GB/s 10.0 9.00–11.0", "theirs torch The idea of theirs.",
         "Roofline of matmul forward, cpu", "references; gain:", "of limit compile s first ms loops",
-        "Notes from benchmarks/ladders/matmul.py. Their gains were measured on",
+        "Notes from benchmarks/ladders/matmul.py. The gains that they tell were measured on "
+        f"{ladders.MEASURED_ON} ; below each are the gains of this run, on Some CPU.",
         "A/A: tiles 1.00 (1.00–1.00), shared ×2 1.00 (1.00–1.00).",
     ):  # fmt: skip
         assert fact in USUAL.text
@@ -46,6 +49,10 @@ def test_the_page_says_all_facts_of_a_run() -> None:
         ({"left_out": {"llmc": "no <cc>"}}, "llmc was left out: no <cc>"),
         ({"complete": False}, "The run was stopped"),
         ({"options": {"threads": [1], "rounds": 9}}, "stopped after 6 of 9 rounds"),
+        (
+            {"options": {"threads": [1], "rounds": 6, "cache": "cold"}},
+            "caches before a step cold: emptied of the arrays",
+        ),
     ],
 )
 def test_the_page_says_what_was_missing(changes: dict[str, Any], said: str) -> None:
@@ -61,6 +68,46 @@ def test_limits_and_packed_are_shown_where_they_were_measured_and_verdicts_need_
     assert "1 thread: 10 GFLOP/s, 10 GB/s (L1); 2 threads: 10 GFLOP/s, 10 GB/s (L1)" in text
     assert "No control, so no verdicts." in text
     assert "a <b> The idea of a <b>. WRONG: y[0] is <nan> shared" in text
+
+
+def test_gains_of_this_run_stand_below_those_that_the_notes_tell() -> None:
+    rows = [candidate(name) for name in ("loops", "reordered", "tile")]
+    rows += [candidate("parallel", 2), candidate("theirs", by="torch", reference=True)]
+    case = record(rows=rows)
+    text = shown(case, {**case, "direction": "backward"}, {**case, "shape": "gpt2"})
+    (gain,) = {cells.interval(row["gain"]) for row in case["rows"] if row["rung"] == "reordered"}
+    both = f"This run, cpu: forward {gain}, backward {gain} This run, gpt2: forward {gain}"
+    assert re.search(rf"reordered 9 / 8 / 13\.[^:]*{re.escape(both)} blocked", text)
+    assert "This run, cpu: forward ×2 1.00 (1.00–1.00)" in text
+
+
+def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
+    counts = {"instructions": 1.5e6, "cycles": 1e6, "misses": 20}
+    case = record(
+        rows=[
+            candidate("tiles", trained=True, loop=["vfmadd231ps", "jne <1>"], counters=counts),
+            candidate("shared", 2, unresolved="2 threads had 1.1 CPUs", warnings=["A/A 1.4"]),
+            candidate("k.py:f", by="mine", reference=True, layouts="contiguous only"),
+            candidate("b.c:g", by="mine", reference=True, failed="signal 11", traceback="in <g>"),
+            candidate("NumPy", reference=True),
+            candidate("NumPy", by="numpy", reference=True),
+        ]
+    )
+    text = shown(case)
+    for said in (
+        "hottest loop vfmadd231ps jne <1>", "instructions cycles cache misses", "1.5 M 1 M 20",
+        "shared ×2 The idea of shared. no verdict: 2 threads had 1.1 CPUs A/A 1.4",
+        "1.25–1.25 no verdict",
+        "your kernels; gain: their time divided by that of the kernel of training",
+        "k.py:f mine The idea of k.py:f. contiguous only",
+        "b.c:g mine The idea of b.c:g. FAILED: signal 11 traceback in <g>",
+        "NumPy (ours) The idea", "NumPy (peer numpy) The idea",
+    ):  # fmt: skip
+        assert said in text
+    assert "instructions" not in USUAL.text
+    groups = page.view(case, {}, 3)["groups"]
+    kinds = [row["bar"]["kind"] for group in groups for row in group if row["bar"]]
+    assert kinds == ["first", "same up", "mine", "references", "references"]
 
 
 def test_without_a_round_there_is_a_table_and_no_roofline() -> None:

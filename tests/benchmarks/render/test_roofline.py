@@ -10,9 +10,9 @@ from benchmarks.render.roofline import Axis
 
 ROOFS = {1: {"peak": 100e9, "L1": 200e9, "memory": 10e9}, 2: {"peak": 200e9, "memory": 15e9}}
 ROWS: list[dict[str, Any]] = [
-    {"name": "loops", "tip": "loops: 1 ms", "speed": 0.01e9, "reference": False},
-    {"name": "a < b & c", "tip": "a < b:\n2 ms", "speed": 20e9, "reference": False},
-    {"name": "other", "tip": "other: 3 ms", "speed": 30e9, "reference": True},
+    {"name": "loops", "tip": "loops: 1 ms", "speed": 0.01e9, "part": "ladder"},
+    {"name": "a < b & c", "tip": "a < b:\n2 ms", "speed": 20e9, "part": "ladder"},
+    {"name": "other", "tip": "other: 3 ms", "speed": 30e9, "part": "references"},
 ]
 
 
