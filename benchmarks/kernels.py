@@ -217,7 +217,7 @@ def open_rung(
     if about["able"]:
         candidate.open(name=about["rung"], threads=about["threads"])
         if asm and candidate.key is not None:
-            about["packed"] = process.ask("packed", name=about["rung"])
+            about |= process.ask("asm", name=about["rung"])
     return candidate
 
 

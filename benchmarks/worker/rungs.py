@@ -182,8 +182,8 @@ class Rungs:
             self.limit.enter_context(limited(threads))
             self.threads = threads
 
-    def packed(self, name: str) -> float | None:
-        """Return the fraction of vector instructions in the arithmetic of a rung; see asm.py."""
+    def asm(self, name: str) -> dict[str, Any]:
+        """Return what is known of the machine code of a rung; see asm.py."""
         from benchmarks.worker import asm
 
-        return asm.packed_fraction(self.rungs[name].runners[self.case.direction].compiled)
+        return asm.of_numba(self.rungs[name].runners[self.case.direction].compiled).fields()

@@ -1,16 +1,25 @@
-"""The fraction of vector instructions in compiled code, fresh or loaded from disk."""
+"""The machine code of kernels: vector instructions and the hottest loop."""
 
+import re
+import subprocess
 from pathlib import Path
+from shutil import which
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from numba.core import config
 
+from benchmarks.ladders.matmul import NOTHING
 from benchmarks.worker import asm
+from benchmarks.worker.loops import functions_of
 from tinygpt_np.compiled import cache
-from tinygpt_np.compiled.simd.linking import linked
-from tinygpt_np.compiled.simd.vectors import load, store
+from tinygpt_np.compiled.kernels.matmul import PLAIN, make_scratch, matmul
+from tinygpt_np.compiled.simd.linking import compiled_kernels, linked
+from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import FUSED, LANES, ROWS, VECTORS, load, store
 
 FIXED = 1024  # A multiple of every vector.
 TWO = np.float32(2)
@@ -52,66 +61,167 @@ def compiled(function: Any, *arguments: Any) -> Any:
     return found
 
 
+def packed(*functions: Any) -> Any:
+    return asm.of_numba(functions).fields()["packed"]
+
+
 def test_the_fraction_is_that_of_the_arithmetic() -> None:
     numbers = compiled(in_order, ones())
-    assert asm.packed_fraction((numbers,)) == 0
+    assert packed(numbers) == 0
     # Called from Python, the factor is a double that must be converted: that is not its work.
     vectors = compiled(scaled, ones(), TWO)
     (result,) = vectors.overloads.values()
     before = str(result.library._get_module_for_linking())
-    assert asm.packed_fraction((vectors,)) == 1
+    assert packed(vectors) == 1
     assert str(result.library._get_module_for_linking()) == before  # To look changes nothing.
-    mixed = [asm.packed_fraction((vectors, numbers))]
+    mixed = [packed(vectors, numbers)]
     vectors(np.ones((FIXED, 3), np.float32)[:, 1], TWO)  # A second signature.
-    mixed.append(asm.packed_fraction((vectors,)))
+    mixed.append(packed(vectors))
     assert all(0 < (fraction or 0) < 1 for fraction in mixed)
-    assert asm.packed_fraction((compiled(size, ones()),)) is None
-    assert asm.packed_fraction((cache.strict(in_order),)) is None  # Not compiled.
 
 
-def test_what_is_loaded_from_disk_has_the_fraction_that_it_had() -> None:
+def test_without_arithmetic_there_is_no_fraction_and_no_loop() -> None:
+    nothing = {"packed": None, "loop": [], "loop_flops": 0}
+    assert asm.of_numba((compiled(size, ones()),)).fields() == nothing
+    assert asm.of_numba((cache.strict(in_order),)).fields() == nothing  # Not compiled.
+    program = asm.of_numba((compiled(scaled, ones(), TWO),))
+    program.target = "powerpc64le-linux"
+    assert program.fields() == nothing
+
+
+def test_what_is_loaded_from_disk_has_the_code_that_it_had() -> None:
     first, second = cache.kernel(in_order), cache.kernel(in_order)
     first(ones())
-    fraction, names = asm.packed_fraction((first,)), list[str]()
+    found, names = asm.of_numba((first,)).fields(), list[str]()
     with cache.watch(names.append):
         second(ones())
     assert names == []
-    assert fraction
-    assert asm.packed_fraction((second,)) == fraction
+    assert found["packed"]
+    assert found["loop_flops"] >= LANES
+    assert asm.of_numba((second,)).fields() == found
 
 
 def test_a_linked_kernel_counts_with_its_caller() -> None:
     call = linked(add_one)
 
     def through(target: Any) -> None:
-        call(target)
+        for _ in range(3):
+            call(target)
 
     x = ones()
     caller = compiled(through, x.ctypes.data)
-    assert x[0] == 2
-    assert asm.packed_fraction((caller,)) == 0
-    assert asm.packed_fraction((call,)) == 0
+    assert x[0] == 4
+    assert packed(caller) == 0
+    assert packed(call) == 0
 
 
-X86, ARM = "x86_64-unknown-linux-gnu", "arm64-apple-darwin23"
+def test_the_hottest_loop_of_a_matmul_is_the_register_tile() -> None:
+    a, b, c = (np.ones((ROWS, FIXED), np.float32), np.ones((FIXED, FIXED), np.float32),
+               np.zeros((ROWS, FIXED), np.float32))  # fmt: skip
+    matmul(a, False, b, PLAIN, NOTHING, c, make_scratch(Arena()))
+    found = asm.of_numba((matmul,)).fields()
+    first, *_, last = found["loop"]
+    assert first.startswith("tile_matmul, nesting depth ")
+    # Four steps of the depth in an iteration; sums stay in registers.
+    multiply_adds = 4 * ROWS * VECTORS
+    assert found["loop_flops"] == 2 * LANES * multiply_adds
+    assert "store" not in last
+    if FUSED:
+        assert last.startswith(f"{multiply_adds} FMA ×{LANES}, ")
+    assert found["packed"] == 1
 
 
-@pytest.mark.parametrize(
-    ("triple", "packed", "lines"),
-    [
-        (X86, [True], "vaddps a; vfmadd231ps a; vsqrtpd a; vcvtdq2ps a; vcvttps2dq a; divps a"),
-        (X86, [True], "vcmpnlt_usps a"),
-        (X86, [False], "vaddss a; vcvtss2sd a; vcvtsi2sdq a; vucomiss a"),
-        (X86, [], "vmovups a; vbroadcastss a; vxorps a; vpmaxsd a; subq a; callq expf"),
-        (ARM, [True], "fadd v0.4s, v1.4s; fmla v0.4s, v1.4s, v2.s[1]; fmla.4s v0, v1, v2[1]"),
-        (ARM, [True], "fmla z0.s, p0/m, z1.s, z2.s; scvtf v0.2d, v0.2d"),
-        (ARM, [False], "fmul s0, s1, v2.s[1]; fmul.s s0, v2[1]; fmadd d0, d1; fcmp s0, #0.0"),
-        (ARM, [], "fmov s0, s1; ldr q0, [x0]; add v0.4s, v1.4s; dup v0.4s, v1.s[0]"),
-        ("powerpc64le-linux", [], "vaddps a"),
-    ],
-)
-def test_the_mnemonic_or_the_registers_tell_vectors_from_numbers(
-    triple: str, packed: list[bool], lines: str
-) -> None:
-    for line in lines.split("; "):
-        assert asm.arithmetic(f"name:\n\t{line}\n", triple) == packed, line
+def test_the_loops_are_those_that_llvm_finds() -> None:
+    (tile,) = (each for each in compiled_kernels if each.fndesc.qualname == "tile_matmul")
+    machine = tile.library.codegen._tm
+    machine.set_asm_verbosity(True)
+    try:
+        text, _ = asm.assembly(tile.library, asm.reached(tile)[0])
+    finally:
+        machine.set_asm_verbosity(False)
+    # As in ".LBB0_9:   # =>  This Inner Loop Header: Depth=2", and more lines for outer loops.
+    noted = re.findall(r"^(\S+):[^:]*?Loop Header: Depth=(\d+)", text, re.MULTILINE)
+    expected = sorted((label, int(depth)) for label, depth in noted)
+    assert len(expected) > 20
+    assert expected == sorted(
+        (function.blocks[loop.first].label, loop.depth)
+        for function in functions_of(text).values()
+        for loop in function.loops
+    )
+
+
+# Of gcc -O3 -march=x86-64-v3 and objdump: sum of x[i]·expf(y[i]), and a loop that is not called.
+LISTING = """
+/tmp/kernel.so:     file format elf64-x86-64
+
+
+Disassembly of section .plt:
+
+0000000000001030 <expf@plt>:
+    1030:	jmp    *0x2fca(%rip)        # 4000 <expf@GLIBC_2.27>
+
+Disassembly of section .text:
+
+0000000000001100 <part>:
+    1100:	vmovss (%rdi),%xmm0
+    1104:	add    $0x4,%rdi
+    1108:	call   1030 <expf@plt>
+    110d:	cmp    %rdi,%rbx
+    1110:	jne    1100 <part>
+    1116:	ret
+    1117:	nopw   0x0(%rax,%rax,1)
+
+0000000000001120 <product>:
+    1120:	test   %rdx,%rdx
+    1123:	je     1140 <product+0x20>
+    1125:	data16 cs nopw 0x0(%rax,%rax,1)
+    1130:	vmovups (%rdi,%rax,1),%ymm1
+    1135:	vfmadd231ps (%rsi,%rax,1),%ymm1,%ymm0
+    113a:	add    $0x20,%rax
+    113e:	jne    1130 <product+0x10>
+    1140:	jmp    1150 <product+0x30>
+    1142:	nop
+    1150:	vaddss %xmm0,%xmm1,%xmm0
+    1154:	ret
+"""
+
+
+def listed(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    monkeypatch.setattr("subprocess.run", Mock(side_effect=[result]))
+
+
+def test_the_loop_of_a_library_is_read_from_objdump(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed(monkeypatch, SimpleNamespace(stdout=LISTING))
+    found = asm.loop_of_library(Path("kernel.so"), "product")
+    assert found["loop"] == [
+        "product, nesting depth 1:",
+        ".L1130:",
+        f"  {'vmovups (%rdi,%rax,1),%ymm1':44} load",
+        f"  {'vfmadd231ps (%rsi,%rax,1),%ymm1,%ymm0':44} FMA ×8, load",
+        f"  {'add $0x20,%rax':44} scalar",
+        f"  {'jne .L1130':44} branch",
+        "1 FMA ×8, 2 loads, 2 others: 16 FLOP per iteration",
+    ]
+    assert (found["loop_flops"], found["packed"]) == (16, 0.5)
+
+
+def test_a_library_without_objdump_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed(monkeypatch, FileNotFoundError("objdump"))
+    found = asm.loop_of_library(Path("kernel.so"), "product")
+    assert found["loop"] == ["objdump is needed to show the loop"]
+
+
+@pytest.mark.skipif(not (which("cc") and which("objdump")), reason="needs cc and objdump")
+def test_the_loop_of_a_real_library(tmp_path: Path) -> None:
+    source, library = tmp_path / "kernel.c", tmp_path / "kernel.so"
+    source.write_text(
+        "void product(float *x, const float *y, long rows, long n) {\n"
+        "    for (long row = 0; row < rows; row++)\n"
+        "        for (long i = 0; i < n; i++) x[i] += y[row * n + i] * y[i];\n}\n"
+    )
+    command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    found = asm.loop_of_library(library, "product")
+    assert found["loop"][0] == "product, nesting depth 2:"
+    assert found["loop_flops"] >= 2
+    assert asm.loop_of_library(library, "absent")["loop"] == []

@@ -1,0 +1,272 @@
+"""The loops of a program in assembly, and the one that probably takes most of the time.
+
+A loop is a natural loop: its first block dominates a block that jumps back to it. Its depth counts
+the loops around it, with those around the calls of its function. The hottest loop is chosen by
+what the code says, without running it. It is the deepest of those that compute: call a function
+of a library, such as expf, or do floating-point arithmetic. Of equally deep ones it is the one
+with the most calls of a library per iteration, then the most FLOPs, then the fewest instructions,
+because compilers make longer versions of a loop for other layouts.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from benchmarks.worker.instructions import CALL, JUMP, Instruction, Parser
+
+LABEL = re.compile(r'("[^"]+"|[^\s"#/]+):')
+LOCAL = re.compile(r"\.L|L[A-Z]{2}|Ltmp|Lloh")  # how labels within a function start
+NOT_TAKEN = re.compile(r"j(?!mp)|b\.|cb|tb")  # jumps after which the next block may run
+INDIRECT = re.compile(r"jmpq?\s+\*|br\s")
+NO_CODE = re.compile(r"\.|(?:data16 |cs )*nop|xchg %ax|int3")  # directives and padding
+COMMENT = re.compile(r"\s*(?:#{1,2}\s|//|;).*$")
+# x86: movabsq $name, %rax … callq *%rax. On Arm, names are called directly.
+ADDRESS = re.compile(r"movabsq \$([^\d-].*), (%\w+)")
+BY_REGISTER = re.compile(r"callq \*(%\w+)$")
+# Calls that move or set memory do not compute.
+MEMORY = re.compile(r"mem(set|cpy|move)")
+# Lines of a loop that are shown; of a longer one, how many at the start and the end. Characters
+# before the margin.
+LONGEST, HEAD, TAIL, MARGIN = 60, 44, 15, 44
+
+
+@dataclass
+class Block:
+    """Lines that run one after the other, its label, and the numbers of blocks that may follow."""
+
+    label: str
+    lines: list[str] = field(default_factory=list[str])
+    follow: list[int] = field(default_factory=list[int])
+
+
+class Loop(NamedTuple):
+    """A loop: its first block, all its blocks but those of the loops in it, and its depth."""
+
+    first: int
+    blocks: list[int]
+    depth: int
+
+
+class Function(NamedTuple):
+    """The blocks and loops of a function."""
+
+    blocks: list[Block]
+    loops: list[Loop]
+
+    def depth(self, block: int) -> int:
+        """Return how many loops a block is in."""
+        return next((loop.depth for loop in self.loops if block in loop.blocks), 0)
+
+
+def functions_of(text: str) -> dict[str, Function]:
+    """Return the functions of an assembly by name."""
+    found: dict[str, list[Block]] = {}
+    blocks: list[Block] = []
+    ended = False
+    for line in text.splitlines():
+        if label := LABEL.match(line):
+            name = label[1].strip('"')
+            if not LOCAL.match(name):
+                blocks = found.setdefault(name, [])
+            blocks.append(Block(name))
+            ended = False
+        elif (code := " ".join(COMMENT.sub("", line).split())) and not NO_CODE.match(code):
+            if ended or not blocks:
+                blocks.append(Block(""))
+            blocks[-1].lines.append(code)
+            ended = JUMP.match(code) is not None
+    for blocks in found.values():
+        connect(blocks)
+        name_calls(blocks)
+    return {name: Function(blocks, loops_of(blocks)) for name, blocks in found.items()}
+
+
+def connect(blocks: list[Block]) -> None:
+    """Note which blocks may follow each."""
+    places = {block.label: number for number, block in enumerate(blocks) if block.label}
+    indirect: list[Block] = []
+    for number, block in enumerate(blocks):
+        last = block.lines[-1] if block.lines else ""
+        jump = JUMP.match(last)
+        if jump and (target := re.split(r"[\s,]+", last)[-1].strip('"')) in places:
+            block.follow.append(places[target])
+        if (not jump or NOT_TAKEN.match(last)) and number + 1 < len(blocks):
+            block.follow.append(number + 1)
+        if INDIRECT.match(last):
+            indirect.append(block)
+    # The targets of an indirect jump are in a table; taken is what is not reached otherwise.
+    reached = reach(blocks, 0, set())
+    for number, block in enumerate(blocks):
+        if number not in reached:
+            for jump in indirect:
+                jump.follow.append(number)
+            if indirect:
+                reach(blocks, number, reached)
+            else:
+                block.follow.clear()
+
+
+def reach(blocks: Sequence[Block], start: int, reached: set[int]) -> set[int]:
+    """Add all blocks that follow from `start` to those reached before, and return them."""
+    waiting = [start]
+    while waiting:
+        if (number := waiting.pop()) not in reached:
+            reached.add(number)
+            waiting += blocks[number].follow
+    return reached
+
+
+def loops_of(blocks: Sequence[Block]) -> list[Loop]:
+    """Return the loops of a function."""
+    before: list[list[int]] = [[] for _ in blocks]
+    for number, block in enumerate(blocks):
+        for each in block.follow:
+            before[each].append(number)
+    dominators = dominators_of(before)
+    bodies: dict[int, set[int]] = {}  # by the first block of the loop
+    for number, block in enumerate(blocks):
+        for first in block.follow:
+            if dominators[number] >> first & 1:
+                body, waiting = bodies.setdefault(first, {first}), [number]
+                while waiting:
+                    if (each := waiting.pop()) not in body:
+                        body.add(each)
+                        waiting += before[each]
+    found: list[Loop] = []
+    for first, body in bodies.items():
+        inner = set[int]().union(*(bodies[each] for each in body & {*bodies} - {first}))
+        depth = sum(first in other for other in bodies.values())
+        found.append(Loop(first, sorted(body - inner), depth))
+    return found
+
+
+def dominators_of(before: Sequence[Sequence[int]]) -> list[int]:
+    """Return the blocks without which each block is not reached, as bits, given those before it."""
+    every = (1 << len(before)) - 1
+    found, changed = [1] + [every] * (len(before) - 1), True
+    while changed:
+        changed = False
+        for number in range(1, len(before)):
+            common = every
+            for each in before[number]:
+                common &= found[each]
+            common |= 1 << number
+            changed = changed or common != found[number]
+            found[number] = common
+    return found
+
+
+def name_calls(blocks: Sequence[Block]) -> None:
+    """Replace the register of a call by the name of the function whose address it holds."""
+    held: dict[str, str] = {}
+    for block in blocks:
+        for number, line in enumerate(block.lines):
+            if address := ADDRESS.match(line):
+                held[address[2]] = address[1]
+            elif (call := BY_REGISTER.match(line)) and call[1] in held:
+                block.lines[number] = f"callq {held[call[1]]}"
+
+
+def callee_of(line: str) -> str | None:
+    """Return the function that a line calls, jumps to, or takes the address of, if it does."""
+    if address := ADDRESS.match(line):
+        return address[1]
+    called = CALL.match(line) or (JUMP.match(line) and not NOT_TAKEN.match(line))
+    return line.split()[-1].strip('"').removesuffix("@plt") if called else None
+
+
+def readable(name: str) -> str:
+    """Return the name of a function without its modules and types, as mangled by Numba."""
+    rest, last = name.removeprefix("_ZN"), name
+    while rest != name and (size := re.match(r"\d+", rest)):
+        end = size.end() + int(size[0])
+        last, rest = rest[size.end() : end], rest[end:]
+    return last.rpartition(".")[2]
+
+
+def depths_of(functions: Mapping[str, Function], start: str) -> dict[str, int]:
+    """Return the functions that are called from `start`, and how many loops are around each."""
+    found: dict[str, int] = {}
+    waiting: list[tuple[str, int, tuple[str, ...]]] = [(start, 0, ())]
+    while waiting:
+        name, depth, path = waiting.pop()
+        if name in functions and name not in path and depth > found.get(name, -1):
+            found[name] = depth
+            for number, block in enumerate(functions[name].blocks):
+                inner = depth + functions[name].depth(number)
+                called = filter(None, map(callee_of, block.lines))
+                waiting += [(callee, inner, (*path, name)) for callee in called]
+    return found
+
+
+class HotLoop(NamedTuple):
+    """A loop with the function that it is in, the lines of its blocks and what they do."""
+
+    function: str
+    depth: int
+    lines: list[Instruction | str]
+    calls: int
+
+    @property
+    def instructions(self) -> list[Instruction]:
+        """The instructions, without labels."""
+        return [each for each in self.lines if isinstance(each, Instruction)]
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of an iteration, without those of calls."""
+        return sum(each.flops for each in self.instructions)
+
+    @property
+    def text(self) -> list[str]:
+        """The loop line by line, with what each does at the margin, and counts at the end."""
+        shown = [
+            each if isinstance(each, str) else f"  {each.text:{MARGIN}} {', '.join(each.kinds)}"
+            for each in self.lines
+        ]
+        if len(shown) > LONGEST:
+            shown[HEAD:-TAIL] = [f"  … {len(shown) - HEAD - TAIL} more lines …"]
+        return [f"{readable(self.function)}, nesting depth {self.depth}:", *shown, self.summary]
+
+    @property
+    def summary(self) -> str:
+        """How many instructions do what, and the FLOPs of an iteration."""
+        counts = Counter(kind for each in self.instructions for kind in each.kinds)
+        words = [f"{counts.pop(kind)} {kind}" for kind in sorted(counts) if "×" in kind]
+        named = [(counts.pop(kind, 0), kind) for kind in ("load", "store", "call")]
+        words += [f"{number} {kind}{'s' * (number > 1)}" for number, kind in named if number]
+        return f"{', '.join(words)}, {counts.total()} others: {self.flops:,} FLOP per iteration"
+
+    @property
+    def heat(self) -> tuple[int, ...]:
+        """What the loops of a program are ordered by."""
+        computes = self.calls + self.flops > 0
+        return computes, self.depth, self.calls, self.flops, -len(self.instructions)
+
+
+def hottest(
+    functions: Mapping[str, Function], starts: Sequence[str], parse: Parser
+) -> HotLoop | None:
+    """Return the hottest loop of what some functions run, or None if nothing computes in a loop."""
+    found = [loop for start in starts for loop in loops_from(functions, start, parse)]
+    best = max(found, key=lambda loop: loop.heat, default=None)
+    return best if best and best.heat[0] else None
+
+
+def loops_from(functions: Mapping[str, Function], start: str, parse: Parser) -> Iterator[HotLoop]:
+    """Yield the loops of what a function runs."""
+    for name, depth in depths_of(functions, start).items():
+        for loop in functions[name].loops:
+            lines: list[Instruction | str] = []
+            for block in (functions[name].blocks[number] for number in loop.blocks):
+                lines += [f"{block.label}:"] * bool(block.label)
+                lines += map(parse, block.lines)
+            called = [
+                callee_of(each.text)
+                for each in lines
+                if isinstance(each, Instruction) and CALL.match(each.text)
+            ]
+            calls = sum(each not in functions and not MEMORY.match(each or "") for each in called)
+            yield HotLoop(name, depth + loop.depth, lines, calls)
