@@ -110,9 +110,9 @@ def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
         row["bound"] = "compute" if binding == "peak" else "memory"
         limit = limits[binding]
         if found := ratio(limit["turns"], row["turns"]):
-            *ratios, coverage = found
-            times = works[binding] / limit["amount"]
-            row["fraction"] = Interval(*(times * each for each in ratios), coverage)
+            scale = works[binding] / limit["amount"]
+            low, high = scale * found.low, scale * found.high
+            row["fraction"] = Interval(scale * found.median, low, high, found.coverage)
 
 
 def bandwidth(rates: Mapping[str, float]) -> float:

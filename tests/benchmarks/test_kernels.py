@@ -69,7 +69,7 @@ def test_every_rung_has_a_row_and_limits_and_controls_take_turns() -> None:
     assert found["rows"][1]["wrong"]
     assert not found["rows"][2]["able"]
     assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
-    limits = [(name, n, 2) for n in (1, 2) for name in ("peak", "triad", "update")]
+    limits = [(name, n, 2) for n in (1, 2) for name in kernels.LIMITS]
     assert rows_of(found, "limits") == limits
     assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
 
