@@ -41,8 +41,8 @@ class Direction:
 
     inputs, outputs: the shapes of the float32 arrays that a kernel reads and writes. truth: of each
     array that is written, given the inputs in float64. flops, bytes: the least that the formula
-    needs, given the sizes; an exponential, logarithm, root, division or comparison counts as one
-    FLOP. Without `bytes` each array counts once for being read and once for being written. edit:
+    needs, given the sizes, with FLOPs counted as in flops.py. Without `bytes` each array counts
+    once for being read and once for being written. edit:
     changes the random inputs in place or returns others, given the generator and the inputs.
     changed: the inputs that a kernel overwrites. outliers: the factor of some random elements.
     """

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases.flops import EXP_FLOPS
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import attention
@@ -97,11 +98,11 @@ def backward_truth(dy: np.ndarray, qkv: np.ndarray) -> dict[str, Expected]:
 def forward_flops(size: Any) -> int:
     """Return the FLOPs for the visible pairs: scores with the scale, softmax, and sums over values.
 
-    The softmax of n scores takes 5n - 2 (see softmax.py), a sum of n products 2n - 1.
+    The softmax of n scores takes as many as in softmax.py, a sum of n products 2n - 1.
     """
     queries, D = size.B * size.H * size.T, size.D
     seen = queries * (size.T + 1) // 2
-    return 2 * D * seen + (5 * seen - 2 * queries) + D * (2 * seen - queries)
+    return 2 * D * seen + ((4 + EXP_FLOPS) * seen - 2 * queries) + D * (2 * seen - queries)
 
 
 def backward_flops(size: Any) -> int:

@@ -6,6 +6,7 @@ The losses are those of the rows, 0 for a target of -1; dlogits are the gradient
 import numpy as np
 
 from benchmarks.cases import Arrays, Direction, Expected, unchecked
+from benchmarks.cases.flops import EXP_FLOPS
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import cross_entropy
@@ -64,7 +65,7 @@ DIRECTIONS = {
         # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
         # for the loss a logarithm and two sums; for the gradient V products and a difference.
         # Of fewer than three rows none is ignored.
-        flops=lambda size: (size.N - (size.N > 2)) * (5 * size.V + 3),
+        flops=lambda size: (size.N - (size.N > 2)) * ((4 + EXP_FLOPS) * size.V + 3),
         # An ignored row is written, but need not be read. The targets are int64.
         bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,
     )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from benchmarks.cases import Direction, Expected, unchecked
+from benchmarks.cases.flops import EXP_FLOPS
 from benchmarks.cases.rounding import EXP, TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import softmax
@@ -46,7 +47,7 @@ DIRECTIONS = {
     "forward": Direction(
         {"x": "NV"}, {"probs": "NV"}, forward_truth, edit=overflow,
         # V - 1 comparisons for the maximum, V - 1 sums for the total; V each of -, exp and /.
-        flops=lambda size: size.N * (5 * size.V - 2),
+        flops=lambda size: size.N * ((4 + EXP_FLOPS) * size.V - 2),
     ),
     "backward": Direction(
         {"dprobs": "NV", "probs": "NV"}, {"dx": "NV"}, backward_truth, edit=normalise,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape, render
 from rich.table import Table
 
+from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from benchmarks.render import cells
 from benchmarks.render.cells import FAILED, GIGA, WRONG, limit_name, number, several
@@ -31,7 +32,7 @@ LEGEND = (
     "gain: speedup over the serial rung above; below a line, the row's time divided by that of"
     " our trained kernel. ▲ ▼: more than a rung gains over itself (A/A); ~ not resolved; ? no"
     " verdict. of limit: the time that the FLOPs (com) or bytes (mem) take at best, divided by"
-    " the time. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
+    f" the time; an exp counts as {EXP_FLOPS} FLOPs, a tanh as {TANH_FLOPS}. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
     " D head size, P elements."
 )
 PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."

@@ -1,23 +1,29 @@
 """FLOPs and bytes that each case claims, compared with a plain computation that is counted."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from types import FunctionType
+from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from helpers.gate import CASES, tiny_case
 
 from benchmarks.cases import adamw, unchecked
+from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
 from benchmarks.worker.gate import Problem, compare
+from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import gelu, layer_norm, linear, softmax
 from tinygpt_np.ops.gelu import CUBIC, SQRT_2_OVER_PI
 
 
 class Counted(np.ndarray):
-    """An array that counts each operation on its elements as one FLOP."""
+    """An array that counts the FLOPs of operations on its elements."""
 
     flops = 0
+    costs: ClassVar[dict[Any, int]] = {np.exp: EXP_FLOPS, np.tanh: TANH_FLOPS}
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         plain = [np.asarray(each) for each in inputs]
@@ -27,7 +33,8 @@ class Counted(np.ndarray):
         if ufunc is np.matmul:
             Counted.flops += found.size * (2 * plain[0].shape[-1] - 1)
         else:
-            Counted.flops += found.size if method == "__call__" else plain[0].size - found.size
+            count = found.size if method == "__call__" else plain[0].size - found.size
+            Counted.flops += count * Counted.costs.get(ufunc, 1)
         return np.asarray(found).view(Counted)
 
 
@@ -152,3 +159,38 @@ def test_a_case_costs_what_it_claims(operation: str, direction: str) -> None:
     if operation == "cross_entropy":
         moved -= 4 * case.sizes["V"]  # The logits of the ignored row are not read.
     assert case.bytes == moved
+
+
+class Scalar:
+    """A number that counts the operations on it; they return it."""
+
+    __array_ufunc__ = None  # NumPy's numbers leave operations to it.
+
+    def __init__(self) -> None:
+        self.flops = 0
+
+    def count(self, flops: int, *_: Any) -> "Scalar":
+        self.flops += flops
+        return self
+
+    def one(self, _: Any) -> "Scalar":
+        return self.count(1)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = one
+
+    def __gt__(self, _: Any) -> bool:
+        self.flops += 1
+        return False
+
+
+@pytest.mark.parametrize(("name", "flops"), [("exp", EXP_FLOPS), ("tanh", TANH_FLOPS)])
+def test_an_exp_and_a_tanh_cost_what_those_of_our_kernels_do(name: str, flops: int) -> None:
+    x = Scalar()
+    costs = {"fma": 2, "at_least": 1, "at_most": 1, "copysign": 0, "power_of_two": 0}
+    names = {**vars(elementary)}
+    for each, cost in costs.items():
+        names[each] = Mock(side_effect=partial(x.count, cost))
+    for each in ("parts_of_exp", "exp", "tanh"):
+        names[each] = FunctionType(getattr(elementary, each).py_func.__code__, names)
+    names[name](x)
+    assert x.flops == flops
