@@ -32,7 +32,8 @@ LEGEND = (
     "gain: speedup over the serial rung above; below a line, the row's time divided by that of"
     " our trained kernel. ▲ ▼: more than a rung gains over itself (A/A); ~ not resolved; ? no"
     " verdict. of limit: the time that the FLOPs (com) or bytes (mem) take at best, divided by"
-    f" the time; an exp counts as {EXP_FLOPS} FLOPs, a tanh as {TANH_FLOPS}. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
+    f" the time; an exp counts as {EXP_FLOPS} FLOPs, a tanh as {TANH_FLOPS}."
+    " N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
     " D head size, P elements."
 )
 PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."
