@@ -57,10 +57,6 @@ PAID: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-# Hardware counters of a step: the column.
-COUNTERS = {"instructions": "instructions", "cycles": "cycles", "misses": "cache misses"}
-
-
 def prefixed(value: float, unit: str = "") -> str:
     """Return a number to three digits with a decimal prefix."""
     rounded = float(f"{value:.3g}")
@@ -105,9 +101,11 @@ def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tupl
         if row.get(key) is not None:
             found[column] = (words(row[key]), "")
     counted: dict[str, float] = row.get("counters") or {}
-    for key, column in COUNTERS.items():
-        if key in counted:
-            found[column] = (prefixed(counted[key]), "")
+    if counted.get("cycles"):
+        ratio = number(counted["instructions"] / counted["cycles"])
+        found["IPC"] = (ratio, f"{prefixed(counted['instructions'])} instr.")
+    if "misses" in counted:
+        found["misses"] = (prefixed(counted["misses"]), "")
     return found
 
 

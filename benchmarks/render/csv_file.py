@@ -9,7 +9,7 @@ from benchmarks.render.cells import GIGA, is_timed, why_not
 
 # Times and counts are of one step. gain: speedup over the serial rung above. time_by_ours: the time
 # divided by that of our trained kernel.
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "cpu", "date", "commit", "cache_mode", "operation", "direction", "shape", "sizes", "flops",
     "bytes", "working_set_bytes", "fits_cache", "rung", "by", "threads", "reference", "trained",
     "state", "reason", "seconds", "seconds_low", "seconds_high", "coverage", "gain", "gain_low",

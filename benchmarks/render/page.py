@@ -23,18 +23,18 @@ COLUMNS = {
     "compile s": "seconds of compilation; cached: loaded from disk",
     "first ms": "milliseconds of the first step, without compilation",
     "packed": "fraction of vector instructions among its arithmetic",
-    "instructions": "instructions of a step, on all threads",
-    "cycles": "cycles of a step, on all threads",
-    "cache misses": "cache misses of a step, on all threads, as Linux counts them",
+    "IPC": "instructions per cycle, and the instructions of a step",
+    "misses": "cache misses of a step, as Linux counts them",
 }
 # The columns that are shown only if a row has them.
-OPTIONAL = ("packed", *cells.COUNTERS.values())
+OPTIONAL = ("packed", "IPC", "misses")
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
 VERDICTS_OF_OURS = {FASTER: "▲ ours faster", SLOWER: "▼ ours slower", SAME: "not resolved"}
 CACHE_MODES = {
     "hot": "hot: as the step before left them",
     "cold": "cold: emptied of the arrays of the step",
 }
+MOST_TICKS = 4  # that are labelled above the bars
 TERM = re.compile(r"([^:.]{1,40}): (.*)")  # in the notes of a ladder
 
 
@@ -132,8 +132,8 @@ def gains(records: list[dict[str, Any]], operation: str) -> dict[str, dict[str, 
     """Return what the rungs of an operation gained in this run, by rung and shape, in words."""
     found: dict[str, dict[str, list[str]]] = {}
     for record in records:
-        for row in record["rows"] if record["operation"] == operation else []:
-            gain = cells.gain_of(row)
+        for row in record["rows"]:
+            gain = cells.gain_of(row) if record["operation"] == operation else None
             if gain is not None and cells.part(row) == LADDER and cells.is_timed(row):
                 threads = f" ×{row['threads']}" if row["threads"] > 1 else ""
                 words = f"{record['direction']}{threads} {interval(gain)}"
@@ -162,13 +162,17 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
     ]
     drawn = [row for row in rows if row["bar"]]
     groups = [[row for row in rows if row["part"] == part] for part in cells.PARTS]
+    ticks = scale.ticks()
     stopped = f"stopped after {record['rounds']} of {rounds} rounds"
     return {
         **{name: record[name] for name in ("operation", "direction", "shape")},
         "about": f"{cells.sizes(record)}; {cells.costs(record)}: {intensity:.2g} FLOP/byte",
         "stopped": stopped if record["rounds"] < rounds else "",
         "decades": math.log10(scale.high) - low,
-        "ticks": [(scale.place(value), f"{value / GIGA:g}") for value in scale.ticks()],
+        "ticks": [
+            (scale.place(value), f"{value / GIGA:g}")
+            for value in ticks[:: -(-len(ticks) // MOST_TICKS)]
+        ],
         "groups": [group for group in groups if group],
         "limits": cells.limits_in_words(record),
         "controls": cells.controls_in_words(record),

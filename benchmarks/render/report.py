@@ -18,11 +18,11 @@ UNRESOLVED = "[yellow]?[/yellow]"
 NAME = "rung"  # the column of names, whose header is empty
 COLUMNS = (
     NAME, "compile s", "first ms", "ms", "min – max", "gain", "tokens/s", "GFLOP/s", "GB/s",
-    "of limit", "packed", *cells.COUNTERS.values(), "MB", "warm-up s",
+    "of limit", "packed", "IPC", "misses", "MB", "warm-up s",
 )  # fmt: skip
 # The columns that are left out first in a narrow window; the page shows them all.
 DISPENSABLE = (
-    *cells.COUNTERS.values(), "first ms", "compile s", "GB/s", "packed", "warm-up s", "GFLOP/s",
+    "misses", "IPC", "first ms", "compile s", "GB/s", "packed", "warm-up s", "GFLOP/s",
     "min – max", "MB", "of limit",
 )  # fmt: skip
 # A name is wrapped to no fewer characters than this. Spaces between two columns.

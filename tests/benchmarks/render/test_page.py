@@ -95,7 +95,7 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
     )
     text = shown(case)
     for said in (
-        "hottest loop vfmadd231ps jne <1>", "instructions cycles cache misses", "1.5 M 1 M 20",
+        "hottest loop of tiles vfmadd231ps jne <1>", "first ms IPC misses", "1.50 1.5 M instr. 20",
         "shared ×2 The idea of shared. no verdict: 2 threads had 1.1 CPUs A/A 1.4",
         "1.25–1.25 no verdict",
         "your kernels; gain: their time divided by that of the kernel of training",
@@ -104,7 +104,7 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
         "NumPy (ours) The idea", "NumPy (peer numpy) The idea",
     ):  # fmt: skip
         assert said in text
-    assert "instructions" not in USUAL.text
+    assert "IPC" not in USUAL.text
     groups = page.view(case, {}, 3)["groups"]
     kinds = [row["bar"]["kind"] for group in groups for row in group if row["bar"]]
     assert kinds == ["first", "same up", "mine", "references", "references"]
