@@ -146,6 +146,12 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def loop_in_words(row: Mapping[str, Any]) -> str:
+    """Return the length of the hottest loop of a row, in words."""
+    flops = f", {row['loop_flops']} FLOP per iteration" if row.get("loop_flops") else ""
+    return f"{len(row['loop'])} instructions{flops}"
+
+
 def sizes(record: Mapping[str, Any]) -> str:
     """Return the sizes of a case in words."""
     return ", ".join(f"{letter} {size:,}" for letter, size in record.get("sizes", {}).items())

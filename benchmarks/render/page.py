@@ -192,6 +192,7 @@ def view_row(
         "idea": row.get("idea", ""),
         "notes": cells.notes(row),
         "loop": "\n".join(row.get("loop") or []),
+        "loop_in_words": cells.loop_in_words(row) if row.get("loop") else "",
         "why_not": cells.why_not(row),
         "bad": row.get("wrong") or row.get("failed"),
         "traceback": row.get("traceback"),

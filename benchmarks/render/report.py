@@ -11,7 +11,7 @@ from rich.table import Table
 from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from benchmarks.render import cells
-from benchmarks.render.cells import FAILED, GIGA, WRONG, limit_name, number, several
+from benchmarks.render.cells import FAILED, GIGA, MINE, WRONG, limit_name, number, several
 
 SIGNS = {FASTER: "[green]▲[/green]", SLOWER: "[red]▼[/red]", SAME: "[dim]~[/dim]"}
 UNRESOLVED = "[yellow]?[/yellow]"
@@ -27,7 +27,8 @@ DISPENSABLE = (
 )  # fmt: skip
 # A name is wrapped to no fewer characters than this. Spaces between two columns.
 LEAST_NAME, BETWEEN = 12, 2
-TRACED = 4  # the last lines of a traceback that are shown
+# The last lines of a traceback, and the first of a loop, that are shown.
+TRACED, LOOP_LINES = 4, 24
 LEGEND = (
     "gain: speedup over the serial rung above; below a line, the row's time divided by that of"
     " our trained kernel. ▲ ▼: more than a rung gains over itself (A/A); ~ not resolved; ? no"
@@ -92,6 +93,7 @@ def show(record: dict[str, Any], console: Console) -> None:
         console.print(escape(f"[{mark}] {text}"), style="dim")
     for row, name, _ in rows:
         show_failure(row, name, console)
+        show_loop(row, name, console)
     footer = [*cells.limits_in_words(record), cells.controls_in_words(record)]
     if said := "; ".join(filter(None, footer)):
         console.print(escape(said))
@@ -171,3 +173,13 @@ def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
         console.print(f"[red]{escape(name)} {state}:[/red] {escape(reason)}")
         for line in (row.get("traceback") or "").rstrip().splitlines()[-TRACED:]:
             console.print(escape(f"  {line}"), style="dim")
+
+
+def show_loop(row: Mapping[str, Any], name: str, console: Console) -> None:
+    """Show the hottest loop of a trained kernel or of one of the user's."""
+    if (loop := row.get("loop")) and (row["trained"] or row["by"] == MINE):
+        console.print(escape(f"hottest loop of {name}: {cells.loop_in_words(row)}"))
+        for line in loop[:LOOP_LINES]:
+            console.print(escape(f"  {line.expandtabs(4)}"), style="dim", soft_wrap=True)
+        if len(loop) > LOOP_LINES:
+            console.print("  … the others are on the page", style="dim")

@@ -72,8 +72,11 @@ def test_limits_and_packed_are_shown_where_they_were_measured_and_verdicts_need_
 
 def test_gains_of_this_run_stand_below_those_that_the_notes_tell() -> None:
     rows = [candidate(name) for name in ("loops", "reordered", "tile")]
+    rows[-1]["trained"] = True
     rows += [candidate("parallel", 2), candidate("theirs", by="torch", reference=True)]
     case = record(rows=rows)
+    assert [*page.gains([case], "matmul")] == ["reordered", "tile", "parallel"]
+    assert page.gains([case], "softmax") == {}
     text = shown(case, {**case, "direction": "backward"}, {**case, "shape": "gpt2"})
     (gain,) = {cells.interval(row["gain"]) for row in case["rows"] if row["rung"] == "reordered"}
     both = f"This run, cpu: forward {gain}, backward {gain} This run, gpt2: forward {gain}"
@@ -85,17 +88,28 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
     counts = {"instructions": 1.5e6, "cycles": 1e6, "misses": 20}
     case = record(
         rows=[
-            candidate("tiles", trained=True, loop=["vfmadd231ps", "jne <1>"], counters=counts),
+            candidate(
+                "tiles", trained=True, loop=["fma", "jne <1>"], loop_flops=32, counters=counts
+            ),
             candidate("shared", 2, unresolved="2 threads had 1.1 CPUs", warnings=["A/A 1.4"]),
-            candidate("k.py:f", by="mine", reference=True, layouts="contiguous only"),
-            candidate("b.c:g", by="mine", reference=True, failed="signal 11", traceback="in <g>"),
+            candidate("k.py:f", by="mine", layouts="contiguous only"),
+            candidate(
+                "b.c:g",
+                by="mine",
+                reference=True,
+                failed="signal 11",
+                traceback="in <g>",
+                turns=[[1e9]] * 6,
+                seconds=cells.Interval(1e9, 1e9, 1e9, 0.9),
+            ),
             candidate("NumPy", reference=True),
             candidate("NumPy", by="numpy", reference=True),
         ]
     )
     text = shown(case)
     for said in (
-        "hottest loop of tiles vfmadd231ps jne <1>", "first ms IPC misses", "1.50 1.5 M instr. 20",
+        "hottest loop of tiles: 2 instructions, 32 FLOP per iteration fma jne <1>",
+        "first ms IPC misses", "1.50 1.5 M instr. 20",
         "shared ×2 The idea of shared. no verdict: 2 threads had 1.1 CPUs A/A 1.4",
         "1.25–1.25 no verdict",
         "your kernels; gain: their time divided by that of the kernel of training",
@@ -105,7 +119,9 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
     ):  # fmt: skip
         assert said in text
     assert "IPC" not in USUAL.text
-    groups = page.view(case, {}, 3)["groups"]
+    viewed = page.view(case, {}, 3)
+    assert viewed["decades"] < 6  # The failed kernel has no bar.
+    groups = viewed["groups"]
     kinds = [row["bar"]["kind"] for group in groups for row in group if row["bar"]]
     assert kinds == ["first", "same up", "mine", "references", "references"]
 

@@ -87,6 +87,22 @@ def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdi
     ]
 
 
+def test_the_hottest_loops_of_trained_kernels_and_those_of_the_user_are_shown() -> None:
+    loop = ["vmovups\t(%rax), %zmm1", *["nop [1]"] * 30]
+    rows = [
+        candidate("loops", loop=["not this"]),
+        candidate("tiles", loop=loop, loop_flops=32, trained=True),
+        candidate("k.py:f", loop=["jne .L1"], by="mine"),
+        candidate("empty", loop=[], by="mine"),
+    ]
+    text = shown(record(rows=rows))
+    assert "hottest loop of tiles: 31 instructions, 32 FLOP per iteration\n  vmovups" in text
+    assert text.count("nop [1]") == 23
+    assert "  … the others are on the page\nhottest loop of k.py:f: 1 instructions\n" in text
+    assert "not this" not in text
+    assert "loop of empty" not in text
+
+
 def rungs_of_all_sizes() -> list[dict[str, Any]]:
     """Return rows with long names, equal names, 128 threads, and times from 1 ns to 3 minutes."""
     names = (
