@@ -4,6 +4,7 @@ import argparse
 import io
 import itertools
 import math
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from tinygpt_np.text.tokenizers import TokenizerError
 
 PROGRAM = "python -m benchmarks"
 FEW = 5  # rounds; the intervals of fewer say nothing
-STOPPED = 130  # exit code after Ctrl-C
+STOPPED = 130  # exit code after Ctrl-C or SIGTERM
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # What was measured is kept.
     asked = vars(make_parser().parse_args(arguments or ["--help"]))
     command = asked.pop("command")
     try:

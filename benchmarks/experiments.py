@@ -7,7 +7,7 @@ results of their first steps, and take turns in rounds with the machine's peak.
 import functools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.process import Process, WorkerError
+from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say
 from benchmarks.harness.session import Parts, session
 from benchmarks.models import gpt2, workloads
@@ -168,41 +168,34 @@ def compare(experiment: Experiment, threads: int, say: Say) -> Comparison:
     def tell(text: str) -> None:
         say(f"{experiment.name}: {text}")
 
-    with ExitStack() as processes, comparison.until_interrupted():
-
-        def start(name: str, serve: str, options: dict[str, Any]) -> Process:
-            return processes.enter_context(closing(Process(name, serve, options, threads)))
-
+    with closing(comparison), comparison.until_interrupted():
         for entry in experiment.entries:
             if entry.by != OURS and find_spec(entry.by) is None:
-                reason = f"{entry.by} is not installed: pip install '.[bench]'"
+                reason = "not installed: pip install '.[bench]'"
                 comparison.left_out[entry.by] = reason
                 continue
             tell(f"warming up {entry.name}")
-            add(comparison, entry, start(entry.name, JOBS, {}), threads, experiment.samples)
+            add(comparison, entry, threads, experiment.samples)
         options: dict[str, Any] = {"source": "benchmarks.ladders", "seed": 0, "options": {}}
-        comparison.add_limit(start("peak", RUNGS, options), "peak", threads, 0)
+        peak = Candidate(
+            Process("peak", RUNGS, options, threads), {"name": "peak", "threads": threads}
+        )
+        comparison.limits.append(peak)
+        peak.open("open_limit", name="peak", threads=threads, size=0)
         comparison.take_rounds(experiment.rounds, tell)
     return comparison
 
 
-def add(
-    comparison: Comparison, entry: Entry, process: Process, threads: int, samples: int | None
-) -> None:
-    """Open a job as a candidate if it agrees with the first; leave it out if it does not run."""
+def add(comparison: Comparison, entry: Entry, threads: int, samples: int | None) -> None:
+    """Start a job as a candidate; it must agree with the first."""
     about = {"rung": entry.name, "by": entry.by, "threads": threads}
     about |= {"reference": entry.reference, "trained": entry.trained}
+    process = Process(entry.name, JOBS, {}, threads)
     candidate = Candidate(process, about, required=not comparison.candidates)
-    try:
-        candidate.open(
-            build=entry.build, options=entry.options, warm_up=entry.warm_up, samples=samples
-        )
-    except WorkerError as error:
-        if candidate.required:
-            raise
-        comparison.left_out[entry.name] = str(error)
-        return
     comparison.candidates.append(candidate)
+    candidate.open(build=entry.build, options=entry.options, warm_up=entry.warm_up, samples=samples)
+    if not candidate.timed:
+        return
     comparison.about.setdefault("flops", about.pop("flops"))
     theirs = np.array(about["agreement"])
     ours = np.array(comparison.candidates[0].about["agreement"])

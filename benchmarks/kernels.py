@@ -28,6 +28,8 @@ ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
 # Seconds of samples after which a slow rung takes no more than the least number of turns.
 PATIENCE = 1.5
 LIMITS = ("peak", *BANDWIDTHS)
+# Seconds after which a rung counts as hanging: at the gate, where it is compiled, and in a turn.
+OPEN_TIMEOUT, TURN_TIMEOUT = 300.0, 60.0
 
 CaseNames = tuple[str, str, str]
 
@@ -88,14 +90,15 @@ def run(
             with start(replace(plan, peers=()), run) as (ours, _):
                 complete = run_cases(ours, {}, plan, suspects, run, "again")
         found["complete"] = complete
-    wrong = [
-        f"{row['rung']}, {' '.join(record[name] for name in CASE)}"
+    bad = [
+        f"{row['rung']}, {' '.join(record[name] for name in CASE)}: {reason}"
         for record in (*found["cases"], *found["again"])
         for row in record["rows"]
-        if row.get("wrong") and row["by"] == OURS  # A wrong peer is only shown.
+        if row["by"] not in PEERS  # What is wrong with a peer is only shown.
+        if (reason := row.get("wrong") or row.get("failed"))
     ]
-    if wrong:
-        raise DisagreementError(f"WRONG: {'; '.join(wrong)}")
+    if bad:
+        raise DisagreementError("wrong or failed:\n  " + "\n  ".join(bad))
     return found
 
 
@@ -117,7 +120,7 @@ def start(plan: Plan, run: Session) -> Generator[tuple[Process, Peers]]:
                     peers[name, count] = process(name, count, {"threads": count, **more})
                     run.found["peers"][f"{name} ×{count}"] = peers[name, count].ask("about")
             except WorkerError as error:
-                run.found["left_out"][name] = str(error)
+                run.found["left_out"][name] = error.reason
         yield ours, peers
 
 
@@ -128,8 +131,12 @@ def run_cases(
     for case, progress in counted(names):
         comparison = Comparison(dict(zip(CASE, case, strict=True)), run.found["left_out"])
         where = f"{progress}: {' '.join(case)}"
-        with comparison.until_interrupted():
-            run_case(ours, peers, comparison, plan, lambda text, at=where: run.say(f"{at}, {text}"))
+
+        def say(text: str, where: str = where) -> None:
+            run.say(f"{where}, {text}")
+
+        with closing(comparison), comparison.until_interrupted():
+            run_case(ours, peers, comparison, plan, say)
         if not run.add(comparison, into):
             return False
     return True
@@ -144,21 +151,35 @@ def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, sa
     open_peers(peers, comparison, case, say)
     for count in sorted({each.about["threads"] for each in comparison.candidates}):
         for name in LIMITS:
-            comparison.add_limit(ours, name, count, begun["case"]["working_set"])
+            open_limit(ours, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
+    say("checking again")
+    for each in (*comparison.candidates, *comparison.controls):
+        if each.timed:
+            each.about |= each.ask("close", timeout=OPEN_TIMEOUT)
 
 
 def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:
     """Measure the peak, the bandwidth of each cache and of memory, and a matmul by BLAS."""
-    comparison = Comparison({})
-    for count in threads:
-        for name, where, size in limits_of(run.found["machine"]["caches"], count):
-            run.say(f"limits of the machine: {name}, threads: {count}")
-            comparison.add_limit(ours, name, count, size, where=where)
-    comparison.take_rounds(LIMIT_ROUNDS, run.say)
+    with closing(Comparison({})) as comparison:
+        for count in threads:
+            for name, where, size in limits_of(run.found["machine"]["caches"], count):
+                run.say(f"limits of the machine: {name}, threads: {count}")
+                open_limit(ours, comparison, name, count, size, where=where)
+        comparison.take_rounds(LIMIT_ROUNDS, run.say)
     for limit in comparison.record["limits"]:
         rates = [limit["amount"] / seconds for seconds in medians(limit["turns"])]
         run.found["limits"].append({**limit, "rate": estimate(rates)})
+
+
+def open_limit(
+    ours: Process, comparison: Comparison, name: str, threads: int, size: int, **more: Any
+) -> None:
+    """Open a limit of the machine, to be measured in the same rounds."""
+    about = {"name": name, **more, "threads": threads, "size": size}
+    limit = Candidate(ours.fork(name), about, timeout=TURN_TIMEOUT)
+    comparison.limits.append(limit)
+    limit.open("open_limit", name=name, threads=threads, size=size)
 
 
 def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str | None, int]]:
@@ -185,12 +206,14 @@ def open_ours(
             if count == 1 and rung["threads"] == "several":
                 continue
             say(f"checking {rung['rung']}")
-            candidate = open_rung(ours, {**rung, "by": OURS, "threads": count}, plan.asm)
-            comparison.candidates.append(candidate)
-            if candidate.key is not None and rung["trained"]:
+            about = {**rung, "by": OURS, "threads": count}
+            candidate = open_rung(ours, about, comparison.candidates, plan.asm)
+            if (seconds := candidate.about.get("compile_seconds")) is not None:
+                ours.ask("claim", name=rung["rung"], seconds=seconds)
+            if candidate.timed and rung["trained"]:
                 controlled.append(candidate)
     for candidate in controlled:
-        comparison.controls.append(open_rung(ours, {**candidate.about}))
+        open_rung(ours, {**candidate.about}, comparison.controls)
 
 
 def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: Say) -> None:
@@ -202,22 +225,26 @@ def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: 
         absent = {"rung": name, "reference": True, "trained": False}
         absent |= {"able": False, "offered": False}
         try:
-            for rung in process.ask("begin", **case)["rungs"] or [absent]:
-                about = {**rung, "by": name, "threads": count}
-                comparison.candidates.append(open_rung(process, about, required=False))
+            offered = process.ask("begin", **case)["rungs"]
         except WorkerError as error:
-            comparison.left_out[name] = str(error)
+            comparison.left_out[name] = error.reason
+            continue
+        for rung in offered or [absent]:
+            about = {**rung, "by": name, "threads": count}
+            open_rung(process, about, comparison.candidates)
 
 
 def open_rung(
-    process: Process, about: dict[str, Any], asm: bool = False, required: bool = True
+    process: Process, about: dict[str, Any], into: list[Candidate], asm: bool = False
 ) -> Candidate:
-    """Open a rung unless it is too slow for the case."""
-    candidate = Candidate(process, about, required, PATIENCE)
-    if about["able"]:
-        candidate.open(name=about["rung"], threads=about["threads"])
-        if asm and candidate.key is not None:
-            about |= process.ask("asm", name=about["rung"])
+    """Add a rung, and open it in a fork of its own unless it is too slow for the case."""
+    fork = process.fork(about["rung"]) if about["able"] else None
+    candidate = Candidate(fork, about, False, PATIENCE, TURN_TIMEOUT)
+    into.append(candidate)
+    if fork is not None:
+        candidate.open(timeout=OPEN_TIMEOUT, name=about["rung"], threads=about["threads"])
+        if asm and candidate.timed:
+            about |= candidate.ask("asm", name=about["rung"])
     return candidate
 
 

@@ -1,6 +1,6 @@
 """The harness in the parent process: candidates take turns in worker processes, in rounds.
 
-process.py       a worker process, and how to ask it
+process.py       worker processes and their forks, and how to ask them
 rounds.py        candidates take turns, interleaved in rounds
 analysis.py      medians, gains, verdicts against the A/A control, fraction of the limit
 session.py       one run: progress, tables as they are done, the result file at the end

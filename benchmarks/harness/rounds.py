@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from benchmarks.harness.process import Process, WorkerError
+from benchmarks.harness.process import Worker, WorkerError
 
 OURS = "ours"
 # Turns that a candidate takes however slow it is.
@@ -25,39 +25,53 @@ class DisagreementError(RuntimeError):
 class Candidate:
     """One of those that take turns.
 
-    about: what is known of it, for the record. required: whether the run fails if its process
-    exits; otherwise it is left out from then on. key: None if it takes no turns. patience: the
-    seconds of samples after which it takes no more than LEAST_TURNS turns.
+    process: None if it takes none. about: what is known of it, for the record. required: whether
+    the run fails if its process does; otherwise the reason is noted as "failed". patience: the
+    seconds of samples after which it takes no more than LEAST_TURNS turns. timeout: the seconds
+    that a turn may take. turns, waits: of each round the seconds of the samples, and the fraction
+    of the turn for which threads waited for a CPU. timed: whether it takes turns.
     """
 
-    process: Process
+    process: Worker | None
     about: dict[str, Any]
     required: bool = True
     patience: float = math.inf
-    key: int | None = None
+    timeout: float | None = None
     turns: list[list[float] | None] = field(default_factory=list[list[float] | None])
-    lost: bool = False
+    waits: list[float | None] = field(default_factory=list[float | None])
+    timed: bool = False
 
     @property
     def name(self) -> str:
         """The name in progress and messages."""
         return self.about.get("rung") or self.about["name"]
 
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Return what the process answers; nothing if it failed, which is noted."""
+        assert self.process is not None
+        try:
+            return self.process.ask(do, **request)
+        except WorkerError as error:
+            if self.required:
+                raise
+            self.about |= {"failed": error.reason, "traceback": error.traceback}
+            self.timed = False
+            return {}
+
     def open(self, do: str = "open", **request: Any) -> None:
         """Ask the process to open it, and note what it answers."""
-        answer = self.process.ask(do, **request)
-        self.key = answer.pop("key", None)
-        self.about |= answer
+        self.about |= self.ask(do, **request)
+        self.timed = not (self.about.get("wrong") or self.about.get("failed"))
 
-    def turn(self) -> list[float] | None:
-        """Take a turn, unless this candidate is lost or has used up its time."""
+    def turn(self) -> tuple[list[float] | None, float | None]:
+        """Take a turn, unless this candidate has failed or has used up its time."""
         taken = [turn for turn in self.turns if turn is not None]
-        if self.lost or (sum(map(sum, taken)) > self.patience and len(taken) >= LEAST_TURNS):
-            return None
-        answer = self.process.ask("turn", key=self.key)
-        seconds: list[float] = answer.pop("seconds")
+        if not self.timed or (sum(map(sum, taken)) > self.patience and len(taken) >= LEAST_TURNS):
+            return None, None
+        answer = self.ask("turn", timeout=self.timeout)
+        seconds, waited = answer.pop("seconds", None), answer.pop("waited", None)
         self.about |= answer
-        return seconds
+        return seconds, waited
 
 
 @dataclass
@@ -76,9 +90,9 @@ class Comparison:
 
     @property
     def all(self) -> list[Candidate]:
-        """All that take turns."""
+        """All that have taken turns or will."""
         every = (*self.candidates, *self.controls, *self.limits)
-        return [each for each in every if each.key is not None]
+        return [each for each in every if each.timed or each.turns]
 
     @contextmanager
     def until_interrupted(self) -> Generator[None]:
@@ -88,34 +102,24 @@ class Comparison:
         except KeyboardInterrupt:
             self.stopped = True
 
-    def add_limit(self, process: Process, name: str, threads: int, size: int, **more: Any) -> None:
-        """Open a limit of the machine, to be measured in the same rounds."""
-        limit = Candidate(process, {"name": name, **more, "threads": threads, "size": size})
-        limit.open("open_limit", name=name, threads=threads, size=size)
-        self.limits.append(limit)
+    def close(self) -> None:
+        """End the processes."""
+        for each in (*self.candidates, *self.controls, *self.limits):
+            if each.process is not None:
+                each.process.close()
 
     def take_rounds(self, rounds: int, say: Say) -> None:
         """Take the rounds. A round counts when all candidates had their turn."""
         every = self.all
         for number, progress in counted(range(rounds)):
             first = number * len(every) // rounds if rounds > len(every) else number % len(every)
-            turns: list[tuple[Candidate, list[float] | None]] = []
+            turns: list[tuple[Candidate, tuple[list[float] | None, float | None]]] = []
             for each in [*every[first:], *every[:first]]:
                 say(f"round {progress}: {each.name}")
-                turns.append((each, self.turn_of(each)))
-            for each, seconds in turns:
+                turns.append((each, each.turn()))
+            for each, (seconds, waited) in turns:
                 each.turns.append(seconds)
-
-    def turn_of(self, candidate: Candidate) -> list[float] | None:
-        """Let a candidate take a turn; leave it out if its process exits and is not required."""
-        try:
-            return candidate.turn()
-        except WorkerError as error:
-            if candidate.required:
-                raise
-            candidate.lost = True
-            self.left_out[candidate.about["by"]] = str(error)
-            return None
+                each.waits.append(waited)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -123,7 +127,10 @@ class Comparison:
         rounds = min((len(each.turns) for each in self.all), default=0)
         parts = {"rows": self.candidates, "limits": self.limits, "controls": self.controls}
         return {**self.about, "rounds": rounds} | {
-            part: [{**each.about, "turns": each.turns[:rounds]} for each in candidates]
+            part: [
+                {**each.about, "turns": each.turns[:rounds], "waits": each.waits[:rounds]}
+                for each in candidates
+            ]
             for part, candidates in parts.items()
         }
 

@@ -81,8 +81,8 @@ def session(
         pass
     finally:
         found["load_after"] = machine.load()
-        for reason in found["left_out"].values():
-            run.errors.print(f"[yellow]left out:[/yellow] {escape(reason)}")
+        for name, reason in found["left_out"].items():
+            run.errors.print(f"[yellow]left out:[/yellow] {escape(f'{name}: {reason}')}")
         measured = any(found.get(name) for name in ("cases", "limits", "results"))
         if not found["complete"]:
             run.errors.print("stopped" if measured else "stopped; nothing was measured yet")

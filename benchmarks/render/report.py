@@ -133,7 +133,7 @@ def needed(rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> dict[st
 
 def columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
     """Return the columns of rows, without the least important if the window is narrow."""
-    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    columns = [name for name in COLUMNS if name == NAME or any(name in row for row in rows)]
     widths = needed(rows, columns)
     widths[NAME] = min(widths[NAME], LEAST_NAME)
     for name in DISPENSABLE:

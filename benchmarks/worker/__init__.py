@@ -1,6 +1,6 @@
 """What runs in the worker processes: steps, which are checked and timed.
 
-__main__.py      answers requests
+__main__.py      answers requests, and forks
 clock.py         times steps: warm-up, samples, waiting for CPUs
 jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times

@@ -56,14 +56,13 @@ class Jobs:
         self.timed = Timed(job.step, job.draw)
         self.samples = samples or steps_per_turn(seconds[-1])
         return {
-            "key": 0,
             "flops": job.flops,
             "agreement": agreement,
             "first_seconds": seconds[0],
             "warm_up_seconds": time.perf_counter() - began,
         }
 
-    def turn(self, key: int) -> dict[str, Any]:
+    def turn(self) -> dict[str, Any]:
         """Take a turn, and return the most memory used so far with it."""
         seconds = [self.timed.sample() for _ in range(self.samples)]
         return {"seconds": seconds, "memory": peak_memory()}

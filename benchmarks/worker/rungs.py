@@ -1,7 +1,8 @@
 """The rungs of a ladder in a worker process, which are checked by the gate and then timed.
 
-One process holds all rungs of a ladder, so that they differ in nothing else; each peer has its
-own process. `source` is the module whose ``rungs(operation)`` returns them.
+A process holds a case, with its inputs and the results expected for them. For each rung it is
+forked, and the fork opens that rung; so a rung that crashes or hangs ends only itself. Each peer
+has its own process. `source` is the module whose ``rungs(operation)`` returns the rungs.
 """
 
 import functools
@@ -71,9 +72,8 @@ class Rungs:
             self.source.set_up(**options)
         self.seed = seed
         self.eviction = Eviction() if cache == "cold" else None
-        self.timed: list[Timed] = []
         self.clock = CompileTime()
-        self.threads, self.limit = 0, ExitStack()
+        self.limit = ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
         self.claimed: dict[str, float] = {}
 
@@ -83,7 +83,6 @@ class Rungs:
 
     def begin(self, operation: str, direction: str, shape: str) -> dict[str, Any]:
         """Replace the current case; return its sizes and cost, and the rungs for it."""
-        self.timed.clear()
         self.case: KernelCase = cases.case(operation, direction, shape)
         rungs: list[Rung] = self.source.rungs(operation)
         self.rungs = {rung.name: rung for rung in rungs if direction in rung.runners}
@@ -100,14 +99,14 @@ class Rungs:
         return {"case": {**about, "working_set": working_set}, "rungs": offered}
 
     def open(self, name: str, threads: int) -> dict[str, Any]:
-        """Check a rung at the gate and return its key, or the reason why it is "wrong".
+        """Check a rung at the gate, and say how long that took, or why it is "wrong".
 
         compile_seconds: None if nothing is compiled, 0 if all was loaded from disk. first_seconds:
         the first step without compiling.
         """
         rung = self.rungs[name]
         runner = rung.runners[self.case.direction]
-        self.set_threads(threads)
+        self.limit.enter_context(limited(threads))
         try:
             calls = [problem.call(threads, pool(threads)) for problem in self.problems]
             steps = [
@@ -122,9 +121,9 @@ class Rungs:
             return {"wrong": f"{kind}{error}"}
         problem, call, step = steps[-1]
         restore = functools.partial(problem.restore, call)
+        self.add(step, restore, threads, rung.threads == "any")
         return {
             "wrong": None,
-            "key": self.add(step, restore, threads, rung.threads == "any"),
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
             "first_seconds": first,
         }
@@ -143,44 +142,48 @@ class Rungs:
 
     def compile_seconds(self, name: str, runner: Runner) -> float:
         """Return the compile time of a rung when it was first opened, which includes imports."""
-        key = (self.case.operation, self.case.direction, name)
-        if key not in self.compiled:
-            modules = {module_of(function) for function in runner.compiled}
-            spent = {each: self.clock.by_module.get(each, 0.0) for each in modules}
-            self.compiled[key] = sum(spent[each] - self.claimed.get(each, 0.0) for each in modules)
-            self.claimed |= spent
-        return self.compiled[key]
+        modules = {module_of(function) for function in runner.compiled}
+        spent = sum(
+            self.clock.by_module.get(each, 0.0) - self.claimed.get(each, 0.0) for each in modules
+        )
+        return self.compiled.get((self.case.operation, self.case.direction, name), spent)
+
+    def claim(self, name: str, seconds: float) -> None:
+        """Note the compile time of a rung that a fork opened, for the forks of later cases.
+
+        What its modules compiled here, on import, is part of it.
+        """
+        self.compiled.setdefault((self.case.operation, self.case.direction, name), seconds)
+        for function in self.rungs[name].runners[self.case.direction].compiled:
+            module = module_of(function)
+            self.claimed[module] = self.clock.by_module.get(module, 0.0)
 
     def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
         """Open a limit of the machine; "amount" is the FLOPs or bytes of a step."""
         # Imported here because it imports kernels, whose compile time is to be counted.
         from benchmarks.worker import limits
 
+        self.limit.enter_context(limited(threads))
         cold = self.eviction is not None
         step, amount = limits.make(name, threads, size, pool(threads), cold)
-        return {"key": self.add(step, tuple, threads, name == "BLAS"), "amount": amount}
+        self.add(step, tuple, threads, name == "BLAS")
+        return {"amount": amount}
 
-    def add(self, step: Step, before: Step, threads: int, library: bool) -> int:
-        """Add a step, and return the key by which its turns are asked for."""
+    def add(self, step: Step, before: Step, threads: int, library: bool) -> None:
+        """Choose how a step is timed."""
         evict = self.eviction and self.eviction.step(threads, pool(threads))
-        self.timed.append(Timed(step, before, threads, library and threads > 1, evict))
-        return len(self.timed) - 1
+        self.timed = Timed(step, before, threads, library and threads > 1, evict)
 
-    def turn(self, key: int) -> dict[str, Any]:
-        """Take a turn with the threads of the step; see clock.py."""
-        timed = self.timed[key]
-        self.set_threads(timed.threads)
-        found = timed.turn()
-        if timed.library_threads:
+    def turn(self) -> dict[str, Any]:
+        """Take a turn; see clock.py."""
+        found = self.timed.turn()
+        if self.timed.library_threads:
             wait_for_sleep()
         return found
 
-    def set_threads(self, threads: int) -> None:
-        """Set the threads of BLAS and Numba if they change: finding them takes a millisecond."""
-        if threads != self.threads:
-            self.limit.close()
-            self.limit.enter_context(limited(threads))
-            self.threads = threads
+    def close(self) -> dict[str, Any]:
+        """Check the rung once more after its last turn; "wrong" says what is wrong."""
+        return {"wrong": None}
 
     def asm(self, name: str) -> dict[str, Any]:
         """Return what is known of the machine code of a rung; see asm.py."""

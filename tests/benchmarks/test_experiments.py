@@ -37,7 +37,7 @@ def compare(*entries: Entry) -> Comparison:
     return experiments.compare(Experiment("toys", {}, entries, 1, 1, 2), 1, lambda _: None)
 
 
-def test_candidates_that_agree_are_timed_and_one_that_does_not_start_is_left_out(
+def test_candidates_that_agree_are_timed_and_one_that_fails_says_why(
     toys: None,
 ) -> None:
     absent = replace(entry("absent", True), by="no_package")
@@ -46,15 +46,15 @@ def test_candidates_that_agree_are_timed_and_one_that_does_not_start_is_left_out
         entry("c", True), entry("d", True, fails_at=1), absent,
     )  # fmt: skip
     assert [(row["rung"], len(row["turns"])) for row in found.record["rows"]] == [
-        ("a", 1), ("b", 1), ("c", 1),
+        ("a", 1), ("b", 1), ("c", 1), ("d", 0),
     ]  # fmt: skip
     assert [limit["name"] for limit in found.record["limits"]] == ["peak"]
     assert found.record["flops"] == 1  # The toy's FLOPs are the threads of its environment.
-    assert found.left_out == {
-        "d": "d exited: ArithmeticError: the toy is broken",
-        "no_package": "no_package is not installed: pip install '.[bench]'",
-    }
-    with pytest.raises(WorkerError, match="a exited: ArithmeticError: the toy is broken"):
+    failed = found.record["rows"][-1]
+    assert failed["failed"] == "ArithmeticError: the toy is broken"
+    assert "in step" in failed["traceback"]
+    assert found.left_out == {"no_package": "not installed: pip install '.[bench]'"}
+    with pytest.raises(WorkerError, match="a: ArithmeticError: the toy is broken"):
         compare(entry("a", fails_at=1), entry("b"))  # The first must run.
 
 

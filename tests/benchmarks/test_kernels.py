@@ -53,7 +53,8 @@ def process(*rungs: str) -> Generator[Process]:
 
 def compare(ours: Process, peers: Peers, plan: Plan, **left_out: str) -> Comparison:
     found = Comparison({**CASE}, left_out)
-    kernels.run_case(ours, peers, found, plan, lambda _: None)
+    with contextlib.closing(found):
+        kernels.run_case(ours, peers, found, plan, lambda _: None)
     return found
 
 
@@ -89,7 +90,7 @@ def test_a_rung_after_those_of_training_is_no_control() -> None:
     assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
 
 
-def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
+def test_peers_have_rows_and_a_rung_that_fails_ends_alone() -> None:
     plan = replace(TINY, rounds=4)
     with (
         process("right") as ours, process("reference") as torch, process() as numpy,
@@ -99,9 +100,13 @@ def test_peers_have_rows_and_one_that_exits_is_left_out() -> None:
         _, row, absent, failed = found.record["rows"]
         assert (row["by"], row["rung"], len(row["turns"])) == ("torch", "reference", 4)
         assert (absent["by"], absent["offered"], absent["turns"]) == ("numpy", False, [])
-        assert found.left_out == {"llmc": "toy exited: ArithmeticError: the toy is broken"}
         assert found.record["rounds"] == 4
         assert failed["turns"][-1] is None
+        assert failed["failed"] == "ArithmeticError: the toy is broken"
+        assert "in failing" in failed["traceback"]
+        llmc.process.kill()
+        found = compare(ours, {("llmc", 1): llmc}, TINY)
+        assert found.left_out == {"llmc": "killed by signal 9 (SIGKILL)"}
         # It takes no part in later cases.
         later = compare(ours, {("llmc", 2): torch}, plan, **found.left_out)
         assert rows_of(later.record) == [("right", 1, 4)]
@@ -169,9 +174,12 @@ def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(kernels.SOURCES, OURS, "helpers.toy_ladder")
-    monkeypatch.setenv("TOY_RUNGS", "right,wrong")
-    with pytest.raises(DisagreementError, match=r"^WRONG: wrong, softmax forward awkward$"):
+    monkeypatch.setenv("TOY_RUNGS", "right,wrong,failing")
+    with pytest.raises(
+        DisagreementError, match=r"wrong, softmax forward awkward: probs\["
+    ) as error:
         kernels.run(SMALL, tmp_path / "found.json")
+    assert "failing, softmax forward awkward: ArithmeticError" in str(error.value)
     assert len(written(tmp_path / "found.json")["cases"]) == 2
 
 

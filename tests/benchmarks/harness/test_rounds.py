@@ -21,17 +21,17 @@ class Fake:
     def ask(self, do: str, **_: Any) -> dict[str, Any]:
         self.turns += 1
         if self.turns == self.fails_at:
-            raise WorkerError("it exited: killed by signal 9")
+            raise WorkerError("it", "killed by signal 9", "here")
         if self.turns == self.interrupted_at:
             raise KeyboardInterrupt
-        return {"seconds": TURN, "memory": self.turns}
+        return {"seconds": TURN, "waited": 0.5, "memory": self.turns}
 
 
 def comparison(*processes: Any, required: bool = True, patience: float = math.inf) -> Comparison:
     found = Comparison({})
     for name, process in zip("abcdef", processes, strict=False):
         about = {"rung": name, "by": name}
-        found.candidates.append(Candidate(process, about, required, patience, key=0))
+        found.candidates.append(Candidate(process, about, required, patience, timed=True))
     return found
 
 
@@ -46,7 +46,7 @@ def test_all_take_turns_in_rounds_that_start_with_another_and_tell_the_time_left
     monkeypatch.setattr(rounds.time, "monotonic", lambda: next(clock))
     said: list[str] = []
     found = comparison(Fake(), Fake(), Fake(), Fake())
-    found.candidates[-1].key = None  # Takes no turns.
+    found.candidates[-1].timed = False
     found.take_rounds(4, said.append)
     assert "".join(line[-1] for line in said) == "abcabcbcacab"
     assert said[::3] == [
@@ -54,6 +54,7 @@ def test_all_take_turns_in_rounds_that_start_with_another_and_tell_the_time_left
         "round 4/4, about 22 s left: c",
     ]  # fmt: skip
     assert turns(found) == [[TURN] * 4] * 3 + [[]]
+    assert found.record["rows"][0]["waits"] == [0.5] * 4
     assert [row.get("memory") for row in found.record["rows"]] == [4, 4, 4, None]
 
 
@@ -63,11 +64,12 @@ def test_a_slow_candidate_takes_its_least_turns_and_no_more() -> None:
     assert turns(found) == [[TURN] * 5 + [None] * 2]
 
 
-def test_a_candidate_that_exits_is_left_out_unless_it_is_required() -> None:
+def test_a_candidate_that_fails_takes_no_more_turns_unless_it_is_required() -> None:
     found = comparison(Fake(), Fake(fails_at=2), required=False)
     found.take_rounds(3, lambda _: None)
     assert turns(found) == [[TURN] * 3, [TURN, None, None]]
-    assert found.left_out == {"b": "it exited: killed by signal 9"}
+    reasons = [row.get("failed") for row in found.record["rows"]]
+    assert reasons == [None, "killed by signal 9"]
     with pytest.raises(WorkerError, match="killed by signal 9"):
         comparison(Fake(fails_at=2)).take_rounds(3, lambda _: None)
 

@@ -1,13 +1,15 @@
 """Rungs in a worker process are checked and timed."""
 
-import gc
+import copy
 import time
+from dataclasses import replace
 from typing import Any, cast
 from unittest.mock import Mock
 
 import numba
 import numpy as np
 import pytest
+from helpers import toy_ladder
 from helpers.processes import printed
 from numba.core import event
 from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
@@ -15,7 +17,6 @@ from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeSt
 from benchmarks import ROOT
 from benchmarks.ladders import direct
 from benchmarks.worker import rungs
-from benchmarks.worker.clock import Timed
 from benchmarks.worker.rungs import CompileTime, Rungs
 from tinygpt_np.compiled.kernels import softmax
 
@@ -45,53 +46,63 @@ def test_a_rung_that_is_wrong_or_does_its_work_untimed_gets_none(name: str, said
 
 
 def test_what_was_compiled_on_import_counts_for_the_first_rung_of_the_module() -> None:
-    found = made("right", "shared")
-    home = "tinygpt_np.compiled.kernels.softmax"
-    found.clock.by_module |= {home: 2.5, "tinygpt_np.compiled.kernels.gelu": 4.0}
-    runner = direct(softmax.forward_rows)
-    assert found.compile_seconds("right", runner) == 2.5
-    found.clock.by_module[home] = 2.75
-    assert found.compile_seconds("shared", runner) == 0.25
-    assert found.compile_seconds("right", runner) == 2.5
+    parent = made("right", "shared")
+    home, runner = "tinygpt_np.compiled.kernels.softmax", direct(softmax.forward_rows)
+    for name in ("right", "shared"):
+        parent.rungs[name] = replace(parent.rungs[name], runners={"forward": runner})
+    parent.clock.by_module |= {home: 2.5, "tinygpt_np.compiled.kernels.gelu": 4.0}
+    for name, own, expected in (("right", 0.5, 3.0), ("shared", 0.25, 0.25), ("right", 0, 3.0)):
+        fork = copy.copy(parent)
+        fork.clock = CompileTime()
+        fork.clock.by_module[home] = parent.clock.by_module[home] + own
+        assert fork.compile_seconds(name, runner) == expected
+        parent.claim(name, expected)
     code = "import sys, benchmarks.worker.rungs; "
     code += "print('tinygpt_np.compiled.kernels' in sys.modules)"
     assert printed(code, cwd=ROOT) == "False\n"  # Or their time would not be counted.
 
 
-def test_in_a_turn_libraries_have_the_threads_of_the_step() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_a_turn_libraries_have_the_threads_of_the_step(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pools: Any = threadpool_info
-    gc.collect()  # The rungs of earlier tests restore the threads when they are deleted.
-    found, seen = made(), list[int]()
+    seen: list[int] = []
 
-    def step() -> None:
+    def step(number: int, call: Any) -> None:
         seen.extend(each["num_threads"] for each in pools() if each["user_api"] == "blas")
+        toy_ladder.right(*call.arrays.values())
 
-    found.timed = [Timed(step, threads=1), Timed(step, threads=2)]
-    for key in (1, 0, 1):
-        seen.clear()
-        found.turn(key)
-        assert set(seen) == {key + 1}
+    monkeypatch.setitem(toy_ladder.RUNNERS, "right", (toy_ladder.stepwise(step), {}))
+    found = made("right")
+    with found.limit:
+        found.open("right", threads)
+        found.turn()
+    assert set(seen) == {threads}
 
 
 def test_a_turn_of_a_library_ends_when_its_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = made("reference", "shared")
-    keys = [found.open(name, 2)["key"] for name in ("reference", "shared")]
-    keys.append(found.open_limit("BLAS", 2, 0)["key"])
-    found.turn(keys[-1])
-    before = time.process_time()
-    time.sleep(0.02)
-    assert time.process_time() - before < 0.01
-    for key, waits in zip(keys, (1, 0, 1), strict=True):
-        monkeypatch.setattr(rungs, "wait_for_sleep", wait := Mock())
-        found.turn(key)
-        assert wait.call_count == waits  # Rungs for any number of threads have a library's.
+    for name, waits in (("reference", 1), ("shared", 0), ("BLAS", 1)):
+        found = made("reference", "shared")
+        with found.limit, monkeypatch.context() as patched:
+            if name == "BLAS":
+                found.open_limit(name, 2, 0)
+                found.turn()
+                before = time.process_time()
+                time.sleep(0.02)
+                assert time.process_time() - before < 0.01
+            else:
+                found.open(name, 2)
+            patched.setattr(rungs, "wait_for_sleep", wait := Mock())
+            found.turn()
+            assert wait.call_count == waits  # Rungs for any number of threads have a library's.
 
 
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     found = Rungs("benchmarks.ladders", 0, {})
     found.begin("adamw", "update", "awkward")
-    assert found.open("NumPy", 1)["key"] == 0
-    before = cast(Any, found.timed[0].before)
+    found.open("NumPy", 1)
+    before = cast(Any, found.timed.before)
     (call,) = before.args
     call.inputs["param"].fill(0)
     assert before() == ()
