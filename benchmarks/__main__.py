@@ -19,6 +19,7 @@ from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import DisagreementError
+from benchmarks.mine import template
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError
@@ -59,11 +60,14 @@ def run_kernels(
     operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
     rounds: int | None, quick: bool, asm: bool, peers: list[str], llmc: Path | None,
     json: Path, csv: Path | None, before: dict[str, Any] | None,
+    start_from: list[str] | None,
 ) -> bool:  # fmt: skip
     """Run the ladders; exit with 1 if a kernel is slower than before."""
     known = cases.OPERATIONS  # As choices, argparse of Python 3.11 would refuse an empty list.
     if unknown := [name for name in operations if name not in known]:
         refuse(f"an operation must be one of {', '.join(known)}, not {unknown[0]}")
+    if start_from is not None:
+        return write_template(*start_from)
     if "llmc" in peers and llmc is None:
         refuse("--peers llmc needs --llmc DIR, a checkout of llm.c")
     if before is not None and rounds is not None and rounds < FEW:
@@ -91,6 +95,22 @@ def run_kernels(
         slower = compare.show(compare.differences(before, found), Console(highlight=False))
         sys.exit(int(slower))
     return found["complete"]
+
+
+def write_template(operation: str, language: str = "numba", *more: str) -> bool:
+    """Write a file to start from, and print the command that measures its kernels."""
+    known = (("an operation", cases.OPERATIONS), ("a language", tuple(template.SUFFIXES)))
+    for (what, names), given in zip(known, (operation, language), strict=True):
+        if given not in names:
+            refuse(f"argument --template: {what} must be one of {', '.join(names)}, not {given}")
+    if more:
+        refuse(f"argument --template: expected OPERATION and LANGUAGE, not also {more[0]}")
+    try:
+        path, arguments = template.write(operation, language, Path())
+    except FileExistsError as error:
+        refuse(f"argument --template: {error.filename} exists already, and nothing is overwritten")
+    print(f"written {path}; measure it with\n  {PROGRAM} kernels {arguments} --quick")
+    return True
 
 
 def refuse(reason: str) -> NoReturn:
@@ -178,6 +198,9 @@ def add_kernels(commands: Any) -> None:
     add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
     text = "a new file for all rows as comma-separated values"
     add("--csv", type=path(new_file), metavar="FILE", help=text)
+    languages = ", ".join(template.SUFFIXES)
+    text = f"write a file to start from; LANGUAGE: {languages} (default: numba)"
+    add("--template", dest="start_from", nargs="+", metavar=("OPERATION", "LANGUAGE"), help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
     add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)
 

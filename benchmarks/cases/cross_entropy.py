@@ -21,7 +21,7 @@ def sizes(part: MicroBatch) -> Sizes:
     return {"N": part.rows, "V": part.vocab}
 
 
-def with_targets(rng: np.random.Generator, logits: np.ndarray) -> Arrays:
+def with_targets(rng: np.random.Generator, logits: np.ndarray, **_: object) -> Arrays:
     """Return logits and targets: first and last column in the first and last row, one ignored.
 
     At the other end of these rows is a logit so large that the target's probability underflows.
@@ -61,7 +61,8 @@ def truth(logits: np.ndarray, targets: np.ndarray) -> dict[str, Expected]:
 
 DIRECTIONS = {
     "loss and gradient": Direction(
-        {"logits": "NV"}, {"losses": "N"}, truth, edit=with_targets, changed=("logits",),
+        {"logits": "NV", "targets": "N"}, {"losses": "N"}, truth, edit=with_targets,
+        changed=("logits",),
         # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
         # for the loss a logarithm and two sums; for the gradient V products and a difference.
         # Of fewer than three rows none is ignored.

@@ -66,6 +66,9 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ),
         ("kernels --peers llmc", "--peers llmc needs --llmc DIR, a checkout of llm.c"),
         ("kernels --llmc nowhere", "must be a checkout of llm.c: nowhere has no train_gpt2.c"),
+        ("kernels --template softmix", "--template: an operation must be one of matmul, softmax"),
+        ("kernels --template gelu rust", "--template: a language must be one of numba, numpy, c, "),
+        ("kernels --template gelu c numba", "expected OPERATION and LANGUAGE, not also numba"),
         ("trian", "invalid choice: 'trian'"),
     ],
 )
@@ -119,3 +122,16 @@ def test_the_exit_code_says_that_a_run_was_stopped_or_is_wrong(
     monkeypatch.setattr(experiments, "run", Mock(side_effect=[False, KeyboardInterrupt, wrong]))
     codes = [leaves("attention") for _ in range(3)]
     assert codes == [130, 130, "python -m benchmarks: WRONG: cpu"]
+
+
+def test_a_template_is_a_new_file_and_the_next_command_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert leaves("kernels", "--template", "softmax", "c") == 0
+    assert capsys.readouterr().out == (
+        "written my_softmax.c; measure it with\n  python -m benchmarks kernels softmax "
+        "--mine my_softmax.c:forward my_softmax.c:backward --quick\n"
+    )
+    assert leaves("kernels", "--template", "softmax", "c") == 2
+    assert "my_softmax.c exists already" in capsys.readouterr().err
