@@ -7,6 +7,7 @@ experiments.py  training step, attention, sampling, generation; tokenizers.py: b
 cases/          what kernels compute: inputs, float64 truth, error bounds, FLOPs and bytes
 ladders/        kernels, one idea per rung, from loops in Python to the kernel used in training
 models/         whole-model work as jobs, on our side
+cpus.py         who uses the CPUs, and what sets their speed; machine.py: other facts for results
 peers/          other libraries: PyTorch, transformers, llm.c, NumPy
 harness/        worker processes, gate, rounds, statistics, result files, tables, pages
 """

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from llvmlite import binding  # pyright: ignore[reportMissingTypeStubs]
 
-from benchmarks import ROOT
+from benchmarks import ROOT, cpus
 from tinygpt_np import machine
 
 PACKAGES = ("tinygpt-np", "numpy", "numba", "llvmlite", "torch", "transformers")
@@ -46,7 +46,6 @@ def load() -> float | None:
 def facts() -> dict[str, Any]:
     """Return all facts, in values that JSON knows."""
     blas = cast(Any, np.show_config(mode="dicts"))["Build Dependencies"]["blas"]
-    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     versions: dict[str, str | None] = dict.fromkeys(PACKAGES)
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -55,10 +54,11 @@ def facts() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": machine.processor_name(),
         "cpus": machine.usable_cores(),
-        "affinity": affinity,
+        **cpus.facts(),
         "vector_bits": vector_bits(),
         "caches": caches(),
         "load": load(),
+        "usage": cpus.watch(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,

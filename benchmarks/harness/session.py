@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import machine
+from benchmarks import cpus, machine
 from benchmarks.harness import figures
 from benchmarks.harness.analysis import analyse
 from benchmarks.harness.rounds import Comparison
@@ -17,9 +17,6 @@ from benchmarks.render import report
 
 # Seconds between lines of progress where there is no terminal to update one in.
 QUIET_INTERVAL = 10.0
-# With a load average this high, ratios say little.
-BUSY = 0.5
-
 Parts = Callable[[dict[str, Any]], Sequence[dict[str, Any]]]
 
 
@@ -32,8 +29,10 @@ class Session:
         self.status = self.errors.status("", refresh_per_second=2)
         self.said, self.quiet = -QUIET_INTERVAL, quiet
         facts = machine.facts()
-        if (load := facts["load"]) is not None and load > BUSY:
-            self.errors.print(f"other processes are running (load {load}); ratios may be off")
+        self.began = cpus.times()
+        self.tell("; ".join(f"{name}: {words}" for name, words in cpus.in_words(facts).items()))
+        if busy := cpus.busy(facts["usage"]):
+            self.tell(f"{', '.join(busy)} with other processes; ratios may be off")
         self.found: dict[str, Any] = {"benchmark": benchmark, "complete": False}
         self.found |= {"options": dict(options), "machine": facts, "left_out": {}, "cases": []}
 
@@ -44,6 +43,10 @@ class Session:
         elif time.monotonic() - self.said >= QUIET_INTERVAL:
             self.said = time.monotonic()
             self.errors.print(escape(text))
+
+    def tell(self, text: str) -> None:
+        """Print a line for the user that is no result."""
+        self.errors.print(escape(text), soft_wrap=True)
 
     @contextmanager
     def hidden(self) -> Generator[Console]:
@@ -80,9 +83,9 @@ def session(
     except KeyboardInterrupt:
         pass
     finally:
-        found["load_after"] = machine.load()
         for name, reason in found["left_out"].items():
             run.errors.print(f"[yellow]left out:[/yellow] {escape(f'{name}: {reason}')}")
+        found["usage"] = cpus.usage(run.began)
         measured = any(found.get(name) for name in ("cases", "limits", "results"))
         if not found["complete"]:
             run.errors.print("stopped" if measured else "stopped; nothing was measured yet")

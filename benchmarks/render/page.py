@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from benchmarks import ladders
+from benchmarks import cpus, ladders
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
 from benchmarks.render import cells, roofline
 from benchmarks.render.cells import GIGA, LADDER, interval, milliseconds, number, percent
@@ -82,15 +82,15 @@ def render(found: dict[str, Any]) -> str:
 def facts(found: dict[str, Any]) -> dict[str, str]:
     """Return what the page says about the machine and the run, by name."""
     machine, options = found["machine"], found["options"]
-    affinity, load = machine["affinity"], machine["load"]
     threads = f"{' and '.join(map(str, options['threads']))} of {machine['cpus']} CPUs"
     named = {
         "date": machine["date"],
         "CPU": machine["cpu"],
         "vectors": f"{machine['vector_bits']} bits",
-        "threads": threads + (f" ({', '.join(map(str, affinity))})" if affinity else ""),
+        "threads": threads,
         "caches": pairs({name: binary(size) for name, size in machine["caches"].items()}),
-        "load": "unknown" if load is None else f"{load} before, {found['load_after']} after",
+        **cpus.in_words(machine),
+        "others during the run": cpus.used(found["usage"]) or "unknown",
         "system": machine["system"],
         "Python": machine["python"],
         "versions": pairs({name: each for name, each in machine["versions"].items() if each}),

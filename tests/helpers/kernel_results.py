@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.harness.analysis import analyse
 
 CACHES = {"L1": 48 << 10, "L2": 1280 << 10}
+USAGE = {"busy": {"0": 0.02, "1": 0.97}, "steal": {"0": 0.0, "1": 0.04}, "others": 0.99}
 RATE = (10e9, 9e9, 11e9, 0.9)
 LIMITS = [
     {"name": "peak", "where": None, "threads": 1, "rate": RATE},
@@ -52,20 +53,17 @@ def record(**changes: Any) -> dict[str, Any]:
 
 def found(*records: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """Return what kernels.run returns."""
-    rate = (10e9, 9e9, 11e9, 0.9)
     whole: dict[str, Any] = {
         "complete": True, "seed": 5, "options": {"threads": [1, 2], "rounds": 6}, "peers": {},
         "machine": {
             "date": "2026-01-02", "cpu": "Some CPU", "cpus": 2, "affinity": [0, 1],
+            "pinned": False, "siblings": [], "governor": ["performance"], "usage": USAGE,
             "vector_bits": 256, "caches": CACHES, "load": 0.25, "system": "Some system",
             "python": "3.11.7", "versions": {"numpy": "2.4.0", "torch": None}, "blas": "Some BLAS",
             "commit": "abc+",
         },
-        "load_after": 1.75, "left_out": {},
-        "limits": [
-            {"name": "peak", "where": None, "threads": 1, "rate": rate},
-            {"name": "triad", "where": "L1", "threads": 1, "rate": rate},
-        ],
+        "usage": None, "left_out": {},
+        "limits": LIMITS[:2],
         "cases": list(records or (record(),)),
     }  # fmt: skip
     return {**whole, **changes}
