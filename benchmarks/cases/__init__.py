@@ -44,7 +44,9 @@ class Direction:
     needs, given the sizes, with FLOPs counted as in flops.py. Without `bytes` each array counts
     once for being read and once for being written. edit:
     changes the random inputs in place or returns others, given the generator and the inputs.
-    changed: the inputs that a kernel overwrites. outliers: the factor of some random elements.
+    changed: the inputs that a kernel overwrites. known: the inputs that are known before the clock
+    starts, such as those of a backward's forward (see ladders.Call). outliers: the factor of some
+    random elements.
     """
 
     inputs: dict[str, str]
@@ -54,6 +56,7 @@ class Direction:
     bytes: Callable[[Any], int] | None = None
     edit: Callable[..., Arrays | None] | None = None
     changed: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
     outliers: float = 20
 
 
@@ -87,12 +90,15 @@ class KernelCase:
         """The shapes of the outputs by name."""
         return {name: shape_of(letters, self.sizes) for name, letters in self.how.outputs.items()}
 
-    def inputs(self, rng: np.random.Generator) -> Arrays:
-        """Return random inputs."""
+    def inputs(self, rng: np.random.Generator, spots: int = 0) -> Arrays:
+        """Return random inputs; `spots` elements of each differ from those without spots."""
         found: Arrays = {}
+        elsewhere = np.random.default_rng(spots)
         for name, letters in self.how.inputs.items():
             normal = rng.standard_normal(shape_of(letters, self.sizes), dtype=np.float32)
             found[name] = outliers(normal, rng, self.how.outliers)
+            flat = found[name].reshape(-1)
+            flat[elsewhere.integers(flat.size, size=spots)] += 1
         return found if self.how.edit is None else found | (self.how.edit(rng, **found) or {})
 
     def truth(self, inputs: Arrays) -> dict[str, Expected]:

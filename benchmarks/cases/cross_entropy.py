@@ -62,7 +62,7 @@ def truth(logits: np.ndarray, targets: np.ndarray) -> dict[str, Expected]:
 DIRECTIONS = {
     "loss and gradient": Direction(
         {"logits": "NV", "targets": "N"}, {"losses": "N"}, truth, edit=with_targets,
-        changed=("logits",),
+        changed=("logits",), known=("targets",),
         # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
         # for the loss a logarithm and two sums; for the gradient V products and a difference.
         # Of fewer than three rows none is ignored.

@@ -60,6 +60,7 @@ DIRECTIONS = {
     ),
     "backward": Direction(
         {"dy": "P", "x": "P"}, {"dx": "P"}, backward_truth, edit=positive_ends, outliers=5,
+        known=("x",),
         # tanh, and 7 for u and the gate. x/2·√(2/π)·(1 - tanh²)·(1 + 3·0.044715·x²), given
         # x²: 7. Then 2.
         flops=lambda size: (16 + TANH_FLOPS) * size.P,

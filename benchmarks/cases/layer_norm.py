@@ -99,6 +99,7 @@ DIRECTIONS = {
     "backward": Direction(
         {"dy": "NC", "x": "NC", "weight": "C", "mean": "N", "rstd": "N"},
         {"dx": "NC", "dweight": "C", "dbias": "C"}, backward_truth, edit=with_moments,
+        known=("x", "weight", "mean", "rstd"),
         # 11 per element and 2 sums over the rows.
         flops=lambda size: (11 * size.N + 2 * (size.N - 1)) * size.C,
     ),

@@ -21,7 +21,7 @@ def sizes(part: MicroBatch) -> Sizes:
 
 def product(
     factors: tuple[str, str], result: str, depth: str,
-    multiply: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    multiply: Callable[[np.ndarray, np.ndarray], np.ndarray], known: tuple[str, ...] = (),
 ) -> Direction:  # fmt: skip
     """Return the direction that multiplies two arrays; `depth` is the letter of the summed axis."""
     axis = SHAPES[factors[0]].index(depth)
@@ -38,11 +38,12 @@ def product(
         return rows * columns * (2 * terms - 1)
 
     inputs = {name: SHAPES[name] for name in factors}
-    return Direction(inputs, {result: SHAPES[result]}, truth, flops)
+    return Direction(inputs, {result: SHAPES[result]}, truth, flops, known=known)
 
 
 DIRECTIONS = {
-    "forward": product(("x", "weight"), "y", "C", lambda x, weight: forward(x, weight)[0]),
+    "forward": product(("x", "weight"), "y", "C", lambda x, weight: forward(x, weight)[0],
+                       known=("weight",)),  # llm.c keeps it transposed.
     # dx needs no x, which gets no columns, and dweight no weight, which gets no rows.
     "dx": product(("dy", "weight"), "dx", "K",
                   lambda dy, weight: backward(dy, (dy[:, :0], weight, True))[0]),

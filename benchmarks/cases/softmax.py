@@ -51,6 +51,7 @@ DIRECTIONS = {
     ),
     "backward": Direction(
         {"dprobs": "NV", "probs": "NV"}, {"dx": "NV"}, backward_truth, edit=normalise,
+        known=("probs",),
         # V products and V - 1 sums for the mean, then V differences and V products.
         flops=lambda size: size.N * (4 * size.V - 1),
     ),

@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +30,8 @@ MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 
 class Call:
     """The arrays of one call of a kernel, and the threads that it may use.
 
-    pool: a thread pool of that size. guarded: the memory of the arrays with its guards (gate.py).
+    pool: a thread pool of that size. saves: called, untimed, whenever the inputs change; they see
+    only the inputs that are `known` in this direction (see cases.Direction), the others are NaN.
     """
 
     sizes: Sizes
@@ -38,7 +39,7 @@ class Call:
     outputs: Arrays
     threads: int
     pool: ThreadPoolExecutor
-    guarded: Sequence[Any] = ()
+    saves: list[Callable[[], Any]] = field(default_factory=list[Callable[[], Any]])
 
     @property
     def arrays(self) -> Arrays:
@@ -71,9 +72,10 @@ class Runner:
     """The implementation of one direction by a rung.
 
     prepare: makes the step that is timed. Its own work is not timed: splitting arrays, allocating
-    scratch buffers, running the forward of a backward. compiled: the Numba functions
-    that do the work. collect: writes what the step returned to the outputs, untimed; None if the
-    step writes them.
+    scratch buffers. The arrays hold garbage then; the step is called again and again, with other
+    values in the same arrays. What a backward takes from its forward is added to `Call.saves`.
+    compiled: the Numba functions that do the work. collect: writes what the step returned to the
+    outputs, untimed; None if the step writes them.
     """
 
     prepare: Callable[[Call], Callable[[], Any]]
@@ -131,6 +133,21 @@ def compiled_only(function: Any) -> tuple[Any, ...]:
     return (function,) if hasattr(function, "py_func") else ()
 
 
+def contiguous(runners: dict[str, Runner]) -> dict[str, Runner]:
+    """Return runners that refuse arrays that are not C-contiguous, by a ValueError."""
+
+    def refusing(prepare: Callable[[Call], Callable[[], Any]]) -> Callable[[Call], Any]:
+        def checked(call: Call) -> Callable[[], Any]:
+            for name, array in call.arrays.items():
+                if not array.flags.c_contiguous:
+                    raise ValueError(f"{name} must be C-contiguous, not of strides {array.strides}")
+            return prepare(call)
+
+        return checked
+
+    return {name: replace(each, prepare=refusing(each.prepare)) for name, each in runners.items()}
+
+
 def write(outputs: Sequence[np.ndarray], returned: Any) -> None:
     """Copy what a step returned to its outputs."""
     found = returned if len(outputs) > 1 else (returned,)
@@ -149,8 +166,13 @@ def in_numpy(
 
     def prepare_backward(call: Call) -> Callable[[], Any]:
         upstream, outputs = next(iter(call.inputs.values())), [*call.outputs.values()]
-        saved = save(call.inputs)
-        return lambda: write(outputs, backward(upstream, saved))
+        saved: list[Any] = []
+
+        def keep() -> None:
+            saved[:] = [save(call.inputs)]
+
+        call.saves.append(keep)
+        return lambda: write(outputs, backward(upstream, *saved))
 
     return {"forward": Runner(prepare_forward), "backward": Runner(prepare_backward)}
 

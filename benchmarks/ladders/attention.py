@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import shape_of, unchecked
-from benchmarks.ladders import Call, Rung, Runner, both, in_numpy
+from benchmarks.ladders import Call, Rung, Runner, both, contiguous, in_numpy
 from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import attention as trained
 from tinygpt_np.compiled.kernels.attention import NO_MASK
@@ -139,7 +139,7 @@ def make_loops(add: Any, exp: Any, skip: bool) -> dict[str, Runner]:
 
     def prepare_backward(call: Call) -> Callable[[], Any]:
         (dy, qkv), probs = call.inputs.values(), make(call, "BHTT")
-        forward(qkv, probs, np.empty_like(dy))
+        call.saves.append(functools.partial(forward, qkv, probs, np.empty_like(dy)))
         return functools.partial(backward, dy, qkv, probs, call.outputs["dqkv"])
 
     return both(Runner(prepare_forward, (forward,)), Runner(prepare_backward, (backward,)))
@@ -160,7 +160,7 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
         )
         if direction == "forward":
             return forward
-        forward()
+        call.saves.append(forward)
         return functools.partial(
             trained.backward_heads, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0, heads,
             scratch,
@@ -169,10 +169,10 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
     return call.share(B, part)
 
 
-TILED = both(
+TILED = contiguous(both(
     Runner(functools.partial(tiled, direction="forward"), (trained.forward_heads,)),
     Runner(functools.partial(tiled, direction="backward"), (trained.backward_heads,)),
-)
+))  # fmt: skip
 RUNGS = [
     Rung("NumPy",
          "All pairs in full matrices: products, a mask, and a new array for each operation.",

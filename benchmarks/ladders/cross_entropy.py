@@ -99,18 +99,22 @@ def in_place(function: Any) -> Runner:
     def prepare(call: Call) -> Callable[[], Any]:
         logits, targets = call.inputs.values()
         losses = np.full(len(targets), np.nan)
-        # Training knows 1/M beforehand.
-        scale = np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
+        run: list[Callable[[], Any]] = []
 
-        def part(rows: slice) -> Callable[[], None]:
-            return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])
+        def save() -> None:
+            # Training knows 1/M beforehand.
+            scale = np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
 
-        run = call.share(len(targets), part)
+            def part(rows: slice) -> Callable[[], None]:
+                return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])
+
+            run[:] = [call.share(len(targets), part)]
 
         def step() -> np.ndarray:
-            run()
+            run[0]()
             return losses
 
+        call.saves.append(save)
         return step
 
     return collected(prepare, compiled=compiled_only(function))

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import unchecked
-from benchmarks.ladders import Rung, both, in_numpy
+from benchmarks.ladders import Rung, both, contiguous, in_numpy
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import gelu as trained
 from tinygpt_np.ops import gelu
@@ -72,7 +72,7 @@ def fused_back(dy: Any, x: Any, dx: Any) -> None:
         dx[i] = HALF * dy[i] * (ONE + tanh + x[i] * bend)
 
 
-TRAINED = both(trained.forward_values, trained.backward_values)
+TRAINED = contiguous(both(trained.forward_values, trained.backward_values))
 RUNGS = [
     Rung("Python", "A loop over a list with math.tanh.", both(python_forward, python_backward),
          max_flops=1e7),

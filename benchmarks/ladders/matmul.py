@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ladders import Call, Rung, Runner, compiled_only
+from benchmarks.ladders import Call, Rung, Runner, compiled_only, contiguous
 from tinygpt_np.compiled.cache import kernel, strict
 from tinygpt_np.compiled.kernels import matmul as trained
 from tinygpt_np.compiled.kernels.matmul import PANEL, PLAIN, ROWS, TRANSPOSED, make_scratch, matmul
@@ -240,7 +240,7 @@ def as_in_training(call: Call, across: bool, form: int) -> Callable[[], Any]:
     return call.share(len(c), part)
 
 
-TRAINED = by_layout(as_in_training, matmul)
+TRAINED = contiguous(by_layout(as_in_training, matmul))
 RUNGS = [
     Rung("Python", "Lists and loops, one element at a time.", as_views(in_python), max_flops=3e7),
     Rung("loops", "The loops compiled as written: a sum for each element of C.", as_views(loops)),
@@ -256,7 +256,7 @@ RUNGS = [
          as_views(grouped, (DEPTH, WIDTH))),
     Rung("tile",
          "A tile of C stays in registers for the whole depth: multiply-adds and loads only.",
-         by_layout(on_tiles, tiled)),
+         contiguous(by_layout(on_tiles, tiled))),
     Rung("trained", "Blocked for each cache, with prefetching.", TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the rows of C split between threads.",
          TRAINED, threads="several", trained=True),

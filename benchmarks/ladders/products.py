@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases.products import HEAD, LAYERS, factors
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Call, Rung, Runner, contiguous
 from tinygpt_np.compiled.kernels import matmul
 from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
@@ -84,6 +84,6 @@ def runners(prepare: Callable[..., Callable[[], Any]], *compiled: Any) -> dict[s
 
 RUNGS = [
     Rung("ours", "The kernel of training, its weights packed once per step.",
-         runners(ours, matmul.matmul), trained=True),
+         contiguous(runners(ours, matmul.matmul)), trained=True),
     Rung("NumPy", "np.dot, a BLAS.", runners(numpy), reference=True),
 ]  # fmt: skip

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases import shape_of
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Call, Rung, Runner, contiguous
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 
 SOURCE = "train_gpt2.c"
@@ -88,8 +88,10 @@ def values_of(call: Call) -> dict[str, Any]:
     values: dict[str, Any] = {**call.sizes, **call.arrays, "1": 1, "null": None}
     if "qkv" in values:
         values["C"] = values["H"] * values["D"]
-    if "weight" in values:
-        values["transposed"] = np.ascontiguousarray(values["weight"].T)
+    if "weight" in values and values["weight"].ndim == 2:
+        weight = values["weight"]
+        values["transposed"] = transposed = np.empty_like(weight.T, order="C")
+        call.saves.append(partial(np.copyto, transposed, weight.T))
     return values
 
 
@@ -113,7 +115,7 @@ def calling(name: str, zeroed: str = "", before: str = "") -> Runner:
     def prepare(call: Call) -> Step:
         values = values_of(call)
         if before:
-            bound(before, values)()
+            call.saves.append(bound(before, values))
         function = bound(name, values)
         arrays = [values[each] for each in zeroed.split()]
 
@@ -130,11 +132,15 @@ def calling(name: str, zeroed: str = "", before: str = "") -> Runner:
 def cross_entropy_both(call: Call) -> Step:
     """Return a step that computes probabilities, losses, and the gradient in its own array."""
     values, targets = values_of(call), call.inputs["targets"]
-    counted = targets != IGNORE_INDEX
-    values["x"], values["targets"] = values["logits"], (targets * counted).astype(np.int32)
-    values["dlosses"] = (counted / max(int(counted.sum()), 1)).astype(np.float32)
+    values["x"], values["targets"] = values["logits"], np.zeros(len(targets), np.int32)
+    values["dlosses"] = np.zeros(len(targets), np.float32)
     softmax, loss = bound("softmax_forward", values), bound("crossentropy_forward", values)
     gradient = bound("crossentropy_softmax_backward", values)
+
+    def save() -> None:
+        counted = targets != IGNORE_INDEX
+        values["targets"][...] = targets * counted
+        values["dlosses"][...] = counted / max(int(counted.sum()), 1)
 
     def step() -> np.ndarray:
         softmax()
@@ -143,6 +149,7 @@ def cross_entropy_both(call: Call) -> Step:
         gradient()
         return values["dlogits"]
 
+    call.saves.append(save)
     return step
 
 
@@ -175,7 +182,8 @@ def rungs(operation: str) -> list[Rung]:
     if operation not in RUNNERS:
         return []
     idea = "Loops in C, vectorised by the compiler, some of them parallelised by OpenMP."
-    return [Rung("llm.c", idea, RUNNERS[operation], threads="any", reference=True)]
+    runners = contiguous(RUNNERS[operation])
+    return [Rung("llm.c", idea, runners, threads="any", reference=True)]
 
 
 def about() -> dict[str, Any]:

@@ -21,7 +21,7 @@ except ModuleNotFoundError:
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.cases import adamw as recipe
-from benchmarks.ladders import Call, Rung, Runner, collected
+from benchmarks.ladders import Call, Rung, Runner, collected, contiguous
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import cross_entropy, layer_norm
 
@@ -75,23 +75,31 @@ def collect_attention(call: Call, heads: torch.Tensor) -> None:
 def attention_backward(call: Call) -> Step:
     """Return a step that computes three gradients and stacks them to dqkv, given the forward."""
     dy, qkv = tensors(call.inputs)
-    saved = *heads(qkv), *aten._scaled_dot_product_flash_attention_for_cpu(*heads(qkv), 0.0, True)
     backward = aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-    gradients = partial(backward, dy.transpose(1, 2), *saved, 0.0, True)
+    gradients: list[Step] = []
+
+    def save() -> None:
+        inputs = heads(qkv)
+        saved = aten._scaled_dot_product_flash_attention_for_cpu(*inputs, 0.0, True)
+        gradients[:] = [partial(backward, dy.transpose(1, 2), *inputs, *saved, 0.0, True)]
 
     def step() -> torch.Tensor:
-        return torch.stack([part.transpose(1, 2) for part in gradients()], dim=2)
+        return torch.stack([part.transpose(1, 2) for part in gradients[0]()], dim=2)
 
+    call.saves.append(save)
     return step
 
 
 def cross_entropy_both(call: Call) -> Step:
     """Return a step with the four operators of F.cross_entropy and its gradient."""
     logits, targets = tensors(call.inputs)
-    counted = targets != cross_entropy.IGNORE_INDEX
-    dlosses = counted.float() / counted.sum().clamp(min=1)
+    dlosses = torch.empty(len(targets))
     forward, backward = aten.nll_loss_forward.default, aten.nll_loss_backward.default
     none, ignored = 0, cross_entropy.IGNORE_INDEX  # no reduction: a loss per row
+
+    def save() -> None:
+        counted = targets != ignored
+        dlosses.copy_(counted.float() / counted.sum().clamp(min=1))
 
     def step() -> tuple[torch.Tensor, torch.Tensor]:
         log_probs = torch.log_softmax(logits, 1)
@@ -99,6 +107,7 @@ def cross_entropy_both(call: Call) -> Step:
         dlog_probs = backward(dlosses, log_probs, targets, None, none, ignored, total)
         return losses, torch._log_softmax_backward_data(dlog_probs, log_probs, 1, torch.float32)
 
+    call.saves.append(save)
     return step
 
 
@@ -141,13 +150,13 @@ RUNNERS = {
     "cross_entropy": {"loss and gradient": collected(cross_entropy_both, "losses", "logits")},
     "layer_norm": {
         "forward": collected(layer_norm_forward),
-        "backward": collected(layer_norm_backward),
+        **contiguous({"backward": collected(layer_norm_backward)}),
     },
     "gelu": {
         "forward": operator(F.gelu, approximate="tanh"),
         "backward": operator(aten.gelu_backward.default, approximate="tanh"),
     },
-    "adamw": {"update": Runner(adamw_update)},
+    "adamw": contiguous({"update": Runner(adamw_update)}),
 }
 
 

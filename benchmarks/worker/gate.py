@@ -1,92 +1,315 @@
-"""The gate: a kernel is timed only if it computes what it should.
+"""The gate: a kernel is timed only if it computes what it should, and counts only if it still does.
 
-A kernel is called with random inputs that contain outliers, then with other inputs, and once more
-with these. Outputs are filled with NaN before each call, so that an element that is not written
-is noticed. Inputs that are only read, and the memory around all arrays, must not change; and each
-element of the result must be within its error bound of the float64 truth.
+A runner prepares its step for arrays that hold garbage. Before it is timed, the step gets several
+problems in the same arrays, the last of which differ in a few elements only, and one of them twice.
+Before each turn the arrays get another problem, and after it the results are checked. After the
+last turn the step gets one problem without and one with poisoned outputs, and steps that are
+prepared for other layouts get one.
+
+Poisoned outputs are filled with NaN, so that an element that is not written is noticed. As soon as
+a step has returned, some elements of its results are copied: whatever is written later shows there.
+Inputs that are only read, and the memory around all arrays, must not change; and each element of
+the result must be within its error bound of the float64 truth.
 """
 
+import functools
 import math
+import time
+import traceback
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
+from numba.core.errors import NumbaError
 
 from benchmarks.cases import Expected, KernelCase
-from benchmarks.ladders import Call
+from benchmarks.ladders import Call, Runner
+from benchmarks.worker.memory import MISALIGNED, STRIDED, TRAINING, Guarded, Layout
 
-# Two sets of inputs: with one, a kernel that returns its previous result would pass.
-PROBLEMS = 2
-LINE, GUARD = 64, 0xA5  # bytes of a cache line, and the value that guards are filled with
+# Problems whose values differ everywhere, and the elements of each input that differ in one more.
+FRESH, SPOTS = 2, 7
+# About this many elements are copied when a step has returned, AT_ONCE at a time: NumPy copies
+# these without letting another thread run Python code.
+LOOKED, AT_ONCE = 4096, 500
+# Elements compared at a time, which stay in cache.
+BLOCK = 1 << 16
+# The ways to refuse a layout.
+REFUSALS = (TypeError, ValueError, BufferError, NumbaError)
 
 
 class WrongResult(Exception):  # noqa: N818 - a finding about a kernel
     """Raised when a kernel is wrong; says where."""
 
 
+class Accepted(NamedTuple):
+    """The lowest and the highest float32 that elements may be. rows: None for all of them."""
+
+    low: np.ndarray
+    high: np.ndarray
+    rows: np.ndarray | None
+
+
 class Problem:
     """Random inputs of a case and the results expected for them."""
 
-    def __init__(self, case: KernelCase, seed: int, number: int) -> None:
+    def __init__(self, case: KernelCase, seed: int, number: int, spots: int = 0) -> None:
         self.case = case
-        self.inputs = case.inputs(np.random.default_rng((seed, number)))
-        self.truth = case.truth(self.inputs)
+        self.inputs = case.inputs(np.random.default_rng((seed, number)), spots)
+        self.accepted = {name: accept(each) for name, each in case.truth(self.inputs).items()}
 
-    def call(self, threads: int, pool: ThreadPoolExecutor) -> Call:
-        """Return a call with its own copy of the inputs and poisoned outputs."""
-        guarded: list[Guarded] = []
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all inputs and outputs."""
+        outputs = 4 * sum(map(math.prod, self.case.output_shapes.values()))
+        return outputs + sum(array.nbytes for array in self.inputs.values())
 
-        def allocate(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-            guarded.append(Guarded(shape, np.dtype(dtype)))
-            return guarded[-1].array
-
-        inputs = {name: allocate(array.shape, array.dtype) for name, array in self.inputs.items()}
-        shapes = self.case.output_shapes
-        outputs = {name: allocate(shape, np.float32) for name, shape in shapes.items()}
-        call = Call(self.case.sizes, inputs, outputs, threads, pool, guarded)
+    def check(self, found: dict[str, np.ndarray]) -> None:
+        """Raise WrongResult unless the arrays hold what they should."""
         for name, array in self.inputs.items():
-            inputs[name][...] = array
-        self.poison(call)
-        return call
+            if name not in self.case.how.changed:
+                check_unchanged(name, found[name], array)
+        if not all(within(found[name], each) for name, each in self.accepted.items()):
+            for name, truth in self.case.truth(self.inputs).items():
+                compare(name, found[name], truth)
 
-    def poison(self, call: Call) -> None:
-        """Fill the outputs with NaN and restore the inputs that the kernel overwrites."""
-        for array in call.outputs.values():
-            array.fill(np.nan)
-        self.restore(call)
 
-    def restore(self, call: Call) -> tuple[()]:
+def problems_of(case: KernelCase, seed: int) -> list[Problem]:
+    """Return the problems of a case. With one, a kernel that repeats its result would pass."""
+    fresh = [Problem(case, seed, number) for number in range(FRESH)]
+    # Not noticed by a kernel that looks at some elements to tell whether its inputs are new.
+    return [*fresh, Problem(case, seed, FRESH - 1, SPOTS)]
+
+
+class Trial:
+    """A step of a runner with its arrays in some layout.
+
+    clock: tells the seconds of a step, for example without those of compiling.
+    """
+
+    def __init__(
+        self, runner: Runner, problem: Problem, threads: int, pool: ThreadPoolExecutor,
+        clock: Callable[[], float] = time.perf_counter, layout: Layout = TRAINING,
+    ) -> None:  # fmt: skip
+        self.runner, self.case, self.clock = runner, problem.case, clock
+        inputs = {
+            name: Guarded(array.shape, array.dtype, layout)
+            for name, array in problem.inputs.items()
+        }
+        outputs = {
+            name: Guarded(shape, np.dtype(np.float32), layout)
+            for name, shape in self.case.output_shapes.items()
+        }
+        self.memory = {**inputs, **outputs}
+        given, wanted = (
+            {name: each.array for name, each in part.items()} for part in (inputs, outputs)
+        )
+        self.call = Call(self.case.sizes, given, wanted, threads, pool)
+        self.step = runner.prepare(self.call)
+
+    def give(self, problem: Problem, poison: bool = True) -> None:
+        """Write the inputs of a problem, have the runner save what it may, and poison outputs."""
+        self.problem = problem
+        if self.call.saves:
+            for name in problem.inputs:
+                self.memory[name].spoil()
+            for name in self.case.how.known:
+                self.call.inputs[name][...] = problem.inputs[name]
+            for save in self.call.saves:
+                save()
+        for name, array in problem.inputs.items():
+            self.call.inputs[name][...] = array
+        if poison:
+            for name in self.call.outputs:
+                self.memory[name].spoil()
+
+    def restore(self) -> tuple[()]:
         """Restore the inputs that the kernel overwrites; return the arguments of a step: none."""
         for name in self.case.how.changed:
-            call.inputs[name][...] = self.inputs[name]
+            self.call.inputs[name][...] = self.problem.inputs[name]
         return ()
 
-    def check(self, call: Call) -> None:
-        """Raise WrongResult unless the arrays of a call hold what they should."""
-        for name, array in self.inputs.items():
-            unchanged = array.tobytes() == call.inputs[name].tobytes()
-            if name not in self.case.how.changed and not unchanged:
-                raise WrongResult(f"the input {name} was changed")
-        if not all(each.intact() for each in call.guarded):
-            raise WrongResult("memory before or after an array was written to")
-        for name, truth in self.truth.items():
-            compare(name, call.arrays[name], truth)
+    def take(self) -> float:
+        """Take a step, check it, and return its seconds. Raises WrongResult."""
+        arrays = self.call.arrays
+        look = Look({name: arrays[name] for name in self.problem.accepted})
+        began = self.clock()
+        returned = self.step()
+        look.take()
+        seconds = self.clock() - began
+        if self.runner.collect is None:
+            try:
+                self.check()
+            finally:  # What was written too late explains all else.
+                look.check()
+        else:
+            self.runner.collect(self.call, returned)
+            self.check()
+        return seconds
+
+    def take_after_turn(self) -> None:
+        """Check what the steps of a turn left. Raises WrongResult.
+
+        If they returned it, or overwrote their inputs several times, that of one more is checked.
+        """
+        if self.runner.collect is not None or self.case.how.changed:
+            self.restore()
+            self.take()
+        else:
+            self.check()
+
+    def check(self) -> None:
+        """Raise WrongResult unless the arrays and the memory around them are as they should be."""
+        for name, each in self.memory.items():
+            if damage := each.damage(name):
+                raise WrongResult(damage)
+        self.problem.check(self.call.arrays)
 
 
-class Guarded:
-    """An array with guards around it that starts at a cache line, as the arrays of training do."""
+class Look:
+    """A copy of some elements of arrays, all if there are few, which is taken fast."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        size = math.prod(shape) * dtype.itemsize
-        self.memory = np.full(size + 3 * LINE, GUARD, np.uint8)
-        self.start = LINE + -self.memory.ctypes.data % LINE
-        self.end = self.start + size
-        self.array = self.memory[self.start : self.end].view(dtype).reshape(shape)
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.pieces: list[tuple[np.ndarray, np.ndarray]] = []
+        self.places: list[tuple[str, tuple[int, ...], range]] = []
+        for name, array in arrays.items():
+            if array.flags.c_contiguous:
+                # Odd, so that the columns of rows take turns.
+                step = (array.size * len(arrays) - 1) // LOOKED | 1
+                for first in range(0, array.size, step * AT_ONCE):
+                    place = range(first, min(first + step * AT_ONCE, array.size), step)
+                    source = array.reshape(-1)[place.start : place.stop : step]
+                    self.pieces.append((np.empty_like(source), source))
+                    self.places.append((name, array.shape, place))
 
-    def intact(self) -> bool:
-        """Return whether nothing was written to the guards."""
-        guards = self.memory[: self.start], self.memory[self.end :]
-        return all(bool((guard == GUARD).all()) for guard in guards)
+    def take(self) -> None:
+        """Copy the elements."""
+        for kept, source in self.pieces:
+            kept[...] = source
+
+    def check(self) -> None:
+        """Raise WrongResult if an element differs from what was copied."""
+        for (kept, source), (name, shape, place) in zip(self.pieces, self.places, strict=True):
+            later: list[int] = (bits(kept) != bits(source)).nonzero()[0].tolist()
+            if later:
+                first = later[0]
+                index = [*map(int, np.unravel_index(place[first], shape))]
+                raise WrongResult(
+                    f"{name}{index} was {kept[first]:.6g} when the step returned and became "
+                    f"{source[first]:.6g} later, like {len(later)} of {kept.size} elements"
+                )
+
+
+class Gate:
+    """The trials of a runner: before it is timed, in each turn, and afterwards."""
+
+    def __init__(
+        self, runner: Runner, problems: Sequence[Problem], threads: int, pool: ThreadPoolExecutor,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self.problems, self.turns, self.wrong = problems, 0, ""
+        self.make = functools.partial(Trial, runner, problems[0], threads, pool, clock)
+
+    def open(self) -> float:
+        """Take the steps before the clock, and return the seconds of the first one.
+
+        Raises WrongResult.
+        """
+        self.trial = self.make()
+        seconds: list[float] = []
+        for problem in (*self.problems, self.problems[-1]):
+            self.trial.give(problem)
+            seconds.append(self.trial.take())
+        return seconds[0]
+
+    @property
+    def next(self) -> Problem:
+        """The problem of the next turn."""
+        return self.problems[self.turns % len(self.problems)]
+
+    @contextmanager
+    def turn(self) -> Generator[None]:
+        """Give the step another problem, and check afterwards what it did; see `close`."""
+        self.trial.give(self.next)
+        self.turns += 1
+        yield
+        try:
+            self.trial.take_after_turn()
+        except WrongResult as error:
+            self.wrong = self.wrong or f"in turn {self.turns}: {error}"
+
+    def close(self) -> str:
+        """Take the steps after the last turn, and return which layouts the runner takes.
+
+        Raises WrongResult.
+        """
+        if self.wrong:
+            raise WrongResult(self.wrong)
+        for poison in (False, True):
+            self.trial.give(self.next, poison)
+            self.trial.take()
+        needs = [layout.needs for layout in (MISALIGNED, STRIDED) if not self.takes(layout)]
+        return f"{' and '.join(needs)} only" if needs else "any"
+
+    def takes(self, layout: Layout) -> bool:
+        """Return whether the runner takes arrays of a layout. Raises WrongResult."""
+        try:
+            trial = self.make(layout=layout)
+            trial.give(self.problems[0])
+            trial.take()
+        except REFUSALS:
+            return False
+        except WrongResult as error:
+            raise WrongResult(f"with arrays that are not {layout.needs}: {error}") from None
+        return True
+
+
+def refusal(error: Exception) -> dict[str, str]:
+    """Return why a runner is "wrong", and the traceback unless the gate has refused it."""
+    if isinstance(error, WrongResult):
+        return {"wrong": str(error)}
+    text = "".join(traceback.format_exception(error))
+    return {"wrong": f"{type(error).__name__}: {error}", "traceback": text}
+
+
+def accept(truth: Expected) -> Accepted:
+    """Return the float32 numbers within the bounds of the truth: exactly these, in less memory."""
+
+    def up(exact: np.ndarray) -> np.ndarray:
+        rounded = exact.astype(np.float32)
+        return np.where(rounded < exact, np.nextafter(rounded, np.float32(np.inf)), rounded)
+
+    return Accepted(up(truth.values - truth.bound), -up(-truth.values - truth.bound), truth.rows)
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    """Return the bits of each element as an integer."""
+    return array.view(f"u{array.itemsize}")
+
+
+def within(array: np.ndarray, accepted: Accepted) -> bool:
+    """Return whether all elements are accepted; those of rows without truth must be finite."""
+    if accepted.rows is not None:
+        if not np.isfinite(array).all():
+            return False
+        array = array[accepted.rows]
+    found, low, high = array.reshape(-1), accepted.low.reshape(-1), accepted.high.reshape(-1)
+    return all(
+        ((found[part] >= low[part]) & (found[part] <= high[part])).all()
+        for part in (slice(first, first + BLOCK) for first in range(0, found.size, BLOCK))
+    )
+
+
+def check_unchanged(name: str, array: np.ndarray, before: np.ndarray) -> None:
+    """Raise WrongResult if an array differs from what it was before."""
+    changed = bits(array) != bits(before)
+    if changed.any():
+        index = tuple(int(i) for i in np.argwhere(changed)[0])
+        raise WrongResult(
+            f"the input {name} was changed: {name}{list(index)} is {array[index]:.6g}, expected "
+            f"{before[index]:.6g}; {changed.sum()} of {changed.size} elements"
+        )
 
 
 def compare(name: str, array: np.ndarray, truth: Expected) -> None:

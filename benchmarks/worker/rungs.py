@@ -11,16 +11,16 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, cast
 
 from numba.core import event
 
 from benchmarks import cases
 from benchmarks.cases import KernelCase
-from benchmarks.ladders import Call, Rung, Runner
+from benchmarks.ladders import Rung, Runner
 from benchmarks.worker.clock import Eviction, Timed, wait_for_sleep
-from benchmarks.worker.gate import PROBLEMS, Problem, WrongResult
+from benchmarks.worker.gate import Gate, problems_of, refusal
 from tinygpt_np.compiled.threads import limited
 
 events: Any = cast(Any, event)
@@ -72,6 +72,7 @@ class Rungs:
             self.source.set_up(**options)
         self.seed = seed
         self.eviction = Eviction() if cache == "cold" else None
+        self.gate: Gate | None = None  # A limit has none.
         self.clock = CompileTime()
         self.limit = ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
@@ -86,9 +87,8 @@ class Rungs:
         self.case: KernelCase = cases.case(operation, direction, shape)
         rungs: list[Rung] = self.source.rungs(operation)
         self.rungs = {rung.name: rung for rung in rungs if direction in rung.runners}
-        self.problems = [Problem(self.case, self.seed, number) for number in range(PROBLEMS)]
-        call = self.problems[0].call(1, pool(1))
-        working_set = sum(array.nbytes for array in call.arrays.values())
+        self.problems = problems_of(self.case, self.seed)
+        working_set = self.problems[0].nbytes
         about = {"sizes": self.case.sizes, "flops": self.case.flops, "bytes": self.case.bytes}
         offered = [
             {"rung": rung.name, "idea": rung.idea, "threads": rung.threads,
@@ -107,38 +107,22 @@ class Rungs:
         rung = self.rungs[name]
         runner = rung.runners[self.case.direction]
         self.limit.enter_context(limited(threads))
+        self.gate = Gate(runner, self.problems, threads, pool(threads), self.without_compiling)
         try:
-            calls = [problem.call(threads, pool(threads)) for problem in self.problems]
-            steps = [
-                (problem, call, runner.prepare(call))
-                for problem, call in zip(self.problems, calls, strict=True)
-            ]
-            first, *_ = (self.take_step(runner, *each) for each in steps)
-            # The step must work each time it is called, or the clock would time nothing.
-            self.take_step(runner, *steps[-1])
+            first = self.gate.open()
         except Exception as error:
-            kind = "" if isinstance(error, WrongResult) else f"{type(error).__name__}: "
-            return {"wrong": f"{kind}{error}"}
-        problem, call, step = steps[-1]
-        restore = functools.partial(problem.restore, call)
-        self.add(step, restore, threads, rung.threads == "any")
+            return refusal(error)
+        trial = self.gate.trial
+        self.add(trial.step, trial.restore, threads, rung.threads == "any")
         return {
             "wrong": None,
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
             "first_seconds": first,
         }
 
-    def take_step(self, runner: Runner, problem: Problem, call: Call, step: Step) -> float:
-        """Take a step, check it and return its seconds without compiling. Raises WrongResult."""
-        problem.poison(call)
-        before = self.clock.seconds
-        began = time.perf_counter()
-        returned = step()
-        seconds = time.perf_counter() - began
-        if runner.collect is not None:
-            runner.collect(call, returned)
-        problem.check(call)
-        return seconds - (self.clock.seconds - before)
+    def without_compiling(self) -> float:
+        """Return the seconds of a clock that stops while kernels are compiled."""
+        return time.perf_counter() - self.clock.seconds
 
     def compile_seconds(self, name: str, runner: Runner) -> float:
         """Return the compile time of a rung when it was first opened, which includes imports."""
@@ -176,14 +160,19 @@ class Rungs:
 
     def turn(self) -> dict[str, Any]:
         """Take a turn; see clock.py."""
-        found = self.timed.turn()
+        with self.gate.turn() if self.gate else nullcontext():
+            found = self.timed.turn()
         if self.timed.library_threads:
             wait_for_sleep()
         return found
 
     def close(self) -> dict[str, Any]:
-        """Check the rung once more after its last turn; "wrong" says what is wrong."""
-        return {"wrong": None}
+        """Check the rung after its last turn; return what is "wrong", or its "layouts"."""
+        assert self.gate is not None
+        try:
+            return {"wrong": None, "layouts": self.gate.close()}
+        except Exception as error:
+            return refusal(error)
 
     def asm(self, name: str) -> dict[str, Any]:
         """Return what is known of the machine code of a rung; see asm.py."""

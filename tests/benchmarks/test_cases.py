@@ -12,7 +12,7 @@ from helpers.gate import CASES, tiny_case
 
 from benchmarks.cases import adamw, unchecked
 from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
-from benchmarks.worker.gate import Problem, compare
+from benchmarks.worker.gate import compare
 from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import gelu, layer_norm, linear, softmax
@@ -143,19 +143,20 @@ COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
 @pytest.mark.parametrize(("operation", "direction"), CASES)
 def test_a_case_costs_what_it_claims(operation: str, direction: str) -> None:
     case = tiny_case(operation, direction)
-    problem = Problem(case, 0, 0)
+    given = case.inputs(np.random.default_rng(0))
+    truths = case.truth(given)
     inputs = [
         array.astype(np.float64).view(Counted) if array.dtype.kind == "f" else array
-        for array in problem.inputs.values()
+        for array in given.values()
     ]
     Counted.flops = 0
     returned = COMPUTATIONS[operation, direction](*inputs)
     assert Counted.flops == case.flops
-    found: list[Any] = [*returned] if len(problem.truth) > 1 else [returned]
-    for (name, truth), result in zip(problem.truth.items(), found, strict=True):
+    found: list[Any] = [*returned] if len(truths) > 1 else [returned]
+    for (name, truth), result in zip(truths.items(), found, strict=True):
         compare(name, np.asarray(result), truth)
-    moved = sum(array.nbytes for array in problem.inputs.values())
-    moved += sum(4 * truth.values.size for truth in problem.truth.values())
+    moved = sum(array.nbytes for array in given.values())
+    moved += sum(4 * truth.values.size for truth in truths.values())
     if operation == "cross_entropy":
         moved -= 4 * case.sizes["V"]  # The logits of the ignored row are not read.
     assert case.bytes == moved

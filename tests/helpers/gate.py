@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung
-from benchmarks.worker.gate import PROBLEMS, Problem
+from benchmarks.worker.gate import Gate, Problem, problems_of
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
 SIZES = {
@@ -32,21 +32,15 @@ def tiny_case(operation: str, direction: str) -> KernelCase:
 def problems(operation: str, direction: str, shape: str | None = None) -> list[Problem]:
     """Return the problems of a case at a shape, or else at small sizes."""
     named = shape and cases.case(operation, direction, shape)
-    case = named or tiny_case(operation, direction)
-    return [Problem(case, 0, number) for number in range(PROBLEMS)]
+    return problems_of(named or tiny_case(operation, direction), 0)
 
 
 def pass_gate(
     rung: Rung, operation: str, direction: str, threads: int = 1, shape: str | None = None
-) -> None:
-    """Raise WrongResult if a rung is wrong in its second step."""
-    runner = rung.runners[direction]
-    for problem in problems(operation, direction, shape):
-        call = problem.call(threads, POOL)
-        step = runner.prepare(call)
-        step()
-        problem.poison(call)
-        returned = step()
-        if runner.collect is not None:
-            runner.collect(call, returned)
-        problem.check(call)
+) -> str:
+    """Return the layouts that a rung takes; raise WrongResult if it is wrong."""
+    gate = Gate(rung.runners[direction], problems(operation, direction, shape), threads, POOL)
+    gate.open()
+    with gate.turn():
+        gate.trial.step()
+    return gate.close()

@@ -1,21 +1,32 @@
-"""The gate refuses kernels that are wrong: slightly, at an edge, or the second time."""
+"""The gate refuses kernels that are wrong: slightly, at an edge, later, or when they are timed."""
 
-import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.gate import POOL, problems
+from helpers.toy_cheats import CHEATS, SOFTMAX_CHEATS, numbered, work
 
 from benchmarks import cases
 from benchmarks.cases import Direction, Expected, KernelCase
-from benchmarks.ladders import Call
-from benchmarks.worker.gate import PROBLEMS, Problem, WrongResult, compare
+from benchmarks.ladders import Call, Runner, contiguous
+from benchmarks.worker.gate import (
+    SPOTS,
+    Gate,
+    Problem,
+    WrongResult,
+    accept,
+    compare,
+    problems_of,
+    refusal,
+)  # fmt: skip
 
-POOL = ThreadPoolExecutor(1)
 Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
+HONEST = numbered(lambda _, call: work(call))
 
 
 def truth(x: np.ndarray, y: np.ndarray) -> dict[str, Expected]:
@@ -30,25 +41,85 @@ ADDITION = Direction({"x": "NV", "y": "NV"}, {"z": "NV"}, truth, lambda _: 1)
 IN_PLACE = replace(ADDITION, outputs={}, truth=truth_in_place, changed=("x",))
 
 
-def problem(seed: int = 0, number: int = 0, how: Direction = ADDITION) -> Problem:
-    case = KernelCase("addition", "forward", "tiny", {"N": 5, "V": 7}, how)
-    return Problem(case, seed, number)
+def addition(how: Direction = ADDITION) -> list[Problem]:
+    return problems_of(KernelCase("addition", "forward", "tiny", {"N": 5, "V": 7}, how), 0)
+
+
+def admit(runner: Runner, given: Sequence[Problem]) -> str:
+    """Take a runner through the gate and three turns; return the layouts that it takes."""
+    gate = Gate(runner, given, 1, POOL)
+    gate.open()
+    for _ in range(3):
+        with gate.turn():
+            for _ in range(5):
+                gate.trial.restore()
+                gate.trial.step()
+    return gate.close()
 
 
 def pass_through(kernel: Callable[..., Any], how: Direction = ADDITION) -> None:
-    for number in range(PROBLEMS):
-        found = problem(0, number, how)
-        call = found.call(1, POOL)
-        kernel(*call.arrays.values())
-        found.check(call)
+    admit(Runner(lambda call: partial(kernel, *call.arrays.values())), addition(how))
 
 
-def repeats(kept: list[np.ndarray]) -> Kernel:
-    def kernel(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
-        kept.append(x + y)
-        z[...] = kept[0]
+def given(operation: str, shape: str) -> Sequence[Problem]:
+    if shape == "tiny":
+        return problems(operation, direction_of(operation))
+    return problems_of(cases.case(operation, direction_of(operation), shape), 0)
 
-    return kernel
+
+def direction_of(operation: str) -> str:
+    return cases.directions(operation)[0]
+
+
+SMALL = [("softmax", "tiny"), ("matmul", "tiny"), ("adamw", "tiny"), ("softmax", "awkward"),
+         ("softmax", "cpu")]  # fmt: skip
+LARGE = [(operation, shape) for operation in ("softmax", "matmul", "adamw")
+         for shape in ("lecture", "gpt2")]  # fmt: skip
+
+
+def check_all(operation: str, shape: str) -> None:
+    """Check that all cheats are refused and that an honest runner is not."""
+    found, passed = given(operation, shape), list[str]()
+    cheats = CHEATS | (SOFTMAX_CHEATS if operation == "softmax" else {})
+    for name, runner in cheats.items():
+        # What is read behind an array may be anything.
+        with np.errstate(all="ignore"), suppress(WrongResult):
+            admit(runner, found)
+            passed.append(name)
+    assert passed == []
+    assert admit(HONEST, found) == "any"
+
+
+@pytest.mark.parametrize(("operation", "shape"), SMALL)
+def test_every_cheat_is_refused(operation: str, shape: str) -> None:
+    check_all(operation, shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("operation", "shape"), LARGE)
+def test_every_cheat_is_refused_at_large_sizes(operation: str, shape: str) -> None:
+    check_all(operation, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("leaves the last eighth", r"probs\[20, 0\] (was nan when the step returned|is nan,) .*"),
+        ("stops in the first turn", r"in turn 2: probs\[0, 0\] is nan, expected .* ± .*; 943 of 943"
+                                    " elements are wrong"),
+        ("writes 256 bytes behind", "memory behind probs was written to: 256 bytes, .*"),
+        ("assumes contiguous memory", "with arrays that are not contiguous: .*"),
+        ("assumes aligned memory", "with arrays that are not aligned: .*"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_was_found(name: str, said: str) -> None:
+    with pytest.raises(WrongResult, match=f"^{said}$"):
+        admit(CHEATS[name], given("softmax", "tiny"))
+
+
+def test_an_honest_kernel_passes_a_hundred_times() -> None:
+    found = given("softmax", "tiny")
+    assert {admit(HONEST, found) for _ in range(100)} == {"any"}
 
 
 def spoils_an_input(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
@@ -56,25 +127,14 @@ def spoils_an_input(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
     y[-1, -1] = 0
 
 
-def writes_outside(offset: int) -> Kernel:
-    def kernel(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> None:
-        z[...] = x + y
-        ctypes.c_float.from_address(z.ctypes.data + offset).value = 1.0
-
-    return kernel
-
-
 SPOT = np.arange(35).reshape(5, 7) == 17
-ELEMENT, OUTSIDE = r"z\[\d, \d\] is .*", "memory before or after an array was written to"
+ELEMENT = r"z\[\d, \d\] is .*"
 WRONG: list[tuple[str, Kernel]] = [
     (ELEMENT, lambda x, y, z: None),
     (ELEMENT, lambda x, y, z: np.copyto(z[:, :-1], (x + y)[:, :-1])),
     (ELEMENT, lambda x, y, z: np.copyto(z, np.where(SPOT, np.inf, x + y))),
     (ELEMENT, lambda x, y, z: np.copyto(z, (x + y) * np.float32(1 + 2.0**-22))),
-    (ELEMENT, repeats([])),
-    ("the input y was changed", spoils_an_input),
-    (OUTSIDE, writes_outside(-4)),
-    (OUTSIDE, writes_outside(4 * 35)),
+    (r"the input y was changed: y\[4, 6\] is 0, expected .*; 1 of 35 elements", spoils_an_input),
 ]
 
 
@@ -92,6 +152,67 @@ def test_an_input_must_be_changed_where_that_is_the_task() -> None:
     pass_through(add, IN_PLACE)
     with pytest.raises(WrongResult, match=r"^x\[\d, \d\] is "):
         pass_through(np.add, IN_PLACE)
+
+
+def test_prepare_sees_garbage_and_a_save_only_what_is_known() -> None:
+    seen: dict[str, bool] = {}
+
+    def all_nan(call: Call) -> dict[str, bool]:
+        return {name: bool(np.isnan(array).all()) for name, array in call.arrays.items()}
+
+    def prepare(call: Call) -> Callable[[], Any]:
+        assert all_nan(call) == {"x": True, "y": True, "z": True}
+        call.saves.append(lambda: seen.update(all_nan(call)))
+        return partial(np.add, *call.arrays.values())
+
+    admit(Runner(prepare), addition(replace(ADDITION, known=("y",))))
+    assert (seen["x"], seen["y"]) == (True, False)
+
+
+def test_what_a_kernel_refuses_is_told_and_other_errors_are_not_forgiven() -> None:
+    def prepare(call: Call, error: type[Exception]) -> Callable[[], Any]:
+        if call.arrays["x"].ctypes.data % 64:
+            raise error("it must be aligned")
+        return partial(np.add, *call.arrays.values())
+
+    honest = {"forward": Runner(partial(prepare, error=TypeError))}
+    assert admit(honest["forward"], addition()) == "aligned only"
+    assert admit(contiguous({"forward": HONEST})["forward"], given("softmax", "tiny")) == (
+        "contiguous only"
+    )
+    assert admit(contiguous(honest)["forward"], addition()) == "aligned and contiguous only"
+    with pytest.raises(IndexError):
+        admit(Runner(partial(prepare, error=IndexError)), addition())
+
+
+def test_what_a_step_returns_is_checked_too() -> None:
+    def collect(call: Call, returned: np.ndarray) -> None:
+        call.outputs["z"][...] = returned
+
+    def runner(least: int) -> Runner:
+        """Return a runner that returns zeros from step `least` on."""
+        taken: list[int] = []
+
+        def step(call: Call) -> np.ndarray:
+            taken.append(0)
+            x, y = call.inputs.values()
+            return np.multiply(x + y, np.float32(len(taken) < least))
+
+        return Runner(lambda call: partial(step, call), collect=collect)
+
+    assert admit(runner(1000), addition()) == "any"
+    with pytest.raises(WrongResult, match=r"^in turn 1: z"):
+        admit(runner(6), addition())
+
+
+def test_an_error_is_told_with_its_traceback() -> None:
+    try:
+        raise IndexError("out of the toy")
+    except IndexError as error:
+        found = refusal(error)
+    assert found["wrong"] == "IndexError: out of the toy"
+    assert "test_gate.py" in found["traceback"]
+    assert refusal(WrongResult("z is wrong")) == {"wrong": "z is wrong"}
 
 
 @pytest.mark.parametrize(
@@ -115,19 +236,17 @@ def test_the_worst_element_is_named(found: Any, expected: Expected, message: str
         compare("z", np.array(found, np.float32), expected)
 
 
-def test_every_array_begins_with_a_line_of_the_cache() -> None:
-    found = Problem(cases.case("cross_entropy", "loss and gradient", "awkward"), 0, 0)
-    for _ in range(20):
-        call = found.call(1, POOL)
-        assert [array.ctypes.data % 64 for array in call.arrays.values()] == [0] * len(call.arrays)
-        for name, expected in found.inputs.items():
-            np.testing.assert_array_equal(call.inputs[name], expected, strict=True)
-
-
 def test_the_inputs_of_a_problem_depend_on_its_seed_and_number() -> None:
-    sums = [problem(*key).inputs["x"].sum() for key in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    case = addition()[0].case
+    sums = [Problem(case, *key).inputs["x"].sum() for key in ((0, 0), (0, 0), (0, 1), (1, 0))]
     assert len({*sums}) == 3
     assert sums[0] == sums[1]
+
+
+def test_two_problems_of_a_case_differ_in_a_few_elements_only() -> None:
+    _, before, after = addition()
+    for name, array in before.inputs.items():
+        assert 0 < (array != after.inputs[name]).sum() <= SPOTS
 
 
 # The median over the elements of bound / |value|, in roundings; a bound that grows hides errors.
@@ -148,15 +267,15 @@ def test_the_truth_passes_a_spoiled_result_is_refused_and_bounds_count_roundings
 ) -> None:
     for direction in cases.directions(operation):
         found = Problem(cases.case(operation, direction, "awkward"), 0, 0)
-        found.check(exact(found))
-        with pytest.raises(WrongResult):
-            found.check(found.call(1, POOL))
-        for name, truth in found.truth.items():
+        expected = found.case.truth(found.inputs)
+        exact = {name: truth.values.astype(np.float32) for name, truth in expected.items()}
+        found.check(found.inputs | exact)
+        for name, truth in expected.items():
             for index, spoiled in ((..., 0.5), (-1, 0.5), (0, np.nan)):
-                call = exact(found)
-                call.arrays[name].reshape(-1)[index] *= spoiled
+                array = exact[name].copy()
+                array.reshape(-1)[index] *= spoiled
                 with pytest.raises(WrongResult):
-                    found.check(call)
+                    found.check(found.inputs | exact | {name: array})
             sizes = np.abs(truth.values)
             bound = np.broadcast_to(truth.bound, sizes.shape)[sizes > 0]
             roundings = float(np.median(bound / sizes[sizes > 0])) / 2.0**-24
@@ -164,9 +283,16 @@ def test_the_truth_passes_a_spoiled_result_is_refused_and_bounds_count_roundings
             assert known / 2 < roundings < 2 * known, name
 
 
-def exact(problem: Problem) -> Call:
-    """Return a call whose arrays hold the truth, rounded."""
-    call = problem.call(1, POOL)
-    for name, truth in problem.truth.items():
-        call.arrays[name][...] = truth.values
-    return call
+def test_what_is_accepted_is_within_the_bound_to_the_last_float32() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(1000)
+    for bound in (0.0, np.abs(values) * 2.0**-23, 1e-3):
+        accepted = accept(Expected(values, bound))
+        for start in (values - bound, values, values + bound):
+            near = start.astype(np.float32)
+            for far in (-9, 9):
+                array = np.nextafter(near, np.float32(far))
+                right = np.abs(array.astype(np.float64) - values) <= bound
+                np.testing.assert_array_equal(
+                    (array >= accepted.low) & (array <= accepted.high), right
+                )

@@ -1,9 +1,10 @@
 """Rungs in a worker process are checked and timed."""
 
 import copy
+import gc
 import time
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from unittest.mock import Mock
 
 import numba
@@ -41,8 +42,20 @@ def test_an_array_that_is_changed_in_place_counts_once_in_the_working_set() -> N
      ("raising", "IndexError: out of the toy")],
 )  # fmt: skip
 def test_a_rung_that_is_wrong_or_does_its_work_untimed_gets_none(name: str, said: str) -> None:
-    (wrong,) = made(name).open(name, 1).values()
-    assert wrong.startswith(said)
+    assert made(name).open(name, 1)["wrong"].startswith(said)
+
+
+def test_a_rung_is_checked_in_its_turns_and_afterwards() -> None:
+    for name, said in (("right", None), ("stops in the last turn", "probs[")):
+        found = made(name)
+        with found.limit:
+            found.open(name, 1)
+            found.turn()
+            closed = found.close()
+        if said is None:
+            assert closed == {"wrong": None, "layouts": "any"}
+        else:
+            assert said in closed["wrong"]
 
 
 def test_what_was_compiled_on_import_counts_for_the_first_rung_of_the_module() -> None:
@@ -67,6 +80,7 @@ def test_in_a_turn_libraries_have_the_threads_of_the_step(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pools: Any = threadpool_info
+    gc.collect()  # The rungs of earlier tests restore the threads when they are deleted.
     seen: list[int] = []
 
     def step(number: int, call: Any) -> None:
@@ -102,11 +116,11 @@ def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
     found = Rungs("benchmarks.ladders", 0, {})
     found.begin("adamw", "update", "awkward")
     found.open("NumPy", 1)
-    before = cast(Any, found.timed.before)
-    (call,) = before.args
-    call.inputs["param"].fill(0)
-    assert before() == ()
-    np.testing.assert_array_equal(call.inputs["param"], found.problems[-1].inputs["param"])
+    assert found.gate is not None
+    param = found.gate.trial.call.inputs["param"]
+    param.fill(0)
+    assert found.timed.before() == ()
+    np.testing.assert_array_equal(param, found.problems[-1].inputs["param"])
 
 
 def test_compiling_is_counted_once_with_what_is_compiled_within_it() -> None:
