@@ -2,7 +2,8 @@
 
 process.py       worker processes and their forks, and how to ask them
 rounds.py        candidates take turns, interleaved in rounds
-analysis.py      medians, gains, verdicts against the A/A control, fraction of the limit
+analysis.py      medians, gains, fraction of the limit
+verdicts.py      which gains are real, against the A/A controls
 session.py       one run: progress, tables as they are done, the result file at the end
 figures.py       the result file
 compare.py       two result files

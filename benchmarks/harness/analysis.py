@@ -1,24 +1,29 @@
-"""Analyse the turns of a comparison: times, gains, verdicts, fraction of the limit.
+"""Analyse the turns of a comparison: times, gains, fraction of the limit.
 
 A shared machine is faster in one minute than in the next, so the ratio of two candidates is taken
-in each round; the median counts. A gain is called faster or slower only if the interval of its
-ratio excludes 1 and its median is further from 1 than the interval of the A/A control, in which a
-rung is compared with itself.
+in each round; the median counts. Turns in which a candidate waited for a CPU are left out. What the
+ratios prove is decided in verdicts.py.
 """
 
+import itertools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-# An interval that covers less, because there were few rounds, resolves nothing.
-LEAST_COVERAGE = 0.9
 # The limits that move bytes.
 BANDWIDTHS = ("triad", "update", "read")
 FASTER, SLOWER, SAME = "faster", "slower", "same"
+# A turn is disturbed if its threads waited for a CPU for more than this fraction of it.
+DISTURBED = 0.05
+# Disturbed turns are left out only if this many remain; fewer have no interval of 90 %.
+ENOUGH = 5
+# Fewer others do not tell the pace of a round.
+OTHERS = 3
 
 # For each round the seconds of the samples of a turn; None for a turn that was not taken.
 Rounds = Sequence[Sequence[float] | None]
+Record = dict[str, Any]
 
 
 class Interval(NamedTuple):
@@ -30,49 +35,67 @@ class Interval(NamedTuple):
     coverage: float
 
 
-def analyse(record: dict[str, Any], machine: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def analyse(record: Record, machine: Sequence[Record]) -> Record:
     """Add the results to the record of a comparison, in place, and return it.
 
     machine: the limits of the machine, with the bandwidth of each cache.
 
-    A row gets "seconds" per step, "gain" over the serial rung above or, for a reference, "by_ours"
-    (its time divided by that of the trained rung on as many threads), "verdict", and "fraction" of
-    the limit. A limit gets "rate" per second and "pace" (seconds per unit). "cache" is the cache
-    that the working set fits, by threads.
+    A row gets "seconds" per step, "steady" (the same, corrected for the pace of each round),
+    "gain" over the serial rung above or, for a reference, "by_ours" (its time divided by that of
+    the trained rung on as many threads), and "fraction" of the limit. A limit gets "rate" per
+    second, a control "ratio" to the row that it repeats. "cache" is the cache that the working set
+    fits, by threads.
     """
     for limit in record["limits"]:
-        turns, amount = [turn for turn in limit["turns"] if turn], limit["amount"]
-        limit["pace"] = estimate(medians(turns)).median / amount if turns else None
-        limit["rate"] = 1 / limit["pace"] if turns else None
-    rates = rates_of(record)
+        times = medians(undisturbed(limit))
+        limit["rate"] = limit["amount"] / statistics.median(times) if times else None
     if "working_set" in record:
         record["cache"] = {
             str(threads): cache_of(each["triad"], threads, machine)
-            for threads, each in rates.items()
+            for threads, each in rates_of(record).items()
             if "triad" in each
         }
-    rows = {(row["rung"], row["by"], row["threads"]): row for row in record["rows"]}
-    noise: dict[int, Interval | None] = {}
+    rows = {key_of(row): row for row in record["rows"]}
     for control in record["controls"]:
-        twin = rows[control["rung"], control["by"], control["threads"]]
-        noise[control["threads"]] = control["ratio"] = ratio(twin["turns"], control["turns"])
-    timed = [row for row in record["rows"] if any(row["turns"])]
-    trained = {row["threads"]: row for row in timed if row["trained"]}
-    above: dict[str, Any] | None = None
-    for row in timed:
+        control["ratio"] = ratio(rows[key_of(control)], control)
+    for row in timed(record):
         add_speed(record, row)
+    add_steady(record)
+    for row, other in compared(record):
         if row["reference"]:
-            name, slower, faster = "by_ours", row, trained.get(row["threads"])
+            row["by_ours"] = ratio(row, other)
         else:
-            name, slower, faster = "gain", above, row
-            above = row if row["threads"] == 1 or above is None else above
-        if slower is not None and faster is not None:
-            row[name] = ratio(slower["turns"], faster["turns"])
-            row["verdict"] = verdict(row[name], noise.get(row["threads"]))
+            row["gain"] = ratio(other, row)
     return record
 
 
-def rates_of(record: dict[str, Any]) -> dict[int, dict[str, float]]:
+def key_of(row: Record) -> tuple[str, str, int]:
+    """Return what a row and its control have in common, and no other row has."""
+    return row["rung"], row["by"], row["threads"]
+
+
+def timed(record: Record) -> list[Record]:
+    """Return the rows with times that count: neither wrong nor failed."""
+    rows = (row for row in record["rows"] if not (row.get("wrong") or row.get("failed")))
+    return [row for row in rows if any(row["turns"])]
+
+
+def compared(record: Record) -> Iterator[tuple[Record, Record]]:
+    """Yield rows, each with the one that it is compared with.
+
+    That is the serial rung above or, for a reference, the trained rung on as many threads.
+    """
+    trained = {row["threads"]: row for row in timed(record) if row["trained"]}
+    above: Record | None = None
+    for row in timed(record):
+        other = trained.get(row["threads"]) if row["reference"] else above
+        if other is not None:
+            yield row, other
+        if not row["reference"] and (row["threads"] == 1 or above is None):
+            above = row
+
+
+def rates_of(record: Record) -> dict[int, dict[str, float]]:
     """Return the rates of the limits by threads and name, if they had a turn."""
     found: dict[int, dict[str, float]] = {}
     for limit in record["limits"]:
@@ -81,20 +104,10 @@ def rates_of(record: dict[str, Any]) -> dict[int, dict[str, float]]:
     return found
 
 
-def verdict(found: Interval | None, noise: Interval | None) -> str:
-    """Return whether a ratio is faster, slower or not resolved, given that of the control."""
-    if found is None or noise is None or found.coverage < LEAST_COVERAGE:
-        return SAME
-    beyond = max(noise.high, 1 / noise.low)
-    if found.low > 1 and found.median > beyond:
-        return FASTER
-    return SLOWER if found.high < 1 and found.median < 1 / beyond else SAME
-
-
-def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
+def add_speed(record: Record, row: Record) -> None:
     """Add the seconds of a row, their range, and the fraction of its bound by the roofline."""
     turns = [turn for turn in row["turns"] if turn]
-    row["seconds"] = estimate(medians(turns))
+    row["seconds"] = estimate(medians(undisturbed(row)))
     row["range"] = min(map(min, turns)), max(map(max, turns))
     limits = {
         limit["name"]: limit
@@ -109,10 +122,41 @@ def add_speed(record: dict[str, Any], row: dict[str, Any]) -> None:
         binding = max(works, key=lambda name: works[name] / limits[name]["rate"])
         row["bound"] = "compute" if binding == "peak" else "memory"
         limit = limits[binding]
-        if found := ratio(limit["turns"], row["turns"]):
+        if found := ratio(limit, row):
             scale = works[binding] / limit["amount"]
             low, high = scale * found.low, scale * found.high
             row["fraction"] = Interval(scale * found.median, low, high, found.coverage)
+
+
+def add_steady(record: Record) -> None:
+    """Add the seconds of rows without what slowed down the others in the same round.
+
+    The pace of a round is the median, over the other candidates on as many threads, of their time
+    in it divided by their usual time.
+    """
+    every = [*timed(record), *record["controls"], *record["limits"]]
+    paces = [paces_of(each) for each in every]
+    for row in timed(record):
+        others = [
+            pace
+            for each, pace in zip(every, paces, strict=True)
+            if each is not row and each["threads"] == row["threads"] and pace
+        ]
+        found: list[float] = []
+        for turn, *pace in itertools.zip_longest(undisturbed(row), *others):
+            known = [each for each in pace if each is not None]
+            if turn:
+                slowdown = statistics.median(known) if len(known) >= OTHERS else 1.0
+                found.append(statistics.median(turn) / slowdown)
+        row["steady"] = estimate(found)
+
+
+def paces_of(candidate: Record) -> list[float | None]:
+    """Return the time of each turn divided by the median of these."""
+    turns = undisturbed(candidate)
+    times = medians(turns)
+    usual = statistics.median(times) if times else math.nan
+    return [statistics.median(turn) / usual if turn else None for turn in turns]
 
 
 def bandwidth(rates: Mapping[str, float]) -> float:
@@ -120,7 +164,7 @@ def bandwidth(rates: Mapping[str, float]) -> float:
     return max(rate for name, rate in rates.items() if name in BANDWIDTHS)
 
 
-def cache_of(rate: float, threads: int, machine: Sequence[dict[str, Any]]) -> str | None:
+def cache_of(rate: float, threads: int, machine: Sequence[Record]) -> str | None:
     """Return the cache, or memory, whose bandwidth for so many threads is the nearest to a rate."""
     rates = {
         limit["where"]: limit["rate"][0]
@@ -152,9 +196,21 @@ def medians(rounds: Rounds) -> list[float]:
     return [statistics.median(turn) for turn in rounds if turn]
 
 
-def ratio(theirs: Rounds, ours: Rounds) -> Interval | None:
+def undisturbed(candidate: Record) -> Rounds:
+    """Return the turns of a candidate without those in which it waited, if enough remain."""
+    turns = candidate["turns"]
+    waited = map(is_disturbed, candidate.get("waited") or [])
+    kept = [None if wait else turn for turn, wait in itertools.zip_longest(turns, waited)]
+    return kept if sum(map(bool, kept)) >= ENOUGH else turns
+
+
+def is_disturbed(waited: float | None) -> bool:
+    """Return whether a turn says little, given the fraction of it waited for a CPU if known."""
+    return waited is not None and waited > DISTURBED
+
+
+def ratio(theirs: Record, ours: Record) -> Interval | None:
     """Return their time divided by ours, from the rounds in which both took a turn."""
-    pairs = [(a, b) for a, b in zip(theirs, ours, strict=True) if a and b]
-    if not pairs:
-        return None
-    return estimate([statistics.median(a) / statistics.median(b) for a, b in pairs])
+    pairs = zip(undisturbed(theirs), undisturbed(ours), strict=False)  # One may have no turns.
+    found = [statistics.median(a) / statistics.median(b) for a, b in pairs if a and b]
+    return estimate(found) if found else None

@@ -1,22 +1,21 @@
 """Two results of the kernel benchmark: which kernels are slower now, and which are faster.
 
-Machines are shared, and hundreds of rows are compared. For each serial row of ours there is the
-interval of its median over the rounds, before and now. The row is slower if these are disjoint
-and differ by more than
+Machines are shared, and hundreds of rows are compared. Most kernels have not changed, so the rows
+themselves tell the pace of the machine and its noise (Efron, "Large-scale simultaneous hypothesis
+testing", 2004). The ratio of a row is its time now divided by that before, and by the slowdown of
+the machine. A row is slower if
 
-- what the machine lost meanwhile: the median slowdown of its limits and of the rungs of the same
-  case without a kernel of ours (Python, NumPy), which took turns with it;
-- MARGIN, and DEVIATIONS times the spread of all rows of the two results (by the median absolute
-  deviation), since most kernels have not changed (Efron, "Large-scale simultaneous hypothesis
-  testing", 2004).
+- its ratio is above MARGIN and above DEVIATIONS times the spread of all rows on as many threads;
+- the interval of its ratio, which is WIDER times that of a single ratio, is above 1;
+- it is slower a second time, measured again in new processes.
 
-It must also be slower a second time, measured again in a new process. Rows on several threads get
-no verdict, because the placement of threads varies more than kernels do.
+A row that is unresolved in its own run (see verdicts.py) is unresolved here.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,15 +24,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from benchmarks import machine
-from benchmarks.harness.analysis import FASTER, LEAST_COVERAGE, SAME, SLOWER, Interval
+from benchmarks.harness.analysis import FASTER, SAME, SLOWER, Interval
 from benchmarks.harness.figures import USUAL, read
-from benchmarks.harness.rounds import OURS
-from benchmarks.render.cells import interval, label, milliseconds
+from benchmarks.harness.verdicts import LEAST_COVERAGE, verdict
+from benchmarks.render.cells import MINE, OURS, interval, label, milliseconds
 from benchmarks.render.report import SIGNS, table_of
 from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")
-MARGIN, DEVIATIONS = 1.1, 2
+MARGIN, DEVIATIONS, WIDER = 1.1, 4, 1.5
 # Standard deviation of a normal distribution divided by its median absolute deviation.
 DEVIATION = 1.4826
 # Fewer rows do not tell the spread.
@@ -42,32 +41,55 @@ NAMED = 3  # how many rows that are in one result only are named
 
 
 class RowKey(NamedTuple):
-    """A row of a result, or a limit. kernel: whether it is ours; others tell the machine's pace."""
+    """A row of a result. case: with the sizes."""
 
     case: tuple[Any, ...]
+    threads: int
     label: str
     by: str
-    threads: int
-    kernel: bool
 
     @property
     def name(self) -> str:
         """The name of the row in tables."""
-        return " ".join((*self.case[: len(CASE)], self.label))
+        by = "" if self.by == OURS else f" ({self.by})"
+        return " ".join((*self.case[: len(CASE)], self.label)) + by
 
 
-Rows = dict[RowKey, Interval]
+@dataclass(frozen=True)
+class Times:
+    """Seconds of a row, also corrected for the pace of each round.
+
+    fixed: whether no code of ours or of the user's is compiled for it. unresolved: why its times
+    prove nothing.
+    """
+
+    seconds: Interval
+    steady: Interval
+    fixed: bool
+    unresolved: str | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The rows of cases, and the seconds per unit of their limits, by case, threads and name."""
+
+    rows: dict[RowKey, Times]
+    limits: dict[tuple[Any, int, str], float]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Seconds of a row before and now, and their ratio corrected for the machine's slowdown."""
+    """Times of a row before and now, and their ratio corrected for the machine's slowdown.
+
+    unresolved: why there is no verdict.
+    """
 
     row: RowKey
-    old: Interval | None
-    new: Interval | None
+    old: Times | None
+    new: Times | None
     ratio: Interval | None = None
     verdict: str = SAME
+    unresolved: str | None = None
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -93,80 +115,105 @@ def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, s
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
-    """Return the difference of each row in the order of the new result, then rows of one only."""
+    """Return the difference of each row in the order of the new result, then rows of one only.
+
+    Rows of peers only tell the pace of the machine.
+    """
     before, now, again = (
-        rows_of(each) for each in (old["cases"], new["cases"], new.get("again", []))
+        figures_of(records) for records in (old["cases"], new["cases"], new.get("again", []))
     )
-    ratios, second = ratios_of(before, now), ratios_of(before, again)
-    margin = margin_of([math.log(each.median) for row, each in ratios.items() if row.threads == 1])
-    repeated = {row.case for row in again}
+    first, second = ratios_of(before, now), ratios_of(before, again)
+    margins = margins_of(first)
+    repeated = {row.case for row in again.rows}
     both, new_only, old_only = list[Difference](), list[Difference](), list[Difference]()
-    for row in (row for row in now | before if row.kernel):
-        if row not in before:
-            new_only.append(Difference(row, None, now[row]))
-        elif row not in now:
-            old_only.append(Difference(row, before[row], None))
+    for row in (row for row in now.rows | before.rows if row.by in (OURS, MINE)):  # no peers
+        then, here = before.rows.get(row), now.rows.get(row)
+        if then is None:
+            new_only.append(Difference(row, None, here))
+        elif here is None:
+            old_only.append(Difference(row, then, None))
         else:
-            said = verdict(ratios[row], margin) if row.threads == 1 else SAME
+            reason = then.unresolved or here.unresolved
+            said = SAME if reason else slowdown_word(first[row], margins[row.threads])
             if said == SLOWER and row.case in repeated:  # It must be slower both times.
-                said = verdict(second[row], margin) if row in second else SAME
-            both.append(Difference(row, before[row], now[row], ratios[row], said))
+                once_more = again.rows.get(row)
+                resolved = once_more is not None and not once_more.unresolved
+                said = slowdown_word(second[row], margins[row.threads]) if resolved else SAME
+            both.append(Difference(row, then, here, first[row], said, reason))
     return [*both, *new_only, *old_only]
 
 
-def rows_of(records: Sequence[dict[str, Any]]) -> Rows:
-    """Return the seconds of the rows of cases, and the pace of their limits."""
-    found: Rows = {}
+def figures_of(records: Sequence[dict[str, Any]]) -> Figures:
+    """Return the figures of cases; rows that are wrong or have failed are left out."""
+    found = Figures({}, {})
     for record in records:
         case = (*(record[part] for part in CASE), *sorted(record["sizes"].items()))
         for row in (USUAL | each for each in record["rows"] if "seconds" in each):
-            kernel = row["by"] == OURS and row.get("compile_seconds") is not None
-            if kernel or row["threads"] == 1:
-                key = RowKey(case, label(row), row["by"], row["threads"], kernel)
-                found[key] = Interval(*row["seconds"])
-        for limit in record["limits"]:
-            if limit["threads"] == 1 and limit["pace"]:
-                key = RowKey(case, limit["name"], "limit", 1, False)
-                found[key] = Interval(limit["pace"], limit["pace"], limit["pace"], 1.0)
+            if not (row["wrong"] or row.get("failed")):
+                steady = Interval(*row["steady"])
+                few = "too few rounds" if steady.coverage < LEAST_COVERAGE else None
+                fixed = row["by"] not in (OURS, MINE) or row.get("compile_seconds") is None
+                key = RowKey(case, row["threads"], label(row), row["by"])
+                reason = row.get("unresolved") or few
+                found.rows[key] = Times(Interval(*row["seconds"]), steady, fixed, reason)
+        for limit in (each for each in record["limits"] if each["rate"]):
+            found.limits[case, limit["threads"], limit["name"]] = 1 / limit["rate"]
     return found
 
 
-def ratios_of(old: Rows, new: Rows) -> Rows:
-    """Return the time of each row now divided by before, corrected for the machine's slowdown."""
-    both = [row for row in new if row in old]
-    lost: dict[tuple[Any, ...], list[float]] = {row.case: [] for row in both}
-    for row in both:
-        if not row.kernel:
-            lost[row.case].append(new[row].median / old[row].median)
-    found: Rows = {}
-    for row in both:
-        then, now = old[row], new[row]
-        slowdown = statistics.median(lost[row.case] or [1.0])
-        found[row] = Interval(
-            now.median / then.median / slowdown,
-            now.low / then.high / max(slowdown, 1.0),
-            now.high / then.low / min(slowdown, 1.0),
-            min(then.coverage, now.coverage),
+def ratios_of(before: Figures, now: Figures) -> dict[RowKey, Interval]:
+    """Return the time of each row now divided by before, corrected for the machine's slowdown.
+
+    The slowdown is that of the limits of the case, of its rows that no kernel of ours computes
+    (Python, NumPy, peers), or of all its rows, on as many threads: the middle one.
+    """
+    limits = {
+        key: now.limits[key] / before.limits[key] for key in now.limits if key in before.limits
+    }
+    ratios = {
+        row: now.rows[row].steady.median / before.rows[row].steady.median
+        for row in now.rows
+        if row in before.rows
+    }
+    found: dict[RowKey, Interval] = {}
+    for row in ratios:
+        alike = [other for other in ratios if other[:2] == row[:2]]
+        parts = (
+            [lost for (case, threads, _), lost in limits.items() if (case, threads) == row[:2]],
+            [ratios[other] for other in alike if now.rows[other].fixed],
+            [ratios[other] for other in alike],
         )
+        slowdown = statistics.median(statistics.median(part) for part in parts if part)
+        found[row] = quotient(now.rows[row].steady, before.rows[row].steady, slowdown)
     return found
 
 
-def margin_of(shifts: Sequence[float]) -> float:
-    """Return the factor that a row must be slower by, from the logarithms of all ratios."""
-    if len(shifts) < ENOUGH:
-        return MARGIN
-    middle = statistics.median(shifts)
-    spread = DEVIATION * statistics.median(abs(shift - middle) for shift in shifts)
-    return max(MARGIN, math.exp(DEVIATIONS * spread))
+def quotient(now: Interval, before: Interval, slowdown: float) -> Interval:
+    """Return a ratio of two medians, whose errors are independent, with an interval."""
+    middle = now.median / before.median / slowdown
+    below = math.hypot(math.log(now.median / now.low), math.log(before.high / before.median))
+    above = math.hypot(math.log(now.high / now.median), math.log(before.median / before.low))
+    low, high = middle * math.exp(-WIDER * below), middle * math.exp(WIDER * above)
+    return Interval(middle, low, high, min(now.coverage, before.coverage))
 
 
-def verdict(ratio: Interval, margin: float) -> str:
+def margins_of(ratios: Mapping[RowKey, Interval]) -> dict[int, float]:
+    """Return, by threads, the factor that a row must be slower by, given all ratios."""
+    shifts: dict[int, list[float]] = {}
+    for row, ratio in ratios.items():
+        shifts.setdefault(row.threads, []).append(math.log(ratio.median))
+    found: dict[int, float] = {}
+    for threads, values in shifts.items():
+        middle = statistics.median(values)
+        spread = DEVIATION * statistics.median(abs(value - middle) for value in values)
+        enough = len(values) >= ENOUGH
+        found[threads] = max(MARGIN, math.exp(DEVIATIONS * spread)) if enough else MARGIN
+    return found
+
+
+def slowdown_word(ratio: Interval, margin: float) -> str:
     """Return whether a row is slower, faster or the same."""
-    if ratio.coverage < LEAST_COVERAGE:
-        return SAME
-    if ratio.low > margin:
-        return SLOWER
-    return FASTER if ratio.high < 1 / margin else SAME
+    return {FASTER: SLOWER, SLOWER: FASTER, SAME: SAME}[verdict(ratio, 1.0, margin)]
 
 
 def show(found: Sequence[Difference], console: Console) -> bool:
@@ -176,15 +223,15 @@ def show(found: Sequence[Difference], console: Console) -> bool:
     faster = [each for each in both if each.verdict == FASTER]
     table = table_of("compared with before", "kernel", "ms before", "ms now", "now / before")
     for each in (*slower, *faster):
-        times = [milliseconds(seconds.median) for seconds in (each.old, each.new) if seconds]
+        times = [milliseconds(time.seconds.median) for time in (each.old, each.new) if time]
         name = f"{escape(each.row.name)} {SIGNS[each.verdict]}"
         table.add_row(name, *times, interval(each.ratio) if each.ratio else "")
     console.print()
     if slower or faster:
         console.print(table)
     console.print(f"{len(slower)} of {len(both)} rows are slower than before, {len(faster)} faster")
-    if few := sum(each.ratio.coverage < LEAST_COVERAGE for each in both if each.ratio):
-        console.print(f"{few} have too few rounds to tell")
+    for reason, count in Counter(each.unresolved for each in both if each.unresolved).items():
+        console.print(f"{count} prove nothing: {escape(reason)}")
     for when, names in (
         ("now", [each.row.name for each in found if each.old is None]),
         ("before", [each.row.name for each in found if each.new is None]),

@@ -13,6 +13,7 @@ from benchmarks import cpus, machine
 from benchmarks.harness import figures
 from benchmarks.harness.analysis import analyse
 from benchmarks.harness.rounds import Comparison
+from benchmarks.harness.verdicts import judge
 from benchmarks.render import report
 
 # Seconds between lines of progress where there is no terminal to update one in.
@@ -63,7 +64,8 @@ class Session:
         record = comparison.record
         if record["rounds"] or not comparison.stopped:
             for part in parts(record):
-                self.found[into].append(analyse(part, self.found.get("limits", [])))
+                analyse(part, self.found.get("limits", []))
+                self.found[into].append(judge(part, self.found["cases"]))
                 if not self.quiet:
                     with self.hidden() as console:
                         report.show(part, console)

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 from benchmarks.harness.analysis import analyse
+from benchmarks.harness.verdicts import judge
 
 CACHES = {"L1": 48 << 10, "L2": 1280 << 10}
 USAGE = {"busy": {"0": 0.02, "1": 0.97}, "steal": {"0": 0.0, "1": 0.04}, "others": 0.99}
@@ -36,7 +37,10 @@ def record(**changes: Any) -> dict[str, Any]:
     case: dict[str, Any] = {
         "operation": "matmul", "direction": "forward", "shape": "cpu", "sizes": {"M": 1024},
         "flops": 80_000_000, "bytes": 40_000_000, "working_set": 40, "rounds": 6,
-        "controls": [candidate("tiles"), candidate("shared", 2)],
+        "controls": [
+            candidate("tiles"), candidate("shared", 2),
+            candidate("theirs", by="torch", reference=True),
+        ],
         "rows": [
             candidate("loops"),
             candidate("tiles", compile_seconds=0.25),
@@ -48,7 +52,7 @@ def record(**changes: Any) -> dict[str, Any]:
     case |= changes
     names = {row["rung"] for row in case["rows"]}
     case["controls"] = [each for each in case["controls"] if each["rung"] in names]
-    return analyse(copy.deepcopy(case), LIMITS)
+    return judge(analyse(copy.deepcopy(case), LIMITS))
 
 
 def found(*records: dict[str, Any], **changes: Any) -> dict[str, Any]:

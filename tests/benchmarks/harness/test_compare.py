@@ -10,21 +10,23 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from helpers import noisy_runs
 from rich.console import Console
 
-from benchmarks import ROOT, machine
 from benchmarks import __main__ as command
 from benchmarks import kernels as benchmark
+from benchmarks import machine
 from benchmarks.harness import compare
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
-from benchmarks.harness.figures import FORMAT
+from benchmarks.harness.figures import FORMAT, figures
+from benchmarks.render.cells import label
 from tinygpt_np.machine import processor_name
 
-VECTORS, ONLINE = "softmax forward cpu vectors", "softmax forward cpu online"
-OLD = json.loads((ROOT / "benchmarks/results/ice-lake.json").read_text(encoding="utf-8"))
-OLD["cases"] = [case for case in OLD["cases"] if case["operation"] in ("softmax", "gelu")]
-OLD["format"] = FORMAT
-OLD["machine"] = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
+PLACE = "softmax forward shape0 "
+TILE, WIDE, NUMPY, PARALLEL = (PLACE + row for row in ("tile", "wide", "NumPy", "parallel ×2"))
+HERE = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
+OLD: dict[str, Any] = {"benchmark": "kernels", "format": FORMAT, "complete": True, "machine": HERE}
+OLD |= figures(noisy_runs.run(np.random.default_rng(0), noisy_runs.idle))
 
 
 def result(factor: float = 1.0, slow: str = "no row") -> dict[str, Any]:
@@ -33,18 +35,18 @@ def result(factor: float = 1.0, slow: str = "no row") -> dict[str, Any]:
     for case in found["cases"]:
         place = " ".join(case[part] for part in compare.CASE)
         for row in case["rows"] + case["limits"]:
-            name = f"{place} {row.get('rung') or row['name']}"
+            name = f"{place} {label({'rung': row.get('name'), 'threads': 1} | row)}"
             times = factor if re.search(slow, name) else 1.0
             if slow == "random":
                 times = float(np.exp(rng.uniform(-0.5, 0.5)))
-            if "pace" in row:
-                row["pace"] *= times
-            elif "seconds" in row:
-                row["seconds"][:3] = [times * value for value in row["seconds"][:3]]
+            if "rate" in row:
+                row["rate"] /= times
+            for part in {"seconds", "steady"} & {*row}:
+                row[part][:3] = [times * value for value in row[part][:3]]
     return found
 
 
-SLOWED = result(1.3, VECTORS)
+SLOWED = result(1.3, TILE)
 
 
 def verdicts(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
@@ -60,16 +62,17 @@ def shown(old: dict[str, Any], new: dict[str, Any]) -> tuple[bool, str]:
 @pytest.mark.parametrize(
     ("factor", "slow", "expected"),
     [
-        (1.3, VECTORS, {VECTORS: SLOWER}),
-        (0.7, VECTORS, {VECTORS: FASTER}),
+        (1.3, TILE, {TILE: SLOWER}),
+        (0.7, TILE, {TILE: FASTER}),
         # Less than the margin, another pace of the whole machine, and noise in all rows.
-        (1.09, VECTORS, {}),
+        (1.09, TILE, {}),
         (0.5, "", {}),
         (2.0, "", {}),
         (1.0, "random", {}),
-        # Not kernels of ours, or on several threads.
-        (3.0, "softmax forward cpu Python", {}),
-        (3.0, "softmax forward cpu parallel", {}),
+        # On several threads; one that is not compiled; and a peer, which is not judged.
+        (1.4, PARALLEL, {PARALLEL: SLOWER}),
+        (1.3, f"{NUMPY}$", {NUMPY: SLOWER}),
+        (1.3, f"{PLACE}PyTorch", {}),
     ],
 )
 def test_a_kernel_with_another_time_is_found_and_nothing_else(
@@ -78,44 +81,64 @@ def test_a_kernel_with_another_time_is_found_and_nothing_else(
     assert verdicts(result(), result(factor, slow)) == expected
 
 
-def test_a_change_of_all_kernels_is_seen() -> None:
-    found = verdicts(result(), result(3.0, "three passes|online|vectors|naive|tanh"))
-    assert len(found) >= 24
+@pytest.mark.parametrize("place", ["", PLACE])
+def test_a_change_of_all_kernels_of_the_run_or_of_a_case_is_seen(place: str) -> None:
+    found = verdicts(result(), result(3.0, f"{place}.*(blocked|packed|tile|wide|trained|parallel)"))
+    assert len(found) == (6 if place else 24)
     assert {*found.values()} == {SLOWER}
 
 
-def test_intervals_that_overlap_and_few_rounds_say_nothing() -> None:
-    for index, value in ((2, 7e-5), (3, 0.875)):
-        old, new = result(), result(1.4, VECTORS)
-        old["cases"][0]["rows"][4]["seconds"][index] = value
-        assert verdicts(old, new) == {}
-    assert "1 have too few rounds to tell" in shown(old, new)[1]
+def test_wide_intervals_few_rounds_and_rows_that_are_unresolved_say_nothing() -> None:
+    cpus = "2 threads had 1.1 CPUs"
+    for number, change, reason in (
+        (0, {"steady": [7.7e-3, 7e-3, 10e-3, 0.95]}, None),
+        (1, {"steady": [10e-3, 7.7e-3, 11e-3, 0.95]}, None),
+        (0, {"steady": [7.7e-3, 7.7e-3, 7.7e-3, 0.875]}, "too few rounds"),
+        (1, {"unresolved": cpus}, cpus),
+    ):
+        both = result(), result(1.3, TILE)
+        both[number]["cases"][0]["rows"][3] |= change
+        assert verdicts(*both) == {}
+        assert (f"1 prove nothing: {reason}" in shown(*both)[1]) == (reason is not None)
 
 
 def test_what_was_measured_again_is_slower_only_if_it_was_slower_both_times() -> None:
-    assert compare.suspects(result(), SLOWED) == [("softmax", "forward", "cpu")]
-    assert compare.suspects(result(), result(0.5, VECTORS)) == []
-    for again, expected in ((SLOWED, {VECTORS: SLOWER}), (result(), {})):
+    assert compare.suspects(result(), SLOWED) == [("softmax", "forward", "shape0")]
+    assert compare.suspects(result(), result(0.5, TILE)) == []
+    for again, expected in ((SLOWED, {TILE: SLOWER}), (result(), {})):
         assert verdicts(result(), {**SLOWED, "again": again["cases"][:1]}) == expected
 
 
+def test_what_was_measured_again_and_is_unresolved_is_not_slower() -> None:
+    again = copy.deepcopy(SLOWED["cases"][:1])
+    again[0]["rows"][3]["unresolved"] = "waited for a CPU in 4 of 9 turns"
+    assert verdicts(result(), {**SLOWED, "again": again}) == {}
+
+
+def test_rows_that_were_wrong_or_failed_are_not_compared() -> None:
+    for fault in ({"wrong": "y[0] is 1"}, {"failed": "killed by signal 9"}):
+        new = result(1.3, TILE)
+        new["cases"][0]["rows"][3] |= fault
+        assert verdicts(result(), new) == {}
+
+
 def test_rows_of_one_result_only_are_counted_and_named_also_for_other_sizes() -> None:
-    old, new = result(), result(1.3, VECTORS)
+    old, new = result(), result(1.3, TILE)
     old["cases"][0]["sizes"] = {"N": 9}
     del new["cases"][1]["rows"][2]
     slower, text = shown(old, new)
     assert not slower
-    first = f"softmax forward cpu three passes, {ONLINE}, {VECTORS}, …\n"
-    assert f"4 rows were measured only now: {first}" in text
-    assert f"5 rows were measured only before: {first}" in text
+    first = f"{PLACE}loops, {PLACE}blocked, {PLACE}packed, …\n"
+    assert f"9 rows were measured only now: {first}" in text
+    assert f"10 rows were measured only before: {first}" in text
 
 
 def test_what_is_slower_is_shown_before_what_is_faster() -> None:
-    slower, text = shown(result(3.0, ONLINE), SLOWED)
+    slower, text = shown(result(3.0, WIDE), SLOWED)
     assert slower
-    assert text.index(VECTORS) < text.index(ONLINE)
-    assert "1.30 (1.17–1.44)" in text
-    assert re.search(r"1 of \d+ rows are slower than before, 1 faster", text)
+    assert text.index(TILE) < text.index(WIDE)
+    assert "1.30 (" in text
+    assert re.search(r"1 of 36 rows are slower than before, 1 faster", text)
 
 
 @pytest.fixture
@@ -170,7 +193,7 @@ def test_the_exit_code_says_whether_anything_is_slower_or_the_run_was_stopped(
     monkeypatch: pytest.MonkeyPatch, old: Path
 ) -> None:
     stopped = {**SLOWED, "complete": False}
-    for new, code in ((result(0.5, VECTORS), 0), (SLOWED, 1), (stopped, 130)):
+    for new, code in ((result(0.5, TILE), 0), (SLOWED, 1), (stopped, 130)):
         monkeypatch.setattr(benchmark, "run", Mock(return_value=new))
         with pytest.raises(SystemExit, match=f"^{code}$"):
             command.main(["kernels", "--compare", str(old)])
