@@ -143,9 +143,9 @@ def add_steady(record: Record) -> None:
             if each is not row and each["threads"] == row["threads"] and pace
         ]
         found: list[float] = []
-        for turn, *pace in itertools.zip_longest(undisturbed(row), *others):
-            known = [each for each in pace if each is not None]
+        for number, turn in enumerate(undisturbed(row)):
             if turn:
+                known = [pace for each in others if (pace := each[number]) is not None]
                 slowdown = statistics.median(known) if len(known) >= OTHERS else 1.0
                 found.append(statistics.median(turn) / slowdown)
         row["steady"] = estimate(found)
@@ -199,7 +199,7 @@ def medians(rounds: Rounds) -> list[float]:
 def undisturbed(candidate: Record) -> Rounds:
     """Return the turns of a candidate without those in which it waited, if enough remain."""
     turns = candidate["turns"]
-    waited = map(is_disturbed, candidate.get("waited") or [])
+    waited = map(is_disturbed, candidate.get("waits") or [])
     kept = [None if wait else turn for turn, wait in itertools.zip_longest(turns, waited)]
     return kept if sum(map(bool, kept)) >= ENOUGH else turns
 

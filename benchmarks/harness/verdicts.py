@@ -111,7 +111,7 @@ def disturbance(row: Record, cpus: Mapping[int, float]) -> str | None:
     threads, taken = row["threads"], sum(map(bool, row["turns"]))
     if cpus.get(threads, threads) < LEAST_CPUS * threads:
         return f"{threads} threads had {cpus[threads]:.1f} CPUs"
-    waits = sum(map(is_disturbed, row.get("waited") or []))
+    waits = sum(map(is_disturbed, row.get("waits") or []))
     if waits > MOST_WAITS * taken:
         return f"waited for a CPU in {waits} of {taken} turns"
     return None

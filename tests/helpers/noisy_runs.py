@@ -57,7 +57,7 @@ def ticks(rng: Rng, seconds: np.ndarray) -> np.ndarray:
 def burst(rng: Rng, seconds: np.ndarray) -> np.ndarray:
     """Take most turns of three successive rounds while another process runs."""
     idle(rng, seconds)
-    first = rng.integers(seconds.shape[1] - 2)
+    first = int(rng.integers(len(seconds[0]) - 2))
     hit = rng.random((len(seconds), 3)) < 0.7
     seconds[:, first : first + 3] *= 1 + hit * rng.uniform(0.2, 1.5, hit.shape)
     return np.zeros(seconds.shape)
@@ -90,7 +90,7 @@ def case(
     seconds = usual * pace * placed
     waited = noise(rng, seconds)
     turns = [
-        {"turns": [[float(each)] for each in times], "waited": waits.tolist()}
+        {"turns": [[float(each)] for each in times], "waits": waits.tolist()}
         for times, waits in zip(seconds, waited, strict=True)
     ]
     rows = [

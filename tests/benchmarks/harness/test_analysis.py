@@ -94,7 +94,7 @@ def test_a_bandwidth_is_that_of_the_fastest_way_to_move_bytes() -> None:
 
 
 def of_turns(*turns: list[float] | None, waited: Sequence[float | None] = ()) -> Row:
-    return {"turns": [*turns], "waited": [*waited]}
+    return {"turns": [*turns], "waits": [*waited]}
 
 
 def test_a_ratio_is_the_median_over_the_rounds_in_which_both_took_a_turn() -> None:
@@ -120,7 +120,7 @@ def test_turns_that_waited_for_a_cpu_are_left_out_if_enough_remain() -> None:
 
 
 def test_times_of_disturbed_turns_do_not_count_in_the_times_and_the_limits() -> None:
-    more = {"waited": [0.5, *[None] * 5]}
+    more = {"waits": [0.5, *[None] * 5]}
     kernel = row("kernel", [9.0, *[3.0] * 5], **more)
     peak = limit("peak", 400, [50.0, *[1.0] * 5]) | more
     found = analysed(kernel, limits=[peak, limit("triad", 1000, [1.0] * 6)])

@@ -25,8 +25,10 @@ from tinygpt_np.machine import processor_name
 PLACE = "softmax forward shape0 "
 TILE, WIDE, NUMPY, PARALLEL = (PLACE + row for row in ("tile", "wide", "NumPy", "parallel ×2"))
 HERE = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
-OLD: dict[str, Any] = {"benchmark": "kernels", "format": FORMAT, "complete": True, "machine": HERE}
-OLD |= figures(noisy_runs.run(np.random.default_rng(0), noisy_runs.idle))
+OLD: dict[str, Any] = {
+    "benchmark": "kernels", "format": FORMAT, "complete": True, "machine": HERE,
+    **figures(noisy_runs.run(np.random.default_rng(0), noisy_runs.idle)),
+}  # fmt: skip
 
 
 def result(factor: float = 1.0, slow: str = "no row") -> dict[str, Any]:

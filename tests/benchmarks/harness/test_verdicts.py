@@ -143,7 +143,7 @@ def test_several_threads_without_their_cpus_prove_nothing(cpus: float, expected:
 def test_the_peak_of_several_threads_is_compared_with_one_in_the_same_round() -> None:
     # The machine halves its speed after three rounds, then two threads get one CPU.
     one = peak() | {"turns": [[1.0]] * 3 + [[2.0]] * 4}
-    two = peak(2, 2.0) | {"turns": [[1.0]] * 3 + [[4.0]] * 4, "waited": [0.0] * 3 + [0.5] * 4}
+    two = peak(2, 2.0) | {"turns": [[1.0]] * 3 + [[4.0]] * 4, "waits": [0.0] * 3 + [0.5] * 4}
     rows = row("one", [4.0] * 7), row("two", [2.0] * 7, 2)
     controls = [row("one", [4.0] * 7), row("two", [2.0] * 7, 2)]
     found = judged(*rows, controls=controls, limits=[one, two])[1]
@@ -151,7 +151,7 @@ def test_the_peak_of_several_threads_is_compared_with_one_in_the_same_round() ->
 
 
 def test_rows_that_waited_in_many_turns_prove_nothing_also_for_what_is_compared_with_them() -> None:
-    waited = {"waited": [0.2, 0.2, 0.2, 0.0, 0.0, 0.0]}
+    waited = {"waits": [0.2, 0.2, 0.2, 0.0, 0.0, 0.0]}
     rows = SLOW | waited, FAST, BETTER
     controls = [row("better", [1.8, 3.6, 1.8, 1.8, 1.8, 1.8])]
     slow, fast, better = judged(*rows, controls=controls)
@@ -159,7 +159,7 @@ def test_rows_that_waited_in_many_turns_prove_nothing_also_for_what_is_compared_
     assert fast["unresolved"] == "slow: waited for a CPU in 3 of 6 turns"
     assert better["verdict"] == FASTER
     for waits in ([0.2, 0.2, 0.0, 0.0, 0.0, 0.0], [0.04] * 6, [None] * 6):
-        assert judged(SLOW | {"waited": waits}, FAST, controls=[TWIN])[1]["verdict"] == FASTER
+        assert judged(SLOW | {"waits": waits}, FAST, controls=[TWIN])[1]["verdict"] == FASTER
 
 
 # Simulated machines
