@@ -189,7 +189,7 @@ def add_kernels(commands: Any) -> None:
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
     add("--rounds", type=within(int, 1), help=text)
     add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
-    add("--asm", action="store_true", help="also the fraction of vector instructions")
+    add("--asm", action="store_true", help="also vector instructions, and the hottest loop")
     add("--peers", nargs="+", default=[], choices=kernels.PEERS, help="other libraries")
     text = "a checkout of llm.c, for the peer llmc"
     add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)

@@ -15,7 +15,7 @@ USUAL = {
 }  # fmt: skip
 # Left out of files: samples, and values that follow from others or from the source.
 DROPPED = (
-    "turns", "waits", "idea", "range", "bound", "amount", "size", "agreement"
+    "turns", "waits", "idea", "range", "bound", "amount", "size", "agreement", "loop", "loop_flops",
 )  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tupl
         if row.get(key) is not None:
             found[column] = (words(row[key]), "")
     counted: dict[str, float] = row.get("counters") or {}
-    if counted.get("cycles"):
+    if "instructions" in counted and counted.get("cycles"):
         ratio = number(counted["instructions"] / counted["cycles"])
         found["IPC"] = (ratio, f"{prefixed(counted['instructions'])} instr.")
     if "misses" in counted:
@@ -146,10 +146,11 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def loop_in_words(row: Mapping[str, Any]) -> str:
-    """Return the length of the hottest loop of a row, in words."""
-    flops = f", {row['loop_flops']} FLOP per iteration" if row.get("loop_flops") else ""
-    return f"{len(row['loop'])} instructions{flops}"
+def loop_in_words(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Return the counts of the hottest loop; of multiply-adds with the time at the peak."""
+    counts, peak = row["loop"][-1], rates_of(record).get(1, {}).get("peak")
+    time = f", {number(row['loop_flops'] / peak * 1e9)} ns at the peak" if peak else ""
+    return counts + (time if "FMA" in counts else "")
 
 
 def sizes(record: Mapping[str, Any]) -> str:

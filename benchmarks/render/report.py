@@ -37,7 +37,10 @@ LEGEND = (
     " N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
     " D head size, P elements."
 )
-PACKED = "packed: fraction of vector instructions among the arithmetic in the machine code."
+ASM = (
+    "packed: fraction of vector instructions among the arithmetic in the machine code."
+    " hottest loop: the deepest that computes, of these the one with the most FLOPs per iteration."
+)
 
 
 def table_of(title: str, *columns: str) -> Table:
@@ -71,7 +74,7 @@ def show_limits(found: dict[str, Any], console: Console) -> None:
         console.print()
     console.print(LEGEND, style="dim")
     if found["options"].get("asm"):
-        console.print(PACKED, style="dim")
+        console.print(ASM, style="dim")
 
 
 def show(record: dict[str, Any], console: Console) -> None:
@@ -93,7 +96,7 @@ def show(record: dict[str, Any], console: Console) -> None:
         console.print(escape(f"[{mark}] {text}"), style="dim")
     for row, name, _ in rows:
         show_failure(row, name, console)
-        show_loop(row, name, console)
+        show_loop(record, row, name, console)
     footer = [*cells.limits_in_words(record), cells.controls_in_words(record)]
     if said := "; ".join(filter(None, footer)):
         console.print(escape(said))
@@ -175,11 +178,14 @@ def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
             console.print(escape(f"  {line}"), style="dim")
 
 
-def show_loop(row: Mapping[str, Any], name: str, console: Console) -> None:
-    """Show the hottest loop of a trained kernel or of one of the user's."""
-    if (loop := row.get("loop")) and (row["trained"] or row["by"] == MINE):
-        console.print(escape(f"hottest loop of {name}: {cells.loop_in_words(row)}"))
-        for line in loop[:LOOP_LINES]:
-            console.print(escape(f"  {line.expandtabs(4)}"), style="dim", soft_wrap=True)
-        if len(loop) > LOOP_LINES:
+def show_loop(
+    record: Mapping[str, Any], row: Mapping[str, Any], name: str, console: Console
+) -> None:
+    """Show the hottest loop of a trained kernel on one thread, or of one of the user's."""
+    if row.get("loop") and row["threads"] == 1 and (row["trained"] or row["by"] == MINE):
+        *lines, _ = row["loop"]
+        console.print(escape(f"hottest loop of {name}: {cells.loop_in_words(record, row)}"))
+        for line in lines[:LOOP_LINES]:
+            console.print(escape(line), style="dim", no_wrap=True, overflow="ellipsis")
+        if len(lines) > LOOP_LINES:
             console.print("  … the others are on the page", style="dim")

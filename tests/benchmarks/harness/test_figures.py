@@ -13,7 +13,9 @@ from benchmarks.harness import figures
 
 def test_a_file_has_medians_with_their_intervals_but_no_samples(tmp_path: Path) -> None:
     path = tmp_path / "found.json"
-    figures.write(path, {"cases": [record()]})
+    whole = record()
+    whole["rows"][1] |= {"loop": ["jne .L1"], "loop_flops": 2}
+    figures.write(path, {"cases": [whole]})
     (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
     _, tiles, shared, theirs = case["rows"]
     assert tiles == {

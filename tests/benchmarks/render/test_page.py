@@ -90,7 +90,11 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
     case = record(
         rows=[
             candidate(
-                "tiles", trained=True, loop=["fma", "jne <1>"], loop_flops=32, counters=counts
+                "tiles",
+                trained=True,
+                counters=counts,
+                loop=["f:", "jne <1>", "1 FMA ×4: 8 FLOP"],
+                loop_flops=8,
             ),
             candidate("shared", 2, unresolved="2 threads had 1.1 CPUs", warnings=["A/A 1.4"]),
             candidate("k.py:f", by="mine", layouts="contiguous only"),
@@ -109,7 +113,7 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
     )
     text = shown(case)
     for said in (
-        "hottest loop of tiles: 2 instructions, 32 FLOP per iteration fma jne <1>",
+        "hottest loop of tiles: 1 FMA ×4: 8 FLOP, 0.80 ns at the peak f: jne <1>",
         "first ms IPC misses", "1.50 1.5 M instr. 20",
         "shared ×2 The idea of shared. no verdict: 2 threads had 1.1 CPUs A/A 1.4",
         "1.25–1.25 no verdict",

@@ -88,19 +88,25 @@ def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdi
 
 
 def test_the_hottest_loops_of_trained_kernels_and_those_of_the_user_are_shown() -> None:
-    loop = ["vmovups\t(%rax), %zmm1", *["nop [1]"] * 30]
+    loop = ["tile, nesting depth 2:", *["  jne [1]"] * 30, "1 FMA ×4: 8 FLOP per iteration"]
+    divided = ["f, nesting depth 1:", "1 arithmetic ×1: 1 FLOP per iteration"]
     rows = [
-        candidate("loops", loop=["not this"]),
-        candidate("tiles", loop=loop, loop_flops=32, trained=True),
-        candidate("k.py:f", loop=["jne .L1"], by="mine"),
+        candidate("loops", loop=["not this"], loop_flops=8),
+        candidate("tiles", loop=loop, loop_flops=8),
+        candidate("shared", 2, loop=loop, loop_flops=8),
+        candidate("k.py:f", loop=divided, loop_flops=1, by="mine"),
+        candidate("k.c:f", loop=["objdump is needed"], loop_flops=0, by="mine"),
         candidate("empty", loop=[], by="mine"),
     ]
     text = shown(record(rows=rows))
-    assert "hottest loop of tiles: 31 instructions, 32 FLOP per iteration\n  vmovups" in text
-    assert text.count("nop [1]") == 23
-    assert "  … the others are on the page\nhottest loop of k.py:f: 1 instructions\n" in text
-    assert "not this" not in text
-    assert "loop of empty" not in text
+    # The peak is 10 GFLOP/s.
+    first = "hottest loop of tiles: 1 FMA ×4: 8 FLOP per iteration, 0.80 ns at the peak\n"
+    assert f"{first}tile, nesting depth 2:\n  jne [1]\n" in text
+    assert text.count("jne [1]") == report.LOOP_LINES - 1
+    second = "hottest loop of k.py:f: 1 arithmetic ×1: 1 FLOP per iteration\n"
+    assert f"  … the others are on the page\n{second}f, nesting depth 1:\n" in text
+    assert "hottest loop of k.c:f: objdump is needed\n" in text
+    assert text.count("hottest loop") == 3
 
 
 def rungs_of_all_sizes() -> list[dict[str, Any]]:
