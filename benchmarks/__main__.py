@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run_kernels(
     operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
-    rounds: int | None, quick: bool, asm: bool, peers: list[str], llmc: Path | None,
+    rounds: int | None, quick: bool, asm: bool, counters: bool, peers: list[str], llmc: Path | None,
     json: Path, csv: Path | None, before: dict[str, Any] | None,
     start_from: list[str] | None,
 ) -> bool:  # fmt: skip
@@ -79,6 +79,7 @@ def run_kernels(
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
         trained_only=rungs == "trained",
         asm=asm,
+        counters=counters,
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
         csv=None if csv is None else str(csv),
@@ -190,6 +191,8 @@ def add_kernels(commands: Any) -> None:
     add("--rounds", type=within(int, 1), help=text)
     add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
     add("--asm", action="store_true", help="also vector instructions, and the hottest loop")
+    text = "also instructions per cycle and cache misses, where the system can count them"
+    add("--counters", action="store_true", help=text)
     add("--peers", nargs="+", default=[], choices=kernels.PEERS, help="other libraries")
     text = "a checkout of llm.c, for the peer llmc"
     add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)

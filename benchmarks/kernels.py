@@ -16,6 +16,7 @@ from benchmarks.harness.process import Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
 from benchmarks.render import report
+from benchmarks.worker.counters import why_none
 
 RUNGS = "benchmarks.worker.rungs:Rungs"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -47,6 +48,7 @@ class Plan:
     rounds: int
     trained_only: bool = False
     asm: bool = False
+    counters: bool = False
     peers: Sequence[str] = ()
     llmc: str | None = None
     csv: str | None = None
@@ -77,6 +79,9 @@ def run(
     with session(benchmark, asdict(plan), path, quiet=benchmark != "kernels") as run:
         found = run.found
         found |= {"seed": secrets.randbits(32), "peers": {}, "limits": [], "again": []}
+        if plan.counters and (reason := why_none()):
+            run.errors.print(f"no counters: {reason}")
+            plan = replace(plan, counters=False)
         with start(plan, run) as (ours, peers):
             measure_limits(ours, plan.threads, run)
             if not run.quiet:
@@ -153,10 +158,23 @@ def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, sa
         for name in LIMITS:
             open_limit(ours, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
+    if plan.counters:
+        read_counters(comparison, say)
     say("checking again")
     for each in (*comparison.candidates, *comparison.controls):
         if each.timed:
             each.about |= each.ask("close", timeout=OPEN_TIMEOUT)
+
+
+def read_counters(comparison: Comparison, say: Say) -> None:
+    """Count instructions, cycles and cache misses of each rung, in turns that are not timed."""
+    for each in comparison.candidates:
+        if each.timed:
+            say(f"counting {each.name}")
+            found = each.ask("count", timeout=TURN_TIMEOUT)
+            if reason := found.pop("reason", None):
+                comparison.left_out["counters"] = f"no counters: {reason}"
+            each.about |= found
 
 
 def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:

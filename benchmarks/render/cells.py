@@ -146,7 +146,7 @@ def notes(row: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def loop_in_words(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+def loop_in_words(record: dict[str, Any], row: Mapping[str, Any]) -> str:
     """Return the counts of the hottest loop; of multiply-adds with the time at the peak."""
     counts, peak = row["loop"][-1], rates_of(record).get(1, {}).get("peak")
     time = f", {number(row['loop_flops'] / peak * 1e9)} ns at the peak" if peak else ""

@@ -191,7 +191,7 @@ def view_row(
         "by": "" if part == LADDER or row["by"] in name else row["by"],
         "idea": row.get("idea", ""),
         "notes": cells.notes(row),
-        "loop": "\n".join((row.get("loop") or [])[:-1]),
+        "loop": "\n".join(row.get("loop", [])[:-1]),
         "loop_in_words": cells.loop_in_words(record, row) if row.get("loop") else "",
         "why_not": cells.why_not(row),
         "bad": row.get("wrong") or row.get("failed"),

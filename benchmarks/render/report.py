@@ -178,9 +178,7 @@ def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
             console.print(escape(f"  {line}"), style="dim")
 
 
-def show_loop(
-    record: Mapping[str, Any], row: Mapping[str, Any], name: str, console: Console
-) -> None:
+def show_loop(record: dict[str, Any], row: Mapping[str, Any], name: str, console: Console) -> None:
     """Show the hottest loop of a trained kernel on one thread, or of one of the user's."""
     if row.get("loop") and row["threads"] == 1 and (row["trained"] or row["by"] == MINE):
         *lines, _ = row["loop"]

@@ -61,13 +61,18 @@ class Timed:
 
     def sample(self) -> float:
         """Return the seconds per step of one sample."""
-        arguments = self.before()
-        if self.evict is not None:
-            self.evict()
+        arguments = self.arguments()
         began = time.perf_counter()
         for _ in range(self.repeat):
             self.step(*arguments)
         return (time.perf_counter() - began) / self.repeat
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of the steps of a sample, with the caches emptied if asked for."""
+        found = self.before()
+        if self.evict is not None:
+            self.evict()
+        return found
 
     def turn(self) -> dict[str, Any]:
         """Warm up and return the "seconds" per step of each sample, and the fraction "waited"."""

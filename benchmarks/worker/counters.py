@@ -79,7 +79,7 @@ class Counters:
     They count within ``with counters:``, which may be entered many times. Raises CountersError.
     """
 
-    def __init__(self, events: Mapping[str, Event] = HARDWARE) -> None:
+    def __init__(self, events: Mapping[str, Event]) -> None:
         offered = offered_of(events)
         self.names, self.leaders, self.opened = tuple(offered), list[int](), ExitStack()
         for thread in THREADS.iterdir():
@@ -111,7 +111,7 @@ class Counters:
 
 def per_step(
     step: Callable[..., Any], before: Callable[[], tuple[Any, ...]], samples: int, repeat: int,
-    events: Mapping[str, Event] = HARDWARE,
+    events: Mapping[str, Event],
 ) -> dict[str, float]:  # fmt: skip
     """Return what a step counts on average over samples of `repeat` steps.
 

@@ -19,6 +19,7 @@ from numba.core import event
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung, Runner
+from benchmarks.worker import counters
 from benchmarks.worker.clock import Eviction, Timed, wait_for_sleep
 from benchmarks.worker.gate import Gate, problems_of, refusal
 from tinygpt_np.compiled.threads import limited
@@ -165,6 +166,18 @@ class Rungs:
         if self.timed.library_threads:
             wait_for_sleep()
         return found
+
+    def count(self) -> dict[str, Any]:
+        """Return the "counters" of a step, or why there are none; see counters.py."""
+        timed, samples = self.timed, len(self.turn()["seconds"])  # The turn also warms up.
+        try:
+            return {
+                "counters": counters.per_step(
+                    timed.step, timed.arguments, samples, timed.repeat, counters.HARDWARE
+                )
+            }
+        except counters.CountersError as error:
+            return {"reason": str(error)}
 
     def close(self) -> dict[str, Any]:
         """Check the rung after its last turn; return what is "wrong", or its "layouts"."""

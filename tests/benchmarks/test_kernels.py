@@ -17,6 +17,7 @@ from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
 from benchmarks.kernels import Peers, Plan
+from benchmarks.worker.counters import why_none
 
 pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several processes.
 
@@ -112,6 +113,18 @@ def test_peers_have_rows_and_a_rung_that_fails_ends_alone() -> None:
         assert rows_of(later.record) == [("right", 1, 4)]
 
 
+def test_each_rung_is_counted_after_the_rounds() -> None:
+    with process("right", "wrong", "reference") as ours:
+        found = compare(ours, {}, replace(SMALL, threads=[1], rounds=1, counters=True))
+    rows = {row["rung"]: row.get("counters", {}) for row in found.record["rows"]}
+    if reason := why_none():  # Many virtual machines have none.
+        assert found.left_out == {"counters": f"no counters: {reason}"}
+        assert not any(rows.values())
+    else:
+        assert rows.pop("wrong", {}) == {}
+        assert all(counted["instructions"] > 1000 for counted in rows.values())
+
+
 # A whole run
 
 
@@ -181,6 +194,15 @@ def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
         kernels.run(SMALL, tmp_path / "found.json")
     assert "failing, softmax forward awkward: ArithmeticError" in str(error.value)
     assert len(written(tmp_path / "found.json")["cases"]) == 2
+
+
+def test_why_there_are_no_counters_is_told_once_and_nothing_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "why_none", lambda: "no such processor")
+    monkeypatch.setattr(kernels, "read_counters", Mock(side_effect=AssertionError))
+    assert kernels.run(replace(TINY, counters=True), None)["complete"]
+    assert capsys.readouterr().err.count("no counters: no such processor\n") == 1
 
 
 def test_a_case_that_seems_slower_is_measured_again(

@@ -81,7 +81,7 @@ def test_the_fraction_is_that_of_the_arithmetic() -> None:
 
 
 def test_without_arithmetic_there_is_no_fraction_and_no_loop() -> None:
-    nothing = {"packed": None, "loop": [], "loop_flops": 0}
+    nothing: dict[str, Any] = {"packed": None, "loop": [], "loop_flops": 0}
     assert asm.of_numba((compiled(size, ones()),)).fields() == nothing
     assert asm.of_numba((cache.strict(in_order),)).fields() == nothing  # Not compiled.
     program = asm.of_numba((compiled(scaled, ones(), TWO),))

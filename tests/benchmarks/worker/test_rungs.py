@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeSt
 
 from benchmarks import ROOT
 from benchmarks.ladders import direct
-from benchmarks.worker import rungs
+from benchmarks.worker import counters, rungs
 from benchmarks.worker.rungs import CompileTime, Rungs
 from tinygpt_np.compiled.kernels import softmax
 
@@ -110,6 +110,17 @@ def test_a_turn_of_a_library_ends_when_its_threads_sleep(monkeypatch: pytest.Mon
             patched.setattr(rungs, "wait_for_sleep", wait := Mock())
             found.turn()
             assert wait.call_count == waits  # Rungs for any number of threads have a library's.
+
+
+def test_a_step_is_counted_or_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = made("right")
+    found.open("right", 1)
+    for name, config in (("nanoseconds", 1), ("absent", 999)):  # software events
+        monkeypatch.setattr(counters, "HARDWARE", {name: counters.Event(1, config)})
+        if reason := counters.why_none():
+            assert found.count() == {"reason": reason}
+        else:
+            assert found.count()["counters"][name] > 0
 
 
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
