@@ -12,7 +12,7 @@ from benchmarks.harness import compare
 from benchmarks.harness.analysis import BANDWIDTHS, estimate, medians
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
-from benchmarks.harness.process import Process, WorkerError
+from benchmarks.harness.process import Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
 from benchmarks.render import report
@@ -154,7 +154,9 @@ def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, sa
     comparison.about |= begun["case"]
     open_ours(ours, comparison, begun["rungs"], plan, say)
     open_peers(peers, comparison, case, say)
-    for count in sorted({each.about["threads"] for each in comparison.candidates}):
+    open_controls(comparison, say)
+    # The peak of one thread tells how many CPUs several threads had.
+    for count in sorted({1, *(each.about["threads"] for each in comparison.candidates)}):
         for name in LIMITS:
             open_limit(ours, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
@@ -214,10 +216,9 @@ def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str |
 def open_ours(
     ours: Process, comparison: Comparison, rungs: list[dict[str, Any]], plan: Plan, say: Say
 ) -> None:
-    """Open the rungs of a ladder, and those of training once more as controls."""
+    """Open the rungs of a ladder."""
     if plan.trained_only:
         rungs = [rung for rung in rungs if rung["reference"] or rung["trained"]]
-    controlled: list[Candidate] = []
     for rung in rungs:
         counts = [1] if rung["threads"] == "one" else plan.threads
         for count in counts:
@@ -228,10 +229,6 @@ def open_ours(
             candidate = open_rung(ours, about, comparison.candidates, plan.asm)
             if (seconds := candidate.about.get("compile_seconds")) is not None:
                 ours.ask("claim", name=rung["rung"], seconds=seconds)
-            if candidate.timed and rung["trained"]:
-                controlled.append(candidate)
-    for candidate in controlled:
-        open_rung(ours, {**candidate.about}, comparison.controls)
 
 
 def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: Say) -> None:
@@ -250,6 +247,19 @@ def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: 
         for rung in offered or [absent]:
             about = {**rung, "by": name, "threads": count}
             open_rung(process, about, comparison.candidates)
+
+
+def open_controls(comparison: Comparison, say: Say) -> None:
+    """Open a rung once more for each number of threads of ours, of each peer and of the user's."""
+    controlled = {
+        (each.about["by"], each.about["threads"]): each
+        for each in comparison.candidates
+        if each.timed and (each.about["trained"] or each.about["by"] != OURS)
+    }
+    for each in controlled.values():
+        assert isinstance(each.process, Fork)
+        say(f"opening {each.name} once more")
+        open_rung(each.process.parent, {**each.about}, comparison.controls)
 
 
 def open_rung(

@@ -91,6 +91,20 @@ def test_a_rung_after_those_of_training_is_no_control() -> None:
     assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
 
 
+def test_ours_and_each_peer_have_a_control_for_each_number_of_threads_and_one_a_peak() -> None:
+    with process("shared") as ours, process("reference") as torch, process("wrong") as numpy:
+        peers = {("torch", 1): torch, ("torch", 2): torch, ("numpy", 2): numpy}
+        found = compare(ours, peers, replace(SMALL, threads=[2], rounds=1)).record
+    controls = [(each["by"], *row) for each, row in zip(
+        found["controls"], rows_of(found, "controls"), strict=True)]  # fmt: skip
+    assert controls == [
+        ("ours", "shared", 2, 1), ("torch", "reference", 1, 1), ("torch", "reference", 2, 1)
+    ]  # fmt: skip
+    with process("shared") as ours:
+        found = compare(ours, {}, replace(SMALL, threads=[2], rounds=1)).record
+    assert ("peak", 1, 1) in rows_of(found, "limits")
+
+
 def test_peers_have_rows_and_a_rung_that_fails_ends_alone() -> None:
     plan = replace(TINY, rounds=4)
     with (
