@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import itertools
 import math
 import signal
 import sys
@@ -14,7 +13,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from benchmarks import cases, experiments, kernels, products, tokenizers
+from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import SHAPES, USUAL
+from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import WorkerError
@@ -57,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_kernels(
-    operations: list[str], rungs: str, shapes: list[str] | None, threads: list[int] | None,
-    rounds: int | None, quick: bool, asm: bool, counters: bool, peers: list[str], llmc: Path | None,
+    operations: list[str], rungs: str | None, shapes: list[str] | None, sizes: Sweep | None,
+    threads: list[int] | None, rounds: int | None, quick: bool, asm: bool, counters: bool,
+    peers: list[str], llmc: Path | None,
     json: Path, csv: Path | None, before: dict[str, Any] | None,
     start_from: list[str] | None,
 ) -> bool:  # fmt: skip
@@ -70,25 +72,29 @@ def run_kernels(
         return write_template(*start_from)
     if "llmc" in peers and llmc is None:
         refuse("--peers llmc needs --llmc DIR, a checkout of llm.c")
+    if sizes is not None and len(shapes or ()) > 1:
+        refuse(f"--sizes needs one of --shapes, not {' '.join(shapes or ())}")
     if before is not None and rounds is not None and rounds < FEW:
         refuse(f"--compare needs at least --rounds {FEW}, not {rounds}")
     plan = kernels.Plan(
         operations=operations or known,
-        shapes=tuple(dict.fromkeys(shapes or (("cpu",) if quick else SHAPES))),
+        shapes=tuple(dict.fromkeys(shapes or ((USUAL,) if quick or sizes else SHAPES))),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
-        trained_only=rungs == "trained",
+        trained_only=(rungs or ("trained" if sizes else "all")) == "trained",
         asm=asm,
         counters=counters,
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
         csv=None if csv is None else str(csv),
+        sweep=sizes,
     )
-    for operation, shape in itertools.product(plan.operations, plan.shapes):
-        try:
-            cases.sizes(operation, shape)
-        except ValueError as error:
-            refuse(f"argument --shapes: {error}")
+    for operation in plan.operations:
+        for option, shapes in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
+            try:
+                [cases.sizes(operation, shape) for shape in shapes]
+            except ValueError as error:
+                refuse(f"argument --{option}: {error}")
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
         refuse("the result to compare with has none of the requested operations")
     found = kernels.run(plan, json, before)
@@ -175,8 +181,8 @@ def add_kernels(commands: Any) -> None:
         "and a page are written to benchmarks/results/.",
     ).add_argument
     add("operations", nargs="*", metavar="OPERATION", help=", ".join(cases.OPERATIONS))
-    text = "trained: the kernels of training only"
-    add("--rungs", choices=["all", "trained"], default="all", help=text)
+    text = "trained: the kernels of training only; default: all, with --sizes trained"
+    add("--rungs", choices=["all", "trained"], help=text)
     letters = "; ".join(f"{name} {' '.join(cases.sizes(name, USUAL))}" for name in cases.OPERATIONS)
     text = (
         "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
@@ -185,6 +191,12 @@ def add_kernels(commands: Any) -> None:
         f"are {letters}"
     )
     add("--shapes", nargs="+", metavar="SHAPE", help=text)
+    letters = ", ".join(f"{name} {'='.join(cases.swept(name))}" for name in cases.OPERATIONS)
+    text = (
+        f"speed against size: {sweeps.FORMS}, or K=64:2048:x2 for one letter. Without a letter: "
+        f"{letters}. The others are those of {USUAL} or of the one in --shapes"
+    )
+    add("--sizes", type=checked(sweeps.sweep), metavar="SIZES", help=text)
     threads = within(int, 1, usable_cores())
     add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
@@ -224,10 +236,15 @@ def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], An
 
 def path(check: Callable[[Path], Any]) -> Callable[[str], Any]:
     """Return a converter of arguments to what `check` returns for a path; a ValueError is shown."""
+    return checked(lambda text: check(Path(text)))
+
+
+def checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a converter of arguments to what `check` returns; a ValueError is shown."""
 
     def convert(text: str) -> Any:
         try:
-            return check(Path(text))
+            return check(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT, cases
+from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness import compare
 from benchmarks.harness.analysis import BANDWIDTHS, estimate, medians
 from benchmarks.harness.compare import CASE
@@ -15,7 +16,7 @@ from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
-from benchmarks.render import report
+from benchmarks.render import report, sweep
 from benchmarks.worker.counters import why_none
 
 RUNGS = "benchmarks.worker.rungs:Rungs"
@@ -39,7 +40,9 @@ CaseNames = tuple[str, str, str]
 class Plan:
     """A request for a run.
 
-    llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file for all rows.
+    sweep: sizes in place of shapes, the first of which gives the sizes that are not swept. skipped:
+    cases that are left out. llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file
+    for all rows.
     """
 
     operations: Sequence[str]
@@ -52,16 +55,25 @@ class Plan:
     peers: Sequence[str] = ()
     llmc: str | None = None
     csv: str | None = None
+    sweep: Sweep | None = None
+    skipped: Sequence[CaseNames] = ()
 
     @property
     def cases(self) -> list[CaseNames]:
         """Operation, direction and shape of each case."""
-        return [
+        found = [
             (operation, direction, shape)
             for operation in self.operations
             for direction in cases.directions(operation)
-            for shape in self.shapes
+            for shape in self.shapes_of(operation)
         ]
+        return [case for case in found if case not in self.skipped]
+
+    def shapes_of(self, operation: str) -> Sequence[str]:
+        """Return the shapes of an operation."""
+        if self.sweep is None:
+            return self.shapes
+        return self.sweep.shapes(cases.swept(operation), self.shapes[0])
 
 
 Peers = dict[tuple[str, int], Process]  # by name and threads
@@ -76,7 +88,8 @@ def run(
     result; "complete" is False after Ctrl-C. Raises DisagreementError if one of our rungs is wrong.
     A benchmark of another name shows no tables and writes no page.
     """
-    with session(benchmark, asdict(plan), path, quiet=benchmark != "kernels") as run:
+    quiet = benchmark != "kernels" or plan.sweep is not None
+    with session(benchmark, asdict(plan), path, quiet) as run:
         found = run.found
         found |= {"seed": secrets.randbits(32), "peers": {}, "limits": [], "again": []}
         if plan.counters and (reason := why_none()):
@@ -133,6 +146,7 @@ def run_cases(
     ours: Process, peers: Peers, plan: Plan, names: Sequence[CaseNames], run: Session, into: str
 ) -> bool:
     """Compare case after case; return whether this was completed."""
+    last = {case[:2]: case for case in names}  # of each direction
     for case, progress in counted(names):
         comparison = Comparison(dict(zip(CASE, case, strict=True)), run.found["left_out"])
         where = f"{progress}: {' '.join(case)}"
@@ -142,7 +156,11 @@ def run_cases(
 
         with closing(comparison), comparison.until_interrupted():
             run_case(ours, peers, comparison, plan, say)
-        if not run.add(comparison, into):
+        going = run.add(comparison, into)
+        if plan.sweep is not None and (case == last[case[:2]] or not going):
+            with run.hidden() as console:
+                sweep.show(run.found, case[:2], console)
+        if not going:
             return False
     return True
 

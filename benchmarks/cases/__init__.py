@@ -126,6 +126,11 @@ def sizes(operation: str, shape: str) -> Sizes:
     return shapes.sizes(operation, module(operation).sizes, shape)
 
 
+def swept(operation: str) -> str:
+    """Return the letters of the sizes that a sweep of an operation raises together."""
+    return module(operation).SWEPT
+
+
 def module(operation: str) -> Any:
     """Return the module of an operation."""
     return importlib.import_module(f"benchmarks.cases.{operation}")

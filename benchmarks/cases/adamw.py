@@ -8,6 +8,7 @@ from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.model.optimizer import AdamW
 
+SWEPT = "P"
 # The learning rate is so large that weights move by much more than they are rounded by.
 SCALE, LEARNING_RATE, WEIGHT_DECAY, BETA1, BETA2, STEP = 0.7, 0.1, 0.1, 0.9, 0.99, 3
 CORRECTION1, CORRECTION2 = 1 - BETA1**STEP, 1 - BETA2**STEP

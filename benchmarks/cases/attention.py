@@ -14,6 +14,7 @@ from benchmarks.cases.rounding import EXP, TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import attention
 
+SWEPT = "T"
 # With outliers this large, one key gets nine tenths of the probability in a row out of twelve, and
 # scores are still accurate to some 1e-5.
 FACTOR = 10

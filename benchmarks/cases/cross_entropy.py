@@ -12,6 +12,7 @@ from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import cross_entropy
 from tinygpt_np.ops.cross_entropy import IGNORE_INDEX
 
+SWEPT = "V"
 # exp(FAR) overflows in float32, and exp(-FAR) underflows.
 FAR = 150
 

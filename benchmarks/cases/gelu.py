@@ -8,6 +8,7 @@ from benchmarks.cases.rounding import TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import gelu
 
+SWEPT = "P"
 # Roundings of u, the argument of tanh: five operations, two constants and their product.
 INNER = 8
 # Roundings that a tanh counts as, if its error is below 4 ulp; an ulp is at most 2 U.

@@ -11,6 +11,7 @@ from benchmarks.cases.rounding import TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import layer_norm
 
+SWEPT = "C"
 FAR, FLAT = 1000, 1e-3
 
 

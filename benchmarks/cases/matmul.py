@@ -10,6 +10,7 @@ from benchmarks.cases.rounding import TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import linear
 
+SWEPT = "NCK"
 SHAPES = {"x": "NC", "weight": "CK", "y": "NK", "dx": "NC", "dy": "NK", "dweight": "CK"}
 forward, backward = unchecked(linear.forward), unchecked(linear.backward)
 

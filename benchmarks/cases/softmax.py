@@ -8,6 +8,8 @@ from benchmarks.cases.rounding import EXP, TINY, gamma
 from benchmarks.cases.shapes import MicroBatch, Sizes
 from tinygpt_np.ops import softmax
 
+SWEPT = "V"
+
 
 def sizes(part: MicroBatch) -> Sizes:
     """Return N rows of V values: a row of logits per token if these are more, or else of scores."""
