@@ -90,9 +90,9 @@ def run_kernels(
         sweep=sizes,
     )
     for operation in plan.operations:
-        for option, shapes in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
+        for option, named in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
             try:
-                [cases.sizes(operation, shape) for shape in shapes]
+                [cases.sizes(operation, shape) for shape in named]
             except ValueError as error:
                 refuse(f"argument --{option}: {error}")
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:

@@ -295,10 +295,11 @@ def open_rung(
 
 
 def new_files(path: Path) -> Path:
-    """Return the path of a result, or raise ValueError if it or its page cannot be written."""
+    """Return the path of a result, or raise ValueError if it cannot be written, or its page."""
     if path.suffix != ".json":
         raise ValueError(f"must be a file that ends in .json, not {path}")
-    new_file(path.with_suffix(".html"))
+    for suffix in (".html", ".svg"):
+        new_file(path.with_suffix(suffix))
     return new_file(path)
 
 

@@ -96,10 +96,13 @@ def session(
             written = str(path)
             if benchmark == "kernels":
                 # Imported here because only this needs jinja2.
-                from benchmarks.render import csv_file, page
+                from benchmarks.render import csv_file, page, sweep_plot
 
                 page.write(found, path.with_suffix(".html"))
                 written += f" and {path.with_suffix('.html').name}"
+                if found["options"].get("sweep") and found["cases"]:
+                    sweep_plot.write(found, path.with_suffix(".svg"))
+                    written += f" and {path.with_suffix('.svg').name}"
                 if (rows := found["options"]["csv"]) is not None:
                     csv_file.write(found, Path(rows))
                     written += f" and {rows}"

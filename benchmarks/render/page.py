@@ -1,5 +1,6 @@
 """The kernel benchmark as one HTML page that loads nothing: ladders as bars, and rooflines."""
 
+import base64
 import math
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import jinja2
 
 from benchmarks import cpus, ladders
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
-from benchmarks.render import cells, roofline
+from benchmarks.render import cells, roofline, sweep, sweep_plot
 from benchmarks.render.cells import GIGA, LADDER, interval, milliseconds, number, percent
 from benchmarks.render.roofline import Axis, Roofs
 
@@ -71,12 +72,24 @@ def render(found: dict[str, Any]) -> str:
         shapes=list(dict.fromkeys(record["shape"] for record in records)),
         measured_on=ladders.MEASURED_ON,
         notes={name: list(blocks(ladders.notes(name))) for name in operations},
+        sweeps=pictures(found) if found["options"].get("sweep") else {},
         gains={name: gains(records, name) for name in operations},
         cases=views,
         columns=[name for name in COLUMNS if name in shown or name not in OPTIONAL],
         about=COLUMNS,
         several=cells.several,
     )
+
+
+def pictures(found: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """Return the pictures of a sweep by operation, each as a data URL with what it shows."""
+    shown: dict[str, list[tuple[str, str]]] = {}
+    for each in sweep.panels(found):
+        svg = base64.b64encode(sweep_plot.draw([each]).encode()).decode()
+        words = f"{each.unit} of {each.title} against {each.letters}"
+        picture = f"data:image/svg+xml;base64,{svg}", words
+        shown.setdefault(each.operation, []).append(picture)
+    return shown
 
 
 def facts(found: dict[str, Any]) -> dict[str, str]:

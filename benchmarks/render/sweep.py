@@ -14,13 +14,12 @@ from rich.markup import escape
 
 from benchmarks import cases
 from benchmarks.harness.analysis import Interval, bandwidth, rates_of
-from benchmarks.render.cells import (
-    FAILED, GIGA, MINE, WRONG, is_timed, label, names, number, why_not,
-)  # fmt: skip
+from benchmarks.render.cells import FAILED, GIGA, MINE, WRONG, is_timed, label, names, number
+from benchmarks.render.cells import why_not as reason_of
 from benchmarks.render.report import BETWEEN, needed, show_failure, table_of
 
 # An operation that takes fewer FLOPs per byte at its largest size is shown in GB/s.
-FEW_FLOPS = 4.0
+FEW_FLOPS = 6.0
 LIMIT, RUNG, TRAINED = "limit", "rung", "trained"
 Records = Sequence[Mapping[str, Any]]
 
@@ -41,13 +40,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is shown of one direction. letters: those that were swept, such as N=C=K."""
+    """What is shown of a direction. letters: those that were swept, such as N=C=K."""
 
-    title: str
+    operation: str
+    direction: str
     letters: str
     unit: str
     sizes: Sequence[int]
     lines: Sequence[Line]
+
+    @property
+    def title(self) -> str:
+        """Operation and direction."""
+        return f"{self.operation} {self.direction}"
 
 
 def panels(found: Mapping[str, Any]) -> list[Panel]:
@@ -73,18 +78,18 @@ def panel(records: Records, sweep: Mapping[str, Any]) -> Panel:
                 median, low, high, coverage = row["seconds"]
                 line.speeds[size] = Interval(giga / median, giga / high, giga / low, coverage)
             else:
-                line.missing[size] = why_not(row)
+                line.missing[size] = reason_of(row)
         for threads, rates in rates_of(dict(record)).items():
             line = lines.setdefault(
                 threads, Line(label({"rung": LIMIT, "threads": threads}), LIMIT, threads)
             )
             seconds = max(record["flops"] / rates["peak"], record["bytes"] / bandwidth(rates))
-            line.speeds[size] = Interval(*[giga / seconds] * 3, 1.0)
+            speed = giga / seconds
+            line.speeds[size] = Interval(speed, speed, speed, 1.0)
     # Limits last.
     ordered = sorted(lines.values(), key=lambda line: line.kind == LIMIT)
     sizes = [record["sizes"][letters[0]] for record in records]
-    title = f"{first['operation']} {first['direction']}"
-    return Panel(title, "=".join(letters), unit, sizes, ordered)
+    return Panel(first["operation"], first["direction"], "=".join(letters), unit, sizes, ordered)
 
 
 def kind(row: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 6.4, 3.6, 0.65, 1.3, 0.5, 0.35
 GAP = 10
 # Speeds are drawn on a logarithmic axis if they differ by more than this factor.
 WIDE = 20
+FAR = 300  # with ticks at powers of ten only
 DASHES = ("-", "--", ":")  # by the number of threads
 LETTERS = 60  # that fit below an axis
 
@@ -50,7 +52,9 @@ def draw(shown: Sequence[Panel]) -> str:
         ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"),
         COLOURS["ink"][0],
     )
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), warnings.catch_warnings():  # pyright: ignore[reportUnknownMemberType]
+        # Fonts here may lack the letters of a kernel's name.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure: Any = Figure((WIDTH * columns, HEIGHT * rows), facecolor=COLOURS["paper"][0])
         for place, panel in enumerate(shown):
             row, column = divmod(place, 2)
@@ -108,14 +112,15 @@ def scale(axes: Any, sizes: Sequence[int], speeds: Sequence[Interval]) -> None:
     every = -(-len(", ".join(labels)) // LETTERS)
     axes.set_xticks(sizes[::every], labels[::every])
     axes.set_xticks([], minor=True)
-    most, least = max(speed.high for speed in speeds), min(speed.low for speed in speeds)
+    most = max((speed.high for speed in speeds), default=1.0)
+    least = min((speed.low for speed in speeds), default=1.0)
     if most > WIDE * least:
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=[])
+        axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5) if most < FAR * least else (1,))
         axes.set_ylim(least / 1.5, most * 1.5)
     else:
         axes.set_ylim(0, most * 1.1)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda *_: "")
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def add_names(axes: Any, lines: Sequence[Line], colours: Mapping[str, tuple[str, str]]) -> None:

@@ -59,6 +59,16 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("kernels --json all.html", "must be a file that ends in .json, not all.html"),
         ("kernels softmix", "an operation must be one of matmul, softmax, "),
         ("kernels --shapes cpu big", "argument --shapes: must be cpu, lecture, gpt2, awkward or "),
+        (
+            "kernels --sizes 64:512",
+            "argument --sizes: must be LOW:HIGH:xFACTOR, LOW:HIGH:+STEP or ",
+        ),
+        ("kernels matmul gelu --sizes K=8,9", "argument --sizes: gelu has the sizes P, not K"),
+        ("kernels --sizes 8 --shapes cpu gpt2", "--sizes needs one of --shapes, not cpu gpt2"),
+        (
+            "kernels --sizes 8 --shapes big",
+            "argument --shapes: must be cpu, lecture, gpt2, awkward",
+        ),
         ("kernels matmul gelu --shapes N=5", "argument --shapes: gelu has the sizes P, not N"),
         (
             "kernels gelu --shapes P=0",
@@ -113,6 +123,15 @@ def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) 
     )
     assert asked == [(plan, path, None)]
     assert not path.exists()  # The check that it can be written leaves nothing.
+
+
+def test_a_sweep_runs_the_kernels_of_training_at_each_size(asked: list[Any]) -> None:
+    for line in ("gelu --sizes 8:16:x2", "gelu --sizes 8,9 --shapes lecture --rungs all"):
+        assert leaves("kernels", *line.split()) == 0
+    first, second = (plan for plan, *_ in asked)
+    assert [shape for *_, shape in first.cases] == ["P=8", "P=16"] * 2
+    assert [shape for *_, shape in second.cases] == ["lecture,P=8", "lecture,P=9"] * 2
+    assert (first.trained_only, second.trained_only) == (True, False)
 
 
 def test_the_exit_code_says_that_a_run_was_stopped_or_is_wrong(
