@@ -120,6 +120,22 @@ def write_template(operation: str, language: str = "numba", *more: str) -> bool:
     return True
 
 
+def show_side_by_side(paths: list[Path], html: Path | None) -> bool:
+    """Show two results side by side, and write their page if asked for."""
+    # Imported here because only this needs jinja2.
+    from benchmarks.render import side_by_side
+
+    try:
+        results = [side_by_side.load(each) for each in paths]
+    except ValueError as error:
+        OneLineParser(prog=f"{PROGRAM} side-by-side").error(str(error))
+    shown = side_by_side.view(results, [each.stem for each in paths])
+    side_by_side.show(shown, Console(highlight=False))
+    if html is not None:
+        side_by_side.write(shown, html)
+    return True
+
+
 def refuse(reason: str) -> NoReturn:
     """Exit because a request is invalid."""
     OneLineParser(prog=f"{PROGRAM} kernels").error(reason)
@@ -128,6 +144,7 @@ def refuse(reason: str) -> NoReturn:
 # Each takes the arguments of its command, and returns whether the run was completed.
 COMMANDS: dict[str, Callable[..., bool]] = {
     "kernels": run_kernels,
+    "side-by-side": show_side_by_side,
     "train": experiments.train,
     "attention": experiments.attention,
     "matmul": products.run,
@@ -143,6 +160,7 @@ def make_parser() -> OneLineParser:
     parser = OneLineParser(prog=PROGRAM, description=text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_kernels(commands)
+    add_side_by_side(commands)
 
     def add(name: str, text: str, most: int = usable_cores()) -> Callable[..., Any]:
         add: Callable[..., Any] = commands.add_parser(name, help=text).add_argument
@@ -218,6 +236,14 @@ def add_kernels(commands: Any) -> None:
     add("--template", dest="start_from", nargs="+", metavar=("OPERATION", "LANGUAGE"), help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
     add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)
+
+
+def add_side_by_side(commands: Any) -> None:
+    """Add the command side-by-side."""
+    text = "two results of kernels, of any machines, side by side"
+    add = commands.add_parser("side-by-side", help=text, description=text).add_argument
+    add("paths", nargs=2, type=Path, metavar="RESULT", help="a .json file that kernels wrote")
+    add("--html", type=path(new_file), metavar="FILE", help="a new file for a page")
 
 
 def within(kind: type, low: float, high: float = math.inf) -> Callable[[str], Any]:

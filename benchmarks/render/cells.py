@@ -139,8 +139,9 @@ def why_not(row: Mapping[str, Any]) -> str:
 
 def notes(row: Mapping[str, Any]) -> list[str]:
     """Return what is to be known of a row besides its figures."""
-    found = [f"no verdict: {row['unresolved']}"] if row.get("unresolved") else []
-    found += row.get("warnings", [])
+    unresolved = row.get("unresolved")
+    found = [f"no verdict: {unresolved}"] if unresolved else []
+    found += [text for text in row.get("warnings", []) if text != unresolved]
     if row.get("layouts", "any") != "any":
         found.append(row["layouts"])
     return found

@@ -47,13 +47,6 @@ def write(found: dict[str, Any], path: Path) -> None:
 
 def render(found: dict[str, Any]) -> str:
     """Return the page of a result as kernels.run returns it, with samples."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     records, limits = found["cases"], dict[str, dict[int, list[str]]]()
     for limit in found["limits"]:
         rates = [number(rate / GIGA) for rate in limit["rate"][:3]]
@@ -63,7 +56,7 @@ def render(found: dict[str, Any]) -> str:
     views = [view(record, roofs, found["options"]["rounds"]) for record in records]
     rows = [row for each in views for group in each["groups"] for row in group]
     shown = {column for row in rows for column in row["figures"]}
-    return environment.get_template("kernels.html.jinja").render(
+    return template("kernels.html.jinja").render(
         found=found,
         facts=facts(found),
         limits=limits,
@@ -92,6 +85,18 @@ def pictures(found: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     return shown
 
 
+def template(name: str) -> jinja2.Template:
+    """Return a template of this folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
 def facts(found: dict[str, Any]) -> dict[str, str]:
     """Return what the page says about the machine and the run, by name."""
     machine, options = found["machine"], found["options"]
@@ -114,6 +119,8 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
     }
     if "cache" in options:
         named["caches before a step"] = CACHE_MODES[options["cache"]]
+    if "note" in found:
+        named["note"] = found["note"]
     return named | {f"peer {name}": pairs(about) for name, about in found["peers"].items()}
 
 

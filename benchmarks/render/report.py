@@ -1,6 +1,6 @@
 """Tables on the terminal: one per comparison, and the limits of the machine."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -84,7 +84,9 @@ def show(record: dict[str, Any], console: Console) -> None:
         (row, name, row_cells(record, row, name, marks))
         for row, name in zip(record["rows"], cells.names(record["rows"]), strict=True)
     ]
-    table, columns = empty_table([each for *_, each in rows], console.width)
+    shown = [each for *_, each in rows]
+    columns = [name for name in COLUMNS if name == NAME or any(name in each for each in shown)]
+    table, columns = table_that_fits(shown, columns, DISPENSABLE, console.width)
     for part in cells.PARTS:
         for row, _, each in rows:
             if cells.part(row) == part:
@@ -102,14 +104,22 @@ def show(record: dict[str, Any], console: Console) -> None:
         console.print(escape(said))
 
 
-def empty_table(rows: list[dict[str, str]], width: int) -> tuple[Table, list[str]]:
-    """Return a table for the cells of rows, and its columns, in which only names are wrapped."""
-    columns = columns_that_fit(rows, width)
+def table_that_fits(
+    rows: Sequence[Mapping[str, str]], columns: list[str], dispensable: Iterable[str], width: int
+) -> tuple[Table, list[str]]:
+    """Return an empty table for the cells of rows, and the columns that it has.
+
+    In a narrow window names are wrapped and dispensable columns are left out, in their order. A
+    table that is still too wide is wider than the window, because no number is cut.
+    """
     widths = needed(rows, columns)
+    least = widths | {NAME: min(widths[NAME], LEAST_NAME)}
+    for name in dispensable:
+        if sum(least[column] + BETWEEN for column in columns) - BETWEEN > width:
+            columns = [column for column in columns if column != name]
     others = sum(widths[name] + BETWEEN for name in columns[1:])
     widths[NAME] = min(widths[NAME], max(width - others, LEAST_NAME))
     table = table_of("", *columns)
-    # In a very narrow window the table is wider than that, rather than cut.
     table.width = widths[NAME] + others
     for column in table.columns:
         column.width = widths[str(column.header)]
@@ -125,24 +135,10 @@ def title(record: Mapping[str, Any]) -> str:
     return f"[bold]{escape(name)}[/bold]: {'; '.join(escape(part) for part in parts if part)}"
 
 
-def needed(rows: Iterable[Mapping[str, str]], columns: Iterable[str]) -> dict[str, int]:
+def needed(rows: Collection[Mapping[str, str]], columns: Iterable[str]) -> dict[str, int]:
     """Return the characters that the widest cell of each column takes."""
-    rows = [*rows]
-    return {
-        name: max(render(text).cell_len for text in (name, *(row.get(name, "") for row in rows)))
-        for name in columns
-    }
-
-
-def columns_that_fit(rows: list[dict[str, str]], width: int) -> list[str]:
-    """Return the columns of rows, without the least important if the window is narrow."""
-    columns = [name for name in COLUMNS if name == NAME or any(name in row for row in rows)]
-    widths = needed(rows, columns)
-    widths[NAME] = min(widths[NAME], LEAST_NAME)
-    for name in DISPENSABLE:
-        if sum(widths[column] + BETWEEN for column in columns) - BETWEEN > width:
-            columns = [column for column in columns if column != name]
-    return columns
+    texts = {name: [*name.split("\n"), *(row.get(name, "") for row in rows)] for name in columns}
+    return {name: max(render(text).cell_len for text in each) for name, each in texts.items()}
 
 
 def row_cells(

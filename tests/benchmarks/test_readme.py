@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ROOT, ladders
+from benchmarks import ROOT
 from benchmarks.__main__ import COMMANDS, make_parser
 from benchmarks.harness import compare
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER
+from benchmarks.render import summary
 
 README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
@@ -27,37 +27,8 @@ def table(head: str) -> list[list[str]]:
 
 
 def test_the_ladder_is_that_of_the_result() -> None:
-    (case,) = (
-        case
-        for case in result("ice-lake")["cases"]
-        if (case["operation"], case["direction"], case["shape"]) == ("matmul", "forward", "lecture")
-    )
-    rows = [row for row in case["rows"] if "seconds" in row and "by_ours" not in row]
-    ideas = {rung.name: rung.idea for rung in ladders.rungs("matmul")}
-    for cells, row in zip(table("| rung | idea | ms |"), rows, strict=True):
-        several = f" ×{row['threads']}" if "threads" in row else ""
-        gain = ""
-        if "gain" in row:
-            median, low, high, _ = row["gain"]
-            sign = {FASTER: "▲", SLOWER: "▼", SAME: "~"}[row["verdict"]]
-            gain = f"{median:.2f} ({low:.2f}–{high:.2f}) {sign}"
-        seconds = row["seconds"][0]
-        assert cells == [
-            row["rung"] + several, ideas[row["rung"]], f"{seconds * 1e3:.1f}", gain,
-            f"{case['flops'] / seconds / 1e9:.1f}", f"{row['fraction'][0]:.0%}",
-        ]  # fmt: skip
-
-
-def test_pytorch_takes_as_long_as_in_the_result() -> None:
-    rows = [row for case in result("ice-lake")["cases"] for row in case["rows"]]
-    for threads, words in ((1, "one thread"), (2, "two threads")):
-        ratios = [
-            row["by_ours"][0]
-            for row in rows
-            if row.get("by") == "torch" and row.get("threads", 1) == threads
-        ]
-        (figure,) = re.findall(rf"On {words}\s+PyTorch takes ([\d.]+) times as long", README)
-        assert figure == f"{statistics.geometric_mean(ratios):.2f}"
+    (name,) = re.findall(r"from \[`results/(.*?)\.json`\]", README)
+    assert summary.section(result(name), name) in README
 
 
 def test_the_table_of_tokenizers_is_that_of_the_result() -> None:

@@ -71,6 +71,7 @@ def test_a_row_says_why_it_has_no_times_and_those_of_a_wrong_kernel_are_not_show
 
 
 def test_notes_are_what_stands_below_a_table() -> None:
-    row = candidate("a", layouts="contiguous only", warnings=["A/A 1.4"], unresolved="1.1 CPUs")
+    row = candidate("a", layouts="contiguous only", warnings=["A/A 1.4", "1.1 CPUs"])
+    row["unresolved"] = "1.1 CPUs"
     assert cells.notes(row) == ["no verdict: 1.1 CPUs", "A/A 1.4", "contiguous only"]
     assert cells.notes(candidate("a", layouts="any", warnings=[], unresolved=None)) == []
