@@ -20,7 +20,7 @@ from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import DisagreementError
-from benchmarks.mine import template
+from benchmarks.mine import source, template
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError
@@ -61,7 +61,7 @@ def run_kernels(
     operations: list[str], rungs: str | None, shapes: list[str] | None, sizes: Sweep | None,
     threads: list[int] | None, rounds: int | None, quick: bool, asm: bool, counters: bool,
     peers: list[str], llmc: Path | None,
-    json: Path, csv: Path | None, before: dict[str, Any] | None,
+    json: Path, csv: Path | None, before: dict[str, Any] | None, mine: list[str],
     start_from: list[str] | None,
 ) -> bool:  # fmt: skip
     """Run the ladders; exit with 1 if a kernel is slower than before."""
@@ -76,8 +76,12 @@ def run_kernels(
         refuse(f"--sizes needs one of --shapes, not {' '.join(shapes or ())}")
     if before is not None and rounds is not None and rounds < FEW:
         refuse(f"--compare needs at least --rounds {FEW}, not {rounds}")
+    try:
+        own = source.find_all(mine, operations or known)
+    except ValueError as error:
+        refuse(f"argument --mine: {error}")
     plan = kernels.Plan(
-        operations=operations or known,
+        operations=operations or [*dict.fromkeys(each.operation for each in own)] or known,
         shapes=tuple(dict.fromkeys(shapes or ((USUAL,) if quick or sizes else SHAPES))),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
@@ -88,6 +92,7 @@ def run_kernels(
         llmc=None if llmc is None else str(llmc),
         csv=None if csv is None else str(csv),
         sweep=sizes,
+        mine=own,
     )
     for operation in plan.operations:
         for option, named in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
@@ -231,6 +236,9 @@ def add_kernels(commands: Any) -> None:
     add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
     text = "a new file for all rows as comma-separated values"
     add("--csv", type=path(new_file), metavar="FILE", help=text)
+    text = "your own kernels, in .py, .c or .so files, in the same rounds; see the README"
+    add("--mine", nargs="+", action="extend", default=[], metavar="FILE:FUNCTION[@DIRECTION]",
+        help=text)  # fmt: skip
     languages = ", ".join(template.SUFFIXES)
     text = f"write a file to start from; LANGUAGE: {languages} (default: numba)"
     add("--template", dest="start_from", nargs="+", metavar=("OPERATION", "LANGUAGE"), help=text)

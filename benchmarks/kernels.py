@@ -16,6 +16,8 @@ from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
+from benchmarks.mine import MINE
+from benchmarks.mine.source import Kernel
 from benchmarks.render import report, sweep
 from benchmarks.worker.counters import why_none
 
@@ -42,7 +44,7 @@ class Plan:
 
     sweep: sizes in place of shapes, the first of which gives the sizes that are not swept. skipped:
     cases that are left out. llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file
-    for all rows.
+    for all rows. mine: kernels of the user.
     """
 
     operations: Sequence[str]
@@ -57,6 +59,7 @@ class Plan:
     csv: str | None = None
     sweep: Sweep | None = None
     skipped: Sequence[CaseNames] = ()
+    mine: Sequence[Kernel] = ()
 
     @property
     def cases(self) -> list[CaseNames]:
@@ -64,10 +67,15 @@ class Plan:
         found = [
             (operation, direction, shape)
             for operation in self.operations
-            for direction in cases.directions(operation)
+            for direction in self.directions(operation)
             for shape in self.shapes_of(operation)
         ]
         return [case for case in found if case not in self.skipped]
+
+    def directions(self, operation: str) -> Sequence[str]:
+        """Return the directions to measure: those that the user has kernels for, or all."""
+        own = {each.direction for each in self.mine if each.operation == operation}
+        return [each for each in cases.directions(operation) if not own or each in own]
 
     def shapes_of(self, operation: str) -> Sequence[str]:
         """Return the shapes of an operation."""
@@ -89,7 +97,8 @@ def run(
     A benchmark of another name shows no tables and writes no page.
     """
     quiet = benchmark != "kernels" or plan.sweep is not None
-    with session(benchmark, asdict(plan), path, quiet) as run:
+    options = asdict(plan) | {"mine": [kernel.name for kernel in plan.mine]}
+    with session(benchmark, options, path, quiet) as run:
         found = run.found
         found |= {"seed": secrets.randbits(32), "peers": {}, "limits": [], "again": []}
         if plan.counters and (reason := why_none()):
@@ -171,6 +180,7 @@ def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, sa
     begun = ours.ask("begin", **case)
     comparison.about |= begun["case"]
     open_ours(ours, comparison, begun["rungs"], plan, say)
+    open_mine(ours, comparison, plan, say)
     open_peers(peers, comparison, case, say)
     open_controls(comparison, say)
     # The peak of one thread tells how many CPUs several threads had.
@@ -247,6 +257,19 @@ def open_ours(
             candidate = open_rung(ours, about, comparison.candidates, plan.asm)
             if (seconds := candidate.about.get("compile_seconds")) is not None:
                 ours.ask("claim", name=rung["rung"], seconds=seconds)
+
+
+def open_mine(ours: Process, comparison: Comparison, plan: Plan, say: Say) -> None:
+    """Open the user's kernels for a case."""
+    case = comparison.about["operation"], comparison.about["direction"]
+    for kernel in plan.mine:
+        if (kernel.operation, kernel.direction) == case:
+            ours.ask("bring", **asdict(kernel))
+            for count in plan.threads if kernel.parallel else [1]:
+                say(f"checking {kernel.name}")
+                about = {"rung": kernel.name, "by": MINE, "threads": count, "idea": "Your kernel."}
+                about |= {"reference": True, "trained": False, "able": True}
+                open_rung(ours, about, comparison.candidates, plan.asm)
 
 
 def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: Say) -> None:

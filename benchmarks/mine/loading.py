@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import cases
-from benchmarks.ladders import Call, Rung, Runner, compiled_only, write
+from benchmarks.ladders import Call, Rung, Runner, compiled_only, contiguous, write
 from benchmarks.mine.signature import NUMBERS, SAVED, THREADS
 from benchmarks.mine.source import Function, Kernel
 
@@ -21,25 +21,57 @@ Values = dict[str, Any]
 def load(kernel: Kernel) -> Rung:
     """Return a kernel as a rung of the ladder of its operation."""
     source: Any = module(Path(kernel.path))
-    function = getattr(source, kernel.function.name)
+    in_c = bool(kernel.function.types)
 
     def prepare(call: Call) -> Callable[[], Any]:
         values = {**call.arrays, **NUMBERS.get(kernel.operation, {}), **call.sizes}
         values[THREADS] = call.threads
         if hasattr(source, "omp_set_num_threads"):  # OpenMP was loaded with the kernel.
             source.omp_set_num_threads(call.threads)
-        if kernel.save is not None:
-            values[SAVED] = bound(source, kernel.save, values, ctypes.c_void_p)()
-        return bound(source, kernel.function, values)
+        if kernel.save is None:
+            return bound(source, kernel.function, values)
+        save = bound(source, kernel.save, values, ctypes.c_void_p)
+        prepare = with_pointer if in_c else with_result
+        return prepare(call, save, functools.partial(bound, source, kernel.function), values)
 
     def collect(call: Call, returned: Any) -> None:
         write([*call.outputs.values()], returned)
 
-    outputs = {*cases.module(kernel.operation).DIRECTIONS[kernel.direction].outputs}
-    returns = not outputs <= {*kernel.function.takes}
-    runner = Runner(prepare, compiled_only(function), collect if returns else None)
+    outputs = cases.module(kernel.operation).DIRECTIONS[kernel.direction].outputs
+    returns = not {*outputs} <= {*kernel.function.takes}
+    compiled = compiled_only(getattr(source, kernel.function.name))
+    runners = {kernel.direction: Runner(prepare, compiled, collect if returns else None)}
     threads = "any" if kernel.parallel else "one"
-    return Rung(kernel.name, "", {kernel.direction: runner}, threads)
+    return Rung(kernel.name, "", contiguous(runners) if in_c else runners, threads)
+
+
+def with_result(
+    call: Call, save: Callable[[], Any], bind: Callable[[Values], Any], values: Values
+) -> Callable[[], Any]:
+    """Return a step whose last argument is what was saved."""
+    saved: list[Any] = []
+
+    def keep() -> None:
+        saved[:] = [save()]
+
+    call.saves.append(keep)
+    step = bind(values)
+    return lambda: step(*saved)
+
+
+def with_pointer(
+    call: Call, save: Callable[[], Any], bind: Callable[[Values], Any], values: Values
+) -> Callable[[], Any]:
+    """Return a step that takes a pointer to memory by malloc, which is freed when it changes."""
+    saved = ctypes.c_void_p()
+    free = ctypes.CDLL(None).free
+
+    def keep() -> None:
+        free(saved)
+        saved.value = save()
+
+    call.saves.append(keep)
+    return bind({**values, SAVED: saved})
 
 
 def module(path: Path) -> Any:
@@ -63,7 +95,7 @@ def bound(
     source: Any, function: Function, values: Values, returns: Any = None
 ) -> Callable[[], Any]:
     """Return the call of a function with its arguments. returns: its type in C."""
-    arguments = [values[name] for name in function.takes]
+    arguments = [values[name] for name in function.takes if name in values]
     called = getattr(source, function.name)
     if function.types:
         arguments = [
@@ -76,8 +108,6 @@ def bound(
 
 def in_c(value: Any, kind: Any) -> Any:
     """Return an argument of a function in C; an array as a pointer to it."""
-    if not isinstance(value, np.ndarray):
-        return kind(value)
-    if not value.flags.c_contiguous:
-        raise ValueError("C takes contiguous arrays only")
-    return value.ctypes.data_as(kind)  # This keeps the array alive.
+    if isinstance(value, np.ndarray):
+        return value.ctypes.data_as(kind)  # This keeps the array alive.
+    return value if isinstance(value, kind) else kind(value)

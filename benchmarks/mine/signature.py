@@ -68,11 +68,8 @@ class Signature:
 
     @property
     def savable(self) -> tuple[str, ...]:
-        """The inputs that the forward of a backward had, too."""
-        forward = cases.module(self.operation).DIRECTIONS.get("forward", self.how)
-        if forward is self.how:
-            return ()
-        return tuple(name for name in self.how.inputs if name in forward.inputs)
+        """The inputs of a backward from which something may be saved, untimed."""
+        return () if self.direction == "forward" else self.how.known
 
     def parameters(self, in_c: bool) -> list[Parameter]:
         """Return what a kernel takes, except threads and what was saved."""
@@ -93,7 +90,7 @@ class Signature:
         arrays = {*names} - {*self.numbers, *self.sizes, THREADS, SAVED}
         returns = arrays == {*self.how.inputs} and not any(each.type for each in parameters)
         fits = len({*names}) == len(names) and (arrays == {*self.arrays} or returns)
-        return names if fits else None
+        return names if fits and SAVED not in names[:-1] else None
 
     def by_position(self, parameters: Sequence[Parameter]) -> list[str] | None:
         """Return what the parameters stand for if there are as many as a kernel takes."""

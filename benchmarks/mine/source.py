@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
 
 from benchmarks.mine import c_source
 from benchmarks.mine.signature import SAVED, THREADS, Parameter, Signature, signatures
@@ -44,6 +45,14 @@ class Kernel:
     function: Function
     save: Function | None
     parallel: bool
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """Return a kernel from what JSON keeps of it."""
+        called: dict[str, Any] = {
+            name: fields[name] and Function(**fields[name]) for name in ("function", "save")
+        }
+        return cls(**fields | called)
 
 
 def find_all(texts: Sequence[str], operations: Sequence[str]) -> tuple[Kernel, ...]:

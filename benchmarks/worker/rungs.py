@@ -19,6 +19,8 @@ from numba.core import event
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung, Runner
+from benchmarks.mine import loading
+from benchmarks.mine.source import Kernel
 from benchmarks.worker import counters
 from benchmarks.worker.clock import Eviction, Timed, wait_for_sleep
 from benchmarks.worker.gate import Gate, problems_of, refusal
@@ -78,6 +80,7 @@ class Rungs:
         self.limit = ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
         self.claimed: dict[str, float] = {}
+        self.mine: dict[str, Kernel] = {}
 
     def about(self) -> dict[str, Any]:
         """Return the versions of what runs here."""
@@ -99,15 +102,21 @@ class Rungs:
         ]  # fmt: skip
         return {"case": {**about, "working_set": working_set}, "rungs": offered}
 
+    def bring(self, **kernel: Any) -> None:
+        """Note a kernel of the user for the case; the fork that opens it loads its file."""
+        self.mine[kernel["name"]] = Kernel.of(kernel)
+
     def open(self, name: str, threads: int) -> dict[str, Any]:
         """Check a rung at the gate, and say how long that took, or why it is "wrong".
 
         compile_seconds: None if nothing is compiled, 0 if all was loaded from disk. first_seconds:
         the first step without compiling.
         """
+        self.limit.enter_context(limited(threads))
+        if name in self.mine:
+            self.rungs[name] = loading.load(self.mine[name])
         rung = self.rungs[name]
         runner = rung.runners[self.case.direction]
-        self.limit.enter_context(limited(threads))
         self.gate = Gate(runner, self.problems, threads, pool(threads), self.without_compiling)
         try:
             first = self.gate.open()

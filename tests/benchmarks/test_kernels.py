@@ -17,6 +17,7 @@ from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
 from benchmarks.kernels import Peers, Plan
+from benchmarks.mine.source import find_all
 from benchmarks.worker.counters import why_none
 
 pytestmark = pytest.mark.slow  # Whole runs of the benchmark, in several processes.
@@ -137,6 +138,59 @@ def test_each_rung_is_counted_after_the_rounds() -> None:
     else:
         assert rows.pop("wrong", {}) == {}
         assert all(counted["instructions"] > 1000 for counted in rows.values())
+
+
+KERNELS = """
+import os
+import signal
+
+import numba
+import numpy as np
+
+def good(x, probs):
+    np.exp(x - x.max(axis=1, keepdims=True), out=probs)
+    probs /= probs.sum(axis=1, keepdims=True)
+
+def shared(x, threads):
+    return np.exp(x - x.max(1, keepdims=True)) / np.exp(x - x.max(1, keepdims=True)).sum(1)[:, None]
+
+def wrong(x, probs):
+    probs[...] = 0.5
+
+def loud(x, probs):
+    print("a line " * 99)
+    good(x, probs)
+
+def raising(x, probs):
+    return {}["nothing"]
+
+def crashing(x, probs):
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+def test_kernels_of_the_user_have_rows_and_one_that_fails_ends_only_itself(tmp_path: Path) -> None:
+    file, bad = tmp_path / "my.py", tmp_path / "bad.py"
+    file.write_text(KERNELS)
+    bad.write_text("1 / 0\ndef unborn(x, probs): ...")
+    names = ["good", "shared", "wrong", "loud", "raising", "crashing"]
+    texts = [*(f"{file}:{name}" for name in names), f"{bad}:unborn"]
+    with process("right") as ours:
+        mine = find_all(texts, ["softmax"])
+        found = compare(ours, {}, replace(SMALL, mine=mine)).record
+    rows = {row["rung"]: row for row in found["rows"] if row["by"] == "mine"}
+    timed = [("my.py:good", 1, 2), ("my.py:shared", 1, 2), ("my.py:shared", 2, 2)]
+    assert [each for each in rows_of(found) if "good" in each[0] or "shared" in each[0]] == timed
+    assert [each for each in rows_of(found, "controls") if "my.py" in each[0]] == [
+        ("my.py:loud", 1, 2), ("my.py:shared", 2, 2),
+    ]  # fmt: skip
+    assert len(rows["my.py:loud"]["turns"]) == 2
+    assert "probs[" in rows["my.py:wrong"]["wrong"]
+    assert "SIGSEGV" in rows["my.py:crashing"]["failed"]
+    assert "ZeroDivisionError" in rows["bad.py:unborn"]["failed"]
+    assert 'bad.py", line 1' in rows["bad.py:unborn"]["traceback"]
+    assert "KeyError" in rows["my.py:raising"]["wrong"]
+    assert "in raising" in rows["my.py:raising"]["traceback"]
 
 
 # A whole run

@@ -1,16 +1,13 @@
 """Which operation the parameters of a function fit, and what each of them stands for."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
-from helpers.gate import CASES, problems
+from helpers.gate import CASES, tiny_case
 
 from benchmarks.cases import shape_of
 from benchmarks.mine.signature import INTEGERS, Parameter, Signature
 
 FORWARD, BACKWARD = Signature("matmul", "forward"), Signature("attention", "backward")
-POOL = ThreadPoolExecutor(1)
 
 
 def of(names: str, kind: str = "") -> list[Parameter]:
@@ -28,6 +25,8 @@ def of(names: str, kind: str = "") -> list[Parameter]:
         ("x y", False),
         ("x weight y bias", False),
         ("x weight weight y", False),
+        ("x weight y saved", True),
+        ("x saved weight y", False),  # It must be the last.
         ("a b c", False),
     ],
 )
@@ -69,13 +68,12 @@ def test_a_signature_has_the_arrays_of_the_case_in_their_order(
     operation: str, direction: str
 ) -> None:
     signature = Signature(operation, direction)
-    problem = problems(operation, direction)[0]
-    call = problem.call(1, POOL)
-    assert signature.arrays == tuple(call.arrays)
-    assert signature.sizes == tuple(call.sizes)
-    for name, array in call.arrays.items():
-        letters = (signature.how.inputs | signature.how.outputs)[name]
-        assert array.shape == shape_of(letters, call.sizes)
+    case = tiny_case(operation, direction)
+    inputs = case.inputs(np.random.default_rng(0))
+    assert signature.arrays == (*inputs, *case.output_shapes)
+    assert signature.sizes == tuple(case.sizes)
+    for name, array in inputs.items():
+        assert array.shape == shape_of(signature.how.inputs[name], case.sizes)
         assert array.dtype == (np.int64 if name in INTEGERS else np.float32)
 
 

@@ -1,5 +1,7 @@
 """Kernels are found in files, and what cannot be run is refused with a reason."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,8 @@ def test_what_a_backward_takes_from_its_forward_is_computed_from_what_that_had(
     assert kernel.save is not None
     assert (kernel.save.name, kernel.save.takes) == ("back_save", ["qkv"])
     assert kernel.function.takes == ["dy", "qkv", "dqkv", "saved"]
+    for name in ("my.py:back", "my.py:product"):
+        assert Kernel.of(json.loads(json.dumps(asdict(found(name))))) == found(name)
 
 
 def test_a_kernel_is_parallel_if_it_takes_threads_or_numba_makes_it_so(folder: Path) -> None:
