@@ -22,7 +22,7 @@ from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import WORKLOADS
 from tinygpt_np.model.gpt import GPT
 
-JOBS, RUNGS = "benchmarks.worker.jobs:Jobs", "benchmarks.worker.rungs:Rungs"
+JOBS, MACHINE = "benchmarks.worker.jobs:Jobs", "benchmarks.worker.limits:Limits"
 TINYGPT, TORCH = "benchmarks.models.tinygpt", "benchmarks.peers.torch_models"
 # Numbers that candidates agree on differ by at most this fraction.
 SAME = 1e-3
@@ -176,12 +176,10 @@ def compare(experiment: Experiment, threads: int, say: Say) -> Comparison:
                 continue
             tell(f"warming up {entry.name}")
             add(comparison, entry, threads, experiment.samples)
-        options: dict[str, Any] = {"source": "benchmarks.ladders", "seed": 0, "options": {}}
-        peak = Candidate(
-            Process("peak", RUNGS, options, threads), {"name": "peak", "threads": threads}
-        )
+        about = {"name": "peak", "threads": threads}
+        peak = Candidate(Process("peak", MACHINE, {}, threads), about)
         comparison.limits.append(peak)
-        peak.open("open_limit", name="peak", threads=threads, size=0)
+        peak.open(name="peak", threads=threads, size=0)
         comparison.take_rounds(experiment.rounds, tell)
     return comparison
 

@@ -21,7 +21,7 @@ from benchmarks.mine.source import Kernel
 from benchmarks.render import report, sweep
 from benchmarks.worker.counters import why_none
 
-RUNGS = "benchmarks.worker.rungs:Rungs"
+RUNGS, MACHINE = "benchmarks.worker.rungs:Rungs", "benchmarks.worker.limits:Limits"
 RESULTS = ROOT / "benchmarks" / "results"
 PEERS = ("torch", "llmc", "numpy")
 # The modules with the rungs of each.
@@ -87,6 +87,15 @@ class Plan:
 Peers = dict[tuple[str, int], Process]  # by name and threads
 
 
+@dataclass(frozen=True)
+class Processes:
+    """Those from which rungs and limits are forked."""
+
+    ours: Process
+    limits: Process
+    peers: Peers
+
+
 def run(
     plan: Plan, path: Path | None, before: dict[str, Any] | None = None, benchmark: str = "kernels"
 ) -> dict[str, Any]:
@@ -104,18 +113,18 @@ def run(
         if plan.counters and (reason := why_none()):
             run.errors.print(f"no counters: {reason}")
             plan = replace(plan, counters=False)
-        with start(plan, run) as (ours, peers):
-            measure_limits(ours, plan.threads, run)
+        with start(plan, run) as processes:
+            measure_limits(processes.limits, plan.threads, run)
             if not run.quiet:
                 with run.hidden() as console:
                     report.show_limits(found, console)
-            complete = run_cases(ours, peers, plan, plan.cases, run, "cases")
+            complete = run_cases(processes, plan, plan.cases, run, "cases")
         suspects = compare.suspects(before, found) if complete and before is not None else []
         if suspects:
             seem = f"{len(suspects)} cases seem slower than before: once more"
             run.console.print(f"\n[bold]{seem}[/bold]")
-            with start(replace(plan, peers=()), run) as (ours, _):
-                complete = run_cases(ours, {}, plan, suspects, run, "again")
+            with start(replace(plan, peers=()), run) as processes:
+                complete = run_cases(processes, plan, suspects, run, "again")
         found["complete"] = complete
     bad = [
         f"{row['rung']}, {' '.join(record[name] for name in CASE)}: {reason}"
@@ -130,29 +139,34 @@ def run(
 
 
 @contextmanager
-def start(plan: Plan, run: Session) -> Generator[tuple[Process, Peers]]:
+def start(plan: Plan, run: Session) -> Generator[Processes]:
     """Start our process and those of the peers that can be started, and end them afterwards."""
-    with ExitStack() as processes:
+    with ExitStack() as started:
 
-        def process(name: str, threads: int, options: dict[str, Any]) -> Process:
+        def process(name: str, serve: str, about: dict[str, Any], threads: int) -> Process:
+            return started.enter_context(closing(Process(name, serve, about, threads)))
+
+        def rungs(name: str, threads: int, options: dict[str, Any]) -> Process:
             about = {"source": SOURCES[name], "seed": run.found["seed"], "options": options}
-            return processes.enter_context(closing(Process(name, RUNGS, about, threads)))
+            return process(name, RUNGS, about, threads)
 
-        ours, peers = process(OURS, max(plan.threads), {}), Peers()
+        most = max(plan.threads)
+        found = Processes(rungs(OURS, most, {}), process("limits", MACHINE, {}, most), Peers())
         for name in plan.peers:
             run.say(f"starting {name}")
             more = {"folder": plan.llmc} if name == "llmc" else {}
             try:  # A process per number of threads, which most libraries read when loaded.
                 for count in plan.threads:
-                    peers[name, count] = process(name, count, {"threads": count, **more})
-                    run.found["peers"][f"{name} ×{count}"] = peers[name, count].ask("about")
+                    peer = rungs(name, count, {"threads": count, **more})
+                    found.peers[name, count] = peer
+                    run.found["peers"][f"{name} ×{count}"] = peer.ask("about")
             except WorkerError as error:
                 run.found["left_out"][name] = error.reason
-        yield ours, peers
+        yield found
 
 
 def run_cases(
-    ours: Process, peers: Peers, plan: Plan, names: Sequence[CaseNames], run: Session, into: str
+    processes: Processes, plan: Plan, names: Sequence[CaseNames], run: Session, into: str
 ) -> bool:
     """Compare case after case; return whether this was completed."""
     last = {case[:2]: case for case in names}  # of each direction
@@ -164,7 +178,7 @@ def run_cases(
             run.say(f"{where}, {text}")
 
         with closing(comparison), comparison.until_interrupted():
-            run_case(ours, peers, comparison, plan, say)
+            run_case(processes, comparison, plan, say)
         going = run.add(comparison, into)
         if plan.sweep is not None and (case == last[case[:2]] or not going):
             with run.hidden() as console:
@@ -174,19 +188,19 @@ def run_cases(
     return True
 
 
-def run_case(ours: Process, peers: Peers, comparison: Comparison, plan: Plan, say: Say) -> None:
+def run_case(processes: Processes, comparison: Comparison, plan: Plan, say: Say) -> None:
     """Check and time the rungs, the peers, the controls and the limits in one case."""
     case = {**comparison.about}
-    begun = ours.ask("begin", **case)
+    begun = processes.ours.ask("begin", **case)
     comparison.about |= begun["case"]
-    open_ours(ours, comparison, begun["rungs"], plan, say)
-    open_mine(ours, comparison, plan, say)
-    open_peers(peers, comparison, case, say)
+    open_ours(processes.ours, comparison, begun["rungs"], plan, say)
+    open_mine(processes.ours, comparison, plan, say)
+    open_peers(processes.peers, comparison, case, say)
     open_controls(comparison, say)
     # The peak of one thread tells how many CPUs several threads had.
     for count in sorted({1, *(each.about["threads"] for each in comparison.candidates)}):
         for name in LIMITS:
-            open_limit(ours, comparison, name, count, begun["case"]["working_set"])
+            open_limit(processes.limits, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
     if plan.counters:
         read_counters(comparison, say)
@@ -207,13 +221,13 @@ def read_counters(comparison: Comparison, say: Say) -> None:
             each.about |= found
 
 
-def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:
+def measure_limits(process: Process, threads: Sequence[int], run: Session) -> None:
     """Measure the peak, the bandwidth of each cache and of memory, and a matmul by BLAS."""
     with closing(Comparison({})) as comparison:
         for count in threads:
             for name, where, size in limits_of(run.found["machine"]["caches"], count):
                 run.say(f"limits of the machine: {name}, threads: {count}")
-                open_limit(ours, comparison, name, count, size, where=where)
+                open_limit(process, comparison, name, count, size, where=where)
         comparison.take_rounds(LIMIT_ROUNDS, run.say)
     for limit in comparison.record["limits"]:
         rates = [limit["amount"] / seconds for seconds in medians(limit["turns"])]
@@ -221,13 +235,13 @@ def measure_limits(ours: Process, threads: Sequence[int], run: Session) -> None:
 
 
 def open_limit(
-    ours: Process, comparison: Comparison, name: str, threads: int, size: int, **more: Any
+    process: Process, comparison: Comparison, name: str, threads: int, size: int, **more: Any
 ) -> None:
     """Open a limit of the machine, to be measured in the same rounds."""
     about = {"name": name, **more, "threads": threads, "size": size}
-    limit = Candidate(ours.fork(name), about, timeout=TURN_TIMEOUT)
+    limit = Candidate(process.fork(name), about, timeout=TURN_TIMEOUT)
     comparison.limits.append(limit)
-    limit.open("open_limit", name=name, threads=threads, size=size)
+    limit.open(name=name, threads=threads, size=size)
 
 
 def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str | None, int]]:

@@ -5,7 +5,7 @@ clock.py         times steps: warm-up, samples, waiting for CPUs
 jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed
-limits.py        loops that measure peak FLOP/s and bandwidth
+limits.py        measures peak FLOP/s and bandwidth
 asm.py           the machine code of a kernel: vector instructions, the hottest loop
 loops.py         the loops of assembly; instructions.py: what an instruction does
 counters.py      instructions, cycles and cache misses, by perf_event_open

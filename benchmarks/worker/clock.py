@@ -82,7 +82,11 @@ class Timed:
             self.warm_up(seconds)
             waits, began = run_delays(), time.perf_counter()
             seconds = self.samples()
-        return {"seconds": seconds, "waited": waited(waits, time.perf_counter() - began)}
+        spent = time.perf_counter() - began
+        found = {"seconds": seconds, "waited": waited(waits, spent)}
+        if self.library_threads:
+            wait_for_sleep()
+        return found
 
     def warm_up(self, found: list[float]) -> None:
         """Take further samples until they settle, and find how often one repeats the step."""

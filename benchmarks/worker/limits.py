@@ -12,15 +12,18 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from benchmarks import machine
 from benchmarks.ladders import run_all
+from benchmarks.worker.clock import Eviction, Timed
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import LANES, all_lanes, fma, load_vector, store_vector
+from tinygpt_np.compiled.threads import limited
 
 VECTOR = 4 * LANES
 FACTOR, TERM = np.float32(0.5), np.float32(1e-7)
@@ -151,3 +154,31 @@ def seconds_of(loop: Callable[[int], Any], times: int) -> float:
     began = time.perf_counter()
     loop(times)
     return time.perf_counter() - began
+
+
+class Limits:
+    """The limits of the machine in a worker process, which compiles the loops for its forks.
+
+    cache: as in Rungs.
+    """
+
+    def __init__(self, cache: str = "hot") -> None:
+        self.eviction = Eviction() if cache == "cold" else None
+        self.limit = ExitStack()
+        seconds_of(functools.partial(multiply_add, np.zeros((ACCUMULATORS, LANES), np.float32)), 1)
+        for function, arrays, _ in BANDWIDTHS.values():
+            for operands in filled(1, arrays, 8 * LANES):
+                seconds_of(functools.partial(function, *operands), 1)
+
+    def open(self, name: str, threads: int, size: int) -> dict[str, Any]:
+        """Open a limit; "amount" is the FLOPs or bytes of a step."""
+        pool, library = ThreadPoolExecutor(threads), name == "BLAS" and threads > 1
+        self.limit.enter_context(limited(threads))
+        step, amount = make(name, threads, size, pool, cold=self.eviction is not None)
+        evict = self.eviction and self.eviction.step(threads, pool)
+        self.timed = Timed(step, tuple, threads, library, evict)
+        return {"amount": amount}
+
+    def turn(self) -> dict[str, Any]:
+        """Take a turn; see clock.py."""
+        return self.timed.turn()

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any, cast
 
 from numba.core import event
@@ -22,7 +22,7 @@ from benchmarks.ladders import Rung, Runner
 from benchmarks.mine import loading
 from benchmarks.mine.source import Kernel
 from benchmarks.worker import counters
-from benchmarks.worker.clock import Eviction, Timed, wait_for_sleep
+from benchmarks.worker.clock import Eviction, Timed
 from benchmarks.worker.gate import Gate, problems_of, refusal
 from tinygpt_np.compiled.threads import limited
 
@@ -75,7 +75,6 @@ class Rungs:
             self.source.set_up(**options)
         self.seed = seed
         self.eviction = Eviction() if cache == "cold" else None
-        self.gate: Gate | None = None  # A limit has none.
         self.clock = CompileTime()
         self.limit = ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}
@@ -123,7 +122,9 @@ class Rungs:
         except Exception as error:
             return refusal(error)
         trial = self.gate.trial
-        self.add(trial.step, trial.restore, threads, rung.threads == "any")
+        evict = self.eviction and self.eviction.step(threads, pool(threads))
+        library = rung.threads == "any" and threads > 1
+        self.timed = Timed(trial.step, trial.restore, threads, library, evict)
         return {
             "wrong": None,
             "compile_seconds": self.compile_seconds(name, runner) if runner.compiled else None,
@@ -152,29 +153,10 @@ class Rungs:
             module = module_of(function)
             self.claimed[module] = self.clock.by_module.get(module, 0.0)
 
-    def open_limit(self, name: str, threads: int, size: int) -> dict[str, Any]:
-        """Open a limit of the machine; "amount" is the FLOPs or bytes of a step."""
-        # Imported here because it imports kernels, whose compile time is to be counted.
-        from benchmarks.worker import limits
-
-        self.limit.enter_context(limited(threads))
-        cold = self.eviction is not None
-        step, amount = limits.make(name, threads, size, pool(threads), cold)
-        self.add(step, tuple, threads, name == "BLAS")
-        return {"amount": amount}
-
-    def add(self, step: Step, before: Step, threads: int, library: bool) -> None:
-        """Choose how a step is timed."""
-        evict = self.eviction and self.eviction.step(threads, pool(threads))
-        self.timed = Timed(step, before, threads, library and threads > 1, evict)
-
     def turn(self) -> dict[str, Any]:
         """Take a turn; see clock.py."""
-        with self.gate.turn() if self.gate else nullcontext():
-            found = self.timed.turn()
-        if self.timed.library_threads:
-            wait_for_sleep()
-        return found
+        with self.gate.turn():
+            return self.timed.turn()
 
     def count(self) -> dict[str, Any]:
         """Return the "counters" of a step, or why there are none; see counters.py."""
@@ -190,7 +172,6 @@ class Rungs:
 
     def close(self) -> dict[str, Any]:
         """Check the rung after its last turn; return what is "wrong", or its "layouts"."""
-        assert self.gate is not None
         try:
             return {"wrong": None, "layouts": self.gate.close()}
         except Exception as error:

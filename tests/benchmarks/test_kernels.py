@@ -55,8 +55,9 @@ def process(*rungs: str) -> Generator[Process]:
 
 def compare(ours: Process, peers: Peers, plan: Plan, **left_out: str) -> Comparison:
     found = Comparison({**CASE}, left_out)
-    with contextlib.closing(found):
-        kernels.run_case(ours, peers, found, plan, lambda _: None)
+    with closing(Process("limits", kernels.MACHINE, {}, 2)) as limits, closing(found):
+        processes = kernels.Processes(ours, limits, peers)
+        kernels.run_case(processes, found, plan, lambda _: None)
     return found
 
 

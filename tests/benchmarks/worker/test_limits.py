@@ -1,5 +1,6 @@
 """The loops that measure limits count what they do."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
@@ -88,3 +89,14 @@ def test_a_step_repeats_its_loop_until_it_takes_long_enough_whatever_interrupts_
     monkeypatch.setattr(limits, "seconds_of", seconds_of)
     assert limits.repetitions(Mock(), 1e-3) == 1000
     assert calls <= 30
+
+
+def test_a_limit_is_opened_and_timed_and_its_threads_sleep_after_a_turn() -> None:
+    found = limits.Limits()
+    with found.limit:
+        for name in ("peak", *limits.BANDWIDTHS, "BLAS"):
+            assert found.open(name, 2, 1 << 16)["amount"] > 0
+            assert min(found.turn()["seconds"]) > 0
+        before = time.process_time()
+        time.sleep(0.02)
+        assert time.process_time() - before < 0.01
