@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness.analysis import Interval, bandwidth, rates_of
+from benchmarks.harness.analysis import Interval, bandwidth, key_of, rates_of
 
 GIGA = 1e9
 # What a row may be instead of timed, in red.
@@ -180,10 +180,13 @@ def limits_in_words(record: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def controls_in_words(record: Mapping[str, Any]) -> str:
+def controls_in_words(record: dict[str, Any]) -> str:
     """Return what the controls gained over themselves, if there are any."""
-    timed = [control for control in record["controls"] if control["ratio"]]
+    rows = record["rows"]
+    known = dict(zip(map(key_of, rows), names(rows), strict=True))
     gained = [
-        f"{name} {interval(each['ratio'])}" for name, each in zip(names(timed), timed, strict=True)
+        f"{known[key_of(control)]} {interval(control['ratio'])}"
+        for control in record["controls"]
+        if control["ratio"]
     ]
     return f"A/A: {', '.join(gained)}" if gained else ""
