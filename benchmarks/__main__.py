@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import cases, experiments, kernels, products, tokenizers
+from benchmarks import campaign, cases, experiments, kernels, products, tokenizers
 from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import SHAPES, USUAL
 from benchmarks.cases.sweeps import Sweep
@@ -156,6 +156,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "sample": experiments.sample,
     "pretrained": experiments.pretrained,
     "tokenizers": tokenizers.run,
+    "verdicts": campaign.run,
 }
 
 
@@ -191,6 +192,14 @@ def make_parser() -> OneLineParser:
     trained("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
     text = "seconds of training with each tokenizer"
     trained("--seconds", type=within(float, 0.1), default=tokenizers.SECONDS, help=text)
+    text = "whether the verdicts of many runs of the same kernels agree; exits with 1 if not"
+    verdicts = commands.add_parser("verdicts", help=text).add_argument
+    verdicts("folder", type=Path, metavar="FOLDER", help="for the results; a new one, or to go on")
+    verdicts("--runs", type=within(int, 3), default=10, help="default: 10")
+    text = "processes that keep a CPU busy meanwhile (default: 0)"
+    verdicts("--busy", type=within(int, 0), default=0, help=text)
+    text = f"turns per candidate (default: {kernels.QUICK_ROUNDS})"
+    verdicts("--rounds", type=within(int, FEW), default=kernels.QUICK_ROUNDS, help=text)
     return parser
 
 

@@ -44,7 +44,7 @@ class Plan:
 
     sweep: sizes in place of shapes, the first of which gives the sizes that are not swept. skipped:
     cases that are left out. llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file
-    for all rows. mine: kernels of the user.
+    for all rows. mine: kernels of the user. ladders: a module in place of ours.
     """
 
     operations: Sequence[str]
@@ -60,6 +60,7 @@ class Plan:
     sweep: Sweep | None = None
     skipped: Sequence[CaseNames] = ()
     mine: Sequence[Kernel] = ()
+    ladders: str | None = None
 
     @property
     def cases(self) -> list[CaseNames]:
@@ -101,9 +102,9 @@ def run(
 ) -> dict[str, Any]:
     """Run the ladders, show each case when it is done, and write the result and a page to `path`.
 
-    Cases with a kernel that seems slower than in the result `before` are measured again. Return the
-    result; "complete" is False after Ctrl-C. Raises DisagreementError if one of our rungs is wrong.
-    A benchmark of another name shows no tables and writes no page.
+    Cases with a kernel whose time seems to differ from the result `before` are measured again.
+    Return the result; "complete" is False after Ctrl-C. Raises DisagreementError if one of our
+    rungs is wrong. A benchmark of another name shows no tables and writes no page.
     """
     quiet = benchmark != "kernels" or plan.sweep is not None
     options = asdict(plan) | {"mine": [kernel.name for kernel in plan.mine]}
@@ -121,7 +122,7 @@ def run(
             complete = run_cases(processes, plan, plan.cases, run, "cases")
         suspects = compare.suspects(before, found) if complete and before is not None else []
         if suspects:
-            seem = f"{len(suspects)} cases seem slower than before: once more"
+            seem = f"{len(suspects)} cases seem to differ from before: once more"
             run.console.print(f"\n[bold]{seem}[/bold]")
             with start(replace(plan, peers=()), run) as processes:
                 complete = run_cases(processes, plan, suspects, run, "again")
@@ -147,7 +148,8 @@ def start(plan: Plan, run: Session) -> Generator[Processes]:
             return started.enter_context(closing(Process(name, serve, about, threads)))
 
         def rungs(name: str, threads: int, options: dict[str, Any]) -> Process:
-            about = {"source": SOURCES[name], "seed": run.found["seed"], "options": options}
+            source = plan.ladders if name == OURS and plan.ladders else SOURCES[name]
+            about = {"source": source, "seed": run.found["seed"], "options": options}
             return process(name, RUNGS, about, threads)
 
         most = max(plan.threads)

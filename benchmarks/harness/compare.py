@@ -3,7 +3,7 @@
 Machines are shared, and hundreds of rows are compared. Most kernels have not changed, so the rows
 themselves tell the pace of the machine and its noise (Efron, "Large-scale simultaneous hypothesis
 testing", 2004). The ratio of a row is its time now divided by that before, and by the slowdown of
-the machine. A row is slower if
+the machine. A row is slower, and in the same way faster, if
 
 - its ratio is above MARGIN and above DEVIATIONS times the spread of all rows on as many threads;
 - the interval of its ratio, which is WIDER times that of a single ratio, is above 1;
@@ -109,9 +109,9 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the cases with a row that seems slower, which are to be measured again."""
-    slower = [each.row for each in differences(old, new) if each.verdict == SLOWER]
-    return list(dict.fromkeys(row.case[: len(CASE)] for row in slower))
+    """Return the cases with a row that seems to differ, which are to be measured again."""
+    different = [each.row for each in differences(old, new) if each.verdict != SAME]
+    return list(dict.fromkeys(row.case[: len(CASE)] for row in different))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
@@ -135,10 +135,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
         else:
             reason = then.unresolved or here.unresolved
             said = SAME if reason else slowdown_word(first[row], margins[row.threads])
-            if said == SLOWER and row.case in repeated:  # It must be slower both times.
+            if said != SAME and row.case in repeated:  # It must be the same both times.
                 once_more = again.rows.get(row)
                 resolved = once_more is not None and not once_more.unresolved
-                said = slowdown_word(second[row], margins[row.threads]) if resolved else SAME
+                repeat = slowdown_word(second[row], margins[row.threads]) if resolved else SAME
+                said = said if repeat == said else SAME
             both.append(Difference(row, then, here, first[row], said, reason))
     return [*both, *new_only, *old_only]
 

@@ -104,11 +104,15 @@ def test_wide_intervals_few_rounds_and_rows_that_are_unresolved_say_nothing() ->
         assert (f"1 prove nothing: {reason}" in shown(*both)[1]) == (reason is not None)
 
 
-def test_what_was_measured_again_is_slower_only_if_it_was_slower_both_times() -> None:
+def test_what_was_measured_again_differs_only_if_it_did_so_both_times() -> None:
     assert compare.suspects(result(), SLOWED) == [("softmax", "forward", "shape0")]
-    assert compare.suspects(result(), result(0.5, TILE)) == []
-    for again, expected in ((SLOWED, {TILE: SLOWER}), (result(), {})):
-        assert verdicts(result(), {**SLOWED, "again": again["cases"][:1]}) == expected
+    faster = result(0.5, TILE)
+    assert compare.suspects(result(), faster) == compare.suspects(result(), SLOWED)
+    assert compare.suspects(result(), result()) == []
+    for new, word in ((SLOWED, SLOWER), (faster, FASTER)):
+        for again, expected in ((new, {TILE: word}), (result(), {})):
+            assert verdicts(result(), {**new, "again": again["cases"][:1]}) == expected
+    assert verdicts(result(), {**SLOWED, "again": faster["cases"][:1]}) == {}
 
 
 def test_what_was_measured_again_and_is_unresolved_is_not_slower() -> None:
