@@ -10,13 +10,12 @@ from typing import Any
 from benchmarks import ROOT, cases
 from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness import compare
-from benchmarks.harness.analysis import BANDWIDTHS, estimate, medians
+from benchmarks.harness.analysis import BANDWIDTHS, MINE, estimate, medians
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.process import Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
-from benchmarks.mine import MINE
 from benchmarks.mine.source import Kernel
 from benchmarks.render import report, sweep
 from benchmarks.worker.counters import why_none

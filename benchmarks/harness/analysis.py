@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 # The limits that move bytes.
 BANDWIDTHS = ("triad", "update", "read")
 FASTER, SLOWER, SAME = "faster", "slower", "same"
+MINE = "mine"  # whose rows the kernels of the user are
 # A turn is disturbed if its threads waited for a CPU for more than this fraction of it.
 DISTURBED = 0.05
 # Disturbed turns are left out only if this many remain; fewer have no interval of 90 %.
@@ -42,9 +43,10 @@ def analyse(record: Record, machine: Sequence[Record]) -> Record:
 
     A row gets "seconds" per step, "steady" (the same, corrected for the pace of each round),
     "gain" over the serial rung above or, for a reference, "by_ours" (its time divided by that of
-    the trained rung on as many threads), and "fraction" of the limit. A limit gets "rate" per
-    second, a control "ratio" to the row that it repeats. "cache" is the cache that the working set
-    fits, by threads.
+    the trained rung on as many threads), and "fraction" of the limit. A kernel of the user gets its
+    "gain" over the trained rung, and "against" all that it may be compared with. A limit gets
+    "rate" per second, a control "ratio" to the row that it repeats. "cache" is the cache that the
+    working set fits, by threads.
     """
     for limit in record["limits"]:
         times = medians(undisturbed(limit))
@@ -62,10 +64,13 @@ def analyse(record: Record, machine: Sequence[Record]) -> Record:
         add_speed(record, row)
     add_steady(record)
     for row, other in compared(record):
-        if row["reference"]:
+        if row["reference"] and row["by"] != MINE:
             row["by_ours"] = ratio(row, other)
         else:
             row["gain"] = ratio(other, row)
+    for row, other in opposed(record):
+        against = {"other": key_of(other), "ratio": ratio(other, row)}
+        row.setdefault("against", []).append(against)
     return record
 
 
@@ -93,6 +98,20 @@ def compared(record: Record) -> Iterator[tuple[Record, Record]]:
             yield row, other
         if not row["reference"] and (row["threads"] == 1 or above is None):
             above = row
+
+
+def opposed(record: Record) -> Iterator[tuple[Record, Record]]:
+    """Yield kernels of the user, each with every rung on as many threads that it may replace.
+
+    That is the trained one, each reference, and kernels of the user that come before it.
+    """
+    rows = timed(record)
+    for number, row in enumerate(rows):
+        for other in rows if row["by"] == MINE else ():
+            earlier = other["by"] != MINE or other in rows[:number]
+            alike = other["threads"] == row["threads"] and (other["trained"] or other["reference"])
+            if alike and earlier:
+                yield row, other
 
 
 def rates_of(record: Record) -> dict[int, dict[str, float]]:

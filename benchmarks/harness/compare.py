@@ -153,7 +153,8 @@ def figures_of(records: Sequence[dict[str, Any]]) -> Figures:
             if not (row["wrong"] or row.get("failed")):
                 steady = Interval(*row["steady"])
                 few = "too few rounds" if steady.coverage < LEAST_COVERAGE else None
-                fixed = row["by"] not in (OURS, MINE) or row.get("compile_seconds") is None
+                known = row["by"] == OURS and row.get("compile_seconds") is None
+                fixed = known or row["by"] not in (OURS, MINE)
                 key = RowKey(case, row["threads"], label(row), row["by"])
                 reason = row.get("unresolved") or few
                 found.rows[key] = Times(Interval(*row["seconds"]), steady, fixed, reason)

@@ -22,6 +22,7 @@ from benchmarks.harness.analysis import (
     compared,
     estimate,
     is_disturbed,
+    key_of,
     timed,
 )
 
@@ -36,15 +37,17 @@ LEAST_CPUS = 0.8
 MOST_WAITS = 1 / 3
 
 Side = tuple[str, int]  # whose rung it is, and on how many threads
+Controls = Mapping[Side, Interval | None]
 
 
 def judge(record: Record, earlier: Iterable[Record] = ()) -> Record:
     """Add the verdicts to an analysed record, in place, and return it.
 
-    A row that is compared with another gets a "verdict". It gets "unresolved" if its time or that
-    of the other proves nothing, and "warnings". earlier: the records of the run so far.
+    A row that is compared with another gets a "verdict", and so does each ratio in "against". It
+    gets "unresolved" if its time or that of the other proves nothing, and "warnings". earlier: the
+    records of the run so far.
     """
-    controls: dict[Side, Interval | None] = {
+    controls: Controls = {
         (each["by"], each["threads"]): each["ratio"] for each in record["controls"]
     }
     usual, cpus = usual_noise([*earlier, record]), cpus_of(record)
@@ -53,23 +56,37 @@ def judge(record: Record, earlier: Iterable[Record] = ()) -> Record:
             row["unresolved"] = reason
     for row, other in compared(record):
         row["verdict"] = SAME
-        found: Interval | None = row.get("by_ours" if row["reference"] else "gain")
+        found: Interval | None = row.get("by_ours", row.get("gain"))
         if found is None or not controls:  # Whole models have no controls.
             continue
-        sides: list[Side] = [(each["by"], each["threads"]) for each in (row, other)]
-        doubts = [text for side in dict.fromkeys(sides) if (text := doubt(side, controls))]
+        row["verdict"], reason, doubts = decide(found, row, other, controls, usual, cpus)
         if doubts:
             row["warnings"] = [*row.get("warnings", []), *doubts]
-        theirs = disturbance(other, cpus)
-        few = "too few rounds" if found.coverage < LEAST_COVERAGE else None
-        reasons = [row.get("unresolved"), theirs and f"{other['rung']}: {theirs}", *doubts, few]
-        if reason := next(filter(None, reasons), None):
+        if reason:
             row["unresolved"] = reason
-        else:
-            own = [reach(noise) for side in sides if (noise := controls[side])]
-            expected = max(usual[threads] for _, threads in sides)
-            row["verdict"] = verdict(found, expected, max(MARGIN, *own))
+    rows = {key_of(row): row for row in record["rows"]}
+    for row in timed(record):
+        for each in (each for each in row.get("against", ()) if each["ratio"] and controls):
+            said = decide(each["ratio"], row, rows[each["other"]], controls, usual, cpus)
+            each["verdict"], each["unresolved"], _ = said
     return record
+
+
+def decide(
+    found: Interval, row: Record, other: Record, controls: Controls, usual: Mapping[int, float],
+    cpus: Mapping[int, float],
+) -> tuple[str, str | None, list[str]]:  # fmt: skip
+    """Return the verdict on a ratio of two rows, why there is none, and what the controls say."""
+    sides: list[Side] = [(each["by"], each["threads"]) for each in (row, other)]
+    doubts = [text for side in dict.fromkeys(sides) if (text := doubt(side, controls))]
+    theirs = disturbance(other, cpus)
+    few = "too few rounds" if found.coverage < LEAST_COVERAGE else None
+    reasons = [disturbance(row, cpus), theirs and f"{other['rung']}: {theirs}", *doubts, few]
+    if reason := next(filter(None, reasons), None):
+        return SAME, reason, doubts
+    own = [reach(noise) for side in sides if (noise := controls[side])]
+    expected = max(usual[threads] for _, threads in sides)
+    return verdict(found, expected, max(MARGIN, *own)), None, doubts
 
 
 def verdict(found: Interval, beyond: float, median_beyond: float) -> str:
@@ -96,7 +113,7 @@ def usual_noise(records: Iterable[Record]) -> dict[int, float]:
     return {threads: estimate(reaches).high for threads, reaches in found.items()}
 
 
-def doubt(side: Side, controls: Mapping[Side, Interval | None]) -> str | None:
+def doubt(side: Side, controls: Controls) -> str | None:
     """Return why the control of a side makes its ratios doubtful, or None."""
     by, threads = side
     noise, name = controls.get(side), f"{by} ×{threads}" if threads > 1 else by

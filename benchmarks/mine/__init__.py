@@ -5,5 +5,3 @@ source.py        a file is read and checked, on the command line; C is compiled
 loading.py       the kernel as a rung, in a worker process
 template.py      files to start from, copied from templates/
 """
-
-MINE = "mine"

@@ -4,12 +4,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness.analysis import Interval, bandwidth, key_of, rates_of
+from benchmarks.harness.analysis import (
+    FASTER,
+    MINE,
+    SAME,
+    SLOWER,
+    Interval,
+    bandwidth,
+    key_of,
+    rates_of,
+)
 
 GIGA = 1e9
 # What a row may be instead of timed, in red.
 WRONG, FAILED = "WRONG", "FAILED"
-OURS, MINE = "ours", "mine"
+MARKS = {FASTER: "▲", SLOWER: "▼", SAME: "~"}
+OURS = "ours"
 # The parts of a table: our rungs, the user's kernels, and references.
 LADDER, REFERENCES = "ladder", "references"
 PARTS = (LADDER, MINE, REFERENCES)
@@ -79,6 +89,12 @@ def names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def names_of(record: dict[str, Any]) -> dict[tuple[str, str, int], str]:
+    """Return the names of the rows of a record by their keys."""
+    rows = record["rows"]
+    return dict(zip(map(key_of, rows), names(rows), strict=True))
+
+
 def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Return the figures of a row by column, each as a number and a note."""
     found: dict[str, tuple[str, str]] = {}
@@ -120,8 +136,8 @@ def part(row: Mapping[str, Any]) -> str:
 
 
 def gain_of(row: Mapping[str, Any]) -> Interval | None:
-    """Return the speedup over the rung above or, outside the ladder, the time divided by ours."""
-    return row.get("gain" if part(row) == LADDER else "by_ours")
+    """Return the speedup over the rung above or our trained one, or the time divided by ours."""
+    return row.get("by_ours" if part(row) == REFERENCES else "gain")
 
 
 def why_not(row: Mapping[str, Any]) -> str:
@@ -180,12 +196,30 @@ def limits_in_words(record: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def against_in_words(record: dict[str, Any]) -> list[str]:
+    """Return how many times as fast as others each kernel of the user is."""
+    named, found = names_of(record), list[str]()
+    for row in filter(is_timed, record["rows"]):
+        ratios = [
+            f"{interval(each['ratio'])} {mark(each)} times as fast as {named[tuple(each['other'])]}"
+            for each in row.get("against", ())
+            if each["ratio"]
+        ]
+        if ratios:
+            found.append(f"{named[key_of(row)]} is {', '.join(ratios)}")
+    return found
+
+
+def mark(judged: Mapping[str, Any]) -> str:
+    """Return the sign of a verdict."""
+    return "?" if judged.get("unresolved") else MARKS[judged.get("verdict", SAME)]
+
+
 def controls_in_words(record: dict[str, Any]) -> str:
     """Return what the controls gained over themselves, if there are any."""
-    rows = record["rows"]
-    known = dict(zip(map(key_of, rows), names(rows), strict=True))
+    named = names_of(record)
     gained = [
-        f"{known[key_of(control)]} {interval(control['ratio'])}"
+        f"{named[key_of(control)]} {interval(control['ratio'])}"
         for control in record["controls"]
         if control["ratio"]
     ]

@@ -12,12 +12,22 @@ import jinja2
 from benchmarks import cpus, ladders
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER, bandwidth, rates_of
 from benchmarks.render import cells, roofline, sweep, sweep_plot
-from benchmarks.render.cells import GIGA, LADDER, interval, milliseconds, number, percent
+from benchmarks.render.cells import (
+    GIGA,
+    LADDER,
+    MINE,
+    REFERENCES,
+    interval,
+    milliseconds,
+    number,
+    percent,
+)
 from benchmarks.render.roofline import Axis, Roofs
 
 COLUMNS = {
     "ms": "milliseconds per step, median over the rounds",
-    "gain": "speedup over the serial rung above; outside the ladder, the time divided by ours",
+    "gain": "speedup over the serial rung above, of your kernels over ours; the time of references "
+    "divided by ours",
     "GFLOP/s": "1e9 floating-point operations per second",
     "GB/s": "1e9 bytes per second",
     "of limit": "how close the time is to what bounds it, computing or moving the bytes",
@@ -31,6 +41,12 @@ COLUMNS = {
 OPTIONAL = ("packed", "IPC", "misses")
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
 VERDICTS_OF_OURS = {FASTER: "▲ ours faster", SLOWER: "▼ ours slower", SAME: "not resolved"}
+# What a gain is, by the part of the table.
+OVER = {
+    LADDER: "over the serial rung above",
+    MINE: "over the kernel of training",
+    REFERENCES: "its time divided by ours",
+}
 CACHE_MODES = {
     "hot": "hot: as the step before left them",
     "cold": "cold: emptied of the arrays of the step",
@@ -195,6 +211,7 @@ def view(record: dict[str, Any], roofs: Roofs, rounds: int) -> dict[str, Any]:
         ],
         "groups": [group for group in groups if group],
         "limits": cells.limits_in_words(record),
+        "against": cells.against_in_words(record),
         "controls": cells.controls_in_words(record),
         "roofline": roofline.draw(intensity, drawn, roofs) if drawn else None,
     }
@@ -225,7 +242,7 @@ def view_row(
         return found
     if cells.gain_of(row) is not None:
         found["verdict"] = SAME if unresolved else row["verdict"]
-        words = VERDICTS if part == LADDER else VERDICTS_OF_OURS
+        words = VERDICTS_OF_OURS if part == REFERENCES else VERDICTS
         found["words"] = "no verdict" if unresolved else words[row["verdict"]]
     found["speed"] = record["flops"] / row["seconds"].median
     found["bar"] = bar(row, found, roof, scale)
@@ -260,11 +277,7 @@ def tip(record: dict[str, Any], row: dict[str, Any], name: str, words: str) -> s
         f"turns in {turns} of {record['rounds']} rounds",
     ]
     if ratio := cells.gain_of(row):
-        over = (
-            "its time divided by ours"
-            if cells.part(row) != LADDER
-            else "over the serial rung above"
-        )
+        over = OVER[cells.part(row)]
         lines.append(f"{over}: {interval(ratio)} at {ratio.coverage:.0%}, {words}")
     rates = [record[name] / median / GIGA for name in ("flops", "bytes")]
     lines.append(f"{rates[0]:.3g} GFLOP/s, {rates[1]:.3g} GB/s")

@@ -30,12 +30,12 @@ LEAST_NAME, BETWEEN = 12, 2
 # The last lines of a traceback, and the first of a loop, that are shown.
 TRACED, LOOP_LINES = 4, 24
 LEGEND = (
-    "gain: speedup over the serial rung above; below a line, the row's time divided by that of"
-    " our trained kernel. ▲ ▼: more than a rung gains over itself (A/A); ~ not resolved; ? no"
-    " verdict. of limit: the time that the FLOPs (com) or bytes (mem) take at best, divided by"
-    f" the time; an exp counts as {EXP_FLOPS} FLOPs, a tanh as {TANH_FLOPS}."
-    " N rows, C channels, K outputs, V vocabulary, B batch, T sequence length, H heads,"
-    " D head size, P elements."
+    "gain: speedup over the serial rung above, of your kernels over our trained one; of references,"
+    " their time divided by that of our trained kernel. ▲ ▼: more than a rung gains over itself"
+    " (A/A); ~ not resolved; ? no verdict. of limit: the time that the FLOPs (com) or bytes (mem)"
+    f" take at best, divided by the time; an exp counts as {EXP_FLOPS} FLOPs, a tanh as"
+    f" {TANH_FLOPS}. N rows, C channels, K outputs, V vocabulary, B batch, T sequence length,"
+    " H heads, D head size, P elements."
 )
 ASM = (
     "packed: fraction of vector instructions among the arithmetic in the machine code."
@@ -99,6 +99,8 @@ def show(record: dict[str, Any], console: Console) -> None:
     for row, name, _ in rows:
         show_failure(row, name, console)
         show_loop(record, row, name, console)
+    for text in cells.against_in_words(record):
+        console.print(escape(text))
     footer = [*cells.limits_in_words(record), cells.controls_in_words(record)]
     if said := "; ".join(filter(None, footer)):
         console.print(escape(said))

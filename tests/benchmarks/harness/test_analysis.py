@@ -65,6 +65,23 @@ def test_a_rung_after_that_of_training_is_not_what_references_are_compared_with(
     assert analysed(TRAINED, new, blas)["rows"][2]["by_ours"].median == 1.5
 
 
+def test_a_kernel_of_the_user_is_compared_with_all_that_it_may_replace() -> None:
+    mine = {"by": "mine", "reference": True}
+    found = analysed(
+        SLOW, TRAINED, row("mine", [1.0, 2.0, 1.0, 1.0, 1.0, 1.0], **mine),
+        row("other", [4.0] * 6, **mine), row("mine", [1.0] * 6, threads=2, **mine),
+        row("BLAS", [3.0] * 6, reference=True), row("BLAS", [9.0] * 6, reference=True, threads=4),
+    )  # fmt: skip
+    first, second, shared = found["rows"][2:5]
+    assert first["gain"].median == 2.0
+    assert "by_ours" not in first
+    ratios = [(each["other"][0], each["ratio"].median) for each in first["against"]]
+    assert ratios == [("fast", 2.0), ("BLAS", 3.0)]
+    ratios = [(each["other"][0], each["ratio"].median) for each in second["against"]]
+    assert ratios == [("fast", 0.5), ("mine", 0.25), ("BLAS", 0.75)]
+    assert "against" not in shared
+
+
 def test_the_limit_is_the_time_that_takes_longer_by_the_same_statistic() -> None:
     limits = [
         limit("peak", 1000, [1.0, 2.0, 3.0]), limit("triad", 100, [1.0, 2.0, 1.0]),

@@ -78,6 +78,20 @@ def test_an_interval_must_be_beyond_what_is_usual_in_the_run() -> None:
 
 
 PEER = row("theirs", [3.0] * 6, by="torch", reference=True)
+
+
+def test_a_kernel_of_the_user_gets_a_verdict_against_each_that_has_a_control() -> None:
+    mine, trained = row("mine", [1.5] * 6, by="mine", reference=True), row("fast", [2.0] * 6)
+    trained["trained"] = True
+    rows = trained, mine, PEER, row("NumPy", [9.0] * 6, by="numpy", reference=True)
+    controls = [twin("fast", *[2.0] * 6), {**mine}, {**PEER}]
+    found = judged(*rows, controls=controls)[1]
+    assert (found["verdict"], found.get("unresolved")) == (FASTER, None)
+    assert [(each["verdict"], each["unresolved"]) for each in found["against"]] == [
+        (FASTER, None), (FASTER, None), (SAME, "no A/A of numpy"),
+    ]  # fmt: skip
+
+
 OURS = row("ours", [2.0] * 6, trained=True)
 CONTROLS = {"ours": row("ours", [2.0] * 6), "torch": row("theirs", [3.0] * 6, by="torch")}
 

@@ -73,3 +73,15 @@ def test_notes_are_what_stands_below_a_table() -> None:
     row["unresolved"] = "1.1 CPUs"
     assert cells.notes(row) == ["no verdict: 1.1 CPUs", "A/A 1.4", "contiguous only"]
     assert cells.notes(candidate("a", layouts="any", warnings=[], unresolved=None)) == []
+
+
+def test_a_kernel_of_the_user_is_told_how_many_times_as_fast_as_others_it_is() -> None:
+    mine = candidate("k.py:f", by="mine", reference=True, turns=[[0.005]] * 6)
+    wrong = candidate("k.py:g", by="mine", reference=True, wrong="y[0] is 1")
+    rows = [candidate("tiles"), mine, wrong, candidate("theirs", by="torch", reference=True)]
+    found = record(rows=rows)
+    found["rows"][1]["against"][1] |= {"verdict": "same", "unresolved": "no A/A of torch"}
+    assert cells.against_in_words(found) == [
+        "k.py:f is 2.05 (2.00–2.10) ▲ times as fast as tiles, "
+        "4.10 (4.00–4.20) ? times as fast as theirs"
+    ]

@@ -117,7 +117,7 @@ def test_what_is_to_be_known_of_a_row_stands_by_it() -> None:
         "first ms IPC misses", "1.50 1.5 M instr. 20",
         "shared ×2 The idea of shared. no verdict: 2 threads had 1.1 CPUs A/A 1.4",
         "1.25–1.25 no verdict",
-        "your kernels; gain: their time divided by that of the kernel of training",
+        "your kernels; gain: their speedup over the kernel of training on as many threads",
         "k.py:f mine The idea of k.py:f. contiguous only",
         "b.c:g mine The idea of b.c:g. FAILED: signal 11 traceback in <g>",
         "NumPy (ours) The idea", "NumPy (peer numpy) The idea",
