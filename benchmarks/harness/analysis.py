@@ -19,6 +19,8 @@ MINE = "mine"  # whose rows the kernels of the user are
 DISTURBED = 0.05
 # Disturbed turns are left out only if this many remain; fewer have no interval of 90 %.
 ENOUGH = 5
+# More than this fraction of a limit is an error of a kernel or of the limit.
+MOST = 1.2
 # Fewer others do not tell the pace of a round.
 OTHERS = 3
 
@@ -72,6 +74,38 @@ def analyse(record: Record, machine: Sequence[Record]) -> Record:
         against = {"other": key_of(other), "ratio": ratio(other, row)}
         row.setdefault("against", []).append(against)
     return record
+
+
+def refuse_impossible(record: Record) -> None:
+    """Mark rows as "wrong" that are too fast to be right, before the record is analysed.
+
+    The whole interval of their time must be, even given the best turn of the limits: on as many
+    threads, or on one thread, times the threads. Disturbed turns do not count.
+    """
+    best = {
+        (limit["name"], limit["threads"]): limit["amount"] / min(times)
+        for limit in record["limits"]
+        if (times := quiet_times(limit))
+    }
+    for row in timed(record):
+        threads, times = row["threads"], quiet_times(row)
+        rates = {
+            name: max(rate, threads * best.get((name, 1), 0.0))
+            for (name, count), rate in best.items()
+            if count == threads
+        }
+        if times and rates.keys() >= {"peak", "triad"}:
+            least = max(record["flops"] / rates["peak"], record["bytes"] / bandwidth(rates))
+            fraction = least / estimate(times).high
+            if fraction > MOST:
+                row["wrong"] = f"runs at {fraction:.0%} of the limit: it does not do all the work"
+
+
+def quiet_times(candidate: Record) -> list[float]:
+    """Return the median of each turn that was not disturbed, if there are enough of these."""
+    turns = itertools.zip_longest(candidate["turns"], candidate.get("waits") or [])
+    times = medians([turn for turn, waited in turns if not is_disturbed(waited)])
+    return times if len(times) >= ENOUGH else []
 
 
 def key_of(row: Record) -> tuple[str, str, int]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from benchmarks import cpus, machine
 from benchmarks.harness import figures
-from benchmarks.harness.analysis import analyse
+from benchmarks.harness.analysis import analyse, refuse_impossible
 from benchmarks.harness.rounds import Comparison
 from benchmarks.harness.verdicts import judge
 from benchmarks.render import report
@@ -64,6 +64,7 @@ class Session:
         record = comparison.record
         if record["rounds"] or not comparison.stopped:
             for part in parts(record):
+                refuse_impossible(part)
                 analyse(part, self.found.get("limits", []))
                 self.found[into].append(judge(part, self.found["cases"]))
                 if not self.quiet:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.analysis import analyse, cache_of, estimate, ratio
+from benchmarks.harness.analysis import analyse, cache_of, estimate, ratio, refuse_impossible
 
 # The bandwidth of each cache, by threads.
 CACHES = {1: {"L1": 400, "L2": 90, "memory": 20}, 2: {"L1": 250, "memory": 20}}
@@ -108,6 +108,27 @@ def test_a_bandwidth_is_that_of_the_fastest_way_to_move_bytes() -> None:
     assert record["cache"] == {"1": "L2"}  # What counts is the triad, as in the machine's limits.
     for each, rate in ((300, "L1"), (200, "L1"), (40, "memory"), (1, "memory")):
         assert cache_of(each, 1, MACHINE) == rate
+
+
+def test_a_row_that_is_beyond_a_limit_with_its_whole_interval_is_wrong() -> None:
+    # 600 FLOPs take 0.6 s on one thread. 100 bytes take 0.5 s on two, 0.4 s in the best turn.
+    ones, quick = [1.0] * 5, [0.001] * 6
+    limits = [
+        limit("peak", 1000, ones), limit("triad", 10, ones), limit("read", 1000, ones),
+        limit("peak", 10, ones, 2), limit("triad", 250, [1.25, 1.0, 1.25, 1.25, 1.25], 2),
+        limit("peak", 1000, ones, 3), limit("triad", 1000, ones[1:], 3),
+    ]  # fmt: skip
+    rows = [
+        row("too fast", [0.49] * 6), row("too fast", [0.33] * 6, threads=2),
+        # Once slow enough, with too few rounds, disturbed, and without all limits.
+        row("right", [0.25, 0.25, 0.51, 0.25, 0.25]), row("right", quick[2:]),
+        row("right", quick, waits=[0.5] * 2), row("right", quick, threads=3),
+    ]  # fmt: skip
+    refuse_impossible({"flops": 600, "bytes": 100, "rows": rows, "limits": limits})
+    told = [each.get("wrong", "right") for each in rows]
+    assert told[0] == "runs at 122% of the limit: it does not do all the work"
+    assert told[1] == "runs at 121% of the limit: it does not do all the work"
+    assert told[2:] == ["right"] * 4
 
 
 def of_turns(*turns: list[float] | None, waited: Sequence[float | None] = ()) -> Row:
