@@ -16,7 +16,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,10 +40,18 @@ ENOUGH = 8
 NAMED = 3  # how many rows that are in one result only are named
 
 
-class RowKey(NamedTuple):
-    """A row of a result. case: with the sizes."""
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a case, whatever they were called."""
 
-    case: tuple[Any, ...]
+    name: str = field(compare=False)
+    sizes: tuple[tuple[str, int], ...]
+
+
+class RowKey(NamedTuple):
+    """A row of a result. case: operation, direction and shape."""
+
+    case: tuple[str, str, Shape]
     threads: int
     label: str
     by: str
@@ -52,7 +60,13 @@ class RowKey(NamedTuple):
     def name(self) -> str:
         """The name of the row in tables."""
         by = "" if self.by == OURS else f" ({self.by})"
-        return " ".join((*self.case[: len(CASE)], self.label)) + by
+        return " ".join((*self.case_names, self.label)) + by
+
+    @property
+    def case_names(self) -> tuple[str, str, str]:
+        """The names of the case."""
+        operation, direction, shape = self.case
+        return operation, direction, shape.name
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ def load(path: Path) -> dict[str, Any]:
 def suspects(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the cases with a row that seems to differ, which are to be measured again."""
     different = [each.row for each in differences(old, new) if each.verdict != SAME]
-    return list(dict.fromkeys(row.case[: len(CASE)] for row in different))
+    return list(dict.fromkeys(row.case_names for row in different))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[Difference]:
@@ -148,7 +162,8 @@ def figures_of(records: Sequence[dict[str, Any]]) -> Figures:
     """Return the figures of cases; rows that are wrong or have failed are left out."""
     found = Figures({}, {})
     for record in records:
-        case = (*(record[part] for part in CASE), *sorted(record["sizes"].items()))
+        shape = Shape(record["shape"], tuple(sorted(record["sizes"].items())))
+        case = record["operation"], record["direction"], shape
         for row in (USUAL | each for each in record["rows"] if "seconds" in each):
             if not (row["wrong"] or row.get("failed")):
                 steady = Interval(*row["steady"])

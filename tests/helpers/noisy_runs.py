@@ -103,9 +103,10 @@ def case(
               for name, threads in LIMITS]  # fmt: skip
     every = [about | taken for about, taken in zip((*rows, *limits), turns, strict=True)]
     names = {"operation": "softmax", "direction": "forward", "shape": f"shape{number}"}
+    sizes = {"N": 8 + number}
     parts = {"rows": every[: len(ROWS)], "controls": every[len(ROWS) : len(rows)]}
-    record = {**names, "sizes": {"N": 8}, "rounds": rounds, **parts, "limits": every[len(rows) :]}
-    return analyse(record, [])
+    parts["limits"] = every[len(rows) :]
+    return analyse({**names, "sizes": sizes, "rounds": rounds, **parts}, [])
 
 
 def run(

@@ -130,13 +130,21 @@ def test_rows_that_were_wrong_or_failed_are_not_compared() -> None:
 
 def test_rows_of_one_result_only_are_counted_and_named_also_for_other_sizes() -> None:
     old, new = result(), result(1.3, TILE)
-    old["cases"][0]["sizes"] = {"N": 9}
+    old["cases"][0]["sizes"] = {"N": 7}
     del new["cases"][1]["rows"][2]
     slower, text = shown(old, new)
     assert not slower
     first = f"{PLACE}loops, {PLACE}blocked, {PLACE}packed, …\n"
     assert f"9 rows were measured only now: {first}" in text
     assert f"10 rows were measured only before: {first}" in text
+
+
+def test_cases_of_the_same_sizes_are_compared_whatever_their_shape_is_called() -> None:
+    old = result()
+    for number, case in enumerate(old["cases"]):
+        case["shape"] = f"N={number}"
+    assert verdicts(old, SLOWED) == {TILE: SLOWER}
+    assert compare.suspects(old, SLOWED) == [("softmax", "forward", "shape0")]
 
 
 def test_what_is_slower_is_shown_before_what_is_faster() -> None:
