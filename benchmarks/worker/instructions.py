@@ -71,16 +71,16 @@ def parser_of(target: str) -> Parser | None:
 
 def x86(text: str) -> Instruction:
     """Parse an instruction in AT&T syntax."""
-    lanes, registers = 0, re.findall(r"%([xyz])mm", text)
+    lanes, register = 0, re.search(r"%([xyz])mm", text)
     if found := X86.match(text):
-        width = 32 if found[2] == "s" else 64
-        lanes = X86_BITS[max(registers, default="x")] // width if found[1] == "p" else 1
+        bits, size = X86_BITS[register[1] if register else "x"], 32 if found[2] == "s" else 64
+        lanes = bits // size if found[1] == "p" else 1
     moves = ""
     if text.startswith("prefetch"):
         moves = "prefetch"
     elif ")" in text and not text.startswith(("lea", "nop")):
         moves = "store" if X86_STORED.search(text) and not X86_READ.match(text) else "load"
-    return Instruction(text, lanes, moves, bool(registers))
+    return Instruction(text, lanes, moves, register is not None)
 
 
 def arm(text: str) -> Instruction:

@@ -10,6 +10,7 @@ from benchmarks.worker.instructions import arm, parser_of, x86
     [
         (16, "vaddps %zmm0, %zmm1, %zmm2; vfmadd231ps (%rax), %zmm0, %zmm1"),
         (16, "vcvtdq2ps %zmm0, %zmm1"),
+        (8, "vcvtps2pd %ymm0, %zmm1; vcvtpd2ps %zmm0, %ymm1"),
         (8, "vsqrtpd %zmm0, %zmm1; vdivps %ymm0, %ymm1, %ymm1; vmaxps (%rax){1to8}, %ymm1, %ymm1"),
         (4, "mulps %xmm0, %xmm1; vcvttps2dq %xmm0, %xmm1; vcmpnlt_usps %xmm0, %xmm1, %xmm2"),
         (2, "vmulpd %xmm0, %xmm1, %xmm1"),

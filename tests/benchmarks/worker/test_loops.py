@@ -26,6 +26,7 @@ total:
 .LBB0_4:                                # =>  This Inner Loop Header: Depth=2
 	vaddps	(%rdx), %xmm0, %xmm0
 	addq	$16, %rdx
+	nopw	(%rax)
 	decq	%rsi
 	jne	.LBB0_4
 .LBB0_6:
