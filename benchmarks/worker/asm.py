@@ -24,11 +24,13 @@ from tinygpt_np.compiled.simd.linking import compiled_kernels
 
 llvm: Any = cast(Any, binding)
 
-# A line of objdump, and the target of a jump within a function or of a call.
+# A line of objdump, the target of a jump within a function or of a call, and an address of which
+# the comment tells the name.
 LISTED = re.compile(r"\s*([0-9a-f]+):\s+(.*)")
 HEADER = re.compile(r"[0-9a-f]+ <(.+)>:$")
 INSIDE = re.compile(r"(?:0x)?([0-9a-f]+) <[^>]+\+0x[0-9a-f]+>")
 OUTSIDE = re.compile(r"(?:0x)?[0-9a-f]+ <([^>+]+)>")
+NAMED = re.compile(r"-?0x[0-9a-f]+\(%rip\)(.*?)\s*# [0-9a-f]+ <([^>+]+)>$")
 
 
 @dataclass
@@ -133,7 +135,8 @@ def assembly_of(listing: Iterable[str]) -> Iterator[str]:
         elif listed := LISTED.match(line):
             if listed[1] in targets:
                 yield f".L{listed[1]}:"
-            yield "\t" + OUTSIDE.sub(r"\1", INSIDE.sub(r".L\1", listed[2]))
+            named = NAMED.sub(r"\2(%rip)\1", listed[2])
+            yield "\t" + OUTSIDE.sub(r"\1", INSIDE.sub(r".L\1", named))
 
 
 def loop_of_library(path: Path, symbol: str) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """The loops of a program in assembly, and the one that probably takes most of the time.
 
-A loop is a natural loop: its first block dominates a block that jumps back to it. Its depth counts
-the loops around it, with those around the calls of its function. The hottest loop is chosen by
+A loop is a set of blocks of which each can be reached from all others, as large as possible. The
+loops in it are those that are left without the jumps to where it is entered. (This definition is
+Steensgaard's. It allows several entries, which GCC makes.) The depth of a loop counts the loops
+around it, with those around the calls of its function. The hottest loop is chosen by
 what the code says, without running it. It is the deepest of those that compute: call a function
 of a library, such as expf, or do floating-point arithmetic. Of equally deep ones it is the one
 with the most calls of a library per iteration, then the most FLOPs, then the fewest instructions,
@@ -9,7 +11,7 @@ because compilers make longer versions of a loop for other layouts.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -23,7 +25,7 @@ INDIRECT = re.compile(r"jmpq?\s+\*|br\s")
 NO_CODE = re.compile(r"\.|(?:data16 |cs )*nop|xchg %ax|int3")  # directives and padding
 COMMENT = re.compile(r"\s*(?:#{1,2}\s|//|;).*$")
 # x86: movabsq $name, %rax … callq *%rax. On Arm, names are called directly.
-ADDRESS = re.compile(r"movabsq \$([^\d-].*), (%\w+)")
+ADDRESS = re.compile(r"(?:movabsq \$|leaq? )([^\d(-][^(]*?)(?:\(%rip\))?, ?(%\w+)")
 BY_REGISTER = re.compile(r"callq \*(%\w+)$")
 # Calls that move or set memory do not compute.
 MEMORY = re.compile(r"mem(set|cpy|move)")
@@ -120,41 +122,50 @@ def reach(blocks: Sequence[Block], start: int, reached: set[int]) -> set[int]:
 
 def loops_of(blocks: Sequence[Block]) -> list[Loop]:
     """Return the loops of a function."""
-    before: list[list[int]] = [[] for _ in blocks]
-    for number, block in enumerate(blocks):
-        for each in block.follow:
-            before[each].append(number)
-    dominators = dominators_of(before)
-    bodies: dict[int, set[int]] = {}  # by the first block of the loop
-    for number, block in enumerate(blocks):
-        for first in block.follow:
-            if dominators[number] >> first & 1:
-                body, waiting = bodies.setdefault(first, {first}), [number]
-                while waiting:
-                    if (each := waiting.pop()) not in body:
-                        body.add(each)
-                        waiting += before[each]
+    start = (-1, 0)
+    every = {start} | {
+        (number, each) for number, block in enumerate(blocks) for each in block.follow
+    }
     found: list[Loop] = []
-    for first, body in bodies.items():
-        inner = set[int]().union(*(bodies[each] for each in body & {*bodies} - {first}))
-        depth = sum(first in other for other in bodies.values())
-        found.append(Loop(first, sorted(body - inner), depth))
+
+    def nest(edges: set[tuple[int, int]], depth: int) -> set[int]:
+        """Add the loops made of some edges, and return their blocks."""
+        inside = set[int]()
+        for loop in components(edges):
+            entries = {to for at, to in every if to in loop and at not in loop}
+            inner = {(at, to) for at, to in edges if at in loop and to in loop - entries}
+            found.append(Loop(min(entries), sorted(loop - nest(inner, depth + 1)), depth))
+            inside |= loop
+        return inside
+
+    nest(every, 1)
     return found
 
 
-def dominators_of(before: Sequence[Sequence[int]]) -> list[int]:
-    """Return the blocks without which each block is not reached, as bits, given those before it."""
-    every = (1 << len(before)) - 1
-    found, changed = [1] + [every] * (len(before) - 1), True
-    while changed:
-        changed = False
-        for number in range(1, len(before)):
-            common = every
-            for each in before[number]:
-                common &= found[each]
-            common |= 1 << number
-            changed = changed or common != found[number]
-            found[number] = common
+def components(edges: set[tuple[int, int]]) -> Iterator[set[int]]:
+    """Yield the sets of blocks of which each can be reached from all others, and from itself."""
+    after: dict[int, set[int]] = defaultdict(set)
+    before: dict[int, set[int]] = defaultdict(set)
+    for at, to in edges:
+        after[at].add(to)
+        before[to].add(at)
+    left = {*after} & {*before}
+    while left:
+        start = max(left)  # Few blocks follow the last.
+        found = walk(before, start, walk(after, start, left))
+        if found or start in after[start]:
+            yield found | {start}
+        left -= found | {start}
+
+
+def walk(edges: Mapping[int, set[int]], start: int, within: set[int]) -> set[int]:
+    """Return the blocks of a set that are reached from one, which is among them if in a cycle."""
+    found, waiting = set[int](), [start]
+    while waiting:
+        for each in edges.get(waiting.pop(), ()):
+            if each in within and each not in found:
+                found.add(each)
+                waiting.append(each)
     return found
 
 
@@ -178,12 +189,12 @@ def callee_of(line: str) -> str | None:
 
 
 def readable(name: str) -> str:
-    """Return the name of a function without its modules and types, as mangled by Numba."""
+    """Return the name of a function without its modules and types, and what compilers add."""
     rest, last = name.removeprefix("_ZN"), name
-    while rest != name and (size := re.match(r"\d+", rest)):
+    while rest != name and (size := re.match(r"\d+", rest)):  # Numba: the length of each part
         end = size.end() + int(size[0])
         last, rest = rest[size.end() : end], rest[end:]
-    return last.rpartition(".")[2]
+    return re.sub(r"\.(_omp_fn|constprop|isra|part|cold)\b.*", "", last).rpartition(".")[2]
 
 
 def depths_of(functions: Mapping[str, Function], start: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, cast
 
 from numba.core import event
@@ -181,4 +182,7 @@ class Rungs:
         """Return what is known of the machine code of a rung; see asm.py."""
         from benchmarks.worker import asm
 
+        if name in self.mine and self.mine[name].function.types:  # It is in C.
+            kernel = self.mine[name]
+            return asm.loop_of_library(Path(kernel.path), kernel.function.name)
         return asm.of_numba(self.rungs[name].runners[self.case.direction].compiled).fields()

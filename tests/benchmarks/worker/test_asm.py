@@ -150,7 +150,7 @@ def test_the_loops_are_those_that_llvm_finds() -> None:
     )
 
 
-# Of gcc -O3 -march=x86-64-v3 and objdump: sum of x[i]·expf(y[i]), and a loop that is not called.
+# As of GCC and objdump: a product, and a loop that is passed to OpenMP, with calls of expf.
 LISTING = """
 /tmp/kernel.so:     file format elf64-x86-64
 
@@ -162,12 +162,12 @@ Disassembly of section .plt:
 
 Disassembly of section .text:
 
-0000000000001100 <part>:
-    1100:	vmovss (%rdi),%xmm0
+0000000000001100 <sums._omp_fn.0>:
+    1100:	vaddss (%rdi),%xmm0,%xmm0
     1104:	add    $0x4,%rdi
     1108:	call   1030 <expf@plt>
     110d:	cmp    %rdi,%rbx
-    1110:	jne    1100 <part>
+    1110:	jne    1100 <sums._omp_fn.0>
     1116:	ret
     1117:	nopw   0x0(%rax,%rax,1)
 
@@ -183,6 +183,11 @@ Disassembly of section .text:
     1142:	nop
     1150:	vaddss %xmm0,%xmm1,%xmm0
     1154:	ret
+
+0000000000001160 <sums>:
+    1160:	lea    -0x67(%rip),%rdi        # 1100 <sums._omp_fn.0>
+    1167:	call   1040 <GOMP_parallel@plt>
+    116c:	ret
 """
 
 
@@ -203,6 +208,14 @@ def test_the_loop_of_a_library_is_read_from_objdump(monkeypatch: pytest.MonkeyPa
         "1 FMA ×8, 2 loads, 2 others: 16 FLOP per iteration",
     ]
     assert (found["loop_flops"], found["packed"]) == (16, 0.5)
+
+
+def test_a_function_that_is_passed_to_openmp_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed(monkeypatch, SimpleNamespace(stdout=LISTING))
+    found = asm.loop_of_library(Path("kernel.so"), "sums")
+    first, *_, last = found["loop"]
+    assert first == "sums, nesting depth 1:"
+    assert last == "1 arithmetic ×1, 1 load, 1 call, 3 others: 1 FLOP per iteration"
 
 
 def test_a_library_without_objdump_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

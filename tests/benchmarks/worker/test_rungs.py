@@ -3,7 +3,9 @@
 import copy
 import gc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numba
 import numpy as np
@@ -115,6 +117,17 @@ def test_a_step_is_counted_or_there_is_a_reason(monkeypatch: pytest.MonkeyPatch)
             assert found.count() == {"reason": reason}
         else:
             assert found.count()["counters"][name] > 0
+
+
+def test_the_loop_of_a_kernel_in_c_is_that_of_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, fields = made("right"), {"loop": ["jne .L1"]}
+    monkeypatch.setattr("benchmarks.worker.asm.loop_of_library", look := Mock(return_value=fields))
+    fixed = {"operation": "softmax", "direction": "forward", "save": None, "parallel": False}
+    function = {"name": "f", "takes": ["x"], "types": ["c_void_p"]}
+    found.bring(name="a.c:f", path="/a.so", function=function, **fixed)
+    assert found.asm("a.c:f") == fields
+    look.assert_called_once_with(Path("/a.so"), "f")
+    assert found.asm("right")["loop"] == []  # It is NumPy.
 
 
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
