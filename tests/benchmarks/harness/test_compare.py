@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,6 +17,7 @@ from rich.console import Console
 from benchmarks import __main__ as command
 from benchmarks import kernels as benchmark
 from benchmarks import machine
+from benchmarks.campaign import differences
 from benchmarks.harness import compare
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from benchmarks.harness.figures import FORMAT, figures
@@ -153,6 +155,35 @@ def test_what_is_slower_is_shown_before_what_is_faster() -> None:
     assert text.index(TILE) < text.index(WIDE)
     assert "1.30 (" in text
     assert re.search(r"1 of 36 rows are slower than before, 1 faster", text)
+
+
+@pytest.mark.parametrize(
+    # How many of 50 slowdowns by 1.3 must be found.
+    ("noise", "least"),
+    [
+        (noisy_runs.idle, 48),
+        (noisy_runs.heavy_tails, 44),
+        (noisy_runs.ticks, 20),
+        (noisy_runs.burst, 3),
+        (noisy_runs.busy, 40),
+    ],
+)
+def test_on_noisy_machines_there_is_no_false_alarm_and_a_slowdown_is_found(
+    noise: Callable[..., Any], least: int
+) -> None:
+    rng = np.random.default_rng(5)
+    same = [noisy_runs.run(rng, noise) for _ in range(15)]
+    slowed = [noisy_runs.run(rng, noise, slowed={(0, "tile"): 1.3}) for _ in range(5)]
+    for _ in range(100):
+        old, new, again = (same[index] for index in rng.choice(15, 3, replace=False))
+        assert differences(old, new, again) == {}
+    found = 0
+    for _ in range(50):
+        new, again = (slowed[index] for index in rng.choice(5, 2, replace=False))
+        different = differences(same[rng.integers(15)], new, again)
+        found += different.pop(TILE, SAME) == SLOWER
+        assert different == {}
+    assert found >= least
 
 
 @pytest.fixture
