@@ -61,7 +61,7 @@ def run_kernels(
     operations: list[str], rungs: str | None, shapes: list[str] | None, sizes: Sweep | None,
     threads: list[int] | None, rounds: int | None, quick: bool, asm: bool, counters: bool,
     peers: list[str], llmc: Path | None,
-    json: Path, csv: Path | None, before: dict[str, Any] | None, mine: list[str],
+    json: Path, csv: Path | None, cache: str, before: dict[str, Any] | None, mine: list[str],
     start_from: list[str] | None,
 ) -> bool:  # fmt: skip
     """Run the ladders; exit with 1 if a kernel is slower than before."""
@@ -91,6 +91,7 @@ def run_kernels(
         peers=tuple(dict.fromkeys(peers)),
         llmc=None if llmc is None else str(llmc),
         csv=None if csv is None else str(csv),
+        cache=cache,
         sweep=sizes,
         mine=own,
     )
@@ -100,6 +101,8 @@ def run_kernels(
                 [cases.sizes(operation, shape) for shape in named]
             except ValueError as error:
                 refuse(f"argument --{option}: {error}")
+    if before and (then := before["options"].get("cache", "hot")) != cache:
+        refuse(f"the result to compare with has {then} caches, not {cache} ones")
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
         refuse("the result to compare with has none of the requested operations")
     found = kernels.run(plan, json, before)
@@ -234,6 +237,9 @@ def add_kernels(commands: Any) -> None:
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
     add("--rounds", type=within(int, 1), help=text)
     add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
+    text = "hot: steps find their arrays in the caches, as far as these fit (default); cold: before"
+    text += " each step, other memory is written, twice as large as the caches"
+    add("--cache", choices=["hot", "cold"], default="hot", help=text)
     add("--asm", action="store_true", help="also vector instructions, and the hottest loop")
     text = "also instructions per cycle and cache misses, where the system can count them"
     add("--counters", action="store_true", help=text)

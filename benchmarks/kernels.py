@@ -1,7 +1,7 @@
 """The ladders of kernels: each rung is checked, then timed against the others and the limits."""
 
 import secrets
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 from benchmarks import ROOT, cases
 from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness import compare
-from benchmarks.harness.analysis import BANDWIDTHS, MINE, estimate, medians
+from benchmarks.harness.analysis import BANDWIDTHS, MINE
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
+from benchmarks.harness.limits import MachineLimits, open_limit
 from benchmarks.harness.process import Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
@@ -27,10 +28,9 @@ PEERS = ("torch", "llmc", "numpy")
 SOURCES = {OURS: "benchmarks.ladders"} | {
     name: f"benchmarks.peers.{name}_kernels" for name in PEERS
 }
-ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 5
+ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 3
 # Seconds of samples after which a slow rung takes no more than the least number of turns.
 PATIENCE = 1.5
-LIMITS = ("peak", *BANDWIDTHS)
 # Seconds after which a rung counts as hanging: at the gate, where it is compiled, and in a turn.
 OPEN_TIMEOUT, TURN_TIMEOUT = 300.0, 60.0
 
@@ -43,7 +43,8 @@ class Plan:
 
     sweep: sizes in place of shapes, the first of which gives the sizes that are not swept. skipped:
     cases that are left out. llmc: the folder of a checkout of llm.c, if that is a peer. csv: a file
-    for all rows. mine: kernels of the user. ladders: a module in place of ours.
+    for all rows. cache: "hot" or "cold" (see clock.py). mine: kernels of the user. ladders: a
+    module in place of ours.
     """
 
     operations: Sequence[str]
@@ -56,6 +57,7 @@ class Plan:
     peers: Sequence[str] = ()
     llmc: str | None = None
     csv: str | None = None
+    cache: str = "hot"
     sweep: Sweep | None = None
     skipped: Sequence[CaseNames] = ()
     mine: Sequence[Kernel] = ()
@@ -114,11 +116,14 @@ def run(
             run.errors.print(f"no counters: {reason}")
             plan = replace(plan, counters=False)
         with start(plan, run) as processes:
-            measure_limits(processes.limits, plan.threads, run)
-            if not run.quiet:
-                with run.hidden() as console:
-                    report.show_limits(found, console)
-            complete = run_cases(processes, plan, plan.cases, run, "cases")
+            run.say("limits of the machine")
+            caches, cold = found["machine"]["caches"], plan.cache == "cold"
+            with closing(MachineLimits(processes.limits, caches, plan.threads, cold)) as machine:
+                found["limits"] = machine.measure(LIMIT_ROUNDS, run.say)
+                if not run.quiet:
+                    with run.hidden() as console:
+                        report.show_limits(found, console)
+                complete = run_cases(processes, plan, plan.cases, run, "cases", machine)
         suspects = compare.suspects(before, found) if complete and before is not None else []
         if suspects:
             seem = f"{len(suspects)} cases seem to differ from before: once more"
@@ -149,10 +154,10 @@ def start(plan: Plan, run: Session) -> Generator[Processes]:
         def rungs(name: str, threads: int, options: dict[str, Any]) -> Process:
             source = plan.ladders if name == OURS and plan.ladders else SOURCES[name]
             about = {"source": source, "seed": run.found["seed"], "options": options}
-            return process(name, RUNGS, about, threads)
+            return process(name, RUNGS, about | cache, threads)
 
-        most = max(plan.threads)
-        found = Processes(rungs(OURS, most, {}), process("limits", MACHINE, {}, most), Peers())
+        most, cache = max(plan.threads), {"cache": plan.cache}
+        found = Processes(rungs(OURS, most, {}), process("limits", MACHINE, cache, most), Peers())
         for name in plan.peers:
             run.say(f"starting {name}")
             more = {"folder": plan.llmc} if name == "llmc" else {}
@@ -167,11 +172,15 @@ def start(plan: Plan, run: Session) -> Generator[Processes]:
 
 
 def run_cases(
-    processes: Processes, plan: Plan, names: Sequence[CaseNames], run: Session, into: str
-) -> bool:
-    """Compare case after case; return whether this was completed."""
+    processes: Processes, plan: Plan, names: Sequence[CaseNames], run: Session, into: str,
+    machine: MachineLimits | None = None,
+) -> bool:  # fmt: skip
+    """Compare case after case, and measure the limits of the machine now and then.
+
+    Return whether this was completed.
+    """
     last = {case[:2]: case for case in names}  # of each direction
-    for case, progress in counted(names):
+    for number, (case, progress) in enumerate(counted(names), 1):
         comparison = Comparison(dict(zip(CASE, case, strict=True)), run.found["left_out"])
         where = f"{progress}: {' '.join(case)}"
 
@@ -186,6 +195,8 @@ def run_cases(
                 sweep.show(run.found, case[:2], console)
         if not going:
             return False
+        if machine is not None and number % max(1, len(names) // LIMIT_ROUNDS) == 0:
+            run.found["limits"] = machine.measure(1, say)
     return True
 
 
@@ -193,14 +204,14 @@ def run_case(processes: Processes, comparison: Comparison, plan: Plan, say: Say)
     """Check and time the rungs, the peers, the controls and the limits in one case."""
     case = {**comparison.about}
     begun = processes.ours.ask("begin", **case)
-    comparison.about |= begun["case"]
+    comparison.about |= begun["case"] | {"caches": plan.cache}
     open_ours(processes.ours, comparison, begun["rungs"], plan, say)
     open_mine(processes.ours, comparison, plan, say)
     open_peers(processes.peers, comparison, case, say)
     open_controls(comparison, say)
     # The peak of one thread tells how many CPUs several threads had.
     for count in sorted({1, *(each.about["threads"] for each in comparison.candidates)}):
-        for name in LIMITS:
+        for name in ("peak", *BANDWIDTHS):
             open_limit(processes.limits, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
     if plan.counters:
@@ -220,40 +231,6 @@ def read_counters(comparison: Comparison, say: Say) -> None:
             if reason := found.pop("reason", None):
                 comparison.left_out["counters"] = f"no counters: {reason}"
             each.about |= found
-
-
-def measure_limits(process: Process, threads: Sequence[int], run: Session) -> None:
-    """Measure the peak, the bandwidth of each cache and of memory, and a matmul by BLAS."""
-    with closing(Comparison({})) as comparison:
-        for count in threads:
-            for name, where, size in limits_of(run.found["machine"]["caches"], count):
-                run.say(f"limits of the machine: {name}, threads: {count}")
-                open_limit(process, comparison, name, count, size, where=where)
-        comparison.take_rounds(LIMIT_ROUNDS, run.say)
-    for limit in comparison.record["limits"]:
-        rates = [limit["amount"] / seconds for seconds in medians(limit["turns"])]
-        run.found["limits"].append({**limit, "rate": estimate(rates)})
-
-
-def open_limit(
-    process: Process, comparison: Comparison, name: str, threads: int, size: int, **more: Any
-) -> None:
-    """Open a limit of the machine, to be measured in the same rounds."""
-    about = {"name": name, **more, "threads": threads, "size": size}
-    limit = Candidate(process.fork(name), about, timeout=TURN_TIMEOUT)
-    comparison.limits.append(limit)
-    limit.open(name=name, threads=threads, size=size)
-
-
-def limits_of(caches: dict[str, int], threads: int) -> Iterator[tuple[str, str | None, int]]:
-    """Yield the name of each limit, the cache that it is of, and the bytes of its arrays."""
-    *own, last = caches.items()  # All except the last are private to a thread.
-    yield "peak", None, 0
-    for where, capacity in own:
-        yield "triad", where, capacity // 2 * threads
-    yield "triad", last[0], last[1] // 2
-    yield "triad", "memory", 4 * last[1]
-    yield "BLAS", None, 0
 
 
 def open_ours(

@@ -1,5 +1,6 @@
 """The harness in the parent process: candidates take turns in worker processes, in rounds.
 
+limits.py        the limits of the machine
 process.py       worker processes and their forks, and how to ask them
 rounds.py        candidates take turns, interleaved in rounds
 analysis.py      medians, gains, fraction of the limit

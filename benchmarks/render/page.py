@@ -48,8 +48,8 @@ OVER = {
     REFERENCES: "its time divided by ours",
 }
 CACHE_MODES = {
-    "hot": "hot: as the step before left them",
-    "cold": "cold: emptied of the arrays of the step",
+    "hot": "hot: they hold the arrays, as far as these fit, because steps follow each other",
+    "cold": "cold: before each step other memory, twice as large as they, is written",
 }
 MOST_TICKS = 4  # that are labelled above the bars
 TERM = re.compile(r"([^:.]{1,40}): (.*)")  # in the notes of a ladder

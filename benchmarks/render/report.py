@@ -134,6 +134,8 @@ def title(record: Mapping[str, Any]) -> str:
     """Return what is compared, in markup."""
     name = record.get("name") or f"{record['operation']} {record['direction']}, {record['shape']}"
     parts = [cells.sizes(record), cells.costs(record), f"{record['rounds']} rounds"]
+    if caches := record.get("caches"):
+        parts.append(f"{caches} caches")
     return f"[bold]{escape(name)}[/bold]: {'; '.join(escape(part) for part in parts if part)}"
 
 

@@ -168,6 +168,11 @@ class Eviction:
         size = 2 * max(last, sum(own) * (os.cpu_count() or 1))
         self.memory = np.frombuffer(mmap.mmap(-1, size // 8 * 8), np.int64)
 
+    @classmethod
+    def of(cls, cache: str) -> "Eviction | None":
+        """Return what empties the caches if they are to be "cold"."""
+        return cls() if cache == "cold" else None
+
     def step(self, threads: int, pool: ThreadPoolExecutor) -> Callable[[], Any]:
         """Return a step in which threads overwrite a part each, by stores that go to the caches."""
         parts = [self.memory[part] for part in split(self.memory.size, threads)]

@@ -159,11 +159,11 @@ def seconds_of(loop: Callable[[int], Any], times: int) -> float:
 class Limits:
     """The limits of the machine in a worker process, which compiles the loops for its forks.
 
-    cache: as in Rungs.
+    cache: "hot" or "cold" (see clock.py).
     """
 
     def __init__(self, cache: str = "hot") -> None:
-        self.eviction = Eviction() if cache == "cold" else None
+        self.eviction = Eviction.of(cache)
         self.limit = ExitStack()
         seconds_of(functools.partial(multiply_add, np.zeros((ACCUMULATORS, LANES), np.float32)), 1)
         for function, arrays, _ in BANDWIDTHS.values():

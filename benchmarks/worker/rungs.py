@@ -75,7 +75,7 @@ class Rungs:
         if hasattr(self.source, "set_up"):
             self.source.set_up(**options)
         self.seed = seed
-        self.eviction = Eviction() if cache == "cold" else None
+        self.eviction = Eviction.of(cache)
         self.clock = CompileTime()
         self.limit = ExitStack()
         self.compiled: dict[tuple[str, str, str], float] = {}

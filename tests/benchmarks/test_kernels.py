@@ -13,6 +13,7 @@ from unittest.mock import DEFAULT, Mock
 import pytest
 
 from benchmarks import kernels
+from benchmarks.harness.analysis import BANDWIDTHS
 from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
@@ -73,7 +74,7 @@ def test_every_rung_has_a_row_and_limits_and_controls_take_turns() -> None:
     assert found["rows"][1]["wrong"]
     assert not found["rows"][2]["able"]
     assert rows_of(found, "controls") == [("right", 1, 2), ("shared", 2, 2)]
-    limits = [(name, n, 2) for n in (1, 2) for name in kernels.LIMITS]
+    limits = [(name, n, 2) for n in (1, 2) for name in ("peak", *BANDWIDTHS)]
     assert rows_of(found, "limits") == limits
     assert {limit["size"] for limit in found["limits"]} == {4 * 2 * 101 * 67}
 
@@ -213,10 +214,10 @@ def test_a_run_measures_both_directions_and_the_limits(whole: dict[str, Any]) ->
     assert whole["complete"]
     records = [(each["direction"], each["shape"], each["rounds"]) for each in whole["cases"]]
     assert records == [("forward", "awkward", 2), ("backward", "awkward", 2)]
-    levels = [None, "L1", "L2", "memory", None]  # the peak, triads, and BLAS
-    found = [(each["where"], each["threads"]) for each in whole["limits"]]
-    assert found == [(level, threads) for threads in (1, 2) for level in levels]
-    assert all(each["rate"].median > 0 for each in whole["limits"])
+    found = {(each["name"], each["threads"]) for each in whole["limits"]}
+    assert found == {(name, threads) for threads in (1, 2) for name in ("peak", "triad", "BLAS")}
+    # In a round at the start and another after the cases.
+    assert {len(each["turns"]) for each in whole["limits"]} == {2}
 
 
 def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start_is_named(
@@ -286,7 +287,12 @@ def test_a_case_that_seems_slower_is_measured_again(
     assert whole["again"] == []
 
 
-def test_the_arrays_of_a_triad_fit_the_cache_that_it_is_named_after() -> None:
-    caches = {"L1": 1000, "L2": 8000, "L3": 64_000}
-    sizes = {where: size for _, where, size in kernels.limits_of(caches, 2)}
-    assert sizes == {None: 0, "L1": 1000, "L2": 8000, "L3": 32_000, "memory": 256_000}
+def test_with_cold_caches_everything_is_measured_cold(tmp_path: Path) -> None:
+    found = kernels.run(replace(TINY, cache="cold"), tmp_path / "found.json")
+    assert found["options"]["cache"] == "cold"
+    where = [limit["where"] for limit in found["limits"] if limit["name"] == "triad"]
+    assert where == ["memory"]
+    (record, _) = found["cases"]
+    assert (record["caches"], record["cache"]) == ("cold", {"1": "memory"})
+    (row,) = (row for row in record["rows"] if row["rung"] == "vectors")
+    assert row["seconds"].median > 0

@@ -29,6 +29,7 @@ TILE, WIDE, NUMPY, PARALLEL = (PLACE + row for row in ("tile", "wide", "NumPy", 
 HERE = {"cpu": processor_name(), "vector_bits": machine.vector_bits()}
 OLD: dict[str, Any] = {
     "benchmark": "kernels", "format": FORMAT, "complete": True, "machine": HERE,
+    "options": {"cache": "hot"},
     **figures(noisy_runs.run(np.random.default_rng(0), noisy_runs.idle)),
 }  # fmt: skip
 
@@ -223,6 +224,7 @@ def test_what_cannot_be_compared_is_refused(old: Path, changes: Any, line: str) 
     [
         (("--compare", "none.json"), "none.json cannot be read"),
         (("adamw", "--compare", "OLD"), "has none of the requested operations"),
+        (("--compare", "OLD", "--cache", "cold"), "to compare with has hot caches, not cold ones"),
         (("--compare", "OLD", "--rounds", "4"), "--compare needs at least --rounds 5, not 4"),
     ],
 )

@@ -52,7 +52,7 @@ def test_the_page_says_all_facts_of_a_run() -> None:
         ({"options": {"threads": [1], "rounds": 9}}, "stopped after 6 of 9 rounds"),
         (
             {"options": {"threads": [1], "rounds": 6, "cache": "cold"}},
-            "caches before a step cold: emptied of the arrays",
+            "caches before a step cold: before each step other memory",
         ),
     ],
 )

@@ -158,3 +158,20 @@ def test_waiting_is_unknown_where_the_system_does_not_count_it(
     monkeypatch.setattr(clock, "THREADS", tmp_path if known else tmp_path / "absent")
     write_delays(tmp_path, **known)
     assert Timed(lambda: None).turn()["waited"] is None
+
+
+@pytest.mark.parametrize(("spinning", "checks"), [(0, 2), (3, 5), (1000, clock.CHECKS)])
+def test_threads_that_spin_are_waited_for_until_they_sleep(
+    spinning: int, checks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent, slept = 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal spent
+        slept.append(seconds)
+        spent += seconds if len(slept) <= spinning else 0.0
+
+    fake = SimpleNamespace(process_time=lambda: spent, sleep=sleep)
+    monkeypatch.setattr(clock, "time", fake)
+    clock.wait_for_sleep()
+    assert len(slept) == checks

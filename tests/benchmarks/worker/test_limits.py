@@ -1,6 +1,5 @@
 """The loops that measure limits count what they do."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
@@ -91,12 +90,25 @@ def test_a_step_repeats_its_loop_until_it_takes_long_enough_whatever_interrupts_
     assert calls <= 30
 
 
-def test_a_limit_is_opened_and_timed_and_its_threads_sleep_after_a_turn() -> None:
+def test_a_limit_is_opened_and_timed_and_threads_of_blas_sleep_after_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.worker.clock.wait_for_sleep", wait := Mock())
     found = limits.Limits()
     with found.limit:
         for name in ("peak", *limits.BANDWIDTHS, "BLAS"):
+            assert wait.call_count == 0
             assert found.open(name, 2, 1 << 16)["amount"] > 0
             assert min(found.turn()["seconds"]) > 0
-        before = time.process_time()
-        time.sleep(0.02)
-        assert time.process_time() - before < 0.01
+    assert wait.call_count == 1
+
+
+def test_with_cold_caches_a_limit_passes_over_its_arrays_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("benchmarks.machine.caches", lambda: {"L1": L1, "L2": 4 * L1})
+    found = limits.Limits("cold")
+    with found.limit:
+        assert found.open("read", 2, 2 * L1) == {"amount": 2 * L1}
+        assert found.turn()["seconds"]
+    assert found.timed.evict is not None
