@@ -21,10 +21,10 @@ from benchmarks.render.report import NAME, table_that_fits
 CASE = ("operation", "direction", "shape")
 # What is shown of a row of each result.
 LETTERS = ("A", "B")
-MEASURES = ("ms", "ratio", "speed", "of limit")
+MEASURES = ("ms", "ratio", "speed", "limit")
 LEGEND = (
     "ratio: the time divided by that of our trained kernel on as many threads, in the same run;"
-    " ?: no verdict. of limit: the time that the limits of the machine allow, divided by the time."
+    " ?: no verdict. limit: the time that the limits of the machine allow, divided by the time."
 )
 
 Result = dict[str, Any]
@@ -196,16 +196,22 @@ def show_table(
     title: str, heads: Sequence[Sequence[str]], rows: Iterable[tuple[str, Iterable[Sequence[str]]]],
     console: Console,
 ) -> None:  # fmt: skip
-    """Show pairs of columns with these heads; the last are left out where it is narrow."""
-    flat = [*itertools.chain(*heads)]
+    """Show pairs of columns with these heads; the last pairs are left out where it is narrow."""
     named = [
-        dict(zip([NAME, *flat], [escape(name), *itertools.chain(*pairs)], strict=True))
+        {NAME: escape(name)}
+        | dict(zip(itertools.chain(*heads), itertools.chain(*pairs), strict=True))
         for name, pairs in rows
     ]
-    console.print(f"\n{escape(title)}", style="bold")
-    table, columns = table_that_fits(named, [NAME, *flat], flat[:1:-1], console.width)
+    heads = list(heads)
+    while True:
+        columns = [NAME, *itertools.chain(*heads)]
+        table, _ = table_that_fits(named, columns, (), console.width)
+        if len(heads) == 1 or (table.width or 0) <= console.width:
+            break
+        heads.pop()
     for each in named:
         table.add_row(*(each[column] for column in columns))
+    console.print(f"\n{escape(title)}", style="bold")
     console.print(table, crop=False)
 
 
