@@ -198,8 +198,9 @@ def limits_in_words(record: dict[str, Any]) -> list[str]:
 
 def against_in_words(record: dict[str, Any]) -> list[str]:
     """Return how many times as fast as others each kernel of the user is."""
+    rows: list[dict[str, Any]] = record["rows"]
     named, found = names_of(record), list[str]()
-    for row in filter(is_timed, record["rows"]):
+    for row in (row for row in rows if is_timed(row)):
         ratios = [
             f"{interval(each['ratio'])} {mark(each)} times as fast as {named[tuple(each['other'])]}"
             for each in row.get("against", ())

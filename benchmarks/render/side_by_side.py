@@ -15,7 +15,7 @@ from rich.markup import escape
 from benchmarks.harness.analysis import Interval, bandwidth, rates_of
 from benchmarks.harness.figures import USUAL, read
 from benchmarks.render import cells, page
-from benchmarks.render.cells import GIGA, milliseconds, number, percent
+from benchmarks.render.cells import GIGA, MINE, milliseconds, number, percent
 from benchmarks.render.report import NAME, table_that_fits
 
 CASE = ("operation", "direction", "shape")
@@ -127,8 +127,7 @@ def figures(row: Row, work: float) -> Figures:
     """Return what is shown of a row. work: the FLOPs or bytes of a step."""
     if not cells.is_timed(row):
         return Figures(cells.why_not(row), "", "", "", None)
-    seconds, share = row["seconds"][0], row.get("fraction")
-    ratio = Interval(*row["by_ours"]) if row.get("by_ours") else None
+    seconds, share, ratio = row["seconds"][0], row.get("fraction"), ratio_of(row)
     unsure = " ?" if row.get("unresolved") else ""
     return Figures(
         ms=milliseconds(seconds),
@@ -137,6 +136,14 @@ def figures(row: Row, work: float) -> Figures:
         speed=number(work / seconds / GIGA),
         share=share[0] if share else None,
     )
+
+
+def ratio_of(row: Row) -> Interval | None:
+    """Return the time of a row divided by that of our trained kernel, unless it is that."""
+    if row["by"] == MINE and row.get("gain"):
+        median, low, high, coverage = row["gain"]
+        return Interval(1 / median, 1 / high, 1 / low, coverage)
+    return Interval(*row["by_ours"]) if row.get("by_ours") else None
 
 
 def means(common: Sequence[Sequence[Row]]) -> Iterator[tuple[str, list[str], int]]:

@@ -14,24 +14,18 @@ from typing import Any
 
 from benchmarks import ladders
 from benchmarks.harness import figures
-from benchmarks.harness.analysis import FASTER, SAME, SLOWER, Interval
+from benchmarks.harness.analysis import BANDWIDTHS, Interval, rates_of
 from benchmarks.harness.figures import USUAL
 from benchmarks.render import cells
 from benchmarks.render.cells import GIGA, LADDER, interval, percent
 
 # The ladder of the README.
 SHOWN = {"operation": "matmul", "direction": "forward", "shape": "lecture"}
-SIGNS = {FASTER: "▲", SLOWER: "▼", SAME: "~"}
 # Fields of rows that are not kept.
 DROPPED = (
-    "compile_seconds",
-    "first_seconds",
-    "packed",
-    "loop",
-    "loop_flops",
-    "counters",
-    "layouts",
-)
+    "compile_seconds", "first_seconds", "packed", "loop", "loop_flops", "counters", "layouts",
+    "steady",
+)  # fmt: skip
 HEAD = "| rung | idea | ms | gain | GFLOP/s | of limit |\n|---|---|---|---|---|---|"
 
 Record = dict[str, Any]
@@ -47,13 +41,20 @@ def small_case(record: Record) -> Record:
     shown = is_shown(record)
     dropped = DROPPED if shown else (*DROPPED, "gain")
     rows = [row for row in record["rows"] if shown or is_kept(row)]
-    limits = record["limits"]
     return {
-        **record,
+        **{key: record[key] for key in record if key not in ("working_set", "cache")},
         "controls": [],
         "rows": [{key: row[key] for key in row if key not in dropped} for row in rows],
-        "limits": [{key: each[key] for key in ("name", "threads", "rate")} for each in limits],
+        "limits": list(limits(record)),
     }
+
+
+def limits(record: Record) -> Iterator[Record]:
+    """Yield the peak of a case and its highest bandwidth, for each number of threads."""
+    for threads, rates in rates_of(record).items():
+        fastest = max(set(rates) & {*BANDWIDTHS}, key=lambda name: rates[name])
+        for name in ("peak", fastest):
+            yield {"name": name, "threads": threads, "rate": rates[name]}
 
 
 def is_shown(record: Record) -> bool:
@@ -85,11 +86,10 @@ def table(record: Record) -> Iterator[str]:
     for row in (USUAL | each for each in record["rows"]):
         if cells.part(row) == LADDER and cells.is_timed(row):
             gain, seconds = row.get("gain"), row["seconds"][0]
-            sign = "?" if row.get("unresolved") else SIGNS[row.get("verdict", SAME)]
             share = percent(row["fraction"][0]) if "fraction" in row else ""
             cell = [
                 cells.label(row), ideas[row["rung"]], f"{seconds * 1e3:.1f}",
-                f"{interval(Interval(*gain))} {sign}" if gain else "",
+                f"{interval(Interval(*gain))} {cells.mark(row)}" if gain else "",
                 f"{record['flops'] / seconds / GIGA:.1f}", share,
             ]  # fmt: skip
             yield f"| {' | '.join(cell)} |"

@@ -102,6 +102,12 @@ def test_a_case_that_moves_bytes_has_bytes_per_second(paths: list[str]) -> None:
     assert side_by_side.is_computing({**moving, "limits": []})
 
 
+def test_the_ratio_of_a_kernel_of_the_user_is_that_of_its_time_too() -> None:
+    case = record(rows=[ROWS[1], candidate("f", by="mine", reference=True, turns=[[0.02]] * 6)])
+    ratio = side_by_side.ratio_of(case["rows"][1])
+    assert ratio == pytest.approx((2, 2, 2, ratio.coverage if ratio else 0))
+
+
 def test_the_command_shows_tables_and_writes_a_page(
     paths: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ def source(tmp_path: Path) -> Path:
     """Return the file of a result with the ladder of the README and another case."""
     shown = record(rows=ROWS, shape="lecture", controls=[TWIN, THEIRS])
     other = record(rows=ROWS[:6], direction="dx", controls=[TWIN, THEIRS])
+    shown["limits"].append({"name": "read", "threads": 1, "rate": 11e9, "turns": []})
     case = {"benchmark": "kernels", "again": [other], "warnings": []}
     figures.write(tmp_path / "whole.json", found(shown, other, **case))
     return tmp_path / "whole.json"
@@ -48,11 +49,14 @@ def test_a_small_result_has_the_kernels_of_training_peers_limits_and_one_ladder(
     ladder = ["loops", "tile", "trained", "parallel"]
     assert names == [[*ladder, "NumPy", "PyTorch", "PyTorch"], [*ladder[2:], "NumPy", "PyTorch"]]
     first, second = kept["cases"]
-    assert set(first["rows"][0]) == {"rung", "seconds", "steady", "fraction"}
+    assert not {"working_set", "cache"} & {*first}
+    assert set(first["rows"][0]) == {"rung", "seconds", "fraction"}
     assert [("gain" in case["rows"][-5 + place]) for case, place in ((first, 0), (second, 1))] == [
         True, False
     ]  # fmt: skip
-    assert set(first["limits"][0]) == {"name", "threads", "rate"}
+    assert [(each["name"], each["threads"]) for each in first["limits"]] == [
+        ("peak", 1), ("read", 1), ("peak", 2), ("triad", 2)
+    ]  # fmt: skip
     assert capsys.readouterr().out == summary.section(kept, "small") + "\n"
 
 
