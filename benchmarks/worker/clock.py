@@ -33,9 +33,10 @@ SAMPLES, LEAST_SECONDS = 5, 5e-3
 MOST_SECONDS = 0.1
 # A step this long on one thread fills the caches itself: a turn is one sample without a warm-up.
 LONG_STEP = 0.05
-# Steps on several threads warm up at least this long: a thread that slept wakes up on the CPU of
-# the thread that woke it, and Linux takes a while to move it to a free one.
-SPREAD_SECONDS = 0.03
+# A thread that slept may wake up on the CPU of the thread that woke it, and Linux takes a while to
+# move it to a free one. So steps on several threads warm up until these waited for a CPU in less
+# than this fraction of the last FEW samples, or for so many seconds.
+WAITING, SPREAD_SECONDS = 0.05, 0.03
 # Seconds between two checks whether threads sleep, the most checks, and how many must find it.
 PAUSE, CHECKS, QUIET = 4e-3, 100, 2
 # The folder in which Linux describes the threads of this process.
@@ -90,12 +91,15 @@ class Timed:
 
     def warm_up(self, found: list[float]) -> None:
         """Take further samples until they settle, and find how often one repeats the step."""
-        began, spent = time.perf_counter(), 0.0
+        began, spent, calm = time.perf_counter(), 0.0, 0
         least = SPREAD_SECONDS if self.threads > 1 else 0.0
-        while spent < least or (spent < MOST_SECONDS and not settled(found)):
+        while spent < MOST_SECONDS and not (settled(found) and (spent >= least or calm >= FEW)):
             self.repeat = self.repeats(found[-1])
+            waits, before = run_delays() if least else None, time.perf_counter()
             found.append(self.sample())
-            spent = time.perf_counter() - began
+            now = time.perf_counter()
+            waiting, spent = waited(waits, now - before), now - began
+            calm = calm + 1 if waiting is not None and waiting < WAITING else 0
         self.repeat = self.repeats(statistics.median(found[-FEW:]))
 
     def repeats(self, seconds: float) -> int:
@@ -138,8 +142,7 @@ def run_delays() -> dict[str, int] | None:
 
 def waited(before: dict[str, int] | None, seconds: float) -> float | None:
     """Return the time that threads waited for a CPU since `before`, divided by the seconds."""
-    after = run_delays()
-    if before is None or after is None:
+    if before is None or (after := run_delays()) is None:
         return None
     waits = sum(wait - before.get(thread, 0) for thread, wait in after.items())
     return waits * 1e-9 / seconds

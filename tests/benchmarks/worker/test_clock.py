@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -88,9 +89,18 @@ def test_noise_is_not_warmed_up() -> None:
     assert max(counts) < 30
 
 
-def test_threads_spread_before_they_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, untimed = turn(monkeypatch, 1e-3, threads=2)
-    assert 30 <= untimed <= 32
+@pytest.mark.parametrize(
+    ("waiting", "untimed"),
+    # Unknown; always; only at first, longer than samples take to settle; never.
+    [(None, 31), ([0.5], 31), ([0.5] * 9 + [0.04], 13), ([0.04], 6)],
+)
+def test_threads_spread_before_they_are_timed(
+    waiting: list[float] | None, untimed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *first, last = waiting or [None]
+    waits = Mock(side_effect=itertools.chain(first, itertools.repeat(last)))
+    monkeypatch.setattr(clock, "waited", waits)
+    assert turn(monkeypatch, 1e-3, threads=2)[1] == pytest.approx(untimed, abs=1)
     assert turn(monkeypatch, 1e-3)[1] == 6
 
 
