@@ -26,7 +26,7 @@ DISPENSABLE = (
     "min – max", "MB", "of limit",
 )  # fmt: skip
 # A name is wrapped to no fewer characters than this. Spaces between two columns.
-LEAST_NAME, BETWEEN = 12, 2
+LEAST_NAME, BETWEEN = 18, 2
 # The last lines of a traceback, and the first of a loop, that are shown.
 TRACED, LOOP_LINES = 4, 24
 LEGEND = (
@@ -107,20 +107,22 @@ def show(record: dict[str, Any], console: Console) -> None:
 
 
 def table_that_fits(
-    rows: Sequence[Mapping[str, str]], columns: list[str], dispensable: Iterable[str], width: int
-) -> tuple[Table, list[str]]:
+    rows: Sequence[Mapping[str, str]], columns: list[str], dispensable: Iterable[str], width: int,
+    least_name: int = LEAST_NAME,
+) -> tuple[Table, list[str]]:  # fmt: skip
     """Return an empty table for the cells of rows, and the columns that it has.
 
-    In a narrow window names are wrapped and dispensable columns are left out, in their order. A
-    table that is still too wide is wider than the window, because no number is cut.
+    In a narrow window names are wrapped, at `least_name` characters or more, and dispensable
+    columns are left out, in their order. A table that is still too wide is wider than the window,
+    because no number is cut.
     """
     widths = needed(rows, columns)
-    least = widths | {NAME: min(widths[NAME], LEAST_NAME)}
+    least = widths | {NAME: min(widths[NAME], least_name)}
     for name in dispensable:
         if sum(least[column] + BETWEEN for column in columns) - BETWEEN > width:
             columns = [column for column in columns if column != name]
     others = sum(widths[name] + BETWEEN for name in columns[1:])
-    widths[NAME] = min(widths[NAME], max(width - others, LEAST_NAME))
+    widths[NAME] = min(widths[NAME], max(width - others, least_name))
     table = table_of("", *columns)
     table.width = widths[NAME] + others
     for column in table.columns:
@@ -174,7 +176,9 @@ def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
     if reason := row.get("wrong") or row.get("failed"):
         state = f"is {WRONG}" if row.get("wrong") else FAILED
         console.print(f"[red]{escape(name)} {state}:[/red] {escape(reason)}")
-        for line in (row.get("traceback") or "").rstrip().splitlines()[-TRACED:]:
+        lines = (row.get("traceback") or "").splitlines()
+        # From Python 3.11 on, carets mark the place in a line.
+        for line in [line for line in lines if line.strip(" ^~")][-TRACED:]:
             console.print(escape(f"  {line}"), style="dim")
 
 

@@ -22,6 +22,7 @@ CASE = ("operation", "direction", "shape")
 # What is shown of a row of each result.
 LETTERS = ("A", "B")
 MEASURES = ("ms", "ratio", "speed", "limit")
+LEAST_NAME = 12  # characters to which names are wrapped where it is narrow
 LEGEND = (
     "ratio: the time divided by that of our trained kernel on as many threads, in the same run;"
     " ?: no verdict. limit: the time that the limits of the machine allow, divided by the time."
@@ -212,7 +213,7 @@ def show_table(
     heads = list(heads)
     while True:
         columns = [NAME, *itertools.chain(*heads)]
-        table, _ = table_that_fits(named, columns, (), console.width)
+        table, _ = table_that_fits(named, columns, (), console.width, LEAST_NAME)
         if len(heads) == 1 or (table.width or 0) <= console.width:
             break
         heads.pop()

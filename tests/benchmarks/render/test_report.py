@@ -54,7 +54,9 @@ def test_a_ladder_is_shown_with_its_cost_references_and_limits() -> None:
 
 def test_what_is_to_be_known_of_a_row_stands_below_the_table() -> None:
     slept = {"unresolved": "2 threads had 1.1 CPUs", "warnings": ["A/A ratio 1.4"]}
-    traceback = "".join(f"line {number}\n" for number in range(9)) + "IndexError: [b] is out\n"
+    traceback = (
+        "".join(f"line {number}\n" for number in range(9)) + "  ~~^^\nIndexError: [b] is out\n"
+    )
     rows = [
         candidate("tiles", warnings=["A/A ratio 1.4"]),
         candidate("shared", 2, **slept),
@@ -140,7 +142,7 @@ def test_in_a_narrow_window_columns_are_left_out_and_names_wrap_but_no_number_is
     table = shown(case, width).split("[1] ours is noisy")[0]
     heads, line, *rows = table[table.index(" rounds\n") + 8 :].splitlines()
     assert heads.endswith(f" {last}")
-    assert max(map(len, rows)) == len(line) <= max(width, 51)
+    assert max(map(len, rows)) == len(line) <= max(width, 57)
     columns = [name for name in report.COLUMNS if f" {name}" in heads]
     written = set("\n".join(rows).split())
     for row in case["rows"]:
