@@ -6,13 +6,14 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import campaign, cases, experiments, kernels, products, tokenizers
+from benchmarks import campaign, cases, estimates, experiments, kernels, products, tokenizers
 from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import SHAPES, USUAL
 from benchmarks.cases.sweeps import Sweep
@@ -95,12 +96,7 @@ def run_kernels(
         sweep=sizes,
         mine=own,
     )
-    for operation in plan.operations:
-        for option, named in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
-            try:
-                [cases.sizes(operation, shape) for shape in named]
-            except ValueError as error:
-                refuse(f"argument --{option}: {error}")
+    plan = feasible(plan)
     if before and (then := before["options"].get("cache", "hot")) != cache:
         refuse(f"the result to compare with has {then} caches, not {cache} ones")
     if before and not {record["operation"] for record in before["cases"]} & {*plan.operations}:
@@ -110,6 +106,25 @@ def run_kernels(
         slower = compare.show(compare.differences(before, found), Console(highlight=False))
         sys.exit(int(slower))
     return found["complete"]
+
+
+def feasible(plan: kernels.Plan) -> kernels.Plan:
+    """Return a plan without the sizes of a sweep that are too large; refuse invalid shapes."""
+    for operation in plan.operations:
+        for option, named in (("shapes", plan.shapes), ("sizes", plan.shapes_of(operation))):
+            try:
+                [cases.sizes(operation, shape) for shape in named]
+            except ValueError as error:
+                refuse(f"argument --{option}: {error}")
+    obstacles = estimates.obstacles(plan)
+    for names, reason in obstacles.items() if plan.sweep is None else ():
+        refuse(f"argument --shapes: {' '.join(names)} {reason}")
+    plan = replace(plan, skipped=tuple(obstacles))
+    if not plan.cases:
+        refuse(f"argument --sizes: all are too large: {next(estimates.in_words(obstacles))}")
+    for line in estimates.in_words(obstacles):
+        print(f"left out: {line}", file=sys.stderr)
+    return plan
 
 
 def write_template(operation: str, language: str = "numba", *more: str) -> bool:

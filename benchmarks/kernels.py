@@ -190,7 +190,7 @@ def run_cases(
         with closing(comparison), comparison.until_interrupted():
             run_case(processes, comparison, plan, say)
         going = run.add(comparison, into)
-        if plan.sweep is not None and (case == last[case[:2]] or not going):
+        if plan.sweep is not None and into == "cases" and (case == last[case[:2]] or not going):
             with run.hidden() as console:
                 sweep.show(run.found, case[:2], console)
         if not going:

@@ -42,11 +42,11 @@ class Direction:
     inputs, outputs: the shapes of the float32 arrays that a kernel reads and writes. truth: of each
     array that is written, given the inputs in float64. flops, bytes: the least that the formula
     needs, given the sizes, with FLOPs counted as in flops.py. Without `bytes` each array counts
-    once for being read and once for being written. edit:
-    changes the random inputs in place or returns others, given the generator and the inputs.
-    changed: the inputs that a kernel overwrites. known: the inputs that are known before the clock
-    starts, such as those of a backward's forward (see ladders.Call). outliers: the factor of some
-    random elements.
+    once for being read and once for being written. edit: changes the random inputs in place or
+    returns others, given the generator and the inputs. changed: the inputs that a kernel
+    overwrites. known: the inputs that are known before the clock starts, such as those of a
+    backward's forward (see ladders.Call). outliers: the factor of some random elements. between:
+    the shape of the arrays between inputs and outputs, if these are large.
     """
 
     inputs: dict[str, str]
@@ -58,6 +58,7 @@ class Direction:
     changed: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     outliers: float = 20
+    between: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,12 @@ class KernelCase:
         changed = [how.inputs[name] for name in how.changed]
         shapes = [*how.inputs.values(), *how.outputs.values(), *changed]
         return 4 * sum(math.prod(shape_of(letters, self.sizes)) for letters in shapes)
+
+    @property
+    def numbers(self) -> int:
+        """The numbers in all arrays, and in one between inputs and outputs."""
+        shapes = [*self.how.inputs.values(), *self.how.outputs.values(), self.how.between]
+        return sum(math.prod(shape_of(letters, self.sizes)) for letters in shapes if letters)
 
     @property
     def output_shapes(self) -> dict[str, tuple[int, ...]]:

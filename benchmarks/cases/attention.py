@@ -118,10 +118,10 @@ def backward_flops(size: Any) -> int:
 
 DIRECTIONS = {
     "forward": Direction({"qkv": "BT3HD"}, {"y": "BTHD"}, forward_truth, forward_flops,
-                         outliers=FACTOR),
+                         outliers=FACTOR, between="BHTT"),
     # The bytes are without what the forward saved, which depends on the kernel.
     "backward": Direction(
         {"dy": "BTHD", "qkv": "BT3HD"}, {"dqkv": "BT3HD"}, backward_truth, backward_flops,
-        known=("qkv",), outliers=FACTOR,
+        known=("qkv",), outliers=FACTOR, between="BHTT",
     ),
 }  # fmt: skip

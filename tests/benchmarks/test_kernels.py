@@ -13,6 +13,7 @@ from unittest.mock import DEFAULT, Mock
 import pytest
 
 from benchmarks import kernels
+from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness.analysis import BANDWIDTHS
 from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
@@ -251,6 +252,26 @@ def test_ctrl_c_and_errors_keep_what_was_measured(
         kernels.run(TINY, tmp_path / "found.json")
     found = written(tmp_path / "found.json")
     assert (found["complete"], len(found["cases"])) == (False, 1)
+
+
+def test_a_sweep_shows_and_draws_the_sizes_that_were_done_before_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_case = Mock(wraps=kernels.run_case, side_effect=[DEFAULT, DEFAULT, KeyboardInterrupt])
+    monkeypatch.setattr(kernels, "run_case", run_case)
+    plan = replace(TINY, shapes=["cpu"], sweep=Sweep((), (7, 8, 9)))
+    found = kernels.run(plan, tmp_path / "found.json")
+    assert [case["sizes"] for case in found["cases"]] == [{"N": 768, "V": 7}, {"N": 768, "V": 8}]
+    said = capsys.readouterr().out
+    assert "softmax forward: GB/s at each size V; N 768" in said
+    assert re.findall(r"^(\d+) ", said, re.MULTILINE) == ["7", "8"]
+    kept = [tmp_path / f"found.{kind}" for kind in ("json", "html", "svg")]
+    assert written(kept[0])["options"]["sweep"]["numbers"] == [7, 8, 9]
+    assert ">softmax forward, GB/s<" in kept[2].read_text()
+    assert "data:image/svg+xml;base64," in kept[1].read_text()
+    kept[1].unlink()
+    with pytest.raises(ValueError, match="svg exists already"):
+        kernels.new_files(kept[0])
 
 
 def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
