@@ -2,9 +2,10 @@
 
 A runner prepares its step for arrays that hold garbage. Before it is timed, the step gets several
 problems in the same arrays, the last of which differ in a few elements only, and one of them twice.
-Before each turn the arrays get another problem, and after it the results are checked. After the
-last turn the step gets one problem without and one with poisoned outputs, and steps that are
-prepared for other layouts get one.
+Before each turn the arrays get another problem, before each sample a few other values, and after a
+turn one more step is checked. After the last turn the step gets a problem without and once more
+with poisoned outputs, its time may not depend on whether it has seen its inputs, and steps that are
+prepared for other layouts get a problem.
 
 Poisoned outputs are filled with NaN, so that an element that is not written is noticed. As soon as
 a step has returned, some elements of its results are copied: whatever is written later shows there.
@@ -14,6 +15,8 @@ the result must be within its error bound of the float64 truth.
 
 import functools
 import math
+import random
+import statistics
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
@@ -33,6 +36,11 @@ FRESH, SPOTS = 2, 7
 # About this many elements are copied when a step has returned, AT_ONCE at a time: NumPy copies
 # these without letting another thread run Python code.
 LOOKED, AT_ONCE = 4096, 500
+# A turn ends with another step that is checked; if it takes longer than this, in some turns only.
+AFTER_SECONDS = 0.05
+# Steps that take less than SHORT are compared with as many that repeat their inputs. Their median
+# counts as faster if all others take longer than FASTER times that.
+SHORT, PAIRS, FASTER = 1e-3, 15, 1.5
 # Elements compared at a time, which stay in cache.
 BLOCK = 1 << 16
 # The ways to refuse a layout.
@@ -49,6 +57,10 @@ class Accepted(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     rows: np.ndarray | None
+
+
+# An input, flat, the index of an element that varies, its value in the problem, and another.
+Varied = tuple[np.ndarray, int, float, float]
 
 
 class Problem:
@@ -106,11 +118,13 @@ class Trial:
             {name: each.array for name, each in part.items()} for part in (inputs, outputs)
         )
         self.call = Call(self.case.sizes, given, wanted, threads, pool)
+        self.varied: list[Varied] = []
+        self.random = random.Random()
         self.step = runner.prepare(self.call)
 
     def give(self, problem: Problem, poison: bool = True) -> None:
         """Write the inputs of a problem, have the runner save what it may, and poison outputs."""
-        self.problem = problem
+        self.problem, self.varied = problem, []
         if self.call.saves:
             for name in problem.inputs:
                 self.memory[name].spoil()
@@ -124,11 +138,36 @@ class Trial:
             for name in self.call.outputs:
                 self.memory[name].spoil()
 
-    def restore(self) -> tuple[()]:
-        """Restore the inputs that the kernel overwrites; return the arguments of a step: none."""
+    def restore(self, draw: bool = True) -> tuple[()]:
+        """Restore what the kernel overwrites and vary some elements; return the arguments: none.
+
+        So a kernel that keeps its results has none for the inputs of a sample. draw: whether others
+        vary than before.
+        """
+        kept = self.varied
+        self.settle()
+        self.varied = self.draw() if draw else kept
+        for array, index, _, value in self.varied:
+            array[index] = value
+        return ()
+
+    def settle(self) -> None:
+        """Write the values of the problem where they have changed."""
+        for array, index, value, _ in self.varied:
+            array[index] = value
         for name in self.case.how.changed:
             self.call.inputs[name][...] = self.problem.inputs[name]
-        return ()
+        self.varied = []
+
+    def draw(self) -> list[Varied]:
+        """Draw an element of each input, with another value; what is saved must remain true."""
+        found: list[Varied] = []
+        for name, array in self.call.inputs.items():
+            if name not in self.case.how.known:
+                flat = array.reshape(-1)
+                index = self.random.randrange(flat.size)
+                found.append((flat, index, flat[index], flat[index] + self.random.uniform(1, 2)))
+        return found
 
     def take(self) -> float:
         """Take a step, check it, and return its seconds. Raises WrongResult."""
@@ -146,18 +185,36 @@ class Trial:
         else:
             self.runner.collect(self.call, returned)
             self.check()
+        self.seconds = seconds
         return seconds
 
     def take_after_turn(self) -> None:
-        """Check what the steps of a turn left. Raises WrongResult.
+        """Take one more step, for which the kernel may have changed nothing but what varied.
 
-        If they returned it, or overwrote their inputs several times, that of one more is checked.
+        A long one is taken after some turns only. Raises WrongResult.
         """
-        if self.runner.collect is not None or self.case.how.changed:
-            self.restore()
+        self.settle()
+        if self.random.random() * self.seconds < AFTER_SECONDS:
             self.take()
-        else:
-            self.check()
+
+    def check_repeated(self) -> None:
+        """Raise WrongResult if a short step is faster for the inputs of the step before.
+
+        Samples of short steps repeat them, so that a kernel may keep the result of the first.
+        """
+        fresh: list[float] = []
+        again: list[float] = []
+        for _ in range(PAIRS if self.seconds < SHORT else 0):
+            for draw, seconds in ((True, fresh), (False, again)):
+                self.restore(draw)
+                began = self.clock()
+                self.step()
+                seconds.append(self.clock() - began)
+        if fresh and min(fresh) > FASTER * statistics.median(again):
+            raise WrongResult(
+                f"it keeps results: {statistics.median(again) * 1e6:.3g} µs for the inputs of the "
+                f"step before, at least {min(fresh) * 1e6:.3g} µs if one element differs"
+            )
 
     def check(self) -> None:
         """Raise WrongResult unless the arrays and the memory around them are as they should be."""
@@ -249,6 +306,7 @@ class Gate:
         for poison in (False, True):
             self.trial.give(self.next, poison)
             self.trial.take()
+        self.trial.check_repeated()
         needs = [layout.needs for layout in (MISALIGNED, STRIDED) if not self.takes(layout)]
         return f"{' and '.join(needs)} only" if needs else "any"
 
