@@ -1,7 +1,14 @@
-"""Helpers for tests in a browser."""
+"""Helpers for tests in a browser, and its fixtures, which a conftest.py imports."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+from helpers.optional import needs
+
+CHROMIUM = Path("/usr/bin/chromium")
+LOCAL = ("file://", "data:")
 
 Page = Any
 
@@ -34,6 +41,39 @@ CONTRASTS = """() => {
   }
   return worst;
 }"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = needs("playwright.sync_api")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Yield an empty page; it must not print to the console or request external files."""
+    context = browser.new_context(**getattr(request, "param", {}))
+    context.set_default_timeout(5000)
+    page, problems = context.new_page(), list[str]()
+
+    def check_request(request: Any) -> None:
+        if not request.url.startswith(LOCAL):
+            problems.append(request.url)
+
+    def check_console(message: Any) -> None:
+        problems.append(getattr(message, "text", None) or str(message))
+
+    page.on("request", check_request)
+    page.on("console", check_console)
+    page.on("pageerror", check_console)
+    yield page
+    context.close()
+    assert problems == []
 
 
 def open_page(page: Page, folder: Path, name: str = "softmax") -> None:
