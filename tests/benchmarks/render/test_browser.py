@@ -23,7 +23,7 @@ SCREENS = [
 
 def rows() -> list[dict[str, Any]]:
     """Return rows in all states, with long names and many columns."""
-    more: dict[str, Any] = {"packed": 1.0, "counters": COUNTS, "compile_seconds": 12.5, "first_seconds": 60.0}
+    more: dict[str, Any] = {"packed": 1.0, "counters": COUNTS, "compile_seconds": 12.5}
     text = "Traceback (most recent call last):\n" + "  File 'a.py', line 12, in product\n" * 5
     return [
         candidate("loops", **more),
