@@ -19,6 +19,7 @@ from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementE
 from benchmarks.harness.session import Session, session
 from benchmarks.mine.source import Kernel
 from benchmarks.render import report, sweep
+from benchmarks.render.cells import label
 from benchmarks.worker.counters import why_none
 
 RUNGS, MACHINE = "benchmarks.worker.rungs:Rungs", "benchmarks.worker.limits:Limits"
@@ -132,7 +133,7 @@ def run(
                 complete = run_cases(processes, plan, suspects, run, "again")
         found["complete"] = complete
     bad = [
-        f"{row['rung']}, {' '.join(record[name] for name in CASE)}: {reason}"
+        f"{label(row)}, {' '.join(record[name] for name in CASE)}: {reason}"
         for record in (*found["cases"], *found["again"])
         for row in record["rows"]
         if row["by"] not in PEERS  # What is wrong with a peer is only shown.

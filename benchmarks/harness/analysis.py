@@ -137,15 +137,15 @@ def compared(record: Record) -> Iterator[tuple[Record, Record]]:
 def opposed(record: Record) -> Iterator[tuple[Record, Record]]:
     """Yield kernels of the user, each with every rung on as many threads that it may replace.
 
-    That is the trained one, each reference, and kernels of the user that come before it.
+    That is the trained one, each reference, and the user's kernel before.
     """
-    rows = timed(record)
-    for number, row in enumerate(rows):
-        for other in rows if row["by"] == MINE else ():
-            earlier = other["by"] != MINE or other in rows[:number]
-            alike = other["threads"] == row["threads"] and (other["trained"] or other["reference"])
-            if alike and earlier:
+    rows, before = timed(record), dict[int, Record]()
+    for row in (row for row in rows if row["by"] == MINE):
+        for other in (each for each in rows if each["threads"] == row["threads"]):
+            reference = other["reference"] and other["by"] != MINE
+            if other["trained"] or reference or other is before.get(row["threads"]):
                 yield row, other
+        before[row["threads"]] = row
 
 
 def rates_of(record: Record) -> dict[int, dict[str, float]]:

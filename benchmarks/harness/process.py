@@ -86,7 +86,7 @@ class Worker:
         """Return the last traceback that the process wrote, or nothing."""
         text = self.written()
         start = max(text.rfind(reason) for reason in REASONS)
-        return "" if start < 0 else text[start:]
+        return "" if start < 0 else text[start:].partition("\n\nExtension modules:")[0]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -15,7 +15,8 @@ from typing import Any, Self
 from benchmarks.mine import c_source
 from benchmarks.mine.signature import SAVED, THREADS, Parameter, Signature, signatures
 
-# A kernel in a file with one of these uses several threads, even if it is not told how many.
+# A kernel with one of these in its decorators, or without these in its file, uses several threads,
+# even if it is not told how many.
 PARALLEL = re.compile(rb"parallel\s*=\s*True|#\s*pragma\s+omp|GOMP_|__kmpc_|pthread_create")
 # The parameters of functions; None where these cannot be read.
 Functions = dict[str, list[Parameter] | None]
@@ -101,7 +102,7 @@ def find(text: str, operations: Sequence[str]) -> Kernel:
         function=Function(name, takes, c_source.types_of(path, parameters, takes, signature)),
         save=saver(path, save, functions[save], signature, in_c) if SAVED in takes else None,
         parallel=(THREADS in takes and functions[name] is not None)
-        or PARALLEL.search(source) is not None,
+        or PARALLEL.search(source if in_c else decorators(source, name)) is not None,
     )
 
 
@@ -138,6 +139,14 @@ def functions_in_python(path: Path, source: bytes) -> Functions:
     return found
 
 
+def decorators(source: bytes, name: str) -> bytes:
+    """Return the decorators of a function of Python, or the source if it has none."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name and node.decorator_list:
+            return "\n".join(map(ast.unparse, node.decorator_list)).encode()
+    return source
+
+
 def parameters_of(arguments: ast.arguments) -> list[Parameter] | None:
     """Return the parameters that a kernel is called with; None if there may be any number."""
     if arguments.vararg:
@@ -154,14 +163,18 @@ def choose(
     in_c, parameters = path.suffix != ".py", functions[name]
     every = signatures(operations)
     if direction:
+        known = [each.identifier for each in every]
         every = [each for each in every if direction in (each.direction, each.identifier)]
+        if not every:
+            raise ValueError(f"DIRECTION must be one of {', '.join(known)}, not {direction}")
     elif parameters is None:
         every = [each for each in every if f"_{name}".endswith(f"_{each.identifier}")]
     fitting: list[tuple[Signature, list[Parameter], list[str]]] = []
     if parameters is None:
-        more = [*[THREADS] * in_c, *[SAVED] * (f"{name}_save" in functions)]
         for each in every:
-            own = [*each.parameters(in_c), *map(Parameter, more)]
+            own = each.parameters(in_c)
+            own += [Parameter(THREADS, "int64_t")] * in_c
+            own += [Parameter(SAVED, "void *" * in_c)] * (f"{name}_save" in functions)
             fitting.append((each, own, [parameter.name for parameter in own]))
     else:
         for match in (Signature.by_name, *[Signature.by_position] * bool(direction)):

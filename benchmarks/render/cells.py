@@ -202,12 +202,12 @@ def against_in_words(record: dict[str, Any]) -> list[str]:
     named, found = names_of(record), list[str]()
     for row in (row for row in rows if is_timed(row)):
         ratios = [
-            f"{interval(each['ratio'])} {mark(each)} times as fast as {named[tuple(each['other'])]}"
+            f"{interval(each['ratio'])} {mark(each)} as {named[tuple(each['other'])]}"
             for each in row.get("against", ())
             if each["ratio"]
         ]
         if ratios:
-            found.append(f"{named[key_of(row)]} is {', '.join(ratios)}")
+            found.append(f"{named[key_of(row)]}, times as fast: {', '.join(ratios)}")
     return found
 
 

@@ -172,13 +172,15 @@ def sign(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def show_failure(row: Mapping[str, Any], name: str, console: Console) -> None:
-    """Show why a row is wrong or failed, with the last lines of the traceback."""
+    """Show why a row is wrong or failed, and the lines of the traceback that say where."""
     if reason := row.get("wrong") or row.get("failed"):
         state = f"is {WRONG}" if row.get("wrong") else FAILED
         console.print(f"[red]{escape(name)} {state}:[/red] {escape(reason)}")
-        lines = (row.get("traceback") or "").splitlines()
         # From Python 3.11 on, carets mark the place in a line.
-        for line in [line for line in lines if line.strip(" ^~")][-TRACED:]:
+        every = (row.get("traceback") or "").splitlines()
+        lines = [line for line in every if line.strip(" ^~")]
+        crashed = any("most recent call first" in line for line in lines)
+        for line in lines[:TRACED] if crashed else lines[-TRACED:]:
             console.print(escape(f"  {line}"), style="dim")
 
 

@@ -44,7 +44,7 @@ SHORT, PAIRS, FASTER = 1e-3, 15, 1.5
 # Elements compared at a time, which stay in cache.
 BLOCK = 1 << 16
 # The ways to refuse a layout.
-REFUSALS = (TypeError, ValueError, BufferError, NumbaError)
+REFUSALS = (TypeError, ValueError, AssertionError, BufferError, NumbaError)
 
 
 class WrongResult(Exception):  # noqa: N818 - a finding about a kernel

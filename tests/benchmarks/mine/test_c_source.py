@@ -138,6 +138,8 @@ def test_a_library_is_called_with_all_that_a_kernel_may_take(folder: Path) -> No
     shutil.copy(kernel.path, "my.so")
     library = found("my.so:back@backward", "attention")
     assert library.function.takes == ["dy", "qkv", "dqkv", *"BTHD", "threads", "saved"]
+    pointer, number = "c_void_p", "c_int64"
+    assert library.function.types == [*[pointer] * 3, *[number] * 5, pointer]
     assert library.save is not None
     assert library.save.takes == ["qkv", *"BTHD"]
     assert not library.parallel

@@ -19,6 +19,9 @@ raise SystemExit("not imported on the command line")
 def product(x, weight, y):
     """Multiply."""
 
+@numba.njit
+def serial(x, weight, y): ...
+
 def product_of(a, b, c, block=64, threads=1): ...
 def any_number(*arrays): ...
 def softmax(x): ...
@@ -84,10 +87,19 @@ def test_other_functions_are_called_by_position(
         ("folder.py:product", "", "folder.py is no file"),
         ("my.txt:product", "", "must be a .py, .c or .so file, not my.txt"),
         ("empty.py:product", "", "empty.py has no function product; it has none"),
-        ("my.py:prodct", "", "my.py has no function prodct; it has imported, product, product_of"),
+        (
+            "my.py:prodct",
+            "",
+            "my.py has no function prodct; it has imported, product, serial",
+        ),
         ("bad.py:product", "", "bad.py, line 2: expected ':'"),
         ("null.py:product", "", "null"),
         ("my.py:softmax", "", "fits softmax forward and gelu forward; name the operation"),
+        (
+            "my.py:product@sideways",
+            "matmul",
+            "DIRECTION must be one of forward, dx, dweight, not ",
+        ),
         ("my.py:product@update", "", "of product are x, weight, y, but must be those of update"),
         ("my.py:any_number", "matmul", "of any_number cannot be read, but must be one of these"),
         ("my.py:norm", "", "norm takes saved, so there must be a function norm_save"),
@@ -134,8 +146,11 @@ def test_what_a_backward_takes_from_its_forward_is_computed_from_what_that_had(
 def test_a_kernel_is_parallel_if_it_takes_threads_or_numba_makes_it_so(folder: Path) -> None:
     assert not found("my.py:product").parallel
     assert found("my.py:product_of@dx", "matmul").parallel
+    assert not found("my.py:back").parallel
     (folder / "my.py").write_text(PYTHON.replace("PARALLEL", "True"))
     assert found("my.py:product").parallel
+    assert found("my.py:back").parallel  # It may call the other.
+    assert not found("my.py:serial").parallel
 
 
 def test_equal_names_of_two_files_are_told_apart(folder: Path) -> None:

@@ -82,6 +82,5 @@ def test_a_kernel_of_the_user_is_told_how_many_times_as_fast_as_others_it_is() -
     found = record(rows=rows)
     found["rows"][1]["against"][1] |= {"verdict": "same", "unresolved": "no A/A of torch"}
     assert cells.against_in_words(found) == [
-        "k.py:f is 2.05 (2.00–2.10) ▲ times as fast as tiles, "
-        "4.10 (4.00–4.20) ? times as fast as theirs"
+        "k.py:f, times as fast: 2.05 (2.00–2.10) ▲ as tiles, 4.10 (4.00–4.20) ? as theirs"
     ]

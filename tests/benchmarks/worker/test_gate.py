@@ -249,6 +249,7 @@ def test_what_a_kernel_refuses_is_told_and_other_errors_are_not_forgiven() -> No
 
     honest = {"forward": Runner(partial(prepare, error=TypeError))}
     assert admit(honest["forward"], addition()) == "aligned only"
+    assert admit(Runner(partial(prepare, error=AssertionError)), addition()) == "aligned only"
     assert admit(contiguous({"forward": HONEST})["forward"], given("softmax", "tiny")) == (
         "contiguous only"
     )
