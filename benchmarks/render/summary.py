@@ -113,8 +113,16 @@ def peers(found: Record) -> Iterator[str]:
 
 def main() -> None:
     """Write the small file of a result, and print the section of the README."""
-    source, target = map(Path, sys.argv[1:])
-    found = small(figures.read(source))
+    try:
+        if len(sys.argv) != 3:
+            raise ValueError("expected RESULT.json and results/NAME.json")
+        source, target = Path(sys.argv[1]), figures.new_file(Path(sys.argv[2]))
+        found = small(figures.read(source))
+        if not any(map(is_shown, found["cases"])):
+            raise ValueError(f"{source} has no {' '.join(SHOWN.values())}")
+    except ValueError as error:
+        print(f"python -m benchmarks.render.summary: {error}", file=sys.stderr)
+        sys.exit(2)
     figures.write(target, found)
     print(section(found, target.stem))
 

@@ -77,3 +77,29 @@ def test_the_section_has_the_ladder_and_how_long_pytorch_takes(source: Path) -> 
         "On 1 thread PyTorch takes 2.50 times as long as the",
         "kernels of training (geometric mean of 2 cases).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["SOURCE"], "expected RESULT.json and results/NAME.json"),
+        (["SOURCE", "SOURCE"], "exists already, and nothing is overwritten"),
+        (["no.json", "new.json"], "no.json cannot be read: No such file or directory"),
+        (["OTHER", "new.json"], "other.json has no matmul forward lecture"),
+    ],
+)
+def test_what_cannot_be_summarised_is_refused_in_one_line(
+    arguments: list[str], line: str, source: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    other = source.with_name("other.json")
+    figures.write(other, found(record(), benchmark="kernels"))
+    paths = {"SOURCE": str(source), "OTHER": str(other)}
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setattr("sys.argv", ["summary", *(paths.get(each, each) for each in arguments)])
+    with pytest.raises(SystemExit, match="2"):
+        summary.main()
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1
+    assert not Path("new.json").exists()
