@@ -19,8 +19,8 @@ COLOURS = {
     MINE: ("#0b64b4", "#6cb4f0"),
 }  # fmt: skip
 REFERENCES = (("#6b4fa8", "#b39ddb"), ("#a8560c", "#f0a35e"), ("#a82c6e", "#f08fc0"))
-# Inches of a panel, its axes and the labels on their right; points between two labels.
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 6.4, 3.6, 0.65, 1.3, 0.5, 0.35
+# Inches of the axes, of the margins, and of a letter in the right one; points between two names.
+ACROSS, UP, LEFT, BOTTOM, TOP, RIGHT, LETTER = 4.4, 2.75, 0.65, 0.5, 0.35, 0.3, 0.075
 GAP = 10
 # Speeds are drawn on a logarithmic axis if they differ by more than this factor.
 WIDE = 20
@@ -41,8 +41,9 @@ def draw(shown: Sequence[Panel]) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    columns = min(len(shown), 2)
-    rows = -(-len(shown) // 2)
+    columns, rows = min(len(shown), 2), -(-len(shown) // 2)
+    longest = max((len(line.name) for panel in shown for line in panel.lines), default=0)
+    width, height = LEFT + ACROSS + RIGHT + LETTER * longest, BOTTOM + UP + TOP
     style: dict[Any, Any] = {
         "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9, "svg.hashsalt": "",
         "axes.spines.top": False, "axes.spines.right": False, "axes.unicode_minus": False,
@@ -55,15 +56,12 @@ def draw(shown: Sequence[Panel]) -> str:
     with matplotlib.rc_context(style), warnings.catch_warnings():  # pyright: ignore[reportUnknownMemberType]
         # Fonts here may lack the letters of a kernel's name.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure: Any = Figure((WIDTH * columns, HEIGHT * rows), facecolor=COLOURS["paper"][0])
+        all_width, all_height = width * columns, height * rows
+        figure: Any = Figure((all_width, all_height), facecolor=COLOURS["paper"][0])
         for place, panel in enumerate(shown):
             row, column = divmod(place, 2)
-            left, bottom = WIDTH * column + LEFT, HEIGHT * (rows - 1 - row) + BOTTOM
-            size = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
-            box = (
-                left / WIDTH / columns, bottom / HEIGHT / rows,
-                size[0] / WIDTH / columns, size[1] / HEIGHT / rows,
-            )  # fmt: skip
+            left, bottom = width * column + LEFT, height * (rows - 1 - row) + BOTTOM
+            box = left / all_width, bottom / all_height, ACROSS / all_width, UP / all_height
             draw_panel(figure.add_axes(box, facecolor="none"), panel)
         svg = io.StringIO()
         figure.savefig(svg, format="svg", metadata={"Date": None})

@@ -20,7 +20,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Open a tag; those without an end are not noted."""
-        if tag not in ("meta", "input"):
+        if tag not in ("img", "input", "meta"):
             self.open.append(tag)
         self.handle_startendtag(tag, attrs)
 

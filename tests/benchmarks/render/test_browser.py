@@ -52,6 +52,27 @@ def test_pages_fit_the_screen_and_all_text_can_be_read(
     assert worst["ratio"] > 4.5, worst
 
 
+CORNER = """(image) => {
+  const context = document.createElement("canvas").getContext("2d");
+  context.drawImage(image, 0, 0);
+  return [...context.getImageData(1, 1, 1, 1).data].slice(0, 3);
+}"""
+
+
+@pytest.mark.parametrize("page", SCREENS, indirect=True)
+def test_pictures_of_a_sweep_are_as_dark_as_the_page_and_fit_it(page: Page, tmp_path: Path) -> None:
+    cases = [record(rows=rows(), sizes=dict.fromkeys("NCK", size), shape=f"N={size}")
+             for size in (64, 128)]  # fmt: skip
+    options = found()["options"] | {"sweep": {"letters": [], "numbers": [64, 128]}}
+    kernels_page.write(found(*cases, options=options), tmp_path / "sweep.html")
+    open_page(page, tmp_path, "sweep")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    (corner,) = [image.evaluate(CORNER) for image in page.locator("img").all()]
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert f"rgb({', '.join(map(str, corner))})" == paper
+    assert page.locator("summary").count() >= 2
+
+
 def test_a_choice_of_shape_hides_the_others(page: Page, tmp_path: Path) -> None:
     kernels_page.write(found(record(), record(shape="gpt2")), tmp_path / "kernels.html")
     open_page(page, tmp_path, "kernels")

@@ -140,6 +140,21 @@ def test_without_a_round_there_is_a_table_and_no_roofline() -> None:
     assert "Roofline" not in text
 
 
+def test_a_sweep_is_drawn_for_each_direction_and_its_sizes_are_folded() -> None:
+    cases = [
+        record(sizes=dict.fromkeys("NCK", size), shape=f"N={size}", direction=direction)
+        for direction in ("forward", "dx")
+        for size in (64, 128)
+    ]
+    options = {**found()["options"], "sweep": {"letters": [], "numbers": [64, 128]}}
+    whole = page.render(found(*cases, options=options))
+    assert whole.count("data:image/svg+xml;base64,") == 2
+    assert 'alt="GB/s of matmul dx against N=C=K; ' in whole
+    assert whole.count('<details class="size"><summary>matmul, N=') == 2
+    assert Page(whole).open == []
+    assert 'type="radio"' not in whole
+
+
 def test_the_blocks_of_notes() -> None:
     notes = (
         "One: this.\n\n- one\n  thing\n- two\n\na b: one\n  thing\nc: two\n\nIt: this\nand. So: it."

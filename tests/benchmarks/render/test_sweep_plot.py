@@ -60,6 +60,15 @@ def test_names_are_apart_where_lines_end_at_the_same_speed() -> None:
     assert min(gaps) >= sweep_plot.GAP - 0.01
 
 
+def test_a_long_name_widens_the_picture() -> None:
+    short, long = (
+        ElementTree.fromstring(sweep_plot.draw([panel(line(name, RUNG, 1.0, 2.0, 3.0))]))
+        for name in ("a", "my_very_long_file_name.py:forward")
+    )
+    widths = [float(each.attrib["viewBox"].split()[2]) for each in (short, long)]
+    assert widths[1] - widths[0] == pytest.approx(72 * 32 * sweep_plot.LETTER, abs=1)
+
+
 def test_every_colour_has_one_for_a_dark_window_and_each_kind_its_own() -> None:
     svg = sweep_plot.draw([panel(*LINES)])
     style, drawing = re.split("</style>", svg, maxsplit=1)
