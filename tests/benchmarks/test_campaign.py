@@ -61,6 +61,14 @@ def test_a_verdict_on_the_other_side_of_the_quiet_median_is_wrong(
     assert ("WRONG" in console.export_text()) != right
 
 
+def test_a_gain_is_wrong_if_the_quiet_median_is_a_loss(console: Console) -> None:
+    quiet, busy = runs(1), runs(1)
+    quiet[0]["cases"][0]["rows"][1]["gain"][0] = 0.9
+    quiet[0]["cases"][0]["rows"][1]["verdict"] = SLOWER
+    assert not campaign.show_verdicts({0: quiet, 1: busy}, console)
+    assert campaign.show_verdicts({0: quiet}, console)
+
+
 def test_a_difference_between_runs_of_the_same_code_is_an_alarm(console: Console) -> None:
     assert campaign.show_alarms(SAME, console)
     assert not campaign.show_alarms([*SAME[:2], *runs(2, 1, tile=1.5)], console)

@@ -14,10 +14,10 @@ import pytest
 
 from benchmarks import kernels
 from benchmarks.cases.sweeps import Sweep
-from benchmarks.harness.analysis import BANDWIDTHS
+from benchmarks.harness.analysis import BANDWIDTHS, SAME
 from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
-from benchmarks.harness.rounds import OURS, Comparison, DisagreementError
+from benchmarks.harness.rounds import Comparison, DisagreementError
 from benchmarks.kernels import Peers, Plan
 from benchmarks.mine.source import find_all
 from benchmarks.worker.counters import why_none
@@ -219,6 +219,9 @@ def test_a_run_measures_both_directions_and_the_limits(whole: dict[str, Any]) ->
     assert found == {(name, threads) for threads in (1, 2) for name in ("peak", "triad", "BLAS")}
     # In a round at the start and another after the cases.
     assert {len(each["turns"]) for each in whole["limits"]} == {2}
+    rows = [row for case in whole["cases"] for row in case["rows"] if "gain" in row]
+    assert all(row["unresolved"] for row in rows)  # Two rounds are too few.
+    assert {row["verdict"] for row in rows} == {SAME}
 
 
 def test_a_peer_is_timed_with_each_number_of_threads_and_one_that_does_not_start_is_named(
@@ -277,12 +280,11 @@ def test_a_sweep_shows_and_draws_the_sizes_that_were_done_before_ctrl_c(
 def test_a_wrong_rung_is_named_at_the_end_when_all_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(kernels.SOURCES, OURS, "helpers.toy_ladder")
     monkeypatch.setenv("TOY_RUNGS", "right,wrong,failing")
     with pytest.raises(
         DisagreementError, match=r"wrong, softmax forward awkward: probs\["
     ) as error:
-        kernels.run(SMALL, tmp_path / "found.json")
+        kernels.run(replace(SMALL, ladders="helpers.toy_ladder"), tmp_path / "found.json")
     assert "failing, softmax forward awkward: ArithmeticError" in str(error.value)
     assert len(written(tmp_path / "found.json")["cases"]) == 2
 

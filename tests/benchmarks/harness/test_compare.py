@@ -70,10 +70,12 @@ def shown(old: dict[str, Any], new: dict[str, Any]) -> tuple[bool, str]:
         (1.3, TILE, {TILE: SLOWER}),
         (0.7, TILE, {TILE: FASTER}),
         # Less than the margin, another pace of the whole machine, and noise in all rows.
-        (1.09, TILE, {}),
+        (1.17, TILE, {}),
         (0.5, "", {}),
         (2.0, "", {}),
         (1.0, "random", {}),
+        # Another pace of the limits alone.
+        (1.6, "peak|triad|update", {}),
         # On several threads; one that is not compiled; and a peer, which is not judged.
         (1.4, PARALLEL, {PARALLEL: SLOWER}),
         (1.3, f"{NUMPY}$", {NUMPY: SLOWER}),

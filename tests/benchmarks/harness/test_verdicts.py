@@ -107,8 +107,14 @@ def test_the_controls_of_both_sides_count() -> None:
         "ours": row("ours", [1.2, 2.0, 2.0, 2.0, 2.0, 2.0]),
         "torch": row("theirs", [1.9, 3.0, 3.0, 3.0, 3.0, 3.0], by="torch"),
     }
+    # In the other cases of the run there was no noise.
+    earlier = [case(OURS, PEER, controls=[*CONTROLS.values()])] * 20
     for by, control in noisy.items():
         assert against_a_peer(**{by: control})["verdict"] == SAME
+        record = case(OURS, PEER, controls=[*(CONTROLS | {by: control}).values()])
+        assert judge(record, earlier)["rows"][1]["verdict"] == SAME
+    record = case(OURS, PEER, controls=[*CONTROLS.values()])
+    assert judge(record, earlier)["rows"][1]["verdict"] == FASTER
 
 
 def test_a_control_far_from_itself_is_a_warning_and_leaves_no_verdict() -> None:
