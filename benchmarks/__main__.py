@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import campaign, cases, estimates, experiments, kernels, products, tokenizers
+from benchmarks import campaign, cases, clock, estimates, experiments, kernels, products, tokenizers
 from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import SHAPES, USUAL
 from benchmarks.cases.sweeps import Sweep
@@ -174,6 +174,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "sample": experiments.sample,
     "pretrained": experiments.pretrained,
     "tokenizers": tokenizers.run,
+    "clock": clock.run,
     "verdicts": campaign.run,
 }
 
@@ -205,6 +206,7 @@ def make_parser() -> OneLineParser:
     add("matmul", "the matmuls of training, against NumPy's BLAS", most=1)
     add("sample", "sampling, against recomputing the context and PyTorch")
     add("pretrained", "generation from a GPT-2 checkpoint, against transformers")
+    add("clock", "the clock of kernels, against a plain C program and timeit")
     trained = add("tokenizers", "bits per character with characters, pieces and byte pairs")
     trained("--data", default="shakespeare", help="as in tinygpt train")
     trained("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")

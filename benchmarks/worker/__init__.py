@@ -6,6 +6,7 @@ jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed
 limits.py        measures peak FLOP/s and bandwidth
+protocols.py     other clocks: limits.c, a plain C program, and timeit
 asm.py           the machine code of a kernel: vector instructions, the hottest loop
 loops.py         the loops of assembly; instructions.py: what an instruction does
 counters.py      instructions, cycles and cache misses, by perf_event_open
