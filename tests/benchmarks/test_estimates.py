@@ -1,6 +1,7 @@
 """What is too large to be measured."""
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -30,12 +31,19 @@ def test_the_scores_of_attention_count_as_numbers() -> None:
     assert case.numbers == 2 * 10 * 3 * 5 * 4 + 2 * 3 * 10 * 10
 
 
-def test_what_needs_too_much_memory_is_named_with_how_much_there_is() -> None:
+def test_what_needs_too_much_memory_is_named_with_how_much_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plan = replace(SWEEP, sweep=Sweep((), (8, 4096, 8192)))
     lines = [*estimates.in_words(estimates.obstacles(plan))]
     assert len(lines) == 2
     assert lines[0].startswith("attention forward at T=4096 and 1 larger, which needs about ")
     assert lines[0].endswith(" GB of memory, 1.0 GB are free")
+    needed = estimates.memory(cases.case("attention", "forward", "T=4096"), plan)
+    for free in (needed * 1.001, needed * 0.999):
+        monkeypatch.setattr(estimates, "available_memory", Mock(return_value=free))
+        left_out = ("attention", "forward", "T=4096") in estimates.obstacles(plan)
+        assert left_out == (needed > free)
     typed = replace(plan, sweep=None, shapes=["cpu", "T=8192"])
     assert [names[-1] for names in estimates.obstacles(typed)] == ["T=8192"] * 2
 

@@ -262,14 +262,14 @@ def test_a_sweep_shows_and_draws_the_sizes_that_were_done_before_ctrl_c(
 ) -> None:
     run_case = Mock(wraps=kernels.run_case, side_effect=[DEFAULT, DEFAULT, KeyboardInterrupt])
     monkeypatch.setattr(kernels, "run_case", run_case)
-    plan = replace(TINY, shapes=["cpu"], sweep=Sweep((), (7, 8, 9)))
+    plan = replace(TINY, shapes=["cpu"], sweep=Sweep((), (7, 8, 9, 10)))
     found = kernels.run(plan, tmp_path / "found.json")
     assert [case["sizes"] for case in found["cases"]] == [{"N": 768, "V": 7}, {"N": 768, "V": 8}]
     said = capsys.readouterr().out
     assert "softmax forward: GB/s at each size V; N 768" in said
     assert re.findall(r"^(\d+) ", said, re.MULTILINE) == ["7", "8"]
     kept = [tmp_path / f"found.{kind}" for kind in ("json", "html", "svg")]
-    assert written(kept[0])["options"]["sweep"]["numbers"] == [7, 8, 9]
+    assert written(kept[0])["options"]["sweep"]["numbers"] == [7, 8, 9, 10]
     assert ">softmax forward, GB/s<" in kept[2].read_text()
     assert "data:image/svg+xml;base64," in kept[1].read_text()
     kept[1].unlink()
