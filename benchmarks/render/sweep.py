@@ -16,7 +16,7 @@ from benchmarks import cases
 from benchmarks.harness.analysis import Interval, bandwidth, rates_of
 from benchmarks.render.cells import FAILED, GIGA, MINE, WRONG, is_timed, label, names, number
 from benchmarks.render.cells import why_not as reason_of
-from benchmarks.render.report import BETWEEN, needed, show_failure, table_of
+from benchmarks.render.report import BETWEEN, UNRESOLVED, needed, show_failure, table_of
 
 # An operation that takes fewer FLOPs per byte at its largest size is shown in GB/s.
 FEW_FLOPS = 6.0
@@ -29,6 +29,7 @@ class Line:
     """The speeds of a candidate, or a limit, by size.
 
     kind: LIMIT, RUNG, TRAINED, MINE or the name of a reference. missing: why there is no speed.
+    doubts: why a speed proves nothing.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Line:
     threads: int
     speeds: dict[int, Interval] = field(default_factory=dict[int, Interval])
     missing: dict[int, str] = field(default_factory=dict[int, str])
+    doubts: dict[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ def panel(records: Records, sweep: Mapping[str, Any]) -> Panel:
             if is_timed(row):
                 median, low, high, coverage = row["seconds"]
                 line.speeds[size] = Interval(giga / median, giga / high, giga / low, coverage)
+                if row.get("unresolved"):
+                    line.doubts[size] = row["unresolved"]
             else:
                 line.missing[size] = reason_of(row)
         for threads, rates in rates_of(dict(record)).items():
@@ -130,6 +134,10 @@ def show(whole: Mapping[str, Any], direction: tuple[str, str], console: Console)
             table.add_row(row[""], *(row[head] for head in heads[:count]))
         console.print(table, crop=False)
         heads = heads[count:]
+    for line in found.lines:
+        for reason, sizes in itertools.groupby(line.doubts, key=line.doubts.__getitem__):
+            at = ", ".join(f"{size:,}" for size in sizes)
+            console.print(escape(f"? {line.name} at {at}: {reason}"), style="dim")
     for record, size in zip(records, found.sizes, strict=True):
         for name, row in zip(names(record["rows"]), record["rows"], strict=True):
             show_failure(row, f"{name} at {found.letters} = {size:,}", console)
@@ -138,6 +146,7 @@ def show(whole: Mapping[str, Any], direction: tuple[str, str], console: Console)
 def cell(line: Line, size: int) -> str:
     """Return the speed at a size in markup, or why there is none."""
     if size in line.speeds:
-        return number(line.speeds[size].median)
+        doubt = UNRESOLVED if size in line.doubts else " "
+        return number(line.speeds[size].median) + (f" {doubt}" if line.doubts else "")
     reason = line.missing.get(size, "")
     return f"[{'red' if reason in (WRONG, FAILED) else 'dim'}]{reason}[/]"

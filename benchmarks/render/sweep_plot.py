@@ -92,9 +92,15 @@ def draw_panel(axes: Any, panel: Panel) -> None:
             linewidth=2 if line.kind in (TRAINED, MINE) else 1,
             marker="" if line.kind == LIMIT else "o", markersize=3,
         )  # fmt: skip
+        doubtful = sorted(line.doubts)
+        axes.plot(
+            doubtful, [line.speeds[size].median for size in doubtful], "o", markersize=4,
+            color=colour, markerfacecolor=COLOURS["paper"][0],
+        )  # fmt: skip
         axes.fill_between(sizes, lows, highs, color=colour, alpha=0.2, linewidth=0)
     axes.set_title(f"{panel.title}, {panel.unit}", loc="left", fontsize=10)
-    axes.set_xlabel(panel.letters)
+    doubts = any(line.doubts for line in lines)
+    axes.set_xlabel(panel.letters + "   (hollow: proves nothing, see the table)" * doubts)
     axes.grid(color=COLOURS["grid"][0], linewidth=0.5)
     axes.set_axisbelow(True)
     scale(axes, panel.sizes, [speed for line in lines for speed in line.speeds.values()])

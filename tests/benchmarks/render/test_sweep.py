@@ -76,6 +76,13 @@ def test_what_has_no_speed_says_why() -> None:
     assert lines[-1] == "tiles at N=C=K = 64 is WRONG: y[0] is nan"
 
 
+def test_speeds_that_prove_nothing_are_marked_with_the_reason() -> None:
+    rows = [candidate("loops", unresolved="waited [5 of 6]"), candidate("tiles")]
+    lines = shown([*swept(64, 128, rows=rows, controls=[]), *swept(256)])
+    assert [line.split()[2] for line in lines[4:7]] == ["?", "?", "3.90"]
+    assert lines[-1] == "? loops at 64, 128: waited [5 of 6]"
+
+
 def test_in_a_narrow_window_there_are_several_tables() -> None:
     lines = shown(swept(64), width=30)
     assert max(map(len, lines)) <= 40  # The title is wrapped by words.

@@ -60,6 +60,16 @@ def test_names_are_apart_where_lines_end_at_the_same_speed() -> None:
     assert min(gaps) >= sweep_plot.GAP - 0.01
 
 
+def test_points_that_prove_nothing_are_hollow() -> None:
+    clear, doubtful = line("a", RUNG, 1.0, 2.0), line("a", RUNG, 1.0, 2.0)
+    doubtful.doubts[64] = "waited"
+    hollow = f"fill: {sweep_plot.COLOURS['paper'][0]}; stroke: {sweep_plot.COLOURS[RUNG][0]}"
+    for each, found in ((clear, False), (doubtful, True)):
+        svg = sweep_plot.draw([panel(each)])
+        assert (hollow in svg) == found
+        assert ("hollow: proves nothing" in svg) == found
+
+
 def test_a_long_name_widens_the_picture() -> None:
     short, long = (
         ElementTree.fromstring(sweep_plot.draw([panel(line(name, RUNG, 1.0, 2.0, 3.0))]))
