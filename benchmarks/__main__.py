@@ -214,7 +214,8 @@ def make_parser() -> OneLineParser:
     trained("--seconds", type=within(float, 0.1), default=tokenizers.SECONDS, help=text)
     text = "whether the verdicts of many runs of the same kernels agree; exits with 1 if not"
     verdicts = commands.add_parser("verdicts", help=text).add_argument
-    verdicts("folder", type=Path, metavar="FOLDER", help="for the results; a new one, or to go on")
+    text = "for the results; a new one, or one to go on with"
+    verdicts("folder", type=path(campaign.folder_of), metavar="FOLDER", help=text)
     verdicts("--runs", type=within(int, 3), default=10, help="default: 10")
     text = "processes that keep a CPU busy meanwhile (default: 0)"
     verdicts("--busy", type=within(int, 0), default=0, help=text)

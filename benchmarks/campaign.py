@@ -6,7 +6,6 @@ must be found slower. Results are kept in a folder, so that a campaign can be co
 """
 
 import dataclasses
-import json
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from benchmarks.worker import slowed
 from tinygpt_np.machine import usable_cores
 
 OPERATIONS = (slowed.OPERATION, "gelu")
-BUSY = "while True: pass"
+NAME, BUSY = "verdicts", "while True: pass"
 
 Result = dict[str, Any]
 Results = Mapping[int, Sequence[Result]]  # by the number of busy processes
@@ -51,18 +50,27 @@ def run(folder: Path, runs: int, busy: int, rounds: int) -> bool:
     with processes(busy):
         for path, progress in counted([path for path in plans if not path.exists()]):
             console.print(f"run {progress}: {path.name}")
-            found = kernels.run(plans[path], None, benchmark="verdicts")
+            found = kernels.run(plans[path], None, benchmark=NAME)
             if not found["complete"]:
                 return False
             figures.write(path, found)
     sys.exit(int(not show(load(folder, "same"), load(folder, "slowed"), console)))
 
 
+def folder_of(path: Path) -> Path:
+    """Return a folder for a campaign, or raise ValueError if it holds something else."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"must be a folder, not the file {path}")
+    for kind in ("same", "slowed"):
+        load(path, kind)
+    return path
+
+
 def load(folder: Path, kind: str) -> Results:
     """Return the results of runs of the same or of slowed code."""
     found: dict[int, list[Result]] = {}
     for path in sorted(folder.glob(f"*-busy-{kind}-*.json")):
-        found.setdefault(int(path.name.split("-")[0]), []).append(json.loads(path.read_text()))
+        found.setdefault(int(path.name.split("-")[0]), []).append(figures.read(path, NAME))
     return dict(sorted(found.items()))
 
 

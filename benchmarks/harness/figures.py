@@ -37,8 +37,8 @@ def write(path: Path, found: dict[str, Any]) -> None:
         file.write(lines({"format": FORMAT, **figures(found)}) + "\n")
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the figures of a run of kernels, or raise ValueError if a file has none."""
+def read(path: Path, benchmark: str = "kernels") -> dict[str, Any]:
+    """Return the figures of a run of a benchmark, or raise ValueError if a file has none."""
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,8 +46,8 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError:
         raise ValueError(f"{path} is not JSON") from None
     named = cast(dict[str, Any], found if isinstance(found, dict) else {})
-    if named.get("benchmark") != "kernels":
-        raise ValueError(f"{path} is no result of python -m benchmarks kernels")
+    if named.get("benchmark") != benchmark:
+        raise ValueError(f"{path} is no result of python -m benchmarks {benchmark}")
     if (version := named.get("format", 1)) != FORMAT:
         raise ValueError(f"{path} has format {version} of results; known is {FORMAT}: run it again")
     return named

@@ -105,7 +105,7 @@ def test_a_campaign_takes_the_runs_that_its_folder_lacks(
 
     def run(plan: kernels.Plan, path: None, benchmark: str) -> Result:
         taken.append(plan.ladders)
-        return {**SAME[len(taken) % 4], "complete": len(taken) != 4}
+        return {"benchmark": benchmark, **SAME[len(taken) % 4], "complete": len(taken) != 4}
 
     monkeypatch.setattr(kernels, "run", run)
     shown: list[Any] = []
@@ -119,6 +119,20 @@ def test_a_campaign_takes_the_runs_that_its_folder_lacks(
     same, of_slowed, _ = shown[-1]
     assert {busy: len(each) for busy, each in same.items()} == {0: 3, 1: 3}
     assert {busy: len(each) for busy, each in of_slowed.items()} == {0: 2, 1: 2}
+
+
+def test_a_folder_with_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "1-busy-same-01.json"
+    path.write_text("{}")
+    for given, line in (
+        (path, f"must be a folder, not the file {path}"),
+        (tmp_path, f"{path} is no result of python -m benchmarks verdicts"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            command.main(["verdicts", str(given)])
+        assert capsys.readouterr().err.endswith(f"argument FOLDER: {line}\n")
 
 
 def test_busy_processes_run_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

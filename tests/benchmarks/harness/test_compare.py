@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -174,16 +175,15 @@ def test_what_is_slower_is_shown_before_what_is_faster() -> None:
 def test_on_noisy_machines_there_is_no_false_alarm_and_a_slowdown_is_found(
     noise: Callable[..., Any], least: int
 ) -> None:
-    rng = np.random.default_rng(5)
+    rng, choice = np.random.default_rng(5), random.Random(5)
     same = [noisy_runs.run(rng, noise) for _ in range(15)]
     slowed = [noisy_runs.run(rng, noise, slowed={(0, "tile"): 1.3}) for _ in range(5)]
     for _ in range(100):
-        old, new, again = (same[index] for index in rng.choice(15, 3, replace=False))
+        old, new, again = choice.sample(same, 3)
         assert differences(old, new, again) == {}
     found = 0
     for _ in range(50):
-        new, again = (slowed[index] for index in rng.choice(5, 2, replace=False))
-        different = differences(same[rng.integers(15)], new, again)
+        different = differences(choice.choice(same), *choice.sample(slowed, 2))
         found += different.pop(TILE, SAME) == SLOWER
         assert different == {}
     assert found >= least
