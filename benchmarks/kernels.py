@@ -260,7 +260,7 @@ def open_mine(ours: Process, comparison: Comparison, plan: Plan, say: Say) -> No
             ours.ask("bring", **asdict(kernel))
             for count in plan.threads if kernel.parallel else [1]:
                 say(f"checking {kernel.name}")
-                about = {"rung": kernel.name, "by": MINE, "threads": count, "idea": "Your kernel."}
+                about: dict[str, Any] = {"rung": kernel.name, "by": MINE, "threads": count}
                 about |= {"reference": True, "trained": False, "able": True}
                 open_rung(ours, about, comparison.candidates, plan.asm)
 

@@ -76,6 +76,8 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ),
         ("kernels --peers llmc", "--peers llmc needs --llmc DIR, a checkout of llm.c"),
         ("kernels --llmc nowhere", "must be a checkout of llm.c: nowhere has no train_gpt2.c"),
+        ("kernels --mine nowhere.py:f", "argument --mine: nowhere.py does not exist"),
+        ("kernels --mine gelu", "--mine: must be FILE:FUNCTION, such as my_kernel.py:product, not"),
         ("kernels --template softmix", "--template: an operation must be one of matmul, softmax"),
         ("kernels --template gelu rust", "--template: a language must be one of numba, numpy, c, "),
         ("kernels --template gelu c numba", "expected OPERATION and LANGUAGE, not also numba"),
@@ -154,3 +156,22 @@ def test_a_template_is_a_new_file_and_the_next_command_is_printed(
     )
     assert leaves("kernels", "--template", "softmax", "c") == 2
     assert "my_softmax.c exists already" in capsys.readouterr().err
+
+
+def test_kernels_of_the_user_are_measured_in_their_directions_only(
+    asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my.py").write_text("def a(x, weight, y): ...\ndef b(x, dy, dweight): ...\ndef c(x): ...")
+    for line in (
+        "kernels --mine my.py:a my.py:b --quick",
+        "kernels matmul gelu --mine my.py:a --mine my.py:b --quick",
+        "kernels gelu --mine my.py:c --quick",
+    ):
+        assert leaves(*line.split()) == 0
+    alone, with_more, last = (plan for plan, *_ in asked)
+    own = [("matmul", "forward", "cpu"), ("matmul", "dweight", "cpu")]
+    assert [each.name for each in alone.mine] == ["my.py:a", "my.py:b"]
+    assert alone.cases == own
+    assert with_more.cases == [*own, ("gelu", "forward", "cpu"), ("gelu", "backward", "cpu")]
+    assert last.cases == [("gelu", "forward", "cpu")]

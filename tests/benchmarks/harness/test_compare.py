@@ -96,6 +96,15 @@ def test_a_change_of_all_kernels_of_the_run_or_of_a_case_is_seen(place: str) -> 
     assert {*found.values()} == {SLOWER}
 
 
+def test_kernels_of_the_user_do_not_tell_the_pace_of_the_machine() -> None:
+    case = copy.deepcopy(OLD["cases"][0])
+    (row,) = (row for row in case["rows"] if row["rung"] == "NumPy" and "threads" not in row)
+    for by, fixed in (("ours", True), ("numpy", True), ("mine", False)):
+        row["by"] = by
+        rows = compare.figures_of([case]).rows
+        assert [times.fixed for key, times in rows.items() if key.label == "NumPy"] == [fixed]
+
+
 def test_wide_intervals_few_rounds_and_rows_that_are_unresolved_say_nothing() -> None:
     cpus = "2 threads had 1.1 CPUs"
     for number, change, reason in (

@@ -147,6 +147,17 @@ def test_c_gets_pointers_and_numbers(folder: Path) -> None:
 
 
 @needs_compiler
+def test_openmp_has_as_many_threads_as_the_call(folder: Path) -> None:
+    (folder / "my.c").write_text(
+        "#include <omp.h>\n" + C.replace("= threads", "= omp_get_max_threads()")
+    )
+    runner, _ = loaded("my.c:softmax")
+    call = call_of("softmax", "forward", threads=3)
+    runner.prepare(call)()
+    assert call.outputs["probs"][0, 3] == 3
+
+
+@needs_compiler
 def test_c_gets_what_it_has_saved(folder: Path) -> None:
     runner, _ = loaded("my.c:back")
     call = call_of("attention", "backward")
