@@ -78,6 +78,19 @@ def cached(key: Callable[[np.ndarray], Any]) -> Runner:
     return Runner(prepare)
 
 
+def skipping(call: Call) -> Step:
+    """Do nothing if the inputs are those of the step before."""
+    last = [array.copy() for array in call.inputs.values()]
+
+    def step() -> None:
+        if not all(map(np.array_equal, call.inputs.values(), last)):
+            for array, values in zip(last, call.inputs.values(), strict=True):
+                array[...] = values
+            work(call)
+
+    return step
+
+
 def in_prepare(call: Call) -> Step:
     """Compute before the clock starts, and copy within the step."""
     given = [array.copy() for array in results(call)]
@@ -183,6 +196,7 @@ CHEATS: dict[str, Runner] = {
     "pauses in a turn": working(lambda number: not 8 < number < 16),
     "caches by pointer": cached(lambda array: array.ctypes.data),
     "caches by some values": cached(head),
+    "skips inputs that it knows": Runner(skipping),
     "computes in prepare": Runner(in_prepare),
     "leaves the last eighth": late(7, always),
     "leaves the first eighth": late(0, always),

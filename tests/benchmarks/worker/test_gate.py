@@ -96,6 +96,17 @@ def test_every_cheat_is_refused(operation: str, shape: str) -> None:
     check_all(operation, shape)
 
 
+def test_cheats_that_do_not_wait_are_refused_before_they_are_timed() -> None:
+    waiting = {name for name in CHEATS if "turn" in name} | {
+        "assumes contiguous memory", "assumes aligned memory"
+    }  # fmt: skip
+    for name in CHEATS.keys() - waiting:
+        # Its time would tell, too.
+        gate = Gate(CHEATS[name], given("softmax", "tiny"), 1, POOL, clock=lambda: 0.0)
+        with pytest.raises(WrongResult):
+            gate.open()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("operation", "shape"), LARGE)
 def test_every_cheat_is_refused_at_large_sizes(operation: str, shape: str) -> None:
@@ -155,6 +166,18 @@ def test_a_kernel_that_keeps_results_is_refused_and_finds_none_in_a_sample(keeps
             gate.close()
     else:
         assert gate.close() == "any"
+
+
+def test_in_each_turn_the_arrays_have_another_problem_and_poisoned_outputs() -> None:
+    gate = Gate(Runner(lambda call: partial(np.add, *call.arrays.values())), addition(), 1, POOL)
+    gate.open()
+    seen: list[bytes] = []
+    for _ in range(3):
+        with gate.turn():
+            x, _, z = gate.trial.call.arrays.values()
+            seen.append(x.tobytes())
+            assert np.isnan(z).all()
+    assert len({*seen}) == 3
 
 
 def test_what_varies_between_samples_is_not_what_is_known_and_is_put_back() -> None:

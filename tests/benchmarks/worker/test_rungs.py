@@ -51,6 +51,7 @@ def test_a_rung_is_checked_in_its_turns_and_afterwards() -> None:
         with found.limit:
             found.open(name, 1)
             found.turn()
+            assert found.gate.turns == 1
             closed = found.close()
         if said is None:
             assert closed == {"wrong": None, "layouts": "any"}
