@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import kernels
 from benchmarks.cases.sweeps import Sweep
+from benchmarks.harness import analysis
 from benchmarks.harness.analysis import BANDWIDTHS, SAME
 from benchmarks.harness.figures import FORMAT, figures
 from benchmarks.harness.process import Process
@@ -319,3 +320,12 @@ def test_with_cold_caches_everything_is_measured_cold(tmp_path: Path) -> None:
     assert (record["caches"], record["cache"]) == ("cold", {"1": "memory"})
     (row,) = (row for row in record["rows"] if row["rung"] == "vectors")
     assert row["seconds"].median > 0
+
+
+def test_a_rung_that_is_faster_than_the_machine_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("MOST", 1e-9), ("ENOUGH", 1), ("DISTURBED", 1e9)):
+        monkeypatch.setattr(analysis, name, value)
+    with pytest.raises(DisagreementError, match=r"vectors, softmax forward awkward: runs at .* of"):
+        kernels.run(TINY, tmp_path / "found.json")
