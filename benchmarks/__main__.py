@@ -152,7 +152,9 @@ def show_side_by_side(paths: list[Path], html: Path | None) -> bool:
         results = [side_by_side.load(each) for each in paths]
     except ValueError as error:
         OneLineParser(prog=f"{PROGRAM} side-by-side").error(str(error))
-    shown = side_by_side.view(results, [each.stem for each in paths])
+    stems = [each.stem for each in paths]
+    names = stems if len({*stems}) == len(paths) else [str(each) for each in paths]
+    shown = side_by_side.view(results, names)
     side_by_side.show(shown, Console(highlight=False))
     if html is not None:
         side_by_side.write(shown, html)

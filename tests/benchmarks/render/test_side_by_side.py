@@ -127,6 +127,14 @@ def test_the_command_shows_tables_and_writes_a_page(
         assert said in page.text
 
 
+def test_files_of_the_same_name_are_told_apart_by_their_paths(
+    paths: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["side-by-side", paths[0], paths[0]])
+    assert f"B: {paths[0]}, Some CPU" in capsys.readouterr().out.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
