@@ -9,6 +9,7 @@ show that of a function loaded from its cache; that of a shared library by objdu
 """
 
 import inspect
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -35,7 +36,7 @@ NAMED = re.compile(r"-?0x[0-9a-f]+\(%rip\)(.*?)\s*# [0-9a-f]+ <([^>+]+)>$")
 
 @dataclass
 class Program:
-    """What a kernel runs, in assembly for a target. starts: the functions that are called first."""
+    """The assembly of a kernel for a target. starts: the functions that are called first."""
 
     functions: dict[str, loops.Function]
     starts: list[str]
@@ -118,7 +119,9 @@ def assembly(library: Any, own: set[str]) -> tuple[str, str]:
 def of_library(path: Path, symbol: str) -> Program:
     """Return the program of a function in a shared library. Raises OSError without objdump."""
     command = ["objdump", "--disassemble", "--no-show-raw-insn", str(path)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    environment = os.environ | {"LC_ALL": "C"}  # "file format" is translated otherwise.
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    listing = done.stdout
     functions = loops.functions_of("\n".join(assembly_of(listing.splitlines())))
     start = next((name for name in (symbol, f"_{symbol}") if name in functions), None)
     target = re.search(r"file format (.*)", listing)

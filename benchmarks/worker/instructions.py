@@ -1,4 +1,4 @@
-"""What an instruction of x86-64 (AT&T syntax) or 64-bit Arm does, from its line of assembly.
+"""Instructions of x86-64 (AT&T syntax) and 64-bit Arm: what each does, by its line of assembly.
 
 Arithmetic is floating-point arithmetic, comparison and conversion. Moves, shuffles and bit masks
 do not count. It is one FLOP per lane, a fused multiply-add two.
@@ -50,7 +50,7 @@ class Instruction(NamedTuple):
 
     @property
     def kinds(self) -> list[str]:
-        """What it does, in a word or two; arithmetic with its lanes."""
+        """Its kinds, in a word or two each; arithmetic with its lanes."""
         if CALL.match(self.text):
             return ["call"]
         if JUMP.match(self.text):

@@ -3,16 +3,17 @@
 A loop is a set of blocks of which each can be reached from all others, as large as possible. The
 loops in it are those that are left without the jumps to where it is entered. (This definition is
 Steensgaard's. It allows several entries, which GCC makes.) The depth of a loop counts the loops
-around it, with those around the calls of its function. The hottest loop is chosen by
-what the code says, without running it. It is the deepest of those that compute: call a function
-of a library, such as expf, or do floating-point arithmetic. Of equally deep ones it is the one
-with the most calls of a library per iteration, then the most FLOPs, then the fewest instructions,
-because compilers make longer versions of a loop for other layouts.
+around it, with those around the calls of its function.
+
+The hottest loop is chosen without running the code. It is the deepest of those that compute, which
+do floating-point arithmetic or call a function of a library, such as expf. If several are equally
+deep, it is the one with the most calls per iteration, then with the most FLOPs, then with the
+fewest instructions, because compilers make longer versions of a loop for other layouts.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,25 +100,15 @@ def connect(blocks: list[Block]) -> None:
         if INDIRECT.match(last):
             indirect.append(block)
     # The targets of an indirect jump are in a table; taken is what is not reached otherwise.
-    reached = reach(blocks, 0, set())
-    for number, block in enumerate(blocks):
-        if number not in reached:
-            for jump in indirect:
+    edges = {number: block.follow for number, block in enumerate(blocks)}
+    left = {*edges}
+    for number in edges:
+        if number in left and (number == 0 or indirect):
+            for jump in indirect if number else ():
                 jump.follow.append(number)
-            if indirect:
-                reach(blocks, number, reached)
-            else:
-                block.follow.clear()
-
-
-def reach(blocks: Sequence[Block], start: int, reached: set[int]) -> set[int]:
-    """Add all blocks that follow from `start` to those reached before, and return them."""
-    waiting = [start]
-    while waiting:
-        if (number := waiting.pop()) not in reached:
-            reached.add(number)
-            waiting += blocks[number].follow
-    return reached
+            left -= {number} | walk(edges, number, left)
+    for number in left:
+        blocks[number].follow.clear()
 
 
 def loops_of(blocks: Sequence[Block]) -> list[Loop]:
@@ -152,13 +143,12 @@ def components(edges: set[tuple[int, int]]) -> Iterator[set[int]]:
     left = {*after} & {*before}
     while left:
         start = max(left)  # Few blocks follow the last.
-        found = walk(before, start, walk(after, start, left))
-        if found or start in after[start]:
-            yield found | {start}
+        if found := walk(before, start, walk(after, start, left)):
+            yield found
         left -= found | {start}
 
 
-def walk(edges: Mapping[int, set[int]], start: int, within: set[int]) -> set[int]:
+def walk(edges: Mapping[int, Collection[int]], start: int, within: set[int]) -> set[int]:
     """Return the blocks of a set that are reached from one, which is among them if in a cycle."""
     found, waiting = set[int](), [start]
     while waiting:
@@ -243,7 +233,7 @@ class HotLoop(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """How many instructions do what, and the FLOPs of an iteration."""
+        """The number of instructions of each kind, and the FLOPs of an iteration."""
         counts = Counter(kind for each in self.instructions for kind in each.kinds)
         words = [f"{counts.pop(kind)} {kind}" for kind in sorted(counts) if "×" in kind]
         named = [(counts.pop(kind, 0), kind) for kind in ("load", "store", "call")]
@@ -252,7 +242,7 @@ class HotLoop(NamedTuple):
 
     @property
     def heat(self) -> tuple[int, ...]:
-        """What the loops of a program are ordered by."""
+        """The key by which the loops of a program are ordered."""
         computes = self.calls + self.flops > 0
         return computes, self.depth, self.calls, self.flops, -len(self.instructions)
 

@@ -191,13 +191,16 @@ Disassembly of section .text:
 """
 
 
-def listed(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
-    monkeypatch.setattr("subprocess.run", Mock(side_effect=[result]))
+def listed(monkeypatch: pytest.MonkeyPatch, result: Any) -> Mock:
+    """Let objdump write a result."""
+    monkeypatch.setattr("subprocess.run", run := Mock(side_effect=[result]))
+    return run
 
 
 def test_the_loop_of_a_library_is_read_from_objdump(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed(monkeypatch, SimpleNamespace(stdout=LISTING))
+    run = listed(monkeypatch, SimpleNamespace(stdout=LISTING))
     found = asm.loop_of_library(Path("kernel.so"), "product")
+    assert run.call_args.kwargs["env"]["LC_ALL"] == "C"  # It writes in other languages too.
     assert found["loop"] == [
         "product, nesting depth 1:",
         ".L1130:",
