@@ -215,12 +215,22 @@ def run_case(processes: Processes, comparison: Comparison, plan: Plan, say: Say)
         for name in ("peak", *BANDWIDTHS):
             open_limit(processes.limits, comparison, name, count, begun["case"]["working_set"])
     comparison.take_rounds(plan.rounds, say)
+    if plan.asm:
+        read_code(comparison, say)
     if plan.counters:
         read_counters(comparison, say)
     say("checking again")
     for each in (*comparison.candidates, *comparison.controls):
         if each.timed:
             each.about |= each.ask("close", timeout=OPEN_TIMEOUT)
+
+
+def read_code(comparison: Comparison, say: Say) -> None:
+    """Look at the machine code of each rung but those of peers, and sample where it spends time."""
+    for each in comparison.candidates:
+        if each.timed and each.about["by"] not in PEERS:
+            say(f"sampling {each.name}")
+            each.about |= each.ask("asm", timeout=TURN_TIMEOUT, name=each.about["rung"])
 
 
 def read_counters(comparison: Comparison, say: Say) -> None:
@@ -247,7 +257,7 @@ def open_ours(
                 continue
             say(f"checking {rung['rung']}")
             about = {**rung, "by": OURS, "threads": count}
-            candidate = open_rung(ours, about, comparison.candidates, plan.asm)
+            candidate = open_rung(ours, about, comparison.candidates)
             if (seconds := candidate.about.get("compile_seconds")) is not None:
                 ours.ask("claim", name=rung["rung"], seconds=seconds)
 
@@ -262,7 +272,7 @@ def open_mine(ours: Process, comparison: Comparison, plan: Plan, say: Say) -> No
                 say(f"checking {kernel.name}")
                 about: dict[str, Any] = {"rung": kernel.name, "by": MINE, "threads": count}
                 about |= {"reference": True, "trained": False, "able": True}
-                open_rung(ours, about, comparison.candidates, plan.asm)
+                open_rung(ours, about, comparison.candidates)
 
 
 def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: Say) -> None:
@@ -296,17 +306,13 @@ def open_controls(comparison: Comparison, say: Say) -> None:
         open_rung(each.process.parent, {**each.about}, comparison.controls)
 
 
-def open_rung(
-    process: Process, about: dict[str, Any], into: list[Candidate], asm: bool = False
-) -> Candidate:
+def open_rung(process: Process, about: dict[str, Any], into: list[Candidate]) -> Candidate:
     """Add a rung, and open it in a fork of its own unless it is too slow for the case."""
     fork = process.fork(about["rung"]) if about["able"] else None
     candidate = Candidate(fork, about, False, PATIENCE, TURN_TIMEOUT)
     into.append(candidate)
     if fork is not None:
         candidate.open(timeout=OPEN_TIMEOUT, name=about["rung"], threads=about["threads"])
-        if asm and candidate.timed:
-            about |= candidate.ask("asm", name=about["rung"])
     return candidate
 
 

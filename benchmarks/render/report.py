@@ -39,7 +39,8 @@ LEGEND = (
 )
 ASM = (
     "packed: fraction of vector instructions among the arithmetic in the machine code."
-    " hottest loop: the deepest that computes, of these the one with the most FLOPs per iteration."
+    " hottest loop: that with most samples of where the kernel spends its time, and the percentage"
+    " at each instruction; without samples, the deepest with the most FLOPs per iteration."
 )
 
 

@@ -8,6 +8,7 @@ gate.py          checks a rung before it is timed
 limits.py        measures peak FLOP/s and bandwidth
 protocols.py     other clocks: limits.c, a plain C program, and timeit
 asm.py           the machine code of a kernel: vector instructions, the hottest loop
+sampling.py      where a step spends its time, by perf_event_open
 loops.py         the loops of assembly; instructions.py: what an instruction does
 counters.py      instructions, cycles and cache misses, by perf_event_open
 """

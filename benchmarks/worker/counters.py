@@ -140,10 +140,12 @@ def offered_of(events: Mapping[str, Event]) -> dict[str, Event]:
     return found
 
 
-def open_event(event: Event, thread: int, leader: int) -> int:
+def open_event(
+    event: Event, thread: int, leader: int, flags: int = INHERIT, **sampling: int
+) -> int:
     """Return the file of a counter of a thread, in the group of a leader or, with ALONE, as leader.
 
-    Raises OSError if that is not possible.
+    sampling: further fields of the attributes. Raises OSError if that is not possible.
     """
     number = SYSCALLS.get(platform.machine()) if sys.platform == "linux" else None
     if number is None:
@@ -153,7 +155,8 @@ def open_event(event: Event, thread: int, leader: int) -> int:
         size=ctypes.sizeof(Attributes),
         config=event.config,
         read_format=READ_FORMAT,
-        flags=INHERIT | EXCLUDE_KERNEL | EXCLUDE_HYPERVISOR | (leader == ALONE and DISABLED),
+        flags=flags | EXCLUDE_KERNEL | EXCLUDE_HYPERVISOR | (leader == ALONE and DISABLED),
+        **sampling,
     )
     address = ctypes.addressof(attributes)
     file = library().syscall(number, address, thread, ANY_CPU, leader, CLOSE_ON_EXEC)

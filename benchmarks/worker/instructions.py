@@ -31,12 +31,17 @@ CALL = re.compile(r"(?:callq?|blr?)\s")
 
 
 class Instruction(NamedTuple):
-    """An instruction. lanes: of its arithmetic, or 0; moves: "load", "store", "prefetch" or ""."""
+    """An instruction.
+
+    lanes: of its arithmetic, or 0. moves: "load", "store", "prefetch" or "". samples: the fraction
+    of all samples that found it.
+    """
 
     text: str
     lanes: int
     moves: str
     vector: bool
+    samples: float = 0.0
 
     @property
     def fused(self) -> bool:

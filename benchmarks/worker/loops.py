@@ -5,10 +5,11 @@ loops in it are those that are left without the jumps to where it is entered. (T
 Steensgaard's. It allows several entries, which GCC makes.) The depth of a loop counts the loops
 around it, with those around the calls of its function.
 
-The hottest loop is chosen without running the code. It is the deepest of those that compute, which
-do floating-point arithmetic or call a function of a library, such as expf. If several are equally
-deep, it is the one with the most calls per iteration, then with the most FLOPs, then with the
-fewest instructions, because compilers make longer versions of a loop for other layouts.
+The hottest loop is that with most samples (see sampling.py). Without samples it is chosen by the
+code: the deepest of those that compute, which do floating-point arithmetic or call a function of a
+library, such as expf. If several are equally deep, it is the one with the most calls per iteration,
+then with the most FLOPs, then with the fewest instructions, because compilers make longer versions
+of a loop for other layouts.
 """
 
 import re
@@ -24,6 +25,7 @@ LOCAL = re.compile(r"\.L|L[A-Z]{2}|Ltmp|Lloh")  # how labels within a function s
 NOT_TAKEN = re.compile(r"j(?!mp)|b\.|cb|tb")  # jumps after which the next block may run
 INDIRECT = re.compile(r"jmpq?\s+\*|br\s")
 NO_CODE = re.compile(r"\.|(?:data16 |cs )*nop|xchg %ax|int3")  # directives and padding
+PLACE = re.compile(r"// at ([0-9a-f]+)$")  # a comment with the address of a line
 COMMENT = re.compile(r"\s*(?:#{1,2}\s|//|;).*$")
 # x86: movabsq $name, %rax … callq *%rax. On Arm, names are called directly.
 ADDRESS = re.compile(r"(?:movabsq \$|leaq? )([^\d(-][^(]*?)(?:\(%rip\))?, ?(%\w+)")
@@ -37,10 +39,14 @@ LONGEST, HEAD, TAIL, MARGIN = 60, 44, 15, 44
 
 @dataclass
 class Block:
-    """Lines that run one after the other, its label, and the numbers of blocks that may follow."""
+    """Lines that run one after the other, its label, and the numbers of blocks that may follow.
+
+    places: the addresses of the lines, if these are known.
+    """
 
     label: str
     lines: list[str] = field(default_factory=list[str])
+    places: list[int] = field(default_factory=list[int])
     follow: list[int] = field(default_factory=list[int])
 
 
@@ -79,6 +85,8 @@ def functions_of(text: str) -> dict[str, Function]:
             if ended or not blocks:
                 blocks.append(Block(""))
             blocks[-1].lines.append(code)
+            if place := PLACE.search(line):
+                blocks[-1].places.append(int(place[1], 16))
             ended = JUMP.match(code) is not None
     for blocks in found.values():
         connect(blocks)
@@ -89,7 +97,7 @@ def functions_of(text: str) -> dict[str, Function]:
 def connect(blocks: list[Block]) -> None:
     """Note which blocks may follow each."""
     places = {block.label: number for number, block in enumerate(blocks) if block.label}
-    indirect: list[Block] = []
+    indirect: list[int] = []
     for number, block in enumerate(blocks):
         last = block.lines[-1] if block.lines else ""
         jump = JUMP.match(last)
@@ -98,14 +106,16 @@ def connect(blocks: list[Block]) -> None:
         if (not jump or NOT_TAKEN.match(last)) and number + 1 < len(blocks):
             block.follow.append(number + 1)
         if INDIRECT.match(last):
-            indirect.append(block)
+            indirect.append(number)
     # The targets of an indirect jump are in a table; taken is what is not reached otherwise.
     edges = {number: block.follow for number, block in enumerate(blocks)}
-    left = {*edges}
-    for number in edges:
-        if number in left and (number == 0 or indirect):
-            for jump in indirect if number else ():
-                jump.follow.append(number)
+    left = {*edges} - {0}
+    left -= walk(edges, 0, left)
+    jumps = [each for each in indirect if each not in left]
+    for number in sorted(left):
+        if number in left and jumps:
+            for jump in jumps:
+                blocks[jump].follow.append(number)
             left -= {number} | walk(edges, number, left)
     for number in left:
         blocks[number].follow.clear()
@@ -208,7 +218,8 @@ class HotLoop(NamedTuple):
     function: str
     depth: int
     lines: list[Instruction | str]
-    calls: int
+    calls: int = 0
+    samples: float | None = None  # the fraction of samples in it, if any were taken
 
     @property
     def instructions(self) -> list[Instruction]:
@@ -224,12 +235,22 @@ class HotLoop(NamedTuple):
     def text(self) -> list[str]:
         """The loop line by line, with what each does at the margin, and counts at the end."""
         shown = [
-            each if isinstance(each, str) else f"  {each.text:{MARGIN}} {', '.join(each.kinds)}"
+            each
+            if isinstance(each, str)
+            else f"{self.margin(each)}  {each.text:{MARGIN}} {', '.join(each.kinds)}"
             for each in self.lines
         ]
         if len(shown) > LONGEST:
             shown[HEAD:-TAIL] = [f"  … {len(shown) - HEAD - TAIL} more lines …"]
-        return [f"{readable(self.function)}, nesting depth {self.depth}:", *shown, self.summary]
+        name, known = readable(self.function), self.samples is not None
+        chosen = f"{self.samples:.0%} of the samples" if known else "chosen by its code"
+        return [f"{name}, nesting depth {self.depth}, {chosen}:", *shown, self.summary]
+
+    def margin(self, instruction: Instruction) -> str:
+        """Return the percentage of samples at an instruction, if any were taken."""
+        if self.samples is None:
+            return ""
+        return f"{instruction.samples:5.1%}" if instruction.samples else " " * 5
 
     @property
     def summary(self) -> str:
@@ -254,6 +275,31 @@ def hottest(
     found = [loop for start in starts for loop in loops_from(functions, start, parse)]
     best = max(found, key=lambda loop: loop.heat, default=None)
     return best if best and best.heat[0] else None
+
+
+def sampled(
+    functions: Mapping[str, Function], depths: Mapping[str, int], samples: Sequence[int],
+    parse: Parser,
+) -> HotLoop | None:  # fmt: skip
+    """Return the loop with most samples, without the blocks that have none."""
+    hits, found = Counter(samples), list[tuple[int, str, Loop]]()
+    for name, function in functions.items():
+        for loop in function.loops:
+            places = (place for number in loop.blocks for place in function.blocks[number].places)
+            found.append((sum(hits[place] for place in places), name, loop))
+    most, name, loop = max(found, default=(0, "", None), key=lambda each: each[0])
+    if loop is None or most == 0:
+        return None
+    lines: list[Instruction | str] = []
+    for block in (functions[name].blocks[number] for number in loop.blocks):
+        counts = [hits[place] for place in block.places]
+        if any(counts):
+            lines += [f"{block.label}:"] * bool(block.label)
+            lines += [
+                parse(line)._replace(samples=count / len(samples))
+                for line, count in zip(block.lines, counts, strict=True)
+            ]
+    return HotLoop(name, depths[name] + loop.depth, lines, samples=most / len(samples))
 
 
 def loops_from(functions: Mapping[str, Function], start: str, parse: Parser) -> Iterator[HotLoop]:

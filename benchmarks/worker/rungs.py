@@ -22,10 +22,13 @@ from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung, Runner
 from benchmarks.mine import loading
 from benchmarks.mine.source import Kernel
-from benchmarks.worker import counters
+from benchmarks.worker import counters, sampling
 from benchmarks.worker.clock import Eviction, Timed
 from benchmarks.worker.gate import Gate, problems_of, refusal
 from tinygpt_np.compiled.threads import limited
+
+# The CPU time for which a step is sampled.
+SAMPLED_SECONDS = 0.2
 
 events: Any = cast(Any, event)
 Step = Callable[[], Any]
@@ -184,5 +187,15 @@ class Rungs:
 
         if name in self.mine and self.mine[name].function.types:  # It is in C.
             kernel = self.mine[name]
-            return asm.loop_of_library(Path(kernel.path), kernel.function.name)
-        return asm.of_numba(self.rungs[name].runners[self.case.direction].compiled).fields()
+            return asm.loop_of_library(Path(kernel.path), kernel.function.name, self.sample())
+        compiled = self.rungs[name].runners[self.case.direction].compiled
+        return asm.of_numba(compiled).fields(self.sample() if compiled else [])
+
+    def sample(self) -> list[int]:
+        """Return addresses at which the step was found, in a further turn, if that is possible."""
+        self.turn()  # It warms up.
+        timed = self.timed
+        try:
+            return sampling.addresses(timed.step, timed.arguments, timed.repeat, SAMPLED_SECONDS)
+        except counters.CountersError:
+            return []

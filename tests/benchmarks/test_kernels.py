@@ -132,6 +132,15 @@ def test_peers_have_rows_and_a_rung_that_fails_ends_alone() -> None:
         assert rows_of(later.record) == [("right", 1, 4)]
 
 
+def test_the_machine_code_of_each_rung_but_those_of_peers_is_looked_at() -> None:
+    with process("right", "wrong") as ours, process("reference") as torch:
+        plan = replace(SMALL, threads=[1], rounds=1, asm=True)
+        rows = compare(ours, {("torch", 1): torch}, plan).record["rows"]
+    nothing: dict[str, Any] = {"packed": None, "loop": [], "loop_flops": 0}
+    looked_at = [{name: row[name] for name in nothing if name in row} for row in rows]
+    assert looked_at == [nothing, {}, {}]  # They are NumPy.
+
+
 def test_each_rung_is_counted_after_the_rounds() -> None:
     with process("right", "wrong", "reference") as ours:
         found = compare(ours, {}, replace(SMALL, threads=[1], rounds=1, counters=True))

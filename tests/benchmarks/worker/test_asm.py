@@ -2,6 +2,9 @@
 
 import re
 import subprocess
+from collections.abc import Callable
+from ctypes import CDLL, c_long, c_void_p
+from functools import partial
 from pathlib import Path
 from shutil import which
 from types import SimpleNamespace
@@ -13,7 +16,8 @@ import pytest
 from numba.core import config
 
 from benchmarks.ladders.matmul import NOTHING
-from benchmarks.worker import asm
+from benchmarks.worker import asm, sampling
+from benchmarks.worker.counters import CountersError
 from benchmarks.worker.loops import functions_of
 from tinygpt_np.compiled import cache
 from tinygpt_np.compiled.kernels.matmul import PLAIN, make_scratch, matmul
@@ -41,6 +45,16 @@ def in_order(x: Any) -> Any:
 def scaled(x: Any, factor: Any) -> None:
     for i in range(FIXED):
         x[i] = x[i] * factor
+
+
+def deep_and_long(x: Any, times: Any) -> None:
+    for i in range(times):
+        for j in range(times):
+            for k in range(times):
+                x[i, j] += x[k, i] * x[j, k] * np.float32(3)
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            x[i, j] *= np.float32(0.5)
 
 
 def size(x: Any) -> Any:
@@ -202,7 +216,7 @@ def test_the_loop_of_a_library_is_read_from_objdump(monkeypatch: pytest.MonkeyPa
     found = asm.loop_of_library(Path("kernel.so"), "product")
     assert run.call_args.kwargs["env"]["LC_ALL"] == "C"  # It writes in other languages too.
     assert found["loop"] == [
-        "product, nesting depth 1:",
+        "product, nesting depth 1, chosen by its code:",
         ".L1130:",
         f"  {'vmovups (%rdi,%rax,1),%ymm1':44} load",
         f"  {'vfmadd231ps (%rsi,%rax,1),%ymm1,%ymm0':44} FMA ×8, load",
@@ -217,7 +231,7 @@ def test_a_function_that_is_passed_to_openmp_counts(monkeypatch: pytest.MonkeyPa
     listed(monkeypatch, SimpleNamespace(stdout=LISTING))
     found = asm.loop_of_library(Path("kernel.so"), "sums")
     first, *_, last = found["loop"]
-    assert first == "sums, nesting depth 1:"
+    assert first == "sums, nesting depth 1, chosen by its code:"
     assert last == "1 arithmetic ×1, 1 load, 1 call, 3 others: 1 FLOP per iteration"
 
 
@@ -238,6 +252,55 @@ def test_the_loop_of_a_real_library(tmp_path: Path) -> None:
     command = ["cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)]
     subprocess.run(command, check=True)
     found = asm.loop_of_library(library, "product")
-    assert found["loop"][0] == "product, nesting depth 2:"
+    assert found["loop"][0] == "product, nesting depth 2, chosen by its code:"
     assert found["loop_flops"] >= 2
     assert asm.loop_of_library(library, "absent")["loop"] == []
+    # It is the same loop with samples, whose addresses are those where the library is loaded.
+    x, y = np.ones(1000, np.float32), np.ones((100, 1000), np.float32)
+    function: Any = CDLL(str(library)).product
+    function.argtypes = (c_void_p, c_void_p, c_long, c_long)
+    samples = sampled(partial(function, x.ctypes.data, y.ctypes.data, *y.shape))
+    fields = asm.loop_of_library(library, "product", samples)
+    assert re.fullmatch(r"product, nesting depth 2, \d+% of the samples:", fields["loop"][0])
+    assert fields["loop"][-1] == found["loop"][-1]
+
+
+def sampled(step: Callable[[], Any]) -> list[int]:
+    """Return samples of a step, or skip a test where there are none."""
+    try:
+        return sampling.addresses(step, tuple, 1, 0.05)
+    except CountersError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(not which("objdump"), reason="needs objdump")
+def test_with_samples_the_loop_is_that_in_memory_in_which_most_are() -> None:
+    x = np.ones((100, FIXED), np.float32)
+    # The first loop is deeper by its code, but it is empty.
+    function = compiled(deep_and_long, x, 0)
+    samples = sampled(lambda: function(x, 0))
+    program = asm.of_numba((function,))
+    found = program.fields(samples)
+    head, *lines, last = found["loop"]
+    share = re.fullmatch(r"deep_and_long, nesting depth 2, (\d+)% of the samples:", head)
+    assert share is not None
+    assert int(share[1]) > 0
+    assert any(re.match(r" *\d+\.\d%  \w", line) for line in lines)
+    assert last.endswith("FLOP per iteration")
+    assert program.fields()["loop"][0].startswith("deep_and_long, nesting depth 3, chosen")
+
+
+def test_without_objdump_samples_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = compiled(scaled, ones(), TWO)
+    program = asm.of_numba((function,))
+    (start,) = program.addresses.values()
+    monkeypatch.setattr("subprocess.run", Mock(side_effect=FileNotFoundError("objdump")))
+    assert program.fields([start]) == program.fields()
+
+
+def test_memory_is_read_no_further_than_it_is_mapped() -> None:
+    (start,) = asm.of_numba((compiled(scaled, ones(), TWO),)).addresses.values()
+    end = asm.mapped_until(start)
+    assert end > start
+    assert end % 4096 == 0
+    assert asm.mapped_until(1) == 1

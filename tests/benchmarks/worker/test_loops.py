@@ -69,7 +69,7 @@ def test_a_loop_has_its_blocks_without_those_of_the_loops_in_it() -> None:
 
 def test_the_lines_have_notes_and_the_counts_come_last() -> None:
     assert hottest(NESTED, "total").text == [
-        "total, nesting depth 2:",
+        "total, nesting depth 2, chosen by its code:",
         ".LBB0_4:",
         f"  {'vaddps (%rdx), %xmm0, %xmm0':44} arithmetic ×4, load",
         f"  {'addq $16, %rdx':44} scalar",
@@ -214,7 +214,32 @@ def test_a_long_loop_is_cut_in_the_middle() -> None:
     assert "%zmm42" in lines[43]
     assert lines[44] == "  … 43 more lines …"
     assert "%zmm86" in lines[45]
-    assert (head, last[:18]) == ("f, nesting depth 1:", "100 arithmetic ×16")
+    assert (head, last[:18]) == ("f, nesting depth 1, chosen by its code:", "100 arithmetic ×16")
+
+
+def test_with_samples_the_loop_with_most_of_them_is_the_hottest() -> None:
+    # Two loops; the second has an addition that is not sampled, in a block of its own.
+    first = loop_of("vdivps %zmm0, %zmm1, %zmm1 // at 10", "vmovaps %zmm0, %zmm2 // at 20")
+    lines = [
+        ".L2:", " mulss %xmm0, %xmm1 // at 30", " je .L3 // at 34",
+        " addss %xmm0, %xmm1 // at 38", ".L3:", " jne .L2 // at 3c",
+    ]  # fmt: skip
+    functions = loops.functions_of(function_of("f", first, *lines))
+    samples = [0x10, 0x30, 0x30, 0x3C, 0x99, 0x99, 0x99, 0x99]
+    found = loops.sampled(functions, {"f": 2}, samples, x86)
+    assert found is not None
+    assert found.text == [
+        "f, nesting depth 3, 38% of the samples:",
+        ".L2:",
+        f"25.0%  {'mulss %xmm0, %xmm1':44} arithmetic ×1",
+        f"       {'je .L3':44} branch",
+        ".L3:",
+        f"12.5%  {'jne .L2':44} branch",
+        "1 arithmetic ×1, 2 others: 1 FLOP per iteration",
+    ]
+    assert loops.sampled(functions, {"f": 0}, [0x99], x86) is None
+    assert loops.sampled(functions, {"f": 0}, [], x86) is None
+    assert loops.sampled({}, {}, [0x10], x86) is None
 
 
 def test_arm_has_loops_too() -> None:

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeSt
 
 from benchmarks import ROOT
 from benchmarks.ladders import direct
-from benchmarks.worker import counters
+from benchmarks.worker import counters, rungs, sampling
 from benchmarks.worker.rungs import CompileTime, Rungs
 from tinygpt_np.compiled.kernels import softmax
 
@@ -126,9 +126,22 @@ def test_the_loop_of_a_kernel_in_c_is_that_of_its_library(monkeypatch: pytest.Mo
     fixed = {"operation": "softmax", "direction": "forward", "save": None, "parallel": False}
     function = {"name": "f", "takes": ["x"], "types": ["c_void_p"]}
     found.bring(name="a.c:f", path="/a.so", function=function, **fixed)
+    monkeypatch.setattr(found, "sample", lambda: [7])
     assert found.asm("a.c:f") == fields
-    look.assert_called_once_with(Path("/a.so"), "f")
+    look.assert_called_once_with(Path("/a.so"), "f", [7])
     assert found.asm("right")["loop"] == []  # It is NumPy.
+
+
+def test_a_step_is_sampled_in_a_further_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = made("right")
+    found.open("right", 1)
+    monkeypatch.setattr(sampling, "addresses", look := Mock(return_value=[7]))
+    assert found.sample() == [7]
+    timed = found.timed
+    look.assert_called_once_with(timed.step, timed.arguments, timed.repeat, rungs.SAMPLED_SECONDS)
+    assert timed.repeat > 1  # It is warm.
+    look.side_effect = counters.CountersError("not here")
+    assert found.sample() == []
 
 
 def test_what_a_kernel_overwrites_is_restored_before_a_sample() -> None:
