@@ -112,7 +112,7 @@ def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tupl
             if record.get(name):
                 found[unit] = (number(record[name] / median / GIGA), "")
         if "fraction" in row:
-            found["of limit"] = (percent(row["fraction"].median), row["bound"])
+            found["of limit"] = (share(row), row["bound"])
     for key, (column, words) in PAID.items():
         if row.get(key) is not None:
             found[column] = (words(row[key]), "")
@@ -123,6 +123,12 @@ def figures(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, tupl
     if "misses" in counted:
         found["misses"] = (prefixed(counted["misses"]), "")
     return found
+
+
+def share(row: Mapping[str, Any]) -> str:
+    """Return the fraction of the limit; "?" if the limit cannot have been measured well."""
+    fraction = row["fraction"][0]
+    return "?" if row.get("unresolved") and fraction > 1 else percent(fraction)
 
 
 def is_timed(row: Mapping[str, Any]) -> bool:

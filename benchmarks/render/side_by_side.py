@@ -15,7 +15,7 @@ from rich.markup import escape
 from benchmarks.harness.analysis import Interval, bandwidth, rates_of
 from benchmarks.harness.figures import USUAL, read
 from benchmarks.render import cells, page
-from benchmarks.render.cells import GIGA, MINE, milliseconds, number, percent
+from benchmarks.render.cells import GIGA, MINE, milliseconds, number
 from benchmarks.render.report import NAME, table_that_fits
 
 CASE = ("operation", "direction", "shape")
@@ -34,18 +34,18 @@ CaseKey = tuple[Any, ...]  # operation, direction, shape and sizes
 
 
 class Figures(NamedTuple):
-    """A row of one result, in words. spread: the interval of the ratio. share: of the limit."""
+    """A row of one result, in words. spread: the interval of the ratio."""
 
     ms: str
     ratio: str
-    spread: str
     speed: str
-    share: float | None
+    share: str
+    spread: str
 
     @property
     def cells(self) -> tuple[str, ...]:
         """What is shown for each of MEASURES."""
-        return (self.ms, self.ratio, self.speed, "" if self.share is None else percent(self.share))
+        return (self.ms, self.ratio, self.speed, self.share)
 
 
 def load(path: Path) -> Result:
@@ -127,15 +127,15 @@ def is_computing(record: Row) -> bool:
 def figures(row: Row, work: float) -> Figures:
     """Return what is shown of a row. work: the FLOPs or bytes of a step."""
     if not cells.is_timed(row):
-        return Figures(cells.why_not(row), "", "", "", None)
-    seconds, share, ratio = row["seconds"][0], row.get("fraction"), ratio_of(row)
+        return Figures(cells.why_not(row), "", "", "", "")
+    seconds, ratio = row["seconds"][0], ratio_of(row)
     unsure = " ?" if row.get("unresolved") else ""
     return Figures(
         ms=milliseconds(seconds),
         ratio=number(ratio.median) + unsure if ratio else "",
         spread=f"{number(ratio.low)}–{number(ratio.high)}" if ratio else "",
         speed=number(work / seconds / GIGA),
-        share=share[0] if share else None,
+        share=cells.share(row) if "fraction" in row else "",
     )
 
 
@@ -186,7 +186,8 @@ def show(shown: dict[str, Any], console: Console) -> None:
         "limits", [LETTERS], [(name, [each]) for name, each in shown["limits"].items()], console
     )
     rows = [(f"{name}, {count} cases", [each]) for name, each, count in shown["means"]]
-    show_table("geometric mean of the ratios", [LETTERS], rows, console)
+    if rows:
+        show_table("geometric mean of the ratios", [LETTERS], rows, console)
     for case in shown["cases"]:
         measures = [case["unit"] if name == "speed" else name for name in MEASURES]
         heads = [[f"{name}\n{letter}" for letter in LETTERS] for name in measures]

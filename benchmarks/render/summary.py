@@ -17,7 +17,7 @@ from benchmarks.harness import figures
 from benchmarks.harness.analysis import BANDWIDTHS, Interval, rates_of
 from benchmarks.harness.figures import USUAL
 from benchmarks.render import cells
-from benchmarks.render.cells import GIGA, LADDER, interval, percent
+from benchmarks.render.cells import GIGA, LADDER, interval
 
 # The ladder of the README.
 SHOWN = {"operation": "matmul", "direction": "forward", "shape": "lecture"}
@@ -86,7 +86,7 @@ def table(record: Record) -> Iterator[str]:
     for row in (USUAL | each for each in record["rows"]):
         if cells.part(row) == LADDER and cells.is_timed(row):
             gain, seconds = row.get("gain"), row["seconds"][0]
-            share = percent(row["fraction"][0]) if "fraction" in row else ""
+            share = cells.share(row) if "fraction" in row else ""
             cell = [
                 cells.label(row), ideas[row["rung"]], f"{seconds * 1e3:.1f}",
                 f"{interval(Interval(*gain))} {cells.mark(row)}" if gain else "",

@@ -84,3 +84,11 @@ def test_a_kernel_of_the_user_is_told_how_many_times_as_fast_as_others_it_is() -
     assert cells.against_in_words(found) == [
         "k.py:f, times as fast: 2.05 (2.00–2.10) ▲ as tiles, 4.10 (4.00–4.20) ? as theirs"
     ]
+
+
+def test_the_share_of_a_limit_that_was_disturbed_is_not_shown() -> None:
+    for fraction, unresolved, shown in (
+        (1.05, None, "105%"), (0.4, "1.1 CPUs", "40%"), (2.67, "1.1 CPUs", "?")
+    ):  # fmt: skip
+        row = candidate("a", unresolved=unresolved, fraction=(fraction, 0, 9, 0.9))
+        assert cells.share(row) == shown
