@@ -134,10 +134,11 @@ def show(whole: Mapping[str, Any], direction: tuple[str, str], console: Console)
             table.add_row(row[""], *(row[head] for head in heads[:count]))
         console.print(table, crop=False)
         heads = heads[count:]
-    for line in found.lines:
-        for reason, sizes in itertools.groupby(line.doubts, key=line.doubts.__getitem__):
-            at = ", ".join(f"{size:,}" for size in sizes)
-            console.print(escape(f"? {line.name} at {at}: {reason}"), style="dim")
+    for line in (line for line in found.lines if line.doubts):
+        at = ", ".join(f"{size:,}" for size in line.doubts)
+        reason, *others = dict.fromkeys(line.doubts.values())
+        more = ", and the like" if others else ""
+        console.print(escape(f"? {line.name} at {at}: {reason}{more}"), style="dim")
     for record, size in zip(records, found.sizes, strict=True):
         for name, row in zip(names(record["rows"]), record["rows"], strict=True):
             show_failure(row, f"{name} at {found.letters} = {size:,}", console)

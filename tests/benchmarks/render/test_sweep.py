@@ -81,6 +81,10 @@ def test_speeds_that_prove_nothing_are_marked_with_the_reason() -> None:
     lines = shown([*swept(64, 128, rows=rows, controls=[]), *swept(256)])
     assert [line.split()[2] for line in lines[4:7]] == ["?", "?", "3.90"]
     assert lines[-1] == "? loops at 64, 128: waited [5 of 6]"
+    others = [candidate("loops", unresolved="waited [4 of 6]"), candidate("tiles")]
+    more = swept(256, rows=others, controls=[])
+    lines = shown([*swept(64, rows=rows, controls=[]), *more])
+    assert lines[-1] == "? loops at 64, 256: waited [5 of 6], and the like"
 
 
 def test_in_a_narrow_window_there_are_several_tables() -> None:
