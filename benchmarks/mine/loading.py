@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from benchmarks import cases
 from benchmarks.ladders import Call, Rung, Runner, compiled_only, contiguous, write
@@ -26,8 +27,8 @@ def load(kernel: Kernel) -> Rung:
     def prepare(call: Call) -> Callable[[], Any]:
         values = {**call.arrays, **NUMBERS.get(kernel.operation, {}), **call.sizes}
         values[THREADS] = call.threads
-        if hasattr(source, "omp_set_num_threads"):  # OpenMP was loaded with the kernel.
-            source.omp_set_num_threads(call.threads)
+        # OpenMP, or another BLAS, may have been loaded with the kernel.
+        threadpool_limits(call.threads)
         if kernel.save is None:
             return bound(source, kernel.function, values)
         save = bound(source, kernel.save, values, ctypes.c_void_p)
