@@ -23,6 +23,8 @@ ENOUGH = 5
 MOST = 1.2
 # Fewer others do not tell the pace of a round.
 OTHERS = 3
+# Of the interval of steady times, which one outlier in six rounds does not widen.
+STEADY_COVERAGE = 0.75
 
 # For each round the seconds of the samples of a turn; None for a turn that was not taken.
 Rounds = Sequence[Sequence[float] | None]
@@ -201,7 +203,7 @@ def add_steady(record: Record) -> None:
                 known = [pace for each in others if (pace := each[number]) is not None]
                 slowdown = statistics.median(known) if len(known) >= OTHERS else 1.0
                 found.append(statistics.median(turn) / slowdown)
-        row["steady"] = estimate(found)
+        row["steady"] = estimate(found, STEADY_COVERAGE)
 
 
 def paces_of(candidate: Record) -> list[float | None]:

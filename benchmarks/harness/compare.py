@@ -6,7 +6,7 @@ testing", 2004). The ratio of a row is its time now divided by that before, and 
 the machine. A row is slower, and in the same way faster, if
 
 - its ratio is above MARGIN and above DEVIATIONS times the spread of all rows on as many threads;
-- the interval of its ratio, which is WIDER times that of a single ratio, is above 1;
+- the interval of its ratio, WIDER times as wide as those of both times, is above 1;
 - it is slower a second time, measured again in new processes.
 
 A row that is unresolved in its own run (see verdicts.py) is unresolved here.
@@ -33,7 +33,7 @@ from tinygpt_np.machine import processor_name
 
 CASE = ("operation", "direction", "shape")
 # On a quiet machine, runs of the same code differ by up to 14 % in some row.
-MARGIN, DEVIATIONS, WIDER = 1.2, 4, 1.5
+MARGIN, DEVIATIONS, WIDER = 1.2, 4, 2.5
 # Standard deviation of a normal distribution divided by its median absolute deviation.
 DEVIATION = 1.4826
 # Fewer rows do not tell the spread.
@@ -167,13 +167,13 @@ def figures_of(records: Sequence[dict[str, Any]]) -> Figures:
         case = record["operation"], record["direction"], shape
         for row in (USUAL | each for each in record["rows"] if "seconds" in each):
             if not (row["wrong"] or row.get("failed")):
-                steady = Interval(*row["steady"])
-                few = "too few rounds" if steady.coverage < LEAST_COVERAGE else None
+                seconds, steady = Interval(*row["seconds"]), Interval(*row["steady"])
+                few = "too few rounds" if seconds.coverage < LEAST_COVERAGE else None
                 known = row["by"] == OURS and row.get("compile_seconds") is None
                 fixed = known or row["by"] not in (OURS, MINE)
                 key = RowKey(case, row["threads"], label(row), row["by"])
                 reason = row.get("unresolved") or few
-                found.rows[key] = Times(Interval(*row["seconds"]), steady, fixed, reason)
+                found.rows[key] = Times(seconds, steady, fixed, reason)
         for limit in (each for each in record["limits"] if each["rate"]):
             found.limits[case, limit["threads"], limit["name"]] = 1 / limit["rate"]
     return found
