@@ -14,7 +14,7 @@ from benchmarks.harness.analysis import BANDWIDTHS, MINE
 from benchmarks.harness.compare import CASE
 from benchmarks.harness.figures import new_file
 from benchmarks.harness.limits import MachineLimits, open_limit
-from benchmarks.harness.process import Fork, Process, WorkerError
+from benchmarks.harness.process import NO_ANSWER, Fork, Process, WorkerError
 from benchmarks.harness.rounds import OURS, Candidate, Comparison, DisagreementError, Say, counted
 from benchmarks.harness.session import Session, session
 from benchmarks.mine.source import Kernel
@@ -196,9 +196,23 @@ def run_cases(
                 sweep.show(run.found, case[:2], console)
         if not going:
             return False
+        plan = without_hanging(plan, comparison)
         if machine is not None and number % max(1, len(names) // LIMIT_ROUNDS) == 0:
             run.found["limits"] = machine.measure(1, say)
     return True
+
+
+def without_hanging(plan: Plan, comparison: Comparison) -> Plan:
+    """Return a plan without the user's kernels that hang: this takes minutes in each case."""
+    hanging = {each.name for each in comparison.candidates if hangs(each)}
+    for name in {each.name for each in plan.mine} & hanging:
+        comparison.left_out[name] = "it hangs, so it is not run in the other cases"
+    return replace(plan, mine=[each for each in plan.mine if each.name not in hanging])
+
+
+def hangs(candidate: Candidate) -> bool:
+    """Return whether a candidate did not answer in time."""
+    return candidate.about.get("failed", "").startswith(NO_ANSWER)
 
 
 def run_case(processes: Processes, comparison: Comparison, plan: Plan, say: Say) -> None:
@@ -272,7 +286,8 @@ def open_mine(ours: Process, comparison: Comparison, plan: Plan, say: Say) -> No
                 say(f"checking {kernel.name}")
                 about: dict[str, Any] = {"rung": kernel.name, "by": MINE, "threads": count}
                 about |= {"reference": True, "trained": False, "able": True}
-                open_rung(ours, about, comparison.candidates)
+                if hangs(open_rung(ours, about, comparison.candidates)):
+                    break
 
 
 def open_peers(peers: Peers, comparison: Comparison, case: dict[str, Any], say: Say) -> None:

@@ -22,6 +22,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 PATIENCE, EXIT = 2.0, 20.0
 # Bytes at the end of what a process wrote to its standard error in which a reason is looked for.
 TAIL = 1 << 16
+NO_ANSWER = "no answer"  # the reason why a process that hangs has failed
 REASONS = ("Traceback (most recent call last)", "Fatal Python error")
 
 
@@ -60,7 +61,7 @@ class Worker:
         except TimeoutError:
             self.send(signal.SIGABRT)  # Python writes where each thread is.
             self.exit_code(PATIENCE)
-            reason = f"no answer within {timeout:g} s"
+            reason = f"{NO_ANSWER} within {timeout:g} s"
             raise WorkerError(self.name, reason, self.traceback()) from None
         except ConnectionError:
             text = b""

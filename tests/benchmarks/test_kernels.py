@@ -206,6 +206,27 @@ def test_kernels_of_the_user_have_rows_and_one_that_fails_ends_only_itself(tmp_p
     assert "in raising" in rows["my.py:raising"]["traceback"]
 
 
+def test_a_kernel_of_the_user_that_hangs_is_left_out_of_the_other_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "my.py"
+    file.write_text(f"{KERNELS}\ndef hanging(x, threads):\n    while True: ...")
+    with process("right") as ours:
+        case: dict[str, Any] = {**CASE}
+        ours.ask("begin", **case)
+        plan = replace(SMALL, mine=find_all([f"{file}:hanging", f"{file}:good"], ["softmax"]))
+        comparison = Comparison({**CASE})
+        monkeypatch.setattr(kernels, "OPEN_TIMEOUT", 3.0)
+        with contextlib.closing(comparison):
+            kernels.open_mine(ours, comparison, plan, lambda _: None)
+    hanging, good = comparison.candidates  # The first is not tried on two threads.
+    assert hanging.about["failed"] == "no answer within 3 s"
+    assert good.timed
+    left = kernels.without_hanging(plan, comparison)
+    assert [kernel.name for kernel in left.mine] == ["my.py:good"]
+    assert comparison.left_out["my.py:hanging"].startswith("it hangs")
+
+
 # A whole run
 
 

@@ -20,6 +20,13 @@ def shown(*records: dict[str, Any], **changes: Any) -> str:
     return Page(page.render(found(*records, **changes))).text
 
 
+def test_a_kernel_of_the_user_is_compared_with_others_below_the_table() -> None:
+    mine = candidate("k.py:f", by="mine", reference=True, turns=[[0.005]] * 6)
+    text = shown(record(rows=[candidate("tiles"), mine]))
+    assert "k.py:f, times as fast: 2.05 (2.00–2.10) ▲ as tiles." in text
+    assert "2.05 2.00–2.10 ▲ faster" in text
+
+
 def test_the_page_is_well_formed_loads_nothing_and_is_written_to_a_new_file(tmp_path: Path) -> None:
     assert (USUAL.open, USUAL.loaded) == ([], [])
     path = tmp_path / "new.html"

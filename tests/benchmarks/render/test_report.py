@@ -74,6 +74,13 @@ def test_what_is_to_be_known_of_a_row_stands_below_the_table() -> None:
     assert rows[2] == "a [b] 7 FAILED"
 
 
+def test_a_kernel_of_the_user_is_compared_with_others_below_the_table() -> None:
+    mine = candidate("k.py:f", by="mine", reference=True, turns=[[0.005]] * 6)
+    assert "k.py:f, times as fast: 2.05 (2.00–2.10) ▲ as tiles" in shown(
+        record(rows=[candidate("tiles"), mine])
+    )
+
+
 def test_a_model_has_tokens_per_second_its_range_memory_and_warm_up_but_no_verdict() -> None:
     rows = [candidate("ours", memory=7e6, warm_up_seconds=5.0), candidate("once")]
     peak = limit("peak", 1)
