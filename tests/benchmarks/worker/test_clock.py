@@ -58,6 +58,18 @@ def test_a_sample_of_a_short_step_is_repeated_and_a_turn_has_a_least_time(
     assert untimed == pytest.approx(4 * 200, abs=10)
 
 
+def test_a_sample_that_is_interrupted_at_the_end_of_the_warm_up_makes_the_others_no_shorter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The first sample is one step, the next four 200; another step of 4 ms makes the sixth short.
+    fake = FakeClock([*[1e-6] * (1 + 3 * 200), 4e-3, 1e-6])
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: fake.now))
+    timed = Timed(fake.step)
+    samples = timed.turn()["seconds"]
+    assert samples == pytest.approx([1e-6] * len(samples))
+    assert fake.steps == 1 + 4 * 200 + 10 + len(samples) * 200
+
+
 @pytest.mark.parametrize(
     ("seconds", "threads", "samples", "untimed"),
     [(0.01, 1, 5, 6), (0.03, 1, 4, 5), (0.06, 1, 1, 0), (0.06, 2, 2, 3), (0.4, 1, 1, 0)],
