@@ -78,7 +78,7 @@ class Program:
         for name, function in self.functions.items():  # Some have two names.
             names = (each for each in depths if self.functions[each] is function)
             depths |= {name: max((depths[each] for each in [*names]), default=0)}
-        loop = loops.sampled(self.running(samples), depths, samples, parse)
+        loop = loops.sampled(self.running(samples), depths, samples, parse) if samples else None
         loop = loop or loops.hottest(self.functions, self.starts, parse)
         return {
             "packed": sum(kinds) / len(kinds) if kinds else None,
@@ -162,8 +162,10 @@ def disassembled(start: int, size: int) -> loops.Function:
         file.flush()
         listing = objdump("-D", "-b", "binary", "-m", machine, file.name)
     lines = [BARE.sub(r"\1\2 <function+0x0>", line) for line in listing]
-    (found,) = loops.functions_of("\n".join(assembly_of(lines, start))).values()
-    return found
+    found = loops.functions_of("\n".join(assembly_of(lines, start)))
+    if len(found) != 1:
+        raise OSError(f"objdump does not know {machine}")
+    return found.popitem()[1]
 
 
 def mapped_until(address: int) -> int:

@@ -294,8 +294,11 @@ def test_without_objdump_samples_are_not_used(monkeypatch: pytest.MonkeyPatch) -
     function = compiled(scaled, ones(), TWO)
     program = asm.of_numba((function,))
     (start,) = program.addresses.values()
-    monkeypatch.setattr("subprocess.run", Mock(side_effect=FileNotFoundError("objdump")))
-    assert program.fields([start]) == program.fields()
+    for result in (FileNotFoundError("objdump"), SimpleNamespace(stdout="unknown machine")):
+        listed(monkeypatch, result)
+        assert program.fields([start]) == program.fields()
+    monkeypatch.setattr(asm, "MAPS", Path("nowhere"))  # As on systems that cannot sample.
+    assert program.fields()["loop"]
 
 
 def test_memory_is_read_no_further_than_it_is_mapped() -> None:
