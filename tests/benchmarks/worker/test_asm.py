@@ -291,7 +291,7 @@ def test_with_samples_the_loop_is_that_in_memory_in_which_most_are() -> None:
 
 
 def test_without_objdump_samples_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    function = compiled(scaled, ones(), TWO)
+    function = compiled(in_order, ones())
     program = asm.of_numba((function,))
     (start,) = program.addresses.values()
     for result in (FileNotFoundError("objdump"), SimpleNamespace(stdout="unknown machine")):

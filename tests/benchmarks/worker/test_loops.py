@@ -112,6 +112,8 @@ def test_code_that_is_never_reached_is_no_loop() -> None:
     dead = "f:\n\tretq\n\tnopl\t(%rax)\n.L1:\n\tdecq\t%rdi\n\tjne\t.L1\n\tjmp\t.L2\n.L2:\n\tretq\n"
     assert depths(dead, "f") == {}
     assert depths(dead.replace("f:\n", "f:\n\tjne\t.L2\n"), "f") == {}
+    # That has a jump through a table that is never reached either.
+    assert depths(dead.replace("nopl\t(%rax)", "jmpq\t*(%rax)"), "f") == {}
 
 
 # Each row, the first too, is entered before one of two loops.
