@@ -198,7 +198,7 @@ def run_cases(
             return False
         plan = without_hanging(plan, comparison)
         if machine is not None and number % max(1, len(names) // LIMIT_ROUNDS) == 0:
-            run.found["limits"] = machine.measure(1, say)
+            run.found["limits"] = machine.measure(1, run.say)
     return True
 
 

@@ -49,8 +49,8 @@ def analyse(record: Record, machine: Sequence[Record]) -> Record:
     "gain" over the serial rung above or, for a reference, "by_ours" (its time divided by that of
     the trained rung on as many threads), and "fraction" of the limit. A kernel of the user gets its
     "gain" over the trained rung, and "against" all that it may be compared with. A limit gets
-    "rate" per second, a control "ratio" to the row that it repeats. "cache" is the cache that the
-    working set fits, by threads.
+    "rate" per second, a control "ratio" to the row that it repeats. "cache" is by threads the
+    cache whose bandwidth was measured for the working set.
     """
     for limit in record["limits"]:
         times = medians(undisturbed(limit))

@@ -9,7 +9,7 @@ several sizes are measured, of which the fastest counts, if it is faster than me
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.harness.analysis import estimate, medians
+from benchmarks.harness.analysis import estimate, medians, undisturbed
 from benchmarks.harness.process import Process
 from benchmarks.harness.rounds import Candidate, Comparison, Say
 
@@ -36,7 +36,7 @@ class MachineLimits:
         self.comparison.take_rounds(rounds, say)
         limits: list[dict[str, Any]] = []
         for limit in self.comparison.record["limits"]:
-            rates = [limit["amount"] / seconds for seconds in medians(limit["turns"])]
+            rates = [limit["amount"] / seconds for seconds in medians(undisturbed(limit))]
             limits.append({**limit, "rate": estimate(rates)})
         return list(distinct(limits))
 

@@ -49,13 +49,16 @@ def test_the_fastest_size_of_a_cache_counts_if_it_is_faster_than_memory(
     assert [each["rate"].median for each in found[1:]] == expected
 
 
-def test_the_rates_are_medians_over_all_rounds_so_far() -> None:
-    seconds = iter([1.0, 2.0, 4.0, 4.0])
+def test_the_rates_are_medians_over_all_rounds_so_far_that_were_not_disturbed() -> None:
+    turns = iter([(1.0, 0.0), (2.0, None), (4.0, 0.0), (4.0, 0.0), (4.0, 0.0), (80.0, 0.9)])
     process = Mock()
     process.fork.return_value.ask = answer = Mock()
 
     def answered(do: str, **_: Any) -> dict[str, Any]:
-        return {"amount": 8} if do == "open" else {"seconds": [next(seconds)] * 3, "waited": None}
+        if do == "open":
+            return {"amount": 8}
+        seconds, waited = next(turns)
+        return {"seconds": [seconds] * 3, "waited": waited}
 
     answer.side_effect = answered
     found = limits.MachineLimits(process, {"L1": 1000}, [1], cold=True)
@@ -64,3 +67,5 @@ def test_the_rates_are_medians_over_all_rounds_so_far() -> None:
     assert limit["rate"].median == 4.0
     (limit,) = found.measure(1, Mock())
     assert (limit["rate"].median, limit["rate"].low, limit["rate"].high) == (3.0, 2.0, 8.0)
+    (limit,) = found.measure(2, Mock())  # In the last turn it waited for a CPU.
+    assert (limit["rate"].median, limit["rate"].low) == (2.0, 2.0)
