@@ -5,7 +5,7 @@ problems in the same arrays, the last of which differ in a few elements only, an
 Before each turn the arrays get another problem, before each sample a few other values, and after a
 turn one more step is checked. After the last turn the step gets a problem without and once more
 with poisoned outputs, its time may not depend on whether it has seen its inputs, and steps that are
-prepared for other layouts get a problem.
+prepared for other layouts get a problem. In the turns it may not use more CPUs than it has threads.
 
 Poisoned outputs are filled with NaN, so that an element that is not written is noticed. As soon as
 a step has returned, some elements of its results are copied: whatever is written later shows there.
@@ -36,6 +36,10 @@ FRESH, SPOTS = 2, 7
 # About this many elements are copied when a step has returned, AT_ONCE at a time: NumPy copies
 # these without letting another thread run Python code.
 LOOKED, AT_ONCE = 4096, 500
+# Elements of each input that vary from sample to sample.
+VARIED = 5
+# By how much a process may use more CPUs than it has threads to work.
+SPARE_CPUS = 0.1
 # A turn ends with another step that is checked; if it takes longer than this, in some turns only.
 AFTER_SECONDS = 0.05
 # Steps that take less than SHORT are compared with as many that repeat their inputs. Their median
@@ -160,13 +164,14 @@ class Trial:
         self.varied = []
 
     def draw(self) -> list[Varied]:
-        """Draw an element of each input, with another value; what is saved must remain true."""
+        """Draw elements of each input, with other values; what is saved must remain true."""
         found: list[Varied] = []
         for name, array in self.call.inputs.items():
             if name not in self.case.how.known:
                 flat = array.reshape(-1)
-                index = self.random.randrange(flat.size)
-                found.append((flat, index, flat[index], flat[index] + self.random.uniform(1, 2)))
+                for index in {self.random.randrange(flat.size) for _ in range(VARIED)}:
+                    other = flat[index] + self.random.uniform(1, 2)
+                    found.append((flat, index, flat[index], other))
         return found
 
     def take(self) -> float:
@@ -189,10 +194,13 @@ class Trial:
         return seconds
 
     def take_after_turn(self) -> None:
-        """Take one more step, for which the kernel may have changed nothing but what varied.
+        """Check that outputs were written, and one more step, if it is long after some turns only.
 
-        A long one is taken after some turns only. Raises WrongResult.
+        To the kernel it is one like those before. Raises WrongResult.
         """
+        if self.runner.collect is None:
+            for name, array in self.call.outputs.items():
+                check_finite(name, array)
         self.settle()
         if self.random.random() * self.seconds < AFTER_SECONDS:
             self.take()
@@ -265,7 +273,8 @@ class Gate:
         self, runner: Runner, problems: Sequence[Problem], threads: int, pool: ThreadPoolExecutor,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
-        self.problems, self.turns, self.wrong = problems, 0, ""
+        self.problems, self.threads, self.wrong = problems, threads, ""
+        self.turns, self.cpus = 0, list[float]()
         self.make = functools.partial(Trial, runner, problems[0], threads, pool, clock)
 
     def open(self) -> float:
@@ -290,7 +299,9 @@ class Gate:
         """Give the step another problem, and check afterwards what it did; see `close`."""
         self.trial.give(self.next)
         self.turns += 1
+        began, used = time.perf_counter(), time.process_time()
         yield
+        self.cpus.append((time.process_time() - used) / (time.perf_counter() - began))
         try:
             self.trial.take_after_turn()
         except WrongResult as error:
@@ -303,6 +314,8 @@ class Gate:
         """
         if self.wrong:
             raise WrongResult(self.wrong)
+        if self.cpus and (cpus := statistics.median(self.cpus)) > self.threads + SPARE_CPUS:
+            raise WrongResult(f"it used {cpus:.1f} CPUs, and was asked to use {self.threads}")
         for poison in (False, True):
             self.trial.give(self.next, poison)
             self.trial.take()
@@ -359,6 +372,13 @@ def within(array: np.ndarray, accepted: Accepted) -> bool:
     )
 
 
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raise WrongResult if an element is not finite."""
+    if not np.isfinite(array).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise WrongResult(f"{name}{list(index)} is {array[index]}")
+
+
 def check_unchanged(name: str, array: np.ndarray, before: np.ndarray) -> None:
     """Raise WrongResult if an array differs from what it was before."""
     changed = bits(array) != bits(before)
@@ -375,9 +395,8 @@ def compare(name: str, array: np.ndarray, truth: Expected) -> None:
 
     If the truth is known for some rows only, the other rows must be finite. NaN is wrong.
     """
-    if truth.rows is not None and not np.isfinite(array).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise WrongResult(f"{name}{list(index)} is {array[index]}")
+    if truth.rows is not None:
+        check_finite(name, array)
     found = array if truth.rows is None else array[truth.rows]
     bound = np.broadcast_to(truth.bound, truth.values.shape)
     error = np.abs(found.astype(np.float64) - truth.values)
