@@ -23,25 +23,26 @@ def load(kernel: Kernel) -> Rung:
     """Return a kernel as a rung of the ladder of its operation."""
     source: Any = module(Path(kernel.path))
     in_c = bool(kernel.function.types)
+    outputs = cases.module(kernel.operation).DIRECTIONS[kernel.direction].outputs
+    returns = not {*outputs} <= {*kernel.function.takes}
 
     def prepare(call: Call) -> Callable[[], Any]:
         values = {**call.arrays, **NUMBERS.get(kernel.operation, {}), **call.sizes}
         values[THREADS] = call.threads
         # OpenMP, or another BLAS, may have been loaded with the kernel.
         threadpool_limits(call.threads)
+        bind = functools.partial(bound, source, kernel.function)
         if kernel.save is None:
-            return bound(source, kernel.function, values)
-        save = bound(source, kernel.save, values, ctypes.c_void_p)
-        prepare = with_pointer if in_c else with_result
-        return prepare(call, save, functools.partial(bound, source, kernel.function), values)
+            step = bind(values)
+        else:
+            save = bound(source, kernel.save, values, ctypes.c_void_p)
+            step = (with_pointer if in_c else with_result)(call, save, bind, values)
+        arrays = [*call.outputs.values()]
+        # The copy is timed; untimed, it could compute what was returned.
+        return (lambda: write(arrays, step())) if returns else step
 
-    def collect(call: Call, returned: Any) -> None:
-        write([*call.outputs.values()], returned)
-
-    outputs = cases.module(kernel.operation).DIRECTIONS[kernel.direction].outputs
-    returns = not {*outputs} <= {*kernel.function.takes}
     compiled = compiled_only(getattr(source, kernel.function.name))
-    runners = {kernel.direction: Runner(prepare, compiled, collect if returns else None)}
+    runners = {kernel.direction: Runner(prepare, compiled)}
     threads = "any" if kernel.parallel else "one"
     return Rung(kernel.name, "", contiguous(runners) if in_c else runners, threads)
 

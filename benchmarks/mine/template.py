@@ -12,11 +12,11 @@ FOLDER = Path(__file__).with_name("templates")
 SUFFIXES = {"numba": ".py", "numpy": ".py", "c": ".c"}
 RULES = {
     ".py": """\
-A kernel writes its outputs, or takes the inputs only and returns the outputs. It is called many
-times, and the values in the arrays change between calls. It must not change other inputs, and must
-have finished when it returns. Arrays are float32. Some calls have arrays that are not contiguous;
-a kernel that cannot take these must raise a ValueError, or assert. If the last parameter is
-`threads`, the kernel is also measured on several threads.
+A kernel writes its outputs, or takes the inputs only and returns the outputs, which are copied then
+within the time. It is called many times, and the values in the arrays change between calls. It must
+not change other inputs, and must have finished when it returns. Arrays are float32. Some calls have
+arrays that are not contiguous; a kernel that cannot take these must raise a ValueError, or assert.
+If the last parameter is `threads`, the kernel is also measured on several threads.
 """,
     ".c": """\
 A kernel writes its outputs. It is called many times, and the values in the arrays change between

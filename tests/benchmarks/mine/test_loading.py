@@ -102,8 +102,12 @@ def test_a_kernel_that_finds_a_module_beside_it_passes_the_gate(folder: Path) ->
     assert (rung.name, rung.threads, len(runner.compiled)) == ("my.py:product", "one", 1)
 
 
-def test_a_kernel_may_return_its_outputs(folder: Path) -> None:
-    pass_gate(loaded("my.py:returned")[1], "matmul", "forward")
+def test_a_kernel_may_return_its_outputs_which_are_copied_within_the_step(folder: Path) -> None:
+    runner, rung = loaded("my.py:returned")
+    pass_gate(rung, "matmul", "forward")
+    call = call_of("matmul", "forward")
+    runner.prepare(call)()
+    np.testing.assert_array_equal(call.outputs["y"], call.inputs["x"] @ call.inputs["weight"])
 
 
 def test_a_wrong_kernel_does_not_pass(folder: Path) -> None:
