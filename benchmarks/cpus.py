@@ -40,7 +40,10 @@ def affinity() -> list[int] | None:
 
 def lines(name: str) -> list[str] | None:
     """Return the different lines in the files of this name of all CPUs."""
-    found = {path.read_text().strip() for path in FOLDER.glob(f"cpu[0-9]*/{name}")}
+    found: set[str] = set()
+    for path in FOLDER.glob(f"cpu[0-9]*/{name}"):
+        with contextlib.suppress(OSError):  # A CPU may be offline.
+            found.add(path.read_text().strip())
     return sorted(found) or None
 
 
@@ -48,7 +51,7 @@ def times() -> Times | None:
     """Return the times so far, or None if the system does not count them."""
     usable, tick = affinity(), 1 / os.sysconf("SC_CLK_TCK")
     found: dict[str, tuple[float, float, float]] = {}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         for line in STATISTICS.read_text().splitlines():
             name, *ticks = line.split()
             number = name.removeprefix("cpu")
@@ -72,8 +75,9 @@ def usage(before: Times | None) -> Usage | None:
     spent = {
         cpu: [now - then for now, then in zip(after.cpus[cpu], before.cpus[cpu], strict=True)]
         for cpu in after.cpus
+        if cpu in before.cpus
     }
-    if not all(total for *_, total in spent.values()):
+    if not spent or not all(total for *_, total in spent.values()):
         return None
     others = sum(busy for busy, *_ in spent.values()) - (after.own - before.own)
     seconds = max(total for *_, total in spent.values())

@@ -31,6 +31,19 @@ def statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def test_a_cpu_that_comes_or_goes_during_a_run_is_left_out(
+    statistics: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus, "affinity", lambda: None)
+    before = cpus.times()
+    statistics.write_text(AFTER.replace("cpu7", "cpu8"))
+    usage = cpus.usage(before)
+    assert usage is not None
+    assert list(usage["busy"]) == ["0", "1"]
+    statistics.write_text("cpu9 1 1 1 1 1 1 1 1\n")
+    assert cpus.usage(before) is None
+
+
 def test_others_used_what_this_process_and_its_children_did_not(
     statistics: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +65,7 @@ def test_what_the_system_does_not_say_is_unknown(
     statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpus, "FOLDER", tmp_path)
-    for text in ("cpu0 0 0 0 0 0 0 0 0 0 0\n", ""):
+    for text in ("cpu0 0 0 0 0 0 0 0 0 0 0\n", "cpu0 1 2 3\n", ""):
         statistics.write_text(text)
         assert cpus.watch() is None
     statistics.unlink()
