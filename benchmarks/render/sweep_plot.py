@@ -15,7 +15,7 @@ from benchmarks.render.sweep import LIMIT, RUNG, TRAINED, Line, Panel, panels
 # In a light window and in a dark one.
 COLOURS = {
     "paper": ("#ffffff", "#14171a"), "ink": ("#1c2024", "#e4e8ec"), "grid": ("#d8dde2", "#343a41"),
-    LIMIT: ("#5d666f", "#9aa5b0"), RUNG: ("#8a949e", "#7a8590"), TRAINED: ("#1a7f4b", "#5cc98b"),
+    LIMIT: ("#2b3138", "#d3d9de"), RUNG: ("#6b7580", "#98a3ae"), TRAINED: ("#1a7f4b", "#5cc98b"),
     MINE: ("#0b64b4", "#6cb4f0"),
 }  # fmt: skip
 REFERENCES = (("#6b4fa8", "#b39ddb"), ("#a8560c", "#f0a35e"), ("#a82c6e", "#f08fc0"))

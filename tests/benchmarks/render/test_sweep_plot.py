@@ -90,6 +90,21 @@ def test_every_colour_has_one_for_a_dark_window_and_each_kind_its_own() -> None:
     assert len(kinds) == len({each.kind for each in LINES})
 
 
+def light(colour: str) -> float:
+    """Return the relative luminance of a colour (WCAG 2.1)."""
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_names_can_be_read_in_a_light_and_in_a_dark_window() -> None:
+    named = {key: pair for key, pair in sweep_plot.COLOURS.items() if key not in ("paper", "grid")}
+    for pair in (*named.values(), *sweep_plot.REFERENCES):
+        for colour, paper in zip(pair, sweep_plot.COLOURS["paper"], strict=True):
+            low, high = sorted((light(colour), light(paper)))
+            assert (high + 0.05) / (low + 0.05) > 4.5, colour
+
+
 @pytest.mark.parametrize(
     ("speeds", "ticks"),
     [((1.0, 2.0), {"0"}), ((1.0, 100.0), {"1", "2", "5"}), ((1.0, 1e3), {"10"})],
