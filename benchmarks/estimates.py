@@ -9,6 +9,8 @@ from benchmarks.cases.shapes import SHAPES
 from benchmarks.kernels import CaseNames, Plan
 from tinygpt_np.machine import available_memory
 
+# Bytes of a run at small sizes.
+LEAST = 5e8
 # Bytes per number in the process of a case, which computes the truth in float64 with its bounds,
 # and in each of its forks, which has the inputs twice and scratch buffers.
 TRUTH, COPY = 60, 8
@@ -24,7 +26,7 @@ PATIENCE = 900
 def memory(case: KernelCase, plan: Plan) -> float:
     """Return the bytes that a case takes at once."""
     processes = 1 + len(plan.peers) * len(plan.threads)
-    return case.numbers * (processes * TRUTH + candidates(plan) * COPY)
+    return LEAST + case.numbers * (processes * TRUTH + candidates(plan) * COPY)
 
 
 def seconds(case: KernelCase, plan: Plan) -> float:
