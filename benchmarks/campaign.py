@@ -76,7 +76,7 @@ def load(folder: Path, kind: str) -> Results:
 
 @contextmanager
 def processes(count: int) -> Generator[None]:
-    """Keep CPUs busy with so many processes."""
+    """Keep CPUs busy with `count` processes."""
     started = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield

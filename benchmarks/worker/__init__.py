@@ -2,6 +2,7 @@
 
 __main__.py      answers requests, and forks
 clock.py         times steps: warm-up, samples, waiting for CPUs
+slowed.py        a rung that does part of its work twice, for campaign.py
 jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed
