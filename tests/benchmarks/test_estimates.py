@@ -14,8 +14,8 @@ SWEEP = Plan(["attention"], ["cpu"], [1], rounds=1, sweep=Sweep((), (8, 64, 512)
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the machine a gigabyte."""
-    monkeypatch.setattr(estimates, "available_memory", lambda: 1e9)
+    """Give the machine two gigabytes."""
+    monkeypatch.setattr(estimates, "available_memory", lambda: 2e9)
 
 
 def test_memory_grows_with_the_numbers_and_the_candidates() -> None:
@@ -39,7 +39,7 @@ def test_what_needs_too_much_memory_is_named_with_how_much_there_is(
     lines = [*estimates.in_words(estimates.obstacles(plan))]
     assert len(lines) == 2
     assert lines[0].startswith("attention forward at T=4096 and 1 larger, which needs about ")
-    assert lines[0].endswith(" GB of memory, 1.0 GB are free")
+    assert lines[0].endswith(" GB of memory, 2.0 GB are free")
     needed = estimates.memory(cases.case("attention", "forward", "T=4096"), plan)
     for free in (needed * 1.001, needed * 0.999):
         monkeypatch.setattr(estimates, "available_memory", Mock(return_value=free))
