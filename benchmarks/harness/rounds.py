@@ -1,6 +1,7 @@
-"""Candidates take turns, one at a time, in rounds that start with a different one each time."""
+"""Candidates take turns, one at a time, in rounds of a different order each."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,12 +110,15 @@ class Comparison:
                 each.process.close()
 
     def take_rounds(self, rounds: int, say: Say) -> None:
-        """Take the rounds. A round counts when all candidates had their turn."""
-        every = self.all
-        for number, progress in counted(range(rounds)):
-            first = number * len(every) // rounds if rounds > len(every) else number % len(every)
+        """Take the rounds, each in another order, so that no one always follows the same one.
+
+        A round counts when all candidates had their turn.
+        """
+        orders = random.Random(0)
+        for _, progress in counted(range(rounds)):
             turns: list[tuple[Candidate, tuple[list[float] | None, float | None]]] = []
-            for each in [*every[first:], *every[:first]]:
+            every = self.all
+            for each in orders.sample(every, len(every)):
                 say(f"round {progress}: {each.name}")
                 turns.append((each, each.turn()))
             for each, (seconds, waited) in turns:

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 SYSCALLS = {"x86_64": 298, "aarch64": 241}  # perf_event_open by machine
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 THREADS = Path("/proc/self/task")
-LINE = 64  # bytes that a cache miss fetches
 # Bits of perf_event_attr. inherit: threads started later count too.
 DISABLED, INHERIT, EXCLUDE_KERNEL, EXCLUDE_HYPERVISOR = 1 << 0, 1 << 1, 1 << 5, 1 << 6
 # read_format: the times enabled and running, and all values of a group.
