@@ -114,7 +114,7 @@ class Comparison:
 
         A round counts when all candidates had their turn.
         """
-        orders = random.Random(0)
+        orders = random.Random(1)
         for _, progress in counted(range(rounds)):
             turns: list[tuple[Candidate, tuple[list[float] | None, float | None]]] = []
             every = self.all
