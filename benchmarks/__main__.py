@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks import campaign, cases, clock, estimates, experiments, kernels, products, tokenizers
 from benchmarks.cases import sweeps
-from benchmarks.cases.shapes import SHAPES, USUAL
+from benchmarks.cases.shapes import MICRO_BATCHES, SHAPES, USUAL
 from benchmarks.cases.sweeps import Sweep
 from benchmarks.harness import compare
 from benchmarks.harness.figures import new_file
@@ -240,7 +240,7 @@ def add_kernels(commands: Any) -> None:
     add("--rungs", choices=["all", "trained"], help=text)
     letters = "; ".join(f"{name} {' '.join(cases.sizes(name, USUAL))}" for name in cases.OPERATIONS)
     text = (
-        "cpu, lecture, gpt2: a micro-batch of training at these sizes; awkward: sizes that no "
+        f"{', '.join(MICRO_BATCHES)}: a micro-batch of training; awkward: sizes that no "
         "vector or tile divides; default: all, with --quick cpu. Or sizes by letter, the others "
         f"being those of {USUAL} or of a shape in front: N=512,C=384 or lecture,K=64. The letters "
         f"are {letters}"

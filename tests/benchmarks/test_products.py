@@ -37,7 +37,7 @@ def test_ours_and_numpy_pass_the_gate_and_an_element_that_is_wrong_does_not(
 def test_rows_are_those_of_a_micro_batch() -> None:
     found = {name: cases.sizes(part) for name, part in MICRO_BATCHES.items()}
     rows = {name: (sizes["N"], sizes["uses"]) for name, sizes in found.items()}
-    assert rows == {"cpu": (192, 4), "lecture": (512, 32), "gpt2": (128, 2)}
+    assert {"cpu": (192, 4), "lecture": (512, 32), "gpt2": (128, 2)}.items() <= rows.items()
 
 
 def test_flops_and_bytes_are_those_of_all_products_of_a_step() -> None:
