@@ -1,6 +1,6 @@
 """Speed against size: the panels of a sweep, and their tables on the terminal.
 
-Memory-bound operations are shown in GB/s, others in GFLOP/s, each beside the roofline at every
+Memory-bound operations are shown in GB/s, others in GFLOP/s, with the roofline at every
 size: the peak, or the bandwidth of what the arrays fit, whichever allows less.
 """
 
