@@ -6,6 +6,7 @@ slowed.py        a rung that does part of its work twice, for campaign.py
 jobs.py          a job (a training step, a sampled token, …) as timed steps
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed, in its turns, and afterwards
+problem.py       inputs of a case, and which results are right
 memory.py        the memory of an array, between guards and in other layouts
 limits.py        measures peak FLOP/s and bandwidth
 protocols.py     other clocks: limits.c, a plain C program, and timeit

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import cases, ladders
-from benchmarks.worker.gate import Problem, Trial
+from benchmarks.worker.gate import Trial
+from benchmarks.worker.problem import Problem
 from tinygpt_np.compiled.threads import limited
 
 SOURCE = Path(__file__).with_name("limits.c")

@@ -24,7 +24,8 @@ from benchmarks.mine import loading
 from benchmarks.mine.source import Kernel
 from benchmarks.worker import counters, sampling
 from benchmarks.worker.clock import Eviction, Timed
-from benchmarks.worker.gate import Gate, problems_of, refusal
+from benchmarks.worker.gate import Gate, refusal
+from benchmarks.worker.problem import problems_of
 from tinygpt_np.compiled.threads import limited
 
 # The CPU time for which a step is sampled.

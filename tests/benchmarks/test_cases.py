@@ -12,7 +12,7 @@ from helpers.gate import CASES, tiny_case
 
 from benchmarks.cases import adamw, unchecked
 from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
-from benchmarks.worker.gate import compare
+from benchmarks.worker.problem import compare
 from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import gelu, layer_norm, linear, softmax

@@ -14,7 +14,7 @@ from benchmarks.cases import products as cases
 from benchmarks.cases.shapes import MICRO_BATCHES
 from benchmarks.harness.analysis import Interval
 from benchmarks.ladders import products as ladder
-from benchmarks.worker.gate import WrongResult, compare
+from benchmarks.worker.problem import WrongResult, compare
 
 OURS, NUMPY = ladder.RUNGS
 

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung
-from benchmarks.worker.gate import Gate, Problem, problems_of
+from benchmarks.worker.gate import Gate
+from benchmarks.worker.problem import Problem, problems_of
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
 SIZES = {

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.cases import Expected
 from benchmarks.cases.rounding import TINY
-from benchmarks.worker.gate import compare
+from benchmarks.worker.problem import compare
 from tinygpt_np.compiled.simd.memory import Matrix
 
 

@@ -15,7 +15,7 @@ from benchmarks import cases
 from benchmarks.ladders import Call
 from benchmarks.mine.loading import load
 from benchmarks.mine.source import find
-from benchmarks.worker.gate import WrongResult
+from benchmarks.worker.problem import WrongResult
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc")
 POOL = ThreadPoolExecutor(1)
