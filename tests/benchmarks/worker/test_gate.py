@@ -1,5 +1,6 @@
 """The gate refuses kernels that are wrong: slightly, at an edge, later, or when they are timed."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -206,6 +207,17 @@ def test_a_long_step_is_checked_after_some_turns_only() -> None:
         with gate.turn():
             gate.trial.step()
     assert 2 < taken[0] - before - 400 < 60  # 20 are expected.
+
+
+def test_a_long_step_gets_a_problem_without_poisoned_outputs_after_the_last_turn() -> None:
+    runner, clock = SOFTMAX_CHEATS["works only where poisoned"], itertools.count(0, 10**9)
+    gate = Gate(runner, given("softmax", "tiny"), 1, POOL, clock=lambda: next(clock))
+    gate.open()
+    with gate.turn():
+        gate.trial.step()
+    assert gate.wrong == ""  # No step is taken after a turn.
+    with pytest.raises(WrongResult, match=r"^probs\[.* wrong$"):
+        gate.close()
 
 
 @pytest.mark.parametrize(
