@@ -161,7 +161,9 @@ class Trial:
         """
         fresh: list[float] = []
         again: list[float] = []
-        for _ in range(PAIRS if self.seconds < SHORT else 0):
+        # Steps on several threads take longer after a pause, because these fall asleep.
+        paired = self.seconds < SHORT and self.call.threads == 1
+        for _ in range(PAIRS if paired else 0):
             for draw, seconds in ((True, fresh), (False, again)):
                 self.restore(draw)
                 began = self.clock()
