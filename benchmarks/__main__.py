@@ -256,7 +256,7 @@ def add_kernels(commands: Any) -> None:
     add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
     add("--rounds", type=within(int, 1), help=text)
-    add("--quick", action="store_true", help="half a minute: fewer rounds, and the shape cpu")
+    add("--quick", action="store_true", help="a minute: fewer rounds, and the shape cpu")
     text = "hot: steps find their arrays in the caches, as far as these fit (default); cold: before"
     text += " each step, other memory is written, twice as large as the caches"
     add("--cache", choices=["hot", "cold"], default="hot", help=text)

@@ -31,7 +31,7 @@ SOURCES = {OURS: "benchmarks.ladders"} | {
 }
 ROUNDS, QUICK_ROUNDS, LIMIT_ROUNDS = 9, 6, 3
 # Seconds of samples after which a slow rung takes no more than the least number of turns.
-PATIENCE = 1.5
+PATIENCE = 1.0
 # Seconds after which a rung counts as hanging: at the gate, where it is compiled, and in a turn.
 OPEN_TIMEOUT, TURN_TIMEOUT = 300.0, 60.0
 

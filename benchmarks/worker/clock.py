@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class Timed:
     library_threads: bool = False
     evict: Callable[[], Any] | None = None
     repeat: int = 1
+    spread: bool = False
 
     def sample(self) -> float:
         """Return the seconds per step of one sample."""
@@ -77,17 +79,20 @@ class Timed:
 
     def turn(self) -> dict[str, Any]:
         """Warm up and return the "seconds" per step of each sample, and the fraction "waited"."""
-        waits, began, self.repeat = run_delays(), time.perf_counter(), 1
+        ran, waits, began, self.repeat = run_times(0), run_times(1), time.perf_counter(), 1
         seconds = [self.sample()]
+        if self.threads > 1 and not self.spread:
+            self.spread = spread(ran, self.threads)
         if seconds[0] < LONG_STEP or self.threads > 1:
             self.warm_up(seconds)
-            waits, began = run_delays(), time.perf_counter()
+            waits, began = run_times(1), time.perf_counter()
             seconds = self.samples()
-        spent = time.perf_counter() - began
-        found = {"seconds": seconds, "waited": waited(waits, spent)}
+        return {"seconds": seconds, "waited": waited(waits, time.perf_counter() - began)}
+
+    def rest(self) -> None:
+        """Leave the CPUs to others: wait until the threads of a library no longer spin."""
         if self.library_threads:
             wait_for_sleep()
-        return found
 
     def warm_up(self, found: list[float]) -> None:
         """Take further samples until they settle, and find how often one repeats the step."""
@@ -95,7 +100,7 @@ class Timed:
         least = SPREAD_SECONDS if self.threads > 1 else 0.0
         while spent < MOST_SECONDS and not (settled(found) and (spent >= least or calm >= FEW)):
             self.repeat = self.repeats(found[-1])
-            waits, before = run_delays() if least else None, time.perf_counter()
+            waits, before = run_times(1) if least else {}, time.perf_counter()
             found.append(self.sample())
             now = time.perf_counter()
             waiting, spent = waited(waits, now - before), now - began
@@ -116,6 +121,23 @@ class Timed:
                 return found
 
 
+def spread(before: dict[str, int], threads: int) -> bool:
+    """Give the threads that have computed since `before` a CPU each, if they are as many.
+
+    Linux may leave threads that wake each other on one CPU for tenths of a second. Where a step
+    starts threads of its own nothing is done: these would inherit the only CPU of the main thread.
+    """
+    ran = {thread: time - before.get(thread, time) for thread, time in run_times(0).items()}
+    main = str(os.getpid())
+    workers = sorted(ran.keys() - {main}, key=ran.__getitem__, reverse=True)[: threads - 1]
+    cpus = sorted(os.sched_getaffinity(0)) if ran else []
+    found = len(workers) == threads - 1 < len(cpus) and all(ran[each] for each in workers)
+    for thread, cpu in zip((main, *workers), cpus, strict=False) if found else ():
+        with suppress(OSError):  # It has ended.
+            os.sched_setaffinity(int(thread), {cpu})
+    return found
+
+
 def settled(samples: Sequence[float]) -> bool:
     """Return whether samples have stopped becoming shorter."""
     if len(samples) < 2 * FEW:
@@ -124,25 +146,25 @@ def settled(samples: Sequence[float]) -> bool:
     return now >= (1 - FALL) * before
 
 
-def run_delays() -> dict[str, int] | None:
-    """Return for how many ns each thread was ready to run and had no CPU; None if not known."""
+def run_times(column: int) -> dict[str, int]:
+    """Return for how many ns each thread ran (0), or was ready to run and had no CPU (1).
+
+    Nothing if that is not known; some kernels do not count it and say 0 everywhere.
+    """
     found: dict[str, int] = {}
-    ran = 0
-    try:
+    ran = False
+    with suppress(OSError):
         for thread in os.listdir(THREADS):
-            try:
-                on_cpu, waiting, _ = (THREADS / thread / "schedstat").read_text().split()
-            except FileNotFoundError:  # It has ended.
-                continue
-            found[thread], ran = int(waiting), ran + int(on_cpu)
-    except (OSError, ValueError):
-        return None
-    return found if ran else None  # Kernels that do not count this say 0 everywhere.
+            with suppress(FileNotFoundError, ValueError):  # It has ended.
+                times = (THREADS / thread / "schedstat").read_text().split()
+                found[thread] = int(times[column])
+                ran = ran or times[0] != "0"
+    return found if ran else {}
 
 
-def waited(before: dict[str, int] | None, seconds: float) -> float | None:
+def waited(before: dict[str, int], seconds: float) -> float | None:
     """Return the time that threads waited for a CPU since `before`, divided by the seconds."""
-    if before is None or (after := run_delays()) is None:
+    if not before or not (after := run_times(1)):
         return None
     waits = sum(wait - before.get(thread, 0) for thread, wait in after.items())
     return waits * 1e-9 / seconds

@@ -34,7 +34,7 @@ STEP_SECONDS = 1e-3
 # flight; with more accumulators than registers (16 or 32) they would be spilled.
 ACCUMULATORS = 12
 # Rows and columns of the matmul by BLAS.
-BLAS = 1024
+BLAS = 512
 
 # A step, and its FLOPs or bytes.
 Limit = tuple[Callable[[], Any], float]
@@ -181,4 +181,6 @@ class Limits:
 
     def turn(self) -> dict[str, Any]:
         """Take a turn; see clock.py."""
-        return self.timed.turn()
+        found = self.timed.turn()
+        self.timed.rest()
+        return found

@@ -161,7 +161,9 @@ class Rungs:
     def turn(self) -> dict[str, Any]:
         """Take a turn; see clock.py."""
         with self.gate.turn():
-            return self.timed.turn()
+            found = self.timed.turn()
+        self.timed.rest()  # After the steps that the gate takes.
+        return found
 
     def count(self) -> dict[str, Any]:
         """Return the "counters" of a step, or why there are none; see counters.py."""

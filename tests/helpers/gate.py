@@ -8,6 +8,7 @@ from benchmarks.cases import KernelCase
 from benchmarks.ladders import Rung
 from benchmarks.worker.gate import Gate
 from benchmarks.worker.problem import Problem, problems_of
+from tinygpt_np.compiled.threads import limited
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
 SIZES = {
@@ -41,7 +42,8 @@ def pass_gate(
 ) -> str:
     """Return the layouts that a rung takes; raise WrongResult if it is wrong."""
     gate = Gate(rung.runners[direction], problems(operation, direction, shape), threads, POOL)
-    gate.open()
-    with gate.turn():
-        gate.trial.step()
-    return gate.close()
+    with limited(threads):
+        gate.open()
+        with gate.turn():
+            gate.trial.step()
+        return gate.close()

@@ -167,10 +167,40 @@ def test_waiting_for_a_cpu_is_added_over_threads(
 ) -> None:
     monkeypatch.setattr(clock, "THREADS", tmp_path)
     write_delays(tmp_path, a=(5, 10_000_000), b=(5, 20_000_000), ended=(5, 90_000_000))
-    before = clock.run_delays()
+    before = clock.run_times(1)
     (tmp_path / "ended" / "schedstat").unlink()
     write_delays(tmp_path, a=(5, 11_000_000), b=(5, 24_000_000), new=(5, 5_000_000))
     assert clock.waited(before, 0.02) == pytest.approx(0.5)
+
+
+def test_the_threads_that_compute_get_a_cpu_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned: dict[int, set[int]] = {}
+    monkeypatch.setattr(clock, "THREADS", tmp_path)
+    monkeypatch.setattr(clock.os, "getpid", lambda: 10)
+    monkeypatch.setattr(clock.os, "sched_getaffinity", lambda _: {4, 2, 9})
+    monkeypatch.setattr(clock.os, "sched_setaffinity", pinned.__setitem__)
+    write_delays(tmp_path, **{"10": (100, 0), "11": (900, 0), "12": (50, 0), "13": (50, 0)})
+    before = clock.run_times(0)
+    write_delays(tmp_path, **{"10": (200, 0), "12": (70, 0), "13": (60, 0)})
+    assert not clock.spread(before, 4)  # One of four has not computed, and there are 3 CPUs.
+    assert pinned == {}
+    assert clock.spread(before, 3)
+    assert pinned == {10: {2}, 12: {4}, 13: {9}}
+    pinned.clear()
+    write_delays(tmp_path, **{"14": (99, 0)})  # It was started by the step.
+    assert not clock.spread(clock.run_times(0), 2)
+    assert pinned == {}
+
+
+def test_threads_are_spread_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "spread", spread := Mock(side_effect=[False, True]))
+    for threads, calls in ((1, 0), (2, 2)):
+        timed = Timed(lambda: None, threads=threads)
+        for _ in range(4):
+            timed.turn()
+        assert spread.call_count == calls
 
 
 @pytest.mark.parametrize("known", [{}, {"a": (0, 0)}])

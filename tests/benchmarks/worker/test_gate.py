@@ -18,6 +18,7 @@ from benchmarks.cases import Direction, Expected, KernelCase
 from benchmarks.ladders import Call, Runner, contiguous
 from benchmarks.worker.gate import VARIED, Gate, Trial, refusal
 from benchmarks.worker.problem import Problem, WrongResult, problems_of
+from tinygpt_np.compiled.threads import limited
 
 Kernel = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
 HONEST = numbered(lambda _, call: work(call))
@@ -41,14 +42,15 @@ def addition(how: Direction = ADDITION) -> list[Problem]:
 
 def admit(runner: Runner, given: Sequence[Problem]) -> str:
     """Take a runner through the gate and three turns; return the layouts that it takes."""
-    gate = Gate(runner, given, 1, POOL)
-    gate.open()
-    for _ in range(3):
-        with gate.turn():
-            for _ in range(5):
-                gate.trial.restore()
-                gate.trial.step()
-    return gate.close()
+    with limited(1):
+        gate = Gate(runner, given, 1, POOL)
+        gate.open()
+        for _ in range(3):
+            with gate.turn():
+                for _ in range(5):
+                    gate.trial.restore()
+                    gate.trial.step()
+        return gate.close()
 
 
 def pass_through(kernel: Callable[..., Any], how: Direction = ADDITION) -> None:

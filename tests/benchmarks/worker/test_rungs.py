@@ -2,6 +2,8 @@
 
 import copy
 import gc
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,21 @@ def test_rungs_for_any_number_of_threads_have_those_of_a_library(
     with found.limit:
         found.open(name, threads)
     assert found.timed.library_threads == library
+
+
+def test_threads_of_a_library_rest_after_the_steps_of_the_gate() -> None:
+    found, order = made("right"), list[str]()
+    found.open("right", 1)
+
+    @contextmanager
+    def turn() -> Generator[None]:
+        yield
+        order.append("gate")
+
+    found.gate = Mock(turn=turn)
+    found.timed = Mock(rest=lambda: order.append("rest"))
+    found.turn()
+    assert order == ["gate", "rest"]
 
 
 def test_a_step_is_counted_or_there_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
