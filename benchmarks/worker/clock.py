@@ -33,7 +33,8 @@ SAMPLES, LEAST_SECONDS = 5, 5e-3
 # The longest that warming up may take, and that the samples may take, each.
 MOST_SECONDS = 0.1
 # A step this long on one thread fills the caches itself: a turn is one sample without a warm-up.
-LONG_STEP = 0.05
+# It is found out in the first turn: each sample must be at least this fraction of the one before.
+LONG_STEP, STEADY = 0.05, 0.9
 # A thread that slept may wake up on the CPU of the thread that woke it, and Linux takes a while to
 # move it to a free one. So steps on several threads warm up until these waited for a CPU in less
 # than this fraction of the last FEW samples, or for so many seconds.
@@ -51,7 +52,8 @@ class Timed:
     before: called before each sample, untimed; returns the arguments of the step. threads: how many
     the step uses. library_threads: whether these belong to a library such as OpenMP or BLAS.
     evict: empties the caches, so that the step finds them cold; None to time it with warm caches.
-    repeat: steps per sample.
+    repeat: steps per sample. spread, long: whether its threads have a CPU each, and whether a turn
+    is one sample; found out in the first turn.
     """
 
     step: Callable[..., Any]
@@ -61,6 +63,7 @@ class Timed:
     evict: Callable[[], Any] | None = None
     repeat: int = 1
     spread: bool = False
+    long: bool | None = None
 
     def sample(self) -> float:
         """Return the seconds per step of one sample."""
@@ -83,16 +86,29 @@ class Timed:
         seconds = [self.sample()]
         if self.threads > 1 and not self.spread:
             self.spread = spread(ran, self.threads)
-        if seconds[0] < LONG_STEP or self.threads > 1:
+        if self.long is None:
+            self.long = self.threads == 1 and self.stays_long(seconds)
+        if not self.long:
             self.warm_up(seconds)
             waits, began = run_times(1), time.perf_counter()
             seconds = self.samples()
-        return {"seconds": seconds, "waited": waited(waits, time.perf_counter() - began)}
+        return {
+            "seconds": seconds[-1:] if self.long else seconds,
+            "waited": waited(waits, time.perf_counter() - began),
+        }
 
     def rest(self) -> None:
         """Leave the CPUs to others: wait until the threads of a library no longer spin."""
         if self.library_threads:
             wait_for_sleep()
+
+    def stays_long(self, found: list[float]) -> bool:
+        """Return whether a step is long, also after the first one, which may fetch its memory."""
+        while found[-1] >= LONG_STEP:
+            found.append(self.sample())
+            if found[-1] >= STEADY * found[-2]:
+                return found[-1] >= LONG_STEP
+        return False
 
     def warm_up(self, found: list[float]) -> None:
         """Take further samples until they settle, and find how often one repeats the step."""

@@ -72,13 +72,27 @@ def test_a_sample_that_is_interrupted_at_the_end_of_the_warm_up_makes_the_others
 
 @pytest.mark.parametrize(
     ("seconds", "threads", "samples", "untimed"),
-    [(0.01, 1, 5, 6), (0.03, 1, 4, 5), (0.06, 1, 1, 0), (0.06, 2, 2, 3), (0.4, 1, 1, 0)],
+    [(0.01, 1, 5, 6), (0.03, 1, 4, 5), (0.06, 1, 1, 1), (0.06, 2, 2, 3), (0.4, 1, 1, 1)],
 )
 def test_long_steps_take_fewer_samples(
     seconds: float, threads: int, samples: int, untimed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = turn(monkeypatch, seconds, threads=threads)
     assert found == (pytest.approx([seconds] * samples), untimed)
+
+
+def test_a_step_is_long_only_if_it_is_when_its_memory_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    samples, untimed = turn(monkeypatch, 0.11, 0.06, *[0.012] * 20)
+    assert samples == pytest.approx([0.012] * 5)
+    assert untimed > 2
+    fake = FakeClock([0.4])
+    monkeypatch.setattr(clock, "time", SimpleNamespace(perf_counter=lambda: fake.now))
+    timed = Timed(fake.step)
+    for steps in (2, 3, 4):  # Two in the first turn, later one.
+        assert timed.turn()["seconds"] == pytest.approx([0.4])
+        assert fake.steps == steps
 
 
 def test_steps_that_never_settle_are_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
