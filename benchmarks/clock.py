@@ -17,7 +17,7 @@ from benchmarks.render.cells import GIGA, interval, milliseconds, number, severa
 from benchmarks.render.report import table_of
 
 LIMITS, PROGRAM = "benchmarks.worker.limits:Limits", "benchmarks.worker.protocols:Program"
-RUNGS, TIMEIT = "benchmarks.worker.rungs:Rungs", "benchmarks.worker.protocols:Timeit"
+TIMEIT = "benchmarks.worker.protocols:Timeit"
 ROUNDS = 9
 # One that computes, one whose arrays settle in the caches slowly, and one that moves memory.
 KERNELS = (
@@ -38,8 +38,7 @@ def run(threads: int, rounds: int | None, json: Path | None) -> bool:
             return started.enter_context(closing(Process(name, serve, options, threads)))
 
         limits, program = process("limits", LIMITS), process("C", PROGRAM)
-        rungs = process("rungs", RUNGS, source="benchmarks.ladders", seed=0, options={})
-        timeit = process("timeit", TIMEIT)
+        rungs = process("rungs", TIMEIT, source="benchmarks.ladders", seed=0, options={})
         comparison = started.enter_context(closing(Comparison({})))
         with comparison.until_interrupted():
             try:
@@ -48,7 +47,7 @@ def run(threads: int, rounds: int | None, json: Path | None) -> bool:
                 add(comparison, pairs_of_limits(limits, program, caches, threads))
             except WorkerError as error:
                 run.found["left_out"]["C"] = error.reason
-            add(comparison, pairs_of_kernels(rungs, timeit, run.say))
+            add(comparison, pairs_of_kernels(rungs, run.say))
             comparison.take_rounds(options["rounds"], run.say)
         run.found["results"] = results(comparison.record)
         run.found["complete"] = not comparison.stopped
@@ -80,8 +79,11 @@ def pairs_of_limits(
         yield opened(limits, about, **request), opened(program, about, **request)
 
 
-def pairs_of_kernels(rungs: Process, other: Process, say: Say) -> Iterator[Pair]:
-    """Yield the kernel of training on one thread and NumPy's of each of KERNELS."""
+def pairs_of_kernels(rungs: Process, say: Say) -> Iterator[Pair]:
+    """Yield the kernel of training on one thread and NumPy's of each of KERNELS.
+
+    Both clocks measure them in the same process.
+    """
     for operation, direction, shape in KERNELS:
         case: dict[str, Any] = {"operation": operation, "direction": direction, "shape": shape}
         rungs.ask("begin", **case)
@@ -91,7 +93,7 @@ def pairs_of_kernels(rungs: Process, other: Process, say: Say) -> Iterator[Pair]
                 about = {"rung": f"{operation} {direction} {shape}, {rung.name}", "unit": "ms"}
                 say(f"checking {about['rung']}")
                 here = opened(rungs, about, name=rung.name, threads=1)
-                yield here, opened(other, about, **case, name=rung.name)
+                yield here, Candidate(here.process, {**about}, timed=True, do="timeit")
 
 
 def opened(process: Process, about: dict[str, Any], **request: Any) -> Candidate:

@@ -31,6 +31,7 @@ class Candidate:
     seconds of samples after which it takes no more than LEAST_TURNS turns. timeout: the seconds
     that a turn may take. turns, waits: of each round the seconds of the samples, and the fraction
     of the turn for which threads waited for a CPU. timed: whether it takes turns.
+    do: what the process is asked for a turn.
     """
 
     process: Worker | None
@@ -41,6 +42,7 @@ class Candidate:
     turns: list[list[float] | None] = field(default_factory=list[list[float] | None])
     waits: list[float | None] = field(default_factory=list[float | None])
     timed: bool = False
+    do: str = "turn"
 
     @property
     def name(self) -> str:
@@ -69,7 +71,7 @@ class Candidate:
         taken = [turn for turn in self.turns if turn is not None]
         if not self.timed or (sum(map(sum, taken)) > self.patience and len(taken) >= LEAST_TURNS):
             return None, None
-        answer = self.ask("turn", timeout=self.timeout)
+        answer = self.ask(self.do, timeout=self.timeout)
         seconds, waited = answer.pop("seconds", None), answer.pop("waited", None)
         self.about |= answer
         return seconds, waited

@@ -69,7 +69,7 @@ def test_limits_and_kernels_are_opened_for_both_clocks() -> None:
     requests = [call.kwargs for call in there.fork.return_value.ask.call_args_list]
     assert [each["size"] for each in requests] == [0, 0, 1 << 19, 1 << 27]
     assert [each["threads"] for each in requests] == [1, 4, 1, 1]
-    names = [name for name, _ in asked(clock.pairs_of_kernels(here, there, Mock()))]
+    names = [name for name, _ in asked(clock.pairs_of_kernels(here, Mock()))]
     cases = [" ".join(case) for case in clock.KERNELS]
     assert [name.partition(", ")[0] for name in names] == [each for each in cases for _ in range(2)]
     assert sum(name.endswith("NumPy") for name in names) == len(cases)

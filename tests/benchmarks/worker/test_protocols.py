@@ -26,15 +26,14 @@ def test_the_program_compiles_without_a_warning_and_prints_what_it_did(
     program.folder.cleanup()
 
 
-def test_timeit_repeats_a_step_of_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeit_repeats_the_step_that_the_clock_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     timer = Mock(autorange=Mock(return_value=(50, 0.2)))
     timer.repeat.return_value = [3.0, 2.0, 9.0]
     monkeypatch.setattr(protocols.timeit, "Timer", made := Mock(return_value=timer))
-    found = protocols.Timeit()
-    found.open("softmax", "forward", "awkward", "NumPy")
+    found = protocols.Timeit("benchmarks.ladders", 0, {})
+    found.begin("softmax", "forward", "awkward")
     with found.limit:
-        assert found.turn() == {"seconds": [3.0 / 50]}
+        assert found.open("NumPy", 1)["wrong"] is None
+        assert found.timeit() == {"seconds": [3.0 / 50]}
     timer.repeat.assert_called_once_with(protocols.REPEATS, 50)
-    made.assert_called_once_with(found.trial.step)
-    found.trial.give(found.trial.problem)
-    assert found.trial.take() > 0  # Raises if the step is wrong.
+    made.assert_called_once_with(found.timed.step)
