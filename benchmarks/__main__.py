@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # What was measured is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Results are kept.
     asked = vars(make_parser().parse_args(arguments or ["--help"]))
     command = asked.pop("command")
     try:

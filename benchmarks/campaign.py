@@ -42,7 +42,7 @@ def run(folder: Path, runs: int, busy: int, rounds: int) -> bool:
     # The threads of PyTorch spin, while ours sleep.
     peers = ["torch" if find_spec("torch") else "numpy"]
     plan = kernels.Plan(OPERATIONS, ("cpu",), sorted({1, usable_cores()}), rounds, peers=peers)
-    # Of the slowed runs the second is what --compare measures again.
+    # The second of the slowed runs is what --compare measures again.
     plans = {folder / f"{busy}-busy-same-{number:02}.json": plan for number in range(1, runs + 1)}
     of_slowed = dataclasses.replace(plan, ladders=slowed.__name__)
     plans |= {folder / f"{busy}-busy-slowed-{number}.json": of_slowed for number in (1, 2)}

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Where Linux describes the CPUs, and what they have done since the system was started.
+# Linux describes the CPUs here, and what they have done since the system was started.
 FOLDER, STATISTICS = Path("/sys/devices/system/cpu"), Path("/proc/stat")
 # Seconds for which it is watched who uses them before a run, and the share that is called busy.
 WATCHED, BUSY = 0.2, 0.25

@@ -1,4 +1,4 @@
-"""What cases will take, roughly, so that a run that cannot end is not started."""
+"""Rough estimates of what cases will take, so that a run that cannot end is not started."""
 
 import itertools
 from collections.abc import Iterator

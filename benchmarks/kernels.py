@@ -136,7 +136,7 @@ def run(
         f"{label(row)}, {' '.join(record[name] for name in CASE)}: {reason}"
         for record in (*found["cases"], *found["again"])
         for row in record["rows"]
-        if row["by"] not in PEERS  # What is wrong with a peer is only shown.
+        if row["by"] not in PEERS  # A peer's failure is only shown.
         if (reason := row.get("wrong") or row.get("failed"))
     ]
     if bad:

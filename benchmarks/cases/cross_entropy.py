@@ -66,7 +66,7 @@ DIRECTIONS = {
         changed=("logits",), known=("targets",),
         # In rows that are not ignored V - 1 comparisons, V differences, V exponentials, V - 1 sums;
         # for the loss a logarithm and two sums; for the gradient V products and a difference.
-        # Of fewer than three rows none is ignored.
+        # A row is ignored if there are at least three.
         flops=lambda size: (size.N - (size.N > 2)) * ((4 + EXP_FLOPS) * size.V + 3),
         # An ignored row is written, but need not be read. The targets are int64.
         bytes=lambda size: 4 * (2 * size.N - 1) * size.V + (8 + 4) * size.N,

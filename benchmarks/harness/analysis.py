@@ -23,7 +23,7 @@ ENOUGH = 5
 MOST = 1.2
 # Fewer others do not tell the pace of a round.
 OTHERS = 3
-# Of the interval of steady times, which one outlier in six rounds does not widen.
+# The interval of steady times covers this; one outlier in six rounds does not widen it.
 STEADY_COVERAGE = 0.75
 
 # For each round the seconds of the samples of a turn; None for a turn that was not taken.
@@ -220,7 +220,7 @@ def bandwidth(rates: Mapping[str, float]) -> float:
 
 
 def cache_of(rate: float, threads: int, machine: Sequence[Record]) -> str | None:
-    """Return the cache, or memory, whose bandwidth for so many threads is the nearest to a rate."""
+    """Return the cache, or memory, whose bandwidth is the nearest to a rate."""
     rates = {
         limit["where"]: limit["rate"][0]
         for limit in machine

@@ -1,8 +1,8 @@
 """The limits of the machine, in every case and in a table of their own.
 
 Those of the table are measured in rounds at the start of a run and between its cases. The arrays
-of a bandwidth fill half of a cache, or four times the last one for memory. How much of the last
-cache a process gets is not known, since it is shared, on a virtual machine also with others. So
+of a bandwidth fill half of a cache, or four times the last one for memory. The last cache
+is shared, on a virtual machine also with others, so that the part of a process is not known. So
 several sizes are measured, of which the fastest counts, if it is faster than memory.
 """
 

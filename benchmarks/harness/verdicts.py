@@ -1,6 +1,6 @@
 """Decide which ratios of a case prove a difference.
 
-How much two measurements of the same rung differ is known from controls (A/A). A row is called
+Controls (A/A) tell how much two measurements of the same rung differ. A row is called
 faster or slower only if
 
 - the interval of its ratio is beyond what is usual between a rung and itself in this run;

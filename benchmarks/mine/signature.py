@@ -1,4 +1,4 @@
-"""What a kernel of a user may take, and which operation its parameters fit.
+"""The parameters that a user's kernel may have, and the operation that they fit.
 
 A kernel takes the arrays of a case, inputs then outputs, or in Python the inputs only if it returns
 the outputs. It may also take sizes by their letters, `threads`, the numbers of AdamW, and what an
@@ -36,7 +36,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a kernel of an operation in one direction may take."""
+    """The parameters that a kernel of an operation in one direction may have."""
 
     operation: str
     direction: str

@@ -1,4 +1,4 @@
-"""What a row shows on the terminal and on the page: its name, its figures by column, its notes."""
+"""A row on the terminal and on the page: its name, its figures by column, its notes."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from benchmarks.harness.analysis import (
 )
 
 GIGA = 1e9
-# What a row may be instead of timed, in red.
+# States of a row that was not timed, in red.
 WRONG, FAILED = "WRONG", "FAILED"
 MARKS = {FASTER: "▲", SLOWER: "▼", SAME: "~"}
 OURS = "ours"

@@ -41,7 +41,7 @@ COLUMNS = {
 OPTIONAL = ("packed", "IPC", "misses")
 VERDICTS = {FASTER: "▲ faster", SLOWER: "▼ slower", SAME: "not resolved"}
 VERDICTS_OF_OURS = {FASTER: "▲ ours faster", SLOWER: "▼ ours slower", SAME: "not resolved"}
-# What a gain is, by the part of the table.
+# The meaning of a gain in each part of the table.
 OVER = {
     LADDER: "over the serial rung above",
     MINE: "over the kernel of training",

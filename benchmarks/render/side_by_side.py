@@ -19,7 +19,7 @@ from benchmarks.render.cells import GIGA, MINE, milliseconds, number
 from benchmarks.render.report import NAME, table_that_fits
 
 CASE = ("operation", "direction", "shape")
-# What is shown of a row of each result.
+# The names of the two results.
 LETTERS = ("A", "B")
 MEASURES = ("ms", "ratio", "speed", "limit")
 LEAST_NAME = 12  # characters to which names are wrapped where it is narrow
@@ -44,7 +44,7 @@ class Figures(NamedTuple):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What is shown for each of MEASURES."""
+        """The texts for each of MEASURES."""
         return (self.ms, self.ratio, self.speed, self.share)
 
 

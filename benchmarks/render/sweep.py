@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is shown of a direction. letters: those that were swept, such as N=C=K."""
+    """The results of a direction. letters: those that were swept, such as N=C=K."""
 
     operation: str
     direction: str

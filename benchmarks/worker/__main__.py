@@ -78,7 +78,7 @@ def fork(connection: socket.socket, served: Any, file: int, errors: int) -> int:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # What the parent registered for its exit is not for the fork to do.
+        os._exit(code)  # The parent's exit handlers are not for a fork.
 
 
 def reap(pid: int, patience: float) -> int:

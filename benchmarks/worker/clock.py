@@ -140,8 +140,8 @@ class Timed:
 def spread(before: dict[str, int], threads: int) -> bool:
     """Give the threads that have computed since `before` a CPU each, if they are as many.
 
-    Linux may leave threads that wake each other on one CPU for tenths of a second. Where a step
-    starts threads of its own nothing is done: these would inherit the only CPU of the main thread.
+    Linux may leave threads that wake each other on one CPU for tenths of a second. Nothing is done
+    if a step starts threads of its own: these would inherit the only CPU of the main thread.
     """
     ran = {thread: time - before.get(thread, time) for thread, time in run_times(0).items()}
     main = str(os.getpid())

@@ -134,7 +134,7 @@ class Trial:
         if self.runner.collect is None:
             try:
                 self.check()
-            finally:  # What was written too late explains all else.
+            finally:  # Late writes explain all else.
                 look.check()
         else:
             self.runner.collect(self.call, returned)

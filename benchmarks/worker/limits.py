@@ -120,7 +120,7 @@ def make(name: str, threads: int, size: int, pool: ThreadPoolExecutor, cold: boo
         loops = [
             functools.partial(function, *operands) for operands in filled(threads, arrays, count)
         ]
-        # What the triad writes is fetched unless it is in the L1 cache.
+        # The triad's output is fetched unless it is in the L1 cache.
         near = not cold and 4 * arrays * count <= next(iter(machine.caches().values()))
         amount = 4 * count * (moves + (name == "triad" and not near))
     once = cold and name != "peak"
@@ -140,7 +140,7 @@ def filled(threads: int, arrays: int, count: int) -> Iterator[list[np.ndarray]]:
 
 
 def repetitions(loop: Callable[[int], Any], seconds: float) -> int:
-    """Return how often to repeat a loop so that it takes so many seconds."""
+    """Return how often to repeat a loop for it to take `seconds`."""
     times, spent = 1, 0.0
     loop(times)  # Compiles.
     while spent < seconds / 4:

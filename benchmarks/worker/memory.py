@@ -12,7 +12,7 @@ GUARD, PATTERN = 1 << 14, 0xA5
 
 
 class Layout(NamedTuple):
-    """How an array is laid out. needs: what a kernel needs that refuses this layout.
+    """A layout of arrays. needs: what a kernel needs that refuses this layout.
 
     shift: elements between the beginning of a cache line and the first element. gap: elements
     between two rows; in an array of one axis, between two elements.

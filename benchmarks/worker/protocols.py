@@ -11,7 +11,7 @@ from benchmarks.worker.rungs import Rungs
 
 SOURCE = Path(__file__).with_name("limits.c")
 COMPILER = ("cc", "-O3", "-march=native", "-pthread")
-# How often timeit repeats its loop of at least 0.2 s in a turn.
+# Repetitions by timeit of its loop of at least 0.2 s in a turn.
 REPEATS = 3
 
 

@@ -105,7 +105,7 @@ def test_a_bandwidth_is_that_of_the_fastest_way_to_move_bytes() -> None:
     # Moving 100 bytes takes longer than 600 FLOPs: 2.5, 0.625 and 0.625 s.
     (one,) = record["rows"]
     assert (one["bound"], one["fraction"][:3]) == ("memory", (0.625, 0.625, 1.25))
-    assert record["cache"] == {"1": "L2"}  # What counts is the triad, as in the machine's limits.
+    assert record["cache"] == {"1": "L2"}  # The triad counts, as in the machine's limits.
     for each, rate in ((300, "L1"), (200, "L1"), (40, "memory"), (1, "memory")):
         assert cache_of(each, 1, MACHINE) == rate
 

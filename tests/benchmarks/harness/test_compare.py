@@ -171,7 +171,7 @@ def test_what_is_slower_is_shown_before_what_is_faster() -> None:
 
 
 @pytest.mark.parametrize(
-    # How many of 50 slowdowns by 1.3 must be found.
+    # The number of 50 slowdowns by 1.3 that must be found.
     ("noise", "least"),
     [
         (noisy_runs.idle, 48),

@@ -73,7 +73,7 @@ def test_an_interval_must_be_beyond_what_is_usual_in_the_run() -> None:
     narrow = [case(rows[1], controls=[twin("below", 0.9, *[1.0] * 5)])] * 6
     for earlier, expected in ((narrow, FASTER), (wide, SAME), (5 * narrow + wide, FASTER)):
         assert judge(record, earlier)["rows"][1]["verdict"] == expected
-    # What is usual on other numbers of threads does not matter.
+    # Controls on other numbers of threads do not matter.
     several = case(row("b", [1.0] * 6, 2), controls=[twin("b", 0.5, *[1.0] * 5, threads=2)])
     assert judge(record, [several])["rows"][1]["verdict"] == FASTER
 

@@ -193,7 +193,7 @@ def test_the_threads_that_compute_get_a_cpu_each(
     pinned: dict[int, set[int]] = {}
     monkeypatch.setattr(clock, "THREADS", tmp_path)
     monkeypatch.setattr(clock.os, "getpid", lambda: 10)
-    monkeypatch.setattr(clock.os, "sched_getaffinity", lambda _: {4, 2, 9})
+    monkeypatch.setattr(clock.os, "sched_getaffinity", Mock(return_value={4, 2, 9}))
     monkeypatch.setattr(clock.os, "sched_setaffinity", pinned.__setitem__)
     write_delays(tmp_path, **{"10": (100, 0), "11": (900, 0), "12": (50, 0), "13": (50, 0)})
     before = clock.run_times(0)
