@@ -1,4 +1,4 @@
-"""What is shown of a result.
+"""Results as text and pictures.
 
 cells.py         what a row shows: its name, figures and notes
 report.py        tables on the terminal

@@ -1,4 +1,4 @@
-"""What runs in the worker processes: steps, which are checked and timed.
+"""The code of the worker processes: steps, which are checked and timed.
 
 __main__.py      answers requests, and forks
 clock.py         times steps: warm-up, samples, waiting for CPUs

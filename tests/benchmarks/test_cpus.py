@@ -1,4 +1,4 @@
-"""Who uses the CPUs, and what sets their speed."""
+"""The use of the CPUs, and what sets their speed."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is too large to be measured."""
+"""Cases that are too large to be measured."""
 
 from dataclasses import replace
 from unittest.mock import Mock

@@ -1,4 +1,4 @@
-"""What a row shows."""
+"""The cells of a row."""
 
 from typing import Any
 

@@ -123,7 +123,7 @@ def recorded(*values: int) -> bytes:
 
 
 def test_counts_are_scaled_by_the_time_in_which_their_group_counted() -> None:
-    # What a read returns: the number of values, nanoseconds enabled and running, the values.
+    # A read returns the number of values, nanoseconds enabled and running, the values.
     assert counters.scaled(recorded(2, 100, 100, 7, 9)) == [7, 9]
     assert counters.scaled(recorded(2, 100, 25, 7, 9)) == [28, 36]
     assert counters.scaled(recorded(1, 0, 0, 0)) == [0]  # A thread that slept.
