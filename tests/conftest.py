@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.browser import browser, page
 from helpers.optional import needs
 from helpers.skips import pytest_addoption, pytest_sessionfinish
 
 from tinygpt_np.compiled import threads
 
-__all__ = ["pytest_addoption", "pytest_sessionfinish"]
+# The browser is imported once: a second fixture of the same name would start another.
+__all__ = ["browser", "page", "pytest_addoption", "pytest_sessionfinish"]
 
 
 def ignore_signal(number: int, frame: object) -> None:

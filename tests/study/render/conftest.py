@@ -1,16 +1,13 @@
-"""Fixtures: the pages of a study on disk, and a page in a real browser."""
+"""Fixtures: the pages of a study on disk."""
 
 from pathlib import Path
 
 import pytest
-from helpers.browser import browser, page
 from helpers.study_targets import BACKWARD, FORWARD, edited, sheet, studied_target
 
 from tinygpt_np.study.render import site
 from tinygpt_np.study.render.page import Json, page_data
 from tinygpt_np.study.render.questions import questions
-
-__all__ = ["browser", "page"]
 
 
 @pytest.fixture(scope="session")
