@@ -90,8 +90,9 @@ def within(array: np.ndarray, accepted: Accepted) -> bool:
 
 def check_finite(name: str, array: np.ndarray) -> None:
     """Raise WrongResult if an element is not finite."""
-    if not np.isfinite(array).all():
-        index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    finite = np.isfinite(array)  # Once, because a thread of the kernel may be writing.
+    if not finite.all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise WrongResult(f"{name}{list(index)} is {array[index]}")
 
 

@@ -50,6 +50,7 @@ def admit(runner: Runner, given: Sequence[Problem]) -> str:
                 for _ in range(5):
                     gate.trial.restore()
                     gate.trial.step()
+        gate.cpus.clear()  # Threads of other tests may be running.
         return gate.close()
 
 
