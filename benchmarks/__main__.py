@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from benchmarks import campaign, cases, clock, estimates, experiments, kernels, products, tokenizers
+from benchmarks.candidates import PEERS
 from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import MICRO_BATCHES, SHAPES, USUAL
 from benchmarks.cases.sweeps import Sweep
@@ -23,6 +24,7 @@ from benchmarks.harness.process import WorkerError
 from benchmarks.harness.rounds import DisagreementError
 from benchmarks.mine import source, template
 from benchmarks.models.workloads import WORKLOADS
+from benchmarks.plan import Plan
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.text.corpus import DataError
 from tinygpt_np.text.tokenizers import TokenizerError
@@ -81,7 +83,7 @@ def run_kernels(
         own = source.find_all(mine, operations or known)
     except ValueError as error:
         refuse(f"argument --mine: {error}")
-    plan = kernels.Plan(
+    plan = Plan(
         operations=operations or [*dict.fromkeys(each.operation for each in own)] or known,
         shapes=tuple(dict.fromkeys(shapes or ((USUAL,) if quick or sizes else SHAPES))),
         threads=sorted(set(threads or (1, usable_cores()))),
@@ -263,7 +265,7 @@ def add_kernels(commands: Any) -> None:
     add("--asm", action="store_true", help="also vector instructions, and the hottest loop")
     text = "also instructions per cycle and cache misses, where the system can count them"
     add("--counters", action="store_true", help=text)
-    add("--peers", nargs="+", default=[], choices=kernels.PEERS, help="other libraries")
+    add("--peers", nargs="+", default=[], choices=PEERS, help="other libraries")
     text = "a checkout of llm.c, for the peer llmc"
     add("--llmc", type=path(kernels.checkout), metavar="DIR", help=text)
     text = "a new .json file for the figures; the page gets the same name"

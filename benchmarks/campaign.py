@@ -24,6 +24,7 @@ from benchmarks.harness import compare, figures
 from benchmarks.harness.analysis import FASTER, SAME, SLOWER
 from benchmarks.harness.figures import USUAL
 from benchmarks.harness.rounds import counted
+from benchmarks.plan import Plan
 from benchmarks.render.cells import gain_of, label, number
 from benchmarks.render.report import SIGNS, UNRESOLVED, table_of
 from benchmarks.worker import slowed
@@ -41,7 +42,7 @@ def run(folder: Path, runs: int, busy: int, rounds: int) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     # The threads of PyTorch spin, while ours sleep.
     peers = ["torch" if find_spec("torch") else "numpy"]
-    plan = kernels.Plan(OPERATIONS, ("cpu",), sorted({1, usable_cores()}), rounds, peers=peers)
+    plan = Plan(OPERATIONS, ("cpu",), sorted({1, usable_cores()}), rounds, peers=peers)
     # The second of the slowed runs is what --compare measures again.
     plans = {folder / f"{busy}-busy-same-{number:02}.json": plan for number in range(1, runs + 1)}
     of_slowed = dataclasses.replace(plan, ladders=slowed.__name__)

@@ -104,7 +104,7 @@ def in_words(facts: dict[str, Any]) -> dict[str, str]:
         "CPUs of one core": None if cores is None else " and ".join(cores) or "none",
         "governor": ", ".join(facts["governor"] or ()) or None,
         "load per CPU": None if load is None else f"{load / facts['cpus']:.2f}",
-        "others": used(facts["usage"]),
+        "other processes": used(facts["usage"]),
     }
     return {name: "unknown" if words is None else words for name, words in found.items()}
 
@@ -117,6 +117,6 @@ def used(usage: Usage | None) -> str | None:
 
 
 def busy(usage: Usage | None) -> list[str]:
-    """Return which CPUs are busy, and how much."""
-    shares: dict[str, float] = usage["busy"] if usage else {}
+    """Return which CPUs are busy, and how much, if other processes use that much."""
+    shares: dict[str, float] = usage["busy"] if usage and usage["others"] > BUSY else {}
     return [f"CPU {cpu} is {share:.0%} busy" for cpu, share in shares.items() if share > BUSY]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from benchmarks import cases
 from benchmarks.cases import KernelCase
 from benchmarks.cases.shapes import SHAPES
-from benchmarks.kernels import CaseNames, Plan
+from benchmarks.plan import CaseNames, Plan
 from tinygpt_np.machine import available_memory
 
 # Bytes of a run at small sizes.

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks import kernels
 from benchmarks.cases.shapes import MICRO_BATCHES
+from benchmarks.plan import Plan
 from benchmarks.render.cells import GIGA, interval
 from benchmarks.render.report import table_of
 
@@ -22,7 +23,7 @@ def run(
     threads: int, rounds: int | None, json: Path | None, shapes: Sequence[str] = SHAPES
 ) -> bool:
     """Run all matmuls, show them, and write the result; return whether this was completed."""
-    plan = kernels.Plan(["products"], shapes, [threads], rounds or ROUNDS)
+    plan = Plan(["products"], shapes, [threads], rounds or ROUNDS)
     found = kernels.run(plan, json, benchmark="matmul")
     show(found, Console(highlight=False))
     return found["complete"]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +35,7 @@ class WorkerError(RuntimeError):
         self.reason, self.traceback = reason, traceback
 
 
-class Worker:
+class Worker(ABC):
     """A process that answers requests. Errors call it by its name."""
 
     pid: int
@@ -94,9 +95,9 @@ class Worker:
         with suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    @abstractmethod
     def exit_code(self, patience: float) -> int | None:
         """Wait for the exit, kill the process after `patience` seconds, and return the code."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """End the process by closing its input, or kill it if it is busy."""

@@ -124,7 +124,7 @@ def facts(found: dict[str, Any]) -> dict[str, str]:
         "threads": threads,
         "caches": pairs({name: binary(size) for name, size in machine["caches"].items()}),
         **cpus.in_words(machine),
-        "others during the run": cpus.used(found["usage"]) or "unknown",
+        "others in this run": cpus.used(found["usage"]) or "unknown",
         "system": machine["system"],
         "Python": machine["python"],
         "versions": pairs({name: each for name, each in machine["versions"].items() if each}),

@@ -94,9 +94,10 @@ def test_what_sets_the_speed_of_cpus_is_said(
     facts = {**cpus.facts(), "load": 1.0, "cpus": 2, "usage": usage}
     assert cpus.in_words(facts) == {
         "pinned to CPUs": "0, 2", "CPUs of one core": "0,2 and 1,3", "governor": "powersave",
-        "load per CPU": "0.50", "others": "1.07 CPUs, steal 4%",
+        "load per CPU": "0.50", "other processes": "1.07 CPUs, steal 4%",
     }  # fmt: skip
     assert cpus.busy(usage) == ["CPU 2 is 97% busy"]
+    assert cpus.busy({**usage, "others": 0.1}) == []  # It is this process.
     monkeypatch.setattr(cpus, "affinity", lambda: [0, 1, 2, 3])
     for path in tmp_path.glob("*/topology/*"):
         path.write_text("0\n")

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import cases, estimates
 from benchmarks.cases.sweeps import Sweep
-from benchmarks.kernels import Plan
+from benchmarks.plan import Plan
 
 SWEEP = Plan(["attention"], ["cpu"], [1], rounds=1, sweep=Sweep((), (8, 64, 512)))
 

@@ -1,6 +1,7 @@
-"""Import libraries that only some tests need; without them these tests are skipped."""
+"""Libraries and programs that only some tests need; without them these tests are skipped."""
 
 import warnings
+from shutil import which
 from typing import Any
 
 import pytest
@@ -16,3 +17,9 @@ def needs(name: str) -> Any:
     if found.__file__ is None:  # A folder of tests, not the library of the same name.
         pytest.skip(reason, allow_module_level=True)
     return found
+
+
+def needs_programs(*names: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that runs programs."""
+    missing = [name for name in names if which(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {' and '.join(missing)}")

@@ -4,13 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.optional import needs_programs
 
 from benchmarks import cases
 from benchmarks.mine.c_source import accepted, functions
 from benchmarks.mine.signature import Parameter
 from benchmarks.mine.source import Kernel, find
-
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc")
 
 C = """
 #include <stddef.h>
@@ -87,7 +86,7 @@ def test_types_that_hold_other_values_are_not_accepted(
     assert accepted(kind, wanted) == expected
 
 
-@needs_compiler
+@needs_programs("cc")
 @pytest.mark.parametrize(
     ("text", "takes", "types"),
     [
@@ -107,7 +106,7 @@ def test_arguments_have_the_types_of_the_parameters(
     assert kernel.parallel == ("threads" in takes)
 
 
-@needs_compiler
+@needs_programs("cc")
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -130,7 +129,7 @@ def test_what_cannot_be_run_is_refused(text: str, reason: str, folder: Path) -> 
     assert reason in str(refused.value)
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_a_library_is_called_with_all_that_a_kernel_may_take(folder: Path) -> None:
     kernel = found("my.c:back")
     assert kernel.save is not None
@@ -145,7 +144,7 @@ def test_a_library_is_called_with_all_that_a_kernel_may_take(folder: Path) -> No
     assert not library.parallel
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_a_kernel_with_openmp_is_parallel(folder: Path) -> None:
     pragma = "#pragma omp parallel for\n for (int64_t n = 0; n < N; n++) probs[n] = x[n];"
     text = C.replace("int64_t N, int V)\n{", f"int64_t N, int V)\n{{\n{pragma}")

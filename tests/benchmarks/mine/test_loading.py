@@ -1,6 +1,5 @@
 """A kernel of a user as a rung: what it is called with, and what its file may do."""
 
-import shutil
 import sys
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.gate import pass_gate, tiny_case
+from helpers.optional import needs_programs
 
 from benchmarks import cases
 from benchmarks.ladders import Call
@@ -17,7 +17,6 @@ from benchmarks.mine.loading import load
 from benchmarks.mine.source import find
 from benchmarks.worker.problem import WrongResult
 
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc")
 POOL = ThreadPoolExecutor(1)
 
 PYTHON = """
@@ -140,7 +139,7 @@ def test_a_file_that_exits_cannot_be_imported(folder: Path) -> None:
         loaded("my.py:product")
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_c_gets_pointers_and_numbers(folder: Path) -> None:
     runner, rung = loaded("my.c:softmax")
     call = call_of("softmax", "forward", threads=3)
@@ -150,7 +149,7 @@ def test_c_gets_pointers_and_numbers(folder: Path) -> None:
     assert rung.threads == "any"
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_openmp_has_as_many_threads_as_the_call(folder: Path) -> None:
     (folder / "my.c").write_text(
         "#include <omp.h>\n" + C.replace("= threads", "= omp_get_max_threads()")
@@ -161,7 +160,7 @@ def test_openmp_has_as_many_threads_as_the_call(folder: Path) -> None:
     assert call.outputs["probs"][0, 3] == 3
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_c_gets_what_it_has_saved(folder: Path) -> None:
     runner, _ = loaded("my.c:back")
     call = call_of("attention", "backward")
@@ -173,7 +172,7 @@ def test_c_gets_what_it_has_saved(folder: Path) -> None:
         assert call.outputs["dqkv"].flat[0] == value
 
 
-@needs_compiler
+@needs_programs("cc")
 def test_c_refuses_arrays_that_are_not_contiguous(folder: Path) -> None:
     runner, _ = loaded("my.c:softmax")
     call = call_of("softmax", "forward")

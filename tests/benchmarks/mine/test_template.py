@@ -1,18 +1,19 @@
 """Files to start from: all kernels in them pass the gate as they are written."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from helpers.gate import pass_gate
+from helpers.optional import needs_programs
 
 from benchmarks import cases
 from benchmarks.mine import template
 from benchmarks.mine.loading import load
 from benchmarks.mine.source import find
 
-no_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc")
-LANGUAGES = [pytest.param(name, marks=[no_compiler] * (name == "c")) for name in template.SUFFIXES]
+LANGUAGES = [
+    pytest.param(name, marks=[needs_programs("cc")] * (name == "c")) for name in template.SUFFIXES
+]
 
 
 @pytest.mark.parametrize("operation", cases.OPERATIONS)

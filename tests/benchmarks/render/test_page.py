@@ -39,7 +39,7 @@ def test_the_page_is_well_formed_loads_nothing_and_is_written_to_a_new_file(tmp_
 def test_the_page_says_all_facts_of_a_run() -> None:
     for fact in (
         "CPU Some CPU", "256 bits", "1 and 2 of 2 CPUs", "L1 48 KiB, L2 1.25 MiB", "abc+",
-        "load per CPU 0.12", "others 0.99 CPUs, steal 4%", "others during the run unknown",
+        "load per CPU 0.12", "other processes 0.99 CPUs, steal 4%", "others in this run unknown",
         "numpy 2.4.0", "BLAS Some BLAS", "2026-01-02",
         "triad, L1, GB/s 10.0 9.00–11.0", "theirs torch The idea of theirs.",
         "Roofline of matmul forward, cpu", "references; gain:", "of limit compile s first ms loops",

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from ctypes import CDLL, c_long, c_void_p
 from functools import partial
 from pathlib import Path
-from shutil import which
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from helpers.optional import needs_programs
 from numba.core import config
 
 from benchmarks.ladders.matmul import NOTHING
@@ -241,7 +241,7 @@ def test_a_library_without_objdump_says_so(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["loop"] == ["objdump is needed to show the loop"]
 
 
-@pytest.mark.skipif(not (which("cc") and which("objdump")), reason="needs cc and objdump")
+@needs_programs("cc", "objdump")
 def test_the_loop_of_a_real_library(tmp_path: Path) -> None:
     source, library = tmp_path / "kernel.c", tmp_path / "kernel.so"
     source.write_text(
@@ -273,7 +273,7 @@ def sampled(step: Callable[[], Any]) -> list[int]:
         pytest.skip(str(error))
 
 
-@pytest.mark.skipif(not which("objdump"), reason="needs objdump")
+@needs_programs("objdump")
 def test_with_samples_the_loop_is_that_in_memory_in_which_most_are() -> None:
     x = np.ones((100, FIXED), np.float32)
     # The first loop is deeper by its code, but it is empty.

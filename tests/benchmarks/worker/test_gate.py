@@ -78,7 +78,7 @@ def check_all(operation: str, shape: str) -> None:
     found, passed = given(operation, shape), list[str]()
     cheats = CHEATS | (SOFTMAX_CHEATS if operation == "softmax" else {})
     for name, runner in cheats.items():
-        # What is read behind an array may be anything.
+        # The memory behind an array may hold anything.
         with np.errstate(all="ignore"), suppress(WrongResult):
             admit(runner, found)
             passed.append(name)

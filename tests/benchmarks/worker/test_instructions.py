@@ -1,4 +1,4 @@
-"""What an instruction does is read from its line."""
+"""The kind of an instruction is read from its line."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is right is accepted, what is not is named, and bounds count roundings."""
+"""Right results are accepted, wrong ones are named, and bounds count roundings."""
 
 from typing import Any
 

@@ -1,14 +1,14 @@
 """The other clocks: a plain C program, and timeit."""
 
-import shutil
 from unittest.mock import Mock
 
 import pytest
+from helpers.optional import needs_programs
 
 from benchmarks.worker import protocols
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs cc")
+@needs_programs("cc")
 def test_the_program_compiles_without_a_warning_and_prints_what_it_did(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
