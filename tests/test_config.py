@@ -23,7 +23,9 @@ BAD: list[tuple[str, Any, str]] = [
     *((name, value, "a finite number") for name, value in (
         ("dropout", NAN), ("learning_rate", 10**400), ("weight_decay", INFINITE),
         ("beta1", True))),
-    ("gelu", "relu", "one of tanh, exact"), ("bias", 1, "true or false"), ("data", 5, "a string"),
+    ("activation", "tanh", "one of gelu, gelu_exact, relu, relu_squared, silu, swiglu"),
+    ("bias", 1, "true or false"), ("data", 5, "a string"), ("norm_epsilon", 0.0, "positive"),
+    ("n_inner", -1, "zero or more"), ("logit_soft_cap", -1.0, "zero or more"),
     ("n_layer", True, "an integer"), *(("seed", seed, "in [0, 2**32)") for seed in (-1, 2**32)),
     ("min_lr", 0.5, "at most learning_rate = 0.001"), ("threads", 2000, "in [0, 1024]"),
     ("dtype", "float64", "float32 with the numba backend"),
@@ -42,7 +44,9 @@ def test_a_bad_setting_names_the_field_its_value_and_what_is_expected(
 def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:
     shape: dict[str, Any] = {
         "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": 12,
-        "dropout": 0.25, "bias": True, "gelu": "exact",
+        "dropout": 0.25, "bias": True, "activation": "gelu_exact", "n_kv_head": 1, "n_inner": 9,
+        "norm": "rms_norm", "norm_epsilon": 1e-6, "positions": "rotary_pairs", "rope_theta": 5e5,
+        "qk_norm": True, "tied_head": False, "logit_soft_cap": 15.0,
     }  # fmt: skip
     assert set(shape) == {field.name for field in fields(Architecture)}
     assert asdict(TrainConfig(**shape).gpt(7)) == {"vocab_size": 7, **shape}

@@ -27,14 +27,33 @@ class Architecture:
     """Number of blocks."""
     n_head: int = 4
     """Attention heads in each block (H); must divide n_embd."""
+    n_kv_head: int = 0
+    """Heads of keys and values (J), each shared by n_head / n_kv_head queries; 0 is n_head."""
     n_embd: int = 128
     """Width: the number of channels of each token (C)."""
+    n_inner: int = 0
+    """Width of the feed-forward layers (F); 0 is 4 n_embd."""
     dropout: float = 0.0
     """Dropout probability during training, in [0, 1)."""
     bias: bool = False
     """Use biases in linear layers and layer norms."""
-    gelu: Literal["tanh", "exact"] = "tanh"
-    """GELU of the feed-forward layers: the tanh approximation or the exact one."""
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
+    """Normalization of the input of each branch and of the head."""
+    norm_epsilon: float = 1e-5
+    """Added to the variance or mean square under the root."""
+    positions: Literal["learned", "rotary_halves", "rotary_pairs"] = "learned"
+    """Learned position embeddings, or queries and keys rotated by their position: channel i of a
+    head with channel i + D/2 (Llama on Hugging Face) or with its neighbour (the paper)."""
+    rope_theta: float = 10_000.0
+    """Base of the wavelengths of rotary positions."""
+    qk_norm: bool = False
+    """Normalize the queries and keys of each head by their root mean square."""
+    activation: Literal["gelu", "gelu_exact", "relu", "relu_squared", "silu", "swiglu"] = "gelu"
+    """Activation of the feed-forward layers; gelu is the tanh approximation."""
+    tied_head: bool = True
+    """Use the token embedding as the weight of the output head; else it has one, zero at first."""
+    logit_soft_cap: float = 0.0
+    """Bound the logits smoothly to (-cap, cap); 0 is no bound."""
 
     def __post_init__(self) -> None:
         require_types(self)
@@ -44,7 +63,55 @@ class Architecture:
                 f"n_embd must be a multiple of n_head, "
                 f"but {self.n_embd} is not a multiple of {self.n_head}"
             )
+        if self.n_kv_head < 0 or self.n_head % self.kv_heads:
+            raise ValueError(
+                f"n_kv_head must divide n_head or be 0 for as many, "
+                f"but {self.n_kv_head} does not divide {self.n_head}"
+            )
+        if self.positions != "learned" and self.head_size % 2:
+            raise ValueError(
+                f"rotary positions need heads of an even size, but n_embd / n_head is "
+                f"{self.head_size}"
+            )
+        require_positive(self, "norm_epsilon", "rope_theta")
+        for name in ("n_inner", "logit_soft_cap"):
+            require(self, name, getattr(self, name) >= 0, "zero or more")
         require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
+
+    @property
+    def head_size(self) -> int:
+        """The channels of a head (D)."""
+        return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """The heads of keys and of values (J)."""
+        return self.n_kv_head or self.n_head
+
+    @property
+    def qk_width(self) -> int:
+        """The columns of c_attn's output that hold queries and keys, (H + J) D."""
+        return (self.n_head + self.kv_heads) * self.head_size
+
+    @property
+    def qkv_width(self) -> int:
+        """The columns of c_attn's output (E), (H + 2J) D: queries, keys and values."""
+        return (self.n_head + 2 * self.kv_heads) * self.head_size
+
+    @property
+    def inner_width(self) -> int:
+        """The width of the feed-forward layers after their activation (F)."""
+        return self.n_inner or 4 * self.n_embd
+
+    @property
+    def hidden_width(self) -> int:
+        """The columns of c_fc's output: F, or for SwiGLU, which multiplies two halves, 2F."""
+        return (2 if self.activation == "swiglu" else 1) * self.inner_width
+
+    @property
+    def head_name(self) -> str:
+        """The name of the parameter (V, C) of the output head."""
+        return "wte.weight" if self.tied_head else "lm_head.weight"
 
     def in_words(self) -> str:
         """Return the shape as text, such as 1 layer, 2 heads, 8 channels, block 8."""
@@ -107,8 +174,14 @@ class TrainConfig(Architecture):
     """Steps of linear warm-up."""
     lr_decay_iters: int = 2000
     """Step at which the cosine decay ends (on the command line --max-iters, if not given)."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW for all parameters, or Muon for the matrices of the blocks and AdamW for the others."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of Muon; it follows the schedule of learning_rate."""
+    muon_momentum: float = 0.95
+    """Muon's momentum."""
     weight_decay: float = 0.1
-    """Weight decay of AdamW, for matrices only."""
+    """Weight decay, for matrices only."""
     beta1: float = 0.9
     """AdamW's decay rate for the moving average of the gradient."""
     beta2: float = 0.99

@@ -43,7 +43,7 @@ class Workload:
     def config(self) -> GPTConfig:
         """The configuration of the model."""
         sizes = {name: getattr(self, name) for name in SIZES}
-        return GPTConfig(**sizes, dropout=0.0, bias=False, gelu="tanh")
+        return GPTConfig(**sizes, dropout=0.0, bias=False, activation="gelu")
 
 
 # Layers, heads, width, block_size, batch_size, vocab_size, and rounds.

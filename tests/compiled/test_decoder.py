@@ -29,7 +29,7 @@ TEXT = np.random.default_rng(5).integers(0, V, (7, 5 * PANEL))
 CONFIGS = {
     "bias": CONFIG,
     "no-bias": replace(CONFIG, bias=False, n_layer=1),
-    "exact": replace(CONFIG, gelu="exact"),
+    "exact": replace(CONFIG, activation="gelu_exact"),
     "block-1": replace(CONFIG, block_size=1),
     "block-2": replace(CONFIG, block_size=2),
     "block-4": replace(CONFIG, block_size=4),

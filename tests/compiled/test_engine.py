@@ -297,8 +297,8 @@ def batch_of_one(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
 @one_sequence
 @pytest.mark.parametrize(
     ("config", "steps"),
-    [(ONE, 1), (replace(ONE, bias=False, gelu="exact"), 1), (replace(ONE, dropout=0.2), 1),
-     (WIDE, 30)],
+    [(ONE, 1), (replace(ONE, bias=False, activation="gelu_exact"), 1),
+     (replace(ONE, dropout=0.2), 1), (WIDE, 30)],
     ids=["bias", "no bias, exact", "dropout", "wide"],
 )  # fmt: skip
 def test_one_sequence_gives_the_same_bits_on_any_number_of_threads(

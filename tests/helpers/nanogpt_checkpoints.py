@@ -8,7 +8,13 @@ from tinygpt_np import GPT, GPTConfig
 
 VOCABULARY = 18  # The characters of tiny_run.TEXT.
 CONFIG = GPTConfig(
-    vocab_size=VOCABULARY, block_size=9, n_layer=2, n_head=3, n_embd=12, bias=True, gelu="exact"
+    vocab_size=VOCABULARY,
+    block_size=9,
+    n_layer=2,
+    n_head=3,
+    n_embd=12,
+    bias=True,
+    activation="gelu_exact",
 )
 
 

@@ -13,7 +13,7 @@ from tinygpt_np.storage.parameters import Tensors
 CONFIG = tg.GPTConfig(vocab_size=71, block_size=17, n_layer=2, n_head=3, n_embd=36, bias=True)
 VARIANTS = {
     "tanh-bias": CONFIG,
-    "exact-no-bias": replace(CONFIG, gelu="exact", bias=False),
+    "exact-no-bias": replace(CONFIG, activation="gelu_exact", bias=False),
     "dropout": replace(CONFIG, dropout=0.3),
 }
 DROPPING = VARIANTS["dropout"]

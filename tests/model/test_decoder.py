@@ -37,16 +37,16 @@ def poisoned(model: GPT) -> Decoder:
 @pytest.mark.parametrize(
     ("dtype", "bound", "gelu", "bias"),
     [
-        ("float64", 1e-12, "tanh", True),
-        ("float64", 1e-12, "exact", False),
-        ("float32", 1e-5, "tanh", True),
+        ("float64", 1e-12, "gelu", True),
+        ("float64", 1e-12, "gelu_exact", False),
+        ("float32", 1e-5, "gelu", True),
     ],
 )
 @pytest.mark.parametrize("prompt", [1, 4, BLOCK, BLOCK + 2])
 def test_every_step_gives_the_logits_of_the_whole_context(
     dtype: str, bound: float, gelu: Any, bias: bool, prompt: int
 ) -> None:
-    model = generic(replace(CONFIG, gelu=gelu, bias=bias), dtype)
+    model = generic(replace(CONFIG, activation=gelu, bias=bias), dtype)
     decoder = poisoned(model)
     for end in range(prompt, BLOCK + 5):
         found = decoder.read(SEQUENCES[:, (end - 1 if end > prompt else 0) : end])

@@ -16,7 +16,7 @@ from tinygpt_np.storage.parameters import param_count
 
 VARIANTS = {
     "tanh-bias": CONFIG,
-    "exact-no-bias": replace(CONFIG, gelu="exact", bias=False),
+    "exact-no-bias": replace(CONFIG, activation="gelu_exact", bias=False),
     "dropout": replace(CONFIG, dropout=0.3),
 }
 FIXTURE = read_safetensors(Path(__file__).parents[1] / "fixtures" / "pytorch.safetensors")
@@ -38,12 +38,12 @@ def test_every_gradient_equals_the_numerical_one(config: tg.GPTConfig) -> None:
     assert all(row.verdict == "zero" or row.relative < 1e-12 for row in report.rows[:-1]), report
 
 
-@pytest.mark.parametrize(("gelu", "bias"), [("tanh", True), ("exact", False)])
+@pytest.mark.parametrize(("gelu", "bias"), [("gelu", True), ("gelu_exact", False)])
 def test_loss_and_gradients_are_those_of_pytorch(gelu: Any, bias: bool) -> None:
-    prefix = {"tanh": "tanh.", "exact": "none."}[gelu]  # PyTorch calls the exact GELU "none".
+    prefix = {"gelu": "tanh.", "gelu_exact": "none."}[gelu]  # PyTorch calls the exact GELU "none".
     fixture = {n.removeprefix(prefix): t for n, t in FIXTURE.items() if n.startswith(prefix)}
     config = tg.GPTConfig(
-        vocab_size=13, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=bias, gelu=gelu
+        vocab_size=13, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=bias, activation=gelu
     )
     model = tg.GPT(config, dtype="float64")
     model.params = {name: fixture[f"params.{name}"] for name in model.params}
@@ -106,7 +106,7 @@ def test_the_first_tensor_that_is_not_finite_is_named() -> None:
         assert model.first_not_finite(tokens, {}, grads) == "the logits"
         model.params["h.1.mlp.c_fc.weight"][:] = 1.7e308
         place = model.first_not_finite(tokens, {}, {})
-    assert place == "an activation of h.1.mlp.gelu"
+    assert place == "an activation of h.1.mlp.activation"
     for name in ("h.1.mlp.c_fc.weight", "wte.weight"):
         model.params[name][0, 1] = np.nan
         assert model.first_not_finite(tokens, {}, {}) == f"the parameter {name}"

@@ -224,7 +224,7 @@ WRONG: dict[tuple[str, str], list[Any]] = {
     (STATE, f"{GENERATOR}.has_uint32"): [2, -1, True, 0.5, None, MISSING],
     (STATE, f"{GENERATOR}.uinteger"): [-1, 1.5, True, 2**32, MISSING],
     (CONFIG_FILE, "n_head"): [1, "x", 1.5, True, 3, None, MISSING],
-    (CONFIG_FILE, "gelu"): ["exact", 5, MISSING],
+    (CONFIG_FILE, "activation"): ["exact", 5],
     (CONFIG_FILE, "n_layer"): [10**9, 0, 10**400],
 }
 

@@ -208,7 +208,7 @@ def test_padding_to_a_usual_multiple_is_accepted_and_never_sampled(
 
 # The settings in the config.json of the first runs.
 FIRST = {
-    *("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias", "gelu", "data", "seed"),
+    *("block_size", "n_layer", "n_head", "n_embd", "dropout", "bias", "activation", "data", "seed"),
     *("backend", "batch_size", "max_iters", "learning_rate", "min_lr", "warmup_iters"),
     *("lr_decay_iters", "weight_decay", "beta1", "beta2", "grad_clip", "eval_interval"),
 }

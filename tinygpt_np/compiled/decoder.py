@@ -244,6 +244,6 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
         final_norm=np.stack(norm("ln_f")),
         head=head.ctypes.data,
         head_stride=head.strides[0],
-        exact_gelu=config.gelu == "exact",
+        exact_gelu=config.activation == "gelu_exact",
     )
     return weights, (params, matrices, head)

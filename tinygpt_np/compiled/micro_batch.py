@@ -91,7 +91,7 @@ class MicroBatch:
         self.mask = zeros(N, C) if config.dropout else NO_BIAS
         self.attention_scratch = attention.make_scratch(arena, time, C // config.n_head)
         self.scratch = self.attention_scratch.matmul
-        self.gelu: ModuleType = gelu if config.gelu == "tanh" else gelu_exact
+        self.gelu: ModuleType = gelu if config.activation == "gelu" else gelu_exact
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""

@@ -94,7 +94,7 @@ class Detectors:
 
     def __init__(self, operation: str, seed: int = 0) -> None:
         self.operation, self.seed = operation, seed
-        self.gelu: Any = "exact" if operation == "gelu_exact" else "tanh"
+        self.activation: Any = operation if operation == "gelu_exact" else "gelu"
         is_model = operation == "gpt"
         self.points = [model_point(seed)] if is_model else operation_points(operation, seed)
         # On the whole model, only the complex step looks at every element.
@@ -111,7 +111,7 @@ class Detectors:
             for point, check in zip(self.points, self.checks["complex"], strict=True)
         ]
         self.float32 = [Float32Differences(point, seed) for point in self.points]
-        self.initial = initial_check(self.gelu, seed)
+        self.initial = initial_check(self.activation, seed)
         self.right = self.initial_gradients()
 
     def named(self, libraries: Sequence[str] = ()) -> dict[str, Callable[[], bool]]:
@@ -125,7 +125,7 @@ class Detectors:
         }
         sums = list(zip(self.sums, self.points, strict=True))
         return oracles | {
-            "loss": lambda: not loss_halves(replace(TRAINED, gelu=self.gelu)),
+            "loss": lambda: not loss_halves(replace(TRAINED, activation=self.activation)),
             "sum": lambda: wrong(check.report(point.backward) for check, point in sums),
             "absolute": lambda: not self.within_absolute(),
             "float32": lambda: not all(check.passes() for check in self.float32),
@@ -192,9 +192,9 @@ class Detectors:
 
 
 @cache
-def initial_check(gelu: Any, seed: int) -> ModelCheck:
+def initial_check(activation: Any, seed: int) -> ModelCheck:
     """Return the check of a whole model at GPT-2's initialisation."""
-    model = GPT(replace(DROPOUT, gelu=gelu), seed, "float64")
+    model = GPT(replace(DROPOUT, activation=activation), seed, "float64")
     tokens, targets = suite.batch(model.vocab_size, suite.BATCH, suite.TIME, seed)
     masks = model.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
     return ModelCheck(model, tokens, targets, masks, "complex", 4, seed, "initialisation")

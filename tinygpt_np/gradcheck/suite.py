@@ -147,7 +147,10 @@ def bigram(method: Method, seed: int) -> Reports:
 def gpt(method: Method, seed: int) -> Reports:
     """Check the GPT: every element at generic values, random directions at the other points."""
     config = replace(CONFIG, dropout=0.3)
-    small, exact = GPT(CONFIG, seed, "float64"), replace(CONFIG, gelu="exact", bias=False)
+    small, exact = (
+        GPT(CONFIG, seed, "float64"),
+        replace(CONFIG, activation="gelu_exact", bias=False),
+    )
     points = {
         "generic values, every element": (generic_gpt(config, seed), BATCH, TIME, None),
         "generic values, directions": (generic_gpt(config, seed), BATCH, TIME, 4),

@@ -32,7 +32,7 @@ class Decoder:
         heads = (batch, config.n_head, config.block_size, config.n_embd // config.n_head)
         # Tokens are checked by the caller; a step is short, and checks would be a third of it.
         self.ops = unguarded(ops)
-        self.gelu = self.ops.gelu if config.gelu == "tanh" else self.ops.gelu_exact
+        self.activation = getattr(self.ops, config.activation)
         self.context = np.empty((batch, 0), np.int64)
         self.cache = np.empty((config.n_layer, 2, *heads), dtype)
 
@@ -90,7 +90,7 @@ class Decoder:
         mid = x + out_1  # (..., C)
         normed_2, _ = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (..., C)
         hidden, _ = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (..., 4C)
-        activated, _ = self.gelu.forward(hidden)  # (..., 4C)
+        activated, _ = self.activation.forward(hidden)  # (..., 4C)
         out_2, _ = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (..., C)
         y = mid + out_2  # (..., C)
         return y

@@ -24,7 +24,7 @@ from tinygpt_np.text.tokenizers import Tokenizer
 # The layers of a block, in the order of its forward and of its saved values.
 BLOCK_LAYERS = (
     *("ln_1", "attn.c_attn", "attn", "attn.c_proj", "attn.dropout"),
-    *("ln_2", "mlp.c_fc", "mlp.gelu", "mlp.c_proj", "mlp.dropout"),
+    *("ln_2", "mlp.c_fc", "mlp.activation", "mlp.c_proj", "mlp.dropout"),
 )
 
 
@@ -113,23 +113,23 @@ class GPT(LanguageModel):
         mid = x + kept_1  # (N, C)
         normed_2, ln_2 = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (N, C)
         hidden, c_fc = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (N, 4C)
-        activated, gelu = self.gelu.forward(hidden)  # (N, 4C)
+        activated, activation = self.activation.forward(hidden)  # (N, 4C)
         out_2, proj_2 = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (N, C)
         kept_2, drop_2 = ops.dropout.forward(out_2, masks.get(f"{h}.mlp.c_proj"))  # (N, C)
         y = mid + kept_2  # (N, C)
-        return y, (ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2)
+        return y, (ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, activation, proj_2, drop_2)
 
     def block_backward(
         self, dy: np.ndarray, h: str, saved: Saved, grads: "Gradients"
     ) -> np.ndarray:
         """dy (N, C) -> dx (N, C); stores the gradients of the block's parameters in grads."""
         ops = self.ops
-        ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, gelu, proj_2, drop_2 = saved
+        ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, activation, proj_2, drop_2 = saved
         # y = mid + kept_2: a sum passes its gradient to both terms.
         dmid, dkept_2 = dy, dy  # (N, C)
         dout_2 = ops.dropout.backward(dkept_2, drop_2)  # (N, C)
         dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, 4C)
-        dhidden = self.gelu.backward(dactivated, gelu)  # (N, 4C)
+        dhidden = self.activation.backward(dactivated, activation)  # (N, 4C)
         dnormed_2 = grads.keep(f"{h}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
         dmid = dmid + grads.keep(f"{h}.ln_2", ops.layer_norm.backward(dnormed_2, ln_2))  # (N, C)
         # mid = x + kept_1
@@ -142,9 +142,9 @@ class GPT(LanguageModel):
         return dx
 
     @property
-    def gelu(self) -> Any:
-        """The GELU operation that the configuration selects."""
-        return self.ops.gelu if self.config.gelu == "tanh" else self.ops.gelu_exact
+    def activation(self) -> Any:
+        """The operation that the configuration selects."""
+        return getattr(self.ops, self.config.activation)
 
     def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the weight and the bias (or None) of a layer."""

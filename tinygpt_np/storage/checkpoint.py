@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -33,7 +33,12 @@ KEPT = 2
 ADDED_LATER = (
     *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
     *("gradient_accumulation_steps", "vocab_size", "keep_best"),
+    *("optimizer", "muon_learning_rate", "muon_momentum"),
+    *("n_kv_head", "n_inner", "norm", "norm_epsilon", "positions", "rope_theta", "qk_norm"),
+    *("activation", "tied_head", "logit_soft_cap"),
 )
+# The values of the field `gelu`, which was here before `activation`.
+GELU = {"tanh": "gelu", "exact": "gelu_exact"}
 # The random generators whose state is saved.
 GENERATORS: tuple[Purpose, ...] = ("data", "dropout")
 
@@ -74,8 +79,12 @@ def load_model(folder: Path) -> tuple[GPTConfig, Tensors]:
 def config_of(kind: type[Config], found: Any, path: Path) -> Config:
     """Return a configuration from the JSON in a file. Raise CheckpointError if a field is wrong."""
     what = "a GPT's configuration" if kind is GPTConfig else "the configuration of a training run"
-    values, later = as_object(found), ADDED_LATER if kind is TrainConfig else ()
-    missing = [f.name for f in fields(kind) if f.name not in {*values, *later}]
+    values = as_object(found)
+    if "gelu" in values and "activation" not in values:
+        gelu = values.pop("gelu")
+        values["activation"] = GELU.get(gelu, gelu) if isinstance(gelu, str) else gelu
+    optional = {f.name for f in fields(kind) if f.default is not MISSING and f.name in ADDED_LATER}
+    missing = [f.name for f in fields(kind) if f.name not in {*values, *optional}]
     if missing:
         raise CheckpointError(f"{path} is not {what}: it lacks {', '.join(missing)}")
     try:

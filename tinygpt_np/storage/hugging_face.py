@@ -28,7 +28,7 @@ MODEL_FILES, TOKENIZER_FILES = (CONFIG, MODEL), ("vocab.json", "merges.txt")
 PICKLE, SHARDS = "pytorch_model.bin", "model.safetensors.index.json"
 PREFIX, HEAD, TABLE = "transformer.", "lm_head.weight", "wte.weight"
 END_OF_TEXT = 50256
-GELU = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
+GELU = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
 # The architecture supported here. config.json may leave these out but must not differ.
 FIXED: dict[str, Any] = {
     "model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
@@ -162,7 +162,7 @@ def read_config(path: Path) -> GPTConfig:
         config = GPTConfig(
             vocab_size=found["vocab_size"], block_size=found["n_positions"],
             n_layer=found["n_layer"], n_head=found["n_head"], n_embd=found["n_embd"],
-            dropout=0.0, bias=True, gelu=cast(Any, GELU[activation]),
+            dropout=0.0, bias=True, activation=cast(Any, GELU[activation]),
         )  # fmt: skip
     except KeyError as error:
         raise CheckpointError(f"{path} lacks {error.args[0]}") from None
@@ -254,7 +254,7 @@ def description(config: GPTConfig, dtype: str) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
         **FIXED,
-        "activation_function": "gelu_new" if config.gelu == "tanh" else "gelu",
+        "activation_function": "gelu_new" if config.activation == "gelu" else "gelu",
         "vocab_size": config.vocab_size, "n_positions": config.block_size,
         "n_ctx": config.block_size, "n_embd": config.n_embd, "n_layer": config.n_layer,
         "n_head": config.n_head, "n_inner": None, **dropouts,

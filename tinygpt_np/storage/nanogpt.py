@@ -119,7 +119,7 @@ def read_config(found: dict[str, Any], tensors: Mapping[str, Any], path: Path) -
     values: dict[str, Any] = {"bias": "ln_f.bias" in tensors, "dropout": 0.0, **found}
     names = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
     try:
-        return GPTConfig(**{name: values[name] for name in names}, gelu="exact")
+        return GPTConfig(**{name: values[name] for name in names}, activation="gelu_exact")
     except KeyError as error:
         raise CheckpointError(f"{path}: model_args lacks {error.args[0]}") from None
     except (TypeError, ValueError, OverflowError) as error:

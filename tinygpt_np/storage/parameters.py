@@ -35,16 +35,20 @@ def each_param(config: GPTConfig) -> Iterator[tuple[str, Shape]]:
     """Yield the name and shape of every parameter, of which a file may claim any number."""
     C = config.n_embd
     yield "wte.weight", (config.vocab_size, C)
-    yield "wpe.weight", (config.block_size, C)
+    if config.positions == "learned":
+        yield "wpe.weight", (config.block_size, C)
     block: dict[str, Shape] = {
-        "ln_1": (C,), "attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C),
-        "ln_2": (C,), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C),
+        "ln_1": (C,), "attn.c_attn": (C, config.qkv_width), "attn.c_proj": (C, C),
+        "ln_2": (C,), "mlp.c_fc": (C, config.hidden_width), "mlp.c_proj": (config.inner_width, C),
     }  # fmt: skip
     layers = ((f"h.{i}.{name}", block[name]) for i in range(config.n_layer) for name in block)
     for name, shape in chain(layers, [("ln_f", (C,))]):
         yield f"{name}.weight", shape
-        if config.bias:
+        # RMSNorm has no bias.
+        if config.bias and not (len(shape) == 1 and config.norm == "rms_norm"):
             yield f"{name}.bias", shape[-1:]
+    if not config.tied_head:
+        yield config.head_name, (config.vocab_size, C)
 
 
 def mask_shapes(config: GPTConfig, batch: int, time: int) -> dict[str, Shape]:

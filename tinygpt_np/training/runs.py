@@ -12,11 +12,11 @@ import difflib
 import shlex
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tinygpt_np.config import GPTConfig, TrainConfig
+from tinygpt_np.config import Architecture, GPTConfig, TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.language_model import float_dtype
 from tinygpt_np.storage import checkpoint, hugging_face
@@ -34,7 +34,7 @@ RUNS = Path("runs")
 MULTIPLES = (8, 16, 32, 64, 128)
 GPT2_TOKENS = 50257
 # Settings that a run takes over from the model of --init-from. Dropout is set for each run.
-FROM_MODEL = ("block_size", "n_layer", "n_head", "n_embd", "bias", "gelu")
+FROM_MODEL = tuple(field.name for field in fields(Architecture) if field.name != "dropout")
 
 
 # Find
