@@ -13,17 +13,14 @@ import numpy as np
 from benchmarks.cases.products import HEAD, LAYERS, factors
 from benchmarks.ladders import Call, Rung, Runner, contiguous
 from tinygpt_np.compiled.kernels import matmul
-from tinygpt_np.compiled.matmuls import NOTHING, TOKENS, Matmuls
+from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
 
 
 def ours(call: Call, layer: str, which: str) -> Callable[[], Any]:
     """Return a step that packs the weights and multiplies as often as training does with them."""
     scratch, arrays, uses = matmul.make_scratch(Arena()), call.arrays, call.sizes["uses"]
-    weights = {TOKENS: np.zeros((1, 1), np.float32)}
-    if which != "dW":
-        weights[TOKENS if layer == HEAD else layer] = arrays["weight"]
-    products = Matmuls(weights, uses)
+    products = Matmuls({} if which == "dW" else {layer: arrays["weight"]}, HEAD, uses)
     if which == "dW":
         left, right = factors(layer, which, arrays)
         start = NOTHING if layer == HEAD else arrays["dweight"]

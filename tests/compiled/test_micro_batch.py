@@ -55,7 +55,7 @@ def test_in_poisoned_buffers_results_are_true_and_the_second_micro_batch_adds_it
         params=model.params,
         grads={name: poisoned(*param.shape) for name, param in model.params.items()},
         dembedded=poisoned(count * TIME, config.n_embd),
-        matmuls=Matmuls(model.params, 1),
+        matmuls=Matmuls(model.params, config.head_name, 1),
         region=ParallelRegion(1),
         scale=1 / int((targets != -1).sum()),
         dropout_key=KEY,

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinygpt_np.compiled.kernels import adamw, embedding
-from tinygpt_np.compiled.matmuls import PACK_FROM, TOKENS, Matmuls
+from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
@@ -84,7 +84,7 @@ class CompiledEngine:
         self.params = trainable(model)
         self.matmul = matmul
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
-        self.matmuls = Matmuls(self.params, self.micro_batches, matmul)
+        self.matmuls = Matmuls(self.params, self.config.head_name, self.micro_batches, matmul)
         arena = Arena()
         self.grads = {name: arena.zeros(*param.shape) for name, param in self.params.items()}
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
@@ -133,10 +133,13 @@ class CompiledEngine:
         """
         step = self.begin(tokens, targets, dropout_key)
         loss = self.run(tokens, targets, step, with_grads=True)
-        # The gradient of wte already holds the part of the output head.
-        embedding.add_rows(ids(tokens), step.dembedded, self.grads[TOKENS])
-        self.grads["wpe.weight"].fill(0)
-        embedding.add_positions(step.dembedded, tokens.shape[1], self.grads["wpe.weight"])
+        dwte, dwpe = self.grads["wte.weight"], self.grads.get("wpe.weight")
+        if not self.config.tied_head:  # A tied head has written its part.
+            dwte.fill(0)
+        embedding.add_rows(ids(tokens), step.dembedded, dwte)
+        if dwpe is not None:
+            dwpe.fill(0)
+            embedding.add_positions(step.dembedded, tokens.shape[1], dwpe)
         return loss, self.grads
 
     def begin(self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None) -> Step:
@@ -144,7 +147,9 @@ class CompiledEngine:
         self.model.check_targets(tokens, targets)
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
-            self.matmuls = Matmuls(self.params, self.micro_batches, self.matmul)
+            self.matmuls = Matmuls(
+                self.params, self.config.head_name, self.micro_batches, self.matmul
+            )
         self.team.map(self.matmuls.prepare())
         if len(self.dembedded) != targets.size:
             self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
@@ -247,8 +252,11 @@ def memory_estimate(config: GPTConfig, batch_size: int, threads: int) -> int:
     micro_batches = micro_batch_count(batch_size, config.block_size)
     rows = -(-batch_size // micro_batches) * config.block_size
     C, dropping = config.n_embd, config.dropout > 0
-    block = 16 * C + dropping * (2 * C + config.n_head * config.block_size)
-    thread = rows * (config.n_layer * block + 13 * C + config.vocab_size) + SCRATCH
+    inner = config.qkv_width + config.hidden_width
+    block = (
+        5 * C + inner + config.inner_width + dropping * (2 * C + config.n_head * config.block_size)
+    )
+    thread = rows * (config.n_layer * block + 6 * C + inner + config.vocab_size) + SCRATCH
     copies = 4 + 2 * (micro_batches >= PACK_FROM)
     count = min(threads or usable_cores(), micro_batches)
     # The gradient of the embedded tokens, the tokens and the targets.

@@ -1,6 +1,6 @@
 """The matmuls of a training step, by Numba or by BLAS: y = x W, dx = dy Wᵀ, dW = xᵀ dy.
 
-The output head is the token embedding transposed: its name here is "head", its matrix wte.weight.
+The weight of the output head is (V, C), as that of the embedding, and is multiplied transposed.
 """
 
 import functools
@@ -14,7 +14,7 @@ from tinygpt_np.compiled.simd.memory import Arena, workspace
 from tinygpt_np.compiled.threads import ALONE, ThreadTeam
 from tinygpt_np.storage.parameters import Tensors
 
-HEAD, TOKENS = "head", "wte.weight"
+TABLES = ("wte.weight", "wpe.weight")
 # Weights are packed once per step if at least this many micro-batches use them.
 PACK_FROM = 4
 # Columns packed by one task.
@@ -35,24 +35,24 @@ class Matmuls:
 
     Parameters
     ----------
+    head
+        The name of the output head's weight.
     micro_batches
         The weights are packed if at least PACK_FROM use them.
     kind
         "numba", or "blas" for comparison; the caller limits BLAS to one thread.
     """
 
-    def __init__(self, params: Tensors, micro_batches: int, kind: str = "numba") -> None:
+    def __init__(self, params: Tensors, head: str, micro_batches: int, kind: str = "numba") -> None:
         if kind not in ("numba", "blas"):
             raise ValueError(f"matmul must be numba or blas, not {kind!r}")
         self.multiply = split_matmul if kind == "numba" else blas_matmul
         # Those of the forward, and of the backward.
-        self.operands: list[dict[str, Operand]] = [
-            {HEAD: (params[TOKENS], TRANSPOSED)},
-            {HEAD: (params[TOKENS], PLAIN)},
-        ]
+        self.operands: list[dict[str, Operand]] = [{}, {}]
         for name, param in params.items():
-            if param.ndim == 2 and name not in (TOKENS, "wpe.weight"):
-                self.operands[0][name], self.operands[1][name] = (param, PLAIN), (param, TRANSPOSED)
+            if name == head or (param.ndim == 2 and name not in TABLES):
+                forms = (TRANSPOSED, PLAIN) if name == head else (PLAIN, TRANSPOSED)
+                self.operands[0][name], self.operands[1][name] = ((param, form) for form in forms)
         self.packings: list[tuple[np.ndarray, int, int, int, int, np.ndarray]] = []
         if kind == "numba" and micro_batches >= PACK_FROM:
             arena = Arena()

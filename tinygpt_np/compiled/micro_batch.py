@@ -20,7 +20,7 @@ from tinygpt_np.compiled.kernels import (
     layer_norm,
     linear,
 )
-from tinygpt_np.compiled.matmuls import HEAD, NOTHING, TOKENS, Matmuls
+from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena, workspace
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
@@ -58,9 +58,10 @@ class Layer:
     def __init__(self, config: GPTConfig, batch: int, time: int, arena: Arena) -> None:
         N, C, zeros = batch * time, config.n_embd, arena.zeros
         self.x, self.normed_1 = zeros(N, C), zeros(N, C)
-        self.qkv, self.heads = zeros(N, 3 * C), zeros(N, C)
+        self.qkv, self.heads = zeros(N, config.qkv_width), zeros(N, C)
         self.mid, self.normed_2 = zeros(N, C), zeros(N, C)
-        self.hidden, self.activated = zeros(N, 4 * C), zeros(N, 4 * C)
+        self.hidden = zeros(N, config.hidden_width)
+        self.activated = zeros(N, config.inner_width)
         # Mean and 1/s of each row.
         self.norm_1, self.norm_2 = (tuple(rows) for rows in zeros(2, 2, N))
         self.stats = zeros(batch, config.n_head, time, 2)
@@ -80,11 +81,12 @@ class MicroBatch:
 
     def __init__(self, config: GPTConfig, batch: int, time: int) -> None:
         self.config, self.batch, self.time = config, batch, time
+        self.head = config.head_name.removesuffix(".weight")
         arena = Arena()
         N, C, zeros = batch * time, config.n_embd, arena.zeros
         self.layers = [Layer(config, batch, time, arena) for _ in range(config.n_layer)]
         self.x, self.normed, self.dx, self.dnormed, self.branch = (zeros(N, C) for _ in range(5))
-        self.dqkv, self.dhidden = zeros(N, 3 * C), zeros(N, 4 * C)
+        self.dqkv, self.dhidden = zeros(N, config.qkv_width), zeros(N, config.hidden_width)
         self.logits = zeros(N, config.vocab_size)
         self.norm = tuple(zeros(2, N))
         self.losses = np.zeros(N)
@@ -125,8 +127,11 @@ class MicroBatch:
     def forward(self, tokens: np.ndarray) -> None:
         """tokens (N,) -> self.logits (N, V)."""
         step, x = self.step, self.layers[0].x  # (N, C)
-        sequences = tokens.reshape(self.batch, self.time)
-        embedding.embed(sequences, 0, step.params[TOKENS], step.params["wpe.weight"], x)
+        wte, wpe = step.params["wte.weight"], step.params.get("wpe.weight")
+        if wpe is None:
+            embedding.forward_rows(tokens, wte, x)
+        else:
+            embedding.embed(tokens.reshape(self.batch, self.time), 0, wte, wpe, x)
         if self.dropping:
             dropout.forward_values(flat(x), flat(self.mask), flat(x))
         outputs = [*(layer.x for layer in self.layers[1:]), self.x]
@@ -134,7 +139,7 @@ class MicroBatch:
             self.block_forward(layer, y, f"h.{number}")
         weight, bias = affine(step.params, "ln_f")
         layer_norm.forward_rows(self.x, weight, bias, self.normed, *self.norm)
-        step.matmuls.forward(self.normed, HEAD, NOTHING, self.logits, self.scratch, step.team)
+        self.linear(self.normed, self.head, self.logits)
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
@@ -187,7 +192,7 @@ class MicroBatch:
     def backward(self, dembedded: np.ndarray) -> None:
         """Write dembedded (N, C), and add to all other gradients; self.logits holds dlogits."""
         dx = self.dx  # (N, C)
-        self.linear_backward(self.logits, self.normed, HEAD, self.dnormed)
+        self.linear_backward(self.logits, self.normed, self.head, self.dnormed)
         dx.fill(0)
         self.layer_norm(self.dnormed, self.x, "ln_f", self.norm)
         for number in reversed(range(self.config.n_layer)):
@@ -232,16 +237,14 @@ class MicroBatch:
         two that run in step with each other do not wait.
         """
         step = self.step
+        # The weight of the head is transposed.
+        factors = (dy, x) if name == self.head else (x, dy)
 
         def gradient() -> None:
-            if name == HEAD:  # Its weight is wte transposed.
-                self.add_gradient(dy, x, TOKENS)
-            else:
-                self.add_gradient(x, dy, f"{name}.weight")
+            self.add_gradient(*factors, name)
 
         def backward() -> None:
-            weight = HEAD if name == HEAD else f"{name}.weight"
-            step.matmuls.backward(dy, weight, dx, self.scratch, step.team)
+            step.matmuls.backward(dy, f"{name}.weight", dx, self.scratch, step.team)
 
         for job in (gradient, backward) if self.number % 2 == 0 else (backward, gradient):
             job()
@@ -249,7 +252,7 @@ class MicroBatch:
     def add_gradient(self, x: np.ndarray, dy: np.ndarray, name: str) -> None:
         """Add xᵀ dy to the gradient of a weight, and the column sums of dy to that of its bias."""
         step, is_first = self.step, self.number == 0
-        dweight, dbias = step.grads[name], step.grads.get(name.replace(".weight", ".bias"))
+        dweight, dbias = step.grads[f"{name}.weight"], step.grads.get(f"{name}.bias")
 
         def add() -> None:
             start = NOTHING if is_first else dweight
