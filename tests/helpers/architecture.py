@@ -129,8 +129,8 @@ def quotes(operation: str) -> list[tuple[str, set[str]]]:
         stripped = line.strip()
         if stripped.startswith("# "):
             found.append((stripped[2:], set()))
-        elif found and (match := re.match(r"(d\w+)\s*\+?=", stripped)):
-            found[-1][1].add(match.group(1))
+        elif found and (match := re.match(r"(d\w+(?:, d\w+)*)\s*\+?=", stripped)):
+            found[-1][1].update(match.group(1).split(", "))
     return found
 
 

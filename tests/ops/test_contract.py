@@ -19,7 +19,6 @@ from tinygpt_np.ops import contract
 
 FLOATS = "an array of float32, float64 or complex128"
 REAL = "a float or an array of float32 or float64"
-ANY_RANK = {("gelu", "x"), ("gelu_exact", "x"), ("softmax", "x"), ("dropout", "x")}
 LINEAR, ATTENTION, CROSS_ENTROPY = (
     next(case for case in CASES if case.name == name)
     for name in ("linear", "attention", "cross_entropy")
@@ -58,7 +57,7 @@ def test_an_array_refuses_another_dtype_rank_or_size(case: Case, name: str) -> N
         assert said == f"{where} must be {wanted}, not {dtype}"
     said = refusal(TypeError, forward(case, **{name: value.tolist()}))
     assert said == f"{where} must be {wanted}, not list"
-    if (case.operation, name) not in ANY_RANK:
+    if f"{name} (..." not in str(case.module.forward.__doc__):
         said = refusal(ValueError, forward(case, **{name: value[None]}))
         assert said.startswith(f"{where} must be (")
         assert said.endswith(f", not {value[None].shape}")

@@ -21,7 +21,7 @@ from tinygpt_np.gradcheck.report import Report
 
 Args = dict[str, Any]
 # The size of each letter in a shape; ops/__init__.py says what the letters mean.
-SIZES = {"B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11}
+SIZES = {"B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11, "P": 6, "F": 9}
 
 
 class Draw:
@@ -60,6 +60,20 @@ class Draw:
         B, T, H, D = self.shape("BTHD")
         return self.rng.standard_normal((B * T, 3 * H * D))
 
+    def halves(self) -> np.ndarray:
+        """Return the two halves (N, 2F) for a gated activation."""
+        N, F = self.shape("NF")
+        return 2 * self.rng.standard_normal((N, 2 * F))
+
+    def pairs(self) -> np.ndarray:
+        """Return heads (B, T, H, 2P) whose channels are pairs."""
+        B, T, H, P = self.shape("BTHP")
+        return self.rng.standard_normal((B, T, H, 2 * P))
+
+    def positions(self) -> np.ndarray:
+        """Return positions (T,); they start after 0 and leave gaps."""
+        return 2 + 3 * np.arange(self.sizes["T"])
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -79,6 +93,11 @@ ATTENTION: dict[str, str | Callable[[Draw], Any]] = {
     "batch": lambda d: d.sizes["B"],
     "n_head": lambda d: d.sizes["H"],
 }
+ROTARY: dict[str, str | Callable[[Draw], Any]] = {
+    "x": Draw.pairs,
+    "positions": Draw.positions,
+    "theta": lambda d: 50.0,
+}
 VARIANTS = {
     "embedding": Variant("embedding", "NCV", ("weight",), {"ids": Draw.ids, "weight": "VC"}),
     "linear": Variant("linear", "NCK", AFFINE, {"x": "NC", "weight": "CK", "bias": "K"}),
@@ -87,6 +106,19 @@ VARIANTS = {
     "layer_norm-no-bias": Variant("layer_norm", "NC", AFFINE[:2], {"x": "NC", "weight": "C"}),
     "gelu": Variant("gelu", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
     "gelu_exact": Variant("gelu_exact", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
+    "silu": Variant("silu", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
+    "swiglu": Variant("swiglu", "NF", ("x",), {"x": Draw.halves}),
+    "relu": Variant("relu", "NC", ("x",), {"x": "NC"}),
+    "relu_squared": Variant("relu_squared", "NC", ("x",), {"x": "NC"}),
+    "soft_cap": Variant("soft_cap", "NV", ("x",), {"x": "NV", "cap": lambda d: 1.5}),
+    "rms_norm": Variant("rms_norm", "NC", AFFINE[:2], {"x": "NC", "weight": "C"}),
+    "rms_norm-no-weight": Variant(
+        "rms_norm", "NC", ("x",), {"x": "NC", "weight": lambda d: None, "epsilon": lambda d: 0.3}
+    ),
+    "rotary": Variant("rotary", "BTHP", ("x",), ROTARY),
+    "rotary-interleaved": Variant(
+        "rotary", "BTHP", ("x",), {**ROTARY, "interleaved": lambda d: True}
+    ),
     "softmax": Variant("softmax", "BTV", ("x",), {"x": "BTV"}),
     "dropout": Variant("dropout", "NT", ("x",), {"x": "NT", "mask": lambda d: d.mask("NT")}),
     "dropout-no-mask": Variant("dropout", "NT", ("x",), {"x": "NT"}),

@@ -13,6 +13,7 @@ end of a line gives that shape, in these letters:
 
     B batch    T time    C channels    H heads    D = C/H head size    V vocabulary
     N = B·T rows (one row per token)    K output channels of a linear layer
+    P pairs of channels    F channels of a gated half
 """
 
 from tinygpt_np.ops import (
@@ -25,7 +26,14 @@ from tinygpt_np.ops import (
     gelu_exact,
     layer_norm,
     linear,
+    relu,
+    relu_squared,
+    rms_norm,
+    rotary,
+    silu,
+    soft_cap,
     softmax,
+    swiglu,
 )
 
 __all__ = [
@@ -37,7 +45,14 @@ __all__ = [
     "gelu_exact",
     "layer_norm",
     "linear",
+    "relu",
+    "relu_squared",
+    "rms_norm",
+    "rotary",
+    "silu",
+    "soft_cap",
     "softmax",
+    "swiglu",
 ]
 
 # Here and not in the files, which contain only the mathematics.

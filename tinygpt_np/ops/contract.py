@@ -4,7 +4,10 @@ The contract names every argument in order, followed by an arrow and the result:
 
     x (N, 3C)                      an array of float32, float64 or complex128
     ids (N,) integers in [0, V)    an array of integers in that range; `or -1` also allows -1
+    positions (T,) integers        an array of integers
     batch B                        a positive integer that divides N; n_head H divides C
+    epsilon number                 a positive int or float; a NumPy scalar would set the dtype
+    interleaved flag               True or False
 
 A letter is a size of at least 1, a number is that size, and `...` is any number of axes; each has
 one value per call. `or None` allows None. `saved` carries the name of its operation and the shape
@@ -13,6 +16,7 @@ of the output, so a backward can refuse another operation's `saved` and a gradie
 
 import functools
 import inspect
+import math
 import re
 import string
 import sys
@@ -36,7 +40,8 @@ PARTS = {"B": ("N", "T"), "H": ("C", "D")}
 
 SIZE = r"(?:\d*[A-Z]|\d+)"
 SHAPE = rf"\((?:\.\.\.|(?:\.\.\., )?{SIZE}(?:, {SIZE})*,?|)\)"
-ARGUMENT = rf"(\w+) (?:([BH])|({SHAPE})(?: integers in \[0, ([A-Z])\)( or -1)?)?( or None)?)"
+INTEGER = r" integers(?: in \[0, ([A-Z])\)( or -1)?)?"
+ARGUMENT = rf"(\w+) (?:(number|flag)|([BH])|({SHAPE})({INTEGER})?( or None)?)"
 
 # The size of each letter, and the argument it comes from.
 Sizes = dict[str, tuple[Any, str]]
@@ -53,21 +58,22 @@ class SavedValues(tuple[Any, ...]):
 class Array:
     """An array argument.
 
-    axes: pairs such as (3, "C") for 3C. any_before: whether the shape starts with "...". end: for
-    integers, the letter of their exclusive upper bound; "" for floats.
+    axes: pairs such as (3, "C") for 3C. any_before: whether the shape starts with "...". kind: its
+    dtypes. end: for integers, the letter of their exclusive upper bound, or "".
     """
 
     name: str
     shape: str
     axes: tuple[tuple[int, str], ...]
     any_before: bool
+    kind: tuple[str, str]
     end: str
     lowest: int
     optional: bool
 
     def check(self, value: Any, sizes: Sizes) -> None:
         """Raise unless an argument has this dtype and shape."""
-        check_kind(self.name, value, INTEGERS if self.end else FLOATS)
+        check_kind(self.name, value, self.kind)
         if not self.fits(value.shape, sizes):
             known = ", ".join(
                 f"{letter} ≥ 1" if size == 0 else f"{letter} = {size} as in {source}"
@@ -116,6 +122,37 @@ class Count:
             raise ValueError(f"{self.name} must {expected}, and {value} does not")
         sizes[self.letter] = (value, self.name)
         sizes[part] = (size // value, f"{total}/{self.letter}")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A positive int or float."""
+
+    name: str
+    optional = False
+
+    def check(self, value: Any, sizes: Sizes) -> None:
+        """Raise unless an argument is positive and finite."""
+        if type(value) not in (int, float):
+            raise TypeError(f"{self.name} must be a positive number, not {type(value).__name__}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{self.name} must be a positive number, not {value}")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A choice."""
+
+    name: str
+    optional = False
+
+    def check(self, value: Any, sizes: Sizes) -> None:
+        """Raise unless an argument is True or False."""
+        if not isinstance(value, (bool, np.bool)):
+            raise TypeError(f"{self.name} must be True or False, not {type(value).__name__}")
+
+
+Argument = Array | Count | Number | Flag
 
 
 def guard(module: ModuleType) -> None:
@@ -174,7 +211,7 @@ def guarded(function: Callable[..., Any], operation: str) -> Callable[..., Any]:
     return checked
 
 
-def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Array | Count]:
+def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Argument]:
     """Return the arguments in the contract of a function; they must have these names, in order."""
     line = (function.__doc__ or "").partition("\n")[0]
     takes, _, gives = line.partition(" -> ")
@@ -185,25 +222,29 @@ def read(function: Callable[..., Any], where: str, names: list[str]) -> list[Arr
     return arguments
 
 
-def parse(takes: str) -> list[Array | Count] | None:
+def parse(takes: str) -> list[Argument] | None:
     """Return the arguments described before the arrow, or None if the text is not a contract."""
-    found: list[Array | Count] = []
-    for part in re.split(r", (?=\w+ [(A-Z])", takes):
+    found: list[Argument] = []
+    for part in re.split(r", (?=\w+ (?:[(A-Z]|number|flag))", takes):
         match = re.fullmatch(ARGUMENT, part)
         if match is None:
             return None
-        name, count, shape, end, low, none = match.groups()
+        name, other, count, shape, integers, end, low, none = match.groups()
+        if other:
+            found.append(Number(name) if other == "number" else Flag(name))
+            continue
         if count:
             found.append(Count(name, count))
             continue
         sizes = re.findall(SIZE, shape.replace("...", ""))
         axes = tuple((int(size.rstrip(LETTERS) or 1), size.lstrip("0123456789")) for size in sizes)
         lowest = -1 if low else 0
-        found.append(Array(name, shape, axes, "..." in shape, end or "", lowest, bool(none)))
+        kind = INTEGERS if integers else FLOATS
+        found.append(Array(name, shape, axes, "..." in shape, kind, end or "", lowest, bool(none)))
     return found
 
 
-def check_arguments(arguments: list[Array | Count], values: tuple[Any, ...]) -> None:
+def check_arguments(arguments: list[Argument], values: tuple[Any, ...]) -> None:
     """Raise unless the values agree with the contract and with each other."""
     sizes: Sizes = {}
     for each, value in zip(arguments, values, strict=False):

@@ -24,14 +24,14 @@ EPSILON = 1e-5
 
 
 def forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, epsilon: float = EPSILON
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (N, C), weight (C,), bias (C,) or None -> y (N, C), saved."""
+    """x (N, C), weight (C,), bias (C,) or None, epsilon number -> y (N, C), saved."""
     mean = x.mean(axis=-1, keepdims=True)  # (N, 1)
     centered = x - mean  # (N, C)
     square = centered * centered  # (N, C)
     var = square.mean(axis=-1, keepdims=True)  # (N, 1)
-    padded_var = var + EPSILON  # (N, 1)
+    padded_var = var + epsilon  # (N, 1)
     std = np.sqrt(padded_var)  # (N, 1)
     xhat = centered / std  # (N, C)
     scaled = xhat * weight  # (N, C)
@@ -56,7 +56,7 @@ def backward_steps(
     dstd = -(dxhat * xhat / std).sum(axis=-1, keepdims=True)  # (N, 1)
     # std = np.sqrt(padded_var)
     dpadded_var = dstd / (2 * std)  # (N, 1)
-    # padded_var = var + EPSILON
+    # padded_var = var + epsilon
     dvar = dpadded_var  # (N, 1)
     # var = square.mean(axis=-1, keepdims=True)
     dsquare = np.zeros_like(xhat) + dvar / xhat.shape[-1]  # (N, C)

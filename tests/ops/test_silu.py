@@ -1,0 +1,24 @@
+import numpy as np
+
+from tinygpt_np.ops import silu
+
+x = np.linspace(-30, 30, 101)
+
+
+def test_the_value_is_x_times_its_sigmoid() -> None:
+    np.testing.assert_allclose(silu.forward(x)[0], x / (1 + np.exp(-x)), rtol=1e-12, atol=1e-14)
+
+
+def test_the_derivatives_at_x_and_at_minus_x_sum_to_1() -> None:
+    def derivative(x: np.ndarray) -> np.ndarray:
+        return silu.backward(np.ones_like(x), silu.forward(x)[1])
+
+    np.testing.assert_allclose(derivative(x) + derivative(-x), 1)
+
+
+def test_large_values_pass_unchanged_and_very_negative_ones_become_zero() -> None:
+    large = np.array([50.0, 1e4, 1e300])
+    for sign, expected in ((1, large), (-1, 0 * large)):
+        y, saved = silu.forward(sign * large)
+        np.testing.assert_array_equal(y, expected)
+        np.testing.assert_array_equal(silu.backward(large, saved), expected)
