@@ -24,16 +24,15 @@ from typing import Any
 import numpy as np
 
 
-def split_pairs(x: np.ndarray, interleaved: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the second channel of each pair, (..., P) and (..., P), of (..., 2P)."""
+def deinterleave(x: np.ndarray) -> np.ndarray:
+    """Return the channels (..., 2P) in the order 0, 2, 4, …, 1, 3, 5, …; so pairs become halves."""
+    return np.concatenate([x[..., ::2], x[..., 1::2]], axis=-1)
+
+
+def interleave(x: np.ndarray) -> np.ndarray:
+    """Return the channels (..., 2P) in the order 0, P, 1, P + 1, …; the inverse of deinterleave."""
     half = x.shape[-1] // 2
-    return (x[..., ::2], x[..., 1::2]) if interleaved else (x[..., :half], x[..., half:])
-
-
-def merge_pairs(first: np.ndarray, second: np.ndarray, interleaved: bool) -> np.ndarray:
-    """Return the channels (..., 2P) of pairs; the inverse of split_pairs."""
-    shape = (*first.shape[:-1], 2 * first.shape[-1])
-    return np.stack([first, second], axis=-1 if interleaved else -2).reshape(shape)
+    return np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
 
 
 def forward(
@@ -45,22 +44,26 @@ def forward(
     angles = positions[:, None, None] * frequencies  # (T, 1, P)
     cos = np.cos(angles).astype(x.dtype)  # (T, 1, P)
     sin = np.sin(angles).astype(x.dtype)  # (T, 1, P)
-    first, second = split_pairs(x, interleaved)  # (..., T, H, P)
+    halves = deinterleave(x) if interleaved else x  # (..., T, H, 2P)
+    first, second = np.split(halves, 2, axis=-1)  # (..., T, H, P)
     first_cos = first * cos  # (..., T, H, P)
     first_sin = first * sin  # (..., T, H, P)
     second_cos = second * cos  # (..., T, H, P)
     second_sin = second * sin  # (..., T, H, P)
     turned_first = first_cos - second_sin  # (..., T, H, P)
     turned_second = first_sin + second_cos  # (..., T, H, P)
-    y = merge_pairs(turned_first, turned_second, interleaved)  # (..., T, H, 2P)
+    turned = np.concatenate([turned_first, turned_second], axis=-1)  # (..., T, H, 2P)
+    y = interleave(turned) if interleaved else turned  # (..., T, H, 2P)
     return y, (cos, sin, interleaved)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     """dy (..., T, H, 2P) -> dx (..., T, H, 2P)."""
     cos, sin, interleaved = saved
-    # y = merge_pairs(turned_first, turned_second, interleaved)
-    dturned_first, dturned_second = split_pairs(dy, interleaved)  # (..., T, H, P)
+    # y = interleave(turned) if interleaved else turned
+    dturned = deinterleave(dy) if interleaved else dy  # (..., T, H, 2P)
+    # turned = np.concatenate([turned_first, turned_second], axis=-1)
+    dturned_first, dturned_second = np.split(dturned, 2, axis=-1)  # (..., T, H, P)
     # turned_second = first_sin + second_cos
     dfirst_sin = dturned_second  # (..., T, H, P)
     dsecond_cos = dturned_second  # (..., T, H, P)
@@ -75,6 +78,8 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     dfirst = dfirst_sin * sin  # (..., T, H, P)
     # first_cos = first * cos
     dfirst += dfirst_cos * cos  # (..., T, H, P)
-    # first, second = split_pairs(x, interleaved)
-    dx = merge_pairs(dfirst, dsecond, interleaved)  # (..., T, H, 2P)
+    # first, second = np.split(halves, 2, axis=-1)
+    dhalves = np.concatenate([dfirst, dsecond], axis=-1)  # (..., T, H, 2P)
+    # halves = deinterleave(x) if interleaved else x
+    dx = interleave(dhalves) if interleaved else dhalves  # (..., T, H, 2P)
     return dx

@@ -46,8 +46,9 @@ Kind = Literal["operation", "model", "user"]
 
 # In reading order: no target calls a later one.
 OPERATIONS = (
-    *("linear", "embedding", "softmax", "cross_entropy", "layer_norm", "gelu", "gelu_exact"),
-    *("dropout", "attention"),
+    *("linear", "embedding", "softmax", "cross_entropy", "layer_norm", "rms_norm", "gelu"),
+    *("gelu_exact", "relu", "relu_squared", "silu", "swiglu", "dropout", "rotary", "attention"),
+    "soft_cap",
 )
 MODELS = {"bigram": "bigram model", "block": "transformer block", "gpt": "GPT"}
 NAMES = (*OPERATIONS, *MODELS)
@@ -159,10 +160,11 @@ def operation(variant: str, seed: int = 0) -> Target:
     text, file = inspect.getsource(module), f"ops/{name}.py"
     backwards = [name for name in ("backward_steps", "backward") if hasattr(module, name)]
     forward = find_function(text, "forward", file)
+    defaults = {n: p.default for n, p in inspect.signature(module.forward).parameters.items()}
     return Target(
         name, variant, "operation", file, docstring(name),
         forward, tuple(find_function(text, backward, file) for backward in backwards),
-        dict(vars(module)), {**dict.fromkeys(forward.arguments), **chosen.args},
+        dict(vars(module)), defaults | chosen.args,
         chosen.differentiable, seed,
         functions=(module.forward, *(getattr(module, backward) for backward in backwards)),
     )  # fmt: skip
