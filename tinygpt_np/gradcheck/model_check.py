@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np import backend as backends
-from tinygpt_np.config import generator
+from tinygpt_np.config import GPTConfig, generator
 from tinygpt_np.gradcheck.backward_run import memory_shared
 from tinygpt_np.gradcheck.calls import same_bits
 from tinygpt_np.gradcheck.measure import (
@@ -77,9 +77,9 @@ class ModelCheck:
         rng = generator(seed, "gradcheck")
         self.measurements = list(self.measure(method, directions, rng))
         self.keys = [
-            key_bias(measurement, rng)
+            key_bias(measurement, keys, rng)
             for measurement in self.measurements
-            if measurement.name.endswith("attn.c_attn.bias")
+            if (keys := key_columns(model, measurement.name))
         ]
         loss = np.array([complex(self.loss(values)).real])
         self.measured_loss = Measurement.exact("loss", Probes(()), "forward", loss, eps)
@@ -114,10 +114,10 @@ class ModelCheck:
         model.params, model.ops = params, backends.reference_of(model.ops)
         return LanguageModel.loss_and_grads(model, self.tokens, self.targets, self.masks)
 
-    @staticmethod
-    def key_part(key: Measurement, grads: Tensors) -> np.ndarray:
+    def key_part(self, key: Measurement, grads: Tensors) -> np.ndarray:
         """Return the gradient of the bias of the keys."""
-        return np.split(grads[key.name.removesuffix(KEY)], 3)[1]
+        name = key.name.removesuffix(KEY)
+        return grads[name][key_columns(self.model, name)]
 
     def loss(self, params: Tensors) -> Any:
         """Return the loss for other parameters, which may be complex."""
@@ -221,9 +221,24 @@ def moved(params: Tensors, factors: Tensors) -> Generator[Tensors]:
             params[name][...] = param
 
 
-def key_bias(qkv_bias: Measurement, rng: np.random.Generator) -> Measurement:
+def key_columns(model: LanguageModel, name: str) -> slice | None:
+    """Return the place of the keys in a parameter, if it is a bias that shifts all scores of a row.
+
+    A bias that is normalized or rotated with the keys does not.
+    """
+    if not name.endswith("attn.c_attn.bias"):
+        return None
+    config = getattr(model, "config", None)
+    if not isinstance(config, GPTConfig):
+        third = len(model.params[name]) // 3
+        return slice(third, 2 * third)
+    shifts = config.positions == "learned" and not config.qk_norm
+    return slice(config.n_embd, config.qk_width) if shifts else None
+
+
+def key_bias(qkv_bias: Measurement, keys: slice, rng: np.random.Generator) -> Measurement:
     """Return the measurement of the key part of a qkv bias: zero, with no oracle error."""
-    shape, directions = (qkv_bias.probes.shape[0] // 3,), qkv_bias.probes.directions
+    shape, directions = (keys.stop - keys.start,), qkv_bias.probes.directions
     drawn = None if directions is None else rng.standard_normal((len(directions), *shape))
     probes = Probes(shape, drawn)
     return Measurement.exact(

@@ -27,6 +27,18 @@ from tinygpt_np.model.optimizer import AdamW
 from tinygpt_np.storage.parameters import Tensors
 
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=2, n_embd=6, bias=True)
+# Two groups of two queries; heads of four channels, which are two pairs.
+GROUPED = replace(CONFIG, n_head=4, n_kv_head=2, n_embd=16, n_inner=5, n_layer=1, dropout=0.3)
+NEWER = {
+    "RMSNorm, rotary halves, grouped queries, SwiGLU": replace(
+        GROUPED, norm="rms_norm", norm_epsilon=1e-2, positions="rotary_halves",
+        activation="swiglu", bias=False,
+    ),
+    "rotary pairs, QK-norm, squared ReLU, untied head, soft cap": replace(
+        GROUPED, positions="rotary_pairs", rope_theta=7.0, qk_norm=True,
+        activation="relu_squared", tied_head=False, logit_soft_cap=5.0,
+    ),
+}  # fmt: skip
 BATCH, TIME = 4, 5
 # Enough sequences for several micro-batches, for which weights are packed.
 STEP_SEQUENCES = 75
@@ -155,6 +167,7 @@ def gpt(method: Method, seed: int) -> Reports:
         "generic values, every element": (generic_gpt(config, seed), BATCH, TIME, None),
         "generic values, directions": (generic_gpt(config, seed), BATCH, TIME, 4),
         "exact GELU, no bias": (generic_gpt(exact, seed), BATCH, TIME, 4),
+        **{name: (generic_gpt(each, seed), BATCH, TIME, None) for name, each in NEWER.items()},
         "float32": (generic_gpt(config, seed, "float32"), BATCH, TIME, 4),
         "T=1": (generic_gpt(config, seed), BATCH, 1, 4),
         "B=1": (generic_gpt(config, seed), 1, TIME, 4),

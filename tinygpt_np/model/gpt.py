@@ -1,14 +1,20 @@
-"""The GPT, with GPT-2's architecture: its forward, and its backward in exact reverse order.
+"""The GPT: its forward, and its backward in exact reverse order.
 
 Every token is a row: x is (N, C) with N = B·T, so a linear layer is one matrix product. Only
-attention needs to know which rows belong to the same sequence. The output head is tied to the token
-embedding. Parameters have the names and the (in, out) layout of GPT-2's checkpoints.
+attention and rotary positions need to know which rows belong to the same sequence. Parameters have
+the names and the (in, out) layout of GPT-2's checkpoints. The defaults of the configuration are
+GPT-2's architecture; its fields select the parts of newer models, such as Llama's.
+
+Letters besides those of ops/: E = G + M columns of c_attn, G of queries and keys, in A heads, and M
+of values; U columns of c_fc, F after the activation.
 """
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -23,13 +29,13 @@ from tinygpt_np.text.tokenizers import Tokenizer
 
 # The layers of a block, in the order of its forward and of its saved values.
 BLOCK_LAYERS = (
-    *("ln_1", "attn.c_attn", "attn", "attn.c_proj", "attn.dropout"),
+    *("ln_1", "attn.c_attn", "attn.heads", "attn", "attn.c_proj", "attn.dropout"),
     *("ln_2", "mlp.c_fc", "mlp.activation", "mlp.c_proj", "mlp.dropout"),
 )
 
 
 class GPT(LanguageModel):
-    """A GPT with the architecture of GPT-2.
+    """A GPT; the configuration's defaults are the architecture of GPT-2.
 
     Parameters
     ----------
@@ -63,38 +69,50 @@ class GPT(LanguageModel):
 
     def forward(self, tokens: np.ndarray, masks: Tensors | None = None) -> tuple[np.ndarray, Saved]:
         """tokens (B, T), dropout masks or None for no dropout -> logits (N, V), saved."""
-        ops, params, masks = self.ops, self.params, masks or {}
+        config, ops, params, masks = self.config, self.ops, self.params, masks or {}
         batch, time = tokens.shape
-        ids = tokens.reshape(-1)  # (N,)
-        positions = np.tile(np.arange(time, dtype=np.int64), batch)  # (N,)
-        token_rows, wte = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
-        position_rows, wpe = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
-        embedded = token_rows + position_rows  # (N, C)
+        ids, table = tokens.reshape(-1), params["wte.weight"]  # (N,), (V, C)
+        token_rows, wte = ops.embedding.forward(ids, table)  # (N, C)
+        embedded, wpe = token_rows, None  # (N, C)
+        if config.positions == "learned":
+            positions = np.tile(np.arange(time, dtype=np.int64), batch)  # (N,)
+            position_rows, wpe = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
+            embedded = token_rows + position_rows  # (N, C)
         x, drop = ops.dropout.forward(embedded, masks.get("drop"))  # (N, C)
         blocks: list[Saved] = []
-        for layer in range(self.config.n_layer):
+        for layer in range(config.n_layer):
             x, block = self.block_forward(x, f"h.{layer}", batch, masks)  # (N, C)
             blocks.append(block)
-        normed, ln_f = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (N, C)
-        head_weight = params["wte.weight"].T  # (C, V)
+        normed, ln_f = self.norm.forward(x, *self.affine("ln_f"))  # (N, C)
+        head_weight = params[config.head_name].T  # (C, V)
         logits, head = ops.linear.forward(normed, head_weight)  # (N, V)
-        return logits, (wte, wpe, drop, blocks, ln_f, head)
+        capped, cap = logits, None  # (N, V)
+        if config.logit_soft_cap:
+            capped, cap = ops.soft_cap.forward(logits, config.logit_soft_cap)  # (N, V)
+        return capped, (wte, wpe, drop, blocks, ln_f, head, cap)
 
     def backward(self, dlogits: np.ndarray, saved: Saved) -> Tensors:
-        """dlogits (N, V) -> the gradient of every parameter, by name."""
-        ops, grads = self.ops, Gradients()
-        wte, wpe, drop, blocks, ln_f, head = saved
+        """dlogits (N, V), after the soft cap -> the gradient of every parameter, by name."""
+        config, ops, grads = self.config, self.ops, Gradients()
+        wte, wpe, drop, blocks, ln_f, head, cap = saved
+        dcapped = dlogits  # (N, V)
+        if cap is not None:
+            dlogits = ops.soft_cap.backward(dcapped, cap)  # (N, V)
         dnormed, dhead_weight, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
-        dx = grads.keep("ln_f", ops.layer_norm.backward(dnormed, ln_f))  # (N, C)
-        for layer in reversed(range(self.config.n_layer)):
+        grads[config.head_name] = dhead_weight.T  # (V, C)
+        dx = grads.keep("ln_f", self.norm.backward(dnormed, ln_f))  # (N, C)
+        for layer in reversed(range(config.n_layer)):
             dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
         dembedded = ops.dropout.backward(dx, drop)  # (N, C)
-        # embedded = token_rows + position_rows
-        dtoken_rows, dposition_rows = dembedded, dembedded  # (N, C)
-        # T is block_size here; positions beyond the batch get zero.
-        grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
-        # The table is used for the embedding and for the head; the two gradients add.
-        grads["wte.weight"] = ops.embedding.backward(dtoken_rows, wte) + dhead_weight.T  # (V, C)
+        dtoken_rows = dembedded  # (N, C)
+        if wpe is not None:
+            # embedded = token_rows + position_rows
+            dposition_rows = dembedded  # (N, C)
+            # T is block_size here; positions beyond the batch get zero.
+            grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
+        dtable = ops.embedding.backward(dtoken_rows, wte)  # (V, C)
+        # A tied table is used for the embedding and for the head; the two gradients add.
+        grads["wte.weight"] = dtable + grads["wte.weight"] if config.tied_head else dtable  # (V, C)
         return {name: grads[name] for name in self.params}
 
     def block_forward(
@@ -105,50 +123,94 @@ class GPT(LanguageModel):
         Each branch reads a normalized copy of its input and is added to it. h: "h.0", "h.1", …
         """
         ops, n_head = self.ops, self.config.n_head
-        normed_1, ln_1 = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
-        qkv, c_attn = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, 3C)
-        heads, attn = ops.attention.forward(qkv, batch, n_head, masks.get(f"{h}.attn"))  # (N, C)
-        out_1, proj_1 = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (N, C)
+        normed_1, ln_1 = self.norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
+        qkv, c_attn = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, E)
+        turned, heads = self.heads_forward(qkv, batch)  # (N, E)
+        mixed, attn = ops.attention.forward(turned, batch, n_head, masks.get(f"{h}.attn"))  # (N, C)
+        out_1, proj_1 = ops.linear.forward(mixed, *self.affine(f"{h}.attn.c_proj"))  # (N, C)
         kept_1, drop_1 = ops.dropout.forward(out_1, masks.get(f"{h}.attn.c_proj"))  # (N, C)
         mid = x + kept_1  # (N, C)
-        normed_2, ln_2 = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (N, C)
-        hidden, c_fc = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (N, 4C)
-        activated, activation = self.activation.forward(hidden)  # (N, 4C)
+        normed_2, ln_2 = self.norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (N, C)
+        hidden, c_fc = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (N, U)
+        activated, activation = self.activation.forward(hidden)  # (N, F)
         out_2, proj_2 = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (N, C)
         kept_2, drop_2 = ops.dropout.forward(out_2, masks.get(f"{h}.mlp.c_proj"))  # (N, C)
         y = mid + kept_2  # (N, C)
-        return y, (ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, activation, proj_2, drop_2)
+        saved_1 = ln_1, c_attn, heads, attn, proj_1, drop_1
+        return y, (*saved_1, ln_2, c_fc, activation, proj_2, drop_2)
 
     def block_backward(
         self, dy: np.ndarray, h: str, saved: Saved, grads: "Gradients"
     ) -> np.ndarray:
         """dy (N, C) -> dx (N, C); stores the gradients of the block's parameters in grads."""
         ops = self.ops
-        ln_1, c_attn, attn, proj_1, drop_1, ln_2, c_fc, activation, proj_2, drop_2 = saved
+        ln_1, c_attn, heads, attn, proj_1, drop_1, ln_2, c_fc, activation, proj_2, drop_2 = saved
         # y = mid + kept_2: a sum passes its gradient to both terms.
         dmid, dkept_2 = dy, dy  # (N, C)
         dout_2 = ops.dropout.backward(dkept_2, drop_2)  # (N, C)
-        dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, 4C)
-        dhidden = self.activation.backward(dactivated, activation)  # (N, 4C)
+        dactivated = grads.keep(f"{h}.mlp.c_proj", ops.linear.backward(dout_2, proj_2))  # (N, F)
+        dhidden = self.activation.backward(dactivated, activation)  # (N, U)
         dnormed_2 = grads.keep(f"{h}.mlp.c_fc", ops.linear.backward(dhidden, c_fc))  # (N, C)
-        dmid = dmid + grads.keep(f"{h}.ln_2", ops.layer_norm.backward(dnormed_2, ln_2))  # (N, C)
+        dmid = dmid + grads.keep(f"{h}.ln_2", self.norm.backward(dnormed_2, ln_2))  # (N, C)
         # mid = x + kept_1
         dx, dkept_1 = dmid, dmid  # (N, C)
         dout_1 = ops.dropout.backward(dkept_1, drop_1)  # (N, C)
-        dheads = grads.keep(f"{h}.attn.c_proj", ops.linear.backward(dout_1, proj_1))  # (N, C)
-        dqkv = ops.attention.backward(dheads, attn)  # (N, 3C)
+        dmixed = grads.keep(f"{h}.attn.c_proj", ops.linear.backward(dout_1, proj_1))  # (N, C)
+        dturned = ops.attention.backward(dmixed, attn)  # (N, E)
+        dqkv = self.heads_backward(dturned, heads)  # (N, E)
         dnormed_1 = grads.keep(f"{h}.attn.c_attn", ops.linear.backward(dqkv, c_attn))  # (N, C)
-        dx = dx + grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))  # (N, C)
+        dx = dx + grads.keep(f"{h}.ln_1", self.norm.backward(dnormed_1, ln_1))  # (N, C)
         return dx
+
+    def heads_forward(self, qkv: np.ndarray, batch: int) -> tuple[np.ndarray, Saved]:
+        """qkv (N, E) -> y (N, E): queries and keys normalized and rotated, if configured."""
+        config, ops = self.config, self.ops
+        if not config.qk_norm and config.positions == "learned":
+            return qkv, (None, None)
+        qk_rows, v_rows = np.split(qkv, [config.qk_width], axis=-1)  # (N, G), (N, M)
+        qk, qk_norm, rotary = split_heads(qk_rows, config.head_size), None, None  # (N, A, D)
+        if config.qk_norm:
+            qk, qk_norm = ops.rms_norm.forward(qk, None, config.norm_epsilon)  # (N, A, D)
+        if config.positions != "learned":
+            positions = np.tile(np.arange(len(qkv) // batch), batch)  # (N,)
+            theta, pairs = config.rope_theta, config.positions == "rotary_pairs"
+            qk, rotary = ops.rotary.forward(qk, positions, theta, pairs)  # (N, A, D)
+        y = np.concatenate([merge_heads(qk), v_rows], axis=-1)  # (N, E)
+        return y, (qk_norm, rotary)
+
+    def heads_backward(self, dy: np.ndarray, saved: Saved) -> np.ndarray:
+        """dy (N, E) -> dqkv (N, E)."""
+        config, ops = self.config, self.ops
+        qk_norm, rotary = saved
+        if qk_norm is None and rotary is None:
+            return dy
+        # y = np.concatenate([merge_heads(qk), v_rows], axis=-1)
+        dqk_rows, dv_rows = np.split(dy, [config.qk_width], axis=-1)  # (N, G), (N, M)
+        dqk = split_heads(dqk_rows, config.head_size)  # (N, A, D)
+        if rotary is not None:
+            dqk = ops.rotary.backward(dqk, rotary)  # (N, A, D)
+        if qk_norm is not None:
+            dqk, _ = ops.rms_norm.backward(dqk, qk_norm)  # (N, A, D)
+        # qk_rows, v_rows = np.split(qkv, [config.qk_width], axis=-1)
+        dqkv = np.concatenate([merge_heads(dqk), dv_rows], axis=-1)  # (N, E)
+        return dqkv
+
+    @property
+    def norm(self) -> Any:
+        """The normalization that the configuration selects, with its epsilon."""
+        operation = getattr(self.ops, self.config.norm)
+        forward = functools.partial(operation.forward, epsilon=self.config.norm_epsilon)
+        return SimpleNamespace(forward=forward, backward=operation.backward)
 
     @property
     def activation(self) -> Any:
         """The operation that the configuration selects."""
         return getattr(self.ops, self.config.activation)
 
-    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the weight and the bias (or None) of a layer."""
-        return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
+    def affine(self, name: str) -> list[np.ndarray]:
+        """Return the weight of a layer, and its bias if it has one."""
+        names = (f"{name}.weight", f"{name}.bias")
+        return [self.params[each] for each in names if each in self.params]
 
     def decoder(self, batch: int) -> Callable[[np.ndarray], np.ndarray]:
         """Return a function: the next tokens (B, T) -> logits (B, V) after the last of them."""
@@ -161,7 +223,7 @@ class GPT(LanguageModel):
         for name, param in self.params.items():
             if not np.isfinite(param).all():
                 return f"the parameter {name}"
-        logits, (_, _, _, blocks, ln_f, head) = self.forward(tokens, masks)
+        logits, (_, _, _, blocks, ln_f, head, _) = self.forward(tokens, masks)
         places = [
             (f"an activation of h.{layer}.{name}", saved)
             for layer, block in enumerate(blocks)
@@ -221,7 +283,9 @@ class GPT(LanguageModel):
             raise ValueError(f"block_size must be in [1, {self.block_size}], not {block_size}")
         model = copy.copy(self)
         model.config, model.block_size = replace(self.config, block_size=block_size), block_size
-        model.params = self.params | {"wpe.weight": self.params["wpe.weight"][:block_size]}
+        model.params = dict(self.params)
+        if self.config.positions == "learned":
+            model.params["wpe.weight"] = self.params["wpe.weight"][:block_size]
         return model
 
 
@@ -229,14 +293,25 @@ class Gradients(Tensors):
     """The gradients computed so far, by parameter name."""
 
     def keep(
-        self, name: str, gradients: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+        self, name: str, gradients: tuple[np.ndarray, np.ndarray, *tuple[np.ndarray | None, ...]]
     ) -> np.ndarray:
-        """Store dweight and dbias of the layer called `name`, and return its dx."""
-        dx, dweight, dbias = gradients
+        """Store dweight and, if it has one, dbias of the layer called `name`; return its dx."""
+        dx, dweight, *rest = gradients
         self[f"{name}.weight"] = dweight
-        if dbias is not None:
-            self[f"{name}.bias"] = dbias
+        for dbias in rest:
+            if dbias is not None:
+                self[f"{name}.bias"] = dbias
         return dx
+
+
+def split_heads(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows (N, G) -> heads (N, A, D) of `size` D channels."""
+    return rows.reshape(len(rows), -1, size)
+
+
+def merge_heads(heads: np.ndarray) -> np.ndarray:
+    """Heads (N, A, D) -> rows (N, G); the inverse of split_heads."""
+    return heads.reshape(len(heads), -1)
 
 
 def all_finite(saved: Any) -> bool:
@@ -247,15 +322,16 @@ def all_finite(saved: Any) -> bool:
 
 
 def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
-    """Return GPT-2's initialisation: weights N(0, 0.02²), biases 0, layer norm scales 1.
+    """Return GPT-2's initialisation: weights N(0, 0.02²), biases 0, scales of norms 1.
 
     x is a sum of 2·n_layer branches; the last matrix of each branch is scaled by 1/√(2·n_layer), so
-    that the size of x does not depend on the depth.
+    that the size of x does not depend on the depth. An untied head is 0: all tokens are equally
+    likely at first.
     """
     rng = generator(seed, "init")
     params: Tensors = {}
     for name, shape in param_shapes(config).items():
-        if name.endswith(".bias"):
+        if name.endswith(".bias") or name == "lm_head.weight":
             params[name] = np.zeros(shape, dtype)
         elif ".ln_" in f".{name}":
             params[name] = np.ones(shape, dtype)

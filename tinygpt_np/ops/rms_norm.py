@@ -1,6 +1,6 @@
 """RMS norm: divide each row by its root mean square, then scale per channel.
 
-    r = √(mean(x²) + ε)   x̂ = x / r   y = x̂ w      x, y: (N, C)
+    r = √(mean(x²) + ε)   x̂ = x / r   y = x̂ w      x, y: (..., C)
 
 It is layer norm without the mean and the bias. No weight (None) is a weight of ones; so a model
 normalizes its queries and keys.
@@ -24,42 +24,44 @@ import numpy as np
 def forward(
     x: np.ndarray, weight: np.ndarray | None = None, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (N, C), weight (C,) or None, epsilon number -> y (N, C), saved."""
-    square = x * x  # (N, C)
-    mean_square = square.mean(axis=-1, keepdims=True)  # (N, 1)
-    padded = mean_square + epsilon  # (N, 1)
-    rms = np.sqrt(padded)  # (N, 1)
-    xhat = x / rms  # (N, C)
-    y = xhat if weight is None else xhat * weight  # (N, C)
+    """x (..., C), weight (C,) or None, epsilon number -> y (..., C), saved."""
+    square = x * x  # (..., C)
+    mean_square = square.mean(axis=-1, keepdims=True)  # (..., 1)
+    padded = mean_square + epsilon  # (..., 1)
+    rms = np.sqrt(padded)  # (..., 1)
+    xhat = x / rms  # (..., C)
+    y = xhat if weight is None else xhat * weight  # (..., C)
     return y, (xhat, rms, weight)
 
 
 def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-    """dy (N, C) -> dx (N, C), dweight (C,) or None, line for line."""
+    """dy (..., C) -> dx (..., C), dweight (C,) or None, line for line."""
     xhat, rms, weight = saved
-    x = xhat * rms  # (N, C)
+    rows = tuple(range(dy.ndim - 1))
+    x = xhat * rms  # (..., C)
     # y = xhat if weight is None else xhat * weight
-    dxhat = dy if weight is None else dy * weight  # (N, C)
-    dweight = None if weight is None else (dy * xhat).sum(axis=0)  # (C,)
+    dxhat = dy if weight is None else dy * weight  # (..., C)
+    dweight = None if weight is None else (dy * xhat).sum(axis=rows)  # (C,)
     # xhat = x / rms
-    dx = dxhat / rms  # (N, C)
-    drms = -(dxhat * xhat / rms).sum(axis=-1, keepdims=True)  # (N, 1)
+    dx = dxhat / rms  # (..., C)
+    drms = -(dxhat * xhat / rms).sum(axis=-1, keepdims=True)  # (..., 1)
     # rms = np.sqrt(padded)
-    dpadded = drms / (2 * rms)  # (N, 1)
+    dpadded = drms / (2 * rms)  # (..., 1)
     # padded = mean_square + epsilon
-    dmean_square = dpadded  # (N, 1)
+    dmean_square = dpadded  # (..., 1)
     # mean_square = square.mean(axis=-1, keepdims=True)
-    dsquare = np.zeros_like(x) + dmean_square / x.shape[-1]  # (N, C)
+    dsquare = np.zeros_like(x) + dmean_square / x.shape[-1]  # (..., C)
     # square = x * x
-    dx += 2 * x * dsquare  # (N, C)
+    dx += 2 * x * dsquare  # (..., C)
     return dx, dweight
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-    """dy (N, C) -> dx (N, C), dweight (C,) or None, in closed form."""
+    """dy (..., C) -> dx (..., C), dweight (C,) or None, in closed form."""
     xhat, rms, weight = saved
-    dweight = None if weight is None else (dy * xhat).sum(axis=0)  # (C,)
-    dxhat = dy if weight is None else dy * weight  # (N, C)
-    along_xhat = (dxhat * xhat).mean(axis=-1, keepdims=True)  # (N, 1)
-    dx = (dxhat - xhat * along_xhat) / rms  # (N, C)
+    rows = tuple(range(dy.ndim - 1))
+    dweight = None if weight is None else (dy * xhat).sum(axis=rows)  # (C,)
+    dxhat = dy if weight is None else dy * weight  # (..., C)
+    along_xhat = (dxhat * xhat).mean(axis=-1, keepdims=True)  # (..., 1)
+    dx = (dxhat - xhat * along_xhat) / rms  # (..., C)
     return dx, dweight
