@@ -46,3 +46,14 @@ def test_rows_with_mean_zero_are_normalized_as_by_layer_norm() -> None:
     centered = x - x.mean(axis=-1, keepdims=True)
     expected, _ = layer_norm.forward(centered, w)
     np.testing.assert_allclose(rms_norm.forward(centered, w)[0], expected)
+
+
+def test_rows_may_have_any_number_of_axes() -> None:
+    y, saved = rms_norm.forward(x, w)
+    dx, dweight = rms_norm.backward(dy, saved)
+    stacked, saved = rms_norm.forward(x.reshape(3, 2, 8), w)
+    assert stacked.tolist() == y.reshape(3, 2, 8).tolist()
+    for backward in (rms_norm.backward, rms_norm.backward_steps):
+        dstacked, dsame = backward(dy.reshape(3, 2, 8), saved)
+        np.testing.assert_allclose(dstacked, dx.reshape(3, 2, 8), atol=1e-14)
+        np.testing.assert_allclose(dsame, dweight, atol=1e-14)
