@@ -156,14 +156,14 @@ def tiled(call: Call, direction: str) -> Callable[[], Any]:
         y = arrays["y"] if direction == "forward" else np.empty_like(arrays["dy"])
         heads, scratch = len(stats) * H, trained.make_scratch(Arena(), T, D)
         forward = functools.partial(
-            trained.forward_heads, qkv, H, NO_MASK, y, stats, 0, heads, scratch
+            trained.forward_heads, qkv, H, H, NO_MASK, y, stats, 0, heads, scratch
         )
         if direction == "forward":
             return forward
         call.saves.append(forward)
         return functools.partial(
-            trained.backward_heads, arrays["dy"], qkv, H, NO_MASK, stats, arrays["dqkv"], 0, heads,
-            scratch,
+            trained.backward_heads, arrays["dy"], qkv, H, H, NO_MASK, stats, arrays["dqkv"], 0,
+            heads, scratch,
         )  # fmt: skip
 
     return call.share(B, part)

@@ -19,9 +19,9 @@ from tinygpt_np.ops import contract
 
 FLOATS = "an array of float32, float64 or complex128"
 REAL = "a float or an array of float32 or float64"
-LINEAR, ATTENTION, CROSS_ENTROPY = (
+LINEAR, ATTENTION, GROUPED, CROSS_ENTROPY = (
     next(case for case in CASES if case.name == name)
-    for name in ("linear", "attention", "cross_entropy")
+    for name in ("linear", "attention", "attention-grouped", "cross_entropy")
 )
 ONE = np.asarray(1.0)
 cross_entropy: Any = tg.ops.cross_entropy
@@ -75,12 +75,24 @@ def test_an_array_refuses_another_dtype_rank_or_size(case: Case, name: str) -> N
         (forward(ATTENTION, mask=np.ones((2, 4, 3, 4))),
          "attention.forward: mask must be (B, H, T, T) with B = 2 as in batch, "
          "T = 3 as in N/B, H = 4 as in n_head, not (2, 4, 3, 4)"),
-        (forward(ATTENTION, n_head=3),
-         "attention.forward: n_head must divide C = 20 as in qkv, and 3 does not"),
+        (forward(ATTENTION, n_head=3, mask=None),
+         "attention.forward: qkv must have (H + 2J)·D columns with H = 3 as in n_head, "
+         "J = 3 as in n_head, not 60"),
+        (forward(GROUPED, n_kv_head=5),
+         "attention.forward: n_kv_head must divide H = 24 as in n_head, and 5 does not"),
+        (forward(GROUPED, n_kv_head=2),
+         "attention.forward: qkv must have (H + 2J)·D columns with H = 24 as in n_head, "
+         "J = 2 as in n_kv_head, not 160"),
+        (forward(GROUPED, n_kv_head=None),
+         "attention.forward: qkv must have (H + 2J)·D columns with H = 24 as in n_head, "
+         "J = 24 as in n_head, not 160"),
+        (forward(GROUPED, n_kv_head=0),
+         "attention.forward: n_kv_head must be a positive integer, not 0"),
         (forward(ATTENTION, batch=0),
          "attention.forward: batch must be a positive integer, not 0"),
         (forward(ATTENTION, qkv=np.ones((6, 44))),
-         "attention.forward: qkv must be (N, 3C), not (6, 44)"),
+         "attention.forward: qkv must have (H + 2J)·D columns with H = 4 as in n_head, "
+         "J = 4 as in n_head, not 44"),
         (lambda: tg.ops.dropout.forward(np.ones((6, 3)), np.ones(3)),
          "dropout.forward: mask must be (...) with ... = (6, 3) as in x, not (3,)"),
         (lambda: tg.ops.softmax.forward(ONE), "softmax.forward: x must be (..., V), not ()"),
@@ -88,6 +100,8 @@ def test_an_array_refuses_another_dtype_rank_or_size(case: Case, name: str) -> N
          "softmax.forward: x must be (..., V) with V ≥ 1, not (3, 0)"),
         (lambda: tg.ops.attention.split_heads(np.ones((6, 8)), 4, 2),
          "attention.split_heads: batch must divide N = 6 as in rows, and 4 does not"),
+        (lambda: tg.ops.attention.group_heads(np.ones((2, 6, 3, 5)), 4),
+         "attention.group_heads: n_kv_head must divide H = 6 as in heads, and 4 does not"),
         (lambda: tg.ops.attention.merge_heads(np.ones((6, 8))),
          "attention.merge_heads: heads must be (B, H, T, D), not (6, 8)"),
         (forward(CROSS_ENTROPY, targets=np.array([0, -1, 10, 3, -2, 11])),

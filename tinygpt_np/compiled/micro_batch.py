@@ -143,7 +143,8 @@ class MicroBatch:
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
-        params, team, n_head = self.step.params, self.step.team, self.config.n_head
+        params, team = self.step.params, self.step.team
+        n_head, kv_heads = self.config.n_head, self.config.kv_heads
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
         weight, bias = affine(params, f"{h}.ln_1")
         layer_norm.forward_rows(layer.x, weight, bias, layer.normed_1, *layer.norm_1)
@@ -151,11 +152,11 @@ class MicroBatch:
 
         def attend(heads: slice) -> None:
             attention.forward_heads(
-                layer.qkv, n_head, mask, layer.heads, layer.stats, heads.start, heads.stop,
-                self.attention_scratch_of(team),
+                layer.qkv, n_head, kv_heads, mask, layer.heads, layer.stats, heads.start,
+                heads.stop, self.attention_scratch_of(team),
             )  # fmt: skip
 
-        team.split(self.batch * n_head, 1, attend)
+        team.split(self.batch * kv_heads, 1, attend)
         masks = layer.masks if self.dropping else [None, None]
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", masks[0], layer.mid)
         weight, bias = affine(params, f"{h}.ln_2")
@@ -204,7 +205,8 @@ class MicroBatch:
 
     def block_backward(self, layer: Layer, h: str) -> None:
         """Turn self.dx (N, C) from the gradient of the block's output into that of its input."""
-        team, n_head, dx, dhidden = self.step.team, self.config.n_head, self.dx, self.dhidden
+        team, dx, dhidden = self.step.team, self.dx, self.dhidden
+        n_head, kv_heads = self.config.n_head, self.config.kv_heads
         dout_2 = self.dropped(layer.masks[1]) if self.dropping else dx  # (N, C)
         self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", dhidden)
         dvalues, values = flat(dhidden), flat(layer.hidden)
@@ -222,11 +224,12 @@ class MicroBatch:
 
         def attend_backward(heads: slice) -> None:
             attention.backward_heads(
-                self.dnormed, layer.qkv, n_head, mask, layer.stats, self.dqkv, heads.start,
-                heads.stop, self.attention_scratch_of(team),
+                self.dnormed, layer.qkv, n_head, kv_heads, mask, layer.stats, self.dqkv,
+                heads.start, heads.stop, self.attention_scratch_of(team),
             )  # fmt: skip
 
-        team.split(self.batch * n_head, 1, attend_backward)
+        # A thread has all queries of a head of keys and values, whose gradients it adds in order.
+        team.split(self.batch * kv_heads, 1, attend_backward)
         self.linear_backward(self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed)
         self.layer_norm(self.dnormed, layer.x, f"{h}.ln_1", layer.norm_1)
 

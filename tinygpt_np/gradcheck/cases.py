@@ -21,7 +21,9 @@ from tinygpt_np.gradcheck.report import Report
 
 Args = dict[str, Any]
 # The size of each letter in a shape; ops/__init__.py says what the letters mean.
-SIZES = {"B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11, "P": 6, "F": 9}
+SIZES = {
+    "B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11, "P": 6, "F": 9, "J": 4, "G": 6,
+}  # fmt: skip
 
 
 class Draw:
@@ -55,10 +57,10 @@ class Draw:
         targets[1:2] = -1
         return targets
 
-    def qkv(self) -> np.ndarray:
-        """Return queries, keys and values (N, 3C) for attention."""
-        B, T, H, D = self.shape("BTHD")
-        return self.rng.standard_normal((B * T, 3 * H * D))
+    def qkv(self, heads: int) -> np.ndarray:
+        """Return rows (N, heads·D) of queries, keys and values for attention."""
+        B, T, D = self.shape("BTD")
+        return self.rng.standard_normal((B * T, heads * D))
 
     def halves(self) -> np.ndarray:
         """Return the two halves (N, 2F) for a gated activation."""
@@ -89,9 +91,17 @@ class Variant:
 
 AFFINE = ("x", "weight", "bias")
 ATTENTION: dict[str, str | Callable[[Draw], Any]] = {
-    "qkv": Draw.qkv,
+    "qkv": lambda d: d.qkv(3 * d.sizes["H"]),
     "batch": lambda d: d.sizes["B"],
     "n_head": lambda d: d.sizes["H"],
+}
+# H = J·G heads of queries.
+GROUPED: dict[str, str | Callable[[Draw], Any]] = {
+    "qkv": lambda d: d.qkv(d.sizes["J"] * (d.sizes["G"] + 2)),
+    "batch": lambda d: d.sizes["B"],
+    "n_head": lambda d: d.sizes["J"] * d.sizes["G"],
+    "mask": lambda d: np.concatenate([*d.mask("JBGTT")], axis=1),
+    "n_kv_head": lambda d: d.sizes["J"],
 }
 ROTARY: dict[str, str | Callable[[Draw], Any]] = {
     "x": Draw.pairs,
@@ -126,6 +136,7 @@ VARIANTS = {
         "attention", "BTHD", ("qkv",), {**ATTENTION, "mask": lambda d: d.mask("BHTT")}
     ),
     "attention-no-mask": Variant("attention", "BTHD", ("qkv",), ATTENTION),
+    "attention-grouped": Variant("attention", "BTDJG", ("qkv",), GROUPED),
     "cross_entropy": Variant(
         "cross_entropy", "NV", ("logits",), {"logits": "NV", "targets": Draw.targets}
     ),

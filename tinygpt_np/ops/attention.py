@@ -2,7 +2,8 @@
 
     S = Q Kᵀ / √D,  S_ts = hidden for s > t,  P = softmax(S),  Y = P V    for each head and sequence
 
-with Q, K, V (B, H, T, D) split from qkv (N, 3C). Row t of P is the attention of token t.
+with Q, K, V (B, H, T, D) from qkv (N, E). Row t of P is the attention of token t. The columns of
+qkv are H heads of queries, then J of keys and J of values, so E = (H + 2J) D; J divides H.
 Why 1/√D: the dot product of two D-vectors of unit variance has variance D; without the factor, the
 softmax of such products is nearly one-hot and its gradient nearly zero.
 
@@ -13,8 +14,13 @@ Q_td K_sd/√D gives
     ∂L/∂Q_td = Σ_s ∂L/∂S_ts K_sd / √D     dQ = dS K / √D
     ∂L/∂K_sd = Σ_t ∂L/∂S_ts Q_td / √D     dK = dSᵀ Q / √D
 
-Common mistake: Qᵀ dS for dK. That is dKᵀ; its shape fits if T = D, and the loss still falls.
-Source: Vaswani et al., "Attention Is All You Need" (2017), eq. 1; the lecture's self-attention.
+Grouped queries, J < H: the G = H/J heads of queries h with h // G = j all read K_j and V_j. A value
+that is used several times gets the sum of the gradients of its uses: dK_j = Σ_{h // G = j} dK_h.
+
+Common mistakes: Qᵀ dS for dK, which is dKᵀ; its shape fits if T = D, and the loss still falls.
+h % J for h // G: each query reads the wrong keys, and every shape fits. No sum over the group.
+Sources: Vaswani et al., "Attention Is All You Need" (2017), eq. 1; the lecture's self-attention;
+Ainslie et al., "GQA" (2023).
 """
 
 from typing import Any
@@ -38,17 +44,33 @@ def merge_heads(heads: np.ndarray) -> np.ndarray:
     return heads.swapaxes(1, 2).reshape(batch * time, n_head * head_size)
 
 
-def forward(
-    qkv: np.ndarray, batch: int, n_head: int, mask: np.ndarray | None = None
-) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """qkv (N, 3C), batch B, n_head H, mask (B, H, T, T) or None -> y (N, C), saved.
+def group_heads(heads: np.ndarray, n_kv_head: int) -> np.ndarray:
+    """heads (B, H, T, D), n_kv_head J -> groups (B, J, G, T, D)."""
+    batch, _, time, head_size = heads.shape
+    return heads.reshape(batch, n_kv_head, -1, time, head_size)
 
-    The rows are those of `batch` sequences, one after another; `mask` is a dropout mask.
-    """
-    q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)  # (N, C)
-    q = split_heads(q_rows, batch, n_head)  # (B, H, T, D)
-    k = split_heads(k_rows, batch, n_head)  # (B, H, T, D)
-    v = split_heads(v_rows, batch, n_head)  # (B, H, T, D)
+
+def forward(
+    qkv: np.ndarray,
+    batch: int,
+    n_head: int,
+    mask: np.ndarray | None = None,
+    n_kv_head: int | None = None,
+) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """qkv (N, E), batch B, n_head H, mask (B, H, T, T) or None, n_kv_head J or None -> y (N, C), saved.
+
+    The rows are those of `batch` sequences, one after another; `mask` is a dropout mask. Without
+    n_kv_head, J = H.
+    """  # noqa: E501
+    kv_heads = n_head if n_kv_head is None else n_kv_head
+    all_heads = n_head + 2 * kv_heads
+    ends = [n_head, n_head + kv_heads]
+    # The head of keys and values of each query.
+    shared = np.arange(n_head) // (n_head // kv_heads)  # (H,)
+    parts = split_heads(qkv, batch, all_heads)  # (B, A, T, D)
+    q, k_heads, v_heads = np.split(parts, ends, axis=1)  # (B, H, T, D), (B, J, T, D), (B, J, T, D)
+    k = k_heads[:, shared]  # (B, H, T, D)
+    v = v_heads[:, shared]  # (B, H, T, D)
     scale = q.shape[-1] ** -0.5
     visible = np.tri(q.shape[-2], dtype=bool)  # (T, T)
     products = q @ k.mT  # (B, H, T, T)
@@ -58,12 +80,12 @@ def forward(
     kept, saved_kept = dropout.forward(probs, mask)  # (B, H, T, T)
     heads = kept @ v  # (B, H, T, D)
     y = merge_heads(heads)  # (N, C)
-    return y, (q, k, v, kept, saved_probs, saved_kept)
+    return y, (q, k, v, kv_heads, kept, saved_probs, saved_kept)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (N, C) -> dqkv (N, 3C)."""
-    q, k, v, kept, saved_probs, saved_kept = saved
+    """dy (N, C) -> dqkv (N, E)."""
+    q, k, v, kv_heads, kept, saved_probs, saved_kept = saved
     batch, n_head, time, head_size = q.shape
     scale = head_size**-0.5
     visible = np.tri(time, dtype=bool)  # (T, T)
@@ -83,12 +105,12 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     # products = q @ k.mT
     dq = dproducts @ k  # (B, H, T, D)
     dk = dproducts.mT @ q  # (B, H, T, D)
-    # v = split_heads(v_rows, batch, n_head)
-    dv_rows = merge_heads(dv)  # (N, C)
-    # k = split_heads(k_rows, batch, n_head)
-    dk_rows = merge_heads(dk)  # (N, C)
-    # q = split_heads(q_rows, batch, n_head)
-    dq_rows = merge_heads(dq)  # (N, C)
-    # q_rows, k_rows, v_rows = np.split(qkv, 3, axis=-1)
-    dqkv = np.concatenate([dq_rows, dk_rows, dv_rows], axis=-1)  # (N, 3C)
+    # v = v_heads[:, shared]
+    dv_heads = group_heads(dv, kv_heads).sum(axis=2)  # (B, J, T, D)
+    # k = k_heads[:, shared]
+    dk_heads = group_heads(dk, kv_heads).sum(axis=2)  # (B, J, T, D)
+    # q, k_heads, v_heads = np.split(parts, ends, axis=1)
+    dparts = np.concatenate([dq, dk_heads, dv_heads], axis=1)  # (B, A, T, D)
+    # parts = split_heads(qkv, batch, all_heads)
+    dqkv = merge_heads(dparts)  # (N, E)
     return dqkv

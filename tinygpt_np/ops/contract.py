@@ -5,7 +5,8 @@ The contract names every argument in order, followed by an arrow and the result:
     x (N, 3C)                      an array of float32, float64 or complex128
     ids (N,) integers in [0, V)    an array of integers in that range; `or -1` also allows -1
     positions (T,) integers        an array of integers
-    batch B                        a positive integer that divides N; n_head H divides C
+    batch B                        a positive integer that divides N; n_head H divides C, n_kv_head
+                                   J divides H, and H + 2J divides E; J is H unless it is given
     epsilon number                 a positive int or float; a NumPy scalar would set the dtype
     interleaved flag               True or False
 
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-GUARDED = ("forward", "backward", "backward_steps", "split_heads", "merge_heads")
+GUARDED = ("forward", "backward", "backward_steps", "split_heads", "merge_heads", "group_heads")
 # NumPy scalars are treated as arrays of shape ().
 ARRAYS: Any = (np.ndarray, np.generic)
 # The characters of the dtypes, and how an error calls them.
@@ -35,13 +36,13 @@ FLOATS = ("fdD", "an array of float32, float64 or complex128")
 REAL_NUMBER = ("fd", "a float or an array of float32 or float64")
 INTEGERS = (np.typecodes["AllInteger"], "an array of integers")
 LETTERS = string.ascii_uppercase
-# The letter that a count divides, and the letter of the quotient: N = B·T, C = H·D.
-PARTS = {"B": ("N", "T"), "H": ("C", "D")}
+# The letter that a count divides, and the letter of the quotient: N = B·T, C = H·D, H = J·G.
+PARTS = {"B": ("N", "T"), "H": ("C", "D"), "J": ("H", "G")}
 
 SIZE = r"(?:\d*[A-Z]|\d+)"
 SHAPE = rf"\((?:\.\.\.|(?:\.\.\., )?{SIZE}(?:, {SIZE})*,?|)\)"
 INTEGER = r" integers(?: in \[0, ([A-Z])\)( or -1)?)?"
-ARGUMENT = rf"(\w+) (?:(number|flag)|([BH])|({SHAPE})({INTEGER})?( or None)?)"
+ARGUMENT = rf"(\w+) (?:(number|flag)|(?:([BHJ])|({SHAPE})({INTEGER})?)( or None)?)"
 
 # The size of each letter, and the argument it comes from.
 Sizes = dict[str, tuple[Any, str]]
@@ -103,7 +104,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Count:
-    """An integer argument that splits an axis into parts. letter: B or H."""
+    """An integer argument that splits an axis into parts. letter: B, H or J."""
 
     name: str
     letter: str
@@ -115,13 +116,14 @@ class Count:
             raise TypeError(f"{self.name} must be a positive integer, not {type(value).__name__}")
         if value < 1:
             raise ValueError(f"{self.name} must be a positive integer, not {value}")
-        total, part = PARTS[self.letter]
-        size, source = sizes[total]
-        if size % value:
-            expected = f"divide {total} = {size} as in {source}"
-            raise ValueError(f"{self.name} must {expected}, and {value} does not")
         sizes[self.letter] = (value, self.name)
-        sizes[part] = (size // value, f"{total}/{self.letter}")
+        total, part = PARTS[self.letter]
+        if total in sizes:
+            size, source = sizes[total]
+            if size % value:
+                expected = f"divide {total} = {size} as in {source}"
+                raise ValueError(f"{self.name} must {expected}, and {value} does not")
+            sizes[part] = (size // value, f"{total}/{self.letter}")
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def parse(takes: str) -> list[Argument] | None:
             found.append(Number(name) if other == "number" else Flag(name))
             continue
         if count:
-            found.append(Count(name, count))
+            found.append(Count(name, count, bool(none)))
             continue
         sizes = re.findall(SIZE, shape.replace("...", ""))
         axes = tuple((int(size.rstrip(LETTERS) or 1), size.lstrip("0123456789")) for size in sizes)
@@ -250,9 +252,20 @@ def check_arguments(arguments: list[Argument], values: tuple[Any, ...]) -> None:
     for each, value in zip(arguments, values, strict=False):
         if value is not None or not each.optional:
             each.check(value, sizes)
+    if "E" in sizes:
+        check_heads(sizes)
     for each, value in zip(arguments, values, strict=False):
         if isinstance(each, Array) and each.end:
             check_range(each.name, value, each.lowest, sizes[each.end][0])
+
+
+def check_heads(sizes: Sizes) -> None:
+    """Raise ValueError unless E columns are H heads of queries, J of keys and J of values."""
+    (width, name), (n_head, source) = sizes["E"], sizes["H"]
+    n_kv_head, other = sizes.get("J", sizes["H"])
+    if width % (n_head + 2 * n_kv_head):
+        known = f"H = {n_head} as in {source}, J = {n_kv_head} as in {other}"
+        raise ValueError(f"{name} must have (H + 2J)·D columns with {known}, not {width}")
 
 
 def check_gradient(operation: str, name: str, gradient: Any, saved: Any) -> None:

@@ -97,14 +97,14 @@ def test_results_are_the_truth_but_for_rounding_whatever_was_in_memory(
     y, stats, dqkv = poisoned(*dy.shape), poisoned(B, H, time, 2), poisoned(*qkv.shape)
     for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.forward_heads(qkv, H, given, y, stats, 0, B * H, scratch)
+    attention.forward_heads(qkv, H, H, given, y, stats, 0, B * H, scratch)
     x, d = wide(qkv, dy)
     truth, saved = unchecked(ops.attention.forward)(x, B, H, mask)
     bounds = Bounds(x, mask)
     assert_within(y, truth, bounds.y())
     for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.backward_heads(dy, qkv, H, given, stats, dqkv, 0, B * H, scratch)
+    attention.backward_heads(dy, qkv, H, H, given, stats, dqkv, 0, B * H, scratch)
     assert_within(dqkv, unchecked(ops.attention.backward)(d, saved), bounds.dqkv(d))
 
 

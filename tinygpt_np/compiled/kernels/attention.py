@@ -238,22 +238,19 @@ def attend(
             scale_row(moved(y, row + i, 0).address, size, load(inverses + 4 * i))
 
 
-@linked
-def forward_head(
-    q: Matrix, time: Any, size: Any, width: Any, mask: Any, y: Matrix, stats: Any, scratch: Any,
-    tiles: Matrix, panels: Matrix,
-) -> None:  # fmt: skip
-    """One head of one sequence; q (T, D) is part of qkv (T, 3·width). mask: 0 for no dropout."""
-    keys, values = panels.address, panels.address + panels.stride
-    pack_all(moved(q, 0, width), TRANSPOSED, size, time, keys)
-    pack_all(moved(q, 0, 2 * width), PLAIN, time, size, values)
-    attend(q, time, 0, keys, values, time, size, mask, y, stats, tiles, scratch)
-
-
 @strict
 def head_of(array: Any, number: Any, time: Any, n_head: Any, size: Any) -> Any:
     """Return one head's columns of one sequence's rows of an array (B·T, ·), as a Matrix."""
     return moved(matrix_of(array), number // n_head * time, number % n_head * size)
+
+
+@strict
+def key_and_value_of(
+    qkv: Any, number: Any, time: Any, n_head: Any, n_kv_head: Any, size: Any
+) -> Any:
+    """Return the keys and the values (T, D) of one of the B·J heads of qkv or dqkv."""
+    key = moved(head_of(qkv, number, time, n_kv_head, size), 0, n_head * size)
+    return key, moved(key, 0, n_kv_head * size)
 
 
 @strict
@@ -264,30 +261,37 @@ def mask_of(mask: Any, number: Any, time: Any) -> Any:
 
 @kernel
 def forward_heads(
-    qkv: Any, n_head: Any, mask: Any, y: Any, stats: Any, first: Any, end: Any, scratch: Any
-) -> None:
-    """qkv (N, 3C), mask (B, H, T, T) or with B = 0 for none -> y (N, C), stats (B, H, T, 2).
+    qkv: Any, n_head: Any, n_kv_head: Any, mask: Any, y: Any, stats: Any, first: Any, end: Any,
+    scratch: Any,
+) -> None:  # fmt: skip
+    """qkv (N, E), mask (B, H, T, T) or with B = 0 for none -> y (N, C), stats (B, H, T, 2).
 
-    Only the heads from `first` to `end` of the B·H heads of all sequences.
+    Only the heads of keys and values from `first` to `end` of the B·J of all sequences, with the
+    queries that share each.
     """
-    time, width = stats.shape[2], y.shape[1]
-    size = width // n_head
-    for number in range(first, end):
-        forward_head(
-            head_of(qkv, number, time, n_head, size), time, size, width,
-            mask_of(mask, number, time), head_of(y, number, time, n_head, size),
-            stats.ctypes.data + 8 * number * time, scratch.matmul.ctypes.data,
-            matrix_of(scratch.tiles), matrix_of(scratch.panels),
-        )  # fmt: skip
+    time, size, group = stats.shape[2], y.shape[1] // n_head, n_head // n_kv_head
+    panels = matrix_of(scratch.panels)
+    keys, values = panels.address, panels.address + panels.stride
+    for shared in range(first, end):
+        k, v = key_and_value_of(qkv, shared, time, n_head, n_kv_head, size)
+        pack_all(k, TRANSPOSED, size, time, keys)
+        pack_all(v, PLAIN, time, size, values)
+        for number in range(shared * group, (shared + 1) * group):
+            attend(
+                head_of(qkv, number, time, n_head, size), time, 0, keys, values, time, size,
+                mask_of(mask, number, time), head_of(y, number, time, n_head, size),
+                stats.ctypes.data + 8 * number * time, matrix_of(scratch.tiles),
+                scratch.matmul.ctypes.data,
+            )  # fmt: skip
 
 
 @strict
 def add_stripe(
-    stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, scratch: Any
+    stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, fresh: Any, scratch: Any
 ) -> None:
     """Add stripeᵀ·B to C, for the keys that a stripe of queries sees; B is (T, D), C (T, D).
 
-    Rows of C whose keys no earlier stripe sees start from zero.
+    If C is fresh, rows whose keys no earlier stripe sees start from zero.
     """
     for column in range(0, size, PANEL):
         width = min(PANEL, size - column)
@@ -296,7 +300,7 @@ def add_stripe(
         for key in range(0, origin + rank, ROWS):
             height, skipped = min(ROWS, origin + rank - key), max(key - origin, 0)
             target = moved(c, key, column)
-            start = matrix(scratch, 0) if key >= origin else target
+            start = matrix(scratch, 0) if fresh and key >= origin else target
             tile_matmul(
                 height, moved(stripe, skipped, key), True, moved(panel, skipped, 0), start, target,
                 width, rank - skipped, matrix(panel.address, 0), scratch,
@@ -305,19 +309,17 @@ def add_stripe(
 
 @linked
 def backward_head(
-    dy: Matrix, q: Matrix, dq: Matrix, time: Any, size: Any, width: Any, mask: Any, stats: Any,
-    scratch: Any, tiles: Any, stripes: Matrix, panels: Matrix,
+    dy: Matrix, q: Matrix, dq: Matrix, dk: Matrix, dv: Matrix, fresh: Any, time: Any, size: Any,
+    mask: Any, stats: Any, scratch: Any, tiles: Any, stripes: Matrix, panels: Matrix,
 ) -> None:  # fmt: skip
-    """One head of one sequence; q and dq (T, D) are parts of qkv and dqkv (T, 3·width)."""
+    """One head of queries of one sequence, of which dy, q and dq are (T, D).
+
+    panels: Kᵀ, Vᵀ and K, packed. dk and dv (T, D) are added to, or if they are fresh, set.
+    """
     scale = np.float32(1 / math.sqrt(size))
-    k, v = moved(q, 0, width), moved(q, 0, 2 * width)
-    dk, dv = moved(dq, 0, width), moved(dq, 0, 2 * width)
     probs, dscores, means = stripes, moved(stripes, RANK, 0), tiles
     keys_t = panels.address
     values_t, keys = keys_t + panels.stride, keys_t + 2 * panels.stride
-    pack_all(k, TRANSPOSED, size, time, keys_t)
-    pack_all(v, TRANSPOSED, size, time, values_t)
-    pack_all(k, PLAIN, time, size, keys)
     for origin in range(0, time, RANK):
         rank = min(RANK, time - origin)
         for row in range(0, rank, ROWS):
@@ -340,48 +342,64 @@ def backward_head(
                 if mask:
                     multiply_by(p_row.address, mask + 4 * (query + i) * time, visible)
             matmul_rows(height, ds, keys, end, time, size, moved(dq, query, 0), scratch)
-        add_stripe(probs, origin, rank, dy, size, dv, scratch)
-        add_stripe(dscores, origin, rank, q, size, dk, scratch)
+        add_stripe(probs, origin, rank, dy, size, dv, fresh, scratch)
+        add_stripe(dscores, origin, rank, q, size, dk, fresh, scratch)
 
 
 @kernel
 def backward_heads(
-    dy: Any, qkv: Any, n_head: Any, mask: Any, stats: Any, dqkv: Any, first: Any, end: Any,
-    scratch: Any,
+    dy: Any, qkv: Any, n_head: Any, n_kv_head: Any, mask: Any, stats: Any, dqkv: Any, first: Any,
+    end: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """dy (N, C), and the forward's arguments and stats -> dqkv (N, 3C); heads first to end."""
-    time, width = stats.shape[2], dy.shape[1]
-    size = width // n_head
-    for number in range(first, end):
-        backward_head(
-            head_of(dy, number, time, n_head, size), head_of(qkv, number, time, n_head, size),
-            head_of(dqkv, number, time, n_head, size), time, size, width,
-            mask_of(mask, number, time), stats.ctypes.data + 8 * number * time,
-            scratch.matmul.ctypes.data, scratch.tiles.ctypes.data,
-            matrix(scratch.stripes.ctypes.data, 4 * scratch.stripes.shape[2]),
-            matrix_of(scratch.panels),
-        )  # fmt: skip
+    """dy (N, C), and the forward's arguments and stats -> dqkv (N, E).
+
+    Only the heads of keys and values from `first` to `end`, as in the forward. One call, so one
+    thread, adds the gradients of all queries of such a head, in order: the sums have the same bits
+    on any number of threads.
+    """
+    time, size, group = stats.shape[2], dy.shape[1] // n_head, n_head // n_kv_head
+    panels = matrix_of(scratch.panels)
+    for shared in range(first, end):
+        k, v = key_and_value_of(qkv, shared, time, n_head, n_kv_head, size)
+        dk, dv = key_and_value_of(dqkv, shared, time, n_head, n_kv_head, size)
+        pack_all(k, TRANSPOSED, size, time, panels.address)
+        pack_all(v, TRANSPOSED, size, time, panels.address + panels.stride)
+        pack_all(k, PLAIN, time, size, panels.address + 2 * panels.stride)
+        for number in range(shared * group, (shared + 1) * group):
+            backward_head(
+                head_of(dy, number, time, n_head, size), head_of(qkv, number, time, n_head, size),
+                head_of(dqkv, number, time, n_head, size), dk, dv, number == shared * group, time,
+                size, mask_of(mask, number, time), stats.ctypes.data + 8 * number * time,
+                scratch.matmul.ctypes.data, scratch.tiles.ctypes.data,
+                matrix(scratch.stripes.ctypes.data, 4 * scratch.stripes.shape[2]), panels,
+            )  # fmt: skip
 
 
 def forward(
-    qkv: np.ndarray, batch: int, n_head: int, mask: np.ndarray | None = None
+    qkv: np.ndarray,
+    batch: int,
+    n_head: int,
+    mask: np.ndarray | None = None,
+    n_kv_head: int | None = None,
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """qkv (N, 3C), batch B, n_head H, mask (B, H, T, T) or None -> y (N, C), saved."""
-    qkv = floats(qkv, "attention.forward: qkv")  # (N, 3C)
-    time, width = len(qkv) // batch, qkv.shape[1] // 3
+    """qkv (N, E), batch B, n_head H, mask (B, H, T, T) or None, n_kv_head J or None -> y (N, C), saved."""  # noqa: E501
+    qkv = floats(qkv, "attention.forward: qkv")  # (N, E)
+    kv_heads = n_head if n_kv_head is None else n_kv_head
+    time, size = len(qkv) // batch, qkv.shape[1] // (n_head + 2 * kv_heads)
     kept = NO_MASK if mask is None else floats(mask, "attention.forward: mask")  # (B, H, T, T)
-    y = np.empty((len(qkv), width), np.float32)  # (N, C)
+    y = np.empty((len(qkv), n_head * size), np.float32)  # (N, C)
     stats = np.empty((batch, n_head, time, 2), np.float32)  # (B, H, T, 2)
-    scratch = workspace.get(make_scratch, time, width // n_head)
-    forward_heads(qkv, n_head, kept, y, stats, 0, batch * n_head, scratch)
-    return y, (qkv, n_head, kept, stats)
+    scratch = workspace.get(make_scratch, time, size)
+    forward_heads(qkv, n_head, kv_heads, kept, y, stats, 0, batch * kv_heads, scratch)
+    return y, (qkv, n_head, kv_heads, kept, stats)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (N, C) -> dqkv (N, 3C)."""
-    qkv, n_head, mask, stats = saved
+    """dy (N, C) -> dqkv (N, E)."""
+    qkv, n_head, kv_heads, mask, stats = saved
     dy = floats(dy, "attention.backward: dy")  # (N, C)
-    dqkv = np.empty_like(qkv)  # (N, 3C)
+    dqkv = np.empty_like(qkv)  # (N, E)
     scratch = workspace.get(make_scratch, stats.shape[2], dy.shape[1] // n_head)
-    backward_heads(dy, qkv, n_head, mask, stats, dqkv, 0, len(stats) * n_head, scratch)
+    end = len(stats) * kv_heads
+    backward_heads(dy, qkv, n_head, kv_heads, mask, stats, dqkv, 0, end, scratch)
     return dqkv
