@@ -36,8 +36,6 @@ from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import layer_norm as trained
 from tinygpt_np.ops import layer_norm
 
-EPSILON = np.float32(layer_norm.EPSILON)
-ZERO = np.float32(0)
 forward, backward = unchecked(layer_norm.forward), unchecked(layer_norm.backward)
 
 
@@ -77,7 +75,7 @@ def with_new_moments(call: Call, rows: slice) -> Iterable[Any]:
     """Return the arguments of a forward that writes the mean and 1/s of each row, too."""
     x, weight, bias, y = call.arrays.values()
     own = x[rows]
-    return own, weight, bias, y[rows], *np.empty((2, len(own)), np.float32)
+    return own, weight, bias, layer_norm.EPSILON, y[rows], *np.empty((2, len(own)), np.float32)
 
 
 def row_at_a_time(forward: Any, backward: Any) -> dict[str, Runner]:

@@ -138,7 +138,9 @@ class MicroBatch:
         for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
             self.block_forward(layer, y, f"h.{number}")
         weight, bias = affine(step.params, "ln_f")
-        layer_norm.forward_rows(self.x, weight, bias, self.normed, *self.norm)
+        layer_norm.forward_rows(
+            self.x, weight, bias, self.config.norm_epsilon, self.normed, *self.norm
+        )
         self.linear(self.normed, self.head, self.logits)
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
@@ -147,7 +149,9 @@ class MicroBatch:
         n_head, kv_heads = self.config.n_head, self.config.kv_heads
         mask = layer.attention_mask if self.dropping else attention.NO_MASK
         weight, bias = affine(params, f"{h}.ln_1")
-        layer_norm.forward_rows(layer.x, weight, bias, layer.normed_1, *layer.norm_1)
+        layer_norm.forward_rows(
+            layer.x, weight, bias, self.config.norm_epsilon, layer.normed_1, *layer.norm_1
+        )
         self.linear(layer.normed_1, f"{h}.attn.c_attn", layer.qkv)
 
         def attend(heads: slice) -> None:
@@ -160,7 +164,9 @@ class MicroBatch:
         masks = layer.masks if self.dropping else [None, None]
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", masks[0], layer.mid)
         weight, bias = affine(params, f"{h}.ln_2")
-        layer_norm.forward_rows(layer.mid, weight, bias, layer.normed_2, *layer.norm_2)
+        layer_norm.forward_rows(
+            layer.mid, weight, bias, self.config.norm_epsilon, layer.normed_2, *layer.norm_2
+        )
         self.linear(layer.normed_2, f"{h}.mlp.c_fc", layer.hidden)
         hidden, activated = flat(layer.hidden), flat(layer.activated)
 

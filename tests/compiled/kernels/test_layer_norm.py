@@ -8,6 +8,7 @@ from tinygpt_np import ops
 from tinygpt_np.compiled.kernels import layer_norm
 
 _, normal = normals(12)
+EPSILON = layer_norm.EPSILON
 WIDTHS = [1, 2, 15, 16, 17, 127, 769]
 
 
@@ -15,7 +16,7 @@ def forward_bound(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.nda
     width = x.shape[-1]
     mean = x.mean(axis=-1, keepdims=True)
     centered = np.abs(x - mean)
-    padded_var = (centered * centered).mean(axis=-1, keepdims=True) + ops.layer_norm.EPSILON
+    padded_var = (centered * centered).mean(axis=-1, keepdims=True) + EPSILON
     # The mean is a sum of C terms and a quotient; it and one more rounding move each difference.
     dmean = gamma(width) * np.abs(x).mean(axis=-1, keepdims=True)
     dcentered = dmean + U * (centered + dmean)
@@ -41,9 +42,10 @@ def test_results_are_the_truth_but_for_rounding(rows: int, width: int, offset: f
     for has_bias in (True, False):
         bias = normal(width) if has_bias else np.empty(0, np.float32)
         y, mean, rstd = poisoned(rows, width), poisoned(rows), poisoned(rows)
-        layer_norm.forward_rows(x + np.float32(offset), weight, bias, y, mean, rstd)
-        given = wide(x + np.float32(offset), weight, bias if has_bias else np.zeros(width))
-        assert_within(y, ops.layer_norm.forward(*given)[0], forward_bound(*given))
+        layer_norm.forward_rows(x + np.float32(offset), weight, bias, EPSILON, y, mean, rstd)
+        x64, w64, b64 = wide(x + np.float32(offset), weight, bias if has_bias else np.zeros(width))
+        truth, _ = ops.layer_norm.forward(x64, w64, b64)
+        assert_within(y, truth, forward_bound(x64, w64, b64))
 
         mean, rstd = x.mean(axis=-1), 1 / x.std(axis=-1) if width > 1 else normal(rows)
         dx, dweight, dbias = start.copy(), normal(width), normal(bias.size)

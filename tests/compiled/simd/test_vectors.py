@@ -11,13 +11,21 @@ from tinygpt_np.compiled.simd.vectors import (
     LANES,
     at_least,
     at_most,
+    copysign,
+    even_lanes,
     first_lanes,
     fma,
     largest_of,
+    load_lanes,
     load_vector,
+    lower_pairs,
+    odd_lanes,
+    store_lanes,
     store_vector,
     sum_of,
     tile_of_host,
+    upper_pairs,
+    where_positive,
 )
 
 rng, normal = normals(22)
@@ -57,6 +65,10 @@ def fma_of_two(a: Any, b: Any) -> Any:
     return fma(a, b, a)
 
 
+def value_where_positive(x: np.ndarray, value: np.ndarray) -> np.ndarray:
+    return np.where(x <= 0, 0, value)
+
+
 operators: Any = operator
 # Each with what NumPy says of it.
 OPERATIONS: dict[str, tuple[Any, Any]] = {
@@ -67,6 +79,8 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
     "at_least": (at_least, np.maximum),
     "at_most": (at_most, np.minimum),
     "fma": (fma_of_two, rounded_once_of_two),
+    "copysign": (copysign, np.copysign),
+    "where_positive": (where_positive, value_where_positive),
 }
 
 
@@ -129,3 +143,34 @@ def test_the_first_lanes_stay_and_the_others_are_the_rest(count: int) -> None:
     call(A.ctypes.data, C.ctypes.data, count, found.ctypes.data)
     expected: Any = np.where(np.arange(LANES) < count, A, C)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("count", [-3, 0, 1, LANES // 2, LANES - 1, LANES, LANES + 5])
+def test_some_lanes_are_loaded_and_stored_and_no_other_memory_is_touched(count: int) -> None:
+    @njit
+    def call(a: Any, count: Any, loaded: Any, stored: Any) -> None:
+        store_vector(loaded, load_lanes(a, count))
+        store_lanes(stored, load_vector(a), count)
+
+    loaded, stored = poisoned(LANES), C.copy()
+    call(A.ctypes.data, count, loaded.ctypes.data, stored.ctypes.data)
+    few = np.arange(LANES) < count
+    np.testing.assert_array_equal(loaded, np.where(few, A, 0))
+    np.testing.assert_array_equal(stored, np.where(few, A, C))
+
+
+def test_pairs_are_taken_apart_and_joined() -> None:
+    @njit
+    def call(a: Any, found: Any) -> None:
+        width = 4 * LANES
+        x, y = load_vector(a), load_vector(a + width)
+        even, odd = even_lanes(x, y), odd_lanes(x, y)
+        store_vector(found, even)
+        store_vector(found + width, odd)
+        store_vector(found + 2 * width, lower_pairs(even, odd))
+        store_vector(found + 3 * width, upper_pairs(even, odd))
+
+    values, found = normal(2 * LANES), poisoned(4, LANES)
+    call(values.ctypes.data, found.ctypes.data)
+    np.testing.assert_array_equal(found[:2], [values[::2], values[1::2]])
+    np.testing.assert_array_equal(found[2:].reshape(-1), values)

@@ -19,12 +19,19 @@ from tinygpt_np.compiled.kernels import (  # noqa: E402
     gelu_exact,
     layer_norm,
     linear,
+    relu,
+    relu_squared,
+    rms_norm,
+    rotary,
+    silu,
+    soft_cap,
     softmax,
+    swiglu,
 )
 
 __all__ = [
     "attention", "cross_entropy", "dropout", "embedding", "gelu", "gelu_exact", "layer_norm",
-    "linear", "softmax",
+    "linear", "relu", "relu_squared", "rms_norm", "rotary", "silu", "soft_cap", "softmax", "swiglu",
 ]  # fmt: skip
 
 for name in __all__:

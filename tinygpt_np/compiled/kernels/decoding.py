@@ -177,7 +177,7 @@ def read_block(
     addresses, strides, form = weights.addresses[layer], weights.strides, weights.form
 
     x, normed, kv = buffers.x[:rows], buffers.normed[:rows], buffers.kv[:rows]
-    layer_norm.forward_rows(x, norms[0], norms[1], normed, mean, rstd)
+    layer_norm.forward_rows(x, norms[0], norms[1], layer_norm.EPSILON, normed, mean, rstd)
     b, bias = matrix(addresses[KV], strides[KV]), weights.kv_bias[layer]
     if threads == 1:
         matmul(normed, b, form, bias, kv, 0, 2 * width, scratch)
@@ -215,7 +215,7 @@ def read_block(
     b = matrix(addresses[ATTENTION_OUT], strides[ATTENTION_OUT])
     matmul(heads, b, form, mid, mid, left, right, scratch)
     wait_for_all(counter, threads)
-    layer_norm.forward_rows(mid, norms[2], norms[3], normed, mean, rstd)
+    layer_norm.forward_rows(mid, norms[2], norms[3], layer_norm.EPSILON, normed, mean, rstd)
     top, bottom = columns_of(4 * width, thread, threads)
     b = matrix(addresses[UP], strides[UP])
     matmul(normed, b, form, weights.up_bias[layer], hidden, top, bottom, scratch)
@@ -234,7 +234,9 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
     rows, columns = logits.shape
     normed = buffers.normed[:rows]
     norm, depth = weights.final_norm, normed.shape[1]
-    layer_norm.forward_rows(buffers.x[:rows], norm[0], norm[1], normed, buffers.mean, buffers.rstd)
+    layer_norm.forward_rows(
+        buffers.x[:rows], norm[0], norm[1], layer_norm.EPSILON, normed, buffers.mean, buffers.rstd
+    )
     head = matrix(weights.head, weights.head_stride)
     if weights.form == PLAIN:
         left, right = columns_of(columns, split.thread, split.columns)

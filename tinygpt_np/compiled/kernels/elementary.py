@@ -1,4 +1,4 @@
-"""exp, tanh and erf of one float32, for use in the loops of kernels; exp also of a Vector.
+"""exp, tanh and erf of one float32, for use in the loops of kernels; not erf: also of a Vector.
 
 Each is a straight line without branches, so that loops over it are vectorised; Numba's own are
 function calls, one element at a time, and many times slower. They are `strict`, because a compiler
@@ -20,6 +20,7 @@ from tinygpt_np.compiled.simd.vectors import (
     Emitter,
     at_least,
     at_most,
+    copysign,
     fma,
     intrinsic,
     power_of_two,
@@ -55,12 +56,6 @@ def maximum(emit: Emitter, a: Any, b: Any) -> Any:
     return emit.call("llvm.maximum.f32", FLOAT, [a, b], flags=("nsz",))
 
 
-@intrinsic(types.float32, types.float32, types.float32)
-def copysign(emit: Emitter, size: Any, sign: Any) -> Any:
-    """Return |size| with the sign of `sign`."""
-    return emit.call("llvm.copysign.f32", FLOAT, [size, sign])
-
-
 @strict
 def rounded_product(a: Any, b: Any) -> Any:
     """Return a·b, rounded before it is added to anything, so that equal products cancel."""
@@ -87,8 +82,7 @@ def exp(x: Any) -> Any:
 @strict
 def tanh(x: Any) -> Any:
     """Return tanh(x) to 3 ulp, also for tiny x: m/(m + 2) with m = expm1(2|x|)."""
-    size = copysign(x, ONE)
-    size = TANH_IS_ONE if size > TANH_IS_ONE else size
+    size = at_most(copysign(x, ONE), TANH_IS_ONE)
     p, half_scale = parts_of_exp(TWO * size)
     m = fma(p, half_scale, half_scale - HALF) * TWO
     return copysign(m / (m + TWO), x)

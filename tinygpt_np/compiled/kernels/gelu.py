@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import kernel, strict
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels.elementary import exp
+from tinygpt_np.compiled.kernels.elementwise import backward_loop, forward_loop
 from tinygpt_np.compiled.simd.arrays import floats
-from tinygpt_np.compiled.simd.vectors import LANES, at_most, fma, load_vector, store_vector
+from tinygpt_np.compiled.simd.vectors import at_most, fma
 from tinygpt_np.ops import gelu
 
 # -2u = x (LINEAR + CUBIC x²), and its derivative is LINEAR + 3 CUBIC x².
@@ -20,7 +21,6 @@ CUBIC = np.float32(-2 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
 ONE, MINUS_THREE_CUBIC = np.float32(1), np.float32(6 * gelu.SQRT_2_OVER_PI * gelu.CUBIC)
 # For |x| >= 100 the gate is 0 or 1 for any x², but an infinite x² times a slope of 0 would be NaN.
 LARGEST_SQUARE = np.float32(1e4)
-VECTOR = 4 * LANES
 
 
 @strict
@@ -37,26 +37,14 @@ def slope(x: Any) -> Any:
     return fma(gate * (ONE - gate) * x, fma(MINUS_THREE_CUBIC, square, -LINEAR), gate)
 
 
-@kernel
-def forward_values(x: Any, y: Any) -> None:
-    """y = GELU(x), both flat."""
-    source, target, aligned = x.ctypes.data, y.ctypes.data, x.size // LANES * LANES
-    for place in range(0, 4 * aligned, VECTOR):
-        store_vector(target + place, value(load_vector(source + place)))
-    for i in range(aligned, x.size):
-        y[i] = value(x[i])
+@strict
+def gradient(dy: Any, x: Any) -> Any:
+    """Return dx."""
+    return dy * slope(x)
 
 
-@kernel
-def backward_values(dy: Any, x: Any, dx: Any) -> None:
-    """dx = dy · GELU'(x), all flat. dx may be dy, but must not overlap it otherwise."""
-    source, upstream, target = x.ctypes.data, dy.ctypes.data, dx.ctypes.data
-    aligned = x.size // LANES * LANES
-    for place in range(0, 4 * aligned, VECTOR):
-        found = load_vector(upstream + place) * slope(load_vector(source + place))
-        store_vector(target + place, found)
-    for i in range(aligned, x.size):
-        dx[i] = dy[i] * slope(x[i])
+# forward_values(x, y) and backward_values(dy, x, dx), all flat. dx may be dy.
+forward_values, backward_values = forward_loop(value), backward_loop(gradient)
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:

@@ -10,13 +10,13 @@ from tinygpt_np.compiled.kernels.elementary import rounded_product
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.ops import layer_norm
 
-EPSILON = np.float32(layer_norm.EPSILON)
+EPSILON = layer_norm.EPSILON
 LARGEST = np.finfo(np.float32).max
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @strict
-def mean_and_rstd(x: Any, n: Any) -> Any:
+def mean_and_rstd(x: Any, n: Any, epsilon: Any) -> Any:
     """Return mean and 1/s of row n, computed in float64 because squares overflow float32."""
     size, total, square = x.shape[1], 0.0, 0.0
     for c in range(size):
@@ -24,13 +24,15 @@ def mean_and_rstd(x: Any, n: Any) -> Any:
     mu = total / size
     for c in range(size):
         square += (x[n, c] - mu) ** 2
-    return np.float32(mu), np.float32(1 / math.sqrt(square / size + layer_norm.EPSILON))
+    return np.float32(mu), np.float32(1 / math.sqrt(square / size + epsilon))
 
 
 @kernel
-def forward_rows(x: Any, weight: Any, bias: Any, y: Any, mean: Any, rstd: Any) -> None:
+def forward_rows(
+    x: Any, weight: Any, bias: Any, epsilon: Any, y: Any, mean: Any, rstd: Any
+) -> None:
     """x (N, C), weight (C,), bias (C,) or (0,) -> y (N, C), mean and rstd = 1/s (N,)."""
-    size = np.float32(x.shape[1])
+    size, added = np.float32(x.shape[1]), np.float32(epsilon)
     for n in range(x.shape[0]):
         total = ZERO
         for c in range(x.shape[1]):
@@ -41,9 +43,9 @@ def forward_rows(x: Any, weight: Any, bias: Any, y: Any, mean: Any, rstd: Any) -
         for c in range(x.shape[1]):
             centered = x[n, c] - mu
             square += centered * centered
-        scale = ONE / math.sqrt(square / size + EPSILON)
+        scale = ONE / math.sqrt(square / size + added)
         if not square <= LARGEST:
-            mu, scale = mean_and_rstd(x, n)
+            mu, scale = mean_and_rstd(x, n, epsilon)
         mean[n], rstd[n] = mu, scale
         if bias.size:
             for c in range(x.shape[1]):
@@ -79,9 +81,12 @@ def backward_rows(
 
 
 def forward(
-    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    epsilon: float = EPSILON,
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (N, C), weight (C,), bias (C,) or None -> y (N, C), saved."""
+    """x (N, C), weight (C,), bias (C,) or None, epsilon number -> y (N, C), saved."""
     x = floats(x, "layer_norm.forward: x")  # (N, C)
     weight = floats(weight, "layer_norm.forward: weight")  # (C,)
     shift = np.empty(0, np.float32)  # (0,)
@@ -89,7 +94,7 @@ def forward(
         shift = floats(bias, "layer_norm.forward: bias")  # (C,)
     y = np.empty_like(x)  # (N, C)
     mean, rstd = np.empty((2, len(x)), np.float32)  # (N,)
-    forward_rows(x, weight, shift, y, mean, rstd)
+    forward_rows(x, weight, shift, float(epsilon), y, mean, rstd)
     return y, (x, weight, mean, rstd, bias is None)
 
 

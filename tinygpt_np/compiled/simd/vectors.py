@@ -88,6 +88,11 @@ class Emitter:
         options = [ir.IntType(32)(option) for option in ((1, 3, 1) if to_write else (0, 2, 1))]
         self.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *options])
 
+    def masked(self, count: Any) -> Any:
+        """Emit a mask of the first `count` lanes."""
+        lanes = ir.Constant(ir.VectorType(INT, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", lanes, self.copied_to_all_lanes(count))
+
     def multiplied_and_added(self, a: Any, b: Any, c: Any) -> Any:
         """Emit a·b + c, fused if the processor has FMA."""
         if not self.fused:
@@ -96,8 +101,11 @@ class Emitter:
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         """Emit a·b + c, rounded once."""
-        kind = "f32" if a.type == FLOAT else f"v{a.type.count}f32"
-        return self.call(f"llvm.fma.{kind}", a.type, [a, b, c])
+        return self.call(f"llvm.fma.{self.kind(a)}", a.type, [a, b, c])
+
+    def kind(self, value: Any) -> str:
+        """Return the suffix of LLVM's functions for a number or a vector."""
+        return "f32" if value.type == FLOAT else f"v{value.type.count}f32"
 
     def larger(self, x: Any, bound: Any) -> Any:
         """Emit bound where x is below it, else x, which may be NaN."""
@@ -216,6 +224,37 @@ def store_vector(emit: Emitter, address: Any, value: Any) -> None:
     emit.store(value, emit.at(address))
 
 
+@intrinsic(Vector, types.int64, types.int64)
+def load_lanes(emit: Emitter, address: Any, count: Any) -> Any:
+    """Return the `count` float32 from an address on, or LANES if they are fewer; else zeros."""
+    pointer, zeros = emit.at(address), ir.Constant(emit.vector, [0.0] * LANES)
+    with emit.builder.if_else(emit.builder.icmp_signed(">=", count, INT(LANES))) as (every, some):
+        with every:
+            whole, after_whole = emit.load(pointer), emit.builder.block
+        with some:
+            name, align = f"llvm.masked.load.v{LANES}f32.p0", ir.IntType(32)(4)
+            pointed = emit.builder.bitcast(pointer, emit.vector.as_pointer())
+            part = emit.call(name, emit.vector, [pointed, align, emit.masked(count), zeros])
+            after_part = emit.builder.block
+    vector = emit.builder.phi(emit.vector)
+    vector.add_incoming(whole, after_whole)
+    vector.add_incoming(part, after_part)
+    return vector
+
+
+@intrinsic(types.void, types.int64, Vector, types.int64)
+def store_lanes(emit: Emitter, address: Any, vector: Any, count: Any) -> None:
+    """Write the first `count` lanes of a vector to an address, or all if they are fewer."""
+    pointer = emit.at(address)
+    with emit.builder.if_else(emit.builder.icmp_signed(">=", count, INT(LANES))) as (every, some):
+        with every:
+            emit.store(vector, pointer)
+        with some:
+            name, align = f"llvm.masked.store.v{LANES}f32.p0", ir.IntType(32)(4)
+            pointed = emit.builder.bitcast(pointer, emit.vector.as_pointer())
+            emit.call(name, ir.VoidType(), [vector, pointed, align, emit.masked(count)])
+
+
 @intrinsic(types.void, types.int64, types.int64)
 def copy_vector(emit: Emitter, source: Any, target: Any) -> None:
     """Copy LANES float32 from one address to another."""
@@ -244,6 +283,31 @@ def transpose_block(
         size //= 2
     for row in lanes:
         emit.store(rows[row], emit.at(target, target_stride, row))
+
+
+@intrinsic(Vector, Vector, Vector)
+def even_lanes(emit: Emitter, a: Any, b: Any) -> Any:
+    """Return the even lanes of a, then those of b."""
+    return emit.shuffled(a, b, list(range(0, 2 * LANES, 2)))
+
+
+@intrinsic(Vector, Vector, Vector)
+def odd_lanes(emit: Emitter, a: Any, b: Any) -> Any:
+    """Return the odd lanes of a, then those of b."""
+    return emit.shuffled(a, b, list(range(1, 2 * LANES, 2)))
+
+
+@intrinsic(Vector, Vector, Vector)
+def lower_pairs(emit: Emitter, a: Any, b: Any) -> Any:
+    """Return the first lane of a, that of b, the second of a, and so on: a vector of pairs."""
+    return emit.shuffled(a, b, [lane // 2 + lane % 2 * LANES for lane in range(LANES)])
+
+
+@intrinsic(Vector, Vector, Vector)
+def upper_pairs(emit: Emitter, a: Any, b: Any) -> Any:
+    """Return the pairs that follow those of lower_pairs."""
+    half = LANES // 2
+    return emit.shuffled(a, b, [half + lane // 2 + lane % 2 * LANES for lane in range(LANES)])
 
 
 @intrinsic(Vector, Vector)
@@ -277,6 +341,19 @@ def at_most(emit: Emitter, x: Any, high: Any) -> Any:
 
 
 @lanewise
+def where_positive(emit: Emitter, x: Any, value: Any) -> Any:
+    """Return 0 where x <= 0, else the value, also where x is NaN."""
+    zero = ir.Constant(x.type, None if x.type != FLOAT else 0.0)
+    return emit.builder.select(emit.builder.fcmp_ordered("<=", x, zero), zero, value)
+
+
+@lanewise
+def copysign(emit: Emitter, size: Any, sign: Any) -> Any:
+    """Return |size| with the sign of `sign`."""
+    return emit.call(f"llvm.copysign.{emit.kind(size)}", size.type, [size, sign])
+
+
+@lanewise
 def power_of_two(emit: Emitter, exponent: Any) -> Any:
     """Return the float32 whose biased exponent is in the lowest 8 bits of another."""
     integer: Any = ir.IntType(32)
@@ -303,6 +380,4 @@ def largest_of(emit: Emitter, vector: Any) -> Any:
 @intrinsic(Vector, Vector, types.int64, Vector)
 def first_lanes(emit: Emitter, vector: Any, count: Any, rest: Any) -> Any:
     """Return the first `count` lanes of a vector, with `rest` in the others."""
-    lanes = ir.Constant(ir.VectorType(INT, LANES), list(range(LANES)))
-    counts = emit.copied_to_all_lanes(count)
-    return emit.builder.select(emit.builder.icmp_signed("<", lanes, counts), vector, rest)
+    return emit.builder.select(emit.masked(count), vector, rest)
