@@ -148,8 +148,7 @@ class TrainConfig(Architecture):
     """Vocabulary size of SentencePiece."""
     init_from: str = "scratch"
     """scratch, or a model to fine-tune: gpt2, gpt2-medium, gpt2-large, gpt2-xl, the folder of a
-    GPT-2 checkpoint, or a run. Its layers, heads, width and biases are kept; a smaller block_size
-    crops it."""
+    GPT-2 or Llama, or a run. Its architecture is kept; a smaller block_size crops it."""
     seed: int = 1337
     """Seed of the initial weights, the batches and dropout."""
     backend: Literal["numba", "numpy"] = "numba"

@@ -1,11 +1,10 @@
-"""GPT-2's folders: read, written, downloaded, refused, and compared with transformers."""
+"""Folders of Hugging Face of any family: read, written, downloaded, refused."""
 
 import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,15 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-import safetensors.numpy
-from helpers.errors import relative_error
+from helpers.hugging_face_folders import LIBRARY, change_config, read_tensors, split_weights
 from helpers.nanogpt_checkpoints import generic
-from helpers.optional import needs
 from helpers.small_gpts import assert_same_bits
 
 from tinygpt_np import GPT, GPTConfig
-from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.storage import hugging_face
 from tinygpt_np.storage.checkpoint import CheckpointError
 
-LIBRARY: Any = safetensors.numpy  # Its types are those of an older NumPy.
 CONFIG = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12, bias=True)
-TEXT = np.random.default_rng(2).integers(0, 11, (2, 5))
 
 
 @pytest.fixture
@@ -37,49 +31,10 @@ def folder(tmp_path: Path) -> Path:
 
 def tensors_of(folder: Path) -> dict[str, np.ndarray]:
     """Return the tensors in a folder, without the prefix of their names."""
-    found = LIBRARY.load_file(folder / "model.safetensors")
-    return {name.removeprefix("transformer."): tensor for name, tensor in found.items()}
-
-
-def write_tensors(folder: Path, tensors: dict[str, np.ndarray]) -> None:
-    (folder / "model.safetensors").unlink()  # Never into a file that a test has mapped.
-    LIBRARY.save_file(tensors, folder / "model.safetensors")
-
-
-# Saving and loading
-
-
-@pytest.mark.parametrize("gelu", ["gelu", "gelu_exact"])
-def test_a_model_comes_back_as_it_was_except_for_dropout(tmp_path: Path, gelu: Any) -> None:
-    model = generic(replace(CONFIG, activation=gelu, dropout=0.25))
-    model.save_pretrained(tmp_path / "gpt")
-    config = json.loads((tmp_path / "gpt" / "config.json").read_text())
-    assert {config[f"{place}_pdrop"] for place in ("attn", "embd", "resid")} == {0.25}
-    found = GPT.from_pretrained(tmp_path / "gpt")
-    assert found.config == replace(model.config, dropout=0)
-    assert_same_bits(found.params, model.params)
-
-
-def test_a_model_without_biases_computes_the_same(tmp_path: Path) -> None:
-    model = generic(replace(CONFIG, bias=False))
-    model.save_pretrained(tmp_path / "gpt")
-    found = GPT.from_pretrained(tmp_path / "gpt")
-    assert found.config == CONFIG
-    assert relative_error(found.logits(TEXT), model.logits(TEXT)) < 1e-6
+    return {name.removeprefix("transformer."): t for name, t in read_tensors(folder).items()}
 
 
 # Formats of weights
-
-
-def test_weights_are_mapped_and_changing_them_leaves_the_file_unchanged(folder: Path) -> None:
-    before = (folder / "model.safetensors").read_bytes()
-    for param in GPT.from_pretrained(folder).params.values():
-        assert param.flags.c_contiguous
-        assert param.flags.writeable
-        assert not param.flags.owndata
-        param += 1
-    assert (folder / "model.safetensors").read_bytes() == before
-    assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -107,26 +62,8 @@ def test_unaligned_tensors_of_any_dtype_are_converted_to_the_requested_one(
         np.testing.assert_array_equal(param, expected[name].astype(dtype), strict=True)
 
 
-@pytest.mark.parametrize("mask", ["float32", "bool"])
-def test_files_with_masks_and_head_but_without_prefix_are_read(folder: Path, mask: str) -> None:
-    tensors = tensors_of(folder)
-    for layer in range(2):
-        tensors[f"h.{layer}.attn.bias"] = np.tril(np.ones((1, 1, 7, 7), mask))
-        tensors[f"h.{layer}.attn.masked_bias"] = np.array(-1e4, np.float32)
-    tensors["lm_head.weight"] = tensors["wte.weight"].copy()
-    write_tensors(folder, tensors)
-    assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
-
-
 def test_sharded_weights_are_read(folder: Path) -> None:
-    tensors = list(tensors_of(folder).items())
-    (folder / "model.safetensors").unlink()
-    index: dict[str, str] = {}
-    for number, part in enumerate((tensors[:9], tensors[9:])):
-        name = f"model-{number}.safetensors"
-        LIBRARY.save_file(dict(part), folder / name)
-        index |= {tensor: name for tensor, _ in part}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    split_weights(folder)
     assert_same_bits(GPT.from_pretrained(folder).params, generic(CONFIG).params)
 
 
@@ -134,58 +71,44 @@ def test_sharded_weights_are_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("changes", "expected"),
     [
-        ({"model_type": None}, "model_type"),
-        ({"n_positions": None}, "n_positions"),
-        *(
-            ({name: value}, f"{name} should be .*, but is {value}")
-            for name, value in (
-                *(("model_type", "llama"), ("activation_function", "relu"), ("n_inner", 13)),
-                *(("layer_norm_epsilon", 1e-6), ("scale_attn_weights", False)),
-                *(("scale_attn_by_inverse_layer_idx", True), ("add_cross_attention", True)),
-                ("tie_word_embeddings", False),
-            )
-        ),
-        ({"activation_function": ["gelu"]}, r"activation_function should be .*, but is \['gelu'\]"),
-        ({"n_head": 5}, "n_embd must be a multiple of n_head"),
-        ({"n_layer": "two"}, "n_layer must be an integer, not 'two'"),
-        ({"n_layer": 10**12}, r"lacks the tensor h\.2\.ln_1\.weight"),
-        ({"vocab_size": 12}, r"wte\.weight should be \(12, 12\) float32, but is \(11, 12\)"),
+        *(({"model_type": kind}, f"model_type should be gpt2 or llama, but is {kind}")
+          for kind in ("mistral", None, 3)),
+        ({"quantization_config": {"bits": 4}}, "quantization_config should be null, because"),
     ],
-)
+)  # fmt: skip
 def test_another_architecture_is_refused_by_name(
-    folder: Path, change: dict[str, Any], expected: str
+    folder: Path, changes: dict[str, Any], expected: str
 ) -> None:
-    found = json.loads((folder / "config.json").read_text()) | change
-    content = {
-        name: value for name, value in found.items() if name == "n_inner" or value is not None
-    }
-    (folder / "config.json").write_text(json.dumps(content))
+    change_config(folder, changes)
     with pytest.raises(CheckpointError, match=expected):
         GPT.from_pretrained(folder)
-
-
-BIAS = "h.1.ln_2.bias"
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "expected"),
+    ("changes", "expected"),
     [
-        (BIAS, np.zeros(13, "f4"), r"ln_2\.bias should be \(12,\) float32, but is \(13,"),
-        (BIAS, np.full(12, 1e300), r"h\.1\.ln_2\.bias has values that are not finite"),
-        (BIAS, np.zeros(12, "i4"), r"should be one of F64, F32, F16, BF16, but is I32"),
-        ("h.2.b", np.zeros(12, "f4"), r"has the tensor h\.2\.b \(12,\), which this model does not"),
-        ("lm_head.weight", np.zeros((11, 12), "f4"), r"should be wte\.weight, as in every GPT"),
-        ("transformer.ln_f.bias", np.zeros(12, "f4"), r"both with transformer\. before their"),
+        ({"norm": "rms_norm", "n_kv_head": 1},
+         "GPT2LMHeadModel cannot have n_kv_head 1, norm rms_norm; "
+         "LlamaForCausalLM cannot have positions learned, activation gelu$"),
+        ({"qk_norm": True},
+         "GPT2LMHeadModel cannot have qk_norm True; "
+         "LlamaForCausalLM cannot have norm layer_norm, positions learned, qk_norm True, activ"),
+        ({"positions": "rotary_pairs", "norm": "rms_norm", "activation": "swiglu"},
+         "GPT2.* norm rms_norm, positions rotary_pairs, activation swiglu; "
+         "LlamaForCausalLM cannot have positions rotary_pairs$"),
+        ({"logit_soft_cap": 30.0, "positions": "rotary_halves"},
+         "GPT2.* positions rotary_halves, logit_soft_cap 30.0; Llama.* gelu, logit_soft_cap 30.0$"),
     ],
-)
-def test_a_tensor_that_does_not_fit_is_named(
-    folder: Path, name: str, tensor: np.ndarray, expected: str
+)  # fmt: skip
+def test_a_model_that_transformers_does_not_have_is_refused_with_its_fields(
+    tmp_path: Path, changes: dict[str, Any], expected: str
 ) -> None:
-    write_tensors(folder, {**tensors_of(folder), name: tensor})
-    with pytest.raises(CheckpointError, match=expected):
-        GPT.from_pretrained(folder)
+    model = generic(replace(CONFIG, n_head=2, **changes))
+    with pytest.raises(CheckpointError, match=f"^transformers has no such model: {expected}"):
+        model.save_pretrained(tmp_path / "gpt")
+    assert not (tmp_path / "gpt").exists()
 
 
 def test_a_damaged_file_or_a_folder_without_a_config_is_refused(folder: Path) -> None:
@@ -232,10 +155,10 @@ def test_a_wrong_index_is_refused(folder: Path, files: Any, expected: str) -> No
 
 def test_a_folder_is_recognised_by_its_config_or_pickle(folder: Path, tmp_path: Path) -> None:
     generic(CONFIG).save(tmp_path / "own")
-    found = [hugging_face.is_gpt2(tmp_path / name) for name in ("gpt", "own", "nowhere")]
+    found = [hugging_face.is_checkpoint(tmp_path / name) for name in ("gpt", "own", "nowhere")]
     assert found == [True, False, False]
     (folder / "config.json").rename(folder / "pytorch_model.bin")
-    assert hugging_face.is_gpt2(folder)
+    assert hugging_face.is_checkpoint(folder)
 
 
 # Downloads
@@ -286,96 +209,3 @@ def test_without_huggingface_hub_the_extra_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match=r"pip install 'tinygpt-np\[hf\]'"):
         GPT.from_pretrained("gpt2")
-
-
-# Agreement with transformers
-
-# Layers, heads, width, positions, vocabulary, activation: no two alike.
-SIZES: dict[str, tuple[Any, ...]] = {
-    "exact": (3, 2, 26, 16, 101, "gelu"),
-    "wide": (1, 5, 160, 70, 333, "gelu_pytorch_tanh"),
-}
-
-
-@pytest.fixture
-def transformers() -> Iterator[Any]:
-    """Import the library without its progress bars and warnings."""
-    needs("torch")
-    library = needs("transformers")
-    library.utils.logging.disable_progress_bar()
-    library.utils.logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield library
-
-
-def peer(transformers: Any, size: tuple[Any, ...], folder: Path) -> Any:
-    """Return a GPT-2 of transformers, and save it in a folder."""
-    torch: Any = needs("torch")
-    layers, heads, width, positions, vocab_size, activation = size
-    config = transformers.GPT2Config(
-        n_layer=layers, n_head=heads, n_embd=width, n_positions=positions,
-        vocab_size=vocab_size, activation_function=activation, bos_token_id=None,
-        eos_token_id=None, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
-    )  # fmt: skip
-    torch.manual_seed(3)
-    model = transformers.GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for name, param in model.named_parameters():
-            fan_in = param.shape[0] if ".c_" in name and param.ndim == 2 else 1
-            param.copy_(torch.randn(param.shape) / fan_in**0.5)
-    model.save_pretrained(folder)
-    return model
-
-
-def compare(model: Any, loaded: GPT, grads_of: Any, bound: float, time: int) -> None:
-    """Compare logits, loss and every gradient, each relative to its norm."""
-    torch: Any = needs("torch")
-    rng = np.random.default_rng(4)
-    tokens, targets = rng.integers(0, model.config.vocab_size, (2, 2, time))
-    targets[0, :2] = -1
-    logits = model(torch.from_numpy(tokens)).logits
-    assert relative_error(loaded.logits(tokens), logits.detach().numpy()) < bound
-    expected_loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), torch.from_numpy(targets.reshape(-1)), ignore_index=-1
-    )
-    expected_loss.backward()
-    loss, grads = grads_of(tokens, targets)
-    assert loss == pytest.approx(expected_loss.item(), rel=bound)
-    named = {n.removeprefix("transformer."): p.grad.numpy() for n, p in model.named_parameters()}
-    assert sorted(grads) == sorted(named)
-    for name, grad in named.items():
-        # In c_attn.bias, the gradient of the keys is zero except for rounding.
-        assert relative_error(grads[name], grad) < bound, name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_gradients_and_logits_agree(tmp_path: Path, transformers: Any, size: Any) -> None:
-    model = peer(transformers, size, tmp_path / "gpt")
-    loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
-    with CompiledEngine(loaded, 2, 2) as engine:
-        compare(model, loaded, engine.loss_and_grads, 1e-4, size[3])
-    model.zero_grad()
-    loaded = GPT.from_pretrained(tmp_path / "gpt", dtype="float64")
-    compare(model.double(), loaded, loaded.loss_and_grads, 1e-10, size[3])
-    loaded.save_pretrained(tmp_path / "again")
-    again, info = transformers.GPT2LMHeadModel.from_pretrained(
-        tmp_path / "again", output_loading_info=True
-    )
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    compare(again.eval(), loaded, loaded.loss_and_grads, 1e-10, size[3])
-
-
-@pytest.mark.slow
-def test_the_size_of_the_smallest_gpt2(tmp_path: Path, transformers: Any) -> None:
-    torch: Any = needs("torch")
-    model = peer(transformers, (12, 12, 768, 1024, 50257, "gelu_new"), tmp_path / "gpt")
-    loaded = GPT.from_pretrained(tmp_path / "gpt", backend="numba")
-    assert sum(param.size for param in loaded.params.values()) == 124_439_808
-    prompt = torch.from_numpy(np.random.default_rng(7).integers(0, 50257, 5))
-    greedy = model.generate(
-        prompt[None], attention_mask=torch.ones(1, 5), max_new_tokens=50, do_sample=False,
-        use_cache=True, pad_token_id=0,
-    )  # fmt: skip
-    assert list(loaded.generate(prompt.numpy(), 50, temperature=0)) == greedy[0, 5:].tolist()

@@ -99,7 +99,7 @@ REFUSED: list[tuple[Callable[[str], object], str, str]] = [
     (tg.load, "", "there is no model '': expected gpt2"),
     (tg.load, "othello",
      r"there is no model othello: expected gpt2, gpt2-medium, gpt2-large, gpt2-xl; "
-     r"a folder \(.*GPT-2 checkpoint\); or a run in runs/ \(ado, hamlet\)$"),
+     r"a folder \(.*GPT-2 or Llama\); or a run in runs/ \(ado, hamlet\)$"),
     (tg.load, "my ckpt.pt",
      "^my ckpt.pt is a file; .* convert it first: tinygpt convert 'my ckpt.pt' FOLDER$"),
     (GPT.from_pretrained, "runs/hamlet", r"is a training run: tinygpt_np\.load\("),

@@ -258,7 +258,7 @@ class GPT(LanguageModel):
     def from_pretrained(
         cls, name: str | Path, backend: str = "numpy", dtype: str = "float32"
     ) -> "GPT":
-        """Load a GPT-2 from a folder with a Hugging Face checkpoint, or by name (gpt2-medium, …).
+        """Load a GPT-2 or Llama from a Hugging Face folder, or a GPT-2 by name (gpt2-medium, …).
 
         The weights are memory-mapped; see storage/hugging_face.py. Dropout is 0. Raises
         checkpoint.CheckpointError, which says what was expected and what was found.
@@ -267,9 +267,10 @@ class GPT(LanguageModel):
         return cls(config, dtype=dtype, backend=backend, params=params)
 
     def save_pretrained(self, path: str | Path, tokenizer: Tokenizer | None = None) -> None:
-        """Write a new folder `path` that transformers loads as a GPT-2.
+        """Write a new folder `path` that transformers loads as a GPT-2 or a Llama.
 
-        tokenizer: its files are written too.
+        tokenizer: its files are written too. Raises checkpoint.CheckpointError, which names the
+        fields that neither has.
         """
         files = tokenizer.files_for_transformers() if tokenizer else {}
         hugging_face.save(Path(path), self.config, self.params, files)

@@ -1,45 +1,41 @@
-"""Read and write GPT-2 checkpoints in Hugging Face's format: config.json and model.safetensors.
+"""Read and write checkpoints in Hugging Face's format: config.json and model.safetensors.
 
-Parameters have the same names and layout here, so a weight file is mapped into memory instead of
-being read. The mapping is copy-on-write: training never changes the file.
+The models are those of FAMILIES. A weight file is mapped into memory instead of being read, and
+only what has another layout here is copied. The mapping is copy-on-write: training never changes
+the file.
 """
 
 import contextlib
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import safetensors
 from safetensors import SafetensorError
 
 from tinygpt_np.config import GPTConfig
-from tinygpt_np.ops import layer_norm
-from tinygpt_np.storage import checkpoint, files
+from tinygpt_np.storage import checkpoint, files, gpt2, llama
 from tinygpt_np.storage.checkpoint import CONFIG, MODEL, CheckpointError
-from tinygpt_np.storage.parameters import Tensors, each_param
+from tinygpt_np.storage.parameters import Tensors
 
 NAMES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 # The files to download: the model and its tokenizer.
 MODEL_FILES, TOKENIZER_FILES = (CONFIG, MODEL), ("vocab.json", "merges.txt")
 PICKLE, SHARDS = "pytorch_model.bin", "model.safetensors.index.json"
-PREFIX, HEAD, TABLE = "transformer.", "lm_head.weight", "wte.weight"
-END_OF_TEXT = 50256
-GELU = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact"}
-# The architecture supported here. config.json may leave these out but must not differ.
-FIXED: dict[str, Any] = {
-    "model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False, "tie_word_embeddings": True,
-    "layer_norm_epsilon": layer_norm.EPSILON,
-}  # fmt: skip
+HEAD = "lm_head.weight"
 # The dtypes of safetensors; BF16 is the upper half of a float32.
 DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+# By model_type of config.json.
+FAMILIES = {"gpt2": gpt2, "llama": llama}
 
 
-def is_gpt2(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Return whether a folder is a Hugging Face checkpoint, of any architecture."""
     if (folder / PICKLE).exists():
         return True
@@ -49,9 +45,9 @@ def is_gpt2(folder: Path) -> bool:
 def load_saved(folder: Path) -> tuple[GPTConfig, Tensors]:
     """Return the configuration and parameters in a folder written by GPT.save, or a checkpoint."""
     refuse_run(folder)
-    if str(folder) in NAMES or is_gpt2(folder):
+    if str(folder) in NAMES or is_checkpoint(folder):
         raise CheckpointError(
-            f"{folder} is a GPT-2 in Hugging Face's format: "
+            f"{folder} is a model in Hugging Face's format: "
             f"GPT.from_pretrained({str(folder)!r}) returns the model"
         )
     if not folder.is_dir():
@@ -114,7 +110,8 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
     refuse_run(folder)
     if not (folder / CONFIG).exists():
         raise CheckpointError(f"{folder} has no {CONFIG}, and is not a checkpoint")
-    config = read_config(folder / CONFIG)
+    kind, config = read_config(folder / CONFIG)
+    family = FAMILIES[kind]
     is_split = (folder / SHARDS).exists() and not (folder / MODEL).exists()
     path = folder / (SHARDS if is_split else MODEL)
     if not path.exists() and (folder / PICKLE).exists():
@@ -124,13 +121,17 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
         )
     found: Tensors = {}
     for file in shards(path) if is_split else [path]:
-        for name, tensor in mapped(file):
+        for name, tensor in mapped(file, family.is_buffer):
             if name in found:
                 raise CheckpointError(f"{file}: {name} is there twice")
             found[name] = tensor
+    found = without_prefix(found, family.PREFIX, path)
+    if config.tied_head:
+        found = without_head(found, family.TABLE, path)
     with np.errstate(over="ignore"):  # Values that overflow become infinite, which is refused.
-        params = {n: t.astype(dtype, copy=False) for n, t in without_head(found, path).items()}
-    return config, checkpoint.matching(params, each_param(config), dtype, path)
+        found = {name: tensor.astype(dtype, copy=False) for name, tensor in found.items()}
+    tensors = checkpoint.matching(found, family.each_tensor(config), dtype, path)
+    return config, family.to_params(tensors, config)
 
 
 def shards(index: Path) -> list[Path]:
@@ -145,39 +146,37 @@ def shards(index: Path) -> list[Path]:
     return [index.parent / name for name in names]
 
 
-def read_config(path: Path) -> GPTConfig:
-    """Return a GPT-2's config.json as a GPTConfig, with dropout 0."""
+def read_config(path: Path) -> tuple[str, GPTConfig]:
+    """Return the model_type and the configuration in a config.json, with dropout 0."""
     found = checkpoint.read_json(path)
-    for name, expected in FIXED.items():
-        value = found.get(name, None if name == "model_type" else expected)
-        if value != expected:
-            raise CheckpointError(f"{path}: {name} should be {expected}, but is {value}")
-    activation = str(found.get("activation_function", "gelu_new"))
-    if activation not in GELU:
-        known = ", ".join(GELU)
+    kind = found.get("model_type")
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        known = " or ".join(FAMILIES)
+        raise CheckpointError(f"{path}: model_type should be {known}, but is {kind}")
+    if found.get("quantization_config"):
         raise CheckpointError(
-            f"{path}: activation_function should be one of {known}, but is {activation}"
+            f"{path}: quantization_config should be null, because weights are floats here"
         )
+    family = FAMILIES[kind]
     try:
-        config = GPTConfig(
-            vocab_size=found["vocab_size"], block_size=found["n_positions"],
-            n_layer=found["n_layer"], n_head=found["n_head"], n_embd=found["n_embd"],
-            dropout=0.0, bias=True, activation=cast(Any, GELU[activation]),
-        )  # fmt: skip
+        config = family.read_config(found)
     except KeyError as error:
         raise CheckpointError(f"{path} lacks {error.args[0]}") from None
     except ValueError as error:
-        raise CheckpointError(f"{path} is not a GPT-2's: {error}") from None
-    inner = found.get("n_inner")
-    if inner not in (None, 4 * config.n_embd):
-        raise CheckpointError(
-            f"{path}: n_inner should be 4·n_embd = {4 * config.n_embd}, but is {inner}"
-        )
-    return config
+        theirs = re.sub(r"\w+", lambda name: family.NAMES.get(name[0], name[0]), str(error))
+        raise CheckpointError(f"{path}: {theirs}") from None
+    # 0 is the default of both fields.
+    return kind, replace(
+        config,
+        n_kv_head=0 if config.kv_heads == config.n_head else config.n_kv_head,
+        n_inner=0 if config.inner_width == 4 * config.n_embd else config.n_inner,
+    )
 
 
-def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each tensor in a safetensors file but attention masks, mapped copy-on-write."""
+def mapped(
+    path: Path, is_buffer: Callable[[str, Sequence[int]], bool]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each tensor in a safetensors file but buffers, mapped copy-on-write."""
     if path.exists() and not path.is_file():  # Opening a pipe may never end.
         raise CheckpointError(f"{path} should be a file, but is a folder, pipe or device")
     try:
@@ -193,7 +192,7 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         header: dict[str, Any] = json.loads(file.read(length))
     content = np.memmap(path, np.uint8, mode="c")
     for name, entry in header.items():
-        if name == "__metadata__" or is_mask(name, entry["shape"]):
+        if name == "__metadata__" or is_buffer(name, entry["shape"]):
             continue
         if entry["dtype"] not in DTYPES:
             known = ", ".join(DTYPES)
@@ -210,53 +209,53 @@ def mapped(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         yield name, values
 
 
-def is_mask(name: str, shape: Sequence[int]) -> bool:
-    """Return whether a tensor is a causal mask or its fill value instead of a parameter."""
-    return name.endswith(".attn.masked_bias") or (name.endswith(".attn.bias") and len(shape) == 4)
-
-
-def without_head(found: Tensors, path: Path) -> Tensors:
-    """Return the tensors without the prefix of their names and without the tied output head."""
-    params = {name.removeprefix(PREFIX): tensor for name, tensor in found.items()}
+def without_prefix(found: Tensors, prefix: str, path: Path) -> Tensors:
+    """Return tensors without a prefix of their names, which none of them needs to have."""
+    params = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     if len(params) < len(found):
         raise CheckpointError(
-            f"{path} has tensors both with {PREFIX} before their names and without"
+            f"{path} has tensors both with {prefix} before their names and without"
         )
+    return params
+
+
+def without_head(found: Tensors, table: str, path: Path) -> Tensors:
+    """Return tensors without an output head, which must be the token embedding called `table`."""
+    params = dict(found)
     head = params.pop(HEAD, None)
-    if head is not None and not np.array_equal(head, params.setdefault(TABLE, head)):
+    if head is not None and not np.array_equal(head, params.setdefault(table, head)):
         raise CheckpointError(
-            f"{path}: {HEAD} should be {TABLE}, as in every GPT-2, but is another matrix "
+            f"{path}: {HEAD} should be {table}, to which it is tied, but is another matrix "
             f"of {head.shape}"
         )
     return params
 
 
 def save(folder: Path, config: GPTConfig, params: Tensors, others: dict[str, bytes]) -> None:
-    """Write a new folder that transformers loads as a GPT-2, with zeros for missing biases."""
-    zeros = {
-        name.replace(".weight", ".bias"): np.zeros(param.shape[-1:], param.dtype)
-        for name, param in params.items()
-        if name not in (TABLE, "wpe.weight")
-    }
-    tensors = {f"{PREFIX}{name}": tensor for name, tensor in {**zeros, **params}.items()}
+    """Write a new folder that transformers loads as a model of one of FAMILIES."""
+    kind = model_type(config)
+    family = FAMILIES[kind]
+    description = {
+        "architectures": [family.CLASS], "model_type": kind,
+        "tie_word_embeddings": config.tied_head, **family.describe(config),
+        "torch_dtype": params["wte.weight"].dtype.name,
+    }  # fmt: skip
+    tensors = family.to_tensors(params, config)
+    prefixed = {n if n == HEAD else f"{family.PREFIX}{n}": tensor for n, tensor in tensors.items()}
     contents = {
-        CONFIG: checkpoint.to_json(description(config, params[TABLE].dtype.name)),
-        MODEL: checkpoint.to_safetensors(tensors, {"format": "pt"}),
+        CONFIG: checkpoint.to_json(description),
+        MODEL: checkpoint.to_safetensors(prefixed, {"format": "pt"}),
         **others,
     }
     files.write_folder(folder, contents)
 
 
-def description(config: GPTConfig, dtype: str) -> dict[str, Any]:
-    """Return the config.json of transformers' GPT2LMHeadModel."""
-    end = END_OF_TEXT if config.vocab_size > END_OF_TEXT else None
-    dropouts = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), config.dropout)
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        **FIXED,
-        "activation_function": "gelu_new" if config.activation == "gelu" else "gelu",
-        "vocab_size": config.vocab_size, "n_positions": config.block_size,
-        "n_ctx": config.block_size, "n_embd": config.n_embd, "n_layer": config.n_layer,
-        "n_head": config.n_head, "n_inner": None, **dropouts,
-        "bos_token_id": end, "eos_token_id": end, "torch_dtype": dtype,
-    }  # fmt: skip
+def model_type(config: GPTConfig) -> str:
+    """Return the model_type of a configuration. Raise CheckpointError if there is none."""
+    reasons: list[str] = []
+    for kind, family in FAMILIES.items():
+        wrong = [f"{name} {getattr(config, name)}" for name in family.lacks(config)]
+        if not wrong:
+            return kind
+        reasons.append(f"{family.CLASS} cannot have {', '.join(wrong)}")
+    raise CheckpointError(f"transformers has no such model: {'; '.join(reasons)}")

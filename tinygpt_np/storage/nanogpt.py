@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.config import GPTConfig
-from tinygpt_np.storage import checkpoint, hugging_face
+from tinygpt_np.storage import checkpoint, gpt2, hugging_face
 from tinygpt_np.storage.checkpoint import CheckpointError
 from tinygpt_np.storage.parameters import Tensors, each_param
 
@@ -31,7 +31,7 @@ def load(path: Path) -> tuple[GPTConfig, Tensors]:
     # Converting may copy a tensor, so it is done only after the sizes have been checked.
     check_sizes(tensors, config, path)
     arrays = {name: to_array(tensor, name) for name, tensor in tensors.items()}
-    params = hugging_face.without_head(arrays, path)
+    params = hugging_face.without_head(arrays, gpt2.TABLE, path)
     params = checkpoint.matching(params, each_param(config), "float32", path)
     return config, {name: np.ascontiguousarray(param) for name, param in params.items()}
 
@@ -92,8 +92,8 @@ def rename(tensors: dict[Any, Any], path: Path) -> dict[str, Any]:
     """Return the tensors by their names in GPT-2, without attention masks."""
     found: dict[str, Any] = {}
     for name, tensor in tensors.items():
-        plain = WRAPPERS.sub("", str(name), count=1).removeprefix(hugging_face.PREFIX)
-        if hugging_face.is_mask(plain, getattr(tensor, "shape", ())):
+        plain = WRAPPERS.sub("", str(name), count=1).removeprefix(gpt2.PREFIX)
+        if gpt2.is_buffer(plain, getattr(tensor, "shape", ())):
             continue
         if plain in found:
             raise CheckpointError(f"{path}: {plain} is there twice")
@@ -132,7 +132,7 @@ def check_sizes(tensors: Mapping[str, Any], config: GPTConfig, path: Path) -> No
     found = {name: shape_of(tensor, name) for name, tensor in params.items()}
     shapes = checkpoint.expected_shapes(found, each_param(config), path)
     if hugging_face.HEAD in tensors:
-        shapes[hugging_face.HEAD] = shapes[hugging_face.TABLE]
+        shapes[hugging_face.HEAD] = shapes[gpt2.TABLE]
     for name, expected in shapes.items():
         shape = shape_of(tensors[name], name)
         if shape != expected:

@@ -59,8 +59,8 @@ def find_run(name: str | None) -> Path:
 def find(name: str | Path | None) -> Path:
     """Return the folder of the model with this name.
 
-    name: gpt2, gpt2-medium, gpt2-large or gpt2-xl; the folder of a GPT-2 checkpoint, a saved model,
-    a training checkpoint or a run; the name of a run in runs/; or None for the latest run. For a
+    name: gpt2, gpt2-medium, gpt2-large or gpt2-xl; the folder of a GPT-2 or Llama, a saved model, a
+    training checkpoint or a run; the name of a run in runs/; or None for the latest run. For a
     run, its newest checkpoint is returned. Raise CheckpointError if there is no such model or its
     checkpoint is damaged.
     """
@@ -69,7 +69,7 @@ def find(name: str | Path | None) -> Path:
     if str(name) in hugging_face.NAMES:
         return hugging_face.fetch(str(name))
     for path in (Path(name), RUNS / name):
-        if hugging_face.is_gpt2(path):
+        if hugging_face.is_checkpoint(path):
             return path
         if (path / checkpoint.MODEL).exists():
             if (path / checkpoint.STATE).exists() or (path / checkpoint.CHECKSUMS).exists():
@@ -84,7 +84,7 @@ def find(name: str | Path | None) -> Path:
         )
     expected = (
         f": expected {', '.join(hugging_face.NAMES)}; a folder (a run, a checkpoint, or a GPT-2 "
-        f"checkpoint); or a run in {RUNS}/ ({known()})"
+        f"or Llama); or a run in {RUNS}/ ({known()})"
     )
     raise unknown("model", str(name), hugging_face.NAMES, expected)
 
@@ -141,7 +141,7 @@ def load(
     ----------
     name : str or Path, optional
         A run (its folder or its name in ``runs/``), a checkpoint, the folder of a GPT-2
-        checkpoint, or gpt2, gpt2-medium, gpt2-large or gpt2-xl; by default the latest run.
+        or Llama, or gpt2, gpt2-medium, gpt2-large or gpt2-xl; by default the latest run.
     backend : {"numpy", "numba"}
         The implementation of the operations.
     dtype : {"float32", "float64"}
@@ -179,7 +179,7 @@ def load_model(
     """Return folder, model ("" keeps its dtype), and the tokenizer if it has one; see load."""
     folder = find(name)
     try:
-        if hugging_face.is_gpt2(folder):
+        if hugging_face.is_checkpoint(folder):
             model = GPT.from_pretrained(folder, backend, dtype or "float32")
         else:
             model = converted(GPT.load(folder), backend, dtype)
