@@ -179,6 +179,7 @@ def to_params(tensors: Tensors) -> Tensors:
     return {name.removeprefix(gpt2.PREFIX): tensor for name, tensor in tensors.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", gpt2.ACTIVATIONS)
 def test_a_function_of_any_name_is_the_operation(transformers: Any, name: str) -> None:
     torch: Any = needs("torch")

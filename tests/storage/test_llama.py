@@ -99,6 +99,7 @@ def test_the_base_of_the_wavelengths_is_found_where_transformers_writes_it(
     assert GPT.from_pretrained(folder).config == replace(CONFIG, rope_theta=theta)
 
 
+@pytest.mark.slow
 def test_fields_that_files_leave_out_have_the_defaults_of_transformers(
     tmp_path: Path, transformers: Any
 ) -> None:
@@ -223,6 +224,7 @@ def peer(transformers: Any, size: dict[str, Any], folder: Path) -> Any:
     return model
 
 
+@pytest.mark.slow
 @every_size
 def test_ours_and_theirs_save_the_same_weights(
     tmp_path: Path, transformers: Any, size: dict[str, Any]
