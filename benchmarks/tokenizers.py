@@ -43,7 +43,7 @@ class Learner:
         self.engine = engine.make(self.model, config)
         self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
         self.rng = generator(seed, "data")
-        self.engine.warm_up()
+        self.engine.warm_up(self.optimizer)
 
     def train(self, until: float, total: float) -> None:
         """Take steps until `until` of `total` seconds are spent."""

@@ -14,12 +14,13 @@ NAN, INFINITE = float("nan"), float("inf")
 BAD: list[tuple[str, Any, str]] = [
     *((name, value, "positive") for name, value in (
         ("block_size", 0), ("n_layer", -1), ("n_head", 0), ("n_embd", 0), ("batch_size", 0),
-        ("max_iters", 0), ("eval_interval", -5), ("learning_rate", 0.0), ("vocab_size", 0))),
+        ("max_iters", 0), ("eval_interval", -5), ("learning_rate", 0.0), ("vocab_size", 0),
+        ("muon_learning_rate", 0.0))),
     *((name, value, "zero or more") for name, value in (
         ("min_lr", -1e-4), ("warmup_iters", -1), ("lr_decay_iters", -1), ("weight_decay", -0.1),
         ("grad_clip", -1.0))),
     *((name, value, "in [0, 1)") for name, value in (
-        ("dropout", 1.0), ("beta1", 1.0), ("beta2", -0.5))),
+        ("dropout", 1.0), ("beta1", 1.0), ("beta2", -0.5), ("muon_momentum", 1.0))),
     *((name, value, "a finite number") for name, value in (
         ("dropout", NAN), ("learning_rate", 10**400), ("weight_decay", INFINITE),
         ("beta1", True))),

@@ -13,6 +13,9 @@ from tinygpt_np.machine import MOST_THREADS
 # Epsilon of AdamW, as in PyTorch.
 ADAM_EPSILON = 1e-8
 
+# Muon's Newton-Schulz iteration: its coefficients and steps, and what is added to the norm.
+NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS, MUON_EPSILON = (3.4445, -4.7750, 2.0315), 5, 1e-7
+
 # The default vocabulary size of SentencePiece.
 PIECES = 1024
 
@@ -195,12 +198,12 @@ class TrainConfig(Architecture):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "batch_size", "gradient_accumulation_steps", "max_iters")
-        require_positive(self, "eval_interval", "learning_rate", "vocab_size")
+        require_positive(self, "eval_interval", "learning_rate", "muon_learning_rate", "vocab_size")
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
         for name in ("min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "grad_clip"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
         require(self, "threads", 0 <= self.threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "muon_momentum"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         highest = f"at most learning_rate = {self.learning_rate}"
         require(self, "min_lr", self.min_lr <= self.learning_rate, highest)

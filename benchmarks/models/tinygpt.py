@@ -25,7 +25,7 @@ def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> 
     optimizer = AdamW(model.params, workloads.BETA1, workloads.BETA2, workloads.WEIGHT_DECAY)
     options: Any = {"backend": backend, "matmul": matmul}
     engine = make(model, TrainConfig(batch_size=sizes.batch_size, threads=threads, **options))
-    engine.warm_up()
+    engine.warm_up(optimizer)
     batches = workloads.batches(sizes)
 
     def step(tokens: np.ndarray, targets: np.ndarray) -> tuple[float, float]:

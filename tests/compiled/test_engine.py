@@ -29,7 +29,7 @@ from helpers.small_gpts import (
 
 import tinygpt_np as tg
 from tinygpt_np.compiled import engine as compiled_engine
-from tinygpt_np.compiled import matmuls, threads
+from tinygpt_np.compiled import matmuls, threads, update
 from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
 from tinygpt_np.compiled.kernels import attention, cross_entropy, gelu, matmul
 from tinygpt_np.compiled.micro_batch import MicroBatch
@@ -44,7 +44,7 @@ pools: Callable[[], list[dict[str, Any]]] = threadpoolctl.threadpool_info
 @pytest.fixture(autouse=True)
 def small_micro_batches(monkeypatch: Patch) -> None:
     monkeypatch.setattr(compiled_engine, "MOST_ROWS", MOST_ROWS)
-    monkeypatch.setattr(compiled_engine, "CHUNK", 1000)
+    monkeypatch.setattr(update, "CHUNK", 1000)
     assert micro_batches(BATCH, TIME) == SPLIT
 
 

@@ -1,24 +1,29 @@
-"""AdamW compared with its formula, one number at a time; clipping; the schedule."""
+"""AdamW compared with its formula, Muon with PyTorch; clipping; the schedule."""
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from helpers.errors import relative_error
+from helpers.optional import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tinygpt_np import TrainConfig
+from tinygpt_np.model import optimizer as optim
 from tinygpt_np.model.optimizer import (
     AdamW,
+    Muon,
     clip,
     global_norm,
     learning_rate_at,
     overflowing_square,
 )
 
-BETA1, BETA2, DECAY = 0.8, 0.95, 0.3
+BETA1, BETA2, DECAY, MOMENTUM = 0.8, 0.95, 0.3, 0.9
 RATES = [0.05, 0.11, 0.02, 0.07]
 SHAPES = {"wte.weight": (3, 2), "ln_f.weight": (4,), "ln_f.bias": (2,)}
 steady = settings(deadline=None, derandomize=True)
@@ -63,6 +68,83 @@ def test_parameters_and_means_change_in_place_in_their_dtype_and_gradients_do_no
         assert params[name] is before[name]
         for kept in (params, optimizer.first, optimizer.second):
             assert (kept[name].shape, kept[name].dtype) == (SHAPES[name], np.float32)
+
+
+# Muon
+
+# Wide, tall and square matrices, and those of one row and one column; one is two by meaning.
+MATRICES = {"h.0.a": (5, 9), "h.0.b": (9, 5), "h.1.a": (4, 14), "h.1.b": (1, 6), "h.2.a": (6, 1)}
+PARTS = {name: [slice(0, shape[1])] for name, shape in MATRICES.items()}
+PARTS["h.1.a"] = [slice(0, 4), slice(4, 14)]
+
+
+def generic_tensors(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape) for name, shape in (MATRICES | SHAPES).items()}
+
+
+def torch_muon(param: Any, grads: list[Any]) -> Any:
+    """Return a matrix (out, in) in PyTorch after steps of Muon as Jordan et al. publish it."""
+    buffer = 0 * param
+    for grad, rate in zip(grads, RATES, strict=True):
+        buffer = buffer.lerp(grad, 1 - MOMENTUM)
+        x = grad.lerp(buffer, MOMENTUM)
+        transposed = x.size(0) > x.size(1)
+        x = x.mT if transposed else x
+        x = x / (x.norm() + 1e-7)
+        for _ in range(5):
+            gram = x @ x.mT
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        x = x.mT if transposed else x
+        scale = max(1, x.size(0) / x.size(1)) ** 0.5
+        param = param * (1 - 3 * rate * DECAY) - 3 * rate * scale * x
+    return param
+
+
+def muon_after(steps: int) -> tuple[dict[str, np.ndarray], Muon]:
+    params = generic_tensors(0)
+    optimizer = Muon(params, PARTS, MOMENTUM, 3.0, BETA1, BETA2, DECAY)
+    for step, rate in zip(range(1, steps + 1), RATES, strict=False):
+        optimizer.update(params, generic_tensors(step), rate)
+    return params, optimizer
+
+
+def test_muon_is_that_of_pytorch_in_float64() -> None:
+    torch = needs("torch")
+    params, _ = muon_after(len(RATES))
+    for name, parts in PARTS.items():
+        for part in parts:
+            # In PyTorch, a weight is (out, in).
+            first, *grads = (
+                torch.tensor(generic_tensors(step)[name][:, part].T)
+                for step in range(len(RATES) + 1)
+            )
+            expected = torch_muon(first, grads).T.numpy()
+            assert relative_error(params[name][:, part], expected) <= 1e-13, (name, part)
+
+
+def test_the_other_parameters_of_muon_are_updated_by_adamw() -> None:
+    params, optimizer = muon_after(len(RATES))
+    others = {name: generic_tensors(0)[name] for name in SHAPES}
+    adamw = AdamW(others, BETA1, BETA2, DECAY)
+    for step, rate in enumerate(RATES, start=1):
+        adamw.update(others, generic_tensors(step), rate)
+    for name, expected in others.items():
+        np.testing.assert_array_equal(params[name], expected)
+    assert list(optimizer.second) == list(SHAPES)
+    assert {name: tensor.shape for name, tensor in optimizer.first.items()} == MATRICES | SHAPES
+
+
+def test_the_configured_optimizer_is_made_with_its_settings() -> None:
+    params = {"wte.weight": np.zeros((3, 8)), "h.0.attn.c_attn.weight": np.zeros((8, 24))}
+    config = TrainConfig(n_embd=8, beta1=0.7, beta2=0.8, weight_decay=0.3, learning_rate=2e-3)
+    assert type(optim.make(config, params)) is AdamW
+    config = replace(config, optimizer="muon", muon_learning_rate=0.01, muon_momentum=0.6)
+    found = optim.make(config, params)
+    assert isinstance(found, Muon)
+    assert (found.beta1, found.beta2, found.weight_decay) == (0.7, 0.8, 0.3)
+    assert (found.momentum, found.relative_rate) == (0.6, pytest.approx(5))
+    assert list(found.parts) == ["h.0.attn.c_attn.weight"]
 
 
 # Clipping

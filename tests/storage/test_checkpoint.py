@@ -61,7 +61,7 @@ def save(
 def load(folder: Path) -> Tensors:
     checkpoint.load_state(folder)
     found = checkpoint.load_model(folder)[1]
-    checkpoint.load_optimizer(folder, found)
+    checkpoint.load_optimizer(folder, found, found)
     return found
 
 
@@ -108,7 +108,7 @@ def test_a_checkpoint_is_named_after_its_step_and_comes_back(tmp_path: Path) -> 
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert checkpoint.load_state(folder) == state_at(250)
     assert (folder / "tokenizer.json").read_bytes() == TOKENIZER["tokenizer.json"]
-    first, second = checkpoint.load_optimizer(folder, params(250))
+    first, second = checkpoint.load_optimizer(folder, params(250), params(250))
     assert_same_bits(first, params(251))
     assert_same_bits(second, params(252))
 

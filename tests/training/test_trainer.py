@@ -150,6 +150,22 @@ def test_a_run_that_is_saved_or_killed_after_any_step_resumes_bit_for_bit(
     assert_same_bits(resumed.model.params, params)
 
 
+MUON = replace(CONFIG, optimizer="muon")
+
+
+@pytest.mark.parametrize("config", [MUON, replace(MUON, backend="numpy", dtype="float64")])
+def test_a_run_by_muon_resumes_bit_for_bit(tmp_path: Path, config: TrainConfig) -> None:
+    expected = Trainer.start(tmp_path / "run", config, DATA)
+    rows = list(expected)
+    stopped = Trainer.start(tmp_path / "stopped", config, DATA)
+    list(islice(stopped, 7))
+    stopped.save()
+    stopped.lock.release()
+    resumed = Trainer.resume(tmp_path / "stopped", config, DATA)
+    assert losses(list(resumed)) == losses(rows)[7:]
+    assert_same_bits(resumed.model.params, expected.model.params)
+
+
 def test_a_finished_run_can_be_extended(run: Path, tmp_path: Path) -> None:
     list(Trainer.start(tmp_path / "run", replace(CONFIG, max_iters=8), DATA))
     list(Trainer.resume(tmp_path / "run", CONFIG, DATA))
@@ -182,6 +198,11 @@ OTHER = dataset.from_corpus(Corpus("other", LETTERS[::-1]))
         (CONFIG, DATA, r"finished has already taken 10 steps; .* give a --max-iters above 10"),
         (replace(CONFIG, max_iters=5), DATA, "already taken 10 steps"),
         (replace(CONFIG, seed=6), DATA, "was trained with --seed 5, which cannot be changed"),
+        (
+            replace(CONFIG, optimizer="muon"),
+            DATA,
+            "with --optimizer adamw, which cannot be changed",
+        ),
     ],
 )
 def test_resuming_with_other_data_or_settings_or_without_remaining_steps_is_refused(

@@ -9,16 +9,17 @@ import contextlib
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from tinygpt_np.compiled import update
 from tinygpt_np.compiled.kernels import adamw, embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
+from tinygpt_np.compiled.update import Optimizer
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.machine import usable_cores
 from tinygpt_np.storage.parameters import Tensors, param_count, param_shapes
@@ -29,8 +30,6 @@ from tinygpt_np.storage.parameters import Tensors, param_count, param_shapes
 MOST_ROWS, SEVERAL, FEWEST_ROWS = 512, 4, 128
 # Estimate of a thread's scratch memory for matmuls and attention, in float32 numbers.
 SCRATCH = 1 << 20
-# Numbers that a thread updates or sums in one call.
-CHUNK = 1 << 18
 
 
 class Model(Protocol):
@@ -42,17 +41,6 @@ class Model(Protocol):
     def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
         """Raise ValueError unless tokens and targets fit the model."""
         ...
-
-
-class Optimizer(Protocol):
-    """The part of an optimizer that an update reads and changes, such as that of AdamW."""
-
-    beta1: float
-    beta2: float
-    weight_decay: float
-    steps: int
-    first: Tensors
-    second: Tensors
 
 
 def micro_batch_count(batch: int, time: int) -> int:
@@ -102,14 +90,12 @@ class CompiledEngine:
         """End the threads."""
         self.team.close()
 
-    def warm_up(self) -> None:
+    def warm_up(self, optimizer: Optimizer) -> None:
         """Compile what a step needs, and change nothing."""
         tokens = np.zeros((1, self.config.block_size), np.int64)
         self.loss(tokens, tokens)
         self.loss_and_grads(tokens, tokens, 1 if self.config.dropout else None)
-        self.norm(self.grads)
-        ones = [np.ones(1, np.float32) for _ in range(4)]
-        adamw.update(*ones, (1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
+        update.warm_up(optimizer)
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""
@@ -194,7 +180,7 @@ class CompiledEngine:
 
     def norm(self, grads: Tensors) -> float:
         """Return the norm of all gradients seen as one vector, with sums in a fixed order."""
-        pieces = [piece for grad in grads.values() for piece in chunks(grad)]
+        pieces = [piece for grad in grads.values() for piece in update.chunks(grad)]
         sums = self.team.map([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
         return math.sqrt(math.fsum(sums))
 
@@ -202,19 +188,11 @@ class CompiledEngine:
         self, optimizer: Optimizer, grads: Tensors, norm: float, learning_rate: float,
         grad_clip: float,
     ) -> None:  # fmt: skip
-        """Take one step of AdamW, in place, with gradients scaled down to a norm of grad_clip."""
+        """Take one optimizer step, in place, with gradients scaled down to a norm of grad_clip."""
         scale = grad_clip / norm if 0 < grad_clip < norm else 1.0
-        optimizer.steps += 1
-        beta1, beta2 = optimizer.beta1, optimizer.beta2
-        corrections = 1 - beta1**optimizer.steps, 1 - beta2**optimizer.steps
-        tasks: list[Callable[[], Any]] = []
-        for name, param in self.model.params.items():
-            decay = optimizer.weight_decay if param.ndim >= 2 else 0.0
-            recipe = scale, learning_rate, decay, beta1, beta2, *corrections
-            tensors = param, grads[name], optimizer.first[name], optimizer.second[name]
-            pieces = zip(*map(chunks, tensors), strict=True)
-            tasks += [functools.partial(adamw.update, *piece, recipe) for piece in pieces]
-        self.team.map(tasks)
+        tasks = update.tasks(optimizer, self.model.params, grads, scale, learning_rate)
+        region = ParallelRegion(min(self.team.size, len(tasks)))
+        self.team.for_each(len(tasks), lambda _, number: tasks[number](), region)
 
 
 def trainable(model: Model) -> Tensors:
@@ -229,12 +207,6 @@ def trainable(model: Model) -> Tensors:
         if not (param.flags.c_contiguous and param.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and writeable to be trained by Numba")
     return params
-
-
-def chunks(tensor: np.ndarray) -> list[np.ndarray]:
-    """Return flat views of the parts of a tensor."""
-    values = tensor.reshape(-1)
-    return [values[start : start + CHUNK] for start in range(0, values.size, CHUNK)]
 
 
 def ids(tokens: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def learn(model: GPT, train: np.ndarray, held_out: np.ndarray, rng: np.random.Ge
     optimizer = AdamW(model.params, CONFIG.beta1, CONFIG.beta2, CONFIG.weight_decay)
     start, step = time.perf_counter(), 0
     with contextlib.closing(engine.make(model, CONFIG)) as trainer:
-        trainer.warm_up()
+        trainer.warm_up(optimizer)
         with contextlib.suppress(KeyboardInterrupt):
             for step in range(STEPS):
                 tokens, targets = example(train[rng.integers(len(train), size=CONFIG.batch_size)])

@@ -1,4 +1,4 @@
-"""AdamW, clipping by the global norm, and the learning-rate schedule."""
+"""The optimizers, clipping by the global norm, and the learning-rate schedule."""
 
 import math
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tinygpt_np.config import ADAM_EPSILON, TrainConfig
+from tinygpt_np.model import muon
 from tinygpt_np.storage.parameters import Tensors
 
 
@@ -31,14 +32,57 @@ class AdamW:
         # Bias correction, because both means start at zero.
         correction1 = 1 - self.beta1**self.steps
         correction2 = 1 - self.beta2**self.steps
-        for name, param in params.items():
-            grad, first, second = grads[name], self.first[name], self.second[name]
+        for name, second in self.second.items():
+            param, grad, first = params[name], grads[name], self.first[name]
             first += (1 - self.beta1) * (grad - first)
             second += (1 - self.beta2) * (grad * grad - second)
             if param.ndim >= 2:
                 param *= 1 - learning_rate * self.weight_decay
             denominator = np.sqrt(second / correction2) + ADAM_EPSILON
             param -= learning_rate / correction1 * first / denominator
+
+
+class Muon(AdamW):
+    """Muon for the matrices in `parts`, AdamW for the other parameters; see muon.py.
+
+    `first` is the momentum of a matrix, and `second` has the others only. `parts` are the columns
+    of each matrix that are orthogonalized together. A matrix's learning rate is that of the others
+    times relative_rate.
+    """
+
+    def __init__(
+        self, params: Tensors, parts: dict[str, list[slice]], momentum: float,
+        relative_rate: float, beta1: float, beta2: float, weight_decay: float,
+    ) -> None:  # fmt: skip
+        super().__init__(params, beta1, beta2, weight_decay)
+        self.parts, self.momentum, self.relative_rate = parts, momentum, relative_rate
+        for name in parts:
+            del self.second[name]
+
+    def update(self, params: Tensors, grads: Tensors, learning_rate: float) -> None:
+        """Update every parameter in place."""
+        super().update(params, grads, learning_rate)
+        rate = learning_rate * self.relative_rate
+        for name, parts in self.parts.items():
+            param, grad, first = params[name], grads[name], self.first[name]
+            first += (1 - self.momentum) * (grad - first)
+            # Nesterov's momentum: one more such step, ahead of time, with the same gradient.
+            ahead = first + (1 - self.momentum) * (grad - first)
+            param *= 1 - rate * self.weight_decay
+            for columns in parts:
+                update = muon.orthogonalized(ahead[:, columns])
+                param[:, columns] -= rate * muon.scale_of(*update.shape) * update
+
+
+def make(config: TrainConfig, params: Tensors) -> AdamW:
+    """Return the configured optimizer of a GPT's parameters."""
+    adamw = config.beta1, config.beta2, config.weight_decay
+    if config.optimizer == "adamw":
+        return AdamW(params, *adamw)
+    relative_rate = config.muon_learning_rate / config.learning_rate
+    return Muon(
+        params, muon.parts_of(config, params), config.muon_momentum, relative_rate, *adamw
+    )  # fmt: skip
 
 
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:

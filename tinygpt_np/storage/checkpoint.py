@@ -234,17 +234,16 @@ def is_generator_state(state: Any, seed: int, purpose: Purpose) -> bool:
     return same and taken["state"]["inc"] == increment and taken["has_uint32"] in (0, 1)
 
 
-def load_optimizer(folder: Path, params: Tensors) -> tuple[Tensors, Tensors]:
-    """Return AdamW's first and second moments, with the names and shapes of the parameters."""
-    path, means = folder / OPTIMIZER, ("first", "second")
-    dtype = next(iter(params.values())).dtype.name
-    expected = [(f"{mean}.{n}", p.shape) for mean in means for n, p in params.items()]
+def load_optimizer(folder: Path, first: Tensors, second: Tensors) -> tuple[Tensors, Tensors]:
+    """Return an optimizer's first and second moments, with the names and shapes of these."""
+    path, moments = folder / OPTIMIZER, {"first": first, "second": second}
+    dtype = next(iter(first.values())).dtype.name
+    expected = [(f"{m}.{n}", t.shape) for m, tensors in moments.items() for n, t in tensors.items()]
     found = matching(read_safetensors(path), expected, dtype, path)
-    for name in params:
+    for name in second:
         if (found[f"second.{name}"] < 0).any():
             raise CheckpointError(f"{path}: second.{name}, a mean of squares, has negative values")
-    first, second = ({n: found[f"{mean}.{n}"] for n in params} for mean in means)
-    return first, second
+    return {n: found[f"first.{n}"] for n in first}, {n: found[f"second.{n}"] for n in second}
 
 
 def steps_in(checkpoints: Path) -> list[Path]:

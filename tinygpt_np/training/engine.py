@@ -28,7 +28,7 @@ class NumPyEngine:
     def __init__(self, model: GPT, batch_size: int, batches: int = 1) -> None:
         self.model, self.batch_size, self.batches = model, batch_size, batches
 
-    def warm_up(self) -> None:
+    def warm_up(self, optimizer: AdamW) -> None:
         """Do nothing; compiled code is compiled here, without changing the model."""
 
     def draw(self, rng: np.random.Generator) -> Any:

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tinygpt_np.config import TrainConfig, counted, generator
+from tinygpt_np.model import optimizer
 from tinygpt_np.model.gpt import GPT
-from tinygpt_np.model.optimizer import AdamW, learning_rate_at, overflowing_square
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
 from tinygpt_np.text import corpus
@@ -56,10 +56,10 @@ class Trainer:
         if self.model.config != shape:
             raise ValueError(f"the model is {self.model.config}, but the run's is {shape}")
         self.engine = engine.make(self.model, config)
-        self.optimizer = AdamW(self.model.params, config.beta1, config.beta2, config.weight_decay)
+        self.optimizer = optimizer.make(config, self.model.params)
         self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
         # Compiles the training step before it is timed; later calls do nothing.
-        self.warm_up = functools.cache(self.engine.warm_up)
+        self.warm_up = functools.cache(functools.partial(self.engine.warm_up, self.optimizer))
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
@@ -127,9 +127,9 @@ class Trainer:
         model = GPT.load(folder, config.backend)
         runs.check_vocabulary(folder, model, dataset.tokenizer)
         trainer = cls(run, config, dataset, model)
-        optimizer = trainer.optimizer
-        optimizer.first, optimizer.second = checkpoint.load_optimizer(folder, trainer.model.params)
-        trainer.step, trainer.val_loss, optimizer.steps = state.step, state.val_loss, state.step
+        own = trainer.optimizer
+        own.first, own.second = checkpoint.load_optimizer(folder, own.first, own.second)
+        trainer.step, trainer.val_loss, own.steps = state.step, state.val_loss, state.step
         for purpose, rng in trainer.generators.items():
             rng.bit_generator.state = state.generators[purpose]
         return trainer
@@ -170,7 +170,7 @@ class Trainer:
             yield self.advance()
 
     def advance(self) -> Metrics:
-        """Take one step: a batch, its loss and gradients, clipping, and AdamW."""
+        """Take one step: a batch, its loss and gradients, clipping, and the update."""
         config, engine, generators = self.config, self.engine, self.generators
         start = time.perf_counter()
         tokens, targets = corpus.random_batch(
@@ -185,9 +185,10 @@ class Trainer:
             if not math.isfinite(loss) or not math.isfinite(norm):
                 masks = engine.masks(tokens.shape, dropout)
                 self.stop(problem, self.model.first_not_finite(tokens, masks, grads))
-            if name := overflowing_square(grads, norm, config.grad_clip):
+            squared = {name: grads[name] for name in self.optimizer.second}
+            if name := optimizer.overflowing_square(squared, norm, config.grad_clip):
                 self.stop(problem, f"the square of the gradient of {name}, which AdamW averages")
-            learning_rate = learning_rate_at(self.step, config)
+            learning_rate = optimizer.learning_rate_at(self.step, config)
             engine.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
         self.step_seconds.append(time.perf_counter() - start)
         speed = config.tokens_per_step / self.step_seconds[-1]
