@@ -130,20 +130,21 @@ def backward_heads(dx: Any, xhat: Any, heads: Any, size: Any, rstd: Any) -> None
 def forward(
     x: np.ndarray, weight: np.ndarray | None = None, epsilon: float = 1e-5
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (N, C), weight (C,) or None, epsilon number -> y (N, C), saved."""
-    x = floats(x, "rms_norm.forward: x")  # (N, C)
+    """x (..., C), weight (C,) or None, epsilon number -> y (..., C), saved."""
+    rows = floats(x, "rms_norm.forward: x").reshape(-1, x.shape[-1])  # (N, C)
     unweighted = weight is None
-    scales = np.ones(x.shape[1], np.float32)  # (C,)
+    scales = np.ones(x.shape[-1], np.float32)  # (C,)
     if weight is not None:
         scales = floats(weight, "rms_norm.forward: weight")  # (C,)
-    y, rstd = np.empty_like(x), np.empty(len(x), np.float32)  # (N, C), (N,)
-    forward_rows(x, scales, float(epsilon), y, rstd)
-    return y, (x, scales, rstd, unweighted)
+    y, rstd = np.empty_like(rows), np.empty(len(rows), np.float32)  # (N, C), (N,)
+    forward_rows(rows, scales, float(epsilon), y, rstd)
+    return y.reshape(x.shape), (rows, scales, rstd, unweighted)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-    """dy (N, C) -> dx (N, C), dweight (C,) or None, in closed form."""
-    x, weight, rstd, unweighted = saved
-    dx, dweight = np.zeros_like(x), np.zeros_like(weight)  # (N, C), (C,)
-    backward_rows(floats(dy, "rms_norm.backward: dy"), x, weight, rstd, dx, dweight)
-    return dx, None if unweighted else dweight
+    """dy (..., C) -> dx (..., C), dweight (C,) or None, in closed form."""
+    rows, weight, rstd, unweighted = saved
+    dx, dweight = np.zeros_like(rows), np.zeros_like(weight)  # (N, C), (C,)
+    drows = floats(dy, "rms_norm.backward: dy").reshape(rows.shape)  # (N, C)
+    backward_rows(drows, rows, weight, rstd, dx, dweight)
+    return dx.reshape(dy.shape), None if unweighted else dweight
