@@ -121,9 +121,9 @@ VARIANTS = {
     "relu": Variant("relu", "NC", ("x",), {"x": "NC"}),
     "relu_squared": Variant("relu_squared", "NC", ("x",), {"x": "NC"}),
     "soft_cap": Variant("soft_cap", "NV", ("x",), {"x": "NV", "cap": lambda d: 1.5}),
-    "rms_norm": Variant("rms_norm", "NC", AFFINE[:2], {"x": "NC", "weight": "C"}),
+    "rms_norm": Variant("rms_norm", "BTC", AFFINE[:2], {"x": "BTC", "weight": "C"}),
     "rms_norm-no-weight": Variant(
-        "rms_norm", "NHD", ("x",), {"x": "NHD", "weight": lambda d: None, "epsilon": lambda d: 0.3}
+        "rms_norm", "NC", ("x",), {"x": "NC", "weight": lambda d: None, "epsilon": lambda d: 0.3}
     ),
     "rotary": Variant("rotary", "BTHP", ("x",), ROTARY),
     "rotary-interleaved": Variant(

@@ -44,6 +44,14 @@ DROPOUT = replace(suite.CONFIG, dropout=0.3)
 # Small enough for hundreds of trainings a minute; a right gradient halves the loss in 25 steps.
 TRAINED = replace(suite.CONFIG, block_size=suite.TIME, n_layer=1, n_embd=8, dropout=0.05)
 STEPS, LEARNING_RATE, PERIOD, SEED = 40, 4e-2, 10, 0
+ACTIVATIONS = ("gelu_exact", "relu", "relu_squared", "silu", "swiglu")
+# The fields of a model that uses an operation which GPT-2 does not use.
+USED_BY: dict[str, dict[str, Any]] = {
+    **{name: {"activation": name} for name in ACTIVATIONS},
+    "rms_norm": {"norm": "rms_norm"},
+    "rotary": {"positions": "rotary_halves", "n_embd": 8},
+    "soft_cap": {"logit_soft_cap": 3.0},
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class Detectors:
 
     def __init__(self, operation: str, seed: int = 0) -> None:
         self.operation, self.seed = operation, seed
-        self.activation: Any = operation if operation == "gelu_exact" else "gelu"
+        self.fields = USED_BY.get(operation, {})
         is_model = operation == "gpt"
         self.points = [model_point(seed)] if is_model else operation_points(operation, seed)
         # On the whole model, only the complex step looks at every element.
@@ -111,7 +119,7 @@ class Detectors:
             for point, check in zip(self.points, self.checks["complex"], strict=True)
         ]
         self.float32 = [Float32Differences(point, seed) for point in self.points]
-        self.initial = initial_check(self.activation, seed)
+        self.initial = initial_check(replace(DROPOUT, **self.fields), seed)
         self.right = self.initial_gradients()
 
     def named(self, libraries: Sequence[str] = ()) -> dict[str, Callable[[], bool]]:
@@ -125,7 +133,7 @@ class Detectors:
         }
         sums = list(zip(self.sums, self.points, strict=True))
         return oracles | {
-            "loss": lambda: not loss_halves(replace(TRAINED, activation=self.activation)),
+            "loss": lambda: not loss_halves(replace(TRAINED, **self.fields)),
             "sum": lambda: wrong(check.report(point.backward) for check, point in sums),
             "absolute": lambda: not self.within_absolute(),
             "float32": lambda: not all(check.passes() for check in self.float32),
@@ -192,9 +200,9 @@ class Detectors:
 
 
 @cache
-def initial_check(activation: Any, seed: int) -> ModelCheck:
+def initial_check(config: GPTConfig, seed: int) -> ModelCheck:
     """Return the check of a whole model at GPT-2's initialisation."""
-    model = GPT(replace(DROPOUT, activation=activation), seed, "float64")
+    model = GPT(config, seed, "float64")
     tokens, targets = suite.batch(model.vocab_size, suite.BATCH, suite.TIME, seed)
     masks = model.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
     return ModelCheck(model, tokens, targets, masks, "complex", 4, seed, "initialisation")

@@ -431,6 +431,7 @@ OPERATIONS = tuple(dict.fromkeys(site.operation for site in reversed(sites())))
 HIDDEN = "exp of a hidden score is 0, so the backward of softmax gives exactly 0 there"
 COUNTED = "counted[:, None]"
 SHAPE_ONLY = "the zeros only give it its shape, and the next line broadcasts"
+PASSED = "drectified is 0 wherever relu gives 0"
 UNCHANGED: dict[tuple[str, str], list[tuple[str, str, str]]] = {
     ("attention", "backward"): [
         ("batch, n_head, time, head_size = q.shape", "batch, n_head, time, head_size = v.shape",
@@ -471,6 +472,14 @@ UNCHANGED: dict[tuple[str, str], list[tuple[str, str, str]]] = {
         ("dx = dcentered.copy()", "dx = dcentered", "dcentered is not read after dx is added to"),
         ("dmean = -dcentered.sum(axis=-1, keepdims=True)",
          "dmean = -dx.sum(axis=-1, keepdims=True)", "dx is still a copy of dcentered here"),
+    ],
+    ("relu_squared", "backward_steps"): [
+        ("dx = relu.backward(drectified, saved_relu)", "dx = drectified", PASSED),
+        ("return dx", "return drectified", PASSED),
+    ],
+    ("rms_norm", "backward_steps"): [
+        ("dsquare = np.zeros_like(xhat) + dmean_square / xhat.shape[-1]",
+         "dsquare = dmean_square / xhat.shape[-1]", SHAPE_ONLY),
     ],
 }  # fmt: skip
 # The reason by operation, function, and the statement before and after.

@@ -2,8 +2,8 @@
 
     r = relu(x)   y = r²      x, y: any shape
 
-Derivation. r² is a product of r with itself, so its derivative 2r is the sum of two equal terms,
-and relu's own factor is 1 where r is not 0:
+Derivation of the closed form. r² is a product of r with itself, so its derivative 2r is the sum of
+two equal terms; and where relu'(x) is not 1, r is 0 already:
 
     y' = 2 r relu'(x) = 2 r
 
@@ -26,11 +26,18 @@ def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     return y, (rectified, saved_relu)
 
 
-def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (...) -> dx (...)."""
+def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+    """dy (...) -> dx (...), line for line."""
     rectified, saved_relu = saved
     # y = rectified * rectified
     drectified = 2 * dy * rectified  # (...)
     # rectified, saved_relu = relu.forward(x)
     dx = relu.backward(drectified, saved_relu)  # (...)
+    return dx
+
+
+def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+    """dy (...) -> dx (...), in closed form."""
+    rectified, _ = saved
+    dx = 2 * dy * rectified  # (...)
     return dx

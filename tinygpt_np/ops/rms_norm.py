@@ -37,7 +37,7 @@ def forward(
 def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
     """dy (..., C) -> dx (..., C), dweight (C,) or None, line for line."""
     xhat, rms, weight = saved
-    rows = tuple(range(dy.ndim - 1))
+    rows = tuple(range(xhat.ndim - 1))
     x = xhat * rms  # (..., C)
     # y = xhat if weight is None else xhat * weight
     dxhat = dy if weight is None else dy * weight  # (..., C)
@@ -50,7 +50,7 @@ def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, 
     # padded = mean_square + epsilon
     dmean_square = dpadded  # (..., 1)
     # mean_square = square.mean(axis=-1, keepdims=True)
-    dsquare = np.zeros_like(x) + dmean_square / x.shape[-1]  # (..., C)
+    dsquare = np.zeros_like(xhat) + dmean_square / xhat.shape[-1]  # (..., C)
     # square = x * x
     dx += 2 * x * dsquare  # (..., C)
     return dx, dweight
@@ -59,7 +59,7 @@ def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
     """dy (..., C) -> dx (..., C), dweight (C,) or None, in closed form."""
     xhat, rms, weight = saved
-    rows = tuple(range(dy.ndim - 1))
+    rows = tuple(range(xhat.ndim - 1))
     dweight = None if weight is None else (dy * xhat).sum(axis=rows)  # (C,)
     dxhat = dy if weight is None else dy * weight  # (..., C)
     along_xhat = (dxhat * xhat).mean(axis=-1, keepdims=True)  # (..., 1)

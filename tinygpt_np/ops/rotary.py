@@ -1,21 +1,19 @@
 """Rotary positions: rotate pairs of channels by angles that grow with the position.
 
-    angle_ti = t θ^(-i/P),  i = 0 … P-1,  θ = 10,000      x, y: (..., T, H, 2P)
-    y_first  = x_first cos - x_second sin
-    y_second = x_first sin + x_second cos
+    φ = t θ^{-i/P}   y_a = a cos φ - b sin φ   y_b = a sin φ + b cos φ      x, y: (..., T, H, 2P)
 
-The pairs are channels i and i + P (Llama on Hugging Face), or, interleaved, 2i and 2i + 1 (the
-paper). A rotation keeps lengths, and the dot product of a query at position t with a key at
-position s depends on t - s only.
+at position t for pair i, whose first and second channels are a and b in x, y_a and y_b in y. They
+are channels i and i + P (Llama on Hugging Face) or, interleaved, 2i and 2i + 1 (the paper).
+Lengths are kept, and the dot product of a query at t and a key at s depends on t - s only.
 
-Derivation. y is linear in x, so the gradient is multiplied by the transposed matrix. That of a
-rotation is the rotation by minus the angle:
+Derivation. a and b affect both y_a and y_b, with constant factors:
 
-    ∂L/∂x_first  = ∂L/∂y_first cos + ∂L/∂y_second sin
-    ∂L/∂x_second = ∂L/∂y_second cos - ∂L/∂y_first sin
+    ∂L/∂a = ∂L/∂y_a cos φ + ∂L/∂y_b sin φ
+    ∂L/∂b = ∂L/∂y_b cos φ - ∂L/∂y_a sin φ
 
-Common mistakes: the other pairing, with which a model trains but pretrained weights give nonsense;
-the sign of the sine kept, which rotates gradients by twice the angle too far.
+The matrix of the factors is transposed, as in every linear map; for a rotation this is the rotation
+by -φ. Common mistakes: the signs of the sines as in forward, which rotates gradients by φ again;
+the other pairing, with which a new model trains but pretrained weights give nonsense.
 Source: Su et al., "RoFormer" (2021), eq. 15 and 34.
 """
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-FUNCTIONS = "exp|log|ln|tanh|mean|softmax|max|min|erf|sum"
+FUNCTIONS = "exp|log|ln|tanh|cos|sin|mean|softmax|max|min|erf|sum"
 # Two adjacent words are prose; one of these is enough on its own.
 LONE_WORDS = "and|as|each|else|for|if|in|integers|is|of|on|or|otherwise|over|to|where|with"
 WORD = rf"(?!d|(?:{FUNCTIONS})\b)[a-z]{{2,}}(?![\w(\[^'])"

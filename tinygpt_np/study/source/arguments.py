@@ -24,6 +24,8 @@ from tinygpt_np.gradcheck.calls import SELF
 from tinygpt_np.gradcheck.cases import SIZES
 from tinygpt_np.study.source.parse import StudyError
 
+# The letters that have the sizes of the gradient checks.
+LETTERS = "BTHDNCKV"
 # The sizes of the axes that ... stands for.
 ANY_AXES = (2, 3)
 NAME, NUMBER = r"[^\W\d]\w*", r"-?\d+\.?\d*"
@@ -201,8 +203,8 @@ class Draw:
     """Random arguments; each letter has one size, and all sizes differ."""
 
     def __init__(self, seed: int) -> None:
-        self.rng, self.sizes = generator(seed, "data"), dict(SIZES)
-        # Sizes of the names that the operations do not use.
+        self.rng, self.sizes = generator(seed, "data"), {name: SIZES[name] for name in LETTERS}
+        # The sizes of other names.
         self.others = (size for size in itertools.count(9) if size != SIZES["V"])
 
     def size(self, name: str) -> int:
