@@ -99,7 +99,6 @@ class GPT(LanguageModel):
         if cap is not None:
             dlogits = ops.soft_cap.backward(dcapped, cap)  # (N, V)
         dnormed, dhead_weight, _ = ops.linear.backward(dlogits, head)  # (N, C), (C, V)
-        grads[config.head_name] = dhead_weight.T  # (V, C)
         dx = grads.keep("ln_f", self.norm.backward(dnormed, ln_f))  # (N, C)
         for layer in reversed(range(config.n_layer)):
             dx = self.block_backward(dx, f"h.{layer}", blocks[layer], grads)  # (N, C)
@@ -111,8 +110,11 @@ class GPT(LanguageModel):
             # T is block_size here; positions beyond the batch get zero.
             grads["wpe.weight"] = ops.embedding.backward(dposition_rows, wpe)  # (T, C)
         dtable = ops.embedding.backward(dtoken_rows, wte)  # (V, C)
-        # A tied table is used for the embedding and for the head; the two gradients add.
-        grads["wte.weight"] = dtable + grads["wte.weight"] if config.tied_head else dtable  # (V, C)
+        if config.tied_head:
+            # The table is used for the embedding and for the head; the two gradients add.
+            grads["wte.weight"] = dtable + dhead_weight.T  # (V, C)
+        else:
+            grads["wte.weight"], grads["lm_head.weight"] = dtable, dhead_weight.T  # (V, C)
         return {name: grads[name] for name in self.params}
 
     def block_forward(
@@ -126,7 +128,8 @@ class GPT(LanguageModel):
         normed_1, ln_1 = self.norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
         qkv, c_attn = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, E)
         turned, heads = self.heads_forward(qkv, batch)  # (N, E)
-        mixed, attn = ops.attention.forward(turned, batch, n_head, masks.get(f"{h}.attn"))  # (N, C)
+        mask, kv_heads = masks.get(f"{h}.attn"), self.config.kv_heads  # (B, H, T, T)
+        mixed, attn = ops.attention.forward(turned, batch, n_head, mask, kv_heads)  # (N, C)
         out_1, proj_1 = ops.linear.forward(mixed, *self.affine(f"{h}.attn.c_proj"))  # (N, C)
         kept_1, drop_1 = ops.dropout.forward(out_1, masks.get(f"{h}.attn.c_proj"))  # (N, C)
         mid = x + kept_1  # (N, C)

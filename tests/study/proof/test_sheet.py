@@ -24,7 +24,7 @@ MODEL_VALUES = {
     "block": "x normed_1 qkv heads out_1 kept_1 mid normed_2 hidden activated out_2 kept_2 y",
     "gpt": "token_rows position_rows embedded x normed head_weight logits",
 }
-MODELS = [("block", 0), ("block", 1), ("gpt", 0), ("bigram", 0), ("bigram", 1)]
+MODELS = [("heads", 0), ("block", 0), ("block", 1), ("gpt", 0), ("bigram", 0), ("bigram", 1)]
 CLOSED = """
 def backward(dy, saved):
     x, w, z, a = saved

@@ -14,7 +14,7 @@ import inspect
 import linecache
 import sys
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +50,10 @@ OPERATIONS = (
     *("gelu_exact", "relu", "relu_squared", "silu", "swiglu", "dropout", "rotary", "attention"),
     "soft_cap",
 )
-MODELS = {"bigram": "bigram model", "block": "transformer block", "gpt": "GPT"}
+MODELS = {
+    "bigram": "bigram model", "heads": "queries and keys of a block", "block": "transformer block",
+    "gpt": "GPT",
+}  # fmt: skip
 NAMES = (*OPERATIONS, *MODELS)
 # With dropout, so that its masks are checked too.
 CONFIG = replace(suite.CONFIG, dropout=0.3)
@@ -59,6 +62,13 @@ BLOCK = """A transformer block: attention, then feed-forward.
 Each of the two reads a normalized copy of its input and adds its output to that input. So x is a
 residual stream that the layers write to, and its gradient flows back along the stream unchanged.
 """
+HEADS = """The queries and keys of a block, between c_attn and attention.
+
+Each head is a row of D channels. QK-norm divides it by its root mean square, so that no dot product
+grows with the weights; rotary positions then rotate its pairs of channels. Values stay as they are.
+"""
+# The part of the model's source that a target shows, by the prefix of its methods.
+PREFIXES = {"block": "block_", "heads": "heads_"}
 FORM = "FILE.py:forward,backward"
 
 
@@ -143,14 +153,16 @@ def named_target(name: str, seed: int = 0) -> Target:
         first, *others = (operation(variant, seed) for variant in variants_of(name))
         return replace(first, variants=tuple(others))
     if name in MODELS:
-        return model_target(name, seed)
+        first, *others = model_targets(name, seed)
+        return replace(first, variants=tuple(others))
     raise StudyError(f"TARGET must be one of {', '.join(NAMES)}, or {FORM}, not {name}")
 
 
 def docstring(name: str) -> str:
     """Return the docstring of a target of this package."""
     modules: dict[str, Any] = {"gpt": gpt, "bigram": bigram}
-    return BLOCK if name == "block" else modules.get(name, getattr(ops, name, None)).__doc__ or ""
+    own = {"block": BLOCK, "heads": HEADS}
+    return own.get(name) or modules.get(name, getattr(ops, name, None)).__doc__ or ""
 
 
 def operation(variant: str, seed: int = 0) -> Target:
@@ -170,30 +182,44 @@ def operation(variant: str, seed: int = 0) -> Target:
     )  # fmt: skip
 
 
-def model_target(name: str, seed: int) -> Target:
-    """Return a model, or the first transformer block of a GPT, with its parameters."""
-    is_gpt, prefix = name != "bigram", "block_" if name == "block" else ""
-    vocab = CONFIG.vocab_size
-    model = suite.generic_gpt(CONFIG, seed) if is_gpt else Bigram(vocab, seed, "float64")
-    tokens, _ = suite.batch(vocab, suite.BATCH, suite.TIME, seed)
+def model_targets(name: str, seed: int) -> Iterator[Target]:
+    """Yield a model, or a part of a GPT; a GPT with GPT-2's parts first, then with newer ones."""
+    if name == "bigram":
+        yield model_target(name, MODELS[name], Bigram(CONFIG.vocab_size, seed, "float64"), seed)
+        return
+    configs = {MODELS[name]: CONFIG, **suite.NEWER}
+    if name == "heads":  # GPT-2 leaves them as they are. The last configuration has both changes.
+        configs = dict(reversed(suite.NEWER.items()))
+    for title, config in configs.items():
+        yield model_target(name, title, suite.generic_gpt(config, seed), seed)
+
+
+def model_target(name: str, title: str, model: GPT | Bigram, seed: int) -> Target:
+    """Return a model, or a part of it, called at generic values."""
+    tokens, _ = suite.batch(model.vocab_size, suite.BATCH, suite.TIME, seed)
     rng = generator(seed, "dropout")
     masks = model.draw_masks(suite.BATCH, suite.TIME, rng) if isinstance(model, GPT) else None
     args: Namespace = {"self": model, "tokens": tokens, "masks": masks}
+    differentiable: tuple[str, ...] = ()
     params = model.params
-    if name == "block":
-        shape = (suite.BATCH * suite.TIME, CONFIG.n_embd)
-        x = generator(seed, "data").standard_normal(shape)  # (N, C)
-        args = {"self": model, "x": x, "h": "h.0", "batch": suite.BATCH, "masks": masks}
-        params = {name: param for name, param in params.items() if name.startswith("h.0.")}
-    module = gpt if is_gpt else bigram
-    text, file = inspect.getsource(module), f"model/{'gpt' if is_gpt else name}.py"
+    if name in PREFIXES:
+        config, rows = cast(GPT, model).config, suite.BATCH * suite.TIME
+        width, argument = (config.n_embd, "x") if name == "block" else (config.qkv_width, "qkv")
+        x = generator(seed, "data").standard_normal((rows, width))  # (N, C) or (N, E)
+        args = {"self": model, argument: x, "batch": suite.BATCH}
+        differentiable, params = (argument,), {}
+        if name == "block":
+            args |= {"h": "h.0", "masks": masks}
+            params = {n: param for n, param in model.params.items() if n.startswith("h.0.")}
+    module = gpt if isinstance(model, GPT) else bigram
+    text, file = inspect.getsource(module), f"model/{module.__name__.rpartition('.')[2]}.py"
     forward, backward = (
-        find_function(text, f"{type(model).__name__}.{prefix}{method}", file)
+        find_function(text, f"{type(model).__name__}.{PREFIXES.get(name, '')}{method}", file)
         for method in ("forward", "backward")
     )
     return Target(
-        name, MODELS[name], "model", file, docstring(name), forward, (backward,),
-        dict(vars(module)), args, ("x",) if name == "block" else (), seed, params,
+        name, title, "model", file, docstring(name), forward, (backward,), dict(vars(module)), args,
+        differentiable, seed, params,
     )  # fmt: skip
 
 
