@@ -19,6 +19,7 @@ from helpers.small_gpts import (
     MOST_ROWS,
     SPLIT,
     TIME,
+    VARIANTS,
     assert_close,
     assert_same_bits,
     copied,
@@ -31,7 +32,16 @@ import tinygpt_np as tg
 from tinygpt_np.compiled import engine as compiled_engine
 from tinygpt_np.compiled import matmuls, threads, update
 from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
-from tinygpt_np.compiled.kernels import attention, cross_entropy, gelu, matmul
+from tinygpt_np.compiled.kernels import (
+    attention,
+    cross_entropy,
+    gelu,
+    matmul,
+    rms_norm,
+    rotary,
+    soft_cap,
+    swiglu,
+)
 from tinygpt_np.compiled.micro_batch import MicroBatch
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
@@ -66,12 +76,8 @@ def assert_true(
     assert_close(grads, expected_grads, GRADIENT if tokens.shape[0] > 1 else 2e-5)
 
 
-@every_variant
-@pytest.mark.parametrize(("matmul", "pack_from"), [("numba", 1), ("numba", 99), ("blas", 1)])
-def test_loss_and_gradients_are_those_of_the_model_in_float64(
-    config: tg.GPTConfig, matmul: str, pack_from: int, monkeypatch: Patch
-) -> None:
-    monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
+def assert_step_is_true(config: tg.GPTConfig, matmul: str) -> None:
+    """Check a step with and without dropout, whatever the gradients held before."""
     model, *batch = generic(config)
     # Other integers and another layout than kernels take.
     tokens, targets = (read_only(np.asfortranarray(each.astype(np.int8))) for each in batch)
@@ -80,6 +86,22 @@ def test_loss_and_gradients_are_those_of_the_model_in_float64(
             grad.fill(np.nan)
         assert_true(engine, tokens, targets, engine.draw(np.random.default_rng(3)))
         assert_true(engine, tokens, targets, None)
+        true = in_float64(model).loss(tokens, targets)
+        assert engine.loss(tokens, targets) == pytest.approx(true, rel=LOSS)
+
+
+@every_variant
+def test_loss_and_gradients_are_those_of_the_model_in_float64(config: tg.GPTConfig) -> None:
+    assert_step_is_true(config, "numba")
+
+
+@pytest.mark.parametrize("name", ["default", "dropout=0.3", "tied_head=False", "drawn 0"])
+@pytest.mark.parametrize(("matmul", "pack_from"), [("numba", 1), ("blas", 99)])
+def test_they_are_with_packed_weights_and_with_blas(
+    name: str, matmul: str, pack_from: int, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(matmuls, "PACK_FROM", pack_from)
+    assert_step_is_true(VARIANTS[name], matmul)
 
 
 def test_losses_of_any_shape_are_true_and_do_not_change_later_steps() -> None:
@@ -123,7 +145,7 @@ def test_parameters_that_are_updated_or_assigned_anew_are_those_of_the_next_call
 
 MISREAD: list[tuple[Callable[[np.ndarray], np.ndarray], type[Exception], str]] = [
     (lambda x: x.astype(np.float64), TypeError, "float32 to be trained by Numba, not float64"),
-    (lambda x: x[:, 1:].copy(), ValueError, r"\(36, 144\), not \(36, 143\)"),
+    (lambda x: x[:, 1:].copy(), ValueError, r"\(40, 160\), not \(40, 159\)"),
     (np.asfortranarray, ValueError, "C-contiguous and writeable"),
     (lambda x: read_only(x.copy()), ValueError, "C-contiguous and writeable"),
 ]
@@ -174,6 +196,21 @@ def test_the_number_of_micro_batches_stays_the_same_because_it_decides_the_bits_
 
 
 # On threads
+
+
+@every_variant
+def test_a_step_has_the_same_bits_on_any_number_of_threads(config: tg.GPTConfig) -> None:
+    model, tokens, targets = generic(config)
+    for batch in (slice(0, BATCH), slice(2, 3)):  # Several micro-batches, and one that is split.
+        results: list[tuple[float, float, Tensors]] = []
+        for count in (1, 2, 3):
+            with CompiledEngine(model, BATCH, count) as engine:
+                key = engine.draw(np.random.default_rng(3))
+                loss, grads = engine.loss_and_grads(tokens[batch], targets[batch], key)
+                results.append((loss, engine.loss(tokens[batch], targets[batch]), copied(grads)))
+        for found in results[1:]:
+            assert found[:2] == results[0][:2]
+            assert_same_bits(found[2], results[0][2])
 
 
 def trained(count: int) -> tuple[list[float], Tensors, Tensors]:
@@ -273,7 +310,11 @@ def test_a_step_in_steady_state_allocates_next_to_nothing() -> None:
 
 # A batch of one micro-batch, whose operations are split: more rows, columns and numbers than one
 # thread is given at once.
-ONE = tg.GPTConfig(vocab_size=150, block_size=70, n_layer=2, n_head=5, n_embd=80, bias=True)
+ONE = tg.GPTConfig(vocab_size=150, block_size=70, n_layer=2, n_head=4, n_embd=80, bias=True)
+NEWER = replace(
+    ONE, n_kv_head=2, norm="rms_norm", positions="rotary_pairs", qk_norm=True, activation="swiglu",
+    tied_head=False, logit_soft_cap=3.0,
+)  # fmt: skip
 # So large that two threads pack their operands at the same time.
 WIDE = tg.GPTConfig(vocab_size=65, block_size=256, n_layer=1, n_head=6, n_embd=192)
 
@@ -298,8 +339,8 @@ def batch_of_one(config: tg.GPTConfig) -> tuple[tg.GPT, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("config", "steps"),
     [(ONE, 1), (replace(ONE, bias=False, activation="gelu_exact"), 1),
-     (replace(ONE, dropout=0.2), 1), (WIDE, 30)],
-    ids=["bias", "no bias, exact", "dropout", "wide"],
+     (replace(ONE, dropout=0.2), 1), (NEWER, 1), (WIDE, 30)],
+    ids=["bias", "no bias, exact", "dropout", "newer", "wide"],
 )  # fmt: skip
 def test_one_sequence_gives_the_same_bits_on_any_number_of_threads(
     config: tg.GPTConfig, steps: int
@@ -317,24 +358,36 @@ def test_one_sequence_gives_the_same_bits_on_any_number_of_threads(
                 assert engine.loss(tokens, targets) == true
 
 
-@one_sequence
-def test_split_operations_run_on_several_threads_and_are_true(monkeypatch: Patch) -> None:
-    split = {
-        "matmul_part": matmul, "forward_heads": attention, "backward_heads": attention,
-        "loss_and_dlogits": cross_entropy, "forward_values": gelu, "backward_values": gelu,
-    }  # fmt: skip
-    ran_on = {name: set[int]() for name in split}
+KERNELS = [(matmul, "matmul_part"), (cross_entropy, "loss_and_dlogits")]
+HEADS, VALUES = ("forward_heads", "backward_heads"), ("forward_values", "backward_values")
+ROWS = ("forward_rows", "backward_rows")
 
-    def watched(name: str, before: Callable[..., Any]) -> Callable[..., Any]:
+
+@one_sequence
+@pytest.mark.parametrize(
+    ("config", "operations"),
+    [(ONE, {attention: HEADS, gelu: VALUES}),
+     (NEWER, {attention: HEADS, rms_norm: HEADS, rotary: HEADS, swiglu: ROWS, soft_cap: VALUES})],
+    ids=["default", "newer"],
+)  # fmt: skip
+def test_split_operations_run_on_several_threads_and_are_true(
+    config: tg.GPTConfig, operations: dict[Any, tuple[str, str]], monkeypatch: Patch
+) -> None:
+    split = [*KERNELS, *((module, name) for module in operations for name in operations[module])]
+    ran_on = {(module.__name__, name): set[int]() for module, name in split}
+
+    def watched(module: Any, name: str) -> Callable[..., Any]:
+        before = getattr(module, name)
+
         def after(*args: Any) -> Any:
-            ran_on[name].add(threading.get_ident())
+            ran_on[module.__name__, name].add(threading.get_ident())
             return before(*args)
 
         return after
 
-    for name, module in split.items():
-        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
-    model, tokens, targets = batch_of_one(ONE)
+    for module, name in split:
+        monkeypatch.setattr(module, name, watched(module, name))
+    model, tokens, targets = batch_of_one(config)
     with CompiledEngine(model, 1, 3) as engine:
         assert_true(engine, tokens, targets)
     assert all(len(found) > 1 for found in ran_on.values()), ran_on

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.compiled import engine, matmuls, micro_batch
+from tinygpt_np.compiled import engine, matmuls, micro_batch, operations
 from tinygpt_np.compiled.kernels import attention, matmul
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
@@ -50,10 +50,10 @@ def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None
     # Enough repetitions for a race to show on a busy machine.
     monkeypatch.setattr(compiled_step, "REPETITIONS", 1000)
 
-    def scratch_of(self: micro_batch.MicroBatch, _: ThreadTeam) -> attention.Scratch:
-        return self.attention_scratch
+    def scratch_of(self: operations.Attention, _: ThreadTeam) -> attention.Scratch:
+        return self.scratch
 
-    monkeypatch.setattr(micro_batch.MicroBatch, "attention_scratch_of", scratch_of)
+    monkeypatch.setattr(operations.Attention, "scratch_of", scratch_of)
     assert "do threads share memory?" in wrong(wide_step("one sequence"))["threads"]
 
 

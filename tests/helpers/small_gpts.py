@@ -1,22 +1,49 @@
-"""Small GPTs with weights of order one, and tolerances for a compiled step."""
+"""Small GPTs of every architecture, weights of order one, and tolerances of a compiled step."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from helpers.errors import relative_error
 
 import tinygpt_np as tg
+from tinygpt_np.config import Architecture
 from tinygpt_np.storage.parameters import Tensors
 
 # No two sizes alike.
-CONFIG = tg.GPTConfig(vocab_size=71, block_size=17, n_layer=2, n_head=3, n_embd=36, bias=True)
-VARIANTS = {
-    "tanh-bias": CONFIG,
-    "exact-no-bias": replace(CONFIG, activation="gelu_exact", bias=False),
-    "dropout": replace(CONFIG, dropout=0.3),
+CONFIG = tg.GPTConfig(vocab_size=71, block_size=17, n_layer=2, n_head=4, n_embd=40, bias=True)
+DROPPING = replace(CONFIG, dropout=0.3)
+# The values of each field but the sizes above, the first of which is that of CONFIG.
+VALUES: dict[str, tuple[Any, ...]] = {
+    "n_kv_head": (0, 1, 2),
+    "n_inner": (0, 50),
+    "dropout": (0.0, 0.3),
+    "bias": (True, False),
+    "norm_epsilon": (1e-5, 0.5),
+    "rope_theta": (10_000.0, 30.0),
+    "qk_norm": (False, True),
+    "tied_head": (True, False),
+    "logit_soft_cap": (0.0, 3.0),
+    **{field.name: get_args(field.type) for field in fields(Architecture) if get_args(field.type)},
 }
-DROPPING = VARIANTS["dropout"]
+
+
+def drawn(seed: int) -> tg.GPTConfig:
+    """Return a configuration with a value of each field that is drawn by the seed."""
+    rng = np.random.default_rng(seed)
+    draws = {name: values[rng.integers(len(values))] for name, values in VALUES.items()}
+    return replace(CONFIG, **draws)
+
+
+# CONFIG with one other value, and then with many.
+VARIANTS = {
+    "default": CONFIG,
+    **{f"{name}={value}": replace(CONFIG, **{name: value})
+       for name, values in VALUES.items() for value in values[1:] if name != "rope_theta"},
+    "rope_theta": replace(CONFIG, positions="rotary_halves", rope_theta=30.0),
+    **{f"drawn {seed}": drawn(seed) for seed in range(12)},
+}  # fmt: skip
 # Sequences of a batch, shorter than a block, and how tests split them: into ones and twos.
 BATCH, TIME = 7, 13
 SPLIT = [slice(0, 1), slice(1, 2), slice(2, 4), slice(4, 5), slice(5, 7)]

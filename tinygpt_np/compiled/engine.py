@@ -16,7 +16,7 @@ import numpy as np
 from tinygpt_np.compiled import update
 from tinygpt_np.compiled.kernels import adamw, embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
-from tinygpt_np.compiled.micro_batch import MicroBatch, Step, draw_masks
+from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
 from tinygpt_np.compiled.update import Optimizer
@@ -223,14 +223,9 @@ def memory_estimate(config: GPTConfig, batch_size: int, threads: int) -> int:
     """
     micro_batches = micro_batch_count(batch_size, config.block_size)
     rows = -(-batch_size // micro_batches) * config.block_size
-    C, dropping = config.n_embd, config.dropout > 0
-    inner = config.qkv_width + config.hidden_width
-    block = (
-        5 * C + inner + config.inner_width + dropping * (2 * C + config.n_head * config.block_size)
-    )
-    thread = rows * (config.n_layer * block + 6 * C + inner + config.vocab_size) + SCRATCH
+    thread = buffer_size(config, rows) + SCRATCH
     copies = 4 + 2 * (micro_batches >= PACK_FROM)
     count = min(threads or usable_cores(), micro_batches)
     # The gradient of the embedded tokens, the tokens and the targets.
-    batch = batch_size * config.block_size * (C + 4)
+    batch = batch_size * config.block_size * (config.n_embd + 4)
     return 300_000_000 + 4 * (copies * param_count(config) + 2 * count * thread + batch)

@@ -6,31 +6,25 @@ have the same bits on any number of threads and no gradient is stored per micro-
 """
 
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
 from tinygpt_np.compiled.kernels import (
-    attention,
     cross_entropy,
     dropout,
     embedding,
-    gelu,
-    gelu_exact,
-    layer_norm,
     linear,
+    soft_cap,
 )
 from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
-from tinygpt_np.compiled.simd.memory import Arena, workspace
+from tinygpt_np.compiled.operations import ELEMENTS, Activation, Attention, Norm
+from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.storage.parameters import Tensors, mask_shapes
 
-NO_BIAS = np.zeros(0, np.float32)
 # Each dropout mask of a step has a key of its own, which differs from the next by this.
 KEY_STEP = 0x9E3779B97F4A7C15
-# Elementwise work is split at multiples of this, so that vectorised loops do not change.
-ELEMENTS = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -55,21 +49,16 @@ class Step:
 class Layer:
     """Activations that a block saves for its backward, N rows."""
 
-    def __init__(self, config: GPTConfig, batch: int, time: int, arena: Arena) -> None:
-        N, C, zeros = batch * time, config.n_embd, arena.zeros
+    def __init__(self, config: GPTConfig, norm: Norm, attention: Attention, arena: Arena) -> None:
+        N, C, zeros = attention.batch * attention.time, config.n_embd, arena.zeros
         self.x, self.normed_1 = zeros(N, C), zeros(N, C)
         self.qkv, self.heads = zeros(N, config.qkv_width), zeros(N, C)
         self.mid, self.normed_2 = zeros(N, C), zeros(N, C)
         self.hidden = zeros(N, config.hidden_width)
         self.activated = zeros(N, config.inner_width)
-        # Mean and 1/s of each row.
-        self.norm_1, self.norm_2 = (tuple(rows) for rows in zeros(2, 2, N))
-        self.stats = zeros(batch, config.n_head, time, 2)
-        self.attention_mask = attention.NO_MASK
-        self.masks: list[np.ndarray] = []
-        if config.dropout:
-            self.attention_mask = zeros(batch, config.n_head, time, time)
-            self.masks = [zeros(N, C), zeros(N, C)]
+        self.norm_1, self.norm_2 = (norm.make_stats(N, arena) for _ in range(2))
+        self.attention = attention.make_state(arena)
+        self.masks = [zeros(N, C), zeros(N, C)] if config.dropout else []
 
 
 class MicroBatch:
@@ -84,16 +73,19 @@ class MicroBatch:
         self.head = config.head_name.removesuffix(".weight")
         arena = Arena()
         N, C, zeros = batch * time, config.n_embd, arena.zeros
-        self.layers = [Layer(config, batch, time, arena) for _ in range(config.n_layer)]
+        self.norm, self.activation = Norm(config), Activation(config)
+        self.attention = Attention(config, batch, time, arena)
+        self.layers = [
+            Layer(config, self.norm, self.attention, arena) for _ in range(config.n_layer)
+        ]
         self.x, self.normed, self.dx, self.dnormed, self.branch = (zeros(N, C) for _ in range(5))
-        self.dqkv, self.dhidden = zeros(N, config.qkv_width), zeros(N, config.hidden_width)
+        self.dqkv, self.dactivated = zeros(N, config.qkv_width), zeros(N, config.inner_width)
         self.logits = zeros(N, config.vocab_size)
-        self.norm = tuple(zeros(2, N))
+        self.capped = zeros(N if config.logit_soft_cap else 0, config.vocab_size)
+        self.norm_f = self.norm.make_stats(N, arena)
         self.losses = np.zeros(N)
-        self.mask = zeros(N, C) if config.dropout else NO_BIAS
-        self.attention_scratch = attention.make_scratch(arena, time, C // config.n_head)
-        self.scratch = self.attention_scratch.matmul
-        self.gelu: ModuleType = gelu if config.activation == "gelu" else gelu_exact
+        self.mask = zeros(N if config.dropout else 0, C)
+        self.scratch = self.attention.scratch.matmul
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""
@@ -114,15 +106,24 @@ class MicroBatch:
         if self.dropping:
             self.draw_masks(step.dropout_key or 0, first)
         self.forward(tokens)
-        # Fused: softmax, loss and dlogits.
-        logits, losses, scale = self.logits, self.losses, np.float32(step.scale)
-
-        def loss_of(rows: slice) -> None:
-            cross_entropy.loss_and_dlogits(logits[rows], targets[rows], scale, losses[rows])
-
-        step.team.split(len(logits), 1, loss_of)
+        self.replace_logits(targets)
         self.backward(step.dembedded[first * self.time :][: len(tokens)])
         return float(self.losses.sum())
+
+    def replace_logits(self, targets: np.ndarray) -> None:
+        """Replace self.logits (N, V) by their gradient, and write self.losses (N,)."""
+        cap, scale = float(self.config.logit_soft_cap), np.float32(self.step.scale)
+
+        def replace(rows: slice) -> None:
+            logits, capped = self.logits[rows], self.capped[rows]
+            if cap:
+                capped[...] = logits
+            # Fused: softmax, loss and dlogits.
+            cross_entropy.loss_and_dlogits(logits, targets[rows], scale, self.losses[rows])
+            if cap:
+                soft_cap.backward_values(flat(logits), flat(capped), cap, flat(logits))
+
+        self.step.team.split(len(self.logits), 1, replace)
 
     def forward(self, tokens: np.ndarray) -> None:
         """tokens (N,) -> self.logits (N, V)."""
@@ -137,43 +138,25 @@ class MicroBatch:
         outputs = [*(layer.x for layer in self.layers[1:]), self.x]
         for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
             self.block_forward(layer, y, f"h.{number}")
-        weight, bias = affine(step.params, "ln_f")
-        layer_norm.forward_rows(
-            self.x, weight, bias, self.config.norm_epsilon, self.normed, *self.norm
-        )
+        self.normalize(self.x, "ln_f", self.norm_f, self.normed)
         self.linear(self.normed, self.head, self.logits)
+        if cap := float(self.config.logit_soft_cap):
+            logits = flat(self.logits)
+            step.team.split(
+                len(logits), ELEMENTS,
+                lambda part: soft_cap.forward_values(logits[part], cap, logits[part]),
+            )  # fmt: skip
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
-        params, team = self.step.params, self.step.team
-        n_head, kv_heads = self.config.n_head, self.config.kv_heads
-        mask = layer.attention_mask if self.dropping else attention.NO_MASK
-        weight, bias = affine(params, f"{h}.ln_1")
-        layer_norm.forward_rows(
-            layer.x, weight, bias, self.config.norm_epsilon, layer.normed_1, *layer.norm_1
-        )
+        team, masks = self.step.team, layer.masks if self.dropping else [None, None]
+        self.normalize(layer.x, f"{h}.ln_1", layer.norm_1, layer.normed_1)
         self.linear(layer.normed_1, f"{h}.attn.c_attn", layer.qkv)
-
-        def attend(heads: slice) -> None:
-            attention.forward_heads(
-                layer.qkv, n_head, kv_heads, mask, layer.heads, layer.stats, heads.start,
-                heads.stop, self.attention_scratch_of(team),
-            )  # fmt: skip
-
-        team.split(self.batch * kv_heads, 1, attend)
-        masks = layer.masks if self.dropping else [None, None]
+        self.attention.forward(layer.qkv, self.dropping, layer.heads, layer.attention, team)
         self.residual(layer.x, layer.heads, f"{h}.attn.c_proj", masks[0], layer.mid)
-        weight, bias = affine(params, f"{h}.ln_2")
-        layer_norm.forward_rows(
-            layer.mid, weight, bias, self.config.norm_epsilon, layer.normed_2, *layer.norm_2
-        )
+        self.normalize(layer.mid, f"{h}.ln_2", layer.norm_2, layer.normed_2)
         self.linear(layer.normed_2, f"{h}.mlp.c_fc", layer.hidden)
-        hidden, activated = flat(layer.hidden), flat(layer.activated)
-
-        def activate(part: slice) -> None:
-            self.gelu.forward_values(hidden[part], activated[part])
-
-        team.split(len(hidden), ELEMENTS, activate)
+        self.activation.forward(layer.hidden, layer.activated, team)
         self.residual(layer.mid, layer.activated, f"{h}.mlp.c_proj", masks[1], y)
 
     def linear(self, x: np.ndarray, name: str, y: np.ndarray) -> None:
@@ -201,7 +184,7 @@ class MicroBatch:
         dx = self.dx  # (N, C)
         self.linear_backward(self.logits, self.normed, self.head, self.dnormed)
         dx.fill(0)
-        self.layer_norm(self.dnormed, self.x, "ln_f", self.norm)
+        self.normalize_backward(self.dnormed, self.x, "ln_f", self.norm_f)
         for number in reversed(range(self.config.n_layer)):
             self.block_backward(self.layers[number], f"h.{number}")
         if self.dropping:
@@ -211,33 +194,19 @@ class MicroBatch:
 
     def block_backward(self, layer: Layer, h: str) -> None:
         """Turn self.dx (N, C) from the gradient of the block's output into that of its input."""
-        team, dx, dhidden = self.step.team, self.dx, self.dhidden
-        n_head, kv_heads = self.config.n_head, self.config.kv_heads
-        dout_2 = self.dropped(layer.masks[1]) if self.dropping else dx  # (N, C)
-        self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", dhidden)
-        dvalues, values = flat(dhidden), flat(layer.hidden)
-
-        def activate_backward(part: slice) -> None:
-            self.gelu.backward_values(dvalues[part], values[part], dvalues[part])
-
-        team.split(len(values), ELEMENTS, activate_backward)
-        self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", self.dnormed)
+        team, dnormed, dqkv = self.step.team, self.dnormed, self.dqkv
+        dout_2 = self.dropped(layer.masks[1]) if self.dropping else self.dx  # (N, C)
+        self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", self.dactivated)
+        dhidden = self.activation.backward(self.dactivated, layer.hidden, team)  # (N, F) or (N, 2F)
+        self.linear_backward(dhidden, layer.normed_2, f"{h}.mlp.c_fc", dnormed)
         # Fused: dx, which holds the gradient of the residual path, is added to.
-        self.layer_norm(self.dnormed, layer.mid, f"{h}.ln_2", layer.norm_2)
-        dout_1 = self.dropped(layer.masks[0]) if self.dropping else dx  # (N, C)
-        self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", self.dnormed)
-        mask = layer.attention_mask if self.dropping else attention.NO_MASK
-
-        def attend_backward(heads: slice) -> None:
-            attention.backward_heads(
-                self.dnormed, layer.qkv, n_head, kv_heads, mask, layer.stats, self.dqkv,
-                heads.start, heads.stop, self.attention_scratch_of(team),
-            )  # fmt: skip
-
-        # A thread has all queries of a head of keys and values, whose gradients it adds in order.
-        team.split(self.batch * kv_heads, 1, attend_backward)
-        self.linear_backward(self.dqkv, layer.normed_1, f"{h}.attn.c_attn", self.dnormed)
-        self.layer_norm(self.dnormed, layer.x, f"{h}.ln_1", layer.norm_1)
+        self.normalize_backward(dnormed, layer.mid, f"{h}.ln_2", layer.norm_2)
+        dout_1 = self.dropped(layer.masks[0]) if self.dropping else self.dx  # (N, C)
+        dheads = dnormed  # (N, C)
+        self.linear_backward(dout_1, layer.heads, f"{h}.attn.c_proj", dheads)
+        self.attention.backward(dheads, layer.qkv, self.dropping, layer.attention, dqkv, team)
+        self.linear_backward(dqkv, layer.normed_1, f"{h}.attn.c_attn", dnormed)
+        self.normalize_backward(dnormed, layer.x, f"{h}.ln_1", layer.norm_1)
 
     def linear_backward(self, dy: np.ndarray, x: np.ndarray, name: str, dx: np.ndarray) -> None:
         """dy (N, K), x (N, C) -> dx (N, C); adds to the gradients of weight and bias.
@@ -273,27 +242,24 @@ class MicroBatch:
 
         step.region.ordered(name, self.number, add)
 
-    def layer_norm(
-        self, dy: np.ndarray, x: np.ndarray, name: str, norm: tuple[np.ndarray, ...]
+    def normalize(self, x: np.ndarray, name: str, stats: list[np.ndarray], y: np.ndarray) -> None:
+        """x (N, C) -> y (N, C), stats, by the norm called `name`."""
+        self.norm.forward(x, self.norm.affine(self.step.params, name), y, stats)
+
+    def normalize_backward(
+        self, dy: np.ndarray, x: np.ndarray, name: str, stats: list[np.ndarray]
     ) -> None:
-        """Add to self.dx and to the gradients of a layer norm's weight and bias."""
-        weight, _ = affine(self.step.params, name)
-        dweight, dbias = affine(self.step.grads, name)
+        """Add to self.dx and to the gradients of a norm's weight and bias."""
+        norm, step = self.norm, self.step
+        affine, daffine = norm.affine(step.params, name), norm.affine(step.grads, name)
 
         def add() -> None:
             if self.number == 0:
-                dweight.fill(0)
-                dbias.fill(0)
-            layer_norm.backward_rows(dy, x, weight, *norm, self.dx, dweight, dbias)
+                for grad in daffine:
+                    grad.fill(0)
+            norm.backward(dy, x, affine, stats, self.dx, daffine)
 
-        self.step.region.ordered(name, self.number, add)
-
-    def attention_scratch_of(self, team: ThreadTeam) -> attention.Scratch:
-        """Return attention scratch for this thread: the micro-batch's own unless work is split."""
-        if team.size == 1:
-            return self.attention_scratch
-        size = self.config.n_embd // self.config.n_head
-        return workspace.get(attention.make_scratch, self.time, size)
+        step.region.ordered(name, self.number, add)
 
     def dropped(self, mask: np.ndarray) -> np.ndarray:
         """Return self.dx · mask."""
@@ -304,10 +270,19 @@ class MicroBatch:
         """Fill this micro-batch's part of the masks that draw_masks draws for a whole batch."""
         masks = [self.mask]
         for layer in self.layers:
-            masks += [layer.attention_mask, *layer.masks]
+            masks += [layer.attention.mask, *layer.masks]
         for number, mask in enumerate(masks):
             start = mask.size // self.batch * first
             dropout.fill_mask(flat(mask), self.config.dropout, mask_key(key, number), start)
+
+
+def buffer_size(config: GPTConfig, rows: int) -> int:
+    """Return about how many numbers a MicroBatch of this many rows holds, without scratch."""
+    C, E, F, V = config.n_embd, config.qkv_width, config.inner_width, config.vocab_size
+    masks = 2 * C + config.n_head * config.block_size if config.dropout else 0
+    block = 5 * C + E + config.hidden_width + F + masks
+    others = 5 * C + E + F + V + (C if config.dropout else 0) + (V if config.logit_soft_cap else 0)
+    return rows * (config.n_layer * block + others)
 
 
 def draw_masks(config: GPTConfig, batch: int, time: int, key: int) -> Tensors:
@@ -322,11 +297,6 @@ def draw_masks(config: GPTConfig, batch: int, time: int, key: int) -> Tensors:
 def mask_key(key: int, number: int) -> np.uint64:
     """Return the key of one of a step's masks."""
     return np.uint64((key + number * KEY_STEP) % 2**64)
-
-
-def affine(tensors: Tensors, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight and the bias of a layer; the bias is (0,) if there is none."""
-    return tensors[f"{name}.weight"], tensors.get(f"{name}.bias", NO_BIAS)
 
 
 def flat(array: np.ndarray) -> np.ndarray:
