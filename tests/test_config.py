@@ -30,6 +30,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("n_layer", True, "an integer"), *(("seed", seed, "in [0, 2**32)") for seed in (-1, 2**32)),
     ("min_lr", 0.5, "at most learning_rate = 0.001"), ("threads", 2000, "in [0, 1024]"),
     ("dtype", "float64", "float32 with the numba backend"),
+    *(("n_kv_head", heads, "0 or a divisor of n_head = 4") for heads in (-1, 3, 8)),
+    ("muon_learning_rate", 0.0, "positive"), ("muon_momentum", 1.0, "in [0, 1)"),
 ]  # fmt: skip
 
 
@@ -40,6 +42,14 @@ def test_a_bad_setting_names_the_field_its_value_and_what_is_expected(
     with pytest.raises(ValueError, match=f"^{name} must be") as caught:
         TrainConfig(**{name: value})
     assert str(caught.value) == f"{name} must be {expected}, not {value!r}"
+
+
+@pytest.mark.parametrize("positions", ["rotary_halves", "rotary_pairs"])
+def test_rotary_positions_need_heads_of_an_even_size(positions: Any) -> None:
+    message = "positions must be learned for heads of the odd size n_embd / n_head = 5, not"
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(n_embd=20, positions=positions)
+    assert TrainConfig(n_embd=24, positions=positions).head_size == 6
 
 
 def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:

@@ -66,16 +66,11 @@ class Architecture:
                 f"n_embd must be a multiple of n_head, "
                 f"but {self.n_embd} is not a multiple of {self.n_head}"
             )
-        if self.n_kv_head < 0 or self.n_head % self.kv_heads:
-            raise ValueError(
-                f"n_kv_head must divide n_head or be 0 for as many, "
-                f"but {self.n_kv_head} does not divide {self.n_head}"
-            )
-        if self.positions != "learned" and self.head_size % 2:
-            raise ValueError(
-                f"rotary positions need heads of an even size, but n_embd / n_head is "
-                f"{self.head_size}"
-            )
+        divides = self.n_kv_head >= 0 and self.n_head % self.kv_heads == 0
+        require(self, "n_kv_head", divides, f"0 or a divisor of n_head = {self.n_head}")
+        rotates = self.positions == "learned" or self.head_size % 2 == 0
+        odd = f"learned for heads of the odd size n_embd / n_head = {self.head_size}"
+        require(self, "positions", rotates, odd)
         require_positive(self, "norm_epsilon", "rope_theta")
         for name in ("n_inner", "logit_soft_cap"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
