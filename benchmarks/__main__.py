@@ -13,7 +13,18 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from benchmarks import campaign, cases, clock, estimates, experiments, kernels, products, tokenizers
+from benchmarks import (
+    campaign,
+    cases,
+    clock,
+    estimates,
+    experiments,
+    kernels,
+    machine,
+    products,
+    speedrun,
+    tokenizers,
+)
 from benchmarks.candidates import PEERS
 from benchmarks.cases import sweeps
 from benchmarks.cases.shapes import MICRO_BATCHES, SHAPES, USUAL
@@ -26,7 +37,7 @@ from benchmarks.mine import source, template
 from benchmarks.models.workloads import WORKLOADS
 from benchmarks.plan import Plan
 from tinygpt_np.machine import usable_cores
-from tinygpt_np.text.corpus import DataError
+from tinygpt_np.text.corpus import TINYSHAKESPEARE_SHA256, DataError, load
 from tinygpt_np.text.tokenizers import TokenizerError
 
 PROGRAM = "python -m benchmarks"
@@ -163,9 +174,21 @@ def show_side_by_side(paths: list[Path], html: Path | None) -> bool:
     return True
 
 
-def refuse(reason: str) -> NoReturn:
+def run_speedrun(data: str, seeds: list[int], quick: bool, record: bool, **asked: Any) -> bool:
+    """Train recipes in turns; a record needs all of tiny Shakespeare and several seeds."""
+    if record and (quick or len({*seeds}) < len(speedrun.SEEDS)):
+        rule = f"needs at least {len(speedrun.SEEDS)} seeds, and all steps"
+        refuse(f"--record {rule}: leave out --quick and --seeds", "speedrun")
+    if record and load(data).sha256 != TINYSHAKESPEARE_SHA256:
+        refuse(f"--record needs tinyshakespeare, not {data}", "speedrun")
+    if record and (machine.commit() or "+").endswith("+"):
+        refuse("--record needs a commit without changes", "speedrun")
+    return speedrun.run(data=data, seeds=seeds, quick=quick, record=record, **asked)
+
+
+def refuse(reason: str, command: str = "kernels") -> NoReturn:
     """Exit because a request is invalid."""
-    OneLineParser(prog=f"{PROGRAM} kernels").error(reason)
+    OneLineParser(prog=f"{PROGRAM} {command}").error(reason)
 
 
 # Each takes the arguments of its command, and returns whether the run was completed.
@@ -178,6 +201,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "sample": experiments.sample,
     "pretrained": experiments.pretrained,
     "tokenizers": tokenizers.run,
+    "speedrun": run_speedrun,
     "clock": clock.run,
     "verdicts": campaign.run,
 }
@@ -216,6 +240,7 @@ def make_parser() -> OneLineParser:
     trained("--gpt2", default="", metavar="PATH", help="files of GPT-2's tokenizer")
     text = "seconds of training with each tokenizer"
     trained("--seconds", type=within(float, 0.1), default=tokenizers.SECONDS, help=text)
+    add_speedrun(commands)
     text = "whether the verdicts of many runs of the same kernels agree; exits with 1 if not"
     verdicts = commands.add_parser("verdicts", help=text).add_argument
     text = "for the results; a new one, or one to go on with"
@@ -281,6 +306,31 @@ def add_kernels(commands: Any) -> None:
     add("--template", dest="start_from", nargs="+", metavar=("OPERATION", "LANGUAGE"), help=text)
     text = "an earlier result; exits with 1 if a kernel is slower now"
     add("--compare", dest="before", type=path(compare.load), metavar="OLD", help=text)
+
+
+def add_speedrun(commands: Any) -> None:
+    """Add the command speedrun."""
+    text = "seconds of training to a validation loss, against nanoGPT's recipe in PyTorch"
+    add = commands.add_parser("speedrun", help=text, description=text).add_argument
+    known, targets = [*speedrun.RECIPES, *speedrun.PEERS], " ".join(map(str, speedrun.TARGETS))
+    text = f"{', '.join(known)} (default: {' '.join(speedrun.DEFAULT)})"
+    add("--recipes", nargs="+", default=speedrun.DEFAULT, choices=known, metavar="RECIPE",
+        help=text)  # fmt: skip
+    add("--target", type=within(float, 0), nargs="+", metavar="LOSS", help=f"default: {targets}")
+    text = f"default: {' '.join(map(str, speedrun.SEEDS))}"
+    add("--seeds", type=within(int, 0, 2**32 - 1), nargs="+", default=speedrun.SEEDS,
+        metavar="SEED", help=text)  # fmt: skip
+    text = f"evaluations of the validation split in a run (default: {speedrun.EVALUATIONS})"
+    add("--evaluations", type=within(int, 1), default=speedrun.EVALUATIONS, help=text)
+    text = "as in tinygpt train (default: tinyshakespeare)"
+    add("--data", default="tinyshakespeare", help=text)
+    threads, most = within(int, 1, usable_cores()), usable_cores()
+    add("--threads", type=threads, default=most, help=f"of each recipe (default: {most})")
+    text = f"a minute: one seed, the first {speedrun.QUICK_TURNS} evaluations, and easy targets"
+    add("--quick", action="store_true", help=text)
+    text = "add the times to results/speedrun.json, and print its table for the README"
+    add("--record", action="store_true", help=text)
+    add("--json", type=path(new_file), metavar="FILE", help="a new file for the figures")
 
 
 def add_side_by_side(commands: Any) -> None:

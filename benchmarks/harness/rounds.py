@@ -112,20 +112,21 @@ class Comparison:
                 each.process.close()
 
     def take_rounds(self, rounds: int, say: Say) -> None:
-        """Take the rounds, each in another order, so that no one always follows the same one.
-
-        A round counts when all candidates had their turn.
-        """
+        """Take the rounds, each in another order, so that no one always follows the same one."""
         orders = random.Random(1)
         for _, progress in counted(range(rounds)):
-            turns: list[tuple[Candidate, tuple[list[float] | None, float | None]]] = []
-            every = self.all
-            for each in orders.sample(every, len(every)):
-                say(f"round {progress}: {each.name}")
-                turns.append((each, each.turn()))
-            for each, (seconds, waited) in turns:
-                each.turns.append(seconds)
-                each.waits.append(waited)
+            self.take_round(orders, progress, say)
+
+    def take_round(self, orders: random.Random, progress: str, say: Say) -> None:
+        """Take a round, which counts when all candidates had their turn."""
+        turns: list[tuple[Candidate, tuple[list[float] | None, float | None]]] = []
+        every = self.all
+        for each in orders.sample(every, len(every)):
+            say(f"round {progress}: {each.name}")
+            turns.append((each, each.turn()))
+        for each, (seconds, waited) in turns:
+            each.turns.append(seconds)
+            each.waits.append(waited)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ from benchmarks.ladders import split
 from benchmarks.models import gpt2, workloads
 from benchmarks.models.workloads import Workload
 from benchmarks.worker.jobs import WARM_UP_STEPS, Job
+from benchmarks.worker.training import Run
 from tinygpt_np import backend as backends
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.model.optimizer import AdamW
+from tinygpt_np.text import dataset
 from tinygpt_np.training.engine import make
+from tinygpt_np.training.metrics import Metrics
+from tinygpt_np.training.trainer import Trainer
 
 
 def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
@@ -35,6 +40,27 @@ def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> 
         return loss, norm
 
     return Job(step, workloads.step_flops(sizes), lambda: next(batches), list)
+
+
+class Unrecorded(Trainer):
+    """A training run that writes no files."""
+
+    def record(self, row: Metrics) -> Metrics:
+        """Return the metrics of a step."""
+        return row
+
+
+def run(config: dict[str, Any]) -> Run:
+    """Return a training run as `tinygpt train` takes it."""
+    settings = TrainConfig(**config)
+    trainer = Unrecorded(Path("unwritten"), settings, dataset.load(settings))
+    trainer.warm_up()
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            trainer.advance()
+
+    return Run(settings.max_iters, train, trainer.evaluate)
 
 
 def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:

@@ -1,6 +1,6 @@
 # PyTorch is in no environment that the type checker runs in.
 # pyright: basic, reportMissingImports=false
-"""The GPT in plain PyTorch, laid out as nanoGPT's: training step, sampling, and attention alone.
+"""The GPT in plain PyTorch, laid out as nanoGPT's: training, sampling, and attention alone.
 
 No biases, no dropout, tied head. It uses what PyTorch offers for speed: fused attention, fused
 AdamW (a third of the time of its default form for the workload cpu), gradients set to None,
@@ -8,7 +8,7 @@ torch.compile.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,11 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.models import workloads
 from benchmarks.models.workloads import Workload
 from benchmarks.worker.jobs import WARM_UP_STEPS, Job
+from benchmarks.worker.training import Run
+from tinygpt_np.config import GPTConfig, TrainConfig, generator
+from tinygpt_np.model import gpt
+from tinygpt_np.model.optimizer import learning_rate_at
+from tinygpt_np.text import corpus, dataset
 
 
 class Attention(nn.Module):
@@ -69,7 +74,7 @@ class Block(nn.Module):
 class GPT(nn.Module):
     """The model; its parameters are named like ours, which are (in, out) instead of (out, in)."""
 
-    def __init__(self, work: Workload) -> None:
+    def __init__(self, work: Workload | GPTConfig) -> None:
         super().__init__()
         self.wte = nn.Embedding(work.vocab_size, work.n_embd)
         self.wpe = nn.Embedding(work.block_size, work.n_embd)
@@ -112,39 +117,102 @@ class GPT(nn.Module):
         self.load_state_dict(weights)
 
 
+Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def training_step(
+    model: GPT, loss_of: Any, optimizer: torch.optim.Optimizer, grad_clip: float
+) -> Step:
+    """Return a step on tokens and targets: it gives the loss, and the norm before clipping."""
+    params = list(model.parameters())
+
+    def step(tokens: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = loss_of(tokens, targets)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(params, grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss, norm
+
+    return step
+
+
+def adamw(
+    model: GPT, learning_rate: float, betas: tuple[float, float], weight_decay: float
+) -> torch.optim.Optimizer:
+    """Return AdamW, which decays matrices only."""
+    params = list(model.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [param for param in params if param.dim() >= 2]},
+            {"params": [param for param in params if param.dim() < 2], "weight_decay": 0.0},
+        ],
+        learning_rate, betas, weight_decay=weight_decay, fused=True,
+    )  # fmt: skip
+
+
 def train(workload: dict[str, Any], threads: int, compiled: bool) -> Job:
     """Return the training step of a workload, eager or through torch.compile."""
     torch.set_num_threads(threads)
     sizes = Workload(**workload)
     model = GPT(sizes)
     model.load(workloads.initial_params(sizes))
+    betas = (workloads.BETA1, workloads.BETA2)
+    optimizer = adamw(model, workloads.LEARNING_RATE, betas, workloads.WEIGHT_DECAY)
     loss_of: Any = torch.compile(model) if compiled else model
-    params = list(model.parameters())
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [param for param in params if param.dim() >= 2]},
-            {"params": [param for param in params if param.dim() < 2], "weight_decay": 0.0},
-        ],
-        workloads.LEARNING_RATE, (workloads.BETA1, workloads.BETA2),
-        weight_decay=workloads.WEIGHT_DECAY, fused=True,
-    )  # fmt: skip
+    step = training_step(model, loss_of, optimizer, workloads.GRAD_CLIP)
     batches = workloads.batches(sizes)
 
     def draw() -> tuple[torch.Tensor, ...]:
         return tuple(torch.from_numpy(part) for part in next(batches))
 
-    def step(tokens: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loss = loss_of(tokens, targets)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(params, workloads.GRAD_CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss, norm
-
     def agreement(returned: tuple[torch.Tensor, ...]) -> list[float]:
         return [value.item() for value in returned]
 
     return Job(step, workloads.step_flops(sizes), draw, agreement)
+
+
+def run(config: dict[str, Any], compiled: bool) -> Run:
+    """Return a training run with the weights, batches and schedule of ours.
+
+    The configuration must be of nanoGPT's architecture and optimizer, without biases and dropout.
+    """
+    settings = TrainConfig(**config)
+    torch.set_num_threads(settings.threads)
+    data, rng = dataset.load(settings), generator(settings.seed, "data")
+    shape = settings.gpt(data.tokenizer.vocab_size)
+    model = GPT(shape)
+    model.load(gpt.initial_params(shape, settings.seed, np.dtype("float32")))
+    loss_of: Any = torch.compile(model) if compiled else model
+    betas = (settings.beta1, settings.beta2)
+    optimizer = adamw(model, settings.learning_rate, betas, settings.weight_decay)
+    step = training_step(model, loss_of, optimizer, settings.grad_clip)
+    taken = 0
+
+    def draw(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        batch = corpus.random_batch(data.train, settings.batch_size, settings.block_size, rng)
+        return tuple(torch.from_numpy(part) for part in batch)
+
+    def train(steps: int) -> None:
+        nonlocal taken
+        for _ in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(taken, settings)
+            step(*draw(rng))
+            taken += 1
+
+    @torch.inference_mode()
+    def evaluate() -> float:
+        total = 0.0
+        for tokens, targets in corpus.sequences(data.val, settings.block_size):
+            loss = model(torch.from_numpy(tokens), torch.from_numpy(targets))
+            total += loss.item() * targets.size
+        return total / (len(data.val) - 1)
+
+    # Compiles, and changes neither the weights nor the batches to come.
+    loss_of(*draw(generator(settings.seed, "init"))).backward()
+    optimizer.zero_grad(set_to_none=True)
+    return Run(settings.max_iters, train, evaluate)
 
 
 def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:

@@ -7,10 +7,11 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import experiments, kernels
+from benchmarks import experiments, kernels, speedrun
 from benchmarks.cases.shapes import MICRO_BATCHES
 from benchmarks.harness.rounds import DisagreementError
 from tinygpt_np.machine import usable_cores
+from tinygpt_np.text.corpus import TINYSHAKESPEARE_SHA256
 
 CORES = usable_cores()
 
@@ -27,6 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(experiments, "run", run)
     monkeypatch.setattr(kernels, "run", run)
     monkeypatch.setitem(command.COMMANDS, "tokenizers", run)
+    monkeypatch.setattr(speedrun, "run", run)
     return calls
 
 
@@ -82,6 +84,12 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         ("kernels --template softmix", "--template: an operation must be one of matmul, softmax"),
         ("kernels --template gelu rust", "--template: a language must be one of numba, numpy, c, "),
         ("kernels --template gelu c numba", "expected OPERATION and LANGUAGE, not also numba"),
+        ("speedrun --recipes fastest", "argument --recipes: invalid choice: 'fastest' (choose fr"),
+        ("speedrun --seeds -1", "argument --seeds: must be from 0 to 4294967295, not -1"),
+        ("speedrun --evaluations 0", "argument --evaluations: must be at least 1, not 0"),
+        ("speedrun --record --quick", "--record needs at least 3 seeds, and all steps"),
+        ("speedrun --record --seeds 1 2 2", "--record needs at least 3 seeds, and all steps"),
+        ("speedrun --record --data shakespeare", "--record needs tinyshakespeare, not shakespeare"),
         ("trian", "invalid choice: 'trian'"),
     ],
 )
@@ -99,10 +107,10 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 
 
 def test_each_benchmark_is_run_with_its_defaults(asked: list[Any], tmp_path: Path) -> None:
-    names = ("train", "attention", "sample", "pretrained", "matmul", "tokenizers")
+    names = ("train", "attention", "sample", "pretrained", "matmul", "tokenizers", "speedrun")
     for name in names:
         assert leaves(name) == 0
-    train, attention, sample, pretrained, (products, _, named), (tokenizers,) = asked
+    train, attention, sample, pretrained, (products, _, named), (tokenizers,), (race,) = asked
     numba = {"threads": CORES, "backend": "numba"}
     assert [each.name for each in train[1]] == ["cpu", "gpt-384", "lecture", "gpt2", "gpt2-256"]
     assert train[0::2] == ("train", {**numba, "matmul": "numba"})
@@ -115,6 +123,22 @@ def test_each_benchmark_is_run_with_its_defaults(asked: list[Any], tmp_path: Pat
     assert products == kernels.Plan(["products"], tuple(MICRO_BATCHES), [1], 20)
     assert named == {"benchmark": "matmul"}
     assert (tokenizers["data"], tokenizers["seconds"]) == ("shakespeare", 60.0)
+    assert race == {
+        "recipes": speedrun.DEFAULT, "target": None, "seeds": (1, 2, 3), "evaluations": 40,
+        "data": "tinyshakespeare", "threads": CORES, "quick": False, "record": False, "json": None,
+    }  # fmt: skip
+
+
+def test_a_record_needs_the_whole_text_and_a_commit_without_changes(
+    asked: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = Mock(sha256=TINYSHAKESPEARE_SHA256)
+    monkeypatch.setattr(command, "load", {"tinyshakespeare": text}.__getitem__)
+    for commit, code in (("abc+", 2), (None, 2), ("abc", 0)):
+        monkeypatch.setattr(command.machine, "commit", Mock(return_value=commit))
+        assert leaves("speedrun", "--record") == code
+    assert capsys.readouterr().err.count("--record needs a commit without changes") == 2
+    assert len(asked) == 1
 
 
 def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) -> None:

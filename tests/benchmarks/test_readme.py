@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ROOT
+from benchmarks import ROOT, records
 from benchmarks.__main__ import COMMANDS, make_parser
 from benchmarks.harness import compare
 from benchmarks.render import summary
@@ -45,6 +45,10 @@ def test_the_table_of_tokenizers_is_that_of_the_result() -> None:
         assert abs(each["params"] - 3.5e6) < 0.1e6
         assert len(bits) == 3
     assert (found["options"]["seconds"], found["options"]["corpus"]) == (60, "shakespeare")
+
+
+def test_the_table_of_the_speedrun_is_that_of_the_records() -> None:
+    assert f"\n\n{records.table(records.read(records.PATH))}\n\n" in README
 
 
 def test_every_command_is_shown_and_valid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that cost nothing, for the tests of the harness."""
+"""Jobs and training runs that cost nothing, for the tests of the harness."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.experiments import Entry
 from benchmarks.models.workloads import Workload
 from benchmarks.worker.jobs import Job
+from benchmarks.worker.training import Run
 
 TINY = Workload("tiny", 2, 3, 12, 5, 4, 11, 2)
 
@@ -36,3 +37,21 @@ def build(agreement: list[float] | None = None, fails_at: int = 0, interrupts_at
             time.sleep(60)
 
     return Job(step, float(os.environ["OMP_NUM_THREADS"]), agreement=lambda _: agreement or [])
+
+
+def run(losses: list[float], fails_at: int = 0, interrupts_at: int = 0) -> Run:
+    """Return a run of two steps for each loss; in a turn it may fail, or press Ctrl-C."""
+    left = iter(losses)
+    turn = 0
+
+    def train(steps: int) -> None:
+        nonlocal turn
+        turn += 1
+        time.sleep(steps * 1e-3)
+        if turn == fails_at:
+            raise ArithmeticError("the toy is broken")
+        if turn == interrupts_at:
+            os.kill(os.getppid(), signal.SIGINT)
+            time.sleep(60)
+
+    return Run(2 * len(losses), train, lambda: next(left))

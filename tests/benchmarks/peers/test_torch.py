@@ -3,15 +3,18 @@
 import importlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.gate import CASES, pass_gate
 from helpers.optional import needs
+from helpers.tiny_run import TEXT
 from helpers.toy_jobs import TINY
 
 from benchmarks.models import tinygpt
 from benchmarks.worker.jobs import Job
+from tinygpt_np.config import TrainConfig
 
 needs("torch")
 kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")
@@ -42,6 +45,23 @@ def test_losses_and_norms_of_five_steps_are_ours() -> None:
     expected = agreement(tinygpt.train(asdict(TINY), 1, "numpy", "numba"), 5)
     found = agreement(models.train(asdict(TINY), 1, compiled=False), 5)
     assert found == pytest.approx(expected, rel=2e-4)
+
+
+def test_a_run_has_the_losses_of_ours_at_each_evaluation(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    recipe = TrainConfig(
+        data=str(text), n_layer=2, n_head=2, n_embd=12, block_size=7, batch_size=3, max_iters=12,
+        warmup_iters=2, lr_decay_iters=9, learning_rate=5e-3, threads=1, seed=5,
+    )  # fmt: skip
+    ours, theirs = tinygpt.run(asdict(recipe)), models.run(asdict(recipe), compiled=False)
+    assert ours.steps == theirs.steps == 12
+    before = ours.evaluate()
+    for steps in (0, 3, 9):
+        ours.train(steps)
+        theirs.train(steps)
+        assert theirs.evaluate() == pytest.approx(ours.evaluate(), rel=1e-4)
+    assert ours.evaluate() < before - 0.1
 
 
 def test_a_sampled_text_begins_anew_from_the_seed_with_logits_that_are_ours() -> None:
