@@ -89,7 +89,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def append(path: Path, record: dict[str, Any]) -> None:
-    """Add a record to the file, whole or not at all."""
+    """Add a record to the file, atomically."""
     content = {"benchmark": "speedrun", "records": [*read(path), record]}
     files.write_file(path, (figures.lines(content) + "\n").encode())
 

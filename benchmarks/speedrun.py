@@ -28,9 +28,9 @@ SERVED = "benchmarks.worker.training:Runs"
 TARGETS, SEEDS = (1.906, 1.70, 1.60, 1.50), (1, 2, 3)
 # Evaluations of the whole validation split in a run, at equal numbers of steps.
 EVALUATIONS = 40
-# With --quick, only so many of them are reached, and these losses are looked for.
+# With --quick, only this many are reached, and the targets are others.
 QUICK_TURNS, QUICK_TARGETS = 2, (3.0, 2.7)
-# Ours, by name: the presets whose tokens are characters, and what else is worth a race.
+# Ours, by name: the presets whose tokens are characters.
 RECIPES = {
     name: preset
     for name, preset in PRESETS.items()
