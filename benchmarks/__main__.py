@@ -24,6 +24,7 @@ from benchmarks import (
     products,
     speedrun,
     tokenizers,
+    update,
 )
 from benchmarks.candidates import PEERS
 from benchmarks.cases import sweeps
@@ -196,6 +197,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "kernels": run_kernels,
     "side-by-side": show_side_by_side,
     "train": experiments.train,
+    "update": update.run,
     "attention": experiments.attention,
     "matmul": products.run,
     "sample": experiments.sample,
@@ -229,6 +231,10 @@ def make_parser() -> OneLineParser:
     works = list(WORKLOADS)
     step("--work", nargs="+", default=works, choices=works, metavar="WORK", help=", ".join(works))
     step("--matmul", choices=["numba", "blas"], default="numba", help="our matmuls")
+    shares = add("update", "the optimizer's share of the training step, by AdamW and by Muon")
+    presets = ", ".join(update.CHOICES)
+    shares("--preset", nargs="+", default=["cpu"], choices=update.CHOICES, metavar="PRESET",
+           help=presets)  # fmt: skip
     text = "causal attention, forward and backward, against PyTorch's SDPA"
     add("attention", text)("--backend", **backend, help=argparse.SUPPRESS)
     add("matmul", "the matmuls of training, against NumPy's BLAS", most=1)

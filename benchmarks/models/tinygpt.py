@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from benchmarks.worker.jobs import WARM_UP_STEPS, Job
 from benchmarks.worker.training import Run
 from tinygpt_np import backend as backends
 from tinygpt_np.config import TrainConfig
+from tinygpt_np.model import optimizer as optim
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.model.optimizer import AdamW
@@ -21,6 +23,9 @@ from tinygpt_np.text import dataset
 from tinygpt_np.training.engine import make
 from tinygpt_np.training.metrics import Metrics
 from tinygpt_np.training.trainer import Trainer
+
+# The characters of tiny Shakespeare.
+VOCAB = 65
 
 
 def train(workload: dict[str, Any], threads: int, backend: str, matmul: str) -> Job:
@@ -61,6 +66,24 @@ def run(config: dict[str, Any]) -> Run:
             trainer.advance()
 
     return Run(settings.max_iters, train, trainer.evaluate)
+
+
+def step_by(settings: dict[str, Any], optimizer: str) -> Job:
+    """Return the step of a training run by an optimizer, or without an update if it is ""."""
+    config = replace(TrainConfig(**settings), optimizer=cast(Any, optimizer or "adamw"))
+    model = GPT(config.gpt(VOCAB), config.seed, backend=config.backend)
+    chosen, engine = optim.make(config, model.params), make(model, config)
+    engine.warm_up(chosen)
+    rng = np.random.default_rng(workloads.SEED)
+    shape = 2, config.sequences_per_step, config.block_size
+
+    def step(tokens: np.ndarray, targets: np.ndarray) -> None:
+        _, grads = engine.loss_and_grads(tokens, targets, engine.draw(rng))
+        norm = engine.norm(grads)
+        if optimizer:
+            engine.update(chosen, grads, norm, config.learning_rate, config.grad_clip)
+
+    return Job(step, draw=lambda: (*rng.integers(0, VOCAB, shape),))
 
 
 def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
