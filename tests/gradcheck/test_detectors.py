@@ -67,15 +67,23 @@ def test_a_mutant_that_writes_to_its_input_does_not_affect_later_detections() ->
 
 
 def test_a_listed_mutant_is_also_checked_where_a_size_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = site("linear").owner.backward
+    linear, attention = (site(name).owner.backward for name in ("linear", "attention"))
 
     def wrong_for_one_row(dy: np.ndarray, saved: Any) -> Any:
-        dx, dweight, dbias = right(dy, saved)
+        dx, dweight, dbias = linear(dy, saved)
         return (2 * dx if len(dx) == 1 else dx), dweight, dbias
 
     assert not Detectors("linear").detect_elsewhere()
     with site("linear").planted(wrong_for_one_row):
         assert Detectors("linear").detect_elsewhere()
+
+    # A size that only one of the variants has.
+    def wrong_for_one_key_head(dy: np.ndarray, saved: Any) -> Any:
+        return attention(dy, saved) * (1 + (saved[3] == 1))
+
+    assert not Detectors("attention").detect_elsewhere()
+    with site("attention").planted(wrong_for_one_key_head):
+        assert Detectors("attention").detect_elsewhere()
     listed = "dweight = -np.zeros(shape, dtype=drows.dtype)"
     found = planted("embedding", listed)
     assert found.reason == "-0 is 0"

@@ -88,6 +88,11 @@ def test_another_name_of_the_same_value_is_not_a_mutant() -> None:
     assert "dweight = x.T @ dz" not in [m.after for m in mutations(text, "backward")]
 
 
+def test_names_that_a_line_sets_together_have_the_shapes_of_its_comment() -> None:
+    text = SOURCE.format(line="dx, dz = f(dy)  # (N, C), (N, K)\n    dweight = x.T @ dz")
+    assert "dweight = x.T @ dy" in [m.after for m in mutations(text, "backward")]
+
+
 def test_every_backward_of_the_operations_and_the_model_is_a_site() -> None:
     found = [
         f"{name}.{function}"

@@ -22,7 +22,7 @@ from tinygpt_np.gradcheck.report import Report
 Args = dict[str, Any]
 # The size of each letter in a shape; ops/__init__.py says what the letters mean.
 SIZES = {
-    "B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11, "P": 6, "F": 9, "J": 4, "G": 6,
+    "B": 2, "T": 3, "H": 4, "D": 5, "N": 6, "C": 8, "K": 7, "V": 11, "P": 6, "F": 9, "J": 4, "R": 6,
 }  # fmt: skip
 
 
@@ -95,12 +95,12 @@ ATTENTION: dict[str, str | Callable[[Draw], Any]] = {
     "batch": lambda d: d.sizes["B"],
     "n_head": lambda d: d.sizes["H"],
 }
-# H = J·G heads of queries.
+# H = J·R heads of queries.
 GROUPED: dict[str, str | Callable[[Draw], Any]] = {
-    "qkv": lambda d: d.qkv(d.sizes["J"] * (d.sizes["G"] + 2)),
+    "qkv": lambda d: d.qkv(d.sizes["J"] * (d.sizes["R"] + 2)),
     "batch": lambda d: d.sizes["B"],
-    "n_head": lambda d: d.sizes["J"] * d.sizes["G"],
-    "mask": lambda d: np.concatenate([*d.mask("JBGTT")], axis=1),
+    "n_head": lambda d: d.sizes["J"] * d.sizes["R"],
+    "mask": lambda d: np.concatenate([*d.mask("JBRTT")], axis=1),
     "n_kv_head": lambda d: d.sizes["J"],
 }
 ROTARY: dict[str, str | Callable[[Draw], Any]] = {
@@ -136,7 +136,7 @@ VARIANTS = {
         "attention", "BTHD", ("qkv",), {**ATTENTION, "mask": lambda d: d.mask("BHTT")}
     ),
     "attention-no-mask": Variant("attention", "BTHD", ("qkv",), ATTENTION),
-    "attention-grouped": Variant("attention", "BTDJG", ("qkv",), GROUPED),
+    "attention-grouped": Variant("attention", "BTDJR", ("qkv",), GROUPED),
     "cross_entropy": Variant(
         "cross_entropy", "NV", ("logits",), {"logits": "NV", "targets": Draw.targets}
     ),

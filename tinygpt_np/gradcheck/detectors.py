@@ -73,12 +73,15 @@ class Point:
         return FunctionCheck(self.forward, self.args, self.wrt, seed=seed, **options)
 
 
-def operation_points(operation: str, seed: int, **sizes: int) -> list[Point]:
+def variant_point(variant: str, seed: int, **sizes: int) -> Point:
+    """Return a point for a variant of an operation."""
+    chosen = case(variant, seed, sizes)
+    return Point(chosen.module.forward, chosen.args, chosen.differentiable, chosen.module)
+
+
+def operation_points(operation: str, seed: int) -> list[Point]:
     """Return a point for every variant of an operation."""
-    return [
-        Point(c.module.forward, c.args, c.differentiable, c.module)
-        for c in (case(name, seed, sizes) for name in variants_of(operation))
-    ]
+    return [variant_point(variant, seed) for variant in variants_of(operation)]
 
 
 def model_point(seed: int) -> Point:
@@ -181,11 +184,13 @@ class Detectors:
 
     def detect_elsewhere(self) -> bool:
         """Return whether a mutant of an operation is detected at other values, or sizes of 1."""
-        letters = VARIANTS[variants_of(self.operation)[0]].letters
         seed = self.seed + 1
         points = operation_points(self.operation, seed)
-        for letter in letters:
-            points += operation_points(self.operation, seed, **{letter: 1})
+        points += [
+            variant_point(variant, seed, **{letter: 1})
+            for variant in variants_of(self.operation)
+            for letter in VARIANTS[variant].letters
+        ]
         return wrong(point.check(seed).report(point.backward) for point in points)
 
     def initial_gradients(self) -> Tensors:

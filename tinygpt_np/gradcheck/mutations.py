@@ -164,9 +164,12 @@ class Scope:
                 (a.arg, re.search(rf"\b{a.arg} (\([^()]*\))", docstring), definition.lineno)
                 for a in definition.args.args
             ]
-            for name, node in assignments(definition):
-                comment = source_lines[(node.end_lineno or 0) - 1]
-                stated.append((name, re.search(r"# (\([^()]*\))$", comment), node.lineno))
+            for node in (node for node in ast.walk(definition) if isinstance(node, ast.Assign)):
+                names = ast.unparse(node.targets[0]).strip("()").split(", ")
+                comment = source_lines[(node.end_lineno or 0) - 1].rpartition("# ")[2]
+                shapes = list(re.finditer(r"(\([^()]*\))(?:, |$)", comment))
+                if len(shapes) == len(names):
+                    stated += [(*each, node.lineno) for each in zip(names, shapes, strict=True)]
             for name, shape, line in stated:
                 if shape is not None and name not in self.shapes:
                     self.shapes[name] = shape.group(1)

@@ -14,7 +14,7 @@ end of a line gives that shape, in these letters:
     B batch    T time    C channels    H heads    D = C/H head size    V vocabulary
     N = B·T rows (one row per token)    K output channels of a linear layer
     P pairs of channels    F channels of a gated half
-    J heads of keys and of values    G = H/J queries that share one    A = H + 2J    E = A·D
+    J heads of keys and of values    R = H/J queries that share one    W = H + 2J    E = W·D
 """
 
 from tinygpt_np.ops import (

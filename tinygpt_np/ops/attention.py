@@ -14,11 +14,11 @@ Q_td K_sd/√D gives
     ∂L/∂Q_td = Σ_s ∂L/∂S_ts K_sd / √D     dQ = dS K / √D
     ∂L/∂K_sd = Σ_t ∂L/∂S_ts Q_td / √D     dK = dSᵀ Q / √D
 
-Grouped queries, J < H: the G = H/J heads of queries h with h // G = j all read K_j and V_j. A value
-that is used several times gets the sum of the gradients of its uses: dK_j = Σ_{h // G = j} dK_h.
+Grouped queries, J < H: the R = H/J heads of queries h with h // R = j all read K_j and V_j. A value
+that is used several times gets the sum of the gradients of its uses: dK_j = Σ_{h // R = j} dK_h.
 
 Common mistakes: Qᵀ dS for dK, which is dKᵀ; its shape fits if T = D, and the loss still falls.
-h % J for h // G: each query reads the wrong keys, and every shape fits. No sum over the group.
+h % J for h // R: each query reads the wrong keys, and every shape fits. No sum over the group.
 Sources: Vaswani et al., "Attention Is All You Need" (2017), eq. 1; the lecture's self-attention;
 Ainslie et al., "GQA" (2023).
 """
@@ -45,7 +45,7 @@ def merge_heads(heads: np.ndarray) -> np.ndarray:
 
 
 def group_heads(heads: np.ndarray, n_kv_head: int) -> np.ndarray:
-    """heads (B, H, T, D), n_kv_head J -> groups (B, J, G, T, D)."""
+    """heads (B, H, T, D), n_kv_head J -> groups (B, J, R, T, D)."""
     batch, _, time, head_size = heads.shape
     return heads.reshape(batch, n_kv_head, -1, time, head_size)
 
@@ -65,9 +65,9 @@ def forward(
     kv_heads = n_head if n_kv_head is None else n_kv_head
     all_heads = n_head + 2 * kv_heads
     ends = [n_head, n_head + kv_heads]
-    # The head of keys and values of each query.
+    # The head of keys and values that each head of queries reads.
     shared = np.arange(n_head) // (n_head // kv_heads)  # (H,)
-    parts = split_heads(qkv, batch, all_heads)  # (B, A, T, D)
+    parts = split_heads(qkv, batch, all_heads)  # (B, W, T, D)
     q, k_heads, v_heads = np.split(parts, ends, axis=1)  # (B, H, T, D), (B, J, T, D), (B, J, T, D)
     k = k_heads[:, shared]  # (B, H, T, D)
     v = v_heads[:, shared]  # (B, H, T, D)
@@ -110,7 +110,7 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     # k = k_heads[:, shared]
     dk_heads = group_heads(dk, kv_heads).sum(axis=2)  # (B, J, T, D)
     # q, k_heads, v_heads = np.split(parts, ends, axis=1)
-    dparts = np.concatenate([dq, dk_heads, dv_heads], axis=1)  # (B, A, T, D)
+    dparts = np.concatenate([dq, dk_heads, dv_heads], axis=1)  # (B, W, T, D)
     # parts = split_heads(qkv, batch, all_heads)
     dqkv = merge_heads(dparts)  # (N, E)
     return dqkv

@@ -36,8 +36,8 @@ FLOATS = ("fdD", "an array of float32, float64 or complex128")
 REAL_NUMBER = ("fd", "a float or an array of float32 or float64")
 INTEGERS = (np.typecodes["AllInteger"], "an array of integers")
 LETTERS = string.ascii_uppercase
-# The letter that a count divides, and the letter of the quotient: N = B·T, C = H·D, H = J·G.
-PARTS = {"B": ("N", "T"), "H": ("C", "D"), "J": ("H", "G")}
+# The letter that a count divides, and the letter of the quotient: N = B·T, C = H·D, H = J·R.
+PARTS = {"B": ("N", "T"), "H": ("C", "D"), "J": ("H", "R")}
 
 SIZE = r"(?:\d*[A-Z]|\d+)"
 SHAPE = rf"\((?:\.\.\.|(?:\.\.\., )?{SIZE}(?:, {SIZE})*,?|)\)"

@@ -17,18 +17,25 @@ B, H = 2, 3
 dropped = pytest.mark.parametrize("has_mask", [True, False])
 
 
-def inputs(time: int, size: int, has_mask: bool) -> tuple[np.ndarray, np.ndarray, Any]:
+def inputs(
+    time: int, size: int, has_mask: bool, n_head: int = H, n_kv_head: int = H
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """qkv, dy, and a mask of dropout that keeps two of three, or None."""
-    kept = np.float32(1.5) * (rng.random((B, H, time, time)) < 2 / 3)
-    width = H * size
-    return normal(B * time, 3 * width), normal(B * time, width), kept if has_mask else None
+    kept = np.float32(1.5) * (rng.random((B, n_head, time, time)) < 2 / 3)
+    qkv = normal(B * time, (n_head + 2 * n_kv_head) * size)
+    return qkv, normal(B * time, n_head * size), kept if has_mask else None
 
 
 class Bounds:
     """Bounds on float32 errors, from the sizes of all that is added and multiplied."""
 
-    def __init__(self, qkv: np.ndarray, mask: np.ndarray | None) -> None:
-        parts = [self.heads_of(part) for part in np.split(qkv, 3, axis=1)]
+    def __init__(
+        self, qkv: np.ndarray, mask: np.ndarray | None, n_head: int = H, n_kv_head: int = H
+    ) -> None:
+        heads = unchecked(ops.attention.split_heads)(qkv, B, n_head + 2 * n_kv_head)
+        q, *shared = np.split(heads, [n_head, n_head + n_kv_head], axis=1)
+        self.group = n_head // n_kv_head
+        parts = [q, *(np.repeat(each, self.group, axis=1) for each in shared)]
         (q, k, _), (self.q, self.k, self.v) = parts, (np.abs(part) for part in parts)
         time, size = q.shape[2:]
         self.time, self.size, self.scale = time, size, size**-0.5
@@ -48,16 +55,14 @@ class Bounds:
         off = spread * (1 + gamma(2 * EXP + time + 2)) - 1
         self.probs_off = self.probs * off + TINY * visible
 
-    def heads_of(self, rows: np.ndarray) -> np.ndarray:
-        return unchecked(ops.attention.split_heads)(rows, B, H)
-
     def y(self) -> np.ndarray:
         # A sum of T products with the mask and the values.
         off = self.probs_off + gamma(self.time + 3) * (self.probs + self.probs_off)
         return ops.attention.merge_heads((off * self.mask) @ self.v + TINY)
 
     def dqkv(self, dy: np.ndarray) -> np.ndarray:
-        dout = self.heads_of(np.abs(dy))
+        n_head = self.q.shape[1]
+        dout = unchecked(ops.attention.split_heads)(np.abs(dy), B, n_head)
         probs = self.probs + self.probs_off
         # dprobs, of D roundings and the mask; and their mean, of T more.
         dprobs = self.mask * (dout @ self.v.mT)
@@ -68,44 +73,81 @@ class Bounds:
         off = off + probs * (gamma(self.size + 4) * dprobs + gamma(3) * mean + mean_off)
         size = dprobs + mean
         dscores, dscores_off = self.scale * probs * size, self.scale * off
-        every = dscores_off + gamma(self.time + 1) * dscores
-        dv = ((self.probs_off + gamma(self.time + 2) * probs) * self.mask).mT @ dout
-        parts = every @ self.k, every.mT @ self.q, dv
-        return np.concatenate([ops.attention.merge_heads(part) for part in parts], axis=1) + TINY
+        # Sums over the T queries of all heads that share a key.
+        terms = self.group * self.time
+        every = dscores_off + gamma(terms + 1) * dscores
+        dv = ((self.probs_off + gamma(terms + 2) * probs) * self.mask).mT @ dout
+        shared = [
+            unchecked(ops.attention.group_heads)(each, n_head // self.group).sum(axis=2)
+            for each in (every.mT @ self.q, dv)
+        ]
+        parts = np.concatenate([every @ self.k, *shared], axis=1)
+        return ops.attention.merge_heads(parts) + TINY
 
 
 # (T, D): around vectors, panels and stripes, and over several of them. Scores far below zero, where
-# exp of each is 0, and only that of its distance to the largest is not.
-@pytest.mark.parametrize(("time", "size", "scale", "offset"), [
-    *((time, size, scale, 0) for scale in (1, 30) for time, size in (
+# exp of each is 0, and only that of its distance to the largest is not. Groups of queries.
+@pytest.mark.parametrize(("time", "size", "scale", "offset", "heads"), [
+    *((time, size, scale, 0, (H, H)) for scale in (1, 30) for time, size in (
         (1, 16), (2, 1), (15, 33), (17, 64), (63, 65), (65, 3), (RANK, 16), (RANK + 1, 33),
         (20, 133))),
-    (19, 16, 1, 10), (1029, 1, 1, 0),
+    (19, 16, 1, 10, (H, H)), (1029, 1, 1, 0, (H, H)),
+    (1, 5, 1, 0, (6, 2)), (15, 33, 1, 0, (3, 1)), (65, 3, 30, 0, (8, 4)), (17, 64, 30, 0, (5, 1)),
+    (RANK + 1, 17, 1, 0, (6, 2)), (2 * RANK + 9, 1, 1, 0, (4, 2)), (20, 133, 1, 0, (6, 3)),
 ])  # fmt: skip
 @dropped
 def test_results_are_the_truth_but_for_rounding_whatever_was_in_memory(
-    time: int, size: int, scale: float, offset: float, has_mask: bool
+    time: int, size: int, scale: float, offset: float, heads: tuple[int, int], has_mask: bool
 ) -> None:
-    qkv, dy, mask = inputs(time, size, has_mask)
+    n_head, n_kv_head = heads
+    qkv, dy, mask = inputs(time, size, has_mask, *heads)
     width = dy.shape[1]
-    qkv[:, : 2 * width] *= np.float32(scale**0.5)
+    end = width + n_kv_head * size
+    qkv[:, :end] *= np.float32(scale**0.5)
     qkv[:, :width] += np.float32(offset)
-    qkv[:, width : 2 * width] -= np.float32(3 * offset)
+    qkv[:, width:end] -= np.float32(3 * offset)
     # The mask at hidden places does not matter.
     given = NO_MASK if mask is None else np.where(np.tri(time, dtype=bool), mask, np.nan)
     given, scratch = given.astype(np.float32), make_scratch(Arena(), time, size)
-    y, stats, dqkv = poisoned(*dy.shape), poisoned(B, H, time, 2), poisoned(*qkv.shape)
+    y, stats, dqkv = poisoned(*dy.shape), poisoned(B, n_head, time, 2), poisoned(*qkv.shape)
     for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.forward_heads(qkv, H, H, given, y, stats, 0, B * H, scratch)
+    # Two parts, as two threads compute them.
+    parts = [(0, 1, scratch), (1, B * n_kv_head, scratch)]
+    for part in parts:
+        attention.forward_heads(qkv, *heads, given, y, stats, *part)
     x, d = wide(qkv, dy)
-    truth, saved = unchecked(ops.attention.forward)(x, B, H, mask)
-    bounds = Bounds(x, mask)
+    truth, saved = unchecked(ops.attention.forward)(x, B, n_head, mask, n_kv_head)
+    bounds = Bounds(x, mask, *heads)
     assert_within(y, truth, bounds.y())
     for memory in (scratch.matmul[PANEL:], *scratch[1:]):
         memory[...] = np.nan
-    attention.backward_heads(dy, qkv, H, H, given, stats, dqkv, 0, B * H, scratch)
+    for part in parts:
+        attention.backward_heads(dy, qkv, *heads, given, stats, dqkv, *part)
     assert_within(dqkv, unchecked(ops.attention.backward)(d, saved), bounds.dqkv(d))
+
+
+@pytest.mark.parametrize("n_kv_head", [1, 2, 3])
+@dropped
+def test_a_group_is_as_heads_with_equal_keys_and_values(n_kv_head: int, has_mask: bool) -> None:
+    qkv, dy, mask = inputs(RANK + 9, 19, has_mask, 6, n_kv_head)
+    q, *shared = np.split(qkv.reshape(len(qkv), -1, 19), [6, 6 + n_kv_head], axis=1)
+    repeated = np.concatenate([q, *(np.repeat(e, 6 // n_kv_head, axis=1) for e in shared)], axis=1)
+    y, saved = attention.forward(qkv, B, 6, mask, n_kv_head)
+    expected, as_well = attention.forward(repeated.reshape(len(qkv), -1), B, 6, mask)
+    np.testing.assert_array_equal(y, expected)
+    dq, dq_expected = (attention.backward(dy, each)[:, : 6 * 19] for each in (saved, as_well))
+    np.testing.assert_array_equal(dq, dq_expected)
+
+
+def test_one_head_of_keys_for_each_query_is_the_default() -> None:
+    qkv, dy, mask = inputs(21, 12, True)
+    (y, saved), (expected, as_well) = (
+        attention.forward(qkv, B, H, mask, *given) for given in ((), (H,))
+    )
+    np.testing.assert_array_equal(y, expected)
+    dqkv, expected = (attention.backward(dy, each) for each in (saved, as_well))
+    np.testing.assert_array_equal(dqkv, expected)
 
 
 @pytest.mark.parametrize("scale", [1, 30, 1000])

@@ -243,24 +243,24 @@ def test_the_derivation_is_shown_if_it_is_asked_for() -> None:
 
 
 def test_a_line_is_shown_with_the_lines_it_is_paired_with_and_its_figures() -> None:
-    text = line_shown(studied_target("attention"), 84)
+    text = line_shown(studied_target("attention"), 106)
     for part in (
-        *("54  products = q @ k.mT", "84  dq = dproducts @ k", "q  2×4×3×5, norm 11.3", "mean"),
+        *("76  products = q @ k.mT", "106  dq = dproducts @ k", "q  2×4×3×5, norm 11.3", "mean"),
         *("complex step, 120 elements: relative error", "analytic", "numeric", "█"),
     ):
         assert part in text, part
-    assert "85  dk = " not in text
-    text = line_shown(studied_target("attention"), 54)
-    assert "84  dq = dproducts @ k" in text
-    assert "85  dk = dproducts.mT @ q" in text
+    assert "107  dk = " not in text
+    text = line_shown(studied_target("attention"), 76)
+    assert "106  dq = dproducts @ k" in text
+    assert "107  dk = dproducts.mT @ q" in text
 
 
 def test_a_small_array_is_printed_in_full_and_a_line_without_gradients_shows_what_it_sets() -> None:
     values = studied_target("linear").truth.target.args["bias"]
     text = line_shown(studied_target("linear"), 28)
     assert all(f"{value:.4f}".rstrip("0") in text for value in values)
-    assert "scale = 0.447" in line_shown(studied_target("attention"), 52)
-    assert " █ █ ·\n" in line_shown(studied_target("attention"), 53)
+    assert "scale = 0.447" in line_shown(studied_target("attention"), 74)
+    assert " █ █ ·\n" in line_shown(studied_target("attention"), 75)
 
 
 def test_another_line_number_is_refused_with_the_possible_ones() -> None:
