@@ -19,9 +19,9 @@ from tinygpt_np.ops import contract
 
 FLOATS = "an array of float32, float64 or complex128"
 REAL = "a float or an array of float32 or float64"
-LINEAR, ATTENTION, GROUPED, CROSS_ENTROPY = (
+LINEAR, ATTENTION, GROUPED, CROSS_ENTROPY, ROTARY = (
     next(case for case in CASES if case.name == name)
-    for name in ("linear", "attention", "attention-grouped", "cross_entropy")
+    for name in ("linear", "attention", "attention-grouped", "cross_entropy", "rotary")
 )
 ONE = np.asarray(1.0)
 cross_entropy: Any = tg.ops.cross_entropy
@@ -111,6 +111,11 @@ def test_an_array_refuses_another_dtype_rank_or_size(case: Case, name: str) -> N
          "embedding.forward: ids must be in [0, 11), but ids[3] is -1"),
         (lambda: tg.ops.embedding.forward(np.array([0, 10, 3, 11, -1]), np.ones((11, 4))),
          "embedding.forward: ids must be in [0, 11), but ids[3] is 11"),
+        (forward(ROTARY, positions=np.arange(4)),
+         "rotary.forward: positions must be (T,) with T = 3 as in x, not (4,)"),
+        *((forward(ROTARY, theta=theta),
+           f"rotary.forward: theta must be a positive number, not {given}")
+          for theta, given in ((0, "0"), (-1.5, "-1.5"), (np.inf, "inf"), (np.nan, "nan"))),
         (partial(linear.backward, Y, SAVED_LOSS),
          "linear.backward: saved must be what linear.forward returned, "
          "not what cross_entropy.forward returned"),
@@ -134,6 +139,14 @@ def test_a_wrong_size_or_value_is_described(call: Callable[[], Any], message: st
          "attention.forward: batch must be a positive integer, not float"),
         (forward(ATTENTION, batch=True),
          "attention.forward: batch must be a positive integer, not bool"),
+        # A NumPy scalar would make float32 float64.
+        *((forward(ROTARY, theta=theta),
+           f"rotary.forward: theta must be a positive number, not {given}")
+          for theta, given in ((np.float64(7), "float64"), ("7", "str"), (None, "NoneType"),
+                               (True, "bool"))),
+        *((forward(ROTARY, interleaved=flag),
+           f"rotary.forward: interleaved must be True or False, not {given}")
+          for flag, given in ((1, "int"), (None, "NoneType"))),
         (forward(LINEAR, weight=None), f"linear.forward: weight must be {FLOATS}, not NoneType"),
         (lambda: LINEAR.module.forward(LINEAR.args["x"]),
          "linear.forward: missing a required argument: 'weight'"),
@@ -161,6 +174,8 @@ def test_integers_of_any_dtype_and_scalars_are_accepted() -> None:
         rows, _ = tg.ops.embedding.forward(ids.astype(dtype), weight)
         np.testing.assert_array_equal(rows, weight[ids])
     np.testing.assert_array_equal(forward(ATTENTION, batch=np.int64(2))()[0], ATTENTION.forward())
+    same = forward(ROTARY, positions=ROTARY.args["positions"].astype("uint8"), theta=50)()[0]
+    np.testing.assert_array_equal(same, ROTARY.forward())
     expected = cross_entropy.backward(1.0, SAVED_LOSS)
     for dloss in (np.float32(1), np.float64(1), ONE):
         found = cross_entropy.backward(dloss=dloss, saved=copy.deepcopy(SAVED_LOSS))
@@ -197,6 +212,8 @@ def test_guarded_functions_keep_their_source_and_docstring(operation: str) -> No
         "x (N, C), weight (C, C), or None -> y (N, C), saved.",
         "x (N, C), weight (c, C) -> y (N, C), saved.",
         "x (N, C), weight C -> y (N, C), saved.",
+        "x (N, C), weight numbers -> y (N, C), saved.",
+        "x (N, C), weight flag or None -> y (N, C), saved.",
         "x (N, C), weight (C, C)",
     ],
 )

@@ -123,7 +123,7 @@ VARIANTS = {
     "soft_cap": Variant("soft_cap", "NV", ("x",), {"x": "NV", "cap": lambda d: 1.5}),
     "rms_norm": Variant("rms_norm", "BTC", AFFINE[:2], {"x": "BTC", "weight": "C"}),
     "rms_norm-no-weight": Variant(
-        "rms_norm", "NC", ("x",), {"x": "NC", "weight": lambda d: None, "epsilon": lambda d: 0.3}
+        "rms_norm", "BTC", ("x",), {"x": "BTC", "weight": lambda d: None, "epsilon": lambda d: 0.3}
     ),
     "rotary": Variant("rotary", "BTHP", ("x",), ROTARY),
     "rotary-interleaved": Variant(
