@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.config_fields import combined, one_by_one
 from helpers.errors import relative_error
 from helpers.processes import LIMIT
 
@@ -38,6 +39,8 @@ CONFIGS = {
     "panel-6": replace(CONFIG, block_size=PANEL + 6, n_head=1, n_embd=17, vocab_size=71),
     "wide": replace(CONFIG, n_head=1, n_embd=PANEL + 3),
 }
+# Enough heads for each number of heads of keys and values, and an even head size.
+GROUPED = replace(CONFIG, n_head=4, n_embd=24)
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("large", "long")]
 
 
@@ -128,6 +131,31 @@ def test_logits_are_those_of_the_whole_window_with_equal_bits_however_they_are_r
     np.testing.assert_array_equal(alone, expected[:, 1:2])
     at_once = decoder_of(model, B, 2).read(text[:, : 2 * M])
     np.testing.assert_array_equal(at_once, expected[2 * M - 1])
+
+
+@in_both
+@pytest.mark.parametrize("name", one_by_one(GROUPED))
+def test_every_value_of_every_field_gives_true_logits_with_equal_bits(name: str) -> None:
+    assert_true_and_equal(one_by_one(GROUPED)[name])
+
+
+@in_both
+@pytest.mark.parametrize("seed", range(12))
+def test_combined_fields_give_true_logits_with_equal_bits(seed: int) -> None:
+    assert_true_and_equal(combined(GROUPED, seed))
+
+
+def assert_true_and_equal(config: GPTConfig) -> None:
+    """Read several tokens, then single ones to past block_size, on 1, 2 and 3 threads."""
+    model, text = generic(config), TEXT[:B, : BLOCK + 5]
+    lengths = [5] + [1] * BLOCK
+    expected = read_through(decoder_of(model, B, 1), text, lengths)
+    assert_true(expected, truth(model, text)[4:])
+    for threads in (2, 3):
+        found = read_through(decoder_of(model, B, threads), text, lengths)
+        np.testing.assert_array_equal(found, expected)
+    at_once = decoder_of(model, B, 2).read(text)
+    np.testing.assert_array_equal(at_once, expected[-1])
 
 
 @in_both

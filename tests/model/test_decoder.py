@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.architecture import Watch
+from helpers.config_fields import combined, one_by_one
 from helpers.errors import relative_error
 
 from tinygpt_np import GPT, GPTConfig
@@ -14,6 +15,8 @@ from tinygpt_np.model.decoder import Decoder
 
 B, V, BLOCK, L, H, C = 3, 11, 7, 4, 2, 10
 CONFIG = GPTConfig(vocab_size=V, block_size=BLOCK, n_layer=L, n_head=H, n_embd=C, bias=True)
+# Enough heads for each number of heads of keys and values, and an even head size.
+GROUPED = replace(CONFIG, n_layer=3, n_head=4, n_embd=24)
 SEQUENCES = np.random.default_rng(5).integers(0, V, (B, 20))
 
 
@@ -46,13 +49,31 @@ def poisoned(model: GPT) -> Decoder:
 def test_every_step_gives_the_logits_of_the_whole_context(
     dtype: str, bound: float, gelu: Any, bias: bool, prompt: int
 ) -> None:
-    model = generic(replace(CONFIG, activation=gelu, bias=bias), dtype)
+    assert_every_step_is_right(replace(CONFIG, activation=gelu, bias=bias), prompt, dtype, bound)
+
+
+def assert_every_step_is_right(
+    config: GPTConfig, prompt: int, dtype: str = "float64", bound: float = 1e-12
+) -> None:
+    """Read a prompt, then single tokens to past block_size, and compare with the whole context."""
+    model = generic(config, dtype)
     decoder = poisoned(model)
     for end in range(prompt, BLOCK + 5):
         found = decoder.read(SEQUENCES[:, (end - 1 if end > prompt else 0) : end])
         expected = model.logits(SEQUENCES[:, max(0, end - BLOCK) : end])[:, -1]
         assert found.dtype == dtype
         assert relative_error(found, expected) < bound, f"after {end} tokens"
+
+
+@pytest.mark.parametrize("name", one_by_one(GROUPED))
+def test_every_value_of_every_field_gives_the_logits_of_the_whole_context(name: str) -> None:
+    for prompt in (1, 4, BLOCK + 2):
+        assert_every_step_is_right(one_by_one(GROUPED)[name], prompt)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_combined_fields_give_the_logits_of_the_whole_context(seed: int) -> None:
+    assert_every_step_is_right(combined(GROUPED, seed), prompt=(1, 4, BLOCK, BLOCK + 2)[seed % 4])
 
 
 def test_several_tokens_together_give_the_logits_of_a_single_layer() -> None:

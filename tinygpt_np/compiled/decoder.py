@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.kernels import decoding, few_rows, matmul
+from tinygpt_np.compiled.kernels import decoding, few_rows, matmul, rotary
 from tinygpt_np.compiled.kernels.decoding import NO_SPLIT, Buffers, Split, Weights
 from tinygpt_np.compiled.kernels.matmul import PACKED, PLAIN, TRANSPOSED
 from tinygpt_np.compiled.simd.arrays import floats
@@ -102,13 +102,14 @@ class Reader:
         self.batch, self.large = batch, param_count(config) >= LARGE
         # The kernels take addresses, so the matrices must be kept.
         self.weights, self.matrices = weights_of(config, checked(config, params), self.large)
-        head_size = config.n_embd // config.n_head
         self.cache = decoding.make_cache(
-            config.n_layer, windows * batch, config.n_head, config.block_size, head_size
+            config.n_layer, windows * batch, config.kv_heads, config.block_size, config.head_size
         )
-        self.sizes = max(ROWS_AT_ONCE, config.block_size), config.n_embd, config.block_size
+        kv_width = config.qkv_width - config.n_embd
+        widths = config.n_embd, kv_width, config.hidden_width, config.inner_width
+        self.sizes = max(ROWS_AT_ONCE, config.block_size), config.block_size, *widths
         # Activations that threads share when they split columns.
-        shared = decoding.make_buffers(Arena(), few_rows.MOST, config.n_embd, 1)
+        shared = decoding.make_buffers(Arena(), few_rows.MOST, 1, *widths)
         self.shared = {name: getattr(shared, name) for name in ("x", "mid", "heads", "activated")}
 
     def read(self, tokens: np.ndarray, start: int, window: int, wanted: bool = True) -> np.ndarray:
@@ -205,9 +206,7 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
     """Return a model's weights, and the matrices they refer to, packed unless read in place."""
     C, arena, form = config.n_embd, Arena(), PLAIN if in_place else PACKED
     layers = [f"h.{layer}" for layer in range(config.n_layer)]
-    # Those of a block in the order of Weights. Q and KV are the two parts of one matrix.
-    parts = [("attn.c_attn", slice(0, C)), ("attn.c_attn", slice(C, None))]
-    parts += [(name, slice(None)) for name in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
     def operand(matrix: np.ndarray, form: int) -> np.ndarray:
         if in_place:
@@ -217,33 +216,44 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
         matmul.pack_matrix(np.ascontiguousarray(matrix), form, panels)
         return panels
 
-    def biases(name: str, columns: slice) -> np.ndarray:
-        """(L, 1, K); zeros if the model has none."""
-        none = np.zeros(param_shapes(config)[f"h.0.{name}.weight"][1], np.float32)
-        found = np.stack([params.get(f"{h}.{name}.bias", none) for h in layers])  # (L, ·)
-        return found[:, None, columns].copy()
+    def matrices_of(h: str) -> list[np.ndarray]:
+        """Of a block, in the order of Weights. Q and KV are the two parts of one matrix."""
+        c_attn, *others = (params[f"{h}.{name}.weight"] for name in names)
+        return [operand(each, PLAIN) for each in (c_attn[:, :C], c_attn[:, C:], *others)]
+
+    def bias(name: str) -> np.ndarray:
+        """(K,) of a matrix or a norm; zeros if it has none."""
+        none = np.zeros(params[f"{name}.weight"].shape[-1], np.float32)
+        return params.get(f"{name}.bias", none)
 
     def norm(name: str) -> list[np.ndarray]:
-        """Scale and bias, (C,) each; zeros if the model has no bias."""
-        weight = params[f"{name}.weight"]
-        return [weight, params.get(f"{name}.bias", np.zeros_like(weight))]
+        return [params[f"{name}.weight"], bias(name)]
 
-    matrices = [
-        [operand(params[f"{h}.{name}.weight"][:, columns], PLAIN) for name, columns in parts]
-        for h in layers
-    ]
-    head = operand(params["wte.weight"], TRANSPOSED)
+    matrices = [matrices_of(h) for h in layers]
+    head = operand(params[config.head_name], TRANSPOSED)
+    learned = config.positions == "learned"
+    positions, pairs = np.arange(0 if learned else config.block_size), config.head_size // 2
+    cos, sin = rotary.tables(positions, pairs, config.rope_theta)  # (M, D/2), or (0, D/2)
     weights = Weights(
         params["wte.weight"],
-        params["wpe.weight"],
-        np.stack([norm(f"{h}.ln_1") + norm(f"{h}.ln_2") for h in layers]),
+        params["wpe.weight"] if learned else np.zeros((0, C), np.float32),
+        np.array([[norm(f"{h}.ln_1"), norm(f"{h}.ln_2")] for h in layers]),
         np.array([[matrix.ctypes.data for matrix in each] for each in matrices], np.int64),
         np.array([matrix.strides[0] for matrix in matrices[0]], np.int64),
         form,
-        *(biases(*part) for part in parts),
-        final_norm=np.stack(norm("ln_f")),
+        np.stack([np.concatenate([bias(f"{h}.{name}") for name in names]) for h in layers]),
+        final_norm=np.array(norm("ln_f")),
         head=head.ctypes.data,
         head_stride=head.strides[0],
-        exact_gelu=config.activation == "gelu_exact",
+        block_size=config.block_size,
+        head_size=config.head_size,
+        cos=cos,
+        sin=sin,
+        interleaved=config.positions == "rotary_pairs",
+        qk_norm=config.qk_norm,
+        rms_norm=config.norm == "rms_norm",
+        epsilon=float(config.norm_epsilon),
+        activation=decoding.ACTIVATIONS.index(config.activation),
+        soft_cap=float(config.logit_soft_cap),
     )
     return weights, (params, matrices, head)

@@ -4,13 +4,16 @@ The keys and values of a token depend on the token, its position and the tokens 
 sequence only grows, they do not change, so they are cached, and the query of a new token attends to
 all cached keys.
 
-Past block_size the cache is invalid, because every position shifts with each new token. The last
-block_size tokens are then computed again. Even so, only the last row needs logits, and the other
-rows need only keys and values in the last block.
+Past block_size the cache is invalid. Every position shifts with each new token; rotary positions do
+not depend on that, because scores depend on distances only, but from the second block on all keys
+and values depend, through attention, on the token that has left the context. So the last block_size
+tokens are computed again. Even so, only the last row needs logits, and the other rows need only
+keys and values in the last block.
 Source: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 3.3, for the cache;
 nanoGPT's `generate` for the last block_size tokens.
 """
 
+import functools
 from types import ModuleType
 
 import numpy as np
@@ -21,18 +24,23 @@ from tinygpt_np.storage.parameters import Tensors
 
 
 class Decoder:
-    """The state of decoding a batch of sequences of equal length. Letter M: block_size.
+    """The state of decoding a batch of sequences of equal length.
 
-    context (B, T): the last T ≤ M tokens. cache (n_layer, 2, B, H, M, D): their keys [:, 0] and
-    values [:, 1]. The parameters must not change between two reads.
+    Letters besides those of ops/: M block_size; A = H + J heads of queries and keys, or fewer; E
+    columns of c_attn, W those of keys; U columns of c_fc, F after the activation.
+    context (B, T): the last T ≤ M tokens. cache (n_layer, 2, B, J, M, D): their keys [:, 0], as
+    attention uses them, and values [:, 1]. The parameters must not change between two reads.
     """
 
     def __init__(self, config: GPTConfig, params: Tensors, ops: ModuleType, batch: int) -> None:
         self.config, self.params, dtype = config, params, params["wte.weight"].dtype
-        heads = (batch, config.n_head, config.block_size, config.n_embd // config.n_head)
+        heads = (batch, config.kv_heads, config.block_size, config.head_size)
         # Tokens are checked by the caller; a step is short, and checks would be a third of it.
         self.ops = unguarded(ops)
         self.activation = getattr(self.ops, config.activation)
+        self.norm = functools.partial(
+            getattr(self.ops, config.norm).forward, epsilon=config.norm_epsilon
+        )
         self.context = np.empty((batch, 0), np.int64)
         self.cache = np.empty((config.n_layer, 2, *heads), dtype)
 
@@ -48,17 +56,20 @@ class Decoder:
 
         start is 0, or the position of the last token.
         """
-        ops, params = self.ops, self.params
+        config, ops, params = self.config, self.ops, self.params
         batch, end = self.context.shape
         ids = self.context[:, start:].reshape(-1)  # (N,)
-        positions = np.tile(np.arange(start, end, dtype=np.int64), batch)  # (N,)
-        token_rows, _ = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
-        position_rows, _ = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
-        x = token_rows + position_rows  # (N, C)
-        for layer in range(self.config.n_layer):
+        x, _ = ops.embedding.forward(ids, params["wte.weight"])  # (N, C)
+        if config.positions == "learned":
+            positions = np.tile(np.arange(start, end, dtype=np.int64), batch)  # (N,)
+            position_rows, _ = ops.embedding.forward(positions, params["wpe.weight"])  # (N, C)
+            x = x + position_rows  # (N, C)
+        for layer in range(config.n_layer):
             x = self.block(x, layer)  # (..., C)
-        normed, _ = ops.layer_norm.forward(x, *self.affine("ln_f"))  # (B, C)
-        logits, _ = ops.linear.forward(normed, params["wte.weight"].T)  # (B, V)
+        normed, _ = self.norm(x, *self.affine("ln_f"))  # (B, C)
+        logits, _ = ops.linear.forward(normed, params[config.head_name].T)  # (B, V)
+        if config.logit_soft_cap:
+            logits, _ = ops.soft_cap.forward(logits, config.logit_soft_cap)  # (B, V)
         return logits
 
     def block(self, x: np.ndarray, layer: int) -> np.ndarray:
@@ -66,57 +77,77 @@ class Decoder:
 
         The last layer returns only the last row of each sequence, (B, C).
         """
-        ops, h = self.ops, f"h.{layer}"
+        config, ops, h = self.config, self.ops, f"h.{layer}"
         batch, channels = len(self.context), x.shape[1]
-        normed_1, _ = ops.layer_norm.forward(x, *self.affine(f"{h}.ln_1"))  # (N, C)
-        if layer < self.config.n_layer - 1:
-            qkv, _ = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, 3C)
+        normed_1, _ = self.norm(x, *self.affine(f"{h}.ln_1"))  # (N, C)
+        if layer < config.n_layer - 1:
+            qkv, _ = ops.linear.forward(normed_1, *self.affine(f"{h}.attn.c_attn"))  # (N, E)
+            qkv = self.turn(qkv, config.qk_width)  # (N, E)
             self.store(qkv[:, channels:], layer)
             if len(x) == batch:
                 heads = self.attend(qkv[:, :channels], layer)  # (B, C)
             else:
-                heads, _ = ops.attention.forward(qkv, batch, self.config.n_head)  # (N, C)
+                counts = batch, config.n_head, None, config.kv_heads
+                heads, _ = ops.attention.forward(qkv, *counts)  # (N, C)
         else:
-            weight, bias = self.affine(f"{h}.attn.c_attn")  # (C, 3C), (3C,)
-            q_bias = None if bias is None else bias[:channels]  # (C,)
-            kv_bias = None if bias is None else bias[channels:]  # (2C,)
-            kv, _ = ops.linear.forward(normed_1, weight[:, channels:], kv_bias)  # (N, 2C)
-            self.store(kv, layer)
+            c_attn = self.affine(f"{h}.attn.c_attn")
+            kv, _ = ops.linear.forward(normed_1, *(p[..., channels:] for p in c_attn))  # (N, 2W)
+            self.store(self.turn(kv, config.qk_width - channels), layer)
             time = len(x) // batch
             x, last_normed = x[time - 1 :: time], normed_1[time - 1 :: time]  # (B, C)
-            q, _ = ops.linear.forward(last_normed, weight[:, :channels], q_bias)  # (B, C)
-            heads = self.attend(q, layer)  # (B, C)
+            q, _ = ops.linear.forward(last_normed, *(p[..., :channels] for p in c_attn))  # (B, C)
+            heads = self.attend(self.turn(q, channels), layer)  # (B, C)
         out_1, _ = ops.linear.forward(heads, *self.affine(f"{h}.attn.c_proj"))  # (..., C)
         mid = x + out_1  # (..., C)
-        normed_2, _ = ops.layer_norm.forward(mid, *self.affine(f"{h}.ln_2"))  # (..., C)
-        hidden, _ = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (..., 4C)
-        activated, _ = self.activation.forward(hidden)  # (..., 4C)
+        normed_2, _ = self.norm(mid, *self.affine(f"{h}.ln_2"))  # (..., C)
+        hidden, _ = ops.linear.forward(normed_2, *self.affine(f"{h}.mlp.c_fc"))  # (..., U)
+        activated, _ = self.activation.forward(hidden)  # (..., F)
         out_2, _ = ops.linear.forward(activated, *self.affine(f"{h}.mlp.c_proj"))  # (..., C)
         y = mid + out_2  # (..., C)
         return y
 
-    def affine(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the weight and the bias (or None) of a layer."""
-        return self.params[f"{name}.weight"], self.params.get(f"{name}.bias")
+    def affine(self, name: str) -> list[np.ndarray]:
+        """Return the weight of a layer, and its bias if it has one."""
+        names = (f"{name}.weight", f"{name}.bias")
+        return [self.params[each] for each in names if each in self.params]
+
+    def turn(self, x: np.ndarray, width: int) -> np.ndarray:
+        """x (N, ·), of the last positions -> the same, with its queries and keys as configured.
+
+        These are the first `width` columns; they are normalized and rotated head by head.
+        """
+        config, ops = self.config, self.ops
+        if not config.qk_norm and config.positions == "learned":
+            return x
+        heads = x[:, :width].reshape(len(x), -1, config.head_size)  # (N, A, D)
+        if config.qk_norm:
+            heads, _ = ops.rms_norm.forward(heads, None, config.norm_epsilon)  # (N, A, D)
+        if config.positions != "learned":
+            batch, end = self.context.shape
+            positions = np.tile(np.arange(end - len(x) // batch, end), batch)  # (N,)
+            theta, pairs = config.rope_theta, config.positions == "rotary_pairs"
+            heads, _ = ops.rotary.forward(heads, positions, theta, pairs)  # (N, A, D)
+        return np.concatenate([heads.reshape(len(x), width), x[:, width:]], axis=1)
 
     def store(self, kv: np.ndarray, layer: int) -> None:
-        """Store kv (N, 2C), the keys and values of the last positions, in the cache."""
-        _, _, batch, n_head, _, head_size = self.cache.shape
+        """Store kv (N, 2JD), the keys and values of the last positions, in the cache."""
+        _, _, batch, kv_heads, _, head_size = self.cache.shape
         end = self.context.shape[1]
         start = end - len(kv) // batch
-        parts = (batch, end - start, 2, n_head, head_size)
+        parts = (batch, end - start, 2, kv_heads, head_size)
         self.cache[layer, :, :, :, start:end] = kv.reshape(parts).transpose(2, 0, 3, 1, 4)
 
     def attend(self, q: np.ndarray, layer: int) -> np.ndarray:
         """q (B, C), the queries of the last position -> heads (B, C): attention to the cache.
 
-        As ops/attention.py for one query per head, which needs no causal mask.
+        As ops/attention.py for one query per head, which needs no causal mask. Letter G: the heads
+        of a group of queries, which share keys and values.
         """
-        _, _, batch, n_head, _, head_size = self.cache.shape
-        keys, values = self.cache[layer, ..., : self.context.shape[1], :]  # (B, H, T, D)
-        queries = q.reshape(batch, n_head, 1, head_size)  # (B, H, 1, D)
-        products = queries @ keys.mT  # (B, H, 1, T)
-        scores = products * head_size**-0.5  # (B, H, 1, T)
-        probs, _ = self.ops.softmax.forward(scores)  # (B, H, 1, T)
-        heads = probs @ values  # (B, H, 1, D)
-        return heads.reshape(batch, n_head * head_size)
+        _, _, batch, kv_heads, _, head_size = self.cache.shape
+        keys, values = self.cache[layer, ..., : self.context.shape[1], :]  # (B, J, T, D)
+        queries = q.reshape(batch, kv_heads, -1, head_size)  # (B, J, G, D)
+        products = queries @ keys.mT  # (B, J, G, T)
+        scores = products * head_size**-0.5  # (B, J, G, T)
+        probs, _ = self.ops.softmax.forward(scores)  # (B, J, G, T)
+        heads = probs @ values  # (B, J, G, D)
+        return heads.reshape(q.shape)

@@ -9,7 +9,8 @@ column of the keys' panels and a row of the values'. Weights are packed in panel
 of large models, which are read in place: packing them takes as long as generating many tokens.
 
 Threads split the work in one of two ways (Split). With a long prompt each thread reads some of its
-rows. With a few tokens each thread computes some heads, and some columns of every matmul.
+rows. With a few tokens each thread computes some heads of keys and values, the queries that attend
+to them, and some columns of every other matmul.
 Source: Pope et al., "Efficiently Scaling Transformer Inference" (2022), section 3.3.
 """
 
@@ -18,7 +19,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.kernels import embedding, few_rows, gelu, gelu_exact, layer_norm
+from tinygpt_np.compiled.kernels import (
+    embedding,
+    few_rows,
+    gelu,
+    gelu_exact,
+    layer_norm,
+    relu,
+    relu_squared,
+    rms_norm,
+    rotary,
+    silu,
+    soft_cap,
+    swiglu,
+)
 from tinygpt_np.compiled.kernels.attention import attend, make_tiles
 from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
@@ -31,7 +45,6 @@ from tinygpt_np.compiled.kernels.matmul import (
     pack,
     packed_size,
     padded,
-    start_of,
     transpose,
 )
 from tinygpt_np.compiled.simd.barrier import wait_for_all
@@ -42,35 +55,44 @@ from tinygpt_np.compiled.simd.vectors import load
 UNIT = 64
 # The matrices of a block, in the order of Weights.addresses.
 Q, KV, ATTENTION_OUT, UP, DOWN = range(5)
+# The activations, by the numbers in Weights.activation.
+ACTIVATIONS = ("gelu", "gelu_exact", "relu", "relu_squared", "silu", "swiglu")
+GELU, GELU_EXACT, RELU, RELU_SQUARED, SILU, SWIGLU = range(6)
 
 
 class Weights(NamedTuple):
-    """A GPT's weights: L layers, C channels, M positions, V tokens.
+    """A GPT's weights and settings: L layers, C channels, M positions, V tokens.
 
     Matrices are given by address and by stride in bytes: `addresses` (L, 5) and `strides` (5,) of
     Q, KV, ATTENTION_OUT, UP and DOWN, and `head`. They are packed or, if form is PLAIN, as they
-    are, the head transposed. Norms are pairs of scale and bias.
+    are, the head transposed. A row of `biases` is those of a layer's matrices, one after another.
+    Norms are pairs of scale and bias.
     """
 
     tokens: np.ndarray  # (V, C)
-    positions: np.ndarray  # (M, C)
-    norms: np.ndarray  # (L, 4, C)
+    positions: np.ndarray  # (M, C), or (0, C) with rotary positions
+    norms: np.ndarray  # (L, 2, 2, C)
     addresses: np.ndarray  # (L, 5)
     strides: np.ndarray  # (5,)
     form: int
-    q_bias: np.ndarray  # (L, 1, C), as all biases
-    kv_bias: np.ndarray
-    out_bias: np.ndarray
-    up_bias: np.ndarray
-    down_bias: np.ndarray
+    biases: np.ndarray  # (L, ·)
     final_norm: np.ndarray  # (2, C)
     head: int
     head_stride: int
-    exact_gelu: bool
+    block_size: int
+    head_size: int
+    cos: np.ndarray  # (M, D/2), or (0, 0) without rotary positions
+    sin: np.ndarray
+    interleaved: bool
+    qk_norm: bool
+    rms_norm: bool
+    epsilon: float
+    activation: int
+    soft_cap: float
 
 
 class Cache(NamedTuple):
-    """The keys and values of B sequences, packed: (L, B, H, size) each."""
+    """The keys and values of B sequences, packed: (L, B, J, size) each."""
 
     keys: np.ndarray
     values: np.ndarray
@@ -109,18 +131,20 @@ class Split(NamedTuple):
 NO_SPLIT = Split(0, 1, 1, np.zeros(1, np.int64))
 
 
-def make_cache(n_layer: int, batch: int, n_head: int, capacity: int, size: int) -> Cache:
+def make_cache(n_layer: int, batch: int, kv_heads: int, capacity: int, size: int) -> Cache:
     """Return a cache for `batch` sequences of up to `capacity` tokens."""
-    arena, shape = Arena(), (n_layer, batch, n_head)
+    arena, shape = Arena(), (n_layer, batch, kv_heads)
     keys = arena.zeros(*shape, packed_size(size, capacity))
     return Cache(keys, arena.zeros(*shape, packed_size(capacity, size)))
 
 
-def make_buffers(arena: Arena, rows: int, width: int, capacity: int) -> Buffers:
+def make_buffers(
+    arena: Arena, rows: int, capacity: int, width: int, kv_width: int, hidden_width: int, inner: int
+) -> Buffers:
     """Return a thread's buffers for `rows` tokens at once of sequences of up to `capacity`."""
     zeros = arena.zeros
     x, mid, normed, q = zeros(4, rows, width)
-    kv, hidden, activated = (zeros(rows, times * width) for times in (2, 4, 4))
+    kv, hidden, activated = (zeros(rows, each) for each in (kv_width, hidden_width, inner))
     mean, rstd = zeros(2, rows)
     tiles = make_tiles(arena, capacity)
     scratch = make_scratch(arena)
@@ -147,85 +171,151 @@ def read(
     for low in range(0, batch, at_once):
         high = min(low + at_once, batch)
         if split.thread == 0:
-            embedding.embed(tokens[low:high], start, weights.tokens, weights.positions, buffers.x)
+            embed(tokens[low:high], start, weights.tokens, weights.positions, buffers.x)
         wait_for_all(split.counter.ctypes.data, split.columns)
         for layer in range(n_layer):
-            read_block(
-                high - low, count, start, wanted if layer == n_layer - 1 else count, weights, layer,
-                cache, first + low, buffers, split,
+            of_each = wanted if layer == n_layer - 1 else count
+            attention(
+                high - low, count, start, of_each, weights, layer, cache, first + low, buffers,
+                split,
             )  # fmt: skip
+            if of_each:
+                feed_forward((high - low) * of_each, weights, layer, buffers, split)
         if wanted:
             output_head(weights, logits[low:high], buffers, split)
 
 
 @strict
-def read_block(
+def embed(tokens: Any, start: Any, table: Any, positions: Any, x: Any) -> None:
+    """tokens (B, n) at the positions from start on -> the first B·n rows of x."""
+    if positions.shape[0]:
+        embedding.embed(tokens, start, table, positions, x)
+    else:
+        embedding.forward_rows(tokens.reshape(-1), table, x)
+
+
+@strict
+def attention(
     batch: Any, count: Any, start: Any, wanted: Any, weights: Any, layer: Any, cache: Any,
     first: Any, buffers: Any, split: Any,
 ) -> None:  # fmt: skip
-    """Replace the first batch·count rows of buffers.x by a block's output for batch·wanted rows.
+    """The first batch·count rows of buffers.x -> batch·wanted rows of buffers.mid.
 
     wanted: count, 1 for the last row of each sequence, or 0 to keep keys and values only.
     """
+    form, capacity, size = weights.form, weights.block_size, weights.head_size
+    rows, width, kv_heads = batch * count, buffers.x.shape[1], cache.keys.shape[2]
+    addresses, strides, bias = weights.addresses[layer], weights.strides, weights.biases[layer]
     thread, threads, counter = split.thread, split.columns, split.counter.ctypes.data
-    norms, rows = weights.norms[layer], batch * count
-    width, n_head, capacity = buffers.x.shape[1], cache.keys.shape[2], weights.positions.shape[0]
-    size = width // n_head
-    first_head, end_head = n_head * thread // threads, n_head * (thread + 1) // threads
-    low, high = first_head * size, end_head * size
-    mean, rstd, scratch, tiles = buffers.mean, buffers.rstd, buffers.scratch, buffers.tiles
-    addresses, strides, form = weights.addresses[layer], weights.strides, weights.form
+    low, high = kv_heads * thread // threads, kv_heads * (thread + 1) // threads
+    scratch, tiles = buffers.scratch, buffers.tiles
 
     x, normed, kv = buffers.x[:rows], buffers.normed[:rows], buffers.kv[:rows]
-    layer_norm.forward_rows(x, norms[0], norms[1], layer_norm.EPSILON, normed, mean, rstd)
-    b, bias = matrix(addresses[KV], strides[KV]), weights.kv_bias[layer]
-    if threads == 1:
-        matmul(normed, b, form, bias, kv, 0, 2 * width, scratch)
-    else:
-        matmul(normed, b, form, bias, kv, low, high, scratch)
-        matmul(normed, b, form, bias, kv, width + low, width + high, scratch)
+    normalize(
+        x,
+        weights.norms[layer, 0],
+        weights.rms_norm,
+        weights.epsilon,
+        normed,
+        buffers.mean,
+        buffers.rstd,
+    )
+    b, origin = matrix(addresses[KV], strides[KV]), matrix(bias[width:].ctypes.data, 0)
+    matmul_parts(normed, b, form, origin, kv, kv_heads * size, low * size, high * size, scratch)
+    turn(kv[:, low * size : high * size], count, start, weights)
     for sequence in range(batch):
         latest = kv[sequence * count : (sequence + 1) * count]
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
-        keep(latest, start, capacity, keys, values, first_head, end_head)
+        keep(latest, start, capacity, keys, values, low, high)
     wait_for_all(counter, split.rows)
     if wanted == 0:
         return
 
     # Row n of what follows belongs to row (n + 1)·step - 1 of x.
-    rows, step = batch * wanted, count // wanted
+    rows, step, place = batch * wanted, count // wanted, start + count - wanted
     if step > 1:
         gather_last(rows, step, normed)
     normed, q, heads = buffers.normed[:rows], buffers.q[:rows], buffers.heads[:rows]
-    mid, hidden, activated = buffers.mid[:rows], buffers.hidden[:rows], buffers.activated[:rows]
-    b = matrix(addresses[Q], strides[Q])
-    matmul(normed, b, form, weights.q_bias[layer], q, low, high, scratch)
+    shared = width // size // kv_heads  # The queries of each head of keys and values.
+    b, origin = matrix(addresses[Q], strides[Q]), matrix(bias.ctypes.data, 0)
+    left, right = low * shared * size, high * shared * size
+    matmul(normed, b, form, origin, q, left, right, scratch)
+    turn(q[:, left:right], wanted, place, weights)
     for sequence in range(batch):
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
-        for head in range(first_head, end_head):
+        for head in range(low * shared, high * shared):
             attend(
-                moved(matrix_of(q), sequence * wanted, head * size), wanted, start + count - wanted,
-                keys[head].ctypes.data, values[head].ctypes.data, capacity, size, 0,
-                moved(matrix_of(heads), sequence * wanted, head * size), 0,
+                moved(matrix_of(q), sequence * wanted, head * size), wanted, place,
+                keys[head // shared].ctypes.data, values[head // shared].ctypes.data, capacity,
+                size, 0, moved(matrix_of(heads), sequence * wanted, head * size), 0,
                 matrix_of(tiles), scratch.ctypes.data,
             )  # fmt: skip
     wait_for_all(counter, threads)
     left, right = columns_of(width, thread, threads)
-    add_bias(x, step, weights.out_bias[layer, 0], mid, left, right)
+    mid, bias = buffers.mid[:rows], bias[width + kv.shape[1] :]
+    add_bias(x, step, bias, mid, left, right)
     b = matrix(addresses[ATTENTION_OUT], strides[ATTENTION_OUT])
-    matmul(heads, b, form, mid, mid, left, right, scratch)
+    matmul(heads, b, form, matrix_of(mid), mid, left, right, scratch)
     wait_for_all(counter, threads)
-    layer_norm.forward_rows(mid, norms[2], norms[3], layer_norm.EPSILON, normed, mean, rstd)
-    top, bottom = columns_of(4 * width, thread, threads)
-    b = matrix(addresses[UP], strides[UP])
-    matmul(normed, b, form, weights.up_bias[layer], hidden, top, bottom, scratch)
-    apply_gelu(hidden, weights.exact_gelu, activated, top, bottom)
+
+
+@strict
+def feed_forward(rows: Any, weights: Any, layer: Any, buffers: Any, split: Any) -> None:
+    """The first rows of buffers.mid -> those of buffers.x."""
+    thread, threads, counter = split.thread, split.columns, split.counter.ctypes.data
+    form, scratch, bias = weights.form, buffers.scratch, weights.biases[layer]
+    addresses, strides = weights.addresses[layer], weights.strides
+    mid, normed, hidden = buffers.mid[:rows], buffers.normed[:rows], buffers.hidden[:rows]
+    activated, y = buffers.activated[:rows], buffers.x[:rows]
+    width, inner = y.shape[1], activated.shape[1]
+    down_bias = bias[bias.size - width :]
+    up_bias = bias[bias.size - width - hidden.shape[1] :]
+
+    normalize(
+        mid,
+        weights.norms[layer, 1],
+        weights.rms_norm,
+        weights.epsilon,
+        normed,
+        buffers.mean,
+        buffers.rstd,
+    )
+    left, right = columns_of(inner, thread, threads)
+    b, origin = matrix(addresses[UP], strides[UP]), matrix(up_bias.ctypes.data, 0)
+    matmul_parts(normed, b, form, origin, hidden, inner, left, right, scratch)
+    activate(hidden, weights.activation, activated, left, right)
     wait_for_all(counter, threads)
-    y = buffers.x[:rows]
-    add_bias(mid, 1, weights.down_bias[layer, 0], y, left, right)
+    left, right = columns_of(width, thread, threads)
+    add_bias(mid, 1, down_bias, y, left, right)
     b = matrix(addresses[DOWN], strides[DOWN])
-    matmul(activated, b, form, y, y, left, right, scratch)
+    matmul(activated, b, form, matrix_of(y), y, left, right, scratch)
     wait_for_all(counter, threads)
+
+
+@strict
+def normalize(
+    x: Any, norm: Any, is_rms_norm: Any, epsilon: Any, y: Any, mean: Any, rstd: Any
+) -> None:
+    """x (N, C), norm (2, C), scale and bias -> y (N, C)."""
+    if is_rms_norm:
+        rms_norm.forward_rows(x, norm[0], epsilon, y, rstd)
+    else:
+        layer_norm.forward_rows(x, norm[0], norm[1], epsilon, y, mean, rstd)
+
+
+@strict
+def turn(x: Any, count: Any, start: Any, weights: Any) -> None:
+    """Normalize and rotate heads x (B·n, ·), at the positions from start on, as configured."""
+    size, no_rstd = weights.head_size, weights.cos[:0]
+    heads = x.shape[1] // size
+    if weights.qk_norm:
+        rms_norm.forward_heads(x, heads, size, weights.epsilon, no_rstd)
+    if weights.cos.size:
+        for row in range(0, x.shape[0], count):
+            rotary.forward_heads(
+                x[row : row + count], heads, size, weights.cos, weights.sin, weights.interleaved,
+                start,
+            )  # fmt: skip
 
 
 @strict
@@ -233,13 +323,18 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
     """The first B rows of buffers.x -> logits (B, V), a thread's columns of them."""
     rows, columns = logits.shape
     normed = buffers.normed[:rows]
-    norm, depth = weights.final_norm, normed.shape[1]
-    layer_norm.forward_rows(
-        buffers.x[:rows], norm[0], norm[1], layer_norm.EPSILON, normed, buffers.mean, buffers.rstd
+    depth, head = normed.shape[1], matrix(weights.head, weights.head_stride)
+    normalize(
+        buffers.x[:rows],
+        weights.final_norm,
+        weights.rms_norm,
+        weights.epsilon,
+        normed,
+        buffers.mean,
+        buffers.rstd,
     )
-    head = matrix(weights.head, weights.head_stride)
+    left, right = columns_of(columns, split.thread, split.columns)
     if weights.form == PLAIN:
-        left, right = columns_of(columns, split.thread, split.columns)
         few_rows.matmul_transposed(
             matrix_of(normed), moved(head, left, 0), moved(matrix_of(logits), 0, left), rows,
             right - left, depth,
@@ -250,32 +345,48 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
             matrix_of(normed), False, head, weights.form, matrix(scratch, 0), 0, matrix_of(logits),
             rows, columns, depth, scratch,
         )  # fmt: skip
+    if weights.soft_cap:
+        for row in range(rows):
+            part = logits[row, left:right]
+            soft_cap.forward_values(part, weights.soft_cap, part)
 
 
 @strict
 def matmul(
-    a: Any, b: Any, form: Any, start: Any, c: Any, left: Any, right: Any, scratch: Any
+    a: Any, b: Any, form: Any, origin: Any, c: Any, left: Any, right: Any, scratch: Any
 ) -> None:
-    """Columns left to right of c (M, N) = start + a (M, K) · b, a Matrix.
+    """Columns left to right of c (M, N) = a (M, K) · b + origin, each a Matrix.
 
-    All columns unless b is PLAIN and rows are few, when b is read in order.
+    All columns unless b is PLAIN and rows are few, when b is read in order. The rows of origin may
+    be one, with a stride of 0.
     """
     rows, depth = a.shape
-    origin, step = start_of(start, scratch)
     target = matrix_of(c)
     if form == PLAIN and rows <= few_rows.MOST:
         if origin.address != target.address:
             for row in range(rows):
                 for column in range(left, right):
-                    c[row, column] = load(moved(origin, row, step * column).address)
+                    c[row, column] = load(moved(origin, row, column).address)
         few_rows.matmul(
             matrix_of(a), moved(b, 0, left), moved(target, 0, left), rows, right - left, depth
         )
     else:
         matmul_at(
-            matrix_of(a), False, b, form, origin, step, target, rows, c.shape[1], depth,
+            matrix_of(a), False, b, form, origin, 1, target, rows, c.shape[1], depth,
             scratch.ctypes.data,
         )  # fmt: skip
+
+
+@strict
+def matmul_parts(
+    a: Any, b: Any, form: Any, origin: Any, c: Any, part: Any, left: Any, right: Any, scratch: Any
+) -> None:
+    """matmul, of columns left to right of each part of c that is `part` columns wide."""
+    if right - left == part:
+        matmul(a, b, form, origin, c, 0, c.shape[1], scratch)
+    else:
+        for first in range(0, c.shape[1], part):
+            matmul(a, b, form, origin, c, first + left, first + right, scratch)
 
 
 @strict
@@ -298,17 +409,27 @@ def add_bias(x: Any, step: Any, bias: Any, y: Any, left: Any, right: Any) -> Non
 
 
 @strict
-def apply_gelu(x: Any, exact: Any, y: Any, left: Any, right: Any) -> None:
-    """Columns left to right of y (M, N) = GELU of those of x."""
-    if not exact and right - left == x.shape[1]:
+def activate(x: Any, kind: Any, y: Any, left: Any, right: Any) -> None:
+    """Columns left to right of y (M, F) = the activation of x (M, F or 2F)."""
+    if kind == GELU and right - left == x.shape[1]:
         gelu.forward_values(x.reshape(-1), y.reshape(-1))
         return
     for row in range(x.shape[0]):
-        if exact:
-            # Row by row, because a value's bits may depend on its place among those of one call.
-            gelu_exact.forward_values(x[row, left:right], y[row, left:right])
+        # Row by row, because a value's bits may depend on its place among those of one call.
+        source, target = x[row, left:right], y[row, left:right]
+        if kind == GELU:
+            gelu.forward_values(source, target)
+        elif kind == GELU_EXACT:
+            gelu_exact.forward_values(source, target)
+        elif kind == RELU:
+            relu.forward_values(source, target)
+        elif kind == RELU_SQUARED:
+            relu_squared.forward_values(source, target)
+        elif kind == SILU:
+            silu.forward_values(source, target)
         else:
-            gelu.forward_values(x[row, left:right], y[row, left:right])
+            inner = y.shape[1]
+            swiglu.forward_values(source, x[row, inner + left : inner + right], target)
 
 
 @strict
@@ -321,7 +442,7 @@ def gather_last(rows: Any, step: Any, x: Any) -> None:
 
 @strict
 def keep(kv: Any, start: Any, capacity: Any, keys: Any, values: Any, first: Any, end: Any) -> None:
-    """Put kv (n, 2C), at the positions from start on, into one sequence's cache (H, ·).
+    """Put kv (n, 2JD), at the positions from start on, into one sequence's cache (J, ·).
 
     Only the heads from `first` to `end`.
     """
