@@ -9,6 +9,7 @@ import pytest
 
 from tinygpt_np import TrainConfig, config
 from tinygpt_np.config import PRESETS, PURPOSES, Architecture, expected_band, generator
+from tinygpt_np.storage.parameters import param_count
 
 NAN, INFINITE = float("nan"), float("inf")
 BAD: list[tuple[str, Any, str]] = [
@@ -68,28 +69,46 @@ def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:
 FIELDS = [
     *("n_layer", "n_head", "n_embd", "block_size", "batch_size", "gradient_accumulation_steps"),
     *("max_iters", "dropout", "learning_rate", "min_lr", "warmup_iters", "beta2", "weight_decay"),
-    *("grad_clip", "tokenizer", "eval_interval"),
+    *("grad_clip", "tokenizer", "eval_interval", "beta1"),
 ]
 RECIPES: dict[str, tuple[Any, ...]] = {
-    "cpu": (4, 4, 128, 64, 12, 1, 2000, 0.0, 1e-3, 1e-4, 100, 0.99, 0.1, 1.0, "char", 250),
-    "lecture-small": (4, 4, 64, 32, 16, 1, 5000, 0.0, 1e-3, 1e-3, 0, 0.999, 0.01, 0.0, "char", 500),
-    "lecture": (6, 6, 384, 256, 64, 1, 5000, 0.2, 3e-4, 3e-4, 0, 0.999, 0.01, 0.0, "char", 500),
+    "cpu": (4, 4, 128, 64, 12, 1, 2000, 0.0, 1e-3, 1e-4, 100, 0.99, 0.1, 1.0, "char", 250, 0.9),
+    "microgpt": (1, 4, 16, 16, 1, 1, 1000, 0.0, 1e-2, 0.0, 0, 0.99, 0.0, 0.0, "char", 500, 0.85),
+    "lecture-small": (
+        4, 4, 64, 32, 16, 1, 5000, 0.0, 1e-3, 1e-3, 0, 0.999, 0.01, 0.0, "char", 500, 0.9,
+    ),
+    "lecture": (
+        6, 6, 384, 256, 64, 1, 5000, 0.2, 3e-4, 3e-4, 0, 0.999, 0.01, 0.0, "char", 500, 0.9,
+    ),
     "gpt2-124m": (
-        12, 12, 768, 1024, 12, 40, 600_000, 0.0, 6e-4, 6e-5, 2000, 0.95, 0.1, 1.0, "gpt2", 1000,
+        *(12, 12, 768, 1024, 12, 40, 600_000, 0.0, 6e-4, 6e-5, 2000, 0.95, 0.1, 1.0),
+        *("gpt2", 1000, 0.9),
     ),
     "finetune-shakespeare": (
-        12, 12, 768, 1024, 1, 32, 20, 0.0, 3e-5, 3e-5, 0, 0.95, 0.1, 1.0, "gpt2", 5,
+        12, 12, 768, 1024, 1, 32, 20, 0.0, 3e-5, 3e-5, 0, 0.95, 0.1, 1.0, "gpt2", 5, 0.9,
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_the_published_recipe_and_decays_to_its_last_step(name: str) -> None:
-    preset = PRESETS[name]
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_preset_is_the_published_recipe(name: str) -> None:
+    assert tuple(getattr(PRESETS[name], field) for field in FIELDS) == RECIPES[name]
+
+
+def test_the_defaults_are_preset_cpu() -> None:
     assert PRESETS["cpu"] == TrainConfig()
-    assert (preset.lr_decay_iters, preset.beta1) == (preset.max_iters, 0.9)
-    if name != "smoke":
-        assert tuple(getattr(preset, field) for field in FIELDS) == RECIPES[name]
+
+
+def test_microgpt_has_the_size_of_karpathys_and_the_scales_of_its_norms() -> None:
+    shape = PRESETS["microgpt"].gpt(27)
+    assert (shape.norm, shape.activation, shape.positions) == ("rms_norm", "relu", "learned")
+    assert not shape.bias
+    assert param_count(shape) == 4192 + 3 * 16
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_learning_rate_of_a_preset_decays_to_its_last_step(name: str) -> None:
+    assert PRESETS[name].lr_decay_iters == PRESETS[name].max_iters
 
 
 # Generators

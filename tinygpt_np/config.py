@@ -134,8 +134,9 @@ class TrainConfig(Architecture):
     """A training run: architecture, data, optimizer, schedule. The defaults are preset `cpu`."""
 
     data: str = "shakespeare"
-    """shakespeare (embedded), tinyshakespeare (downloaded once), the path of a UTF-8 text, or a
-    folder with train.bin and val.bin from tinygpt prepare or nanoGPT."""
+    """shakespeare (embedded), words (its distinct words, one on each line), tinyshakespeare
+    (downloaded once), the path of a UTF-8 text, or a folder with train.bin and val.bin from tinygpt
+    prepare or nanoGPT."""
     tokenizer: Literal["char", "gpt2", "sentencepiece"] = "char"
     """The tokens: characters, GPT-2's byte pairs, or SentencePiece's pieces."""
     tokenizer_path: str = ""
@@ -170,7 +171,9 @@ class TrainConfig(Architecture):
     warmup_iters: int = 100
     """Steps of linear warm-up."""
     lr_decay_iters: int = 2000
-    """Step at which the cosine decay ends (on the command line --max-iters, if not given)."""
+    """Step at which the decay ends (on the command line --max-iters, if not given)."""
+    lr_decay: Literal["cosine", "linear"] = "cosine"
+    """Shape of the decay from learning_rate to min_lr."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW for all parameters, or Muon for the matrices of the blocks and AdamW for the others."""
     muon_learning_rate: float = 0.02
@@ -262,7 +265,8 @@ def require_positive(config: Any, *names: str) -> None:
 # cpu is nanoGPT's recipe for a CPU. lecture-small is the script published with the lecture, and
 # lecture the larger run at its end; both have a constant learning rate and PyTorch's defaults for
 # AdamW. gpt2-124m and finetune-shakespeare are nanoGPT's train_gpt2 and finetune_shakespeare; the
-# latter starts from the smallest GPT-2, where nanoGPT uses the largest.
+# latter starts from the smallest GPT-2, where nanoGPT uses the largest. microgpt is Karpathy's
+# script of that name; training/README.md says what differs.
 PRESETS = {
     "cpu": TrainConfig(),
     "lecture-small": TrainConfig(
@@ -281,6 +285,13 @@ PRESETS = {
         block_size=16, n_layer=2, n_head=2, n_embd=32,
         batch_size=16, max_iters=600, learning_rate=1e-2, min_lr=1e-3,
         warmup_iters=10, lr_decay_iters=600, eval_interval=200,
+    ),
+    "microgpt": TrainConfig(
+        data="words", block_size=16, n_layer=1, n_head=4, n_embd=16,
+        norm="rms_norm", activation="relu", tied_head=False,
+        batch_size=1, max_iters=1000, learning_rate=1e-2, min_lr=0.0, warmup_iters=0,
+        lr_decay_iters=1000, lr_decay="linear", weight_decay=0.0, beta1=0.85, grad_clip=0.0,
+        eval_interval=500, threads=1,
     ),
     "gpt2-124m": TrainConfig(
         tokenizer="gpt2", block_size=1024, n_layer=12, n_head=12, n_embd=768,
@@ -301,6 +312,7 @@ MEASURED: dict[tuple[str, str], tuple[float, ...]] = {
     ("cpu", "tinyshakespeare"): (1.9065, 1.9100, 1.8988, 1.9079, 1.9060),
     ("lecture-small", "shakespeare"): (1.9052, 1.8831, 1.8783, 1.8892, 1.8951),
     ("lecture-small", "tinyshakespeare"): (1.8424, 1.8457, 1.8642, 1.8485, 1.8631),
+    ("microgpt", "words"): (2.5214, 2.5238, 2.5095, 2.5208, 2.5246),
     ("smoke", "shakespeare"): (2.5056, 2.3501, 2.5619, 2.3902, 2.4944),
     ("smoke", "tinyshakespeare"): (2.3850, 2.5480, 2.5442, 2.5142, 2.4777),
 }

@@ -201,5 +201,10 @@ def test_a_gradient_whose_square_overflows_after_clipping_is_named(largest: floa
 def test_the_schedule_is_nanogpts(step: int, expected: float) -> None:
     config = TrainConfig(learning_rate=0.8, min_lr=0.1, warmup_iters=10, lr_decay_iters=110)
     assert learning_rate_at(step, config) == pytest.approx(expected, rel=1e-13)
+    if 10 <= step <= 110:  # A line from the same start to the same end.
+        linear = pytest.approx(0.8 - 0.7 * (step - 10) / 100)
+        assert learning_rate_at(step, replace(config, lr_decay="linear")) == linear
+    else:
+        assert learning_rate_at(step, replace(config, lr_decay="linear")) == pytest.approx(expected)
     # Also if the decay ends with the warm-up.
     assert learning_rate_at(110, replace(config, warmup_iters=110)) == pytest.approx(0.1)

@@ -102,7 +102,10 @@ def test_only_a_regular_file_is_opened(tmp_path: Path, monkeypatch: pytest.Monke
         ("socket", "socket is a socket; expected a regular file: save"),
         ("/dev/zero", "/dev/zero is a device; expected a regular file: save"),
         (".", "is a folder; expected a file"),
-        ("absent", "there is no file absent; expected shakespeare, tinyshakespeare, the path"),
+        (
+            "absent",
+            "there is no file absent; expected shakespeare, tinyshakespeare, words, the path",
+        ),
         ("text.txt", "text.txt cannot be read: Permission denied"),
     ):
         with pytest.raises(DataError, match=expected):
@@ -214,6 +217,33 @@ def test_the_embedded_corpus_is_the_file_in_data_whose_checksum_its_readme_gives
     readme = (DATA / "README.md").read_text(encoding="utf-8")
     digest = hashlib.sha256(content).hexdigest()
     assert re.search(rf"^\| SHA-256[^|]*\| `{digest}` \|$", readme, re.M)
+
+
+def test_words_are_those_of_the_embedded_corpus_each_once_in_an_order_that_is_not_theirs() -> None:
+    found = corpus.load("words")
+    assert found.name == "words"
+    lines = found.text.removesuffix("\n").split("\n")
+    assert len(lines) == len({*lines}) > 11_000
+    assert {"romeo", "thou", "will"} <= {*lines}
+    spoken = {*re.split("[^a-z']+", corpus.load("shakespeare").text.lower())}
+    assert {line for line in lines if len(line) > 2} <= {word.split("'")[0] for word in spoken}
+    assert {*"".join(lines)} == {chr(number) for number in range(ord("a"), ord("z") + 1)}
+    assert lines != sorted(lines)
+    initials = [
+        sum(line[0] < "m" for line in part) / len(part) for part in (lines[:9000], lines[9000:])
+    ]
+    assert abs(initials[0] - initials[1]) < 0.03
+
+
+def test_words_end_at_an_apostrophe_and_what_follows_it_is_no_word() -> None:
+    found = corpus.words("I'll hear; 'tis Hear-say, o'er th' Sea\n")
+    assert sorted(found.split()) == ["hear", "i", "o", "say", "sea", "th"]
+    assert found == corpus.words(found)
+
+
+def test_words_are_no_file() -> None:
+    with pytest.raises(DataError, match="words are not a file: they are made from shakespeare"):
+        corpus.path_of("words")
 
 
 @pytest.fixture

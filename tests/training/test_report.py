@@ -30,6 +30,22 @@ def test_a_small_text_is_warned_about(tmp_path: Path) -> None:
     assert unseen.endswith("never in training: 'Q'")
 
 
+def test_what_is_not_as_in_gpt2_is_shown_in_flags(tmp_path: Path) -> None:
+    data = dataset.from_corpus(Corpus("text", LETTERS * 5))
+    plain = Trainer(tmp_path / "run", SMALL, data)
+    modern = Trainer(tmp_path / "run", replace(
+        SMALL, norm="rms_norm", positions="rotary_pairs", qk_norm=True, activation="swiglu",
+        n_embd=4, n_head=2, n_kv_head=1, tied_head=False, logit_soft_cap=15.0, optimizer="muon",
+    ), data)  # fmt: skip
+    expected = (
+        "--n-kv-head 1 --norm rms_norm --positions rotary_pairs --qk-norm --activation swiglu "
+        "--no-tied-head --logit-soft-cap 15.0 --optimizer muon"
+    )
+    for facts in (report.before_training, report.before_evaluation):
+        assert "unlike GPT-2" not in dict(facts(plain))
+        assert dict(facts(modern))["unlike GPT-2"] == expected
+
+
 DECAYED = "decayed to --min-lr (at --lr-decay-iters"
 
 

@@ -31,7 +31,7 @@ class RunFlags:
     """The run to start or resume."""
 
     preset: Literal[
-        "cpu", "lecture-small", "lecture", "smoke", "gpt2-124m", "finetune-shakespeare"
+        "cpu", "lecture-small", "lecture", "smoke", "microgpt", "gpt2-124m", "finetune-shakespeare"
     ] = "cpu"
     """Recipe that sets the defaults of the flags below."""
     name: Annotated[str | None, Argument("NAME")] = None

@@ -112,11 +112,11 @@ def clip(grads: Tensors, norm: float, largest: float) -> Tensors:
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Return linear warm-up, then half a cosine from learning_rate to min_lr, as in nanoGPT."""
+    """Return linear warm-up, then a decay to min_lr: half a cosine, as in nanoGPT, or a line."""
     if step < config.warmup_iters:
         return config.learning_rate * (step + 1) / (config.warmup_iters + 1)
     if step >= config.lr_decay_iters:
         return config.min_lr
     progress = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
-    cosine = (1 + math.cos(math.pi * progress)) / 2
-    return config.min_lr + (config.learning_rate - config.min_lr) * cosine
+    left = 1 - progress if config.lr_decay == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr + (config.learning_rate - config.min_lr) * left

@@ -1,6 +1,6 @@
 """Read texts from files, split them, and draw batches of sequences from their tokens.
 
-A text is a regular file in UTF-8, or one of two named corpora. Anything else is refused with the
+A text is a regular file in UTF-8, or one of three named corpora. Anything else is refused with the
 command that converts it.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ TINYSHAKESPEARE_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-NAMED = ("shakespeare", "tinyshakespeare")
+NAMED = ("shakespeare", "tinyshakespeare", "words")
 TRAIN_SHARE = 0.9
 # Tokens per forward pass of an evaluation. Independent of the batch size, so that the validation
 # loss is too, to the last bit; small, to save memory.
@@ -72,19 +73,30 @@ class Corpus:
 
 def load(source: str, keep_mark: bool = False) -> Corpus:
     """Return a named corpus or the UTF-8 text in a file, with its byte order mark if asked."""
+    if source == "words":
+        return Corpus(source, words(read_text(embedded_file())))
     path = path_of(source)
     if source in NAMED:
         return Corpus(source, read_text(path))
     if not os.path.lexists(path):
         raise DataError(
-            f"there is no file {path}; expected shakespeare, tinyshakespeare, the path of a "
-            "UTF-8 text, or, to train, a folder with train.bin and val.bin"
+            f"there is no file {path}; expected {', '.join(NAMED)}, the path of a UTF-8 text, or, "
+            "to train, a folder with train.bin and val.bin"
         )
     return Corpus(str(path.resolve()), read_text(path, keep_mark))
 
 
+def words(text: str) -> str:
+    """Return the distinct words of a text in lower case, one on each line, in a random order."""
+    found = set(re.findall("(?<!['a-z])[a-z]+", text.lower()))  # Not the ll of I'll.
+    lines = sorted(found, key=lambda word: hashlib.sha256(word.encode()).digest())
+    return "\n".join(lines) + "\n"
+
+
 def path_of(source: str) -> Path:
     """Return the file that --data names: shakespeare, tinyshakespeare or a path."""
+    if source == "words":
+        raise DataError("words are not a file: they are made from shakespeare, and only trained on")
     if source == "tinyshakespeare":
         return tinyshakespeare_file()
     return embedded_file() if source == "shakespeare" else Path(source)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from tinygpt_np.config import counted, expected_band
+from tinygpt_np.config import TrainConfig, counted, expected_band
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import corpus
@@ -18,6 +18,11 @@ from tinygpt_np.training.trainer import Trainer
 # After about as many passes, a model of GPT-2's kind starts to memorise the data.
 MANY_PASSES = 10
 LONGEST = 10**9  # seconds; a longer time left is not shown
+# Settings that are shown if they are not GPT-2's, which are the defaults.
+CHOICES = (
+    "n_kv_head", "n_inner", "norm", "norm_epsilon", "positions", "rope_theta", "qk_norm",
+    "activation", "tied_head", "logit_soft_cap", "optimizer",
+)  # fmt: skip
 
 Facts = Iterator[tuple[str, str]]
 
@@ -32,6 +37,7 @@ def before_training(trainer: Trainer) -> Facts:
     per_step = counted(config.tokens_per_step, "token")
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{model_size(trainer)}; about {memory / 1e6:.0f} MB"
+    yield from unlike_gpt2(config)
     if trainer.step == 0:
         steps = f"{counted(config.max_iters, 'step')} of {per_step}"
         yield "training", f"{steps}: {epochs}"
@@ -48,6 +54,15 @@ def before_training(trainer: Trainer) -> Facts:
         yield "first loss", f"about ln {model.vocab_size} = {guess}"
     for warning in warnings(trainer):
         yield "note", warning
+
+
+def unlike_gpt2(config: TrainConfig) -> Facts:
+    """Yield the flags of what is not as in GPT-2, unless there are none."""
+    usual = TrainConfig()
+    found = {name: getattr(config, name) for name in CHOICES}
+    flags = [runs.as_flag(*each) for each in found.items() if each[1] != getattr(usual, each[0])]
+    if flags:
+        yield "unlike GPT-2", " ".join(flags)
 
 
 def passes_over_text(trainer: Trainer) -> float:
@@ -117,6 +132,7 @@ def before_evaluation(trainer: Trainer) -> Facts:
     """Yield what --eval-only is about to evaluate."""
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", model_size(trainer)
+    yield from unlike_gpt2(trainer.config)
     if trainer.step > 0:
         yield "from", f"{trainer.run}, at step {trainer.step:,}"
     elif trainer.config.init_from != "scratch":
