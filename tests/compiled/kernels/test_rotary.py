@@ -24,10 +24,12 @@ def test_heads_are_rotated_in_place_and_back_but_for_rounding(
     (heads64,) = wide(heads)
     truth, saved = ops.rotary.forward(heads64, POSITIONS, 50.0, interleaved)
     # Each result is a sum of two products, with a cos and a sin that were rounded.
-    first, second = ops.rotary.split_pairs(abs(heads64), interleaved)
+    pairs_of = (*heads.shape[:-1], *((pairs, 2) if interleaved else (2, pairs)))
+    axis = -1 if interleaved else -2
+    first, second = np.moveaxis(np.abs(heads64).reshape(pairs_of), axis, 0)
     cos, sin = np.abs(saved[0]), np.abs(saved[1])
-    sizes = first * cos + second * sin, first * sin + second * cos
-    bound = gamma(3) * ops.rotary.merge_pairs(*sizes, interleaved)
+    sizes = np.stack([first * cos + second * sin, first * sin + second * cos], axis)
+    bound = gamma(3) * sizes.reshape(heads.shape)
     tables = rotary.tables(POSITIONS, pairs, 50.0)
     truths = truth, unchecked(ops.rotary.backward)(heads64, saved)
     for turn, expected in zip((rotary.forward_heads, rotary.backward_heads), truths, strict=True):

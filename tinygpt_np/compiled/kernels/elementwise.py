@@ -3,6 +3,7 @@
 Give them `strict` functions: then a value has the same bits at any place, by vectors or alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tinygpt_np.compiled.cache import strict
@@ -14,7 +15,6 @@ VECTOR = 4 * LANES
 def forward_loop(value: Any) -> Any:
     """Return a kernel that writes y = value(x)."""
 
-    @strict
     def forward_values(x: Any, y: Any) -> None:
         source, target, aligned = x.ctypes.data, y.ctypes.data, x.size // LANES * LANES
         for place in range(0, 4 * aligned, VECTOR):
@@ -22,13 +22,12 @@ def forward_loop(value: Any) -> Any:
         for i in range(aligned, x.size):
             y[i] = value(x[i])
 
-    return forward_values
+    return kernel_of(value, forward_values)
 
 
 def backward_loop(gradient: Any) -> Any:
     """Return a kernel that writes dx = gradient(dy, x); dx may be dy."""
 
-    @strict
     def backward_values(dy: Any, x: Any, dx: Any) -> None:
         source, upstream, target = x.ctypes.data, dy.ctypes.data, dx.ctypes.data
         aligned = x.size // LANES * LANES
@@ -38,4 +37,10 @@ def backward_loop(gradient: Any) -> Any:
         for i in range(aligned, x.size):
             dx[i] = gradient(dy[i], x[i])
 
-    return backward_values
+    return kernel_of(gradient, backward_values)
+
+
+def kernel_of(function: Any, loop: Callable[..., None]) -> Any:
+    """Compile a loop over a function, as a kernel of the function's module."""
+    loop.__module__ = function.py_func.__module__
+    return strict(loop)
