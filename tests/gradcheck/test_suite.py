@@ -21,7 +21,8 @@ def test_everything_is_right(name: str) -> None:
         assert report.ok, report
     if name == "gpt":
         reports = {heading.removeprefix("gpt, "): report for heading, report in found}
-        assert len(reports) == 8 + len(backend.BACKENDS) - 1
+        newer, compiled = len(suite.NEWER), len(backend.BACKENDS) - 1
+        assert len(reports) == 8 + newer + compiled * (1 + newer)
         every = reports["generic values, every element"].rows
         assert all(row.checked == np.prod(row.shape) for row in every[:-1])
         expected = [*GPT(suite.CONFIG).params, "loss", "dropout masks"]

@@ -10,7 +10,7 @@ from helpers.errors import relative_error
 
 import tinygpt_np as tg
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.suite import CONFIG, batch, generic_gpt
+from tinygpt_np.gradcheck.suite import CONFIG, NEWER, batch, generic_gpt
 from tinygpt_np.storage.checkpoint import read_safetensors
 from tinygpt_np.storage.parameters import param_count
 
@@ -18,6 +18,7 @@ VARIANTS = {
     "tanh-bias": CONFIG,
     "exact-no-bias": replace(CONFIG, activation="gelu_exact", bias=False),
     "dropout": replace(CONFIG, dropout=0.3),
+    **NEWER,
 }
 FIXTURE = read_safetensors(Path(__file__).parents[1] / "fixtures" / "pytorch.safetensors")
 
@@ -129,3 +130,41 @@ def test_a_cropped_model_keeps_the_first_positions() -> None:
     for size in (0, model.block_size + 1):
         with pytest.raises(ValueError, match=rf"block_size must be in .*, not {size}"):
             model.cropped(size)
+
+
+def test_a_cropped_model_with_rotary_positions_keeps_all_parameters() -> None:
+    model, tokens = tg.GPT(replace(CONFIG, n_head=3, positions="rotary_pairs")), np.arange(4)[None]
+    assert model.cropped(4).params.keys() == model.params.keys()
+    np.testing.assert_array_equal(model.cropped(4).logits(tokens), model.logits(tokens))
+
+
+def test_an_untied_head_starts_at_zero_and_leaves_the_other_weights_as_they_are() -> None:
+    untied, tied = tg.GPT(replace(CONFIG, tied_head=False)), tg.GPT(CONFIG)
+    assert (untied.params.pop("lm_head.weight") == 0).all()
+    for name, param in tied.params.items():
+        np.testing.assert_array_equal(untied.params[name], param)
+
+
+def test_logits_are_capped_after_the_head() -> None:
+    tokens = np.arange(5)[None]
+    model = generic_gpt(CONFIG)
+    logits = model.logits(tokens)
+    capped = generic_gpt(replace(CONFIG, logit_soft_cap=3.0)).logits(tokens)
+    np.testing.assert_allclose(capped, 3 * np.tanh(logits / 3), rtol=1e-12)
+
+
+def test_queries_and_keys_are_normalized_and_rotated_and_values_stay() -> None:
+    config = NEWER["rotary pairs, QK-norm, squared ReLU, untied head, soft cap"]
+    model, size, rng = generic_gpt(config), config.head_size, np.random.default_rng(0)
+    qkv = rng.standard_normal((6, config.qkv_width))  # Two sequences of three tokens.
+    turned, _ = model.heads_forward(qkv, 2)
+    np.testing.assert_array_equal(turned[:, config.qk_width :], qkv[:, config.qk_width :])
+    heads = qkv[:, : config.qk_width].reshape(2, 3, -1, size)
+    rms = np.sqrt((heads**2).mean(axis=-1, keepdims=True) + config.norm_epsilon)
+    pairs = (heads / rms).reshape(2, 3, -1, size // 2, 2)
+    wave = config.rope_theta ** (-np.arange(size // 2) / (size // 2))
+    angles = np.exp(1j * np.arange(3)[:, None, None] * wave)
+    expected = (pairs[..., 0] + 1j * pairs[..., 1]) * angles
+    found = turned[:, : config.qk_width].reshape(2, 3, -1, size // 2, 2)
+    np.testing.assert_allclose(found[..., 0], expected.real, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(found[..., 1], expected.imag, rtol=1e-12, atol=1e-14)

@@ -159,10 +159,8 @@ def bigram(method: Method, seed: int) -> Reports:
 def gpt(method: Method, seed: int) -> Reports:
     """Check the GPT: every element at generic values, random directions at the other points."""
     config = replace(CONFIG, dropout=0.3)
-    small, exact = (
-        GPT(CONFIG, seed, "float64"),
-        replace(CONFIG, activation="gelu_exact", bias=False),
-    )
+    small = GPT(CONFIG, seed, "float64")
+    exact = replace(CONFIG, activation="gelu_exact", bias=False)
     points = {
         "generic values, every element": (generic_gpt(config, seed), BATCH, TIME, None),
         "generic values, directions": (generic_gpt(config, seed), BATCH, TIME, 4),
@@ -175,8 +173,9 @@ def gpt(method: Method, seed: int) -> Reports:
         "briefly trained": (trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
     }
     for backend in usable()[1:]:
-        compiled = generic_gpt(config, seed, "float32", backend)
-        points[f"float32, {backend}"] = (compiled, BATCH, TIME, 4)
+        for name, each in {"": config, **NEWER}.items():
+            compiled = generic_gpt(each, seed, "float32", backend)
+            points[f"{name}, float32, {backend}".lstrip(", ")] = (compiled, BATCH, TIME, 4)
     for point, (model, size, time, directions) in points.items():
         tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
         rng = generator(seed, "dropout")
@@ -198,6 +197,10 @@ def step(method: Method, seed: int) -> Reports:
     model = generic_gpt(replace(CONFIG, dropout=0.3), seed, "float32", "numba")
     tokens, targets = batch(CONFIG.vocab_size, STEP_SEQUENCES, CONFIG.block_size, seed)
     yield title, check_step(model, tokens, targets, ModelCheck, method, seed, title)
+    for name, newer in NEWER.items():
+        title = f"training step, {name}, float32, numba"
+        model = generic_gpt(newer, seed, "float32", "numba")
+        yield title, check_step(model, tokens, targets, ModelCheck, method, seed, title)
     for point in WIDE_BATCHES:
         yield f"training step, {point}, float32, numba", wide_step(point, method, seed)
 
