@@ -39,6 +39,8 @@ NEWER = {
         activation="relu_squared", tied_head=False, logit_soft_cap=5.0,
     ),
 }  # fmt: skip
+# In float32, larger weights make attention so sharp that its gradients are rounding errors.
+NEWER_SCALE = 0.4
 BATCH, TIME = 4, 5
 # Enough sequences for several micro-batches, for which weights are packed.
 STEP_SEQUENCES = 75
@@ -173,9 +175,11 @@ def gpt(method: Method, seed: int) -> Reports:
         "briefly trained": (trained(GPT(CONFIG, seed, "float64"), seed), BATCH, TIME, 4),
     }
     for backend in usable()[1:]:
-        for name, each in {"": config, **NEWER}.items():
-            compiled = generic_gpt(each, seed, "float32", backend)
-            points[f"{name}, float32, {backend}".lstrip(", ")] = (compiled, BATCH, TIME, 4)
+        compiled = generic_gpt(config, seed, "float32", backend)
+        points[f"float32, {backend}"] = (compiled, BATCH, TIME, 4)
+        for name, each in NEWER.items():
+            compiled = generic_gpt(each, seed, "float32", backend, NEWER_SCALE)
+            points[f"{name}, float32, {backend}"] = (compiled, BATCH, TIME, 4)
     for point, (model, size, time, directions) in points.items():
         tokens, targets = batch(CONFIG.vocab_size, size, time, seed)
         rng = generator(seed, "dropout")
@@ -199,7 +203,7 @@ def step(method: Method, seed: int) -> Reports:
     yield title, check_step(model, tokens, targets, ModelCheck, method, seed, title)
     for name, newer in NEWER.items():
         title = f"training step, {name}, float32, numba"
-        model = generic_gpt(newer, seed, "float32", "numba")
+        model = generic_gpt(newer, seed, "float32", "numba", NEWER_SCALE)
         yield title, check_step(model, tokens, targets, ModelCheck, method, seed, title)
     for point in WIDE_BATCHES:
         yield f"training step, {point}, float32, numba", wide_step(point, method, seed)
