@@ -227,8 +227,9 @@ UNUSED = (
     *("eos_token_id", "torch_dtype"),
 )
 OTHER_MODELS = merged(
-    *({"model_type": "llama"}, {"activation_function": "relu"}, {"layer_norm_epsilon": 1e-6}),
-    *({"n_inner": 16}, {"scale_attn_weights": False}, {"add_cross_attention": True}),
+    *({"model_type": "llama"}, {"activation_function": "quick_gelu"}, {"n_inner": 16}),
+    *({"tie_word_embeddings": False}, {"scale_attn_weights": False}, {"add_cross_attention": True}),
+    {"layer_norm_epsilon": -1e-6},
 )
 CONTRADICTIONS = changes(
     damage.TENSOR_FILE,
@@ -236,8 +237,8 @@ CONTRADICTIONS = changes(
     another_head=lambda rng, t: t.update({"lm_head.weight": t["transformer.wpe.weight"]}),
 )
 GPT2 = (
-    refused(GPT, "gpt/config.json", damaged("json", *UNUSED) | OTHER_MODELS, "model.safetensors",
-            "tokenizer"),
+    refused(GPT, "gpt/config.json", damaged("json", "layer_norm_epsilon", *UNUSED) | OTHER_MODELS,
+            "model.safetensors", "tokenizer"),
     either(GPT, "gpt/config.json", REMOVED),
     same(GPT, "gpt/config.json", merged(
         {"n_inner": 32, "torch_dtype": "float16", "architectures": None, "_name_or_path": "\ud83d",

@@ -109,6 +109,7 @@ def test_files_with_masks_and_head_but_without_prefix_are_read(folder: Path, mas
         ({"n_head": 5}, "n_embd must be a multiple of n_head"),
         ({"n_layer": "two"}, "n_layer must be an integer, not 'two'"),
         ({"n_positions": 0}, "n_positions must be positive, not 0"),
+        ({"n_inner": []}, r"n_inner must be an integer, not \[\]"),
         ({"n_inner": -3}, "n_inner must be zero or more, not -3"),
         ({"layer_norm_epsilon": None}, "layer_norm_epsilon must be a finite number, not None"),
         ({"tie_word_embeddings": 0}, "tie_word_embeddings must be true or false, not 0"),

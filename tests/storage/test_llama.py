@@ -1,5 +1,6 @@
 """Llama's folders: read, written, refused, and compared with transformers."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,8 @@ def test_fields_that_files_leave_out_have_the_defaults_of_transformers(
              f"{name} should be null or of rope_type default, but is .*llama3.*8.0")
             for name in ("rope_scaling", "rope_parameters") for key in ("type", "rope_type")
         ),
-        ({"rope_scaling": "linear"}, "rope_scaling should be null or .*, but is linear"),
+        *(({"rope_scaling": value}, f"rope_scaling should be null or .*, but is {re.escape(shown)}")
+          for value, shown in (("linear", "linear"), ([], "[]"), (2.0, "2.0"))),
         ({"num_hidden_layers": 10**12}, r"lacks the tensor model\.layers\.2\.input_layernorm\.w"),
         ({"vocab_size": 12}, r"embed_tokens\.weight should be \(12, 24\) .* is \(11, 24\)"),
     ],

@@ -50,7 +50,8 @@ def read_config(found: dict[str, Any]) -> GPTConfig:
         raise ValueError(f"n_inner should be positive or null, but is {inner}")
     return GPTConfig(
         vocab_size=found["vocab_size"], block_size=found["n_positions"], n_layer=found["n_layer"],
-        n_head=found["n_head"], n_embd=found["n_embd"], n_inner=inner or 0, dropout=0.0, bias=True,
+        n_head=found["n_head"], n_embd=found["n_embd"],
+        n_inner=0 if inner is None else inner, dropout=0.0, bias=True,
         norm_epsilon=found.get("layer_norm_epsilon", 1e-5),
         activation=cast(Any, ACTIVATIONS[activation]),
         tied_head=found.get("tie_word_embeddings", True),

@@ -130,8 +130,8 @@ def load(folder: Path, dtype: str) -> tuple[GPTConfig, Tensors]:
         found = without_head(found, family.TABLE, path)
     with np.errstate(over="ignore"):  # Values that overflow become infinite, which is refused.
         found = {name: tensor.astype(dtype, copy=False) for name, tensor in found.items()}
-    tensors = checkpoint.matching(found, family.each_tensor(config), dtype, path)
-    return config, family.to_params(tensors, config)
+    found = checkpoint.matching(found, family.each_tensor(config), dtype, path)
+    return config, family.to_params(found, config)
 
 
 def shards(index: Path) -> list[Path]:

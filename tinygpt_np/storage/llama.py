@@ -6,11 +6,12 @@ c_fc. So matrices are copied, one parameter at a time; embedding, head and norms
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from tinygpt_np.config import GPTConfig
+from tinygpt_np.storage import checkpoint
 from tinygpt_np.storage.parameters import Shape, Tensors, each_param
 
 CLASS = "LlamaForCausalLM"
@@ -76,9 +77,10 @@ def read_theta(found: dict[str, Any]) -> Any:
     theta = found.get("rope_theta", 10_000.0)
     # transformers 5 writes rope_theta in rope_parameters; before, scaling was in rope_scaling.
     for name in ("rope_parameters", "rope_scaling"):
-        value: Any = found.get(name) or {}
-        rope = cast(dict[str, Any], value) if isinstance(value, dict) else {"rope_type": value}
-        if rope.get("rope_type", rope.get("type", "default")) != "default":
+        value: Any = found.get(name)
+        rope = checkpoint.as_object(value)
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default" or not (value is None or isinstance(value, dict)):
             raise ValueError(f"{name} should be null or of rope_type default, but is {value}")
         theta = rope.get("rope_theta", theta)
     return theta
