@@ -258,6 +258,24 @@ GPT2 = (
     either(GPT, "gpt/tokenizer_config.json gpt/special_tokens_map.json",
            added(b"", b"{", b"[]", b"\xff", b'{"bos_token": 7}')),
 )  # fmt: skip
+LLAMAS = [[part.replace("gpt", "llama") for part in command] for command in GPT]
+# Another of these values is as good, or another field has the same value.
+FREE_IN_LLAMA = (
+    *("architectures", "bos_token_id", "eos_token_id", "torch_dtype", "attention_dropout"),
+    *("max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_parameters"),
+)
+LLAMA = (
+    refused(LLAMAS, "llama/config.json", damaged("json", *FREE_IN_LLAMA) | merged(
+        {"model_type": "mistral"}, {"hidden_act": "gelu"}, {"attention_bias": True},
+        {"rope_parameters": {"rope_type": "llama3", "factor": 8}}, {"rope_scaling": "linear"},
+        {"rms_norm_eps": 0}, {"quantization_config": {"quant_method": "gptq"}}, {"head_dim": 2}),
+            "model.safetensors", "tokenizer"),
+    either(LLAMAS, "llama/config.json", REMOVED),
+    same(LLAMAS, "llama/config.json", merged(
+        {"rope_scaling": None, "head_dim": None, "hidden_act": "swish", "rope_theta": 1.0})),
+    refused(LLAMAS, "llama/model.safetensors", damaged("safetensors")),
+    refused(LLAMAS[:1], "llama/tokenizer.model", damage.PLACES, "tokenizer"),
+)  # fmt: skip
 
 
 def readers(kind: str, *path: str) -> Sequence[Sequence[str]]:
@@ -347,6 +365,6 @@ NANOGPT = (
           ("text.txt", ".", "ckpt.pt", "text.txt/x", "/proc/x")),
 )  # fmt: skip
 FAULTS: dict[str, Sequence[Fault]] = {
-    "texts": TEXTS, "runs": RUNS, "tokens": TOKENS, "gpt2": GPT2, "tokenizers": TOKENIZERS,
-    "nanogpt": NANOGPT,
+    "texts": TEXTS, "runs": RUNS, "tokens": TOKENS, "gpt2": GPT2, "llama": LLAMA,
+    "tokenizers": TOKENIZERS, "nanogpt": NANOGPT,
 }  # fmt: skip

@@ -24,6 +24,10 @@ FROM_MODEL = (
 TINY = (*FROM_MODEL, "--n-layer", "1", "--n-head", "2", "--n-embd", "8")
 TRAIN = ("train", "--data", "text.txt", *TINY)
 SAMPLING = ("--backend", "numpy", "--greedy", "--tokens", "8", "--seed", "1")
+LLAMA = GPTConfig(
+    vocab_size=290, block_size=16, n_layer=1, n_head=2, n_kv_head=1, n_embd=8, n_inner=12,
+    norm="rms_norm", positions="rotary_halves", activation="swiglu", tied_head=False,
+)  # fmt: skip
 CHECKPOINT = "runs/mine/checkpoints/000002"
 
 
@@ -39,8 +43,9 @@ def inputs() -> Path:
     byte_pairs.write(folder / "pairs")
     # The same tokenizer as Hugging Face writes it.
     (folder / "saved" / "tokenizer.json").write_text(json.dumps(byte_pairs.description()))
-    model = SentencePieceTokenizer.train(TEXT, 290).model
-    (folder / "pieces" / "tokenizer.model").write_bytes(model)
+    pieces = SentencePieceTokenizer.train(TEXT, 290)
+    (folder / "pieces" / "tokenizer.model").write_bytes(pieces.model)
+    GPT(LLAMA).save_pretrained(folder / "llama", pieces)
     # A GPT-2 in one file, and in two shards.
     size = tokenizer.vocab_size
     config = GPTConfig(vocab_size=size, block_size=16, n_layer=1, n_head=2, n_embd=8, bias=True)

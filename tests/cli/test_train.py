@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.commands import Captured, output_of, train_tiny
+from helpers.small_gpts import assert_same_bits
 from helpers.tiny_run import TEXT, TINY_FIELDS
 
 from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, cli, config
@@ -106,6 +108,10 @@ def test_resuming_needs_no_other_flag_and_keeps_the_schedule(run: Path, capsys: 
 
 TOKENIZER = CharTokenizer.from_text(TEXT)
 SHAPE = GPTConfig(vocab_size=18, block_size=12, n_layer=2, n_head=2, n_embd=8, bias=True)
+LLAMA = GPTConfig(
+    vocab_size=18, block_size=12, n_layer=2, n_head=4, n_kv_head=2, n_embd=24, n_inner=20,
+    norm="rms_norm", positions="rotary_halves", activation="swiglu", tied_head=False,
+)  # fmt: skip
 SIZES = "--block-size 8 --batch-size 2 --eval-interval 10 --max-iters 2 --init-from gpt"
 FROM_GPT = [*TRAIN, *SIZES.split()]
 
@@ -141,6 +147,28 @@ def test_a_run_from_a_model_has_its_shape_and_weights_and_can_be_resumed(
     out = output_of(capsys, "train", "--resume", "on", "--max-iters", "2")
     assert re.search(r"resumed +at step 1", out)
     assert (gpt / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
+def test_a_llama_is_fine_tuned_converted_and_sampled(
+    folder: Path, backend: str, capsys: Captured
+) -> None:
+    GPT(LLAMA, seed=4).save_pretrained(folder / "llama", TOKENIZER)
+    flags = ["--init-from", "llama", "--max-iters", "5", "--backend", backend, "--name", "on"]
+    output_of(capsys, *FROM_GPT, *flags)
+    losses = [row.loss for row in metrics.read(folder / "runs" / "on") if row.loss is not None]
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
+    trained = GPT.load(runs.last_checkpoint(folder / "runs" / "on")[0])
+    assert trained.config == replace(LLAMA, block_size=8)
+    output_of(capsys, "convert", "on", "out")
+    found, written = GPT.from_pretrained("out"), TOKENIZER.files_for_transformers()
+    assert found.config == trained.config
+    assert_same_bits(found.params, trained.params)
+    assert {path.name for path in Path("out").iterdir()} > {*written, "config.json"}
+    flags = ["--prompt", "To be", "--tokens", "30", "--backend", backend]
+    samples = [output_of(capsys, "sample", "--model", name, *flags) for name in ("on", "out")]
+    assert samples[0] == samples[1]
 
 
 def test_eval_only_prints_both_losses_and_writes_nothing(

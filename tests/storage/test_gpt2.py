@@ -155,7 +155,8 @@ def test_a_tensor_that_does_not_fit_is_named(
 SIZES: dict[str, dict[str, Any]] = {
     "variant": {
         "n_layer": 3, "n_head": 2, "n_embd": 26, "n_positions": 16, "vocab_size": 101,
-        "activation_function": "gelu", "n_inner": 31,
+        "activation_function": "gelu", "n_inner": 31, "layer_norm_epsilon": 1e-3,
+        "tie_word_embeddings": False,
     },
     "wide": {
         "n_layer": 1, "n_head": 5, "n_embd": 160, "n_positions": 70, "vocab_size": 333,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from helpers.hugging_face_folders import change_config, read_tensors, split_weights, write_tensors
 from helpers.nanogpt_checkpoints import generic
+from helpers.optional import needs
 from helpers.small_gpts import assert_same_bits
-from helpers.transformers_models import randomized, reloaded
+from helpers.transformers_models import assert_same_greedy_tokens, compare, randomized, reloaded
 
 from tinygpt_np import GPT, GPTConfig
+from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.storage import llama
 from tinygpt_np.storage.checkpoint import CheckpointError
 
@@ -215,6 +218,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "attention_bias": True, "mlp_bias": True,
     },
 }  # fmt: skip
+TIME = 13
 every_size = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
@@ -224,6 +228,47 @@ def peer(transformers: Any, size: dict[str, Any], folder: Path) -> Any:
     model = randomized(transformers.LlamaForCausalLM(config))
     model.save_pretrained(folder)
     return model
+
+
+def in_float64(model: Any, theta: float) -> Any:
+    """Return the model in float64, with norms and angles that transformers has in float32."""
+    torch: Any = needs("torch")
+
+    class Rotary(torch.nn.Module):
+        def forward(self, x: Any, position_ids: Any) -> tuple[Any, Any]:
+            size = model.config.head_dim
+            frequencies = theta ** -(torch.arange(0, size, 2, dtype=torch.float64) / size)
+            angles = (position_ids[..., None] * frequencies).repeat(1, 1, 2)
+            return angles.cos(), angles.sin()
+
+    model = model.double()
+    model.model.rotary_emb = Rotary()
+    for parent in [model.model, *model.model.layers]:
+        for name, norm in list(parent.named_children()):
+            if name.endswith("norm"):
+                exact = torch.nn.RMSNorm(norm.weight.shape, norm.variance_epsilon)
+                exact.weight = norm.weight
+                setattr(parent, name, exact)
+    return model
+
+
+@pytest.mark.slow
+@every_size
+def test_gradients_logits_and_greedy_tokens_agree(
+    tmp_path: Path, transformers: Any, size: dict[str, Any]
+) -> None:
+    model = peer(transformers, size, tmp_path / "llama")
+    loaded = GPT.from_pretrained(tmp_path / "llama")
+    to_params = partial(llama.to_params, config=loaded.config)
+    compare(model, loaded, to_params, loaded.loss_and_grads, 1e-4, TIME)
+    assert_same_greedy_tokens(model, loaded)
+    compiled = GPT.from_pretrained(tmp_path / "llama", backend="numba")
+    with CompiledEngine(compiled, 2, 2) as engine:
+        compare(model, compiled, to_params, engine.loss_and_grads, 1e-4, TIME)
+    assert_same_greedy_tokens(model, compiled)
+    exact = GPT.from_pretrained(tmp_path / "llama", dtype="float64")
+    model = in_float64(model, loaded.config.rope_theta)
+    compare(model, exact, to_params, exact.loss_and_grads, 1e-10, TIME)
 
 
 @pytest.mark.slow

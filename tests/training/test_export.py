@@ -1,4 +1,4 @@
-"""nanoGPT's checkpoints, runs and saved models are converted to GPT-2 folders."""
+"""nanoGPT's checkpoints, runs and saved models are converted to folders of transformers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,8 +42,14 @@ def test_a_model_is_converted_exactly_with_the_characters_of_its_text(
     assert tokenizer.files() == CharTokenizer.from_text(TEXT).files()
 
 
-def test_a_gpt2_folder_is_converted_to_a_copy(tmp_path: Path) -> None:
-    generic(CONFIG).save_pretrained(tmp_path / "gpt", CharTokenizer.from_text(TEXT))
+LLAMA = replace(
+    CONFIG, norm="rms_norm", positions="rotary_halves", activation="swiglu", tied_head=False
+)
+
+
+@pytest.mark.parametrize("config", [CONFIG, LLAMA], ids=["GPT-2", "Llama"])
+def test_a_folder_of_transformers_is_converted_to_a_copy(tmp_path: Path, config: GPTConfig) -> None:
+    generic(config).save_pretrained(tmp_path / "gpt", CharTokenizer.from_text(TEXT))
     convert(str(tmp_path / "gpt"), tmp_path / "out", None)
     for path in (tmp_path / "gpt").iterdir():
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
