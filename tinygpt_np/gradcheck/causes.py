@@ -31,11 +31,13 @@ MISTAKES: dict[str, tuple[str, ...]] = {
     "too small": ("factor dropped", "factor doubled", "factor inverted", "factor 1/2"),
     "transposed": ("transpose",),
     # Mistakes that study finds in a line.
-    "a call is missing": ("call skipped",),
+    # A call in one branch of a condition is skipped, or made in both.
+    "a call is missing": ("call skipped", "condition"),
+    "a call too many": ("condition",),
     "a condition is missing": ("condition",),
     "a copy is missing": ("copy dropped",),
-    # One branch of a condition lacks a factor that the other one has.
-    "a factor is missing": ("factor dropped", "condition"),
+    # One branch of a condition lacks a factor that the other one has, or one of 0 and 1, a mask.
+    "a factor is missing": ("factor dropped", "condition", "mask"),
     "a factor too many": ("factor doubled", "factor 1/2"),
     "a mean is missing": ("sum dropped",),
     "a mean too many": ("axis",),

@@ -2,10 +2,12 @@
 
     y = x if x > 0, else 0      x, y: any shape
 
-Derivation. Given which values pass, y is linear: dy passes where x did, and is 0 elsewhere. At
-x = 0 there is no derivative; it is taken as 0, as in PyTorch. NaN passes and stays visible.
+Derivation. y is x itself or a constant, so y' is 1 for x > 0 and 0 for x < 0:
 
-Common mistake: the sign of dy, or of y after later changes, decides in place of the sign of x.
+    ∂L/∂x = ∂L/∂y if x > 0, else 0
+
+At x = 0 there is no derivative; 0 is used, as in PyTorch. NaN passes, so that it stays visible.
+Common mistake: a gradient that is cut where it is itself negative.
 Source: Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines" (2010).
 """
 
@@ -16,14 +18,14 @@ import numpy as np
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """x (...) -> y (...), saved."""
-    off = np.real(x) <= 0  # (...)
-    y = np.where(off, 0, x)  # (...)
-    return y, (off,)
+    passes = ~(np.real(x) <= 0)  # (...)
+    y = np.where(passes, x, 0)  # (...)
+    return y, (passes,)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     """dy (...) -> dx (...)."""
-    (off,) = saved
-    # y = np.where(off, 0, x)
-    dx = np.where(off, 0, dy)  # (...)
+    (passes,) = saved
+    # y = np.where(passes, x, 0)
+    dx = np.where(passes, dy, 0)  # (...)
     return dx

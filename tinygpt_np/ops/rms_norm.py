@@ -37,7 +37,7 @@ def forward(
 def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
     """dy (..., C) -> dx (..., C), dweight (C,) or None, line for line."""
     xhat, rms, weight = saved
-    rows = tuple(range(xhat.ndim - 1))
+    rows = tuple(range(xhat.ndim))[:-1]
     x = xhat * rms  # (..., C)
     # y = xhat if weight is None else xhat * weight
     dxhat = dy if weight is None else dy * weight  # (..., C)
@@ -59,7 +59,7 @@ def backward_steps(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> tuple[np.ndarray, np.ndarray | None]:
     """dy (..., C) -> dx (..., C), dweight (C,) or None, in closed form."""
     xhat, rms, weight = saved
-    rows = tuple(range(xhat.ndim - 1))
+    rows = tuple(range(xhat.ndim))[:-1]
     dweight = None if weight is None else (dy * xhat).sum(axis=rows)  # (C,)
     dxhat = dy if weight is None else dy * weight  # (..., C)
     along_xhat = (dxhat * xhat).mean(axis=-1, keepdims=True)  # (..., 1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers.study_targets import FORWARD, edited_proof, proof, truth_of
 
+from tinygpt_np.gradcheck.cases import variants_of
 from tinygpt_np.gradcheck.mutations import sites
 from tinygpt_np.study.proof.bugs import planted
 from tinygpt_np.study.proof.verdicts import Proof
@@ -19,10 +20,7 @@ def cause_of(operation: str, after: str) -> str:
     """Return the cause that the planted bug with this statement is given."""
     site = next(site for site in sites() if site.operation == operation)
     mutation = next(mutation for mutation in site.mutations() if mutation.after == after)
-    variants = [
-        f"{operation}{end}" for end in (("", "-no-mask") if operation == "dropout" else [""])
-    ]
-    return planted(site, mutation, [*map(truth_of, variants)]).cause
+    return planted(site, mutation, [*map(truth_of, variants_of(operation))]).cause
 
 
 @pytest.mark.parametrize(
@@ -106,6 +104,13 @@ def backward(dy, saved):
 def test_the_memory_of_the_upstream_gradient_must_be_copied() -> None:
     said = cause_of("dropout", "dx = dy if mask is None else dy * mask")
     assert said == "a copy is missing: the gradient shares its memory with dout"
+
+
+def test_a_call_of_the_forward_in_one_branch_only_is_found() -> None:
+    said = cause_of("rotary", "dx = dhalves")
+    assert said == "a call is missing: write `interleave(dhalves)` for `dhalves`"
+    said = cause_of("rotary", "dx = interleave(dhalves)")
+    assert said == "a call too many: write `dhalves` for `interleave(dhalves)`"
 
 
 def test_a_missing_line_is_its_own_cause() -> None:

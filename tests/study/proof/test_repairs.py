@@ -21,7 +21,8 @@ MODULES: Namespace = {"np": np, "softmax": softmax}
 VALUES: Namespace = {
     **MODULES, "a": A, "b": B, "w": W, "s": S, "column": B[:, :1],
     "row": B[0], "n": 7, "ids": np.array([0, 2, 2]), "pair": (A, B), "mask": None, "flag": True,
-    "saved": softmax.forward(A)[1], "total": A * B + 1,
+    "saved": softmax.forward(A)[1], "total": A * B + 1, "flip": lambda x: x[::-1],
+    "deep": rng.standard_normal((6, 3, 4)),
 }  # fmt: skip
 
 
@@ -49,7 +50,8 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
         return is_near(namespace[name], expected[name])
 
     numbers = [Operand("np.sqrt(n)", 7**0.5)]
-    return mistakes(WrongLine([step(wrong)], {0: {**VALUES, **values}}, MODULES, is_right, numbers))
+    before = {0: {**VALUES, **values}}
+    return mistakes(WrongLine([step(wrong)], before, MODULES, is_right, numbers, ["flip"]))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
         ),
         ("d = a.sum(axis=1)", "d = a.mean(axis=1)", "a sum, not a mean", "write `a.mean(axis=1)`"),
         ("d = np.sum(a, 1)", "d = a.sum(axis=0)", "the wrong axis", "write `a.sum(axis=0)` for"),
+        ("d = deep.sum(axis=0)", "d = deep.sum(axis=(0, 1))", "the wrong axis", "write `deep.sum"),
+        ("d = deep", "d = deep.sum(axis=(0, 1))", "a sum is missing", "write `deep.sum(axis=(0, 1"),
         ("d = a.sum(1)", "d = a.sum(1, keepdims=True)", "keepdims is missing", "write `a.sum(axis"),
         ("d = a", "d = a.sum(axis=0)", "a sum is missing", "write `a.sum(axis=0)` for `a`"),
         ("d = a.sum(axis=0)", "d = a", "a sum too many", "write `a` for `a.sum(axis=0)`"),
@@ -113,6 +117,8 @@ def found(wrong: str, right: str, name: str = "d", **values: Any) -> dict[str, s
         ),
         ("d = a * mask", "d = a", "a condition is missing", "`mask` is None here"),
         ("d = a", "d = np.exp(a)", "a call is missing", "write `np.exp(a)` for `a`"),
+        ("d = a * b", "d = flip(a) * b", "a call is missing", "write `flip(a)` for `a`"),
+        ("d = flip(a) * b", "d = a * b", "a call too many", "write `a` for `flip(a)`"),
         (
             "d = b", "d = softmax.backward(b, saved)", "a call is missing",
             "write `softmax.backward(b, saved)` for `b`",

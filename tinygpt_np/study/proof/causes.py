@@ -136,8 +136,8 @@ class Backward:
         if goal.index == index:
             suspects += (i for i in reversed(earlier) if {*trace.sets(i)} & fused)
         before = trace.namespaces_before(suspects)
-        known = numbers(self.truth.trace)
-        return mistakes(WrongLine(steps, before, trace.module, goal.is_right, known))
+        known, called = numbers(self.truth.trace), functions(self.truth.trace)
+        return mistakes(WrongLine(steps, before, trace.module, goal.is_right, known, called))
 
 
 def size_of_error(line: BackwardLine) -> str:
@@ -203,3 +203,10 @@ def numbers(forward: Trace) -> list[Operand]:
                 if is_number(number) and not np.ndim(number) and np.isrealobj(number) and number:
                     found[ast.unparse(node)] = float(number)
     return [Operand(text, value) for text, value in found.items()]
+
+
+def functions(forward: Trace) -> list[str]:
+    """Return the names of the functions that the lines of a forward call with one argument."""
+    nodes = (node for step in forward.steps for node in ast.walk(step.statement.node))
+    calls = (node for node in nodes if isinstance(node, ast.Call) and len(node.args) == 1)
+    return [*dict.fromkeys(call.func.id for call in calls if isinstance(call.func, ast.Name))]

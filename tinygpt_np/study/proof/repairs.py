@@ -46,6 +46,7 @@ CORRECTIONS: dict[str, dict[str, list[str]]] = {
         "the operands are swapped": ["B / A"],
     },
     "-A": {"the sign is wrong": ["A"]},
+    "X(A)": {"a call too many": ["A"]},
     "np.ones_like(A)": {"the upstream gradient is ignored": ["A"]},
     "np.where(A, B, C)": {"the mask is wrong": ["np.where(A, C, B)"]},
     "np.tri(A, dtype=B, k=C)": {"the mask is wrong": ["np.tri(A, dtype=B)"]},
@@ -57,6 +58,8 @@ WRAPPERS = {
     "A.mT": "a transpose is missing",
     "np.exp(A)": "a call is missing",
 }
+# The axes that a sum or mean may need, with those of rows, of sequences and of images.
+AXES = ("-1", "0", "1", "2", "(0, 1)", "(0, 1, 2)", "(0, 2, 3)")
 # Operations with an operand B that may be missing next to an expression A.
 OPERATIONS = {
     "A * B": ("a factor is missing", "multiply {0} by {1}"),
@@ -106,6 +109,7 @@ class WrongLine:
     steps: what is run again; the last of them sets what is_right judges. before: the namespace
     before each step that may have the mistake, by its index; the most likely comes first. module:
     what is in a namespace and never changes. numbers: what a factor may be, such as a length.
+    functions: the names of those that the forward calls with one argument.
     """
 
     steps: Sequence[Step]
@@ -113,6 +117,7 @@ class WrongLine:
     module: Namespace
     is_right: Callable[[Namespace], bool]
     numbers: Sequence[Operand] = ()
+    functions: Sequence[str] = ()
 
     @cached_property
     def suspects(self) -> list["Suspect"]:
@@ -268,7 +273,9 @@ class Suspect:
         for node, value in self.values:
             for wrapper, mistake in (*WRAPPERS.items(), *self.calls):
                 yield self.substituted(mistake, node, filled(wrapper, A=node))
-            for axis, end in itertools.product(range(np.ndim(value)), ("", ", keepdims=True")):
+            axes = range(np.ndim(value))
+            rows = [axes[:-1]] if len(axes) > 2 else []
+            for axis, end in itertools.product([*axes, *map(tuple, rows)], ("", ", keepdims=True")):
                 for kind in ("sum", "mean"):
                     new = filled(f"A.{kind}(axis={axis}{end})", A=node)
                     yield self.substituted(f"a {kind} is missing", node, new)
@@ -290,12 +297,14 @@ class Suspect:
 
     @cached_property
     def calls(self) -> list[tuple[str, str]]:
-        """The calls of the backward of a module, with something that was saved."""
+        """The calls of the forward's functions, and of a module's backward with saved values."""
         owners = [n for n, v in self.namespace.items() if isinstance(v, ModuleType)]
         owners = [n for n in owners if hasattr(self.namespace[n], "backward")]
         saved = [n for n, v in self.namespace.items() if isinstance(v, tuple)]
         pairs = itertools.product(owners, saved)
-        return [(f"{owner}.backward(A, {name})", "a call is missing") for owner, name in pairs]
+        wrappers = [f"{owner}.backward(A, {name})" for owner, name in pairs]
+        wrappers += [f"{name}(A)" for name in self.wrong.functions]
+        return [(wrapper, "a call is missing") for wrapper in wrappers]
 
     @cached_property
     def unary(self) -> list[Operand]:
@@ -441,7 +450,7 @@ def reductions(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     yield f"a {kind}, not a {other}", call(other, axis, keepdims)
     yield f"a {kind} too many", owner
     yield f"keepdims is {'set' if keepdims else 'missing'}", call(kind, axis, not keepdims)
-    for new in (None, *(parsed(text).body for text in ("-1", "0", "1", "2"))):
+    for new in (None, *(parsed(text).body for text in AXES)):
         yield "the wrong axis", call(kind, new, keepdims)
 
 
