@@ -27,8 +27,9 @@ TINYGPT, TORCH = "benchmarks.models.tinygpt", "benchmarks.peers.torch_models"
 # Numbers that candidates agree on differ by at most this fraction.
 SAME = 1e-3
 ATTENTION_ROUNDS, SAMPLE_ROUNDS, PRETRAINED_ROUNDS = 15, 9, 7
-# Those of the workload gpt-384.
-ATTENTION = {"batch": 8, "time": 256, "n_head": 6, "head_size": 64}
+# Those of the workload gpt-384, and with groups of queries that share keys and values.
+ATTENTION = {"batch": 8, "time": 256, "n_head": 6, "n_kv_head": 6, "head_size": 64}
+ATTENTIONS = {"attention": ATTENTION, "grouped queries": {**ATTENTION, "n_kv_head": 2}}
 TOKENS = 500  # sampled in a turn
 
 
@@ -87,16 +88,18 @@ def train(
 
 def attention(threads: int, rounds: int | None, backend: str, json: Path | None) -> bool:
     """Time causal attention, forward and backward, and PyTorch's fused kernel."""
-    common: dict[str, Any] = {"sizes": ATTENTION, "threads": threads}
     build = f"{TORCH}:attention"
-    entries = [
-        Entry("ours", f"{TINYGPT}:attention", {**common, "backend": backend}, trained=True),
-        Entry("SDPA", build, {**common, "from_qkv": True}, True, by="torch"),
-        Entry("SDPA, split", build, {**common, "from_qkv": False}, True, by="torch"),
-    ]
-    tokens = ATTENTION["batch"] * ATTENTION["time"]
-    found = Experiment("attention", ATTENTION, entries, rounds or ATTENTION_ROUNDS, tokens)
-    return run("attention", [found], {"threads": threads, "backend": backend}, json)
+    found: list[Experiment] = []
+    for name, sizes in ATTENTIONS.items():
+        common: dict[str, Any] = {"sizes": sizes, "threads": threads}
+        entries = [
+            Entry("ours", f"{TINYGPT}:attention", {**common, "backend": backend}, trained=True),
+            Entry("SDPA", build, {**common, "from_qkv": True}, True, by="torch"),
+            Entry("SDPA, split", build, {**common, "from_qkv": False}, True, by="torch"),
+        ]
+        tokens = sizes["batch"] * sizes["time"]
+        found.append(Experiment(name, sizes, entries, rounds or ATTENTION_ROUNDS, tokens))
+    return run("attention", found, {"threads": threads, "backend": backend}, json)
 
 
 def sample(threads: int, rounds: int | None, json: Path | None) -> bool:

@@ -89,14 +89,15 @@ def step_by(settings: dict[str, Any], optimizer: str) -> Job:
 def attention(sizes: dict[str, int], threads: int, backend: str) -> Job:
     """Return causal attention, forward and backward; sequences are split between the threads."""
     operation = backends.load(backend).attention
-    batch, time, n_head, head_size = sizes.values()
+    batch, time, n_head, n_kv_head, head_size = sizes.values()
     qkv, dy = workloads.attention_inputs(**sizes)
     parts = split(batch, threads)
     pool = ThreadPoolExecutor(len(parts))
 
     def both(part: slice) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(part.start * time, part.stop * time)
-        y, saved = operation.forward(qkv[rows], part.stop - part.start, n_head)
+        count = part.stop - part.start
+        y, saved = operation.forward(qkv[rows], count, n_head, None, n_kv_head)
         return y, operation.backward(dy[rows], saved)
 
     def step() -> list[tuple[np.ndarray, np.ndarray]]:

@@ -118,12 +118,12 @@ def batches(workload: Workload) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def attention_inputs(
-    batch: int, time: int, n_head: int, head_size: int
+    batch: int, time: int, n_head: int, n_kv_head: int, head_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return qkv (N, 3C) and dy (N, C), float32 of order one, the same for every candidate."""
-    rng, width = np.random.default_rng(SEED), n_head * head_size
-    qkv = rng.standard_normal((batch * time, 3 * width), dtype=np.float32)
-    dy = rng.standard_normal((batch * time, width), dtype=np.float32)
+    """Return qkv (N, E) and dy (N, C), float32 of order one, the same for every candidate."""
+    rng, heads = np.random.default_rng(SEED), n_head + 2 * n_kv_head
+    qkv = rng.standard_normal((batch * time, heads * head_size), dtype=np.float32)
+    dy = rng.standard_normal((batch * time, n_head * head_size), dtype=np.float32)
     return qkv, dy
 
 

@@ -41,13 +41,23 @@ class Attention(nn.Module):
         return self.c_proj(attend(self.c_attn(x), self.n_head))
 
 
-def attend(qkv: torch.Tensor, n_head: int) -> torch.Tensor:
-    """Return y (B, T, C) for qkv (B, T, 3C): causal attention by PyTorch's fused kernel."""
-    batch, time, width = qkv.shape
-    heads = (batch, time, n_head, width // 3 // n_head)
-    q, k, v = (part.view(heads).transpose(1, 2) for part in qkv.split(width // 3, dim=2))
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
-    return y.transpose(1, 2).reshape(batch, time, width // 3)
+def attend(qkv: torch.Tensor, n_head: int, n_kv_head: int | None = None) -> torch.Tensor:
+    """Return y (B, T, C) for qkv (B, T, E): causal attention by PyTorch's fused kernel."""
+    y = fused(*heads_of(qkv, n_head, n_kv_head or n_head))  # (B, H, T, D)
+    return y.transpose(1, 2).reshape(*qkv.shape[:2], -1)
+
+
+def heads_of(qkv: torch.Tensor, n_head: int, n_kv_head: int) -> list[torch.Tensor]:
+    """Return q (B, H, T, D), k and v (B, J, T, D) as views of qkv (B, T, E)."""
+    counts = [n_head, n_kv_head, n_kv_head]
+    heads = qkv.view(*qkv.shape[:2], sum(counts), -1)
+    return [part.transpose(1, 2) for part in heads.split(counts, dim=2)]
+
+
+def fused(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Return causal attention (B, H, T, D) by PyTorch's fused kernel."""
+    grouped = q.shape[1] > k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
 
 
 class Block(nn.Module):
@@ -242,20 +252,17 @@ def sample(workload: dict[str, Any], tokens: int, threads: int) -> Job:
 def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
     """Return causal attention, forward and backward, from one array as ours or from q, k and v."""
     torch.set_num_threads(threads)
-    batch, time, n_head, head_size = sizes.values()
-    width = n_head * head_size
+    batch, time, n_head, n_kv_head, head_size = sizes.values()
     qkv, dy = (
         torch.from_numpy(array).view(batch, time, -1)
         for array in workloads.attention_inputs(**sizes)
     )
     if from_qkv:
-        inputs, function = [qkv], partial(attend, n_head=n_head)
+        inputs, function = [qkv], partial(attend, n_head=n_head, n_kv_head=n_kv_head)
     else:  # Arrays (B, H, T, D) save PyTorch copies.
-        *inputs, dy = (
-            part.view(batch, time, n_head, head_size).transpose(1, 2).contiguous()
-            for part in (*qkv.split(width, dim=2), dy)
-        )
-        function = partial(F.scaled_dot_product_attention, is_causal=True)
+        parts = *heads_of(qkv, n_head, n_kv_head), *heads_of(dy, n_head, 0)[:1]
+        *inputs, dy = (part.contiguous() for part in parts)
+        function = fused
     for tensor in inputs:
         tensor.requires_grad_()
 
@@ -270,5 +277,5 @@ def attention(sizes: dict[str, int], threads: int, from_qkv: bool) -> Job:
         y, *gradients = (tensor.detach().numpy() for tensor in returned)
         return workloads.norms([y], gradients)
 
-    flops = workloads.attention_flops(width, time, batch * time)
+    flops = workloads.attention_flops(n_head * head_size, time, batch * time)
     return Job(step, flops, agreement=agreement)

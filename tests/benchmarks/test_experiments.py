@@ -26,7 +26,7 @@ from tinygpt_np.model.gpt import GPT
 
 pytestmark = pytest.mark.slow  # Whole runs, in several processes.
 
-SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
+SIZES = {"batch": 5, "time": 7, "n_head": 6, "n_kv_head": 2, "head_size": 4}
 TOKENS = 11
 
 

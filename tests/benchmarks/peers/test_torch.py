@@ -19,7 +19,7 @@ from tinygpt_np.config import TrainConfig
 needs("torch")
 kernels: Any = importlib.import_module("benchmarks.peers.torch_kernels")
 models: Any = importlib.import_module("benchmarks.peers.torch_models")
-SIZES = {"batch": 5, "time": 7, "n_head": 3, "head_size": 4}
+SIZES = {"batch": 5, "time": 7, "n_head": 6, "n_kv_head": 2, "head_size": 4}
 
 
 @pytest.mark.parametrize(("operation", "direction"), CASES)
