@@ -287,11 +287,11 @@ def forward_heads(
 
 @strict
 def add_stripe(
-    stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, fresh: Any, scratch: Any
+    stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, unset: Any, scratch: Any
 ) -> None:
     """Add stripeᵀ·B to C, for the keys that a stripe of queries sees; B is (T, D), C (T, D).
 
-    If C is fresh, rows whose keys no earlier stripe sees start from zero.
+    Rows of C from `unset` on start from zero.
     """
     for column in range(0, size, PANEL):
         width = min(PANEL, size - column)
@@ -300,7 +300,7 @@ def add_stripe(
         for key in range(0, origin + rank, ROWS):
             height, skipped = min(ROWS, origin + rank - key), max(key - origin, 0)
             target = moved(c, key, column)
-            start = matrix(scratch, 0) if fresh and key >= origin else target
+            start = matrix(scratch, 0) if key >= unset else target
             tile_matmul(
                 height, moved(stripe, skipped, key), True, moved(panel, skipped, 0), start, target,
                 width, rank - skipped, matrix(panel.address, 0), scratch,
@@ -342,8 +342,10 @@ def backward_head(
                 if mask:
                     multiply_by(p_row.address, mask + 4 * (query + i) * time, visible)
             matmul_rows(height, ds, keys, end, time, size, moved(dq, query, 0), scratch)
-        add_stripe(probs, origin, rank, dy, size, dv, fresh, scratch)
-        add_stripe(dscores, origin, rank, q, size, dk, fresh, scratch)
+        # No earlier stripe and no earlier head of the group sees the keys from `unset` on.
+        unset = origin if fresh else time
+        add_stripe(probs, origin, rank, dy, size, dv, unset, scratch)
+        add_stripe(dscores, origin, rank, q, size, dk, unset, scratch)
 
 
 @kernel
