@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -25,7 +25,6 @@ class Optimizer(Protocol):
     second: Tensors
 
 
-@runtime_checkable
 class MatrixOptimizer(Optimizer, Protocol):
     """The part of Muon that an update reads besides that of AdamW."""
 
@@ -34,12 +33,17 @@ class MatrixOptimizer(Optimizer, Protocol):
     relative_rate: float
 
 
+def has_matrices(optimizer: Optimizer) -> TypeGuard[MatrixOptimizer]:
+    """Return whether an optimizer is Muon; isinstance of a protocol takes longer than a kernel."""
+    return hasattr(optimizer, "parts")
+
+
 def warm_up(optimizer: Optimizer) -> None:
     """Compile what an update needs, and change nothing."""
     ones = [np.ones(1, np.float32) for _ in range(4)]
     adamw.sum_of_squares(ones[0])
     adamw.update(*ones, (1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
-    if isinstance(optimizer, MatrixOptimizer):
+    if has_matrices(optimizer):
         param, grad, first = (one[None] for one in ones[:3])
         update_matrix(param, grad, first, slice(0, 1), (1.0, 1e-3, 0.1, 0.9), (1, 1))
 
@@ -52,7 +56,7 @@ def tasks(
     beta1, beta2 = optimizer.beta1, optimizer.beta2
     corrections = 1 - beta1**optimizer.steps, 1 - beta2**optimizer.steps
     found: list[Callable[[], None]] = []
-    if isinstance(optimizer, MatrixOptimizer):
+    if has_matrices(optimizer):
         found += matrix_tasks(optimizer, params, grads, scale, learning_rate)
     for name, second in optimizer.second.items():
         param = params[name]
@@ -97,4 +101,6 @@ def update_matrix(
 def chunks(tensor: np.ndarray) -> list[np.ndarray]:
     """Return flat views of the parts of a tensor."""
     values = tensor.reshape(-1)
+    if values.size <= CHUNK:
+        return [values]
     return [values[start : start + CHUNK] for start in range(0, values.size, CHUNK)]
