@@ -27,7 +27,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
         NEVER if value == math.inf else f"{value:.{digits}f}"
         for value in (statistics.median(values), min(values), max(values))
     )
-    return middle if low == high else f"{middle} ({low} to {high})"
+    return middle if low == high else f"{middle} ({low}–{high})"
 
 
 def time(times: Sequence[float | None], complete: Sequence[bool]) -> str:

@@ -163,15 +163,17 @@ def summaries(
 
 def show(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     """Show the times, and how many times as long PyTorch takes."""
-    columns: list[str] = [*next(iter(results.values()))["times"]] if results else []
-    table = table_of(
-        "seconds of training to a validation loss; medians over the seeds (lowest to highest)",
-        "recipe", *columns, "all steps", "best loss", "warm-up",
-    )  # fmt: skip
-    for name, each in results.items():
-        times = (records.time(values, each["complete"]) for values in each["times"].values())
-        others = (records.spread(each["seconds"]), records.spread(each["best"], 4))
-        table.add_row(escape(name), *times, *others, records.spread(each["warm_up"]))
+    every = results.values()
+    targets: list[str] = [*next(iter(every))["times"]] if results else []
+    title = "seconds of training to a loss; medians over the seeds (lowest–highest)"
+    table = table_of(title, "", *map(escape, results))
+    for target in targets:
+        cells = (records.time(each["times"][target], each["complete"]) for each in every)
+        table.add_row(f"to {target}", *cells)
+    for title, name, digits in (
+        ("all steps", "seconds", 1), ("best loss", "best", 3), ("warm-up", "warm_up", 1)
+    ):  # fmt: skip
+        table.add_row(title, *(records.spread(each[name], digits) for each in every))
     console.print(table)
     for name, each in results.items():
         if "failed" in each:
@@ -179,6 +181,6 @@ def show(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     for name, each in results.items():
         peers = {peer: theirs for peer, theirs in results.items() if each["by"] != theirs["by"]}
         for peer, theirs in peers.items() if each["by"] == OURS else ():
-            for target in columns:
+            for target in targets:
                 if text := records.ratio(each, theirs, target):
                     console.print(f"to {target}, {peer} takes {text} times as long as {name}")

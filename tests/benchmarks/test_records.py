@@ -28,8 +28,8 @@ FOUND: dict[str, Any] = {
 }  # fmt: skip
 RECIPES = {"fast": replace(TrainConfig(), learning_rate=4e-3, seed=7, data="elsewhere")}
 ROW = (
-    "| 2026-11-29 | 0123456 | Some CPU | 2 | fast | 8.1 (7.5 to 9.0) | 30.0 (20.0 to never) "
-    "| never | 40.0 (39.0 to 41.0) | 1.690 (1.680 to 1.712) |"
+    "| 2026-11-29 | 0123456 | Some CPU | 2 | fast | 8.1 (7.5–9.0) | 30.0 (20.0–never) "
+    "| never | 40.0 (39.0–41.0) | 1.690 (1.680–1.712) |"
 )
 
 
@@ -40,22 +40,22 @@ def times(*found: float | None) -> dict[str, Any]:
 
 def test_a_time_is_the_median_with_the_lowest_and_the_highest() -> None:
     ended = [True] * 3
-    assert records.time([8.25, 7.5, 9.0], ended) == "8.2 (7.5 to 9.0)"
+    assert records.time([8.25, 7.5, 9.0], ended) == "8.2 (7.5–9.0)"
     assert records.time([8.0, 8.01, 7.99], ended) == "8.0"
-    assert records.time([None, 7.5, 9.0], ended) == "9.0 (7.5 to never)"
-    assert records.time([None, 7.5, None], ended) == "never (7.5 to never)"
+    assert records.time([None, 7.5, 9.0], ended) == "9.0 (7.5–never)"
+    assert records.time([None, 7.5, None], ended) == "never (7.5–never)"
     assert records.time([None] * 3, ended) == "never"
 
 
 def test_a_loss_that_a_stopped_run_has_not_reached_is_not_said_to_be_never_reached() -> None:
-    assert records.time([7.5, None, None], [True, False, True]) == "never (7.5 to never)"
-    assert records.time([7.5, None, 9.5], [True, False, True]) == "8.5 (7.5 to 9.5)"
+    assert records.time([7.5, None, None], [True, False, True]) == "never (7.5–never)"
+    assert records.time([7.5, None, 9.5], [True, False, True]) == "8.5 (7.5–9.5)"
     assert records.time([None], [False]) == "–"
 
 
 def test_a_ratio_is_the_median_over_the_seeds() -> None:
     assert records.ratio(times(10.0, 20.0, 5.0), times(80.0, 140.0, 60.0), "1.9") == (
-        "8.00 (7.00 to 12.00)"
+        "8.00 (7.00–12.00)"
     )
 
 
@@ -70,7 +70,7 @@ def test_there_is_no_ratio_if_either_was_stopped_before_the_loss() -> None:
 
 def test_of_a_loss_that_they_never_reach_a_ratio_is_the_least_and_that_we_do_not_none() -> None:
     assert records.ratio(times(10.0, 20.0), times(80.0, None), "1.9") == (
-        "at least 6.25 (4.50 to 8.00)"
+        "at least 6.25 (4.50–8.00)"
     )
     assert records.ratio(times(10.0, None), times(80.0, 80.0), "1.9") == ""
 
