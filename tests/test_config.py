@@ -3,12 +3,20 @@
 import itertools
 import statistics
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tinygpt_np import TrainConfig, config
-from tinygpt_np.config import PRESETS, PURPOSES, Architecture, expected_band, generator
+from tinygpt_np.config import (
+    DEFAULT_PRESET,
+    PRESETS,
+    PURPOSES,
+    Architecture,
+    Preset,
+    expected_band,
+    generator,
+)
 from tinygpt_np.storage.parameters import param_count
 
 NAN, INFINITE = float("nan"), float("inf")
@@ -97,6 +105,11 @@ def test_a_preset_is_the_published_recipe(name: str) -> None:
 
 def test_the_defaults_are_preset_cpu() -> None:
     assert PRESETS["cpu"] == TrainConfig()
+
+
+def test_every_preset_can_be_named_on_the_command_line() -> None:
+    assert get_args(Preset) == tuple(PRESETS)
+    assert DEFAULT_PRESET in PRESETS
 
 
 def test_microgpt_has_the_size_of_karpathys_and_the_scales_of_its_norms() -> None:

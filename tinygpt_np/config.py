@@ -262,12 +262,16 @@ def require_positive(config: Any, *names: str) -> None:
         require(config, name, getattr(config, name) > 0, "positive")
 
 
+Preset = Literal[
+    "cpu", "lecture-small", "lecture", "smoke", "microgpt", "gpt2-124m", "finetune-shakespeare"
+]
+DEFAULT_PRESET: Preset = "cpu"
 # cpu is nanoGPT's recipe for a CPU. lecture-small is the script published with the lecture, and
 # lecture the larger run at its end; both have a constant learning rate and PyTorch's defaults for
 # AdamW. gpt2-124m and finetune-shakespeare are nanoGPT's train_gpt2 and finetune_shakespeare; the
 # latter starts from the smallest GPT-2, where nanoGPT uses the largest. microgpt is Karpathy's
 # script of that name; training/README.md says what differs.
-PRESETS = {
+PRESETS: dict[str, TrainConfig] = {
     "cpu": TrainConfig(),
     "lecture-small": TrainConfig(
         block_size=32, n_layer=4, n_head=4, n_embd=64, bias=True,

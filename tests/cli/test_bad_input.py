@@ -15,7 +15,7 @@ BAD = {
     "help": "there is no command help; the commands are train, sample, runs, convert",
     "train small.txt": "unexpected argument small.txt; to use a text, give --data small.txt",
     "train config/x.py": "config files are not run; give their settings as flags",
-    "train --min-lr 1": "--min-lr must be at most --learning-rate = 0.001, not 1.0",
+    "train --preset cpu --min-lr 1": "--min-lr must be at most --learning-rate = 0.001, not 1.0",
     "train --data nowhere.txt": "there is no file nowhere.txt",
     "train --data .": "train.bin; --data is a text file or a folder with train.bin and val.bin",
     "train --data text.txt --block-size 999": "the text is too short",

@@ -9,7 +9,7 @@ from helpers.commands import Captured, output_of
 
 from tinygpt_np import cli
 from tinygpt_np.cli.nanogpt import translate, value_of
-from tinygpt_np.config import TrainConfig
+from tinygpt_np.config import PRESETS, TrainConfig
 from tinygpt_np.training import runs
 
 # A shorter version of the recipe for a CPU in nanoGPT's README.
@@ -36,6 +36,19 @@ def test_recipes_for_training_and_sampling_run(folder: Path, capsys: Captured) -
     assert separator == "\n---------------\n"
     assert len(first) == len(second.rstrip("\n")) == len("that is") + 5
     assert first.startswith("that is")
+
+
+def test_a_recipe_of_nanogpts_starts_from_its_settings_whatever_the_default_preset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tinygpt_np.cli.train.DEFAULT_PRESET", "smoke")
+    for line, preset in {
+        "--max_iters=5": "smoke", "--max_iters=5 --device=cpu": "cpu", "--dataset x": "cpu",
+        "--device=cpu --preset lecture": "lecture",
+    }.items():  # fmt: skip
+        job, _ = cli.parse(["train", *line.split()])
+        assert job.preset == preset
+        assert job.block_size == PRESETS[preset].block_size
 
 
 # Command lines of nanoGPT, and what they are translated to.

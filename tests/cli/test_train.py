@@ -17,7 +17,7 @@ from tinygpt_np import GPT, CharTokenizer, GPTConfig, TrainConfig, cli, config
 from tinygpt_np.training import metrics, runs
 from tinygpt_np.training.trainer import Trainer
 
-TRAIN = ["train", "--data", "text.txt"]
+TRAIN = ["train", "--preset", "cpu", "--data", "text.txt"]
 
 
 def test_training_prints_a_summary_the_progress_a_sample_and_what_was_written(

@@ -23,7 +23,10 @@ def found_wrong(
     monkeypatch.setattr(backend, "load", {"numba": compiled}.__getitem__)
     found = doctor.self_test(lambda kernel: None)
     assert [each.operation for each in found] == ops.__all__
-    assert all(1e-9 < each.error < 1e-6 for each in found if each.ok)
+    assert all(
+        (0 if each.operation == "relu" else 1e-9) <= each.error < 1e-6  # ReLU does not round.
+        for each in found if each.ok
+    )  # fmt: skip
     return {each.operation: each for each in found if not each.ok}
 
 

@@ -98,6 +98,11 @@ def translate_flag(command: str, argument: str, argv: list[str], defaults: Any) 
             return [argument]
 
 
+def is_nanogpts(argv: list[str]) -> bool:
+    """Return whether a command line has a flag that only nanoGPT's train.py has."""
+    return any(parts(argument)[0] in TRANSLATED["train"] for argument in argv)
+
+
 def joined(argv: list[str], names: Container[str]) -> list[str]:
     """Return the arguments with `--name value` written as `--name=value` for the given names."""
     found: list[str] = []

@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
-from tinygpt_np.cli.nanogpt import value_of
+from tinygpt_np.cli.nanogpt import is_nanogpts, value_of
 from tinygpt_np.cli.output import announced, print_facts, write
 from tinygpt_np.cli.signals import interrupts
-from tinygpt_np.config import PRESETS, TrainConfig
+from tinygpt_np.config import DEFAULT_PRESET, PRESETS, Preset, TrainConfig
 from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.training import metrics, report, runs
 from tinygpt_np.training.trainer import Trainer
@@ -30,9 +30,7 @@ QUIET_INTERVAL = 10.0
 class RunFlags:
     """The run to start or resume."""
 
-    preset: Literal[
-        "cpu", "lecture-small", "lecture", "smoke", "microgpt", "gpt2-124m", "finetune-shakespeare"
-    ] = "cpu"
+    preset: Preset = DEFAULT_PRESET
     """Recipe that sets the defaults of the flags below."""
     name: Annotated[str | None, Argument("NAME")] = None
     """Write the run to runs/NAME; by default runs/PRESET, or runs/PRESET-2 and so on."""
@@ -59,7 +57,7 @@ class Train(TrainConfig, RunFlags):
 
     @classmethod
     def defaults(cls, argv: list[str]) -> "Train":
-        """Return the settings of --preset, or of the run to resume.
+        """Return the settings of --preset, of nanoGPT for its flags, or of the run to resume.
 
         They must be known before the flags are parsed, because --help shows them. --max-iters also
         sets the default of --lr-decay-iters; a run that is resumed keeps its schedule.
@@ -68,7 +66,7 @@ class Train(TrainConfig, RunFlags):
         if resume is not None:
             return cls(**asdict(runs.read_config(runs.find_run(resume))))
         if preset not in PRESETS:  # It is not given, or the parser will reject it.
-            preset = "cpu"
+            preset = "cpu" if is_nanogpts(argv) else DEFAULT_PRESET
         settings = asdict(PRESETS[preset])
         with contextlib.suppress(TypeError, ValueError):  # Not given, or the parser will reject it.
             settings["lr_decay_iters"] = max(int(cast(Any, value_of(argv, "max_iters"))), 0)
@@ -102,7 +100,7 @@ class Train(TrainConfig, RunFlags):
         name = self.name
         if self.resume is not None:
             run = runs.find_run(self.resume)
-            if name is not None or self.preset != "cpu":
+            if name is not None or self.preset != DEFAULT_PRESET:
                 problem = f"--resume resumes {run}; leave out --name and --preset"
                 raise UsageError(problem, "tinygpt train")
             resume = Trainer.at_last_checkpoint if self.eval_only else Trainer.resume

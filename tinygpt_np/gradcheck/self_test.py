@@ -22,6 +22,7 @@ from tinygpt_np.gradcheck.cases import VARIANTS, Case, as_tuple, case, variants_
 BOUND = 1e-5
 LARGE = {
     "B": 2, "T": 37, "H": 3, "D": 24, "N": 70, "C": 136, "K": 150, "V": 83, "J": 2, "R": 3,
+    "P": 41, "F": 77,
 }  # fmt: skip
 
 
