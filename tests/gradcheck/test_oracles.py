@@ -105,6 +105,15 @@ def test_the_slope_is_the_typical_one_of_the_smallest_steps() -> None:
     assert Taylor.sample(jumping).slope(0.0) < SLOPE_BOUND
 
 
+@pytest.mark.parametrize("distance", [1e-5, 0.01, 0.2])
+def test_a_kink_nearby_does_not_hide_the_taylor_slope(distance: float) -> None:
+    taylor = Taylor.sample(lambda t: 3 * t + 5 * np.maximum(np.real(t) - distance, 0))
+    assert taylor.slope(3.0) == math.inf
+    # A wrong derivative is found before and after the steps that cross the kink.
+    for error in (1e-6, 1e-3, -0.1, 2.0):
+        assert taylor.slope(3 + error) < SLOPE_BOUND
+
+
 def test_the_slope_ignores_steps_outside_the_domain() -> None:
     taylor = Taylor.sample(lambda t: np.log(0.01 - t))
     assert taylor.slope(-100.0) == pytest.approx(2, abs=1e-2)

@@ -181,15 +181,18 @@ class Taylor:
         """Return the power of h with which the remainder falls, at the smallest usable steps.
 
         It is 2 if the derivative is right (more where loss'' is 0) and 1 if it is wrong; infinite
-        if no remainder exceeds rounding, and NaN if no step stays in the domain of forward. slack:
-        the rounding error of a correct derivative.
+        if no remainder exceeds rounding, or none at steps that do not cross a kink, and NaN if no
+        step stays in the domain of forward. slack: the rounding error of a correct derivative.
         """
         if not len(self.steps):
             return float("nan")
         remainders = np.abs(self.changes - self.steps * derivative)
         # Ten bits above rounding, so that rounding changes the slope by at most a thousandth.
-        above = np.flatnonzero(remainders > 1024 * self.rounding + self.steps * slack)[-8:]
-        if len(above) < 2:
+        near = 1024 * self.rounding + self.steps * slack
+        above = np.flatnonzero(remainders > near)[-8:]
+        # A wrong derivative leaves at least an eighth of a remainder after two halvings of h.
+        vanishes = (remainders > 64 * near)[above[-1:]].any() and above[-1] < len(self.steps) - 2
+        if len(above) < 2 or vanishes:
             return float("inf")
         slopes = np.diff(np.log2(remainders[above])) / np.diff(np.log2(self.steps[above]))
         if above[-1] == len(self.steps) - 1:
