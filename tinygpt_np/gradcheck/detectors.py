@@ -41,16 +41,19 @@ WEAK_CHECKS = {
 AT_INIT = ", init"
 ABSOLUTE, FLOAT32_STEP = 1e-4, 1e-2
 DROPOUT = replace(suite.CONFIG, dropout=0.3)
+# Its dropout masks, heads, head and soft cap run the lines of the GPT that DROPOUT leaves out.
+*_, NEWER = suite.NEWER.values()
 # Small enough for hundreds of trainings a minute; a right gradient halves the loss in 25 steps.
 TRAINED = replace(suite.CONFIG, block_size=suite.TIME, n_layer=1, n_embd=8, dropout=0.05)
 STEPS, LEARNING_RATE, PERIOD, SEED = 40, 4e-2, 10, 0
 ACTIVATIONS = ("gelu_exact", "relu", "relu_squared", "silu", "swiglu")
-# The fields of a model that uses an operation which GPT-2 does not use.
+# The fields of a model that uses an operation, or a line, that GPT-2 does not use.
 USED_BY: dict[str, dict[str, Any]] = {
     **{name: {"activation": name} for name in ACTIVATIONS},
     "rms_norm": {"norm": "rms_norm"},
     "rotary": {"positions": "rotary_halves", "n_embd": 8},
     "soft_cap": {"logit_soft_cap": 3.0},
+    "gpt": {"logit_soft_cap": 3.0, "qk_norm": True},
 }
 
 
@@ -84,10 +87,10 @@ def operation_points(operation: str, seed: int) -> list[Point]:
     return [variant_point(variant, seed) for variant in variants_of(operation)]
 
 
-def model_point(seed: int) -> Point:
+def model_point(config: GPTConfig, seed: int) -> Point:
     """Return the whole GPT, from parameters to logits; a mutant is planted in its class."""
-    model = suite.generic_gpt(DROPOUT, seed)
-    tokens, _ = suite.batch(DROPOUT.vocab_size, suite.BATCH, suite.TIME, seed)
+    model = suite.generic_gpt(config, seed)
+    tokens, _ = suite.batch(config.vocab_size, suite.BATCH, suite.TIME, seed)
     masks = model.draw_masks(suite.BATCH, suite.TIME, generator(seed, "dropout"))
     params = model.params
 
@@ -107,7 +110,11 @@ class Detectors:
         self.operation, self.seed = operation, seed
         self.fields = USED_BY.get(operation, {})
         is_model = operation == "gpt"
-        self.points = [model_point(seed)] if is_model else operation_points(operation, seed)
+        self.points = (
+            [model_point(config, seed) for config in (DROPOUT, NEWER)]
+            if is_model
+            else operation_points(operation, seed)
+        )
         # On the whole model, only the complex step looks at every element.
         few = 2 if is_model else None
         self.checks: dict[Method, list[FunctionCheck]] = {

@@ -421,7 +421,8 @@ def sites() -> list[Site]:
         for function in ("backward", "backward_steps")
         if hasattr(module, function)
     ]
-    found += [Site("gpt", gpt.GPT, gpt, name) for name in ("backward", "block_backward")]
+    methods = ("backward", "block_backward", "heads_backward")
+    found += [Site("gpt", gpt.GPT, gpt, name) for name in methods]
     return [*found, Site("gpt", gpt.Gradients, gpt, "keep")]
 
 
