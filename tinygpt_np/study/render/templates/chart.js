@@ -78,7 +78,7 @@ function key(hasComplex) {
 function inWords({ h, error }, steps, complex) {
   const digits = Math.max(0, Math.floor(-Math.log10(Math.max(error, FLOOR))));
   const central = h === steps[0]
-    ? "The loss is linear in this direction, so a large step has no truncation error; smaller steps only lose digits to rounding."
+    ? "The loss is linear or quadratic in this direction, so a large step has no truncation error; smaller steps only lose digits to rounding."
     : `The central difference is best at h = ${short(h)}, with ${digits} digits: larger steps ignore the curvature (truncation error, which grows as h²), smaller ones subtract two nearly equal numbers (rounding error, which grows as 1/h).`;
   const complexStep = complex.length
     ? " The complex step subtracts nothing, so it has no rounding error at small steps."
