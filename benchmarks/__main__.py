@@ -96,7 +96,9 @@ def run_kernels(
     except ValueError as error:
         refuse(f"argument --mine: {error}")
     plan = Plan(
-        operations=operations or [*dict.fromkeys(each.operation for each in own)] or known,
+        operations=operations
+        or [*dict.fromkeys(each.operation for each in own)]
+        or (cases.GPT2 if quick else known),
         shapes=tuple(dict.fromkeys(shapes or ((USUAL,) if quick or sizes else SHAPES))),
         threads=sorted(set(threads or (1, usable_cores()))),
         rounds=rounds or (kernels.QUICK_ROUNDS if quick else kernels.ROUNDS),
@@ -289,7 +291,11 @@ def add_kernels(commands: Any) -> None:
     add("--threads", type=threads, nargs="+", help="numbers of threads; default: 1 and all CPUs")
     text = f"turns per candidate (default: {kernels.ROUNDS}, --quick: {kernels.QUICK_ROUNDS})"
     add("--rounds", type=within(int, 1), help=text)
-    add("--quick", action="store_true", help="a minute: fewer rounds, and the shape cpu")
+    add(
+        "--quick",
+        action="store_true",
+        help="a minute: fewer rounds, the shape cpu, and GPT-2's operations",
+    )
     text = "hot: steps find their arrays in the caches, as far as these fit (default); cold: before"
     text += " each step, other memory is written, twice as large as the caches"
     add("--cache", choices=["hot", "cold"], default="hot", help=text)

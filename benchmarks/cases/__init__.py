@@ -18,7 +18,9 @@ from benchmarks.cases.shapes import Sizes
 
 Arrays = dict[str, np.ndarray]
 unchecked = inspect.unwrap  # returns an operation of ops/ without the checks of its arguments
-OPERATIONS = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
+# Those of GPT-2 and its training, and those of other models.
+GPT2 = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
+OPERATIONS = (*GPT2, "rms_norm", "rotary", "swiglu", "relu_squared")
 
 
 @dataclass(frozen=True)

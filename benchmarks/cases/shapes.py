@@ -32,7 +32,10 @@ MICRO_BATCHES = {
     "gpt2": MicroBatch(batch=2, time=64, heads=12, width=768, vocab=50257, uses=2),
 }
 # Sizes that no vector or tile divides.
-AWKWARD = {"N": 101, "C": 97, "K": 389, "V": 67, "B": 2, "T": 61, "H": 3, "D": 37, "P": 10007}
+AWKWARD = {
+    "N": 101, "C": 97, "K": 389, "F": 211, "V": 67, "B": 2, "T": 61, "H": 3, "D": 37, "R": 19,
+    "P": 10007,
+}  # fmt: skip
 SHAPES = (*MICRO_BATCHES, "awkward")
 USUAL = "cpu"  # The shape that sizes are of unless they are typed.
 MOST = 10**9

@@ -5,7 +5,7 @@ They are compiled as by its Makefile, with -Ofast, OpenMP and -march=native, and
 - Its weights are (K, C). They are transposed before the clock starts.
 - Its backwards add to their gradients, which are zeroed within the time, as in its training.
 - One call computes dx and dweight of a matmul, so neither is offered alone. Nor are the backward
-  of softmax and AdamW, which it has for whole models only.
+  of softmax and AdamW, which it has for whole models only. It has no operations but GPT-2's.
 - Its loss has no ignored rows: they get target 0 and a gradient of zero, and their loss is set to
   zero after the clock has stopped.
 - Its loss is -log of a probability, which is infinite if that underflows. The case has two such

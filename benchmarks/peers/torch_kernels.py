@@ -21,6 +21,7 @@ except ModuleNotFoundError:
 from torch.nn import functional as F  # noqa: N812
 
 from benchmarks.cases import adamw as recipe
+from benchmarks.cases import rms_norm
 from benchmarks.ladders import Call, Rung, Runner, collected, contiguous
 from tinygpt_np.config import ADAM_EPSILON
 from tinygpt_np.ops import cross_entropy, layer_norm
@@ -119,6 +120,75 @@ def layer_norm_backward(call: Call) -> Step:
     return partial(backward, dy, x, weight.shape, *moments, weight, bias, [True, True, True])
 
 
+def rms_norm_forward(call: Call) -> Step:
+    """Return a step that computes RMS norm."""
+    x, weight = tensors(call.inputs)
+    return partial(F.rms_norm, x, weight.shape, weight, rms_norm.EPSILON)
+
+
+def rms_norm_backward(call: Call) -> Step:
+    """Return a step that computes two gradients by few operators; PyTorch has none for them."""
+    dy, x, weight, rstd = tensors(call.inputs)
+    rstd = rstd[:, None]
+    xhat = torch.empty_like(x)
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        dxhat = dy * weight
+        along_xhat = (dxhat * xhat).mean(1, keepdim=True)
+        return (dxhat - xhat * along_xhat) * rstd, (dy * xhat).sum(0)
+
+    call.saves.append(lambda: torch.mul(x, rstd, out=xhat))
+    return step
+
+
+def rotate_halves(call: Call) -> Step:
+    """Return a step that multiplies by a cos and adds the other half times a sin, as in Llama."""
+    x, cos, sin = tensors(call.inputs)  # (B, T, H, 2, R), (T, R)
+    cos, sin = cos[:, None, None], sin[:, None, None]
+
+    def step() -> torch.Tensor:
+        first, second = x.unbind(3)
+        return x * cos + torch.stack([-second, first], dim=3) * sin
+
+    return step
+
+
+def rotate_interleaved(call: Call) -> Step:
+    """Return a step that multiplies pairs as complex numbers."""
+    x, cos, sin = tensors(call.inputs)  # (B, T, H, R, 2), (T, R)
+    turns = torch.empty(len(cos), 1, cos.shape[1], dtype=torch.complex64)
+    call.saves.append(lambda: turns.copy_(torch.complex(cos, sin)[:, None]))
+    return lambda: torch.view_as_real(torch.view_as_complex(x) * turns)
+
+
+def swiglu_forward(call: Call) -> Step:
+    """Return a step that multiplies one half, through SiLU, by the other."""
+    (x,) = tensors(call.inputs)
+    gate, up = x.unbind(1)
+    return lambda: F.silu(gate) * up
+
+
+def swiglu_backward(call: Call) -> Step:
+    """Return a step that computes both gradients and stacks them, given SiLU's result."""
+    dy, x = tensors(call.inputs)
+    gate, up = x.unbind(1)
+    activated = torch.empty_like(dy)
+
+    def step() -> torch.Tensor:
+        return torch.stack([aten.silu_backward.default(dy * up, gate), dy * activated], dim=1)
+
+    call.saves.append(lambda: activated.copy_(F.silu(gate)))
+    return step
+
+
+def relu_squared_backward(call: Call) -> Step:
+    """Return a step that computes the gradients of the square and of ReLU, given ReLU's result."""
+    dy, x = tensors(call.inputs)
+    rectified = torch.empty_like(x)
+    call.saves.append(lambda: rectified.copy_(F.relu(x)))
+    return lambda: aten.threshold_backward.default(dy * (2 * rectified), rectified, 0)
+
+
 def adamw_update(call: Call) -> Step:
     """Return the update that AdamW(fused=True) calls, in place, after scaling as clipping does."""
     param, grad, first, second = tensors(call.inputs)
@@ -157,6 +227,19 @@ RUNNERS = {
         "backward": operator(aten.gelu_backward.default, approximate="tanh"),
     },
     "adamw": contiguous({"update": Runner(adamw_update)}),
+    "rms_norm": {
+        "forward": collected(rms_norm_forward),
+        "backward": collected(rms_norm_backward),
+    },
+    "rotary": {
+        "halves": collected(rotate_halves, "x"),
+        **contiguous({"interleaved": collected(rotate_interleaved, "pairs")}),
+    },
+    "swiglu": {"forward": collected(swiglu_forward), "backward": collected(swiglu_backward)},
+    "relu_squared": {
+        "forward": operator(lambda x: F.relu(x).square()),
+        "backward": collected(relu_squared_backward),
+    },
 }
 
 

@@ -15,7 +15,7 @@ from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
 from benchmarks.worker.problem import compare
 from tinygpt_np.compiled.kernels import elementary
 from tinygpt_np.config import ADAM_EPSILON
-from tinygpt_np.ops import gelu, layer_norm, linear, softmax
+from tinygpt_np.ops import gelu, layer_norm, linear, rms_norm, softmax
 from tinygpt_np.ops.gelu import CUBIC, SQRT_2_OVER_PI
 
 
@@ -123,6 +123,40 @@ def adamw_update(param: Any, grad: Any, first: Any, second: Any) -> Any:
     return shrunk - first * rate / denominator, first, second
 
 
+def rms_norm_backward(dy: Any, x: Any, weight: Any, rstd: Any) -> Any:
+    rstd = rstd[:, None]
+    xhat, dxhat = x * rstd, dy * weight
+    slope = (dxhat * xhat).mean(axis=-1, keepdims=True)
+    return (dxhat - xhat * slope) * rstd, (dy * xhat).sum(axis=0)
+
+
+def rotated(axis: int, x: Any, cos: Any, sin: Any) -> Any:
+    first, second = np.moveaxis(x, axis, 0)
+    cos, sin = cos[:, None], sin[:, None]
+    return np.stack([first * cos - second * sin, first * sin + second * cos], axis)
+
+
+def swiglu_forward(x: Any) -> Any:
+    gate, up = x[:, 0], x[:, 1]
+    return gate / (1 + np.exp(-gate)) * up
+
+
+def swiglu_backward(dy: Any, x: Any) -> Any:
+    gate, up = x[:, 0], x[:, 1]
+    sigmoid = 1 / (1 + np.exp(-gate))
+    activated = gate * sigmoid
+    return np.stack([dy * up * (sigmoid + activated * (1 - sigmoid)), dy * activated], axis=1)
+
+
+def relu_squared_forward(x: Any) -> Any:
+    rectified = np.maximum(x, 0)
+    return rectified * rectified
+
+
+def relu_squared_backward(dy: Any, x: Any) -> Any:
+    return np.maximum(x, 0) * 2 * dy
+
+
 COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("matmul", "forward"): in_ops(linear.forward),
     ("matmul", "dx"): matmul_dx,
@@ -137,6 +171,14 @@ COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("gelu", "forward"): in_ops(gelu.forward),
     ("gelu", "backward"): gelu_backward,
     ("adamw", "update"): adamw_update,
+    ("rms_norm", "forward"): in_ops(rms_norm.forward),
+    ("rms_norm", "backward"): rms_norm_backward,
+    ("rotary", "halves"): partial(rotated, -2),
+    ("rotary", "interleaved"): partial(rotated, -1),
+    ("swiglu", "forward"): swiglu_forward,
+    ("swiglu", "backward"): swiglu_backward,
+    ("relu_squared", "forward"): relu_squared_forward,
+    ("relu_squared", "backward"): relu_squared_backward,
 }
 
 

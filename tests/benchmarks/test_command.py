@@ -7,7 +7,7 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import experiments, kernels, speedrun
+from benchmarks import cases, experiments, kernels, speedrun
 from benchmarks.cases.shapes import MICRO_BATCHES
 from benchmarks.harness.rounds import DisagreementError
 from tinygpt_np.machine import usable_cores
@@ -150,6 +150,8 @@ def test_quick_runs_fewer_rounds_at_one_shape(asked: list[Any], tmp_path: Path) 
     )
     assert asked == [(plan, path, None)]
     assert not path.exists()  # The check that it can be written leaves nothing.
+    assert leaves("kernels", "--quick") == leaves("kernels") == 0
+    assert [plan.operations for plan, *_ in asked[1:]] == [cases.GPT2, cases.OPERATIONS]
 
 
 def test_a_sweep_runs_the_kernels_of_training_at_each_size(asked: list[Any]) -> None:

@@ -12,7 +12,7 @@ from tinygpt_np.compiled.threads import limited
 
 # Large enough for every loop to repeat, small enough for Python; none is a multiple of a vector.
 SIZES = {
-    "N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "P": 1003,
+    "N": 23, "C": 37, "K": 70, "V": 41, "B": 3, "T": 19, "H": 2, "D": 21, "R": 13, "P": 1003,
     "Q": 111, "F": 148, "uses": 5,
 }  # fmt: skip
 POOL = ThreadPoolExecutor(3)

@@ -61,6 +61,10 @@ ROUNDINGS = {
     "layer_norm": {"y": 130, "dx": 450, "dweight": 17000, "dbias": 800},
     "gelu": {"y": 9, "dx": 23},
     "adamw": {"param": 14, "first": 8, "second": 7},
+    "rms_norm": {"normed": 57, "dstream": 150, "dweight": 980},
+    "rotary": {"x": 2, "pairs": 2},
+    "swiglu": {"y": 9, "dhalves": 14},
+    "relu_squared": {"squares": 2, "dhidden": 2},
 }
 
 

@@ -31,7 +31,7 @@ def turn(x: Any, pairs: Any, cos: Any, sin: Any, interleaved: Any, direction: An
     """Rotate the pairs of one head by their angles, or back; cos and sin are addresses, like x."""
     for i in range(0, pairs, LANES):
         count = pairs - i
-        # Pairs of channels lie in two vectors: the halves', or one after the other.
+        # The channels of some pairs are two vectors: of both halves, or one after the other.
         left = x + 8 * i if interleaved else x + 4 * i
         right = left + 4 * LANES if interleaved else left + 4 * pairs
         many = min(2 * count, LANES) if interleaved else count

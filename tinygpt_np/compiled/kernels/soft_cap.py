@@ -31,9 +31,8 @@ def backward_values(dy: Any, y: Any, cap: Any, dx: Any) -> None:
     for i in range(0, y.size, LANES):
         place, count = 4 * i, y.size - i
         tanh = load_lanes(source + place, count) / bound
-        # Not 1 - tanh², whose rounding error is large where tanh is close to 1.
-        gradient = load_lanes(upstream + place, count) * (ONE - tanh) * (ONE + tanh)
-        store_lanes(target + place, gradient, count)
+        slope = ONE - tanh * tanh
+        store_lanes(target + place, load_lanes(upstream + place, count) * slope, count)
 
 
 def forward(x: np.ndarray, cap: float) -> tuple[np.ndarray, tuple[Any, ...]]:
