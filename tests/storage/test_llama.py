@@ -16,8 +16,9 @@ from helpers.transformers_models import assert_same_greedy_tokens, compare, rand
 
 from tinygpt_np import GPT, GPTConfig
 from tinygpt_np.compiled.engine import CompiledEngine
-from tinygpt_np.storage import llama
+from tinygpt_np.storage import hugging_face, llama
 from tinygpt_np.storage.checkpoint import CheckpointError
+from tinygpt_np.storage.parameters import param_count
 
 CONFIG = GPTConfig(
     vocab_size=11, block_size=7, n_layer=2, n_head=6, n_kv_head=2, n_embd=24, n_inner=13,
@@ -118,6 +119,30 @@ def test_fields_that_files_leave_out_have_the_defaults_of_transformers(
     written = llama.describe(GPT.from_pretrained(folder).config)
     for name in set(optional) & set(theirs) & set(written):
         assert written[name] == theirs[name], name
+
+
+# Sizes, in the order of FIELDS, with the number of parameters that each model is known by.
+FIELDS = (
+    *("vocab_size", "max_position_embeddings", "hidden_size", "intermediate_size"),
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)
+KNOWN: dict[str, tuple[tuple[int | None, ...], int]] = {
+    "Llama 2 7B": ((32000, 4096, 4096, 11008, 32, 32, None, False), 6_738_415_616),
+    "Llama 3 8B": ((128256, 8192, 4096, 14336, 32, 32, 8, False), 8_030_261_248),
+    "TinyLlama 1.1B": ((32000, 2048, 2048, 5632, 22, 32, 4, False), 1_100_048_384),
+    "SmolLM 135M": ((49152, 2048, 576, 1536, 30, 9, 3, True), 134_515_008),
+}
+
+
+@pytest.mark.parametrize(("sizes", "count"), KNOWN.values(), ids=KNOWN)
+def test_known_models_have_their_number_of_parameters(
+    folder: Path, sizes: tuple[Any, ...], count: int
+) -> None:
+    fields = dict(zip(FIELDS, sizes, strict=True))
+    change_config(folder, fields | {"head_dim": None, "rms_norm_eps": 1e-5})
+    kind, config = hugging_face.read_config(folder / "config.json")
+    assert kind == "llama"
+    assert param_count(config) == count
 
 
 # Refused folders
