@@ -12,6 +12,7 @@ memory bandwidth.
 
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -206,7 +207,6 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
     """Return a model's weights, and the matrices they refer to, packed unless read in place."""
     C, arena, form = config.n_embd, Arena(), PLAIN if in_place else PACKED
     layers = [f"h.{layer}" for layer in range(config.n_layer)]
-    names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
     def operand(matrix: np.ndarray, form: int) -> np.ndarray:
         if in_place:
@@ -216,20 +216,23 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
         matmul.pack_matrix(np.ascontiguousarray(matrix), form, panels)
         return panels
 
-    def matrices_of(h: str) -> list[np.ndarray]:
-        """Of a block, in the order of Weights. Q and KV are the two parts of one matrix."""
-        c_attn, *others = (params[f"{h}.{name}.weight"] for name in names)
-        return [operand(each, PLAIN) for each in (c_attn[:, :C], c_attn[:, C:], *others)]
-
     def bias(name: str) -> np.ndarray:
         """(K,) of a matrix or a norm; zeros if it has none."""
         none = np.zeros(params[f"{name}.weight"].shape[-1], np.float32)
         return params.get(f"{name}.bias", none)
 
+    def linear(h: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return matrices and biases of a block in the order of Weights; c_attn is Q and KV."""
+        names = [f"{h}.{name}" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+        c_attn, *others = (params[f"{name}.weight"] for name in names)
+        c_attn_bias, *other_biases = (bias(name) for name in names)
+        matrices = [operand(each, PLAIN) for each in (c_attn[:, :C], c_attn[:, C:], *others)]
+        return matrices, [c_attn_bias[:C], c_attn_bias[C:], *other_biases]
+
     def norm(name: str) -> list[np.ndarray]:
         return [params[f"{name}.weight"], bias(name)]
 
-    matrices = [matrices_of(h) for h in layers]
+    matrices, biases = zip(*(linear(h) for h in layers), strict=True)
     head = operand(params[config.head_name], TRANSPOSED)
     learned = config.positions == "learned"
     positions, pairs = np.arange(0 if learned else config.block_size), config.head_size // 2
@@ -238,10 +241,10 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
         params["wte.weight"],
         params["wpe.weight"] if learned else np.zeros((0, C), np.float32),
         np.array([[norm(f"{h}.ln_1"), norm(f"{h}.ln_2")] for h in layers]),
-        np.array([[matrix.ctypes.data for matrix in each] for each in matrices], np.int64),
+        addresses(matrices),
         np.array([matrix.strides[0] for matrix in matrices[0]], np.int64),
         form,
-        np.stack([np.concatenate([bias(f"{h}.{name}") for name in names]) for h in layers]),
+        addresses(biases),
         final_norm=np.array(norm("ln_f")),
         head=head.ctypes.data,
         head_stride=head.strides[0],
@@ -256,4 +259,9 @@ def weights_of(config: GPTConfig, params: Tensors, in_place: bool) -> tuple[Weig
         activation=decoding.ACTIVATIONS.index(config.activation),
         soft_cap=float(config.logit_soft_cap),
     )
-    return weights, (params, matrices, head)
+    return weights, (params, matrices, biases, head)
+
+
+def addresses(arrays: Iterable[list[np.ndarray]]) -> np.ndarray:
+    """Return the addresses of arrays, which must be kept."""
+    return np.array([[array.ctypes.data for array in each] for each in arrays], np.int64)

@@ -37,6 +37,7 @@ from tinygpt_np.compiled.kernels.attention import attend, make_tiles
 from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
     PLAIN,
+    copy_rows,
     make_scratch,
     matmul_at,
     matrix,
@@ -48,13 +49,15 @@ from tinygpt_np.compiled.kernels.matmul import (
     transpose,
 )
 from tinygpt_np.compiled.simd.barrier import wait_for_all
-from tinygpt_np.compiled.simd.memory import Arena
-from tinygpt_np.compiled.simd.vectors import load
+from tinygpt_np.compiled.simd.linking import linked
+from tinygpt_np.compiled.simd.memory import Arena, Matrix
+from tinygpt_np.compiled.simd.vectors import LANES, load_lanes, store_lanes
 
 # Columns are split between threads at multiples of this: whole vectors, unrolled or not.
 UNIT = 64
-# The matrices of a block, in the order of Weights.addresses.
-Q, KV, ATTENTION_OUT, UP, DOWN = range(5)
+# The matrices of a block, in the order of Weights.addresses. They are int64, because Numba compiles
+# a function again for each literal integer that it is called with.
+Q, KV, ATTENTION_OUT, UP, DOWN = (np.int64(number) for number in range(5))
 # The activations, by the numbers in Weights.activation.
 ACTIVATIONS = ("gelu", "gelu_exact", "relu", "relu_squared", "silu", "swiglu")
 GELU, GELU_EXACT, RELU, RELU_SQUARED, SILU, SWIGLU = range(6)
@@ -65,8 +68,7 @@ class Weights(NamedTuple):
 
     Matrices are given by address and by stride in bytes: `addresses` (L, 5) and `strides` (5,) of
     Q, KV, ATTENTION_OUT, UP and DOWN, and `head`. They are packed or, if form is PLAIN, as they
-    are, the head transposed. A row of `biases` is those of a layer's matrices, one after another.
-    Norms are pairs of scale and bias.
+    are, the head transposed. `biases` are addresses too. Norms are pairs of scale and bias.
     """
 
     tokens: np.ndarray  # (V, C)
@@ -75,13 +77,13 @@ class Weights(NamedTuple):
     addresses: np.ndarray  # (L, 5)
     strides: np.ndarray  # (5,)
     form: int
-    biases: np.ndarray  # (L, ·)
+    biases: np.ndarray  # (L, 5)
     final_norm: np.ndarray  # (2, C)
     head: int
     head_stride: int
     block_size: int
     head_size: int
-    cos: np.ndarray  # (M, D/2), or (0, 0) without rotary positions
+    cos: np.ndarray  # (M, D/2), or (0, D/2) with learned positions
     sin: np.ndarray
     interleaved: bool
     qk_norm: bool
@@ -109,8 +111,7 @@ class Buffers(NamedTuple):
     heads: np.ndarray
     hidden: np.ndarray
     activated: np.ndarray
-    mean: np.ndarray
-    rstd: np.ndarray
+    stats: np.ndarray  # (2, ·)
     tiles: np.ndarray
     scratch: np.ndarray
 
@@ -128,6 +129,7 @@ class Split(NamedTuple):
     counter: np.ndarray
 
 
+NOTHING = Matrix(0, 0)
 NO_SPLIT = Split(0, 1, 1, np.zeros(1, np.int64))
 
 
@@ -145,10 +147,10 @@ def make_buffers(
     zeros = arena.zeros
     x, mid, normed, q = zeros(4, rows, width)
     kv, hidden, activated = (zeros(rows, each) for each in (kv_width, hidden_width, inner))
-    mean, rstd = zeros(2, rows)
+    stats = zeros(2, rows)
     tiles = make_tiles(arena, capacity)
     scratch = make_scratch(arena)
-    return Buffers(x, mid, normed, q, kv, normed, hidden, activated, mean, rstd, tiles, scratch)
+    return Buffers(x, mid, normed, q, kv, normed, hidden, activated, stats, tiles, scratch)
 
 
 @strict
@@ -203,59 +205,45 @@ def attention(
 
     wanted: count, 1 for the last row of each sequence, or 0 to keep keys and values only.
     """
-    form, capacity, size = weights.form, weights.block_size, weights.head_size
+    capacity, size, scratch = weights.block_size, weights.head_size, buffers.scratch
     rows, width, kv_heads = batch * count, buffers.x.shape[1], cache.keys.shape[2]
-    addresses, strides, bias = weights.addresses[layer], weights.strides, weights.biases[layer]
     thread, threads, counter = split.thread, split.columns, split.counter.ctypes.data
-    low, high = kv_heads * thread // threads, kv_heads * (thread + 1) // threads
-    scratch, tiles = buffers.scratch, buffers.tiles
+    first_head, end_head = kv_heads * thread // threads, kv_heads * (thread + 1) // threads
 
     x, normed, kv = buffers.x[:rows], buffers.normed[:rows], buffers.kv[:rows]
-    normalize(
-        x,
-        weights.norms[layer, 0],
-        weights.rms_norm,
-        weights.epsilon,
-        normed,
-        buffers.mean,
-        buffers.rstd,
-    )
-    b, origin = matrix(addresses[KV], strides[KV]), matrix(bias[width:].ctypes.data, 0)
-    matmul_parts(normed, b, form, origin, kv, kv_heads * size, low * size, high * size, scratch)
-    turn(kv[:, low * size : high * size], count, start, weights)
+    low, high = first_head * size, end_head * size
+    normalize(x, weights.norms[layer, 0], weights.rms_norm, weights.epsilon, normed, buffers.stats)
+    linear(normed, KV, layer, weights, NOTHING, kv, kv_heads * size, low, high, scratch)
+    turn(kv[:, low:high], count, start, weights)
     for sequence in range(batch):
         latest = kv[sequence * count : (sequence + 1) * count]
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
-        keep(latest, start, capacity, keys, values, low, high)
+        keep(latest, start, capacity, keys, values, first_head, end_head)
     wait_for_all(counter, split.rows)
     if wanted == 0:
         return
 
     # Row n of what follows belongs to row (n + 1)·step - 1 of x.
     rows, step, place = batch * wanted, count // wanted, start + count - wanted
-    if step > 1:
-        gather_last(rows, step, normed)
+    copy_rows(ends(normed, step), matrix_of(normed), rows, width)
     normed, q, heads = buffers.normed[:rows], buffers.q[:rows], buffers.heads[:rows]
-    shared = width // size // kv_heads  # The queries of each head of keys and values.
-    b, origin = matrix(addresses[Q], strides[Q]), matrix(bias.ctypes.data, 0)
-    left, right = low * shared * size, high * shared * size
-    matmul(normed, b, form, origin, q, left, right, scratch)
-    turn(q[:, left:right], wanted, place, weights)
+    group = width // size // kv_heads  # The queries of each head of keys and values.
+    low, high = first_head * group * size, end_head * group * size
+    linear(normed, Q, layer, weights, NOTHING, q, width, low, high, scratch)
+    turn(q[:, low:high], wanted, place, weights)
     for sequence in range(batch):
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
-        for head in range(low * shared, high * shared):
+        for head in range(first_head * group, end_head * group):
             attend(
                 moved(matrix_of(q), sequence * wanted, head * size), wanted, place,
-                keys[head // shared].ctypes.data, values[head // shared].ctypes.data, capacity,
-                size, 0, moved(matrix_of(heads), sequence * wanted, head * size), 0,
-                matrix_of(tiles), scratch.ctypes.data,
+                keys[head // group].ctypes.data, values[head // group].ctypes.data, capacity, size,
+                0, moved(matrix_of(heads), sequence * wanted, head * size), 0,
+                matrix_of(buffers.tiles), scratch.ctypes.data,
             )  # fmt: skip
     wait_for_all(counter, threads)
-    left, right = columns_of(width, thread, threads)
-    mid, bias = buffers.mid[:rows], bias[width + kv.shape[1] :]
-    add_bias(x, step, bias, mid, left, right)
-    b = matrix(addresses[ATTENTION_OUT], strides[ATTENTION_OUT])
-    matmul(heads, b, form, matrix_of(mid), mid, left, right, scratch)
+    low, high = columns_of(width, thread, threads)
+    mid = buffers.mid[:rows]
+    linear(heads, ATTENTION_OUT, layer, weights, ends(x, step), mid, width, low, high, scratch)
     wait_for_all(counter, threads)
 
 
@@ -263,44 +251,29 @@ def attention(
 def feed_forward(rows: Any, weights: Any, layer: Any, buffers: Any, split: Any) -> None:
     """The first rows of buffers.mid -> those of buffers.x."""
     thread, threads, counter = split.thread, split.columns, split.counter.ctypes.data
-    form, scratch, bias = weights.form, buffers.scratch, weights.biases[layer]
-    addresses, strides = weights.addresses[layer], weights.strides
     mid, normed, hidden = buffers.mid[:rows], buffers.normed[:rows], buffers.hidden[:rows]
-    activated, y = buffers.activated[:rows], buffers.x[:rows]
+    activated, y, scratch = buffers.activated[:rows], buffers.x[:rows], buffers.scratch
     width, inner = y.shape[1], activated.shape[1]
-    down_bias = bias[bias.size - width :]
-    up_bias = bias[bias.size - width - hidden.shape[1] :]
 
     normalize(
-        mid,
-        weights.norms[layer, 1],
-        weights.rms_norm,
-        weights.epsilon,
-        normed,
-        buffers.mean,
-        buffers.rstd,
+        mid, weights.norms[layer, 1], weights.rms_norm, weights.epsilon, normed, buffers.stats
     )
-    left, right = columns_of(inner, thread, threads)
-    b, origin = matrix(addresses[UP], strides[UP]), matrix(up_bias.ctypes.data, 0)
-    matmul_parts(normed, b, form, origin, hidden, inner, left, right, scratch)
-    activate(hidden, weights.activation, activated, left, right)
+    low, high = columns_of(inner, thread, threads)
+    linear(normed, UP, layer, weights, NOTHING, hidden, inner, low, high, scratch)
+    activate(hidden, weights.activation, activated, low, high)
     wait_for_all(counter, threads)
-    left, right = columns_of(width, thread, threads)
-    add_bias(mid, 1, down_bias, y, left, right)
-    b = matrix(addresses[DOWN], strides[DOWN])
-    matmul(activated, b, form, matrix_of(y), y, left, right, scratch)
+    low, high = columns_of(width, thread, threads)
+    linear(activated, DOWN, layer, weights, matrix_of(mid), y, width, low, high, scratch)
     wait_for_all(counter, threads)
 
 
 @strict
-def normalize(
-    x: Any, norm: Any, is_rms_norm: Any, epsilon: Any, y: Any, mean: Any, rstd: Any
-) -> None:
+def normalize(x: Any, norm: Any, is_rms_norm: Any, epsilon: Any, y: Any, stats: Any) -> None:
     """x (N, C), norm (2, C), scale and bias -> y (N, C)."""
     if is_rms_norm:
-        rms_norm.forward_rows(x, norm[0], epsilon, y, rstd)
+        rms_norm.forward_rows(x, norm[0], epsilon, y, stats[0])
     else:
-        layer_norm.forward_rows(x, norm[0], norm[1], epsilon, y, mean, rstd)
+        layer_norm.forward_rows(x, norm[0], norm[1], epsilon, y, stats[0], stats[1])
 
 
 @strict
@@ -324,15 +297,8 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
     rows, columns = logits.shape
     normed = buffers.normed[:rows]
     depth, head = normed.shape[1], matrix(weights.head, weights.head_stride)
-    normalize(
-        buffers.x[:rows],
-        weights.final_norm,
-        weights.rms_norm,
-        weights.epsilon,
-        normed,
-        buffers.mean,
-        buffers.rstd,
-    )
+    x, stats = buffers.x[:rows], buffers.stats
+    normalize(x, weights.final_norm, weights.rms_norm, weights.epsilon, normed, stats)
     left, right = columns_of(columns, split.thread, split.columns)
     if weights.form == PLAIN:
         few_rows.matmul_transposed(
@@ -352,41 +318,60 @@ def output_head(weights: Any, logits: Any, buffers: Any, split: Any) -> None:
 
 
 @strict
-def matmul(
-    a: Any, b: Any, form: Any, origin: Any, c: Any, left: Any, right: Any, scratch: Any
-) -> None:
-    """Columns left to right of c (M, N) = a (M, K) · b + origin, each a Matrix.
-
-    All columns unless b is PLAIN and rows are few, when b is read in order. The rows of origin may
-    be one, with a stride of 0.
-    """
-    rows, depth = a.shape
-    target = matrix_of(c)
-    if form == PLAIN and rows <= few_rows.MOST:
-        if origin.address != target.address:
-            for row in range(rows):
-                for column in range(left, right):
-                    c[row, column] = load(moved(origin, row, column).address)
-        few_rows.matmul(
-            matrix_of(a), moved(b, 0, left), moved(target, 0, left), rows, right - left, depth
-        )
-    else:
-        matmul_at(
-            matrix_of(a), False, b, form, origin, 1, target, rows, c.shape[1], depth,
-            scratch.ctypes.data,
-        )  # fmt: skip
+def add_rows(x: Any, bias: Any, y: Any, rows: Any, columns: Any) -> None:
+    """y (M, N) = x (M, N) + bias (N,), by addresses."""
+    for row in range(rows):
+        source, target = moved(x, row, 0).address, moved(y, row, 0).address
+        for column in range(0, columns, LANES):
+            place, count = 4 * column, columns - column
+            total = load_lanes(source + place, count) + load_lanes(bias + place, count)
+            store_lanes(target + place, total, count)
 
 
 @strict
-def matmul_parts(
-    a: Any, b: Any, form: Any, origin: Any, c: Any, part: Any, left: Any, right: Any, scratch: Any
-) -> None:
-    """matmul, of columns left to right of each part of c that is `part` columns wide."""
-    if right - left == part:
-        matmul(a, b, form, origin, c, 0, c.shape[1], scratch)
-    else:
-        for first in range(0, c.shape[1], part):
-            matmul(a, b, form, origin, c, first + left, first + right, scratch)
+def linear(
+    x: Any, number: Any, layer: Any, weights: Any, skip: Any, y: Any, part: Any, left: Any,
+    right: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """y (N, M) = skip + bias + x (N, K) · weight, for the matrix of this number in a layer.
+
+    skip: a Matrix, or NOTHING. Columns left to right of each part of y, which is `part` columns
+    wide; all columns unless the weight is read in place and rows are few.
+    """
+    weight = matrix(weights.addresses[layer, number], weights.strides[number])
+    linear_at(
+        matrix_of(x), weight, weights.form, weights.biases[layer, number], skip, matrix_of(y),
+        y.shape[0], y.shape[1], x.shape[1], part, left, right, scratch.ctypes.data,
+    )  # fmt: skip
+
+
+@linked
+def linear_at(
+    x: Matrix, weight: Matrix, form: Any, bias: Any, skip: Matrix, y: Matrix, rows: Any,
+    columns: Any, depth: Any, part: Any, left: Any, right: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """linear by addresses."""
+    few = form == PLAIN and rows <= few_rows.MOST
+    if right - left == part or not few:
+        left, right, part = 0, columns, columns  # One part, so that the weight is read in order.
+    for first in range(left, columns, part):
+        start, target = matrix(bias + 4 * first, 0), moved(y, 0, first)
+        if skip.address:
+            add_rows(moved(skip, 0, first), start.address, target, rows, right - left)
+            start = target
+        if not few:
+            matmul_at(x, False, weight, form, start, 1, target, rows, columns, depth, scratch)
+            return
+        if not skip.address:
+            copy_rows(start, target, rows, right - left)
+        few_rows.matmul(x, moved(weight, 0, first), target, rows, right - left, depth)
+
+
+@strict
+def ends(x: Any, step: Any) -> Any:
+    """Return the last of every `step` rows of an array as a Matrix."""
+    m = matrix_of(x)
+    return matrix(m.address + (step - 1) * m.stride, step * m.stride)
 
 
 @strict
@@ -395,17 +380,6 @@ def columns_of(total: Any, thread: Any, threads: Any) -> Any:
     units = (total + UNIT - 1) // UNIT
     first, end = units * thread // threads * UNIT, units * (thread + 1) // threads * UNIT
     return min(first, total), min(end, total)
-
-
-@strict
-def add_bias(x: Any, step: Any, bias: Any, y: Any, left: Any, right: Any) -> None:
-    """Columns left to right of y (M, N) = every step-th row of x + bias (N,)."""
-    # The loop vectorises because its index begins at 0; a negative one would mean the end.
-    bias = bias[left:right]
-    for row in range(y.shape[0]):
-        source, target = x[(row + 1) * step - 1][left:right], y[row][left:right]
-        for column in range(target.size):
-            target[column] = source[column] + bias[column]
 
 
 @strict
@@ -430,14 +404,6 @@ def activate(x: Any, kind: Any, y: Any, left: Any, right: Any) -> None:
         else:
             inner = y.shape[1]
             swiglu.forward_values(source, x[row, inner + left : inner + right], target)
-
-
-@strict
-def gather_last(rows: Any, step: Any, x: Any) -> None:
-    """Move every step-th row of x to the beginning."""
-    for row in range(rows):
-        for c in range(x.shape[1]):
-            x[row, c] = x[(row + 1) * step - 1, c]
 
 
 @strict

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels.matmul import moved
+from tinygpt_np.compiled.simd.linking import linked
+from tinygpt_np.compiled.simd.memory import Matrix
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
     all_lanes,
@@ -35,9 +36,9 @@ VECTOR = 4 * LANES
 CHUNK = 2048
 
 
-@strict
-def matmul(a: Any, b: Any, c: Any, rows: Any, columns: Any, depth: Any) -> None:
-    """c (M, N) += a (M, K) · b (K, N), each a Matrix."""
+@linked
+def matmul(a: Matrix, b: Matrix, c: Matrix, rows: Any, columns: Any, depth: Any) -> None:
+    """c (M, N) += a (M, K) · b (K, N)."""
     aligned = 4 * (columns // LANES * LANES)
     stride = b.stride
     for first in range(0, depth // DEPTH * DEPTH, DEPTH):
@@ -76,9 +77,9 @@ def matmul(a: Any, b: Any, c: Any, rows: Any, columns: Any, depth: Any) -> None:
                 store(y + offset, multiply_add(x, load(w + offset), load(y + offset)))
 
 
-@strict
-def matmul_transposed(a: Any, b: Any, c: Any, rows: Any, columns: Any, depth: Any) -> None:
-    """c (M, N) = a (M, K) · bᵀ for b (N, K), each a Matrix; any number of rows."""
+@linked
+def matmul_transposed(a: Matrix, b: Matrix, c: Matrix, rows: Any, columns: Any, depth: Any) -> None:
+    """c (M, N) = a (M, K) · bᵀ for b (N, K); any number of rows."""
     aligned = depth // (LANES * CHAINS) * LANES * CHAINS
     for column in range(columns):
         w = moved(b, column, 0).address
