@@ -222,6 +222,15 @@ def dlstm_cell(dh: Array, saved: Any) -> Any:
     return np.concatenate([*parts, dnew * i * (1 - g * g)], axis=1), dnew * f
 
 
+ANGLES = np.arange(6.0).reshape(3, 2)
+
+
+def rotated(x: Array, turn: int = 1) -> Any:
+    a, b = x[:, :2], x[:, 2:]
+    sin, cos = (turn * np.sin(ANGLES)).astype(x.dtype), np.cos(ANGLES).astype(x.dtype)
+    return np.concatenate([a * cos - b * sin, a * sin + b * cos], axis=1), None
+
+
 def two_layers(x: Array, w: Array, b: Array, v: Array) -> Any:
     h = np.maximum(x @ w + b, 0)
     return h @ v, (x, w, v, h)
@@ -309,8 +318,10 @@ FUNCTIONS: dict[str, Smooth] = {
     ),
     "mish": elementwise(lambda x: x * np.tanh(np.log1p(np.exp(x))), dmish, largest=30),
     "tanh GELU": elementwise(gelu, dgelu),
+    "soft cap": elementwise(lambda x: 5 * np.tanh(x / 5), lambda x: 1 - np.tanh(x / 5) ** 2),
     "softsign": elementwise(lambda x: x / (1 + np.abs(x)), lambda x: 1 / (1 + np.abs(x)) ** 2),
     "relu": elementwise(lambda x: np.maximum(x, 0), lambda x: x > 0),
+    "squared relu": elementwise(lambda x: np.maximum(x, 0) ** 2, lambda x: 2 * np.maximum(x, 0)),
     "leaky relu": elementwise(
         lambda x: np.where(x > 0, x, 0.1 * x), lambda x: np.where(x > 0, 1, 0.1).astype(x.dtype)
     ),
@@ -384,6 +395,7 @@ FUNCTIONS: dict[str, Smooth] = {
     "layer norm": Smooth(layer_norm, dlayer_norm, [X, ROW, ROW], [NORMAL, STANDARD, STANDARD]),
     "batch norm": Smooth(batch_norm, dbatch_norm, [(5, 3), (3,), (3,)], THREE),
     "RMS norm": Smooth(rms_norm, drms_norm, [X, ROW], [NORMAL, STANDARD]),
+    "rotary positions": Smooth(rotated, lambda dy, _: rotated(dy, -1)[:1], [X], ONE),
     "unit rows": Smooth(unit_rows, dunit_rows, [X], ONE),
     "linear": Smooth(
         lambda x, w, b: (x @ w + b, (x, w)),

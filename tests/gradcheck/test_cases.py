@@ -71,20 +71,7 @@ def test_the_check_detects_an_error_in_each_gradient(
 
 
 # Few elements, because there are many variants.
-FEW = {
-    "N": 3,
-    "C": 4,
-    "K": 2,
-    "V": 5,
-    "B": 2,
-    "T": 2,
-    "H": 2,
-    "D": 2,
-    "J": 2,
-    "R": 2,
-    "P": 2,
-    "F": 3,
-}
+FEW = dict.fromkeys("KBTHDJRP", 2) | {"N": 3, "C": 4, "V": 5, "F": 3}
 
 
 @every_variant
