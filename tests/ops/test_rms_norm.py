@@ -56,4 +56,6 @@ def test_rows_may_have_any_number_of_axes() -> None:
     for backward in (rms_norm.backward, rms_norm.backward_steps):
         dstacked, dsame = backward(dy.reshape(3, 2, 8), saved)
         np.testing.assert_allclose(dstacked, dx.reshape(3, 2, 8), atol=1e-14)
+        assert dsame is not None
+        assert dweight is not None
         np.testing.assert_allclose(dsame, dweight, atol=1e-14)

@@ -37,7 +37,7 @@ def forward(
     x: np.ndarray, positions: np.ndarray, theta: float = 10_000.0, interleaved: bool = False
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """x (..., T, H, 2P), positions (T,) integers, theta number, interleaved flag -> y (..., T, H, 2P), saved."""  # noqa: E501
-    pair = np.arange(x.shape[-1] // 2)  # (P,)
+    pair = np.arange(int(x.shape[-1]) // 2)  # (P,)
     frequencies = theta ** (-pair / len(pair))  # (P,)
     angles = positions[:, None, None] * frequencies  # (T, 1, P)
     cos = np.cos(angles).astype(x.dtype)  # (T, 1, P)

@@ -21,7 +21,7 @@ MODULES: Namespace = {"np": np, "softmax": softmax}
 VALUES: Namespace = {
     **MODULES, "a": A, "b": B, "w": W, "s": S, "column": B[:, :1],
     "row": B[0], "n": 7, "ids": np.array([0, 2, 2]), "pair": (A, B), "mask": None, "flag": True,
-    "saved": softmax.forward(A)[1], "total": A * B + 1, "flip": lambda x: x[::-1],
+    "saved": softmax.forward(A)[1], "total": A * B + 1, "flip": np.flipud,
     "deep": rng.standard_normal((6, 3, 4)),
 }  # fmt: skip
 
