@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from tinygpt_np.study.source.parse import names_in
+from tinygpt_np.study.source.paths import Namespace
 from tinygpt_np.study.source.trace import Step, Trace
 
 # In pixels: the size of a box and of a circle, and the distances between rows and columns.
@@ -156,7 +157,8 @@ def boxes(traces: Sequence[Trace], wrt: Collection[str]) -> list[Box]:
                 for name in (name for name in first if name not in source):
                     put(input_box(trace, name, wrt))
                 names = (*first, *(name for each in others for name in each if name in source))
-                put(layer_box(step, call, tuple(dict.fromkeys(source[name] for name in names))))
+                reads = tuple(dict.fromkeys(source[name] for name in names))
+                put(layer_box(step, call, trace.at(step.index), reads))
     result = traces[-1].function.result
     first = result.elts[0] if isinstance(result, ast.Tuple) else result
     name = next(name for name in names_in(first) if name in source)
@@ -182,13 +184,22 @@ def input_box(trace: Trace, name: str, wrt: Collection[str]) -> Box:
 def layer_call(step: Step) -> ast.Call | None:
     """Return the call of a forward on a line, or None."""
     calls = (part for part in ast.walk(step.statement.node) if isinstance(part, ast.Call))
-    return next((call for call in calls if ast.unparse(call.func).endswith("forward")), None)
+    names = (".forward", ".block_forward")
+    return next((call for call in calls if ast.unparse(call.func).endswith(names)), None)
 
 
-def layer_box(step: Step, call: ast.Call, reads: tuple[int, ...]) -> Box:
-    """Return the box of a layer; a string argument of the call is the name of the layer."""
+def layer_box(step: Step, call: ast.Call, names: Namespace, reads: tuple[int, ...]) -> Box:
+    """Return the box of a layer; a string argument of the call is the name of the layer.
+
+    names: the namespace of the call.
+    """
     owner, _, method = ast.unparse(call.func).rpartition(".")
     name = method.removesuffix("_forward") if method != "forward" else owner.rpartition(".")[2]
+    # The configuration selects some operations, and passes an option to some.
+    function = eval(ast.unparse(call.func), dict(names))
+    module = getattr(getattr(function, "func", function), "__module__", None) or ""
+    if module.startswith("tinygpt_np.ops."):
+        name = module.rpartition(".")[2]
     words = [
         part.value
         for argument in (*call.args, *call.keywords)
