@@ -18,9 +18,9 @@ from benchmarks.cases.shapes import Sizes
 
 Arrays = dict[str, np.ndarray]
 unchecked = inspect.unwrap  # returns an operation of ops/ without the checks of its arguments
-# Those of GPT-2 and its training, and those of other models.
+# Those of GPT-2 and its training, and those of other models and recipes.
 GPT2 = ("matmul", "softmax", "attention", "cross_entropy", "layer_norm", "gelu", "adamw")
-OPERATIONS = (*GPT2, "rms_norm", "rotary", "swiglu", "relu_squared")
+OPERATIONS = (*GPT2, "rms_norm", "rotary", "swiglu", "relu_squared", "muon")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,12 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.cases import adamw as recipe
 from benchmarks.cases import rms_norm
 from benchmarks.ladders import Call, Rung, Runner, collected, contiguous
-from tinygpt_np.config import ADAM_EPSILON
+from tinygpt_np.config import (
+    ADAM_EPSILON,
+    MUON_EPSILON,
+    NEWTON_SCHULZ,
+    NEWTON_SCHULZ_STEPS,
+)
 from tinygpt_np.ops import cross_entropy, layer_norm
 
 Step = Callable[[], Any]
@@ -207,6 +212,23 @@ def adamw_update(call: Call) -> Step:
     return step
 
 
+def muon_orthogonalize(call: Call) -> Step:
+    """Return the steps of torch.optim.Muon, which are in bfloat16 there, in float32."""
+    (x,) = tensors(call.inputs)
+    a, b, c = NEWTON_SCHULZ
+
+    def step() -> torch.Tensor:
+        tall = x.shape[1] > x.shape[2]
+        y = x.mT if tall else x
+        y = y / (torch.linalg.matrix_norm(y, keepdim=True) + MUON_EPSILON)
+        for _ in range(NEWTON_SCHULZ_STEPS):
+            gram = y @ y.mT
+            y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+        return y.mT if tall else y
+
+    return step
+
+
 RUNNERS = {
     "matmul": {"forward": product(), "dx": product(transposed=1), "dweight": product(transposed=0)},
     "softmax": {
@@ -240,6 +262,7 @@ RUNNERS = {
         "forward": operator(lambda x: F.relu(x).square()),
         "backward": collected(relu_squared_backward),
     },
+    "muon": {"orthogonalize": collected(muon_orthogonalize)},
 }
 
 

@@ -14,7 +14,7 @@ from benchmarks.cases import adamw, unchecked
 from benchmarks.cases.flops import EXP_FLOPS, TANH_FLOPS
 from benchmarks.worker.problem import compare
 from tinygpt_np.compiled.kernels import elementary
-from tinygpt_np.config import ADAM_EPSILON
+from tinygpt_np.config import ADAM_EPSILON, MUON_EPSILON
 from tinygpt_np.ops import gelu, layer_norm, linear, rms_norm, softmax
 from tinygpt_np.ops.gelu import CUBIC, SQRT_2_OVER_PI
 
@@ -157,6 +157,35 @@ def relu_squared_backward(dy: Any, x: Any) -> Any:
     return np.maximum(x, 0) * 2 * dy
 
 
+def half_product(a: Any, b: Any) -> Any:
+    """Return a product that is symmetric, of which the half above the diagonal is not computed."""
+    found = np.zeros((len(a), len(a)))
+    for row in range(len(a)):
+        found[row, : row + 1] = found[: row + 1, row] = a[row] @ b[:, : row + 1]
+    return found.view(Counted)
+
+
+def muon_orthogonalize(x: Any) -> Any:
+    found: list[Any] = []
+    for matrix in x:
+        tall = len(matrix) > matrix.shape[1]
+        y = matrix.T if tall else matrix
+        y = y / (np.sqrt((y * y).sum()) + MUON_EPSILON)
+        gram, q = half_product(y, y.T), None
+        half = np.tril_indices(len(gram))
+        for step in range(5):
+            p = half_product(gram, gram)
+            p[half] = 2.0315 * p[half] + -4.7750 * gram[half]
+            p[half[::-1]] = p[half]
+            p[np.diag_indices_from(p)] += 3.4445
+            if step < 4:
+                gram = half_product(half_product(p, gram), p)
+            q = p if q is None else half_product(q, p)
+        y = q @ y
+        found.append(np.asarray(y.T if tall else y))
+    return np.stack(found)
+
+
 COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("matmul", "forward"): in_ops(linear.forward),
     ("matmul", "dx"): matmul_dx,
@@ -179,6 +208,7 @@ COMPUTATIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("swiglu", "backward"): swiglu_backward,
     ("relu_squared", "forward"): relu_squared_forward,
     ("relu_squared", "backward"): relu_squared_backward,
+    ("muon", "orthogonalize"): muon_orthogonalize,
 }
 
 

@@ -47,6 +47,7 @@ def test_a_new_shape_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         "rotary": {"B": 2, "T": 3, "H": 10, "R": 3},
         "swiglu": {"N": 6, "F": 140},
         "relu_squared": {"P": 840},
+        "muon": {"B": 2, "C": 35, "K": 140},
     }
 
 

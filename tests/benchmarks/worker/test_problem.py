@@ -65,6 +65,7 @@ ROUNDINGS = {
     "rotary": {"x": 2, "pairs": 2},
     "swiglu": {"y": 9, "dhalves": 14},
     "relu_squared": {"squares": 2, "dhidden": 2},
+    "muon": {"y": 30000},
 }
 
 

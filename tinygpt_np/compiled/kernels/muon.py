@@ -30,6 +30,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     transpose,
 )
 from tinygpt_np.compiled.simd.memory import Arena
+from tinygpt_np.compiled.simd.vectors import LANES, load, store
 from tinygpt_np.config import MUON_EPSILON, NEWTON_SCHULZ, NEWTON_SCHULZ_STEPS
 
 
@@ -65,16 +66,16 @@ def update(
         squares += look_ahead(
             grad[row][left:right], first[row][left:right], x[row], scale, momentum
         )
-    divide(buffers.x[: rows * columns], math.sqrt(squares) + MUON_EPSILON)
-    orthogonalize(x, y, buffers.symmetric, buffers.scratch)
+    orthogonalize(x, squares, y, buffers.symmetric, buffers.scratch)
     rate = learning_rate * math.sqrt(max(1.0, columns / rows))
     for row in range(rows):
         descend(param[row][left:right], y[row], 1 - learning_rate * weight_decay, rate)
 
 
 @strict
-def orthogonalize(x: Any, y: Any, symmetric: Any, scratch: Any) -> None:
-    """x (C, K) of norm 1 -> y (C, K), by NEWTON_SCHULZ_STEPS steps."""
+def orthogonalize(x: Any, squares: Any, y: Any, symmetric: Any, scratch: Any) -> None:
+    """x (C, K), overwritten, the sum of its squares -> y (C, K), with singular values near one."""
+    divide(x.reshape(-1), math.sqrt(squares) + MUON_EPSILON)
     rows, columns = x.shape
     tall, m = rows > columns, min(rows, columns)
     nothing = scratch[:0].reshape((0, 1))
@@ -95,10 +96,8 @@ def orthogonalize(x: Any, y: Any, symmetric: Any, scratch: Any) -> None:
         else:
             symmetric_matmul(q, False, p, PLAIN, spare, scratch)
             q, spare = spare, q
-    if tall:
-        matmul(x, False, q, PLAIN, nothing, y, scratch)
-    else:
-        matmul(q, False, x, PLAIN, nothing, y, scratch)
+    left, right = (x, q) if tall else (q, x)
+    matmul(left, False, right, PLAIN, nothing, y, scratch)
 
 
 @strict
@@ -108,8 +107,24 @@ def symmetric_matmul(a: Any, across: Any, b: Any, form: Any, c: Any, scratch: An
     for left in range(0, m, PANEL):
         right = min(left + PANEL, m)
         matmul_part(a, across, b, form, nothing, c, left, m, left, right, scratch)
-        below, beside = moved(matrix_of(c), right, left), moved(matrix_of(c), left, right)
-        transpose(below, right - left, m - right, beside)
+    mirror(c)
+
+
+@strict
+def mirror(c: Any) -> None:
+    """Copy the numbers below the diagonal of c (m, m) to those above it.
+
+    All of them: if small blocks on the diagonal were not symmetric, errors would be 8 times larger.
+    """
+    m, whole = c.shape[0], matrix_of(c)
+    for left in range(0, m, LANES):
+        right = min(left + LANES, m)
+        for row in range(left, right):
+            for column in range(row + 1, right):
+                value = load(moved(whole, column, row).address)
+                store(moved(whole, row, column).address, value)
+        below, above = moved(whole, right, left), moved(whole, left, right)
+        transpose(below, right - left, m - right, above)
 
 
 @kernel
