@@ -68,9 +68,9 @@ def forward(
     # The head of keys and values that each head of queries reads.
     shared = np.arange(n_head) // (n_head // kv_heads)  # (H,)
     parts = split_heads(qkv, batch, all_heads)  # (B, W, T, D)
-    q, k_heads, v_heads = np.split(parts, ends, axis=1)  # (B, H, T, D), (B, J, T, D), (B, J, T, D)
-    k = k_heads[:, shared]  # (B, H, T, D)
-    v = v_heads[:, shared]  # (B, H, T, D)
+    q, keys, values = np.split(parts, ends, axis=1)  # (B, H, T, D), (B, J, T, D), (B, J, T, D)
+    k = keys[:, shared]  # (B, H, T, D)
+    v = values[:, shared]  # (B, H, T, D)
     scale = q.shape[-1] ** -0.5
     visible = np.tri(q.shape[-2], dtype=bool)  # (T, T)
     products = q @ k.mT  # (B, H, T, T)
@@ -105,12 +105,12 @@ def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     # products = q @ k.mT
     dq = dproducts @ k  # (B, H, T, D)
     dk = dproducts.mT @ q  # (B, H, T, D)
-    # v = v_heads[:, shared]
-    dv_heads = group_heads(dv, kv_heads).sum(axis=2)  # (B, J, T, D)
-    # k = k_heads[:, shared]
-    dk_heads = group_heads(dk, kv_heads).sum(axis=2)  # (B, J, T, D)
-    # q, k_heads, v_heads = np.split(parts, ends, axis=1)
-    dparts = np.concatenate([dq, dk_heads, dv_heads], axis=1)  # (B, W, T, D)
+    # v = values[:, shared]
+    dvalues = group_heads(dv, kv_heads).sum(axis=2)  # (B, J, T, D)
+    # k = keys[:, shared]
+    dkeys = group_heads(dk, kv_heads).sum(axis=2)  # (B, J, T, D)
+    # q, keys, values = np.split(parts, ends, axis=1)
+    dparts = np.concatenate([dq, dkeys, dvalues], axis=1)  # (B, W, T, D)
     # parts = split_heads(qkv, batch, all_heads)
     dqkv = merge_heads(dparts)  # (N, E)
     return dqkv
