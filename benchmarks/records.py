@@ -19,12 +19,15 @@ NEVER = "never"
 OF_THE_RUN = ("data", "seed", "threads")
 
 
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Return the median of values, with the lowest and the highest; infinity is never."""
+def spread(values: Sequence[float], digits: int | None = None) -> str:
+    """Return the median of values, with the lowest and the highest; infinity is never.
+
+    digits: after the point; by default one, or three below 1.
+    """
     if not values:
         return "–"
     middle, low, high = (
-        NEVER if value == math.inf else f"{value:.{digits}f}"
+        NEVER if value == math.inf else f"{value:.{digits or (1 if value >= 1 else 3)}f}"
         for value in (statistics.median(values), min(values), max(values))
     )
     return middle if low == high else f"{middle} ({low}–{high})"
@@ -58,9 +61,14 @@ def ratio(ours: Mapping[str, Any], theirs: Mapping[str, Any], target: str) -> st
 
 
 def record_of(found: Mapping[str, Any], recipes: Mapping[str, TrainConfig]) -> dict[str, Any]:
-    """Return the record of a complete run. Settings are those that are not of preset cpu."""
+    """Return the record of a complete run, without recipes that failed.
+
+    Settings are those that are not of preset cpu.
+    """
     machine, usual, rows = found["machine"], asdict(TrainConfig()), list[dict[str, Any]]()
     for name, each in found["results"].items():
+        if "failed" in each:
+            continue
         settings = {
             setting: value
             for setting, value in asdict(recipes[name]).items()

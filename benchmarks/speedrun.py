@@ -171,7 +171,7 @@ def show(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:
         cells = (records.time(each["times"][target], each["complete"]) for each in every)
         table.add_row(f"to {target}", *cells)
     for title, name, digits in (
-        ("all steps", "seconds", 1), ("best loss", "best", 3), ("warm-up", "warm_up", 1)
+        ("all steps", "seconds", None), ("best loss", "best", 3), ("warm-up", "warm_up", None)
     ):  # fmt: skip
         table.add_row(title, *(records.spread(each[name], digits) for each in every))
     console.print(table)

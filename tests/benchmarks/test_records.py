@@ -24,6 +24,7 @@ FOUND: dict[str, Any] = {
             "seconds": [40.0, 41.004, 39.0], "best": [1.71234, 1.69, 1.68],
             "warm_up": [1.0, 1.0, 1.0],
         },
+        "broken": {"by": "torch", "failed": "no compiler", "seeds": [], "times": {"1.9": []}},
     },
 }  # fmt: skip
 RECIPES = {"fast": replace(TrainConfig(), learning_rate=4e-3, seed=7, data="elsewhere")}
@@ -42,6 +43,7 @@ def test_a_time_is_the_median_with_the_lowest_and_the_highest() -> None:
     ended = [True] * 3
     assert records.time([8.25, 7.5, 9.0], ended) == "8.2 (7.5–9.0)"
     assert records.time([8.0, 8.01, 7.99], ended) == "8.0"
+    assert records.time([0.1874, 1.5, 0.09], ended) == "0.187 (0.090–1.5)"
     assert records.time([None, 7.5, 9.0], ended) == "9.0 (7.5–never)"
     assert records.time([None, 7.5, None], ended) == "never (7.5–never)"
     assert records.time([None] * 3, ended) == "never"

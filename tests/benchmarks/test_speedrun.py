@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+from helpers.tiny_run import TEXT
 from rich.console import Console
 
 from benchmarks import records, speedrun
 from benchmarks.experiments import Entry
+from benchmarks.models import tinygpt
 from benchmarks.speedrun import seconds_to
 from tinygpt_np.config import PRESETS
 
@@ -59,8 +60,12 @@ def test_recipes_predict_characters_and_start_from_random_weights() -> None:
 
 
 @pytest.fixture
-def toy_runs(toys: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """Let recipes be toys with these options."""
+def toy_runs(
+    toys: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, dict[str, Any]]:
+    """Let recipes be toys with these options, and the file of records be empty."""
+    monkeypatch.setattr(records, "PATH", tmp_path / "records.json")
+    records.PATH.write_text('{"benchmark": "speedrun", "records": []}')
     options: dict[str, dict[str, Any]] = {"cpu": {"losses": LOSSES}, "PyTorch": {"losses": LOSSES}}
 
     def entries(names: list[str], data: str, seed: int, threads: int) -> Iterator[Entry]:
@@ -103,14 +108,15 @@ def test_all_recipes_train_to_the_end_with_every_seed(
     assert shown.count("never") == 2
     assert "to 2.25, PyTorch takes " in shown
     assert "to 1.7, PyTorch" not in shown
+    assert records.read(records.PATH) == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("interrupted", ["cpu", "PyTorch"])  # One has had its fourth turn.
 def test_ctrl_c_keeps_the_complete_turns_and_records_nothing(
-    tmp_path: Path, toy_runs: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    interrupted: str, tmp_path: Path, toy_runs: dict[str, dict[str, Any]]
 ) -> None:
-    toy_runs["PyTorch"]["interrupts_at"] = 4
-    monkeypatch.setattr(records, "append", Mock(side_effect=AssertionError))
+    toy_runs[interrupted]["interrupts_at"] = 4
     assert not run(tmp_path / "all.json", record=True)
     found = json.loads((tmp_path / "all.json").read_text(encoding="utf-8"))
     assert not found["complete"]
@@ -120,6 +126,7 @@ def test_ctrl_c_keeps_the_complete_turns_and_records_nothing(
     ours = found["results"]["cpu"]
     assert (ours["seeds"], ours["times"]["1.9"], ours["complete"]) == ([1], [None], [False])
     assert ours["times"]["2.25"][0] > 0
+    assert records.read(records.PATH) == []
 
 
 @pytest.mark.slow
@@ -144,17 +151,32 @@ def test_quick_takes_the_first_turns_of_one_seed(tmp_path: Path, toy_runs: Any) 
 
 @pytest.mark.slow
 def test_a_complete_run_is_recorded_if_asked(
-    tmp_path: Path, toy_runs: Any, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    path = tmp_path / "records.json"
-    path.write_text('{"benchmark": "speedrun", "records": []}')
-    monkeypatch.setattr(records, "PATH", path)
+    toy_runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(record=True)
-    (record,) = records.read(path)
+    (record,) = records.read(records.PATH)
     assert [row["recipe"] for row in record["recipes"]] == ["cpu", "PyTorch"]
     assert record["seeds"] == [1, 2]
     assert records.table([record]) in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_recipe_of_ours_learns_in_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, path = tmp_path / "text.txt", tmp_path / "all.json"
+    text.write_text(TEXT, encoding="utf-8")
+    recipe = replace(PRESETS["smoke"], n_layer=1, block_size=8, max_iters=30, lr_decay_iters=30)
+    monkeypatch.setitem(speedrun.RECIPES, "tiny", recipe)
+    assert run(path, recipes=["tiny"], seeds=[1, 2], evaluations=3, data=str(text), target=[2.5])
+    curves = json.loads(path.read_text(encoding="utf-8"))["curves"]
+    first, second = (each["losses"] for each in curves)
+    assert first[0] > first[1] > first[2]
+    assert first != second
+    (again,) = speedrun.entries_of(["tiny"], str(text), 1, 1)
+    repeated = tinygpt.run(again.options["config"])
+    repeated.train(30)
+    assert first[2] == pytest.approx(repeated.evaluate(), rel=1e-3)  # The file has four digits.
 
 
 # What is shown
