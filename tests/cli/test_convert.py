@@ -25,3 +25,13 @@ def test_a_model_without_a_tokenizer_needs_a_text(folder: Path, capsys: Captured
     assert "no tokenizer to sample with: add --text" in error_of(capsys, "convert", "own", "bare")
     output_of(capsys, "convert", "own", "gpt", "--text", "text.txt")
     assert output_of(capsys, "sample", "--model", "gpt", "--prompt", "be", "--tokens", "3")
+
+
+def test_a_model_that_transformers_does_not_have_is_refused(folder: Path, capsys: Captured) -> None:
+    config = GPTConfig(vocab_size=18, block_size=8, n_layer=1, n_head=2, n_embd=8, qk_norm=True)
+    GPT(config).save(folder / "own")
+    error = error_of(capsys, "convert", "own", "gpt", "--text", "text.txt")
+    assert (
+        "transformers has no such model: GPT2LMHeadModel cannot have qk_norm True; Llama" in error
+    )
+    assert not (folder / "gpt").exists()
