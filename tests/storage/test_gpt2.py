@@ -55,6 +55,7 @@ def test_a_model_comes_back_as_it_was_except_for_dropout(
     found = GPT.from_pretrained(tmp_path / "gpt")
     assert found.config == replace(model.config, dropout=0)
     assert_same_bits(found.params, model.params)
+    assert ("lm_head.weight" in read_tensors(tmp_path / "gpt")) != model.config.tied_head
 
 
 def test_a_model_without_biases_computes_the_same(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Llama's folders: read, written, refused, and compared with transformers."""
 
+import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -102,6 +103,11 @@ def test_the_base_of_the_wavelengths_is_found_where_transformers_writes_it(
 ) -> None:
     change_config(folder, rope)
     assert GPT.from_pretrained(folder).config == replace(CONFIG, rope_theta=theta)
+
+
+def test_old_and_new_versions_of_transformers_find_the_base(folder: Path) -> None:
+    written = json.loads((folder / "config.json").read_text())
+    assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 700.0
 
 
 @pytest.mark.slow
@@ -316,6 +322,7 @@ def test_ours_and_theirs_save_the_same_weights(
     tensors, expected = again.state_dict(), model.state_dict()
     assert list(tensors) == list(expected)
     assert all(bool((tensors[name] == expected[name]).all()) for name in expected)
+    assert again.config.eos_token_id is None  # Else sampling would end at a token of the text.
     again.save_pretrained(tmp_path / "again")
     found = GPT.from_pretrained(tmp_path / "again")
     assert found.config == ours.config
