@@ -53,6 +53,8 @@ class Architecture:
     """Normalize the queries and keys of each head by their root mean square."""
     activation: Literal["gelu", "gelu_exact", "relu", "relu_squared", "silu", "swiglu"] = "gelu"
     """Activation of the feed-forward layers; gelu is the tanh approximation."""
+    embedding_std: float = 0.02
+    """Standard deviation of the initial token embeddings."""
     tied_head: bool = True
     """Use the token embedding as the weight of the output head; else it has one, zero at first."""
     logit_soft_cap: float = 0.0
@@ -71,7 +73,7 @@ class Architecture:
         rotates = self.positions == "learned" or self.head_size % 2 == 0
         odd = f"learned for heads of the odd size n_embd / n_head = {self.head_size}"
         require(self, "positions", rotates, odd)
-        require_positive(self, "norm_epsilon", "rope_theta")
+        require_positive(self, "norm_epsilon", "rope_theta", "embedding_std")
         for name in ("n_inner", "logit_soft_cap"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
         require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")

@@ -83,6 +83,13 @@ def test_the_initialisation_is_that_of_gpt2_drawn_from_the_seed() -> None:
             assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
 
 
+def test_the_embeddings_start_with_the_given_standard_deviation() -> None:
+    usual, larger = tg.GPT(CONFIG), tg.GPT(replace(CONFIG, embedding_std=0.5))
+    for name, param in usual.params.items():
+        factor = 25 if name == "wte.weight" else 1
+        np.testing.assert_allclose(larger.params[name], factor * param, rtol=1e-6)
+
+
 def test_dropout_masks_are_drawn_where_gpt2_has_dropout() -> None:
     rng = np.random.default_rng(0)
     assert tg.GPT(CONFIG).draw_masks(3, 5, rng) == {}

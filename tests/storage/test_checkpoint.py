@@ -279,3 +279,31 @@ def test_a_tensor_that_does_not_match_is_named(
     message = refused(folder)
     assert str(folder / name) in message
     assert expected in message
+
+
+# The configurations that were written before a GPT had other parts than GPT-2's.
+OLD_SHAPE: dict[str, Any] = {
+    "block_size": 5, "n_layer": 1, "n_head": 2, "n_embd": 4, "dropout": 0.1, "bias": True,
+    "gelu": "exact",
+}  # fmt: skip
+OLD_RUN: dict[str, Any] = {
+    "data": "shakespeare", "tokenizer": "char", "tokenizer_path": "", "vocab_size": 1024,
+    "init_from": "scratch", "seed": 5, "backend": "numpy", "threads": 0, "matmul": "numba",
+    "dtype": "float32", "batch_size": 3, "gradient_accumulation_steps": 2, "max_iters": 7,
+    "learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 2, "lr_decay_iters": 7,
+    "weight_decay": 0.2, "beta1": 0.8, "beta2": 0.95, "grad_clip": 0.5, "eval_interval": 3,
+    "keep_best": False,
+}  # fmt: skip
+
+
+def test_older_configurations_are_those_of_a_gpt2_trained_by_adamw() -> None:
+    path = Path("config.json")
+    shape = {**OLD_SHAPE, "activation": "gelu_exact"}
+    del shape["gelu"]
+    config = checkpoint.config_of(GPTConfig, {**OLD_SHAPE, "vocab_size": 9}, path)
+    assert config == GPTConfig(vocab_size=9, **shape)
+    run = checkpoint.config_of(TrainConfig, OLD_SHAPE | OLD_RUN, path)
+    assert run == TrainConfig(**shape, **OLD_RUN)
+    without_beta1 = {name: value for name, value in OLD_RUN.items() if name != "beta1"}
+    with pytest.raises(CheckpointError, match="it lacks beta1"):
+        checkpoint.config_of(TrainConfig, OLD_SHAPE | without_beta1, path)

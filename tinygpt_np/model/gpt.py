@@ -328,6 +328,8 @@ def all_finite(saved: Any) -> bool:
 def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
     """Return GPT-2's initialisation: weights N(0, 0.02²), biases 0, scales of norms 1.
 
+    Token embeddings are N(0, embedding_std²).
+
     x is a sum of 2·n_layer branches; the last matrix of each branch is scaled by 1/√(2·n_layer), so
     that the size of x does not depend on the depth. An untied head is 0: all tokens are equally
     likely at first.
@@ -340,6 +342,7 @@ def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensor
         elif ".ln_" in f".{name}":
             params[name] = np.ones(shape, dtype)
         else:
+            std = config.embedding_std if name == "wte.weight" else 0.02
             depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
-            params[name] = (rng.standard_normal(shape) * 0.02 / depth**0.5).astype(dtype)
+            params[name] = (rng.standard_normal(shape) * std / depth**0.5).astype(dtype)
     return params
