@@ -179,7 +179,7 @@ def test_a_recipe_of_ours_learns_in_its_process(
     assert first[2] == pytest.approx(repeated.evaluate(), rel=1e-3)  # The file has four digits.
 
 
-# What is shown
+# The table
 
 
 def test_a_recipe_has_its_times_and_a_peer_how_many_times_as_long(
