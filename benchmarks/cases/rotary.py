@@ -27,7 +27,8 @@ def with_tables(
 ) -> None:
     """Make cos and sin those of the positions."""
     T, R = cos.shape
-    angles = np.outer(np.arange(T), THETA ** (-np.arange(R) / R))
+    positions, pair = np.arange(T, dtype=np.float64), np.arange(R, dtype=np.float64)
+    angles = positions[:, None] * np.float64(THETA) ** (-pair / R)
     cos[...], sin[...] = np.cos(angles), np.sin(angles)
 
 

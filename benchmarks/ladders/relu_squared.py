@@ -2,10 +2,11 @@
 
 Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-NumPy: whole arrays.
-fused: one loop, which the compiler vectorises.
-vectors: the same with vectors of the host's width.
-parallel: two threads.
+NumPy: whole arrays (x84, x19; x2200, x2000). Its forward also saves what its backward needs.
+fused: one loop, which the compiler vectorises (x103, x300; x2.8, x2.5).
+vectors: the loop of all activations, a vector at a time, is no faster: memory is the limit (x0.83,
+    x1.0; x0.95, x0.91).
+parallel: two threads. The work takes less than 0.1 ms.
 """
 
 from typing import Any
@@ -54,8 +55,7 @@ RUNGS = [
     Rung("NumPy", "A pass over memory and a new array for each operation.",
          in_numpy(forward, backward, lambda inputs: forward(inputs["hidden"])[1])),
     Rung("fused", "One loop that reads hidden and writes squares.", both(fused, fused_back)),
-    Rung("vectors", "Vectors of the host's width, and a selection instead of a branch.",
-         TRAINED, trained=True),
+    Rung("vectors", "The loop of all activations, a vector at a time.", TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the elements split between threads.", TRAINED,
          threads="several", trained=True),
 ]  # fmt: skip

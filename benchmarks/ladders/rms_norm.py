@@ -3,11 +3,12 @@
 All backwards get 1/r of each row, as saved by the forward; NumPy's gets x̂ and r. Speedups are over
 the rung before, at cpu and at lecture (forward; backward).
 
-NumPy: whole arrays.
-fused: a row at a time, with serial sums; x̂ is never stored. The backward adds to the gradients, as
-    the residual stream needs it; zeroing them first is timed with it.
-vectors: whole vectors, the last one masked.
-parallel: two threads.
+NumPy: whole arrays (x93, x460; x630, x650).
+fused: sums are serial, where NumPy's are vectorised, but x̂ is never stored (x2.5, x1.4; x2.2,
+    x2.0). The backward adds to the gradients, as the residual stream needs it; zeroing them first
+    is timed with it.
+vectors: the same with whole vectors, the last one masked (x3.0, x4.5; x2.8, x3.0).
+parallel: two threads. The work takes 3 to 40 µs, less than waking up the other thread.
 """
 
 import functools

@@ -2,11 +2,12 @@
 
 Speedups are over the rung before, at cpu and at lecture (forward; backward).
 
-NumPy: whole arrays. Its backward gets the SiLU and the tanh that its forward saved; all other
-    rungs save only the halves and recompute them.
-fused: one loop; exp is a call per element.
-vectors: a polynomial exp, a whole vector at a time.
-parallel: two threads.
+NumPy: whole arrays (x540 and x810 at cpu). Its backward gets the SiLU and the tanh that its forward
+    saved; all other rungs save only the halves and recompute them.
+fused: one loop; exp is a call per element, where NumPy's tanh is vectorised (x0.52, x1.1; x0.62,
+    x1.3).
+vectors: a polynomial exp, a whole vector at a time (x11, x11; x11, x55).
+parallel: two threads. The work takes less than 0.3 ms, hardly enough to split.
 """
 
 import math

@@ -27,23 +27,33 @@ def tables(positions: np.ndarray, pairs: int, theta: float) -> tuple[np.ndarray,
 
 
 @strict
-def turn(x: Any, pairs: Any, cos: Any, sin: Any, interleaved: Any, direction: Any) -> None:
-    """Rotate the pairs of one head by their angles, or back; cos and sin are addresses, like x."""
-    for i in range(0, pairs, LANES):
-        count = pairs - i
-        # The channels of some pairs are two vectors: of both halves, or one after the other.
-        left = x + 8 * i if interleaved else x + 4 * i
-        right = left + 4 * LANES if interleaved else left + 4 * pairs
-        many = min(2 * count, LANES) if interleaved else count
-        more = 2 * count - LANES if interleaved else count
-        a, b = load_lanes(left, many), load_lanes(right, more)
-        first, second = (even_lanes(a, b), odd_lanes(a, b)) if interleaved else (a, b)
-        c, s = load_lanes(cos + 4 * i, count), load_lanes(sin + 4 * i, count) * direction
-        a, b = first * c - second * s, first * s + second * c
-        if interleaved:
-            a, b = lower_pairs(a, b), upper_pairs(a, b)
-        store_lanes(left, a, many)
-        store_lanes(right, b, more)
+def turn(
+    x: Any, heads: Any, size: Any, cos: Any, sin: Any, interleaved: Any, direction: Any, first: Any
+) -> None:
+    """Rotate heads·size columns of x (N, E) as forward_heads does, or back."""
+    pairs = size // 2
+    for n in range(x.shape[0]):
+        t, row = (first + n) % cos.shape[0], x[n].ctypes.data
+        for i in range(0, pairs, LANES):
+            count = pairs - i
+            c = load_lanes(cos[t].ctypes.data + 4 * i, count)
+            s = load_lanes(sin[t].ctypes.data + 4 * i, count) * direction
+            if interleaved:  # Channels of pairs in two vectors, one after the other.
+                for head in range(heads):
+                    left = row + 4 * (head * size + 2 * i)
+                    right = left + 4 * LANES
+                    a, b = load_lanes(left, 2 * count), load_lanes(right, 2 * count - LANES)
+                    one, other = even_lanes(a, b), odd_lanes(a, b)
+                    a, b = one * c - other * s, one * s + other * c
+                    store_lanes(left, lower_pairs(a, b), 2 * count)
+                    store_lanes(right, upper_pairs(a, b), 2 * count - LANES)
+            else:
+                for head in range(heads):
+                    left = row + 4 * (head * size + i)
+                    right = left + 4 * pairs
+                    one, other = load_lanes(left, count), load_lanes(right, count)
+                    store_lanes(left, one * c - other * s, count)
+                    store_lanes(right, one * s + other * c, count)
 
 
 @strict
@@ -54,11 +64,7 @@ def forward_heads(
 
     Row n is rotated by the angles of row (first + n) mod T of cos and sin (T, P).
     """
-    for n in range(x.shape[0]):
-        t, row = (first + n) % cos.shape[0], x[n].ctypes.data
-        for head in range(heads):
-            turn(row + 4 * head * size, size // 2, cos[t].ctypes.data, sin[t].ctypes.data,
-                 interleaved, FORWARD)  # fmt: skip
+    turn(x, heads, size, cos, sin, interleaved, FORWARD, first)
 
 
 @strict
@@ -66,11 +72,7 @@ def backward_heads(
     dx: Any, heads: Any, size: Any, cos: Any, sin: Any, interleaved: Any, first: Any
 ) -> None:
     """Turn the gradient of rotated columns in dx (N, E) into that of the columns before."""
-    for n in range(dx.shape[0]):
-        t, row = (first + n) % cos.shape[0], dx[n].ctypes.data
-        for head in range(heads):
-            turn(row + 4 * head * size, size // 2, cos[t].ctypes.data, sin[t].ctypes.data,
-                 interleaved, BACKWARD)  # fmt: skip
+    turn(dx, heads, size, cos, sin, interleaved, BACKWARD, first)
 
 
 def forward(
