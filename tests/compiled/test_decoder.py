@@ -199,6 +199,20 @@ def test_both_backends_generate_the_same_text(
     np.testing.assert_array_equal(written("numba"), written("numpy"))
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("top_k", [1, 50])
+def test_both_backends_generate_the_same_text_with_combined_fields(seed: int, top_k: int) -> None:
+    config, prompts = combined(replace(GROUPED, vocab_size=71), seed), TEXT[:, :3] * 6
+
+    def written(backend: str) -> np.ndarray:
+        made = generic(config, backend).generate(prompts, 2 * BLOCK, top_k=top_k, seed=1)
+        return np.array(list(made))
+
+    text = written("numba")
+    np.testing.assert_array_equal(text, written("numpy"))
+    assert len(np.unique(text)) > 1
+
+
 @pytest.mark.parametrize("block_size", [1, 2, 3, 4, 5, 8, 64, 1024])
 def test_a_plan_is_possible(block_size: int) -> None:
     for batch, threads in itertools.product((1, 3, 64), (1, 2, 3, 8, 64)):

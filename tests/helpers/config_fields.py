@@ -31,7 +31,9 @@ def one_by_one(config: GPTConfig) -> dict[str, GPTConfig]:
         for field, values in VALUES.items()
         for value in values[1:]
     }
+    # Fields that another one must use.
     changes["rope_theta=30.0"]["positions"] = "rotary_halves"
+    changes["qk_norm=True"]["norm_epsilon"] = 0.3
     return {name: replace(config, **change) for name, change in changes.items()}
 
 

@@ -111,3 +111,16 @@ def test_a_step_computes_one_row_and_the_last_block_only_the_last_rows(
     block = [(rows, 3 * C), (rows, C), (rows, 4 * C), (rows, C)]
     last_block = [(rows, 2 * C), (B, C), (B, C), (B, 4 * C), (B, C)]
     assert shapes == [*block * (L - 1), *last_block, (B, V)]
+
+
+@pytest.mark.parametrize(("before", "count"), READS.values(), ids=READS)
+def test_stated_shapes_hold_for_newer_parts(before: int, count: int) -> None:
+    model = generic(
+        replace(GROUPED, n_kv_head=2, n_inner=13, norm="rms_norm", positions="rotary_pairs",
+                qk_norm=True, activation="swiglu", tied_head=False, logit_soft_cap=3.0)
+    )  # fmt: skip
+    decoder = Decoder(model.config, model.params, model.ops, B)
+    if before:
+        decoder.read(SEQUENCES[:, :before])
+    tokens = SEQUENCES[:, before : before + count]
+    assert Watch("model", "decoder.py").run(lambda: decoder.read(tokens)).checked >= 60

@@ -26,8 +26,8 @@ from tinygpt_np.storage.parameters import Tensors
 class Decoder:
     """The state of decoding a batch of sequences of equal length.
 
-    Letters besides those of ops/: M block_size; A = H + J heads of queries and keys, or fewer; E
-    columns of c_attn, W those of keys; U columns of c_fc, F after the activation.
+    Letters besides those of ops/: M block_size; E columns of c_attn, W of them keys; U columns of
+    c_fc, F after the activation.
     context (B, T): the last T ≤ M tokens. cache (n_layer, 2, B, J, M, D): their keys [:, 0], as
     attention uses them, and values [:, 1]. The parameters must not change between two reads.
     """
@@ -119,14 +119,14 @@ class Decoder:
         config, ops = self.config, self.ops
         if not config.qk_norm and config.positions == "learned":
             return x
-        heads = x[:, :width].reshape(len(x), -1, config.head_size)  # (N, A, D)
+        heads = x[:, :width].reshape(len(x), -1, config.head_size)  # (..., D)
         if config.qk_norm:
-            heads, _ = ops.rms_norm.forward(heads, None, config.norm_epsilon)  # (N, A, D)
+            heads, _ = ops.rms_norm.forward(heads, None, config.norm_epsilon)  # (..., D)
         if config.positions != "learned":
             batch, end = self.context.shape
-            positions = np.tile(np.arange(end - len(x) // batch, end), batch)  # (N,)
+            positions = np.tile(np.arange(end - len(x) // batch, end), batch)  # (...)
             theta, pairs = config.rope_theta, config.positions == "rotary_pairs"
-            heads, _ = ops.rotary.forward(heads, positions, theta, pairs)  # (N, A, D)
+            heads, _ = ops.rotary.forward(heads, positions, theta, pairs)  # (..., D)
         return np.concatenate([heads.reshape(len(x), width), x[:, width:]], axis=1)
 
     def store(self, kv: np.ndarray, layer: int) -> None:
