@@ -1,4 +1,4 @@
-"""The cache of keys and values, and attention to it; test_decoder.py tests a whole model."""
+"""The parts of a decoder in which threads share work; test_decoder.py tests a whole model."""
 
 import itertools
 from typing import Any
@@ -9,10 +9,11 @@ from helpers.kernel_twins import assert_within, matrix, normals, poisoned
 from numba import njit
 
 from benchmarks.cases import unchecked
+from benchmarks.cases.rounding import gamma
 from tinygpt_np import ops
-from tinygpt_np.compiled.kernels import decoding
+from tinygpt_np.compiled.kernels import decoding, few_rows
 from tinygpt_np.compiled.kernels.attention import attend, make_tiles
-from tinygpt_np.compiled.kernels.matmul import LANES, PANEL, make_scratch
+from tinygpt_np.compiled.kernels.matmul import LANES, PANEL, PLAIN, make_scratch
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.simd.vectors import ROWS
 
@@ -23,6 +24,42 @@ H = 2
 @njit
 def call_attend(*arguments: Any) -> None:
     attend(*arguments)
+
+
+@njit
+def call_linear(*arguments: Any) -> None:
+    decoding.linear_at(*arguments)
+
+
+# Rows that are few and not.
+@pytest.mark.parametrize("rows", [3, few_rows.MOST + 1])
+@pytest.mark.parametrize("skipping", [False, True])
+@pytest.mark.parametrize(
+    ("parts", "left", "right"), [(1, 0, 83), (1, 17, 40), (2, 16, 19), (2, 0, 83)]
+)
+def test_a_linear_layer_adds_bias_and_skip_in_the_columns_of_each_part(
+    rows: int, skipping: bool, parts: int, left: int, right: int
+) -> None:
+    depth, part = 37, 83
+    width = parts * part
+    x, weight, bias, skip = (
+        normal(*shape) for shape in ((rows, depth), (depth, width), (1, width), (rows, width))
+    )
+    y, scratch = poisoned(rows, width), make_scratch(Arena())
+    call_linear(
+        matrix(x), matrix(weight), PLAIN, bias.ctypes.data,
+        matrix(skip) if skipping else decoding.NOTHING, matrix(y), rows, width, depth, part, left,
+        right, scratch.ctypes.data,
+    )  # fmt: skip
+    x64, weight64, start = (a.astype(np.float64) for a in (x, weight, bias + skipping * skip))
+    bound = gamma(depth + 2) * (np.abs(x64) @ np.abs(weight64) + np.abs(start))
+    wanted = np.zeros(width, bool)
+    for first in range(0, width, part):
+        wanted[first + left : first + right] = True
+    if rows > few_rows.MOST:
+        wanted[:] = True
+    assert_within(y[:, wanted], (x64 @ weight64 + start)[:, wanted], bound[:, wanted])
+    assert np.isnan(y[:, ~wanted]).all()
 
 
 @pytest.mark.parametrize(

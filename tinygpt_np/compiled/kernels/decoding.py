@@ -225,7 +225,8 @@ def attention(
 
     # Row n of what follows belongs to row (n + 1)·step - 1 of x.
     rows, step, place = batch * wanted, count // wanted, start + count - wanted
-    copy_rows(ends(normed, step), matrix_of(normed), rows, width)
+    if step > 1:
+        copy_rows(ends(normed, step), matrix_of(normed), rows, width)
     normed, q, heads = buffers.normed[:rows], buffers.q[:rows], buffers.heads[:rows]
     group = width // size // kv_heads  # The queries of each head of keys and values.
     low, high = first_head * group * size, end_head * group * size
