@@ -395,20 +395,28 @@ def test_a_step_whose_metrics_cannot_be_written_can_be_saved(
 NOT_FINITE = r"at step 0: loss \d.*first tensor .* is the gradient of h\.1\.mlp\.c_fc\.weight"
 
 
+SQUARE = r"the square of the gradient of ln_f\.bias"
+
+
 @pytest.mark.parametrize(
-    ("backend", "name", "value", "grad_clip", "message"),
+    ("optimizer", "backend", "name", "value", "grad_clip", "message"),
     [
-        ("numpy", "h.1.mlp.c_fc.weight", np.nan, 0.0, NOT_FINITE),
-        ("numba", "h.1.mlp.c_fc.weight", np.inf, 0.0, NOT_FINITE),
-        ("numpy", "ln_f.bias", 1e20, 0.0, r"the square of the gradient of ln_f\.bias"),
-        ("numba", "ln_f.bias", 1e20, 1.0, None),  # Clipping makes it small enough.
+        ("adamw", "numpy", "h.1.mlp.c_fc.weight", np.nan, 0.0, NOT_FINITE),
+        ("adamw", "numba", "h.1.mlp.c_fc.weight", np.inf, 0.0, NOT_FINITE),
+        ("adamw", "numpy", "ln_f.bias", 1e20, 0.0, SQUARE),
+        ("adamw", "numba", "ln_f.bias", 1e20, 1.0, None),  # Clipping makes it small enough.
+        ("muon", "numba", "h.1.mlp.c_fc.weight", np.nan, 0.0, NOT_FINITE),
+        ("muon", "numpy", "ln_f.bias", 1e20, 0.0, SQUARE),
+        # Muon averages no squares of its matrices.
+        ("muon", "numpy", "h.1.mlp.c_fc.weight", 1e20, 0.0, None),
+        ("muon", "numba", "h.1.mlp.c_fc.weight", 1e20, 0.0, None),
     ],
 )
-def test_a_gradient_that_adamw_cannot_average_stops_training_before_the_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend, name: str, value: float,
-    grad_clip: float, message: str | None,
+def test_a_gradient_that_the_optimizer_cannot_average_stops_training_before_the_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Any, backend: Backend, name: str,
+    value: float, grad_clip: float, message: str | None,
 ) -> None:  # fmt: skip
-    config = replace(CONFIG, backend=backend, grad_clip=grad_clip)
+    config = replace(CONFIG, backend=backend, grad_clip=grad_clip, optimizer=optimizer)
     trainer = Trainer.start(tmp_path / "run", config, DATA)
     before = {name: param.copy() for name, param in trainer.model.params.items()}
     compute = trainer.engine.loss_and_grads
@@ -428,6 +436,7 @@ def test_a_gradient_that_adamw_cannot_average_stops_training_before_the_update(
     changed = {each for each, p in trainer.model.params.items() if (p != before[each]).any()}
     assert (name in changed) == (message is None)
     assert message is None or not changed
+    assert all(np.isfinite(param).all() for param in trainer.model.params.values())
 
 
 @pytest.mark.parametrize(
