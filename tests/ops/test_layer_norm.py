@@ -11,11 +11,12 @@ X, WEIGHT, BIAS, DY = (rng.standard_normal(shape) for shape in ((N, C), (C,), (C
 BACKWARDS = [layer_norm.backward, layer_norm.backward_steps]
 
 
-def test_a_normalized_row_has_mean_zero_and_variance_one() -> None:
-    y, _ = layer_norm.forward(X, np.ones(C))
-    np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-15)
+def test_a_normalized_row_has_mean_zero_and_except_for_epsilon_variance_one() -> None:
     var = X.var(axis=-1)
-    np.testing.assert_allclose(y.var(axis=-1), var / (var + 1e-5), rtol=1e-12)
+    for args, epsilon in (((), 1e-5), ((None, 0.3), 0.3)):
+        y, _ = layer_norm.forward(X, np.ones(C), *args)
+        np.testing.assert_allclose(y.mean(axis=-1), 0, atol=1e-15)
+        np.testing.assert_allclose(y.var(axis=-1), var / (var + epsilon), rtol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "tiny"), [(np.float32, 1e-40), (np.float64, 1e-310)])

@@ -16,6 +16,14 @@ def test_the_derivatives_at_x_and_at_minus_x_sum_to_1() -> None:
     np.testing.assert_allclose(derivative(x) + derivative(-x), 1)
 
 
+def test_the_slope_is_0_at_the_minimum() -> None:
+    # With Lambert's W, the minimum is -W(1/e), at x = -1 - W(1/e).
+    lowest = 0.2784645427610738
+    y, saved = silu.forward(np.array([-1 - lowest]))
+    np.testing.assert_allclose(y, -lowest)
+    np.testing.assert_allclose(silu.backward(np.ones(1), saved), 0, atol=1e-15)
+
+
 def test_large_values_pass_unchanged_and_very_negative_ones_become_zero() -> None:
     large = np.array([50.0, 1e4, 1e300])
     for sign, slope in ((1, 1), (-1, 0)):

@@ -113,7 +113,12 @@ VARIANTS = {
     "linear": Variant("linear", "NCK", AFFINE, {"x": "NC", "weight": "CK", "bias": "K"}),
     "linear-no-bias": Variant("linear", "NCK", AFFINE[:2], {"x": "NC", "weight": "CK"}),
     "layer_norm": Variant("layer_norm", "NC", AFFINE, {"x": "NC", "weight": "C", "bias": "C"}),
-    "layer_norm-no-bias": Variant("layer_norm", "NC", AFFINE[:2], {"x": "NC", "weight": "C"}),
+    "layer_norm-no-bias": Variant(
+        "layer_norm",
+        "NC",
+        AFFINE[:2],
+        {"x": "NC", "weight": "C", "bias": lambda d: None, "epsilon": lambda d: 0.3},
+    ),
     "gelu": Variant("gelu", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
     "gelu_exact": Variant("gelu_exact", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),
     "silu": Variant("silu", "NC", ("x",), {"x": lambda d: 2 * d.normal("NC")}),

@@ -48,7 +48,8 @@ def sets_the_variable(bug: Bug) -> bool:
 def is_at_the_line(bug: Bug) -> bool:
     line = bug.first_wrong
     if line is None or line.status == "missing":
-        return bug.mutation.kind == "path dropped" and sets_the_variable(bug)
+        # A dropped term is a missing path, too.
+        return bug.mutation.kind in ("path dropped", "term dropped") and sets_the_variable(bug)
     if not bug.mutation.line:  # The whole function is replaced.
         return line.is_return
     last = line.step.statement.node.end_lineno if line.step else None
@@ -69,7 +70,7 @@ def test_the_first_wrong_line_is_nearly_always_the_mutated_one(visible: list[Bug
 def test_a_dropped_path_is_a_missing_line(visible: list[Bug]) -> None:
     dropped = [bug for bug in visible if bug.mutation.kind == "path dropped"]
     found = [bug.first_wrong and bug.first_wrong.status for bug in dropped]
-    assert found == ["missing"] * 15
+    assert found == ["missing"] * 23
 
 
 # Layers, their arguments, and the number of statements that add a path.
