@@ -209,12 +209,14 @@ def attention(
     rows, width, kv_heads = batch * count, buffers.x.shape[1], cache.keys.shape[2]
     thread, threads, counter = split.thread, split.columns, split.counter.ctypes.data
     first_head, end_head = kv_heads * thread // threads, kv_heads * (thread + 1) // threads
+    turned = weights.qk_norm or weights.cos.size > 0  # A call with all weights takes time.
 
     x, normed, kv = buffers.x[:rows], buffers.normed[:rows], buffers.kv[:rows]
     low, high = first_head * size, end_head * size
     normalize(x, weights.norms[layer, 0], weights.rms_norm, weights.epsilon, normed, buffers.stats)
     linear(normed, KV, layer, weights, NOTHING, kv, kv_heads * size, low, high, scratch)
-    turn(kv[:, low:high], count, start, weights)
+    if turned:
+        turn(kv[:, low:high], count, start, weights)
     for sequence in range(batch):
         latest = kv[sequence * count : (sequence + 1) * count]
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
@@ -231,7 +233,8 @@ def attention(
     group = width // size // kv_heads  # The queries of each head of keys and values.
     low, high = first_head * group * size, end_head * group * size
     linear(normed, Q, layer, weights, NOTHING, q, width, low, high, scratch)
-    turn(q[:, low:high], wanted, place, weights)
+    if turned:
+        turn(q[:, low:high], wanted, place, weights)
     for sequence in range(batch):
         keys, values = cache.keys[layer, first + sequence], cache.values[layer, first + sequence]
         for head in range(first_head * group, end_head * group):
