@@ -72,7 +72,7 @@ def test_zero_stays_zero_and_tiny_matrices_stay_tiny(scale: float) -> None:
 
 
 @every_shape
-@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize("scale", [1.0, 0.3, 1e25])
 def test_an_update_of_some_columns_is_the_truth_but_for_rounding(
     shape: tuple[int, int], scale: float
 ) -> None:
