@@ -261,7 +261,7 @@ def measured_gradients(truth: Truth, step: Step) -> None:
         assert expected.compare(gradient).ok
 
 
-@pytest.mark.parametrize("name", [*VARIANTS, "block", "bigram"])
+@pytest.mark.parametrize("name", [*VARIANTS, "heads", "block", "bigram"])
 def test_every_line_of_the_package_has_a_rule_that_gives_the_measured_terms(name: str) -> None:
     truth = truth_of(name)
     for step in truth.trace.steps:

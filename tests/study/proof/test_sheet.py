@@ -21,8 +21,11 @@ from tinygpt_np.study.source.trace import Value
 # The names through which a gradient flows.
 MODEL_VALUES = {
     "bigram": "table logits",
-    "block": "x normed_1 qkv heads out_1 kept_1 mid normed_2 hidden activated out_2 kept_2 y",
-    "gpt": "token_rows position_rows embedded x normed head_weight logits",
+    "block": (
+        "x normed_1 qkv turned mixed out_1 kept_1 mid normed_2 hidden activated out_2 kept_2 y"
+    ),
+    "heads": "qkv qk_rows v_rows qk y",
+    "gpt": "table token_rows position_rows embedded x normed head_weight logits capped",
 }
 MODELS = [("heads", 0), ("block", 0), ("block", 1), ("gpt", 0), ("bigram", 0), ("bigram", 1)]
 CLOSED = """
@@ -53,6 +56,9 @@ def test_every_name_has_a_verdict_and_no_line_is_wrong(name: str, seed: int) -> 
     assert found.ok
     for each in found.proofs:
         assert {line.status for line in each.lines} <= {"right", "partial", ""}, report(each)
+        for line in each.lines:
+            followed = [found.followed(each, line, gradient) for gradient in line.gradients]
+            assert all(step is None or step in found.truth.trace.steps for step in followed)
     if len(found.proofs) > 1:
         assert found.agreement is not None
     assert 0 <= (found.agreement or 0) < 1e-14

@@ -37,11 +37,11 @@ def test_a_block_has_its_layers_and_sums_in_the_order_of_its_forward(
 ) -> None:
     block = drawn["block"].boxes
     assert [box.text for box in block] == [
-        *("x", "layer norm", "linear", "attention", "linear", "dropout", "+"),
+        *("x", "layer norm", "linear", "heads", "attention", "linear", "dropout", "+"),
         *("layer norm", "linear", "gelu", "linear", "dropout", "+", "y"),
     ]
-    assert read(block, 6) == ["x", "dropout"]
-    assert block[12].reads == (6, 11)
+    assert read(block, 7) == ["x", "dropout"]
+    assert block[13].reads == (7, 12)
     assert [box.layer for box in block if box.text == "layer norm"] == ["ln_1", "ln_2"]
 
 
@@ -53,7 +53,7 @@ def test_a_layer_links_to_the_page_of_its_operation_and_has_its_iteration(
     pages = {box.page for picture in drawn.values() for box in picture.boxes if box.page}
     # Those of newer models are not used by GPT-2, nor is the exact form of GELU.
     newer = {"rms_norm", "relu", "relu_squared", "silu", "swiglu", "rotary", "soft_cap"}
-    assert pages == {*targets.OPERATIONS, "block"} - {"gelu_exact"} - newer
+    assert pages == {*targets.OPERATIONS, "block", "heads"} - {"gelu_exact"} - newer
 
 
 def test_the_gpt_ends_in_its_loss_and_attention_contains_the_softmax(

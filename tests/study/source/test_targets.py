@@ -43,8 +43,8 @@ def test_the_differentiated_arrays_are_generic_and_depend_on_the_seed_only(name:
     [
         ("block", "dmid = dmid + grads", "dmid = grads", "dmid = grads."),
         ("block", "dx, dkept_1 = dmid, dmid", "dx, dkept_1 = dy, dmid", "dx, dkept_1 = dy, dmid"),
-        ("block", 'grads.keep(f"{h}.ln_1", ops.layer_norm.backward(dnormed_1, ln_1))',
-         "ops.layer_norm.backward(dnormed_1, ln_1)[0]", "return dx"),
+        ("block", 'grads.keep(f"{h}.ln_1", self.norm.backward(dnormed_1, ln_1))',
+         "self.norm.backward(dnormed_1, ln_1)[0]", "return dx"),
         ("gpt", "dembedded = ops.dropout.backward(dx, drop)", "dembedded = dx", "dembedded = dx"),
     ],
 )  # fmt: skip

@@ -96,8 +96,10 @@ def constant_of(truth: Truth, step: Step) -> Rule | None:
 def operation_of(truth: Truth, step: Step) -> str:
     """Return the name of the operation of this package that a line calls, or ""."""
     match step.statement.node:
-        case ast.Assign(value=ast.Call(ast.Attribute(attr="block_forward"))):
-            return "block"
+        case ast.Assign(
+            value=ast.Call(ast.Attribute(attr="block_forward" | "heads_forward" as name))
+        ):
+            return name.removesuffix("_forward")
         case ast.Assign(value=ast.Call(ast.Attribute(owner, "forward"))):
             name = ast.unparse(owner).rpartition(".")[2]
             return name if truth.target.kind != "user" else ""

@@ -133,7 +133,9 @@ class Sheet:
         reads, found = {*statement.mentions}, list[Step]()
         for other in (other.step.statement for other in proof.lines if other.step):
             reads |= other.mentions if {*other.sets} & {*line.fused} else set[str]()
-        for step in (trace.steps[use] for use in uses if use is not None):
+        # The return statement uses values too, and is no step.
+        steps = [trace.steps[use] for use in uses if use is not None and use < len(trace.steps)]
+        for step in steps:
             sets = {*step.statement.sets}
             given = {f"d{name}" for name in sets}
             if trace.output_names & sets:

@@ -1,9 +1,10 @@
 """Draw the diagram of a forward: a box for each layer, a circle for each sum or matrix product.
 
 Each call `layer.forward(…)` becomes a box that links to the page of its operation, and
-`block_forward(…)` one that links to the page of the block. The sum or the matrix product of two
-names becomes a circle. Other lines pass on what they read. The code does not depend on a particular
-model. Next to the arrow of each value is that of its gradient, in the opposite direction.
+`block_forward(…)` and `heads_forward(…)` ones that link to their pages. The sum or the matrix
+product of two names becomes a circle. Other lines pass on what they read. The code does not depend
+on a particular model. Next to the arrow of each value is that of its gradient, in the opposite
+direction.
 """
 
 import ast
@@ -184,7 +185,7 @@ def input_box(trace: Trace, name: str, wrt: Collection[str]) -> Box:
 def layer_call(step: Step) -> ast.Call | None:
     """Return the call of a forward on a line, or None."""
     calls = (part for part in ast.walk(step.statement.node) if isinstance(part, ast.Call))
-    names = (".forward", ".block_forward")
+    names = (".forward", ".block_forward", ".heads_forward")
     return next((call for call in calls if ast.unparse(call.func).endswith(names)), None)
 
 

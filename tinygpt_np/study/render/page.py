@@ -312,13 +312,16 @@ class PageData:
         """
         pair, steps, row = gradient.pair, self.trace.steps, gradient.row
         followed = self.sheet.followed(proof, line, gradient)
+        # The return statement uses values too, and is no step.
+        use = pair.use if pair else None
+        through = "" if use is None or use == len(steps) else steps[use].statement.text
         return {
             "name": gradient.name,
             "value": key(pair.value) if pair else "",
             "status": "unmeasured" if row.verdict == "unmeasured" else gradient.status,
             "digits": gradient.digits,
             "term": gradient.is_term,
-            "through": steps[pair.use].statement.text if pair and pair.use is not None else "",
+            "through": through,
             "row": followed and followed.index + 1,
             "zero": row.is_zero,
             **{name: getattr(row, name) for name in FIGURES},
