@@ -66,7 +66,8 @@ def test_gpt_keeps_the_architecture_and_adds_the_vocabulary() -> None:
         "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": 12,
         "dropout": 0.25, "bias": True, "activation": "gelu_exact", "n_kv_head": 1, "n_inner": 9,
         "norm": "rms_norm", "norm_epsilon": 1e-6, "positions": "rotary_pairs", "rope_theta": 5e5,
-        "qk_norm": True, "embedding_std": 1.0, "tied_head": False, "logit_soft_cap": 15.0,
+        "qk_norm": True, "init_std": 0.05, "embedding_std": 1.0, "tied_head": False,
+        "logit_soft_cap": 15.0,
     }  # fmt: skip
     assert set(shape) == {field.name for field in fields(Architecture)}
     assert asdict(TrainConfig(**shape).gpt(7)) == {"vocab_size": 7, **shape}

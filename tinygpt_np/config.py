@@ -53,6 +53,9 @@ class Architecture:
     """Normalize the queries and keys of each head by their root mean square."""
     activation: Literal["gelu", "gelu_exact", "relu", "relu_squared", "silu", "swiglu"] = "gelu"
     """Activation of the feed-forward layers; gelu is the tanh approximation."""
+    init_std: float = 0.02
+    """Standard deviation of the initial matrices; the last of each branch is divided by the root of
+    the number of branches."""
     embedding_std: float = 0.02
     """Standard deviation of the initial token embeddings."""
     tied_head: bool = True
@@ -73,7 +76,7 @@ class Architecture:
         rotates = self.positions == "learned" or self.head_size % 2 == 0
         odd = f"learned for heads of the odd size n_embd / n_head = {self.head_size}"
         require(self, "positions", rotates, odd)
-        require_positive(self, "norm_epsilon", "rope_theta", "embedding_std")
+        require_positive(self, "norm_epsilon", "rope_theta", "init_std", "embedding_std")
         for name in ("n_inner", "logit_soft_cap"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
         require(self, "dropout", 0 <= self.dropout < 1, "in [0, 1)")
@@ -294,7 +297,7 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "microgpt": TrainConfig(
         data="words", block_size=16, n_layer=1, n_head=4, n_embd=16,
-        norm="rms_norm", activation="relu", tied_head=False,
+        norm="rms_norm", activation="relu", tied_head=False, init_std=0.08, embedding_std=0.08,
         batch_size=1, max_iters=1000, learning_rate=1e-2, min_lr=0.0, warmup_iters=0,
         lr_decay_iters=1000, lr_decay="linear", weight_decay=0.0, beta1=0.85, grad_clip=0.0,
         eval_interval=500, threads=1,
@@ -318,7 +321,7 @@ MEASURED: dict[tuple[str, str], tuple[float, ...]] = {
     ("cpu", "tinyshakespeare"): (1.9065, 1.9100, 1.8988, 1.9079, 1.9060),
     ("lecture-small", "shakespeare"): (1.9052, 1.8831, 1.8783, 1.8892, 1.8951),
     ("lecture-small", "tinyshakespeare"): (1.8424, 1.8457, 1.8642, 1.8485, 1.8631),
-    ("microgpt", "words"): (2.5214, 2.5238, 2.5095, 2.5208, 2.5246),
+    ("microgpt", "words"): (2.5310, 2.5084, 2.4941, 2.4964, 2.5062),
     ("smoke", "shakespeare"): (2.5056, 2.3501, 2.5619, 2.3902, 2.4944),
     ("smoke", "tinyshakespeare"): (2.3850, 2.5480, 2.5442, 2.5142, 2.4777),
 }

@@ -83,10 +83,10 @@ def test_the_initialisation_is_that_of_gpt2_drawn_from_the_seed() -> None:
             assert param.mean() == pytest.approx(0, abs=5 * scale / param.size**0.5), name
 
 
-def test_the_embeddings_start_with_the_given_standard_deviation() -> None:
-    usual, larger = tg.GPT(CONFIG), tg.GPT(replace(CONFIG, embedding_std=0.5))
+def test_embeddings_and_matrices_start_with_the_given_standard_deviations() -> None:
+    usual, larger = tg.GPT(CONFIG), tg.GPT(replace(CONFIG, embedding_std=0.5, init_std=0.04))
     for name, param in usual.params.items():
-        factor = 25 if name == "wte.weight" else 1
+        factor = 25 if name == "wte.weight" else 2 if param.ndim == 2 else 1
         np.testing.assert_allclose(larger.params[name], factor * param, rtol=1e-6)
 
 

@@ -326,7 +326,7 @@ def all_finite(saved: Any) -> bool:
 
 
 def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensors:
-    """Return GPT-2's initialisation: weights N(0, 0.02²), biases 0, scales of norms 1.
+    """Return GPT-2's initialisation: weights N(0, init_std²), biases 0, scales of norms 1.
 
     Token embeddings are N(0, embedding_std²).
 
@@ -342,7 +342,7 @@ def initial_params(config: GPTConfig, seed: int, dtype: np.dtype[Any]) -> Tensor
         elif ".ln_" in f".{name}":
             params[name] = np.ones(shape, dtype)
         else:
-            std = config.embedding_std if name == "wte.weight" else 0.02
+            std = config.embedding_std if name == "wte.weight" else config.init_std
             depth = 2 * config.n_layer if name.endswith("c_proj.weight") else 1
             params[name] = (rng.standard_normal(shape) * std / depth**0.5).astype(dtype)
     return params

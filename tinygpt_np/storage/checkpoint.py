@@ -35,7 +35,7 @@ ADDED_LATER = (
     *("gradient_accumulation_steps", "vocab_size", "keep_best"),
     *("optimizer", "muon_learning_rate", "muon_momentum", "lr_decay"),
     *("n_kv_head", "n_inner", "norm", "norm_epsilon", "positions", "rope_theta", "qk_norm"),
-    *("activation", "tied_head", "logit_soft_cap", "embedding_std"),
+    *("activation", "tied_head", "logit_soft_cap", "init_std", "embedding_std"),
 )
 # The values of the field `gelu`, which was here before `activation`.
 GELU = {"tanh": "gelu", "exact": "gelu_exact"}
