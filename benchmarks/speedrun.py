@@ -38,7 +38,7 @@ RECIPES = {
 }
 # nanoGPT's CPU recipe in PyTorch, by name, and whether it is compiled.
 NANOGPT, PEERS = PRESETS["cpu"], {"PyTorch": False, "torch.compile": True}
-DEFAULT = ("cpu", *PEERS)
+DEFAULT = ("shakespeare", "cpu", *PEERS)
 
 
 def seconds_to(target: float, seconds: Sequence[float], losses: Sequence[float]) -> float | None:

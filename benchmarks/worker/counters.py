@@ -16,8 +16,8 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,12 +82,17 @@ class Counters:
         offered = offered_of(events)
         self.names, self.leaders, self.opened = tuple(offered), list[int](), ExitStack()
         for thread in THREADS.iterdir():
-            leader = ALONE
-            for event in offered.values():
-                file = open_event(event, int(thread.name), leader)
-                self.opened.callback(os.close, file)
-                leader = file if leader == ALONE else leader
-            self.leaders.append(leader)
+            with suppress(ProcessLookupError):  # It has ended.
+                self.leaders.append(self.group(offered.values(), int(thread.name)))
+
+    def group(self, events: Iterable[Event], thread: int) -> int:
+        """Open the counters of a thread, and return the file of the first."""
+        leader = ALONE
+        for event in events:
+            file = open_event(event, thread, leader)
+            self.opened.callback(os.close, file)
+            leader = file if leader == ALONE else leader
+        return leader
 
     def __enter__(self) -> None:
         for leader in self.leaders:

@@ -298,7 +298,7 @@ OLD_RUN: dict[str, Any] = {
 
 def test_older_configurations_are_those_of_a_gpt2_trained_by_adamw() -> None:
     path = Path("config.json")
-    shape = {**OLD_SHAPE, "activation": "gelu_exact"}
+    shape: dict[str, Any] = {**OLD_SHAPE, "activation": "gelu_exact"}
     del shape["gelu"]
     config = checkpoint.config_of(GPTConfig, {**OLD_SHAPE, "vocab_size": 9}, path)
     assert config == GPTConfig(vocab_size=9, **shape)

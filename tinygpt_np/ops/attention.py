@@ -80,12 +80,12 @@ def forward(
     kept, saved_kept = dropout.forward(probs, mask)  # (B, H, T, T)
     heads = kept @ v  # (B, H, T, D)
     y = merge_heads(heads)  # (N, C)
-    return y, (q, k, v, kv_heads, kept, saved_probs, saved_kept)
+    return y, (q, k, v, kept, saved_probs, saved_kept, kv_heads)
 
 
 def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
     """dy (N, C) -> dqkv (N, E)."""
-    q, k, v, kv_heads, kept, saved_probs, saved_kept = saved
+    q, k, v, kept, saved_probs, saved_kept, kv_heads = saved
     batch, n_head, time, head_size = q.shape
     scale = head_size**-0.5
     visible = np.tri(time, dtype=bool)  # (T, T)

@@ -94,7 +94,7 @@ def test_other_functions_are_called_by_position(
         ),
         ("bad.py:product", "", "bad.py, line 2: expected ':'"),
         ("null.py:product", "", "null"),
-        ("my.py:softmax", "", "fits softmax forward and gelu forward; name the operation"),
+        ("my.py:softmax", "", "fits softmax forward and gelu forward and"),
         (
             "my.py:product@sideways",
             "matmul",

@@ -370,6 +370,8 @@ def test_the_first_wrong_line_sets_the_mutated_variable_without_quotes() -> None
     for mutation in planted:
         if "copy()" in mutation.before and "copy()" not in mutation.after:
             continue  # Only aliases an input, which is not checked here.
+        if mutation.before.replace("db", "dz") == mutation.after:
+            continue  # Both are dy there.
         found = prove(measured, replace(measured.target.backwards[0], node=mutation.tree))
         wrong, mutated = found.first_wrong, statements[mutation.before]
         assert wrong is not None, mutation

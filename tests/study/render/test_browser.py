@@ -110,7 +110,7 @@ def test_masks_and_arrays_with_four_axes_have_readable_legends(page: Page, folde
     open_page(page, folder, "attention")
     page.click("[data-name='visible'] >> nth=0")
     assert texts(page, "#panel .legend") == ["FalseTrue"]
-    assert page.inner_text("#panel header").split("\n")[1:2] == ["(T 3, T 3), line 53"]
+    assert page.inner_text("#panel header").split("\n")[1:2] == ["(T 3, T 3), line 75"]
     page.hover("#panel [data-index='1']")
     assert page.inner_text("#panel .readout") == "[0, 1] value False"
     page.click("[data-name='products'] >> nth=0")

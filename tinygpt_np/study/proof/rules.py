@@ -94,17 +94,29 @@ def constant_of(truth: Truth, step: Step) -> Rule | None:
 
 
 def operation_of(truth: Truth, step: Step) -> str:
-    """Return the name of the operation of this package that a line calls, or ""."""
+    """Return the operation of this package, or the part of a model, that a line calls, or ""."""
     match step.statement.node:
-        case ast.Assign(
-            value=ast.Call(ast.Attribute(attr="block_forward" | "heads_forward" as name))
-        ):
-            return name.removesuffix("_forward")
-        case ast.Assign(value=ast.Call(ast.Attribute(owner, "forward"))):
-            name = ast.unparse(owner).rpartition(".")[2]
-            return name if truth.target.kind != "user" else ""
+        case ast.Assign(value=ast.Call(ast.Attribute() as called)) if truth.target.kind != "user":
+            return called_operation(called, truth.trace.before[step.index])
         case _:
             return ""
+
+
+def called_operation(called: ast.Attribute, names: Namespace) -> str:
+    """Return the operation, or the part of a model, whose forward is called, or "".
+
+    names: the namespace of the call. The configuration selects some operations, and passes an
+    option to some.
+    """
+    if called.attr in ("block_forward", "heads_forward"):
+        return called.attr.removesuffix("_forward")
+    if called.attr != "forward":
+        return ""
+    function = eval(ast.unparse(called), dict(names))
+    module = getattr(getattr(function, "func", function), "__module__", None) or ""
+    if module.startswith("tinygpt_np.ops."):
+        return module.rpartition(".")[2]
+    return ast.unparse(called.value).rpartition(".")[2]
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from tinygpt_np.study.proof.rules import called_operation
 from tinygpt_np.study.source.parse import names_in
 from tinygpt_np.study.source.paths import Namespace
 from tinygpt_np.study.source.trace import Step, Trace
@@ -144,8 +145,8 @@ def boxes(traces: Sequence[Trace], wrt: Collection[str]) -> list[Box]:
             if isinstance(value, np.ndarray) and name not in source:
                 put(input_box(trace, name, wrt))
         for step in trace.steps:
-            call, statement = layer_call(step), step.statement
-            if call is None:
+            layer, statement = layer_call(step, trace.at(step.index)), step.statement
+            if layer is None:
                 read = [name for name in names_in(statement.node) if name in statement.reads]
                 known = tuple(dict.fromkeys(source[name] for name in read if name in source))
                 circle = circle_of(statement.node) if len(read) > 1 else ""
@@ -153,13 +154,13 @@ def boxes(traces: Sequence[Trace], wrt: Collection[str]) -> list[Box]:
                     put(Box("circle", circle, known, statement.sets[0], statement.shape))
                 elif known:
                     source |= dict.fromkeys(statement.sets, known[0])
-            elif ast.unparse(call.func) != "self.forward":  # That one has a trace of its own.
-                first, *others = map(names_in, call.args)
+            elif layer[1] != "self":  # self.forward has a trace of its own.
+                first, *others = map(names_in, layer[0].args)
                 for name in (name for name in first if name not in source):
                     put(input_box(trace, name, wrt))
                 names = (*first, *(name for each in others for name in each if name in source))
                 reads = tuple(dict.fromkeys(source[name] for name in names))
-                put(layer_box(step, call, trace.at(step.index), reads))
+                put(layer_box(step, *layer, reads))
     result = traces[-1].function.result
     first = result.elts[0] if isinstance(result, ast.Tuple) else result
     name = next(name for name in names_in(first) if name in source)
@@ -182,25 +183,16 @@ def input_box(trace: Trace, name: str, wrt: Collection[str]) -> Box:
     return Box("name", name, (), name, stated[1] if stated else "", name in wrt)
 
 
-def layer_call(step: Step) -> ast.Call | None:
-    """Return the call of a forward on a line, or None."""
-    calls = (part for part in ast.walk(step.statement.node) if isinstance(part, ast.Call))
-    names = (".forward", ".block_forward", ".heads_forward")
-    return next((call for call in calls if ast.unparse(call.func).endswith(names)), None)
+def layer_call(step: Step, names: Namespace) -> tuple[ast.Call, str] | None:
+    """Return the call of a forward on a line and its operation, or None."""
+    parts = (part for part in ast.walk(step.statement.node) if isinstance(part, ast.Call))
+    calls = [(part, part.func) for part in parts if isinstance(part.func, ast.Attribute)]
+    named = ((call, called_operation(function, names)) for call, function in calls)
+    return next(((call, name) for call, name in named if name), None)
 
 
-def layer_box(step: Step, call: ast.Call, names: Namespace, reads: tuple[int, ...]) -> Box:
-    """Return the box of a layer; a string argument of the call is the name of the layer.
-
-    names: the namespace of the call.
-    """
-    owner, _, method = ast.unparse(call.func).rpartition(".")
-    name = method.removesuffix("_forward") if method != "forward" else owner.rpartition(".")[2]
-    # The configuration selects some operations, and passes an option to some.
-    function = eval(ast.unparse(call.func), dict(names))
-    module = getattr(getattr(function, "func", function), "__module__", None) or ""
-    if module.startswith("tinygpt_np.ops."):
-        name = module.rpartition(".")[2]
+def layer_box(step: Step, call: ast.Call, name: str, reads: tuple[int, ...]) -> Box:
+    """Return the box of a layer; a string argument of the call is the name of the layer."""
     words = [
         part.value
         for argument in (*call.args, *call.keywords)
