@@ -280,11 +280,12 @@ DEFAULT_PRESET: Preset = "shakespeare"
 # microgpt is Karpathy's script of that name; training/README.md says what differs.
 PRESETS: dict[str, TrainConfig] = {
     "shakespeare": TrainConfig(
-        block_size=128, n_layer=4, n_head=2, n_embd=128, norm="rms_norm",
+        block_size=256, n_layer=4, n_head=2, n_embd=128, norm="rms_norm",
         positions="rotary_halves", qk_norm=True, activation="relu_squared", tied_head=False,
-        init_std=0.05, embedding_std=0.5, batch_size=12, max_iters=900, optimizer="muon",
-        muon_momentum=0.9, learning_rate=1e-2, min_lr=0.0, lr_decay="linear", warmup_iters=10,
-        lr_decay_iters=900, beta2=0.95, grad_clip=0.0, eval_interval=150,
+        init_std=0.05, embedding_std=0.5, batch_size=8, max_iters=660, optimizer="muon",
+        muon_learning_rate=0.03, muon_momentum=0.85, learning_rate=1e-2, min_lr=0.0,
+        lr_decay="linear", warmup_iters=10, lr_decay_iters=660, weight_decay=0.05, beta2=0.95,
+        grad_clip=0.0, eval_interval=110,
     ),
     "cpu": TrainConfig(),
     "lecture-small": TrainConfig(
