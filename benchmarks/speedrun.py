@@ -30,15 +30,19 @@ TARGETS, SEEDS = (1.906, 1.70, 1.60, 1.50), (1, 2, 3)
 EVALUATIONS = 40
 # With --quick, only this many are reached, and the targets are others.
 QUICK_TURNS, QUICK_TARGETS = 2, (3.0, 2.7)
-# Ours, by name: the presets whose tokens are characters.
+# Ours, by name: the presets whose tokens are characters, and a run to the first target only.
 RECIPES = {
     name: preset
     for name, preset in PRESETS.items()
     if (preset.tokenizer, preset.init_from) == ("char", "scratch")
+} | {
+    "sprint": replace(
+        PRESETS["shakespeare"], block_size=64, batch_size=12, max_iters=240, lr_decay_iters=240
+    )
 }
 # nanoGPT's CPU recipe in PyTorch, by name, and whether it is compiled.
 NANOGPT, PEERS = PRESETS["cpu"], {"PyTorch": False, "torch.compile": True}
-DEFAULT = ("shakespeare", "cpu", *PEERS)
+DEFAULT = ("sprint", "shakespeare", "cpu", *PEERS)
 
 
 def seconds_to(target: float, seconds: Sequence[float], losses: Sequence[float]) -> float | None:
