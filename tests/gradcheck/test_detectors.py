@@ -79,7 +79,7 @@ def test_a_listed_mutant_is_also_checked_where_a_size_is_1(monkeypatch: pytest.M
 
     # A size that only one of the variants has.
     def wrong_for_one_key_head(dy: np.ndarray, saved: Any) -> Any:
-        return attention(dy, saved) * (1 + (saved[3] == 1))
+        return attention(dy, saved) * (1 + (saved[6] == 1))
 
     assert not Detectors("attention").detect_elsewhere()
     with site("attention").planted(wrong_for_one_key_head):
