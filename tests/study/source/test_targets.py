@@ -16,6 +16,7 @@ from helpers.study_targets import (
 from helpers.user_layer import RIGHT_BACKWARD, RIGHT_LAYER, write_layer
 
 from tinygpt_np.gradcheck.cases import VARIANTS
+from tinygpt_np.gradcheck.suite import NEWER
 from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.source import targets
@@ -338,3 +339,11 @@ def test_arguments_are_drawn_as_described(tmp_path: Path) -> None:
 def test_another_form_of_a_user_target_is_refused(text: str) -> None:
     with pytest.raises(StudyError, match=f"given as FILE.py:forward,backward, not {text}"):
         user_target(text)
+
+
+@pytest.mark.parametrize("name", targets.MODELS)
+def test_a_model_has_its_own_title_and_its_variants_that_of_their_configuration(name: str) -> None:
+    found = targets.named_target(name)
+    assert found.title == targets.MODELS[name]
+    titles = [variant.title for variant in found.variants]
+    assert titles == ([] if name == "bigram" else list(NEWER)[: 1 if name == "heads" else None])

@@ -189,7 +189,8 @@ def model_targets(name: str, seed: int) -> Iterator[Target]:
         return
     configs = {MODELS[name]: CONFIG, **suite.NEWER}
     if name == "heads":  # GPT-2 leaves them as they are. The last configuration has both changes.
-        configs = dict(reversed(suite.NEWER.items()))
+        first, *others = reversed(suite.NEWER.items())
+        configs = {MODELS[name]: first[1], **dict(others)}
     for title, config in configs.items():
         yield model_target(name, title, suite.generic_gpt(config, seed), seed)
 
