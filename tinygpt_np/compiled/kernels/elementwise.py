@@ -1,12 +1,16 @@
-"""Loops over flat arrays for functions of one element, given for a number and a Vector alike.
+"""Operations on each element alone: loops over flat arrays, and forward and backward around them.
 
-Give them `strict` functions: then a value has the same bits at any place, by vectors or alone.
+Give the loops `strict` functions, for a number and a Vector alike: then a value has the same bits
+at any place, by vectors or alone.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.vectors import LANES, load_vector, store_vector
 
 VECTOR = 4 * LANES
@@ -44,3 +48,27 @@ def kernel_of(function: Any, loop: Callable[..., None]) -> Any:
     """Compile a loop over a function, as a kernel of the function's module."""
     loop.__module__ = function.py_func.__module__
     return strict(loop)
+
+
+def operation(forward_values: Any, backward_values: Any) -> tuple[Any, Any]:
+    """Return the forward and the backward of the module that has these loops."""
+    module = forward_values.py_func.__module__
+    name = module.rpartition(".")[2]
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+        """x (...) -> y (...), saved."""
+        x = floats(x, f"{name}.forward: x")  # (...)
+        y = np.empty_like(x)  # (...)
+        forward_values(x.reshape(-1), y.reshape(-1))
+        return y, (x,)
+
+    def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
+        """dy (...) -> dx (...)."""
+        (x,) = saved
+        dx = np.empty_like(x)  # (...)
+        dy = floats(dy, f"{name}.backward: dy")  # (...)
+        backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
+        return dx
+
+    forward.__module__ = backward.__module__ = module
+    return forward, backward

@@ -10,8 +10,7 @@ import numpy as np
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels.elementary import exp
-from tinygpt_np.compiled.kernels.elementwise import backward_loop, forward_loop
-from tinygpt_np.compiled.simd.arrays import floats
+from tinygpt_np.compiled.kernels.elementwise import backward_loop, forward_loop, operation
 from tinygpt_np.compiled.simd.vectors import at_most, fma
 from tinygpt_np.ops import gelu
 
@@ -45,20 +44,4 @@ def gradient(dy: Any, x: Any) -> Any:
 
 # forward_values(x, y) and backward_values(dy, x, dx), all flat. dx may be dy.
 forward_values, backward_values = forward_loop(value), backward_loop(gradient)
-
-
-def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (...) -> y (...), saved."""
-    x = floats(x, "gelu.forward: x")  # (...)
-    y = np.empty_like(x)  # (...)
-    forward_values(x.reshape(-1), y.reshape(-1))
-    return y, (x,)
-
-
-def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (...) -> dx (...)."""
-    (x,) = saved
-    dx = np.empty_like(x)  # (...)
-    dy = floats(dy, "gelu.backward: dy")  # (...)
-    backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
-    return dx
+forward, backward = operation(forward_values, backward_values)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygpt_np.compiled.cache import kernel
 from tinygpt_np.compiled.kernels.elementary import erf, exp
-from tinygpt_np.compiled.simd.arrays import floats
+from tinygpt_np.compiled.kernels.elementwise import operation
 
 SQRT_HALF = np.float32(0.5**0.5)
 DENSITY_AT_ZERO = np.float32((2 * np.pi) ** -0.5)
@@ -34,18 +34,4 @@ def backward_values(dy: Any, x: Any, dx: Any) -> None:
         dx[i] *= cdf + x[i] * density
 
 
-def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (...) -> y (...), saved."""
-    x = floats(x, "gelu_exact.forward: x")  # (...)
-    y = np.empty_like(x)  # (...)
-    forward_values(x.reshape(-1), y.reshape(-1))
-    return y, (x,)
-
-
-def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (...) -> dx (...)."""
-    (x,) = saved
-    dx = np.empty_like(x)  # (...)
-    dy = floats(dy, "gelu_exact.backward: dy")  # (...)
-    backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
-    return dx
+forward, backward = operation(forward_values, backward_values)

@@ -6,8 +6,7 @@ import numpy as np
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels.elementary import exp
-from tinygpt_np.compiled.kernels.elementwise import backward_loop, forward_loop
-from tinygpt_np.compiled.simd.arrays import floats
+from tinygpt_np.compiled.kernels.elementwise import backward_loop, forward_loop, operation
 from tinygpt_np.compiled.simd.vectors import fma
 
 ZERO, ONE = np.float32(0), np.float32(1)
@@ -35,20 +34,4 @@ def gradient(dy: Any, x: Any) -> Any:
 
 # forward_values(x, y) and backward_values(dy, x, dx), all flat. dx may be dy.
 forward_values, backward_values = forward_loop(value), backward_loop(gradient)
-
-
-def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """x (...) -> y (...), saved."""
-    x = floats(x, "silu.forward: x")  # (...)
-    y = np.empty_like(x)  # (...)
-    forward_values(x.reshape(-1), y.reshape(-1))
-    return y, (x,)
-
-
-def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-    """dy (...) -> dx (...)."""
-    (x,) = saved
-    dx = np.empty_like(x)  # (...)
-    dy = floats(dy, "silu.backward: dy")  # (...)
-    backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
-    return dx
+forward, backward = operation(forward_values, backward_values)
