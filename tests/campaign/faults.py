@@ -124,8 +124,10 @@ RUNS = (
     refused(READERS, " ".join(FILES), damage.SPOILT | damage.FLIPPED | damage.APPENDED
             | damage.PLACES),
     refused(READERS, f"{CONFIG} {STATE} {CHARACTERS}", sealed(damage.NOT_JSON)),
-    refused(READERS, CONFIG, sealed({**entries(), **merged({"n_experts": 1}, {"n_layer": 10**9})}),
+    refused(READERS, CONFIG, sealed({**entries(wrong=damage.WRONG),
+                                     **merged({"n_experts": 1}, {"n_layer": 10**9})}),
             "model.safetensors", "tokenizer.json"),
+    either([SAMPLE, EXPORT, TRAINING[1]], CONFIG, sealed(REMOVED)),  # Settings of GPT-2 that older runs lack.
     refused(TRAINING, STATE, sealed({**entries(*FREE, "val_loss", wrong=damage.WRONG[1:]),
                                      **merged({"val_loss": -1}, {"val_loss": "x"},
                                               {"data": {"sha256": "0" * 64}})}),

@@ -21,7 +21,8 @@ FROM_MODEL = (
     *("--backend", "numpy", "--block-size", "8"),
     *("--batch-size", "2", "--eval-interval", "1", "--max-iters", "2"),
 )
-TINY = (*FROM_MODEL, "--n-layer", "1", "--n-head", "2", "--n-embd", "8")
+# A GPT-2, which transformers can read too.
+TINY = (*FROM_MODEL, "--preset", "cpu", "--n-layer", "1", "--n-head", "2", "--n-embd", "8")
 TRAIN = ("train", "--data", "text.txt", *TINY)
 SAMPLING = ("--backend", "numpy", "--greedy", "--tokens", "8", "--seed", "1")
 LLAMA = GPTConfig(
