@@ -21,7 +21,8 @@ from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, learning_rate_at
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset, tokenizers
-from tinygpt_np.text.corpus import load, random_batch, sequences
+from tinygpt_np.text.batches import random_batch, sequences
+from tinygpt_np.text.corpus import load
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine
 

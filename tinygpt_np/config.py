@@ -163,6 +163,8 @@ class TrainConfig(Architecture):
     """Matrix multiplication of the Numba backend: its own kernels, or NumPy's BLAS."""
     dtype: Literal["float32", "float64"] = "float32"
     """Dtype of the parameters; float64 needs --backend numpy."""
+    data_order: Literal["random", "epochs"] = "random"
+    """Sequences from random places, or in epochs, in each of which every part is used once."""
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
@@ -360,11 +362,14 @@ Purpose = Literal["init", "data", "dropout", "sampling", "gradcheck"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 
-def generator(seed: int, purpose: Purpose) -> np.random.Generator:
-    """Return the random generator for one purpose, which is independent of all others."""
+def generator(seed: int, purpose: Purpose, *number: int) -> np.random.Generator:
+    """Return the random generator for one purpose, which is independent of all others.
+
+    number: that of an epoch, for a generator of its own.
+    """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), not {seed}")
-    return np.random.default_rng([seed, PURPOSES.index(purpose)])
+    return np.random.default_rng([seed, PURPOSES.index(purpose), *number])
 
 
 def counted(count: int, thing: str) -> str:

@@ -24,7 +24,7 @@ from benchmarks.worker.training import Run
 from tinygpt_np.config import GPTConfig, TrainConfig, generator
 from tinygpt_np.model import gpt
 from tinygpt_np.model.optimizer import learning_rate_at
-from tinygpt_np.text import corpus, dataset
+from tinygpt_np.text import batches, dataset
 
 
 class Attention(nn.Module):
@@ -200,7 +200,7 @@ def run(config: dict[str, Any], compiled: bool) -> Run:
     taken = 0
 
     def draw(rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        batch = corpus.random_batch(data.train, settings.batch_size, settings.block_size, rng)
+        batch = batches.random_batch(data.train, settings.batch_size, settings.block_size, rng)
         return tuple(torch.from_numpy(part) for part in batch)
 
     def train(steps: int) -> None:
@@ -214,7 +214,7 @@ def run(config: dict[str, Any], compiled: bool) -> Run:
     @torch.inference_mode()
     def evaluate() -> float:
         total = 0.0
-        for tokens, targets in corpus.sequences(data.val, settings.block_size):
+        for tokens, targets in batches.sequences(data.val, settings.block_size):
             loss = model(torch.from_numpy(tokens), torch.from_numpy(targets))
             total += loss.item() * targets.size
         return total / (len(data.val) - 1)

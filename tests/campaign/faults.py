@@ -127,7 +127,8 @@ RUNS = (
     refused(READERS, CONFIG, sealed({**entries(wrong=damage.WRONG),
                                      **merged({"n_experts": 1}, {"n_layer": 10**9})}),
             "model.safetensors", "tokenizer.json"),
-    either([SAMPLE, EXPORT, TRAINING[1]], CONFIG, sealed(REMOVED)),  # Settings of GPT-2 that older runs lack.
+    # Older runs lack some settings, with the values of a GPT-2.
+    either([SAMPLE, EXPORT, TRAINING[1]], CONFIG, sealed(REMOVED)),
     refused(TRAINING, STATE, sealed({**entries(*FREE, "val_loss", wrong=damage.WRONG[1:]),
                                      **merged({"val_loss": -1}, {"val_loss": "x"},
                                               {"data": {"sha256": "0" * 64}})}),

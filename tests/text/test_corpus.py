@@ -1,4 +1,4 @@
-"""Texts are read from files or refused with advice; splits and batches of sequences."""
+"""Texts are read from files or refused with advice; splits."""
 
 import bz2
 import gzip
@@ -177,35 +177,6 @@ def test_nine_tenths_of_the_tokens_are_for_training(block: int, more: int) -> No
         message = f"its {name} split .* a text of {enough:,} tokens is long enough"
         with pytest.raises(DataError, match=message):
             corpus.split(ids[:count], block)
-
-
-# Batches of sequences
-
-
-@steady
-@given(st.integers(1, 9), st.integers(1, 9))
-def test_random_sequences_start_anywhere_and_targets_follow(block: int, starts: int) -> None:
-    ids = np.arange(block + starts)
-    # The chance that a start is never drawn is (8/9)^1000 at most.
-    tokens, targets = corpus.random_batch(ids, 1000, block, np.random.default_rng(0))
-    assert set(tokens[:, 0].tolist()) == set(range(starts))
-    np.testing.assert_array_equal(tokens, tokens[:, :1] + np.arange(block))
-    np.testing.assert_array_equal(targets, tokens + 1)
-
-
-@steady
-@given(st.integers(2, 9000), st.integers(1, 3000))
-def test_sequences_predict_each_token_after_the_first_once(length: int, block: int) -> None:
-    batches = list(corpus.sequences(np.arange(length, dtype=np.uint16), block))
-    targets = np.concatenate([batch.ravel() for _, batch in batches])
-    np.testing.assert_array_equal(targets, np.arange(1, length))
-    for tokens, following in batches:
-        assert tokens.dtype == following.dtype == np.int64
-        assert tokens.size <= max(corpus.EVAL_TOKENS, block)
-        np.testing.assert_array_equal(tokens + 1, following)
-    widths = [tokens.shape[1] for tokens, _ in batches]
-    assert set(widths[:-1]) <= {block}
-    assert widths[-1] in {block, (length - 1) % block}
 
 
 # The named corpora

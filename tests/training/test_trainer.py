@@ -20,7 +20,7 @@ from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm, learning_rate_at
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import CheckpointError
-from tinygpt_np.text import corpus, dataset
+from tinygpt_np.text import batches, dataset
 from tinygpt_np.text.corpus import Corpus
 from tinygpt_np.training import metrics, runs, trainer
 from tinygpt_np.training.metrics import Metrics
@@ -78,24 +78,28 @@ def test_every_step_is_recorded_and_the_last_line_has_only_a_validation_loss(run
 
 
 @pytest.mark.parametrize(("backend", "tolerance"), [("numpy", 0), ("numba", 2e-3)])
+@pytest.mark.parametrize("order", ["random", "epochs"])
 def test_the_steps_are_those_of_the_configuration(
-    tmp_path: Path, backend: Backend, tolerance: float
+    tmp_path: Path, backend: Backend, tolerance: float, order: str
 ) -> None:
     config = replace(CONFIG, learning_rate=0.05, grad_clip=0.3, weight_decay=0.2, beta1=0.8)
+    config = replace(config, data_order=order)
     if backend == "numba":
         config = replace(config, batch_size=1, gradient_accumulation_steps=3)
     # The gradient of a key's bias is only rounding, which Adam would enlarge.
     config = replace(config, backend=backend, bias=backend == "numpy")
     trainer = Trainer.start(tmp_path / "run", config, DATA)
     rows = list(trainer)[:-1]
-    ids = trainer.dataset.tokenizer.encode(LETTERS)
+    ids = DATA.tokenizer.encode(LETTERS)
     ids = ids[: int(0.9 * len(ids))]
     model = GPT(config.gpt(trainer.dataset.tokenizer.vocab_size), config.seed)
     optimizer = AdamW(model.params, config.beta1, config.beta2, config.weight_decay)
     data_rng, dropout_rng = (generator(config.seed, purpose) for purpose in ("data", "dropout"))
     norms: list[float] = []
     for row in rows:
-        tokens, targets = corpus.random_batch(ids, 3, config.block_size, data_rng)
+        tokens, targets = batches.random_batch(ids, 3, config.block_size, data_rng)
+        if order == "epochs":
+            tokens, targets = batches.Epochs(ids, config).batch(row.step)
         masks = trainer.engine.masks(tokens.shape, trainer.engine.draw(dropout_rng))
         loss, grads = model.loss_and_grads(tokens, targets, masks)
         norms.append(global_norm(grads))
@@ -150,11 +154,11 @@ def test_a_run_that_is_saved_or_killed_after_any_step_resumes_bit_for_bit(
     assert_same_bits(resumed.model.params, params)
 
 
-MUON = replace(CONFIG, optimizer="muon")
+MUON = replace(CONFIG, optimizer="muon", data_order="epochs")
 
 
 @pytest.mark.parametrize("config", [MUON, replace(MUON, backend="numpy", dtype="float64")])
-def test_a_run_by_muon_resumes_bit_for_bit(tmp_path: Path, config: TrainConfig) -> None:
+def test_a_run_by_muon_in_epochs_resumes_bit_for_bit(tmp_path: Path, config: TrainConfig) -> None:
     expected = Trainer.start(tmp_path / "run", config, DATA)
     rows = list(expected)
     stopped = Trainer.start(tmp_path / "stopped", config, DATA)

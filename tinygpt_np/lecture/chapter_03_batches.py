@@ -6,7 +6,7 @@ continue from one character as well as from eight.
 
 from tinygpt_np.config import generator
 from tinygpt_np.lecture.workbench import load_data
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches
 
 BATCH_SIZE, BLOCK_SIZE = 4, 8
 
@@ -24,7 +24,7 @@ def main() -> None:
     print("\nin the video: [18, 47, 56, 57, 58, 1, 15, 47, 58], that is 'First Cit'")
 
     rng = generator(1337, "data")
-    tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+    tokens, targets = batches.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
     print(f"\na batch: {BATCH_SIZE} chunks from random places, stacked for one pass")
     print(f"\ntokens {tokens.shape}\n{tokens}")
     print(f"targets {targets.shape}, the same text shifted by one\n{targets}\n\nas text:")

@@ -10,14 +10,14 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.config import generator
 from tinygpt_np.lecture.workbench import load_data
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches
 
 
 def main() -> None:
     tokenizer, train, _ = load_data()
     V, rng = tokenizer.vocab_size, generator(1337, "init")
     # (B, T), those of chapter 3
-    tokens, targets = corpus.random_batch(train, 4, 8, generator(1337, "data"))
+    tokens, targets = batches.random_batch(train, 4, 8, generator(1337, "data"))
     x, y = tokens.reshape(-1), targets.reshape(-1)  # (N,)
 
     table = rng.standard_normal((V, V))  # (V, V)

@@ -11,7 +11,7 @@ from tinygpt_np import Bigram
 from tinygpt_np.config import generator
 from tinygpt_np.lecture.workbench import load_data
 from tinygpt_np.model.optimizer import AdamW
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches
 
 STEPS, BATCH_SIZE, BLOCK_SIZE, LEARNING_RATE = 4000, 32, 8, 1e-2
 
@@ -35,7 +35,7 @@ def main() -> None:
     V, rng = tokenizer.vocab_size, generator(1337, "data")
     model = Bigram(V, dtype="float64")
     table = model.params["wte.weight"]  # (V, V) the optimizer updates it in place
-    tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+    tokens, targets = batches.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
     _, dtable = loss_and_gradient(table, tokens.reshape(-1), targets.reshape(-1))
     by_library = model.loss_and_grads(tokens, targets)[1]["wte.weight"]  # (V, V)
     print("dlogits = (probs - targets) / N, dtable = tokens.T @ dlogits")
@@ -43,7 +43,7 @@ def main() -> None:
 
     optimizer, losses = AdamW(model.params, 0.9, 0.999, weight_decay=0.01), list[float]()
     for _ in range(STEPS):
-        tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        tokens, targets = batches.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         loss, dtable = loss_and_gradient(table, tokens.reshape(-1), targets.reshape(-1))
         optimizer.update(model.params, {"wte.weight": dtable}, LEARNING_RATE)
         losses.append(loss)

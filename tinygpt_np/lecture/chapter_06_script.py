@@ -9,7 +9,7 @@ import numpy as np
 from tinygpt_np import Bigram
 from tinygpt_np.config import generator
 from tinygpt_np.model.optimizer import AdamW
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches, corpus
 from tinygpt_np.text.tokenizers import CharTokenizer
 
 BATCH_SIZE, BLOCK_SIZE, SEED = 32, 8, 1337
@@ -19,8 +19,8 @@ STEPS, LEARNING_RATE, EVAL_INTERVAL, EVAL_ITERS = 3000, 1e-2, 500, 200
 def estimate_loss(model: Bigram, ids: np.ndarray) -> float:
     """Return the mean loss of EVAL_ITERS batches, the same ones at every call."""
     rng = np.random.default_rng(SEED)
-    batches = (corpus.random_batch(ids, BATCH_SIZE, BLOCK_SIZE, rng) for _ in range(EVAL_ITERS))
-    return float(np.mean([model.loss(tokens, targets) for tokens, targets in batches]))
+    drawn = (batches.random_batch(ids, BATCH_SIZE, BLOCK_SIZE, rng) for _ in range(EVAL_ITERS))
+    return float(np.mean([model.loss(tokens, targets) for tokens, targets in drawn]))
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
         if step % EVAL_INTERVAL == 0:
             losses = estimate_loss(model, train), estimate_loss(model, val)
             print(f"step {step:4}: train loss {losses[0]:.4f}, val loss {losses[1]:.4f}")
-        tokens, targets = corpus.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        tokens, targets = batches.random_batch(train, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         _, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE)
 

@@ -12,7 +12,7 @@ from tinygpt_np.config import PRESETS, generator
 from tinygpt_np.lecture.workbench import load_data, split_loss
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage.parameters import param_shapes
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches
 
 STEPS, B, T, LEARNING_RATE = 300, 16, 32, 4e-3
 # A step of preset lecture with compiled kernels; see "What loss to expect" in training/README.md.
@@ -34,7 +34,7 @@ def main() -> None:
     size, before = sum(param.size for param in model.params.values()), split_loss(model, val)
     optimizer, losses = AdamW(model.params, 0.9, 0.99, weight_decay=0.1), list[float]()
     for step in range(STEPS):
-        tokens, targets = corpus.random_batch(train, B, T, rng)  # (B, T)
+        tokens, targets = batches.random_batch(train, B, T, rng)  # (B, T)
         masks = model.draw_masks(B, T, dropout_rng)
         loss, grads = model.loss_and_grads(tokens, targets, masks)
         rate = LEARNING_RATE * min(1, (step + 1) / 30) * (1 - step / STEPS)
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"  {STEPS} steps, loss by quarters {quarters}")
     print(f"  validation loss before {before:.3f}, after {split_loss(model, val):.3f}")
 
-    tokens, targets = corpus.random_batch(val, B, T, rng)  # (B, T)
+    tokens, targets = batches.random_batch(val, B, T, rng)  # (B, T)
     draws = [model.draw_masks(B, T, dropout_rng) for _ in range(3)]
     losses = [model.loss_and_grads(tokens, targets, masks)[0] for masks in draws]
     print("  one batch under three draws of dropout", " ".join(f"{v:.3f}" for v in losses), end="")

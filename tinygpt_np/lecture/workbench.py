@@ -12,7 +12,7 @@ from tinygpt_np.config import generator
 from tinygpt_np.model.language_model import LanguageModel
 from tinygpt_np.model.optimizer import AdamW
 from tinygpt_np.storage.parameters import Tensors
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches, corpus
 from tinygpt_np.text.tokenizers import CharTokenizer
 
 BLOCK_SIZE, BATCH_SIZE, N_EMBD, N_HEAD = 16, 32, 32, 4
@@ -44,7 +44,7 @@ def initial(shapes: Shapes) -> Tensors:
 
 def split_loss(model: LanguageModel, ids: np.ndarray) -> float:
     """Return the mean loss over all tokens of a split (M,)."""
-    parts = list(corpus.sequences(ids, BLOCK_SIZE))
+    parts = list(batches.sequences(ids, BLOCK_SIZE))
     losses = [model.loss(tokens, targets) for tokens, targets in parts]
     return float(np.average(losses, weights=[targets.size for _, targets in parts]))
 
@@ -55,7 +55,7 @@ def train(model: LanguageModel, title: str) -> None:
     optimizer = AdamW(model.params, beta1=0.9, beta2=0.99, weight_decay=0.0)
     rng, before, losses = generator(1337, "data"), split_loss(model, val_ids), list[float]()
     for step in range(STEPS):
-        tokens, targets = corpus.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
+        tokens, targets = batches.random_batch(train_ids, BATCH_SIZE, BLOCK_SIZE, rng)  # (B, T)
         loss, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
         losses.append(loss)

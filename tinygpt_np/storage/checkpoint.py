@@ -33,7 +33,7 @@ KEPT = 2
 ADDED_LATER = (
     *("threads", "matmul", "dtype", "tokenizer", "tokenizer_path", "init_from"),
     *("gradient_accumulation_steps", "vocab_size", "keep_best"),
-    *("optimizer", "muon_learning_rate", "muon_momentum", "lr_decay"),
+    *("optimizer", "muon_learning_rate", "muon_momentum", "lr_decay", "data_order"),
     *("n_kv_head", "n_inner", "norm", "norm_epsilon", "positions", "rope_theta", "qk_norm"),
     *("activation", "tied_head", "logit_soft_cap", "init_std", "embedding_std"),
 )

@@ -28,9 +28,6 @@ TINYSHAKESPEARE_URL = (
 TINYSHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 NAMED = ("shakespeare", "tinyshakespeare", "words")
 TRAIN_SHARE = 0.9
-# Tokens per forward pass of an evaluation. Independent of the batch size, so that the validation
-# loss is too, to the last bit; small, to save memory.
-EVAL_TOKENS = 2048
 # Bytes to read at a time.
 BLOCK = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
@@ -264,29 +261,3 @@ def check_lengths(train: np.ndarray, val: np.ndarray, block_size: int) -> None:
                 f"--block-size {block_size:,} needs {needed:,}; a text of {enough:,} tokens is "
                 "long enough"
             )
-
-
-def random_batch(
-    ids: np.ndarray, batch_size: int, block_size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw random sequences: tokens (B, T) int64 and the targets, which are one token later."""
-    starts = rng.integers(len(ids) - block_size, size=batch_size)  # (B,)
-    positions = starts[:, None] + np.arange(block_size)  # (B, T)
-    return ids[positions].astype(np.int64), ids[positions + 1].astype(np.int64)
-
-
-def sequences(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield all of a split in order, in batches of tokens and targets (B, T) int64.
-
-    The sequences do not overlap, and every token but the first is a target once. The last sequence
-    may be shorter.
-    """
-    count = len(ids) - 1
-    full = count // block_size * block_size
-    per_batch = max(EVAL_TOKENS // block_size, 1) * block_size
-    for start in range(0, full, per_batch):
-        part = ids[start : min(start + per_batch, full) + 1].astype(np.int64)
-        yield part[:-1].reshape(-1, block_size), part[1:].reshape(-1, block_size)
-    if full < count:
-        part = ids[full:].astype(np.int64)
-        yield part[None, :-1], part[None, 1:]

@@ -10,7 +10,7 @@ from tinygpt_np.config import GPTConfig, TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage.parameters import Tensors, param_count
-from tinygpt_np.text.corpus import EVAL_TOKENS
+from tinygpt_np.text.batches import EVAL_TOKENS
 
 if TYPE_CHECKING:  # Importing it loads a compiler.
     from tinygpt_np.compiled.engine import CompiledEngine

@@ -22,7 +22,8 @@ from tinygpt_np.model import optimizer
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
-from tinygpt_np.text import corpus
+from tinygpt_np.text import batches
+from tinygpt_np.text.batches import Epochs
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine, metrics, runs
 from tinygpt_np.training.metrics import Metrics
@@ -58,6 +59,7 @@ class Trainer:
         self.engine = engine.make(self.model, config)
         self.optimizer = optimizer.make(config, self.model.params)
         self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
+        self.epochs = Epochs(dataset.train, config) if config.data_order == "epochs" else None
         # Compiles the training step before it is timed; later calls do nothing.
         self.warm_up = functools.cache(functools.partial(self.engine.warm_up, self.optimizer))
         self.step = 0
@@ -173,9 +175,7 @@ class Trainer:
         """Take one step: a batch, its loss and gradients, clipping, and the update."""
         config, engine, generators = self.config, self.engine, self.generators
         start = time.perf_counter()
-        tokens, targets = corpus.random_batch(
-            self.dataset.train, config.sequences_per_step, config.block_size, generators["data"]
-        )
+        tokens, targets = self.batch()
         dropout = engine.draw(generators["dropout"])
         # Overflow is detected and located below, so NumPy's warnings would only repeat it.
         with np.errstate(all="ignore"):
@@ -196,6 +196,13 @@ class Trainer:
         # The step counts before its metrics are written: if writing fails, save() still works.
         self.step, self.val_loss = self.step + 1, None
         return self.record(row)
+
+    def batch(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and targets of the next step, (B, T) each."""
+        if self.epochs:
+            return self.epochs.batch(self.step)
+        sizes = self.config.sequences_per_step, self.config.block_size
+        return batches.random_batch(self.dataset.train, *sizes, self.generators["data"])
 
     def stop(self, problem: str, place: str) -> None:
         """Raise NotFiniteError. place: the first tensor that is not finite."""
@@ -228,7 +235,7 @@ class Trainer:
         split = self.dataset.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
-            for tokens, targets in corpus.sequences(split, self.config.block_size):
+            for tokens, targets in batches.sequences(split, self.config.block_size):
                 if count == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
                     self.stop("the weights have grown too large", place)
                 total += self.engine.loss(tokens, targets) * targets.size
