@@ -10,7 +10,7 @@ from helpers.errors import relative_error
 from helpers.tiny_run import TEXT
 
 from tinygpt_np import backend
-from tinygpt_np.config import TrainConfig, generator
+from tinygpt_np.config import PRESETS, Preset, TrainConfig, generator
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.storage.parameters import param_count
 from tinygpt_np.text import dataset
@@ -47,12 +47,13 @@ def test_accumulated_gradients_are_those_of_one_batch_in_the_memory_of_its_parts
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("backend", "libraries"), [("numpy", 130e6), ("numba", 300e6)])
+@pytest.mark.parametrize("preset", ["cpu", "shakespeare"])
 def test_the_memory_estimate_is_about_what_training_takes(
-    tmp_path: Path, backend: Literal["numpy", "numba"], libraries: float
+    tmp_path: Path, backend: Literal["numpy", "numba"], libraries: float, preset: Preset
 ) -> None:
-    run = TrainConfig(
-        n_embd=192, n_head=4, n_layer=4, block_size=64, batch_size=32, max_iters=2, threads=2,
-        backend=backend,
+    run = replace(
+        PRESETS[preset], n_embd=192, n_head=4, n_layer=4, block_size=64, batch_size=32,
+        max_iters=2, threads=2, backend=backend,
     )  # fmt: skip
     found = dataset.from_corpus(Corpus("long", TEXT * 60))
     # Load libraries and compiled code first.
