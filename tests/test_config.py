@@ -129,7 +129,8 @@ def test_the_learning_rate_of_a_preset_decays_to_its_last_step(name: str) -> Non
 
 
 def test_every_purpose_and_seed_has_its_own_generator() -> None:
-    pairs = list(itertools.product((0, 1, 2, 1337, 2**32 - 1), PURPOSES))
+    pairs: list[Any] = list(itertools.product((0, 1, 2, 1337, 2**32 - 1), PURPOSES))
+    pairs += [(*pair, number) for pair in pairs for number in (1, 2)]
     generators = [generator(*pair) for pair in pairs]
     drawn = [rng.random() for rng in generators]
     assert len(set(drawn)) == len(pairs)
@@ -150,6 +151,10 @@ def test_the_band_is_the_95_percent_prediction_interval_of_measured_runs_with_an
     assert statistics.mean(band) == pytest.approx(statistics.mean(losses), rel=1e-15)
     # Their standard deviation is √(0.001 / 4); t(97.5 %, 4 degrees of freedom) = 2.776.
     assert band[1] - band[0] == pytest.approx(2 * 2.776 * (0.001 / 4 * 6 / 5) ** 0.5, rel=1e-12)
+    monkeypatch.setattr(config, "MEASURED", {("smoke", "some corpus"): losses[:3]})
+    band = expected_band(measured)
+    # Their mean is 1.906667, and the standard deviation 0.020817; t(97.5 %, 2) = 4.303.
+    assert band == pytest.approx((1.803233, 2.010100), abs=1e-5)
     assert expected_band(replace(measured, n_layer=3)) is None
     assert expected_band(replace(measured, max_iters=100)) is None
     assert expected_band(replace(measured, data="shakespeare")) is None

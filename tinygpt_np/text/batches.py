@@ -52,7 +52,7 @@ class Epochs:
 
     def starts_of(self, epoch: int) -> np.ndarray:
         """Return the starts of the sequences of an epoch, (count,), in the order of their use."""
-        rng, T = generator(self.config.seed, "data", epoch), self.config.block_size
+        rng, T = generator(self.config.seed, "data", epoch + 1), self.config.block_size
         first = rng.integers(min(T, len(self.ids) - self.count * T))
         return rng.permutation(first + T * np.arange(self.count))  # (count,)
 
