@@ -340,6 +340,7 @@ PRESETS: dict[str, TrainConfig] = {
 MEASURED: dict[tuple[str, str], tuple[float, ...]] = {
     ("shakespeare", "shakespeare"): (1.6264, 1.6386, 1.6350, 1.6418, 1.6554),
     ("shakespeare", "tinyshakespeare"): (1.5338, 1.5528, 1.5467, 1.5441, 1.5580),
+    ("shakespeare-long", "tinyshakespeare"): (1.4317, 1.4223, 1.4191),
     ("cpu", "shakespeare"): (1.9089, 1.9189, 1.9140, 1.9050, 1.9145),
     ("cpu", "tinyshakespeare"): (1.9065, 1.9100, 1.8988, 1.9079, 1.9060),
     ("lecture-small", "shakespeare"): (1.9052, 1.8831, 1.8783, 1.8892, 1.8951),

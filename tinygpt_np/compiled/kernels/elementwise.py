@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygpt_np import ops
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.vectors import LANES, load_vector, store_vector
@@ -51,24 +52,24 @@ def kernel_of(function: Any, loop: Callable[..., None]) -> Any:
 
 
 def operation(forward_values: Any, backward_values: Any) -> tuple[Any, Any]:
-    """Return the forward and the backward of the module that has these loops."""
+    """Return the forward and the backward of the module that has these loops, as in ops/."""
     module = forward_values.py_func.__module__
     name = module.rpartition(".")[2]
 
     def forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-        """x (...) -> y (...), saved."""
         x = floats(x, f"{name}.forward: x")  # (...)
         y = np.empty_like(x)  # (...)
         forward_values(x.reshape(-1), y.reshape(-1))
         return y, (x,)
 
     def backward(dy: np.ndarray, saved: tuple[Any, ...]) -> np.ndarray:
-        """dy (...) -> dx (...)."""
         (x,) = saved
         dx = np.empty_like(x)  # (...)
         dy = floats(dy, f"{name}.backward: dy")  # (...)
         backward_values(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
         return dx
 
-    forward.__module__ = backward.__module__ = module
+    original = getattr(ops, name)
+    for function, twin in ((forward, original.forward), (backward, original.backward)):
+        function.__module__, function.__doc__ = module, twin.__doc__
     return forward, backward
