@@ -164,7 +164,8 @@ class TrainConfig(Architecture):
     dtype: Literal["float32", "float64"] = "float32"
     """Dtype of the parameters; float64 needs --backend numpy."""
     data_order: Literal["random", "epochs"] = "random"
-    """Sequences from random places, or in epochs, in each of which every part is used once."""
+    """random: sequences from random places; epochs: each part of the text once before any is used
+    again."""
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
