@@ -54,7 +54,7 @@ LAYERS = [
 MIRRORED = [
     *("", "ops", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
     *("compiled/simd", "training", "gradcheck", "cli"),
-    *("study/source", "study/proof", "study/render"),
+    *("study/source", "study/proof", "study/render", "learn"),
 ]
 
 # A model with the parts that GPT-2 does not have.

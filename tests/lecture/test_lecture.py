@@ -4,9 +4,11 @@ Most chapters are run with a few training steps and a short validation split. Th
 for as many steps as the statement about the result needs.
 """
 
+import ast
 import importlib
 import io
 import re
+import shlex
 import sys
 from contextlib import redirect_stdout
 from functools import cache
@@ -18,9 +20,9 @@ import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
 
-from tinygpt_np import lecture
+from tinygpt_np import cli, lecture
 from tinygpt_np.config import PRESETS
-from tinygpt_np.lecture import workbench
+from tinygpt_np.lecture import sections, workbench
 from tinygpt_np.lecture.chapter_02_tokenization import show
 from tinygpt_np.lecture.chapter_11_cleanup import Factored
 from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
@@ -108,6 +110,50 @@ def test_a_chapter_finds_only_rounding_errors(name: str, pattern: str) -> None:
     assert number(pattern, printed(name)) < 1e-12
 
 
+# The sections
+
+
+@every_chapter
+def test_lines_that_matter_fit_80_columns_and_the_chapter_ends_with_a_thing_to_try(
+    chapter: lecture.Chapter,
+) -> None:
+    content = sections.read(chapter.path)
+    if not content.sections:
+        return  # Not divided into sections yet.
+    assert content.sections[-1].title == "Try it"
+    assert 3 <= len(content.sections) <= 6
+    source = chapter.path.read_text(encoding="utf-8")
+    assert "def main() -> None:\n    # %% " in source
+    for section in content.sections:
+        assert section.prose, section.title
+        for line in section.matters.splitlines():
+            assert len(line) <= 80 - len(lecture.BAR), line
+
+
+def commands() -> list[str]:
+    """Return the commands that the chapters suggest."""
+    calls = (
+        node
+        for chapter in CHAPTERS
+        for node in ast.walk(ast.parse(chapter.path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("try_it")
+    )
+    return [ast.literal_eval(call.args[0]) for call in calls]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_what_to_try_is_a_valid_command(command: str) -> None:
+    assert len(command) <= 78
+    program, *arguments = shlex.split(command)
+    if program == "python":
+        flag, code = arguments
+        assert flag == "-c"
+        compile(code, "command", "exec")
+    else:
+        assert program == "tinygpt"
+        assert type(cli.parse(arguments)[0]).__name__.lower() == arguments[0]
+
+
 # The workbench
 
 
@@ -125,6 +171,22 @@ def test_the_gradient_check_detects_a_wrong_gradient_and_keeps_the_parameters(
     workbench.check_gradient(model)
     assert number("complex step: @ ", capsys.readouterr().out) > 1e-6
     assert all(np.array_equal(model.params[name], before[name]) for name in before)
+
+
+def test_maps_that_do_not_fit_side_by_side_go_below_each_other() -> None:
+    maps = {str(n): np.tri(16) / np.arange(1, 17)[:, None] for n in range(3)}
+    lines = workbench.heat_maps(maps, "my lord, my king").splitlines()
+    assert [line.split() for line in lines if line.startswith("  ") and line[2].isdigit()] == [
+        ["0", "1"],
+        ["2"],
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_blocks_show_losses_from_the_largest_to_the_smallest() -> None:
+    assert workbench.loss_bars([4.0, 3.0, 2.0, 2.5]) == "loss █▅▁▃  from 4.00 to 2.50"
+    assert workbench.loss_bars([3.0, 3.0]) == "loss ▁▁  from 3.00 to 3.00"
+    assert len(workbench.loss_bars([*range(5000)])) < 80
 
 
 def test_a_heat_map_shades_the_past_and_leaves_the_future_blank() -> None:

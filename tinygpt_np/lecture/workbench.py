@@ -1,9 +1,14 @@
-"""Code that chapters share: the data, a training loop, a gradient check and heat maps.
+"""Code that chapters share: the data, a training loop, a gradient check and pictures.
 
 From chapter 11 on, every model is trained with the same recipe, so that losses can be compared.
 """
 
+import io
+import sys
+import textwrap
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +24,8 @@ BLOCK_SIZE, BATCH_SIZE, N_EMBD, N_HEAD = 16, 32, 32, 4
 STEPS, LEARNING_RATE = 1000, 1e-2
 Shapes = dict[str, tuple[int, ...]]
 SHADES, LIMITS = "·░▒▓█", (0.05, 0.15, 0.35, 0.6)
-LEGEND = "each row spreads 100 % over the columns: · <5 %  ░ <15 %  ▒ <35 %  ▓ <60 %  █ more"
+LEGEND = "each row adds up to 100 %: · <5 %  ░ <15 %  ▒ <35 %  ▓ <60 %  █ more"
+BARS, COLUMNS = "▁▂▃▄▅▆▇█", 80
 
 
 @cache
@@ -59,6 +65,7 @@ def train(model: LanguageModel, title: str) -> None:
         loss, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
         losses.append(loss)
+    show_losses(losses)
     quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
     size, after = sum(param.size for param in model.params.values()), split_loss(model, val_ids)
     print(f"{title}: {size:,} parameters, {STEPS} steps, loss by quarters {quarters}")
@@ -83,13 +90,85 @@ def check_gradient(model: LanguageModel) -> None:
     print(f"backward by hand against the complex step: {worst:.1e} (worst parameter)\n")
 
 
+def try_it(command: str, look: str) -> None:
+    """Print a command to try, and what to look for."""
+    print(f"  {command}\n")
+    print(textwrap.fill(look, COLUMNS))
+
+
+def show_losses(losses: Sequence[float]) -> None:
+    """Show the losses of a training: as a line of blocks, or in a notebook as a plot."""
+    if not in_notebook():
+        print(loss_bars(losses))
+        return
+    from matplotlib.figure import Figure
+
+    figure: Any = Figure(figsize=(6.5, 2.8), layout="constrained")
+    axes: Any = figure.add_subplot(xlabel="step", ylabel="loss")
+    axes.plot(losses, linewidth=0.6, alpha=0.4)
+    width = max(len(losses) // 50, 1)
+    means = np.convolve(losses, np.ones(width) / width, "valid")
+    axes.plot(np.arange(len(means)) + width // 2, means, color="tab:blue")
+    axes.grid(alpha=0.3)
+    display(figure)
+
+
+def loss_bars(losses: Sequence[float]) -> str:
+    """Draw losses as a line of blocks: each is the mean of a part, relative to the largest one."""
+    parts = np.array_split(losses, min(len(losses), 48))
+    means = np.array([part.mean() for part in parts])
+    low, high = means.min(), means.max()
+    heights = (means - low) / max(high - low, 1e-12) * (len(BARS) - 1)
+    line = "".join(BARS[round(height)] for height in heights)
+    return f"loss {line}  from {means[0]:.2f} to {means[-1]:.2f}"
+
+
+def show_maps(maps: dict[str, np.ndarray], text: str) -> None:
+    """Show attention weights (T, T) with titles: as shades, or in a notebook as a picture."""
+    if not in_notebook():
+        print(heat_maps(maps, text))
+        return
+    from matplotlib.figure import Figure
+
+    rows, columns = -(-len(maps) // 2), min(len(maps), 2)
+    figure: Any = Figure(figsize=(1 + 3.2 * columns, 3.3 * rows), layout="constrained")
+    letters, future = text.replace(" ", "␣"), ~np.tri(len(text), dtype=bool)  # (T, T)
+    for place, (title, probs) in enumerate(maps.items(), start=1):
+        axes = figure.add_subplot(rows, columns, place, title=title)
+        past = np.ma.array(probs, mask=future)  # (T, T)
+        image = axes.imshow(past, cmap="viridis", vmin=0, vmax=1)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_ticks(range(len(text)), letters, family="monospace")
+        if place == len(maps):
+            figure.colorbar(image, ax=figure.axes, shrink=0.8, label="weight")
+    display(figure)
+
+
+def in_notebook() -> bool:
+    """Return whether this code runs in a notebook, which shows pictures."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+def display(figure: Any) -> None:
+    """Show a figure in a notebook."""
+    png, shown = io.BytesIO(), sys.modules["IPython"].display
+    figure.savefig(png, format="png", dpi=110)
+    shown.display(shown.Image(data=png.getvalue()))
+
+
 def heat_maps(maps: dict[str, np.ndarray], text: str) -> str:
-    """Draw attention weights (T, T) side by side with titles; masked positions are blank."""
-    letters, lines = text.replace(" ", "_"), [""] * (len(text) + 2)
+    """Draw attention weights (T, T) with titles; masked positions are blank."""
+    letters, width = text.replace(" ", "_"), 2 * len(text) + 4
+    blocks: list[list[str]] = []
     for title, probs in maps.items():
         cells = np.searchsorted(LIMITS, probs, side="right")  # (T, T)
         rows = ["".join(2 * SHADES[i] for i in cells[t, : t + 1]) for t in range(len(text))]
         block = [f"  {title}", "  " + " ".join(letters)]
-        block += [f"{letter} {row}" for letter, row in zip(letters, rows, strict=True)]
-        lines = [f"{a}{b:<{2 * len(text) + 4}}" for a, b in zip(lines, block, strict=True)]
-    return "\n".join(line.rstrip() for line in [*lines, LEGEND])
+        blocks.append(block + [f"{a} {row}" for a, row in zip(letters, rows, strict=True)])
+    lines: list[str] = []
+    count = max(COLUMNS // width, 1)
+    for start in range(0, len(blocks), count):
+        rows = zip(*blocks[start : start + count], strict=True)
+        lines += ["".join(f"{part:<{width}}" for part in row).rstrip() for row in rows] + [""]
+    return "\n".join([*lines[:-1], LEGEND])

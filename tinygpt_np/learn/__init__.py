@@ -1,0 +1,1 @@
+"""Exercises in which each line of a backward is written by hand and judged."""
