@@ -47,7 +47,16 @@ LAYERS = [
         "model",
         "training",
     ),
-    *("gradcheck", "study.source", "study.proof", "study.render", "study", "lecture", "cli"),
+    *(
+        "gradcheck",
+        "study.source",
+        "study.proof",
+        "study.render",
+        "study",
+        "learn",
+        "lecture",
+        "cli",
+    ),
     "__main__",
 ]
 # Packages in which every module has a test file of the same name.
