@@ -1,7 +1,6 @@
 """Ten correct backwards for each operation, as different learners write them."""
 
 import ast
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import pytest
 
 import tinygpt_np as tg
 from tinygpt_np.gradcheck.cases import VARIANTS, as_tuple, case
+from tinygpt_np.study.source.targets import import_file
 
 FOLDER = Path(__file__).parent / "formulas"
 PER_OPERATION = 10
 FORMULAS = {
     operation: {
         name: formula
-        for name, formula in runpy.run_path(str(FOLDER / f"{operation}.py")).items()
+        for name, formula in vars(import_file(FOLDER / f"{operation}.py")).items()
         if name.startswith("backward_")
     }
     for operation in sorted(tg.ops.__all__)
