@@ -22,6 +22,7 @@ from tinygpt_np.gradcheck.cases import as_tuple
 from tinygpt_np.gradcheck.check import check
 from tinygpt_np.gradcheck.mutations import Mutation, mutations
 from tinygpt_np.learn import models, warm_ups
+from tinygpt_np.ops import cross_entropy, linear
 from tinygpt_np.study.proof.prove import Prover
 from tinygpt_np.study.proof.sheet import study
 from tinygpt_np.study.proof.truth import Truth
@@ -118,6 +119,20 @@ def test_results_share_no_memory_with_inputs_or_each_other(module: ModuleType) -
     for gradient in as_tuple(module.backward(doutput, saved)):
         assert not any(np.shares_memory(gradient, other) for other in known)
         known.append(gradient)
+
+
+def test_micro_batches_give_the_loss_and_the_gradients_of_one_batch() -> None:
+    args, module = drawn(models.micro_batches), models.micro_batches
+    loss, saved = module.forward(**args)
+    dx_1, dx_2, dweight = module.backward(np.asarray(1.0), saved)
+    x = np.concatenate([args["x_1"], args["x_2"]])
+    logits, saved_linear = linear.forward(x, args["weight"])
+    targets = np.concatenate([args["targets_1"], args["targets_2"]])
+    expected, saved_loss = cross_entropy.forward(logits, targets)
+    dx, dwhole, _ = linear.backward(cross_entropy.backward(1.0, saved_loss), saved_linear)
+    np.testing.assert_allclose(loss, expected, rtol=1e-14)
+    np.testing.assert_allclose(np.concatenate([dx_1, dx_2]), dx, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(dweight, dwhole, rtol=0, atol=1e-15)
 
 
 # The rules of ops/
