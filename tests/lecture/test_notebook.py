@@ -66,6 +66,8 @@ def executed(book: Any, folder: Path) -> list[Any]:
     ("number", "text", "pictures"),
     [
         (4, "on average, standard deviation", 0),
+        (7, "rows 0 to 4 stay", 0),
+        (10, "largest difference from ops.softmax", 1),
     ],
 )
 def test_a_notebook_runs_and_shows_pictures(

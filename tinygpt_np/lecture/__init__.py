@@ -96,6 +96,7 @@ def print_code(code: str, console: Console) -> None:
         syntax = Syntax("", "python", theme="ansi_dark", background_color="default")
         lit = syntax.highlight(code)
         lit.rstrip()
+        lit.no_wrap, lit.overflow = False, "fold"
         for line in lit.wrap(console, max(console.width - len(BAR), 1)):
             console.print(Text.assemble((BAR, "dim"), line), no_wrap=True)
         console.print()
