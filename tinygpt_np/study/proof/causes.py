@@ -17,7 +17,7 @@ import numpy as np
 from tinygpt_np.gradcheck.verdict import unusable
 from tinygpt_np.study.proof.backward_trace import BackwardTrace, param_gradients
 from tinygpt_np.study.proof.detached import detached_parts
-from tinygpt_np.study.proof.pairing import Pair
+from tinygpt_np.study.proof.pairing import Pair, is_array
 from tinygpt_np.study.proof.repairs import (
     RESULT,
     Operand,
@@ -153,7 +153,8 @@ def sets_gradient(name: str, expected: Expected, before: Namespace, is_sum: bool
     def is_right(namespace: Namespace) -> bool:
         found: Any = param_gradients(namespace).get(name, read(namespace, name))
         start: Any = read(before, name) if is_sum else 0.0
-        if found is None or np.shape(found) != expected.measured.probes.shape:
+        # A repair may call a function that returns several values.
+        if not is_array(found) or np.shape(found) != expected.measured.probes.shape:
             return False
         return is_near(expected, found - start)
 

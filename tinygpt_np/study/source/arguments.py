@@ -13,7 +13,7 @@ import ast
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,13 +79,18 @@ Description = Described | Constant | Size | dict[str, Any]
 
 
 def draw_arguments(
-    functions: Sequence[Callable[..., Any]], file: str, given: str | None, seed: int
+    functions: Sequence[Callable[..., Any]],
+    file: str,
+    given: str | None,
+    seed: int,
+    sizes: Mapping[str, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Return random arguments of the described shapes for each function, and its defaults.
 
-    given: descriptions that complete or replace those of the docstrings. Raises StudyError.
+    given: descriptions that complete or replace those of the docstrings. sizes: those of some
+    letters. Raises StudyError.
     """
-    drawing, values = Draw(seed), list[dict[str, Any]]()
+    drawing, values = Draw(seed, sizes or {}), list[dict[str, Any]]()
     try:
         others, wrong = parse(given or ""), ""
     except ValueError as error:
@@ -200,10 +205,11 @@ def entries(docstring: str, names: Collection[str]) -> dict[str, Description]:
 
 
 class Draw:
-    """Random arguments; each letter has one size, and all sizes differ."""
+    """Random arguments; each letter has one size, and all sizes differ, except given ones."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng, self.sizes = generator(seed, "data"), {name: SIZES[name] for name in LETTERS}
+    def __init__(self, seed: int, sizes: Mapping[str, int]) -> None:
+        self.rng = generator(seed, "data")
+        self.sizes = {**{name: SIZES[name] for name in LETTERS}, **sizes}
         # The sizes of other names.
         self.others = (size for size in itertools.count(9) if size != SIZES["V"])
 

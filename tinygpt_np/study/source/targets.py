@@ -195,19 +195,26 @@ def model_targets(name: str, seed: int) -> Iterator[Target]:
         yield model_target(name, title, suite.generic_gpt(config, seed), seed)
 
 
-def model_target(name: str, title: str, model: GPT | Bigram, seed: int) -> Target:
-    """Return a model, or a part of it, called at generic values."""
-    tokens, _ = suite.batch(model.vocab_size, suite.BATCH, suite.TIME, seed)
+def model_target(
+    name: str,
+    title: str,
+    model: GPT | Bigram,
+    seed: int,
+    batch: int = suite.BATCH,
+    time: int = suite.TIME,
+) -> Target:
+    """Return a model, or a part of it, called at generic values with tokens (batch, time)."""
+    tokens, _ = suite.batch(model.vocab_size, batch, time, seed)
     rng = generator(seed, "dropout")
-    masks = model.draw_masks(suite.BATCH, suite.TIME, rng) if isinstance(model, GPT) else None
+    masks = model.draw_masks(batch, time, rng) if isinstance(model, GPT) else None
     args: Namespace = {"self": model, "tokens": tokens, "masks": masks}
     differentiable: tuple[str, ...] = ()
     params = model.params
     if name in PREFIXES:
-        config, rows = cast(GPT, model).config, suite.BATCH * suite.TIME
+        config, rows = cast(GPT, model).config, batch * time
         width, argument = (config.n_embd, "x") if name == "block" else (config.qkv_width, "qkv")
         x = generator(seed, "data").standard_normal((rows, width))  # (N, C) or (N, E)
-        args = {"self": model, argument: x, "batch": suite.BATCH}
+        args = {"self": model, argument: x, "batch": batch}
         differentiable, params = (argument,), {}
         if name == "block":
             args |= {"h": "h.0", "masks": masks}

@@ -1,0 +1,41 @@
+"""The judge: what the source says is right, and open lines hide no mistake in others."""
+
+import pytest
+from helpers.learners import planted, solved, verdict_on
+
+from tinygpt_np.learn.course import course
+from tinygpt_np.learn.skeleton import blanks, skeleton
+
+NAMES = [each.name for each in course() if each.kind == "lines"]
+every_exercise = pytest.mark.parametrize("name", NAMES)
+
+
+@every_exercise
+def test_the_lines_of_the_source_solve_an_exercise(name: str) -> None:
+    found = verdict_on(name, solved(name))
+    assert found.ok, found
+    assert found.right == found.asked
+    assert found.calls > 5
+
+
+@every_exercise
+def test_every_line_of_a_new_file_is_open_and_nothing_is_wrong(name: str) -> None:
+    exercise = next(each for each in course() if each.name == name)
+    found = verdict_on(name, skeleton(exercise))
+    assert [line.name for line in found.open_lines] == [
+        ", ".join(b.names) for b in blanks(exercise)
+    ]
+    assert found.mistake is None
+    assert found.right == 0
+
+
+def test_a_wrong_line_is_found_while_the_lines_before_and_after_it_are_open() -> None:
+    text, line = planted(
+        solved("layer_norm", but=range(0, 13, 2)),
+        "dstd = -(dxhat * xhat / std).sum(axis=-1, keepdims=True)",
+        "dstd = (dxhat * xhat / std).sum(axis=-1, keepdims=True)",
+    )
+    found = verdict_on("layer_norm", text)
+    assert found.mistake is not None
+    assert found.mistake.line.number == line
+    assert {each.status for each in found.lines if each.number != line} == {"open", "right"}

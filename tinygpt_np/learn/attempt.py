@@ -1,0 +1,188 @@
+"""A learner's solution of an exercise: the functions of a file or of a notebook, and open lines.
+
+An open line has `...` in place of a formula. So that the other lines can be judged, the line of the
+source runs in its place.
+"""
+
+import ast
+import copy
+import linecache
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from tinygpt_np.learn.course import Exercise
+from tinygpt_np.learn.skeleton import Blank, blanks, names_of, simple_statements, skeleton
+from tinygpt_np.learn.sources import source_of
+from tinygpt_np.study.source.parse import Function, StudyError, find_function
+from tinygpt_np.study.source.paths import Namespace
+
+
+class AttemptError(ValueError):
+    """A file that cannot be judged; the message says what is wrong. line: its number, or 0."""
+
+    def __init__(self, message: str, line: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The functions of a learner.
+
+    module: the global names of the functions. forward, backward: their sources. functions: the
+    functions themselves.
+    """
+
+    exercise: Exercise
+    module: Namespace
+    forward: Function
+    backward: Function
+    functions: tuple[Callable[..., Any], Callable[..., Any]]
+
+    @property
+    def is_own_forward(self) -> bool:
+        """Whether the learner has changed forward."""
+        original = find_function(skeleton(self.exercise), "forward", self.forward.file)
+        return code_of(original) != code_of(self.forward)
+
+    @cached_property
+    def open_lines(self) -> list[ast.stmt]:
+        """The statements of backward that are open, in order."""
+        return [node for node in simple_statements(self.backward.node.body) if is_open(node)]
+
+    def blank_of(self, node: ast.stmt) -> Blank | None:
+        """Return the line of the source that sets the same names, or None.
+
+        If several lines set them, it is the one under the same quoted line, or the one with the
+        same number among them.
+        """
+        names = set_by(node)
+        same = [blank for blank in blanks(self.exercise) if blank.names == names]
+        above = self.backward.comments_above(node.lineno)
+        quoted = [blank for blank in same if blank.quote and blank.quote in above[:1]]
+        if len(quoted) == 1:
+            return quoted[0]
+        nodes = [n for n in simple_statements(self.backward.node.body) if set_by(n) == names]
+        number = next(i for i, each in enumerate(nodes) if each is node)
+        return same[min(number, len(same) - 1)] if same else None
+
+    def filled(self) -> Function:
+        """Return backward with the lines of the source in the place of the open ones.
+
+        Lines that no line of the source corresponds to stay open.
+        """
+        return replace(self.backward, node=Filling(self).visit(copy.deepcopy(self.backward.node)))
+
+
+class Filling(ast.NodeTransformer):
+    """Replace the open lines of a backward."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.solutions = {
+            (node.lineno, node.col_offset): blank.solution
+            for node in attempt.open_lines
+            if (blank := attempt.blank_of(node)) is not None
+        }
+
+    def generic_visit(self, node: ast.AST) -> Any:
+        """Replace a statement by others at its place in the file."""
+        place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
+        if not isinstance(node, ast.stmt) or place not in self.solutions:
+            return super().generic_visit(node)
+        new = ast.parse(self.solutions[place]).body
+        for part in (part for each in new for part in ast.walk(each)):
+            if hasattr(part, "lineno"):
+                ast.copy_location(part, node)
+        return new
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of an array, and any other value itself."""
+    return np.copy(cast(Any, value)) if isinstance(value, np.ndarray) else value
+
+
+def set_by(node: ast.stmt) -> tuple[str, ...]:
+    """Return the names that an assignment sets; () for other statements."""
+    match node:
+        case ast.Assign(targets=[target]) | ast.AugAssign(target=target):
+            return names_of(target)
+        case _:
+            return ()
+
+
+def is_open(node: ast.AST) -> bool:
+    """Return whether a statement has `...` as a value; x[..., None] has it as an index."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return False
+    return any(isinstance(n, ast.Constant) and n.value is ... for n in outside_indices(node))
+
+
+def outside_indices(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of a tree that are in no index."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if not (isinstance(node, ast.Subscript) and name == "slice"):
+            parts = cast(list[Any], value if isinstance(value, list) else [value])
+            for part in parts:
+                if isinstance(part, ast.AST):
+                    yield from outside_indices(part)
+
+
+def code_of(function: Function) -> str:
+    """Return a function as a tree, without its docstring and comments."""
+    return ast.dump(ast.Module(function.body, [])) + ast.dump(function.node.args)
+
+
+def read_file(exercise: Exercise, text: str, file: str) -> Attempt:
+    """Run the text of a learner's file. Raise AttemptError if that fails."""
+    try:
+        code = compile(text, file, "exec")
+    except SyntaxError as error:
+        raise AttemptError(f"{error.msg}: this is not valid Python", error.lineno or 0) from None
+    except ValueError as error:
+        raise AttemptError(str(error)) from None
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    module: Namespace = {"__name__": exercise.name, "__file__": file}
+    try:
+        exec(code, module)
+    except Exception as error:
+        raise AttemptError(described(error), line_of(error, file)) from None
+    try:
+        forward, backward = (find_function(text, name, file) for name in ("forward", "backward"))
+    except StudyError as error:
+        raise AttemptError(str(error)) from None
+    return attempt(exercise, module, forward, backward)
+
+
+def attempt(
+    exercise: Exercise, module: Namespace, forward: Function, backward: Function
+) -> Attempt:
+    """Return an attempt. Raise AttemptError if its functions take other arguments."""
+    source = source_of(exercise)
+    for found, wanted in ((forward, source.forward), (backward, source.backward)):
+        if len(found.arguments) != len(wanted.arguments):
+            form = f"{found.name}({', '.join(wanted.arguments)})"
+            raise AttemptError(
+                f"{found.name} must take the arguments {form}, not {found.signature[4:]}",
+                found.node.lineno,
+            )
+    functions = module.get(forward.name), module.get(backward.name)
+    if not all(map(callable, functions)):
+        raise AttemptError("forward and backward must be functions")
+    return Attempt(exercise, module, forward, backward, functions)  # pyright: ignore[reportArgumentType]
+
+
+def line_of(error: BaseException, file: str) -> int:
+    """Return the last line of a file that an exception passed through, or 0."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((f.lineno or 0 for f in reversed(frames) if f.filename == file), 0)
+
+
+def described(error: BaseException) -> str:
+    """Return an exception in a line."""
+    return f"raises {type(error).__name__}: {' '.join(str(error).split())}"
