@@ -249,7 +249,10 @@ def mistake_of(lines: tuple[JudgedLine, ...], proof: Proof, call: str = "") -> M
     first = proof.first_wrong
     if first is None:
         return None
-    line = next(each for each in lines if each.message == first.message and each.status in MISTAKES)
+    named = (each for each in lines if each.message == first.message and each.status in MISTAKES)
+    line = next(named, None)
+    if line is None:  # An open line, which the source cannot fill in a closed form.
+        return None
     wrong = wrong_gradient(first)
     mistake = Mistake(line, first.message, first.cause, call=call)
     if wrong is None:
