@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from helpers import processes
-from helpers.commands import Captured, start
+from helpers.commands import start
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND, TINY
 
-from tinygpt_np.cli.signals import interrupts
 from tinygpt_np.training import metrics, runs
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="uses POSIX signals and terminals")
@@ -43,29 +42,6 @@ def wait_for_steps(run: Path, steps: int, screen: int | None = None) -> None:
 def assert_saved_at_its_last_step(run: Path) -> None:
     last, state = runs.last_checkpoint(run)
     assert int(last.name) == state.step == len(losses(run)) >= 15
-
-
-def test_the_first_interrupt_sets_a_flag_and_the_second_stops(capsys: Captured) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with interrupts() as interrupted:
-        assert not interrupted()
-        signal.raise_signal(signal.SIGTERM)
-        assert interrupted()
-        assert "finishing this step and saving" in capsys.readouterr().err
-        signal.raise_signal(signal.SIGHUP)  # It never stops at once.
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with interrupts() as interrupted:
-            signal.raise_signal(signal.SIGHUP)
-            assert not interrupted()
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

@@ -157,6 +157,16 @@ def test_a_run_that_is_saved_or_killed_after_any_step_resumes_bit_for_bit(
 MUON = replace(CONFIG, optimizer="muon", data_order="epochs")
 
 
+def test_a_given_model_is_resumed_with_the_parameters_of_the_checkpoint(tmp_path: Path) -> None:
+    stopped = stop_after(tmp_path / "run", 4)
+    stopped.save()
+    stopped.lock.release()
+    given = GPT(CONFIG.gpt(DATA.tokenizer.vocab_size), seed=99)
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA, given)
+    assert resumed.model is given
+    assert_same_bits(given.params, stopped.model.params)
+
+
 @pytest.mark.parametrize("config", [MUON, replace(MUON, backend="numpy", dtype="float64")])
 def test_a_run_by_muon_in_epochs_resumes_bit_for_bit(tmp_path: Path, config: TrainConfig) -> None:
     expected = Trainer.start(tmp_path / "run", config, DATA)

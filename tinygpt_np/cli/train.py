@@ -3,27 +3,21 @@
 import contextlib
 import shlex
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn
 
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.nanogpt import is_nanogpts, value_of
 from tinygpt_np.cli.output import announced, print_facts, write
-from tinygpt_np.cli.signals import interrupts
 from tinygpt_np.config import DEFAULT_PRESET, PRESETS, Preset, TrainConfig
 from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.training import metrics, report, runs
+from tinygpt_np.training.progress import show_notes, train_and_save
 from tinygpt_np.training.trainer import Trainer
-
-# Seconds between lines of progress if the output is not a terminal and has no progress bar.
-QUIET_INTERVAL = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +77,10 @@ class Train(TrainConfig, RunFlags):
         if self.eval_only:
             print_facts(console, report.evaluation(trainer))
             return
-        val_loss = train_and_save(trainer, console)
+        command = f"tinygpt train --resume {shlex.quote(str(trainer.run))}"
+        val_loss = train_and_save(trainer, console, command)
         if val_loss is None:
             console.print(f"stopped before step {trainer.step} and saved; resume with")
-            command = f"tinygpt train --resume {shlex.quote(str(trainer.run))}"
             console.print(f"  {escape(command)}", soft_wrap=True)
             sys.exit(130)
         print_facts(console, report.after_training(trainer, val_loss))
@@ -114,51 +108,6 @@ class Train(TrainConfig, RunFlags):
         return Trainer.start(run, *inputs, numbered=name is None)
 
 
-def train_and_save(trainer: Trainer, console: Console) -> float | None:
-    """Train and return the final validation loss, or None after an interrupt."""
-    with interrupts() as interrupted:
-        try:
-            train(trainer, console, interrupted)
-        except BrokenPipeError:
-            trainer.save()
-            raise BrokenPipeError(
-                f"the reader of the output has gone; training stopped at step {trainer.step:,} and "
-                f"is saved: resume it with tinygpt train --resume {trainer.run}"
-            ) from None
-        except OSError:
-            trainer.save()  # The terminal was closed, or the disk is full.
-            raise
-        if trainer.step >= trainer.config.max_iters and trainer.val_loss is not None:
-            return trainer.val_loss
-        trainer.save()
-        trainer.plot()
-        show_notes(trainer, console)
-        return None
-
-
-def train(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
-    """Train until the end or an interrupt, and show the progress."""
-    counts = TextColumn("{task.completed}/{task.total}  {task.fields[status]}")
-    columns = (TextColumn("{task.fields[doing]}"), BarColumn(None), counts)
-    bar = Progress(*columns, console=console, disable=not console.is_terminal, expand=True)
-    total, val_loss, shown = trainer.config.max_iters, trainer.val_loss, time.monotonic()
-    with bar:
-        task = bar.add_task("", total=total, completed=trainer.step, doing="evaluating", status="")
-        for row in trainer:
-            evaluated = row.val_loss is not None
-            val_loss = row.val_loss if evaluated else val_loss
-            status = report.progress(trainer, row, val_loss)
-            doing = "evaluating" if trainer.evaluation_is_due() else "training"
-            doing = "finished" if row.loss is None else doing
-            bar.update(task, completed=trainer.step, doing=doing, status=status)
-            show_notes(trainer, console)
-            if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
-                shown = time.monotonic()
-                console.print(f"step {row.step}  {status}", soft_wrap=True)
-            if interrupted():
-                return
-
-
 def show_sample(trainer: Trainer, console: Console) -> None:
     """Print a sample between two rules. If that fails, the run is complete all the same."""
     console.rule("sample")
@@ -171,9 +120,3 @@ def show_sample(trainer: Trainer, console: Console) -> None:
         trainer.note(f"no sample was written: {type(error).__name__}: {error}")
         show_notes(trainer, console)
     console.rule()
-
-
-def show_notes(trainer: Trainer, console: Console) -> None:
-    """Print the notes of a run that have not been shown yet."""
-    for note in trainer.new_notes():
-        console.print(f"[bold]note[/bold]  {escape(note)}", soft_wrap=True)

@@ -121,13 +121,19 @@ class Trainer:
     def at_last_checkpoint(
         cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> "Trainer":
-        """Return a run at its last checkpoint without changing its folder, for evaluation."""
+        """Return a run at its last checkpoint without changing its folder, for evaluation.
+
+        model: it gets the parameters of the checkpoint; without one, a tg.GPT does.
+        """
         if not checkpoint.steps_in(run / CHECKPOINTS):
             return cls(run, config, dataset, model)
         folder, state = runs.last_checkpoint(run)
         check_same_run(run, config, dataset, state)
-        model = GPT.load(folder, config.backend)
-        runs.check_vocabulary(folder, model, dataset.tokenizer)
+        saved = GPT.load(folder, config.backend)
+        runs.check_vocabulary(folder, saved, dataset.tokenizer)
+        if model is None:
+            model = saved
+        model.params = saved.params
         trainer = cls(run, config, dataset, model)
         own = trainer.optimizer
         own.first, own.second = checkpoint.load_optimizer(folder, own.first, own.second)

@@ -1,0 +1,59 @@
+"""A training shows its progress and ends with a loss, or with a saved run after an interrupt."""
+
+import io
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from helpers.tiny_run import CONFIG, DATA
+from rich.console import Console
+
+from tinygpt_np.training import runs
+from tinygpt_np.training.metrics import Metrics
+from tinygpt_np.training.progress import train_and_save
+from tinygpt_np.training.trainer import Trainer
+
+
+class Closed(io.StringIO):
+    """An output whose reader has gone."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+class Raising(Console):
+    """A console that raises BrokenPipeError instead of exiting."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
+def test_a_training_prints_its_evaluations_and_returns_the_last_loss(tmp_path: Path) -> None:
+    out = io.StringIO()
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    loss = train_and_save(trainer, Console(file=out, width=200), "resume it")
+    assert re.findall(r"^step (\d+) ", out.getvalue(), re.M) == ["0", "4", "8", "10"]
+    assert loss is not None
+    assert f"val {loss:.3f}" in out.getvalue().splitlines()[-1]
+
+
+def test_an_interrupt_ends_a_training_after_its_step_and_saves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(trainer: Trainer, row: Metrics) -> Metrics:
+        if row.step == 6:
+            signal.raise_signal(signal.SIGINT)
+        return row
+
+    monkeypatch.setattr(Trainer, "record", record)
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    assert train_and_save(trainer, Console(file=io.StringIO()), "resume it") is None
+    assert runs.last_checkpoint(tmp_path / "run")[1].step == trainer.step == 7
+
+
+def test_if_the_reader_of_the_output_has_gone_the_error_has_the_command(tmp_path: Path) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    with pytest.raises(BrokenPipeError, match="step 1 and is saved: resume it with the command"):
+        train_and_save(trainer, Raising(file=Closed()), "the command")
+    assert runs.last_checkpoint(tmp_path / "run")[1].step == 1

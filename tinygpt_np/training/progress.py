@@ -1,0 +1,69 @@
+"""Train a run to its end with a progress display, and save it on an interrupt."""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from tinygpt_np.training import report
+from tinygpt_np.training.signals import interrupts
+from tinygpt_np.training.trainer import Trainer
+
+# Seconds between lines of progress if the output is not a terminal and has no progress bar.
+QUIET_INTERVAL = 10.0
+
+
+def train_and_save(trainer: Trainer, console: Console, command: str) -> float | None:
+    """Train and return the final validation loss, or None after an interrupt.
+
+    command: the one that resumes the run.
+    """
+    with interrupts() as interrupted:
+        try:
+            train(trainer, console, interrupted)
+        except BrokenPipeError:
+            trainer.save()
+            raise BrokenPipeError(
+                f"the reader of the output has gone; training stopped at step {trainer.step:,} and "
+                f"is saved: resume it with {command}"
+            ) from None
+        except OSError:
+            trainer.save()  # The terminal was closed, or the disk is full.
+            raise
+        if trainer.step >= trainer.config.max_iters and trainer.val_loss is not None:
+            return trainer.val_loss
+        trainer.save()
+        trainer.plot()
+        show_notes(trainer, console)
+        return None
+
+
+def train(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
+    """Train until the end or an interrupt, and show the progress."""
+    counts = TextColumn("{task.completed}/{task.total}  {task.fields[status]}")
+    columns = (TextColumn("{task.fields[doing]}"), BarColumn(None), counts)
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, expand=True)
+    total, val_loss, shown = trainer.config.max_iters, trainer.val_loss, time.monotonic()
+    with bar:
+        task = bar.add_task("", total=total, completed=trainer.step, doing="evaluating", status="")
+        for row in trainer:
+            evaluated = row.val_loss is not None
+            val_loss = row.val_loss if evaluated else val_loss
+            status = report.progress(trainer, row, val_loss)
+            doing = "evaluating" if trainer.evaluation_is_due() else "training"
+            doing = "finished" if row.loss is None else doing
+            bar.update(task, completed=trainer.step, doing=doing, status=status)
+            show_notes(trainer, console)
+            if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
+                shown = time.monotonic()
+                console.print(f"step {row.step}  {status}", soft_wrap=True)
+            if interrupted():
+                return
+
+
+def show_notes(trainer: Trainer, console: Console) -> None:
+    """Print the notes of a run that have not been shown yet."""
+    for note in trainer.new_notes():
+        console.print(f"[bold]note[/bold]  {escape(note)}", soft_wrap=True)
