@@ -1,5 +1,7 @@
 """The cause of a wrong line: what it is compared with, and what is said about it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.study_targets import FORWARD, edited_proof, proof, truth_of
@@ -7,7 +9,10 @@ from helpers.study_targets import FORWARD, edited_proof, proof, truth_of
 from tinygpt_np.gradcheck.cases import variants_of
 from tinygpt_np.gradcheck.mutations import sites
 from tinygpt_np.study.proof.bugs import planted
+from tinygpt_np.study.proof.prove import prove
+from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import Proof
+from tinygpt_np.study.source import targets
 
 
 def cause(proof: Proof) -> str:
@@ -132,3 +137,14 @@ def backward(dy, saved):
     return dx, x.T @ dy
 """
     assert cause(proof(text, args)) == "the sign is wrong: leave out the minus sign"
+
+
+def test_a_gradient_kept_under_the_name_of_another_layer_has_no_made_up_cause() -> None:
+    target = targets.named_target("block")
+    site = next(site for site in sites() if site.function == "block_backward")
+    kept = "dmid = dmid + grads.keep(f'{h}.ln_1', self.norm.backward(dnormed_2, ln_2))"
+    mutation = next(mutation for mutation in site.mutations() if mutation.after == kept)
+    found = prove(Truth(target), replace(target.backwards[0], node=mutation.tree))
+    assert found.first_wrong is not None
+    assert found.first_wrong.line == mutation.line
+    assert cause(found) == ""

@@ -120,7 +120,8 @@ class Backward:
             for g in self.lines[i].gradients:
                 if g.status in ("wrong", "inherited"):
                     is_sum = g.name in each.added and g.found is each.added[g.name]
-                    yield Goal(i, sets_gradient(g.name, g.expected, before, is_sum))
+                    is_param = g.name in truth.target.params
+                    yield Goal(i, sets_gradient(g.name, g.expected, before, is_sum, is_param))
             same = {n: truth.trace.data(forward[n]) for n in statement.sets if n in forward}
             if i == index and same:
                 yield Goal(i, partial(has_values, same))
@@ -147,11 +148,14 @@ def size_of_error(line: BackwardLine) -> str:
     return f"; {wrong} is {size}" if size.startswith("too ") else ""
 
 
-def sets_gradient(name: str, expected: Expected, before: Namespace, is_sum: bool) -> IsRight:
+def sets_gradient(
+    name: str, expected: Expected, before: Namespace, is_sum: bool, is_param: bool = False
+) -> IsRight:
     """Return whether a step sets a gradient to the expected one, or adds the expected term."""
 
     def is_right(namespace: Namespace) -> bool:
-        found: Any = param_gradients(namespace).get(name, read(namespace, name))
+        # The name of a parameter, such as h.0.ln_1.weight, is no path.
+        found: Any = param_gradients(namespace).get(name) if is_param else read(namespace, name)
         start: Any = read(before, name) if is_sum else 0.0
         # A repair may call a function that returns several values.
         if not is_array(found) or np.shape(found) != expected.measured.probes.shape:
