@@ -1,4 +1,4 @@
-"""The judge: what the source says is right, and open lines hide no mistake in others."""
+"""Checks of attempts: what the source says is right, and open lines hide no mistake in others."""
 
 import pytest
 from helpers.learners import planted, solved, verdict_on

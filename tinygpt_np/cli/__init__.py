@@ -30,6 +30,7 @@ COMMANDS = {
     "prepare": "Encode texts of any size as train.bin and val.bin.",
     "gradcheck": "Check every hand-written gradient against a numerical one.",
     "study": "Check each backward line and show it next to its forward line.",
+    "learn": "Write every backward yourself, checked line by line.",
     "lecture": "Run a lecture chapter, or list the chapters.",
     "doctor": "Show the machine, and test every compiled kernel on it.",
 }  # fmt: skip
@@ -137,6 +138,8 @@ def load_command(name: str) -> Any:
             from tinygpt_np.cli.gradcheck import Gradcheck as Command
         case "study":
             from tinygpt_np.cli.study import Study as Command
+        case "learn":
+            from tinygpt_np.cli.learn import Learn as Command
         case "lecture":
             from tinygpt_np.cli.lecture import Lecture as Command
         case _:

@@ -1,1 +1,1 @@
-"""Exercises in which each line of a backward is written by hand and judged."""
+"""Exercises in which each line of a backward is written by hand and checked."""

@@ -1,6 +1,6 @@
 """A learner's solution of an exercise: the functions of a file or of a notebook, and open lines.
 
-An open line has `...` in place of a formula. So that the other lines can be judged, the line of the
+An open line has `...` in place of a formula. So that the other lines can be checked, the line of the
 source runs in its place.
 """
 
@@ -23,7 +23,7 @@ from tinygpt_np.study.source.paths import Namespace
 
 
 class AttemptError(ValueError):
-    """A file that cannot be judged; the message says what is wrong. line: its number, or 0."""
+    """A file that cannot be checked; the message says what is wrong. line: its number, or 0."""
 
     def __init__(self, message: str, line: int = 0) -> None:
         super().__init__(message)

@@ -51,7 +51,7 @@ def read_progress(folder: Path = FOLDER) -> Progress:
         raise FileError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FileError(
-            f"{path} is not a file of tinygpt learn (version {VERSION}); move it away to start anew"
+            f"{path} is not a file of tinygpt learn (version {VERSION}); move it away to start again"
         ) from None
 
 
@@ -80,13 +80,20 @@ def record(verdict: Verdict, folder: Path = FOLDER) -> Progress:
 def start(exercise: Exercise, folder: Path = FOLDER) -> Path:
     """Write the file of an exercise. Raise FileError if there is one."""
     path = folder / exercise.file
+    if path.exists():
+        raise FileError(
+            f"{path} exists already: tinygpt learn check checks it, and tinygpt learn reset "
+            f"{exercise.name} writes it again"
+        )
     create_file(path, skeleton(exercise).encode())
     return path
 
 
 def reset(exercise: Exercise, folder: Path = FOLDER) -> Path:
-    """Write the file of an exercise anew; the old one becomes NAME.py.old, which must be new."""
+    """Write the file of an exercise again. What it contained is kept in NAME.py.old."""
     path = folder / exercise.file
+    if path.exists():
+        write_file(path.with_name(f"{path.name}.old"), path.read_bytes())
     write_file(path, skeleton(exercise).encode())
     return path
 

@@ -1,4 +1,4 @@
-"""Judge a learner's backward: each line given right inputs, then the function as a whole.
+"""Check a learner's backward: each line given right inputs, then the function as a whole.
 
 study's proof measures what each gradient should be and runs the lines one by one. An open line is
 filled and a wrong value corrected, so that one mistake makes no other line wrong. When every line
@@ -7,6 +7,7 @@ call only is right by luck.
 """
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -37,7 +38,8 @@ MISTAKES: tuple[LineStatus, ...] = ("wrong", "shape", "missing", "luck")
 class JudgedLine:
     """A line of backward.
 
-    reverses: the forward line that it reverses, or "". name: the gradient that it sets.
+    reverses: the forward line that it reverses, or "". name: the gradient that it sets. blank: the
+    number of the line of the exercise that it is, or -1.
     """
 
     number: int
@@ -46,6 +48,7 @@ class JudgedLine:
     name: str = ""
     reverses: str = ""
     message: str = ""
+    blank: int = -1
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Verdict:
     """What check says about an attempt.
 
     lines: in the order of the file. asked: how many lines the exercise asks for. problem: why
-    nothing could be judged, or "". line: where.
+    nothing could be checked, or "". line: where.
     """
 
     exercise: Exercise
@@ -92,6 +95,11 @@ class Verdict:
     def open_lines(self) -> list[JudgedLine]:
         """The lines that are open."""
         return [line for line in self.lines if line.status == "open"]
+
+    @property
+    def to_do(self) -> JudgedLine | None:
+        """The first line that is open or wrong."""
+        return next((line for line in self.lines if line.status != "right"), None)
 
     @property
     def asked(self) -> int:
@@ -179,6 +187,7 @@ def proof_of(attempt: Attempt, truth: Truth) -> Proof:
 def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLine, ...]:
     """Return the lines of a proof that set gradients or have a mistake, in order."""
     steps = truth.trace.steps
+    returned = attempt.backward.returned.line
     opened = {node.lineno: node for node in attempt.open_lines}
     found = dict[tuple[int, bool], JudgedLine]()
     for each in proof.lines:
@@ -186,7 +195,7 @@ def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLi
         status = OF_PROOF.get(each.status)
         if not is_missing and not each.is_return and each.line in opened:
             continue
-        if status is None or (each.is_return and status == "right"):
+        if status is None or (each.line == returned and status in ("right", "unreached")):
             continue
         reverses = ""
         if each.reverses is not None and each.reverses < len(steps):  # Not the return statement.
@@ -198,7 +207,8 @@ def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLi
         if is_missing and (node := without_effect(attempt, text.partition(" ")[0], reverses)):
             number, text, status = node.lineno, attempt.backward.text(node), "wrong"
             is_missing = False
-        line = JudgedLine(number, text, status, ", ".join(names), reverses, each.message)
+        blank = blank_number(attempt, number, names, reverses)
+        line = JudgedLine(number, text, status, ", ".join(names), reverses, each.message, blank)
         key = number, is_missing
         worse = key not in found or (status in MISTAKES and found[key].status not in MISTAKES)
         if worse:  # A line in a loop runs several times.
@@ -206,6 +216,16 @@ def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLi
     for number, node in opened.items():
         found[number, False] = open_line(attempt, node)
     return tuple(sorted(found.values(), key=lambda line: line.number))
+
+
+def blank_number(attempt: Attempt, number: int, names: Sequence[str], reverses: str) -> int:
+    """Return the number of the line of the exercise that a line is, or -1."""
+    asked, nodes = blanks(attempt.exercise), simple_statements(attempt.backward.node.body)
+    for node in (node for node in nodes if node.lineno == number):
+        if (blank := attempt.blank_of(node)) is not None and {*blank.names} & {*names}:
+            return asked.index(blank)
+    quoted = (i for i, b in enumerate(asked) if b.quote == reverses and {*b.names} & {*names})
+    return next(quoted, -1)
 
 
 def without_effect(attempt: Attempt, name: str, quote: str) -> ast.stmt | None:
@@ -222,7 +242,9 @@ def open_line(attempt: Attempt, node: ast.stmt) -> JudgedLine:
     blank = attempt.blank_of(node)
     text = attempt.backward.lines[node.lineno - 1].strip()
     quote = blank.quote if blank else ""
-    return JudgedLine(node.lineno, text, "open", ", ".join(blank.names) if blank else "", quote)
+    names = blank.names if blank else ()
+    number = blanks(attempt.exercise).index(blank) if blank else -1
+    return JudgedLine(node.lineno, text, "open", ", ".join(names), quote, blank=number)
 
 
 def line_text(attempt: Attempt, line: BackwardLine) -> str:

@@ -26,12 +26,13 @@ class SandboxError(ValueError):
         self.line = line
 
 
-def run(work: Callable[[], Any], file: str, limit: float = LIMIT) -> tuple[Any, str]:
+def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
     """Return the result of `work`, run in a copy of this process, and what it printed.
 
     file: that of the learner, whose line is named if time runs out. The result must be picklable.
-    Raise SandboxError if the code takes longer than `limit` seconds, or ends the process.
+    Raise SandboxError if the code takes longer than LIMIT seconds, or ends the process.
     """
+    limit = LIMIT
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     sys.stdout.flush()
@@ -43,7 +44,7 @@ def run(work: Callable[[], Any], file: str, limit: float = LIMIT) -> tuple[Any, 
     there.close()
     try:
         if not here.poll(limit + GRACE):
-            raise SandboxError(f"your code did not finish in {limit:.0f} s; does a loop never end?")
+            raise SandboxError(f"your code did not finish in {limit:g} s; does a loop never end?")
         kind, value, printed, line = here.recv()
     except EOFError:
         process.join()
@@ -55,7 +56,7 @@ def run(work: Callable[[], Any], file: str, limit: float = LIMIT) -> tuple[Any, 
         here.close()
     if kind == "late":
         raise SandboxError(
-            f"line {line} was still running after {limit:.0f} s; does a loop never end?", line
+            f"line {line} was still running after {limit:g} s; does a loop never end?", line
         )
     if kind == "error":
         raise value

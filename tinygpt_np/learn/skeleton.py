@@ -33,13 +33,13 @@ HOW = {
 }
 MODEL = (
     "The calls of backward are those of forward in reverse order. X.backward(gradient, saved) "
-    "returns the gradients of the arguments of X.forward, in their order. self is a tg.GPT. "
+    "returns the gradients of the arguments of X.forward, in the same order. self is a tg.GPT. "
     "grads.keep(name, gradients) stores those of a layer's weight and bias, and returns the first, "
     "dx. Shapes: B batch, T time, N = B·T rows, C channels, V vocabulary, E columns of c_attn, "
     "U columns of c_fc, F after the activation."
 )
 COMMANDS = """\
-    tinygpt learn check      judges every line, stops at the first mistake and says what is wrong
+    tinygpt learn check      checks every line, stops at the first mistake and says what is wrong
     tinygpt learn hint       shows a hint for the first line that is open or wrong
 """
 

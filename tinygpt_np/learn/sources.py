@@ -68,7 +68,7 @@ def module_of(subject: str) -> ModuleType:
 
 
 def targets_of(exercise: Exercise, seed: int = 0, sizes: Sizes | None = None) -> Iterator[Target]:
-    """Yield the ways to call the functions of an exercise, the one to judge lines at first.
+    """Yield the ways to call the functions of an exercise, first the one for checking lines.
 
     sizes: those of some letters, for all but the models.
     """

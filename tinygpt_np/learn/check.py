@@ -1,0 +1,151 @@
+"""Check the files of a learner's folder, each in a process of its own, and give hints."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinygpt_np.learn.attempt import AttemptError, read_file
+from tinygpt_np.learn.cells import EXTRA
+from tinygpt_np.learn.course import Exercise, course
+from tinygpt_np.learn.folder import (
+    FOLDER,
+    Progress,
+    Record,
+    changed_progress,
+    read_progress,
+    record,
+)
+from tinygpt_np.learn.hints import STEPS, hints
+from tinygpt_np.learn.judge import JudgedLine, Verdict, judge
+from tinygpt_np.learn.sandbox import SandboxError, run
+from tinygpt_np.learn.skeleton import blanks, plain
+from tinygpt_np.learn.sources import source_of
+from tinygpt_np.storage.files import FileError
+from tinygpt_np.study.source.parse import find_function
+
+
+class WatchError(RuntimeError):
+    """Files cannot be watched."""
+
+
+@dataclass(frozen=True)
+class Hint:
+    """A hint for a line. number: which one of the STEPS hints it is."""
+
+    line: JudgedLine
+    number: int
+    text: str
+
+
+def check(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
+    """Check the file of an exercise and record the verdict. Raise FileError if there is none."""
+    verdict = judged(exercise, folder)
+    record(verdict, folder)
+    return verdict
+
+
+def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
+    """Return the verdict on the file of an exercise, whatever its code does."""
+    path = folder / exercise.file
+    text, file = read_text(path), str(path)
+
+    def work() -> Verdict:
+        try:
+            return judge(read_file(exercise, text, file))
+        except AttemptError as error:
+            return Verdict(exercise, problem=str(error), line=error.line)
+
+    try:
+        verdict, printed = run(work, file)
+    except SandboxError as error:
+        return Verdict(exercise, problem=str(error), line=error.line)
+    return replace(verdict, printed=printed)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file. Raise FileError if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        command = f"tinygpt learn start {path.stem} writes it"
+        raise FileError(f"there is no {path}; {command}") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not UTF-8 text, at byte {error.start}") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def next_hint(verdict: Verdict, folder: Path = FOLDER) -> Hint | None:
+    """Return the next hint for the first open or wrong line, and record it; None if there is none.
+
+    After the last hint, which is the solution, the same one is given again.
+    """
+    line = verdict.to_do
+    if line is None or line.blank < 0:
+        return None
+    exercise = verdict.exercise
+    # The hints of a closed form are for the whole function.
+    number = 0 if exercise.kind == "closed" else line.blank
+    with changed_progress(folder) as progress:
+        before = progress.get(exercise.name, Record(asked=verdict.asked))
+        shown = before.hints.get(str(number), 0)
+        step = min(shown + 1, STEPS)
+        solutions = before.solutions + (step == STEPS > shown)
+        given = {**before.hints, str(number): step}
+        progress[exercise.name] = replace(before, hints=given, solutions=solutions)
+    return Hint(line, step, hints(exercise, blanks(exercise)[number])[step - 1])
+
+
+def solution(exercise: Exercise, folder: Path = FOLDER) -> str:
+    """Return the backward of the source in the style of the file, and count it as shown."""
+    with changed_progress(folder) as progress:
+        before = progress.get(exercise.name, Record(asked=len(blanks(exercise))))
+        shown = max(before.solutions, len(blanks(exercise)))
+        progress[exercise.name] = replace(before, solutions=shown)
+    source = source_of(exercise)
+    if exercise.kind != "closed":
+        return plain(source.backward)
+    text = inspect.getsource(source.module)
+    return plain(find_function(text, "backward", source.backward.file))
+
+
+def edited(folder: Path = FOLDER) -> Iterator[Exercise]:
+    """Yield each exercise whose file is saved. Raise WatchError without the package watchfiles."""
+    try:
+        import watchfiles
+    except ImportError:
+        raise WatchError(f"--watch needs watchfiles: pip install '{EXTRA}'") from None
+    files = {(folder / each.file).resolve(): each for each in course()}
+    for changes in watchfiles.watch(folder, raise_interrupt=True):
+        saved = {
+            Path(path).resolve() for kind, path in changes if kind != watchfiles.Change.deleted
+        }
+        yield from (files[path] for path in sorted(saved & files.keys()))
+
+
+def as_data(verdicts: Sequence[Verdict], folder: Path = FOLDER) -> dict[str, Any]:
+    """Return verdicts as data for JSON, for programs that grade exercises."""
+    progress = read_progress(folder)
+    return {
+        "ok": all(verdict.ok for verdict in verdicts),
+        "exercises": [as_entry(verdict, progress) for verdict in verdicts],
+    }
+
+
+def as_entry(verdict: Verdict, progress: Progress) -> dict[str, Any]:
+    """Return one verdict as data."""
+    exercise, mistake = verdict.exercise, verdict.mistake
+    record = progress.get(exercise.name, Record())
+    lines = [
+        {"line": each.number, "status": each.status, "text": each.text} for each in verdict.lines
+    ]
+    return {
+        "name": exercise.name, "level": exercise.level, "ok": verdict.ok, "right": verdict.right,
+        "asked": verdict.asked, "lines": lines, "problem": verdict.problem,
+        "mistake": mistake and {
+            "line": mistake.line.number, "message": mistake.message, "cause": mistake.cause,
+        },
+        "hints": sum(record.hints.values()), "solutions": record.solutions, "done": record.done,
+    }  # fmt: skip
