@@ -1,7 +1,7 @@
 """A learner's solution of an exercise: the functions of a file or of a notebook, and open lines.
 
-An open line has `...` in place of a formula. So that the other lines can be checked, the line of the
-source runs in its place.
+An open line has `...` in place of a formula. So that the other lines can be checked, the line of
+the source runs in its place.
 """
 
 import ast

@@ -1,5 +1,6 @@
 """Check the files of a learner's folder, each in a process of its own, and give hints."""
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from tinygpt_np.learn.folder import (
     record,
 )
 from tinygpt_np.learn.hints import STEPS, hints
-from tinygpt_np.learn.judge import JudgedLine, Verdict, judge
+from tinygpt_np.learn.judge import JudgedLine, Verdict, judge, run_once
 from tinygpt_np.learn.sandbox import SandboxError, run
 from tinygpt_np.learn.skeleton import blanks, plain
 from tinygpt_np.learn.sources import source_of
@@ -53,7 +54,10 @@ def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
 
     def work() -> Verdict:
         try:
-            return judge(read_file(exercise, text, file))
+            attempt = read_file(exercise, text, file)
+            run_once(attempt)
+            with contextlib.redirect_stdout(None):  # What it prints is shown once.
+                return judge(attempt)
         except AttemptError as error:
             return Verdict(exercise, problem=str(error), line=error.line)
 

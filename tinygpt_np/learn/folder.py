@@ -51,7 +51,7 @@ def read_progress(folder: Path = FOLDER) -> Progress:
         raise FileError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise FileError(
-            f"{path} is not a file of tinygpt learn (version {VERSION}); move it away to start again"
+            f"{path} is not a file of tinygpt learn (version {VERSION}); move it away to go on"
         ) from None
 
 

@@ -7,6 +7,7 @@ call only is right by luck.
 """
 
 import ast
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from tinygpt_np.learn.attempt import Attempt, AttemptError, copied, described, s
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.skeleton import blanks, simple_statements
 from tinygpt_np.learn.sources import targets_of
-from tinygpt_np.learn.whole import Failure, first_failure
+from tinygpt_np.learn.whole import Failure, first_failure, gradients
 from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
@@ -134,6 +135,15 @@ def judge(attempt: Attempt) -> Verdict:
     if failure is None:
         return replace(verdict, calls=calls)
     return explained(attempt, verdict, failure)
+
+
+def run_once(attempt: Attempt) -> None:
+    """Call the functions of an attempt as Python does, so that what they print is seen once.
+
+    If a line never ends, it is found here, where Python knows its place in the file.
+    """
+    with contextlib.suppress(Exception):  # Its lines are checked one after another later.
+        gradients(next(targets_of(attempt.exercise)), None, attempt.functions[1])
 
 
 def with_functions(attempt: Attempt, target: Target) -> Target:

@@ -55,9 +55,8 @@ def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
         process.join()
         here.close()
     if kind == "late":
-        raise SandboxError(
-            f"line {line} was still running after {limit:g} s; does a loop never end?", line
-        )
+        where = f"line {line} was still running after" if line else "your code did not finish in"
+        raise SandboxError(f"{where} {limit:g} s; does a loop never end?", line)
     if kind == "error":
         raise value
     return value, printed
