@@ -16,6 +16,7 @@ from helpers.user_layer import (
 )
 
 from tinygpt_np import cli
+from tinygpt_np.learn.folder import Record, changed_progress
 from tinygpt_np.study.render import site
 from tinygpt_np.study.source import targets
 
@@ -49,6 +50,20 @@ def test_the_arguments_of_a_user_layer_can_be_described(folder: Path, capsys: Ca
     described = "x (N, C), weight (C,), bias (C,)"
     text = RIGHT_LAYER.replace(f'"""{described} -> y (N, C)"""', "")
     assert "all right" in output_of(capsys, "study", write_layer(folder, text), "--args", described)
+
+
+def test_pages_mark_what_the_reader_has_solved_in_the_folder_next_to_them(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "NAMES", ("linear", "bigram"))
+    with changed_progress(folder / "learn") as progress:
+        progress["linear"] = Record(done="2026-01-01T00:00:00")
+        progress["bigram"] = Record(right=1, asked=2)
+    output_of(capsys, "study", "--all", "--html", "pages")
+    text = {path.stem: path.read_text("utf-8") for path in (folder / "pages").glob("*.html")}
+    assert text["index"].count("written by you") == 1
+    assert "You have written this backward yourself." in text["linear"]
+    assert "yourself" not in text["bigram"].partition("</header>")[0]
 
 
 def test_pages_are_written_to_a_new_folder_in_the_order_of_the_targets(

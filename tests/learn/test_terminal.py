@@ -13,9 +13,9 @@ DTOTAL = "dtotal = -(dprobs * probs / total).sum(axis=-1, keepdims=True)"
 
 
 def text_of(verdict: Verdict) -> str:
-    console = Console(file=io.StringIO(), width=80)
-    console.print(draw(verdict, "linear"))
-    return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    out = io.StringIO()
+    Console(file=out, width=80).print(draw(verdict, "linear"))
+    return out.getvalue()
 
 
 def with_dtotal(formula: str) -> str:

@@ -85,12 +85,15 @@ class Study:
 
     def write_pages(self, folder: Path, console: Console) -> bool:
         """Write HTML pages; return whether all gradients are right."""
+        from tinygpt_np.learn.folder import FOLDER, solved_exercises
         from tinygpt_np.study.render.site import write_site
         from tinygpt_np.study.source.targets import NAMES, find_target
 
         names = NAMES if self.target is None else (self.target,)
         chosen = [find_target(name, self.args, self.seed) for name in names]
-        return write_site(chosen, folder, self.args, console)
+        # Exercises that are solved in the folder next to the pages.
+        solved = solved_exercises(folder.parent / FOLDER)
+        return write_site(chosen, folder, self.args, console, solved)
 
 
 def show_all(seed: int, console: Console) -> bool:

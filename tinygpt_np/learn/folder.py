@@ -115,3 +115,11 @@ def next_exercise(progress: Progress) -> Exercise | None:
     """Return the first exercise that is not done, without those on the side."""
     left = (e for e in course() if not e.is_extra and not progress.get(e.name, Record()).done)
     return next(left, None)
+
+
+def solved_exercises(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the exercises that have been solved; none if there is no record."""
+    try:
+        return [name for name, record in read_progress(folder).items() if record.done]
+    except FileError:
+        return []

@@ -64,6 +64,7 @@ class PageData:
         return {
             **{key: getattr(target, key) for key in ("name", "title", "file", "seed")},
             "ok": sheet.ok,
+            "solved": False,
             "wrong": any(map(first_message, (sheet, *sheet.variants))),
             "right": sum(gradient.status == "right" for gradient in verdicts),
             "total": len(verdicts),

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -33,13 +33,21 @@ SCRIPTS = ("study.js", "heatmap.js", "chart.js", "panel.js", "reveal.js", "quest
 
 
 def write_site(
-    chosen: Sequence[Target], folder: Path, described: str | None, console: Console
+    chosen: Sequence[Target],
+    folder: Path,
+    described: str | None,
+    console: Console,
+    solved: Collection[str] = (),
 ) -> bool:
-    """Write the pages into a new folder; return whether all gradients are right."""
+    """Write the pages into a new folder; return whether all gradients are right.
+
+    solved: the targets whose backward the reader has written as an exercise; pages mark them.
+    """
     is_new = not folder.exists()
     make_folder(folder)
     try:
         pages = make_pages(chosen, described)
+        pages = [{**page, "solved": page["name"] in solved} for page in pages]
         write_files(folder, pages)
     except BaseException:
         if is_new:  # Leave no empty folder behind.
