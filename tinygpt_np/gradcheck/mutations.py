@@ -10,13 +10,12 @@ import ast
 import copy
 import inspect
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Any, TypeGuard
-from unittest import mock
 
 from tinygpt_np import ops
 from tinygpt_np.model import gpt
@@ -391,10 +390,17 @@ class Site:
         exec(compile(tree, f"<mutant of {self.operation}>", "exec"), names)
         return names[self.function]
 
-    def planted(self, mutant: Callable[..., Any]) -> AbstractContextManager[Any]:
-        """Replace the function that all code calls by a mutant for a while."""
+    @contextmanager
+    def planted(self, mutant: Callable[..., Any]) -> Generator[None]:
+        """Replace the function that all code calls by a mutant in the context."""
         # Nothing calls backward_steps, so its mutants replace backward.
-        return mock.patch.object(self.owner, self.function.removesuffix("_steps"), mutant)
+        name = self.function.removesuffix("_steps")
+        original = getattr(self.owner, name)
+        setattr(self.owner, name, mutant)
+        try:
+            yield
+        finally:
+            setattr(self.owner, name, original)
 
 
 def other_gelu(other: str) -> Mutation:
