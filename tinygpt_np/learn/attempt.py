@@ -8,7 +8,7 @@ import ast
 import copy
 import linecache
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -17,7 +17,7 @@ import numpy as np
 
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.skeleton import Blank, blanks, names_of, simple_statements, skeleton
-from tinygpt_np.learn.sources import source_of
+from tinygpt_np.learn.sources import MODELS, source_of
 from tinygpt_np.study.source.parse import Function, StudyError, find_function
 from tinygpt_np.study.source.paths import Namespace
 
@@ -165,16 +165,29 @@ def attempt(
     """Return an attempt. Raise AttemptError if its functions take other arguments."""
     source = source_of(exercise)
     for found, wanted in ((forward, source.forward), (backward, source.backward)):
-        if len(found.arguments) != len(wanted.arguments):
+        is_named = found is forward or exercise.subject in MODELS
+        if not takes(found.node.args, wanted.arguments, is_named):
             form = f"{found.name}({', '.join(wanted.arguments)})"
-            raise AttemptError(
-                f"{found.name} must take the arguments {form}, not {found.signature[4:]}",
-                found.node.lineno,
-            )
+            given = f"{found.name}({ast.unparse(found.node.args)})"
+            message = f"{found.name} must take the arguments {form}, not {given}"
+            raise AttemptError(message, found.node.lineno)
     functions = module.get(forward.name), module.get(backward.name)
     if not all(map(callable, functions)):
         raise AttemptError("forward and backward must be functions")
     return Attempt(exercise, module, forward, backward, functions)  # pyright: ignore[reportArgumentType]
+
+
+def takes(found: ast.arguments, wanted: Sequence[str], is_named: bool) -> bool:
+    """Return whether arguments are the wanted ones in their order, and any others have defaults.
+
+    is_named: whether they must have these names. Otherwise, none has the name of another one.
+    """
+    positional = [*found.posonlyargs, *found.args]
+    required = len(positional) - len(found.defaults)
+    if None in found.kw_defaults or not required <= len(wanted) <= len(positional):
+        return False
+    pairs = zip(positional, wanted, strict=False)
+    return all(p.arg == name or not (is_named or p.arg in wanted) for p, name in pairs)
 
 
 def line_of(error: BaseException, file: str) -> int:
@@ -185,4 +198,5 @@ def line_of(error: BaseException, file: str) -> int:
 
 def described(error: BaseException) -> str:
     """Return an exception in a line."""
-    return f"raises {type(error).__name__}: {' '.join(str(error).split())}"
+    message = " ".join(str(error).split())
+    return f"raises {type(error).__name__}" + (f": {message}" if message else "")

@@ -5,7 +5,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -44,15 +46,25 @@ def read_progress(folder: Path = FOLDER) -> Progress:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["version"] != VERSION:
             raise ValueError
-        return {name: Record(**record) for name, record in data["exercises"].items()}
+        return {name: record_of(fields) for name, fields in data["exercises"].items()}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FileError(
             f"{path} is not a file of tinygpt learn (version {VERSION}); move it away to go on"
         ) from None
+
+
+def record_of(fields: dict[str, Any]) -> Record:
+    """Return a record with fields that were read. Raise an exception if they have another type."""
+    found = Record(**fields)
+    numbers = [found.right, found.asked, found.solutions, *found.hints.values()]
+    is_counted = all(type(number) is int and number >= 0 for number in numbers)
+    if not is_counted or type(found.done) is not str:
+        raise ValueError
+    return found
 
 
 @contextmanager
@@ -90,10 +102,11 @@ def start(exercise: Exercise, folder: Path = FOLDER) -> Path:
 
 
 def reset(exercise: Exercise, folder: Path = FOLDER) -> Path:
-    """Write the file of an exercise again. What it contained is kept in NAME.py.old."""
+    """Write the file of an exercise again. What it contained is kept in a new NAME.py.old."""
     path = folder / exercise.file
     if path.exists():
-        write_file(path.with_name(f"{path.name}.old"), path.read_bytes())
+        names = (path.with_name(f"{path.name}.old{n or ''}") for n in count())
+        create_file(next(name for name in names if not name.exists()), path.read_bytes())
     write_file(path, skeleton(exercise).encode())
     return path
 

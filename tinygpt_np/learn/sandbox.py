@@ -5,6 +5,8 @@ import faulthandler
 import io
 import multiprocessing
 import os
+import pickle
+import resource
 import signal
 import sys
 import warnings
@@ -12,10 +14,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from tinygpt_np.learn.attempt import AttemptError, described, line_of
+
 # Seconds that code may take, and those after which a process that does not answer is killed.
 LIMIT, GRACE = 10.0, 5.0
 # Characters of a learner's own output that are kept.
 MOST = 4000
+# Bytes that code may use in addition to those that this process has.
+MEMORY = 2 << 30
 
 
 class SandboxError(ValueError):
@@ -30,7 +36,8 @@ def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
     """Return the result of `work`, run in a copy of this process, and what it printed.
 
     file: that of the learner, whose line is named if time runs out. The result must be picklable.
-    Raise SandboxError if the code takes longer than LIMIT seconds, or ends the process.
+    Raise SandboxError if the code takes longer than LIMIT seconds, ends the process or raises
+    anything; an AttemptError is raised as it is.
     """
     limit = LIMIT
     context = multiprocessing.get_context("fork")
@@ -45,19 +52,17 @@ def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
     try:
         if not here.poll(limit + GRACE):
             raise SandboxError(f"your code did not finish in {limit:g} s; does a loop never end?")
-        kind, value, printed, line = here.recv()
+        value, printed = here.recv()
     except EOFError:
         process.join()
-        how = "ended the process" if process.exitcode == 0 else f"crashed ({process.exitcode})"
+        code = process.exitcode or 0
+        how = f"crashed ({signal.Signals(-code).name})" if code < 0 else "ended the process"
         raise SandboxError(f"your code {how} before it returned a gradient") from None
     finally:
         process.kill()
         process.join()
         here.close()
-    if kind == "late":
-        where = f"line {line} was still running after" if line else "your code did not finish in"
-        raise SandboxError(f"{where} {limit:g} s; does a loop never end?", line)
-    if kind == "error":
+    if isinstance(value, SandboxError | AttemptError):
         raise value
     return value, printed
 
@@ -70,25 +75,54 @@ def child(work: Callable[[], Any], file: str, limit: float, pipe: Any) -> None:
     def late(_: int, frame: FrameType | None) -> None:
         while frame is not None and frame.f_code.co_filename != file:
             frame = frame.f_back
-        pipe.send(("late", None, "", frame.f_lineno if frame else 0))
+        line = frame.f_lineno if frame else 0
+        where = f"line {line}" if line else "your code"
+        what = f"{where} was still running after {limit:g} s; does a loop never end?"
+        pipe.send((SandboxError(what, line), ""))
         os._exit(0)
 
     signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, limit)
+    limit_memory()
+    replace_streams()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             sys.stdin = io.StringIO()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 result = work()
-        pipe.send(("result", result, out.getvalue(), 0))
+                message = pickle.dumps((result, out.getvalue()))
     except SystemExit:
-        pass
+        message = b""
     except BaseException as error:
-        pipe.send(("error", error, "", 0))
-    finally:
-        pipe.close()
-        os._exit(0)
+        message = pickle.dumps((failure(error, file), ""))
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    if message:
+        pipe.send_bytes(message)
+    os._exit(0)
+
+
+def failure(error: BaseException, file: str) -> SandboxError | AttemptError:
+    """Return what to raise in the parent for an exception in the child."""
+    if isinstance(error, AttemptError):
+        return error
+    line = line_of(error, file)
+    where = f"line {line}" if line else "the check of your code"
+    return SandboxError(f"{where} {described(error)}", line)
+
+
+def limit_memory() -> None:
+    """Let an allocation raise MemoryError before the system has to kill a process."""
+    with open("/proc/self/statm") as file:
+        now = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, now + MEMORY))
+
+
+def replace_streams() -> None:
+    """Let the file descriptors of the terminal read and write nothing, for code that uses them."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
 
 
 class Limited(io.StringIO):

@@ -108,8 +108,9 @@ def context(source: Source) -> list[str]:
     tree, lines = ast.parse("\n".join(source.forward.lines)), source.forward.lines
     wanted = {"np", *read_by(source.forward.node), *read_by(source.backward.node)}
     for node in reversed(tree.body):  # A name is defined above those that read it.
-        defined = {node.name} if isinstance(node, ast.FunctionDef) else stored_in(node)
-        if defined & wanted:
+        is_function = isinstance(node, ast.FunctionDef)
+        defined = {node.name} if is_function else stored_in(node)
+        if isinstance(node, ast.FunctionDef | ast.Assign) and defined & wanted:
             wanted |= read_by(node)
     imports, constants, helpers, end = list[str](), list[str](), list[str](), 0
     for node in tree.body:
@@ -236,7 +237,8 @@ def simple_statements(body: list[ast.stmt]) -> list[ast.stmt]:
     """Return the statements of a body in order, those inside loops and conditions too."""
     found = list[ast.stmt]()
     for node in body:
-        inner = [getattr(node, name, []) for name in ("body", "orelse")]
+        inner = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+        inner += [part.body for name in ("handlers", "cases") for part in getattr(node, name, [])]
         found += (
             [each for part in inner for each in simple_statements(part)] if any(inner) else [node]
         )
