@@ -30,6 +30,8 @@ from tinygpt_np.text.tokenizers import GPT2Tokenizer, TokenizerError
 CHAPTERS = lecture.chapters()
 OPTIONAL = ("tiktoken", "tiktoken.load", "sentencepiece")
 PACKAGE = Path(lecture.__file__).parents[1]
+# The validation losses of the workbench.
+BEFORE, AFTER = r"validation loss before @, after [\d.]+", r"validation loss before [\d.]+, after @"
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.name for c in CHAPTERS])
 
 
@@ -281,18 +283,94 @@ def test_training_the_bigram_ends_near_the_loss_of_counting_pairs() -> None:
 
 def test_attention_sees_only_the_past_and_scaling_keeps_the_variance_at_one() -> None:
     assert "rows 0 to 4 stay" in printed("averaging")
-    rows = [line.split() for line in re.findall(r"^ +(?:4|16|64)  .*", printed("head"), re.M)]
+    rows = [line.split() for line in re.findall(r"^ ?(?:4|16|64)  .*", printed("head"), re.M)]
     assert [int(row[0]) for row in rows] == [4, 16, 64]
-    for row in rows:
-        assert abs(float(row[1]) / int(row[0]) - 1) < 0.05
-        assert abs(float(row[2]) - 1) < 0.05
+    for width, expected, measured, expected_scaled, measured_scaled, *_ in rows:
+        assert (expected, expected_scaled) == (width, "1")
+        assert abs(float(measured) / int(expected) - 1) < 0.05
+        assert abs(float(measured_scaled) - 1) < 0.05
 
 
 def test_the_gradient_vanishes_with_depth_without_residual_connections() -> None:
-    lines = re.findall(r"^  with.*", printed("residual"), re.M)
-    without, residual = (numbers("@", line) for line in lines)
+    lines = re.findall(r"^  (?:without|expected|with) +\d.*", printed("residual"), re.M)
+    without, expected, residual = (numbers("@", line) for line in lines)
     assert without[0] > 1e3 * without[2] > 1e6 * without[3]
     assert min(residual) > max(residual) / 2
+    # The first two predict the others, over nine orders of magnitude.
+    assert expected[:2] == without[:2]
+    assert np.allclose(np.log(expected), np.log(without), rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "tolerance"),
+    [
+        ("cleanup", r"s² / 2 = [\d.]+ \+ [\d.]+ = @", 0.02),
+        ("head", r"before ln \d+ = @", 0.03),
+        ("layer-norm", r"before ln \d+ \+ 1/6 = @", 0.05),
+    ],
+)
+def test_the_loss_before_training_is_as_expected(
+    name: str, expected: str, tolerance: float
+) -> None:
+    text = printed(name)
+    assert abs(numbers(BEFORE, text)[0] - number(expected, text)) < tolerance
+
+
+def test_enlarged_weights_with_layer_norm_cost_what_random_logits_do() -> None:
+    text = printed("layer-norm")
+    _, residual_only, normed = numbers(BEFORE, text)
+    assert abs(normed - number("expected with layer norm: before @", text)) < 0.4
+    assert residual_only > 1000
+
+
+def test_two_words_of_the_same_letters_differ_by_their_positions_only() -> None:
+    text = printed("positions")
+    assert number("tokens alone +expected 0, measured @", text) < 1e-6
+    assert number("with positions +@", text) > 0.01
+
+
+def test_dot_products_of_positions_are_as_expected_at_distance_0() -> None:
+    text = printed("positions")
+    sines, learned = numbers(r"(?:sines|random) @(?=,|$|\n)", text)
+    zeros = numbers(r"from position \d: +@", text)
+    assert zeros[0] == zeros[1] == sines == 16
+    assert abs(zeros[2] - learned) < 1
+
+
+def test_an_untrained_head_spreads_its_weight_evenly() -> None:
+    text = printed("head")
+    expected = number("last row, untrained: expected @%", text)
+    (low, high) = re.findall(r"measured ([\d.]+)% to ([\d.]+)%", text)[0]
+    assert 0.8 * expected < float(low) < expected < float(high) < 1.2 * expected
+
+
+def test_heads_have_as_many_parameters_as_expected_and_their_own_distances() -> None:
+    text = printed("multi-head")
+    assert number("= @ weights", text) == number("weights of attention, has @", text) == 4 * 32**2
+    assert number("if spread evenly: @;", text) == 1.5
+    assert len(numbers("@", re.findall(r"head by head:\n(.*)", text)[0])) == 4
+
+
+def test_two_linear_layers_are_one_matrix_unless_there_is_gelu_between() -> None:
+    text = printed("feed-forward")
+    assert number("without GELU +expected 0, measured @", text) < 1e-13
+    assert number("with GELU +@", text) > 0.1
+
+
+def test_the_gradient_of_layer_norm_has_no_part_along_the_ones_or_xhat() -> None:
+    text = printed("layer-norm")
+    assert number("along the ones: expected 0, measured +@", text) < 1e-13
+    assert number("along xhat: +expected 0, measured +@", text) < 1e-4  # epsilon
+
+
+def test_dropout_and_the_gpt_before_training_are_as_expected() -> None:
+    text = printed("gpt")
+    assert number("the mean is 1 ± @", text) == 0.005
+    total = number("channels: @ parameters", text)
+    blocks, embeddings = number(r"expected: @ \+", text), number(r"\+ @, and 5 layer", text)
+    assert total == blocks + embeddings + 5 * 128
+    expected, measured = number("before, expected @,", text), number("measured @\n", text)
+    assert abs(expected - measured) < 0.02
 
 
 @pytest.mark.slow
@@ -300,16 +378,22 @@ def test_the_gradient_vanishes_with_depth_without_residual_connections() -> None
     ("name", "steps", "gain"),
     [("multi-head", 400, 0.05), ("feed-forward", None, 0.03), ("residual", 400, 0.2)],
 )
-def test_the_second_model_of_a_chapter_has_the_lower_loss(
+def test_the_last_model_of_a_chapter_has_the_lower_loss(
     name: str, steps: int | None, gain: float
 ) -> None:
-    first, second = numbers("after @", printed(name, steps))
+    *_, first, second = numbers(AFTER, printed(name, steps))
     assert second < first - gain
 
 
 @pytest.mark.slow
+def test_feed_forward_layers_without_gelu_add_nothing_to_attention() -> None:
+    alone, linear, _ = numbers(AFTER, printed("feed-forward", None))
+    assert abs(linear - alone) < 0.03
+
+
+@pytest.mark.slow
 def test_layer_norm_makes_weights_that_start_too_large_trainable() -> None:
-    _, without, normed = numbers("after @", printed("layer-norm", 60))
+    _, without, normed = numbers(AFTER, printed("layer-norm", 60))
     assert normed < 10 < 100 < without
 
 

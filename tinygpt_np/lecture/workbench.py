@@ -65,18 +65,19 @@ def train(model: LanguageModel, title: str) -> None:
         loss, grads = model.loss_and_grads(tokens, targets)
         optimizer.update(model.params, grads, LEARNING_RATE * (1 - step / STEPS))
         losses.append(loss)
-    show_losses(losses)
-    quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
     size, after = sum(param.size for param in model.params.values()), split_loss(model, val_ids)
-    print(f"{title}: {size:,} parameters, {STEPS} steps, loss by quarters {quarters}")
+    quarters = " ".join(f"{np.mean(part):.3f}" for part in np.array_split(losses, 4))
+    print(f"{title}: {size:,} parameters, {STEPS} steps")
+    show_losses(losses)
+    print(f"  loss by quarters {quarters}")
     print(f"  validation loss before {before:.3f}, after {after:.3f}")
 
 
 def in_the_video(loss: float, how: str = "") -> None:
     """Print the validation loss in the video, and why it differs from the one here."""
-    details = f" {how}," if how else ""
-    print(f"in the video: {loss:.2f},{details} on tiny Shakespeare, with contexts of 8 characters")
-    print(f"  instead of {BLOCK_SIZE}, and 5,000 smaller steps instead of {STEPS:,}")
+    details = f", {how}" if how else ""
+    print(f"in the video: {loss:.2f}{details}, on tiny Shakespeare")
+    print(f"  with contexts of 8 characters instead of {BLOCK_SIZE}, and 5,000 smaller steps")
 
 
 def check_gradient(model: LanguageModel) -> None:
@@ -87,7 +88,7 @@ def check_gradient(model: LanguageModel) -> None:
     report = gradcheck.check_model(model, tokens, targets, directions=1)
     model.params = original
     worst = max(row.relative for row in report.rows)
-    print(f"backward by hand against the complex step: {worst:.1e} (worst parameter)\n")
+    print(f"backward by hand against the complex step: {worst:.1e} (worst parameter)")
 
 
 def try_it(command: str, look: str) -> None:
