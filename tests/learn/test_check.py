@@ -94,6 +94,16 @@ def test_a_hint_is_for_the_first_line_that_is_open_or_wrong(folder: Path) -> Non
     assert next_hint(judged(SOFTMAX)) is None
 
 
+def test_the_remedy_of_a_mistake_is_a_part_of_the_third_hint_only(folder: Path) -> None:
+    write(folder, solved("softmax").replace("dexps += dtotal", "dexps -= dtotal"))
+    verdict = judged(SOFTMAX)
+    assert verdict.mistake is not None
+    assert verdict.mistake.kind == "the sign is wrong"
+    remedy = f"Likely cause: {verdict.mistake.cause}."
+    texts = [hint.text for _ in range(4) if (hint := next_hint(verdict))]
+    assert [remedy in text for text in texts] == [False, False, True, False]
+
+
 def test_a_solution_is_in_the_style_of_the_file_and_counts_all_its_lines(folder: Path) -> None:
     text = solution(SOFTMAX)
     assert text.startswith("def backward(dprobs, saved):\n")

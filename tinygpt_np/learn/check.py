@@ -84,7 +84,8 @@ def read_text(path: Path) -> str:
 def next_hint(verdict: Verdict, folder: Path = FOLDER) -> Hint | None:
     """Return the next hint for the first open or wrong line, and record it; None if there is none.
 
-    After the last hint, which is the solution, the same one is given again.
+    After the last hint, which is the solution, the same one is given again. The one before has the
+    remedy of a mistake too.
     """
     line = verdict.to_do
     if line is None or line.blank < 0:
@@ -99,7 +100,10 @@ def next_hint(verdict: Verdict, folder: Path = FOLDER) -> Hint | None:
         solutions = before.solutions + (step == STEPS > shown)
         given = {**before.hints, str(number): step}
         progress[exercise.name] = replace(before, hints=given, solutions=solutions)
-    return Hint(line, step, hints(exercise, blanks(exercise)[number])[step - 1])
+    text = hints(exercise, blanks(exercise)[number])[step - 1]
+    if step == STEPS - 1 and verdict.mistake and verdict.mistake.line == line:
+        text += f"\nLikely cause: {verdict.mistake.cause}." if verdict.mistake.cause else ""
+    return Hint(line, step, text)
 
 
 def solution(exercise: Exercise, folder: Path = FOLDER) -> str:
@@ -149,7 +153,7 @@ def as_entry(verdict: Verdict, progress: Progress) -> dict[str, Any]:
         "name": exercise.name, "level": exercise.level, "ok": verdict.ok, "right": verdict.right,
         "asked": verdict.asked, "lines": lines, "problem": verdict.problem,
         "mistake": mistake and {
-            "line": mistake.line.number, "message": mistake.message, "cause": mistake.cause,
+            "line": mistake.line.number, "message": mistake.message, "cause": mistake.kind,
         },
         "hints": sum(record.hints.values()), "solutions": record.solutions, "done": record.done,
     }  # fmt: skip

@@ -32,6 +32,8 @@ OF_PROOF: dict[str, LineStatus] = {
     "right": "right", "partial": "right", "warning": "right", "unmeasured": "right",
     "inherited": "right", "wrong": "wrong", "missing": "missing", "unreached": "unreached",
 }  # fmt: skip
+# The kinds of causes that go on with a description; others go on with the remedy.
+DESCRIBED = ("a path is missing", "a condition is missing")
 MISTAKES: tuple[LineStatus, ...] = ("wrong", "shape", "missing", "luck")
 
 
@@ -68,6 +70,12 @@ class Mistake:
     index: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
     call: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of the cause, without its remedy, such as "the sign is wrong"."""
+        kind, _, _ = self.cause.partition(": ")
+        return self.cause if kind in DESCRIBED else kind
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def draw(verdict: Verdict, following: str = "") -> RenderableType:
         where = f"line {verdict.line}: " if verdict.line else ""
         parts += [Text(), Text(f"{where}{verdict.problem}", style="bold red")]
     elif verdict.mistake is not None:
-        parts += [Text(), *mistake_lines(verdict.mistake)]
+        parts += [Text(), *mistake_lines(verdict.mistake, exercise.kind == "closed")]
     if verdict.note:
         parts += [Text(), Text(verdict.note)]
     if verdict.printed:
@@ -118,7 +118,7 @@ def table_of(lines: tuple[JudgedLine, ...]) -> Table:
     return table
 
 
-def mistake_lines(mistake: Mistake) -> Iterator[RenderableType]:
+def mistake_lines(mistake: Mistake, is_closed: bool) -> Iterator[RenderableType]:
     """Yield what is wrong with the first wrong line."""
     line = mistake.line
     if line.status == "missing":
@@ -128,15 +128,15 @@ def mistake_lines(mistake: Mistake) -> Iterator[RenderableType]:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
-    for name, text in facts_of(mistake):
+    for name, text in facts_of(mistake, is_closed):
         facts.add_row(name, Text(text))
     yield Padding(facts, (0, 0, 0, 3), expand=False)
 
 
-def facts_of(mistake: Mistake) -> Iterator[tuple[str, str]]:
-    """Yield the facts about a mistake with their names."""
+def facts_of(mistake: Mistake, is_closed: bool) -> Iterator[tuple[str, str]]:
+    """Yield the facts about a mistake with their names; a line of a closed form reverses none."""
     line = mistake.line
-    if line.reverses:
+    if line.reverses and not is_closed:
         yield "reverses", line.reverses
     if line.status == "luck":
         yield "right by luck", f"right in the first call, wrong for {mistake.call}"
@@ -150,8 +150,8 @@ def facts_of(mistake: Mistake) -> Iterator[tuple[str, str]]:
             yield "measured", value(expected, mistake.index)
     if line.status == "shape":
         yield "wanted shape", str(mistake.shape)
-    if mistake.cause:
-        yield "likely cause", mistake.cause
+    if mistake.kind:
+        yield "likely cause", mistake.kind
 
 
 def value(array: Any, index: tuple[int, ...]) -> str:
