@@ -173,7 +173,9 @@ def returned(function: Function) -> list[str]:
 
 @cache
 def blanks(exercise: Exercise) -> tuple[Blank, ...]:
-    """Return the lines to write, in the order of the source."""
+    """Return the lines to write, in the order of the source; the last exercise has none."""
+    if exercise.kind == "training":
+        return ()
     source = source_of(exercise)
     if exercise.kind == "closed":
         steps = [b for b in gradient_lines(source) if {*b.names} & {*returned(source.backward)}]
