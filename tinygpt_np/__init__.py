@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tinygpt_np import hooks
 
 if TYPE_CHECKING:
-    from tinygpt_np import gradcheck, ops
+    from tinygpt_np import gradcheck, learn, ops
     from tinygpt_np.compiled import kernels as kernels
     from tinygpt_np.config import GPTConfig, TrainConfig
     from tinygpt_np.model.bigram import Bigram
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "GPT", "Bigram", "CharTokenizer", "GPT2Tokenizer", "GPTConfig", "SentencePieceTokenizer",
-    "TrainConfig", "gradcheck", "load", "ops", "study",
+    "TrainConfig", "gradcheck", "learn", "load", "ops", "study",
 ]  # fmt: skip
 
 # The module of each public name. A module is imported when a name of it is first used: NumPy
@@ -33,7 +33,7 @@ MODULES = {
     "SentencePieceTokenizer": "tinygpt_np.text.tokenizers",
     "GPTConfig": "tinygpt_np.config", "TrainConfig": "tinygpt_np.config",
     "gradcheck": "tinygpt_np.gradcheck", "kernels": "tinygpt_np.compiled.kernels",
-    "load": "tinygpt_np.training.runs", "ops": "tinygpt_np.ops",
+    "learn": "tinygpt_np.learn", "load": "tinygpt_np.training.runs", "ops": "tinygpt_np.ops",
     "study": "tinygpt_np.study",
 }  # fmt: skip
 

@@ -84,6 +84,13 @@ def test_a_file_gets_whole_lines_and_a_terminal_its_own_width(
     assert wide(Console(file=io.StringIO(), width=70)).width > 1000
 
 
+def test_the_text_has_no_colours_where_a_kernel_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in str(Report("r", (ROW,), 0))
+
+
 def test_a_report_is_right_if_all_its_rows_are_and_the_worst_row_is_wrong_or_near() -> None:
     far, near = (replace(RIGHT.rows[0], headroom=headroom) for headroom in (9.0, 2.0))
     wrong = replace(ROW, headroom=4.0)

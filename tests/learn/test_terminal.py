@@ -7,14 +7,14 @@ from helpers.learners import planted, solved, verdict_on
 from rich.console import Console
 
 from tinygpt_np.learn.judge import Verdict
-from tinygpt_np.learn.terminal import draw, in_one_line
+from tinygpt_np.learn.terminal import draw, in_one_line, what_next
 
 DTOTAL = "dtotal = -(dprobs * probs / total).sum(axis=-1, keepdims=True)"
 
 
 def text_of(verdict: Verdict) -> str:
     out = io.StringIO()
-    Console(file=out, width=80).print(draw(verdict, "linear"))
+    Console(file=out, width=80).print(draw(verdict, what_next(verdict, "linear")))
     return out.getvalue()
 
 

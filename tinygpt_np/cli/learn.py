@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.text import Text
 
 from tinygpt_np.cli.flags import Argument, Switch
 from tinygpt_np.storage.files import FileError
@@ -126,7 +125,7 @@ def start(name: str | None, console: Console) -> None:
 
 def check(exercises: "list[Exercise]", as_json: bool, console: Console) -> None:
     """Check some exercises, and exit with 1 unless all are solved."""
-    from tinygpt_np.learn import check as checks
+    from tinygpt_np.learn import checks
 
     verdicts: list[Verdict] = []
     for exercise in exercises:
@@ -145,16 +144,16 @@ def check(exercises: "list[Exercise]", as_json: bool, console: Console) -> None:
 def show(verdict: "Verdict", console: Console, in_brief: bool = False) -> None:
     """Show a verdict with its lines, or in one line."""
     from tinygpt_np.learn.folder import next_exercise, read_progress
-    from tinygpt_np.learn.terminal import draw, in_one_line
+    from tinygpt_np.learn.terminal import draw, in_one_line, what_next
 
     coming = next_exercise(read_progress())
-    following = coming.name if coming else ""
-    console.print(in_one_line(verdict) if in_brief else draw(verdict, following))
+    next_step = what_next(verdict, coming.name if coming else "")
+    console.print(in_one_line(verdict) if in_brief else draw(verdict, next_step))
 
 
 def watch(console: Console) -> None:
     """Check each file when it is saved, until Ctrl-C."""
-    from tinygpt_np.learn import check as checks
+    from tinygpt_np.learn import checks
     from tinygpt_np.learn.folder import FOLDER, make_folder
 
     make_folder(FOLDER)
@@ -169,23 +168,20 @@ def watch(console: Console) -> None:
 
 def hint(exercise: "Exercise", console: Console) -> None:
     """Show the next hint for the first line that is open or wrong."""
-    from tinygpt_np.learn import check as checks
-    from tinygpt_np.learn.hints import STEPS
+    from tinygpt_np.learn import checks
+    from tinygpt_np.learn.terminal import draw_hint
 
     verdict = checks.check(exercise)
     given = checks.next_hint(verdict)
     if given is None:
         show(verdict, console)
         return
-    name = f"{exercise.name}, line {given.line.number}"
-    console.print(f"[bold]{name}[/bold], hint {given.number} of {STEPS}", highlight=False)
-    console.print(Text(given.line.text, style="dim"))
-    console.print(Text(f"\n{given.text}"))
+    console.print(draw_hint(exercise, given))
 
 
 def solution(exercise: "Exercise", console: Console) -> None:
     """Show the backward of the source, and count it as shown."""
-    from tinygpt_np.learn import check as checks
+    from tinygpt_np.learn import checks
 
     text = checks.solution(exercise)
     console.print(Syntax(text, "python", theme="ansi_dark", background_color="default"))

@@ -148,9 +148,15 @@ class Report:
 
 
 def plain_text(drawn: RenderableType) -> str:
-    """Return what a file would get, in a notebook too, where Rich would display it at once."""
+    """Return what a file would get, in a notebook too.
+
+    There Rich would display it at once, and a kernel sets FORCE_COLOR.
+    """
     out = io.StringIO()
-    Console(file=out, width=WIDTH, highlight=False, force_jupyter=False).print(drawn)
+    console = Console(
+        file=out, width=WIDTH, highlight=False, force_jupyter=False, color_system=None
+    )
+    console.print(drawn)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 

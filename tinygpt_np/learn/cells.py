@@ -1,6 +1,7 @@
 """Notebooks: their cells, the cell that installs the package, and how they are written."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -50,6 +51,23 @@ def requirement() -> str:
         return EXTRA
     folder = origin.get("subdirectory")
     return f"{source}#subdirectory={folder}" if folder else source
+
+
+def prose(text: str) -> str:
+    """Return a text as Markdown that shows it as it is. Backticks are around code."""
+    return "`".join(
+        part if n % 2 else re.sub(r"([\\*_$<>#\[\]|~])", r"\\\1", part)
+        for n, part in enumerate(text.split("`"))
+    )
+
+
+def blocks(text: str) -> list[tuple[Literal["prose", "code"], str]]:
+    """Return the parts of a text, of which the indented lines are code."""
+    parts = re.findall(r"(?m)(?:^ {4}.*\n?)+|(?:^(?! {4}).*\n?)+", text.strip("\n"))
+    return [
+        ("code", part.rstrip()) if part.startswith("    ") else ("prose", part.strip())
+        for part in parts
+    ]
 
 
 def write_notebooks(notebooks: Mapping[Path, Sequence[Cell]]) -> None:

@@ -90,3 +90,9 @@ def find(name: str) -> Exercise:
         guess = f"did you mean {close[0]}?" if close else "tinygpt learn lists them"
         raise ValueError(f"there is no exercise {name}; {guess}")
     return found
+
+
+def following(exercise: Exercise) -> Exercise | None:
+    """Return the next exercise that has a notebook and is not on the side, or None."""
+    later = course()[course().index(exercise) + 1 :]
+    return next((each for each in later if not each.is_extra and each.kind != "training"), None)

@@ -9,8 +9,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from tinygpt_np.learn.checks import Hint
 from tinygpt_np.learn.course import LEVELS, Exercise, course
 from tinygpt_np.learn.folder import Progress, Record, next_exercise
+from tinygpt_np.learn.hints import STEPS
 from tinygpt_np.learn.judge import JudgedLine, LineStatus, Mistake, Verdict
 
 # Marks and styles of lines by status.
@@ -66,11 +68,8 @@ def cell(exercise: Exercise, record: Record, is_next: bool) -> Text:
     return Text(f"{'▸' if is_next else '·'} {name}", style="bold" if is_next else "dim")
 
 
-def draw(verdict: Verdict, following: str = "") -> RenderableType:
-    """Return a verdict: the lines, the first mistake, and what to do next.
-
-    following: the exercise to suggest when this one is solved.
-    """
+def draw(verdict: Verdict, next_step: str) -> RenderableType:
+    """Return a verdict: the lines, the first mistake, and what to do next."""
     exercise, parts = verdict.exercise, list[RenderableType]()
     title = f"{exercise.name}, level {exercise.level}: {verdict.right} of {verdict.asked} lines"
     parts.append(Text(title, style="bold"))
@@ -84,15 +83,27 @@ def draw(verdict: Verdict, following: str = "") -> RenderableType:
     if verdict.note:
         parts += [Text(), Text(verdict.note)]
     if verdict.printed:
-        lines = verdict.printed.splitlines()
-        more = [f"… {len(lines) - PRINTED} more lines"] * (len(lines) > PRINTED)
-        shown = "\n".join([*lines[:PRINTED], *more])
+        shown = Text(shortened(verdict.printed))
         parts += [
             Text("\nyour code printed", style="dim"),
-            Padding(Text(shown), (0, 0, 0, 3), expand=False),
+            Padding(shown, (0, 0, 0, 3), expand=False),
         ]
-    parts += [Text(), Text(what_next(verdict, following))]
+    parts += [Text(), Text(next_step)]
     return Group(*parts)
+
+
+def shortened(printed: str) -> str:
+    """Return the first lines of what a learner's code printed."""
+    lines = printed.splitlines()
+    more = [f"… {len(lines) - PRINTED} more lines"] * (len(lines) > PRINTED)
+    return "\n".join([*lines[:PRINTED], *more])
+
+
+def draw_hint(exercise: Exercise, hint: Hint) -> RenderableType:
+    """Return a hint below the line that it is for."""
+    title = Text(f"{exercise.name}, line {hint.line.number}", style="bold")
+    title.append(f", hint {hint.number} of {STEPS}", style="not bold")
+    return Group(title, Text(hint.line.text, style="dim"), Text(), Text(hint.text))
 
 
 def in_one_line(verdict: Verdict) -> Text:
@@ -142,16 +153,23 @@ def facts_of(mistake: Mistake, is_closed: bool) -> Iterator[tuple[str, str]]:
         yield "right by luck", f"right in the first call, wrong for {mistake.call}"
     if line.status != "missing" and mistake.message:
         yield "problem", mistake.message
-    if mistake.found is not None and mistake.expected is not None:
+    if has_values(mistake):
         found, expected = np.asarray(mistake.found), np.asarray(mistake.expected)
-        if found.shape == expected.shape and len(mistake.index) == found.ndim:
-            place = f" at {[*mistake.index]}" if mistake.index else ""
-            yield "yours", f"{value(found, mistake.index)}{place}, where the error is largest"
-            yield "measured", value(expected, mistake.index)
+        place = f" at {[*mistake.index]}" if mistake.index else ""
+        yield "yours", f"{value(found, mistake.index)}{place}, where the error is largest"
+        yield "measured", value(expected, mistake.index)
     if line.status == "shape":
         yield "wanted shape", str(mistake.shape)
     if mistake.kind:
         yield "likely cause", mistake.kind
+
+
+def has_values(mistake: Mistake) -> bool:
+    """Return whether a mistake has a gradient to compare with the right one."""
+    found, expected = mistake.found, mistake.expected
+    if found is None or expected is None:
+        return False
+    return np.shape(found) == np.shape(expected) and len(mistake.index) == np.ndim(found)
 
 
 def value(array: Any, index: tuple[int, ...]) -> str:

@@ -1,10 +1,9 @@
 """Chapters as notebooks: their text, code and pictures."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinygpt_np.learn.cells import Cell, install_cell, write_notebooks
+from tinygpt_np.learn.cells import Cell, install_cell, prose, write_notebooks
 from tinygpt_np.lecture import Chapter, sections
 
 
@@ -38,12 +37,4 @@ def cells(chapter: Chapter) -> list[Cell]:
 
 def markdown(title: str, paragraphs: Sequence[str]) -> str:
     """Return paragraphs as Markdown that shows them as they are. Backticks are around code."""
-    return "\n\n".join([title, *("`".join(escaped(text.split("`"))) for text in paragraphs)])
-
-
-def escaped(parts: Sequence[str]) -> list[str]:
-    """Return the parts between backticks. Every second one is code; the others are escaped."""
-    return [
-        part if n % 2 else re.sub(r"([\\*_$<>#\[\]|~])", r"\\\1", part)
-        for n, part in enumerate(parts)
-    ]
+    return "\n\n".join([title, *map(prose, paragraphs)])

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.learners import solved
 
-from tinygpt_np.learn import check, sandbox
-from tinygpt_np.learn.check import WatchError, as_data, judged, next_hint, solution
+from tinygpt_np.learn import checks, sandbox
+from tinygpt_np.learn.checks import WatchError, as_data, judged, next_hint, solution
 from tinygpt_np.learn.course import find
 from tinygpt_np.learn.folder import FOLDER, changed_progress, read_progress
 from tinygpt_np.storage.files import FileError
@@ -65,7 +65,7 @@ def test_a_byte_order_mark_is_no_mistake_and_another_encoding_is_named(folder: P
 
 def test_a_syntax_error_names_its_line_and_is_recorded_as_no_line_right(folder: Path) -> None:
     write(folder, solved("softmax").replace("dx = dshifted", "dx = = dshifted"))
-    found = check.check(SOFTMAX)
+    found = checks.check(SOFTMAX)
     assert (found.line, found.ok) == (43, False)
     assert "not valid Python" in found.problem
     assert read_progress()["softmax"].right == 0
@@ -73,10 +73,10 @@ def test_a_syntax_error_names_its_line_and_is_recorded_as_no_line_right(folder: 
 
 def test_what_was_solved_once_stays_done(folder: Path) -> None:
     write(folder, solved("softmax"))
-    check.check(SOFTMAX)
+    checks.check(SOFTMAX)
     done = read_progress()["softmax"].done
     write(folder, solved("softmax", but=(0,)))
-    check.check(SOFTMAX)
+    checks.check(SOFTMAX)
     assert read_progress()["softmax"].done == done
     assert read_progress()["softmax"].right == 4
 
@@ -114,7 +114,7 @@ def test_a_solution_is_in_the_style_of_the_file_and_counts_all_its_lines(folder:
 def test_saved_files_are_yielded_while_they_are_watched(folder: Path) -> None:
     pytest.importorskip("watchfiles")
     path = write(folder, "first")
-    found = check.edited()
+    found = checks.edited()
 
     def save() -> None:
         time.sleep(0.5)
@@ -132,7 +132,7 @@ def test_without_watchfiles_the_command_that_installs_it_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(WatchError, match=r"pip install 'tinygpt-np\[learn\]'"):
-        next(check.edited())
+        next(checks.edited())
 
 
 def test_grades_have_hints_and_solutions_shown(folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_grades_have_hints_and_solutions_shown(folder: Path) -> None:
 
 def test_progress_is_unchanged_if_a_change_fails(folder: Path) -> None:
     write(folder, solved("softmax"))
-    check.check(SOFTMAX)
+    checks.check(SOFTMAX)
     before = read_progress()
     with pytest.raises(KeyError):
         empty_and_fail()

@@ -2,12 +2,12 @@
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinygpt_np.learn.attempt import AttemptError, read_file
+from tinygpt_np.learn.attempt import Attempt, AttemptError, read_file
 from tinygpt_np.learn.cells import EXTRA
 from tinygpt_np.learn.course import Exercise, course
 from tinygpt_np.learn.folder import (
@@ -51,10 +51,18 @@ def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
     """Return the verdict on the file of an exercise, whatever its code does."""
     path = folder / exercise.file
     text, file = read_text(path), str(path)
+    return judged_apart(exercise, lambda: read_file(exercise, text, file), file)
+
+
+def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> Verdict:
+    """Return the verdict on what `read` returns, in a process of its own.
+
+    file: that of the learner's code, whose line is named if it never ends.
+    """
 
     def work() -> Verdict:
         try:
-            attempt = read_file(exercise, text, file)
+            attempt = read()
             run_once(attempt)
             with contextlib.redirect_stdout(None):  # What it prints is shown once.
                 return judge(attempt)
@@ -82,7 +90,13 @@ def read_text(path: Path) -> str:
 
 
 def next_hint(verdict: Verdict, folder: Path = FOLDER) -> Hint | None:
-    """Return the next hint for the first open or wrong line, and record it; None if there is none.
+    """Return the next hint for the first open or wrong line, if any, and record it."""
+    with changed_progress(folder) as progress:
+        return hint_after(progress, verdict)
+
+
+def hint_after(progress: Progress, verdict: Verdict) -> Hint | None:
+    """Return the hint that follows those in the records and add it to them; None if none is left.
 
     After the last hint, which is the solution, the same one is given again. The one before has the
     remedy of a mistake too.
@@ -93,13 +107,12 @@ def next_hint(verdict: Verdict, folder: Path = FOLDER) -> Hint | None:
     exercise = verdict.exercise
     # The hints of a closed form are for the whole function.
     number = 0 if exercise.kind == "closed" else line.blank
-    with changed_progress(folder) as progress:
-        before = progress.get(exercise.name, Record(asked=verdict.asked))
-        shown = before.hints.get(str(number), 0)
-        step = min(shown + 1, STEPS)
-        solutions = before.solutions + (step == STEPS > shown)
-        given = {**before.hints, str(number): step}
-        progress[exercise.name] = replace(before, hints=given, solutions=solutions)
+    before = progress.get(exercise.name, Record(asked=verdict.asked))
+    shown = before.hints.get(str(number), 0)
+    step = min(shown + 1, STEPS)
+    solutions = before.solutions + (step == STEPS > shown)
+    given = {**before.hints, str(number): step}
+    progress[exercise.name] = replace(before, hints=given, solutions=solutions)
     text = hints(exercise, blanks(exercise)[number])[step - 1]
     if step == STEPS - 1 and verdict.mistake and verdict.mistake.line == line:
         text += f"\nLikely cause: {verdict.mistake.cause}." if verdict.mistake.cause else ""
