@@ -56,7 +56,7 @@ WRONG = {
 
 def model_of(but: Mapping[str, str] | None = None) -> tuple[LearnersGPT, Counter[str]]:
     """Return the model of a learner whose files are right, or others, and the counter of calls."""
-    texts = {f"{name}.py": text.encode() for name, text in {**TEXTS, **(but or {})}.items()}
+    texts = {f"{name}.py": text for name, text in {**TEXTS, **(but or {})}.items()}
     calls = Counter[str]()
     attempts = training.read(Path("learn"), texts)
     return LearnersGPT(SHAPE, CONFIG.seed, attempts, calls), calls

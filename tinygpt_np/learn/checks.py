@@ -47,8 +47,11 @@ def check(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
     return verdict
 
 
-def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
-    """Return the verdict on the file of an exercise, whatever its code does."""
+def judged(exercise: Exercise, folder: Path = FOLDER, limit: float | None = None) -> Verdict:
+    """Return the verdict on the file of an exercise, whatever its code does.
+
+    limit: the seconds that it may take, by default those of the sandbox.
+    """
     path = folder / exercise.file
     text, file = read_text(path), str(path)
     return judged_apart(exercise, lambda: read_file(exercise, text, file), file)
@@ -70,7 +73,7 @@ def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> 
             return Verdict(exercise, problem=str(error), line=error.line)
 
     try:
-        verdict, printed = run(work, file)
+        verdict, printed = run(work, file, limit)
     except SandboxError as error:
         return Verdict(exercise, problem=str(error), line=error.line)
     return replace(verdict, printed=printed)

@@ -32,14 +32,14 @@ class SandboxError(ValueError):
         self.line = line
 
 
-def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
+def run(work: Callable[[], Any], file: str, limit: float | None = None) -> tuple[Any, str]:
     """Return the result of `work`, run in a copy of this process, and what it printed.
 
     file: that of the learner, whose line is named if time runs out. The result must be picklable.
-    Raise SandboxError if the code takes longer than LIMIT seconds, ends the process or raises
-    anything; an AttemptError is raised as it is.
+    Raise SandboxError if the code takes longer than `limit` seconds (by default LIMIT), ends the
+    process or raises anything; an AttemptError is raised as it is.
     """
-    limit = LIMIT
+    limit = LIMIT if limit is None else limit
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     sys.stdout.flush()

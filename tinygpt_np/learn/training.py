@@ -22,16 +22,16 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 
 from tinygpt_np import ops
 from tinygpt_np.config import PRESETS, GPTConfig, expected_band
-from tinygpt_np.learn import sandbox
 from tinygpt_np.learn.attempt import Attempt, described, read_file
+from tinygpt_np.learn.check import judged, read_text
 from tinygpt_np.learn.course import TRAINED, Exercise, find
-from tinygpt_np.learn.judge import Verdict, judge
+from tinygpt_np.learn.judge import Verdict
 from tinygpt_np.learn.sources import MODELS
 from tinygpt_np.model.gpt import GPT, Gradients
 from tinygpt_np.model.language_model import Saved
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.storage.checkpoint import CheckpointError
-from tinygpt_np.storage.files import write_folder
+from tinygpt_np.storage.files import FileError, write_folder
 from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.text import dataset
 from tinygpt_np.text.dataset import Dataset
@@ -60,7 +60,7 @@ def train(folder: Path, console: Console) -> Verdict:
     console.print(f"checking the files of {len(TRAINED)} exercises")
     if left := missing(folder):
         return Verdict(exercise, problem=what_is_left(left, folder))
-    texts = {find(name).file: (folder / find(name).file).read_bytes() for name in TRAINED}
+    texts = {find(name).file: read_text(folder / find(name).file) for name in TRAINED}
     attempts, calls = read(folder, texts), Counter[str]()
     data = dataset.load(CONFIG)
     model = LearnersGPT(CONFIG.gpt(data.tokenizer.vocab_size), CONFIG.seed, attempts, calls)
@@ -99,13 +99,10 @@ def missing(folder: Path) -> list[Exercise]:
 
 def is_solved(exercise: Exercise, folder: Path) -> bool:
     """Return whether the file of an exercise, as it is now, solves it."""
-    path = folder / exercise.file
     try:
-        text, file = path.read_text(encoding="utf-8"), str(path)
-        solved, _ = sandbox.run(lambda: judge(read_file(exercise, text, file)).ok, file, LIMIT)
-    except (OSError, ValueError):  # There is no such file, or it cannot be judged.
+        return judged(exercise, folder, LIMIT).ok
+    except FileError:  # There is no such file, or it is not text.
         return False
-    return solved
 
 
 def what_is_left(left: list[Exercise], folder: Path) -> str:
@@ -118,10 +115,10 @@ def what_is_left(left: list[Exercise], folder: Path) -> str:
     )
 
 
-def read(folder: Path, texts: Mapping[str, bytes]) -> dict[str, Attempt]:
+def read(folder: Path, texts: Mapping[str, str]) -> dict[str, Attempt]:
     """Return the learner's functions by exercise. texts: the files, by name."""
     exercises = map(find, TRAINED)
-    return {e.name: read_file(e, texts[e.file].decode(), str(folder / e.file)) for e in exercises}
+    return {e.name: read_file(e, texts[e.file], str(folder / e.file)) for e in exercises}
 
 
 class LearnersGPT(GPT):
@@ -181,13 +178,13 @@ def counting(function: Callable[..., Any], name: str, calls: Counter[str]) -> Ca
     return counted
 
 
-def open_run(run: Path, model: GPT, data: Dataset, texts: Mapping[str, bytes]) -> Trainer:
+def open_run(run: Path, model: GPT, data: Dataset, texts: Mapping[str, str]) -> Trainer:
     """Return the newest run, if it is unfinished and was trained with these files, or a new one."""
     newest = max(runs_like(run), key=lambda each: (each / runs.CONFIG).stat().st_mtime, default=run)
     if is_unfinished(newest) and files_in(newest / CODE) == texts:
         return Trainer.resume(newest, CONFIG, data, model)
     trainer = Trainer.start(run, CONFIG, data, model, numbered=True)
-    write_folder(trainer.run / CODE, texts)
+    write_folder(trainer.run / CODE, {name: text.encode() for name, text in texts.items()})
     return trainer
 
 
@@ -207,9 +204,9 @@ def is_unfinished(run: Path) -> bool:
     return state.step < CONFIG.max_iters or state.val_loss is None
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    """Return the files in a folder, which need not exist."""
-    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+def files_in(folder: Path) -> dict[str, str]:
+    """Return the texts in a folder, which need not exist."""
+    return {path.name: path.read_bytes().decode() for path in folder.glob("*.py")}
 
 
 def raised_by(error: Exception, attempts: Attempts) -> str:
