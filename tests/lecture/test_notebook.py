@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.optional import needs
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from tinygpt_np import lecture
 from tinygpt_np.learn.cells import install_cell
@@ -31,6 +32,18 @@ def test_a_notebook_has_the_text_and_all_the_code_of_the_chapter(chapter: lectur
     ]
     titles = [cell.source.partition("\n")[0] for cell in rest if cell.kind == "markdown"]
     assert titles == [f"## {section.title}" for section in content.sections]
+
+
+@pytest.mark.parametrize("name", ["bigram", "matmul", "softmax"])
+def test_the_code_cells_run_one_after_another(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {}
+    with threadpool_limits(None):  # Restores what a cell changes.
+        for cell in cells(lecture.find(name)):
+            if cell.kind == "code":
+                exec(cell.source, names)
+    assert len(capsys.readouterr().out.splitlines()) > 10
 
 
 def test_markdown_shows_signs_as_they_are_and_code_between_backticks() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tinygpt_np.lecture import Chapter, run, sections
+from tinygpt_np.lecture import Chapter, print_code, run, sections
 from tinygpt_np.lecture.sections import Section
 
 CHAPTER = '''"""00:00:00 Title
@@ -148,6 +148,14 @@ def test_running_prints_title_prose_code_and_results_of_each_section_in_order(
     assert [line for line in lines if line][-1] == "3 [0, 0, 2, 4]"
 
 
+def test_code_that_is_wider_than_the_terminal_is_wrapped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_code("y = double(x)  # a comment", Console(width=16))
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["│ y = double(x)", "│ # a comment", ""]
+
+
 def test_an_error_in_a_section_has_its_line_in_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,3 +165,14 @@ def test_an_error_in_a_section_has_its_line_in_the_file(
         run(chapter)
     last = traceback.extract_tb(error.value.__traceback__)[-1]
     assert (last.filename, last.lineno) == (str(chapter.path), 5)
+
+
+def test_a_chapter_runs_with_one_thread_of_blas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = (
+        "from threadpoolctl import threadpool_info\n\n\ndef main() -> None:\n    # %% One\n"
+        "    print('threads', {pool['num_threads'] for pool in threadpool_info()})\n"
+    )
+    run(chapter_of(source, tmp_path, monkeypatch))
+    assert capsys.readouterr().out.splitlines()[-2:] == ["threads {1}", ""]

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
+from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from tinygpt_np.lecture import sections
 
@@ -70,19 +71,18 @@ def find(name: str) -> Chapter:
 def run(chapter: Chapter, console: Console | None = None) -> None:
     """Run the sections of a chapter, each after its title, its prose and the lines that matter."""
     console = console or Console(highlight=False)
-    module, content = importlib.import_module(chapter.module), sections.read(chapter.path)
-    if not content.sections:
-        module.main()
-        return
-    names = dict(vars(module))
-    for number, section in enumerate(content.sections, start=1):
-        console.print(Text(f"{chapter.number}.{number}  {section.title}\n", "bold"))
-        for paragraph in section.prose:
-            print_prose(paragraph, console)
-        print_code(section.matters, console)
-        body = ast.Module(list(section.statements), type_ignores=[])
-        exec(compile(body, str(chapter.path), "exec"), names)
-        console.print()
+    names = dict(vars(importlib.import_module(chapter.module)))
+    content = sections.read(chapter.path)
+    # Matrices are small here, and threads of BLAS would wait for each other at every product.
+    with threadpool_limits(1, user_api="blas"):
+        for number, section in enumerate(content.sections, start=1):
+            console.print(Text(f"{chapter.number}.{number}  {section.title}\n", "bold"))
+            for paragraph in section.prose:
+                print_prose(paragraph, console)
+            print_code(section.matters, console)
+            body = ast.Module(list(section.statements), type_ignores=[])
+            exec(compile(body, str(chapter.path), "exec"), names)
+            console.print()
 
 
 def print_prose(paragraph: str, console: Console) -> None:

@@ -6,6 +6,13 @@ from pathlib import Path
 from tinygpt_np.learn.cells import Cell, install_cell, prose, write_notebooks
 from tinygpt_np.lecture import Chapter, sections
 
+# As in run().
+ONE_THREAD = """\
+# Matrices are small here, and threads of BLAS would wait for each other at every product.
+from threadpoolctl import threadpool_limits
+
+threadpool_limits(1, user_api="blas")"""
+
 
 def write(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
     """Write chapters as notebooks into a folder and return their paths.
@@ -27,7 +34,7 @@ def cells(chapter: Chapter) -> list[Cell]:
     found = [
         Cell("code", install_cell()),
         Cell("markdown", markdown(title, (video, *chapter.about))),
-        Cell("code", content.imports),
+        Cell("code", f"{content.imports}\n\n{ONE_THREAD}"),
     ]
     for section in content.sections:
         found.append(Cell("markdown", markdown(f"## {section.title}", section.prose)))
