@@ -146,6 +146,16 @@ def test_a_verdict_is_recorded_in_the_folder_of_the_course(
         assert read_progress(tmp_path / "learn")[name].done
 
 
+def test_the_first_verdict_is_recorded_next_to_the_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "learn").mkdir()
+    (tmp_path / "learn" / "softmax.ipynb").touch()
+    monkeypatch.chdir(tmp_path / "learn")
+    assert tg.learn.check(defined("softmax", SOFTMAX)).ok
+    assert [*read_progress(Path())] == ["softmax"]
+
+
 def test_without_a_course_in_this_folder_nothing_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

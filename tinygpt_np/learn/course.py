@@ -53,6 +53,11 @@ class Exercise:
         """The name of its file."""
         return f"{self.name}.py"
 
+    @property
+    def notebook(self) -> str:
+        """The name of its notebook."""
+        return f"{self.name}.ipynb"
+
 
 # The lines of attention that share keys and values among queries are an exercise of their own.
 GROUPED = ("dvalues", "dkeys")

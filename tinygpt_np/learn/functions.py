@@ -35,7 +35,7 @@ def check_function(backward: Callable[..., Any], name: str | None = None) -> Res
     file = function.__code__.co_filename
     verdict = judged_apart(exercise, lambda: attempt_of(exercise, function), file)
     try:
-        if (folder := course_folder()) is not None:
+        if (folder := course_folder(exercise)) is not None:
             record(verdict, folder)
     except FileError as error:
         return Result(verdict, source.file, f"not recorded: {error}")
@@ -48,7 +48,7 @@ def hint_for(backward: Callable[..., Any], name: str | None = None) -> Result | 
     verdict = result.verdict
     if verdict is None or result.problem:
         return result
-    folder = course_folder()
+    folder = course_folder(verdict.exercise)
     given = hint_after(GIVEN, verdict) if folder is None else next_hint(verdict, folder)
     return result if given is None else GivenHint(verdict.exercise, given)
 
@@ -93,11 +93,13 @@ def own_forward(exercise: Exercise) -> tuple[Callable[..., Any], Function]:
     return names["forward"], find_function(text, "forward", exercise.file)
 
 
-def course_folder() -> Path | None:
-    """Return the learner's folder with a record of progress, or None.
+def course_folder(exercise: Exercise) -> Path | None:
+    """Return the learner's folder, or None.
 
-    It is in the working directory, or is that directory, as for a notebook in it.
+    It is in the working directory, or is that directory, as for a notebook in it. It has a record
+    of progress or the notebook of the exercise.
     """
     here = Path()
     folders = [FOLDER, *([here] if here.resolve().name == FOLDER.name else [])]
-    return next((each for each in folders if (each / PROGRESS).is_file()), None)
+    files = PROGRESS, exercise.notebook
+    return next((f for f in folders if any((f / name).is_file() for name in files)), None)

@@ -33,7 +33,7 @@ def write(exercise: Exercise, folder: Path = FOLDER) -> Path:
 
     Raise NotebookError if the exercise has none.
     """
-    path = folder / f"{exercise.name}.ipynb"
+    path = folder / exercise.notebook
     write_notebooks({path: cells_of(exercise)})
     return path
 
@@ -46,7 +46,8 @@ def cells_of(exercise: Exercise) -> list[Cell]:
         )
     text = skeleton(exercise)
     lines, nodes = text.splitlines(), ast.parse(text).body
-    question, backward = nodes[0].end_lineno or 0, first_line(nodes, lines)
+    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
+    question, backward = nodes[0].end_lineno or 0, functions["backward"].lineno - 1
     setup = "\n".join(lines[question:backward])
     return [
         Cell("code", install_cell()),
@@ -56,15 +57,6 @@ def cells_of(exercise: Exercise) -> list[Cell]:
         Cell("code", CHECK),
         Cell("markdown", what_next(exercise)),
     ]
-
-
-def first_line(nodes: list[ast.stmt], lines: list[str]) -> int:
-    """Return the index of the first line of backward, or of a comment directly above it."""
-    functions = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef)}
-    index = functions["backward"].lineno - 1
-    while lines[index - 1].startswith("#"):
-        index -= 1
-    return index
 
 
 def with_import(setup: str) -> str:
