@@ -54,13 +54,15 @@ def judged(exercise: Exercise, folder: Path = FOLDER, limit: float | None = None
     """
     path = folder / exercise.file
     text, file = read_text(path), str(path)
-    return judged_apart(exercise, lambda: read_file(exercise, text, file), file)
+    return judged_apart(exercise, lambda: read_file(exercise, text, file), file, limit)
 
 
-def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> Verdict:
+def judged_apart(
+    exercise: Exercise, read: Callable[[], Attempt], file: str, limit: float | None = None
+) -> Verdict:
     """Return the verdict on what `read` returns, in a process of its own.
 
-    file: that of the learner's code, whose line is named if it never ends.
+    file: that of the learner's code, whose line is named if it never ends. limit: in seconds.
     """
 
     def work() -> Verdict:
