@@ -88,4 +88,6 @@ def test_a_notebook_runs_and_shows_pictures(
 ) -> None:
     outputs = executed(books[number - 1], tmp_path)
     assert text in "".join(output.get("text", "") for output in outputs)
+    kinds = {output.output_type for output in outputs}
+    assert kinds <= {"stream", "display_data"}  # No cell ends in a value.
     assert sum("image/png" in output.get("data", {}) for output in outputs) == pictures

@@ -11,7 +11,7 @@ ONE_THREAD = """\
 # Matrices are small here, and threads of BLAS would wait for each other at every product.
 from threadpoolctl import threadpool_limits
 
-threadpool_limits(1, user_api="blas")"""
+one_thread = threadpool_limits(1, user_api="blas")"""
 
 
 def write(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
