@@ -1,10 +1,12 @@
 """The exercises of the course."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from tinygpt_np import ops
+from tinygpt_np import learn, ops
 from tinygpt_np.learn import warm_ups
 from tinygpt_np.learn.course import LEVELS, TRAINED, course, find
 
@@ -50,3 +52,12 @@ def test_the_last_exercise_trains_with_exercises_that_the_course_requires() -> N
     for name in TRAINED:
         assert find(name).kind == "lines"
         assert not find(name).is_extra
+
+
+def test_the_readme_says_how_many_exercises_there_are_and_has_every_level() -> None:
+    text = (Path(learn.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert f"a course in {len(course())} exercises" in text
+    rows = re.findall(r"^\| (\d) \| ([a-z -]+) \|", text, re.M)
+    assert [int(level) for level, _ in rows] == [*LEVELS]
+    for level, title in rows:
+        assert LEVELS[int(level)].startswith(title)
