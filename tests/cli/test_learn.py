@@ -3,13 +3,16 @@
 import json
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from helpers.commands import Captured, error_of, output_of
 from helpers.learners import planted, solved
 
 from tinygpt_np import cli
+from tinygpt_np.learn import training
 from tinygpt_np.learn.course import course, find
+from tinygpt_np.learn.judge import Verdict
 from tinygpt_np.learn.skeleton import skeleton
 
 
@@ -106,9 +109,20 @@ def test_the_solution_is_shown_without_touching_the_file(folder: Path, capsys: C
     assert path.read_text() == "mine"
 
 
+def test_training_says_what_is_left_and_is_recorded_when_the_loss_is_as_expected(
+    folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "these are not solved yet: linear" in error_of(capsys, "learn", "check", "training")
+    monkeypatch.setattr(training, "train", Mock(return_value=Verdict(find("training"))))
+    out = output_of(capsys, "learn", "check", "training")
+    assert "Every gradient of this training was computed by your code." in out
+    assert "✓ training" in output_of(capsys, "learn")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("start", "training"), "training has no file: tinygpt learn check training trains a GPT"),
         (("start", "sotfmax"), "there is no exercise sotfmax; did you mean softmax?"),
         (("chek",), "ACTION must be one of start, check, hint"),
         (("check", "softmax"), "there is no learn/softmax.py; tinygpt learn start softmax"),

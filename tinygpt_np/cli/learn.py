@@ -62,6 +62,9 @@ class Learn:
 
     def execute(self, console: Console) -> None:
         """Show the map, or do what is asked for."""
+        if self.action is not None and self.exercise == "training":
+            train(self.action, console)
+            return
         match self.action:
             case None:
                 show_map(console)
@@ -139,6 +142,22 @@ def check(exercises: "list[Exercise]", as_json: bool, console: Console) -> None:
         console.print(f"{solved} of {len(verdicts)} exercises are solved")
     if solved < len(verdicts):
         sys.exit(1)
+
+
+def train(action: str, console: Console) -> None:
+    """Train with the learner's functions, and exit with 1 unless the loss is as expected."""
+    from tinygpt_np.learn import course, folder, training
+
+    if action != "check":
+        names = ", ".join(course.TRAINED)
+        raise ValueError(
+            f"training has no file: tinygpt learn check training trains a GPT with your {names}"
+        )
+    verdict = training.train(folder.FOLDER, console)
+    folder.record(verdict)
+    if verdict.problem:
+        raise ValueError(verdict.problem)
+    console.print("✓ solved. Every gradient of this training was computed by your code.")
 
 
 def show(verdict: "Verdict", console: Console, in_brief: bool = False) -> None:

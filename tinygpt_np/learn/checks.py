@@ -47,11 +47,8 @@ def check(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
     return verdict
 
 
-def judged(exercise: Exercise, folder: Path = FOLDER, limit: float | None = None) -> Verdict:
-    """Return the verdict on the file of an exercise, whatever its code does.
-
-    limit: the seconds that it may take, by default those of the sandbox.
-    """
+def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
+    """Return the verdict on the file of an exercise, whatever its code does."""
     path = folder / exercise.file
     text, file = read_text(path), str(path)
     return judged_apart(exercise, lambda: read_file(exercise, text, file), file, limit)
@@ -75,7 +72,7 @@ def judged_apart(
             return Verdict(exercise, problem=str(error), line=error.line)
 
     try:
-        verdict, printed = run(work, file, limit)
+        verdict, printed = run(work, file)
     except SandboxError as error:
         return Verdict(exercise, problem=str(error), line=error.line)
     return replace(verdict, printed=printed)

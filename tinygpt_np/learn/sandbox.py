@@ -16,8 +16,9 @@ from typing import Any
 
 from tinygpt_np.learn.attempt import AttemptError, described, line_of
 
-# Seconds that code may take, and those after which a process that does not answer is killed.
-LIMIT, GRACE = 10.0, 5.0
+# Seconds of processor time that code may take, on which other programs have no influence; seconds
+# that it may wait; and those after which a process that does not answer is killed.
+LIMIT, WAIT, GRACE = 10.0, 60.0, 5.0
 # Characters of a learner's own output that are kept.
 MOST = 4000
 # Bytes that code may use in addition to those that this process has.
@@ -32,26 +33,25 @@ class SandboxError(ValueError):
         self.line = line
 
 
-def run(work: Callable[[], Any], file: str, limit: float | None = None) -> tuple[Any, str]:
+def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
     """Return the result of `work`, run in a copy of this process, and what it printed.
 
     file: that of the learner, whose line is named if time runs out. The result must be picklable.
-    Raise SandboxError if the code takes longer than `limit` seconds (by default LIMIT), ends the
-    process or raises anything; an AttemptError is raised as it is.
+    Raise SandboxError if the code takes too long, ends the process or raises anything; an
+    AttemptError is raised as it is.
     """
-    limit = LIMIT if limit is None else limit
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     sys.stdout.flush()
     with warnings.catch_warnings():
         # Python 3.12 warns of threads, which the copy does not use.
         warnings.simplefilter("ignore", DeprecationWarning)
-        process = context.Process(target=child, args=(work, file, limit, there), daemon=True)
+        process = context.Process(target=child, args=(work, file, there), daemon=True)
         process.start()
     there.close()
     try:
-        if not here.poll(limit + GRACE):
-            raise SandboxError(f"your code did not finish in {limit:g} s; does a loop never end?")
+        if not here.poll(WAIT + GRACE):
+            raise SandboxError(f"your code did not finish in {WAIT:g} s; does a loop never end?")
         value, printed = here.recv()
     except EOFError:
         process.join()
@@ -67,12 +67,13 @@ def run(work: Callable[[], Any], file: str, limit: float | None = None) -> tuple
     return value, printed
 
 
-def child(work: Callable[[], Any], file: str, limit: float, pipe: Any) -> None:
+def child(work: Callable[[], Any], file: str, pipe: Any) -> None:
     """Run `work` and send its result; the process ends without any clean-up of the parent's."""
     faulthandler.disable()
     out = Limited()
 
-    def late(_: int, frame: FrameType | None) -> None:
+    def late(number: int, frame: FrameType | None) -> None:
+        limit = LIMIT if number == signal.SIGPROF else WAIT
         while frame is not None and frame.f_code.co_filename != file:
             frame = frame.f_back
         line = frame.f_lineno if frame else 0
@@ -81,8 +82,10 @@ def child(work: Callable[[], Any], file: str, limit: float, pipe: Any) -> None:
         pipe.send((SandboxError(what, line), ""))
         os._exit(0)
 
+    signal.signal(signal.SIGPROF, late)
     signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, limit)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    signal.setitimer(signal.ITIMER_REAL, WAIT)
     limit_memory()
     replace_streams()
     try:
@@ -96,6 +99,7 @@ def child(work: Callable[[], Any], file: str, limit: float, pipe: Any) -> None:
         message = b""
     except BaseException as error:
         message = pickle.dumps((failure(error, file), ""))
+    signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     if message:
         pipe.send_bytes(message)

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 from tinygpt_np import ops
 from tinygpt_np.config import PRESETS, GPTConfig, expected_band
 from tinygpt_np.learn.attempt import Attempt, described, read_file
-from tinygpt_np.learn.check import judged, read_text
+from tinygpt_np.learn.checks import judged, read_text
 from tinygpt_np.learn.course import TRAINED, Exercise, find
 from tinygpt_np.learn.judge import Verdict
 from tinygpt_np.learn.sources import MODELS
@@ -43,8 +43,6 @@ COMMAND = "tinygpt learn check training"
 CONFIG = replace(PRESETS["smoke"], backend="numpy")
 # In the learner's folder: the run, and in it the files that it was trained with.
 RUN, CODE = Path("runs", "training"), "code"
-# Seconds to judge a file, also on a computer that is busy with other work.
-LIMIT = 60.0
 OPERATIONS = [name for name in TRAINED if name not in MODELS]
 
 Attempts = Mapping[str, Attempt]
@@ -100,8 +98,8 @@ def missing(folder: Path) -> list[Exercise]:
 def is_solved(exercise: Exercise, folder: Path) -> bool:
     """Return whether the file of an exercise, as it is now, solves it."""
     try:
-        return judged(exercise, folder, LIMIT).ok
-    except FileError:  # There is no such file, or it is not text.
+        return judged(exercise, folder).ok
+    except FileError:
         return False
 
 
