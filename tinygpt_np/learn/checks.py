@@ -51,15 +51,13 @@ def judged(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
     """Return the verdict on the file of an exercise, whatever its code does."""
     path = folder / exercise.file
     text, file = read_text(path), str(path)
-    return judged_apart(exercise, lambda: read_file(exercise, text, file), file, limit)
+    return judged_apart(exercise, lambda: read_file(exercise, text, file), file)
 
 
-def judged_apart(
-    exercise: Exercise, read: Callable[[], Attempt], file: str, limit: float | None = None
-) -> Verdict:
+def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> Verdict:
     """Return the verdict on what `read` returns, in a process of its own.
 
-    file: that of the learner's code, whose line is named if it never ends. limit: in seconds.
+    file: that of the learner's code, whose line is named if it never ends.
     """
 
     def work() -> Verdict:
