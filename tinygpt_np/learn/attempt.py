@@ -7,6 +7,7 @@ the source runs in its place.
 import ast
 import copy
 import linecache
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +17,13 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.learn.course import Exercise
-from tinygpt_np.learn.skeleton import Blank, blanks, names_of, simple_statements, skeleton
+from tinygpt_np.learn.skeleton import Blank, blanks, set_by, simple_statements, skeleton
 from tinygpt_np.learn.sources import MODELS, source_of
 from tinygpt_np.study.source.parse import Function, StudyError, find_function
 from tinygpt_np.study.source.paths import Namespace
+
+# The comment by which a learner names the wrong line.
+MARK = re.compile(r"#.*\bbug\b", re.IGNORECASE)
 
 
 class AttemptError(ValueError):
@@ -54,6 +58,32 @@ class Attempt:
     def open_lines(self) -> list[ast.stmt]:
         """The statements of backward that are open, in order."""
         return [node for node in simple_statements(self.backward.node.body) if is_open(node)]
+
+    @cached_property
+    def marked(self) -> list[int]:
+        """The numbers of the lines of backward with the comment `# bug`."""
+        node = self.backward.node
+        lines = enumerate(self.backward.lines[: node.end_lineno], 1)
+        return [
+            number
+            for number, line in lines
+            if number > node.lineno and MARK.search(line) and not line.lstrip().startswith("#")
+        ]
+
+    @property
+    def bug_line(self) -> ast.stmt | None:
+        """The marked statement, if it is in the place of the planted bug; or None.
+
+        The place is counted from the first or from the last statement, because a repair may add
+        statements before or after it.
+        """
+        bug, source = self.exercise.bug, source_of(self.exercise).backward
+        theirs, ours = (simple_statements(f.node.body) for f in (self.backward, source))
+        for i, node in enumerate(theirs):
+            is_marked = any(node.lineno <= n <= (node.end_lineno or 0) for n in self.marked)
+            if bug and is_marked and bug.place(ours) in (i, i - len(theirs) + len(ours)):
+                return node
+        return None
 
     def blank_of(self, node: ast.stmt) -> Blank | None:
         """Return the line of the source that sets the same names, or None.
@@ -104,15 +134,6 @@ class Filling(ast.NodeTransformer):
 def copied(value: Any) -> Any:
     """Return a copy of an array, and any other value itself."""
     return np.copy(cast(Any, value)) if isinstance(value, np.ndarray) else value
-
-
-def set_by(node: ast.stmt) -> tuple[str, ...]:
-    """Return the names that an assignment sets; () for other statements."""
-    match node:
-        case ast.Assign(targets=[target]) | ast.AugAssign(target=target):
-            return names_of(target)
-        case _:
-            return ()
 
 
 def is_open(node: ast.AST) -> bool:

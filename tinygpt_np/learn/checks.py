@@ -101,12 +101,11 @@ def hint_after(progress: Progress, verdict: Verdict) -> Hint | None:
     After the last hint, which is the solution, the same one is given again. The one before has the
     remedy of a mistake too.
     """
-    line = verdict.to_do
-    if line is None or line.blank < 0:
+    exercise, line = verdict.exercise, verdict.to_do
+    if line is None or (line.blank < 0 and exercise.kind != "bug"):
         return None
-    exercise = verdict.exercise
-    # The hints of a closed form are for the whole function.
-    number = 0 if exercise.kind == "closed" else line.blank
+    # The hints of a closed form and of a bug hunt are for the whole function.
+    number = 0 if exercise.kind in ("closed", "bug") else line.blank
     before = progress.get(exercise.name, Record(asked=verdict.asked))
     shown = before.hints.get(str(number), 0)
     step = min(shown + 1, STEPS)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Literal
 
 from tinygpt_np.learn import warm_ups
+from tinygpt_np.learn.bugs import CHOSEN, ChosenBug
 
 # lines: the gradient lines of a backward, under the forward lines that they reverse. closed: the
 # same function in a short form of the learner's own. bug: a backward with one wrong line. training:
@@ -24,7 +25,6 @@ LEVELS = {
     5: "bug hunt: name the wrong line, then repair it",
     6: "the last one: your backwards train a GPT",
 }
-BUGS = 40
 # The exercises that the last one trains with.
 TRAINED = (
     *("linear", "embedding", "gelu", "softmax", "cross_entropy", "layer_norm", "attention"),
@@ -38,7 +38,7 @@ class Exercise:
 
     name: on the command line and of its file. subject: the source that it is generated from. asked:
     the gradients to write, if some lines of the source stay; without any, all of them. is_extra:
-    whether the course can be finished without it.
+    whether the course can be finished without it. bug: the one to hunt.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Exercise:
     subject: str
     asked: tuple[str, ...] = ()
     is_extra: bool = False
+    bug: ChosenBug | None = None
 
     @property
     def file(self) -> str:
@@ -73,6 +74,7 @@ def course() -> tuple[Exercise, ...]:
         *("dropout", "relu", "relu_squared", "silu", "gelu_exact", "soft_cap", "rms_norm"),
         *("rotary", "swiglu"),
     )
+    bugs = enumerate(CHOSEN, 1)
     return (
         *(Exercise(name, 1, "lines", name) for name in warm_ups.__all__),
         *(Exercise(name, 2, "lines", name) for name in lines),
@@ -81,7 +83,7 @@ def course() -> tuple[Exercise, ...]:
         *(Exercise(name, 4, "lines", name) for name in ("micro_batches", "block", "gpt")),
         *(Exercise(name, 4, "lines", name, is_extra=True) for name in more),
         Exercise("grouped_queries", 4, "lines", "attention", GROUPED, is_extra=True),
-        *(Exercise(f"bug_{n:02}", 5, "bug", "") for n in range(1, BUGS + 1)),
+        *(Exercise(f"bug_{n:02}", 5, "bug", bug.subject, bug=bug) for n, bug in bugs),
         Exercise("training", 6, "training", ""),
     )
 

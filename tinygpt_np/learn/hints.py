@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinygpt_np import ops
+from tinygpt_np.learn import bugs
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.skeleton import Blank, blanks, simple_statements
 from tinygpt_np.learn.sources import source_of, targets_of
@@ -31,6 +32,8 @@ PASSED_ON = (
 
 def hints(exercise: Exercise, blank: Blank) -> tuple[str, str, str, str]:
     """Return the four hints for a line of an exercise."""
+    if exercise.bug is not None:
+        return bugs.hints(exercise.bug, next(targets_of(exercise)))
     if exercise.kind == "closed":
         return closed_form(exercise)
     truth = Truth(next(targets_of(exercise)))

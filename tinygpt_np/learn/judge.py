@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tinygpt_np.learn.attempt import Attempt, AttemptError, copied, described, set_by
+from tinygpt_np.learn.attempt import Attempt, AttemptError, copied, described
 from tinygpt_np.learn.course import Exercise
-from tinygpt_np.learn.skeleton import blanks, simple_statements
+from tinygpt_np.learn.skeleton import blanks, set_by, simple_statements
 from tinygpt_np.learn.sources import targets_of
 from tinygpt_np.learn.whole import Failure, first_failure, gradients
 from tinygpt_np.study.proof.prove import prove
@@ -34,6 +34,14 @@ OF_PROOF: dict[str, LineStatus] = {
 }  # fmt: skip
 # The kinds of causes that go on with a description; others go on with the remedy.
 DESCRIBED = ("a path is missing", "a condition is missing")
+# What is said of the line that a learner thinks has the bug.
+UNMARKED = (
+    "Put the comment `# bug` at the end of the line that you think is wrong, and check again."
+)
+SEVERAL = "More than one line has the comment `# bug`; one line is wrong."
+OTHER = "Line {} is not the wrong one."
+FOUND = "Line {} is the wrong one. Repair it, keep the comment, and check again."
+REPAIRED = "backward is right now. Put the comment `# bug` at the end of the line that was wrong."
 MISTAKES: tuple[LineStatus, ...] = ("wrong", "shape", "missing", "luck")
 
 
@@ -83,7 +91,7 @@ class Verdict:
     """What check says about an attempt.
 
     lines: in the order of the file. asked: how many lines the exercise asks for. problem: why
-    nothing could be checked, or "". line: where.
+    nothing could be checked, or "". line: where. note: what to do next, in a bug hunt.
     """
 
     exercise: Exercise
@@ -126,6 +134,33 @@ class Verdict:
 
 def judge(attempt: Attempt) -> Verdict:
     """Return the verdict on an attempt, whose functions may raise anything."""
+    verdict = judge_formulas(attempt)
+    is_hunt = attempt.exercise.bug is not None and not verdict.problem
+    return hunted(attempt, verdict) if is_hunt else verdict
+
+
+def hunted(attempt: Attempt, verdict: Verdict) -> Verdict:
+    """Return the verdict on a bug hunt. It says nothing of the bug before its line is found.
+
+    As soon as the learner has found and changed the line, its mistakes are those of any other line.
+    """
+    marked, line, bug = attempt.marked, attempt.bug_line, attempt.exercise.bug
+    if len(marked) > 1:
+        note = SEVERAL
+    elif line is None:
+        note = OTHER.format(marked[0]) if marked else UNMARKED
+        note = REPAIRED if verdict.ok else note
+    elif bug is not None and ast.unparse(line) == bug.after:
+        note = FOUND.format(line.lineno)
+    else:
+        return verdict
+    function = attempt.backward
+    whole = JudgedLine(function.node.lineno, function.signature, "open", blank=0)
+    return Verdict(attempt.exercise, (whole,), note=note)
+
+
+def judge_formulas(attempt: Attempt) -> Verdict:
+    """Return the verdict on all lines and on the function as a whole."""
     exercise = attempt.exercise
     try:
         target = with_functions(attempt, next(targets_of(exercise)))

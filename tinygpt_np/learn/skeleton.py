@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tinygpt_np import ops
+from tinygpt_np.learn.bugs import ChosenBug
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.sources import MODELS, Source, source_of
 from tinygpt_np.study.source.parse import Function, stored_in
@@ -30,6 +31,11 @@ HOW = {
         "and returns {results}. Simplify the formulas of level 2, or start from the derivative of "
         "one output with respect to one input. Use as many lines and names as you like."
     ),
+    "bug": (
+        "One line of backward is wrong. backward gets {upstream} and what forward saved, and "
+        "should return {results}. First put the comment `# bug` at the end of the line that you "
+        "think is wrong; check says whether it is. Then repair the line and keep the comment."
+    ),
 }
 MODEL = (
     "The calls of backward are those of forward in reverse order. X.backward(gradient, saved) "
@@ -38,10 +44,15 @@ MODEL = (
     "dx. Shapes: B batch, T time, N = B·T rows, C channels, V vocabulary, E columns of c_attn, "
     "U columns of c_fc, F after the activation."
 )
-COMMANDS = """\
+CHECKED = """\
     tinygpt learn check      checks every line, stops at the first mistake and says what is wrong
     tinygpt learn hint       shows a hint for the first line that is open or wrong
 """
+HUNTED = """\
+    tinygpt learn check      says whether the marked line is the wrong one, and whether it is right
+    tinygpt learn hint       shows a hint for the wrong line
+"""
+COMMANDS = {"lines": CHECKED, "closed": CHECKED, "bug": HUNTED}
 
 
 @dataclass(frozen=True)
@@ -65,10 +76,13 @@ class Blank:
 
 @cache
 def skeleton(exercise: Exercise) -> str:
-    """Return the text of the file of an exercise of the kind lines or closed."""
+    """Return the text of the file of an exercise, except for the last one."""
     source = source_of(exercise)
     parts = [f'"""{question(exercise, source)}"""', *context(source), plain(source.forward)]
-    backward = open_lines(exercise) if exercise.kind == "lines" else blank_body(exercise)
+    if exercise.bug is not None:
+        backward = with_bug(exercise.bug, source.backward)
+    else:
+        backward = open_lines(exercise) if exercise.kind == "lines" else blank_body(exercise)
     return "\n\n\n".join(["\n\n".join(parts[:2]), *parts[2:], backward]) + "\n"
 
 
@@ -80,8 +94,8 @@ def question(exercise: Exercise, source: Source) -> str:
     results = ", ".join(returned(source.backward)) or "the gradient of every parameter"
     how = HOW[exercise.kind].format(upstream=described(upstream), results=results)
     named = MODEL if exercise.subject in MODELS else letters(source)
-    kept = [p.rstrip() for p in paragraphs[:cut]]
-    return "\n\n".join([*kept, *(textwrap.fill(text, WIDTH) for text in (how, named)), COMMANDS])
+    kept, commands = [p.rstrip() for p in paragraphs[:cut]], COMMANDS[exercise.kind]
+    return "\n\n".join([*kept, *(textwrap.fill(text, WIDTH) for text in (how, named)), commands])
 
 
 def described(upstream: str) -> str:
@@ -181,6 +195,9 @@ def blanks(exercise: Exercise) -> tuple[Blank, ...]:
         steps = [b for b in gradient_lines(source) if {*b.names} & {*returned(source.backward)}]
         last = {b.target: b for b in steps}
         return tuple(last[name] for name in returned(source.backward))
+    if exercise.bug is not None:
+        statements = simple_statements(source.backward.node.body)
+        return (blank_at(source.backward, statements[exercise.bug.place(statements)]),)
     found = gradient_lines(source)
     return tuple(b for b in found if not exercise.asked or {*b.names} & {*exercise.asked})
 
@@ -199,14 +216,17 @@ def gradient_lines(source: Source) -> tuple[Blank, ...]:
                     node.end_lineno or 0, last.adds, last.shape,
                 ))  # fmt: skip
         elif isinstance(node, ast.Assign | ast.AugAssign) and is_gradient(node, source):
-            target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
-            quote = next(iter(function.comments_above(node.lineno)), "")
-            found.append(Blank(
-                target_text(function, node), names_of(target), quote,
-                source_text(function, node), node.lineno, node.end_lineno or 0,
-                isinstance(node, ast.AugAssign), function.statement(node).shape,
-            ))  # fmt: skip
+            found.append(blank_at(function, node))
     return tuple(found)
+
+
+def blank_at(function: Function, node: ast.stmt) -> Blank:
+    """Return a statement of a source as a line to write."""
+    quote = next(iter(function.comments_above(node.lineno)), "")
+    return Blank(
+        target_text(function, node), set_by(node), quote, source_text(function, node), node.lineno,
+        node.end_lineno or 0, isinstance(node, ast.AugAssign), function.statement(node).shape,
+    )  # fmt: skip
 
 
 def is_gradient(node: ast.Assign | ast.AugAssign, source: Source) -> bool:
@@ -223,14 +243,23 @@ def names_of(target: ast.expr) -> tuple[str, ...]:
     return tuple(name for name in names if name != "_")
 
 
+def set_by(node: ast.stmt) -> tuple[str, ...]:
+    """Return the names that an assignment sets; () for other statements."""
+    match node:
+        case ast.Assign(targets=[target]) | ast.AugAssign(target=target):
+            return names_of(target)
+        case _:
+            return ()
+
+
 def source_text(function: Function, node: ast.stmt) -> str:
     """Return the source of a statement with its comment, dedented."""
     lines = function.lines[node.lineno - 1 : node.end_lineno]
     return textwrap.dedent("\n".join(lines))
 
 
-def target_text(function: Function, node: ast.Assign | ast.AugAssign) -> str:
-    """Return the source to the left of the equals sign of an assignment."""
+def target_text(function: Function, node: ast.stmt) -> str:
+    """Return the source to the left of the equals sign of an assignment; all of a call."""
     operator = "+=" if isinstance(node, ast.AugAssign) else "="
     return source_text(function, node).partition(f" {operator} ")[0]
 
@@ -264,6 +293,15 @@ def open_lines(exercise: Exercise) -> str:
     node = function.node
     body = [line for line in lines[node.body[0].lineno - 1 : node.end_lineno] if line != "\0"]
     return plain(function, body)
+
+
+def with_bug(bug: ChosenBug, function: Function) -> str:
+    """Return the backward with a wrong line in the place of the right one."""
+    node, lines = function.node, [*function.lines]
+    statements = simple_statements(node.body)
+    number = statements[bug.place(statements)].lineno - 1
+    lines[number] = bug.planted(lines[number])
+    return plain(function, lines[node.body[0].lineno - 1 : node.end_lineno])
 
 
 def blank_body(exercise: Exercise) -> str:

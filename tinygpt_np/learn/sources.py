@@ -49,7 +49,7 @@ def source_of(exercise: Exercise) -> Source:
     text = inspect.getsource(module)
     file = f"{module.__name__.removeprefix('tinygpt_np.').replace('.', '/')}.py"
     steps = "backward_steps" if hasattr(module, "backward_steps") else "backward"
-    forward, backward = "forward", steps
+    forward, backward = "forward", exercise.bug.function if exercise.bug else steps
     if name in MODELS:
         prefix = f"GPT.{targets.PREFIXES.get(name, '')}"
         forward, backward = f"{prefix}forward", f"{prefix}backward"
