@@ -189,7 +189,7 @@ def what_next(verdict: Verdict, following: str) -> str:
     if verdict.mistake is not None:
         return f"next  repair line {verdict.mistake.line.number}; tinygpt learn hint helps"
     if verdict.note:
-        return f"next  edit {verdict.exercise.file}, then tinygpt learn check; tinygpt learn hint helps"
+        return "next  edit the file; tinygpt learn hint helps"
     if verdict.open_lines:
         return f"next  write line {verdict.open_lines[0].number}; tinygpt learn hint helps"
     return f"next  tinygpt learn hint {name}"
