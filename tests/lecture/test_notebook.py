@@ -81,6 +81,7 @@ def executed(book: Any, folder: Path) -> list[Any]:
         (4, "on average, standard deviation", 0),
         (7, "rows 0 to 4 stay", 0),
         (10, "largest difference from ops.softmax", 1),
+        (13, "last row, untrained", 2),
     ],
 )
 def test_a_notebook_runs_and_shows_pictures(

@@ -2,7 +2,7 @@
 
 What changes if a token no longer looks up its logits, but C numbers that describe it? A linear
 layer, the head, turns these C numbers into V logits. Does the loss become lower? And if it does
-not, what is the detour good for?
+not, what is it good for?
 """
 
 import numpy as np

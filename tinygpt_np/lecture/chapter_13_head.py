@@ -122,8 +122,8 @@ def main() -> None:
     print(f"{before[-1].min():.1%} to {before[-1].max():.1%}")
     print(f"            trained: the largest is {after[-1].max():.1%}\n")
     workbench.show_maps({"untrained": before, "trained": after}, TEXT)
-    print("\nWhere a trained row is dark, the loss was lower when that token was read: no")
-    print("line of the code says where to look.")
+    print("\nA trained row has its weight on tokens that lower the loss: no line of the code")
+    print("says where to look.")
 
     # %% Try it
     # The backward of this head has the most lines so far. The command shows each next to its

@@ -81,7 +81,7 @@ def main() -> None:
     workbench.show_losses(losses)
     quarters = " ".join(f"{part.mean():.3f}" for part in np.array_split(losses, 4))
     print(f"  {STEPS} steps, loss by quarters {quarters}")
-    print(f"  validation loss before {before:.3f}, after {split_loss(model, val):.3f}\n")
+    print(f"  validation loss before {before:.3f}, after {split_loss(model, val):.3f}")
 
     # %% The loss with and without dropout
     # Under dropout the model sees a tenth less, each time another tenth. Expect three
