@@ -1,8 +1,8 @@
 """01:24:25 Feed-forward layers of a transformer block
 
-Attention has gathered something for each token; what processes it? Two linear layers, for each token
-alone, with a nonlinearity between them. Why are two linear layers not enough? (The lecture uses
-ReLU, GPT-2 uses GELU.)
+Attention has gathered something for each token; what processes it? Two linear layers, for each
+token alone, with a nonlinearity between them. Why are two linear layers not enough? (The lecture
+uses ReLU, GPT-2 uses GELU.)
 """
 
 from functools import partial

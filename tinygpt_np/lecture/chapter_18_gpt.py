@@ -98,7 +98,7 @@ def main() -> None:
     print(text)
 
     # %% Try it
-    # What remains is size and time. The preset lecture is the model at the lecture's end.
+    # Only size and time are missing now. The preset lecture is the model at the lecture's end.
 
     preset = PRESETS["lecture"]
     lecture = sum(map(np.prod, param_shapes(preset.gpt(V)).values()))
