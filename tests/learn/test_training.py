@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_a_changed_forward_may_save_other_values() -> None:
 
 
 def test_gradients_of_another_dtype_get_that_of_the_parameters() -> None:
-    text, _ = planted(TEXTS["gelu"], "dbend = dbent", "dbend = dbent * np.float64(1)")
+    text = TEXTS["gelu"].replace("    return dx\n", "    return dx * np.float64(1)\n")
     found = gradients(model_of({"gelu": text})[0])
     assert {grad.dtype.name for grad in found.values()} == {"float32"}
 
@@ -312,7 +313,20 @@ def test_a_function_that_raises_in_the_middle_ends_in_a_sentence(
     assert not verdict.ok
     expected = f"at step 2, line {line} of {folder / 'gelu.py'} raises KeyError: 'no more'"
     assert verdict.problem == expected
-    assert train(folder)[0].problem == expected  # Its run is not locked any more.
+
+
+def test_a_run_that_has_ended_is_not_locked(
+    tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_run = list[Trainer](), training.open_run
+
+    def keep(*args: Any) -> Trainer:
+        opened.append(open_run(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(training, "open_run", keep)
+    train(write(tmp_path / "learn"))
+    assert not opened[0].lock.is_locked
 
 
 def test_gradients_that_are_not_finite_end_in_a_sentence(tmp_path: Path, short: None) -> None:
