@@ -77,13 +77,19 @@ def test_a_wrong_line_is_shown_with_both_values_a_cause_and_heat_maps() -> None:
         assert name.partition(" ")[0] in str(result)
     assert html.count("<figure>") == 3
     assert html.count('<tr class="is-wrong">') == 1
-    assert "next: change line 9" in str(result)
+    assert "next: repair line 9" in str(result)
 
 
 def test_a_wrong_shape_is_shown_with_the_one_that_is_wanted_and_without_heat_maps() -> None:
     result = checked("broadcast", ("dbias = dy.sum(axis=0)", "dbias = dy.sum(axis=1)"))
     assert "wanted shape (8,)" in shown(result)
     assert "<figure>" not in html_of(result)
+
+
+def test_a_missing_line_is_shown_with_the_forward_line_that_it_reverses() -> None:
+    result = checked("softmax", ("    dexps += dtotal  # (..., V)\n", ""))
+    assert "after line 8: dexps += … dexps lacks the part through line 11, total" in shown(result)
+    assert "next: add a line after line 8" in str(result)
 
 
 def test_a_line_that_is_right_by_luck_is_shown_with_the_call_for_which_it_is_wrong() -> None:

@@ -197,7 +197,8 @@ def with_functions(attempt: Attempt, target: Target) -> Target:
     module = {**target.module, **attempt.module}
     if not attempt.is_own_forward or target.kind == "model":
         functions = (target.functions[0], attempt.functions[1]) if target.functions else ()
-        return replace(target, module=module, functions=functions)
+        # The same lines, with the numbers that they have in the learner's file.
+        return replace(target, module=module, forward=attempt.forward, functions=functions)
     line = attempt.forward.node.lineno
     changed = "forward was changed, and {}; tinygpt learn solution shows the original"
     try:
@@ -254,13 +255,15 @@ def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLi
         if each.reverses is not None and each.reverses < len(steps):  # Not the return statement.
             reverses = steps[each.reverses].statement.text
         names = [g.name for g in each.gradients] or [*each.values]
+        if is_missing:  # Its text is as `dx += …`.
+            names = [each.text.partition(" ")[0]]
         if status == "wrong" and wrong_shape(each):
             status = "shape"
         number, text = each.line, each.text if is_missing else line_text(attempt, each)
-        if is_missing and (node := without_effect(attempt, text.partition(" ")[0], reverses)):
+        if is_missing and (node := without_effect(attempt, names[0], reverses)):
             number, text, status = node.lineno, attempt.backward.text(node), "wrong"
             is_missing = False
-        blank = blank_number(attempt, number, names, reverses)
+        blank = blank_number(attempt, 0 if is_missing else number, names, reverses)
         line = JudgedLine(number, text, status, ", ".join(names), reverses, each.message, blank)
         key = number, is_missing
         worse = key not in found or (status in MISTAKES and found[key].status not in MISTAKES)
@@ -272,7 +275,10 @@ def judged_lines(attempt: Attempt, truth: Truth, proof: Proof) -> tuple[JudgedLi
 
 
 def blank_number(attempt: Attempt, number: int, names: Sequence[str], reverses: str) -> int:
-    """Return the number of the line of the exercise that a line is, or -1."""
+    """Return the number of the line of the exercise that a line is, or -1.
+
+    number: of the line in the file, or 0 if it is missing there.
+    """
     asked, nodes = blanks(attempt.exercise), simple_statements(attempt.backward.node.body)
     for node in (node for node in nodes if node.lineno == number):
         if (blank := attempt.blank_of(node)) is not None and {*blank.names} & {*names}:

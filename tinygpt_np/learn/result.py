@@ -12,7 +12,15 @@ from tinygpt_np.learn.checks import Hint
 from tinygpt_np.learn.course import Exercise, following
 from tinygpt_np.learn.hints import STEPS
 from tinygpt_np.learn.judge import JudgedLine, LineStatus, Mistake, Verdict
-from tinygpt_np.learn.terminal import STATUS, draw, draw_hint, facts_of, has_values, shortened
+from tinygpt_np.learn.terminal import (
+    STATUS,
+    draw,
+    draw_hint,
+    facts_of,
+    has_values,
+    remedy,
+    shortened,
+)
 from tinygpt_np.study.render.highlight import highlight
 
 # The class of a line by its status; every other status is a mistake.
@@ -119,7 +127,7 @@ def summary(verdict: Verdict) -> str:
     if verdict.ok:
         return f"✓ solved: the whole function is right in {verdict.calls} calls"
     if verdict.problem:
-        return "could not be judged"
+        return "could not be checked"
     if verdict.mistake is not None:
         return f"{STATUS[verdict.mistake.line.status][0]}, line {verdict.mistake.line.number}"
     return f"{len(verdict.open_lines)} open"
@@ -136,6 +144,8 @@ def what_next(verdict: Verdict) -> str:
     if verdict.problem:
         return f"next: change `backward`, {again}"
     if verdict.mistake is not None:
-        return f"next: change line {verdict.mistake.line.number}, {again}; {hint}"
+        return f"next: {remedy(verdict.mistake)}, {again}; {hint}"
+    if verdict.note:
+        return f"next: change `backward`, {again}; {hint}"
     first = verdict.open_lines[0] if verdict.open_lines else None
     return f"next: write line {first.number}, {again}; {hint}" if first else ""

@@ -187,9 +187,17 @@ def what_next(verdict: Verdict, following: str) -> str:
     if verdict.problem:
         return "next  repair the file, then tinygpt learn check"
     if verdict.mistake is not None:
-        return f"next  repair line {verdict.mistake.line.number}; tinygpt learn hint helps"
+        return f"next  {remedy(verdict.mistake)}; tinygpt learn hint helps"
     if verdict.note:
         return "next  edit the file; tinygpt learn hint helps"
     if verdict.open_lines:
         return f"next  write line {verdict.open_lines[0].number}; tinygpt learn hint helps"
     return f"next  tinygpt learn hint {name}"
+
+
+def remedy(mistake: Mistake) -> str:
+    """Return what to do about a mistake."""
+    number = mistake.line.number
+    if mistake.line.status == "missing":
+        return f"add a line after line {number}"
+    return f"repair line {number}"
