@@ -11,6 +11,7 @@ from helpers.cells import code_cells, defined, run_cell, written
 
 import tinygpt_np as tg
 from tinygpt_np.learn import sandbox
+from tinygpt_np.learn.course import find
 from tinygpt_np.learn.folder import PROGRESS, read_progress
 
 SOFTMAX = written("softmax")
@@ -67,6 +68,19 @@ def test_what_cannot_be_judged_is_said_in_a_sentence(
     assert result.verdict is None
     assert re.match(message, result.problem)
     assert len(str(result).splitlines()) == 1
+
+
+def test_in_a_bug_hunt_the_comment_in_the_cell_names_the_line() -> None:
+    hunt, cell = find("bug_03"), code_cells("bug_03")[2]
+    assert hunt.bug is not None
+    assert hunt.bug.after in cell
+    result = tg.learn.check(defined("bug_03", cell))
+    assert result.verdict is not None
+    assert not result.ok
+    assert result.verdict.note in str(result)
+    marked = cell.replace(hunt.bug.after, f"{hunt.bug.after}  # bug")
+    assert "Line 7 is the wrong one" in str(tg.learn.check(defined("bug_03", marked)))
+    assert tg.learn.check(defined("bug_03", marked.replace(hunt.bug.after, hunt.bug.before))).ok
 
 
 def test_the_forward_of_the_cells_is_used_and_without_one_that_of_the_exercise() -> None:

@@ -88,8 +88,8 @@ def test_a_wrong_shape_is_shown_with_the_one_that_is_wanted_and_without_heat_map
 
 def test_a_missing_line_is_shown_with_the_forward_line_that_it_reverses() -> None:
     result = checked("softmax", ("    dexps += dtotal  # (..., V)\n", ""))
-    assert "after line 8: dexps += … dexps lacks the part through line 11, total" in shown(result)
-    assert "next: add a line after line 8" in str(result)
+    assert "after line 7: dexps += … dexps lacks the part through line 11, total" in shown(result)
+    assert "next: add a line after line 7" in str(result)
 
 
 def test_a_line_that_is_right_by_luck_is_shown_with_the_call_for_which_it_is_wrong() -> None:

@@ -18,13 +18,10 @@ from tinygpt_np.learn.skeleton import skeleton
 
 IMPORT = "import tinygpt_np as tg"
 CHECK = "tg.learn.check(backward)"
-HOW = (
-    f"Run every cell once. Then change `backward`, run its cell and that of `{CHECK}`. It checks "
-    "every line, stops at the first mistake and says what is wrong."
-)
+HOW = f"Run every cell once. Then change `backward`, run its cell, and run `{CHECK}` again."
 HINT = (
-    "If you do not get further, `tg.learn.hint(backward)` in a new cell shows a hint for the first "
-    "line that is open or wrong, and the next one when it runs again."
+    "If you do not get further, `tg.learn.hint(backward)` in a new cell shows a hint, and the next "
+    "one when it runs again."
 )
 
 
@@ -92,7 +89,7 @@ def what_next(exercise: Exercise) -> str:
     found = ["## What to do next", HINT]
     if coming is not None:
         found.append(
-            f"If every line is right, the next exercise is `{coming.name}`. The command "
+            f"If it is solved, the next exercise is `{coming.name}`. The command "
             f"`tinygpt learn notebook {coming.name}` writes its notebook, and `tinygpt learn` "
             f"shows all exercises. Run them in a terminal, in the folder that contains "
             f"`{FOLDER}`."
