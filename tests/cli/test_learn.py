@@ -71,7 +71,7 @@ def test_hints_go_from_what_is_asked_to_the_solution_which_is_counted(
     write(folder, "softmax", solved("softmax", but=(1,)))
     outs = [output_of(capsys, "learn", "hint") for _ in range(5)]
     for number, out in zip((1, 2, 3, 4, 4), outs, strict=True):
-        assert f"softmax, line 37, hint {number} of 4" in out
+        assert f"softmax, line 38, hint {number} of 4" in out
     assert "dtotal = -(dprobs * probs / total)" in outs[3]
     record = json.loads((folder / "learn" / "progress.json").read_text())["exercises"]["softmax"]
     assert record["hints"] == {"1": 4}

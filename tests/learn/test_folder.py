@@ -147,10 +147,26 @@ def test_reset_keeps_the_file_under_another_name(tmp_path: Path) -> None:
     path = start(SOFTMAX, tmp_path)
     for n, content in enumerate(("mine", "mine too")):
         path.write_text(content)
-        assert folder.reset(SOFTMAX, tmp_path) == path
+        kept = folder.reset(SOFTMAX, tmp_path)
         assert path.read_text(encoding="utf-8") == skeleton(SOFTMAX)
-        assert (tmp_path / f"softmax.py.old{n or ''}").read_text() == content
+        assert kept == tmp_path / f"softmax.py.old{n or ''}"
+        assert kept.read_text() == content
     assert (tmp_path / "softmax.py.old").read_text() == "mine"
+
+
+def test_reset_writes_no_file_that_was_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="tinygpt learn start softmax writes it"):
+        folder.reset(SOFTMAX, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_itself_is_no_place_for_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / folder.PROGRESS).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="go to the one that contains it"):
+        folder.check_place()
 
 
 def test_the_file_edited_last_is_the_one_to_check(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_first_mistake_has_the_forward_line_both_values_the_place_and_a_caus
     assert "dexps = dprobs / total" in out
     assert out.count("✓ right") == 3
     assert out.count("· open") == 1
-    assert "next  repair line 37; tinygpt learn hint helps" in out
+    assert "next  repair line 38; tinygpt learn hint helps" in out
 
 
 def test_a_wrong_shape_is_named_with_the_right_one() -> None:
@@ -63,4 +63,4 @@ def test_a_solved_exercise_names_the_next_one() -> None:
 def test_one_of_several_verdicts_is_one_line() -> None:
     assert in_one_line(verdict_on("softmax", solved("softmax"))).plain.endswith("✓ solved")
     found = in_one_line(verdict_on("softmax", with_dtotal("dtotal = 0 * dprobs"))).plain
-    assert " ".join(found.split()) == "softmax 3 of 5 lines ✗ wrong shape, line 37"
+    assert " ".join(found.split()) == "softmax 3 of 5 lines ✗ wrong shape, line 38"

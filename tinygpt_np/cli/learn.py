@@ -62,6 +62,9 @@ class Learn:
 
     def execute(self, console: Console) -> None:
         """Show the map, or do what is asked for."""
+        from tinygpt_np.learn.folder import check_place
+
+        check_place()
         if self.action is not None and self.exercise == "training":
             train(self.action, console)
             return
@@ -176,8 +179,9 @@ def watch(console: Console) -> None:
     from tinygpt_np.learn.folder import FOLDER, make_folder
 
     make_folder(FOLDER)
+    edited = checks.edited(FOLDER)
     console.print(f"watching {FOLDER}/; Ctrl-C ends")
-    for exercise in checks.edited(FOLDER):
+    for exercise in edited:
         console.rule(f"{exercise.name}  {datetime.now():%H:%M:%S}", align="left")
         try:
             show(checks.check(exercise), console)
@@ -216,11 +220,12 @@ def reset(exercise: "Exercise", yes: bool, console: Console) -> None:
             raise ValueError(
                 f"tinygpt learn reset {exercise.name} asks first; without a terminal, add --yes"
             )
-        answer = console.input(f"Write {path} again? It is kept as {path}.old. \\[y/N] ")
+        answer = console.input(f"Write {path} again? What it contains is kept. \\[y/N] ")
         if answer.strip().lower() not in ("y", "yes"):
             console.print("Nothing was changed.")
             return
-    console.print(f"written  {folder.reset(exercise)}", soft_wrap=True)
+    kept = folder.reset(exercise)
+    console.print(f"written  {path}; what it contained is in {kept}", soft_wrap=True)
 
 
 def notebook(exercise: "Exercise", console: Console) -> None:

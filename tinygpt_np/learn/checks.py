@@ -132,17 +132,17 @@ def solution(exercise: Exercise, folder: Path = FOLDER) -> str:
 
 
 def edited(folder: Path = FOLDER) -> Iterator[Exercise]:
-    """Yield each exercise whose file is saved. Raise WatchError without the package watchfiles."""
+    """Return each exercise when its file is saved. Raise WatchError without watchfiles."""
     try:
         import watchfiles
     except ImportError:
         raise WatchError(f"--watch needs watchfiles: pip install '{EXTRA}'") from None
     files = {(folder / each.file).resolve(): each for each in course()}
-    for changes in watchfiles.watch(folder, raise_interrupt=True):
-        saved = {
-            Path(path).resolve() for kind, path in changes if kind != watchfiles.Change.deleted
-        }
-        yield from (files[path] for path in sorted(saved & files.keys()))
+    changes = watchfiles.watch(folder, raise_interrupt=True)
+    saved = ({Path(path).resolve() for _, path in each} for each in changes)
+    return (
+        files[path] for paths in saved for path in sorted(paths & files.keys()) if path.exists()
+    )
 
 
 def as_data(verdicts: Sequence[Verdict], folder: Path = FOLDER) -> dict[str, Any]:

@@ -7,6 +7,7 @@ those of the source: an operation of ops/, a warm-up, or a method of the model.
 import difflib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from tinygpt_np.learn import warm_ups
@@ -89,9 +90,9 @@ def course() -> tuple[Exercise, ...]:
 
 
 def find(name: str) -> Exercise:
-    """Return the exercise of this name. Raise ValueError, which says what is close to it."""
+    """Return the exercise of this name or file. Raise ValueError, which says what is close."""
     names = {each.name: each for each in course()}
-    found = names.get(name.removesuffix(".py").replace("-", "_"))
+    found = names.get(Path(name).name.removesuffix(".py").replace("-", "_"))
     if found is None:
         close = difflib.get_close_matches(name, names, 1)
         guess = f"did you mean {close[0]}?" if close else "tinygpt learn lists them"

@@ -102,13 +102,21 @@ def start(exercise: Exercise, folder: Path = FOLDER) -> Path:
 
 
 def reset(exercise: Exercise, folder: Path = FOLDER) -> Path:
-    """Write the file of an exercise again. What it contained is kept in a new NAME.py.old."""
+    """Write the file of an exercise again, and return the new file that has what it contained."""
     path = folder / exercise.file
-    if path.exists():
-        names = (path.with_name(f"{path.name}.old{n or ''}") for n in count())
-        create_file(next(name for name in names if not name.exists()), path.read_bytes())
+    if not path.exists():
+        raise FileError(f"there is no {path}; tinygpt learn start {exercise.name} writes it")
+    names = (path.with_name(f"{path.name}.old{n or ''}") for n in count())
+    kept = next(name for name in names if not name.exists())
+    create_file(kept, path.read_bytes())
     write_file(path, skeleton(exercise).encode())
-    return path
+    return kept
+
+
+def check_place(folder: Path = FOLDER) -> None:
+    """Raise FileError if the working directory is the learner's folder itself."""
+    if not folder.exists() and Path(PROGRESS).exists():
+        raise FileError(f"this is the folder {folder}/ itself; go to the one that contains it")
 
 
 def started(folder: Path = FOLDER) -> list[Exercise]:

@@ -65,9 +65,10 @@ def asked(truth: Truth, blank: Blank, step: Step | None) -> str:
         found.append(f"d{name} is the gradient of the loss with respect to {name}.{shape}")
         reading = [s for s in truth.trace.steps if name in s.statement.reads]
         if len(reading) > 1:
-            found.append(f"Forward reads {name} in {len(reading)} lines; their parts add up:")
+            lines = f"{len(reading)} lines, whose parts add up"
+            found.append(f"The loss depends on {name} through {lines}:")
         elif reading:
-            found.append(f"Forward reads {name} in one line:")
+            found.append(f"The loss depends on {name} through one line:")
         for each in reading:
             is_own = len(reading) > 1 and step is not None and each.index == step.index
             found.append(f"    {each.statement.text}{'   ← this line is its part' * is_own}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from tinygpt_np import ops
+from tinygpt_np.learn import warm_ups
 from tinygpt_np.learn.bugs import ChosenBug
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.sources import MODELS, Source, source_of
@@ -44,8 +45,17 @@ MODEL = (
     "dx. Shapes: B batch, T time, N = B·T rows, C channels, V vocabulary, E columns of c_attn, "
     "U columns of c_fc, F after the activation."
 )
+# What the text of an exercise may use, and what it means.
+NOTES = {
+    ".forward(": (
+        "For each call X.forward(...) there is X.backward(gradient, saved). It takes the gradient "
+        "of what the call returned and what it saved, and returns the gradients of its arguments."
+    ),
+    ".mT": "a.mT swaps the last two axes of a.",
+    "np.real(": "np.real(x) marks a value that counts as a constant: no gradient flows through it.",
+}
 CHECKED = """\
-    tinygpt learn check      checks every line, stops at the first mistake and says what is wrong
+    tinygpt learn check      checks every line and explains the first mistake
     tinygpt learn hint       shows a hint for the first line that is open or wrong
 """
 HUNTED = """\
@@ -83,6 +93,7 @@ def skeleton(exercise: Exercise) -> str:
         backward = with_bug(exercise.bug, source.backward)
     else:
         backward = open_lines(exercise) if exercise.kind == "lines" else blank_body(exercise)
+        backward = with_saved_names(source, backward)
     return "\n\n\n".join(["\n\n".join(parts[:2]), *parts[2:], backward]) + "\n"
 
 
@@ -90,31 +101,37 @@ def question(exercise: Exercise, source: Source) -> str:
     """Return the docstring of a file: the derivation reduced to the question."""
     paragraphs = source.docstring.strip().split("\n\n")
     cut = next((i for i, p in enumerate(paragraphs) if "Derivation" in p), len(paragraphs))
-    upstream = source.backward.upstream
+    upstream = described(source.backward.upstream)
     results = ", ".join(returned(source.backward)) or "the gradient of every parameter"
-    how = HOW[exercise.kind].format(upstream=described(upstream), results=results)
-    named = MODEL if exercise.subject in MODELS else letters(source)
-    kept, commands = [p.rstrip() for p in paragraphs[:cut]], COMMANDS[exercise.kind]
-    return "\n\n".join([*kept, *(textwrap.fill(text, WIDTH) for text in (how, named)), commands])
+    how = HOW[exercise.kind].format(upstream=upstream, results=results)
+    text = re.sub(r"see (\w+)\.py", r"see \1", "\n\n".join(paragraphs[:cut]))
+    explained = MODEL if exercise.subject in MODELS else notes(source)
+    paragraphs = [textwrap.fill(each, WIDTH) for each in (how, explained) if each]
+    return "\n\n".join([text, *paragraphs, COMMANDS[exercise.kind]])
 
 
 def described(upstream: str) -> str:
     """Return the upstream gradient in words."""
-    return f"{upstream}, the gradient of the loss with respect to {upstream[1:]},"
+    name = upstream[1:]
+    if name == "loss":
+        return "dloss, a number: the gradient, with respect to loss, of what is computed from it,"
+    return f"{upstream}, the gradient of the loss with respect to {name},"
 
 
-def letters(source: Source) -> str:
-    """Return the meaning of the letters in the shapes of a source."""
-    shapes = " ".join(shapes_in(source.forward, source.backward))
+def notes(source: Source) -> str:
+    """Return what the lines of a source use: calls of operations, .mT, np.real and letters."""
+    text = "\n".join(context(source)) + plain(source.forward) + plain(source.backward)
+    found = [note for used, note in NOTES.items() if used in text]
+    shapes = " ".join(re.findall(r"\((?:\.\.\.|\d*[A-Z])(?:, \.{0,3}\d*[A-Z]?)*,?\)", text))
+    letters = sorted({*re.findall(r"[A-Z]", shapes)}, key=shapes.index)
+    if source.module.__name__.startswith(warm_ups.__name__):
+        found += ["Each letter in a shape is the size of an axis."] if letters else []
+        return " ".join(found)
     entries = (part.strip() for part in re.split(r" {2,}|\n", ops.__doc__ or ""))
-    meanings = [e for e in entries if re.match(r"[A-Z] ", e) and e[0] in shapes and "->" not in e]
+    known = {each[0]: each for each in entries if re.match(r"[A-Z] ", each) and "->" not in each}
+    meanings = [*dict.fromkeys(known[letter] for letter in letters if letter in known)]
     meanings += ["... any axes"] if "..." in shapes else []
-    return f"Shapes: {', '.join(meanings)}." if meanings else ""
-
-
-def shapes_in(*functions: Function) -> list[str]:
-    """Return the shapes that the comments of functions state."""
-    return [s.shape for function in functions for s in function.statements if s.shape]
+    return " ".join([*found, f"Shapes: {', '.join(meanings)}." if meanings else ""]).strip()
 
 
 def context(source: Source) -> list[str]:
@@ -284,7 +301,8 @@ def open_lines(exercise: Exercise) -> str:
         first = lines[blank.first - 1]
         indent = first[: len(first) - len(first.lstrip())]
         operator = "+=" if blank.adds else "="
-        comment = f"  # {blank.shape}" if blank.shape else ""
+        shape = f"{blank.shape}{' or None' * ('None if ' in blank.solution)}"
+        comment = f"  # {shape}" if blank.shape else ""
         keep = re.search(r"= grads\.keep\((f?\"[^\"]+\"), ", blank.solution)
         formula = f"grads.keep({keep.group(1)}, {OPEN})" if keep else OPEN
         lines[blank.first - 1] = f"{indent}{blank.target} {operator} {formula}{comment}"
@@ -293,6 +311,20 @@ def open_lines(exercise: Exercise) -> str:
     node = function.node
     body = [line for line in lines[node.body[0].lineno - 1 : node.end_lineno] if line != "\0"]
     return plain(function, body)
+
+
+def with_saved_names(source: Source, backward: str) -> str:
+    """Return a backward that unpacks all saved values by name, for a learner may need each."""
+    result = source.forward.result
+    saved = result.elts[1] if isinstance(result, ast.Tuple) else result
+    line = next((text for text in backward.splitlines() if text.endswith(" = saved")), "")
+    if "_" not in line.strip().split(" = ")[0].split(", ") or not isinstance(saved, ast.Tuple):
+        return backward
+    names = line.strip().removesuffix(" = saved").split(", ")
+    given = [ast.unparse(value) if isinstance(value, ast.Name) else "_" for value in saved.elts]
+    pairs = zip(names, given, strict=True)
+    full = ", ".join(own if name == "_" else name for name, own in pairs)
+    return backward.replace(line, f"    {full} = saved", 1)
 
 
 def with_bug(bug: ChosenBug, function: Function) -> str:

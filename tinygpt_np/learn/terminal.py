@@ -1,5 +1,6 @@
 """Show the map of the course and the verdicts in a terminal of 80 columns."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -60,6 +61,8 @@ def filled(cells: Iterable[Text]) -> Iterator[Text]:
 def cell(exercise: Exercise, record: Record, is_next: bool) -> Text:
     """Return the name of an exercise with its mark."""
     name = exercise.name
+    if record.done and record.right < record.asked:
+        return Text(f"✓ {name}, now {record.right}/{record.asked}", style="yellow")
     if record.done:
         shown = f" ({record.solutions} shown)" if record.solutions else ""
         return Text(f"✓ {name}{shown}", style="green")
@@ -103,7 +106,13 @@ def draw_hint(exercise: Exercise, hint: Hint) -> RenderableType:
     """Return a hint below the line that it is for."""
     title = Text(f"{exercise.name}, line {hint.line.number}", style="bold")
     title.append(f", hint {hint.number} of {STEPS}", style="not bold")
-    return Group(title, Text(hint.line.text, style="dim"), Text(), Text(hint.text))
+    text = hint.text if hint.number == STEPS else flowing(hint.text)
+    return Group(title, Text(hint.line.text, style="dim"), Text(), Text(text))
+
+
+def flowing(text: str) -> str:
+    """Join the lines of each paragraph, so that they wrap at any width; not indented ones."""
+    return re.sub(r"(?<=\S)\n(?=\S)", " ", text)
 
 
 def in_one_line(verdict: Verdict) -> Text:

@@ -7,11 +7,11 @@ nothing gives every token the probability 1/V and has the loss ln V.
 
 Derivation of the closed form, one row, t its target:
 
-    L = log Σ_j exp(l_j) - l_t      ⇒      ∂L/∂l_i = p_i - [i = t]
+    L = log Σ_j exp(l_j) - l_t      ⇒      ∂L/∂l_i = p_i - [i = t],  [i = t] is 1 if i = t, else 0
 
-times 1/M for the mean: the predicted probability minus the target probability. Each row of dlogits
-sums to zero. Common mistakes: the 1/M forgotten (the learning rate then depends on the
-batch size), and M taken as N when some targets are ignored.
+The mean gives the factor 1/M. So the gradient is the predicted minus the target probability, times
+1/M, and each row of dlogits sums to zero. Common mistakes: the 1/M forgotten (the learning rate
+then depends on the batch size), and M taken as N when some targets are ignored.
 Source: "Let's build GPT" 00:22:11; makemore part 4, exercise 2.
 """
 

@@ -266,7 +266,7 @@ class Function:
         running = running or node
         if id(node) not in self.described:
             last = self.lines[(node.end_lineno or node.lineno) - 1]
-            comment = re.search(r"#\s*(\(.*\))\s*$", last)
+            comment = re.search(r"#\s*(\(.*\))(?: or None)?\s*$", last)
             shape = comment.group(1) if comment else ""
             self.described[id(node)] = node, self.text(node), shape
         _, text, shape = self.described[id(node)]
