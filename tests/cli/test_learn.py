@@ -53,6 +53,19 @@ def test_an_exercise_is_started_checked_and_solved_and_the_map_shows_it(
     assert "1  warm-ups: one idea each  1/10" in out
 
 
+def test_a_bug_hunt_is_started_and_its_hints_lead_from_the_place_to_the_right_line(
+    folder: Path, capsys: Captured
+) -> None:
+    out = output_of(capsys, "learn", "start", "bug_09")
+    assert "written  learn/bug_09.py, one line is wrong" in out
+    assert "put `# bug` at the end of the wrong line" in out
+    fails("check")
+    assert "Put the comment `# bug`" in capsys.readouterr().out
+    hints = [output_of(capsys, "learn", "hint") for _ in range(4)]
+    assert "The wrong line reverses `probs = exps / total`." in hints[0]
+    assert "The right line: `dtotal = -(dprobs" in hints[3]
+
+
 def test_a_file_is_never_overwritten_but_by_reset_which_keeps_the_old_one(
     folder: Path, capsys: Captured
 ) -> None:

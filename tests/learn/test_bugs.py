@@ -265,6 +265,10 @@ def test_four_hints_lead_to_the_right_line() -> None:
     [
         # A line that computes a value of forward again, and lines of closed forms.
         ("exps = np.exp(log_probs)", "first"),
+        (
+            "dlogits = (chosen - probs) * counted[:, None] * (float(dloss) / count)",
+            "middle",
+        ),
         ("along_ones = dxhat.mean(axis=0, keepdims=True)", "middle"),
         ("dx = (dxhat - along_ones - along_xhat) / std", "last"),
     ],

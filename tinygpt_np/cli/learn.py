@@ -123,8 +123,12 @@ def start(name: str | None, console: Console) -> None:
         console.print("The course is finished.")
         return
     path = folder.start(exercise)
-    console.print(f"written  {path}, {len(blanks(exercise))} lines to write", soft_wrap=True)
-    console.print("Open it in your editor and replace every `...`. Then:", markup=False)
+    if exercise.kind == "bug":
+        size, task = "one line is wrong", "put `# bug` at the end of the wrong line"
+    else:
+        size, task = f"{len(blanks(exercise))} lines to write", "replace every `...`"
+    console.print(f"written  {path}, {size}", soft_wrap=True)
+    console.print(f"Open it in your editor and {task}. Then:", markup=False)
     console.print("  tinygpt learn check          checks it; --watch does so on every save")
     console.print("  tinygpt learn hint           a hint for the first line that is open or wrong")
 

@@ -23,7 +23,7 @@ from tinygpt_np.study.source.parse import Function, StudyError, find_function
 from tinygpt_np.study.source.paths import Namespace
 
 # The comment by which a learner names the wrong line.
-MARK = re.compile(r"#.*\bbug\b", re.IGNORECASE)
+BUG_COMMENT = re.compile(r"#.*\bbug\b", re.IGNORECASE)
 
 
 class AttemptError(ValueError):
@@ -67,7 +67,9 @@ class Attempt:
         return [
             number
             for number, line in lines
-            if number > node.lineno and MARK.search(line) and not line.lstrip().startswith("#")
+            if number > node.lineno
+            and BUG_COMMENT.search(line)
+            and not line.lstrip().startswith("#")
         ]
 
     @property
