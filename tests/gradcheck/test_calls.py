@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np.gradcheck import CheckError, Report, check
-from tinygpt_np.gradcheck.calls import ForwardCall, result_names
+from tinygpt_np.gradcheck.calls import ForwardCall, describe, result_names
 
 Array = Any
 rng = np.random.default_rng(5)
@@ -488,3 +488,20 @@ def test_the_names_in_a_return_statement_are_read() -> None:
         return X + 1
 
     assert (result_names(two), result_names(other), result_names(np.sin)) == (("dx", "dw"), (), ())
+
+
+class OwnError(Exception):
+    def __str__(self) -> str:
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("a  b\nc"), "ValueError: a b c"),
+        (KeyError(), "KeyError"),
+        (OwnError(), "OwnError"),
+    ],
+)
+def test_an_error_is_described_on_one_line(error: Exception, text: str) -> None:
+    assert describe(error) == text

@@ -67,7 +67,7 @@ WRONG_FUNCTIONS = {
     "a class": ("def backward(dprobs, saved)", "class backward(object)", "not valid Python"),
     "async": ("def backward", "async def backward", NO_BACKWARD),
     "no return": ("return dx", "pass", "own.py: backward must return a value; it has no return"),
-    "an empty return": ("return dx", "return", "the return on line 44 has none"),
+    "an empty return": ("return dx", "return", f"on line {TEXT[:-1].count(chr(10)) + 1} has none"),
     "a generator": ("return dx", "yield dx; return dx", "a plain function, without yield"),
     "a global name": ("return dx", "global np; return dx", "a plain function, without global"),
     "a number": (

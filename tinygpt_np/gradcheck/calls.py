@@ -271,6 +271,10 @@ def same_bits(a: Any, b: Any) -> bool:
     return np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) if a is not None else b is a
 
 
-def describe(error: Exception) -> str:
-    """Return the type and the message of an error."""
-    return f"{type(error).__name__}: {error}"
+def describe(error: BaseException) -> str:
+    """Return the type and the message of an error, on one line."""
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # That of a user's class.
+        message = ""
+    return type(error).__name__ + (f": {message}" if message else "")

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tinygpt_np.gradcheck.calls import describe
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.skeleton import Blank, blanks, set_by, simple_statements, skeleton
 from tinygpt_np.learn.sources import MODELS, source_of
@@ -167,8 +168,10 @@ def read_file(exercise: Exercise, text: str, file: str) -> Attempt:
         code = compile(text, file, "exec")
     except SyntaxError as error:
         raise AttemptError(f"{error.msg}: this is not valid Python", error.lineno or 0) from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise AttemptError(str(error)) from None
+    except (RecursionError, MemoryError):
+        raise AttemptError("an expression of the file has too many parts in each other") from None
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     module: Namespace = {"__name__": exercise.name, "__file__": file}
     try:
@@ -221,5 +224,4 @@ def line_of(error: BaseException, file: str) -> int:
 
 def described(error: BaseException) -> str:
     """Return an exception in a line."""
-    message = " ".join(str(error).split())
-    return f"raises {type(error).__name__}" + (f": {message}" if message else "")
+    return f"raises {describe(error)}"

@@ -20,7 +20,7 @@ from tinygpt_np.learn.folder import (
 )
 from tinygpt_np.learn.hints import STEPS, hints
 from tinygpt_np.learn.judge import JudgedLine, Verdict, judge, run_once
-from tinygpt_np.learn.sandbox import SandboxError, run
+from tinygpt_np.learn.sandbox import Limited, SandboxError, run
 from tinygpt_np.learn.skeleton import blanks, plain
 from tinygpt_np.learn.sources import source_of
 from tinygpt_np.storage.files import FileError
@@ -64,7 +64,7 @@ def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> 
         try:
             attempt = read()
             run_once(attempt)
-            with contextlib.redirect_stdout(None):  # What it prints is shown once.
+            with contextlib.redirect_stdout(Limited()):  # What it prints is shown once.
                 return judge(attempt)
         except AttemptError as error:
             return Verdict(exercise, problem=str(error), line=error.line)

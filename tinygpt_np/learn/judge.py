@@ -19,6 +19,7 @@ from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.skeleton import blanks, set_by, simple_statements
 from tinygpt_np.learn.sources import targets_of
 from tinygpt_np.learn.whole import Failure, first_failure, gradients
+from tinygpt_np.study.proof.pairing import is_array
 from tinygpt_np.study.proof.prove import prove
 from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.proof.verdicts import BackwardLine, GradientVerdict, Proof
@@ -177,7 +178,7 @@ def judge_formulas(attempt: Attempt) -> Verdict:
     failure, calls = first_failure(attempt)
     if failure is None:
         return replace(verdict, calls=calls)
-    return explained(attempt, verdict, failure)
+    return explained(attempt, verdict, failure, "wrong" if calls == 1 else "luck")
 
 
 def run_once(attempt: Attempt) -> None:
@@ -201,12 +202,13 @@ def with_functions(attempt: Attempt, target: Target) -> Target:
         return replace(target, module=module, forward=attempt.forward, functions=functions)
     line = attempt.forward.node.lineno
     changed = "forward was changed, and {}; tinygpt learn solution shows the original"
+    ours = target.functions[0](**target.args)[0]
     try:
         theirs = attempt.functions[0](**copies(target.args))[0]
+        is_same = np.shape(theirs) == np.shape(ours) and np.allclose(theirs, ours, 1e-9, 1e-12)
     except Exception as error:
         raise AttemptError(changed.format(described(error)), line) from None
-    ours = target.functions[0](**target.args)[0]
-    if np.shape(theirs) != np.shape(ours) or not np.allclose(theirs, ours, rtol=1e-9, atol=1e-12):
+    if not is_same:
         raise AttemptError(changed.format("its output is another one"), line)
     return replace(target, module=module, forward=attempt.forward, functions=attempt.functions)
 
@@ -320,7 +322,7 @@ def wrong_gradient(line: BackwardLine) -> GradientVerdict | None:
 def wrong_shape(line: BackwardLine) -> bool:
     """Return whether a line is wrong because its gradient has another shape."""
     wrong = wrong_gradient(line)
-    if wrong is None or wrong.found is None:
+    if wrong is None or not is_array(wrong.found):
         return False
     return np.shape(wrong.found) != np.shape(wrong.expected.value)
 
@@ -345,11 +347,15 @@ def mistake_of(lines: tuple[JudgedLine, ...], proof: Proof, call: str = "") -> M
     )  # fmt: skip
 
 
-def explained(attempt: Attempt, verdict: Verdict, failure: Failure) -> Verdict:
-    """Return the verdict on an attempt that is right in one call and wrong in another one."""
-    number = attempt.backward.returned.line
-    text = attempt.backward.returned.text
-    mistake = Mistake(JudgedLine(number, text, "luck"), failure.message, call=failure.call)
+def explained(attempt: Attempt, verdict: Verdict, failure: Failure, status: LineStatus) -> Verdict:
+    """Return the verdict on an attempt whose lines are right in one call, and which fails in one.
+
+    status: of the line with the mistake.
+    """
+    returned = attempt.backward.returned
+    message = failure.message
+    line = JudgedLine(returned.line, returned.text, status, message=message)
+    mistake = Mistake(line, message, call=failure.call)
     try:
         target = with_functions(attempt, failure.target)
         truth = Truth(target)
@@ -358,8 +364,8 @@ def explained(attempt: Attempt, verdict: Verdict, failure: Failure) -> Verdict:
         mistake = mistake_of(lines, proof, failure.call) or mistake
     except (StudyError, AttemptError):
         pass
-    lucky = replace(mistake.line, status="luck")
-    lines = [lucky if line.number == lucky.number else line for line in verdict.lines]
-    if lucky not in lines:
-        lines.append(lucky)
-    return replace(verdict, lines=tuple(lines), mistake=replace(mistake, line=lucky))
+    found = replace(mistake.line, status=status)
+    lines = [found if line.number == found.number else line for line in verdict.lines]
+    if found not in lines:
+        lines.append(found)
+    return replace(verdict, lines=tuple(lines), mistake=replace(mistake, line=found))

@@ -1,8 +1,8 @@
 """Call a learner's backward in many ways, and compare it with the backward of the source.
 
 The source's backward is proven by study and by the gradient checks. The calls are all ways to call
-an operation (without a bias, …), several seeds, axes of length 1, axes of equal length, equal
-values, and other numbers of axes where the contract allows them.
+an operation (without a bias, …), several seeds, longer axes, axes of length 1, axes of equal
+length, equal values, and other numbers of axes where the contract allows them.
 """
 
 import re
@@ -13,18 +13,18 @@ from typing import Any, cast
 import numpy as np
 
 from tinygpt_np.config import generator
-from tinygpt_np.gradcheck.calls import describe
 from tinygpt_np.gradcheck.cases import SIZES, as_tuple
 from tinygpt_np.gradcheck.tree import is_floating
-from tinygpt_np.learn.attempt import Attempt, copied
+from tinygpt_np.learn.attempt import Attempt, copied, described
 from tinygpt_np.learn.skeleton import returned
 from tinygpt_np.learn.sources import MODELS, source_of, targets_of
 from tinygpt_np.model.gpt import GPT, Gradients
 from tinygpt_np.study.source.targets import Target
 
 SEEDS = (0, 1, 2)
-# The size that all axes have in one call.
-EQUAL = 4
+# The sizes of one call, all the same, and of another one, all larger than those of the first call.
+EQUAL = dict.fromkeys(SIZES, 4)
+LARGER = {letter: size + 1 for letter, size in SIZES.items()}
 # Of the norm of a gradient, and of the largest norm where a gradient is zero up to rounding.
 TOLERANCE, ROUNDING = 1e-9, 1e-12
 
@@ -59,10 +59,8 @@ def calls(attempt: Attempt) -> Iterator[Target]:
         yield from targets_of(exercise, seed)
     if exercise.subject in MODELS:
         return
-    yield from targets_of(exercise, sizes=dict.fromkeys(SIZES, EQUAL) | {"H": EQUAL, "J": EQUAL})
-    for letter in SIZES:
-        for target in targets_of(exercise, sizes={letter: 1}):
-            yield target
+    for sizes in (EQUAL, LARGER, *({letter: 1} for letter in SIZES)):
+        yield from targets_of(exercise, sizes=sizes)
     for target in targets_of(exercise):
         yield with_ties(target)
         yield from with_other_axes(target, attempt)
@@ -108,7 +106,7 @@ def difference(attempt: Attempt, target: Target) -> str:
         except BrokenRuleError as error:
             return str(error)
         except Exception as error:
-            return f"raises {describe(error)}"
+            return described(error)
     if target.kind == "model":
         names, found = list(right), {name: found.get(name) for name in right}
     else:
@@ -176,6 +174,8 @@ def compared(found: Any, expected: Any, scale: float) -> str:
     """Return what is wrong with a gradient, or "". scale: the largest norm of a gradient."""
     if expected is None or found is None:
         return "" if found is expected else f"is {'None' if found is None else 'not None'}"
+    if not isinstance(found, np.ndarray | np.generic | int | float):
+        return f"must be an array, not {type(found).__name__}"
     found = np.asarray(found)
     if found.shape != np.shape(expected):
         return f"has the shape {found.shape}, not {np.shape(expected)}"

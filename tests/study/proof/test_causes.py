@@ -148,3 +148,10 @@ def test_a_gradient_kept_under_the_name_of_another_layer_has_no_made_up_cause() 
     assert found.first_wrong is not None
     assert found.first_wrong.line == mutation.line
     assert cause(found) == ""
+
+
+@pytest.mark.parametrize("value", ["db.astype(str)", "[[1], [1, 2]]", "np", "db.astype(object)"])
+def test_a_value_that_is_no_gradient_is_wrong_where_it_is_set(value: str) -> None:
+    found = edited_proof(("da = db * z", f"da = {value}"))
+    assert found.first_wrong is not None
+    assert found.first_wrong.text in (f"da = {value}", "dz += da * (1 - a * a)")

@@ -28,6 +28,18 @@ def test_a_gradient_that_broadcasts_to_the_right_one_is_right() -> None:
     assert added.row.problems[0].startswith("off by")
 
 
+class NoArray:
+    def __array__(self) -> None:
+        raise KeyError
+
+
+@pytest.mark.parametrize("value", [np, [[1], [1, 2]], NoArray(), "dx", (1,)])
+def test_what_is_no_array_is_wrong_and_raises_nothing(value: Any) -> None:
+    found = compare("db", None, value, EXPECTED)
+    assert found.status == "wrong"
+    assert found.row.problems == (f"the gradient must be an array, not {type(value).__name__}",)
+
+
 @pytest.mark.parametrize("number", [3, 3.0, np.float64(3)])
 def test_a_number_can_be_the_gradient_of_a_scalar(number: Any) -> None:
     measured = truth("def forward(x):\n    s = x.sum()\n    y = s * s\n    return y, 0", {"x": X})

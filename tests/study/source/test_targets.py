@@ -347,3 +347,11 @@ def test_a_model_has_its_own_title_and_its_variants_that_of_their_configuration(
     assert found.title == targets.MODELS[name]
     titles = [variant.title for variant in found.variants]
     assert titles == ([] if name == "bigram" else list(NEWER)[: 1 if name == "heads" else None])
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("block", "x"), ("gpt", "the parameters, by name")])
+def test_a_model_that_returns_another_number_of_gradients_is_refused(
+    name: str, wanted: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"must return a gradient for each of {wanted}$"):
+        target_named(name).gradients((1, 2), {})

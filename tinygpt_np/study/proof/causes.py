@@ -92,7 +92,7 @@ class Backward:
     def of_constant(self, line: BackwardLine) -> str:
         """Return the values of forward that a gradient takes for constants."""
         for g in line.gradients:
-            if g.pair is None or g.status != "wrong" or np.shape(g.found) != g.row.shape:
+            if g.pair is None or g.status != "wrong" or not has_shape(g.found, g.row.shape):
                 continue
             if parts := detached_parts(self.truth, g.pair.value, np.asarray(g.found)):
                 texts = " and ".join(f"`{part.text}`" for part in parts)
@@ -158,11 +158,16 @@ def sets_gradient(
         found: Any = param_gradients(namespace).get(name) if is_param else read(namespace, name)
         start: Any = read(before, name) if is_sum else 0.0
         # A repair may call a function that returns several values.
-        if not is_array(found) or np.shape(found) != expected.measured.probes.shape:
+        if not has_shape(found, expected.measured.probes.shape):
             return False
         return is_near(expected, found - start)
 
     return is_right
+
+
+def has_shape(found: Any, shape: tuple[int, ...]) -> bool:
+    """Return whether a value may be a gradient of this shape."""
+    return is_array(found) and np.shape(found) == shape
 
 
 def has_values(values: Namespace, namespace: Namespace) -> bool:

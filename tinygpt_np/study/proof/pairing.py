@@ -73,7 +73,8 @@ def chains(trace: BackwardTrace) -> list[Chain]:
 
 def is_array(value: Any) -> bool:
     """Return whether a value may be a gradient."""
-    return isinstance(value, np.ndarray | np.generic | float) and np.asarray(value).dtype != object
+    is_known = isinstance(value, np.ndarray | np.generic | float)
+    return is_known and np.asarray(value).dtype.kind in "biufc"
 
 
 def reversed_steps(

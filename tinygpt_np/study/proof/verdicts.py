@@ -141,8 +141,9 @@ def compare(
     if isinstance(found, float | int):
         found = np.asarray(found, np.result_type(expected.value))
     row = expected.compare(found)
-    if np.shape(found) != shape and broadcasts_to(np.shape(found), shape):
-        broadcast = expected.compare(np.broadcast_to(found, shape))
+    array = cast(Any, found if isinstance(found, np.ndarray | np.generic) else expected.value)
+    if array.shape != shape and broadcasts_to(array.shape, shape):
+        broadcast = expected.compare(np.broadcast_to(array, shape))
         # A returned gradient must have the shape itself, see Judged.result.
         row = broadcast if is_added or not broadcast.problems else row
     return GradientVerdict(name, pair, status_of(row), row, found, expected)

@@ -121,6 +121,9 @@ class Target:
             return {name: found.get(name) for name in (*self.wrt, *self.params)}
         if self.kind == "model":  # A block stores the gradients of its parameters elsewhere.
             parts = list(cast(Any, returned)) if isinstance(returned, tuple | list) else [returned]
+            if len(parts) != len(self.wrt):
+                wanted = ", ".join(self.wrt) or "the parameters, by name"
+                raise ValueError(f"backward must return a gradient for each of {wanted}")
             return dict(zip(self.wrt, parts, strict=True))
         found = gradients_by_name(returned, self.args, self.wrt)
         if SELF in self.args:
