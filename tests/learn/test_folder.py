@@ -11,7 +11,8 @@ import pytest
 from tinygpt_np.learn import folder
 from tinygpt_np.learn.course import course, find
 from tinygpt_np.learn.folder import Record, changed_progress, read_progress, record, start
-from tinygpt_np.learn.judge import JudgedLine, Verdict
+from tinygpt_np.learn.judge import Verdict
+from tinygpt_np.learn.lines import JudgedLine
 from tinygpt_np.learn.skeleton import skeleton
 from tinygpt_np.storage import files
 from tinygpt_np.storage.files import FileError

@@ -12,7 +12,8 @@ import tinygpt_np as tg
 from tinygpt_np.learn.checks import Hint
 from tinygpt_np.learn.course import find
 from tinygpt_np.learn.hints import STEPS
-from tinygpt_np.learn.judge import JudgedLine, Mistake, Verdict
+from tinygpt_np.learn.judge import Verdict
+from tinygpt_np.learn.lines import JudgedLine, Mistake
 from tinygpt_np.learn.result import GivenHint, Result
 
 EVIL = "dx = dx  # <script>alert(1)</script> & `code`"
@@ -88,8 +89,8 @@ def test_a_wrong_shape_is_shown_with_the_one_that_is_wanted_and_without_heat_map
 
 def test_a_missing_line_is_shown_with_the_forward_line_that_it_reverses() -> None:
     result = checked("softmax", ("    dexps += dtotal  # (..., V)\n", ""))
-    assert "after line 7: dexps += … dexps lacks the part through line 11, total" in shown(result)
-    assert "next: add a line after line 7" in str(result)
+    assert "after line 9: dexps += … dexps lacks the part through line 11, total" in shown(result)
+    assert "next: add a line after line 9" in str(result)
 
 
 def test_a_line_that_is_right_by_luck_is_shown_with_the_call_for_which_it_is_wrong() -> None:

@@ -25,8 +25,8 @@ def with_dtotal(formula: str) -> str:
 def test_the_first_mistake_has_the_forward_line_both_values_the_place_and_a_cause() -> None:
     out = text_of(verdict_on("softmax", with_dtotal(DTOTAL.replace("-(", "(", 1))))
     assert "reverses      probs = exps / total" in out
-    assert "problem       dtotal: off by 2 of its norm" in out
-    assert "yours         -0.20391 at [0, 1, 0], where the error is largest" in out
+    assert "problem       dtotal: off by 200 %" in out
+    assert "yours         -0.20391 at [0, 1, 0], where they differ most" in out
     assert "measured      0.20391" in out
     assert "likely cause  the sign is wrong" in out
     assert "dexps = dprobs / total" in out
@@ -56,7 +56,7 @@ def test_a_verdict_fits_80_columns(name: str) -> None:
 
 def test_a_solved_exercise_names_the_next_one() -> None:
     out = text_of(verdict_on("softmax", solved("softmax")))
-    assert "✓ solved. The whole function is right in 20 calls." in out
+    assert "✓ solved. The whole function is right in 21 calls." in out
     assert "next  tinygpt learn start linear" in out
 
 

@@ -1,7 +1,7 @@
 """A learner's solution of an exercise: the functions of a file or of a notebook, and open lines.
 
-An open line has `...` in place of a formula. So that the other lines can be checked, the line of
-the source runs in its place.
+An open line has `...` in place of a formula. So that the other lines can be checked, lines of the
+source run in the place of those that are open or wrong.
 """
 
 import ast
@@ -9,7 +9,7 @@ import copy
 import linecache
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -104,34 +104,38 @@ class Attempt:
         number = next(i for i, each in enumerate(nodes) if each is node)
         return same[min(number, len(same) - 1)] if same else None
 
-    def filled(self) -> Function:
-        """Return backward with the lines of the source in the place of the open ones.
+    def with_source(self, lines: Mapping[int, Blank], added: Mapping[int, Blank]) -> Function:
+        """Return backward with lines of the source.
 
-        Lines that no line of the source corresponds to stay open.
+        lines: those in the place of the statement on a line. added: those after it.
         """
-        return replace(self.backward, node=Filling(self).visit(copy.deepcopy(self.backward.node)))
+        tree = WithSource(lines, added).visit(copy.deepcopy(self.backward.node))
+        return replace(self.backward, node=tree)
 
 
-class Filling(ast.NodeTransformer):
-    """Replace the open lines of a backward."""
+class WithSource(ast.NodeTransformer):
+    """Put lines of the source into a backward; see Attempt.with_source."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self.solutions = {
-            (node.lineno, node.col_offset): blank.solution
-            for node in attempt.open_lines
-            if (blank := attempt.blank_of(node)) is not None
-        }
+    def __init__(self, lines: Mapping[int, Blank], added: Mapping[int, Blank]) -> None:
+        self.lines, self.added = lines, added
 
     def generic_visit(self, node: ast.AST) -> Any:
-        """Replace a statement by others at its place in the file."""
-        place = getattr(node, "lineno", 0), getattr(node, "col_offset", 0)
-        if not isinstance(node, ast.stmt) or place not in self.solutions:
+        """Replace a simple statement, or add others after it, at its place in the file."""
+        number = getattr(node, "lineno", 0)
+        is_simple = isinstance(node, ast.stmt) and not hasattr(node, "body")
+        if not is_simple or not {number} & {*self.lines, *self.added}:
             return super().generic_visit(node)
-        new = ast.parse(self.solutions[place]).body
-        for part in (part for each in new for part in ast.walk(each)):
-            if hasattr(part, "lineno"):
-                ast.copy_location(part, node)
-        return new
+        own = [node] if number not in self.lines else parsed_at(node, self.lines[number])
+        return own + (parsed_at(node, self.added[number]) if number in self.added else [])
+
+
+def parsed_at(node: ast.AST, blank: Blank) -> list[ast.stmt]:
+    """Return the statements of a line of the source, at the place of another statement."""
+    new = ast.parse(blank.solution).body
+    for part in (part for each in new for part in ast.walk(each)):
+        if hasattr(part, "lineno"):
+            ast.copy_location(part, node)
+    return new
 
 
 def copied(value: Any) -> Any:

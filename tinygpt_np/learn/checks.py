@@ -19,7 +19,8 @@ from tinygpt_np.learn.folder import (
     record,
 )
 from tinygpt_np.learn.hints import STEPS, hints
-from tinygpt_np.learn.judge import JudgedLine, Verdict, judge, run_once
+from tinygpt_np.learn.judge import Verdict, judge, run_once
+from tinygpt_np.learn.lines import JudgedLine
 from tinygpt_np.learn.sandbox import Limited, SandboxError, run
 from tinygpt_np.learn.skeleton import blanks, plain
 from tinygpt_np.learn.sources import source_of

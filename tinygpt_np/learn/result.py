@@ -11,7 +11,8 @@ from tinygpt_np.learn.cells import blocks
 from tinygpt_np.learn.checks import Hint
 from tinygpt_np.learn.course import Exercise, following
 from tinygpt_np.learn.hints import STEPS
-from tinygpt_np.learn.judge import JudgedLine, LineStatus, Mistake, Verdict
+from tinygpt_np.learn.judge import Verdict
+from tinygpt_np.learn.lines import JudgedLine, LineStatus, Mistake
 from tinygpt_np.learn.terminal import (
     STATUS,
     draw,
@@ -24,7 +25,7 @@ from tinygpt_np.learn.terminal import (
 from tinygpt_np.study.render.highlight import highlight
 
 # The class of a line by its status; every other status is a mistake.
-CLASSES: dict[LineStatus, str] = {"right": "right", "open": "quiet", "unreached": "quiet"}
+CLASSES: dict[LineStatus, str] = {"right": "right", "open": "quiet", "untested": "quiet"}
 
 
 @dataclass(frozen=True, repr=False)

@@ -14,7 +14,8 @@ from tinygpt_np.learn.checks import Hint
 from tinygpt_np.learn.course import LEVELS, Exercise, course
 from tinygpt_np.learn.folder import Progress, Record, next_exercise
 from tinygpt_np.learn.hints import STEPS
-from tinygpt_np.learn.judge import JudgedLine, LineStatus, Mistake, Verdict
+from tinygpt_np.learn.judge import Verdict
+from tinygpt_np.learn.lines import JudgedLine, LineStatus, Mistake
 
 # Marks and styles of lines by status.
 STATUS: dict[LineStatus, tuple[str, str]] = {
@@ -24,7 +25,7 @@ STATUS: dict[LineStatus, tuple[str, str]] = {
     "shape": ("✗ wrong shape", "bold red"),
     "luck": ("✗ right by luck", "bold red"),
     "missing": ("✗ missing", "bold red"),
-    "unreached": ("· not reached", "dim"),
+    "untested": ("· not tested", "dim"),
 }
 # Columns of a line of exercises, and lines of a learner's own output that are shown.
 WIDTH, PRINTED = 76, 12
@@ -164,8 +165,8 @@ def facts_of(mistake: Mistake, is_closed: bool) -> Iterator[tuple[str, str]]:
         yield "problem", mistake.message
     if has_values(mistake):
         found, expected = np.asarray(mistake.found), np.asarray(mistake.expected)
-        place = f" at {[*mistake.index]}" if mistake.index else ""
-        yield "yours", f"{value(found, mistake.index)}{place}, where the error is largest"
+        place = f" at {[*mistake.index]}, where they differ most" if mistake.index else ""
+        yield "yours", f"{value(found, mistake.index)}{place}"
         yield "measured", value(expected, mistake.index)
     if line.status == "shape":
         yield "wanted shape", str(mistake.shape)
