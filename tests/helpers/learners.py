@@ -1,4 +1,4 @@
-"""What a learner types: the text of an exercise with some or all of its lines written."""
+"""The text that a learner types: the text of an exercise with some or all of its lines written."""
 
 import ast
 from collections.abc import Container

@@ -134,7 +134,7 @@ def test_a_loop_that_never_ends_is_named(
     assert "was still running after 0.5 s; does a loop never end?" in found.problem
 
 
-# What replaces a part of the file.
+# The text that replaces a part of the file.
 FILES = {
     "a decorator": ("def backward", "@lambda f: lambda *a: 2 * f(*a)\ndef backward", RESULT),
     "another function": (

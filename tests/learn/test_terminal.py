@@ -1,4 +1,4 @@
-"""What check prints: statuses, the first mistake, and what to do next, in 80 columns."""
+"""The output of check: statuses, the first mistake, and what to do next, in 80 columns."""
 
 import io
 

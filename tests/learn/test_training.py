@@ -1,4 +1,4 @@
-"""The last exercise: a GPT is trained with nothing but the learner's backwards."""
+"""The last exercise: a GPT is trained with the learner's backwards only."""
 
 import inspect
 import io

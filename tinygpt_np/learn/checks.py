@@ -65,7 +65,7 @@ def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> 
         try:
             attempt = read()
             run_once(attempt)
-            with contextlib.redirect_stdout(Limited()):  # What it prints is shown once.
+            with contextlib.redirect_stdout(Limited()):  # Its output is shown once.
                 return judge(attempt)
         except AttemptError as error:
             return Verdict(exercise, problem=str(error), line=error.line)

@@ -22,7 +22,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Record:
-    """What has been done of an exercise.
+    """The progress of an exercise.
 
     right: the lines that were right at the last check. asked: all lines of the exercise. done: when
     it was solved first, or "". hints: the number of hints shown for each line, by the text to the
@@ -79,7 +79,7 @@ def changed_progress(folder: Path = FOLDER) -> Generator[Progress]:
 
 
 def record(verdict: Verdict, folder: Path = FOLDER) -> Progress:
-    """Record a verdict and return all records. What was solved once stays done."""
+    """Record a verdict and return all records. An exercise that was solved once stays done."""
     name = verdict.exercise.name
     with changed_progress(folder) as progress:
         before = progress.get(name, Record())

@@ -21,7 +21,7 @@ from tinygpt_np.study.proof.truth import Truth
 from tinygpt_np.study.source.parse import StudyError
 from tinygpt_np.study.source.targets import Target
 
-# What is said of the line that a learner thinks has the bug.
+# Messages about the line that a learner thinks has the bug.
 UNMARKED = (
     "Put the comment `# bug` at the end of the line that you think is wrong, and check again."
 )
@@ -33,7 +33,7 @@ REPAIRED = "backward is right now. Put the comment `# bug` at the end of the lin
 
 @dataclass(frozen=True)
 class Verdict:
-    """What check says about an attempt.
+    """The verdict on an attempt.
 
     lines: in the order of the file. asked: how many lines the exercise asks for. problem: why
     nothing could be checked, or "". line: where. note: what to do next, in a bug hunt.

@@ -150,7 +150,7 @@ class Lines:
         line = self.line(first) if first is not None else None
         if first is None or line is None:
             return None
-        # What is wrong later may be so only because an input has changed.
+        # Later lines may be wrong only because an input has changed.
         steps = (each.step.statement for each in proof.trace.executed if each.overwrites_input)
         changing = next((each.line for each in steps if each.line <= line.number), None)
         if changing is not None and changing not in self.filled:
@@ -227,7 +227,7 @@ class Lines:
                 return asked.index(blank)
         same = [i for i, blank in enumerate(asked) if {*blank.names} & {*names}]
         quoted = [i for i in same if asked[i].quote == reverses]
-        # What is returned was set last by the last of its lines.
+        # The last line that sets a name sets what is returned.
         return next(iter(quoted), same[-1] if same else -1)
 
     def without_effect(self, name: str, quote: str) -> ast.stmt | None:

@@ -30,7 +30,7 @@ CLASSES: dict[LineStatus, str] = {"right": "right", "open": "quiet", "untested":
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """What a check of a function says.
+    """The result of checking a function.
 
     verdict: None if nothing could be judged. file: of the function, or its cell, as In[3]. problem:
     why nothing could be judged or recorded, or "".

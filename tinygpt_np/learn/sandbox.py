@@ -133,7 +133,7 @@ class Limited(io.StringIO):
     """A text that stops growing, so that printing in an endless loop does not fill the memory."""
 
     def write(self, text: str, /) -> int:
-        """Keep the text if there is room for it."""
+        """Keep the text if there is space for it."""
         if self.tell() < MOST:
             super().write(text[: MOST - self.tell()])
         return len(text)

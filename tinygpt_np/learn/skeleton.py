@@ -19,7 +19,7 @@ from tinygpt_np.learn.sources import MODELS, Source, source_of
 from tinygpt_np.study.source.parse import Function, stored_in
 from tinygpt_np.study.source.paths import differentiated
 
-# What a learner replaces by a formula.
+# A learner replaces it by a formula.
 OPEN = "..."
 WIDTH = 96
 HOW = {
@@ -45,7 +45,7 @@ MODEL = (
     "dx. Shapes: B batch, T time, N = B·T rows, C channels, V vocabulary, E columns of c_attn, "
     "U columns of c_fc, F after the activation."
 )
-# What the text of an exercise may use, and what it means.
+# Notes on what the text of an exercise may use.
 NOTES = {
     ".forward(": (
         "For each call X.forward(...) there is X.backward(gradient, saved). It takes the gradient "

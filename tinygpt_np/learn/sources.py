@@ -1,4 +1,4 @@
-"""Where an exercise comes from: the source of a forward and its backward, and a call of it."""
+"""The origin of an exercise: the source of a forward and its backward, and a call of it."""
 
 import inspect
 from collections.abc import Iterator, Mapping

@@ -25,7 +25,7 @@ SEEDS = (0, 1, 2)
 # The sizes of one call, all the same, and of another one, all larger than those of the first call.
 EQUAL = dict.fromkeys(SIZES, 4)
 LARGER = {letter: size + 1 for letter, size in SIZES.items()}
-# Of the norm of a gradient, and of the largest norm where a gradient is zero up to rounding.
+# Relative to the norm of a gradient, or to the largest norm if it is zero up to rounding.
 TOLERANCE, ROUNDING = 1e-9, 1e-12
 
 

@@ -36,7 +36,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Content:
-    """What a chapter's source consists of. imports: all its import statements."""
+    """The parts of a chapter's source. imports: all its import statements."""
 
     imports: str
     sections: tuple[Section, ...]
