@@ -54,6 +54,42 @@ def test_a_line_that_is_right_by_luck_is_named_with_the_call_that_shows_it(
     assert not found.ok
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "right", "lucky"),
+    [
+        ("rms_norm", 0, "dy if weight is None else dy * weight", "dy * weight"),
+        ("linear", 1, "None if unbiased else dy.sum(axis=0)", "dy.sum(axis=0)"),
+        ("softmax", 4, "dx = dshifted", "dx = dshifted[..., :11]"),
+    ],
+)
+def test_luck_is_seen_while_all_other_lines_are_open(
+    name: str, number: int, right: str, lucky: str
+) -> None:
+    text = solved(name, but={*range(20)} - {number})
+    assert text.count(right) == 1
+    assert verdict_on(name, text).mistake is None
+    mistake = verdict_on(name, text.replace(right, lucky)).mistake
+    assert mistake is not None
+    assert (mistake.line.status, lucky in mistake.line.text) == ("luck", True)
+    assert mistake.call
+
+
+def test_open_lines_between_lines_with_names_of_the_learners_own_are_no_mistake() -> None:
+    text = solved("softmax", but=[2, 3]).replace("dtotal", "through_total")
+    found = verdict_on("softmax", text)
+    assert found.mistake is None
+    assert len(found.open_lines) == 2
+
+
+def test_the_factor_dloss_may_come_last_in_a_line_that_is_right_by_luck_too() -> None:
+    text = solved("cross_entropy").replace("float(dloss) / -count", "-1 / count")
+    text = text.replace("dlogits = dshifted", "dlogits = float(dloss) * dshifted[:, :11]")
+    mistake = verdict_on("cross_entropy", text).mistake
+    assert mistake is not None
+    assert mistake.line.text == "dlogits = float(dloss) * dshifted[:, :11]"
+    assert mistake.line.status == "luck"
+
+
 def test_a_mistake_in_the_first_call_is_no_luck() -> None:
     # Its lines cannot be run one by one, so only the function as a whole is checked.
     text = solved("softmax").replace(

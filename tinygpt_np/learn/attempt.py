@@ -112,6 +112,24 @@ class Attempt:
         tree = WithSource(lines, added).visit(copy.deepcopy(self.backward.node))
         return replace(self.backward, node=tree)
 
+    @property
+    def open_blanks(self) -> dict[int, Blank]:
+        """The lines of the source that correspond to open ones, by the number of the line."""
+        pairs = ((node.lineno, self.blank_of(node)) for node in self.open_lines)
+        return {number: blank for number, blank in pairs if blank is not None}
+
+    @property
+    def completed(self) -> Callable[..., Any]:
+        """The function backward, with the lines of the source in the place of the open ones."""
+        if not self.open_lines:
+            return self.functions[1]
+        tree = ast.fix_missing_locations(
+            ast.Module([self.with_source(self.open_blanks, {}).node], [])
+        )
+        names = {**vars(source_of(self.exercise).module), **self.module}
+        exec(compile(tree, self.backward.file, "exec"), names)
+        return names[self.backward.name]
+
 
 class WithSource(ast.NodeTransformer):
     """Put lines of the source into a backward; see Attempt.with_source."""

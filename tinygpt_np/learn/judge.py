@@ -117,12 +117,17 @@ def judge_formulas(attempt: Attempt) -> Verdict:
         verdict = Verdict(exercise)
         if attempt.open_lines:
             return replace(verdict, lines=tuple(open_line(attempt, n) for n in attempt.open_lines))
-    if not verdict.ok:
+    if verdict.mistake is not None:
         return verdict
     failure, calls = first_failure(attempt)
     if failure is None:
         return replace(verdict, calls=calls)
-    return explained(attempt, verdict, failure, "wrong" if calls == 1 else "luck")
+    status: LineStatus = "wrong" if calls == 1 else "luck"
+    found, line = explained(attempt, verdict, failure, status), attempt.backward.returned.line
+    is_at_a_line = found.mistake is not None and found.mistake.line.number != line
+    if attempt.open_lines and (calls == 1 or not is_at_a_line):
+        return verdict  # The lines of the source may not fit the others.
+    return found
 
 
 def run_once(attempt: Attempt) -> None:
@@ -182,17 +187,14 @@ def explained(attempt: Attempt, verdict: Verdict, failure: Failure, status: Line
 
     status: of the line with the mistake.
     """
-    returned = attempt.backward.returned
-    message = failure.message
-    line = JudgedLine(returned.line, returned.text, status, message=message)
-    mistake = Mistake(line, message, call=failure.call)
-    try:
-        target = with_functions(attempt, failure.target)
-        mistake = Lines(attempt, Truth(target), failure.call).mistake or mistake
-    except (StudyError, AttemptError):
-        pass
+    returned, message = attempt.backward.returned, failure.message
+    mistake = Mistake(JudgedLine(returned.line, returned.text, status, message=message), message)
+    with contextlib.suppress(StudyError, AttemptError):
+        other = judge_lines(attempt, with_functions(attempt, failure.target))
+        mistake = other.mistake or mistake
     found = replace(mistake.line, status=status)
     lines = [found if line.number == found.number else line for line in verdict.lines]
     if found not in lines:
         lines.append(found)
-    return replace(verdict, lines=tuple(lines), mistake=replace(mistake, line=found))
+    mistake = replace(mistake, line=found, call=failure.call)
+    return replace(verdict, lines=tuple(lines), mistake=mistake)

@@ -81,17 +81,14 @@ class Lines:
     """The verdicts on the lines of an attempt in one call.
 
     found: the lines. mistakes: the first one and those that are found when it is corrected, by the
-    number of the line. call: the arguments in words, if other calls are right.
+    number of the line.
     """
 
-    def __init__(self, attempt: Attempt, truth: Truth, call: str = "") -> None:
-        self.attempt, self.truth, self.call = attempt, truth, call
+    def __init__(self, attempt: Attempt, truth: Truth) -> None:
+        self.attempt, self.truth = attempt, truth
         self.mistakes = dict[int, Mistake]()
         self.nodes = simple_statements(attempt.backward.node.body)
-        self.filled, self.added = dict[int, Blank](), dict[int, Blank]()
-        for node in attempt.open_lines:
-            if (blank := attempt.blank_of(node)) is not None:
-                self.filled[node.lineno] = blank
+        self.filled, self.added = attempt.open_blanks, dict[int, Blank]()
         self.found = {node.lineno: open_line(attempt, node) for node in attempt.open_lines}
         proof = self.proof()
         while (mistake := self.first_mistake(proof)) and self.is_new(mistake):
@@ -158,7 +155,7 @@ class Lines:
             blank = self.blank_number(changing, names, "", "wrong")
             own = JudgedLine(changing, self.text_at(changing), "wrong", blank=blank)
             return Mistake(replace(own, message=CHANGES, name=", ".join(names)), CHANGES)
-        mistake = Mistake(line, self.in_words(first.message), first.cause, call=self.call)
+        mistake = Mistake(line, self.in_words(first.message), first.cause)
         if self.is_none(proof, line):
             mistake = replace(mistake, cause=IN_PLACE)
         wrong = wrong_gradient(first)
