@@ -1,7 +1,7 @@
 """The verdicts on lines: each given right inputs, in the words of the exercise."""
 
 import pytest
-from helpers.learners import solved, verdict_on
+from helpers.learners import planted, solved, verdict_on
 
 from tinygpt_np.learn.judge import Verdict
 
@@ -127,3 +127,11 @@ def test_a_gradient_that_shares_memory_is_said_to_share_it_with_the_named_one() 
     assert found.mistake is not None
     assert "dout" not in found.mistake.message
     assert "dy" in found.mistake.message
+
+
+def test_a_line_of_the_source_that_fails_where_it_is_added_is_no_mistake_of_the_learner() -> None:
+    text, line = planted(solved("micro_batches"), "dweight += dweight_1", "dweight = dweight_1")
+    mistake = verdict_on("micro_batches", text).mistake
+    assert mistake is not None
+    assert mistake.line.number in (line - 1, line)
+    assert "lacks the part through" in mistake.message

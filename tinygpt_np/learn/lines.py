@@ -120,8 +120,8 @@ class Lines:
         return prove(self.truth, attempt.backward, own)
 
     def is_new(self, mistake: "Mistake") -> bool:
-        """Return whether a mistake is in a line that has not been corrected yet."""
-        return mistake.line.number not in (*self.mistakes, *self.found)
+        """Return whether a mistake is in a line of the learner's that is not corrected yet."""
+        return mistake.line.number not in (*self.mistakes, *self.found, *self.added)
 
     def correct(self, line: JudgedLine) -> bool:
         """Let the line of the source take the place of a wrong one; return whether there is one."""
