@@ -130,8 +130,8 @@ def test_a_gradient_that_shares_memory_is_said_to_share_it_with_the_named_one() 
 
 
 def test_a_line_of_the_source_that_fails_where_it_is_added_is_no_mistake_of_the_learner() -> None:
-    text, line = planted(solved("micro_batches"), "dweight += dweight_1", "dweight = dweight_1")
+    text, _ = planted(solved("micro_batches"), "dweight += dweight_1", "dweight = dweight_1")
     mistake = verdict_on("micro_batches", text).mistake
     assert mistake is not None
-    assert mistake.line.number in (line - 1, line)
+    assert mistake.line.status == "missing"
     assert "lacks the part through" in mistake.message
