@@ -281,3 +281,11 @@ def test_a_line_that_reverses_no_forward_line_is_placed_in_a_third(after: str, p
 def test_a_bug_without_a_cause_has_its_error_as_a_hint() -> None:
     name = next(n for n in HUNTS if bug_of(n).mutation.kind == "wrong name")
     assert hints_of(name)[2].startswith("The error: h.0.attn.c_proj.")
+
+
+def test_a_repair_in_another_line_solves_a_hunt_if_the_wrong_line_is_marked() -> None:
+    name = next(f"bug_{n:02}" for n, bug in enumerate(CHOSEN, 1) if bug.operation == "relu_squared")
+    text = skeleton(HUNTS[name])
+    (line,) = (line for line in text.splitlines() if "drectified = dy * rectified" in line)
+    twice = f"{line}  # bug\n    drectified += drectified"
+    assert verdict_on(name, text.replace(line, twice)).ok

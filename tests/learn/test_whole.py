@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.learners import solved
+from helpers.learners import solved, verdict_on
 
 from tinygpt_np.learn.attempt import Attempt, read_file
 from tinygpt_np.learn.course import Exercise, course, find
@@ -70,7 +70,7 @@ RULES = [
     ("return dx", "return dx * 2", "dx is off by 1 of its norm"),
     ("return dx", "return dx + 1e-8", "dx is off by"),
     ("return dx", "return dx.astype('f4')", "dx is off by"),
-    ("return dx", "return [1]", "dx must be an array, not list"),
+    ("return dx", "return [1]", "returns a list; return one gradient itself"),
     ("return dx", "return {'x': dx}", "dx must be an array, not dict"),
     (
         "return dx",
@@ -120,3 +120,27 @@ def test_a_gradient_of_an_absent_argument_is_wrong() -> None:
 )
 def test_a_gradient_is_compared(found: object, expected: object, problem: str) -> None:
     assert compared(found, expected, 1.0) == problem
+
+
+@pytest.mark.parametrize("returned", ["dx,", "[dx]"])
+def test_one_gradient_is_returned_itself(returned: str) -> None:
+    text = solved("softmax").replace("return dx", f"return {returned}")
+    found = verdict_on("softmax", text)
+    assert found.mistake is not None
+    assert "return one gradient itself" in found.mistake.message
+
+
+def test_a_block_is_called_as_a_later_one_too() -> None:
+    text = solved("block")
+    backward = text.index("def backward")
+    wrong = text[:backward] + text[backward:].replace('f"{h}.mlp.c_fc"', '"h.0.mlp.c_fc"')
+    found = verdict_on("block", wrong)
+    assert found.mistake is not None
+    assert found.mistake.line.status == "luck"
+
+
+def test_a_gpt_is_called_with_another_block_size() -> None:
+    line = "ops.embedding.backward(dposition_rows, wpe)"
+    found = verdict_on("gpt", solved("gpt").replace(line, f"{line}[:5]"))
+    assert found.mistake is not None
+    assert found.mistake.line.status == "luck"

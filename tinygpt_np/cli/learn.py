@@ -210,8 +210,8 @@ def solution(exercise: "Exercise", console: Console) -> None:
     """Show the backward of the source, and count it as shown."""
     from tinygpt_np.learn import checks
 
-    text = checks.solution(exercise)
-    console.print(Syntax(text, "python", theme="ansi_dark", background_color="default"))
+    text = Syntax("", "python", theme="ansi_dark").highlight(checks.solution(exercise))
+    console.print(text, soft_wrap=True)  # So that it can be pasted.
 
 
 def reset(exercise: "Exercise", yes: bool, console: Console) -> None:

@@ -88,6 +88,14 @@ class Attempt:
                 return node
         return None
 
+    @property
+    def has_changed_marked_line(self) -> bool:
+        """Whether a marked statement is not one of the file as it was written."""
+        given = find_function(skeleton(self.exercise), "backward", self.backward.file)
+        texts = {ast.unparse(node) for node in simple_statements(given.node.body)}
+        own = simple_statements(self.backward.node.body)
+        return any(ast.unparse(n) not in texts for n in own if n.lineno in self.marked)
+
     def blank_of(self, node: ast.stmt) -> Blank | None:
         """Return the line of the source that sets the same names, or None.
 

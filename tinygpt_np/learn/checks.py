@@ -23,7 +23,7 @@ from tinygpt_np.learn.judge import Verdict, judge, run_once
 from tinygpt_np.learn.lines import JudgedLine
 from tinygpt_np.learn.sandbox import Limited, SandboxError, run
 from tinygpt_np.learn.skeleton import blanks, plain
-from tinygpt_np.learn.sources import source_of
+from tinygpt_np.learn.sources import MODELS, source_of
 from tinygpt_np.storage.files import FileError
 from tinygpt_np.study.source.parse import find_function
 
@@ -44,7 +44,10 @@ class Hint:
 def check(exercise: Exercise, folder: Path = FOLDER) -> Verdict:
     """Check the file of an exercise and record the verdict. Raise FileError if there is none."""
     verdict = judged(exercise, folder)
-    record(verdict, folder)
+    try:
+        record(verdict, folder)
+    except OSError as error:  # The verdict can be shown all the same.
+        return replace(verdict, note=f"The progress is not recorded: {error.strerror}.")
     return verdict
 
 
@@ -73,12 +76,16 @@ def judged_apart(exercise: Exercise, read: Callable[[], Attempt], file: str) -> 
     try:
         verdict, printed = run(work, file)
     except SandboxError as error:
-        return Verdict(exercise, problem=str(error), line=error.line)
+        # The line is shown in front of the problem.
+        problem = str(error).removeprefix(f"line {error.line} ")
+        return Verdict(exercise, problem=problem, line=error.line)
     return replace(verdict, printed=printed)
 
 
 def read_text(path: Path) -> str:
     """Return the text of a file. Raise FileError if it cannot be read."""
+    if path.exists() and not path.is_file():  # Reading a named pipe would wait for its writer.
+        raise FileError(f"{path} is not a file")
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -114,8 +121,10 @@ def hint_after(progress: Progress, verdict: Verdict) -> Hint | None:
     given = {**before.hints, str(number): step}
     progress[exercise.name] = replace(before, hints=given, solutions=solutions)
     text = hints(exercise, blanks(exercise)[number])[step - 1]
-    if step == STEPS - 1 and verdict.mistake and verdict.mistake.line == line:
-        text += f"\nLikely cause: {verdict.mistake.cause}." if verdict.mistake.cause else ""
+    mistake, is_model = verdict.mistake, exercise.subject in MODELS
+    # A remedy for a model may forget to keep the gradients of the parameters.
+    if step == STEPS - 1 and mistake and mistake.line == line and mistake.cause and not is_model:
+        text += f"\nLikely cause: {mistake.cause}."
     return Hint(line, step, text)
 
 

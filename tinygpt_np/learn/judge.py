@@ -92,6 +92,8 @@ def hunted(attempt: Attempt, verdict: Verdict) -> Verdict:
     marked, line, bug = attempt.marked, attempt.bug_line, attempt.exercise.bug
     if len(marked) > 1:
         note = SEVERAL
+    elif verdict.ok and (line is not None or attempt.has_changed_marked_line):
+        return verdict  # It may be repaired in another place, too.
     elif line is None:
         note = OTHER.format(marked[0]) if marked else UNMARKED
         note = REPAIRED if verdict.ok else note
@@ -112,7 +114,7 @@ def judge_formulas(attempt: Attempt) -> Verdict:
         verdict = judge_lines(attempt, target)
     except AttemptError as error:
         return Verdict(exercise, problem=str(error), line=error.line)
-    except StudyError:
+    except (StudyError, ValueError, TypeError):
         # These lines cannot be run one by one; the function as a whole can.
         verdict = Verdict(exercise)
         if attempt.open_lines:

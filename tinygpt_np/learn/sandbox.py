@@ -59,6 +59,8 @@ def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
         how = f"crashed ({signal.Signals(-code).name})" if code < 0 else "ended the process"
         raise SandboxError(f"your code {how} before it returned a gradient") from None
     finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid or 0, signal.SIGKILL)  # The processes that it has started, too.
         process.kill()
         process.join()
         here.close()
@@ -69,6 +71,7 @@ def run(work: Callable[[], Any], file: str) -> tuple[Any, str]:
 
 def child(work: Callable[[], Any], file: str, pipe: Any) -> None:
     """Run `work` and send its result; the process ends without any clean-up of the parent's."""
+    os.setsid()
     faulthandler.disable()
     out = Limited()
 

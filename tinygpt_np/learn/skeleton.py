@@ -40,7 +40,9 @@ HOW = {
 }
 MODEL = (
     "The calls of backward are those of forward in reverse order. X.backward(gradient, saved) "
-    "returns the gradients of the arguments of X.forward, in the same order. self is a tg.GPT. "
+    "returns the gradients of the arguments of X.forward, in the same order. self is a tg.GPT; "
+    "there are self.heads_backward(gradient, saved) and self.block_backward(gradient, h, saved, "
+    "grads). "
     "grads.keep(name, gradients) stores those of a layer's weight and bias, and returns the first, "
     "dx. Shapes: B batch, T time, N = B·T rows, C channels, V vocabulary, E columns of c_attn, "
     "U columns of c_fc, F after the activation."

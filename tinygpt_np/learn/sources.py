@@ -13,6 +13,7 @@ from tinygpt_np.learn import warm_ups
 from tinygpt_np.learn.course import Exercise
 from tinygpt_np.learn.models import micro_batches
 from tinygpt_np.model import gpt
+from tinygpt_np.model.gpt import GPT
 from tinygpt_np.ops import contract
 from tinygpt_np.study.source import targets
 from tinygpt_np.study.source.arguments import draw_arguments
@@ -20,6 +21,9 @@ from tinygpt_np.study.source.parse import Function, find_function
 from tinygpt_np.study.source.targets import Target
 
 Sizes = Mapping[str, int]
+# Other sizes, and more blocks.
+LARGER = replace(targets.CONFIG, vocab_size=9, block_size=8, n_layer=3, n_inner=7)
+LARGER_TIME = 4
 # Its forward adds up a quadrature for each element.
 SMALL = {"gelu_exact": {"N": 2, "C": 3}}
 # The checks of arguments take a third of the time of a small model.
@@ -76,11 +80,16 @@ def targets_of(exercise: Exercise, seed: int = 0, sizes: Sizes | None = None) ->
     """
     name = exercise.subject
     if name in MODELS:
-        for title, config in {"as in GPT-2": CONFIG, **suite.NEWER}.items():
+        for title, config in {
+            "as in GPT-2": CONFIG,
+            **suite.NEWER,
+            "a larger GPT-2": LARGER,
+        }.items():
             model = suite.generic_gpt(config, seed)
-            target = targets.model_target(name, title, model, seed, BATCH, TIME)
+            time = LARGER_TIME if config is LARGER else TIME
+            target = targets.model_target(name, title, model, seed, BATCH, time)
             model.ops = UNGUARDED
-            yield target
+            yield of_last_block(target, model) if config is LARGER and name == "block" else target
     elif name in ops.__all__:
         for variant in variants_of(name):
             sizes = sizes or SMALL.get(name, {})
@@ -89,6 +98,13 @@ def targets_of(exercise: Exercise, seed: int = 0, sizes: Sizes | None = None) ->
             yield replace(target, args=target.args | args, seed=seed)
     else:
         yield plain_target(exercise, seed, sizes or {})
+
+
+def of_last_block(target: Target, model: GPT) -> Target:
+    """Return a call of a block with the parameters of the last one."""
+    h = f"h.{model.config.n_layer - 1}"
+    params = {name: p for name, p in model.params.items() if name.startswith(f"{h}.")}
+    return replace(target, args=target.args | {"h": h}, params=params)
 
 
 # Parsing a source takes longer than a call.

@@ -138,7 +138,11 @@ def gradients(target: Target, forward: Any = None, backward: Any = None) -> dict
     upstream = rng.standard_normal(np.shape(out)) if np.ndim(out) else rng.standard_normal()
     inputs: list[Any] = [upstream, *saved, *args.values()]
     before = [bits(each) for each in inputs]
-    parts = as_tuple((backward or target.functions[-1])(upstream, saved))
+    result = (backward or target.functions[-1])(upstream, saved)
+    parts = as_tuple(result)
+    if isinstance(result, list) or (isinstance(result, tuple) and len(parts) == 1):
+        kind = "list" if isinstance(result, list) else "tuple with one gradient"
+        raise BrokenRuleError(f"returns a {kind}; return one gradient itself, and several as a, b")
     if before != [bits(each) for each in inputs]:
         raise BrokenRuleError("backward changes its input: the upstream gradient, or saved")
     arrays: list[Any] = [each for each in inputs if isinstance(each, np.ndarray)]
@@ -163,18 +167,21 @@ def model_gradients(target: Target, args: dict[str, Any], backward: Any) -> dict
     out, saved = forward(**args)
     doutput = generator(target.seed, "gradcheck").standard_normal(np.shape(out))
     method = backward or getattr(GPT, "block_backward" if is_block else "backward")
-    if not is_block:
-        return dict(method(model, doutput, saved))
-    grads = Gradients()
-    dx = method(model, doutput, args["h"], saved, grads)
-    return {"x": dx, **grads}
+    params, grads = model.params, Gradients()
+    if is_block:
+        found = {"x": method(model, doutput, args["h"], saved, grads), **grads}
+    else:
+        found = dict(method(model, doutput, saved))
+    if model.params is not params:
+        raise BrokenRuleError("backward changes the parameters of the model")
+    return found
 
 
 def compared(found: Any, expected: Any, scale: float) -> str:
     """Return what is wrong with a gradient, or "". scale: the largest norm of a gradient."""
     if expected is None or found is None:
         return "" if found is expected else f"is {'None' if found is None else 'not None'}"
-    if not isinstance(found, np.ndarray | np.generic | int | float):
+    if type(found) is not np.ndarray and not isinstance(found, np.generic | int | float):
         return f"must be an array, not {type(found).__name__}"
     found = np.asarray(found)
     if found.shape != np.shape(expected):

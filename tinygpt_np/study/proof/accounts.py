@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygpt_np.study.proof.backward_trace import BackwardTrace
-from tinygpt_np.study.proof.pairing import Chain, Pair, chains
+from tinygpt_np.study.proof.pairing import Chain, Pair, chains, is_array
 from tinygpt_np.study.proof.truth import Expected, Truth
 from tinygpt_np.study.proof.verdicts import GradientVerdict, compare
 from tinygpt_np.study.source.paths import differentiated, leaf
@@ -177,7 +177,8 @@ def account(truth: Truth, value: Value, chain: Chain, reverses: Reversed) -> Acc
         adds = setting.term is not None
         found, before = (setting.term, ()) if adds else (setting.array, has)
         # A start for later terms, not a term that came out as 0.
-        is_start = (len(chain) > 1 or setting.is_blank) and not np.any(found)
+        is_zero = found is None or (is_array(found) and not np.any(found))
+        is_start = (len(chain) > 1 or setting.is_blank) and is_zero
         parts.append(None)
         for part in possible_parts(left, reverses.get(setting.index, ())):
             uses = (*before, *part)
