@@ -1,12 +1,14 @@
 """The text that a learner types: the text of an exercise with some or all of its lines written."""
 
 import ast
+import inspect
 from collections.abc import Container
 
 from tinygpt_np.learn.attempt import read_file
 from tinygpt_np.learn.course import Exercise, find
 from tinygpt_np.learn.judge import Verdict, judge
-from tinygpt_np.learn.skeleton import blanks, simple_statements, skeleton
+from tinygpt_np.learn.skeleton import blanks, plain, simple_statements, skeleton
+from tinygpt_np.learn.sources import source_of
 from tinygpt_np.study.source.parse import find_function
 
 
@@ -47,3 +49,21 @@ def verdict_on(name: str, text: str) -> Verdict:
     """Return the verdict on the text of an exercise's file."""
     exercise: Exercise = find(name)
     return judge(read_file(exercise, text, f"learn/{exercise.file}"))
+
+
+def finished(exercise: Exercise) -> str:
+    """Return the file of any exercise with its solution; that of a bug hunt is marked."""
+    if exercise.kind == "lines":
+        return solved(exercise.name)
+    text, source = skeleton(exercise), source_of(exercise)
+    if exercise.kind == "closed":
+        closed = find_function(inspect.getsource(source.module), "backward", "")
+        return text.partition("def backward(")[0] + plain(closed) + "\n"
+    (blank,) = blanks(exercise)
+    right, lines = skeleton(exercise).splitlines(), source.backward.lines
+    kept = {line.strip() for line in lines}
+    start = next(n for n, line in enumerate(right) if line.startswith("def backward("))
+    place = next(n for n in range(start + 2, len(right)) if right[n].strip() not in kept)
+    indent = right[place][: len(right[place]) - len(right[place].lstrip())]
+    right[place] = f"{indent}{blank.solution.splitlines()[0].partition('  #')[0]}  # bug"
+    return "\n".join(right) + "\n"
