@@ -145,17 +145,6 @@ def test_a_new_file_is_not_solved_and_nothing_is_given_away(name: str) -> None:
     assert found.note.startswith("Put the comment `# bug`")
 
 
-@every_hunt
-def test_the_marked_and_repaired_line_solves_a_hunt(name: str) -> None:
-    text, bug = skeleton(HUNTS[name]), bug_of(name)
-    (blank,) = blanks(HUNTS[name])
-    wrong = bug.planted(blank.solution)
-    assert text.count(f" {wrong}\n") == 1
-    found = verdict_on(name, text.replace(f" {wrong}\n", f" {blank.solution}  # bug\n"))
-    assert found.ok
-    assert (found.right, found.asked) == (1, 1)
-
-
 def test_a_mark_on_another_line_is_refused_and_nothing_is_given_away() -> None:
     text = changed((OTHER, f"{OTHER}  # bug"))
     found = verdict_on(HUNT, text)

@@ -21,12 +21,12 @@ ACTIONS = ("start", "check", "hint", "solution", "reset", "notebook")
 
 @dataclass(frozen=True, kw_only=True)
 class Learn:
-    """Write every backward yourself: show the map of the exercises, or do one of ACTION.
+    """Write every backward yourself, checked line by line.
 
-    start writes learn/EXERCISE.py, check checks it line by line, hint gives the next of four hints,
-    solution shows the lines of the source, reset starts again, and notebook writes the
-    exercise as a notebook. Without EXERCISE, start takes the next one of the course, and the
-    others the one that was edited last.
+    Without ACTION, the map of the exercises is shown. start writes learn/EXERCISE.py, check checks
+    it, hint gives the next of four hints, solution shows the lines of the source, reset starts
+    again, and notebook writes the exercise as a notebook. Without EXERCISE, start takes the next
+    one of the course, and the others the one that was edited last.
     """
 
     action: Annotated[str | None, Argument("ACTION", positional=True)] = None
