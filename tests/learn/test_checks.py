@@ -1,9 +1,11 @@
 """Checking the files of a folder: what a learner's code does, hints, watching, grading."""
 
+import os
 import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from helpers.learners import solved
@@ -156,3 +158,34 @@ def empty_and_fail() -> None:
     with changed_progress() as progress:
         progress.clear()
         raise KeyError
+
+
+def test_a_named_pipe_is_no_file_and_is_not_waited_for(folder: Path) -> None:
+    path = write(folder, "")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(FileError, match=r"softmax\.py is not a file"):
+        judged(SOFTMAX)
+
+
+def test_a_verdict_is_shown_although_it_cannot_be_recorded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, solved("softmax"))
+    monkeypatch.setattr(checks, "record", Mock(side_effect=OSError(30, "Read-only file system")))
+    found = checks.check(SOFTMAX)
+    assert found.ok
+    assert found.note == "The progress is not recorded: Read-only file system."
+
+
+def test_the_line_of_an_endless_loop_is_said_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(
+        folder,
+        solved("softmax").replace("    return dx\n", "    while True: pass\n    return dx\n"),
+    )
+    monkeypatch.setattr(sandbox, "LIMIT", 0.5)
+    found = judged(SOFTMAX)
+    assert found.line > 0
+    assert found.problem.startswith("was still running")

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,22 @@ def test_no_process_is_left() -> None:
     error("while True: pass")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_processes_that_the_code_has_started_are_ended(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    body = f"if os.fork() == 0: time.sleep(60)\nopen({str(path)!r}, 'w').write(str(os.getpgrp()))"
+    run(learner(body), "own.py")
+    group = int(path.read_text())
+    deadline = time.monotonic() + 10
+    while is_running(group) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(group)
+
+
+def is_running(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
