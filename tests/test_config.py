@@ -27,7 +27,7 @@ BAD: list[tuple[str, Any, str]] = [
         ("muon_learning_rate", 0.0))),
     *((name, value, "zero or more") for name, value in (
         ("min_lr", -1e-4), ("warmup_iters", -1), ("lr_decay_iters", -1), ("weight_decay", -0.1),
-        ("grad_clip", -1.0))),
+        ("grad_clip", -1.0), ("eval_tokens", -1))),
     *((name, value, "in [0, 1)") for name, value in (
         ("dropout", 1.0), ("beta1", 1.0), ("beta2", -0.5), ("muon_momentum", 1.0))),
     *((name, value, "a finite number") for name, value in (

@@ -197,7 +197,10 @@ class TrainConfig(Architecture):
     grad_clip: float = 1.0
     """Clip the global norm of the gradients to this value; 0 turns clipping off."""
     eval_interval: int = 250
-    """Steps between evaluations of the whole validation split, each followed by a checkpoint."""
+    """Steps between evaluations, each followed by a checkpoint."""
+    eval_tokens: int = 0
+    """Evaluate only the first tokens of the validation split, this many targets, the same in every
+    evaluation; 0 is the whole split."""
     keep_best: bool = True
     """Also keep the checkpoint with the lowest validation loss, as checkpoints/best."""
 
@@ -208,6 +211,7 @@ class TrainConfig(Architecture):
         require(self, "seed", 0 <= self.seed < 2**32, "in [0, 2**32)")
         for name in ("min_lr", "warmup_iters", "lr_decay_iters", "weight_decay", "grad_clip"):
             require(self, name, getattr(self, name) >= 0, "zero or more")
+        require(self, "eval_tokens", self.eval_tokens >= 0, "zero or more")
         require(self, "threads", 0 <= self.threads <= MOST_THREADS, f"in [0, {MOST_THREADS}]")
         for name in ("beta1", "beta2", "muon_momentum"):
             require(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")

@@ -25,6 +25,8 @@ BAD = {
         "trained with --n-layer 1, which cannot be changed; "
         "to train with --n-layer 3, start a new run"
     ),
+    "train --resume cpu --max-iters 30 --eval-tokens 9": "with --eval-tokens 0, which cannot",
+    "train --eval-tokens 1e6": "--eval-tokens must be an integer, not '1e6'",
     "train --resume cpu --name other": "leave out --name and --preset",
     "train --init-from gpt --data text.txt --n-layer 4": (  # The default, but typed.
         "gpt has --n-layer 2, which --init-from keeps; leave out --n-layer 4"

@@ -206,3 +206,14 @@ def test_eval_only_of_a_run_prints_its_last_loss(run: Path, capsys: Captured) ->
     flags = [*TRAIN, "--init-from", "cpu", "--eval-only", "--block-size", "8"]
     assert loss_in(output_of(capsys, *flags), "validation") == pytest.approx(expected, abs=1e-4)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == files
+
+
+def test_eval_only_evaluates_another_part_of_the_split_than_training_did(
+    run: Path, capsys: Captured
+) -> None:
+    whole = output_of(capsys, "train", "--resume", "cpu", "--eval-only")
+    out = output_of(capsys, "train", "--resume", "cpu", "--eval-only", "--eval-tokens", "30")
+    assert re.search(r"validation .*, over the first 30 of 172 tokens of the split *\n", out)
+    assert re.search(r"training .*, over the first 30 tokens of the training split *\n", out)
+    assert loss_in(out, "validation") != loss_in(whole, "validation")
+    assert runs.read_config(run).eval_tokens == 0

@@ -62,6 +62,7 @@ def test_bits_per_character_leave_out_the_first_token_and_ends_of_documents() ->
     found = Dataset("x", ids, ids, tokenizer, "", "")
     # hii is given; of the text, " there" and "hi" are predicted, in 4 tokens.
     assert found.bits_per_character(1.5) == pytest.approx(1.5 * 4 / 8 / math.log(2), rel=1e-12)
+    assert replace(found, val=ids[-2:]).bits_per_character(1.5) == math.inf
 
 
 def test_unseen_characters_are_those_that_only_the_validation_split_has() -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from helpers.tiny_run import CONFIG, LETTERS
 
+from tinygpt_np import config
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
+from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import report
 from tinygpt_np.training.trainer import Trainer
 
@@ -44,6 +46,35 @@ def test_what_is_not_as_in_gpt2_is_shown_in_flags(tmp_path: Path) -> None:
     for facts in (report.before_training, report.before_evaluation):
         assert "unlike GPT-2" not in dict(facts(plain))
         assert dict(facts(modern))["unlike GPT-2"] == expected
+
+
+def test_the_evaluated_part_is_shown_with_the_bits_of_its_own_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dataset, "bits_per_character", lambda self, loss: float(len(self.val)))  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType, reportUnknownMemberType]
+    data = dataset.from_corpus(Corpus("text", LETTERS * 50))
+    for count, bits, part in (
+        (1200, 1201, "over the first 1,200 of 4,000 tokens of the split"),
+        (3999, 4000, "over the whole split"),
+        (0, 4000, "over the whole split"),
+    ):
+        trainer = Trainer(tmp_path / "run", replace(SMALL, eval_tokens=count), data)
+        shown = dict(report.after_training(trainer, 1.5))["validation"]
+        assert shown == f"1.5000 nats per character, {bits}.0000 bits per character, {part}"
+
+
+def test_a_loss_of_a_part_of_the_split_is_not_compared_with_the_expected_band(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(config.PRESETS, "small", SMALL)
+    monkeypatch.setattr(config, "MEASURED", {("small", "text"): (1.4, 1.5, 1.6)})
+    data = dataset.from_corpus(Corpus("text", LETTERS * 50))
+    verdicts = [
+        dict(report.after_training(Trainer(tmp_path / "run", settings, data), 1.5)).get("", "none")
+        for settings in (SMALL, replace(SMALL, eval_tokens=1200))
+    ]
+    assert verdicts[0].startswith("within the expected band")
+    assert verdicts[1] == "none"
 
 
 DECAYED = "decayed to --min-lr (at --lr-decay-iters"

@@ -130,6 +130,32 @@ def test_the_speed_and_the_time_left_are_those_of_steps_and_evaluations(
     assert run.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
 
 
+@pytest.mark.parametrize("count", [1, 13, len(DATA.val) - 2])
+def test_eval_tokens_are_the_first_targets_of_the_validation_split(
+    tmp_path: Path, count: int
+) -> None:
+    run = Trainer(tmp_path / "run", replace(NUMPY, eval_tokens=count), DATA)
+    tokens = DATA.val[: count + 1].astype(np.int64)
+    total = 0.0
+    for start in range(0, count, 8):
+        end = min(start + 8, count)
+        part = run.model.loss(tokens[None, start:end], tokens[None, start + 1 : end + 1])
+        total += part * (end - start)
+    assert run.evaluate() == pytest.approx(total / count, rel=1e-6)
+
+
+def test_a_split_that_is_shorter_than_eval_tokens_is_evaluated_whole(tmp_path: Path) -> None:
+    whole = Trainer(tmp_path / "run", NUMPY, DATA).evaluate()
+    for count in (len(DATA.val) - 1, 10**12):
+        run = Trainer(tmp_path / "run", replace(NUMPY, eval_tokens=count), DATA)
+        assert run.evaluate() == whole
+
+
+def test_the_evaluated_part_is_a_view_of_a_split_that_may_be_mapped(tmp_path: Path) -> None:
+    run = Trainer(tmp_path / "run", replace(NUMPY, eval_tokens=13), DATA)
+    assert np.shares_memory(run.val, DATA.val)
+
+
 # Stop and resume
 
 

@@ -17,7 +17,7 @@ COMPILED = "kernels are compiled by --backend numba, which is the default"
 LOGGED = "metrics are written to the run's folder"
 IGNORED = {
     "train": {
-        "eval_iters": "the loss is always that of the whole validation split",
+        "eval_iters": "the loss is that of the whole validation split, or of --eval-tokens",
         "log_interval": "every step is recorded",
         "always_save_checkpoint": "a checkpoint is saved at every evaluation",
         "compile": COMPILED,

@@ -57,12 +57,14 @@ class Dataset:
     def bits_per_character(self, loss: float) -> float:
         """Convert a validation loss from nats per token to bits per character.
 
-        The first token is not predicted, so its text is not counted.
+        The first token is not predicted, so its text is not counted. Without any other text, as in
+        a split of a single predicted <|endoftext|>, return infinity.
         """
         if self.tokenizer.kind == "char":
             return loss / math.log(2)
         characters = length(self.tokenizer, self.val) - length(self.tokenizer, self.val[:1])
-        return loss * (len(self.val) - 1) / math.log(2) / characters
+        bits = loss * (len(self.val) - 1) / math.log(2)
+        return bits / characters if characters else math.inf
 
     def unseen(self) -> str:
         """Return the characters that only the validation split of a text has."""

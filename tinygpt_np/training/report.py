@@ -112,7 +112,7 @@ def progress(trainer: Trainer, row: Metrics, val_loss: float | None) -> str:
 
 def after_training(trainer: Trainer, loss: float) -> Facts:
     """Yield the validation loss, the best one, and whether the preset's expected band has it."""
-    yield "validation", f"{in_both_units(trainer, loss)}, over the whole split"
+    yield "validation", f"{in_both_units(trainer, loss)}, {evaluated_part(trainer)}"
     config = trainer.config
     if trainer.dataset.sha256 == corpus.TINYSHAKESPEARE_SHA256:  # It may have been given as a file.
         config = replace(config, data="tinyshakespeare")
@@ -143,11 +143,20 @@ def before_evaluation(trainer: Trainer) -> Facts:
 
 
 def evaluation(trainer: Trainer) -> Facts:
-    """Evaluate the validation split and as many tokens of the training split."""
-    first = trainer.dataset.train[: len(trainer.dataset.val)]
-    yield "validation", f"{in_both_units(trainer, trainer.evaluate())}, over the whole split"
+    """Evaluate the validation split, or its first part, and as much of the training split."""
+    first = trainer.dataset.train[: len(trainer.val)]
+    loss = in_both_units(trainer, trainer.evaluate())
+    yield "validation", f"{loss}, {evaluated_part(trainer)}"
     loss = in_nats(trainer, trainer.evaluate(first))
-    yield "training", f"{loss}, over the first {len(first):,} tokens of the training split"
+    yield "training", f"{loss}, over the first {len(first) - 1:,} tokens of the training split"
+
+
+def evaluated_part(trainer: Trainer) -> str:
+    """Return the part of the validation split that is evaluated."""
+    part, whole = len(trainer.val), len(trainer.dataset.val)
+    if part == whole:
+        return "over the whole split"
+    return f"over the first {part - 1:,} of {whole:,} tokens of the split"
 
 
 def model_size(trainer: Trainer) -> str:
@@ -157,7 +166,7 @@ def model_size(trainer: Trainer) -> str:
 
 def in_both_units(trainer: Trainer, loss: float) -> str:
     """Return a loss in nats, and in bits per character, which compare between tokenizers."""
-    bits = trainer.dataset.bits_per_character(loss)
+    bits = replace(trainer.dataset, val=trainer.val).bits_per_character(loss)
     return f"{in_nats(trainer, loss)}, {bits:.4f} bits per character"
 
 

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -31,6 +31,8 @@ from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag
 
 # Settings that may change when a run is resumed, because they do not change the losses.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
+# Settings that may also change when a run is only evaluated, because nothing is written.
+MAY_CHANGE_UNTRAINED = (*MAY_CHANGE, "eval_tokens")
 
 
 class NotFiniteError(RuntimeError):
@@ -59,6 +61,8 @@ class Trainer:
         self.engine = engine.make(self.model, config)
         self.optimizer = optimizer.make(config, self.model.params)
         self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
+        # The part of the validation split that is evaluated: its first token is no target.
+        self.val = dataset.val[: config.eval_tokens + 1] if config.eval_tokens else dataset.val
         self.epochs = Epochs(dataset.train, config) if config.data_order == "epochs" else None
         # Compiles the training step before it is timed; later calls do nothing.
         self.warm_up = functools.cache(functools.partial(self.engine.warm_up, self.optimizer))
@@ -104,7 +108,7 @@ class Trainer:
         cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> "Trainer":
         """Return a run at its last checkpoint, or at its start if it has none, ready to train."""
-        trainer = cls.at_last_checkpoint(run, config, dataset, model)
+        trainer = cls.at_last_checkpoint(run, config, dataset, model, MAY_CHANGE)
         with trainer.locked():
             evaluated = trainer.val_loss is not None
             if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
@@ -119,16 +123,22 @@ class Trainer:
 
     @classmethod
     def at_last_checkpoint(
-        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
+        cls,
+        run: Path,
+        config: TrainConfig,
+        dataset: Dataset,
+        model: GPT | None = None,
+        may_change: Container[str] = MAY_CHANGE_UNTRAINED,
     ) -> "Trainer":
         """Return a run at its last checkpoint without changing its folder, for evaluation.
 
-        model: it gets the parameters of the checkpoint; without one, a tg.GPT does.
+        model: it gets the parameters of the checkpoint; without one, a tg.GPT does. may_change: the
+        settings that may differ from the checkpoint's.
         """
         if not checkpoint.steps_in(run / CHECKPOINTS):
             return cls(run, config, dataset, model)
         folder, state = runs.last_checkpoint(run)
-        check_same_run(run, config, dataset, state)
+        check_same_run(run, config, dataset, state, may_change)
         saved = GPT.load(folder, config.backend)
         runs.check_vocabulary(folder, saved, dataset.tokenizer)
         if model is None:
@@ -234,11 +244,11 @@ class Trainer:
     def evaluate(self, split: np.ndarray | None = None) -> float:
         """Return the mean loss in nats over all tokens of a split, in order, without dropout.
 
-        split: (M,) tokens; by default the validation split. Raise NotFiniteError if the loss, or an
-        activation of the first sequence, is not finite, so that every checkpoint saved after an
-        evaluation is good.
+        split: (M,) tokens; by default the validation split, or its part of eval_tokens. Raise
+        NotFiniteError if the loss, or an activation of the first sequence, is not finite, so that
+        every checkpoint saved after an evaluation is good.
         """
-        split = self.dataset.val if split is None else split
+        split = self.val if split is None else split
         total, count = 0.0, 0
         with np.errstate(all="ignore"):
             for tokens, targets in batches.sequences(split, self.config.block_size):
@@ -310,8 +320,13 @@ def claim(folder: Path) -> bool:
     return True
 
 
-def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: State) -> None:
-    """Raise CheckpointError unless a checkpoint has this configuration and this data."""
+def check_same_run(
+    run: Path, config: TrainConfig, dataset: Dataset, state: State, may_change: Container[str]
+) -> None:
+    """Raise CheckpointError unless a checkpoint has this data, and this configuration.
+
+    may_change: the settings that may differ.
+    """
     if state.data_sha256 != dataset.sha256:
         raise CheckpointError(
             f"{run} was trained on {state.data_name} (SHA-256 {state.data_sha256[:12]}…), but "
@@ -319,7 +334,7 @@ def check_same_run(run: Path, config: TrainConfig, dataset: Dataset, state: Stat
         )
     for field in fields(TrainConfig):
         was, asked = getattr(state.config, field.name), getattr(config, field.name)
-        if field.name not in MAY_CHANGE and was != asked:
+        if field.name not in may_change and was != asked:
             raise CheckpointError(
                 f"{run} was trained with {as_flag(field.name, was)}, which cannot be changed; "
                 f"to train with {as_flag(field.name, asked)}, start a new run"
