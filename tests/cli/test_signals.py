@@ -45,7 +45,10 @@ def assert_saved_at_its_last_step(run: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP] * 3])
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP] * 3, [signal.SIGUSR1] * 2],
+)
 def test_a_signal_saves_and_prints_how_to_resume(
     folder: Path, signals: list[signal.Signals]
 ) -> None:
