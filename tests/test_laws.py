@@ -62,7 +62,7 @@ LAYERS = [
 # Packages in which every module has a test file of the same name.
 MIRRORED = [
     *("", "ops", "storage", "text", "text/tokenizers", "model", "compiled", "compiled/kernels"),
-    *("compiled/simd", "training", "gradcheck", "cli"),
+    *("compiled/simd", "training", "training/ranks", "gradcheck", "cli"),
     *("study/source", "study/proof", "study/render", "learn"),
 ]
 

@@ -1,0 +1,1 @@
+"""Training on several ranks: processes started by MPI that work on one run together."""
