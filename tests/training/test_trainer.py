@@ -180,6 +180,31 @@ def test_a_run_that_is_saved_or_killed_after_any_step_resumes_bit_for_bit(
     assert_same_bits(resumed.model.params, params)
 
 
+@pytest.mark.parametrize("step", [8, 10])
+def test_a_checkpoint_that_was_saved_before_its_evaluation_gets_the_loss_on_resuming(
+    run: Path, tmp_path: Path, step: int
+) -> None:
+    stopped = stop_after(tmp_path / "run", step)
+    stopped.save()
+    stopped.lock.release()
+    list(Trainer.resume(tmp_path / "run", CONFIG, DATA))
+    for name in ("000008", "000010"):
+        found, expected = (
+            checkpoint.load_state(each / runs.CHECKPOINTS / name)
+            for each in (tmp_path / "run", run)
+        )
+        assert found.val_loss == expected.val_loss is not None
+
+
+def test_resuming_does_not_write_the_checkpoint_again(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "run", symlinks=True)
+    shutil.rmtree(copy / runs.CHECKPOINTS / "000010")
+    weights = copy / runs.CHECKPOINTS / "000008" / checkpoint.MODEL
+    before = weights.stat().st_mtime_ns
+    list(Trainer.resume(copy, CONFIG, DATA))
+    assert weights.stat().st_mtime_ns == before
+
+
 MUON = replace(CONFIG, optimizer="muon", data_order="epochs")
 
 

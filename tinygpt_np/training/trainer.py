@@ -70,6 +70,8 @@ class Trainer:
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
         self.evaluation_seconds = 0.0
+        # The step and the validation loss of the last checkpoint.
+        self.saved: tuple[int, float | None] | None = None
         self.lock = FileLock(run / LOCK)
         self.notes: list[str] = []
         self.notes_shown = 0
@@ -148,6 +150,7 @@ class Trainer:
         own = trainer.optimizer
         own.first, own.second = checkpoint.load_optimizer(folder, own.first, own.second)
         trainer.step, trainer.val_loss, own.steps = state.step, state.val_loss, state.step
+        trainer.saved = state.step, state.val_loss
         for purpose, rng in trainer.generators.items():
             rng.bit_generator.state = state.generators[purpose]
         return trainer
@@ -263,9 +266,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint, and remove those that are no longer kept."""
+        if self.saved == (self.step, self.val_loss):
+            return
         checkpoints = self.run / CHECKPOINTS
-        if (checkpoints / f"{self.step:06d}").exists():
-            return  # It is this step's, and a step has only one state.
+        # A run that was stopped before an evaluation was saved without its loss.
+        files.remove_folder(checkpoints / f"{self.step:06d}")
         metrics.sync(self.run)
         rngs = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         data = self.dataset
@@ -280,6 +285,7 @@ class Trainer:
             averages,
             state,
         )
+        self.saved = self.step, self.val_loss
         try:
             checkpoint.prune(checkpoints, self.config.keep_best)
         except OSError as error:
