@@ -3,6 +3,7 @@
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,3 +177,8 @@ def test_the_facts_have_cores_memory_threads_and_versions(monkeypatch: pytest.Mo
     assert facts["Numba"].endswith("threads: 1")
     assert facts["NumPy"] == np.__version__
     assert len(facts["BLAS"].removesuffix(", threads: unknown")) > 1
+
+
+def test_a_process_runs_since_the_module_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "time", SimpleNamespace(monotonic=lambda: machine.STARTED + 90))
+    assert machine.minutes_running() == pytest.approx(1.5)

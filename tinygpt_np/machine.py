@@ -10,11 +10,14 @@ import contextlib
 import math
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+# Every command imports this module at its start, so this is the start of its process.
+STARTED = time.monotonic()
 ROOT = Path("/")
 # More threads than any machine has cores; starting millions of them takes for ever.
 MOST_THREADS = 1024
@@ -25,6 +28,11 @@ UNLIMITED = 2**62
 # Page cache in memory.stat, which the kernel gives up before a group runs out of memory; shared
 # memory is not counted there. Version 1 has its numbers with those of the groups inside as total_.
 CACHE = ("inactive_file", "active_file")
+
+
+def minutes_running() -> float:
+    """Return the minutes since this process was started."""
+    return (time.monotonic() - STARTED) / 60
 
 
 def processor_name(root: Path = ROOT) -> str:

@@ -26,6 +26,8 @@ BAD = {
         "to train with --n-layer 3, start a new run"
     ),
     "train --resume cpu --max-iters 30 --eval-tokens 9": "with --eval-tokens 0, which cannot",
+    "train --max-minutes 0": "--max-minutes must be positive, not 0.0",
+    "train --max-minutes 5 --eval-only": "limits training; leave it out with --eval-only",
     "train --eval-tokens 1e6": "--eval-tokens must be an integer, not '1e6'",
     "train --resume cpu --name other": "leave out --name and --preset",
     "train --init-from gpt --data text.txt --n-layer 4": (  # The default, but typed.

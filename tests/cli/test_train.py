@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.commands import Captured, output_of, train_tiny
+from helpers.commands import Captured, error_of, output_of, train_tiny
 from helpers.small_gpts import assert_same_bits
 from helpers.tiny_run import TEXT, TINY_FIELDS
 
@@ -104,6 +104,21 @@ def test_resuming_needs_no_other_flag_and_keeps_the_schedule(run: Path, capsys: 
     assert decayed in " ".join(out.split())
     assert metrics.read(run)[-1].step == 25
     assert runs.read_config(run).lr_decay_iters == 20
+
+
+def test_resuming_with_a_time_limit_again_and_again_ends_when_the_run_is_finished(
+    run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinygpt_np.machine.minutes_running", lambda: 60.04)
+    resume = ["train", "--resume", "cpu", "--max-iters", "22"]
+    out = output_of(capsys, *resume, "--max-minutes", "50")
+    stopped = r"stopped before step 21 after 60\.0 minutes and saved; resume with\n  tinygpt train "
+    assert re.search(stopped, out)
+    assert "validation" not in out
+    assert "stopped before step 22 " in output_of(capsys, *resume, "--max-minutes", "60.03")
+    assert "sample" in output_of(capsys, *resume, "--max-minutes", "0.5")  # It was only evaluated.
+    assert "runs/cpu has already taken 22 steps" in error_of(capsys, *resume, "--max-minutes", "50")
+    assert [row.step for row in metrics.read(run)] == list(range(23))
 
 
 TOKENIZER = CharTokenizer.from_text(TEXT)

@@ -1,6 +1,7 @@
 """A training shows its progress and ends with a loss, or with a saved run after an interrupt."""
 
 import io
+import math
 import re
 import signal
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 from helpers.tiny_run import CONFIG, DATA
 from rich.console import Console
 
+from tinygpt_np import machine
 from tinygpt_np.training import runs
 from tinygpt_np.training.metrics import Metrics
-from tinygpt_np.training.progress import train_and_save
+from tinygpt_np.training.progress import train_and_save, why_stop
 from tinygpt_np.training.trainer import Trainer
 
 
@@ -48,8 +50,27 @@ def test_an_interrupt_ends_a_training_after_its_step_and_saves_it(
 
     monkeypatch.setattr(Trainer, "record", record)
     trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
-    assert train_and_save(trainer, Console(file=io.StringIO()), "resume it") is None
+    assert train_and_save(trainer, Console(file=io.StringIO()), "resume it") == "interrupt"
     assert runs.last_checkpoint(tmp_path / "run")[1].step == trainer.step == 7
+
+
+def test_a_time_limit_ends_a_training_before_a_step_that_would_be_saved_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    monkeypatch.setattr(machine, "minutes_running", lambda: float(trainer.step))
+    monkeypatch.setattr(trainer, "seconds_to_next_save", lambda: 90.0)
+    console = Console(file=io.StringIO())
+    assert train_and_save(trainer, console, "resume it", minutes=7.5) == "time limit"
+    # A step takes a minute, and after 6 minutes the next one would be saved just in time.
+    assert runs.last_checkpoint(tmp_path / "run")[1].step == trainer.step == 7
+
+
+def test_an_interrupt_counts_even_if_the_time_is_up(tmp_path: Path) -> None:
+    trainer = Trainer(tmp_path / "run", CONFIG, DATA)
+    assert why_stop(trainer, lambda: True, minutes=0.0) == "interrupt"
+    assert why_stop(trainer, lambda: False, minutes=0.0) == "time limit"
+    assert why_stop(trainer, lambda: False, minutes=math.inf) == ""
 
 
 def test_if_the_reader_of_the_output_has_gone_the_error_has_the_command(tmp_path: Path) -> None:

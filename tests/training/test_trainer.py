@@ -28,6 +28,7 @@ from tinygpt_np.training.trainer import NotFiniteError, Trainer
 
 Backend = Literal["numpy", "numba"]
 NUMPY = replace(CONFIG, backend="numpy", dropout=0.0, n_layer=1)
+LONG = dataset.from_corpus(Corpus("letters", LETTERS * 10))
 DIVERGING = replace(CONFIG, learning_rate=1e30, warmup_iters=0, grad_clip=0.0)
 
 
@@ -128,6 +129,42 @@ def test_the_speed_and_the_time_left_are_those_of_steps_and_evaluations(
     run.evaluation_seconds = 10.0
     # Steps 6 to 9 at the median, and the evaluations at 8 and 10.
     assert run.seconds_left() == pytest.approx(4 * 3 + 2 * 10)
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluation", "expected"),
+    [
+        (5, 20.0, 3 + (2 + 1)),
+        (8, 20.0, 20 + (2 + 1) + 3 + (2 + 1)),
+        (8, 0.0, 10 * 3 + (2 + 1) + 3 + (2 + 1)),  # Not timed: as long as training on 10 batches.
+        (10, 20.0, 20 + (2 + 1)),
+    ],
+)
+def test_the_next_save_is_after_an_evaluation_that_is_due_and_a_step(
+    tmp_path: Path, step: int, evaluation: float, expected: float
+) -> None:
+    run = Trainer(tmp_path / "run", replace(NUMPY, eval_tokens=10 * 8 * 3 - 1), LONG)
+    run.step, run.evaluation_seconds, run.save_seconds, run.plot_seconds = (
+        step,
+        evaluation,
+        2.0,
+        1.0,
+    )
+    run.step_seconds.extend([1.0, 3.0, 100.0])
+    assert run.seconds_to_next_save() == pytest.approx(expected)
+
+
+def test_saves_and_plots_are_timed_and_on_resuming_a_save_counts_as_twice_the_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = stop_after(tmp_path / "run", 1)
+    clock = iter([100.0, 103.5, 110.0, 111.5, 200.0, 204.0])
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    stopped.save()
+    stopped.plot()
+    assert (stopped.save_seconds, stopped.plot_seconds) == (3.5, 1.5)
+    stopped.lock.release()
+    assert Trainer.resume(tmp_path / "run", CONFIG, DATA).save_seconds == 2 * 4.0
 
 
 @pytest.mark.parametrize("count", [1, 13, len(DATA.val) - 2])

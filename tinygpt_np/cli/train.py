@@ -1,6 +1,7 @@
 """`tinygpt train`: start or resume a run, and show its progress."""
 
 import contextlib
+import math
 import shlex
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -10,10 +11,11 @@ from typing import Annotated, Any, cast
 from rich.console import Console
 from rich.markup import escape
 
+from tinygpt_np import machine
 from tinygpt_np.cli.flags import Argument, Switch, UsageError
 from tinygpt_np.cli.nanogpt import is_nanogpts, value_of
 from tinygpt_np.cli.output import announced, print_facts, write
-from tinygpt_np.config import DEFAULT_PRESET, PRESETS, Preset, TrainConfig
+from tinygpt_np.config import DEFAULT_PRESET, PRESETS, Preset, TrainConfig, require_positive
 from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.training import metrics, report, runs
 from tinygpt_np.training.progress import show_notes, train_and_save
@@ -34,6 +36,10 @@ class RunFlags:
     path to the same data."""
     eval_only: Switch = False
     """Only evaluate a model (--init-from) or a run (--resume); nothing is written."""
+    max_minutes: float | None = None
+    """Stop and save the run before it has taken this many minutes, counted from the start of the
+    process: after the last step that is expected to end in time. The exit code is 0, as that of a
+    finished run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,13 @@ class Train(TrainConfig, RunFlags):
     """Train a GPT on a text, or resume a run (--resume)."""
 
     typed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_minutes is not None:
+            require_positive(self, "max_minutes")
+            if self.eval_only:
+                raise ValueError("max_minutes limits training; leave it out with eval_only")
 
     @staticmethod
     def hint(words: str) -> str:
@@ -78,12 +91,16 @@ class Train(TrainConfig, RunFlags):
             print_facts(console, report.evaluation(trainer))
             return
         command = f"tinygpt train --resume {shlex.quote(str(trainer.run))}"
-        val_loss = train_and_save(trainer, console, command)
-        if val_loss is None:
-            console.print(f"stopped before step {trainer.step} and saved; resume with")
+        ended = train_and_save(trainer, console, command, self.max_minutes or math.inf)
+        if isinstance(ended, str):
+            limit = ended == "time limit"
+            after = f" after {machine.minutes_running():.1f} minutes" if limit else ""
+            console.print(f"stopped before step {trainer.step}{after} and saved; resume with")
             console.print(f"  {escape(command)}", soft_wrap=True)
-            sys.exit(130)
-        print_facts(console, report.after_training(trainer, val_loss))
+            if not limit:
+                sys.exit(130)
+            return
+        print_facts(console, report.after_training(trainer, ended))
         show_sample(trainer, console)
         files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PLOT, f"{runs.CHECKPOINTS}/"))
         command = f"tinygpt sample {shlex.quote(str(trainer.run))} --endless"

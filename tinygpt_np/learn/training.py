@@ -77,7 +77,7 @@ def train(folder: Path, console: Console) -> Verdict:
     finally:
         trainer.lock.release()
     show(console, [("calls", ", ".join(f"{name} {calls[name]:,}" for name in TRAINED))])
-    if loss is None:
+    if isinstance(loss, str):
         problem = f"stopped before step {trainer.step} and saved; {COMMAND} continues"
         return Verdict(exercise, problem=problem)
     show(console, report.after_training(trainer, loss))

@@ -1,28 +1,36 @@
-"""Train a run to its end with a progress display, and save it on an interrupt."""
+"""Train a run to its end with a progress display; save it on an interrupt or at a time limit."""
 
+import math
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from tinygpt_np import machine
 from tinygpt_np.training import report
 from tinygpt_np.training.signals import interrupts
 from tinygpt_np.training.trainer import Trainer
 
 # Seconds between lines of progress if the output is not a terminal and has no progress bar.
 QUIET_INTERVAL = 10.0
+# Why training stops after a step.
+Reason = Literal["", "interrupt", "time limit"]
 
 
-def train_and_save(trainer: Trainer, console: Console, command: str) -> float | None:
-    """Train and return the final validation loss, or None after an interrupt.
+def train_and_save(
+    trainer: Trainer, console: Console, command: str, minutes: float = math.inf
+) -> float | Reason:
+    """Train and return the final validation loss, or why training was stopped before its end.
 
-    command: the one that resumes the run.
+    command: the one that resumes the run. minutes: the time after which this process should have
+    saved the run and stopped, counted from its start.
     """
     with interrupts() as interrupted:
         try:
-            train(trainer, console, interrupted)
+            reason = train(trainer, console, lambda: why_stop(trainer, interrupted, minutes))
         except BrokenPipeError:
             trainer.save()
             raise BrokenPipeError(
@@ -37,11 +45,23 @@ def train_and_save(trainer: Trainer, console: Console, command: str) -> float | 
         trainer.save()
         trainer.plot()
         show_notes(trainer, console)
-        return None
+        return reason
 
 
-def train(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -> None:
-    """Train until the end or an interrupt, and show the progress."""
+def why_stop(trainer: Trainer, interrupted: Callable[[], bool], minutes: float) -> Reason:
+    """Return why training stops after this step, or "" if it continues.
+
+    It stops if another step would probably not end and be saved before the time limit. At least one
+    step is taken, so that a run that is resumed again and again makes progress.
+    """
+    if interrupted():
+        return "interrupt"
+    end_of_next = machine.minutes_running() + trainer.seconds_to_next_save() / 60
+    return "time limit" if end_of_next > minutes else ""
+
+
+def train(trainer: Trainer, console: Console, stop: Callable[[], Reason]) -> Reason:
+    """Train until the end or until stop() gives a reason, and return it; show the progress."""
     counts = TextColumn("{task.completed}/{task.total}  {task.fields[status]}")
     columns = (TextColumn("{task.fields[doing]}"), BarColumn(None), counts)
     bar = Progress(*columns, console=console, disable=not console.is_terminal, expand=True)
@@ -59,8 +79,9 @@ def train(trainer: Trainer, console: Console, interrupted: Callable[[], bool]) -
             if bar.disable and (evaluated or time.monotonic() - shown > QUIET_INTERVAL):
                 shown = time.monotonic()
                 console.print(f"step {row.step}  {status}", soft_wrap=True)
-            if interrupted():
-                return
+            if reason := stop():
+                return reason
+    return ""
 
 
 def show_notes(trainer: Trainer, console: Console) -> None:

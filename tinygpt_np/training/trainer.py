@@ -69,7 +69,7 @@ class Trainer:
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
-        self.evaluation_seconds = 0.0
+        self.evaluation_seconds = self.save_seconds = self.plot_seconds = 0.0
         # The step and the validation loss of the last checkpoint.
         self.saved: tuple[int, float | None] | None = None
         self.lock = FileLock(run / LOCK)
@@ -110,6 +110,7 @@ class Trainer:
         cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
     ) -> "Trainer":
         """Return a run at its last checkpoint, or at its start if it has none, ready to train."""
+        start = time.perf_counter()
         trainer = cls.at_last_checkpoint(run, config, dataset, model, MAY_CHANGE)
         with trainer.locked():
             evaluated = trainer.val_loss is not None
@@ -121,6 +122,8 @@ class Trainer:
             files.clean(run)
             metrics.keep_before(run, trainer.step)
             trainer.write_config()
+        # Until a save is timed: it takes up to twice as long as loading.
+        trainer.save_seconds = 2 * (time.perf_counter() - start)
         return trainer
 
     @classmethod
@@ -244,6 +247,18 @@ class Trainer:
         step_seconds = statistics.median(self.step_seconds) if self.step_seconds else 0.0
         return (end - self.step) * step_seconds + evaluations * self.evaluation_seconds
 
+    def seconds_to_next_save(self) -> float:
+        """Estimate the time until the run could stop and be saved after one more step.
+
+        An evaluation that comes before the step is counted, with its save.
+        """
+        step = statistics.median(self.step_seconds) if self.step_seconds else 0.0
+        # Until an evaluation is timed: for the same tokens, it takes less time than training does.
+        evaluation = self.evaluation_seconds or (step * len(self.val) / self.config.tokens_per_step)
+        save = self.save_seconds + self.plot_seconds
+        seconds = evaluation + save if self.evaluation_is_due() else 0.0
+        return seconds + step + save if self.step < self.config.max_iters else seconds
+
     def evaluate(self, split: np.ndarray | None = None) -> float:
         """Return the mean loss in nats over all tokens of a split, in order, without dropout.
 
@@ -268,6 +283,7 @@ class Trainer:
         """Write a checkpoint, and remove those that are no longer kept."""
         if self.saved == (self.step, self.val_loss):
             return
+        start = time.perf_counter()
         checkpoints = self.run / CHECKPOINTS
         # A run that was stopped before an evaluation was saved without its loss.
         files.remove_folder(checkpoints / f"{self.step:06d}")
@@ -290,13 +306,16 @@ class Trainer:
             checkpoint.prune(checkpoints, self.config.keep_best)
         except OSError as error:
             self.note(f"{checkpoints / checkpoint.BEST} cannot be written: {error.strerror}")
+        self.save_seconds = time.perf_counter() - start
 
     def plot(self) -> None:
         """Plot the losses. If that fails, training continues without the plot."""
+        start = time.perf_counter()
         try:
             metrics.plot_losses(self.run)
         except Exception as error:  # matplotlib may raise anything.
             self.note(f"{metrics.PLOT} was not drawn: {type(error).__name__}: {error}")
+        self.plot_seconds = time.perf_counter() - start
 
     def note(self, note: str) -> None:
         """Add a note to be shown to the user once."""
