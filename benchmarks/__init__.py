@@ -7,6 +7,7 @@ kernels.py      the ladders of kernels: plan.py, what is asked for; candidates.p
 campaign.py     whether the verdicts of many runs agree, also next to busy processes
 clock.py        the clock of the kernels, against a plain C program and timeit
 experiments.py  training step, attention, sampling, generation; tokenizers.py: bits per character
+scaling.py      a training step on many machines: network.py, the model; two_ranks.py, its check
 machine.py      facts about the machine; cpus.py: who uses the CPUs, and what sets their speed
 
 cases/          what kernels compute: sizes, inputs, float64 truth, error bounds, FLOPs and bytes

@@ -22,6 +22,7 @@ from benchmarks import (
     kernels,
     machine,
     products,
+    scaling,
     speedrun,
     tokenizers,
     update,
@@ -207,6 +208,7 @@ COMMANDS: dict[str, Callable[..., bool]] = {
     "tokenizers": tokenizers.run,
     "speedrun": run_speedrun,
     "clock": clock.run,
+    "scaling": scaling.run,
     "verdicts": campaign.run,
 }
 
@@ -249,6 +251,7 @@ def make_parser() -> OneLineParser:
     text = "seconds of training with each tokenizer"
     trained("--seconds", type=within(float, 0.1), default=tokenizers.SECONDS, help=text)
     add_speedrun(commands)
+    add_scaling(commands)
     text = "whether the verdicts of many runs of the same kernels agree; exits with 1 if not"
     verdicts = commands.add_parser("verdicts", help=text).add_argument
     text = "for the results; a new one, or one to go on with"
@@ -343,6 +346,33 @@ def add_speedrun(commands: Any) -> None:
     text = "add the times to results/speedrun.json, and print its table for the README"
     add("--record", action="store_true", help=text)
     add("--json", type=path(new_file), metavar="FILE", help="a new file for the figures")
+
+
+def add_scaling(commands: Any) -> None:
+    """Add the command scaling."""
+    text = "the training step of GPT-2 124M on 1 to 1024 machines, predicted for a network"
+    add = commands.add_parser("scaling", help=text, description=text).add_argument
+    speed = within(float, 0.001, 1e6)
+    text = f"bandwidths in Gb/s (default: {' '.join(f'{each:g}' for each in scaling.GIGABITS)})"
+    add("--gigabits", type=speed, nargs="+", default=scaling.GIGABITS, metavar="SPEED", help=text)
+    text = f"microseconds of a message (default: {scaling.LATENCY_US:g})"
+    add("--latency-us", type=within(float, 0, 1e6), default=scaling.LATENCY_US, help=text)
+    steps, default = within(int, 1, 10**6), scaling.ACCUMULATIONS
+    text = f"accumulation steps of all machines (default: {' '.join(map(str, default))})"
+    add("--accumulation", type=steps, nargs="+", default=default, metavar="STEPS", help=text)
+    recipe, size = scaling.RECIPE, within(int, 1, 10**6)
+    text = "of an accumulation step (default: {})"
+    for name in ("batch_size", "block_size"):
+        value: int = getattr(recipe, name)
+        add(f"--{name.replace('_', '-')}", type=size, default=value, help=text.format(value))
+    most = usable_cores()
+    text = f"threads of a machine (default: {most})"
+    add("--threads", type=within(int, 1, most), default=most, help=text)
+    text = f"pairs of runs in the check with two ranks (default: {scaling.PAIRS})"
+    add("--rounds", type=within(int, 1), default=scaling.PAIRS, help=text)
+    text = "a new .json file for the figures; the plot gets the same name"
+    default = f"{kernels.RESULTS}/scaling-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    add("--json", type=path(kernels.new_files), default=default, metavar="FILE", help=text)
 
 
 def add_side_by_side(commands: Any) -> None:

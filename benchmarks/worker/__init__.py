@@ -4,6 +4,8 @@ __main__.py      answers requests, and forks
 clock.py         times steps: warm-up, samples, waiting for CPUs
 slowed.py        a rung that does part of its work twice, for campaign.py
 jobs.py          a job (a training step, a sampled token, …) as timed steps
+gradients.py     an accumulation step, the update, and the adding of gradients
+reduction.py     the sum of gradients over ranks by size, under mpirun
 rungs.py         the rungs of a ladder as timed steps; compile times
 gate.py          checks a rung before it is timed, in its turns, and afterwards
 problem.py       inputs of a case, and which results are right

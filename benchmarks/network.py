@@ -1,0 +1,256 @@
+"""The time of a training step on many machines: computing, a network of latency and bandwidth.
+
+A message of n bytes takes α + n·β seconds: the latency α, and β, the inverse of the bandwidth. A
+machine sends and receives at full speed at the same time, and the messages of one machine follow
+each other (Hockney's model, as in Thakur, Rabenseifner and Gropp, "Optimization of Collective
+Communication Operations in MPICH", 2005, section 2). Adding takes γ seconds per byte. With R
+machines and gradients of n bytes:
+
+    allreduce, ring                2·(R - 1)·α   + 2·(R - 1)/R·n·β + (R - 1)/R·n·γ
+    allreduce, halving             2·log2(R)·α   + 2·(R - 1)/R·n·β + (R - 1)/R·n·γ
+    ours, reduce-scatter           (R - 1)·α     + (R - 1)/R·n·β     for each partial sum
+    ours, all-gather of weights    (R - 1)·α     + (R - 1)/R·n·β
+
+The formulas of allreduce are those of the paper (section 4.5; halving is Rabenseifner's algorithm,
+for R a power of two). Ours sends the n/R bytes of each owner directly to it, for each partial sum
+of the fixed order, and the owner adds all of them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Reduction = Literal["exact", "fast"]
+
+# The accumulation steps are halved at most this many times for the fixed order of their sum.
+HALVINGS = 3
+# The part of an accumulation step that the backward takes: two products for each of the forward.
+BACKWARD = 2 / 3
+# Exchanges of a few numbers in each step: the losses, and the norm of the gradients.
+SMALL_EXCHANGES = 2
+# The end of a search for a number of machines, or for a factor.
+MOST = 1e12
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network. latency: seconds of a message. bandwidth: bytes per second in each direction."""
+
+    latency: float
+    bandwidth: float
+
+    def messages(self, ranks: float, size: float) -> float:
+        """Return the seconds in which a machine sends each other one its part of `size` bytes."""
+        return (ranks - 1) * self.latency + (ranks - 1) / ranks * size / self.bandwidth
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The measured times of one machine.
+
+    step: seconds of an accumulation step, forward and backward. update: seconds of the norm and the
+    update of all parameters. adding: seconds per byte to add gradients.
+    """
+
+    step: float
+    update: float
+    adding: float
+
+    def faster(self, factor: float) -> "Machine":
+        """Return a machine that is `factor` times as fast."""
+        return Machine(self.step / factor, self.update / factor, self.adding / factor)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work of a training step. late: fraction of the gradients that is complete at the end."""
+
+    accumulation: int
+    size: int
+    late: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The seconds of a step on `ranks` machines, each with `steps` accumulation steps.
+
+    sums: partial sums that a machine sends at most. gradients: the part of their exchange that is
+    not hidden, and the adding. weights: their exchange, and that of losses and norms.
+    """
+
+    ranks: int
+    steps: int
+    sums: int
+    compute: float
+    gradients: float
+    update: float
+    weights: float
+
+    @property
+    def total(self) -> float:
+        """The whole step."""
+        return self.compute + self.communication + self.update
+
+    @property
+    def communication(self) -> float:
+        """The time that one machine alone would not need."""
+        return self.gradients + self.weights
+
+    @property
+    def share(self) -> float:
+        """The fraction of the step that is communication."""
+        return self.communication / self.total
+
+
+def ring_allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
+    """Return the seconds of an allreduce of `size` bytes by a ring."""
+    messages = 2 * (ranks - 1) * network.latency
+    part = (ranks - 1) / ranks * size
+    return messages + 2 * part / network.bandwidth + part * adding
+
+
+def halving_allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
+    """Return the seconds of an allreduce by recursive halving and doubling, for 2, 4, 8 … ranks."""
+    messages = 2 * math.log2(ranks) * network.latency
+    part = (ranks - 1) / ranks * size
+    return messages + 2 * part / network.bandwidth + part * adding
+
+
+def allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
+    """Return the seconds of an allreduce by the faster algorithm of those that are possible."""
+    power_of_two = ranks & (ranks - 1) == 0
+    algorithm = halving_allreduce if power_of_two else ring_allreduce
+    return algorithm(size, ranks, network, adding)
+
+
+def partial_sums(accumulation: int, ranks: int) -> list[int]:
+    """Return how many partial sums each rank sends of the fixed order of the accumulation steps.
+
+    The steps are halved while their number is even, at most three times; the rest are chains, which
+    are added from left to right. A rank adds up what is a part of this tree: halves that it holds,
+    and the beginning of a chain. Steps from within a chain can only be sent one by one.
+    """
+    length = accumulation
+    for _ in range(HALVINGS):
+        length = length // 2 if length % 2 == 0 else length
+    share = accumulation // ranks
+    counts: list[int] = []
+    for rank in range(ranks):
+        place, end, count = rank * share, (rank + 1) * share, 0
+        while place < end:
+            part = 1
+            if place % length == 0:
+                part = length
+                while place % (2 * part) == 0 and place + 2 * part <= end:
+                    part *= 2
+            place, count = place + part, count + 1
+        counts.append(count)
+    return counts
+
+
+def exposed(sum_time: float, sums: int, step: float, late: float) -> float:
+    """Return the seconds after the last backward in which a machine still sends gradients.
+
+    sum_time: seconds to send one partial sum. step: seconds of an accumulation step. The late
+    fraction of the last sum can be sent only at the end, and the rest while the backward computes
+    it; a sum before it is complete one step earlier. The network is never idle while there is
+    something to send. So the time left at the end is the largest excess of what became ready since
+    some moment over what could be sent since then.
+    """
+    since = [late * sum_time, sum_time - BACKWARD * step]
+    since += [count * sum_time - (count - 1) * step for count in (2, sums) if 2 <= count <= sums]
+    return max(since)
+
+
+def predict(
+    job: Job, ranks: int, machine: Machine, network: Network, reduction: Reduction = "exact"
+) -> Prediction:
+    """Return the times of a step on a number of machines, which must divide the accumulation."""
+    steps, rest = divmod(job.accumulation, ranks)
+    if rest or not steps:
+        raise ValueError(f"{ranks} machines do not divide {job.accumulation} accumulation steps")
+    compute, update = steps * machine.step, machine.update / ranks
+    if ranks == 1:
+        return Prediction(1, steps, 0, compute, 0.0, update, 0.0)
+    if reduction == "exact":
+        counts = partial_sums(job.accumulation, ranks)
+        sums, sum_time = max(counts), network.messages(ranks, job.size)
+        adding = (sum(counts) - 1) / ranks * job.size * machine.adding
+    else:
+        sums, sum_time = 1, allreduce(job.size, ranks, network, machine.adding)
+        adding = 0.0  # In the allreduce.
+    gradients = exposed(sum_time, sums, machine.step, job.late) + adding
+    small = SMALL_EXCHANGES * math.ceil(math.log2(ranks)) * network.latency
+    weights = network.messages(ranks, job.size) + small
+    return Prediction(ranks, steps, sums, compute, gradients, update, weights)
+
+
+def efficiency(alone: Prediction, many: Prediction) -> float:
+    """Return the speedup over one machine, divided by the number of machines."""
+    return alone.total / (many.ranks * many.total)
+
+
+def divisors(number: int, most: int) -> list[int]:
+    """Return the numbers up to `most` that divide a number."""
+    return [each for each in range(1, most + 1) if number % each == 0]
+
+
+def begins(predictions: Sequence[Prediction]) -> Prediction | None:
+    """Return the first prediction with more communication than anything else, or None."""
+    return next((each for each in predictions if each.share > 0.5), None)
+
+
+def break_even(job: Job, machine: Machine, network: Network) -> float:
+    """Return at how many machines communication would take as long as the rest of the step.
+
+    Any number of machines is allowed here, also more than there are accumulation steps, as if these
+    could be divided. Each machine sends one partial sum.
+    """
+
+    def excess(ranks: float) -> float:
+        step = job.accumulation * machine.step / ranks
+        sent = network.messages(ranks, job.size)
+        left = exposed(sent, 1, min(step, machine.step), job.late) + job.size * machine.adding
+        return left + sent - step - machine.update / ranks
+
+    return crossing(excess, 1.0)
+
+
+def speed_to_dominate(job: Job, ranks: int, machine: Machine, network: Network) -> float:
+    """Return how many times as fast machines must be for communication to take half of the step."""
+
+    def excess(factor: float) -> float:
+        return predict(job, ranks, machine.faster(factor), network).share - 0.5
+
+    return crossing(excess, 1 / MOST)
+
+
+def network_of(latency: float, per_byte: float, ranks: int) -> Network:
+    """Return the network on which an exchange of n bytes takes latency + per_byte·n seconds.
+
+    An exchange is a reduce-scatter and an all-gather.
+    """
+    messages = 2 * (ranks - 1)
+    return Network(latency / messages, messages / ranks / per_byte)
+
+
+def crossing(excess: Callable[[float], float], low: float) -> float:
+    """Return where an increasing function becomes positive, from `low` on; infinity beyond MOST."""
+    high = MOST
+    if excess(high) < 0:
+        return math.inf
+    while high / low > 1 + 1e-9:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
+    return high
+
+
+def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the latency and the seconds per byte of (bytes, seconds), ordered by bytes.
+
+    They are those of the smallest and of the largest message. Between these, messages that fit the
+    caches of a machine may be faster.
+    """
+    (_, latency), (size, seconds) = points[0], points[-1]
+    return latency, (seconds - latency) / size

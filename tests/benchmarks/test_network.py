@@ -1,0 +1,191 @@
+"""The model of many machines, against simulations that take each message or byte by itself."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import network
+from benchmarks.network import Job, Machine, Network, Prediction
+
+BETWEEN, MACHINE = Network(3e-3, 2e9), Machine(step=0.7, update=0.2, adding=3e-10)
+JOB = Job(accumulation=24, size=800_000_000, late=0.3)
+
+
+def parts_of_the_order(accumulation: int) -> set[tuple[int, int]]:
+    """Return the first step and the end of each sum that occurs in the fixed order."""
+    chains = max(count for count in (1, 2, 4, 8) if accumulation % count == 0)
+    length = accumulation // chains
+    found = {(step, step + 1) for step in range(accumulation)}
+    for chain in range(chains):
+        found |= {(chain * length, chain * length + end) for end in range(1, length + 1)}
+    for count in (2, 4, 8):
+        if count <= chains:
+            size = count * length
+            found |= {(start, start + size) for start in range(0, accumulation, size)}
+    return found
+
+
+def fewest(start: int, end: int, parts: set[tuple[int, int]]) -> int:
+    """Return the smallest number of parts that together are the steps from start to end."""
+    least = {end: 0}
+    for place in reversed(range(start, end)):
+        ends = [stop for stop in least if (place, stop) in parts]
+        least[place] = 1 + min(least[stop] for stop in ends)
+    return least[start]
+
+
+@pytest.mark.parametrize("accumulation", [1, 3, 6, 12, 40, 56, 160])
+def test_partial_sums_are_the_fewest_parts_of_the_order(accumulation: int) -> None:
+    parts = parts_of_the_order(accumulation)
+    for ranks in network.divisors(accumulation, accumulation):
+        share = accumulation // ranks
+        expected = [fewest(rank * share, (rank + 1) * share, parts) for rank in range(ranks)]
+        assert network.partial_sums(accumulation, ranks) == expected
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8, 13])
+def test_direct_messages_are_sent_one_after_the_other(ranks: int) -> None:
+    clock = 0.0
+    for _ in range(ranks - 1):
+        clock += BETWEEN.latency + JOB.size / ranks / BETWEEN.bandwidth
+    assert BETWEEN.messages(ranks, JOB.size) == pytest.approx(clock)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8, 13])
+def test_a_ring_sends_a_part_in_each_of_two_rounds(ranks: int) -> None:
+    clock = 0.0
+    for number in range(2 * (ranks - 1)):
+        clock += BETWEEN.latency + JOB.size / ranks / BETWEEN.bandwidth
+        clock += JOB.size / ranks * MACHINE.adding * (number < ranks - 1)
+    assert network.ring_allreduce(JOB.size, ranks, BETWEEN, MACHINE.adding) == pytest.approx(clock)
+
+
+@pytest.mark.parametrize("ranks", [2, 8, 16])
+def test_halving_sends_half_as_much_in_each_round_and_doubling_as_much_again(ranks: int) -> None:
+    clock, part, distance = 0.0, float(JOB.size), 1
+    while distance < ranks:
+        part, distance = part / 2, 2 * distance
+        clock += 2 * (BETWEEN.latency + part / BETWEEN.bandwidth) + part * MACHINE.adding
+    found = network.halving_allreduce(JOB.size, ranks, BETWEEN, MACHINE.adding)
+    assert found == pytest.approx(clock)
+
+
+def test_an_allreduce_halves_if_the_ranks_are_a_power_of_two() -> None:
+    small = 1000.0
+    times = [network.allreduce(small, ranks, BETWEEN, 0.0) for ranks in (4, 5, 16)]
+    assert times == pytest.approx([count * BETWEEN.latency for count in (4, 8, 8)], rel=1e-3)
+
+
+@pytest.mark.parametrize("sums", [1, 2, 3, 7])
+@pytest.mark.parametrize("sum_time", [0.05, 0.5, 0.69, 0.75, 2.0])
+@pytest.mark.parametrize("late", [0.0, 0.3, 1.0])
+def test_what_is_not_hidden_is_that_of_a_queue(sums: int, sum_time: float, late: float) -> None:
+    step, pieces = 0.7, 2000
+    # The sums before the last are ready at the end of their steps. The last backward ends at 0.
+    ready = [(-step * before, sum_time) for before in range(1, sums)]
+    backward, piece = network.BACKWARD * step, (1 - late) * sum_time / pieces
+    ready += [(-backward * number / pieces, piece) for number in range(pieces)]
+    ready.append((0.0, late * sum_time))
+    clock = -math.inf
+    for when, seconds in sorted(ready):
+        clock = max(clock, when) + seconds
+    assert network.exposed(sum_time, sums, step, late) == pytest.approx(max(clock, 0), abs=2e-3)
+
+
+@pytest.mark.parametrize("reduction", ["exact", "fast"])
+def test_one_machine_has_no_communication(reduction: network.Reduction) -> None:
+    alone = network.predict(JOB, 1, MACHINE, BETWEEN, reduction)
+    assert alone.communication == 0
+    assert alone.total == pytest.approx(24 * 0.7 + 0.2)
+    assert network.efficiency(alone, alone) == 1
+
+
+def test_a_step_is_computing_adding_messages_and_a_part_of_the_update() -> None:
+    found = network.predict(JOB, 12, MACHINE, BETWEEN)
+    counts = network.partial_sums(24, 12)
+    sent = BETWEEN.messages(12, JOB.size)
+    hidden = network.exposed(sent, max(counts), 0.7, 0.3)
+    adding = (sum(counts) - 1) * JOB.size / 12 * 3e-10
+    numbers = 2 * 4 * BETWEEN.latency  # Losses and the norm, over four levels.
+    expected = 2 * 0.7 + hidden + adding + 0.2 / 12 + sent + numbers
+    assert found.total == pytest.approx(expected)
+    assert found.share == pytest.approx(1 - (1.4 + 0.2 / 12) / expected)
+
+
+@pytest.mark.parametrize("reduction", ["exact", "fast"])
+def test_without_a_cost_of_messages_and_adding_the_work_is_divided(
+    reduction: network.Reduction,
+) -> None:
+    free, machine = Network(0.0, math.inf), replace(MACHINE, adding=0.0)
+    alone = network.predict(JOB, 1, machine, free)
+    for ranks in network.divisors(24, 24):
+        found = network.predict(JOB, ranks, machine, free, reduction)
+        assert network.efficiency(alone, found) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("reduction", ["exact", "fast"])
+def test_a_step_is_shorter_with_more_bandwidth_and_less_latency(
+    reduction: network.Reduction,
+) -> None:
+    for ranks in network.divisors(24, 24)[1:]:
+        times = [
+            network.predict(JOB, ranks, MACHINE, between, reduction).total
+            for between in (replace(BETWEEN, bandwidth=4e9), replace(BETWEEN, latency=1e-3))
+        ]
+        assert max(times) < network.predict(JOB, ranks, MACHINE, BETWEEN, reduction).total
+
+
+@pytest.mark.parametrize("ranks", [5, 48, 7])
+def test_machines_that_do_not_divide_the_accumulation_are_refused(ranks: int) -> None:
+    message = f"{ranks} machines do not divide 24 accumulation steps"
+    with pytest.raises(ValueError, match=message):
+        network.predict(JOB, ranks, MACHINE, BETWEEN)
+
+
+def test_communication_begins_to_dominate_at_the_first_that_has_more_than_half() -> None:
+    many = [Prediction(ranks, 1, 1, 4.0, part, 1.0, 1.0) for ranks, part in
+            ((1, 0.0), (2, 4.0), (4, 4.1), (8, 9.0))]  # fmt: skip
+    assert network.begins(many) is many[2]
+    assert network.begins(many[:2]) is None
+
+
+def test_at_the_break_even_half_of_a_step_is_communication() -> None:
+    even = network.break_even(JOB, MACHINE, BETWEEN)
+    # With as many accumulation steps as there are machines, and one of them on each.
+    ranks = round(even)
+    step = JOB.accumulation * MACHINE.step / ranks
+    whole = network.predict(
+        replace(JOB, accumulation=ranks), ranks, replace(MACHINE, step=step), BETWEEN
+    )
+    assert whole.share == pytest.approx(0.5, abs=0.03)
+
+
+def test_more_accumulation_moves_the_break_even_in_proportion_without_latency() -> None:
+    between, machine = replace(BETWEEN, latency=0.0), replace(MACHINE, update=0.0)
+    jobs = [replace(JOB, accumulation=count, size=4 * 10**9) for count in (400, 800)]
+    first, second = (network.break_even(job, machine, between) for job in jobs)
+    assert second / first == pytest.approx(2, rel=0.01)
+
+
+def test_machines_so_much_faster_spend_half_of_the_step_on_communication() -> None:
+    factor = network.speed_to_dominate(JOB, 24, MACHINE, BETWEEN)
+    found = network.predict(JOB, 24, MACHINE.faster(factor), BETWEEN)
+    assert found.share == pytest.approx(0.5)
+
+
+def test_a_crossing_beyond_all_bounds_is_infinite() -> None:
+    assert network.crossing(lambda _: -1.0, 1.0) == math.inf
+
+
+def test_a_fit_takes_the_latency_of_the_smallest_message_and_the_speed_of_the_largest() -> None:
+    latency, per_byte = network.fit([(1000, 2e-6), (10**6, 4e-4), (10**8, 0.05)])
+    assert latency == 2e-6
+    assert latency + 10**8 * per_byte == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_the_network_of_a_fit_takes_as_long_for_the_exchange(ranks: int) -> None:
+    between = network.network_of(4e-5, 2e-9, ranks)
+    size = 7e6
+    assert 2 * between.messages(ranks, size) == pytest.approx(4e-5 + 2e-9 * size)
