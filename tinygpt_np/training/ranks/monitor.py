@@ -13,6 +13,7 @@ The thread needs the GIL, which kernels, MPI and the compiler release.
 
 import atexit
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hmac
@@ -36,6 +37,8 @@ GRACE = 2.0
 SETTLE = 0.2
 # Seconds for the caller's advice, which may read from a disk that does not answer.
 ADVICE_LIMIT = 1.0
+# Seconds after a death in which the launcher notices it too, and not first that others have ended.
+NOTICE = 0.1
 # Seconds that a hub waits for the others to end before it ends.
 LINGER = 1.0
 # Seconds after which a rank that is ending is killed, even if its output is blocked.
@@ -45,6 +48,7 @@ CONNECT_LIMIT, SEND_LIMIT, JOIN_LIMIT = 3.0, 1.0, 60.0
 # A peer that does not answer is lost after 3 + 4 * 1 seconds.
 KEEPALIVE = {"TCP_KEEPIDLE": 3, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 4}
 UNREACHABLE = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH)
+CLONE_FILES = 0x400
 # The request of Linux for the IPv4 address of a network interface.
 SIOCGIFADDR = 0x8915
 SHOW_CURSOR = "\x1b[?25h"  # A progress bar hides it.
@@ -110,11 +114,14 @@ class Monitor:
         # The main thread talks to the monitor's thread as other ranks do.
         main, own = socket.socketpair()
         self.main, self.own = Peer(rank, main), Peer(rank, own)
+        self.has_own_files, self.started = False, threading.Event()
+        numbers = [peer.connection.fileno() for peer in (self.own, *self.peers.values())]
         self.selector = selectors.DefaultSelector()
-        for peer in (self.own, *self.peers.values()):
-            self.selector.register(peer.connection, selectors.EVENT_READ, peer)
         self.thread = threading.Thread(target=self.watch, name="monitor", daemon=True)
         self.thread.start()
+        self.started.wait()
+        for number in [*numbers, self.selector.fileno()] if self.has_own_files else []:
+            os.close(number)  # The thread has its own copy.
         atexit.register(self.failed, "")
 
     # Called by the main thread
@@ -126,6 +133,7 @@ class Monitor:
         """
         self.main.send(kind="closed")
         self.thread.join()
+        self.main.connection.close()
         atexit.unregister(self.failed)
 
     def failed(self, message: str, code: int = 1) -> NoReturn:
@@ -201,14 +209,19 @@ class Monitor:
 
     def watch(self) -> None:
         """Receive messages until all ranks have closed, or end this process."""
+        self.has_own_files = unshare_files()
+        for peer in (self.own, *self.peers.values()):
+            self.selector.register(peer.connection, selectors.EVENT_READ, peer)
+        self.started.set()
         while not self.complete():
             wait = max(self.due() - time.monotonic(), 0) if self.cause else None
             for key, _ in self.selector.select(wait):
                 self.receive(key.data)
             if self.cause and time.monotonic() >= self.due():
                 self.end(self.cause)
-        for peer in (self.main, self.own, *self.peers.values()):
+        for peer in (self.own, *self.peers.values()):
             peer.connection.close()
+        self.selector.close()
 
     def receive(self, peer: Peer) -> None:
         """Receive messages from a peer, or the end of its connection."""
@@ -262,6 +275,7 @@ class Monitor:
         signal.alarm(EXIT_LIMIT)
         advice = self.ask_advice() if cause.died else ""
         say(f"{cause.message}; {advice}" if advice else cause.message)
+        time.sleep(NOTICE if cause.died else 0)
         for peer in self.peers.values():
             peer.send(kind="end", code=cause.code)
         # A connection that is closed with unread data may lose the message.
@@ -305,6 +319,17 @@ class Monitor:
     def hubs_before(self) -> list[int]:
         """Return the hubs that act before this rank does."""
         return self.hubs[: self.hubs.index(self.rank)] if self.rank in self.hubs else self.hubs
+
+
+def unshare_files() -> bool:
+    """Give this thread its own table of open files; return whether the system allows it.
+
+    The connections of a process that is killed then end when this thread ends, before its memory is
+    freed and the launcher is told. MPICH's mpiexec then kills the others at once, which without
+    this is often before one of them has printed the message, and with this seldom.
+    """
+    system = ctypes.CDLL(None)
+    return hasattr(system, "unshare") and system.unshare(CLONE_FILES) == 0
 
 
 def choose_hubs(hosts: Sequence[str]) -> list[int]:
