@@ -29,6 +29,24 @@ UNLIMITED = 2**62
 # memory is not counted there. Version 1 has its numbers with those of the groups inside as total_.
 CACHE = ("inactive_file", "active_file")
 
+# What launchers of MPI put into the environment: the number of processes, and that of this one.
+# Open MPI; MPICH, Intel MPI and Slurm's PMI-2; MVAPICH. Slurm's PMIx has only the second.
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")
+
+
+def launched() -> int | None:
+    """Return how many processes a launcher of MPI started, or None if none did."""
+    found = [os.environ[name] for name in SIZES if name in os.environ]
+    if not found and RANKS[-1] in os.environ:
+        found = [os.environ.get("SLURM_NTASKS", "1")]
+    return int(found[0]) if found else None
+
+
+def launched_rank() -> int:
+    """Return the number of this process among those that a launcher of MPI started, or 0."""
+    return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+
 
 def minutes_running() -> float:
     """Return the minutes since this process was started."""
@@ -48,12 +66,17 @@ def vector_bits(features: Mapping[str, bool]) -> int:
     return max((bits for name, bits in VECTOR_BITS.items() if features.get(name)), default=0)
 
 
+def cores() -> set[int]:
+    """Return the numbers of the cores this process may run on, by its affinity."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def usable_cores(root: Path = ROOT) -> int:
     """Return the number of cores this process may use: its affinity, limited by the CPU quota."""
-    affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
-    quota = cpu_quota(root)
-    return cores if quota >= cores else math.ceil(quota)
+    quota, count = cpu_quota(root), len(cores())
+    return count if quota >= count else math.ceil(quota)
 
 
 def cpu_quota(root: Path = ROOT) -> float:
