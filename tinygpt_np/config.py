@@ -169,7 +169,10 @@ class TrainConfig(Architecture):
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
-    """Batches per step. Gradients are averaged over them; memory use is that of one batch."""
+    """Batches per step. Gradients are averaged over them; the ranks of MPI divide them."""
+    reduction: Literal["exact", "fast"] = "exact"
+    """How ranks of MPI add gradients: exact gives the same bits for any number of ranks; fast lets
+    MPI choose the order."""
     max_iters: int = 2000
     """Number of training steps."""
     learning_rate: float = 1e-3
@@ -365,7 +368,7 @@ def expected_band(config: TrainConfig) -> tuple[float, float] | None:
     a preset, or was not measured on this corpus.
     """
     # The backend changes only rounding, and the measured runs differ in their seeds.
-    free = ("seed", "backend", "threads", "matmul", "dtype", "keep_best")
+    free = ("seed", "backend", "threads", "matmul", "dtype", "keep_best", "reduction")
     same = {name: getattr(config, name) for name in free}
     for (preset, corpus), losses in MEASURED.items():
         if replace(PRESETS[preset], data=corpus, **same) == config:

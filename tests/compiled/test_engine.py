@@ -30,7 +30,7 @@ from helpers.small_gpts import (
 
 import tinygpt_np as tg
 from tinygpt_np.compiled import engine as compiled_engine
-from tinygpt_np.compiled import matmuls, threads, update
+from tinygpt_np.compiled import matmuls, threads
 from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
 from tinygpt_np.compiled.kernels import (
     attention,
@@ -45,6 +45,7 @@ from tinygpt_np.compiled.kernels import (
 from tinygpt_np.compiled.micro_batch import MicroBatch
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
+from tinygpt_np.storage import parameters
 from tinygpt_np.storage.parameters import Tensors
 
 Patch = pytest.MonkeyPatch
@@ -54,7 +55,7 @@ pools: Callable[[], list[dict[str, Any]]] = threadpoolctl.threadpool_info
 @pytest.fixture(autouse=True)
 def small_micro_batches(monkeypatch: Patch) -> None:
     monkeypatch.setattr(compiled_engine, "MOST_ROWS", MOST_ROWS)
-    monkeypatch.setattr(update, "CHUNK", 1000)
+    monkeypatch.setattr(parameters, "BLOCK", 1000)
     assert micro_batches(BATCH, TIME) == SPLIT
 
 
@@ -399,7 +400,7 @@ def test_operations_of_several_micro_batches_and_of_blas_are_not_split() -> None
 
     def team(engine: CompiledEngine, batch: int) -> threads.ThreadTeam:
         tokens = np.zeros((batch, 70), np.int64)
-        return engine.begin(tokens, tokens, None).team
+        return engine.parts([(tokens, tokens)], [{}], tokens.size, None)[0].step.team
 
     with CompiledEngine(model, 8, 4) as engine:
         assert team(engine, 1).size == 4

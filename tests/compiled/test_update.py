@@ -16,6 +16,7 @@ from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.config import Architecture
 from tinygpt_np.model import optimizer as optim
 from tinygpt_np.model.optimizer import clip
+from tinygpt_np.storage import parameters
 
 SEEDS, RATE, GRAD_CLIP = range(10, 14), 1e-3, 0.3
 CONFIGS = {
@@ -60,7 +61,7 @@ def test_an_update_by_muon_is_that_of_the_optimizer_in_float64(config: tg.GPTCon
 def test_an_update_by_muon_has_the_same_bits_on_any_number_of_threads(
     config: tg.GPTConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(update, "CHUNK", 1000)
+    monkeypatch.setattr(parameters, "BLOCK", 1000)
     model, optimizer = updated(config, 1)
     for threads in (2, 3):
         again, other = updated(config, threads)

@@ -50,7 +50,8 @@ def epochs_of(length: int, block: int, batch: int = 1, seed: int = 1) -> Epochs:
 @given(st.integers(1, 9), st.integers(1, 120), st.integers(1, 5))
 def test_each_sequence_is_used_once_in_each_epoch(block: int, more: int, batch: int) -> None:
     epochs = epochs_of(block + more, block, batch)
-    drawn = [epochs.batch(step) for step in range(3 * epochs.count)]
+    starts = [epochs.starts_of_step(step) for step in range(3 * epochs.count)]
+    drawn = [batches.cut(epochs.ids, each, block) for each in starts]
     tokens, targets = (np.concatenate(part) for part in zip(*drawn, strict=True))
     assert tokens.dtype == targets.dtype == np.int64
     np.testing.assert_array_equal(tokens, tokens[:, :1] + np.arange(block))
@@ -65,7 +66,7 @@ def test_epochs_differ_in_their_order_and_where_they_cut_and_depend_on_the_seed(
     def starts(seed: int) -> list[list[int]]:
         epochs = epochs_of(900, 7, 1, seed)
         numbers = range(4 * epochs.count)
-        found = [int(epochs.batch(number)[0][0, 0]) for number in numbers]
+        found = [int(epochs.starts_of_step(number)[0]) for number in numbers]
         return [found[first : first + epochs.count] for first in numbers[:: epochs.count]]
 
     first = starts(1)

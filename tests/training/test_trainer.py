@@ -100,7 +100,8 @@ def test_the_steps_are_those_of_the_configuration(
     for row in rows:
         tokens, targets = batches.random_batch(ids, 3, config.block_size, data_rng)
         if order == "epochs":
-            tokens, targets = batches.Epochs(ids, config).batch(row.step)
+            starts = batches.Epochs(ids, config).starts_of_step(row.step)
+            tokens, targets = batches.cut(ids, starts, config.block_size)
         masks = trainer.engine.masks(tokens.shape, trainer.engine.draw(dropout_rng))
         loss, grads = model.loss_and_grads(tokens, targets, masks)
         norms.append(global_norm(grads))
@@ -521,14 +522,14 @@ def test_a_gradient_that_the_optimizer_cannot_average_stops_training_before_the_
     config = replace(CONFIG, backend=backend, grad_clip=grad_clip, optimizer=optimizer)
     trainer = Trainer.start(tmp_path / "run", config, DATA)
     before = {name: param.copy() for name, param in trainer.model.params.items()}
-    compute = trainer.engine.loss_and_grads
+    compute = trainer.engine.accumulate
 
-    def spoiled(*args: Any) -> Any:
-        loss, grads = compute(*args)
-        grads[name].flat[3] = value
-        return loss, grads
+    def spoiled(batches: Any, grads: Any, *args: Any) -> Any:
+        losses = compute(batches, grads, *args)
+        grads[0][name].flat[3] = value
+        return losses
 
-    monkeypatch.setattr(trainer.engine, "loss_and_grads", spoiled)
+    monkeypatch.setattr(trainer.engine, "accumulate", spoiled)
     if message is None:
         trainer.advance()
     else:

@@ -17,7 +17,7 @@ from tinygpt_np.cli import flags
 from tinygpt_np.cli.flags import UsageError
 from tinygpt_np.cli.output import Output
 from tinygpt_np.compiled import settings
-from tinygpt_np.machine import available_memory
+from tinygpt_np.machine import available_memory, launched, launched_rank
 
 ABOUT = "A GPT in NumPy with hand-written gradients, compiled with Numba."
 # The commands and what they do.
@@ -48,26 +48,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # All output is UTF-8, whatever the locale; bytes that are not text are escaped.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    console = Output(highlight=False)
+    console, report = Output(highlight=False), fail
     try:
-        run(argv, console)
+        if launched() is None:
+            run(argv, console)
+            return
+        # It imports NumPy.
+        from tinygpt_np.training.ranks import group
+
+        with group.start() as ranks:
+            if ranks.monitor is not None:
+                # The first rank prints; if another fails, the monitor prints its message.
+                console.quiet, report = ranks.rank > 0, ranks.monitor.failed
+                if argv[:1] not in (["train"], ["sample"]):
+                    name = " ".join(["tinygpt", *argv[:1]])
+                    raise UsageError(f"{name} is not run by mpirun; train and sample are", name)
+            run(argv, console)
     except KeyboardInterrupt:
-        sys.exit(130)
+        report("", 130)
     except BrokenPipeError as error:
         # The reader of the output has gone, as in `| head`. The rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno is None:  # Raised by a command with a message, not by the system.
-            fail(str(error))
+            report(str(error))
     except UsageError as error:
-        fail(str(error), 2)
+        report(str(error), 2)
     except MemoryError as error:
-        fail(
+        report(
             f"there is not enough memory for tinygpt {' '.join(argv[:1])}: "
             f"{str(error) or 'one allocation was too large'}; "
             f"{available_memory() / 1e6:,.0f} MB are available, unless ulimit allows less"
         )
     except (ValueError, RuntimeError, OSError) as error:
-        fail(str(error))
+        report(str(error))
 
 
 def open_streams() -> None:
@@ -86,7 +99,9 @@ def open_streams() -> None:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print an error message and exit."""
+    """Print an error message and exit. Of several processes, the first one prints."""
+    if not message or launched_rank() > 0:
+        sys.exit(code)
     # File names in it may contain control characters.
     message = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
     with contextlib.suppress(BrokenPipeError):
@@ -109,7 +124,7 @@ def run(argv: list[str], console: Console) -> None:
     elif name in COMMANDS:
         job, notes = parse(argv)
         # Standard output is for results, such as the text of a sample.
-        errors = Output(stderr=True, highlight=False, soft_wrap=True)
+        errors = Output(stderr=True, highlight=False, soft_wrap=True, quiet=console.quiet)
         for note in notes:
             errors.print(f"[bold]note[/bold]  {escape(note)}")
         job.execute(console)

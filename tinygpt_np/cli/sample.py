@@ -15,6 +15,7 @@ from tinygpt_np.model import sampling
 from tinygpt_np.text.corpus import read_text
 from tinygpt_np.text.tokenizers import CharTokenizer
 from tinygpt_np.training import runs
+from tinygpt_np.training.ranks.group import start
 
 # nanoGPT prints the same line between samples.
 SEPARATOR = "-" * 15
@@ -81,13 +82,22 @@ class Sample:
             prompt = tokenizer.known(prompt)
         temperature = 0.0 if self.greedy else self.temperature
         tokens = None if self.endless else self.tokens
-        for number in range(self.num_samples):
-            seed = None if self.seed is None else self.seed + number
-            rules = (tokens, temperature, self.top_k, seed, self.top_p)
-            stream = sampling.stream_text(model.decoder(1), tokenizer, prompt, *rules)
-            if number > 0:
-                write([SEPARATOR])
-            write(itertools.chain([prompt], stream))
+        group = start()
+        for first in range(0, self.num_samples, group.size):
+            # Of several ranks, each generates one sample at a time, and the first prints them.
+            number, text = first + group.rank, ""
+            if number < self.num_samples:
+                seed = None if self.seed is None else self.seed + number
+                rules = (tokens, temperature, self.top_k, seed, self.top_p)
+                stream = sampling.stream_text(model.decoder(1), tokenizer, prompt, *rules)
+                if group.rank == 0:
+                    write(itertools.chain([SEPARATOR, "\n"] if number else [], [prompt], stream))
+                else:
+                    text = "".join(stream)
+            texts = group.share(text)[1 : self.num_samples - first]
+            if group.rank == 0:
+                for text in texts:
+                    write([SEPARATOR, "\n", prompt, text])
 
     def contradictions(self) -> Iterator[str]:
         """Yield a message for each contradiction between flags."""

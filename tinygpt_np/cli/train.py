@@ -19,6 +19,7 @@ from tinygpt_np.config import DEFAULT_PRESET, PRESETS, Preset, TrainConfig, requ
 from tinygpt_np.model.sampling import stream_text
 from tinygpt_np.training import metrics, report, runs
 from tinygpt_np.training.progress import show_notes, train_and_save
+from tinygpt_np.training.ranks.group import Group, start
 from tinygpt_np.training.trainer import Trainer
 
 
@@ -83,7 +84,8 @@ class Train(TrainConfig, RunFlags):
         """Train, evaluate, and print a sample."""
         config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
         with announced(config.backend, console):
-            trainer = self.open_run(config)
+            trainer = self.open_run(config, start())
+            show_notes(trainer, console)
             before = report.before_evaluation if self.eval_only else report.before_training
             print_facts(console, before(trainer))
             trainer.warm_up()
@@ -101,12 +103,13 @@ class Train(TrainConfig, RunFlags):
                 sys.exit(130)
             return
         print_facts(console, report.after_training(trainer, ended))
-        show_sample(trainer, console)
+        if trainer.group.rank == 0:
+            show_sample(trainer, console)
         files = ", ".join((runs.CONFIG, metrics.METRICS, metrics.PLOT, f"{runs.CHECKPOINTS}/"))
         command = f"tinygpt sample {shlex.quote(str(trainer.run))} --endless"
         print_facts(console, [("written", f"{trainer.run}/ with {files}"), ("next", command)])
 
-    def open_run(self, config: TrainConfig) -> Trainer:
+    def open_run(self, config: TrainConfig, group: Group) -> Trainer:
         """Return the run to start, resume or evaluate."""
         name = self.name
         if self.resume is not None:
@@ -115,14 +118,14 @@ class Train(TrainConfig, RunFlags):
                 problem = f"--resume resumes {run}; leave out --name and --preset"
                 raise UsageError(problem, "tinygpt train")
             resume = Trainer.at_last_checkpoint if self.eval_only else Trainer.resume
-            return resume(run, *runs.inputs(config, self.typed, run))
+            return resume(run, *runs.inputs(config, self.typed, run), group=group)
         if name is not None and (name in ("", ".", "..") or Path(name).name != name):
             problem = f"--name must be the name of a new folder in runs/, not {name!r}"
             raise UsageError(problem, "tinygpt train")
         run, inputs = runs.RUNS / (name or self.preset), runs.inputs(config, self.typed)
         if self.eval_only:
-            return Trainer(run, *inputs)
-        return Trainer.start(run, *inputs, numbered=name is None)
+            return Trainer(run, *inputs, group)
+        return Trainer.start(run, *inputs, numbered=name is None, group=group)
 
 
 def show_sample(trainer: Trainer, console: Console) -> None:

@@ -9,7 +9,8 @@ import contextlib
 import functools
 import itertools
 import math
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -30,6 +31,12 @@ from tinygpt_np.storage.parameters import Tensors, param_count, param_shapes
 MOST_ROWS, SEVERAL, FEWEST_ROWS = 512, 4, 128
 # Estimate of a thread's scratch memory for matmuls and attention, in float32 numbers.
 SCRATCH = 1 << 20
+# Several batches of a step run at the same time, at most MOST, if otherwise more than this share of
+# the threads' time would be lost; splitting a single micro-batch loses about SPLIT of it.
+IDLE, SPLIT, MOST = 0.1, 0.15, 4
+
+# Tokens and targets of a batch, (B, T) each.
+Batch = tuple[np.ndarray, np.ndarray]
 
 
 class Model(Protocol):
@@ -41,6 +48,20 @@ class Model(Protocol):
     def check_targets(self, tokens: np.ndarray, targets: np.ndarray) -> None:
         """Raise ValueError unless tokens and targets fit the model."""
         ...
+
+
+class Part(NamedTuple):
+    """A micro-batch to run: its number and sequences in the batch of a step."""
+
+    step: Step
+    number: int
+    sequences: slice
+    tokens: np.ndarray
+    targets: np.ndarray
+
+
+def ignore(name: str) -> None:
+    """Do nothing when the gradient of a parameter is complete."""
 
 
 def micro_batch_count(batch: int, time: int) -> int:
@@ -56,25 +77,38 @@ def micro_batches(batch: int, time: int) -> list[slice]:
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
+def at_once(micro_batches: int, threads: int, batches: int) -> int:
+    """Return how many of `batches` batches of some micro-batches run at the same time.
+
+    Each needs memory for a gradient, so no more than are needed to keep the threads busy.
+    """
+
+    def idle(count: int) -> float:
+        parts = count * micro_batches
+        return SPLIT if parts == 1 < threads else 1 - parts / (-(-parts // threads) * threads)
+
+    return min(range(1, min(batches, MOST) + 1), key=lambda count: max(idle(count), IDLE))
+
+
 class CompiledEngine:
     """Loss, gradients and updates of a float32 GPT, by compiled kernels on threads.
 
-    The model's parameters are read in place at each step, of batch_size sequences. threads: None
-    for one per core. matmul: "numba", or "blas" for comparison. Close an engine, or use it in a
-    with statement.
+    The model's parameters are read in place at each step, of `batches` batches of batch_size
+    sequences. threads: None for one per core. matmul: "numba", or "blas" for comparison. Close an
+    engine, or use it in a with statement.
     """
 
     def __init__(
-        self, model: Model, batch_size: int, threads: int | None = None, matmul: str = "numba"
-    ) -> None:
+        self, model: Model, batch_size: int, threads: int | None = None, matmul: str = "numba",
+        batches: int = 1,
+    ) -> None:  # fmt: skip
         self.model, self.config = model, model.config
         # A copy, so that arrays assigned to model.params later are noticed.
         self.params = trainable(model)
         self.matmul = matmul
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
-        self.matmuls = Matmuls(self.params, self.config.head_name, self.micro_batches, matmul)
-        arena = Arena()
-        self.grads = {name: arena.zeros(*param.shape) for name, param in self.params.items()}
+        self.uses = batches * self.micro_batches
+        self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, matmul)
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
         self.buffers: list[dict[tuple[int, int], MicroBatch]] = []
         self.team = ThreadTeam(usable_cores() if threads is None else threads)
@@ -90,11 +124,21 @@ class CompiledEngine:
         """End the threads."""
         self.team.close()
 
+    @functools.cached_property
+    def grads(self) -> Tensors:
+        """The gradients that loss_and_grads returns."""
+        arena = Arena()
+        return {name: arena.zeros(*param.shape) for name, param in self.params.items()}
+
     def warm_up(self, optimizer: Optimizer) -> None:
         """Compile what a step needs, and change nothing."""
         tokens = np.zeros((1, self.config.block_size), np.int64)
         self.loss(tokens, tokens)
-        self.loss_and_grads(tokens, tokens, 1 if self.config.dropout else None)
+        self.prepare()
+        # Their memory is given back.
+        grads = {name: np.zeros_like(param) for name, param in self.params.items()}
+        key = 1 if self.config.dropout else None
+        self.accumulate([(tokens, tokens)], [grads], tokens.size, key)
         update.warm_up(optimizer)
 
     def draw(self, rng: np.random.Generator) -> int | None:
@@ -108,7 +152,9 @@ class CompiledEngine:
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """tokens, targets (B, T) -> mean cross-entropy in nats, without dropout."""
-        return self.run(tokens, targets, self.begin(tokens, targets, None), with_grads=False)
+        total = self.count(tokens, targets)
+        self.prepare()
+        return self.mean(self.run(self.parts([(tokens, targets)], [{}], total, None)), total)
 
     def loss_and_grads(
         self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None = None
@@ -117,81 +163,162 @@ class CompiledEngine:
 
         The gradients belong to the engine, and the next call overwrites them.
         """
-        step = self.begin(tokens, targets, dropout_key)
-        loss = self.run(tokens, targets, step, with_grads=True)
-        dwte, dwpe = self.grads["wte.weight"], self.grads.get("wpe.weight")
-        if not self.config.tied_head:  # A tied head has written its part.
-            dwte.fill(0)
-        embedding.add_rows(ids(tokens), step.dembedded, dwte)
-        if dwpe is not None:
-            dwpe.fill(0)
-            embedding.add_positions(step.dembedded, tokens.shape[1], dwpe)
-        return loss, self.grads
+        total = self.count(tokens, targets)
+        self.prepare()
+        losses = self.accumulate([(tokens, targets)], [self.grads], total, dropout_key)
+        return self.mean(losses, total), self.grads
 
-    def begin(self, tokens: np.ndarray, targets: np.ndarray, dropout_key: int | None) -> Step:
-        """Check a batch, pack the weights, and return what its micro-batches share."""
-        self.model.check_targets(tokens, targets)
+    def prepare(self) -> None:
+        """Take note of parameters that were assigned anew, and pack the weights."""
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
-            self.matmuls = Matmuls(
-                self.params, self.config.head_name, self.micro_batches, self.matmul
-            )
+            self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
         self.team.map(self.matmuls.prepare())
-        if len(self.dembedded) != targets.size:
-            self.dembedded = np.zeros((targets.size, self.config.n_embd), np.float32)
-        count = len(micro_batches(*targets.shape))
-        return Step(
-            params=self.params,
-            grads=self.grads,
-            dembedded=self.dembedded,
-            matmuls=self.matmuls,
-            region=ParallelRegion(min(self.team.size, count)),
-            scale=1 / int((targets != -1).sum()),
-            dropout_key=dropout_key,
-            # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
-            team=self.team if count == 1 and self.matmul != "blas" else ALONE,
-        )
 
-    def run(self, tokens: np.ndarray, targets: np.ndarray, step: Step, with_grads: bool) -> float:
-        """Run all micro-batches; return the mean loss."""
-        parts, time = micro_batches(*tokens.shape), tokens.shape[1]
+    def at_once(self, batches: int) -> int:
+        """Return how many of `batches` batches run at the same time, to use all threads."""
+        return at_once(self.micro_batches, self.threads, batches)
+
+    def accumulate(
+        self,
+        batches: Sequence[Batch],
+        grads: Sequence[Tensors],
+        total: int,
+        dropout_key: int | None,
+        first: int = 0,
+        done: Callable[[str], None] = ignore,
+    ) -> list[float]:
+        """Write the gradient of each batch, of the mean loss over a step, at the same time.
+
+        Parameters
+        ----------
+        batches
+            Tokens and targets of each, (B, T).
+        grads
+            Arrays like params for the gradient of each batch.
+        total
+            The number of targets that count in all batches of the step.
+        dropout_key
+            The step's result of `draw`.
+        first
+            The number of the first sequence in the step.
+        done
+            Called with the name of a parameter, by any thread, when its gradient for one of the
+            batches is complete.
+
+        Returns
+        -------
+        list of float
+            The sum of the losses of each micro-batch.
+        """
+        for tokens, targets in batches:
+            if (targets != -1).any():  # Other batches of the step may have targets.
+                self.model.check_targets(tokens, targets)
+        losses = self.run(self.parts(batches, grads, total, dropout_key, first, done))
+        start = 0
+        for (tokens, _), into in zip(batches, grads, strict=True):
+            dembedded = self.dembedded[start : start + tokens.size]
+            start += tokens.size
+            dwte, dwpe = into["wte.weight"], into.get("wpe.weight")
+            if not self.config.tied_head:  # A tied head has written its part.
+                dwte.fill(0)
+            embedding.add_rows(ids(tokens), dembedded, dwte)
+            done("wte.weight")
+            if dwpe is not None:
+                dwpe.fill(0)
+                embedding.add_positions(dembedded, tokens.shape[1], dwpe)
+                done("wpe.weight")
+        return losses
+
+    def run(self, parts: Sequence[Part]) -> list[float]:
+        """Run micro-batches; return the sum of the losses of each."""
+        region = parts[0].step.region
         losses = [0.0] * len(parts)
-        while len(self.buffers) < step.region.size:
+        while len(self.buffers) < region.size:
             self.buffers.append({})
 
         def work(thread: int, number: int) -> None:
             part = parts[number]
-            x, y = ids(tokens[part]), ids(targets[part])
-            batch, buffers = part.stop - part.start, self.buffers[thread]
+            x, y, (batch, time) = ids(part.tokens), ids(part.targets), part.tokens.shape
+            buffers, first = self.buffers[thread], part.sequences.start
             if (batch, time) not in buffers:
                 if len(buffers) > 1:  # Those of two shapes are kept.
                     buffers.clear()
                 buffers[batch, time] = MicroBatch(self.config, batch, time)
             micro_batch = buffers[batch, time]
-            if with_grads:
-                losses[number] = micro_batch.loss_and_grads(x, y, step, number, part.start)
+            if part.step.grads:
+                losses[number] = micro_batch.loss_and_grads(x, y, part.step, part.number, first)
             else:
-                losses[number] = micro_batch.loss(x, y, step)
+                losses[number] = micro_batch.loss(x, y, part.step)
 
         # Each thread calls BLAS by itself, so BLAS must not start threads of its own.
         with limited(1) if self.matmul == "blas" else contextlib.nullcontext():
-            self.team.for_each(len(parts), work, step.region)
-        return math.fsum(losses) * step.scale
+            self.team.for_each(len(parts), work, region)
+        return losses
+
+    def parts(
+        self, batches: Sequence[Batch], grads: Sequence[Tensors], total: int,
+        dropout_key: int | None, first: int = 0, done: Callable[[str], None] = ignore,
+    ) -> list[Part]:  # fmt: skip
+        """Return the micro-batches of some batches; without gradients, only to go forward."""
+        rows = sum(tokens.size for tokens, _ in batches)
+        if len(self.dembedded) != rows:
+            self.dembedded = np.zeros((rows, self.config.n_embd), np.float32)
+        counts = [micro_batch_count(*tokens.shape) for tokens, _ in batches]
+        region = ParallelRegion(min(self.team.size, sum(counts)))
+        found: list[Part] = []
+        row = 0
+        for number, (tokens, targets) in enumerate(batches):
+            step = Step(
+                params=self.params,
+                grads=grads[number],
+                dembedded=self.dembedded[row : row + tokens.size],
+                matmuls=self.matmuls,
+                region=region,
+                scale=1 / total,
+                dropout_key=dropout_key,
+                # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
+                team=self.team if sum(counts) == 1 and self.matmul != "blas" else ALONE,
+                batch=number,
+                count=counts[number],
+                first=first,
+                done=done,
+            )
+            row, first = row + tokens.size, first + len(tokens)
+            for place, part in enumerate(micro_batches(*tokens.shape)):
+                found.append(Part(step, place, part, tokens[part], targets[part]))
+        return found
+
+    def count(self, tokens: np.ndarray, targets: np.ndarray) -> int:
+        """Return the number of targets that count. Raise ValueError unless all fit the model."""
+        self.model.check_targets(tokens, targets)
+        return int((targets != -1).sum())
+
+    def mean(self, losses: Sequence[float], total: int) -> float:
+        """Return the mean loss of a step, from the results of `accumulate` for all its batches."""
+        return math.fsum(losses) * (1 / total)
+
+    def sums_of_squares(self, grads: Tensors) -> list[float]:
+        """Return the sum of squares of each block of rows, for the norm of the gradients."""
+        pieces = [piece for grad in grads.values() for piece in update.chunks(grad)]
+        return self.team.map([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
 
     def norm(self, grads: Tensors) -> float:
-        """Return the norm of all gradients seen as one vector, with sums in a fixed order."""
-        pieces = [piece for grad in grads.values() for piece in update.chunks(grad)]
-        sums = self.team.map([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
-        return math.sqrt(math.fsum(sums))
+        """Return the norm of all gradients seen as one vector; the sum of squares is exact."""
+        return math.sqrt(math.fsum(self.sums_of_squares(grads)))
 
     def update(
         self, optimizer: Optimizer, grads: Tensors, norm: float, learning_rate: float,
-        grad_clip: float,
+        grad_clip: float, params: Tensors | None = None,
     ) -> None:  # fmt: skip
-        """Take one optimizer step, in place, with gradients scaled down to a norm of grad_clip."""
+        """Take one optimizer step, in place, with gradients scaled down to a norm of grad_clip.
+
+        params: those to update, of which grads are the gradients; by default the model's.
+        """
         scale = grad_clip / norm if 0 < grad_clip < norm else 1.0
-        tasks = update.tasks(optimizer, self.model.params, grads, scale, learning_rate)
-        region = ParallelRegion(min(self.team.size, len(tasks)))
+        params = self.model.params if params is None else params
+        tasks = update.tasks(optimizer, params, grads, scale, learning_rate)
+        region = ParallelRegion(max(min(self.team.size, len(tasks)), 1))
         self.team.for_each(len(tasks), lambda _, number: tasks[number](), region)
 
 
@@ -214,18 +341,21 @@ def ids(tokens: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(tokens, np.int64).reshape(-1)
 
 
-def memory_estimate(config: GPTConfig, batch_size: int, threads: int) -> int:
-    """Return about how many bytes training takes; threads: 0 for one per core.
+def memory_estimate(
+    config: GPTConfig, batch_size: int, threads: int, batches: int, gradients: int, shards: int
+) -> int:
+    """Return about how many bytes training takes.
 
-    Each parameter has a gradient, two running means and, where weights are packed, two copies. Each
-    thread has buffers for two shapes, of training and of evaluation. Python and the compiler take
-    about 300 MB.
+    Each parameter has `gradients` gradients, two running means, which `shards` ranks share, and,
+    where weights are packed, two copies. Each thread has buffers for two shapes, of training and of
+    evaluation. Python and the compiler take about 300 MB.
     """
     micro_batches = micro_batch_count(batch_size, config.block_size)
+    together = at_once(micro_batches, threads, batches)
     rows = -(-batch_size // micro_batches) * config.block_size
     thread = buffer_size(config, rows) + SCRATCH
-    copies = 4 + 2 * (micro_batches >= PACK_FROM)
-    count = min(threads or usable_cores(), micro_batches)
+    copies = 1 + gradients + 2 / shards + 2 * (batches * micro_batches >= PACK_FROM)
+    count = min(threads, together * micro_batches)
     # The gradient of the embedded tokens, the tokens and the targets.
-    batch = batch_size * config.block_size * (config.n_embd + 4)
-    return 300_000_000 + 4 * (copies * param_count(config) + 2 * count * thread + batch)
+    batch = together * batch_size * config.block_size * (config.n_embd + 4)
+    return 300_000_000 + int(4 * (copies * param_count(config) + 2 * count * thread + batch))

@@ -5,6 +5,7 @@ those of earlier micro-batches, in the order of their numbers (ParallelRegion.or
 have the same bits on any number of threads and no gradient is stored per micro-batch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,12 @@ KEY_STEP = 0x9E3779B97F4A7C15
 class Step:
     """Arrays and settings that all micro-batches of a step share.
 
-    grads are added to. dembedded (B·T, C) is the gradient of the embedding's output, of which each
-    micro-batch writes its own rows. scale is 1 / the number of targets that count. dropout_key is
-    None for no dropout. team are the threads that split the operations of a micro-batch.
+    They belong to one batch of the step, whose number among those that run together is `batch` and
+    which is split into `count` micro-batches. grads are added to. dembedded (B·T, C) is the
+    gradient of the embedding's output, of which each micro-batch writes its own rows. scale is 1 /
+    the number of targets that count. dropout_key is None for no dropout; `first` is the number of
+    the batch's first sequence in the step. team are the threads that split the operations of a
+    micro-batch. done is called with the name of a parameter when its gradient is complete.
     """
 
     params: Tensors
@@ -44,6 +48,20 @@ class Step:
     scale: float
     dropout_key: int | None
     team: ThreadTeam = ALONE
+    batch: int = 0
+    count: int = 1
+    first: int = 0
+    done: Callable[[str], None] = lambda name: None
+
+    def add(self, layer: str, number: int, section: Callable[[], object]) -> None:
+        """Add a micro-batch's part to the gradients of a layer, in the order of the numbers."""
+        place = f"{layer} of batch {self.batch}" if self.batch else layer
+        self.region.ordered(place, number, section)
+        # The embedding adds to the weight that it shares with a tied head.
+        if number == self.count - 1 and layer != "wte":
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                if name in self.grads:
+                    self.done(name)
 
 
 class Layer:
@@ -99,12 +117,12 @@ class MicroBatch:
     ) -> float:
         """tokens, targets (N,) -> the sum of their losses; adds to step.grads.
 
-        `number` is that of the micro-batch, `first` that of its first sequence in the batch.
+        `number` is that of the micro-batch, `first` that of its first sequence, in the batch.
         """
         self.step, self.number = step, number
         self.dropping = bool(self.config.dropout) and step.dropout_key is not None
         if self.dropping:
-            self.draw_masks(step.dropout_key or 0, first)
+            self.draw_masks(step.dropout_key or 0, step.first + first)
         self.forward(tokens)
         self.replace_logits(targets)
         self.backward(step.dembedded[first * self.time :][: len(tokens)])
@@ -240,7 +258,7 @@ class MicroBatch:
                     dbias.fill(0)
                 linear.add_column_sums(dy, dbias)
 
-        step.region.ordered(name, self.number, add)
+        step.add(name, self.number, add)
 
     def normalize(self, x: np.ndarray, name: str, stats: list[np.ndarray], y: np.ndarray) -> None:
         """x (N, C) -> y (N, C), stats, by the norm called `name`."""
@@ -259,7 +277,7 @@ class MicroBatch:
                     grad.fill(0)
             norm.backward(dy, x, affine, stats, self.dx, daffine)
 
-        step.region.ordered(name, self.number, add)
+        step.add(name, self.number, add)
 
     def dropped(self, mask: np.ndarray) -> np.ndarray:
         """Return self.dx · mask."""
@@ -267,7 +285,7 @@ class MicroBatch:
         return self.branch
 
     def draw_masks(self, key: int, first: int) -> None:
-        """Fill this micro-batch's part of the masks that draw_masks draws for a whole batch."""
+        """Fill this micro-batch's part of the masks that draw_masks draws for a whole step."""
         masks = [self.mask]
         for layer in self.layers:
             masks += [layer.attention.mask, *layer.masks]

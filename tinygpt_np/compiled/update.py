@@ -8,10 +8,7 @@ import numpy as np
 
 from tinygpt_np.compiled.kernels import adamw, muon
 from tinygpt_np.compiled.simd.memory import workspace
-from tinygpt_np.storage.parameters import Tensors
-
-# Numbers that a thread updates or sums in one call.
-CHUNK = 1 << 18
+from tinygpt_np.storage.parameters import Tensors, blocks
 
 
 class Optimizer(Protocol):
@@ -78,6 +75,8 @@ def matrix_tasks(
         for name, parts in optimizer.parts.items()
         for part in parts
     ]
+    if not matrices:
+        return []
     matrices.sort(key=lambda each: -each[0] * each[1] * min(each[:2]))
     # The same for all, so that each thread allocates its memory once.
     sizes = max(r * c for r, c, *_ in matrices), max(min(r, c) for r, c, *_ in matrices)
@@ -99,8 +98,5 @@ def update_matrix(
 
 
 def chunks(tensor: np.ndarray) -> list[np.ndarray]:
-    """Return flat views of the parts of a tensor."""
-    values = tensor.reshape(-1)
-    if values.size <= CHUNK:
-        return [values]
-    return [values[start : start + CHUNK] for start in range(0, values.size, CHUNK)]
+    """Return flat views of the parts of a tensor, which are blocks of rows."""
+    return [tensor[rows].reshape(-1) for rows in blocks(tensor.shape)]

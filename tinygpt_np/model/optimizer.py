@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygpt_np.config import ADAM_EPSILON, TrainConfig
 from tinygpt_np.model import muon
-from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.storage.parameters import Tensors, blocks
 
 
 class AdamW:
@@ -85,9 +85,15 @@ def make(config: TrainConfig, params: Tensors) -> AdamW:
     )  # fmt: skip
 
 
+def sums_of_squares(grads: Mapping[str, np.ndarray]) -> list[float]:
+    """Return the float64 sum of squares of each block of rows of the gradients."""
+    parts = (grad[rows] for grad in grads.values() for rows in blocks(grad.shape))
+    return [float(np.sum(np.square(part, dtype=np.float64))) for part in parts]
+
+
 def global_norm(grads: Mapping[str, np.ndarray]) -> float:
-    """Return the norm of all gradients as one vector, summed in float64."""
-    return math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in grads.values()))
+    """Return the norm of all gradients as one vector; the sum over blocks is exact."""
+    return math.sqrt(math.fsum(sums_of_squares(grads)))
 
 
 def overflowing_square(grads: Mapping[str, np.ndarray], norm: float, largest: float) -> str:

@@ -36,7 +36,7 @@ ADDED_LATER = (
     *("optimizer", "muon_learning_rate", "muon_momentum", "lr_decay", "data_order"),
     *("n_kv_head", "n_inner", "norm", "norm_epsilon", "positions", "rope_theta", "qk_norm"),
     *("activation", "tied_head", "logit_soft_cap", "init_std", "embedding_std"),
-    "eval_tokens",
+    *("eval_tokens", "reduction"),
 )
 # The values of the field `gelu`, which was here before `activation`.
 GELU = {"tanh": "gelu", "exact": "gelu_exact"}

@@ -16,6 +16,15 @@ from tinygpt_np.config import GPTConfig
 Tensors = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 
+# Numbers in a block of rows, which is updated or sent at once, and whose squares are summed.
+BLOCK = 1 << 18
+
+
+def blocks(shape: Shape) -> list[slice]:
+    """Return the rows of each block of a tensor; the norm of a gradient is summed over them."""
+    rows = max(BLOCK // math.prod(shape[1:]), 1)
+    return [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+
 
 def param_count(config: GPTConfig) -> int:
     """Return the number of parameters, in constant time."""

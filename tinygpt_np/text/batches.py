@@ -16,7 +16,14 @@ def random_batch(
     ids: np.ndarray, batch_size: int, block_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw random sequences: tokens (B, T) int64 and the targets, which are one token later."""
-    return cut(ids, rng.integers(len(ids) - block_size, size=batch_size), block_size)
+    return cut(ids, random_starts(ids, batch_size, block_size, rng), block_size)
+
+
+def random_starts(
+    ids: np.ndarray, count: int, block_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the starts of random sequences, (count,)."""
+    return rng.integers(len(ids) - block_size, size=count)
 
 
 def sequences(ids: np.ndarray, block_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -56,12 +63,11 @@ class Epochs:
         first = rng.integers(min(T, len(self.ids) - self.count * T))
         return rng.permutation(first + T * np.arange(self.count))  # (count,)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return tokens and targets of a step, (B, T) int64."""
-        B, T = self.config.sequences_per_step, self.config.block_size
+    def starts_of_step(self, step: int) -> np.ndarray:
+        """Return the starts of the sequences of a step, (B,)."""
+        B = self.config.sequences_per_step
         places = (divmod(number, self.count) for number in range(step * B, (step + 1) * B))
-        starts = np.array([self.starts(epoch)[place] for epoch, place in places])  # (B,)
-        return cut(self.ids, starts, T)
+        return np.array([self.starts(epoch)[place] for epoch, place in places])
 
 
 def cut(ids: np.ndarray, starts: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:

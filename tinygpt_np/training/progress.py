@@ -28,18 +28,19 @@ def train_and_save(
     command: the one that resumes the run. minutes: the time after which this process should have
     saved the run and stopped, counted from its start.
     """
-    with interrupts() as interrupted:
+    with interrupts(quiet=trainer.group.rank > 0) as interrupted:
         try:
             reason = train(trainer, console, lambda: why_stop(trainer, interrupted, minutes))
-        except BrokenPipeError:
-            trainer.save()
+        except OSError as error:
+            if trainer.group.size > 1:  # To save, all ranks would have to take part.
+                raise
+            trainer.save()  # The terminal was closed, or the disk is full.
+            if not isinstance(error, BrokenPipeError):
+                raise
             raise BrokenPipeError(
                 f"the reader of the output has gone; training stopped at step {trainer.step:,} and "
                 f"is saved: resume it with {command}"
             ) from None
-        except OSError:
-            trainer.save()  # The terminal was closed, or the disk is full.
-            raise
         if trainer.step >= trainer.config.max_iters and trainer.val_loss is not None:
             return trainer.val_loss
         trainer.save()
@@ -52,12 +53,14 @@ def why_stop(trainer: Trainer, interrupted: Callable[[], bool], minutes: float) 
     """Return why training stops after this step, or "" if it continues.
 
     It stops if another step would probably not end and be saved before the time limit. At least one
-    step is taken, so that a run that is resumed again and again makes progress.
+    step is taken, so that a run that is resumed again and again makes progress. All ranks stop for
+    the reason of any of them.
     """
-    if interrupted():
-        return "interrupt"
     end_of_next = machine.minutes_running() + trainer.seconds_to_next_save() / 60
-    return "time limit" if end_of_next > minutes else ""
+    found = trainer.group.share([interrupted(), end_of_next > minutes])
+    if any(asked for asked, _ in found):
+        return "interrupt"
+    return "time limit" if any(late for _, late in found) else ""
 
 
 def train(trainer: Trainer, console: Console, stop: Callable[[], Reason]) -> Reason:

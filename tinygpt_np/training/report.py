@@ -30,13 +30,14 @@ Facts = Iterator[tuple[str, str]]
 def before_training(trainer: Trainer) -> Facts:
     """Yield the data, the model, the steps to take, and warnings."""
     config, model = trainer.config, trainer.model
-    memory = engine.memory_estimate(model.config, config)
+    memory = engine.memory_estimate(model.config, config, trainer.group)
     passes = passes_over_text(trainer)
     epochs = f"{passes:.1f}" if passes >= 0.1 else "less than 0.1"
     epochs += " passes over the text"
     per_step = counted(config.tokens_per_step, "token")
     yield "data", f"{trainer.dataset.name}: {trainer.dataset.about}"
     yield "model", f"{model_size(trainer)}; about {memory / 1e6:.0f} MB"
+    yield from ranks(trainer, memory)
     yield from unlike_gpt2(config)
     if trainer.step == 0:
         steps = f"{counted(config.max_iters, 'step')} of {per_step}"
@@ -54,6 +55,25 @@ def before_training(trainer: Trainer) -> Facts:
         yield "first loss", f"about ln {model.vocab_size} = {guess}"
     for warning in warnings(trainer):
         yield "note", warning
+
+
+def ranks(trainer: Trainer, memory: int) -> Facts:
+    """Yield the ranks, their threads and their memory, if there are several."""
+    group = trainer.group
+    if group.size == 1:
+        return
+    own = trainer.optimizer
+    state = sum(each.nbytes for each in (*own.first.values(), *own.second.values()))
+    threads = trainer.config.threads or group.cores
+    rows = group.share([threads, memory / 1e6, state / 1e6])
+    batches = trainer.config.gradient_accumulation_steps
+    yield "ranks", f"{group.size}, each with {len(trainer.gradients.own)} of {batches} batches"
+    for rank, (count, total, part) in enumerate(rows):
+        yield (
+            f"rank {rank}",
+            f"on {group.hosts[rank]}, {counted(count, 'thread')}: about {total:.0f} MB, of it "
+            f"{part:.1f} MB for its part of the optimizer's state",
+        )
 
 
 def unlike_gpt2(config: TrainConfig) -> Facts:

@@ -5,28 +5,35 @@ The files of a run are listed in runs.py.
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import math
+import shlex
 import statistics
 import time
 from collections import deque
 from collections.abc import Container, Generator, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from tinygpt_np.config import TrainConfig, counted, generator
-from tinygpt_np.model import optimizer
+from tinygpt_np.model import muon, optimizer
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.storage import checkpoint, files
 from tinygpt_np.storage.checkpoint import GENERATORS, CheckpointError, State
+from tinygpt_np.storage.parameters import Tensors
 from tinygpt_np.text import batches
 from tinygpt_np.text.batches import Epochs
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import engine, metrics, runs
+from tinygpt_np.training.gradients import GradientSum
 from tinygpt_np.training.metrics import Metrics
+from tinygpt_np.training.ranks.group import ALONE, Group, installed
+from tinygpt_np.training.ranks.shards import Layout, Shards
 from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag
 
 # Settings that may change when a run is resumed, because they do not change the losses.
@@ -47,25 +54,48 @@ class Trainer:
     """
 
     def __init__(
-        self, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
-    ) -> None:
-        """Create the state of step 0 in memory, for a new model unless one is given."""
+        self, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None,
+        group: Group = ALONE,
+    ) -> None:  # fmt: skip
+        """Create the state of step 0 in memory, for a new model unless one is given.
+
+        All ranks of a group make the same calls; the first writes the files.
+        """
+        self.group = group
+        self.notes: list[str] = []
+        if group.size > 1:
+            settings = {as_flag(name, ""): value for name, value in asdict(config).items()}
+            same = {
+                flag: settings[flag] for flag in settings if flag not in ("--data ", "--threads ")
+            }
+            self.notes += group.compare(installed() | same | {"data": dataset.sha256})
         self.run, self.dataset = run, dataset
         # dataset.name is an absolute path, so the run can be resumed from any folder.
         self.config = config = replace(config, data=dataset.name, tokenizer=dataset.tokenizer.kind)
         shape = config.gpt(model.vocab_size if model else dataset.tokenizer.vocab_size)
-        engine.check_memory(shape, config)
+        engine.check_memory(shape, config, group)
         self.model = model or GPT(shape, config.seed, config.dtype, config.backend)
         if self.model.config != shape:
             raise ValueError(f"the model is {self.model.config}, but the run's is {shape}")
-        self.engine = engine.make(self.model, config)
-        self.optimizer = optimizer.make(config, self.model.params)
+        params = self.model.params
+        self.matrices = muon.parts_of(config, params) if config.optimizer == "muon" else {}
+        layout = Layout(params)
+        self.shards = Shards(layout, group.size, group.rank, self.matrices)
+        if group.size > 1:  # In one array, so that they can be sent without being copied.
+            self.weights = layout.zeros()
+            views = layout.views(self.weights)
+            for name, param in params.items():
+                views[name][...] = param
+            self.model.params = {name: views[name] for name in params}
+        self.engine = engine.make(self.model, config, group)
+        self.gradients = GradientSum(self.engine, config, group, self.shards)
+        self.own = self.shards.own(self.model.params)
+        self.optimizer = optimizer.make(config, self.own)
         self.generators = {purpose: generator(config.seed, purpose) for purpose in GENERATORS}
         # The part of the validation split that is evaluated: its first token is no target.
         self.val = dataset.val[: config.eval_tokens + 1] if config.eval_tokens else dataset.val
         self.epochs = Epochs(dataset.train, config) if config.data_order == "epochs" else None
-        # Compiles the training step before it is timed; later calls do nothing.
-        self.warm_up = functools.cache(functools.partial(self.engine.warm_up, self.optimizer))
+        self.is_warm = False
         self.step = 0
         self.val_loss: float | None = None
         self.step_seconds = deque[float](maxlen=50)
@@ -73,8 +103,9 @@ class Trainer:
         # The step and the validation loss of the last checkpoint.
         self.saved: tuple[int, float | None] | None = None
         self.lock = FileLock(run / LOCK)
-        self.notes: list[str] = []
         self.notes_shown = 0
+        if group.size > 1:
+            group.advice = self.advice
 
     @classmethod
     def start(
@@ -84,34 +115,38 @@ class Trainer:
         dataset: Dataset,
         model: GPT | None = None,
         numbered: bool = False,
+        group: Group = ALONE,
     ) -> "Trainer":
         """Start a new run in a folder that does not exist or is empty.
 
         numbered: if the folder exists, use the first of <run>-2, <run>-3, … that does not.
         """
-        trainer = cls(run, config, dataset, model)
-        if numbered:
-            numbers = (run.with_name(f"{run.name}-{number}") for number in itertools.count(2))
-            trainer.run = next(path for path in itertools.chain([run], numbers) if claim(path))
-        files.make_folder(trainer.run)
-        trainer.lock = FileLock(trainer.run / LOCK)
-        with trainer.locked():
-            files.clean(trainer.run)
-            if any(path.name != LOCK for path in trainer.run.iterdir()):
-                raise CheckpointError(
-                    f"{run} exists already, and nothing is overwritten: continue it with "
-                    f"--resume {run}, or choose another --name"
-                )
-            trainer.write_config()
+        trainer = cls(run, config, dataset, model, group)
+        if group.rank == 0:
+            if numbered:
+                numbers = (run.with_name(f"{run.name}-{number}") for number in itertools.count(2))
+                trainer.run = next(path for path in itertools.chain([run], numbers) if claim(path))
+            files.make_folder(trainer.run)
+            trainer.lock = FileLock(trainer.run / LOCK)
+            with trainer.locked():
+                files.clean(trainer.run)
+                if any(path.name != LOCK for path in trainer.run.iterdir()):
+                    raise CheckpointError(
+                        f"{run} exists already, and nothing is overwritten: continue it with "
+                        f"--resume {run}, or choose another --name"
+                    )
+                trainer.write_config()
+        trainer.run = Path(group.share(str(trainer.run))[0])
         return trainer
 
     @classmethod
     def resume(
-        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None
-    ) -> "Trainer":
+        cls, run: Path, config: TrainConfig, dataset: Dataset, model: GPT | None = None,
+        group: Group = ALONE,
+    ) -> "Trainer":  # fmt: skip
         """Return a run at its last checkpoint, or at its start if it has none, ready to train."""
         start = time.perf_counter()
-        trainer = cls.at_last_checkpoint(run, config, dataset, model, MAY_CHANGE)
+        trainer = cls.at_last_checkpoint(run, config, dataset, model, MAY_CHANGE, group)
         with trainer.locked():
             evaluated = trainer.val_loss is not None
             if trainer.step > config.max_iters or (trainer.step == config.max_iters and evaluated):
@@ -119,9 +154,10 @@ class Trainer:
                     f"{run} has already taken {counted(trainer.step, 'step')}; "
                     f"to train further, give a --max-iters above {trainer.step}"
                 )
-            files.clean(run)
-            metrics.keep_before(run, trainer.step)
-            trainer.write_config()
+            if group.rank == 0:
+                files.clean(run)
+                metrics.keep_before(run, trainer.step)
+                trainer.write_config()
         # Until a save is timed: it takes up to twice as long as loading.
         trainer.save_seconds = 2 * (time.perf_counter() - start)
         return trainer
@@ -134,6 +170,7 @@ class Trainer:
         dataset: Dataset,
         model: GPT | None = None,
         may_change: Container[str] = MAY_CHANGE_UNTRAINED,
+        group: Group = ALONE,
     ) -> "Trainer":
         """Return a run at its last checkpoint without changing its folder, for evaluation.
 
@@ -141,7 +178,7 @@ class Trainer:
         settings that may differ from the checkpoint's.
         """
         if not checkpoint.steps_in(run / CHECKPOINTS):
-            return cls(run, config, dataset, model)
+            return cls(run, config, dataset, model, group)
         folder, state = runs.last_checkpoint(run)
         check_same_run(run, config, dataset, state, may_change)
         saved = GPT.load(folder, config.backend)
@@ -149,9 +186,12 @@ class Trainer:
         if model is None:
             model = saved
         model.params = saved.params
-        trainer = cls(run, config, dataset, model)
-        own = trainer.optimizer
-        own.first, own.second = checkpoint.load_optimizer(folder, own.first, own.second)
+        trainer = cls(run, config, dataset, model, group)
+        own, params = trainer.optimizer, trainer.model.params
+        averaged = {name: params[name] for name in params if name not in trainer.matrices}
+        first, second = checkpoint.load_optimizer(folder, params, averaged)
+        own.first = trainer.shards.own(first)
+        own.second = trainer.shards.own(second)
         trainer.step, trainer.val_loss, own.steps = state.step, state.val_loss, state.step
         trainer.saved = state.step, state.val_loss
         for purpose, rng in trainer.generators.items():
@@ -165,7 +205,8 @@ class Trainer:
         The lock is released at once if an exception is raised in the with block.
         """
         try:
-            self.lock.acquire(timeout=0)
+            if self.group.rank == 0:
+                self.lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(f"{self.run} is being trained by another process") from None
         try:
@@ -173,6 +214,16 @@ class Trainer:
         except BaseException:
             self.lock.release()
             raise
+
+    def warm_up(self) -> None:
+        """Compile the training step before it is timed, and compare the weights of all ranks."""
+        if self.is_warm:
+            return
+        self.is_warm = True
+        self.group.in_turn(functools.partial(self.engine.warm_up, self.optimizer))
+        if self.group.size > 1:
+            digest = hashlib.sha256(self.weights.data).hexdigest()
+            self.group.compare({"step": self.step, "weights": digest})
 
     def write_config(self) -> None:
         """Write config.json."""
@@ -194,24 +245,28 @@ class Trainer:
             yield self.advance()
 
     def advance(self) -> Metrics:
-        """Take one step: a batch, its loss and gradients, clipping, and the update."""
+        """Take one step: batches, their loss and gradients, clipping, and the update."""
         config, engine, generators = self.config, self.engine, self.generators
         start = time.perf_counter()
-        tokens, targets = self.batch()
+        starts = self.starts()
         dropout = engine.draw(generators["dropout"])
         # Overflow is detected and located below, so NumPy's warnings would only repeat it.
         with np.errstate(all="ignore"):
-            loss, grads = engine.loss_and_grads(tokens, targets, dropout)
-            norm = engine.norm(grads)
+            losses, grads = self.gradients.run(functools.partial(self.batch, starts), dropout)
+            parts = self.group.share([losses, engine.sums_of_squares(grads)])
+            loss = engine.mean([each for part, _ in parts for each in part], config.tokens_per_step)
+            norm = math.sqrt(math.fsum(each for _, part in parts for each in part))
             problem = f"loss {loss}, norm of the gradients {norm}"
             if not math.isfinite(loss) or not math.isfinite(norm):
-                masks = engine.masks(tokens.shape, dropout)
-                self.stop(problem, self.model.first_not_finite(tokens, masks, grads))
+                self.stop(problem, self.first_not_finite(starts, dropout))
             squared = {name: grads[name] for name in self.optimizer.second}
-            if name := optimizer.overflowing_square(squared, norm, config.grad_clip):
+            name = optimizer.overflowing_square(squared, norm, config.grad_clip)
+            if name := self.first_of(name):
                 self.stop(problem, f"the square of the gradient of {name}, which AdamW averages")
             learning_rate = optimizer.learning_rate_at(self.step, config)
-            engine.update(self.optimizer, grads, norm, learning_rate, config.grad_clip)
+            engine.update(self.optimizer, grads, norm, learning_rate, config.grad_clip, self.own)
+            if self.group.size > 1:
+                self.gradients.exchange.send_weights(self.weights)
         self.step_seconds.append(time.perf_counter() - start)
         speed = config.tokens_per_step / self.step_seconds[-1]
         row = Metrics(self.step, loss, self.val_loss, learning_rate, norm, speed)
@@ -219,12 +274,40 @@ class Trainer:
         self.step, self.val_loss = self.step + 1, None
         return self.record(row)
 
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the tokens and targets of the next step, (B, T) each."""
+    def starts(self) -> np.ndarray:
+        """Return where the sequences of the next step begin in the training split, (B,)."""
         if self.epochs:
-            return self.epochs.batch(self.step)
+            return self.epochs.starts_of_step(self.step)
         sizes = self.config.sequences_per_step, self.config.block_size
-        return batches.random_batch(self.dataset.train, *sizes, self.generators["data"])
+        return batches.random_starts(self.dataset.train, *sizes, self.generators["data"])
+
+    def batch(self, starts: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tokens and targets (B, T) of one of the batches of a step."""
+        size = self.config.batch_size
+        own = starts[number * size : (number + 1) * size]
+        return batches.cut(self.dataset.train, own, self.config.block_size)
+
+    def first_not_finite(self, starts: np.ndarray, dropout: Any) -> str:
+        """Describe the first tensor of a step that is not finite, on the first rank that has it."""
+        own, size = self.gradients.own, self.config.batch_size
+        tokens, _ = batches.cut(
+            self.dataset.train, starts[own.start * size : own.stop * size], self.config.block_size
+        )
+        masks = self.engine.masks((len(starts), self.config.block_size), dropout)
+        all_batches = self.config.gradient_accumulation_steps
+        masks = {
+            name: np.split(mask, all_batches)[own.start : own.stop] for name, mask in masks.items()
+        }
+        place = self.model.first_not_finite(
+            tokens,
+            {name: np.concatenate(parts) for name, parts in masks.items()},
+            self.gradients.grads[0],
+        )
+        return self.first_of(place)
+
+    def first_of(self, place: str) -> str:
+        """Return the text of the first rank whose text is not empty, or ""."""
+        return next((each for each in self.group.share(place) if each), "")
 
     def stop(self, problem: str, place: str) -> None:
         """Raise NotFiniteError. place: the first tensor that is not finite."""
@@ -234,6 +317,14 @@ class Trainer:
             f"at step {self.step}: {problem}. The first tensor that is not finite is {place}. "
             f"{last}; a lower learning rate, a longer warm-up or gradient clipping may help"
         )
+
+    def advice(self) -> str:
+        """Return how to resume the run from its last checkpoint."""
+        kept = checkpoint.steps_in(self.run / CHECKPOINTS)
+        if not kept:
+            return "there is no checkpoint yet"
+        command = f"tinygpt train --resume {shlex.quote(str(self.run))}"
+        return f"resume with {command}, from the checkpoint of step {int(kept[-1].name):,}"
 
     def evaluation_is_due(self) -> bool:
         """Return whether the validation loss is evaluated before the next step."""
@@ -267,23 +358,56 @@ class Trainer:
         every checkpoint saved after an evaluation is good.
         """
         split = self.val if split is None else split
-        total, count = 0.0, 0
+        losses: list[tuple[int, float, int]] = []
+        place = ""
         with np.errstate(all="ignore"):
-            for tokens, targets in batches.sequences(split, self.config.block_size):
-                if count == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
-                    self.stop("the weights have grown too large", place)
-                total += self.engine.loss(tokens, targets) * targets.size
-                count += targets.size
-                if not math.isfinite(total):
+            for number, (tokens, targets) in enumerate(
+                batches.sequences(split, self.config.block_size)
+            ):
+                if number % self.group.size != self.group.rank:
+                    continue
+                if number == 0 and (place := self.model.first_not_finite(tokens[:1], {}, {})):
+                    break
+                loss = self.engine.loss(tokens, targets)
+                losses.append((number, loss * targets.size, targets.size))
+                if not math.isfinite(loss):
                     place = self.model.first_not_finite(tokens, {}, {})
-                    self.stop(f"validation loss {total}", place)
-        return total / count
+                    break
+        parts = self.group.share([losses, place])
+        # In the order of the text, so that the sum does not depend on the number of ranks.
+        ordered = sorted(tuple(each) for part, _ in parts for each in part)
+        total = sum(loss for _, loss, _ in ordered)
+        if place := next((place for _, place in parts if place), ""):
+            grown = "the weights have grown too large"
+            self.stop(f"validation loss {total}" if ordered else grown, place)
+        return total / sum(count for _, _, count in ordered)
 
     def save(self) -> None:
         """Write a checkpoint, and remove those that are no longer kept."""
         if self.saved == (self.step, self.val_loss):
             return
         start = time.perf_counter()
+        averages = self.averages()
+        if self.group.rank == 0:
+            self.write_checkpoint(averages)
+        self.saved = self.step, self.val_loss
+        self.save_seconds = time.perf_counter() - start
+
+    def averages(self) -> Tensors:
+        """Return the optimizer's running means of all ranks on the first one, by their names."""
+        names, found = list(self.model.params), Tensors()
+        averaged = [name for name in names if name not in self.matrices]
+        own = self.optimizer
+        for moment, pieces, which in (
+            ("first", own.first, names),
+            ("second", own.second, averaged),
+        ):
+            whole = self.gradients.exchange.collect(pieces, which)
+            found |= {f"{moment}.{name}": tensor for name, tensor in whole.items()}
+        return found
+
+    def write_checkpoint(self, averages: Tensors) -> None:
+        """Write a checkpoint with these running means."""
         checkpoints = self.run / CHECKPOINTS
         # A run that was stopped before an evaluation was saved without its loss.
         files.remove_folder(checkpoints / f"{self.step:06d}")
@@ -291,8 +415,6 @@ class Trainer:
         rngs = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         data = self.dataset
         state = State(self.step, self.val_loss, self.config, rngs, data.name, data.sha256)
-        averages = {f"first.{name}": tensor for name, tensor in self.optimizer.first.items()}
-        averages |= {f"second.{name}": tensor for name, tensor in self.optimizer.second.items()}
         checkpoint.save_checkpoint(
             checkpoints,
             self.model.config,
@@ -301,15 +423,15 @@ class Trainer:
             averages,
             state,
         )
-        self.saved = self.step, self.val_loss
         try:
             checkpoint.prune(checkpoints, self.config.keep_best)
         except OSError as error:
             self.note(f"{checkpoints / checkpoint.BEST} cannot be written: {error.strerror}")
-        self.save_seconds = time.perf_counter() - start
 
     def plot(self) -> None:
         """Plot the losses. If that fails, training continues without the plot."""
+        if self.group.rank > 0:
+            return
         start = time.perf_counter()
         try:
             metrics.plot_losses(self.run)
@@ -329,6 +451,8 @@ class Trainer:
 
     def record(self, row: Metrics) -> Metrics:
         """Write a line of metrics, and update the plot after an evaluation."""
+        if self.group.rank > 0:
+            return row
         metrics.record(self.run, row)
         if row.val_loss is not None:
             self.plot()

@@ -109,6 +109,8 @@ class Monitor:
         self.hubs = choose_hubs([host for host, _ in self.members])
         self.peers: dict[int, Peer] = {}
         self.cause: Cause | None = None
+        # The messages of the ranks that have failed.
+        self.failures: dict[int, str] = {}
         self.noticed = 0.0
         self.connect(share)
         # The main thread talks to the monitor's thread as other ranks do.
@@ -250,9 +252,8 @@ class Monitor:
         if message["kind"] == "closed":
             peer.closed = True
         else:
-            text = message["message"]
-            text = f"{self.name(peer.rank)}: {text}" if text else ""
-            self.blame(Cause(False, text, message["code"]))
+            self.failures[peer.rank] = message["message"]
+            self.blame(Cause(False, self.failure(peer.rank), message["code"]))
 
     def blame(self, cause: Cause) -> None:
         """Remember the first death, or else the first failure."""
@@ -273,6 +274,10 @@ class Monitor:
     def end(self, cause: Cause) -> NoReturn:
         """Print the message, end the other ranks, and then this one."""
         signal.alarm(EXIT_LIMIT)
+        if not cause.died and len(self.failures) == len(self.members):
+            # If all have the same message, such as that a flag is wrong, it is not about one rank.
+            messages = {*self.failures.values()}
+            cause = cause._replace(message=messages.pop()) if len(messages) == 1 else cause
         advice = self.ask_advice() if cause.died else ""
         say(f"{cause.message}; {advice}" if advice else cause.message)
         time.sleep(NOTICE if cause.died else 0)
@@ -305,6 +310,11 @@ class Monitor:
             thread.start()
             thread.join(ADVICE_LIMIT)
         return answers[0] if answers else ""
+
+    def failure(self, rank: int) -> str:
+        """Return the message about a rank that has failed."""
+        message = self.failures[rank]
+        return f"{self.name(rank)}: {message}" if message else ""
 
     def obituary(self, rank: int, unreachable: bool) -> str:
         """Return the message about a rank that has died, without advice."""
