@@ -2,18 +2,22 @@
 
 A message of n bytes takes α + n·β seconds: the latency α, and β, the inverse of the bandwidth. A
 machine sends and receives at full speed at the same time, and the messages of one machine follow
-each other (Hockney's model, as in Thakur, Rabenseifner and Gropp, "Optimization of Collective
-Communication Operations in MPICH", 2005, section 2). Adding takes γ seconds per byte. With R
-machines and gradients of n bytes:
+each other. Adding takes γ seconds per byte. This is the model of Thakur, Rabenseifner and Gropp,
+"Optimization of Collective Communication Operations in MPICH", 2005, section 3. There, for R
+machines and n bytes:
 
-    allreduce, ring                2·(R - 1)·α   + 2·(R - 1)/R·n·β + (R - 1)/R·n·γ
-    allreduce, halving             2·log2(R)·α   + 2·(R - 1)/R·n·β + (R - 1)/R·n·γ
-    ours, reduce-scatter           (R - 1)·α     + (R - 1)/R·n·β     for each partial sum
-    ours, all-gather of weights    (R - 1)·α     + (R - 1)/R·n·β
+    reduce-scatter, pairwise exchange   (R - 1)·α + (R - 1)/R·n·β + (R - 1)/R·n·γ
+    all-gather, ring                    (R - 1)·α + (R - 1)/R·n·β
 
-The formulas of allreduce are those of the paper (section 4.5; halving is Rabenseifner's algorithm,
-for R a power of two). Ours sends the n/R bytes of each owner directly to it, for each partial sum
-of the fixed order, and the owner adds all of them.
+An allreduce of long messages is one of each. So is the exchange of training: the gradients go to
+the owners of their parts, and the new weights from there to all. But its n bytes are cut into M
+buckets, each of which is a message, and a machine that cannot add up all its gradients in the fixed
+order sends several partial sums, P. All machines together send S:
+
+    gradients   P·(R - 1)/R·(M·α + n·β) + (S - 1)/R·n·γ
+    weights       (R - 1)/R·(M·α + n·β)
+
+With --reduction fast, P is 1, S is R, and MPI adds.
 """
 
 import math
@@ -25,6 +29,8 @@ Reduction = Literal["exact", "fast"]
 
 # The accumulation steps are halved at most this many times for the fixed order of their sum.
 HALVINGS = 3
+# Bytes of a bucket at most, and how many buckets each rank has at least.
+BUCKET, PER_RANK = 1 << 20, 4
 # The part of an accumulation step that the backward takes: two products for each of the forward.
 BACKWARD = 2 / 3
 # Exchanges of a few numbers in each step: the losses, and the norm of the gradients.
@@ -41,8 +47,12 @@ class Network:
     bandwidth: float
 
     def messages(self, ranks: float, size: float) -> float:
-        """Return the seconds in which a machine sends each other one its part of `size` bytes."""
-        return (ranks - 1) * self.latency + (ranks - 1) / ranks * size / self.bandwidth
+        """Return the seconds in which a machine sends `size` bytes, but not the part that it owns.
+
+        As many bytes arrive at the same time.
+        """
+        count = max(size / BUCKET, PER_RANK * ranks)
+        return (ranks - 1) / ranks * (count * self.latency + size / self.bandwidth)
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class Job:
 class Prediction:
     """The seconds of a step on `ranks` machines, each with `steps` accumulation steps.
 
-    sums: partial sums that a machine sends at most. gradients: the part of their exchange that is
+    sums: partial sums of a machine at most. gradients: the part of their exchange that is
     not hidden, and the adding. weights: their exchange, and that of losses and norms.
     """
 
@@ -103,27 +113,6 @@ class Prediction:
         return self.communication / self.total
 
 
-def ring_allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
-    """Return the seconds of an allreduce of `size` bytes by a ring."""
-    messages = 2 * (ranks - 1) * network.latency
-    part = (ranks - 1) / ranks * size
-    return messages + 2 * part / network.bandwidth + part * adding
-
-
-def halving_allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
-    """Return the seconds of an allreduce by recursive halving and doubling, for 2, 4, 8 … ranks."""
-    messages = 2 * math.log2(ranks) * network.latency
-    part = (ranks - 1) / ranks * size
-    return messages + 2 * part / network.bandwidth + part * adding
-
-
-def allreduce(size: float, ranks: int, network: Network, adding: float) -> float:
-    """Return the seconds of an allreduce by the faster algorithm of those that are possible."""
-    power_of_two = ranks & (ranks - 1) == 0
-    algorithm = halving_allreduce if power_of_two else ring_allreduce
-    return algorithm(size, ranks, network, adding)
-
-
 def partial_sums(accumulation: int, ranks: int) -> list[int]:
     """Return how many partial sums each rank sends of the fixed order of the accumulation steps.
 
@@ -149,18 +138,14 @@ def partial_sums(accumulation: int, ranks: int) -> list[int]:
     return counts
 
 
-def exposed(sum_time: float, sums: int, step: float, late: float) -> float:
+def exposed(sent: float, step: float, late: float) -> float:
     """Return the seconds after the last backward in which a machine still sends gradients.
 
-    sum_time: seconds to send one partial sum. step: seconds of an accumulation step. The late
-    fraction of the last sum can be sent only at the end, and the rest while the backward computes
-    it; a sum before it is complete one step earlier. The network is never idle while there is
-    something to send. So the time left at the end is the largest excess of what became ready since
-    some moment over what could be sent since then.
+    sent: seconds to send them. step: seconds of an accumulation step. The late fraction can be sent
+    only after the backward, and the rest while it is computed. The network is never idle while
+    there is something to send.
     """
-    since = [late * sum_time, sum_time - BACKWARD * step]
-    since += [count * sum_time - (count - 1) * step for count in (2, sums) if 2 <= count <= sums]
-    return max(since)
+    return max(late * sent, sent - BACKWARD * step)
 
 
 def predict(
@@ -168,22 +153,16 @@ def predict(
 ) -> Prediction:
     """Return the times of a step on a number of machines, which must divide the accumulation."""
     steps, rest = divmod(job.accumulation, ranks)
-    if rest or not steps:
+    if rest:
         raise ValueError(f"{ranks} machines do not divide {job.accumulation} accumulation steps")
     compute, update = steps * machine.step, machine.update / ranks
-    if ranks == 1:
-        return Prediction(1, steps, 0, compute, 0.0, update, 0.0)
-    if reduction == "exact":
-        counts = partial_sums(job.accumulation, ranks)
-        sums, sum_time = max(counts), network.messages(ranks, job.size)
-        adding = (sum(counts) - 1) / ranks * job.size * machine.adding
-    else:
-        sums, sum_time = 1, allreduce(job.size, ranks, network, machine.adding)
-        adding = 0.0  # In the allreduce.
-    gradients = exposed(sum_time, sums, machine.step, job.late) + adding
+    counts = partial_sums(job.accumulation, ranks) if reduction == "exact" else [1] * ranks
+    sent = max(counts) * network.messages(ranks, job.size)
+    adding = (sum(counts) - 1) / ranks * job.size * machine.adding
+    gradients = exposed(sent, machine.step, job.late) + adding
     small = SMALL_EXCHANGES * math.ceil(math.log2(ranks)) * network.latency
     weights = network.messages(ranks, job.size) + small
-    return Prediction(ranks, steps, sums, compute, gradients, update, weights)
+    return Prediction(ranks, steps, max(counts), compute, gradients, update, weights)
 
 
 def efficiency(alone: Prediction, many: Prediction) -> float:
@@ -211,7 +190,7 @@ def break_even(job: Job, machine: Machine, network: Network) -> float:
     def excess(ranks: float) -> float:
         step = job.accumulation * machine.step / ranks
         sent = network.messages(ranks, job.size)
-        left = exposed(sent, 1, min(step, machine.step), job.late) + job.size * machine.adding
+        left = exposed(sent, min(step, machine.step), job.late) + job.size * machine.adding
         return left + sent - step - machine.update / ranks
 
     return crossing(excess, 1.0)
@@ -226,13 +205,12 @@ def speed_to_dominate(job: Job, ranks: int, machine: Machine, network: Network) 
     return crossing(excess, 1 / MOST)
 
 
-def network_of(latency: float, per_byte: float, ranks: int) -> Network:
-    """Return the network on which an exchange of n bytes takes latency + per_byte·n seconds.
+def network_of(seconds_per_byte: float, ranks: int) -> Network:
+    """Return the network on which an exchange of n bytes, to the owners and back, takes n times so.
 
-    An exchange is a reduce-scatter and an all-gather.
+    The latency of its messages is in the seconds per byte.
     """
-    messages = 2 * (ranks - 1)
-    return Network(latency / messages, messages / ranks / per_byte)
+    return Network(0.0, 2 * (ranks - 1) / ranks / seconds_per_byte)
 
 
 def crossing(excess: Callable[[float], float], low: float) -> float:

@@ -179,7 +179,8 @@ def reductions(cores: int, size: int, run: Session) -> Iterable[dict[str, Any]]:
 def check(rows: Sequence[Mapping[str, Any]], pairs: int, run: Session) -> None:
     """Compare two ranks with one, and the prediction with what they take."""
     pair = [(row["size"], row["exchange"]) for row in rows if row["ranks"] == two_ranks.RANKS]
-    between = network.network_of(*network.fit(pair), two_ranks.RANKS)
+    _, per_byte = network.fit(pair)
+    between = network.network_of(per_byte, two_ranks.RANKS)
     sizes = workload(two_ranks.BATCH_SIZE, two_ranks.BLOCK_SIZE, len(two_ranks.characters()))
     work = job(sizes.config, two_ranks.ACCUMULATION)
     two, one = (measure(sizes, threads, run).scaled for threads in (two_ranks.RANKS, 1))

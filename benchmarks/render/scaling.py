@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from benchmarks import network, two_ranks
 from benchmarks.harness.analysis import Interval
-from benchmarks.network import BACKWARD, HALVINGS, Job
+from benchmarks.network import BACKWARD, BUCKET, HALVINGS, Job
 from benchmarks.render import sweep_plot
 from benchmarks.render.cells import GIGA, milliseconds, number
 from benchmarks.render.report import table_of
@@ -49,28 +49,29 @@ def assumed(compute: Row, sizes: Row, job: Job, options: Row) -> Iterator[str]:
             f"{number(machine['step'] * factor)} s."
         )
     yield (
-        "All machines are like this one. A step also needs no time for data, evaluation and "
-        "checkpoints, and none waits for another that is slower."
+        "All machines are like this one. None waits for another that is slower, and data, "
+        "evaluation and checkpoints take no time."
     )
     yield (
         f"A message takes {options['latency_us']:g} µs (--latency-us) and its bytes divided by the "
-        f"bandwidth. Each machine sends and receives at full speed at once, to any other; its "
-        f"messages follow each other, and take no time of its cores."
+        "bandwidth. Each machine sends and receives at full speed at the same time, to and from "
+        "any other. Its messages follow each other, and take no time of its cores."
     )
     yield (
-        f"Gradients: each partial sum is sent directly to the owners, who hold equal parts. While "
-        f"the last backward ({BACKWARD:.0%} of an accumulation step) runs, all can travel but the "
-        f"embeddings, whose gradients are complete last: {job.late:.0%} of the bytes. A partial "
-        f"sum before it can travel during the steps after it."
+        f"Gradients go to their owners, who have equal parts, in messages of at most "
+        f"{BUCKET >> 20} MB. They can travel during the last backward ({BACKWARD:.0%} of an "
+        f"accumulation step), but not those of the embeddings, {job.late:.0%} of the bytes, which "
+        "are complete last."
     )
     yield (
-        f"The fixed order of the sum halves the accumulation steps up to {HALVINGS} times; a "
-        f"machine whose steps begin within a chain sends them one by one ('sums'). --reduction "
-        f"fast uses an allreduce of one sum, and has no fixed order."
+        f"For the fixed order of the sum, the accumulation steps are halved up to {HALVINGS} "
+        "times. A machine whose steps begin within such a part sends several partial sums, and "
+        "has as many gradients in memory. With --reduction fast MPI adds in any order, and each "
+        "machine sends one sum."
     )
     yield (
-        "Then each machine adds what it received, updates its part and sends the new weights to "
-        "all; none of this is hidden."
+        "Then each machine adds what it has received, updates its part of the weights, and sends "
+        "it to all. None of this is hidden."
     )
 
 

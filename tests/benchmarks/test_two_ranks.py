@@ -54,12 +54,11 @@ Path("runs/check/metrics.jsonl").write_text({lines!r})
 
 
 def test_nothing_of_the_exchange_is_hidden_here() -> None:
-    # An exchange of 100 bytes takes 2·(0.01 + 50/1000) seconds.
-    between, size = Network(latency=0.01, bandwidth=1000.0), 100
+    # An exchange of n bytes takes n·0.004 seconds.
+    between, size = Network(latency=0.0, bandwidth=250.0), 100
     two, one = Machine(1.0, 0.5, 9.0), Machine(2.0, 0.8, 9.0)
-    found = two_ranks.expected(Job(8, size, late=0.3), two, one, between)
-    numbers = 2 * 0.01
-    assert found == pytest.approx({ALONE: 8.5, TOGETHER: 4 * 2.0 + 0.4 + 0.12 + numbers})
+    found = two_ranks.expected(Job(4, size, late=0.3), two, one, between)
+    assert found == pytest.approx({ALONE: 4.5, TOGETHER: 2 * 2.0 + 0.4 + 0.4})
 
 
 def test_ratios_are_those_of_pairs_and_an_unpaired_run_has_none() -> None:
