@@ -357,7 +357,7 @@ def add_scaling(commands: Any) -> None:
     add("--gigabits", type=speed, nargs="+", default=scaling.GIGABITS, metavar="SPEED", help=text)
     text = f"microseconds of a message (default: {scaling.LATENCY_US:g})"
     add("--latency-us", type=within(float, 0, 1e6), default=scaling.LATENCY_US, help=text)
-    steps, default = within(int, 1, 10**6), scaling.ACCUMULATIONS
+    steps, default = within(int, 1, 2**16), scaling.ACCUMULATIONS
     text = f"accumulation steps of all machines (default: {' '.join(map(str, default))})"
     add("--accumulation", type=steps, nargs="+", default=default, metavar="STEPS", help=text)
     recipe, size = scaling.RECIPE, within(int, 1, 10**6)

@@ -20,17 +20,21 @@ order sends several partial sums, P. All machines together send S:
 With --reduction fast, P is 1, S is R, and MPI adds.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
+
+from tinygpt_np.storage.parameters import BLOCK
+from tinygpt_np.training.ranks import order
+from tinygpt_np.training.ranks.order import PartialSums
+from tinygpt_np.training.ranks.shards import PER_RANK
 
 Reduction = Literal["exact", "fast"]
 
-# The accumulation steps are halved at most this many times for the fixed order of their sum.
-HALVINGS = 3
-# Bytes of a bucket at most, and how many buckets each rank has at least.
-BUCKET, PER_RANK = 1 << 20, 4
+# Bytes of a bucket at most.
+BUCKET = 4 * BLOCK
 # The part of an accumulation step that the backward takes: two products for each of the forward.
 BACKWARD = 2 / 3
 # Exchanges of a few numbers in each step: the losses, and the norm of the gradients.
@@ -59,17 +63,19 @@ class Network:
 class Machine:
     """The measured times of one machine.
 
-    step: seconds of an accumulation step, forward and backward. update: seconds of the norm and the
-    update of all parameters. adding: seconds per byte to add gradients.
+    packing: seconds to prepare the weights, once in each step. step: seconds of an accumulation
+    step, forward and backward. update: seconds of the norm and the update of all parameters.
+    adding: seconds per byte to add gradients.
     """
 
+    packing: float
     step: float
     update: float
     adding: float
 
     def faster(self, factor: float) -> "Machine":
         """Return a machine that is `factor` times as fast."""
-        return Machine(self.step / factor, self.update / factor, self.adding / factor)
+        return Machine(*(seconds / factor for seconds in astuple(self)))
 
 
 @dataclass(frozen=True)
@@ -113,28 +119,15 @@ class Prediction:
         return self.communication / self.total
 
 
+@functools.cache
 def partial_sums(accumulation: int, ranks: int) -> list[int]:
-    """Return how many partial sums each rank sends of the fixed order of the accumulation steps.
-
-    The steps are halved while their number is even, at most three times; the rest are chains, which
-    are added from left to right. A rank adds up what is a part of this tree: halves that it holds,
-    and the beginning of a chain. Steps from within a chain can only be sent one by one.
-    """
-    length = accumulation
-    for _ in range(HALVINGS):
-        length = length // 2 if length % 2 == 0 else length
-    share = accumulation // ranks
-    counts: list[int] = []
+    """Return how many partial sums each rank sends of the fixed order of the accumulation steps."""
+    sums, counts = PartialSums(accumulation), list[int]()
     for rank in range(ranks):
-        place, end, count = rank * share, (rank + 1) * share, 0
-        while place < end:
-            part = 1
-            if place % length == 0:
-                part = length
-                while place % (2 * part) == 0 and place + 2 * part <= end:
-                    part *= 2
-            place, count = place + part, count + 1
-        counts.append(count)
+        sums.ranges, sums.arrays = [], []
+        for batch in order.share(accumulation, ranks, rank):
+            sums.push((batch, batch + 1), batch)
+        counts.append(len(sums.ranges))
     return counts
 
 
@@ -155,11 +148,12 @@ def predict(
     steps, rest = divmod(job.accumulation, ranks)
     if rest:
         raise ValueError(f"{ranks} machines do not divide {job.accumulation} accumulation steps")
-    compute, update = steps * machine.step, machine.update / ranks
     counts = partial_sums(job.accumulation, ranks) if reduction == "exact" else [1] * ranks
     sent = max(counts) * network.messages(ranks, job.size)
     adding = (sum(counts) - 1) / ranks * job.size * machine.adding
     gradients = exposed(sent, machine.step, job.late) + adding
+    own = (steps - max(counts)) * job.size * machine.adding
+    compute, update = machine.packing + steps * machine.step + own, machine.update / ranks
     small = SMALL_EXCHANGES * math.ceil(math.log2(ranks)) * network.latency
     weights = network.messages(ranks, job.size) + small
     return Prediction(ranks, steps, max(counts), compute, gradients, update, weights)
@@ -191,7 +185,7 @@ def break_even(job: Job, machine: Machine, network: Network) -> float:
         step = job.accumulation * machine.step / ranks
         sent = network.messages(ranks, job.size)
         left = exposed(sent, min(step, machine.step), job.late) + job.size * machine.adding
-        return left + sent - step - machine.update / ranks
+        return left + sent - step - machine.packing - machine.update / ranks
 
     return crossing(excess, 1.0)
 

@@ -9,7 +9,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Measured:
     @property
     def scaled(self) -> Machine:
         """The machine with the accumulation step of the whole batch."""
-        return Machine(self.machine.step * self.factor, self.machine.update, self.machine.adding)
+        return replace(self.machine, step=self.factor * self.machine.step)
 
 
 def run(

@@ -72,14 +72,13 @@ def expected(
     """Return the predicted seconds of a step, by the name of the run.
 
     The cores that compute also copy the messages, so nothing of the exchange is hidden, and
-    `between`, which was fitted to the exchange, has the adding in it.
+    `between`, which was fitted to the exchange, has its adding in it.
     """
-    rank = replace(one_thread, adding=0.0)
-    together = network.predict(replace(work, late=1.0), RANKS, rank, between)
-    return {
-        ALONE: network.predict(work, 1, two_threads, between).total,
-        TOGETHER: together.total,
-    }
+    seen = replace(work, late=1.0)
+    together = network.predict(seen, RANKS, replace(one_thread, adding=0.0), between).total
+    own = (work.accumulation // RANKS - 1) * work.size * one_thread.adding
+    alone = network.predict(work, 1, two_threads, between).total
+    return {ALONE: alone, TOGETHER: together + own}
 
 
 def ratios(found: Mapping[str, Sequence[Sequence[float]]]) -> list[float]:

@@ -11,12 +11,13 @@ from rich.markup import escape
 
 from benchmarks import network, two_ranks
 from benchmarks.harness.analysis import Interval
-from benchmarks.network import BACKWARD, BUCKET, HALVINGS, Job
+from benchmarks.network import BACKWARD, BUCKET, Job
 from benchmarks.render import sweep_plot
 from benchmarks.render.cells import GIGA, milliseconds, number
 from benchmarks.render.report import table_of
 from benchmarks.render.sweep import TRAINED, Line, Panel
 from tinygpt_np.config import PRESETS, counted
+from tinygpt_np.training.ranks.order import HALVINGS
 
 Row = Mapping[str, Any]
 # Networks in a table, so that it fits a window of 80 columns.
@@ -39,7 +40,8 @@ def assumed(compute: Row, sizes: Row, job: Job, options: Row) -> Iterator[str]:
     threads = f"{options['threads']} thread{'s' * (options['threads'] != 1)}"
     yield (
         f"Measured here on {threads}: an accumulation step of {batch} takes "
-        f"{number(machine['step'])} s, the update {number(machine['update'])} s, and adding "
+        f"{number(machine['step'])} s, packing the weights, once in a step, "
+        f"{number(machine['packing'])} s, the update {number(machine['update'])} s, and adding "
         f"gradients {number(machine['adding'] * GIGA)} s per GB."
     )
     if factor != 1:

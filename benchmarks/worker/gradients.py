@@ -33,23 +33,28 @@ class Gradients:
         return {}
 
     def turn(self) -> dict[str, float]:
-        """Take a step; return its seconds, those of the update, and those to add a byte."""
-        batch = next(self.batches)
-        step, (_, grads) = timed(lambda: self.engine.loss_and_grads(*batch))
+        """Take a step; return the seconds of its parts, and those to add a byte."""
+        tokens, targets = next(self.batches)
+        engine = self.engine
+        packing = timed(engine.prepare)
+        step = timed(
+            lambda: engine.accumulate([(tokens, targets)], [engine.grads], targets.size, None)
+        )
 
         def update() -> None:
-            norm = self.engine.norm(grads)
+            norm = engine.norm(engine.grads)
             rate, clip = workloads.LEARNING_RATE, workloads.GRAD_CLIP
-            self.engine.update(self.optimizer, grads, norm, rate, clip)
+            engine.update(self.optimizer, engine.grads, norm, rate, clip)
 
-        update_seconds, _ = timed(update)
+        update_seconds = timed(update)
         total, term = self.terms
-        adding, _ = timed(lambda: np.add(total, term, out=total))
-        return {"step": step, "update": update_seconds, "adding": adding / total.nbytes}
+        adding = timed(lambda: np.add(total, term, out=total))
+        seconds = {"packing": packing, "step": step, "update": update_seconds}
+        return seconds | {"adding": adding / total.nbytes}
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds that work takes, and what it returns."""
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that work takes."""
     began = time.perf_counter()
-    returned = work()
-    return time.perf_counter() - began, returned
+    work()
+    return time.perf_counter() - began

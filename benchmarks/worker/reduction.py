@@ -2,9 +2,9 @@
 
     mpirun -n 2 python -m benchmarks.worker.reduction 4096 16384
 
-MPI_Allreduce, and the exchange of training: each part of the gradients is sent to the rank that
-owns it, which adds what it receives in the order of the ranks and sends the sum to all. A time is
-that of the slowest rank, from a barrier on.
+MPI_Allreduce, and the exchange of training: gradients to the owners of their parts, who add them,
+and the sums to all, as the new weights are sent. A time is that of the slowest rank, from a barrier
+on.
 """
 
 import importlib
@@ -18,53 +18,38 @@ from typing import Any
 
 import numpy as np
 
-# Bytes of a message of the exchange.
-BUCKET = 1 << 20
+from tinygpt_np.training.ranks import order
+from tinygpt_np.training.ranks.exchange import Exchange
+from tinygpt_np.training.ranks.group import Group
+from tinygpt_np.training.ranks.shards import Layout, Shards
+
+# Numbers in a row of the tensors that are exchanged.
+COLUMNS = 64
 # Samples of a size: as many as fill the seconds.
 SECONDS, FEWEST, MOST = 0.3, 5, 200
 
 
-class Exchange:
-    """The exchange of gradients by direct messages to their owners, and of the sums."""
+class Whole:
+    """The exchange of training for a tensor per rank; each rank has one partial sum of all."""
 
-    def __init__(self, comm: Any, mpi: Any, gradients: np.ndarray) -> None:
-        self.comm, self.mpi, self.gradients = comm, mpi, gradients
-        rank, ranks = comm.rank, comm.size
-        bucket = min(BUCKET // 4, -(-gradients.size // ranks))
-        cuts = range(0, gradients.size, bucket)
-        self.parts = [slice(start, start + bucket) for start in cuts]
-        self.total = np.empty_like(gradients)
-        self.others = [other for other in range(ranks) if other != rank]
-        mine = [part for number, part in enumerate(self.parts) if number % ranks == rank]
-        # For each part that this rank owns, a buffer for each rank.
-        self.received = {
-            part.start: [np.empty_like(gradients[part]) for _ in range(ranks)] for part in mine
-        }
+    def __init__(self, group: Group, size: int) -> None:
+        rows = size // group.size // 4 // COLUMNS
+        names = ["wte.weight", *map(str, range(1, group.size))]  # That one must be there.
+        layout = Layout({name: np.empty((rows, COLUMNS), np.float32) for name in names})
+        self.shards = Shards(layout, group.size, group.rank)
+        batches = group.size
+        own = [order.share(batches, group.size, rank) for rank in range(group.size)]
+        plans = [order.plan(batches, each, 1) for each in own]
+        self.exchange = Exchange(group, self.shards, plans, batches, "exact")
+        self.flat = layout.zeros()
 
-    def __call__(self) -> np.ndarray:
-        """Return the sum of the gradients of all ranks."""
-        comm, rank, requests = self.comm, self.comm.rank, list[Any]()
-        for number, part in enumerate(self.parts):
-            owner = number % comm.size
-            if owner == rank:
-                for other in self.others:
-                    requests.append(comm.Irecv(self.received[part.start][other], other, number))
-            else:
-                requests.append(comm.Isend(self.gradients[part], owner, number))
-        self.mpi.Request.Waitall(requests)
-        requests.clear()
-        for number, part in enumerate(self.parts):
-            if (owner := number % comm.size) == rank:
-                total, buffers = self.total[part], self.received[part.start]
-                buffers[rank] = self.gradients[part]
-                np.copyto(total, buffers[0])
-                for buffer in buffers[1:]:
-                    total += buffer
-                requests += (comm.Isend(total, other, number) for other in self.others)
-            else:
-                requests.append(comm.Irecv(self.total[part], owner, number))
-        self.mpi.Request.Waitall(requests)
-        return self.total
+    def __call__(self) -> None:
+        """Replace the numbers in `flat` by their sums over all ranks."""
+        self.exchange.start([self.flat])
+        for bucket in range(len(self.shards.buckets)):
+            self.exchange.send(bucket)
+        self.exchange.finish()
+        self.exchange.send_weights(self.flat)
 
 
 def median_time(comm: Any, mpi: Any, work: Callable[[], Any]) -> float:
@@ -85,18 +70,14 @@ def main(sizes: list[int]) -> None:
     """Time all sizes, in bytes."""
     mpi: Any = importlib.import_module("mpi4py.MPI")
     comm = mpi.COMM_WORLD
+    group = Group(comm)
     for size in sizes:
-        gradients = np.full(size // 4, comm.rank + 1, np.float32)
-        total = np.empty_like(gradients)
-        exchange = Exchange(comm, mpi, gradients)
-        expected = comm.size * (comm.size + 1) / 2
-        row: dict[str, Any] = {"ranks": comm.size, "size": size}
-        allreduce = partial(comm.Allreduce, gradients, total)
-        row["allreduce"] = median_time(comm, mpi, allreduce)
-        row["exchange"] = median_time(comm, mpi, exchange)
-        if not ((total == expected).all() and (exchange.total == expected).all()):
-            raise ArithmeticError(f"the sums of {size} bytes are wrong")
-        if comm.rank == 0:
+        whole = Whole(group, size)
+        total = np.empty_like(whole.flat)
+        row: dict[str, Any] = {"ranks": group.size, "size": size}
+        row["allreduce"] = median_time(comm, mpi, partial(comm.Allreduce, whole.flat, total))
+        row["exchange"] = median_time(comm, mpi, whole)
+        if group.rank == 0:
             print(json.dumps(row), flush=True)
 
 

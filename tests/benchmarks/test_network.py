@@ -8,7 +8,7 @@ import pytest
 from benchmarks import network
 from benchmarks.network import Job, Machine, Network, Prediction
 
-BETWEEN, MACHINE = Network(3e-3, 2e9), Machine(step=0.7, update=0.2, adding=3e-10)
+BETWEEN, MACHINE = Network(3e-3, 2e9), Machine(0.1, step=0.7, update=0.2, adding=3e-10)
 JOB = Job(accumulation=24, size=800_000_000, late=0.3)
 
 
@@ -73,7 +73,7 @@ def test_the_time_that_is_not_hidden_is_that_of_a_queue(sent: float, late: float
 def test_one_machine_has_no_communication(reduction: network.Reduction) -> None:
     alone = network.predict(JOB, 1, MACHINE, BETWEEN, reduction)
     assert alone.communication == 0
-    assert alone.total == pytest.approx(24 * 0.7 + 0.2)
+    assert alone.total == pytest.approx(0.1 + 24 * 0.7 + 23 * JOB.size * 3e-10 + 0.2)
     assert network.efficiency(alone, alone) == 1
 
 
@@ -84,16 +84,16 @@ def test_a_step_is_computing_adding_messages_and_a_part_of_the_update() -> None:
     hidden = network.exposed(max(counts) * sent, 0.7, 0.3)
     adding = (sum(counts) - 1) * JOB.size / 12 * 3e-10
     numbers = 2 * 4 * BETWEEN.latency  # Losses and the norm, over four levels.
-    expected = 2 * 0.7 + hidden + adding + 0.2 / 12 + sent + numbers
+    expected = 0.1 + 2 * 0.7 + hidden + adding + 0.2 / 12 + sent + numbers
     assert found.total == pytest.approx(expected)
-    assert found.share == pytest.approx(1 - (1.4 + 0.2 / 12) / expected)
+    assert found.share == pytest.approx(1 - (1.5 + 0.2 / 12) / expected)
 
 
 @pytest.mark.parametrize("reduction", ["exact", "fast"])
 def test_without_a_cost_of_messages_and_adding_the_work_is_divided(
     reduction: network.Reduction,
 ) -> None:
-    free, machine = Network(0.0, math.inf), replace(MACHINE, adding=0.0)
+    free, machine = Network(0.0, math.inf), replace(MACHINE, packing=0.0, adding=0.0)
     alone = network.predict(JOB, 1, machine, free)
     for ranks in network.divisors(24, 24):
         found = network.predict(JOB, ranks, machine, free, reduction)
@@ -141,11 +141,11 @@ def test_at_the_break_even_half_of_a_step_is_communication() -> None:
     # As if there were so many accumulation steps, and one of them on each machine.
     machine = replace(MACHINE, step=JOB.accumulation * MACHINE.step / ranks)
     whole = network.predict(replace(small, accumulation=ranks), ranks, machine, BETWEEN)
-    assert whole.share == pytest.approx(0.5, abs=0.01)
+    assert whole.share == pytest.approx(0.5, abs=0.02)
 
 
 def test_more_accumulation_moves_the_break_even_in_proportion_without_latency() -> None:
-    between, machine = replace(BETWEEN, latency=0.0), replace(MACHINE, update=0.0)
+    between, machine = replace(BETWEEN, latency=0.0), replace(MACHINE, packing=0.0, update=0.0)
     jobs = [replace(JOB, accumulation=count, size=4 * 10**9) for count in (400, 800)]
     first, second = (network.break_even(job, machine, between) for job in jobs)
     assert second / first == pytest.approx(2, rel=0.01)

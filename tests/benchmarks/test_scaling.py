@@ -20,7 +20,7 @@ from benchmarks.two_ranks import ALONE, TOGETHER
 
 SIZES = scaling.workload(12, 1024, 50257)
 SMALL = scaling.workload(2, 256, 50257)
-FAST = Measured(SMALL, Machine(step=0.02, update=0.004, adding=1e-11), factor=2.0)
+FAST = Measured(SMALL, Machine(packing=0.01, step=0.02, update=0.004, adding=1e-11), factor=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def test_an_interrupt_keeps_what_was_measured(
         ("--gigabits 0", "argument --gigabits: must be from 0.001 to 1000000.0, not 0"),
         ("--gigabits ten", "argument --gigabits: invalid float value: 'ten'"),
         ("--latency-us -1", "argument --latency-us: must be from 0 to 1000000.0, not -1"),
-        ("--accumulation 0", "argument --accumulation: must be from 1 to 1000000, not 0"),
+        ("--accumulation 0", "argument --accumulation: must be from 1 to 65536, not 0"),
         ("--batch-size 0", "argument --batch-size: must be from 1 to 1000000, not 0"),
         ("--json all.txt", "must be a file that ends in .json, not all.txt"),
     ],

@@ -56,9 +56,10 @@ Path("runs/check/metrics.jsonl").write_text({lines!r})
 def test_nothing_of_the_exchange_is_hidden_here() -> None:
     # An exchange of n bytes takes n·0.004 seconds.
     between, size = Network(latency=0.0, bandwidth=250.0), 100
-    two, one = Machine(1.0, 0.5, 9.0), Machine(2.0, 0.8, 9.0)
+    two, one = Machine(0.1, 1.0, 0.5, 0.001), Machine(0.2, 2.0, 0.8, 0.002)
     found = two_ranks.expected(Job(4, size, late=0.3), two, one, between)
-    assert found == pytest.approx({ALONE: 4.5, TOGETHER: 2 * 2.0 + 0.4 + 0.4})
+    alone, together = 0.1 + 4 * 1.0 + 3 * 0.1 + 0.5, 0.2 + 2 * 2.0 + 0.2 + 0.4 + 0.4
+    assert found == pytest.approx({ALONE: alone, TOGETHER: together})
 
 
 def test_ratios_are_those_of_pairs_and_an_unpaired_run_has_none() -> None:

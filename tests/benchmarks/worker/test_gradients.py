@@ -16,7 +16,7 @@ def test_a_turn_trains_and_times_each_part(monkeypatch: pytest.MonkeyPatch) -> N
     before = served.model.params["wte.weight"].copy()
     turn = served.turn()
     served.engine.close()
-    assert sorted(turn) == ["adding", "step", "update"]
+    assert sorted(turn) == ["adding", "packing", "step", "update"]
     assert min(turn.values()) > 0
     assert (served.model.params["wte.weight"] != before).any()
     np.testing.assert_array_equal(served.terms[0], np.full(10, 3.0, np.float32))
