@@ -133,7 +133,7 @@ def truth_of(name: str) -> Truth:
 
 
 @cache
-def studied(name: str, seed: int = 0) -> Sheet:
+def studied(name: str, seed: int) -> Sheet:
     return study(target_named(name, seed))
 
 
