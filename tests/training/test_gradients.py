@@ -13,8 +13,10 @@ from helpers.tiny_run import CONFIG, DATA
 from tinygpt_np.compiled import engine as compiled
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.storage import parameters
-from tinygpt_np.storage.parameters import Tensors
+from tinygpt_np.storage.parameters import Tensors, param_count
+from tinygpt_np.text import batches
 from tinygpt_np.training import metrics, runs
+from tinygpt_np.training.engine import memory_estimate
 from tinygpt_np.training.ranks.group import ALONE, Group
 from tinygpt_np.training.trainer import Trainer
 
@@ -33,6 +35,7 @@ CONFIGS = {
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "BLOCK", 100)
     monkeypatch.setattr(compiled, "MOST_ROWS", 8)
+    monkeypatch.setattr(batches, "EVAL_TOKENS", 24)
 
 
 def trained(run: Path, config: TrainConfig, group: Group = ALONE) -> tuple[Any, Tensors]:
@@ -98,6 +101,15 @@ def test_ranks_share_the_state_of_the_optimizer(tmp_path: Path) -> None:
     alone, parts = sizes(ALONE), on_ranks(3, sizes)
     assert sum(parts) == alone
     assert max(parts) < 0.4 * alone
+
+
+def test_the_memory_of_a_rank_is_less_but_for_the_first_which_saves_the_state_of_all() -> None:
+    config = BASE.gpt(20)
+    alone = memory_estimate(config, replace(BASE, gradient_accumulation_steps=1))
+    first, *others = on_ranks(6, lambda group: memory_estimate(config, BASE, group))
+    params = 4 * param_count(config)
+    assert others == [first - 2 * params] * 5
+    assert others[0] == pytest.approx(alone - 2 * 5 / 6 * params, abs=1)
 
 
 def test_batches_that_run_at_the_same_time_leave_the_bits_as_they_are(

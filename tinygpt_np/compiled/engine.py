@@ -342,19 +342,19 @@ def ids(tokens: np.ndarray) -> np.ndarray:
 
 
 def memory_estimate(
-    config: GPTConfig, batch_size: int, threads: int, batches: int, gradients: int, shards: int
+    config: GPTConfig, batch_size: int, threads: int, batches: int, gradients: int, averages: float
 ) -> int:
     """Return about how many bytes training takes.
 
-    Each parameter has `gradients` gradients, two running means, which `shards` ranks share, and,
-    where weights are packed, two copies. Each thread has buffers for two shapes, of training and of
-    evaluation. Python and the compiler take about 300 MB.
+    Each parameter has `gradients` gradients, `averages` running means, two unless ranks divide
+    them, and, where weights are packed, two copies. Each thread has buffers for two shapes, of
+    training and of evaluation. Python and the compiler take about 300 MB.
     """
     micro_batches = micro_batch_count(batch_size, config.block_size)
     together = at_once(micro_batches, threads, batches)
     rows = -(-batch_size // micro_batches) * config.block_size
     thread = buffer_size(config, rows) + SCRATCH
-    copies = 1 + gradients + 2 / shards + 2 * (batches * micro_batches >= PACK_FROM)
+    copies = 1 + gradients + averages + 2 * (batches * micro_batches >= PACK_FROM)
     count = min(threads, together * micro_batches)
     # The gradient of the embedded tokens, the tokens and the targets.
     batch = together * batch_size * config.block_size * (config.n_embd + 4)

@@ -138,6 +138,8 @@ def memory_estimate(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -
     """
     batches = run.gradient_accumulation_steps
     own = order.share(batches, group.size, group.rank)
+    # The first of several ranks gets all of them to save.
+    averages = 2 / group.size + (2 if group.size > 1 and group.rank == 0 else 0)
     if run.backend == "numba":
         compiled = backend.engine()
         threads = run.threads or group.cores
@@ -145,13 +147,13 @@ def memory_estimate(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -
         at_once = compiled.at_once(micro_batches, threads, len(own))
         gradients = order.plan(batches, own, at_once).count
         return compiled.memory_estimate(
-            config, run.batch_size, threads, len(own), gradients, group.size
+            config, run.batch_size, threads, len(own), gradients, averages
         )
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
     per_token = config.n_layer * block + 2 * config.vocab_size
     tokens = max(2 * run.batch_size * run.block_size, EVAL_TOKENS)
     # The gradients of the model are copied into those of the plan.
-    copies = 2 + order.plan(batches, own, 1).count + 2 / group.size
+    copies = 2 + order.plan(batches, own, 1).count + averages
     numbers = copies * param_count(config) + per_token * tokens
     return 130_000_000 + int(np.dtype(run.dtype).itemsize * numbers)
 

@@ -107,7 +107,7 @@ def plan(batches: int, own: range, at_once: int) -> Plan:
         if not free:
             free.append(found.count)
             found.count += 1
-        return free.pop(0)
+        return free.pop()
 
     for start in range(own.start, own.stop, at_once):
         together = range(start, min(start + at_once, own.stop))
@@ -116,7 +116,6 @@ def plan(batches: int, own: range, at_once: int) -> Plan:
         for batch, array in zip(together, arrays, strict=True):
             added.append(sums.push((batch, batch + 1), array))
             free += [right for _, right in added[-1]]
-        free.sort()
         found.rounds.append(Round(together, arrays, added))
     found.ranges, found.arrays = sums.ranges, sums.arrays
     return found
