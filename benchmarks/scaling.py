@@ -31,8 +31,9 @@ RECIPE, VOCAB = PRESETS["gpt2-124m"], 50257
 ACCUMULATIONS = (8, RECIPE.gradient_accumulation_steps, 160, 1024)
 GIGABITS, LATENCY_US = (10.0, 100.0), 20.0
 REDUCTIONS: tuple[Reduction, ...] = ("exact", "fast")
-# The largest batch that is measured; the time of a larger one is in proportion to its FLOPs.
-MEASURED_BATCH, MEASURED_BLOCK = 2, 256
+# The sequences that are measured have at most so many tokens, and there are at most two, or one for
+# each thread. The time of a larger batch is in proportion to its FLOPs.
+MEASURED_BLOCK, FEWEST_SEQUENCES = 256, 2
 # Turns of what is measured once; pairs of runs that are compared.
 TURNS, PAIRS = 5, 3
 # Parameters whose gradients are complete only at the end of the backward.
@@ -69,7 +70,7 @@ def run(
     with session("scaling", options, json) as run:
         results = run.found["results"] = dict[str, Any]()
         sizes = workload(batch_size, block_size, VOCAB)
-        measured = measure(sizes, threads, run)
+        measured = measure(sizes, accumulation[-1], threads, run)
         results["compute"] = asdict(measured)
         jobs = [job(sizes.config, steps) for steps in accumulation]
         networks = {each: Network(latency_us / 1e6, each * 1e9 / 8) for each in gigabits}
@@ -108,14 +109,14 @@ def job(config: GPTConfig, accumulation: int) -> Job:
     return Job(accumulation, 4 * count, late / count)
 
 
-def measure(sizes: Workload, threads: int, run: Session) -> Measured:
-    """Measure an accumulation step, or a smaller one; medians of the turns."""
-    batch = min(sizes.batch_size, MEASURED_BATCH), min(sizes.block_size, MEASURED_BLOCK)
-    smaller = workload(*batch, sizes.vocab_size)
+def measure(sizes: Workload, batches: int, threads: int, run: Session) -> Measured:
+    """Measure an accumulation step of `batches`, or a smaller one; medians of the turns."""
+    sequences = min(sizes.batch_size, max(FEWEST_SEQUENCES, threads))
+    smaller = workload(sequences, min(sizes.block_size, MEASURED_BLOCK), sizes.vocab_size)
     turns: list[dict[str, float]] = []
     with closing(Process("compute", WORKER, {}, threads)) as process:
         run.say("building the model and compiling")
-        process.ask("open", workload=asdict(smaller), threads=threads)
+        process.ask("open", workload=asdict(smaller), threads=threads, batches=batches)
         for _, progress in counted(range(TURNS)):
             run.say(f"computing, turn {progress}")
             turns.append(process.ask("turn"))
@@ -183,7 +184,10 @@ def check(rows: Sequence[Mapping[str, Any]], pairs: int, run: Session) -> None:
     between = network.network_of(per_byte, two_ranks.RANKS)
     sizes = workload(two_ranks.BATCH_SIZE, two_ranks.BLOCK_SIZE, len(two_ranks.characters()))
     work = job(sizes.config, two_ranks.ACCUMULATION)
-    two, one = (measure(sizes, threads, run).scaled for threads in (two_ranks.RANKS, 1))
+    two, one = (
+        measure(sizes, work.accumulation * threads // two_ranks.RANKS, threads, run).scaled
+        for threads in (two_ranks.RANKS, 1)
+    )
     expected = two_ranks.expected(work, two, one, between)
     tokens = work.accumulation * sizes.tokens
     speeds = {name: list[list[float]]() for name in two_ranks.COMMANDS}

@@ -12,7 +12,8 @@ from benchmarks.worker import gradients
 def test_a_turn_trains_and_times_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "ADDED", 10)
     served = gradients.Gradients()
-    served.open(asdict(Workload("tiny", 1, 2, 8, 4, 2, 11, 1)), threads=1)
+    served.open(asdict(Workload("tiny", 1, 2, 8, 4, 2, 11, 1)), threads=2, batches=3)
+    assert len(served.grads) == 2  # Each is one micro-batch, for one thread.
     before = served.model.params["wte.weight"].copy()
     turn = served.turn()
     served.engine.close()
