@@ -193,8 +193,11 @@ def check(rows: Sequence[Mapping[str, Any]], pairs: int, run: Session) -> None:
     speeds = {name: list[list[float]]() for name in two_ranks.COMMANDS}
     found: dict[str, Any] = {"expected": expected, "tokens": tokens, "speeds": speeds}
     run.found["results"]["check"] = found
-    for name, progress in counted([*two_ranks.COMMANDS] * pairs):
-        run.say(f"check, run {progress}: {name}")
-        speeds[name].append(two_ranks.speeds(name))
-    with run.hidden() as console:
-        shown.check(found, console)
+    try:
+        for name, progress in counted([*two_ranks.COMMANDS] * pairs):
+            run.say(f"check, run {progress}: {name}")
+            speeds[name].append(two_ranks.speeds(name))
+    finally:  # Also after Ctrl-C.
+        if all(speeds.values()):
+            with run.hidden() as console:
+                shown.check(found, console)

@@ -96,6 +96,17 @@ def test_an_interrupt_keeps_what_was_measured(
     assert (tmp_path / "all.svg").exists()
 
 
+def test_the_pairs_before_an_interrupt_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [[100.0], [95.0], [100.0], KeyboardInterrupt]
+    monkeypatch.setattr(two_ranks, "speeds", Mock(side_effect=runs))
+    code, found = run(tmp_path / "all.json", "--accumulation", "8")
+    assert (code, found["complete"]) == (130, False)
+    assert found["results"]["check"]["speeds"] == {ALONE: [[100], [100]], TOGETHER: [[95]]}
+    assert "two ranks have 0.950 of the speed (median of 1 pair, " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
