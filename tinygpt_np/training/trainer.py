@@ -64,10 +64,7 @@ class Trainer:
         self.group = group
         self.notes: list[str] = []
         if group.size > 1:
-            settings = {as_flag(name, ""): value for name, value in asdict(config).items()}
-            same = {
-                flag: settings[flag] for flag in settings if flag not in ("--data ", "--threads ")
-            }
+            same = {n: v for n, v in asdict(config).items() if n not in ("data", "threads")}
             self.notes += group.compare(installed() | same | {"data": dataset.sha256})
         self.run, self.dataset = run, dataset
         # dataset.name is an absolute path, so the run can be resumed from any folder.
