@@ -118,7 +118,7 @@ class ThreadGroup(Group):
         self.world: Any = World(network, rank)
         self.rank, self.size, self.network = rank, network.size, network
         self.host, self.hosts = "here", ["here"] * network.size
-        self.machines, self.cores = [0] * network.size, 1
+        self.machines, self.divided = [0] * network.size, 1
 
     def share(self, value: Any) -> list[Any]:
         """Return the values of all ranks."""

@@ -29,7 +29,7 @@ class Group:
     """The ranks of a training; without MPI it has one.
 
     world: the communicator of mpi4py, or None. `machines` has a number for the machine of each
-    rank, `cores` the number for this rank's threads.
+    rank, `divided` its cores if several ranks divide those of a machine.
     """
 
     def __init__(self, world: Any = None) -> None:
@@ -44,12 +44,14 @@ class Group:
 
             # Ranks that can share memory are on one machine.
             local = world.Split_type(MPI.COMM_TYPE_SHARED)
-            self.machines = self.share(local.allreduce(self.rank, MPI.MIN))
+            first = np.array([self.rank])
+            local.Allreduce(MPI.IN_PLACE, first, MPI.MIN)
             local.Free()
+            self.machines = self.share(int(first[0]))
         # Returns how to resume, for the message about the death of a rank.
         self.advice: Callable[[], str] = str
         self.monitor: Monitor | None = None
-        self.cores = self.own_cores(machine.cores()) if world else machine.usable_cores()
+        self.divided = self.own_cores(machine.cores()) if world else 0
 
     def __enter__(self) -> "Group":
         return self
@@ -62,6 +64,11 @@ class Group:
     def watch(self) -> None:
         """Begin to notice the death of another rank, which would leave this one waiting."""
         self.monitor = Monitor(self.rank, self.share, lambda: self.advice())
+
+    @property
+    def cores(self) -> int:
+        """The number of cores for the threads of this rank."""
+        return self.divided or machine.usable_cores()
 
     @property
     def local(self) -> list[int]:
