@@ -2,17 +2,18 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tinygpt_np.gradcheck.check import check
 from tinygpt_np.gradcheck.report import Report
-from tinygpt_np.study.proof.sheet import study
+from tinygpt_np.study.proof.sheet import Sheet, study
 from tinygpt_np.study.source.targets import Target, find_target
 
 FOLDER = Path(__file__).parent / "fixtures" / "pairs"
-SEEDS = range(3)
+SEEDS = range(2)
 DESCRIBED = {
     "homework_layer_norm": "x (N, C), gamma (C,), beta (C,)",
     "mlp_parameter_dict": "x (N, C), params {W1 (C, H), b1 (H,), W2 (H, K), b2 (K,)}",
@@ -65,14 +66,21 @@ WRONG = {
 }
 
 
-def target(name: str, backward: str, seed: int = 0) -> Target:
+def target(name: str, backward: str, seed: int) -> Target:
     described = DESCRIBED.get(name)
     return find_target(f"{FOLDER / f'{name}.py'}:forward,{backward}", described, seed)
 
 
-def checked(pair: Target) -> Report:
-    forward, backward = pair.functions
-    return check(forward, backward, pair.args, seed=pair.seed)
+@cache
+def checked(name: str, backward: str, seed: int) -> Report:
+    pair = target(name, backward, seed)
+    forward, formula = pair.functions
+    return check(forward, formula, pair.args, seed=seed)
+
+
+@cache
+def studied(name: str, backward: str, seed: int) -> Sheet:
+    return study(target(name, backward, seed))
 
 
 def spelled(text: str) -> str:
@@ -82,15 +90,14 @@ def spelled(text: str) -> str:
 @pytest.mark.parametrize(("name", "backward"), RIGHT.items())
 def test_a_right_pair_is_called_right_by_check(name: str, backward: str) -> None:
     for seed in SEEDS:
-        each = target(name, backward, seed)
-        report = checked(each)
+        report = checked(name, backward, seed)
         assert report.ok, report
 
 
 @pytest.mark.parametrize(("name", "backward"), RIGHT.items())
 def test_a_right_pair_is_called_right_by_study_without_a_remark(name: str, backward: str) -> None:
     for seed in SEEDS:
-        sheet = study(target(name, backward, seed))
+        sheet = studied(name, backward, seed)
         lines = sheet.proofs[0].lines
         assert sheet.ok
         assert {line.status for line in lines} <= {"right", "partial", ""}, lines
@@ -99,8 +106,7 @@ def test_a_right_pair_is_called_right_by_study_without_a_remark(name: str, backw
 @pytest.mark.parametrize(("name", "backward"), WRONG)
 def test_a_wrong_pair_is_called_wrong_by_check(name: str, backward: str) -> None:
     for seed in SEEDS:
-        each = target(name, backward, seed)
-        report = checked(each)
+        report = checked(name, backward, seed)
         wrong = tuple(row.name for row in report.rows if row.verdict == "wrong")
         assert wrong == WRONG[name, backward].leaves, report
 
@@ -109,7 +115,7 @@ def test_a_wrong_pair_is_called_wrong_by_check(name: str, backward: str) -> None
 def test_study_blames_the_line_and_gives_the_cause(name: str, backward: str) -> None:
     expected = WRONG[name, backward]
     for seed in SEEDS:
-        proof = study(target(name, backward, seed)).proofs[0]
+        proof = studied(name, backward, seed).proofs[0]
         first = proof.first_wrong
         assert first is not None
         said = f"{first.message} {first.cause}"
@@ -123,9 +129,8 @@ def test_study_blames_the_line_and_gives_the_cause(name: str, backward: str) -> 
 
 def test_check_and_study_give_the_same_cause() -> None:
     for name, backward in WRONG:
-        each = target(name, backward)
-        causes = {row.cause for row in checked(each).rows if row.cause}
-        first = study(each).proofs[0].first_wrong
+        causes = {row.cause for row in checked(name, backward, 0).rows if row.cause}
+        first = studied(name, backward, 0).proofs[0].first_wrong
         assert first is not None
         # Only study sees the gradients of values that are no arguments.
         pairs = [gradient.pair for gradient in first.gradients if gradient.pair is not None]
