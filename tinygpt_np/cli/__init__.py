@@ -60,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if ranks.monitor is not None:
                 # The first rank prints; if another fails, the monitor prints its message.
                 console.quiet, report = ranks.rank > 0, ranks.monitor.failed
-                if argv[:1] not in (["train"], ["sample"]):
-                    name = " ".join(["tinygpt", *argv[:1]])
-                    raise UsageError(f"{name} is not run by mpirun; train and sample are", name)
+                name = argv[0] if argv else ""
+                if name in COMMANDS and name not in ("train", "sample"):
+                    problem = f"tinygpt {name} is not run by mpirun; train and sample are"
+                    raise UsageError(problem, f"tinygpt {name}")
             run(argv, console)
     except KeyboardInterrupt:
         report("", 130)
@@ -115,7 +116,7 @@ def run(argv: list[str], console: Console) -> None:
     """Run the subcommand on the command line. Raise UsageError if there is no such subcommand."""
     name = argv[0] if argv else ""
     if not argv:
-        print_help(Console(stderr=True, highlight=False))
+        print_help(Output(stderr=True, highlight=False, quiet=console.quiet))
         sys.exit(2)
     elif name in ("--help", "-h"):
         print_help(console)

@@ -4,6 +4,7 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Generator, Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,10 +12,20 @@ from rich.table import Table
 from rich.text import Text
 
 from tinygpt_np.compiled import settings
+from tinygpt_np.machine import launched
 
 
 class Output(Console):
-    """A rich console that raises BrokenPipeError instead of exiting."""
+    """A rich console that raises BrokenPipeError instead of exiting.
+
+    A process of an MPI launcher has no terminal, and so no progress bar: Open MPI's mpirun gives it
+    a pseudo-terminal as stdout even if its own output goes to a file.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        if launched() is not None:
+            options["force_terminal"] = False
+        super().__init__(**options)
 
     def on_broken_pipe(self) -> None:
         """Raise the BrokenPipeError that rich is handling."""

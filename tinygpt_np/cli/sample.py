@@ -73,16 +73,17 @@ class Sample:
         for problem in self.contradictions():
             raise UsageError(problem, "tinygpt sample")
         prompt = self.prompt if self.prompt_file is None else read_text(self.prompt_file)
+        group = start()
         # Compiler messages go to stderr, because stdout is for the text.
-        with announced(self.backend, Output(stderr=True, highlight=False)):
+        errors = Output(stderr=True, highlight=False, quiet=console.quiet)
+        with announced(self.backend, errors):
             name, path = self.model or self.run, self.tokenizer_path
             model, tokenizer = runs.load(name, self.backend, tokenizer_path=path)
-            sampling.warm_up(model.decoder(1), model.block_size)
+            group.in_turn(lambda: sampling.warm_up(model.decoder(1), model.block_size))
         if self.skip_unknown and isinstance(tokenizer, CharTokenizer):
             prompt = tokenizer.known(prompt)
         temperature = 0.0 if self.greedy else self.temperature
         tokens = None if self.endless else self.tokens
-        group = start()
         for first in range(0, self.num_samples, group.size):
             # Of several ranks, each generates one sample at a time, and the first prints them.
             number, text = first + group.rank, ""

@@ -112,13 +112,17 @@ class Group:
         return max(int(min(sum(shares) + 1e-9, most)), 1)
 
     def in_turn(self, function: Callable[[], object]) -> None:
-        """Call a function on one rank of each machine, then on the others: it fills a cache."""
+        """Call a function on one rank of each machine, then on the others: it fills a cache.
+
+        All ranks return at the same time.
+        """
         is_first = self.rank == self.local[0]
         if is_first:
             function()
         self.share(None)
         if not is_first:
             function()
+        self.share(None)
 
     def name(self, rank: int) -> str:
         """Return a rank with its machine, for a message."""
