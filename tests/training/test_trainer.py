@@ -326,6 +326,18 @@ def test_a_damaged_checkpoint_names_the_one_before(run: Path, tmp_path: Path) ->
     assert Trainer.resume(copy, CONFIG, DATA).step == 8
 
 
+def test_how_to_resume_is_known_without_reading_the_folder(tmp_path: Path) -> None:
+    new = Trainer.start(tmp_path / "run", CONFIG, DATA)
+    assert new.advice() == "there is no checkpoint yet"
+    list(islice(new, 6))
+    new.lock.release()
+    resumed = Trainer.resume(tmp_path / "run", CONFIG, DATA)
+    shutil.rmtree(tmp_path / "run")
+    command = f"tinygpt train --resume {tmp_path / 'run'}"
+    for each in (new, resumed):
+        assert each.advice() == f"resume with {command}, from the checkpoint of step 4"
+
+
 # The folder of a run
 
 

@@ -308,20 +308,24 @@ class Trainer:
 
     def stop(self, problem: str, place: str) -> None:
         """Raise NotFiniteError. place: the first tensor that is not finite."""
-        kept = checkpoint.steps_in(self.run / CHECKPOINTS)
-        last = f"The last good checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
+        last = "There is no checkpoint yet"
+        if self.saved:
+            last = f"The last good checkpoint is {self.checkpoint_of(self.saved[0])}"
         raise NotFiniteError(
             f"at step {self.step}: {problem}. The first tensor that is not finite is {place}. "
             f"{last}; a lower learning rate, a longer warm-up or gradient clipping may help"
         )
 
     def advice(self) -> str:
-        """Return how to resume the run from its last checkpoint."""
-        kept = checkpoint.steps_in(self.run / CHECKPOINTS)
-        if not kept:
+        """Return how to resume the run; its folder may be out of reach of this rank."""
+        if not self.saved:
             return "there is no checkpoint yet"
         command = f"tinygpt train --resume {shlex.quote(str(self.run))}"
-        return f"resume with {command}, from the checkpoint of step {int(kept[-1].name):,}"
+        return f"resume with {command}, from the checkpoint of step {self.saved[0]:,}"
+
+    def checkpoint_of(self, step: int) -> Path:
+        """Return the folder of the checkpoint of a step."""
+        return self.run / CHECKPOINTS / f"{step:06d}"
 
     def evaluation_is_due(self) -> bool:
         """Return whether the validation loss is evaluated before the next step."""
@@ -387,6 +391,7 @@ class Trainer:
         averages = self.averages()
         if self.group.rank == 0:
             self.write_checkpoint(averages)
+        self.group.share(None)  # From here on all ranks know that it is complete.
         self.saved = self.step, self.val_loss
         self.save_seconds = time.perf_counter() - start
 
@@ -407,7 +412,7 @@ class Trainer:
         """Write a checkpoint with these running means."""
         checkpoints = self.run / CHECKPOINTS
         # A run that was stopped before an evaluation was saved without its loss.
-        files.remove_folder(checkpoints / f"{self.step:06d}")
+        files.remove_folder(self.checkpoint_of(self.step))
         metrics.sync(self.run)
         rngs = {name: rng.bit_generator.state for name, rng in self.generators.items()}
         data = self.dataset
