@@ -10,9 +10,10 @@ from tinygpt_np import backend, machine
 from tinygpt_np.config import GPTConfig, TrainConfig
 from tinygpt_np.model.gpt import GPT
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm, sums_of_squares
-from tinygpt_np.storage.parameters import Tensors, param_count
+from tinygpt_np.storage.parameters import BLOCK, Tensors, param_count
 from tinygpt_np.text.batches import EVAL_TOKENS
 from tinygpt_np.training.ranks import order
+from tinygpt_np.training.ranks.exchange import WINDOW
 from tinygpt_np.training.ranks.group import ALONE, Group
 
 if TYPE_CHECKING:  # Importing it loads a compiler.
@@ -138,6 +139,7 @@ def memory_estimate(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -
     """
     batches = run.gradient_accumulation_steps
     own = order.share(batches, group.size, group.rank)
+    params = param_count(config)
     # The first of several ranks gets all of them to save.
     averages = 2 / group.size + (2 if group.size > 1 and group.rank == 0 else 0)
     if run.backend == "numba":
@@ -146,7 +148,7 @@ def memory_estimate(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -
         micro_batches = compiled.micro_batch_count(run.batch_size, run.block_size)
         at_once = compiled.at_once(micro_batches, threads, len(own))
         gradients = order.plan(batches, own, at_once).count
-        return compiled.memory_estimate(
+        return received(params, batches, group) + compiled.memory_estimate(
             config, run.batch_size, threads, len(own), gradients, averages
         )
     block = 20 * config.n_embd + 2 * config.n_head * config.block_size
@@ -154,8 +156,17 @@ def memory_estimate(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -
     tokens = max(2 * run.batch_size * run.block_size, EVAL_TOKENS)
     # The gradients of the model are copied into those of the plan.
     copies = 2 + order.plan(batches, own, 1).count + averages
-    numbers = copies * param_count(config) + per_token * tokens
-    return 130_000_000 + int(np.dtype(run.dtype).itemsize * numbers)
+    numbers = copies * params + per_token * tokens
+    return (
+        130_000_000 + int(np.dtype(run.dtype).itemsize * numbers) + received(params, batches, group)
+    )
+
+
+def received(params: int, batches: int, group: Group) -> int:
+    """Return about how many bytes of partial sums a rank receives at the same time."""
+    owns = [order.share(batches, group.size, rank) for rank in range(group.size)]
+    sums = sum(len(order.plan(batches, own, 1).ranges) for own in owns if own != owns[group.rank])
+    return 4 * sums * min(WINDOW * BLOCK, params // group.size)
 
 
 def check_memory(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -> None:

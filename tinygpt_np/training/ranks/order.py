@@ -2,8 +2,9 @@
 
 A sum of floats depends on its order. That of MPI_Allreduce depends on the number of ranks, on the
 size of the message and on the network, so its bits do too. Here the order depends on nothing but
-the number of batches A (gradient_accumulation_steps): they are halved, up to three times while
-their number is even, and each part is added from left to right. For A = 12:
+the number of batches A (gradient_accumulation_steps). They are halved, up to three times while
+their number is even. Each part is divided by its largest odd prime factor, again and again, and
+parts are added from left to right. For A = 12:
 
     ((0 + 1 + 2) + (3 + 4 + 5)) + ((6 + 7 + 8) + (9 + 10 + 11))
 
@@ -12,9 +13,10 @@ what is left as several partial sums to the rank that adds the rest. For 2 and 4
 partial sum of each rank; of 3 ranks, the second has three: 4, 5 and 6 + 7. With one partial sum, a
 rank sends no more bytes than in the best MPI_Allreduce; with several, as many times more. More
 halvings would leave one for more numbers of ranks, but a process that has all batches holds a
-gradient for each halving.
+gradient for each division.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 # How many times the batches are halved.
@@ -27,11 +29,21 @@ Range = tuple[int, int]
 def additions(batches: Range, halvings: int = HALVINGS) -> set[tuple[int, int, int]]:
     """Return the additions of the sum: first, middle, last for [first, middle) + [middle, last)."""
     first, last = batches
-    middle, odd = divmod(first + last, 2)
-    if odd or halvings == 0 or last - first < 2:
-        return {(first, middle, middle + 1) for middle in range(first + 1, last)}
-    halves = additions((first, middle), halvings - 1) | additions((middle, last), halvings - 1)
-    return halves | {(first, middle, last)}
+    if last - first == 1:
+        return set()
+    parts = divisor(last - first, halvings)
+    ends = range(first, last + 1, (last - first) // parts)
+    found = {(first, ends[part], ends[part + 1]) for part in range(1, parts)}
+    return found.union(*(additions(part, halvings - 1) for part in itertools.pairwise(ends)))
+
+
+def divisor(number: int, halvings: int) -> int:
+    """Return by what a number of batches is divided."""
+    if halvings > 0 and number % 2 == 0:
+        return 2
+    odd = [each for each in range(3, number + 1, 2) if number % each == 0]
+    primes = [each for each in odd if all(each % other for other in odd if other < each)]
+    return max(primes, default=number)
 
 
 class PartialSums:
