@@ -64,18 +64,18 @@ def test_twelve_batches_are_halved_twice_and_then_added_from_left_to_right() -> 
     assert order.additions((0, 12)) == quarters | {(0, 3, 6), (6, 9, 12), (0, 6, 12)}
 
 
-def test_parts_that_are_odd_are_divided_by_their_largest_prime_factor() -> None:
+def test_parts_are_divided_by_their_largest_odd_prime_factor_or_by_four() -> None:
     fifths = {(0, a, a + 3) for a in (3, 6, 9, 12)}
     thirds = {(a, b, b + 1) for a in (0, 3, 6, 9, 12) for b in (a + 1, a + 2)}
     assert order.additions((0, 15)) == fifths | thirds
-    assert order.additions((0, 16), 1) == {
-        (0, 8, 16), *((a, b, b + 1) for a in (0, 8) for b in range(a + 1, a + 8))
-    }  # fmt: skip
+    quarters = {(a, a + b, a + b + 2) for a in (0, 8) for b in (2, 4, 6)}
+    pairs = {(a, a + 1, a + 2) for a in range(0, 16, 2)}
+    assert order.additions((0, 16), 1) == {(0, 8, 16)} | quarters | pairs
 
 
 CASES = [
-    *[(1, 1, 1, 1), (12, 1, 4, 1), (12, 3, 4, 3), (40, 8, 2, 1), (40, 40, 1, 1), (64, 1, 5, 1)],
-    *[(480, 1, 7, 1), (480, 5, 8, 5), (480, 8, 4, 1)],
+    *[(1, 1, 1, 1), (12, 1, 4, 1), (12, 3, 4, 3), (40, 8, 2, 1), (40, 40, 1, 1), (64, 1, 6, 1)],
+    *[(480, 1, 7, 1), (480, 5, 8, 5), (480, 8, 4, 1), (1024, 16, 5, 2)],
 ]
 
 

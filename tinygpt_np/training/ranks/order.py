@@ -3,8 +3,8 @@
 A sum of floats depends on its order. That of MPI_Allreduce depends on the number of ranks, on the
 size of the message and on the network, so its bits do too. Here the order depends on nothing but
 the number of batches A (gradient_accumulation_steps). They are halved, up to three times while
-their number is even. Each part is divided by its largest odd prime factor, again and again, and
-parts are added from left to right. For A = 12:
+their number is even. Each part is divided by its largest odd prime factor, or by four if it has
+none, again and again, and parts are added from left to right. For A = 12:
 
     ((0 + 1 + 2) + (3 + 4 + 5)) + ((6 + 7 + 8) + (9 + 10 + 11))
 
@@ -43,7 +43,7 @@ def divisor(number: int, halvings: int) -> int:
         return 2
     odd = [each for each in range(3, number + 1, 2) if number % each == 0]
     primes = [each for each in odd if all(each % other for other in odd if other < each)]
-    return max(primes, default=number)
+    return max(primes, default=min(number, 4))
 
 
 class PartialSums:
