@@ -1,5 +1,6 @@
 """A training has the same bits on any number of ranks and threads."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from helpers.small_gpts import assert_same_bits
 from helpers.thread_ranks import on_ranks
 from helpers.tiny_run import CONFIG, DATA
 
+from tinygpt_np import machine
 from tinygpt_np.compiled import engine as compiled
 from tinygpt_np.config import TrainConfig
 from tinygpt_np.storage import parameters
 from tinygpt_np.storage.parameters import Tensors, param_count
 from tinygpt_np.text import batches
 from tinygpt_np.training import metrics, runs
-from tinygpt_np.training.engine import memory_estimate
+from tinygpt_np.training.engine import check_memory, memory_estimate
 from tinygpt_np.training.ranks.group import ALONE, Group
 from tinygpt_np.training.trainer import Trainer
 
@@ -111,6 +113,28 @@ def test_the_memory_of_a_rank_is_less_but_for_the_first_which_saves_the_state_of
     assert others == [first - 2 * params] * 5
     received = 4 * 5 * (param_count(config) // 6)
     assert others[0] == pytest.approx(alone - 2 * 5 / 6 * params + received, abs=1)
+
+
+def test_memory_that_another_rank_has_taken_is_not_counted_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, taken = BASE.gpt(20), list[int]()
+
+    def train(group: Group) -> int:
+        time.sleep(group.rank / 20)
+        needed = memory_estimate(config, BASE, group)
+        check_memory(config, BASE, group)
+        taken.append(needed)
+        return needed
+
+    monkeypatch.setattr(machine, "available_memory", lambda: 1e12)
+    needed = sum(on_ranks(2, train))
+    taken.clear()
+    monkeypatch.setattr(machine, "available_memory", lambda: needed - sum(taken))
+    on_ranks(2, train)
+    monkeypatch.setattr(machine, "available_memory", lambda: needed - 1)
+    with pytest.raises(ValueError, match=r"MB for the 2 ranks of this machine, but only"):
+        on_ranks(2, train)
 
 
 def test_batches_that_run_at_the_same_time_leave_the_bits_as_they_are(

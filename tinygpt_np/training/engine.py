@@ -171,13 +171,16 @@ def received(params: int, batches: int, group: Group) -> int:
 
 def check_memory(config: GPTConfig, run: TrainConfig, group: Group = ALONE) -> None:
     """Raise ValueError if training needs more memory than is available, and would be killed."""
-    available, limit = machine.available_memory(), machine.memory_limit()
-    needed, ranks = memory_estimate(config, run, group), len(group.local)
-    if needed * ranks > available:
+    limit = machine.memory_limit()
+    # All ranks look before any of them takes memory.
+    rows = group.share([machine.available_memory(), memory_estimate(config, run, group)])
+    here = [rows[rank] for rank in group.local]
+    available, needed = min(each for each, _ in here), sum(each for _, each in here)
+    if needed > available:
         of = "" if limit == math.inf else f" of the {limit / 1e6:,.0f} MB of its control group"
-        each = "" if ranks == 1 else f" for each of the {ranks} ranks of this machine"
+        ranks = "" if len(here) == 1 else f" for the {len(here)} ranks of this machine"
         raise ValueError(
-            f"training would take about {needed / 1e6:,.0f} MB{each}, but only "
+            f"training would take about {needed / 1e6:,.0f} MB{ranks}, but only "
             f"{available / 1e6:,.0f} MB{of} are available: choose a smaller model, batch_size or "
             "block_size"
         )
