@@ -1,18 +1,23 @@
 """Warnings before training, and the speed that is shown."""
 
+import math
+import os
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from helpers.thread_ranks import on_ranks
 from helpers.tiny_run import CONFIG, LETTERS
 
-from tinygpt_np import config
+from tinygpt_np import config, machine
 from tinygpt_np.text import dataset
 from tinygpt_np.text.corpus import Corpus
 from tinygpt_np.text.dataset import Dataset
 from tinygpt_np.training import report
+from tinygpt_np.training.ranks.group import Group
 from tinygpt_np.training.trainer import Trainer
 
 SMALL = replace(CONFIG, backend="numpy", n_layer=1, n_embd=2, dropout=0.0, bias=False)
@@ -75,6 +80,25 @@ def test_a_loss_of_a_part_of_the_split_is_not_compared_with_the_expected_band(
     ]
     assert verdicts[0].startswith("within the expected band")
     assert verdicts[1] == "none"
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "is_noted"), [(64, 0, True), (2, 0, False), (64, 1, False)]
+)
+def test_ranks_that_are_bound_to_few_cores_are_noted(
+    cores: int, threads: int, is_noted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(machine, "cpu_quota", Mock(return_value=math.inf))
+    data = dataset.from_corpus(Corpus("text", LETTERS * 5))
+    settings = replace(SMALL, gradient_accumulation_steps=2, threads=threads)
+
+    def facts(group: Group) -> dict[str, str]:
+        return dict(report.ranks(Trainer(tmp_path / "run", settings, data, group=group), 1))
+
+    for found in on_ranks(2, facts):
+        assert found["rank 1"].startswith("on here, 1 thread: ")
+        assert ("may use one of " in found.get("note", "")) == is_noted
 
 
 DECAYED = "decayed to --min-lr (at --lr-decay-iters"

@@ -2,11 +2,13 @@
 
 import contextlib
 import math
+import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
+from tinygpt_np import machine
 from tinygpt_np.config import TrainConfig, counted, expected_band
 from tinygpt_np.storage import checkpoint
 from tinygpt_np.storage.parameters import param_count
@@ -58,7 +60,10 @@ def before_training(trainer: Trainer) -> Facts:
 
 
 def ranks(trainer: Trainer, memory: int) -> Facts:
-    """Yield the ranks, their threads and their memory, if there are several."""
+    """Yield the ranks, their threads and their memory, if there are several.
+
+    Launchers bind ranks to cores: Open MPI's mpirun binds up to two ranks to one core each.
+    """
     group = trainer.group
     if group.size == 1:
         return
@@ -73,6 +78,13 @@ def ranks(trainer: Trainer, memory: int) -> Facts:
             f"rank {rank}",
             f"on {group.hosts[rank]}, {counted(count, 'thread')}: about {total:.0f} MB, of it "
             f"{part:.1f} MB for its part of the optimizer's state",
+        )
+    everywhere = min(os.cpu_count() or 1, machine.cpu_quota())
+    if trainer.config.threads == 0 and group.cores == 1 and 2 * len(group.local) <= everywhere:
+        yield (
+            "note",
+            f"each rank on {group.host} may use one of {everywhere:.0f} cores; all of them are "
+            "used with mpirun --bind-to none, or srun --cpus-per-task",
         )
 
 
