@@ -1,6 +1,7 @@
 """Ranks differ or not, divide the cores of their machine, and are found by their environment."""
 
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -105,6 +106,13 @@ def test_a_process_without_a_launcher_is_alone_and_shares_with_itself() -> None:
     assert group.start() is ALONE
     value: Any = {"a": [1, 2.5]}
     assert ALONE.share(value) == [value]
+
+
+def test_without_mpi4py_a_rank_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(GroupError, match=r"pip install 'tinygpt-np\[mpi\]' \(import of mpi4py"):
+        group.start.__wrapped__()
 
 
 def test_what_is_installed_has_the_code_and_the_versions() -> None:

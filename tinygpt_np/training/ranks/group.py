@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import socket
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -159,11 +160,14 @@ def start() -> Group:
     if size is None:
         return ALONE
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # On each rank, about another launcher; see below.
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]  # The paths that were tried follow.
         raise GroupError(
             f"this process was started by MPI, which needs mpi4py and an MPI library: pip install "
-            f"'tinygpt-np[mpi]' ({error})"
+            f"'tinygpt-np[mpi]' ({reason})"
         ) from None
     world = MPI.COMM_WORLD
     if world.Get_size() != size:
