@@ -4,7 +4,7 @@ import contextlib
 import math
 import shlex
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -112,6 +112,8 @@ class Train(TrainConfig, RunFlags):
     def open_run(self, config: TrainConfig, group: Group) -> Trainer:
         """Return the run to start, resume or evaluate."""
         name = self.name
+        if self.eval_only:  # A model may be evaluated on more ranks than could train it.
+            config = replace(config, gradient_accumulation_steps=group.size)
         if self.resume is not None:
             run = runs.find_run(self.resume)
             if name is not None or self.preset != DEFAULT_PRESET:

@@ -39,7 +39,7 @@ from tinygpt_np.training.runs import CHECKPOINTS, CONFIG, LOCK, as_flag
 # Settings that may change when a run is resumed, because they do not change the losses.
 MAY_CHANGE = ("max_iters", "data", "threads", "keep_best")
 # Settings that may also change when a run is only evaluated, because nothing is written.
-MAY_CHANGE_UNTRAINED = (*MAY_CHANGE, "eval_tokens")
+MAY_CHANGE_UNTRAINED = (*MAY_CHANGE, "eval_tokens", "gradient_accumulation_steps")
 
 
 class NotFiniteError(RuntimeError):
@@ -220,7 +220,7 @@ class Trainer:
         self.group.in_turn(functools.partial(self.engine.warm_up, self.optimizer))
         if self.group.size > 1:
             digest = hashlib.sha256(self.weights.data).hexdigest()
-            self.group.compare({"step": self.step, "weights": digest})
+            self.group.compare({"the step to start at": self.step, "weights": digest})
 
     def write_config(self) -> None:
         """Write config.json."""
