@@ -31,7 +31,7 @@ RECIPE, VOCAB = PRESETS["gpt2-124m"], 50257
 ACCUMULATIONS = (8, RECIPE.gradient_accumulation_steps, 160, 1024)
 GIGABITS, LATENCY_US = (10.0, 100.0), 20.0
 REDUCTIONS: tuple[Reduction, ...] = ("exact", "fast")
-# The sequences that are measured have at most so many tokens, and there are at most two, or one for
+# The measured sequences have at most this many tokens, and there are at most two, or one for
 # each thread. The time of a larger batch is in proportion to its FLOPs.
 MEASURED_BLOCK, FEWEST_SEQUENCES = 256, 2
 # Turns of what is measured once; pairs of runs that are compared.

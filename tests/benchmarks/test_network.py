@@ -138,7 +138,7 @@ def test_at_the_break_even_half_of_a_step_is_communication() -> None:
     small = replace(JOB, size=10**8, late=0.0)
     ranks = round(network.break_even(small, MACHINE, BETWEEN))
     assert ranks > JOB.accumulation
-    # As if there were so many accumulation steps, and one of them on each machine.
+    # The same with that many accumulation steps, one on each machine.
     machine = replace(MACHINE, step=JOB.accumulation * MACHINE.step / ranks)
     whole = network.predict(replace(small, accumulation=ranks), ranks, machine, BETWEEN)
     assert whole.share == pytest.approx(0.5, abs=0.02)

@@ -169,7 +169,7 @@ class CompiledEngine:
         return self.mean(losses, total), self.grads
 
     def prepare(self) -> None:
-        """Take note of parameters that were assigned anew, and pack the weights."""
+        """Notice parameters that have been replaced, and pack the weights."""
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)

@@ -5,10 +5,11 @@ earlier layers are still being computed. MPI libraries move most data while they
 threads that compute make progress on all messages each time a gradient is complete.
 """
 
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +22,8 @@ from tinygpt_np.training.ranks.shards import Shards
 
 # Buckets of its own that a rank receives at a time; each needs memory for all their partial sums.
 WINDOW = 8
-# Seconds between two looks at messages that are waited for.
-PAUSE = 50e-6
+# Seconds of looking for messages without a pause, and then of a pause between two looks.
+IMPATIENT, PAUSE = 2e-3, 50e-6
 
 
 @dataclass
@@ -152,10 +153,13 @@ class Exchange:
         """Wait until all sums of this rank are complete and all its messages are sent."""
         if self.group.size == 1:
             return
-        self.progress()
-        while self.ready or self.waits() or not self.group.finished(self.outgoing):
-            time.sleep(PAUSE)
+
+        def finished() -> bool:
             self.progress()
+            waits = self.ready or self.waits()
+            return not waits and self.group.finished(self.outgoing)
+
+        wait(finished)
 
     def waits(self) -> bool:
         """Return whether a bucket of this rank is not complete yet."""
@@ -169,8 +173,7 @@ class Exchange:
             self.group.world.Ibcast(self.part(flat, number), bucket.owner)
             for number, bucket in enumerate(self.shards.buckets)
         ]
-        while not self.group.finished(requests):
-            time.sleep(PAUSE)
+        wait(lambda: self.group.finished(requests))
 
     def collect(self, own: Tensors, names: Collection[str]) -> Tensors:
         """Return whole tensors from the pieces of all ranks, on rank 0; on others, nothing."""
@@ -189,3 +192,13 @@ class Exchange:
                 elif bucket.owner == self.group.rank:
                     self.group.world.Send(own[piece.name], 0, number)
         return {name: found[name] for name in names if name in found}
+
+
+def wait(finished: Callable[[], bool]) -> None:
+    """Wait for messages; another process may use the core."""
+    start = time.perf_counter()
+    while not finished():
+        if time.perf_counter() - start < IMPATIENT:
+            os.sched_yield()
+        else:
+            time.sleep(PAUSE)

@@ -1,7 +1,7 @@
 """The order in which the gradients of a step's batches are added, on any number of ranks.
 
 A sum of floats depends on its order. That of MPI_Allreduce depends on the number of ranks, on the
-size of the message and on the network, so its bits do too. Here the order depends on nothing but
+size of the message and on the network, so its bits do too. Here the order depends only on
 the number of batches A (gradient_accumulation_steps). They are halved, up to three times while
 their number is even. Each part is divided by its largest odd prime factor, or by four if it has
 none, again and again, and parts are added from left to right. For A = 12:
