@@ -12,17 +12,22 @@ BETWEEN, MACHINE = Network(3e-3, 2e9), Machine(0.1, step=0.7, update=0.2, adding
 JOB = Job(accumulation=24, size=800_000_000, late=0.3)
 
 
+# By what the steps are divided, from the whole to its parts; see training/ranks/order.py.
+DIVISORS = {
+    1: [], 3: [3], 6: [2, 3], 12: [2, 2, 3], 40: [2, 2, 2, 5], 56: [2, 2, 2, 7], 90: [2, 5, 3, 3],
+    160: [2, 2, 2, 5, 4], 128: [2, 2, 2, 4, 4],
+}  # fmt: skip
+
+
 def parts_of_the_order(accumulation: int) -> set[tuple[int, int]]:
     """Return the first step and the end of each sum that occurs in the fixed order."""
-    chains = max(count for count in (1, 2, 4, 8) if accumulation % count == 0)
-    length = accumulation // chains
-    found = {(step, step + 1) for step in range(accumulation)}
-    for chain in range(chains):
-        found |= {(chain * length, chain * length + end) for end in range(1, length + 1)}
-    for count in (2, 4, 8):
-        if count <= chains:
-            size = count * length
-            found |= {(start, start + size) for start in range(0, accumulation, size)}
+    found, size = {(0, accumulation)}, accumulation
+    for divisor in DIVISORS[accumulation]:
+        part = size // divisor
+        for start in range(0, accumulation, size):
+            ends = range(start + part, start + size + 1, part)
+            found |= {(start, end) for end in ends} | {(end - part, end) for end in ends}
+        size = part
     return found
 
 
@@ -35,7 +40,7 @@ def fewest(start: int, end: int, parts: set[tuple[int, int]]) -> int:
     return least[start]
 
 
-@pytest.mark.parametrize("accumulation", [1, 3, 6, 12, 40, 56, 160])
+@pytest.mark.parametrize("accumulation", DIVISORS)
 def test_partial_sums_are_the_fewest_parts_of_the_order(accumulation: int) -> None:
     parts = parts_of_the_order(accumulation)
     for ranks in network.divisors(accumulation, accumulation):

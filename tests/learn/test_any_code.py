@@ -119,7 +119,11 @@ def test_code_that_fails_is_described(tmp_path: Path, code: str, sentence: str) 
 
 
 @pytest.mark.slow
-def test_a_backward_that_calls_itself_is_described(tmp_path: Path) -> None:
+def test_a_backward_that_calls_itself_is_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "LIMIT", 100)  # It takes ten seconds on a slow machine.
+    monkeypatch.setattr(sandbox, "WAIT", 200)
     found = check(tmp_path, with_line("dx = backward(dprobs, saved)"))
     assert "raises RecursionError: maximum recursion depth exceeded" in message(found)
 
