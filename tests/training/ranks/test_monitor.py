@@ -113,7 +113,7 @@ def test_a_death_is_printed_instead_of_a_failure_that_it_causes(tmp_path: Path) 
 
 
 def test_if_rank_0_is_busy_the_next_hub_ends_the_others(tmp_path: Path) -> None:
-    busy = "ctypes.PyDLL(None).usleep(1300000)"  # It holds the GIL.
+    busy = "ctypes.PyDLL(None).usleep(3000000)"  # It holds the GIL.
     _, exits, err = run(tmp_path, busy, WAIT, WAIT, FAIL, setup="module.GRACE = 0.6")
     assert err == f"tinygpt: rank 3 ({HOST}): the disk is full\n"
     assert exits == [1] * 4
