@@ -220,6 +220,9 @@ class Monitor:
             for key, _ in self.selector.select(wait):
                 self.receive(key.data)
             if self.cause and time.monotonic() >= self.due():
+                # If this thread has waited for the GIL, another rank may have ended all by now.
+                for key, _ in self.selector.select(0):
+                    self.receive(key.data)
                 self.end(self.cause)
         for peer in (self.own, *self.peers.values()):
             peer.connection.close()
