@@ -4,9 +4,11 @@ import io
 import math
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.thread_ranks import on_ranks
 from helpers.tiny_run import CONFIG, DATA
 from rich.console import Console
 
@@ -14,6 +16,7 @@ from tinygpt_np import machine
 from tinygpt_np.training import runs
 from tinygpt_np.training.metrics import Metrics
 from tinygpt_np.training.progress import train_and_save, why_stop
+from tinygpt_np.training.ranks.group import Group
 from tinygpt_np.training.trainer import Trainer
 
 
@@ -71,6 +74,20 @@ def test_an_interrupt_counts_even_if_the_time_is_up(tmp_path: Path) -> None:
     assert why_stop(trainer, lambda: True, minutes=0.0) == "interrupt"
     assert why_stop(trainer, lambda: False, minutes=0.0) == "time limit"
     assert why_stop(trainer, lambda: False, minutes=math.inf) == ""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_stop_for_the_reason_of_one(tmp_path: Path, rank: int) -> None:
+    def reasons(group: Group) -> list[str]:
+        config = replace(CONFIG, gradient_accumulation_steps=2)
+        trainer, is_it = Trainer(tmp_path / "run", config, DATA, group=group), group.rank == rank
+        return [
+            why_stop(trainer, lambda: is_it, minutes=math.inf),
+            why_stop(trainer, lambda: False, minutes=0.0 if is_it else math.inf),
+            why_stop(trainer, lambda: False, minutes=math.inf),
+        ]
+
+    assert on_ranks(2, reasons) == [["interrupt", "time limit", ""]] * 2
 
 
 def test_if_the_reader_of_the_output_has_gone_the_error_has_the_command(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,6 +113,26 @@ def test_without_mpi4py_a_rank_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     monkeypatch.setenv("PMI_SIZE", "2")
     with pytest.raises(GroupError, match=r"pip install 'tinygpt-np\[mpi\]' \(import of mpi4py"):
+        group.start.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("seen", "level", "message"),
+    [
+        (1, 3, r"started 2 processes, but .* mpi4py \(Some MPI v1\) sees 1: use the mpirun of"),
+        (2, 1, "must allow calls from several threads, one at a time"),
+    ],
+)
+def test_an_mpi_that_does_not_fit_is_refused(
+    seen: int, level: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = SimpleNamespace(
+        COMM_WORLD=SimpleNamespace(Get_size=lambda: seen), THREAD_SERIALIZED=2,
+        Query_thread=lambda: level, Get_library_version=lambda: "Some MPI v1, package",
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=library))
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    with pytest.raises(GroupError, match=message):
         group.start.__wrapped__()
 
 

@@ -186,5 +186,5 @@ def test_batches_that_cannot_be_divided_are_explained_once() -> None:
     message = error(2, *COMMAND, *NUMPY, "--gradient-accumulation-steps", "5")
     assert message == (
         "tinygpt: gradient_accumulation_steps = 5 cannot be divided among 2 ranks: start 1 or 5, "
-        "or set --gradient-accumulation-steps 4 or 6"
+        "or a new run with --gradient-accumulation-steps 4 or 6"
     )

@@ -98,10 +98,12 @@ def test_the_first_partial_sum_of_a_rank_is_in_its_first_array(batches: int, at_
 
 def test_batches_that_cannot_be_divided_are_refused_with_the_nearest_numbers_that_can() -> None:
     message = (
-        "= 40 cannot be divided among 3 ranks: start 2 or 4, or set "
+        "= 40 cannot be divided among 3 ranks: start 2 or 4, or a new run with "
         "--gradient-accumulation-steps 39 or 42"
     )
     with pytest.raises(ValueError, match=message):
         order.share(40, 3, 0)
-    with pytest.raises(ValueError, match=r"start 1, or set --gradient-accumulation-steps 2$"):
+    with pytest.raises(
+        ValueError, match=r"start 1, or a new run with --gradient-accumulation-steps 2$"
+    ):
         order.share(1, 2, 1)
