@@ -169,7 +169,7 @@ class TrainConfig(Architecture):
     batch_size: int = 12
     """Sequences per batch (B)."""
     gradient_accumulation_steps: int = 1
-    """Batches per step. Gradients are averaged over them; the ranks of MPI divide them."""
+    """Batches per step, divided among the ranks of MPI. Gradients are averaged over them."""
     reduction: Literal["exact", "fast"] = "exact"
     """How ranks of MPI add gradients: exact gives the same bits for any number of ranks; fast lets
     MPI choose the order."""

@@ -29,7 +29,7 @@ UNLIMITED = 2**62
 # memory is not counted there. Version 1 has its numbers with those of the groups inside as total_.
 CACHE = ("inactive_file", "active_file")
 
-# What launchers of MPI put into the environment: the number of processes, and that of this one.
+# Launchers of MPI put the number of processes into the environment, and the rank of this one.
 # Open MPI; MPICH, Intel MPI and Slurm's PMI-2; MVAPICH. Slurm's PMIx has only the second.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PMIX_RANK")

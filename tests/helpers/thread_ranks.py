@@ -29,7 +29,7 @@ class Message:
 
 
 class Network:
-    """What the threads share."""
+    """The messages and values that the threads exchange."""
 
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size, self.rng = size, random.Random(seed)

@@ -9,7 +9,7 @@ from helpers.learners import finished
 from tinygpt_np.learn import checks, folder, training
 from tinygpt_np.learn.course import LEVELS, course
 
-# Of the last levels, a quarter of the exercises is played, and with CASES=all each.
+# One in four exercises of the last levels is played, and all of them with CASES=all.
 EVERY = 1 if os.environ.get("CASES") == "all" else 4
 
 pytestmark = pytest.mark.slow

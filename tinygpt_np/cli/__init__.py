@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 console.quiet, report = ranks.rank > 0, ranks.monitor.failed
                 name = argv[0] if argv else ""
                 if name in COMMANDS and name not in ("train", "sample"):
-                    problem = f"tinygpt {name} is not run by mpirun; train and sample are"
+                    problem = f"tinygpt {name} does not run on several ranks; train and sample do"
                     raise UsageError(problem, f"tinygpt {name}")
             run(argv, console)
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ class Sample:
         temperature = 0.0 if self.greedy else self.temperature
         tokens = None if self.endless else self.tokens
         for first in range(0, self.num_samples, group.size):
-            # Of several ranks, each generates one sample at a time, and the first prints them.
+            # Each rank generates one sample at a time, and the first rank prints them.
             number, text = first + group.rank, ""
             if number < self.num_samples:
                 seed = None if self.seed is None else self.seed + number

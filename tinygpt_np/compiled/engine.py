@@ -85,7 +85,9 @@ def at_once(micro_batches: int, threads: int, batches: int) -> int:
 
     def idle(count: int) -> float:
         parts = count * micro_batches
-        return SPLIT if parts == 1 < threads else 1 - parts / (-(-parts // threads) * threads)
+        if parts == 1 and threads > 1:
+            return SPLIT
+        return 1 - parts / (-(-parts // threads) * threads)
 
     return min(range(1, min(batches, MOST) + 1), key=lambda count: max(idle(count), IDLE))
 
@@ -188,7 +190,9 @@ class CompiledEngine:
         first: int = 0,
         done: Callable[[str], None] = ignore,
     ) -> list[float]:
-        """Write the gradient of each batch, of the mean loss over a step, at the same time.
+        """Compute the gradients of several batches at the same time, each in its own arrays.
+
+        The gradient of a batch is that of its part of the mean loss of the step.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ from tinygpt_np.training.ranks.shards import Shards
 
 
 class GradientSum:
-    """Computes the gradients of this rank's batches, and adds them to those of other ranks."""
+    """The gradients of this rank's batches, added to those of the other ranks."""
 
     def __init__(self, engine: Engine, config: TrainConfig, group: Group, shards: Shards) -> None:
         self.engine, self.config, self.group, self.shards = engine, config, group, shards

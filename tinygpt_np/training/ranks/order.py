@@ -106,7 +106,7 @@ def indivisible(batches: int, ranks: int) -> str:
     steps = " or ".join(str(number) for number in (below, above) if number)
     return (
         f"gradient_accumulation_steps = {batches} cannot be divided among {ranks} ranks: start "
-        f"{' or '.join(map(str, near))}, or set --gradient-accumulation-steps {steps}"
+        f"{' or '.join(map(str, near))}, or a new run with --gradient-accumulation-steps {steps}"
     )
 
 
