@@ -110,7 +110,7 @@ def test_a_process_without_a_launcher_is_alone_and_shares_with_itself() -> None:
 
 
 def test_without_mpi4py_a_rank_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
     monkeypatch.setenv("PMI_SIZE", "2")
     with pytest.raises(GroupError, match=r"pip install 'tinygpt-np\[mpi\]' \(import of mpi4py"):
         group.start.__wrapped__()
@@ -130,7 +130,7 @@ def test_an_mpi_that_does_not_fit_is_refused(
         COMM_WORLD=SimpleNamespace(Get_size=lambda: seen), THREAD_SERIALIZED=2,
         Query_thread=lambda: level, Get_library_version=lambda: "Some MPI v1, package",
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=library))
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", library)
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(GroupError, match=message):
         group.start.__wrapped__()

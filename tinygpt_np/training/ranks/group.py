@@ -5,6 +5,7 @@ mpi4py is imported only in such a process. Values are exchanged as JSON, never a
 
 import functools
 import hashlib
+import importlib
 import json
 import socket
 import warnings
@@ -41,12 +42,10 @@ class Group:
         self.hosts: list[str] = self.share(self.host)
         self.machines = list(range(self.size))
         if world:
-            from mpi4py import MPI
-
             # Ranks that can share memory are on one machine.
-            local = world.Split_type(MPI.COMM_TYPE_SHARED)
+            local = world.Split_type(mpi().COMM_TYPE_SHARED)
             first = np.array([self.rank])
-            local.Allreduce(MPI.IN_PLACE, first, MPI.MIN)
+            local.Allreduce(mpi().IN_PLACE, first, mpi().MIN)
             local.Free()
             self.machines = self.share(int(first[0]))
         # Returns how to resume, for the message about the death of a rank.
@@ -91,19 +90,13 @@ class Group:
 
     def finished(self, requests: list[Any]) -> bool:
         """Return whether all messages have been sent or received."""
-        if not requests:
-            return True
-        from mpi4py import MPI
-
-        return MPI.Request.Testall(requests)
+        return not requests or mpi().Request.Testall(requests)
 
     def reduce(self, array: np.ndarray, owner: int) -> Any:
         """Start MPI's sum of an array over all ranks, in place on its owner."""
-        from mpi4py import MPI
-
         if owner == self.rank:
-            return self.world.Ireduce(MPI.IN_PLACE, array, MPI.SUM, owner)
-        return self.world.Ireduce(array, None, MPI.SUM, owner)
+            return self.world.Ireduce(mpi().IN_PLACE, array, mpi().SUM, owner)
+        return self.world.Ireduce(array, None, mpi().SUM, owner)
 
     def own_cores(self, mine: set[int]) -> int:
         """Return the cores for this rank, of those it may use; others may use them too."""
@@ -153,6 +146,11 @@ class Group:
 ALONE = Group()
 
 
+def mpi() -> Any:
+    """Return the module MPI of mpi4py; importing it starts MPI."""
+    return importlib.import_module("mpi4py.MPI")  # Its types are there only if mpi4py is.
+
+
 @functools.cache
 def start() -> Group:
     """Return all ranks that a launcher of MPI started, or ALONE. Raise GroupError if it cannot."""
@@ -162,21 +160,21 @@ def start() -> Group:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # On each rank, about another launcher; see below.
-            from mpi4py import MPI
+            library = mpi()
     except (ImportError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]  # The paths that were tried follow.
         raise GroupError(
             f"this process was started by MPI, which needs mpi4py and an MPI library: pip install "
             f"'tinygpt-np[mpi]' ({reason})"
         ) from None
-    world = MPI.COMM_WORLD
+    world = library.COMM_WORLD
     if world.Get_size() != size:
+        name = library.Get_library_version().split(",")[0].strip()
         raise GroupError(
-            f"the launcher started {size} processes, but the MPI library of mpi4py "
-            f"({MPI.Get_library_version().split(',')[0].strip()}) sees {world.Get_size()}: use the "
-            f"mpirun of the same MPI as mpi4py"
+            f"the launcher started {size} processes, but the MPI library of mpi4py ({name}) sees "
+            f"{world.Get_size()}: use the mpirun of the same MPI as mpi4py"
         )
-    if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
+    if library.Query_thread() < library.THREAD_SERIALIZED:
         raise GroupError("the MPI library must allow calls from several threads, one at a time")
     if size == 1:
         return ALONE
