@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.small_gpts import assert_same_bits
-from helpers.thread_ranks import on_ranks
+from helpers.thread_ranks import Request, World, on_ranks
 from helpers.tiny_run import CONFIG, DATA
 
 from tinygpt_np import machine
@@ -19,7 +19,9 @@ from tinygpt_np.storage.parameters import Tensors, param_count
 from tinygpt_np.text import batches
 from tinygpt_np.training import metrics, runs
 from tinygpt_np.training.engine import check_memory, memory_estimate
+from tinygpt_np.training.gradients import GradientSum
 from tinygpt_np.training.ranks.group import ALONE, Group
+from tinygpt_np.training.ranks.order import Round
 from tinygpt_np.training.trainer import Trainer
 
 BASE = replace(
@@ -84,6 +86,31 @@ def test_a_run_continues_with_the_same_bits_on_another_number_of_ranks(
         assert found == rows[2:]
         assert_same_bits(weights, params)
     assert runs.last_checkpoint(run)[1].step == 4
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_of_late_layers_travel_while_those_of_early_ones_are_computed(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = list[str]()
+    complete, send = GradientSum.complete, World.Isend
+
+    def completed(self: GradientSum, each: Round, is_last: bool, tensor: str) -> None:
+        if is_last and self.group.rank == 1:
+            events.append(tensor)
+        complete(self, each, is_last, tensor)
+
+    def sent(self: World, array: np.ndarray, target: int, tag: Any) -> Request:
+        if self.rank == 1 and isinstance(tag, int):
+            events.append("a partial sum")
+        return send(self, array, target, tag)
+
+    monkeypatch.setattr(GradientSum, "complete", completed)
+    monkeypatch.setattr(World, "Isend", sent)
+    config = replace(CONFIGS[name], max_iters=1)
+    on_ranks(2, lambda group: trained(tmp_path / "run", config, group))
+    late, early = (events.index(f"h.{layer}.mlp.c_proj.weight") for layer in (1, 0))
+    assert "a partial sum" in events[late:early], events
 
 
 def test_a_fast_reduction_gives_about_the_same_losses(tmp_path: Path) -> None:
