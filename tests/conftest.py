@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 from helpers.browser import browser, page
 from helpers.optional import needs
-from helpers.skips import pytest_addoption, pytest_sessionfinish
+from helpers.options import (
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_sessionfinish,
+)
 
 from tinygpt_np.compiled import threads
 
 # The browser is imported once: a second fixture of the same name would start another.
-__all__ = ["browser", "page", "pytest_addoption", "pytest_sessionfinish"]
+__all__ = [
+    "browser", "page", "pytest_addoption", "pytest_collection_modifyitems", "pytest_sessionfinish",
+]  # fmt: skip
 
 
 def ignore_signal(number: int, frame: object) -> None:

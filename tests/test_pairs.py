@@ -94,6 +94,7 @@ def test_a_right_pair_is_called_right_by_check(name: str, backward: str) -> None
         assert report.ok, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backward"), RIGHT.items())
 def test_a_right_pair_is_called_right_by_study_without_a_remark(name: str, backward: str) -> None:
     for seed in SEEDS:
@@ -103,6 +104,7 @@ def test_a_right_pair_is_called_right_by_study_without_a_remark(name: str, backw
         assert {line.status for line in lines} <= {"right", "partial", ""}, lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backward"), WRONG)
 def test_a_wrong_pair_is_called_wrong_by_check(name: str, backward: str) -> None:
     for seed in SEEDS:
@@ -111,6 +113,7 @@ def test_a_wrong_pair_is_called_wrong_by_check(name: str, backward: str) -> None
         assert wrong == WRONG[name, backward].leaves, report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backward"), WRONG)
 def test_study_blames_the_line_and_gives_the_cause(name: str, backward: str) -> None:
     expected = WRONG[name, backward]
@@ -127,6 +130,7 @@ def test_study_blames_the_line_and_gives_the_cause(name: str, backward: str) -> 
             assert re.match(expected.line, spelled(first.text)), first.text
 
 
+@pytest.mark.slow
 def test_check_and_study_give_the_same_cause() -> None:
     for name, backward in WRONG:
         causes = {row.cause for row in checked(name, backward, 0).rows if row.cause}

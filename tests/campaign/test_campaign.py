@@ -16,8 +16,8 @@ from campaign import runner
 from campaign.faults import FAULTS
 from campaign.inputs import inputs
 from campaign.runner import Outcome
-from campaign.sample import sample
 from helpers.optional import needs
+from helpers.sample import sample
 
 SEED, CASES, EVERY = 17, 2000, 10
 Capture = pytest.CaptureFixture[str]

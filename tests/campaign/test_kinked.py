@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import pytest
 from campaign.kinked import FUNCTIONS, NEAR, Arrays, Kinked, Rng, Truth, draw
-from campaign.sample import sample
+from helpers.sample import sample
 
 from tinygpt_np.gradcheck.function_check import FunctionCheck
 

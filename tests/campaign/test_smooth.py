@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from campaign.sample import sample
 from campaign.smooth import FUNCTIONS, draw
+from helpers.sample import sample
 
 from tinygpt_np.gradcheck import CheckError, Report, check
 

@@ -66,6 +66,7 @@ def test_pages_mark_what_the_reader_has_solved_in_the_folder_next_to_them(
     assert "yourself" not in text["bigram"].partition("</header>")[0]
 
 
+@pytest.mark.slow
 def test_pages_are_written_to_a_new_folder_in_the_order_of_the_targets(
     folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

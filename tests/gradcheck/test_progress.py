@@ -62,6 +62,7 @@ print(check(forward, lambda dy, x: 2 * dy * x, (np.arange(1.0, 41.0),)).ok)
 """
 
 
+@pytest.mark.slow
 def test_a_long_check_shows_its_progress_and_in_a_test_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_block_is_called_as_a_later_one_too() -> None:
     assert found.mistake.line.status == "luck"
 
 
+@pytest.mark.slow
 def test_a_gpt_is_called_with_another_block_size() -> None:
     line = "ops.embedding.backward(dposition_rows, wpe)"
     found = verdict_on("gpt", solved("gpt").replace(line, f"{line}[:5]"))

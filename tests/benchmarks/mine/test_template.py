@@ -16,6 +16,7 @@ LANGUAGES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", cases.OPERATIONS)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_template_passes_the_gate_in_all_directions(

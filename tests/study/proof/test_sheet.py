@@ -27,7 +27,10 @@ MODEL_VALUES = {
     "heads": "qkv qk_rows v_rows qk y",
     "gpt": "table token_rows position_rows embedded x normed head_weight logits capped",
 }
-MODELS = [("heads", 0), ("block", 0), ("gpt", 0), ("bigram", 0)]
+MODELS = [
+    ("heads", 0), ("bigram", 0),
+    *(pytest.param(name, 0, marks=pytest.mark.slow) for name in ("block", "gpt")),
+]  # fmt: skip
 CLOSED = """
 def backward(dy, saved):
     x, w, z, a = saved

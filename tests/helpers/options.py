@@ -1,18 +1,35 @@
-"""The options --no-skips and --skips-to, for environments that lack a library or have all.
+"""The options of the tests.
 
-Without them, a test could be skipped everywhere because a library is missing, and go unnoticed.
+--no-skips and --skips-to are for environments that lack a library or have all. Without them, a
+test could be skipped everywhere because a library is missing, and go unnoticed. --slow is for runs
+that take less time.
 """
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.sample import today
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     parser.addoption("--no-skips", action="store_true", help="fail if any test or file is skipped")
     parser.addoption("--skips-to", type=Path, help="write the names of skipped tests to this file")
+    parser.addoption(
+        "--slow", type=int, default=1, metavar="N",
+        help="run one in N of the tests that are marked slow, other ones each day",
+    )  # fmt: skip
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the slow tests of other days."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    every: Any = config.getoption("--slow")
+    kept = {*today(len(slow), every)}
+    left_out = {item for number, item in enumerate(slow) if number not in kept}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_sessionfinish(session: Any) -> None:
