@@ -90,6 +90,17 @@ for number in (signal.SIGSTOP, signal.SIGKILL):
     assert exits == [-9, -9, 1]
 
 
+def test_a_hub_that_dies_when_it_has_printed_the_message_is_not_followed_by_another(
+    tmp_path: Path,
+) -> None:
+    # MPI may end it, as a consequence of the death of the other rank.
+    killed = "time.sleep = lambda seconds: os.kill(os.getpid(), signal.SIGKILL); signal.pause()"
+    numbers, exits, err = run(tmp_path, killed, WAIT, f"time.sleep(0.2); {DIE}", WAIT)
+    assert err.startswith(f"tinygpt: rank 2 (process {numbers[2]} ")
+    assert err.count("\n") == 1
+    assert exits == [-9, 1, -9, 1]
+
+
 @pytest.mark.parametrize("failing", [0, 1, 2])
 def test_a_failure_ends_all_ranks_with_its_message(tmp_path: Path, failing: int) -> None:
     codes = [WAIT, WAIT, WAIT]

@@ -254,6 +254,9 @@ class Monitor:
                 other.send(**message)
         if message["kind"] == "closed":
             peer.closed = True
+        elif message["kind"] == "printed":
+            # MPI may end the hub that has printed before it ends this rank.
+            self.cause, self.noticed = Cause(True, "", message["code"]), time.monotonic()
         else:
             self.failures[peer.rank] = message["message"]
             self.blame(Cause(False, self.failure(peer.rank), message["code"]))
@@ -281,8 +284,10 @@ class Monitor:
             # If all have the same message, such as that a flag is wrong, it is not about one rank.
             messages = {*self.failures.values()}
             cause = cause._replace(message=messages.pop()) if len(messages) == 1 else cause
-        advice = self.ask_advice() if cause.died else ""
+        advice = self.ask_advice() if cause.died and cause.message else ""
         say(f"{cause.message}; {advice}" if advice else cause.message)
+        for peer in self.peers.values():
+            peer.send(kind="printed", code=cause.code)
         time.sleep(NOTICE if cause.died else 0)
         for peer in self.peers.values():
             peer.send(kind="end", code=cause.code)
