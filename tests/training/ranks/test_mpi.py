@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.commands import Captured, output_of
-from helpers.mpi import mpirun, needs_mpi, start
+from helpers.mpi import mpirun, needs_mpi, one_machine_and_three, start
 from helpers.processes import LIMIT
 from helpers.tiny_run import COMMAND, TEXT, TINY
 
@@ -75,13 +76,18 @@ def error(ranks: int, *command: str, code: int = 1) -> str:
     return next(line for line in ended.stderr.splitlines() if line.startswith("tinygpt: "))
 
 
-def test_three_ranks_write_the_files_of_one_process_and_report_their_threads() -> None:
-    ended = mpirun(3, *COMMAND, *TRAIN, "--name", "three")
+@one_machine_and_three
+def test_three_ranks_write_the_files_of_one_process_and_report_their_threads(
+    hosts: list[str],
+) -> None:
+    name = f"three-{len(hosts)}"
+    ended = mpirun(3, *COMMAND, *TRAIN, "--name", name, hosts=hosts)
     assert ended.returncode == 0, ended.stderr
-    assert files("three") == files("one")
+    assert files(name) == files("one")
     assert ended.stdout.count("validation  ") == 1
     assert "ranks       3, each with 2 of 6 batches" in ended.stdout
-    assert all(f"rank {rank}      on {HOST}, 1 thread" in ended.stdout for rank in range(3))
+    for rank, host in enumerate(hosts or [HOST] * 3):
+        assert f"rank {rank}      on {host}, 1 thread" in ended.stdout
     assert "\x1b" not in ended.stdout  # Open MPI gives a rank a terminal, but this is a file.
 
 
@@ -91,9 +97,10 @@ def test_two_ranks_resume_a_run_of_one_process_with_the_same_bits() -> None:
     assert files("half") == files("one")
 
 
-def training(ranks: int, name: str) -> subprocess.Popen[str]:
+def training(ranks: int, name: str, hosts: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start to train a run that does not end, and wait for its second checkpoint."""
-    process = start(ranks, *COMMAND, *NUMPY, "--name", name, "--max-iters", "100000")
+    command = [*COMMAND, *NUMPY, "--name", name, "--max-iters", "100000"]
+    process = start(ranks, *command, hosts=hosts)
     deadline = time.monotonic() + LIMIT / 2
     while not Path("runs", name, CHECKPOINTS, "000003").exists():
         assert process.poll() is None
@@ -102,13 +109,18 @@ def training(ranks: int, name: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_rank_that_is_killed_ends_all_with_one_message_and_an_intact_run() -> None:
-    process, run = training(3, "killed"), Path("runs/killed")
+@one_machine_and_three
+def test_a_rank_that_is_killed_ends_all_with_one_message_and_an_intact_run(
+    hosts: list[str],
+) -> None:
+    run = Path(f"runs/killed-{len(hosts)}")
+    process = training(3, run.name, hosts)
     victim = rank_of(process.pid, 1)
     os.kill(victim, signal.SIGKILL)
     _, err = process.communicate(timeout=10)
     said = re.findall(r"tinygpt: .*", err)
-    death = f"tinygpt: rank 1 (process {victim} on {HOST}) has died, so training stops; "
+    host = hosts[1] if hosts else HOST
+    death = f"tinygpt: rank 1 (process {victim} on {host}) has died, so training stops; "
     assert [each[: len(death)] for each in said] == [death]
     saved = [int(path.name) for path in checkpoint.steps_in(run / CHECKPOINTS)]
     steps = [
@@ -116,7 +128,7 @@ def test_a_rank_that_is_killed_ends_all_with_one_message_and_an_intact_run() -> 
         for step in saved
     ]
     assert said[0].endswith(tuple(steps))
-    cli.main(["train", "--resume", "killed", "--max-iters", str(saved[-1] + 1)])
+    cli.main(["train", "--resume", run.name, "--max-iters", str(saved[-1] + 1)])
 
 
 def rank_of(process: int, rank: int) -> int:
