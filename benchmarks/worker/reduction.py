@@ -7,7 +7,6 @@ and the sums to all, as the new weights are sent. A time is that of the slowest 
 on.
 """
 
-import importlib
 import json
 import statistics
 import sys
@@ -20,7 +19,7 @@ import numpy as np
 
 from tinygpt_np.training.ranks import order
 from tinygpt_np.training.ranks.exchange import Exchange
-from tinygpt_np.training.ranks.group import Group
+from tinygpt_np.training.ranks.group import Group, mpi
 from tinygpt_np.training.ranks.shards import Layout, Shards
 
 # Numbers in a row of the tensors that are exchanged.
@@ -52,14 +51,14 @@ class Whole:
         self.exchange.send_weights(self.flat)
 
 
-def median_time(comm: Any, mpi: Any, work: Callable[[], Any]) -> float:
+def median_time(comm: Any, library: Any, work: Callable[[], Any]) -> float:
     """Return the median over samples of the time of the slowest rank."""
 
     def sample() -> float:
         comm.Barrier()
         began = time.perf_counter()
         work()
-        return comm.allreduce(time.perf_counter() - began, mpi.MAX)
+        return comm.allreduce(time.perf_counter() - began, library.MAX)
 
     sample()
     count = int(SECONDS / sample())  # The same on all ranks.
@@ -68,15 +67,15 @@ def median_time(comm: Any, mpi: Any, work: Callable[[], Any]) -> float:
 
 def main(sizes: list[int]) -> None:
     """Time all sizes, in bytes."""
-    mpi: Any = importlib.import_module("mpi4py.MPI")
-    comm = mpi.COMM_WORLD
+    library = mpi()
+    comm = library.COMM_WORLD
     group = Group(comm)
     for size in sizes:
         whole = Whole(group, size)
         total = np.empty_like(whole.flat)
         row: dict[str, Any] = {"ranks": group.size, "size": size}
-        row["allreduce"] = median_time(comm, mpi, partial(comm.Allreduce, whole.flat, total))
-        row["exchange"] = median_time(comm, mpi, whole)
+        row["allreduce"] = median_time(comm, library, partial(comm.Allreduce, whole.flat, total))
+        row["exchange"] = median_time(comm, library, whole)
         if group.rank == 0:
             print(json.dumps(row), flush=True)
 

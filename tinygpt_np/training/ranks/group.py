@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib
 import json
+import os
 import socket
 import warnings
 from collections.abc import Callable
@@ -148,6 +149,8 @@ ALONE = Group()
 
 def mpi() -> Any:
     """Return the module MPI of mpi4py; importing it starts MPI."""
+    # Over a single TCP connection, Open MPI mostly sends large messages in one direction at a time.
+    os.environ.setdefault("OMPI_MCA_btl_tcp_links", "2")
     return importlib.import_module("mpi4py.MPI")  # Its types are there only if mpi4py is.
 
 
