@@ -35,8 +35,6 @@ Reduction = Literal["exact", "fast"]
 
 # Bytes of a bucket at most.
 BUCKET = 4 * BLOCK
-# The part of an accumulation step that the backward takes: two products for each of the forward.
-BACKWARD = 2 / 3
 # Exchanges of a few numbers in each step: the losses, and the norm of the gradients.
 SMALL_EXCHANGES = 2
 # The end of a search for a number of machines, or for a factor.
@@ -80,11 +78,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Job:
-    """The work of a training step. late: fraction of the gradients that is complete at the end."""
+    """The work of a training step.
+
+    late: fraction of the gradients that is complete only at the end. window: fraction of an
+    accumulation step in which the others become complete.
+    """
 
     accumulation: int
     size: int
     late: float
+    window: float
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,13 @@ def partial_sums(accumulation: int, ranks: int) -> list[int]:
     return counts
 
 
-def exposed(sent: float, step: float, late: float) -> float:
+def exposed(sent: float, window: float, late: float) -> float:
     """Return the seconds after the last backward in which a machine still sends gradients.
 
-    sent: seconds to send them. step: seconds of an accumulation step. The late fraction can be sent
-    only after the backward, and the rest while it is computed. The network is never idle while
-    there is something to send.
+    sent: seconds to send them. window: seconds before the end of the backward in which they become
+    complete, but for the late fraction. The network is never idle while there is something to send.
     """
-    return max(late * sent, sent - BACKWARD * step)
+    return max(late * sent, sent - window)
 
 
 def predict(
@@ -151,7 +153,7 @@ def predict(
     counts = partial_sums(job.accumulation, ranks) if reduction == "exact" else [1] * ranks
     sent = max(counts) * network.messages(ranks, job.size)
     adding = (sum(counts) - 1) / ranks * job.size * machine.adding
-    gradients = exposed(sent, machine.step, job.late) + adding
+    gradients = exposed(sent, job.window * machine.step, job.late) + adding
     own = (steps - max(counts)) * job.size * machine.adding
     compute, update = machine.packing + steps * machine.step + own, machine.update / ranks
     small = SMALL_EXCHANGES * math.ceil(math.log2(ranks)) * network.latency
@@ -184,7 +186,8 @@ def break_even(job: Job, machine: Machine, network: Network) -> float:
     def excess(ranks: float) -> float:
         step = job.accumulation * machine.step / ranks
         sent = network.messages(ranks, job.size)
-        left = exposed(sent, min(step, machine.step), job.late) + job.size * machine.adding
+        window = job.window * min(step, machine.step)
+        left = exposed(sent, window, job.late) + job.size * machine.adding
         return left + sent - step - machine.packing - machine.update / ranks
 
     return crossing(excess, 1.0)

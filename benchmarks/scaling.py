@@ -21,7 +21,8 @@ from benchmarks.harness.session import Session, session
 from benchmarks.models.workloads import Workload, step_flops
 from benchmarks.network import Job, Machine, Network, Reduction
 from benchmarks.render import scaling as shown
-from tinygpt_np.config import PRESETS, GPTConfig
+from tinygpt_np.compiled.engine import micro_batch_count
+from tinygpt_np.config import PRESETS
 from tinygpt_np.machine import available_memory
 from tinygpt_np.storage.parameters import param_count, param_shapes
 
@@ -36,6 +37,8 @@ REDUCTIONS: tuple[Reduction, ...] = ("exact", "fast")
 MEASURED_BLOCK, FEWEST_SEQUENCES = 256, 2
 # Turns of what is measured once; pairs of runs that are compared.
 TURNS, PAIRS = 5, 3
+# The part of a micro-batch that the backward takes: two products for each of the forward.
+BACKWARD = 2 / 3
 # Parameters whose gradients are complete only at the end of the backward.
 LATE = ("wte.weight", "wpe.weight")
 # Bytes for which the reduction is timed, besides those of the gradients. A rank holds four arrays.
@@ -72,7 +75,7 @@ def run(
         sizes = workload(batch_size, block_size, VOCAB)
         measured = measure(sizes, accumulation[-1], threads, run)
         results["compute"] = asdict(measured)
-        jobs = [job(sizes.config, steps) for steps in accumulation]
+        jobs = [job(sizes, steps, threads) for steps in accumulation]
         networks = {each: Network(latency_us / 1e6, each * 1e9 / 8) for each in gigabits}
         results["predictions"] = predictions = predicted(jobs, measured.scaled, networks)
         results["begins"] = beginnings = starts(jobs, measured.scaled, networks)
@@ -102,11 +105,15 @@ def workload(batch_size: int, block_size: int, vocab_size: int) -> Workload:
     return Workload("GPT-2 124M", *shape, batch_size, vocab_size, TURNS)
 
 
-def job(config: GPTConfig, accumulation: int) -> Job:
-    """Return the work of a step of a model in float32."""
-    shapes, count = param_shapes(config), param_count(config)
+def job(sizes: Workload, accumulation: int, threads: int) -> Job:
+    """Return the work of a step of a model in float32.
+
+    A thread runs several micro-batches one after the other; gradients are complete with the last.
+    """
+    shapes, count = param_shapes(sizes.config), param_count(sizes.config)
     late = sum(rows * columns for rows, columns in (shapes[name] for name in LATE))
-    return Job(accumulation, 4 * count, late / count)
+    rounds = -(-micro_batch_count(sizes.batch_size, sizes.block_size) // threads)
+    return Job(accumulation, 4 * count, late / count, BACKWARD / rounds)
 
 
 def measure(sizes: Workload, batches: int, threads: int, run: Session) -> Measured:
@@ -183,7 +190,7 @@ def check(rows: Sequence[Mapping[str, Any]], pairs: int, run: Session) -> None:
     _, per_byte = network.fit(pair)
     between = network.network_of(per_byte, two_ranks.RANKS)
     sizes = workload(two_ranks.BATCH_SIZE, two_ranks.BLOCK_SIZE, len(two_ranks.characters()))
-    work = job(sizes.config, two_ranks.ACCUMULATION)
+    work = job(sizes, two_ranks.ACCUMULATION, 1)
     two, one = (
         measure(sizes, work.accumulation * threads // two_ranks.RANKS, threads, run).scaled
         for threads in (two_ranks.RANKS, 1)

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from benchmarks import network, two_ranks
 from benchmarks.harness.analysis import Interval
-from benchmarks.network import BACKWARD, BUCKET, Job
+from benchmarks.network import BUCKET, Job
 from benchmarks.render import sweep_plot
 from benchmarks.render.cells import GIGA, milliseconds, number
 from benchmarks.render.report import table_of
@@ -61,9 +61,9 @@ def assumed(compute: Row, sizes: Row, job: Job, options: Row) -> Iterator[str]:
     )
     yield (
         f"Gradients go to their owners, who have equal parts, in messages of at most "
-        f"{BUCKET >> 20} MB. They can travel during the last backward ({BACKWARD:.0%} of an "
-        f"accumulation step), but not those of the embeddings, {job.late:.0%} of the bytes, which "
-        "are complete last."
+        f"{BUCKET >> 20} MB. They can travel during the backward of a thread's last micro-batch "
+        f"({job.window:.0%} of an accumulation step), but not those of the embeddings, "
+        f"{job.late:.0%} of the bytes, which are complete last."
     )
     yield (
         f"For the fixed order of the sum, the accumulation steps are halved up to {HALVINGS} "

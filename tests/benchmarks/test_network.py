@@ -9,7 +9,7 @@ from benchmarks import network
 from benchmarks.network import Job, Machine, Network, Prediction
 
 BETWEEN, MACHINE = Network(3e-3, 2e9), Machine(0.1, step=0.7, update=0.2, adding=3e-10)
-JOB = Job(accumulation=24, size=800_000_000, late=0.3)
+JOB = Job(accumulation=24, size=800_000_000, late=0.3, window=0.4)
 
 
 # By what the steps are divided, from the whole to its parts; see training/ranks/order.py.
@@ -63,15 +63,15 @@ def test_the_buckets_of_others_are_sent_one_after_the_other(ranks: int) -> None:
 @pytest.mark.parametrize("sent", [0.05, 0.46, 0.6, 0.7, 2.0])
 @pytest.mark.parametrize("late", [0.0, 0.3, 1.0])
 def test_the_time_that_is_not_hidden_is_that_of_a_queue(sent: float, late: float) -> None:
-    step, pieces = 0.7, 2000
+    window, pieces = 0.47, 2000
     # The backward ends at 0.
-    backward, piece = network.BACKWARD * step, (1 - late) * sent / pieces
-    ready = [(-backward * (1 - number / pieces), piece) for number in range(pieces)]
+    piece = (1 - late) * sent / pieces
+    ready = [(-window * (1 - number / pieces), piece) for number in range(pieces)]
     ready.append((0.0, late * sent))
     clock = -math.inf
     for when, seconds in ready:
         clock = max(clock, when) + seconds
-    assert network.exposed(sent, step, late) == pytest.approx(max(clock, 0), abs=2e-3)
+    assert network.exposed(sent, window, late) == pytest.approx(max(clock, 0), abs=2e-3)
 
 
 @pytest.mark.parametrize("reduction", ["exact", "fast"])
@@ -86,7 +86,7 @@ def test_a_step_is_computing_adding_messages_and_a_part_of_the_update() -> None:
     found = network.predict(JOB, 12, MACHINE, BETWEEN)
     counts = network.partial_sums(24, 12)
     sent = BETWEEN.messages(12, JOB.size)
-    hidden = network.exposed(max(counts) * sent, 0.7, 0.3)
+    hidden = network.exposed(max(counts) * sent, 0.4 * 0.7, 0.3)
     adding = (sum(counts) - 1) * JOB.size / 12 * 3e-10
     numbers = 2 * 4 * BETWEEN.latency  # Losses and the norm, over four levels.
     expected = 0.1 + 2 * 0.7 + hidden + adding + 0.2 / 12 + sent + numbers
@@ -122,7 +122,7 @@ def test_each_machine_sends_one_sum_if_the_order_is_free() -> None:
     assert (exact.sums, fast.sums) == (2, 1)
     sent = BETWEEN.messages(12, JOB.size)
     adding = 11 / 12 * JOB.size * 3e-10
-    assert fast.gradients == pytest.approx(network.exposed(sent, 0.7, 0.3) + adding)
+    assert fast.gradients == pytest.approx(network.exposed(sent, 0.4 * 0.7, 0.3) + adding)
 
 
 @pytest.mark.parametrize("ranks", [5, 48, 7])

@@ -130,10 +130,18 @@ def test_what_cannot_be_done_is_refused_in_one_line(
 
 
 def test_the_gradients_are_those_of_gpt2_and_the_embeddings_are_late() -> None:
-    job = scaling.job(SIZES.config, 40)
+    job = scaling.job(SIZES, 40, 2)
     # nanoGPT's count without biases; 50,257 tokens and 1,024 positions of 768 numbers.
     assert job.size == 4 * 124_337_664
     assert job.late == pytest.approx((50257 + 1024) * 768 / 124_337_664)
+
+
+@pytest.mark.parametrize(("threads", "rounds"), [(1, 12), (2, 6), (5, 3), (12, 1), (64, 1)])
+def test_gradients_become_complete_in_the_backward_of_the_last_micro_batches(
+    threads: int, rounds: int
+) -> None:
+    # Each of the 12 sequences is a micro-batch.
+    assert scaling.job(SIZES, 40, threads).window == pytest.approx(2 / 3 / rounds)
 
 
 def beginning(**changed: Any) -> dict[str, Any]:
@@ -158,7 +166,7 @@ def test_the_text_says_where_communication_begins_to_dominate(
 
 def test_where_it_begins_is_the_first_prediction_with_more_than_half() -> None:
     machine, between = FAST.scaled, network.Network(20e-6, 1.25e9)
-    jobs = [scaling.job(SIZES.config, steps) for steps in (1, 64)]
+    jobs = [scaling.job(SIZES, steps, 2) for steps in (1, 64)]
     one, many = scaling.starts(jobs, machine, {10.0: between})
     assert (one["ranks"], one["from"], one["times_as_fast"]) == (1, None, None)
     rows = scaling.predicted(jobs[1:], machine, {10.0: between})
@@ -183,7 +191,7 @@ def test_the_text_says_how_accumulation_moves_the_point() -> None:
 
 def test_what_was_scaled_is_said_and_nothing_if_nothing_was() -> None:
     options = {"threads": 2, "latency_us": 20.0}
-    job = scaling.job(SIZES.config, 40)
+    job = scaling.job(SIZES, 40, 2)
     lines = [*shown.assumed(asdict(FAST), asdict(SIZES), job, options)]
     (scaled,) = (line for line in lines if line.startswith("Scaled"))
     assert scaled == (

@@ -57,7 +57,7 @@ def test_nothing_of_the_exchange_is_hidden_here() -> None:
     # An exchange of n bytes takes n·0.004 seconds.
     between, size = Network(latency=0.0, bandwidth=250.0), 100
     two, one = Machine(0.1, 1.0, 0.5, 0.001), Machine(0.2, 2.0, 0.8, 0.002)
-    found = two_ranks.expected(Job(4, size, late=0.3), two, one, between)
+    found = two_ranks.expected(Job(4, size, late=0.3, window=0.5), two, one, between)
     alone, together = 0.1 + 4 * 1.0 + 3 * 0.1 + 0.5, 0.2 + 2 * 2.0 + 0.2 + 0.4 + 0.4
     assert found == pytest.approx({ALONE: alone, TOGETHER: together})
 
