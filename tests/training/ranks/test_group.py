@@ -136,6 +136,19 @@ def test_an_mpi_that_does_not_fit_is_refused(
         group.start.__wrapped__()
 
 
+@pytest.mark.parametrize(("chosen", "used"), [(None, "2"), ("1", "1")])
+def test_open_mpi_has_a_connection_for_each_direction_unless_the_user_chooses(
+    chosen: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "OMPI_MCA_btl_tcp_links"
+    monkeypatch.setenv(name, chosen or "")
+    if chosen is None:
+        monkeypatch.delenv(name)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", SimpleNamespace())
+    group.mpi()
+    assert os.environ[name] == used
+
+
 def test_what_is_installed_has_the_code_and_the_versions() -> None:
     facts = group.installed()
     assert len(facts["the code of tinygpt"]) == 64
