@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygpt_np.training.ranks.group import Group
+from tinygpt_np.training.ranks.group import Group, installed
 
 Result = TypeVar("Result")
 
@@ -157,6 +157,8 @@ class ThreadGroup(Group):
 def on_ranks(size: int, function: Callable[[Group], Result], seed: int = 0) -> list[Result]:
     """Return what function(group) returns on each of several ranks, which run at the same time."""
     network = Network(size, seed)
+    # If one thread loads a library while another lists all of them, both may wait forever.
+    installed()
 
     def call(rank: int) -> Result:
         try:

@@ -186,6 +186,7 @@ def start() -> Group:
     return group
 
 
+@functools.cache
 def installed() -> dict[str, str]:
     """Return what must be equal on all ranks: code, versions; and the processor."""
     digest = hashlib.sha256()
