@@ -11,10 +11,8 @@ from tinygpt_np.config import generator
 from tinygpt_np.gradcheck import suite
 from tinygpt_np.gradcheck.cases import SIZES, VARIANTS
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in suite.NAMES if name != "bigram"]
 
-
-@pytest.mark.parametrize("name", ["bigram", *SLOW])
+@pytest.mark.parametrize("name", suite.NAMES)
 def test_everything_is_right(name: str) -> None:
     found = list(suite.run(name, "complex", 0))
     for _, report in found:
