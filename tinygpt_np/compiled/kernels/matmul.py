@@ -21,7 +21,7 @@ import numpy as np
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.linking import linked
 from tinygpt_np.compiled.simd.memory import LINE, Arena, Matrix
-from tinygpt_np.compiled.simd.tile import make_tile
+from tinygpt_np.compiled.simd.tile import FETCHED, make_tile
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
     ROWS,
@@ -35,11 +35,12 @@ from tinygpt_np.compiled.simd.vectors import (
 # The forms of B: as it is (K, N), transposed (N, K), or packed in panels.
 PLAIN, TRANSPOSED, PACKED = 0, 1, 2
 PANEL = LANES * VECTORS
-# Steps of the depth in a block, and in a stretch of blocks; columns packed at once; rows of A at
-# once.
-DEPTH, STRETCH, GROUP, STRIPE = 256, 512, 8 * PANEL, 32 * ROWS
-# With at most this many rows, B is read once or twice, and packing it would take longer.
-FEW_ROWS = 2 * ROWS
+# Steps of the depth in a block, and in a stretch of blocks; columns packed at once, twice as many if
+# packed beforehand; rows of A at once.
+DEPTH, STRETCH, GROUP, STRIPE = 256, 512, FETCHED, 32 * ROWS
+# With at most this many rows, B is read once or twice, and packing it would take longer; so it would
+# if B has at most this many numbers, which stay in the L2 cache.
+FEW_ROWS, SMALL = 2 * ROWS, 1 << 17
 
 # A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, and a stripe of A
 # with padded rows, so that they do not all fall on the same lines of a cache. Offsets in numbers.
@@ -52,11 +53,14 @@ wide, half, narrow = make_tile(VECTORS), make_tile(HALF // LANES), make_tile(1)
 
 
 class Next(NamedTuple):
-    """A block that will be needed next: `lines` cache lines of each of `rows` rows of a matrix."""
+    """The block that will be needed next, of which tiles prefetch FETCHED numbers of each row.
+
+    Its rows, or if `is_deep` their numbers, are those of the depth.
+    """
 
     matrix: Matrix
     rows: int
-    lines: int
+    is_deep: int
 
 
 def make_scratch(arena: Arena) -> np.ndarray:
@@ -148,8 +152,8 @@ def tile_matmul(
 def transpose(source: Matrix, rows: Any, columns: Any, target: Matrix) -> None:
     """source (columns, rows) -> target (rows, columns)."""
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
-    for row in range(0, whole_rows, LANES):
-        for column in range(0, whole_columns, LANES):
+    for column in range(0, whole_columns, LANES):
+        for row in range(0, whole_rows, LANES):
             transpose_block(
                 moved(source, column, row).address, source.stride,
                 moved(target, row, column).address, target.stride,
@@ -176,48 +180,37 @@ def pack(b: Matrix, form: Any, width: Any, depth: Any, panel: Any) -> None:
 @strict
 def panel_matmul(
     a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
-    following: Any, scratch: Any,
+    following: Any, part: Any, parts: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel; each tile prefetches its part of what comes next."""
+    """Rows of A times one panel; each tile prefetches its share of this part of what comes next."""
     tiles = (rows + ROWS - 1) // ROWS
     for tile in range(tiles):
-        row, line = rows * tile // tiles, tile * following.lines // tiles
-        rest = tile * following.lines % tiles
-        fetch = moved(following.matrix, following.rows * rest // tiles, LINE * line)
+        row = rows * tile // tiles
+        fetched = following.rows * (part * tiles + tile) // (parts * tiles)
         tile_matmul(
             rows * (tile + 1) // tiles - row,
             moved(a, 0, row) if across else moved(a, row, 0), across, panel, moved(start, row, 0),
-            moved(c, row, 0), width, depth, fetch, scratch,
+            moved(c, row, 0), width, depth, moved(following.matrix, fetched, 0), scratch,
         )  # fmt: skip
 
 
 @strict
 def stretch_matmul(
-    a: Any, across: Any, panel: Any, source: Any, form: Any, start: Any, c: Any, rows: Any,
-    width: Any, depth: Any, scratch: Any,
+    a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
+    following: Any, part: Any, parts: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Rows of A times one panel, DEPTH steps of the depth at a time.
-
-    source: the columns of B that the next panel is packed from; with form PACKED the next panel
-    follows this one.
-    """
+    """Rows of A times one panel, DEPTH steps of the depth at a time."""
     blocks = (depth + DEPTH - 1) // DEPTH
     for block in range(blocks):
         k, end = depth * block // blocks, depth * (block + 1) // blocks
         if k > 0:
             start = c
-        following = Next(
-            matrix(panel.address + end * panel.stride, 4 * LINE),
-            (end - k) * panel.stride // (4 * LINE),
-            1,
-        )
-        if form == PLAIN:
-            following = Next(moved(source, k, 0), end - k, (PANEL + LINE - 1) // LINE)
-        elif form == TRANSPOSED:
-            following = Next(moved(source, 0, k), PANEL, (end - k + LINE - 1) // LINE)
+        later = Next(moved(following.matrix, 0, k), following.rows, 0)
+        if following.is_deep:
+            later = Next(moved(following.matrix, k, 0), end - k, 1)
         panel_matmul(
             moved(a, k, 0) if across else moved(a, 0, k), across, moved(panel, k, 0), start, c,
-            rows, width, end - k, following, scratch,
+            rows, width, end - k, later, part, parts, scratch,
         )  # fmt: skip
 
 
@@ -226,11 +219,34 @@ def pack_group(
     b: Any, form: Any, in_place: Any, low: Any, high: Any, first: Any, last: Any, scratch: Any
 ) -> None:
     """Pack rows low to high of the panels from column first to last, but those read in place."""
-    for column in range(first, last, PANEL):
-        width = min(PANEL, last - column)
-        if not (in_place and width == PANEL):
-            panel = scratch + 4 * (PANELS + (column - first) * (high - low))
-            pack(moved_operand(b, form, low, column), form, width, high - low, panel)
+    depth, whole = high - low, first
+    if form == PLAIN:  # Whole panels at once, because a long piece of a row is read faster.
+        whole += (last - first) // PANEL * PANEL
+        for row in range(depth - depth * in_place):
+            source = moved(b, low + row, first).address
+            target = scratch + 4 * (PANELS + row * PANEL)
+            for column in range(0, 4 * (whole - first), 4 * PANEL):
+                for lane in range(0, 4 * PANEL, 4 * LANES):
+                    copy_vector(source + column + lane, target + column * depth + lane)
+    for column in range(whole, last, PANEL):
+        panel = scratch + 4 * (PANELS + (column - first) * depth)
+        pack(moved_operand(b, form, low, column), form, min(PANEL, last - column), depth, panel)
+
+
+@strict
+def next_block(
+    a: Any, across: Any, b: Any, form: Any, row: Any, rows: Any, last: Any, columns: Any, low: Any,
+    high: Any,
+) -> Any:  # fmt: skip
+    """Return what follows the stripe of A at `row` times the group of B that ends before `last`."""
+    left = rows - row - STRIPE
+    if left > 0 and across:
+        return Next(moved(a, low, row + STRIPE), high - low, 1)
+    if left > 0:
+        return Next(moved(a, row + STRIPE, low), min(left, STRIPE), 0)
+    if form == PLAIN and last < columns:
+        return Next(moved(b, low, last), high - low, 1)
+    return Next(moved_operand(b, form, low, last), columns - last, 0)
 
 
 @linked
@@ -239,9 +255,8 @@ def matmul_at(
     rows: Any, columns: Any, depth: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """matmul by addresses; start_step is 1, or 0 if all columns start from one zero."""
-    in_place = form == PLAIN and rows <= FEW_ROWS
-    # If there is only one stripe, each panel is packed just before it is used.
-    group = GROUP if rows > STRIPE else PANEL
+    in_place = form == PLAIN and (rows <= FEW_ROWS or depth * columns <= SMALL)
+    group = 2 * GROUP if form == PACKED else GROUP
     stretches = (depth + STRETCH - 1) // STRETCH
     for stretch in range(stretches):
         low, high = depth * stretch // stretches, depth * (stretch + 1) // stretches
@@ -258,20 +273,26 @@ def matmul_at(
                     stripe = matrix(scratch + 4 * STRIPES, 4 * (STRIPE + LANES))
                     if first == 0 or rows > STRIPE:
                         copy_rows(moved(a, low, row), stripe, high - low, height)
-                for column in range(first, last, PANEL):
+                following = next_block(a, across, b, form, row, rows, last, columns, low, high)
+                panels = (last - first + PANEL - 1) // PANEL
+                for number in range(panels):
+                    column, part, parts = first + number * PANEL, number, panels
                     width = min(PANEL, last - column)
                     panel = matrix(
-                        scratch + 4 * (PANELS + (column - first) * (high - low)), padded(width)
+                        scratch + 4 * (PANELS + number * PANEL * (high - low)), padded(width)
                     )
                     if form == PACKED:
                         panel = moved(matrix(b.address + 4 * column * depth, padded(width)), low, 0)
+                        if row == 0 or row + STRIPE >= rows:  # The next panel, as rows.
+                            place = panel.address + 4 * depth * PANEL
+                            following = Next(matrix(place, 4 * (high - low)), PANEL, 0)
+                            part, parts = 0, 1
                     elif in_place and width == PANEL:
                         panel = moved_operand(b, form, low, column)
                     stretch_matmul(
-                        stripe, across, panel, moved_operand(b, form, low, column + PANEL),
-                        form if group == PANEL else PACKED,
-                        moved(start, row, column * start_step), moved(c, row, column), height,
-                        width, high - low, scratch,
+                        stripe, across, panel, moved(start, row, column * start_step),
+                        moved(c, row, column), height, width, high - low, following, part, parts,
+                        scratch,
                     )  # fmt: skip
 
 

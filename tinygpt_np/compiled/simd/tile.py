@@ -14,6 +14,7 @@ from typing import Any
 from numba import types
 
 from tinygpt_np.compiled.simd.linking import MATRIX
+from tinygpt_np.compiled.simd.memory import LINE
 from tinygpt_np.compiled.simd.vectors import (
     FLOAT,
     FUSED,
@@ -24,6 +25,9 @@ from tinygpt_np.compiled.simd.vectors import (
     Emitter,
     intrinsic,
 )
+
+# Numbers that are prefetched of each row of a matrix.
+FETCHED = 16 * LINE
 
 
 def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = FUSED) -> Any:
@@ -40,8 +44,8 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
         """C = start + A·B, `height` rows of it, each sum in the order of the depth.
 
         a, b, start, c: Matrix. across: 0, or 1 if the rows of `a` are steps of the depth. fetch: a
-        Matrix that will be needed next, and need not be valid; every few steps the first cache line
-        of one of its rows is prefetched.
+        Matrix that will be needed next, and need not be valid; every few steps a cache line is
+        prefetched, FETCHED numbers of each of its rows.
         """
         builder = emit.builder
         matrices = [
@@ -97,7 +101,7 @@ class TileEmitter(Emitter):
         sharing = range(0, 1 if self.across else self.height, self.SHARING)
         # The tile below comes next; if C is large, it is not in the cache.
         below = self.at(c, c_stride, self.height)
-        pointers = [below, self.at(fetch), self.at(b)]
+        pointers = [below, self.at(fetch), self.at(fetch, more=4 * FETCHED), self.at(b)]
         pointers += [self.at(a, a_stride, row) for row in sharing]
         self.split = len(pointers)
         state = [*pointers, *sums]
@@ -130,7 +134,7 @@ class TileEmitter(Emitter):
         inside = [builder.phi(value.type) for value in state]
         for phi, value in zip(inside, state, strict=True):
             phi.add_incoming(value, before)
-        (below, fetch, *pointers), sums = inside[: self.split], inside[self.split :]
+        (below, fetch, end, *pointers), sums = inside[: self.split], inside[self.split :]
         if fetching:
             for vector in range(self.vectors):
                 place = builder.gep(below, [INT(4 * self.lanes * vector)])
@@ -138,12 +142,16 @@ class TileEmitter(Emitter):
             below = builder.gep(below, [self.c_stride])
         if steps > 1:
             self.prefetch(fetch)
-            fetch = builder.gep(fetch, [self.fetch_stride])
+            fetch = builder.gep(fetch, [INT(4 * LINE)])
+            is_over = builder.icmp_unsigned("==", fetch, end)
+            next_row = builder.gep(end, [builder.sub(self.fetch_stride, INT(4 * FETCHED))])
+            fetch = builder.select(is_over, next_row, fetch)
+            end = builder.select(is_over, builder.gep(end, [self.fetch_stride]), end)
         for step in range(steps):
             pointers, sums = self.step(pointers, sums, step, steps)
         remaining = builder.sub(left, INT(steps))
         left.add_incoming(remaining, body)
-        found = [below, fetch, *pointers, *sums]
+        found = [below, fetch, end, *pointers, *sums]
         for phi, value in zip(inside, found, strict=True):
             phi.add_incoming(value, body)
         builder.cbranch(builder.icmp_signed(">", remaining, INT(0)), body, after)
