@@ -28,6 +28,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     matrix_of,
     moved,
     pack,
+    pack_all,
     packed_size,
     padded,
     tile_matmul,
@@ -84,15 +85,6 @@ def make_scratch(arena: Arena, time: int, head_size: int) -> Scratch:
     stripes = arena.zeros(2, RANK, tiles.shape[1])
     size = max(packed_size(head_size, time), packed_size(time, head_size))
     return Scratch(arena.zeros(SCRATCH), tiles, stripes, arena.zeros(3, size))
-
-
-@strict
-def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
-    """Pack all panels of a Matrix, of (depth, columns) once it is packed."""
-    for column in range(0, columns, PANEL):
-        corner = moved(b, column, 0) if form == TRANSPOSED else moved(b, 0, column)
-        width = min(PANEL, columns - column)
-        pack(corner, form, width, depth, panels + 4 * column * depth)
 
 
 @strict

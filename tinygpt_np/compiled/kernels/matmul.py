@@ -20,7 +20,7 @@ import numpy as np
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.linking import linked
-from tinygpt_np.compiled.simd.memory import LINE, Arena, Matrix
+from tinygpt_np.compiled.simd.memory import Arena, Matrix
 from tinygpt_np.compiled.simd.tile import FETCHED, make_tile
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
@@ -35,11 +35,11 @@ from tinygpt_np.compiled.simd.vectors import (
 # The forms of B: as it is (K, N), transposed (N, K), or packed in panels.
 PLAIN, TRANSPOSED, PACKED = 0, 1, 2
 PANEL = LANES * VECTORS
-# Steps of the depth in a block, and in a stretch of blocks; columns packed at once, twice as many if
-# packed beforehand; rows of A at once.
+# Steps of the depth in a block, and in a stretch of blocks; columns packed at once, and half of
+# those in a group that was packed beforehand; rows of A at once.
 DEPTH, STRETCH, GROUP, STRIPE = 256, 512, FETCHED, 32 * ROWS
-# With at most this many rows, B is read once or twice, and packing it would take longer; so it would
-# if B has at most this many numbers, which stay in the L2 cache.
+# B is not packed if it is read only once or twice, for at most FEW_ROWS, or if it has at most SMALL
+# numbers, which stay in the L2 cache.
 FEW_ROWS, SMALL = 2 * ROWS, 1 << 17
 
 # A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, and a stripe of A
@@ -152,8 +152,8 @@ def tile_matmul(
 def transpose(source: Matrix, rows: Any, columns: Any, target: Matrix) -> None:
     """source (columns, rows) -> target (rows, columns)."""
     whole_rows, whole_columns = rows // LANES * LANES, columns // LANES * LANES
-    for column in range(0, whole_columns, LANES):
-        for row in range(0, whole_rows, LANES):
+    for row in range(0, whole_rows, LANES):
+        for column in range(0, whole_columns, LANES):
             transpose_block(
                 moved(source, column, row).address, source.stride,
                 moved(target, row, column).address, target.stride,
@@ -175,6 +175,22 @@ def pack(b: Matrix, form: Any, width: Any, depth: Any, panel: Any) -> None:
     for row in range(depth):
         for column in range(4 * width, target.stride, 4):
             store(panel + row * target.stride + column, np.float32(0))
+
+
+@strict
+def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
+    """Pack a Matrix, of (depth, columns) once it is packed."""
+    whole = 0
+    if form == PLAIN:  # Several panels at once, because a long piece of a row is read faster.
+        whole = columns // PANEL * PANEL
+        for row in range(depth):
+            source, target = moved(b, row, 0).address, panels + 4 * PANEL * row
+            for column in range(0, 4 * whole, 4 * PANEL):
+                for lane in range(0, 4 * PANEL, 4 * LANES):
+                    copy_vector(source + column + lane, target + column * depth + lane)
+    for column in range(whole, columns, PANEL):
+        corner = moved_operand(b, form, 0, column)
+        pack(corner, form, min(PANEL, columns - column), depth, panels + 4 * column * depth)
 
 
 @strict
@@ -215,25 +231,6 @@ def stretch_matmul(
 
 
 @strict
-def pack_group(
-    b: Any, form: Any, in_place: Any, low: Any, high: Any, first: Any, last: Any, scratch: Any
-) -> None:
-    """Pack rows low to high of the panels from column first to last, but those read in place."""
-    depth, whole = high - low, first
-    if form == PLAIN:  # Whole panels at once, because a long piece of a row is read faster.
-        whole += (last - first) // PANEL * PANEL
-        for row in range(depth - depth * in_place):
-            source = moved(b, low + row, first).address
-            target = scratch + 4 * (PANELS + row * PANEL)
-            for column in range(0, 4 * (whole - first), 4 * PANEL):
-                for lane in range(0, 4 * PANEL, 4 * LANES):
-                    copy_vector(source + column + lane, target + column * depth + lane)
-    for column in range(whole, last, PANEL):
-        panel = scratch + 4 * (PANELS + (column - first) * depth)
-        pack(moved_operand(b, form, low, column), form, min(PANEL, last - column), depth, panel)
-
-
-@strict
 def next_block(
     a: Any, across: Any, b: Any, form: Any, row: Any, rows: Any, last: Any, columns: Any, low: Any,
     high: Any,
@@ -265,7 +262,11 @@ def matmul_at(
         for first in range(0, columns, group):
             last = min(first + group, columns)
             if form != PACKED:
-                pack_group(b, form, in_place, low, high, first, last, scratch)
+                packed = first + (last - first) // PANEL * PANEL * in_place  # From this column on.
+                pack_all(
+                    moved_operand(b, form, low, packed), form, high - low, last - packed,
+                    scratch + 4 * (PANELS + (packed - first) * (high - low)),
+                )  # fmt: skip
             for row in range(0, rows, STRIPE):
                 height = min(STRIPE, rows - row)
                 stripe = moved(a, row, low)
@@ -346,10 +347,5 @@ def pack_matrix(matrix: Any, form: Any, panels: Any) -> None:
 @strict
 def pack_columns(b: Any, form: Any, depth: Any, first: Any, end: Any, panels: Any) -> None:
     """Pack the panels that begin at the columns from first (a multiple of PANEL) to end."""
-    columns = b.shape[0] if form == TRANSPOSED else b.shape[1]
-    for column in range(first, end, PANEL):
-        width = min(PANEL, columns - column)
-        pack(
-            moved_operand(matrix_of(b), form, 0, column), form, width, depth,
-            panels.ctypes.data + 4 * column * depth,
-        )  # fmt: skip
+    corner = moved_operand(matrix_of(b), form, 0, first)
+    pack_all(corner, form, depth, end - first, panels.ctypes.data + 4 * first * depth)
