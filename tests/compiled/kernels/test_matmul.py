@@ -2,6 +2,8 @@
 
 from itertools import pairwise
 
+import math
+
 import numpy as np
 import pytest
 from helpers.kernel_chains import Guarded, chain
@@ -15,6 +17,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     PACKED,
     PANEL,
     PLAIN,
+    SMALL,
     STRETCH,
     STRIPE,
     TRANSPOSED,
@@ -36,6 +39,8 @@ def around(*sizes: int) -> list[int]:
 
 # (M, K, N), one of them awkward at a time; then scratch that is used to its end, and all three past
 # several blocks.
+SEVERAL_GROUPS = STRETCH + 9, 2 * GROUP + PANEL + 5
+assert math.prod(SEVERAL_GROUPS) > SMALL
 SHAPES = [
     *((rows, 37, PANEL + LANES + 3) for rows in around(1, ROWS, FEW_ROWS, STRIPE)),
     *(
@@ -48,6 +53,9 @@ SHAPES = [
     (STRIPE, STRETCH, 5),
     (STRIPE + 1, 19, GROUP + PANEL + 5),
     (STRIPE + 7, STRETCH + 9, 2 * PANEL + HALF + LANES + 5),
+    # Several groups of panels, of a B that is not read in place, and several stripes.
+    (2 * STRIPE + 7, *SEVERAL_GROUPS),
+    (FEW_ROWS + 1, *SEVERAL_GROUPS),
 ]
 
 
