@@ -1,8 +1,7 @@
 """The matmul kernel: the bits of one chain per sum, in every form and at every edge."""
 
-from itertools import pairwise
-
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
