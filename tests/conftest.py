@@ -49,6 +49,14 @@ def waits_end_before_the_limit_of_a_test() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def small_work_is_split() -> Iterator[None]:
+    """Split the small arrays of tests between threads, as large ones are."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(threads, "SPLIT_FROM", 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def gpt2_files() -> Path:
     """Return a folder with GPT-2's encoder.json and vocab.bpe."""

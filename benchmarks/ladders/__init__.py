@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.cases import Arrays, Sizes
+from tinygpt_np.compiled.threads import threads_for
 
 # The machine on which the gains in the docstrings were measured, in one run of all ladders.
 MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 2026-11-23"
@@ -30,8 +31,9 @@ MEASURED_ON = "an Intel Xeon at 2.80 GHz (Ice Lake, AVX-512) with two cores, on 
 class Call:
     """The arrays of one call of a kernel, and the threads that it may use.
 
-    pool: a thread pool of that size. saves: called, untimed, whenever the inputs change; they see
-    only the inputs that are `known` in this direction (see cases.Direction), the others are NaN.
+    pool: a thread pool of that size. flops: those of the formula. saves: called, untimed, whenever
+    the inputs change; they see only the inputs that are `known` in this direction (see
+    cases.Direction), the others are NaN.
     """
 
     sizes: Sizes
@@ -39,6 +41,7 @@ class Call:
     outputs: Arrays
     threads: int
     pool: ThreadPoolExecutor
+    flops: float = math.inf
     saves: list[Callable[[], Any]] = field(default_factory=list[Callable[[], Any]])
 
     @property
@@ -47,8 +50,11 @@ class Call:
         return {**self.inputs, **self.outputs}
 
     def share(self, count: int, part: Callable[[slice], Callable[[], Any]]) -> Callable[[], Any]:
-        """Return a step in which each thread does its part of `count` rows."""
-        parts = [part(rows) for rows in split(count, self.threads)]
+        """Return a step in which each thread does its part of `count` rows.
+
+        As in training, a single thread does what is done sooner that way.
+        """
+        parts = [part(rows) for rows in split(count, threads_for(self.flops, self.threads))]
         return parts[0] if len(parts) == 1 else functools.partial(run_all, self.pool, parts)
 
 

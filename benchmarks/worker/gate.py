@@ -70,7 +70,7 @@ class Trial:
         given, wanted = (
             {name: each.array for name, each in part.items()} for part in (inputs, outputs)
         )
-        self.call = Call(self.case.sizes, given, wanted, threads, pool)
+        self.call = Call(self.case.sizes, given, wanted, threads, pool, self.case.flops)
         self.varied: list[Varied] = []
         self.random = random.Random()
         self.step = runner.prepare(self.call)

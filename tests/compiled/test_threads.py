@@ -147,11 +147,21 @@ def test_work_is_split_into_one_part_a_thread_at_multiples_of_a_unit(
     size: int, total: int, unit: int
 ) -> None:
     found: list[tuple[int, int]] = []
-    ThreadTeam(size).split(total, unit, lambda part: found.append((part.start, part.stop)))
+    ThreadTeam(size).split(total, unit, lambda part: found.append((part.start, part.stop)), 1.0)
     found.sort()
     assert [place for a, b in found for place in range(a, b)] == list(range(total))
     assert all(a % unit == 0 for a, _ in found)
     assert len(found) == min(size, -(-total // unit))
+
+
+def test_work_that_is_done_before_another_thread_wakes_is_not_split(
+    monkeypatch: pytest.MonkeyPatch, team: ThreadTeam
+) -> None:
+    monkeypatch.setattr(threads, "SPLIT_FROM", 1000)
+    for flops, expected in ((999.0, 1), (1000.0, 3)):
+        parts = list[slice]()
+        team.split(64, 1, parts.append, flops)
+        assert len(parts) == threads.threads_for(flops, 3) == expected
 
 
 # Trains and samples with two threads and with one, before and after a fork, and compares the bits.

@@ -105,15 +105,16 @@ def split_matmul(
         matmul.matmul(a, across, b, form, start, c, scratch)
         return
     rows, columns = c.shape
+    flops = 2 * a.size * columns
 
     def part(top: int, bottom: int, left: int, right: int) -> None:
         own = workspace.get(matmul.make_scratch)
         matmul.matmul_part(a, across, b, form, start, c, top, bottom, left, right, own)
 
     if rows > columns:
-        team.split(rows, PANEL, lambda cut: part(cut.start, cut.stop, 0, columns))
+        team.split(rows, PANEL, lambda cut: part(cut.start, cut.stop, 0, columns), flops)
     else:
-        team.split(columns, PANEL, lambda cut: part(0, rows, cut.start, cut.stop))
+        team.split(columns, PANEL, lambda cut: part(0, rows, cut.start, cut.stop), flops)
 
 
 def blas_matmul(

@@ -18,7 +18,7 @@ from tinygpt_np.compiled.kernels import (
     soft_cap,
 )
 from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
-from tinygpt_np.compiled.operations import ELEMENTS, Activation, Attention, Norm
+from tinygpt_np.compiled.operations import ELEMENTS, FORWARD, Activation, Attention, Norm
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
@@ -141,7 +141,7 @@ class MicroBatch:
             if cap:
                 soft_cap.backward_values(flat(logits), flat(capped), cap, flat(logits))
 
-        self.step.team.split(len(self.logits), 1, replace)
+        self.step.team.split(len(self.logits), 1, replace, FORWARD * self.logits.size)
 
     def forward(self, tokens: np.ndarray) -> None:
         """tokens (N,) -> self.logits (N, V)."""
@@ -163,6 +163,7 @@ class MicroBatch:
             step.team.split(
                 len(logits), ELEMENTS,
                 lambda part: soft_cap.forward_values(logits[part], cap, logits[part]),
+                FORWARD * logits.size,
             )  # fmt: skip
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:

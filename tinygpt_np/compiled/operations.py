@@ -18,6 +18,9 @@ from tinygpt_np.storage.parameters import Tensors
 NO_BIAS = np.zeros(0, np.float32)
 # Elementwise work is split at multiples of this, so that vectorised loops do not change.
 ELEMENTS = 1 << 12
+# About how many FLOPs an element takes in the forward and in the backward of an operation with an
+# exp, which alone takes 23; and a number in a normalization or a rotation.
+FORWARD, BACKWARD, PREPARE = 30, 60, 10
 
 
 class Norm:
@@ -109,8 +112,9 @@ class Attention:
             )
 
         if self.prepares:
-            team.split(len(qkv), 1, prepare)
-        team.split(self.batch * self.config.kv_heads, 1, attend)
+            team.split(len(qkv), 1, prepare, PREPARE * qkv.size)
+        flops = state.stats.size * self.time * (self.qk[1] + FORWARD / 4)
+        team.split(self.batch * self.config.kv_heads, 1, attend, flops)
 
     def backward(
         self, dy: np.ndarray, qkv: np.ndarray, dropping: bool, state: AttentionState,
@@ -131,9 +135,10 @@ class Attention:
             if self.rotation:
                 rotary.backward_heads(dqkv[rows], *self.qk, *self.rotation, rows.start)
 
-        team.split(self.batch * self.config.kv_heads, 1, attend)
+        flops = state.stats.size * self.time * (2.5 * self.qk[1] + BACKWARD / 4)
+        team.split(self.batch * self.config.kv_heads, 1, attend, flops)
         if self.prepares:
-            team.split(len(qkv), 1, prepare)
+            team.split(len(qkv), 1, prepare, PREPARE * qkv.size)
 
     def scratch_of(self, team: ThreadTeam) -> attention.Scratch:
         """Return scratch memory for this thread: the micro-batch's own unless work is split."""
@@ -151,16 +156,22 @@ class Activation:
     def forward(self, x: np.ndarray, y: np.ndarray, team: ThreadTeam) -> None:
         """x (N, F) or (N, 2F) -> y (N, F)."""
         if self.kernel is swiglu:
-            team.split(len(x), 1, lambda rows: swiglu.forward_rows(x[rows], y[rows]))
+            forward_rows = swiglu.forward_rows
+            team.split(len(x), 1, lambda rows: forward_rows(x[rows], y[rows]), FORWARD * y.size)
             return
         x, y, forward = x.reshape(-1), y.reshape(-1), self.kernel.forward_values
-        team.split(len(x), ELEMENTS, lambda part: forward(x[part], y[part]))
+        team.split(len(x), ELEMENTS, lambda part: forward(x[part], y[part]), FORWARD * y.size)
 
     def backward(self, dy: np.ndarray, x: np.ndarray, team: ThreadTeam) -> np.ndarray:
         """dy (N, F) -> dx like x, in the memory of dy or, if it is too small, of x."""
         if self.kernel is swiglu:
-            team.split(len(x), 1, lambda rows: swiglu.backward_rows(dy[rows], x[rows], x[rows]))
+            team.split(
+                len(x), 1, lambda rows: swiglu.backward_rows(dy[rows], x[rows], x[rows]),
+                BACKWARD * dy.size,
+            )  # fmt: skip
             return x
-        values, dvalues, backward = x.reshape(-1), dy.reshape(-1), self.kernel.backward_values
-        team.split(len(values), ELEMENTS, lambda p: backward(dvalues[p], values[p], dvalues[p]))
+        x, dx, backward = x.reshape(-1), dy.reshape(-1), self.kernel.backward_values
+        team.split(
+            len(x), ELEMENTS, lambda part: backward(dx[part], x[part], dx[part]), BACKWARD * x.size
+        )
         return dy

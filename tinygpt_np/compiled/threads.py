@@ -25,6 +25,9 @@ from tinygpt_np.machine import MOST_THREADS
 # A thread waits at most ten minutes for another. The time is counted in intervals, so that a
 # process that was suspended for an hour has used up one interval and not all of them.
 INTERVAL, INTERVALS = 60.0, 10
+# FLOPs of the least work that is split, 0.1 to 0.2 ms of one thread: another takes up to 0.1 ms to
+# wake.
+SPLIT_FROM = 10_000_000
 # The value of a region's counter after it has been stopped.
 STOPPED = 1 << 62
 
@@ -182,15 +185,24 @@ class ThreadTeam:
         self.run(work, ParallelRegion(count))
         return results
 
-    def split(self, total: int, unit: int, job: Callable[[slice], object]) -> None:
-        """Call job with one slice of range(total) per thread; slices begin at multiples of unit."""
-        if self.size == 1 or total <= unit:
+    def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
+        """Call job with one slice of range(total) per thread; slices begin at multiples of unit.
+
+        flops: about how many all of them take. A single thread does what is done sooner that way.
+        """
+        threads = threads_for(flops, self.size)
+        if threads == 1 or total <= unit:
             job(slice(0, total))
             return
         units = -(-total // unit)
-        ends = [min(units * part // self.size * unit, total) for part in range(self.size + 1)]
+        ends = [min(units * part // threads * unit, total) for part in range(threads + 1)]
         slices = [slice(a, b) for a, b in itertools.pairwise(ends) if a < b]
         self.map([functools.partial(job, part) for part in slices])
+
+
+def threads_for(flops: float, most: int) -> int:
+    """Return how many threads work of about so many FLOPs is split between: 1 or `most`."""
+    return most if flops >= SPLIT_FROM else 1
 
 
 def check_threads(threads: int) -> None:
