@@ -13,6 +13,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     FEW_ROWS,
     GROUP,
     HALF,
+    MOST_TURNED,
     PACKED,
     PANEL,
     PLAIN,
@@ -20,6 +21,7 @@ from tinygpt_np.compiled.kernels.matmul import (
     STRETCH,
     STRIPE,
     TRANSPOSED,
+    TURNED,
     make_scratch,
     matmul,
     pack_columns,
@@ -40,6 +42,7 @@ def around(*sizes: int) -> list[int]:
 # several blocks.
 SEVERAL_GROUPS = STRETCH + 9, 2 * GROUP + PANEL + 5
 assert math.prod(SEVERAL_GROUPS) > SMALL
+assert (MOST_TURNED - 6) * SEVERAL_GROUPS[1] > TURNED
 SHAPES = [
     *((rows, 37, PANEL + LANES + 3) for rows in around(1, ROWS, FEW_ROWS, STRIPE)),
     *(
@@ -54,6 +57,7 @@ SHAPES = [
     (STRIPE + 7, STRETCH + 9, 2 * PANEL + HALF + LANES + 5),
     # Several groups of panels, of a B that is not read in place, and several stripes.
     (2 * STRIPE + 7, *SEVERAL_GROUPS),
+    (MOST_TURNED - 6, *SEVERAL_GROUPS),
     (FEW_ROWS + 1, *SEVERAL_GROUPS),
 ]
 

@@ -41,12 +41,17 @@ DEPTH, STRETCH, GROUP, STRIPE = 256, 512, FETCHED, 32 * ROWS
 # B is not packed if it is read only once or twice, for at most FEW_ROWS, or if it has at most SMALL
 # numbers, which stay in the L2 cache.
 FEW_ROWS, SMALL = 2 * ROWS, 1 << 17
+# From a transposed B of more than SMALL numbers, C is computed transposed for at most MOST_TURNED
+# rows, TURNED numbers at once, because packing B would take longer.
+MOST_TURNED, TURNED = 256, 1 << 17
 
-# A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, and a stripe of A
-# with padded rows, so that they do not all fall on the same lines of a cache. Offsets in numbers.
+# A thread's scratch memory: zeros to start from, a tile at the edge of C, panels, a stripe of A
+# with padded rows, so that they do not all fall on the same lines of a cache, and a part of C
+# transposed. Offsets in numbers.
 EDGE, PANELS = PANEL, PANEL + ROWS * LANES
 STRIPES = PANELS + STRETCH * GROUP
-SCRATCH = STRIPES + (STRIPE + LANES) * STRETCH
+TURNS = STRIPES + (STRIPE + LANES) * STRETCH
+SCRATCH = TURNS + TURNED
 
 HALF = LANES * max(VECTORS // 2, 1)
 wide, half, narrow = make_tile(VECTORS), make_tile(HALF // LANES), make_tile(1)
@@ -297,6 +302,26 @@ def matmul_at(
                     )  # fmt: skip
 
 
+@linked
+def turned_matmul(
+    a: Matrix, b: Matrix, start: Matrix, start_step: Any, c: Matrix, rows: Any, columns: Any,
+    depth: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """matmul_at for a large TRANSPOSED B: Cᵀ = startᵀ + B·Aᵀ, in which A is packed instead of B."""
+    turned, at_once = matrix(scratch + 4 * TURNS, 4 * rows), TURNED // rows
+    for first in range(0, columns, at_once):
+        width = min(at_once, columns - first)
+        begin = matrix(scratch, 0)
+        if start_step:
+            begin = turned
+            transpose(moved(start, 0, first), width, rows, turned)
+        matmul_at(
+            moved(b, first, 0), 0, a, TRANSPOSED, begin, start_step, turned, width, rows, depth,
+            scratch,
+        )  # fmt: skip
+        transpose(turned, rows, width, moved(c, 0, first))
+
+
 @strict
 def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, scratch: Any) -> None:
     """c (M, N) = start + a·b; a is (M, K), or (K, M) if across; start (0, N), (1, N) or (M, N).
@@ -328,11 +353,19 @@ def matmul_part(
     operand = moved_operand(matrix_of(b), form, 0, left)
     if form == PACKED:
         operand = matrix(b.ctypes.data + 4 * left * depth, 4 * b.shape[1])
-    matmul_at(
-        moved(matrix_of(a), 0, top) if across else moved(matrix_of(a), top, 0), across, operand,
-        form, moved(origin, top, left * step), step, moved(matrix_of(c), top, left), bottom - top,
-        right - left, depth, scratch.ctypes.data,
-    )  # fmt: skip
+    rows, columns = bottom - top, right - left
+    corner = moved(matrix_of(a), 0, top) if across else moved(matrix_of(a), top, 0)
+    begin, target = moved(origin, top, left * step), moved(matrix_of(c), top, left)
+    is_turned = form == TRANSPOSED and not across and depth * columns > SMALL
+    if is_turned and FEW_ROWS < rows <= MOST_TURNED:
+        turned_matmul(
+            corner, operand, begin, step, target, rows, columns, depth, scratch.ctypes.data
+        )
+    else:
+        matmul_at(
+            corner, across, operand, form, begin, step, target, rows, columns, depth,
+            scratch.ctypes.data,
+        )  # fmt: skip
 
 
 @strict
