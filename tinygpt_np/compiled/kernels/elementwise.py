@@ -1,7 +1,7 @@
 """Operations on each element alone: loops over flat arrays, and forward and backward around them.
 
-Give the loops `strict` functions, for a number and a Vector alike: then a value has the same bits
-at any place, by vectors or alone.
+Give the loops `strict` functions of Vectors: a value has the same bits at any place, also in the
+last vector, of which only some lanes are used.
 """
 
 from collections.abc import Callable
@@ -12,20 +12,25 @@ import numpy as np
 from tinygpt_np import ops
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.arrays import floats
-from tinygpt_np.compiled.simd.vectors import LANES, load_vector, store_vector
-
-VECTOR = 4 * LANES
+from tinygpt_np.compiled.simd.vectors import (
+    LANES,
+    load_lanes,
+    prefetch_ahead,
+    prefetch_target_ahead,
+    store_lanes,
+)
 
 
 def forward_loop(value: Any) -> Any:
     """Return a kernel that writes y = value(x)."""
 
     def forward_values(x: Any, y: Any) -> None:
-        source, target, aligned = x.ctypes.data, y.ctypes.data, x.size // LANES * LANES
-        for place in range(0, 4 * aligned, VECTOR):
-            store_vector(target + place, value(load_vector(source + place)))
-        for i in range(aligned, x.size):
-            y[i] = value(x[i])
+        source, target, size = x.ctypes.data, y.ctypes.data, x.size
+        for i in range(0, size, LANES):
+            place, count = 4 * i, size - i
+            prefetch_ahead(source + place)
+            prefetch_target_ahead(target + place)
+            store_lanes(target + place, value(load_lanes(source + place, count)), count)
 
     return kernel_of(value, forward_values)
 
@@ -35,12 +40,14 @@ def backward_loop(gradient: Any) -> Any:
 
     def backward_values(dy: Any, x: Any, dx: Any) -> None:
         source, upstream, target = x.ctypes.data, dy.ctypes.data, dx.ctypes.data
-        aligned = x.size // LANES * LANES
-        for place in range(0, 4 * aligned, VECTOR):
-            found = gradient(load_vector(upstream + place), load_vector(source + place))
-            store_vector(target + place, found)
-        for i in range(aligned, x.size):
-            dx[i] = gradient(dy[i], x[i])
+        size = x.size
+        for i in range(0, size, LANES):
+            place, count = 4 * i, size - i
+            prefetch_ahead(source + place)
+            prefetch_ahead(upstream + place)
+            prefetch_target_ahead(target + place)
+            found = gradient(load_lanes(upstream + place, count), load_lanes(source + place, count))
+            store_lanes(target + place, found, count)
 
     return kernel_of(gradient, backward_values)
 

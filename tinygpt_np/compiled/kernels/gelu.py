@@ -24,7 +24,7 @@ LARGEST_SQUARE = np.float32(1e4)
 
 @strict
 def value(x: Any) -> Any:
-    """Return GELU of a number or a Vector."""
+    """Return GELU of a Vector."""
     return x / (ONE + exp(x * fma(CUBIC * x, x, LINEAR)))
 
 

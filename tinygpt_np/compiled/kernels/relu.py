@@ -9,7 +9,7 @@ from tinygpt_np.compiled.simd.vectors import where_positive
 
 @strict
 def value(x: Any) -> Any:
-    """Return ReLU of a number or a Vector."""
+    """Return ReLU of a Vector."""
     return where_positive(x, x)
 
 

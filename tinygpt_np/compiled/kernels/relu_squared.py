@@ -13,7 +13,7 @@ TWO = np.float32(2)
 
 @strict
 def value(x: Any) -> Any:
-    """Return relu(x)² of a number or a Vector."""
+    """Return relu(x)² of a Vector."""
     return where_positive(x, x * x)
 
 

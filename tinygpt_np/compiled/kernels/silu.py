@@ -14,7 +14,7 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 @strict
 def value_and_slope(x: Any) -> Any:
-    """Return SiLU of a number or a Vector, and its derivative."""
+    """Return SiLU of a Vector, and its derivative."""
     gate = ONE / (ONE + exp(ZERO - x))
     y = x * gate
     return y, fma(y, ONE - gate, gate)

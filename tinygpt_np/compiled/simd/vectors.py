@@ -36,6 +36,9 @@ LANES, ROWS, VECTORS, FUSED = tile_of_host(
     binding.get_default_triple(), dict(binding.get_host_cpu_features())
 )
 
+# A page: the processor's own prefetching ends with each, and starts anew in the next.
+AHEAD = 4096
+
 INT = ir.IntType(64)
 FLOAT = ir.FloatType()
 BYTES = ir.IntType(8).as_pointer()
@@ -83,9 +86,10 @@ class Emitter:
         function = find_or_declare(self.builder.module, kind, name)
         return self.builder.call(function, arguments, fastmath=flags)
 
-    def prefetch(self, pointer: Any, to_write: bool = False) -> None:
-        """Emit a prefetch of a line: into L1 if it will be written to, else into L2."""
-        options = [ir.IntType(32)(option) for option in ((1, 3, 1) if to_write else (0, 2, 1))]
+    def prefetch(self, pointer: Any, to_write: bool = False, soon: bool = False) -> None:
+        """Emit a prefetch of a line: into L1 if it is used soon or written to, else into L2."""
+        numbers = int(to_write), 3 if soon or to_write else 2, 1
+        options = [ir.IntType(32)(number) for number in numbers]
         self.call("llvm.prefetch.p0", ir.VoidType(), [pointer, *options])
 
     def masked(self, count: Any) -> Any:
@@ -253,6 +257,18 @@ def store_lanes(emit: Emitter, address: Any, vector: Any, count: Any) -> None:
             name, align = f"llvm.masked.store.v{LANES}f32.p0", ir.IntType(32)(4)
             pointed = emit.builder.bitcast(pointer, emit.vector.as_pointer())
             emit.call(name, ir.VoidType(), [vector, pointed, align, emit.masked(count)])
+
+
+@intrinsic(types.void, types.int64)
+def prefetch_ahead(emit: Emitter, address: Any) -> None:
+    """Prefetch what a loop reads AHEAD bytes after this address; any address is allowed."""
+    emit.prefetch(emit.at(address, more=AHEAD), soon=True)
+
+
+@intrinsic(types.void, types.int64)
+def prefetch_target_ahead(emit: Emitter, address: Any) -> None:
+    """Prefetch what a loop writes AHEAD bytes after this address; any address is allowed."""
+    emit.prefetch(emit.at(address, more=AHEAD), to_write=True)
 
 
 @intrinsic(types.void, types.int64, types.int64)
