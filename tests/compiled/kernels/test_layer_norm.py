@@ -78,3 +78,33 @@ def test_a_gradient_that_is_the_same_along_a_row_cancels_to_the_last_bit(width: 
     weight, dweight, dbias = np.full(width, 0.7, np.float32), normal(width), normal(width)
     layer_norm.backward_rows(dy, x, weight, mean, rstd, dx, dweight, dbias)
     assert not dx.any()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows_have_the_same_bits_in_any_number_of_calls(width: int) -> None:
+    rows, calls = 9, [slice(0, 1), slice(1, 5), slice(5, 9)]
+    (x, dy, start), weight, bias = normal(3, rows, width), normal(width), normal(width)
+    results: list[list[np.ndarray]] = []
+    for parts in ([slice(0, rows)], calls):
+        y, mean, rstd = poisoned(rows, width), poisoned(rows), poisoned(rows)
+        dx, dweight, dbias = start.copy(), weight.copy(), bias.copy()
+        for part in parts:
+            stats = mean[part], rstd[part]
+            layer_norm.forward_rows(x[part], weight, bias, EPSILON, y[part], *stats)
+            layer_norm.backward_rows(dy[part], x[part], weight, *stats, dx[part], dweight, dbias)
+        results.append([y, mean, rstd, dx, dweight, dbias])
+    for whole, found in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_rows_of_which_squares_overflow_are_those_of_smaller_rows() -> None:
+    x, weight, bias = normal(4, 37), normal(37), np.empty(0, np.float32)
+    x[1] += 3
+    large, y, expected = x.copy(), poisoned(4, 37), poisoned(4, 37)
+    large[1:3] *= np.float32(2.0**80)
+    (mean, rstd), (_, expected_rstd) = poisoned(2, 4), poisoned(2, 4)
+    layer_norm.forward_rows(x, weight, bias, 0.0, expected, poisoned(4), expected_rstd)
+    layer_norm.forward_rows(large, weight, bias, 0.0, y, mean, rstd)
+    np.testing.assert_array_equal(y[::3], expected[::3])
+    np.testing.assert_allclose(y[1:3], expected[1:3], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(rstd[1:3] * np.float32(2.0**80), expected_rstd[1:3], rtol=1e-5)

@@ -57,12 +57,6 @@ def maximum(emit: Emitter, a: Any, b: Any) -> Any:
 
 
 @strict
-def rounded_product(a: Any, b: Any) -> Any:
-    """Return a·b, rounded before it is added to anything, so that equal products cancel."""
-    return a * b
-
-
-@strict
 def parts_of_exp(x: Any) -> Any:
     """Return p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
     shifted = fma(x, LOG2_E, SHIFT)

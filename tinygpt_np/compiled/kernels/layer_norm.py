@@ -5,13 +5,25 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import kernel, strict
-from tinygpt_np.compiled.kernels.elementary import rounded_product
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.arrays import floats
+from tinygpt_np.compiled.simd.vectors import (
+    LANES,
+    all_lanes,
+    first_lanes,
+    load_lanes,
+    load_vector,
+    multiply_add,
+    prefetch_ahead,
+    prefetch_target_ahead,
+    store_lanes,
+    sum_of,
+)
 from tinygpt_np.ops import layer_norm
 
 EPSILON = layer_norm.EPSILON
 LARGEST = np.finfo(np.float32).max
+VECTOR = 4 * LANES
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
@@ -27,57 +39,72 @@ def mean_and_rstd(x: Any, n: Any, epsilon: Any) -> Any:
     return np.float32(mu), np.float32(1 / math.sqrt(square / size + epsilon))
 
 
-@kernel
+@strict
 def forward_rows(
     x: Any, weight: Any, bias: Any, epsilon: Any, y: Any, mean: Any, rstd: Any
 ) -> None:
     """x (N, C), weight (C,), bias (C,) or (0,) -> y (N, C), mean and rstd = 1/s (N,)."""
-    size, added = np.float32(x.shape[1]), np.float32(epsilon)
+    columns, weights, shifts = x.shape[1], weight.ctypes.data, bias.ctypes.data
+    size, added, whole = np.float32(columns), np.float32(epsilon), columns // LANES * LANES
     for n in range(x.shape[0]):
-        total = ZERO
-        for c in range(x.shape[1]):
-            total += x[n, c]
-        mu = total / size
+        source, target = x[n].ctypes.data, y[n].ctypes.data
+        rest = load_lanes(source + 4 * whole, columns - whole)
+        sums = rest
+        for place in range(0, 4 * whole, VECTOR):
+            prefetch_ahead(source + place)
+            sums = sums + load_vector(source + place)
+        mu = sum_of(sums) / size
         # A second pass, because mean(x²) - mean(x)² cancels if the mean is large.
-        square = ZERO
-        for c in range(x.shape[1]):
-            centered = x[n, c] - mu
-            square += centered * centered
+        rest = first_lanes(rest - mu, columns - whole, all_lanes(ZERO))
+        squares = rest * rest
+        for place in range(0, 4 * whole, VECTOR):
+            prefetch_target_ahead(target + place)
+            centered = load_vector(source + place) - mu
+            squares = multiply_add(centered, centered, squares)
+        square = sum_of(squares)
         scale = ONE / math.sqrt(square / size + added)
         if not square <= LARGEST:
             mu, scale = mean_and_rstd(x, n, epsilon)
         mean[n], rstd[n] = mu, scale
-        if bias.size:
-            for c in range(x.shape[1]):
-                y[n, c] = (x[n, c] - mu) * scale * weight[c] + bias[c]
-        else:
-            for c in range(x.shape[1]):
-                y[n, c] = (x[n, c] - mu) * scale * weight[c]
+        for i in range(0, columns, LANES):
+            place, count = 4 * i, columns - i
+            xhat = (load_lanes(source + place, count) - mu) * scale
+            shift = load_lanes(shifts + place, bias.size - i)  # Zeros without a bias.
+            found = multiply_add(xhat, load_lanes(weights + place, count), shift)
+            store_lanes(target + place, found, count)
 
 
-@kernel
+@strict
 def backward_rows(
     dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, dx: Any, dweight: Any, dbias: Any
 ) -> None:
     """Add to dx (N, C), dweight (C,) and dbias (C,) or (0,). mean, rstd (N,)."""
-    size = np.float32(x.shape[1])
+    columns, weights = x.shape[1], weight.ctypes.data
+    size, along_weight, along_bias = np.float32(columns), dweight.ctypes.data, dbias.ctypes.data
     for n in range(x.shape[0]):
-        mu, scale = mean[n], rstd[n]
-        along_ones = along_xhat = ZERO
-        for c in range(x.shape[1]):
-            xhat = (x[n, c] - mu) * scale
-            dxhat = rounded_product(dy[n, c], weight[c])
-            along_ones += dxhat
-            along_xhat += dxhat * xhat
-            dweight[c] += dy[n, c] * xhat
-        along_ones /= size
-        along_xhat /= size
-        for c in range(dbias.size):
-            dbias[c] += dy[n, c]
-        for c in range(x.shape[1]):
-            xhat = (x[n, c] - mu) * scale
-            dxhat = rounded_product(dy[n, c], weight[c])
-            dx[n, c] += (dxhat - along_ones - xhat * along_xhat) * scale
+        upstream, source, target = dy[n].ctypes.data, x[n].ctypes.data, dx[n].ctypes.data
+        mu, scale, ones, products = mean[n], rstd[n], all_lanes(ZERO), all_lanes(ZERO)
+        for i in range(0, columns, LANES):
+            place, count = 4 * i, columns - i
+            prefetch_ahead(upstream + place)
+            prefetch_ahead(source + place)
+            d = load_lanes(upstream + place, count)
+            xhat = (load_lanes(source + place, count) - mu) * scale
+            dxhat = d * load_lanes(weights + place, count)
+            ones = ones + dxhat
+            products = multiply_add(dxhat, xhat, products)
+            total = multiply_add(d, xhat, load_lanes(along_weight + place, count))
+            store_lanes(along_weight + place, total, count)
+            if dbias.size:
+                store_lanes(along_bias + place, load_lanes(along_bias + place, count) + d, count)
+        along_ones, along_xhat = sum_of(ones) / size, sum_of(products) / size
+        for i in range(0, columns, LANES):
+            place, count = 4 * i, columns - i
+            prefetch_target_ahead(target + place)
+            xhat = (load_lanes(source + place, count) - mu) * scale
+            dxhat = load_lanes(upstream + place, count) * load_lanes(weights + place, count)
+            found = (dxhat - along_ones - xhat * along_xhat) * scale
+            store_lanes(target + place, load_lanes(target + place, count) + found, count)
 
 
 def forward(

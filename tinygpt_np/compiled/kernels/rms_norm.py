@@ -13,6 +13,8 @@ from tinygpt_np.compiled.simd.vectors import (
     load,
     load_lanes,
     multiply_add,
+    prefetch_ahead,
+    prefetch_target_ahead,
     store_lanes,
     sum_of,
 )
@@ -26,6 +28,7 @@ def scale_of(x: Any, size: Any, epsilon: Any) -> Any:
     """Return 1/r of `size` numbers from an address on."""
     squares = all_lanes(ZERO)
     for i in range(0, size, LANES):
+        prefetch_ahead(x + 4 * i)
         values = load_lanes(x + 4 * i, size - i)
         squares = multiply_add(values, values, squares)
     total = sum_of(squares)
@@ -53,6 +56,7 @@ def forward_rows(x: Any, weight: Any, epsilon: Any, y: Any, rstd: Any) -> None:
         rstd[n] = scale
         for i in range(0, size, LANES):
             place, count = 4 * i, size - i
+            prefetch_target_ahead(target + place)
             xhat = load_lanes(source + place, count) * scale
             store_lanes(target + place, xhat * load_lanes(weights + place, count), count)
 
@@ -66,6 +70,8 @@ def backward_rows(dy: Any, x: Any, weight: Any, rstd: Any, dx: Any, dweight: Any
         scale, products = rstd[n], all_lanes(ZERO)
         for i in range(0, size, LANES):
             place, count = 4 * i, size - i
+            prefetch_ahead(source + place)
+            prefetch_ahead(upstream + place)
             xhat, d = load_lanes(source + place, count) * scale, load_lanes(upstream + place, count)
             dxhat = d * load_lanes(weights + place, count)
             products = multiply_add(dxhat, xhat, products)
@@ -74,6 +80,7 @@ def backward_rows(dy: Any, x: Any, weight: Any, rstd: Any, dx: Any, dweight: Any
         along_xhat = sum_of(products) / np.float32(size)
         for i in range(0, size, LANES):
             place, count = 4 * i, size - i
+            prefetch_target_ahead(target + place)
             xhat, d = load_lanes(source + place, count) * scale, load_lanes(upstream + place, count)
             found = (d * load_lanes(weights + place, count) - xhat * along_xhat) * scale
             store_lanes(target + place, load_lanes(target + place, count) + found, count)
