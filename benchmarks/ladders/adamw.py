@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cases.adamw import NUMBERS
-from benchmarks.ladders import Call, Rung, Runner, direct
+from benchmarks.ladders import Call, Rung, Runner, contiguous, direct
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import adamw as trained
 from tinygpt_np.config import ADAM_EPSILON
@@ -80,13 +80,14 @@ def fused(param: Any, grad: Any, first: Any, second: Any, numbers: Any) -> None:
         param[i] = shrunk - learning_rate / correction1 * first[i] / denominator
 
 
+TRAINED = contiguous(update(trained.update))
 RUNGS = [
     Rung("Python", "A loop over lists.", update(python_update), max_flops=8e6),
     Rung("NumPy", "A pass over memory and a new array for each operation.", update(numpy_update)),
     Rung("fused", "One loop: each array is read once and written once.", update(fused)),
     Rung("vectors",
          "The numbers converted to float32 before the loop, which ran in float64: twice the lanes.",
-         update(trained.update), trained=True),
+         TRAINED, trained=True),
     Rung("parallel", "The same kernel, with the weights split between threads.",
-         update(trained.update), threads="several", trained=True),
+         TRAINED, threads="several", trained=True),
 ]  # fmt: skip

@@ -49,6 +49,22 @@ def test_an_update_is_the_truth_but_for_rounding(
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_an_element_has_the_same_bits_in_any_part_and_only_its_own_may_be_nan(size: int) -> None:
+    arrays = [normal(1000 + size), normal(1000 + size), normal(1000 + size)]
+    arrays.append(normal(1000 + size) ** 2)
+    part, place = slice(37, 37 + size), size // 2
+    arrays[1][37 + place] = np.nan
+    recipe = 0.3, RATE, 0.1, BETA1, BETA2, 1 - BETA1**5, 1 - BETA2**5
+    parts = [array[part].copy() for array in arrays]
+    # Not where a vector, or a cache line, begins in the whole.
+    adamw.update(*parts, recipe)
+    adamw.update(*arrays, recipe)
+    for found, whole in zip(parts, arrays, strict=True):
+        np.testing.assert_array_equal(found, whole[part])
+        assert np.flatnonzero(np.isnan(found)).tolist() == [place]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_the_sum_of_squares_is_that_of_float64_wherever_the_array_begins(size: int) -> None:
     grad = normal(size) * np.float32(1e30)  # Their squares overflow float32.
     truth = math.fsum(float(g) ** 2 for g in grad)

@@ -1,17 +1,25 @@
 """AdamW, compiled: the update of model/optimizer.py in one pass over memory."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import kernel
+from tinygpt_np.compiled.cache import kernel, strict
+from tinygpt_np.compiled.simd.vectors import (
+    LANES,
+    load_lanes,
+    multiply_add,
+    prefetch_ahead,
+    prefetch_target_ahead,
+    sqrt,
+    store_lanes,
+)
 from tinygpt_np.config import ADAM_EPSILON
 
 EPSILON = np.float32(ADAM_EPSILON)
 
 
-@kernel
+@strict
 def update(param: Any, grad: Any, first: Any, second: Any, recipe: Any) -> None:
     """Update param, first and second in place, all flat, by the gradient grad · scale.
 
@@ -19,17 +27,28 @@ def update(param: Any, grad: Any, first: Any, second: Any, recipe: Any) -> None:
     1 - beta1ᵗ, 1 - beta2ᵗ at step t ≥ 1; a plain tuple, which Numba passes fastest.
     """
     scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = recipe
-    # Numbers arrive as float64; one of them in the loop would make all of it float64.
     clipping, fresh1, fresh2 = np.float32(scale), np.float32(1 - beta1), np.float32(1 - beta2)
     shrink = np.float32(1 - learning_rate * weight_decay)
     rate = np.float32(learning_rate / correction1)
-    correction = np.float32(correction2)
-    for i in range(param.size):
-        g = grad[i] * clipping
-        first[i] += fresh1 * (g - first[i])
-        second[i] += fresh2 * (g * g - second[i])
-        denominator = math.sqrt(second[i] / correction) + EPSILON
-        param[i] = param[i] * shrink - rate * first[i] / denominator
+    # A product instead of a quotient: divisions and roots take longest.
+    inverse = np.float32(1 / correction2)
+    size, params, grads = param.size, param.ctypes.data, grad.ctypes.data
+    firsts, seconds = first.ctypes.data, second.ctypes.data
+    for i in range(0, size, LANES):
+        place, count = 4 * i, size - i
+        prefetch_ahead(grads + place)
+        for target in (params, firsts, seconds):
+            prefetch_target_ahead(target + place)
+        g = load_lanes(grads + place, count) * clipping
+        mean = load_lanes(firsts + place, count)
+        mean = multiply_add(fresh1, g - mean, mean)
+        square = load_lanes(seconds + place, count)
+        square = multiply_add(fresh2, g * g - square, square)
+        store_lanes(firsts + place, mean, count)
+        store_lanes(seconds + place, square, count)
+        move = rate * mean / (sqrt(square * inverse) + EPSILON)
+        shrunk = load_lanes(params + place, count) * shrink
+        store_lanes(params + place, shrunk - move, count)
 
 
 @kernel

@@ -345,6 +345,12 @@ def multiply_add(emit: Emitter, a: Any, b: Any, c: Any) -> Any:
 
 
 @lanewise
+def sqrt(emit: Emitter, x: Any) -> Any:
+    """Return the square root."""
+    return emit.call(f"llvm.sqrt.{emit.kind(x)}", x.type, [x])
+
+
+@lanewise
 def at_least(emit: Emitter, x: Any, low: Any) -> Any:
     """Return the larger of the two; NaN if x is NaN."""
     return emit.larger(x, low)
