@@ -9,8 +9,10 @@ A may be contiguous along the depth, (rows, depth), or across it, (depth, rows).
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008).
 """
 
-from typing import Any
+import functools
+from typing import Any, cast
 
+from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 
 from tinygpt_np.compiled.simd.linking import MATRIX
@@ -52,21 +54,30 @@ def make_tile(vectors: int, rows: int = ROWS, lanes: int = LANES, fused: bool = 
             (builder.extract_value(each, 0), builder.extract_value(each, 1))
             for each in (a, b, start, c, fetch)
         ]
+        stride = matrices[0][1]
+        is_across = builder.trunc(across, ir.IntType(1))
+        # The bytes from row to row of A and from step to step: along the depth, across it, or as
+        # `across` says.
+        along, crosswise = (stride, INT(4)), (INT(4), stride)
+        either = tuple(map(functools.partial(builder.select, is_across), crosswise, along))
         done = builder.append_basic_block("tile.done")
         impossible = builder.append_basic_block("tile.impossible")
         case = builder.add(height, builder.mul(across, INT(rows)))
         switch = builder.switch(case, impossible)
         builder.position_at_end(impossible)
         builder.unreachable()
-        for is_across in (False, True):
-            for each in range(1, rows + 1):
+        for each in range(1, rows + 1):
+            is_main = each == rows and vectors == VECTORS
+            # Lower tiles are only used at the edges of C, and each loop takes time to compile, so
+            # theirs are for both layouts of A.
+            layouts = [([0], along), ([1], crosswise)] if each == rows else [([0, 1], either)]
+            for numbers, strides in layouts:
                 block = builder.append_basic_block(f"tile.{each}")
-                switch.add_case(INT(each + rows * is_across), block)
+                for number in numbers:
+                    switch.add_case(INT(each + rows * number), block)
                 builder.position_at_end(block)
-                # The others are only used at the edges of C, and each takes time to compile.
-                is_main = each == rows and vectors == VECTORS
-                tile_emitter = TileEmitter(builder, each, vectors, is_across, is_main, lanes, fused)
-                tile_emitter.tile(matrices, depth)
+                tile_emitter = TileEmitter(builder, each, vectors, is_main, lanes, fused)
+                tile_emitter.tile(matrices, strides, depth)
                 builder.branch(done)
         builder.position_at_end(done)
 
@@ -78,31 +89,37 @@ class TileEmitter(Emitter):
 
     # Steps along the depth in an iteration of the loop: of the main tile, and of others.
     MANY, FEW = 4, 2
-    # Rows of A that share a pointer; one each would need too many registers.
+    # Rows of A that share a pointer, unless they are a constant apart; one each would need too many
+    # registers.
     SHARING = 4
 
     def __init__(
-        self, builder: Any, height: int, vectors: int, across: bool, is_main: bool, lanes: int,
-        fused: bool,
-    ) -> None:  # fmt: skip
+        self, builder: Any, height: int, vectors: int, is_main: bool, lanes: int, fused: bool
+    ) -> None:
         super().__init__(builder, lanes, fused)
-        self.height, self.vectors, self.across, self.is_main = height, vectors, across, is_main
+        self.height, self.vectors, self.is_main = height, vectors, is_main
 
-    def tile(self, matrices: list[tuple[Any, Any]], depth: Any) -> None:
-        """Emit the tile; matrices: address and stride of a, b, start, c and what to fetch."""
-        (a, a_stride), (b, b_stride), (start, start_stride), (c, c_stride), fetched = matrices
+    def tile(self, matrices: list[tuple[Any, Any]], a_strides: tuple[Any, Any], depth: Any) -> None:
+        """Emit the tile.
+
+        matrices: address and stride of a, b, start, c and what to fetch. a_strides: the bytes from
+        row to row of a, and from step to step.
+        """
+        (a, _), (b, b_stride), (start, start_stride), (c, c_stride), fetched = matrices
         fetch, fetch_stride = fetched
         builder, width = self.builder, 4 * self.lanes
         every = [(row, vector) for row in range(self.height) for vector in range(self.vectors)]
         sums = [self.load(self.at(start, start_stride, r, v * width)) for r, v in every]
-        self.a_stride, self.b_stride, self.c_stride = a_stride, b_stride, c_stride
-        self.fetch_stride = fetch_stride
-        self.strides = [builder.mul(a_stride, INT(i)) for i in range(self.SHARING)]
-        sharing = range(0, 1 if self.across else self.height, self.SHARING)
+        row_stride, self.step_stride = a_strides
+        self.b_stride, self.c_stride, self.fetch_stride = b_stride, c_stride, fetch_stride
+        is_constant = isinstance(row_stride, cast(Any, ir).Constant)
+        self.sharing = self.height if is_constant else self.SHARING
+        self.strides = [builder.mul(row_stride, INT(i)) for i in range(self.sharing)]
         # The tile below comes next; if C is large, it is not in the cache.
         below = self.at(c, c_stride, self.height)
         pointers = [below, self.at(fetch), self.at(fetch, more=4 * FETCHED), self.at(b)]
-        pointers += [self.at(a, a_stride, row) for row in sharing]
+        shared = range(0, self.height, self.sharing)
+        pointers += [self.at(a, row_stride, row) for row in shared]
         self.split = len(pointers)
         state = [*pointers, *sums]
         steps = self.MANY if self.is_main else self.FEW
@@ -147,8 +164,8 @@ class TileEmitter(Emitter):
             next_row = builder.gep(end, [builder.sub(self.fetch_stride, INT(4 * FETCHED))])
             fetch = builder.select(is_over, next_row, fetch)
             end = builder.select(is_over, builder.gep(end, [self.fetch_stride]), end)
-        for step in range(steps):
-            pointers, sums = self.step(pointers, sums, step, steps)
+        for _ in range(steps):
+            pointers, sums = self.step(pointers, sums)
         remaining = builder.sub(left, INT(steps))
         left.add_incoming(remaining, body)
         found = [below, fetch, end, *pointers, *sums]
@@ -162,27 +179,18 @@ class TileEmitter(Emitter):
             phi.add_incoming(value, body)
         return merged
 
-    def step(
-        self, pointers: list[Any], sums: list[Any], step: int, steps: int
-    ) -> tuple[list[Any], list[Any]]:
-        """Emit one step along the depth; pointers into rows of A move at the last of `steps`."""
+    def step(self, pointers: list[Any], sums: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Emit one step along the depth."""
         builder, width = self.builder, 4 * self.lanes
         b, *rows = pointers
         vectors = [self.load(builder.gep(b, [INT(v * width)])) for v in range(self.vectors)]
         found: list[Any] = []
         for row in range(self.height):
-            if self.across:
-                place = builder.gep(rows[0], [INT(4 * row)])
-            else:
-                shared, offset = divmod(row, self.SHARING)
-                place = builder.gep(rows[shared], [self.strides[offset]])
-                place = builder.gep(place, [INT(4 * step)])
+            shared, offset = divmod(row, self.sharing)
+            place = builder.gep(rows[shared], [self.strides[offset]])
             number = self.copied_to_all_lanes(self.load(place, FLOAT))
             for v, vector in enumerate(vectors):
                 before = sums[row * self.vectors + v]
                 found.append(self.multiplied_and_added(number, vector, before))
-        if self.across:
-            rows = [builder.gep(rows[0], [self.a_stride])]
-        elif step == steps - 1:
-            rows = [builder.gep(pointer, [INT(4 * steps)]) for pointer in rows]
+        rows = [builder.gep(pointer, [self.step_stride]) for pointer in rows]
         return [builder.gep(b, [self.b_stride]), *rows], found
