@@ -32,6 +32,7 @@ import llvmlite  # pyright: ignore[reportMissingTypeStubs]
 import numba
 import numpy as np
 import platformdirs
+from numba import extending
 from numba.core import compiler, config, event, serialize
 
 # Never nnan or ninf: a NaN must stay one, so that it is found and reported.
@@ -43,6 +44,7 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 # Numba has no types to offer.
 njit: Any = numba.njit
+extend: Any = extending
 settings: Any = config
 events: Any = event
 compile_result: Any = compiler.CompileResult
@@ -67,9 +69,20 @@ def strict(function: Callable[..., Any]) -> Any:
     return compiled(function, fastmath=False)
 
 
+def inner(function: Callable[..., Any]) -> Any:
+    """Like strict, for a function that only kernels call; Python would run it uncompiled.
+
+    Code that converts its arguments and results from and to Python would take time to compile. It
+    is not kept on disk by itself, but within the kernels that call it.
+    """
+    return extend.register_jitable(nogil=True, error_model="numpy", fastmath=False)(function)
+
+
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function on its first call, with a cache if it has a source file."""
-    dispatcher = njit(nogil=True, error_model="numpy", **options)(function)
+    # No code in C calls it.
+    options |= {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    dispatcher = njit(**options)(function)
     source = Path(function.__code__.co_filename)
     if source.is_file():
         folder = cache_root() / stamp(source.parent)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import kernel, strict
+from tinygpt_np.compiled.cache import inner, kernel
 from tinygpt_np.compiled.kernels.elementary import exp
 from tinygpt_np.compiled.kernels.matmul import (
     PANEL,
@@ -87,7 +87,7 @@ def make_scratch(arena: Arena, time: int, head_size: int) -> Scratch:
     return Scratch(arena.zeros(SCRATCH), tiles, stripes, arena.zeros(3, size))
 
 
-@strict
+@inner
 def matmul_columns(
     height: Any, a: Any, panels: Any, end: Any, depth: Any, columns: Any, c: Any, scratch: Any
 ) -> None:
@@ -101,7 +101,7 @@ def matmul_columns(
         )  # fmt: skip
 
 
-@strict
+@inner
 def matmul_rows(
     height: Any, a: Any, panels: Any, end: Any, depth: Any, columns: Any, c: Any, scratch: Any
 ) -> None:
@@ -114,7 +114,7 @@ def matmul_rows(
         )  # fmt: skip
 
 
-@strict
+@inner
 def hide(values: Any, visible: Any, end: Any, hidden: Any) -> None:
     """Set the values from `visible` to `end`, in whole vectors, to `hidden`."""
     for block in range(visible // LANES * LANES, end, LANES):
@@ -122,7 +122,7 @@ def hide(values: Any, visible: Any, end: Any, hidden: Any) -> None:
         store_vector(place, first_lanes(load_vector(place), visible - block, hidden))
 
 
-@strict
+@inner
 def largest_visible(scores: Any, visible: Any, end: Any) -> Any:
     """Return the largest of the first `visible` scores; set those from there to `end` to -inf."""
     hide(scores, visible, end, MINUS_INFINITY)
@@ -132,7 +132,7 @@ def largest_visible(scores: Any, visible: Any, end: Any) -> Any:
     return largest_of(largest)
 
 
-@strict
+@inner
 def exponentials(scores: Any, end: Any, largest: Any, scale: Any) -> Any:
     """Replace scores by exp(scale·(scores - largest)); return their sum."""
     total = all_lanes(ZERO)
@@ -143,7 +143,7 @@ def exponentials(scores: Any, end: Any, largest: Any, scale: Any) -> Any:
     return sum_of(total)
 
 
-@strict
+@inner
 def multiply_by(values: Any, factors: Any, count: Any) -> None:
     """values *= factors, `count` of each, at addresses."""
     aligned = 4 * (count // LANES * LANES)
@@ -153,7 +153,7 @@ def multiply_by(values: Any, factors: Any, count: Any) -> None:
         store(values + place, load(values + place) * load(factors + place))
 
 
-@strict
+@inner
 def scale_row(values: Any, count: Any, factor: Any) -> None:
     """values *= factor, `count` numbers at an address."""
     aligned = 4 * (count // LANES * LANES)
@@ -163,7 +163,7 @@ def scale_row(values: Any, count: Any, factor: Any) -> None:
         store(place, load(place) * factor)
 
 
-@strict
+@inner
 def recompute_probs(
     scores: Any, dprobs: Any, stats: Any, scale: Any, visible: Any, end: Any
 ) -> Any:  # fmt: skip
@@ -188,7 +188,7 @@ def recompute_probs(
     return sum_of(total)
 
 
-@strict
+@inner
 def softmax_backward(probs: Any, dprobs: Any, mean: Any, scale: Any, end: Any) -> None:
     """Turn dprobs of one query into dscores, in place."""
     for place in range(0, 4 * end, VECTOR):
@@ -230,13 +230,13 @@ def attend(
             scale_row(moved(y, row + i, 0).address, size, load(inverses + 4 * i))
 
 
-@strict
+@inner
 def head_of(array: Any, number: Any, time: Any, n_head: Any, size: Any) -> Any:
     """Return one head's columns of one sequence's rows of an array (B·T, ·), as a Matrix."""
     return moved(matrix_of(array), number // n_head * time, number % n_head * size)
 
 
-@strict
+@inner
 def key_and_value_of(
     qkv: Any, number: Any, time: Any, n_head: Any, n_kv_head: Any, size: Any
 ) -> Any:
@@ -245,7 +245,7 @@ def key_and_value_of(
     return key, moved(key, 0, n_kv_head * size)
 
 
-@strict
+@inner
 def mask_of(mask: Any, number: Any, time: Any) -> Any:
     """Return the address of one head's mask (T, T), or 0 without dropout."""
     return mask.ctypes.data + 4 * number * time * time if mask.shape[0] > 0 else 0
@@ -277,7 +277,7 @@ def forward_heads(
             )  # fmt: skip
 
 
-@strict
+@inner
 def add_stripe(
     stripe: Any, origin: Any, rank: Any, b: Any, size: Any, c: Any, unset: Any, scratch: Any
 ) -> None:

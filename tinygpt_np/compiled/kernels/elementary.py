@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.cache import inner, strict
 from tinygpt_np.compiled.simd.vectors import (
     FLOAT,
     Emitter,
@@ -56,7 +56,7 @@ def maximum(emit: Emitter, a: Any, b: Any) -> Any:
     return emit.call("llvm.maximum.f32", FLOAT, [a, b], flags=("nsz",))
 
 
-@strict
+@inner
 def parts_of_exp(x: Any) -> Any:
     """Return p and 2ⁿ⁻¹ of exp(x) = 2ⁿ (1 + p), for x in [EXP_LOW, EXP_HIGH]."""
     shifted = fma(x, LOG2_E, SHIFT)
@@ -66,7 +66,7 @@ def parts_of_exp(x: Any) -> Any:
     return fma(r * r, q, r), power_of_two(shifted)
 
 
-@strict
+@inner
 def exp(x: Any) -> Any:
     """Return exp(x) to 1.1 ulp, and 0 below -86.98, where 2ⁿ⁻¹ is not a normal number."""
     p, half_scale = parts_of_exp(at_most(at_least(x, EXP_LOW), EXP_HIGH))

@@ -14,19 +14,24 @@ Sizes and prefetching were chosen by measurement; see compiled/README.md.
 Source: Goto, van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), sec. 4-6.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+from numba import types
 
-from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.simd.linking import linked
+from tinygpt_np.compiled.cache import inner, strict
+from tinygpt_np.compiled.simd.linking import MATRIX, linked
 from tinygpt_np.compiled.simd.memory import Arena, Matrix
 from tinygpt_np.compiled.simd.tile import FETCHED, make_tile
 from tinygpt_np.compiled.simd.vectors import (
+    INT,
     LANES,
     ROWS,
     VECTORS,
+    Emitter,
     copy_vector,
+    intrinsic,
     load,
     store,
     transpose_block,
@@ -78,26 +83,29 @@ def packed_size(depth: int, columns: int) -> int:
     return depth * (columns + -columns % LANES)
 
 
-@strict
-def matrix(address: Any, stride: Any) -> Any:
-    """Return a Matrix of two int64, whatever integers are given."""
-    number: Any = np.int64
-    return Matrix(number(address), number(stride))
+@intrinsic(MATRIX, types.int64, types.int64)
+def matrix(emit: Emitter, address: Any, stride: Any) -> Any:
+    """Return a Matrix of two integers."""
+    empty: Any = ir.Constant(ir.ArrayType(INT, 2), cast(Any, ir).Undefined)
+    return emit.builder.insert_value(emit.builder.insert_value(empty, address, 0), stride, 1)
 
 
-@strict
+@inner
 def matrix_of(array: Any) -> Any:
     """Return a C-contiguous array (M, N) as a Matrix."""
     return matrix(array.ctypes.data, 4 * array.shape[1])
 
 
-@strict
-def moved(m: Any, row: Any, column: Any) -> Any:
+@intrinsic(MATRIX, MATRIX, types.int64, types.int64)
+def moved(emit: Emitter, m: Any, row: Any, column: Any) -> Any:
     """Return the part of a Matrix that begins at a row and a column."""
-    return Matrix(m.address + row * m.stride + 4 * column, m.stride)
+    builder = emit.builder
+    address, stride = builder.extract_value(m, 0), builder.extract_value(m, 1)
+    offset = builder.add(builder.mul(row, stride), builder.mul(column, INT(4)))
+    return builder.insert_value(m, builder.add(address, offset), 0)
 
 
-@strict
+@inner
 def moved_operand(b: Any, form: Any, row: Any, column: Any) -> Any:
     """Return the part of B that begins at a row and a column; form is not PACKED."""
     if form == TRANSPOSED:
@@ -105,13 +113,13 @@ def moved_operand(b: Any, form: Any, row: Any, column: Any) -> Any:
     return moved(b, row, column)
 
 
-@strict
+@inner
 def padded(width: Any) -> Any:
     """Return the bytes of a panel's row: whole vectors."""
     return 4 * ((width + LANES - 1) // LANES * LANES)
 
 
-@strict
+@inner
 def copy_rows(source: Any, target: Any, rows: Any, columns: Any) -> None:
     """Copy rows of numbers from one Matrix to another, by vectors where possible."""
     aligned = columns // LANES * LANES
@@ -182,7 +190,7 @@ def pack(b: Matrix, form: Any, width: Any, depth: Any, panel: Any) -> None:
             store(panel + row * target.stride + column, np.float32(0))
 
 
-@strict
+@inner
 def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
     """Pack a Matrix, of (depth, columns) once it is packed."""
     whole = 0
@@ -198,7 +206,7 @@ def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
         pack(corner, form, min(PANEL, columns - column), depth, panels + 4 * column * depth)
 
 
-@strict
+@inner
 def panel_matmul(
     a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
     following: Any, part: Any, parts: Any, scratch: Any,
@@ -215,7 +223,7 @@ def panel_matmul(
         )  # fmt: skip
 
 
-@strict
+@inner
 def stretch_matmul(
     a: Any, across: Any, panel: Any, start: Any, c: Any, rows: Any, width: Any, depth: Any,
     following: Any, part: Any, parts: Any, scratch: Any,
@@ -235,7 +243,7 @@ def stretch_matmul(
         )  # fmt: skip
 
 
-@strict
+@inner
 def next_block(
     a: Any, across: Any, b: Any, form: Any, row: Any, rows: Any, last: Any, columns: Any, low: Any,
     high: Any,
@@ -332,7 +340,7 @@ def matmul(a: Any, across: Any, b: Any, form: Any, start: Any, c: Any, scratch: 
     matmul_part(a, across, b, form, start, c, 0, c.shape[0], 0, c.shape[1], scratch)
 
 
-@strict
+@inner
 def start_of(start: Any, scratch: Any) -> Any:
     """Return the Matrix that a matmul is added to, and its step from column to column, 0 or 1."""
     if start.shape[0] == 0:

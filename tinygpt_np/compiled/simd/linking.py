@@ -13,7 +13,7 @@ from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
 from numba.core import cgutils
 
-from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.cache import compiled
 from tinygpt_np.compiled.simd.memory import Matrix
 
 # Numba's calling convention: pointers for a result and an exception (there are none), then the
@@ -34,11 +34,11 @@ def linked(function: Callable[..., None]) -> Any:
     parameters = inspect.signature(function).parameters.values()
     kinds = [MATRIX if each.annotation is Matrix else types.int64 for each in parameters]
     signature = types.void(*kinds)
-    dispatcher = strict(function)
+    dispatcher = compiled(function, fastmath=False, no_cpython_wrapper=True)
     dispatcher.compile(signature)
-    (compiled,) = dispatcher.overloads.values()
-    compiled_kernels.append(compiled)
-    address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    (result,) = dispatcher.overloads.values()
+    compiled_kernels.append(result)
+    address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
     cast(Any, binding).add_symbol(name, address)
 
     def call(context: Any, *arguments: Any) -> Any:
