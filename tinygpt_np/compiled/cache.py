@@ -15,6 +15,7 @@ cache, CompileResult._reduce and _rebuild, and the event numba:compile.
 
 import contextlib
 import functools
+import gc
 import hashlib
 import inspect
 import os
@@ -88,6 +89,18 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
         folder = cache_root() / stamp(source.parent)
         dispatcher._cache = Cache(function, folder, dispatcher.targetoptions)
     return dispatcher
+
+
+@contextlib.contextmanager
+def without_collection() -> Generator[None]:
+    """Pause garbage collection, which looks for little among the many objects of the compiler."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def cache_root() -> Path:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tinygpt_np.compiled import update
+from tinygpt_np.compiled.cache import without_collection
 from tinygpt_np.compiled.kernels import adamw, embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks
@@ -132,6 +133,7 @@ class CompiledEngine:
         arena = Arena()
         return {name: arena.zeros(*param.shape) for name, param in self.params.items()}
 
+    @without_collection()
     def warm_up(self, optimizer: Optimizer) -> None:
         """Compile what a step needs, and change nothing."""
         tokens = np.zeros((1, self.config.block_size), np.int64)

@@ -13,7 +13,7 @@ from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
 from numba.core import cgutils
 
-from tinygpt_np.compiled.cache import compiled
+from tinygpt_np.compiled.cache import compiled, without_collection
 from tinygpt_np.compiled.simd.memory import Matrix
 
 # Numba's calling convention: pointers for a result and an exception (there are none), then the
@@ -35,7 +35,8 @@ def linked(function: Callable[..., None]) -> Any:
     kinds = [MATRIX if each.annotation is Matrix else types.int64 for each in parameters]
     signature = types.void(*kinds)
     dispatcher = compiled(function, fastmath=False, no_cpython_wrapper=True)
-    dispatcher.compile(signature)
+    with without_collection():
+        dispatcher.compile(signature)
     (result,) = dispatcher.overloads.values()
     compiled_kernels.append(result)
     address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
