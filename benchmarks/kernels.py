@@ -49,7 +49,8 @@ def run(
         with start(plan, run) as processes:
             run.say("limits of the machine")
             caches, cold = found["machine"]["caches"], plan.cache == "cold"
-            with closing(MachineLimits(processes.limits, caches, plan.threads, cold)) as machine:
+            counts = sorted({1, *plan.threads})  # A ladder has rungs of one thread.
+            with closing(MachineLimits(processes.limits, caches, counts, cold)) as machine:
                 found["limits"] = machine.measure(LIMIT_ROUNDS, run.say)
                 if not run.quiet:
                     with run.hidden() as console:

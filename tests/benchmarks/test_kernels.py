@@ -41,6 +41,15 @@ def written(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def test_a_run_on_two_threads_alone_names_a_cache_for_one_thread_too(
+    tmp_path: Path,
+) -> None:
+    found = kernels.run(replace(TINY, threads=[2]), tmp_path / "found.json")
+    for case in found["cases"]:
+        assert {*case["cache"].values()} <= {"L1", "L2", "memory"}
+    assert "<svg" in (tmp_path / "found.html").read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("whole") / "found.json"
