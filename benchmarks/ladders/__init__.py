@@ -4,7 +4,8 @@ The docstring of a ladder describes its rungs, what each gained, and what was tr
 success. RUNGS are the kernels, from loops in Python to those that training uses, which are
 imported from tinygpt_np, where they are explained. A function compiled as `strict` does each
 operation as written; as `kernel`, sums may be reordered and multiply-adds fused, without which no
-sum is vectorised.
+sum is vectorised. The docstrings tell what `parallel` gains or loses if all work is split; since
+then, one thread does what takes less than SPLIT_FROM FLOPs (compiled/threads.py).
 """
 
 import ast

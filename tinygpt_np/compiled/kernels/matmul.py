@@ -2,8 +2,9 @@
 
 B is cut into panels of PANEL columns, in which numbers have the order in which the register tile
 (simd/tile.py) reads them. Panels are packed on the way, or once beforehand where many matmuls use
-the same B. For each block of STRETCH steps of the depth, STRIPE rows of A, which stay in the L2
-cache, are multiplied by all panels, DEPTH steps at a time, in tiles of up to ROWS rows.
+the same B. For each block of STRETCH steps of the depth and GROUP columns, STRIPE rows of A, which
+stay in the L2 cache, are multiplied by all panels, DEPTH steps at a time, in tiles of up to ROWS
+rows. Meanwhile the next rows of A, or rows of B that are packed next, are prefetched.
 
 Each sum is one chain in the order of the depth, c = fma(a, b, c). So its bits do not depend on the
 sizes of blocks, on packing, or on the number of threads. The error is at most K·eps·Σ|a||b| (K the

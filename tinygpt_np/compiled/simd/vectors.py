@@ -36,7 +36,7 @@ LANES, ROWS, VECTORS, FUSED = tile_of_host(
     binding.get_default_triple(), dict(binding.get_host_cpu_features())
 )
 
-# A page: the processor's own prefetching ends with each, and starts anew in the next.
+# A page: the processor's own prefetching ends with each, and starts again in the next.
 AHEAD = 4096
 
 INT = ir.IntType(64)
