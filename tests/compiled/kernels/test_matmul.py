@@ -1,6 +1,5 @@
 """The matmul kernel: the bits of one chain per sum, in every form and at every edge."""
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -38,11 +37,13 @@ def around(*sizes: int) -> list[int]:
     return sorted({size + more for size in sizes for more in (-1, 0, 1) if size + more > 0})
 
 
+# A B that is neither read in place nor packed at once, and a C that is transposed in two parts.
+COLUMNS = 2 * GROUP + PANEL + 21
+LARGE = SMALL // COLUMNS + 1, COLUMNS
+assert (MOST_TURNED - 6) * COLUMNS > TURNED
+
 # (M, K, N), one of them awkward at a time; then scratch that is used to its end, and all three past
 # several blocks.
-SEVERAL_GROUPS = STRETCH + 9, 2 * GROUP + PANEL + 5
-assert math.prod(SEVERAL_GROUPS) > SMALL
-assert (MOST_TURNED - 6) * SEVERAL_GROUPS[1] > TURNED
 SHAPES = [
     *((rows, 37, PANEL + LANES + 3) for rows in around(1, ROWS, FEW_ROWS, STRIPE)),
     *(
@@ -55,10 +56,9 @@ SHAPES = [
     (STRIPE, STRETCH, 5),
     (STRIPE + 1, 19, GROUP + PANEL + 5),
     (STRIPE + 7, STRETCH + 9, 2 * PANEL + HALF + LANES + 5),
-    # Several groups of panels, of a B that is not read in place, and several stripes.
-    (2 * STRIPE + 7, *SEVERAL_GROUPS),
-    (MOST_TURNED - 6, *SEVERAL_GROUPS),
-    (FEW_ROWS + 1, *SEVERAL_GROUPS),
+    (MOST_TURNED + 1, *LARGE),
+    (MOST_TURNED - 6, *LARGE),
+    (FEW_ROWS + 1, STRETCH + 9, COLUMNS),
 ]
 
 
