@@ -53,7 +53,7 @@ class Call:
     def share(self, count: int, part: Callable[[slice], Callable[[], Any]]) -> Callable[[], Any]:
         """Return a step in which each thread does its part of `count` rows.
 
-        As in training, a single thread does what is done sooner that way.
+        Work that is too short to be split is done by one thread, as in training.
         """
         parts = [part(rows) for rows in split(count, threads_for(self.flops, self.threads))]
         return parts[0] if len(parts) == 1 else functools.partial(run_all, self.pool, parts)

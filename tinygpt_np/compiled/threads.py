@@ -188,7 +188,7 @@ class ThreadTeam:
     def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
         """Call job with one slice of range(total) per thread; slices begin at multiples of unit.
 
-        flops: about how many all of them take. A single thread does what is done sooner that way.
+        flops: about how many all of them take; one thread does what is too short to be split.
         """
         threads = threads_for(flops, self.size)
         if threads == 1 or total <= unit:
