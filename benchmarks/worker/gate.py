@@ -95,11 +95,13 @@ class Trial:
         """Restore what the kernel overwrites and vary some elements; return the arguments: none.
 
         So a kernel that keeps its results has none for the inputs of a sample. draw: whether others
-        vary than before.
+        vary than before. They are drawn in any case, because steps with vectors of 512 bits take up
+        to twice as long after a pause in which a processor has powered its wide units down.
         """
         kept = self.varied
         self.settle()
-        self.varied = self.draw() if draw else kept
+        drawn = self.draw()
+        self.varied = drawn if draw else kept
         for array, index, _, value in self.varied:
             array[index] = value
         return ()

@@ -163,6 +163,32 @@ def test_a_kernel_that_keeps_results_is_refused_and_finds_none_in_a_sample(keeps
         assert gate.close() == "any"
 
 
+def test_a_kernel_that_takes_longer_after_a_pause_keeps_no_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, paused = [0.0], [False]
+    draw = Trial.draw
+
+    def slow_draw(trial: Trial) -> Any:
+        paused[0] = True
+        return draw(trial)
+
+    def prepare(call: Call) -> Callable[[], Any]:
+        def step() -> None:
+            np.add(*call.arrays.values())
+            clock[0] += 2e-6 if paused[0] else 1e-6
+            paused[0] = False
+
+        return step
+
+    monkeypatch.setattr(Trial, "draw", slow_draw)
+    gate = Gate(Runner(prepare), addition(), 1, POOL, clock=lambda: clock[0])
+    gate.open()
+    with gate.turn():
+        gate.trial.step()
+    assert gate.close() == "any"
+
+
 def test_in_each_turn_the_arrays_have_another_problem_and_poisoned_outputs() -> None:
     gate = Gate(Runner(lambda call: partial(np.add, *call.arrays.values())), addition(), 1, POOL)
     gate.open()
