@@ -45,7 +45,7 @@ def signals_are_not_ignored() -> Iterator[None]:
 def waits_end_before_the_limit_of_a_test() -> Iterator[None]:
     """Fail a test with a deadlock before pytest's timeout ends the whole process."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(threads, "INTERVAL", 15.0)
+        monkeypatch.setattr(threads, "MOST_SPINS", 1 << 34)
         yield
 
 

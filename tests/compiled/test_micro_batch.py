@@ -18,7 +18,14 @@ from helpers.small_gpts import (
 
 import tinygpt_np as tg
 from tinygpt_np.compiled.matmuls import Matmuls
-from tinygpt_np.compiled.micro_batch import Layer, MicroBatch, Step, buffer_size, draw_masks
+from tinygpt_np.compiled.micro_batch import (
+    Layer,
+    MicroBatch,
+    Step,
+    buffer_size,
+    draw_masks,
+    places,
+)
 from tinygpt_np.compiled.operations import AttentionState
 from tinygpt_np.compiled.threads import ParallelRegion
 
@@ -39,9 +46,10 @@ def arrays_of(value: Any) -> Iterator[np.ndarray]:
                 yield from arrays_of(each)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
 @every_variant
 def test_in_poisoned_buffers_results_are_true_and_the_second_micro_batch_adds_its_own(
-    config: tg.GPTConfig,
+    config: tg.GPTConfig, recorded: bool
 ) -> None:
     model, tokens, targets = generic(config)
     tokens, targets = tokens[-SEQUENCES:], targets[-SEQUENCES:]
@@ -54,14 +62,17 @@ def test_in_poisoned_buffers_results_are_true_and_the_second_micro_batch_adds_it
     true, expected = truth.loss_and_grads(padded[0], padded[1], masks)
     rows = slice(BEFORE * TIME, (BEFORE + SEQUENCES) * TIME)
     work = MicroBatch(config, SEQUENCES, TIME)
+    layers = places(model.params)
     step = Step(
         params=model.params,
         grads={name: poisoned(*param.shape) for name, param in model.params.items()},
         dembedded=poisoned(count * TIME, config.n_embd),
         matmuls=Matmuls(model.params, config.head_name, 1),
-        region=ParallelRegion(1),
+        region=ParallelRegion(1, len(layers)),
+        places=layers,
         scale=1 / int((targets != -1).sum()),
         dropout_key=KEY,
+        recorded=recorded,
     )
     flat = tokens.reshape(-1), targets.reshape(-1)
     for number in (0, 1):

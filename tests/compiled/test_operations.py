@@ -39,14 +39,14 @@ def test_a_norm_adds_to_the_gradients_of_its_own_parameters(norm: str, bias: boo
         poisoned(ROWS, 40),
         found.make_stats(ROWS, Arena()),
     )
-    found.forward(x, affine, y, stats)
+    found.forward(x, affine, y, stats, ALONE)
     operation: Any = getattr(ops, norm)
     given = [each for each in wide(*affine) if each.size]
     truth, saved = operation.forward(wide(x)[0], *given, epsilon=0.3)
     assert relative_error(y, truth) < BOUND
 
     dx, daffine = start.copy(), [each.copy() for each in affine]
-    found.backward(dy, x, affine, stats, dx, daffine)
+    found.backward(dy, x, affine, stats, dx, daffine, ALONE)
     expected, *gradients = operation.backward(wide(dy)[0], saved)
     assert relative_error(dx, start + expected) < BOUND
     for grad, before, added in zip(daffine, affine, gradients, strict=False):

@@ -1,8 +1,7 @@
-"""Teams of threads, ordered sections, and limits on the threads of BLAS and Numba."""
+"""Teams of threads, what stops them, and limits on the threads of BLAS and Numba."""
 
 import functools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -12,10 +11,11 @@ import numba
 import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
-from helpers.processes import LIMIT, printed
+from helpers.processes import printed
 from numba.core import config
 
 from tinygpt_np.compiled import threads
+from tinygpt_np.compiled.simd.barrier import wait_for_turn
 from tinygpt_np.compiled.threads import (
     STOPPED,
     ParallelRegion,
@@ -36,42 +36,10 @@ def team() -> Iterator[ThreadTeam]:
     team.close()
 
 
-def nothing() -> None: ...
-
-
-# Ordered sections
-
-
-def test_sections_of_a_name_run_in_the_order_of_their_numbers() -> None:
-    region, entered = ParallelRegion(12), list[int]()
-    region.ordered("another", 0, nothing)
-    running = [
-        threading.Thread(target=region.ordered, args=("a", n, functools.partial(entered.append, n)))
-        for n in np.argsort(np.sin(range(12)))
-    ]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join(LIMIT)
-    assert entered == list(range(12))
-
-
-def test_a_turn_that_never_comes_in_ten_minutes_is_an_error_that_names_the_gradient(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(threads, "INTERVAL", 60.0)
-    region, intervals = ParallelRegion(2), list[float]()
-
-    def wait_for(ready: Callable[[], bool], interval: float) -> bool:
-        intervals.append(interval)
-        return ready()
-
-    monkeypatch.setattr(region.condition, "wait_for", wait_for)
-    message = "waited 10 minutes for the turn of micro-batch 2 to add to the gradient of a, "
-    with pytest.raises(StuckError, match=message):
-        region.ordered("a", 2, nothing)
-    # A process that was suspended uses up one interval.
-    assert intervals == [60.0] * 10
+def wait_in(region: ParallelRegion) -> None:
+    """Wait for a turn that never comes."""
+    wait_for_turn(np.array(region.frame(1, 0)), 0)
+    region.check()
 
 
 # Teams
@@ -84,14 +52,14 @@ def test_a_turn_that_never_comes_in_ten_minutes_is_an_error_that_names_the_gradi
 def test_an_error_in_one_thread_releases_the_others_and_is_raised(
     failing: int, error: BaseException, team: ThreadTeam
 ) -> None:
-    region, released = ParallelRegion(3), list[int]()
+    region, released = ParallelRegion(3, 1), list[int]()
 
     def job(thread: int) -> None:
         if thread == failing:
             time.sleep(0.02)  # Until the others wait.
             raise error
         try:
-            region.ordered("a", 1, nothing)
+            wait_in(region)
         finally:
             time.sleep(0.02)
             released.append(thread)
@@ -102,14 +70,14 @@ def test_an_error_in_one_thread_releases_the_others_and_is_raised(
     # No thread is still at work when the error is raised.
     assert sorted(released) == [thread for thread in range(3) if thread != failing]
     with pytest.raises(StoppedError):
-        region.ordered("a", 3, nothing)
+        region.check()
     assert region.counter[0] == STOPPED
 
 
 def test_threads_that_have_begun_are_released_when_another_cannot_be_started(
     team: ThreadTeam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    region, submit, begun = ParallelRegion(3), team.submit, list[Future[object]]()
+    region, submit, begun = ParallelRegion(3, 1), team.submit, list[Future[object]]()
 
     def submit_once(job: Callable[..., object], *rest: object) -> Future[object]:
         if begun:
@@ -119,7 +87,7 @@ def test_threads_that_have_begun_are_released_when_another_cannot_be_started(
 
     monkeypatch.setattr(team, "submit", submit_once)
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        team.run(lambda _: region.ordered("a", 1, nothing), region)
+        team.run(lambda _: wait_in(region), region)
     assert begun[0].done()
 
 
@@ -131,6 +99,18 @@ def test_a_kernel_that_gave_up_at_its_barrier_is_an_error(team: ThreadTeam) -> N
 
     with pytest.raises(StuckError, match="for all of 2 threads"):
         team.run(give_up, region)
+
+
+def test_a_region_without_trouble_passes_its_check() -> None:
+    ParallelRegion(2).check()
+
+
+def test_a_thread_that_gave_up_waiting_for_its_turn_is_an_error_in_all() -> None:
+    region = ParallelRegion(2)
+    region.counter[0] = STOPPED
+    message = "waited minutes for the gradient of an earlier micro-batch, which did not happen"
+    with pytest.raises(StuckError, match=message):
+        region.check()
 
 
 def test_each_number_is_taken_once_and_results_are_in_order(team: ThreadTeam) -> None:

@@ -18,7 +18,7 @@ from tinygpt_np.compiled import update
 from tinygpt_np.compiled.cache import without_collection
 from tinygpt_np.compiled.kernels import adamw, embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
-from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks
+from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks, places
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
 from tinygpt_np.compiled.update import Optimizer
@@ -59,10 +59,6 @@ class Part(NamedTuple):
     sequences: slice
     tokens: np.ndarray
     targets: np.ndarray
-
-
-def ignore(name: str) -> None:
-    """Do nothing when the gradient of a parameter is complete."""
 
 
 def micro_batch_count(batch: int, time: int) -> int:
@@ -142,8 +138,10 @@ class CompiledEngine:
         # Their memory is given back.
         grads = {name: np.zeros_like(param) for name, param in self.params.items()}
         key = 1 if self.config.dropout else None
-        self.accumulate([(tokens, tokens)], [grads], tokens.size, key)
+        for count in (1, 2):  # Split between threads, and recorded.
+            self.accumulate([(tokens, tokens)] * count, [grads] * count, tokens.size, key)
         update.warm_up(optimizer)
+        self.buffers.clear()
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""
@@ -177,6 +175,7 @@ class CompiledEngine:
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
+            self.buffers.clear()  # Their recordings would keep the parameters.
         self.team.map(self.matmuls.prepare())
 
     def at_once(self, batches: int) -> int:
@@ -190,7 +189,7 @@ class CompiledEngine:
         total: int,
         dropout_key: int | None,
         first: int = 0,
-        done: Callable[[str], None] = ignore,
+        done: Callable[[str], None] | None = None,
     ) -> list[float]:
         """Compute the gradients of several batches at the same time, each in its own arrays.
 
@@ -229,11 +228,12 @@ class CompiledEngine:
             if not self.config.tied_head:  # A tied head has written its part.
                 dwte.fill(0)
             embedding.add_rows(ids(tokens), dembedded, dwte)
-            done("wte.weight")
             if dwpe is not None:
                 dwpe.fill(0)
                 embedding.add_positions(dembedded, tokens.shape[1], dwpe)
-                done("wpe.weight")
+            for name in ("wte.weight", "wpe.weight"):
+                if done and name in into:
+                    done(name)
         return losses
 
     def run(self, parts: Sequence[Part]) -> list[float]:
@@ -264,14 +264,16 @@ class CompiledEngine:
 
     def parts(
         self, batches: Sequence[Batch], grads: Sequence[Tensors], total: int,
-        dropout_key: int | None, first: int = 0, done: Callable[[str], None] = ignore,
+        dropout_key: int | None, first: int = 0, done: Callable[[str], None] | None = None,
     ) -> list[Part]:  # fmt: skip
         """Return the micro-batches of some batches; without gradients, only to go forward."""
         rows = sum(tokens.size for tokens, _ in batches)
         if len(self.dembedded) != rows:
             self.dembedded = np.zeros((rows, self.config.n_embd), np.float32)
         counts = [micro_batch_count(*tokens.shape) for tokens, _ in batches]
-        region = ParallelRegion(min(self.team.size, sum(counts)))
+        layers, threads = places(self.params), min(self.team.size, sum(counts))
+        region = ParallelRegion(threads, len(counts) * len(layers))
+        is_split = sum(counts) == 1 and self.team.size > 1
         found: list[Part] = []
         row = 0
         for number, (tokens, targets) in enumerate(batches):
@@ -283,8 +285,10 @@ class CompiledEngine:
                 region=region,
                 scale=1 / total,
                 dropout_key=dropout_key,
+                places=layers,
                 # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
-                team=self.team if sum(counts) == 1 and self.matmul != "blas" else ALONE,
+                team=self.team if is_split and self.matmul != "blas" else ALONE,
+                recorded=not is_split and self.matmul != "blas",
                 batch=number,
                 count=counts[number],
                 first=first,

@@ -10,8 +10,9 @@ import numpy as np
 
 from tinygpt_np.compiled.kernels import matmul
 from tinygpt_np.compiled.kernels.matmul import PACKED, PANEL, PLAIN, TRANSPOSED
+from tinygpt_np.compiled.recording import Team
 from tinygpt_np.compiled.simd.memory import Arena, workspace
-from tinygpt_np.compiled.threads import ALONE, ThreadTeam
+from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.storage.parameters import Tensors
 
 TABLES = ("wte.weight", "wpe.weight")
@@ -76,21 +77,21 @@ class Matmuls:
 
     def forward(
         self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
+        team: Team = ALONE,
     ) -> None:  # fmt: skip
         """y (N, K) = start + x (N, C) · weight (C, K)."""
         self.multiply(x, False, *self.operands[0][name], start, y, scratch, team)
 
     def backward(
         self, dy: np.ndarray, name: str, dx: np.ndarray, scratch: np.ndarray,
-        team: ThreadTeam = ALONE,
+        team: Team = ALONE,
     ) -> None:  # fmt: skip
         """dx (N, C) = dy (N, K) · weightᵀ."""
         self.multiply(dy, False, *self.operands[1][name], NOTHING, dx, scratch, team)
 
     def gradient(
         self, x: np.ndarray, dy: np.ndarray, start: np.ndarray, dweight: np.ndarray,
-        scratch: np.ndarray, team: ThreadTeam = ALONE,
+        scratch: np.ndarray, team: Team = ALONE,
     ) -> None:  # fmt: skip
         """dweight (C, K) = start + x (N, C)ᵀ · dy (N, K)."""
         self.multiply(x, True, dy, PLAIN, start, dweight, scratch, team)
@@ -98,11 +99,11 @@ class Matmuls:
 
 def split_matmul(
     a: np.ndarray, across: bool, b: np.ndarray, form: int, start: np.ndarray, c: np.ndarray,
-    scratch: np.ndarray, team: ThreadTeam,
+    scratch: np.ndarray, team: Team,
 ) -> None:  # fmt: skip
     """matmul.matmul, with the longer side of the result split, so that threads pack less twice."""
     if team.size == 1:
-        matmul.matmul(a, across, b, form, start, c, scratch)
+        team.call(matmul.matmul, a, across, b, form, start, c, scratch)
         return
     rows, columns = c.shape
     flops = 2 * a.size * columns
@@ -119,7 +120,7 @@ def split_matmul(
 
 def blas_matmul(
     a: np.ndarray, across: bool, b: np.ndarray, form: int, start: np.ndarray, c: np.ndarray,
-    scratch: np.ndarray, team: ThreadTeam,
+    scratch: np.ndarray, team: Team,
 ) -> None:  # fmt: skip
     """matmul.matmul by NumPy's BLAS, not split: its sums depend on the shapes of its operands."""
     a, b = a.T if across else a, b.T if form == TRANSPOSED else b

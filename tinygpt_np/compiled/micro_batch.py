@@ -1,24 +1,30 @@
 """One micro-batch through the compiled GPT: the calls of model/gpt.py, in buffers made once.
 
-The calls come in the model's order; comments say where several are fused. Gradients are added to
-those of earlier micro-batches, in the order of their numbers (ParallelRegion.ordered), so the sums
-have the same bits on any number of threads and no gradient is stored per micro-batch.
+The calls come in the model's order; comments say where several are fused. They are recorded once
+and then played, without the GIL (recording.py). Gradients are added to those of earlier
+micro-batches, in the order of their numbers (`add`), so the sums have the same bits on any number
+of threads and no gradient is stored per micro-batch.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygpt_np.compiled.kernels import (
     cross_entropy,
     dropout,
+    elementwise,
     embedding,
     linear,
     soft_cap,
 )
 from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
 from tinygpt_np.compiled.operations import ELEMENTS, FORWARD, Activation, Attention, Norm
+from tinygpt_np.compiled.recording import Recorder, Recording, Team
+from tinygpt_np.compiled.simd.barrier import end_turn, wait_for_turn
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
@@ -26,6 +32,8 @@ from tinygpt_np.storage.parameters import Tensors, mask_shapes
 
 # Each dropout mask of a step has a key of its own, which differs from the next by this.
 KEY_STEP = 0x9E3779B97F4A7C15
+# Recordings that a micro-batch keeps.
+MOST_RECORDINGS = 32
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,8 @@ class Step:
     gradient of the embedding's output, of which each micro-batch writes its own rows. scale is 1 /
     the number of targets that count. dropout_key is None for no dropout; `first` is the number of
     the batch's first sequence in the step. team are the threads that split the operations of a
-    micro-batch. done is called with the name of a parameter when its gradient is complete.
+    micro-batch, which are not if they are recorded. places are those of the layers in the region.
+    done is called with the name of a parameter when its gradient is complete.
     """
 
     params: Tensors
@@ -45,23 +54,21 @@ class Step:
     dembedded: np.ndarray
     matmuls: Matmuls
     region: ParallelRegion
+    places: dict[str, int]
     scale: float
     dropout_key: int | None
     team: ThreadTeam = ALONE
+    recorded: bool = True
     batch: int = 0
     count: int = 1
     first: int = 0
-    done: Callable[[str], None] = lambda name: None
+    done: Callable[[str], None] | None = None
 
-    def add(self, layer: str, number: int, section: Callable[[], object]) -> None:
-        """Add a micro-batch's part to the gradients of a layer, in the order of the numbers."""
-        place = f"{layer} of batch {self.batch}" if self.batch else layer
-        self.region.ordered(place, number, section)
-        # The embedding adds to the weight that it shares with a tied head.
-        if number == self.count - 1 and layer != "wte":
-            for name in (f"{layer}.weight", f"{layer}.bias"):
-                if name in self.grads:
-                    self.done(name)
+
+def places(params: Tensors) -> dict[str, int]:
+    """Return the places at which micro-batches take turns: one for each layer, by its name."""
+    layers = dict.fromkeys(name.rpartition(".")[0] for name in params)
+    return {layer: place for place, layer in enumerate(layers)}
 
 
 class Layer:
@@ -79,10 +86,17 @@ class Layer:
         self.masks = [zeros(N, C), zeros(N, C)] if config.dropout else []
 
 
+class Turn(NamedTuple):
+    """What kernels read of the turns of a micro-batch; see simd/barrier.py."""
+
+    frame: np.ndarray
+
+
 class MicroBatch:
     """Forward and backward of `batch` sequences of `time` tokens, in buffers of their own."""
 
     step: Step
+    team: Team
     number: int
     dropping: bool
 
@@ -104,10 +118,12 @@ class MicroBatch:
         self.losses = np.zeros(N)
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
+        self.turn = Turn(np.zeros(4, np.int64))
+        self.recordings: dict[tuple[Any, ...], Recording] = {}
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""
-        self.step, self.dropping = step, False
+        self.begin(step, 0, dropping=False)
         self.forward(tokens)
         cross_entropy.forward_rows(self.logits, targets, self.logits, self.losses)
         return float(self.losses.sum())
@@ -119,14 +135,45 @@ class MicroBatch:
 
         `number` is that of the micro-batch, `first` that of its first sequence, in the batch.
         """
-        self.step, self.number = step, number
-        self.dropping = bool(self.config.dropout) and step.dropout_key is not None
+        self.begin(step, number, bool(self.config.dropout) and step.dropout_key is not None)
         if self.dropping:
             self.draw_masks(step.dropout_key or 0, step.first + first)
         self.forward(tokens)
         self.replace_logits(targets)
-        self.backward(step.dembedded[first * self.time :][: len(tokens)])
+        kind = self.number == 0, self.number % 2
+        self.play(self.backward, kind, step.params, step.matmuls, step.grads)
+        dx, dembedded = flat(self.dx), flat(step.dembedded[first * self.time :][: len(tokens)])
+        if self.dropping:
+            dropout.forward_values(dx, flat(self.mask), dembedded)
+        else:
+            dembedded[...] = dx
         return float(self.losses.sum())
+
+    def begin(self, step: Step, number: int, dropping: bool) -> None:
+        """Begin a micro-batch of a step."""
+        self.step, self.team, self.number, self.dropping = step, step.team, number, dropping
+        self.turn.frame[:] = step.region.frame(number, step.batch * len(step.places))
+
+    def play(self, job: Callable[[], None], kind: tuple[Any, ...], *sources: object) -> None:
+        """Do a job of this micro-batch, by its recording, which is made if there is none.
+
+        A recording serves as long as `kind` and the arrays are the same. Those that are not of this
+        micro-batch are in the sources.
+        """
+        if not self.step.recorded:
+            job()
+            return
+        key = job.__name__, self.dropping, kind, *map(id, sources)
+        if key not in self.recordings:
+            if len(self.recordings) >= MOST_RECORDINGS:
+                self.recordings.clear()
+            self.team = recorder = Recorder()
+            recorder.kept += sources  # So that no other object gets their ids.
+            job()
+            self.recordings[key] = Recording(recorder)
+            self.team = self.step.team
+        is_last = self.number == self.step.count - 1
+        self.recordings[key].play(self.step.region, is_last and self.step.done is not None)
 
     def replace_logits(self, targets: np.ndarray) -> None:
         """Replace self.logits (N, V) by their gradient, and write self.losses (N,)."""
@@ -153,22 +200,26 @@ class MicroBatch:
             embedding.embed(tokens.reshape(self.batch, self.time), 0, wte, wpe, x)
         if self.dropping:
             dropout.forward_values(flat(x), flat(self.mask), flat(x))
+        self.play(self.blocks_forward, (), step.params, step.matmuls)
+
+    def blocks_forward(self) -> None:
+        """self.layers[0].x (N, C) -> self.logits (N, V)."""
         outputs = [*(layer.x for layer in self.layers[1:]), self.x]
         for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
             self.block_forward(layer, y, f"h.{number}")
         self.normalize(self.x, "ln_f", self.norm_f, self.normed)
         self.linear(self.normed, self.head, self.logits)
         if cap := float(self.config.logit_soft_cap):
-            logits = flat(self.logits)
-            step.team.split(
+            logits, team = flat(self.logits), self.team
+            team.split(
                 len(logits), ELEMENTS,
-                lambda part: soft_cap.forward_values(logits[part], cap, logits[part]),
+                lambda part: team.call(soft_cap.forward_values, logits[part], cap, logits[part]),
                 FORWARD * logits.size,
             )  # fmt: skip
 
     def block_forward(self, layer: Layer, y: np.ndarray, h: str) -> None:
         """layer.x (N, C) -> y (N, C)."""
-        team, masks = self.step.team, layer.masks if self.dropping else [None, None]
+        team, masks = self.team, layer.masks if self.dropping else [None, None]
         self.normalize(layer.x, f"{h}.ln_1", layer.norm_1, layer.normed_1)
         self.linear(layer.normed_1, f"{h}.attn.c_attn", layer.qkv)
         self.attention.forward(layer.qkv, self.dropping, layer.heads, layer.attention, team)
@@ -182,7 +233,7 @@ class MicroBatch:
         """y (N, K) = x (N, C) · weight + bias; the matmul starts from the bias."""
         step, bias = self.step, self.step.params.get(f"{name}.bias")
         start = NOTHING if bias is None else bias[None]
-        step.matmuls.forward(x, f"{name}.weight", start, y, self.scratch, step.team)
+        step.matmuls.forward(x, f"{name}.weight", start, y, self.scratch, self.team)
 
     def residual(
         self, x: np.ndarray, branch: np.ndarray, name: str, mask: np.ndarray | None, y: np.ndarray
@@ -190,30 +241,28 @@ class MicroBatch:
         """y (N, C) = x + dropout(branch · weight + bias); without dropout in one matmul."""
         if mask is not None:
             self.linear(branch, name, self.branch)
-            dropout.add_masked(flat(x), flat(self.branch), flat(mask), flat(y))
+            self.team.call(dropout.add_masked, flat(x), flat(self.branch), flat(mask), flat(y))
             return
         step, start, bias = self.step, x, self.step.params.get(f"{name}.bias")
         if bias is not None:
-            linear.add_bias(x, bias, y)
+            self.team.call(linear.add_bias, x, bias, y)
             start = y
-        step.matmuls.forward(branch, f"{name}.weight", start, y, self.scratch, step.team)
+        step.matmuls.forward(branch, f"{name}.weight", start, y, self.scratch, self.team)
 
-    def backward(self, dembedded: np.ndarray) -> None:
-        """Write dembedded (N, C), and add to all other gradients; self.logits holds dlogits."""
-        dx = self.dx  # (N, C)
+    def backward(self) -> None:
+        """Write self.dx (N, C), and add to all gradients but those of the embedding's output.
+
+        self.logits (N, V) holds dlogits.
+        """
         self.linear_backward(self.logits, self.normed, self.head, self.dnormed)
-        dx.fill(0)
+        self.team.call(elementwise.clear, flat(self.dx))
         self.normalize_backward(self.dnormed, self.x, "ln_f", self.norm_f)
         for number in reversed(range(self.config.n_layer)):
             self.block_backward(self.layers[number], f"h.{number}")
-        if self.dropping:
-            dropout.forward_values(flat(dx), flat(self.mask), flat(dembedded))
-        else:
-            dembedded[...] = dx
 
     def block_backward(self, layer: Layer, h: str) -> None:
         """Turn self.dx (N, C) from the gradient of the block's output into that of its input."""
-        team, dnormed, dqkv = self.step.team, self.dnormed, self.dqkv
+        team, dnormed, dqkv = self.team, self.dnormed, self.dqkv
         dout_2 = self.dropped(layer.masks[1]) if self.dropping else self.dx  # (N, C)
         self.linear_backward(dout_2, layer.activated, f"{h}.mlp.c_proj", self.dactivated)
         dhidden = self.activation.backward(self.dactivated, layer.hidden, team)  # (N, F) or (N, 2F)
@@ -241,48 +290,66 @@ class MicroBatch:
             self.add_gradient(*factors, name)
 
         def backward() -> None:
-            step.matmuls.backward(dy, f"{name}.weight", dx, self.scratch, step.team)
+            step.matmuls.backward(dy, f"{name}.weight", dx, self.scratch, self.team)
 
         for job in (gradient, backward) if self.number % 2 == 0 else (backward, gradient):
             job()
 
     def add_gradient(self, x: np.ndarray, dy: np.ndarray, name: str) -> None:
         """Add xᵀ dy to the gradient of a weight, and the column sums of dy to that of its bias."""
-        step, is_first = self.step, self.number == 0
+        step, team, is_first = self.step, self.team, self.number == 0
         dweight, dbias = step.grads[f"{name}.weight"], step.grads.get(f"{name}.bias")
 
         def add() -> None:
             start = NOTHING if is_first else dweight
-            step.matmuls.gradient(x, dy, start, dweight, self.scratch, step.team)
+            step.matmuls.gradient(x, dy, start, dweight, self.scratch, self.team)
             if dbias is not None:
                 if is_first:
-                    dbias.fill(0)
-                linear.add_column_sums(dy, dbias)
+                    team.call(elementwise.clear, dbias)
+                team.call(linear.add_column_sums, dy, dbias)
 
-        step.add(name, self.number, add)
+        self.add(name, add)
 
     def normalize(self, x: np.ndarray, name: str, stats: list[np.ndarray], y: np.ndarray) -> None:
         """x (N, C) -> y (N, C), stats, by the norm called `name`."""
-        self.norm.forward(x, self.norm.affine(self.step.params, name), y, stats)
+        self.norm.forward(x, self.norm.affine(self.step.params, name), y, stats, self.team)
 
     def normalize_backward(
         self, dy: np.ndarray, x: np.ndarray, name: str, stats: list[np.ndarray]
     ) -> None:
         """Add to self.dx and to the gradients of a norm's weight and bias."""
-        norm, step = self.norm, self.step
+        norm, step, team = self.norm, self.step, self.team
         affine, daffine = norm.affine(step.params, name), norm.affine(step.grads, name)
 
         def add() -> None:
             if self.number == 0:
                 for grad in daffine:
-                    grad.fill(0)
-            norm.backward(dy, x, affine, stats, self.dx, daffine)
+                    team.call(elementwise.clear, grad)
+            norm.backward(dy, x, affine, stats, self.dx, daffine, team)
 
-        step.add(name, self.number, add)
+        self.add(name, add)
+
+    def add(self, layer: str, section: Callable[[], None]) -> None:
+        """Add to the gradients of a layer, when it is this micro-batch's turn to do so."""
+        frame, place = self.turn.frame, self.step.places[layer]
+        self.team.call(wait_for_turn, frame, place)
+        self.step.region.check()
+        section()
+        self.team.call(end_turn, frame, place)
+        self.team.event(functools.partial(self.announce, layer))
+
+    def announce(self, layer: str) -> None:
+        """Say that the gradients of a layer are complete, if this micro-batch is the last one."""
+        step = self.step
+        # The embedding adds to the weight that it shares with a tied head.
+        if step.done and self.number == step.count - 1 and layer != "wte":
+            for name in (f"{layer}.weight", f"{layer}.bias"):
+                if name in step.grads:
+                    step.done(name)
 
     def dropped(self, mask: np.ndarray) -> np.ndarray:
         """Return self.dx · mask."""
-        dropout.forward_values(flat(self.dx), flat(mask), flat(self.branch))
+        self.team.call(dropout.forward_values, flat(self.dx), flat(mask), flat(self.branch))
         return self.branch
 
     def draw_masks(self, key: int, first: int) -> None:

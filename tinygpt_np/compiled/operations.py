@@ -10,8 +10,8 @@ import numpy as np
 
 from tinygpt_np.compiled import kernels
 from tinygpt_np.compiled.kernels import attention, rms_norm, rotary, swiglu
+from tinygpt_np.compiled.recording import Team
 from tinygpt_np.compiled.simd.memory import Arena, workspace
-from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.storage.parameters import Tensors
 
@@ -42,17 +42,18 @@ class Norm:
         return [tensors[f"{name}.weight"], *bias]
 
     def forward(
-        self, x: np.ndarray, affine: list[np.ndarray], y: np.ndarray, stats: list[np.ndarray]
-    ) -> None:
+        self, x: np.ndarray, affine: list[np.ndarray], y: np.ndarray, stats: list[np.ndarray],
+        team: Team,
+    ) -> None:  # fmt: skip
         """x (N, C) -> y (N, C), stats."""
-        self.kernel.forward_rows(x, *affine, self.epsilon, y, *stats)
+        team.call(self.kernel.forward_rows, x, *affine, self.epsilon, y, *stats)
 
     def backward(
         self, dy: np.ndarray, x: np.ndarray, affine: list[np.ndarray], stats: list[np.ndarray],
-        dx: np.ndarray, daffine: list[np.ndarray],
+        dx: np.ndarray, daffine: list[np.ndarray], team: Team,
     ) -> None:  # fmt: skip
         """Add to dx (N, C) and to the gradients of weight and bias."""
-        self.kernel.backward_rows(dy, x, affine[0], *stats, dx, *daffine)
+        team.call(self.kernel.backward_rows, dy, x, affine[0], *stats, dx, *daffine)
 
 
 class AttentionState(NamedTuple):
@@ -94,7 +95,7 @@ class Attention:
 
     def forward(
         self, qkv: np.ndarray, dropping: bool, y: np.ndarray, state: AttentionState,
-        team: ThreadTeam,
+        team: Team,
     ) -> None:  # fmt: skip
         """qkv (N, E) -> y (N, C), state; QK-norm and positions are applied to qkv."""
         mask = state.mask if dropping else attention.NO_MASK
@@ -102,13 +103,21 @@ class Attention:
         def prepare(rows: slice) -> None:
             if self.config.qk_norm:
                 epsilon = float(self.config.norm_epsilon)
-                rms_norm.forward_heads(qkv[rows], *self.qk, epsilon, state.rstd[rows])
+                team.call(rms_norm.forward_heads, qkv[rows], *self.qk, epsilon, state.rstd[rows])
             if self.rotation:
-                rotary.forward_heads(qkv[rows], *self.qk, *self.rotation, rows.start)
+                team.call(rotary.forward_heads, qkv[rows], *self.qk, *self.rotation, rows.start)
 
         def attend(part: slice) -> None:
-            attention.forward_heads(
-                qkv, *self.heads, mask, y, state.stats, part.start, part.stop, self.scratch_of(team)
+            team.call(
+                attention.forward_heads,
+                qkv,
+                *self.heads,
+                mask,
+                y,
+                state.stats,
+                part.start,
+                part.stop,
+                self.scratch_of(team),
             )
 
         if self.prepares:
@@ -118,29 +127,31 @@ class Attention:
 
     def backward(
         self, dy: np.ndarray, qkv: np.ndarray, dropping: bool, state: AttentionState,
-        dqkv: np.ndarray, team: ThreadTeam,
+        dqkv: np.ndarray, team: Team,
     ) -> None:  # fmt: skip
         """dy (N, C), the forward's arguments and state -> dqkv (N, E)."""
         mask = state.mask if dropping else attention.NO_MASK
 
         def attend(part: slice) -> None:
-            attention.backward_heads(
-                dy, qkv, *self.heads, mask, state.stats, dqkv, part.start, part.stop,
-                self.scratch_of(team),
+            team.call(
+                attention.backward_heads, dy, qkv, *self.heads, mask, state.stats, dqkv,
+                part.start, part.stop, self.scratch_of(team),
             )  # fmt: skip
 
         def prepare(rows: slice) -> None:
             if self.config.qk_norm:
-                rms_norm.backward_heads(dqkv[rows], qkv[rows], *self.qk, state.rstd[rows])
+                team.call(
+                    rms_norm.backward_heads, dqkv[rows], qkv[rows], *self.qk, state.rstd[rows]
+                )
             if self.rotation:
-                rotary.backward_heads(dqkv[rows], *self.qk, *self.rotation, rows.start)
+                team.call(rotary.backward_heads, dqkv[rows], *self.qk, *self.rotation, rows.start)
 
         flops = state.stats.size * self.time * (2.5 * self.qk[1] + BACKWARD / 4)
         team.split(self.batch * self.config.kv_heads, 1, attend, flops)
         if self.prepares:
             team.split(len(qkv), 1, prepare, PREPARE * qkv.size)
 
-    def scratch_of(self, team: ThreadTeam) -> attention.Scratch:
+    def scratch_of(self, team: Team) -> attention.Scratch:
         """Return scratch memory for this thread: the micro-batch's own unless work is split."""
         if team.size == 1:
             return self.scratch
@@ -153,25 +164,31 @@ class Activation:
     def __init__(self, config: GPTConfig) -> None:
         self.kernel: Any = getattr(kernels, config.activation)
 
-    def forward(self, x: np.ndarray, y: np.ndarray, team: ThreadTeam) -> None:
+    def forward(self, x: np.ndarray, y: np.ndarray, team: Team) -> None:
         """x (N, F) or (N, 2F) -> y (N, F)."""
         if self.kernel is swiglu:
-            forward_rows = swiglu.forward_rows
-            team.split(len(x), 1, lambda rows: forward_rows(x[rows], y[rows]), FORWARD * y.size)
+            team.split(
+                len(x), 1, lambda rows: team.call(swiglu.forward_rows, x[rows], y[rows]),
+                FORWARD * y.size,
+            )  # fmt: skip
             return
         x, y, forward = x.reshape(-1), y.reshape(-1), self.kernel.forward_values
-        team.split(len(x), ELEMENTS, lambda part: forward(x[part], y[part]), FORWARD * y.size)
+        team.split(
+            len(x), ELEMENTS, lambda part: team.call(forward, x[part], y[part]), FORWARD * y.size
+        )
 
-    def backward(self, dy: np.ndarray, x: np.ndarray, team: ThreadTeam) -> np.ndarray:
+    def backward(self, dy: np.ndarray, x: np.ndarray, team: Team) -> np.ndarray:
         """dy (N, F) -> dx like x, in the memory of dy or, if it is too small, of x."""
         if self.kernel is swiglu:
             team.split(
-                len(x), 1, lambda rows: swiglu.backward_rows(dy[rows], x[rows], x[rows]),
+                len(x), 1,
+                lambda rows: team.call(swiglu.backward_rows, dy[rows], x[rows], x[rows]),
                 BACKWARD * dy.size,
             )  # fmt: skip
             return x
         x, dx, backward = x.reshape(-1), dy.reshape(-1), self.kernel.backward_values
         team.split(
-            len(x), ELEMENTS, lambda part: backward(dx[part], x[part], dx[part]), BACKWARD * x.size
-        )
+            len(x), ELEMENTS, lambda part: team.call(backward, dx[part], x[part], dx[part]),
+            BACKWARD * x.size,
+        )  # fmt: skip
         return dy

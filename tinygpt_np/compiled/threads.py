@@ -1,7 +1,7 @@
 """Teams of threads that work on one call together, and limits on the threads of BLAS and Numba.
 
 A `ThreadTeam` is a pool of threads. Calls that run at the same time belong to a `ParallelRegion`,
-in which they wait for each other in ordered sections and, inside kernels, at a barrier. If one of
+in which they wait for each other inside kernels, at a barrier or for their turn. If one of
 them fails, the others are released and the error is raised by the call that started the region.
 Work is split only along axes that are not reduced, so results do not depend on the number of
 threads.
@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingType
 
 from tinygpt_np.machine import MOST_THREADS
 
-# A thread waits at most ten minutes for another. The time is counted in intervals, so that a
-# process that was suspended for an hour has used up one interval and not all of them.
-INTERVAL, INTERVALS = 60.0, 10
+# Looks at a counter after which a thread gives up: minutes. Unlike a time, they do not pass while
+# the process is suspended.
+MOST_SPINS = 1 << 37
 # FLOPs of the least work that is split, 0.1 to 0.2 ms of one thread: another takes up to 0.1 ms to
 # wake.
 SPLIT_FROM = 10_000_000
@@ -40,55 +40,41 @@ class StuckError(RuntimeError):
     """Raised in a thread that has waited too long for another."""
 
     def __init__(self, event: str) -> None:
-        minutes = f"{INTERVAL * INTERVALS / 60:.3g}"
         super().__init__(
-            f"waited {minutes} minutes for {event}, which did not happen; this is a bug in tinygpt"
+            f"waited minutes for {event}, which did not happen; this is a bug in tinygpt"
         )
 
 
 class ParallelRegion:
-    """Threads that run at the same time, wait for each other and are stopped together."""
+    """Threads that run at the same time, wait for each other and are stopped together.
 
-    def __init__(self, size: int) -> None:
+    places: how many places there are at which they take turns; see simd/barrier.py.
+    """
+
+    def __init__(self, size: int, places: int = 0) -> None:
         self.size = size
-        self.condition = threading.Condition()
         self.stopped = False
-        # The number whose turn it is, for each ordered section.
-        self.next: dict[str, int] = {}
-        # Counts arrivals at the barrier inside kernels; see simd/barrier.py.
+        # Counts arrivals at the barrier inside kernels.
         self.counter = np.zeros(1, np.int64)
+        # Counts the turns that have ended at each place.
+        self.turns = np.zeros(places, np.int64)
 
-    def ordered(self, name: str, number: int, section: Callable[[], object]) -> None:
-        """Run a section for the numbers 0, 1, 2, … one after another, whichever thread has them.
+    def frame(self, number: int, first: int) -> tuple[int, int, int, int]:
+        """Return what kernels read of a thread's turn, at places that are counted from `first`."""
+        addresses = self.turns[first:].ctypes.data, self.counter.ctypes.data
+        return number, *addresses, MOST_SPINS
 
-        Raise StoppedError if another thread has failed, StuckError if the turn never comes.
-        """
-        if self.size == 1:  # They come in their order.
-            section()
-            return
-
-        def ready() -> bool:
-            return self.stopped or self.next.get(name, 0) == number
-
-        if self.next.get(name, 0) != number:
-            with self.condition:
-                if not any(self.condition.wait_for(ready, INTERVAL) for _ in range(INTERVALS)):
-                    raise StuckError(
-                        f"the turn of micro-batch {number} to add to the gradient of {name}"
-                    )
-                if self.stopped:
-                    raise StoppedError("another thread has failed")
-        section()
-        with self.condition:
-            self.next[name] = number + 1
-            self.condition.notify_all()
+    def check(self) -> None:
+        """Raise StoppedError if another thread has failed, StuckError if one gave up waiting."""
+        if self.stopped:
+            raise StoppedError("another thread has failed")
+        if self.counter[0] >= STOPPED:
+            raise StuckError("the gradient of an earlier micro-batch")
 
     def stop(self) -> None:
         """Release all threads that wait, now and later."""
-        with self.condition:
-            self.stopped = True
-            self.counter[0] = STOPPED
-            self.condition.notify_all()
+        self.stopped = True
+        self.counter[0] = STOPPED
 
 
 class ThreadTeam:
@@ -184,6 +170,14 @@ class ThreadTeam:
 
         self.run(work, ParallelRegion(count))
         return results
+
+    def call(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """Call a kernel on this thread; a Recorder would record the call."""
+        kernel(*args)
+
+    def event(self, happen: Callable[[], None]) -> None:
+        """Call a function of Python; a Recorder would have it called by each player."""
+        happen()
 
     def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
         """Call job with one slice of range(total) per thread; slices begin at multiples of unit.

@@ -69,7 +69,7 @@ class NumPyEngine:
         total: int,
         dropout: Any,
         first: int = 0,
-        done: Callable[[str], None] = lambda name: None,
+        done: Callable[[str], None] | None = None,
     ) -> list[float]:
         """Write the gradient of each batch, as CompiledEngine does; return parts of the loss."""
         losses: list[float] = []
@@ -87,8 +87,9 @@ class NumPyEngine:
                 losses.append(weight * loss)
                 for name, grad in found.items():
                     np.multiply(grad, weight, out=into[name])
-            for name in into:
-                done(name)
+            if done:
+                for name in into:
+                    done(name)
         return losses
 
     def mean(self, losses: Sequence[float], total: int) -> float:

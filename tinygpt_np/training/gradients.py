@@ -46,6 +46,8 @@ class GradientSum:
         result of the engine's `draw`. The next call overwrites the gradients.
         """
         self.engine.prepare()
+        # Nothing is added and sent by a rank that is alone with one batch at a time.
+        waits = self.group.size > 1 or any(map(any, (each.additions for each in self.plan.rounds)))
         self.exchange.start([self.flats[array] for array in self.plan.arrays])
         losses: list[float] = []
         for number, each in enumerate(self.plan.rounds):
@@ -61,7 +63,7 @@ class GradientSum:
                 self.config.tokens_per_step,
                 dropout,
                 each.batches.start * self.config.batch_size,
-                functools.partial(self.complete, each, is_last),
+                functools.partial(self.complete, each, is_last) if waits else None,
             )
         self.exchange.finish()
         return losses, self.shards.own(self.grads[0])

@@ -1,5 +1,6 @@
-"""The barrier inside kernels: none continues before all arrive; stopping it releases all."""
+"""The barrier and the turns inside kernels: who waits for whom; stopping releases all."""
 
+import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,8 +9,8 @@ import pytest
 from helpers.processes import LIMIT
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.simd.barrier import SPINS, wait_for_all
-from tinygpt_np.compiled.threads import STOPPED
+from tinygpt_np.compiled.simd.barrier import SPINS, end_turn, wait_for_all, wait_for_turn
+from tinygpt_np.compiled.threads import STOPPED, ParallelRegion
 
 
 @strict
@@ -61,3 +62,49 @@ def test_a_thread_stops_the_barrier_when_another_never_arrives() -> None:
     counter = np.zeros(1, np.int64)
     impatient(2, counter)
     assert counter[0] == STOPPED
+
+
+@strict
+def in_turn(frame: np.ndarray, place: int, log: np.ndarray) -> None:
+    """Append this thread's number to a log, whose first number is its length."""
+    wait_for_turn(frame, place)
+    log[0] += 1
+    log[log[0]] = frame[0]
+    end_turn(frame, place)
+
+
+def test_turns_come_in_the_order_of_their_numbers_at_each_place() -> None:
+    threads, places = 5, 3
+    region, logs = ParallelRegion(threads, 2 + places), np.zeros((places, 1 + threads), np.int64)
+
+    def run(number: int) -> None:
+        frame = np.array(region.frame(number, 2))  # As the second of two batches.
+        for place in range(places):
+            in_turn(frame, place, logs[place])
+
+    for numbers in itertools.islice(itertools.permutations(range(threads)), 0, None, 17):
+        region.turns[:], logs[:] = 0, 0
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(run, numbers))
+        assert logs[:, 1:].tolist() == [[*range(threads)]] * places
+        assert region.turns.tolist() == [0, 0, *[threads] * places]
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_thread_waits_for_its_turn_or_until_the_region_is_stopped(stops: bool) -> None:
+    region = ParallelRegion(2, 1)
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(wait_for_turn, np.array(region.frame(1, 0)), 0)
+        time.sleep(0.05)
+        assert not second.done()
+        if stops:
+            region.stop()
+        else:
+            end_turn(np.array(region.frame(0, 0)), 0)
+        second.result(LIMIT)
+
+
+def test_a_thread_stops_the_region_when_its_turn_never_comes() -> None:
+    region = ParallelRegion(2, 1)
+    wait_for_turn(np.array([*region.frame(1, 0)[:3], 3 * SPINS]), 0)
+    assert region.counter[0] == STOPPED

@@ -21,6 +21,12 @@ from tinygpt_np.compiled.simd.vectors import (
 )
 
 
+@strict
+def clear(x: Any) -> None:
+    """Write zeros to x, which is flat."""
+    x[:] = np.float32(0)
+
+
 def forward_loop(value: Any) -> Any:
     """Return a kernel that writes y = value(x)."""
 

@@ -1,8 +1,9 @@
-"""A barrier for threads inside kernels: none continues before all have arrived.
+"""How threads wait for each other inside kernels: at a barrier, and until it is their turn.
 
 Only microseconds pass between two matmuls of one token, and waking a thread takes longer. So
-threads count their arrivals in a number that only grows, and spin until it is large enough. A
-thread that spins for long yields its core now and then, in case there are more threads than cores.
+threads count in numbers that only grow, and spin until one is large enough. A thread that spins for
+long yields its core now and then, in case there are more threads than cores. All return if the
+number that is the counter of their region is STOPPED.
 """
 
 import os
@@ -13,13 +14,10 @@ from numba import types
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
-from tinygpt_np.compiled.threads import STOPPED
+from tinygpt_np.compiled.threads import MOST_SPINS, STOPPED
 
 # Looks at the counter before a thread yields its core.
 SPINS = 1 << 12
-# Looks after which a thread gives up: minutes. Unlike a time, they do not pass while the process is
-# suspended.
-MOST_SPINS = 1 << 37
 
 
 @intrinsic(types.int64, types.int64)
@@ -70,3 +68,28 @@ def wait_for_all(counter: Any, threads: Any, most_spins: Any = MOST_SPINS) -> No
                 stop(counter)
                 return
             yield_core()
+
+
+@strict
+def wait_for_turn(frame: Any, place: Any) -> None:
+    """Wait until as many turns have ended at a place as the number of this thread's turn.
+
+    frame: that number, the address of the int64 that counts the turns at place 0, the address of
+    the region's counter, and the looks after which this stops the region.
+    """
+    spins = 0
+    while read_counter(frame[1] + 8 * place) != frame[0]:
+        if read_counter(frame[2]) >= STOPPED:
+            return
+        spins += 1
+        if spins % SPINS == 0:
+            if spins >= frame[3]:
+                stop(frame[2])
+                return
+            yield_core()
+
+
+@strict
+def end_turn(frame: Any, place: Any) -> None:
+    """End a turn; the next thread sees what this one has written."""
+    count_arrival(frame[1] + 8 * place)

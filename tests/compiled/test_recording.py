@@ -1,0 +1,165 @@
+"""Recorded calls of kernels do what calls from Python do, in their order, and can be stopped."""
+
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.processes import printed
+
+from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.recording import Recorder, Recording
+from tinygpt_np.compiled.simd.memory import Matrix
+from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, StoppedError, StuckError
+
+RNG = np.random.default_rng(5)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape, np.float32)
+
+
+@strict
+def combine(  # One argument of each kind that kernels have, and of each rank and type of arrays.
+    flag: Any, count: Any, wide: Any, narrow: Any, pair: Any, m: Any, a: Any, b: Any, c: Any,
+    ids: Any, out: Any,
+) -> None:  # fmt: skip
+    rows, columns, depth = c.shape
+    for i in range(rows):
+        for j in range(columns):
+            for k in range(depth):
+                out[i, j, k] = (
+                    (1 if flag else -1) * (count + wide * narrow + pair[0] - pair[1][1] * m.stride)
+                    + a[k] * b[i, j] * c[i, j, k] * ids[j] + m.address
+                )  # fmt: skip
+
+
+@strict
+def add_one(x: Any) -> None:
+    for i in range(x.size):
+        x[i] += 1
+
+
+@strict
+def double(x: Any) -> None:
+    for i in range(x.size):
+        x[i] *= 2
+
+
+def recording_of(*calls: tuple[Any, ...]) -> Recording:
+    recorder = Recorder()
+    for kernel, *args in calls:
+        recorder.call(kernel, *args)
+    return Recording(recorder)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_recorded_call_gets_the_arguments_of_all_kinds(flag: bool) -> None:
+    scalars = flag, -(2**40), -0.37, np.float32(1.7), (2, (3.5, -4)), Matrix(17, -5)
+    arrays = normal(5), normal(2, 3), normal(2, 3, 5), RNG.integers(-9, 9, 3)
+    expected, out = np.zeros((2, 3, 5)), np.zeros((2, 3, 5))
+    recording = recording_of((combine, *scalars, *arrays, out))
+    assert not out.any()
+    for _ in range(2):
+        combine(*scalars, *arrays, expected)
+        recording.play(ParallelRegion(1), False)
+        np.testing.assert_array_equal(out, expected)
+        arrays[2][...] = normal(2, 3, 5)  # The next call sees what is in the arrays then.
+        arrays[3][...] = RNG.integers(-9, 9, 3)
+
+
+def test_arrays_that_are_not_contiguous_are_recorded_with_their_strides() -> None:
+    x = np.zeros((4, 6), np.float32)
+    recording_of((add_one, x[1, ::2]), (add_one, x[:, 5])).play(ParallelRegion(1), False)
+    expected = np.zeros((4, 6), np.float32)
+    expected[1, ::2] += 1
+    expected[:, 5] += 1
+    np.testing.assert_array_equal(x, expected)
+
+
+@pytest.mark.parametrize("with_events", [True, False])
+def test_calls_and_events_come_in_their_order(with_events: bool) -> None:
+    x, seen = np.ones(3, np.float32), list[float]()
+    recorder = Recorder()
+    recorder.call(add_one, x)
+    recorder.event(lambda: seen.append(float(x[0])))
+    recorder.split(3, 1, lambda part: recorder.call(double, x[part]), 1e9)
+    recorder.event(lambda: seen.append(float(x[2])))
+    recorder.call(add_one, x)
+    Recording(recorder).play(ParallelRegion(1), with_events)
+    assert x.tolist() == [5, 5, 5]
+    assert seen == ([2, 4] if with_events else [])
+
+
+def test_an_empty_recording_plays() -> None:
+    recording_of().play(ParallelRegion(1), True)
+
+
+@pytest.mark.parametrize(("stopped", "kind"), [(True, StoppedError), (False, StuckError)])
+def test_a_region_that_is_stopped_in_between_makes_no_more_calls(
+    stopped: bool, kind: type[Exception]
+) -> None:
+    x, region = np.ones(3, np.float32), ParallelRegion(2)
+    recorder = Recorder()
+    recorder.call(add_one, x)
+    recorder.call(strict(stop_counter), region.counter)
+    recorder.call(double, x)
+    region.stopped = stopped
+    with pytest.raises(kind):
+        Recording(recorder).play(region, False)
+    assert x.tolist() == [2, 2, 2]
+
+
+def stop_counter(counter: Any) -> None:
+    counter[0] = STOPPED
+
+
+def test_the_arrays_live_as_long_as_the_recording() -> None:
+    x = normal(7)
+    alive, recording = weakref.ref(x), recording_of((add_one, x))
+    del x
+    gc.collect()
+    assert alive() is not None
+    recording.play(ParallelRegion(1), False)
+    del recording
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("value", [None, "text", np.uint64(3), slice(3)])
+def test_an_argument_of_another_kind_is_refused(value: Any) -> None:
+    message = f"an argument of {type(value).__name__} cannot be recorded"
+    with pytest.raises(TypeError, match=message):
+        Recorder().call(add_one, value)
+
+
+# Calls kernels with two kinds of arguments, or only one of them.
+CALLS = """
+import numpy as np
+from tinygpt_np.compiled.kernels import linear, soft_cap
+from tinygpt_np.compiled.recording import Recorder, Recording
+from tinygpt_np.compiled.threads import ParallelRegion
+
+x, y = np.full((2, 3, 2), 2, np.float32)
+for _ in range(2):
+    recorder = Recorder()
+    if "bias" in USED:
+        recorder.call(linear.add_bias, x, x[0], y)
+    if "cap" in USED:
+        recorder.call(soft_cap.forward_values, y.reshape(-1), 1e-3, x.reshape(-1))
+Recording(recorder).play(ParallelRegion(1), False)
+print(x[0, 0], y[0, 0])
+"""
+
+
+def test_code_that_several_processes_have_compiled_is_not_confused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    results = {"": [2, 2], "bias": [2, 4], "cap": [1e-3, 2], "bias and cap": [1e-3, 4]}
+    # An entry is the first function that the second and the third process compile.
+    for used, expected in results.items():
+        found = printed(f"USED = {used!r}{CALLS}")
+        assert [float(each) for each in found.split()] == pytest.approx(expected)

@@ -1,0 +1,163 @@
+"""Calls of kernels, recorded so that one call from Python makes them all without the GIL.
+
+Many kernels of a training step take some ten microseconds. Python takes several to call each, and
+with more threads each call waits for the GIL. The arguments are the same arrays in every step, so
+the calls are recorded once and then played.
+
+A recorded call is three addresses: of an entry, of a kernel's machine code and of the arguments.
+Numba passes arrays and tuples member by member, so arguments are a row of numbers of 64 bits. An
+entry loads them and calls the kernel; kernels with the same kinds of numbers share one.
+"""
+
+import functools
+import struct
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+from numba import extending, types
+
+from tinygpt_np.compiled.cache import compiled, strict, without_collection
+from tinygpt_np.compiled.simd.barrier import read_counter
+from tinygpt_np.compiled.simd.linking import POINTER
+from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
+from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, ThreadTeam
+
+# Kinds of arguments: integers and addresses, float64, float32, and bool.
+KINDS = {"i": INT, "d": ir.DoubleType(), "f": ir.FloatType(), "b": ir.IntType(8)}
+# The types of an entry's arguments.
+ENTRY = types.int64, types.int64
+
+
+def members(value: Any) -> list[tuple[str, int]]:
+    """Return kinds and bits of the numbers that Numba passes for an argument of a kernel."""
+    if isinstance(value, np.ndarray):
+        array = cast("np.ndarray[Any, Any]", value)
+        # No owner and no parent: a recording keeps the array.
+        found = 0, 0, array.size, array.itemsize, array.ctypes.data, *array.shape, *array.strides
+        return [("i", number) for number in found]
+    if isinstance(value, tuple):
+        parts = cast("tuple[Any, ...]", value)
+        return [member for part in parts for member in members(part)]
+    if isinstance(value, bool):
+        return [("b", int(value))]
+    if type(value) is np.float32:
+        return [("f", struct.unpack("=I", struct.pack("=f", value))[0])]
+    if isinstance(value, float):
+        return [("d", struct.unpack("=q", struct.pack("=d", value))[0])]
+    if isinstance(value, int):
+        return [("i", value)]
+    raise TypeError(f"a kernel with an argument of {type(value).__name__} cannot be recorded")
+
+
+@functools.cache
+def entry(kinds: str) -> Any:
+    """Compile what calls the machine code of a kernel with arguments of these kinds."""
+
+    def call(context: Any, function: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            emit = Emitter(builder)
+            loaded = [
+                emit.load(emit.at(args[1], more=8 * number), KINDS[kind])
+                for number, kind in enumerate(kinds)
+            ]
+            call_address(builder, args[0], loaded)
+            return context.get_dummy_value()
+
+        return types.void(*ENTRY), codegen
+
+    call_kernel: Any = cast(Any, extending).intrinsic(call)
+
+    def enter(function: Any, arguments: Any) -> None:
+        call_kernel(function, arguments)
+
+    # The linker finds code by this name, so code for other kinds must have another.
+    enter.__qualname__ = f"enter_{kinds}"
+    dispatcher = compiled(enter, fastmath=False, no_cpython_wrapper=True)
+    with without_collection():
+        dispatcher.compile(types.void(*ENTRY))
+    return dispatcher
+
+
+def call_address(builder: Any, address: Any, arguments: list[Any]) -> None:
+    """Emit a call of a kernel by its address, in Numba's calling convention; it returns nothing."""
+    function = ir.FunctionType(ir.IntType(32), [POINTER] * 2 + [each.type for each in arguments])
+    with builder.goto_entry_block():
+        unused = builder.alloca(POINTER, 2)
+    places = [builder.bitcast(builder.gep(unused, [INT(i)]), POINTER) for i in range(2)]
+    builder.call(builder.inttoptr(address, function.as_pointer()), [*places, *arguments])
+
+
+@intrinsic(types.void, types.int64, types.int64, types.int64)
+def call_entry(emit: Emitter, entry: Any, function: Any, arguments: Any) -> None:
+    """Call an entry by its address."""
+    call_address(emit.builder, entry, [function, arguments])
+
+
+@strict
+def play(calls: Any, first: Any, end: Any, counter: Any) -> None:
+    """Make the calls (M, 3) of these numbers, unless the region of this counter is stopped."""
+    for number in range(first, end):
+        if read_counter(counter) >= STOPPED:
+            return
+        call_entry(calls[number, 0], calls[number, 1], calls[number, 2])
+
+
+def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
+    """Return the address of a kernel's machine code, which is compiled if necessary."""
+    if signature not in dispatcher.overloads:
+        dispatcher.compile(signature)
+    found = dispatcher.overloads[signature]
+    return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+
+
+class Recording:
+    """Calls of kernels in their order, with the arrays they use, and calls of Python in between."""
+
+    def __init__(self, recorder: "Recorder") -> None:
+        self.calls = np.array(recorder.calls, np.int64).reshape(-1, 3)
+        self.events, self.kept = recorder.events, recorder.kept
+
+    def play(self, region: ParallelRegion, with_events: bool) -> None:
+        """Make all calls. Raise StoppedError or StuckError as ParallelRegion.check does."""
+        first, counter = 0, region.counter.ctypes.data
+        for end, happen in self.events if with_events else ():
+            play(self.calls, first, end, counter)
+            region.check()
+            happen()
+            first = end
+        play(self.calls, first, len(self.calls), counter)
+        region.check()
+
+
+class Recorder:
+    """Records calls of kernels instead of making them, in the place of a ThreadTeam of one."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int, int]] = []
+        self.events: list[tuple[int, Callable[[], None]]] = []
+        self.kept: list[Any] = []
+
+    def call(self, kernel: Any, *args: Any) -> None:
+        """Record a call of a kernel that returns nothing."""
+        found = [member for each in args for member in members(each)]
+        signature = tuple(kernel.typeof_pyval(each) for each in args)
+        numbers = np.array([bits for _, bits in found], np.int64)
+        own = address_of(entry("".join(kind for kind, _ in found)), ENTRY)
+        self.calls.append((own, address_of(kernel, signature), numbers.ctypes.data))
+        self.kept += [args, numbers]
+
+    def event(self, happen: Callable[[], None]) -> None:
+        """Call a function of Python between the calls recorded so far and those to come."""
+        self.events.append((len(self.calls), happen))
+
+    def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
+        """Record a job as a whole."""
+        job(slice(0, total))
+
+
+# What does the work of a micro-batch: threads that split it, or a recorder.
+Team = ThreadTeam | Recorder
