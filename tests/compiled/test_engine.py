@@ -44,7 +44,8 @@ from tinygpt_np.compiled.kernels import (
     soft_cap,
     swiglu,
 )
-from tinygpt_np.compiled.micro_batch import MOST_RECORDINGS, MicroBatch
+from tinygpt_np.compiled.micro_batch import MicroBatch
+from tinygpt_np.compiled.recording import MOST_RECORDINGS
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage import parameters
@@ -417,7 +418,7 @@ def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced
 
     def recordings(engine: CompiledEngine) -> set[int]:
         found = [each.recordings for thread in engine.buffers for each in thread.values()]
-        return {id(recording) for each in found for recording in each.values()}
+        return {id(recording) for each in found for recording in each.found.values()}
 
     with CompiledEngine(model, BATCH, 1) as engine:
         engine.loss_and_grads(tokens, targets)
@@ -434,4 +435,4 @@ def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced
             grads = {name: np.zeros_like(param) for name, param in model.params.items()}
             engine.accumulate([(tokens, targets)], [grads], tokens.size, None)
         micro_batches = [each for thread in engine.buffers for each in thread.values()]
-        assert all(len(each.recordings) <= MOST_RECORDINGS for each in micro_batches)
+        assert all(len(each.recordings.found) <= MOST_RECORDINGS for each in micro_batches)

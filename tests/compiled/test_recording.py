@@ -10,9 +10,16 @@ import pytest
 from helpers.processes import printed
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.recording import Recorder, Recording
+from tinygpt_np.compiled.recording import MOST_RECORDINGS, Recorder, Recording, Recordings
+from tinygpt_np.compiled.simd.barrier import wait_for_all
 from tinygpt_np.compiled.simd.memory import Matrix
-from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, StoppedError, StuckError
+from tinygpt_np.compiled.threads import (
+    STOPPED,
+    ParallelRegion,
+    StoppedError,
+    StuckError,
+    ThreadTeam,
+)
 
 RNG = np.random.default_rng(5)
 
@@ -93,8 +100,45 @@ def test_calls_and_events_come_in_their_order(with_events: bool) -> None:
     assert seen == ([2, 4] if with_events else [])
 
 
-def test_an_empty_recording_plays() -> None:
+def test_an_empty_recording_plays_and_is_shared() -> None:
     recording_of().play(ParallelRegion(1), True)
+    recording_of().share(ThreadTeam(2))
+
+
+@strict
+def note_thread(x: Any, waiting: Any) -> None:
+    """Add one to x, and wait until as many threads as numbers in `waiting` have called this."""
+    x[0] += 1
+    wait_for_all(waiting.ctypes.data, waiting.size)
+
+
+@pytest.mark.parametrize(("threads", "meets"), [(1, 1), (2, 2), (3, 3), (3, 1)])
+def test_threads_share_the_calls_and_make_each_once(threads: int, meets: int) -> None:
+    arrays, waiting = [np.zeros(1, np.float32) for _ in range(12)], np.zeros(meets, np.int64)
+    recording = recording_of(*((note_thread, x, waiting) for x in arrays))
+    team = ThreadTeam(threads)
+    for times in (1, 2):
+        recording.share(team)
+        assert [float(x[0]) for x in arrays] == [times] * 12
+    team.close()
+
+
+def test_a_recording_is_used_again_for_the_same_kind_and_arrays_only() -> None:
+    recordings, made = Recordings(), list[int]()
+    x, y = normal(3), normal(3)
+
+    def record(recorder: Recorder) -> int:
+        made.append(len(made))
+        return made[-1]
+
+    found = [
+        recordings.get(record, kind, *sources).results
+        for kind, *sources in [((1,), x), ((1,), x), ((2,), x), ((1,), y), ((1,), x, y), ((1,), x)]
+    ]
+    assert found == [0, 0, 1, 2, 3, 0]
+    for _ in range(2 * MOST_RECORDINGS):
+        recordings.get(record, (1,), normal(3))
+        assert len(recordings.found) <= MOST_RECORDINGS
 
 
 @pytest.mark.parametrize(("stopped", "kind"), [(True, StoppedError), (False, StuckError)])

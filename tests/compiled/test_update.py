@@ -71,10 +71,10 @@ def test_an_update_by_muon_has_the_same_bits_on_any_number_of_threads(
 
 def test_the_longest_matrices_are_updated_first_and_each_once() -> None:
     model, _, _ = generic(CONFIGS["parts"])
-    tasks = cast(list[functools.partial[None]], update.tasks(
+    tasks = cast(list[functools.partial[None]], update.matrix_tasks(
         muon(model), model.params, model.params, 1.0, RATE
     ))  # fmt: skip
-    matrices = [each.args for each in tasks if each.func is update.update_matrix]
+    matrices = [each.args for each in tasks]
     sides = [sorted((len(param), part.stop - part.start)) for param, _, _, part, *_ in matrices]
     work = [short * short * long for short, long in sides]
     assert work == sorted(work, reverse=True)

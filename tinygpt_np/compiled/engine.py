@@ -16,9 +16,10 @@ import numpy as np
 
 from tinygpt_np.compiled import update
 from tinygpt_np.compiled.cache import without_collection
-from tinygpt_np.compiled.kernels import adamw, embedding
+from tinygpt_np.compiled.kernels import embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks, places
+from tinygpt_np.compiled.recording import Recordings
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
 from tinygpt_np.compiled.update import Optimizer
@@ -108,6 +109,7 @@ class CompiledEngine:
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
         self.uses = batches * self.micro_batches
         self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, matmul)
+        self.recordings = Recordings()
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
         self.buffers: list[dict[tuple[int, int], MicroBatch]] = []
         self.team = ThreadTeam(usable_cores() if threads is None else threads)
@@ -140,8 +142,10 @@ class CompiledEngine:
         key = 1 if self.config.dropout else None
         for count in (1, 2):  # Split between threads, and recorded.
             self.accumulate([(tokens, tokens)] * count, [grads] * count, tokens.size, key)
+        self.norm(grads)
         update.warm_up(optimizer)
         self.buffers.clear()
+        self.recordings = Recordings()
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""
@@ -176,7 +180,7 @@ class CompiledEngine:
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
             self.buffers.clear()  # Their recordings would keep the parameters.
-        self.team.map(self.matmuls.prepare())
+        self.matmuls.packing.share(self.team)
 
     def at_once(self, batches: int) -> int:
         """Return how many of `batches` batches run at the same time, to use all threads."""
@@ -310,8 +314,11 @@ class CompiledEngine:
 
     def sums_of_squares(self, grads: Tensors) -> list[float]:
         """Return the sum of squares of each block of rows, for the norm of the gradients."""
-        pieces = [piece for grad in grads.values() for piece in update.chunks(grad)]
-        return self.team.map([functools.partial(adamw.sum_of_squares, piece) for piece in pieces])
+        recording = self.recordings.get(
+            lambda recorder: update.sums_of_squares(recorder, grads), ("squares",), *grads.values()
+        )
+        recording.share(self.team)
+        return recording.results.tolist()
 
     def norm(self, grads: Tensors) -> float:
         """Return the norm of all gradients seen as one vector; the sum of squares is exact."""
@@ -327,9 +334,18 @@ class CompiledEngine:
         """
         scale = grad_clip / norm if 0 < grad_clip < norm else 1.0
         params = self.model.params if params is None else params
-        tasks = update.tasks(optimizer, params, grads, scale, learning_rate)
-        region = ParallelRegion(max(min(self.team.size, len(tasks)), 1))
-        self.team.for_each(len(tasks), lambda _, number: tasks[number](), region)
+        optimizer.steps += 1
+        tasks = update.matrix_tasks(optimizer, params, grads, scale, learning_rate)
+        if tasks:
+            region = ParallelRegion(min(self.team.size, len(tasks)))
+            self.team.for_each(len(tasks), lambda _, number: tasks[number](), region)
+        tensors = params, grads, optimizer.first, optimizer.second
+        recording = self.recordings.get(
+            lambda recorder: update.elements(recorder, optimizer, params, grads),
+            ("elements",), *(array for each in tensors for array in each.values()),
+        )  # fmt: skip
+        update.write_recipes(recording.results, optimizer, scale, learning_rate)
+        recording.share(self.team)
 
 
 def trainable(model: Model) -> Tensors:

@@ -4,13 +4,12 @@ The weight of the output head is (V, C), as that of the embedding, and is multip
 """
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 
 from tinygpt_np.compiled.kernels import matmul
 from tinygpt_np.compiled.kernels.matmul import PACKED, PANEL, PLAIN, TRANSPOSED
-from tinygpt_np.compiled.recording import Team
+from tinygpt_np.compiled.recording import Recorder, Recording, Team
 from tinygpt_np.compiled.simd.memory import Arena, workspace
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.storage.parameters import Tensors
@@ -71,9 +70,13 @@ class Matmuls:
             found[name] = panels, PACKED
         return found
 
-    def prepare(self) -> list[Callable[[], None]]:
-        """Return the tasks to run, in any order, after the weights have changed."""
-        return [functools.partial(matmul.pack_columns, *each) for each in self.packings]
+    @functools.cached_property
+    def packing(self) -> Recording:
+        """What packs the weights after they have changed, in any order."""
+        recorder = Recorder()
+        for each in self.packings:
+            recorder.call(matmul.pack_columns, *each)
+        return Recording(recorder)
 
     def forward(
         self, x: np.ndarray, name: str, start: np.ndarray, y: np.ndarray, scratch: np.ndarray,

@@ -23,7 +23,7 @@ from tinygpt_np.compiled.kernels import (
 )
 from tinygpt_np.compiled.matmuls import NOTHING, Matmuls
 from tinygpt_np.compiled.operations import ELEMENTS, FORWARD, Activation, Attention, Norm
-from tinygpt_np.compiled.recording import Recorder, Recording, Team
+from tinygpt_np.compiled.recording import Recorder, Recordings, Team
 from tinygpt_np.compiled.simd.barrier import end_turn, wait_for_turn
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
@@ -32,8 +32,6 @@ from tinygpt_np.storage.parameters import Tensors, mask_shapes
 
 # Each dropout mask of a step has a key of its own, which differs from the next by this.
 KEY_STEP = 0x9E3779B97F4A7C15
-# Recordings that a micro-batch keeps.
-MOST_RECORDINGS = 32
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ class MicroBatch:
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
         self.turn = Turn(np.zeros(4, np.int64))
-        self.recordings: dict[tuple[Any, ...], Recording] = {}
+        self.recordings = Recordings()
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""
@@ -141,7 +139,7 @@ class MicroBatch:
         self.forward(tokens)
         self.replace_logits(targets)
         kind = self.number == 0, self.number % 2
-        self.play(self.backward, kind, step.params, step.matmuls, step.grads)
+        self.play(self.backward, kind, step.params, step.matmuls, *step.grads.values())
         dx, dembedded = flat(self.dx), flat(step.dembedded[first * self.time :][: len(tokens)])
         if self.dropping:
             dropout.forward_values(dx, flat(self.mask), dembedded)
@@ -155,25 +153,24 @@ class MicroBatch:
         self.turn.frame[:] = step.region.frame(number, step.batch * len(step.places))
 
     def play(self, job: Callable[[], None], kind: tuple[Any, ...], *sources: object) -> None:
-        """Do a job of this micro-batch, by its recording, which is made if there is none.
+        """Do a job of this micro-batch, by its recording.
 
-        A recording serves as long as `kind` and the arrays are the same. Those that are not of this
-        micro-batch are in the sources.
+        kind: what the calls depend on; sources: what holds arrays that are not of this micro-batch.
         """
         if not self.step.recorded:
             job()
             return
-        key = job.__name__, self.dropping, kind, *map(id, sources)
-        if key not in self.recordings:
-            if len(self.recordings) >= MOST_RECORDINGS:
-                self.recordings.clear()
-            self.team = recorder = Recorder()
-            recorder.kept += sources  # So that no other object gets their ids.
+
+        def record(recorder: Recorder) -> None:
+            self.team = recorder
             job()
-            self.recordings[key] = Recording(recorder)
             self.team = self.step.team
+
+        kind = job.__name__, self.dropping, *kind
         is_last = self.number == self.step.count - 1
-        self.recordings[key].play(self.step.region, is_last and self.step.done is not None)
+        self.recordings.get(record, kind, *sources).play(
+            self.step.region, is_last and self.step.done is not None
+        )
 
     def replace_logits(self, targets: np.ndarray) -> None:
         """Replace self.logits (N, V) by their gradient, and write self.losses (N,)."""

@@ -19,7 +19,7 @@ from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import extending, types
 
 from tinygpt_np.compiled.cache import compiled, strict, without_collection
-from tinygpt_np.compiled.simd.barrier import read_counter
+from tinygpt_np.compiled.simd.barrier import count_arrival, read_counter
 from tinygpt_np.compiled.simd.linking import POINTER
 from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
 from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, ThreadTeam
@@ -104,6 +104,16 @@ def play(calls: Any, first: Any, end: Any, counter: Any) -> None:
         call_entry(calls[number, 0], calls[number, 1], calls[number, 2])
 
 
+@strict
+def share(calls: Any, taken: Any) -> None:
+    """Make those calls (M, 3) that no other thread makes; `taken` counts, at an address."""
+    while True:
+        number = count_arrival(taken)
+        if number >= calls.shape[0]:
+            return
+        call_entry(calls[number, 0], calls[number, 1], calls[number, 2])
+
+
 def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
     """Return the address of a kernel's machine code, which is compiled if necessary."""
     if signature not in dispatcher.overloads:
@@ -112,15 +122,22 @@ def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
     return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
-class Recording:
-    """Calls of kernels in their order, with the arrays they use, and calls of Python in between."""
+# Recordings that are kept in one place.
+MOST_RECORDINGS = 32
 
-    def __init__(self, recorder: "Recorder") -> None:
+
+class Recording:
+    """Calls of kernels with the arrays they use, and calls of Python in between.
+
+    results: what the calls write, if it has no other place.
+    """
+
+    def __init__(self, recorder: "Recorder", results: Any = None) -> None:
         self.calls = np.array(recorder.calls, np.int64).reshape(-1, 3)
-        self.events, self.kept = recorder.events, recorder.kept
+        self.events, self.kept, self.results = recorder.events, recorder.kept, results
 
     def play(self, region: ParallelRegion, with_events: bool) -> None:
-        """Make all calls. Raise StoppedError or StuckError as ParallelRegion.check does."""
+        """Make all calls in their order. Raises what the region's check raises."""
         first, counter = 0, region.counter.ctypes.data
         for end, happen in self.events if with_events else ():
             play(self.calls, first, end, counter)
@@ -129,6 +146,12 @@ class Recording:
             first = end
         play(self.calls, first, len(self.calls), counter)
         region.check()
+
+    def share(self, team: ThreadTeam) -> None:
+        """Make all calls, in any order, by the threads of a team."""
+        taken = np.zeros(1, np.int64)
+        region = ParallelRegion(max(min(team.size, len(self.calls)), 1))
+        team.run(lambda _: share(self.calls, taken.ctypes.data), region)
 
 
 class Recorder:
@@ -157,6 +180,29 @@ class Recorder:
     def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
         """Record a job as a whole."""
         job(slice(0, total))
+
+
+class Recordings:
+    """Recordings by what they are of. They keep their arrays, so there are only the latest."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[Any, ...], Recording] = {}
+
+    def get(
+        self, record: Callable[[Recorder], Any], kind: tuple[Any, ...], *sources: object
+    ) -> Recording:
+        """Return a recording of what `record` does and returns, which is made if there is none.
+
+        It is used again for the same kind and sources, the objects that hold its arrays.
+        """
+        key = kind, *map(id, sources)
+        if key not in self.found:
+            if len(self.found) >= MOST_RECORDINGS:
+                self.found.clear()
+            recorder = Recorder()
+            recorder.kept += sources  # So that no other object gets their ids.
+            self.found[key] = Recording(recorder, record(recorder))
+        return self.found[key]
 
 
 # What does the work of a micro-batch: threads that split it, or a recorder.

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 
 from tinygpt_np.compiled.kernels import adamw, muon
+from tinygpt_np.compiled.recording import Recorder
 from tinygpt_np.compiled.simd.memory import workspace
 from tinygpt_np.storage.parameters import Tensors, blocks
 
@@ -37,37 +38,53 @@ def has_matrices(optimizer: Optimizer) -> TypeGuard[MatrixOptimizer]:
 
 def warm_up(optimizer: Optimizer) -> None:
     """Compile what an update needs, and change nothing."""
-    ones = [np.ones(1, np.float32) for _ in range(4)]
-    adamw.sum_of_squares(ones[0])
-    adamw.update(*ones, (1.0, 1e-3, 0.1, 0.9, 0.99, 0.1, 0.01))
+    Recorder().call(adamw.update, *np.ones((4, 1), np.float32), np.zeros(7))  # Not played.
     if has_matrices(optimizer):
-        param, grad, first = (one[None] for one in ones[:3])
+        param, grad, first = np.ones((3, 1, 1), np.float32)
         update_matrix(param, grad, first, slice(0, 1), (1.0, 1e-3, 0.1, 0.9), (1, 1))
 
 
-def tasks(
-    optimizer: Optimizer, params: Tensors, grads: Tensors, scale: float, learning_rate: float
-) -> list[Callable[[], None]]:
-    """Return what one step of an optimizer does, with gradients times `scale`, in any order."""
-    optimizer.steps += 1
+def sums_of_squares(recorder: Recorder, grads: Tensors) -> np.ndarray:
+    """Record the sum of squares of each block of rows; return the array of sums."""
+    pieces = [piece for grad in grads.values() for piece in chunks(grad)]
+    sums = np.zeros(len(pieces))
+    for place, piece in enumerate(pieces):
+        recorder.call(adamw.write_sum_of_squares, piece, sums, place)
+    return sums
+
+
+def elements(
+    recorder: Recorder, optimizer: Optimizer, params: Tensors, grads: Tensors
+) -> np.ndarray:
+    """Record the updates by AdamW, by pieces of tensors; return their recipes (2, 7).
+
+    They are those of matrices and of vectors, to be written before each step.
+    """
+    recipes = np.zeros((2, 7))
+    for name, second in optimizer.second.items():
+        recipe = recipes[int(params[name].ndim < 2)]
+        tensors = params[name], grads[name], optimizer.first[name], second
+        for piece in zip(*map(chunks, tensors), strict=True):
+            recorder.call(adamw.update, *piece, recipe)
+    return recipes
+
+
+def write_recipes(
+    recipes: np.ndarray, optimizer: Optimizer, scale: float, learning_rate: float
+) -> None:
+    """Write the recipes (2, 7) of a step, with gradients times `scale`; see adamw.update."""
     beta1, beta2 = optimizer.beta1, optimizer.beta2
     corrections = 1 - beta1**optimizer.steps, 1 - beta2**optimizer.steps
-    found: list[Callable[[], None]] = []
-    if has_matrices(optimizer):
-        found += matrix_tasks(optimizer, params, grads, scale, learning_rate)
-    for name, second in optimizer.second.items():
-        param = params[name]
-        decay = optimizer.weight_decay if param.ndim >= 2 else 0.0
-        recipe = scale, learning_rate, decay, beta1, beta2, *corrections
-        pieces = zip(*map(chunks, (param, grads[name], optimizer.first[name], second)), strict=True)
-        found += [functools.partial(adamw.update, *piece, recipe) for piece in pieces]
-    return found
+    for recipe, decay in zip(recipes, (optimizer.weight_decay, 0.0), strict=True):
+        recipe[:] = scale, learning_rate, decay, beta1, beta2, *corrections
 
 
 def matrix_tasks(
-    optimizer: MatrixOptimizer, params: Tensors, grads: Tensors, scale: float, learning_rate: float
+    optimizer: Optimizer, params: Tensors, grads: Tensors, scale: float, learning_rate: float
 ) -> list[Callable[[], None]]:
     """Return the updates of Muon's matrices, the longest first, so that threads end together."""
+    if not has_matrices(optimizer):
+        return []
     rate = learning_rate * optimizer.relative_rate
     recipe = scale, rate, optimizer.weight_decay, optimizer.momentum
     matrices = [

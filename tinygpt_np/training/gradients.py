@@ -30,6 +30,7 @@ class GradientSum:
         # A gradient of all parameters for each array of the plan.
         self.flats = [shards.layout.zeros() for _ in range(self.plan.count)]
         self.grads = [shards.layout.views(flat) for flat in self.flats]
+        self.result = shards.own(self.grads[0])
         self.exchange = Exchange(group, shards, plans, batches, config.reduction)
         self.buckets: dict[str, list[int]] = {}
         for number, bucket in enumerate(shards.buckets):
@@ -66,7 +67,7 @@ class GradientSum:
                 functools.partial(self.complete, each, is_last) if waits else None,
             )
         self.exchange.finish()
-        return losses, self.shards.own(self.grads[0])
+        return losses, self.result
 
     def complete(self, each: Round, is_last: bool, name: str) -> None:
         """Add and send the buckets that are complete with the gradient of `name` for a batch."""

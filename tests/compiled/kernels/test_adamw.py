@@ -33,7 +33,7 @@ def test_an_update_is_the_truth_but_for_rounding(
     truth.update({"w": true_param}, {"w": g}, RATE)
 
     corrections = 1 - BETA1**step, 1 - BETA2**step
-    recipe = scale, RATE, weight_decay, BETA1, BETA2, *corrections
+    recipe = np.array([scale, RATE, weight_decay, BETA1, BETA2, *corrections])
     adamw.update(param, grad, first, second, recipe)
     m, v = truth.first["w"], truth.second["w"]
     assert_within(first, m[0], bound1[0])
@@ -54,7 +54,7 @@ def test_an_element_has_the_same_bits_in_any_part_and_only_its_own_may_be_nan(si
     arrays.append(normal(1000 + size) ** 2)
     part, place = slice(37, 37 + size), size // 2
     arrays[1][37 + place] = np.nan
-    recipe = 0.3, RATE, 0.1, BETA1, BETA2, 1 - BETA1**5, 1 - BETA2**5
+    recipe = np.array([0.3, RATE, 0.1, BETA1, BETA2, 1 - BETA1**5, 1 - BETA2**5])
     parts = [array[part].copy() for array in arrays]
     # Not where a vector, or a cache line, begins in the whole.
     adamw.update(*parts, recipe)
@@ -68,7 +68,9 @@ def test_an_element_has_the_same_bits_in_any_part_and_only_its_own_may_be_nan(si
 def test_the_sum_of_squares_is_that_of_float64_wherever_the_array_begins(size: int) -> None:
     grad = normal(size) * np.float32(1e30)  # Their squares overflow float32.
     truth = math.fsum(float(g) ** 2 for g in grad)
-    found = adamw.sum_of_squares(grad)
+    found, sums = adamw.sum_of_squares(grad), np.ones(3)
+    adamw.write_sum_of_squares(grad, sums, 1)
+    assert sums.tolist() == [1, found, 1]
     # Squares of float32 are exact in float64; a sum of them rounds each time by 2**-53.
     assert abs(found - truth) <= size * 2.0**-53 * truth
     for offset in (1, 5, 16):

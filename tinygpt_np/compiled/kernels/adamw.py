@@ -23,10 +23,11 @@ EPSILON = np.float32(ADAM_EPSILON)
 def update(param: Any, grad: Any, first: Any, second: Any, recipe: Any) -> None:
     """Update param, first and second in place, all flat, by the gradient grad · scale.
 
-    recipe: scale, learning_rate, weight_decay (0 for vectors), beta1, beta2, and the corrections
-    1 - beta1ᵗ, 1 - beta2ᵗ at step t ≥ 1; a plain tuple, which Numba passes fastest.
+    recipe (7,) float64: scale, learning_rate, weight_decay (0 for vectors), beta1, beta2, and the
+    corrections 1 - beta1ᵗ, 1 - beta2ᵗ at step t ≥ 1.
     """
-    scale, learning_rate, weight_decay, beta1, beta2, correction1, correction2 = recipe
+    scale, learning_rate, weight_decay = recipe[0], recipe[1], recipe[2]
+    beta1, beta2, correction1, correction2 = recipe[3], recipe[4], recipe[5], recipe[6]
     clipping, fresh1, fresh2 = np.float32(scale), np.float32(1 - beta1), np.float32(1 - beta2)
     shrink = np.float32(1 - learning_rate * weight_decay)
     rate = np.float32(learning_rate / correction1)
@@ -59,3 +60,9 @@ def sum_of_squares(grad: Any) -> Any:
         g = np.float64(grad[i])
         total += g * g
     return total
+
+
+@kernel
+def write_sum_of_squares(grad: Any, sums: Any, place: Any) -> None:
+    """sums[place] = sum_of_squares(grad), in float64."""
+    sums[place] = sum_of_squares(grad)
