@@ -2,12 +2,10 @@
 
 import gc
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.processes import printed
 
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.recording import MOST_RECORDINGS, Recorder, Recording, Recordings
@@ -177,33 +175,3 @@ def test_an_argument_of_another_kind_is_refused(value: Any) -> None:
     message = f"an argument of {type(value).__name__} cannot be recorded"
     with pytest.raises(TypeError, match=message):
         Recorder().call(add_one, value)
-
-
-# Calls kernels with two kinds of arguments, or only one of them.
-CALLS = """
-import numpy as np
-from tinygpt_np.compiled.kernels import linear, soft_cap
-from tinygpt_np.compiled.recording import Recorder, Recording
-from tinygpt_np.compiled.threads import ParallelRegion
-
-x, y = np.full((2, 3, 2), 2, np.float32)
-for _ in range(2):
-    recorder = Recorder()
-    if "bias" in USED:
-        recorder.call(linear.add_bias, x, x[0], y)
-    if "cap" in USED:
-        recorder.call(soft_cap.forward_values, y.reshape(-1), 1e-3, x.reshape(-1))
-Recording(recorder).play(ParallelRegion(1), False)
-print(x[0, 0], y[0, 0])
-"""
-
-
-def test_code_that_several_processes_have_compiled_is_not_confused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    results = {"": [2, 2], "bias": [2, 4], "cap": [1e-3, 2], "bias and cap": [1e-3, 4]}
-    # An entry is the first function that the second and the third process compile.
-    for used, expected in results.items():
-        found = printed(f"USED = {used!r}{CALLS}")
-        assert [float(each) for each in found.split()] == pytest.approx(expected)

@@ -38,7 +38,8 @@ def team() -> Iterator[ThreadTeam]:
 
 def wait_in(region: ParallelRegion) -> None:
     """Wait for a turn that never comes."""
-    wait_for_turn(np.array(region.frame(1, 0)), 0)
+    frame = np.array(region.frame(1, 0))
+    wait_for_turn(frame.ctypes.data, 0)
     region.check()
 
 

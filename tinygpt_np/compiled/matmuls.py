@@ -105,15 +105,13 @@ def split_matmul(
     scratch: np.ndarray, team: Team,
 ) -> None:  # fmt: skip
     """matmul.matmul, with the longer side of the result split, so that threads pack less twice."""
-    if team.size == 1:
-        team.call(matmul.matmul, a, across, b, form, start, c, scratch)
-        return
     rows, columns = c.shape
     flops = 2 * a.size * columns
 
     def part(top: int, bottom: int, left: int, right: int) -> None:
-        own = workspace.get(matmul.make_scratch)
-        matmul.matmul_part(a, across, b, form, start, c, top, bottom, left, right, own)
+        own = scratch if team.size == 1 else workspace.get(matmul.make_scratch)
+        bounds = top, bottom, left, right
+        team.call(matmul.matmul_part, a, across, b, form, start, c, *bounds, own)
 
     if rows > columns:
         team.split(rows, PANEL, lambda cut: part(cut.start, cut.stop, 0, columns), flops)

@@ -328,7 +328,7 @@ class MicroBatch:
 
     def add(self, layer: str, section: Callable[[], None]) -> None:
         """Add to the gradients of a layer, when it is this micro-batch's turn to do so."""
-        frame, place = self.turn.frame, self.step.places[layer]
+        frame, place = self.turn.frame.ctypes.data, self.step.places[layer]
         self.team.call(wait_for_turn, frame, place)
         self.step.region.check()
         section()

@@ -15,19 +15,22 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
-from numba import extending, types
+from llvmlite import binding, ir  # pyright: ignore[reportMissingTypeStubs]
+from numba import types
+from numba.core import compiler_lock
 
-from tinygpt_np.compiled.cache import compiled, strict, without_collection
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.barrier import count_arrival, read_counter
 from tinygpt_np.compiled.simd.linking import POINTER
 from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
 from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, ThreadTeam
 
+# They have no types to offer.
+llvm: Any = binding
+locked: Any = cast(Any, compiler_lock).global_compiler_lock
+
 # Kinds of arguments: integers and addresses, float64, float32, and bool.
 KINDS = {"i": INT, "d": ir.DoubleType(), "f": ir.FloatType(), "b": ir.IntType(8)}
-# The types of an entry's arguments.
-ENTRY = types.int64, types.int64
 
 
 def members(value: Any) -> list[tuple[str, int]]:
@@ -52,47 +55,48 @@ def members(value: Any) -> list[tuple[str, int]]:
 
 
 @functools.cache
-def entry(kinds: str) -> Any:
-    """Compile what calls the machine code of a kernel with arguments of these kinds."""
-
-    def call(context: Any, function: Any, arguments: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            emit = Emitter(builder)
-            loaded = [
-                emit.load(emit.at(args[1], more=8 * number), KINDS[kind])
-                for number, kind in enumerate(kinds)
-            ]
-            call_address(builder, args[0], loaded)
-            return context.get_dummy_value()
-
-        return types.void(*ENTRY), codegen
-
-    call_kernel: Any = cast(Any, extending).intrinsic(call)
-
-    def enter(function: Any, arguments: Any) -> None:
-        call_kernel(function, arguments)
-
-    # The linker finds code by this name, so code for other kinds must have another.
-    enter.__qualname__ = f"enter_{kinds}"
-    dispatcher = compiled(enter, fastmath=False, no_cpython_wrapper=True)
-    with without_collection():
-        dispatcher.compile(types.void(*ENTRY))
-    return dispatcher
+def compiler() -> Any:
+    """Return a compiler that keeps its machine code in memory."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True, opt=1)
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
-def call_address(builder: Any, address: Any, arguments: list[Any]) -> None:
-    """Emit a call of a kernel by its address, in Numba's calling convention; it returns nothing."""
-    function = ir.FunctionType(ir.IntType(32), [POINTER] * 2 + [each.type for each in arguments])
-    with builder.goto_entry_block():
-        unused = builder.alloca(POINTER, 2)
-    places = [builder.bitcast(builder.gep(unused, [INT(i)]), POINTER) for i in range(2)]
-    builder.call(builder.inttoptr(address, function.as_pointer()), [*places, *arguments])
+@locked  # Before the look whether there is one, so that no other thread makes a second.
+@functools.cache
+def entry(kinds: str) -> int:
+    """Compile what calls a kernel with arguments of these kinds; return its address.
+
+    It takes two addresses, of the kernel's machine code and of the arguments.
+    """
+    module: Any = ir.Module()
+    name = f"entry_{kinds}"
+    function: Any = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT, INT]), name)
+    emit = Emitter(ir.IRBuilder(function.append_basic_block()))
+    code, arguments = function.args
+    loaded = [
+        emit.load(emit.at(arguments, more=8 * number), KINDS[kind])
+        for number, kind in enumerate(kinds)
+    ]
+    unused = [emit.builder.alloca(POINTER) for _ in range(2)]  # For a result and an exception.
+    places = [emit.builder.bitcast(place, POINTER) for place in unused]
+    call_address(emit.builder, code, [*places, *loaded], ir.IntType(32))
+    emit.builder.ret_void()
+    compiler().add_module(llvm.parse_assembly(str(module)))
+    return compiler().get_function_address(name)
+
+
+def call_address(builder: Any, address: Any, arguments: list[Any], result: Any) -> None:
+    """Emit a call of a function by its address."""
+    kind = ir.FunctionType(result, [each.type for each in arguments])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
 
 
 @intrinsic(types.void, types.int64, types.int64, types.int64)
-def call_entry(emit: Emitter, entry: Any, function: Any, arguments: Any) -> None:
+def call_entry(emit: Emitter, entry: Any, code: Any, arguments: Any) -> None:
     """Call an entry by its address."""
-    call_address(emit.builder, entry, [function, arguments])
+    call_address(emit.builder, entry, [code, arguments], ir.VoidType())
 
 
 @strict
@@ -169,7 +173,7 @@ class Recorder:
         found = [member for each in args for member in members(each)]
         signature = tuple(kernel.typeof_pyval(each) for each in args)
         numbers = np.array([bits for _, bits in found], np.int64)
-        own = address_of(entry("".join(kind for kind, _ in found)), ENTRY)
+        own = entry("".join(kind for kind, _ in found))
         self.calls.append((own, address_of(kernel, signature), numbers.ctypes.data))
         self.kept += [args, numbers]
 

@@ -67,10 +67,10 @@ def test_a_thread_stops_the_barrier_when_another_never_arrives() -> None:
 @strict
 def in_turn(frame: np.ndarray, place: int, log: np.ndarray) -> None:
     """Append this thread's number to a log, whose first number is its length."""
-    wait_for_turn(frame, place)
+    wait_for_turn(frame.ctypes.data, place)
     log[0] += 1
     log[log[0]] = frame[0]
-    end_turn(frame, place)
+    end_turn(frame.ctypes.data, place)
 
 
 def test_turns_come_in_the_order_of_their_numbers_at_each_place() -> None:
@@ -93,18 +93,20 @@ def test_turns_come_in_the_order_of_their_numbers_at_each_place() -> None:
 @pytest.mark.parametrize("stops", [False, True])
 def test_a_thread_waits_for_its_turn_or_until_the_region_is_stopped(stops: bool) -> None:
     region = ParallelRegion(2, 1)
+    frames = np.array([region.frame(number, 0) for number in range(2)])
     with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(wait_for_turn, np.array(region.frame(1, 0)), 0)
+        second = pool.submit(wait_for_turn, frames[1].ctypes.data, 0)
         time.sleep(0.05)
         assert not second.done()
         if stops:
             region.stop()
         else:
-            end_turn(np.array(region.frame(0, 0)), 0)
+            end_turn(frames[0].ctypes.data, 0)
         second.result(LIMIT)
 
 
 def test_a_thread_stops_the_region_when_its_turn_never_comes() -> None:
     region = ParallelRegion(2, 1)
-    wait_for_turn(np.array([*region.frame(1, 0)[:3], 3 * SPINS]), 0)
+    frame = np.array([*region.frame(1, 0)[:3], 3 * SPINS])
+    wait_for_turn(frame.ctypes.data, 0)
     assert region.counter[0] == STOPPED

@@ -74,17 +74,19 @@ def wait_for_all(counter: Any, threads: Any, most_spins: Any = MOST_SPINS) -> No
 def wait_for_turn(frame: Any, place: Any) -> None:
     """Wait until as many turns have ended at a place as the number of this thread's turn.
 
-    frame: that number, the address of the int64 that counts the turns at place 0, the address of
-    the region's counter, and the looks after which this stops the region.
+    At the address `frame` are four int64: that number, the address of what counts the turns at
+    place 0, that of the region's counter, and the looks after which this stops the region.
     """
+    number, turn = read_counter(frame), read_counter(frame + 8) + 8 * place
+    counter, most_spins = read_counter(frame + 16), read_counter(frame + 24)
     spins = 0
-    while read_counter(frame[1] + 8 * place) != frame[0]:
-        if read_counter(frame[2]) >= STOPPED:
+    while read_counter(turn) != number:
+        if read_counter(counter) >= STOPPED:
             return
         spins += 1
         if spins % SPINS == 0:
-            if spins >= frame[3]:
-                stop(frame[2])
+            if spins >= most_spins:
+                stop(counter)
                 return
             yield_core()
 
@@ -92,4 +94,4 @@ def wait_for_turn(frame: Any, place: Any) -> None:
 @strict
 def end_turn(frame: Any, place: Any) -> None:
     """End a turn; the next thread sees what this one has written."""
-    count_arrival(frame[1] + 8 * place)
+    count_arrival(read_counter(frame + 8) + 8 * place)
