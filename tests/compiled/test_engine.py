@@ -7,11 +7,13 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 import threadpoolctl  # pyright: ignore[reportMissingTypeStubs]
+from helpers.processes import printed
 from helpers.small_gpts import (
     BATCH,
     CONFIG,
@@ -32,7 +34,7 @@ from helpers.small_gpts import (
 
 import tinygpt_np as tg
 from tinygpt_np.compiled import engine as compiled_engine
-from tinygpt_np.compiled import matmuls, threads
+from tinygpt_np.compiled import matmuls, micro_batch, threads
 from tinygpt_np.compiled.engine import CompiledEngine, micro_batch_count, micro_batches
 from tinygpt_np.compiled.kernels import (
     attention,
@@ -45,7 +47,6 @@ from tinygpt_np.compiled.kernels import (
     swiglu,
 )
 from tinygpt_np.compiled.micro_batch import MicroBatch
-from tinygpt_np.compiled.recording import MOST_RECORDINGS
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage import parameters
@@ -413,7 +414,9 @@ def test_operations_of_several_micro_batches_and_of_blas_are_not_split() -> None
         assert team(engine, 1) is ALONE
 
 
-def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced() -> None:
+def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced(
+    monkeypatch: Patch,
+) -> None:
     model, tokens, targets = generic(CONFIG)
 
     def recordings(engine: CompiledEngine) -> set[int]:
@@ -431,8 +434,46 @@ def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced
         engine.loss_and_grads(tokens, targets)
         gc.collect()
         assert old() is None
-        for _ in range(2 * MOST_RECORDINGS):  # Into other arrays each time.
+        monkeypatch.setattr(micro_batch, "MOST_RECORDINGS", 5)
+        engine.buffers.clear()
+        for _ in range(9):  # Into other arrays each time.
             grads = {name: np.zeros_like(param) for name, param in model.params.items()}
             engine.accumulate([(tokens, targets)], [grads], tokens.size, None)
         micro_batches = [each for thread in engine.buffers for each in thread.values()]
-        assert all(len(each.recordings.found) <= MOST_RECORDINGS for each in micro_batches)
+        assert all(len(each.recordings.found) <= 5 for each in micro_batches)
+
+
+# Trains after the warm-up in an empty cache, and prints what is compiled then.
+TRAINING = """
+import numpy as np
+from tinygpt_np import GPT, GPTConfig, TrainConfig
+from tinygpt_np.compiled import cache
+from tinygpt_np.compiled.engine import CompiledEngine
+from tinygpt_np.model import optimizer as optim
+
+model = GPT(GPTConfig(vocab_size=11, block_size=64, n_layer=1, n_head=2, n_embd=16, **OPTIONS))
+optimizer = optim.make(TrainConfig(optimizer="muon"), model.params)
+tokens = np.arange(16 * 64).reshape(16, 64) % 11
+with CompiledEngine(model, 16, 2) as engine:
+    engine.warm_up(optimizer)
+    with cache.watch(print):
+        for batch in (tokens, tokens[:1]):
+            engine.loss(batch, batch)
+            _, grads = engine.loss_and_grads(batch, batch, engine.draw(np.random.default_rng(1)))
+            engine.update(optimizer, grads, engine.norm(grads), 1e-3, 1.0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [{"dropout": 0.1, "bias": True},
+     {"norm": "rms_norm", "positions": "rotary_pairs", "activation": "swiglu", "qk_norm": True,
+      "logit_soft_cap": 9.0}],
+    ids=["older", "newer"],
+)  # fmt: skip
+def test_steps_compile_nothing_after_the_warm_up(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert printed(f"OPTIONS = {options!r}{TRAINING}") == ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.recording import MOST_RECORDINGS, Recorder, Recording, Recordings
+from tinygpt_np.compiled.recording import Recorder, Recording, Recordings
 from tinygpt_np.compiled.simd.barrier import wait_for_all
 from tinygpt_np.compiled.simd.memory import Matrix
 from tinygpt_np.compiled.threads import (
@@ -69,7 +69,7 @@ def test_a_recorded_call_gets_the_arguments_of_all_kinds(flag: bool) -> None:
     assert not out.any()
     for _ in range(2):
         combine(*scalars, *arrays, expected)
-        recording.play(ParallelRegion(1), False)
+        recording.play(ParallelRegion(1))
         np.testing.assert_array_equal(out, expected)
         arrays[2][...] = normal(2, 3, 5)  # The next call sees what is in the arrays then.
         arrays[3][...] = RNG.integers(-9, 9, 3)
@@ -77,29 +77,33 @@ def test_a_recorded_call_gets_the_arguments_of_all_kinds(flag: bool) -> None:
 
 def test_arrays_that_are_not_contiguous_are_recorded_with_their_strides() -> None:
     x = np.zeros((4, 6), np.float32)
-    recording_of((add_one, x[1, ::2]), (add_one, x[:, 5])).play(ParallelRegion(1), False)
+    recording_of((add_one, x[1, ::2]), (add_one, x[:, 5])).play(ParallelRegion(1))
     expected = np.zeros((4, 6), np.float32)
     expected[1, ::2] += 1
     expected[:, 5] += 1
     np.testing.assert_array_equal(x, expected)
 
 
-@pytest.mark.parametrize("with_events", [True, False])
-def test_calls_and_events_come_in_their_order(with_events: bool) -> None:
-    x, seen = np.ones(3, np.float32), list[float]()
+@pytest.mark.parametrize("notes", [True, False])
+def test_calls_and_marks_come_in_their_order(notes: bool) -> None:
+    x, seen = np.ones(3, np.float32), list[tuple[str, float]]()
     recorder = Recorder()
     recorder.call(add_one, x)
-    recorder.event(lambda: seen.append(float(x[0])))
+    recorder.mark("a")
     recorder.split(3, 1, lambda part: recorder.call(double, x[part]), 1e9)
-    recorder.event(lambda: seen.append(float(x[2])))
+    recorder.mark("b")
     recorder.call(add_one, x)
-    Recording(recorder).play(ParallelRegion(1), with_events)
+
+    def note(name: str) -> None:
+        seen.append((name, float(x[0])))
+
+    Recording(recorder).play(ParallelRegion(1), note if notes else None)
     assert x.tolist() == [5, 5, 5]
-    assert seen == ([2, 4] if with_events else [])
+    assert seen == ([("a", 2), ("b", 4)] if notes else [])
 
 
 def test_an_empty_recording_plays_and_is_shared() -> None:
-    recording_of().play(ParallelRegion(1), True)
+    recording_of().play(ParallelRegion(1), print)
     recording_of().share(ThreadTeam(2))
 
 
@@ -122,7 +126,7 @@ def test_threads_share_the_calls_and_make_each_once(threads: int, meets: int) ->
 
 
 def test_a_recording_is_used_again_for_the_same_kind_and_arrays_only() -> None:
-    recordings, made = Recordings(), list[int]()
+    recordings, made = Recordings(5), list[int]()
     x, y = normal(3), normal(3)
 
     def record(recorder: Recorder) -> int:
@@ -134,9 +138,9 @@ def test_a_recording_is_used_again_for_the_same_kind_and_arrays_only() -> None:
         for kind, *sources in [((1,), x), ((1,), x), ((2,), x), ((1,), y), ((1,), x, y), ((1,), x)]
     ]
     assert found == [0, 0, 1, 2, 3, 0]
-    for _ in range(2 * MOST_RECORDINGS):
+    for _ in range(12):
         recordings.get(record, (1,), normal(3))
-        assert len(recordings.found) <= MOST_RECORDINGS
+        assert len(recordings.found) <= 5
 
 
 @pytest.mark.parametrize(("stopped", "kind"), [(True, StoppedError), (False, StuckError)])
@@ -150,7 +154,7 @@ def test_a_region_that_is_stopped_in_between_makes_no_more_calls(
     recorder.call(double, x)
     region.stopped = stopped
     with pytest.raises(kind):
-        Recording(recorder).play(region, False)
+        Recording(recorder).play(region)
     assert x.tolist() == [2, 2, 2]
 
 
@@ -164,7 +168,7 @@ def test_the_arrays_live_as_long_as_the_recording() -> None:
     del x
     gc.collect()
     assert alive() is not None
-    recording.play(ParallelRegion(1), False)
+    recording.play(ParallelRegion(1))
     del recording
     gc.collect()
     assert alive() is None

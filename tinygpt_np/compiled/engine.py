@@ -37,6 +37,9 @@ SCRATCH = 1 << 20
 # the threads' time would be lost; splitting a single micro-batch loses about SPLIT of it.
 IDLE, SPLIT, MOST = 0.1, 0.15, 4
 
+# Recordings of the norm and the update that are kept.
+MOST_RECORDINGS = 4
+
 # Tokens and targets of a batch, (B, T) each.
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -109,7 +112,7 @@ class CompiledEngine:
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
         self.uses = batches * self.micro_batches
         self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, matmul)
-        self.recordings = Recordings()
+        self.recordings = Recordings(MOST_RECORDINGS)
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
         self.buffers: list[dict[tuple[int, int], MicroBatch]] = []
         self.team = ThreadTeam(usable_cores() if threads is None else threads)
@@ -134,7 +137,7 @@ class CompiledEngine:
     @without_collection()
     def warm_up(self, optimizer: Optimizer) -> None:
         """Compile what a step needs, and change nothing."""
-        tokens = np.zeros((1, self.config.block_size), np.int64)
+        tokens = np.zeros((1, min(2, self.config.block_size)), np.int64)
         self.loss(tokens, tokens)
         self.prepare()
         # Their memory is given back.
@@ -145,7 +148,7 @@ class CompiledEngine:
         self.norm(grads)
         update.warm_up(optimizer)
         self.buffers.clear()
-        self.recordings = Recordings()
+        self.recordings = Recordings(MOST_RECORDINGS)
 
     def draw(self, rng: np.random.Generator) -> int | None:
         """Return the key of a step's dropout masks, or None without dropout."""

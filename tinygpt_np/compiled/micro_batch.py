@@ -6,7 +6,6 @@ micro-batches, in the order of their numbers (`add`), so the sums have the same 
 of threads and no gradient is stored per micro-batch.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,6 +31,9 @@ from tinygpt_np.storage.parameters import Tensors, mask_shapes
 
 # Each dropout mask of a step has a key of its own, which differs from the next by this.
 KEY_STEP = 0x9E3779B97F4A7C15
+# Recordings that a micro-batch keeps: three for each of the arrays that a step adds gradients in,
+# of which there are a few more than the logarithm of the number of its batches.
+MOST_RECORDINGS = 64
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class MicroBatch:
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
         self.turn = Turn(np.zeros(4, np.int64))
-        self.recordings = Recordings()
+        self.recordings = Recordings(MOST_RECORDINGS)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
         """tokens, targets (N,) -> the sum of their losses, without dropout."""
@@ -167,10 +169,9 @@ class MicroBatch:
             self.team = self.step.team
 
         kind = job.__name__, self.dropping, *kind
-        is_last = self.number == self.step.count - 1
-        self.recordings.get(record, kind, *sources).play(
-            self.step.region, is_last and self.step.done is not None
-        )
+        waits = self.step.done and self.number == self.step.count - 1
+        recording = self.recordings.get(record, kind, *sources)
+        recording.play(self.step.region, self.announce if waits else None)
 
     def replace_logits(self, targets: np.ndarray) -> None:
         """Replace self.logits (N, V) by their gradient, and write self.losses (N,)."""
@@ -333,7 +334,10 @@ class MicroBatch:
         self.step.region.check()
         section()
         self.team.call(end_turn, frame, place)
-        self.team.event(functools.partial(self.announce, layer))
+        if isinstance(self.team, Recorder):
+            self.team.mark(layer)
+        else:
+            self.announce(layer)
 
     def announce(self, layer: str) -> None:
         """Say that the gradients of a layer are complete, if this micro-batch is the last one."""

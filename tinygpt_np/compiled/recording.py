@@ -126,28 +126,28 @@ def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
     return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
-# Recordings that are kept in one place.
-MOST_RECORDINGS = 32
-
-
 class Recording:
-    """Calls of kernels with the arrays they use, and calls of Python in between.
+    """Calls of kernels with the arrays they use, and marks in between.
 
     results: what the calls write, if it has no other place.
     """
 
     def __init__(self, recorder: "Recorder", results: Any = None) -> None:
         self.calls = np.array(recorder.calls, np.int64).reshape(-1, 3)
-        self.events, self.kept, self.results = recorder.events, recorder.kept, results
+        self.marks, self.kept, self.results = recorder.marks, recorder.kept, results
 
-    def play(self, region: ParallelRegion, with_events: bool) -> None:
-        """Make all calls in their order. Raises what the region's check raises."""
+    def play(self, region: ParallelRegion, happen: Callable[[str], object] | None = None) -> None:
+        """Make all calls in their order; call happen(name) at marks.
+
+        Raises what the region's check raises.
+        """
         first, counter = 0, region.counter.ctypes.data
-        for end, happen in self.events if with_events else ():
-            play(self.calls, first, end, counter)
-            region.check()
-            happen()
-            first = end
+        if happen:
+            for end, name in self.marks:
+                play(self.calls, first, end, counter)
+                region.check()
+                happen(name)
+                first = end
         play(self.calls, first, len(self.calls), counter)
         region.check()
 
@@ -165,7 +165,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, int, int]] = []
-        self.events: list[tuple[int, Callable[[], None]]] = []
+        self.marks: list[tuple[int, str]] = []
         self.kept: list[Any] = []
 
     def call(self, kernel: Any, *args: Any) -> None:
@@ -177,9 +177,9 @@ class Recorder:
         self.calls.append((own, address_of(kernel, signature), numbers.ctypes.data))
         self.kept += [args, numbers]
 
-    def event(self, happen: Callable[[], None]) -> None:
-        """Call a function of Python between the calls recorded so far and those to come."""
-        self.events.append((len(self.calls), happen))
+    def mark(self, name: str) -> None:
+        """Mark the place between the calls recorded so far and those to come."""
+        self.marks.append((len(self.calls), name))
 
     def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
         """Record a job as a whole."""
@@ -187,9 +187,10 @@ class Recorder:
 
 
 class Recordings:
-    """Recordings by what they are of. They keep their arrays, so there are only the latest."""
+    """Recordings by what they are of. They keep their arrays, so there are at most `most`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.found: dict[tuple[Any, ...], Recording] = {}
 
     def get(
@@ -201,7 +202,7 @@ class Recordings:
         """
         key = kind, *map(id, sources)
         if key not in self.found:
-            if len(self.found) >= MOST_RECORDINGS:
+            if len(self.found) >= self.most:
                 self.found.clear()
             recorder = Recorder()
             recorder.kept += sources  # So that no other object gets their ids.

@@ -175,10 +175,6 @@ class ThreadTeam:
         """Call a kernel on this thread; a Recorder would record the call."""
         kernel(*args)
 
-    def event(self, happen: Callable[[], None]) -> None:
-        """Call a function of Python; a Recorder would have it called by each player."""
-        happen()
-
     def split(self, total: int, unit: int, job: Callable[[slice], object], flops: float) -> None:
         """Call job with one slice of range(total) per thread; slices begin at multiples of unit.
 

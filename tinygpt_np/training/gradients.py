@@ -30,6 +30,8 @@ class GradientSum:
         # A gradient of all parameters for each array of the plan.
         self.flats = [shards.layout.zeros() for _ in range(self.plan.count)]
         self.grads = [shards.layout.views(flat) for flat in self.flats]
+        # A rank that is alone with one batch has nothing to add or to send.
+        self.adds = group.size > 1 or any(any(each.additions) for each in self.plan.rounds)
         self.result = shards.own(self.grads[0])
         self.exchange = Exchange(group, shards, plans, batches, config.reduction)
         self.buckets: dict[str, list[int]] = {}
@@ -47,8 +49,6 @@ class GradientSum:
         result of the engine's `draw`. The next call overwrites the gradients.
         """
         self.engine.prepare()
-        # Nothing is added and sent by a rank that is alone with one batch at a time.
-        waits = self.group.size > 1 or any(map(any, (each.additions for each in self.plan.rounds)))
         self.exchange.start([self.flats[array] for array in self.plan.arrays])
         losses: list[float] = []
         for number, each in enumerate(self.plan.rounds):
@@ -64,7 +64,7 @@ class GradientSum:
                 self.config.tokens_per_step,
                 dropout,
                 each.batches.start * self.config.batch_size,
-                functools.partial(self.complete, each, is_last) if waits else None,
+                functools.partial(self.complete, each, is_last) if self.adds else None,
             )
         self.exchange.finish()
         return losses, self.result
