@@ -109,6 +109,19 @@ def test_they_are_with_packed_weights_and_with_blas(
     assert_step_is_true(VARIANTS[name], matmul)
 
 
+@pytest.mark.parametrize("name", ["default", "tied_head=False", "dropout=0.3"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_micro_batches_in_the_same_buffers_add_to_those_before(
+    name: str, count: int, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(compiled_engine, "MOST_ROWS", TIME)  # A sequence each, 0 to 6.
+    model, tokens, targets = generic(VARIANTS[name])
+    with CompiledEngine(model, BATCH, count) as engine:
+        assert engine.micro_batches == BATCH
+        for _ in range(3):
+            assert_true(engine, tokens, targets, engine.draw(np.random.default_rng(3)))
+
+
 def test_losses_of_any_shape_are_true_and_do_not_change_later_steps() -> None:
     model, tokens, targets = generic(DROPPING)
     rng = np.random.default_rng(4)
@@ -446,13 +459,15 @@ def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced
 # Trains after the warm-up in an empty cache, and prints what is compiled then.
 TRAINING = """
 import numpy as np
-from tinygpt_np import GPT, GPTConfig, TrainConfig
+from tinygpt_np import GPT, TrainConfig
 from tinygpt_np.compiled import cache
 from tinygpt_np.compiled.engine import CompiledEngine
 from tinygpt_np.model import optimizer as optim
 
-model = GPT(GPTConfig(vocab_size=11, block_size=64, n_layer=1, n_head=2, n_embd=16, **OPTIONS))
-optimizer = optim.make(TrainConfig(optimizer="muon"), model.params)
+sizes = {"block_size": 64, "n_layer": 1, "n_head": 2, "n_embd": 16}
+config = TrainConfig(optimizer="muon", **sizes, **OPTIONS)
+model = GPT(config.gpt(11))
+optimizer = optim.make(config, model.params)
 tokens = np.arange(16 * 64).reshape(16, 64) % 11
 with CompiledEngine(model, 16, 2) as engine:
     engine.warm_up(optimizer)
