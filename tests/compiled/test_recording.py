@@ -179,3 +179,31 @@ def test_an_argument_of_another_kind_is_refused(value: Any) -> None:
     message = f"an argument of {type(value).__name__} cannot be recorded"
     with pytest.raises(TypeError, match=message):
         Recorder().call(add_one, value)
+
+
+@strict
+def refuse_large(x: Any) -> None:
+    if x[0] > 2:
+        raise ValueError("too large")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_an_error_in_a_recorded_kernel_is_raised_and_ends_the_calls(threads: int) -> None:
+    x, y = np.ones(3, np.float32), np.zeros(3, np.float32)
+    calls = [(add_one, x), (refuse_large, x), *[(add_one, y)] * 100]
+    recording = recording_of(*calls)
+
+    def run() -> None:
+        if threads == 0:
+            recording.play(ParallelRegion(1))
+        else:
+            recording.share(ThreadTeam(threads))
+
+    run()
+    assert x[0] == 2
+    assert y[0] == 100
+    x[0] = 5  # The call that fails may be made first.
+    with pytest.raises(ValueError, match="too large"):
+        run()
+    if threads < 2:
+        assert y[0] == 100

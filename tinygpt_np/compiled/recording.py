@@ -31,6 +31,7 @@ locked: Any = cast(Any, compiler_lock).global_compiler_lock
 
 # Kinds of arguments: integers and addresses, float64, float32, and bool.
 KINDS = {"i": INT, "d": ir.DoubleType(), "f": ir.FloatType(), "b": ir.IntType(8)}
+STATUS = ir.IntType(32)
 
 
 def members(value: Any) -> list[tuple[str, int]]:
@@ -68,11 +69,12 @@ def compiler() -> Any:
 def entry(kinds: str) -> int:
     """Compile what calls a kernel with arguments of these kinds; return its address.
 
-    It takes two addresses, of the kernel's machine code and of the arguments.
+    It takes two addresses, of the kernel's machine code and of the arguments, and returns Numba's
+    status: 0, or another number if an exception was raised.
     """
     module: Any = ir.Module()
     name = f"entry_{kinds}"
-    function: Any = ir.Function(module, ir.FunctionType(ir.VoidType(), [INT, INT]), name)
+    function: Any = ir.Function(module, ir.FunctionType(STATUS, [INT, INT]), name)
     emit = Emitter(ir.IRBuilder(function.append_basic_block()))
     code, arguments = function.args
     loaded = [
@@ -81,41 +83,49 @@ def entry(kinds: str) -> int:
     ]
     unused = [emit.builder.alloca(POINTER) for _ in range(2)]  # For a result and an exception.
     places = [emit.builder.bitcast(place, POINTER) for place in unused]
-    call_address(emit.builder, code, [*places, *loaded], ir.IntType(32))
-    emit.builder.ret_void()
+    emit.builder.ret(call_address(emit.builder, code, [*places, *loaded]))
     compiler().add_module(llvm.parse_assembly(str(module)))
     return compiler().get_function_address(name)
 
 
-def call_address(builder: Any, address: Any, arguments: list[Any], result: Any) -> None:
-    """Emit a call of a function by its address."""
-    kind = ir.FunctionType(result, [each.type for each in arguments])
-    builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
+def call_address(builder: Any, address: Any, arguments: list[Any]) -> Any:
+    """Emit a call of a function by its address; return the status that it returns."""
+    kind = ir.FunctionType(STATUS, [each.type for each in arguments])
+    return builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
 
 
-@intrinsic(types.void, types.int64, types.int64, types.int64)
-def call_entry(emit: Emitter, entry: Any, code: Any, arguments: Any) -> None:
-    """Call an entry by its address."""
-    call_address(emit.builder, entry, [code, arguments], ir.VoidType())
+@intrinsic(types.int32, types.int64, types.int64, types.int64)
+def call_entry(emit: Emitter, entry: Any, code: Any, arguments: Any) -> Any:
+    """Call an entry by its address; return the status of its kernel."""
+    return call_address(emit.builder, entry, [code, arguments])
 
 
 @strict
-def play(calls: Any, first: Any, end: Any, counter: Any) -> None:
-    """Make the calls (M, 3) of these numbers, unless the region of this counter is stopped."""
+def play(calls: Any, first: Any, end: Any, counter: Any) -> Any:
+    """Make the calls (M, 3) of these numbers, unless the region of this counter is stopped.
+
+    Return the number of a call that failed, or `end`.
+    """
     for number in range(first, end):
         if read_counter(counter) >= STOPPED:
-            return
-        call_entry(calls[number, 0], calls[number, 1], calls[number, 2])
+            break
+        if call_entry(calls[number, 0], calls[number, 1], calls[number, 2]) != 0:
+            return number
+    return end
 
 
 @strict
-def share(calls: Any, taken: Any) -> None:
-    """Make those calls (M, 3) that no other thread makes; `taken` counts, at an address."""
-    while True:
+def share(calls: Any, taken: Any) -> Any:
+    """Make those calls (M, 3) that no other thread makes; `taken` counts, at an address.
+
+    Return the number of a call that failed, or M.
+    """
+    number = count_arrival(taken)
+    while number < calls.shape[0]:
+        if call_entry(calls[number, 0], calls[number, 1], calls[number, 2]) != 0:
+            return number
         number = count_arrival(taken)
-        if number >= calls.shape[0]:
-            return
-        call_entry(calls[number, 0], calls[number, 1], calls[number, 2])
+    return calls.shape[0]
 
 
 def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
@@ -135,27 +145,39 @@ class Recording:
     def __init__(self, recorder: "Recorder", results: Any = None) -> None:
         self.calls = np.array(recorder.calls, np.int64).reshape(-1, 3)
         self.marks, self.kept, self.results = recorder.marks, recorder.kept, results
+        self.made = recorder.made
 
     def play(self, region: ParallelRegion, happen: Callable[[str], object] | None = None) -> None:
         """Make all calls in their order; call happen(name) at marks.
 
-        Raises what the region's check raises.
+        Raises what the region's check or a kernel raises.
         """
         first, counter = 0, region.counter.ctypes.data
         if happen:
             for end, name in self.marks:
-                play(self.calls, first, end, counter)
+                self.check(play(self.calls, first, end, counter), end)
                 region.check()
                 happen(name)
                 first = end
-        play(self.calls, first, len(self.calls), counter)
+        end = len(self.calls)
+        self.check(play(self.calls, first, end, counter), end)
         region.check()
 
     def share(self, team: ThreadTeam) -> None:
         """Make all calls, in any order, by the threads of a team."""
-        taken = np.zeros(1, np.int64)
-        region = ParallelRegion(max(min(team.size, len(self.calls)), 1))
-        team.run(lambda _: share(self.calls, taken.ctypes.data), region)
+        taken, count = np.zeros(1, np.int64), len(self.calls)
+
+        def job(_: int) -> None:
+            self.check(share(self.calls, taken.ctypes.data), count)
+
+        team.run(job, ParallelRegion(max(min(team.size, count), 1)))
+
+    def check(self, number: int, end: int) -> None:
+        """Raise what the kernel of a call raised, unless it is the number after the last one."""
+        if number != end:
+            kernel, args = self.made[number]
+            kernel(*args)  # Once more by Python, which raises its error.
+            raise RuntimeError(f"{kernel.__name__} has failed, and did not when called again")
 
 
 class Recorder:
@@ -167,6 +189,7 @@ class Recorder:
         self.calls: list[tuple[int, int, int]] = []
         self.marks: list[tuple[int, str]] = []
         self.kept: list[Any] = []
+        self.made: list[tuple[Any, tuple[Any, ...]]] = []
 
     def call(self, kernel: Any, *args: Any) -> None:
         """Record a call of a kernel that returns nothing."""
@@ -175,7 +198,8 @@ class Recorder:
         numbers = np.array([bits for _, bits in found], np.int64)
         own = entry("".join(kind for kind, _ in found))
         self.calls.append((own, address_of(kernel, signature), numbers.ctypes.data))
-        self.kept += [args, numbers]
+        self.kept.append(numbers)
+        self.made.append((kernel, args))
 
     def mark(self, name: str) -> None:
         """Mark the place between the calls recorded so far and those to come."""
