@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
 from numba import types
 
-from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.cache import inner, strict
 from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
 from tinygpt_np.compiled.threads import MOST_SPINS, STOPPED
 
@@ -48,6 +48,21 @@ def yield_core(emit: Emitter) -> None:
         emit.call("sched_yield", ir.IntType(32), [])
 
 
+@inner
+def wait_until(address: Any, least: Any, counter: Any, most_spins: Any) -> None:
+    """Wait until the int64 at an address is `least` or more, or that at `counter` is STOPPED.
+
+    After most_spins looks this sets the counter to STOPPED.
+    """
+    spins = 0
+    while read_counter(address) < least and read_counter(counter) < STOPPED:
+        spins += 1
+        if spins % SPINS == 0:
+            if spins >= most_spins:
+                stop(counter)
+            yield_core()
+
+
 @strict
 def wait_for_all(counter: Any, threads: Any, most_spins: Any = MOST_SPINS) -> None:
     """Wait until `threads` threads have called this as often as the calling thread.
@@ -58,16 +73,8 @@ def wait_for_all(counter: Any, threads: Any, most_spins: Any = MOST_SPINS) -> No
     if threads == 1:
         return
     before = count_arrival(counter)
-    if before >= STOPPED:
-        return
-    target, spins = (before // threads + 1) * threads, 0
-    while read_counter(counter) < target:
-        spins += 1
-        if spins % SPINS == 0:
-            if spins >= most_spins:
-                stop(counter)
-                return
-            yield_core()
+    if before < STOPPED:
+        wait_until(counter, (before // threads + 1) * threads, counter, most_spins)
 
 
 @strict
@@ -77,18 +84,8 @@ def wait_for_turn(frame: Any, place: Any) -> None:
     At the address `frame` are four int64: that number, the address of what counts the turns at
     place 0, that of the region's counter, and the looks after which this stops the region.
     """
-    number, turn = read_counter(frame), read_counter(frame + 8) + 8 * place
-    counter, most_spins = read_counter(frame + 16), read_counter(frame + 24)
-    spins = 0
-    while read_counter(turn) != number:
-        if read_counter(counter) >= STOPPED:
-            return
-        spins += 1
-        if spins % SPINS == 0:
-            if spins >= most_spins:
-                stop(counter)
-                return
-            yield_core()
+    turn = read_counter(frame + 8) + 8 * place
+    wait_until(turn, read_counter(frame), read_counter(frame + 16), read_counter(frame + 24))
 
 
 @strict
