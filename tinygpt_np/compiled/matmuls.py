@@ -72,7 +72,7 @@ class Matmuls:
 
     @functools.cached_property
     def packing(self) -> Recording:
-        """What packs the weights after they have changed, in any order."""
+        """The calls that pack the weights after they have changed, in any order."""
         recorder = Recorder()
         for each in self.packings:
             recorder.call(matmul.pack_columns, *each)

@@ -87,7 +87,7 @@ class Layer:
 
 
 class Turn(NamedTuple):
-    """What kernels read of the turns of a micro-batch; see simd/barrier.py."""
+    """The numbers that kernels read of the turns of a micro-batch; see simd/barrier.py."""
 
     frame: np.ndarray
 

@@ -234,5 +234,5 @@ class Recordings:
         return self.found[key]
 
 
-# What does the work of a micro-batch: threads that split it, or a recorder.
+# Threads that split the work of a micro-batch, or a recorder of it.
 Team = ThreadTeam | Recorder
