@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinygpt_np.compiled import engine, matmuls, micro_batch, operations
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.kernels import attention, matmul
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
@@ -36,7 +37,8 @@ def test_the_step_is_right(point: str) -> None:
 def test_the_last_columns_of_a_matrix_that_are_not_packed_are_found(monkeypatch: Patch) -> None:
     right = matmul.pack_columns
 
-    def cut(matrix: Any, form: Any, depth: int, first: int, end: int, panels: Any) -> None:
+    @strict  # Recordings hold machine code.
+    def cut(matrix: Any, form: Any, depth: Any, first: Any, end: Any, panels: Any) -> None:
         columns = matrix.shape[0] if form == matmul.TRANSPOSED else matrix.shape[1]
         end -= end % matmul.PANEL if first > 0 and end == columns else 0
         right(matrix, form, depth, first, end, panels)
