@@ -34,7 +34,7 @@ KEY = 0xFEDCBA9876543210
 
 
 def arrays_of(value: Any) -> Iterator[np.ndarray]:
-    """Yield the buffers of a micro-batch, without scratch memory and tables of angles."""
+    """Yield the buffers of a micro-batch, without scratch memory, turns and tables of angles."""
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, list | AttentionState):
@@ -42,7 +42,7 @@ def arrays_of(value: Any) -> Iterator[np.ndarray]:
             yield from arrays_of(each)
     elif isinstance(value, MicroBatch | Layer):
         for name, each in vars(value).items():
-            if name != "scratch":
+            if name not in ("scratch", "frame"):
                 yield from arrays_of(each)
 
 

@@ -147,6 +147,10 @@ class CompiledEngine:
             self.accumulate([(tokens, tokens)] * count, [grads] * count, tokens.size, key)
         self.norm(grads)
         update.warm_up(optimizer)
+        self.forget()
+
+    def forget(self) -> None:
+        """Give back buffers and recordings, which keep the parameters and gradients they use."""
         self.buffers.clear()
         self.recordings = Recordings(MOST_RECORDINGS)
 
@@ -182,7 +186,7 @@ class CompiledEngine:
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
-            self.buffers.clear()  # Their recordings would keep the parameters.
+            self.forget()
         self.matmuls.packing.share(self.team)
 
     def at_once(self, batches: int) -> int:
@@ -280,7 +284,9 @@ class CompiledEngine:
         counts = [micro_batch_count(*tokens.shape) for tokens, _ in batches]
         layers, threads = places(self.params), min(self.team.size, sum(counts))
         region = ParallelRegion(threads, len(counts) * len(layers))
-        is_split = sum(counts) == 1 and self.team.size > 1
+        # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
+        ours = self.matmul != "blas"
+        is_split = ours and sum(counts) == 1 and self.team.size > 1
         found: list[Part] = []
         row = 0
         for number, (tokens, targets) in enumerate(batches):
@@ -293,9 +299,8 @@ class CompiledEngine:
                 scale=1 / total,
                 dropout_key=dropout_key,
                 places=layers,
-                # BLAS chooses the order of its sums by the shapes, so its matmuls are not split.
-                team=self.team if is_split and self.matmul != "blas" else ALONE,
-                recorded=not is_split and self.matmul != "blas",
+                team=self.team if is_split else ALONE,
+                recorded=ours and not is_split,
                 batch=number,
                 count=counts[number],
                 first=first,

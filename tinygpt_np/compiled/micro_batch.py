@@ -8,7 +8,7 @@ of threads and no gradient is stored per micro-batch.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -86,12 +86,6 @@ class Layer:
         self.masks = [zeros(N, C), zeros(N, C)] if config.dropout else []
 
 
-class Turn(NamedTuple):
-    """The numbers that kernels read of the turns of a micro-batch; see simd/barrier.py."""
-
-    frame: np.ndarray
-
-
 class MicroBatch:
     """Forward and backward of `batch` sequences of `time` tokens, in buffers of their own."""
 
@@ -118,7 +112,7 @@ class MicroBatch:
         self.losses = np.zeros(N)
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
-        self.turn = Turn(np.zeros(4, np.int64))
+        self.frame = np.zeros(4, np.int64)  # What kernels read of its turns; see simd/barrier.py.
         self.recordings = Recordings(MOST_RECORDINGS)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
@@ -152,7 +146,7 @@ class MicroBatch:
     def begin(self, step: Step, number: int, dropping: bool) -> None:
         """Begin a micro-batch of a step."""
         self.step, self.team, self.number, self.dropping = step, step.team, number, dropping
-        self.turn.frame[:] = step.region.frame(number, step.batch * len(step.places))
+        self.frame[:] = step.region.frame(number, step.batch * len(step.places))
 
     def play(self, job: Callable[[], None], kind: tuple[Any, ...], *sources: object) -> None:
         """Do a job of this micro-batch, by its recording.
@@ -329,7 +323,7 @@ class MicroBatch:
 
     def add(self, layer: str, section: Callable[[], None]) -> None:
         """Add to the gradients of a layer, when it is this micro-batch's turn to do so."""
-        frame, place = self.turn.frame.ctypes.data, self.step.places[layer]
+        frame, place = self.frame.ctypes.data, self.step.places[layer]
         self.team.call(wait_for_turn, frame, place)
         self.step.region.check()
         section()
