@@ -60,7 +60,7 @@ def compiler() -> Any:
     """Return a compiler that keeps its machine code in memory."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(jit=True, opt=1)
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True, opt=0)
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
@@ -128,6 +128,7 @@ def share(calls: Any, taken: Any) -> Any:
     return calls.shape[0]
 
 
+@functools.cache
 def address_of(dispatcher: Any, signature: tuple[Any, ...]) -> int:
     """Return the address of a kernel's machine code, which is compiled if necessary."""
     if signature not in dispatcher.overloads:

@@ -1,12 +1,20 @@
 """AdamW, compiled: the update of model/optimizer.py in one pass over memory."""
 
-from typing import Any
+import functools
+from typing import Any, cast
 
 import numpy as np
+from llvmlite import ir  # pyright: ignore[reportMissingTypeStubs]
+from numba import types
+from numba.core import cgutils
 
-from tinygpt_np.compiled.cache import kernel, strict
+from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.vectors import (
+    AHEAD,
+    INT,
     LANES,
+    Emitter,
+    intrinsic,
     load_lanes,
     multiply_add,
     prefetch_ahead,
@@ -16,6 +24,8 @@ from tinygpt_np.compiled.simd.vectors import (
 )
 from tinygpt_np.config import ADAM_EPSILON
 
+# It has no types to offer.
+helpers: Any = cast(Any, cgutils)
 EPSILON = np.float32(ADAM_EPSILON)
 
 
@@ -52,17 +62,36 @@ def update(param: Any, grad: Any, first: Any, second: Any, recipe: Any) -> None:
         store_lanes(params + place, shrunk - move, count)
 
 
-@kernel
+@intrinsic(types.float64, types.int64, types.int64)
+def sum_of_squares_at(emit: Emitter, address: Any, vectors: Any) -> Any:
+    """Return the float64 sum of squares of so many vectors of float32, from an address on."""
+    builder, lanes = emit.builder, range(LANES)
+    numbers: Any = ir.VectorType(ir.DoubleType(), LANES)
+    sums = helpers.alloca_once_value(builder, ir.Constant(numbers, [0.0] * LANES))
+    with helpers.for_range(builder, vectors) as loop:
+        place = emit.at(builder.add(address, builder.mul(loop.index, INT(4 * LANES))))
+        # The processor's own prefetching waits for the first lines of each page.
+        emit.prefetch(builder.gep(place, [INT(AHEAD)]))
+        number = builder.fpext(emit.load(place), numbers)
+        square = builder.fmul(number, number)  # Exact, so FMA would not change the sum.
+        builder.store(builder.fadd(builder.load(sums), square), sums)
+    last = builder.load(sums)
+    found = [builder.extract_element(last, ir.IntType(32)(lane)) for lane in lanes]
+    return functools.reduce(builder.fadd, found)
+
+
+@strict
 def sum_of_squares(grad: Any) -> Any:
     """Return the float64 sum of squares of grad, flat, with equal bits on equal machines."""
-    total = 0.0
-    for i in range(grad.size):
+    vectors = grad.size // LANES
+    total = sum_of_squares_at(grad.ctypes.data, vectors)
+    for i in range(vectors * LANES, grad.size):
         g = np.float64(grad[i])
         total += g * g
     return total
 
 
-@kernel
+@strict
 def write_sum_of_squares(grad: Any, sums: Any, place: Any) -> None:
     """sums[place] = sum_of_squares(grad), in float64."""
     sums[place] = sum_of_squares(grad)
