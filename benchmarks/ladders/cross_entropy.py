@@ -38,9 +38,9 @@ ops_forward, ops_backward = unchecked(cross_entropy.forward), unchecked(cross_en
 ZERO = np.float32(0)
 
 
-def python(logits: np.ndarray, targets: np.ndarray, scale: float, losses: np.ndarray) -> None:
+def python(logits: np.ndarray, targets: np.ndarray, scales: np.ndarray, losses: np.ndarray) -> None:
     """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
-    scale = float(scale)
+    (scale,) = scales.tolist()
     for n, (row, target) in enumerate(zip(logits.tolist(), targets.tolist(), strict=True)):
         if target == IGNORE_INDEX:
             losses[n], logits[n] = 0, 0
@@ -73,8 +73,9 @@ def losses_of_saved(call: Call, saved: Any) -> None:
 
 
 @strict
-def fused(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
+def fused(logits: Any, targets: Any, scales: Any, losses: Any) -> None:
     """logits (N, V), targets (N,) -> losses (N,), and dlogits in place of the logits."""
+    scale = scales[0]
     for n in range(logits.shape[0]):
         target = targets[n]
         if target == IGNORE_INDEX:
@@ -103,7 +104,7 @@ def in_place(function: Any) -> Runner:
 
         def save() -> None:
             # Training knows 1/M beforehand.
-            scale = np.float32(1 / max(int((targets != IGNORE_INDEX).sum()), 1))
+            scale = np.float32([1 / max(int((targets != IGNORE_INDEX).sum()), 1)])
 
             def part(rows: slice) -> Callable[[], None]:
                 return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])

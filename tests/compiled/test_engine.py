@@ -47,6 +47,7 @@ from tinygpt_np.compiled.kernels import (
     swiglu,
 )
 from tinygpt_np.compiled.micro_batch import MicroBatch
+from tinygpt_np.compiled.recording import Recording
 from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.model.optimizer import AdamW, clip, global_norm
 from tinygpt_np.storage import parameters
@@ -264,15 +265,15 @@ def test_after_a_late_micro_batch_and_after_an_error_in_one_the_bits_are_the_sam
     count: int, number: int, monkeypatch: Patch
 ) -> None:
     model, tokens, targets = generic(CONFIG)
-    kernel: Callable[..., None] = cross_entropy.loss_and_dlogits
+    begin = MicroBatch.begin
     events: list[Callable[[], Any]] = []
 
-    def between_forward_and_backward(logits: Any, given: np.ndarray, *rest: Any) -> None:
-        if events and np.array_equal(given, targets[SPLIT[number]].reshape(-1)):
+    def begin_late(self: MicroBatch, given: np.ndarray, *rest: Any, **more: Any) -> None:
+        if events and np.array_equal(given, tokens[SPLIT[number]]):
             events.pop()()
-        kernel(logits, given, *rest)
+        begin(self, given, *rest, **more)
 
-    monkeypatch.setattr(cross_entropy, "loss_and_dlogits", between_forward_and_backward)
+    monkeypatch.setattr(MicroBatch, "begin", begin_late)
     before = threading.active_count()
     with CompiledEngine(model, BATCH, count) as engine:
         expected = copied(engine.loss_and_grads(tokens, targets)[1])
@@ -283,6 +284,30 @@ def test_after_a_late_micro_batch_and_after_an_error_in_one_the_bits_are_the_sam
             engine.loss_and_grads(tokens, targets)
         assert_same_bits(engine.loss_and_grads(tokens, targets)[1], expected)
     assert threading.active_count() == before  # Its threads have ended.
+
+
+def test_no_thread_begins_before_another_has_packed_the_weights(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(matmuls, "PACK_FROM", 1)
+    model, tokens, targets = generic(CONFIG)
+    shared, caller = Recording.shared, threading.get_ident()
+
+    def by_another_and_late(self: Recording) -> Callable[[], None]:
+        job = shared(self)
+
+        def pack() -> None:
+            if threading.get_ident() != caller:
+                time.sleep(0.03)
+                job()
+
+        return pack
+
+    with CompiledEngine(model, BATCH, 1) as alone, CompiledEngine(model, BATCH, 2) as engine:
+        engine.loss(tokens, targets)
+        for param in model.params.values():
+            param *= np.float32(0.9)
+        expected = alone.loss(tokens, targets)
+        monkeypatch.setattr(Recording, "shared", by_another_and_late)
+        assert engine.loss(tokens, targets) == expected
 
 
 @pytest.mark.parametrize(("kind", "inside"), [("blas", 1), ("numba", 2)])
@@ -442,6 +467,7 @@ def test_micro_batches_are_recorded_once_and_forget_parameters_that_are_replaced
         return {id(recording) for each in found for recording in each.found.values()}
 
     with CompiledEngine(model, BATCH, 1) as engine:
+        engine.loss(tokens, targets)
         engine.loss_and_grads(tokens, targets)
         before = recordings(engine)
         engine.loss(tokens, targets)

@@ -20,6 +20,7 @@ from tinygpt_np.compiled.kernels import embedding
 from tinygpt_np.compiled.matmuls import PACK_FROM, Matmuls
 from tinygpt_np.compiled.micro_batch import MicroBatch, Step, buffer_size, draw_masks, places
 from tinygpt_np.compiled.recording import Recordings
+from tinygpt_np.compiled.simd.barrier import wait_for_all
 from tinygpt_np.compiled.simd.memory import Arena
 from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam, limited
 from tinygpt_np.compiled.update import Optimizer
@@ -112,6 +113,7 @@ class CompiledEngine:
         self.micro_batches = micro_batch_count(batch_size, self.config.block_size)
         self.uses = batches * self.micro_batches
         self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, matmul)
+        self.is_packed = False
         self.recordings = Recordings(MOST_RECORDINGS)
         self.dembedded = np.zeros((0, self.config.n_embd), np.float32)
         self.buffers: list[dict[tuple[int, int], MicroBatch]] = []
@@ -182,12 +184,12 @@ class CompiledEngine:
         return self.mean(losses, total), self.grads
 
     def prepare(self) -> None:
-        """Notice parameters that have been replaced, and pack the weights."""
+        """Notice parameters that have been replaced; the next run packs the weights."""
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
             self.forget()
-        self.matmuls.packing.share(self.team)
+        self.is_packed = False
 
     def at_once(self, batches: int) -> int:
         """Return how many of `batches` batches run at the same time, to use all threads."""
@@ -253,10 +255,17 @@ class CompiledEngine:
         losses = [0.0] * len(parts)
         while len(self.buffers) < region.size:
             self.buffers.append({})
+        pack = self.matmuls.packing.shared()
+
+        def begin() -> None:
+            if not self.is_packed:
+                pack()
+                wait_for_all(region.counter.ctypes.data, region.size)
+                region.check()
 
         def work(thread: int, number: int) -> None:
             part = parts[number]
-            x, y, (batch, time) = ids(part.tokens), ids(part.targets), part.tokens.shape
+            x, y, (batch, time) = part.tokens, part.targets, part.tokens.shape
             buffers, first = self.buffers[thread], part.sequences.start
             if (batch, time) not in buffers:
                 if len(buffers) > 1:  # Those of two shapes are kept.
@@ -270,7 +279,8 @@ class CompiledEngine:
 
         # Each thread calls BLAS by itself, so BLAS must not start threads of its own.
         with limited(1) if self.matmul == "blas" else contextlib.nullcontext():
-            self.team.for_each(len(parts), work, region)
+            self.team.for_each(len(parts), work, region, begin)
+        self.is_packed = True
         return losses
 
     def parts(

@@ -1,7 +1,8 @@
 """One micro-batch through the compiled GPT: the calls of model/gpt.py, in buffers made once.
 
 The calls come in the model's order; comments say where several are fused. They are recorded once
-and then played, without the GIL (recording.py). Gradients are added to those of earlier
+and then played, without the GIL (recording.py), so what differs between steps, as tokens and keys
+of dropout masks, is copied into arrays that kernels read. Gradients are added to those of earlier
 micro-batches, in the order of their numbers (`add`), so the sums have the same bits on any number
 of threads and no gradient is stored per micro-batch.
 """
@@ -29,8 +30,6 @@ from tinygpt_np.compiled.threads import ALONE, ParallelRegion, ThreadTeam
 from tinygpt_np.config import GPTConfig
 from tinygpt_np.storage.parameters import Tensors, mask_shapes
 
-# Each dropout mask of a step has a key of its own, which differs from the next by this.
-KEY_STEP = 0x9E3779B97F4A7C15
 # Recordings that a micro-batch keeps: three for each of the arrays that a step adds gradients in,
 # of which there are a few more than the logarithm of the number of its batches.
 MOST_RECORDINGS = 64
@@ -109,43 +108,46 @@ class MicroBatch:
         self.logits = zeros(N, config.vocab_size)
         self.capped = zeros(N if config.logit_soft_cap else 0, config.vocab_size)
         self.norm_f = self.norm.make_stats(N, arena)
-        self.losses = np.zeros(N)
+        self.tokens, self.targets = np.zeros((2, batch, time), np.int64)
+        self.losses, self.scale = np.zeros(N), np.zeros(1, np.float32)
+        self.draw = np.zeros(2, np.uint64)  # A step's key of dropout, and the first sequence.
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
         self.frame = np.zeros(4, np.int64)  # What kernels read of its turns; see simd/barrier.py.
         self.recordings = Recordings(MOST_RECORDINGS)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
-        """tokens, targets (N,) -> the sum of their losses, without dropout."""
-        self.begin(step, 0, dropping=False)
-        self.forward(tokens)
-        cross_entropy.forward_rows(self.logits, targets, self.logits, self.losses)
+        """tokens, targets (B, T) -> the sum of their losses, without dropout."""
+        self.begin(tokens, targets, step, 0, dropping=False)
+        self.play(self.forward_to_loss, (), step.params, step.matmuls)
         return float(self.losses.sum())
 
     def loss_and_grads(
         self, tokens: np.ndarray, targets: np.ndarray, step: Step, number: int, first: int
     ) -> float:
-        """tokens, targets (N,) -> the sum of their losses; adds to step.grads.
+        """tokens, targets (B, T) -> the sum of their losses; adds to step.grads.
 
         `number` is that of the micro-batch, `first` that of its first sequence, in the batch.
         """
-        self.begin(step, number, bool(self.config.dropout) and step.dropout_key is not None)
-        if self.dropping:
-            self.draw_masks(step.dropout_key or 0, step.first + first)
-        self.forward(tokens)
-        self.replace_logits(targets)
-        kind = self.number == 0, self.number % 2
-        self.play(self.backward, kind, step.params, step.matmuls, *step.grads.values())
-        dx, dembedded = flat(self.dx), flat(step.dembedded[first * self.time :][: len(tokens)])
-        if self.dropping:
+        dropping = bool(self.config.dropout) and step.dropout_key is not None
+        self.begin(tokens, targets, step, number, dropping)
+        self.scale[0] = step.scale
+        self.draw[0], self.draw[1] = step.dropout_key or 0, step.first + first
+        kind = number == 0, number % 2
+        self.play(self.forward_and_backward, kind, step.params, step.matmuls, *step.grads.values())
+        dx, dembedded = flat(self.dx), flat(step.dembedded[first * self.time :][: tokens.size])
+        if dropping:
             dropout.forward_values(dx, flat(self.mask), dembedded)
         else:
             dembedded[...] = dx
         return float(self.losses.sum())
 
-    def begin(self, step: Step, number: int, dropping: bool) -> None:
+    def begin(
+        self, tokens: np.ndarray, targets: np.ndarray, step: Step, number: int, dropping: bool
+    ) -> None:
         """Begin a micro-batch of a step."""
         self.step, self.team, self.number, self.dropping = step, step.team, number, dropping
+        self.tokens[...], self.targets[...] = tokens, targets
         self.frame[:] = step.region.frame(number, step.batch * len(step.places))
 
     def play(self, job: Callable[[], None], kind: tuple[Any, ...], *sources: object) -> None:
@@ -167,42 +169,53 @@ class MicroBatch:
         recording = self.recordings.get(record, kind, *sources)
         recording.play(self.step.region, self.announce if waits else None)
 
-    def replace_logits(self, targets: np.ndarray) -> None:
+    def forward_to_loss(self) -> None:
+        """self.tokens, self.targets (B, T) -> self.losses (N,)."""
+        self.forward()
+        logits, targets = self.logits, flat(self.targets)
+        self.team.call(cross_entropy.forward_rows, logits, targets, logits, self.losses)
+
+    def forward_and_backward(self) -> None:
+        """self.tokens, self.targets (B, T) -> self.losses (N,), self.dx; adds to all gradients."""
+        if self.dropping:
+            self.draw_masks()
+        self.forward()
+        self.replace_logits()
+        self.backward()
+
+    def replace_logits(self) -> None:
         """Replace self.logits (N, V) by their gradient, and write self.losses (N,)."""
-        cap, scale = float(self.config.logit_soft_cap), np.float32(self.step.scale)
+        cap, team, targets = float(self.config.logit_soft_cap), self.team, flat(self.targets)
 
         def replace(rows: slice) -> None:
-            logits, capped = self.logits[rows], self.capped[rows]
+            logits, capped = self.logits[rows], flat(self.capped[rows])
             if cap:
-                capped[...] = logits
+                team.call(elementwise.copy, flat(logits), capped)
             # Fused: softmax, loss and dlogits.
-            cross_entropy.loss_and_dlogits(logits, targets[rows], scale, self.losses[rows])
+            losses = self.losses[rows]
+            team.call(cross_entropy.loss_and_dlogits, logits, targets[rows], self.scale, losses)
             if cap:
-                soft_cap.backward_values(flat(logits), flat(capped), cap, flat(logits))
+                team.call(soft_cap.backward_values, flat(logits), capped, cap, flat(logits))
 
-        self.step.team.split(len(self.logits), 1, replace, FORWARD * self.logits.size)
+        team.split(len(self.logits), 1, replace, FORWARD * self.logits.size)
 
-    def forward(self, tokens: np.ndarray) -> None:
-        """tokens (N,) -> self.logits (N, V)."""
-        step, x = self.step, self.layers[0].x  # (N, C)
-        wte, wpe = step.params["wte.weight"], step.params.get("wpe.weight")
+    def forward(self) -> None:
+        """self.tokens (B, T) -> self.logits (N, V)."""
+        params, team, x = self.step.params, self.team, self.layers[0].x  # (N, C)
+        wte, wpe = params["wte.weight"], params.get("wpe.weight")
         if wpe is None:
-            embedding.forward_rows(tokens, wte, x)
+            team.call(embedding.forward_rows, flat(self.tokens), wte, x)
         else:
-            embedding.embed(tokens.reshape(self.batch, self.time), 0, wte, wpe, x)
+            team.call(embedding.embed, self.tokens, 0, wte, wpe, x)
         if self.dropping:
-            dropout.forward_values(flat(x), flat(self.mask), flat(x))
-        self.play(self.blocks_forward, (), step.params, step.matmuls)
-
-    def blocks_forward(self) -> None:
-        """self.layers[0].x (N, C) -> self.logits (N, V)."""
+            team.call(dropout.forward_values, flat(x), flat(self.mask), flat(x))
         outputs = [*(layer.x for layer in self.layers[1:]), self.x]
         for number, (layer, y) in enumerate(zip(self.layers, outputs, strict=True)):
             self.block_forward(layer, y, f"h.{number}")
         self.normalize(self.x, "ln_f", self.norm_f, self.normed)
         self.linear(self.normed, self.head, self.logits)
         if cap := float(self.config.logit_soft_cap):
-            logits, team = flat(self.logits), self.team
+            logits = flat(self.logits)
             team.split(
                 len(logits), ELEMENTS,
                 lambda part: team.call(soft_cap.forward_values, logits[part], cap, logits[part]),
@@ -347,14 +360,14 @@ class MicroBatch:
         self.team.call(dropout.forward_values, flat(self.dx), flat(mask), flat(self.branch))
         return self.branch
 
-    def draw_masks(self, key: int, first: int) -> None:
+    def draw_masks(self) -> None:
         """Fill this micro-batch's part of the masks that draw_masks draws for a whole step."""
-        masks = [self.mask]
+        masks, p = [self.mask], float(self.config.dropout)
         for layer in self.layers:
             masks += [layer.attention.mask, *layer.masks]
         for number, mask in enumerate(masks):
-            start = mask.size // self.batch * first
-            dropout.fill_mask(flat(mask), self.config.dropout, mask_key(key, number), start)
+            size = mask.size // self.batch
+            self.team.call(dropout.fill_part, flat(mask), p, self.draw, number, size)
 
 
 def buffer_size(config: GPTConfig, rows: int) -> int:
@@ -370,14 +383,10 @@ def draw_masks(config: GPTConfig, batch: int, time: int, key: int) -> Tensors:
     """Return the masks of a whole batch that a key stands for, as GPT.forward takes them."""
     shapes = mask_shapes(config, batch, time)
     masks = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    draw = np.array([key, 0], np.uint64)
     for number, mask in enumerate(masks.values()):
-        dropout.fill_mask(flat(mask), config.dropout, mask_key(key, number), 0)
+        dropout.fill_part(flat(mask), float(config.dropout), draw, number, 0)
     return masks
-
-
-def mask_key(key: int, number: int) -> np.uint64:
-    """Return the key of one of a step's masks."""
-    return np.uint64((key + number * KEY_STEP) % 2**64)
 
 
 def flat(array: np.ndarray) -> np.ndarray:

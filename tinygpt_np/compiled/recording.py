@@ -164,14 +164,15 @@ class Recording:
         self.check(play(self.calls, first, end, counter), end)
         region.check()
 
+    def shared(self) -> Callable[[], None]:
+        """Return what several threads call to make all calls together, in any order."""
+        taken, count = np.zeros(1, np.int64), len(self.calls)
+        return lambda: self.check(share(self.calls, taken.ctypes.data), count)
+
     def share(self, team: ThreadTeam) -> None:
         """Make all calls, in any order, by the threads of a team."""
-        taken, count = np.zeros(1, np.int64), len(self.calls)
-
-        def job(_: int) -> None:
-            self.check(share(self.calls, taken.ctypes.data), count)
-
-        team.run(job, ParallelRegion(max(min(team.size, count), 1)))
+        job = self.shared()
+        team.run(lambda _: job(), ParallelRegion(max(min(team.size, len(self.calls)), 1)))
 
     def check(self, number: int, end: int) -> None:
         """Raise what the kernel of a call raised, unless it is the number after the last one."""

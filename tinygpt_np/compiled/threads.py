@@ -141,15 +141,17 @@ class ThreadTeam:
             raise StuckError(f"all of {region.size} threads")
 
     def for_each(
-        self, total: int, job: Callable[[int, int], object], region: ParallelRegion
-    ) -> None:
+        self, total: int, job: Callable[[int, int], object], region: ParallelRegion,
+        begin: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         """Call job(thread, number) for each number below total, in ascending order.
 
-        A thread takes the next number as soon as it is free.
+        A thread takes the next number as soon as it is free. Before that, each calls begin().
         """
         numbers, lock = iter(range(total)), threading.Lock()
 
         def work(thread: int) -> None:
+            begin()
             while True:
                 with lock:
                     number = next(numbers, None)

@@ -75,8 +75,8 @@ def write_recipes(
     """Write the recipes (2, 7) of a step, with gradients times `scale`; see adamw.update."""
     beta1, beta2 = optimizer.beta1, optimizer.beta2
     corrections = 1 - beta1**optimizer.steps, 1 - beta2**optimizer.steps
-    for recipe, decay in zip(recipes, (optimizer.weight_decay, 0.0), strict=True):
-        recipe[:] = scale, learning_rate, decay, beta1, beta2, *corrections
+    recipes[:] = scale, learning_rate, optimizer.weight_decay, beta1, beta2, *corrections
+    recipes[1, 2] = 0  # Vectors do not decay.
 
 
 def matrix_tasks(

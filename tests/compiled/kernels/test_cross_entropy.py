@@ -52,7 +52,7 @@ def test_results_are_the_truth_but_for_rounding(
         assert_within(dlogits, truth, gamma(3) * np.abs(truth) + 2.0**-149)
 
     dlogits, losses = logits.copy(), np.full(rows, np.nan)
-    cross_entropy.loss_and_dlogits(dlogits, targets, SCALE, losses)
+    cross_entropy.loss_and_dlogits(dlogits, targets, np.float32([SCALE]), losses)
     assert_within(losses, true_losses, loss_bound)
     push = ops.cross_entropy.backward(1.0, saved) * counted.sum()  # probs - onehot
     # Probs times the scale, itself rounded; the same scale is taken from the target's.
@@ -68,5 +68,5 @@ def test_a_nan_among_the_logits_is_a_nan_loss_of_that_row(place: int) -> None:
     logits[1, place] = np.nan
     targets, losses, fused = np.array([1, 2, 3]), np.zeros(3), np.zeros(3)
     cross_entropy.forward_rows(logits, targets, poisoned(3, 37), losses)
-    cross_entropy.loss_and_dlogits(logits, targets, 1.0, fused)
+    cross_entropy.loss_and_dlogits(logits, targets, np.ones(1, np.float32), fused)
     assert np.isnan(losses).tolist() == np.isnan(fused).tolist() == [False, True, False]

@@ -63,6 +63,19 @@ def test_the_parts_of_a_mask_are_those_of_the_whole(start: int) -> None:
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def test_each_mask_of_a_step_has_a_key_of_its_own_and_begins_at_a_sequence() -> None:
+    def part(number: int, first: int, count: int = MANY) -> np.ndarray:
+        mask = poisoned(count)
+        dropout.fill_part(mask, 0.5, np.array([KEY, first], np.uint64), number, 100)
+        return mask
+
+    np.testing.assert_array_equal(part(0, 0), filled())
+    for number in (0, 3):
+        np.testing.assert_array_equal(part(number, 7, 300), part(number, 0)[700:1000])
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        assert_independent(part(one, 0), part(other, 0))
+
+
 def test_a_mask_drawn_depends_on_the_state_of_the_generator() -> None:
     one, other = np.random.default_rng(3), np.random.default_rng(3)
     first, again, second = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.kernel_twins import SIZES, normals, poisoned
 
-from tinygpt_np.compiled.kernels import gelu, relu, relu_squared, silu
+from tinygpt_np.compiled.kernels import elementwise, gelu, relu, relu_squared, silu
 
 rng, normal = normals(31)
 X, DY = 3 * normal(70001), normal(70001)
@@ -23,6 +23,15 @@ def test_a_value_has_the_same_bits_wherever_the_array_begins_and_ends(twin: Any)
         np.testing.assert_array_equal(found, y[part])
         twin.backward_values(DY[part], X[part], found)
         np.testing.assert_array_equal(found, dx[part])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_copy_and_zeros_are_written_to_all_numbers(size: int) -> None:
+    y = poisoned(size)
+    elementwise.copy(X[:size], y)
+    np.testing.assert_array_equal(y, X[:size])
+    elementwise.clear(y)
+    assert not y.any()
 
 
 @pytest.mark.parametrize("twin", [gelu, relu, relu_squared, silu])

@@ -69,11 +69,11 @@ def backward_rows(probs: Any, targets: Any, scale: Any, dlogits: Any) -> None:
 
 @kernel
 def loss_and_dlogits(logits: Any, targets: Any, scale: Any, losses: Any) -> None:
-    """Write losses (N,) float64, and replace logits (N, V) by (probs - onehot) · scale.
+    """Write losses (N,) float64, and replace logits (N, V) by (probs - onehot) · scale[0].
 
-    A target of -1 gives a loss of 0 and a row of zeros.
+    A target of -1 gives a loss of 0 and a row of zeros. scale (1,) is float32.
     """
-    factor = np.float32(scale)
+    factor = scale[0]
     for n in range(logits.shape[0]):
         target = targets[n]
         if target == IGNORE_INDEX:

@@ -65,6 +65,17 @@ def fill_mask(mask: Any, p: Any, key: Any, start: Any) -> None:
 
 
 @kernel
+def fill_part(mask: Any, p: Any, draw: Any, number: Any, size: Any) -> None:
+    """Fill a flat part of one of the masks of a step, each of which has a key of its own.
+
+    draw (2,) uint64: the step's key and the first sequence of the part. `number` is that of the
+    mask, of which a sequence has `size` elements.
+    """
+    key = draw[0] + np.uint64(number) * GOLDEN
+    fill_mask(mask, p, key, draw[1] * np.uint64(size))
+
+
+@kernel
 def forward_values(x: Any, mask: Any, y: Any) -> None:
     """y = x · mask, all flat."""
     for i in range(x.size):

@@ -27,6 +27,12 @@ def clear(x: Any) -> None:
     x[:] = np.float32(0)
 
 
+@strict
+def copy(x: Any, y: Any) -> None:
+    """y = x, both flat."""
+    y[:] = x
+
+
 def forward_loop(value: Any) -> Any:
     """Return a kernel that writes y = value(x)."""
 
