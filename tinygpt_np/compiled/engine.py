@@ -243,7 +243,8 @@ class CompiledEngine:
             embedding.add_rows(ids(tokens), dembedded, dwte)
             if dwpe is not None:
                 dwpe.fill(0)
-                embedding.add_positions(dembedded, tokens.shape[1], dwpe)
+                positions = np.arange(tokens.size) % tokens.shape[1]
+                embedding.add_rows(positions, dembedded, dwpe)
             for name in ("wte.weight", "wpe.weight"):
                 if done and name in into:
                     done(name)

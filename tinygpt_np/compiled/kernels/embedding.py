@@ -37,15 +37,6 @@ def embed(tokens: Any, start: Any, wte: Any, wpe: Any, x: Any) -> None:
                 x[n, c] = wte[v, c] + wpe[t, c]
 
 
-@kernel
-def add_positions(drows: Any, time: Any, dwpe: Any) -> None:
-    """Add row n of drows (N, C) to row n % time of dwpe (·, C), in order."""
-    for n in range(drows.shape[0]):
-        t = n % time
-        for c in range(drows.shape[1]):
-            dwpe[t, c] += drows[n, c]
-
-
 def forward(ids: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """ids (N,) integers in [0, V), weight (V, C) -> rows (N, C), saved."""
     ids = integers(ids, "embedding.forward: ids")  # (N,)

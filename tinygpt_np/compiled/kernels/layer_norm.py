@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygpt_np.compiled.cache import strict
+from tinygpt_np.compiled.cache import inner, strict
 from tinygpt_np.compiled.simd.arrays import floats
 from tinygpt_np.compiled.simd.vectors import (
     LANES,
@@ -27,7 +27,7 @@ VECTOR = 4 * LANES
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-@strict
+@inner
 def mean_and_rstd(x: Any, n: Any, epsilon: Any) -> Any:
     """Return mean and 1/s of row n, computed in float64 because squares overflow float32."""
     size, total, square = x.shape[1], 0.0, 0.0

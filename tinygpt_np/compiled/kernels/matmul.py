@@ -191,8 +191,8 @@ def pack(b: Matrix, form: Any, width: Any, depth: Any, panel: Any) -> None:
             store(panel + row * target.stride + column, np.float32(0))
 
 
-@inner
-def pack_all(b: Any, form: Any, depth: Any, columns: Any, panels: Any) -> None:
+@linked
+def pack_all(b: Matrix, form: Any, depth: Any, columns: Any, panels: Any) -> None:
     """Pack a Matrix, of (depth, columns) once it is packed."""
     whole = 0
     if form == PLAIN:  # Several panels at once, because a long piece of a row is read faster.
