@@ -11,7 +11,6 @@ from tinygpt_np.compiled import matmuls
 from tinygpt_np.compiled.kernels.matmul import PANEL, make_scratch
 from tinygpt_np.compiled.matmuls import NOTHING, PACK_FROM, Matmuls
 from tinygpt_np.compiled.simd.memory import Arena
-from tinygpt_np.compiled.threads import ALONE
 from tinygpt_np.storage.parameters import param_shapes
 
 # No two sizes alike, none a whole number of vectors, and columns for one panel, two and three.
@@ -36,7 +35,7 @@ def test_matmuls_are_the_same_packed_or_not_and_by_blas(
     assert not len(plain.packing.calls)
     weight += 1  # In place, before the calls are made, in any order.
     packed.packing.calls = packed.packing.calls[::-1].copy()
-    packed.packing.share(ALONE)
+    packed.packing.shared()()
     x, dy, scratch = normal(23, len(weight)), normal(23, weight.shape[1]), make_scratch(Arena())
     given = {"nothing": NOTHING, "bias": normal(1, dy.shape[1])}.get(start, normal(*dy.shape))
     results: list[np.ndarray] = []

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinygpt_np.compiled import threads
 from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.recording import Recorder, Recording, Recordings
 from tinygpt_np.compiled.simd.barrier import wait_for_all
@@ -104,7 +105,7 @@ def test_calls_and_marks_come_in_their_order(notes: bool) -> None:
 
 def test_an_empty_recording_plays_and_is_shared() -> None:
     recording_of().play(ParallelRegion(1), print)
-    recording_of().share(ThreadTeam(2))
+    recording_of().share(ThreadTeam(2), 1e9)
 
 
 @strict
@@ -120,8 +121,27 @@ def test_threads_share_the_calls_and_make_each_once(threads: int, meets: int) ->
     recording = recording_of(*((note_thread, x, waiting) for x in arrays))
     team = ThreadTeam(threads)
     for times in (1, 2):
-        recording.share(team)
+        recording.share(team, 1e9)
         assert [float(x[0]) for x in arrays] == [times] * 12
+    team.close()
+
+
+def test_calls_that_do_not_take_long_are_made_by_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes, run = list[int](), ThreadTeam.run
+
+    def noted(self: ThreadTeam, job: Any, region: ParallelRegion) -> None:
+        sizes.append(region.size)
+        run(self, job, region)
+
+    monkeypatch.setattr(ThreadTeam, "run", noted)
+    monkeypatch.setattr(threads, "SPLIT_FROM", 1000)
+    x, team = normal(3), ThreadTeam(3)
+    for calls in (2, 5):
+        for flops in (999, 1000):
+            recording_of(*[(add_one, x)] * calls).share(team, flops)
+    assert sizes == [1, 2, 1, 3]
     team.close()
 
 
@@ -197,7 +217,7 @@ def test_an_error_in_a_recorded_kernel_is_raised_and_ends_the_calls(threads: int
         if threads == 0:
             recording.play(ParallelRegion(1))
         else:
-            recording.share(ThreadTeam(threads))
+            recording.share(ThreadTeam(threads), 1e9)
 
     run()
     assert x[0] == 2

@@ -38,8 +38,10 @@ SCRATCH = 1 << 20
 # the threads' time would be lost; splitting a single micro-batch loses about SPLIT of it.
 IDLE, SPLIT, MOST = 0.1, 0.15, 4
 
-# Recordings of the norm and the update that are kept.
+# Recordings of the norm and the update that are kept, and in how many FLOPs' time they read a
+# number, and update one.
 MOST_RECORDINGS = 4
+NORM, UPDATE = 10, 40
 
 # Tokens and targets of a batch, (B, T) each.
 Batch = tuple[np.ndarray, np.ndarray]
@@ -178,7 +180,7 @@ class CompiledEngine:
 
         The gradients belong to the engine, and the next call overwrites them.
         """
-        total = self.count(tokens, targets)
+        total = int(np.not_equal(targets, -1).sum())
         self.prepare()
         losses = self.accumulate([(tokens, targets)], [self.grads], total, dropout_key)
         return self.mean(losses, total), self.grads
@@ -230,7 +232,7 @@ class CompiledEngine:
             The sum of the losses of each micro-batch.
         """
         for tokens, targets in batches:
-            if (targets != -1).any():  # Other batches of the step may have targets.
+            if not total or (targets != -1).any():  # Other batches of the step may have targets.
                 self.model.check_targets(tokens, targets)
         losses = self.run(self.parts(batches, grads, total, dropout_key, first, done))
         start = 0
@@ -336,7 +338,7 @@ class CompiledEngine:
         recording = self.recordings.get(
             lambda recorder: update.sums_of_squares(recorder, grads), ("squares",), *grads.values()
         )
-        recording.share(self.team)
+        recording.share(self.team, NORM * numbers(grads))
         return recording.results.tolist()
 
     def norm(self, grads: Tensors) -> float:
@@ -364,7 +366,7 @@ class CompiledEngine:
             ("elements",), *(array for each in tensors for array in each.values()),
         )  # fmt: skip
         update.write_recipes(recording.results, optimizer, scale, learning_rate)
-        recording.share(self.team)
+        recording.share(self.team, UPDATE * numbers(grads))
 
 
 def trainable(model: Model) -> Tensors:
@@ -379,6 +381,11 @@ def trainable(model: Model) -> Tensors:
         if not (param.flags.c_contiguous and param.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and writeable to be trained by Numba")
     return params
+
+
+def numbers(tensors: Tensors) -> int:
+    """Return how many numbers some tensors hold."""
+    return sum(tensor.size for tensor in tensors.values())
 
 
 def ids(tokens: np.ndarray) -> np.ndarray:

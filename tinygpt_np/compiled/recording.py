@@ -23,7 +23,7 @@ from tinygpt_np.compiled.cache import strict
 from tinygpt_np.compiled.simd.barrier import count_arrival, read_counter
 from tinygpt_np.compiled.simd.linking import POINTER
 from tinygpt_np.compiled.simd.vectors import INT, Emitter, intrinsic
-from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, ThreadTeam
+from tinygpt_np.compiled.threads import STOPPED, ParallelRegion, ThreadTeam, threads_for
 
 # They have no types to offer.
 llvm: Any = binding
@@ -169,10 +169,13 @@ class Recording:
         taken, count = np.zeros(1, np.int64), len(self.calls)
         return lambda: self.check(share(self.calls, taken.ctypes.data), count)
 
-    def share(self, team: ThreadTeam) -> None:
-        """Make all calls, in any order, by the threads of a team."""
-        job = self.shared()
-        team.run(lambda _: job(), ParallelRegion(max(min(team.size, len(self.calls)), 1)))
+    def share(self, team: ThreadTeam, flops: float) -> None:
+        """Make all calls, in any order, by the threads of a team, or by one if that is not long.
+
+        flops: about how many all of them take.
+        """
+        job, threads = self.shared(), min(threads_for(flops, team.size), len(self.calls))
+        team.run(lambda _: job(), ParallelRegion(max(threads, 1)))
 
     def check(self, number: int, end: int) -> None:
         """Raise what the kernel of a call raised, unless it is the number after the last one."""
