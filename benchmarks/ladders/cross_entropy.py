@@ -104,7 +104,7 @@ def in_place(function: Any) -> Runner:
 
         def save() -> None:
             # Training knows 1/M beforehand.
-            scale = np.float32([1 / max(int((targets != IGNORE_INDEX).sum()), 1)])
+            scale = np.array([1 / max(int((targets != IGNORE_INDEX).sum()), 1)], np.float32)
 
             def part(rows: slice) -> Callable[[], None]:
                 return functools.partial(function, logits[rows], targets[rows], scale, losses[rows])

@@ -36,8 +36,9 @@ KEY = 0xFEDCBA9876543210
 def arrays_of(value: Any) -> Iterator[np.ndarray]:
     """Yield the buffers of a micro-batch, without scratch memory, integers and tables of angles."""
     if isinstance(value, np.ndarray):
-        if np.issubdtype(value.dtype, np.floating):
-            yield cast("np.ndarray[Any, Any]", value)
+        array = cast("np.ndarray[Any, Any]", value)
+        if np.issubdtype(array.dtype, np.floating):
+            yield array
     elif isinstance(value, list | AttentionState):
         for each in cast("list[Any]", value):
             yield from arrays_of(each)

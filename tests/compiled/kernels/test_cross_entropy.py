@@ -52,7 +52,7 @@ def test_results_are_the_truth_but_for_rounding(
         assert_within(dlogits, truth, gamma(3) * np.abs(truth) + 2.0**-149)
 
     dlogits, losses = logits.copy(), np.full(rows, np.nan)
-    cross_entropy.loss_and_dlogits(dlogits, targets, np.float32([SCALE]), losses)
+    cross_entropy.loss_and_dlogits(dlogits, targets, np.array([SCALE], np.float32), losses)
     assert_within(losses, true_losses, loss_bound)
     push = ops.cross_entropy.backward(1.0, saved) * counted.sum()  # probs - onehot
     # Probs times the scale, itself rounded; the same scale is taken from the target's.
