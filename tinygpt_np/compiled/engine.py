@@ -186,7 +186,7 @@ class CompiledEngine:
         return self.mean(losses, total), self.grads
 
     def prepare(self) -> None:
-        """Notice parameters that have been replaced; the next run packs the weights."""
+        """Notice parameters that have been replaced, and let the next run pack the weights."""
         if any(self.model.params[name] is not param for name, param in self.params.items()):
             self.params = trainable(self.model)
             self.matmuls = Matmuls(self.params, self.config.head_name, self.uses, self.matmul)
@@ -232,7 +232,8 @@ class CompiledEngine:
             The sum of the losses of each micro-batch.
         """
         for tokens, targets in batches:
-            if not total or (targets != -1).any():  # Other batches of the step may have targets.
+            # Other batches of the step may have targets.
+            if not total or np.not_equal(targets, -1).any():
                 self.model.check_targets(tokens, targets)
         losses = self.run(self.parts(batches, grads, total, dropout_key, first, done))
         start = 0

@@ -36,7 +36,7 @@ class NumPyEngine:
         """Do nothing; compiled code is compiled here, without changing the model."""
 
     def prepare(self) -> None:
-        """Do nothing; compiled code packs the weights for a step here."""
+        """Do nothing; compiled code learns here that the weights have changed."""
 
     def at_once(self, batches: int) -> int:
         """Return 1: batches do not run at the same time."""
