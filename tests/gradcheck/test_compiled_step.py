@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinygpt_np.compiled import engine, matmuls, micro_batch, operations
+from tinygpt_np.compiled import engine, matmuls, operations
 from tinygpt_np.compiled.cache import strict
-from tinygpt_np.compiled.kernels import attention, matmul
+from tinygpt_np.compiled.kernels import attention, dropout, matmul
 from tinygpt_np.compiled.threads import ThreadTeam
 from tinygpt_np.gradcheck import Report, compiled_step, suite
 from tinygpt_np.gradcheck.suite import wide_step
@@ -59,9 +59,22 @@ def test_attention_scratch_shared_in_a_team_is_found(monkeypatch: Patch) -> None
     assert "do threads share memory?" in wrong(wide_step("one sequence"))["threads"]
 
 
-SAME: dict[str, Callable[[int, int], np.uint64]] = {
-    "drop and h.0.attn have the same mask": lambda key, place: np.uint64(key),
-    "drop and drop of the next step have the same mask": lambda key, place: np.uint64(place),
+fill_mask, fill_part = dropout.fill_mask, dropout.fill_part
+
+
+@strict  # Recordings hold machine code.
+def one_for_all_layers(mask: Any, p: Any, draw: Any, number: Any, size: Any) -> None:
+    fill_part(mask, p, draw, 0, size)
+
+
+@strict
+def one_for_all_steps(mask: Any, p: Any, draw: Any, number: Any, size: Any) -> None:
+    fill_mask(mask, p, np.uint64(number), draw[1] * np.uint64(size))
+
+
+SAME: dict[str, Callable[..., None]] = {
+    "drop and h.0.attn have the same mask": one_for_all_layers,
+    "drop and drop of the next step have the same mask": one_for_all_steps,
 }
 
 
@@ -69,7 +82,7 @@ SAME: dict[str, Callable[[int, int], np.uint64]] = {
 def test_one_dropout_mask_for_all_layers_or_all_steps_is_found(
     problem: str, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(micro_batch, "mask_key", SAME[problem])
+    monkeypatch.setattr(dropout, "fill_part", SAME[problem])
     assert problem in wrong(wide_step("wide"))["dropout masks"]
 
 
