@@ -113,7 +113,7 @@ class MicroBatch:
         self.draw = np.zeros(2, np.uint64)  # A step's key of dropout, and the first sequence.
         self.mask = zeros(N if config.dropout else 0, C)
         self.scratch = self.attention.scratch.matmul
-        self.frame = np.zeros(4, np.int64)  # What kernels read of its turns; see simd/barrier.py.
+        self.frame = np.zeros(4, np.int64)  # Its turns, for kernels; see simd/barrier.py.
         self.recordings = Recordings(MOST_RECORDINGS)
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray, step: Step) -> float:
