@@ -38,9 +38,9 @@ SCRATCH = 1 << 20
 # the threads' time would be lost; splitting a single micro-batch loses about SPLIT of it.
 IDLE, SPLIT, MOST = 0.1, 0.15, 4
 
-# Recordings of the norm and the update that are kept, and in how many FLOPs' time they read a
-# number, and update one.
+# Recordings of the norm and the update that are kept.
 MOST_RECORDINGS = 4
+# Reading a number for the norm, and updating one, take about as long as so many FLOPs.
 NORM, UPDATE = 10, 40
 
 # Tokens and targets of a batch, (B, T) each.
@@ -169,7 +169,8 @@ class CompiledEngine:
 
     def loss(self, tokens: np.ndarray, targets: np.ndarray) -> float:
         """tokens, targets (B, T) -> mean cross-entropy in nats, without dropout."""
-        total = self.count(tokens, targets)
+        self.model.check_targets(tokens, targets)
+        total = counted(targets)
         self.prepare()
         return self.mean(self.run(self.parts([(tokens, targets)], [{}], total, None)), total)
 
@@ -180,7 +181,7 @@ class CompiledEngine:
 
         The gradients belong to the engine, and the next call overwrites them.
         """
-        total = int(np.not_equal(targets, -1).sum())
+        total = counted(targets)  # `accumulate` checks them.
         self.prepare()
         losses = self.accumulate([(tokens, targets)], [self.grads], total, dropout_key)
         return self.mean(losses, total), self.grads
@@ -232,8 +233,7 @@ class CompiledEngine:
             The sum of the losses of each micro-batch.
         """
         for tokens, targets in batches:
-            # Other batches of the step may have targets.
-            if not total or np.not_equal(targets, -1).any():
+            if not total or counted(targets):  # Other batches of the step may have targets.
                 self.model.check_targets(tokens, targets)
         losses = self.run(self.parts(batches, grads, total, dropout_key, first, done))
         start = 0
@@ -325,11 +325,6 @@ class CompiledEngine:
                 found.append(Part(step, place, part, tokens[part], targets[part]))
         return found
 
-    def count(self, tokens: np.ndarray, targets: np.ndarray) -> int:
-        """Return the number of targets that count. Raise ValueError unless all fit the model."""
-        self.model.check_targets(tokens, targets)
-        return int((targets != -1).sum())
-
     def mean(self, losses: Sequence[float], total: int) -> float:
         """Return the mean loss of a step, from the results of `accumulate` for all its batches."""
         return math.fsum(losses) * (1 / total)
@@ -382,6 +377,11 @@ def trainable(model: Model) -> Tensors:
         if not (param.flags.c_contiguous and param.flags.writeable):
             raise ValueError(f"{name} must be C-contiguous and writeable to be trained by Numba")
     return params
+
+
+def counted(targets: np.ndarray) -> int:
+    """Return the number of targets that count, those other than -1."""
+    return int(np.not_equal(targets, -1).sum())
 
 
 def numbers(tensors: Tensors) -> int:

@@ -1,10 +1,10 @@
 """One micro-batch through the compiled GPT: the calls of model/gpt.py, in buffers made once.
 
 The calls come in the model's order; comments say where several are fused. They are recorded once
-and then played, without the GIL (recording.py), so what differs between steps, as tokens and keys
-of dropout masks, is copied into arrays that kernels read. Gradients are added to those of earlier
-micro-batches, in the order of their numbers (`add`), so the sums have the same bits on any number
-of threads and no gradient is stored per micro-batch.
+and then played, without the GIL (recording.py). So what differs between steps, such as tokens and
+keys of dropout masks, is copied into arrays that kernels read. Gradients are added to those of
+earlier micro-batches, in the order of their numbers (`add`), so the sums have the same bits on any
+number of threads and no gradient is stored per micro-batch.
 """
 
 from collections.abc import Callable
@@ -172,7 +172,8 @@ class MicroBatch:
     def forward_to_loss(self) -> None:
         """self.tokens, self.targets (B, T) -> self.losses (N,)."""
         self.forward()
-        self.replace_logits()  # Only the losses are used; one kernel more would be compiled.
+        # Only the losses are used. A kernel without the gradient would have to be compiled, too.
+        self.replace_logits()
 
     def forward_and_backward(self) -> None:
         """self.tokens, self.targets (B, T) -> self.losses (N,), self.dx; adds to all gradients."""
