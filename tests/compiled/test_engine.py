@@ -286,6 +286,24 @@ def test_after_a_late_micro_batch_and_after_an_error_in_one_the_bits_are_the_sam
     assert threading.active_count() == before  # Its threads have ended.
 
 
+@pytest.mark.parametrize(
+    ("tokens", "targets", "message"),
+    [([[0, 13]], [[1, 2]], "tokens must be in"),
+     ([[0, -1]], [[1, 2]], "tokens must be in"),
+     ([[0, 1]], [[1, 13]], "targets must be in"),
+     ([[0, 1]], [[1]], "targets must be"),
+     ([[0, 1]], [[-1, -1]], "every target is -1")],
+)  # fmt: skip
+def test_kernels_get_no_tokens_and_targets_that_do_not_fit(
+    tokens: Any, targets: Any, message: str
+) -> None:
+    model = tg.GPT(replace(CONFIG, vocab_size=13))
+    with CompiledEngine(model, 1, 1) as engine:
+        for step in (engine.loss, engine.loss_and_grads):
+            with pytest.raises(ValueError, match=message):
+                step(np.array(tokens), np.array(targets))
+
+
 def test_no_thread_begins_before_another_has_packed_the_weights(monkeypatch: Patch) -> None:
     monkeypatch.setattr(matmuls, "PACK_FROM", 1)
     model, tokens, targets = generic(CONFIG)
